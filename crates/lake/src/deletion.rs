@@ -1,0 +1,139 @@
+//! Deletion vectors: rows are hidden in place, so that replacing a thousand rows of ten million
+//! costs a thousand rows. delta-rs itself rewrites whole files for it.
+//!
+//! One file holds the vectors of one commit; the form is Delta's own
+//! (<https://github.com/delta-io/delta/blob/master/PROTOCOL.md#deletion-vectors>), written by the
+//! kernel that delta-rs is built on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use delta_kernel::Engine;
+use delta_kernel::actions::deletion_vector_writer::{KernelDeletionVector, StreamingDeletionVectorWriter};
+use deltalake::kernel::{Action, DeletionVectorDescriptor, LogicalFileView, StorageType};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use roaring::RoaringTreemap;
+use url::Url;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::table::Table;
+
+/// Rows to hide: for each data file, their positions from 0.
+#[derive(Debug, Clone, Default)]
+pub struct Hidden {
+    files: BTreeMap<String, RoaringTreemap>,
+}
+
+impl Hidden {
+    pub fn row(&mut self, path: &str, position: u64) {
+        if let Some(rows) = self.files.get_mut(path) {
+            rows.insert(position);
+        } else {
+            self.files.insert(path.to_owned(), RoaringTreemap::from_iter([position]));
+        }
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.files.values().map(RoaringTreemap::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    pub(crate) fn contains(&self, path: &str, position: u64) -> bool {
+        self.files.get(path).is_some_and(|rows| rows.contains(position))
+    }
+
+    pub(crate) fn merge(&mut self, other: Hidden) {
+        for (path, rows) in other.files {
+            *self.files.entry(path).or_default() |= rows;
+        }
+    }
+
+    /// Stores the vectors, each united with the file's present one, and returns the actions that
+    /// put them in force.
+    pub(crate) async fn write(&self, base: &Table, run: &str) -> Result<Vec<Action>> {
+        if self.files.is_empty() {
+            return Ok(Vec::new());
+        }
+        let context = || format!("hide rows of {}", base.name());
+        let state = base.delta.snapshot().context(context())?;
+        let id = uuid::Uuid::new_v4();
+        let mut bytes = Vec::new();
+        let mut writer = StreamingDeletionVectorWriter::new(&mut bytes);
+        let mut actions = Vec::new();
+        let mut left = self.files.clone();
+        for file in state.log_data().iter() {
+            let Some(mut rows) = left.remove(file.path().as_ref()) else { continue };
+            if let Some(present) = Hidden::present(base, &file).await? {
+                rows |= present;
+            }
+            actions.push(Action::Remove(file.remove_action(true)));
+            if file.num_records().is_some_and(|all| rows.len() == all as u64) {
+                // Nothing of the file is left to see.
+                continue;
+            }
+            let mut vector = KernelDeletionVector::new();
+            vector.add_deleted_row_indexes(rows.iter());
+            let written = writer.write_deletion_vector(vector).context(context())?;
+            let mut add = file.add_action();
+            add.data_change = true;
+            add.deletion_vector = Some(DeletionVectorDescriptor {
+                storage_type: StorageType::UuidRelativePath,
+                path_or_inline_dv: format!("{}{}", folder(run), z85::encode(id.as_bytes())),
+                offset: Some(written.offset),
+                size_in_bytes: written.size_in_bytes,
+                cardinality: written.cardinality,
+            });
+            add.stats = add.stats.map(|stats| loosen(&stats));
+            actions.push(Action::Add(add));
+        }
+        if let Some(path) = left.keys().next() {
+            return Err(Error::new(Kind::Retry, format!("{}: {path} is no longer part of it", context())));
+        }
+        writer.finalize().context(context())?;
+        if !bytes.is_empty() {
+            let path = Path::from(format!("{}/deletion_vector_{id}.bin", folder(run)));
+            base.store().put(&path, bytes.into()).await.context(context())?;
+        }
+        Ok(actions)
+    }
+
+    /// The rows that a file hides already.
+    pub(crate) async fn present(table: &Table, file: &LogicalFileView) -> Result<Option<RoaringTreemap>> {
+        let Some(descriptor) = file.deletion_vector_descriptor() else { return Ok(None) };
+        let context = format!("read the deletion vector of {} in {}", file.path(), table.name());
+        let engine = table.delta.log_store().engine(None);
+        let root = table.lake.table_url(table.name())?;
+        let read = move || read_vector(descriptor, engine, &root);
+        let rows = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|e| Error::new(Kind::Bug, context.clone()).because(e))?
+            .context(context)?;
+        Ok(Some(rows))
+    }
+}
+
+/// Vectors lie in a folder that names the run, so that upkeep can tell what a crash left.
+fn folder(run: &str) -> String {
+    format!("dv-{run}")
+}
+
+fn read_vector(
+    descriptor: DeletionVectorDescriptor,
+    engine: Arc<dyn Engine>,
+    root: &Url,
+) -> Result<RoaringTreemap, delta_kernel::Error> {
+    let descriptor: delta_kernel::actions::deletion_vector::DeletionVectorDescriptor = descriptor.try_into()?;
+    descriptor.read(engine.storage_handler(), root)
+}
+
+/// A file with hidden rows may hold its bounds no more: Delta says so by `tightBounds`.
+fn loosen(stats: &str) -> String {
+    match stats.strip_suffix('}') {
+        Some(open) if !stats.contains("\"tightBounds\"") => format!("{open},\"tightBounds\":false}}"),
+        _ => stats.to_owned(),
+    }
+}

@@ -1,0 +1,236 @@
+//! Where rows lie, by key: files and row groups that can't hold any of the keys are passed over
+//! by their statistics, of the rest only the key's columns are read. Memory grows with the rows
+//! looked for, never with the table.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
+use arrow_row::{RowConverter, SortField};
+use chrono::{DateTime, NaiveDateTime};
+use deltalake::kernel::LogicalFileView;
+use futures::TryStreamExt;
+use hashbrown::HashMap;
+use object_store::path::Path;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetObjectReader};
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
+use serde_json::Value;
+
+use crate::deletion::Hidden;
+use crate::error::{Context, Error, Kind, Result};
+use crate::table::Table;
+
+/// A row of the table whose key was looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub path: Arc<str>,
+    pub position: u64,
+    /// Which of the rows looked for.
+    pub index: usize,
+    /// The order column's value there, as an integer or in microseconds.
+    pub order: Option<i64>,
+}
+
+/// Keys to look for.
+pub struct Keys {
+    columns: Vec<String>,
+    types: Vec<DataType>,
+    converter: RowConverter,
+    index: HashMap<Box<[u8]>, u32>,
+    /// Least and greatest value of each key column that is a number or a time.
+    bounds: Vec<Option<(i64, i64)>>,
+}
+
+impl Keys {
+    /// The keys of a batch's rows. Two rows with one key are refused: they could not both be found.
+    pub fn of(batch: &RecordBatch, columns: &[String]) -> Result<Keys> {
+        let mut arrays = Vec::with_capacity(columns.len());
+        for name in columns {
+            let array = batch
+                .column_by_name(name)
+                .ok_or_else(|| Error::new(Kind::Bug, format!("look for rows by column {name:?}, which is not there")))?;
+            arrays.push(Arc::clone(array));
+        }
+        let types: Vec<DataType> = arrays.iter().map(|a| a.data_type().clone()).collect();
+        let converter =
+            RowConverter::new(types.iter().cloned().map(SortField::new).collect()).context("compare keys")?;
+        let rows = converter.convert_columns(&arrays).context("compare keys")?;
+        let mut index = HashMap::with_capacity(rows.num_rows());
+        for (row, at) in rows.iter().zip(0u32..) {
+            if index.insert(Box::from(row.as_ref()), at).is_some() {
+                let key = show(&arrays, columns, at as usize);
+                return Err(Error::new(Kind::FixInput, format!("two rows have the key {key}")));
+            }
+        }
+        let bounds = arrays.iter().map(bounds_of).collect();
+        Ok(Keys { columns: columns.to_vec(), types, converter, index, bounds })
+    }
+
+    fn find(&self, row: &[u8]) -> Option<usize> {
+        self.index.get(row).map(|at| *at as usize)
+    }
+
+    fn may_hold(&self, column: usize, least: Option<i64>, greatest: Option<i64>) -> bool {
+        let Some((low, high)) = self.bounds[column] else { return true };
+        least.is_none_or(|least| least <= high) && greatest.is_none_or(|greatest| greatest >= low)
+    }
+}
+
+fn show(arrays: &[ArrayRef], columns: &[String], row: usize) -> String {
+    let value = |array: &ArrayRef| arrow::util::display::array_value_to_string(array, row).unwrap_or_default();
+    columns.iter().zip(arrays).map(|(name, array)| format!("{name}={}", value(array))).collect::<Vec<_>>().join(", ")
+}
+
+/// Numbers and times as integers that order alike; `None` for anything else.
+fn integers(array: &ArrayRef) -> Option<ArrayRef> {
+    let ordered = matches!(
+        array.data_type(),
+        DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Date32 | DataType::Timestamp(..)
+    );
+    if !ordered {
+        return None;
+    }
+    let array = if array.data_type() == &DataType::Date32 { cast(array, &DataType::Int32).ok()? } else { Arc::clone(array) };
+    cast(&array, &DataType::Int64).ok()
+}
+
+fn bounds_of(array: &ArrayRef) -> Option<(i64, i64)> {
+    let array = integers(array)?;
+    let array = array.as_primitive::<Int64Type>();
+    Some((arrow::compute::min(array)?, arrow::compute::max(array)?))
+}
+
+impl Table {
+    /// The rows that have one of the keys and are not hidden. `order` names the column that tells
+    /// a row's versions apart.
+    pub async fn find(&self, keys: &Keys, order: Option<&str>, passed_over: &Hidden) -> Result<Vec<Found>> {
+        let mut found = Vec::new();
+        for file in self.delta.snapshot().context(format!("read the files of {}", self.name))?.log_data().iter() {
+            if may_hold_file(keys, &file) {
+                self.find_in(&file, keys, order, passed_over, &mut found)
+                    .await
+                    .map_err(|e| Error::new(e.kind, format!("look for rows in {} of {}", file.path(), self.name)).because(e))?;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn find_in(
+        &self,
+        file: &LogicalFileView,
+        keys: &Keys,
+        order: Option<&str>,
+        passed_over: &Hidden,
+        found: &mut Vec<Found>,
+    ) -> Result<()> {
+        let mut reader = ParquetObjectReader::new(self.store(), Path::from(file.path().as_ref()))
+            .with_file_size(file.size().unsigned_abs());
+        let metadata = reader.get_metadata(None).await.context("read the footer")?;
+        let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).context("read the footer")?;
+        let present = Hidden::present(self, file).await?;
+        let path: Arc<str> = file.path().as_ref().into();
+        let (schema, parquet) = (metadata.schema(), metadata.parquet_schema());
+        let wanted: Vec<usize> = (0..schema.fields().len())
+            .filter(|at| {
+                let name = schema.field(*at).name();
+                keys.columns.contains(name) || order == Some(name.as_str())
+            })
+            .collect();
+        let mask = ProjectionMask::roots(parquet, wanted);
+        let mut start = 0;
+        for (group, info) in metadata.metadata().row_groups().iter().enumerate() {
+            let rows = info.num_rows().unsigned_abs();
+            if may_hold_group(keys, &metadata, group) {
+                let stream = ParquetRecordBatchStreamBuilder::new_with_metadata(reader.clone(), metadata.clone())
+                    .with_projection(mask.clone())
+                    .with_row_groups(vec![group])
+                    .with_batch_size(16_384)
+                    .build()
+                    .context("read a row group")?;
+                let mut at = start;
+                let mut batches = std::pin::pin!(stream);
+                while let Some(batch) = batches.try_next().await.context("read a row group")? {
+                    let hidden = |position| {
+                        present.as_ref().is_some_and(|rows| rows.contains(position)) || passed_over.contains(&path, position)
+                    };
+                    matches_in(&batch, keys, order, &path, at, hidden, found)?;
+                    at += batch.num_rows() as u64;
+                }
+            }
+            start += rows;
+        }
+        Ok(())
+    }
+}
+
+fn matches_in(
+    batch: &RecordBatch,
+    keys: &Keys,
+    order: Option<&str>,
+    path: &Arc<str>,
+    start: u64,
+    hidden: impl Fn(u64) -> bool,
+    found: &mut Vec<Found>,
+) -> Result<()> {
+    let mut arrays = Vec::with_capacity(keys.columns.len());
+    for (name, data_type) in keys.columns.iter().zip(&keys.types) {
+        // A file written before the column came to be holds none of these keys.
+        let Some(array) = batch.column_by_name(name) else { return Ok(()) };
+        arrays.push(if array.data_type() == data_type { Arc::clone(array) } else { cast(array, data_type).context("compare keys")? });
+    }
+    let rows = keys.converter.convert_columns(&arrays).context("compare keys")?;
+    let order = order.and_then(|name| batch.column_by_name(name)).and_then(integers);
+    for (row, at) in rows.iter().zip(0usize..) {
+        let Some(index) = keys.find(row.as_ref()) else { continue };
+        let position = start + at as u64;
+        if !hidden(position) {
+            let order = order.as_ref().filter(|a| a.is_valid(at)).map(|a| a.as_primitive::<Int64Type>().value(at));
+            found.push(Found { path: Arc::clone(path), position, index, order });
+        }
+    }
+    Ok(())
+}
+
+fn may_hold_file(keys: &Keys, file: &LogicalFileView) -> bool {
+    let Some(stats) = file.stats().and_then(|text| serde_json::from_str::<Value>(&text).ok()) else { return true };
+    keys.columns.iter().enumerate().all(|(at, name)| {
+        let bound = |side: &str| stats.get(side).and_then(|values| values.get(name)).and_then(|v| integer(v, &keys.types[at]));
+        keys.may_hold(at, bound("minValues"), bound("maxValues"))
+    })
+}
+
+/// A bound of the log's statistics as an integer.
+fn integer(value: &Value, data_type: &DataType) -> Option<i64> {
+    match data_type {
+        DataType::Timestamp(_, Some(_)) => DateTime::parse_from_rfc3339(value.as_str()?).ok().map(|at| at.timestamp_micros()),
+        DataType::Timestamp(_, None) => {
+            let text = value.as_str()?.replace(' ', "T");
+            let at = NaiveDateTime::parse_from_str(&text, "%Y-%m-%dT%H:%M:%S%.f").ok()?;
+            Some(at.and_utc().timestamp_micros())
+        }
+        DataType::Int16 | DataType::Int32 | DataType::Int64 => value.as_i64(),
+        _ => None,
+    }
+}
+
+fn may_hold_group(keys: &Keys, metadata: &ArrowReaderMetadata, group: usize) -> bool {
+    let groups = std::slice::from_ref(metadata.metadata().row_group(group));
+    keys.columns.iter().enumerate().all(|(at, name)| {
+        if keys.bounds[at].is_none() {
+            return true;
+        }
+        let Ok(converter) = StatisticsConverter::try_new(name, metadata.schema(), metadata.parquet_schema()) else {
+            return true;
+        };
+        let first = |array: ArrayRef| {
+            let array = integers(&array)?;
+            array.is_valid(0).then(|| array.as_primitive::<Int64Type>().value(0))
+        };
+        let least = converter.row_group_mins(groups).ok().and_then(first);
+        let greatest = converter.row_group_maxes(groups).ok().and_then(first);
+        keys.may_hold(at, least, greatest)
+    })
+}

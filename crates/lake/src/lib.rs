@@ -1,0 +1,29 @@
+//! The lake: Delta tables on a folder or an object store. The only crate that names deltalake.
+//!
+//! One way through for writes: a [`FileWriter`] makes data files, a [`Commit`] makes them part of
+//! the table together with the rows they replace and the position they bring it to. One way
+//! through for reads: [`Table::provider`]. Nothing here knows where rows come from.
+
+mod commit;
+mod deletion;
+mod error;
+mod find;
+mod location;
+mod rewrite;
+mod stats;
+mod table;
+mod upkeep;
+mod writer;
+
+pub use commit::{Commit, RETENTION_DAYS};
+pub use deletion::Hidden;
+pub use error::{Error, Kind, Result};
+pub use find::{Found, Keys};
+pub use location::{Lake, TableName};
+pub use rewrite::{conform, widens};
+pub use table::{Size, Table, Version, When};
+pub use upkeep::Vacuumed;
+pub use writer::{DataFile, FileWriter};
+
+#[cfg(test)]
+mod tests;

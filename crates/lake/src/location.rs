@@ -1,0 +1,187 @@
+//! A lake: a folder or an object store's prefix, with one folder a schema and one a table.
+//! Any store that object_store knows by URL serves, with conditional puts for commits.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Once};
+
+use deltalake::logstore::{
+    ObjectStoreFactory, ObjectStoreRef, StorageConfig, logstore_factories,
+    object_store_factories,
+};
+use futures::StreamExt;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::ObjectStore;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use url::Url;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::table::Table;
+
+/// A table's name in the lake.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableName {
+    pub schema: String,
+    pub table: String,
+}
+
+impl TableName {
+    pub fn new(schema: impl Into<String>, table: impl Into<String>) -> Self {
+        TableName { schema: schema.into(), table: table.into() }
+    }
+
+    /// The folder, relative to the lake: names may hold anything, folders may not.
+    fn folder(&self) -> String {
+        format!("{}/{}", encode(&self.schema), encode(&self.table))
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.table)
+    }
+}
+
+/// What a folder's name can't hold on every store, and `%` itself.
+const UNSAFE: &AsciiSet = &CONTROLS
+    .add(b' ').add(b'/').add(b'\\').add(b'%').add(b'#').add(b'?').add(b'*').add(b':').add(b'"').add(b'<').add(b'>')
+    .add(b'|').add(b'{').add(b'}').add(b'^').add(b'[').add(b']').add(b'~').add(b'`').add(b'\'').add(b'.');
+
+fn encode(name: &str) -> String {
+    utf8_percent_encode(name, UNSAFE).to_string().replace('%', "=")
+}
+
+fn decode(folder: &str) -> String {
+    percent_decode_str(&folder.replace('=', "%")).decode_utf8_lossy().into_owned()
+}
+
+#[derive(Clone)]
+pub struct Lake {
+    url: Url,
+    options: Arc<HashMap<String, String>>,
+    store: Arc<dyn ObjectStore>,
+}
+
+impl Lake {
+    /// `location` is a folder or a URL; `options` go to the object store as they are.
+    pub async fn open(location: &str, options: HashMap<String, String>) -> Result<Lake> {
+        register_stores();
+        let url = match Url::parse(location) {
+            Ok(url) if url.scheme().len() > 1 => url,
+            _ => folder_url(location).await?,
+        };
+        let url = if url.path().ends_with('/') {
+            url
+        } else {
+            let mut slashed = url.clone();
+            slashed.set_path(&format!("{}/", url.path()));
+            slashed
+        };
+        let (store, prefix) =
+            object_store::parse_url_opts(&url, options.iter()).context(format!("open the lake at {url}"))?;
+        let store = Arc::new(PrefixStore::new(store, prefix));
+        Ok(Lake { url, options: Arc::new(options), store })
+    }
+
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The folder, where the lake is one.
+    pub fn folder(&self) -> Option<PathBuf> {
+        self.url.to_file_path().ok()
+    }
+
+    /// The store, rooted at the lake.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// Where a table is or would be.
+    pub fn table_url(&self, name: &TableName) -> Result<Url> {
+        self.url
+            .join(&format!("{}/", name.folder()))
+            .map_err(|e| Error::new(Kind::FixInput, format!("name the folder of {name}")).because(e))
+    }
+
+    pub(crate) fn table_store(&self, name: &TableName) -> Arc<dyn ObjectStore> {
+        Arc::new(PrefixStore::new(Arc::clone(&self.store), Path::from(name.folder())))
+    }
+
+    pub(crate) fn options(&self) -> HashMap<String, String> {
+        (*self.options).clone()
+    }
+
+    /// All tables, by name.
+    pub async fn tables(&self) -> Result<Vec<TableName>> {
+        let mut names = Vec::new();
+        let schemas = self.store.list_with_delimiter(None).await.context("list the lake's schemas")?;
+        for schema in schemas.common_prefixes {
+            let tables = self.store.list_with_delimiter(Some(&schema)).await.context(format!("list {schema}"))?;
+            for table in tables.common_prefixes {
+                let (Some(schema), Some(name)) = (schema.filename(), table.filename()) else { continue };
+                if self.is_table(&table).await? {
+                    names.push(TableName::new(decode(schema), decode(name)));
+                }
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    async fn is_table(&self, folder: &Path) -> Result<bool> {
+        let log = folder.clone().join("_delta_log");
+        let mut entries = self.store.list(Some(&log));
+        match entries.next().await {
+            None => Ok(false),
+            Some(entry) => entry.map(|_| true).context(format!("list {log}")),
+        }
+    }
+
+    /// The table as it is now, or `None` where no commit has made it yet.
+    pub async fn table(&self, name: &TableName) -> Result<Option<Table>> {
+        if !self.is_table(&Path::from(name.folder())).await? {
+            return Ok(None);
+        }
+        Table::load(self.clone(), name.clone()).await.map(Some)
+    }
+}
+
+async fn folder_url(location: &str) -> Result<Url> {
+    tokio::fs::create_dir_all(location)
+        .await
+        .map_err(|e| Error::new(Kind::FixSetup, format!("create the lake's folder {location}")).because(e))?;
+    let folder = tokio::fs::canonicalize(location)
+        .await
+        .map_err(|e| Error::new(Kind::FixSetup, format!("open the lake's folder {location}")).because(e))?;
+    Url::from_directory_path(&folder)
+        .map_err(|()| Error::new(Kind::FixSetup, format!("make a URL of {}", folder.display())))
+}
+
+/// delta-rs knows local folders; every other store comes to it through this factory, with
+/// conditional puts for commits, so that no lock table is needed.
+#[derive(Debug)]
+struct Stores;
+
+impl ObjectStoreFactory for Stores {
+    fn parse_url_opts(&self, url: &Url, config: &StorageConfig) -> deltalake::DeltaResult<(ObjectStoreRef, Path)> {
+        let (store, path) = object_store::parse_url_opts(url, config.raw.iter())?;
+        Ok((Arc::new(store), path))
+    }
+}
+
+fn register_stores() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let local = Url::parse("file://").ok().and_then(|url| logstore_factories().get(&url).map(|f| f.value().clone()));
+        for scheme in ["s3", "s3a", "gs", "az", "adl", "abfs", "abfss", "azure"] {
+            let Ok(url) = Url::parse(&format!("{scheme}://")) else { continue };
+            object_store_factories().insert(url.clone(), Arc::new(Stores));
+            if let Some(factory) = &local {
+                logstore_factories().insert(url, Arc::clone(factory));
+            }
+        }
+    });
+}

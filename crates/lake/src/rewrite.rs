@@ -1,0 +1,73 @@
+//! Carries what a table holds over to wider types, a batch at a time, in one commit: rows that
+//! the source has purged have no other home.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, SchemaRef};
+use futures::StreamExt;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::table::Table;
+use crate::writer::{DataFile, FileWriter};
+
+/// Whether every value of the first type is one of the second.
+pub fn widens(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Decimal128, Float32, Float64, Int16, Int32, Int64};
+    match (from, to) {
+        (Int16, Int32 | Int64) | (Int32, Int64) | (Float32, Float64) => true,
+        (Int16 | Int32, Float64) => true,
+        (Decimal128(p1, s1), Decimal128(p2, s2)) => s2 >= s1 && p2.cast_signed() - s2 >= p1.cast_signed() - s1,
+        (Int16, Decimal128(p, s)) => p.cast_signed() - s >= 5,
+        (Int32, Decimal128(p, s)) => p.cast_signed() - s >= 10,
+        (Int64, Decimal128(p, s)) => p.cast_signed() - s >= 19,
+        // A text says all that a number, a date or a decimal does.
+        (Int16 | Int32 | Int64 | Decimal128(..), DataType::Utf8) => true,
+        _ => from == to,
+    }
+}
+
+impl Table {
+    /// Writes all visible rows again in another schema; the caller commits the files.
+    pub async fn rewrite(&self, run: &str, schema: SchemaRef) -> Result<Vec<DataFile>> {
+        let context = || format!("rewrite {} in its new types", self.name);
+        let mut batches = self.read().await?;
+        let (sender, receiver) = mpsc::channel(2);
+        let writer = self.writer(run, Arc::clone(&schema), Handle::current());
+        let writing = tokio::task::spawn_blocking(move || write_all(writer, receiver));
+        while let Some(batch) = batches.next().await {
+            let batch = conform(&batch?, &schema)?;
+            if sender.send(batch).await.is_err() {
+                break;
+            }
+        }
+        drop(sender);
+        writing.await.map_err(|e| Error::new(Kind::Bug, context()).because(e))?
+    }
+}
+
+fn write_all(mut writer: FileWriter, mut batches: mpsc::Receiver<RecordBatch>) -> Result<Vec<DataFile>> {
+    while let Some(batch) = batches.blocking_recv() {
+        writer.write(&batch)?;
+    }
+    writer.finish()
+}
+
+/// The batch in another schema: columns by name, absent ones NULL, types cast, no value lost.
+pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| match batch.column_by_name(field.name()) {
+            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+            Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
+            Some(column) => cast_with_options(column, field.data_type(), &strict)
+                .context(format!("carry column {:?} over to {}", field.name(), field.data_type())),
+        })
+        .collect::<Result<Vec<ArrayRef>>>()?;
+    RecordBatch::try_new(Arc::clone(schema), columns).context("carry a batch over to another schema")
+}

@@ -1,0 +1,210 @@
+//! A table at one of its versions: what it holds, how far it has come, and how it is read.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use chrono::{DateTime, Utc};
+use datafusion::catalog::TableProvider;
+use datafusion::execution::context::SessionContext;
+use deltalake::kernel::engine::arrow_conversion::TryIntoArrow;
+use deltalake::{DeltaTable, DeltaTableBuilder};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStore;
+use tokio::runtime::Handle;
+
+use crate::commit::{Commit, RUN};
+use crate::error::{Context, Error, Kind, Result};
+use crate::location::{Lake, TableName};
+use crate::writer::{Destination, FileWriter};
+
+/// Which state of a table is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    Version(u64),
+    /// The last version committed at or before the instant.
+    Instant(DateTime<Utc>),
+}
+
+#[derive(Clone)]
+pub struct Table {
+    pub(crate) lake: Lake,
+    pub(crate) name: TableName,
+    pub(crate) delta: DeltaTable,
+}
+
+/// One commit of a table's history.
+#[derive(Debug, Clone)]
+pub struct Version {
+    pub version: u64,
+    pub at: Option<DateTime<Utc>>,
+    pub operation: String,
+    pub run: Option<String>,
+    pub rows_added: Option<u64>,
+    pub rows_removed: Option<u64>,
+}
+
+/// What a table takes up.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Size {
+    pub files: u64,
+    pub bytes: u64,
+    pub rows: u64,
+    /// Rows of the files that deletion vectors hide; already taken off `rows`.
+    pub rows_hidden: u64,
+}
+
+impl Table {
+    pub(crate) async fn load(lake: Lake, name: TableName) -> Result<Table> {
+        let delta = builder(&lake, &name)?.load().await.context(format!("open table {name}"))?;
+        Ok(Table { lake, name, delta })
+    }
+
+    pub fn name(&self) -> &TableName {
+        &self.name
+    }
+
+    /// The same table at another version.
+    pub async fn at(&self, when: When) -> Result<Table> {
+        let mut delta = builder(&self.lake, &self.name)?.build().context(format!("open table {}", self.name))?;
+        match when {
+            When::Version(version) => {
+                delta.load_version(version).await.context(format!("open version {version} of {}", self.name))?;
+            }
+            When::Instant(at) => {
+                // By the commits' own record: delta-rs goes by the files' dates, which a copy changes.
+                let history = self.history().await?;
+                let version = history.iter().find(|v| v.at.is_some_and(|then| then <= at)).map(|v| v.version);
+                let Some(version) = version else {
+                    let first = history.last().and_then(|v| v.at).map_or_else(String::new, |at| at.to_rfc3339());
+                    let context = format!("open {} as of {}: its first version is of {first}", self.name, at.to_rfc3339());
+                    return Err(Error::new(Kind::FixInput, context));
+                };
+                delta.load_version(version).await.context(format!("open version {version} of {}", self.name))?;
+            }
+        }
+        Ok(Table { lake: self.lake.clone(), name: self.name.clone(), delta })
+    }
+
+    pub fn version(&self) -> u64 {
+        self.delta.version().unwrap_or_default()
+    }
+
+    pub fn schema(&self) -> Result<SchemaRef> {
+        let context = || format!("read the schema of {}", self.name);
+        let kernel = self.delta.snapshot().context(context())?.schema();
+        let schema: Schema = kernel.as_ref().try_into_arrow().context(context())?;
+        Ok(Arc::new(schema))
+    }
+
+    /// The number that an application left with its last commit, such as a cursor or a log position.
+    pub async fn position(&self, app_id: &str) -> Result<Option<i64>> {
+        let context = || format!("read position {app_id} of {}", self.name);
+        let state = self.delta.snapshot().context(context())?;
+        state.transaction_version(self.delta.log_store().as_ref(), app_id).await.context(context())
+    }
+
+    pub fn size(&self) -> Result<Size> {
+        let mut size = Size::default();
+        for file in self.delta.snapshot().context(format!("read the files of {}", self.name))?.log_data().iter() {
+            let hidden = file.deletion_vector_descriptor().map_or(0, |dv| dv.cardinality.unsigned_abs());
+            size.files += 1;
+            size.bytes += file.size().unsigned_abs();
+            size.rows += (file.num_records().unwrap_or_default() as u64).saturating_sub(hidden);
+            size.rows_hidden += hidden;
+        }
+        Ok(size)
+    }
+
+    /// The newest commit first.
+    pub async fn history(&self) -> Result<Vec<Version>> {
+        let context = || format!("read the history of {}", self.name);
+        let commits: Vec<_> = self.delta.history(None).try_collect().await.context(context())?;
+        let newest = self.version();
+        Ok(commits
+            .into_iter()
+            .zip(0u64..)
+            .map(|(info, back)| {
+                let metric = |name: &str| info.info.get(name).and_then(serde_json::Value::as_u64);
+                Version {
+                    version: newest.saturating_sub(back),
+                    at: info.timestamp.and_then(DateTime::from_timestamp_millis),
+                    operation: info
+                        .info
+                        .get("wattlakeOperation")
+                        .and_then(|v| v.as_str().map(str::to_owned))
+                        .or_else(|| info.operation.clone())
+                        .unwrap_or_default(),
+                    run: info.info.get(RUN).and_then(|v| v.as_str().map(str::to_owned)),
+                    rows_added: metric("rowsAdded"),
+                    rows_removed: metric("rowsRemoved"),
+                }
+            })
+            .collect())
+    }
+
+    /// The table for DataFusion: deletion vectors applied, filters pushed down to files and pages.
+    pub async fn provider(&self) -> Result<Arc<dyn TableProvider>> {
+        self.delta.table_provider().await.context(format!("read table {}", self.name))
+    }
+
+    /// All visible rows, a batch at a time.
+    pub async fn read(&self) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let context = format!("read table {}", self.name);
+        let frame = SessionContext::new().read_table(self.provider().await?).context(&context)?;
+        let batches = frame.execute_stream().await.context(&context)?;
+        Ok(batches.map(move |batch| batch.context(&context)).boxed())
+    }
+
+    /// Starts a commit on top of this version.
+    pub fn commit(&self, run: &str, operation: &'static str) -> Commit {
+        Commit::on(self, run, operation)
+    }
+
+    /// Starts a commit that replaces all files by the same rows in wider types.
+    pub fn widen(&self, run: &str, schema: SchemaRef) -> Commit {
+        self.commit(run, "widen").replace(schema)
+    }
+
+    /// The table as it is now.
+    pub async fn reload(&self) -> Result<Table> {
+        Table::load(self.lake.clone(), self.name.clone()).await
+    }
+
+    pub fn writer(&self, run: &str, schema: SchemaRef, runtime: Handle) -> FileWriter {
+        self.lake.writer(&self.name, run, schema, runtime)
+    }
+
+    pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
+        self.lake.table_store(&self.name)
+    }
+}
+
+impl Lake {
+    /// Writes data files into the folder of a table that may not exist yet. Call it from a thread
+    /// of its own: it waits for the store.
+    pub fn writer(&self, name: &TableName, run: &str, schema: SchemaRef, runtime: Handle) -> FileWriter {
+        FileWriter::new(Destination { store: self.table_store(name), run: run.to_owned(), runtime }, schema)
+    }
+
+    /// Starts the commit that makes a table, or that replaces all it holds.
+    pub async fn replace(
+        &self,
+        name: &TableName,
+        schema: SchemaRef,
+        run: &str,
+        operation: &'static str,
+    ) -> Result<Commit> {
+        Ok(match self.table(name).await? {
+            Some(table) => table.commit(run, operation).replace(schema),
+            None => Commit::create(self, name, schema, run, operation),
+        })
+    }
+}
+
+pub(crate) fn builder(lake: &Lake, name: &TableName) -> Result<DeltaTableBuilder> {
+    let url = lake.table_url(name)?;
+    let context = || format!("open table {name}");
+    Ok(DeltaTableBuilder::from_url(url).context(context())?.with_storage_options(lake.options()))
+}

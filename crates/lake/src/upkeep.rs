@@ -1,0 +1,118 @@
+//! Takes away what no version within the retention needs, and what a crash left behind.
+//! Never takes a file of a living run, and never one that it did not name itself.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
+
+use crate::commit::RETENTION_DAYS;
+use crate::error::{Context, Result};
+use crate::table::Table;
+use crate::writer::Destination;
+
+/// What a vacuum did, or would do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Vacuumed {
+    /// Files of runs that never committed.
+    pub orphans: u64,
+    /// Files that only versions older than the retention read.
+    pub expired: u64,
+    pub bytes: u64,
+}
+
+impl Table {
+    /// `alive` says whether a run still writes. `retention` defaults to 30 days.
+    pub async fn vacuum(
+        &self,
+        retention: Option<TimeDelta>,
+        alive: &(dyn Fn(&str) -> bool + Sync),
+        dry_run: bool,
+    ) -> Result<Vacuumed> {
+        let context = || format!("vacuum {}", self.name);
+        let oldest = Utc::now() - retention.unwrap_or(TimeDelta::days(RETENTION_DAYS));
+        // The order counts: a file listed here and committed after it is of a living run.
+        let store = self.store();
+        let objects: Vec<ObjectMeta> = store.list(None).try_collect().await.context(context())?;
+        let now = Table::load(self.lake.clone(), self.name.clone()).await?;
+        let known = Known::of(&now).await?;
+        let mut vacuumed = Vacuumed::default();
+        for object in objects {
+            let Some(run) = run_of(&object.location) else { continue };
+            if alive(run) || known.active.contains(object.location.as_ref()) {
+                continue;
+            }
+            if !known.runs.contains(run) {
+                vacuumed.orphans += 1;
+            } else if known.is_expired(&object, oldest) {
+                vacuumed.expired += 1;
+            } else {
+                continue;
+            }
+            vacuumed.bytes += object.size;
+            if !dry_run {
+                store.delete(&object.location).await.context(context())?;
+            }
+        }
+        if let Ok(folder) = self.lake.table_url(&self.name)?.to_file_path() {
+            vacuumed.orphans += sweep_staging(&folder, alive, dry_run).await.context(context())?;
+        }
+        Ok(vacuumed)
+    }
+}
+
+/// A local store writes `NAME#1` and renames it; a kill leaves it, and the store never lists it.
+async fn sweep_staging(folder: &std::path::Path, alive: &(dyn Fn(&str) -> bool + Sync), dry_run: bool) -> std::io::Result<u64> {
+    let mut swept = 0;
+    let mut entries = tokio::fs::read_dir(folder).await?;
+    while let Some(entry) = entries.next_entry().await? {
+        let name = entry.file_name();
+        let Some((file, _)) = name.to_str().and_then(|name| name.rsplit_once('#')) else { continue };
+        if run_of(&Path::from(file)).is_some_and(|run| !alive(run)) {
+            swept += 1;
+            if !dry_run {
+                tokio::fs::remove_file(entry.path()).await?;
+            }
+        }
+    }
+    Ok(swept)
+}
+
+/// What the log says of files.
+struct Known {
+    active: HashSet<String>,
+    removed: HashMap<String, DateTime<Utc>>,
+    runs: HashSet<String>,
+}
+
+impl Known {
+    async fn of(table: &Table) -> Result<Known> {
+        let context = || format!("vacuum {}", table.name);
+        let state = table.delta.snapshot().context(context())?;
+        let active = state.log_data().iter().map(|file| file.path().into_owned()).collect();
+        let log_store = table.delta.log_store();
+        let mut removed = HashMap::new();
+        let mut tombstones = state.all_tombstones(log_store.as_ref());
+        while let Some(tombstone) = tombstones.try_next().await.context(context())? {
+            let at = tombstone.deletion_timestamp().and_then(DateTime::from_timestamp_millis);
+            removed.insert(tombstone.path().into_owned(), at.unwrap_or_else(Utc::now));
+        }
+        let runs = table.history().await?.into_iter().filter_map(|version| version.run).collect();
+        Ok(Known { active, removed, runs })
+    }
+
+    /// A vector of a committed run stays: it is small, and a version in between may read it.
+    fn is_expired(&self, object: &ObjectMeta, oldest: DateTime<Utc>) -> bool {
+        let is_data = Destination::run_of(object.location.as_ref()).is_some();
+        let gone_at = self.removed.get(object.location.as_ref()).copied().unwrap_or(object.last_modified);
+        is_data && gone_at < oldest
+    }
+}
+
+/// The run that wrote a data file or a deletion vector; `None` for all that others wrote.
+fn run_of(path: &Path) -> Option<&str> {
+    let path = path.as_ref();
+    Destination::run_of(path).or_else(|| path.strip_prefix("dv-")?.split_once("/deletion_vector_").map(|(run, _)| run))
+}

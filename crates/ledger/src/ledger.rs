@@ -1,0 +1,207 @@
+//! The handle on the file: begins runs, notes events, reads all back.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, TransactionBehavior};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::error::{During, Error, Kind};
+use crate::lease::Lease;
+use crate::rows::{EVENT_COLUMNS, RUN_COLUMNS, TABLE_COLUMNS};
+use crate::{EventRow, Result, Run, RunRow, RunTableRow, TransferTableRow, instant, schema};
+
+/// Cheap to clone; all clones share one connection. Several processes may open the same file.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    connection: Arc<Mutex<Connection>>,
+    leases: Arc<PathBuf>,
+}
+
+impl Ledger {
+    /// Opens or creates the file, its folders included, and brings it to today's schema.
+    pub fn open(path: &Path) -> Result<Self> {
+        // The leases are looked for at every run: a change of the working folder must not move them.
+        let path = &std::path::absolute(path).during("open ledger")?;
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).during(format!("make folder {}", parent.display()))?;
+        }
+        let mut leases = path.as_os_str().to_owned();
+        leases.push(".locks");
+        Ok(Self { connection: Arc::new(Mutex::new(schema::connect(path)?)), leases: Arc::new(leases.into()) })
+    }
+
+    /// Begins a run of `job`, such as "transfer:platform". Refused with [`Kind::Retry`] while
+    /// another run of that job lives, here or in another process. Runs of the job that died
+    /// without a word are marked crashed.
+    pub fn begin(&self, job: &str, cause: &str, detail: Value) -> Result<Run> {
+        let Some(lease) = Lease::take(&self.leases, job)? else {
+            return Err(self.already_running(job)?);
+        };
+        let id = Uuid::now_v7().to_string();
+        self.write(&format!("begin a run of {job}"), |tx| {
+            mark_crashed(tx, job)?;
+            tx.execute(
+                "insert into runs (id, job, cause, state, detail, pid, started_at)
+                 values (?, ?, ?, 'running', ?, ?, ?)",
+                (&id, job, cause, detail.to_string(), std::process::id(), instant::to_text(instant::now())),
+            )
+            .map(drop)
+        })?;
+        Ok(Run::new(self.clone(), id, job, lease))
+    }
+
+    /// Notes what happened, such as "snapshot.created"; returns the event's sequence number.
+    pub fn event(&self, name: &str, run: Option<&str>, fields: Value) -> Result<i64> {
+        self.write(&format!("note event {name}"), |tx| {
+            tx.execute(
+                "insert into events (at, name, run_id, fields) values (?, ?, ?, ?)",
+                (instant::to_text(instant::now()), name, run, fields.to_string()),
+            )?;
+            Ok(tx.last_insert_rowid())
+        })
+    }
+
+    /// Is this run still going on in a living process? False for a run that is not known here.
+    ///
+    /// While a new run of the same job is just beginning, a crashed one may still count as alive;
+    /// never the other way round.
+    pub fn alive(&self, run_id: &str) -> Result<bool> {
+        let sql = "select job from runs where id = ? and state = 'running'";
+        let job: Option<String> =
+            self.lock().query_row(sql, [run_id], |row| row.get(0)).optional().during("look up a run")?;
+        job.map_or(Ok(false), |job| Lease::is_held(&self.leases, &job))
+    }
+
+    /// The newest `limit` runs, of all jobs or of one, newest first. A run whose process died is
+    /// shown, and from then on kept, as crashed.
+    pub fn runs(&self, limit: usize, job: Option<&str>) -> Result<Vec<RunRow>> {
+        self.notice_crashes()?;
+        let sql = format!("select {RUN_COLUMNS} from runs where ?1 is null or job = ?1 order by id desc limit ?2");
+        self.list("list runs", &sql, (job, limit_of(limit)), RunRow::read)
+    }
+
+    pub fn run(&self, run_id: &str) -> Result<Option<RunRow>> {
+        self.notice_crashes()?;
+        let sql = format!("select {RUN_COLUMNS} from runs where id = ?");
+        let found = self.list("look up a run", &sql, [run_id], RunRow::read)?;
+        Ok(found.into_iter().next())
+    }
+
+    /// The newest `limit` events, of all names or of one, newest first.
+    pub fn events(&self, limit: usize, name: Option<&str>) -> Result<Vec<EventRow>> {
+        let sql = format!(
+            "select {EVENT_COLUMNS} from events where ?1 is null or name = ?1
+             order by seq desc limit ?2"
+        );
+        self.list("list events", &sql, (name, limit_of(limit)), EventRow::read)
+    }
+
+    /// The next `limit` events after `seq`, oldest first: for those who follow. None is skipped:
+    /// events are numbered in the order in which they are committed.
+    pub fn events_after(&self, seq: i64, limit: usize) -> Result<Vec<EventRow>> {
+        let sql = format!("select {EVENT_COLUMNS} from events where seq > ? order by seq limit ?");
+        self.list("follow events", &sql, (seq, limit_of(limit)), EventRow::read)
+    }
+
+    /// The events of one run, oldest first.
+    pub fn run_events(&self, run_id: &str) -> Result<Vec<EventRow>> {
+        let sql = format!("select {EVENT_COLUMNS} from events where run_id = ? order by seq");
+        self.list("list a run's events", &sql, [run_id], EventRow::read)
+    }
+
+    /// The current state of every table, of all transfers or of one, by transfer and source table.
+    pub fn transfer_tables(&self, transfer: Option<&str>) -> Result<Vec<TransferTableRow>> {
+        let sql = format!(
+            "select {TABLE_COLUMNS} from transfer_tables where ?1 is null or transfer = ?1
+             order by transfer, source_table"
+        );
+        self.list("list transfer tables", &sql, [transfer], TransferTableRow::read)
+    }
+
+    /// What one run noted about its tables, in the order in which it did.
+    pub fn run_tables(&self, run_id: &str) -> Result<Vec<RunTableRow>> {
+        let sql = format!("select {TABLE_COLUMNS}, seq from run_tables where run_id = ? order by seq");
+        self.list("list a run's tables", &sql, [run_id], RunTableRow::read)
+    }
+
+    /// One short transaction; takes the write lock first, so that it waits instead of failing half-way.
+    pub(crate) fn write<T>(
+        &self,
+        doing: &str,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).during(doing)?;
+        let value = change(&transaction).during(doing)?;
+        transaction.commit().during(doing)?;
+        Ok(value)
+    }
+
+    fn list<T>(
+        &self,
+        doing: &str,
+        sql: &str,
+        params: impl Params,
+        read: fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(sql).during(doing)?;
+        let rows = statement.query_map(params, read).during(doing)?;
+        rows.collect::<rusqlite::Result<_>>().during(doing)
+    }
+
+    /// A thread that panicked has left no open transaction: it was rolled back as it unwound.
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notice_crashes(&self) -> Result<()> {
+        let sql = "select distinct job from runs where state = 'running'";
+        let jobs = self.list("list living runs", sql, [], |row| row.get::<_, String>(0))?;
+        for job in jobs {
+            if Lease::is_held(&self.leases, &job)? {
+                continue;
+            }
+            // Marked under the lease: a run that begins right now is not there yet, or holds it.
+            if let Some(_lease) = Lease::take(&self.leases, &job)? {
+                self.write("mark crashed runs", |tx| mark_crashed(tx, &job))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn already_running(&self, job: &str) -> Result<Error> {
+        let sql = "select id, pid from runs where job = ? and state = 'running' order by id desc";
+        let living: Option<(String, u32)> = self
+            .lock()
+            .query_row(sql, [job], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()
+            .during("look up the living run")?;
+        let who = living.map_or_else(
+            || "a process that is just beginning or ending it".to_owned(),
+            |(id, pid)| format!("run {id}, pid {pid}"),
+        );
+        Ok(Error::new(Kind::Retry, format!("begin a run of {job}: the job is already running ({who})")))
+    }
+}
+
+/// To be called with the job's lease in hand: whatever is still marked as running is not.
+fn mark_crashed(tx: &Transaction<'_>, job: &str) -> rusqlite::Result<()> {
+    let marked = tx.execute(
+        "update runs set state = 'crashed', ended_at = ?,
+                error = 'its process ended without a result'
+         where job = ? and state = 'running'",
+        (instant::to_text(instant::now()), job),
+    )?;
+    if marked > 0 {
+        tracing::warn!(job, marked, "found crashed runs");
+    }
+    Ok(())
+}
+
+fn limit_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,130 @@
+//! One run of a job, from its beginning to its outcome. It holds the job's lease while it exists.
+
+use serde_json::Value;
+
+use crate::lease::Lease;
+use crate::rows::TABLE_COLUMNS;
+use crate::{Ledger, Result, instant};
+
+/// Dropped without [`Run::finish`], it counts as failed.
+#[derive(Debug)]
+pub struct Run {
+    ledger: Ledger,
+    id: String,
+    job: String,
+    has_ended: bool,
+    /// Last: given back after the end is written.
+    _lease: Lease,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Succeeded,
+    Failed { error: String },
+    Cancelled,
+}
+
+/// What a run did to one table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TableOutcome {
+    pub transfer: String,
+    pub source_table: String,
+    pub target_table: String,
+    pub state: String,
+    pub mode: String,
+    pub rows: u64,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub seconds: f64,
+    pub position: Option<String>,
+    pub reason: Option<String>,
+    pub mend: Option<String>,
+}
+
+impl Run {
+    pub(crate) fn new(ledger: Ledger, id: String, job: &str, lease: Lease) -> Self {
+        Self { ledger, id, job: job.to_owned(), has_ended: false, _lease: lease }
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub fn job(&self) -> &str {
+        &self.job
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    pub fn event(&self, name: &str, fields: Value) -> Result<()> {
+        self.ledger.event(name, Some(&self.id), fields).map(drop)
+    }
+
+    /// Becomes the current state of the table, and one more line in the run's history, together.
+    pub fn table(&self, outcome: TableOutcome) -> Result<()> {
+        let values = (
+            &outcome.transfer,
+            &outcome.source_table,
+            &outcome.target_table,
+            &outcome.state,
+            &outcome.mode,
+            kept(outcome.rows),
+            kept(outcome.bytes_read),
+            kept(outcome.bytes_written),
+            outcome.seconds,
+            &outcome.position,
+            &outcome.reason,
+            &outcome.mend,
+            &self.id,
+            instant::to_text(instant::now()),
+        );
+        let marks = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?";
+        let state = format!("insert or replace into transfer_tables ({TABLE_COLUMNS}) values ({marks})");
+        let history = format!("insert into run_tables ({TABLE_COLUMNS}) values ({marks})");
+        let doing = format!("note the state of table {}", outcome.source_table);
+        self.ledger.write(&doing, |tx| {
+            tx.prepare_cached(&state)?.execute(values.clone())?;
+            tx.prepare_cached(&history)?.execute(values).map(drop)
+        })
+    }
+
+    pub fn finish(mut self, outcome: Outcome, figures: Value) -> Result<()> {
+        self.end(outcome, Some(figures))
+    }
+
+    fn end(&mut self, outcome: Outcome, figures: Option<Value>) -> Result<()> {
+        let (state, error) = match outcome {
+            Outcome::Succeeded => ("succeeded", None),
+            Outcome::Failed { error } => ("failed", Some(error)),
+            Outcome::Cancelled => ("cancelled", None),
+        };
+        self.ledger.write(&format!("end a run of {}", self.job), |tx| {
+            tx.execute(
+                "update runs set state = ?, error = ?, figures = ?, ended_at = ? where id = ?",
+                (state, error, figures.map(|f| f.to_string()), instant::to_text(instant::now()), &self.id),
+            )
+        })?;
+        self.has_ended = true;
+        Ok(())
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        let error = "ended without a result".to_owned();
+        if let Err(error) = self.end(Outcome::Failed { error }, None) {
+            // It stays marked as running, without a lease: the next to look marks it as crashed.
+            tracing::warn!(%error, run = self.id, "end a run");
+        }
+    }
+}
+
+/// SQLite's integers end at i64: 9 exabytes.
+fn kept(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,121 @@
+//! The tables, as numbered steps: `user_version` says how many were taken. A step is never edited.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::Result;
+use crate::error::{During, Error, Kind};
+
+const BUSY_MAX: Duration = Duration::from_secs(10);
+
+const STEPS: [&str; 1] = ["
+create table runs (
+    id text primary key not null,
+    job text not null,
+    cause text not null,
+    state text not null check (state in ('running', 'succeeded', 'failed', 'cancelled', 'crashed')),
+    detail text not null,
+    figures text,
+    error text,
+    pid integer not null,
+    started_at text not null,
+    ended_at text,
+    check ((state = 'running') = (ended_at is null))
+) strict;
+create index runs_by_job on runs (job, id);
+create index runs_living on runs (job) where state = 'running';
+
+create table events (
+    seq integer primary key autoincrement,
+    at text not null,
+    name text not null,
+    run_id text references runs (id),
+    fields text not null
+) strict;
+create index events_by_name on events (name, seq);
+create index events_by_run on events (run_id) where run_id is not null;
+
+create table transfer_tables (
+    transfer text not null,
+    source_table text not null,
+    target_table text not null,
+    state text not null,
+    mode text not null,
+    rows integer not null,
+    bytes_read integer not null,
+    bytes_written integer not null,
+    seconds real not null,
+    position text,
+    reason text,
+    mend text,
+    run_id text not null references runs (id),
+    updated_at text not null,
+    primary key (transfer, source_table)
+) strict, without rowid;
+
+create table run_tables (
+    seq integer primary key autoincrement,
+    transfer text not null,
+    source_table text not null,
+    target_table text not null,
+    state text not null,
+    mode text not null,
+    rows integer not null,
+    bytes_read integer not null,
+    bytes_written integer not null,
+    seconds real not null,
+    position text,
+    reason text,
+    mend text,
+    run_id text not null references runs (id),
+    updated_at text not null
+) strict;
+create index run_tables_by_run on run_tables (run_id, seq);
+"];
+
+/// A connection with today's tables. States are written with `synchronous = FULL`: a run that was
+/// reported as ended has ended after a power cut, too.
+pub(crate) fn connect(path: &Path) -> Result<Connection> {
+    let doing = || format!("open ledger {}", path.display());
+    let mut connection = Connection::open(path).during(doing())?;
+    connection.busy_timeout(BUSY_MAX).during(doing())?;
+    connection.pragma_update(None, "journal_mode", "wal").during(doing())?;
+    connection.pragma_update(None, "synchronous", "full").during(doing())?;
+    connection.pragma_update(None, "foreign_keys", true).during(doing())?;
+    migrate(&mut connection, path)?;
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
+    if steps_taken(connection, path)? == STEPS.len() {
+        return Ok(());
+    }
+    let doing = || format!("migrate ledger {}", path.display());
+    // Another process may be migrating too: the count is read again under the write lock.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).during(doing())?;
+    for step in &STEPS[steps_taken(&transaction, path)?..] {
+        transaction.execute_batch(step).during(doing())?;
+    }
+    transaction.pragma_update(None, "user_version", STEPS.len() as i64).during(doing())?;
+    transaction.commit().during(doing())
+}
+
+fn steps_taken(connection: &Connection, path: &Path) -> Result<usize> {
+    let taken: i64 = connection
+        .query_row("pragma user_version", [], |row| row.get(0))
+        .during(format!("read the version of ledger {}", path.display()))?;
+    if let Some(taken) = usize::try_from(taken).ok().filter(|&n| n <= STEPS.len()) {
+        return Ok(taken);
+    }
+    Err(Error::new(
+        Kind::FixSetup,
+        format!(
+            "open ledger {}: a newer program wrote it (version {taken}, this one knows {}); use \
+             that program",
+            path.display(),
+            STEPS.len()
+        ),
+    ))
+}

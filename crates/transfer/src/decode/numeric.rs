@@ -1,0 +1,130 @@
+//! PostgreSQL's numeric: base-10000 digits with a weight (src/backend/utils/adt/numeric.c,
+//! `numeric_send`), to a decimal of fixed scale or to its exact text.
+
+use super::Fault;
+use super::bytes::Reader;
+
+const NEGATIVE: u16 = 0x4000;
+const NAN: u16 = 0xC000;
+const INFINITY: u16 = 0xD000;
+const NEGATIVE_INFINITY: u16 = 0xF000;
+
+const AS_TEXT: &str = "carry the column as text or double: [tables.\"SCHEMA.TABLE\".columns.COLUMN] as = \"text\"";
+
+const POWERS: [i128; 39] = {
+    let mut powers = [1i128; 39];
+    let mut at = 1;
+    while at < 39 {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
+    }
+    powers
+};
+
+struct Numeric<'a> {
+    weight: i32,
+    sign: u16,
+    scale: usize,
+    digits: &'a [u8],
+}
+
+fn parse(value: &[u8]) -> Option<Numeric<'_>> {
+    let mut reader = Reader::new(value);
+    let count = usize::try_from(reader.i16()?).ok()?;
+    let weight = i32::from(reader.i16()?);
+    let sign = reader.i16()? as u16;
+    let scale = usize::try_from(reader.i16()?).ok()?;
+    let digits = reader.take(count * 2)?;
+    Some(Numeric { weight, sign, scale, digits })
+}
+
+impl Numeric<'_> {
+    fn digit(&self, index: usize) -> u16 {
+        self.digits.get(index * 2..index * 2 + 2).map_or(0, |d| u16::from_be_bytes([d[0], d[1]]))
+    }
+}
+
+/// The value as an integer of `10^-scale`, exact or a fault.
+#[inline]
+pub fn decimal(value: &[u8], precision: u8, scale: i8) -> Result<i128, Fault> {
+    let numeric = parse(value).ok_or_else(|| Fault::new("not a numeric in binary form"))?;
+    match numeric.sign {
+        0 | NEGATIVE => {}
+        NAN => return Err(Fault::new("NaN, which a decimal can't hold").mend(AS_TEXT)),
+        _ => return Err(Fault::new("an infinity, which a decimal can't hold").mend(AS_TEXT)),
+    }
+    let too_large = || Fault::new(format!("a numeric that decimal({precision},{scale}) can't hold exactly")).mend(AS_TEXT);
+    let count = numeric.digits.len() / 2;
+    let mut unscaled = 0i128;
+    for digit in numeric.digits.chunks_exact(2) {
+        let digit = i128::from(u16::from_be_bytes([digit[0], digit[1]]));
+        unscaled = unscaled.checked_mul(10_000).and_then(|v| v.checked_add(digit)).ok_or_else(too_large)?;
+    }
+    // The last digit stands for 10000^(weight - count + 1).
+    let shift = 4 * (numeric.weight - count as i32 + 1) + i32::from(scale);
+    if unscaled != 0 {
+        unscaled = if shift >= 0 {
+            let power = POWERS.get(shift as usize).ok_or_else(too_large)?;
+            unscaled.checked_mul(*power).ok_or_else(too_large)?
+        } else {
+            let power = POWERS.get(shift.unsigned_abs() as usize).ok_or_else(too_large)?;
+            if unscaled % power != 0 {
+                return Err(too_large());
+            }
+            unscaled / power
+        };
+    }
+    if unscaled >= POWERS[usize::from(precision)] {
+        return Err(too_large());
+    }
+    Ok(if numeric.sign == NEGATIVE { -unscaled } else { unscaled })
+}
+
+/// What `numeric_out` writes: every digit up to the display scale.
+pub fn write_text(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let numeric = parse(value)?;
+    match numeric.sign {
+        NAN => out.extend_from_slice(b"NaN"),
+        INFINITY => out.extend_from_slice(b"Infinity"),
+        NEGATIVE_INFINITY => out.extend_from_slice(b"-Infinity"),
+        sign => {
+            if sign == NEGATIVE {
+                out.push(b'-');
+            }
+            write_digits(&numeric, out);
+        }
+    }
+    Some(())
+}
+
+fn write_digits(numeric: &Numeric<'_>, out: &mut Vec<u8>) {
+    let at = |position: i32| match usize::try_from(numeric.weight - position) {
+        Ok(index) => numeric.digit(index),
+        Err(_) => 0,
+    };
+    if numeric.weight < 0 {
+        out.push(b'0');
+    } else {
+        for position in (0..=numeric.weight).rev() {
+            let text = four(at(position));
+            let skip = if position == numeric.weight { text.iter().take(3).take_while(|d| **d == b'0').count() } else { 0 };
+            out.extend_from_slice(&text[skip..]);
+        }
+    }
+    if numeric.scale > 0 {
+        out.push(b'.');
+        let end = out.len() + numeric.scale;
+        let mut position = -1;
+        while out.len() < end {
+            let text = four(at(position));
+            let left = end - out.len();
+            out.extend_from_slice(&text[..left.min(4)]);
+            position -= 1;
+        }
+    }
+}
+
+fn four(digit: u16) -> [u8; 4] {
+    let ascii = |d: u16| b'0' + (d % 10) as u8;
+    [ascii(digit / 1000), ascii(digit / 100), ascii(digit / 10), ascii(digit)]
+}

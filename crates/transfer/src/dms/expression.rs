@@ -1,0 +1,389 @@
+//! The expressions of `add-column`: SQLite's syntax with `$COLUMN`, re-emitted as PostgreSQL.
+//!
+//! What is emitted is built from an allow-list, node by node, and every compound comes in its own
+//! parentheses; no text of the mapping reaches the SQL but as a quoted literal or identifier.
+
+use sqlparser::ast::{BinaryOperator, CaseWhen, CastKind, DataType as AstType, Expr, UnaryOperator, Value};
+use sqlparser::dialect::SQLiteDialect;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::{Token, Tokenizer};
+
+use super::coercion::{compared, number_of, truth, unified, whole, widest};
+use super::data_type::{Family, Sql, cast};
+use super::{Column, Fault, ident, literal};
+
+/// Bound the stack that parsing, walking and dropping an expression takes.
+const DEPTH_MAX: usize = 100;
+const TOKENS_MAX: usize = 1000;
+const BYTES_MAX: usize = 16 * 1024;
+/// Some functions need an argument twice, so that nesting them doubles the SQL each time.
+const SQL_BYTES_MAX: usize = 256 * 1024;
+
+#[derive(Debug, Clone)]
+pub(super) struct Expression {
+    ast: Box<Expr>,
+}
+
+/// What the names of an expression stand for.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    pub(super) schema: &'a str,
+    pub(super) table: &'a str,
+    /// The column that the rule's locator names, if it names one.
+    pub(super) column: Option<&'a str>,
+    /// `None` takes any column, to check an expression before its table is known.
+    pub(super) columns: Option<&'a [Column<'a>]>,
+}
+
+impl Expression {
+    pub(super) fn parse(text: &str) -> Result<Expression, Fault> {
+        if text.len() > BYTES_MAX {
+            return Err(Fault::new(format!("an expression is limited to {BYTES_MAX} bytes")));
+        }
+        let fault = |e: &dyn std::fmt::Display| {
+            Fault::new(format!("the expression can't be read: {e}"))
+                .mend("write it in SQLite's syntax, with $NAME for a column and '..' for a text")
+        };
+        let dialect = SQLiteDialect {};
+        let tokens = Tokenizer::new(&dialect, text).tokenize().map_err(|e| fault(&e))?;
+        let count = tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))).count();
+        if count > TOKENS_MAX {
+            return Err(Fault::new(format!("an expression is limited to {TOKENS_MAX} words and signs")));
+        }
+        let mut parser = Parser::new(&dialect).with_tokens(tokens);
+        let ast = parser.parse_expr().map_err(|e| fault(&e))?;
+        match parser.next_token().token {
+            Token::EOF => {}
+            other => return Err(fault(&format!("\"{other}\" stands where it should end"))),
+        }
+        let expression = Expression { ast: Box::new(ast) };
+        let anywhere = Scope { schema: "", table: "", column: Some(""), columns: None };
+        expression.compile(anywhere)?;
+        Ok(expression)
+    }
+
+    pub(super) fn compile(&self, scope: Scope<'_>) -> Result<Sql, Fault> {
+        if let Some(name) = self.column_alone()
+            && let Some(column) = scope.columns.and_then(|c| c.iter().find(|c| c.name == name))
+        {
+            return Ok(Sql::new(ident(name), Family::of(column.type_name)));
+        }
+        Compiler { scope, depth: 0 }.value(&self.ast)
+    }
+
+    /// The column, where the expression is nothing else.
+    pub(super) fn column_alone(&self) -> Option<&str> {
+        match self.ast.as_ref() {
+            Expr::Value(value) => match &value.value {
+                Value::Placeholder(name) => name.strip_prefix('$'),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// Walks down one branch; a copy goes one deeper.
+#[derive(Clone, Copy)]
+pub(super) struct Compiler<'a> {
+    scope: Scope<'a>,
+    depth: usize,
+}
+
+impl Compiler<'_> {
+    fn expr(self, expr: &Expr) -> Result<Sql, Fault> {
+        let inner = Compiler { depth: self.depth + 1, ..self };
+        if inner.depth > DEPTH_MAX {
+            return Err(Fault::new(format!("the expression is nested deeper than {DEPTH_MAX}")));
+        }
+        let sql = inner.node(expr)?;
+        if sql.text.len() > SQL_BYTES_MAX {
+            return Err(Fault::new(format!("the expression needs over {SQL_BYTES_MAX} bytes of SQL")));
+        }
+        Ok(sql)
+    }
+
+    fn node(self, expr: &Expr) -> Result<Sql, Fault> {
+        match expr {
+            Expr::Nested(e) => self.expr(e),
+            Expr::Value(value) => self.leaf(&value.value),
+            Expr::UnaryOp { op, expr } => self.unary(op, expr),
+            Expr::BinaryOp { left, op, right } => self.binary(left, op, right),
+            Expr::IsNull(e) => Ok(truth(format!("({} IS NULL)", self.value(e)?.text))),
+            Expr::IsNotNull(e) => Ok(truth(format!("({} IS NOT NULL)", self.value(e)?.text))),
+            Expr::IsTrue(e) => Ok(truth(format!("({} IS TRUE)", self.condition(e)?))),
+            Expr::IsNotTrue(e) => Ok(truth(format!("({} IS NOT TRUE)", self.condition(e)?))),
+            Expr::IsFalse(e) => Ok(truth(format!("({} IS FALSE)", self.condition(e)?))),
+            Expr::IsNotFalse(e) => Ok(truth(format!("({} IS NOT FALSE)", self.condition(e)?))),
+            Expr::IsDistinctFrom(a, b) => self.compare(a, "IS DISTINCT FROM", b),
+            Expr::IsNotDistinctFrom(a, b) => self.compare(a, "IS NOT DISTINCT FROM", b),
+            Expr::InList { expr, list, negated } => self.in_list(expr, list, *negated),
+            Expr::Between { expr, negated, low, high } => {
+                let value = self.value(expr)?;
+                let above = compared(value.clone(), ">=", self.value(low)?)?;
+                let below = compared(value, "<=", self.value(high)?)?;
+                let not = if *negated { "NOT " } else { "" };
+                Ok(truth(format!("({not}({} AND {}))", above.text, below.text)))
+            }
+            Expr::Like { negated, any: false, expr, pattern, escape_char } => {
+                self.like(expr, pattern, escape_char.as_ref().map(|v| &v.value), *negated)
+            }
+            Expr::Case { operand, conditions, else_result, .. } => {
+                self.case(operand.as_deref(), conditions, else_result.as_deref())
+            }
+            Expr::Cast { kind: CastKind::Cast, expr, data_type, array: false, format: None } => {
+                self.cast(expr, data_type)
+            }
+            Expr::Function(function) => self.function(function),
+            Expr::Substring { expr, substring_from: Some(from), substring_for, .. } => {
+                self.substr(expr, from, substring_for.as_deref())
+            }
+            Expr::Trim { trim_where: None, trim_what: None, expr, trim_characters } => {
+                let chars = trim_characters.iter().flatten();
+                let args: Vec<&Expr> = std::iter::once(expr.as_ref()).chain(chars).collect();
+                self.call("trim", &args)
+            }
+            Expr::Identifier(name) => Err(Fault::new(format!("{name} is neither column nor text"))
+                .mend("write $NAME for a column, '..' for a text")),
+            other => Err(Fault::new(format!("\"{other}\" is not supported in an expression"))),
+        }
+    }
+
+    pub(super) fn value(self, expr: &Expr) -> Result<Sql, Fault> {
+        self.expr(expr).map(Sql::value)
+    }
+
+    pub(super) fn text(self, expr: &Expr) -> Result<String, Fault> {
+        let sql = self.value(expr)?.into_text();
+        sql.map(|sql| sql.text).map_err(|f| f.within(expr))
+    }
+
+    /// A value as SQLite would calculate with it.
+    pub(super) fn number(self, expr: &Expr) -> Result<Sql, Fault> {
+        number_of(self.value(expr)?).map_err(|f| f.within(expr))
+    }
+
+    pub(super) fn condition(self, expr: &Expr) -> Result<String, Fault> {
+        let Sql { text, family } = self.expr(expr)?;
+        match family {
+            Family::Truth | Family::Bool => Ok(text),
+            Family::Null => Ok(cast(&text, "boolean")),
+            family if family.is_number() => Ok(format!("({text} <> 0)")),
+            family => {
+                let fault = Fault::new(format!("\"{expr}\" is {}, not a condition", family.word()));
+                Err(fault.mend("compare it with something"))
+            }
+        }
+    }
+
+    fn leaf(self, value: &Value) -> Result<Sql, Fault> {
+        match value {
+            Value::Placeholder(name) => self.name(name),
+            Value::SingleQuotedString(text) if !text.contains('\0') => Ok(Sql::new(literal(text), Family::Literal)),
+            Value::Number(digits, false) => Ok(number_literal(digits)),
+            Value::Null => Ok(Sql::new("NULL", Family::Null)),
+            Value::Boolean(true) => Ok(Sql::new("TRUE", Family::Truth)),
+            Value::Boolean(false) => Ok(Sql::new("FALSE", Family::Truth)),
+            other => Err(Fault::new(format!("the literal {other} is not supported"))),
+        }
+    }
+
+    fn name(self, placeholder: &str) -> Result<Sql, Fault> {
+        let name = placeholder.strip_prefix('$').unwrap_or(placeholder);
+        let column = self.scope.columns.map(|columns| columns.iter().find(|c| c.name == name));
+        if let Some(Some(column)) = column {
+            return Ok(column_value(column));
+        }
+        let text = |text: &str| Ok(Sql::new(literal(text), Family::Literal));
+        match (name, self.scope.column) {
+            ("AR_M_SOURCE_SCHEMA", _) => text(self.scope.schema),
+            ("AR_M_SOURCE_TABLE_NAME", _) => text(self.scope.table),
+            ("AR_M_SOURCE_COLUMN_NAME", Some(column)) => text(column),
+            ("AR_M_SOURCE_COLUMN_NAME", None) => {
+                Err(Fault::new("$AR_M_SOURCE_COLUMN_NAME needs a column, which an added one has not")
+                    .mend("write that column's name into the object-locator as column-name"))
+            }
+            (name, _) if name.starts_with("AR_H_") => {
+                Err(Fault::new(format!("${name} belongs to changes and is not built yet")))
+            }
+            (name, _) if name.starts_with("AR_M_") => Err(Fault::new(format!("${name} is not supported"))
+                .mend("use $AR_M_SOURCE_SCHEMA, $AR_M_SOURCE_TABLE_NAME or $AR_M_SOURCE_COLUMN_NAME")),
+            _ if column.is_none() => Ok(Sql::new("NULL", Family::Null)),
+            (name, _) => Err(Fault::new(format!("\"{name}\" is not a column of the table"))
+                .mend("names are compared by case, and are those of the source")),
+        }
+    }
+
+    fn unary(self, op: &UnaryOperator, expr: &Expr) -> Result<Sql, Fault> {
+        match op {
+            UnaryOperator::Plus => self.value(expr),
+            UnaryOperator::Minus => {
+                let number = self.number(expr)?;
+                Ok(Sql::new(format!("(-{})", number.text), number.family))
+            }
+            UnaryOperator::Not => Ok(truth(format!("(NOT {})", self.condition(expr)?))),
+            other => Err(Fault::new(format!("the operator {other} is not supported"))),
+        }
+    }
+
+    fn binary(self, left: &Expr, op: &BinaryOperator, right: &Expr) -> Result<Sql, Fault> {
+        use BinaryOperator as Op;
+        match op {
+            Op::And | Op::Or => {
+                let (left, right) = (self.condition(left)?, self.condition(right)?);
+                Ok(truth(format!("({left} {op} {right})")))
+            }
+            Op::Eq => self.compare(left, "=", right),
+            Op::NotEq => self.compare(left, "<>", right),
+            Op::Lt => self.compare(left, "<", right),
+            Op::LtEq => self.compare(left, "<=", right),
+            Op::Gt => self.compare(left, ">", right),
+            Op::GtEq => self.compare(left, ">=", right),
+            Op::StringConcat => {
+                let (left, right) = (self.text(left)?, self.text(right)?);
+                Ok(Sql::new(format!("({left} || {right})"), Family::Text))
+            }
+            Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo => self.arithmetic(left, op, right),
+            other => Err(Fault::new(format!("the operator {other} is not supported"))),
+        }
+    }
+
+    fn arithmetic(self, left: &Expr, op: &BinaryOperator, right: &Expr) -> Result<Sql, Fault> {
+        let (mut left, mut right) = (self.number(left)?, self.number(right)?);
+        if *op == BinaryOperator::Modulo {
+            (left, right) = (whole(left), whole(right));
+        }
+        // SQLite has no narrow integers to overflow.
+        let integers = [left.family, right.family];
+        if integers.iter().all(|f| matches!(f, Family::Int4 | Family::Int8)) && left.family == Family::Int4 {
+            left = Sql::new(cast(&left.text, "bigint"), Family::Int8);
+        }
+        let by = match op {
+            BinaryOperator::Divide | BinaryOperator::Modulo => format!("NULLIF({}, 0)", right.text),
+            _ => right.text,
+        };
+        let family = widest(left.family, right.family);
+        Ok(Sql::new(format!("({} {op} {by})", left.text), family))
+    }
+
+    pub(super) fn compare(self, left: &Expr, op: &str, right: &Expr) -> Result<Sql, Fault> {
+        let (a, b) = (self.value(left)?, self.value(right)?);
+        compared(a, op, b).map_err(|f| f.within(&format!("{left} {op} {right}")))
+    }
+
+    fn in_list(self, expr: &Expr, list: &[Expr], negated: bool) -> Result<Sql, Fault> {
+        if list.is_empty() {
+            return Err(Fault::new("IN needs at least one value"));
+        }
+        let value = self.value(expr)?;
+        let mut terms = Vec::new();
+        for item in list {
+            terms.push(compared(value.clone(), "=", self.value(item)?).map_err(|f| f.within(item))?);
+        }
+        let terms: Vec<_> = terms.into_iter().map(|term| term.text).collect();
+        let not = if negated { "NOT " } else { "" };
+        Ok(truth(format!("({not}({}))", terms.join(" OR "))))
+    }
+
+    fn like(self, expr: &Expr, pattern: &Expr, escape: Option<&Value>, negated: bool) -> Result<Sql, Fault> {
+        let escape = match escape {
+            None => "''".to_owned(),
+            Some(Value::SingleQuotedString(c)) if c.chars().count() == 1 => literal(c),
+            Some(other) => return Err(Fault::new(format!("ESCAPE {other} is not one character"))),
+        };
+        let (text, pattern) = (self.text(expr)?, self.text(pattern)?);
+        let not = if negated { "NOT " } else { "" };
+        // Under "C" only ASCII letters have a case, as in SQLite.
+        Ok(truth(format!("({text} COLLATE \"C\" {not}ILIKE {pattern} ESCAPE {escape})")))
+    }
+
+    fn case(self, operand: Option<&Expr>, whens: &[CaseWhen], otherwise: Option<&Expr>) -> Result<Sql, Fault> {
+        let mut results = Vec::new();
+        for when in whens {
+            results.push(self.value(&when.result)?);
+        }
+        if let Some(otherwise) = otherwise {
+            results.push(self.value(otherwise)?);
+        }
+        let (results, family) = unified(results)?;
+        let mut sql = "CASE".to_owned();
+        let operand = operand.map(|e| self.value(e)).transpose()?;
+        for (when, result) in whens.iter().zip(&results) {
+            let condition = match &operand {
+                Some(operand) => compared(operand.clone(), "=", self.value(&when.condition)?)?.text,
+                None => self.condition(&when.condition)?,
+            };
+            sql += &format!(" WHEN {condition} THEN {}", result.text);
+        }
+        if otherwise.is_some()
+            && let Some(result) = results.last()
+        {
+            sql += &format!(" ELSE {}", result.text);
+        }
+        Ok(Sql::new(sql + " END", family))
+    }
+
+    /// SQLite's CAST: the length of a text and the digits of a number mean nothing in it.
+    fn cast(self, expr: &Expr, to: &AstType) -> Result<Sql, Fault> {
+        use AstType as T;
+        let from = self.value(expr)?;
+        // A type of its own, such as money or a domain, is read from its text.
+        let number = |from: Sql| match from.family {
+            Family::Other => number_of(from.into_text()?),
+            _ => number_of(from).map_err(|f| f.within(expr)),
+        };
+        match to {
+            T::Text
+            | T::Varchar(_)
+            | T::CharVarying(_)
+            | T::Char(_)
+            | T::Character(_)
+            | T::CharacterVarying(_)
+            | T::Nvarchar(_)
+            | T::Clob(_)
+            | T::String(_) => match from.family {
+                Family::Text | Family::Literal => Ok(Sql::new(cast(&from.text, "text"), Family::Text)),
+                _ => from.into_text(),
+            },
+            T::Int(_)
+            | T::Integer(_)
+            | T::BigInt(_)
+            | T::SmallInt(_)
+            | T::TinyInt(_)
+            | T::MediumInt(_)
+            | T::Int2(_)
+            | T::Int4(_)
+            | T::Int8(_) => {
+                let whole = whole(number(from)?);
+                let wide = whole.family == Family::Int8;
+                Ok(if wide { whole } else { Sql::new(cast(&whole.text, "bigint"), Family::Int8) })
+            }
+            T::Real | T::Double(_) | T::DoublePrecision | T::Float(_) => {
+                Ok(Sql::new(cast(&number(from)?.text, "double precision"), Family::Float))
+            }
+            T::Numeric(_) | T::Decimal(_) | T::Dec(_) => {
+                Ok(Sql::new(cast(&number(from)?.text, "numeric"), Family::Decimal))
+            }
+            other => Err(Fault::new(format!("CAST to {other} is not supported"))
+                .mend("cast to TEXT, INTEGER, REAL or NUMERIC; use date() and datetime() for dates")),
+        }
+    }
+}
+
+fn column_value(column: &Column<'_>) -> Sql {
+    let family = Family::of(column.type_name);
+    let plain = column.type_name == "text" || column.type_name.starts_with("character varying");
+    let name = ident(column.name);
+    // Padding, and comparisons of their own, end with the cast.
+    let text = if family == Family::Text && !plain { cast(&name, "text") } else { name };
+    Sql::new(text, family)
+}
+
+fn number_literal(digits: &str) -> Sql {
+    let family = match (digits.parse::<i32>(), digits.parse::<i64>()) {
+        (Ok(_), _) => Family::Int4,
+        (_, Ok(_)) => Family::Int8,
+        _ => Family::Decimal,
+    };
+    Sql::new(digits, family)
+}

@@ -1,0 +1,371 @@
+//! From JSON to rules: selection, transformation and table-settings, in the order of their ids.
+
+use serde_json::Value;
+
+use super::action::{self, Action, Target};
+use super::filter::Filter;
+use super::json::{Object, Report};
+use super::pattern::Pattern;
+use super::{Column, Fault, Problem, Table, TableKind, data_type};
+
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    pub(super) selections: Vec<Select>,
+    pub(super) transforms: Vec<Transform>,
+    pub(super) settings: Vec<Settings>,
+}
+
+#[derive(Debug)]
+pub(super) struct Select {
+    pub(super) id: u64,
+    pub(super) label: String,
+    take: Take,
+    /// `None` is both tables and views.
+    kind: Option<TableKind>,
+    pub(super) load_order: Option<i64>,
+    pub(super) filters: Vec<Filter>,
+    pub(super) parallel: bool,
+}
+
+#[derive(Debug)]
+enum Take {
+    Include(Locator),
+    Exclude(Locator),
+    Explicit { schema: String, table: String },
+}
+
+#[derive(Debug)]
+pub(super) struct Transform {
+    pub(super) id: u64,
+    pub(super) label: String,
+    pub(super) target: Target,
+    pub(super) action: Action,
+    pub(super) locator: Locator,
+}
+
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) id: u64,
+    pub(super) label: String,
+    pub(super) locator: Locator,
+    pub(super) parallel: Option<bool>,
+}
+
+/// Which objects a rule means, by their source names.
+#[derive(Debug)]
+pub(super) struct Locator {
+    pub(super) schema: Pattern,
+    pub(super) table: Option<Pattern>,
+    pub(super) column: Option<Pattern>,
+    data_type: Option<String>,
+}
+
+impl Locator {
+    fn read(object: &Object<'_>, report: &mut Report) -> Option<Locator> {
+        let mut pattern = |key| {
+            let text = object.text(key, report);
+            text.and_then(|text| report.take(Pattern::parse(text)))
+        };
+        let (table, column) = (pattern("table-name"), pattern("column-name"));
+        let schema = object.required("schema-name", report)?;
+        let schema = report.take(Pattern::parse(schema))?;
+        let data_type = object.text("data-type", report).map(str::to_owned);
+        if let Some(name) = data_type.as_ref().filter(|name| !data_type::is_known(name)) {
+            report.fault(data_type::unknown(name));
+        }
+        Some(Locator { schema, table, column, data_type })
+    }
+
+    pub(super) fn table_matches(&self, table: &Table<'_>) -> bool {
+        let names_match = |pattern: &Pattern| pattern.matches(table.name);
+        self.schema.matches(table.schema) && self.table.as_ref().is_none_or(names_match)
+    }
+
+    pub(super) fn column_matches(&self, column: &Column<'_>) -> bool {
+        self.column.as_ref().is_none_or(|pattern| pattern.matches(column.name))
+            && self.data_type.as_ref().is_none_or(|t| data_type::is_carried_as(column.type_name, t))
+    }
+
+    pub(super) fn names_one_table(&self) -> bool {
+        self.schema.names_one() && self.table.as_ref().is_some_and(Pattern::names_one)
+    }
+
+    fn needs_table(&self, report: &mut Report) {
+        if self.table.is_none() {
+            report.says("the object-locator needs a table-name");
+        }
+    }
+}
+
+impl Select {
+    pub(super) fn excludes(&self) -> bool {
+        matches!(self.take, Take::Exclude(_))
+    }
+
+    pub(super) fn names_one_table(&self) -> bool {
+        match &self.take {
+            Take::Include(locator) | Take::Exclude(locator) => locator.names_one_table(),
+            Take::Explicit { .. } => true,
+        }
+    }
+
+    pub(super) fn takes(&self, table: &Table<'_>) -> bool {
+        self.kind.is_none_or(|kind| kind == table.kind)
+            && match &self.take {
+                Take::Include(locator) | Take::Exclude(locator) => locator.table_matches(table),
+                Take::Explicit { schema, table: name } => schema == table.schema && name == table.name,
+            }
+    }
+}
+
+impl Rules {
+    pub(super) fn read(json: &Value) -> Result<Rules, Vec<Problem>> {
+        let problem = |what: &str| vec![Problem::new(None, what, None)];
+        let root = json.as_object().ok_or_else(|| problem("the mapping must be an object"))?;
+        let listed = root.get("rules").and_then(Value::as_array);
+        let listed = listed.ok_or_else(|| problem("the mapping needs a list \"rules\""))?;
+        let mut problems: Vec<_> = root
+            .keys()
+            .filter(|key| *key != "rules")
+            .map(|key| Problem::new(None, format!("\"{key}\" has no place beside \"rules\""), None))
+            .collect();
+        let mut rules = Rules::default();
+        let mut seen = std::collections::BTreeMap::new();
+        for (place, value) in listed.iter().enumerate() {
+            let label = format!("rule {} of the list", place + 1);
+            let mut report = Report { label, problems: Vec::new() };
+            if let Some(id) = rules.read_rule(value, &mut report)
+                && let Some(first) = seen.insert(id, report.label.clone())
+            {
+                report.fault(
+                    Fault::new(format!("has the same rule-id as {first}")).mend("give every rule its own number"),
+                );
+            }
+            problems.append(&mut report.problems);
+        }
+        rules.sort();
+        rules.check_selection(&mut problems);
+        if problems.is_empty() { Ok(rules) } else { Err(problems) }
+    }
+
+    fn sort(&mut self) {
+        self.selections.sort_by_key(|rule| rule.id);
+        self.transforms.sort_by_key(|rule| rule.id);
+        self.settings.sort_by_key(|rule| rule.id);
+    }
+
+    fn check_selection(&self, problems: &mut Vec<Problem>) {
+        if problems.is_empty() && self.selections.iter().all(Select::excludes) {
+            let what = "no selection rule includes anything";
+            let mend = "add a selection rule with the rule-action \"include\"";
+            problems.push(Problem::new(None, what, Some(mend.to_owned())));
+        }
+        for rule in &self.selections {
+            let Take::Explicit { schema, table } = &rule.take else {
+                continue;
+            };
+            let excludes = |other: &&Select| {
+                let exact = |pattern: &Pattern, name: &str| pattern.exact_name().is_some_and(|exact| exact == name);
+                matches!(&other.take, Take::Exclude(l)
+                    if exact(&l.schema, schema) && l.table.as_ref().is_some_and(|t| exact(t, table)))
+            };
+            if let Some(other) = self.selections.iter().find(excludes) {
+                let what = format!("takes the very table that {} excludes", other.label);
+                problems.push(Problem::new(Some(&rule.label), what, None));
+            }
+        }
+    }
+
+    fn read_rule(&mut self, value: &Value, report: &mut Report) -> Option<u64> {
+        let rule = Object::of("rule", value, report)?;
+        let id = identity(&rule, report);
+        // Read on without an id, to find the other problems too.
+        let number = id.unwrap_or(0);
+        match rule.required("rule-type", report) {
+            Some("selection") => self.selections.extend(selection(number, &rule, report)),
+            Some("transformation") => self.transforms.extend(transformation(number, &rule, report)),
+            Some("table-settings") => self.settings.extend(settings(number, &rule, report)),
+            Some(other) => report.fault(
+                Fault::new(format!("rule-type \"{other}\" is not supported"))
+                    .mend("use selection, transformation or table-settings"),
+            ),
+            None => {}
+        }
+        id
+    }
+
+    /// The rules by which a table is taken; none when it is not.
+    pub(super) fn taking(&self, table: &Table<'_>) -> Vec<&Select> {
+        let matching: Vec<_> = self.selections.iter().filter(|rule| rule.takes(table)).collect();
+        let excluded = matching.iter().any(|rule| rule.excludes());
+        let stands = |rule: &&Select| match rule.take {
+            Take::Include(_) => !excluded,
+            Take::Exclude(_) => false,
+            Take::Explicit { .. } => true,
+        };
+        matching.into_iter().filter(stands).collect()
+    }
+}
+
+fn identity(rule: &Object<'_>, report: &mut Report) -> Option<u64> {
+    let before = report.problems.len();
+    let id = rule.number("rule-id", report);
+    let name = rule.text("rule-name", report);
+    let number = id.and_then(|id| u64::try_from(id).ok());
+    if let Some(id) = number {
+        report.label = match name {
+            Some(name) => format!("rule-id {id} (\"{name}\")"),
+            None => format!("rule-id {id}"),
+        };
+    } else if report.problems.len() == before {
+        report.says("needs a rule-id, a number of its own");
+    }
+    number
+}
+
+const SELECTION_KEYS: [&str; 8] =
+    ["rule-type", "rule-id", "rule-name", "object-locator", "rule-action", "load-order", "filters", "parallel-load"];
+
+fn selection(id: u64, rule: &Object<'_>, report: &mut Report) -> Option<Select> {
+    // DMS's console writes this switch of its own form into every selection rule.
+    let known = [&SELECTION_KEYS[..], &["isAutoSegmentationChecked"]].concat();
+    rule.only(&known, report);
+    let filters: Vec<_> =
+        rule.array("filters", report).iter().filter_map(|filter| Filter::read(filter, report)).collect();
+    let load_order = rule.number("load-order", report);
+    let parallel = parallel_load(rule, report).unwrap_or(false);
+    let action = rule.required("rule-action", report);
+    let object = locator_object(rule, &["schema-name", "table-name", "table-type"], report)?;
+    let kind = match object.text("table-type", report) {
+        // An explicit rule means its one object, whatever that is.
+        None if action == Some("explicit") => None,
+        None | Some("table") => Some(TableKind::Table),
+        Some("view") => Some(TableKind::View),
+        Some("all") => None,
+        Some(other) => {
+            report.says(format!("table-type \"{other}\" is not one of table, view, all"));
+            None
+        }
+    };
+    let locator = Locator::read(&object, report)?;
+    locator.needs_table(report);
+    if action? != "include" && !filters.is_empty() {
+        report.fault(
+            Fault::new("filters belong to rules with the rule-action \"include\" only")
+                .mend("make the rule an include, or take its filters away"),
+        );
+    }
+    let take = take(action?, locator, report)?;
+    Some(Select { id, label: report.label.clone(), take, kind, load_order, filters, parallel })
+}
+
+fn take(action: &str, locator: Locator, report: &mut Report) -> Option<Take> {
+    match action {
+        "include" => Some(Take::Include(locator)),
+        "exclude" => Some(Take::Exclude(locator)),
+        "explicit" => {
+            let table = locator.table?.exact_name();
+            let (Some(schema), Some(table)) = (locator.schema.exact_name(), table) else {
+                report.fault(
+                    Fault::new("an explicit rule names one table, without wildcards")
+                        .mend("write the whole names, or make the rule an include"),
+                );
+                return None;
+            };
+            Some(Take::Explicit { schema, table })
+        }
+        other => {
+            let what = format!("rule-action \"{other}\" is unknown");
+            report.fault(Fault::new(what).mend("use include, exclude or explicit"));
+            None
+        }
+    }
+}
+
+fn transformation(id: u64, rule: &Object<'_>, report: &mut Report) -> Option<Transform> {
+    let target = rule.required("rule-target", report);
+    let target = target.and_then(|t| report.take(Target::parse(t)));
+    let action = action::read(rule, target, report);
+    let keys: &[&str] = match target {
+        Some(Target::Schema) => &["schema-name"],
+        Some(Target::Table) => &["schema-name", "table-name"],
+        _ => &["schema-name", "table-name", "column-name", "data-type"],
+    };
+    let locator = locator_object(rule, keys, report).and_then(|o| Locator::read(&o, report))?;
+    let (target, action) = (target?, action?);
+    if target != Target::Schema {
+        locator.needs_table(report);
+    }
+    if target == Target::Column && locator.column.is_none() && !action.adds_column() {
+        report.says("the object-locator needs a column-name");
+    }
+    let is_open = |pattern: &Pattern| !pattern.names_one();
+    let open = is_open(&locator.schema) || locator.table.as_ref().is_some_and(is_open);
+    if open && matches!(action, Action::PrimaryKey(_)) {
+        report.fault(
+            Fault::new("define-primary-key takes no wildcards in schema-name and table-name")
+                .mend("write one rule a table"),
+        );
+    }
+    Some(Transform { id, label: report.label.clone(), target, action, locator })
+}
+
+fn settings(id: u64, rule: &Object<'_>, report: &mut Report) -> Option<Settings> {
+    let known = ["rule-type", "rule-id", "rule-name", "object-locator", "parallel-load"];
+    rule.only(&[&known[..], &["lob-settings", "isAutoSegmentationChecked"]].concat(), report);
+    lob_settings(rule, report);
+    let parallel = parallel_load(rule, report);
+    let object = locator_object(rule, &["schema-name", "table-name"], report)?;
+    let locator = Locator::read(&object, report)?;
+    locator.needs_table(report);
+    Some(Settings { id, label: report.label.clone(), locator, parallel })
+}
+
+fn locator_object<'a>(rule: &Object<'a>, keys: &[&str], report: &mut Report) -> Option<Object<'a>> {
+    let object = rule.object("object-locator", report);
+    match &object {
+        Some(object) => object.only(keys, report),
+        None if rule.get("object-locator").is_none() => report.says("needs an object-locator"),
+        None => {}
+    }
+    object
+}
+
+/// Whether the table is to be read in parallel. How DMS would cut it is not needed: pages are cut
+/// here, so that no row falls between the boundaries.
+fn parallel_load(rule: &Object<'_>, report: &mut Report) -> Option<bool> {
+    let load = rule.object("parallel-load", report)?;
+    let known = ["type", "columns", "boundaries", "partitions", "subpartitions"];
+    load.only(&[&known[..], &["number-of-partitions"]].concat(), report);
+    match load.required("type", report)? {
+        "none" => Some(false),
+        "ranges" => {
+            let columns = load.array("columns", report).len();
+            let boundaries = load.array("boundaries", report);
+            let fits = |row: &Value| row.as_array().is_some_and(|row| row.len() == columns);
+            if columns == 0 || boundaries.is_empty() || !boundaries.iter().all(fits) {
+                report.says("parallel-load by ranges needs columns, and boundaries of that width");
+            }
+            Some(true)
+        }
+        "partitions-auto" | "partitions-list" | "subpartitions-auto" => Some(true),
+        other => {
+            report.says(format!("parallel-load type \"{other}\" is unknown"));
+            None
+        }
+    }
+}
+
+/// Accepted, since no mode of DMS carries more than whole values, which is what is done here.
+fn lob_settings(rule: &Object<'_>, report: &mut Report) {
+    let Some(lob) = rule.object("lob-settings", report) else {
+        return;
+    };
+    lob.only(&["mode", "bulk-max-size"], report);
+    lob.number("bulk-max-size", report);
+    if let Some(mode) = lob.text("mode", report)
+        && !matches!(mode, "limited" | "unlimited" | "none")
+    {
+        report.says(format!("lob-settings mode \"{mode}\" is not one of limited, unlimited, none"));
+    }
+}

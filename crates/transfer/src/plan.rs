@@ -1,0 +1,521 @@
+//! What a transfer carries: which tables, under which names, which columns and how, by which key
+//! and cursor. Made from the source's catalogue and the transfer's settings, before any row moves.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lake::TableName;
+use regex::Regex;
+use tokio_postgres::Client;
+
+use crate::carried::{Carried, Kind, SourceType, carry};
+use crate::dms;
+use crate::error::{Context, Error, Result};
+use crate::postgres::{Catalog, Table, TableKind, quote};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    #[default]
+    Initial,
+    Incremental,
+}
+
+/// What becomes of a table that has no usable cursor in an INCREMENTAL transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnNoCursor {
+    #[default]
+    Error,
+    /// Read it whole each time, as INITIAL does.
+    Reload,
+}
+
+/// Another way to carry a column than the mapping's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnAs {
+    Text,
+    Double,
+    Decimal(u8, i8),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlap {
+    Time(Duration),
+    Ids(u64),
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct TableSettings {
+    pub cursor: Option<String>,
+    pub overlap: Option<Overlap>,
+    pub key: Vec<String>,
+    pub on_no_cursor: Option<OnNoCursor>,
+    pub columns: BTreeMap<String, ColumnAs>,
+}
+
+/// A transfer, checked and ready to plan.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub name: String,
+    pub mode: Mode,
+    pub into: Option<String>,
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+    pub mapping: Option<PathBuf>,
+    pub streams: usize,
+    pub parallel_tables: usize,
+    pub views: bool,
+    pub on_no_cursor: OnNoCursor,
+    /// Of timestamp cursors.
+    pub overlap: Duration,
+    pub tables: BTreeMap<String, TableSettings>,
+}
+
+/// The column that orders an INCREMENTAL transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// At the source.
+    pub column: String,
+    /// In the target.
+    pub name: String,
+    pub kind: CursorKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CursorKind {
+    Integer,
+    Instant { utc: bool },
+}
+
+impl Cursor {
+    /// A position as SQL.
+    pub fn literal(&self, position: i64) -> String {
+        let CursorKind::Instant { utc } = self.kind else { return format!("'{position}'::bigint") };
+        let type_name = if utc { "timestamptz" } else { "timestamp" };
+        match chrono::DateTime::from_timestamp_micros(position) {
+            Some(at) if position > i64::MIN / 4 => {
+                let zone = if utc { "+00" } else { "" };
+                format!("'{}{zone}'::{type_name}", at.format("%Y-%m-%d %H:%M:%S%.6f"))
+            }
+            _ => format!("'-infinity'::{type_name}"),
+        }
+    }
+
+    /// An expression of the cursor's type as SQL that gives an integer.
+    pub fn as_integer(&self, expression: &str) -> String {
+        match self.kind {
+            CursorKind::Integer => format!("({expression})::bigint"),
+            CursorKind::Instant { .. } => format!(
+                "CASE WHEN isfinite({expression}) THEN (extract(epoch FROM {expression}) * 1000000)::bigint END"
+            ),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct PlanColumn {
+    pub name: String,
+    /// SQL at the source, its cast included.
+    pub expression: String,
+    pub kind: Kind,
+    /// SQL for a PostgreSQL target, which takes most types as they are.
+    pub plain: String,
+    /// The type that a PostgreSQL target gives the column.
+    pub type_name: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct TablePlan {
+    pub source: Table,
+    pub target: TableName,
+    pub columns: Vec<PlanColumn>,
+    pub filter: Option<String>,
+    /// Target columns that identify a row; empty where nothing does.
+    pub key: Vec<String>,
+    pub cursor: Option<Cursor>,
+    /// Why INCREMENTAL can't carry the table, where it can't.
+    pub no_cursor: Option<String>,
+    pub on_no_cursor: OnNoCursor,
+    /// In the cursor's own unit: ids, or microseconds.
+    pub overlap: i64,
+    pub load_order: i64,
+}
+
+impl TablePlan {
+    /// The query that COPY runs over one piece of the table.
+    pub fn select(&self, from: &str, condition: Option<&str>) -> String {
+        let columns = self.columns.iter().map(|c| c.expression.as_str()).collect::<Vec<_>>();
+        self.query(&columns, from, condition)
+    }
+
+    /// The same for a PostgreSQL target.
+    pub fn select_plain(&self, from: &str, condition: Option<&str>) -> String {
+        let columns = self.columns.iter().map(|c| c.plain.as_str()).collect::<Vec<_>>();
+        self.query(&columns, from, condition)
+    }
+
+    fn query(&self, columns: &[&str], from: &str, condition: Option<&str>) -> String {
+        let columns = columns.join(", ");
+        let conditions: Vec<String> =
+            self.filter.iter().map(String::as_str).chain(condition).map(|c| format!("({c})")).collect();
+        let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+        format!("SELECT {columns} FROM {from}{filter}")
+    }
+
+    pub fn decoded(&self) -> Vec<(String, Kind)> {
+        self.columns.iter().map(|c| (c.name.clone(), c.kind.clone())).collect()
+    }
+
+    pub fn key_positions(&self) -> Vec<usize> {
+        self.key.iter().filter_map(|key| self.columns.iter().position(|c| c.name == *key)).collect()
+    }
+
+    /// The table and its partitions.
+    pub fn relations(&self) -> impl Iterator<Item = u32> {
+        std::iter::once(self.source.oid).chain(self.source.leaves.iter().map(|leaf| leaf.oid))
+    }
+}
+
+/// A table that can't be carried, and why; the others are.
+#[derive(Debug)]
+pub struct Refused {
+    pub table: String,
+    pub error: Error,
+}
+
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub tables: Vec<TablePlan>,
+    pub refused: Vec<Refused>,
+}
+
+/// Plans the whole transfer.
+pub async fn plan(client: &Client, catalog: &Catalog, settings: &Settings) -> Result<Plan> {
+    let mapping = match &settings.mapping {
+        None => None,
+        Some(path) => Some(read_mapping(path)?),
+    };
+    let selector = Selector::new(settings)?;
+    let mut plan = Plan::default();
+    for table in &catalog.tables {
+        let planned = match &mapping {
+            None if selector.takes(table) => plan_plain(table, settings),
+            Some(mapping) => match plan_mapped(client, catalog, table, mapping, settings).await {
+                Ok(None) => continue,
+                Ok(Some(planned)) => Ok(planned),
+                Err(error) => Err(error),
+            },
+            None => continue,
+        };
+        match planned.and_then(|planned| check(planned, settings)) {
+            Ok(planned) => plan.tables.push(planned),
+            Err(error) => plan.refused.push(Refused { table: table.display(), error }),
+        }
+    }
+    for name in settings.tables.keys() {
+        if !catalog.tables.iter().any(|table| table.display() == *name) {
+            return Err(Error::setup(format!("plan transfer {}: the source has no table {name}", settings.name))
+                .mend(format!("correct or remove [tables.{name:?}]")));
+        }
+    }
+    distinct_targets(&plan)?;
+    plan.tables.sort_by_key(|table| std::cmp::Reverse((table.load_order, table.source.bytes)));
+    Ok(plan)
+}
+
+fn read_mapping(path: &PathBuf) -> Result<dms::Mapping> {
+    let text = std::fs::read_to_string(path).context(format!("read the table mapping {}", path.display()))?;
+    dms::Mapping::parse(&text).map_err(|problems| mapping_error(path, &problems))
+}
+
+fn mapping_error(path: &std::path::Path, problems: &[dms::Problem]) -> Error {
+    let lines: Vec<String> = problems
+        .iter()
+        .map(|p| match &p.rule {
+            Some(rule) => format!("{rule}: {}", p.what),
+            None => p.what.clone(),
+        })
+        .collect();
+    let error = Error::setup(format!("read the table mapping {}: {}", path.display(), lines.join("; ")));
+    match problems.iter().find_map(|p| p.mend.clone()) {
+        Some(mend) => error.mend(mend),
+        None => error,
+    }
+}
+
+struct Selector {
+    include: Vec<Regex>,
+    exclude: Vec<Regex>,
+    views: bool,
+}
+
+impl Selector {
+    fn new(settings: &Settings) -> Result<Selector> {
+        let compile = |patterns: &[String]| patterns.iter().map(|p| pattern(p)).collect::<Result<Vec<_>>>();
+        Ok(Selector {
+            include: compile(&settings.include)?,
+            exclude: compile(&settings.exclude)?,
+            views: settings.views,
+        })
+    }
+
+    fn takes(&self, table: &Table) -> bool {
+        let name = table.display();
+        let included = self.include.is_empty() || self.include.iter().any(|p| p.is_match(&name));
+        included && !self.exclude.iter().any(|p| p.is_match(&name)) && (self.views || !table.is_view())
+    }
+}
+
+/// `*` any run, `?` one character.
+fn pattern(text: &str) -> Result<Regex> {
+    let escaped = regex::escape(text).replace("\\*", ".*").replace("\\?", ".");
+    Regex::new(&format!("(?s)^{escaped}$")).map_err(|e| Error::setup(format!("read the pattern {text:?}")).because(e))
+}
+
+fn plan_plain(table: &Table, settings: &Settings) -> Result<TablePlan> {
+    let own = settings.tables.get(&table.display()).cloned().unwrap_or_default();
+    let columns = table
+        .columns
+        .iter()
+        .map(|column| plan_column(&column.name, &quote(&column.name), &column.source, &column.type_name, &own))
+        .collect();
+    let schema = settings.into.clone().unwrap_or_else(|| table.schema.clone());
+    let source_names: Vec<(String, String)> =
+        table.columns.iter().map(|c| (c.name.clone(), c.name.clone())).collect();
+    assemble(table, TableName::new(schema, &table.name), columns, &source_names, own, settings)
+}
+
+fn plan_column(
+    name: &str,
+    expression: &str,
+    source: &SourceType,
+    type_name: &str,
+    own: &TableSettings,
+) -> PlanColumn {
+    let carried = match own.columns.get(name) {
+        None => carry(source),
+        Some(ColumnAs::Text) => Carried { kind: Kind::Text, cast: Some("text") },
+        Some(ColumnAs::Double) => Carried { kind: Kind::F64, cast: Some("float8") },
+        Some(ColumnAs::Decimal(precision, scale)) => {
+            Carried { kind: Kind::Decimal { precision: *precision, scale: *scale }, cast: Some("numeric") }
+        }
+    };
+    let (plain, type_name) = for_postgres(expression, source, type_name, own.columns.get(name));
+    let expression = match carried.cast {
+        None => expression.to_owned(),
+        Some(cast) => format!("({expression})::{cast}"),
+    };
+    PlanColumn { name: name.to_owned(), expression, kind: carried.kind, plain, type_name }
+}
+
+/// Built-in types go over as they are; a type that users made may not exist in the target, so a
+/// domain becomes what it is made of and all else its text.
+fn for_postgres(
+    expression: &str,
+    source: &SourceType,
+    type_name: &str,
+    carried_as: Option<&ColumnAs>,
+) -> (String, String) {
+    let cast = |to: &str| (format!("({expression})::{to}"), to.to_owned());
+    match (carried_as, source) {
+        (Some(ColumnAs::Text), _) => cast("text"),
+        (Some(ColumnAs::Double), _) => cast("double precision"),
+        (Some(ColumnAs::Decimal(precision, scale)), _) => {
+            (format!("({expression})::numeric"), format!("numeric({precision},{scale})"))
+        }
+        // With pg_catalog alone on the search path, a name with a dot is a user's type.
+        (None, _) if !type_name.contains('.') => (expression.to_owned(), type_name.to_owned()),
+        (None, SourceType::Builtin { name, .. }) => cast(name),
+        (None, _) => cast("text"),
+    }
+}
+
+async fn plan_mapped(
+    client: &Client,
+    catalog: &Catalog,
+    table: &Table,
+    mapping: &dms::Mapping,
+    settings: &Settings,
+) -> Result<Option<TablePlan>> {
+    let kind = if table.is_view() { dms::TableKind::View } else { dms::TableKind::Table };
+    let dms_table = dms::Table { schema: &table.schema, name: &table.name, kind };
+    let Some(selection) = mapping.select(&dms_table) else { return Ok(None) };
+    let columns: Vec<dms::Column<'_>> =
+        table.columns.iter().map(|c| dms::Column { name: &c.name, type_name: &c.type_name }).collect();
+    let planned = mapping
+        .plan(&dms_table, &columns, &selection)
+        .map_err(|problems| mapping_error(settings.mapping.as_deref().unwrap_or("mapping".as_ref()), &problems))?;
+    let own = settings.tables.get(&table.display()).cloned().unwrap_or_default();
+    let expressions: Vec<&str> = planned.columns.iter().map(|c| c.expression.as_str()).collect();
+    // The server says what the expressions give.
+    let sql = format!("SELECT {} FROM {}", expressions.join(", "), table.qualified());
+    let statement = client
+        .prepare(&sql)
+        .await
+        .context(format!("plan {} as the table mapping asks", table.display()))?;
+    let columns = planned
+        .columns
+        .iter()
+        .zip(&expressions)
+        .zip(statement.columns())
+        .map(|((column, expression), typed)| {
+            let source = catalog.resolve(typed.type_().oid(), typed.type_modifier());
+            let type_name = column
+                .source
+                .as_ref()
+                .filter(|_| column.cast.is_none())
+                .and_then(|name| table.columns.iter().find(|c| c.name == *name))
+                .map_or_else(|| column.cast.clone().unwrap_or_else(|| typed.type_().name().to_owned()), |c| c.type_name.clone());
+            plan_column(&column.name, expression, &source, &type_name, &own)
+        })
+        .collect();
+    let names: Vec<(String, String)> =
+        planned.columns.iter().filter_map(|c| Some((c.source.clone()?, c.name.clone()))).collect();
+    let schema = settings.into.clone().unwrap_or(planned.schema);
+    let mut plan = assemble(table, TableName::new(schema, planned.table), columns, &names, own, settings)?;
+    if let Some(key) = planned.primary_key {
+        plan.key = key;
+    }
+    plan.filter = planned.filter;
+    plan.load_order = selection.load_order;
+    Ok(Some(plan))
+}
+
+/// `names` are the columns that are carried as they are: their names at the source and in the target.
+fn assemble(
+    table: &Table,
+    target: TableName,
+    columns: Vec<PlanColumn>,
+    names: &[(String, String)],
+    own: TableSettings,
+    settings: &Settings,
+) -> Result<TablePlan> {
+    let target_of = |source: &String| names.iter().find(|(from, _)| from == source).map(|(_, to)| to.clone());
+    let key_source = if own.key.is_empty() { &table.key } else { &own.key };
+    let key: Option<Vec<String>> = key_source.iter().map(target_of).collect();
+    if key.is_none() && !own.key.is_empty() {
+        return Err(Error::setup(format!("plan {}: its key {:?} is not among its columns", table.display(), own.key)));
+    }
+    let mut plan = TablePlan {
+        source: table.clone(),
+        target,
+        columns,
+        filter: None,
+        key: key.unwrap_or_default(),
+        cursor: None,
+        no_cursor: None,
+        on_no_cursor: own.on_no_cursor.unwrap_or(settings.on_no_cursor),
+        overlap: 0,
+        load_order: 0,
+    };
+    match choose_cursor(table, &plan, names, &own) {
+        Ok(cursor) => {
+            plan.overlap = overlap(&cursor, &own, settings)?;
+            plan.cursor = Some(cursor);
+        }
+        Err(reason) if own.cursor.is_some() => {
+            return Err(Error::setup(format!("plan {}: {reason}", table.display())));
+        }
+        Err(reason) => plan.no_cursor = Some(reason),
+    }
+    Ok(plan)
+}
+
+/// The one asked for, else the key where it is a single integer.
+fn choose_cursor(
+    table: &Table,
+    plan: &TablePlan,
+    names: &[(String, String)],
+    own: &TableSettings,
+) -> Result<Cursor, String> {
+    let column = match (&own.cursor, table.key.as_slice()) {
+        (Some(cursor), _) => cursor.clone(),
+        (None, [single]) => single.clone(),
+        (None, []) => return Err("it has no key, and no cursor is set for it".into()),
+        (None, _) => return Err("its key has several columns, and no cursor is set for it".into()),
+    };
+    let Some(source) = table.columns.iter().find(|c| c.name == column) else {
+        return Err(format!("its cursor {column:?} is not a column"));
+    };
+    let kind = match carry(&source.source).kind {
+        Kind::I16 | Kind::I32 | Kind::I64 => CursorKind::Integer,
+        Kind::Timestamp { utc } => CursorKind::Instant { utc },
+        _ => return Err(format!("{column:?} is a {}, and a cursor is an integer or a timestamp", source.type_name)),
+    };
+    let Some((_, name)) = names.iter().find(|(from, _)| *from == column) else {
+        return Err(format!("its cursor {column:?} is not carried"));
+    };
+    if plan.key.is_empty() {
+        return Err("it has no key, by which a row that is read again could be told".into());
+    }
+    Ok(Cursor { column, name: name.clone(), kind })
+}
+
+fn overlap(cursor: &Cursor, own: &TableSettings, settings: &Settings) -> Result<i64> {
+    let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+    match (cursor.kind, own.overlap) {
+        (CursorKind::Integer, None) => Ok(0),
+        (CursorKind::Integer, Some(Overlap::Ids(ids))) => Ok(i64::try_from(ids).unwrap_or(i64::MAX)),
+        (CursorKind::Instant { .. }, None) => Ok(micros(settings.overlap)),
+        (CursorKind::Instant { .. }, Some(Overlap::Time(time))) => Ok(micros(time)),
+        (CursorKind::Integer, Some(Overlap::Time(_))) => {
+            Err(Error::setup(format!("the overlap of {:?} is a time, and the cursor a number", cursor.column))
+                .mend("give the overlap as a number of ids"))
+        }
+        (CursorKind::Instant { .. }, Some(Overlap::Ids(_))) => {
+            Err(Error::setup(format!("the overlap of {:?} is a number, and the cursor a time", cursor.column))
+                .mend("give the overlap as a duration such as \"10min\""))
+        }
+    }
+}
+
+/// What would fail half-way is refused now.
+fn check(plan: TablePlan, settings: &Settings) -> Result<TablePlan> {
+    let table = plan.source.display();
+    if !plan.source.readable {
+        return Err(Error::setup(format!("read {table}: permission denied"))
+            .mend(format!("GRANT SELECT ON {} TO the transfer's user", plan.source.qualified())));
+    }
+    if plan.columns.is_empty() {
+        return Err(Error::input(format!("carry {table}: it has no columns"))
+            .mend("exclude the table from the transfer"));
+    }
+    let mut seen = BTreeMap::new();
+    for column in &plan.columns {
+        if let Some(other) = seen.insert(column.name.to_lowercase(), &column.name) {
+            let context = format!("carry {table}: columns {other:?} and {:?} differ by case only", column.name);
+            return Err(Error::input(context).mend("rename one of them with a table mapping"));
+        }
+    }
+    let own = settings.tables.get(&table);
+    if let Some(name) = own.and_then(|own| own.columns.keys().find(|n| !plan.columns.iter().any(|c| c.name == **n))) {
+        return Err(Error::setup(format!("plan {table}: there is no column {name:?} to carry another way")));
+    }
+    if settings.mode == Mode::Incremental
+        && plan.on_no_cursor == OnNoCursor::Error
+        && let Some(reason) = &plan.no_cursor
+    {
+        return Err(Error::setup(format!("carry {table} incrementally: {reason}")).mend(format!(
+            "[tables.{table:?}] cursor = \"...\" (and key = [...] where the table declares none), \
+             or on_no_cursor = \"reload\" to read it whole each time"
+        )));
+    }
+    if plan.cursor.is_some() && plan.source.kind == TableKind::Foreign {
+        tracing::warn!(%table, "a foreign table shows no transactions: late rows are found by the overlap only");
+    }
+    Ok(plan)
+}
+
+fn distinct_targets(plan: &Plan) -> Result<()> {
+    let mut seen = BTreeMap::new();
+    for table in &plan.tables {
+        if let Some(other) = seen.insert(&table.target, table.source.display()) {
+            let context = format!("{other} and {} would both become {}", table.source.display(), table.target);
+            return Err(Error::setup(context).mend("leave `into` out, or rename one of them with a table mapping"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,354 @@
+//! The bulk way in: a blocking connection on a thread of its own that hands COPY's bytes to
+//! the decoder where they lie in the receive buffer.
+//!
+//! tokio-postgres gives one reference-counted message a row and reads 8 KiB at a time; at ten
+//! million rows that is a good part of the whole cost. This transport speaks only what a copy
+//! needs: start-up, authentication, simple queries, COPY OUT and COPY IN.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use postgres_protocol::authentication::{md5_hash, sasl};
+use postgres_protocol::message::frontend;
+use tokio_postgres::config::Host;
+
+use super::endpoint::{Endpoint, SESSION, Tls};
+use crate::error::{Context, Error, Kind, Result};
+
+/// Large enough that a read takes what the kernel holds, small enough for the processor's cache.
+const READ_BYTES: usize = 256 * 1024;
+
+trait Transport: Read + Write + Send {}
+impl<T: Read + Write + Send> Transport for T {}
+
+pub struct Wire {
+    stream: Box<dyn Transport>,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    out: BytesMut,
+    process_id: i32,
+}
+
+impl Wire {
+    pub fn connect(endpoint: &Endpoint) -> Result<Self> {
+        let what = || format!("connect to PostgreSQL at {}", endpoint.display());
+        let stream = open(endpoint).map_err(|e| e.within(what()))?;
+        let mut wire =
+            Wire { stream, buffer: vec![0; READ_BYTES], start: 0, end: 0, out: BytesMut::new(), process_id: 0 };
+        wire.start_up(endpoint).map_err(|e| e.within(what()))?;
+        wire.batch(SESSION)?;
+        Ok(wire)
+    }
+
+    /// The server process that serves this connection.
+    pub fn process_id(&self) -> i32 {
+        self.process_id
+    }
+
+    /// Runs statements whose results nobody reads.
+    pub fn batch(&mut self, sql: &str) -> Result<()> {
+        self.query(sql)?;
+        self.until_ready()
+    }
+
+    /// Runs a `COPY ... TO STDOUT` and hands each message's bytes to `rows`. Returns the bytes received.
+    pub fn copy_out(&mut self, sql: &str, mut rows: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
+        self.query(sql)?;
+        let mut received = 0u64;
+        loop {
+            let (tag, at, end) = self.message()?;
+            match tag {
+                b'd' => {
+                    received += (end - at) as u64;
+                    rows(&self.buffer[at..end])?;
+                }
+                b'Z' => return Ok(received),
+                b'E' => return Err(server_error(&self.buffer[at..end])),
+                _ => {}
+            }
+        }
+    }
+
+    /// Starts a `COPY ... FROM STDIN`; follow with [`Wire::copy_data`] and [`Wire::copy_done`].
+    pub fn copy_in(&mut self, sql: &str) -> Result<()> {
+        self.query(sql)?;
+        loop {
+            let (tag, at, end) = self.message()?;
+            match tag {
+                b'G' => return Ok(()),
+                b'E' => {
+                    let error = server_error(&self.buffer[at..end]);
+                    self.until_ready()?;
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Rows for the running COPY, sent in large messages whatever the pieces they come in.
+    pub fn copy_data(&mut self, rows: &[u8]) -> Result<()> {
+        if self.out.is_empty() {
+            self.out.extend_from_slice(&[b'd', 0, 0, 0, 0]);
+        }
+        self.out.extend_from_slice(rows);
+        if self.out.len() >= READ_BYTES { self.send_rows() } else { Ok(()) }
+    }
+
+    fn send_rows(&mut self) -> Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let length = u32::try_from(self.out.len() - 1).map_err(|e| Error::bug("send rows").because(e))?;
+        self.out[1..5].copy_from_slice(&length.to_be_bytes());
+        self.flush()
+    }
+
+    /// Ends a `COPY ... FROM STDIN`: what the server refuses is said here. Returns the rows taken.
+    pub fn copy_done(&mut self) -> Result<u64> {
+        self.send_rows()?;
+        frontend::copy_done(&mut self.out);
+        self.flush()?;
+        let mut outcome = Ok(0);
+        loop {
+            let (tag, at, end) = self.message()?;
+            match tag {
+                b'Z' => return outcome,
+                b'E' => outcome = Err(server_error(&self.buffer[at..end])),
+                // "COPY 42"
+                b'C' if outcome.is_ok() => {
+                    let text = String::from_utf8_lossy(&self.buffer[at..end]);
+                    let rows = text.trim_end_matches('\0').rsplit(' ').next().and_then(|n| n.parse().ok());
+                    outcome = Ok(rows.unwrap_or_default());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn query(&mut self, sql: &str) -> Result<()> {
+        frontend::query(sql, &mut self.out).context("write a query")?;
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.stream.write_all(&self.out).context("write to PostgreSQL")?;
+        self.out.clear();
+        self.stream.flush().context("write to PostgreSQL")
+    }
+
+    fn until_ready(&mut self) -> Result<()> {
+        let mut outcome = Ok(());
+        loop {
+            let (tag, at, end) = self.message()?;
+            match tag {
+                b'Z' => return outcome,
+                b'E' => outcome = Err(server_error(&self.buffer[at..end])),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next message: its tag and where its body lies in the buffer.
+    #[inline]
+    fn message(&mut self) -> Result<(u8, usize, usize)> {
+        self.fill(5)?;
+        let head = &self.buffer[self.start..self.start + 5];
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        let tag = head[0];
+        if length < 4 {
+            return Err(Error::bug(format!("read a message of length {length} from PostgreSQL")));
+        }
+        self.fill(1 + length)?;
+        let at = self.start + 5;
+        self.start += 1 + length;
+        Ok((tag, at, self.start))
+    }
+
+    /// Makes sure that `wanted` bytes lie in the buffer from `start` on.
+    #[inline]
+    fn fill(&mut self, wanted: usize) -> Result<()> {
+        if self.end - self.start >= wanted { Ok(()) } else { self.read_more(wanted) }
+    }
+
+    #[cold]
+    fn read_more(&mut self, wanted: usize) -> Result<()> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.buffer.len() < wanted {
+            self.buffer.resize(wanted.next_multiple_of(READ_BYTES), 0);
+        } else if self.buffer.len() > 4 * READ_BYTES && wanted < READ_BYTES {
+            // One row of 50 MB must not keep 50 MB until the end of the table.
+            self.buffer.truncate(READ_BYTES.max(self.end));
+            self.buffer.shrink_to_fit();
+        }
+        while self.end < wanted {
+            let read = self.stream.read(&mut self.buffer[self.end..]).context("read from PostgreSQL")?;
+            if read == 0 {
+                return Err(Error::retry("read from PostgreSQL: the server closed the connection"));
+            }
+            self.end += read;
+        }
+        Ok(())
+    }
+
+    fn start_up(&mut self, endpoint: &Endpoint) -> Result<()> {
+        let config = &endpoint.config;
+        let user = config.get_user().unwrap_or("postgres");
+        let mut parameters = vec![("user", user), ("client_encoding", "UTF8")];
+        if let Some(name) = config.get_dbname() {
+            parameters.push(("database", name));
+        }
+        if let Some(name) = config.get_application_name() {
+            parameters.push(("application_name", name));
+        }
+        if let Some(options) = config.get_options() {
+            parameters.push(("options", options));
+        }
+        frontend::startup_message(parameters, &mut self.out).context("write the start-up message")?;
+        self.flush()?;
+        let password = config.get_password().unwrap_or_default();
+        let mut scram = None;
+        loop {
+            let (tag, at, end) = self.message()?;
+            let body = self.buffer[at..end].to_vec();
+            match tag {
+                b'R' => self.authenticate(&body, user, password, &mut scram)?,
+                b'K' if body.len() >= 4 => self.process_id = i32_at(&body, 0),
+                b'Z' => return Ok(()),
+                b'E' => return Err(server_error(&body)),
+                _ => {}
+            }
+        }
+    }
+
+    fn authenticate(
+        &mut self,
+        body: &[u8],
+        user: &str,
+        password: &[u8],
+        scram: &mut Option<sasl::ScramSha256>,
+    ) -> Result<()> {
+        let needs_password = || {
+            if password.is_empty() {
+                return Err(Error::setup("authenticate: the server asks for a password and none is configured"));
+            }
+            Ok(())
+        };
+        match i32_at(body, 0) {
+            0 => return Ok(()),
+            12 => {
+                let client = scram.as_mut().ok_or_else(|| Error::bug("authenticate: SCRAM out of order"))?;
+                return client.finish(&body[4..]).context("authenticate: check the server's proof");
+            }
+            3 => {
+                needs_password()?;
+                frontend::password_message(password, &mut self.out).context("authenticate")?;
+            }
+            5 => {
+                needs_password()?;
+                let salt = body.get(4..8).and_then(|s| s.try_into().ok()).unwrap_or_default();
+                let hash = md5_hash(user.as_bytes(), password, salt);
+                frontend::password_message(hash.as_bytes(), &mut self.out).context("authenticate")?;
+            }
+            10 => {
+                needs_password()?;
+                let client = sasl::ScramSha256::new(password, sasl::ChannelBinding::unsupported());
+                frontend::sasl_initial_response(sasl::SCRAM_SHA_256, client.message(), &mut self.out)
+                    .context("authenticate")?;
+                *scram = Some(client);
+            }
+            11 => {
+                let client = scram.as_mut().ok_or_else(|| Error::bug("authenticate: SCRAM out of order"))?;
+                client.update(&body[4..]).context("authenticate")?;
+                frontend::sasl_response(client.message(), &mut self.out).context("authenticate")?;
+            }
+            other => {
+                return Err(Error::setup(format!("authenticate: the server asks for method {other}"))
+                    .mend("use scram-sha-256, md5, password or trust in pg_hba.conf"));
+            }
+        }
+        self.flush()
+    }
+}
+
+fn i32_at(body: &[u8], at: usize) -> i32 {
+    body.get(at..at + 4).map_or(-1, |b| i32::from_be_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+fn open(endpoint: &Endpoint) -> Result<Box<dyn Transport>> {
+    let config = &endpoint.config;
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    match config.get_hosts().first() {
+        Some(Host::Unix(folder)) => {
+            let stream = UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).context("open the socket")?;
+            Ok(Box::new(stream))
+        }
+        Some(Host::Tcp(host)) => secure(endpoint, host, tcp(host, port)?),
+        None => secure(endpoint, "localhost", tcp("localhost", port)?),
+    }
+}
+
+fn tcp(host: &str, port: u16) -> Result<TcpStream> {
+    let mut last = Error::setup(format!("resolve {host}"));
+    for address in (host, port).to_socket_addrs().context(format!("resolve {host}"))? {
+        match TcpStream::connect_timeout(&address, std::time::Duration::from_secs(10)) {
+            Ok(stream) => {
+                stream.set_nodelay(true).context("set up the socket")?;
+                return Ok(stream);
+            }
+            Err(error) => last = Error::retry(format!("connect to {address}")).because(error),
+        }
+    }
+    Err(last)
+}
+
+fn secure(endpoint: &Endpoint, host: &str, mut stream: TcpStream) -> Result<Box<dyn Transport>> {
+    if endpoint.tls == Tls::Disable {
+        return Ok(Box::new(stream));
+    }
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    stream.write_all(&request).context("ask for TLS")?;
+    let mut answer = [0u8];
+    stream.read_exact(&mut answer).context("ask for TLS")?;
+    match (answer[0], endpoint.tls) {
+        (b'S', _) => {
+            let name = rustls::pki_types::ServerName::try_from(host.to_owned())
+                .map_err(|e| Error::setup("name the server for TLS").because(e))?;
+            let session = rustls::ClientConnection::new(Arc::clone(&endpoint.client_config), name)
+                .map_err(|e| Error::setup("start TLS").because(e))?;
+            Ok(Box::new(rustls::StreamOwned::new(session, stream)))
+        }
+        (_, Tls::Prefer) => Ok(Box::new(stream)),
+        _ => Err(Error::setup("start TLS: the server offers none")
+            .mend("set ssl = on at the server, or sslmode = \"prefer\"")),
+    }
+}
+
+/// An ErrorResponse: severity, code, message, detail and hint, each a byte and a C string.
+fn server_error(body: &[u8]) -> Error {
+    let (mut code, mut text, mut hint) = (String::new(), String::new(), None);
+    for field in body.split(|b| *b == 0).filter(|f| !f.is_empty()) {
+        let value = String::from_utf8_lossy(&field[1..]).into_owned();
+        match field[0] {
+            b'C' => code = value,
+            b'M' => text.insert_str(0, &value),
+            b'D' => text.push_str(&format!(" ({value})")),
+            b'H' => hint = Some(value),
+            _ => {}
+        }
+    }
+    let kind = match code.get(..2) {
+        Some("08" | "40" | "53" | "55" | "57") => Kind::Retry,
+        Some("22" | "23") => Kind::FixInput,
+        _ => Kind::FixSetup,
+    };
+    let error = Error::new(kind, format!("PostgreSQL: {text} [{code}]"));
+    if let Some(hint) = hint { error.mend(hint) } else { error }
+}

@@ -1,0 +1,216 @@
+//! Reads a table under a snapshot: several streams share a queue of page ranges, each stream is a
+//! thread with a connection of its own, from the socket to the sink without a hand-over.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+
+use crate::decode::Decoder;
+use crate::error::{Error, Result};
+use crate::plan::TablePlan;
+use crate::postgres::wire::Wire;
+use crate::postgres::{Endpoint, Table};
+
+/// A batch is handed on at so many rows or bytes, whichever comes first.
+const BATCH_ROWS: usize = 32_768;
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Fewer pages than this are not worth a query of their own: 16 MiB.
+const PIECE_PAGES: u64 = 2048;
+/// Pieces a stream: enough that no stream waits long for another at the end.
+const PIECES_A_STREAM: u64 = 6;
+
+/// Page ranges came with PostgreSQL 14; before, `ctid >=` reads the whole table.
+const HAS_TID_RANGES: u32 = 140_000;
+
+/// Told as rows arrive, from any thread.
+pub trait Progress: Send + Sync {
+    /// A table starts: how many rows the source's statistics let expect.
+    fn started(&self, table: &str, rows_expected: u64);
+    fn advanced(&self, table: &str, rows: u64, bytes: u64);
+    fn finished(&self, table: &str, failed: bool);
+    /// Something other than a table: a backup, a validation.
+    fn note(&self, text: &str);
+}
+
+/// Nobody watches.
+pub struct Quiet;
+
+impl Progress for Quiet {
+    fn started(&self, _table: &str, _rows_expected: u64) {}
+    fn advanced(&self, _table: &str, _rows: u64, _bytes: u64) {}
+    fn finished(&self, _table: &str, _failed: bool) {}
+    fn note(&self, _text: &str) {}
+}
+
+/// What takes a stream's batches, on the stream's own thread.
+pub trait Sink: Send {
+    type Done: Send;
+    fn take(&mut self, batch: RecordBatch) -> Result<()>;
+    fn done(self) -> Result<Self::Done>;
+}
+
+/// What all streams of a table share.
+pub struct Reading {
+    pub endpoint: Endpoint,
+    /// The statements that join the snapshot.
+    pub join: String,
+    pub plan: Arc<TablePlan>,
+    pub progress: Arc<dyn Progress>,
+    queue: Mutex<VecDeque<String>>,
+    stopped: AtomicBool,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Reading {
+    pub fn new(
+        endpoint: &Endpoint,
+        join: String,
+        plan: Arc<TablePlan>,
+        queries: Vec<String>,
+        progress: Arc<dyn Progress>,
+    ) -> Arc<Reading> {
+        Arc::new(Reading {
+            endpoint: endpoint.clone(),
+            join,
+            plan,
+            progress,
+            queue: Mutex::new(queries.into()),
+            stopped: AtomicBool::new(false),
+            rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        })
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count(&self, rows: u64, bytes: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.progress.advanced(&self.plan.source.display(), rows, bytes);
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn next(&self) -> Option<String> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// Runs `streams` threads until the queue is empty; the first error stops them all.
+    pub async fn run<S: Sink + 'static>(self: &Arc<Self>, sinks: Vec<S>) -> Result<Vec<S::Done>> {
+        let streams: Vec<_> = sinks
+            .into_iter()
+            .map(|sink| {
+                let reading = Arc::clone(self);
+                tokio::task::spawn_blocking(move || {
+                    let outcome = reading.stream(sink);
+                    if outcome.is_err() {
+                        reading.stop();
+                    }
+                    outcome
+                })
+            })
+            .collect();
+        let mut done = Vec::new();
+        let mut failed = None;
+        for stream in streams {
+            match stream.await {
+                Ok(Ok(Some(part))) => done.push(part),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => failed = failed.or(Some(error)),
+                Err(error) => failed = failed.or(Some(Error::bug("run a stream").because(error))),
+            }
+        }
+        failed.map_or(Ok(done), Err)
+    }
+
+    fn stream<S: Sink>(&self, mut sink: S) -> Result<Option<S::Done>> {
+        let Some(mut query) = self.next() else { return Ok(None) };
+        let mut wire = Wire::connect(&self.endpoint)?;
+        wire.batch(&self.join)?;
+        let table = self.plan.source.display();
+        let mut decoder = Decoder::new(&table, &self.plan.decoded(), &self.plan.key_positions());
+        loop {
+            let copy = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
+            decoder.restart();
+            wire.copy_out(&copy, |message| {
+                decoder.push(message)?;
+                if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
+                    self.hand_on(&mut decoder, &mut sink)?;
+                }
+                Ok(())
+            })?;
+            match self.next() {
+                Some(next) => query = next,
+                None => break,
+            }
+        }
+        self.hand_on(&mut decoder, &mut sink)?;
+        sink.done().map(Some)
+    }
+
+    fn hand_on<S: Sink>(&self, decoder: &mut Decoder, sink: &mut S) -> Result<()> {
+        let (rows, bytes) = (decoder.rows() as u64, decoder.bytes() as u64);
+        if rows == 0 {
+            return Ok(());
+        }
+        fail::fail_point!("mid-copy");
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(Error::retry("another stream of the table failed"));
+        }
+        sink.take(decoder.take()?)?;
+        self.count(rows, bytes);
+        Ok(())
+    }
+}
+
+/// The queries that read all of a table, and how many streams are worth it.
+pub fn whole(plan: &TablePlan, server_version: u32, streams: usize) -> (Vec<String>, usize) {
+    let pieces = pieces(&plan.source, server_version, streams as u64);
+    let queries: Vec<String> = pieces.iter().map(|(from, range)| plan.select(from, range.as_deref())).collect();
+    let streams = streams.min(queries.len()).max(1);
+    (queries, streams)
+}
+
+/// What to read from, and which pages of it.
+pub fn pieces(table: &Table, server_version: u32, streams: u64) -> Vec<(String, Option<String>)> {
+    if table.leaves.is_empty() {
+        return vec![(table.qualified(), None)];
+    }
+    let all: u64 = table.leaves.iter().map(|leaf| leaf.pages).sum();
+    let step = (all / (streams * PIECES_A_STREAM)).max(PIECE_PAGES);
+    let mut pieces = Vec::new();
+    for leaf in &table.leaves {
+        let from = format!("ONLY {}", leaf.name);
+        if !leaf.has_pages || server_version < HAS_TID_RANGES || leaf.pages <= step || streams < 2 {
+            pieces.push((from, None));
+            continue;
+        }
+        let mut start = 0;
+        while start < leaf.pages {
+            let end = start + step;
+            // The last range is open: the table may have grown since it was measured.
+            let upper = if end < leaf.pages { format!(" AND ctid < '({end},0)'::tid") } else { String::new() };
+            pieces.push((from.clone(), Some(format!("ctid >= '({start},0)'::tid{upper}"))));
+            start = end;
+        }
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests;

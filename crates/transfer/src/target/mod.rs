@@ -1,0 +1,5 @@
+//! Where rows go: the lake, or another PostgreSQL.
+
+pub mod evolve;
+pub mod lake;
+pub mod postgres;

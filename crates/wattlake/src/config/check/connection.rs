@@ -1,0 +1,174 @@
+//! A connection as one URL, made of its fields where it is not given as one. No message here shows a URL.
+
+use std::net::Ipv6Addr;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use url::Url;
+
+use super::super::expand::encode;
+use super::super::nearest::{advice, nearest};
+use super::super::problem::Report;
+use super::super::raw::{self, NumberOrText, SslMode};
+use super::super::{Connection, Secret};
+
+/// In a URL, where those of other programs are pasted, libpq's rarer two may stay.
+const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+
+/// What may follow the `?`.
+const PARAMETERS: [&str; 17] = [
+    "application_name",
+    "channel_binding",
+    "connect_timeout",
+    "dbname",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "options",
+    "password",
+    "port",
+    "sslmode",
+    "sslrootcert",
+    "target_session_attrs",
+    "user",
+];
+
+pub fn check(root: &Path, raw: &Spanned<raw::Connection>, report: &mut Report<'_>) -> Option<Connection> {
+    let raw = raw.get_ref();
+    let url = match (raw.url.get(), raw.url.span()) {
+        (Some(url), Some(span)) => {
+            refuse_fields(raw, report);
+            from_url(root, url, span, report)
+        }
+        _ => from_fields(root, raw, report),
+    };
+    url.map(|url| Connection { url: Secret::new(url) })
+}
+
+fn refuse_fields(raw: &raw::Connection, report: &mut Report<'_>) {
+    let fields = [
+        ("host", raw.host.span()),
+        ("port", raw.port.span()),
+        ("user", raw.user.span()),
+        ("password", raw.password.span()),
+        ("database", raw.database.span()),
+        ("sslmode", raw.sslmode.span()),
+        ("sslrootcert", raw.sslrootcert.span()),
+    ];
+    for (name, span) in fields {
+        if let Some(span) = span {
+            let mend = "keep the url alone, or the fields alone".to_owned();
+            report.add(span, format!("{name:?} beside \"url\""), mend);
+        }
+    }
+}
+
+fn from_url(root: &Path, text: &str, span: Range<usize>, report: &mut Report<'_>) -> Option<String> {
+    let mut url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(error) => {
+            let mend = "put what has special characters into a ${VARIABLE}, or percent-encode it (`#` is %23)";
+            report.add(span, format!("the connection's URL can't be read: {error}"), mend.to_owned());
+            return None;
+        }
+    };
+    if !["postgresql", "postgres"].contains(&url.scheme()) {
+        report.add(span, "not the URL of a PostgreSQL server", "begin it with postgresql://".to_owned());
+        return None;
+    }
+    let parameters: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    let mut is_good = true;
+    let mut fault = |what: String, mend: Option<String>| {
+        report.add(span.clone(), what, mend);
+        is_good = false;
+    };
+    let names_host = parameters.iter().any(|(key, _)| key == "host" || key == "hostaddr");
+    if url.host_str().is_none_or(str::is_empty) && !names_host {
+        fault("the connection's URL names no host".into(), Some("postgresql://user@host:5432/database".into()));
+    }
+    for (key, value) in &parameters {
+        if !PARAMETERS.contains(&key.as_str()) {
+            // Quoted only where it is nearly a parameter: it may be a piece of a password with a `?` in it.
+            let key_shown = nearest(key, PARAMETERS).map(|_| format!(" {key:?}")).unwrap_or_default();
+            let what = format!("unknown parameter{key_shown} in the connection's URL");
+            fault(what, advice("parameter", key, &PARAMETERS));
+        } else if key == "sslmode" && !SSL_MODES.contains(&value.as_str()) {
+            fault("unknown sslmode in the connection's URL".into(), advice("sslmode", value, &SSL_MODES));
+        }
+    }
+    if parameters.iter().any(|(key, _)| key == "sslrootcert") {
+        let query: Vec<String> = url.query().unwrap_or_default().split('&').map(|pair| rooted(root, pair)).collect();
+        url.set_query(Some(&query.join("&")));
+    }
+    is_good.then(|| url.into())
+}
+
+/// A pair of the query, with the certificate's path resolved against the warehouse and the others as they are.
+fn rooted(root: &Path, pair: &str) -> String {
+    match url::form_urlencoded::parse(pair.as_bytes()).next() {
+        Some((key, path)) if key == "sslrootcert" => {
+            format!("sslrootcert={}", encode(&root.join(&*path).to_string_lossy()))
+        }
+        _ => pair.to_owned(),
+    }
+}
+
+fn from_fields(root: &Path, raw: &raw::Connection, report: &mut Report<'_>) -> Option<String> {
+    let host = raw.host.get().zip(raw.host.span()).and_then(|(host, span)| check_host(host, span, report));
+    let port = check_port(&raw.port, report);
+    if raw.user.get().is_none()
+        && let Some(span) = raw.password.span()
+    {
+        report.add(span, "a password without a user", "add user = \"...\"".to_owned());
+        return None;
+    }
+    let mut url = "postgresql://".to_owned();
+    if let Some(user) = raw.user.get() {
+        url += &encode(user);
+        if let Some(password) = raw.password.get() {
+            url = url + ":" + &encode(password);
+        }
+        url.push('@');
+    }
+    url = format!("{url}{}:{}/", host?, port?);
+    url += &raw.database.get().map(|database| encode(database)).unwrap_or_default();
+    let mode = raw.sslmode.get().map(|mode| match mode {
+        SslMode::Disable => "sslmode=disable".to_owned(),
+        SslMode::Prefer => "sslmode=prefer".to_owned(),
+        SslMode::Require => "sslmode=require".to_owned(),
+        SslMode::VerifyFull => "sslmode=verify-full".to_owned(),
+    });
+    let root_cert = raw.sslrootcert.get().map(|path| rooted(root, &format!("sslrootcert={}", encode(path))));
+    let query: Vec<String> = mode.into_iter().chain(root_cert).collect();
+    Some(if query.is_empty() { url } else { format!("{url}?{}", query.join("&")) })
+}
+
+fn check_host(host: &str, span: Range<usize>, report: &mut Report<'_>) -> Option<String> {
+    if host.parse::<Ipv6Addr>().is_ok() {
+        return Some(format!("[{host}]"));
+    }
+    let is_socket = host.starts_with('/');
+    if !is_socket && host.contains([':', '/', '@', ' ']) {
+        let mend = "write the name or the address alone; the port is a key of its own, and so is the URL";
+        report.add(span, "\"host\" is more than a host", mend.to_owned());
+        return None;
+    }
+    Some(encode(host))
+}
+
+fn check_port(raw: &raw::Given<NumberOrText>, report: &mut Report<'_>) -> Option<u16> {
+    let Some((port, span)) = raw.get().zip(raw.span()) else { return Some(5432) };
+    let number = match port {
+        NumberOrText::Number(number) => u16::try_from(*number).ok(),
+        NumberOrText::Text(text) => text.parse().ok(),
+    };
+    let number = number.filter(|number| *number > 0);
+    if number.is_none() {
+        report.add(span.clone(), format!("\"port\": expected 1 to 65535, found {}", report.written(&span)), None);
+    }
+    number
+}

@@ -1,0 +1,68 @@
+//! `wattlake.toml`: the lake, the connections, PostgreSQL's programs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+use url::Url;
+
+use super::super::expand::{self, Env};
+use super::super::nearest::advice;
+use super::super::problem::Report;
+use super::super::raw::{self, Which};
+use super::super::{LAKE, Lake, Secret, Warehouse, shape};
+use super::connection;
+
+/// What the lake's URL may begin with, a folder's path aside.
+const SCHEMES: [&str; 9] = ["file", "s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"];
+
+/// Fills in `names` with the connections that are written, whatever is wrong with them.
+pub fn check(root: &Path, report: &mut Report<'_>, env: Env<'_>, names: &mut Option<Vec<String>>) -> Option<Warehouse> {
+    let mut tree = shape::tree(report)?;
+    *names = connection_names(tree.get_ref());
+    expand::strings(tree.get_mut(), env, report);
+    let raw: raw::Warehouse = shape::read(Which::Warehouse, tree, report)?;
+    let lake = check_lake(root, &raw.lake, report);
+    let mut connections = BTreeMap::new();
+    for (name, connection) in raw.connections {
+        if name.get_ref() == LAKE {
+            let what = format!("a connection can't be called {LAKE:?}, the word for the lake among targets");
+            report.add(name.span(), what, Some("give it another name".to_owned()));
+        }
+        if let Some(checked) = connection::check(root, &connection, report) {
+            connections.insert(name.into_inner(), checked);
+        }
+    }
+    let postgres_bin_dir = raw.postgres.bin_dir.get().map(|dir| root.join(dir));
+    Some(Warehouse { root: root.to_owned(), lake: lake?, connections, postgres_bin_dir, transfers: BTreeMap::new() })
+}
+
+fn connection_names(tree: &DeTable<'_>) -> Option<Vec<String>> {
+    match tree.get("connections").map(|value| value.get_ref()) {
+        None => Some(Vec::new()),
+        Some(DeValue::Table(table)) => Some(table.keys().map(|key| key.get_ref().to_string()).collect()),
+        Some(_) => None,
+    }
+}
+
+fn check_lake(root: &Path, raw: &raw::Lake, report: &mut Report<'_>) -> Option<Lake> {
+    let (url, span) = (raw.url.get()?, raw.url.span()?);
+    let url = match url.split_once("://") {
+        None => root.join(url).to_string_lossy().into_owned(),
+        Some((scheme, _)) if !SCHEMES.contains(&scheme) => {
+            let what = format!("unknown kind of store in {}", report.written(&span));
+            report.add(span, what, advice("scheme", scheme, &SCHEMES));
+            return None;
+        }
+        Some(_) => match Url::parse(url) {
+            Ok(_) => url.clone(),
+            Err(error) => {
+                let what = format!("not a URL: {}: {error}", report.written(&span));
+                report.add(span, what, Some("write a folder, or s3://bucket/prefix".to_owned()));
+                return None;
+            }
+        },
+    };
+    let options = raw.options.iter().map(|(key, value)| (key.clone(), Secret::new(value))).collect();
+    Some(Lake { url, options })
+}

@@ -1,0 +1,150 @@
+//! A warehouse's configuration: `wattlake.toml` and `transfers/*.toml`, raw then checked.
+//! Whoever holds a [`Warehouse`] needs no further doubt about its form: names lead somewhere, numbers are in
+//! bounds, variables are filled in. It never opens a connection, reads no environment by itself and prints nothing.
+
+mod check;
+mod expand;
+mod init;
+mod nearest;
+mod problem;
+mod raw;
+mod secret;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use init::init;
+pub use problem::Problem;
+pub use raw::{Which, json_schema};
+pub use secret::Secret;
+
+/// The word for the lake among a transfer's targets; no connection may take it.
+pub const LAKE: &str = "lake";
+
+#[derive(Debug, Clone)]
+pub struct Warehouse {
+    pub root: PathBuf,
+    pub lake: Lake,
+    pub connections: BTreeMap<String, Connection>,
+    /// PostgreSQL's own programs, for [`Via::Basebackup`].
+    pub postgres_bin_dir: Option<PathBuf>,
+    pub transfers: BTreeMap<String, Transfer>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Lake {
+    /// A folder, resolved against the warehouse, or an object store's URL.
+    pub url: String,
+    pub options: BTreeMap<String, Secret>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Connection {
+    url: Secret,
+}
+
+#[derive(Debug, Clone)]
+pub struct Transfer {
+    pub name: String,
+    pub file: PathBuf,
+    /// One of [`Warehouse::connections`].
+    pub source: String,
+    pub target: Target,
+    pub mode: Mode,
+    pub via: Via,
+    /// The schema in the target; the source schema's own name without it.
+    pub into: Option<String>,
+    /// Over `schema.table`; every user table where it is empty.
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+    /// An AWS DMS table mapping in place of `include` and `exclude`; the file was there.
+    pub mapping: Option<PathBuf>,
+    pub streams: usize,
+    pub parallel_tables: usize,
+    pub views: bool,
+    pub on_no_cursor: OnNoCursor,
+    /// Of timestamp cursors.
+    pub overlap: Duration,
+    /// By `schema.table`.
+    pub tables: BTreeMap<String, TableSettings>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    Lake,
+    /// One of [`Warehouse::connections`].
+    Postgres(String),
+}
+
+/// CHANGES is refused until it is built, and so has no word here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Initial,
+    Incremental,
+}
+
+/// RDS snapshots are refused until they are built, and so have no word here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    Direct,
+    Replica,
+    Basebackup,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnNoCursor {
+    Error,
+    Reload,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TableSettings {
+    pub cursor: Option<String>,
+    pub overlap: Option<Overlap>,
+    /// Empty: the one that the table declares.
+    pub key: Vec<String>,
+    pub on_no_cursor: Option<OnNoCursor>,
+    pub columns: BTreeMap<String, ColumnAs>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlap {
+    Time(Duration),
+    Ids(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnAs {
+    Text,
+    Double,
+    /// Precision 1..=38, and a scale of 0 to the precision.
+    Decimal(u8, i8),
+}
+
+impl Warehouse {
+    /// Reads and checks the warehouse in the folder `root`, with `env` for `${VARIABLES}`.
+    ///
+    /// # Errors
+    /// Everything that is wrong in all the files, `wattlake.toml` first, each in the order of its lines.
+    pub fn load(root: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Warehouse, Vec<Problem>> {
+        check::load(root, env)
+    }
+}
+
+impl Lake {
+    /// In clear, to hand to the object store and to nobody else.
+    pub fn options(&self) -> HashMap<String, String> {
+        self.options.iter().map(|(key, value)| (key.clone(), value.reveal().to_owned())).collect()
+    }
+}
+
+impl Connection {
+    /// A `postgresql://` URL, percent-encoded, with `sslmode` and `sslrootcert` in its query.
+    pub fn url(&self) -> &Secret {
+        &self.url
+    }
+}

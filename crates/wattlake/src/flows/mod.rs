@@ -1,0 +1,3 @@
+//! The stories, each read in one screen.
+
+pub mod transfer;

@@ -1,0 +1,37 @@
+//! The door: arguments and environment come in here, text goes out from here, and nowhere else.
+
+mod commands;
+mod config;
+mod flows;
+mod progress;
+mod report;
+mod system;
+mod text;
+mod warehouse;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    // A reader of our output that stops reading (`| head`) is no error of ours.
+    let arguments = commands::Arguments::parse();
+    let level = if arguments.verbose { "debug" } else { "warn" };
+    let filter = EnvFilter::try_from_env("WATTLAKE_LOG").unwrap_or_else(|_| EnvFilter::new(format!("error,wattlake={level},transfer={level},lake={level}")));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    // Both of rustls's providers are in the tree; one must be chosen.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report::failure(&anyhow::Error::from(error).context("start the runtime")),
+    };
+    let outcome = runtime.block_on(commands::run(arguments));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => report::failure(&error),
+    }
+}

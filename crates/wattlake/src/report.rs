@@ -1,0 +1,73 @@
+//! How failures are told: the chain once, a hint on its own line, a documented exit code.
+
+use std::process::ExitCode;
+
+use owo_colors::{OwoColorize, Stream};
+
+/// docs/command-line.md lists them.
+pub mod code {
+    pub const FAILED: u8 = 1;
+    /// Wrong arguments: clap's own code.
+    #[allow(dead_code, reason = "given by clap, listed here with the others")]
+    pub const USAGE: u8 = 2;
+    pub const FIX_INPUT: u8 = 3;
+    pub const FIX_SETUP: u8 = 4;
+    pub const RETRY: u8 = 5;
+}
+
+/// The chain without repetitions: an error that holds its source's text is shown once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let next = inner.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        source = inner.source();
+    }
+    text
+}
+
+pub fn failure(error: &anyhow::Error) -> ExitCode {
+    if broken_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    let label = "error".if_supports_color(Stream::Stderr, |t| t.red()).to_string();
+    eprintln!("{label}: {}", chain(error.as_ref()));
+    if let Some(mend) = mend(error) {
+        let label = "hint".if_supports_color(Stream::Stderr, |t| t.cyan()).to_string();
+        eprintln!("{label}: {mend}");
+    }
+    ExitCode::from(exit_code(error))
+}
+
+fn broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|e| e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
+}
+
+fn mend(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|e| e.downcast_ref::<transfer::Error>().and_then(|e| e.mend.clone()))
+}
+
+/// What the caller can do decides the code, so that scripts can tell.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if let Some(error) = cause.downcast_ref::<transfer::Error>() {
+            return match error.kind {
+                transfer::Kind::Retry => code::RETRY,
+                transfer::Kind::FixInput => code::FIX_INPUT,
+                transfer::Kind::FixSetup => code::FIX_SETUP,
+                transfer::Kind::Bug => code::FAILED,
+            };
+        }
+        if let Some(error) = cause.downcast_ref::<ledger::Error>() {
+            return if error.kind == ledger::Kind::Retry { code::RETRY } else { code::FAILED };
+        }
+        if cause.downcast_ref::<crate::config::Problems>().is_some() {
+            return code::FIX_SETUP;
+        }
+    }
+    code::FAILED
+}

@@ -1,0 +1,75 @@
+//! An opened warehouse: its checked configuration, its lake and its ledger.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use ledger::Ledger;
+use pgserver::Binaries;
+use transfer::postgres::Endpoint;
+
+use crate::config::{self, Problems};
+
+pub struct Warehouse {
+    pub config: config::Warehouse,
+    pub ledger: Ledger,
+}
+
+/// Everything that Wattlake itself writes into a warehouse, the lake aside.
+pub const STATE: &str = ".wattlake";
+
+impl Warehouse {
+    pub fn open(root: &Path) -> Result<Warehouse> {
+        let config = load(root)?;
+        let ledger = Ledger::open(&config.root.join(STATE).join("ledger.sqlite")).context("open the ledger")?;
+        Ok(Warehouse { config, ledger })
+    }
+
+    pub fn transfer(&self, name: &str) -> Result<&config::Transfer> {
+        self.config.transfers.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.config.transfers.keys().map(String::as_str).collect();
+            anyhow!("there is no transfer {name:?} in transfers/; there are: {}", known.join(", "))
+        })
+    }
+
+    pub fn endpoint(&self, connection: &str) -> Result<Endpoint> {
+        let url = self.url(connection)?;
+        Ok(Endpoint::parse(&url).with_context(|| format!("connection {connection:?} in wattlake.toml"))?)
+    }
+
+    pub fn url(&self, connection: &str) -> Result<String> {
+        let connection = self.config.connections.get(connection).ok_or_else(|| anyhow!("there is no connection {connection:?} in wattlake.toml"))?;
+        Ok(connection.url().expose().to_owned())
+    }
+
+    pub async fn lake(&self) -> Result<lake::Lake> {
+        open_lake(&self.config).await
+    }
+
+    /// PostgreSQL's programs, for base backups.
+    pub fn postgres(&self) -> Result<Binaries> {
+        Ok(Binaries::find(self.config.postgres_bin_dir.as_deref())?)
+    }
+
+    /// Where a transfer's base backup lives while it lives.
+    pub fn backup_folder(&self, transfer: &str) -> PathBuf {
+        self.config.root.join(STATE).join("basebackup").join(transfer)
+    }
+}
+
+pub fn load(root: &Path) -> Result<config::Warehouse> {
+    config::Warehouse::load(root, &|name| std::env::var(name).ok()).map_err(|problems| Problems(problems).into())
+}
+
+pub async fn open_lake(config: &config::Warehouse) -> Result<lake::Lake> {
+    let url = &config.lake.url;
+    let location = if url.contains("://") { url.clone() } else { config.root.join(url).display().to_string() };
+    let mut options: HashMap<String, String> = HashMap::new();
+    if url.contains("://") && !url.starts_with("file://") {
+        // What every tool of these clouds reads from its environment, the file's own options above it.
+        let known = |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix));
+        options.extend(std::env::vars().filter(|(name, _)| known(name)).map(|(name, value)| (name.to_lowercase(), value)));
+    }
+    options.extend(config.lake.options.iter().map(|(name, value)| (name.to_lowercase(), value.expose().to_owned())));
+    Ok(lake::Lake::open(&location, options).await?)
+}

@@ -1,0 +1,115 @@
+//! The programs that take part, made ready: Python's in a virtual environment of our own, pgcopydb
+//! from the system's packages, Wattlake built as the whole workspace is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use super::contenders::Contender;
+use super::copy::Profile;
+use super::servers::Servers;
+use crate::project::{Project, is_installed, output, run};
+
+pub struct Programs {
+    scripts: PathBuf,
+    pub python: PathBuf,
+    /// None where Wattlake does not take part.
+    pub wattlake: Option<PathBuf>,
+}
+
+impl Programs {
+    pub fn ready(project: &Project, work: &Path, contenders: &[Contender], profile: Profile) -> Result<Self> {
+        let scripts = project.root.join("bench");
+        let python = python(project, &scripts, &work.join("venv"))?;
+        if contenders.contains(&Contender::Pgcopydb) {
+            pgcopydb(project)?;
+        }
+        let takes_part = contenders.iter().any(|c| c.is_wattlake());
+        let wattlake = takes_part.then(|| wattlake(project, profile)).transpose()?;
+        Ok(Self { scripts, python, wattlake })
+    }
+
+    pub fn script(&self, name: &str) -> PathBuf {
+        self.scripts.join(name)
+    }
+
+    pub fn psql(&self, servers: &Servers, url: &str) -> Command {
+        let mut psql = Command::new(servers.bin.path("psql"));
+        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url]);
+        psql
+    }
+
+    /// The one value that a statement returns, as text; empty where it returns none.
+    pub fn query(&self, servers: &Servers, url: &str, sql: &str) -> Result<String> {
+        Ok(output(self.psql(servers, url).args(["-A", "-t", "-c", sql]))?.trim().to_owned())
+    }
+
+    pub fn versions(&self, servers: &Servers) -> Result<Value> {
+        let packages = output(Command::new(&self.python).args(["-m", "pip", "list", "--format", "json"]))?;
+        let packages: Vec<Value> = serde_json::from_str(&packages).context("read what pip lists")?;
+        let mut all = json!({});
+        for name in ["duckdb", "connectorx", "deltalake", "pyarrow"] {
+            let package = packages.iter().find(|p| p["name"] == name);
+            all[name] = package.map_or(Value::Null, |p| p["version"].clone());
+        }
+        all["postgresql"] = self.query(servers, &servers.source_url(), "SHOW server_version")?.into();
+        if let Ok(said) = output(Command::new("pgcopydb").args(["version"])) {
+            let version = said.lines().find_map(|l| l.strip_prefix("pgcopydb version "));
+            all["pgcopydb"] = version.map_or(Value::Null, Value::from);
+        }
+        if let Some(wattlake) = &self.wattlake {
+            all["wattlake"] = output(Command::new(wattlake).arg("--version"))?.trim().into();
+        }
+        Ok(all)
+    }
+}
+
+/// Made again where the list of packages has changed.
+fn python(project: &Project, scripts: &Path, venv: &Path) -> Result<PathBuf> {
+    let python = venv.join("bin/python");
+    let wanted = fs::read_to_string(scripts.join("requirements.txt")).context("read bench/requirements.txt")?;
+    let installed = venv.join("installed.txt");
+    if fs::read_to_string(&installed).is_ok_and(|list| list == wanted) {
+        return Ok(python);
+    }
+    eprintln!("bench: install the Python packages");
+    run(project.command("python3").args(["-m", "venv", "--clear"]).arg(venv))?;
+    let mut pip = Command::new(&python);
+    run(pip
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
+        .arg(scripts.join("requirements.txt")))?;
+    fs::write(&installed, wanted).context("note what is installed")?;
+    Ok(python)
+}
+
+fn pgcopydb(project: &Project) -> Result<()> {
+    if is_installed(&mut Command::new("pgcopydb")) {
+        return Ok(());
+    }
+    ensure!(
+        output(project.command("id").arg("-u"))?.trim() == "0",
+        "pgcopydb is missing: install it (Debian: apt-get install pgcopydb), or leave it out by --only"
+    );
+    eprintln!("bench: install pgcopydb");
+    output(project.command("apt-get").arg("update"))?;
+    output(project.command("apt-get").args(["install", "-y", "--no-install-recommends", "pgcopydb"]))?;
+    Ok(())
+}
+
+/// The whole workspace with only this binary: `-p wattlake` would choose other features, and build Arrow anew.
+fn wattlake(project: &Project, profile: Profile) -> Result<PathBuf> {
+    let mut cargo = project.cargo()?;
+    run(cargo.args(["build", "--workspace", "--bin", "wattlake", "--profile", profile.name()]))?;
+    let folder = match profile {
+        Profile::Dev => "debug",
+        Profile::Release => "release",
+    };
+    let binary = project.target_dir()?.join(folder).join("wattlake");
+    if !binary.is_file() {
+        bail!("build wattlake: no binary {}", binary.display());
+    }
+    Ok(binary)
+}

@@ -1,0 +1,94 @@
+//! Where the project is, which files are its own, and how a program is run for it.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+pub struct Project {
+    pub root: PathBuf,
+}
+
+impl Project {
+    /// The workspace that this program was built from.
+    pub fn open() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
+        match root {
+            Some(root) if root.join("Cargo.toml").is_file() => Ok(Self { root: root.to_owned() }),
+            _ => bail!("find the workspace: it is no longer where `cargo x` was built; build it again"),
+        }
+    }
+
+    /// Cargo with the folder that all builds of the product share: CARGO_TARGET_DIR where it is set.
+    pub fn cargo(&self) -> Result<Command> {
+        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(&self.root).env("CARGO_TARGET_DIR", self.target_dir()?);
+        Ok(command)
+    }
+
+    pub fn target_dir(&self) -> Result<PathBuf> {
+        if let Some(dir) = env::var_os("CARGO_TARGET_DIR") {
+            return Ok(self.root.join(dir));
+        }
+        let home = env::var_os("HOME").context("find the target folder: neither CARGO_TARGET_DIR nor HOME is set")?;
+        Ok(Path::new(&home).join(".cache/wattlake/target"))
+    }
+
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.root);
+        command
+    }
+
+    /// Paths from the root of all files that git tracks or would track, sorted; deleted ones left out.
+    pub fn files(&self) -> Result<Vec<String>> {
+        let mut command = self.command("git");
+        let listed = output(command.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]))?;
+        let mut files: Vec<String> = listed.split('\0').filter(|f| !f.is_empty()).map(str::to_owned).collect();
+        files.retain(|f| self.root.join(f).is_file());
+        files.sort();
+        files.dedup();
+        Ok(files)
+    }
+}
+
+/// Runs to the end with our own output; a failure is an error.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("start {}", shown(command)))?;
+    if !status.success() {
+        bail!("{}: {status}", shown(command));
+    }
+    Ok(())
+}
+
+/// What it wrote to its standard output; a failure tells what it wrote to its standard error.
+pub fn output(command: &mut Command) -> Result<String> {
+    let done = command.stdin(Stdio::null()).output().with_context(|| format!("start {}", shown(command)))?;
+    if !done.status.success() {
+        bail!("{}: {}\n{}", shown(command), done.status, String::from_utf8_lossy(&done.stderr).trim());
+    }
+    String::from_utf8(done.stdout).with_context(|| format!("read what {} wrote", shown(command)))
+}
+
+/// True where `program --version` runs.
+pub fn is_installed(command: &mut Command) -> bool {
+    command
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
+}
+
+pub fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let mut text = words.map(|w| w.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = text.char_indices().nth(200) {
+        text.truncate(end);
+        text.push_str(" ...");
+    }
+    text
+}

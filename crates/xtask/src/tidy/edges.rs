@@ -1,0 +1,79 @@
+//! Which crate may stand on which: edges run one way, and the heavy engines have one owner each.
+
+use super::{File, Finding};
+
+/// What a crate may name under `[dependencies]`, among our own.
+const EDGES: [(&str, &[&str]); 8] = [
+    ("wattlake", &["transfer", "sql", "ledger", "lake", "pgserver", "platform"]),
+    ("transfer", &["lake", "pgserver", "ledger"]),
+    ("sql", &["lake", "ledger"]),
+    ("lake", &[]),
+    ("ledger", &[]),
+    ("pgserver", &[]),
+    ("platform", &[]),
+    ("xtask", &["pgserver", "platform"]),
+];
+
+/// Free for everybody's tests.
+const TEST_PARTS: [&str; 2] = ["pgserver", "platform"];
+
+/// Packages of others that only these crates may depend on.
+const OWNED: [(&str, &[&str]); 5] = [
+    ("deltalake", &["lake"]),
+    ("delta_kernel", &["lake"]),
+    ("pgwire", &["sql"]),
+    ("datafusion-postgres", &["sql"]),
+    ("clap", &["wattlake", "xtask"]),
+];
+
+pub fn check(files: &[File], found: &mut Vec<Finding>) {
+    for file in files.iter().filter(|f| is_manifest(f)) {
+        match file.text.parse::<toml::Table>() {
+            Ok(manifest) => check_manifest(file, &manifest, found),
+            Err(error) => found.push(file.finding("parse", 0, error.message())),
+        }
+    }
+}
+
+fn is_manifest(file: &File) -> bool {
+    file.crate_name().is_some_and(|name| file.path == format!("crates/{name}/Cargo.toml"))
+}
+
+fn check_manifest(file: &File, manifest: &toml::Table, found: &mut Vec<Finding>) {
+    let name = file.crate_name().unwrap_or_default();
+    let Some((_, allowed)) = EDGES.iter().find(|(from, _)| *from == name) else {
+        let says = format!("`{name}` is a new crate: say in {} which crates it may stand on", file!());
+        return found.push(file.finding("edge", 0, says));
+    };
+    for (package, in_tests) in dependencies(manifest) {
+        let ours = EDGES.iter().any(|(to, _)| *to == package);
+        if ours && !allowed.contains(&package) && !(in_tests && TEST_PARTS.contains(&package)) {
+            found.push(file.finding("edge", 0, format!("{name} -> {package} is not an edge of the house")));
+        }
+        if let Some((_, owners)) = OWNED.iter().find(|(owned, owners)| *owned == package && !owners.contains(&name)) {
+            let says = format!("{name} -> {package}: only {} may", owners.join(" and "));
+            found.push(file.finding("edge", 0, says));
+        }
+    }
+}
+
+/// Names of packages under all tables of dependencies, those of targets included; true: for tests only.
+fn dependencies(manifest: &toml::Table) -> Vec<(&str, bool)> {
+    let mut holders = vec![manifest];
+    if let Some(targets) = manifest.get("target").and_then(toml::Value::as_table) {
+        holders.extend(targets.values().filter_map(toml::Value::as_table));
+    }
+    let kinds = [("dependencies", false), ("build-dependencies", false), ("dev-dependencies", true)];
+    let mut all = Vec::new();
+    for holder in holders {
+        for (kind, in_tests) in kinds {
+            let table = holder.get(kind).and_then(toml::Value::as_table);
+            for (key, value) in table.into_iter().flatten() {
+                // A crate of ours under another name is still that crate.
+                let package = value.get("package").and_then(toml::Value::as_str).unwrap_or(key);
+                all.push((package, in_tests));
+            }
+        }
+    }
+    all
+}
