@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use delta_kernel::Engine;
 use delta_kernel::actions::deletion_vector_writer::{KernelDeletionVector, StreamingDeletionVectorWriter};
-use deltalake::kernel::{Action, DeletionVectorDescriptor, LogicalFileView, StorageType};
+use deltalake::kernel::{Action, Add, DeletionVectorDescriptor, LogicalFileView, StorageType};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use roaring::RoaringTreemap;
@@ -78,17 +78,23 @@ impl Hidden {
             let mut vector = KernelDeletionVector::new();
             vector.add_deleted_row_indexes(rows.iter());
             let written = writer.write_deletion_vector(vector).context(context())?;
-            let mut add = file.add_action();
-            add.data_change = true;
-            add.deletion_vector = Some(DeletionVectorDescriptor {
+            let descriptor = DeletionVectorDescriptor {
                 storage_type: StorageType::UuidRelativePath,
                 path_or_inline_dv: format!("{}{}", folder(run), z85::encode(id.as_bytes())),
                 offset: Some(written.offset),
                 size_in_bytes: written.size_in_bytes,
                 cardinality: written.cardinality,
-            });
-            add.stats = add.stats.map(|stats| loosen(&stats));
-            actions.push(Action::Add(add));
+            };
+            actions.push(Action::Add(Add {
+                path: file.path().into_owned(),
+                partition_values: file.partition_values_map(),
+                size: file.size(),
+                modification_time: file.modification_time(),
+                data_change: true,
+                stats: file.stats().map(|stats| loosen(&stats)),
+                deletion_vector: Some(descriptor),
+                ..Default::default()
+            }));
         }
         if let Some(path) = left.keys().next() {
             return Err(Error::new(Kind::Retry, format!("{}: {path} is no longer part of it", context())));

@@ -15,12 +15,13 @@ use hashbrown::HashMap;
 use object_store::path::Path;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::arrow::async_reader::{AsyncFileReader, ParquetObjectReader};
+use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use serde_json::Value;
 
 use crate::deletion::Hidden;
 use crate::error::{Context, Error, Kind, Result};
+use crate::ranges::Ranges;
 use crate::table::Table;
 
 /// A row of the table whose key was looked for.
@@ -126,8 +127,7 @@ impl Table {
         passed_over: &Hidden,
         found: &mut Vec<Found>,
     ) -> Result<()> {
-        let mut reader = ParquetObjectReader::new(self.store(), Path::from(file.path().as_ref()))
-            .with_file_size(file.size().unsigned_abs());
+        let mut reader = Ranges::new(self.store(), Path::from(file.path().as_ref()), file.size().unsigned_abs());
         let metadata = reader.get_metadata(None).await.context("read the footer")?;
         let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).context("read the footer")?;
         let present = Hidden::present(self, file).await?;

@@ -9,6 +9,7 @@ mod deletion;
 mod error;
 mod find;
 mod location;
+mod ranges;
 mod rewrite;
 mod stats;
 mod table;

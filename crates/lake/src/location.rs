@@ -117,13 +117,23 @@ impl Lake {
     /// All tables, by name.
     pub async fn tables(&self) -> Result<Vec<TableName>> {
         let mut names = Vec::new();
+        for name in self.folders().await? {
+            if self.is_table(&Path::from(name.folder())).await? {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// All folders in which a table is, or could come to be.
+    pub(crate) async fn folders(&self) -> Result<Vec<TableName>> {
+        let mut names = Vec::new();
         let schemas = self.store.list_with_delimiter(None).await.context("list the lake's schemas")?;
         for schema in schemas.common_prefixes {
             let tables = self.store.list_with_delimiter(Some(&schema)).await.context(format!("list {schema}"))?;
             for table in tables.common_prefixes {
-                let (Some(schema), Some(name)) = (schema.filename(), table.filename()) else { continue };
-                if self.is_table(&table).await? {
-                    names.push(TableName::new(decode(schema), decode(name)));
+                if let (Some(schema), Some(table)) = (schema.filename(), table.filename()) {
+                    names.push(TableName::new(decode(schema), decode(table)));
                 }
             }
         }

@@ -10,6 +10,7 @@ use object_store::{ObjectMeta, ObjectStoreExt};
 
 use crate::commit::RETENTION_DAYS;
 use crate::error::{Context, Result};
+use crate::location::{Lake, TableName};
 use crate::table::Table;
 use crate::writer::Destination;
 
@@ -60,6 +61,36 @@ impl Table {
             vacuumed.orphans += sweep_staging(&folder, alive, dry_run).await.context(context())?;
         }
         Ok(vacuumed)
+    }
+}
+
+impl Lake {
+    /// Folders into which a run wrote files and never committed: no table yet.
+    pub async fn unfinished(&self) -> Result<Vec<TableName>> {
+        let mut names = self.folders().await?;
+        let tables: HashSet<TableName> = self.tables().await?.into_iter().collect();
+        names.retain(|name| !tables.contains(name));
+        Ok(names)
+    }
+
+    /// Removes what dead runs left in such a folder. Returns the number of files.
+    pub async fn sweep_unfinished(&self, name: &TableName, alive: &(dyn Fn(&str) -> bool + Sync)) -> Result<u64> {
+        let context = || format!("sweep {name}");
+        let store = self.table_store(name);
+        let objects: Vec<ObjectMeta> = store.list(None).try_collect().await.context(context())?;
+        let mut swept = 0;
+        for object in objects {
+            if run_of(&object.location).is_some_and(|run| !alive(run)) {
+                store.delete(&object.location).await.context(context())?;
+                swept += 1;
+            }
+        }
+        if let Ok(folder) = self.table_url(name)?.to_file_path() {
+            swept += sweep_staging(&folder, alive, false).await.context(context())?;
+            // Only an empty folder goes: what else lies in it is not ours.
+            let _ = tokio::fs::remove_dir(&folder).await;
+        }
+        Ok(swept)
     }
 }
 

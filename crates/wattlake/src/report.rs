@@ -65,7 +65,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         if let Some(error) = cause.downcast_ref::<ledger::Error>() {
             return if error.kind == ledger::Kind::Retry { code::RETRY } else { code::FAILED };
         }
-        if cause.downcast_ref::<crate::config::Problems>().is_some() {
+        if cause.downcast_ref::<crate::warehouse::Problems>().is_some() {
             return code::FIX_SETUP;
         }
     }

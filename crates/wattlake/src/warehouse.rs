@@ -8,7 +8,7 @@ use ledger::Ledger;
 use pgserver::Binaries;
 use transfer::postgres::Endpoint;
 
-use crate::config::{self, Problems};
+use crate::config;
 
 pub struct Warehouse {
     pub config: config::Warehouse,
@@ -39,7 +39,7 @@ impl Warehouse {
 
     pub fn url(&self, connection: &str) -> Result<String> {
         let connection = self.config.connections.get(connection).ok_or_else(|| anyhow!("there is no connection {connection:?} in wattlake.toml"))?;
-        Ok(connection.url().expose().to_owned())
+        Ok(connection.url().reveal().to_owned())
     }
 
     pub async fn lake(&self) -> Result<lake::Lake> {
@@ -57,6 +57,20 @@ impl Warehouse {
     }
 }
 
+/// All that is wrong with the configuration, a line each.
+#[derive(Debug)]
+pub struct Problems(pub Vec<config::Problem>);
+
+impl std::fmt::Display for Problems {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let count = self.0.len();
+        write!(f, "{count} problem{} in the configuration", if count == 1 { "" } else { "s" })?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
 pub fn load(root: &Path) -> Result<config::Warehouse> {
     config::Warehouse::load(root, &|name| std::env::var(name).ok()).map_err(|problems| Problems(problems).into())
 }
@@ -70,6 +84,6 @@ pub async fn open_lake(config: &config::Warehouse) -> Result<lake::Lake> {
         let known = |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix));
         options.extend(std::env::vars().filter(|(name, _)| known(name)).map(|(name, value)| (name.to_lowercase(), value)));
     }
-    options.extend(config.lake.options.iter().map(|(name, value)| (name.to_lowercase(), value.expose().to_owned())));
+    options.extend(config.lake.options().into_iter().map(|(name, value)| (name.to_lowercase(), value)));
     Ok(lake::Lake::open(&location, options).await?)
 }

@@ -61,12 +61,7 @@ fn connection_problems(lines: &str) -> Vec<String> {
     warehouse_problems(&format!("lake.url = 'lake'\n[connections.c]\n{lines}"))
 }
 
-#[test]
-fn everything_written_is_read() {
-    let dir = folder(&[
-        (
-            "wattlake.toml",
-            r#"
+const FULL_WAREHOUSE: &str = r#"
 [lake]
 url = "s3://bucket/prefix"
 [lake.options]
@@ -78,11 +73,9 @@ url = "postgresql://user:${SECRET}@host:5433/db?sslmode=require"
 host = "copy"
 [postgres]
 bin_dir = "/usr/lib/postgresql/15/bin"
-"#,
-        ),
-        (
-            "transfers/full-1.toml",
-            r#"
+"#;
+
+const FULL_TRANSFER: &str = r#"
 source = "platform"
 target = "copy"
 mode = "incremental"
@@ -106,8 +99,13 @@ as = "text"
 overlap = 1_000
 columns.volume.as = "double"
 columns.amount.as = "decimal(38, 9)"
-"#,
-        ),
+"#;
+
+#[test]
+fn everything_written_is_read() {
+    let dir = folder(&[
+        ("wattlake.toml", FULL_WAREHOUSE),
+        ("transfers/full-1.toml", FULL_TRANSFER),
         ("transfers/mapped.toml", "source = 'platform'\nmode = 'initial'\nmapping = 'dms/mapping.json'\n"),
         ("transfers/dms/mapping.json", "{}"),
         ("transfers/notes.md", "not a transfer"),

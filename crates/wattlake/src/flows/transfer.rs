@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use ledger::{Outcome, Run, TableOutcome};
 use serde_json::{Value, json};
 use transfer::plan::{ColumnAs, Mode, OnNoCursor, Overlap, Settings, TableSettings};
@@ -27,7 +27,7 @@ pub struct Job<'a> {
 
 pub async fn run(warehouse: &Warehouse, job: Job<'_>) -> Result<Report> {
     let config = warehouse.transfer(job.name)?;
-    let mut settings = settings(config)?;
+    let mut settings = settings(config);
     settings.mode = job.mode.unwrap_or(settings.mode);
     let mode = if settings.mode == Mode::Initial { "initial" } else { "incremental" };
     let detail = json!({"transfer": job.name, "mode": mode, "tables": job.tables, "source": config.source});
@@ -126,11 +126,10 @@ fn outcome(transfer: &str, table: &TableReport) -> TableOutcome {
 }
 
 /// From the file's words to the crate's.
-pub fn settings(config: &config::Transfer) -> Result<Settings> {
+pub fn settings(config: &config::Transfer) -> Settings {
     let mode = match config.mode {
         config::Mode::Initial => Mode::Initial,
         config::Mode::Incremental => Mode::Incremental,
-        config::Mode::Changes => bail!("mode = \"changes\" is not built yet"),
     };
     let on_no_cursor = |value: config::OnNoCursor| match value {
         config::OnNoCursor::Error => OnNoCursor::Error,
@@ -157,18 +156,18 @@ pub fn settings(config: &config::Transfer) -> Result<Settings> {
             })
             .collect(),
     };
-    Ok(Settings {
+    Settings {
         name: config.name.clone(),
         mode,
         into: config.into.clone(),
         include: config.include.clone(),
         exclude: config.exclude.clone(),
         mapping: config.mapping.clone(),
-        streams: config.streams.into(),
-        parallel_tables: config.parallel_tables.into(),
+        streams: config.streams,
+        parallel_tables: config.parallel_tables,
         views: config.views,
         on_no_cursor: on_no_cursor(config.on_no_cursor),
         overlap: config.overlap,
         tables: config.tables.iter().map(|(name, settings)| (name.clone(), table(settings))).collect(),
-    })
+    }
 }

@@ -1,0 +1,116 @@
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use owo_colors::{OwoColorize, Stream};
+use serde_json::json;
+use transfer::preflight::{self, Finding, Preflight, Severity, Way};
+
+use crate::config::{Target, Via};
+use crate::flows::transfer::settings;
+use crate::report;
+use crate::text;
+use crate::warehouse::Warehouse;
+
+/// Prove the whole configuration before anything runs
+///
+/// Reads every file, connects to every source, and looks at versions, permissions, keys, types,
+/// cursors and indexes. What is wrong is said with its mend. Exits with 4 where a run would fail.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// One JSON object a finding
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    pub async fn run(self, root: &Path) -> Result<ExitCode> {
+        let warehouse = Warehouse::open(root)?;
+        let mut errors = 0;
+        if let Err(error) = warehouse.lake().await {
+            errors += 1;
+            self.say("lake", &finding(&error));
+        }
+        for name in warehouse.config.transfers.keys() {
+            match check(&warehouse, name).await {
+                Ok(preflight) => {
+                    errors += preflight.findings.iter().filter(|f| f.severity == Severity::Error).count();
+                    for finding in &preflight.findings {
+                        self.say(name, finding);
+                    }
+                    if !self.json {
+                        println!(
+                            "{name}: {}, {} tables, {} columns, about {} rows",
+                            preflight.server,
+                            preflight.tables,
+                            text::count(preflight.columns as u64),
+                            text::count(preflight.rows_estimate)
+                        );
+                    }
+                }
+                Err(error) => {
+                    errors += 1;
+                    self.say(name, &finding(&error));
+                }
+            }
+        }
+        if errors > 0 {
+            return Ok(ExitCode::from(report::code::FIX_SETUP));
+        }
+        if !self.json {
+            println!("nothing stands in the way");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn say(&self, transfer: &str, finding: &Finding) {
+        let severity = match finding.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Note => "note",
+        };
+        if self.json {
+            let value = json!({
+                "transfer": transfer, "severity": severity, "subject": finding.subject,
+                "what": finding.what, "mend": finding.mend,
+            });
+            println!("{value}");
+            return;
+        }
+        let label = match finding.severity {
+            Severity::Error => severity.if_supports_color(Stream::Stdout, |t| t.red()).to_string(),
+            Severity::Warning => severity.if_supports_color(Stream::Stdout, |t| t.yellow()).to_string(),
+            Severity::Note => severity.if_supports_color(Stream::Stdout, |t| t.dimmed()).to_string(),
+        };
+        println!("{label}: {transfer}: {}: {}", finding.subject, finding.what);
+        if let Some(mend) = &finding.mend {
+            println!("       {mend}");
+        }
+    }
+}
+
+async fn check(warehouse: &Warehouse, name: &str) -> Result<Preflight> {
+    let config = warehouse.transfer(name)?;
+    let way = match config.via {
+        Via::Direct => Way::Direct,
+        Via::Replica => Way::Replica,
+        Via::Basebackup => Way::Basebackup,
+    };
+    if way == Way::Basebackup {
+        warehouse.postgres()?;
+    }
+    let lake = match &config.target {
+        Target::Lake => Some(warehouse.lake().await?),
+        Target::Postgres(connection) => {
+            warehouse.endpoint(connection)?.connect().await?;
+            None
+        }
+    };
+    Ok(preflight::check(&settings(config), &warehouse.endpoint(&config.source)?, way, lake.as_ref()).await?)
+}
+
+fn finding(error: &anyhow::Error) -> Finding {
+    let mend = error.chain().find_map(|e| e.downcast_ref::<transfer::Error>().and_then(|e| e.mend.clone()));
+    Finding { severity: Severity::Error, subject: "setup".into(), what: report::chain(error.as_ref()), mend }
+}

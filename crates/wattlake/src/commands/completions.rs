@@ -1,0 +1,18 @@
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+/// Print the completions of a shell
+#[derive(Debug, Args)]
+pub struct Completions {
+    shell: Shell,
+}
+
+impl Completions {
+    pub fn run(self) -> Result<ExitCode> {
+        clap_complete::generate(self.shell, &mut super::Arguments::command(), "wattlake", &mut std::io::stdout());
+        Ok(ExitCode::SUCCESS)
+    }
+}

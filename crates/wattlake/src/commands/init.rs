@@ -1,0 +1,25 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::config;
+
+/// Write a commented warehouse to start from
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The folder, made where it is missing
+    dir: PathBuf,
+}
+
+impl Init {
+    pub fn run(self) -> Result<ExitCode> {
+        let files = config::init(&self.dir).with_context(|| format!("start a warehouse in {}", self.dir.display()))?;
+        for file in files {
+            println!("{}", file.display());
+        }
+        eprintln!("next: edit the connection in wattlake.toml, then `wattlake -C {} check`", self.dir.display());
+        Ok(ExitCode::SUCCESS)
+    }
+}

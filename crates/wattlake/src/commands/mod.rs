@@ -1,0 +1,61 @@
+//! One file a command; the comment on its arguments is its help.
+
+mod check;
+mod completions;
+
+mod init;
+mod lake;
+mod runs;
+mod schema;
+
+
+mod transfer;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The data warehouse of an energy aggregator: the platform's PostgreSQL into an open lake, with
+/// its whole history, and SQL over all of it.
+#[derive(Debug, Parser)]
+#[command(name = "wattlake", version, max_term_width = 100, propagate_version = true)]
+pub struct Arguments {
+    /// The warehouse's folder, which holds wattlake.toml
+    #[arg(short = 'C', long = "warehouse", global = true, default_value = ".", value_name = "DIR", env = "WATTLAKE_WAREHOUSE")]
+    pub warehouse: PathBuf,
+    /// Say more about what is being done
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Init(init::Init),
+    Check(check::Check),
+    #[command(subcommand)]
+    Transfer(transfer::Transfer),
+    #[command(subcommand)]
+    Lake(lake::Lake),
+    Runs(runs::Runs),
+    Events(runs::Events),
+    Schema(schema::Schema),
+    Completions(completions::Completions),
+}
+
+pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let root = arguments.warehouse.as_path();
+    match arguments.command {
+        Command::Init(command) => command.run(),
+        Command::Check(command) => command.run(root).await,
+        Command::Transfer(command) => command.run(root).await,
+        Command::Lake(command) => command.run(root).await,
+        Command::Runs(command) => command.run(root),
+        Command::Events(command) => command.run(root),
+        Command::Schema(command) => command.run(),
+        Command::Completions(command) => command.run(),
+    }
+}

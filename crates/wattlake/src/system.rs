@@ -1,0 +1,123 @@
+//! `system.runs`, `system.events` and `system.transfers`: the ledger as tables.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use chrono::{DateTime, Utc};
+use ledger::Ledger;
+use sql::SystemTables;
+
+/// More runs or events than this are read with `wattlake runs --limit`.
+const ROWS_MAX: usize = 100_000;
+
+pub struct LedgerTables(pub Ledger);
+
+type Columns = Vec<(&'static str, ArrayRef)>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+impl SystemTables for LedgerTables {
+    fn names(&self) -> Vec<&'static str> {
+        vec!["runs", "events", "transfers"]
+    }
+
+    fn schema(&self, name: &str) -> Option<SchemaRef> {
+        let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let fields: Vec<(&str, DataType)> = match name {
+            "runs" => vec![
+                ("id", DataType::Utf8), ("job", DataType::Utf8), ("cause", DataType::Utf8), ("state", DataType::Utf8),
+                ("started_at", instant.clone()), ("ended_at", instant), ("seconds", DataType::Float64),
+                ("rows", DataType::Int64), ("detail", DataType::Utf8), ("figures", DataType::Utf8), ("error", DataType::Utf8),
+            ],
+            "events" => vec![
+                ("seq", DataType::Int64), ("at", instant), ("name", DataType::Utf8), ("run_id", DataType::Utf8), ("fields", DataType::Utf8),
+            ],
+            "transfers" => vec![
+                ("transfer", DataType::Utf8), ("source_table", DataType::Utf8), ("target_table", DataType::Utf8),
+                ("state", DataType::Utf8), ("mode", DataType::Utf8), ("rows", DataType::UInt64), ("bytes_read", DataType::UInt64),
+                ("bytes_written", DataType::UInt64), ("seconds", DataType::Float64), ("position", DataType::Utf8),
+                ("reason", DataType::Utf8), ("mend", DataType::Utf8), ("run_id", DataType::Utf8), ("updated_at", instant),
+            ],
+            _ => return None,
+        };
+        let fields: Vec<Field> = fields.into_iter().map(|(name, data_type)| Field::new(name, data_type, true)).collect();
+        Some(Arc::new(Schema::new(fields)))
+    }
+
+    fn scan(&self, name: &str) -> Result<RecordBatch, Failure> {
+        let columns = match name {
+            "runs" => runs(&self.0)?,
+            "events" => events(&self.0)?,
+            "transfers" => transfers(&self.0)?,
+            other => return Err(format!("there is no table system.{other}").into()),
+        };
+        let schema = self.schema(name).ok_or("a system table without a schema")?;
+        let arrays = columns.into_iter().map(|(_, array)| array).collect();
+        Ok(RecordBatch::try_new(schema, arrays)?)
+    }
+}
+
+fn texts<T>(rows: &[T], text: impl Fn(&T) -> Option<String>) -> ArrayRef {
+    Arc::new(rows.iter().map(text).collect::<StringArray>())
+}
+
+fn instants<T>(rows: &[T], at: impl Fn(&T) -> Option<DateTime<Utc>>) -> ArrayRef {
+    let micros = rows.iter().map(|row| at(row).map(|at| at.timestamp_micros()));
+    Arc::new(micros.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
+}
+
+fn counts<T>(rows: &[T], count: impl Fn(&T) -> u64) -> ArrayRef {
+    Arc::new(rows.iter().map(|row| Some(count(row))).collect::<UInt64Array>())
+}
+
+fn runs(ledger: &Ledger) -> Result<Columns, Failure> {
+    let rows = ledger.runs(ROWS_MAX, None)?;
+    let seconds = rows.iter().map(|r| r.ended_at.map(|end| (end - r.started_at).as_seconds_f64()));
+    let carried = rows.iter().map(|r| r.figures.get("rows").and_then(serde_json::Value::as_i64));
+    Ok(vec![
+        ("id", texts(&rows, |r| Some(r.id.clone()))),
+        ("job", texts(&rows, |r| Some(r.job.clone()))),
+        ("cause", texts(&rows, |r| Some(r.cause.clone()))),
+        ("state", texts(&rows, |r| Some(r.state.clone()))),
+        ("started_at", instants(&rows, |r| Some(r.started_at))),
+        ("ended_at", instants(&rows, |r| r.ended_at)),
+        ("seconds", Arc::new(seconds.collect::<Float64Array>())),
+        ("rows", Arc::new(carried.collect::<Int64Array>())),
+        ("detail", texts(&rows, |r| Some(r.detail.to_string()))),
+        ("figures", texts(&rows, |r| Some(r.figures.to_string()))),
+        ("error", texts(&rows, |r| r.error.clone())),
+    ])
+}
+
+fn events(ledger: &Ledger) -> Result<Columns, Failure> {
+    let rows = ledger.events(ROWS_MAX, None)?;
+    Ok(vec![
+        ("seq", Arc::new(rows.iter().map(|r| Some(r.seq)).collect::<Int64Array>())),
+        ("at", instants(&rows, |r| Some(r.at))),
+        ("name", texts(&rows, |r| Some(r.name.clone()))),
+        ("run_id", texts(&rows, |r| r.run_id.clone())),
+        ("fields", texts(&rows, |r| Some(r.fields.to_string()))),
+    ])
+}
+
+fn transfers(ledger: &Ledger) -> Result<Columns, Failure> {
+    let rows = ledger.transfer_tables(None)?;
+    Ok(vec![
+        ("transfer", texts(&rows, |r| Some(r.transfer.clone()))),
+        ("source_table", texts(&rows, |r| Some(r.source_table.clone()))),
+        ("target_table", texts(&rows, |r| Some(r.target_table.clone()))),
+        ("state", texts(&rows, |r| Some(r.state.clone()))),
+        ("mode", texts(&rows, |r| Some(r.mode.clone()))),
+        ("rows", counts(&rows, |r| r.rows)),
+        ("bytes_read", counts(&rows, |r| r.bytes_read)),
+        ("bytes_written", counts(&rows, |r| r.bytes_written)),
+        ("seconds", Arc::new(rows.iter().map(|r| Some(r.seconds)).collect::<Float64Array>())),
+        ("position", texts(&rows, |r| r.position.clone())),
+        ("reason", texts(&rows, |r| r.reason.clone())),
+        ("mend", texts(&rows, |r| r.mend.clone())),
+        ("run_id", texts(&rows, |r| Some(r.run_id.clone()))),
+        ("updated_at", instants(&rows, |r| Some(r.updated_at))),
+    ])
+}
