@@ -111,8 +111,7 @@ impl FileWriter {
         let Some(mut open) = self.open.take() else { return Ok(()) };
         let metadata = open.writer.finish().context("end a Parquet file")?;
         let bytes = open.writer.bytes_written() as u64;
-        let mut upload = open.writer.into_inner().context("end a Parquet file")?;
-        if let Some(inner) = upload.inner.take() {
+        if let Some(inner) = open.writer.inner_mut().inner.take() {
             self.to.runtime.block_on(inner.finish()).context(format!("store {}", open.path))?;
         }
         self.done.push(DataFile {

@@ -25,6 +25,8 @@ const PIECES_A_STREAM: u64 = 6;
 /// Page ranges came with PostgreSQL 14; before, `ctid >=` reads the whole table.
 const HAS_TID_RANGES: u32 = 140_000;
 
+const STOPPED: &str = "another stream of the table failed";
+
 /// Told as rows arrive, from any thread.
 pub trait Progress: Send + Sync {
     /// A table starts: how many rows the source's statistics let expect.
@@ -131,7 +133,12 @@ impl Reading {
             match stream.await {
                 Ok(Ok(Some(part))) => done.push(part),
                 Ok(Ok(None)) => {}
-                Ok(Err(error)) => failed = failed.or(Some(error)),
+                // The stream that failed says more than those that stopped because of it.
+                Ok(Err(error)) => match &failed {
+                    Some(_) if error.context == STOPPED => {}
+                    Some(Error { context, .. }) if context != STOPPED => {}
+                    _ => failed = Some(error),
+                },
                 Err(error) => failed = failed.or(Some(Error::bug("run a stream").because(error))),
             }
         }
@@ -170,7 +177,7 @@ impl Reading {
         }
         fail::fail_point!("mid-copy");
         if self.stopped.load(Ordering::Relaxed) {
-            return Err(Error::retry("another stream of the table failed"));
+            return Err(Error::retry(STOPPED));
         }
         sink.take(decoder.take()?)?;
         self.count(rows, bytes);
