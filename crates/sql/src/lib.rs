@@ -1,1 +1,24 @@
+//! SQL over the lake: PostgreSQL's manner, time travel, system tables and output formats.
+//!
+//! Sessions only read. They see the lake through [`lake::Table::provider`] and everything that
+//! Wattlake knows about itself through [`SystemTables`]; nothing here writes a table, and nothing
+//! here prints: results go to a writer that the caller gives.
 
+mod session;
+mod statement;
+mod view;
+mod catalog;
+mod system;
+mod instant;
+mod literals;
+pub mod output;
+mod cells;
+mod completions;
+mod error;
+
+pub use error::{Error, Kind, Result};
+pub use session::{Limits, Session};
+pub use system::SystemTables;
+
+#[cfg(test)]
+mod tests;

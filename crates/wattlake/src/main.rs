@@ -5,7 +5,7 @@ mod config;
 mod flows;
 mod progress;
 mod report;
-
+mod system;
 mod text;
 mod warehouse;
 

@@ -6,6 +6,7 @@ use arrow::array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use anyhow::Context;
 use chrono::{DateTime, Utc};
 use ledger::Ledger;
 use sql::SystemTables;
@@ -16,14 +17,24 @@ const ROWS_MAX: usize = 100_000;
 pub struct LedgerTables(pub Ledger);
 
 type Columns = Vec<(&'static str, ArrayRef)>;
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Failure = anyhow::Error;
 
 impl SystemTables for LedgerTables {
     fn names(&self) -> Vec<&'static str> {
         vec!["runs", "events", "transfers"]
     }
 
-    fn schema(&self, name: &str) -> Option<SchemaRef> {
+    fn scan(&self, name: &str) -> sql::Result<RecordBatch> {
+        self.read(name).map_err(|error| {
+            let source: Box<dyn std::error::Error + Send + Sync> = error.into();
+            sql::Error::new(sql::Kind::Retry, format!("read system.{name}")).because(source)
+        })
+    }
+
+}
+
+impl LedgerTables {
+    fn schema(name: &str) -> Option<SchemaRef> {
         let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         let fields: Vec<(&str, DataType)> = match name {
             "runs" => vec![
@@ -46,14 +57,14 @@ impl SystemTables for LedgerTables {
         Some(Arc::new(Schema::new(fields)))
     }
 
-    fn scan(&self, name: &str) -> Result<RecordBatch, Failure> {
+    fn read(&self, name: &str) -> Result<RecordBatch, Failure> {
         let columns = match name {
             "runs" => runs(&self.0)?,
             "events" => events(&self.0)?,
             "transfers" => transfers(&self.0)?,
-            other => return Err(format!("there is no table system.{other}").into()),
+            other => anyhow::bail!("there is no table system.{other}"),
         };
-        let schema = self.schema(name).ok_or("a system table without a schema")?;
+        let schema = Self::schema(name).context("a system table without a schema")?;
         let arrays = columns.into_iter().map(|(_, array)| array).collect();
         Ok(RecordBatch::try_new(schema, arrays)?)
     }

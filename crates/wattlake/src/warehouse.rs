@@ -20,7 +20,12 @@ pub const STATE: &str = ".wattlake";
 
 impl Warehouse {
     pub fn open(root: &Path) -> Result<Warehouse> {
-        let config = load(root)?;
+        Warehouse::open_with(root, &|name| std::env::var(name).ok())
+    }
+
+    /// With other variables than the environment's.
+    pub fn open_with(root: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Warehouse> {
+        let config = config::Warehouse::load(root, env).map_err(Problems)?;
         let ledger = Ledger::open(&config.root.join(STATE).join("ledger.sqlite")).context("open the ledger")?;
         Ok(Warehouse { config, ledger })
     }
@@ -71,11 +76,7 @@ impl std::fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-pub fn load(root: &Path) -> Result<config::Warehouse> {
-    config::Warehouse::load(root, &|name| std::env::var(name).ok()).map_err(|problems| Problems(problems).into())
-}
-
-pub async fn open_lake(config: &config::Warehouse) -> Result<lake::Lake> {
+async fn open_lake(config: &config::Warehouse) -> Result<lake::Lake> {
     let url = &config.lake.url;
     let location = if url.contains("://") { url.clone() } else { config.root.join(url).display().to_string() };
     let mut options: HashMap<String, String> = HashMap::new();

@@ -2,13 +2,14 @@
 
 mod check;
 mod completions;
+mod demo;
 
 mod init;
 mod lake;
 mod runs;
 mod schema;
-
-
+mod shell;
+mod sql;
 mod transfer;
 
 use std::path::PathBuf;
@@ -38,10 +39,12 @@ pub enum Command {
     Check(check::Check),
     #[command(subcommand)]
     Transfer(transfer::Transfer),
+    Sql(sql::Sql),
     #[command(subcommand)]
     Lake(lake::Lake),
     Runs(runs::Runs),
     Events(runs::Events),
+    Demo(demo::Demo),
     Schema(schema::Schema),
     Completions(completions::Completions),
 }
@@ -52,9 +55,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Init(command) => command.run(),
         Command::Check(command) => command.run(root).await,
         Command::Transfer(command) => command.run(root).await,
+        Command::Sql(command) => command.run(root).await,
         Command::Lake(command) => command.run(root).await,
         Command::Runs(command) => command.run(root),
         Command::Events(command) => command.run(root),
+        Command::Demo(command) => command.run().await,
         Command::Schema(command) => command.run(),
         Command::Completions(command) => command.run(),
     }

@@ -272,7 +272,8 @@ fn validation_json(table: &TableValidation) -> serde_json::Value {
     })
 }
 
-fn validation_told(tables: &[TableValidation]) -> String {
+/// A line a table, then the first rows of each difference.
+pub fn validation_told(tables: &[TableValidation]) -> String {
     let rows: Vec<Vec<String>> = tables
         .iter()
         .map(|table| {

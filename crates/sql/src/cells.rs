@@ -1,0 +1,119 @@
+//! Values as text, in PostgreSQL's forms: instants with a space and a short offset, bytes in hex.
+
+use std::fmt::Write;
+
+use arrow::array::timezone::Tz;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use chrono::{DateTime, NaiveDateTime, Offset, TimeZone, Timelike};
+
+/// For instants inside of lists and structures, which arrow writes.
+const NESTED: FormatOptions<'static> = FormatOptions::new()
+    .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"))
+    .with_timestamp_tz_format(Some("%Y-%m-%d %H:%M:%S%.f%:z"))
+    .with_datetime_format(Some("%Y-%m-%d %H:%M:%S%.f"));
+
+/// A batch whose values can be written one by one.
+pub(crate) struct Cells<'a> {
+    columns: Vec<Column<'a>>,
+}
+
+enum Column<'a> {
+    Instants { array: ArrayRef, unit: TimeUnit, zone: Option<Tz> },
+    Bytes(ArrayRef),
+    Other { array: &'a dyn Array, formatter: ArrayFormatter<'a> },
+}
+
+impl<'a> Cells<'a> {
+    pub(crate) fn of(batch: &'a RecordBatch) -> Result<Self, ArrowError> {
+        let columns = batch.columns().iter().map(Column::of).collect::<Result<_, _>>()?;
+        Ok(Cells { columns })
+    }
+
+    /// Appends the value to `text`; `false`, and nothing appended, where it is NULL.
+    pub(crate) fn write(&self, column: usize, row: usize, text: &mut String) -> Result<bool, ArrowError> {
+        let column = &self.columns[column];
+        let array: &dyn Array = match column {
+            Column::Instants { array, .. } | Column::Bytes(array) => array.as_ref(),
+            Column::Other { array, .. } => *array,
+        };
+        if array.is_null(row) {
+            return Ok(false);
+        }
+        match column {
+            Column::Instants { array, unit, zone } => {
+                let value = array.as_primitive::<Int64Type>().value(row);
+                write_instant(value, *unit, zone.as_ref(), text)?;
+            }
+            Column::Bytes(array) => write_bytes(array.as_binary::<i64>().value(row), text),
+            Column::Other { formatter, .. } => {
+                write!(text, "{}", formatter.value(row)).map_err(|e| ArrowError::CastError(e.to_string()))?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl<'a> Column<'a> {
+    fn of(array: &'a ArrayRef) -> Result<Column<'a>, ArrowError> {
+        Ok(match array.data_type() {
+            DataType::Timestamp(unit, zone) => Column::Instants {
+                array: arrow::compute::cast(array, &DataType::Int64)?,
+                unit: *unit,
+                zone: zone.as_deref().map(str::parse).transpose()?,
+            },
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+                Column::Bytes(arrow::compute::cast(array, &DataType::LargeBinary)?)
+            }
+            _ => Column::Other { array: array.as_ref(), formatter: ArrayFormatter::try_new(array.as_ref(), &NESTED)? },
+        })
+    }
+}
+
+fn write_instant(value: i64, unit: TimeUnit, zone: Option<&Tz>, text: &mut String) -> Result<(), ArrowError> {
+    let per_second = match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    };
+    let nanos = value.rem_euclid(per_second) * (1_000_000_000 / per_second);
+    let utc = u32::try_from(nanos).ok().and_then(|nanos| DateTime::from_timestamp(value.div_euclid(per_second), nanos));
+    let utc = utc.ok_or_else(|| ArrowError::CastError(format!("{value} {unit:?} is out of the calendar's range")))?;
+    match zone {
+        None => write_local(utc.naive_utc(), text),
+        Some(zone) => {
+            let seconds = zone.offset_from_utc_datetime(&utc.naive_utc()).fix().local_minus_utc();
+            write_local(utc.naive_utc() + chrono::TimeDelta::seconds(seconds.into()), text);
+            write_offset(seconds, text);
+        }
+    }
+    Ok(())
+}
+
+fn write_local(local: NaiveDateTime, text: &mut String) {
+    // Writing to a String can't fail.
+    let _ = write!(text, "{}", local.format("%Y-%m-%d %H:%M:%S"));
+    if local.nanosecond() != 0 {
+        let fraction = format!("{:09}", local.nanosecond());
+        let _ = write!(text, ".{}", fraction.trim_end_matches('0'));
+    }
+}
+
+fn write_offset(seconds: i32, text: &mut String) {
+    let sign = if seconds < 0 { '-' } else { '+' };
+    let minutes = seconds.abs() / 60;
+    let _ = write!(text, "{sign}{:02}", minutes / 60);
+    if minutes % 60 != 0 {
+        let _ = write!(text, ":{:02}", minutes % 60);
+    }
+}
+
+fn write_bytes(bytes: &[u8], text: &mut String) {
+    text.push_str("\\x");
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+}

@@ -1,0 +1,259 @@
+//! Results to a writer, in four forms. All but the table stream: memory holds a batch, or for
+//! Parquet a row group, whatever the number of rows.
+//!
+//! - table: aligned, numbers to the right, `NULL` where there is no value; the first rows only.
+//! - csv: a header; an empty field is NULL, `""` the empty text.
+//! - json: one array of objects, one object a line; decimals are numbers with all their digits,
+//!   instants are in ISO 8601.
+//! - parquet: one file, zstd.
+
+use std::io::Write;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::json::writer::{JsonFormat, WriterBuilder};
+use datafusion::execution::SendableRecordBatchStream;
+use futures::StreamExt;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use crate::cells::Cells;
+use crate::error::{Context, Error, Kind, Result};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Table,
+    Csv,
+    Json,
+    Parquet,
+}
+
+/// How many rows there were, and how many of them are in the output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    pub rows: u64,
+    pub rows_shown: u64,
+}
+
+/// Writes all rows; [`Format::Table`] only the first `rows_shown_max`, and counts the rest.
+pub async fn write(
+    mut stream: SendableRecordBatchStream,
+    format: Format,
+    out: &mut (dyn Write + Send),
+    rows_shown_max: u64,
+) -> Result<Written> {
+    let mut writer = Writer::new(stream.schema(), format, out, rows_shown_max)?;
+    while let Some(batch) = stream.next().await {
+        writer.batch(&batch.context("run the query")?).context(WRITE)?;
+    }
+    writer.finish().context(WRITE)
+}
+
+const WRITE: &str = "write the result";
+
+impl<T> Context<T> for std::result::Result<T, ArrowError> {
+    fn context(self, context: &str) -> Result<T> {
+        self.map_err(|e| match e {
+            // A pipe that closed, a disk that is full: the caller wants to tell them apart.
+            ArrowError::IoError(_, io) => Error::new(Kind::FixSetup, context).because(io),
+            other => Error::new(Kind::Bug, context).because(other),
+        })
+    }
+}
+
+/// Where the rows of one result go.
+enum Writer<'a> {
+    Table(Table<'a>),
+    Csv { out: &'a mut (dyn Write + Send), line: String, written: Written },
+    Json { writer: arrow::json::Writer<&'a mut (dyn Write + Send), Lines>, written: Written },
+    Parquet { writer: Box<ArrowWriter<&'a mut (dyn Write + Send)>>, written: Written },
+}
+
+impl<'a> Writer<'a> {
+    fn new(schema: SchemaRef, format: Format, out: &'a mut (dyn Write + Send), shown_max: u64) -> Result<Self> {
+        let written = Written::default();
+        Ok(match format {
+            Format::Table => Writer::Table(Table { out, schema, shown_max, cells: Vec::new(), written }),
+            Format::Csv => {
+                let mut line = String::new();
+                for (i, field) in schema.fields().iter().enumerate() {
+                    csv_field(&mut line, i, Some(field.name()));
+                }
+                line.push('\n');
+                out.write_all(line.as_bytes()).context(WRITE)?;
+                Writer::Csv { out, line, written }
+            }
+            Format::Json => {
+                let writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, Lines>(out);
+                Writer::Json { writer, written }
+            }
+            Format::Parquet => {
+                let compression = Compression::ZSTD(ZstdLevel::default());
+                let properties = WriterProperties::builder().set_compression(compression).build();
+                let writer = ArrowWriter::try_new(out, schema, Some(properties));
+                let writer = writer.map_err(ArrowError::from).context(WRITE)?;
+                Writer::Parquet { writer: Box::new(writer), written }
+            }
+        })
+    }
+
+    fn batch(&mut self, batch: &RecordBatch) -> std::result::Result<(), ArrowError> {
+        let rows = batch.num_rows() as u64;
+        let written = match self {
+            Writer::Table(table) => return table.batch(batch),
+            Writer::Csv { out, line, written } => {
+                csv_lines(batch, line)?;
+                out.write_all(line.as_bytes())?;
+                written
+            }
+            Writer::Json { writer, written } => {
+                writer.write(batch)?;
+                written
+            }
+            Writer::Parquet { writer, written } => {
+                writer.write(batch)?;
+                written
+            }
+        };
+        written.rows += rows;
+        written.rows_shown += rows;
+        Ok(())
+    }
+
+    fn finish(self) -> std::result::Result<Written, ArrowError> {
+        let (out, written) = match self {
+            Writer::Table(table) => return table.finish(),
+            Writer::Csv { out, written, .. } => (out, written),
+            Writer::Json { mut writer, written } => {
+                writer.finish()?;
+                (writer.into_inner(), written)
+            }
+            Writer::Parquet { writer, written } => (writer.into_inner()?, written),
+        };
+        out.flush()?;
+        Ok(written)
+    }
+}
+
+/// One array, one object a line.
+#[derive(Debug, Default)]
+struct Lines;
+
+impl JsonFormat for Lines {
+    fn start_stream<W: Write>(&self, writer: &mut W) -> std::result::Result<(), ArrowError> {
+        Ok(writer.write_all(b"[")?)
+    }
+
+    fn start_row<W: Write>(&self, writer: &mut W, first: bool) -> std::result::Result<(), ArrowError> {
+        Ok(writer.write_all(if first { b"\n" } else { b",\n" })?)
+    }
+
+    fn end_stream<W: Write>(&self, writer: &mut W) -> std::result::Result<(), ArrowError> {
+        Ok(writer.write_all(b"\n]\n")?)
+    }
+}
+
+fn csv_lines(batch: &RecordBatch, lines: &mut String) -> std::result::Result<(), ArrowError> {
+    lines.clear();
+    let cells = Cells::of(batch)?;
+    let mut value = String::new();
+    for row in 0..batch.num_rows() {
+        for column in 0..batch.num_columns() {
+            value.clear();
+            let present = cells.write(column, row, &mut value)?;
+            csv_field(lines, column, present.then_some(value.as_str()));
+        }
+        lines.push('\n');
+    }
+    Ok(())
+}
+
+fn csv_field(line: &mut String, column: usize, value: Option<&str>) {
+    if column > 0 {
+        line.push(',');
+    }
+    let Some(value) = value else { return };
+    if value.is_empty() || value.contains([',', '"', '\n', '\r']) {
+        line.push('"');
+        line.push_str(&value.replace('"', "\"\""));
+        line.push('"');
+    } else {
+        line.push_str(value);
+    }
+}
+
+/// The first rows, held until all widths are known.
+struct Table<'a> {
+    out: &'a mut (dyn Write + Send),
+    schema: SchemaRef,
+    shown_max: u64,
+    /// Row after row.
+    cells: Vec<String>,
+    written: Written,
+}
+
+impl Table<'_> {
+    fn batch(&mut self, batch: &RecordBatch) -> std::result::Result<(), ArrowError> {
+        let rows = batch.num_rows() as u64;
+        let shown = rows.min(self.shown_max - self.written.rows_shown);
+        self.written.rows += rows;
+        self.written.rows_shown += shown;
+        if shown == 0 {
+            return Ok(());
+        }
+        let cells = Cells::of(batch)?;
+        let mut value = String::new();
+        for row in 0..usize::try_from(shown).unwrap_or(usize::MAX) {
+            for column in 0..batch.num_columns() {
+                value.clear();
+                let present = cells.write(column, row, &mut value)?;
+                self.cells.push(if present { one_line(&value) } else { "NULL".to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> std::result::Result<Written, ArrowError> {
+        let fields = self.schema.fields();
+        if fields.is_empty() {
+            return Ok(self.written);
+        }
+        let names: Vec<String> = fields.iter().map(|field| one_line(field.name())).collect();
+        let mut widths: Vec<usize> = names.iter().map(|name| name.chars().count()).collect();
+        for row in self.cells.chunks(widths.len()) {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let right: Vec<bool> = fields.iter().map(|field| is_number(field.data_type())).collect();
+        let rule = widths.iter().map(|width| "-".repeat(width + 2)).collect::<Vec<_>>().join("+");
+        writeln!(self.out, "{}", line(&names, &widths, &right))?;
+        writeln!(self.out, "{rule}")?;
+        for row in self.cells.chunks(widths.len()) {
+            writeln!(self.out, "{}", line(row, &widths, &right))?;
+        }
+        self.out.flush()?;
+        Ok(self.written)
+    }
+}
+
+fn line(cells: &[String], widths: &[usize], right: &[bool]) -> String {
+    let padded = cells.iter().zip(widths).zip(right).map(|((cell, &width), &right)| {
+        if right { format!(" {cell:>width$} ") } else { format!(" {cell:<width$} ") }
+    });
+    padded.collect::<Vec<_>>().join("|").trim_end().to_owned()
+}
+
+fn is_number(data_type: &DataType) -> bool {
+    data_type.is_numeric()
+}
+
+/// A line break in a value would break the table's lines.
+fn one_line(value: &str) -> String {
+    if !value.contains(['\n', '\r', '\t']) {
+        return value.to_owned();
+    }
+    value.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t")
+}

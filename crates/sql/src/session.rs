@@ -1,0 +1,122 @@
+//! A session: settings, bounds of memory, and one view of the lake for each query.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use datafusion::common::config::Dialect;
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::Statement;
+use lake::{Lake, When};
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::literals::MissingSeconds;
+use crate::view::{CATALOG, DEFAULT_SCHEMA, View};
+use crate::{catalog, statement, system::SystemTables};
+
+/// Operators that an error about memory names.
+const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).unwrap();
+
+/// What the queries of a session may take up together.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// Beyond it sorts, joins and aggregates go to disk, and what can't fails.
+    pub memory_bytes_max: Option<usize>,
+    /// As many as there are cores, unless given.
+    pub partitions: Option<usize>,
+}
+
+pub struct Session {
+    pub(crate) lake: Lake,
+    pub(crate) system: Arc<dyn SystemTables>,
+    as_of: Option<When>,
+    pub(crate) context: SessionContext,
+}
+
+impl Session {
+    /// `as_of` is the state of every table that a query does not ask for in another one.
+    pub fn new(lake: Lake, system: Arc<dyn SystemTables>, as_of: Option<When>) -> Result<Session> {
+        Session::with_limits(lake, system, as_of, Limits::default())
+    }
+
+    pub fn with_limits(
+        lake: Lake,
+        system: Arc<dyn SystemTables>,
+        as_of: Option<When>,
+        limits: Limits,
+    ) -> Result<Session> {
+        let mut runtime = RuntimeEnvBuilder::new();
+        if let Some(bytes) = limits.memory_bytes_max {
+            let pool = TrackConsumersPool::new(FairSpillPool::new(bytes), CONSUMERS_NAMED);
+            runtime = runtime.with_memory_pool(Arc::new(pool));
+        }
+        let state = SessionStateBuilder::new()
+            .with_default_features()
+            .with_config(config(limits))
+            .with_runtime_env(runtime.build_arc().context("start a SQL session")?)
+            .with_analyzer_rule(Arc::new(MissingSeconds))
+            .build();
+        Ok(Session { lake, system, as_of, context: SessionContext::new_with_state(state) })
+    }
+
+    /// Runs statements separated by `;`, one stream of results for each. All are read before the
+    /// first is run; a later one may fail in its planning when earlier ones have run.
+    pub async fn query(&self, sql: &str) -> Result<Vec<SendableRecordBatchStream>> {
+        let mut results = Vec::new();
+        for statement in statement::parse(sql)? {
+            results.push(self.start(statement).await?);
+        }
+        Ok(results)
+    }
+
+    /// Runs one statement.
+    pub async fn run(&self, sql: &str) -> Result<SendableRecordBatchStream> {
+        let mut statements = statement::parse(sql)?;
+        match (statements.pop(), statements.len()) {
+            (Some(only), 0) => self.start(only).await,
+            (None, _) => Err(Error::new(Kind::FixInput, "run the query: it is empty")),
+            (_, others) => Err(Error::new(Kind::FixInput, format!("run one statement: there are {}", others + 1))),
+        }
+    }
+
+    pub(crate) fn view(&self) -> View {
+        View::new(self.lake.clone(), Arc::clone(&self.system), self.as_of)
+    }
+
+    async fn start(&self, statement: Statement) -> Result<SendableRecordBatchStream> {
+        const PLAN: &str = "plan the query";
+        let mut state = self.context.state();
+        let references = state.resolve_table_references(&statement).context(PLAN)?;
+        let functions = state.table_functions().keys().cloned().collect();
+        let catalogs = catalog::of(&Arc::new(self.view()), &references, &functions).await?;
+        state.register_catalog_list(catalogs);
+        let plan = state.statement_to_plan(statement).await.context(PLAN)?;
+        statement::check(&plan)?;
+        let frame = match plan {
+            // Settings are the session's, not the query's.
+            LogicalPlan::Statement(_) => self.context.execute_logical_plan(plan).await,
+            plan => SessionContext::new_with_state(state).execute_logical_plan(plan).await,
+        };
+        frame.context(PLAN)?.execute_stream().await.context(PLAN)
+    }
+}
+
+fn config(limits: Limits) -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_information_schema(true)
+        .with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA)
+        .with_create_default_catalog_and_schema(false);
+    if let Some(partitions) = limits.partitions {
+        config = config.with_target_partitions(partitions.max(1));
+    }
+    let options = config.options_mut();
+    options.execution.time_zone = Some("UTC".to_owned());
+    options.sql_parser.dialect = Dialect::PostgreSQL;
+    options.sql_parser.collect_spans = true;
+    // PostgreSQL's 1.1 is a numeric, exact, and so are sums and products with decimal columns.
+    options.sql_parser.parse_float_as_decimal = true;
+    config
+}

@@ -1,0 +1,169 @@
+//! `system.*`: what Wattlake knows about itself, as tables. The lake's own two are made here, the
+//! others by whoever implements [`SystemTables`]. Each is computed when a query names it, and
+//! always shows the present, whatever instant the session reads.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use chrono::{DateTime, Utc};
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use futures::{StreamExt, TryStreamExt, stream};
+use lake::{Size, Table, Version};
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::view::View;
+
+pub(crate) const SCHEMA: &str = "system";
+const TABLES: &str = "tables";
+const VERSIONS: &str = "versions";
+const HISTORIES_AT_ONCE: usize = 8;
+
+/// System tables that come from outside this crate, such as the runs in the ledger.
+pub trait SystemTables: Send + Sync {
+    /// Without their schema, and none of `tables` and `versions`.
+    fn names(&self) -> Vec<&'static str>;
+
+    /// All rows of one of [`SystemTables::names`]. Called on a thread that may block, and with the
+    /// same columns each time, rows or not.
+    fn scan(&self, name: &str) -> Result<RecordBatch>;
+}
+
+pub(crate) fn names(others: &dyn SystemTables) -> Vec<String> {
+    let own = [TABLES, VERSIONS].into_iter();
+    own.chain(others.names()).map(str::to_owned).collect()
+}
+
+/// The table with its rows.
+pub(crate) async fn table(view: &View, name: &str) -> Result<Arc<dyn TableProvider>> {
+    match name {
+        TABLES => in_memory(tables(view).await?),
+        VERSIONS => in_memory(versions(view).await?),
+        _ => in_memory(scan(view, name).await?),
+    }
+}
+
+/// The table for its columns only.
+pub(crate) async fn described(view: &View, name: &str) -> Result<Arc<dyn TableProvider>> {
+    match name {
+        TABLES => in_memory(RecordBatch::new_empty(tables_schema())),
+        VERSIONS => in_memory(RecordBatch::new_empty(versions_schema())),
+        _ => in_memory(scan(view, name).await?),
+    }
+}
+
+fn in_memory(batch: RecordBatch) -> Result<Arc<dyn TableProvider>> {
+    let table = MemTable::try_new(batch.schema(), vec![vec![batch]]).context("read a system table")?;
+    Ok(Arc::new(table))
+}
+
+async fn scan(view: &View, name: &str) -> Result<RecordBatch> {
+    let Some(name) = view.system.names().into_iter().find(|known| *known == name) else {
+        let context = format!("find {SCHEMA}.{name}: there are {}", names(view.system.as_ref()).join(", "));
+        return Err(Error::new(Kind::FixInput, context));
+    };
+    let system = Arc::clone(&view.system);
+    let scanned = tokio::task::spawn_blocking(move || system.scan(name)).await;
+    scanned.map_err(|e| Error::new(Kind::Bug, format!("read {SCHEMA}.{name}")).because(e))?
+}
+
+fn instants() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+fn schema(columns: &[(&str, DataType, bool)]) -> SchemaRef {
+    let fields = columns.iter().map(|(name, data_type, nullable)| Field::new(*name, data_type.clone(), *nullable));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn tables_schema() -> SchemaRef {
+    schema(&[
+        ("schema", DataType::Utf8, false),
+        ("table", DataType::Utf8, false),
+        ("version", DataType::Int64, false),
+        ("files", DataType::Int64, false),
+        ("bytes", DataType::Int64, false),
+        ("rows", DataType::Int64, false),
+        ("bytes_per_row", DataType::Float64, true),
+        ("rows_hidden", DataType::Int64, false),
+        ("changed_at", instants(), true),
+    ])
+}
+
+fn versions_schema() -> SchemaRef {
+    schema(&[
+        ("schema", DataType::Utf8, false),
+        ("table", DataType::Utf8, false),
+        ("version", DataType::Int64, false),
+        ("at", instants(), true),
+        ("operation", DataType::Utf8, false),
+        ("run", DataType::Utf8, true),
+        ("rows_added", DataType::Int64, true),
+        ("rows_removed", DataType::Int64, true),
+    ])
+}
+
+/// Each table of the lake with its versions, the newest first.
+async fn histories(view: &View) -> Result<Vec<(Table, Vec<Version>)>> {
+    let opened = view.all().await?;
+    let reading = opened.into_iter().map(|table| async move {
+        let history = table.history().await.context(&format!("read the history of {}", table.name()))?;
+        Ok((table, history))
+    });
+    stream::iter(reading.collect::<Vec<_>>()).buffered(HISTORIES_AT_ONCE).try_collect().await
+}
+
+async fn tables(view: &View) -> Result<RecordBatch> {
+    let mut rows = Vec::new();
+    for (table, history) in histories(view).await? {
+        let size = table.size().context(&format!("measure {}", table.name()))?;
+        let changed_at = history.first().and_then(|version| version.at);
+        rows.push((table, size, changed_at));
+    }
+    let count = |of: fn(&Size) -> u64| integers(rows.iter().map(|(_, size, _)| Some(of(size))));
+    let per_row = |size: &Size| (size.rows > 0).then(|| size.bytes as f64 / size.rows as f64);
+    batch(tables_schema(), vec![
+        texts(rows.iter().map(|(table, ..)| Some(table.name().schema.as_str()))),
+        texts(rows.iter().map(|(table, ..)| Some(table.name().table.as_str()))),
+        integers(rows.iter().map(|(table, ..)| Some(table.version()))),
+        count(|size| size.files),
+        count(|size| size.bytes),
+        count(|size| size.rows),
+        Arc::new(rows.iter().map(|(_, size, _)| per_row(size)).collect::<Float64Array>()),
+        count(|size| size.rows_hidden),
+        times(rows.iter().map(|(.., changed_at)| *changed_at)),
+    ])
+}
+
+async fn versions(view: &View) -> Result<RecordBatch> {
+    let histories = histories(view).await?;
+    let rows: Vec<_> = histories.iter().flat_map(|(table, of)| of.iter().map(move |v| (table.name(), v))).collect();
+    batch(versions_schema(), vec![
+        texts(rows.iter().map(|(name, _)| Some(name.schema.as_str()))),
+        texts(rows.iter().map(|(name, _)| Some(name.table.as_str()))),
+        integers(rows.iter().map(|(_, v)| Some(v.version))),
+        times(rows.iter().map(|(_, v)| v.at)),
+        texts(rows.iter().map(|(_, v)| Some(v.operation.as_str()))),
+        texts(rows.iter().map(|(_, v)| v.run.as_deref())),
+        integers(rows.iter().map(|(_, v)| v.rows_added)),
+        integers(rows.iter().map(|(_, v)| v.rows_removed)),
+    ])
+}
+
+fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+    RecordBatch::try_new(schema, columns).map_err(|e| Error::new(Kind::Bug, "make a system table").because(e))
+}
+
+fn texts<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
+    Arc::new(values.collect::<StringArray>())
+}
+
+fn integers(values: impl Iterator<Item = Option<u64>>) -> ArrayRef {
+    Arc::new(values.map(|value| value.map(|v| i64::try_from(v).unwrap_or(i64::MAX))).collect::<Int64Array>())
+}
+
+fn times(values: impl Iterator<Item = Option<DateTime<Utc>>>) -> ArrayRef {
+    let micros = values.map(|at| at.map(|at| at.timestamp_micros()));
+    Arc::new(micros.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
+}

@@ -1,0 +1,157 @@
+//! What one query sees of the lake: each table is opened once, at its newest version, so that two
+//! references to it agree. A view lives as long as its query is planned, never longer.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
+use datafusion::common::utils::datafusion_strsim::levenshtein;
+use futures::{StreamExt, TryStreamExt, stream};
+use lake::{Lake, Table, TableName, When};
+use tokio::sync::{Mutex, OnceCell};
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::instant;
+use crate::system::{self, SystemTables};
+
+pub(crate) const CATALOG: &str = "wattlake";
+/// Searched first for names without a schema.
+pub(crate) const DEFAULT_SCHEMA: &str = "public";
+pub(crate) const INFORMATION_SCHEMA: &str = "information_schema";
+/// Tables opened at a time, where all of them are asked for.
+const OPENED_AT_ONCE: usize = 8;
+
+pub(crate) struct View {
+    lake: Lake,
+    pub(crate) system: Arc<dyn SystemTables>,
+    as_of: Option<When>,
+    listed: OnceCell<Vec<TableName>>,
+    opened: Mutex<HashMap<TableName, Option<Table>>>,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("lake", &self.lake.url().as_str()).field("as_of", &self.as_of).finish_non_exhaustive()
+    }
+}
+
+impl View {
+    pub(crate) fn new(lake: Lake, system: Arc<dyn SystemTables>, as_of: Option<When>) -> Self {
+        View { lake, system, as_of, listed: OnceCell::new(), opened: Mutex::default() }
+    }
+
+    /// All tables of the lake, by name.
+    pub(crate) async fn names(&self) -> Result<&[TableName]> {
+        let names = self.listed.get_or_try_init(|| self.lake.tables()).await.context("list the lake's tables")?;
+        Ok(names)
+    }
+
+    /// The table at its newest version, the same for the whole query.
+    pub(crate) async fn newest(&self, name: &TableName) -> Result<Option<Table>> {
+        if let Some(known) = self.opened.lock().await.get(name) {
+            return Ok(known.clone());
+        }
+        // Opened outside the lock, so that tables open side by side; the first to arrive counts.
+        let table = self.lake.table(name).await.context(&format!("open {name}"))?;
+        Ok(self.opened.lock().await.entry(name.clone()).or_insert(table).clone())
+    }
+
+    /// All tables at their newest versions.
+    pub(crate) async fn all(&self) -> Result<Vec<Table>> {
+        let names = self.names().await?;
+        let opening: Vec<_> = names.iter().map(|name| self.newest(name)).collect();
+        let tables = stream::iter(opening).buffered(OPENED_AT_ONCE);
+        tables.try_filter_map(|table| async move { Ok(table) }).try_collect().await
+    }
+
+    /// The table in the state that the session reads.
+    pub(crate) async fn table(&self, name: &TableName) -> Result<Option<Arc<dyn TableProvider>>> {
+        match self.newest(name).await? {
+            Some(table) => self.provider(table, None).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn provider(&self, table: Table, when: Option<When>) -> Result<Arc<dyn TableProvider>> {
+        let context = format!("read {}", table.name());
+        let table = match when.or(self.as_of) {
+            Some(when) => table.at(when).await.context(&context)?,
+            None => table,
+        };
+        table.provider().await.context(&context)
+    }
+
+    /// What a query's reference stands for; `None` where it is not the lake's to answer.
+    pub(crate) async fn find(&self, reference: &TableReference) -> Result<Option<Arc<dyn TableProvider>>> {
+        if reference.catalog().is_some_and(|catalog| catalog != CATALOG) {
+            return Err(Error::new(Kind::FixInput, format!("find {reference}: the only catalog is {CATALOG}")));
+        }
+        let (schema, table) = (reference.schema(), reference.table());
+        match schema {
+            Some(INFORMATION_SCHEMA) => return Ok(None),
+            Some(system::SCHEMA) => return system::table(self, table).await.map(Some),
+            _ => {}
+        }
+        if let Some(found) = self.pick(schema, table).await? {
+            return self.provider(found, None).await.map(Some);
+        }
+        if let Some((base, state)) = table.rsplit_once('@')
+            && let Some(found) = self.pick(schema, base).await?
+        {
+            let when = instant::state(state).ok_or_else(|| {
+                let context = format!("find {reference}: \"{state}\" is neither a version (v3) nor an instant");
+                Error::new(Kind::FixInput, context)
+            })?;
+            return self.provider(found, Some(when)).await.map(Some);
+        }
+        Ok(None)
+    }
+
+    async fn pick(&self, schema: Option<&str>, table: &str) -> Result<Option<Table>> {
+        if let Some(schema) = schema {
+            return self.newest(&TableName::new(schema, table)).await;
+        }
+        let same: Vec<_> = self.names().await?.iter().filter(|name| name.table == table).collect();
+        match same.iter().find(|name| name.schema == DEFAULT_SCHEMA) {
+            Some(default) => self.newest(default).await,
+            None => match same[..] {
+                [] => Ok(None),
+                [only] => self.newest(only).await,
+                _ => Err(Error::new(Kind::FixInput, format!("find {table}: it may be {}", listed(&same)))),
+            },
+        }
+    }
+
+    /// The error for a name that nothing answers to.
+    pub(crate) async fn unknown(&self, reference: &TableReference) -> Result<Error> {
+        let names = self.names().await?;
+        let asked = reference.table().rsplit_once('@').map_or(reference.table(), |(base, _)| base).to_lowercase();
+        let limit = (asked.chars().count() / 3).max(2);
+        let mut near: Vec<_> = names
+            .iter()
+            .map(|name| (levenshtein(&asked, &name.table.to_lowercase()), name))
+            .filter(|(distance, _)| *distance <= limit)
+            .collect();
+        near.sort();
+        let near: Vec<_> = near.into_iter().take(3).map(|(_, name)| name).collect();
+        let hint = match (near.is_empty(), names.is_empty()) {
+            (false, _) => format!("the nearest are {}", listed(&near)),
+            (true, false) => "no table has a name like it".to_owned(),
+            (true, true) => "the lake has no tables yet".to_owned(),
+        };
+        Ok(Error::new(Kind::FixInput, format!("find table {reference}: {hint}")))
+    }
+}
+
+/// Names as a query would have to write them.
+fn listed(names: &[&TableName]) -> String {
+    let quote = |name: &str| {
+        let plain = name.chars().all(|c| c.is_lowercase() || c.is_ascii_digit() || c == '_')
+            && !name.starts_with(|c: char| c.is_ascii_digit());
+        if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    };
+    let written = names.iter().map(|name| format!("{}.{}", quote(&name.schema), quote(&name.table)));
+    written.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,204 @@
+//! What the demo plays, step by step, each with its time.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use platform::{Changes, Scale};
+use transfer::run::Report;
+use transfer::validate::TableValidation;
+
+use crate::commands::sql::print_query;
+use crate::commands::transfer::{told, validation_told};
+use crate::flows::transfer::{Job, run, settings};
+use crate::progress::Bars;
+use crate::text;
+use crate::warehouse::Warehouse;
+
+/// The rows of the closing table.
+struct Steps {
+    rows: Vec<Vec<String>>,
+    started: Instant,
+}
+
+impl Steps {
+    fn begin(&mut self, title: &str) {
+        self.started = Instant::now();
+        println!("\n== {title}");
+    }
+
+    fn end(&mut self, what: &str, rows: u64) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let rate = if rows > 0 { text::count((rows as f64 / seconds.max(0.001)) as u64) } else { String::new() };
+        let count = if rows > 0 { text::count(rows) } else { String::new() };
+        self.rows.push(vec![what.to_owned(), count, text::seconds(seconds), rate]);
+    }
+}
+
+pub async fn play(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
+    let mut steps = Steps { rows: Vec::new(), started: Instant::now() };
+    let config: tokio_postgres::Config = url.parse()?;
+    let client = platform::connect(&config).await?;
+    let warehouse = Warehouse::open_with(dir, &|name| (name == "PLATFORM_URL").then(|| url.to_owned()))?;
+
+    steps.begin("an aggregator's platform: producers, sites, contracts, measurements, forecasts, prices");
+    let rows = fill(&client, &config, scale).await?;
+    steps.end("fill the platform", rows);
+
+    steps.begin("INITIAL: every table, one consistent cut, one commit a table");
+    let report = transfer(&warehouse).await?;
+    steps.end("INITIAL", rows_of(&report));
+
+    steps.begin("a day passes at the source: new rows, late corrections, and a purge");
+    let changes = platform::live_a_day(&client, scale, 0).await?;
+    steps.end("the source moves on", 0);
+    print!("{}", changes_told(&changes));
+
+    steps.begin("INCREMENTAL: what is new and what was corrected; what was purged stays");
+    let report = transfer(&warehouse).await?;
+    steps.end("INCREMENTAL", rows_of(&report));
+
+    steps.begin("INCREMENTAL again, with nothing new");
+    let report = transfer(&warehouse).await?;
+    steps.end("INCREMENTAL, nothing new", 0);
+    ensure!(rows_of(&report) == 0, "the third run found rows that the second had left");
+
+    steps.begin("the lake against the source, row by row");
+    let tables = validate(&warehouse).await?;
+    steps.end("validate", tables.iter().map(|t| t.source_rows + t.lake_rows).sum());
+    ensure!(tables.iter().all(TableValidation::is_ok), "the lake does not hold what the source holds");
+
+    steps.begin("the history that the platform no longer has");
+    for (title, query) in HISTORY {
+        println!("\n{title}");
+        print_query(&warehouse, query).await?;
+    }
+    steps.begin("what a data scientist would ask");
+    for (title, query) in QUESTIONS {
+        println!("\n{title}");
+        print_query(&warehouse, query).await?;
+    }
+    steps.end("four questions", 0);
+
+    println!("\n== what happened, and how fast\n");
+    print!("{}", text::table(&["step", ">rows", ">took", ">rows/s"], &steps.rows));
+    println!("{}", farewell(dir));
+    Ok(())
+}
+
+async fn fill(client: &tokio_postgres::Client, config: &tokio_postgres::Config, scale: &Scale) -> Result<u64> {
+    platform::create(client, scale).await?;
+    let tables = platform::fill(|| platform::connect(config), scale, &|_, _| {}).await?;
+    client.batch_execute("ANALYZE").await.context("analyze the platform")?;
+    let rows: Vec<Vec<String>> = tables.iter().map(|(name, rows)| vec![name.clone(), text::count(*rows)]).collect();
+    print!("{}", text::table(&["table", ">rows"], &rows));
+    Ok(tables.iter().map(|(_, rows)| rows).sum())
+}
+
+async fn transfer(warehouse: &Warehouse) -> Result<Report> {
+    let bars = Arc::new(Bars::new());
+    let job = Job { name: "platform", mode: None, tables: Vec::new(), cause: "demo", progress: bars.clone() };
+    let outcome = run(warehouse, job).await;
+    bars.clear();
+    let report = outcome?;
+    print!("{}", told(&report));
+    ensure!(report.tables.iter().all(|t| t.error.is_none()), "a table failed");
+    Ok(report)
+}
+
+async fn validate(warehouse: &Warehouse) -> Result<Vec<TableValidation>> {
+    let bars = Arc::new(Bars::new());
+    let progress: Arc<dyn transfer::read::Progress> = bars.clone();
+    let config = warehouse.transfer("platform")?;
+    let (source, lake) = (warehouse.endpoint(&config.source)?, warehouse.lake().await?);
+    let outcome = transfer::validate::validate(&settings(config), &source, &lake, &[], &progress).await;
+    bars.clear();
+    let mut tables = outcome?;
+    // The keys of purged rows are many, and the count says it.
+    tables.iter_mut().for_each(|table| table.samples.clear());
+    print!("{}", validation_told(&tables));
+    Ok(tables)
+}
+
+fn rows_of(report: &Report) -> u64 {
+    report.tables.iter().map(|table| table.rows).sum()
+}
+
+fn changes_told(changes: &Changes) -> String {
+    let number = |n: u64| if n == 0 { String::new() } else { text::count(n) };
+    let rows: Vec<Vec<String>> = changes
+        .tables
+        .iter()
+        .map(|t| vec![t.table.clone(), number(t.inserted), number(t.corrected), number(t.purged)])
+        .collect();
+    text::table(&["table", ">inserted", ">corrected", ">purged"], &rows)
+}
+
+const HISTORY: [(&str, &str); 3] = [
+    (
+        "versions of the measurements",
+        "SELECT version, operation, rows_added, rows_removed FROM system.versions \
+         WHERE \"table\" = 'measurements_10min' ORDER BY version",
+    ),
+    (
+        "one-second measurements, by day: the platform has the last days only, the lake has all",
+        "SELECT CAST(date_trunc('day', ts) AS DATE) AS day, count(*) AS \"rows\", round(avg(value), 1) AS avg_value \
+         FROM measurements_1s GROUP BY 1 ORDER BY 1 LIMIT 4",
+    ),
+    (
+        "late corrections: what was known at first, and what is known now (time travel)",
+        "SELECT n.series_id, n.ts, o.power_kw AS at_first, o.quality AS was, n.power_kw AS now, n.quality AS is_now \
+         FROM measurements_10min n JOIN \"measurements_10min@v0\" o ON o.series_id = n.series_id AND o.ts = n.ts \
+         WHERE n.quality = 'corrected' AND o.quality <> 'corrected' ORDER BY n.ts, n.series_id LIMIT 5",
+    ),
+];
+
+const QUESTIONS: [(&str, &str); 4] = [
+    (
+        "energy and captured price by technology",
+        "SELECT s.technology, round(sum(m.energy_wh) / 1e6, 0) AS mwh, \
+                round(sum(m.energy_wh * CAST(p.price_eur_mwh AS DOUBLE)) / sum(m.energy_wh), 2) AS captured_eur_mwh \
+         FROM measurements_10min m JOIN series r ON r.id = m.series_id JOIN sites s ON s.id = r.site_id \
+         JOIN market_prices p ON p.zone = 'FR' AND p.delivery_start = date_trunc('hour', m.ts) \
+         WHERE m.quality IN ('measured', 'corrected', 'estimated') GROUP BY 1 ORDER BY 2 DESC",
+    ),
+    (
+        "what was produced while the price was negative",
+        "SELECT CAST(date_trunc('month', m.ts) AS DATE) AS month, count(DISTINCT p.delivery_start) AS hours, \
+                round(sum(m.energy_wh) / 1e6, 1) AS mwh, min(p.price_eur_mwh) AS lowest_eur_mwh \
+         FROM measurements_10min m JOIN market_prices p ON p.zone = 'FR' AND p.delivery_start = date_trunc('hour', m.ts) \
+         WHERE p.price_eur_mwh < 0 GROUP BY 1 ORDER BY 1",
+    ),
+    (
+        "how forecasts worsen with the horizon",
+        "SELECT CAST(floor(date_part('epoch', f.valid_at - f.issue_at) / 21600) * 6 AS INT) AS horizon_h, count(*) AS n, \
+                round(avg(abs(f.power_kw - m.power_kw)) / avg(m.power_kw) * 100, 1) AS error_pct \
+         FROM forecasts f JOIN series rf ON rf.id = f.series_id JOIN series rm ON rm.site_id = rf.site_id \
+         JOIN measurements_10min m ON m.series_id = rm.id AND m.ts = f.valid_at \
+         WHERE rm.source = 'SCADA' AND rm.step = 'PT10M' AND m.quality = 'measured' GROUP BY 1 ORDER BY 1 LIMIT 8",
+    ),
+    (
+        "the sun's day: mean output of solar sites by hour (UTC), June",
+        "SELECT CAST(date_part('hour', m.ts) AS INT) AS hour, round(avg(m.power_kw), 0) AS avg_kw, \
+                repeat('#', CAST(avg(m.power_kw) / 100 AS INT)) AS shape \
+         FROM measurements_10min m JOIN series r ON r.id = m.series_id JOIN sites s ON s.id = r.site_id \
+         WHERE s.technology = 'solar' AND m.ts >= '2025-06-01' AND m.ts < '2025-07-01' GROUP BY 1 ORDER BY 1",
+    ),
+];
+
+fn farewell(dir: &Path) -> String {
+    let lake = dir.join("lake");
+    format!(
+        "\nThe lake stays in {0}:\n\
+         \x20 wattlake -C {1} sql                      # interactive; \\? for help\n\
+         \x20 wattlake -C {1} lake list\n\
+         From Python (pip install deltalake polars duckdb):\n\
+         \x20 import polars as pl\n\
+         \x20 pl.scan_delta(\"{0}/platform/sites\").collect()\n\
+         \x20 from deltalake import DeltaTable, QueryBuilder\n\
+         \x20 QueryBuilder().register(\"m\", DeltaTable(\"{0}/platform/measurements_10min\")).execute(\"select count(*) from m\").read_all()",
+        lake.display(),
+        dir.display()
+    )
+}

@@ -1,0 +1,62 @@
+# Sourced by ./demo and ./test: installs what is missing and says so. Safe to run again.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf '%s\n' "$*" >&2; }
+
+# Builds are kept outside the clone, so that a fresh clone does not start from nothing.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$HOME/.cache/wattlake/target}"
+mkdir -p "$CARGO_TARGET_DIR"
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
+        say "these packages must be installed by root first: $*"; exit 1
+    fi
+}
+
+apt_updated=
+packages() {
+    local missing=()
+    for package in "$@"; do
+        dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    say "installing ${missing[*]}"
+    if [ -z "$apt_updated" ]; then as_root apt-get -qq update; apt_updated=1; fi
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends -y "${missing[@]}" >/dev/null
+}
+
+setup_rust() {
+    [ -f "$HOME/.cargo/env" ] && . "$HOME/.cargo/env"
+    if ! command -v cargo >/dev/null; then
+        packages curl ca-certificates
+        say "installing Rust (about a minute)"
+        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain none
+        . "$HOME/.cargo/env"
+    fi
+    packages build-essential pkg-config
+}
+
+setup_postgres() {
+    local server=postgresql
+    compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || {
+        # The distribution's own cluster is neither needed nor touched: ours are private.
+        as_root mkdir -p /etc/postgresql-common
+        [ -f /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+        packages "$server"
+    }
+    packages util-linux
+}
+
+# setup_python NAME REQUIREMENTS: a private venv, made again when the requirements change.
+setup_python() {
+    local venv="$HOME/.cache/wattlake/$1" requirements="$2"
+    packages python3 python3-venv
+    if ! cmp -s "$requirements" "$venv/requirements.txt"; then
+        say "installing the Python packages of $requirements (about a minute)"
+        rm -rf "$venv"
+        python3 -m venv "$venv"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
+        cp "$requirements" "$venv/requirements.txt"
+    fi
+}
