@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 
 /// What the caller can do.
@@ -72,6 +73,16 @@ impl<T> Context<T> for lake::Result<T> {
 impl<T> Context<T> for std::io::Result<T> {
     fn context(self, context: &str) -> Result<T> {
         self.map_err(|e| Error::new(Kind::FixSetup, context).because(e))
+    }
+}
+
+impl<T> Context<T> for std::result::Result<T, ArrowError> {
+    fn context(self, context: &str) -> Result<T> {
+        self.map_err(|e| match e {
+            // A pipe that closed, a disk that is full: the caller wants to tell them apart.
+            ArrowError::IoError(_, io) => Error::new(Kind::FixSetup, context).because(io),
+            other => Error::new(Kind::Bug, context).because(other),
+        })
     }
 }
 

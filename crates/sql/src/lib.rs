@@ -11,6 +11,7 @@ mod catalog;
 mod system;
 mod instant;
 mod literals;
+mod numbers;
 pub mod output;
 mod cells;
 mod completions;

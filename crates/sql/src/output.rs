@@ -20,7 +20,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use crate::cells::Cells;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -52,16 +52,6 @@ pub async fn write(
 }
 
 const WRITE: &str = "write the result";
-
-impl<T> Context<T> for std::result::Result<T, ArrowError> {
-    fn context(self, context: &str) -> Result<T> {
-        self.map_err(|e| match e {
-            // A pipe that closed, a disk that is full: the caller wants to tell them apart.
-            ArrowError::IoError(_, io) => Error::new(Kind::FixSetup, context).because(io),
-            other => Error::new(Kind::Bug, context).because(other),
-        })
-    }
-}
 
 /// Where the rows of one result go.
 enum Writer<'a> {

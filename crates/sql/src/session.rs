@@ -18,7 +18,7 @@ use crate::view::{CATALOG, DEFAULT_SCHEMA, View};
 use crate::{catalog, statement, system::SystemTables};
 
 /// Operators that an error about memory names.
-const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).unwrap();
+const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
 
 /// What the queries of a session may take up together.
 #[derive(Debug, Clone, Copy, Default)]

@@ -14,6 +14,7 @@ use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::numbers::written_out;
 
 const RECURSION_LIMIT: usize = 100;
 
@@ -22,7 +23,8 @@ pub(crate) fn parse(sql: &str) -> Result<Vec<Statement>> {
     let dialect = PostgreSqlDialect {};
     let read = Tokenizer::new(&dialect, sql).tokenize_with_location();
     let read = read.map_err(|e| DataFusionError::from(ParserError::from(e)));
-    let tokens = time_travel(read.context("read the query")?)?;
+    let mut tokens = time_travel(read.context("read the query")?)?;
+    written_out(&mut tokens);
     let statements = DFParserBuilder::new(tokens)
         .with_dialect(&dialect)
         .with_recursion_limit(RECURSION_LIMIT)

@@ -1,0 +1,140 @@
+use lake::{Hidden, Keys, TableName};
+
+use super::*;
+use crate::error::Kind;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_filters_and_exact_sums() {
+    let house = House::with_measures().await;
+    let session = house.session();
+    assert_eq!(rows(&session, "SELECT id FROM measures WHERE note = 'night'").await, "1");
+    assert_eq!(rows(&session, "SELECT Sum(VALUE) FROM Platform.Measures").await, "3.300");
+    assert_eq!(rows(&session, "SELECT sum(value) * 1.1 FROM wattlake.platform.measures").await, "3.6300");
+    assert_eq!(rows(&session, "SELECT sum(v) FROM generate_series(1, 4) AS s(v)").await, "10");
+    assert_eq!(rows(&session, "WITH measures AS (SELECT 7 AS id) SELECT * FROM measures").await, "7");
+    assert_eq!(rows(&session, "VALUES (1e9, 1.5e-3, 2.50)").await.split(',').next_back(), Some("2.50"));
+    assert_eq!(rows(&session, "SELECT 1e9 + 1 > 1000000000").await, "true");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instants_as_postgresql_accepts_them() {
+    let house = House::with_measures().await;
+    let session = house.session();
+    for (condition, ids) in [
+        ("ts >= '2020-01-02 06:00'", "2;3"),
+        ("'2020-01-02T06:00' < ts", "3"),
+        ("ts = '2020-01-02 07:00+01'", "2"),
+        ("ts = '2020-01-02 11:30+05:30'", "2"),
+        ("ts = '2020-01-02 06:00Z'", "2"),
+        ("ts = timestamptz '2020-01-02 06:00'", "2"),
+        ("ts = timestamp '2020-01-02 06:00'", "2"),
+        ("ts = '2020-01-02 06:00'::timestamptz", "2"),
+        ("ts = try_cast('2020-01-02 06:00' AS timestamp)", "2"),
+        ("ts BETWEEN '2020-01-02' AND '2020-01-02 06:00'", "1;2"),
+        ("ts IN ('2020-01-02 06:00', '2020-01-02 12:00:00')", "2;3"),
+        ("ts < '2020-01-03'", "1;2;3"),
+        ("ts IN (SELECT '2020-01-02 06:00'::timestamptz)", "2"),
+        ("note = '2020-01-02 06:00'", "2"),
+        ("note < '2020-01-02 06:00:00' AND note >= '2020-01-02 06:00'", "2"),
+    ] {
+        let sql = format!("SELECT id FROM measures WHERE {condition} ORDER BY id");
+        assert_eq!(rows(&session, &sql).await, ids, "{condition}");
+    }
+    let named = written(&session, "SELECT timestamp '2020-01-02 06:00', '2020-01-02 06:00'", Format::Csv).await;
+    assert!(named.ends_with("\n2020-01-02 06:00:00,2020-01-02 06:00\n"), "{named}");
+    assert_eq!(rows(&session, "SELECT arrow_typeof(now())").await, "\"Timestamp(ns, \"\"UTC\"\")\"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hidden_rows_are_not_there() {
+    let house = House::with_measures().await;
+    let name = TableName::new("platform", "measures");
+    let table = house.lake.table(&name).await.unwrap().unwrap();
+    let second: ArrayRef = Arc::new(Int64Array::from(vec![2]));
+    let keys = Keys::of(&RecordBatch::try_from_iter([("id", second)]).unwrap(), &["id".to_owned()]).unwrap();
+    let found = table.find(&keys, None, &Hidden::default()).await.unwrap();
+    assert_eq!(found.len(), 1);
+    let mut hidden = Hidden::default();
+    hidden.row(&found[0].path, found[0].position);
+    table.commit(RUN, "delete").hide(hidden).write().await.unwrap();
+
+    let session = house.session();
+    assert_eq!(rows(&session, "SELECT id FROM measures ORDER BY id").await, "1;3");
+    assert_eq!(rows(&session, "SELECT count(*) FROM measures WHERE id = 2").await, "0");
+    assert_eq!(rows(&session, "SELECT count(*), count(id), max(id) FROM measures").await, "2,2,3");
+    assert_eq!(rows(&session, "SELECT id FROM measures VERSION AS OF 0 ORDER BY id").await, "1;2;3");
+    let of = "SELECT version, files, rows, rows_hidden FROM system.tables";
+    assert_eq!(rows(&session, of).await, "1,1,2,1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn system_tables() {
+    let house = House::with_measures().await;
+    house.append("platform", "measures", &three("2.000")).await;
+    let session = house.session();
+    let tables = "SELECT schema, \"table\", version, files, rows, bytes > 0, bytes / rows = floor(bytes_per_row), \
+                  changed_at > now() - interval '1 hour' FROM system.tables";
+    assert_eq!(rows(&session, tables).await, "platform,measures,1,2,6,true,true,true");
+    let versions = "SELECT version, operation, run, rows_added, rows_removed FROM system.versions ORDER BY version";
+    assert_eq!(rows(&session, versions).await, "0,load,run-1,3,0;1,append,run-1,3,0");
+    assert_eq!(rows(&session, "SELECT r.id FROM system.runs r JOIN system.versions v ON v.run = r.id").await, "run-1;run-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn information_schema_lists_all() {
+    let house = House::with_measures().await;
+    house.replace("billing", "bills", &three("1.000")).await;
+    let session = house.session();
+    let tables = "SELECT table_schema, table_name FROM information_schema.tables \
+                  WHERE table_schema <> 'information_schema' ORDER BY 1, 2";
+    let all = "billing,bills;platform,measures;system,runs;system,tables;system,versions";
+    assert_eq!(rows(&session, tables).await, all);
+    let columns = "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'bills' LIMIT 1";
+    assert_eq!(rows(&session, columns).await, "id,Int64");
+    assert!(rows(&session, "SHOW TABLES").await.contains("wattlake,platform,measures"));
+    assert!(rows(&session, "DESCRIBE measures").await.starts_with("id,Int64,NO;ts,"));
+    assert!(rows(&session, "SHOW COLUMNS FROM measures").await.contains(",value,"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_in_a_row_and_settings() {
+    let house = House::with_measures().await;
+    let session = house.session();
+    let results = session.query("SET timezone = 'Europe/Paris'; SELECT id FROM measures; ;").await.unwrap();
+    let mut counts = Vec::new();
+    for stream in results {
+        let batches: Vec<RecordBatch> = stream.try_collect().await.unwrap();
+        counts.push(batches.iter().map(RecordBatch::num_rows).sum::<usize>());
+    }
+    assert_eq!(counts, [0, 3]);
+    assert_eq!(rows(&session, "SHOW timezone").await, "datafusion.execution.time_zone,Europe/Paris");
+    let local = "SELECT '2020-07-01 12:00'::timestamptz";
+    assert_eq!(rows(&session, local).await, "2020-07-01 12:00:00+02");
+    rows(&session, "RESET datafusion.execution.time_zone").await;
+    assert!(rows(&session, "EXPLAIN SELECT id FROM measures").await.contains("measures"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_has_a_bound() {
+    let house = House::with_measures().await;
+    let session = house.session_within(4 << 20);
+    let sql = "SELECT count(*) FROM (SELECT a.value AS x, b.value AS y FROM generate_series(1, 2000) a, \
+               generate_series(1, 1000) b GROUP BY 1, 2 ORDER BY 2, 1)";
+    match session.run(sql).await {
+        Ok(_) => {
+            let one = "SELECT array_agg(v) FROM generate_series(1, 3000000) AS s(v)";
+            let error = failure(&session, one).await;
+            assert_eq!(error.kind, Kind::FixSetup, "{}", chain(&error));
+        }
+        Err(error) => panic!("{}", chain(&error)),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn completions_know_the_lake() {
+    let house = House::with_measures().await;
+    let words = house.session().completions().await.unwrap();
+    for word in ["SELECT", "platform", "measures", "platform.measures", "value", "system.runs", "date_trunc", "sum", "generate_series"] {
+        assert!(words.iter().any(|w| w == word), "{word}");
+    }
+}

@@ -1,0 +1,83 @@
+use super::*;
+use crate::error::Kind;
+
+/// Versions 0 (three rows of 1.100), 1 (three more of 2.000), and the instant between them.
+async fn two_versions() -> (House, DateTime<Utc>) {
+    let house = House::with_measures().await;
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let between = Utc::now();
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    house.append("platform", "measures", &three("2.000")).await;
+    (house, between)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_of_as_of() {
+    let (house, between) = two_versions().await;
+    let session = house.session();
+    let instant = between.to_rfc3339();
+    for from in [
+        "\"measures@v0\"".to_owned(),
+        "platform.\"measures@v0\"".to_owned(),
+        format!("\"measures@{instant}\""),
+        "measures VERSION AS OF 0".to_owned(),
+        "measures FOR VERSION AS OF 0".to_owned(),
+        "platform.measures version as of 0".to_owned(),
+        format!("measures TIMESTAMP AS OF '{instant}'"),
+        format!("measures FOR TIMESTAMP AS OF '{instant}'"),
+        format!("measures FOR SYSTEM_TIME AS OF '{instant}'"),
+        format!("measures FOR SYSTEM_TIME AS OF TIMESTAMP '{instant}' AS m"),
+        format!("\"measures\" for system_time /* then */ as of '{instant}' m WHERE m.id > 0"),
+    ] {
+        let sql = format!("SELECT count(*), sum(value) FROM {from}");
+        assert_eq!(rows(&session, &sql).await, "3,3.300", "{from}");
+    }
+    assert_eq!(rows(&session, "SELECT count(*) FROM measures").await, "6");
+    assert_eq!(rows(&session, "SELECT count(*) FROM measures VERSION AS OF 1").await, "6");
+    // The name stays usable, and what only looks like a clause is left alone.
+    let named = "SELECT max(measures.id) FROM measures VERSION AS OF 0 WHERE measures.id < 3";
+    assert_eq!(rows(&session, named).await, "2");
+    assert_eq!(rows(&session, "SELECT version AS of FROM (VALUES (1)) t(version)").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_states_in_one_query() {
+    let (house, _) = two_versions().await;
+    let sql = "SELECT count(*) FROM measures AS new LEFT JOIN measures VERSION AS OF 0 AS old \
+               ON new.id = old.id AND new.value = old.value WHERE old.id IS NULL";
+    assert_eq!(rows(&house.session(), sql).await, "3");
+    let sql = "SELECT (SELECT count(*) FROM measures) - (SELECT count(*) FROM measures VERSION AS OF 0)";
+    assert_eq!(rows(&house.session(), sql).await, "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_at_an_instant() {
+    let (house, between) = two_versions().await;
+    house.replace("platform", "late", &three("1.000")).await;
+    let session = house.session_as_of(When::Instant(between));
+    assert_eq!(rows(&session, "SELECT count(*) FROM measures").await, "3");
+    assert_eq!(rows(&session, "SELECT count(*) FROM measures VERSION AS OF 1").await, "6");
+    let error = failure(&session, "SELECT * FROM late").await;
+    assert_eq!(error.kind, Kind::FixInput);
+    assert!(chain(&error).contains("its first version is of "), "{}", chain(&error));
+    let columns = "SELECT DISTINCT table_name FROM information_schema.columns WHERE table_schema = 'platform'";
+    assert_eq!(rows(&session, columns).await, "measures");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn states_that_are_not_there() {
+    let (house, _) = two_versions().await;
+    let session = house.session();
+    for (from, says) in [
+        ("\"measures@yesterday\"", "\"yesterday\" is neither a version (v3) nor an instant"),
+        ("measures FOR SYSTEM_TIME AS OF now()", "it takes an instant in quotes or a version's number"),
+        ("measures TIMESTAMP AS OF 'soon'", "at line 1, column 38: 'soon' is neither"),
+        ("measures VERSION AS OF 'x'", "'x' is neither an instant nor a version's number"),
+        ("measures TIMESTAMP AS OF '1999-01-01'", "its first version is of "),
+        ("measures VERSION AS OF 7", "version 7"),
+    ] {
+        let error = failure(&session, &format!("SELECT * FROM {from}")).await;
+        assert!(chain(&error).contains(says), "{from}: {}", chain(&error));
+        assert_eq!(error.kind, Kind::FixInput, "{from}: {}", chain(&error));
+    }
+}
