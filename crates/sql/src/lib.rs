@@ -4,18 +4,18 @@
 //! Wattlake knows about itself through [`SystemTables`]; nothing here writes a table, and nothing
 //! here prints: results go to a writer that the caller gives.
 
-mod session;
-mod statement;
-mod view;
 mod catalog;
-mod system;
+mod cells;
+mod completions;
+mod error;
 mod instant;
 mod literals;
 mod numbers;
 pub mod output;
-mod cells;
-mod completions;
-mod error;
+mod session;
+mod statement;
+mod system;
+mod view;
 
 pub use error::{Error, Kind, Result};
 pub use session::{Limits, Session};

@@ -39,7 +39,14 @@ mod tests {
 
     #[test]
     fn exponents_are_written_out() {
-        let cases = [("1e6", "1000000.0"), ("1.5E3", "1500.0"), ("1.2345e2", "123.45"), ("12e-3", "0.012"), ("5e-1", "0.5"), ("1e0", "1.0")];
+        let cases = [
+            ("1e6", "1000000.0"),
+            ("1.5E3", "1500.0"),
+            ("1.2345e2", "123.45"),
+            ("12e-3", "0.012"),
+            ("5e-1", "0.5"),
+            ("1e0", "1.0"),
+        ];
         for (number, expected) in cases {
             assert_eq!(plain(number).as_deref(), Some(expected), "{number}");
         }

@@ -17,6 +17,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use crate::cells::Cells;
@@ -83,7 +84,7 @@ impl<'a> Writer<'a> {
                 let compression = Compression::ZSTD(ZstdLevel::default());
                 let properties = WriterProperties::builder().set_compression(compression).build();
                 let writer = ArrowWriter::try_new(out, schema, Some(properties));
-                let writer = writer.map_err(ArrowError::from).context(WRITE)?;
+                let writer = writer.map_err(io_first).context(WRITE)?;
                 Writer::Parquet { writer: Box::new(writer), written }
             }
         })
@@ -103,7 +104,7 @@ impl<'a> Writer<'a> {
                 written
             }
             Writer::Parquet { writer, written } => {
-                writer.write(batch)?;
+                writer.write(batch).map_err(io_first)?;
                 written
             }
         };
@@ -120,10 +121,25 @@ impl<'a> Writer<'a> {
                 writer.finish()?;
                 (writer.into_inner(), written)
             }
-            Writer::Parquet { writer, written } => (writer.into_inner()?, written),
+            Writer::Parquet { mut writer, written } => {
+                writer.finish().map_err(io_first)?;
+                writer.inner_mut().flush()?;
+                return Ok(written);
+            }
         };
         out.flush()?;
         Ok(written)
+    }
+}
+
+/// Arrow's own conversion turns an I/O error into text.
+fn io_first(error: ParquetError) -> ArrowError {
+    match error {
+        ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
+            Ok(io) => ArrowError::from(*io),
+            Err(other) => ArrowError::ExternalError(other),
+        },
+        other => other.into(),
     }
 }
 
@@ -230,9 +246,10 @@ impl Table<'_> {
 }
 
 fn line(cells: &[String], widths: &[usize], right: &[bool]) -> String {
-    let padded = cells.iter().zip(widths).zip(right).map(|((cell, &width), &right)| {
-        if right { format!(" {cell:>width$} ") } else { format!(" {cell:<width$} ") }
-    });
+    let padded =
+        cells.iter().zip(widths).zip(right).map(|((cell, &width), &right)| {
+            if right { format!(" {cell:>width$} ") } else { format!(" {cell:<width$} ") }
+        });
     padded.collect::<Vec<_>>().join("|").trim_end().to_owned()
 }
 

@@ -58,7 +58,10 @@ fn first_words(sql: &str) -> String {
 }
 
 fn read_only(what: &str) -> Error {
-    Error::new(Kind::FixInput, format!("run {what}: a SQL session only reads the lake (SELECT, EXPLAIN, SHOW, DESCRIBE, SET)"))
+    Error::new(
+        Kind::FixInput,
+        format!("run {what}: a SQL session only reads the lake (SELECT, EXPLAIN, SHOW, DESCRIBE, SET)"),
+    )
 }
 
 /// The last word on a plan: no statement that writes hides in it, and no setting by which a query
@@ -155,7 +158,8 @@ fn state_of(tokens: &[TokenWithSpan], at: usize, by: By) -> Result<(String, usiz
         let context = format!("read AS OF at line {}, column {}: {what}", place.line, place.column);
         Error::new(Kind::FixInput, context)
     };
-    let (text, next) = literal(tokens, at).ok_or_else(|| wrong("it takes an instant in quotes or a version's number"))?;
+    let (text, next) =
+        literal(tokens, at).ok_or_else(|| wrong("it takes an instant in quotes or a version's number"))?;
     let state = match by {
         By::Version => format!("v{}", text.trim()),
         By::Instant => text.clone(),

@@ -123,32 +123,38 @@ async fn tables(view: &View) -> Result<RecordBatch> {
     }
     let count = |of: fn(&Size) -> u64| integers(rows.iter().map(|(_, size, _)| Some(of(size))));
     let per_row = |size: &Size| (size.rows > 0).then(|| size.bytes as f64 / size.rows as f64);
-    batch(tables_schema(), vec![
-        texts(rows.iter().map(|(table, ..)| Some(table.name().schema.as_str()))),
-        texts(rows.iter().map(|(table, ..)| Some(table.name().table.as_str()))),
-        integers(rows.iter().map(|(table, ..)| Some(table.version()))),
-        count(|size| size.files),
-        count(|size| size.bytes),
-        count(|size| size.rows),
-        Arc::new(rows.iter().map(|(_, size, _)| per_row(size)).collect::<Float64Array>()),
-        count(|size| size.rows_hidden),
-        times(rows.iter().map(|(.., changed_at)| *changed_at)),
-    ])
+    batch(
+        tables_schema(),
+        vec![
+            texts(rows.iter().map(|(table, ..)| Some(table.name().schema.as_str()))),
+            texts(rows.iter().map(|(table, ..)| Some(table.name().table.as_str()))),
+            integers(rows.iter().map(|(table, ..)| Some(table.version()))),
+            count(|size| size.files),
+            count(|size| size.bytes),
+            count(|size| size.rows),
+            Arc::new(rows.iter().map(|(_, size, _)| per_row(size)).collect::<Float64Array>()),
+            count(|size| size.rows_hidden),
+            times(rows.iter().map(|(.., changed_at)| *changed_at)),
+        ],
+    )
 }
 
 async fn versions(view: &View) -> Result<RecordBatch> {
     let histories = histories(view).await?;
     let rows: Vec<_> = histories.iter().flat_map(|(table, of)| of.iter().map(move |v| (table.name(), v))).collect();
-    batch(versions_schema(), vec![
-        texts(rows.iter().map(|(name, _)| Some(name.schema.as_str()))),
-        texts(rows.iter().map(|(name, _)| Some(name.table.as_str()))),
-        integers(rows.iter().map(|(_, v)| Some(v.version))),
-        times(rows.iter().map(|(_, v)| v.at)),
-        texts(rows.iter().map(|(_, v)| Some(v.operation.as_str()))),
-        texts(rows.iter().map(|(_, v)| v.run.as_deref())),
-        integers(rows.iter().map(|(_, v)| v.rows_added)),
-        integers(rows.iter().map(|(_, v)| v.rows_removed)),
-    ])
+    batch(
+        versions_schema(),
+        vec![
+            texts(rows.iter().map(|(name, _)| Some(name.schema.as_str()))),
+            texts(rows.iter().map(|(name, _)| Some(name.table.as_str()))),
+            integers(rows.iter().map(|(_, v)| Some(v.version))),
+            times(rows.iter().map(|(_, v)| v.at)),
+            texts(rows.iter().map(|(_, v)| Some(v.operation.as_str()))),
+            texts(rows.iter().map(|(_, v)| v.run.as_deref())),
+            integers(rows.iter().map(|(_, v)| v.rows_added)),
+            integers(rows.iter().map(|(_, v)| v.rows_removed)),
+        ],
+    )
 }
 
 fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<RecordBatch> {

@@ -33,7 +33,10 @@ pub(crate) struct View {
 
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View").field("lake", &self.lake.url().as_str()).field("as_of", &self.as_of).finish_non_exhaustive()
+        f.debug_struct("View")
+            .field("lake", &self.lake.url().as_str())
+            .field("as_of", &self.as_of)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,6 +80,10 @@ impl View {
     async fn provider(&self, table: Table, when: Option<When>) -> Result<Arc<dyn TableProvider>> {
         let context = format!("read {}", table.name());
         let table = match when.or(self.as_of) {
+            Some(When::Version(version)) if version > table.version() => {
+                let context = format!("{context} at version {version}: its newest version is {}", table.version());
+                return Err(Error::new(Kind::FixInput, context));
+            }
             Some(when) => table.at(when).await.context(&context)?,
             None => table,
         };

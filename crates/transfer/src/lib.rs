@@ -24,3 +24,6 @@ pub mod validate;
 pub mod via;
 
 pub use error::{Error, Kind, Result};
+
+#[cfg(test)]
+mod oracle;

@@ -10,6 +10,7 @@ use regex::Regex;
 use tokio_postgres::Client;
 
 use crate::carried::{Carried, Kind, SourceType, carry};
+use crate::decode::INFINITE_MICROS;
 use crate::dms;
 use crate::error::{Context, Error, Result};
 use crate::postgres::{Catalog, Table, TableKind, quote};
@@ -93,7 +94,8 @@ impl Cursor {
         let CursorKind::Instant { utc } = self.kind else { return format!("'{position}'::bigint") };
         let type_name = if utc { "timestamptz" } else { "timestamp" };
         match chrono::DateTime::from_timestamp_micros(position) {
-            Some(at) if position > i64::MIN / 4 => {
+            // An overlap may reach before the first year, of which PostgreSQL writes no year.
+            Some(at) if position >= INFINITE_MICROS[0] => {
                 let zone = if utc { "+00" } else { "" };
                 format!("'{}{zone}'::{type_name}", at.format("%Y-%m-%d %H:%M:%S%.6f"))
             }
@@ -437,13 +439,17 @@ fn choose_cursor(
     let Some(source) = table.columns.iter().find(|c| c.name == column) else {
         return Err(format!("its cursor {column:?} is not a column"));
     };
-    let kind = match carry(&source.source).kind {
-        Kind::I16 | Kind::I32 | Kind::I64 => CursorKind::Integer,
-        Kind::Timestamp { utc } => CursorKind::Instant { utc },
-        _ => return Err(format!("{column:?} is a {}, and a cursor is an integer or a timestamp", source.type_name)),
-    };
     let Some((_, name)) = names.iter().find(|(from, _)| *from == column) else {
         return Err(format!("its cursor {column:?} is not carried"));
+    };
+    // As it is carried: a number that goes over as text has another order.
+    let kind = match plan.columns.iter().find(|c| c.name == *name).map(|c| &c.kind) {
+        Some(Kind::I16 | Kind::I32 | Kind::I64) => CursorKind::Integer,
+        Some(Kind::Timestamp { utc }) => CursorKind::Instant { utc: *utc },
+        _ if own.columns.contains_key(&column) => {
+            return Err(format!("its cursor {column:?} is carried another way, which has no order to go by"));
+        }
+        _ => return Err(format!("{column:?} is a {}, and a cursor is an integer or a timestamp", source.type_name)),
     };
     if plan.key.is_empty() {
         return Err("it has no key, by which a row that is read again could be told".into());

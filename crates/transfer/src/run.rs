@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 use crate::error::{Context, Error, Result};
 use crate::late::{self, Mark, Position};
 use crate::plan::{Mode, Plan, Settings, TablePlan, plan};
-use crate::postgres::{Catalog, Endpoint, Snapshot};
+use crate::postgres::{Catalog, Endpoint, Snapshot, TableKind};
 use crate::read::{Progress, Reading, whole};
 use crate::target::lake::Written;
 use crate::target::{lake as to_lake, postgres as to_postgres};
@@ -177,7 +177,12 @@ impl Cut<'_> {
 
     fn after(&self, plan: &TablePlan, high: i64) -> Position {
         let mark = self.marks.get(&plan.source.oid).copied().unwrap_or_default();
-        late::next(mark, self.is_quiet, high, plan.overlap)
+        let position = late::next(mark, self.is_quiet, high, plan.overlap);
+        // A view and a foreign table show no transactions: their overlap must do.
+        if plan.source.is_view() || plan.source.kind == TableKind::Foreign {
+            return Position { xid: None, ..position };
+        }
+        position
     }
 }
 

@@ -24,6 +24,17 @@ impl Project {
     /// Cargo with the folder that all builds of the product share: CARGO_TARGET_DIR where it is set.
     pub fn cargo(&self) -> Result<Command> {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        // What the outer cargo says of xtask (CARGO_MANIFEST_DIR, ...) would pass for a change: ring's
+        // build script watches such variables, and all that stands on it would be built again.
+        let of_xtask = |name: &str| {
+            (name.starts_with("CARGO_") && !matches!(name, "CARGO_HOME" | "CARGO_TARGET_DIR"))
+                || matches!(name, "LD_LIBRARY_PATH" | "RUSTUP_TOOLCHAIN")
+        };
+        for (name, _) in env::vars_os() {
+            if name.to_str().is_some_and(of_xtask) {
+                command.env_remove(name);
+            }
+        }
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", self.target_dir()?);
         Ok(command)
     }

@@ -43,7 +43,8 @@ async fn csv_tells_null_from_the_empty_text() {
 async fn json_is_one_array_with_exact_decimals() {
     let house = House::with_measures().await;
     let session = house.session();
-    let big = "SELECT id, ts, value, note, 12345678901234567890.123456789 AS exact FROM measures WHERE id > 1 ORDER BY id";
+    let big =
+        "SELECT id, ts, value, note, 12345678901234567890.123456789 AS exact FROM measures WHERE id > 1 ORDER BY id";
     let text = written(&session, big, Format::Json).await;
     let expected = "[\n\
         {\"id\":2,\"ts\":\"2020-01-02T06:00:00Z\",\"value\":1.100,\"note\":\"2020-01-02 06:00\",\"exact\":12345678901234567890.123456789},\n\

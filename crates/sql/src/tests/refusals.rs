@@ -31,7 +31,11 @@ async fn nothing_writes() {
         let error = failure(&session, sql).await;
         assert_eq!(error.kind, Kind::FixInput, "{sql}: {}", chain(&error));
         let read_only = error.to_string().contains("only reads the lake");
-        assert!(read_only || error.to_string().starts_with("read the query") || sql.starts_with("WITH"), "{sql}: {}", chain(&error));
+        assert!(
+            read_only || error.to_string().starts_with("read the query") || sql.starts_with("WITH"),
+            "{sql}: {}",
+            chain(&error)
+        );
     }
     assert!(!target.exists());
     assert_eq!(house.lake.tables().await.unwrap().len(), 1);
@@ -68,7 +72,7 @@ async fn mistakes_are_placed() {
     let error = failure(&session, "SELECT id,\n  valeu FROM measures").await;
     assert_eq!((error.kind, error.to_string().as_str()), (Kind::FixInput, "plan the query, at line 2, column 3"));
     assert!(chain(&error).contains("valeu"), "{}", chain(&error));
-    let error = failure(&session, "SELECT FROM WHERE").await;
+    let error = failure(&session, "SELECT id FROM measures WHERE )").await;
     assert_eq!(error.kind, Kind::FixInput);
     assert!(chain(&error).contains("Line: 1"), "{}", chain(&error));
     assert_eq!(failure(&session, "SELECT 'open").await.kind, Kind::FixInput);

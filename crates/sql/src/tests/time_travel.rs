@@ -71,10 +71,10 @@ async fn states_that_are_not_there() {
     for (from, says) in [
         ("\"measures@yesterday\"", "\"yesterday\" is neither a version (v3) nor an instant"),
         ("measures FOR SYSTEM_TIME AS OF now()", "it takes an instant in quotes or a version's number"),
-        ("measures TIMESTAMP AS OF 'soon'", "at line 1, column 38: 'soon' is neither"),
+        ("measures TIMESTAMP AS OF 'soon'", "at line 1, column 40: 'soon' is neither"),
         ("measures VERSION AS OF 'x'", "'x' is neither an instant nor a version's number"),
         ("measures TIMESTAMP AS OF '1999-01-01'", "its first version is of "),
-        ("measures VERSION AS OF 7", "version 7"),
+        ("measures VERSION AS OF 7", "at version 7: its newest version is 1"),
     ] {
         let error = failure(&session, &format!("SELECT * FROM {from}")).await;
         assert!(chain(&error).contains(says), "{from}: {}", chain(&error));

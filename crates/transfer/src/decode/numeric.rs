@@ -54,25 +54,37 @@ pub fn decimal(value: &[u8], precision: u8, scale: i8) -> Result<i128, Fault> {
         _ => return Err(Fault::new("an infinity, which a decimal can't hold").mend(AS_TEXT)),
     }
     let too_large = || Fault::new(format!("a numeric that decimal({precision},{scale}) can't hold exactly")).mend(AS_TEXT);
-    let count = numeric.digits.len() / 2;
-    let mut unscaled = 0i128;
-    for digit in numeric.digits.chunks_exact(2) {
-        let digit = i128::from(u16::from_be_bytes([digit[0], digit[1]]));
-        unscaled = unscaled.checked_mul(10_000).and_then(|v| v.checked_add(digit)).ok_or_else(too_large)?;
+    let mut digits = numeric.digits;
+    while let [rest @ .., 0, 0] = digits {
+        digits = rest;
     }
+    let count = digits.len() / 2;
     // The last digit stands for 10000^(weight - count + 1).
     let shift = 4 * (numeric.weight - count as i32 + 1) + i32::from(scale);
-    if unscaled != 0 {
-        unscaled = if shift >= 0 {
-            let power = POWERS.get(shift as usize).ok_or_else(too_large)?;
-            unscaled.checked_mul(*power).ok_or_else(too_large)?
+    // Where the scale ends inside the last digit, only a part of it is taken up: all four of its
+    // places could be too many.
+    let (mut factor, mut divisor) = (10_000, 1);
+    if (-3..0).contains(&shift) {
+        divisor = 10i128.pow(shift.unsigned_abs());
+        factor /= divisor;
+    } else if shift < 0 && count > 0 {
+        return Err(too_large());
+    }
+    let mut unscaled = 0i128;
+    for (at, digit) in digits.chunks_exact(2).enumerate() {
+        let digit = i128::from(u16::from_be_bytes([digit[0], digit[1]]));
+        let (times, digit) = if at + 1 < count {
+            (10_000, digit)
+        } else if digit % divisor == 0 {
+            (factor, digit / divisor)
         } else {
-            let power = POWERS.get(shift.unsigned_abs() as usize).ok_or_else(too_large)?;
-            if unscaled % power != 0 {
-                return Err(too_large());
-            }
-            unscaled / power
+            return Err(too_large());
         };
+        unscaled = unscaled.checked_mul(times).and_then(|v| v.checked_add(digit)).ok_or_else(too_large)?;
+    }
+    if unscaled != 0 && shift > 0 {
+        let power = POWERS.get(shift as usize).ok_or_else(too_large)?;
+        unscaled = unscaled.checked_mul(*power).ok_or_else(too_large)?;
     }
     if unscaled >= POWERS[usize::from(precision)] {
         return Err(too_large());

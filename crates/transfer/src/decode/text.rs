@@ -53,7 +53,7 @@ pub fn time_tz(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
     write_time(reader.i64()?, out)?;
     // Sent as seconds west of Greenwich.
     let west = reader.i32()?;
-    let (sign, away) = if west > 0 { ('-', west) } else { ('+', -west) };
+    let (sign, away) = if west > 0 { ('-', west) } else { ('+', west.saturating_neg()) };
     write!(out, "{sign}{:02}", away / 3600).ok()?;
     if away % 3600 != 0 {
         write!(out, ":{:02}", away / 60 % 60).ok()?;
@@ -121,7 +121,12 @@ pub fn inet(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
             32
         }
         IPV6 => {
-            write!(out, "{}", Ipv6Addr::from(reader.array::<16>()?)).ok()?;
+            let address = Ipv6Addr::from(reader.array::<16>()?);
+            // PostgreSQL shows what looks like an IPv4 address inside as one, as libc once did.
+            match address.segments() {
+                [0, 0, 0, 0, 0, 0, 1.., _] => write!(out, "::{}", Ipv4Addr::from(address.to_bits() as u32)).ok()?,
+                _ => write!(out, "{address}").ok()?,
+            }
             128
         }
         _ => return None,

@@ -64,3 +64,6 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Completions(command) => command.run(),
     }
 }
+
+#[cfg(test)]
+mod tests;

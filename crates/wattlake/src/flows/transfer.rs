@@ -32,7 +32,10 @@ pub async fn run(warehouse: &Warehouse, job: Job<'_>) -> Result<Report> {
     let mode = if settings.mode == Mode::Initial { "initial" } else { "incremental" };
     let detail = json!({"transfer": job.name, "mode": mode, "tables": job.tables, "source": config.source});
     let run = warehouse.ledger.begin(&format!("transfer:{}", job.name), job.cause, detail)?;
-    let carried = carry(warehouse, config, settings, &job, &run).await;
+    let carried = tokio::select! {
+        carried = carry(warehouse, config, settings, &job, &run) => carried,
+        _ = tokio::signal::ctrl_c() => Err(Stopped.into()),
+    };
     record(run, job.name, &config.source, carried)
 }
 
@@ -75,13 +78,28 @@ async fn target(warehouse: &Warehouse, config: &config::Transfer) -> Result<Targ
     })
 }
 
+/// The user pressed Ctrl-C: tables that were not committed stay as they were.
+#[derive(Debug)]
+struct Stopped;
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("stopped; tables that were not committed yet stay as they were")
+    }
+}
+
+impl std::error::Error for Stopped {}
+
 /// Writes the run's end into the ledger.
 fn record(run: Run, name: &str, source: &str, carried: Result<Report>) -> Result<Report> {
     let carried = match carried {
         Ok(report) => report,
         Err(error) => {
-            let outcome = Outcome::Failed { error: report::chain(error.as_ref()) };
-            run.event("transfer.failed", json!({"transfer": name}))?;
+            let was_stopped = error.is::<Stopped>();
+            let outcome =
+                if was_stopped { Outcome::Cancelled } else { Outcome::Failed { error: report::chain(error.as_ref()) } };
+            let event = if was_stopped { "transfer.cancelled" } else { "transfer.failed" };
+            run.event(event, json!({"transfer": name}))?;
             run.finish(outcome, json!({}))?;
             return Err(error);
         }

@@ -156,19 +156,19 @@ const HISTORY: [(&str, &str); 3] = [
 
 const QUESTIONS: [(&str, &str); 4] = [
     (
-        "energy and captured price by technology",
+        "energy and captured price by technology, while prices were hourly (to 2025-09-30)",
         "SELECT s.technology, round(sum(m.energy_wh) / 1e6, 0) AS mwh, \
                 round(sum(m.energy_wh * CAST(p.price_eur_mwh AS DOUBLE)) / sum(m.energy_wh), 2) AS captured_eur_mwh \
          FROM measurements_10min m JOIN series r ON r.id = m.series_id JOIN sites s ON s.id = r.site_id \
          JOIN market_prices p ON p.zone = 'FR' AND p.delivery_start = date_trunc('hour', m.ts) \
-         WHERE m.quality IN ('measured', 'corrected', 'estimated') GROUP BY 1 ORDER BY 2 DESC",
+         WHERE m.quality IN ('measured', 'corrected', 'estimated') AND m.ts < '2025-09-30 22:00' GROUP BY 1 ORDER BY 2 DESC",
     ),
     (
-        "what was produced while the price was negative",
+        "what was produced while the price was negative (to 2025-09-30)",
         "SELECT CAST(date_trunc('month', m.ts) AS DATE) AS month, count(DISTINCT p.delivery_start) AS hours, \
                 round(sum(m.energy_wh) / 1e6, 1) AS mwh, min(p.price_eur_mwh) AS lowest_eur_mwh \
          FROM measurements_10min m JOIN market_prices p ON p.zone = 'FR' AND p.delivery_start = date_trunc('hour', m.ts) \
-         WHERE p.price_eur_mwh < 0 GROUP BY 1 ORDER BY 1",
+         WHERE p.price_eur_mwh < 0 AND m.ts < '2025-09-30 22:00' GROUP BY 1 ORDER BY 1",
     ),
     (
         "how forecasts worsen with the horizon",
@@ -181,7 +181,7 @@ const QUESTIONS: [(&str, &str); 4] = [
     (
         "the sun's day: mean output of solar sites by hour (UTC), June",
         "SELECT CAST(date_part('hour', m.ts) AS INT) AS hour, round(avg(m.power_kw), 0) AS avg_kw, \
-                repeat('#', CAST(avg(m.power_kw) / 100 AS INT)) AS shape \
+                repeat('#', CAST(avg(m.power_kw) / 300 AS INT)) AS shape \
          FROM measurements_10min m JOIN series r ON r.id = m.series_id JOIN sites s ON s.id = r.site_id \
          WHERE s.technology = 'solar' AND m.ts >= '2025-06-01' AND m.ts < '2025-07-01' GROUP BY 1 ORDER BY 1",
     ),

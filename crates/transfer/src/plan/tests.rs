@@ -1,0 +1,239 @@
+use super::*;
+
+fn builtin(name: &str) -> SourceType {
+    SourceType::Builtin { name: name.into(), modifier: -1 }
+}
+
+fn table(schema: &str, name: &str, columns: &[(&str, &str)], key: &[&str]) -> Table {
+    let column = |(name, kind): &(&str, &str)| crate::postgres::Column {
+        name: (*name).into(),
+        type_name: (*kind).into(),
+        source: builtin(kind),
+    };
+    Table {
+        oid: 1,
+        schema: schema.into(),
+        name: name.into(),
+        kind: TableKind::Table,
+        columns: columns.iter().map(column).collect(),
+        key: key.iter().map(|k| (*k).to_owned()).collect(),
+        leaves: Vec::new(),
+        rows_estimate: 0,
+        bytes: 0,
+        readable: true,
+        replica_identity: 'd',
+    }
+}
+
+fn measures() -> Table {
+    let columns = [("id", "int8"), ("site", "text"), ("updated_at", "timestamptz"), ("local_at", "timestamp"), ("power", "numeric")];
+    table("grid", "measures", &columns, &["id"])
+}
+
+fn settings(mode: Mode) -> Settings {
+    Settings {
+        name: "nightly".into(),
+        mode,
+        into: None,
+        include: Vec::new(),
+        exclude: Vec::new(),
+        mapping: None,
+        streams: 1,
+        parallel_tables: 1,
+        views: false,
+        on_no_cursor: OnNoCursor::Error,
+        overlap: Duration::from_secs(600),
+        tables: BTreeMap::new(),
+    }
+}
+
+fn with_table(mode: Mode, own: TableSettings) -> Settings {
+    let mut settings = settings(mode);
+    settings.tables.insert("grid.measures".into(), own);
+    settings
+}
+
+fn planned(table: &Table, settings: &Settings) -> Result<TablePlan> {
+    plan_plain(table, settings).and_then(|plan| check(plan, settings))
+}
+
+fn cursor_of(own: TableSettings) -> Result<TablePlan> {
+    planned(&measures(), &with_table(Mode::Incremental, own))
+}
+
+fn named(cursor: &str) -> TableSettings {
+    TableSettings { cursor: Some(cursor.into()), ..TableSettings::default() }
+}
+
+#[test]
+fn patterns_take_any_run_and_any_one_character_and_nothing_else() {
+    let takes = |p: &str, name: &str| pattern(p).unwrap().is_match(name);
+    assert!(takes("*", "grid.measures") && takes("grid.*", "grid.measures") && takes("*.meas*", "grid.measures"));
+    assert!(takes("grid.measure?", "grid.measures") && !takes("grid.measures?", "grid.measures"));
+    assert!(!takes("grid", "grid.measures") && !takes("measures", "grid.measures"));
+    // A dot is a dot, and what means something to a regex does not.
+    assert!(!takes("grid.measures", "gridxmeasures") && takes("a.b+(c)[d]^$", "a.b+(c)[d]^$"));
+    assert!(takes("grid.*", "grid.Zähler\n😀") && takes("grid.?", "grid.é"));
+}
+
+#[test]
+fn include_exclude_and_views() {
+    let takes = |include: &[&str], exclude: &[&str], views: bool, table: &Table| {
+        let owned = |list: &[&str]| list.iter().map(|p| (*p).to_owned()).collect();
+        let settings = Settings { include: owned(include), exclude: owned(exclude), views, ..settings(Mode::Initial) };
+        Selector::new(&settings).unwrap().takes(table)
+    };
+    let table = measures();
+    assert!(takes(&[], &[], false, &table) && takes(&["x.*", "grid.*"], &[], false, &table));
+    assert!(!takes(&["x.*"], &[], false, &table) && !takes(&["grid.*"], &["*.meas*"], false, &table));
+    let view = Table { kind: TableKind::View, ..table.clone() };
+    let materialized = Table { kind: TableKind::MaterializedView, ..table };
+    assert!(!takes(&["grid.measures"], &[], false, &view) && !takes(&[], &[], false, &materialized));
+    assert!(takes(&[], &[], true, &view) && takes(&[], &[], true, &materialized));
+}
+
+#[test]
+fn the_cursor_is_the_key_where_it_is_one_integer() {
+    let plan = cursor_of(TableSettings::default()).unwrap();
+    assert_eq!(plan.cursor, Some(Cursor { column: "id".into(), name: "id".into(), kind: CursorKind::Integer }));
+    assert_eq!(plan.overlap, 0);
+    let plan = cursor_of(named("updated_at")).unwrap();
+    assert_eq!(plan.cursor.unwrap().kind, CursorKind::Instant { utc: true });
+    assert_eq!(plan.overlap, 600_000_000);
+    assert_eq!(cursor_of(named("local_at")).unwrap().cursor.unwrap().kind, CursorKind::Instant { utc: false });
+}
+
+#[test]
+fn a_table_without_a_cursor_is_refused_with_its_mend_or_read_whole() {
+    let no_key = Table { key: Vec::new(), ..measures() };
+    let two = Table { key: vec!["id".into(), "site".into()], ..measures() };
+    let text = Table { key: vec!["site".into()], ..measures() };
+    for (table, reason) in [(&no_key, "it has no key"), (&two, "its key has several columns"), (&text, "\"site\" is a text")] {
+        let error = planned(table, &settings(Mode::Incremental)).unwrap_err();
+        assert_eq!(error.kind, crate::Kind::FixSetup);
+        assert!(error.context.starts_with("carry grid.measures incrementally: "), "{error}");
+        assert!(error.context.contains(reason), "{error}");
+        let mend = error.mend.unwrap();
+        assert!(mend.contains("[tables.\"grid.measures\"]") && mend.contains("on_no_cursor = \"reload\""), "{mend}");
+        assert!(planned(table, &settings(Mode::Initial)).unwrap().cursor.is_none());
+        let reload = Settings { on_no_cursor: OnNoCursor::Reload, ..settings(Mode::Incremental) };
+        assert!(planned(table, &reload).unwrap().no_cursor.unwrap().contains(reason));
+    }
+}
+
+#[test]
+fn a_cursor_that_was_asked_for_and_can_not_be_is_an_error_in_every_mode() {
+    for (cursor, reason) in [("gone", "\"gone\" is not a column"), ("power", "\"power\" is a numeric")] {
+        for mode in [Mode::Initial, Mode::Incremental] {
+            let error = planned(&measures(), &with_table(mode, named(cursor))).unwrap_err();
+            assert!(error.context.starts_with("plan grid.measures: ") && error.context.contains(reason), "{error}");
+        }
+    }
+    let no_key = Table { key: Vec::new(), ..measures() };
+    let error = planned(&no_key, &with_table(Mode::Incremental, named("id"))).unwrap_err();
+    assert!(error.context.contains("it has no key"), "{error}");
+    let keyed = TableSettings { key: vec!["id".into()], ..named("id") };
+    assert_eq!(planned(&no_key, &with_table(Mode::Incremental, keyed)).unwrap().key, ["id"]);
+}
+
+#[test]
+fn a_cursor_that_is_carried_as_text_has_no_order() {
+    let own = TableSettings { columns: BTreeMap::from([("id".to_owned(), ColumnAs::Text)]), ..named("id") };
+    let error = cursor_of(own).unwrap_err();
+    assert!(error.context.contains("\"id\" is carried another way"), "{error}");
+}
+
+#[test]
+fn overlaps_are_of_the_cursors_own_sort() {
+    let with = |cursor: &str, overlap| cursor_of(TableSettings { overlap: Some(overlap), ..named(cursor) });
+    assert_eq!(with("id", Overlap::Ids(50)).unwrap().overlap, 50);
+    assert_eq!(with("updated_at", Overlap::Time(Duration::from_secs(3))).unwrap().overlap, 3_000_000);
+    assert_eq!(with("id", Overlap::Ids(u64::MAX)).unwrap().overlap, i64::MAX);
+    assert_eq!(with("updated_at", Overlap::Time(Duration::MAX)).unwrap().overlap, i64::MAX);
+    let error = with("id", Overlap::Time(Duration::from_secs(3))).unwrap_err();
+    assert!(error.context.contains("is a time, and the cursor a number") && error.mend.is_some(), "{error}");
+    let error = with("updated_at", Overlap::Ids(3)).unwrap_err();
+    assert!(error.context.contains("is a number, and the cursor a time") && error.mend.is_some(), "{error}");
+}
+
+#[test]
+fn positions_as_sql() {
+    let cursor = |kind| Cursor { column: "c".into(), name: "c".into(), kind };
+    let integer = cursor(CursorKind::Integer);
+    assert_eq!(integer.literal(i64::MIN), "'-9223372036854775808'::bigint");
+    assert_eq!(integer.literal(42), "'42'::bigint");
+    let instant = cursor(CursorKind::Instant { utc: true });
+    assert_eq!(instant.literal(1), "'1970-01-01 00:00:00.000001+00'::timestamptz");
+    assert_eq!(instant.literal(-1), "'1969-12-31 23:59:59.999999+00'::timestamptz");
+    assert_eq!(instant.literal(INFINITE_MICROS[0]), "'0001-01-01 00:00:00.000000+00'::timestamptz");
+    let local = cursor(CursorKind::Instant { utc: false });
+    assert_eq!(local.literal(1_700_000_000_123_456), "'2023-11-14 22:13:20.123456'::timestamp");
+    // Before the first year PostgreSQL has another notation: nothing is carried from there.
+    for position in [i64::MIN, i64::MIN + 5, i64::MIN / 4 + 1, INFINITE_MICROS[0] - 1] {
+        assert_eq!(local.literal(position), "'-infinity'::timestamp");
+        assert_eq!(instant.literal(position), "'-infinity'::timestamptz");
+    }
+}
+
+#[test]
+fn queries_put_filter_and_condition_together() {
+    let mut plan = planned(&table("g\"x", "t", &[("i\"d", "int4"), ("at", "money")], &[]), &settings(Mode::Initial)).unwrap();
+    let columns = "SELECT \"i\"\"d\", (\"at\")::numeric FROM";
+    assert_eq!(plan.select(&plan.source.qualified(), None), format!("{columns} \"g\"\"x\".\"t\""));
+    assert_eq!(plan.select("t", Some("a OR b")), format!("{columns} t WHERE (a OR b)"));
+    plan.filter = Some("c OR d".into());
+    assert_eq!(plan.select("t", Some("a")), format!("{columns} t WHERE (c OR d) AND (a)"));
+    // A PostgreSQL target takes built-in types as they are.
+    assert_eq!(plan.select_plain("t", None), "SELECT \"i\"\"d\", \"at\" FROM t WHERE (c OR d)");
+}
+
+#[test]
+fn columns_carried_another_way() {
+    let ways = [
+        (ColumnAs::Text, Kind::Text, "text", "text"),
+        (ColumnAs::Double, Kind::F64, "float8", "double precision"),
+        (ColumnAs::Decimal(20, 4), Kind::Decimal { precision: 20, scale: 4 }, "numeric", "numeric(20,4)"),
+    ];
+    for (carried_as, kind, cast, type_name) in ways {
+        let own = TableSettings { columns: BTreeMap::from([("power".to_owned(), carried_as)]), ..TableSettings::default() };
+        let plan = planned(&measures(), &with_table(Mode::Initial, own)).unwrap();
+        let column = plan.columns.iter().find(|c| c.name == "power").unwrap();
+        assert_eq!((&column.kind, column.type_name.as_str()), (&kind, type_name));
+        assert_eq!(column.expression, format!("(\"power\")::{cast}"));
+    }
+    let own = TableSettings { columns: BTreeMap::from([("gone".to_owned(), ColumnAs::Text)]), ..TableSettings::default() };
+    let error = planned(&measures(), &with_table(Mode::Initial, own)).unwrap_err();
+    assert!(error.context.contains("there is no column \"gone\""), "{error}");
+}
+
+#[test]
+fn a_user_made_type_goes_to_postgres_as_what_it_is_made_of_or_its_text() {
+    let of = |source: &SourceType, name: &str| for_postgres("c", source, name, None);
+    assert_eq!(of(&builtin("int4"), "integer"), ("c".into(), "integer".into()));
+    assert_eq!(of(&builtin("numeric"), "grid.amount"), ("(c)::numeric".into(), "numeric".into()));
+    assert_eq!(of(&SourceType::Enum, "grid.state"), ("(c)::text".into(), "text".into()));
+    assert_eq!(of(&SourceType::Composite(Vec::new()), "\"x\".pair"), ("(c)::text".into(), "text".into()));
+}
+
+#[test]
+fn what_would_fail_half_way_is_refused() {
+    let refused = |table: &Table| planned(table, &settings(Mode::Initial)).unwrap_err();
+    let error = refused(&Table { readable: false, ..measures() });
+    assert!(error.context.contains("permission denied"));
+    assert_eq!(error.mend.unwrap(), "GRANT SELECT ON \"grid\".\"measures\" TO the transfer's user");
+    assert!(refused(&table("g", "t", &[], &[])).context.contains("it has no columns"));
+    let error = refused(&table("g", "t", &[("Power", "int4"), ("power", "int4")], &[]));
+    assert_eq!(error.context, "carry g.t: columns \"Power\" and \"power\" differ by case only");
+    let own = TableSettings { key: vec!["gone".into()], ..TableSettings::default() };
+    let error = planned(&measures(), &with_table(Mode::Initial, own)).unwrap_err();
+    assert!(error.context.contains("its key [\"gone\"] is not among its columns"), "{error}");
+}
+
+#[test]
+fn two_tables_do_not_become_one() {
+    let settings = Settings { into: Some("lake".into()), ..settings(Mode::Initial) };
+    let tables = ["a", "b"].map(|schema| planned(&table(schema, "t", &[("id", "int4")], &["id"]), &settings).unwrap());
+    assert_eq!(tables[0].target, TableName::new("lake", "t"));
+    let error = distinct_targets(&Plan { tables: tables.into(), refused: Vec::new() }).unwrap_err();
+    assert_eq!(error.context, "a.t and b.t would both become lake.t");
+}

@@ -1,0 +1,87 @@
+use super::*;
+use crate::postgres::TableKind;
+use crate::postgres::catalog::Leaf;
+
+const V15: u32 = 150_000;
+
+fn table(leaves: &[u64]) -> Table {
+    let leaf = |(at, pages): (usize, &u64)| Leaf {
+        oid: at as u32,
+        name: format!("\"grid\".\"leaf_{at}\""),
+        pages: *pages,
+        has_pages: true,
+    };
+    Table {
+        oid: 1,
+        schema: "grid".into(),
+        name: "measures".into(),
+        kind: if leaves.is_empty() { TableKind::View } else { TableKind::Table },
+        columns: Vec::new(),
+        key: Vec::new(),
+        leaves: leaves.iter().enumerate().map(leaf).collect(),
+        rows_estimate: 0,
+        bytes: 0,
+        readable: true,
+        replica_identity: 'd',
+    }
+}
+
+/// The pages that a condition takes: from, and up to where it is not open.
+fn pages(range: &str) -> (u64, Option<u64>) {
+    let at = |text: &str| text.split_once("'(").and_then(|(_, rest)| rest.split_once(",0)'")).map(|(n, _)| n.parse().unwrap());
+    let (low, high) = range.split_once(" AND ").map_or((range, None), |(low, high)| (low, Some(high)));
+    assert!(low.starts_with("ctid >= '(") && low.ends_with(",0)'::tid"), "{low}");
+    assert!(high.is_none_or(|high| high.starts_with("ctid < '(") && high.ends_with(",0)'::tid")), "{range}");
+    (at(low).unwrap(), high.and_then(at))
+}
+
+#[test]
+fn a_view_is_read_in_one_piece() {
+    assert_eq!(pieces(&table(&[]), V15, 4), [("\"grid\".\"measures\"".to_owned(), None)]);
+}
+
+#[test]
+fn a_small_table_is_read_in_one_piece_and_an_empty_one_too() {
+    for leaves in [&[0][..], &[1], &[PIECE_PAGES]] {
+        assert_eq!(pieces(&table(leaves), V15, 4), [("ONLY \"grid\".\"leaf_0\"".to_owned(), None)]);
+    }
+}
+
+#[test]
+fn ranges_cover_all_pages_once_and_the_last_is_open() {
+    for pages_all in [PIECE_PAGES + 1, 10_000, 100_001, 1_234_567] {
+        for streams in [2, 3, 8] {
+            let pieces = pieces(&table(&[pages_all]), V15, streams);
+            assert!(pieces.len() > 1 && pieces.len() as u64 <= streams * PIECES_A_STREAM + 1, "{}", pieces.len());
+            let mut expected = 0;
+            for (at, (from, range)) in pieces.iter().enumerate() {
+                assert_eq!(from, "ONLY \"grid\".\"leaf_0\"");
+                let (low, high) = pages(range.as_deref().unwrap());
+                assert_eq!(low, expected);
+                match high {
+                    Some(high) => expected = high,
+                    None => assert_eq!(at, pieces.len() - 1),
+                }
+            }
+            assert!(expected < pages_all && pages(pieces.last().unwrap().1.as_deref().unwrap()).1.is_none());
+        }
+    }
+}
+
+#[test]
+fn each_partition_is_read_and_only_large_ones_in_ranges() {
+    let pieces = pieces(&table(&[10, 20_000, 0]), V15, 2);
+    let of = |leaf: &str| pieces.iter().filter(|(from, _)| from.contains(leaf)).count();
+    assert_eq!((of("leaf_0"), of("leaf_2")), (1, 1));
+    assert!(of("leaf_1") > 1);
+}
+
+#[test]
+fn without_page_ranges_a_leaf_is_read_in_one_piece() {
+    let large = table(&[1_000_000]);
+    assert_eq!(pieces(&large, 130_000, 8).len(), 1);
+    assert_eq!(pieces(&large, V15, 1).len(), 1);
+    let mut foreign = large;
+    foreign.leaves[0].has_pages = false;
+    assert_eq!(pieces(&foreign, V15, 8).len(), 1);
+}
