@@ -63,24 +63,22 @@ pub fn decimal(value: &[u8], precision: u8, scale: i8) -> Result<i128, Fault> {
     let shift = 4 * (numeric.weight - count as i32 + 1) + i32::from(scale);
     // Where the scale ends inside the last digit, only a part of it is taken up: all four of its
     // places could be too many.
-    let (mut factor, mut divisor) = (10_000, 1);
-    if (-3..0).contains(&shift) {
-        divisor = 10i128.pow(shift.unsigned_abs());
-        factor /= divisor;
-    } else if shift < 0 && count > 0 {
-        return Err(too_large());
-    }
+    let divisor = match shift {
+        0.. => 1,
+        -3..0 => 10u16.pow(shift.unsigned_abs()),
+        _ if count == 0 => 1,
+        _ => return Err(too_large()),
+    };
     let mut unscaled = 0i128;
     for (at, digit) in digits.chunks_exact(2).enumerate() {
-        let digit = i128::from(u16::from_be_bytes([digit[0], digit[1]]));
-        let (times, digit) = if at + 1 < count {
-            (10_000, digit)
-        } else if digit % divisor == 0 {
-            (factor, digit / divisor)
-        } else {
-            return Err(too_large());
+        let digit = u16::from_be_bytes([digit[0], digit[1]]);
+        let (times, digit) = match at + 1 < count {
+            true => (10_000, digit),
+            false if digit % divisor == 0 => (10_000 / divisor, digit / divisor),
+            false => return Err(too_large()),
         };
-        unscaled = unscaled.checked_mul(times).and_then(|v| v.checked_add(digit)).ok_or_else(too_large)?;
+        let next = unscaled.checked_mul(times.into()).and_then(|v| v.checked_add(digit.into()));
+        unscaled = next.ok_or_else(too_large)?;
     }
     if unscaled != 0 && shift > 0 {
         let power = POWERS.get(shift as usize).ok_or_else(too_large)?;

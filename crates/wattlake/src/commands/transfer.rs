@@ -171,7 +171,7 @@ impl List {
             if self.json {
                 println!(
                     "{}",
-                    json!({"name": name, "source": config.source, "target": target, "mode": mode, "via": via, "last_run": last})
+                    json!({"name": name, "source": config.source, "target": target, "mode": mode, "via": via, "file": config.file, "last_run": last})
                 );
             }
             let last = last.map_or_else(
