@@ -77,7 +77,7 @@ impl Commit {
         self
     }
 
-    pub fn add(mut self, files: impl IntoIterator<Item = DataFile>) -> Self {
+    pub fn files(mut self, files: impl IntoIterator<Item = DataFile>) -> Self {
         self.adds.extend(files);
         self
     }

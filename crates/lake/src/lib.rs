@@ -23,7 +23,7 @@ pub use find::{Found, Keys};
 pub use location::{Lake, TableName};
 pub use rewrite::{conform, widens};
 pub use table::{Size, Table, Version, When};
-pub use upkeep::Vacuumed;
+pub use upkeep::{Life, Vacuumed};
 pub use writer::{DataFile, FileWriter};
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ impl fmt::Display for TableName {
 /// What a folder's name can't hold on every store, and `%` itself.
 const UNSAFE: &AsciiSet = &CONTROLS
     .add(b' ').add(b'/').add(b'\\').add(b'%').add(b'#').add(b'?').add(b'*').add(b':').add(b'"').add(b'<').add(b'>')
-    .add(b'|').add(b'{').add(b'}').add(b'^').add(b'[').add(b']').add(b'~').add(b'`').add(b'\'').add(b'.');
+    .add(b'|').add(b'=').add(b'{').add(b'}').add(b'^').add(b'[').add(b']').add(b'~').add(b'`').add(b'\'').add(b'.');
 
 fn encode(name: &str) -> String {
     utf8_percent_encode(name, UNSAFE).to_string().replace('%', "=")

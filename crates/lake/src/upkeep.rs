@@ -14,6 +14,25 @@ use crate::location::{Lake, TableName};
 use crate::table::Table;
 use crate::writer::Destination;
 
+/// Whether a run may still write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    Alive,
+    Dead,
+    /// Another warehouse's, or one whose ledger is gone: its files are left alone for a day.
+    Unknown,
+}
+
+type LifeOf<'a> = &'a (dyn Fn(&str) -> Life + Sync);
+
+fn may_go(life: Life, written_at: DateTime<Utc>) -> bool {
+    match life {
+        Life::Alive => false,
+        Life::Dead => true,
+        Life::Unknown => written_at < Utc::now() - TimeDelta::days(1),
+    }
+}
+
 /// What a vacuum did, or would do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Vacuumed {
@@ -25,11 +44,11 @@ pub struct Vacuumed {
 }
 
 impl Table {
-    /// `alive` says whether a run still writes. `retention` defaults to 30 days.
+    /// `life` says whether a run still writes. `retention` defaults to 30 days.
     pub async fn vacuum(
         &self,
         retention: Option<TimeDelta>,
-        alive: &(dyn Fn(&str) -> bool + Sync),
+        life: LifeOf<'_>,
         dry_run: bool,
     ) -> Result<Vacuumed> {
         let context = || format!("vacuum {}", self.name);
@@ -42,7 +61,7 @@ impl Table {
         let mut vacuumed = Vacuumed::default();
         for object in objects {
             let Some(run) = run_of(&object.location) else { continue };
-            if alive(run) || known.active.contains(object.location.as_ref()) {
+            if known.active.contains(object.location.as_ref()) || !may_go(life(run), object.last_modified) {
                 continue;
             }
             if !known.runs.contains(run) {
@@ -58,7 +77,7 @@ impl Table {
             }
         }
         if let Ok(folder) = self.lake.table_url(&self.name)?.to_file_path() {
-            vacuumed.orphans += sweep_staging(&folder, alive, dry_run).await.context(context())?;
+            vacuumed.orphans += sweep_staging(&folder, life, dry_run).await.context(context())?;
         }
         Ok(vacuumed)
     }
@@ -74,19 +93,19 @@ impl Lake {
     }
 
     /// Removes what dead runs left in such a folder. Returns the number of files.
-    pub async fn sweep_unfinished(&self, name: &TableName, alive: &(dyn Fn(&str) -> bool + Sync)) -> Result<u64> {
+    pub async fn sweep_unfinished(&self, name: &TableName, life: LifeOf<'_>) -> Result<u64> {
         let context = || format!("sweep {name}");
         let store = self.table_store(name);
         let objects: Vec<ObjectMeta> = store.list(None).try_collect().await.context(context())?;
         let mut swept = 0;
         for object in objects {
-            if run_of(&object.location).is_some_and(|run| !alive(run)) {
+            if run_of(&object.location).is_some_and(|run| may_go(life(run), object.last_modified)) {
                 store.delete(&object.location).await.context(context())?;
                 swept += 1;
             }
         }
         if let Ok(folder) = self.table_url(name)?.to_file_path() {
-            swept += sweep_staging(&folder, alive, false).await.context(context())?;
+            swept += sweep_staging(&folder, life, false).await.context(context())?;
             // Only an empty folder goes: what else lies in it is not ours.
             let _ = tokio::fs::remove_dir(&folder).await;
         }
@@ -95,13 +114,14 @@ impl Lake {
 }
 
 /// A local store writes `NAME#1` and renames it; a kill leaves it, and the store never lists it.
-async fn sweep_staging(folder: &std::path::Path, alive: &(dyn Fn(&str) -> bool + Sync), dry_run: bool) -> std::io::Result<u64> {
+async fn sweep_staging(folder: &std::path::Path, life: LifeOf<'_>, dry_run: bool) -> std::io::Result<u64> {
     let mut swept = 0;
     let mut entries = tokio::fs::read_dir(folder).await?;
     while let Some(entry) = entries.next_entry().await? {
         let name = entry.file_name();
         let Some((file, _)) = name.to_str().and_then(|name| name.rsplit_once('#')) else { continue };
-        if run_of(&Path::from(file)).is_some_and(|run| !alive(run)) {
+        let written_at = entry.metadata().await?.modified().map_or_else(|_| Utc::now(), DateTime::from);
+        if run_of(&Path::from(file)).is_some_and(|run| may_go(life(run), written_at)) {
             swept += 1;
             if !dry_run {
                 tokio::fs::remove_file(entry.path()).await?;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::plan::{Cursor, TablePlan};
 use crate::postgres::quote;
 
@@ -45,20 +45,34 @@ pub struct Position {
     pub xid: Option<i64>,
 }
 
+/// Marks by table, and the tables that could not be marked: the others are carried without them.
+#[derive(Debug, Default)]
+pub struct Marks {
+    pub marks: HashMap<u32, Mark>,
+    pub failed: HashMap<u32, Error>,
+}
+
 /// Marks each table of the plan that has a cursor.
-pub async fn mark(client: &Client, plans: &[&TablePlan]) -> Result<HashMap<u32, Mark>> {
-    let mut marks = HashMap::new();
+pub async fn mark(client: &Client, plans: &[&TablePlan]) -> Result<Marks> {
+    let (mut marks, mut failed) = (HashMap::new(), HashMap::new());
     let row = client.query_one(RUNNING, &[]).await.context("ask which transactions are running")?;
     let (xmin, is_standby): (i64, bool) = (row.get(0), row.get(1));
     for plan in plans {
         if let Some(cursor) = &plan.cursor {
-            let mark = Mark { cursor: greatest(client, plan, cursor).await?, is_settled: false, xmin };
-            marks.insert(plan.source.oid, mark);
+            match greatest(client, plan, cursor).await {
+                Ok(cursor) => {
+                    marks.insert(plan.source.oid, Mark { cursor, is_settled: false, xmin });
+                }
+                Err(error) if error.kind == Kind::Retry => return Err(error),
+                Err(error) => {
+                    failed.insert(plan.source.oid, error);
+                }
+            }
         }
     }
     if is_standby {
         // The primary's locks are not seen here: its writers count as never ended.
-        return Ok(marks);
+        return Ok(Marks { marks, failed });
     }
     let met = writers(client).await?;
     let started = Instant::now();
@@ -73,7 +87,7 @@ pub async fn mark(client: &Client, plans: &[&TablePlan]) -> Result<HashMap<u32, 
             }
         }
         if marks.values().all(|mark| mark.is_settled) || started.elapsed() > SETTLE {
-            return Ok(marks);
+            return Ok(Marks { marks, failed });
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -11,6 +11,7 @@ pub mod run;
 pub mod carried;
 pub mod dms;
 pub mod plan;
+pub mod settings;
 
 pub mod postgres;
 

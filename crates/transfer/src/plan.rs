@@ -14,63 +14,7 @@ use crate::decode::INFINITE_MICROS;
 use crate::dms;
 use crate::error::{Context, Error, Result};
 use crate::postgres::{Catalog, Table, TableKind, quote};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
-    #[default]
-    Initial,
-    Incremental,
-}
-
-/// What becomes of a table that has no usable cursor in an INCREMENTAL transfer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnNoCursor {
-    #[default]
-    Error,
-    /// Read it whole each time, as INITIAL does.
-    Reload,
-}
-
-/// Another way to carry a column than the mapping's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ColumnAs {
-    Text,
-    Double,
-    Decimal(u8, i8),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overlap {
-    Time(Duration),
-    Ids(u64),
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct TableSettings {
-    pub cursor: Option<String>,
-    pub overlap: Option<Overlap>,
-    pub key: Vec<String>,
-    pub on_no_cursor: Option<OnNoCursor>,
-    pub columns: BTreeMap<String, ColumnAs>,
-}
-
-/// A transfer, checked and ready to plan.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    pub name: String,
-    pub mode: Mode,
-    pub into: Option<String>,
-    pub include: Vec<String>,
-    pub exclude: Vec<String>,
-    pub mapping: Option<PathBuf>,
-    pub streams: usize,
-    pub parallel_tables: usize,
-    pub views: bool,
-    pub on_no_cursor: OnNoCursor,
-    /// Of timestamp cursors.
-    pub overlap: Duration,
-    pub tables: BTreeMap<String, TableSettings>,
-}
+pub use crate::settings::{ColumnAs, Mode, OnNoCursor, Overlap, Settings, TableSettings};
 
 /// The column that orders an INCREMENTAL transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,6 +133,8 @@ pub struct Refused {
 pub struct Plan {
     pub tables: Vec<TablePlan>,
     pub refused: Vec<Refused>,
+    /// Rules of a table mapping that touch nothing at this source: a misspelt mask would let values through.
+    pub idle_rules: Vec<String>,
 }
 
 /// Plans the whole transfer.
@@ -213,6 +159,10 @@ pub async fn plan(client: &Client, catalog: &Catalog, settings: &Settings) -> Re
             Ok(planned) => plan.tables.push(planned),
             Err(error) => plan.refused.push(Refused { table: table.display(), error }),
         }
+    }
+    if let Some(mapping) = &mapping {
+        let tables: Vec<dms::Table<'_>> = catalog.tables.iter().map(dms_table).collect();
+        plan.idle_rules = mapping.unmatched(&tables).iter().map(ToString::to_string).collect();
     }
     for name in settings.tables.keys() {
         if !catalog.tables.iter().any(|table| table.display() == *name) {
@@ -322,14 +272,18 @@ fn for_postgres(
     match (carried_as, source) {
         (Some(ColumnAs::Text), _) => cast("text"),
         (Some(ColumnAs::Double), _) => cast("double precision"),
-        (Some(ColumnAs::Decimal(precision, scale)), _) => {
-            (format!("({expression})::numeric"), format!("numeric({precision},{scale})"))
-        }
+        // Without its size: PostgreSQL would round to the scale, silently.
+        (Some(ColumnAs::Decimal(..)), _) => cast("numeric"),
         // With pg_catalog alone on the search path, a name with a dot is a user's type.
         (None, _) if !type_name.contains('.') => (expression.to_owned(), type_name.to_owned()),
         (None, SourceType::Builtin { name, .. }) => cast(name),
         (None, _) => cast("text"),
     }
+}
+
+fn dms_table(table: &Table) -> dms::Table<'_> {
+    let kind = if table.is_view() { dms::TableKind::View } else { dms::TableKind::Table };
+    dms::Table { schema: &table.schema, name: &table.name, kind }
 }
 
 async fn plan_mapped(
@@ -339,8 +293,7 @@ async fn plan_mapped(
     mapping: &dms::Mapping,
     settings: &Settings,
 ) -> Result<Option<TablePlan>> {
-    let kind = if table.is_view() { dms::TableKind::View } else { dms::TableKind::Table };
-    let dms_table = dms::Table { schema: &table.schema, name: &table.name, kind };
+    let dms_table = dms_table(table);
     let Some(selection) = mapping.select(&dms_table) else { return Ok(None) };
     let columns: Vec<dms::Column<'_>> =
         table.columns.iter().map(|c| dms::Column { name: &c.name, type_name: &c.type_name }).collect();

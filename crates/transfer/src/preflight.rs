@@ -64,6 +64,10 @@ pub async fn check(settings: &Settings, source: &Endpoint, way: Way, lake: Optio
         let mend = refused.error.mend.clone();
         preflight.say(Severity::Error, refused.table, chain(&refused.error), mend);
     }
+    for rule in plan.idle_rules {
+        let mend = Some("correct the rule's names, or remove it".to_owned());
+        preflight.say(Severity::Warning, settings.name.clone(), rule, mend);
+    }
     if plan.tables.is_empty() {
         let mend = Some("look at include and exclude; `*` stands for any run of characters".to_owned());
         preflight.say(Severity::Error, settings.name.clone(), "the transfer takes no table", mend);
@@ -78,7 +82,12 @@ pub async fn check(settings: &Settings, source: &Endpoint, way: Way, lake: Optio
             check_target(lake, table, settings, &mut preflight).await?;
         }
     }
-    let marks = late::mark(&client, &tables).await?;
+    let late::Marks { marks, failed } = late::mark(&client, &tables).await?;
+    for table in &tables {
+        if let Some(error) = failed.get(&table.source.oid) {
+            preflight.say(Severity::Error, table.source.display(), chain(error), error.mend.clone());
+        }
+    }
     for table in tables {
         if settings.mode == Mode::Incremental && marks.get(&table.source.oid).is_some_and(|mark| !mark.is_settled) {
             let what = "a long transaction writes to it: the next run reads the whole table once for rows committed late";

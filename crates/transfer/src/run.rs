@@ -10,8 +10,8 @@ use lake::Lake;
 use tokio_postgres::Client;
 
 use crate::error::{Context, Error, Result};
-use crate::late::{self, Mark, Position};
-use crate::plan::{Mode, Plan, Settings, TablePlan, plan};
+use crate::late::{self, Mark, Marks, Position};
+use crate::plan::{Mode, Plan, Refused, Settings, TablePlan, plan};
 use crate::postgres::{Catalog, Endpoint, Snapshot, TableKind};
 use crate::read::{Progress, Reading, whole};
 use crate::target::lake::Written;
@@ -104,7 +104,13 @@ pub async fn mark(request: &Request) -> Result<Marked> {
         plan.refused.retain(|r| request.tables.contains(&r.table));
     }
     let tables: Vec<&TablePlan> = plan.tables.iter().collect();
-    let marks = late::mark(&client, &tables).await?;
+    let Marks { marks, failed } = late::mark(&client, &tables).await?;
+    plan.tables.retain(|table| !failed.contains_key(&table.source.oid));
+    for (oid, error) in failed {
+        if let Some(table) = catalog.tables.iter().find(|table| table.oid == oid) {
+            plan.refused.push(Refused { table: table.display(), error });
+        }
+    }
     Ok(Marked { plan, marks })
 }
 
@@ -145,7 +151,7 @@ async fn server_version(endpoint: &Endpoint) -> Result<u32> {
     Ok(row.context("ask for the server's version")?.get::<_, i32>(0).unsigned_abs())
 }
 
-fn refused(refused: crate::plan::Refused) -> TableReport {
+fn refused(refused: Refused) -> TableReport {
     TableReport {
         source: refused.table,
         target: String::new(),

@@ -53,18 +53,20 @@ fn mend(error: &anyhow::Error) -> Option<String> {
 
 /// What the caller can do decides the code, so that scripts can tell.
 fn exit_code(error: &anyhow::Error) -> u8 {
+    macro_rules! code_of {
+        ($cause:ident, $($crate_name:ident),*) => {$(
+            if let Some(error) = $cause.downcast_ref::<$crate_name::Error>() {
+                return match error.kind {
+                    $crate_name::Kind::Retry => code::RETRY,
+                    $crate_name::Kind::FixInput => code::FIX_INPUT,
+                    $crate_name::Kind::FixSetup => code::FIX_SETUP,
+                    $crate_name::Kind::Bug => code::FAILED,
+                };
+            }
+        )*};
+    }
     for cause in error.chain() {
-        if let Some(error) = cause.downcast_ref::<transfer::Error>() {
-            return match error.kind {
-                transfer::Kind::Retry => code::RETRY,
-                transfer::Kind::FixInput => code::FIX_INPUT,
-                transfer::Kind::FixSetup => code::FIX_SETUP,
-                transfer::Kind::Bug => code::FAILED,
-            };
-        }
-        if let Some(error) = cause.downcast_ref::<ledger::Error>() {
-            return if error.kind == ledger::Kind::Retry { code::RETRY } else { code::FAILED };
-        }
+        code_of!(cause, transfer, lake, sql, pgserver, ledger, platform);
         if cause.downcast_ref::<crate::warehouse::Problems>().is_some() {
             return code::FIX_SETUP;
         }

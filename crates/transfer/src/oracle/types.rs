@@ -13,8 +13,8 @@ pub enum Say {
     /// A number or a boolean: its text needs no marks.
     Plain,
     Text,
-    /// char(n), whose cast to text would cut the blanks that it is filled with.
-    Padded,
+    /// As it is shown: a cast to text would cut the blanks of a char(n), and add /32 to an address.
+    Shown,
     Bytes,
     Float4,
     Float8,
@@ -198,7 +198,7 @@ impl Types<'_> {
             }
             16 => {
                 let most = rng.random_range(1..12);
-                scalar(format!("char({most})"), Say::Padded, Draw::Text { most })
+                scalar(format!("char({most})"), Say::Shown, Draw::Text { most })
             }
             17 => as_text("\"char\"", Draw::Pool(&["a", "", "Z", " ", "'"])),
             18 => scalar("name", Say::Text, Draw::Text { most: 15 }),
@@ -210,8 +210,8 @@ impl Types<'_> {
             27 => scalar("time", Say::Text, Draw::Time),
             28 => scalar("timetz", Say::Text, Draw::TimeTz),
             29 => scalar("interval", Say::Text, Draw::Interval),
-            30 => scalar("inet", Say::Text, Draw::Inet),
-            31 => scalar("cidr", Say::Text, Draw::Cidr),
+            30 => scalar("inet", Say::Shown, Draw::Inet),
+            31 => scalar("cidr", Say::Shown, Draw::Cidr),
             32 => scalar("macaddr", Say::Text, Draw::Mac(6)),
             33 => scalar("macaddr8", Say::Text, Draw::Mac(8)),
             34 => scalar("json", Say::Text, Draw::Json),
@@ -343,7 +343,7 @@ fn say_scalar(say: Say, value: &str) -> String {
     match say {
         Say::Plain => format!("({value})::text"),
         Say::Text => format!("say.text(({value})::text)"),
-        Say::Padded => format!("say.text(textin(bpcharout({value})))"),
+        Say::Shown => format!("say.text(CASE WHEN num_nulls({value}) = 0 THEN format('%s', {value}) END)"),
         Say::Bytes => format!("say.bytes({value})"),
         Say::Float4 => format!("say.float4({value})"),
         Say::Float8 => format!("say.float8({value})"),

@@ -56,6 +56,10 @@ impl Endpoint {
             Tls::Prefer => SslMode::Prefer,
             Tls::Require | Tls::VerifyFull => SslMode::Require,
         });
+        if config.get_user().is_none() {
+            // Both ways in must take the same, and the name of the system's user is not ours to look up.
+            config.user("postgres");
+        }
         if config.get_application_name().is_none() {
             config.application_name("wattlake");
         }

@@ -246,7 +246,9 @@ pub async fn increment(
     let Some(increment) = reading.run(vec![sink]).await?.pop() else { return Ok(Written::default()) };
     let after = position(increment.high.map_or(before.high, |high| high.max(before.high)));
     fail::fail_point!("before-commit");
-    if increment.files.is_empty() && increment.hidden.is_empty() && !evolved && before.xid.is_none() {
+    // A writer that was remembered, or has to be from now on, is news of its own.
+    let same_writers = before.xid.is_none() && after.xid.is_none();
+    if increment.files.is_empty() && increment.hidden.is_empty() && !evolved && same_writers {
         return Ok(Written::default());
     }
     let bytes = increment.files.iter().map(|f| f.bytes).sum();

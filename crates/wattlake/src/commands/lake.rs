@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use chrono::TimeDelta;
 use clap::{Args, Subcommand};
-use lake::TableName;
+use lake::{Life, TableName};
 use serde_json::json;
 
 use crate::text;
@@ -152,12 +152,16 @@ impl Vacuum {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let lake = warehouse.lake().await?;
         let ledger = &warehouse.ledger;
-        // A ledger that can't answer counts as a living run: nothing is removed on a guess.
-        let alive = |run: &str| ledger.alive(run).unwrap_or(true);
+        let life = |run: &str| match (ledger.run(run), ledger.alive(run)) {
+            (Ok(Some(_)), Ok(false)) => Life::Dead,
+            (Ok(None), Ok(false)) => Life::Unknown,
+            // A ledger that can't answer counts as a living run: nothing is removed on a guess.
+            _ => Life::Alive,
+        };
         let mut rows = Vec::new();
         for name in tables(&lake, self.table.as_deref()).await? {
             let Some(table) = lake.table(&name).await? else { continue };
-            let vacuumed = table.vacuum(Some(TimeDelta::days(self.retain_days)), &alive, self.dry_run).await?;
+            let vacuumed = table.vacuum(Some(TimeDelta::days(self.retain_days)), &life, self.dry_run).await?;
             if self.json {
                 println!(
                     "{}",
@@ -173,7 +177,7 @@ impl Vacuum {
             ]);
         }
         for name in lake.unfinished().await? {
-            let removed = if self.dry_run { 0 } else { lake.sweep_unfinished(&name, &alive).await? };
+            let removed = if self.dry_run { 0 } else { lake.sweep_unfinished(&name, &life).await? };
             rows.push(vec![format!("{name} (never committed)"), removed.to_string(), "0".into(), String::new()]);
         }
         if !self.json {

@@ -1,0 +1,62 @@
+//! A transfer as its file sets it, checked: what to take, how to carry it, and where it stops.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    #[default]
+    Initial,
+    Incremental,
+}
+
+/// What becomes of a table that has no usable cursor in an INCREMENTAL transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnNoCursor {
+    #[default]
+    Error,
+    /// Read it whole each time, as INITIAL does.
+    Reload,
+}
+
+/// Another way to carry a column than the mapping's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnAs {
+    Text,
+    Double,
+    Decimal(u8, i8),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlap {
+    Time(Duration),
+    Ids(u64),
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct TableSettings {
+    pub cursor: Option<String>,
+    pub overlap: Option<Overlap>,
+    pub key: Vec<String>,
+    pub on_no_cursor: Option<OnNoCursor>,
+    pub columns: BTreeMap<String, ColumnAs>,
+}
+
+/// A transfer, checked and ready to plan.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub name: String,
+    pub mode: Mode,
+    pub into: Option<String>,
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+    pub mapping: Option<PathBuf>,
+    pub streams: usize,
+    pub parallel_tables: usize,
+    pub views: bool,
+    pub on_no_cursor: OnNoCursor,
+    /// Of timestamp cursors.
+    pub overlap: Duration,
+    pub tables: BTreeMap<String, TableSettings>,
+}
