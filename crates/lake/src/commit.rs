@@ -109,7 +109,8 @@ impl Commit {
         let mut removed = 0;
         if let Some(base) = self.base.as_ref().filter(|_| self.replace) {
             for file in base.delta.snapshot().context(&context)?.log_data().iter() {
-                removed += file.num_records().unwrap_or_default() as u64;
+                let hidden = file.deletion_vector_descriptor().map_or(0, |dv| dv.cardinality.unsigned_abs());
+                removed += (file.num_records().unwrap_or_default() as u64).saturating_sub(hidden);
                 actions.push(Action::Remove(file.remove_action(true)));
             }
         }

@@ -70,6 +70,10 @@ impl Table {
         let mut delta = builder(&self.lake, &self.name)?.build().context(format!("open table {}", self.name))?;
         match when {
             When::Version(version) => {
+                if version > self.version() {
+                    let context = format!("open version {version} of {}: its newest is {}", self.name, self.version());
+                    return Err(Error::new(Kind::FixInput, context));
+                }
                 delta.load_version(version).await.context(format!("open version {version} of {}", self.name))?;
             }
             When::Instant(at) => {

@@ -46,14 +46,14 @@ impl House {
         let name = TableName::new(schema, table);
         let files = self.files(&name, batch).await;
         let commit = self.lake.replace(&name, batch.schema(), RUN, "load").await.unwrap();
-        commit.add(files).write().await.unwrap();
+        commit.files(files).write().await.unwrap();
     }
 
     async fn append(&self, schema: &str, table: &str, batch: &RecordBatch) {
         let name = TableName::new(schema, table);
         let files = self.files(&name, batch).await;
         let table = self.lake.table(&name).await.unwrap().unwrap();
-        table.commit(RUN, "append").add(files).write().await.unwrap();
+        table.commit(RUN, "append").files(files).write().await.unwrap();
     }
 
     async fn files(&self, name: &TableName, batch: &RecordBatch) -> Vec<DataFile> {

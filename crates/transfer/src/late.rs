@@ -95,10 +95,11 @@ pub async fn mark(client: &Client, plans: &[&TablePlan]) -> Result<Marks> {
 
 /// The position that a run leaves, given what the table's greatest cursor was under the snapshot.
 ///
-/// `is_quiet`: no transaction was running at the cut, so nothing can come late.
-pub fn next(mark: Mark, is_quiet: bool, high: i64, overlap: i64) -> Position {
-    let low = if is_quiet { high } else { mark.cursor.unwrap_or(i64::MIN).min(high) };
-    let xid = (!mark.is_settled && !is_quiet).then_some(mark.xmin);
+/// That no transaction was running at the cut says nothing: a writer gets its number from
+/// PostgreSQL with its first row, and may have taken its place in the order long before.
+pub fn next(mark: Mark, high: i64, overlap: i64) -> Position {
+    let low = mark.cursor.unwrap_or(i64::MIN).min(high);
+    let xid = (!mark.is_settled).then_some(mark.xmin);
     Position { high, low: low.min(high.saturating_sub(overlap)), xid }
 }
 
@@ -114,7 +115,7 @@ pub fn condition(position: Position, cursor: &Cursor) -> String {
 }
 
 async fn greatest(client: &Client, plan: &TablePlan, cursor: &Cursor) -> Result<Option<i64>> {
-    let sql = format!("SELECT {} FROM {}", cursor.as_integer(&format!("max({})", quote(&cursor.column))), plan.source.qualified());
+    let sql = format!("SELECT {} FROM {}", cursor.as_integer(&format!("max({})", quote(&cursor.column))), plan.source.rows());
     let row = client.query_one(&sql, &[]).await.context(format!("read the cursor of {}", plan.source.display()))?;
     Ok(row.get(0))
 }

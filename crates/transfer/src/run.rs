@@ -115,7 +115,7 @@ pub async fn mark(request: &Request) -> Result<Marked> {
 }
 
 /// Carries what was marked; rows come from `data`, which is the source itself or a copy of it.
-pub async fn carry(request: &Request, marked: Marked, data: &Endpoint, is_copy: bool) -> Result<Report> {
+pub async fn carry(request: &Request, marked: Marked, data: &Endpoint) -> Result<Report> {
     let started = Instant::now();
     let version = server_version(data).await?;
     let snapshot = Snapshot::export(data).await.context("cut all tables at one moment")?;
@@ -126,8 +126,6 @@ pub async fn carry(request: &Request, marked: Marked, data: &Endpoint, is_copy: 
         data,
         snapshot: &snapshot,
         version,
-        // In a copy nobody writes, but who wrote when it was made may have gone on at the source.
-        is_quiet: snapshot.is_quiet && !is_copy,
         marks: &marked.marks,
     };
     let mut reports: Vec<TableReport> = marked.plan.refused.into_iter().map(refused).collect();
@@ -142,7 +140,7 @@ pub async fn carry(request: &Request, marked: Marked, data: &Endpoint, is_copy: 
 /// The usual way: all from the source itself.
 pub async fn run(request: &Request) -> Result<Report> {
     let marked = mark(request).await?;
-    carry(request, marked, &request.source, false).await
+    carry(request, marked, &request.source).await
 }
 
 async fn server_version(endpoint: &Endpoint) -> Result<u32> {
@@ -172,7 +170,6 @@ struct Cut<'a> {
     data: &'a Endpoint,
     snapshot: &'a Snapshot,
     version: u32,
-    is_quiet: bool,
     marks: &'a HashMap<u32, Mark>,
 }
 
@@ -183,7 +180,7 @@ impl Cut<'_> {
 
     fn after(&self, plan: &TablePlan, high: i64) -> Position {
         let mark = self.marks.get(&plan.source.oid).copied().unwrap_or_default();
-        let position = late::next(mark, self.is_quiet, high, plan.overlap);
+        let position = late::next(mark, high, plan.overlap);
         // A view and a foreign table show no transactions: their overlap must do.
         if plan.source.is_view() || plan.source.kind == TableKind::Foreign {
             return Position { xid: None, ..position };
@@ -256,7 +253,7 @@ async fn into_lake(request: &Request, cut: &Cut<'_>, table: &Arc<TablePlan>, lak
     if let ((How::Incremental, Some(before)), Some(present), Some(cursor)) =
         (decide(request, table, before), present, &table.cursor)
     {
-        let query = table.select(&table.source.qualified(), Some(&late::condition(before, cursor)));
+        let query = table.select(&table.source.rows(), Some(&late::condition(before, cursor)));
         let reading = cut.reading(table, vec![query], &request.progress);
         let mut position = before;
         let written = to_lake::increment(present, &reading, transfer, run, before, |high| {
@@ -294,7 +291,7 @@ async fn into_postgres(
         None => None,
     };
     if let ((How::Incremental, Some(before)), Some(cursor)) = (decide(request, table, before), &table.cursor) {
-        let query = table.select_plain(&table.source.qualified(), Some(&late::condition(before, cursor)));
+        let query = table.select_plain(&table.source.rows(), Some(&late::condition(before, cursor)));
         let reading = cut.reading(table, vec![query], &request.progress);
         let after = cut.after(table, high.unwrap_or(before.high).max(before.high));
         let written = to_postgres::increment(endpoint, &client, &reading, transfer, run, after).await?;

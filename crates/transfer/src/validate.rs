@@ -217,7 +217,7 @@ impl Job<'_> {
         position: Option<Position>,
         validation: &mut TableValidation,
     ) -> Result<()> {
-        let query = self.plan.select(&self.plan.source.qualified(), comparison.condition().as_deref());
+        let query = self.plan.select(&self.plan.source.rows(), comparison.condition().as_deref());
         let mut parts = self.reading(vec![query]).run(vec![comparison]).await?;
         let Some(mut comparison) = parts.pop() else { return Ok(()) };
         self.each_batch(table, |batch| comparison.check(&batch, position, validation)).await?;

@@ -64,7 +64,7 @@ async fn from_copy(
     on_event("database.available", json!({"via": "basebackup", "database": database}));
     fail::fail_point!("after-restore");
     let data = Endpoint::socket(server.socket_dir(), server.port(), &request.source)?;
-    let report = carry(request, marked, &data, true).await;
+    let report = carry(request, marked, &data).await;
     blocking("stop PostgreSQL on the base backup", move || server.stop()).await?;
     report
 }

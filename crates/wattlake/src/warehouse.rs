@@ -39,7 +39,7 @@ impl Warehouse {
 
     pub fn endpoint(&self, connection: &str) -> Result<Endpoint> {
         let url = self.url(connection)?;
-        Ok(Endpoint::parse(&url).with_context(|| format!("connection {connection:?} in wattlake.toml"))?)
+        Endpoint::parse(&url).with_context(|| format!("connection {connection:?} in wattlake.toml"))
     }
 
     pub fn url(&self, connection: &str) -> Result<String> {

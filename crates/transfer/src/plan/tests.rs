@@ -234,6 +234,6 @@ fn two_tables_do_not_become_one() {
     let settings = Settings { into: Some("lake".into()), ..settings(Mode::Initial) };
     let tables = ["a", "b"].map(|schema| planned(&table(schema, "t", &[("id", "int4")], &["id"]), &settings).unwrap());
     assert_eq!(tables[0].target, TableName::new("lake", "t"));
-    let error = distinct_targets(&Plan { tables: tables.into(), refused: Vec::new() }).unwrap_err();
+    let error = distinct_targets(&Plan { tables: tables.into(), ..Plan::default() }).unwrap_err();
     assert_eq!(error.context, "a.t and b.t would both become lake.t");
 }

@@ -59,6 +59,12 @@ impl Table {
         format!("{}.{}", quote(&self.schema), quote(&self.name))
     }
 
+    /// What a query reads the rows from: a table's heirs are tables of their own, its partitions are not.
+    pub fn rows(&self) -> String {
+        let only = if self.kind == TableKind::Table { "ONLY " } else { "" };
+        format!("{only}{}", self.qualified())
+    }
+
     /// `schema.name`, for messages and for the keys of the configuration.
     pub fn display(&self) -> String {
         format!("{}.{}", self.schema, self.name)

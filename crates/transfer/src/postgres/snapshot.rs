@@ -11,8 +11,6 @@ pub struct Snapshot {
     pub name: String,
     /// The oldest transaction that was still running: rows of it and of later ones may be missing.
     pub xmin: i64,
-    /// No transaction was running: nothing can come late.
-    pub is_quiet: bool,
     /// The server's clock at the cut, in microseconds since 1970.
     pub at_micros: i64,
 }
@@ -25,7 +23,7 @@ impl Snapshot {
             .await
             .context("open the snapshot's transaction")?;
         let row = client.query_one(EXPORT, &[]).await.context("export a snapshot")?;
-        Ok(Snapshot { name: row.get(0), xmin: row.get(1), is_quiet: row.get(2), at_micros: row.get(3), client })
+        Ok(Snapshot { name: row.get(0), xmin: row.get(1), at_micros: row.get(2), client })
     }
 
     /// For questions that must see the same cut.
@@ -41,5 +39,5 @@ impl Snapshot {
 
 /// The 32-bit transaction id is what rows carry in xmin, and what `age()` compares.
 const EXPORT: &str = "SELECT pg_export_snapshot(), pg_snapshot_xmin(s)::text::bigint, \
-     pg_snapshot_xmin(s) = pg_snapshot_xmax(s), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
+     (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
      FROM pg_current_snapshot() s";

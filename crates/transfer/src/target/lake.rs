@@ -224,7 +224,7 @@ pub async fn initial(
     let files: Vec<DataFile> = parts.into_iter().flat_map(|(files, _)| files).collect();
     fail::fail_point!("before-commit");
     let (rows, bytes) = (files.iter().map(|f| f.rows).sum(), files.iter().map(|f| f.bytes).sum());
-    let commit = lake.replace(&plan.target, schema, run, "initial").await.context("start the commit")?.add(files);
+    let commit = lake.replace(&plan.target, schema, run, "initial").await.context("start the commit")?.files(files);
     let version = keep(commit, transfer, position(high)).write().await.context("commit")?;
     fail::fail_point!("after-commit");
     Ok(Written { rows, replaced: 0, bytes, version: Some(version) })
@@ -253,7 +253,7 @@ pub async fn increment(
     }
     let bytes = increment.files.iter().map(|f| f.bytes).sum();
     let replaced = increment.hidden.rows();
-    let mut commit = table.commit(run, "incremental").add(increment.files).hide(increment.hidden);
+    let mut commit = table.commit(run, "incremental").files(increment.files).hide(increment.hidden);
     if evolved {
         commit = commit.schema(schema);
     }
@@ -271,7 +271,7 @@ async fn fit(table: Table, plan: &TablePlan, run: &str) -> Result<(Table, Schema
         Evolution::Add(schema) => Ok((table, schema, true)),
         Evolution::Rewrite(schema) => {
             let files = table.rewrite(run, Arc::clone(&schema)).await.context("take wider types over")?;
-            let commit = table.widen(run, Arc::clone(&schema)).add(files);
+            let commit = table.widen(run, Arc::clone(&schema)).files(files);
             commit.write().await.context("take wider types over")?;
             let table = table.reload().await.context("take wider types over")?;
             Ok((table, schema, false))

@@ -314,7 +314,7 @@ fn widens(was: &str, is: &str) -> bool {
 pub async fn greatest(client: &Client, plan: &TablePlan, cursor: &Cursor) -> Result<Option<i64>> {
     let filter = plan.filter.as_ref().map_or_else(String::new, |f| format!(" WHERE {f}"));
     let max = cursor.as_integer(&format!("max({})", quote(&cursor.column)));
-    let sql = format!("SELECT {max} FROM {}{filter}", plan.source.qualified());
+    let sql = format!("SELECT {max} FROM {}{filter}", plan.source.rows());
     let row = client.query_one(&sql, &[]).await.context(format!("read the cursor of {}", plan.source.display()))?;
     Ok(row.get(0))
 }

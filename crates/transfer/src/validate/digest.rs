@@ -37,7 +37,7 @@ impl Ranges {
             "SELECT {}, {} FROM {}",
             column.as_integer(&low),
             column.as_integer(&high),
-            plan.source.qualified()
+            plan.source.rows()
         );
         let row = client.query_one(&sql, &[]).await.context("read the least and greatest key")?;
         let (Some(low), Some(high)) = (row.get::<_, Option<i64>>(0), row.get::<_, Option<i64>>(1)) else {

@@ -1,0 +1,92 @@
+//! How commands end: the documented codes, a run that is refused beside a living one, Ctrl-C.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::world::{Said, Source, Warehouse};
+
+#[test]
+fn wrong_arguments_end_with_2_and_names_that_lead_nowhere_list_what_there_is() {
+    let source = Source::empty();
+    source.execute("create table a (id int primary key)");
+    let warehouse = Warehouse::of(&source, "mode = 'initial'\n");
+    assert_eq!(warehouse.run(&["transfer", "rnu"]).code, 2);
+    assert_eq!(warehouse.run(&["transfer", "run", "t", "--mode", "sideways"]).code, 2);
+
+    let said = warehouse.run(&["transfer", "run", "x"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has("there is no transfer \"x\"").has("there are: t");
+
+    let said = warehouse.run(&["transfer", "run", "t", "--table", "public.b"]);
+    assert_eq!(said.code, 4, "{said:?}");
+    said.has("public.b");
+
+    warehouse.ok(&["transfer", "run", "t"]);
+    warehouse.run(&["lake", "describe", "b"]).has("the lake has no table b; it has: public.a");
+}
+
+#[test]
+fn what_the_source_must_change_ends_with_3() {
+    let source = Source::empty();
+    source.execute("create table twins (id int primary key, a int, \"A\" int)");
+    let warehouse = Warehouse::of(&source, "mode = 'initial'\n");
+    let said = warehouse.run(&["transfer", "run", "t"]);
+    assert_eq!(said.code, 3, "{said:?}");
+    said.has("public.twins").has("differ by case only").has("hint: rename one of them");
+}
+
+/// A transfer that waits for a table which somebody has locked.
+fn waiting(source: &Source, warehouse: &Warehouse) -> Child {
+    source.execute("begin; lock table a");
+    let mut command = warehouse.command(&["transfer", "run", "t"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while source.value(waits) == "0" {
+        assert!(Instant::now() < deadline, "the transfer does not wait for the lock");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child
+}
+
+fn locked_source() -> Source {
+    let source = Source::empty();
+    source.execute("create table a (id int primary key); insert into a select generate_series(1, 1000)");
+    source
+}
+
+#[test]
+fn a_transfer_that_runs_already_is_refused_with_5_and_says_who_runs() {
+    let source = locked_source();
+    let warehouse = Warehouse::of(&source, "mode = 'initial'\n");
+    let first = waiting(&source, &warehouse);
+
+    let second = warehouse.run(&["transfer", "run", "t"]);
+    assert_eq!(second.code, 5, "{second:?}");
+    second.has("already running").has(&format!("pid {}", first.id()));
+    assert_eq!(warehouse.json(&["runs", "--json"])[0]["state"], "running");
+
+    source.execute("commit");
+    let first = Said::of(first.wait_with_output().unwrap());
+    assert_eq!(first.code, 0, "{first:?}");
+    let runs = warehouse.json(&["runs", "--json"]);
+    assert_eq!(runs.len(), 1, "the refused one leaves no row: {runs:?}");
+    assert_eq!(runs[0]["state"], "succeeded");
+    assert_eq!(warehouse.count("public.a"), 1000);
+}
+
+#[test]
+fn ctrl_c_ends_a_run_that_is_recorded_as_cancelled() {
+    let source = locked_source();
+    let warehouse = Warehouse::of(&source, "mode = 'initial'\n");
+    let child = waiting(&source, &warehouse);
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let said = Said::of(child.wait_with_output().unwrap());
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has("stopped");
+    source.execute("commit");
+
+    assert_eq!(warehouse.json(&["runs", "--json"])[0]["state"], "cancelled");
+    assert_eq!(warehouse.json(&["events", "--json"])[0]["name"], "transfer.cancelled");
+    assert_eq!(warehouse.json(&["lake", "list", "--json"]).len(), 0);
+}

@@ -1,0 +1,17 @@
+//! The binary from end to end: a real PostgreSQL, real folders and object stores, real readers.
+//! Nothing of the lake's own code is linked here; what it wrote is judged from outside.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in what tests stand on too")]
+
+mod world;
+
+mod configuration;
+#[cfg(feature = "failpoints")]
+mod crash;
+mod exits;
+mod mapping;
+mod object_store;
+mod postgres_target;
+mod preflight;
+mod readers;
+mod story;
+mod via;

@@ -1,0 +1,86 @@
+//! `check` against a source with faults: each is found, with the statement that mends it.
+
+use serde_json::Value;
+
+use crate::world::{Source, Warehouse};
+
+const TABLES: &str = "
+    create table hidden (id int primary key);
+    create table keyless (n int);
+    create table slow (id int primary key, updated_at timestamptz not null);
+    create table quick (id int primary key, updated_at timestamptz not null);
+    create index on quick (updated_at);
+    create table silent (id bigint primary key, exact numeric);
+    alter table silent replica identity nothing;
+    grant select on keyless, slow, quick, silent to";
+
+const TRANSFER: &str = "mode = 'incremental'
+    on_no_cursor = 'reload'
+    [tables.'public.slow']
+    cursor = 'updated_at'
+    [tables.'public.quick']
+    cursor = 'updated_at'
+";
+
+fn about<'a>(findings: &'a [Value], table: &str) -> Vec<(&'a str, &'a str, &'a str)> {
+    let of = findings.iter().filter(|finding| finding["subject"] == format!("public.{table}"));
+    let text = |value: &'a Value| value.as_str().unwrap_or_default();
+    of.map(|finding| (text(&finding["severity"]), text(&finding["what"]), text(&finding["mend"]))).collect()
+}
+
+#[track_caller]
+fn found(findings: &[Value], table: &str, severity: &str, what: &str, mend: &str) {
+    let about = about(findings, table);
+    let is_it = |f: &(&str, &str, &str)| f.0 == severity && f.1.contains(what) && f.2.contains(mend);
+    assert!(about.iter().any(is_it), "{severity} {what:?} {mend:?} is not in {about:?}");
+}
+
+#[test]
+fn each_fault_is_found_with_its_mend() {
+    let source = Source::empty();
+    let role = format!("reader_{}", source.name());
+    source.execute(&format!("create role {role} login; {TABLES} {role}"));
+    let toml = format!("lake.url = 'lake'\nconnections.source.url = '{}'\n", source.url_as(&role));
+    let transfer = format!("source = 'source'\n{TRANSFER}");
+    let warehouse = Warehouse::new(&[("wattlake.toml", &toml), ("transfers/t.toml", &transfer)]);
+
+    let said = warehouse.run(&["check", "--json"]);
+    assert_eq!(said.code, 4, "{said:?}");
+    let findings = said.objects();
+    found(&findings, "hidden", "error", "permission denied", "GRANT SELECT ON");
+    found(&findings, "keyless", "warning", "no key", "key = [...]");
+    found(&findings, "keyless", "warning", "read whole each time", "");
+    found(&findings, "slow", "warning", "no index starts with its cursor \"updated_at\"", "CREATE INDEX CONCURRENTLY ON");
+    found(&findings, "silent", "note", "replica identity is nothing", "REPLICA IDENTITY DEFAULT");
+    found(&findings, "silent", "note", "is a numeric: it is carried as its exact text", "as = \"decimal(38,9)\"");
+    found(&findings, "silent", "note", "later changes to old rows are not", "");
+    assert_eq!(about(&findings, "quick"), []);
+
+    // For people: the same, and the mends that are statements work as they stand.
+    let told = warehouse.run(&["check"]);
+    told.has("error: t: public.hidden: ").has("warning: t: public.slow: ").has("5 tables");
+    for table in ["slow", "silent"] {
+        let (_, _, mend) = about(&findings, table)[0];
+        source.execute(mend);
+    }
+    source.execute(&format!("grant select on hidden to {role}"));
+    let said = warehouse.ok(&["check"]);
+    assert!(!said.out.contains("public.slow") && !said.out.contains("replica identity"), "{}", said.out);
+    said.has("nothing stands in the way");
+}
+
+#[test]
+fn a_table_without_a_cursor_is_an_error_unless_it_may_be_reloaded() {
+    let source = Source::empty();
+    source.execute("create table keyless (n int); create table other (id int primary key)");
+    let warehouse = Warehouse::of(&source, "mode = 'incremental'\n");
+    let said = warehouse.run(&["check", "--json"]);
+    assert_eq!(said.code, 4, "{said:?}");
+    found(&said.objects(), "keyless", "error", "it has no key", "on_no_cursor = \"reload\"");
+
+    // The run says the same of that table, and carries the other.
+    let run = warehouse.run(&["transfer", "run", "t"]);
+    assert_eq!(run.code, 4, "{run:?}");
+    run.has("hint: ").has("on_no_cursor");
+    assert_eq!(warehouse.count("public.other"), 0);
+}

@@ -1,0 +1,72 @@
+//! Python of a private environment, for the lake's other readers and for servers that it brings.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A program that runs beside the test and ends with it.
+pub struct Python {
+    child: Child,
+}
+
+fn interpreter() -> PathBuf {
+    let given = std::env::var_os("WATTLAKE_TEST_PYTHON").map(PathBuf::from);
+    let path = given.unwrap_or_else(|| {
+        PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/wattlake/test-venv/bin/python")
+    });
+    assert!(path.exists(), "there is no Python for the tests at {}: run ./test, which installs it", path.display());
+    path
+}
+
+/// Runs a script with `input` as JSON on its standard input; returns the JSON that it prints.
+pub fn python(script: &str, input: &Value) -> Value {
+    let mut child = Command::new(interpreter())
+        .args(["-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+impl Python {
+    /// Starts `moto_server`, which speaks S3, and waits until it answers. Returns its URL too.
+    pub fn s3() -> (Python, String) {
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let server = interpreter().with_file_name("moto_server");
+        // The kernel ends it with the test's thread, whatever comes of the test.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(server)
+            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut python = Python { child };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(python.child.try_wait().unwrap().is_none(), "moto_server ended");
+            assert!(Instant::now() < deadline, "moto_server does not answer");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        (python, format!("http://127.0.0.1:{port}"))
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        // Refused where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

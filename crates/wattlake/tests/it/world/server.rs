@@ -1,0 +1,78 @@
+//! The servers. Statics are never dropped: the kernel ends the server with our process, and a
+//! small shell that waits for our end removes the folder, also after a kill.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use pgserver::{Binaries, Options, Server};
+
+/// Waits for its input's end, then for the server's, five seconds at most.
+const REMOVE: &str = "read -r _; tries=0
+    while [ -e \"$0/server/data/postmaster.pid\" ] && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
+    rm -rf \"$0\"";
+
+/// Where all of this process's tests put what they make; gone when the process is.
+/// The user postgres may pass through it, as base backups need.
+pub fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = std::env::temp_dir().join(format!("wattlake-it-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut remover = Command::new("sh");
+        remover.arg("-c").arg(REMOVE).arg(&folder).current_dir("/");
+        remover.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Its input stays open as long as we live.
+        std::mem::forget(remover.spawn().unwrap());
+        folder
+    })
+}
+
+/// The one that holds every test's database.
+pub fn server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        let (binaries, folder) = (Binaries::find(None).unwrap(), folder().join("server"));
+        pgserver::init(&binaries, &folder).unwrap();
+        let settings = [("max_connections", "200"), ("max_wal_senders", "20"), ("synchronous_commit", "off")];
+        // `locked` is the one role that needs a password.
+        let hba = [
+            "local all,replication all trust",
+            "host all locked 127.0.0.1/32 scram-sha-256",
+            "host all,replication all 127.0.0.1/32 trust",
+        ];
+        let hba = Some(hba.map(str::to_owned).to_vec());
+        pgserver::start(&binaries, &folder, &Options { hba, ..options(&settings) }).unwrap()
+    })
+}
+
+fn options(settings: &[(&str, &str)]) -> Options {
+    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Options { settings: settings.collect(), fsync: false, ..Options::default() }
+}
+
+/// A standby of [`server`], which follows it.
+pub struct Standby {
+    server: Server,
+}
+
+impl Standby {
+    pub fn start(name: &str) -> Standby {
+        let (binaries, folder) = (Binaries::find(None).unwrap(), folder().join(name));
+        pgserver::base_backup(&binaries, &server().tcp_url("postgres"), &folder, &mut |_, _| ()).unwrap();
+        pgserver::prepare_restored(&binaries, &folder).unwrap();
+        fs::write(folder.join("data/standby.signal"), "").unwrap();
+        let primary = format!("host=127.0.0.1 port={} user=postgres", server().port());
+        let settings = [("primary_conninfo", primary.as_str()), ("listen_addresses", "127.0.0.1")];
+        let hba = Some(vec!["local all all trust".to_owned(), "host all all 127.0.0.1/32 trust".to_owned()]);
+        let server = pgserver::start(&binaries, &folder, &Options { hba, ..options(&settings) }).unwrap();
+        Standby { server }
+    }
+
+    pub fn url(&self, database: &str) -> String {
+        self.server.tcp_url(database)
+    }
+}

@@ -1,0 +1,111 @@
+//! A test's own database, with SQL for it.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use platform::Scale;
+use tokio::runtime::Runtime;
+use tokio_postgres::{Client, Config, SimpleQueryMessage};
+
+use super::server::server;
+
+pub struct Source {
+    name: String,
+    runtime: Runtime,
+    client: Client,
+}
+
+impl Source {
+    /// An empty database.
+    pub fn empty() -> Source {
+        Source::like("template1")
+    }
+
+    /// The made-up platform, as it is after its history: 20 thousand rows.
+    pub fn platform() -> Source {
+        static TEMPLATE: OnceLock<String> = OnceLock::new();
+        let template = TEMPLATE.get_or_init(|| {
+            let source = Source::empty();
+            source.fill();
+            source.name
+        });
+        Source::like(template)
+    }
+
+    fn like(template: &str) -> Source {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let postgres = Source::open("postgres");
+        // A client that has just left may still be counted as a user of the template.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while let Err(error) = postgres.try_execute(&format!("create database {name} template {template}")) {
+            assert!(Instant::now() < deadline, "{error}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Source::open(&name)
+    }
+
+    fn open(name: &str) -> Source {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let config: Config = server().tcp_url(name).parse().unwrap();
+        let client = runtime.block_on(platform::connect(&config)).unwrap();
+        Source { name: name.to_owned(), runtime, client }
+    }
+
+    fn fill(&self) {
+        let config: Config = self.url().parse().unwrap();
+        let filled = async {
+            platform::create(&self.client, &Scale::tiny()).await?;
+            platform::fill(|| platform::connect(&config), &Scale::tiny(), &|_, _| ()).await
+        };
+        self.runtime.block_on(filled).unwrap();
+    }
+
+    /// A day passes on the platform: new rows, late corrections, a purge.
+    pub fn live_a_day(&self, day: u32) -> platform::Changes {
+        self.runtime.block_on(platform::live_a_day(&self.client, &Scale::tiny(), day)).unwrap()
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn url(&self) -> String {
+        server().tcp_url(&self.name)
+    }
+
+    /// As another role, by its password or trust.
+    pub fn url_as(&self, user: &str) -> String {
+        self.url().replacen("postgres@", &format!("{user}@"), 1)
+    }
+
+    pub fn execute(&self, statements: &str) {
+        self.try_execute(statements).unwrap();
+    }
+
+    fn try_execute(&self, statements: &str) -> Result<(), tokio_postgres::Error> {
+        self.runtime.block_on(self.client.batch_execute(statements))
+    }
+
+    /// The values as PostgreSQL writes them; NULL as "NULL".
+    pub fn rows(&self, query: &str) -> Vec<Vec<String>> {
+        let messages = self.runtime.block_on(self.client.simple_query(query)).unwrap();
+        let row = |message| match message {
+            SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|at| row.get(at).unwrap_or("NULL").to_owned()).collect())
+            }
+            _ => None,
+        };
+        messages.into_iter().filter_map(row).collect()
+    }
+
+    /// The first value.
+    pub fn value(&self, query: &str) -> String {
+        self.rows(query).swap_remove(0).swap_remove(0)
+    }
+
+    pub fn count(&self, table: &str) -> u64 {
+        self.value(&format!("select count(*) from {table}")).parse().unwrap()
+    }
+}

@@ -1,0 +1,137 @@
+//! A test's own warehouse, and the binary run in it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::server::folder;
+use super::source::Source;
+
+/// The repository's own example: what users start from is what is tested.
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../warehouse");
+
+pub struct Warehouse {
+    dir: TempDir,
+    env: Vec<(String, String)>,
+}
+
+/// What a command said, and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Warehouse {
+    pub fn new(files: &[(&str, &str)]) -> Warehouse {
+        let dir = tempfile::Builder::new()
+            .prefix("warehouse-")
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir_in(folder());
+        let warehouse = Warehouse { dir: dir.unwrap(), env: Vec::new() };
+        files.iter().for_each(|(name, text)| warehouse.write(name, text));
+        warehouse
+    }
+
+    /// The example, over a platform.
+    pub fn example(source: &Source) -> Warehouse {
+        let warehouse = Warehouse::new(&[]);
+        for name in ["wattlake.toml", "transfers/platform.toml"] {
+            warehouse.write(name, &fs::read_to_string(Path::new(EXAMPLE).join(name)).unwrap());
+        }
+        warehouse.with_env("PLATFORM_URL", &source.url())
+    }
+
+    /// One transfer `t` of the source into a lake in a folder.
+    pub fn of(source: &Source, transfer: &str) -> Warehouse {
+        let toml = format!("lake.url = 'lake'\nconnections.source.url = '{}'\n", source.url());
+        Warehouse::new(&[("wattlake.toml", &toml), ("transfers/t.toml", &format!("source = 'source'\n{transfer}"))])
+    }
+
+    pub fn with_env(mut self, name: &str, value: &str) -> Warehouse {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A table's folder in the lake.
+    pub fn table(&self, name: &str) -> PathBuf {
+        self.path().join("lake").join(name.replace('.', "/"))
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wattlake"));
+        command.arg("-C").arg(self.path()).args(arguments).stdin(Stdio::null());
+        command.env_remove("WATTLAKE_WAREHOUSE").env_remove("WATTLAKE_LOG").env("NO_COLOR", "1");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Said {
+        Said::of(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs what must succeed.
+    pub fn ok(&self, arguments: &[&str]) -> Said {
+        let said = self.run(arguments);
+        assert_eq!(said.code, 0, "{arguments:?}\n{}{}", said.out, said.err);
+        said
+    }
+
+    /// The objects that a command lists.
+    pub fn json(&self, arguments: &[&str]) -> Vec<Value> {
+        self.ok(arguments).objects()
+    }
+
+    /// A query's rows.
+    pub fn sql(&self, query: &str) -> Vec<Value> {
+        serde_json::from_str(&self.ok(&["sql", "--format", "json", query]).out).unwrap()
+    }
+
+    /// The only row's column `n`.
+    pub fn number(&self, query: &str) -> u64 {
+        let rows = self.sql(query);
+        rows[0]["n"].as_u64().unwrap_or_else(|| panic!("{query}: {rows:?}"))
+    }
+
+    pub fn count(&self, table: &str) -> u64 {
+        self.number(&format!("select count(*) as n from {table}"))
+    }
+}
+
+impl Said {
+    pub fn of(output: Output) -> Said {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let code = output.status.code().unwrap_or(-1);
+        Said { code, out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    pub fn objects(&self) -> Vec<Value> {
+        self.out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
+    }
+
+    /// Everything said, to look for words in.
+    pub fn text(&self) -> String {
+        format!("{}{}", self.out, self.err)
+    }
+
+    #[track_caller]
+    pub fn has(&self, words: &str) -> &Said {
+        assert!(self.text().contains(words), "{words:?} is not in:\n{}", self.text());
+        self
+    }
+}
