@@ -50,6 +50,10 @@ const UNSAFE: &AsciiSet = &CONTROLS
     .add(b'|').add(b'=').add(b'{').add(b'}').add(b'^').add(b'[').add(b']').add(b'~').add(b'`').add(b'\'').add(b'.');
 
 fn encode(name: &str) -> String {
+    // A folder of this name is a table's log.
+    if name == "_delta_log" {
+        return "=5Fdelta_log".into();
+    }
     utf8_percent_encode(name, UNSAFE).to_string().replace('%', "=")
 }
 

@@ -115,7 +115,8 @@ pub fn condition(position: Position, cursor: &Cursor) -> String {
 }
 
 async fn greatest(client: &Client, plan: &TablePlan, cursor: &Cursor) -> Result<Option<i64>> {
-    let sql = format!("SELECT {} FROM {}", cursor.as_integer(&format!("max({})", quote(&cursor.column))), plan.source.rows());
+    let sql =
+        format!("SELECT {} FROM {}", cursor.as_integer(&format!("max({})", quote(&cursor.column))), plan.source.rows());
     let row = client.query_one(&sql, &[]).await.context(format!("read the cursor of {}", plan.source.display()))?;
     Ok(row.get(0))
 }
@@ -126,8 +127,7 @@ async fn writers(client: &Client) -> Result<Vec<(u32, String)>> {
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-const RUNNING: &str =
-    "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_is_in_recovery()";
+const RUNNING: &str = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_is_in_recovery()";
 
 const WRITERS: &str = "SELECT DISTINCT l.relation, l.virtualtransaction FROM pg_locks l \
      JOIN pg_database d ON d.oid = l.database \

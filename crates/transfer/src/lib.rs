@@ -27,4 +27,4 @@ pub mod via;
 pub use error::{Error, Kind, Result};
 
 #[cfg(test)]
-mod oracle;
+mod tests;

@@ -232,18 +232,11 @@ fn plan_plain(table: &Table, settings: &Settings) -> Result<TablePlan> {
         .map(|column| plan_column(&column.name, &quote(&column.name), &column.source, &column.type_name, &own))
         .collect();
     let schema = settings.into.clone().unwrap_or_else(|| table.schema.clone());
-    let source_names: Vec<(String, String)> =
-        table.columns.iter().map(|c| (c.name.clone(), c.name.clone())).collect();
+    let source_names: Vec<(String, String)> = table.columns.iter().map(|c| (c.name.clone(), c.name.clone())).collect();
     assemble(table, TableName::new(schema, &table.name), columns, &source_names, own, settings)
 }
 
-fn plan_column(
-    name: &str,
-    expression: &str,
-    source: &SourceType,
-    type_name: &str,
-    own: &TableSettings,
-) -> PlanColumn {
+fn plan_column(name: &str, expression: &str, source: &SourceType, type_name: &str, own: &TableSettings) -> PlanColumn {
     let carried = match own.columns.get(name) {
         None => carry(source),
         Some(ColumnAs::Text) => Carried { kind: Kind::Text, cast: Some("text") },
@@ -304,10 +297,8 @@ async fn plan_mapped(
     let expressions: Vec<&str> = planned.columns.iter().map(|c| c.expression.as_str()).collect();
     // The server says what the expressions give.
     let sql = format!("SELECT {} FROM {}", expressions.join(", "), table.qualified());
-    let statement = client
-        .prepare(&sql)
-        .await
-        .context(format!("plan {} as the table mapping asks", table.display()))?;
+    let statement =
+        client.prepare(&sql).await.context(format!("plan {} as the table mapping asks", table.display()))?;
     let columns = planned
         .columns
         .iter()
@@ -320,7 +311,10 @@ async fn plan_mapped(
                 .as_ref()
                 .filter(|_| column.cast.is_none())
                 .and_then(|name| table.columns.iter().find(|c| c.name == *name))
-                .map_or_else(|| column.cast.clone().unwrap_or_else(|| typed.type_().name().to_owned()), |c| c.type_name.clone());
+                .map_or_else(
+                    || column.cast.clone().unwrap_or_else(|| typed.type_().name().to_owned()),
+                    |c| c.type_name.clone(),
+                );
             plan_column(&column.name, expression, &source, &type_name, &own)
         })
         .collect();
@@ -436,8 +430,9 @@ fn check(plan: TablePlan, settings: &Settings) -> Result<TablePlan> {
             .mend(format!("GRANT SELECT ON {} TO the transfer's user", plan.source.qualified())));
     }
     if plan.columns.is_empty() {
-        return Err(Error::input(format!("carry {table}: it has no columns"))
-            .mend("exclude the table from the transfer"));
+        return Err(
+            Error::input(format!("carry {table}: it has no columns")).mend("exclude the table from the transfer")
+        );
     }
     let mut seen = BTreeMap::new();
     for column in &plan.columns {

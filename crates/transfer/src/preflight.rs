@@ -90,7 +90,8 @@ pub async fn check(settings: &Settings, source: &Endpoint, way: Way, lake: Optio
     }
     for table in tables {
         if settings.mode == Mode::Incremental && marks.get(&table.source.oid).is_some_and(|mark| !mark.is_settled) {
-            let what = "a long transaction writes to it: the next run reads the whole table once for rows committed late";
+            let what =
+                "a long transaction writes to it: the next run reads the whole table once for rows committed late";
             preflight.say(Severity::Note, table.source.display(), what, None);
         }
     }
@@ -121,7 +122,12 @@ async fn check_server(
     preflight.server = format!("PostgreSQL {version} at {subject}");
     if catalog.server_version < OLDEST.max(HAS_SNAPSHOT_TYPE) {
         let what = format!("PostgreSQL {version} is older than 13, the oldest that is carried");
-        preflight.say(Severity::Error, &subject, what, Some("upgrade the source, or transfer from a newer replica".into()));
+        preflight.say(
+            Severity::Error,
+            &subject,
+            what,
+            Some("upgrade the source, or transfer from a newer replica".into()),
+        );
     }
     match way {
         Way::Replica if !in_recovery => {
@@ -159,23 +165,38 @@ async fn check_table(client: &Client, table: &TablePlan, settings: &Settings, pr
         preflight.say(Severity::Warning, &name, what, mend);
     }
     if settings.mode == Mode::Incremental && table.cursor.is_none() {
-        let what = format!("{}: it is read whole each time, and rows purged at the source leave it", table.no_cursor.as_deref().unwrap_or("it has no cursor"));
+        let what = format!(
+            "{}: it is read whole each time, and rows purged at the source leave it",
+            table.no_cursor.as_deref().unwrap_or("it has no cursor")
+        );
         preflight.say(Severity::Warning, &name, what, None);
     }
     if let (Mode::Incremental, Some(cursor)) = (settings.mode, &table.cursor) {
         if !has_index(client, table, &cursor.column).await? {
-            let what = format!("no index starts with its cursor {:?}: each run reads the whole table at the source", cursor.column);
-            let mend = Some(format!("CREATE INDEX CONCURRENTLY ON {} ({})", table.source.qualified(), quote(&cursor.column)));
+            let what = format!(
+                "no index starts with its cursor {:?}: each run reads the whole table at the source",
+                cursor.column
+            );
+            let mend =
+                Some(format!("CREATE INDEX CONCURRENTLY ON {} ({})", table.source.qualified(), quote(&cursor.column)));
             preflight.say(Severity::Warning, &name, what, mend);
         }
         if cursor.kind == CursorKind::Integer {
-            let what = format!("its cursor {:?} is a number: new rows are seen, later changes to old rows are not", cursor.column);
+            let what = format!(
+                "its cursor {:?} is a number: new rows are seen, later changes to old rows are not",
+                cursor.column
+            );
             preflight.say(Severity::Note, &name, what, None);
         }
     }
     if table.source.kind == TableKind::Table && table.source.replica_identity == 'n' {
         let mend = Some(format!("ALTER TABLE {} REPLICA IDENTITY DEFAULT", table.source.qualified()));
-        preflight.say(Severity::Note, &name, "its replica identity is nothing: CHANGES could not carry its updates", mend);
+        preflight.say(
+            Severity::Note,
+            &name,
+            "its replica identity is nothing: CHANGES could not carry its updates",
+            mend,
+        );
     }
     for column in table.columns.iter().filter(|c| c.kind == crate::carried::Kind::NumericText) {
         let what = format!("column {:?} is a {}: it is carried as its exact text", column.name, column.type_name);

@@ -122,12 +122,7 @@ pub async fn carry(request: &Request, marked: Marked, data: &Endpoint) -> Result
     if let Target::Postgres(endpoint) = &request.target {
         to_postgres::prepare(&endpoint.connect().await?).await?;
     }
-    let cut = Cut {
-        data,
-        snapshot: &snapshot,
-        version,
-        marks: &marked.marks,
-    };
+    let cut = Cut { data, snapshot: &snapshot, version, marks: &marked.marks };
     let mut reports: Vec<TableReport> = marked.plan.refused.into_iter().map(refused).collect();
     let carried = futures::stream::iter(marked.plan.tables)
         .map(|table| carry_table(request, &cut, table))

@@ -100,7 +100,11 @@ pub async fn validate(
     let mut validations = Vec::new();
     for refused in plan.refused {
         if only.is_empty() || only.contains(&refused.table) {
-            validations.push(TableValidation { source: refused.table, error: Some(refused.error), ..Default::default() });
+            validations.push(TableValidation {
+                source: refused.table,
+                error: Some(refused.error),
+                ..Default::default()
+            });
         }
     }
     for table in plan.tables {
@@ -179,8 +183,7 @@ impl Job<'_> {
     async fn digest_source(&self, ranges: &Arc<Ranges>) -> Result<Digests> {
         let (queries, streams) = whole(&self.plan, self.version, self.settings.streams);
         let reading = self.reading(queries);
-        let sinks =
-            (0..streams).map(|_| DigestSink::new(&self.plan, ranges)).collect::<Result<Vec<_>>>()?;
+        let sinks = (0..streams).map(|_| DigestSink::new(&self.plan, ranges)).collect::<Result<Vec<_>>>()?;
         let mut digests = Digests::new(ranges.len());
         for part in reading.run(sinks).await? {
             digests.add(&part);

@@ -28,7 +28,8 @@ pub const DAY_LAST: i32 = 2_932_896;
 pub const MICROS_FIRST: i64 = -62_135_596_800_000_000;
 pub const MICROS_LAST: i64 = 253_402_300_799_999_999;
 
-const AS_TEXT: &str = "carry the column as text: in the transfer's file, [tables.\"SCHEMA.TABLE\".columns.COLUMN] as = \"text\"";
+const AS_TEXT: &str =
+    "carry the column as text: in the transfer's file, [tables.\"SCHEMA.TABLE\".columns.COLUMN] as = \"text\"";
 
 pub struct Fixed<T> {
     values: Vec<T>,
@@ -317,8 +318,11 @@ impl Column {
             }
             Column::Struct(nested, columns) => {
                 let DataType::Struct(fields) = data_type else { return Err(unlike(data_type)) };
-                let arrays =
-                    columns.iter_mut().zip(fields).map(|(c, f)| c.finish(f.data_type())).collect::<Result<Vec<_>, _>>()?;
+                let arrays = columns
+                    .iter_mut()
+                    .zip(fields)
+                    .map(|(c, f)| c.finish(f.data_type()))
+                    .collect::<Result<Vec<_>, _>>()?;
                 let (_, nulls) = nested.take();
                 Arc::new(StructArray::try_new(fields.clone(), arrays, nulls)?)
             }
@@ -359,11 +363,7 @@ where
     let (values, nulls) = column.take();
     let array = PrimitiveArray::<T>::new(ScalarBuffer::from(values), nulls);
     // Only the time zone or the decimal's size differ from the primitive's own type.
-    if array.data_type() == data_type {
-        Arc::new(array)
-    } else {
-        Arc::new(array.with_data_type(data_type.clone()))
-    }
+    if array.data_type() == data_type { Arc::new(array) } else { Arc::new(array.with_data_type(data_type.clone())) }
 }
 
 #[inline]

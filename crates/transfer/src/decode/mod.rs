@@ -112,7 +112,8 @@ impl Decoder {
                 Some(-1) => return Ok(()),
                 Some(count) if count as usize == self.columns.len() => {}
                 other => {
-                    let context = format!("read a row of {}: {:?} fields, not {}", self.table, other, self.columns.len());
+                    let context =
+                        format!("read a row of {}: {:?} fields, not {}", self.table, other, self.columns.len());
                     return Err(Error::bug(context));
                 }
             }

@@ -53,7 +53,8 @@ pub fn decimal(value: &[u8], precision: u8, scale: i8) -> Result<i128, Fault> {
         NAN => return Err(Fault::new("NaN, which a decimal can't hold").mend(AS_TEXT)),
         _ => return Err(Fault::new("an infinity, which a decimal can't hold").mend(AS_TEXT)),
     }
-    let too_large = || Fault::new(format!("a numeric that decimal({precision},{scale}) can't hold exactly")).mend(AS_TEXT);
+    let too_large =
+        || Fault::new(format!("a numeric that decimal({precision},{scale}) can't hold exactly")).mend(AS_TEXT);
     let mut digits = numeric.digits;
     while let [rest @ .., 0, 0] = digits {
         digits = rest;
@@ -117,7 +118,8 @@ fn write_digits(numeric: &Numeric<'_>, out: &mut Vec<u8>) {
     } else {
         for position in (0..=numeric.weight).rev() {
             let text = four(at(position));
-            let skip = if position == numeric.weight { text.iter().take(3).take_while(|d| **d == b'0').count() } else { 0 };
+            let skip =
+                if position == numeric.weight { text.iter().take(3).take_while(|d| **d == b'0').count() } else { 0 };
             out.extend_from_slice(&text[skip..]);
         }
     }

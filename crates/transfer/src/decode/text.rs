@@ -124,7 +124,9 @@ pub fn inet(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
             let address = Ipv6Addr::from(reader.array::<16>()?);
             // PostgreSQL shows what looks like an IPv4 address inside as one, as libc once did.
             match address.segments() {
-                [0, 0, 0, 0, 0, 0, high, _] if high != 0 => write!(out, "::{}", Ipv4Addr::from(address.to_bits() as u32)).ok()?,
+                [0, 0, 0, 0, 0, 0, high, _] if high != 0 => {
+                    write!(out, "::{}", Ipv4Addr::from(address.to_bits() as u32)).ok()?
+                }
                 _ => write!(out, "{address}").ok()?,
             }
             128

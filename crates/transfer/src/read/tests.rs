@@ -28,7 +28,9 @@ fn table(leaves: &[u64]) -> Table {
 
 /// The pages that a condition takes: from, and up to where it is not open.
 fn pages(range: &str) -> (u64, Option<u64>) {
-    let at = |text: &str| text.split_once("'(").and_then(|(_, rest)| rest.split_once(",0)'")).map(|(n, _)| n.parse().unwrap());
+    let at = |text: &str| {
+        text.split_once("'(").and_then(|(_, rest)| rest.split_once(",0)'")).map(|(n, _)| n.parse().unwrap())
+    };
     let (low, high) = range.split_once(" AND ").map_or((range, None), |(low, high)| (low, Some(high)));
     assert!(low.starts_with("ctid >= '(") && low.ends_with(",0)'::tid"), "{low}");
     assert!(high.is_none_or(|high| high.starts_with("ctid < '(") && high.ends_with(",0)'::tid")), "{range}");

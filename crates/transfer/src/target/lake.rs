@@ -132,7 +132,14 @@ pub struct Increment {
 }
 
 impl IncrementSink {
-    pub fn new(table: &Table, plan: &TablePlan, cursor: &Cursor, schema: &SchemaRef, before: Position, run: &str) -> Self {
+    pub fn new(
+        table: &Table,
+        plan: &TablePlan,
+        cursor: &Cursor,
+        schema: &SchemaRef,
+        before: Position,
+        run: &str,
+    ) -> Self {
         IncrementSink {
             writer: table.writer(run, Arc::clone(schema), Handle::current()),
             table: table.clone(),
@@ -280,10 +287,7 @@ async fn fit(table: Table, plan: &TablePlan, run: &str) -> Result<(Table, Schema
 }
 
 pub fn schema_of(plan: &TablePlan) -> SchemaRef {
-    let fields: Vec<arrow::datatypes::Field> = plan
-        .columns
-        .iter()
-        .map(|c| arrow::datatypes::Field::new(&c.name, c.kind.arrow(), true))
-        .collect();
+    let fields: Vec<arrow::datatypes::Field> =
+        plan.columns.iter().map(|c| arrow::datatypes::Field::new(&c.name, c.kind.arrow(), true)).collect();
     Arc::new(arrow::datatypes::Schema::new(fields))
 }

@@ -23,12 +23,15 @@ const PREPARE: &str = "CREATE SCHEMA IF NOT EXISTS wattlake; \
 /// Makes what the target needs of ours.
 pub async fn prepare(client: &Client) -> Result<()> {
     // Two transfers may start at once, and IF NOT EXISTS alone does not keep them apart.
-    let locked = format!("SELECT pg_advisory_lock(hashtext('wattlake')); {PREPARE}; SELECT pg_advisory_unlock(hashtext('wattlake'))");
+    let locked = format!(
+        "SELECT pg_advisory_lock(hashtext('wattlake')); {PREPARE}; SELECT pg_advisory_unlock(hashtext('wattlake'))"
+    );
     client.batch_execute(&locked).await.context("prepare the target's schema wattlake")
 }
 
 pub async fn position(client: &Client, transfer: &str, plan: &TablePlan) -> Result<Option<Position>> {
-    let sql = "SELECT high, low, xid FROM wattlake.positions WHERE transfer = $1 AND source_table = $2 AND high IS NOT NULL";
+    let sql =
+        "SELECT high, low, xid FROM wattlake.positions WHERE transfer = $1 AND source_table = $2 AND high IS NOT NULL";
     let row = client.query_opt(sql, &[&transfer, &plan.source.display()]).await.context("read the position")?;
     if row.is_none() || present_columns(client, plan).await?.is_empty() {
         return Ok(None);
@@ -77,7 +80,13 @@ pub fn whole(plan: &TablePlan, server_version: u32, streams: usize) -> (Vec<Stri
 }
 
 /// Streams COPY out of the source into COPY on the target.
-async fn pipe(reading: &Arc<Reading>, to: &Endpoint, into: &str, begin: Option<&str>, streams: usize) -> Result<Vec<Wire>> {
+async fn pipe(
+    reading: &Arc<Reading>,
+    to: &Endpoint,
+    into: &str,
+    begin: Option<&str>,
+    streams: usize,
+) -> Result<Vec<Wire>> {
     let tasks: Vec<_> = (0..streams)
         .map(|_| {
             let (reading, to, into) = (Arc::clone(reading), to.clone(), into.to_owned());
@@ -130,7 +139,9 @@ fn pipe_stream(reading: &Reading, to: &Endpoint, into: &str, begin: Option<&str>
             received += message.len();
             target.copy_data(message)
         })?;
-        let rows = target.copy_done().map_err(|e| e.within(format!("write {} rows to the target", reading.plan.source.display())))?;
+        let rows = target
+            .copy_done()
+            .map_err(|e| e.within(format!("write {} rows to the target", reading.plan.source.display())))?;
         reading.count(rows, pending);
     }
     Ok(target)
@@ -193,7 +204,9 @@ async fn swap(
     let transaction = client.transaction().await.context("open a transaction on the target")?;
     let statements = if stays {
         let columns = list(&plan.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>());
-        format!("DELETE FROM {target}; INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging}; DROP TABLE {staging}")
+        format!(
+            "DELETE FROM {target}; INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging}; DROP TABLE {staging}"
+        )
     } else {
         let unqualified = quote(&format!("staging_{}_{}", plan.target.schema, plan.target.table));
         format!(
@@ -274,7 +287,8 @@ async fn alter(client: &Client, plan: &TablePlan) -> Result<String> {
                 statements.push_str(&format!("ALTER TABLE {target} ALTER COLUMN {name} TYPE {is}; "));
             }
             Some((_, was)) => {
-                let context = format!("carry {}: column {:?} was {was} and is {is} now", plan.source.display(), column.name);
+                let context =
+                    format!("carry {}: column {:?} was {was} and is {is} now", plan.source.display(), column.name);
                 return Err(Error::input(context).mend(format!(
                     "change the column back, or read the table anew: wattlake transfer run NAME --mode initial --table {}",
                     plan.source.display()
@@ -299,12 +313,16 @@ fn widens(was: &str, is: &str) -> bool {
         _ => {}
     }
     match (sized(was), sized(is)) {
-        (Some((a, from)), Some((b, to))) if a == b && from.len() == to.len() => match (from.as_slice(), to.as_slice()) {
-            ([p1, s1], [p2, s2]) => s2 >= s1 && p2 - s2 >= p1 - s1,
-            ([n1], [n2]) => n2 >= n1,
-            _ => false,
-        },
-        (Some((base, _)), None) => matches!((base.as_str(), is), ("numeric", "numeric") | ("character varying", "text" | "character varying")),
+        (Some((a, from)), Some((b, to))) if a == b && from.len() == to.len() => {
+            match (from.as_slice(), to.as_slice()) {
+                ([p1, s1], [p2, s2]) => s2 >= s1 && p2 - s2 >= p1 - s1,
+                ([n1], [n2]) => n2 >= n1,
+                _ => false,
+            }
+        }
+        (Some((base, _)), None) => {
+            matches!((base.as_str(), is), ("numeric", "numeric") | ("character varying", "text" | "character varying"))
+        }
         (None, None) => (was, is) == ("character varying", "text"),
         _ => false,
     }

@@ -33,12 +33,8 @@ impl Ranges {
         let by_hash = Ranges { column: None, start: 0, width: 0, count: if plan.key.is_empty() { 1 } else { RANGES } };
         let Some(column) = plan.key.first().and_then(|key| leading(plan, key)) else { return Ok(by_hash) };
         let (low, high) = (format!("min({})", quote(&column.column)), format!("max({})", quote(&column.column)));
-        let sql = format!(
-            "SELECT {}, {} FROM {}",
-            column.as_integer(&low),
-            column.as_integer(&high),
-            plan.source.rows()
-        );
+        let sql =
+            format!("SELECT {}, {} FROM {}", column.as_integer(&low), column.as_integer(&high), plan.source.rows());
         let row = client.query_one(&sql, &[]).await.context("read the least and greatest key")?;
         let (Some(low), Some(high)) = (row.get::<_, Option<i64>>(0), row.get::<_, Option<i64>>(1)) else {
             return Ok(by_hash);
@@ -88,7 +84,8 @@ fn leading(plan: &TablePlan, key: &str) -> Option<Cursor> {
 }
 
 pub fn integers(batch: &RecordBatch, name: &str) -> Result<arrow::array::Int64Array> {
-    let column = batch.column_by_name(name).ok_or_else(|| Error::bug(format!("compare column {name:?}, which is not there")))?;
+    let column =
+        batch.column_by_name(name).ok_or_else(|| Error::bug(format!("compare column {name:?}, which is not there")))?;
     Ok(cast(column, &DataType::Int64).context(format!("compare column {name:?}"))?.as_primitive::<Int64Type>().clone())
 }
 

@@ -40,7 +40,7 @@ fn waiting(source: &Source, warehouse: &Warehouse) -> Child {
     source.execute("begin; lock table a");
     let mut command = warehouse.command(&["transfer", "run", "t"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    let waits = "select count(*) from pg_locks where not granted and relation = 'a'::regclass";
     let deadline = Instant::now() + Duration::from_secs(20);
     while source.value(waits) == "0" {
         assert!(Instant::now() < deadline, "the transfer does not wait for the lock");

@@ -9,6 +9,6 @@ mod warehouse;
 
 pub use files::{Referenced, files_under, processes_in};
 pub use python::{Python, python};
-pub use server::{Standby, folder};
+pub use server::Standby;
 pub use source::Source;
 pub use warehouse::{Said, Warehouse};

@@ -75,8 +75,8 @@ impl Warehouse {
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wattlake"));
-        command.arg("-C").arg(self.path()).args(arguments).stdin(Stdio::null());
-        command.env_remove("WATTLAKE_WAREHOUSE").env_remove("WATTLAKE_LOG").env("NO_COLOR", "1");
+        command.args(arguments).stdin(Stdio::null()).env("WATTLAKE_WAREHOUSE", self.path());
+        command.env_remove("WATTLAKE_LOG").env("NO_COLOR", "1");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }

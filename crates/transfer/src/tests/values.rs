@@ -11,16 +11,25 @@ pub enum Draw {
     Int(i64, i64),
     Float4,
     Float8,
-    AnyNumeric { finite: bool },
-    Numeric { precision: usize, scale: i32 },
+    AnyNumeric {
+        finite: bool,
+    },
+    Numeric {
+        precision: usize,
+        scale: i32,
+    },
     Money,
-    Text { most: usize },
+    Text {
+        most: usize,
+    },
     Bytes,
     Uuid,
     Date,
     /// Not the last days of all.
     DateBound,
-    Timestamp { utc: bool },
+    Timestamp {
+        utc: bool,
+    },
     Time,
     TimeTz,
     Interval,
@@ -28,25 +37,76 @@ pub enum Draw {
     Cidr,
     Mac(usize),
     Json,
-    Bits { least: usize, most: usize },
+    Bits {
+        least: usize,
+        most: usize,
+    },
 }
 
-const WORDS: &[&str] =
-    &["", " ", "NULL", "quo'te", "\"double\"", "back\\slash", "tab\there", "line\nbreak\r\n", "ü", "日本語", "😀👩‍👩‍👧", "e\u{301}", "a,b", "{x}", "$1", "\u{feff}", "0"];
+const WORDS: &[&str] = &[
+    "",
+    " ",
+    "NULL",
+    "quo'te",
+    "\"double\"",
+    "back\\slash",
+    "tab\there",
+    "line\nbreak\r\n",
+    "ü",
+    "日本語",
+    "😀👩‍👩‍👧",
+    "e\u{301}",
+    "a,b",
+    "{x}",
+    "$1",
+    "\u{feff}",
+    "0",
+];
 
 const DOCUMENTS: &[&str] = &[
-    "null", "{}", "[]", "\"\"", "true", "-0", "1e400", "12345678901234567890.123456789012345678901234567890",
-    "{\"b\": 1, \"a\": [1, 2.50, null], \"a\": \"twice\"}", "{\"ü😀\": \"quo\\\"te\\\\ \\u00e9\"}", " [ 1 , { \"x\" : [ ] } ] ",
+    "null",
+    "{}",
+    "[]",
+    "\"\"",
+    "true",
+    "-0",
+    "1e400",
+    "12345678901234567890.123456789012345678901234567890",
+    "{\"b\": 1, \"a\": [1, 2.50, null], \"a\": \"twice\"}",
+    "{\"ü😀\": \"quo\\\"te\\\\ \\u00e9\"}",
+    " [ 1 , { \"x\" : [ ] } ] ",
 ];
 
 const INTERVALS: &[&str] = &[
-    "0", "1 year 2 mons 3 days 04:05:06.789", "-1 year -2 mons +3 days -04:05:06", "178956970 years 7 mons",
-    "-178956970 years -8 mons", "2147483647 days", "-2147483648 days", "2562047788:00:54.775807", "-2562047788:00:54.775807",
-    "-0.000001 seconds", "0.5 seconds", "-1 day +02:03:04", "1 mon -1 day", "100 microseconds", "-00:00:59.9",
+    "0",
+    "1 year 2 mons 3 days 04:05:06.789",
+    "-1 year -2 mons +3 days -04:05:06",
+    "178956970 years 7 mons",
+    "-178956970 years -8 mons",
+    "2147483647 days",
+    "-2147483648 days",
+    "2562047788:00:54.775807",
+    "-2562047788:00:54.775807",
+    "-0.000001 seconds",
+    "0.5 seconds",
+    "-1 day +02:03:04",
+    "1 mon -1 day",
+    "100 microseconds",
+    "-00:00:59.9",
 ];
 
-const ADDRESSES: &[&str] = &["0.0.0.0", "255.255.255.255", "10.1.2.3/8", "::", "::1", "::1.2.3.4", "::ffff:1.2.3.4", "fe80::1/64", "::1:0"];
-const NETWORKS: &[&str] = &["10.0.0.0/8", "0.0.0.0/0", "192.168.1.1/32", "::/0", "2001:db8::/32", "::ffff:1.2.3.0/120", "::1.2.0.0/112", "::1/128"];
+const ADDRESSES: &[&str] =
+    &["0.0.0.0", "255.255.255.255", "10.1.2.3/8", "::", "::1", "::1.2.3.4", "::ffff:1.2.3.4", "fe80::1/64", "::1:0"];
+const NETWORKS: &[&str] = &[
+    "10.0.0.0/8",
+    "0.0.0.0/0",
+    "192.168.1.1/32",
+    "::/0",
+    "2001:db8::/32",
+    "::ffff:1.2.3.0/120",
+    "::1.2.0.0/112",
+    "::1/128",
+];
 
 impl Draw {
     pub fn text(&self, rng: &mut ChaCha8Rng) -> String {
@@ -74,8 +134,12 @@ impl Draw {
                 format!("\\x{}", hex(rng, count))
             }
             Draw::Uuid => pick_or(rng, &["00000000-0000-0000-0000-000000000000"], |rng| hex(rng, 16)),
-            Draw::Date => pick_or(rng, &["infinity", "-infinity", "0001-01-01", "9999-12-31"], |rng| day(rng, 3_652_059)),
-            Draw::DateBound => pick_or(rng, &["infinity", "-infinity", "0001-01-01", "9999-12-30"], |rng| day(rng, 3_652_058)),
+            Draw::Date => {
+                pick_or(rng, &["infinity", "-infinity", "0001-01-01", "9999-12-31"], |rng| day(rng, 3_652_059))
+            }
+            Draw::DateBound => {
+                pick_or(rng, &["infinity", "-infinity", "0001-01-01", "9999-12-30"], |rng| day(rng, 3_652_058))
+            }
             Draw::Timestamp { utc } => timestamp(rng, utc),
             Draw::Time => pick_or(rng, &["00:00", "24:00:00", "23:59:59.999999", "12:00:00.100"], time),
             Draw::TimeTz => {
@@ -83,7 +147,9 @@ impl Draw {
                 format!("{}{zone}", pick_or(rng, &["00:00", "24:00:00", "23:59:59.999999"], time))
             }
             Draw::Interval => pick_or(rng, INTERVALS, |rng| {
-                let part = |rng: &mut ChaCha8Rng, most: i64| if rng.random_bool(0.3) { 0 } else { rng.random_range(-most..=most) };
+                let part = |rng: &mut ChaCha8Rng, most: i64| {
+                    if rng.random_bool(0.3) { 0 } else { rng.random_range(-most..=most) }
+                };
                 let (months, days, micros) = (part(rng, 40_000), part(rng, 4000), part(rng, 1 << 48));
                 format!("{months} mons {days} days {micros} microseconds")
             }),
@@ -176,7 +242,10 @@ fn timestamp(rng: &mut ChaCha8Rng, utc: bool) -> String {
     let zone = if utc { "+00" } else { "" };
     match rng.random_range(0..6) {
         0 => pick(rng, &["infinity", "-infinity"]),
-        1 => format!("{}{zone}", pick(rng, &["0001-01-01 00:00:00", "9999-12-31 23:59:59.999999", "1969-12-31 23:59:59.999999"])),
+        1 => format!(
+            "{}{zone}",
+            pick(rng, &["0001-01-01 00:00:00", "9999-12-31 23:59:59.999999", "1969-12-31 23:59:59.999999"])
+        ),
         _ => format!("{} {}{zone}", day(rng, 3_652_059), time(rng)),
     }
 }

@@ -56,7 +56,8 @@ async fn an_array_of_two_dimensions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_array_that_starts_elsewhere() {
-    refused_until_text("text[]", "[0:1]={a,b}", "an array that starts at 0, where a list starts at 1", "[0:1]={a,b}").await;
+    refused_until_text("text[]", "[0:1]={a,b}", "an array that starts at 0, where a list starts at 1", "[0:1]={a,b}")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,20 +9,45 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::columns::{Type, Types};
 use super::shown::{SAY, exact};
-use super::types::{Type, Types};
 use super::world::{World, chain, initial};
 use crate::postgres::quote;
 use crate::run::TableReport;
 
-const CASES: u64 = 12;
+const CASES: u64 = 25;
 const TABLES: usize = 4;
 const ROWS: usize = 25;
 
 /// What a name may hold; the one that orders comparison is `id`.
 const NAMES: &[&str] = &[
-    "plain", "Upper", "with space", "é", "日本語", "quo\"te", "dot.ted", "per%cent", "semi;colon", "emoji😀", "x=y",
-    "tab\tbed", "a,b", "(paren)", "[x]", "{y}", "back\\slash", "o'clock", "select", "$1", "_", "1st", "a/b", "c:d", "~", "#", "?",
+    "plain",
+    "Upper",
+    "with space",
+    "é",
+    "日本語",
+    "quo\"te",
+    "dot.ted",
+    "per%cent",
+    "semi;colon",
+    "emoji😀",
+    "x=y",
+    "tab\tbed",
+    "a,b",
+    "(paren)",
+    "[x]",
+    "{y}",
+    "back\\slash",
+    "o'clock",
+    "select",
+    "$1",
+    "_",
+    "1st",
+    "a/b",
+    "c:d",
+    "~",
+    "#",
+    "?",
     "sixty-three bytes long, which is as long as a name can be......",
 ];
 
@@ -48,7 +73,8 @@ impl Drawn {
             columns.push((name.to_owned(), column));
         }
         let mut made = types.made;
-        let list: Vec<String> = columns.iter().map(|(name, column)| format!("{} {}", quote(name), column.sql())).collect();
+        let list: Vec<String> =
+            columns.iter().map(|(name, column)| format!("{} {}", quote(name), column.sql())).collect();
         let qualified = format!("{}.{}", quote(&schema), quote(&name));
         made.push(format!("CREATE TABLE {qualified} (id int4 PRIMARY KEY, {})", list.join(", ")));
         let rows = (0..ROWS)
@@ -78,7 +104,8 @@ impl Drawn {
 
     /// PostgreSQL's own word for each value, by id.
     pub async fn said(&self, world: &World) -> BTreeMap<i32, Vec<String>> {
-        let said: Vec<String> = self.columns.iter().map(|(name, column)| column.say(&format!("t.{}", quote(name)))).collect();
+        let said: Vec<String> =
+            self.columns.iter().map(|(name, column)| column.say(&format!("t.{}", quote(name)))).collect();
         let sql = format!("SELECT t.id, {} FROM {} t", said.join(", "), self.qualified());
         let rows = world.client.query(&sql, &[]).await.unwrap_or_else(|e| panic!("{e}: {:?}\n{sql}", e.as_db_error()));
         let value = |row: &tokio_postgres::Row, at| row.get::<_, Option<String>>(at).unwrap_or_else(|| "NULL".into());
@@ -96,7 +123,8 @@ impl Drawn {
             let batch = lake::conform(&batch, &schema).unwrap();
             let ids = batch.column_by_name("id").unwrap();
             for at in 0..batch.num_rows() {
-                let values = self.columns.iter().map(|(name, _)| exact(batch.column_by_name(name).unwrap(), at)).collect();
+                let values =
+                    self.columns.iter().map(|(name, _)| exact(batch.column_by_name(name).unwrap(), at)).collect();
                 let id = exact(ids, at).parse().unwrap();
                 assert!(rows.insert(id, values).is_none(), "row {id} is there twice");
             }
@@ -149,7 +177,10 @@ async fn every_value_comes_out_as_postgresql_says_it() {
             let report = report.tables.iter().find(|r| r.source == table.display()).unwrap();
             if let Some(difference) = table.difference(&world, report).await {
                 let schema = table.made.join(";\n");
-                panic!("have it again with WATTLAKE_SEED={seed} WATTLAKE_CASES=1\n{schema}\n{}: {difference}", table.display());
+                panic!(
+                    "have it again with WATTLAKE_SEED={seed} WATTLAKE_CASES=1\n{schema}\n{}: {difference}",
+                    table.display()
+                );
             }
             world.sql(&format!("DROP SCHEMA {} CASCADE", quote(&table.schema))).await;
         }

@@ -83,16 +83,23 @@ async fn many_lost_rows_are_counted_and_the_first_named() {
 async fn what_differs_what_is_to_come_and_what_was_purged_are_told_apart() {
     let world = World::new(T).await;
     world.carries(&by_instants()).await;
-    world.sql(
-        "UPDATE t SET s = 'other' WHERE id = 10; UPDATE t SET l = '{1}' WHERE id = 20; \
+    world
+        .sql(
+            "UPDATE t SET s = 'other' WHERE id = 10; UPDATE t SET l = '{1}' WHERE id = 20; \
          UPDATE t SET s = 'new', at = '2026-02-01' WHERE id = 30; INSERT INTO t VALUES (6000, '2026-02-01'); \
          DELETE FROM t WHERE id IN (40, 41, 42)",
-    )
-    .await;
+        )
+        .await;
     let before = proof(&world, &by_instants()).await;
     assert_eq!((before.is_ok(), found(&before)), (false, [0, 2, 3, 2]));
     let named: Vec<(Difference, &str)> = before.samples.iter().map(|(d, key)| (*d, key.as_str())).collect();
-    for expected in [(Difference::Differs, "id=10"), (Difference::Differs, "id=20"), (Difference::Pending, "id=30"), (Difference::Pending, "id=6000"), (Difference::Purged, "id=41")] {
+    for expected in [
+        (Difference::Differs, "id=10"),
+        (Difference::Differs, "id=20"),
+        (Difference::Pending, "id=30"),
+        (Difference::Pending, "id=6000"),
+        (Difference::Purged, "id=41"),
+    ] {
         assert!(named.contains(&expected), "{expected:?} in {named:?}");
     }
     // What was to come is there after the next run; what was changed in silence still differs.
@@ -105,7 +112,9 @@ async fn what_differs_what_is_to_come_and_what_was_purged_are_told_apart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_without_a_key_is_proven_as_a_whole() {
-    let world = World::new("CREATE TABLE t (v int, s text); INSERT INTO t SELECT i / 2, 'x' FROM generate_series(1, 1000) i").await;
+    let world =
+        World::new("CREATE TABLE t (v int, s text); INSERT INTO t SELECT i / 2, 'x' FROM generate_series(1, 1000) i")
+            .await;
     world.carries(&initial()).await;
     assert!(proof(&world, &initial()).await.is_ok());
     // The same number of rows, one of them another.
@@ -122,7 +131,10 @@ async fn keys_of_all_sorts() {
         ("k text", "md5(i::text)"),
         ("k uuid", "md5(i::text)::uuid"),
         ("k numeric(20,5)", "i / 8.0"),
-        ("k timestamptz", "CASE i WHEN 1 THEN 'infinity' WHEN 2 THEN '-infinity' ELSE timestamptz '2026-01-01' + i * interval '7 h' END"),
+        (
+            "k timestamptz",
+            "CASE i WHEN 1 THEN 'infinity' WHEN 2 THEN '-infinity' ELSE timestamptz '2026-01-01' + i * interval '7 h' END",
+        ),
         ("k date", "CASE i WHEN 1 THEN 'infinity' ELSE date '2026-01-01' + i END"),
         ("k bigint", "CASE i WHEN 1 THEN -9223372036854775808 WHEN 2 THEN 9223372036854775807 ELSE i END"),
         ("k smallint", "i - 200"),

@@ -51,7 +51,8 @@ fn shared() -> &'static Shared {
         let binaries = Binaries::find(None).unwrap();
         let dir = folder.join("server");
         pgserver::init(&binaries, &dir).unwrap();
-        let settings = [("max_connections", "300"), ("synchronous_commit", "off"), ("autovacuum", "off"), ("max_wal_size", "4GB")];
+        let settings =
+            [("max_connections", "300"), ("synchronous_commit", "off"), ("autovacuum", "off"), ("max_wal_size", "4GB")];
         let options = Options {
             settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
             fsync: false,
@@ -135,7 +136,11 @@ impl World {
 
     pub async fn table(&self, name: &str) -> lake::Table {
         let (schema, table) = name.split_once('.').unwrap();
-        self.lake.table(&TableName::new(schema, table)).await.unwrap().unwrap_or_else(|| panic!("{name} is not in the lake"))
+        self.lake
+            .table(&TableName::new(schema, table))
+            .await
+            .unwrap()
+            .unwrap_or_else(|| panic!("{name} is not in the lake"))
     }
 
     /// The table's rows as the lake shows them, `a|b|c`, in order.

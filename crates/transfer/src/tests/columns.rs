@@ -13,7 +13,8 @@ pub enum Say {
     /// A number or a boolean: its text needs no marks.
     Plain,
     Text,
-    /// As it is shown: a cast to text would cut the blanks of a char(n), and add /32 to an address.
+    /// As it is shown: a cast to text would cut the blanks of a char(n), add /32 to an address, and
+    /// keep an XML declaration that says nothing.
     Shown,
     Bytes,
     Float4,
@@ -53,7 +54,8 @@ fn as_text(sql: impl Into<String>, draw: Draw) -> Type {
 }
 
 fn numeric(rng: &mut ChaCha8Rng) -> Type {
-    let sizes = [(1, 0), (10, 2), (38, 0), (38, 1), (38, 19), (38, 37), (38, 38), (4, 4), (3, 5), (5, -3), (20, -18), (18, 6)];
+    let sizes =
+        [(1, 0), (10, 2), (38, 0), (38, 1), (38, 19), (38, 37), (38, 38), (4, 4), (3, 5), (5, -3), (20, -18), (18, 6)];
     let beyond = [(50, 10), (39, 0), (38, 39), (21, -18)];
     let is_beyond = rng.random_bool(0.2);
     let (precision, scale) = *if is_beyond { beyond.choose(rng) } else { sizes.choose(rng) }.unwrap();
@@ -112,10 +114,20 @@ impl Types<'_> {
 
     fn element(&mut self) -> Type {
         match self.rng.random_range(0..10) {
-            0..7 => self.scalar(),
+            0..7 => self.item(),
             7 => self.composite(1),
             8 => self.domain_of_scalar(),
             _ => range(self.rng),
+        }
+    }
+
+    /// Not an array: two of them in brackets would be one of two dimensions.
+    fn item(&mut self) -> Type {
+        loop {
+            let item = self.scalar();
+            if !item.is_array() {
+                return item;
+            }
         }
     }
 
@@ -123,7 +135,7 @@ impl Types<'_> {
         if self.rng.random_bool(0.7) {
             return self.domain_of_scalar();
         }
-        let base = if self.rng.random_bool(0.5) { Type::Array(Box::new(self.scalar())) } else { self.composite(1) };
+        let base = if self.rng.random_bool(0.5) { Type::Array(Box::new(self.item())) } else { self.composite(1) };
         self.domain_of(base)
     }
 
@@ -131,7 +143,7 @@ impl Types<'_> {
         let base = match self.rng.random_range(0..3) {
             0 => numeric(self.rng),
             1 => scalar("text", Say::Text, Draw::Text { most: 40 }),
-            _ => self.scalar(),
+            _ => self.item(),
         };
         self.domain_of(base)
     }
@@ -148,7 +160,7 @@ impl Types<'_> {
             .map(|at| {
                 let field = match self.rng.random_range(0..10) {
                     0..6 => self.scalar(),
-                    6 => Type::Array(Box::new(self.scalar())),
+                    6 => Type::Array(Box::new(self.item())),
                     7 if depth > 0 => self.composite(depth - 1),
                     8 if depth > 0 => Type::Array(Box::new(self.composite(depth - 1))),
                     _ => self.domain_of_scalar(),
@@ -216,7 +228,11 @@ impl Types<'_> {
             33 => scalar("macaddr8", Say::Text, Draw::Mac(8)),
             34 => scalar("json", Say::Text, Draw::Json),
             35 => scalar("jsonb", Say::Text, Draw::Json),
-            36 => scalar("xml", Say::Text, Draw::Pool(&["<a/>", "<b x=\"1\">ü &amp; 😀</b>", "text", "<?xml version=\"1.0\"?><c/>"])),
+            36 => scalar(
+                "xml",
+                Say::Shown,
+                Draw::Pool(&["<a/>", "<b x=\"1\">ü &amp; 😀</b>", "text", "<?xml version=\"1.0\"?><c/>"]),
+            ),
             37 => as_text("bit(5)", Draw::Bits { least: 5, most: 5 }),
             38 => as_text("varbit(40)", Draw::Bits { least: 0, most: 40 }),
             39 => as_text("tsvector", Draw::Pool(&["", "a:1A fat:2B,4C", "'quo''te' '日本'", "cat:3 'with space':9"])),

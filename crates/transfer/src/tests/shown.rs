@@ -62,7 +62,8 @@ fn whole(array: &ArrayRef, at: usize, inner: fn(&ArrayRef, usize) -> String) -> 
         DataType::BinaryView => hex(array.as_binary_view().value(at)),
         DataType::Date32 => day(array.as_primitive::<Date32Type>().value(at)),
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
-            let at = DateTime::from_timestamp_micros(array.as_primitive::<TimestampMicrosecondType>().value(at)).unwrap();
+            let at =
+                DateTime::from_timestamp_micros(array.as_primitive::<TimestampMicrosecondType>().value(at)).unwrap();
             let zone = zone.as_ref().map_or_else(String::new, |zone| format!(" {zone}"));
             format!("{}{zone}", at.format("%Y-%m-%d %H:%M:%S%.6f"))
         }

@@ -24,7 +24,8 @@ async fn a_column_that_came_without_rows_is_there_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_that_went_is_kept_and_null_after() {
-    let world = World::new("CREATE TABLE t (id int PRIMARY KEY, v text, w int); INSERT INTO t VALUES (1, 'x', 10)").await;
+    let world =
+        World::new("CREATE TABLE t (id int PRIMARY KEY, v text, w int); INSERT INTO t VALUES (1, 'x', 10)").await;
     world.carries(&incremental()).await;
     world.sql("ALTER TABLE t DROP v; INSERT INTO t VALUES (2, 20)").await;
     world.carries(&incremental()).await;

@@ -178,7 +178,7 @@ async fn a_writer_that_has_an_id_and_no_number_yet() {
     carries(&world).await;
     let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
          AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
-    for round in ["between", "before"] {
+    for (at, round) in ["between", "before"].into_iter().enumerate() {
         let (slow, quick, gate) = (world.session().await, world.session().await, world.session().await);
         then(&gate, "SELECT pg_advisory_lock(7)").await;
         let request = request(&world);
@@ -197,8 +197,9 @@ async fn a_writer_that_has_an_id_and_no_number_yet() {
         then(&gate, "SELECT pg_advisory_unlock(7)").await;
         writing.await.unwrap();
         carries(&world).await;
-        let slows = |rows: &[String]| rows.iter().filter(|row| row.split('|').nth(1) == Some("slow")).count();
-        assert_eq!(slows(&world.rows("public.t").await), if round == "between" { 1 } else { 2 }, "{round}");
+        // Not `u`: an instant is older than its row, and only an overlap helps where no lock tells of it.
+        let rows = world.rows("public.t").await;
+        assert_eq!(rows.iter().filter(|row| row.ends_with("|slow")).count(), at + 1, "{rows:?}");
+        assert_eq!(rows.iter().filter(|row| row.ends_with("|quick")).count(), at + 1, "{rows:?}");
     }
-    expect(&world, &["first", "second", "slow", "quick", "slow", "quick"]).await;
 }

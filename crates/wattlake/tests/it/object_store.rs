@@ -1,0 +1,94 @@
+//! The lake in an object store: S3's protocol, by a server that honours conditional puts.
+
+use serde_json::json;
+
+use crate::world::{Python, Said, Source, Warehouse, python};
+
+/// Lists a bucket by Amazon's own client, or makes it.
+const BUCKET: &str = r#"
+import json, sys, boto3
+asked = json.load(sys.stdin)
+client = boto3.client("s3", endpoint_url=asked["url"], region_name="us-east-1",
+                      aws_access_key_id="key", aws_secret_access_key="secret")
+if asked.get("make"):
+    client.create_bucket(Bucket="warehouse")
+pages = client.get_paginator("list_objects_v2").paginate(Bucket="warehouse")
+json.dump([item["Key"] for page in pages for item in page.get("Contents", [])], sys.stdout)
+"#;
+
+fn keys(url: &str) -> Vec<String> {
+    serde_json::from_value(python(BUCKET, &json!({"url": url}))).unwrap()
+}
+
+fn warehouse(source: &Source, url: &str) -> Warehouse {
+    let toml = format!(
+        "[lake]\nurl = 's3://warehouse/some/prefix'\n[lake.options]\naws_endpoint = '{url}'\naws_allow_http = 'true'\n\
+         aws_region = 'us-east-1'\naws_access_key_id = 'key'\naws_secret_access_key = '${{S3_SECRET}}'\n\
+         [connections.source]\nurl = '{}'\n",
+        source.url()
+    );
+    let one = |table: &str, cursor: &str| {
+        format!("source = 'source'\nmode = 'incremental'\ninclude = ['platform.{table}']\n[tables.'platform.{table}']\ncursor = '{cursor}'\n")
+    };
+    Warehouse::new(&[
+        ("wattlake.toml", &toml),
+        ("transfers/measured.toml", &one("measurements_10min", "updated_at")),
+        ("transfers/prices.toml", &one("market_prices", "updated_at")),
+    ])
+    .with_env("S3_SECRET", "secret")
+}
+
+/// Both transfers at once; each commits to its own table.
+fn run_both(warehouse: &Warehouse) {
+    let start = |name| {
+        let mut command = warehouse.command(&["transfer", "run", name]);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    for child in [start("measured"), start("prices")] {
+        let said = Said::of(child.wait_with_output().unwrap());
+        assert_eq!(said.code, 0, "{said:?}");
+    }
+}
+
+#[test]
+fn a_lake_in_s3_grows_and_is_asked_and_swept() {
+    let source = Source::platform();
+    let (_s3, url) = Python::s3();
+    python(BUCKET, &json!({"url": url, "make": true}));
+    let warehouse = warehouse(&source, &url);
+    warehouse.ok(&["check"]).has("nothing stands in the way");
+    run_both(&warehouse);
+    let first = keys(&url);
+    for table in ["measurements_10min", "market_prices"] {
+        let (name, folder) = (format!("platform.{table}"), format!("some/prefix/platform/{table}/"));
+        assert_eq!(warehouse.count(&name), source.count(&name));
+        assert!(first.contains(&format!("{folder}_delta_log/00000000000000000000.json")), "{first:?}");
+        assert!(first.iter().any(|key| key.starts_with(&folder) && key.ends_with(".parquet")), "{first:?}");
+    }
+
+    let before = source.count("platform.measurements_10min");
+    let changes = source.live_a_day(0);
+    run_both(&warehouse);
+    let inserted = changes.of("platform.measurements_10min").inserted;
+    assert_eq!(warehouse.count("platform.measurements_10min"), before + inserted, "what was purged stays");
+    for table in warehouse.json(&["lake", "list", "--json"]) {
+        assert_eq!(table["version"], 1, "{table}");
+        assert_eq!(table["rows"].as_u64(), Some(warehouse.count(table["table"].as_str().unwrap())));
+    }
+
+    let second = keys(&url);
+    assert!(first.iter().all(|key| second.contains(key)), "nothing of the first version is gone");
+    assert!(second.iter().any(|key| key.contains("/dv-")), "{second:?}");
+    warehouse.ok(&["lake", "vacuum"]);
+    assert_eq!(keys(&url), second, "all of it is needed");
+    assert!(!warehouse.path().join("lake").exists() && !warehouse.path().join("s3:").exists());
+}
+
+#[test]
+fn a_store_that_refuses_or_is_not_there_is_told_without_its_secret() {
+    let source = Source::platform();
+    let warehouse = warehouse(&source, "http://127.0.0.1:1").with_env("S3_SECRET", "not-to-be-shown");
+    let said = warehouse.run(&["lake", "list"]);
+    assert_ne!(said.code, 0);
+    assert!(!said.text().contains("not-to-be-shown"), "{said:?}");
+}
