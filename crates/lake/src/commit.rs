@@ -126,8 +126,7 @@ impl Commit {
         info.insert("rowsRemoved".into(), removed.into());
         let transactions =
             self.positions.iter().map(|(app_id, version)| Transaction::new(app_id, *version)).collect::<Vec<_>>();
-        let properties =
-            CommitProperties::default()
+        let properties = CommitProperties::default()
             .with_metadata(info)
             .with_application_transactions(transactions)
             .with_cleanup_expired_logs(Some(false))
@@ -248,4 +247,3 @@ fn add_action(file: &DataFile) -> Add {
         clustering_provider: None,
     }
 }
-

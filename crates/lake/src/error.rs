@@ -75,9 +75,9 @@ impl<T> Context<T> for std::result::Result<T, object_store::Error> {
         use object_store::Error as Store;
         self.map_err(|e| {
             let kind = match &e {
-                Store::PermissionDenied { .. } | Store::Unauthenticated { .. } | Store::UnknownConfigurationKey { .. } => {
-                    Kind::FixSetup
-                }
+                Store::PermissionDenied { .. }
+                | Store::Unauthenticated { .. }
+                | Store::UnknownConfigurationKey { .. } => Kind::FixSetup,
                 Store::NotFound { .. } => Kind::FixInput,
                 _ => Kind::Retry,
             };

@@ -50,9 +50,9 @@ impl Keys {
     pub fn of(batch: &RecordBatch, columns: &[String]) -> Result<Keys> {
         let mut arrays = Vec::with_capacity(columns.len());
         for name in columns {
-            let array = batch
-                .column_by_name(name)
-                .ok_or_else(|| Error::new(Kind::Bug, format!("look for rows by column {name:?}, which is not there")))?;
+            let array = batch.column_by_name(name).ok_or_else(|| {
+                Error::new(Kind::Bug, format!("look for rows by column {name:?}, which is not there"))
+            })?;
             arrays.push(Arc::clone(array));
         }
         let types: Vec<DataType> = arrays.iter().map(|a| a.data_type().clone()).collect();
@@ -94,7 +94,8 @@ fn integers(array: &ArrayRef) -> Option<ArrayRef> {
     if !ordered {
         return None;
     }
-    let array = if array.data_type() == &DataType::Date32 { cast(array, &DataType::Int32).ok()? } else { Arc::clone(array) };
+    let array =
+        if array.data_type() == &DataType::Date32 { cast(array, &DataType::Int32).ok()? } else { Arc::clone(array) };
     cast(&array, &DataType::Int64).ok()
 }
 
@@ -111,9 +112,9 @@ impl Table {
         let mut found = Vec::new();
         for file in self.delta.snapshot().context(format!("read the files of {}", self.name))?.log_data().iter() {
             if may_hold_file(keys, &file) {
-                self.find_in(&file, keys, order, passed_over, &mut found)
-                    .await
-                    .map_err(|e| Error::new(e.kind, format!("look for rows in {} of {}", file.path(), self.name)).because(e))?;
+                self.find_in(&file, keys, order, passed_over, &mut found).await.map_err(|e| {
+                    Error::new(e.kind, format!("look for rows in {} of {}", file.path(), self.name)).because(e)
+                })?;
             }
         }
         Ok(found)
@@ -154,7 +155,8 @@ impl Table {
                 let mut batches = std::pin::pin!(stream);
                 while let Some(batch) = batches.try_next().await.context("read a row group")? {
                     let hidden = |position| {
-                        present.as_ref().is_some_and(|rows| rows.contains(position)) || passed_over.contains(&path, position)
+                        present.as_ref().is_some_and(|rows| rows.contains(position))
+                            || passed_over.contains(&path, position)
                     };
                     matches_in(&batch, keys, order, &path, at, hidden, found)?;
                     at += batch.num_rows() as u64;
@@ -179,7 +181,11 @@ fn matches_in(
     for (name, data_type) in keys.columns.iter().zip(&keys.types) {
         // A file written before the column came to be holds none of these keys.
         let Some(array) = batch.column_by_name(name) else { return Ok(()) };
-        arrays.push(if array.data_type() == data_type { Arc::clone(array) } else { cast(array, data_type).context("compare keys")? });
+        arrays.push(if array.data_type() == data_type {
+            Arc::clone(array)
+        } else {
+            cast(array, data_type).context("compare keys")?
+        });
     }
     let rows = keys.converter.convert_columns(&arrays).context("compare keys")?;
     let order = order.and_then(|name| batch.column_by_name(name)).and_then(integers);
@@ -197,7 +203,8 @@ fn matches_in(
 fn may_hold_file(keys: &Keys, file: &LogicalFileView) -> bool {
     let Some(stats) = file.stats().and_then(|text| serde_json::from_str::<Value>(&text).ok()) else { return true };
     keys.columns.iter().enumerate().all(|(at, name)| {
-        let bound = |side: &str| stats.get(side).and_then(|values| values.get(name)).and_then(|v| integer(v, &keys.types[at]));
+        let bound =
+            |side: &str| stats.get(side).and_then(|values| values.get(name)).and_then(|v| integer(v, &keys.types[at]));
         keys.may_hold(at, bound("minValues"), bound("maxValues"))
     })
 }
@@ -205,7 +212,9 @@ fn may_hold_file(keys: &Keys, file: &LogicalFileView) -> bool {
 /// A bound of the log's statistics as an integer.
 fn integer(value: &Value, data_type: &DataType) -> Option<i64> {
     match data_type {
-        DataType::Timestamp(_, Some(_)) => DateTime::parse_from_rfc3339(value.as_str()?).ok().map(|at| at.timestamp_micros()),
+        DataType::Timestamp(_, Some(_)) => {
+            DateTime::parse_from_rfc3339(value.as_str()?).ok().map(|at| at.timestamp_micros())
+        }
         DataType::Timestamp(_, None) => {
             let text = value.as_str()?.replace(' ', "T");
             let at = NaiveDateTime::parse_from_str(&text, "%Y-%m-%dT%H:%M:%S%.f").ok()?;

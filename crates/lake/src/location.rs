@@ -7,13 +7,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Once};
 
 use deltalake::logstore::{
-    ObjectStoreFactory, ObjectStoreRef, StorageConfig, logstore_factories,
-    object_store_factories,
+    ObjectStoreFactory, ObjectStoreRef, StorageConfig, logstore_factories, object_store_factories,
 };
 use futures::StreamExt;
+use object_store::ObjectStore;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::ObjectStore;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
@@ -46,8 +45,28 @@ impl fmt::Display for TableName {
 
 /// What a folder's name can't hold on every store, and `%` itself.
 const UNSAFE: &AsciiSet = &CONTROLS
-    .add(b' ').add(b'/').add(b'\\').add(b'%').add(b'#').add(b'?').add(b'*').add(b':').add(b'"').add(b'<').add(b'>')
-    .add(b'|').add(b'=').add(b'{').add(b'}').add(b'^').add(b'[').add(b']').add(b'~').add(b'`').add(b'\'').add(b'.');
+    .add(b' ')
+    .add(b'/')
+    .add(b'\\')
+    .add(b'%')
+    .add(b'#')
+    .add(b'?')
+    .add(b'*')
+    .add(b':')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'|')
+    .add(b'=')
+    .add(b'{')
+    .add(b'}')
+    .add(b'^')
+    .add(b'[')
+    .add(b']')
+    .add(b'~')
+    .add(b'`')
+    .add(b'\'')
+    .add(b'.');
 
 fn encode(name: &str) -> String {
     // A folder of this name is a table's log.
@@ -189,7 +208,8 @@ impl ObjectStoreFactory for Stores {
 fn register_stores() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let local = Url::parse("file://").ok().and_then(|url| logstore_factories().get(&url).map(|f| f.value().clone()));
+        let local =
+            Url::parse("file://").ok().and_then(|url| logstore_factories().get(&url).map(|f| f.value().clone()));
         for scheme in ["s3", "s3a", "gs", "az", "adl", "abfs", "abfss", "azure"] {
             let Ok(url) = Url::parse(&format!("{scheme}://")) else { continue };
             object_store_factories().insert(url.clone(), Arc::new(Stores));

@@ -65,8 +65,11 @@ pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         .map(|field| match batch.column_by_name(field.name()) {
             None => Ok(new_null_array(field.data_type(), batch.num_rows())),
             Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
-            Some(column) => cast_with_options(column, field.data_type(), &strict)
-                .context(format!("carry column {:?} over to {}", field.name(), field.data_type())),
+            Some(column) => cast_with_options(column, field.data_type(), &strict).context(format!(
+                "carry column {:?} over to {}",
+                field.name(),
+                field.data_type()
+            )),
         })
         .collect::<Result<Vec<ArrayRef>>>()?;
     RecordBatch::try_new(Arc::clone(schema), columns).context("carry a batch over to another schema")

@@ -82,7 +82,8 @@ impl Table {
                 let version = history.iter().find(|v| v.at.is_some_and(|then| then <= at)).map(|v| v.version);
                 let Some(version) = version else {
                     let first = history.last().and_then(|v| v.at).map_or_else(String::new, |at| at.to_rfc3339());
-                    let context = format!("open {} as of {}: its first version is of {first}", self.name, at.to_rfc3339());
+                    let context =
+                        format!("open {} as of {}: its first version is of {first}", self.name, at.to_rfc3339());
                     return Err(Error::new(Kind::FixInput, context));
                 };
                 delta.load_version(version).await.context(format!("open version {version} of {}", self.name))?;

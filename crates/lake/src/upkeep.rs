@@ -45,12 +45,7 @@ pub struct Vacuumed {
 
 impl Table {
     /// `life` says whether a run still writes. `retention` defaults to 30 days.
-    pub async fn vacuum(
-        &self,
-        retention: Option<TimeDelta>,
-        life: LifeOf<'_>,
-        dry_run: bool,
-    ) -> Result<Vacuumed> {
+    pub async fn vacuum(&self, retention: Option<TimeDelta>, life: LifeOf<'_>, dry_run: bool) -> Result<Vacuumed> {
         let context = || format!("vacuum {}", self.name);
         let oldest = Utc::now() - retention.unwrap_or(TimeDelta::days(RETENTION_DAYS));
         // The order counts: a file listed here and committed after it is of a living run.

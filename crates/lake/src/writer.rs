@@ -95,11 +95,7 @@ impl FileWriter {
 
     fn start(&self, first: &RecordBatch) -> Result<Open> {
         let path = Path::from(format!("part-{}-{}.zstd.parquet", self.to.run, uuid::Uuid::now_v7().simple()));
-        let upload = self
-            .to
-            .runtime
-            .block_on(self.to.store.put_multipart(&path))
-            .context(format!("create {path}"))?;
+        let upload = self.to.runtime.block_on(self.to.store.put_multipart(&path)).context(format!("create {path}"))?;
         let inner = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
         let upload = Upload { inner: Some(inner), runtime: self.to.runtime.clone() };
         let writer = ArrowWriter::try_new(upload, Arc::clone(&self.schema), Some(properties(first)))
@@ -175,11 +171,27 @@ fn encode(builder: WriterPropertiesBuilder, path: ColumnPath, column: &dyn Array
         DataType::Int16 | DataType::Int32 | DataType::Date32 | DataType::Int64 | DataType::Timestamp(..) => {
             if repeats(column, 32) { builder } else { plain(builder, Encoding::DELTA_BINARY_PACKED) }
         }
-        DataType::Float32 | DataType::Float64 | DataType::Decimal128(..) => {
-            if repeats(column, 4) { builder } else { plain(builder, Encoding::BYTE_STREAM_SPLIT) }
+        DataType::Float32 | DataType::Float64 => {
+            if repeats(column, 4) {
+                builder
+            } else {
+                plain(builder, Encoding::BYTE_STREAM_SPLIT)
+            }
+        }
+        // Up to 18 digits they are integers in the file; DuckDB reads no split bytes of those.
+        DataType::Decimal128(precision, _) if *precision <= 18 => {
+            if repeats(column, 8) {
+                builder
+            } else {
+                plain(builder, Encoding::DELTA_BINARY_PACKED)
+            }
         }
         DataType::Utf8 | DataType::Binary => {
-            if repeats(column, 4) { builder } else { plain(builder, Encoding::DELTA_LENGTH_BYTE_ARRAY) }
+            if repeats(column, 4) {
+                builder
+            } else {
+                plain(builder, Encoding::DELTA_LENGTH_BYTE_ARRAY)
+            }
         }
         _ => builder,
     }
@@ -216,4 +228,3 @@ impl Destination {
         path.strip_prefix("part-")?.rsplit_once('-').map(|(run, _)| run)
     }
 }
-

@@ -18,7 +18,8 @@ fn main() -> ExitCode {
     // A reader of our output that stops reading (`| head`) is no error of ours.
     let arguments = commands::Arguments::parse();
     let level = if arguments.verbose { "debug" } else { "warn" };
-    let filter = EnvFilter::try_from_env("WATTLAKE_LOG").unwrap_or_else(|_| EnvFilter::new(format!("error,wattlake={level},transfer={level},lake={level}")));
+    let filter = EnvFilter::try_from_env("WATTLAKE_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("error,wattlake={level},transfer={level},lake={level}")));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
     // Both of rustls's providers are in the tree; one must be chosen.
     let _ = rustls::crypto::ring::default_provider().install_default();

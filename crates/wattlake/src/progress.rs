@@ -81,7 +81,11 @@ impl Progress for Bars {
             bar.bar.finish_and_clear();
         }
         if !self.shown && bar.started.elapsed() > Duration::from_secs(10) {
-            eprintln!("{table}: {} rows in {}", text::count(bar.bar.position()), text::seconds(bar.started.elapsed().as_secs_f64()));
+            eprintln!(
+                "{table}: {} rows in {}",
+                text::count(bar.bar.position()),
+                text::seconds(bar.started.elapsed().as_secs_f64())
+            );
         }
     }
 

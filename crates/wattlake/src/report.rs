@@ -44,7 +44,9 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
 }
 
 fn broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|e| e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
+    error
+        .chain()
+        .any(|e| e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
 }
 
 fn mend(error: &anyhow::Error) -> Option<String> {

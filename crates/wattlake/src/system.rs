@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use arrow::array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use anyhow::Context;
 use chrono::{DateTime, Utc};
 use ledger::Ledger;
 use sql::SystemTables;
@@ -30,7 +30,6 @@ impl SystemTables for LedgerTables {
             sql::Error::new(sql::Kind::Retry, format!("read system.{name}")).because(source)
         })
     }
-
 }
 
 impl LedgerTables {
@@ -38,22 +37,45 @@ impl LedgerTables {
         let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         let fields: Vec<(&str, DataType)> = match name {
             "runs" => vec![
-                ("id", DataType::Utf8), ("job", DataType::Utf8), ("cause", DataType::Utf8), ("state", DataType::Utf8),
-                ("started_at", instant.clone()), ("ended_at", instant), ("seconds", DataType::Float64),
-                ("rows", DataType::Int64), ("detail", DataType::Utf8), ("figures", DataType::Utf8), ("error", DataType::Utf8),
+                ("id", DataType::Utf8),
+                ("job", DataType::Utf8),
+                ("cause", DataType::Utf8),
+                ("state", DataType::Utf8),
+                ("started_at", instant.clone()),
+                ("ended_at", instant),
+                ("seconds", DataType::Float64),
+                ("rows", DataType::Int64),
+                ("detail", DataType::Utf8),
+                ("figures", DataType::Utf8),
+                ("error", DataType::Utf8),
             ],
             "events" => vec![
-                ("seq", DataType::Int64), ("at", instant), ("name", DataType::Utf8), ("run_id", DataType::Utf8), ("fields", DataType::Utf8),
+                ("seq", DataType::Int64),
+                ("at", instant),
+                ("name", DataType::Utf8),
+                ("run_id", DataType::Utf8),
+                ("fields", DataType::Utf8),
             ],
             "transfers" => vec![
-                ("transfer", DataType::Utf8), ("source_table", DataType::Utf8), ("target_table", DataType::Utf8),
-                ("state", DataType::Utf8), ("mode", DataType::Utf8), ("rows", DataType::UInt64), ("bytes_read", DataType::UInt64),
-                ("bytes_written", DataType::UInt64), ("seconds", DataType::Float64), ("position", DataType::Utf8),
-                ("reason", DataType::Utf8), ("mend", DataType::Utf8), ("run_id", DataType::Utf8), ("updated_at", instant),
+                ("transfer", DataType::Utf8),
+                ("source_table", DataType::Utf8),
+                ("target_table", DataType::Utf8),
+                ("state", DataType::Utf8),
+                ("mode", DataType::Utf8),
+                ("rows", DataType::UInt64),
+                ("bytes_read", DataType::UInt64),
+                ("bytes_written", DataType::UInt64),
+                ("seconds", DataType::Float64),
+                ("position", DataType::Utf8),
+                ("reason", DataType::Utf8),
+                ("mend", DataType::Utf8),
+                ("run_id", DataType::Utf8),
+                ("updated_at", instant),
             ],
             _ => return None,
         };
-        let fields: Vec<Field> = fields.into_iter().map(|(name, data_type)| Field::new(name, data_type, true)).collect();
+        let fields: Vec<Field> =
+            fields.into_iter().map(|(name, data_type)| Field::new(name, data_type, true)).collect();
         Some(Arc::new(Schema::new(fields)))
     }
 

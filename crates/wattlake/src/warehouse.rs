@@ -43,7 +43,11 @@ impl Warehouse {
     }
 
     pub fn url(&self, connection: &str) -> Result<String> {
-        let connection = self.config.connections.get(connection).ok_or_else(|| anyhow!("there is no connection {connection:?} in wattlake.toml"))?;
+        let connection = self
+            .config
+            .connections
+            .get(connection)
+            .ok_or_else(|| anyhow!("there is no connection {connection:?} in wattlake.toml"))?;
         Ok(connection.url().reveal().to_owned())
     }
 
@@ -83,7 +87,8 @@ async fn open_lake(config: &config::Warehouse) -> Result<lake::Lake> {
     if url.contains("://") && !url.starts_with("file://") {
         // What every tool of these clouds reads from its environment, the file's own options above it.
         let known = |name: &str| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| name.starts_with(prefix));
-        options.extend(std::env::vars().filter(|(name, _)| known(name)).map(|(name, value)| (name.to_lowercase(), value)));
+        options
+            .extend(std::env::vars().filter(|(name, _)| known(name)).map(|(name, value)| (name.to_lowercase(), value)));
     }
     options.extend(config.lake.options().into_iter().map(|(name, value)| (name.to_lowercase(), value)));
     Ok(lake::Lake::open(&location, options).await?)

@@ -113,13 +113,23 @@ impl Wire {
         self.send_rows()?;
         frontend::copy_done(&mut self.out);
         self.flush()?;
+        self.completed()
+    }
+
+    /// Runs one statement. Returns the rows that it changed.
+    pub fn execute(&mut self, sql: &str) -> Result<u64> {
+        self.query(sql)?;
+        self.completed()
+    }
+
+    /// Waits for the end of a statement: "COPY 42", "INSERT 0 42".
+    fn completed(&mut self) -> Result<u64> {
         let mut outcome = Ok(0);
         loop {
             let (tag, at, end) = self.message()?;
             match tag {
                 b'Z' => return outcome,
                 b'E' => outcome = Err(server_error(&self.buffer[at..end])),
-                // "COPY 42"
                 b'C' if outcome.is_ok() => {
                     let text = String::from_utf8_lossy(&self.buffer[at..end]);
                     let rows = text.trim_end_matches('\0').rsplit(' ').next().and_then(|n| n.parse().ok());

@@ -59,8 +59,13 @@ fn target(plan: &TablePlan) -> String {
     format!("{}.{}", quote(&plan.target.schema), quote(&plan.target.table))
 }
 
+/// A name of its own for each target: two names may be as long as PostgreSQL allows and differ at the end.
+fn staging_name(plan: &TablePlan) -> String {
+    format!("staging_{:032x}", xxhash_rust::xxh3::xxh3_128(plan.target.to_string().as_bytes()))
+}
+
 fn staging(plan: &TablePlan) -> String {
-    format!("{SCHEMA}.{}", quote(&format!("staging_{}_{}", plan.target.schema, plan.target.table)))
+    format!("{SCHEMA}.{}", staging_name(plan))
 }
 
 fn definition(plan: &TablePlan) -> String {
@@ -208,7 +213,7 @@ async fn swap(
             "DELETE FROM {target}; INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging}; DROP TABLE {staging}"
         )
     } else {
-        let unqualified = quote(&format!("staging_{}_{}", plan.target.schema, plan.target.table));
+        let unqualified = staging_name(plan);
         format!(
             "CREATE SCHEMA IF NOT EXISTS {schema}; DROP TABLE IF EXISTS {target}; \
              ALTER TABLE {SCHEMA}.{unqualified} RENAME TO {name}; ALTER TABLE {SCHEMA}.{name} SET SCHEMA {schema}"
@@ -238,30 +243,40 @@ pub async fn increment(
     );
     let mut wires = pipe(reading, to, "pg_temp.wattlake_new", Some(&begin), 1).await?;
     let Some(wire) = wires.pop() else { return Ok(Written::default()) };
-    let rows = reading.rows();
-    let others: Vec<String> = names.iter().filter(|n| !plan.key.contains(n)).map(|n| quote(n)).collect();
-    let set = others.iter().map(|n| format!("{n} = excluded.{n}")).collect::<Vec<_>>().join(", ");
-    let action = if set.is_empty() { "DO NOTHING".to_owned() } else { format!("DO UPDATE SET {set}") };
-    let finish = format!(
-        "INSERT INTO {target} ({0}) SELECT {0} FROM pg_temp.wattlake_new ON CONFLICT ({1}) {action}; \
-         INSERT INTO wattlake.positions VALUES ({2}, {3}, {4}, {5}, {6}, {7}) ON CONFLICT (transfer, source_table) \
-         DO UPDATE SET high = excluded.high, low = excluded.low, xid = excluded.xid, run = excluded.run, committed_at = now(); \
-         COMMIT",
+    let set: Vec<String> =
+        names.iter().filter(|n| !plan.key.contains(n)).map(|n| format!("{0} = excluded.{0}", quote(n))).collect();
+    // The rule of the lake: the same key with the same cursor is the same version of a row.
+    let action = match &plan.cursor {
+        Some(cursor) if !plan.key.contains(&cursor.name) => {
+            let cursor = quote(&cursor.name);
+            format!("DO UPDATE SET {} WHERE old.{cursor} IS DISTINCT FROM excluded.{cursor}", set.join(", "))
+        }
+        _ => "DO NOTHING".to_owned(),
+    };
+    let insert = format!(
+        "INSERT INTO {target} AS old ({0}) SELECT {0} FROM pg_temp.wattlake_new ON CONFLICT ({1}) {action}",
         list(&names),
         list(&plan.key),
+    );
+    let finish = format!(
+        "INSERT INTO wattlake.positions VALUES ({}, {}, {}, '{}'::bigint, {}, {}) ON CONFLICT (transfer, source_table) \
+         DO UPDATE SET high = excluded.high, low = excluded.low, xid = excluded.xid, run = excluded.run, committed_at = now(); \
+         COMMIT",
         literal(transfer),
         literal(&plan.source.display()),
         after.high,
-        format_args!("'{}'::bigint", after.low),
+        after.low,
         after.xid.map_or_else(|| "NULL".to_owned(), |xid| xid.to_string()),
         literal(run),
     );
     fail::fail_point!("before-commit");
     let commit = move || {
         let mut wire = wire;
-        wire.batch(&finish)
+        let rows = wire.execute(&insert)?;
+        wire.batch(&finish).map(|()| rows)
     };
-    tokio::task::spawn_blocking(commit).await.map_err(|e| Error::bug("commit on the target").because(e))??;
+    let rows =
+        tokio::task::spawn_blocking(commit).await.map_err(|e| Error::bug("commit on the target").because(e))??;
     fail::fail_point!("after-commit");
     Ok(Written { rows, replaced: 0, bytes: reading.bytes(), version: None })
 }

@@ -35,9 +35,15 @@ async fn tables(lake: &lake::Lake, name: Option<&str>) -> Result<Vec<TableName>>
     let Some(name) = name else { return Ok(all) };
     let found: Vec<TableName> = all.iter().filter(|t| t.to_string() == name || t.table == name).cloned().collect();
     match found.len() {
-        0 => bail!("the lake has no table {name}; it has: {}", all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        0 => bail!(
+            "the lake has no table {name}; it has: {}",
+            all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        ),
         1 => Ok(found),
-        _ => bail!("{name} is in several schemas: {}", found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        _ => bail!(
+            "{name} is in several schemas: {}",
+            found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        ),
     }
 }
 
@@ -96,17 +102,17 @@ impl Describe {
         let Some(table) = lake.table(&name).await? else { bail!("no table {name}") };
         let (schema, history) = (table.schema()?, table.history().await?);
         if self.json {
-            let columns: Vec<_> = schema
-                .fields()
-                .iter()
-                .map(|f| json!({"name": f.name(), "type": f.data_type().to_string()}))
-                .collect();
+            let columns: Vec<_> =
+                schema.fields().iter().map(|f| json!({"name": f.name(), "type": f.data_type().to_string()})).collect();
             let versions: Vec<_> = history
                 .iter()
                 .map(|v| json!({"version": v.version, "at": v.at.map(|at| at.to_rfc3339()), "operation": v.operation, "run": v.run,
                                 "rows_added": v.rows_added, "rows_removed": v.rows_removed}))
                 .collect();
-            println!("{}", json!({"table": name.to_string(), "url": lake.table_url(&name)?.to_string(), "columns": columns, "versions": versions}));
+            println!(
+                "{}",
+                json!({"table": name.to_string(), "url": lake.table_url(&name)?.to_string(), "columns": columns, "versions": versions})
+            );
             return Ok(ExitCode::SUCCESS);
         }
         println!("{name} at {}\n", lake.table_url(&name)?);

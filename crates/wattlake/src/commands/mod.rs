@@ -24,7 +24,15 @@ use clap::{Parser, Subcommand};
 #[command(name = "wattlake", version, max_term_width = 100, propagate_version = true)]
 pub struct Arguments {
     /// The warehouse's folder, which holds wattlake.toml
-    #[arg(short = 'C', long = "warehouse", global = true, default_value = ".", value_name = "DIR", env = "WATTLAKE_WAREHOUSE")]
+    #[arg(
+        short = 'C',
+        long = "warehouse",
+        global = true,
+        default_value = ".",
+        value_name = "DIR",
+        overrides_with = "warehouse",
+        env = "WATTLAKE_WAREHOUSE"
+    )]
     pub warehouse: PathBuf,
     /// Say more about what is being done
     #[arg(short, long, global = true)]

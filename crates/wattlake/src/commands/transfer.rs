@@ -296,8 +296,17 @@ pub fn validation_told(tables: &[TableValidation]) -> String {
             ]
         })
         .collect();
-    let header =
-        ["table", "verdict", ">source rows", ">lake rows", ">lost", ">differ", ">purged at source", ">still to come", ">took"];
+    let header = [
+        "table",
+        "verdict",
+        ">source rows",
+        ">lake rows",
+        ">lost",
+        ">differ",
+        ">purged at source",
+        ">still to come",
+        ">took",
+    ];
     let mut told = text::table(&header, &rows);
     for table in tables {
         if let Some(error) = &table.error {

@@ -116,7 +116,10 @@ fn record(run: Run, name: &str, source: &str, carried: Result<Report>) -> Result
         "seconds": carried.seconds,
     });
     let event = if failed == 0 { "transfer.finished" } else { "transfer.failed" };
-    run.event(event, json!({"transfer": name, "source": source, "tables": carried.tables.len(), "failed": failed, "rows": rows}))?;
+    run.event(
+        event,
+        json!({"transfer": name, "source": source, "tables": carried.tables.len(), "failed": failed, "rows": rows}),
+    )?;
     let outcome = if failed == 0 {
         Outcome::Succeeded
     } else {
@@ -132,7 +135,8 @@ fn outcome(transfer: &str, table: &TableReport) -> TableOutcome {
         source_table: table.source.clone(),
         target_table: table.target.clone(),
         state: if table.error.is_some() { "errored" } else { "copied" }.to_owned(),
-        mode: if table.error.is_some() && table.target.is_empty() { "refused" } else { How::as_str(table.how) }.to_owned(),
+        mode: if table.error.is_some() && table.target.is_empty() { "refused" } else { How::as_str(table.how) }
+            .to_owned(),
         rows: table.rows,
         bytes_read: table.bytes_read,
         bytes_written: table.bytes_written,

@@ -204,7 +204,9 @@ impl ToPostgres {
         let crash = Crash::new(&INCREMENTAL.replace("streams", "target = 'target'\nstreams"));
         let target = Source::empty();
         let (source_url, target_url) = (crash.source.url(), target.url());
-        let toml = format!("lake.url = 'lake'\nconnections.source.url = '{source_url}'\nconnections.target.url = '{target_url}'\n");
+        let toml = format!(
+            "lake.url = 'lake'\nconnections.source.url = '{source_url}'\nconnections.target.url = '{target_url}'\n"
+        );
         crash.warehouse.write("wattlake.toml", &toml);
         ToPostgres { crash, target }
     }

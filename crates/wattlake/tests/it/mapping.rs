@@ -32,9 +32,8 @@ fn rules() -> Vec<Value> {
     let filter = json!([{"filter-type": "source", "column-name": "id",
         "filter-conditions": [{"filter-operator": "between", "start-value": "11", "end-value": "60"}]}]);
     let on = |target: &str, action: &str| json!({"rule-target": target, "rule-action": action});
-    let with = |target: &str, action: &str, value: &str| {
-        json!({"rule-target": target, "rule-action": action, "value": value})
-    };
+    let with =
+        |target: &str, action: &str, value: &str| json!({"rule-target": target, "rule-action": action, "value": value});
     let sum = json!({"rule-target": "column", "rule-action": "add-column", "value": "sum_wh", "expression": "$a_wh + $b_wh",
         "data-type": {"type": "int8"}});
     vec![
@@ -77,7 +76,9 @@ fn a_mapping_selects_filters_renames_adds_removes_and_masks() {
     let owner = source.value("select encode(sha256(convert_to('Ève 11', 'UTF8')), 'hex')");
     assert_eq!(first["owner"].as_str().unwrap().to_lowercase(), owner);
 
-    source.execute("insert into platform.meters values (200, 'c', 'o', 1, 1, 'i'); insert into platform.other values (1)");
+    source.execute(
+        "insert into platform.meters values (200, 'c', 'o', 1, 1, 'i'); insert into platform.other values (1)",
+    );
     warehouse.ok(&["transfer", "run", "t"]);
     assert_eq!((warehouse.count("history.counters"), warehouse.count("history.other")), (50, 1), "the filter holds");
     warehouse.ok(&["transfer", "validate", "t"]);

@@ -28,7 +28,9 @@ fn warehouse(source: &Source, url: &str) -> Warehouse {
         source.url()
     );
     let one = |table: &str, cursor: &str| {
-        format!("source = 'source'\nmode = 'incremental'\ninclude = ['platform.{table}']\n[tables.'platform.{table}']\ncursor = '{cursor}'\n")
+        format!(
+            "source = 'source'\nmode = 'incremental'\ninclude = ['platform.{table}']\n[tables.'platform.{table}']\ncursor = '{cursor}'\n"
+        )
     };
     Warehouse::new(&[
         ("wattlake.toml", &toml),

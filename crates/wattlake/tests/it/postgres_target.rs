@@ -30,7 +30,11 @@ const CHECKSUM: &str = r#"select count(*), sum("Id"), sum("select"), md5(string_
 fn all_goes_over_then_what_is_new_and_what_is_purged_stays() {
     let (source, target) = (Source::empty(), Source::empty());
     source.execute(ODD);
-    let warehouse = between(&source, &target, "mode = 'incremental'\n[tables.'Été.Deux mots']\ncursor = 'updated_at'\noverlap = '0s'\n");
+    let warehouse = between(
+        &source,
+        &target,
+        "mode = 'incremental'\n[tables.'Été.Deux mots']\ncursor = 'updated_at'\noverlap = '0s'\n",
+    );
     warehouse.ok(&["check"]).has("nothing stands in the way");
     warehouse.ok(&["transfer", "run", "t"]);
     assert_eq!(target.rows(CHECKSUM), source.rows(CHECKSUM));
@@ -71,7 +75,9 @@ fn names_that_are_long_or_our_own_stay_apart() {
     let long = ["a", "b"].map(|end| format!("{}{end}", "n".repeat(62)));
     let names = [&long[0], &long[1], "positions"];
     for (name, rows) in names.iter().zip([10, 20, 30]) {
-        source.execute(&format!("create table {name} (id int primary key); insert into {name} select generate_series(1, {rows})"));
+        source.execute(&format!(
+            "create table {name} (id int primary key); insert into {name} select generate_series(1, {rows})"
+        ));
     }
     let warehouse = between(&source, &target, "mode = 'incremental'\nparallel_tables = 2\n");
     warehouse.ok(&["transfer", "run", "t"]);

@@ -104,14 +104,15 @@ const CHANGE: &str = r#"
 "#;
 
 /// What psycopg would give as text, as the struct that it is.
-const FLAT: &str = r#"select "Id", énergie, huge, instant, local, day, tags, steps, note, raw, flag, small, single,
+const FLAT: &str = r#"select "Id", énergie, huge, instant, local, day, tags, steps, note, raw, flag, small, single::float8,
     "select", "日本", updated_at from "Été 2026"."Mesures d'été""#;
 
 #[test]
 fn odd_names_and_all_sorts_of_types_are_the_same_to_all_readers() {
     let source = Source::empty();
     source.execute(ODD);
-    let warehouse = Warehouse::of(&source, "mode = 'incremental'\n[tables.\"Été 2026.Mesures d'été\"]\ncursor = 'updated_at'\n");
+    let warehouse =
+        Warehouse::of(&source, "mode = 'incremental'\n[tables.\"Été 2026.Mesures d'été\"]\ncursor = 'updated_at'\n");
     warehouse.ok(&["transfer", "run", "t"]);
     source.execute(CHANGE);
     let report = warehouse.json(&["transfer", "run", "t", "--json"]);

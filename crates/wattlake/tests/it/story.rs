@@ -30,7 +30,10 @@ fn what_the_platform_purges_the_lake_keeps() {
     assert_eq!(first.len(), names.len());
     for name in &names {
         let (report, rows) = (of(&first, name), source.count(name));
-        assert_eq!((&report["mode"], report["rows"].as_u64(), &report["version"]), (&json!("initial"), Some(rows), &json!(0)));
+        assert_eq!(
+            (&report["mode"], report["rows"].as_u64(), &report["version"]),
+            (&json!("initial"), Some(rows), &json!(0))
+        );
         assert_eq!(warehouse.count(name), rows, "{name}");
     }
 
@@ -51,7 +54,9 @@ fn what_the_platform_purges_the_lake_keeps() {
 
     // Where the source still has them, values are today's; the first version shows yesterday's.
     let oldest = source.value(&format!("select min(ts) at time zone 'utc' from {MEASURED}"));
-    let same = format!("select count(*) as n, sum(energy_wh) as wh, count(*) filter (where quality = 'corrected') as c from {MEASURED}");
+    let same = format!(
+        "select count(*) as n, sum(energy_wh) as wh, count(*) filter (where quality = 'corrected') as c from {MEASURED}"
+    );
     let there = source.rows(&same).swap_remove(0);
     let here = &warehouse.sql(&format!("{same} where ts >= '{oldest}Z'"))[0];
     assert_eq!([&here["n"], &here["wh"], &here["c"]].map(Value::to_string).to_vec(), there);
@@ -66,7 +71,8 @@ fn energy(warehouse: &Warehouse, table: &str) -> u64 {
 }
 
 fn assert_no_duplicates(warehouse: &Warehouse) {
-    let twice = format!("select count(*) as n from (select 1 from {MEASURED} group by series_id, ts having count(*) > 1)");
+    let twice =
+        format!("select count(*) as n from (select 1 from {MEASURED} group by series_id, ts having count(*) > 1)");
     assert_eq!(warehouse.number(&twice), 0);
 }
 
@@ -78,7 +84,10 @@ fn nothing_new_makes_no_version() {
     let before = warehouse.ok(&["lake", "list", "--json"]).out;
     let again = warehouse.json(&["transfer", "run", "platform", "--json"]);
     for table in &again {
-        assert_eq!((&table["mode"], &table["rows"], &table["version"]), (&json!("incremental"), &json!(0), &json!(null)));
+        assert_eq!(
+            (&table["mode"], &table["rows"], &table["version"]),
+            (&json!("incremental"), &json!(0), &json!(null))
+        );
     }
     assert_eq!(warehouse.ok(&["lake", "list", "--json"]).out, before);
     warehouse.ok(&["transfer", "run", "platform"]).has("nothing new");
@@ -101,7 +110,11 @@ fn validate_tells_purged_from_lost_differing_and_still_to_come() {
         assert_eq!(table["ok"], true, "{table}");
         let purged = changes.of(table["source"].as_str().unwrap()).purged;
         assert_eq!(table["purged"].as_u64(), Some(purged), "{table}");
-        assert_eq!((&table["lost"], &table["differs"], &table["pending"]), (&json!(0), &json!(0), &json!(0)), "{table}");
+        assert_eq!(
+            (&table["lost"], &table["differs"], &table["pending"]),
+            (&json!(0), &json!(0), &json!(0)),
+            "{table}"
+        );
     }
 
     // Changed without its updated_at: no cursor can see it, so it must be told.
@@ -125,7 +138,10 @@ fn one_table_alone_and_what_is_told_of_runs() {
     warehouse.ok(&["transfer", "run", "platform"]).has("rows/s");
     let one = ["transfer", "run", "platform", "--mode", "initial", "--table", "platform.sites", "--json"];
     let reports = warehouse.json(&one);
-    assert_eq!((reports.len(), &reports[0]["source"], &reports[0]["mode"]), (1, &json!("platform.sites"), &json!("initial")));
+    assert_eq!(
+        (reports.len(), &reports[0]["source"], &reports[0]["mode"]),
+        (1, &json!("platform.sites"), &json!("initial"))
+    );
     for table in warehouse.json(&["lake", "list", "--json"]) {
         assert_eq!(table["version"], i64::from(table["table"] == "platform.sites"), "{table}");
     }
@@ -133,7 +149,10 @@ fn one_table_alone_and_what_is_told_of_runs() {
     let runs = warehouse.json(&["runs", "--json"]);
     assert_eq!(runs.len(), 2);
     for run in &runs {
-        assert_eq!((&run["job"], &run["state"], &run["cause"]), (&json!("transfer:platform"), &json!("succeeded"), &json!("hand")));
+        assert_eq!(
+            (&run["job"], &run["state"], &run["cause"]),
+            (&json!("transfer:platform"), &json!("succeeded"), &json!("hand"))
+        );
     }
     assert_eq!(runs[0]["detail"]["tables"], json!(["platform.sites"]));
     assert_eq!(runs[0]["figures"]["rows"].as_u64(), Some(source.count("platform.sites")));

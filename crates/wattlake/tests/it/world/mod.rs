@@ -1,13 +1,16 @@
 //! What every test stands on: one private PostgreSQL for all of them, a database and a warehouse
 //! for each, the binary, and Python for what reads beside us.
 
+#[cfg_attr(not(feature = "failpoints"), allow(dead_code, reason = "only after a crash every file is looked at"))]
 mod files;
 mod python;
 mod server;
 mod source;
 mod warehouse;
 
-pub use files::{Referenced, files_under, processes_in};
+pub use files::processes_in;
+#[cfg(feature = "failpoints")]
+pub use files::{Referenced, files_under};
 pub use python::{Python, python};
 pub use server::Standby;
 pub use source::Source;

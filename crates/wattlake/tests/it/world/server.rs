@@ -37,7 +37,12 @@ pub fn server() -> &'static Server {
     SERVER.get_or_init(|| {
         let (binaries, folder) = (Binaries::find(None).unwrap(), folder().join("server"));
         pgserver::init(&binaries, &folder).unwrap();
-        let settings = [("max_connections", "200"), ("max_wal_senders", "20"), ("synchronous_commit", "off"), ("wal_keep_size", "1GB")];
+        let settings = [
+            ("max_connections", "200"),
+            ("max_wal_senders", "20"),
+            ("synchronous_commit", "off"),
+            ("wal_keep_size", "1GB"),
+        ];
         // `locked` is the one role that needs a password.
         let hba = [
             "local all,replication all trust",
