@@ -107,7 +107,7 @@ fn run_backup(command: &mut Command, progress: &mut dyn FnMut(u64, Option<u64>))
 
 /// What passes by itself is worth another attempt; all else (roles, pg_hba.conf, disk) is not.
 fn sorted(mut error: Error) -> Error {
-    const PASSING: [&str; 8] = [
+    const PASSING: [&str; 9] = [
         "Connection refused",
         "timeout expired",
         "Connection timed out",
@@ -116,6 +116,8 @@ fn sorted(mut error: Error) -> Error {
         "the database system is starting up",
         "the database system is shutting down",
         "too many clients already",
+        // The log went round while the copy was made: a busy platform.
+        "has already been removed",
     ];
     if PASSING.iter().any(|text| error.context.contains(text)) {
         error.kind = Kind::Retry;

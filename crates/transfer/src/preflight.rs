@@ -60,7 +60,6 @@ pub async fn check(settings: &Settings, source: &Endpoint, way: Way, lake: Optio
     let mut preflight = Preflight::default();
     check_server(&client, &catalog, source, way, &mut preflight).await?;
     let plan = plan(&client, &catalog, settings).await?;
-    preflight.tables = plan.refused.len();
     for refused in plan.refused {
         let mend = refused.error.mend.clone();
         preflight.say(Severity::Error, refused.table, chain(&refused.error), mend);

@@ -216,7 +216,7 @@ async fn swap(
         let unqualified = staging_name(plan);
         format!(
             "CREATE SCHEMA IF NOT EXISTS {schema}; DROP TABLE IF EXISTS {target}; \
-             ALTER TABLE {SCHEMA}.{unqualified} RENAME TO {name}; ALTER TABLE {SCHEMA}.{name} SET SCHEMA {schema}"
+             ALTER TABLE {SCHEMA}.{unqualified} SET SCHEMA {schema}; ALTER TABLE {schema}.{unqualified} RENAME TO {name}"
         )
     };
     transaction.batch_execute(&statements).await.context(format!("put {} in place", plan.target))?;
