@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 use crate::late::Position;
 use crate::plan::{Cursor, TablePlan};
 use crate::postgres::wire::Wire;
@@ -172,23 +173,26 @@ pub async fn initial(
         client.batch_execute(&key).await.context("build the key")?;
     }
     fail::fail_point!("before-commit");
-    match swap(client, plan, &staging, transfer, run, position, false).await {
-        // Views or foreign keys hang on the table: its rows are replaced, the table stays.
-        Err(error) if error.kind == Kind::FixSetup && depends(&error) => {
-            swap(client, plan, &staging, transfer, run, position, true).await?;
-        }
-        other => other?,
+    let mut swapped = swap(client, plan, &staging, transfer, run, position, false).await;
+    // Two tables whose long names differ only at the end, put in place at once: PostgreSQL cuts the
+    // names of their array types to the same one. By now the other is in place, and is seen.
+    if swapped.as_ref().is_err_and(|e| has_code(e, &SqlState::UNIQUE_VIOLATION)) {
+        swapped = swap(client, plan, &staging, transfer, run, position, false).await;
     }
+    // Views or foreign keys hang on the table: its rows are replaced, the table stays.
+    if swapped.as_ref().is_err_and(|e| has_code(e, &SqlState::DEPENDENT_OBJECTS_STILL_EXIST)) {
+        swapped = swap(client, plan, &staging, transfer, run, position, true).await;
+    }
+    swapped?;
     fail::fail_point!("after-commit");
     Ok(Written { rows: reading.rows(), replaced: 0, bytes: reading.bytes(), version: None })
 }
 
-/// SQLSTATE dependent_objects_still_exist
-fn depends(error: &Error) -> bool {
+fn has_code(error: &Error, code: &SqlState) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         if let Some(error) = inner.downcast_ref::<tokio_postgres::Error>() {
-            return error.code() == Some(&tokio_postgres::error::SqlState::DEPENDENT_OBJECTS_STILL_EXIST);
+            return error.code() == Some(code);
         }
         source = inner.source();
     }
