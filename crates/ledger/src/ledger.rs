@@ -5,19 +5,26 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, TransactionBehavior};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::error::{During, Error, Kind};
 use crate::lease::Lease;
 use crate::rows::{EVENT_COLUMNS, RUN_COLUMNS, TABLE_COLUMNS};
-use crate::{EventRow, Result, Run, RunRow, RunTableRow, TransferTableRow, instant, schema};
+use crate::{EventRow, Result, Run, RunRow, RunTableRow, Start, TransferTableRow, instant, schema};
 
 /// Cheap to clone; all clones share one connection. Several processes may open the same file.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     connection: Arc<Mutex<Connection>>,
+    logs: Arc<Mutex<Connection>>,
     leases: Arc<PathBuf>,
+}
+
+/// Given back when it is dropped, or when its process ends, however it does.
+#[derive(Debug)]
+pub struct Held {
+    _lease: Lease,
 }
 
 impl Ledger {
@@ -30,38 +37,71 @@ impl Ledger {
         }
         let mut leases = path.as_os_str().to_owned();
         leases.push(".locks");
-        Ok(Self { connection: Arc::new(Mutex::new(schema::connect(path)?)), leases: Arc::new(leases.into()) })
+        let connection = Arc::new(Mutex::new(schema::connect(path)?));
+        let logs = Arc::new(Mutex::new(schema::connect_for_logs(path)?));
+        Ok(Self { connection, logs, leases: Arc::new(leases.into()) })
     }
 
     /// Begins a run of `job`, such as "transfer:platform". Refused with [`Kind::Retry`] while
-    /// another run of that job lives, here or in another process. Runs of the job that died
-    /// without a word are marked crashed.
-    pub fn begin(&self, job: &str, cause: &str, detail: Value) -> Result<Run> {
+    /// another run of that job, or one with the same concurrency key, lives, here or in another
+    /// process. Runs of the job that died without a word are marked crashed.
+    pub fn begin(&self, job: &str, start: Start) -> Result<Run> {
         let Some(lease) = Lease::take(&self.leases, job)? else {
             return Err(self.already_running(job)?);
         };
+        let mut leases = vec![lease];
+        for key in &start.keys {
+            // A job's name holds one colon: no key is mistaken for one.
+            let Some(lease) = Lease::take(&self.leases, &format!("key::{key}"))? else {
+                let context =
+                    format!("begin a run of {job}: another run with the concurrency key {key:?} is under way");
+                return Err(Error::new(Kind::Retry, context));
+            };
+            leases.push(lease);
+        }
         let id = Uuid::now_v7().to_string();
         self.write(&format!("begin a run of {job}"), |tx| {
             mark_crashed(tx, job)?;
             tx.execute(
-                "insert into runs (id, job, cause, state, detail, pid, started_at)
-                 values (?, ?, ?, 'running', ?, ?, ?)",
-                (&id, job, cause, detail.to_string(), std::process::id(), instant::to_text(instant::now())),
-            )
-            .map(drop)
+                "insert into runs (id, job, cause, state, detail, pid, started_at, logical, inputs, queue_id, attempt)
+                 values (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    &id,
+                    job,
+                    &start.cause,
+                    start.detail.to_string(),
+                    std::process::id(),
+                    instant::to_text(instant::now()),
+                    &start.logical,
+                    start.inputs.to_string(),
+                    start.queued,
+                    start.attempt,
+                ),
+            )?;
+            tx.execute("update queue set run_id = ? where id = ?", (&id, start.queued)).map(drop)
         })?;
-        Ok(Run::new(self.clone(), id, job, lease))
+        Ok(Run::new(self.clone(), id, job, start, leases))
+    }
+
+    /// True while a living run holds the concurrency key.
+    pub fn key_is_held(&self, key: &str) -> Result<bool> {
+        Lease::is_held(&self.leases, &format!("key::{key}"))
+    }
+
+    /// True while a run of the job lives.
+    pub fn job_is_running(&self, job: &str) -> Result<bool> {
+        Lease::is_held(&self.leases, job)
+    }
+
+    /// Something that at most one process does, such as serving the warehouse; for as long as it
+    /// is held. None where another has it.
+    pub fn hold(&self, name: &str) -> Result<Option<Held>> {
+        Ok(Lease::take(&self.leases, &format!("hold::{name}"))?.map(|lease| Held { _lease: lease }))
     }
 
     /// Notes what happened, such as "snapshot.created"; returns the event's sequence number.
     pub fn event(&self, name: &str, run: Option<&str>, fields: Value) -> Result<i64> {
-        self.write(&format!("note event {name}"), |tx| {
-            tx.execute(
-                "insert into events (at, name, run_id, fields) values (?, ?, ?, ?)",
-                (instant::to_text(instant::now()), name, run, fields.to_string()),
-            )?;
-            Ok(tx.last_insert_rowid())
-        })
+        self.write(&format!("note event {name}"), |tx| put_event(tx, name, run, &fields))
     }
 
     /// Is this run still going on in a living process? False for a run that is not known here.
@@ -140,7 +180,7 @@ impl Ledger {
         Ok(value)
     }
 
-    fn list<T>(
+    pub(crate) fn list<T>(
         &self,
         doing: &str,
         sql: &str,
@@ -154,11 +194,15 @@ impl Ledger {
     }
 
     /// A thread that panicked has left no open transaction: it was rolled back as it unwound.
-    fn lock(&self) -> MutexGuard<'_, Connection> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn notice_crashes(&self) -> Result<()> {
+    pub(crate) fn lock_logs(&self) -> MutexGuard<'_, Connection> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn notice_crashes(&self) -> Result<()> {
         let sql = "select distinct job from runs where state = 'running'";
         let jobs = self.list("list living runs", sql, [], |row| row.get::<_, String>(0))?;
         for job in jobs {
@@ -190,18 +234,39 @@ impl Ledger {
 
 /// To be called with the job's lease in hand: whatever is still marked as running is not.
 fn mark_crashed(tx: &Transaction<'_>, job: &str) -> rusqlite::Result<()> {
-    let marked = tx.execute(
-        "update runs set state = 'crashed', ended_at = ?,
-                error = 'its process ended without a result'
-         where job = ? and state = 'running'",
-        (instant::to_text(instant::now()), job),
+    const ERROR: &str = "its process ended without a result";
+    let mut statement = tx.prepare_cached(
+        "update runs set state = 'crashed', ended_at = ?, error = ? where job = ? and state = 'running'
+         returning id, cause, logical, queue_id, attempt",
     )?;
-    if marked > 0 {
-        tracing::warn!(job, marked, "found crashed runs");
+    let marked: Vec<(String, Value)> = statement
+        .query_map((instant::to_text(instant::now()), ERROR, job), |row| {
+            let fields = json!({
+                "job": job, "cause": row.get::<_, String>(1)?, "for": row.get::<_, Option<String>>(2)?,
+                "queue_id": row.get::<_, Option<i64>>(3)?, "attempt": row.get::<_, u32>(4)?,
+                "error": ERROR, "crashed": true,
+            });
+            Ok((row.get(0)?, fields))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    for (run, fields) in marked {
+        tracing::warn!(job, run, "found a crashed run");
+        put_event(tx, "run.failed", Some(&run), &fields)?;
     }
     Ok(())
 }
 
-fn limit_of(limit: usize) -> i64 {
+/// Events are numbered in the order in which they are committed: one writer at a time.
+pub(crate) fn put_event(tx: &Transaction<'_>, name: &str, run: Option<&str>, fields: &Value) -> rusqlite::Result<i64> {
+    tx.prepare_cached("insert into events (at, name, run_id, fields) values (?, ?, ?, ?)")?.execute((
+        instant::to_text(instant::now()),
+        name,
+        run,
+        fields.to_string(),
+    ))?;
+    Ok(tx.last_insert_rowid())
+}
+
+pub(crate) fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

@@ -24,6 +24,15 @@ pub struct RunRow {
     pub figures: Value,
     pub error: Option<String>,
     pub pid: u32,
+    /// The period that it is for, such as "2026-09".
+    #[serde(rename = "for")]
+    pub logical: Option<String>,
+    /// Hashes of what it works with, by name.
+    pub inputs: Value,
+    /// The entry of the queue that caused it.
+    pub queue_id: Option<i64>,
+    /// 1 for the first of an entry's runs.
+    pub attempt: u32,
     #[serde(serialize_with = "instant::serialize")]
     pub started_at: DateTime<Utc>,
     /// For a crashed run, when the crash was noticed.
@@ -73,7 +82,8 @@ pub struct RunTableRow {
     pub table: TransferTableRow,
 }
 
-pub(crate) const RUN_COLUMNS: &str = "id, job, cause, state, detail, figures, error, pid, started_at, ended_at";
+pub(crate) const RUN_COLUMNS: &str = "id, job, cause, state, detail, figures, error, pid, started_at, ended_at, \
+     logical, inputs, queue_id, attempt";
 pub(crate) const EVENT_COLUMNS: &str = "seq, at, name, run_id, fields";
 pub(crate) const TABLE_COLUMNS: &str = "transfer, source_table, target_table, state, mode, rows, \
      bytes_read, bytes_written, seconds, position, reason, mend, run_id, updated_at";
@@ -92,6 +102,10 @@ impl RunRow {
             pid: row.get(7)?,
             started_at: instant::from_text(8, &row.get::<_, String>(8)?)?,
             ended_at: ended_at.map(|t| instant::from_text(9, &t)).transpose()?,
+            logical: row.get(10)?,
+            inputs: json(row, 11)?,
+            queue_id: row.get(12)?,
+            attempt: row.get(13)?,
         })
     }
 }
@@ -137,12 +151,12 @@ impl RunTableRow {
 }
 
 /// Counts are kept as i64, as SQLite does; `run` cuts what is beyond.
-fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(crate) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let kept: i64 = row.get(column)?;
     u64::try_from(kept).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, kept))
 }
 
-fn json(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
+pub(crate) fn json(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
     let Some(text) = row.get::<_, Option<String>>(column)? else {
         return Ok(Value::Null);
     };

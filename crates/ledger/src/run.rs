@@ -1,10 +1,43 @@
 //! One run of a job, from its beginning to its outcome. It holds the job's lease while it exists.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::lease::Lease;
+use crate::ledger::put_event;
 use crate::rows::TABLE_COLUMNS;
 use crate::{Ledger, Result, instant};
+
+/// What a run is begun with.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// "hand", or what the entry of the queue says.
+    pub cause: String,
+    /// What it is asked to do.
+    pub detail: Value,
+    /// The period that it is for, such as "2026-09".
+    pub logical: Option<String>,
+    /// Hashes of what it works with, by name, so that it can be told whether another would differ.
+    pub inputs: Value,
+    /// The entry of the queue that causes it.
+    pub queued: Option<i64>,
+    pub attempt: u32,
+    /// At most one living run for each of these, whatever its job.
+    pub keys: Vec<String>,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Start {
+            cause: "hand".to_owned(),
+            detail: Value::Null,
+            logical: None,
+            inputs: json!({}),
+            queued: None,
+            attempt: 1,
+            keys: Vec::new(),
+        }
+    }
+}
 
 /// Dropped without [`Run::finish`], it counts as failed.
 #[derive(Debug)]
@@ -12,9 +45,10 @@ pub struct Run {
     ledger: Ledger,
     id: String,
     job: String,
+    start: Start,
     has_ended: bool,
     /// Last: given back after the end is written.
-    _lease: Lease,
+    _leases: Vec<Lease>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +76,21 @@ pub struct TableOutcome {
 }
 
 impl Run {
-    pub(crate) fn new(ledger: Ledger, id: String, job: &str, lease: Lease) -> Self {
-        Self { ledger, id, job: job.to_owned(), has_ended: false, _lease: lease }
+    pub(crate) fn new(ledger: Ledger, id: String, job: &str, start: Start, leases: Vec<Lease>) -> Self {
+        Self { ledger, id, job: job.to_owned(), start, has_ended: false, _leases: leases }
+    }
+
+    /// The period that it is for.
+    pub fn logical(&self) -> Option<&str> {
+        self.start.logical.as_deref()
+    }
+
+    /// Hashes that are only known once it is under way; added to those it began with.
+    pub fn note_inputs(&self, inputs: &serde_json::Map<String, Value>) -> Result<()> {
+        self.ledger.write("note a run's inputs", |tx| {
+            let sql = "update runs set inputs = json_patch(inputs, ?) where id = ?";
+            tx.execute(sql, (Value::Object(inputs.clone()).to_string(), &self.id)).map(drop)
+        })
     }
 
     pub fn id(&self) -> &str {
@@ -95,16 +142,27 @@ impl Run {
     }
 
     fn end(&mut self, outcome: Outcome, figures: Option<Value>) -> Result<()> {
-        let (state, error) = match outcome {
-            Outcome::Succeeded => ("succeeded", None),
-            Outcome::Failed { error } => ("failed", Some(error)),
-            Outcome::Cancelled => ("cancelled", None),
+        let (state, event, error) = match outcome {
+            Outcome::Succeeded => ("succeeded", "run.succeeded", None),
+            Outcome::Failed { error } => ("failed", "run.failed", Some(error)),
+            Outcome::Cancelled => ("cancelled", "run.cancelled", None),
         };
+        let start = &self.start;
+        let mut fields = json!({
+            "job": self.job, "cause": start.cause, "for": start.logical, "attempt": start.attempt,
+            "queue_id": start.queued, "depth": start.detail.get("depth"), "error": error,
+            "rows": figures.as_ref().and_then(|figures| figures.get("rows")),
+        });
+        if let Value::Object(fields) = &mut fields {
+            fields.retain(|_, value| !value.is_null());
+        }
+        // Together: whoever follows the job never misses an end.
         self.ledger.write(&format!("end a run of {}", self.job), |tx| {
             tx.execute(
                 "update runs set state = ?, error = ?, figures = ?, ended_at = ? where id = ?",
                 (state, error, figures.map(|f| f.to_string()), instant::to_text(instant::now()), &self.id),
-            )
+            )?;
+            put_event(tx, event, Some(&self.id), &fields)
         })?;
         self.has_ended = true;
         Ok(())

@@ -10,7 +10,9 @@ use crate::error::{During, Error, Kind};
 
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [CORE, SCHEDULES];
+
+const CORE: &str = "
 create table runs (
     id text primary key not null,
     job text not null,
@@ -73,18 +75,80 @@ create table run_tables (
     updated_at text not null
 ) strict;
 create index run_tables_by_run on run_tables (run_id, seq);
-"];
+";
+
+const SCHEDULES: &str = "
+alter table runs add column logical text;
+alter table runs add column inputs text not null default '{}';
+alter table runs add column queue_id integer;
+alter table runs add column attempt integer not null default 1;
+
+create table queue (
+    id integer primary key autoincrement,
+    job text not null,
+    key text not null unique,
+    cause text not null,
+    logical text,
+    detail text not null,
+    state text not null check (state in ('waiting', 'running', 'succeeded', 'failed', 'cancelled')),
+    attempts integer not null default 0,
+    not_before text not null,
+    created_at text not null,
+    started_at text,
+    ended_at text,
+    run_id text,
+    error text,
+    cancel_requested integer not null default 0
+) strict;
+create index queue_open on queue (state, not_before) where state in ('waiting', 'running');
+create index queue_by_job on queue (job, id);
+
+create table schedules (
+    name text primary key not null,
+    job text not null,
+    spec text not null,
+    zone text not null,
+    seen_to text not null,
+    last_slot text,
+    next_at text,
+    paused integer not null default 0
+) strict, without rowid;
+
+create table followers (
+    name text primary key not null,
+    seq integer not null
+) strict, without rowid;
+
+create table logs (
+    run_id text not null,
+    seq integer not null,
+    at text not null,
+    level text not null,
+    line text not null,
+    primary key (run_id, seq)
+) strict, without rowid;
+";
 
 /// A connection with today's tables. States are written with `synchronous = FULL`: a run that was
 /// reported as ended has ended after a power cut, too.
 pub(crate) fn connect(path: &Path) -> Result<Connection> {
+    let mut connection = open(path, "full")?;
+    migrate(&mut connection, path)?;
+    Ok(connection)
+}
+
+/// A second connection for lines of logs: after a power cut the last of them may be missing.
+pub(crate) fn connect_for_logs(path: &Path) -> Result<Connection> {
+    open(path, "normal")
+}
+
+fn open(path: &Path, synchronous: &str) -> Result<Connection> {
     let doing = || format!("open ledger {}", path.display());
-    let mut connection = Connection::open(path).during(doing())?;
+    let connection = Connection::open(path).during(doing())?;
     connection.busy_timeout(BUSY_MAX).during(doing())?;
     connection.pragma_update(None, "journal_mode", "wal").during(doing())?;
-    connection.pragma_update(None, "synchronous", "full").during(doing())?;
+    connection.pragma_update(None, "synchronous", synchronous).during(doing())?;
     connection.pragma_update(None, "foreign_keys", true).during(doing())?;
-    migrate(&mut connection, path)?;
     Ok(connection)
 }
 

@@ -10,10 +10,17 @@ use tempfile::TempDir;
 
 use crate::*;
 
+mod following;
+mod queueing;
+
 const HOLDER_FILE: &str = "LEDGER_TEST_HOLDER_FILE";
 
 fn file(tmp: &TempDir) -> PathBuf {
     tmp.path().join("state/deep/ledger.db")
+}
+
+fn begun(cause: &str, detail: Value) -> Start {
+    Start { cause: cause.to_owned(), detail, ..Start::default() }
 }
 
 fn outcome(source_table: &str, state: &str, rows: u64) -> TableOutcome {
@@ -34,7 +41,7 @@ fn a_run_leaves_one_row_with_its_events_and_tables() {
     let tmp = TempDir::new().unwrap();
     let ledger = Ledger::open(&file(&tmp)).unwrap();
     let asked = json!({"z": 1, "a": "été"});
-    let run = ledger.begin("transfer:platform", "hand", asked.clone()).unwrap();
+    let run = ledger.begin("transfer:platform", begun("hand", asked.clone())).unwrap();
     let id = run.id().to_owned();
     assert!(ledger.alive(&id).unwrap());
     assert_eq!(ledger.runs(9, None).unwrap()[0].state, "running");
@@ -71,7 +78,7 @@ fn a_run_leaves_one_row_with_its_events_and_tables() {
 fn rows_are_shown_with_instants_as_text() {
     let tmp = TempDir::new().unwrap();
     let ledger = Ledger::open(&file(&tmp)).unwrap();
-    let run = ledger.begin("mart:daily", "hand", Value::Null).unwrap();
+    let run = ledger.begin("mart:daily", begun("hand", Value::Null)).unwrap();
     run.table(outcome("readings", "copied", 1)).unwrap();
     let shown = serde_json::to_value(&ledger.runs(1, None).unwrap()[0]).unwrap();
     let started = shown["started_at"].as_str().unwrap();
@@ -86,15 +93,15 @@ fn rows_are_shown_with_instants_as_text() {
 fn a_job_runs_once_at_a_time_whichever_handle_begins_it() {
     let tmp = TempDir::new().unwrap();
     let (one, two) = (Ledger::open(&file(&tmp)).unwrap(), Ledger::open(&file(&tmp)).unwrap());
-    let run = one.begin("transfer:a/../b", "hand", Value::Null).unwrap();
-    let error = two.begin("transfer:a/../b", "cron", Value::Null).unwrap_err();
+    let run = one.begin("transfer:a/../b", begun("hand", Value::Null)).unwrap();
+    let error = two.begin("transfer:a/../b", begun("cron", Value::Null)).unwrap_err();
     assert_eq!(error.kind, Kind::Retry);
     assert!(error.context.contains(run.id()), "{error}");
     assert!(error.context.contains(&format!("pid {}", std::process::id())));
     assert!(two.alive(run.id()).unwrap());
-    two.begin("transfer:a/../c", "hand", Value::Null).unwrap();
+    two.begin("transfer:a/../c", begun("hand", Value::Null)).unwrap();
     run.finish(Outcome::Cancelled, Value::Null).unwrap();
-    two.begin("transfer:a/../b", "cron", Value::Null).unwrap();
+    two.begin("transfer:a/../b", begun("cron", Value::Null)).unwrap();
     assert_eq!(two.runs(9, Some("transfer:a/../b")).unwrap().len(), 2);
 }
 
@@ -102,10 +109,10 @@ fn a_job_runs_once_at_a_time_whichever_handle_begins_it() {
 fn a_run_without_a_result_failed() {
     let tmp = TempDir::new().unwrap();
     let ledger = Ledger::open(&file(&tmp)).unwrap();
-    drop(ledger.begin("mart:daily", "hand", Value::Null).unwrap());
+    drop(ledger.begin("mart:daily", begun("hand", Value::Null)).unwrap());
     let row = &ledger.runs(1, None).unwrap()[0];
     assert_eq!((row.state.as_str(), row.error.as_deref()), ("failed", Some("ended without a result")));
-    let run = ledger.begin("mart:daily", "hand", Value::Null).unwrap();
+    let run = ledger.begin("mart:daily", begun("hand", Value::Null)).unwrap();
     let error = "no such mart".to_owned();
     run.finish(Outcome::Failed { error }, Value::Null).unwrap();
     assert_eq!(ledger.runs(1, None).unwrap()[0].error.as_deref(), Some("no such mart"));
@@ -117,7 +124,7 @@ fn a_run_without_a_result_failed() {
 fn hold_a_run() {
     let path = PathBuf::from(std::env::var_os(HOLDER_FILE).unwrap());
     let ledger = Ledger::open(&path).unwrap();
-    let _run = ledger.begin("transfer:platform", "hand", Value::Null).unwrap();
+    let _run = ledger.begin("transfer:platform", begun("hand", Value::Null)).unwrap();
     std::thread::sleep(Duration::from_secs(600));
 }
 
@@ -146,14 +153,14 @@ fn a_run_whose_process_was_killed_is_crashed_and_its_lease_free() {
         };
         assert_eq!(row.state, "running");
         assert!(ledger.alive(&row.id).unwrap());
-        let refused = ledger.begin("transfer:platform", "hand", Value::Null);
+        let refused = ledger.begin("transfer:platform", begun("hand", Value::Null));
         assert!(refused.unwrap_err().context.contains(&row.id));
 
         holder.kill().unwrap();
         holder.wait().unwrap();
         assert!(!ledger.alive(&row.id).unwrap());
         if !seen_by_listing {
-            drop(ledger.begin("transfer:platform", "hand", Value::Null).unwrap());
+            drop(ledger.begin("transfer:platform", begun("hand", Value::Null)).unwrap());
             let raw = Connection::open(file(&tmp)).unwrap();
             let sql = "select state from runs where id = ?";
             let state: String = raw.query_row(sql, [&row.id], |r| r.get(0)).unwrap();
@@ -170,17 +177,18 @@ fn lists_are_ordered_and_bounded() {
     let tmp = TempDir::new().unwrap();
     let ledger = Ledger::open(&file(&tmp)).unwrap();
     let ids: Vec<String> =
-        (0..50).map(|_| ledger.begin("mart:daily", "hand", Value::Null).unwrap().id().to_owned()).collect();
+        (0..50).map(|_| ledger.begin("mart:daily", begun("hand", Value::Null)).unwrap().id().to_owned()).collect();
     let newest: Vec<String> = ledger.runs(3, None).unwrap().into_iter().map(|r| r.id).collect();
     assert_eq!(newest, [&ids[49], &ids[48], &ids[47]].map(String::clone));
 
+    let ends = ledger.events(1, None).unwrap()[0].seq;
     for n in 0..6 {
         ledger.event(["even", "odd"][n % 2], None, json!(n)).unwrap();
     }
     let fields = |events: Vec<EventRow>| -> Vec<Value> { events.into_iter().map(|e| e.fields).collect() };
     assert_eq!(fields(ledger.events(2, None).unwrap()), [5, 4]);
     assert_eq!(fields(ledger.events(9, Some("odd")).unwrap()), [5, 3, 1]);
-    let first = ledger.events_after(0, 2).unwrap();
+    let first = ledger.events_after(ends, 2).unwrap();
     let next = ledger.events_after(first[1].seq, 2).unwrap();
     assert_eq!((fields(first), fields(next)), (vec![json!(0), json!(1)], vec![json!(2), json!(3)]));
 }
@@ -204,7 +212,7 @@ fn handles_write_side_by_side_and_lose_nothing() {
             let path = &path;
             scope.spawn(move || {
                 let ledger = Ledger::open(path).unwrap();
-                let run = ledger.begin(&format!("job:{worker}"), "hand", Value::Null).unwrap();
+                let run = ledger.begin(&format!("job:{worker}"), begun("hand", Value::Null)).unwrap();
                 for n in 0..20 {
                     run.event("step", json!([worker, n])).unwrap();
                     run.table(outcome(&format!("t{worker}"), "copying", n)).unwrap();
@@ -215,7 +223,8 @@ fn handles_write_side_by_side_and_lose_nothing() {
         }
     });
     let ledger = Ledger::open(&path).unwrap();
-    assert_eq!(ledger.events(1000, None).unwrap().len(), 120);
+    assert_eq!(ledger.events(1000, Some("step")).unwrap().len(), 120);
+    assert_eq!(ledger.events(1000, Some("run.succeeded")).unwrap().len(), 6);
     assert!(ledger.runs(9, None).unwrap().iter().all(|r| r.state == "succeeded"));
     let tables = ledger.transfer_tables(None).unwrap();
     assert_eq!(tables.iter().map(|t| t.rows).collect::<Vec<_>>(), [19; 6]);

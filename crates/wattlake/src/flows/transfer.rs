@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use ledger::{Outcome, Run, TableOutcome};
+use ledger::{Outcome, Run, Start, TableOutcome};
 use serde_json::{Value, json};
 use transfer::plan::{ColumnAs, Mode, OnNoCursor, Overlap, Settings, TableSettings};
 use transfer::read::Progress;
@@ -31,7 +31,9 @@ pub async fn run(warehouse: &Warehouse, job: Job<'_>) -> Result<Report> {
     settings.mode = job.mode.unwrap_or(settings.mode);
     let mode = if settings.mode == Mode::Initial { "initial" } else { "incremental" };
     let detail = json!({"transfer": job.name, "mode": mode, "tables": job.tables, "source": config.source});
-    let run = warehouse.ledger.begin(&format!("transfer:{}", job.name), job.cause, detail)?;
+    let run = warehouse
+        .ledger
+        .begin(&format!("transfer:{}", job.name), Start { cause: job.cause.to_owned(), detail, ..Start::default() })?;
     let carried = tokio::select! {
         carried = carry(warehouse, config, settings, &job, &run) => carried,
         _ = tokio::signal::ctrl_c() => Err(Stopped.into()),

@@ -1,0 +1,101 @@
+//! Events and their followers, logs, forgetting.
+
+use chrono::{TimeDelta, Utc};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::file;
+use crate::*;
+
+fn caused(event: &EventRow) -> Vec<Entry> {
+    vec![Entry {
+        job: "mart:daily".into(),
+        key: format!("event/mart:daily/1/{}", event.seq),
+        cause: format!("event {}", event.name),
+        logical: None,
+        detail: json!({}),
+        not_before: event.at,
+    }]
+}
+
+#[test]
+fn a_follower_sees_each_event_once_and_begins_at_the_present() {
+    let tmp = TempDir::new().unwrap();
+    let ledger = Ledger::open(&file(&tmp)).unwrap();
+    ledger.event("before", None, json!({})).unwrap();
+    assert_eq!(ledger.follow("scheduler", 10, caused).unwrap(), 0);
+    ledger.event("one", None, json!({})).unwrap();
+    ledger.event("two", None, json!({})).unwrap();
+    assert_eq!(ledger.follow("scheduler", 1, caused).unwrap(), 1);
+    // Another process goes on where the first stopped.
+    let other = Ledger::open(&file(&tmp)).unwrap();
+    assert_eq!(other.follow("scheduler", 10, caused).unwrap(), 1);
+    assert_eq!(other.follow("scheduler", 10, caused).unwrap(), 0);
+    let causes: Vec<String> = ledger.queue(9, None).unwrap().into_iter().map(|row| row.cause).collect();
+    assert_eq!(causes, ["event two", "event one"]);
+}
+
+#[test]
+fn a_runs_end_is_an_event_of_its_own() {
+    let tmp = TempDir::new().unwrap();
+    let ledger = Ledger::open(&file(&tmp)).unwrap();
+    let start = Start { logical: Some("2026-09".into()), cause: "cron 0 2 * * *".into(), ..Start::default() };
+    ledger.begin("transfer:platform", start).unwrap().finish(Outcome::Succeeded, json!({"rows": 7})).unwrap();
+    drop(ledger.begin("transfer:platform", Start::default()).unwrap());
+    let events = ledger.events(9, None).unwrap();
+    assert_eq!(events[0].name, "run.failed");
+    assert_eq!(events[1].name, "run.succeeded");
+    assert_eq!(
+        events[1].fields,
+        json!({"job": "transfer:platform", "cause": "cron 0 2 * * *", "for": "2026-09", "attempt": 1, "rows": 7})
+    );
+    let counts = ledger.counts().unwrap();
+    assert_eq!((counts.jobs[0].succeeded, counts.jobs[0].failed, counts.events), (1, 1, 2));
+    assert!(counts.jobs[0].last_success_at.is_some());
+}
+
+#[test]
+fn a_log_without_end_keeps_its_beginning_and_its_newest() {
+    let tmp = TempDir::new().unwrap();
+    let ledger = Ledger::open(&file(&tmp)).unwrap();
+    for batch in 0..6 {
+        let lines: Vec<_> =
+            (0..2500).map(|n| (Utc::now(), "info".to_owned(), format!("line {}", batch * 2500 + n + 1))).collect();
+        ledger.log("run", &lines).unwrap();
+    }
+    let lines = ledger.logs("run", 100_000).unwrap();
+    assert_eq!(lines.len(), 10_000);
+    assert_eq!((lines[0].line.as_str(), lines[4999].line.as_str()), ("line 1", "line 5000"));
+    assert_eq!((lines[5000].line.as_str(), lines[9999].line.as_str()), ("line 10001", "line 15000"));
+    ledger.log("run", &[(Utc::now(), "info".into(), "é".repeat(10_000))]).unwrap();
+    assert_eq!(ledger.logs("run", 1).unwrap()[0].line.len(), 8192, "a line is bounded too");
+}
+
+#[test]
+fn what_is_old_is_forgotten_except_the_last_of_each_job() {
+    let tmp = TempDir::new().unwrap();
+    let ledger = Ledger::open(&file(&tmp)).unwrap();
+    for _ in 0..3 {
+        let run = ledger.begin("mart:daily", Start::default()).unwrap();
+        ledger.log(run.id(), &[(Utc::now(), "info".into(), "said".into())]).unwrap();
+        run.finish(Outcome::Succeeded, json!({})).unwrap();
+    }
+    let living = ledger.begin("mart:hourly", Start::default()).unwrap();
+    ledger.follow("scheduler", 10, |_| vec![]).unwrap();
+    let pruned = ledger.prune(Utc::now() + TimeDelta::seconds(1)).unwrap();
+    assert_eq!((pruned.runs, pruned.log_lines), (2, 2));
+    let left = ledger.runs(9, None).unwrap();
+    assert_eq!(left.iter().map(|run| run.state.as_str()).collect::<Vec<_>>(), ["running", "succeeded"]);
+    drop(living);
+}
+
+#[test]
+fn one_process_holds_what_only_one_may() {
+    let tmp = TempDir::new().unwrap();
+    let (one, two) = (Ledger::open(&file(&tmp)).unwrap(), Ledger::open(&file(&tmp)).unwrap());
+    let held = one.hold("serve").unwrap();
+    assert!(held.is_some());
+    assert!(two.hold("serve").unwrap().is_none());
+    drop(held);
+    assert!(two.hold("serve").unwrap().is_some());
+}

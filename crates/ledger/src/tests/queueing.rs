@@ -1,0 +1,135 @@
+//! The queue, the schedules, concurrency keys.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::file;
+use crate::schedule::Kept;
+use crate::*;
+
+fn entry(key: &str, not_before: DateTime<Utc>) -> Entry {
+    Entry {
+        job: "transfer:platform".into(),
+        key: key.into(),
+        cause: "cron 0 2 * * *".into(),
+        logical: Some("2026-03-29T02:00:00+01:00".into()),
+        detail: json!({"depth": 1}),
+        not_before,
+    }
+}
+
+fn now() -> DateTime<Utc> {
+    crate::instant::now()
+}
+
+#[test]
+fn an_entry_happens_once_and_its_attempts_are_counted() {
+    let tmp = TempDir::new().unwrap();
+    let ledger = Ledger::open(&file(&tmp)).unwrap();
+    let id = ledger.enqueue(&entry("a", now())).unwrap().unwrap();
+    assert_eq!(ledger.enqueue(&entry("a", now())).unwrap(), None, "the same key is the same entry");
+    assert!(ledger.claim(id).unwrap());
+    assert!(!ledger.claim(id).unwrap(), "one takes it");
+    assert!(ledger.due(now(), 9).unwrap().is_empty());
+
+    let start = Start { queued: Some(id), ..Start::default() };
+    let run = ledger.begin("transfer:platform", start).unwrap();
+    assert_eq!(ledger.queued(id).unwrap().unwrap().run_id.as_deref(), Some(run.id()));
+    run.finish(Outcome::Failed { error: "the source is away".into() }, json!({})).unwrap();
+
+    let later = now() + TimeDelta::seconds(60);
+    ledger.settle(id, Settled::Again { not_before: later, error: "the source is away".into() }).unwrap();
+    assert!(ledger.due(now(), 9).unwrap().is_empty(), "not yet");
+    assert_eq!(ledger.next_due().unwrap(), Some(later));
+    assert_eq!(ledger.due(later, 9).unwrap()[0].attempts, 1);
+    assert!(ledger.claim(id).unwrap());
+    ledger.settle(id, Settled::Succeeded).unwrap();
+    let ended = ledger.queued(id).unwrap().unwrap();
+    assert_eq!((ended.state.as_str(), ended.attempts, ended.error), ("succeeded", 2, None));
+    ledger.settle(id, Settled::Failed { error: "too late".into() }).unwrap();
+    assert_eq!(ledger.queued(id).unwrap().unwrap().state, "succeeded", "an end is an end");
+}
+
+#[test]
+fn a_cancellation_says_what_it_met() {
+    let tmp = TempDir::new().unwrap();
+    let ledger = Ledger::open(&file(&tmp)).unwrap();
+    let waiting = ledger.enqueue(&entry("a", now())).unwrap().unwrap();
+    let running = ledger.enqueue(&entry("b", now())).unwrap().unwrap();
+    assert!(ledger.claim(running).unwrap());
+    assert_eq!(ledger.cancel(waiting).unwrap(), Cancel::Withdrawn);
+    assert!(!ledger.claim(waiting).unwrap());
+    assert_eq!(ledger.cancel(running).unwrap(), Cancel::Requested);
+    assert!(ledger.running().unwrap()[0].cancel_requested);
+    assert_eq!(ledger.cancel(waiting).unwrap(), Cancel::AlreadyEnded("cancelled".into()));
+    assert_eq!(ledger.cancel(99).unwrap(), Cancel::Unknown);
+}
+
+#[test]
+fn a_concurrency_key_holds_back_other_jobs() {
+    let tmp = TempDir::new().unwrap();
+    let ledger = Ledger::open(&file(&tmp)).unwrap();
+    let start = || Start { keys: vec!["platform-db".into()], ..Start::default() };
+    let run = ledger.begin("transfer:a", start()).unwrap();
+    assert!(ledger.key_is_held("platform-db").unwrap());
+    let refused = ledger.begin("transfer:b", start()).unwrap_err();
+    assert_eq!(refused.kind, Kind::Retry);
+    assert!(refused.to_string().contains("platform-db"), "{refused}");
+    assert!(!ledger.job_is_running("transfer:b").unwrap(), "and gives its own lease back");
+    drop(run);
+    ledger.begin("transfer:b", start()).unwrap();
+}
+
+#[test]
+fn a_schedule_moves_together_with_what_it_queues() {
+    let tmp = TempDir::new().unwrap();
+    let ledger = Ledger::open(&file(&tmp)).unwrap();
+    let kept = |spec: &str| Kept {
+        name: "transfer:platform#1".into(),
+        job: "transfer:platform".into(),
+        spec: spec.into(),
+        zone: "Europe/Paris".into(),
+    };
+    let first = now();
+    ledger.keep_schedules(&[kept("0 2 * * *")], first).unwrap();
+    let later = first + TimeDelta::hours(1);
+    let slots = [entry("cron/1", later), entry("cron/2", later)];
+    assert_eq!(ledger.fire("transfer:platform#1", later, None, Some("02:00"), &slots).unwrap(), 2);
+    assert_eq!(ledger.fire("transfer:platform#1", later, None, None, &slots).unwrap(), 0, "twice is once");
+    let row = ledger.schedule("transfer:platform#1").unwrap().unwrap();
+    assert_eq!((row.seen_to, row.last_slot.as_deref()), (later, Some("02:00")));
+
+    ledger.keep_schedules(&[kept("0 2 * * *")], later + TimeDelta::hours(5)).unwrap();
+    assert_eq!(ledger.schedule("transfer:platform#1").unwrap().unwrap().seen_to, later, "a restart forgets nothing");
+    let changed = later + TimeDelta::hours(6);
+    ledger.keep_schedules(&[kept("0 3 * * *")], changed).unwrap();
+    assert_eq!(ledger.schedule("transfer:platform#1").unwrap().unwrap().seen_to, changed, "another pattern begins now");
+    assert_eq!(ledger.pause("transfer:platform", true).unwrap(), 1);
+    assert!(ledger.schedules().unwrap()[0].paused);
+    ledger.keep_schedules(&[], changed).unwrap();
+    assert!(ledger.schedules().unwrap().is_empty());
+}
+
+#[test]
+fn the_file_of_an_older_program_is_brought_to_today() {
+    let tmp = TempDir::new().unwrap();
+    let path = file(&tmp);
+    let ledger = Ledger::open(&path).unwrap();
+    let id = ledger.begin("a:b", Start { detail: Value::Null, ..Start::default() }).unwrap().id().to_owned();
+    drop(ledger);
+    // As the first program left it.
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(
+        "drop table queue; drop table schedules; drop table followers; drop table logs;
+         alter table runs drop column logical; alter table runs drop column inputs;
+         alter table runs drop column queue_id; alter table runs drop column attempt;
+         pragma user_version = 1",
+    )
+    .unwrap();
+    drop(old);
+    let ledger = Ledger::open(&path).unwrap();
+    let run = ledger.run(&id).unwrap().unwrap();
+    assert_eq!((run.attempt, run.logical), (1, None));
+    assert!(ledger.enqueue(&entry("a", now())).unwrap().is_some());
+}
