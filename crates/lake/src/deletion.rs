@@ -42,6 +42,10 @@ impl Hidden {
         self.files.is_empty()
     }
 
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &String> {
+        self.files.keys()
+    }
+
     pub(crate) fn contains(&self, path: &str, position: u64) -> bool {
         self.files.get(path).is_some_and(|rows| rows.contains(position))
     }

@@ -30,7 +30,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::error::Result;
+use crate::error::{Context, Result};
 use crate::table::Table;
 
 pub(crate) use files::{File, Files};
@@ -54,6 +54,12 @@ impl std::fmt::Debug for Scan {
 impl Scan {
     pub(crate) fn of(table: &Table) -> Result<Scan> {
         Ok(Scan { files: table.files()?, table: table.clone() })
+    }
+
+    /// Only these files of the table.
+    pub(crate) fn over(table: &Table, files: &[File]) -> Result<Scan> {
+        let only = table.files()?.only(files).context(format!("read files of {}", table.name()))?;
+        Ok(Scan { files: Arc::new(only), table: table.clone() })
     }
 
     /// The files that may hold rows that a query wants: by their bounds, and until a limit is met.

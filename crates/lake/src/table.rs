@@ -18,7 +18,7 @@ use crate::commit::{Commit, RUN};
 use crate::error::{Context, Error, Kind, Result};
 use crate::location::{Lake, TableName};
 use crate::scan::{Files, Scan};
-use crate::writer::{Destination, FileWriter};
+use crate::writer::{Destination, FILE_BYTES, FileWriter};
 
 /// Which state of a table is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,9 @@ pub struct Table {
     /// Of this version, once a query has asked for them.
     files: Arc<OnceLock<Arc<Files>>>,
 }
+
+/// A file below it is small, where nothing else is asked for.
+const SMALL_BYTES: u64 = FILE_BYTES as u64 / 4;
 
 /// One commit of a table's history.
 #[derive(Debug, Clone)]
@@ -56,6 +59,8 @@ pub struct Size {
     pub rows: u64,
     /// Rows of the files that deletion vectors hide; already taken off `rows`.
     pub rows_hidden: u64,
+    /// Below a quarter of what packing fills files up to.
+    pub files_small: u64,
 }
 
 impl Table {
@@ -121,6 +126,7 @@ impl Table {
             size.bytes += file.size().unsigned_abs();
             size.rows += (file.num_records().unwrap_or_default() as u64).saturating_sub(hidden);
             size.rows_hidden += hidden;
+            size.files_small += u64::from(file.size().unsigned_abs() < SMALL_BYTES);
         }
         Ok(size)
     }

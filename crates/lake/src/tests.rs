@@ -128,3 +128,13 @@ pub fn schema(more: &[&str]) -> SchemaRef {
     fields.extend(more.iter().map(|name| Field::new(*name, DataType::Utf8, true)));
     Arc::new(Schema::new(fields))
 }
+
+impl Table {
+    /// The positions in a file that no vector hides.
+    pub async fn visible_rows(&self, path: &str) -> Vec<u64> {
+        let snapshot = self.delta.snapshot().unwrap();
+        let file = snapshot.log_data().iter().find(|file| file.path() == path).unwrap();
+        let hidden = Hidden::present(self, &file).await.unwrap().unwrap_or_default();
+        (0..file.num_records().unwrap() as u64).filter(|at| !hidden.contains(*at)).collect()
+    }
+}

@@ -15,12 +15,15 @@ use crate::table::Table;
 
 pub(crate) struct Files {
     pub(super) schema: SchemaRef,
-    pub(super) files: Vec<File>,
+    pub(crate) files: Vec<File>,
     pub(super) total: Statistics,
 }
 
 /// A data file of the log.
+#[derive(Clone)]
 pub(crate) struct File {
+    /// As the log has it.
+    pub(crate) path: String,
     /// By its path within the lake.
     pub(super) object: ObjectMeta,
     /// With those that its vector hides.
@@ -30,8 +33,20 @@ pub(crate) struct File {
 }
 
 impl File {
-    pub(super) fn rows_visible(&self) -> usize {
-        self.rows - hidden(self.vector.as_ref()).min(self.rows)
+    pub(crate) fn bytes(&self) -> u64 {
+        self.object.size
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn rows_hidden(&self) -> usize {
+        hidden(self.vector.as_ref()).min(self.rows)
+    }
+
+    pub(crate) fn rows_visible(&self) -> usize {
+        self.rows - self.rows_hidden()
     }
 }
 
@@ -60,10 +75,18 @@ impl Files {
                 e_tag: None,
                 version: None,
             };
-            files.push(File { object, rows, vector, statistics: Arc::new(statistics) });
+            files.push(File { path: path.into_owned(), object, rows, vector, statistics: Arc::new(statistics) });
         }
         let total = Statistics::try_merge_iter(files.iter().map(|file| file.statistics.as_ref()), &schema);
         Ok(Files { total: total.context(context())?, schema, files })
+    }
+}
+
+impl Files {
+    /// Some files of a table, read as if they were all.
+    pub(super) fn only(&self, files: &[File]) -> datafusion::error::Result<Files> {
+        let total = Statistics::try_merge_iter(files.iter().map(|file| file.statistics.as_ref()), &self.schema)?;
+        Ok(Files { schema: Arc::clone(&self.schema), files: files.to_vec(), total })
     }
 }
 
