@@ -1,7 +1,7 @@
 //! Commits: rows, the rows that they replace, a new schema, and the position that they bring the
 //! table to, all in one version or not at all.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use arrow::datatypes::{DataType, SchemaRef};
 use chrono::Utc;
@@ -9,6 +9,7 @@ use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TableReference};
 use deltalake::kernel::{Action, Add, StructType, Transaction};
 use deltalake::protocol::{DeltaOperation, SaveMode};
+use futures::TryStreamExt;
 use serde_json::{Value, json};
 
 use crate::deletion::Hidden;
@@ -23,6 +24,12 @@ pub const RETENTION_DAYS: i64 = 30;
 /// The run that made a commit, in the commit's own record: upkeep tells by it what was never committed.
 pub(crate) const RUN: &str = "wattlakeRun";
 
+/// The columns that packed files are sorted by, in the table's configuration.
+pub(crate) const ORDER: &str = "wattlake.order";
+
+/// Commits that may be overtaken by a pack before one gives up.
+const ATTEMPTS_MAX: usize = 8;
+
 /// A commit being put together; nothing is seen of it before [`Commit::write`].
 #[must_use]
 pub struct Commit {
@@ -35,6 +42,8 @@ pub struct Commit {
     schema: Option<SchemaRef>,
     adds: Vec<DataFile>,
     hidden: Hidden,
+    packs: Vec<String>,
+    order: Option<Vec<String>>,
     positions: BTreeMap<String, i64>,
     info: HashMap<String, Value>,
 }
@@ -51,6 +60,8 @@ impl Commit {
             schema: None,
             adds: Vec::new(),
             hidden: Hidden::default(),
+            packs: Vec::new(),
+            order: None,
             positions: BTreeMap::new(),
             info: HashMap::new(),
         }
@@ -88,6 +99,18 @@ impl Commit {
         self
     }
 
+    /// Files whose visible rows are in the new ones: nothing of the table changes but its form.
+    pub(crate) fn packs(mut self, paths: impl IntoIterator<Item = String>) -> Self {
+        self.packs.extend(paths);
+        self
+    }
+
+    /// The columns to sort packed files by. Kept where the commit makes or replaces the table.
+    pub fn order(mut self, columns: &[String]) -> Self {
+        self.order = Some(columns.to_vec());
+        self
+    }
+
     /// The number that [`Table::position`] gives back.
     pub fn position(mut self, app_id: impl Into<String>, position: i64) -> Self {
         self.positions.insert(app_id.into(), position);
@@ -100,25 +123,29 @@ impl Commit {
         self
     }
 
-    /// Makes the version. Returns its number.
-    pub async fn write(self) -> Result<u64> {
-        let context = format!("commit to {}", self.name);
-        let rows: u64 = self.adds.iter().map(|file| file.rows).sum();
+    /// Makes the version. Returns its number. Overtaken by a pack that left its files alone, it
+    /// goes on top of that; overtaken by anything else it fails with [`Kind::Retry`].
+    pub async fn write(mut self) -> Result<u64> {
         self.sync().await?;
-        let mut actions = self.schema_actions()?;
-        let mut removed = 0;
-        if let Some(base) = self.base.as_ref().filter(|_| self.replace) {
-            for file in base.delta.snapshot().context(&context)?.log_data().iter() {
-                let hidden = file.deletion_vector_descriptor().map_or(0, |dv| dv.cardinality.unsigned_abs());
-                removed += (file.num_records().unwrap_or_default() as u64).saturating_sub(hidden);
-                actions.push(Action::Remove(file.remove_action(true)));
+        for _ in 1..ATTEMPTS_MAX {
+            match self.write_once().await {
+                Err(error) if error.kind == Kind::Retry => match self.rebased().await? {
+                    Some(base) => self.base = Some(base),
+                    None => return Err(error),
+                },
+                written => return written,
             }
         }
-        if let Some(base) = &self.base {
-            removed += self.hidden.rows();
-            actions.extend(self.hidden.write(base, &self.run).await?);
-        }
-        actions.extend(self.adds.iter().map(|file| Action::Add(add_action(file))));
+        self.write_once().await
+    }
+
+    async fn write_once(&self) -> Result<u64> {
+        let context = format!("commit to {}", self.name);
+        let mut actions = self.schema_actions()?;
+        let (removes, removed) = self.removals().await?;
+        actions.extend(removes);
+        actions.extend(self.adds.iter().map(|file| Action::Add(add_action(file, self.packs.is_empty()))));
+        let rows: u64 = if self.packs.is_empty() { self.adds.iter().map(|file| file.rows).sum() } else { 0 };
         let mut info = self.info.clone();
         info.insert(RUN.into(), self.run.as_str().into());
         info.insert("wattlakeOperation".into(), self.operation.into());
@@ -131,7 +158,7 @@ impl Commit {
             .with_application_transactions(transactions)
             .with_cleanup_expired_logs(Some(false))
             // delta-rs's own retries let a deletion vector pass a concurrent rewrite of its file,
-            // and the rows would be there twice: whoever lost reads again and plans anew.
+            // and the rows would be there twice: whoever lost looks for itself whether it may go on.
             .with_max_retries(0);
         let table;
         let state = match &self.base {
@@ -144,16 +171,68 @@ impl Commit {
                 None
             }
         };
-        let mode = if self.replace { SaveMode::Overwrite } else { SaveMode::Append };
-        let operation = DeltaOperation::Write { mode, partition_by: None, predicate: None };
         let committed = CommitBuilder::from(properties)
             .with_actions(actions)
-            .build(state.map(|s| s as &dyn TableReference), table.log_store(), operation)
+            .build(state.map(|s| s as &dyn TableReference), table.log_store(), self.delta_operation())
             .await
             .context(&context)?;
         let version = committed.version();
         sync_log(&self.lake, &self.name, version).await?;
         Ok(version)
+    }
+
+    fn delta_operation(&self) -> DeltaOperation {
+        if !self.packs.is_empty() {
+            return DeltaOperation::Optimize { predicate: None, target_size: 0 };
+        }
+        let mode = if self.replace { SaveMode::Overwrite } else { SaveMode::Append };
+        DeltaOperation::Write { mode, partition_by: None, predicate: None }
+    }
+
+    /// The actions that take files and rows out of the table, and the number of rows that go.
+    async fn removals(&self) -> Result<(Vec<Action>, u64)> {
+        let (mut actions, mut removed) = (Vec::new(), 0);
+        let Some(base) = &self.base else { return Ok((actions, removed)) };
+        let mut packs: HashSet<&str> = self.packs.iter().map(String::as_str).collect();
+        for file in base.delta.snapshot().context(format!("commit to {}", self.name))?.log_data().iter() {
+            if self.replace {
+                let hidden = file.deletion_vector_descriptor().map_or(0, |dv| dv.cardinality.unsigned_abs());
+                removed += (file.num_records().unwrap_or_default() as u64).saturating_sub(hidden);
+                actions.push(Action::Remove(file.remove_action(true)));
+            } else if packs.remove(file.path().as_ref()) {
+                actions.push(Action::Remove(file.remove_action(false)));
+            }
+        }
+        if let Some(path) = packs.iter().next() {
+            let context = format!("pack {}: {path} is no longer part of it", self.name);
+            return Err(Error::new(Kind::Retry, context));
+        }
+        removed += self.hidden.rows();
+        actions.extend(self.hidden.write(base, &self.run).await?);
+        Ok((actions, removed))
+    }
+
+    /// The table as it is now, if this commit means the same on top of it: what came in between
+    /// are packs, or this is one, and the files that it speaks of are as they were.
+    async fn rebased(&self) -> Result<Option<Table>> {
+        let context = || format!("commit to {}", self.name);
+        let Some(base) = &self.base else { return Ok(None) };
+        let now = base.reload().await?;
+        let newer = now.version().saturating_sub(base.version());
+        if newer == 0 || now.schema()? != base.schema()? {
+            return Ok(None);
+        }
+        if self.packs.is_empty() {
+            let newer = usize::try_from(newer).unwrap_or(usize::MAX);
+            let passed: Vec<_> = now.delta.history(Some(newer)).try_collect().await.context(context())?;
+            let pack = Some(&Value::from(crate::pack::OPERATION));
+            if passed.len() != newer || passed.iter().any(|commit| commit.info.get("wattlakeOperation") != pack) {
+                return Ok(None);
+            }
+        }
+        let touched: HashSet<&str> = self.hidden.paths().chain(&self.packs).map(String::as_str).collect();
+        let same = vectors(base, &touched)? == vectors(&now, &touched)?;
+        Ok(same.then_some(now))
     }
 
     /// Data must be on the disk before the log says that it is there: a folder's own promise,
@@ -179,6 +258,19 @@ impl Commit {
         };
         let id = present.as_ref().map_or_else(|| uuid::Uuid::new_v4().to_string(), |m| m.id().to_owned());
         let created = present.as_ref().and_then(|m| m.created_time()).unwrap_or_else(|| Utc::now().timestamp_millis());
+        let mut configuration = json!({
+            "delta.enableDeletionVectors": "true",
+            "delta.enableExpiredLogCleanup": "false",
+            "delta.deletedFileRetentionDuration": format!("interval {RETENTION_DAYS} days"),
+            "delta.logRetentionDuration": format!("interval {RETENTION_DAYS} days"),
+        });
+        let order = match &self.order {
+            Some(columns) => Some(serde_json::to_string(columns).context(&context)?),
+            None => present.as_ref().and_then(|m| m.configuration().get(ORDER).cloned()),
+        };
+        if let Some(order) = order {
+            configuration[ORDER] = order.into();
+        }
         let metadata = json!({"metaData": {
             "id": id,
             "name": self.name.to_string(),
@@ -187,12 +279,7 @@ impl Commit {
             "schemaString": serde_json::to_string(&kernel).context(&context)?,
             "partitionColumns": [],
             "createdTime": created,
-            "configuration": {
-                "delta.enableDeletionVectors": "true",
-                "delta.enableExpiredLogCleanup": "false",
-                "delta.deletedFileRetentionDuration": format!("interval {RETENTION_DAYS} days"),
-                "delta.logRetentionDuration": format!("interval {RETENTION_DAYS} days"),
-            },
+            "configuration": configuration,
         }});
         let mut features = vec!["deletionVectors"];
         let had_local_times = match &self.base {
@@ -232,13 +319,25 @@ fn has_local_times(data_type: &DataType) -> bool {
     }
 }
 
-fn add_action(file: &DataFile) -> Add {
+/// For each of the files that is part of the table, its deletion vector.
+fn vectors(table: &Table, paths: &HashSet<&str>) -> Result<BTreeMap<String, Option<(String, Option<i32>)>>> {
+    let files = table.delta.snapshot().context(format!("read the files of {}", table.name()))?.log_data();
+    let touched = files.iter().filter(|file| paths.contains(file.path().as_ref()));
+    Ok(touched
+        .map(|file| {
+            let vector = file.deletion_vector_descriptor().map(|dv| (dv.path_or_inline_dv, dv.offset));
+            (file.path().into_owned(), vector)
+        })
+        .collect())
+}
+
+fn add_action(file: &DataFile, data_change: bool) -> Add {
     Add {
         path: file.path.clone(),
         partition_values: HashMap::new(),
         size: i64::try_from(file.bytes).unwrap_or(i64::MAX),
         modification_time: Utc::now().timestamp_millis(),
-        data_change: true,
+        data_change,
         stats: Some(file.stats.clone()),
         tags: None,
         deletion_vector: None,

@@ -9,8 +9,10 @@ mod deletion;
 mod error;
 mod find;
 mod location;
+mod pack;
 mod ranges;
 mod rewrite;
+mod scan;
 mod stats;
 mod table;
 mod upkeep;
@@ -21,9 +23,10 @@ pub use deletion::Hidden;
 pub use error::{Error, Kind, Result};
 pub use find::{Found, Keys};
 pub use location::{Lake, TableName};
+pub use pack::{Pack, Packed};
 pub use rewrite::{conform, widens};
 pub use table::{Size, Table, Version, When};
-pub use upkeep::{Life, Vacuumed};
+pub use upkeep::{Life, Policy, Report, TableReport, Vacuumed};
 pub use writer::{DataFile, FileWriter};
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Table {
     }
 }
 
-fn write_all(mut writer: FileWriter, mut batches: mpsc::Receiver<RecordBatch>) -> Result<Vec<DataFile>> {
+pub(crate) fn write_all(mut writer: FileWriter, mut batches: mpsc::Receiver<RecordBatch>) -> Result<Vec<DataFile>> {
     while let Some(batch) = batches.blocking_recv() {
         writer.write(&batch)?;
     }

@@ -1,6 +1,6 @@
 //! A table at one of its versions: what it holds, how far it has come, and how it is read.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -17,7 +17,8 @@ use tokio::runtime::Handle;
 use crate::commit::{Commit, RUN};
 use crate::error::{Context, Error, Kind, Result};
 use crate::location::{Lake, TableName};
-use crate::writer::{Destination, FileWriter};
+use crate::scan::{Files, Scan};
+use crate::writer::{Destination, FILE_BYTES, FileWriter};
 
 /// Which state of a table is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +33,12 @@ pub struct Table {
     pub(crate) lake: Lake,
     pub(crate) name: TableName,
     pub(crate) delta: DeltaTable,
+    /// Of this version, once a query has asked for them.
+    files: Arc<OnceLock<Arc<Files>>>,
 }
+
+/// A file below it is small, where nothing else is asked for.
+const SMALL_BYTES: u64 = FILE_BYTES as u64 / 4;
 
 /// One commit of a table's history.
 #[derive(Debug, Clone)]
@@ -53,12 +59,14 @@ pub struct Size {
     pub rows: u64,
     /// Rows of the files that deletion vectors hide; already taken off `rows`.
     pub rows_hidden: u64,
+    /// Below a quarter of what packing fills files up to.
+    pub files_small: u64,
 }
 
 impl Table {
     pub(crate) async fn load(lake: Lake, name: TableName) -> Result<Table> {
         let delta = builder(&lake, &name)?.load().await.context(format!("open table {name}"))?;
-        Ok(Table { lake, name, delta })
+        Ok(Table { lake, name, delta, files: Arc::default() })
     }
 
     pub fn name(&self) -> &TableName {
@@ -89,7 +97,7 @@ impl Table {
                 delta.load_version(version).await.context(format!("open version {version} of {}", self.name))?;
             }
         }
-        Ok(Table { lake: self.lake.clone(), name: self.name.clone(), delta })
+        Ok(Table { lake: self.lake.clone(), name: self.name.clone(), delta, files: Arc::default() })
     }
 
     pub fn version(&self) -> u64 {
@@ -118,6 +126,7 @@ impl Table {
             size.bytes += file.size().unsigned_abs();
             size.rows += (file.num_records().unwrap_or_default() as u64).saturating_sub(hidden);
             size.rows_hidden += hidden;
+            size.files_small += u64::from(file.size().unsigned_abs() < SMALL_BYTES);
         }
         Ok(size)
     }
@@ -151,7 +160,15 @@ impl Table {
 
     /// The table for DataFusion: deletion vectors applied, filters pushed down to files and pages.
     pub async fn provider(&self) -> Result<Arc<dyn TableProvider>> {
-        self.delta.table_provider().await.context(format!("read table {}", self.name))
+        Ok(Arc::new(Scan::of(self)?))
+    }
+
+    pub(crate) fn files(&self) -> Result<Arc<Files>> {
+        if let Some(files) = self.files.get() {
+            return Ok(Arc::clone(files));
+        }
+        let files = Arc::new(Files::of(self)?);
+        Ok(Arc::clone(self.files.get_or_init(|| files)))
     }
 
     /// All visible rows, a batch at a time.

@@ -9,8 +9,9 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
 use crate::commit::RETENTION_DAYS;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::location::{Lake, TableName};
+use crate::pack::{Pack, Packed};
 use crate::table::Table;
 use crate::writer::Destination;
 
@@ -78,7 +79,100 @@ impl Table {
     }
 }
 
+/// How the lake is kept in shape.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    pub pack: Pack,
+    pub retention: TimeDelta,
+    /// A checkpoint spares readers the commits before it; one every so many of them.
+    pub checkpoint_every: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy { pack: Pack::default(), retention: TimeDelta::days(RETENTION_DAYS), checkpoint_every: 20 }
+    }
+}
+
+/// What upkeep did to a table. A step that failed leaves the others to the next table.
+#[derive(Debug)]
+pub struct TableReport {
+    pub name: TableName,
+    pub packed: Packed,
+    pub checkpointed: bool,
+    pub vacuumed: Vacuumed,
+    pub error: Option<Error>,
+}
+
+#[derive(Debug, Default)]
+pub struct Report {
+    pub tables: Vec<TableReport>,
+    /// Files of runs that never made a table of theirs.
+    pub swept: u64,
+}
+
+impl Table {
+    /// Writes a checkpoint if the newest is `every` commits behind. Returns whether it did.
+    pub async fn checkpoint(&self, every: u64) -> Result<bool> {
+        let context = || format!("checkpoint {}", self.name);
+        let newest = match self.store().get(&Path::from("_delta_log/_last_checkpoint")).await {
+            Ok(object) => {
+                let hint: serde_json::Value =
+                    serde_json::from_slice(&object.bytes().await.context(context())?).context(context())?;
+                hint.get("version").and_then(serde_json::Value::as_u64).unwrap_or_default()
+            }
+            Err(object_store::Error::NotFound { .. }) => 0,
+            Err(error) => return Err(error).context(context()),
+        };
+        if self.version().saturating_sub(newest) < every.max(1) {
+            return Ok(false);
+        }
+        deltalake::checkpoints::create_checkpoint(&self.delta, None).await.context(context())?;
+        Ok(true)
+    }
+
+    async fn keep(&self, run: &str, policy: &Policy, life: LifeOf<'_>, report: &mut TableReport) -> Result<()> {
+        report.packed = self.pack(run, &policy.pack).await?;
+        report.checkpointed = self.reload().await?.checkpoint(policy.checkpoint_every).await?;
+        report.vacuumed = self.vacuum(Some(policy.retention), life, false).await?;
+        Ok(())
+    }
+}
+
 impl Lake {
+    /// Packs, checkpoints and vacuums every table, one after the other, and sweeps what runs left
+    /// that never committed. A table's error stands in its report and stops no other table.
+    pub async fn upkeep(
+        &self,
+        run: &str,
+        policy: &Policy,
+        life: LifeOf<'_>,
+        on_table: &(dyn Fn(&TableReport) + Sync),
+    ) -> Result<Report> {
+        let mut report = Report::default();
+        for name in self.tables().await? {
+            let mut table = TableReport {
+                name: name.clone(),
+                packed: Packed::default(),
+                checkpointed: false,
+                vacuumed: Vacuumed::default(),
+                error: None,
+            };
+            let kept = match self.table(&name).await {
+                Ok(Some(present)) => present.keep(run, policy, life, &mut table).await,
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            table.error = kept.err();
+            on_table(&table);
+            report.tables.push(table);
+        }
+        for name in self.unfinished().await? {
+            report.swept += self.sweep_unfinished(&name, life).await?;
+        }
+        Ok(report)
+    }
+
     /// Folders into which a run wrote files and never committed: no table yet.
     pub async fn unfinished(&self) -> Result<Vec<TableName>> {
         let mut names = self.folders().await?;

@@ -22,10 +22,14 @@ use tokio::runtime::Handle;
 use crate::error::{Context, Result};
 
 /// A file is closed at this size, so that a reader prunes and several can share the work.
-const FILE_BYTES: usize = 256 << 20;
+pub(crate) const FILE_BYTES: usize = 256 << 20;
 /// A row group is held in memory until it is whole: this bounds a writer.
 const GROUP_BYTES: usize = 16 << 20;
 const GROUP_ROWS: usize = 1 << 20;
+/// How the files of a load, and of a pack, begin.
+const PART: &str = "part-";
+const PACK: &str = "pack-";
+const PACK_LEVEL: i32 = 3;
 const PART_BYTES: usize = 5 << 20;
 /// Distinct values are counted over so many rows.
 const SAMPLE_ROWS: usize = 16_384;
@@ -53,6 +57,10 @@ pub struct Destination {
 pub struct FileWriter {
     to: Destination,
     schema: SchemaRef,
+    prefix: &'static str,
+    file_bytes: u64,
+    level: i32,
+    group_rows: usize,
     open: Option<Open>,
     done: Vec<DataFile>,
 }
@@ -65,7 +73,31 @@ struct Open {
 
 impl FileWriter {
     pub(crate) fn new(to: Destination, schema: SchemaRef) -> Self {
-        FileWriter { to, schema, open: None, done: Vec::new() }
+        FileWriter {
+            to,
+            schema,
+            prefix: PART,
+            file_bytes: FILE_BYTES as u64,
+            level: 1,
+            group_rows: GROUP_ROWS,
+            open: None,
+            done: Vec::new(),
+        }
+    }
+
+    /// Rows that come sorted, written once to be read many times.
+    pub(crate) fn packed(mut self, file_bytes: u64) -> Self {
+        self.prefix = PACK;
+        self.file_bytes = file_bytes;
+        self.level = PACK_LEVEL;
+        self
+    }
+
+    /// Row groups of so many rows at the most.
+    #[cfg(test)]
+    pub(crate) fn group_rows(mut self, rows: usize) -> Self {
+        self.group_rows = rows;
+        self
     }
 
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -77,11 +109,11 @@ impl FileWriter {
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         open.writer.write(batch).context("write Parquet")?;
-        if open.writer.in_progress_size() >= GROUP_BYTES || open.writer.in_progress_rows() >= GROUP_ROWS {
+        if open.writer.in_progress_size() >= GROUP_BYTES || open.writer.in_progress_rows() >= self.group_rows {
             open.writer.flush().context("write a row group")?;
         }
         open.bytes = open.writer.bytes_written() as u64;
-        if open.bytes >= FILE_BYTES as u64 {
+        if open.bytes >= self.file_bytes {
             self.close()?;
         }
         Ok(())
@@ -94,12 +126,16 @@ impl FileWriter {
     }
 
     fn start(&self, first: &RecordBatch) -> Result<Open> {
-        let path = Path::from(format!("part-{}-{}.zstd.parquet", self.to.run, uuid::Uuid::now_v7().simple()));
+        let path = Path::from(format!("{}{}-{}.zstd.parquet", self.prefix, self.to.run, uuid::Uuid::now_v7().simple()));
         let upload = self.to.runtime.block_on(self.to.store.put_multipart(&path)).context(format!("create {path}"))?;
         let inner = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
         let upload = Upload { inner: Some(inner), runtime: self.to.runtime.clone() };
-        let writer = ArrowWriter::try_new(upload, Arc::clone(&self.schema), Some(properties(first)))
-            .context("start a Parquet file")?;
+        let writer = ArrowWriter::try_new(
+            upload,
+            Arc::clone(&self.schema),
+            Some(properties(first, self.level, self.group_rows)),
+        )
+        .context("start a Parquet file")?;
         Ok(Open { path, writer, bytes: 0 })
     }
 
@@ -148,11 +184,11 @@ impl Write for Upload {
 }
 
 /// Chooses the encodings; see docs/decisions for the figures behind them.
-fn properties(first: &RecordBatch) -> WriterProperties {
-    let level = ZstdLevel::try_new(1).unwrap_or_default();
+fn properties(first: &RecordBatch, level: i32, group_rows: usize) -> WriterProperties {
+    let level = ZstdLevel::try_new(level).unwrap_or_default();
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
-        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .set_max_row_group_row_count(Some(group_rows))
         .set_data_page_row_count_limit(65_536)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_created_by(concat!("wattlake ", env!("CARGO_PKG_VERSION")).to_owned());
@@ -225,6 +261,10 @@ fn few<T: std::hash::Hash + Eq>(values: impl Iterator<Item = T>, limit: usize) -
 impl Destination {
     /// Part of a file's name is the run that wrote it.
     pub(crate) fn run_of(path: &str) -> Option<&str> {
-        path.strip_prefix("part-")?.rsplit_once('-').map(|(run, _)| run)
+        path.strip_prefix(PART).or_else(|| path.strip_prefix(PACK))?.rsplit_once('-').map(|(run, _)| run)
+    }
+
+    pub(crate) fn is_packed(path: &str) -> bool {
+        path.starts_with(PACK)
     }
 }

@@ -88,6 +88,8 @@ fn tables_schema() -> SchemaRef {
         ("bytes_per_row", DataType::Float64, true),
         ("rows_hidden", DataType::Int64, false),
         ("changed_at", instants(), true),
+        ("files_small", DataType::Int64, false),
+        ("packed_at", instants(), true),
     ])
 }
 
@@ -119,7 +121,8 @@ async fn tables(view: &View) -> Result<RecordBatch> {
     for (table, history) in histories(view).await? {
         let size = table.size().context(&format!("measure {}", table.name()))?;
         let changed_at = history.first().and_then(|version| version.at);
-        rows.push((table, size, changed_at));
+        let packed_at = history.iter().find(|version| version.operation == "pack").and_then(|version| version.at);
+        rows.push((table, size, [changed_at, packed_at]));
     }
     let count = |of: fn(&Size) -> u64| integers(rows.iter().map(|(_, size, _)| Some(of(size))));
     let per_row = |size: &Size| (size.rows > 0).then(|| size.bytes as f64 / size.rows as f64);
@@ -134,7 +137,9 @@ async fn tables(view: &View) -> Result<RecordBatch> {
             count(|size| size.rows),
             Arc::new(rows.iter().map(|(_, size, _)| per_row(size)).collect::<Float64Array>()),
             count(|size| size.rows_hidden),
-            times(rows.iter().map(|(.., changed_at)| *changed_at)),
+            times(rows.iter().map(|(.., [changed_at, _])| *changed_at)),
+            count(|size| size.files_small),
+            times(rows.iter().map(|(.., [_, packed_at])| *packed_at)),
         ],
     )
 }

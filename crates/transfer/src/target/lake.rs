@@ -232,6 +232,7 @@ pub async fn initial(
     fail::fail_point!("before-commit");
     let (rows, bytes) = (files.iter().map(|f| f.rows).sum(), files.iter().map(|f| f.bytes).sum());
     let commit = lake.replace(&plan.target, schema, run, "initial").await.context("start the commit")?.files(files);
+    let commit = commit.order(&plan.key);
     let version = keep(commit, transfer, position(high)).write().await.context("commit")?;
     fail::fail_point!("after-commit");
     Ok(Written { rows, replaced: 0, bytes, version: Some(version) })

@@ -10,11 +10,16 @@ use serde_json::json;
 use crate::text;
 use crate::warehouse::Warehouse;
 
+mod optimize;
+
+use optimize::Optimize;
+
 /// The lake's tables and their upkeep
 #[derive(Debug, Subcommand)]
 pub enum Lake {
     List(List),
     Describe(Describe),
+    Optimize(Optimize),
     Vacuum(Vacuum),
 }
 
@@ -24,6 +29,7 @@ impl Lake {
         match self {
             Lake::List(command) => command.run(&warehouse).await,
             Lake::Describe(command) => command.run(&warehouse).await,
+            Lake::Optimize(command) => command.run(&warehouse).await,
             Lake::Vacuum(command) => command.run(&warehouse).await,
         }
     }
