@@ -13,6 +13,7 @@ mod pack;
 mod ranges;
 mod rewrite;
 mod scan;
+mod states;
 mod stats;
 mod table;
 mod upkeep;

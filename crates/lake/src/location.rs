@@ -21,7 +21,7 @@ use url::Url;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::scan::Seen;
-use crate::table::Table;
+use crate::states::States;
 
 /// A table's name in the lake.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +91,7 @@ pub struct Lake {
     store: Arc<dyn ObjectStore>,
     /// Shared by all that is opened from here: one for each process, if it opens its lake once.
     seen: Seen,
+    states: States,
 }
 
 impl Lake {
@@ -111,7 +112,7 @@ impl Lake {
         let (store, prefix) =
             object_store::parse_url_opts(&url, options.iter()).context(format!("open the lake at {url}"))?;
         let store = Arc::new(PrefixStore::new(store, prefix));
-        Ok(Lake { url, options: Arc::new(options), store, seen: Seen::default() })
+        Ok(Lake { url, options: Arc::new(options), store, seen: Seen::default(), states: States::default() })
     }
 
     pub fn url(&self) -> &Url {
@@ -146,6 +147,10 @@ impl Lake {
 
     pub(crate) fn seen(&self) -> &Seen {
         &self.seen
+    }
+
+    pub(crate) fn states(&self) -> &States {
+        &self.states
     }
 
     /// Makes the lake's store known to a query's runtime, under a name of its own: two lakes in
@@ -194,21 +199,13 @@ impl Lake {
         Ok(names)
     }
 
-    async fn is_table(&self, folder: &Path) -> Result<bool> {
+    pub(crate) async fn is_table(&self, folder: &Path) -> Result<bool> {
         let log = folder.clone().join("_delta_log");
         let mut entries = self.store.list(Some(&log));
         match entries.next().await {
             None => Ok(false),
             Some(entry) => entry.map(|_| true).context(format!("list {log}")),
         }
-    }
-
-    /// The table as it is now, or `None` where no commit has made it yet.
-    pub async fn table(&self, name: &TableName) -> Result<Option<Table>> {
-        if !self.is_table(&Path::from(name.folder())).await? {
-            return Ok(None);
-        }
-        Table::load(self.clone(), name.clone()).await.map(Some)
     }
 }
 

@@ -34,8 +34,10 @@ pub struct Table {
     pub(crate) name: TableName,
     pub(crate) delta: DeltaTable,
     /// Of this version, once a query has asked for them.
-    files: Arc<OnceLock<Arc<Files>>>,
+    files: KnownFiles,
 }
+
+pub(crate) type KnownFiles = Arc<OnceLock<Arc<Files>>>;
 
 /// A file below it is small, where nothing else is asked for.
 const SMALL_BYTES: u64 = FILE_BYTES as u64 / 4;
@@ -66,7 +68,16 @@ pub struct Size {
 impl Table {
     pub(crate) async fn load(lake: Lake, name: TableName) -> Result<Table> {
         let delta = builder(&lake, &name)?.load().await.context(format!("open table {name}"))?;
-        Ok(Table { lake, name, delta, files: Arc::default() })
+        Ok(Table::of(lake, name, delta, KnownFiles::default()))
+    }
+
+    pub(crate) fn of(lake: Lake, name: TableName, delta: DeltaTable, files: KnownFiles) -> Table {
+        Table { lake, name, delta, files }
+    }
+
+    /// Shared: who decodes them first does it for all.
+    pub(crate) fn known_files(&self) -> KnownFiles {
+        Arc::clone(&self.files)
     }
 
     pub fn name(&self) -> &TableName {
@@ -191,7 +202,10 @@ impl Table {
 
     /// The table as it is now.
     pub async fn reload(&self) -> Result<Table> {
-        Table::load(self.lake.clone(), self.name.clone()).await
+        match self.lake.table(&self.name).await? {
+            Some(table) => Ok(table),
+            None => Table::load(self.lake.clone(), self.name.clone()).await,
+        }
     }
 
     pub fn writer(&self, run: &str, schema: SchemaRef, runtime: Handle) -> FileWriter {

@@ -138,3 +138,26 @@ impl Table {
         (0..file.num_records().unwrap() as u64).filter(|at| !hidden.contains(*at)).collect()
     }
 }
+
+#[tokio::test]
+async fn a_table_made_again_under_its_name_is_another_table() {
+    let mut world = World::new(7).await;
+    let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]));
+    world.create(&schema).await;
+    world.append(&schema, 0, 10, 100).await;
+    assert_eq!(world.table().await.size().unwrap().rows, 10);
+    // By another process, which tells nobody.
+    let folder = world.lake.table_url(&world.name).unwrap().to_file_path().unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    assert!(world.lake.table(&world.name).await.unwrap().is_none());
+    world.create(&schema).await;
+    world.append(&schema, 0, 3, 100).await;
+    world.append(&schema, 3, 4, 100).await;
+    assert_eq!(world.table().await.size().unwrap().rows, 7);
+    // And what others commit is seen at the next look.
+    let other = Lake::open(world.lake.folder().unwrap().to_str().unwrap(), Default::default()).await.unwrap();
+    let files = world.files(&schema, 7, 5, 100).await;
+    let table = other.table(&world.name).await.unwrap().unwrap();
+    table.commit(RUN, "append").files(files).write().await.unwrap();
+    assert_eq!(world.table().await.size().unwrap().rows, 12);
+}

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use lake::{Pack, Packed, Table};
-use ledger::Outcome;
+use ledger::{Outcome, Start};
 use serde_json::json;
 
 use super::tables;
@@ -42,7 +42,7 @@ impl Optimize {
         }
         let lake = warehouse.lake().await?;
         let names = tables(&lake, self.table.as_deref()).await?;
-        let run = warehouse.ledger.begin(JOB, "hand", json!({"optimize": self.table}))?;
+        let run = warehouse.ledger.begin(JOB, Start { detail: json!({"optimize": self.table}), ..Start::default() })?;
         let (mut rows, mut total, mut failed) = (Vec::new(), Packed::default(), Vec::new());
         for name in &names {
             eprintln!("packing {name}");
