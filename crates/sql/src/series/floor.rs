@@ -90,12 +90,15 @@ impl Floor {
     fn look_up(&mut self, instant: i64) -> i64 {
         self.turn_to(instant);
         let Span { from, to, offset } = self.span;
+        let day = DAY * self.per_second;
         let (begin, end) = self.local_bucket(instant.saturating_add(offset));
         let start = begin.saturating_sub(offset);
         let inside = match (self.keeps_offset, self.manner) {
             (true, Manner::Truncated) => true,
             (true, Manner::Bucket) => start >= from,
-            (false, _) => start.saturating_sub(DAY * self.per_second) >= from,
+            (false, Manner::Bucket) => start.saturating_sub(day) >= from,
+            // The beginning may come twice: its second time is after the next change.
+            (false, Manner::Truncated) => start.saturating_sub(day) >= from && start.saturating_add(day) < to,
         };
         let start = if inside { start } else { self.instant(begin) };
         self.known = (begin.saturating_sub(offset).max(from), end.saturating_sub(offset).min(to), start);

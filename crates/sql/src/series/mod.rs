@@ -3,21 +3,37 @@
 //!
 //! The functions are pure: they read no table and no clock.
 
+pub(crate) mod asof;
 mod bucket;
 mod calendar;
 mod column;
+mod energy;
 mod floor;
+mod gapfill;
+mod planner;
 mod points;
+mod resample;
 mod truncate;
 mod width;
 mod zone;
 
+use std::sync::Arc;
+
 use datafusion::execution::SessionStateBuilder;
+use datafusion::optimizer::Optimizer;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 /// Adds them all to a session. Those of DataFusion with the same names are replaced.
 pub(crate) fn registered(mut state: SessionStateBuilder) -> SessionStateBuilder {
-    let scalars = [ScalarUDF::from(bucket::TimeBucket::default()), ScalarUDF::from(truncate::DateTrunc::default())];
+    let [energy, mean_power] = energy::ByStep::all();
+    let scalars = [
+        ScalarUDF::from(bucket::TimeBucket::default()),
+        ScalarUDF::from(truncate::DateTrunc::default()),
+        ScalarUDF::from(energy),
+        ScalarUDF::from(mean_power),
+        ScalarUDF::from(resample::Resample::default()),
+        ScalarUDF::from(resample::ExpectedPoints::default()),
+    ];
     let aggregates = [AggregateUDF::from(points::Point::first()), AggregateUDF::from(points::Point::last())];
     for scalar in scalars {
         state.scalar_functions().get_or_insert_default().push(scalar.into());
@@ -25,5 +41,14 @@ pub(crate) fn registered(mut state: SessionStateBuilder) -> SessionStateBuilder 
     for aggregate in aggregates {
         state.aggregate_functions().get_or_insert_default().push(aggregate.into());
     }
+    for mark in gapfill::Mark::all() {
+        state.scalar_functions().get_or_insert_default().push(ScalarUDF::from(mark).into());
+    }
+    let mut rules = Optimizer::new().rules;
+    rules.insert(0, Arc::new(gapfill::rule::FillGaps));
     state
+        .with_optimizer_rules(rules)
+        .with_relation_planners(vec![Arc::new(asof::AsofPlanner)])
+        .with_query_planner(Arc::new(planner::SeriesQueries))
+        .with_optimizer_rule(Arc::new(asof::node::FilterBelowAsof))
 }

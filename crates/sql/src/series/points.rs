@@ -12,7 +12,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::{cast, nullif};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Float64Type, Int64Type};
 
 use datafusion::common::plan_err;
 use datafusion::error::Result;
@@ -80,7 +80,7 @@ impl AggregateUDFImpl for Point {
         match given {
             [value, key] if is_key(key) => Ok(vec![value.clone(), key.clone()]),
             [_, key] => plan_err!(
-                "{name}(value, by) orders by an instant, a date, an integer or a float, not by {key}; \
+                "{name}(value, by) orders by an instant, a date or a number of up to 18 digits, not by {key}; \
                  {name}_value(value ORDER BY by) orders by anything"
             ),
             _ => plan_err!("{name} takes a value and what orders it: {name}(value, ts)"),
@@ -133,11 +133,16 @@ impl AggregateUDFImpl for Point {
 fn is_key(of: &DataType) -> bool {
     let unsigned = matches!(of, DataType::UInt8 | DataType::UInt16 | DataType::UInt32);
     let number = of.is_signed_integer() || unsigned || of.is_floating();
-    number || matches!(of, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64)
+    number || small_decimal(of) || matches!(of, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64)
+}
+
+/// Its unscaled value fits 64 bits.
+fn small_decimal(of: &DataType) -> bool {
+    matches!(of, DataType::Decimal128(precision, _) if *precision <= 18)
 }
 
 /// What is ordered by, as integers that order the same way.
-fn keys(of: &ArrayRef) -> Result<Int64Array> {
+pub(crate) fn keys(of: &ArrayRef) -> Result<Int64Array> {
     if of.data_type().is_floating() {
         let floats = cast(of, &DataType::Float64)?;
         let ordered = |float: f64| {
@@ -145,6 +150,10 @@ fn keys(of: &ArrayRef) -> Result<Int64Array> {
             bits ^ (((bits >> 63).cast_unsigned()) >> 1).cast_signed()
         };
         return Ok(floats.as_primitive::<Float64Type>().unary(ordered));
+    }
+    if small_decimal(of.data_type()) {
+        let unscaled = |value: i128| i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX });
+        return Ok(of.as_primitive::<Decimal128Type>().unary(unscaled));
     }
     let whole = if *of.data_type() == DataType::Date32 { cast(of, &DataType::Int32)? } else { Arc::clone(of) };
     Ok(cast(&whole, &DataType::Int64)?.as_primitive::<Int64Type>().clone())

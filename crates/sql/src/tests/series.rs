@@ -1,6 +1,8 @@
 //! Series functions, by hand-made cases around clock changes, and beside PostgreSQL itself.
 
+mod asof;
 mod buckets;
+mod gapfill;
 mod points;
 mod postgres;
 

@@ -103,19 +103,20 @@ async fn origins_and_local_timestamps() {
 #[tokio::test]
 async fn the_sessions_zone_is_the_one_by_default() {
     let session = House::new().await.session();
-    shown(&session, "SET TIME ZONE 'Europe/Paris'").await;
+    shown(&session, "SET datafusion.execution.time_zone = 'Europe/Paris'").await;
     let sql = "SELECT time_bucket('1 day', ts), date_trunc('day', ts), date_trunc('day', ts, 'UTC') \
                FROM (VALUES (timestamptz '2026-03-29 12:00Z')) AS t(ts)";
     assert_eq!(
         shown(&session, sql).await,
-        "2026-03-28 23:00:00+00,2026-03-28 23:00:00+00,2026-03-29 00:00:00+00"
+        "2026-03-29 00:00:00+01,2026-03-29 00:00:00+01,2026-03-29 01:00:00+01"
     );
 }
 
 #[tokio::test]
 async fn nulls_stay_nulls_and_sorted_rows_stay_sorted() {
-    let session = House::with_measures().await.session();
-    let sql = "SELECT time_bucket('1 day', NULL), time_bucket('1 day', CAST(NULL AS timestamptz))";
+    let house = House::with_measures().await;
+    let session = house.session();
+    let sql = "SELECT time_bucket('1 day', NULL) AS a, time_bucket('1 day', CAST(NULL AS timestamptz)) AS b";
     assert_eq!(shown(&session, sql).await, ",");
     let plan = "EXPLAIN SELECT * FROM (SELECT time_bucket('1 day', ts, 'Europe/Paris') AS b FROM \
                 (SELECT ts FROM platform.measures ORDER BY ts LIMIT 10)) ORDER BY b";
@@ -125,7 +126,8 @@ async fn nulls_stay_nulls_and_sorted_rows_stay_sorted() {
 
 #[tokio::test]
 async fn what_is_wrong_is_said() {
-    let session = House::with_measures().await.session();
+    let house = House::with_measures().await;
+    let session = house.session();
     let cases = [
         ("time_bucket('1 day', ts, 'Europe/Pariss')", "the nearest is 'Europe/Paris'"),
         ("time_bucket('1 moon', ts)", "'1 moon' is not an interval"),

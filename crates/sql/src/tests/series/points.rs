@@ -10,13 +10,12 @@ async fn the_newest_and_the_oldest_row_of_each_series() {
     let session = House::new().await.session();
     let sql = format!(
         "{READINGS} SELECT site, last(kw, ts), first(kw, ts), last(note, ts), first(note, at), \
-         last(kw, ts) FILTER (WHERE kw IS NOT NULL), max_by(note, at), min_by(kw, kw), max(ts) \
+         last(kw, ts) FILTER (WHERE kw IS NOT NULL) AS known, max_by(note, at), min_by(kw, kw), max(ts) \
          FROM readings GROUP BY site ORDER BY site"
     );
     assert_eq!(
         shown(&session, &sql).await,
         "a,,1.5,z,x,2.5,z,1.5,2026-01-01 02:00:00+00;b,7.0,7.0,,,7.0,w,7.0,2026-01-01 05:00:00+00"
-            .replace("min_by", "")
     );
 }
 
