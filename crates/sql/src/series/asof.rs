@@ -41,7 +41,9 @@ pub(crate) fn mark_tokens(tokens: &mut [TokenWithSpan]) {
         let after: Vec<_> = words[n + 1..].iter().take(3).map(|(_, keyword)| *keyword).collect();
         let joins = matches!(
             after[..],
-            [Keyword::JOIN, ..] | [Keyword::LEFT | Keyword::INNER, Keyword::JOIN, ..] | [Keyword::LEFT, Keyword::OUTER, Keyword::JOIN]
+            [Keyword::JOIN, ..]
+                | [Keyword::LEFT | Keyword::INNER, Keyword::JOIN, ..]
+                | [Keyword::LEFT, Keyword::OUTER, Keyword::JOIN]
         );
         if *keyword == Keyword::ASOF && joins && !has_match_condition(&words[n + 1..]) {
             tokens[*at].token = Token::make_keyword("GLOBAL");
@@ -51,7 +53,8 @@ pub(crate) fn mark_tokens(tokens: &mut [TokenWithSpan]) {
 
 /// Whether MATCH_CONDITION comes before the join's ON.
 fn has_match_condition(words: &[(usize, Keyword)]) -> bool {
-    let next = words.iter().find(|(_, keyword)| matches!(keyword, Keyword::MATCH_CONDITION | Keyword::ON | Keyword::ASOF));
+    let next =
+        words.iter().find(|(_, keyword)| matches!(keyword, Keyword::MATCH_CONDITION | Keyword::ON | Keyword::ASOF));
     next.is_some_and(|(_, keyword)| *keyword == Keyword::MATCH_CONDITION)
 }
 
@@ -138,10 +141,13 @@ fn placeholder() -> TableFactor {
 pub(crate) struct AsofPlanner;
 
 impl RelationPlanner for AsofPlanner {
-    fn plan_relation(&self, relation: TableFactor, context: &mut dyn RelationPlannerContext) -> Result<RelationPlanning> {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
         match relation {
-            TableFactor::NestedJoin { table_with_joins, alias }
-                if matches!(&table_with_joins.joins[..], [only] if only.global) =>
+            TableFactor::NestedJoin { table_with_joins, alias } if matches!(&table_with_joins.joins[..], [only] if only.global) =>
             {
                 let TableWithJoins { relation, joins } = *table_with_joins;
                 let plan = planned(relation, joins, context)?;
@@ -155,7 +161,9 @@ impl RelationPlanner for AsofPlanner {
 fn planned(left: TableFactor, joins: Vec<Join>, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
     let join = joins.into_iter().next().ok_or_else(|| plan_datafusion_err!("{FORM}"))?;
     let (kind, condition) = match join.join_operator {
-        JoinOperator::Inner(JoinConstraint::On(on)) | JoinOperator::Join(JoinConstraint::On(on)) => (JoinType::Inner, on),
+        JoinOperator::Inner(JoinConstraint::On(on)) | JoinOperator::Join(JoinConstraint::On(on)) => {
+            (JoinType::Inner, on)
+        }
         JoinOperator::Left(JoinConstraint::On(on)) | JoinOperator::LeftOuter(JoinConstraint::On(on)) => {
             (JoinType::Left, on)
         }

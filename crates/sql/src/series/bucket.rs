@@ -54,7 +54,9 @@ impl ScalarUDFImpl for TimeBucket {
             constants.into_iter().map(|at| constant(&given[at], TIME_BUCKET, "all but the instant")).collect();
         let mut floor = floor(&constants?, &given[1].data_type(), &call.config_options)?;
         let (_, zone) = instants(call.return_type())?;
-        each(&given[1], zone.cloned(), |instant| floor.of(instant))
+        let buckets = each(&given[1], zone.cloned(), |instant| floor.of(instant))?;
+        floor.checked(TIME_BUCKET)?;
+        Ok(buckets)
     }
 
     fn output_ordering(&self, inputs: &[ExprProperties]) -> Result<SortProperties> {

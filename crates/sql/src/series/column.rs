@@ -83,11 +83,7 @@ pub(crate) fn each(
     })
 }
 
-pub(crate) fn each_of(
-    array: &ArrayRef,
-    zone: Option<Arc<str>>,
-    change: impl FnMut(i64) -> i64,
-) -> Result<ArrayRef> {
+pub(crate) fn each_of(array: &ArrayRef, zone: Option<Arc<str>>, change: impl FnMut(i64) -> i64) -> Result<ArrayRef> {
     fn mapped<T: ArrowTimestampType>(
         array: &ArrayRef,
         zone: Option<Arc<str>>,

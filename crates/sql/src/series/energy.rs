@@ -75,7 +75,10 @@ impl ScalarUDFImpl for ByStep {
         {
             return Ok(vec![value, step]);
         }
-        plan_err!("{0} takes a number and a step (an interval, a text or whole seconds): {0}(value, '10 min')", self.name)
+        plan_err!(
+            "{0} takes a number and a step (an interval, a text or whole seconds): {0}(value, '10 min')",
+            self.name
+        )
     }
 
     fn return_type(&self, given: &[DataType]) -> Result<DataType> {

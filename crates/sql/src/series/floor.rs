@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::plan_err;
+use datafusion::common::{exec_err, plan_err};
 use datafusion::error::Result;
 
 use super::calendar::{first_day, month_of_day};
@@ -37,6 +37,7 @@ pub(crate) struct Floor {
     span: Span,
     /// Instants from `.0` to before `.1` begin at `.2`.
     known: (i64, i64, i64),
+    out_of_range: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +78,7 @@ impl Floor {
             }
         };
         let span = Span { from: 0, to: 0, offset: 0 };
-        Ok(Floor { zone, manner, per_second, rule, keeps_offset: short, span, known: (0, 0, 0) })
+        Ok(Floor { zone, manner, per_second, rule, keeps_offset: short, span, known: (0, 0, 0), out_of_range: false })
     }
 
     /// The beginning of the bucket that holds `instant`.
@@ -92,6 +93,7 @@ impl Floor {
         let Span { from, to, offset } = self.span;
         let day = DAY * self.per_second;
         let (begin, end) = self.local_bucket(instant.saturating_add(offset));
+        self.out_of_range |= begin == i64::MIN;
         let start = begin.saturating_sub(offset);
         let inside = match (self.keeps_offset, self.manner) {
             (true, Manner::Truncated) => true,
@@ -103,6 +105,14 @@ impl Floor {
         let start = if inside { start } else { self.instant(begin) };
         self.known = (begin.saturating_sub(offset).max(from), end.saturating_sub(offset).min(to), start);
         start
+    }
+
+    /// An error where some bucket began before the first instant that the column's unit can say.
+    pub(crate) fn checked(&self, function: &str) -> Result<()> {
+        if self.out_of_range {
+            return exec_err!("{function}: the bucket begins before the first instant that the column's type can hold");
+        }
+        Ok(())
     }
 
     /// The beginning of the bucket after the one that begins at `start`.
@@ -131,9 +141,13 @@ impl Floor {
         match (self.zone.instants(second), self.manner) {
             (Instants::One(instant), _) => instant.saturating_mul(self.per_second).saturating_add(rest),
             (Instants::Two { first, .. }, Manner::Bucket) => first.saturating_mul(self.per_second).saturating_add(rest),
-            (Instants::Two { second, .. }, Manner::Truncated) => second.saturating_mul(self.per_second).saturating_add(rest),
+            (Instants::Two { second, .. }, Manner::Truncated) => {
+                second.saturating_mul(self.per_second).saturating_add(rest)
+            }
             (Instants::None { change, .. }, Manner::Bucket) => change.saturating_mul(self.per_second),
-            (Instants::None { before, .. }, Manner::Truncated) => before.saturating_mul(self.per_second).saturating_add(rest),
+            (Instants::None { before, .. }, Manner::Truncated) => {
+                before.saturating_mul(self.per_second).saturating_add(rest)
+            }
         }
     }
 

@@ -27,7 +27,8 @@ pub(crate) struct Mark {
 
 impl Mark {
     pub(crate) fn all() -> [Mark; 3] {
-        [GAPFILL, LOCF, INTERPOLATE].map(|name| Mark { name, signature: Signature::user_defined(Volatility::Immutable) })
+        [GAPFILL, LOCF, INTERPOLATE]
+            .map(|name| Mark { name, signature: Signature::user_defined(Volatility::Immutable) })
     }
 }
 
@@ -46,10 +47,13 @@ impl ScalarUDFImpl for Mark {
             (LOCF, [value]) => Ok(vec![value.clone()]),
             (INTERPOLATE, [value]) if value.is_integer() || value.is_floating() => Ok(vec![DataType::Float64]),
             (INTERPOLATE, [value @ DataType::Decimal128(..)]) => Ok(vec![value.clone()]),
-            (name, _) => plan_err!("{name} takes one aggregate, as in {name}(avg(power_kw)){}", match name {
-                INTERPOLATE => ", of numbers",
-                _ => "",
-            }),
+            (name, _) => plan_err!(
+                "{name} takes one aggregate, as in {name}(avg(power_kw)){}",
+                match name {
+                    INTERPOLATE => ", of numbers",
+                    _ => "",
+                }
+            ),
         }
     }
 
@@ -59,7 +63,9 @@ impl ScalarUDFImpl for Mark {
 
     fn invoke_with_args(&self, _call: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match self.name {
-            GAPFILL => plan_err!("{GAPFILL} is a key of GROUP BY: SELECT {GAPFILL}('1 hour', ts) AS hour, avg(x) FROM t GROUP BY hour"),
+            GAPFILL => plan_err!(
+                "{GAPFILL} is a key of GROUP BY: SELECT {GAPFILL}('1 hour', ts) AS hour, avg(x) FROM t GROUP BY hour"
+            ),
             name => plan_err!("{name} stands around an aggregate of a query that groups by {GAPFILL}(...)"),
         }
     }

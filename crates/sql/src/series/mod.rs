@@ -20,8 +20,8 @@ mod zone;
 use std::sync::Arc;
 
 use datafusion::execution::SessionStateBuilder;
-use datafusion::optimizer::Optimizer;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::optimizer::Optimizer;
 
 /// Adds them all to a session. Those of DataFusion with the same names are replaced.
 pub(crate) fn registered(mut state: SessionStateBuilder) -> SessionStateBuilder {
@@ -46,9 +46,11 @@ pub(crate) fn registered(mut state: SessionStateBuilder) -> SessionStateBuilder 
     }
     let mut rules = Optimizer::new().rules;
     rules.insert(0, Arc::new(gapfill::rule::FillGaps));
+    // While a filter still stands right above its join: later rules put projections between.
+    let pushed = rules.iter().position(|rule| rule.name() == "push_down_filter").map_or(1, |at| at + 1);
+    rules.insert(pushed, Arc::new(asof::node::FilterBelowAsof));
     state
         .with_optimizer_rules(rules)
         .with_relation_planners(vec![Arc::new(asof::AsofPlanner)])
         .with_query_planner(Arc::new(planner::SeriesQueries))
-        .with_optimizer_rule(Arc::new(asof::node::FilterBelowAsof))
 }

@@ -64,7 +64,9 @@ impl ScalarUDFImpl for Resample {
             let zones = zones.iter().map(|_| DataType::Utf8);
             return Ok([instant, value, step, to].into_iter().chain(zones).collect());
         }
-        plan_err!("resample takes an instant, an energy, its step and a width: resample(ts, energy_kwh, '10 min', '15 min')")
+        plan_err!(
+            "resample takes an instant, an energy, its step and a width: resample(ts, energy_kwh, '10 min', '15 min')"
+        )
     }
 
     fn return_type(&self, given: &[DataType]) -> Result<DataType> {
@@ -203,7 +205,9 @@ impl ScalarUDFImpl for ExpectedPoints {
             let zones = zones.iter().map(|_| DataType::Utf8);
             return Ok([period, instant, step].into_iter().chain(zones).collect());
         }
-        plan_err!("expected_points takes a period, an instant in it and a step: expected_points('1 month', ts, '1 hour', 'Europe/Paris')")
+        plan_err!(
+            "expected_points takes a period, an instant in it and a step: expected_points('1 month', ts, '1 hour', 'Europe/Paris')"
+        )
     }
 
     fn return_type(&self, _given: &[DataType]) -> Result<DataType> {
@@ -213,8 +217,7 @@ impl ScalarUDFImpl for ExpectedPoints {
     fn invoke_with_args(&self, call: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let of = call.args[1].data_type();
         let constants = [0].into_iter().chain(3..call.args.len());
-        let constants =
-            constants.map(|at| constant(&call.args[at], "expected_points", "the period and the time zone"));
+        let constants = constants.map(|at| constant(&call.args[at], "expected_points", "the period and the time zone"));
         let mut floor = bucket::floor(&constants.collect::<Result<Vec<_>>>()?, &of, &call.config_options)?;
         let tick = SECOND / per_second(instants(&of)?.0);
         let steps = energy::Steps::of(&call.args[2])?;

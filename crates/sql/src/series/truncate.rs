@@ -60,7 +60,9 @@ impl ScalarUDFImpl for DateTrunc {
                 types.extend(zones.iter().map(|_| DataType::Utf8));
                 Ok(types)
             }
-            _ => plan_err!("date_trunc takes a unit, an instant and, where wanted, a time zone: date_trunc('day', ts, 'Europe/Paris')"),
+            _ => plan_err!(
+                "date_trunc takes a unit, an instant and, where wanted, a time zone: date_trunc('day', ts, 'Europe/Paris')"
+            ),
         }
     }
 
@@ -88,7 +90,9 @@ impl ScalarUDFImpl for DateTrunc {
         }
         let origin = origin.map(|month| first_day(month) * (DAY / SECOND) * per_second);
         let mut floor = Floor::new(width, zone, per_second, origin, Manner::Truncated)?;
-        each(&call.args[1], column_zone.cloned(), |instant| floor.of(instant))
+        let truncated = each(&call.args[1], column_zone.cloned(), |instant| floor.of(instant))?;
+        floor.checked(DATE_TRUNC)?;
+        Ok(truncated)
     }
 
     fn output_ordering(&self, inputs: &[ExprProperties]) -> Result<SortProperties> {

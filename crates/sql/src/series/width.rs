@@ -32,7 +32,11 @@ impl Width {
             ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)) => {
                 interval_of(text)?
             }
-            other => return plan_err!("a width is an interval such as '15 min' or '1 month', the same for all rows, not {other}"),
+            other => {
+                return plan_err!(
+                    "a width is an interval such as '15 min' or '1 month', the same for all rows, not {other}"
+                );
+            }
         };
         Width::of_interval(interval)
     }
@@ -62,8 +66,9 @@ impl Width {
 }
 
 fn interval_of(text: &str) -> Result<IntervalMonthDayNano> {
-    parse_interval_month_day_nano(text)
-        .map_err(|_| plan_datafusion_err!("'{text}' is not an interval; write it as '15 min', '1 hour', '1 day' or '1 month'"))
+    parse_interval_month_day_nano(text).map_err(|_| {
+        plan_datafusion_err!("'{text}' is not an interval; write it as '15 min', '1 hour', '1 day' or '1 month'")
+    })
 }
 
 /// What a width or a step may be written as, after coercion.

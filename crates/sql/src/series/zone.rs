@@ -34,10 +34,16 @@ pub(crate) struct Span {
 pub(crate) enum Instants {
     One(i64),
     /// The clock was put back: the same local time came twice.
-    Two { first: i64, second: i64 },
+    Two {
+        first: i64,
+        second: i64,
+    },
     /// The clock was put forward over it: `change` is the instant, `before` what the local time
     /// would be had the clock not changed.
-    None { change: i64, before: i64 },
+    None {
+        change: i64,
+        before: i64,
+    },
 }
 
 #[derive(Debug)]

@@ -2,6 +2,8 @@
 
 mod asof;
 mod buckets;
+mod energy;
+mod examples;
 mod gapfill;
 mod points;
 mod postgres;

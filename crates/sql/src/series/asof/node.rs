@@ -134,9 +134,10 @@ impl OptimizerRule for FilterBelowAsof {
         let LogicalPlan::Filter(filter) = &plan else { return Ok(Transformed::no(plan)) };
         let LogicalPlan::Extension(extension) = filter.input.as_ref() else { return Ok(Transformed::no(plan)) };
         let Some(join) = as_asof(extension.node.as_ref()) else { return Ok(Transformed::no(plan)) };
-        let (below, above): (Vec<_>, Vec<_>) = split_conjunction_owned(filter.predicate.clone())
-            .into_iter()
-            .partition(|term| !term.is_volatile() && term.column_refs().iter().all(|c| join.left.schema().has_column(c)));
+        let (below, above): (Vec<_>, Vec<_>) =
+            split_conjunction_owned(filter.predicate.clone()).into_iter().partition(|term| {
+                !term.is_volatile() && term.column_refs().iter().all(|c| join.left.schema().has_column(c))
+            });
         let Some(predicate) = conjunction(below) else { return Ok(Transformed::no(plan)) };
         let mut join = join.clone();
         join.left = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(join.left))?);

@@ -63,7 +63,9 @@ impl Held {
     ) -> Result<Held> {
         let keyed = Keyed::of(&batch, on, time)?;
         let count = u32::try_from(batch.num_rows()).map_err(|_| {
-            DataFusionError::ResourcesExhausted("the right side of an ASOF join has more than 4 billion rows".to_owned())
+            DataFusionError::ResourcesExhausted(
+                "the right side of an ASOF join has more than 4 billion rows".to_owned(),
+            )
         })?;
         memory.try_grow(batch.num_rows() * (size_of::<(u32, i64, u32)>() + size_of::<(i64, u32)>()))?;
         let mut ids: HashMap<Box<[u8]>, u32> = HashMap::new();

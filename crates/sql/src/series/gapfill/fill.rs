@@ -79,7 +79,9 @@ impl Filler {
                 next = Some(self.floor.next(bucket));
             }
             if rows.own.len() > ROWS_MAX {
-                return resources_err!("gap filling would make more than {ROWS_MAX} rows: a wider bucket or a shorter range makes fewer");
+                return resources_err!(
+                    "gap filling would make more than {ROWS_MAX} rows: a wider bucket or a shorter range makes fewer"
+                );
             }
         }
         for row in from + whole..end {

@@ -44,10 +44,20 @@ pub(crate) struct GapFill {
 }
 
 impl GapFill {
-    pub(crate) fn new(input: LogicalPlan, bucket: usize, series: Vec<usize>, fills: Vec<Fill>, grid: Grid) -> Result<Self> {
+    pub(crate) fn new(
+        input: LogicalPlan,
+        bucket: usize,
+        series: Vec<usize>,
+        fills: Vec<Fill>,
+        grid: Grid,
+    ) -> Result<Self> {
         // Added rows are NULL in all but their series, even where an aggregate of rows never is.
         let fields = input.schema().iter().enumerate().map(|(at, (qualifier, field))| {
-            let field = if series.contains(&at) { Arc::clone(field) } else { Arc::new(Field::clone(field).with_nullable(true)) };
+            let field = if series.contains(&at) {
+                Arc::clone(field)
+            } else {
+                Arc::new(Field::clone(field).with_nullable(true))
+            };
             (qualifier.cloned(), field)
         });
         let schema = Arc::new(DFSchema::new_with_metadata(fields.collect(), input.schema().metadata().clone())?);
@@ -84,9 +94,7 @@ impl UserDefinedLogicalNodeCore for GapFill {
 
     fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
         match inputs.pop() {
-            Some(input) => {
-                GapFill::new(input, self.bucket, self.series.clone(), self.fills.clone(), self.grid.clone())
-            }
+            Some(input) => GapFill::new(input, self.bucket, self.series.clone(), self.fills.clone(), self.grid.clone()),
             None => internal_err!("gap filling has one input"),
         }
     }

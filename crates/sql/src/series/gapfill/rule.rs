@@ -123,7 +123,8 @@ fn column(mark: &Expr) -> Expr {
 }
 
 fn operator(aggregate: Aggregate, fills: &[(Expr, Fill)], config: &dyn OptimizerConfig) -> Result<LogicalPlan> {
-    let keys: Vec<usize> = (0..aggregate.group_expr.len()).filter(|at| gapfill(&aggregate.group_expr[*at]).is_some()).collect();
+    let keys: Vec<usize> =
+        (0..aggregate.group_expr.len()).filter(|at| gapfill(&aggregate.group_expr[*at]).is_some()).collect();
     let ([bucket], false) = (&keys[..], matches!(aggregate.group_expr[..], [Expr::GroupingSet(_)])) else {
         return plan_err!("a query groups by one {GAPFILL}, without grouping sets");
     };
@@ -140,7 +141,11 @@ fn operator(aggregate: Aggregate, fills: &[(Expr, Fill)], config: &dyn Optimizer
         .columns()
         .into_iter()
         .zip(aggregate.schema.columns())
-        .map(|(column, asked)| if column == asked { Expr::Column(column) } else { Expr::Column(column).alias(asked.name) })
+        .map(
+            |(column, asked)| {
+                if column == asked { Expr::Column(column) } else { Expr::Column(column).alias(asked.name) }
+            },
+        )
         .collect();
     let mut how = vec![Fill::Nothing; exprs.len()];
     for (mark, fill) in fills {

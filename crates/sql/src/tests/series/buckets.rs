@@ -22,9 +22,11 @@ async fn a_day_in_paris_has_23_24_or_25_hours() {
 #[tokio::test]
 async fn the_two_hours_of_the_autumn_stay_two() {
     let session = House::new().await.session();
-    let hours =
-        shown(&session, &counted("time_bucket('1 hour', ts, 'Europe/Paris')", "2026-10-24 23:00Z", "2026-10-25 03:00Z"))
-            .await;
+    let hours = shown(
+        &session,
+        &counted("time_bucket('1 hour', ts, 'Europe/Paris')", "2026-10-24 23:00Z", "2026-10-25 03:00Z"),
+    )
+    .await;
     assert_eq!(
         hours,
         "2026-10-24 23:00:00+00,2;2026-10-25 00:00:00+00,2;2026-10-25 01:00:00+00,2;2026-10-25 02:00:00+00,2"
@@ -106,10 +108,7 @@ async fn the_sessions_zone_is_the_one_by_default() {
     shown(&session, "SET datafusion.execution.time_zone = 'Europe/Paris'").await;
     let sql = "SELECT time_bucket('1 day', ts), date_trunc('day', ts), date_trunc('day', ts, 'UTC') \
                FROM (VALUES (timestamptz '2026-03-29 12:00Z')) AS t(ts)";
-    assert_eq!(
-        shown(&session, sql).await,
-        "2026-03-29 00:00:00+01,2026-03-29 00:00:00+01,2026-03-29 01:00:00+01"
-    );
+    assert_eq!(shown(&session, sql).await, "2026-03-29 00:00:00+01,2026-03-29 00:00:00+01,2026-03-29 01:00:00+01");
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ async fn the_newest_and_the_oldest_row_of_each_series() {
 #[tokio::test]
 async fn without_groups_and_over_windows() {
     let session = House::new().await.session();
-    let sql = format!("{READINGS} SELECT last(note, ts), first(kw, ts), last(kw, ts) FILTER (WHERE false) FROM readings");
+    let sql =
+        format!("{READINGS} SELECT last(note, ts), first(kw, ts), last(kw, ts) FILTER (WHERE false) FROM readings");
     assert_eq!(shown(&session, &sql).await, ",1.5,");
     let sql = format!(
         "{READINGS} SELECT site, at, last(kw, ts) OVER (PARTITION BY site ORDER BY at) FROM readings \
@@ -36,7 +37,8 @@ async fn many_groups_over_many_batches_as_a_sort_would_find() {
     let session = House::new().await.session();
     let rows = "WITH t AS (SELECT value % 997 AS site, (value * 7919) % 100003 AS at, value * 1.5 AS kw, \
                 CAST(value AS varchar) AS note FROM generate_series(1, 100002))";
-    let by_last = format!("{rows} SELECT site, last(kw, at), last(note, at), first(kw, CAST(at AS double)) FROM t GROUP BY site");
+    let by_last =
+        format!("{rows} SELECT site, last(kw, at), last(note, at), first(kw, CAST(at AS double)) FROM t GROUP BY site");
     let by_sort = format!(
         "{rows} SELECT site, last_value(kw ORDER BY at), last_value(note ORDER BY at), first_value(kw ORDER BY at) \
          FROM t GROUP BY site"
