@@ -15,6 +15,7 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::numbers::written_out;
+use crate::series::asof;
 
 const RECURSION_LIMIT: usize = 100;
 
@@ -25,14 +26,25 @@ pub(crate) fn parse(sql: &str) -> Result<Vec<Statement>> {
     let read = read.map_err(|e| DataFusionError::from(ParserError::from(e)));
     let mut tokens = time_travel(read.context("read the query")?)?;
     written_out(&mut tokens);
-    let statements = DFParserBuilder::new(tokens)
+    asof::mark_tokens(&mut tokens);
+    let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(&dialect)
         .with_recursion_limit(RECURSION_LIMIT)
         .build()
         .and_then(|mut parser| parser.parse_statements())
         .context("read the query")?;
+    statements.iter_mut().for_each(rewritten);
     statements.iter().try_for_each(reads)?;
     Ok(statements.into())
+}
+
+/// What SQL has and DataFusion's planner does not is put into words that it knows.
+fn rewritten(statement: &mut Statement) {
+    match statement {
+        Statement::Statement(sql) => asof::bracket(sql),
+        Statement::Explain(explain) => rewritten(&mut explain.statement),
+        _ => {}
+    }
 }
 
 /// What a session refuses, it refuses by what it allows.
