@@ -15,7 +15,7 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::numbers::written_out;
-use crate::series::asof;
+use crate::series::{asof, at_zone};
 
 const RECURSION_LIMIT: usize = 100;
 
@@ -41,7 +41,10 @@ pub(crate) fn parse(sql: &str) -> Result<Vec<Statement>> {
 /// What SQL has and DataFusion's planner does not is put into words that it knows.
 fn rewritten(statement: &mut Statement) {
     match statement {
-        Statement::Statement(sql) => asof::bracket(sql),
+        Statement::Statement(sql) => {
+            asof::bracket(sql);
+            at_zone::called(sql);
+        }
         Statement::Explain(explain) => rewritten(&mut explain.statement),
         _ => {}
     }

@@ -4,6 +4,7 @@
 //! The functions are pure: they read no table and no clock.
 
 pub(crate) mod asof;
+pub(crate) mod at_zone;
 mod bucket;
 mod calendar;
 mod column;
@@ -29,6 +30,7 @@ pub(crate) fn registered(mut state: SessionStateBuilder) -> SessionStateBuilder 
     let scalars = [
         ScalarUDF::from(bucket::TimeBucket::default()),
         ScalarUDF::from(truncate::DateTrunc::default()),
+        ScalarUDF::from(at_zone::AtZone::default()),
         ScalarUDF::from(energy),
         ScalarUDF::from(mean_power),
         ScalarUDF::from(resample::Resample::default()),

@@ -108,3 +108,16 @@ async fn date_trunc_as_postgresql() {
     assert_eq!(ours, [theirs]);
     assert!(postgres.server.pid() > 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_time_zone_as_postgresql() {
+    let postgres = postgres().await;
+    postgres.client.batch_execute("SET TIME ZONE 'UTC'").await.unwrap();
+    for zone in ZONES {
+        for kind in ["timestamp", "timestamptz"] {
+            compare(&postgres, &format!("ts AT TIME ZONE '{zone}'"), kind).await;
+        }
+        let there_and_back = format!("date_trunc('day', ts AT TIME ZONE '{zone}') AT TIME ZONE '{zone}'");
+        compare(&postgres, &there_and_back, "timestamptz").await;
+    }
+}
