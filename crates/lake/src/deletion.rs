@@ -109,17 +109,23 @@ impl Hidden {
 
     /// The rows that a file hides already.
     pub(crate) async fn present(table: &Table, file: &LogicalFileView) -> Result<Option<RoaringTreemap>> {
-        let Some(descriptor) = file.deletion_vector_descriptor() else { return Ok(None) };
-        let context = format!("read the deletion vector of {} in {}", file.path(), table.name());
-        let engine = table.delta.log_store().engine(None);
-        let root = table.lake.table_url(table.name())?;
-        let read = move || read_vector(descriptor, engine, &root);
-        let rows = tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|e| Error::new(Kind::Bug, context.clone()).because(e))?
-            .context(context)?;
-        Ok(Some(rows))
+        match file.deletion_vector_descriptor() {
+            Some(descriptor) => read(table, descriptor).await.map(Some),
+            None => Ok(None),
+        }
     }
+}
+
+/// The rows that a vector hides.
+pub(crate) async fn read(table: &Table, descriptor: DeletionVectorDescriptor) -> Result<RoaringTreemap> {
+    let context = format!("read the deletion vector {} of {}", descriptor.path_or_inline_dv, table.name());
+    let engine = table.delta.log_store().engine(None);
+    let root = table.lake.table_url(table.name())?;
+    let read = move || read_vector(descriptor, engine, &root);
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|e| Error::new(Kind::Bug, context.clone()).because(e))?
+        .context(context)
 }
 
 /// Vectors lie in a folder that names the run, so that upkeep can tell what a crash left.

@@ -11,6 +11,7 @@ mod find;
 mod location;
 mod ranges;
 mod rewrite;
+mod scan;
 mod stats;
 mod table;
 mod upkeep;

@@ -3,9 +3,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::{Arc, Once};
 
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use deltalake::logstore::{
     ObjectStoreFactory, ObjectStoreRef, StorageConfig, logstore_factories, object_store_factories,
 };
@@ -17,6 +20,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use url::Url;
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::scan::Seen;
 use crate::table::Table;
 
 /// A table's name in the lake.
@@ -85,6 +89,8 @@ pub struct Lake {
     url: Url,
     options: Arc<HashMap<String, String>>,
     store: Arc<dyn ObjectStore>,
+    /// Shared by all that is opened from here: one for each process, if it opens its lake once.
+    seen: Seen,
 }
 
 impl Lake {
@@ -105,7 +111,7 @@ impl Lake {
         let (store, prefix) =
             object_store::parse_url_opts(&url, options.iter()).context(format!("open the lake at {url}"))?;
         let store = Arc::new(PrefixStore::new(store, prefix));
-        Ok(Lake { url, options: Arc::new(options), store })
+        Ok(Lake { url, options: Arc::new(options), store, seen: Seen::default() })
     }
 
     pub fn url(&self) -> &Url {
@@ -131,6 +137,30 @@ impl Lake {
 
     pub(crate) fn table_store(&self, name: &TableName) -> Arc<dyn ObjectStore> {
         Arc::new(PrefixStore::new(Arc::clone(&self.store), Path::from(name.folder())))
+    }
+
+    /// A table's folder, relative to the lake.
+    pub(crate) fn table_path(&self, name: &TableName) -> Path {
+        Path::from(name.folder())
+    }
+
+    pub(crate) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// Makes the lake's store known to a query's runtime, under a name of its own: two lakes in
+    /// one bucket may have different keys to it.
+    pub(crate) fn register(&self, runtime: &RuntimeEnv) -> datafusion::error::Result<ObjectStoreUrl> {
+        let mut hasher = DefaultHasher::new();
+        self.url.hash(&mut hasher);
+        let mut options: Vec<_> = self.options.iter().collect();
+        options.sort();
+        options.hash(&mut hasher);
+        let root = ObjectStoreUrl::parse(format!("lake://{:016x}", hasher.finish()))?;
+        if runtime.object_store(&root).is_err() {
+            runtime.register_object_store(root.as_ref(), Arc::clone(&self.store));
+        }
+        Ok(root)
     }
 
     pub(crate) fn options(&self) -> HashMap<String, String> {

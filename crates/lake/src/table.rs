@@ -1,6 +1,6 @@
 //! A table at one of its versions: what it holds, how far it has come, and how it is read.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use crate::commit::{Commit, RUN};
 use crate::error::{Context, Error, Kind, Result};
 use crate::location::{Lake, TableName};
+use crate::scan::{Files, Scan};
 use crate::writer::{Destination, FileWriter};
 
 /// Which state of a table is meant.
@@ -32,6 +33,8 @@ pub struct Table {
     pub(crate) lake: Lake,
     pub(crate) name: TableName,
     pub(crate) delta: DeltaTable,
+    /// Of this version, once a query has asked for them.
+    files: Arc<OnceLock<Arc<Files>>>,
 }
 
 /// One commit of a table's history.
@@ -58,7 +61,7 @@ pub struct Size {
 impl Table {
     pub(crate) async fn load(lake: Lake, name: TableName) -> Result<Table> {
         let delta = builder(&lake, &name)?.load().await.context(format!("open table {name}"))?;
-        Ok(Table { lake, name, delta })
+        Ok(Table { lake, name, delta, files: Arc::default() })
     }
 
     pub fn name(&self) -> &TableName {
@@ -89,7 +92,7 @@ impl Table {
                 delta.load_version(version).await.context(format!("open version {version} of {}", self.name))?;
             }
         }
-        Ok(Table { lake: self.lake.clone(), name: self.name.clone(), delta })
+        Ok(Table { lake: self.lake.clone(), name: self.name.clone(), delta, files: Arc::default() })
     }
 
     pub fn version(&self) -> u64 {
@@ -151,7 +154,15 @@ impl Table {
 
     /// The table for DataFusion: deletion vectors applied, filters pushed down to files and pages.
     pub async fn provider(&self) -> Result<Arc<dyn TableProvider>> {
-        self.delta.table_provider().await.context(format!("read table {}", self.name))
+        Ok(Arc::new(Scan::of(self)?))
+    }
+
+    pub(crate) fn files(&self) -> Result<Arc<Files>> {
+        if let Some(files) = self.files.get() {
+            return Ok(Arc::clone(files));
+        }
+        let files = Arc::new(Files::of(self)?);
+        Ok(Arc::clone(self.files.get_or_init(|| files)))
     }
 
     /// All visible rows, a batch at a time.

@@ -53,6 +53,7 @@ pub struct Destination {
 pub struct FileWriter {
     to: Destination,
     schema: SchemaRef,
+    group_rows: usize,
     open: Option<Open>,
     done: Vec<DataFile>,
 }
@@ -65,7 +66,14 @@ struct Open {
 
 impl FileWriter {
     pub(crate) fn new(to: Destination, schema: SchemaRef) -> Self {
-        FileWriter { to, schema, open: None, done: Vec::new() }
+        FileWriter { to, schema, group_rows: GROUP_ROWS, open: None, done: Vec::new() }
+    }
+
+    /// Row groups of so many rows at the most.
+    #[cfg(test)]
+    pub(crate) fn group_rows(mut self, rows: usize) -> Self {
+        self.group_rows = rows;
+        self
     }
 
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -77,7 +85,7 @@ impl FileWriter {
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         open.writer.write(batch).context("write Parquet")?;
-        if open.writer.in_progress_size() >= GROUP_BYTES || open.writer.in_progress_rows() >= GROUP_ROWS {
+        if open.writer.in_progress_size() >= GROUP_BYTES || open.writer.in_progress_rows() >= self.group_rows {
             open.writer.flush().context("write a row group")?;
         }
         open.bytes = open.writer.bytes_written() as u64;
@@ -98,7 +106,7 @@ impl FileWriter {
         let upload = self.to.runtime.block_on(self.to.store.put_multipart(&path)).context(format!("create {path}"))?;
         let inner = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
         let upload = Upload { inner: Some(inner), runtime: self.to.runtime.clone() };
-        let writer = ArrowWriter::try_new(upload, Arc::clone(&self.schema), Some(properties(first)))
+        let writer = ArrowWriter::try_new(upload, Arc::clone(&self.schema), Some(properties(first, self.group_rows)))
             .context("start a Parquet file")?;
         Ok(Open { path, writer, bytes: 0 })
     }
@@ -148,11 +156,11 @@ impl Write for Upload {
 }
 
 /// Chooses the encodings; see docs/decisions for the figures behind them.
-fn properties(first: &RecordBatch) -> WriterProperties {
+fn properties(first: &RecordBatch, group_rows: usize) -> WriterProperties {
     let level = ZstdLevel::try_new(1).unwrap_or_default();
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
-        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .set_max_row_group_row_count(Some(group_rows))
         .set_data_page_row_count_limit(65_536)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_created_by(concat!("wattlake ", env!("CARGO_PKG_VERSION")).to_owned());
