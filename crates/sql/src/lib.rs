@@ -12,6 +12,7 @@ mod instant;
 mod literals;
 mod numbers;
 pub mod output;
+mod series;
 mod session;
 mod statement;
 mod system;

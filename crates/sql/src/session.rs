@@ -15,7 +15,7 @@ use lake::{Lake, When};
 use crate::error::{Context, Error, Kind, Result};
 use crate::literals::MissingSeconds;
 use crate::view::{CATALOG, DEFAULT_SCHEMA, View};
-use crate::{catalog, statement, system::SystemTables};
+use crate::{catalog, series, statement, system::SystemTables};
 
 /// Operators that an error about memory names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
@@ -57,8 +57,8 @@ impl Session {
             .with_default_features()
             .with_config(config(limits))
             .with_runtime_env(runtime.build_arc().context("start a SQL session")?)
-            .with_analyzer_rule(Arc::new(MissingSeconds))
-            .build();
+            .with_analyzer_rule(Arc::new(MissingSeconds));
+        let state = series::registered(state).build();
         Ok(Session { lake, system, as_of, context: SessionContext::new_with_state(state) })
     }
 

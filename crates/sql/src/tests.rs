@@ -4,6 +4,7 @@ mod formats;
 mod names;
 mod queries;
 mod refusals;
+mod series;
 mod time_travel;
 
 use std::error::Error as _;

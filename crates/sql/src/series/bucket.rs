@@ -1,0 +1,109 @@
+//! `time_bucket(width, ts [, zone] [, origin])`: the beginning of the calendar bucket of an instant.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::plan_err;
+use datafusion::config::ConfigOptions;
+use datafusion::error::Result;
+use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::scalar::ScalarValue;
+
+use super::column::{coerced_instant, constant, each, instants, is_text, per_second, text, ticks, zone};
+use super::floor::{Floor, Manner};
+use super::width::{self, Width};
+
+pub(crate) const TIME_BUCKET: &str = "time_bucket";
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TimeBucket {
+    signature: Signature,
+}
+
+impl Default for TimeBucket {
+    fn default() -> Self {
+        TimeBucket { signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for TimeBucket {
+    fn name(&self) -> &str {
+        TIME_BUCKET
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+        coerced(TIME_BUCKET, given)
+    }
+
+    fn return_type(&self, given: &[DataType]) -> Result<DataType> {
+        Ok(given[1].clone())
+    }
+
+    fn invoke_with_args(&self, call: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let given = &call.args;
+        if given.iter().any(|value| matches!(value, ColumnarValue::Scalar(scalar) if scalar.is_null())) {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from(call.return_type())?));
+        }
+        let constants: Vec<_> = [0].into_iter().chain(2..given.len()).collect();
+        let constants: Result<Vec<_>> =
+            constants.into_iter().map(|at| constant(&given[at], TIME_BUCKET, "all but the instant")).collect();
+        let mut floor = floor(&constants?, &given[1].data_type(), &call.config_options)?;
+        let (_, zone) = instants(call.return_type())?;
+        each(&given[1], zone.cloned(), |instant| floor.of(instant))
+    }
+
+    fn output_ordering(&self, inputs: &[ExprProperties]) -> Result<SortProperties> {
+        Ok(ordering_of(inputs, 1))
+    }
+}
+
+/// Buckets keep the order of their instants, where all else is constant.
+pub(crate) fn ordering_of(inputs: &[ExprProperties], instant: usize) -> SortProperties {
+    let others = inputs.iter().enumerate().filter(|(at, _)| *at != instant);
+    let constant = others.into_iter().all(|(_, input)| input.sort_properties == SortProperties::Singleton);
+    if constant { inputs[instant].sort_properties } else { SortProperties::Unordered }
+}
+
+/// `(width, ts [, zone] [, origin])`: the origin has the type of the instants.
+pub(crate) fn coerced(function: &str, given: &[DataType]) -> Result<Vec<DataType>> {
+    let usage = || {
+        plan_err!(
+            "{function} takes a width, an instant and, where wanted, a time zone and an origin: \
+             {function}('1 day', ts, 'Europe/Paris')"
+        )
+    };
+    if !(2..=4).contains(&given.len()) {
+        return usage();
+    }
+    let (Some(width), Some(instant)) = (width::coerced(&given[0]), coerced_instant(&given[1])) else {
+        return usage();
+    };
+    let mut types = vec![width, instant.clone()];
+    match &given[2..] {
+        [] => {}
+        [zone] if is_text(zone) => types.push(DataType::Utf8),
+        [origin] if coerced_instant(origin).is_some() => types.push(instant),
+        [zone, origin] if is_text(zone) && coerced_instant(origin).is_some() => {
+            types.extend([DataType::Utf8, instant]);
+        }
+        _ => return usage(),
+    }
+    Ok(types)
+}
+
+/// From the constants: the width and, where given, the zone and the origin.
+pub(crate) fn floor(constants: &[&ScalarValue], of: &DataType, config: &ConfigOptions) -> Result<Floor> {
+    let (unit, column_zone) = instants(of)?;
+    let per_second = per_second(unit);
+    let zone = zone(constants[1..].iter().find_map(|value| text(value)), of, config)?;
+    let origin = constants[1..].iter().find_map(|value| ticks(value)).map(|origin| match column_zone {
+        None => origin,
+        Some(_) => origin + zone.span(origin.div_euclid(per_second)).offset * per_second,
+    });
+    Floor::new(Width::of(constants[0])?, Arc::clone(&zone), per_second, origin, Manner::Bucket)
+}
