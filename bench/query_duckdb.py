@@ -43,6 +43,8 @@ def main():
         out.writerow(result.column_names)
         out.writerows([text(value) for value in row.values()] for row in result.to_pylist())
         print(line.removeprefix("\\echo ").rstrip("\n"), flush=True)
+        # A query may have chosen the zone whose days it counts.
+        database.execute("SET TimeZone = 'UTC'")
 
 
 main()
