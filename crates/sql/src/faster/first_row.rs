@@ -31,8 +31,12 @@ pub(super) fn field_name(at: usize) -> String {
     at.to_string()
 }
 
-/// The first row of each group, as an aggregate over `kept` and `order`.
-pub(super) fn first_row(kept: Vec<Expr>, order: &[SortExpr]) -> Expr {
+/// The first row of each group, as an aggregate over `kept` and `order`. What is the same in all rows
+/// of a group orders nothing: DISTINCT ON names it again in its ORDER BY.
+pub(super) fn first_row(kept: Vec<Expr>, mut order: Vec<SortExpr>, groups: &[Expr]) -> Expr {
+    if order.iter().any(|key| !groups.contains(&key.expr)) {
+        order.retain(|key| !groups.contains(&key.expr));
+    }
     let options = order.iter().map(|key| SortOptions { descending: !key.asc, nulls_first: key.nulls_first });
     let row = FirstRow { order: options.collect(), signature: Signature::user_defined(Volatility::Immutable) };
     let keys = order.iter().map(|key| key.expr.clone());

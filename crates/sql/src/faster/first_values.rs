@@ -51,7 +51,7 @@ fn of_one_row(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
         return Ok(None);
     }
     let kept = firsts.iter().flatten().map(|(value, _)| value.clone()).collect();
-    let row = first_row::first_row(kept, &order);
+    let row = first_row::first_row(kept, order, groups);
     let others = aggregate.aggr_expr.iter().zip(&firsts).filter(|(_, first)| first.is_none());
     let mut aggregates: Vec<Expr> = others.map(|(expr, _)| expr.clone()).collect();
     aggregates.push(row);

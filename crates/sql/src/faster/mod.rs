@@ -16,9 +16,7 @@ use datafusion::logical_expr::Expr;
 
 /// Adds the rules to a session, after DataFusion's own.
 pub(crate) fn planned(state: SessionStateBuilder) -> SessionStateBuilder {
-    state
-        .with_optimizer_rule(Arc::new(first_values::FirstValues))
-        .with_optimizer_rule(Arc::new(rank_one::RankOne))
+    state.with_optimizer_rule(Arc::new(first_values::FirstValues)).with_optimizer_rule(Arc::new(rank_one::RankOne))
 }
 
 /// A column of the row that was first.

@@ -8,7 +8,9 @@ use datafusion::common::{Column, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{Cast, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
-use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Window, lit};
+use datafusion::logical_expr::{
+    Aggregate, BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Window, lit,
+};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
@@ -32,21 +34,48 @@ impl OptimizerRule for RankOne {
 
     fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         let LogicalPlan::Filter(filter) = &plan else { return Ok(Transformed::no(plan)) };
-        let LogicalPlan::Window(window) = filter.input.as_ref() else { return Ok(Transformed::no(plan)) };
+        let Some((window, columns)) = below(&filter.input) else { return Ok(Transformed::no(plan)) };
         let Some(ranked) = ranked(window) else { return Ok(Transformed::no(plan)) };
-        let (qualifier, field) = window.schema.qualified_field(window.schema.fields().len() - 1);
-        let rank = Column::from((qualifier, field));
+        let Some(rank) = name_of_rank(window, columns) else { return Ok(Transformed::no(plan)) };
         let (ones, others): (Vec<_>, Vec<_>) =
             split_conjunction(&filter.predicate).into_iter().partition(|part| is_one(part, &rank));
         if ones.is_empty() {
             return Ok(Transformed::no(plan));
         }
         let mut better = LogicalPlanBuilder::from(of_first_rows(window, ranked)?);
+        if let Some(columns) = columns {
+            better = better.project(columns.expr.clone())?;
+        }
         if let Some(others) = conjunction(others.into_iter().cloned()) {
             better = better.filter(others)?;
         }
         Ok(Transformed::yes(better.build()?))
     }
+}
+
+/// The window under a filter, and the columns that are left of it where some were dropped on the way.
+fn below(input: &LogicalPlan) -> Option<(&Window, Option<&Projection>)> {
+    match input {
+        LogicalPlan::Window(window) => Some((window, None)),
+        LogicalPlan::Projection(columns) => match columns.input.as_ref() {
+            LogicalPlan::Window(window) => Some((window, Some(columns))),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// As the filter knows it.
+fn name_of_rank(window: &Window, columns: Option<&Projection>) -> Option<Column> {
+    let rank = Column::from(window.schema.qualified_field(window.schema.fields().len() - 1));
+    let Some(columns) = columns else { return Some(rank) };
+    let is_rank = |expr: &Expr| match expr {
+        Expr::Column(column) => *column == rank,
+        Expr::Alias(alias) => matches!(alias.expr.as_ref(), Expr::Column(column) if *column == rank),
+        _ => false,
+    };
+    let at = columns.expr.iter().position(is_rank)?;
+    Some(Column::from(columns.schema.qualified_field(at)))
 }
 
 /// A row number in each of several partitions, and nothing else.
@@ -90,7 +119,7 @@ fn of_first_rows(window: &Window, ranked: &WindowFunctionParams) -> Result<Logic
     let groups = &ranked.partition_by;
     let all: Vec<Expr> = window.input.schema().iter().map(|field| Expr::Column(Column::from(field))).collect();
     let kept: Vec<Expr> = all.iter().filter(|column| !groups.contains(column)).cloned().collect();
-    let row = first_row::first_row(kept.clone(), &ranked.order_by);
+    let row = first_row::first_row(kept.clone(), ranked.order_by.clone(), groups);
     let found = Aggregate::try_new(Arc::clone(&window.input), groups.clone(), vec![row])?;
     let (_, last) = found.schema.qualified_field(found.schema.fields().len() - 1);
     let row = Expr::Column(Column::from_name(last.name()));

@@ -42,8 +42,9 @@ async fn the_first_row_of_each_partition_as_a_sort_finds_it() {
             let plan = plan(&session, &ranked(rank)).await;
             assert!(plan.contains("first_row") && !plan.contains("WindowAgg"), "{order}: {rank}: {plan}");
         }
-        let distinct =
-            format!("{READINGS} SELECT DISTINCT ON (site) site, id, at, note, ts, kw FROM readings ORDER BY site, {order}");
+        let distinct = format!(
+            "{READINGS} SELECT DISTINCT ON (site) site, id, at, note, ts, kw FROM readings ORDER BY site, {order}"
+        );
         assert_eq!(rows(&session, &distinct).await, expected, "{order}");
         assert!(plan(&session, &distinct).await.contains("first_row"), "{order}");
     }
@@ -72,7 +73,10 @@ async fn what_asks_for_more_than_the_first_row_is_left_alone() {
         ("row_number() OVER (PARTITION BY site ORDER BY id) AS rank", "rank <= 2"),
         ("row_number() OVER (PARTITION BY site ORDER BY id) AS rank", "rank = 2"),
         ("rank() OVER (PARTITION BY site ORDER BY at) AS rank", "rank = 1"),
-        ("row_number() OVER (PARTITION BY site ORDER BY id) AS rank, sum(kw) OVER (PARTITION BY site) AS most", "rank = 1 AND most > 0"),
+        (
+            "row_number() OVER (PARTITION BY site ORDER BY id) AS rank, sum(kw) OVER (PARTITION BY site) AS most",
+            "rank = 1 AND most > 0",
+        ),
     ] {
         let sql = format!("{READINGS} SELECT * FROM (SELECT *, {ranks} FROM readings) AS ranked WHERE {rank}");
         assert!(!plan(&session, &sql).await.contains("first_row"), "{ranks} {rank}");
@@ -95,6 +99,8 @@ async fn first_and_last_values_of_one_order_come_from_one_row() {
     assert!(!plan(&session, &by_sort).await.contains("first_row"));
     let ordered = |sql: &str| format!("SELECT * FROM ({sql}) AS found ORDER BY site");
     assert_eq!(rows(&session, &ordered(&sql)).await, rows(&session, &ordered(&by_sort)).await);
-    let two_orders = format!("{READINGS} SELECT first_value(id ORDER BY ts), first_value(id ORDER BY at) FROM readings GROUP BY site");
+    let two_orders = format!(
+        "{READINGS} SELECT first_value(id ORDER BY ts), first_value(id ORDER BY at) FROM readings GROUP BY site"
+    );
     assert!(!plan(&session, &two_orders).await.contains("first_row"));
 }

@@ -10,7 +10,12 @@ const LAST_PLACE: f64 = 1e-6;
 
 /// An error names the first row that differs. Rows come in order: a question ends in ORDER BY or has one row.
 pub fn compare(ours: &[String], theirs: &[String]) -> Result<()> {
-    ensure!(ours.len() == theirs.len(), "{} rows, not {}", ours.len().saturating_sub(1), theirs.len().saturating_sub(1));
+    ensure!(
+        ours.len() == theirs.len(),
+        "{} rows, not {}",
+        ours.len().saturating_sub(1),
+        theirs.len().saturating_sub(1)
+    );
     ensure!(ours.len() > 1, "no rows: a query that finds nothing proves nothing");
     for (number, (one, other)) in ours.iter().zip(theirs).enumerate().skip(1) {
         let (cells, others): (Vec<&str>, Vec<&str>) = (one.split(',').collect(), other.split(',').collect());

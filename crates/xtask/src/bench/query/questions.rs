@@ -57,7 +57,10 @@ mod tests {
     #[test]
     fn one_text_for_both_or_one_each() {
         let same = question("a", "-- Why.\nSELECT 1;\n").unwrap();
-        assert_eq!((same.about.as_str(), same.wattlake.as_str(), same.duckdb.as_str()), ("Why.", "SELECT 1", "SELECT 1"));
+        assert_eq!(
+            (same.about.as_str(), same.wattlake.as_str(), same.duckdb.as_str()),
+            ("Why.", "SELECT 1", "SELECT 1")
+        );
         let two = question("a", "-- Why.\nSELECT last(x, t)\n-- duckdb\nSELECT arg_max(x, t)\n").unwrap();
         assert_eq!((two.wattlake.as_str(), two.duckdb.as_str()), ("SELECT last(x, t)", "SELECT arg_max(x, t)"));
         assert!(question("a", "SELECT 1\n").is_err());

@@ -32,7 +32,8 @@ pub fn write(folder: &Path, mut result: Value, all: &[Asking]) -> Result<()> {
 }
 
 fn query(asking: &Asking) -> Value {
-    let times = |times: &Times| json!({"seconds": times.seconds, "median_s": median(times), "peak_mib": times.peak_mib});
+    let times =
+        |times: &Times| json!({"seconds": times.seconds, "median_s": median(times), "peak_mib": times.peak_mib});
     json!({
         "name": asking.question.name, "about": asking.question.about, "ratio": ratio(asking),
         "wattlake": times(&asking.wattlake), "duckdb": times(&asking.duckdb),
