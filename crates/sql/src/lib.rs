@@ -8,6 +8,7 @@ mod catalog;
 mod cells;
 mod completions;
 mod error;
+mod faster;
 mod instant;
 mod literals;
 mod numbers;

@@ -15,7 +15,7 @@ use lake::{Lake, When};
 use crate::error::{Context, Error, Kind, Result};
 use crate::literals::MissingSeconds;
 use crate::view::{CATALOG, DEFAULT_SCHEMA, View};
-use crate::{catalog, series, statement, system::SystemTables};
+use crate::{catalog, faster, series, statement, system::SystemTables};
 
 /// Operators that an error about memory names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
@@ -58,7 +58,7 @@ impl Session {
             .with_config(config(limits))
             .with_runtime_env(runtime.build_arc().context("start a SQL session")?)
             .with_analyzer_rule(Arc::new(MissingSeconds));
-        let state = series::registered(state).build();
+        let state = faster::planned(series::registered(state)).build();
         Ok(Session { lake, system, as_of, context: SessionContext::new_with_state(state) })
     }
 

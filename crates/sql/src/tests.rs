@@ -1,5 +1,6 @@
 //! A real lake in a folder, written as transfers write it.
 
+mod faster;
 mod formats;
 mod names;
 mod queries;

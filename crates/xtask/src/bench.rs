@@ -2,8 +2,11 @@
 //! stays under `bench/runs/`, by date and machine. No number is written down that was not measured.
 
 mod copy;
+mod load;
+mod query;
 
 mod contenders;
+mod energy;
 mod fill;
 mod measure;
 mod programs;
@@ -20,10 +23,16 @@ use crate::project::Project;
 pub enum Name {
     /// PostgreSQL -> lake and PostgreSQL -> PostgreSQL: Wattlake beside DuckDB, connectorx, logical replication, pgcopydb
     Copy(copy::Options),
+    /// What is asked of series: Wattlake's server through psql beside DuckDB over the same files
+    Query(query::Options),
+    /// Dashboards of many users on the server at once, while a transfer writes
+    Load(load::Options),
 }
 
 pub fn run(project: &Project, name: Name) -> Result<()> {
     match name {
         Name::Copy(options) => copy::run(project, &options),
+        Name::Load(options) => load::run(project, &options),
+        Name::Query(options) => query::run(project, &options),
     }
 }

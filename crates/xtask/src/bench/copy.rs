@@ -2,7 +2,6 @@
 //! Interleaved, so that a slow minute of the machine falls on all of them.
 
 use std::fs;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
@@ -85,7 +84,7 @@ pub fn run(project: &Project, options: &Options) -> Result<()> {
     let result = result(project, options.profile, rows, &programs, &servers, &runs)?;
     let folder = match options.quick {
         true => work.join("quick"),
-        false => kept_folder(project, &result)?,
+        false => report::kept_folder(project, &result)?,
     };
     report::write(&folder, &result, &runs)?;
     servers.stop()
@@ -111,10 +110,4 @@ fn result(
         "tables": rows.json(programs, servers)?,
         "runs": runs.iter().map(Run::json).collect::<Vec<_>>(),
     }))
-}
-
-fn kept_folder(project: &Project, result: &Value) -> Result<PathBuf> {
-    let date = result["date"].as_str().context("a result has no date")?;
-    let machine = report::machine_slug(&result["machine"]);
-    Ok(project.root.join("bench/runs").join(format!("{date}-{machine}")))
 }

@@ -47,21 +47,27 @@ impl Programs {
         Ok(output(self.psql(servers, url).args(["-A", "-t", "-c", sql]))?.trim().to_owned())
     }
 
-    pub fn versions(&self, servers: &Servers) -> Result<Value> {
+    /// Of Python packages, and of Wattlake where it takes part.
+    pub fn packages(&self, names: &[&str]) -> Result<Value> {
         let packages = output(Command::new(&self.python).args(["-m", "pip", "list", "--format", "json"]))?;
         let packages: Vec<Value> = serde_json::from_str(&packages).context("read what pip lists")?;
         let mut all = json!({});
-        for name in ["duckdb", "connectorx", "deltalake", "pyarrow"] {
-            let package = packages.iter().find(|p| p["name"] == name);
-            all[name] = package.map_or(Value::Null, |p| p["version"].clone());
+        for name in names {
+            let package = packages.iter().find(|p| p["name"] == *name);
+            all[*name] = package.map_or(Value::Null, |p| p["version"].clone());
         }
+        if let Some(wattlake) = &self.wattlake {
+            all["wattlake"] = output(Command::new(wattlake).arg("--version"))?.trim().into();
+        }
+        Ok(all)
+    }
+
+    pub fn versions(&self, servers: &Servers) -> Result<Value> {
+        let mut all = self.packages(&["duckdb", "connectorx", "deltalake", "pyarrow"])?;
         all["postgresql"] = self.query(servers, &servers.source_url(), "SHOW server_version")?.into();
         if let Ok(said) = output(Command::new("pgcopydb").args(["version"])) {
             let version = said.lines().find_map(|l| l.strip_prefix("pgcopydb version "));
             all["pgcopydb"] = version.map_or(Value::Null, Value::from);
-        }
-        if let Some(wattlake) = &self.wattlake {
-            all["wattlake"] = output(Command::new(wattlake).arg("--version"))?.trim().into();
         }
         Ok(all)
     }

@@ -5,7 +5,7 @@ mod tests;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -36,15 +36,15 @@ struct Summary {
 }
 
 #[derive(Debug, PartialEq)]
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
+pub struct Spread {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
 }
 
 impl Spread {
     /// None of nothing.
-    fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
@@ -210,8 +210,15 @@ pub fn machine() -> Result<Value> {
     }))
 }
 
+/// Where the results of a full run stay.
+pub fn kept_folder(project: &Project, result: &Value) -> Result<PathBuf> {
+    let date = result["date"].as_str().context("a result has no date")?;
+    let machine = machine_slug(&result["machine"]);
+    Ok(project.root.join("bench/runs").join(format!("{date}-{machine}")))
+}
+
 /// "2-cores-amd-epyc"
-pub fn machine_slug(machine: &Value) -> String {
+fn machine_slug(machine: &Value) -> String {
     let text = format!("{} cores {}", machine["cores"], machine["cpu"].as_str().unwrap_or_default()).to_lowercase();
     let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty());
     words.take(6).collect::<Vec<_>>().join("-")

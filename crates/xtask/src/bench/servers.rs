@@ -60,7 +60,8 @@ impl Servers {
     }
 }
 
-fn fresh(bin: &Binaries, dir: &Path) -> Result<Server> {
+/// An empty, running one; what an earlier run left in the folder is removed.
+pub fn fresh(bin: &Binaries, dir: &Path) -> Result<Server> {
     // A run that was killed left its server's folder.
     pgserver::sweep(bin, dir).context("remove an earlier run's server")?;
     pgserver::init(bin, dir).context("create a private server")?;
