@@ -80,7 +80,11 @@ fn the_newest_missed_slot_is_the_last_of_all_missed_through_both_clock_changes()
                 let now = seen + TimeDelta::minutes(minutes);
                 let all = due_slots(&cron, seen, now, Catchup::All).0;
                 let one = due_slots(&cron, seen, now, Catchup::One).0;
-                assert_eq!(one.iter().collect::<Vec<_>>(), all.last().into_iter().collect::<Vec<_>>(), "{spec} at {now}");
+                assert_eq!(
+                    one.iter().collect::<Vec<_>>(),
+                    all.last().into_iter().collect::<Vec<_>>(),
+                    "{spec} at {now}"
+                );
             }
         }
     }

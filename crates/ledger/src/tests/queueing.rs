@@ -76,8 +76,7 @@ fn of_many_who_want_an_entry_one_has_it() {
     let tmp = TempDir::new().unwrap();
     let path = file(&tmp);
     let ledger = Ledger::open(&path).unwrap();
-    let ids: Vec<i64> =
-        (0..20).map(|n| ledger.enqueue(&entry(&n.to_string(), now())).unwrap().unwrap()).collect();
+    let ids: Vec<i64> = (0..20).map(|n| ledger.enqueue(&entry(&n.to_string(), now())).unwrap().unwrap()).collect();
     let claimed: usize = std::thread::scope(|scope| {
         let claim_all = || {
             let ledger = Ledger::open(&path).unwrap();
@@ -149,7 +148,7 @@ fn the_file_of_an_older_program_is_brought_to_today() {
     // As the first program left it.
     let old = rusqlite::Connection::open(&path).unwrap();
     old.execute_batch(
-        "drop table queue; drop table schedules; drop table followers; drop table logs;
+        "drop index runs_by_state; drop table queue; drop table schedules; drop table followers; drop table logs;
          alter table runs drop column logical; alter table runs drop column inputs;
          alter table runs drop column queue_id; alter table runs drop column attempt;
          pragma user_version = 1",
