@@ -45,5 +45,6 @@ fn log(arguments: &commands::Arguments) {
     let ours = ["wattlake", "transfer", "lake", "sql", "ledger"].map(|name| format!(",{name}={level}")).concat();
     let filter = EnvFilter::try_from_env("WATTLAKE_LOG").unwrap_or_else(|_| EnvFilter::new(format!("error{ours}")));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines = lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     if arguments.command.logs_json() { lines.json().init() } else { lines.init() }
 }
