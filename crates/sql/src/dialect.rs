@@ -9,8 +9,8 @@ use datafusion_pg_catalog::sql::rules::{
     CurrentUserVariableToSessionUserFunctionCall, FixVersionColumnName, RewriteArrayAnyAllOperation,
     RewritePgCatalogOperator, SqlStatementRewriteRule, StripCallableQualifier, StripCollate,
 };
-use sqlparser::ast::{BinaryOperator, DataType, Expr, Statement, Value, ValueWithSpan, VisitMut, VisitorMut};
 use sqlparser::ast::{ArrayElemTypeDef, CastKind};
+use sqlparser::ast::{BinaryOperator, DataType, Expr, Statement, Value, ValueWithSpan, VisitMut, VisitorMut};
 
 static RULES: LazyLock<Vec<Box<dyn SqlStatementRewriteRule>>> = LazyLock::new(|| {
     vec![

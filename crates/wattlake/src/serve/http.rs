@@ -38,7 +38,9 @@ pub async fn serve(served: Arc<Served>, listener: TcpListener, stop: Cancellatio
         .route("/api/queue", get(queue))
         .route("/api/schedules", get(schedules))
         .route("/api/tables", get(tables))
-        .fallback(|| async { (StatusCode::NOT_FOUND, Json(json!({"error": "there is nothing here; / lists what there is"}))) })
+        .fallback(|| async {
+            (StatusCode::NOT_FOUND, Json(json!({"error": "there is nothing here; / lists what there is"})))
+        })
         .with_state(served);
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await.context("serve HTTP")
 }
@@ -77,7 +79,9 @@ async fn runs(State(served): Shared, Query(asked): Query<HashMap<String, String>
 
 async fn run(State(served): Shared, Path(id): Path<String>) -> Result<Json<Value>, Failed> {
     let ledger = &served.warehouse.ledger;
-    let Some(run) = ledger.run(&id)? else { return Err(Failed(StatusCode::NOT_FOUND, format!("there is no run {id}"))) };
+    let Some(run) = ledger.run(&id)? else {
+        return Err(Failed(StatusCode::NOT_FOUND, format!("there is no run {id}")));
+    };
     let (tables, events, log) = (ledger.run_tables(&id)?, ledger.run_events(&id)?, ledger.logs(&id, LOG_LINES)?);
     Ok(Json(json!({"run": run, "tables": tables, "events": events, "log": log})))
 }

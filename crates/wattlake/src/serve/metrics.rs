@@ -20,7 +20,13 @@ type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
 pub async fn text(served: &Arc<Served>) -> Result<String> {
     let mut registry = Registry::with_prefix("wattlake");
     registry.register("build", "The program", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
-    single(&mut registry, "uptime", "Since the server started", Some(Unit::Seconds), served.since.elapsed().as_secs_f64());
+    single(
+        &mut registry,
+        "uptime",
+        "Since the server started",
+        Some(Unit::Seconds),
+        served.since.elapsed().as_secs_f64(),
+    );
     if let Some(bytes) = resident_bytes() {
         single(&mut registry, "memory", "Of the server's process", Some(Unit::Bytes), bytes);
     }

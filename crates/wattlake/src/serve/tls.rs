@@ -18,7 +18,8 @@ pub fn load(tls: &config::Tls) -> Result<sql::wire::Tls> {
     if chain.is_empty() {
         bail!("{}: there is no certificate in it; it begins with -----BEGIN CERTIFICATE-----", read());
     }
-    let key = PrivateKeyDer::from_pem_file(&tls.key).with_context(|| format!("read the key of {}", tls.key.display()))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&tls.key).with_context(|| format!("read the key of {}", tls.key.display()))?;
     let config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(chain, key)

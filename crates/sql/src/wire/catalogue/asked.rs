@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use sqlparser::ast::{Ident, ObjectName, ObjectNamePart, Statement, VisitMut, VisitorMut, visit_relations};
 
-use super::empty;
 use super::PG_CATALOG;
+use super::empty;
 use crate::view::INFORMATION_SCHEMA;
 
 /// Tables of `pg_catalog` that are not the library's.

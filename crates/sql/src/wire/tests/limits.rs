@@ -3,7 +3,8 @@ use std::time::{Duration, Instant};
 use super::{Bounds, one, place, refused, settings, within};
 
 /// Long enough that nobody waits for it.
-const LONG: &str = "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 1000000) b WHERE a.value + b.value < 0";
+const LONG: &str =
+    "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 1000000) b WHERE a.value + b.value < 0";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_is_cancelled_by_its_client() {
@@ -25,7 +26,8 @@ async fn a_query_is_cancelled_by_its_client() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_has_its_time() {
-    let place = super::with(settings(Bounds { query_time_max: Some(Duration::from_millis(700)), ..Bounds::default() })).await;
+    let place =
+        super::with(settings(Bounds { query_time_max: Some(Duration::from_millis(700)), ..Bounds::default() })).await;
     let client = place.client("analyst").await;
     let (code, message, _) = within(Duration::from_secs(10), refused(&client, LONG)).await;
     assert_eq!((code.as_str(), message.as_str()), ("57014", "canceling statement due to statement timeout"));
@@ -59,7 +61,8 @@ async fn a_client_that_goes_takes_its_query_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_has_its_memory() {
-    let bounds = Bounds { query_memory_bytes_max: Some(2 << 20), memory_bytes_max: Some(64 << 20), ..Bounds::default() };
+    let bounds =
+        Bounds { query_memory_bytes_max: Some(2 << 20), memory_bytes_max: Some(64 << 20), ..Bounds::default() };
     let place = super::with(settings(bounds)).await;
     let client = place.client("analyst").await;
     let sql = "SELECT count(*) FROM (SELECT array_agg(value) FROM generate_series(1, 3000000)) s";

@@ -112,8 +112,14 @@ async fn copies_in_each_form() {
 async fn psql_reads_and_copies() {
     let place = place().await;
     assert_eq!(place.psql("analyst", &["SELECT count(*) FROM platform.sites"]).await, "3\n");
-    assert_eq!(place.psql("analyst", &["\\copy (SELECT id FROM platform.sites ORDER BY id) TO STDOUT"]).await, "1\n2\n3\n");
-    assert_eq!(place.psql("analyst", &["\\set FETCH_COUNT 2", "SELECT id FROM platform.sites ORDER BY id"]).await, "1\n2\n3\n");
+    assert_eq!(
+        place.psql("analyst", &["\\copy (SELECT id FROM platform.sites ORDER BY id) TO STDOUT"]).await,
+        "1\n2\n3\n"
+    );
+    assert_eq!(
+        place.psql("analyst", &["\\set FETCH_COUNT 2", "SELECT id FROM platform.sites ORDER BY id"]).await,
+        "1\n2\n3\n"
+    );
     assert_eq!(place.psql("analyst", &["BEGIN; SELECT 1; SELECT 2; COMMIT"]).await, "1\n2\n");
 }
 

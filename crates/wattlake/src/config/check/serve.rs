@@ -77,7 +77,11 @@ fn check_tls(root: &Path, raw: &raw::Serve, report: &mut Report<'_>) -> Option<T
         let (text, span) = (given.get()?, given.span()?);
         let path = root.join(text);
         if !path.is_file() {
-            report.add(span, format!("{key:?}: there is no file {text:?}"), "the path is relative to this file".to_owned());
+            report.add(
+                span,
+                format!("{key:?}: there is no file {text:?}"),
+                "the path is relative to this file".to_owned(),
+            );
         }
         Some(path)
     };
@@ -100,7 +104,11 @@ fn bytes(raw: &Given<String>, report: &mut Report<'_>) -> Option<usize> {
     let (text, span) = (raw.get()?, raw.span()?);
     let bytes = texts::bytes(text);
     if bytes.is_none() {
-        report.add(span, format!("{text:?} is no amount of memory"), "write a whole number and MB or GB: \"4GB\"".to_owned());
+        report.add(
+            span,
+            format!("{text:?} is no amount of memory"),
+            "write a whole number and MB or GB: \"4GB\"".to_owned(),
+        );
     }
     bytes
 }
