@@ -12,6 +12,7 @@ mod connection;
 mod copy;
 mod encode;
 mod memory;
+mod names;
 mod parameters;
 mod prepared;
 mod problem;

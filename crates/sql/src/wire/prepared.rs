@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::connection::Connection;
 use super::copy::Copy;
 use super::problem::{self, NOT_SUPPORTED};
-use super::{catalogue, encode, locked, parameters, types};
+use super::{catalogue, encode, locked, names, parameters, types};
 use crate::session::Planned;
 use crate::{dialect, statement};
 
@@ -51,15 +51,29 @@ pub(crate) fn read(sql: &str) -> PgWireResult<Vec<Spoken>> {
     let statements = match statement::read(sql) {
         Ok(statements) => statements,
         Err(error) => {
-            // ABORT, which the parser does not know.
-            if sql.trim().trim_end_matches(';').trim().eq_ignore_ascii_case("abort") {
-                return read("ROLLBACK");
+            // What PostgreSQL has and the parser does not know.
+            if let Some(longer) = spelt_out(sql) {
+                return read(&longer);
             }
             return Err(problem::of(&error, Some(sql)));
         }
     };
     let only = statements.len() == 1;
     statements.into_iter().map(|statement| spoken(statement, only.then_some(sql))).collect()
+}
+
+/// `ABORT`, `FETCH cursor`, `FETCH FROM cursor`.
+fn spelt_out(sql: &str) -> Option<String> {
+    let words: Vec<&str> = sql.trim().trim_end_matches(';').split_whitespace().collect();
+    let is = |word: &str, known: &str| word.eq_ignore_ascii_case(known);
+    match words[..] {
+        [abort] if is(abort, "abort") => Some("ROLLBACK".to_owned()),
+        [fetch, name] if is(fetch, "fetch") => Some(format!("FETCH NEXT FROM {name}")),
+        [fetch, from, name] if is(fetch, "fetch") && (is(from, "from") || is(from, "in")) => {
+            Some(format!("FETCH NEXT FROM {name}"))
+        }
+        _ => None,
+    }
 }
 
 fn spoken(read: Statement, whole: Option<&str>) -> PgWireResult<Spoken> {
@@ -77,6 +91,7 @@ fn spoken(read: Statement, whole: Option<&str>) -> PgWireResult<Spoken> {
         sql = catalogue::rewritten(sql);
     }
     let arrays = dialect::any_of_values(&mut sql);
+    names::given(&mut sql);
     let statement = Statement::Statement(Box::new(dialect::rewritten(sql)));
     Ok(Spoken { text, statement, arrays })
 }
@@ -145,7 +160,7 @@ impl Prepared {
             );
             return Err(problem::error("08P01", message));
         }
-        let values = self.values(portal)?;
+        let values = self.values(portal, &connection.zone())?;
         let plan = with_values(plan, values, &self.spoken.arrays)?;
         if types_of(plan.schema().as_arrow())? != types_of(&self.columns)? {
             return Err(problem::error(NOT_SUPPORTED, "cached plan must not change result type"));
@@ -153,13 +168,13 @@ impl Prepared {
         Ok(Planned { plan, state })
     }
 
-    fn values<S: Clone>(&self, portal: &Portal<S>) -> PgWireResult<Vec<ScalarValue>> {
+    fn values<S: Clone>(&self, portal: &Portal<S>, zone: &str) -> PgWireResult<Vec<ScalarValue>> {
         let given = &portal.statement.parameter_types;
         let mut values = Vec::with_capacity(self.parameters.len());
         for (at, parameter) in self.parameters.iter().enumerate() {
             let pg_type = given.get(at).cloned().flatten().unwrap_or_else(|| parameter.clone());
             let binary = portal.parameter_format.is_binary(at);
-            values.push(parameters::value(portal.parameters[at].as_deref(), &pg_type, binary)?);
+            values.push(parameters::value(portal.parameters[at].as_deref(), &pg_type, binary, zone)?);
         }
         Ok(values)
     }
@@ -191,14 +206,20 @@ fn types_of_parameters(plan: &LogicalPlan, arrays: &BTreeSet<String>, given: &[O
     Ok(types)
 }
 
-/// The type that the query itself gives a parameter: `$1::date`.
+/// The type that the query itself gives a parameter: `$1::date`, `LIMIT $1`.
 fn cast_of(plan: &LogicalPlan, id: &str) -> Option<DataType> {
     let mut found = None;
+    let is_it = |expr: &Expr| matches!(expr, Expr::Placeholder(inner) if inner.id == id);
     let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Limit(limit) = node
+            && [&limit.skip, &limit.fetch].into_iter().flatten().any(|expr| expr.exists(|e| Ok(is_it(e))).unwrap_or(false))
+        {
+            found = Some(DataType::Int64);
+        }
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
                 if let Expr::Cast(cast) = expr
-                    && matches!(cast.expr.as_ref(), Expr::Placeholder(inner) if inner.id == id)
+                    && is_it(&cast.expr)
                 {
                     found = Some(cast.field.data_type().clone());
                 }
@@ -213,7 +234,7 @@ fn cast_of(plan: &LogicalPlan, id: &str) -> Option<DataType> {
 fn described(plan: &LogicalPlan, given: &[Type], arrays: &BTreeSet<String>) -> SchemaRef {
     let nulls = given.iter().enumerate().map(|(at, pg_type)| match arrays.contains(&format!("${}", at + 1)) {
         true => Ok(ScalarValue::Null),
-        false => parameters::value(None, pg_type, false),
+        false => parameters::value(None, pg_type, false, "UTC"),
     });
     let with_nulls = nulls.collect::<PgWireResult<Vec<_>>>().and_then(|nulls| with_values(plan.clone(), nulls, arrays));
     let plan = with_nulls.as_ref().unwrap_or(plan);

@@ -6,6 +6,7 @@ mod queries;
 mod rights;
 mod sessions;
 
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Bounds, Login, Server, Settings, Verifier};
 use crate::Role;
-use crate::tests::{House, Runs, three};
+use crate::tests::{House, Runs};
 
 pub(super) struct Place {
     pub(super) house: House,

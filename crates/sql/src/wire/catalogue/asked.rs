@@ -3,7 +3,12 @@
 use std::ops::ControlFlow;
 
 use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
-use sqlparser::ast::{Ident, ObjectName, ObjectNamePart, Statement, VisitMut, VisitorMut, visit_relations};
+use sqlparser::ast::{
+    Expr, FunctionArguments, Ident, ObjectName, ObjectNamePart, SelectItem, SetExpr, Statement, VisitMut, VisitorMut,
+    visit_relations,
+};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
 
 use super::empty;
 use super::PG_CATALOG;
@@ -52,7 +57,35 @@ pub(crate) fn rewritten(mut statement: Statement) -> Statement {
             }
             ControlFlow::Continue(())
         }
+
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Some(list) = array_of(expr) {
+                *expr = list;
+            }
+            ControlFlow::Continue(())
+        }
     }
     let _ = statement.visit(&mut Qualify);
     statement
+}
+
+/// `ARRAY(SELECT x ...)` as `(SELECT array_agg(x) ...)`, which for no rows is NULL: to a
+/// catalogue's reader the same.
+fn array_of(expr: &Expr) -> Option<Expr> {
+    let Expr::Function(function) = expr else { return None };
+    let FunctionArguments::Subquery(query) = &function.args else { return None };
+    if !part(function.name.0.last()?).eq_ignore_ascii_case("array") {
+        return None;
+    }
+    let mut query = query.clone();
+    let order = query.order_by.take();
+    let SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] = &select.projection[..] else {
+        return None;
+    };
+    let sorted = if order.is_some() { format!(" ORDER BY {value}") } else { String::new() };
+    let written = format!("array_agg({value}{sorted})");
+    let aggregate = Parser::new(&PostgreSqlDialect {}).try_with_sql(&written).ok()?.parse_expr().ok()?;
+    select.projection = vec![SelectItem::UnnamedExpr(aggregate)];
+    Some(Expr::Subquery(query))
 }

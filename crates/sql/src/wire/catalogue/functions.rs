@@ -170,6 +170,8 @@ pub(crate) fn register(
         ("pg_is_in_recovery", ScalarValue::Boolean(Some(false))),
         ("pg_is_other_temp_schema", ScalarValue::Boolean(Some(false))),
         ("pg_has_role", ScalarValue::Boolean(Some(false))),
+        ("pg_advisory_unlock_all", text("")),
+        ("to_regtype", ScalarValue::Int32(None)),
         ("pg_postmaster_start_time", started.clone()),
         ("pg_conf_load_time", started),
         ("pg_char_to_encoding", ScalarValue::Int32(Some(6))),
