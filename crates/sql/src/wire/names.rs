@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use sqlparser::ast::{Expr, Ident, Query, Select, SelectItem, SetExpr, Statement, Value};
+use sqlparser::ast::{Expr, Ident, Query, Select, SelectItem, SetExpr, Statement, TableFactor, Value};
 
 const MARK: char = '\u{1}';
 
@@ -13,13 +13,41 @@ pub(crate) fn shown(name: &str) -> &str {
     name.split_once(MARK).map_or(name, |(shown, _)| shown)
 }
 
+pub(crate) fn repeated(name: &str, number: usize) -> String {
+    format!("{name}{MARK}{number}")
+}
+
 pub(crate) fn given(statement: &mut Statement) {
-    if let Statement::Query(query) = statement
-        && let Some(select) = first_select(&mut query.body)
+    if let Statement::Query(query) = statement {
+        of_query(query);
+    }
+}
+
+/// Also in its FROM and its WITH: what stands around it goes by these names.
+fn of_query(query: &mut Query) {
+    if let Some(with) = &mut query.with {
+        with.cte_tables.iter_mut().for_each(|table| of_query(&mut table.query));
+    }
+    if let Some(select) = first_select(&mut query.body) {
         // Its ORDER BY must find the expressions as they are.
-        && select.distinct.is_none()
-    {
-        name_columns(select);
+        if select.distinct.is_none() {
+            name_columns(select);
+        }
+        for joined in &mut select.from {
+            of_factor(&mut joined.relation);
+            joined.joins.iter_mut().for_each(|join| of_factor(&mut join.relation));
+        }
+    }
+}
+
+fn of_factor(factor: &mut TableFactor) {
+    match factor {
+        TableFactor::Derived { subquery, .. } => of_query(subquery),
+        TableFactor::NestedJoin { table_with_joins, .. } => {
+            of_factor(&mut table_with_joins.relation);
+            table_with_joins.joins.iter_mut().for_each(|join| of_factor(&mut join.relation));
+        }
+        _ => {}
     }
 }
 
@@ -55,13 +83,13 @@ fn name_columns(select: &mut Select) {
         if is_new && as_it_is {
             continue;
         }
-        let alias = if is_new { name } else { format!("{name}{MARK}{}", taken.len()) };
+        let alias = if is_new { name } else { repeated(&name, taken.len()) };
         taken.insert(alias.clone());
         *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', alias) };
     }
 }
 
-fn name_of(expr: &Expr) -> String {
+pub(crate) fn name_of(expr: &Expr) -> String {
     let known = match expr {
         Expr::Identifier(name) => return folded(name),
         Expr::CompoundIdentifier(names) => return names.last().map_or_else(String::new, folded),

@@ -83,17 +83,26 @@ fn spoken(read: Statement, whole: Option<&str>) -> PgWireResult<Spoken> {
     };
     let mut sql = *sql;
     if catalogue::is_asked(&sql) {
-        let failed = |error| problem::error("42601", format!("syntax error: {error}"));
-        // Some of these are known by their words as they came.
-        if let [again] = CATALOGUE_QUERIES.parse(&text).map_err(failed)?.as_mut_slice() {
-            sql = again.clone();
-        }
-        sql = catalogue::rewritten(sql);
+        sql = of_catalogue(sql, &text)?;
     }
     let arrays = dialect::any_of_values(&mut sql);
     names::given(&mut sql);
     let statement = Statement::Statement(Box::new(dialect::rewritten(sql)));
     Ok(Spoken { text, statement, arrays })
+}
+
+fn of_catalogue(mut sql: ast::Statement, text: &str) -> PgWireResult<ast::Statement> {
+    if let Some(nothing) = catalogue::answered(&sql) {
+        return Ok(nothing);
+    }
+    let failed = |error| problem::error("42601", format!("syntax error: {error}"));
+    if catalogue::procedures(&mut sql) {
+        sql = CATALOGUE_QUERIES.rewrite(sql);
+    } else if let [again] = CATALOGUE_QUERIES.parse(text).map_err(failed)?.as_mut_slice() {
+        // Some of these are known by their words as they came.
+        sql = again.clone();
+    }
+    Ok(catalogue::rewritten(sql))
 }
 
 impl Spoken {
