@@ -18,7 +18,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::rows::Batches;
 use super::values::{Column, sized};
-use super::{kinds, problem};
+use super::{kinds, names, problem};
 
 pub(crate) type BatchStream = BoxStream<'static, PgWireResult<RecordBatch>>;
 
@@ -34,7 +34,7 @@ pub(crate) fn fields(schema: &Schema, format: &Format) -> PgWireResult<Vec<Field
     let described = schema.fields().iter().enumerate().map(|(at, field)| {
         let pg_type = kinds::of_field(field);
         let (size, modifier) = (size_of(&pg_type), modifier_of(field.data_type()));
-        let info = FieldInfo::new(field.name().clone(), None, None, pg_type, format.format_for(at));
+        let info = FieldInfo::new(names::shown(field.name()).to_owned(), None, None, pg_type, format.format_for(at));
         info.with_type_size(size).with_type_modifier(modifier)
     });
     Ok(described.collect())

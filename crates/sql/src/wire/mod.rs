@@ -13,6 +13,7 @@ mod copy;
 mod encode;
 mod kinds;
 mod memory;
+mod names;
 mod parameters;
 mod prepared;
 mod problem;

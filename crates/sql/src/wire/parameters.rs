@@ -1,6 +1,7 @@
 //! Parameters as clients send them, in text and in binary, as values of the engine. Each keeps
 //! its own type: the engine makes types agree.
 
+use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef};
 use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano};
 use datafusion::common::ScalarValue;
@@ -11,15 +12,17 @@ use postgres_types::{FromSql, Kind};
 use super::values::{DAYS_TO_2000, MICROS_TO_2000};
 use super::{kinds, problem};
 use crate::instant::with_seconds;
+use crate::literals::in_zone;
 
-pub(crate) fn value(bytes: Option<&[u8]>, pg_type: &Type, binary: bool) -> PgWireResult<ScalarValue> {
+/// `zone` is where a time without a zone is one.
+pub(crate) fn value(bytes: Option<&[u8]>, pg_type: &Type, binary: bool, zone: &str) -> PgWireResult<ScalarValue> {
     let Some(bytes) = bytes else {
         return ScalarValue::try_from(&kinds::of_parameter(pg_type)).map_err(problem::of_run);
     };
     if let Kind::Array(element) = pg_type.kind() {
-        return if binary { binary_array(bytes, element) } else { text_array(bytes, element) };
+        return if binary { binary_array(bytes, element) } else { text_array(bytes, element, zone) };
     }
-    if binary { from_binary(bytes, pg_type) } else { from_text(text(bytes)?, pg_type) }
+    if binary { from_binary(bytes, pg_type) } else { from_text(text(bytes)?, pg_type, zone) }
 }
 
 fn text(bytes: &[u8]) -> PgWireResult<&str> {
@@ -85,7 +88,7 @@ fn from_binary(bytes: &[u8], pg_type: &Type) -> PgWireResult<ScalarValue> {
     })
 }
 
-fn from_text(value: &str, pg_type: &Type) -> PgWireResult<ScalarValue> {
+fn from_text(value: &str, pg_type: &Type, zone: &str) -> PgWireResult<ScalarValue> {
     let wrong = || problem::error("22P02", format!("invalid input syntax for type {}: \"{value}\"", pg_type.name()));
     let target = kinds::of_parameter(pg_type);
     match (pg_type, &target) {
@@ -100,7 +103,9 @@ fn from_text(value: &str, pg_type: &Type) -> PgWireResult<ScalarValue> {
         _ => {}
     }
     let mended = matches!(target, DataType::Timestamp(..)).then(|| with_seconds(value)).flatten();
-    let read = ScalarValue::Utf8(Some(mended.unwrap_or_else(|| value.trim().to_owned()))).cast_to(&target);
+    let zone: Option<Tz> = if *pg_type == Type::TIMESTAMPTZ { zone.parse().ok() } else { None };
+    let placed = zone.and_then(|zone| in_zone(mended.as_deref().unwrap_or(value), &zone));
+    let read = ScalarValue::Utf8(Some(placed.or(mended).unwrap_or_else(|| value.trim().to_owned()))).cast_to(&target);
     read.ok().filter(|read| !read.is_null()).ok_or_else(wrong)
 }
 
@@ -177,11 +182,11 @@ fn binary_array(bytes: &[u8], element: &Type) -> PgWireResult<ScalarValue> {
         let length = i32::from_be_bytes([head[0], head[1], head[2], head[3]]);
         rest = tail;
         values.push(match usize::try_from(length) {
-            Err(_) => value(None, element, true)?,
+            Err(_) => value(None, element, true, "UTC")?,
             Ok(length) => {
                 let (own, tail) = rest.split_at_checked(length).ok_or_else(|| malformed(element))?;
                 rest = tail;
-                value(Some(own), element, true)?
+                value(Some(own), element, true, "UTC")?
             }
         });
     }
@@ -189,7 +194,7 @@ fn binary_array(bytes: &[u8], element: &Type) -> PgWireResult<ScalarValue> {
 }
 
 /// `{1,2,NULL,"a \"b\""}`
-fn text_array(bytes: &[u8], element: &Type) -> PgWireResult<ScalarValue> {
+fn text_array(bytes: &[u8], element: &Type, zone: &str) -> PgWireResult<ScalarValue> {
     let written = text(bytes)?;
     let wrong = || problem::error("22P02", format!("malformed array literal: \"{written}\""));
     let inner = written.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).ok_or_else(wrong)?;
@@ -217,7 +222,7 @@ fn text_array(bytes: &[u8], element: &Type) -> PgWireResult<ScalarValue> {
         }
         let null = !quoted && item.trim().eq_ignore_ascii_case("null");
         let item = if quoted { item.as_str() } else { item.trim() };
-        values.push(value((!null).then_some(item.as_bytes()), element, false)?);
+        values.push(value((!null).then_some(item.as_bytes()), element, false, zone)?);
     }
     list(values, element)
 }
@@ -256,7 +261,7 @@ mod tests {
 
     #[test]
     fn texts_become_values() {
-        let read = |text: &str, pg_type| value(Some(text.as_bytes()), &pg_type, false).unwrap();
+        let read = |text: &str, pg_type| value(Some(text.as_bytes()), &pg_type, false, "UTC").unwrap();
         assert_eq!(read("1.10", Type::NUMERIC), ScalarValue::Decimal128(Some(110), 3, 2));
         assert_eq!(read("0.05", Type::NUMERIC), ScalarValue::Decimal128(Some(5), 2, 2));
         assert_eq!(read("t", Type::BOOL), ScalarValue::Boolean(Some(true)));
@@ -266,7 +271,7 @@ mod tests {
             read("2020-01-02 06:00+01", Type::TIMESTAMPTZ),
             ScalarValue::TimestampMicrosecond(Some(1_577_941_200_000_000), Some("UTC".into()))
         );
-        assert!(value(Some(b"x"), &Type::INT4, false).is_err());
+        assert!(value(Some(b"x"), &Type::INT4, false, "UTC").is_err());
         let list = elements(&read("{1,NULL,3}", Type::INT4_ARRAY)).unwrap().unwrap();
         assert_eq!(list, [ScalarValue::Int32(Some(1)), ScalarValue::Int32(None), ScalarValue::Int32(Some(3))]);
         let list = elements(&read(r#"{a,"b, \"c\"","NULL"}"#, Type::TEXT_ARRAY)).unwrap().unwrap();

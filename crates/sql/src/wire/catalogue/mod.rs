@@ -6,6 +6,7 @@ mod asked;
 mod empty;
 mod functions;
 mod information;
+mod nothing;
 mod pg;
 mod relations;
 
@@ -26,7 +27,8 @@ use crate::error::{Context, Result};
 use crate::session::Session;
 use crate::view::{INFORMATION_SCHEMA, View};
 
-pub(crate) use asked::{is_asked, rewritten};
+pub(crate) use asked::{is_asked, procedures, rewritten};
+pub(crate) use nothing::answered;
 use relations::Known;
 
 const PG_CATALOG: &str = "pg_catalog";
