@@ -319,8 +319,11 @@ fn has_local_times(data_type: &DataType) -> bool {
     }
 }
 
+/// Where a deletion vector is, for telling one from another.
+type Place = (String, Option<i32>);
+
 /// For each of the files that is part of the table, its deletion vector.
-fn vectors(table: &Table, paths: &HashSet<&str>) -> Result<BTreeMap<String, Option<(String, Option<i32>)>>> {
+fn vectors(table: &Table, paths: &HashSet<&str>) -> Result<BTreeMap<String, Option<Place>>> {
     let files = table.delta.snapshot().context(format!("read the files of {}", table.name()))?.log_data();
     let touched = files.iter().filter(|file| paths.contains(file.path().as_ref()));
     Ok(touched

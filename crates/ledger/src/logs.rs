@@ -36,11 +36,10 @@ impl Ledger {
         }
         let mut connection = self.lock_logs();
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).during(KEEP)?;
-        let mut seq: i64 = tx
+        let last: i64 = tx
             .query_row("select coalesce(max(seq), 0) from logs where run_id = ?", [run_id], |row| row.get(0))
             .during(KEEP)?;
-        for (at, level, line) in lines {
-            seq += 1;
+        for ((at, level, line), seq) in lines.iter().zip(last + 1..) {
             let line = cut(line);
             tx.prepare_cached("insert into logs (run_id, seq, at, level, line) values (?, ?, ?, ?, ?)")
                 .and_then(|mut statement| statement.execute((run_id, seq, instant::to_text(*at), level, line)))

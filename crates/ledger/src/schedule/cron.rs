@@ -114,7 +114,7 @@ fn times_of_day(spec: &str) -> Option<Vec<String>> {
     let clock = fields.len().checked_sub(3).filter(|clock| (2..=3).contains(clock))?;
     let listed: Vec<Vec<u8>> = fields[..clock].iter().map(|field| listed(field)).collect::<Option<_>>()?;
     let times: usize = listed.iter().map(Vec::len).product();
-    if times < 2 || times > TIMES_MAX || listed.last().is_some_and(|hours| hours.len() == 24) {
+    if !(2..=TIMES_MAX).contains(&times) || listed.last().is_some_and(|hours| hours.len() == 24) {
         return None;
     }
     let mut specs = vec![String::new()];

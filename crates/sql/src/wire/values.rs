@@ -110,28 +110,47 @@ impl Column {
     pub(crate) fn text(&self, row: usize, out: &mut String) -> Result<(), ArrowError> {
         // Writing to a String can't fail.
         let _ = match self {
-            Column::Bool(array) => return Ok(out.push(if array.value(row) { 't' } else { 'f' })),
+            Column::Bool(array) => {
+                out.push(if array.value(row) { 't' } else { 'f' });
+                Ok(())
+            }
             Column::Int16(array) => write!(out, "{}", array.value(row)),
             Column::Int32(array) => write!(out, "{}", array.value(row)),
             Column::Int64(array) => write!(out, "{}", array.value(row)),
             Column::Float32(array) => {
                 let value = array.value(row);
-                return Ok(float(f64::from(value), &format!("{value:e}"), 6, out));
+                float(f64::from(value), &format!("{value:e}"), 6, out);
+                Ok(())
             }
-            Column::Float64(array) => return Ok(float(array.value(row), &format!("{:e}", array.value(row)), 15, out)),
+            Column::Float64(array) => {
+                float(array.value(row), &format!("{:e}", array.value(row)), 15, out);
+                Ok(())
+            }
             Column::Decimal(array) => write!(out, "{}", array.value_as_string(row)),
             Column::BigDecimal(array) => write!(out, "{}", array.value_as_string(row)),
             Column::Date(array) => match array.value_as_date(row) {
                 Some(date) => write!(out, "{}", date.format("%Y-%m-%d")),
                 None => return Err(ArrowError::CastError(format!("date {} is out of range", array.value(row)))),
             },
-            Column::Time(array) => return Ok(time(array.value(row), out)),
+            Column::Time(array) => {
+                time(array.value(row), out);
+                Ok(())
+            }
             Column::Instant(array, zone) => {
                 return write_instant(array.value(row), TimeUnit::Microsecond, zone.as_ref(), out);
             }
-            Column::Interval(array) => return Ok(interval(array.value(row), out)),
-            Column::Bytes(array) => return Ok(write_bytes(array.value(row), out)),
-            Column::Text(array) => return Ok(out.push_str(array.value(row))),
+            Column::Interval(array) => {
+                interval(array.value(row), out);
+                Ok(())
+            }
+            Column::Bytes(array) => {
+                write_bytes(array.value(row), out);
+                Ok(())
+            }
+            Column::Text(array) => {
+                out.push_str(array.value(row));
+                Ok(())
+            }
             Column::List { lists, elements, .. } => return list(lists, elements, row, out),
         };
         Ok(())

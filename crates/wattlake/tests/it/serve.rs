@@ -71,7 +71,9 @@ impl Served {
             "-v",
             "VERBOSITY=verbose",
         ]);
-        commands.iter().for_each(|command| drop(psql.args(["-c", command])));
+        for command in commands {
+            psql.args(["-c", command]);
+        }
         psql.stdin(Stdio::null()).output().unwrap()
     }
 

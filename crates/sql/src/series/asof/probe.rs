@@ -13,6 +13,9 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use crate::series::points::keys;
 
+/// From and to, of rows with one key.
+type Run = (usize, usize);
+
 /// All rows of the right side that have a time and whole keys.
 pub(crate) struct Held {
     pub(crate) batch: RecordBatch,
@@ -103,7 +106,7 @@ impl Held {
         op: Operator,
     ) -> Result<UInt32Array> {
         let keyed = Keyed::of(left, on, time)?;
-        let mut known: Option<(&[u8], Option<(usize, usize)>)> = None;
+        let mut known: Option<(&[u8], Option<Run>)> = None;
         let mut near = 0;
         let found = (0..left.num_rows()).map(|row| {
             let (key, time) = keyed.row(row)?;

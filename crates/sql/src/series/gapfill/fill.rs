@@ -157,9 +157,9 @@ fn lines<T: Copy>(
             let Some(value) = values[row].filter(|_| at.is_valid(row)) else { continue };
             if let Some((before, first)) = known {
                 let whole = i128::from(at.value(row)) - i128::from(at.value(before));
-                for gap in before + 1..row {
+                for (gap, empty) in values.iter_mut().enumerate().take(row).skip(before + 1) {
                     let part = i128::from(at.value(gap)) - i128::from(at.value(before));
-                    values[gap] = Some(between((first, value), part, whole));
+                    *empty = Some(between((first, value), part, whole));
                 }
             }
             known = Some((row, value));

@@ -345,7 +345,7 @@ fn format() -> ScalarUDF {
     })
 }
 
-fn formatted<'a>(form: &str, values: &mut dyn Iterator<Item = Option<&'a str>>) -> Result<String> {
+fn formatted(form: &str, values: &mut dyn Iterator<Item = Option<&str>>) -> Result<String> {
     let mut out = String::new();
     let mut characters = form.chars();
     while let Some(character) = characters.next() {
