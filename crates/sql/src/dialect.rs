@@ -63,10 +63,8 @@ impl VisitorMut for Forms {
         if let Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } = expr
             && let Some(ValueWithSpan { value: Value::SingleQuotedString(escape), .. }) = escape_char
             && escape != "\\"
-            && let Some(other) = parsed(&format!(
-                "replace(replace({pattern}, '\\', '\\\\'), '{}', '\\')",
-                escape.replace('\'', "''")
-            ))
+            && let Some(other) =
+                parsed(&format!("replace(replace({pattern}, '\\', '\\\\'), '{}', '\\')", escape.replace('\'', "''")))
         {
             **pattern = other;
             *escape_char = None;
@@ -87,9 +85,10 @@ fn counted(expr: &mut Expr) {
 
 /// `t.*` of a table that the query names with its schema.
 fn whole_names(select: &mut Select) {
-    let tables = select.from.iter().flat_map(|joined| {
-        std::iter::once(&joined.relation).chain(joined.joins.iter().map(|join| &join.relation))
-    });
+    let tables = select
+        .from
+        .iter()
+        .flat_map(|joined| std::iter::once(&joined.relation).chain(joined.joins.iter().map(|join| &join.relation)));
     let named: Vec<ObjectName> = tables
         .filter_map(|table| match table {
             TableFactor::Table { name, alias: None, args: None, .. } if name.0.len() > 1 => Some(name.clone()),

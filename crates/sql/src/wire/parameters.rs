@@ -10,14 +10,14 @@ use pgwire::error::{PgWireError, PgWireResult};
 use postgres_types::{FromSql, Kind};
 
 use super::values::{DAYS_TO_2000, MICROS_TO_2000};
-use super::{problem, types};
+use super::{kinds, problem};
 use crate::instant::with_seconds;
 use crate::literals::in_zone;
 
 /// `zone` is where a time without a zone is one.
 pub(crate) fn value(bytes: Option<&[u8]>, pg_type: &Type, binary: bool, zone: &str) -> PgWireResult<ScalarValue> {
     let Some(bytes) = bytes else {
-        return ScalarValue::try_from(&types::of_parameter(pg_type)).map_err(problem::of_run);
+        return ScalarValue::try_from(&kinds::of_parameter(pg_type)).map_err(problem::of_run);
     };
     if let Kind::Array(element) = pg_type.kind() {
         return if binary { binary_array(bytes, element) } else { text_array(bytes, element, zone) };
@@ -46,7 +46,9 @@ fn from_binary(bytes: &[u8], pg_type: &Type) -> PgWireResult<ScalarValue> {
         Type::FLOAT4 => ScalarValue::Float32(read(bytes, pg_type)?),
         Type::FLOAT8 => ScalarValue::Float64(read(bytes, pg_type)?),
         Type::BYTEA => ScalarValue::Binary(Some(bytes.to_vec())),
-        Type::DATE => ScalarValue::Date32(read::<i32>(bytes, &Type::INT4)?.and_then(|days| days.checked_add(DAYS_TO_2000))),
+        Type::DATE => {
+            ScalarValue::Date32(read::<i32>(bytes, &Type::INT4)?.and_then(|days| days.checked_add(DAYS_TO_2000)))
+        }
         Type::TIME => ScalarValue::Time64Microsecond(micros()?),
         Type::TIMESTAMP => {
             ScalarValue::TimestampMicrosecond(micros()?.and_then(|micros| micros.checked_add(MICROS_TO_2000)), None)
@@ -71,9 +73,14 @@ fn from_binary(bytes: &[u8], pg_type: &Type) -> PgWireResult<ScalarValue> {
         }
         // A byte for the version comes first.
         Type::JSONB => ScalarValue::Utf8(Some(text(bytes.get(1..).unwrap_or_default())?.to_owned())),
-        Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN | Type::JSON | Type::XML | Type::CHAR => {
-            ScalarValue::Utf8(Some(text(bytes)?.to_owned()))
-        }
+        Type::TEXT
+        | Type::VARCHAR
+        | Type::BPCHAR
+        | Type::NAME
+        | Type::UNKNOWN
+        | Type::JSON
+        | Type::XML
+        | Type::CHAR => ScalarValue::Utf8(Some(text(bytes)?.to_owned())),
         _ => {
             let message = format!("parameters of type {} are not taken in binary", pg_type.name());
             return Err(problem::with_hint(problem::NOT_SUPPORTED, message, "send it as text"));
@@ -83,7 +90,7 @@ fn from_binary(bytes: &[u8], pg_type: &Type) -> PgWireResult<ScalarValue> {
 
 fn from_text(value: &str, pg_type: &Type, zone: &str) -> PgWireResult<ScalarValue> {
     let wrong = || problem::error("22P02", format!("invalid input syntax for type {}: \"{value}\"", pg_type.name()));
-    let target = types::of_parameter(pg_type);
+    let target = kinds::of_parameter(pg_type);
     match (pg_type, &target) {
         (&Type::NUMERIC, _) => return decimal(value),
         (&Type::BYTEA, _) => {
@@ -111,7 +118,8 @@ fn decimal(written: &str) -> PgWireResult<ScalarValue> {
         None => (false, plain.strip_prefix('+').unwrap_or(plain)),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let is_plain = whole.len() + fraction.len() > 0 && whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit());
+    let is_plain =
+        whole.len() + fraction.len() > 0 && whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit());
     let mantissa = format!("{whole}{fraction}").parse::<i128>().ok().filter(|_| is_plain && fraction.len() <= 38);
     let Some(mantissa) = mantissa else {
         return plain.parse().map(|value| ScalarValue::Float64(Some(value))).map_err(|_| wrong());
@@ -125,7 +133,8 @@ fn decimal(written: &str) -> PgWireResult<ScalarValue> {
 /// The digits of a numeric as it is sent, `None` where it is malformed.
 pub(crate) fn numeric_text(bytes: &[u8]) -> Option<String> {
     let word = |at: usize| bytes.get(at * 2..at * 2 + 2).map(|pair| i16::from_be_bytes([pair[0], pair[1]]));
-    let (count, weight, sign, scale) = (word(0)?, i32::from(word(1)?), word(2)? as u16, usize::try_from(word(3)?).ok()?);
+    let (count, weight, sign, scale) =
+        (word(0)?, i32::from(word(1)?), word(2)? as u16, usize::try_from(word(3)?).ok()?);
     match sign {
         0 | 0x4000 => {}
         0xC000 => return Some("NaN".to_owned()),
@@ -220,7 +229,7 @@ fn text_array(bytes: &[u8], element: &Type, zone: &str) -> PgWireResult<ScalarVa
 
 /// Numerics of several scales become those of the widest.
 fn list(values: Vec<ScalarValue>, element: &Type) -> PgWireResult<ScalarValue> {
-    let mut data_type = types::of_parameter(element);
+    let mut data_type = kinds::of_parameter(element);
     if *element == Type::NUMERIC {
         let scale = values.iter().filter(|value| !value.is_null()).map(|value| match value {
             ScalarValue::Decimal128(_, _, scale) => *scale,

@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::connection::Connection;
 use super::copy::Copy;
 use super::problem::{self, NOT_SUPPORTED};
-use super::{catalogue, encode, locked, names, parameters, types};
+use super::{catalogue, encode, kinds, locked, names, parameters};
 use crate::session::Planned;
 use crate::{dialect, statement};
 
@@ -127,7 +127,11 @@ impl Spoken {
 
 impl Prepared {
     /// `given` are the types that the client says its parameters have.
-    pub(crate) async fn new(spoken: Spoken, connection: &Arc<Connection>, given: &[Option<Type>]) -> PgWireResult<Self> {
+    pub(crate) async fn new(
+        spoken: Spoken,
+        connection: &Arc<Connection>,
+        given: &[Option<Type>],
+    ) -> PgWireResult<Self> {
         let nothing = || Arc::new(Schema::empty());
         let text = |name: &str| Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8, false)]));
         let columns = match (&spoken.statement, spoken.sql()) {
@@ -154,9 +158,9 @@ impl Prepared {
         connection: &Arc<Connection>,
         portal: &Portal<S>,
     ) -> PgWireResult<Planned> {
-        let fresh = locked(&self.planned).clone().filter(|(batch, _)| {
-            connection.in_block() || *batch == connection.batch.load(Ordering::Relaxed)
-        });
+        let fresh = locked(&self.planned)
+            .clone()
+            .filter(|(batch, _)| connection.in_block() || *batch == connection.batch.load(Ordering::Relaxed));
         let Planned { plan, state } = match fresh {
             Some((_, planned)) => planned,
             None => self.spoken.plan(connection).await?,
@@ -199,7 +203,11 @@ fn types_of(columns: &Schema) -> PgWireResult<Vec<Type>> {
 }
 
 /// By what the client says, else by what stands beside it, else a text, as in PostgreSQL.
-fn types_of_parameters(plan: &LogicalPlan, arrays: &BTreeSet<String>, given: &[Option<Type>]) -> PgWireResult<Vec<Type>> {
+fn types_of_parameters(
+    plan: &LogicalPlan,
+    arrays: &BTreeSet<String>,
+    given: &[Option<Type>],
+) -> PgWireResult<Vec<Type>> {
     let known = plan.get_parameter_types().map_err(problem::of_run)?;
     let count = known.keys().filter_map(|id| number_of(id)).max().unwrap_or(0);
     let mut types = Vec::with_capacity(count);
@@ -207,8 +215,8 @@ fn types_of_parameters(plan: &LogicalPlan, arrays: &BTreeSet<String>, given: &[O
         let id = format!("${number}");
         let told = given.get(number - 1).cloned().flatten().filter(|pg_type| *pg_type != Type::UNKNOWN);
         let inferred = known.get(&id).cloned().flatten().or_else(|| cast_of(plan, &id));
-        let inferred = inferred.map(|data_type| types::of(&data_type));
-        let own = if arrays.contains(&id) { inferred.map(|element| types::array_of(&element)) } else { inferred };
+        let inferred = inferred.map(|data_type| kinds::of(&data_type));
+        let own = if arrays.contains(&id) { inferred.map(|element| kinds::array_of(&element)) } else { inferred };
         let unknown = if arrays.contains(&id) { Type::TEXT_ARRAY } else { Type::TEXT };
         types.push(told.or(own).filter(|pg_type| *pg_type != Type::UNKNOWN).unwrap_or(unknown));
     }
@@ -221,7 +229,10 @@ fn cast_of(plan: &LogicalPlan, id: &str) -> Option<DataType> {
     let is_it = |expr: &Expr| matches!(expr, Expr::Placeholder(inner) if inner.id == id);
     let _ = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Limit(limit) = node
-            && [&limit.skip, &limit.fetch].into_iter().flatten().any(|expr| expr.exists(|e| Ok(is_it(e))).unwrap_or(false))
+            && [&limit.skip, &limit.fetch]
+                .into_iter()
+                .flatten()
+                .any(|expr| expr.exists(|e| Ok(is_it(e))).unwrap_or(false))
         {
             found = Some(DataType::Int64);
         }

@@ -6,7 +6,6 @@ mod queries;
 mod rights;
 mod sessions;
 
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,7 +119,9 @@ pub(super) async fn refused(client: &Client, sql: &str) -> (String, String, Opti
 }
 
 pub(super) fn told(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |e| format!("{}: {} {:?}", e.code().code(), e.message(), e.hint()))
+    error
+        .as_db_error()
+        .map_or_else(|| error.to_string(), |e| format!("{}: {} {:?}", e.code().code(), e.message(), e.hint()))
 }
 
 pub(super) async fn within<T>(time: Duration, work: impl Future<Output = T>) -> T {

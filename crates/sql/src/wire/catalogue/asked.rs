@@ -10,8 +10,8 @@ use sqlparser::ast::{
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
-use super::{empty, nothing};
 use super::PG_CATALOG;
+use super::{empty, nothing};
 use crate::view::INFORMATION_SCHEMA;
 
 /// Tables of `pg_catalog` that are not the library's.
@@ -95,7 +95,8 @@ fn array_of(expr: &Expr) -> Option<Expr> {
     let mut query = array_query(expr)?.clone();
     let order = query.order_by.take();
     let SetExpr::Select(select) = query.body.as_mut() else { return None };
-    let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] = &select.projection[..] else {
+    let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] = &select.projection[..]
+    else {
         return None;
     };
     let sorted = if order.is_some() { format!(" ORDER BY {value}") } else { String::new() };
@@ -151,7 +152,8 @@ fn one_row(expr: &mut Expr) {
         return;
     }
     let SetExpr::Select(select) = query.body.as_mut() else { return };
-    let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] = &select.projection[..] else {
+    let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] = &select.projection[..]
+    else {
         return;
     };
     let refers = select.selection.is_some() && !select.from.is_empty();

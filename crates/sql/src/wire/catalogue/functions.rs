@@ -6,9 +6,7 @@ use datafusion::arrow::array::{Array, AsArray, BooleanArray, StringArray};
 use datafusion::arrow::datatypes::{DataType, Int32Type};
 use datafusion::common::cast::as_string_array;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion_pg_catalog::pg_catalog as library;
@@ -74,10 +72,7 @@ fn function(
     call: impl Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync + 'static,
 ) -> ScalarUDF {
     let signature = Signature::one_of(
-        vec![
-            datafusion::logical_expr::TypeSignature::Nullary,
-            datafusion::logical_expr::TypeSignature::VariadicAny,
-        ],
+        vec![datafusion::logical_expr::TypeSignature::Nullary, datafusion::logical_expr::TypeSignature::VariadicAny],
         volatility,
     );
     ScalarUDF::new_from_impl(Function { name: name.to_owned(), returns, signature, call: Arc::new(call) })
@@ -249,7 +244,9 @@ fn settings(context: &SessionContext, variables: &Arc<Mutex<Variables>>) {
     let held = Arc::clone(variables);
     context.register_udf(function("set_config", DataType::Utf8, Volatility::Volatile, move |args, rows| {
         let [name, value, ..] = args else {
-            return Err(DataFusionError::Execution("set_config takes a name, a value and whether it is local".to_owned()));
+            return Err(DataFusionError::Execution(
+                "set_config takes a name, a value and whether it is local".to_owned(),
+            ));
         };
         let (names, values) = (texts(name, rows)?, texts(value, rows)?);
         let mut variables = locked(&held);
@@ -299,7 +296,9 @@ fn user_by_id() -> ScalarUDF {
 fn size_pretty() -> ScalarUDF {
     function("pg_size_pretty", DataType::Utf8, Volatility::Immutable, |args, rows| {
         const UNITS: [&str; 5] = ["bytes", "kB", "MB", "GB", "TB"];
-        let [size, ..] = args else { return Err(DataFusionError::Execution("a number of bytes is expected".to_owned())) };
+        let [size, ..] = args else {
+            return Err(DataFusionError::Execution("a number of bytes is expected".to_owned()));
+        };
         let sizes = size.cast_to(&DataType::Int64, None)?.into_array(rows)?;
         let sizes = sizes.as_primitive::<datafusion::arrow::datatypes::Int64Type>();
         let written = sizes.iter().map(|size| {
@@ -359,7 +358,8 @@ fn formatted<'a>(form: &str, values: &mut dyn Iterator<Item = Option<&'a str>>) 
             out.push('%');
             continue;
         }
-        let value = values.next().ok_or_else(|| DataFusionError::Execution("too few arguments for format()".to_owned()))?;
+        let value =
+            values.next().ok_or_else(|| DataFusionError::Execution("too few arguments for format()".to_owned()))?;
         match (kind, value) {
             (Some('s'), value) => out.push_str(value.unwrap_or_default()),
             (Some('I'), Some(name)) => {

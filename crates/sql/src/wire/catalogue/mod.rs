@@ -85,19 +85,13 @@ fn types_with_numbers(tables: &PgCatalogStaticTables) -> Planned<RecordBatch> {
 }
 
 /// The session with the catalogue, its functions and its types.
-pub(crate) fn into(
-    mut session: Session,
-    shared: &Arc<Shared>,
-    variables: &Arc<Mutex<Variables>>,
-    pid: i32,
-) -> Session {
+pub(crate) fn into(mut session: Session, shared: &Arc<Shared>, variables: &Arc<Mutex<Variables>>, pid: i32) -> Session {
     let role = session.view().role.clone().unwrap_or_default();
     {
         let state = session.context.state_ref();
         let mut state = state.write();
-        let mut built = SessionStateBuilder::new_from_existing(state.clone())
-            .with_type_planner(Arc::new(PgOidTypePlanner))
-            .build();
+        let mut built =
+            SessionStateBuilder::new_from_existing(state.clone()).with_type_planner(Arc::new(PgOidTypePlanner)).build();
         // Ours stands in its place.
         built.config_mut().options_mut().catalog.information_schema = false;
         *state = built;

@@ -12,7 +12,7 @@ use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use pgwire::api::Type;
 
 use super::super::variables::Variables;
-use super::super::{Shared, encode, locked, types};
+use super::super::{Shared, encode, kinds, locked};
 use super::relations::{self, Relation};
 use crate::error::{Context, Error, Kind, Result};
 use crate::view::{CATALOG, View};
@@ -111,7 +111,7 @@ pub(crate) fn described(columns: &str) -> SchemaRef {
         let field = Field::new(name, data_type, true);
         match letter {
             "n" => field.with_metadata([(NULL_WITHOUT.to_owned(), String::new())].into()),
-            "o" => field.with_metadata([(types::OID_KEY.to_owned(), "oid".to_owned())].into()),
+            "o" => field.with_metadata([(kinds::OID_KEY.to_owned(), "oid".to_owned())].into()),
             _ => field,
         }
     });
@@ -136,7 +136,9 @@ pub(crate) fn made(schema: SchemaRef, rows: &[Row]) -> Result<Arc<dyn TableProvi
 
 fn nothing(field: &Field) -> ScalarValue {
     match field.data_type() {
-        _ if field.metadata().contains_key(NULL_WITHOUT) => ScalarValue::try_from(field.data_type()).unwrap_or(ScalarValue::Null),
+        _ if field.metadata().contains_key(NULL_WITHOUT) => {
+            ScalarValue::try_from(field.data_type()).unwrap_or(ScalarValue::Null)
+        }
         DataType::Boolean => ScalarValue::Boolean(Some(false)),
         DataType::Int16 => ScalarValue::Int16(Some(0)),
         DataType::Int32 => ScalarValue::Int32(Some(0)),
@@ -208,7 +210,7 @@ fn classes(relations: &[Relation]) -> Vec<Row> {
 fn attributes(relations: &[Relation]) -> Vec<Row> {
     let of = |relation: &Relation| {
         let columns = relation.columns.fields().iter().enumerate().map(|(at, field)| {
-            let pg_type = types::of_field(field);
+            let pg_type = kinds::of_field(field);
             let size = encode::size_of(&pg_type);
             Row::from([
                 ("attrelid", int(relation.oid)),

@@ -25,7 +25,8 @@ async fn a_query_is_cancelled_by_its_client() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_has_its_time() {
-    let place = super::with(settings(Bounds { query_time_max: Some(Duration::from_millis(700)), ..Bounds::default() })).await;
+    let place =
+        super::with(settings(Bounds { query_time_max: Some(Duration::from_millis(700)), ..Bounds::default() })).await;
     let client = place.client("analyst").await;
     let (code, message, _) = within(Duration::from_secs(10), refused(&client, LONG)).await;
     assert_eq!((code.as_str(), message.as_str()), ("57014", "canceling statement due to statement timeout"));
@@ -62,10 +63,12 @@ async fn a_client_that_goes_takes_its_query_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_has_its_memory() {
-    let bounds = Bounds { query_memory_bytes_max: Some(2 << 20), memory_bytes_max: Some(64 << 20), ..Bounds::default() };
+    let bounds =
+        Bounds { query_memory_bytes_max: Some(2 << 20), memory_bytes_max: Some(64 << 20), ..Bounds::default() };
     let place = super::with(settings(bounds)).await;
     let client = place.client("analyst").await;
-    let sql = "SELECT count(*) FROM generate_series(1, 1000000) a JOIN generate_series(1, 1000000) b ON a.value = b.value";
+    let sql =
+        "SELECT count(*) FROM generate_series(1, 1000000) a JOIN generate_series(1, 1000000) b ON a.value = b.value";
     let (code, message, hint) = refused(&client, sql).await;
     assert_eq!(code, "53200", "{message}");
     assert!(message.contains("query_memory_max") && message.contains("asked for"), "{message}");

@@ -113,8 +113,14 @@ async fn copies_in_each_form() {
 async fn psql_reads_and_copies() {
     let place = place().await;
     assert_eq!(place.psql("analyst", &["SELECT count(*) FROM platform.sites"]).await, "3\n");
-    assert_eq!(place.psql("analyst", &["\\copy (SELECT id FROM platform.sites ORDER BY id) TO STDOUT"]).await, "1\n2\n3\n");
-    assert_eq!(place.psql("analyst", &["\\set FETCH_COUNT 2", "SELECT id FROM platform.sites ORDER BY id"]).await, "1\n2\n3\n");
+    assert_eq!(
+        place.psql("analyst", &["\\copy (SELECT id FROM platform.sites ORDER BY id) TO STDOUT"]).await,
+        "1\n2\n3\n"
+    );
+    assert_eq!(
+        place.psql("analyst", &["\\set FETCH_COUNT 2", "SELECT id FROM platform.sites ORDER BY id"]).await,
+        "1\n2\n3\n"
+    );
     assert_eq!(place.psql("analyst", &["BEGIN; SELECT 1; SELECT 2; COMMIT"]).await, "1\n2\n");
 }
 
@@ -160,7 +166,8 @@ async fn columns_have_the_names_that_postgres_gives() {
     let statement = client.prepare(sql).await.unwrap_or_else(|error| panic!("{}", told(&error)));
     let names: Vec<&str> = statement.columns().iter().map(|column| column.name()).collect();
     let expected = [
-        "count", "count", "max", "id", "id", "id", "?column?", "bool", "name", "x", "name", "l", "case", "version", "one",
+        "count", "count", "max", "id", "id", "id", "?column?", "bool", "name", "x", "name", "l", "case", "version",
+        "one",
     ];
     assert_eq!(names, expected);
     assert_eq!(client.query("SELECT id, id::bigint FROM platform.sites", &[]).await.unwrap().len(), 3);

@@ -33,7 +33,8 @@ async fn a_role_sees_only_its_tables() {
         assert!(message.starts_with("permission denied for table "), "{sql}: {message}");
         assert!(hint.unwrap().contains("roles.guest"));
     }
-    let listed = rows(&client, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'platform'").await;
+    let listed =
+        rows(&client, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'platform'").await;
     assert_eq!(listed, [[Some("measures".to_owned())]]);
     let listed = "SELECT relname FROM pg_class WHERE relname IN ('sites', 'measures', 'runs')";
     assert_eq!(rows(&client, listed).await, [[Some("measures".to_owned())]]);

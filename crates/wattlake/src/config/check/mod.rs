@@ -2,6 +2,7 @@
 //! Every problem of every file is collected; a file with problems gives nothing to work with.
 
 mod connection;
+mod serve;
 mod texts;
 mod transfer;
 mod warehouse;
