@@ -1,5 +1,6 @@
 //! `ts >= '2020-01-02 06:00'`: PostgreSQL needs no seconds, DataFusion does; and where no zone is
-//! written, PostgreSQL means the session's, DataFusion the column's.
+//! written, PostgreSQL means the session's, DataFusion the column's. So too for the day and the
+//! hour of an instant: `ts::date`, `extract(hour FROM ts)`.
 //!
 //! Runs after type coercion, when every literal that stands for an instant sits in a cast to a
 //! timestamp; so a text that merely looks like an instant is never touched.
@@ -7,11 +8,13 @@
 use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone, Utc};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Cast, Expr, LogicalPlan, TryCast};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, TryCast};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
@@ -26,12 +29,21 @@ impl AnalyzerRule for MissingSeconds {
     }
 
     fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
-        let zone = config.execution.time_zone.as_deref().and_then(|zone| zone.parse::<Tz>().ok());
+        let session = config.execution.time_zone.as_deref();
+        let zone = session.and_then(|zone| zone.parse::<Tz>().ok());
         let analyzed = plan.transform_up_with_subqueries(|plan| {
             let names = NamePreserver::new(&plan);
+            let schema = merge_schema(&plan.inputs());
             plan.map_expressions(|expr| {
                 let name = names.save(&expr);
-                Ok(expr.transform_up(|expr| mend(expr, zone.as_ref()))?.update_data(|expr| name.restore(expr)))
+                let mended = expr.transform_up(|expr| {
+                    let mended = mend(expr, zone.as_ref())?;
+                    match session {
+                        Some(session) => mended.transform_data(|expr| local(expr, session, &schema)),
+                        None => Ok(mended),
+                    }
+                });
+                Ok(mended?.update_data(|expr| name.restore(expr)))
             })
         })?;
         Ok(analyzed.data)
@@ -48,6 +60,32 @@ fn mend(mut expr: Expr, zone: Option<&Tz>) -> Result<Transformed<Expr>> {
         _ => false,
     };
     Ok(if mended { Transformed::yes(expr) } else { Transformed::no(expr) })
+}
+
+/// What asks an instant for its day or its hour asks it in the session's zone.
+fn local(mut expr: Expr, session: &str, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    const OF_ZONE: [&str; 2] = ["date_part", "to_char"];
+    let asked: Vec<&mut Expr> = match &mut expr {
+        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })
+            if matches!(field.data_type(), DataType::Date32 | DataType::Timestamp(_, None)) =>
+        {
+            vec![expr.as_mut()]
+        }
+        Expr::ScalarFunction(call) if OF_ZONE.contains(&call.func.name()) => call.args.iter_mut().collect(),
+        _ => return Ok(Transformed::no(expr)),
+    };
+    let mut changed = false;
+    for instant in asked {
+        // What has no type here (an outer column) stays as it is.
+        if let Ok(DataType::Timestamp(unit, Some(own))) = instant.get_type(schema)
+            && own.as_ref() != session
+        {
+            let shown = DataType::Timestamp(unit, Some(session.into()));
+            *instant = Expr::Cast(Cast::new(Box::new(std::mem::take(instant)), shown));
+            changed = true;
+        }
+    }
+    Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
 }
 
 /// `zone` is where a time without a zone is one, for a literal that stands for an instant.

@@ -145,7 +145,7 @@ impl Writer {
         self.form == Form::Binary
     }
 
-    /// What comes before all rows.
+    /// What comes before all rows; in binary it goes with the first of them.
     pub(crate) fn first(&self) -> Option<Bytes> {
         let header = match &self.form {
             Form::Binary => {

@@ -63,8 +63,6 @@ fn first_select(body: &mut SetExpr) -> Option<&mut Select> {
 
 fn name_columns(select: &mut Select) {
     let mut taken: HashSet<String> = HashSet::new();
-    let is_wild = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
-    let wild = select.projection.iter().any(is_wild);
     for item in &mut select.projection {
         let (expr, name) = match item {
             SelectItem::UnnamedExpr(expr) => {
@@ -74,8 +72,7 @@ fn name_columns(select: &mut Select) {
             SelectItem::ExprWithAlias { expr, alias } => (expr.clone(), alias.value.clone()),
             _ => continue,
         };
-        // Beside a wildcard any name may be there twice.
-        let is_new = taken.insert(name.clone()) && !wild;
+        let is_new = taken.insert(name.clone());
         let as_it_is = match item {
             SelectItem::UnnamedExpr(expr) => matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)),
             _ => true,

@@ -3,9 +3,10 @@
 
 use std::fmt::Debug;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Sink, SinkExt, StreamExt};
 use pgwire::api::cancel::CancelHandler;
@@ -24,7 +25,9 @@ use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::cancel::CancelRequest;
 use pgwire::messages::copy::{CopyData, CopyDone, CopyOutResponse};
 use pgwire::messages::data::{DataRow, FieldDescription, RowDescription};
-use pgwire::messages::extendedquery::{Execute, PortalSuspended, Sync as ClientSync};
+use pgwire::messages::extendedquery::{
+    Describe, Execute, PortalSuspended, Sync as ClientSync, TARGET_TYPE_BYTE_PORTAL,
+};
 use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, ReadyForQuery, TransactionStatus};
 use pgwire::messages::simplequery::Query;
 use pgwire::messages::startup::ParameterStatus;
@@ -57,14 +60,13 @@ pub(crate) type Slot = Arc<OnceLock<Arc<Connection>>>;
 pub(crate) struct Questions {
     slot: Slot,
     watched: Arc<TcpStream>,
-    portals_busy: Mutex<()>,
 }
 
 impl Handlers {
     pub(crate) fn new(shared: Arc<Shared>, watched: TcpStream) -> Handlers {
         let (slot, ended, watched) = (Slot::default(), CancellationToken::new(), Arc::new(watched));
         let door = Door::new(&shared, Arc::clone(&slot), ended.clone());
-        let questions = Questions { slot, watched: Arc::clone(&watched), portals_busy: Mutex::default() };
+        let questions = Questions { slot, watched: Arc::clone(&watched) };
         Handlers { questions: Arc::new(questions), door: Arc::new(door), shared, ended, watched }
     }
 
@@ -314,18 +316,25 @@ where
     let columns = i16::try_from(writer.columns()).unwrap_or(i16::MAX);
     let opening = CopyOutResponse::new(i8::from(writer.is_binary()), columns, vec![format; writer.columns()]);
     client.feed(PgWireBackendMessage::CopyOutResponse(opening)).await?;
-    if let Some(first) = writer.first() {
-        client.feed(PgWireBackendMessage::CopyData(CopyData::new(first))).await?;
+    let mut first = writer.first();
+    if !writer.is_binary()
+        && let Some(header) = first.take()
+    {
+        client.feed(PgWireBackendMessage::CopyData(CopyData::new(header))).await?;
     }
+    let mut with_first = |row: Bytes| match first.take() {
+        Some(first) => [first, row].concat().into(),
+        None => row,
+    };
     let mut sent = 0;
     while let Some(batch) = batches.next().await {
         for row in writer.rows(&batch?)? {
-            client.feed(PgWireBackendMessage::CopyData(CopyData::new(row))).await?;
+            client.feed(PgWireBackendMessage::CopyData(CopyData::new(with_first(row)))).await?;
             sent += 1;
         }
     }
     if let Some(last) = writer.last() {
-        client.feed(PgWireBackendMessage::CopyData(CopyData::new(last))).await?;
+        client.feed(PgWireBackendMessage::CopyData(CopyData::new(with_first(last)))).await?;
     }
     client.feed(PgWireBackendMessage::CopyDone(CopyDone::new())).await?;
     client.feed(PgWireBackendMessage::CommandComplete(Tag::new("COPY").with_rows(sent).into())).await?;
@@ -367,6 +376,27 @@ impl ExtendedQueryHandler for Questions {
         Ok(())
     }
 
+    async fn on_describe<C>(&self, client: &mut C, message: Describe) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Self::Statement>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let cursor = match (message.target_type, message.name.as_deref()) {
+            (TARGET_TYPE_BYTE_PORTAL, Some(name)) => acts::cursor_columns(self.connection()?, name).ok(),
+            _ => None,
+        };
+        // To PostgreSQL a cursor is a portal, and drivers ask of it as of one.
+        if let Some(columns) = cursor {
+            let fields = encode::fields(&columns, &Format::UnifiedText)?;
+            let described: Vec<FieldDescription> = fields.iter().map(Into::into).collect();
+            client.feed(PgWireBackendMessage::RowDescription(RowDescription::new(described))).await?;
+            return Ok(());
+        }
+        self._on_describe(client, message).await
+    }
+
     async fn on_sync<C>(&self, client: &mut C, _: ClientSync) -> PgWireResult<()>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
@@ -394,7 +424,6 @@ impl ExtendedQueryHandler for Questions {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let _busy = locked(&self.portals_busy);
         Err(problem::error("XX000", "queries are answered as they come"))
     }
 }

@@ -74,14 +74,26 @@ impl StartupHandler for Door {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        if matches!(message, PgWireFrontendMessage::Startup(_)) {
+        let first = matches!(message, PgWireFrontendMessage::Startup(_));
+        if first {
             self.admits(client)?;
         }
         self.authentication.on_startup(client, message).await?;
+        if first {
+            // A setting that is wrong is said at once, and ends the connection.
+            variables_of(&self.shared, client).map_err(|error| problem::fatal(error.code(), said(&error)))?;
+        }
         if matches!(client.state(), PgWireConnectionState::ReadyForQuery) && self.slot.get().is_none() {
             self.enter(client)?;
         }
         Ok(())
+    }
+}
+
+fn said(error: &PgWireError) -> String {
+    match error {
+        PgWireError::UserError(info) => info.message.clone(),
+        other => other.to_string(),
     }
 }
 

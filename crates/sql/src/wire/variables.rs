@@ -166,7 +166,8 @@ fn unknown(name: &str) -> PgWireError {
 }
 
 fn is_utf8(value: &str) -> bool {
-    matches!(value.to_lowercase().replace(['-', '_'], "").as_str(), "utf8" | "unicode" | "sqlascii")
+    // asyncpg sends it with its quotes.
+    matches!(value.to_lowercase().replace(['-', '_', '\''], "").as_str(), "utf8" | "unicode" | "sqlascii")
 }
 
 fn is_off(value: &str) -> bool {

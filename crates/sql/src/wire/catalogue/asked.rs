@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use sqlparser::ast::{
-    Expr, FunctionArguments, Ident, ObjectName, ObjectNamePart, SelectItem, SetExpr, Statement, TableFactor, Value,
+    Expr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement, TableFactor, Value,
     VisitMut, VisitorMut, visit_relations,
 };
 use sqlparser::dialect::PostgreSqlDialect;
@@ -69,8 +69,16 @@ pub(crate) fn rewritten(mut statement: Statement) -> Statement {
             ControlFlow::Continue(())
         }
 
+        /// Before what is in it is looked at, since much of it is then gone.
+        fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Some(other) = nothing::valued(expr).or_else(|| no_array(expr)) {
+                *expr = other;
+            }
+            ControlFlow::Continue(())
+        }
+
         fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-            if let Some(other) = nothing::valued(expr).or_else(|| array_of(expr)).or_else(|| subscripts(expr)) {
+            if let Some(other) = array_of(expr).or_else(|| subscripts(expr)) {
                 *expr = other;
             }
             one_row(expr);
@@ -84,15 +92,7 @@ pub(crate) fn rewritten(mut statement: Statement) -> Statement {
 /// `ARRAY(SELECT x ...)` as `(SELECT array_agg(x) ...)`, which for no rows is NULL: to a
 /// catalogue's reader the same.
 fn array_of(expr: &Expr) -> Option<Expr> {
-    let Expr::Function(function) = expr else { return None };
-    let FunctionArguments::Subquery(query) = &function.args else { return None };
-    if !part(function.name.0.last()?).eq_ignore_ascii_case("array") {
-        return None;
-    }
-    if nothing::is_empty(query) {
-        return Some(Expr::Value(Value::with_empty_span(Value::Null)));
-    }
-    let mut query = query.clone();
+    let mut query = array_query(expr)?.clone();
     let order = query.order_by.take();
     let SetExpr::Select(select) = query.body.as_mut() else { return None };
     let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] = &select.projection[..]
@@ -103,7 +103,35 @@ fn array_of(expr: &Expr) -> Option<Expr> {
     let written = format!("array_agg({value}{sorted})");
     let aggregate = parsed(&written)?;
     select.projection = vec![SelectItem::UnnamedExpr(aggregate)];
-    Some(Expr::Subquery(query))
+    Some(Expr::Subquery(Box::new(query)))
+}
+
+fn array_query(expr: &Expr) -> Option<&Query> {
+    let Expr::Function(function) = expr else { return None };
+    let FunctionArguments::Subquery(query) = &function.args else { return None };
+    part(function.name.0.last()?).eq_ignore_ascii_case("array").then_some(query)
+}
+
+/// An array of what there is none of: of an empty table, of a column of options, of the roles
+/// that a role is a member of.
+fn no_array(expr: &Expr) -> Option<Expr> {
+    let is_none = |query: &Query| {
+        let unnests = match query.body.as_ref() {
+            SetExpr::Select(select) => select.from.iter().any(|from| match &from.relation {
+                TableFactor::Table { name, args: Some(_), .. } => {
+                    name.0.last().is_some_and(|name| part(name).eq_ignore_ascii_case("unnest"))
+                }
+                TableFactor::UNNEST { .. } => true,
+                _ => false,
+            }),
+            _ => false,
+        };
+        unnests || query.with.is_some() || nothing::is_empty(query)
+    };
+    match expr {
+        Expr::AnyOp { right, .. } => array_query(right).filter(|query| is_none(query)).and_then(|_| parsed("false")),
+        _ => array_query(expr).filter(|query| is_none(query)).and_then(|_| parsed("NULL::text[]")),
+    }
 }
 
 /// `generate_subscripts(a, 1)` as the numbers from 1 on.
@@ -114,7 +142,7 @@ fn subscripts(expr: &Expr) -> Option<Expr> {
         return None;
     }
     let array = list.args.first()?;
-    parsed(&format!("unnest(range(1, coalesce(array_length({array}), 0) + 1))"))
+    parsed(&format!("unnest(range(1, CAST(coalesce(array_length({array}), 0) AS bigint) + 1))"))
 }
 
 /// A subquery for one value that refers to the query around it: the engine wants an aggregate.
@@ -129,7 +157,9 @@ fn one_row(expr: &mut Expr) {
         return;
     };
     let refers = select.selection.is_some() && !select.from.is_empty();
-    if !refers || matches!(value, Expr::Function(_)) {
+    let aggregated = matches!(value, Expr::Function(function) if function.name.0.last()
+        .is_some_and(|name| nothing::AGGREGATES.contains(&part(name).to_lowercase().as_str())));
+    if !refers || aggregated {
         return;
     }
     if let Some(aggregate) = parsed(&format!("max({value})")) {
@@ -142,20 +172,35 @@ fn parsed(expr: &str) -> Option<Expr> {
     Parser::new(&PostgreSqlDialect {}).try_with_sql(expr).ok()?.parse_expr().ok()
 }
 
+/// The name in `'pg_catalog.array_in'::regproc`.
+fn procedure(expr: &Expr) -> Option<String> {
+    let Expr::Cast { expr: inner, data_type, .. } = expr else { return None };
+    let Expr::Value(value) = inner.as_ref() else { return None };
+    let Value::SingleQuotedString(name) = &value.value else { return None };
+    let is_it = data_type.to_string().to_lowercase().ends_with("regproc");
+    is_it.then(|| name.rsplit('.').next().unwrap_or_default().replace('\'', "''"))
+}
+
 /// `'pg_catalog.array_in'::regproc` is compared with names here.
 pub(crate) fn procedures(statement: &mut Statement) -> bool {
     struct Names(bool);
     impl VisitorMut for Names {
         type Break = ();
 
-        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-            if let Expr::Cast { expr: inner, data_type, .. } = expr
-                && data_type.to_string().to_lowercase().ends_with("regproc")
-                && let Expr::Value(value) = inner.as_mut()
-                && let Value::SingleQuotedString(name) = &mut value.value
-            {
-                *name = name.rsplit('.').next().unwrap_or_default().to_owned();
-                *expr = inner.as_ref().clone();
+        fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            let Expr::Cast { expr: inner, data_type, .. } = expr else { return ControlFlow::Continue(()) };
+            let to = data_type.to_string().to_lowercase();
+            let other = if to.ends_with("oid") {
+                procedure(inner).and_then(|name| {
+                    parsed(&format!("(SELECT max(oid) FROM pg_catalog.pg_proc WHERE proname = '{name}')"))
+                })
+            } else if to.ends_with("regclass") && matches!(inner.as_ref(), Expr::Function(_)) {
+                parsed(&format!("to_regclass({inner})"))
+            } else {
+                procedure(expr).and_then(|name| parsed(&format!("'{name}'")))
+            };
+            if let Some(other) = other {
+                *expr = other;
                 self.0 = true;
             }
             ControlFlow::Continue(())

@@ -172,6 +172,7 @@ pub(crate) fn register(
         ("to_regclass", ScalarValue::Int32(None)),
         ("pg_postmaster_start_time", started.clone()),
         ("pg_conf_load_time", started),
+        ("pg_encoding_to_char", text("UTF8")),
         ("pg_char_to_encoding", ScalarValue::Int32(Some(6))),
     ] {
         context.register_udf(constant(name, value));
@@ -192,7 +193,6 @@ fn from_library(context: &SessionContext, shared: &Shared) {
     context.register_udf(library::create_pg_get_partkeydef_udf());
     context.register_udf(library::create_pg_relation_is_publishable_udf());
     context.register_udf(library::create_pg_get_statisticsobjdef_columns_udf());
-    context.register_udf(library::create_pg_encoding_to_char_udf());
     context.register_udf(library::create_pg_relation_size_udf());
     context.register_udf(library::create_pg_total_relation_size_udf());
     context.register_udf(library::create_pg_stat_get_numscans());

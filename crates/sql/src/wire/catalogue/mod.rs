@@ -10,10 +10,15 @@ mod nothing;
 mod pg;
 mod relations;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use datafusion::arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch};
+use datafusion::arrow::compute::{cast, concat_batches};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Schema};
 use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::datasource::MemTable;
 use datafusion::error::{DataFusionError, Result as Planned};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
@@ -37,6 +42,8 @@ type Library = PgCatalogSchemaProvider<Arc<dyn datafusion::catalog::CatalogProvi
 
 /// What is the same for all connections.
 pub(crate) struct Catalogue {
+    /// With `typreceive` as a number, by which it is joined to `pg_proc`.
+    types: RecordBatch,
     tables: Arc<PgCatalogStaticTables>,
     library: Library,
     /// The columns of tables, for a little while.
@@ -50,8 +57,31 @@ impl Catalogue {
             Arc::new(datafusion::catalog::MemoryCatalogProviderList::new());
         let library = PgCatalogSchemaProvider::try_new(none, Arc::clone(&tables), EmptyContextProvider);
         let library = library.context("read PostgreSQL's own catalogue")?;
-        Ok(Catalogue { tables, library, known: Known::default() })
+        let types = types_with_numbers(&tables).context("read PostgreSQL's own catalogue")?;
+        Ok(Catalogue { types, tables, library, known: Known::default() })
     }
+}
+
+fn types_with_numbers(tables: &PgCatalogStaticTables) -> Planned<RecordBatch> {
+    let [types, procedures] = [&tables.pg_type, &tables.pg_proc].map(|table| concat_batches(&table.schema(), table.data()));
+    let (types, procedures) = (types?, procedures?);
+    let column = |batch: &RecordBatch, name: &str, data_type: &DataType| {
+        let at = batch.schema().index_of(name)?;
+        cast(batch.column(at), data_type)
+    };
+    let (names, numbers) = (column(&procedures, "proname", &DataType::Utf8)?, column(&procedures, "oid", &DataType::Int32)?);
+    let numbers = numbers.as_primitive::<Int32Type>();
+    let known: HashMap<&str, i32> = names.as_string::<i32>().iter().flatten().zip(numbers.values().iter().copied()).collect();
+    let at = types.schema().index_of("typreceive")?;
+    let written = column(&types, "typreceive", &DataType::Utf8)?;
+    let found = written.as_string::<i32>().iter().map(|name| Some(name.and_then(|name| known.get(name).copied()).unwrap_or(0)));
+    let found: ArrayRef = Arc::new(found.collect::<Int32Array>());
+    let schema = types.schema();
+    let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
+    fields[at] = Arc::new(Field::new("typreceive", DataType::Int32, true));
+    let mut columns = types.columns().to_vec();
+    columns[at] = found;
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
 /// The session with the catalogue, its functions and its types.
@@ -83,7 +113,7 @@ impl OtherSchemas for Others {
     }
 
     fn schema(&self, name: &'static str, view: &Arc<View>) -> Arc<dyn SchemaProvider> {
-        Arc::new(Schema {
+        Arc::new(OneSchema {
             name,
             view: Arc::clone(view),
             shared: self.shared.clone(),
@@ -92,20 +122,20 @@ impl OtherSchemas for Others {
     }
 }
 
-struct Schema {
+struct OneSchema {
     name: &'static str,
     view: Arc<View>,
     shared: std::sync::Weak<Shared>,
     variables: Arc<Mutex<Variables>>,
 }
 
-impl std::fmt::Debug for Schema {
+impl std::fmt::Debug for OneSchema {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Schema").field(&self.name).finish()
+        f.debug_tuple("OneSchema").field(&self.name).finish()
     }
 }
 
-impl Schema {
+impl OneSchema {
     async fn made(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let Some(shared) = self.shared.upgrade() else { return Ok(None) };
         if self.name == INFORMATION_SCHEMA {
@@ -117,6 +147,11 @@ impl Schema {
         if let Some(made) = pg::table(&shared, &self.view, &self.variables, name).await? {
             return Ok(Some(made));
         }
+        if name == "pg_type" {
+            let types = shared.catalogue.types.clone();
+            let table = MemTable::try_new(types.schema(), vec![vec![types]]).context("read the catalogue")?;
+            return Ok(Some(Arc::new(table)));
+        }
         let library = shared.catalogue.library.build_table_by_name(name).context("read the catalogue")?;
         match library {
             Some(table) => table.try_into_table_provider().context("read the catalogue").map(Some),
@@ -126,7 +161,7 @@ impl Schema {
 }
 
 #[async_trait]
-impl SchemaProvider for Schema {
+impl SchemaProvider for OneSchema {
     fn table_names(&self) -> Vec<String> {
         match self.name {
             PG_CATALOG => PG_CATALOG_TABLES.iter().map(|name| (*name).to_owned()).collect(),

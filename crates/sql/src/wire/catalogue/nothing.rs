@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     Expr, Function, GroupByExpr, Ident, JoinOperator, ObjectName, Query, Select, SelectItem, SetExpr, Statement,
-    TableFactor, TableWithJoins, Value, Visit, Visitor,
+    TableFactor, TableWithJoins, Value, ValueWithSpan, Visit, Visitor,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -60,7 +60,7 @@ const EMPTY: [&str; 46] = [
     "table_constraints",
     "triggers",
 ];
-const AGGREGATES: [&str; 10] =
+pub(crate) const AGGREGATES: [&str; 10] =
     ["count", "sum", "min", "max", "avg", "array_agg", "string_agg", "bool_and", "bool_or", "json_agg"];
 
 /// The statement's columns without a row, where it can't have one.
@@ -70,8 +70,27 @@ pub(crate) fn answered(statement: &Statement) -> Option<Statement> {
         return None;
     }
     let columns: Vec<String> = names(&query.body)?.iter().map(|name| format!("NULL::text AS {name}")).collect();
-    let sql = format!("SELECT {} WHERE false", columns.join(", "));
+    let parameters: String = (1..=parameters(query)).map(|number| format!(" AND ${number}::text IS NULL")).collect();
+    let sql = format!("SELECT {} WHERE false{parameters}", columns.join(", "));
     Parser::parse_sql(&PostgreSqlDialect {}, &sql).ok()?.pop()
+}
+
+/// The highest number of one: clients give their values all the same.
+fn parameters(query: &Query) -> usize {
+    struct Find(usize);
+    impl Visitor for Find {
+        type Break = ();
+
+        fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<()> {
+            if let Value::Placeholder(name) = &value.value {
+                self.0 = self.0.max(name.trim_start_matches('$').parse().unwrap_or(0));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut find = Find(0);
+    let _ = query.visit(&mut find);
+    find.0
 }
 
 /// An expression that asks such a query, as what it then is.
@@ -201,6 +220,8 @@ mod tests {
         ] {
             assert_eq!(answer(sql), nothing, "{sql}");
         }
+        let given = answer("SELECT a FROM pg_index WHERE x = $2 OR y = $1").unwrap();
+        assert!(given.contains("$1::TEXT IS NULL AND $2::TEXT IS NULL"), "{given}");
         for sql in [
             "SELECT relname FROM pg_class LEFT JOIN pg_index ON true",
             "SELECT count(*) FROM pg_index",

@@ -29,6 +29,18 @@ async fn the_time_zone_is_the_sessions() {
     assert_eq!(one(&client, "SELECT ts FROM platform.measures ORDER BY ts LIMIT 1").await, "2020-01-02 01:00:00+01");
     let day = "SELECT date_trunc('day', ts) FROM platform.measures ORDER BY ts LIMIT 1";
     assert_eq!(one(&client, day).await, "2020-01-02 00:00:00+01");
+    let late = "SELECT TIMESTAMP WITH TIME ZONE '2020-01-01T23:30:00Z'";
+    for (of, expected) in [
+        ("::date", "2020-01-02"),
+        ("::timestamp", "2020-01-02 00:30:00"),
+        ("", "2020-01-02 00:30:00+01"),
+    ] {
+        assert_eq!(one(&client, &format!("{late}{of}")).await, expected);
+    }
+    let hours = "SELECT extract(hour FROM ts) FROM platform.measures ORDER BY ts LIMIT 1";
+    assert_eq!(one(&client, hours).await, "1");
+    let days = "SELECT count(*) FROM platform.measures WHERE ts::date = '2020-01-02'";
+    assert_eq!(one(&client, days).await, "3");
     let from = "SELECT count(*) FROM platform.measures WHERE ts >= '2020-01-02 07:00'";
     assert_eq!(one(&client, from).await, "2");
     let given =
