@@ -12,15 +12,13 @@ mod programs;
 mod recording;
 mod replay;
 
-use platform::platform;
-
 /// Plays a recording to both servers.
 #[track_caller]
 fn answered(recording: &str) {
     let recording = recording::parse(recording);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for (server, url) in [("PostgreSQL", &platform().postgres), ("Wattlake", &platform().wattlake)] {
-        let failures = runtime.block_on(replay::replay(url, &recording));
+    for (server, url) in platform::servers() {
+        let failures = runtime.block_on(replay::replay(&url, &recording));
         let count = recording.len();
         assert!(failures.is_empty(), "{} of {count} fail on {server}:\n\n{}", failures.len(), failures.join("\n"));
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::platform::platform;
+use super::platform;
 use crate::world::interpreter;
 
 fn script(name: &str) -> PathBuf {
@@ -13,7 +13,7 @@ fn script(name: &str) -> PathBuf {
 /// Runs the program against both servers.
 #[track_caller]
 fn passes(program: &str, arguments: &[&str], file: &str) {
-    for (server, url) in [("PostgreSQL", &platform().postgres), ("Wattlake", &platform().wattlake)] {
+    for (server, url) in platform::servers() {
         let mut command = Command::new(program);
         command.args(arguments).arg(script(file)).stdin(Stdio::null());
         let output = command.env("WATTLAKE_CLIENT_URL", url).output();
