@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! -- when: \dt                              what makes the client send it
+//! -- way: simple                           only by the simple protocol
 //! -- with: 'platform', '{platform.sites}'   the values of $1, $2, ...
 //! -- row: platform | sites | table          a row that has these cells must be there
 //! select ... where c.oid = {platform.sites} the object's number on the server asked
@@ -13,6 +14,8 @@
 pub struct Statement {
     pub when: String,
     pub with: Vec<String>,
+    /// Several at once, a type without a binary form, an answer that is never twice the same.
+    pub only_simple: bool,
     /// Rows that must be there, each by some of its cells.
     pub rows: Vec<Vec<String>>,
     pub sql: String,
@@ -26,11 +29,13 @@ pub fn parse(recording: &str) -> Vec<Statement> {
 }
 
 fn statement(text: &str) -> Statement {
-    let mut read = Statement { when: String::new(), with: Vec::new(), rows: Vec::new(), sql: String::new() };
+    let (when, sql) = (String::new(), String::new());
+    let mut read = Statement { when, with: Vec::new(), only_simple: false, rows: Vec::new(), sql };
     for line in text.trim_start().lines() {
         match line.strip_prefix("-- ").and_then(|comment| comment.split_once(": ")) {
             Some(("when", when)) if read.sql.is_empty() => read.when = when.to_owned(),
             Some(("with", values)) if read.sql.is_empty() => read.with = literals(values),
+            Some(("way", "simple")) if read.sql.is_empty() => read.only_simple = true,
             Some(("row", cells)) if read.sql.is_empty() => {
                 read.rows.push(cells.split(" | ").map(str::to_owned).collect());
             }

@@ -224,6 +224,7 @@ select 1
 \g
 
 -- when: a type not known, a pool
+-- way: simple
 SELECT pg_advisory_unlock_all();
 CLOSE ALL;
 UNLISTEN *;

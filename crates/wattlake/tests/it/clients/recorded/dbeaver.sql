@@ -14,6 +14,7 @@ SELECT current_schema(),session_user
 \g
 
 -- when: connect
+-- way: simple
 -- row: platform
 SELECT n.oid,n.*,d.description FROM pg_catalog.pg_namespace n
 LEFT OUTER JOIN pg_catalog.pg_description d ON d.objoid=n.oid AND d.objsubid=0 AND d.classoid='pg_namespace'::regclass ORDER BY nspname
@@ -55,6 +56,7 @@ WHERE t.typname IS NOT NULL AND (c.relkind IS NULL OR c.relkind = 'c') AND (et.t
 \g
 
 -- when: the tables of a schema
+-- way: simple
 -- row: readings
 -- row: sites
 SELECT c.oid,c.*,d.description,pg_catalog.pg_get_expr(c.relpartbound, c.oid) as partition_expr, pg_catalog.pg_get_partkeydef(c.oid) as partition_key

@@ -18,6 +18,7 @@ SELECT to_regclass('duckdb_secrets')
 \g
 
 -- when: attach, scan
+-- way: simple
 BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
 
 SELECT oid, nspname

@@ -60,10 +60,12 @@ SELECT typinput='pg_catalog.array_in'::regproc as is_array, typtype, typname, pg
 \g
 
 -- when: connect, DatabaseMetaData
+-- way: simple
 SELECT n.nspname,c.relname,r.rolname,c.relacl  FROM pg_catalog.pg_namespace n, pg_catalog.pg_class c, pg_catalog.pg_roles r  WHERE c.relnamespace = n.oid  AND c.relowner = r.oid  AND c.relkind IN ('r','p','v','m','f')  AND n.nspname LIKE 'platform' AND c.relname LIKE 'sites' ORDER BY nspname, relname
 \g
 
 -- when: connect, DatabaseMetaData
+-- way: simple
 SELECT n.nspname,c.relname,r.rolname,c.relacl, a.attacl,  a.attname  FROM pg_catalog.pg_namespace n, pg_catalog.pg_class c,  pg_catalog.pg_roles r, pg_catalog.pg_attribute a  WHERE c.relnamespace = n.oid  AND c.relowner = r.oid  AND c.oid = a.attrelid  AND c.relkind = 'r'  AND a.attnum > 0 AND NOT a.attisdropped  AND n.nspname = 'platform' AND c.relname = 'sites' AND a.attname LIKE '%' ORDER BY attname
 \g
 

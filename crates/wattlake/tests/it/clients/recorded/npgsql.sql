@@ -48,6 +48,7 @@ SELECT pg_type.oid, enumlabel FROM pg_enum JOIN pg_type ON pg_type.oid=enumtypid
 \g
 
 -- when: open, all in one message
+-- way: simple
 SELECT version();
 SELECT pg_type.oid, enumlabel FROM pg_enum JOIN pg_type ON pg_type.oid=enumtypid ORDER BY oid, enumsortorder;
 \g

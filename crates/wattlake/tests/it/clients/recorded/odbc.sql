@@ -2,6 +2,7 @@
 -- https://odbc.postgresql.org/
 
 -- when: connect, SQLTables, SQLColumns, ...
+-- way: simple
 SET DateStyle = 'ISO';SET extra_float_digits = 2;show transaction_isolation
 \g
 

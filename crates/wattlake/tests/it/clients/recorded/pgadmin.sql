@@ -2,6 +2,7 @@
 -- https://github.com/pgadmin-org/pgadmin4/tree/master/web/pgadmin/browser/server_groups/servers
 
 -- when: connect
+-- way: simple
 SET DateStyle=ISO; SET client_min_messages=notice; SELECT set_config('bytea_output','hex',false) FROM pg_show_all_settings() WHERE name = 'bytea_output'; SET client_encoding='utf-8';
 \g
 
@@ -83,6 +84,7 @@ ORDER BY att.attnum
 \g
 
 -- when: the dashboard
+-- way: simple
 SELECT pid, datname, usename, application_name, client_addr, backend_start, state, query FROM pg_catalog.pg_stat_activity WHERE pid <> pg_backend_pid() ORDER BY pid
 \g
 
