@@ -60,3 +60,9 @@ setup_python() {
         cp "$requirements" "$venv/requirements.txt"
     fi
 }
+
+# The clients of the SQL server that are tried on it: R's and Java's drivers; Python's come with the venv.
+setup_clients() {
+    packages r-base-core r-cran-dbi r-cran-rpostgresql libpostgresql-jdbc-java
+    command -v javac >/dev/null || packages default-jdk-headless
+}

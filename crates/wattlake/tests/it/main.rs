@@ -4,6 +4,7 @@
 
 mod world;
 
+mod clients;
 mod configuration;
 #[cfg(feature = "failpoints")]
 mod crash;

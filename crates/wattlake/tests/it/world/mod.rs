@@ -11,7 +11,7 @@ mod warehouse;
 pub use files::processes_in;
 #[cfg(feature = "failpoints")]
 pub use files::{Referenced, files_under};
-pub use python::{Python, python};
+pub use python::{Python, interpreter, python};
 pub use server::Standby;
 pub use source::Source;
 pub use warehouse::{Said, Warehouse};

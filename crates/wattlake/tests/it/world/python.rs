@@ -12,7 +12,7 @@ pub struct Python {
     child: Child,
 }
 
-fn interpreter() -> PathBuf {
+pub fn interpreter() -> PathBuf {
     let given = std::env::var_os("WATTLAKE_TEST_PYTHON").map(PathBuf::from);
     let path = given.unwrap_or_else(|| {
         PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/wattlake/test-venv/bin/python")

@@ -43,10 +43,10 @@ pub fn server() -> &'static Server {
             ("synchronous_commit", "off"),
             ("wal_keep_size", "1GB"),
         ];
-        // `locked` is the one role that needs a password.
+        // `locked` and `reader` are the roles that need a password.
         let hba = [
             "local all,replication all trust",
-            "host all locked 127.0.0.1/32 scram-sha-256",
+            "host all locked,reader 127.0.0.1/32 scram-sha-256",
             "host all,replication all 127.0.0.1/32 trust",
         ];
         let hba = Some(hba.map(str::to_owned).to_vec());
