@@ -17,20 +17,33 @@ use crate::error::Result;
 use crate::system;
 use crate::view::{CATALOG, DEFAULT_SCHEMA, INFORMATION_SCHEMA, View};
 
+/// Schemas that are not the lake's, such as `pg_catalog`, as a view makes them.
+pub(crate) trait OtherSchemas: Send + Sync {
+    fn names(&self) -> &'static [&'static str];
+
+    fn schema(&self, name: &'static str, view: &Arc<View>) -> Arc<dyn SchemaProvider>;
+}
+
 /// `functions` are names that a query may use like tables and that the lake does not hold.
 pub(crate) async fn of(
     view: &Arc<View>,
     references: &[TableReference],
     functions: &BTreeSet<String>,
+    others: Option<&dyn OtherSchemas>,
 ) -> Result<Arc<dyn CatalogProviderList>> {
     let mut schemas: BTreeMap<String, Schema> = BTreeMap::new();
-    if references.iter().any(|r| r.schema() == Some(INFORMATION_SCHEMA)) {
+    let other_names = others.map_or(&[][..], |others| others.names());
+    let is_other = |reference: &TableReference| reference.schema().is_some_and(|name| other_names.contains(&name));
+    if references.iter().any(|r| r.schema() == Some(INFORMATION_SCHEMA) && !is_other(r)) {
         for name in view.names().await? {
             entry(&mut schemas, view, &name.schema).listed.insert(name.table.clone());
         }
-        entry(&mut schemas, view, system::SCHEMA).listed = system::names(view.system.as_ref()).into_iter().collect();
+        if view.sees_system() {
+            let listed = system::names(view.system.as_ref()).into_iter().collect();
+            entry(&mut schemas, view, system::SCHEMA).listed = listed;
+        }
     }
-    for reference in references {
+    for reference in references.iter().filter(|reference| !is_other(reference)) {
         if let Some(table) = view.find(reference).await? {
             let schema = entry(&mut schemas, view, reference.schema().unwrap_or(DEFAULT_SCHEMA));
             schema.found.insert(reference.table().to_owned(), table);
@@ -42,6 +55,10 @@ pub(crate) async fn of(
         }
     }
     let schemas = schemas.into_iter().map(|(name, schema)| (name, Arc::new(schema) as Arc<dyn SchemaProvider>));
+    let others = others.into_iter().flat_map(|others| {
+        other_names.iter().map(move |name| ((*name).to_owned(), others.schema(name, view)))
+    });
+    let schemas = schemas.chain(others);
     let catalogs = MemoryCatalogProviderList::new();
     catalogs.register_catalog(CATALOG.to_owned(), Arc::new(Catalog { schemas: schemas.collect() }));
     Ok(Arc::new(catalogs))

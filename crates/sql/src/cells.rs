@@ -72,7 +72,7 @@ impl<'a> Column<'a> {
     }
 }
 
-fn write_instant(value: i64, unit: TimeUnit, zone: Option<&Tz>, text: &mut String) -> Result<(), ArrowError> {
+pub(crate) fn write_instant(value: i64, unit: TimeUnit, zone: Option<&Tz>, text: &mut String) -> Result<(), ArrowError> {
     let per_second = match unit {
         TimeUnit::Second => 1,
         TimeUnit::Millisecond => 1_000,
@@ -111,7 +111,7 @@ fn write_offset(seconds: i32, text: &mut String) {
     }
 }
 
-fn write_bytes(bytes: &[u8], text: &mut String) {
+pub(crate) fn write_bytes(bytes: &[u8], text: &mut String) {
     text.push_str("\\x");
     for byte in bytes {
         let _ = write!(text, "{byte:02x}");

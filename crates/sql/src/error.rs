@@ -19,6 +19,26 @@ pub enum Kind {
 
 type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
 
+/// Why a session refuses, where a client of PostgreSQL's protocol is to be told apart by a code.
+#[derive(Debug, Clone)]
+pub(crate) enum Refusal {
+    Denied { what: String, hint: String },
+    Unknown { what: String, hint: String },
+    ReadOnly { what: String },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Denied { what, .. } => write!(f, "permission denied for table {what}"),
+            Refusal::Unknown { what, .. } => write!(f, "relation \"{what}\" does not exist"),
+            Refusal::ReadOnly { what } => write!(f, "cannot execute {what} in a read-only transaction"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
 /// `context` is what was being done; the source says what went wrong.
 #[derive(Debug)]
 pub struct Error {
@@ -97,7 +117,7 @@ fn of_lake(kind: lake::Kind) -> Kind {
 
 /// Where the query itself is at fault, the place in it is part of the context. An error of this
 /// crate that only passed through DataFusion comes back as it was.
-fn of_query(error: DataFusionError, context: &str) -> Error {
+pub(crate) fn of_query(error: DataFusionError, context: &str) -> Error {
     let error = match error {
         DataFusionError::External(inner) => match inner.downcast::<Error>() {
             Ok(own) => return *own,

@@ -7,19 +7,24 @@
 mod catalog;
 mod cells;
 mod completions;
+mod dialect;
 mod error;
 mod faster;
+mod filtered;
 mod instant;
 mod literals;
 mod numbers;
 pub mod output;
+mod roles;
 mod series;
 mod session;
 mod statement;
 mod system;
 mod view;
+pub mod wire;
 
 pub use error::{Error, Kind, Result};
+pub use roles::Role;
 pub use session::{Limits, Session};
 pub use system::SystemTables;
 

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use datafusion::common::config::Dialect;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use lake::{Lake, When};
 
+use crate::catalog::OtherSchemas;
 use crate::error::{Context, Error, Kind, Result};
 use crate::literals::MissingSeconds;
+use crate::roles::Role;
 use crate::view::{CATALOG, DEFAULT_SCHEMA, View};
 use crate::{catalog, faster, series, statement, system::SystemTables};
 
@@ -29,10 +31,21 @@ pub struct Limits {
     pub partitions: Option<usize>,
 }
 
+const PLAN: &str = "plan the query";
+
+/// A query that is ready to run: its plan, and the state that the plan was made in.
+#[derive(Debug, Clone)]
+pub(crate) struct Planned {
+    pub(crate) plan: LogicalPlan,
+    pub(crate) state: SessionState,
+}
+
 pub struct Session {
     pub(crate) lake: Lake,
     pub(crate) system: Arc<dyn SystemTables>,
     as_of: Option<When>,
+    role: Option<Arc<Role>>,
+    pub(crate) others: Option<Arc<dyn OtherSchemas>>,
     pub(crate) context: SessionContext,
 }
 
@@ -40,6 +53,12 @@ impl Session {
     /// `as_of` is the state of every table that a query does not ask for in another one.
     pub fn new(lake: Lake, system: Arc<dyn SystemTables>, as_of: Option<When>) -> Result<Session> {
         Session::with_limits(lake, system, as_of, Limits::default())
+    }
+
+    /// A session of a role: it sees what the role may read, and nothing else.
+    pub fn of_role(mut self, role: Arc<Role>) -> Session {
+        self.role = Some(role);
+        self
     }
 
     pub fn with_limits(
@@ -59,7 +78,7 @@ impl Session {
             .with_runtime_env(runtime.build_arc().context("start a SQL session")?)
             .with_analyzer_rule(Arc::new(MissingSeconds));
         let state = faster::planned(series::registered(state)).build();
-        Ok(Session { lake, system, as_of, context: SessionContext::new_with_state(state) })
+        Ok(Session { lake, system, as_of, role: None, others: None, context: SessionContext::new_with_state(state) })
     }
 
     /// Runs statements separated by `;`, one stream of results for each. All are read before the
@@ -83,28 +102,40 @@ impl Session {
     }
 
     pub(crate) fn view(&self) -> View {
-        View::new(self.lake.clone(), Arc::clone(&self.system), self.as_of)
+        View::new(self.lake.clone(), Arc::clone(&self.system), self.as_of, self.role.clone())
     }
 
     async fn start(&self, statement: Statement) -> Result<SendableRecordBatchStream> {
-        const PLAN: &str = "plan the query";
-        let mut state = self.context.state();
-        let references = state.resolve_table_references(&statement).context(PLAN)?;
-        let functions = state.table_functions().keys().cloned().collect();
-        let catalogs = catalog::of(&Arc::new(self.view()), &references, &functions).await?;
-        state.register_catalog_list(catalogs);
-        let plan = state.statement_to_plan(statement).await.context(PLAN)?;
-        statement::check(&plan)?;
-        let frame = match plan {
+        let planned = self.plan(statement, &Arc::new(self.view())).await?;
+        let frame = match planned.plan {
             // Settings are the session's, not the query's.
-            LogicalPlan::Statement(_) => self.context.execute_logical_plan(plan).await,
-            plan => SessionContext::new_with_state(state).execute_logical_plan(plan).await,
+            LogicalPlan::Statement(_) => self.context.execute_logical_plan(planned.plan).await,
+            plan => SessionContext::new_with_state(planned.state).execute_logical_plan(plan).await,
         };
         frame.context(PLAN)?.execute_stream().await.context(PLAN)
     }
+
+    /// What `view` answers to the statement, not yet run.
+    pub(crate) async fn plan(&self, statement: Statement, view: &Arc<View>) -> Result<Planned> {
+        let mut state = self.context.state();
+        let references = state.resolve_table_references(&statement).context(PLAN)?;
+        let functions = state.table_functions().keys().cloned().collect();
+        let catalogs = catalog::of(view, &references, &functions, self.others.as_deref()).await?;
+        state.register_catalog_list(catalogs);
+        let plan = state.statement_to_plan(statement).await.context(PLAN)?;
+        statement::check(&plan)?;
+        // A plan tells of rows and files that the role's filters hide.
+        if let (Some(role), LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) = (&view.role, &plan)
+            && !role.filters.is_empty()
+        {
+            let context = format!("explain the query: role {:?} sees only some rows of its tables", role.name);
+            return Err(Error::new(Kind::FixInput, context));
+        }
+        Ok(Planned { plan, state })
+    }
 }
 
-fn config(limits: Limits) -> SessionConfig {
+pub(crate) fn config(limits: Limits) -> SessionConfig {
     let mut config = SessionConfig::new()
         .with_information_schema(true)
         .with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA)

@@ -13,7 +13,8 @@ use sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::dialect;
+use crate::error::{Context, Error, Kind, Refusal, Result};
 use crate::numbers::written_out;
 use crate::series::{asof, at_zone};
 
@@ -21,21 +22,55 @@ const RECURSION_LIMIT: usize = 100;
 
 /// The statements of a text, in order; an error where one of them would write.
 pub(crate) fn parse(sql: &str) -> Result<Vec<Statement>> {
+    let statements = read(sql)?;
+    statements.iter().try_for_each(reads)?;
+    Ok(statements.into_iter().map(in_our_words).collect())
+}
+
+pub(crate) fn in_our_words(statement: Statement) -> Statement {
+    match statement {
+        Statement::Statement(sql) => Statement::Statement(Box::new(dialect::rewritten(*sql))),
+        Statement::Explain(mut explain) => {
+            explain.statement = Box::new(in_our_words(*explain.statement));
+            Statement::Explain(explain)
+        }
+        other => other,
+    }
+}
+
+/// The statements of a text, whatever they would do. COPY is PostgreSQL's, not DataFusion's.
+pub(crate) fn read(sql: &str) -> Result<Vec<Statement>> {
+    const READ: &str = "read the query";
     let dialect = PostgreSqlDialect {};
     let read = Tokenizer::new(&dialect, sql).tokenize_with_location();
     let read = read.map_err(|e| DataFusionError::from(ParserError::from(e)));
-    let mut tokens = time_travel(read.context("read the query")?)?;
+    let mut tokens = time_travel(read.context(READ)?)?;
     written_out(&mut tokens);
     asof::mark_tokens(&mut tokens);
-    let mut statements = DFParserBuilder::new(tokens)
-        .with_dialect(&dialect)
-        .with_recursion_limit(RECURSION_LIMIT)
-        .build()
-        .and_then(|mut parser| parser.parse_statements())
-        .context("read the query")?;
+    let builder = DFParserBuilder::new(tokens).with_dialect(&dialect).with_recursion_limit(RECURSION_LIMIT);
+    let mut parser = builder.build().context(READ)?;
+    let mut statements = Vec::new();
+    loop {
+        let mut separated = statements.is_empty();
+        while parser.parser.consume_token(&Token::SemiColon) {
+            separated = true;
+        }
+        let next = parser.parser.peek_token();
+        match next.token {
+            Token::EOF => break,
+            _ if !separated => {
+                let found = format!("Expected: end of statement, found: {}{}", next.token, next.span.start);
+                return Err(DataFusionError::from(ParserError::ParserError(found))).context(READ);
+            }
+            Token::Word(word) if word.keyword == Keyword::COPY => {
+                let copy = parser.parser.parse_statement().map_err(DataFusionError::from);
+                statements.push(Statement::Statement(Box::new(copy.context(READ)?)));
+            }
+            _ => statements.push(parser.parse_statement().context(READ)?),
+        }
+    }
     statements.iter_mut().for_each(rewritten);
-    statements.iter().try_for_each(reads)?;
-    Ok(statements.into())
+    Ok(statements)
 }
 
 /// What SQL has and DataFusion's planner does not is put into words that it knows.
@@ -51,7 +86,7 @@ fn rewritten(statement: &mut Statement) {
 }
 
 /// What a session refuses, it refuses by what it allows.
-fn reads(statement: &Statement) -> Result<()> {
+pub(crate) fn reads(statement: &Statement) -> Result<()> {
     use ast::Statement as Sql;
     let allowed = match statement {
         Statement::Explain(explain) => return reads(&explain.statement),
@@ -68,15 +103,16 @@ fn reads(statement: &Statement) -> Result<()> {
     if allowed { Ok(()) } else { Err(read_only(&first_words(&statement.to_string()))) }
 }
 
-fn first_words(sql: &str) -> String {
+pub(crate) fn first_words(sql: &str) -> String {
     sql.split_whitespace().take(2).collect::<Vec<_>>().join(" ").to_uppercase()
 }
 
-fn read_only(what: &str) -> Error {
+pub(crate) fn read_only(what: &str) -> Error {
     Error::new(
         Kind::FixInput,
         format!("run {what}: a SQL session only reads the lake (SELECT, EXPLAIN, SHOW, DESCRIBE, SET)"),
     )
+    .because(Refusal::ReadOnly { what: what.split(' ').next().unwrap_or(what).to_owned() })
 }
 
 /// The last word on a plan: no statement that writes hides in it, and no setting by which a query
@@ -84,7 +120,7 @@ fn read_only(what: &str) -> Error {
 pub(crate) fn check(plan: &LogicalPlan) -> Result<()> {
     const CLOSED: [&str; 3] = ["datafusion.runtime.", "datafusion.catalog.", "datafusion.sql_parser."];
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false);
-    options.verify_plan(plan).map_err(|e| read_only("a statement that writes").because(e))?;
+    options.verify_plan(plan).map_err(|_| read_only("a statement that writes"))?;
     let variable = match plan {
         LogicalPlan::Statement(Setting::SetVariable(set)) => &set.variable,
         LogicalPlan::Statement(Setting::ResetVariable(reset)) => &reset.variable,

@@ -25,33 +25,33 @@ use crate::system::SystemTables;
 
 const RUN: &str = "run-1";
 
-struct House {
+pub(crate) struct House {
     _folder: TempDir,
-    lake: Lake,
+    pub(crate) lake: Lake,
 }
 
 impl House {
-    async fn new() -> House {
+    pub(crate) async fn new() -> House {
         let folder = tempfile::tempdir().unwrap();
         let lake = Lake::open(folder.path().to_str().unwrap(), Default::default()).await.unwrap();
         House { _folder: folder, lake }
     }
 
     /// With `platform.measures` of three rows, 1.100 each, at 00:00, 06:00 and 12:00 on 2 January.
-    async fn with_measures() -> House {
+    pub(crate) async fn with_measures() -> House {
         let house = House::new().await;
         house.replace("platform", "measures", &three("1.100")).await;
         house
     }
 
-    async fn replace(&self, schema: &str, table: &str, batch: &RecordBatch) {
+    pub(crate) async fn replace(&self, schema: &str, table: &str, batch: &RecordBatch) {
         let name = TableName::new(schema, table);
         let files = self.files(&name, batch).await;
         let commit = self.lake.replace(&name, batch.schema(), RUN, "load").await.unwrap();
         commit.files(files).write().await.unwrap();
     }
 
-    async fn append(&self, schema: &str, table: &str, batch: &RecordBatch) {
+    pub(crate) async fn append(&self, schema: &str, table: &str, batch: &RecordBatch) {
         let name = TableName::new(schema, table);
         let files = self.files(&name, batch).await;
         let table = self.lake.table(&name).await.unwrap().unwrap();
@@ -83,7 +83,7 @@ impl House {
 }
 
 /// One system table from outside, with one row.
-struct Runs;
+pub(crate) struct Runs;
 
 impl SystemTables for Runs {
     fn names(&self) -> Vec<&'static str> {
@@ -128,7 +128,7 @@ fn measures(rows: &[(i64, &str, Option<&str>, Option<&str>)]) -> RecordBatch {
     RecordBatch::try_new(measures_schema(), columns).unwrap()
 }
 
-fn three(value: &str) -> RecordBatch {
+pub(crate) fn three(value: &str) -> RecordBatch {
     measures(&[
         (1, "2020-01-02T00:00:00Z", Some(value), Some("night")),
         (2, "2020-01-02T06:00:00Z", Some(value), Some("2020-01-02 06:00")),

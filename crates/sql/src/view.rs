@@ -5,15 +5,25 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
-use datafusion::common::TableReference;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::utils::datafusion_strsim::levenshtein;
+use datafusion::common::{DFSchema, TableReference};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Expr, ExprSchemable};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::prelude::SessionContext;
 use futures::{StreamExt, TryStreamExt, stream};
 use lake::{Lake, Table, TableName, When};
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Refusal, Result};
+use crate::filtered::Filtered;
 use crate::instant;
+use crate::roles::Role;
+use crate::session::Limits;
 use crate::system::{self, SystemTables};
 
 pub(crate) const CATALOG: &str = "wattlake";
@@ -27,7 +37,10 @@ pub(crate) struct View {
     lake: Lake,
     pub(crate) system: Arc<dyn SystemTables>,
     as_of: Option<When>,
+    /// Whose eyes it is seen with; without one, everything is.
+    pub(crate) role: Option<Arc<Role>>,
     listed: OnceCell<Vec<TableName>>,
+    visible: OnceCell<Vec<TableName>>,
     opened: Mutex<HashMap<TableName, Option<Table>>>,
 }
 
@@ -41,14 +54,33 @@ impl fmt::Debug for View {
 }
 
 impl View {
-    pub(crate) fn new(lake: Lake, system: Arc<dyn SystemTables>, as_of: Option<When>) -> Self {
-        View { lake, system, as_of, listed: OnceCell::new(), opened: Mutex::default() }
+    pub(crate) fn new(
+        lake: Lake,
+        system: Arc<dyn SystemTables>,
+        as_of: Option<When>,
+        role: Option<Arc<Role>>,
+    ) -> Self {
+        let (listed, visible) = (OnceCell::new(), OnceCell::new());
+        View { lake, system, as_of, role, listed, visible, opened: Mutex::default() }
     }
 
-    /// All tables of the lake, by name.
-    pub(crate) async fn names(&self) -> Result<&[TableName]> {
+    async fn listed(&self) -> Result<&[TableName]> {
         let names = self.listed.get_or_try_init(|| self.lake.tables()).await.context("list the lake's tables")?;
         Ok(names)
+    }
+
+    /// All tables of the lake that may be read, by name.
+    pub(crate) async fn names(&self) -> Result<&[TableName]> {
+        let Some(role) = &self.role else { return self.listed().await };
+        let visible = self.visible.get_or_try_init(|| async {
+            let listed = self.listed().await?;
+            Ok::<_, Error>(listed.iter().filter(|name| role.reads(name)).cloned().collect())
+        });
+        Ok(visible.await?)
+    }
+
+    pub(crate) fn sees_system(&self) -> bool {
+        self.role.as_ref().is_none_or(|role| role.system)
     }
 
     /// The table at its newest version, the same for the whole query.
@@ -87,7 +119,11 @@ impl View {
             Some(when) => table.at(when).await.context(&context)?,
             None => table,
         };
-        table.provider().await.context(&context)
+        let provider = table.provider().await.context(&context)?;
+        match self.role.as_ref().and_then(|role| role.filter(table.name())) {
+            Some(filter) => filtered(provider, filter).context(&format!("filter the rows of {}", table.name())),
+            None => Ok(provider),
+        }
     }
 
     /// What a query's reference stands for; `None` where it is not the lake's to answer.
@@ -98,7 +134,10 @@ impl View {
         let (schema, table) = (reference.schema(), reference.table());
         match schema {
             Some(INFORMATION_SCHEMA) => return Ok(None),
-            Some(system::SCHEMA) => return system::table(self, table).await.map(Some),
+            Some(system::SCHEMA) => match &self.role {
+                Some(role) if !role.system => return Err(role.denied(reference)),
+                _ => return system::table(self, table).await.map(Some),
+            },
             _ => {}
         }
         if let Some(found) = self.pick(schema, table).await? {
@@ -118,13 +157,22 @@ impl View {
 
     async fn pick(&self, schema: Option<&str>, table: &str) -> Result<Option<Table>> {
         if let Some(schema) = schema {
-            return self.newest(&TableName::new(schema, table)).await;
+            let name = TableName::new(schema, table);
+            return match (self.newest(&name).await?, &self.role) {
+                (Some(_), Some(role)) if !role.reads(&name) => Err(role.denied(&name)),
+                (found, _) => Ok(found),
+            };
         }
         let same: Vec<_> = self.names().await?.iter().filter(|name| name.table == table).collect();
         match same.iter().find(|name| name.schema == DEFAULT_SCHEMA) {
             Some(default) => self.newest(default).await,
             None => match same[..] {
-                [] => Ok(None),
+                [] => match &self.role {
+                    Some(role) if self.listed().await?.iter().any(|name| name.table == table) => {
+                        Err(role.denied(table))
+                    }
+                    _ => Ok(None),
+                },
                 [only] => self.newest(only).await,
                 _ => Err(Error::new(Kind::FixInput, format!("find {table}: it may be {}", listed(&same)))),
             },
@@ -148,7 +196,24 @@ impl View {
             (true, false) => "no table has a name like it".to_owned(),
             (true, true) => "the lake has no tables yet".to_owned(),
         };
-        Ok(Error::new(Kind::FixInput, format!("find table {reference}: {hint}")))
+        let what = reference.to_string();
+        Ok(Error::new(Kind::FixInput, format!("find table {reference}: {hint}")).because(Refusal::Unknown { what, hint }))
+    }
+}
+
+/// The predicate in the words of the table's columns; subqueries have no place in it.
+pub(crate) fn filtered(table: Arc<dyn TableProvider>, filter: &str) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    let state = SessionContext::new_with_config(crate::session::config(Limits::default())).state();
+    let schema = DFSchema::try_from(table.schema())?;
+    let mut predicate = state.create_logical_expr(filter, &schema)?;
+    if predicate.exists(|expr| Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_))))? {
+        return Err(DataFusionError::Plan("a filter can't hold a subquery".to_owned()));
+    }
+    let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
+    predicate = ExprSimplifier::new(context).coerce(predicate, &schema)?;
+    match predicate.get_type(&schema)? {
+        DataType::Boolean => Ok(Arc::new(Filtered::new(table, predicate))),
+        other => Err(DataFusionError::Plan(format!("a filter is true or false for a row, this one is {other}"))),
     }
 }
 

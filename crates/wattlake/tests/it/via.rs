@@ -27,7 +27,7 @@ fn a_base_backup_is_a_chain_of_events_and_leaves_nothing() {
     let mut events = warehouse.json(&["events", "--json"]);
     events.reverse();
     let names: Vec<&str> = events.iter().map(|event| event["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["snapshot.created", "database.available", "transfer.finished"]);
+    assert_eq!(names, ["snapshot.created", "database.available", "transfer.finished", "run.succeeded"]);
     assert!(events.iter().all(|event| event["run_id"] == run), "{events:?}");
 
     source.execute("delete from readings where id <= 1000; insert into readings values (5001, 1), (5002, 2)");
@@ -53,7 +53,7 @@ fn a_base_backup_that_fails_leaves_nothing_either() {
     let said = warehouse.run(&["transfer", "run", "t"]);
     assert_eq!(said.code, 4, "{said:?}");
     assert_eq!(warehouse.json(&["runs", "--json"])[0]["state"], "failed");
-    assert_eq!(warehouse.json(&["events", "--json"])[0]["name"], "transfer.failed");
+    assert_eq!(warehouse.json(&["events", "--json"])[1]["name"], "transfer.failed");
     assert_nothing_left(&warehouse);
 }
 

@@ -1,0 +1,156 @@
+//! PostgreSQL's ways of writing that the engine does not know, put in its own: `= ANY (...)`,
+//! functions called by their schema, `current_user`, COLLATE. Only what keeps its meaning.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::LazyLock;
+
+use datafusion_pg_catalog::sql::rules::{
+    CurrentUserVariableToSessionUserFunctionCall, FixVersionColumnName, RewriteArrayAnyAllOperation,
+    RewritePgCatalogOperator, SqlStatementRewriteRule, StripCallableQualifier, StripCollate,
+};
+use sqlparser::ast::{BinaryOperator, DataType, Expr, Statement, Value, ValueWithSpan, VisitMut, VisitorMut};
+use sqlparser::ast::{ArrayElemTypeDef, CastKind};
+
+static RULES: LazyLock<Vec<Box<dyn SqlStatementRewriteRule>>> = LazyLock::new(|| {
+    vec![
+        Box::new(RewriteArrayAnyAllOperation),
+        Box::new(StripCallableQualifier),
+        Box::new(CurrentUserVariableToSessionUserFunctionCall),
+        Box::new(StripCollate),
+        Box::new(RewritePgCatalogOperator),
+        Box::new(FixVersionColumnName),
+    ]
+});
+
+/// The statement in the engine's words.
+pub(crate) fn rewritten(mut statement: Statement) -> Statement {
+    any_of_values(&mut statement);
+    RULES.iter().fold(statement, |statement, rule| rule.rewrite(statement))
+}
+
+/// `x = ANY (ARRAY[...])` becomes `x IN (...)`, `x = ANY ($1)` becomes `x = $1`; gives the
+/// parameters that stand for arrays, whose values take their places when they are known.
+pub(crate) fn any_of_values(statement: &mut Statement) -> BTreeSet<String> {
+    let mut visitor = Arrays { parameters: BTreeSet::new() };
+    let _ = statement.visit(&mut visitor);
+    visitor.parameters
+}
+
+struct Arrays {
+    parameters: BTreeSet<String>,
+}
+
+impl VisitorMut for Arrays {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let (left, right, negated) = match expr {
+            Expr::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => (left, right, false),
+            Expr::AllOp { left, compare_op: BinaryOperator::NotEq, right } => (left, right, true),
+            _ => return ControlFlow::Continue(()),
+        };
+        let right = unnested(right.as_ref());
+        if let Some(list) = values(right) {
+            *expr = Expr::InList { expr: left.clone(), list, negated };
+        } else if let Some((name, value)) = parameter(right) {
+            self.parameters.insert(name);
+            let op = if negated { BinaryOperator::NotEq } else { BinaryOperator::Eq };
+            *expr = Expr::BinaryOp { left: left.clone(), op, right: Box::new(value) };
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn unnested(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Nested(inner) => unnested(inner),
+        other => other,
+    }
+}
+
+/// The elements of an array that is written out; one that is empty stays as it is.
+fn values(expr: &Expr) -> Option<Vec<Expr>> {
+    let (expr, element) = match expr {
+        Expr::Cast { expr, data_type, .. } => (unnested(expr), element_of(data_type)),
+        other => (other, None),
+    };
+    let list = match expr {
+        Expr::Array(array) => array.elem.clone(),
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span }) => {
+            let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
+            // Quoted elements may hold anything; those are left to the engine.
+            if inner.contains(['"', '\\', '{']) {
+                return None;
+            }
+            let element = |text: &str| match text.trim() {
+                null if null.eq_ignore_ascii_case("null") => Value::Null,
+                text => Value::SingleQuotedString(text.to_owned()),
+            };
+            let elements = inner.split(',').map(element);
+            elements.map(|value| Expr::Value(ValueWithSpan { value, span: *span })).collect()
+        }
+        _ => return None,
+    };
+    let cast = |value: Expr| match &element {
+        Some(element) => cast(value, element.clone()),
+        None => value,
+    };
+    (!list.is_empty()).then(|| list.into_iter().map(cast).collect())
+}
+
+fn parameter(expr: &Expr) -> Option<(String, Expr)> {
+    match expr {
+        Expr::Value(ValueWithSpan { value: Value::Placeholder(name), .. }) => Some((name.clone(), expr.clone())),
+        Expr::Cast { expr, data_type, .. } => {
+            let (name, value) = parameter(unnested(expr))?;
+            Some((name, cast(value, element_of(data_type)?)))
+        }
+        _ => None,
+    }
+}
+
+fn element_of(data_type: &DataType) -> Option<DataType> {
+    match data_type {
+        DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => Some(element.as_ref().clone()),
+        _ => None,
+    }
+}
+
+fn cast(value: Expr, data_type: DataType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(value), data_type, array: false, format: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{any_of_values, rewritten};
+    use sqlparser::ast::Statement;
+    use sqlparser::dialect::PostgreSqlDialect;
+    use sqlparser::parser::Parser;
+
+    fn parsed(sql: &str) -> Statement {
+        Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap().remove(0)
+    }
+
+    #[test]
+    fn arrays_become_lists() {
+        for (sql, expected) in [
+            ("SELECT x = ANY (ARRAY[1, 2])", "SELECT x IN (1, 2)"),
+            ("SELECT x <> ALL (ARRAY['a'])", "SELECT x NOT IN ('a')"),
+            ("SELECT x = ANY ('{a, b}')", "SELECT x IN ('a', 'b')"),
+            ("SELECT x = ANY ('{1,2}'::int[])", "SELECT x IN (CAST('1' AS INT), CAST('2' AS INT))"),
+            ("SELECT pg_catalog.version()", "SELECT version() AS version"),
+            ("SELECT x COLLATE \"C\"", "SELECT x"),
+        ] {
+            assert_eq!(rewritten(parsed(sql)).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn parameters_that_are_arrays_are_named() {
+        let mut statement = parsed("SELECT 1 WHERE x = ANY ($2) AND y <> ALL ($1::text[]) AND z = $3");
+        let arrays = any_of_values(&mut statement);
+        assert_eq!(arrays.into_iter().collect::<Vec<_>>(), ["$1", "$2"]);
+        assert_eq!(statement.to_string(), "SELECT 1 WHERE x = $2 AND y <> CAST($1 AS TEXT) AND z = $3");
+    }
+}

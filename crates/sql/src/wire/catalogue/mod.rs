@@ -1,0 +1,148 @@
+//! `pg_catalog` and `information_schema`: what tools ask before anything else. They show the lake
+//! as the connection's role sees it; what is PostgreSQL's alone (types, operators) comes ready
+//! made from a library, and what has no counterpart here is there and empty.
+
+mod asked;
+mod empty;
+mod functions;
+mod information;
+mod pg;
+mod relations;
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::error::{DataFusionError, Result as Planned};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
+use datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
+use datafusion_pg_catalog::pg_catalog::{PG_CATALOG_TABLES, PgCatalogSchemaProvider, PgCatalogStaticTables};
+
+use super::Shared;
+use super::variables::Variables;
+use crate::catalog::OtherSchemas;
+use crate::error::{Context, Result};
+use crate::session::Session;
+use crate::view::{INFORMATION_SCHEMA, View};
+
+pub(crate) use asked::{is_asked, rewritten};
+use relations::Known;
+
+const PG_CATALOG: &str = "pg_catalog";
+
+type Library = PgCatalogSchemaProvider<Arc<dyn datafusion::catalog::CatalogProviderList>, EmptyContextProvider>;
+
+/// What is the same for all connections.
+pub(crate) struct Catalogue {
+    tables: Arc<PgCatalogStaticTables>,
+    library: Library,
+    /// The columns of tables, for a little while.
+    known: Known,
+}
+
+impl Catalogue {
+    pub(crate) fn new() -> Result<Catalogue> {
+        let tables = Arc::new(PgCatalogStaticTables::try_new().context("read PostgreSQL's own catalogue")?);
+        let none: Arc<dyn datafusion::catalog::CatalogProviderList> =
+            Arc::new(datafusion::catalog::MemoryCatalogProviderList::new());
+        let library = PgCatalogSchemaProvider::try_new(none, Arc::clone(&tables), EmptyContextProvider);
+        let library = library.context("read PostgreSQL's own catalogue")?;
+        Ok(Catalogue { tables, library, known: Known::default() })
+    }
+}
+
+/// The session with the catalogue, its functions and its types.
+pub(crate) fn into(
+    mut session: Session,
+    shared: &Arc<Shared>,
+    variables: &Arc<Mutex<Variables>>,
+    pid: i32,
+) -> Session {
+    let role = session.view().role.clone().unwrap_or_default();
+    {
+        let state = session.context.state_ref();
+        let mut state = state.write();
+        let mut built = SessionStateBuilder::new_from_existing(state.clone())
+            .with_type_planner(Arc::new(PgOidTypePlanner))
+            .build();
+        // Ours stands in its place.
+        built.config_mut().options_mut().catalog.information_schema = false;
+        *state = built;
+    }
+    functions::register(&session.context, shared, variables, &role, pid);
+    session.others = Some(Arc::new(Others { shared: Arc::downgrade(shared), variables: Arc::clone(variables) }));
+    session
+}
+
+struct Others {
+    /// A connection is held by what is shared, not the other way around.
+    shared: std::sync::Weak<Shared>,
+    variables: Arc<Mutex<Variables>>,
+}
+
+impl OtherSchemas for Others {
+    fn names(&self) -> &'static [&'static str] {
+        &[PG_CATALOG, INFORMATION_SCHEMA]
+    }
+
+    fn schema(&self, name: &'static str, view: &Arc<View>) -> Arc<dyn SchemaProvider> {
+        Arc::new(Schema {
+            name,
+            view: Arc::clone(view),
+            shared: self.shared.clone(),
+            variables: Arc::clone(&self.variables),
+        })
+    }
+}
+
+struct Schema {
+    name: &'static str,
+    view: Arc<View>,
+    shared: std::sync::Weak<Shared>,
+    variables: Arc<Mutex<Variables>>,
+}
+
+impl std::fmt::Debug for Schema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Schema").field(&self.name).finish()
+    }
+}
+
+impl Schema {
+    async fn made(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let Some(shared) = self.shared.upgrade() else { return Ok(None) };
+        if self.name == INFORMATION_SCHEMA {
+            return match information::table(&shared, &self.view, name).await? {
+                None => empty::information(name),
+                made => Ok(made),
+            };
+        }
+        if let Some(made) = pg::table(&shared, &self.view, &self.variables, name).await? {
+            return Ok(Some(made));
+        }
+        let library = shared.catalogue.library.build_table_by_name(name).context("read the catalogue")?;
+        match library {
+            Some(table) => table.try_into_table_provider().context("read the catalogue").map(Some),
+            None => empty::pg(name),
+        }
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for Schema {
+    fn table_names(&self) -> Vec<String> {
+        match self.name {
+            PG_CATALOG => PG_CATALOG_TABLES.iter().map(|name| (*name).to_owned()).collect(),
+            _ => information::NAMES.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    async fn table(&self, name: &str) -> Planned<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        self.made(name).await.map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.table_names().iter().any(|known| known == name)
+    }
+}

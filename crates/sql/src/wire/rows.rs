@@ -1,0 +1,144 @@
+//! A query on its way: it runs among the queries' threads, its batches come through a channel of
+//! two, and it ends when its time is up, when it is cancelled, or when nobody waits for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::SessionContext;
+use futures::StreamExt;
+use pgwire::error::{PgWireError, PgWireResult};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::connection::Connection;
+use super::memory::QueryMemory;
+use super::problem::{self, CANCELLED};
+use super::{Shared, locked};
+use crate::session::Planned;
+
+/// Batches that are ready before they are asked for.
+const AHEAD: usize = 2;
+
+/// The batches of a running query; dropped, the query stops.
+pub(crate) struct Batches {
+    batches: mpsc::Receiver<PgWireResult<RecordBatch>>,
+    task: JoinHandle<()>,
+    account: Arc<Account>,
+    connection: Arc<Connection>,
+}
+
+/// What is known of a query when it ends: for the log and the figures, never a value of it.
+pub(crate) struct Account {
+    shared: Arc<Shared>,
+    role: String,
+    pid: i32,
+    started: Instant,
+    pub(crate) rows: AtomicU64,
+    error: std::sync::Mutex<Option<String>>,
+}
+
+impl Account {
+    pub(crate) fn open(shared: &Arc<Shared>, connection: &Connection) -> Arc<Account> {
+        shared.counts.queries.fetch_add(1, Ordering::Relaxed);
+        shared.counts.running.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Account {
+            shared: Arc::clone(shared),
+            role: connection.role.name.clone(),
+            pid: connection.pid,
+            started: Instant::now(),
+            rows: AtomicU64::new(0),
+            error: std::sync::Mutex::default(),
+        })
+    }
+
+    pub(crate) fn failed(&self, error: &PgWireError) {
+        locked(&self.error).get_or_insert_with(|| error.code().to_owned());
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let counts = &self.shared.counts;
+        let (rows, elapsed) = (self.rows.load(Ordering::Relaxed), self.started.elapsed());
+        counts.running.fetch_sub(1, Ordering::Relaxed);
+        counts.rows.fetch_add(rows, Ordering::Relaxed);
+        counts.micros.fetch_add(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let error = locked(&self.error).take();
+        match error.as_deref() {
+            Some(CANCELLED) => counts.cancelled.fetch_add(1, Ordering::Relaxed),
+            Some(_) => counts.errors.fetch_add(1, Ordering::Relaxed),
+            None => 0,
+        };
+        let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(role = self.role, pid = self.pid, ms, rows, error, "query");
+    }
+}
+
+impl Batches {
+    pub(crate) fn start(
+        shared: &Arc<Shared>,
+        connection: &Arc<Connection>,
+        planned: Planned,
+        account: Arc<Account>,
+    ) -> PgWireResult<Batches> {
+        let memory = QueryMemory::new(Arc::clone(&shared.memory), shared.bounds.query_memory_bytes_max);
+        let runtime = RuntimeEnvBuilder::from_runtime_env(planned.state.runtime_env())
+            .with_memory_pool(Arc::new(memory))
+            .build_arc()
+            .map_err(problem::of_run)?;
+        let state = SessionStateBuilder::new_from_existing(planned.state).with_runtime_env(runtime).build();
+        let (sender, batches) = mpsc::channel(AHEAD);
+        let task = shared.queries().spawn(async move {
+            let running = async {
+                let frame = SessionContext::new_with_state(state).execute_logical_plan(planned.plan).await?;
+                frame.execute_stream().await
+            };
+            let mut stream = match running.await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    let _ = sender.send(Err(problem::of_run(error))).await;
+                    return;
+                }
+            };
+            while let Some(batch) = stream.next().await {
+                let batch = batch.map_err(problem::of_run);
+                let last = batch.is_err();
+                if sender.send(batch).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        Ok(Batches { batches, task, account, connection: Arc::clone(connection) })
+    }
+
+    pub(crate) async fn next(&mut self) -> Option<PgWireResult<RecordBatch>> {
+        // Of the statement that asks now, which for a cursor is another than the first.
+        let token = self.connection.token();
+        let batch = tokio::select! {
+            biased;
+            () = token.cancelled() => Some(Err(self.connection.why_cancelled())),
+            batch = self.batches.recv() => batch,
+        };
+        match &batch {
+            Some(Ok(batch)) => {
+                self.account.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+            }
+            Some(Err(error)) => {
+                self.account.failed(error);
+                self.task.abort();
+            }
+            None => {}
+        }
+        batch
+    }
+}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,167 @@
+//! The door: how many may come in, with TLS or without, and who they are.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::Sink;
+use pgwire::api::auth::sasl::SASLAuthStartupHandler;
+use pgwire::api::auth::sasl::scram::{ScramAuth, ScramSecret};
+use pgwire::api::auth::{AuthSource, LoginInfo, Password, ServerParameterProvider, StartupHandler};
+use pgwire::api::{ClientInfo, PgWireConnectionState, PidSecretKeyGenerator, RandomPidSecretKeyGenerator};
+use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
+use tokio_util::sync::CancellationToken;
+
+use super::connection::Connection;
+use super::queries::Slot;
+use super::variables::Variables;
+use super::{Shared, locked, problem};
+
+pub(crate) struct Door {
+    shared: Arc<Shared>,
+    slot: Slot,
+    ended: CancellationToken,
+    authentication: SASLAuthStartupHandler<Greeting>,
+}
+
+impl Door {
+    pub(crate) fn new(shared: &Arc<Shared>, slot: Slot, ended: CancellationToken) -> Door {
+        let greeting = Greeting { shared: Arc::clone(shared) };
+        let scram = ScramAuth::new(Arc::new(Logins { shared: Arc::clone(shared) }));
+        let authentication = SASLAuthStartupHandler::new(Arc::new(greeting))
+            .with_scram(scram)
+            .with_pid_secret_key_generator(Arc::new(Pids { shared: Arc::clone(shared) }));
+        Door { shared: Arc::clone(shared), slot, ended, authentication }
+    }
+
+    fn admits<C: ClientInfo>(&self, client: &C) -> PgWireResult<()> {
+        let bounds = &self.shared.bounds;
+        let open = self.shared.counts.connections.load(Ordering::Relaxed);
+        if usize::try_from(open).is_ok_and(|open| open > bounds.connections_max) {
+            let message = format!("sorry, too many clients already: connections_max is {}", bounds.connections_max);
+            return Err(problem::fatal("53300", message));
+        }
+        if self.shared.tls.as_ref().is_some_and(|tls| tls.required) && !client.is_secure() {
+            let message = "connections without TLS are refused here: connect with sslmode=require";
+            return Err(problem::fatal("28000", message));
+        }
+        Ok(())
+    }
+
+    fn enter<C: ClientInfo>(&self, client: &C) -> PgWireResult<()> {
+        let user = client.metadata().get("user").map(String::as_str).unwrap_or_default();
+        let (role, _) = self.shared.logins.get(user).ok_or_else(|| PgWireError::InvalidPassword(user.to_owned()))?;
+        let variables = variables_of(&self.shared, client)?;
+        let (key, address) = (client.pid_and_secret_key(), client.socket_addr());
+        let connection = Connection::open(&self.shared, role, key, address, variables, self.ended.clone())
+            .map_err(|error| problem::of(&error, None))?;
+        let (pid, secure) = (connection.pid, client.is_secure());
+        tracing::info!(role = role.name, pid, client = %address, secure, "connection");
+        locked(&self.shared.connections).insert(pid, Arc::clone(&connection));
+        let _ = self.slot.set(connection);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl StartupHandler for Door {
+    async fn on_startup<C>(&self, client: &mut C, message: PgWireFrontendMessage) -> PgWireResult<()>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        if matches!(message, PgWireFrontendMessage::Startup(_)) {
+            self.admits(client)?;
+        }
+        self.authentication.on_startup(client, message).await?;
+        if matches!(client.state(), PgWireConnectionState::ReadyForQuery) && self.slot.get().is_none() {
+            self.enter(client)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a client may set as it connects: PGOPTIONS' `-c name=value`, and names of their own.
+fn variables_of<C: ClientInfo>(shared: &Shared, client: &C) -> PgWireResult<Variables> {
+    const NOT_VARIABLES: [&str; 4] = ["user", "database", "options", "replication"];
+    let metadata = client.metadata();
+    let user = metadata.get("user").cloned().unwrap_or_default();
+    let mut variables = Variables::new([
+        ("TimeZone".to_owned(), shared.timezone.clone()),
+        ("session_authorization".to_owned(), user),
+    ]);
+    let options = metadata.get("options").map(String::as_str).unwrap_or_default();
+    let words: Vec<&str> = options.split_whitespace().collect();
+    let written = words.iter().enumerate().filter_map(|(at, word)| match *word {
+        "-c" => words.get(at + 1).copied(),
+        word => word.strip_prefix("-c").or_else(|| word.strip_prefix("--")).filter(|rest| !rest.is_empty()),
+    });
+    let written = written.filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let named = metadata.iter().filter(|(name, _)| !NOT_VARIABLES.contains(&name.as_str()) && !name.starts_with("_pq_"));
+    let named = named.map(|(name, value)| (name.clone(), value.clone()));
+    for (name, value) in written.chain(named) {
+        variables.set(&name, Some(value))?;
+    }
+    Ok(variables)
+}
+
+#[derive(Clone)]
+struct Logins {
+    shared: Arc<Shared>,
+}
+
+impl Debug for Logins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Logins(***)")
+    }
+}
+
+#[async_trait]
+impl AuthSource for Logins {
+    async fn get_password(&self, login: &LoginInfo) -> PgWireResult<Password> {
+        Err(PgWireError::InvalidPassword(login.user().unwrap_or_default().to_owned()))
+    }
+
+    async fn get_scram_secret(&self, login: &LoginInfo) -> PgWireResult<(ScramSecret, Option<()>)> {
+        let name = login.user().unwrap_or_default();
+        let secret = match self.shared.logins.get(name) {
+            Some((_, verifier)) => verifier.secret(),
+            None => self.shared.unknown.secret(name),
+        };
+        Ok((secret, None))
+    }
+}
+
+/// Numbers by which queries are cancelled: one a connection, never two at the same time.
+struct Pids {
+    shared: Arc<Shared>,
+}
+
+impl PidSecretKeyGenerator for Pids {
+    fn generate(&self, client: &dyn ClientInfo) -> (i32, pgwire::messages::startup::SecretKey) {
+        let (_, secret) = RandomPidSecretKeyGenerator::default().generate(client);
+        let taken = locked(&self.shared.connections);
+        loop {
+            let pid = rand::random_range(1..i32::MAX);
+            if !taken.contains_key(&pid) {
+                return (pid, secret);
+            }
+        }
+    }
+}
+
+struct Greeting {
+    shared: Arc<Shared>,
+}
+
+impl ServerParameterProvider for Greeting {
+    fn server_parameters<C: ClientInfo>(&self, client: &C) -> Option<HashMap<String, String>> {
+        // What is wrong with a setting is said when the connection is opened, just after.
+        let variables = variables_of(&self.shared, client).ok()?;
+        Some(variables.reported().map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+}

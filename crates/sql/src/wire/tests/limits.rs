@@ -1,0 +1,143 @@
+use std::time::{Duration, Instant};
+
+use super::{Bounds, one, place, refused, settings, within};
+
+/// Long enough that nobody waits for it.
+const LONG: &str = "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 1000000) b WHERE a.value + b.value < 0";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_is_cancelled_by_its_client() {
+    let place = place().await;
+    let client = place.client("analyst").await;
+    let token = client.cancel_token();
+    let cancelling = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+    });
+    let started = Instant::now();
+    let (code, message, _) = within(Duration::from_secs(10), refused(&client, LONG)).await;
+    assert_eq!((code.as_str(), message.as_str()), ("57014", "canceling statement due to user request"));
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    cancelling.await.unwrap();
+    assert_eq!(one(&client, "SELECT 1").await, "1");
+    assert_eq!(place.server.figures().cancelled, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_has_its_time() {
+    let place = super::with(settings(Bounds { query_time_max: Some(Duration::from_millis(700)), ..Bounds::default() })).await;
+    let client = place.client("analyst").await;
+    let (code, message, _) = within(Duration::from_secs(10), refused(&client, LONG)).await;
+    assert_eq!((code.as_str(), message.as_str()), ("57014", "canceling statement due to statement timeout"));
+    client.batch_execute("SET statement_timeout = '200ms'").await.unwrap();
+    let started = Instant::now();
+    assert_eq!(within(Duration::from_secs(10), refused(&client, LONG)).await.0, "57014");
+    assert!(started.elapsed() < Duration::from_millis(650), "{:?}", started.elapsed());
+    assert_eq!(one(&client, "SELECT 1").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_takes_its_query_with_it() {
+    let place = place().await;
+    let client = place.client("analyst").await;
+    let asking = tokio::spawn(async move {
+        let _ = client.simple_query(LONG).await;
+    });
+    let running = |number: i64| {
+        let server = std::sync::Arc::clone(&place.server);
+        async move {
+            while server.figures().queries_running != number {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    within(Duration::from_secs(5), running(1)).await;
+    // The connection's task ends with its client.
+    asking.abort();
+    within(Duration::from_secs(5), running(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_has_its_memory() {
+    let bounds = Bounds { query_memory_bytes_max: Some(2 << 20), memory_bytes_max: Some(64 << 20), ..Bounds::default() };
+    let place = super::with(settings(bounds)).await;
+    let client = place.client("analyst").await;
+    let sql = "SELECT count(*) FROM (SELECT array_agg(value) FROM generate_series(1, 3000000)) s";
+    let (code, message, hint) = refused(&client, sql).await;
+    assert_eq!(code, "53200", "{message}");
+    assert!(message.contains("query_memory_max") && message.contains("asked for"), "{message}");
+    assert!(hint.unwrap().contains("[serve]"));
+    assert_eq!(one(&client, "SELECT 1").await, "1");
+    assert_eq!(place.server.figures().memory_bytes, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_so_many_come_in() {
+    let place = super::with(settings(Bounds { connections_max: 1, ..Bounds::default() })).await;
+    let first = place.client("analyst").await;
+    let error = place.connect("guest", "right").await.err().unwrap();
+    assert_eq!(error.as_db_error().unwrap().code().code(), "53300");
+    assert_eq!(one(&first, "SELECT 1").await, "1");
+    drop(first);
+    within(Duration::from_secs(5), async {
+        while place.connect("guest", "right").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn running_queries_are_seen_and_stopped() {
+    let place = place().await;
+    let (worker, watcher, guest) =
+        (place.client("analyst").await, place.client("analyst").await, place.client("guest").await);
+    let asking = tokio::spawn(async move { refused(&worker, LONG).await });
+    let find = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%generate_series(1, 100000) a%' \
+                AND pid <> pg_backend_pid()";
+    let pid = within(Duration::from_secs(5), async {
+        loop {
+            if let [row] = &super::rows(&watcher, find).await[..] {
+                return row[0].clone().unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert!(super::rows(&guest, find).await.is_empty(), "who may not see the system sees only his own");
+    assert_eq!(one(&guest, &format!("SELECT pg_cancel_backend({pid})")).await, "f");
+    assert_eq!(one(&watcher, &format!("SELECT pg_cancel_backend({pid})")).await, "t");
+    assert_eq!(within(Duration::from_secs(5), asking).await.unwrap().0, "57014");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heavy_query_keeps_nobody_waiting() {
+    let place = place().await;
+    let (heavy, light) = (place.client("analyst").await, place.client("analyst").await);
+    let token = heavy.cancel_token();
+    let asking = tokio::spawn(async move { refused(&heavy, LONG).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let started = Instant::now();
+    assert_eq!(one(&light, "SHOW server_version").await.split('.').next(), Some("15"));
+    assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+    token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+    asking.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_says_so() {
+    let place = place().await;
+    let (idle, busy) = (place.client("analyst").await, place.client("analyst").await);
+    let asking = tokio::spawn(async move { refused(&busy, LONG).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    place.stop.cancel();
+    within(Duration::from_secs(3), async {
+        while !idle.is_closed() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert!(place.connect("analyst", "right").await.is_err());
+    assert_eq!(within(Duration::from_secs(10), asking).await.unwrap().0, "57P01");
+    within(Duration::from_secs(10), place.serving).await.unwrap().unwrap();
+}
