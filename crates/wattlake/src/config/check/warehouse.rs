@@ -34,7 +34,8 @@ pub fn check(root: &Path, report: &mut Report<'_>, env: Env<'_>, names: &mut Opt
         }
     }
     let postgres_bin_dir = raw.postgres.bin_dir.get().map(|dir| root.join(dir));
-    Some(Warehouse { root: root.to_owned(), lake: lake?, connections, postgres_bin_dir, transfers: BTreeMap::new() })
+    let (transfers, marts) = (BTreeMap::new(), BTreeMap::new());
+    Some(Warehouse { root: root.to_owned(), lake: lake?, connections, postgres_bin_dir, transfers, marts })
 }
 
 fn connection_names(tree: &DeTable<'_>) -> Option<Vec<String>> {
