@@ -113,3 +113,6 @@ fn same(one: Option<&DeletionVectorDescriptor>, other: Option<&DeletionVectorDes
     let place = |vector: Option<&DeletionVectorDescriptor>| vector.map(|v| (v.path_or_inline_dv.clone(), v.offset));
     place(one) == place(other)
 }
+
+#[cfg(test)]
+mod tests;

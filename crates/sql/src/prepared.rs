@@ -39,7 +39,10 @@ pub struct Query {
 /// What of a query's answer may differ from an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Affected {
+    /// No input changed.
     Nothing,
+    /// Inputs changed, in rows that the answer does not depend on.
+    Nowhere,
     /// Rows whose value is this or more: an integer, a day, or an instant in microseconds.
     From(i64),
     /// All of it, and why no less could be proven.
@@ -142,7 +145,7 @@ impl Query {
                 }
             }
         }
-        Ok(least.map_or(Affected::Nothing, Affected::From))
+        Ok(least.map_or(Affected::Nowhere, Affected::From))
     }
 
     async fn least(&self, rows: LogicalPlanBuilder, value: &Expr) -> Result<Least> {

@@ -113,6 +113,12 @@ fn check(root: &Path, schema: &str, file: &Path, text: &str, report: &mut Report
     if TAKEN.contains(&schema) {
         report.add(0..0, format!("the schema {schema:?} is not for marts"), "name its folder otherwise".to_owned());
     }
+    let head_end = report.text().trim_end().len();
+    let marks = text.match_indices(MARK).map(|(at, _)| at);
+    for at in marks.filter(|at| *at > head_end && text[..*at].ends_with('\n')) {
+        let mend = "move it to the top of the file".to_owned();
+        report.add(at..at + MARK.len(), "a line that begins with --| below the query's first line", mend);
+    }
     let tree = shape::tree(report)?;
     let raw: raw::Mart = shape::read(Which::Mart, tree, report)?;
     let kind = raw.kind.get().map_or(MartKind::View, |kind| match kind {
