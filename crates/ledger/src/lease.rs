@@ -2,6 +2,7 @@
 //! process, however it ends. The file itself stays: removing it would let two hold "the" lock.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -16,7 +17,7 @@ const ATTEMPT_PERIOD: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Lease {
     /// Held as long as it is open.
-    _file: File,
+    file: File,
 }
 
 impl Lease {
@@ -35,7 +36,19 @@ impl Lease {
                 }
             }
         }
-        Ok(Some(Self { _file: file }))
+        Ok(Some(Self { file }))
+    }
+
+    /// Leaves word of who holds it, for those who are refused.
+    pub fn sign(&self, holder: &str) -> Result<()> {
+        const SIGN: &str = "sign a lease";
+        self.file.set_len(0).during(SIGN)?;
+        (&self.file).write_all(holder.as_bytes()).during(SIGN)
+    }
+
+    /// What the last holder left. Of use only while the lease is held; None where it left nothing.
+    pub fn holder(folder: &Path, job: &str) -> Option<String> {
+        fs::read_to_string(folder.join(file_name(job))).ok().filter(|holder| !holder.is_empty())
     }
 
     /// Shared, so that those who ask do not see one another as holders.

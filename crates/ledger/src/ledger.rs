@@ -1,5 +1,6 @@
 //! The handle on the file: begins runs, notes events, reads all back.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,7 @@ use uuid::Uuid;
 
 use crate::error::{During, Error, Kind};
 use crate::lease::Lease;
-use crate::rows::{EVENT_COLUMNS, RUN_COLUMNS, TABLE_COLUMNS};
+use crate::rows::{self, EVENT_COLUMNS, RUN_COLUMNS, TABLE_COLUMNS};
 use crate::{EventRow, Result, Run, RunRow, RunTableRow, Start, TransferTableRow, instant, schema};
 
 /// Cheap to clone; all clones share one connection. Several processes may open the same file.
@@ -49,17 +50,12 @@ impl Ledger {
         let Some(lease) = Lease::take(&self.leases, job)? else {
             return Err(self.already_running(job)?);
         };
-        let mut leases = vec![lease];
-        for key in &start.keys {
-            // A job's name holds one colon: no key is mistaken for one.
-            let Some(lease) = Lease::take(&self.leases, &format!("key::{key}"))? else {
-                let context =
-                    format!("begin a run of {job}: another run with the concurrency key {key:?} is under way");
-                return Err(Error::new(Kind::Retry, context));
-            };
-            leases.push(lease);
-        }
         let id = Uuid::now_v7().to_string();
+        let mut leases = vec![lease];
+        // A key that is named twice would be refused by itself.
+        for key in start.keys.iter().collect::<BTreeSet<_>>() {
+            leases.push(self.take_key(key, job, &id)?);
+        }
         self.write(&format!("begin a run of {job}"), |tx| {
             mark_crashed(tx, job)?;
             tx.execute(
@@ -217,6 +213,19 @@ impl Ledger {
         Ok(())
     }
 
+    fn take_key(&self, key: &str, job: &str, run: &str) -> Result<Lease> {
+        // A job's name holds one colon: no key is mistaken for one.
+        let name = format!("key::{key}");
+        if let Some(lease) = Lease::take(&self.leases, &name)? {
+            lease.sign(&format!("{job}, run {run}, pid {}", std::process::id()))?;
+            return Ok(lease);
+        }
+        let holder = Lease::holder(&self.leases, &name).unwrap_or_else(|| "one that is just beginning".to_owned());
+        let context =
+            format!("begin a run of {job}: another run with the concurrency key {key:?} is under way ({holder})");
+        Err(Error::new(Kind::Retry, context))
+    }
+
     fn already_running(&self, job: &str) -> Result<Error> {
         let sql = "select id, pid from runs where job = ? and state = 'running' order by id desc";
         let living: Option<(String, u32)> = self
@@ -237,16 +246,17 @@ fn mark_crashed(tx: &Transaction<'_>, job: &str) -> rusqlite::Result<()> {
     const ERROR: &str = "its process ended without a result";
     let mut statement = tx.prepare_cached(
         "update runs set state = 'crashed', ended_at = ?, error = ? where job = ? and state = 'running'
-         returning id, cause, logical, queue_id, attempt",
+         returning id, cause, logical, queue_id, attempt, detail",
     )?;
     let marked: Vec<(String, Value)> = statement
         .query_map((instant::to_text(instant::now()), ERROR, job), |row| {
+            // The same as any other end's: a chain of jobs is counted through crashes, too.
             let fields = json!({
                 "job": job, "cause": row.get::<_, String>(1)?, "for": row.get::<_, Option<String>>(2)?,
                 "queue_id": row.get::<_, Option<i64>>(3)?, "attempt": row.get::<_, u32>(4)?,
-                "error": ERROR, "crashed": true,
+                "depth": rows::json(row, 5)?.get("depth"), "error": ERROR, "crashed": true,
             });
-            Ok((row.get(0)?, fields))
+            Ok((row.get(0)?, without_nulls(fields)))
         })?
         .collect::<rusqlite::Result<_>>()?;
     for (run, fields) in marked {
@@ -254,6 +264,13 @@ fn mark_crashed(tx: &Transaction<'_>, job: &str) -> rusqlite::Result<()> {
         put_event(tx, "run.failed", Some(&run), &fields)?;
     }
     Ok(())
+}
+
+pub(crate) fn without_nulls(mut fields: Value) -> Value {
+    if let Value::Object(fields) = &mut fields {
+        fields.retain(|_, value| !value.is_null());
+    }
+    fields
 }
 
 /// Events are numbered in the order in which they are committed: one writer at a time.

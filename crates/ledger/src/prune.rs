@@ -6,6 +6,13 @@ use serde::Serialize;
 use crate::rows::count;
 use crate::{Ledger, Result, instant};
 
+/// Rows forgotten in one transaction.
+const PORTION: usize = 1000;
+/// Runs forgotten in one call.
+const RUNS_MAX: usize = 100_000;
+/// How far all followers have come; all the way where there are none.
+const SEEN: &str = "(select coalesce(min(seq), 9223372036854775807) from followers)";
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pruned {
     pub runs: usize,
@@ -38,31 +45,55 @@ pub struct Counts {
 }
 
 impl Ledger {
-    /// Forgets what ended before `before`. The newest run of each job stays, and so does all that
-    /// is under way or that a table's state points to.
+    /// Forgets what ended before `before`. The newest run of each job and its newest success stay,
+    /// and so does all that is under way, that a table's state points to, or that a follower has
+    /// not seen yet. In portions, each a short transaction: others write in between. Of very many
+    /// old runs some are left for the next call.
     pub fn prune(&self, before: DateTime<Utc>) -> Result<Pruned> {
         let before = instant::to_text(before);
-        self.write("prune the ledger", |tx| {
-            const OLD: &str = "ended_at < ?1 and id not in (select max(id) from runs group by job)
-                 and id not in (select run_id from transfer_tables)";
-            let log_lines =
-                tx.execute(&format!("delete from logs where run_id in (select id from runs where {OLD})"), [&before])?;
-            // Followers have seen it: what is not yet seen is newer than any retention.
-            let events = tx.execute(
-                &format!(
-                    "delete from events where at < ?1 and seq <= (select coalesce(min(seq), 0) from followers)
-                          or run_id in (select id from runs where {OLD})"
-                ),
-                [&before],
-            )?;
-            tx.execute(
-                &format!("delete from run_tables where run_id in (select id from runs where {OLD})"),
-                [&before],
-            )?;
-            let runs = tx.execute(&format!("delete from runs where {OLD}"), [&before])?;
-            let queue = tx.execute("delete from queue where ended_at < ?1", [&before])?;
-            Ok(Pruned { runs, events, queue, log_lines })
-        })
+        let mut pruned = Pruned::default();
+        // What is old now stays old: this needs no lock.
+        let sql = format!(
+            "select id from runs where ended_at < ?1
+                 and id not in (select max(id) from runs group by job)
+                 and id not in (select max(id) from runs where state = 'succeeded' group by job)
+                 and id not in (select run_id from transfer_tables)
+                 and id not in (select run_id from events where run_id is not null and seq > {SEEN})
+             order by id limit {RUNS_MAX}"
+        );
+        let old = self.list("look for old runs", &sql, [&before], |row| row.get::<_, String>(0))?;
+        for portion in old.chunks(PORTION) {
+            let ids = serde_json::Value::from(portion).to_string();
+            self.write("prune the runs", |tx| {
+                let delete = |table: &str, id: &str| {
+                    let sql = format!("delete from {table} where {id} in (select value from json_each(?))");
+                    tx.execute(&sql, [&ids])
+                };
+                pruned.log_lines += delete("logs", "run_id")?;
+                pruned.events += delete("events", "run_id")?;
+                delete("run_tables", "run_id")?;
+                pruned.runs += delete("runs", "id")?;
+                Ok(())
+            })?;
+        }
+        pruned.events += self.forget("events", "seq", &format!("at < ?1 and seq <= {SEEN}"), &before)?;
+        pruned.queue += self.forget("queue", "id", "ended_at < ?1", &before)?;
+        Ok(pruned)
+    }
+
+    fn forget(&self, table: &str, key: &str, which: &str, before: &str) -> Result<usize> {
+        let sql = format!(
+            "delete from {table} where {key} in
+                (select {key} from {table} where {which} order by {key} limit {PORTION})"
+        );
+        let mut forgotten = 0;
+        loop {
+            let portion = self.write(&format!("prune the {table}"), |tx| tx.execute(&sql, [before]))?;
+            forgotten += portion;
+            if portion < PORTION {
+                return Ok(forgotten);
+            }
+        }
     }
 
     pub fn counts(&self) -> Result<Counts> {

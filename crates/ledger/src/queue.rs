@@ -128,7 +128,8 @@ impl Ledger {
         })
     }
 
-    /// Ends an attempt. Nothing happens to an entry that is not under way.
+    /// Ends an attempt. Nothing happens to an entry that is not under way; one whose cancellation
+    /// was asked for is not tried again.
     pub fn settle(&self, id: i64, settled: Settled) -> Result<()> {
         let now = instant::to_text(instant::now());
         let (state, error, ended_at, not_before) = match settled {
@@ -140,7 +141,10 @@ impl Ledger {
         self.write("settle an entry of the queue", |tx| {
             let sql = "update queue set state = ?, error = ?, ended_at = ?, not_before = coalesce(?, not_before)
                        where id = ? and state = 'running'";
-            tx.execute(sql, (state, error, ended_at, not_before, id)).map(drop)
+            tx.execute(sql, (state, error, ended_at, not_before, id))?;
+            let sql = "update queue set state = 'cancelled', ended_at = ?
+                       where id = ? and state = 'waiting' and cancel_requested";
+            tx.execute(sql, (instant::to_text(instant::now()), id)).map(drop)
         })
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::lease::Lease;
-use crate::ledger::put_event;
+use crate::ledger::{put_event, without_nulls};
 use crate::rows::TABLE_COLUMNS;
 use crate::{Ledger, Result, instant};
 
@@ -148,14 +148,11 @@ impl Run {
             Outcome::Cancelled => ("cancelled", "run.cancelled", None),
         };
         let start = &self.start;
-        let mut fields = json!({
+        let fields = without_nulls(json!({
             "job": self.job, "cause": start.cause, "for": start.logical, "attempt": start.attempt,
             "queue_id": start.queued, "depth": start.detail.get("depth"), "error": error,
             "rows": figures.as_ref().and_then(|figures| figures.get("rows")),
-        });
-        if let Value::Object(fields) = &mut fields {
-            fields.retain(|_, value| !value.is_null());
-        }
+        }));
         // Together: whoever follows the job never misses an end.
         self.ledger.write(&format!("end a run of {}", self.job), |tx| {
             tx.execute(

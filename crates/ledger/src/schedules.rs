@@ -98,10 +98,12 @@ impl Ledger {
         })
     }
 
-    /// Pauses or resumes all schedules of a job; returns how many there are. What comes due in a
-    /// pause is passed over.
-    pub fn pause(&self, job: &str, paused: bool) -> Result<usize> {
-        self.write("pause a job", |tx| tx.execute("update schedules set paused = ? where job = ?", (paused, job)))
+    /// Pauses or resumes all schedules of a job, or one by its own name; returns how many that
+    /// are. What comes due in a pause is passed over.
+    pub fn pause(&self, job_or_name: &str, paused: bool) -> Result<usize> {
+        self.write("pause a job", |tx| {
+            tx.execute("update schedules set paused = ?1 where job = ?2 or name = ?2", (paused, job_or_name))
+        })
     }
 }
 

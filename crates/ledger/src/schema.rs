@@ -10,7 +10,7 @@ use crate::error::{During, Error, Kind};
 
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
-const STEPS: [&str; 2] = [CORE, SCHEDULES];
+const STEPS: [&str; 3] = [CORE, SCHEDULES, COUNTS];
 
 const CORE: &str = "
 create table runs (
@@ -127,6 +127,11 @@ create table logs (
     line text not null,
     primary key (run_id, seq)
 ) strict, without rowid;
+";
+
+/// Metrics count runs every few seconds: without reading the runs themselves.
+const COUNTS: &str = "
+create index runs_by_state on runs (job, state, id, started_at, ended_at);
 ";
 
 /// A connection with today's tables. States are written with `synchronous = FULL`: a run that was

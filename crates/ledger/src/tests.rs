@@ -124,7 +124,7 @@ fn a_run_without_a_result_failed() {
 fn hold_a_run() {
     let path = PathBuf::from(std::env::var_os(HOLDER_FILE).unwrap());
     let ledger = Ledger::open(&path).unwrap();
-    let _run = ledger.begin("transfer:platform", begun("hand", Value::Null)).unwrap();
+    let _run = ledger.begin("transfer:platform", begun("hand", json!({"depth": 3}))).unwrap();
     std::thread::sleep(Duration::from_secs(600));
 }
 
@@ -168,6 +168,10 @@ fn a_run_whose_process_was_killed_is_crashed_and_its_lease_free() {
         }
         let row = ledger.run(&row.id).unwrap().unwrap();
         assert_eq!(row.state, "crashed");
+        let event = ledger.run_events(&row.id).unwrap().pop().unwrap();
+        assert_eq!((event.name.as_str(), &event.fields["crashed"]), ("run.failed", &json!(true)));
+        assert_eq!(event.fields["depth"], 3, "a chain is counted through a crash");
+        assert!(event.fields.get("for").is_none(), "as any end's: nothing stands for nothing");
         assert!(row.ended_at.is_some());
     }
 }

@@ -55,9 +55,9 @@ pub(crate) async fn of(
         }
     }
     let schemas = schemas.into_iter().map(|(name, schema)| (name, Arc::new(schema) as Arc<dyn SchemaProvider>));
-    let others = others.into_iter().flat_map(|others| {
-        other_names.iter().map(move |name| ((*name).to_owned(), others.schema(name, view)))
-    });
+    let others = others
+        .into_iter()
+        .flat_map(|others| other_names.iter().map(move |name| ((*name).to_owned(), others.schema(name, view))));
     let schemas = schemas.chain(others);
     let catalogs = MemoryCatalogProviderList::new();
     catalogs.register_catalog(CATALOG.to_owned(), Arc::new(Catalog { schemas: schemas.collect() }));

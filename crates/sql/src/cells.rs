@@ -72,7 +72,12 @@ impl<'a> Column<'a> {
     }
 }
 
-pub(crate) fn write_instant(value: i64, unit: TimeUnit, zone: Option<&Tz>, text: &mut String) -> Result<(), ArrowError> {
+pub(crate) fn write_instant(
+    value: i64,
+    unit: TimeUnit,
+    zone: Option<&Tz>,
+    text: &mut String,
+) -> Result<(), ArrowError> {
     let per_second = match unit {
         TimeUnit::Second => 1,
         TimeUnit::Millisecond => 1_000,

@@ -9,8 +9,12 @@ use datafusion_pg_catalog::sql::rules::{
     CurrentUserVariableToSessionUserFunctionCall, FixVersionColumnName, RewriteArrayAnyAllOperation,
     RewritePgCatalogOperator, SqlStatementRewriteRule, StripCallableQualifier, StripCollate,
 };
-use sqlparser::ast::{BinaryOperator, DataType, Expr, Statement, Value, ValueWithSpan, VisitMut, VisitorMut};
-use sqlparser::ast::{ArrayElemTypeDef, CastKind};
+use sqlparser::ast::{
+    ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, ObjectName, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, Statement, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
+};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
 
 static RULES: LazyLock<Vec<Box<dyn SqlStatementRewriteRule>>> = LazyLock::new(|| {
     vec![
@@ -26,6 +30,7 @@ static RULES: LazyLock<Vec<Box<dyn SqlStatementRewriteRule>>> = LazyLock::new(||
 /// The statement in the engine's words.
 pub(crate) fn rewritten(mut statement: Statement) -> Statement {
     any_of_values(&mut statement);
+    let _ = statement.visit(&mut Forms);
     RULES.iter().fold(statement, |statement, rule| rule.rewrite(statement))
 }
 
@@ -35,6 +40,73 @@ pub(crate) fn any_of_values(statement: &mut Statement) -> BTreeSet<String> {
     let mut visitor = Arrays { parameters: BTreeSet::new() };
     let _ = statement.visit(&mut visitor);
     visitor.parameters
+}
+
+/// Forms that have another of the same meaning.
+struct Forms;
+
+impl VisitorMut for Forms {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        whole_names(select);
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                counted(expr);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// `LIKE ... ESCAPE '/'`: the engine knows the backslash only.
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } = expr
+            && let Some(ValueWithSpan { value: Value::SingleQuotedString(escape), .. }) = escape_char
+            && escape != "\\"
+            && let Some(other) =
+                parsed(&format!("replace(replace({pattern}, '\\', '\\\\'), '{}', '\\')", escape.replace('\'', "''")))
+        {
+            **pattern = other;
+            *escape_char = None;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `SELECT EXISTS (...)`: the engine knows it in conditions only.
+fn counted(expr: &mut Expr) {
+    if let Expr::Exists { subquery, negated } = expr {
+        let sign = if *negated { "=" } else { ">" };
+        if let Some(other) = parsed(&format!("(SELECT count(*) {sign} 0 FROM ({subquery}) AS found)")) {
+            *expr = other;
+        }
+    }
+}
+
+/// `t.*` of a table that the query names with its schema.
+fn whole_names(select: &mut Select) {
+    let tables = select
+        .from
+        .iter()
+        .flat_map(|joined| std::iter::once(&joined.relation).chain(joined.joins.iter().map(|join| &join.relation)));
+    let named: Vec<ObjectName> = tables
+        .filter_map(|table| match table {
+            TableFactor::Table { name, alias: None, args: None, .. } if name.0.len() > 1 => Some(name.clone()),
+            _ => None,
+        })
+        .collect();
+    for item in &mut select.projection {
+        if let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(wild), _) = item
+            && let [only] = &wild.0[..]
+            && let Some(whole) = named.iter().find(|name| name.0.last() == Some(only))
+        {
+            *wild = whole.clone();
+        }
+    }
+}
+
+fn parsed(expr: &str) -> Option<Expr> {
+    Parser::new(&PostgreSqlDialect {}).try_with_sql(expr).ok()?.parse_expr().ok()
 }
 
 struct Arrays {
@@ -141,6 +213,9 @@ mod tests {
             ("SELECT x = ANY ('{1,2}'::int[])", "SELECT x IN (CAST('1' AS INT), CAST('2' AS INT))"),
             ("SELECT pg_catalog.version()", "SELECT version() AS version"),
             ("SELECT x COLLATE \"C\"", "SELECT x"),
+            ("SELECT t.* FROM s.t", "SELECT s.t.* FROM s.t"),
+            ("SELECT EXISTS (SELECT 1 FROM t)", "SELECT (SELECT count(*) > 0 FROM (SELECT 1 FROM t) AS found)"),
+            ("SELECT x LIKE 'a/_' ESCAPE '/'", "SELECT x LIKE replace(replace('a/_', '\\', '\\\\'), '/', '\\')"),
         ] {
             assert_eq!(rewritten(parsed(sql)).to_string(), expected);
         }

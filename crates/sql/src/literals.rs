@@ -1,8 +1,11 @@
-//! `ts >= '2020-01-02 06:00'`: PostgreSQL needs no seconds, DataFusion does.
+//! `ts >= '2020-01-02 06:00'`: PostgreSQL needs no seconds, DataFusion does; and where no zone is
+//! written, PostgreSQL means the session's, DataFusion the column's.
 //!
 //! Runs after type coercion, when every literal that stands for an instant sits in a cast to a
 //! timestamp; so a text that merely looks like an instant is never touched.
 
+use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone, Utc};
+use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -22,41 +25,105 @@ impl AnalyzerRule for MissingSeconds {
         "missing_seconds"
     }
 
-    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+    fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
+        let zone = config.execution.time_zone.as_deref().and_then(|zone| zone.parse::<Tz>().ok());
         let analyzed = plan.transform_up_with_subqueries(|plan| {
             let names = NamePreserver::new(&plan);
             plan.map_expressions(|expr| {
                 let name = names.save(&expr);
-                Ok(expr.transform_up(mend)?.update_data(|expr| name.restore(expr)))
+                Ok(expr.transform_up(|expr| mend(expr, zone.as_ref()))?.update_data(|expr| name.restore(expr)))
             })
         })?;
         Ok(analyzed.data)
     }
 }
 
-fn mend(mut expr: Expr) -> Result<Transformed<Expr>> {
+fn mend(mut expr: Expr, zone: Option<&Tz>) -> Result<Transformed<Expr>> {
     let mended = match &mut expr {
-        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
-            matches!(field.data_type(), DataType::Timestamp(..)) && mend_literal(expr)
-        }
+        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => match field.data_type() {
+            DataType::Timestamp(_, None) => mend_literal(expr, None),
+            DataType::Timestamp(_, Some(_)) => mend_literal(expr, zone),
+            _ => false,
+        },
         _ => false,
     };
     Ok(if mended { Transformed::yes(expr) } else { Transformed::no(expr) })
 }
 
-fn mend_literal(expr: &mut Expr) -> bool {
-    let Expr::Literal(
-        ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text)),
-        _,
-    ) = expr
-    else {
-        return false;
-    };
-    match with_seconds(text) {
-        Some(whole) => {
-            *text = whole;
-            true
+/// `zone` is where a time without a zone is one, for a literal that stands for an instant.
+fn mend_literal(expr: &mut Expr, zone: Option<&Tz>) -> bool {
+    match expr {
+        Expr::Literal(
+            ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text)),
+            _,
+        ) => {
+            let whole = with_seconds(text);
+            let placed = zone.and_then(|zone| in_zone(whole.as_deref().unwrap_or(text), zone));
+            match placed.or(whole) {
+                Some(mended) => {
+                    *text = mended;
+                    true
+                }
+                None => false,
+            }
         }
-        None => false,
+        // A parameter, sent as a time without a zone.
+        Expr::Literal(ScalarValue::TimestampMicrosecond(Some(micros), None), _) => {
+            let local = DateTime::from_timestamp_micros(*micros).map(|utc| utc.naive_utc());
+            match zone.zip(local).and_then(|(zone, local)| instant(local, zone)) {
+                Some(utc) => {
+                    let placed = ScalarValue::TimestampMicrosecond(Some(utc.timestamp_micros()), Some("UTC".into()));
+                    *expr = Expr::Literal(placed, None);
+                    true
+                }
+                None => false,
+            }
+        }
+        _ => false,
+    }
+}
+
+/// The text with the zone's offset, where it has none of its own; in UTC nothing is to be done.
+pub(crate) fn in_zone(text: &str, zone: &Tz) -> Option<String> {
+    let text = text.trim();
+    let forms = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
+    let time = forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
+    let day = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().map(|day| day.and_time(NaiveTime::MIN));
+    let utc = instant(time.or_else(day)?, zone)?;
+    Some(utc.format("%Y-%m-%d %H:%M:%S%.f+00:00").to_string())
+}
+
+/// As PostgreSQL: in an hour that is there twice the second one, in one that is missing as if the
+/// clocks had not yet been changed.
+fn instant(local: NaiveDateTime, zone: &Tz) -> Option<DateTime<Utc>> {
+    match zone.from_local_datetime(&local) {
+        LocalResult::Single(at) => Some(at.to_utc()),
+        LocalResult::Ambiguous(_, later) => Some(later.to_utc()),
+        LocalResult::None => {
+            let before = zone.offset_from_utc_datetime(&(local - TimeDelta::days(1))).fix();
+            Some((local - TimeDelta::seconds(before.local_minus_utc().into())).and_utc())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_zone;
+
+    #[test]
+    fn a_time_without_a_zone_is_the_sessions() {
+        let paris = "Europe/Paris".parse().unwrap();
+        for (text, expected) in [
+            ("2020-01-02 07:00:00", Some("2020-01-02 06:00:00+00:00")),
+            ("2020-07-02T07:00:00.5", Some("2020-07-02 05:00:00.500+00:00")),
+            ("2020-01-02", Some("2020-01-01 23:00:00+00:00")),
+            ("2020-03-29 02:30:00", Some("2020-03-29 01:30:00+00:00")),
+            ("2020-10-25 02:30:00", Some("2020-10-25 01:30:00+00:00")),
+            ("2020-01-02 07:00:00+01", None),
+            ("2020-01-02T07:00:00Z", None),
+            ("noon", None),
+        ] {
+            assert_eq!(in_zone(text, &paris).as_deref(), expected, "{text}");
+        }
     }
 }

@@ -32,7 +32,9 @@ impl Role {
 
     pub(crate) fn denied(&self, what: impl fmt::Display) -> Error {
         let role = &self.name;
-        let hint = format!("role {role:?} has no right to it: `tables` of [roles.{role}] in wattlake.toml says which it may read");
+        let hint = format!(
+            "role {role:?} has no right to it: `tables` of [roles.{role}] in wattlake.toml says which it may read"
+        );
         Error::new(Kind::FixInput, format!("read {what}")).because(Refusal::Denied { what: what.to_string(), hint })
     }
 }

@@ -72,12 +72,7 @@ impl fmt::Debug for View {
 }
 
 impl View {
-    pub(crate) fn new(
-        lake: Lake,
-        system: Arc<dyn SystemTables>,
-        as_of: Option<When>,
-        role: Option<Arc<Role>>,
-    ) -> Self {
+    pub(crate) fn new(lake: Lake, system: Arc<dyn SystemTables>, as_of: Option<When>, role: Option<Arc<Role>>) -> Self {
         let (listed, visible) = (OnceCell::new(), OnceCell::new());
         View { lake, system, as_of, role, listed, visible, opened: Arc::default(), named: None, read: None }
     }
@@ -278,7 +273,8 @@ impl View {
             (true, true) => "the lake has no tables yet".to_owned(),
         };
         let what = reference.to_string();
-        Ok(Error::new(Kind::FixInput, format!("find table {reference}: {hint}")).because(Refusal::Unknown { what, hint }))
+        Ok(Error::new(Kind::FixInput, format!("find table {reference}: {hint}"))
+            .because(Refusal::Unknown { what, hint }))
     }
 }
 

@@ -5,6 +5,7 @@ mod config;
 mod flows;
 mod progress;
 mod report;
+mod serve;
 mod system;
 mod text;
 mod warehouse;
@@ -17,10 +18,7 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     // A reader of our output that stops reading (`| head`) is no error of ours.
     let arguments = commands::Arguments::parse();
-    let level = if arguments.verbose { "debug" } else { "warn" };
-    let filter = EnvFilter::try_from_env("WATTLAKE_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(format!("error,wattlake={level},transfer={level},lake={level}")));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    log(&arguments);
     // Both of rustls's providers are in the tree; one must be chosen.
     let _ = rustls::crypto::ring::default_provider().install_default();
     #[cfg(feature = "failpoints")]
@@ -35,4 +33,18 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => report::failure(&error),
     }
+}
+
+/// To standard error: what goes wrong, and from a server what happens.
+fn log(arguments: &commands::Arguments) {
+    let level = match (arguments.verbose, arguments.command.is_server()) {
+        (true, _) => "debug",
+        (false, true) => "info",
+        (false, false) => "warn",
+    };
+    let ours = ["wattlake", "transfer", "lake", "sql", "ledger"].map(|name| format!(",{name}={level}")).concat();
+    let filter = EnvFilter::try_from_env("WATTLAKE_LOG").unwrap_or_else(|_| EnvFilter::new(format!("error{ours}")));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines = lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    if arguments.command.logs_json() { lines.json().init() } else { lines.init() }
 }

@@ -54,6 +54,43 @@ fn quarter_hours_run_through_days_of_23_and_25_hours() {
 }
 
 #[test]
+fn each_listed_time_of_day_runs_once_whatever_the_clock_does() {
+    let twice = paris("0 2,14 * * *");
+    assert_eq!(slots(&twice, SPRING.0, SPRING.1), ["2026-03-29T03:00:00+02:00", "2026-03-29T14:00:00+02:00"]);
+    assert_eq!(slots(&twice, AUTUMN.0, AUTUMN.1), ["2026-10-25T02:00:00+02:00", "2026-10-25T14:00:00+01:00"]);
+    let halves = paris("0,30 2 * * *");
+    assert_eq!(slots(&halves, SPRING.0, SPRING.1), ["2026-03-29T03:00:00+02:00"], "both meet at the gap's end");
+    assert_eq!(slots(&halves, AUTUMN.0, AUTUMN.1), ["2026-10-25T02:00:00+02:00", "2026-10-25T02:30:00+02:00"]);
+    let night = paris("10 0 1-4 * * *");
+    assert_eq!(slots(&night, AUTUMN.0, AUTUMN.1).len(), 4, "a range is a list, with seconds too");
+    // All hours of the day, however they are written, are the hours that pass.
+    for hourly in ["30 * * * *", "30 0-23 * * *", "30 */1 * * *"] {
+        assert_eq!(slots(&paris(hourly), SPRING.0, SPRING.1).len(), 23, "{hourly}");
+        assert_eq!(slots(&paris(hourly), AUTUMN.0, AUTUMN.1).len(), 25, "{hourly}");
+    }
+    assert_eq!(slots(&paris("0 8,8,18 * * *"), "2026-06-01T00:00:00+02:00", "2026-06-02T00:00:00+02:00").len(), 2);
+}
+
+#[test]
+fn the_newest_missed_slot_is_the_last_of_all_missed_through_both_clock_changes() {
+    for noon in ["2026-03-28T12:00:00.25Z", "2026-10-24T12:00:00.25Z"] {
+        for spec in ["30 2 * * *", "0 3 * * *", "0 2,14 * * *", "0,30 2 * * *", "*/15 * * * *", "30 2 * * SUN"] {
+            let (cron, seen) = (paris(spec), at(noon));
+            for minutes in (60..24 * 60).step_by(7) {
+                let now = seen + TimeDelta::minutes(minutes);
+                let all = due_slots(&cron, seen, now, Catchup::All).0;
+                let one = due_slots(&cron, seen, now, Catchup::One).0;
+                assert_eq!(
+                    one.iter().collect::<Vec<_>>(),
+                    all.last().into_iter().collect::<Vec<_>>(),
+                    "{spec} at {now}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn the_last_day_of_the_month() {
     let cron = paris("0 6 L * *");
     assert_eq!(cron.after(at("2028-02-01T00:00:00Z")).unwrap().local, "2028-02-29T06:00:00+01:00");
@@ -97,7 +134,8 @@ fn years_of_missed_seconds_come_in_portions() {
     assert_eq!((first.len(), seen), (1000, from + TimeDelta::seconds(1000)));
     let (second, _) = due_slots(&every_second, seen, now, Catchup::All);
     assert_eq!(second[0].at, from + TimeDelta::seconds(1001));
-    assert_eq!(due_slots(&every_second, from, now, Catchup::One).0.last().unwrap().at, now);
+    let one: Vec<_> = due_slots(&every_second, from, now, Catchup::One).0.into_iter().map(|slot| slot.at).collect();
+    assert_eq!(one, [now], "one is one");
 }
 
 #[test]

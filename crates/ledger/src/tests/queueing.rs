@@ -64,18 +64,43 @@ fn a_cancellation_says_what_it_met() {
     assert!(ledger.running().unwrap()[0].cancel_requested);
     assert_eq!(ledger.cancel(waiting).unwrap(), Cancel::AlreadyEnded("cancelled".into()));
     assert_eq!(ledger.cancel(99).unwrap(), Cancel::Unknown);
+    // It failed just then: it is not tried again.
+    ledger.settle(running, Settled::Again { not_before: now(), error: "the source is away".into() }).unwrap();
+    let row = ledger.queued(running).unwrap().unwrap();
+    assert_eq!((row.state.as_str(), row.ended_at.is_some()), ("cancelled", true));
+    assert_eq!(ledger.next_due().unwrap(), None);
+}
+
+#[test]
+fn of_many_who_want_an_entry_one_has_it() {
+    let tmp = TempDir::new().unwrap();
+    let path = file(&tmp);
+    let ledger = Ledger::open(&path).unwrap();
+    let ids: Vec<i64> = (0..20).map(|n| ledger.enqueue(&entry(&n.to_string(), now())).unwrap().unwrap()).collect();
+    let claimed: usize = std::thread::scope(|scope| {
+        let claim_all = || {
+            let ledger = Ledger::open(&path).unwrap();
+            ids.iter().filter(|id| ledger.claim(**id).unwrap()).count()
+        };
+        let workers: Vec<_> = (0..4).map(|_| scope.spawn(claim_all)).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    });
+    assert_eq!(claimed, 20);
+    assert!(ledger.running().unwrap().iter().all(|row| row.attempts == 1));
 }
 
 #[test]
 fn a_concurrency_key_holds_back_other_jobs() {
     let tmp = TempDir::new().unwrap();
     let ledger = Ledger::open(&file(&tmp)).unwrap();
-    let start = || Start { keys: vec!["platform-db".into()], ..Start::default() };
+    // Named twice, it is still one key.
+    let start = || Start { keys: vec!["platform-db".into(), "platform-db".into()], ..Start::default() };
     let run = ledger.begin("transfer:a", start()).unwrap();
     assert!(ledger.key_is_held("platform-db").unwrap());
     let refused = ledger.begin("transfer:b", start()).unwrap_err();
     assert_eq!(refused.kind, Kind::Retry);
     assert!(refused.to_string().contains("platform-db"), "{refused}");
+    assert!(refused.to_string().contains(&format!("transfer:a, run {}", run.id())), "and says who has it: {refused}");
     assert!(!ledger.job_is_running("transfer:b").unwrap(), "and gives its own lease back");
     drop(run);
     ledger.begin("transfer:b", start()).unwrap();
@@ -107,6 +132,8 @@ fn a_schedule_moves_together_with_what_it_queues() {
     assert_eq!(ledger.schedule("transfer:platform#1").unwrap().unwrap().seen_to, changed, "another pattern begins now");
     assert_eq!(ledger.pause("transfer:platform", true).unwrap(), 1);
     assert!(ledger.schedules().unwrap()[0].paused);
+    assert_eq!(ledger.pause("transfer:platform#1", false).unwrap(), 1);
+    assert!(!ledger.schedules().unwrap()[0].paused, "one by its own name");
     ledger.keep_schedules(&[], changed).unwrap();
     assert!(ledger.schedules().unwrap().is_empty());
 }
@@ -121,7 +148,7 @@ fn the_file_of_an_older_program_is_brought_to_today() {
     // As the first program left it.
     let old = rusqlite::Connection::open(&path).unwrap();
     old.execute_batch(
-        "drop table queue; drop table schedules; drop table followers; drop table logs;
+        "drop index runs_by_state; drop table queue; drop table schedules; drop table followers; drop table logs;
          alter table runs drop column logical; alter table runs drop column inputs;
          alter table runs drop column queue_id; alter table runs drop column attempt;
          pragma user_version = 1",

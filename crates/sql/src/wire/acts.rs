@@ -23,13 +23,28 @@ use super::{locked, variables};
 use crate::session::Planned;
 
 pub(crate) enum Outcome {
-    Rows { columns: SchemaRef, batches: BatchStream, tag: &'static str },
-    Done { tag: String, told: Option<(String, String)> },
+    Rows {
+        columns: SchemaRef,
+        batches: BatchStream,
+        tag: &'static str,
+    },
+    Done {
+        tag: String,
+        told: Option<(String, String)>,
+    },
     Begun,
-    Ended { tag: &'static str },
-    Copied { writer: Writer, batches: BatchStream },
+    Ended {
+        tag: &'static str,
+    },
+    Copied {
+        writer: Writer,
+        batches: BatchStream,
+    },
     /// The name of a prepared statement, or all of them.
-    Deallocated { name: Option<String>, tag: &'static str },
+    Deallocated {
+        name: Option<String>,
+        tag: &'static str,
+    },
 }
 
 fn done(tag: &str) -> PgWireResult<Outcome> {
@@ -158,9 +173,7 @@ async fn act(
         Sql::Deallocate { name, .. } if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("all") => {
             Ok(Outcome::Deallocated { name: None, tag: "DEALLOCATE ALL" })
         }
-        Sql::Deallocate { name, .. } => {
-            Ok(Outcome::Deallocated { name: Some(name.value.clone()), tag: "DEALLOCATE" })
-        }
+        Sql::Deallocate { name, .. } => Ok(Outcome::Deallocated { name: Some(name.value.clone()), tag: "DEALLOCATE" }),
         Sql::Prepare { .. } | Sql::Execute { .. } => {
             let hint = "prepare by the protocol, as every driver does";
             Err(problem::with_hint(NOT_SUPPORTED, "PREPARE and EXECUTE as statements are not supported", hint))
@@ -306,7 +319,9 @@ async fn fetch(connection: &Connection, name: &str, direction: &FetchDirection) 
         FetchDirection::Next | FetchDirection::Forward { limit: None } => 1,
         FetchDirection::Count { limit } | FetchDirection::Forward { limit: Some(limit) } => {
             let number = plain(&ast::Expr::Value(limit.clone()));
-            number.parse().map_err(|_| problem::error("42601", format!("FETCH takes a number of rows, not {number}")))?
+            number
+                .parse()
+                .map_err(|_| problem::error("42601", format!("FETCH takes a number of rows, not {number}")))?
         }
         FetchDirection::All | FetchDirection::ForwardAll => usize::MAX,
         _ => {

@@ -18,7 +18,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::rows::Batches;
 use super::values::{Column, sized};
-use super::{problem, types};
+use super::{kinds, names, problem};
 
 pub(crate) type BatchStream = BoxStream<'static, PgWireResult<RecordBatch>>;
 
@@ -32,9 +32,9 @@ pub(crate) fn fields(schema: &Schema, format: &Format) -> PgWireResult<Vec<Field
         return Err(problem::error("08P01", message));
     }
     let described = schema.fields().iter().enumerate().map(|(at, field)| {
-        let pg_type = types::of_field(field);
+        let pg_type = kinds::of_field(field);
         let (size, modifier) = (size_of(&pg_type), modifier_of(field.data_type()));
-        let info = FieldInfo::new(field.name().clone(), None, None, pg_type, format.format_for(at));
+        let info = FieldInfo::new(names::shown(field.name()).to_owned(), None, None, pg_type, format.format_for(at));
         info.with_type_size(size).with_type_modifier(modifier)
     });
     Ok(described.collect())
@@ -121,7 +121,9 @@ pub(crate) fn rows(
     let encoded = batches.map(move |batch| {
         let columns = Columns::new(&batch?, &zone)?;
         let fields = Arc::clone(&fields);
-        Ok::<_, PgWireError>(stream::iter((0..columns.rows()).map(move |row| columns.row(row, &fields).map_err(unwritable))))
+        Ok::<_, PgWireError>(stream::iter(
+            (0..columns.rows()).map(move |row| columns.row(row, &fields).map_err(unwritable)),
+        ))
     });
     encoded.try_flatten()
 }

@@ -54,7 +54,9 @@ impl QueryMemory {
     fn refused(&self, reservation: &MemoryReservation, additional: usize, bound: &str) -> DataFusionError {
         let (name, held) = (reservation.consumer().name(), self.own.reserved());
         let [additional, held] = [additional, held].map(written);
-        DataFusionError::ResourcesExhausted(format!("{name} asked for {additional} more, the query holds {held}; {bound}"))
+        DataFusionError::ResourcesExhausted(format!(
+            "{name} asked for {additional} more, the query holds {held}; {bound}"
+        ))
     }
 }
 

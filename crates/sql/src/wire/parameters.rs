@@ -1,6 +1,7 @@
 //! Parameters as clients send them, in text and in binary, as values of the engine. Each keeps
 //! its own type: the engine makes types agree.
 
+use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef};
 use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano};
 use datafusion::common::ScalarValue;
@@ -9,17 +10,19 @@ use pgwire::error::{PgWireError, PgWireResult};
 use postgres_types::{FromSql, Kind};
 
 use super::values::{DAYS_TO_2000, MICROS_TO_2000};
-use super::{problem, types};
+use super::{kinds, problem};
 use crate::instant::with_seconds;
+use crate::literals::in_zone;
 
-pub(crate) fn value(bytes: Option<&[u8]>, pg_type: &Type, binary: bool) -> PgWireResult<ScalarValue> {
+/// `zone` is where a time without a zone is one.
+pub(crate) fn value(bytes: Option<&[u8]>, pg_type: &Type, binary: bool, zone: &str) -> PgWireResult<ScalarValue> {
     let Some(bytes) = bytes else {
-        return ScalarValue::try_from(&types::of_parameter(pg_type)).map_err(problem::of_run);
+        return ScalarValue::try_from(&kinds::of_parameter(pg_type)).map_err(problem::of_run);
     };
     if let Kind::Array(element) = pg_type.kind() {
-        return if binary { binary_array(bytes, element) } else { text_array(bytes, element) };
+        return if binary { binary_array(bytes, element) } else { text_array(bytes, element, zone) };
     }
-    if binary { from_binary(bytes, pg_type) } else { from_text(text(bytes)?, pg_type) }
+    if binary { from_binary(bytes, pg_type) } else { from_text(text(bytes)?, pg_type, zone) }
 }
 
 fn text(bytes: &[u8]) -> PgWireResult<&str> {
@@ -43,7 +46,9 @@ fn from_binary(bytes: &[u8], pg_type: &Type) -> PgWireResult<ScalarValue> {
         Type::FLOAT4 => ScalarValue::Float32(read(bytes, pg_type)?),
         Type::FLOAT8 => ScalarValue::Float64(read(bytes, pg_type)?),
         Type::BYTEA => ScalarValue::Binary(Some(bytes.to_vec())),
-        Type::DATE => ScalarValue::Date32(read::<i32>(bytes, &Type::INT4)?.and_then(|days| days.checked_add(DAYS_TO_2000))),
+        Type::DATE => {
+            ScalarValue::Date32(read::<i32>(bytes, &Type::INT4)?.and_then(|days| days.checked_add(DAYS_TO_2000)))
+        }
         Type::TIME => ScalarValue::Time64Microsecond(micros()?),
         Type::TIMESTAMP => {
             ScalarValue::TimestampMicrosecond(micros()?.and_then(|micros| micros.checked_add(MICROS_TO_2000)), None)
@@ -68,9 +73,14 @@ fn from_binary(bytes: &[u8], pg_type: &Type) -> PgWireResult<ScalarValue> {
         }
         // A byte for the version comes first.
         Type::JSONB => ScalarValue::Utf8(Some(text(bytes.get(1..).unwrap_or_default())?.to_owned())),
-        Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN | Type::JSON | Type::XML | Type::CHAR => {
-            ScalarValue::Utf8(Some(text(bytes)?.to_owned()))
-        }
+        Type::TEXT
+        | Type::VARCHAR
+        | Type::BPCHAR
+        | Type::NAME
+        | Type::UNKNOWN
+        | Type::JSON
+        | Type::XML
+        | Type::CHAR => ScalarValue::Utf8(Some(text(bytes)?.to_owned())),
         _ => {
             let message = format!("parameters of type {} are not taken in binary", pg_type.name());
             return Err(problem::with_hint(problem::NOT_SUPPORTED, message, "send it as text"));
@@ -78,9 +88,9 @@ fn from_binary(bytes: &[u8], pg_type: &Type) -> PgWireResult<ScalarValue> {
     })
 }
 
-fn from_text(value: &str, pg_type: &Type) -> PgWireResult<ScalarValue> {
+fn from_text(value: &str, pg_type: &Type, zone: &str) -> PgWireResult<ScalarValue> {
     let wrong = || problem::error("22P02", format!("invalid input syntax for type {}: \"{value}\"", pg_type.name()));
-    let target = types::of_parameter(pg_type);
+    let target = kinds::of_parameter(pg_type);
     match (pg_type, &target) {
         (&Type::NUMERIC, _) => return decimal(value),
         (&Type::BYTEA, _) => {
@@ -93,7 +103,9 @@ fn from_text(value: &str, pg_type: &Type) -> PgWireResult<ScalarValue> {
         _ => {}
     }
     let mended = matches!(target, DataType::Timestamp(..)).then(|| with_seconds(value)).flatten();
-    let read = ScalarValue::Utf8(Some(mended.unwrap_or_else(|| value.trim().to_owned()))).cast_to(&target);
+    let zone: Option<Tz> = if *pg_type == Type::TIMESTAMPTZ { zone.parse().ok() } else { None };
+    let placed = zone.and_then(|zone| in_zone(mended.as_deref().unwrap_or(value), &zone));
+    let read = ScalarValue::Utf8(Some(placed.or(mended).unwrap_or_else(|| value.trim().to_owned()))).cast_to(&target);
     read.ok().filter(|read| !read.is_null()).ok_or_else(wrong)
 }
 
@@ -106,7 +118,8 @@ fn decimal(written: &str) -> PgWireResult<ScalarValue> {
         None => (false, plain.strip_prefix('+').unwrap_or(plain)),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let is_plain = whole.len() + fraction.len() > 0 && whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit());
+    let is_plain =
+        whole.len() + fraction.len() > 0 && whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit());
     let mantissa = format!("{whole}{fraction}").parse::<i128>().ok().filter(|_| is_plain && fraction.len() <= 38);
     let Some(mantissa) = mantissa else {
         return plain.parse().map(|value| ScalarValue::Float64(Some(value))).map_err(|_| wrong());
@@ -120,7 +133,8 @@ fn decimal(written: &str) -> PgWireResult<ScalarValue> {
 /// The digits of a numeric as it is sent, `None` where it is malformed.
 pub(crate) fn numeric_text(bytes: &[u8]) -> Option<String> {
     let word = |at: usize| bytes.get(at * 2..at * 2 + 2).map(|pair| i16::from_be_bytes([pair[0], pair[1]]));
-    let (count, weight, sign, scale) = (word(0)?, i32::from(word(1)?), word(2)? as u16, usize::try_from(word(3)?).ok()?);
+    let (count, weight, sign, scale) =
+        (word(0)?, i32::from(word(1)?), word(2)? as u16, usize::try_from(word(3)?).ok()?);
     match sign {
         0 | 0x4000 => {}
         0xC000 => return Some("NaN".to_owned()),
@@ -168,11 +182,11 @@ fn binary_array(bytes: &[u8], element: &Type) -> PgWireResult<ScalarValue> {
         let length = i32::from_be_bytes([head[0], head[1], head[2], head[3]]);
         rest = tail;
         values.push(match usize::try_from(length) {
-            Err(_) => value(None, element, true)?,
+            Err(_) => value(None, element, true, "UTC")?,
             Ok(length) => {
                 let (own, tail) = rest.split_at_checked(length).ok_or_else(|| malformed(element))?;
                 rest = tail;
-                value(Some(own), element, true)?
+                value(Some(own), element, true, "UTC")?
             }
         });
     }
@@ -180,7 +194,7 @@ fn binary_array(bytes: &[u8], element: &Type) -> PgWireResult<ScalarValue> {
 }
 
 /// `{1,2,NULL,"a \"b\""}`
-fn text_array(bytes: &[u8], element: &Type) -> PgWireResult<ScalarValue> {
+fn text_array(bytes: &[u8], element: &Type, zone: &str) -> PgWireResult<ScalarValue> {
     let written = text(bytes)?;
     let wrong = || problem::error("22P02", format!("malformed array literal: \"{written}\""));
     let inner = written.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).ok_or_else(wrong)?;
@@ -208,14 +222,14 @@ fn text_array(bytes: &[u8], element: &Type) -> PgWireResult<ScalarValue> {
         }
         let null = !quoted && item.trim().eq_ignore_ascii_case("null");
         let item = if quoted { item.as_str() } else { item.trim() };
-        values.push(value((!null).then_some(item.as_bytes()), element, false)?);
+        values.push(value((!null).then_some(item.as_bytes()), element, false, zone)?);
     }
     list(values, element)
 }
 
 /// Numerics of several scales become those of the widest.
 fn list(values: Vec<ScalarValue>, element: &Type) -> PgWireResult<ScalarValue> {
-    let mut data_type = types::of_parameter(element);
+    let mut data_type = kinds::of_parameter(element);
     if *element == Type::NUMERIC {
         let scale = values.iter().filter(|value| !value.is_null()).map(|value| match value {
             ScalarValue::Decimal128(_, _, scale) => *scale,
@@ -247,7 +261,7 @@ mod tests {
 
     #[test]
     fn texts_become_values() {
-        let read = |text: &str, pg_type| value(Some(text.as_bytes()), &pg_type, false).unwrap();
+        let read = |text: &str, pg_type| value(Some(text.as_bytes()), &pg_type, false, "UTC").unwrap();
         assert_eq!(read("1.10", Type::NUMERIC), ScalarValue::Decimal128(Some(110), 3, 2));
         assert_eq!(read("0.05", Type::NUMERIC), ScalarValue::Decimal128(Some(5), 2, 2));
         assert_eq!(read("t", Type::BOOL), ScalarValue::Boolean(Some(true)));
@@ -257,7 +271,7 @@ mod tests {
             read("2020-01-02 06:00+01", Type::TIMESTAMPTZ),
             ScalarValue::TimestampMicrosecond(Some(1_577_941_200_000_000), Some("UTC".into()))
         );
-        assert!(value(Some(b"x"), &Type::INT4, false).is_err());
+        assert!(value(Some(b"x"), &Type::INT4, false, "UTC").is_err());
         let list = elements(&read("{1,NULL,3}", Type::INT4_ARRAY)).unwrap().unwrap();
         assert_eq!(list, [ScalarValue::Int32(Some(1)), ScalarValue::Int32(None), ScalarValue::Int32(Some(3))]);
         let list = elements(&read(r#"{a,"b, \"c\"","NULL"}"#, Type::TEXT_ARRAY)).unwrap().unwrap();

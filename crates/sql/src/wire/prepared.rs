@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::connection::Connection;
 use super::copy::Copy;
 use super::problem::{self, NOT_SUPPORTED};
-use super::{catalogue, encode, locked, parameters, types};
+use super::{catalogue, encode, kinds, locked, names, parameters};
 use crate::session::Planned;
 use crate::{dialect, statement};
 
@@ -51,15 +51,29 @@ pub(crate) fn read(sql: &str) -> PgWireResult<Vec<Spoken>> {
     let statements = match statement::read(sql) {
         Ok(statements) => statements,
         Err(error) => {
-            // ABORT, which the parser does not know.
-            if sql.trim().trim_end_matches(';').trim().eq_ignore_ascii_case("abort") {
-                return read("ROLLBACK");
+            // What PostgreSQL has and the parser does not know.
+            if let Some(longer) = spelt_out(sql) {
+                return read(&longer);
             }
             return Err(problem::of(&error, Some(sql)));
         }
     };
     let only = statements.len() == 1;
     statements.into_iter().map(|statement| spoken(statement, only.then_some(sql))).collect()
+}
+
+/// `ABORT`, `FETCH cursor`, `FETCH FROM cursor`.
+fn spelt_out(sql: &str) -> Option<String> {
+    let words: Vec<&str> = sql.trim().trim_end_matches(';').split_whitespace().collect();
+    let is = |word: &str, known: &str| word.eq_ignore_ascii_case(known);
+    match words[..] {
+        [abort] if is(abort, "abort") => Some("ROLLBACK".to_owned()),
+        [fetch, name] if is(fetch, "fetch") => Some(format!("FETCH NEXT FROM {name}")),
+        [fetch, from, name] if is(fetch, "fetch") && (is(from, "from") || is(from, "in")) => {
+            Some(format!("FETCH NEXT FROM {name}"))
+        }
+        _ => None,
+    }
 }
 
 fn spoken(read: Statement, whole: Option<&str>) -> PgWireResult<Spoken> {
@@ -69,16 +83,26 @@ fn spoken(read: Statement, whole: Option<&str>) -> PgWireResult<Spoken> {
     };
     let mut sql = *sql;
     if catalogue::is_asked(&sql) {
-        let failed = |error| problem::error("42601", format!("syntax error: {error}"));
-        // Some of these are known by their words as they came.
-        if let [again] = CATALOGUE_QUERIES.parse(&text).map_err(failed)?.as_mut_slice() {
-            sql = again.clone();
-        }
-        sql = catalogue::rewritten(sql);
+        sql = of_catalogue(sql, &text)?;
     }
     let arrays = dialect::any_of_values(&mut sql);
+    names::given(&mut sql);
     let statement = Statement::Statement(Box::new(dialect::rewritten(sql)));
     Ok(Spoken { text, statement, arrays })
+}
+
+fn of_catalogue(mut sql: ast::Statement, text: &str) -> PgWireResult<ast::Statement> {
+    if let Some(nothing) = catalogue::answered(&sql) {
+        return Ok(nothing);
+    }
+    let failed = |error| problem::error("42601", format!("syntax error: {error}"));
+    if catalogue::procedures(&mut sql) {
+        sql = CATALOGUE_QUERIES.rewrite(sql);
+    } else if let [again] = CATALOGUE_QUERIES.parse(text).map_err(failed)?.as_mut_slice() {
+        // Some of these are known by their words as they came.
+        sql = again.clone();
+    }
+    Ok(catalogue::rewritten(sql))
 }
 
 impl Spoken {
@@ -103,7 +127,11 @@ impl Spoken {
 
 impl Prepared {
     /// `given` are the types that the client says its parameters have.
-    pub(crate) async fn new(spoken: Spoken, connection: &Arc<Connection>, given: &[Option<Type>]) -> PgWireResult<Self> {
+    pub(crate) async fn new(
+        spoken: Spoken,
+        connection: &Arc<Connection>,
+        given: &[Option<Type>],
+    ) -> PgWireResult<Self> {
         let nothing = || Arc::new(Schema::empty());
         let text = |name: &str| Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8, false)]));
         let columns = match (&spoken.statement, spoken.sql()) {
@@ -130,9 +158,9 @@ impl Prepared {
         connection: &Arc<Connection>,
         portal: &Portal<S>,
     ) -> PgWireResult<Planned> {
-        let fresh = locked(&self.planned).clone().filter(|(batch, _)| {
-            connection.in_block() || *batch == connection.batch.load(Ordering::Relaxed)
-        });
+        let fresh = locked(&self.planned)
+            .clone()
+            .filter(|(batch, _)| connection.in_block() || *batch == connection.batch.load(Ordering::Relaxed));
         let Planned { plan, state } = match fresh {
             Some((_, planned)) => planned,
             None => self.spoken.plan(connection).await?,
@@ -145,7 +173,7 @@ impl Prepared {
             );
             return Err(problem::error("08P01", message));
         }
-        let values = self.values(portal)?;
+        let values = self.values(portal, &connection.zone())?;
         let plan = with_values(plan, values, &self.spoken.arrays)?;
         if types_of(plan.schema().as_arrow())? != types_of(&self.columns)? {
             return Err(problem::error(NOT_SUPPORTED, "cached plan must not change result type"));
@@ -153,13 +181,13 @@ impl Prepared {
         Ok(Planned { plan, state })
     }
 
-    fn values<S: Clone>(&self, portal: &Portal<S>) -> PgWireResult<Vec<ScalarValue>> {
+    fn values<S: Clone>(&self, portal: &Portal<S>, zone: &str) -> PgWireResult<Vec<ScalarValue>> {
         let given = &portal.statement.parameter_types;
         let mut values = Vec::with_capacity(self.parameters.len());
         for (at, parameter) in self.parameters.iter().enumerate() {
             let pg_type = given.get(at).cloned().flatten().unwrap_or_else(|| parameter.clone());
             let binary = portal.parameter_format.is_binary(at);
-            values.push(parameters::value(portal.parameters[at].as_deref(), &pg_type, binary)?);
+            values.push(parameters::value(portal.parameters[at].as_deref(), &pg_type, binary, zone)?);
         }
         Ok(values)
     }
@@ -175,7 +203,11 @@ fn types_of(columns: &Schema) -> PgWireResult<Vec<Type>> {
 }
 
 /// By what the client says, else by what stands beside it, else a text, as in PostgreSQL.
-fn types_of_parameters(plan: &LogicalPlan, arrays: &BTreeSet<String>, given: &[Option<Type>]) -> PgWireResult<Vec<Type>> {
+fn types_of_parameters(
+    plan: &LogicalPlan,
+    arrays: &BTreeSet<String>,
+    given: &[Option<Type>],
+) -> PgWireResult<Vec<Type>> {
     let known = plan.get_parameter_types().map_err(problem::of_run)?;
     let count = known.keys().filter_map(|id| number_of(id)).max().unwrap_or(0);
     let mut types = Vec::with_capacity(count);
@@ -183,22 +215,31 @@ fn types_of_parameters(plan: &LogicalPlan, arrays: &BTreeSet<String>, given: &[O
         let id = format!("${number}");
         let told = given.get(number - 1).cloned().flatten().filter(|pg_type| *pg_type != Type::UNKNOWN);
         let inferred = known.get(&id).cloned().flatten().or_else(|| cast_of(plan, &id));
-        let inferred = inferred.map(|data_type| types::of(&data_type));
-        let own = if arrays.contains(&id) { inferred.map(|element| types::array_of(&element)) } else { inferred };
+        let inferred = inferred.map(|data_type| kinds::of(&data_type));
+        let own = if arrays.contains(&id) { inferred.map(|element| kinds::array_of(&element)) } else { inferred };
         let unknown = if arrays.contains(&id) { Type::TEXT_ARRAY } else { Type::TEXT };
         types.push(told.or(own).filter(|pg_type| *pg_type != Type::UNKNOWN).unwrap_or(unknown));
     }
     Ok(types)
 }
 
-/// The type that the query itself gives a parameter: `$1::date`.
+/// The type that the query itself gives a parameter: `$1::date`, `LIMIT $1`.
 fn cast_of(plan: &LogicalPlan, id: &str) -> Option<DataType> {
     let mut found = None;
+    let is_it = |expr: &Expr| matches!(expr, Expr::Placeholder(inner) if inner.id == id);
     let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Limit(limit) = node
+            && [&limit.skip, &limit.fetch]
+                .into_iter()
+                .flatten()
+                .any(|expr| expr.exists(|e| Ok(is_it(e))).unwrap_or(false))
+        {
+            found = Some(DataType::Int64);
+        }
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
                 if let Expr::Cast(cast) = expr
-                    && matches!(cast.expr.as_ref(), Expr::Placeholder(inner) if inner.id == id)
+                    && is_it(&cast.expr)
                 {
                     found = Some(cast.field.data_type().clone());
                 }
@@ -213,7 +254,7 @@ fn cast_of(plan: &LogicalPlan, id: &str) -> Option<DataType> {
 fn described(plan: &LogicalPlan, given: &[Type], arrays: &BTreeSet<String>) -> SchemaRef {
     let nulls = given.iter().enumerate().map(|(at, pg_type)| match arrays.contains(&format!("${}", at + 1)) {
         true => Ok(ScalarValue::Null),
-        false => parameters::value(None, pg_type, false),
+        false => parameters::value(None, pg_type, false, "UTC"),
     });
     let with_nulls = nulls.collect::<PgWireResult<Vec<_>>>().and_then(|nulls| with_values(plan.clone(), nulls, arrays));
     let plan = with_nulls.as_ref().unwrap_or(plan);

@@ -166,7 +166,11 @@ impl Questions {
     }
 
     /// Does `work` while the socket is watched: a client that goes takes its query with it.
-    async fn watched<T>(&self, connection: &Connection, work: impl Future<Output = PgWireResult<T>>) -> PgWireResult<T> {
+    async fn watched<T>(
+        &self,
+        connection: &Connection,
+        work: impl Future<Output = PgWireResult<T>>,
+    ) -> PgWireResult<T> {
         tokio::pin!(work);
         tokio::select! {
             biased;
@@ -467,7 +471,10 @@ impl QueryParser for Parser {
             }
         };
         if matches!(client.transaction_status(), TransactionStatus::Error)
-            && !matches!(spoken.sql(), Some(sqlparser::ast::Statement::Commit { .. } | sqlparser::ast::Statement::Rollback { .. }))
+            && !matches!(
+                spoken.sql(),
+                Some(sqlparser::ast::Statement::Commit { .. } | sqlparser::ast::Statement::Rollback { .. })
+            )
         {
             let message = "current transaction is aborted, commands ignored until end of transaction block";
             return Err(problem::error(problem::ABORTED, message));

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use futures::Sink;
@@ -90,18 +90,18 @@ fn variables_of<C: ClientInfo>(shared: &Shared, client: &C) -> PgWireResult<Vari
     const NOT_VARIABLES: [&str; 4] = ["user", "database", "options", "replication"];
     let metadata = client.metadata();
     let user = metadata.get("user").cloned().unwrap_or_default();
-    let mut variables = Variables::new([
-        ("TimeZone".to_owned(), shared.timezone.clone()),
-        ("session_authorization".to_owned(), user),
-    ]);
+    let mut variables =
+        Variables::new([("TimeZone".to_owned(), shared.timezone.clone()), ("session_authorization".to_owned(), user)]);
     let options = metadata.get("options").map(String::as_str).unwrap_or_default();
     let words: Vec<&str> = options.split_whitespace().collect();
     let written = words.iter().enumerate().filter_map(|(at, word)| match *word {
         "-c" => words.get(at + 1).copied(),
         word => word.strip_prefix("-c").or_else(|| word.strip_prefix("--")).filter(|rest| !rest.is_empty()),
     });
-    let written = written.filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let named = metadata.iter().filter(|(name, _)| !NOT_VARIABLES.contains(&name.as_str()) && !name.starts_with("_pq_"));
+    let written =
+        written.filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let named =
+        metadata.iter().filter(|(name, _)| !NOT_VARIABLES.contains(&name.as_str()) && !name.starts_with("_pq_"));
     let named = named.map(|(name, value)| (name.clone(), value.clone()));
     for (name, value) in written.chain(named) {
         variables.set(&name, Some(value))?;

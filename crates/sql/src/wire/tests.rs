@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Bounds, Login, Server, Settings, Verifier};
 use crate::Role;
-use crate::tests::{House, Runs, three};
+use crate::tests::{House, Runs};
 
 pub(super) struct Place {
     pub(super) house: House,
@@ -119,7 +119,9 @@ pub(super) async fn refused(client: &Client, sql: &str) -> (String, String, Opti
 }
 
 pub(super) fn told(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |e| format!("{}: {} {:?}", e.code().code(), e.message(), e.hint()))
+    error
+        .as_db_error()
+        .map_or_else(|| error.to_string(), |e| format!("{}: {} {:?}", e.code().code(), e.message(), e.hint()))
 }
 
 pub(super) async fn within<T>(time: Duration, work: impl Future<Output = T>) -> T {

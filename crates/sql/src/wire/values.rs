@@ -15,7 +15,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use pgwire::api::Type;
 
-use super::types;
+use super::kinds;
 use crate::cells::{write_bytes, write_instant};
 
 /// Between 1970, from which the engine counts, and 2000, from which PostgreSQL does.
@@ -80,7 +80,7 @@ impl Column {
             DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _) => {
                 let lists = to(&DataType::LargeList(element.clone()))?.as_list().clone();
                 let elements = Box::new(Column::new(LargeListArray::values(&lists), zone)?);
-                Column::List { elements, element: types::of(element.data_type()), lists }
+                Column::List { elements, element: kinds::of(element.data_type()), lists }
             }
             _ => Column::Text(shown(array)?),
         })

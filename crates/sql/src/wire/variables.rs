@@ -16,12 +16,13 @@ pub(crate) const APPLICATION_NAME: &str = "application_name";
 pub(crate) const SERVER_VERSION: &str = "15.8";
 
 /// Name as PostgreSQL writes it, default, and whether clients are told of changes.
-const KNOWN: [(&str, &str, bool); 44] = [
+const KNOWN: [(&str, &str, bool); 45] = [
     ("application_name", "", true),
     ("bytea_output", "hex", false),
     ("client_encoding", "UTF8", true),
     ("client_min_messages", "notice", false),
     ("DateStyle", "ISO, MDY", true),
+    ("default_table_access_method", "heap", false),
     ("default_transaction_deferrable", "off", false),
     ("default_transaction_isolation", "repeatable read", false),
     ("default_transaction_read_only", "on", true),

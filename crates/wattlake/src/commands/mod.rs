@@ -9,6 +9,7 @@ mod lake;
 mod mart;
 mod runs;
 mod schema;
+mod serve;
 mod shell;
 mod sql;
 mod transfer;
@@ -55,9 +56,21 @@ pub enum Command {
     Mart(mart::Mart),
     Runs(runs::Runs),
     Events(runs::Events),
+    Serve(serve::Serve),
     Demo(demo::Demo),
     Schema(schema::Schema),
     Completions(completions::Completions),
+}
+
+impl Command {
+    /// Runs until it is stopped, and says what happens.
+    pub fn is_server(&self) -> bool {
+        matches!(self, Command::Serve(_))
+    }
+
+    pub fn logs_json(&self) -> bool {
+        matches!(self, Command::Serve(serve) if serve.logs_json())
+    }
 }
 
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -71,6 +84,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Mart(command) => command.run(root).await,
         Command::Runs(command) => command.run(root),
         Command::Events(command) => command.run(root),
+        Command::Serve(command) => command.run(root).await,
         Command::Demo(command) => command.run().await,
         Command::Schema(command) => command.run(),
         Command::Completions(command) => command.run(),

@@ -15,6 +15,7 @@ mod shape;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,6 +38,41 @@ pub struct Warehouse {
     pub transfers: BTreeMap<String, Transfer>,
     /// By name; none stands on itself.
     pub marts: BTreeMap<String, Mart>,
+    pub serve: Serve,
+    pub roles: BTreeMap<String, Role>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Serve {
+    /// `None`: not at all. So for all addresses.
+    pub sql: Option<SocketAddr>,
+    pub http: Option<SocketAddr>,
+    pub tls: Option<Tls>,
+    pub connections_max: usize,
+    pub memory_bytes_max: Option<usize>,
+    pub query_memory_bytes_max: Option<usize>,
+    pub query_time_max: Duration,
+    /// One of the IANA database.
+    pub timezone: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Both files were there.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub required: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Role {
+    /// A password, or a verifier in PostgreSQL's form.
+    pub password: Secret,
+    /// Over `schema.table`; every table where it is empty.
+    pub tables: Vec<String>,
+    /// By `schema.table`, conditions in SQL.
+    pub filters: BTreeMap<String, String>,
+    pub system: bool,
 }
 
 #[derive(Debug, Clone)]

@@ -44,6 +44,68 @@ pub struct Warehouse {
     pub connections: BTreeMap<Spanned<String>, Spanned<Connection>>,
     /// PostgreSQL's own programs on this machine.
     pub postgres: Postgres,
+    /// What `wattlake serve` listens on, and what it allows.
+    pub serve: Serve,
+    /// Who may connect to the SQL server, by name.
+    #[schemars(with = "BTreeMap<String, Role>")]
+    pub roles: BTreeMap<Spanned<String>, Spanned<Role>>,
+}
+
+/// What `wattlake serve` listens on, and what it allows.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Serve {
+    /// Where SQL is spoken on PostgreSQL's protocol: an address and a port, or `off`.
+    #[schemars(length(min = 1), extend("default" = "127.0.0.1:5433"))]
+    pub sql: Given<String>,
+    /// Where health, metrics and the state of jobs are shown by HTTP: an address and a port, or `off`.
+    #[schemars(length(min = 1), extend("default" = "127.0.0.1:8433"))]
+    pub http: Given<String>,
+    /// The SQL server's certificate with its chain (PEM), relative to this file.
+    #[schemars(length(min = 1))]
+    pub tls_cert: Given<String>,
+    /// The certificate's key (PEM), relative to this file.
+    #[schemars(length(min = 1))]
+    pub tls_key: Given<String>,
+    /// Refuse SQL connections in clear.
+    #[schemars(extend("default" = false))]
+    pub tls_required: Given<bool>,
+    /// Listen beyond this machine although nothing is encrypted: for a network that is private anyway.
+    #[schemars(extend("default" = false))]
+    pub open: Given<bool>,
+    /// SQL connections at a time.
+    #[schemars(range(min = 1, max = 10000), extend("default" = 100))]
+    pub connections_max: Given<u32>,
+    /// What all queries may take up together: a number and `MB` or `GB`; half of the machine's memory by default.
+    #[schemars(extend("pattern" = "^[0-9]+ ?(MB|GB)$"))]
+    pub memory_max: Given<String>,
+    /// What one query may take up; half of `memory_max` by default.
+    #[schemars(extend("pattern" = "^[0-9]+ ?(MB|GB)$"))]
+    pub query_memory_max: Given<String>,
+    /// How long a query may take: a whole number and `s`, `min`, `h` or `d`.
+    #[schemars(extend("default" = "10min", "pattern" = "^[0-9]+ ?(s|min|h|d)$"))]
+    pub query_time_max: Given<String>,
+    /// The time zone of sessions that set none: `Europe/Paris`.
+    #[schemars(length(min = 1), extend("default" = "UTC"))]
+    pub timezone: Given<String>,
+}
+
+/// Who may connect to the SQL server, and what he reads.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["password"]))]
+pub struct Role {
+    /// Best as a variable, `"${ANALYST_PASSWORD}"`, or a SCRAM-SHA-256 verifier as PostgreSQL writes it.
+    #[schemars(length(min = 1))]
+    pub password: Given<String>,
+    /// Tables that he may read, as patterns over `schema.table`. All by default.
+    #[schemars(with = "Vec<String>", inner(length(min = 1)))]
+    pub tables: Given<Vec<Spanned<String>>>,
+    /// By `"schema.table"`: the rows that he sees, as a condition in SQL over the table's columns.
+    pub filters: BTreeMap<String, String>,
+    /// May read `system.*`, and see and cancel the queries of others.
+    #[schemars(extend("default" = false))]
+    pub system: Given<bool>,
 }
 
 #[derive(Default, serde::Deserialize, JsonSchema)]

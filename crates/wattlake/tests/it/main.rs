@@ -13,5 +13,6 @@ mod object_store;
 mod postgres_target;
 mod preflight;
 mod readers;
+mod serve;
 mod story;
 mod via;

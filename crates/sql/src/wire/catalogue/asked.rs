@@ -3,14 +3,19 @@
 use std::ops::ControlFlow;
 
 use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
-use sqlparser::ast::{Ident, ObjectName, ObjectNamePart, Statement, VisitMut, VisitorMut, visit_relations};
+use sqlparser::ast::{
+    Expr, FunctionArguments, Ident, ObjectName, ObjectNamePart, SelectItem, SetExpr, Statement, TableFactor, Value,
+    VisitMut, VisitorMut, visit_relations,
+};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
 
-use super::empty;
 use super::PG_CATALOG;
+use super::{empty, nothing};
 use crate::view::INFORMATION_SCHEMA;
 
 /// Tables of `pg_catalog` that are not the library's.
-const OURS: [&str; 3] = ["pg_user", "pg_shadow", "pg_stat_activity"];
+const OURS: [&str; 4] = ["pg_user", "pg_shadow", "pg_stat_activity", "pg_show_all_settings"];
 
 fn is_known(name: &str) -> bool {
     let name = name.to_lowercase();
@@ -43,6 +48,17 @@ pub(crate) fn rewritten(mut statement: Statement) -> Statement {
     impl VisitorMut for Qualify {
         type Break = ();
 
+        fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+            if let TableFactor::Table { name, args, .. } = factor
+                && args.is_some()
+                && name.0.last().is_some_and(|name| part(name).eq_ignore_ascii_case("pg_show_all_settings"))
+            {
+                *name = ObjectName::from(vec![Ident::new(PG_CATALOG), Ident::new("pg_settings")]);
+                *args = None;
+            }
+            ControlFlow::Continue(())
+        }
+
         fn pre_visit_relation(&mut self, name: &mut ObjectName) -> ControlFlow<()> {
             if let [only] = &name.0[..]
                 && is_known(part(only))
@@ -52,7 +68,100 @@ pub(crate) fn rewritten(mut statement: Statement) -> Statement {
             }
             ControlFlow::Continue(())
         }
+
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Some(other) = nothing::valued(expr).or_else(|| array_of(expr)).or_else(|| subscripts(expr)) {
+                *expr = other;
+            }
+            one_row(expr);
+            ControlFlow::Continue(())
+        }
     }
     let _ = statement.visit(&mut Qualify);
     statement
+}
+
+/// `ARRAY(SELECT x ...)` as `(SELECT array_agg(x) ...)`, which for no rows is NULL: to a
+/// catalogue's reader the same.
+fn array_of(expr: &Expr) -> Option<Expr> {
+    let Expr::Function(function) = expr else { return None };
+    let FunctionArguments::Subquery(query) = &function.args else { return None };
+    if !part(function.name.0.last()?).eq_ignore_ascii_case("array") {
+        return None;
+    }
+    if nothing::is_empty(query) {
+        return Some(Expr::Value(Value::with_empty_span(Value::Null)));
+    }
+    let mut query = query.clone();
+    let order = query.order_by.take();
+    let SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] = &select.projection[..]
+    else {
+        return None;
+    };
+    let sorted = if order.is_some() { format!(" ORDER BY {value}") } else { String::new() };
+    let written = format!("array_agg({value}{sorted})");
+    let aggregate = parsed(&written)?;
+    select.projection = vec![SelectItem::UnnamedExpr(aggregate)];
+    Some(Expr::Subquery(query))
+}
+
+/// `generate_subscripts(a, 1)` as the numbers from 1 on.
+fn subscripts(expr: &Expr) -> Option<Expr> {
+    let Expr::Function(function) = expr else { return None };
+    let FunctionArguments::List(list) = &function.args else { return None };
+    if !part(function.name.0.last()?).eq_ignore_ascii_case("generate_subscripts") {
+        return None;
+    }
+    let array = list.args.first()?;
+    parsed(&format!("unnest(range(1, coalesce(array_length({array}), 0) + 1))"))
+}
+
+/// A subquery for one value that refers to the query around it: the engine wants an aggregate.
+fn one_row(expr: &mut Expr) {
+    let Expr::Subquery(query) = expr else { return };
+    if query.order_by.is_some() || query.with.is_some() {
+        return;
+    }
+    let SetExpr::Select(select) = query.body.as_mut() else { return };
+    let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] = &select.projection[..]
+    else {
+        return;
+    };
+    let refers = select.selection.is_some() && !select.from.is_empty();
+    if !refers || matches!(value, Expr::Function(_)) {
+        return;
+    }
+    if let Some(aggregate) = parsed(&format!("max({value})")) {
+        select.projection = vec![SelectItem::UnnamedExpr(aggregate)];
+        query.limit_clause = None;
+    }
+}
+
+fn parsed(expr: &str) -> Option<Expr> {
+    Parser::new(&PostgreSqlDialect {}).try_with_sql(expr).ok()?.parse_expr().ok()
+}
+
+/// `'pg_catalog.array_in'::regproc` is compared with names here.
+pub(crate) fn procedures(statement: &mut Statement) -> bool {
+    struct Names(bool);
+    impl VisitorMut for Names {
+        type Break = ();
+
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Expr::Cast { expr: inner, data_type, .. } = expr
+                && data_type.to_string().to_lowercase().ends_with("regproc")
+                && let Expr::Value(value) = inner.as_mut()
+                && let Value::SingleQuotedString(name) = &mut value.value
+            {
+                *name = name.rsplit('.').next().unwrap_or_default().to_owned();
+                *expr = inner.as_ref().clone();
+                self.0 = true;
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut names = Names(false);
+    let _ = statement.visit(&mut names);
+    names.0
 }

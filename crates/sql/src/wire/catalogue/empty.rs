@@ -73,8 +73,14 @@ const INFORMATION: [(&str, &str); 15] = [
         "specific_catalog:t specific_schema:t specific_name:t routine_catalog:t routine_schema:t routine_name:t \
          routine_type:t data_type:t routine_definition:t external_language:t",
     ),
-    ("parameters", "specific_catalog:t specific_schema:t specific_name:t ordinal_position:i parameter_name:t data_type:t"),
-    ("element_types", "object_catalog:t object_schema:t object_name:t object_type:t collection_type_identifier:t data_type:t"),
+    (
+        "parameters",
+        "specific_catalog:t specific_schema:t specific_name:t ordinal_position:i parameter_name:t data_type:t",
+    ),
+    (
+        "element_types",
+        "object_catalog:t object_schema:t object_name:t object_type:t collection_type_identifier:t data_type:t",
+    ),
     ("domains", "domain_catalog:t domain_schema:t domain_name:t data_type:t"),
     ("applicable_roles", "grantee:t role_name:t is_grantable:t"),
     ("character_sets", "character_set_catalog:t character_set_schema:t character_set_name:t character_repertoire:t"),

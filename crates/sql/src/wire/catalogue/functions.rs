@@ -2,13 +2,11 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
-use datafusion::arrow::array::{AsArray, BooleanArray, StringArray};
+use datafusion::arrow::array::{Array, AsArray, BooleanArray, StringArray};
 use datafusion::arrow::datatypes::{DataType, Int32Type};
 use datafusion::common::cast::as_string_array;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion_pg_catalog::pg_catalog as library;
@@ -74,10 +72,7 @@ fn function(
     call: impl Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync + 'static,
 ) -> ScalarUDF {
     let signature = Signature::one_of(
-        vec![
-            datafusion::logical_expr::TypeSignature::Nullary,
-            datafusion::logical_expr::TypeSignature::VariadicAny,
-        ],
+        vec![datafusion::logical_expr::TypeSignature::Nullary, datafusion::logical_expr::TypeSignature::VariadicAny],
         volatility,
     );
     ScalarUDF::new_from_impl(Function { name: name.to_owned(), returns, signature, call: Arc::new(call) })
@@ -93,7 +88,9 @@ fn text(value: &str) -> ScalarValue {
 }
 
 /// What has no counterpart here is nothing, or may be done.
-const NOTHING: [&str; 16] = [
+const NOTHING: [&str; 18] = [
+    "json_build_object",
+    "pg_get_constraintdef",
     "obj_description",
     "col_description",
     "shobj_description",
@@ -170,6 +167,9 @@ pub(crate) fn register(
         ("pg_is_in_recovery", ScalarValue::Boolean(Some(false))),
         ("pg_is_other_temp_schema", ScalarValue::Boolean(Some(false))),
         ("pg_has_role", ScalarValue::Boolean(Some(false))),
+        ("pg_advisory_unlock_all", text("")),
+        ("to_regtype", ScalarValue::Int32(None)),
+        ("to_regclass", ScalarValue::Int32(None)),
         ("pg_postmaster_start_time", started.clone()),
         ("pg_conf_load_time", started),
         ("pg_char_to_encoding", ScalarValue::Int32(Some(6))),
@@ -181,6 +181,7 @@ pub(crate) fn register(
     context.register_udf(user_by_id());
     context.register_udf(size_pretty());
     context.register_udf(quote_literal());
+    context.register_udf(format());
 }
 
 fn from_library(context: &SessionContext, shared: &Shared) {
@@ -195,7 +196,6 @@ fn from_library(context: &SessionContext, shared: &Shared) {
     context.register_udf(library::create_pg_relation_size_udf());
     context.register_udf(library::create_pg_total_relation_size_udf());
     context.register_udf(library::create_pg_stat_get_numscans());
-    context.register_udf(library::create_pg_get_constraintdef());
     context.register_udf(library::create_pg_get_partition_ancestors_udf());
     context.register_udf(library::quote_ident_udf::create_quote_ident_udf());
     context.register_udf(library::quote_ident_udf::create_parse_ident_udf());
@@ -244,7 +244,9 @@ fn settings(context: &SessionContext, variables: &Arc<Mutex<Variables>>) {
     let held = Arc::clone(variables);
     context.register_udf(function("set_config", DataType::Utf8, Volatility::Volatile, move |args, rows| {
         let [name, value, ..] = args else {
-            return Err(DataFusionError::Execution("set_config takes a name, a value and whether it is local".to_owned()));
+            return Err(DataFusionError::Execution(
+                "set_config takes a name, a value and whether it is local".to_owned(),
+            ));
         };
         let (names, values) = (texts(name, rows)?, texts(value, rows)?);
         let mut variables = locked(&held);
@@ -294,7 +296,9 @@ fn user_by_id() -> ScalarUDF {
 fn size_pretty() -> ScalarUDF {
     function("pg_size_pretty", DataType::Utf8, Volatility::Immutable, |args, rows| {
         const UNITS: [&str; 5] = ["bytes", "kB", "MB", "GB", "TB"];
-        let [size, ..] = args else { return Err(DataFusionError::Execution("a number of bytes is expected".to_owned())) };
+        let [size, ..] = args else {
+            return Err(DataFusionError::Execution("a number of bytes is expected".to_owned()));
+        };
         let sizes = size.cast_to(&DataType::Int64, None)?.into_array(rows)?;
         let sizes = sizes.as_primitive::<datafusion::arrow::datatypes::Int64Type>();
         let written = sizes.iter().map(|size| {
@@ -320,4 +324,53 @@ fn quote_literal() -> ScalarUDF {
         });
         Ok(ColumnarValue::Array(Arc::new(quoted.collect::<StringArray>())))
     })
+}
+
+/// `%s` as it is, `%I` as a name, `%L` as a literal, `%%`.
+fn format() -> ScalarUDF {
+    function("format", DataType::Utf8, Volatility::Immutable, |args, rows| {
+        let [form, values @ ..] = args else {
+            return Err(DataFusionError::Execution("format takes a form and values".to_owned()));
+        };
+        let forms = texts(form, rows)?;
+        let values = values.iter().map(|value| texts(value, rows)).collect::<Result<Vec<_>>>()?;
+        let made = (0..rows).map(|row| {
+            if forms.is_null(row) {
+                return Ok(None);
+            }
+            let mut next = values.iter().map(|value| (!value.is_null(row)).then(|| value.value(row)));
+            formatted(forms.value(row), &mut next).map(Some)
+        });
+        Ok(ColumnarValue::Array(Arc::new(made.collect::<Result<StringArray>>()?)))
+    })
+}
+
+fn formatted<'a>(form: &str, values: &mut dyn Iterator<Item = Option<&'a str>>) -> Result<String> {
+    let mut out = String::new();
+    let mut characters = form.chars();
+    while let Some(character) = characters.next() {
+        if character != '%' {
+            out.push(character);
+            continue;
+        }
+        let kind = characters.next();
+        if kind == Some('%') {
+            out.push('%');
+            continue;
+        }
+        let value =
+            values.next().ok_or_else(|| DataFusionError::Execution("too few arguments for format()".to_owned()))?;
+        match (kind, value) {
+            (Some('s'), value) => out.push_str(value.unwrap_or_default()),
+            (Some('I'), Some(name)) => {
+                let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+                    && !name.starts_with(|c: char| c.is_ascii_digit());
+                out.push_str(&if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) });
+            }
+            (Some('L'), Some(text)) => out.push_str(&format!("'{}'", text.replace('\'', "''"))),
+            (Some('L'), None) => out.push_str("NULL"),
+            _ => return Err(DataFusionError::Execution("format() takes %s, %I, %L and %%".to_owned())),
+        }
+    }
+    Ok(out)
 }

@@ -7,7 +7,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::scalar::ScalarValue;
 use pgwire::api::Type;
 
-use super::super::{Shared, types};
+use super::super::{Shared, kinds};
 use super::pg::{Row, described, made, text};
 use super::relations::{self, Relation};
 use crate::error::Result;
@@ -117,7 +117,7 @@ fn columns(relation: &Relation) -> Vec<Row> {
 }
 
 fn column(field: &Field, position: i32) -> Vec<(&'static str, ScalarValue)> {
-    let pg_type = types::of_field(field);
+    let pg_type = kinds::of_field(field);
     let number = |value: Option<i32>| ScalarValue::Int32(value);
     let (precision, radix, scale) = match field.data_type() {
         DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
@@ -169,7 +169,7 @@ fn standard_name(pg_type: &Type) -> &str {
         Type::TIMESTAMPTZ => "timestamp with time zone",
         Type::TIME => "time without time zone",
         Type::CHAR => "\"char\"",
-        _ if types::is_array(pg_type) => "ARRAY",
+        _ if kinds::is_array(pg_type) => "ARRAY",
         _ => pg_type.name(),
     }
 }

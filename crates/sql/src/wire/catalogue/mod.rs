@@ -6,6 +6,7 @@ mod asked;
 mod empty;
 mod functions;
 mod information;
+mod nothing;
 mod pg;
 mod relations;
 
@@ -26,7 +27,8 @@ use crate::error::{Context, Result};
 use crate::session::Session;
 use crate::view::{INFORMATION_SCHEMA, View};
 
-pub(crate) use asked::{is_asked, rewritten};
+pub(crate) use asked::{is_asked, procedures, rewritten};
+pub(crate) use nothing::answered;
 use relations::Known;
 
 const PG_CATALOG: &str = "pg_catalog";
@@ -53,19 +55,13 @@ impl Catalogue {
 }
 
 /// The session with the catalogue, its functions and its types.
-pub(crate) fn into(
-    mut session: Session,
-    shared: &Arc<Shared>,
-    variables: &Arc<Mutex<Variables>>,
-    pid: i32,
-) -> Session {
+pub(crate) fn into(mut session: Session, shared: &Arc<Shared>, variables: &Arc<Mutex<Variables>>, pid: i32) -> Session {
     let role = session.view().role.clone().unwrap_or_default();
     {
         let state = session.context.state_ref();
         let mut state = state.write();
-        let mut built = SessionStateBuilder::new_from_existing(state.clone())
-            .with_type_planner(Arc::new(PgOidTypePlanner))
-            .build();
+        let mut built =
+            SessionStateBuilder::new_from_existing(state.clone()).with_type_planner(Arc::new(PgOidTypePlanner)).build();
         // Ours stands in its place.
         built.config_mut().options_mut().catalog.information_schema = false;
         *state = built;

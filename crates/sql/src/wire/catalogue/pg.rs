@@ -12,7 +12,7 @@ use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use pgwire::api::Type;
 
 use super::super::variables::Variables;
-use super::super::{Shared, encode, locked, types};
+use super::super::{Shared, encode, kinds, locked};
 use super::relations::{self, Relation};
 use crate::error::{Context, Error, Kind, Result};
 use crate::view::{CATALOG, View};
@@ -53,15 +53,15 @@ pub(crate) async fn table(
     let schema = match name {
         "pg_views" => described("schemaname:t viewname:t viewowner:t definition:t"),
         "pg_user" | "pg_shadow" => {
-            described("usename:t usesysid:o usecreatedb:b usesuper:b userepl:b usebypassrls:b passwd:n useconfig:n")
+            described("usename:t usesysid:o usecreatedb:b usesuper:b userepl:b usebypassrls:b passwd:n useconfig:a")
         }
         "pg_database" => described(
             "oid:o datname:t datdba:o encoding:i datlocprovider:t datistemplate:b datallowconn:b datconnlimit:i \
-             datfrozenxid:i datminmxid:i dattablespace:o datcollate:t datctype:t daticulocale:n datcollversion:n datacl:n",
+             datfrozenxid:i datminmxid:i dattablespace:o datcollate:t datctype:t daticulocale:n datcollversion:n datacl:a",
         ),
         "pg_roles" | "pg_authid" => described(
             "oid:o rolname:t rolsuper:b rolinherit:b rolcreaterole:b rolcreatedb:b rolcanlogin:b rolreplication:b \
-             rolconnlimit:i rolpassword:n rolvaliduntil:z rolbypassrls:b rolconfig:n",
+             rolconnlimit:i rolpassword:n rolvaliduntil:z rolbypassrls:b rolconfig:a",
         ),
         "pg_settings" => described(
             "name:t setting:t unit:n category:t short_desc:t extra_desc:n context:t vartype:t source:t min_val:n \
@@ -72,7 +72,7 @@ pub(crate) async fn table(
              client_hostname:n client_port:i backend_start:z xact_start:z query_start:z state_change:z \
              wait_event_type:n wait_event:n state:t backend_xid:i backend_xmin:i query_id:i query:t backend_type:t",
         ),
-        "pg_namespace" => described("oid:o nspname:t nspowner:o nspacl:n"),
+        "pg_namespace" => described("oid:o nspname:t nspowner:o nspacl:a"),
         "pg_tables" => described(
             "schemaname:t tablename:t tableowner:t tablespace:n hasindexes:b hasrules:b hastriggers:b rowsecurity:b",
         ),
@@ -81,12 +81,12 @@ pub(crate) async fn table(
              relpages:i reltuples:f relallvisible:i reltoastrelid:o relhasindex:b relisshared:b relpersistence:t \
              relkind:t relnatts:s relchecks:s relhasrules:b relhastriggers:b relhassubclass:b relrowsecurity:b \
              relforcerowsecurity:b relispopulated:b relreplident:t relispartition:b relrewrite:o relfrozenxid:i \
-             relminmxid:i relacl:n reloptions:a relpartbound:n",
+             relminmxid:i relacl:a reloptions:a relpartbound:n",
         ),
         _ => described(
             "attrelid:o attname:t atttypid:o attstattarget:i attlen:s attnum:s attndims:i attcacheoff:i atttypmod:i \
              attbyval:b attalign:t attstorage:t attcompression:n attnotnull:b atthasdef:b atthasmissing:b \
-             attidentity:t attgenerated:t attisdropped:b attislocal:b attinhcount:i attcollation:o attacl:n \
+             attidentity:t attgenerated:t attisdropped:b attislocal:b attinhcount:i attcollation:o attacl:a \
              attoptions:a attfdwoptions:a attmissingval:n",
         ),
     };
@@ -111,7 +111,7 @@ pub(crate) fn described(columns: &str) -> SchemaRef {
         let field = Field::new(name, data_type, true);
         match letter {
             "n" => field.with_metadata([(NULL_WITHOUT.to_owned(), String::new())].into()),
-            "o" => field.with_metadata([(types::OID_KEY.to_owned(), "oid".to_owned())].into()),
+            "o" => field.with_metadata([(kinds::OID_KEY.to_owned(), "oid".to_owned())].into()),
             _ => field,
         }
     });
@@ -136,7 +136,9 @@ pub(crate) fn made(schema: SchemaRef, rows: &[Row]) -> Result<Arc<dyn TableProvi
 
 fn nothing(field: &Field) -> ScalarValue {
     match field.data_type() {
-        _ if field.metadata().contains_key(NULL_WITHOUT) => ScalarValue::try_from(field.data_type()).unwrap_or(ScalarValue::Null),
+        _ if field.metadata().contains_key(NULL_WITHOUT) => {
+            ScalarValue::try_from(field.data_type()).unwrap_or(ScalarValue::Null)
+        }
         DataType::Boolean => ScalarValue::Boolean(Some(false)),
         DataType::Int16 => ScalarValue::Int16(Some(0)),
         DataType::Int32 => ScalarValue::Int32(Some(0)),
@@ -208,7 +210,7 @@ fn classes(relations: &[Relation]) -> Vec<Row> {
 fn attributes(relations: &[Relation]) -> Vec<Row> {
     let of = |relation: &Relation| {
         let columns = relation.columns.fields().iter().enumerate().map(|(at, field)| {
-            let pg_type = types::of_field(field);
+            let pg_type = kinds::of_field(field);
             let size = encode::size_of(&pg_type);
             Row::from([
                 ("attrelid", int(relation.oid)),

@@ -79,8 +79,9 @@ async fn columns(known: &Known, view: &View, name: &TableName) -> Option<SchemaR
 
 /// Schemas and their numbers, those of PostgreSQL among them.
 pub(crate) fn schemas(relations: &[Relation]) -> BTreeMap<String, i32> {
-    let mut schemas: BTreeMap<String, i32> =
-        [("pg_catalog", 11), ("public", 2200), (INFORMATION_SCHEMA, 13_000)].map(|(name, oid)| (name.to_owned(), oid)).into();
+    let mut schemas: BTreeMap<String, i32> = [("pg_catalog", 11), ("public", 2200), (INFORMATION_SCHEMA, 13_000)]
+        .map(|(name, oid)| (name.to_owned(), oid))
+        .into();
     let mut taken = HashSet::new();
     for relation in relations {
         let name = &relation.name.schema;

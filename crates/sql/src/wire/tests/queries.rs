@@ -1,8 +1,9 @@
 use bytes::Bytes;
 use futures::TryStreamExt;
+use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::types::Type;
 
-use super::{Place, one, place, refused, rows};
+use super::{one, place, refused, rows, told};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_are_written_as_postgres_writes_them() {
@@ -112,8 +113,14 @@ async fn copies_in_each_form() {
 async fn psql_reads_and_copies() {
     let place = place().await;
     assert_eq!(place.psql("analyst", &["SELECT count(*) FROM platform.sites"]).await, "3\n");
-    assert_eq!(place.psql("analyst", &["\\copy (SELECT id FROM platform.sites ORDER BY id) TO STDOUT"]).await, "1\n2\n3\n");
-    assert_eq!(place.psql("analyst", &["\\set FETCH_COUNT 2", "SELECT id FROM platform.sites ORDER BY id"]).await, "1\n2\n3\n");
+    assert_eq!(
+        place.psql("analyst", &["\\copy (SELECT id FROM platform.sites ORDER BY id) TO STDOUT"]).await,
+        "1\n2\n3\n"
+    );
+    assert_eq!(
+        place.psql("analyst", &["\\set FETCH_COUNT 2", "SELECT id FROM platform.sites ORDER BY id"]).await,
+        "1\n2\n3\n"
+    );
     assert_eq!(place.psql("analyst", &["BEGIN; SELECT 1; SELECT 2; COMMIT"]).await, "1\n2\n");
 }
 
@@ -144,7 +151,26 @@ async fn refusals_have_codes_and_hints() {
     let (_, _, hint) = refused(&client, "SELECT * FROM platform.site").await;
     assert!(hint.unwrap().contains("platform.sites"));
     assert_eq!(rows(&client, "SELECT 1").await.len(), 1, "the connection goes on");
-    let error = client.simple_query("SELECT 1,\n  FRM").await.unwrap_err();
-    let _ = Place::client;
-    assert!(error.as_db_error().unwrap().code().code() == "42703", "{error:?}");
+    let error = client.simple_query("SELECT 1,\n  nam FROM platform.sites").await.unwrap_err();
+    let refusal = error.as_db_error().unwrap();
+    assert_eq!(refusal.position(), Some(&ErrorPosition::Original(13)), "{refusal:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_have_the_names_that_postgres_gives() {
+    let place = place().await;
+    let client = place.client("analyst").await;
+    let sql = "SELECT count(*), count(*), max(id)::bigint, id, id, sites.id, 1 + 1, true, s.*, sites.name, \
+               lower(sites.name) AS l, CASE WHEN true THEN 1 END, pg_catalog.version(), (SELECT 1 AS one) \
+               FROM platform.sites CROSS JOIN (SELECT 7 AS name, 8 AS x) s GROUP BY id, sites.name, s.name, s.x";
+    let statement = client.prepare(sql).await.unwrap_or_else(|error| panic!("{}", told(&error)));
+    let names: Vec<&str> = statement.columns().iter().map(|column| column.name()).collect();
+    let expected = [
+        "count", "count", "max", "id", "id", "id", "?column?", "bool", "name", "x", "name", "l", "case", "version",
+        "one",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(client.query("SELECT id, id::bigint FROM platform.sites", &[]).await.unwrap().len(), 3);
+    let ordered = rows(&client, "SELECT id::text FROM platform.sites GROUP BY id ORDER BY count(*), id DESC").await;
+    assert_eq!(ordered[0][0].as_deref(), Some("3"));
 }

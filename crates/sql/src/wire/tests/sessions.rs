@@ -1,3 +1,5 @@
+use tokio_postgres::types::Type;
+
 use super::{one, place, refused, rows};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,6 +31,10 @@ async fn the_time_zone_is_the_sessions() {
     assert_eq!(one(&client, day).await, "2020-01-02 00:00:00+01");
     let from = "SELECT count(*) FROM platform.measures WHERE ts >= '2020-01-02 07:00'";
     assert_eq!(one(&client, from).await, "2");
+    let given =
+        client.prepare_typed("SELECT count(*) FROM platform.measures WHERE ts = $1", &[Type::TEXT]).await.unwrap();
+    let found = client.query_one(&given, &[&"2020-01-02 07:00"]).await.unwrap();
+    assert_eq!(found.get::<_, i64>(0), 1);
     client.batch_execute("BEGIN; SET LOCAL TIME ZONE 'UTC'").await.unwrap();
     assert_eq!(one(&client, "SHOW TimeZone").await, "UTC");
     client.batch_execute("COMMIT").await.unwrap();

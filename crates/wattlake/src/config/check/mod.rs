@@ -3,6 +3,7 @@
 
 mod connection;
 mod mart;
+mod serve;
 mod texts;
 mod transfer;
 mod warehouse;

@@ -22,6 +22,18 @@ pub fn duration(text: &str) -> Option<Duration> {
     (duration <= DURATION_MAX).then_some(duration)
 }
 
+/// A whole number and `MB` or `GB`, in powers of 1024 as PostgreSQL has them.
+pub fn bytes(text: &str) -> Option<usize> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit: usize = match unit.strip_prefix(' ').unwrap_or(unit) {
+        "MB" => 1 << 20,
+        "GB" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<usize>().ok()?.checked_mul(unit).filter(|bytes| *bytes > 0)
+}
+
 /// `text`, `double` or `decimal(precision,scale)`.
 pub fn column_as(text: &str) -> Option<ColumnAs> {
     match text {

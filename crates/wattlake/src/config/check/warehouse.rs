@@ -10,8 +10,8 @@ use super::super::expand::{self, Env};
 use super::super::nearest::advice;
 use super::super::problem::Report;
 use super::super::raw::{self, Which};
-use super::super::{LAKE, Lake, Secret, Warehouse, shape};
-use super::connection;
+use super::super::{LAKE, Lake, Role, Secret, Warehouse, shape};
+use super::{connection, serve};
 
 /// What the lake's URL may begin with, a folder's path aside.
 const SCHEMES: [&str; 9] = ["file", "s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"];
@@ -34,8 +34,19 @@ pub fn check(root: &Path, report: &mut Report<'_>, env: Env<'_>, names: &mut Opt
         }
     }
     let postgres_bin_dir = raw.postgres.bin_dir.get().map(|dir| root.join(dir));
-    let (transfers, marts) = (BTreeMap::new(), BTreeMap::new());
-    Some(Warehouse { root: root.to_owned(), lake: lake?, connections, postgres_bin_dir, transfers, marts })
+    let roles = raw.roles.into_iter().map(|(name, role)| serve::role(&name, role.into_inner(), report));
+    let roles: BTreeMap<String, Role> = roles.collect();
+    let serve = serve::check(root, &raw.serve, report);
+    Some(Warehouse {
+        root: root.to_owned(),
+        lake: lake?,
+        connections,
+        postgres_bin_dir,
+        transfers: BTreeMap::new(),
+        marts: BTreeMap::new(),
+        serve: serve?,
+        roles,
+    })
 }
 
 fn connection_names(tree: &DeTable<'_>) -> Option<Vec<String>> {

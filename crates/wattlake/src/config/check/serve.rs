@@ -1,0 +1,150 @@
+//! `[serve]` and `[roles]` of `wattlake.toml`.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::super::problem::Report;
+use super::super::raw::{self, Given};
+use super::super::{Role, Secret, Serve, Tls};
+use super::texts;
+
+const SQL: &str = "127.0.0.1:5433";
+const HTTP: &str = "127.0.0.1:8433";
+const OFF: &str = "off";
+const CONNECTIONS_MAX: u32 = 100;
+const QUERY_TIME_MAX: Duration = Duration::from_secs(600);
+
+pub fn check(root: &Path, raw: &raw::Serve, report: &mut Report<'_>) -> Option<Serve> {
+    let tls = check_tls(root, raw, report);
+    let sql = address("sql", &raw.sql, SQL, report);
+    let http = address("http", &raw.http, HTTP, report);
+    let open = *raw.open.get().unwrap_or(&false);
+    let encrypted = tls.as_ref().is_some_and(|tls| tls.required);
+    refuse_open(&raw.sql, sql, open || encrypted, "with tls_cert, tls_key and tls_required = true", report);
+    refuse_open(&raw.http, http, open, "behind a proxy that does TLS and asks who it is", report);
+    let time = match (raw.query_time_max.get(), raw.query_time_max.span()) {
+        (Some(text), Some(span)) => {
+            let time = texts::duration(text);
+            if time.is_none() {
+                let mend = "write a whole number and s, min, h or d: \"10min\"".to_owned();
+                report.add(span, format!("{text:?} is not a duration"), mend);
+            }
+            time.unwrap_or(QUERY_TIME_MAX)
+        }
+        _ => QUERY_TIME_MAX,
+    };
+    Some(Serve {
+        sql,
+        http,
+        tls,
+        connections_max: *raw.connections_max.get().unwrap_or(&CONNECTIONS_MAX) as usize,
+        memory_bytes_max: bytes(&raw.memory_max, report),
+        query_memory_bytes_max: bytes(&raw.query_memory_max, report),
+        query_time_max: time,
+        timezone: check_zone(&raw.timezone, report),
+    })
+}
+
+fn address(key: &str, raw: &Given<String>, default: &str, report: &mut Report<'_>) -> Option<SocketAddr> {
+    let text = raw.get().map_or(default, String::as_str);
+    if text == OFF {
+        return None;
+    }
+    let parsed = text.parse().ok();
+    if let (None, Some(span)) = (parsed, raw.span()) {
+        let what = format!("{key:?} is no address and port: {text:?}");
+        report.add(span, what, format!("write \"127.0.0.1:5433\", \"[::1]:5433\" or \"{OFF}\""));
+    }
+    parsed
+}
+
+/// What anybody on the network could listen to is asked for twice.
+fn refuse_open(raw: &Given<String>, address: Option<SocketAddr>, meant: bool, safe: &str, report: &mut Report<'_>) {
+    if let (Some(address), Some(span)) = (address, raw.span())
+        && !address.ip().is_loopback()
+        && !meant
+    {
+        let what = format!("{address} is open to the network, in clear");
+        report.add(span, what, format!("listen on 127.0.0.1, or {safe}, or say that it is meant with open = true"));
+    }
+}
+
+fn check_tls(root: &Path, raw: &raw::Serve, report: &mut Report<'_>) -> Option<Tls> {
+    let file = |key: &str, given: &Given<String>, report: &mut Report<'_>| {
+        let (text, span) = (given.get()?, given.span()?);
+        let path = root.join(text);
+        if !path.is_file() {
+            report.add(
+                span,
+                format!("{key:?}: there is no file {text:?}"),
+                "the path is relative to this file".to_owned(),
+            );
+        }
+        Some(path)
+    };
+    let cert = file("tls_cert", &raw.tls_cert, report);
+    let key = file("tls_key", &raw.tls_key, report);
+    let required = *raw.tls_required.get().unwrap_or(&false);
+    match (cert, key) {
+        (Some(cert), Some(key)) => return Some(Tls { cert, key, required }),
+        (None, None) if !required => {}
+        _ => {
+            let span = [raw.tls_cert.span(), raw.tls_key.span(), raw.tls_required.span()].into_iter().flatten().next();
+            let mend = "give tls_cert and tls_key, both".to_owned();
+            report.add(span.unwrap_or(0..0), "TLS takes a certificate and its key", mend);
+        }
+    }
+    None
+}
+
+fn bytes(raw: &Given<String>, report: &mut Report<'_>) -> Option<usize> {
+    let (text, span) = (raw.get()?, raw.span()?);
+    let bytes = texts::bytes(text);
+    if bytes.is_none() {
+        report.add(
+            span,
+            format!("{text:?} is no amount of memory"),
+            "write a whole number and MB or GB: \"4GB\"".to_owned(),
+        );
+    }
+    bytes
+}
+
+fn check_zone(raw: &Given<String>, report: &mut Report<'_>) -> String {
+    let (Some(zone), Some(span)) = (raw.get(), raw.span()) else { return "UTC".to_owned() };
+    // The same question that schedules ask.
+    if let Err(error) = ledger::schedule::Cron::parse("0 0 * * *", zone) {
+        report.add(span, error.to_string(), None);
+    }
+    zone.clone()
+}
+
+pub fn role(name: &Spanned<String>, raw: raw::Role, report: &mut Report<'_>) -> (String, Role) {
+    if !texts::is_name(name.get_ref()) {
+        let what = format!("a role can't be called {:?}", name.get_ref());
+        report.add(name.span(), what, "use a-z, 0-9, _ and - only".to_owned());
+    }
+    let tables: Vec<String> = raw.tables.get().into_iter().flatten().map(|pattern| pattern.get_ref().clone()).collect();
+    for pattern in raw.tables.get().into_iter().flatten().filter(|pattern| !texts::is_pattern(pattern.get_ref())) {
+        let text = pattern.get_ref();
+        report.add(
+            pattern.span(),
+            format!("the pattern {text:?} matches no \"schema.table\""),
+            format!("write \"platform.{text}\" or \"*.{text}\""),
+        );
+    }
+    for table in raw.filters.keys().filter(|table| !table.contains('.')) {
+        let what = format!("the filter of {table:?} names a table without its schema");
+        report.add(name.span(), what, format!("write \"platform.{table}\""));
+    }
+    let role = Role {
+        password: Secret::new(raw.password.get().cloned().unwrap_or_default()),
+        tables,
+        filters: raw.filters,
+        system: *raw.system.get().unwrap_or(&false),
+    };
+    (name.get_ref().clone(), role)
+}

@@ -1,0 +1,146 @@
+//! The server: SQL on PostgreSQL's protocol, health and state by HTTP. One for a warehouse, until
+//! it is told to stop. It never runs a job in its own process.
+
+mod http;
+mod metrics;
+mod tls;
+
+use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use sql::wire::{Bounds, Login, Server, Settings, Verifier};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+use crate::system::LedgerTables;
+use crate::warehouse::Warehouse;
+
+/// What all parts of the server see.
+pub struct Served {
+    pub warehouse: Warehouse,
+    pub lake: lake::Lake,
+    pub sql: Option<Server>,
+    pub since: Instant,
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn run(warehouse: Warehouse) -> Result<()> {
+    let Some(_alone) = warehouse.ledger.hold("serve")? else {
+        bail!("another `wattlake serve` is running on this warehouse");
+    };
+    let lake = warehouse.lake().await?;
+    let serve = warehouse.config.serve.clone();
+    let sql = match serve.sql {
+        Some(_) => Some(sql_server(&warehouse, &lake).await?),
+        None => None,
+    };
+    let served = Arc::new(Served { warehouse, lake, sql, since: Instant::now() });
+    let stop = stopped_by_signals()?;
+    let mut tasks = tokio::task::JoinSet::new();
+    if let Some(address) = serve.sql {
+        let (listener, at) = listen(address, "sql").await?;
+        tracing::info!(address = %at, "SQL is served: psql -h {} -p {} -U ROLE wattlake", at.ip(), at.port());
+        let (served, stop) = (Arc::clone(&served), stop.clone());
+        tasks.spawn(async move {
+            match &served.sql {
+                Some(server) => server.serve(listener, stop).await.context("serve SQL"),
+                None => Ok(()),
+            }
+        });
+    }
+    if let Some(address) = serve.http {
+        let (listener, at) = listen(address, "http").await?;
+        tracing::info!(address = %at, "health, metrics and state are served: http://{at}/");
+        tasks.spawn(http::serve(Arc::clone(&served), listener, stop.clone()));
+    }
+    notify("READY=1");
+    tracing::info!(warehouse = %served.warehouse.config.root.display(), "ready");
+    stop.cancelled().await;
+    notify("STOPPING=1");
+    tracing::info!("stopping: queries have a few seconds");
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("end a part of the server")??;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn sql_server(warehouse: &Warehouse, lake: &lake::Lake) -> Result<Server> {
+    let config = &warehouse.config;
+    let memory = config.serve.memory_bytes_max.or_else(half_of_memory);
+    let logins = config.roles.iter().map(|(name, role)| login(name, role)).collect();
+    let settings = Settings {
+        tls: config.serve.tls.as_ref().map(tls::load).transpose()?,
+        bounds: Bounds {
+            connections_max: config.serve.connections_max,
+            memory_bytes_max: memory,
+            query_memory_bytes_max: config.serve.query_memory_bytes_max.or(memory.map(|bytes| bytes / 2)),
+            query_time_max: Some(config.serve.query_time_max),
+        },
+        logins,
+        timezone: Some(config.serve.timezone.clone()),
+        views: config.views(),
+    };
+    let system = LedgerTables::of(&warehouse.ledger).with_marts(config.clone(), lake.clone());
+    let server = Server::new(lake.clone(), Arc::new(system), settings)?;
+    server.check().await.context("check [roles] of wattlake.toml")?;
+    if config.roles.is_empty() {
+        tracing::warn!("nobody may connect: there is no [roles.NAME] in wattlake.toml");
+    }
+    Ok(server)
+}
+
+fn login(name: &str, role: &config::Role) -> Login {
+    let password = role.password.reveal();
+    Login {
+        role: sql::Role {
+            name: name.to_owned(),
+            tables: role.tables.clone(),
+            filters: role.filters.clone(),
+            system: role.system,
+        },
+        verifier: Verifier::parse(password).unwrap_or_else(|| Verifier::of_password(password)),
+    }
+}
+
+async fn listen(address: SocketAddr, key: &str) -> Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| format!("listen on {address}: choose another with serve.{key}"))?;
+    let at = listener.local_addr()?;
+    Ok((listener, at))
+}
+
+fn stopped_by_signals() -> Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let (mut signals, stop) = (signal(kind).context("listen to signals")?, stop.clone());
+        tokio::spawn(async move {
+            signals.recv().await;
+            stop.cancel();
+        });
+    }
+    Ok(stop)
+}
+
+/// systemd's Type=notify; nothing without it.
+fn notify(state: &str) {
+    let Ok(path) = std::env::var("NOTIFY_SOCKET") else { return };
+    let sent = UnixDatagram::unbound().and_then(|socket| socket.send_to(state.as_bytes(), Path::new(&path)));
+    if let Err(error) = sent {
+        tracing::warn!(%error, "systemd was not told: {state}");
+    }
+}
+
+/// Of the machine, by the kernel's own word.
+fn half_of_memory() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kilobytes: usize = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kilobytes * 1024 / 2)
+}
