@@ -131,9 +131,9 @@ impl Table {
             let stats = file.stats().and_then(|text| serde_json::from_str::<Value>(&text).ok());
             let greatest = stats.and_then(|stats| integer(stats.get("maxValues")?.get(column)?, data_type));
             if greatest.is_none_or(|greatest| greatest >= least) {
-                self.rows_from_in(&file, column, least, &mut found).await.map_err(|e| {
-                    Error::new(e.kind, format!("{} in {}", context(), file.path())).because(e)
-                })?;
+                self.rows_from_in(&file, column, least, &mut found)
+                    .await
+                    .map_err(|e| Error::new(e.kind, format!("{} in {}", context(), file.path())).because(e))?;
             }
         }
         Ok(found)

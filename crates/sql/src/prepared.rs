@@ -82,7 +82,8 @@ impl Query {
         let schema = self.schema();
         let Ok(field) = schema.field_with_name(since) else {
             let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-            let context = format!("refresh since {since:?}: the SELECT gives no such column, but {}", columns.join(", "));
+            let context =
+                format!("refresh since {since:?}: the SELECT gives no such column, but {}", columns.join(", "));
             return Err(Error::new(Kind::FixInput, context));
         };
         match field.data_type() {
@@ -119,7 +120,8 @@ impl Query {
             return Ok(Affected::Everything(format!("changed: {}", names.join(", "))));
         };
         let plan = self.planned.state.optimize(&self.planned.plan).context("plan the query")?;
-        let traced = local::trace(&plan, since, &|scanned| self.name_of(scanned).filter(|name| changed.contains_key(name)));
+        let traced =
+            local::trace(&plan, since, &|scanned| self.name_of(scanned).filter(|name| changed.contains_key(name)));
         let traced = match traced.context("plan the query")? {
             Ok(traced) => traced,
             Err(why) => return Ok(Affected::Everything(why)),
@@ -141,7 +143,9 @@ impl Query {
                 match self.least(plan.context("read what changed")?, &value).await? {
                     Least::None => {}
                     Least::Of(value) => least = Some(least.map_or(value, |least| least.min(value))),
-                    Least::Null => return Ok(Affected::Everything(format!("{since:?} is NULL for a row that changed"))),
+                    Least::Null => {
+                        return Ok(Affected::Everything(format!("{since:?} is NULL for a row that changed")));
+                    }
                 }
             }
         }
@@ -162,7 +166,8 @@ impl Query {
         }
         let least = batch.column(0);
         // A day is a number of days, and Arrow takes it for no 64-bit one.
-        let least = if least.data_type() == &DataType::Date32 { cast(least, &DataType::Int32) } else { Ok(Arc::clone(least)) };
+        let least =
+            if least.data_type() == &DataType::Date32 { cast(least, &DataType::Int32) } else { Ok(Arc::clone(least)) };
         let least = least.and_then(|least| cast(&least, &DataType::Int64)).context(CONTEXT)?;
         let least = least.as_primitive::<Int64Type>().iter().next().flatten();
         Ok(least.map_or(Least::None, Least::Of))
@@ -199,7 +204,9 @@ enum Least {
 
 fn value_of(data_type: &DataType, value: i64) -> datafusion::error::Result<ScalarValue> {
     match data_type {
-        DataType::Timestamp(TimeUnit::Microsecond, zone) => Ok(ScalarValue::TimestampMicrosecond(Some(value), zone.clone())),
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            Ok(ScalarValue::TimestampMicrosecond(Some(value), zone.clone()))
+        }
         DataType::Date32 => Ok(ScalarValue::Date32(i32::try_from(value).ok())),
         other => ScalarValue::Int64(Some(value)).cast_to(other),
     }

@@ -86,7 +86,15 @@ impl Session {
             .with_runtime_env(runtime.build_arc().context("start a SQL session")?)
             .with_analyzer_rule(Arc::new(MissingSeconds));
         let state = faster::planned(series::registered(state)).build();
-        Ok(Session { lake, system, as_of, role: None, others: None, views: Arc::default(), context: SessionContext::new_with_state(state) })
+        Ok(Session {
+            lake,
+            system,
+            as_of,
+            role: None,
+            others: None,
+            views: Arc::default(),
+            context: SessionContext::new_with_state(state),
+        })
     }
 
     /// Runs statements separated by `;`, one stream of results for each. All are read before the

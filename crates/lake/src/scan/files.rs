@@ -94,7 +94,14 @@ impl Files {
                 e_tag: None,
                 version: None,
             };
-            files.push(File { path: path.into_owned(), object, rows, vector, picked: None, statistics: Arc::new(statistics) });
+            files.push(File {
+                path: path.into_owned(),
+                object,
+                rows,
+                vector,
+                picked: None,
+                statistics: Arc::new(statistics),
+            });
         }
         let total = Statistics::try_merge_iter(files.iter().map(|file| file.statistics.as_ref()), &schema);
         Ok(Files { total: total.context(context())?, schema, files })

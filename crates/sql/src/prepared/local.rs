@@ -15,7 +15,9 @@ use datafusion::datasource::source_as_provider;
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Aggregate, BinaryExpr, Distinct, Expr, ExprSchemable, Join, JoinType, LogicalPlan, Operator};
+use datafusion::logical_expr::{
+    Aggregate, BinaryExpr, Distinct, Expr, ExprSchemable, Join, JoinType, LogicalPlan, Operator,
+};
 use lake::TableName;
 
 /// A place where a changed table is read.
@@ -86,8 +88,15 @@ fn below(plan: &LogicalPlan, value: Expr, changed: Changed<'_>) -> Bounded {
             let Some(value) = value else { return unbounded("it is what a window gives") };
             // A window that spans more than one value of the column carries a change elsewhere.
             let used: Vec<Expr> = value.column_refs().into_iter().map(|c| Expr::Column(c.clone())).collect();
-            let apart = node.window_expr.iter().all(|expr| partition_by(expr).is_some_and(|by| used.iter().all(|c| by.contains(c))));
-            if apart { below(&node.input, value, changed) } else { unbounded("a window reaches over more than one value") }
+            let apart = node
+                .window_expr
+                .iter()
+                .all(|expr| partition_by(expr).is_some_and(|by| used.iter().all(|c| by.contains(c))));
+            if apart {
+                below(&node.input, value, changed)
+            } else {
+                unbounded("a window reaches over more than one value")
+            }
         }
         LogicalPlan::Join(node) => join(node, &value, changed),
         other => unbounded(format!("a change can't be followed through {}", name_of(other))),

@@ -106,15 +106,30 @@ async fn what_a_change_reaches_is_proven_from_the_plan() {
         ("SELECT ts AS day, value FROM platform.measures UNION ALL SELECT ts, value FROM platform.others", "others"),
         ("SELECT DISTINCT date_trunc('day', m.ts) AS day, note FROM platform.measures AS m", "measures"),
         // The other table comes in by a column that is equal to the one of the answer.
-        ("SELECT date_trunc('day', m.ts) AS day, sum(m.value * o.value) AS s FROM platform.measures m
-          JOIN platform.others o ON o.ts = m.ts AND o.id > 0 GROUP BY 1", "others"),
-        ("SELECT date_trunc('day', m.ts) AS day, o.value FROM platform.measures m
-          LEFT JOIN platform.others o ON o.ts = m.ts", "others"),
-        ("SELECT d.day, o.value FROM marts.daily d JOIN platform.others o ON date_trunc('day', o.ts) = d.day", "others"),
-        ("SELECT date_trunc('day', m.ts) AS day FROM platform.measures m
-          WHERE NOT EXISTS (SELECT 1 FROM platform.others o WHERE o.ts = m.ts)", "others"),
+        (
+            "SELECT date_trunc('day', m.ts) AS day, sum(m.value * o.value) AS s FROM platform.measures m
+          JOIN platform.others o ON o.ts = m.ts AND o.id > 0 GROUP BY 1",
+            "others",
+        ),
+        (
+            "SELECT date_trunc('day', m.ts) AS day, o.value FROM platform.measures m
+          LEFT JOIN platform.others o ON o.ts = m.ts",
+            "others",
+        ),
+        (
+            "SELECT d.day, o.value FROM marts.daily d JOIN platform.others o ON date_trunc('day', o.ts) = d.day",
+            "others",
+        ),
+        (
+            "SELECT date_trunc('day', m.ts) AS day FROM platform.measures m
+          WHERE NOT EXISTS (SELECT 1 FROM platform.others o WHERE o.ts = m.ts)",
+            "others",
+        ),
         ("SELECT day, total, rank() OVER (PARTITION BY day ORDER BY total) AS place FROM marts.daily", "measures"),
-        ("SELECT DISTINCT ON (day) date_trunc('day', ts) AS day, value FROM platform.measures ORDER BY day, id", "measures"),
+        (
+            "SELECT DISTINCT ON (day) date_trunc('day', ts) AS day, value FROM platform.measures ORDER BY day, id",
+            "measures",
+        ),
     ] {
         let reached = affected(&house, sql, change).await;
         assert_eq!(reached, Affected::From(SECOND), "{sql}");
@@ -133,10 +148,19 @@ async fn what_is_not_proven_counts_as_everything() {
         ("SELECT id, max(ts) AS day FROM platform.measures GROUP BY id", "measures"),
         ("SELECT m.ts AS day, m.value FROM platform.measures m JOIN platform.others o ON o.id = m.id", "others"),
         ("SELECT o.ts AS day, m.value FROM platform.measures m LEFT JOIN platform.others o ON o.ts = m.ts", "others"),
-        ("SELECT coalesce(m.ts, o.ts) AS day FROM platform.measures m FULL JOIN platform.others o ON o.ts = m.ts", "others"),
-        ("SELECT ts AS day, value FROM platform.measures WHERE value > (SELECT avg(value) FROM platform.others)", "others"),
-        ("SELECT date_trunc('day', ts) AS day, id, sum(value) AS v FROM platform.measures
-          GROUP BY GROUPING SETS ((1, 2), (2))", "measures"),
+        (
+            "SELECT coalesce(m.ts, o.ts) AS day FROM platform.measures m FULL JOIN platform.others o ON o.ts = m.ts",
+            "others",
+        ),
+        (
+            "SELECT ts AS day, value FROM platform.measures WHERE value > (SELECT avg(value) FROM platform.others)",
+            "others",
+        ),
+        (
+            "SELECT date_trunc('day', ts) AS day, id, sum(value) AS v FROM platform.measures
+          GROUP BY GROUPING SETS ((1, 2), (2))",
+            "measures",
+        ),
     ] {
         let reached = affected(&house, sql, change).await;
         assert!(matches!(reached, Affected::Everything(_)), "{sql}: {reached:?}");

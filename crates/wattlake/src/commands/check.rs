@@ -141,7 +141,8 @@ async fn prove(warehouse: &Warehouse, lake: &lake::Lake, mart: &Mart) -> Result<
     let is_mart = |read: &sql::Reference| warehouse.config.marts.values().any(|mart| mart.is_named(read));
     let awaited = mart.reads.iter().find(|read| {
         let Some(schema) = read.schema.as_ref().filter(|_| !is_mart(read)) else { return false };
-        !matches!(schema.as_str(), "system" | "information_schema") && !tables.iter().any(|table| table.schema == *schema)
+        !matches!(schema.as_str(), "system" | "information_schema")
+            && !tables.iter().any(|table| table.schema == *schema)
     });
     if let Some(awaited) = awaited {
         let schema = awaited.schema.as_deref().unwrap_or_default();

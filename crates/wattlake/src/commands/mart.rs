@@ -181,7 +181,9 @@ impl Graph {
                 for mart in marts {
                     let shape = if mart.kind == MartKind::Table { "box" } else { "ellipse" };
                     println!("  {:?} [shape={shape}];", mart.name);
-                    inputs(&warehouse.config, mart).iter().for_each(|input| println!("  {input:?} -> {:?};", mart.name));
+                    inputs(&warehouse.config, mart)
+                        .iter()
+                        .for_each(|input| println!("  {input:?} -> {:?};", mart.name));
                 }
                 println!("}}");
             }

@@ -100,9 +100,9 @@ impl super::Warehouse {
     pub fn jobs_before(&self, mart: &Mart) -> BTreeSet<String> {
         let (mut jobs, mut left) = (BTreeSet::new(), vec![mart]);
         while let Some(mart) = left.pop() {
-            let stands_on_tables = mart.reads.iter().any(|read| !mart.stands_on.iter().any(|below| {
-                self.marts.get(below).is_some_and(|below| below.is_named(read))
-            }));
+            let stands_on_tables = mart.reads.iter().any(|read| {
+                !mart.stands_on.iter().any(|below| self.marts.get(below).is_some_and(|below| below.is_named(read)))
+            });
             if stands_on_tables {
                 let into_lake = self.transfers.values().filter(|transfer| transfer.target == super::Target::Lake);
                 jobs.extend(into_lake.map(|transfer| format!("transfer:{}", transfer.name)));

@@ -708,7 +708,10 @@ fn marts_are_read_with_their_heads() {
     let dir = folder(&[
         ("wattlake.toml", BASE),
         ("transfers/x.toml", "source = 'platform'\nmode = 'initial'\n"),
-        ("marts/daily.sql", "--| kind = 'table'\n--| since = 'day'\n--| order = ['site', 'day']\n\nSELECT 1 AS day FROM good"),
+        (
+            "marts/daily.sql",
+            "--| kind = 'table'\n--| since = 'day'\n--| order = ['site', 'day']\n\nSELECT 1 AS day FROM good",
+        ),
         ("marts/good.sql", "-- plain comment\nselect * from platform.readings"),
         ("marts/finance/bills.sql", "--| description = 'é'\nselect * from marts.daily"),
     ]);
@@ -727,7 +730,10 @@ fn marts_are_read_with_their_heads() {
 #[test]
 fn what_is_wrong_with_a_mart_is_said_where_it_stands() {
     let cases: [(&[(&str, &str)], &str); 9] = [
-        (&[("marts/a.sql", "--| knd = 'table'\nSELECT 1")], "marts/a.sql:1:5: unknown key \"knd\"; nearest known key: \"kind\""),
+        (
+            &[("marts/a.sql", "--| knd = 'table'\nSELECT 1")],
+            "marts/a.sql:1:5: unknown key \"knd\"; nearest known key: \"kind\"",
+        ),
         (&[("marts/a.sql", "\n--| kind = 'tabel'\nSELECT 1")], "marts/a.sql:2:12: unknown kind 'tabel'"),
         (&[("marts/a.sql", "--| since = 'day'\nSELECT 1")], "\"since\" means nothing to a view"),
         (&[("marts/a.sql", "SELECT 1\n--| kind = 'table'\n")], "marts/a.sql:2:1: a line that begins with --| below"),
@@ -735,7 +741,10 @@ fn what_is_wrong_with_a_mart_is_said_where_it_stands() {
         (&[("marts/a.sql", "DROP TABLE x")], "marts/a.sql:1:1: run DROP TABLE"),
         (&[("marts/A b.sql", "SELECT 1")], "a mart can't be called \"A b\""),
         (&[("marts/system/a.sql", "SELECT 1")], "the schema \"system\" is not for marts"),
-        (&[("marts/a.sql", "SELECT * FROM b"), ("marts/b.sql", "SELECT * FROM marts.a")], "stands on itself: a -> b -> a"),
+        (
+            &[("marts/a.sql", "SELECT * FROM b"), ("marts/b.sql", "SELECT * FROM marts.a")],
+            "stands on itself: a -> b -> a",
+        ),
     ];
     for (files, said) in cases {
         let problems = mart_problems(files);

@@ -187,7 +187,9 @@ impl Refresh<'_> {
         };
         let files = match what {
             What::Note => Vec::new(),
-            _ => self.write(&target, run, &schema, part).await.with_context(|| format!("compute {}", self.mart.name))?,
+            _ => {
+                self.write(&target, run, &schema, part).await.with_context(|| format!("compute {}", self.mart.name))?
+            }
         };
         let written = Written {
             rows: files.iter().map(|file| file.rows).sum(),

@@ -22,7 +22,8 @@ pub fn schema_of(query: &SchemaRef) -> sql::Result<SchemaRef> {
             return Err(wrong(format!("keep column {name:?}: the SELECT gives two of that name; add AS name to one")));
         }
         let Some(data_type) = kept(field.data_type()) else {
-            let context = format!("keep column {name:?}: a table holds no {}; cast it, to text for one", field.data_type());
+            let context =
+                format!("keep column {name:?}: a table holds no {}; cast it, to text for one", field.data_type());
             return Err(wrong(context));
         };
         fields.push(Field::new(name, data_type, true));
@@ -52,7 +53,9 @@ fn kept(data_type: &DataType) -> Option<DataType> {
     };
     let item = |field: &Arc<Field>| Some(Arc::new(Field::new(field.name(), kept(field.data_type())?, true)));
     Some(match data_type {
-        Boolean | Int16 | Int32 | Int64 | Float32 | Float64 | Date32 | Utf8 | Binary | Decimal128(..) => data_type.clone(),
+        Boolean | Int16 | Int32 | Int64 | Float32 | Float64 | Date32 | Utf8 | Binary | Decimal128(..) => {
+            data_type.clone()
+        }
         Null | LargeUtf8 | Utf8View => Utf8,
         LargeBinary | BinaryView => Binary,
         Int8 | UInt8 => Int16,

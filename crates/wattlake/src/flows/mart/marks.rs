@@ -43,7 +43,8 @@ impl Marks {
         let mut commit = commit.position(QUERY, self.query);
         for table in inputs {
             let version = i64::try_from(table.version()).unwrap_or(i64::MAX);
-            commit = commit.position(version_of(table.name()), version).position(id_of(table.name()), number(&table.id()?));
+            commit =
+                commit.position(version_of(table.name()), version).position(id_of(table.name()), number(&table.id()?));
         }
         Ok(commit)
     }

@@ -145,8 +145,7 @@ impl World {
 
     async fn query(&self, sql: &str) -> String {
         let warehouse = self.warehouse();
-        let session =
-            Session::new(self.lake().await, Arc::new(LedgerTables::of(&warehouse.ledger)), None).unwrap();
+        let session = Session::new(self.lake().await, Arc::new(LedgerTables::of(&warehouse.ledger)), None).unwrap();
         let session = session.with_views(warehouse.config.views());
         let stream = session.run(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         let mut out = Vec::new();
@@ -220,7 +219,8 @@ async fn a_refresh_in_part_is_a_refresh_of_all() {
                 if figures["how"] == "part" {
                     in_part.insert(name);
                 }
-                let (kept, answered) = (world.query(&format!("SELECT * FROM marts.{name}")).await, world.query(query).await);
+                let (kept, answered) =
+                    (world.query(&format!("SELECT * FROM marts.{name}")).await, world.query(query).await);
                 assert!(kept == answered, "seed {seed}, step {step}, {name}: {figures}\n{kept}\n---\n{answered}");
                 assert_eq!(world.refresh(name, false).await["how"], "nothing", "seed {seed}, step {step}, {name}");
             }
@@ -239,10 +239,10 @@ async fn marts_stand_on_marts() {
     let monthly = "--| kind = 'table'\n--| since = 'month'\nSELECT date_trunc('month', day) AS month, sum(total) AS total FROM marts.daily GROUP BY 1";
     let good = "SELECT * FROM platform.readings WHERE value > 100";
     let mut world = World::new(9, &[("daily", daily), ("monthly", monthly), ("good", good)]).await;
-    let order: Vec<String> =
-        world.warehouse().config.marts_in_order().iter().map(|mart| mart.name.clone()).collect();
+    let order: Vec<String> = world.warehouse().config.marts_in_order().iter().map(|mart| mart.name.clone()).collect();
     assert_eq!(order, ["good", "daily", "monthly"]);
-    let answer = "SELECT date_trunc('month', ts) AS month, sum(value) FROM platform.readings WHERE value > 100 GROUP BY 1";
+    let answer =
+        "SELECT date_trunc('month', ts) AS month, sum(value) FROM platform.readings WHERE value > 100 GROUP BY 1";
     for _ in 0..4 {
         world.refresh("daily", false).await;
         world.refresh("monthly", false).await;
@@ -258,7 +258,8 @@ async fn marts_stand_on_marts() {
     let session = Session::new(lake, Arc::new(system), None).unwrap();
     let mut out = Vec::new();
     output::write(session.run(states).await.unwrap(), Format::Csv, &mut out, 100).await.unwrap();
-    let expected = "mart,kind,state,why\ndaily,table,stale,platform.readings changed\ngood,view,fresh,\nmonthly,table,fresh,\n";
+    let expected =
+        "mart,kind,state,why\ndaily,table,stale,platform.readings changed\ngood,view,fresh,\nmonthly,table,fresh,\n";
     assert_eq!(String::from_utf8(out).unwrap(), expected);
     // Another query under the same name is computed whole, and so is what is asked for.
     world.refresh("daily", false).await;
@@ -298,7 +299,8 @@ async fn what_can_not_be_kept_is_said() {
     let error = refresh(&world.warehouse(), "platform.taken", false, "hand").await.unwrap_err();
     assert!(format!("{error:#}").contains("a table that no mart made"), "{error:#}");
     // No rows are a table too.
-    fs::write(world.folder.path().join("marts/none.sql"), table("SELECT value FROM platform.readings WHERE false")).unwrap();
+    fs::write(world.folder.path().join("marts/none.sql"), table("SELECT value FROM platform.readings WHERE false"))
+        .unwrap();
     assert_eq!(world.refresh("none", false).await["rows"], 0);
     assert_eq!(world.query("SELECT count(*) FROM marts.none").await, "0");
 }
