@@ -133,7 +133,7 @@ fn check(root: &Path, schema: &str, file: &Path, text: &str, report: &mut Report
             }
         }
     }
-    let body = text.len() - text.trim_start_matches(|c: char| c.is_whitespace()).len();
+    let body = text.len() - text[head_end..].trim_start().len();
     let reads = match sql::references(text) {
         Ok(reads) => reads,
         Err(error) => {
