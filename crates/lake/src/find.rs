@@ -120,6 +120,48 @@ impl Table {
         Ok(found)
     }
 
+    /// The visible rows whose value in a column of integers, days or instants (in microseconds) is
+    /// `least` or more.
+    pub async fn rows_from(&self, column: &str, least: i64) -> Result<Hidden> {
+        let context = || format!("look for rows of {} by {column:?}", self.name());
+        let schema = self.schema()?;
+        let data_type = schema.field_with_name(column).context(context())?.data_type();
+        let mut found = Hidden::default();
+        for file in self.delta.snapshot().context(context())?.log_data().iter() {
+            let stats = file.stats().and_then(|text| serde_json::from_str::<Value>(&text).ok());
+            let greatest = stats.and_then(|stats| integer(stats.get("maxValues")?.get(column)?, data_type));
+            if greatest.is_none_or(|greatest| greatest >= least) {
+                self.rows_from_in(&file, column, least, &mut found)
+                    .await
+                    .map_err(|e| Error::new(e.kind, format!("{} in {}", context(), file.path())).because(e))?;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn rows_from_in(&self, file: &LogicalFileView, column: &str, least: i64, found: &mut Hidden) -> Result<()> {
+        let reader = Ranges::new(self.store(), Path::from(file.path().as_ref()), file.size().unsigned_abs());
+        let present = Hidden::present(self, file).await?;
+        let builder = ParquetRecordBatchStreamBuilder::new(reader).await.context("read the footer")?;
+        let mask = ProjectionMask::columns(builder.parquet_schema(), [column]);
+        let stream = builder.with_projection(mask).with_batch_size(16_384).build().context("read a column")?;
+        let (mut batches, mut start) = (std::pin::pin!(stream), 0u64);
+        while let Some(batch) = batches.try_next().await.context("read a column")? {
+            // A file written before the column came to be holds no such rows.
+            let Some(values) = batch.columns().first() else { return Ok(()) };
+            let values = integers(values)
+                .ok_or_else(|| Error::new(Kind::FixInput, format!("compare a column of {}", values.data_type())))?;
+            for (value, at) in values.as_primitive::<Int64Type>().iter().zip(start..) {
+                let is_hidden = present.as_ref().is_some_and(|rows| rows.contains(at));
+                if value.is_some_and(|value| value >= least) && !is_hidden {
+                    found.row(file.path().as_ref(), at);
+                }
+            }
+            start += batch.num_rows() as u64;
+        }
+        Ok(())
+    }
+
     async fn find_in(
         &self,
         file: &LogicalFileView,

@@ -4,6 +4,7 @@
 //! the table together with the rows they replace and the position they bring it to. One way
 //! through for reads: [`Table::provider`]. Nothing here knows where rows come from.
 
+mod changes;
 mod commit;
 mod deletion;
 mod error;
@@ -19,6 +20,7 @@ mod table;
 mod upkeep;
 mod writer;
 
+pub use changes::Changes;
 pub use commit::{Commit, RETENTION_DAYS};
 pub use deletion::Hidden;
 pub use error::{Error, Kind, Result};

@@ -79,7 +79,9 @@ impl Scan {
 
     async fn partitioned(&self, file: &File) -> Result<PartitionedFile> {
         let mut object = PartitionedFile::new_from_meta(file.object.clone());
-        if let Some(vector) = &file.vector {
+        if let Some(picked) = &file.picked {
+            object = object.with_extension(picked.clone());
+        } else if let Some(vector) = &file.vector {
             let visible = self.table.visible(vector, file.rows).await?;
             object = object.with_extension(visible.selection());
         }

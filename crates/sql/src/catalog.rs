@@ -128,7 +128,8 @@ impl SchemaProvider for Schema {
     }
 
     async fn table_type(&self, name: &str) -> Planned<Option<TableType>> {
-        Ok(self.table_exist(name).then_some(TableType::Base))
+        let is_view = self.view.is_view(&TableName::new(&self.name, name));
+        Ok(self.table_exist(name).then_some(if is_view { TableType::View } else { TableType::Base }))
     }
 
     fn table_exist(&self, name: &str) -> bool {

@@ -54,6 +54,11 @@ impl Error {
         Error { kind, context: context.into(), source: None }
     }
 
+    /// What went wrong while a query's answer was read.
+    pub fn from_query(error: DataFusionError) -> Self {
+        of_query(error, "run the query")
+    }
+
     #[must_use]
     pub fn because(mut self, source: impl Into<Source>) -> Self {
         self.source = Some(source.into());

@@ -15,6 +15,7 @@ use lake::{Lake, When};
 use crate::catalog::OtherSchemas;
 use crate::error::{Context, Error, Kind, Result};
 use crate::literals::MissingSeconds;
+use crate::marts::{Named, Views};
 use crate::roles::Role;
 use crate::view::{CATALOG, DEFAULT_SCHEMA, View};
 use crate::{catalog, faster, series, statement, system::SystemTables};
@@ -46,6 +47,7 @@ pub struct Session {
     as_of: Option<When>,
     role: Option<Arc<Role>>,
     pub(crate) others: Option<Arc<dyn OtherSchemas>>,
+    views: Arc<Views>,
     pub(crate) context: SessionContext,
 }
 
@@ -58,6 +60,12 @@ impl Session {
     /// A session of a role: it sees what the role may read, and nothing else.
     pub fn of_role(mut self, role: Arc<Role>) -> Session {
         self.role = Some(role);
+        self
+    }
+
+    /// Queries that answer under names as tables do.
+    pub fn with_views(mut self, views: Arc<Views>) -> Session {
+        self.views = views;
         self
     }
 
@@ -78,7 +86,15 @@ impl Session {
             .with_runtime_env(runtime.build_arc().context("start a SQL session")?)
             .with_analyzer_rule(Arc::new(MissingSeconds));
         let state = faster::planned(series::registered(state)).build();
-        Ok(Session { lake, system, as_of, role: None, others: None, context: SessionContext::new_with_state(state) })
+        Ok(Session {
+            lake,
+            system,
+            as_of,
+            role: None,
+            others: None,
+            views: Arc::default(),
+            context: SessionContext::new_with_state(state),
+        })
     }
 
     /// Runs statements separated by `;`, one stream of results for each. All are read before the
@@ -102,7 +118,12 @@ impl Session {
     }
 
     pub(crate) fn view(&self) -> View {
-        View::new(self.lake.clone(), Arc::clone(&self.system), self.as_of, self.role.clone())
+        let named = (!self.views.is_empty()).then(|| Named {
+            views: Arc::clone(&self.views),
+            state: self.context.state(),
+            path: Vec::new(),
+        });
+        View::new(self.lake.clone(), Arc::clone(&self.system), self.as_of, self.role.clone()).with_named(named)
     }
 
     async fn start(&self, statement: Statement) -> Result<SendableRecordBatchStream> {
@@ -117,22 +138,31 @@ impl Session {
 
     /// What `view` answers to the statement, not yet run.
     pub(crate) async fn plan(&self, statement: Statement, view: &Arc<View>) -> Result<Planned> {
-        let mut state = self.context.state();
-        let references = state.resolve_table_references(&statement).context(PLAN)?;
-        let functions = state.table_functions().keys().cloned().collect();
-        let catalogs = catalog::of(view, &references, &functions, self.others.as_deref()).await?;
-        state.register_catalog_list(catalogs);
-        let plan = state.statement_to_plan(statement).await.context(PLAN)?;
-        statement::check(&plan)?;
-        // A plan tells of rows and files that the role's filters hide.
-        if let (Some(role), LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) = (&view.role, &plan)
-            && !role.filters.is_empty()
-        {
-            let context = format!("explain the query: role {:?} sees only some rows of its tables", role.name);
-            return Err(Error::new(Kind::FixInput, context));
-        }
-        Ok(Planned { plan, state })
+        planned(self.context.state(), statement, view, self.others.as_deref()).await
     }
+}
+
+/// The statement planned in a state of its own, by what `view` answers to its names.
+pub(crate) async fn planned(
+    mut state: SessionState,
+    statement: Statement,
+    view: &Arc<View>,
+    others: Option<&dyn OtherSchemas>,
+) -> Result<Planned> {
+    let references = state.resolve_table_references(&statement).context(PLAN)?;
+    let functions = state.table_functions().keys().cloned().collect();
+    let catalogs = catalog::of(view, &references, &functions, others).await?;
+    state.register_catalog_list(catalogs);
+    let plan = state.statement_to_plan(statement).await.context(PLAN)?;
+    statement::check(&plan)?;
+    // A plan tells of rows and files that the role's filters hide.
+    if let (Some(role), LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) = (&view.role, &plan)
+        && !role.filters.is_empty()
+    {
+        let context = format!("explain the query: role {:?} sees only some rows of its tables", role.name);
+        return Err(Error::new(Kind::FixInput, context));
+    }
+    Ok(Planned { plan, state })
 }
 
 pub(crate) fn config(limits: Limits) -> SessionConfig {

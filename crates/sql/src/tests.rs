@@ -2,6 +2,7 @@
 
 mod faster;
 mod formats;
+mod marts;
 mod names;
 mod queries;
 mod refusals;

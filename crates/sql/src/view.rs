@@ -22,6 +22,7 @@ use tokio::sync::{Mutex, OnceCell};
 use crate::error::{Context, Error, Kind, Refusal, Result};
 use crate::filtered::Filtered;
 use crate::instant;
+use crate::marts::Named;
 use crate::roles::Role;
 use crate::session::Limits;
 use crate::system::{self, SystemTables};
@@ -41,7 +42,24 @@ pub(crate) struct View {
     pub(crate) role: Option<Arc<Role>>,
     listed: OnceCell<Vec<TableName>>,
     visible: OnceCell<Vec<TableName>>,
-    opened: Mutex<HashMap<TableName, Option<Table>>>,
+    opened: Arc<Mutex<HashMap<TableName, Option<Table>>>>,
+    pub(crate) named: Option<Named>,
+    /// What was read, where somebody wants to know.
+    read: Option<Arc<Mutex<Vec<Read>>>>,
+}
+
+/// A table of the lake as a query reads it.
+#[derive(Clone)]
+pub(crate) struct Read {
+    pub(crate) provider: Arc<dyn TableProvider>,
+    pub(crate) table: Table,
+    /// Another query may read a newer version.
+    pub(crate) is_newest: bool,
+}
+
+enum Found {
+    Table(Table),
+    View(TableName),
 }
 
 impl fmt::Debug for View {
@@ -56,15 +74,51 @@ impl fmt::Debug for View {
 impl View {
     pub(crate) fn new(lake: Lake, system: Arc<dyn SystemTables>, as_of: Option<When>, role: Option<Arc<Role>>) -> Self {
         let (listed, visible) = (OnceCell::new(), OnceCell::new());
-        View { lake, system, as_of, role, listed, visible, opened: Mutex::default() }
+        View { lake, system, as_of, role, listed, visible, opened: Arc::default(), named: None, read: None }
+    }
+
+    /// With queries under names.
+    pub(crate) fn with_named(mut self, named: Option<Named>) -> Self {
+        self.named = named;
+        self
+    }
+
+    /// The same tables at the same versions, for a query inside of a query.
+    pub(crate) fn within(&self, named: Named, role: Option<Arc<Role>>, when: Option<When>) -> View {
+        View {
+            opened: Arc::clone(&self.opened),
+            read: self.read.clone(),
+            ..View::new(self.lake.clone(), Arc::clone(&self.system), when.or(self.as_of), role)
+        }
+        .with_named(Some(named))
+    }
+
+    /// Keeps note of all that is read.
+    pub(crate) fn noting(mut self) -> Self {
+        self.read = Some(Arc::default());
+        self
+    }
+
+    /// The tables that were read so far.
+    pub(crate) async fn noted(&self) -> Vec<Read> {
+        match &self.read {
+            Some(read) => read.lock().await.clone(),
+            None => Vec::new(),
+        }
     }
 
     async fn listed(&self) -> Result<&[TableName]> {
-        let names = self.listed.get_or_try_init(|| self.lake.tables()).await.context("list the lake's tables")?;
-        Ok(names)
+        let names = self.listed.get_or_try_init(|| async {
+            let mut names = self.lake.tables().await.context("list the lake's tables")?;
+            names.extend(self.named.iter().flat_map(|named| named.views.keys().cloned()));
+            names.sort();
+            names.dedup();
+            Ok::<_, Error>(names)
+        });
+        Ok(names.await?)
     }
 
-    /// All tables of the lake that may be read, by name.
+    /// All tables and views that may be read, by name.
     pub(crate) async fn names(&self) -> Result<&[TableName]> {
         let Some(role) = &self.role else { return self.listed().await };
         let visible = self.visible.get_or_try_init(|| async {
@@ -98,6 +152,9 @@ impl View {
 
     /// The table in the state that the session reads.
     pub(crate) async fn table(&self, name: &TableName) -> Result<Option<Arc<dyn TableProvider>>> {
+        if self.is_view(name) {
+            return self.planned(name, None).await.map(Some);
+        }
         match self.newest(name).await? {
             Some(table) => self.provider(table, None).await.map(Some),
             None => Ok(None),
@@ -106,6 +163,7 @@ impl View {
 
     async fn provider(&self, table: Table, when: Option<When>) -> Result<Arc<dyn TableProvider>> {
         let context = format!("read {}", table.name());
+        let is_newest = when.or(self.as_of).is_none();
         let table = match when.or(self.as_of) {
             Some(When::Version(version)) if version > table.version() => {
                 let context = format!("{context} at version {version}: its newest version is {}", table.version());
@@ -115,9 +173,25 @@ impl View {
             None => table,
         };
         let provider = table.provider().await.context(&context)?;
-        match self.role.as_ref().and_then(|role| role.filter(table.name())) {
-            Some(filter) => filtered(provider, filter).context(&format!("filter the rows of {}", table.name())),
-            None => Ok(provider),
+        let name = table.name().clone();
+        if let Some(read) = &self.read {
+            read.lock().await.push(Read { provider: Arc::clone(&provider), table, is_newest });
+        }
+        self.for_role(provider, &name)
+    }
+
+    /// The one place where rows are hidden from a role.
+    pub(crate) fn for_role(&self, table: Arc<dyn TableProvider>, name: &TableName) -> Result<Arc<dyn TableProvider>> {
+        match self.role.as_ref().and_then(|role| role.filter(name)) {
+            Some(filter) => filtered(table, filter).context(&format!("filter the rows of {name}")),
+            None => Ok(table),
+        }
+    }
+
+    async fn found(&self, found: Found, when: Option<When>) -> Result<Arc<dyn TableProvider>> {
+        match found {
+            Found::Table(table) => self.provider(table, when).await,
+            Found::View(name) => self.planned(&name, when).await,
         }
     }
 
@@ -136,7 +210,7 @@ impl View {
             _ => {}
         }
         if let Some(found) = self.pick(schema, table).await? {
-            return self.provider(found, None).await.map(Some);
+            return self.found(found, None).await.map(Some);
         }
         if let Some((base, state)) = table.rsplit_once('@')
             && let Some(found) = self.pick(schema, base).await?
@@ -145,22 +219,22 @@ impl View {
                 let context = format!("find {reference}: \"{state}\" is neither a version (v3) nor an instant");
                 Error::new(Kind::FixInput, context)
             })?;
-            return self.provider(found, Some(when)).await.map(Some);
+            return self.found(found, Some(when)).await.map(Some);
         }
         Ok(None)
     }
 
-    async fn pick(&self, schema: Option<&str>, table: &str) -> Result<Option<Table>> {
+    async fn pick(&self, schema: Option<&str>, table: &str) -> Result<Option<Found>> {
         if let Some(schema) = schema {
             let name = TableName::new(schema, table);
-            return match (self.newest(&name).await?, &self.role) {
+            return match (self.known(&name).await?, &self.role) {
                 (Some(_), Some(role)) if !role.reads(&name) => Err(role.denied(&name)),
                 (found, _) => Ok(found),
             };
         }
         let same: Vec<_> = self.names().await?.iter().filter(|name| name.table == table).collect();
         match same.iter().find(|name| name.schema == DEFAULT_SCHEMA) {
-            Some(default) => self.newest(default).await,
+            Some(default) => self.known(default).await,
             None => match same[..] {
                 [] => match &self.role {
                     Some(role) if self.listed().await?.iter().any(|name| name.table == table) => {
@@ -168,10 +242,17 @@ impl View {
                     }
                     _ => Ok(None),
                 },
-                [only] => self.newest(only).await,
+                [only] => self.known(only).await,
                 _ => Err(Error::new(Kind::FixInput, format!("find {table}: it may be {}", listed(&same)))),
             },
         }
+    }
+
+    async fn known(&self, name: &TableName) -> Result<Option<Found>> {
+        if self.is_view(name) {
+            return Ok(Some(Found::View(name.clone())));
+        }
+        Ok(self.newest(name).await?.map(Found::Table))
     }
 
     /// The error for a name that nothing answers to.

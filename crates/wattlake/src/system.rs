@@ -1,4 +1,5 @@
-//! `system.runs`, `system.events` and `system.transfers`: the ledger as tables.
+//! `system.runs`, `system.events`, `system.transfers` and `system.marts`: what the ledger and the
+//! configuration know, as tables.
 
 use std::sync::Arc;
 
@@ -11,17 +12,36 @@ use chrono::{DateTime, Utc};
 use ledger::Ledger;
 use sql::SystemTables;
 
+use crate::config;
+use crate::flows::mart::{Status, status};
+
 /// More runs or events than this are read with `wattlake runs --limit`.
 const ROWS_MAX: usize = 100_000;
 
-pub struct LedgerTables(pub Ledger);
+pub struct LedgerTables {
+    ledger: Ledger,
+    /// What `system.marts` is made from.
+    marts: Option<(config::Warehouse, lake::Lake)>,
+}
+
+impl LedgerTables {
+    pub fn of(ledger: &Ledger) -> Self {
+        LedgerTables { ledger: ledger.clone(), marts: None }
+    }
+
+    pub fn with_marts(mut self, config: config::Warehouse, lake: lake::Lake) -> Self {
+        self.marts = Some((config, lake));
+        self
+    }
+}
 
 type Columns = Vec<(&'static str, ArrayRef)>;
 type Failure = anyhow::Error;
 
 impl SystemTables for LedgerTables {
     fn names(&self) -> Vec<&'static str> {
-        vec!["runs", "events", "transfers"]
+        let marts = self.marts.is_some().then_some("marts");
+        ["runs", "events", "transfers"].into_iter().chain(marts).collect()
     }
 
     fn scan(&self, name: &str) -> sql::Result<RecordBatch> {
@@ -72,6 +92,18 @@ impl LedgerTables {
                 ("run_id", DataType::Utf8),
                 ("updated_at", instant),
             ],
+            "marts" => vec![
+                ("schema", DataType::Utf8),
+                ("table", DataType::Utf8),
+                ("mart", DataType::Utf8),
+                ("kind", DataType::Utf8),
+                ("state", DataType::Utf8),
+                ("why", DataType::Utf8),
+                ("rows", DataType::UInt64),
+                ("refreshed_at", instant),
+                ("inputs", DataType::Utf8),
+                ("description", DataType::Utf8),
+            ],
             _ => return None,
         };
         let fields: Vec<Field> =
@@ -81,9 +113,10 @@ impl LedgerTables {
 
     fn read(&self, name: &str) -> Result<RecordBatch, Failure> {
         let columns = match name {
-            "runs" => runs(&self.0)?,
-            "events" => events(&self.0)?,
-            "transfers" => transfers(&self.0)?,
+            "runs" => runs(&self.ledger)?,
+            "events" => events(&self.ledger)?,
+            "transfers" => transfers(&self.ledger)?,
+            "marts" => marts(&self.ledger, self.marts.as_ref())?,
             other => anyhow::bail!("there is no table system.{other}"),
         };
         let schema = Self::schema(name).context("a system table without a schema")?;
@@ -152,5 +185,31 @@ fn transfers(ledger: &Ledger) -> Result<Columns, Failure> {
         ("mend", texts(&rows, |r| r.mend.clone())),
         ("run_id", texts(&rows, |r| Some(r.run_id.clone()))),
         ("updated_at", instants(&rows, |r| Some(r.updated_at))),
+    ])
+}
+
+fn marts(ledger: &Ledger, known: Option<&(config::Warehouse, lake::Lake)>) -> Result<Columns, Failure> {
+    let (config, lake) = known.context("a system table of marts without marts")?;
+    let mut rows: Vec<(&config::Mart, Status)> = Vec::new();
+    // System tables are read on a thread that may block.
+    let runtime = tokio::runtime::Handle::current();
+    for mart in config.marts.values() {
+        rows.push((mart, runtime.block_on(status(config, lake, ledger, mart))?));
+    }
+    let inputs = |status: &Status| {
+        let inputs = status.inputs.iter().map(|(name, version)| (name.to_string(), serde_json::json!(version)));
+        serde_json::Value::Object(inputs.collect()).to_string()
+    };
+    Ok(vec![
+        ("schema", texts(&rows, |(mart, _)| Some(mart.schema.clone()))),
+        ("table", texts(&rows, |(mart, _)| Some(mart.table.clone()))),
+        ("mart", texts(&rows, |(mart, _)| Some(mart.name.clone()))),
+        ("kind", texts(&rows, |(mart, _)| Some(mart.kind.as_str().to_owned()))),
+        ("state", texts(&rows, |(_, status)| Some(status.state.as_str().to_owned()))),
+        ("why", texts(&rows, |(_, status)| status.state.why().map(str::to_owned))),
+        ("rows", Arc::new(rows.iter().map(|(_, status)| status.rows).collect::<UInt64Array>())),
+        ("refreshed_at", instants(&rows, |(_, status)| status.refreshed_at)),
+        ("inputs", texts(&rows, |(_, status)| Some(inputs(status)))),
+        ("description", texts(&rows, |(mart, _)| mart.description.clone())),
     ])
 }

@@ -37,6 +37,13 @@ impl Warehouse {
         })
     }
 
+    pub fn mart(&self, name: &str) -> Result<&config::Mart> {
+        self.config.marts.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.config.marts.keys().map(String::as_str).collect();
+            anyhow!("there is no mart {name:?} in marts/; there are: {}", known.join(", "))
+        })
+    }
+
     pub fn endpoint(&self, connection: &str) -> Result<Endpoint> {
         let url = self.url(connection)?;
         Endpoint::parse(&url).with_context(|| format!("connection {connection:?} in wattlake.toml"))

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use chrono::DateTime;
 use datafusion::common::Statistics;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use deltalake::kernel::DeletionVectorDescriptor;
 use object_store::ObjectMeta;
 use object_store::path::Path;
+use roaring::RoaringTreemap;
 
 use super::bounds;
+use super::visible::Visible;
 use crate::error::{Context, Error, Kind, Result};
 use crate::table::Table;
 
@@ -28,7 +31,9 @@ pub(crate) struct File {
     pub(super) object: ObjectMeta,
     /// With those that its vector hides.
     pub(super) rows: usize,
-    pub(super) vector: Option<DeletionVectorDescriptor>,
+    pub(crate) vector: Option<DeletionVectorDescriptor>,
+    /// Only these rows, whatever the vector says.
+    pub(super) picked: Option<ParquetRowSelection>,
     pub(super) statistics: Arc<Statistics>,
 }
 
@@ -47,6 +52,20 @@ impl File {
 
     pub(crate) fn rows_visible(&self) -> usize {
         self.rows - self.rows_hidden()
+    }
+
+    /// The file as if it held only these of its rows; `None` where they are none.
+    pub(crate) fn picked(&self, rows: RoaringTreemap) -> Option<File> {
+        if rows.is_empty() {
+            return None;
+        }
+        let mut others = RoaringTreemap::new();
+        others.insert_range(0..self.rows as u64);
+        others -= rows;
+        let picked = Some(Visible::of(&others, self.rows).selection());
+        // The file's bounds hold for some of its rows too, its counts do not.
+        let statistics = Arc::new(self.statistics.as_ref().clone().to_inexact());
+        Some(File { picked, statistics, ..self.clone() })
     }
 }
 
@@ -75,7 +94,14 @@ impl Files {
                 e_tag: None,
                 version: None,
             };
-            files.push(File { path: path.into_owned(), object, rows, vector, statistics: Arc::new(statistics) });
+            files.push(File {
+                path: path.into_owned(),
+                object,
+                rows,
+                vector,
+                picked: None,
+                statistics: Arc::new(statistics),
+            });
         }
         let total = Statistics::try_merge_iter(files.iter().map(|file| file.statistics.as_ref()), &schema);
         Ok(Files { total: total.context(context())?, schema, files })

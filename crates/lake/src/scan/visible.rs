@@ -48,7 +48,7 @@ impl CacheValue for Visible {
 }
 
 impl Visible {
-    fn of(hidden: &RoaringTreemap, rows: usize) -> Visible {
+    pub(super) fn of(hidden: &RoaringTreemap, rows: usize) -> Visible {
         let mut runs: Vec<RowSelector> = Vec::new();
         let mut next = 0;
         for at in hidden {

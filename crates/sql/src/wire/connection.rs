@@ -89,7 +89,8 @@ impl Connection {
         variables: Variables,
         ended: CancellationToken,
     ) -> Result<Arc<Connection>> {
-        let session = Session::with_limits(shared.lake.clone(), Arc::clone(&shared.system), None, Limits::default())?;
+        let session = Session::with_limits(shared.lake.clone(), Arc::clone(&shared.system), None, Limits::default())?
+            .with_views(Arc::clone(&shared.views));
         let variables = Arc::new(Mutex::new(variables));
         let session = catalogue::into(session.of_role(Arc::clone(role)), shared, &variables, pid);
         let connection = Connection {

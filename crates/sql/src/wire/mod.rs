@@ -41,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::marts::Views;
 use crate::roles::Role;
 use crate::system::SystemTables;
 use crate::view::{View, filtered};
@@ -91,6 +92,8 @@ pub struct Settings {
     pub logins: Vec<Login>,
     /// The time zone of a session that sets none; UTC by default.
     pub timezone: Option<String>,
+    /// Queries that answer under names as tables do.
+    pub views: Arc<Views>,
 }
 
 /// What has passed since the server was made.
@@ -119,6 +122,7 @@ pub(crate) struct Shared {
     pub(crate) system: Arc<dyn SystemTables>,
     pub(crate) bounds: Bounds,
     pub(crate) timezone: String,
+    pub(crate) views: Arc<Views>,
     pub(crate) tls: Option<Tls>,
     pub(crate) logins: HashMap<String, (Arc<Role>, Verifier)>,
     pub(crate) unknown: verifier::Unknown,
@@ -160,6 +164,7 @@ impl Server {
             system,
             bounds: settings.bounds,
             timezone: settings.timezone.unwrap_or_else(|| "UTC".to_owned()),
+            views: settings.views,
             tls: settings.tls,
             logins,
             unknown: verifier::Unknown::new(),

@@ -1,15 +1,20 @@
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
+use lake::TableName;
 use owo_colors::{OwoColorize, Stream};
 use serde_json::json;
+use sql::Session;
 use transfer::preflight::{self, Finding, Preflight, Severity, Way};
 
-use crate::config::{Target, Via};
+use crate::config::{Mart, Target, Via};
+use crate::flows::mart::{check_order, schema_of};
 use crate::flows::transfer::settings;
 use crate::report;
+use crate::system::LedgerTables;
 use crate::text;
 use crate::warehouse::Warehouse;
 
@@ -55,6 +60,7 @@ impl Check {
                 }
             }
         }
+        errors += self.check_marts(&warehouse).await;
         if errors > 0 {
             return Ok(ExitCode::from(report::code::FIX_SETUP));
         }
@@ -62,6 +68,24 @@ impl Check {
             println!("nothing stands in the way");
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Plans each query against the lake as it is.
+    async fn check_marts(&self, warehouse: &Warehouse) -> usize {
+        let Ok(lake) = warehouse.lake().await else { return 0 };
+        let mut errors = 0;
+        for mart in warehouse.config.marts_in_order() {
+            match prove(warehouse, &lake, mart).await {
+                Ok(None) if self.json => {}
+                Ok(None) => println!("mart {}: {}", mart.name, mart.kind.as_str()),
+                Ok(Some(note)) => self.say(&format!("mart {}", mart.name), &note),
+                Err(error) => {
+                    errors += 1;
+                    self.say(&format!("mart {}", mart.name), &finding(&error));
+                }
+            }
+        }
+        errors
     }
 
     fn say(&self, transfer: &str, finding: &Finding) {
@@ -108,6 +132,39 @@ async fn check(warehouse: &Warehouse, name: &str) -> Result<Preflight> {
         }
     };
     Ok(preflight::check(&settings(config), &warehouse.endpoint(&config.source)?, way, lake.as_ref()).await?)
+}
+
+/// A note where the schemas that it reads are not in the lake yet. Tables that no refresh has made
+/// yet are taken for views.
+async fn prove(warehouse: &Warehouse, lake: &lake::Lake, mart: &Mart) -> Result<Option<Finding>> {
+    let tables = lake.tables().await?;
+    let is_mart = |read: &sql::Reference| warehouse.config.marts.values().any(|mart| mart.is_named(read));
+    let awaited = mart.reads.iter().find(|read| {
+        let Some(schema) = read.schema.as_ref().filter(|_| !is_mart(read)) else { return false };
+        !matches!(schema.as_str(), "system" | "information_schema")
+            && !tables.iter().any(|table| table.schema == *schema)
+    });
+    if let Some(awaited) = awaited {
+        let schema = awaited.schema.as_deref().unwrap_or_default();
+        let what = format!("the lake has no schema {schema:?} yet, so that the query is not proven");
+        let mend = Some("run the transfer that fills it, then check again".to_owned());
+        return Ok(Some(Finding { severity: Severity::Note, subject: "query".into(), what, mend }));
+    }
+    let mut views = warehouse.config.views().as_ref().clone();
+    for other in warehouse.config.marts.values() {
+        let name = TableName::new(&other.schema, &other.table);
+        if !tables.contains(&name) {
+            views.insert(name, other.sql.clone());
+        }
+    }
+    let session = Session::new(lake.clone(), Arc::new(LedgerTables::of(&warehouse.ledger)), None)?;
+    let query = session.with_views(Arc::new(views)).prepare(&mart.sql).await?;
+    let schema = schema_of(&query.schema())?;
+    if let Some(since) = &mart.since {
+        query.check_since(since)?;
+    }
+    check_order(&mart.order, &schema)?;
+    Ok(None)
 }
 
 fn finding(error: &anyhow::Error) -> Finding {

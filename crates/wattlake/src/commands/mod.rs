@@ -6,6 +6,7 @@ mod demo;
 
 mod init;
 mod lake;
+mod mart;
 mod runs;
 mod schema;
 mod serve;
@@ -51,6 +52,8 @@ pub enum Command {
     Sql(sql::Sql),
     #[command(subcommand)]
     Lake(lake::Lake),
+    #[command(subcommand)]
+    Mart(mart::Mart),
     Runs(runs::Runs),
     Events(runs::Events),
     Serve(serve::Serve),
@@ -78,6 +81,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Transfer(command) => command.run(root).await,
         Command::Sql(command) => command.run(root).await,
         Command::Lake(command) => command.run(root).await,
+        Command::Mart(command) => command.run(root).await,
         Command::Runs(command) => command.run(root),
         Command::Events(command) => command.run(root),
         Command::Serve(command) => command.run(root).await,

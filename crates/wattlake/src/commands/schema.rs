@@ -17,6 +17,8 @@ enum File {
     Warehouse,
     /// transfers/NAME.toml
     Transfer,
+    /// The lines of marts/NAME.sql that begin with --|
+    Mart,
 }
 
 impl Schema {
@@ -24,6 +26,7 @@ impl Schema {
         let which = match self.file {
             File::Warehouse => Which::Warehouse,
             File::Transfer => Which::Transfer,
+            File::Mart => Which::Mart,
         };
         println!("{}", serde_json::to_string_pretty(&json_schema(which))?);
         Ok(ExitCode::SUCCESS)

@@ -15,7 +15,7 @@ use crate::warehouse::Warehouse;
 
 /// Ask the lake in SQL: one query, or a session with history and completion
 ///
-/// All tables of the lake, and system.runs, system.events, system.transfers, system.tables and
+/// All tables of the lake, and system.runs, system.events, system.transfers, system.marts, system.tables and
 /// system.versions. An earlier state of a table: "measures@v3" or "measures@2026-01-31T00:00:00Z".
 #[derive(Debug, Args)]
 pub struct Sql {
@@ -68,8 +68,9 @@ fn instant(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 pub async fn session(warehouse: &Warehouse, as_of: Option<When>) -> Result<Session> {
-    let system = Arc::new(LedgerTables(warehouse.ledger.clone()));
-    Ok(Session::new(warehouse.lake().await?, system, as_of)?)
+    let lake = warehouse.lake().await?;
+    let system = LedgerTables::of(&warehouse.ledger).with_marts(warehouse.config.clone(), lake.clone());
+    Ok(Session::new(lake, Arc::new(system), as_of)?.with_views(warehouse.config.views()))
 }
 
 /// One query to standard output, as a table.

@@ -1,10 +1,11 @@
-//! A warehouse's configuration: `wattlake.toml` and `transfers/*.toml`, raw then checked.
+//! A warehouse's configuration: `wattlake.toml`, `transfers/*.toml` and `marts/*.sql`, raw then checked.
 //! Whoever holds a [`Warehouse`] needs no further doubt about its form: names lead somewhere, numbers are in
 //! bounds, variables are filled in. It never opens a connection, reads no environment by itself and prints nothing.
 
 mod check;
 mod expand;
 mod init;
+mod mart;
 mod nearest;
 mod problem;
 mod raw;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use init::init;
+pub use mart::{Mart, MartKind};
 pub use problem::Problem;
 pub use raw::{Which, json_schema};
 pub use secret::Secret;
@@ -34,6 +36,8 @@ pub struct Warehouse {
     /// PostgreSQL's own programs, for [`Via::Basebackup`].
     pub postgres_bin_dir: Option<PathBuf>,
     pub transfers: BTreeMap<String, Transfer>,
+    /// By name; none stands on itself.
+    pub marts: BTreeMap<String, Mart>,
     pub serve: Serve,
     pub roles: BTreeMap<String, Role>,
 }

@@ -11,11 +11,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema as schema};
 use serde::de::{self, Deserialize, Deserializer};
 use toml::Spanned;
 
-/// The two kinds of files.
+/// The kinds of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
     Warehouse,
     Transfer,
+    Mart,
 }
 
 /// The JSON schema of a file, for editors and for the check itself.
@@ -25,6 +26,7 @@ pub fn json_schema(which: Which) -> serde_json::Value {
     let schema = match which {
         Which::Warehouse => generator.into_root_schema_for::<Warehouse>(),
         Which::Transfer => generator.into_root_schema_for::<Transfer>(),
+        Which::Mart => generator.into_root_schema_for::<Mart>(),
     };
     schema.to_value()
 }
@@ -241,6 +243,35 @@ pub struct Column {
     #[serde(rename = "as")]
     #[schemars(extend("pattern" = "^(text|double|decimal\\( *[0-9]{1,2} *, *[0-9]{1,2} *\\))$"))]
     pub carried_as: Given<String>,
+}
+
+/// What stands in the lines at the top of a mart's file that begin with `--|`.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "marts/NAME.sql")]
+pub struct Mart {
+    /// How the query's answer is kept.
+    #[schemars(extend("default" = "view"))]
+    pub kind: Given<MartKind>,
+    /// What a row of it is, for those who look for it.
+    #[schemars(length(min = 1))]
+    pub description: Given<String>,
+    /// The column by whose values a table is refreshed in part: an integer, a date or a timestamp.
+    /// Only what lies at and after the least value that changed is computed again.
+    #[schemars(length(min = 1))]
+    pub since: Given<String>,
+    /// The columns that a table's packed files are sorted by: those that queries pick rows by.
+    #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
+    pub order: Given<Vec<Spanned<String>>>,
+}
+
+#[derive(Clone, Copy, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MartKind {
+    /// Computed by each query that names it.
+    View,
+    /// Computed by a run of its job and kept in the lake.
+    Table,
 }
 
 #[derive(Clone, Copy, serde::Deserialize, JsonSchema)]

@@ -1,3 +1,4 @@
 //! The stories, each read in one screen.
 
+pub mod mart;
 pub mod transfer;

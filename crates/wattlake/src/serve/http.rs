@@ -103,7 +103,7 @@ async fn schedules(State(served): Shared) -> Result<Json<Value>, Failed> {
 }
 
 async fn tables(State(served): Shared) -> Result<Response, Failed> {
-    let system = Arc::new(LedgerTables(served.warehouse.ledger.clone()));
+    let system = Arc::new(LedgerTables::of(&served.warehouse.ledger));
     let session = Session::new(served.lake.clone(), system, None)?;
     let rows = session.run("SELECT * FROM system.tables ORDER BY 1, 2").await?;
     let mut body = br#"{"tables":"#.to_vec();

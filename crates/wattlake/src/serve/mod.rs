@@ -85,8 +85,10 @@ async fn sql_server(warehouse: &Warehouse, lake: &lake::Lake) -> Result<Server> 
         },
         logins,
         timezone: Some(config.serve.timezone.clone()),
+        views: config.views(),
     };
-    let server = Server::new(lake.clone(), Arc::new(LedgerTables(warehouse.ledger.clone())), settings)?;
+    let system = LedgerTables::of(&warehouse.ledger).with_marts(config.clone(), lake.clone());
+    let server = Server::new(lake.clone(), Arc::new(system), settings)?;
     server.check().await.context("check [roles] of wattlake.toml")?;
     if config.roles.is_empty() {
         tracing::warn!("nobody may connect: there is no [roles.NAME] in wattlake.toml");

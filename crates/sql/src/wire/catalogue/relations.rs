@@ -37,8 +37,11 @@ pub(crate) async fn all(known: &Known, view: &View) -> Result<Vec<Relation>> {
     let names = view.names().await?;
     let opening: Vec<_> = names.iter().map(|name| columns(known, view, name)).collect();
     let opened: Vec<_> = stream::iter(opening).buffered(OPENED_AT_ONCE).collect().await;
-    let mut found: Vec<(TableName, SchemaRef, bool)> =
-        names.iter().cloned().zip(opened).filter_map(|(name, columns)| Some((name, columns?, false))).collect();
+    let found = names.iter().cloned().zip(opened).filter_map(|(name, columns)| {
+        let is_view = view.is_view(&name);
+        Some((name, columns?, is_view))
+    });
+    let mut found: Vec<(TableName, SchemaRef, bool)> = found.collect();
     if view.sees_system() {
         for name in system::names(view.system.as_ref()) {
             let described = system::described(view, &name).await?;

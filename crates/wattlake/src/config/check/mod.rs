@@ -2,6 +2,7 @@
 //! Every problem of every file is collected; a file with problems gives nothing to work with.
 
 mod connection;
+mod mart;
 mod serve;
 mod texts;
 mod transfer;
@@ -38,10 +39,11 @@ pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
     });
     let transfers: Vec<Transfer> =
         files.iter().filter_map(|file| read_transfer(root, file, connections.as_deref(), &mut problems)).collect();
+    let marts = mart::load(root, &mut problems);
     match warehouse {
         Some(warehouse) if problems.is_empty() => {
             let transfers = transfers.into_iter().map(|transfer| (transfer.name.clone(), transfer)).collect();
-            Ok(Warehouse { transfers, ..warehouse })
+            Ok(Warehouse { transfers, marts, ..warehouse })
         }
         _ => Err(problems),
     }

@@ -43,6 +43,7 @@ pub fn check(root: &Path, report: &mut Report<'_>, env: Env<'_>, names: &mut Opt
         connections,
         postgres_bin_dir,
         transfers: BTreeMap::new(),
+        marts: BTreeMap::new(),
         serve: serve?,
         roles,
     })
