@@ -6,5 +6,6 @@
 mod error;
 
 pub mod sandbox;
+pub mod store;
 
 pub use error::{Error, Kind, Result};

@@ -64,5 +64,3 @@ impl Default for Limits {
     }
 }
 
-#[cfg(test)]
-mod tests;
