@@ -5,7 +5,10 @@
 
 mod error;
 
-pub mod sandbox;
 pub mod store;
+
+pub mod sandbox;
+
+pub mod host;
 
 pub use error::{Error, Kind, Result};
