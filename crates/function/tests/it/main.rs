@@ -2,6 +2,7 @@
 //! tests otherwise.
 
 mod escape;
+mod runtime;
 mod world;
 
 use std::process::ExitCode;
@@ -16,6 +17,6 @@ fn main() -> ExitCode {
         Some(sandbox::INSIDE) => return sandbox::inside(),
         _ => {}
     }
-    let trials: Vec<Trial> = escape::trials();
+    let trials: Vec<Trial> = escape::trials().into_iter().chain(runtime::trials()).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

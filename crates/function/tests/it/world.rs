@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use function::sandbox::{End, Launcher, Limits, Spec};
+use function::sandbox::{End, Launcher, Limits, Sandbox, Spec};
 use tempfile::TempDir;
 
 pub struct World {
@@ -53,14 +53,10 @@ impl World {
         self.run_as(text, &self.spec())
     }
 
-    pub fn run_as(&self, text: &str, spec: &Spec) -> Ran {
-        self.script(text);
+    fn run_as(&self, text: &str, spec: &Spec) -> Ran {
         let path = self.folder.path().join("output");
-        let output = File::create(&path).expect("a file");
-        let program = std::env::current_exe().expect("this program");
         let started = Instant::now();
-        let name = format!("test-{}-{:?}", std::process::id(), std::thread::current().id());
-        let sandbox = Launcher::new(program, vec![]).launch(&name.replace(['(', ')'], ""), spec, &output).expect("a sandbox");
+        let sandbox = self.launch(text, spec).expect("a sandbox");
         let end = std::thread::scope(|scope| {
             let waiting = scope.spawn(|| sandbox.wait());
             while !waiting.is_finished() {
@@ -79,6 +75,29 @@ impl World {
     }
 }
 
+impl World {
+    pub fn launch(&self, text: &str, spec: &Spec) -> function::Result<Sandbox> {
+        self.script(text);
+        let output = File::create(self.folder.path().join("output")).expect("a file");
+        let program = std::env::current_exe().expect("this program");
+        let name = format!("test-{}", self.folder.path().file_name().and_then(|n| n.to_str()).unwrap_or_default());
+        Launcher::new(program, vec![]).launch(&name, spec, &output)
+    }
+}
+
 pub fn rustix_is_root() -> bool {
     fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0).unwrap_or(false)
+}
+
+/// Name, mode with its kind, content.
+pub fn zip_of(folder: &std::path::Path, name: &str, entries: &[(&str, u32, &str)]) -> std::path::PathBuf {
+    use std::io::Write;
+    let path = folder.join(name);
+    let mut zip = zip::ZipWriter::new(File::create(&path).expect("a file"));
+    for (name, mode, text) in entries {
+        zip.start_file(*name, zip::write::SimpleFileOptions::default().unix_permissions(*mode)).expect("an entry");
+        zip.write_all(text.as_bytes()).expect("its content");
+    }
+    zip.finish().expect("a zip");
+    path
 }
