@@ -1,0 +1,291 @@
+//! One sandbox with its Runtime API: it takes one event after the other until it ends.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::logs::{Log, Sink};
+use super::runtime::{Init, Runtime, Work};
+use super::{Answer, Event, Failure, Function, Outcome};
+use crate::error::{During, Error, Kind, Result};
+use crate::sandbox::{End, Launcher, Sandbox, Spec};
+use crate::store::Store;
+
+/// The port of the Runtime API inside a sandbox: each has a loopback of its own.
+const PORT: u16 = 9001;
+/// AWS Lambda gives a runtime so long to ask for its first event.
+const INIT_MAX: Duration = Duration::from_secs(10);
+/// What a runtime prints as it dies arrives a moment after its end.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+
+pub struct Instance {
+    function: Arc<Function>,
+    sandbox: Arc<Sandbox>,
+    work: mpsc::Sender<Work>,
+    init: watch::Receiver<Init>,
+    ended: watch::Receiver<Option<End>>,
+    server: JoinHandle<()>,
+    log: Log,
+    started: Instant,
+    init_took: Option<Duration>,
+}
+
+/// Where instances come from.
+pub(super) struct Making<'a> {
+    pub store: &'a Store,
+    pub launcher: &'a Launcher,
+    /// Holds the folders that roots are mounted on.
+    pub roots: &'a Path,
+    pub user: Option<u32>,
+    pub environment: BTreeMap<String, String>,
+    pub sink: Sink,
+}
+
+impl Instance {
+    /// Starts the sandbox; the runtime in it is still starting when this returns. Blocks.
+    pub(super) fn start(function: Arc<Function>, making: &Making<'_>, handle: &tokio::runtime::Handle) -> Result<Self> {
+        const OUTPUT: &str = "take a function's output";
+        let name = uuid::Uuid::now_v7().simple().to_string();
+        let mount_at = making.roots.join(&name);
+        std::fs::create_dir_all(&mount_at).during(Kind::FixSetup, format!("make folder {}", mount_at.display()))?;
+        let spec = Spec {
+            task: making.store.tree(function.code)?,
+            opt: making.store.layers(&function.layers)?,
+            base: function.base.clone(),
+            mount_at: mount_at.clone(),
+            programs: ["/var/task/bootstrap", "/opt/bootstrap", "/var/runtime/bootstrap"].map(Into::into).to_vec(),
+            environment: environment(&function, &making.environment, &name),
+            ports: vec![PORT],
+            user: making.user,
+            limits: function.limits,
+        };
+        let (output, input) = std::io::pipe().during(Kind::FixSetup, OUTPUT)?;
+        let log = Log::new(&function.name, &function.version, Arc::clone(&making.sink));
+        log.follow(output);
+        let launched = making.launcher.launch(&name, &spec, &File::from(OwnedFd::from(input)));
+        // Mounted on in the sandbox's own view only: here it is an empty folder again.
+        let _ = std::fs::remove_dir(&mount_at);
+        let mut sandbox = launched?;
+        let listener = sandbox.take_listeners().pop().ok_or_else(|| Error::new(Kind::Bug, "listen in a sandbox"))?;
+        let (work, works) = mpsc::channel(1);
+        let (runtime, init) = Runtime::new(works);
+        let server = serve(Arc::new(runtime), listener, handle)?;
+        let sandbox = Arc::new(sandbox);
+        let ended = watch_end(Arc::clone(&sandbox));
+        Ok(Instance { function, sandbox, work, init, ended, server, log, started: Instant::now(), init_took: None })
+    }
+
+    /// Runs one event. `false` with it: this instance is of no more use.
+    pub async fn invoke(&mut self, event: Event, arn: &str) -> (Outcome, bool) {
+        let id = event.request_id.clone();
+        let began = Instant::now();
+        self.log.begin(&id);
+        self.log.put(&format!("START RequestId: {id} Version: {}", self.function.version));
+        let cold = self.init_took.is_none();
+        let mut alive = true;
+        let mut invoked = Instant::now();
+        let answer = match self.ready().await {
+            Ok(()) => {
+                invoked = Instant::now();
+                self.hand_over(event, arn).await
+            }
+            Err(stopped) => Err(stopped),
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(stopped) => {
+                alive = false;
+                self.sandbox.kill();
+                self.server.abort();
+                tokio::time::sleep(LAST_WORDS).await;
+                Answer::Error(self.failure(&stopped, &id))
+            }
+        };
+        let duration = if alive { invoked.elapsed() } else { began.elapsed() };
+        let memory_peak_bytes = self.sandbox.memory_peak_bytes();
+        let init = cold.then_some(self.init_took).flatten();
+        self.report(&id, duration, init, memory_peak_bytes);
+        (Outcome { answer, log_tail: self.log.end(), duration, init, memory_peak_bytes }, alive)
+    }
+
+    /// Waits until the runtime has asked for its first event: before an invocation, or to warm it.
+    ///
+    /// # Errors
+    /// The reason why it never will.
+    pub async fn warm(&mut self) -> Result<(), Failure> {
+        match self.ready().await {
+            Ok(()) => Ok(()),
+            Err(stopped) => Err(self.failure(&stopped, "init")),
+        }
+    }
+
+    async fn ready(&mut self) -> Result<(), Stopped> {
+        if self.init_took.is_some() {
+            return Ok(());
+        }
+        let mut init = self.init.clone();
+        let most = INIT_MAX.max(self.function.timeout);
+        let started = tokio::time::timeout(most.saturating_sub(self.started.elapsed()), async {
+            tokio::select! {
+                biased;
+                state = init.wait_for(|state| *state != Init::Starting) => {
+                    state.map(|state| state.clone()).map_err(|_| End::Killed)
+                }
+                end = ended(&mut self.ended) => Err(end),
+            }
+        });
+        match started.await {
+            Err(_) => Err(Stopped::Late(most)),
+            Ok(Err(end)) => Err(Stopped::Ended(end)),
+            Ok(Ok(Init::Failed(failure))) => Err(Stopped::Said(failure)),
+            Ok(Ok(_)) => {
+                self.init_took = Some(self.started.elapsed());
+                Ok(())
+            }
+        }
+    }
+
+    async fn hand_over(&mut self, event: Event, arn: &str) -> Result<Answer, Stopped> {
+        let timeout = self.function.timeout;
+        let (reply, mut answer) = oneshot::channel();
+        let work = Work { event, deadline: SystemTime::now() + timeout, arn: arn.to_owned(), reply };
+        let done = tokio::time::timeout(timeout, async {
+            tokio::select! {
+                biased;
+                sent = async { self.work.send(work).await.is_ok() } => if !sent { return Err(Stopped::Ended(End::Killed)) },
+                end = ended(&mut self.ended) => return Err(Stopped::Ended(end)),
+            }
+            tokio::select! {
+                biased;
+                answer = &mut answer => answer.map_err(|_| Stopped::Ended(End::Killed)),
+                end = ended(&mut self.ended) => Err(Stopped::Ended(end)),
+            }
+        });
+        done.await.unwrap_or(Err(Stopped::Late(timeout)))
+    }
+
+    fn failure(&self, stopped: &Stopped, id: &str) -> Failure {
+        match stopped {
+            Stopped::Said(failure) => failure.clone(),
+            Stopped::Late(most) => {
+                let what = format!("Task timed out after {:.2} seconds", most.as_secs_f64());
+                Failure::of("Sandbox.Timedout", id, &what)
+            }
+            Stopped::Ended(End::OutOfMemory) => {
+                Failure::of("Runtime.OutOfMemory", id, "Runtime exited with error: signal: killed")
+            }
+            Stopped::Ended(End::Exit(0)) => Failure::of("Runtime.ExitError", id, "Runtime exited without providing a reason"),
+            Stopped::Ended(End::Exit(code)) => {
+                Failure::of("Runtime.ExitError", id, &format!("Runtime exited with error: exit status {code}"))
+            }
+            Stopped::Ended(End::Signal(signal)) => {
+                Failure::of("Runtime.ExitError", id, &format!("Runtime exited with error: signal: {signal}"))
+            }
+            Stopped::Ended(End::Killed) => Failure::of("Runtime.ExitError", id, "Runtime exited with error: signal: killed"),
+        }
+    }
+
+    fn report(&self, id: &str, duration: Duration, init: Option<Duration>, memory_peak_bytes: Option<u64>) {
+        self.log.put(&format!("END RequestId: {id}"));
+        let ms = duration.as_secs_f64() * 1e3;
+        let mut line = format!(
+            "REPORT RequestId: {id}\tDuration: {ms:.2} ms\tBilled Duration: {:.0} ms\tMemory Size: {} MB",
+            ms.ceil(),
+            self.function.limits.memory_mb
+        );
+        if let Some(peak) = memory_peak_bytes {
+            line.push_str(&format!("\tMax Memory Used: {} MB", peak.div_ceil(1 << 20)));
+        }
+        if let Some(init) = init {
+            line.push_str(&format!("\tInit Duration: {:.2} ms", init.as_secs_f64() * 1e3));
+        }
+        self.log.put(&line);
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.server.abort();
+        // Its end takes a moment, which belongs to no worker of the runtime.
+        let sandbox = Arc::clone(&self.sandbox);
+        std::thread::spawn(move || sandbox.kill());
+    }
+}
+
+/// Why an instance gives no answer, now or ever.
+enum Stopped {
+    Late(Duration),
+    Ended(End),
+    Said(Failure),
+}
+
+async fn ended(watched: &mut watch::Receiver<Option<End>>) -> End {
+    watched.wait_for(Option::is_some).await.ok().and_then(|end| *end).unwrap_or(End::Killed)
+}
+
+fn watch_end(sandbox: Arc<Sandbox>) -> watch::Receiver<Option<End>> {
+    let (tell, ended) = watch::channel(None);
+    std::thread::spawn(move || tell.send_replace(Some(sandbox.wait())));
+    ended
+}
+
+fn serve(runtime: Arc<Runtime>, listener: TcpListener, handle: &tokio::runtime::Handle) -> Result<JoinHandle<()>> {
+    const SERVE: &str = "serve a sandbox's Runtime API";
+    listener.set_nonblocking(true).during(Kind::Bug, SERVE)?;
+    let _entered = handle.enter();
+    let listener = tokio::net::TcpListener::from_std(listener).during(Kind::FixSetup, SERVE)?;
+    Ok(handle.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _ = stream.set_nodelay(true);
+            let runtime = Arc::clone(&runtime);
+            tokio::spawn(async move {
+                let service = service_fn(|request| runtime.answer(request));
+                // Some bootstraps in shell look for Lambda-Runtime-Aws-Request-Id as it is spelt.
+                let mut server = hyper::server::conn::http1::Builder::new();
+                let connection = server.title_case_headers(true).serve_connection(TokioIo::new(stream), service);
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a runtime's connection");
+                }
+            });
+        }
+    }))
+}
+
+/// What AWS Lambda sets, then the warehouse's, then the function's own, which come last.
+fn environment(function: &Function, more: &BTreeMap<String, String>, instance: &str) -> BTreeMap<String, String> {
+    let libraries =
+        "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib".to_owned();
+    let own = [
+        ("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{PORT}")),
+        ("_HANDLER", function.handler.clone()),
+        ("LAMBDA_TASK_ROOT", "/var/task".to_owned()),
+        ("LAMBDA_RUNTIME_DIR", "/var/runtime".to_owned()),
+        ("AWS_LAMBDA_FUNCTION_NAME", function.name.clone()),
+        ("AWS_LAMBDA_FUNCTION_VERSION", function.version.clone()),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", function.limits.memory_mb.to_string()),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", function.name)),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", format!("[{}]{instance}", function.version)),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
+        ("AWS_REGION", "local".to_owned()),
+        ("AWS_DEFAULT_REGION", "local".to_owned()),
+        ("TZ", ":UTC".to_owned()),
+        ("LANG", "en_US.UTF-8".to_owned()),
+        ("HOME", "/tmp".to_owned()),
+        ("PATH", "/usr/local/bin:/usr/bin/:/bin:/opt/bin".to_owned()),
+        ("LD_LIBRARY_PATH", libraries),
+    ];
+    let mut environment: BTreeMap<String, String> =
+        own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    environment.extend(more.clone());
+    environment.extend(function.environment.clone());
+    environment
+}

@@ -1,0 +1,82 @@
+//! Functions that run: the Runtime API that each sandbox sees, the instances, the pool that
+//! starts, reuses and bounds them.
+
+mod instance;
+mod logs;
+mod pool;
+mod runtime;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::sandbox::Limits;
+use crate::store::Digest;
+
+pub use instance::Instance;
+pub use logs::{Line, Sink};
+pub use pool::{Pool, Settings};
+pub use runtime::RESPONSE_BYTES_MAX;
+
+/// One version of a function: all that makes it what it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Function {
+    pub name: String,
+    /// `$LATEST`, or a number.
+    pub version: String,
+    pub handler: String,
+    pub code: Digest,
+    /// In the order in which they are laid over one another.
+    pub layers: Vec<Digest>,
+    pub environment: BTreeMap<String, String>,
+    pub timeout: Duration,
+    pub limits: Limits,
+    /// A root to stand on instead of this machine's `/usr`.
+    pub base: Option<PathBuf>,
+}
+
+/// What is asked of a function.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub request_id: String,
+    pub payload: Bytes,
+    pub client_context: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub answer: Answer,
+    /// The last 4 KB that it printed while it ran.
+    pub log_tail: String,
+    pub duration: Duration,
+    /// Of a cold start.
+    pub init: Option<Duration>,
+    pub memory_peak_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    Response(Bytes),
+    /// The function said that it failed, or failed without a word; the body is what an SDK shows.
+    Error(Failure),
+}
+
+/// `{"errorType": .., "errorMessage": ..}` and whatever else the runtime sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub error_type: String,
+    pub body: Bytes,
+}
+
+impl Failure {
+    /// In Lambda's own words: `RequestId: .. Error: ..`.
+    fn of(error_type: &str, request_id: &str, what: &str) -> Failure {
+        let message = format!("RequestId: {request_id} Error: {what}");
+        let body = serde_json::json!({"errorType": error_type, "errorMessage": message});
+        Failure { error_type: error_type.to_owned(), body: body.to_string().into() }
+    }
+}

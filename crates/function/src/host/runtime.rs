@@ -1,0 +1,247 @@
+//! The Runtime API, as one instance of a function sees it:
+//! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>.
+//!
+//! A small machine of states: starting, waiting for an event, busy with one. What a runtime may
+//! not ask in its state is refused with the words that AWS uses.
+
+use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Answer, Event, Failure};
+
+/// 6 MiB and 100 bytes.
+pub const RESPONSE_BYTES_MAX: usize = (6 << 20) + 100;
+/// Of a response that is streamed.
+pub(super) const STREAM_BYTES_MAX: usize = 200 << 20;
+const ERROR_BYTES_MAX: usize = 256 * 1024;
+
+const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
+const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
+
+/// An event on its way to the runtime.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub event: Event,
+    pub deadline: SystemTime,
+    pub arn: String,
+    pub reply: oneshot::Sender<Answer>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Init {
+    Starting,
+    Done,
+    Failed(Failure),
+}
+
+#[derive(Debug)]
+pub(super) struct Runtime {
+    work: tokio::sync::Mutex<mpsc::Receiver<Work>>,
+    busy: Mutex<Option<Busy>>,
+    init: watch::Sender<Init>,
+}
+
+#[derive(Debug)]
+struct Busy {
+    id: String,
+    reply: oneshot::Sender<Answer>,
+}
+
+type Reply = Response<Full<Bytes>>;
+
+impl Runtime {
+    pub fn new(work: mpsc::Receiver<Work>) -> (Runtime, watch::Receiver<Init>) {
+        let (init, started) = watch::channel(Init::Starting);
+        (Runtime { work: tokio::sync::Mutex::new(work), busy: Mutex::default(), init }, started)
+    }
+
+    pub async fn answer(&self, request: Request<Incoming>) -> Result<Reply, Infallible> {
+        let path = request.uri().path().to_owned();
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        Ok(match (request.method(), &parts[..]) {
+            (&Method::GET, ["2018-06-01", "runtime", "invocation", "next"]) => self.next().await,
+            (&Method::POST, ["2018-06-01", "runtime", "invocation", id, "response"]) => self.response(id, request).await,
+            (&Method::POST, ["2018-06-01", "runtime", "invocation", id, "error"]) => self.error(id, request).await,
+            (&Method::POST, ["2018-06-01", "runtime", "init", "error"]) => self.init_error(request).await,
+            // Extensions and telemetry: accepted, nothing follows.
+            (_, ["2020-01-01", "extension", ..] | ["2020-08-15" | "2022-07-01", ..]) => accepted(),
+            _ => refused(StatusCode::NOT_FOUND, "NotFound", "there is no such path in the Runtime API"),
+        })
+    }
+
+    async fn next(&self) -> Reply {
+        if self.lock().is_some() {
+            let what = "the event before it has not been answered yet";
+            return refused(StatusCode::FORBIDDEN, "InvalidStateTransition", what);
+        }
+        self.init.send_if_modified(|init| {
+            let first = *init == Init::Starting;
+            if first {
+                *init = Init::Done;
+            }
+            first
+        });
+        let Some(Work { event, deadline, arn, reply }) = self.work.lock().await.recv().await else {
+            return refused(StatusCode::INTERNAL_SERVER_ERROR, "ServiceError", "this instance is ending");
+        };
+        let epoch = deadline.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis();
+        let trace = format!("Root=1-{:08x}-{:.24}", epoch / 1000, event.request_id.replace('-', ""));
+        let mut answer = Response::new(Full::new(event.payload));
+        let headers = answer.headers_mut();
+        let context = event.client_context.unwrap_or_default();
+        for (name, value) in [
+            ("lambda-runtime-aws-request-id", event.request_id.as_str()),
+            ("lambda-runtime-deadline-ms", &epoch.to_string()),
+            ("lambda-runtime-invoked-function-arn", &arn),
+            ("lambda-runtime-trace-id", &trace),
+            ("lambda-runtime-client-context", &context),
+            ("content-type", "application/json"),
+        ] {
+            if let Ok(value) = HeaderValue::from_str(value)
+                && !value.is_empty()
+            {
+                headers.insert(name, value);
+            }
+        }
+        *self.lock() = Some(Busy { id: event.request_id, reply });
+        answer
+    }
+
+    async fn response(&self, id: &str, request: Request<Incoming>) -> Reply {
+        if !self.is_busy_with(id) {
+            return unknown(id);
+        }
+        let streamed = request.headers().get(RESPONSE_MODE).is_some_and(|mode| mode == "streaming");
+        let most = if streamed { STREAM_BYTES_MAX } else { RESPONSE_BYTES_MAX };
+        let (body, trailers) = match read(request.into_body(), most).await {
+            Ok(read) => read,
+            Err(Cut::TooLong) => {
+                let what = format!("Exceeded maximum allowed payload size ({most} bytes).");
+                let says = format!("Response payload size exceeded maximum allowed payload size ({most} bytes).");
+                self.finish(id, Answer::Error(failure("Function.ResponseSizeTooLarge", &says)));
+                return refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &what);
+            }
+            Err(Cut::Broken) => {
+                // It may try again: the invocation stays open until its deadline.
+                return refused(StatusCode::BAD_REQUEST, "TruncatedResponse", "the response ended before its end");
+            }
+        };
+        // A stream that fails half-way says so behind its last chunk.
+        match trailers.get(ERROR_TYPE).and_then(|value| value.to_str().ok()) {
+            Some(error_type) => {
+                let body = trailers.get("lambda-runtime-function-error-body").map(HeaderValue::as_bytes);
+                let body = body.map_or_else(|| failure(error_type, "").body, Bytes::copy_from_slice);
+                self.finish(id, Answer::Error(Failure { error_type: error_type.to_owned(), body }));
+            }
+            None => self.finish(id, Answer::Response(body)),
+        }
+        accepted()
+    }
+
+    async fn error(&self, id: &str, request: Request<Incoming>) -> Reply {
+        if !self.is_busy_with(id) {
+            return unknown(id);
+        }
+        match reported(request).await {
+            Ok(failure) => {
+                self.finish(id, Answer::Error(failure));
+                accepted()
+            }
+            Err(reply) => *reply,
+        }
+    }
+
+    async fn init_error(&self, request: Request<Incoming>) -> Reply {
+        if *self.init.borrow() != Init::Starting {
+            let what = "the runtime has started already: errors belong to their invocations";
+            return refused(StatusCode::FORBIDDEN, "InvalidStateTransition", what);
+        }
+        match reported(request).await {
+            Ok(failure) => {
+                self.init.send_replace(Init::Failed(failure));
+                accepted()
+            }
+            Err(reply) => *reply,
+        }
+    }
+
+    fn is_busy_with(&self, id: &str) -> bool {
+        self.lock().as_ref().is_some_and(|busy| busy.id == id)
+    }
+
+    /// The first answer counts: of two that come at once, one finds nobody waiting.
+    fn finish(&self, id: &str, answer: Answer) {
+        let busy = self.lock().take_if(|busy| busy.id == id);
+        if let Some(busy) = busy {
+            let _ = busy.reply.send(answer);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Busy>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Cut {
+    TooLong,
+    Broken,
+}
+
+async fn read(mut body: Incoming, most: usize) -> Result<(Bytes, HeaderMap), Cut> {
+    let mut read = BytesMut::new();
+    let mut trailers = HeaderMap::new();
+    while let Some(frame) = body.frame().await {
+        match frame.map_err(|_| Cut::Broken)?.into_data() {
+            Ok(data) if read.len() + data.len() > most => return Err(Cut::TooLong),
+            Ok(data) => read.extend_from_slice(&data),
+            Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
+        }
+    }
+    Ok((read.freeze(), trailers))
+}
+
+/// What a runtime says of a failure: the type from its header, else from its body.
+async fn reported(request: Request<Incoming>) -> Result<Failure, Box<Reply>> {
+    let header = request.headers().get(ERROR_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (body, _) = read(request.into_body(), ERROR_BYTES_MAX).await.map_err(|_| {
+        Box::new(refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "an error is at most 256 KB"))
+    })?;
+    let parsed: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+    let named = parsed.as_ref().and_then(|value| value.get("errorType")).and_then(|value| value.as_str());
+    let error_type = header.or_else(|| named.map(str::to_owned)).unwrap_or_else(|| "Runtime.Unknown".to_owned());
+    let body = if parsed.is_some() { body } else { failure(&error_type, &String::from_utf8_lossy(&body)).body };
+    Ok(Failure { error_type, body })
+}
+
+fn failure(error_type: &str, message: &str) -> Failure {
+    let body = serde_json::json!({"errorType": error_type, "errorMessage": message});
+    Failure { error_type: error_type.to_owned(), body: body.to_string().into() }
+}
+
+fn accepted() -> Reply {
+    json(StatusCode::ACCEPTED, &serde_json::json!({"status": "OK"}))
+}
+
+fn unknown(id: &str) -> Reply {
+    let what = format!("{id} is not the invocation that is under way");
+    refused(StatusCode::BAD_REQUEST, "InvalidRequestID", &what)
+}
+
+fn refused(status: StatusCode, error_type: &str, what: &str) -> Reply {
+    json(status, &serde_json::json!({"errorMessage": what, "errorType": error_type}))
+}
+
+fn json(status: StatusCode, body: &serde_json::Value) -> Reply {
+    let mut reply = Response::new(Full::new(Bytes::from(body.to_string())));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}

@@ -1,0 +1,103 @@
+//! What a function can't do even inside its namespaces: no capabilities, none to be gained, no
+//! calls that only an attack on the kernel needs, bounded files and processes.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::thread::{
+    CapabilitySet, clear_ambient_capability_set, remove_capability_from_bounding_set, set_no_new_privs,
+};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+
+use super::Limits;
+
+/// Numbers of x86_64 and aarch64, by <asm/unistd.h>: no runtime for functions needs any of them.
+#[cfg(target_arch = "x86_64")]
+mod calls {
+    pub const REFUSED: &[i64] = &[
+        101, // ptrace
+        155, // pivot_root
+        161, // chroot
+        163, // acct
+        165, // mount
+        166, // umount2
+        167, 168, // swapon, swapoff
+        169, // reboot
+        175, 176, 313, // init_module, delete_module, finit_module
+        179, // quotactl
+        246, 320, // kexec_load, kexec_file_load
+        248, 249, 250, // add_key, request_key, keyctl
+        272, // unshare
+        298, // perf_event_open
+        303, 304, // name_to_handle_at, open_by_handle_at
+        308, // setns
+        310, 311, // process_vm_readv, process_vm_writev
+        321, // bpf
+        323, // userfaultfd
+        425, 426, 427, // io_uring_setup, io_uring_enter, io_uring_register
+        428, 429, 430, 431, 432, 433, // open_tree, move_mount, fsopen, fsconfig, fsmount, fspick
+        442, // mount_setattr
+    ];
+    pub const CLONE: i64 = 56;
+    pub const CLONE3: i64 = 435;
+}
+#[cfg(target_arch = "aarch64")]
+mod calls {
+    pub const REFUSED: &[i64] = &[
+        117, 41, 51, 89, 40, 39, 224, 225, 142, 105, 106, 273, 60, 104, 294, 217, 218, 219, 97, 241, 264, 265, 268,
+        270, 271, 280, 282, 425, 426, 427, 428, 429, 430, 431, 432, 442,
+    ];
+    pub const CLONE: i64 = 220;
+    pub const CLONE3: i64 = 435;
+}
+
+/// CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET: sched.h
+const NEW_NAMESPACES: u64 = 0x7e02_0000;
+const ENOSYS: u32 = 38;
+const EPERM: u32 = 1;
+
+pub(super) fn limits(limits: Limits) -> io::Result<()> {
+    let bound = |n: u64| Rlimit { current: Some(n), maximum: Some(n) };
+    setrlimit(Resource::Nofile, bound(limits.open_files))?;
+    setrlimit(Resource::Nproc, bound(limits.processes))?;
+    setrlimit(Resource::Core, bound(0))?;
+    Ok(())
+}
+
+/// To be called last: what comes after can't mount, change users into root or leave.
+pub(super) fn close() -> io::Result<()> {
+    for capability in CapabilitySet::all().iter() {
+        match remove_capability_from_bounding_set(capability) {
+            // A kernel that doesn't know one has nothing to take away.
+            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    clear_ambient_capability_set()?;
+    set_no_new_privs(true)?;
+    for filter in filters().map_err(io::Error::other)? {
+        seccompiler::apply_filter(&filter).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+fn filters() -> Result<[BpfProgram; 2], seccompiler::Error> {
+    let arch = std::env::consts::ARCH.try_into()?;
+    let mut refused: BTreeMap<i64, Vec<SeccompRule>> = calls::REFUSED.iter().map(|call| (*call, vec![])).collect();
+    // Any of the flags, one rule each: a mask can only be compared with one value.
+    let rules = (0..64).map(|bit| 1u64 << bit).filter(|bit| bit & NEW_NAMESPACES != 0).map(|bit| {
+        let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(bit), bit)?;
+        SeccompRule::new(vec![condition])
+    });
+    refused.insert(calls::CLONE, rules.collect::<Result<_, _>>()?);
+    let refused =
+        SeccompFilter::new(refused, SeccompAction::Allow, SeccompAction::Errno(EPERM), arch)?.try_into()?;
+    // Its flags are behind a pointer, which no filter can follow: programs fall back to clone.
+    let unknown = BTreeMap::from([(calls::CLONE3, vec![])]);
+    let unknown =
+        SeccompFilter::new(unknown, SeccompAction::Allow, SeccompAction::Errno(ENOSYS), arch)?.try_into()?;
+    Ok([refused, unknown])
+}

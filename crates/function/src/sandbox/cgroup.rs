@@ -1,0 +1,98 @@
+//! A control group for each sandbox, where this machine gives one: memory and processes are then
+//! bounded together, for all that a function starts, and a kill for want of memory can be told
+//! from any other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::Limits;
+
+const MOUNT: &str = "/sys/fs/cgroup";
+const OURS: &str = "wattlake";
+
+#[derive(Debug)]
+pub(super) struct Cgroup {
+    /// Version 2: one folder. Version 1: one for memory, one for processes.
+    memory: PathBuf,
+    processes: Option<PathBuf>,
+    unified: bool,
+}
+
+impl Cgroup {
+    /// None where this user may make none.
+    pub fn make(name: &str, limits: Limits) -> Option<Cgroup> {
+        let mount = Path::new(MOUNT);
+        if mount.join("cgroup.controllers").exists() { unified(mount, name, limits) } else { split(mount, name, limits) }
+    }
+
+    pub fn add(&self, process: u32) -> std::io::Result<()> {
+        for folder in std::iter::once(&self.memory).chain(&self.processes) {
+            fs::write(folder.join("cgroup.procs"), process.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel has killed in it for want of memory.
+    pub fn ran_out_of_memory(&self) -> bool {
+        let file = if self.unified { "memory.events" } else { "memory.oom_control" };
+        let text = fs::read_to_string(self.memory.join(file)).unwrap_or_default();
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill ")).and_then(|n| n.parse::<u64>().ok());
+        count.is_some_and(|count| count > 0)
+    }
+
+    pub fn memory_peak_bytes(&self) -> Option<u64> {
+        let file = if self.unified { "memory.peak" } else { "memory.max_usage_in_bytes" };
+        fs::read_to_string(self.memory.join(file)).ok()?.trim().parse().ok()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        for folder in std::iter::once(&self.memory).chain(&self.processes) {
+            // Its last process may still be ending.
+            for _ in 0..50 {
+                if fs::remove_dir(folder).is_ok() || !folder.exists() {
+                    break;
+                }
+                sleep(Duration::from_millis(2));
+            }
+        }
+    }
+}
+
+fn unified(mount: &Path, name: &str, limits: Limits) -> Option<Cgroup> {
+    let ours = mount.join(OURS);
+    fs::create_dir_all(&ours).ok()?;
+    // Refused where the parent holds processes of its own; the folder then has no such files.
+    let _ = fs::write(mount.join("cgroup.subtree_control"), "+memory +pids");
+    let _ = fs::write(ours.join("cgroup.subtree_control"), "+memory +pids");
+    let folder = ours.join(name);
+    fs::create_dir(&folder).ok()?;
+    let group = Cgroup { memory: folder.clone(), processes: None, unified: true };
+    fs::write(folder.join("memory.max"), bytes(limits)).ok()?;
+    let _ = fs::write(folder.join("memory.swap.max"), "0");
+    fs::write(folder.join("pids.max"), limits.processes.to_string()).ok()?;
+    Some(group)
+}
+
+fn split(mount: &Path, name: &str, limits: Limits) -> Option<Cgroup> {
+    let folder = |controller: &str| {
+        let folder = mount.join(controller).join(OURS).join(name);
+        fs::create_dir_all(&folder).ok().map(|()| folder)
+    };
+    let memory = folder("memory")?;
+    let mut group = Cgroup { memory, processes: None, unified: false };
+    fs::write(group.memory.join("memory.limit_in_bytes"), bytes(limits)).ok()?;
+    let _ = fs::write(group.memory.join("memory.memsw.limit_in_bytes"), bytes(limits));
+    if let Some(processes) = folder("pids") {
+        let bounded = fs::write(processes.join("pids.max"), limits.processes.to_string()).is_ok();
+        group.processes = Some(processes).filter(|_| bounded);
+    }
+    Some(group)
+}
+
+fn bytes(limits: Limits) -> String {
+    (limits.memory_mb << 20).to_string()
+}

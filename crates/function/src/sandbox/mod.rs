@@ -1,0 +1,66 @@
+//! A function's process, shut in: namespaces of its own, a root of its own, no network but the
+//! sockets that the host listens on, and bounds on memory, processes, files and time.
+//!
+//! The program executes itself twice. [`outside`] (the host's child) leaves the host's namespaces;
+//! [`inside`] is the first process of the new ones: it builds the root, hands the host the
+//! listening sockets, starts the function's bootstrap and reports how it ended. When it dies all
+//! of its descendants die with it, those that called setsid included.
+//! Nothing here knows what a function is for: it runs a program in folders that it is given.
+
+mod bars;
+mod cgroup;
+mod inside;
+mod launch;
+mod loopback;
+mod outside;
+mod root;
+mod socket;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use launch::{End, Launcher, Sandbox};
+pub use {inside::inside, outside::outside};
+
+/// What the program's door has to answer to: `PROGRAM OUTSIDE` calls [`outside`], and so on.
+pub const OUTSIDE: &str = "sandbox-outside";
+pub const INSIDE: &str = "sandbox-inside";
+
+/// What a sandbox is made of, as the host tells it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spec {
+    /// Read-only at `/var/task`: the function's own code.
+    pub task: PathBuf,
+    /// Read-only at `/opt`: its layers, merged.
+    pub opt: Option<PathBuf>,
+    /// A root to stand on instead of this machine's `/usr`, such as an unpacked image.
+    pub base: Option<PathBuf>,
+    /// An empty folder that the sandbox's root is mounted on, in its own view only.
+    pub mount_at: PathBuf,
+    /// Looked for in this order; the first that is there is started.
+    pub programs: Vec<PathBuf>,
+    pub environment: BTreeMap<String, String>,
+    /// TCP ports on its loopback whose listening sockets go to the host.
+    pub ports: Vec<u16>,
+    /// Only where the host is root: the user that the function runs as.
+    pub user: Option<u32>,
+    pub limits: Limits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    pub memory_mb: u64,
+    pub tmp_mb: u64,
+    pub processes: u64,
+    pub open_files: u64,
+}
+
+impl Default for Limits {
+    /// AWS Lambda's own.
+    fn default() -> Self {
+        Limits { memory_mb: 128, tmp_mb: 512, processes: 1024, open_files: 1024 }
+    }
+}
+

@@ -1,0 +1,201 @@
+//! The root that a function sees: this machine's programs read-only, its code at `/var/task`, its
+//! layers at `/opt`, a `/tmp` of its own that is bounded, and nothing else of the host.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::CWD;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount,
+};
+use rustix::process::{chdir, pivot_root};
+
+use super::Spec;
+
+/// Programs, libraries and certificates: what a Lambda image would hold.
+const HOST_FOLDERS: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ssl", "/etc/alternatives", "/etc/R"];
+const HOST_FILES: [&str; 3] = ["/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime"];
+const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+const READ_ONLY: MountFlags = MountFlags::RDONLY.union(MountFlags::NOSUID).union(MountFlags::NODEV);
+
+/// Builds the root and moves into it; every error names its step.
+pub(super) fn build(spec: &Spec) -> Result<(), (String, io::Error)> {
+    let step = |name: &str| {
+        let name = name.to_owned();
+        move |error: io::Error| (name, error)
+    };
+    let root = spec.mount_at.as_path();
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
+        .map_err(|e| step("leave the host's mounts")(e.into()))?;
+    tmpfs(root, 16, 0o755).map_err(step("mount the sandbox's root"))?;
+    match &spec.base {
+        Some(base) => image(base, root).map_err(step("mount the base image"))?,
+        None => host(root).map_err(step("mount this machine's programs"))?,
+    }
+    etc(root, spec).map_err(step("write /etc"))?;
+    bind_folder(&spec.task, &root.join("var/task")).map_err(step("mount the function at /var/task"))?;
+    if let Some(opt) = &spec.opt {
+        bind_folder(opt, &root.join("opt")).map_err(step("mount its layers at /opt"))?;
+    }
+    fs::create_dir_all(root.join("var/runtime")).map_err(step("make /var/runtime"))?;
+    devices(root).map_err(step("make /dev"))?;
+    for folder in ["tmp", "dev/shm"] {
+        let path = root.join(folder);
+        fs::create_dir_all(&path)
+            .and_then(|()| tmpfs(&path, spec.limits.tmp_mb, 0o1777))
+            .map_err(step(&format!("make /{folder}")))?;
+    }
+    processes(root).map_err(step("mount /proc"))?;
+    enter(root).map_err(step("enter the root"))
+}
+
+fn tmpfs(at: &Path, megabytes: u64, mode: u32) -> io::Result<()> {
+    // So many files of a page each fill it: nobody eats the host's memory by inodes.
+    let options = format!("size={megabytes}m,mode={mode:o},nr_inodes={}", megabytes.max(16) * 256);
+    let options = CString::new(options)?;
+    mount("tmpfs", at, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())?;
+    Ok(())
+}
+
+/// As the host has them: where `/bin` is a link there, it is one here.
+fn host(root: &Path) -> io::Result<()> {
+    for folder in HOST_FOLDERS.map(Path::new) {
+        let Ok(kind) = folder.symlink_metadata() else { continue };
+        let inner = under(root, folder);
+        if kind.is_symlink() {
+            symlink(fs::read_link(folder)?, &inner)?;
+        } else {
+            bind_folder(folder, &inner)?;
+        }
+    }
+    for file in HOST_FILES.map(Path::new).into_iter().filter(|file| file.exists()) {
+        bind_file(file, &under(root, file), READ_ONLY)?;
+    }
+    Ok(())
+}
+
+fn image(base: &Path, root: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(base)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        // These are the sandbox's own.
+        if ["dev", "proc", "sys", "tmp", "var", "opt", "etc"].iter().any(|own| name == *own) {
+            continue;
+        }
+        let inner = root.join(&name);
+        match entry.file_type()? {
+            kind if kind.is_symlink() => symlink(fs::read_link(entry.path())?, &inner)?,
+            kind if kind.is_dir() => bind_folder(&entry.path(), &inner)?,
+            _ => {}
+        }
+    }
+    let etc = base.join("etc");
+    if etc.is_dir() {
+        for name in ["ssl", "pki", "alternatives", "ld.so.conf.d"].into_iter().filter(|n| etc.join(n).is_dir()) {
+            bind_folder(&etc.join(name), &root.join("etc").join(name))?;
+        }
+        let cache = etc.join("ld.so.cache");
+        if cache.is_file() {
+            bind_file(&cache, &root.join("etc/ld.so.cache"), READ_ONLY)?;
+        }
+    }
+    Ok(())
+}
+
+fn etc(root: &Path, spec: &Spec) -> io::Result<()> {
+    let etc = root.join("etc");
+    fs::create_dir_all(&etc)?;
+    let user = spec.user.unwrap_or(0);
+    let home = "/tmp:/bin/sh";
+    let users = format!("root:x:0:0:root:{home}\nfunction:x:{user}:{user}:function:{home}\n");
+    fs::write(etc.join("passwd"), if user == 0 { format!("root:x:0:0:root:{home}\n") } else { users })?;
+    fs::write(etc.join("group"), format!("root:x:0:\nfunction:x:{}:\n", user.max(1)))?;
+    fs::write(etc.join("hosts"), "127.0.0.1 localhost\n")?;
+    fs::write(etc.join("nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files\n")
+}
+
+fn devices(root: &Path) -> io::Result<()> {
+    let dev = root.join("dev");
+    fs::create_dir_all(&dev)?;
+    for name in DEVICES {
+        bind_file(&Path::new("/dev").join(name), &dev.join(name), MountFlags::NOSUID)?;
+    }
+    for (name, to) in [("fd", "self/fd"), ("stdin", "self/fd/0"), ("stdout", "self/fd/1"), ("stderr", "self/fd/2")] {
+        symlink(Path::new("/proc").join(to), dev.join(name))?;
+    }
+    Ok(())
+}
+
+/// Only its own processes are in it. A kernel may refuse one to a user namespace inside a
+/// container whose own /proc is masked: the sandbox then has none.
+fn processes(root: &Path) -> io::Result<()> {
+    let proc = root.join("proc");
+    fs::create_dir_all(&proc)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    match mount("proc", &proc, "proc", flags, None::<&std::ffi::CStr>) {
+        Ok(()) | Err(rustix::io::Errno::PERM) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn enter(root: &Path) -> io::Result<()> {
+    chdir(root)?;
+    // The old root lies on top of the new one for a moment: pivot_root(2), "pivot_root(".", ".")".
+    pivot_root(".", ".")?;
+    unmount(".", UnmountFlags::DETACH)?;
+    mount_remount("/", MountFlags::BIND | READ_ONLY, "")?;
+    chdir("/var/task")?;
+    Ok(())
+}
+
+fn bind_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    mount_bind(from, to)?;
+    read_only(to, READ_ONLY)
+}
+
+fn bind_file(from: &Path, to: &Path, flags: MountFlags) -> io::Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    File::create(to)?.set_permissions(fs::Permissions::from_mode(0o644))?;
+    mount_bind(from, to)?;
+    read_only(to, flags)
+}
+
+/// A bind mount takes its flags only when it is mounted again. In a user namespace the flags that
+/// the host's mount has are locked, and must be named too.
+fn read_only(at: &Path, flags: MountFlags) -> io::Result<()> {
+    let bind = MountFlags::BIND | flags;
+    if mount_remount(at, bind, "").is_ok() {
+        return Ok(());
+    }
+    let state = rustix::fs::statvfs(at)?;
+    let mut locked = MountFlags::empty();
+    for (has, flag) in [
+        (rustix::fs::StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (rustix::fs::StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (rustix::fs::StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (rustix::fs::StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+        (rustix::fs::StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+    ] {
+        if state.f_flag.contains(has) {
+            locked |= flag;
+        }
+    }
+    mount_remount(at, bind | locked, "")?;
+    Ok(())
+}
+
+fn under(root: &Path, absolute: &Path) -> PathBuf {
+    root.join(absolute.strip_prefix("/").unwrap_or(absolute))
+}
+
+/// True where the path is there, without following a link out of the root.
+pub(super) fn is_program(path: &Path) -> bool {
+    rustix::fs::accessat(CWD, path, rustix::fs::Access::EXEC_OK, rustix::fs::AtFlags::EACCESS).is_ok()
+        && path.is_file()
+}

@@ -1,0 +1,111 @@
+//! A zip's files onto the disk. Names that leave the folder, links that do, special files, bombs:
+//! refused, and the error names the entry.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use zip::ZipArchive;
+
+use crate::error::{During, Error, Kind, Result};
+
+/// AWS Lambda's bound for a function and its layers together.
+pub const UNPACKED_BYTES_MAX: u64 = 250 << 20;
+const ENTRIES_MAX: usize = 200_000;
+const LINK_BYTES_MAX: u64 = 4096;
+
+const KIND_MASK: u32 = 0o170_000;
+const FILE: u32 = 0o100_000;
+const FOLDER: u32 = 0o040_000;
+const LINK: u32 = 0o120_000;
+
+/// Where a link may lead by an absolute name: the sandbox's own folders.
+const SANDBOX: [&str; 5] = ["/opt", "/var/task", "/usr", "/tmp", "/var/runtime"];
+
+pub(super) fn unpack(zip: &Path, into: &Path) -> Result<()> {
+    let named = format!("unpack {}", zip.display());
+    let file = File::open(zip).during(Kind::FixInput, &named)?;
+    let mut archive = ZipArchive::new(file).during(Kind::FixInput, format!("{named}: it is not a zip"))?;
+    if archive.len() > ENTRIES_MAX {
+        return Err(Error::new(Kind::FixInput, format!("{named}: it has more than {ENTRIES_MAX} entries")));
+    }
+    let mut links: Vec<(PathBuf, PathBuf)> = Vec::new();
+    let mut left = UNPACKED_BYTES_MAX;
+    for index in 0..archive.len() {
+        let mut entry = archive.by_index(index).during(Kind::FixInput, format!("{named}: entry {index}"))?;
+        let context = format!("{named}: entry {:?}", entry.name());
+        let refuse = |why: &str| Error::new(Kind::FixInput, format!("{context} {why}"));
+        let path = entry.enclosed_name().ok_or_else(|| refuse("leaves its folder"))?;
+        let mode = entry.unix_mode().unwrap_or(0);
+        match mode & KIND_MASK {
+            _ if entry.is_dir() => fs::create_dir_all(into.join(&path)).during(Kind::FixInput, &context)?,
+            FOLDER => fs::create_dir_all(into.join(&path)).during(Kind::FixInput, &context)?,
+            LINK => {
+                let mut target = String::new();
+                entry.by_ref().take(LINK_BYTES_MAX).read_to_string(&mut target).during(Kind::FixInput, &context)?;
+                let target = PathBuf::from(target);
+                if !stays(&path, &target) {
+                    return Err(refuse(&format!("is a link to {target:?}, which leaves its folder")));
+                }
+                links.push((path, target));
+            }
+            0 | FILE => {
+                let written = write(&mut entry, &into.join(&path), mode, left).during(Kind::FixInput, &context)?;
+                left = left.checked_sub(written).ok_or_else(|| {
+                    refuse(&format!("brings it above {} MB unpacked, AWS Lambda's bound", UNPACKED_BYTES_MAX >> 20))
+                })?;
+            }
+            _ => return Err(refuse("is neither a file nor a folder nor a link")),
+        }
+    }
+    make_links(&links, into, &named)
+}
+
+/// After all files: none is written through a link.
+fn make_links(links: &[(PathBuf, PathBuf)], into: &Path, named: &str) -> Result<()> {
+    let paths: BTreeSet<&Path> = links.iter().map(|(path, _)| path.as_path()).collect();
+    for (path, target) in links {
+        let context = || format!("{named}: entry {path:?}");
+        if path.ancestors().skip(1).any(|parent| paths.contains(parent)) {
+            return Err(Error::new(Kind::FixInput, format!("{} lies behind a link", context())));
+        }
+        let place = into.join(path);
+        if let Some(parent) = place.parent() {
+            fs::create_dir_all(parent).during(Kind::FixInput, context())?;
+        }
+        symlink(target, &place).during(Kind::FixInput, context())?;
+    }
+    Ok(())
+}
+
+/// At most one byte more than allowed: enough to tell that it is too much.
+fn write(entry: &mut impl Read, path: &Path, mode: u32, left: u64) -> io::Result<u64> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    // Readable for the function's user; never setuid.
+    let mode = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(path)?;
+    let written = io::copy(&mut entry.take(left + 1), &mut file)?;
+    file.flush()?;
+    Ok(written)
+}
+
+/// Whether a link, wherever its tree is mounted, leads to what a function may see.
+fn stays(link: &Path, target: &Path) -> bool {
+    if target.is_absolute() {
+        let climbs = target.components().any(|part| part == Component::ParentDir);
+        return !climbs && SANDBOX.iter().any(|folder| target.starts_with(folder));
+    }
+    let mut depth = link.components().count().cast_signed() - 1;
+    target.components().all(|part| {
+        match part {
+            Component::ParentDir => depth -= 1,
+            Component::Normal(_) => depth += 1,
+            _ => {}
+        }
+        depth >= 0
+    }) && !target.as_os_str().is_empty()
+}

@@ -1,0 +1,110 @@
+//! What a function tries and must not manage.
+
+use function::sandbox::End;
+use libtest_mimic::{Failed, Trial};
+
+use crate::world::World;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("it_runs_and_says_how_it_ended", it_runs),
+        trial("it_has_no_capabilities_and_can_gain_none", no_capabilities),
+        trial("it_sees_no_file_of_the_host", no_host_files),
+        trial("it_writes_nowhere_but_tmp", writes_nowhere),
+        trial("it_reaches_no_network", no_network),
+        trial("a_fork_bomb_stays_inside", fork_bomb),
+        trial("it_sees_only_its_own_processes", own_processes),
+        trial("it_makes_no_namespaces_and_mounts_nothing", no_namespaces),
+        trial("without_a_bootstrap_it_says_so", no_bootstrap),
+    ]
+}
+
+fn trial(name: &str, test: fn(&World)) -> Trial {
+    Trial::test(format!("escape::{name}"), move || -> Result<(), Failed> {
+        test(&World::new());
+        Ok(())
+    })
+}
+
+fn it_runs(world: &World) {
+    let ran = world.run("echo $((40 + 2)) in $PWD; exit 3");
+    assert_eq!((ran.end, ran.output.as_str()), (End::Exit(3), "42 in /var/task\n"));
+    assert_eq!(world.run("kill -TERM $$").end, End::Signal(15));
+}
+
+fn no_capabilities(world: &World) {
+    let ran = world.run("grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status");
+    for line in ran.output.lines() {
+        let (name, value) = line.split_once(":\t").expect("a field");
+        let expected = match name {
+            "NoNewPrivs" => "1",
+            "Seccomp" => "2",
+            _ => "0000000000000000",
+        };
+        assert_eq!(value, expected, "{name}");
+    }
+    assert_eq!(ran.output.lines().count(), 7);
+    let ran = world.run("chown 0 /tmp; id -u; find / -xdev -perm -4000 -exec {} --version \\; 2>&1 | grep -ci root");
+    assert!(ran.output.contains("Operation not permitted"), "{}", ran.output);
+}
+
+fn no_host_files(world: &World) {
+    let secret = world.folder.path().join("secret");
+    std::fs::write(&secret, "of the host").expect("a file");
+    let text = format!("cat {} /etc/shadow /proc/1/environ; ls /root /home /work; echo done", secret.display());
+    let ran = world.run(&text);
+    assert!(ran.output.ends_with("done\n"), "{}", ran.output);
+    assert!(!ran.output.contains("of the host"), "{}", ran.output);
+    assert_eq!(ran.output.matches("No such file").count(), 5, "{}", ran.output);
+}
+
+fn writes_nowhere(world: &World) {
+    let places = "/x /usr/x /opt/x /var/task/x /etc/x /proc/sys/kernel/hostname /dev/x";
+    let ran = world.run(&format!("for p in {places}; do (echo x > $p) && echo wrote $p; done; echo ok > /tmp/x && cat /tmp/x"));
+    assert!(!ran.output.contains("wrote"), "{}", ran.output);
+    assert!(ran.output.ends_with("ok\n"));
+    let ran = world.run("dd if=/dev/zero of=/tmp/full bs=1M count=64; ls -s /tmp/full");
+    assert!(ran.output.contains("No space left on device"), "{}", ran.output);
+}
+
+fn no_network(world: &World) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let port = listener.local_addr().expect("its address").port();
+    let ran = world.run(&format!(
+        "for to in 127.0.0.1/{port} 1.1.1.1/53 169.254.169.254/80; do (echo > /dev/tcp/$to) && echo reached $to; done; ls /sys/class/net 2>/dev/null; echo done"
+    ));
+    assert!(!ran.output.contains("reached"), "{}", ran.output);
+    assert!(ran.output.ends_with("done\n"));
+}
+
+fn fork_bomb(world: &World) {
+    let ran = world.run("b() { b | b & }; b; sleep 1; exit 0");
+    assert!(ran.took < std::time::Duration::from_secs(9), "{:?}", ran.took);
+    let mine = |entry: &std::fs::DirEntry| {
+        use std::os::unix::fs::MetadataExt;
+        entry.metadata().is_ok_and(|meta| meta.uid() == 70_001)
+    };
+    let left = std::fs::read_dir("/proc").expect("/proc").flatten().filter(mine).count();
+    assert_eq!(left, 0, "all of it went with the sandbox");
+}
+
+fn own_processes(world: &World) {
+    let ran = world.run("ls -d /proc/[0-9]* | wc -l; kill -9 1; echo still here");
+    let count: u32 = ran.output.lines().next().and_then(|n| n.parse().ok()).expect("a number");
+    assert!(count < 10, "{}", ran.output);
+    assert!(ran.output.contains("still here"));
+}
+
+fn no_namespaces(world: &World) {
+    let ran = world.run("unshare -Ur true && echo made; unshare -m true && echo made; mount -t tmpfs x /tmp && echo made; echo done");
+    assert!(!ran.output.contains("made"), "{}", ran.output);
+    assert!(ran.output.ends_with("done\n"));
+}
+
+fn no_bootstrap(world: &World) {
+    let mut spec = world.spec();
+    spec.programs = vec!["/opt/bootstrap".into()];
+    let error = world.launch("echo", &spec).expect_err("no bootstrap");
+    assert_eq!(error.kind, function::Kind::FixInput);
+    assert!(error.to_string().contains("find its bootstrap"), "{error}");
+}

@@ -1,0 +1,22 @@
+//! The sandbox executes the program that it is part of: so this one answers to it, and runs the
+//! tests otherwise.
+
+mod escape;
+mod runtime;
+mod world;
+
+use std::process::ExitCode;
+
+use function::sandbox;
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        Some(sandbox::OUTSIDE) => return sandbox::outside(arguments.iter().any(|a| a == "--user-namespace")),
+        Some(sandbox::INSIDE) => return sandbox::inside(),
+        _ => {}
+    }
+    let trials: Vec<Trial> = escape::trials().into_iter().chain(runtime::trials()).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}

@@ -1,0 +1,103 @@
+//! A sandbox around a shell script.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use function::sandbox::{End, Launcher, Limits, Sandbox, Spec};
+use tempfile::TempDir;
+
+pub struct World {
+    pub folder: TempDir,
+}
+
+pub struct Ran {
+    pub end: End,
+    pub output: String,
+    pub took: Duration,
+}
+
+impl World {
+    pub fn new() -> World {
+        let folder = TempDir::new().expect("a folder");
+        for name in ["task", "opt", "root"] {
+            fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
+        World { folder }
+    }
+
+    pub fn spec(&self) -> Spec {
+        let at = |name: &str| self.folder.path().join(name);
+        Spec {
+            task: at("task"),
+            opt: Some(at("opt")),
+            base: None,
+            mount_at: at("root"),
+            programs: ["/var/task/bootstrap", "/opt/bootstrap"].map(Into::into).to_vec(),
+            environment: [("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin:/opt/bin".to_owned())].into(),
+            ports: vec![9001],
+            user: rustix_is_root().then_some(70_001),
+            limits: Limits { memory_mb: 128, tmp_mb: 16, processes: 64, ..Limits::default() },
+        }
+    }
+
+    pub fn script(&self, text: &str) {
+        let path = self.folder.path().join("task/bootstrap");
+        fs::write(&path, format!("#!/bin/bash\n{text}\n")).expect("a script");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("an executable script");
+    }
+
+    /// Runs the script to its end, or kills it after ten seconds.
+    pub fn run(&self, text: &str) -> Ran {
+        self.run_as(text, &self.spec())
+    }
+
+    fn run_as(&self, text: &str, spec: &Spec) -> Ran {
+        let path = self.folder.path().join("output");
+        let started = Instant::now();
+        let sandbox = self.launch(text, spec).expect("a sandbox");
+        let end = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| sandbox.wait());
+            while !waiting.is_finished() {
+                if started.elapsed() > Duration::from_secs(10) {
+                    sandbox.kill();
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            waiting.join().expect("its end")
+        });
+        let took = started.elapsed();
+        drop(sandbox);
+        let mut output = String::new();
+        File::open(path).and_then(|mut f| f.read_to_string(&mut output)).expect("its output");
+        Ran { end, output, took }
+    }
+}
+
+impl World {
+    pub fn launch(&self, text: &str, spec: &Spec) -> function::Result<Sandbox> {
+        self.script(text);
+        let output = File::create(self.folder.path().join("output")).expect("a file");
+        let program = std::env::current_exe().expect("this program");
+        let name = format!("test-{}", self.folder.path().file_name().and_then(|n| n.to_str()).unwrap_or_default());
+        Launcher::new(program, vec![]).launch(&name, spec, &output)
+    }
+}
+
+pub fn rustix_is_root() -> bool {
+    fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0).unwrap_or(false)
+}
+
+/// Name, mode with its kind, content.
+pub fn zip_of(folder: &std::path::Path, name: &str, entries: &[(&str, u32, &str)]) -> std::path::PathBuf {
+    use std::io::Write;
+    let path = folder.join(name);
+    let mut zip = zip::ZipWriter::new(File::create(&path).expect("a file"));
+    for (name, mode, text) in entries {
+        zip.start_file(*name, zip::write::SimpleFileOptions::default().unix_permissions(*mode)).expect("an entry");
+        zip.write_all(text.as_bytes()).expect("its content");
+    }
+    zip.finish().expect("a zip");
+    path
+}
