@@ -18,14 +18,14 @@ use crate::system;
 use crate::view::{CATALOG, DEFAULT_SCHEMA, INFORMATION_SCHEMA, View};
 
 /// Schemas that are not the lake's, such as `pg_catalog`, as a view makes them.
-pub(crate) trait OtherSchemas: Send + Sync {
+pub trait OtherSchemas: Send + Sync {
     fn names(&self) -> &'static [&'static str];
 
     fn schema(&self, name: &'static str, view: &Arc<View>) -> Arc<dyn SchemaProvider>;
 }
 
 /// `functions` are names that a query may use like tables and that the lake does not hold.
-pub(crate) async fn of(
+pub async fn of(
     view: &Arc<View>,
     references: &[TableReference],
     functions: &BTreeSet<String>,

@@ -16,7 +16,7 @@ const NESTED: FormatOptions<'static> = FormatOptions::new()
     .with_datetime_format(Some("%Y-%m-%d %H:%M:%S%.f"));
 
 /// A batch whose values can be written one by one.
-pub(crate) struct Cells<'a> {
+pub struct Cells<'a> {
     columns: Vec<Column<'a>>,
 }
 
@@ -27,13 +27,13 @@ enum Column<'a> {
 }
 
 impl<'a> Cells<'a> {
-    pub(crate) fn of(batch: &'a RecordBatch) -> Result<Self, ArrowError> {
+    pub fn of(batch: &'a RecordBatch) -> Result<Self, ArrowError> {
         let columns = batch.columns().iter().map(Column::of).collect::<Result<_, _>>()?;
         Ok(Cells { columns })
     }
 
     /// Appends the value to `text`; `false`, and nothing appended, where it is NULL.
-    pub(crate) fn write(&self, column: usize, row: usize, text: &mut String) -> Result<bool, ArrowError> {
+    pub fn write(&self, column: usize, row: usize, text: &mut String) -> Result<bool, ArrowError> {
         let column = &self.columns[column];
         let array: &dyn Array = match column {
             Column::Instants { array, .. } | Column::Bytes(array) => array.as_ref(),
@@ -72,12 +72,7 @@ impl<'a> Column<'a> {
     }
 }
 
-pub(crate) fn write_instant(
-    value: i64,
-    unit: TimeUnit,
-    zone: Option<&Tz>,
-    text: &mut String,
-) -> Result<(), ArrowError> {
+pub fn write_instant(value: i64, unit: TimeUnit, zone: Option<&Tz>, text: &mut String) -> Result<(), ArrowError> {
     let per_second = match unit {
         TimeUnit::Second => 1,
         TimeUnit::Millisecond => 1_000,
@@ -116,7 +111,7 @@ fn write_offset(seconds: i32, text: &mut String) {
     }
 }
 
-pub(crate) fn write_bytes(bytes: &[u8], text: &mut String) {
+pub fn write_bytes(bytes: &[u8], text: &mut String) {
     text.push_str("\\x");
     for byte in bytes {
         let _ = write!(text, "{byte:02x}");

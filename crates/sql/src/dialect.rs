@@ -28,7 +28,7 @@ static RULES: LazyLock<Vec<Box<dyn SqlStatementRewriteRule>>> = LazyLock::new(||
 });
 
 /// The statement in the engine's words.
-pub(crate) fn rewritten(mut statement: Statement) -> Statement {
+pub fn rewritten(mut statement: Statement) -> Statement {
     any_of_values(&mut statement);
     let _ = statement.visit(&mut Forms);
     RULES.iter().fold(statement, |statement, rule| rule.rewrite(statement))
@@ -36,7 +36,7 @@ pub(crate) fn rewritten(mut statement: Statement) -> Statement {
 
 /// `x = ANY (ARRAY[...])` becomes `x IN (...)`, `x = ANY ($1)` becomes `x = $1`; gives the
 /// parameters that stand for arrays, whose values take their places when they are known.
-pub(crate) fn any_of_values(statement: &mut Statement) -> BTreeSet<String> {
+pub fn any_of_values(statement: &mut Statement) -> BTreeSet<String> {
     let mut visitor = Arrays { parameters: BTreeSet::new() };
     let _ = statement.visit(&mut visitor);
     visitor.parameters

@@ -21,7 +21,7 @@ type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// Why a session refuses, where a client of PostgreSQL's protocol is to be told apart by a code.
 #[derive(Debug, Clone)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     Denied { what: String, hint: String },
     Unknown { what: String, hint: String },
     ReadOnly { what: String },
@@ -79,7 +79,7 @@ impl std::error::Error for Error {
 }
 
 /// Adds what was being done to an error from below.
-pub(crate) trait Context<T> {
+pub trait Context<T> {
     fn context(self, context: &str) -> Result<T>;
 }
 
@@ -122,7 +122,7 @@ fn of_lake(kind: lake::Kind) -> Kind {
 
 /// Where the query itself is at fault, the place in it is part of the context. An error of this
 /// crate that only passed through DataFusion comes back as it was.
-pub(crate) fn of_query(error: DataFusionError, context: &str) -> Error {
+pub fn of_query(error: DataFusionError, context: &str) -> Error {
     let error = match error {
         DataFusionError::External(inner) => match inner.downcast::<Error>() {
             Ok(own) => return *own,

@@ -6,7 +6,7 @@ use datafusion::arrow::compute::kernels::cast_utils::string_to_datetime;
 use lake::When;
 
 /// The same instant with its seconds, where they alone are missing: `2020-01-02 06:00+01`.
-pub(crate) fn with_seconds(text: &str) -> Option<String> {
+pub fn with_seconds(text: &str) -> Option<String> {
     const SHAPE: &[u8; 16] = b"dddd-dd-dd dd:dd";
     let trimmed = text.trim();
     let (minutes, zone) = trimmed.split_at_checked(SHAPE.len())?;
@@ -19,13 +19,13 @@ pub(crate) fn with_seconds(text: &str) -> Option<String> {
     (fits && ends).then(|| format!("{minutes}:00{zone}"))
 }
 
-pub(crate) fn parse(text: &str) -> Option<DateTime<Utc>> {
+pub fn parse(text: &str) -> Option<DateTime<Utc>> {
     let whole = with_seconds(text);
     string_to_datetime(&Utc, whole.as_deref().unwrap_or(text.trim())).ok()
 }
 
 /// The state that follows a table's name: `v3` or an instant.
-pub(crate) fn state(text: &str) -> Option<When> {
+pub fn state(text: &str) -> Option<When> {
     if let Some(version) = text.strip_prefix(['v', 'V']) {
         return version.parse().ok().map(When::Version);
     }

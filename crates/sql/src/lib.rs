@@ -4,26 +4,25 @@
 //! Wattlake knows about itself through [`SystemTables`]; nothing here writes a table, and nothing
 //! here prints: results go to a writer that the caller gives.
 
-mod catalog;
-mod cells;
+pub mod catalog;
+pub mod cells;
 mod completions;
-mod dialect;
-mod error;
+pub mod dialect;
+pub mod error;
 mod faster;
 mod filtered;
-mod instant;
-mod literals;
-mod marts;
+pub mod instant;
+pub mod literals;
+pub mod marts;
 mod numbers;
 pub mod output;
 mod prepared;
-mod roles;
+pub mod roles;
 mod series;
-mod session;
-mod statement;
-mod system;
-mod view;
-pub mod wire;
+pub mod session;
+pub mod statement;
+pub mod system;
+pub mod view;
 
 pub use error::{Error, Kind, Result};
 pub use marts::{Reference, Views, references};
@@ -31,6 +30,9 @@ pub use prepared::{Affected, Query};
 pub use roles::Role;
 pub use session::{Limits, Session};
 pub use system::SystemTables;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 #[cfg(test)]
 mod tests;

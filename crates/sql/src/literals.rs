@@ -21,7 +21,7 @@ use datafusion::scalar::ScalarValue;
 use crate::instant::with_seconds;
 
 #[derive(Debug)]
-pub(crate) struct MissingSeconds;
+pub struct MissingSeconds;
 
 impl AnalyzerRule for MissingSeconds {
     fn name(&self) -> &str {
@@ -122,7 +122,7 @@ fn mend_literal(expr: &mut Expr, zone: Option<&Tz>) -> bool {
 }
 
 /// The text with the zone's offset, where it has none of its own; in UTC nothing is to be done.
-pub(crate) fn in_zone(text: &str, zone: &Tz) -> Option<String> {
+pub fn in_zone(text: &str, zone: &Tz) -> Option<String> {
     let text = text.trim();
     let forms = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
     let time = forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());

@@ -25,12 +25,12 @@ pub type Views = BTreeMap<TableName, String>;
 
 /// How a view of the lake knows its queries under names.
 #[derive(Clone)]
-pub(crate) struct Named {
-    pub(crate) views: Arc<Views>,
+pub struct Named {
+    pub views: Arc<Views>,
     /// What they are planned in.
-    pub(crate) state: SessionState,
+    pub state: SessionState,
     /// Those that are being planned, the outermost first.
-    pub(crate) path: Vec<TableName>,
+    pub path: Vec<TableName>,
 }
 
 /// A table as a query names it; earlier states of it are the table's.
@@ -57,7 +57,7 @@ pub fn references(sql: &str) -> Result<Vec<Reference>> {
     Ok(references)
 }
 
-pub(crate) fn only_query(sql: &str) -> Result<Statement> {
+pub fn only_query(sql: &str) -> Result<Statement> {
     let mut statements = statement::parse(sql)?;
     match (statements.pop(), statements.len()) {
         (Some(only), 0) if is_query(&only) => Ok(only),
@@ -71,12 +71,12 @@ fn is_query(statement: &Statement) -> bool {
 }
 
 impl View {
-    pub(crate) fn is_view(&self, name: &TableName) -> bool {
+    pub fn is_view(&self, name: &TableName) -> bool {
         self.named.as_ref().is_some_and(|named| named.views.contains_key(name))
     }
 
     /// The query under a name, as a table. `when` is the state of the lake that it reads.
-    pub(crate) fn planned<'a>(
+    pub fn planned<'a>(
         &'a self,
         name: &'a TableName,
         when: Option<When>,

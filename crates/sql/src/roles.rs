@@ -1,5 +1,5 @@
 //! What a role may read: tables by pattern, and of some tables only the rows that a predicate
-//! lets through. A role decides nothing about how its user proves who he is: that is [`crate::wire`]'s.
+//! lets through. A role decides nothing about how its user proves who he is: that is the crate `wire`'s.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,11 +26,11 @@ impl Role {
         self.tables.is_empty() || self.tables.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()))
     }
 
-    pub(crate) fn filter(&self, table: &TableName) -> Option<&str> {
+    pub fn filter(&self, table: &TableName) -> Option<&str> {
         self.filters.get(&table.to_string()).map(String::as_str)
     }
 
-    pub(crate) fn denied(&self, what: impl fmt::Display) -> Error {
+    pub fn denied(&self, what: impl fmt::Display) -> Error {
         let role = &self.name;
         let hint = format!(
             "role {role:?} has no right to it: `tables` of [roles.{role}] in wattlake.toml says which it may read"

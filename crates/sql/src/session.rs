@@ -36,19 +36,19 @@ const PLAN: &str = "plan the query";
 
 /// A query that is ready to run: its plan, and the state that the plan was made in.
 #[derive(Debug, Clone)]
-pub(crate) struct Planned {
-    pub(crate) plan: LogicalPlan,
-    pub(crate) state: SessionState,
+pub struct Planned {
+    pub plan: LogicalPlan,
+    pub state: SessionState,
 }
 
 pub struct Session {
-    pub(crate) lake: Lake,
-    pub(crate) system: Arc<dyn SystemTables>,
+    pub lake: Lake,
+    pub system: Arc<dyn SystemTables>,
     as_of: Option<When>,
     role: Option<Arc<Role>>,
-    pub(crate) others: Option<Arc<dyn OtherSchemas>>,
+    pub others: Option<Arc<dyn OtherSchemas>>,
     views: Arc<Views>,
-    pub(crate) context: SessionContext,
+    pub context: SessionContext,
 }
 
 impl Session {
@@ -117,7 +117,7 @@ impl Session {
         }
     }
 
-    pub(crate) fn view(&self) -> View {
+    pub fn view(&self) -> View {
         let named = (!self.views.is_empty()).then(|| Named {
             views: Arc::clone(&self.views),
             state: self.context.state(),
@@ -137,13 +137,13 @@ impl Session {
     }
 
     /// What `view` answers to the statement, not yet run.
-    pub(crate) async fn plan(&self, statement: Statement, view: &Arc<View>) -> Result<Planned> {
+    pub async fn plan(&self, statement: Statement, view: &Arc<View>) -> Result<Planned> {
         planned(self.context.state(), statement, view, self.others.as_deref()).await
     }
 }
 
 /// The statement planned in a state of its own, by what `view` answers to its names.
-pub(crate) async fn planned(
+pub async fn planned(
     mut state: SessionState,
     statement: Statement,
     view: &Arc<View>,
@@ -165,7 +165,7 @@ pub(crate) async fn planned(
     Ok(Planned { plan, state })
 }
 
-pub(crate) fn config(limits: Limits) -> SessionConfig {
+pub fn config(limits: Limits) -> SessionConfig {
     let mut config = SessionConfig::new()
         .with_information_schema(true)
         .with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA)

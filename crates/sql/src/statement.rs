@@ -21,13 +21,13 @@ use crate::series::{asof, at_zone};
 const RECURSION_LIMIT: usize = 100;
 
 /// The statements of a text, in order; an error where one of them would write.
-pub(crate) fn parse(sql: &str) -> Result<Vec<Statement>> {
+pub fn parse(sql: &str) -> Result<Vec<Statement>> {
     let statements = read(sql)?;
     statements.iter().try_for_each(reads)?;
     Ok(statements.into_iter().map(in_our_words).collect())
 }
 
-pub(crate) fn in_our_words(statement: Statement) -> Statement {
+pub fn in_our_words(statement: Statement) -> Statement {
     match statement {
         Statement::Statement(sql) => Statement::Statement(Box::new(dialect::rewritten(*sql))),
         Statement::Explain(mut explain) => {
@@ -39,7 +39,7 @@ pub(crate) fn in_our_words(statement: Statement) -> Statement {
 }
 
 /// The statements of a text, whatever they would do. COPY is PostgreSQL's, not DataFusion's.
-pub(crate) fn read(sql: &str) -> Result<Vec<Statement>> {
+pub fn read(sql: &str) -> Result<Vec<Statement>> {
     const READ: &str = "read the query";
     let dialect = PostgreSqlDialect {};
     let read = Tokenizer::new(&dialect, sql).tokenize_with_location();
@@ -86,7 +86,7 @@ fn rewritten(statement: &mut Statement) {
 }
 
 /// What a session refuses, it refuses by what it allows.
-pub(crate) fn reads(statement: &Statement) -> Result<()> {
+pub fn reads(statement: &Statement) -> Result<()> {
     use ast::Statement as Sql;
     let allowed = match statement {
         Statement::Explain(explain) => return reads(&explain.statement),
@@ -103,11 +103,11 @@ pub(crate) fn reads(statement: &Statement) -> Result<()> {
     if allowed { Ok(()) } else { Err(read_only(&first_words(&statement.to_string()))) }
 }
 
-pub(crate) fn first_words(sql: &str) -> String {
+pub fn first_words(sql: &str) -> String {
     sql.split_whitespace().take(2).collect::<Vec<_>>().join(" ").to_uppercase()
 }
 
-pub(crate) fn read_only(what: &str) -> Error {
+pub fn read_only(what: &str) -> Error {
     Error::new(
         Kind::FixInput,
         format!("run {what}: a SQL session only reads the lake (SELECT, EXPLAIN, SHOW, DESCRIBE, SET)"),
@@ -117,7 +117,7 @@ pub(crate) fn read_only(what: &str) -> Error {
 
 /// The last word on a plan: no statement that writes hides in it, and no setting by which a query
 /// could leave its bounds of memory or change what names mean.
-pub(crate) fn check(plan: &LogicalPlan) -> Result<()> {
+pub fn check(plan: &LogicalPlan) -> Result<()> {
     const CLOSED: [&str; 3] = ["datafusion.runtime.", "datafusion.catalog.", "datafusion.sql_parser."];
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false);
     options.verify_plan(plan).map_err(|_| read_only("a statement that writes"))?;

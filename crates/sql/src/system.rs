@@ -15,7 +15,7 @@ use lake::{Size, Table, Version};
 use crate::error::{Context, Error, Kind, Result};
 use crate::view::View;
 
-pub(crate) const SCHEMA: &str = "system";
+pub const SCHEMA: &str = "system";
 const TABLES: &str = "tables";
 const VERSIONS: &str = "versions";
 const HISTORIES_AT_ONCE: usize = 8;
@@ -30,13 +30,13 @@ pub trait SystemTables: Send + Sync {
     fn scan(&self, name: &str) -> Result<RecordBatch>;
 }
 
-pub(crate) fn names(others: &dyn SystemTables) -> Vec<String> {
+pub fn names(others: &dyn SystemTables) -> Vec<String> {
     let own = [TABLES, VERSIONS].into_iter();
     own.chain(others.names()).map(str::to_owned).collect()
 }
 
 /// The table with its rows.
-pub(crate) async fn table(view: &View, name: &str) -> Result<Arc<dyn TableProvider>> {
+pub async fn table(view: &View, name: &str) -> Result<Arc<dyn TableProvider>> {
     match name {
         TABLES => in_memory(tables(view).await?),
         VERSIONS => in_memory(versions(view).await?),
@@ -45,7 +45,7 @@ pub(crate) async fn table(view: &View, name: &str) -> Result<Arc<dyn TableProvid
 }
 
 /// The table for its columns only.
-pub(crate) async fn described(view: &View, name: &str) -> Result<Arc<dyn TableProvider>> {
+pub async fn described(view: &View, name: &str) -> Result<Arc<dyn TableProvider>> {
     match name {
         TABLES => in_memory(RecordBatch::new_empty(tables_schema())),
         VERSIONS => in_memory(RecordBatch::new_empty(versions_schema())),

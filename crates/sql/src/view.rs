@@ -27,34 +27,34 @@ use crate::roles::Role;
 use crate::session::Limits;
 use crate::system::{self, SystemTables};
 
-pub(crate) const CATALOG: &str = "wattlake";
+pub const CATALOG: &str = "wattlake";
 /// Searched first for names without a schema.
-pub(crate) const DEFAULT_SCHEMA: &str = "public";
-pub(crate) const INFORMATION_SCHEMA: &str = "information_schema";
+pub const DEFAULT_SCHEMA: &str = "public";
+pub const INFORMATION_SCHEMA: &str = "information_schema";
 /// Tables opened at a time, where all of them are asked for.
 const OPENED_AT_ONCE: usize = 8;
 
-pub(crate) struct View {
+pub struct View {
     lake: Lake,
-    pub(crate) system: Arc<dyn SystemTables>,
+    pub system: Arc<dyn SystemTables>,
     as_of: Option<When>,
     /// Whose eyes it is seen with; without one, everything is.
-    pub(crate) role: Option<Arc<Role>>,
+    pub role: Option<Arc<Role>>,
     listed: OnceCell<Vec<TableName>>,
     visible: OnceCell<Vec<TableName>>,
     opened: Arc<Mutex<HashMap<TableName, Option<Table>>>>,
-    pub(crate) named: Option<Named>,
+    pub named: Option<Named>,
     /// What was read, where somebody wants to know.
     read: Option<Arc<Mutex<Vec<Read>>>>,
 }
 
 /// A table of the lake as a query reads it.
 #[derive(Clone)]
-pub(crate) struct Read {
-    pub(crate) provider: Arc<dyn TableProvider>,
-    pub(crate) table: Table,
+pub struct Read {
+    pub provider: Arc<dyn TableProvider>,
+    pub table: Table,
     /// Another query may read a newer version.
-    pub(crate) is_newest: bool,
+    pub is_newest: bool,
 }
 
 enum Found {
@@ -72,19 +72,19 @@ impl fmt::Debug for View {
 }
 
 impl View {
-    pub(crate) fn new(lake: Lake, system: Arc<dyn SystemTables>, as_of: Option<When>, role: Option<Arc<Role>>) -> Self {
+    pub fn new(lake: Lake, system: Arc<dyn SystemTables>, as_of: Option<When>, role: Option<Arc<Role>>) -> Self {
         let (listed, visible) = (OnceCell::new(), OnceCell::new());
         View { lake, system, as_of, role, listed, visible, opened: Arc::default(), named: None, read: None }
     }
 
     /// With queries under names.
-    pub(crate) fn with_named(mut self, named: Option<Named>) -> Self {
+    pub fn with_named(mut self, named: Option<Named>) -> Self {
         self.named = named;
         self
     }
 
     /// The same tables at the same versions, for a query inside of a query.
-    pub(crate) fn within(&self, named: Named, role: Option<Arc<Role>>, when: Option<When>) -> View {
+    pub fn within(&self, named: Named, role: Option<Arc<Role>>, when: Option<When>) -> View {
         View {
             opened: Arc::clone(&self.opened),
             read: self.read.clone(),
@@ -94,13 +94,13 @@ impl View {
     }
 
     /// Keeps note of all that is read.
-    pub(crate) fn noting(mut self) -> Self {
+    pub fn noting(mut self) -> Self {
         self.read = Some(Arc::default());
         self
     }
 
     /// The tables that were read so far.
-    pub(crate) async fn noted(&self) -> Vec<Read> {
+    pub async fn noted(&self) -> Vec<Read> {
         match &self.read {
             Some(read) => read.lock().await.clone(),
             None => Vec::new(),
@@ -119,7 +119,7 @@ impl View {
     }
 
     /// All tables and views that may be read, by name.
-    pub(crate) async fn names(&self) -> Result<&[TableName]> {
+    pub async fn names(&self) -> Result<&[TableName]> {
         let Some(role) = &self.role else { return self.listed().await };
         let visible = self.visible.get_or_try_init(|| async {
             let listed = self.listed().await?;
@@ -128,12 +128,12 @@ impl View {
         Ok(visible.await?)
     }
 
-    pub(crate) fn sees_system(&self) -> bool {
+    pub fn sees_system(&self) -> bool {
         self.role.as_ref().is_none_or(|role| role.system)
     }
 
     /// The table at its newest version, the same for the whole query.
-    pub(crate) async fn newest(&self, name: &TableName) -> Result<Option<Table>> {
+    pub async fn newest(&self, name: &TableName) -> Result<Option<Table>> {
         if let Some(known) = self.opened.lock().await.get(name) {
             return Ok(known.clone());
         }
@@ -143,7 +143,7 @@ impl View {
     }
 
     /// All tables at their newest versions.
-    pub(crate) async fn all(&self) -> Result<Vec<Table>> {
+    pub async fn all(&self) -> Result<Vec<Table>> {
         let names = self.names().await?;
         let opening: Vec<_> = names.iter().map(|name| self.newest(name)).collect();
         let tables = stream::iter(opening).buffered(OPENED_AT_ONCE);
@@ -151,7 +151,7 @@ impl View {
     }
 
     /// The table in the state that the session reads.
-    pub(crate) async fn table(&self, name: &TableName) -> Result<Option<Arc<dyn TableProvider>>> {
+    pub async fn table(&self, name: &TableName) -> Result<Option<Arc<dyn TableProvider>>> {
         if self.is_view(name) {
             return self.planned(name, None).await.map(Some);
         }
@@ -181,7 +181,7 @@ impl View {
     }
 
     /// The one place where rows are hidden from a role.
-    pub(crate) fn for_role(&self, table: Arc<dyn TableProvider>, name: &TableName) -> Result<Arc<dyn TableProvider>> {
+    pub fn for_role(&self, table: Arc<dyn TableProvider>, name: &TableName) -> Result<Arc<dyn TableProvider>> {
         match self.role.as_ref().and_then(|role| role.filter(name)) {
             Some(filter) => filtered(table, filter).context(&format!("filter the rows of {name}")),
             None => Ok(table),
@@ -196,7 +196,7 @@ impl View {
     }
 
     /// What a query's reference stands for; `None` where it is not the lake's to answer.
-    pub(crate) async fn find(&self, reference: &TableReference) -> Result<Option<Arc<dyn TableProvider>>> {
+    pub async fn find(&self, reference: &TableReference) -> Result<Option<Arc<dyn TableProvider>>> {
         if reference.catalog().is_some_and(|catalog| catalog != CATALOG) {
             return Err(Error::new(Kind::FixInput, format!("find {reference}: the only catalog is {CATALOG}")));
         }
@@ -256,7 +256,7 @@ impl View {
     }
 
     /// The error for a name that nothing answers to.
-    pub(crate) async fn unknown(&self, reference: &TableReference) -> Result<Error> {
+    pub async fn unknown(&self, reference: &TableReference) -> Result<Error> {
         let names = self.names().await?;
         let asked = reference.table().rsplit_once('@').map_or(reference.table(), |(base, _)| base).to_lowercase();
         let limit = (asked.chars().count() / 3).max(2);
@@ -279,7 +279,7 @@ impl View {
 }
 
 /// The predicate in the words of the table's columns; subqueries have no place in it.
-pub(crate) fn filtered(table: Arc<dyn TableProvider>, filter: &str) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+pub fn filtered(table: Arc<dyn TableProvider>, filter: &str) -> Result<Arc<dyn TableProvider>, DataFusionError> {
     let state = SessionContext::new_with_config(crate::session::config(Limits::default())).state();
     let schema = DFSchema::try_from(table.schema())?;
     let mut predicate = state.create_logical_expr(filter, &schema)?;

@@ -183,14 +183,18 @@ impl Instance {
             Stopped::Ended(End::OutOfMemory) => {
                 Failure::of("Runtime.OutOfMemory", id, "Runtime exited with error: signal: killed")
             }
-            Stopped::Ended(End::Exit(0)) => Failure::of("Runtime.ExitError", id, "Runtime exited without providing a reason"),
+            Stopped::Ended(End::Exit(0)) => {
+                Failure::of("Runtime.ExitError", id, "Runtime exited without providing a reason")
+            }
             Stopped::Ended(End::Exit(code)) => {
                 Failure::of("Runtime.ExitError", id, &format!("Runtime exited with error: exit status {code}"))
             }
             Stopped::Ended(End::Signal(signal)) => {
                 Failure::of("Runtime.ExitError", id, &format!("Runtime exited with error: signal: {signal}"))
             }
-            Stopped::Ended(End::Killed) => Failure::of("Runtime.ExitError", id, "Runtime exited with error: signal: killed"),
+            Stopped::Ended(End::Killed) => {
+                Failure::of("Runtime.ExitError", id, "Runtime exited with error: signal: killed")
+            }
         }
     }
 
@@ -262,8 +266,7 @@ fn serve(runtime: Arc<Runtime>, listener: TcpListener, handle: &tokio::runtime::
 
 /// What AWS Lambda sets, then the warehouse's, then the function's own, which come last.
 fn environment(function: &Function, more: &BTreeMap<String, String>, instance: &str) -> BTreeMap<String, String> {
-    let libraries =
-        "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib".to_owned();
+    let libraries = "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib".to_owned();
     let own = [
         ("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{PORT}")),
         ("_HANDLER", function.handler.clone()),

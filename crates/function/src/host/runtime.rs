@@ -68,7 +68,9 @@ impl Runtime {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         Ok(match (request.method(), &parts[..]) {
             (&Method::GET, ["2018-06-01", "runtime", "invocation", "next"]) => self.next().await,
-            (&Method::POST, ["2018-06-01", "runtime", "invocation", id, "response"]) => self.response(id, request).await,
+            (&Method::POST, ["2018-06-01", "runtime", "invocation", id, "response"]) => {
+                self.response(id, request).await
+            }
             (&Method::POST, ["2018-06-01", "runtime", "invocation", id, "error"]) => self.error(id, request).await,
             (&Method::POST, ["2018-06-01", "runtime", "init", "error"]) => self.init_error(request).await,
             // Extensions and telemetry: accepted, nothing follows.

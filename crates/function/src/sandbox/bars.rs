@@ -93,11 +93,9 @@ fn filters() -> Result<[BpfProgram; 2], seccompiler::Error> {
         SeccompRule::new(vec![condition])
     });
     refused.insert(calls::CLONE, rules.collect::<Result<_, _>>()?);
-    let refused =
-        SeccompFilter::new(refused, SeccompAction::Allow, SeccompAction::Errno(EPERM), arch)?.try_into()?;
+    let refused = SeccompFilter::new(refused, SeccompAction::Allow, SeccompAction::Errno(EPERM), arch)?.try_into()?;
     // Its flags are behind a pointer, which no filter can follow: programs fall back to clone.
     let unknown = BTreeMap::from([(calls::CLONE3, vec![])]);
-    let unknown =
-        SeccompFilter::new(unknown, SeccompAction::Allow, SeccompAction::Errno(ENOSYS), arch)?.try_into()?;
+    let unknown = SeccompFilter::new(unknown, SeccompAction::Allow, SeccompAction::Errno(ENOSYS), arch)?.try_into()?;
     Ok([refused, unknown])
 }

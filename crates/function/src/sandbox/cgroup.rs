@@ -24,7 +24,11 @@ impl Cgroup {
     /// None where this user may make none.
     pub fn make(name: &str, limits: Limits) -> Option<Cgroup> {
         let mount = Path::new(MOUNT);
-        if mount.join("cgroup.controllers").exists() { unified(mount, name, limits) } else { split(mount, name, limits) }
+        if mount.join("cgroup.controllers").exists() {
+            unified(mount, name, limits)
+        } else {
+            split(mount, name, limits)
+        }
     }
 
     pub fn add(&self, process: u32) -> std::io::Result<()> {

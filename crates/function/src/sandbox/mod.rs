@@ -63,4 +63,3 @@ impl Default for Limits {
         Limits { memory_mb: 128, tmp_mb: 512, processes: 1024, open_files: 1024 }
     }
 }
-

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode};
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::process::{Signal, geteuid, getegid, set_parent_process_death_signal};
+use rustix::process::{Signal, getegid, geteuid, set_parent_process_death_signal};
 
 use super::INSIDE;
 use super::socket::{Told, write_line};

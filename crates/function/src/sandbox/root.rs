@@ -196,6 +196,5 @@ fn under(root: &Path, absolute: &Path) -> PathBuf {
 
 /// True where the path is there, without following a link out of the root.
 pub(super) fn is_program(path: &Path) -> bool {
-    rustix::fs::accessat(CWD, path, rustix::fs::Access::EXEC_OK, rustix::fs::AtFlags::EACCESS).is_ok()
-        && path.is_file()
+    rustix::fs::accessat(CWD, path, rustix::fs::Access::EXEC_OK, rustix::fs::AtFlags::EACCESS).is_ok() && path.is_file()
 }

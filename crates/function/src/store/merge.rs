@@ -13,7 +13,8 @@ pub(super) fn over(tree: &Path, into: &Path) -> Result<()> {
     for entry in WalkDir::new(tree).min_depth(1).sort_by_file_name() {
         let entry = entry.during(Kind::FixSetup, format!("merge layer {}", tree.display()))?;
         let inner = entry.path().strip_prefix(tree).during(Kind::Bug, "merge a layer")?;
-        place(&entry, &into.join(inner)).during(Kind::FixSetup, format!("merge layer {}: {inner:?}", tree.display()))?;
+        place(&entry, &into.join(inner))
+            .during(Kind::FixSetup, format!("merge layer {}: {inner:?}", tree.display()))?;
     }
     Ok(())
 }

@@ -87,12 +87,7 @@ impl Store {
     }
 
     /// Makes a folder whole, under its name, unless it is there.
-    fn made(
-        &self,
-        path: &Path,
-        context: &str,
-        make: impl FnOnce(&Path) -> Result<()>,
-    ) -> Result<Option<PathBuf>> {
+    fn made(&self, path: &Path, context: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<Option<PathBuf>> {
         if !path.exists() {
             let new = self.new_path();
             fs::create_dir_all(&new).during(Kind::FixSetup, context)?;

@@ -49,7 +49,8 @@ fn refused(entries: &[Entry<'_>]) -> String {
 #[test]
 fn a_zip_is_unpacked_once_with_plain_modes() {
     let (folder, store) = world();
-    let entries = [("bootstrap", 0o104_755, "#!/bin/sh"), ("lib/data.csv", 0o100_600, "a;b"), ("run", 0o120_777, "bootstrap")];
+    let entries =
+        [("bootstrap", 0o104_755, "#!/bin/sh"), ("lib/data.csv", 0o100_600, "a;b"), ("run", 0o120_777, "bootstrap")];
     let zip = zip_of(folder.path(), "f.zip", &entries);
     let digest = store.put(&zip).unwrap();
     let tree = store.tree(digest).unwrap();
@@ -64,8 +65,12 @@ fn a_zip_is_unpacked_once_with_plain_modes() {
 fn later_layers_lie_over_earlier_ones_and_share_their_bytes() {
     let (folder, store) = world();
     let file = 0o100_644;
-    let first = store.put(&zip_of(folder.path(), "1.zip", &[("a", file, "1"), ("d/x", file, "1"), ("was", file, "f")])).unwrap();
-    let second = store.put(&zip_of(folder.path(), "2.zip", &[("a", file, "2"), ("d/y", file, "2"), ("was/in", file, "d")])).unwrap();
+    let first = store
+        .put(&zip_of(folder.path(), "1.zip", &[("a", file, "1"), ("d/x", file, "1"), ("was", file, "f")]))
+        .unwrap();
+    let second = store
+        .put(&zip_of(folder.path(), "2.zip", &[("a", file, "2"), ("d/y", file, "2"), ("was/in", file, "d")]))
+        .unwrap();
     let merged = store.layers(&[first, second]).unwrap().unwrap();
     let read = |name: &str| fs::read_to_string(merged.join(name)).unwrap();
     assert_eq!([read("a"), read("d/x"), read("d/y"), read("was/in")], ["2", "1", "2", "d"]);

@@ -60,7 +60,8 @@ fn no_host_files(world: &World) {
 
 fn writes_nowhere(world: &World) {
     let places = "/x /usr/x /opt/x /var/task/x /etc/x /proc/sys/kernel/hostname /dev/x";
-    let ran = world.run(&format!("for p in {places}; do (echo x > $p) && echo wrote $p; done; echo ok > /tmp/x && cat /tmp/x"));
+    let ran = world
+        .run(&format!("for p in {places}; do (echo x > $p) && echo wrote $p; done; echo ok > /tmp/x && cat /tmp/x"));
     assert!(!ran.output.contains("wrote"), "{}", ran.output);
     assert!(ran.output.ends_with("ok\n"));
     let ran = world.run("dd if=/dev/zero of=/tmp/full bs=1M count=64; ls -s /tmp/full");
@@ -96,7 +97,9 @@ fn own_processes(world: &World) {
 }
 
 fn no_namespaces(world: &World) {
-    let ran = world.run("unshare -Ur true && echo made; unshare -m true && echo made; mount -t tmpfs x /tmp && echo made; echo done");
+    let ran = world.run(
+        "unshare -Ur true && echo made; unshare -m true && echo made; mount -t tmpfs x /tmp && echo made; echo done",
+    );
     assert!(!ran.output.contains("made"), "{}", ran.output);
     assert!(ran.output.ends_with("done\n"));
 }

@@ -154,7 +154,9 @@ pub fn trials() -> Vec<Trial> {
             assert!(outcome.starts_with("Function.ResponseSizeTooLarge"), "{outcome}");
             assert_eq!(response(&host.ask("code").await), "\"413\"");
         }),
-        trial("an_unknown_id_is_refused", "h", async |host| assert_eq!(response(&host.ask("unknown").await), "\"400\"")),
+        trial("an_unknown_id_is_refused", "h", async |host| {
+            assert_eq!(response(&host.ask("unknown").await), "\"400\"")
+        }),
         trial("the_first_of_two_answers_counts", "h", async |host| {
             assert_eq!(response(&host.ask("twice").await), "\"first\"");
             tokio::time::sleep(Duration::from_millis(100)).await;

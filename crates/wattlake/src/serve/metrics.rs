@@ -72,7 +72,7 @@ fn jobs(registry: &mut Registry, served: &Served) -> Result<()> {
 }
 
 fn queries(registry: &mut Registry, served: &Served) {
-    let Some(figures) = served.sql.as_ref().map(sql::wire::Server::figures) else { return };
+    let Some(figures) = served.sql.as_ref().map(wire::Server::figures) else { return };
     single(registry, "sql_connections", "Open now", None, figures.connections as f64);
     single(registry, "sql_queries_running", "Queries under way", None, figures.queries_running as f64);
     single(registry, "sql_memory", "Held by queries", Some(Unit::Bytes), figures.memory_bytes as f64);

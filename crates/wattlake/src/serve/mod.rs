@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use sql::wire::{Bounds, Login, Server, Settings, Verifier};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use wire::{Bounds, Login, Server, Settings, Verifier};
 
 use crate::config;
 use crate::system::LedgerTables;

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config;
 
-pub fn load(tls: &config::Tls) -> Result<sql::wire::Tls> {
+pub fn load(tls: &config::Tls) -> Result<wire::Tls> {
     let read = || format!("read the certificates of {}", tls.cert.display());
     let chain = CertificateDer::pem_file_iter(&tls.cert)
         .with_context(read)?
@@ -24,5 +24,5 @@ pub fn load(tls: &config::Tls) -> Result<sql::wire::Tls> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .with_context(|| format!("use {} with {}", tls.cert.display(), tls.key.display()))?;
-    Ok(sql::wire::Tls { config: Arc::new(config), required: tls.required })
+    Ok(wire::Tls { config: Arc::new(config), required: tls.required })
 }

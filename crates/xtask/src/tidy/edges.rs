@@ -3,10 +3,12 @@
 use super::{File, Finding};
 
 /// What a crate may name under `[dependencies]`, among our own.
-const EDGES: [(&str, &[&str]); 8] = [
-    ("wattlake", &["transfer", "sql", "ledger", "lake", "pgserver", "platform"]),
+const EDGES: [(&str, &[&str]); 10] = [
+    ("wattlake", &["transfer", "wire", "sql", "ledger", "lake", "pgserver", "platform"]),
     ("transfer", &["lake", "pgserver", "ledger"]),
-    ("sql", &["lake", "ledger"]),
+    ("wire", &["sql", "lake"]),
+    ("sql", &["lake"]),
+    ("function", &[]),
     ("lake", &[]),
     ("ledger", &[]),
     ("pgserver", &[]),
@@ -21,8 +23,8 @@ const TEST_PARTS: [&str; 2] = ["pgserver", "platform"];
 const OWNED: [(&str, &[&str]); 5] = [
     ("deltalake", &["lake"]),
     ("delta_kernel", &["lake"]),
-    ("pgwire", &["sql"]),
-    ("datafusion-postgres", &["sql"]),
+    ("pgwire", &["wire"]),
+    ("datafusion-postgres", &["wire"]),
     ("clap", &["wattlake", "xtask"]),
 ];
 

@@ -11,8 +11,8 @@ use postgres_types::{FromSql, Kind};
 
 use super::values::{DAYS_TO_2000, MICROS_TO_2000};
 use super::{kinds, problem};
-use crate::instant::with_seconds;
-use crate::literals::in_zone;
+use sql::instant::with_seconds;
+use sql::literals::in_zone;
 
 /// `zone` is where a time without a zone is one.
 pub(crate) fn value(bytes: Option<&[u8]>, pg_type: &Type, binary: bool, zone: &str) -> PgWireResult<ScalarValue> {

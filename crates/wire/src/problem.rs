@@ -8,7 +8,7 @@ use datafusion::error::DataFusionError;
 use pgwire::error::{ErrorInfo, PgWireError};
 use sqlparser::parser::ParserError;
 
-use crate::error::{Error, Kind, Refusal};
+use sql::error::{Error, Kind, Refusal};
 
 pub(crate) const READ_ONLY: &str = "25006";
 pub(crate) const ABORTED: &str = "25P02";
@@ -54,7 +54,7 @@ pub(crate) fn of(error: &Error, query: Option<&str>) -> PgWireError {
 }
 
 pub(crate) fn of_run(error: DataFusionError) -> PgWireError {
-    of(&crate::error::of_query(error, "run the query"), None)
+    of(&sql::error::of_query(error, "run the query"), None)
 }
 
 fn of_refusal(refusal: &Refusal) -> PgWireError {

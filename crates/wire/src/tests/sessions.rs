@@ -9,7 +9,7 @@ async fn a_block_sees_one_state() {
     let count = "SELECT count(*) FROM platform.measures";
     client.batch_execute("BEGIN").await.unwrap();
     assert_eq!(one(&client, count).await, "3");
-    place.house.append("platform", "measures", &crate::tests::three("2.000")).await;
+    place.house.append("platform", "measures", &sql::testing::three("2.000")).await;
     assert_eq!(one(&client, count).await, "3");
     client.batch_execute("SAVEPOINT a").await.unwrap();
     refused(&client, "SELECT no_such").await;
@@ -30,11 +30,9 @@ async fn the_time_zone_is_the_sessions() {
     let day = "SELECT date_trunc('day', ts) FROM platform.measures ORDER BY ts LIMIT 1";
     assert_eq!(one(&client, day).await, "2020-01-02 00:00:00+01");
     let late = "SELECT TIMESTAMP WITH TIME ZONE '2020-01-01T23:30:00Z'";
-    for (of, expected) in [
-        ("::date", "2020-01-02"),
-        ("::timestamp", "2020-01-02 00:30:00"),
-        ("", "2020-01-02 00:30:00+01"),
-    ] {
+    for (of, expected) in
+        [("::date", "2020-01-02"), ("::timestamp", "2020-01-02 00:30:00"), ("", "2020-01-02 00:30:00+01")]
+    {
         assert_eq!(one(&client, &format!("{late}{of}")).await, expected);
     }
     let hours = "SELECT extract(hour FROM ts) FROM platform.measures ORDER BY ts LIMIT 1";

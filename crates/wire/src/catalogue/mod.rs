@@ -27,10 +27,10 @@ use datafusion_pg_catalog::pg_catalog::{PG_CATALOG_TABLES, PgCatalogSchemaProvid
 
 use super::Shared;
 use super::variables::Variables;
-use crate::catalog::OtherSchemas;
-use crate::error::{Context, Result};
-use crate::session::Session;
-use crate::view::{INFORMATION_SCHEMA, View};
+use sql::catalog::OtherSchemas;
+use sql::error::{Context, Result};
+use sql::session::Session;
+use sql::view::{INFORMATION_SCHEMA, View};
 
 pub(crate) use asked::{is_asked, procedures, rewritten};
 pub(crate) use nothing::answered;
@@ -63,18 +63,22 @@ impl Catalogue {
 }
 
 fn types_with_numbers(tables: &PgCatalogStaticTables) -> Planned<RecordBatch> {
-    let [types, procedures] = [&tables.pg_type, &tables.pg_proc].map(|table| concat_batches(&table.schema(), table.data()));
+    let [types, procedures] =
+        [&tables.pg_type, &tables.pg_proc].map(|table| concat_batches(&table.schema(), table.data()));
     let (types, procedures) = (types?, procedures?);
     let column = |batch: &RecordBatch, name: &str, data_type: &DataType| {
         let at = batch.schema().index_of(name)?;
         cast(batch.column(at), data_type)
     };
-    let (names, numbers) = (column(&procedures, "proname", &DataType::Utf8)?, column(&procedures, "oid", &DataType::Int32)?);
+    let (names, numbers) =
+        (column(&procedures, "proname", &DataType::Utf8)?, column(&procedures, "oid", &DataType::Int32)?);
     let numbers = numbers.as_primitive::<Int32Type>();
-    let known: HashMap<&str, i32> = names.as_string::<i32>().iter().flatten().zip(numbers.values().iter().copied()).collect();
+    let known: HashMap<&str, i32> =
+        names.as_string::<i32>().iter().flatten().zip(numbers.values().iter().copied()).collect();
     let at = types.schema().index_of("typreceive")?;
     let written = column(&types, "typreceive", &DataType::Utf8)?;
-    let found = written.as_string::<i32>().iter().map(|name| Some(name.and_then(|name| known.get(name).copied()).unwrap_or(0)));
+    let found =
+        written.as_string::<i32>().iter().map(|name| Some(name.and_then(|name| known.get(name).copied()).unwrap_or(0)));
     let found: ArrayRef = Arc::new(found.collect::<Int32Array>());
     let schema = types.schema();
     let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();

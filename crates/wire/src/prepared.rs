@@ -22,8 +22,8 @@ use super::connection::Connection;
 use super::copy::Copy;
 use super::problem::{self, NOT_SUPPORTED};
 use super::{catalogue, encode, kinds, locked, names, parameters};
-use crate::session::Planned;
-use crate::{dialect, statement};
+use sql::session::Planned;
+use sql::{dialect, statement};
 
 static CATALOGUE_QUERIES: LazyLock<PostgresCompatibilityParser> = LazyLock::new(PostgresCompatibilityParser::new);
 

@@ -18,7 +18,7 @@ use super::connection::Connection;
 use super::memory::QueryMemory;
 use super::problem::{self, CANCELLED};
 use super::{Shared, locked};
-use crate::session::Planned;
+use sql::session::Planned;
 
 /// Batches that are ready before they are asked for.
 const AHEAD: usize = 2;

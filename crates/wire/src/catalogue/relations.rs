@@ -10,9 +10,9 @@ use futures::{StreamExt, stream};
 use lake::TableName;
 
 use super::super::locked;
-use crate::error::Result;
-use crate::system;
-use crate::view::{INFORMATION_SCHEMA, View};
+use sql::error::Result;
+use sql::system;
+use sql::view::{INFORMATION_SCHEMA, View};
 
 /// How long columns are believed to be what they were.
 const FRESH: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::catalog::TableProvider;
 
 use super::pg::{described, made};
-use crate::error::Result;
+use sql::error::Result;
 
 pub(crate) const PG: [(&str, &str); 21] = [
     ("pg_group", "groname:t grosysid:o grolist:t"),

@@ -15,10 +15,10 @@ use super::encode::Cursor;
 use super::problem::{self, CANCELLED, SHUTDOWN};
 use super::variables::{APPLICATION_NAME, TIME_ZONE, Variables};
 use super::{Shared, catalogue, locked};
-use crate::error::Result;
-use crate::roles::Role;
-use crate::session::{Limits, Session};
-use crate::view::View;
+use sql::error::Result;
+use sql::roles::Role;
+use sql::session::{Limits, Session};
+use sql::view::View;
 
 /// Why a query was told to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

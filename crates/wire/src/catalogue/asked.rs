@@ -4,15 +4,15 @@ use std::ops::ControlFlow;
 
 use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use sqlparser::ast::{
-    Expr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement, TableFactor, Value,
-    VisitMut, VisitorMut, visit_relations,
+    Expr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement, TableFactor,
+    Value, VisitMut, VisitorMut, visit_relations,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
 use super::PG_CATALOG;
 use super::{empty, nothing};
-use crate::view::INFORMATION_SCHEMA;
+use sql::view::INFORMATION_SCHEMA;
 
 /// Tables of `pg_catalog` that are not the library's.
 const OURS: [&str; 4] = ["pg_user", "pg_shadow", "pg_stat_activity", "pg_show_all_settings"];

@@ -1,6 +1,6 @@
 //! The lake on PostgreSQL's protocol: every tool that speaks to PostgreSQL reads the lake as it is.
 //!
-//! A connection is a [`Session`](crate::Session) of one role; what it asks goes through the same
+//! A connection is a [`Session`](sql::Session) of one role; what it asks goes through the same
 //! statements, views and checks as everything else that reads. Queries run in a runtime of their
 //! own, so that no heavy one keeps others waiting for an answer from the network, and their rows
 //! are sent as they come: a slow reader holds its query back. Nothing here writes a table, opens
@@ -40,11 +40,11 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::error::{Context, Error, Kind, Result};
-use crate::marts::Views;
-use crate::roles::Role;
-use crate::system::SystemTables;
-use crate::view::{View, filtered};
+use sql::error::{Context, Error, Kind, Result};
+use sql::marts::Views;
+use sql::roles::Role;
+use sql::system::SystemTables;
+use sql::view::{View, filtered};
 
 use connection::{Connection, Reason};
 use memory::Memory;

@@ -16,7 +16,7 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use pgwire::api::Type;
 
 use super::kinds;
-use crate::cells::{write_bytes, write_instant};
+use sql::cells::{write_bytes, write_instant};
 
 /// Between 1970, from which the engine counts, and 2000, from which PostgreSQL does.
 pub(crate) const DAYS_TO_2000: i32 = 10_957;

@@ -20,7 +20,7 @@ use super::prepared::{Prepared, Spoken, read};
 use super::problem::{self, ABORTED, NOT_SUPPORTED};
 use super::rows::{Account, Batches};
 use super::{locked, variables};
-use crate::session::Planned;
+use sql::session::Planned;
 
 pub(crate) enum Outcome {
     Rows {

@@ -10,8 +10,8 @@ use pgwire::api::Type;
 use super::super::{Shared, kinds};
 use super::pg::{Row, described, made, text};
 use super::relations::{self, Relation};
-use crate::error::Result;
-use crate::view::{CATALOG, View};
+use sql::error::Result;
+use sql::view::{CATALOG, View};
 
 pub(crate) const NAMES: [&str; 12] = [
     "columns",

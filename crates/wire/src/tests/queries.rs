@@ -67,7 +67,7 @@ async fn a_prepared_statement_sees_what_came_later() {
     let client = place.client("analyst").await;
     let statement = client.prepare("SELECT count(*) FROM platform.measures").await.unwrap();
     assert_eq!(client.query_one(&statement, &[]).await.unwrap().get::<_, i64>(0), 3);
-    place.house.append("platform", "measures", &crate::tests::three("2.000")).await;
+    place.house.append("platform", "measures", &sql::testing::three("2.000")).await;
     assert_eq!(client.query_one(&statement, &[]).await.unwrap().get::<_, i64>(0), 6);
 }
 

@@ -14,8 +14,8 @@ use pgwire::api::Type;
 use super::super::variables::Variables;
 use super::super::{Shared, encode, kinds, locked};
 use super::relations::{self, Relation};
-use crate::error::{Context, Error, Kind, Result};
-use crate::view::{CATALOG, View};
+use sql::error::{Context, Error, Kind, Result};
+use sql::view::{CATALOG, View};
 
 pub(crate) const OWNER: i32 = 10;
 const DATABASE_OID: i32 = 16_384;

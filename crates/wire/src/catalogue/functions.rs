@@ -14,8 +14,8 @@ use datafusion_pg_catalog::pg_catalog as library;
 use super::super::connection::{Connection, Reason};
 use super::super::variables::{SERVER_VERSION, Variables};
 use super::super::{Shared, locked};
-use crate::roles::Role;
-use crate::view::CATALOG;
+use sql::roles::Role;
+use sql::view::CATALOG;
 
 type Call = dyn Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync;
 

@@ -16,15 +16,15 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use tokio_util::sync::CancellationToken;
 
 use super::{Bounds, Login, Server, Settings, Verifier};
-use crate::Role;
-use crate::tests::{House, Runs};
+use sql::Role;
+use sql::testing::{House, Runs};
 
 pub(super) struct Place {
     pub(super) house: House,
     pub(super) server: Arc<Server>,
     pub(super) port: u16,
     pub(super) stop: CancellationToken,
-    pub(super) serving: JoinHandle<crate::Result<()>>,
+    pub(super) serving: JoinHandle<sql::Result<()>>,
 }
 
 fn login(name: &str, role: Role) -> Login {
