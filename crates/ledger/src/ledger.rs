@@ -45,7 +45,9 @@ impl Ledger {
 
     /// Begins a run of `job`, such as "transfer:platform". Refused with [`Kind::Retry`] while
     /// another run of that job, or one with the same concurrency key, lives, here or in another
-    /// process. Runs of the job that died without a word are marked crashed.
+    /// process. Runs of the job that died without a word are marked crashed. A run of an entry of
+    /// the queue begins only where the entry was taken for just this attempt: a process that comes
+    /// late finds it gone.
     pub fn begin(&self, job: &str, start: Start) -> Result<Run> {
         let Some(lease) = Lease::take(&self.leases, job)? else {
             return Err(self.already_running(job)?);
@@ -56,8 +58,15 @@ impl Ledger {
         for key in start.keys.iter().collect::<BTreeSet<_>>() {
             leases.push(self.take_key(key, job, &id)?);
         }
-        self.write(&format!("begin a run of {job}"), |tx| {
+        let begun = self.write(&format!("begin a run of {job}"), |tx| {
             mark_crashed(tx, job)?;
+            if let Some(entry) = start.queued {
+                let sql = "update queue set run_id = ?
+                           where id = ? and state = 'running' and attempts = ? and run_id is null";
+                if tx.execute(sql, (&id, entry, start.attempt))? == 0 {
+                    return Ok(false);
+                }
+            }
             tx.execute(
                 "insert into runs (id, job, cause, state, detail, pid, started_at, logical, inputs, queue_id, attempt)
                  values (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?)",
@@ -74,8 +83,15 @@ impl Ledger {
                     start.attempt,
                 ),
             )?;
-            tx.execute("update queue set run_id = ? where id = ?", (&id, start.queued)).map(drop)
+            Ok(true)
         })?;
+        if !begun {
+            let context = format!(
+                "begin a run of {job}: entry {} of the queue does not wait for this attempt; it is the server's to begin",
+                start.queued.unwrap_or_default()
+            );
+            return Err(Error::new(Kind::FixInput, context));
+        }
         Ok(Run::new(self.clone(), id, job, start, leases))
     }
 
@@ -93,6 +109,11 @@ impl Ledger {
     /// is held. None where another has it.
     pub fn hold(&self, name: &str) -> Result<Option<Held>> {
         Ok(Lease::take(&self.leases, &format!("hold::{name}"))?.map(|lease| Held { _lease: lease }))
+    }
+
+    /// True while some process holds it.
+    pub fn is_held(&self, name: &str) -> Result<bool> {
+        Lease::is_held(&self.leases, &format!("hold::{name}"))
     }
 
     /// Notes what happened, such as "snapshot.created"; returns the event's sequence number.

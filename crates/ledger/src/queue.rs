@@ -4,10 +4,10 @@
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, Row, Transaction};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::ledger::limit_of;
-use crate::rows::json;
+use crate::ledger::{limit_of, put_event, without_nulls};
+use crate::rows::{self, count};
 use crate::{Ledger, Result, instant};
 
 /// What is put into the queue.
@@ -59,6 +59,12 @@ pub enum Settled {
     },
     /// Waits for another attempt.
     Again {
+        not_before: DateTime<Utc>,
+        error: String,
+    },
+    /// Waits again, and the attempt does not count: it did not begin, or was broken off by no fault
+    /// of its own.
+    Later {
         not_before: DateTime<Utc>,
         error: String,
     },
@@ -129,22 +135,29 @@ impl Ledger {
     }
 
     /// Ends an attempt. Nothing happens to an entry that is not under way; one whose cancellation
-    /// was asked for is not tried again.
+    /// was asked for is not tried again. The event `job.failed` says that no attempt is left,
+    /// `job.recovered` that a job succeeded whose entry before this one had failed.
     pub fn settle(&self, id: i64, settled: Settled) -> Result<()> {
         let now = instant::to_text(instant::now());
-        let (state, error, ended_at, not_before) = match settled {
-            Settled::Succeeded => ("succeeded", None, Some(now), None),
-            Settled::Failed { error } => ("failed", Some(error), Some(now), None),
-            Settled::Cancelled => ("cancelled", None, Some(now), None),
-            Settled::Again { not_before, error } => ("waiting", Some(error), None, Some(instant::to_text(not_before))),
+        let (state, error, not_before) = match &settled {
+            Settled::Succeeded => ("succeeded", None, None),
+            Settled::Failed { error } => ("failed", Some(error), None),
+            Settled::Cancelled => ("cancelled", None, None),
+            Settled::Again { not_before, error } | Settled::Later { not_before, error } => {
+                ("waiting", Some(error), Some(instant::to_text(*not_before)))
+            }
         };
+        let ended_at = (state != "waiting").then_some(&now);
+        let uncounted = u32::from(matches!(settled, Settled::Later { .. }));
         self.write("settle an entry of the queue", |tx| {
-            let sql = "update queue set state = ?, error = ?, ended_at = ?, not_before = coalesce(?, not_before)
+            let sql = "update queue set state = ?, error = ?, ended_at = ?, not_before = coalesce(?, not_before),
+                              attempts = max(0, attempts - ?)
                        where id = ? and state = 'running'";
-            tx.execute(sql, (state, error, ended_at, not_before, id))?;
+            let was_running = tx.execute(sql, (state, error, ended_at, not_before, uncounted, id))? == 1;
             let sql = "update queue set state = 'cancelled', ended_at = ?
                        where id = ? and state = 'waiting' and cancel_requested";
-            tx.execute(sql, (instant::to_text(instant::now()), id)).map(drop)
+            tx.execute(sql, (&now, id))?;
+            if was_running { tell_end(tx, id, state) } else { Ok(()) }
         })
     }
 
@@ -172,14 +185,34 @@ impl Ledger {
         self.notice_crashes()
     }
 
-    /// The newest entry of a job that ended before this one, for telling a recovery from a success.
-    pub fn ended_before(&self, job: &str, id: i64) -> Result<Option<QueueRow>> {
-        let sql = format!(
-            "select {COLUMNS} from queue where job = ? and id <> ? and state in ('succeeded', 'failed')
-             order by ended_at desc, id desc limit 1"
-        );
-        Ok(self.list("look up a job's last end", &sql, (job, id), QueueRow::read)?.into_iter().next())
+    /// Entries of a job that wait, however they came.
+    pub fn waiting_of(&self, job: &str) -> Result<u64> {
+        let sql = "select count(*) from queue where job = ? and state = 'waiting'";
+        Ok(self.list("count what waits", sql, [job], |row| count(row, 0))?.into_iter().next().unwrap_or_default())
     }
+}
+
+/// What hooks are for.
+fn tell_end(tx: &Transaction<'_>, id: i64, state: &str) -> rusqlite::Result<()> {
+    let entry = tx.query_row(&format!("select {COLUMNS} from queue where id = ?"), [id], QueueRow::read)?;
+    let name = match state {
+        "failed" => "job.failed",
+        "succeeded" => {
+            let sql = "select state from queue where job = ? and id <> ? and state in ('succeeded', 'failed')
+                       order by ended_at desc, id desc limit 1";
+            let before: Option<String> = tx.query_row(sql, (&entry.job, id), |row| row.get(0)).optional()?;
+            if before.as_deref() != Some("failed") {
+                return Ok(());
+            }
+            "job.recovered"
+        }
+        _ => return Ok(()),
+    };
+    let fields = without_nulls(json!({
+        "job": entry.job, "cause": entry.cause, "for": entry.logical, "queue_id": id, "attempts": entry.attempts,
+        "error": entry.error,
+    }));
+    put_event(tx, name, entry.run_id.as_deref(), &fields).map(drop)
 }
 
 /// None where the key is there already.
@@ -212,7 +245,7 @@ impl QueueRow {
             key: row.get(2)?,
             cause: row.get(3)?,
             logical: row.get(4)?,
-            detail: json(row, 5)?,
+            detail: rows::json(row, 5)?,
             state: row.get(6)?,
             attempts: row.get(7)?,
             not_before: instant::from_text(8, &row.get::<_, String>(8)?)?,

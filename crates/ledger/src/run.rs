@@ -105,7 +105,11 @@ impl Run {
         &self.ledger
     }
 
-    pub fn event(&self, name: &str, fields: Value) -> Result<()> {
+    /// A job that follows it knows how long the chain is already.
+    pub fn event(&self, name: &str, mut fields: Value) -> Result<()> {
+        if let (Some(depth), Some(fields)) = (self.start.detail.get("depth"), fields.as_object_mut()) {
+            fields.insert("depth".to_owned(), depth.clone());
+        }
         self.ledger.event(name, Some(&self.id), fields).map(drop)
     }
 

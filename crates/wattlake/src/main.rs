@@ -3,8 +3,10 @@
 mod commands;
 mod config;
 mod flows;
+mod jobs;
 mod progress;
 mod report;
+mod scheduler;
 mod serve;
 mod system;
 mod text;
@@ -13,7 +15,12 @@ mod warehouse;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
+
+/// The crates whose words are for users.
+const OURS: [&str; 6] = ["wattlake", "transfer", "lake", "sql", "wire", "ledger"];
 
 fn main() -> ExitCode {
     // A reader of our output that stops reading (`| head`) is no error of ours.
@@ -42,9 +49,16 @@ fn log(arguments: &commands::Arguments) {
         (false, true) => "info",
         (false, false) => "warn",
     };
-    let ours = ["wattlake", "transfer", "lake", "sql", "ledger"].map(|name| format!(",{name}={level}")).concat();
+    let ours = OURS.map(|name| format!(",{name}={level}")).concat();
     let filter = EnvFilter::try_from_env("WATTLAKE_LOG").unwrap_or_else(|_| EnvFilter::new(format!("error{ours}")));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let lines = lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    if arguments.command.logs_json() { lines.json().init() } else { lines.init() }
+    let lines = if arguments.command.logs_json() {
+        lines.json().with_filter(filter).boxed()
+    } else {
+        lines.with_filter(filter).boxed()
+    };
+    // A run's log has more than what is shown.
+    let kept = EnvFilter::new(format!("error{}", OURS.map(|name| format!(",{name}=info")).concat()));
+    tracing_subscriber::registry().with(lines).with(jobs::FollowRun.with_filter(kept)).init();
 }

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use owo_colors::{OwoColorize, Stream};
 
+use crate::jobs::BrokenOff;
+
 /// docs/command-line.md lists them.
 pub mod code {
     pub const FAILED: u8 = 1;
@@ -53,6 +55,11 @@ fn mend(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|e| e.downcast_ref::<transfer::Error>().and_then(|e| e.mend.clone()))
 }
 
+/// True where the same run may succeed later.
+pub fn may_pass(error: &anyhow::Error) -> bool {
+    exit_code(error) == code::RETRY
+}
+
 /// What the caller can do decides the code, so that scripts can tell.
 fn exit_code(error: &anyhow::Error) -> u8 {
     macro_rules! code_of {
@@ -69,6 +76,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
     for cause in error.chain() {
         code_of!(cause, transfer, lake, sql, pgserver, ledger, platform);
+        if let Some(broken) = cause.downcast_ref::<BrokenOff>() {
+            return if *broken == BrokenOff::ByHand { code::FAILED } else { code::RETRY };
+        }
         if cause.downcast_ref::<crate::warehouse::Problems>().is_some() {
             return code::FIX_SETUP;
         }

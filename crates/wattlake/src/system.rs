@@ -1,11 +1,11 @@
-//! `system.runs`, `system.events`, `system.transfers` and `system.marts`: what the ledger and the
-//! configuration know, as tables.
+//! `system.runs`, `system.queue`, `system.marts` and their kin: what the ledger and the configuration
+//! know, as tables.
 
 use std::sync::Arc;
 
 use anyhow::Context;
 use arrow::array::{
-    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use chrono::{DateTime, Utc};
@@ -17,6 +17,7 @@ use crate::flows::mart::{Status, status};
 
 /// More runs or events than this are read with `wattlake runs --limit`.
 const ROWS_MAX: usize = 100_000;
+const LOGGED_RUNS: usize = 1000;
 
 pub struct LedgerTables {
     ledger: Ledger,
@@ -41,7 +42,7 @@ type Failure = anyhow::Error;
 impl SystemTables for LedgerTables {
     fn names(&self) -> Vec<&'static str> {
         let marts = self.marts.is_some().then_some("marts");
-        ["runs", "events", "transfers"].into_iter().chain(marts).collect()
+        ["runs", "events", "transfers", "queue", "schedules", "logs"].into_iter().chain(marts).collect()
     }
 
     fn scan(&self, name: &str) -> sql::Result<RecordBatch> {
@@ -68,6 +69,10 @@ impl LedgerTables {
                 ("detail", DataType::Utf8),
                 ("figures", DataType::Utf8),
                 ("error", DataType::Utf8),
+                ("for", DataType::Utf8),
+                ("attempt", DataType::UInt64),
+                ("inputs", DataType::Utf8),
+                ("queue_id", DataType::Int64),
             ],
             "events" => vec![
                 ("seq", DataType::Int64),
@@ -91,6 +96,38 @@ impl LedgerTables {
                 ("mend", DataType::Utf8),
                 ("run_id", DataType::Utf8),
                 ("updated_at", instant),
+            ],
+            "queue" => vec![
+                ("id", DataType::Int64),
+                ("job", DataType::Utf8),
+                ("cause", DataType::Utf8),
+                ("for", DataType::Utf8),
+                ("state", DataType::Utf8),
+                ("attempts", DataType::UInt64),
+                ("not_before", instant.clone()),
+                ("created_at", instant.clone()),
+                ("started_at", instant.clone()),
+                ("ended_at", instant),
+                ("run_id", DataType::Utf8),
+                ("error", DataType::Utf8),
+                ("detail", DataType::Utf8),
+            ],
+            "schedules" => vec![
+                ("name", DataType::Utf8),
+                ("job", DataType::Utf8),
+                ("trigger", DataType::Utf8),
+                ("timezone", DataType::Utf8),
+                ("seen_to", instant.clone()),
+                ("last_slot", DataType::Utf8),
+                ("next_at", instant),
+                ("paused", DataType::Boolean),
+            ],
+            "logs" => vec![
+                ("run_id", DataType::Utf8),
+                ("seq", DataType::Int64),
+                ("at", instant),
+                ("level", DataType::Utf8),
+                ("line", DataType::Utf8),
             ],
             "marts" => vec![
                 ("schema", DataType::Utf8),
@@ -116,6 +153,9 @@ impl LedgerTables {
             "runs" => runs(&self.ledger)?,
             "events" => events(&self.ledger)?,
             "transfers" => transfers(&self.ledger)?,
+            "queue" => queue(&self.ledger)?,
+            "schedules" => schedules(&self.ledger)?,
+            "logs" => logs(&self.ledger)?,
             "marts" => marts(&self.ledger, self.marts.as_ref())?,
             other => anyhow::bail!("there is no table system.{other}"),
         };
@@ -154,6 +194,61 @@ fn runs(ledger: &Ledger) -> Result<Columns, Failure> {
         ("detail", texts(&rows, |r| Some(r.detail.to_string()))),
         ("figures", texts(&rows, |r| Some(r.figures.to_string()))),
         ("error", texts(&rows, |r| r.error.clone())),
+        ("for", texts(&rows, |r| r.logical.clone())),
+        ("attempt", counts(&rows, |r| u64::from(r.attempt))),
+        ("inputs", texts(&rows, |r| Some(r.inputs.to_string()))),
+        ("queue_id", Arc::new(rows.iter().map(|r| r.queue_id).collect::<Int64Array>())),
+    ])
+}
+
+fn queue(ledger: &Ledger) -> Result<Columns, Failure> {
+    let rows = ledger.queue(ROWS_MAX, None)?;
+    Ok(vec![
+        ("id", Arc::new(rows.iter().map(|r| Some(r.id)).collect::<Int64Array>())),
+        ("job", texts(&rows, |r| Some(r.job.clone()))),
+        ("cause", texts(&rows, |r| Some(r.cause.clone()))),
+        ("for", texts(&rows, |r| r.logical.clone())),
+        ("state", texts(&rows, |r| Some(r.state.clone()))),
+        ("attempts", counts(&rows, |r| u64::from(r.attempts))),
+        ("not_before", instants(&rows, |r| Some(r.not_before))),
+        ("created_at", instants(&rows, |r| Some(r.created_at))),
+        ("started_at", instants(&rows, |r| r.started_at)),
+        ("ended_at", instants(&rows, |r| r.ended_at)),
+        ("run_id", texts(&rows, |r| r.run_id.clone())),
+        ("error", texts(&rows, |r| r.error.clone())),
+        ("detail", texts(&rows, |r| Some(r.detail.to_string()))),
+    ])
+}
+
+fn schedules(ledger: &Ledger) -> Result<Columns, Failure> {
+    let rows = ledger.schedules()?;
+    Ok(vec![
+        ("name", texts(&rows, |r| Some(r.name.clone()))),
+        ("job", texts(&rows, |r| Some(r.job.clone()))),
+        ("trigger", texts(&rows, |r| Some(r.spec.clone()))),
+        ("timezone", texts(&rows, |r| Some(r.zone.clone()).filter(|zone| !zone.is_empty()))),
+        ("seen_to", instants(&rows, |r| Some(r.seen_to))),
+        ("last_slot", texts(&rows, |r| r.last_slot.clone())),
+        ("next_at", instants(&rows, |r| r.next_at)),
+        ("paused", Arc::new(rows.iter().map(|r| Some(r.paused)).collect::<BooleanArray>())),
+    ])
+}
+
+/// Of the newest runs.
+fn logs(ledger: &Ledger) -> Result<Columns, Failure> {
+    let mut rows = Vec::new();
+    for run in ledger.runs(LOGGED_RUNS, None)? {
+        rows.extend(ledger.logs(&run.id, ROWS_MAX)?);
+        if rows.len() >= ROWS_MAX {
+            break;
+        }
+    }
+    Ok(vec![
+        ("run_id", texts(&rows, |r| Some(r.run_id.clone()))),
+        ("seq", Arc::new(rows.iter().map(|r| Some(r.seq)).collect::<Int64Array>())),
+        ("at", instants(&rows, |r| Some(r.at))),
+        ("level", texts(&rows, |r| Some(r.level.clone()))),
+        ("line", texts(&rows, |r| Some(r.line.clone()))),
     ])
 }
 

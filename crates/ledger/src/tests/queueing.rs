@@ -160,3 +160,53 @@ fn the_file_of_an_older_program_is_brought_to_today() {
     assert_eq!((run.attempt, run.logical), (1, None));
     assert!(ledger.enqueue(&entry("a", now())).unwrap().is_some());
 }
+
+#[test]
+fn a_process_that_comes_late_finds_its_entry_gone() {
+    let tmp = TempDir::new().unwrap();
+    let ledger = Ledger::open(&file(&tmp)).unwrap();
+    let id = ledger.enqueue(&entry("a", now())).unwrap().unwrap();
+    let begin = |attempt| ledger.begin("transfer:platform", Start { queued: Some(id), attempt, ..Start::default() });
+    let refused = begin(1).unwrap_err();
+    assert_eq!(refused.kind, Kind::FixInput, "nobody has taken it");
+    assert!(ledger.claim(id).unwrap());
+    // The server died before the process began; the next one takes the entry again.
+    ledger.settle(id, Settled::Later { not_before: now(), error: "it never began".into() }).unwrap();
+    assert_eq!(ledger.queued(id).unwrap().unwrap().attempts, 0, "that was no attempt");
+    assert!(ledger.claim(id).unwrap());
+    let run = begin(1).unwrap();
+    run.finish(Outcome::Succeeded, json!({})).unwrap();
+    assert!(begin(1).is_err(), "an attempt has one run");
+    assert_eq!(ledger.runs(9, None).unwrap().len(), 1, "and a refused one leaves no row");
+}
+
+#[test]
+fn failures_and_recoveries_of_a_job_are_told_once() {
+    let tmp = TempDir::new().unwrap();
+    let ledger = Ledger::open(&file(&tmp)).unwrap();
+    let told = || {
+        let events = ledger.events_after(0, 99).unwrap();
+        events.into_iter().filter(|event| event.name.starts_with("job.")).map(|event| event.name).collect::<Vec<_>>()
+    };
+    let mut n = 0;
+    let mut end = |settled: Settled| {
+        n += 1;
+        let id = ledger.enqueue(&entry(&n.to_string(), now())).unwrap().unwrap();
+        assert!(ledger.claim(id).unwrap());
+        ledger.settle(id, settled.clone()).unwrap();
+        ledger.settle(id, settled).unwrap();
+    };
+    end(Settled::Succeeded);
+    end(Settled::Again { not_before: now() + TimeDelta::hours(1), error: "away".into() });
+    assert!(told().is_empty());
+    end(Settled::Failed { error: "away".into() });
+    end(Settled::Cancelled);
+    end(Settled::Succeeded);
+    end(Settled::Succeeded);
+    assert_eq!(told(), ["job.failed", "job.recovered"]);
+    let failed = ledger.events(1, Some("job.failed")).unwrap().remove(0);
+    assert_eq!(
+        (failed.fields["job"].as_str(), failed.fields["error"].as_str()),
+        (Some("transfer:platform"), Some("away"))
+    );
+}

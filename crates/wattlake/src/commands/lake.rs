@@ -4,9 +4,10 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use chrono::TimeDelta;
 use clap::{Args, Subcommand};
-use lake::{Life, TableName};
+use lake::TableName;
 use serde_json::json;
 
+use crate::flows::upkeep::life;
 use crate::text;
 use crate::warehouse::Warehouse;
 
@@ -163,13 +164,7 @@ pub struct Vacuum {
 impl Vacuum {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let lake = warehouse.lake().await?;
-        let ledger = &warehouse.ledger;
-        let life = |run: &str| match (ledger.run(run), ledger.alive(run)) {
-            (Ok(Some(_)), Ok(false)) => Life::Dead,
-            (Ok(None), Ok(false)) => Life::Unknown,
-            // A ledger that can't answer counts as a living run: nothing is removed on a guess.
-            _ => Life::Alive,
-        };
+        let life = life(&warehouse.ledger);
         let mut rows = Vec::new();
         for name in tables(&lake, self.table.as_deref()).await? {
             let Some(table) = lake.table(&name).await? else { continue };

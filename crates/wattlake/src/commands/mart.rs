@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::{self, Mart as Known, MartKind};
 use crate::flows::mart::{refresh, status};
+use crate::jobs::Asked;
 use crate::report;
 use crate::text;
 use crate::warehouse::Warehouse;
@@ -97,8 +98,8 @@ pub struct Refresh {
 impl Refresh {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         if let Some(name) = &self.name {
-            let figures = refresh(warehouse, name, self.full, "hand").await?;
-            self.say(name, &figures);
+            let figures = refresh(warehouse, &Asked::by_hand(), name, self.full).await?;
+            say(name, &figures, self.json);
             return Ok(ExitCode::SUCCESS);
         }
         let mut failed: BTreeSet<&str> = BTreeSet::new();
@@ -114,8 +115,8 @@ impl Refresh {
             if mart.kind == MartKind::View {
                 continue;
             }
-            match refresh(warehouse, &mart.name, self.full, "hand").await {
-                Ok(figures) => self.say(&mart.name, &figures),
+            match refresh(warehouse, &Asked::by_hand(), &mart.name, self.full).await {
+                Ok(figures) => say(&mart.name, &figures, self.json),
                 // What does not stand on it goes on; the first failure gives the exit code.
                 Err(error) => {
                     let failure = report::failure(&error);
@@ -128,23 +129,24 @@ impl Refresh {
         }
         Ok(code)
     }
+}
 
-    fn say(&self, name: &str, figures: &Value) {
-        if self.json {
-            let mut figures = figures.clone();
-            figures["mart"] = json!(name);
-            println!("{figures}");
-            return;
+/// What a refresh came to.
+pub fn say(name: &str, figures: &Value, json: bool) {
+    if json {
+        let mut figures = figures.clone();
+        figures["mart"] = json!(name);
+        println!("{figures}");
+        return;
+    }
+    let count = |key: &str| text::count(figures[key].as_u64().unwrap_or_default());
+    let took = text::seconds(figures["seconds"].as_f64().unwrap_or_default());
+    match (figures["how"].as_str(), figures["why"].as_str()) {
+        (Some("nothing"), _) => println!("{name}: fresh, nothing to do ({took})"),
+        (Some("part"), _) => {
+            println!("{name}: {} rows in place of {} ({took})", count("rows"), count("replaced"));
         }
-        let count = |key: &str| text::count(figures[key].as_u64().unwrap_or_default());
-        let took = text::seconds(figures["seconds"].as_f64().unwrap_or_default());
-        match (figures["how"].as_str(), figures["why"].as_str()) {
-            (Some("nothing"), _) => println!("{name}: fresh, nothing to do ({took})"),
-            (Some("part"), _) => {
-                println!("{name}: {} rows in place of {} ({took})", count("rows"), count("replaced"));
-            }
-            (_, why) => println!("{name}: {} rows, all of it: {} ({took})", count("rows"), why.unwrap_or_default()),
-        }
+        (_, why) => println!("{name}: {} rows, all of it: {} ({took})", count("rows"), why.unwrap_or_default()),
     }
 }
 

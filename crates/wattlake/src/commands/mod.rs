@@ -6,8 +6,12 @@ mod demo;
 
 mod init;
 mod lake;
+mod logs;
 mod mart;
+mod queue;
+mod run;
 mod runs;
+mod schedules;
 mod schema;
 mod serve;
 mod shell;
@@ -54,8 +58,16 @@ pub enum Command {
     Lake(lake::Lake),
     #[command(subcommand)]
     Mart(mart::Mart),
+    Run(run::Run),
     Runs(runs::Runs),
+    Logs(logs::Logs),
     Events(runs::Events),
+    Emit(logs::Emit),
+    Queue(queue::Queue),
+    Cancel(queue::Cancel),
+    Schedules(schedules::Schedules),
+    Pause(schedules::Pause),
+    Resume(schedules::Resume),
     Serve(serve::Serve),
     Demo(demo::Demo),
     Schema(schema::Schema),
@@ -82,8 +94,16 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Sql(command) => command.run(root).await,
         Command::Lake(command) => command.run(root).await,
         Command::Mart(command) => command.run(root).await,
+        Command::Run(command) => command.run(root).await,
         Command::Runs(command) => command.run(root),
+        Command::Logs(command) => command.run(root).await,
         Command::Events(command) => command.run(root),
+        Command::Emit(command) => command.run(root),
+        Command::Queue(command) => command.run(root),
+        Command::Cancel(command) => command.run(root),
+        Command::Schedules(command) => command.run(root),
+        Command::Pause(command) => command.run(root),
+        Command::Resume(command) => command.run(root),
         Command::Serve(command) => command.run(root).await,
         Command::Demo(command) => command.run().await,
         Command::Schema(command) => command.run(),

@@ -10,7 +10,8 @@ use transfer::run::{How, Report, TableReport};
 use transfer::validate::TableValidation;
 
 use crate::config::Target;
-use crate::flows::transfer::{Job, run, settings};
+use crate::flows::transfer::{Carry, run, settings};
+use crate::jobs::Asked;
 use crate::progress::Bars;
 use crate::report;
 use crate::text;
@@ -70,18 +71,29 @@ impl Run {
             Some(ModeName::Incremental) => Some(Mode::Incremental),
             Some(ModeName::Changes) => bail!("mode changes is not built yet; use initial or incremental"),
         };
-        let bars = Arc::new(Bars::new());
-        let job = Job { name: &self.name, mode, tables: self.tables, cause: "hand", progress: bars.clone() };
-        let outcome = run(warehouse, job).await;
-        bars.clear();
-        let report = outcome?;
-        if self.json {
-            report.tables.iter().for_each(|table| println!("{}", json_of(table)));
-        } else {
-            print!("{}", told(&report));
-        }
-        Ok(exit(&report))
+        carry(warehouse, &Asked::by_hand(), &self.name, mode, self.tables, self.json).await
     }
+}
+
+/// Runs it and shows what it came to.
+pub async fn carry(
+    warehouse: &Warehouse,
+    asked: &Asked,
+    name: &str,
+    mode: Option<Mode>,
+    tables: Vec<String>,
+    json: bool,
+) -> Result<ExitCode> {
+    let bars = Arc::new(Bars::new());
+    let outcome = run(warehouse, asked, Carry { name, mode, tables, progress: bars.clone() }).await;
+    bars.clear();
+    let report = outcome?;
+    if json {
+        report.tables.iter().for_each(|table| println!("{}", json_of(table)));
+    } else {
+        print!("{}", told(&report));
+    }
+    Ok(exit(&report))
 }
 
 fn json_of(table: &TableReport) -> serde_json::Value {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use sql::Reference;
 
+use super::job::Rules;
+
 /// The schema of marts that lie in no folder of their own.
 pub const SCHEMA: &str = "marts";
 
@@ -26,6 +28,9 @@ pub struct Mart {
     pub reads: Vec<Reference>,
     /// The marts among them, by name.
     pub stands_on: BTreeSet<String>,
+    /// No triggers were written: it is refreshed after what fills its inputs.
+    pub follows_inputs: bool,
+    pub rules: Rules,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 mod check;
 mod expand;
 mod init;
+pub mod job;
 mod mart;
 mod nearest;
 mod problem;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use init::init;
+pub use job::{Hook, Job, Rules, Upkeep};
 pub use mart::{Mart, MartKind};
 pub use problem::Problem;
 pub use raw::{Which, json_schema};
@@ -40,6 +42,10 @@ pub struct Warehouse {
     pub marts: BTreeMap<String, Mart>,
     pub serve: Serve,
     pub roles: BTreeMap<String, Role>,
+    /// `wattlake.toml`
+    pub file: PathBuf,
+    pub hooks: BTreeMap<String, Hook>,
+    pub upkeep: Upkeep,
 }
 
 #[derive(Debug, Clone)]
@@ -54,6 +60,8 @@ pub struct Serve {
     pub query_time_max: Duration,
     /// One of the IANA database.
     pub timezone: String,
+    pub runs_max: usize,
+    pub shutdown_grace: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -111,6 +119,7 @@ pub struct Transfer {
     pub overlap: Duration,
     /// By `schema.table`.
     pub tables: BTreeMap<String, TableSettings>,
+    pub rules: Rules,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

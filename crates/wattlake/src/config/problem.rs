@@ -60,6 +60,11 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// Line and column, for a finding that has to wait until other files are read.
+    pub fn place(&self, span: &Range<usize>) -> (usize, usize) {
+        position(self.text, span.start)
+    }
+
     pub fn text(&self) -> &'a str {
         self.text
     }

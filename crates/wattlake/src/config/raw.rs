@@ -11,6 +11,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema as schema};
 use serde::de::{self, Deserialize, Deserializer};
 use toml::Spanned;
 
+mod job;
+
+pub use job::{Catchup, Hook, Periods, Rules, Told, Trigger, Upkeep};
+
 /// The kinds of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
@@ -49,6 +53,11 @@ pub struct Warehouse {
     /// Who may connect to the SQL server, by name.
     #[schemars(with = "BTreeMap<String, Role>")]
     pub roles: BTreeMap<Spanned<String>, Spanned<Role>>,
+    /// Who is told of failures and recoveries, by name.
+    #[schemars(with = "BTreeMap<String, Hook>")]
+    pub hooks: BTreeMap<Spanned<String>, Spanned<Hook>>,
+    /// How the lake and the ledger are kept in shape.
+    pub upkeep: Upkeep,
 }
 
 /// What `wattlake serve` listens on, and what it allows.
@@ -85,9 +94,15 @@ pub struct Serve {
     /// How long a query may take: a whole number and `s`, `min`, `h` or `d`.
     #[schemars(extend("default" = "10min", "pattern" = "^[0-9]+ ?(s|min|h|d)$"))]
     pub query_time_max: Given<String>,
-    /// The time zone of sessions that set none: `Europe/Paris`.
+    /// The time zone of sessions and of cron patterns that set none: `Europe/Paris`.
     #[schemars(length(min = 1), extend("default" = "UTC"))]
     pub timezone: Given<String>,
+    /// Runs at a time that the server starts.
+    #[schemars(range(min = 1, max = 100), extend("default" = 4))]
+    pub runs_max: Given<u32>,
+    /// How long runs under way may go on when the server is stopped.
+    #[schemars(extend("default" = "30s", "pattern" = "^[0-9]+ ?(s|min|h|d)$"))]
+    pub shutdown_grace: Given<String>,
 }
 
 /// Who may connect to the SQL server, and what he reads.
@@ -214,6 +229,11 @@ pub struct Transfer {
     /// Settings of single tables, by `"schema.table"` at the source, in quotes.
     #[schemars(with = "BTreeMap<String, TableSettings>")]
     pub tables: BTreeMap<Spanned<String>, TableSettings>,
+    /// What makes it run by itself, while `wattlake serve` runs.
+    #[schemars(with = "Vec<Trigger>")]
+    pub triggers: Vec<Spanned<Trigger>>,
+    /// How its runs are treated.
+    pub run: Rules,
 }
 
 #[derive(Default, serde::Deserialize, JsonSchema)]
@@ -263,6 +283,11 @@ pub struct Mart {
     /// The columns that a table's packed files are sorted by: those that queries pick rows by.
     #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
     pub order: Given<Vec<Spanned<String>>>,
+    /// What makes a table refresh itself; by default each success of a job that fills what it reads.
+    #[schemars(with = "Vec<Trigger>")]
+    pub triggers: Given<Vec<Spanned<Trigger>>>,
+    /// How its runs are treated.
+    pub run: Rules,
 }
 
 #[derive(Clone, Copy, serde::Deserialize, JsonSchema)]

@@ -11,18 +11,18 @@ mod state;
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use lake::{DataFile, FileWriter, Hidden, Lake, Table, TableName};
-use ledger::{Outcome, Run, Start};
+use ledger::Run;
 use serde_json::{Value, json};
 use sql::{Affected, Limits, Query, Session};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::config::{self, Mart, MartKind};
-use crate::report;
+use crate::jobs::{self, Asked, Ended};
 use crate::system::LedgerTables;
 use crate::warehouse::Warehouse;
 use marks::Marks;
@@ -34,40 +34,23 @@ pub use state::{Status, status};
 const MEMORY_BYTES: usize = 2 << 30;
 const OPERATION: &str = "mart";
 
-/// A refresh by hand: a run of its own in the ledger.
-pub async fn refresh(warehouse: &Warehouse, name: &str, full: bool, cause: &str) -> Result<Value> {
-    let mart = warehouse.mart(name)?;
-    let detail = json!({"mart": name, "full": full});
-    let start = Start { cause: cause.to_owned(), detail, ..Start::default() };
-    let begun = warehouse.ledger.begin(&format!("mart:{}", mart.name), start)?;
-    let ended = tokio::select! {
-        ended = run(warehouse, &begun, name, full) => Some(ended),
-        _ = tokio::signal::ctrl_c() => None,
-    };
-    match ended {
-        Some(Ok(figures)) => {
-            begun.finish(Outcome::Succeeded, figures.clone())?;
-            Ok(figures)
-        }
-        Some(Err(error)) => {
-            begun.finish(Outcome::Failed { error: report::chain(error.as_ref()) }, json!({}))?;
-            Err(error)
-        }
-        None => {
-            begun.finish(Outcome::Cancelled, json!({}))?;
-            bail!("stopped; the table stays as it was")
-        }
-    }
-}
-
-/// Brings a mart's table up to its inputs. Returns what it came to.
-pub async fn run(warehouse: &Warehouse, run: &Run, name: &str, full: bool) -> Result<Value> {
-    let started = Instant::now();
+pub async fn refresh(warehouse: &Warehouse, asked: &Asked, name: &str, full: bool) -> Result<Value> {
     let mart = warehouse.mart(name)?;
     if mart.kind == MartKind::View {
         let context = format!("refresh {name}: it is a view, computed by each query; kind = \"table\" keeps it");
         return Err(sql::Error::new(sql::Kind::FixInput, context).into());
     }
+    let detail = json!({"mart": name, "full": full});
+    jobs::run(warehouse, &format!("mart:{name}"), asked, detail, async |begun| {
+        let figures = run(warehouse, begun, mart, full).await?;
+        Ok(Ended::well(figures.clone(), figures))
+    })
+    .await
+}
+
+/// Brings a mart's table up to its inputs. Returns what it came to.
+async fn run(warehouse: &Warehouse, run: &Run, mart: &Mart, full: bool) -> Result<Value> {
+    let (started, name) = (Instant::now(), &mart.name);
     let lake = warehouse.lake().await?;
     let limits = Limits { memory_bytes_max: Some(MEMORY_BYTES), partitions: None };
     let system = std::sync::Arc::new(LedgerTables::of(&warehouse.ledger));

@@ -2,3 +2,4 @@
 
 pub mod mart;
 pub mod transfer;
+pub mod upkeep;

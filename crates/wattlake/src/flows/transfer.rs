@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use ledger::{Outcome, Run, Start, TableOutcome};
+use anyhow::Result;
+use ledger::{Outcome, Run, TableOutcome};
 use serde_json::{Value, json};
 use transfer::plan::{ColumnAs, Mode, OnNoCursor, Overlap, Settings, TableSettings};
 use transfer::read::Progress;
@@ -12,40 +12,43 @@ use transfer::run::{How, Report, Request, TableReport, Target};
 use transfer::via;
 
 use crate::config::{self, Via};
+use crate::jobs::{self, Asked, Ended};
 use crate::report;
 use crate::warehouse::Warehouse;
 
-/// What to run, and why.
-pub struct Job<'a> {
+/// What to carry.
+pub struct Carry<'a> {
     pub name: &'a str,
     /// Instead of the file's own mode.
     pub mode: Option<Mode>,
+    /// All that the file names where it is empty.
     pub tables: Vec<String>,
-    pub cause: &'a str,
     pub progress: Arc<dyn Progress>,
 }
 
-pub async fn run(warehouse: &Warehouse, job: Job<'_>) -> Result<Report> {
-    let config = warehouse.transfer(job.name)?;
+pub async fn run(warehouse: &Warehouse, asked: &Asked, carry: Carry<'_>) -> Result<Report> {
+    let config = warehouse.transfer(carry.name)?;
     let mut settings = settings(config);
-    settings.mode = job.mode.unwrap_or(settings.mode);
+    settings.mode = carry.mode.unwrap_or(settings.mode);
     let mode = if settings.mode == Mode::Initial { "initial" } else { "incremental" };
-    let detail = json!({"transfer": job.name, "mode": mode, "tables": job.tables, "source": config.source});
-    let run = warehouse
-        .ledger
-        .begin(&format!("transfer:{}", job.name), Start { cause: job.cause.to_owned(), detail, ..Start::default() })?;
-    let carried = tokio::select! {
-        carried = carry(warehouse, config, settings, &job, &run) => carried,
-        _ = tokio::signal::ctrl_c() => Err(Stopped.into()),
-    };
-    record(run, job.name, &config.source, carried)
+    let detail = json!({"transfer": carry.name, "mode": mode, "tables": carry.tables, "source": config.source});
+    jobs::run(warehouse, &format!("transfer:{}", carry.name), asked, detail, async |run| {
+        match carry_out(warehouse, config, settings, &carry, run).await {
+            Ok(report) => ended(run, carry.name, &config.source, report),
+            Err(error) => {
+                run.event("transfer.failed", json!({"transfer": carry.name}))?;
+                Err(error)
+            }
+        }
+    })
+    .await
 }
 
-async fn carry(
+async fn carry_out(
     warehouse: &Warehouse,
     config: &config::Transfer,
     settings: Settings,
-    job: &Job<'_>,
+    carry: &Carry<'_>,
     run: &Run,
 ) -> Result<Report> {
     let request = Request {
@@ -53,18 +56,18 @@ async fn carry(
         source: warehouse.endpoint(&config.source)?,
         target: target(warehouse, config).await?,
         run: run.id().to_owned(),
-        tables: job.tables.clone(),
-        progress: Arc::clone(&job.progress),
+        tables: carry.tables.clone(),
+        progress: Arc::clone(&carry.progress),
     };
     match config.via {
         Via::Direct | Via::Replica => Ok(transfer::run::run(&request).await?),
         Via::Basebackup => {
             let binaries = warehouse.postgres()?;
             let url = warehouse.url(&config.source)?;
-            let folder = warehouse.backup_folder(job.name);
+            let folder = warehouse.backup_folder(carry.name);
             let on_event = |name: &str, fields: Value| {
                 // An event that can't be written must not undo a backup that was taken.
-                if let Err(error) = warehouse.ledger.event(name, Some(run.id()), fields) {
+                if let Err(error) = run.event(name, fields) {
                     tracing::warn!(%error, name, "event not recorded");
                 }
             };
@@ -80,55 +83,29 @@ async fn target(warehouse: &Warehouse, config: &config::Transfer) -> Result<Targ
     })
 }
 
-/// The user pressed Ctrl-C: tables that were not committed stay as they were.
-#[derive(Debug)]
-struct Stopped;
-
-impl std::fmt::Display for Stopped {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("stopped; tables that were not committed yet stay as they were")
-    }
-}
-
-impl std::error::Error for Stopped {}
-
-/// Writes the run's end into the ledger.
-fn record(run: Run, name: &str, source: &str, carried: Result<Report>) -> Result<Report> {
-    let carried = match carried {
-        Ok(report) => report,
-        Err(error) => {
-            let was_stopped = error.is::<Stopped>();
-            let outcome =
-                if was_stopped { Outcome::Cancelled } else { Outcome::Failed { error: report::chain(error.as_ref()) } };
-            let event = if was_stopped { "transfer.cancelled" } else { "transfer.failed" };
-            run.event(event, json!({"transfer": name}))?;
-            run.finish(outcome, json!({}))?;
-            return Err(error);
-        }
-    };
-    for table in &carried.tables {
+/// Notes what became of each table.
+fn ended(run: &Run, name: &str, source: &str, report: Report) -> Result<Ended<Report>> {
+    for table in &report.tables {
         run.table(outcome(name, table))?;
     }
-    let failed = carried.tables.iter().filter(|t| t.error.is_some()).count();
-    let rows: u64 = carried.tables.iter().map(|t| t.rows).sum();
+    let errors: Vec<_> = report.tables.iter().filter_map(|table| table.error.as_ref()).collect();
+    let (tables, failed) = (report.tables.len(), errors.len());
+    let rows: u64 = report.tables.iter().map(|t| t.rows).sum();
     let figures = json!({
-        "tables": carried.tables.len(), "failed": failed, "rows": rows,
-        "bytes_read": carried.tables.iter().map(|t| t.bytes_read).sum::<u64>(),
-        "bytes_written": carried.tables.iter().map(|t| t.bytes_written).sum::<u64>(),
-        "seconds": carried.seconds,
+        "tables": tables, "failed": failed, "rows": rows,
+        "bytes_read": report.tables.iter().map(|t| t.bytes_read).sum::<u64>(),
+        "bytes_written": report.tables.iter().map(|t| t.bytes_written).sum::<u64>(),
+        "seconds": report.seconds,
     });
     let event = if failed == 0 { "transfer.finished" } else { "transfer.failed" };
-    run.event(
-        event,
-        json!({"transfer": name, "source": source, "tables": carried.tables.len(), "failed": failed, "rows": rows}),
-    )?;
-    let outcome = if failed == 0 {
-        Outcome::Succeeded
-    } else {
-        Outcome::Failed { error: format!("{failed} of {} tables failed", carried.tables.len()) }
+    run.event(event, json!({"transfer": name, "source": source, "tables": tables, "failed": failed, "rows": rows}))?;
+    let outcome = match failed {
+        0 => Outcome::Succeeded,
+        _ => Outcome::Failed { error: format!("{failed} of {tables} tables failed") },
     };
-    run.finish(outcome, figures).context("write the run's end")?;
-    Ok(carried)
+    // Another attempt carries what may pass; it costs little where nothing is new.
+    let may_pass = errors.iter().any(|error| error.kind == transfer::Kind::Retry);
+    Ok(Ended { shown: report, outcome, figures, may_pass })
 }
 
 fn outcome(transfer: &str, table: &TableReport) -> TableOutcome {

@@ -68,6 +68,15 @@ fn jobs(registry: &mut Registry, served: &Served) -> Result<()> {
         queue.get_or_create(&vec![("state", state.to_owned())]).set(count as f64);
     }
     counter(registry, "events", "Events that happened", counts.events);
+    let next = gauges(registry, "schedule_next_timestamp", "When a cron trigger is due next", Some(Unit::Seconds));
+    let paused = gauges(registry, "schedule_paused", "1 where a trigger is paused", None);
+    for row in served.warehouse.ledger.schedules()? {
+        let labels = vec![("job", row.job), ("trigger", row.name)];
+        if let Some(at) = row.next_at {
+            next.get_or_create(&labels).set(at.timestamp_millis() as f64 / 1e3);
+        }
+        paused.get_or_create(&labels).set(f64::from(u8::from(row.paused)));
+    }
     Ok(())
 }
 

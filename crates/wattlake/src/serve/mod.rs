@@ -1,5 +1,5 @@
-//! The server: SQL on PostgreSQL's protocol, health and state by HTTP. One for a warehouse, until
-//! it is told to stop. It never runs a job in its own process.
+//! The server: jobs by their triggers, SQL on PostgreSQL's protocol, health and state by HTTP. One
+//! for a warehouse, until it is told to stop. It never runs a job in its own process.
 
 mod http;
 mod metrics;
@@ -18,8 +18,12 @@ use tokio_util::sync::CancellationToken;
 use wire::{Bounds, Login, Server, Settings, Verifier};
 
 use crate::config;
+use crate::scheduler::Scheduler;
 use crate::system::LedgerTables;
 use crate::warehouse::Warehouse;
+
+/// What one server at a time has of a warehouse.
+pub const HELD: &str = "serve";
 
 /// What all parts of the server see.
 pub struct Served {
@@ -31,7 +35,7 @@ pub struct Served {
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(warehouse: Warehouse) -> Result<()> {
-    let Some(_alone) = warehouse.ledger.hold("serve")? else {
+    let Some(_alone) = warehouse.ledger.hold(HELD)? else {
         bail!("another `wattlake serve` is running on this warehouse");
     };
     let lake = warehouse.lake().await?;
@@ -41,8 +45,10 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
         None => None,
     };
     let served = Arc::new(Served { warehouse, lake, sql, since: Instant::now() });
+    let scheduler = Scheduler::new(&served.warehouse.config, &served.warehouse.ledger)?;
     let stop = stopped_by_signals()?;
     let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(scheduler.run(stop.clone()));
     if let Some(address) = serve.sql {
         let (listener, at) = listen(address, "sql").await?;
         tracing::info!(address = %at, "SQL is served: psql -h {} -p {} -U ROLE wattlake", at.ip(), at.port());

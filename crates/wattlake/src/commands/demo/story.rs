@@ -11,7 +11,8 @@ use transfer::validate::TableValidation;
 
 use crate::commands::sql::print_query;
 use crate::commands::transfer::{told, validation_told};
-use crate::flows::transfer::{Job, run, settings};
+use crate::flows::transfer::{Carry, run, settings};
+use crate::jobs::Asked;
 use crate::progress::Bars;
 use crate::text;
 use crate::warehouse::Warehouse;
@@ -98,8 +99,8 @@ async fn fill(client: &tokio_postgres::Client, config: &tokio_postgres::Config, 
 
 async fn transfer(warehouse: &Warehouse) -> Result<Report> {
     let bars = Arc::new(Bars::new());
-    let job = Job { name: "platform", mode: None, tables: Vec::new(), cause: "demo", progress: bars.clone() };
-    let outcome = run(warehouse, job).await;
+    let carry = Carry { name: "platform", mode: None, tables: Vec::new(), progress: bars.clone() };
+    let outcome = run(warehouse, &Asked::by("demo"), carry).await;
     bars.clear();
     let report = outcome?;
     print!("{}", told(&report));

@@ -2,19 +2,18 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use clap::Args;
 use lake::{Pack, Packed, Table};
-use ledger::{Outcome, Start};
+use ledger::Outcome;
 use serde_json::json;
 
 use super::tables;
+use crate::config::job::UPKEEP;
+use crate::jobs::{self, Asked, Ended};
 use crate::report;
 use crate::text;
 use crate::warehouse::Warehouse;
-
-/// The job that keeps the lake in shape: one at a time, by hand or by its triggers.
-const JOB: &str = "upkeep:lake";
 
 /// Pack small files, files with many hidden rows and unsorted files into big, sorted ones
 ///
@@ -42,40 +41,44 @@ impl Optimize {
         }
         let lake = warehouse.lake().await?;
         let names = tables(&lake, self.table.as_deref()).await?;
-        let run = warehouse.ledger.begin(JOB, Start { detail: json!({"optimize": self.table}), ..Start::default() })?;
-        let (mut rows, mut total, mut failed) = (Vec::new(), Packed::default(), Vec::new());
-        for name in &names {
-            eprintln!("packing {name}");
-            let packed = match lake.table(name).await {
-                Ok(Some(table)) => table.pack(run.id(), &pack).await,
-                Ok(None) => continue,
-                Err(error) => Err(error),
-            };
-            match packed {
-                Ok(packed) => {
-                    total.files_before += packed.files_before;
-                    total.files_after += packed.files_after;
-                    total.bytes_before += packed.bytes_before;
-                    total.bytes_after += packed.bytes_after;
-                    rows.push(self.told(&name.to_string(), &packed));
-                }
-                Err(error) => {
-                    eprintln!("{name}: {}", report::chain(&error));
-                    failed.push((name.clone(), error));
+        let detail = json!({"optimize": self.table});
+        let first = jobs::run(warehouse, UPKEEP, &Asked::by_hand(), detail, async |run| {
+            let (mut rows, mut total, mut failed) = (Vec::new(), Packed::default(), Vec::new());
+            for name in &names {
+                eprintln!("packing {name}");
+                let packed = match lake.table(name).await {
+                    Ok(Some(table)) => table.pack(run.id(), &pack).await,
+                    Ok(None) => continue,
+                    Err(error) => Err(error),
+                };
+                match packed {
+                    Ok(packed) => {
+                        total.files_before += packed.files_before;
+                        total.files_after += packed.files_after;
+                        total.bytes_before += packed.bytes_before;
+                        total.bytes_after += packed.bytes_after;
+                        rows.push(self.told(&name.to_string(), &packed));
+                    }
+                    Err(error) => {
+                        eprintln!("{name}: {}", report::chain(&error));
+                        failed.push((name.clone(), error));
+                    }
                 }
             }
-        }
-        let outcome = match failed.len() {
-            0 => Outcome::Succeeded,
-            count => Outcome::Failed { error: format!("{count} of {} tables could not be packed", names.len()) },
-        };
-        let figures = json!({
-            "tables": names.len(), "failed": failed.len(), "files_before": total.files_before,
-            "files_after": total.files_after, "bytes_before": total.bytes_before, "bytes_after": total.bytes_after,
-        });
-        run.finish(outcome, figures).context("write the run's end")?;
-        self.print(&rows);
-        match failed.into_iter().next() {
+            let outcome = match failed.len() {
+                0 => Outcome::Succeeded,
+                count => Outcome::Failed { error: format!("{count} of {} tables could not be packed", names.len()) },
+            };
+            let figures = json!({
+                "tables": names.len(), "failed": failed.len(), "files_before": total.files_before,
+                "files_after": total.files_after, "bytes_before": total.bytes_before, "bytes_after": total.bytes_after,
+            });
+            self.print(&rows);
+            let may_pass = failed.iter().all(|(_, error)| error.kind == lake::Kind::Retry);
+            Ok(Ended { shown: failed.into_iter().next(), outcome, figures, may_pass })
+        })
+        .await?;
+        match first {
             None => Ok(ExitCode::SUCCESS),
             Some((name, error)) => Err(anyhow!(error).context(format!("pack {name}"))),
         }

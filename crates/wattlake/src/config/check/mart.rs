@@ -11,19 +11,19 @@ use super::super::mart::{SCHEMA, ordered};
 use super::super::problem::{Problem, Report};
 use super::super::raw::{self, Which};
 use super::super::{Mart, MartKind, shape};
-use super::{read_text, whole_file};
+use super::{job, read_text, whole_file};
 
 const FOLDER: &str = "marts";
 const MARK: &str = "--|";
 /// Schemas that are somebody else's.
 const TAKEN: [&str; 3] = ["system", "information_schema", "pg_catalog"];
 
-pub fn load(root: &Path, problems: &mut Vec<Problem>) -> BTreeMap<String, Mart> {
+pub fn load(root: &Path, zone: &str, problems: &mut Vec<Problem>) -> BTreeMap<String, Mart> {
     let files = files(root).unwrap_or_else(|problem| {
         problems.push(problem);
         Vec::new()
     });
-    let read: Vec<Mart> = files.iter().filter_map(|(schema, file)| read(root, schema, file, problems)).collect();
+    let read: Vec<Mart> = files.iter().filter_map(|(schema, file)| read(root, schema, file, zone, problems)).collect();
     let mut marts: BTreeMap<String, Mart> = read.into_iter().map(|mart| (mart.name.clone(), mart)).collect();
     let all = marts.clone();
     for mart in marts.values_mut() {
@@ -81,11 +81,11 @@ fn entries(root: &Path, folder: &Path) -> Result<Vec<(String, bool)>, Problem> {
     Ok(found)
 }
 
-fn read(root: &Path, schema: &str, file: &Path, problems: &mut Vec<Problem>) -> Option<Mart> {
+fn read(root: &Path, schema: &str, file: &Path, zone: &str, problems: &mut Vec<Problem>) -> Option<Mart> {
     let text = read_text(root, file).map_err(|problem| problems.push(problem)).ok()?;
     let head = head(&text);
     let mut report = Report::new(file, &head);
-    let mart = check(root, schema, file, &text, &mut report);
+    let mart = check(root, schema, file, &text, zone, &mut report);
     problems.extend(report.finish());
     mart
 }
@@ -104,7 +104,7 @@ fn head(text: &str) -> String {
     lines.collect()
 }
 
-fn check(root: &Path, schema: &str, file: &Path, text: &str, report: &mut Report<'_>) -> Option<Mart> {
+fn check(root: &Path, schema: &str, file: &Path, text: &str, zone: &str, report: &mut Report<'_>) -> Option<Mart> {
     let table = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     check_name("mart", &table, report);
     if schema != SCHEMA {
@@ -126,7 +126,8 @@ fn check(root: &Path, schema: &str, file: &Path, text: &str, report: &mut Report
         raw::MartKind::Table => MartKind::Table,
     });
     if kind == MartKind::View {
-        for (key, span) in [("since", raw.since.span()), ("order", raw.order.span())] {
+        for (key, span) in [("since", raw.since.span()), ("order", raw.order.span()), ("triggers", raw.triggers.span())]
+        {
             if let Some(span) = span {
                 let mend = format!("add kind = \"table\", or take {key:?} out");
                 report.add(span, format!("{key:?} means nothing to a view"), mend);
@@ -154,6 +155,8 @@ fn check(root: &Path, schema: &str, file: &Path, text: &str, report: &mut Report
         sql: text.to_owned(),
         reads,
         stands_on: Default::default(),
+        follows_inputs: raw.triggers.get().is_none(),
+        rules: job::rules(raw.triggers.get().map_or(&[], Vec::as_slice), &raw.run, zone, report),
     })
 }
 

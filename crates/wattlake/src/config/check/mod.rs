@@ -2,6 +2,7 @@
 //! Every problem of every file is collected; a file with problems gives nothing to work with.
 
 mod connection;
+mod job;
 mod mart;
 mod serve;
 mod texts;
@@ -37,27 +38,30 @@ pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
         problems.push(problem);
         Vec::new()
     });
-    let transfers: Vec<Transfer> =
-        files.iter().filter_map(|file| read_transfer(root, file, connections.as_deref(), &mut problems)).collect();
-    let marts = mart::load(root, &mut problems);
-    match warehouse {
-        Some(warehouse) if problems.is_empty() => {
-            let transfers = transfers.into_iter().map(|transfer| (transfer.name.clone(), transfer)).collect();
-            Ok(Warehouse { transfers, marts, ..warehouse })
-        }
-        _ => Err(problems),
+    let zone = warehouse.as_ref().map_or("UTC", |warehouse| &warehouse.serve.timezone);
+    let mut transfers: Vec<Transfer> = Vec::new();
+    for file in &files {
+        transfers.extend(read_transfer(root, file, connections.as_deref(), zone, &mut problems));
     }
+    let marts = mart::load(root, zone, &mut problems);
+    let Some(mut warehouse) = warehouse.filter(|_| problems.is_empty()) else { return Err(problems) };
+    warehouse.transfers = transfers.into_iter().map(|transfer| (transfer.name.clone(), transfer)).collect();
+    warehouse.marts = marts;
+    warehouse.give_marts_their_triggers();
+    job::across(&warehouse, root, &mut problems);
+    if problems.is_empty() { Ok(warehouse) } else { Err(problems) }
 }
 
 fn read_transfer(
     root: &Path,
     file: &Path,
     connections: Option<&[String]>,
+    zone: &str,
     problems: &mut Vec<Problem>,
 ) -> Option<Transfer> {
     let text = read_text(root, file).map_err(|problem| problems.push(problem)).ok()?;
     let mut report = Report::new(file, &text);
-    let transfer = transfer::check(root, file, connections, &mut report);
+    let transfer = transfer::check(root, file, connections, zone, &mut report);
     problems.extend(report.finish());
     transfer
 }

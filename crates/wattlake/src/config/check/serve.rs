@@ -9,12 +9,14 @@ use toml::Spanned;
 use super::super::problem::Report;
 use super::super::raw::{self, Given};
 use super::super::{Role, Secret, Serve, Tls};
-use super::texts;
+use super::{job, texts};
 
 const SQL: &str = "127.0.0.1:5433";
 const HTTP: &str = "127.0.0.1:8433";
 const OFF: &str = "off";
 const CONNECTIONS_MAX: u32 = 100;
+const RUNS_MAX: u32 = 4;
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 const QUERY_TIME_MAX: Duration = Duration::from_secs(600);
 
 pub fn check(root: &Path, raw: &raw::Serve, report: &mut Report<'_>) -> Option<Serve> {
@@ -25,17 +27,6 @@ pub fn check(root: &Path, raw: &raw::Serve, report: &mut Report<'_>) -> Option<S
     let encrypted = tls.as_ref().is_some_and(|tls| tls.required);
     refuse_open(&raw.sql, sql, open || encrypted, "with tls_cert, tls_key and tls_required = true", report);
     refuse_open(&raw.http, http, open, "behind a proxy that does TLS and asks who it is", report);
-    let time = match (raw.query_time_max.get(), raw.query_time_max.span()) {
-        (Some(text), Some(span)) => {
-            let time = texts::duration(text);
-            if time.is_none() {
-                let mend = "write a whole number and s, min, h or d: \"10min\"".to_owned();
-                report.add(span, format!("{text:?} is not a duration"), mend);
-            }
-            time.unwrap_or(QUERY_TIME_MAX)
-        }
-        _ => QUERY_TIME_MAX,
-    };
     Some(Serve {
         sql,
         http,
@@ -43,8 +34,10 @@ pub fn check(root: &Path, raw: &raw::Serve, report: &mut Report<'_>) -> Option<S
         connections_max: *raw.connections_max.get().unwrap_or(&CONNECTIONS_MAX) as usize,
         memory_bytes_max: bytes(&raw.memory_max, report),
         query_memory_bytes_max: bytes(&raw.query_memory_max, report),
-        query_time_max: time,
+        query_time_max: job::duration(&raw.query_time_max, report).unwrap_or(QUERY_TIME_MAX),
         timezone: check_zone(&raw.timezone, report),
+        runs_max: *raw.runs_max.get().unwrap_or(&RUNS_MAX) as usize,
+        shutdown_grace: job::duration(&raw.shutdown_grace, report).unwrap_or(SHUTDOWN_GRACE),
     })
 }
 
@@ -116,10 +109,13 @@ fn bytes(raw: &Given<String>, report: &mut Report<'_>) -> Option<usize> {
 fn check_zone(raw: &Given<String>, report: &mut Report<'_>) -> String {
     let (Some(zone), Some(span)) = (raw.get(), raw.span()) else { return "UTC".to_owned() };
     // The same question that schedules ask.
-    if let Err(error) = ledger::schedule::Cron::parse("0 0 * * *", zone) {
-        report.add(span, error.to_string(), None);
+    match ledger::schedule::Cron::parse("0 0 * * *", zone) {
+        Ok(_) => zone.clone(),
+        Err(error) => {
+            report.add(span, error.to_string(), None);
+            "UTC".to_owned()
+        }
     }
-    zone.clone()
 }
 
 pub fn role(name: &Spanned<String>, raw: raw::Role, report: &mut Report<'_>) -> (String, Role) {

@@ -12,7 +12,7 @@ use super::super::nearest::advice;
 use super::super::problem::Report;
 use super::super::raw::{self, Given, NumberOrText, Which};
 use super::super::{ColumnAs, LAKE, Mode, OnNoCursor, Overlap, TableSettings, Target, Transfer, Via, shape};
-use super::texts;
+use super::{job, texts};
 
 const STREAMS: u32 = 2;
 const PARALLEL_TABLES: u32 = 1;
@@ -20,7 +20,13 @@ const OVERLAP: Duration = Duration::from_secs(600);
 const DURATION_MEND: &str = "write a whole number and s, min, h or d: \"10min\"";
 
 /// `file` is relative to the warehouse.
-pub fn check(root: &Path, file: &Path, connections: Option<&[String]>, report: &mut Report<'_>) -> Option<Transfer> {
+pub fn check(
+    root: &Path,
+    file: &Path,
+    connections: Option<&[String]>,
+    zone: &str,
+    report: &mut Report<'_>,
+) -> Option<Transfer> {
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     if !texts::is_name(&name) {
         let what = format!("a transfer can't be called {name:?}");
@@ -51,6 +57,7 @@ pub fn check(root: &Path, file: &Path, connections: Option<&[String]>, report: &
         via: via?,
         into: raw.into.get().cloned(),
         mapping,
+        rules: job::rules(&raw.triggers, &raw.run, zone, report),
     })
 }
 

@@ -11,7 +11,7 @@ use super::super::nearest::advice;
 use super::super::problem::Report;
 use super::super::raw::{self, Which};
 use super::super::{LAKE, Lake, Role, Secret, Warehouse, shape};
-use super::{connection, serve};
+use super::{connection, job, serve};
 
 /// What the lake's URL may begin with, a folder's path aside.
 const SCHEMES: [&str; 9] = ["file", "s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"];
@@ -37,6 +37,9 @@ pub fn check(root: &Path, report: &mut Report<'_>, env: Env<'_>, names: &mut Opt
     let roles = raw.roles.into_iter().map(|(name, role)| serve::role(&name, role.into_inner(), report));
     let roles: BTreeMap<String, Role> = roles.collect();
     let serve = serve::check(root, &raw.serve, report);
+    let zone = serve.as_ref().map_or("UTC", |serve| &serve.timezone);
+    let upkeep = job::upkeep(&raw.upkeep, zone, report);
+    let hooks = job::hooks(raw.hooks, report);
     Some(Warehouse {
         root: root.to_owned(),
         lake: lake?,
@@ -46,6 +49,9 @@ pub fn check(root: &Path, report: &mut Report<'_>, env: Env<'_>, names: &mut Opt
         marts: BTreeMap::new(),
         serve: serve?,
         roles,
+        file: root.join(super::WAREHOUSE_FILE),
+        hooks,
+        upkeep,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Over tables that live: after each refresh a mart holds what its query answers, to the row.
 
+use crate::jobs::Asked;
 use std::fs;
 use std::sync::Arc;
 
@@ -157,7 +158,9 @@ impl World {
     }
 
     async fn refresh(&self, mart: &str, full: bool) -> Value {
-        refresh(&self.warehouse(), mart, full, "hand").await.unwrap_or_else(|error| panic!("{mart}: {error:?}"))
+        refresh(&self.warehouse(), &Asked::by_hand(), mart, full)
+            .await
+            .unwrap_or_else(|error| panic!("{mart}: {error:?}"))
     }
 }
 
@@ -287,7 +290,7 @@ async fn what_can_not_be_kept_is_said() {
     let texts: Vec<(&str, &str)> = marts.iter().map(|(name, text, _)| (*name, text.as_str())).collect();
     let world = World::new(1, &texts).await;
     for (name, _, said) in &marts {
-        let error = refresh(&world.warehouse(), name, false, "hand").await.unwrap_err();
+        let error = refresh(&world.warehouse(), &Asked::by_hand(), name, false).await.unwrap_err();
         assert!(format!("{error:#}").contains(said), "{name}: {error:#}");
         let run = &world.warehouse().ledger.runs(1, Some(&format!("mart:{name}"))).unwrap()[0];
         assert_eq!(run.state, "failed");
@@ -296,7 +299,7 @@ async fn what_can_not_be_kept_is_said() {
     world.replace("taken", &world.sites(&["north"])).await;
     fs::create_dir(world.folder.path().join("marts/platform")).unwrap();
     fs::write(world.folder.path().join("marts/platform/taken.sql"), table("SELECT 1 AS one")).unwrap();
-    let error = refresh(&world.warehouse(), "platform.taken", false, "hand").await.unwrap_err();
+    let error = refresh(&world.warehouse(), &Asked::by_hand(), "platform.taken", false).await.unwrap_err();
     assert!(format!("{error:#}").contains("a table that no mart made"), "{error:#}");
     // No rows are a table too.
     fs::write(world.folder.path().join("marts/none.sql"), table("SELECT value FROM platform.readings WHERE false"))

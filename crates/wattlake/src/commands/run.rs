@@ -1,0 +1,143 @@
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use chrono::Utc;
+use clap::Args;
+use ledger::Entry;
+use ledger::schedule::Period;
+use serde_json::json;
+
+use super::{mart, transfer};
+use crate::config::Job;
+use crate::flows;
+use crate::jobs::{self, Asked, BrokenOff};
+use crate::report;
+use crate::serve;
+use crate::text;
+use crate::warehouse::Warehouse;
+
+/// Run a job now, whatever its kind: transfer:platform, mart:daily, upkeep:lake
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Its kind and name; the name alone where it is the only one
+    job: String,
+    /// The period that it is for, such as 2026-09 or 2026-09-14; 2026-01..2026-09: one after the other
+    #[arg(long = "for", value_name = "PERIOD")]
+    period: Option<String>,
+    /// Leave it to the server: queue it and return
+    #[arg(long)]
+    detach: bool,
+    /// One JSON object a table or a run
+    #[arg(long)]
+    json: bool,
+    /// The server's entry that is to be run
+    #[arg(long, hide = true, requires = "attempt", conflicts_with_all = ["period", "detach"])]
+    queued: Option<i64>,
+    #[arg(long, hide = true)]
+    attempt: Option<u32>,
+}
+
+impl Run {
+    pub async fn run(self, root: &Path) -> Result<ExitCode> {
+        let warehouse = Warehouse::open(root)?;
+        let job = jobs::find(&warehouse, &self.job)?;
+        if let (Some(id), Some(attempt)) = (self.queued, self.attempt) {
+            let entry = warehouse.ledger.queued(id)?.with_context(|| format!("there is no entry {id} in the queue"))?;
+            let asked = Asked { queued: Some((id, attempt)), ..Asked::by_queue(&entry)? };
+            return carry(&warehouse, &job, &asked, self.json).await;
+        }
+        let periods = match &self.period {
+            Some(text) => Period::range(text)?.into_iter().map(Some).collect(),
+            None => vec![None],
+        };
+        if self.detach {
+            return self.queue(&warehouse, &job, &periods);
+        }
+        let mut code = ExitCode::SUCCESS;
+        let mut failed = 0;
+        for (at, period) in periods.iter().enumerate() {
+            if periods.len() > 1 {
+                let period = period.map(|period| period.to_string()).unwrap_or_default();
+                eprintln!("{} for {period} ({} of {})", job.full_name(), at + 1, periods.len());
+            }
+            let cause = if periods.len() > 1 { "backfill" } else { "hand" };
+            let asked = Asked { period: *period, ..Asked::by(cause) };
+            match carry(&warehouse, &job, &asked, self.json).await {
+                Ok(ended) if ended == ExitCode::SUCCESS => {}
+                Ok(ended) => (code, failed) = (ended, failed + 1),
+                // Whoever stops one means all.
+                Err(error) if periods.len() == 1 || error.is::<BrokenOff>() => return Err(error),
+                Err(error) => (code, failed) = (report::failure(&error), failed + 1),
+            }
+        }
+        if failed > 0 && periods.len() > 1 {
+            eprintln!("{failed} of {} runs failed", periods.len());
+        }
+        Ok(code)
+    }
+
+    fn queue(&self, warehouse: &Warehouse, job: &Job<'_>, periods: &[Option<Period>]) -> Result<ExitCode> {
+        let cause = if periods.len() > 1 { "backfill" } else { "hand" };
+        for period in periods {
+            let now = Utc::now();
+            let entry = Entry {
+                job: job.full_name(),
+                key: format!("{cause}/{}/{}/{}", job.full_name(), period.map_or(String::new(), |p| p.to_string()), now),
+                cause: cause.to_owned(),
+                logical: period.map(|period| period.to_string()),
+                detail: json!({}),
+                not_before: now,
+            };
+            let Some(id) = warehouse.ledger.enqueue(&entry)? else { bail!("{} was queued just now", entry.job) };
+            match (self.json, &entry.logical) {
+                (true, logical) => println!("{}", json!({"queued": id, "job": entry.job, "for": logical})),
+                (false, Some(logical)) => println!("queued {} for {logical} as {id}", entry.job),
+                (false, None) => println!("queued {} as {id}", entry.job),
+            }
+        }
+        if !warehouse.ledger.is_held(serve::HELD)? {
+            eprintln!("no server runs on this warehouse: it begins when `wattlake serve` does");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Runs it by its kind, and shows what it came to.
+async fn carry(warehouse: &Warehouse, job: &Job<'_>, asked: &Asked, json: bool) -> Result<ExitCode> {
+    match job.kind {
+        "transfer" => transfer::carry(warehouse, asked, job.name, None, Vec::new(), json).await,
+        "mart" => {
+            let figures = flows::mart::refresh(warehouse, asked, job.name, false).await?;
+            mart::say(job.name, &figures, json);
+            Ok(ExitCode::SUCCESS)
+        }
+        "upkeep" => upkeep(warehouse, asked, json).await,
+        kind => bail!("{kind} is no kind of job"),
+    }
+}
+
+async fn upkeep(warehouse: &Warehouse, asked: &Asked, json: bool) -> Result<ExitCode> {
+    let on_table = |table: &lake::TableReport| {
+        if let Some(error) = &table.error {
+            eprintln!("{}: {}", table.name, report::chain(error));
+        }
+    };
+    let figures = flows::upkeep::run(warehouse, asked, &on_table).await?;
+    if json {
+        println!("{figures}");
+    } else {
+        let number = |key: &str| figures[key].as_u64().unwrap_or_default();
+        println!(
+            "{} tables: {} files packed into {}, {} files vacuumed ({}), {} checkpoints",
+            number("tables"),
+            number("packed_files"),
+            number("into_files"),
+            number("vacuumed_files"),
+            text::bytes(number("vacuumed_bytes")),
+            number("checkpoints")
+        );
+    }
+    let is_well = figures["failed"] == 0;
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(report::code::RETRY) })
+}

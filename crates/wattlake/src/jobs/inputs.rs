@@ -1,0 +1,31 @@
+//! Hashes of what a run works with: two runs with the same were asked for the same.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::config::Job;
+use crate::warehouse::Warehouse;
+
+/// The job's own files by their path in the warehouse, and the program.
+pub fn of(warehouse: &Warehouse, job: &Job<'_>) -> Result<Value> {
+    let mut files = vec![job.file.as_path()];
+    if let ("transfer", Some(transfer)) = (job.kind, warehouse.config.transfers.get(job.name)) {
+        files.extend(transfer.mapping.as_deref());
+    }
+    let mut hashes = Map::new();
+    for file in files {
+        let name = file.strip_prefix(&warehouse.config.root).unwrap_or(file);
+        hashes.insert(name.to_string_lossy().into_owned(), json!(hash(file)?));
+    }
+    hashes.insert("wattlake".to_owned(), json!(env!("CARGO_PKG_VERSION")));
+    Ok(Value::Object(hashes))
+}
+
+fn hash(file: &Path) -> Result<String> {
+    let bytes = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
+    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("sha256:{hex}"))
+}
