@@ -1,9 +1,10 @@
 //! The tables, as numbered steps: `user_version` says how many were taken. A step is never edited.
 
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use crate::Result;
 use crate::error::{During, Error, Kind};
@@ -151,10 +152,25 @@ fn open(path: &Path, synchronous: &str) -> Result<Connection> {
     let doing = || format!("open ledger {}", path.display());
     let connection = Connection::open(path).during(doing())?;
     connection.busy_timeout(BUSY_MAX).during(doing())?;
-    connection.pragma_update(None, "journal_mode", "wal").during(doing())?;
+    set_wal(&connection).during(doing())?;
     connection.pragma_update(None, "synchronous", synchronous).during(doing())?;
     connection.pragma_update(None, "foreign_keys", true).during(doing())?;
     Ok(connection)
+}
+
+/// While another process makes the same file, SQLite refuses this at once, without its usual wait.
+fn set_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let until = Instant::now() + BUSY_MAX;
+    loop {
+        let set = connection.pragma_update(None, "journal_mode", "wal");
+        let is_busy = |error: &rusqlite::Error| {
+            matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+        };
+        match set {
+            Err(error) if is_busy(&error) && Instant::now() < until => thread::sleep(Duration::from_millis(5)),
+            ended => return ended,
+        }
+    }
 }
 
 fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {

@@ -266,3 +266,15 @@ fn a_file_of_a_newer_program_or_no_database_is_refused_untouched() {
     std::fs::write(&other, "not a database, but quite long enough to look like one".repeat(40)).unwrap();
     assert_eq!(Ledger::open(&other).unwrap_err().kind, Kind::FixSetup);
 }
+
+#[test]
+fn many_open_a_new_ledger_at_once() {
+    for _ in 0..10 {
+        let tmp = TempDir::new().unwrap();
+        let path = file(&tmp);
+        std::thread::scope(|scope| {
+            let openers: Vec<_> = (0..8).map(|_| scope.spawn(|| Ledger::open(&path).map(drop))).collect();
+            openers.into_iter().for_each(|opener| opener.join().unwrap().unwrap());
+        });
+    }
+}

@@ -82,10 +82,31 @@ impl std::error::Error for Error {
     }
 }
 
+/// Nobody listens, or nobody answers: a server that restarts, a network that is down.
+fn is_away(error: &tokio_postgres::Error) -> bool {
+    use std::io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable,
+        TimedOut,
+    };
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|error| {
+        matches!(
+            error.kind(),
+            ConnectionAborted
+                | ConnectionRefused
+                | ConnectionReset
+                | HostUnreachable
+                | NetworkDown
+                | NetworkUnreachable
+                | TimedOut
+        )
+    })
+}
+
 /// PostgreSQL's own error code decides what can be done about it.
 fn kind_of(error: &tokio_postgres::Error) -> Kind {
     let Some(code) = error.code() else {
-        return if error.is_closed() { Kind::Retry } else { Kind::FixSetup };
+        return if error.is_closed() || is_away(error) { Kind::Retry } else { Kind::FixSetup };
     };
     match &code.code()[..2] {
         "08" | "40" | "53" | "55" | "57" => Kind::Retry,

@@ -87,6 +87,12 @@ async fn target(warehouse: &Warehouse, config: &config::Transfer) -> Result<Targ
 fn ended(run: &Run, name: &str, source: &str, report: Report) -> Result<Ended<Report>> {
     for table in &report.tables {
         run.table(outcome(name, table))?;
+        match &table.error {
+            None => {
+                tracing::info!(rows = table.rows, seconds = table.seconds, "{}: {}", table.source, table.how.as_str())
+            }
+            Some(error) => tracing::info!("{}: {}", table.source, report::chain(error)),
+        }
     }
     let errors: Vec<_> = report.tables.iter().filter_map(|table| table.error.as_ref()).collect();
     let (tables, failed) = (report.tables.len(), errors.len());

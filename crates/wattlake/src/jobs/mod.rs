@@ -88,6 +88,7 @@ pub async fn run<T>(
     };
     let run = warehouse.ledger.begin(job, start)?;
     let log = keep_log_of(&warehouse.ledger, run.id());
+    log.line("INFO", begins(asked, job));
     let ended = tokio::select! {
         ended = flow(&run) => ended,
         broken = broken_off(known.rules.timeout) => Err(broken.into()),
@@ -109,6 +110,7 @@ pub async fn run<T>(
         }
     };
     let mut figures = ended.figures;
+    log.line("INFO", format!("figures: {figures}"));
     if let Outcome::Failed { error } = &ended.outcome {
         log.line("ERROR", error.clone());
         figures["may_pass"] = json!(ended.may_pass);
@@ -116,6 +118,12 @@ pub async fn run<T>(
     log.end();
     run.finish(ended.outcome, figures).context("write the run's end")?;
     Ok(ended.shown)
+}
+
+fn begins(asked: &Asked, job: &str) -> String {
+    let period = asked.period.map(|period| format!(" for {period}")).unwrap_or_default();
+    let attempt = asked.queued.map(|(_, attempt)| format!(", attempt {attempt}")).unwrap_or_default();
+    format!("{job}{period} begins: {}{attempt}", asked.cause)
 }
 
 /// Work that was not committed is lost, and nothing else.

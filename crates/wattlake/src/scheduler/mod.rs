@@ -66,7 +66,7 @@ impl Scheduler {
         let plan = Plan::of(config);
         ledger.keep_schedules(&plan.kept(), Utc::now())?;
         Ok(Scheduler {
-            root: config.root.clone(),
+            root: config.root.canonicalize()?,
             ledger: ledger.clone(),
             plan,
             runs_max: config.serve.runs_max,

@@ -14,6 +14,7 @@ mod object_store;
 mod postgres_target;
 mod preflight;
 mod readers;
+mod schedules;
 mod serve;
 mod story;
 mod via;
