@@ -1,4 +1,5 @@
 //! A real lake in a folder, written as transfers write it: what tests ask.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::sync::Arc;
 

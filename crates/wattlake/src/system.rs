@@ -7,7 +7,6 @@ use anyhow::Context;
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
 };
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use chrono::{DateTime, Utc};
 use ledger::Ledger;
 use sql::SystemTables;
@@ -54,100 +53,6 @@ impl SystemTables for LedgerTables {
 }
 
 impl LedgerTables {
-    fn schema(name: &str) -> Option<SchemaRef> {
-        let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        let fields: Vec<(&str, DataType)> = match name {
-            "runs" => vec![
-                ("id", DataType::Utf8),
-                ("job", DataType::Utf8),
-                ("cause", DataType::Utf8),
-                ("state", DataType::Utf8),
-                ("started_at", instant.clone()),
-                ("ended_at", instant),
-                ("seconds", DataType::Float64),
-                ("rows", DataType::Int64),
-                ("detail", DataType::Utf8),
-                ("figures", DataType::Utf8),
-                ("error", DataType::Utf8),
-                ("for", DataType::Utf8),
-                ("attempt", DataType::UInt64),
-                ("inputs", DataType::Utf8),
-                ("queue_id", DataType::Int64),
-            ],
-            "events" => vec![
-                ("seq", DataType::Int64),
-                ("at", instant),
-                ("name", DataType::Utf8),
-                ("run_id", DataType::Utf8),
-                ("fields", DataType::Utf8),
-            ],
-            "transfers" => vec![
-                ("transfer", DataType::Utf8),
-                ("source_table", DataType::Utf8),
-                ("target_table", DataType::Utf8),
-                ("state", DataType::Utf8),
-                ("mode", DataType::Utf8),
-                ("rows", DataType::UInt64),
-                ("bytes_read", DataType::UInt64),
-                ("bytes_written", DataType::UInt64),
-                ("seconds", DataType::Float64),
-                ("position", DataType::Utf8),
-                ("reason", DataType::Utf8),
-                ("mend", DataType::Utf8),
-                ("run_id", DataType::Utf8),
-                ("updated_at", instant),
-            ],
-            "queue" => vec![
-                ("id", DataType::Int64),
-                ("job", DataType::Utf8),
-                ("cause", DataType::Utf8),
-                ("for", DataType::Utf8),
-                ("state", DataType::Utf8),
-                ("attempts", DataType::UInt64),
-                ("not_before", instant.clone()),
-                ("created_at", instant.clone()),
-                ("started_at", instant.clone()),
-                ("ended_at", instant),
-                ("run_id", DataType::Utf8),
-                ("error", DataType::Utf8),
-                ("detail", DataType::Utf8),
-            ],
-            "schedules" => vec![
-                ("name", DataType::Utf8),
-                ("job", DataType::Utf8),
-                ("trigger", DataType::Utf8),
-                ("timezone", DataType::Utf8),
-                ("seen_to", instant.clone()),
-                ("last_slot", DataType::Utf8),
-                ("next_at", instant),
-                ("paused", DataType::Boolean),
-            ],
-            "logs" => vec![
-                ("run_id", DataType::Utf8),
-                ("seq", DataType::Int64),
-                ("at", instant),
-                ("level", DataType::Utf8),
-                ("line", DataType::Utf8),
-            ],
-            "marts" => vec![
-                ("schema", DataType::Utf8),
-                ("table", DataType::Utf8),
-                ("mart", DataType::Utf8),
-                ("kind", DataType::Utf8),
-                ("state", DataType::Utf8),
-                ("why", DataType::Utf8),
-                ("rows", DataType::UInt64),
-                ("refreshed_at", instant),
-                ("inputs", DataType::Utf8),
-                ("description", DataType::Utf8),
-            ],
-            _ => return None,
-        };
-        let fields: Vec<Field> =
-            fields.into_iter().map(|(name, data_type)| Field::new(name, data_type, true)).collect();
-        Some(Arc::new(Schema::new(fields)))
-    }
-
     fn read(&self, name: &str) -> Result<RecordBatch, Failure> {
         let columns = match name {
             "runs" => runs(&self.ledger)?,
@@ -159,9 +64,7 @@ impl LedgerTables {
             "marts" => marts(&self.ledger, self.marts.as_ref())?,
             other => anyhow::bail!("there is no table system.{other}"),
         };
-        let schema = Self::schema(name).context("a system table without a schema")?;
-        let arrays = columns.into_iter().map(|(_, array)| array).collect();
-        Ok(RecordBatch::try_new(schema, arrays)?)
+        Ok(RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))?)
     }
 }
 

@@ -36,7 +36,7 @@ pub fn seconds(seconds: f64) -> String {
 pub fn duration(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs();
     let unit =
-        [(86_400, "d"), (3_600, "h"), (60, "min")].into_iter().find(|(unit, _)| seconds > 0 && seconds % unit == 0);
+        [(86_400, "d"), (3_600, "h"), (60, "min")].into_iter().find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit));
     let (unit, name) = unit.unwrap_or((1, "s"));
     format!("{}{name}", seconds / unit)
 }

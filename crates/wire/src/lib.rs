@@ -15,6 +15,7 @@ mod kinds;
 mod memory;
 mod names;
 mod parameters;
+mod parser;
 mod prepared;
 mod problem;
 mod queries;

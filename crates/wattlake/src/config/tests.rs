@@ -9,6 +9,8 @@ use tokio_postgres::config::Host;
 
 use super::*;
 
+mod job;
+
 const SECRET: &str = "p@ss/w:rd?#%&=+ $é";
 
 fn env(name: &str) -> Option<String> {
@@ -752,111 +754,5 @@ fn what_is_wrong_with_a_mart_is_said_where_it_stands() {
     for (files, said) in cases {
         let problems = mart_problems(files);
         assert!(problems.iter().any(|problem| problem.contains(said)), "{files:?}: {problems:?}");
-    }
-}
-
-const SCHEDULED: &str = r#"
-source = "platform"
-mode = "incremental"
-[[triggers]]
-cron = "15 2 * * *"
-timezone = "Europe/Paris"
-catchup = "all"
-for = "yesterday"
-[[triggers]]
-after = "transfer:first"
-[[triggers]]
-on = "file.*"
-where = { source = "meters*" }
-[run]
-retries = 5
-backoff = "10s"
-backoff_max = "5min"
-timeout = "2h"
-concurrency = "platform-db"
-"#;
-
-#[test]
-fn triggers_and_rules_are_read() {
-    let dir = folder(&[
-        (
-            "wattlake.toml",
-            &format!(
-                "{BASE}upkeep.triggers = []\nupkeep.versions = '7d'\n[hooks.page]\non = ['failure']\nwebhook = 'https://x/${{SECRET}}'\n"
-            ),
-        ),
-        ("transfers/first.toml", "source = 'platform'\nmode = 'initial'\n"),
-        ("transfers/second.toml", SCHEDULED),
-        ("marts/daily.sql", "--| kind = 'table'\nSELECT 1 AS day FROM platform.readings"),
-        ("marts/alone.sql", "--| kind = 'table'\n--| triggers = []\nSELECT 1 AS day FROM platform.readings"),
-        ("marts/shown.sql", "SELECT 1 AS day"),
-    ]);
-    let warehouse = Warehouse::load(dir.path(), &env).unwrap();
-    let jobs = warehouse.jobs();
-    let names: Vec<&str> = jobs.keys().map(String::as_str).collect();
-    assert_eq!(names, ["mart:alone", "mart:daily", "transfer:first", "transfer:second", "upkeep:lake"]);
-    let rules = jobs["transfer:second"].rules;
-    let [job::Trigger::Cron(timed), job::Trigger::After(after), job::Trigger::On(pattern)] = &rules.triggers[..] else {
-        panic!("{rules:?}");
-    };
-    assert_eq!((timed.spec.as_str(), timed.cron.zone().name()), ("15 2 * * *", "Europe/Paris"));
-    assert_eq!((timed.catchup, timed.period), (ledger::schedule::Catchup::All, Some(job::Periods::Yesterday)));
-    assert_eq!(timed.period.unwrap().of("2026-03-01T00:30:00+01:00").unwrap().to_string(), "2026-02-28");
-    assert_eq!(after.job, "transfer:first");
-    assert!(pattern.matches("file.stored", &json!({"source": "meters-1"})));
-    assert_eq!((rules.retries, rules.timeout), (5, Some(Duration::from_secs(7200))));
-    assert_eq!(rules.backoff.delay(9), Duration::from_secs(300));
-    assert_eq!(rules.concurrency.as_deref(), Some("platform-db"));
-    let after: Vec<_> = jobs["mart:daily"].rules.triggers.iter().collect();
-    assert!(
-        matches!(&after[..], [job::Trigger::After(a), job::Trigger::After(b)] if a.job == "transfer:first" && b.job == "transfer:second")
-    );
-    assert!(jobs["mart:alone"].rules.triggers.is_empty() && jobs["upkeep:lake"].rules.triggers.is_empty());
-    assert_eq!(warehouse.upkeep.versions, Duration::from_secs(7 * 86_400));
-    let hook = &warehouse.hooks["page"];
-    assert!(hook.on_failure && !hook.on_recovery);
-    assert!(!format!("{hook:?}").contains(SECRET), "a webhook is a secret");
-}
-
-#[test]
-fn upkeep_runs_at_night_unless_it_is_told_otherwise() {
-    let dir = folder(&[("wattlake.toml", &format!("{BASE}serve.timezone = 'Europe/Paris'\n"))]);
-    let warehouse = Warehouse::load(dir.path(), &env).unwrap();
-    let [job::Trigger::Cron(timed)] = &warehouse.upkeep.rules.triggers[..] else { panic!("{:?}", warehouse.upkeep) };
-    assert_eq!((timed.spec.as_str(), timed.cron.zone().name()), ("30 3 * * *", "Europe/Paris"));
-}
-
-#[test]
-fn what_is_wrong_with_a_trigger_is_said_where_it_stands() {
-    let cases = [
-        ("triggers = [{ cron = '61 2 * * *' }]", "transfers/x.toml:3:22: read cron pattern \"61 2 * * *\""),
-        ("triggers = [{ cron = '0 0 30 2 *' }]", "no day ever matches it"),
-        ("triggers = [{ cron = '0 2 * * *', timezone = 'Paris' }]", "transfers/x.toml:3:47: read time zone \"Paris\""),
-        ("triggers = [{ cron = '0 2 * * *', after = 'transfer:x' }]", "a trigger with \"cron\" and \"after\""),
-        ("triggers = [{ after = 'upkeep:lake', catchup = 'all' }]", "\"catchup\" means nothing beside \"after\""),
-        ("triggers = [{ timezone = 'Europe/Paris' }]", "has neither \"cron\" nor \"after\" nor \"on\""),
-        (
-            "triggers = [{ after = 'transfer:y' }]",
-            "transfers/x.toml:3:23: there is no job \"transfer:y\" to come after; nearest job: \"transfer:x\"",
-        ),
-        ("triggers = [{ after = 'transfer:x' }]", "a round of jobs that would never end: transfer:x, then transfer:x"),
-        ("triggers = [{ crom = '0 2 * * *' }]", "unknown key \"crom\"; nearest known key: \"cron\""),
-        ("run.timeout = '2 hours'", "\"2 hours\" is not a duration"),
-        ("run.retries = 1000", "\"retries\": expected 0 to 100"),
-    ];
-    for (lines, said) in cases {
-        let problems = problems_beside(lines);
-        assert!(problems.iter().any(|problem| problem.contains(said)), "{lines}: {problems:?}");
-    }
-    let cases = [
-        ("[hooks.a]\ncommand = ['x']\nwebhook = 'https://x'\n", "a hook with a command and a webhook"),
-        ("[hooks.a]\non = ['failure']\n", "has neither \"command\" nor \"webhook\""),
-        ("[hooks.a]\nwebhook = '${SECRET}'\n", "the webhook is no URL"),
-        ("[upkeep]\nversions = 'long'\n", "\"long\" is not a duration"),
-    ];
-    for (lines, said) in cases {
-        let problems = warehouse_problems(&format!("{BASE}{lines}"));
-        assert!(problems.iter().any(|problem| problem.contains(said)), "{lines}: {problems:?}");
-        assert!(!problems.concat().contains(SECRET), "{problems:?}");
     }
 }

@@ -63,6 +63,7 @@ fn serve(served: &mpsc::Sender<String>) -> Warehouse {
 }
 
 /// Starts the server and waits until it listens.
+#[expect(clippy::zombie_processes, reason = "it serves all tests of this process, and is killed with it")]
 fn start(warehouse: &Warehouse, port: u16) {
     let serve = warehouse.command(&["serve"]);
     let mut command = Command::new("setpriv");
