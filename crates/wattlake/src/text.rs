@@ -35,8 +35,9 @@ pub fn seconds(seconds: f64) -> String {
 /// As the configuration has it: a whole number and `s`, `min`, `h` or `d`.
 pub fn duration(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs();
-    let unit =
-        [(86_400, "d"), (3_600, "h"), (60, "min")].into_iter().find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit));
+    let unit = [(86_400, "d"), (3_600, "h"), (60, "min")]
+        .into_iter()
+        .find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit));
     let (unit, name) = unit.unwrap_or((1, "s"));
     format!("{}{name}", seconds / unit)
 }
