@@ -3,13 +3,14 @@
 use super::{File, Finding};
 
 /// What a crate may name under `[dependencies]`, among our own.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 11] = [
     ("wattlake", &["transfer", "wire", "sql", "ledger", "lake", "pgserver", "platform"]),
     ("transfer", &["lake", "pgserver", "ledger"]),
     ("wire", &["sql", "lake"]),
     ("sql", &["lake"]),
     ("function", &[]),
     ("lake", &[]),
+    ("layers", &["function"]),
     ("ledger", &[]),
     ("pgserver", &[]),
     ("platform", &[]),
