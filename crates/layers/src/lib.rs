@@ -3,8 +3,8 @@
 //!
 //! A layer carries all that it needs, down to the loader and the time zones: what runs in it is
 //! never the host's by accident, or the same bill would differ from one machine to the next.
-//! Nothing is fetched here and nothing is built but a user's own source package; nothing is run
-//! but the language's own installer.
+//! Nothing is fetched here, and nothing is built but a user's own source package; nothing is run
+//! but the language itself, to compile.
 
 mod error;
 

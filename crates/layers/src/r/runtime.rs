@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use super::machine::Machine;
 use super::{KIND_RUNTIME, library, place};
@@ -35,6 +36,7 @@ pub enum Shape {
 const PROGRAMS: [&str; 15] =
     ["bash", "cat", "cut", "curl", "date", "env", "grep", "head", "mktemp", "rm", "sed", "sort", "tail", "tr", "wc"];
 const PROGRAM_FOLDERS: [&str; 2] = ["/usr/bin", "/bin"];
+const SOURCE: &str = include_str!("layer/runtime-source.R");
 const ZONES: &str = "/usr/share/zoneinfo";
 const LOCALES: [&str; 2] = ["/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8"];
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -215,5 +217,31 @@ fn put_scripts(layer: &mut Layer, options: &Options, loader: &str) -> Result<()>
     };
     layer.bytes("bootstrap", bootstrap, true);
     layer.bytes("runtime.R", include_str!("layer/runtime.R"), false);
+    layer.bytes(format!("{home}/etc/runtime.R"), SOURCE, false);
+    layer.bytes(format!("{home}/etc/runtime.rds"), compiled(&options.machine)?, false);
     Ok(())
+}
+
+/// The runtime as the machine's R compiles it; the same R gives the same bytes.
+fn compiled(machine: &Machine) -> Result<Vec<u8>> {
+    const COMPILE: &str = "compile the layer's runtime.R";
+    let folder = tempfile::tempdir().during(Kind::FixSetup, COMPILE)?;
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("runtime.R"), SOURCE).during(Kind::FixSetup, COMPILE)?;
+    fs::write(at("compile.R"), include_str!("layer/compile.R")).during(Kind::FixSetup, COMPILE)?;
+    let program = machine.home.join("bin/R");
+    let ran = Command::new(&program)
+        .args(["--vanilla", "--no-echo"])
+        .arg(format!("--file={}", at("compile.R").display()))
+        .arg("--args")
+        .args([at("runtime.R"), at("runtime.rds")])
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .output()
+        .during(Kind::FixSetup, format!("{COMPILE} with {}", program.display()))?;
+    if !ran.status.success() {
+        let said = String::from_utf8_lossy(&ran.stderr).trim().to_owned();
+        return Err(Error::new(Kind::FixSetup, format!("{COMPILE} with {}", program.display())).because(said));
+    }
+    fs::read(at("runtime.rds")).during(Kind::FixSetup, COMPILE)
 }

@@ -35,7 +35,7 @@ pub fn measure(rounds: Option<&str>) -> ExitCode {
             cold("cold start, R alone", NOTHING, &r).await;
             cold("cold start, three layers attached", PACKAGES, &LAYERS.three()).await;
             warm("warm, persistent", NOTHING, r, 3000).await;
-            warm("warm, an R for each event", NOTHING, vec![LAYERS.digest(&LAYERS.per_event)], 30).await;
+            warm("warm, an R for each event", NOTHING, vec![LAYERS.digest(&LAYERS.per_event)], 20).await;
         });
     }
     ExitCode::SUCCESS
