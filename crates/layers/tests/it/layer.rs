@@ -32,7 +32,7 @@ fn manifest() {
     assert_eq!(manifest, LAYERS.persistent.manifest);
     assert_eq!(
         (manifest.kind.as_str(), manifest.version.as_str()),
-        ("r", Machine::default().version().unwrap().as_str())
+        ("r", Machine::default().version().expect("R").as_str())
     );
     for name in ["base", "methods", "stats", "utils", "grDevices", "compiler"] {
         let package = manifest.packages.iter().find(|package| package.name == name).expect(name);
@@ -68,11 +68,11 @@ fn refusals() {
         error.to_string()
     };
     assert!(refused(&["jsonlite"], &[]).contains("name R's own layer first"));
-    assert!(refused(&["jsonlite"], &[LAYERS.second.zip.clone()]).contains("name R's own layer first"));
+    assert!(refused(&["jsonlite"], std::slice::from_ref(&LAYERS.second.zip)).contains("name R's own layer first"));
     assert!(refused(&["jsonlite"], &[LAYERS.folder.path().join("none.zip")]).contains("none.zip"));
-    assert!(refused(&["noSuchPackage"], &[r.clone()]).contains("install.packages(\"noSuchPackage\")"));
-    assert!(refused(&["stats"], &[r.clone()]).contains("a layer below has it already"));
-    assert!(refused(&[], &[r]).contains("at least one"));
+    assert!(refused(&["noSuchPackage"], std::slice::from_ref(&r)).contains("install.packages(\"noSuchPackage\")"));
+    assert!(refused(&["stats"], std::slice::from_ref(&r)).contains("a layer below has it already"));
+    assert!(refused(&[], std::slice::from_ref(&r)).contains("at least one"));
     assert!(!out.exists());
 }
 

@@ -64,6 +64,12 @@ run <- function(event) switch(event$what,
   plot = { pdf("/tmp/x.pdf"); plot(1:3); dev.off(); file.size("/tmp/x.pdf") > 1000 },
   fit = round(unname(coef(lm(y ~ x, data.frame(x = 1:4, y = c(2, 4, 6, 8.1))))), 6),
   url = suppressWarnings(tryCatch(readLines("http://127.0.0.1:1/"), error = conditionMessage)),
+  cores = {
+    cluster <- parallel::makeCluster(2)
+    on.exit(parallel::stopCluster(cluster))
+    c(unlist(parallel::clusterApply(cluster, 1:2, function(i) paste(i, R.home()))),
+      unlist(parallel::mclapply(3:4, function(i) paste(i, R.home()), mc.cores = 2)))
+  },
   shell = system("echo from a shell", intern = TRUE)
 )
 
@@ -81,6 +87,7 @@ pub fn trials() -> Vec<Trial> {
         trial("persistent::a_bill_by_three_layers", a_bill),
         trial("persistent::a_bill_on_a_root_with_nothing_else", a_bill_on_nothing),
         trial("persistent::the_r_in_use_is_the_layers", the_layers_own),
+        trial("persistent::libraries_that_lambda_names_first_are_not_taken", foreign_libraries),
         trial("persistent::clocks_change_in_paris", async || clocks(Root::Host).await),
         trial("persistent::clocks_change_in_paris_without_a_host", async || clocks(Root::Bare).await),
         trial("persistent::accents_stay", async || accents(Root::Host).await),
@@ -134,6 +141,25 @@ async fn the_layers_own() {
     assert!(maps.contains(&"/opt/R/lib/libR.so") && maps.contains(&"/opt/R/lib/libc.so.6"), "{maps:?}");
     let strangers: Vec<&&str> = maps.iter().filter(|path| !path.starts_with("/opt/")).collect();
     assert!(strangers.is_empty(), "{strangers:?}");
+}
+
+/// AWS Lambda sets LD_LIBRARY_PATH, and its own C library is in it: what the layer starts takes
+/// none from there.
+async fn foreign_libraries() {
+    let names = ["libc.so.6", "libR.so", "libtinfo.so.6", "libcurl.so.4", "ld-linux-x86-64.so.2"];
+    let paths = names.map(|name| format!("lib/{name}"));
+    let mut files: Vec<(&str, u32, &str)> = paths.iter().map(|path| (path.as_str(), 0o100_755, "no library")).collect();
+    let text = "run <- function(event) {
+        path <- strsplit(Sys.getenv('LD_LIBRARY_PATH'), ':')[[1]]
+        stopifnot('/var/task/lib' %in% path, file.exists('/var/task/lib/libc.so.6'))
+        curlGetHeaders
+        length(libcurlVersion()) + event
+      }";
+    files.push(("bill.R", 0o100_644, text));
+    for layer in [&LAYERS.persistent, &LAYERS.per_event] {
+        let host = Host::of(&files, "bill.run", vec![LAYERS.digest(layer)], Root::Bare);
+        assert_eq!(host.value("1").await, json!(2));
+    }
 }
 
 async fn clocks(root: Root) {
@@ -281,6 +307,8 @@ async fn daily() {
     assert_eq!(host.value(r#"{"what": "plot"}"#).await, json!(true));
     assert_eq!(host.value(r#"{"what": "fit"}"#).await, json!([-0.05, 2.03]));
     assert_eq!(host.value(r#"{"what": "shell"}"#).await, json!("from a shell"));
+    let cores = host.value(r#"{"what": "cores"}"#).await;
+    assert_eq!(cores, json!(["1 /opt/R", "2 /opt/R", "3 /opt/R", "4 /opt/R"]));
     let refused = host.value(r#"{"what": "url"}"#).await;
     assert!(refused.as_str().is_some_and(|text| text.contains("cannot open the connection")), "{refused}");
     let bare = probe(Root::Bare);

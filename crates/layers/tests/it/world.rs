@@ -71,8 +71,12 @@ pub struct Host {
 impl Host {
     /// Of a function that is this one file, `bill.R`.
     pub fn new(text: &str, handler: &str, layers: Vec<Digest>, root: Root) -> Host {
+        Host::of(&[("bill.R", 0o100_644, text)], handler, layers, root)
+    }
+
+    pub fn of(files: &[(&str, u32, &str)], handler: &str, layers: Vec<Digest>, root: Root) -> Host {
         let folder = TempDir::new().expect("a folder");
-        let code = zip_of(folder.path(), "function.zip", &[("bill.R", 0o100_644, text)]);
+        let code = zip_of(folder.path(), "function.zip", files);
         let lines: Arc<Mutex<Vec<Line>>> = Arc::default();
         let kept = Arc::clone(&lines);
         let bare = folder.path().join("bare");

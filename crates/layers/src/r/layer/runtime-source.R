@@ -323,14 +323,11 @@ local({
   answered <- function() {
     status <- readLines(connection, 1L, warn = FALSE)
     if (length(status) == 0L) stop("the Runtime API has closed its connection", call. = FALSE)
-    names <- character()
-    values <- character()
-    while (nzchar(line <- readLines(connection, 1L, warn = FALSE))) {
-      colon <- regexpr(":", line, fixed = TRUE)
-      names[length(names) + 1L] <- tolower(substr(line, 1L, colon - 1L))
-      values[length(values) + 1L] <- trimws(substr(line, colon + 1L, nchar(line)))
-    }
-    names(values) <- names
+    lines <- character()
+    while (nzchar(line <- readLines(connection, 1L, warn = FALSE))) lines[length(lines) + 1L] <- line
+    colons <- regexpr(":", lines, fixed = TRUE)
+    values <- sub("[ \t]+$", "", sub("^[ \t]+", "", substring(lines, colons + 1L)))
+    names(values) <- tolower(substring(lines, 1L, colons - 1L))
     body <- if (identical(values["transfer-encoding"][[1L]], "chunked")) chunks()
       else exactly(as.integer(values["content-length"][[1L]]))
     list(status = as.integer(substr(status, 10L, 12L)), headers = values, body = body)
