@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use function::store::{LAYERS_MAX, UNPACKED_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
 use walkdir::WalkDir;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
@@ -173,7 +172,11 @@ impl Layer {
         let text = serde_json::to_string_pretty(&manifest).during(Kind::Bug, context())?;
         self.bytes(MANIFEST, text + "\n", false);
         let folder = zip.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let new = NamedTempFile::new_in(folder).during(Kind::FixSetup, context())?;
+        let new = tempfile::Builder::new()
+            .prefix(".layer-")
+            .suffix(".part")
+            .tempfile_in(folder)
+            .during(Kind::FixSetup, context())?;
         self.zip_into(new.as_file()).during(Kind::FixSetup, context())?;
         new.as_file().sync_all().during(Kind::FixSetup, context())?;
         let zipped_bytes = new.as_file().metadata().during(Kind::FixSetup, context())?.len();

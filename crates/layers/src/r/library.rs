@@ -26,6 +26,11 @@ pub(super) fn with_needs(
             continue;
         }
         let package = machine.package(&name)?.ok_or_else(|| missing(machine, &name, needed_by.as_deref()))?;
+        for link in &package.links {
+            if machine.package(link)?.is_some() {
+                waiting.push((link.clone(), Some(name.clone())));
+            }
+        }
         waiting.extend(package.needs.iter().map(|need| (need.clone(), Some(name.clone()))));
         found.insert(name, package);
     }

@@ -29,8 +29,11 @@ pub(super) struct Package {
     pub name: String,
     pub version: String,
     pub folder: PathBuf,
-    /// Depends, Imports and LinkingTo, without R itself.
+    /// Depends and Imports, without R itself.
     pub needs: Vec<String>,
+    /// LinkingTo: needed to build it, and here and there for a function that they hand it. A
+    /// distribution's package may come without.
+    pub links: Vec<String>,
     /// One of R's own.
     pub base: bool,
 }
@@ -93,12 +96,16 @@ pub(super) fn read(folder: &Path) -> Result<Option<Package>> {
         let missing = || Error::new(Kind::FixInput, format!("{}: it has no field {name}", context()));
         field(name).map(str::to_owned).ok_or_else(missing)
     };
-    let needs = ["Depends", "Imports", "LinkingTo"].iter().filter_map(|name| field(name)).flat_map(names);
+    let named = |fields: &[&str]| {
+        let all = fields.iter().filter_map(|name| field(name)).flat_map(names);
+        all.filter(|name| name != "R").collect::<Vec<_>>()
+    };
     Ok(Some(Package {
         name: required("Package")?,
         version: required("Version")?,
         folder: folder.to_owned(),
-        needs: needs.filter(|name| name != "R").collect(),
+        needs: named(&["Depends", "Imports"]),
+        links: named(&["LinkingTo"]),
         base: field("Priority") == Some("base"),
     }))
 }

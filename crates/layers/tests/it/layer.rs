@@ -1,6 +1,9 @@
 //! What is in the layers.
 
 use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use layers::r::{Machine, Options, package_source, packages, runtime};
 use layers::{Kind, Manifest};
@@ -15,8 +18,18 @@ pub fn trials() -> Vec<Trial> {
         trial("layer::its_manifest_names_r_and_its_packages", async || manifest()),
         trial("layer::a_layer_has_nothing_that_those_below_have", async || nothing_twice()),
         trial("layer::what_cannot_be_packed_says_why", async || refusals()),
+        trial("layer::killed_while_it_is_packed_nothing_looks_whole", async || killed()),
+        trial("layer::packages_that_others_link_to_come_along", async || links()),
         trial("layer::a_source_package_of_ones_own", source_package),
     ]
+}
+
+/// In a process of its own, which is killed.
+pub fn pack(out: &str) -> ExitCode {
+    match runtime(Path::new(out), &Options::default()) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 fn same_bytes() {
@@ -74,6 +87,53 @@ fn refusals() {
     assert!(refused(&["stats"], std::slice::from_ref(&r)).contains("a layer below has it already"));
     assert!(refused(&[], std::slice::from_ref(&r)).contains("at least one"));
     assert!(!out.exists());
+}
+
+fn killed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("r.zip");
+    let files = || fs::read_dir(folder.path()).expect("a folder").count();
+    for wait_ms in [0, 20, 100, 300] {
+        let before = files();
+        let mut packing = std::process::Command::new(std::env::current_exe().expect("this program"))
+            .arg("pack")
+            .arg(&out)
+            .spawn()
+            .expect("a process");
+        while files() == before {
+            assert!(packing.try_wait().expect("its state").is_none(), "it has ended without a file");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(wait_ms));
+        packing.kill().expect("a kill");
+        packing.wait().expect("its end");
+        assert!(!out.exists(), "killed {wait_ms} ms after it began to write");
+    }
+    let packed = runtime(&out, &Options::default()).expect("R's layer");
+    assert_eq!(packed.sha256, LAYERS.persistent.sha256);
+}
+
+fn links() {
+    let machine = Machine::default();
+    let library = LAYERS.folder.path().join("library");
+    for (name, field) in [("outer", "LinkingTo: headers, noSuchHeaders\nImports: jsonlite\n"), ("headers", "")] {
+        let folder = library.join(name);
+        fs::create_dir_all(folder.join("include")).expect("a folder");
+        fs::write(folder.join("include/large.h"), "for compilers").expect("a file");
+        fs::write(folder.join("DESCRIPTION"), format!("Package: {name}\nVersion: 1\n{field}")).expect("a file");
+    }
+    let machine = Machine { libraries: [vec![library], machine.libraries.clone()].concat(), ..machine };
+    let out = LAYERS.folder.path().join("links.zip");
+    let below = [LAYERS.persistent.zip.clone(), LAYERS.second.zip.clone()];
+    let packed = packages(&out, &machine, &["outer".to_owned()], &below).expect("a layer");
+    let names: Vec<&str> = packed.manifest.packages.iter().map(|package| package.name.as_str()).collect();
+    assert_eq!(names, ["headers", "outer"]);
+    assert_eq!(packed.files, 3, "no headers: {packed:?}");
+    fs::write(LAYERS.folder.path().join("library/outer/DESCRIPTION"), "Package: outer\nVersion: 1\nImports: noSuch\n")
+        .expect("a file");
+    let error = packages(&out, &machine, &["outer".to_owned()], &below).expect_err("a refusal");
+    assert_eq!(error.kind, Kind::FixSetup);
+    assert!(error.to_string().contains("noSuch, which outer needs"), "{error}");
 }
 
 async fn source_package() {

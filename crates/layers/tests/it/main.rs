@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Some(sandbox::OUTSIDE) => return sandbox::outside(arguments.iter().any(|a| a == "--user-namespace")),
         Some(sandbox::INSIDE) => return sandbox::inside(),
         Some("measure") => return bench::measure(arguments.get(2).map(String::as_str)),
+        Some("pack") => return layer::pack(arguments.get(2).map(String::as_str).unwrap_or_default()),
         _ => {}
     }
     let trials: Vec<Trial> =

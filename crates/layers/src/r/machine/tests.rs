@@ -14,7 +14,8 @@ fn a_description_with_folded_fields_and_versions() {
     fs::write(folder.path().join("DESCRIPTION"), text).unwrap();
     let package = read(folder.path()).unwrap().unwrap();
     assert_eq!((package.name.as_str(), package.version.as_str(), package.base), ("bill", "0.3-1", false));
-    assert_eq!(package.needs, ["methods", "data.table", "jsonlite", "Rcpp", "cpp11"]);
+    assert_eq!(package.needs, ["methods", "data.table", "jsonlite"]);
+    assert_eq!(package.links, ["Rcpp", "cpp11"]);
 }
 
 #[test]
