@@ -9,6 +9,7 @@
 mod error;
 
 mod elf;
+mod ground;
 mod pack;
 
 pub mod r;

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::machine::{Machine, Package};
 use super::place;
-use crate::elf::Finder;
 use crate::error::{Error, Kind, Result};
+use crate::ground;
 use crate::pack::{Layer, Named};
 
 /// Help, examples, tests and headers: nothing that runs reads them. A package that others link to
@@ -58,15 +58,7 @@ fn wanted(inner: &Path) -> bool {
     !LEFT_OUT.iter().any(|folder| inner == Path::new(folder))
 }
 
-/// The shared libraries that what is in the layer needs, less those of the layers below.
+/// The shared libraries that what is in the layer needs, R's own among them.
 pub(super) fn put_libraries(layer: &mut Layer, machine: &Machine, given: &BTreeSet<String>) -> Result<Vec<Named>> {
-    let finder = Finder::new(&[machine.home.join("lib")]);
-    let mut libraries = Vec::new();
-    for (name, path) in finder.closure(&layer.sources(), given)? {
-        let at = format!("{}/{name}", place::LIBRARIES);
-        // The loader is a program.
-        layer.file(&at, &path, true);
-        libraries.push(Named { name, version: None, at });
-    }
-    Ok(libraries)
+    ground::put_libraries(layer, place::LIBRARIES, &[machine.home.join("lib")], given)
 }

@@ -18,9 +18,6 @@ mod place {
     pub const HOME: &str = "R";
     pub const LIBRARIES: &str = "R/lib";
     pub const SITE_LIBRARY: &str = "R/site-library";
-    pub const PROGRAMS: &str = "bin";
-    /// Where AWS Lambda, and the host here, unpack a layer.
-    pub const ROOT: &str = "/opt";
 }
 
 const KIND_RUNTIME: &str = "r";

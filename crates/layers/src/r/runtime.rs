@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::machine::Machine;
 use super::{KIND_RUNTIME, library, place};
-use crate::elf::{self, Elf};
 use crate::error::{During, Error, Kind, Result};
+use crate::ground;
 use crate::pack::{About, Layer, Named, Packed};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,15 +33,9 @@ pub enum Shape {
 }
 
 /// What the layer's shell scripts, and those of a bootstrap laid over it, are made of.
-const PROGRAMS: [&str; 15] =
+const TOOLS: [&str; 15] =
     ["bash", "cat", "cut", "curl", "date", "env", "grep", "head", "mktemp", "rm", "sed", "sort", "tail", "tr", "wc"];
-const PROGRAM_FOLDERS: [&str; 2] = ["/usr/bin", "/bin"];
 const SOURCE: &str = include_str!("layer/runtime-source.R");
-const ZONES: &str = "/usr/share/zoneinfo";
-const LOCALES: [&str; 2] = ["/usr/lib/locale/C.utf8", "/usr/lib/locale/C.UTF-8"];
-const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
-/// What files come in, beside the UTF-8 that the C library has in itself.
-const ENCODINGS: [&str; 9] = ["ISO8859-", "ISO_", "CP125", "CP850", "IBM850", "IBM858", "UTF-", "UNICODE", "MACINTOSH"];
 
 /// Packs this machine's R, with a bootstrap for AWS Lambda's Runtime API.
 pub fn runtime(out_zip: &Path, options: &Options) -> Result<Packed> {
@@ -50,12 +44,12 @@ pub fn runtime(out_zip: &Path, options: &Options) -> Result<Packed> {
     let mut layer = Layer::default();
     let packages = put_packages(&mut layer, options)?;
     put_modules(&mut layer, options)?;
-    let programs = PROGRAMS.map(program).into_iter().collect::<Result<Vec<_>>>()?;
-    let loader = put_programs(&mut layer, machine, &programs)?;
-    put_encodings(&mut layer)?;
+    let loader = put_r(&mut layer, machine)?;
+    let tools = ground::put_programs(&mut layer, &TOOLS)?;
+    ground::put_encodings(&mut layer, place::HOME)?;
     let libraries = library::put_libraries(&mut layer, machine, &BTreeSet::new())?;
-    rehome(&mut layer, &programs, &loader)?;
-    put_zones_and_locale(&mut layer)?;
+    ground::rehome(&mut layer, &tools, place::LIBRARIES, &loader)?;
+    ground::put_zones_and_locale(&mut layer, place::HOME)?;
     put_scripts(&mut layer, options, &loader)?;
     layer.write(out_zip, About { kind: KIND_RUNTIME, version, packages, libraries, below: vec![] })
 }
@@ -96,110 +90,12 @@ fn put_modules(layer: &mut Layer, options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn program(name: &str) -> Result<PathBuf> {
-    let paths = PROGRAM_FOLDERS.iter().map(|folder| Path::new(folder).join(name));
-    let found = paths.into_iter().find(|path| elf::is_elf(path));
-    found.ok_or_else(|| {
-        let folders = PROGRAM_FOLDERS.join(", ");
-        let what = format!("find the program {name}, which bootstraps in shell need: not in {folders}; install it");
-        Error::new(Kind::FixSetup, what)
-    })
-}
-
-/// R's own two, which the layer's loader starts, and the tools, as they are: [`rehome`] comes when
-/// their libraries are known. Gives the loader's name.
-fn put_programs(layer: &mut Layer, machine: &Machine, programs: &[PathBuf]) -> Result<String> {
+/// The two programs that the layer's scripts start by its loader, whose name this gives.
+fn put_r(layer: &mut Layer, machine: &Machine) -> Result<String> {
     let r = machine.home.join("bin/exec/R");
     layer.file(format!("{}/bin/exec/R", place::HOME), &r, true);
     layer.file(format!("{}/bin/exec/Rscript", place::HOME), &machine.home.join("bin/Rscript"), true);
-    for path in programs {
-        layer.file(format!("{}/{}", place::PROGRAMS, name_of(path)), path, true);
-    }
-    let interpreter = Elf::read(&r)?.and_then(|elf| elf.interpreter);
-    let interpreter =
-        interpreter.ok_or_else(|| Error::new(Kind::FixSetup, format!("find the loader of {}", r.display())))?;
-    Ok(name_of(Path::new(&interpreter)))
-}
-
-fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn rehome(layer: &mut Layer, programs: &[PathBuf], loader: &str) -> Result<()> {
-    let libraries = format!("{}/{}", place::ROOT, place::LIBRARIES);
-    for path in programs {
-        let bytes = elf::rehomed(path, &format!("{libraries}/{loader}"), &libraries)?;
-        layer.bytes(format!("{}/{}", place::PROGRAMS, name_of(path)), bytes, true);
-    }
-    Ok(())
-}
-
-/// The C library's converters for Latin-1 and its kin, which it looks for beside itself.
-fn put_encodings(layer: &mut Layer) -> Result<()> {
-    let arch = std::env::consts::ARCH;
-    let folders = [format!("/usr/lib/{arch}-linux-gnu/gconv"), "/usr/lib64/gconv".into(), "/usr/lib/gconv".into()];
-    let Some(from) = folders.iter().map(Path::new).find(|folder| folder.join("gconv-modules").is_file()) else {
-        let what = format!("find the C library's character sets: no gconv-modules in {}", folders.join(", "));
-        return Err(Error::new(Kind::FixSetup, what));
-    };
-    let at = format!("{}/gconv", place::HOME);
-    let kept = |name: &str| name.ends_with(".so") && ENCODINGS.iter().any(|begin| name.starts_with(begin));
-    let entries = fs::read_dir(from).during(Kind::FixSetup, format!("read {}", from.display()))?;
-    let modules: BTreeSet<String> = entries
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| kept(name))
-        .collect();
-    for name in &modules {
-        layer.file(format!("{at}/{name}"), &from.join(name), true);
-    }
-    layer.bytes(format!("{at}/gconv-modules"), configuration(from, &modules)?, false);
-    Ok(())
-}
-
-/// The lines about the modules that are there, aliases included.
-fn configuration(from: &Path, modules: &BTreeSet<String>) -> Result<String> {
-    let mut files = vec![from.join("gconv-modules")];
-    let more = fs::read_dir(from.join("gconv-modules.d")).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut more: Vec<PathBuf> = more.filter(|path| path.extension().is_some_and(|end| end == "conf")).collect();
-    more.sort();
-    files.append(&mut more);
-    let mut lines = Vec::new();
-    for file in files {
-        let text = fs::read_to_string(&file).during(Kind::FixSetup, format!("read {}", file.display()))?;
-        lines.extend(text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()));
-    }
-    let is_kept =
-        |words: &[String]| words.len() >= 4 && words[0] == "module" && modules.contains(&format!("{}.so", words[3]));
-    let names: BTreeSet<String> =
-        lines.iter().filter(|words| is_kept(words)).flat_map(|words| words[1..3].to_vec()).collect();
-    let kept = lines
-        .iter()
-        .filter(|words| is_kept(words) || (words.len() >= 3 && words[0] == "alias" && names.contains(&words[2])));
-    Ok(kept.map(|words| words.join(" ") + "\n").collect())
-}
-
-fn put_zones_and_locale(layer: &mut Layer) -> Result<()> {
-    let zones = Path::new(ZONES);
-    if !zones.join("Europe/Paris").is_file() {
-        let what = format!("find the time zones: no Europe/Paris in {ZONES}; install tzdata");
-        return Err(Error::new(Kind::FixSetup, what));
-    }
-    // Twice the same: with leap seconds, and under another name.
-    let twice = ["right", "posix", "localtime"];
-    layer.folder(&format!("{}/zoneinfo", place::HOME), zones, |path| {
-        !twice.iter().any(|name| path == Path::new(name))
-    })?;
-    let Some(locale) = LOCALES.iter().map(Path::new).find(|folder| folder.is_dir()) else {
-        let what = format!("find the locale C.UTF-8: no {}; install libc-bin", LOCALES.join(", no "));
-        return Err(Error::new(Kind::FixSetup, what));
-    };
-    layer.folder(&format!("{}/locale/C.utf8", place::HOME), locale, |_| true)?;
-    let certificates = Path::new(CERTIFICATES);
-    if certificates.is_file() {
-        layer.file(format!("{}/etc/ca-certificates.crt", place::HOME), certificates, false);
-    }
-    Ok(())
+    ground::loader_of(&r)
 }
 
 fn put_scripts(layer: &mut Layer, options: &Options, loader: &str) -> Result<()> {
@@ -209,7 +105,7 @@ fn put_scripts(layer: &mut Layer, options: &Options, loader: &str) -> Result<()>
     layer.bytes(format!("{home}/etc/Rprofile.site"), include_str!("layer/Rprofile.site"), false);
     for (name, text) in [("R", include_str!("layer/R.sh")), ("Rscript", include_str!("layer/Rscript.sh"))] {
         layer.bytes(format!("{home}/bin/{name}"), text, true);
-        layer.bytes(format!("{}/{name}", place::PROGRAMS), text, true);
+        layer.bytes(format!("{}/{name}", ground::PROGRAMS), text, true);
     }
     let bootstrap = match options.shape {
         Shape::Persistent => include_str!("layer/bootstrap-persistent.sh"),
