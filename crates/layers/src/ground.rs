@@ -54,8 +54,13 @@ pub fn name_of(path: &Path) -> String {
 /// The shared libraries that what is in the layer needs, less those of the layers below: into the
 /// layer's folder `at`. `first` is looked into before the machine's own folders.
 pub fn put_libraries(layer: &mut Layer, at: &str, first: &[PathBuf], given: &BTreeSet<String>) -> Result<Vec<Named>> {
+    let sources = layer.sources();
     let mut libraries = Vec::new();
-    for (name, path) in Finder::new(first).closure(&layer.sources(), given)? {
+    for (name, path) in Finder::new(first).closure(&sources, given)? {
+        // A package that brings its libraries finds them by itself, beside it.
+        if fs::canonicalize(&path).is_ok_and(|path| sources.contains(&path)) {
+            continue;
+        }
         let at = format!("{at}/{name}");
         // The loader is a program.
         layer.file(&at, &path, true);
@@ -66,12 +71,17 @@ pub fn put_libraries(layer: &mut Layer, at: &str, first: &[PathBuf], given: &BTr
 
 /// Ties the tools to the layer's loader and to its libraries in `at`.
 pub fn rehome(layer: &mut Layer, programs: &[PathBuf], at: &str, loader: &str) -> Result<()> {
-    let libraries = format!("{ROOT}/{at}");
     for path in programs {
-        let bytes = elf::rehomed(path, &format!("{libraries}/{loader}"), &libraries)?;
+        let bytes = rehomed(path, at, loader)?;
         layer.bytes(format!("{PROGRAMS}/{}", name_of(path)), bytes, true);
     }
     Ok(())
+}
+
+/// A program that the layer's loader starts, with the layer's libraries in `at`.
+pub fn rehomed(program: &Path, at: &str, loader: &str) -> Result<Vec<u8>> {
+    let libraries = format!("{ROOT}/{at}");
+    elf::rehomed(program, &format!("{libraries}/{loader}"), &libraries)
 }
 
 /// The C library's converters for Latin-1 and its kin, which it looks for beside itself.

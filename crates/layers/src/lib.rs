@@ -8,11 +8,14 @@
 
 mod error;
 
+mod below;
 mod elf;
 mod ground;
 mod pack;
 
 pub mod r;
+
+pub mod python;
 
 pub use error::{Error, Kind, Result};
 pub use pack::{DIRECT_UPLOAD_BYTES_MAX, Manifest, Packed, Part};

@@ -26,7 +26,7 @@ const DEFLATE_LEVEL: i64 = 6;
 /// `layer.json` at the layer's top: what is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// `r`, `r-packages`.
+    /// `r`, `r-packages`, `python`, `python-packages`.
     pub kind: String,
     /// `x86_64`, `aarch64`.
     pub architecture: String,
@@ -44,7 +44,8 @@ pub struct Part {
     pub name: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub version: Option<String>,
-    /// Of a package: of its files' names and hashes.
+    /// Of a package: of its files' names and hashes. Of a Python package: of its `.dist-info`'s,
+    /// which holds the other files' hashes.
     pub sha256: String,
 }
 
@@ -141,6 +142,22 @@ impl Layer {
 
     pub fn remove(&mut self, at: &str) {
         self.files.remove(at);
+    }
+
+    /// Its files onto the disk, to be worked on before they are packed.
+    pub fn spread(&self, into: &Path) -> Result<()> {
+        for (name, entry) in &self.files {
+            let path = into.join(name);
+            let context = || format!("copy {name} to {}", into.display());
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder).during(Kind::FixSetup, context())?;
+            }
+            match &entry.content {
+                Content::File(from) => fs::copy(from, &path).map(|_| ()).during(Kind::FixSetup, context())?,
+                Content::Bytes(bytes) => fs::write(&path, bytes).during(Kind::FixSetup, context())?,
+            }
+        }
+        Ok(())
     }
 
     /// The files of this machine that are in it, for a look at what they need.

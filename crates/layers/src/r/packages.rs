@@ -1,25 +1,21 @@
 //! Further layers: packages of R on a layer that holds R.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::machine::{self, Machine, Package};
 use super::{KIND_PACKAGES, KIND_RUNTIME, library, place};
+use crate::below::{Below, Language};
 use crate::error::{During, Error, Kind, Result};
-use crate::pack::{About, Layer, Manifest, Packed};
+use crate::pack::{About, Layer, Packed};
+
+const LANGUAGE: &str = "R";
 
 /// Packs installed packages and all that they need, less what the layers `below` have: R's own
 /// first, then those that this one is laid over.
 pub fn packages(out_zip: &Path, machine: &Machine, names: &[String], below: &[PathBuf]) -> Result<Packed> {
-    if names.is_empty() {
-        return Err(Error::new(Kind::FixInput, "pack a layer of R packages: name at least one"));
-    }
-    let below = Below::read(machine, below)?;
-    if let Some(there) = names.iter().find(|name| below.packages.contains(*name)) {
-        let what = format!("pack the R package {there}: a layer below has it already");
-        return Err(Error::new(Kind::FixInput, what));
-    }
+    let below = read_below(machine, below)?;
+    below.check_new(names, LANGUAGE)?;
     let found = library::with_needs(machine, names, &below.packages)?;
     pack(out_zip, machine, &found.into_values().collect::<Vec<_>>(), below)
 }
@@ -27,7 +23,7 @@ pub fn packages(out_zip: &Path, machine: &Machine, names: &[String], below: &[Pa
 /// Builds a source package of the user's own with `R CMD INSTALL`, and packs it with all that it
 /// needs, less what the layers `below` have.
 pub fn package_source(out_zip: &Path, machine: &Machine, folder: &Path, below: &[PathBuf]) -> Result<Packed> {
-    let below = Below::read(machine, below)?;
+    let below = read_below(machine, below)?;
     let Some(source) = machine::read(folder)? else {
         let what = format!("build the R package in {}: it has no DESCRIPTION", folder.display());
         return Err(Error::new(Kind::FixInput, what));
@@ -39,6 +35,10 @@ pub fn package_source(out_zip: &Path, machine: &Machine, folder: &Path, below: &
         .ok_or_else(|| Error::new(Kind::Bug, format!("find the R package {} after it was built", source.name)))?;
     found.insert(package.name.clone(), package);
     pack(out_zip, machine, &found.into_values().collect::<Vec<_>>(), below)
+}
+
+fn read_below(machine: &Machine, zips: &[PathBuf]) -> Result<Below> {
+    Below::read(&Language { name: LANGUAGE, kind: KIND_RUNTIME, version: &machine.version()? }, zips)
 }
 
 fn install(machine: &Machine, folder: &Path, into: &Path) -> Result<()> {
@@ -71,41 +71,4 @@ fn pack(out_zip: &Path, machine: &Machine, packages: &[Package], below: Below) -
     let libraries = library::put_libraries(&mut layer, machine, &below.libraries)?;
     let version = machine.version()?;
     layer.write(out_zip, About { kind: KIND_PACKAGES, version, packages: named, libraries, below: below.layers })
-}
-
-/// What the layers below have.
-struct Below {
-    layers: Vec<Manifest>,
-    packages: BTreeSet<String>,
-    libraries: BTreeSet<String>,
-}
-
-impl Below {
-    fn read(machine: &Machine, zips: &[PathBuf]) -> Result<Below> {
-        let layers = zips.iter().map(|zip| Manifest::of(zip)).collect::<Result<Vec<_>>>()?;
-        let Some(runtime) = layers.iter().find(|layer| layer.kind == KIND_RUNTIME) else {
-            let what = "pack a layer of R packages: none of the layers below holds R; name R's own layer first";
-            return Err(Error::new(Kind::FixInput, what));
-        };
-        let version = machine.version()?;
-        if series(&runtime.version) != series(&version) || runtime.architecture != std::env::consts::ARCH {
-            let what = format!(
-                "pack R packages of this machine (R {version}, {}) on a layer of R {}, {}: pack that layer here too",
-                std::env::consts::ARCH,
-                runtime.version,
-                runtime.architecture
-            );
-            return Err(Error::new(Kind::FixInput, what));
-        }
-        let names = |parts: fn(&Manifest) -> &Vec<crate::pack::Part>| {
-            layers.iter().flat_map(parts).map(|part| part.name.clone()).collect::<BTreeSet<_>>()
-        };
-        let (packages, libraries) = (names(|layer| &layer.packages), names(|layer| &layer.libraries));
-        Ok(Below { layers, packages, libraries })
-    }
-}
-
-/// Packages are built for a series, `4.2`.
-fn series(version: &str) -> Vec<&str> {
-    version.split('.').take(2).collect()
 }

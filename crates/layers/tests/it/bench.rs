@@ -1,5 +1,5 @@
 //! `cargo test -p layers --test it -- measure`: sizes, cold starts and warm invocations of this
-//! machine's R, said on standard output. A measurement, not a test.
+//! machine's R and Python, said on standard output. A measurement, not a test.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -7,11 +7,15 @@ use std::time::{Duration, Instant};
 use function::host::{Answer, Outcome};
 use function::store::Digest;
 
+use crate::python::PYTHON;
 use crate::world::{Host, LAYERS, Root};
 
 const NOTHING: &str = "run <- function(event) event";
 const PACKAGES: &str = "library(jsonlite); library(curl); library(data.table); run <- function(event) event";
 const EVENT: &str = r#"{"period": "2024-04", "inputs": [{"location": "a", "sha256": "b"}]}"#;
+
+/// Name, mode, content.
+type File = (&'static str, u32, &'static str);
 
 pub fn measure(rounds: Option<&str>) -> ExitCode {
     let rounds: usize = rounds.and_then(|text| text.parse().ok()).unwrap_or(1);
@@ -21,6 +25,7 @@ pub fn measure(rounds: Option<&str>) -> ExitCode {
         ("r, per event", &LAYERS.per_event),
         ("jsonlite curl", &LAYERS.second),
         ("data.table", &LAYERS.third),
+        ("python", &*PYTHON),
     ];
     println!("packed in {:.1} s", began.elapsed().as_secs_f64());
     for (name, packed) in all {
@@ -32,10 +37,15 @@ pub fn measure(rounds: Option<&str>) -> ExitCode {
     for _ in 0..rounds {
         runtime.block_on(async {
             let r = vec![LAYERS.digest(&LAYERS.persistent)];
-            cold("cold start, R alone", NOTHING, &r).await;
-            cold("cold start, three layers attached", PACKAGES, &LAYERS.three()).await;
-            warm("warm, persistent", NOTHING, r, 3000).await;
-            warm("warm, an R for each event", NOTHING, vec![LAYERS.digest(&LAYERS.per_event)], 20).await;
+            let r_code = |text| ("bill.R", 0o100_644, text);
+            let python = vec![LAYERS.digest(&PYTHON)];
+            let python_code = ("bill.py", 0o100_644, "def run(event, context):\n    return event\n");
+            cold("cold start, R alone", r_code(NOTHING), &r).await;
+            cold("cold start, three layers attached", r_code(PACKAGES), &LAYERS.three()).await;
+            cold("cold start, Python", python_code, &python).await;
+            warm("warm, R", r_code(NOTHING), r, 3000).await;
+            warm("warm, an R for each event", r_code(NOTHING), vec![LAYERS.digest(&LAYERS.per_event)], 20).await;
+            warm("warm, Python", python_code, python, 3000).await;
         });
     }
     ExitCode::SUCCESS
@@ -45,10 +55,10 @@ fn answered(outcome: &Outcome) {
     assert!(matches!(outcome.answer, Answer::Response(_)), "{outcome:?}");
 }
 
-async fn cold(name: &str, text: &str, layers: &[Digest]) {
+async fn cold(name: &str, code: File, layers: &[Digest]) {
     let mut took = Vec::new();
     for _ in 0..15 {
-        let host = Host::new(text, "bill.run", layers.to_vec(), Root::Host);
+        let host = Host::of(&[code], "bill.run", layers.to_vec(), Root::Host);
         let began = Instant::now();
         answered(&host.ask(EVENT).await);
         took.push(began.elapsed());
@@ -56,8 +66,8 @@ async fn cold(name: &str, text: &str, layers: &[Digest]) {
     say(name, took);
 }
 
-async fn warm(name: &str, text: &str, layers: Vec<Digest>, count: usize) {
-    let host = Host::new(text, "bill.run", layers, Root::Host);
+async fn warm(name: &str, code: File, layers: Vec<Digest>, count: usize) {
+    let host = Host::of(&[code], "bill.run", layers, Root::Host);
     answered(&host.ask(EVENT).await);
     let mut took = Vec::new();
     for _ in 0..count {

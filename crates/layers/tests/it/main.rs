@@ -5,6 +5,7 @@ mod bench;
 mod layer;
 mod persistent;
 mod published;
+mod python;
 mod world;
 
 use std::process::ExitCode;
@@ -21,7 +22,11 @@ fn main() -> ExitCode {
         Some("pack") => return layer::pack(arguments.get(2).map(String::as_str).unwrap_or_default()),
         _ => {}
     }
-    let trials: Vec<Trial> =
-        layer::trials().into_iter().chain(persistent::trials()).chain(published::trials()).collect();
+    let trials: Vec<Trial> = layer::trials()
+        .into_iter()
+        .chain(persistent::trials())
+        .chain(published::trials())
+        .chain(python::trials())
+        .collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -168,6 +168,7 @@ async fn clocks(root: Root) {
     assert_eq!(zones["spring"], json!(["2024-03-31 01:30:00 CET", "2024-03-31 03:00:00 CEST"]));
     assert_eq!((&zones["autumn"], &zones["steps"]), (&json!(25), &json!(92)));
     assert_eq!(zones["here"], json!("UTC"));
+    assert!(!host.log().contains("warning"), "{}", host.log());
 }
 
 async fn accents(root: Root) {
