@@ -6,8 +6,8 @@ export PYTHONPATH="/opt/python/lib/@PYTHON@/site-packages:/opt/python${PYTHONPAT
 # Without these a local time is an error, and an accent two other characters.
 export PYTHONTZPATH=/opt/cpython/zoneinfo TZDIR=/opt/cpython/zoneinfo LOCPATH=/opt/cpython/locale
 export GCONV_PATH=/opt/cpython/gconv LANG=C.UTF-8
-# They would come before LANG; a shell that sets one looks for it in the host's locales, and complains.
-unset LC_ALL LC_COLLATE LC_CTYPE LC_MESSAGES LC_MONETARY LC_NUMERIC LC_TIME LANGUAGE
+# This shell looks for it in the host's locales, which may lack it, and would say so in the log.
+{ export LC_ALL=C.UTF-8; } 2> /dev/null
 if [ -f /opt/cpython/etc/ca-certificates.crt ]; then
   export SSL_CERT_FILE="${SSL_CERT_FILE:-/opt/cpython/etc/ca-certificates.crt}"
 fi

@@ -3,8 +3,8 @@ export R_HOME=/opt/R R_SHARE_DIR=/opt/R/share R_INCLUDE_DIR=/opt/R/include R_DOC
 export R_LIBS_SITE="${R_LIBS_SITE:-/opt/R/site-library}" R_LIBS_USER="${R_LIBS_USER:-NULL}"
 # Without these a local time silently becomes UTC, and an accent two other characters.
 export TZDIR=/opt/R/zoneinfo LOCPATH=/opt/R/locale GCONV_PATH=/opt/R/gconv LANG=C.UTF-8
-# They would come before LANG; a shell that sets one looks for it in the host's locales, and complains.
-unset LC_ALL LC_COLLATE LC_CTYPE LC_MESSAGES LC_MONETARY LC_NUMERIC LC_TIME LANGUAGE
+# This shell looks for it in the host's locales, which may lack it, and would say so in the log.
+{ export LC_ALL=C.UTF-8; } 2> /dev/null
 # AWS Lambda's ":UTC" is a name that R doesn't know.
 export TZ="${TZ:-UTC}"
 TZ="${TZ#:}"
