@@ -35,7 +35,6 @@ pub enum Shape {
 /// What the layer's shell scripts, and those of a bootstrap laid over it, are made of.
 const TOOLS: [&str; 15] =
     ["bash", "cat", "cut", "curl", "date", "env", "grep", "head", "mktemp", "rm", "sed", "sort", "tail", "tr", "wc"];
-const SOURCE: &str = include_str!("layer/runtime-source.R");
 
 /// Packs this machine's R, with a bootstrap for AWS Lambda's Runtime API.
 pub fn runtime(out_zip: &Path, options: &Options) -> Result<Packed> {
@@ -113,17 +112,18 @@ fn put_scripts(layer: &mut Layer, options: &Options, loader: &str) -> Result<()>
     };
     layer.bytes("bootstrap", bootstrap, true);
     layer.bytes("runtime.R", include_str!("layer/runtime.R"), false);
-    layer.bytes(format!("{home}/etc/runtime.R"), SOURCE, false);
-    layer.bytes(format!("{home}/etc/runtime.rds"), compiled(&options.machine)?, false);
+    let source = include_str!("layer/runtime-source.R").replace("@JSON@", include_str!("layer/json.R"));
+    layer.bytes(format!("{home}/etc/runtime.rds"), compiled(&options.machine, &source)?, false);
+    layer.bytes(format!("{home}/etc/runtime.R"), source, false);
     Ok(())
 }
 
 /// The runtime as the machine's R compiles it; the same R gives the same bytes.
-fn compiled(machine: &Machine) -> Result<Vec<u8>> {
+fn compiled(machine: &Machine, source: &str) -> Result<Vec<u8>> {
     const COMPILE: &str = "compile the layer's runtime.R";
     let folder = tempfile::tempdir().during(Kind::FixSetup, COMPILE)?;
     let at = |name: &str| folder.path().join(name);
-    fs::write(at("runtime.R"), SOURCE).during(Kind::FixSetup, COMPILE)?;
+    fs::write(at("runtime.R"), source).during(Kind::FixSetup, COMPILE)?;
     fs::write(at("compile.R"), include_str!("layer/compile.R")).during(Kind::FixSetup, COMPILE)?;
     let program = machine.home.join("bin/R");
     let ran = Command::new(&program)
