@@ -11,6 +11,7 @@ const EDGES: [(&str, &[&str]); 11] = [
     ("series", &[]),
     ("function", &[]),
     ("lake", &[]),
+    ("layers", &["function"]),
     ("ledger", &[]),
     ("pgserver", &[]),
     ("platform", &[]),
