@@ -111,6 +111,7 @@ impl Instance {
             }
         };
         let duration = if alive { invoked.elapsed() } else { began.elapsed() };
+        self.log.drain().await;
         let memory_peak_bytes = self.sandbox.memory_peak_bytes();
         let init = cold.then_some(self.init_took).flatten();
         self.report(&id, duration, init, memory_peak_bytes);

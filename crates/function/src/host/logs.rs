@@ -2,13 +2,19 @@
 //! caller who asks for the log's tail.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, PipeReader, Read};
+use std::io::{PipeReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::ioctl_fionread;
 
 /// What `X-Amz-Log-Result` holds at most.
 const TAIL_BYTES: usize = 4096;
 /// A longer line is cut into several: a function that prints no newline fills no memory.
-const LINE_BYTES_MAX: u64 = 64 * 1024;
+const LINE_BYTES_MAX: usize = 64 * 1024;
+/// How long an answer waits for what was printed before it, on a machine that is busy.
+const DRAIN_MAX: Duration = Duration::from_millis(50);
 
 /// A line that a function printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +32,8 @@ pub type Sink = Arc<dyn Fn(Line) + Send + Sync>;
 #[derive(Clone)]
 pub(super) struct Log {
     state: Arc<Mutex<State>>,
+    /// Held while bytes are between the pipe and the log; the pipe once there is one.
+    output: Arc<Mutex<Option<PipeReader>>>,
     sink: Sink,
     function: String,
     version: String,
@@ -39,20 +47,53 @@ struct State {
 
 impl Log {
     pub fn new(function: &str, version: &str, sink: Sink) -> Log {
-        Log { state: Arc::default(), sink, function: function.to_owned(), version: version.to_owned() }
+        Log {
+            state: Arc::default(),
+            output: Arc::default(),
+            sink,
+            function: function.to_owned(),
+            version: version.to_owned(),
+        }
     }
 
     /// Reads until the last process that holds the other end is gone.
     pub fn follow(&self, output: PipeReader) {
+        *self.output.lock().unwrap_or_else(PoisonError::into_inner) = output.try_clone().ok();
         let log = self.clone();
         std::thread::spawn(move || {
-            let mut reader = BufReader::new(output);
+            let mut buffer = vec![0; LINE_BYTES_MAX];
             let mut line = Vec::new();
-            while matches!(reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line), Ok(read) if read > 0) {
-                log.put(&String::from_utf8_lossy(&line));
-                line.clear();
+            while poll(&mut [PollFd::new(&output, PollFlags::IN)], None).is_ok() {
+                let _reading = log.output.lock().unwrap_or_else(PoisonError::into_inner);
+                let Ok(read @ 1..) = (&output).read(&mut buffer) else { break };
+                for piece in buffer[..read].split_inclusive(|byte| *byte == b'\n') {
+                    line.extend_from_slice(piece);
+                    if line.ends_with(b"\n") || line.len() >= LINE_BYTES_MAX {
+                        log.put(&String::from_utf8_lossy(&line));
+                        line.clear();
+                    }
+                }
             }
+            if !line.is_empty() {
+                log.put(&String::from_utf8_lossy(&line));
+            }
+            *log.output.lock().unwrap_or_else(PoisonError::into_inner) = None;
         });
+    }
+
+    /// Waits until what is printed already is in the log: it was before the answer.
+    pub async fn drain(&self) {
+        let began = Instant::now();
+        while began.elapsed() < DRAIN_MAX && self.is_behind() {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        match self.output.try_lock() {
+            Ok(output) => output.as_ref().is_some_and(|pipe| ioctl_fionread(pipe).is_ok_and(|bytes| bytes > 0)),
+            Err(_) => true,
+        }
     }
 
     pub fn begin(&self, request_id: &str) {

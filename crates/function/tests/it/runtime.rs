@@ -125,6 +125,12 @@ pub fn trials() -> Vec<Trial> {
             assert!(outcome.log_tail.contains("REPORT RequestId"), "{}", outcome.log_tail);
             assert!(host.lines.lock().expect("lines").iter().any(|line| line.text == "said by the function"));
         }),
+        trial("what_it_prints_before_its_answer_is_in_the_tail_each_time", "h", async |host| {
+            for _ in 0..100 {
+                let outcome = host.ask("log").await;
+                assert!(outcome.log_tail.contains("said by the function"), "{}", outcome.log_tail);
+            }
+        }),
         trial("an_error_it_reports_is_its_own", "h", async |host| {
             assert!(response(&host.ask("error").await).starts_with("Function.Mine: {\"errorMessage\":\"by intent\""));
             assert_eq!(host.pool.idle(), 1, "and the instance lives on");
@@ -170,6 +176,17 @@ pub fn trials() -> Vec<Trial> {
         trial("an_exit_before_the_first_event", "exit-at-once", async |host| {
             let outcome = response(&host.ask("ok").await);
             assert!(outcome.contains("exit status 7"), "{outcome}");
+        }),
+        Trial::test("runtime::an_idle_instance_outlives_the_thread_that_started_it", || -> Result<(), Failed> {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            let runtime = runtime.enable_all().thread_keep_alive(Duration::from_millis(50)).build()?;
+            runtime.block_on(async {
+                let host = host("h");
+                assert!(host.ask("ok").await.init.is_some());
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                assert_eq!(response(&host.ask("ok").await), r#"{"you": {"do": "ok"}}"#);
+            });
+            Ok(())
         }),
         trial("forty_at_once", "h", async |host| {
             let asked = (0..40).map(|_| host.ask("ok"));
