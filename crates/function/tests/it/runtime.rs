@@ -109,6 +109,10 @@ fn trial(name: &str, handler: &'static str, test: impl AsyncFnOnce(Host) + Send 
 }
 
 pub fn trials() -> Vec<Trial> {
+    answers().into_iter().chain(ends()).collect()
+}
+
+fn answers() -> Vec<Trial> {
     vec![
         trial("an_event_is_answered_and_the_instance_kept_warm", "h", async |host| {
             let first = host.ask("ok").await;
@@ -141,6 +145,11 @@ pub fn trials() -> Vec<Trial> {
             assert_eq!(host.pool.idle(), 0);
             assert!(host.ask("ok").await.init.is_some());
         }),
+    ]
+}
+
+fn ends() -> Vec<Trial> {
+    vec![
         trial("too_much_memory_is_told_from_other_ends", "h", async |host| {
             let outcome = response(&host.ask("memory").await);
             assert!(outcome.starts_with("Runtime.OutOfMemory"), "{outcome}");

@@ -3,7 +3,7 @@
 use super::{File, Finding};
 
 /// What a crate may name under `[dependencies]`, among our own.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: &[(&str, &[&str])] = &[
     ("wattlake", &["transfer", "wire", "sql", "ledger", "lake", "pgserver", "platform"]),
     ("transfer", &["lake", "pgserver", "ledger"]),
     ("wire", &["sql", "lake"]),
