@@ -65,6 +65,6 @@ setup_python() {
 setup_clients() {
     packages r-base-core r-cran-dbi r-cran-rpostgresql libpostgresql-jdbc-java
     # What the layers of R are packed from.
-    packages r-cran-jsonlite r-cran-curl r-cran-data.table curl tzdata
+    packages r-cran-jsonlite r-cran-curl r-cran-data.table curl tzdata openssl
     command -v javac >/dev/null || packages default-jdk-headless
 }
