@@ -10,7 +10,7 @@ use datafusion_pg_catalog::sql::rules::{
     RewritePgCatalogOperator, SqlStatementRewriteRule, StripCallableQualifier, StripCollate,
 };
 use sqlparser::ast::{
-    ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Ident, ObjectName, Select, SelectItem,
+    ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, ObjectName, Select, SelectItem,
     SelectItemQualifiedWildcardKind, Statement, TableAliasColumnDef, TableFactor, Value, ValueWithSpan, VisitMut,
     VisitorMut,
 };

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 pub struct World {
     pub folder: TempDir,
-    /// Of no other world.
+    /// Of no other world, of this run or of another.
     pub user: u32,
 }
 
@@ -27,8 +27,9 @@ impl World {
         for name in ["task", "opt", "root"] {
             fs::create_dir(folder.path().join(name)).expect("a folder");
         }
-        static USER: AtomicU32 = AtomicU32::new(70_001);
-        World { folder, user: USER.fetch_add(1, Ordering::Relaxed) }
+        static USER: AtomicU32 = AtomicU32::new(0);
+        let user = 100_000 + std::process::id() % 1_000_000 * 64 + USER.fetch_add(1, Ordering::Relaxed);
+        World { folder, user }
     }
 
     pub fn spec(&self) -> Spec {
