@@ -8,7 +8,7 @@ const EDGES: [(&str, &[&str]); 10] = [
     ("transfer", &["lake", "pgserver", "ledger"]),
     ("wire", &["sql", "lake"]),
     ("sql", &["lake"]),
-    ("function", &[]),
+    ("function", &["ledger"]),
     ("lake", &[]),
     ("ledger", &[]),
     ("pgserver", &[]),
