@@ -74,9 +74,10 @@ pub enum Ended {
         not_before: DateTime<Utc>,
         error: String,
     },
-    /// The function was busy: no attempt.
+    /// It could not be run: the function was busy, or the host could not start it. No attempt.
     Throttled {
         not_before: DateTime<Utc>,
+        error: Option<String>,
     },
 }
 
@@ -372,10 +373,10 @@ fn end(tx: &Transaction<'_>, id: i64, ended: &Ended) -> rusqlite::Result<bool> {
             "update invocations set state = 'waiting', not_before = ?, error = ? where id = ? and state = 'running'",
             (instant::to_text(*not_before), error, id),
         )?,
-        Ended::Throttled { not_before } => tx.execute(
+        Ended::Throttled { not_before, error } => tx.execute(
             "update invocations set state = 'waiting', not_before = ?, attempts = attempts - 1,
-                 throttles = throttles + 1 where id = ? and state = 'running'",
-            (instant::to_text(*not_before), id),
+                 throttles = throttles + 1, error = coalesce(?, error) where id = ? and state = 'running'",
+            (instant::to_text(*not_before), error, id),
         )?,
     };
     Ok(changed == 1)

@@ -1,5 +1,6 @@
 //! One sandbox with its Runtime API: it takes one event after the other until it ends.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::TcpListener;
@@ -15,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::logs::{Log, Sink};
 use super::runtime::{Init, Runtime, Work};
-use super::{Answer, Event, Failure, Function, Outcome};
+use super::{Answer, Event, Failure, Function, Opening, Outcome, Pieces};
 use crate::error::{During, Error, Kind, Result};
 use crate::sandbox::{End, Launcher, Sandbox, Spec};
 use crate::store::Store;
@@ -37,6 +38,8 @@ pub struct Instance {
     log: Log,
     started: Instant,
     init_took: Option<Duration>,
+    /// What serves its openings, for as long as it lives.
+    _served: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 /// Where instances come from.
@@ -48,13 +51,15 @@ pub(super) struct Making<'a> {
     pub user: Option<u32>,
     pub environment: BTreeMap<String, String>,
     pub sink: Sink,
+    pub openings: &'a [Opening],
 }
 
 impl Instance {
     /// Starts the sandbox; the runtime in it is still starting when this returns. Blocks.
     pub(super) fn start(function: Arc<Function>, making: &Making<'_>, handle: &tokio::runtime::Handle) -> Result<Self> {
         const OUTPUT: &str = "take a function's output";
-        let name = uuid::Uuid::now_v7().simple().to_string();
+        // With the host's own number: what a killed host leaves behind can be told.
+        let name = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
         let mount_at = making.roots.join(&name);
         std::fs::create_dir_all(&mount_at).during(Kind::FixSetup, format!("make folder {}", mount_at.display()))?;
         let spec = Spec {
@@ -63,8 +68,8 @@ impl Instance {
             base: function.base.clone(),
             mount_at: mount_at.clone(),
             programs: ["/var/task/bootstrap", "/opt/bootstrap", "/var/runtime/bootstrap"].map(Into::into).to_vec(),
-            environment: environment(&function, &making.environment, &name),
-            ports: vec![PORT],
+            environment: environment(&function, making, &name),
+            ports: std::iter::once(PORT).chain(making.openings.iter().map(|opening| opening.port)).collect(),
             user: making.user,
             limits: function.limits,
         };
@@ -75,17 +80,26 @@ impl Instance {
         // Mounted on in the sandbox's own view only: here it is an empty folder again.
         let _ = std::fs::remove_dir(&mount_at);
         let mut sandbox = launched?;
-        let listener = sandbox.take_listeners().pop().ok_or_else(|| Error::new(Kind::Bug, "listen in a sandbox"))?;
+        let mut listeners = sandbox.take_listeners().into_iter();
+        let listener = listeners.next().ok_or_else(|| Error::new(Kind::Bug, "listen in a sandbox"))?;
+        let _entered = handle.enter();
+        let _served = making.openings.iter().zip(listeners).map(|(opening, own)| (opening.serve)(own)).collect();
         let (work, works) = mpsc::channel(1);
         let (runtime, init) = Runtime::new(works);
         let server = serve(Arc::new(runtime), listener, handle)?;
         let sandbox = Arc::new(sandbox);
         let ended = watch_end(Arc::clone(&sandbox));
-        Ok(Instance { function, sandbox, work, init, ended, server, log, started: Instant::now(), init_took: None })
+        let started = Instant::now();
+        Ok(Instance { function, sandbox, work, init, ended, server, log, started, init_took: None, _served })
+    }
+
+    /// False once its runtime has ended, by itself or by a kill.
+    pub fn is_alive(&self) -> bool {
+        self.ended.borrow().is_none()
     }
 
     /// Runs one event. `false` with it: this instance is of no more use.
-    pub async fn invoke(&mut self, event: Event, arn: &str) -> (Outcome, bool) {
+    pub async fn invoke(&mut self, event: Event, arn: &Arc<str>, pieces: Option<Pieces>) -> (Outcome, bool) {
         let id = event.request_id.clone();
         let began = Instant::now();
         self.log.begin(&id);
@@ -96,7 +110,7 @@ impl Instance {
         let answer = match self.ready().await {
             Ok(()) => {
                 invoked = Instant::now();
-                self.hand_over(event, arn).await
+                self.hand_over(event, arn, pieces).await
             }
             Err(stopped) => Err(stopped),
         };
@@ -154,10 +168,15 @@ impl Instance {
         }
     }
 
-    async fn hand_over(&mut self, event: Event, arn: &str) -> Result<Answer, Stopped> {
+    async fn hand_over(
+        &mut self,
+        event: Event,
+        arn: &Arc<str>,
+        pieces: Option<Pieces>,
+    ) -> Result<Answer, Stopped> {
         let timeout = self.function.timeout;
         let (reply, mut answer) = oneshot::channel();
-        let work = Work { event, deadline: SystemTime::now() + timeout, arn: arn.to_owned(), reply };
+        let work = Work { event, deadline: SystemTime::now() + timeout, arn: Arc::clone(arn), reply, pieces };
         let done = tokio::time::timeout(timeout, async {
             tokio::select! {
                 biased;
@@ -265,7 +284,7 @@ fn serve(runtime: Arc<Runtime>, listener: TcpListener, handle: &tokio::runtime::
 }
 
 /// What AWS Lambda sets, then the warehouse's, then the function's own, which come last.
-fn environment(function: &Function, more: &BTreeMap<String, String>, instance: &str) -> BTreeMap<String, String> {
+fn environment(function: &Function, making: &Making<'_>, instance: &str) -> BTreeMap<String, String> {
     let libraries = "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib".to_owned();
     let own = [
         ("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{PORT}")),
@@ -288,7 +307,8 @@ fn environment(function: &Function, more: &BTreeMap<String, String>, instance: &
     ];
     let mut environment: BTreeMap<String, String> =
         own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    environment.extend(more.clone());
+    environment.extend(making.environment.clone());
+    environment.extend(making.openings.iter().flat_map(|opening| opening.environment.clone()));
     environment.extend(function.environment.clone());
     environment
 }

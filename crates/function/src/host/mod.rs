@@ -2,12 +2,18 @@
 //! starts, reuses and bounds them.
 
 mod instance;
+mod journal;
 mod logs;
 mod pool;
 mod runtime;
 
+mod fleet;
+
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,8 +22,11 @@ use serde::{Deserialize, Serialize};
 use crate::sandbox::Limits;
 use crate::store::Digest;
 
+pub use fleet::{Busy, Fleet, Ran, Refusal, Rules, Tending};
 pub use instance::Instance;
+pub use journal::{Journal, Kept};
 pub use logs::{Line, Sink};
+pub(crate) use pool::arn;
 pub use pool::{Pool, Settings};
 pub use runtime::RESPONSE_BYTES_MAX;
 
@@ -46,6 +55,19 @@ pub struct Event {
     pub client_context: Option<String>,
 }
 
+/// A response on its way, piece by piece; the channel's bound holds the function back.
+pub type Pieces = tokio::sync::mpsc::Sender<Bytes>;
+
+/// A port on a function's own loopback that leads somewhere: to the lake's SQL, to its objects.
+#[derive(Clone)]
+pub struct Opening {
+    pub port: u16,
+    /// What tells the function of it.
+    pub environment: BTreeMap<String, String>,
+    /// Called within the runtime for each instance; what it returns is dropped with the instance.
+    pub serve: Arc<dyn Fn(TcpListener) -> Box<dyn Any + Send + Sync> + Send + Sync>,
+}
+
 /// What came of it.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -56,6 +78,13 @@ pub struct Outcome {
     /// Of a cold start.
     pub init: Option<Duration>,
     pub memory_peak_bytes: Option<u64>,
+}
+
+/// Of an event that no instance has seen.
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Outcome {
+        Outcome { answer, log_tail: String::new(), duration: Duration::ZERO, init: None, memory_peak_bytes: None }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +103,7 @@ pub struct Failure {
 
 impl Failure {
     /// In Lambda's own words: `RequestId: .. Error: ..`.
-    fn of(error_type: &str, request_id: &str, what: &str) -> Failure {
+    pub(crate) fn of(error_type: &str, request_id: &str, what: &str) -> Failure {
         let message = format!("RequestId: {request_id} Error: {what}");
         let body = serde_json::json!({"errorType": error_type, "errorMessage": message});
         Failure { error_type: error_type.to_owned(), body: body.to_string().into() }

@@ -5,7 +5,7 @@
 //! not ask in its state is refused with the words that AWS uses.
 
 use std::convert::Infallible;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
@@ -31,8 +31,10 @@ const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 pub(super) struct Work {
     pub event: Event,
     pub deadline: SystemTime,
-    pub arn: String,
+    pub arn: Arc<str>,
     pub reply: oneshot::Sender<Answer>,
+    /// Takes the response piece by piece, as it comes; the answer's own body is then empty.
+    pub pieces: Option<mpsc::Sender<Bytes>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +55,7 @@ pub(super) struct Runtime {
 struct Busy {
     id: String,
     reply: oneshot::Sender<Answer>,
+    pieces: Option<mpsc::Sender<Bytes>>,
 }
 
 type Reply = Response<Full<Bytes>>;
@@ -91,7 +94,7 @@ impl Runtime {
             }
             first
         });
-        let Some(Work { event, deadline, arn, reply }) = self.work.lock().await.recv().await else {
+        let Some(Work { event, deadline, arn, reply, pieces }) = self.work.lock().await.recv().await else {
             return refused(StatusCode::INTERNAL_SERVER_ERROR, "ServiceError", "this instance is ending");
         };
         let epoch = deadline.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis();
@@ -107,23 +110,25 @@ impl Runtime {
             ("lambda-runtime-client-context", &context),
             ("content-type", "application/json"),
         ] {
-            if let Ok(value) = HeaderValue::from_str(value)
+            // A context is JSON: it may hold any letters.
+            if let Ok(value) = HeaderValue::from_bytes(value.as_bytes())
                 && !value.is_empty()
             {
                 headers.insert(name, value);
             }
         }
-        *self.lock() = Some(Busy { id: event.request_id, reply });
+        *self.lock() = Some(Busy { id: event.request_id, reply, pieces });
         answer
     }
 
     async fn response(&self, id: &str, request: Request<Incoming>) -> Reply {
-        if !self.is_busy_with(id) {
-            return unknown(id);
-        }
+        let pieces = match &*self.lock() {
+            Some(busy) if busy.id == id => busy.pieces.clone(),
+            _ => return unknown(id),
+        };
         let streamed = request.headers().get(RESPONSE_MODE).is_some_and(|mode| mode == "streaming");
         let most = if streamed { STREAM_BYTES_MAX } else { RESPONSE_BYTES_MAX };
-        let (body, trailers) = match read(request.into_body(), most).await {
+        let (body, trailers) = match read(request.into_body(), most, pieces.as_ref()).await {
             Ok(read) => read,
             Err(Cut::TooLong) => {
                 let what = format!("Exceeded maximum allowed payload size ({most} bytes).");
@@ -197,13 +202,25 @@ enum Cut {
     Broken,
 }
 
-async fn read(mut body: Incoming, most: usize) -> Result<(Bytes, HeaderMap), Cut> {
+async fn read(
+    mut body: Incoming,
+    most: usize,
+    pieces: Option<&mpsc::Sender<Bytes>>,
+) -> Result<(Bytes, HeaderMap), Cut> {
     let mut read = BytesMut::new();
     let mut trailers = HeaderMap::new();
+    let mut bytes = 0;
     while let Some(frame) = body.frame().await {
         match frame.map_err(|_| Cut::Broken)?.into_data() {
-            Ok(data) if read.len() + data.len() > most => return Err(Cut::TooLong),
-            Ok(data) => read.extend_from_slice(&data),
+            Ok(data) if bytes + data.len() > most => return Err(Cut::TooLong),
+            Ok(data) => {
+                bytes += data.len();
+                match pieces {
+                    // A caller who is gone is no reason to stop the function.
+                    Some(pieces) => drop(pieces.send(data).await),
+                    None => read.extend_from_slice(&data),
+                }
+            }
             Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
         }
     }
@@ -213,7 +230,7 @@ async fn read(mut body: Incoming, most: usize) -> Result<(Bytes, HeaderMap), Cut
 /// What a runtime says of a failure: the type from its header, else from its body.
 async fn reported(request: Request<Incoming>) -> Result<Failure, Box<Reply>> {
     let header = request.headers().get(ERROR_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (body, _) = read(request.into_body(), ERROR_BYTES_MAX).await.map_err(|_| {
+    let (body, _) = read(request.into_body(), ERROR_BYTES_MAX, None).await.map_err(|_| {
         Box::new(refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "an error is at most 256 KB"))
     })?;
     let parsed: Option<serde_json::Value> = serde_json::from_slice(&body).ok();

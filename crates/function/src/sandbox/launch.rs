@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use crate::error::{During, Error, Kind, Result};
 
-use super::cgroup::Cgroup;
+use super::cgroup::{self, Cgroup};
 use super::socket::{Told, read_line, receive_sockets, write_line};
 use super::{OUTSIDE, Spec};
 
@@ -53,6 +53,11 @@ impl Launcher {
         Launcher { program, arguments }
     }
 
+    /// Removes what launchers of processes that were killed have left on this machine.
+    pub fn sweep() {
+        cgroup::sweep();
+    }
+
     /// Blocks until the bootstrap has been started, for some milliseconds. `name` is unique on
     /// this machine; `output` takes all that the function prints.
     ///
@@ -72,11 +77,16 @@ impl Launcher {
         command.stdout(output("its output")?).stderr(output("its errors")?);
         let child = command.spawn().during(Kind::FixSetup, START)?;
         let cgroup = Cgroup::make(name, spec.limits);
+        let mut spec = spec.clone();
+        if cgroup.as_ref().is_some_and(Cgroup::bounds_processes) {
+            // RLIMIT_NPROC counts all that a user runs: the instances of a function would share it.
+            spec.limits.processes = u64::from(u32::MAX);
+        }
         let mut sandbox = Sandbox { child: Mutex::new(child), socket: host, listeners: Vec::new(), cgroup };
         if let Some(cgroup) = &sandbox.cgroup {
             cgroup.add(sandbox.process()).during(Kind::FixSetup, "bound a sandbox's memory")?;
         }
-        sandbox.begin(spec)?;
+        sandbox.begin(&spec)?;
         Ok(sandbox)
     }
 }

@@ -1,8 +1,10 @@
 //! The sandbox executes the program that it is part of: so this one answers to it, and runs the
 //! tests otherwise.
 
+mod bench;
 mod escape;
 mod runtime;
+mod served;
 mod world;
 
 use std::process::ExitCode;
@@ -17,6 +19,7 @@ fn main() -> ExitCode {
         Some(sandbox::INSIDE) => return sandbox::inside(),
         _ => {}
     }
-    let trials: Vec<Trial> = escape::trials().into_iter().chain(runtime::trials()).collect();
+    let all = [escape::trials(), runtime::trials(), bench::trials()];
+    let trials: Vec<Trial> = all.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

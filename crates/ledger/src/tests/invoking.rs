@@ -51,7 +51,7 @@ fn attempts_are_counted_and_throttles_are_none() {
     let ledger = Ledger::open(&file(&tmp)).unwrap();
     ledger.put_invocations(&[event("1", "bill", "{}")], BOUNDS).unwrap();
     let first = take(&ledger).remove(0);
-    ledger.end_invocation(first.id, &Ended::Throttled { not_before: Utc::now() }, None).unwrap();
+    ledger.end_invocation(first.id, &Ended::Throttled { not_before: Utc::now(), error: None }, None).unwrap();
     let second = take(&ledger).remove(0);
     assert_eq!((first.attempts, second.attempts, second.throttles), (1, 1, 1));
     let later = Utc::now() + TimeDelta::seconds(60);
