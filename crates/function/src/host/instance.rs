@@ -6,12 +6,13 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::logs::{Log, Sink};
@@ -25,13 +26,16 @@ use crate::store::Store;
 const PORT: u16 = 9001;
 /// AWS Lambda gives a runtime so long to ask for its first event.
 const INIT_MAX: Duration = Duration::from_secs(10);
+/// A runtime that has answered asks for the next event at once; one that takes longer does
+/// something of its own.
+const RETURN_MAX: Duration = Duration::from_millis(50);
 /// What a runtime prints as it dies arrives a moment after its end.
 const LAST_WORDS: Duration = Duration::from_millis(20);
 
 pub struct Instance {
     function: Arc<Function>,
     sandbox: Arc<Sandbox>,
-    work: mpsc::Sender<Work>,
+    runtime: Arc<Runtime>,
     init: watch::Receiver<Init>,
     ended: watch::Receiver<Option<End>>,
     server: JoinHandle<()>,
@@ -84,13 +88,13 @@ impl Instance {
         let listener = listeners.next().ok_or_else(|| Error::new(Kind::Bug, "listen in a sandbox"))?;
         let _entered = handle.enter();
         let _served = making.openings.iter().zip(listeners).map(|(opening, own)| (opening.serve)(own)).collect();
-        let (work, works) = mpsc::channel(1);
-        let (runtime, init) = Runtime::new(works);
-        let server = serve(Arc::new(runtime), listener, handle)?;
+        let (runtime, init) = Runtime::new();
+        let runtime = Arc::new(runtime);
+        let server = serve(Arc::clone(&runtime), listener, handle)?;
         let sandbox = Arc::new(sandbox);
         let ended = watch_end(Arc::clone(&sandbox));
         let started = Instant::now();
-        Ok(Instance { function, sandbox, work, init, ended, server, log, started, init_took: None, _served })
+        Ok(Instance { function, sandbox, runtime, init, ended, server, log, started, init_took: None, _served })
     }
 
     /// False once its runtime has ended, by itself or by a kill.
@@ -98,8 +102,13 @@ impl Instance {
         self.ended.borrow().is_none()
     }
 
+    /// Whether it is ready for an event. One that has answered still has to ask for the next.
+    pub fn is_waiting(&self) -> bool {
+        self.runtime.is_waiting()
+    }
+
     /// Runs one event. `false` with it: this instance is of no more use.
-    pub async fn invoke(&mut self, event: Event, arn: &Arc<str>, pieces: Option<Pieces>) -> (Outcome, bool) {
+    pub(super) async fn invoke(&mut self, event: Event, arn: &Arc<str>, pieces: Option<Pieces>) -> Invoked {
         let id = event.request_id.clone();
         let began = Instant::now();
         self.log.begin(&id);
@@ -116,6 +125,7 @@ impl Instance {
         };
         let answer = match answer {
             Ok(answer) => answer,
+            Err(Stopped::NotTaken(work)) => return Invoked::NotTaken(work, self.is_alive()),
             Err(stopped) => {
                 alive = false;
                 self.sandbox.kill();
@@ -128,7 +138,7 @@ impl Instance {
         let memory_peak_bytes = self.sandbox.memory_peak_bytes();
         let init = cold.then_some(self.init_took).flatten();
         self.report(&id, duration, init, memory_peak_bytes);
-        (Outcome { answer, log_tail: self.log.end(), duration, init, memory_peak_bytes }, alive)
+        Invoked::Done(Outcome { answer, log_tail: self.log.end(), duration, init, memory_peak_bytes }, alive)
     }
 
     /// Waits until the runtime has asked for its first event: before an invocation, or to warm it.
@@ -176,25 +186,33 @@ impl Instance {
     ) -> Result<Answer, Stopped> {
         let timeout = self.function.timeout;
         let (reply, mut answer) = oneshot::channel();
-        let work = Work { event, deadline: SystemTime::now() + timeout, arn: Arc::clone(arn), reply, pieces };
-        let done = tokio::time::timeout(timeout, async {
+        // Before this event there was another one: its runtime may go on for a moment, or end.
+        let mut returning = !self.runtime.is_waiting();
+        self.runtime.hand(Work { event, deadline: SystemTime::now() + timeout, arn: Arc::clone(arn), reply, pieces });
+        let mut late = pin!(tokio::time::sleep(timeout));
+        let mut return_late = pin!(tokio::time::sleep(RETURN_MAX));
+        loop {
             tokio::select! {
                 biased;
-                sent = async { self.work.send(work).await.is_ok() } => if !sent { return Err(Stopped::Ended(End::Killed)) },
-                end = ended(&mut self.ended) => return Err(Stopped::Ended(end)),
+                answer = &mut answer => return answer.map_err(|_| Stopped::Ended(End::Killed)),
+                end = ended(&mut self.ended) => {
+                    return Err(self.runtime.take_back().map_or(Stopped::Ended(end), Stopped::NotTaken));
+                }
+                () = &mut return_late, if returning => {
+                    returning = false;
+                    if let Some(work) = self.runtime.take_back() {
+                        return Err(Stopped::NotTaken(work));
+                    }
+                }
+                () = &mut late => return Err(Stopped::Late(timeout)),
             }
-            tokio::select! {
-                biased;
-                answer = &mut answer => answer.map_err(|_| Stopped::Ended(End::Killed)),
-                end = ended(&mut self.ended) => Err(Stopped::Ended(end)),
-            }
-        });
-        done.await.unwrap_or(Err(Stopped::Late(timeout)))
+        }
     }
 
     fn failure(&self, stopped: &Stopped, id: &str) -> Failure {
         match stopped {
             Stopped::Said(failure) => failure.clone(),
+            Stopped::NotTaken(_) => Failure::of("Runtime.Unknown", id, "Runtime did not take the event"),
             Stopped::Late(most) => {
                 let what = format!("Task timed out after {:.2} seconds", most.as_secs_f64());
                 Failure::of("Sandbox.Timedout", id, &what)
@@ -244,8 +262,16 @@ impl Drop for Instance {
     }
 }
 
+/// What came of an event in one instance.
+pub(super) enum Invoked {
+    Done(Outcome, bool),
+    /// The function knows nothing of it: it is for another instance. Whether this one lives.
+    NotTaken(Work, bool),
+}
+
 /// Why an instance gives no answer, now or ever.
 enum Stopped {
+    NotTaken(Work),
     Late(Duration),
     Ended(End),
     Said(Failure),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::instance::{Instance, Making};
+use super::instance::{Instance, Invoked, Making};
 use super::logs::Sink;
 use super::{Event, Function, Opening, Outcome, Pieces};
 use crate::error::{During, Error, Kind, Result};
@@ -90,15 +90,27 @@ impl Pool {
             let context = format!("invoke {}: all of its instances are busy", self.inner.function.name);
             return Err(Error::new(Kind::Retry, context));
         };
-        let mut instance = match self.take() {
-            Some(warm) => warm,
-            None => self.start().await?,
-        };
-        let (outcome, alive) = instance.invoke(event, &self.inner.arn, pieces).await;
-        if alive {
-            self.lock().push((instance, Instant::now()));
+        let (mut event, mut pieces, mut warm) = (event, pieces, self.take());
+        loop {
+            let mut instance = match warm.take() {
+                Some(warm) => warm,
+                None => self.start().await?,
+            };
+            match instance.invoke(event, &self.inner.arn, pieces).await {
+                Invoked::Done(outcome, alive) => {
+                    if alive {
+                        self.lock().push((instance, Instant::now()));
+                    }
+                    return Ok(outcome);
+                }
+                Invoked::NotTaken(work, alive) => {
+                    (event, pieces) = (work.event, work.pieces);
+                    if alive {
+                        self.lock().insert(0, (instance, Instant::now()));
+                    }
+                }
+            }
         }
-        Ok(outcome)
     }
 
     /// Starts instances until so many are idle, and waits until they are ready.
@@ -119,7 +131,9 @@ impl Pool {
     pub fn cool(&self, keep: usize) {
         let idle_max = self.inner.settings.idle_max;
         let mut idle = self.lock();
-        idle.retain(|(instance, _)| instance.is_alive());
+        // One that asks for no event has got stuck behind its last one.
+        let timeout = self.inner.function.timeout;
+        idle.retain(|(instance, since)| instance.is_alive() && (instance.is_waiting() || since.elapsed() < timeout));
         // The first ones have waited longest.
         let mut above = idle.len().saturating_sub(keep);
         idle.retain(|(_, since)| {
@@ -135,7 +149,11 @@ impl Pool {
 
     fn take(&self) -> Option<Instance> {
         let mut idle = self.lock();
-        std::iter::from_fn(|| idle.pop()).map(|(instance, _)| instance).find(Instance::is_alive)
+        idle.retain(|(instance, _)| instance.is_alive());
+        let ready = idle.iter().rposition(|(instance, _)| instance.is_waiting());
+        // One that has just answered is quicker than a new one.
+        let at = ready.or(idle.len().checked_sub(1))?;
+        Some(idle.remove(at).0)
     }
 
     async fn start(&self) -> Result<Instance> {

@@ -45,7 +45,8 @@ fn bench() {
         })
         .collect();
     let answers: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect();
-    assert!(answers.iter().all(|(_, answer)| answer.contains("you")), "40 of 40");
+    let wrong: Vec<_> = answers.iter().filter(|(_, answer)| !answer.contains("you")).take(3).collect();
+    assert!(wrong.is_empty(), "40 of 40: {wrong:?}");
     println!("40 at once: {:.0} invocations/s", answers.len() as f64 / began.elapsed().as_secs_f64());
     let began = Instant::now();
     let path = "/2015-03-31/functions/bill/invocations";
@@ -74,6 +75,7 @@ impl Client {
     fn invoke(&mut self, name: &str, payload: &str) -> (Duration, String) {
         let began = Instant::now();
         let answer = self.post(&format!("/2015-03-31/functions/{name}/invocations"), "", payload);
+        assert!(answer.contains("you") || answer.contains("exit"), "{answer}");
         (began.elapsed(), answer)
     }
 

@@ -2,6 +2,8 @@
 //! tests otherwise.
 
 mod bench;
+mod clients;
+mod conformance;
 mod escape;
 mod runtime;
 mod served;
@@ -19,7 +21,7 @@ fn main() -> ExitCode {
         Some(sandbox::INSIDE) => return sandbox::inside(),
         _ => {}
     }
-    let all = [escape::trials(), runtime::trials(), bench::trials()];
+    let all = [escape::trials(), runtime::trials(), conformance::trials(), clients::trials(), bench::trials()];
     let trials: Vec<Trial> = all.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -11,7 +11,7 @@ use libtest_mimic::{Failed, Trial};
 use crate::world::{World, rustix_is_root, zip_of};
 
 /// Answers each event by what its `do` says.
-const BOOTSTRAP: &str = r#"#!/bin/bash
+pub const BOOTSTRAP: &str = r#"#!/bin/bash
 set -uo pipefail
 api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
 if [ "$_HANDLER" = init-error ]; then
@@ -79,7 +79,7 @@ fn host(handler: &str) -> Host {
         limits: function::sandbox::Limits { memory_mb: 128, tmp_mb: 32, ..Default::default() },
         base: None,
     };
-    let user = rustix_is_root().then_some(70_002);
+    let user = rustix_is_root().then_some(world.user);
     Host { _world: world, pool: Pool::new(Arc::new(settings), function, 50, user), lines }
 }
 

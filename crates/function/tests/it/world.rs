@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use function::sandbox::{End, Launcher, Limits, Sandbox, Spec};
@@ -10,6 +11,8 @@ use tempfile::TempDir;
 
 pub struct World {
     pub folder: TempDir,
+    /// Of no other world.
+    pub user: u32,
 }
 
 pub struct Ran {
@@ -24,7 +27,8 @@ impl World {
         for name in ["task", "opt", "root"] {
             fs::create_dir(folder.path().join(name)).expect("a folder");
         }
-        World { folder }
+        static USER: AtomicU32 = AtomicU32::new(70_001);
+        World { folder, user: USER.fetch_add(1, Ordering::Relaxed) }
     }
 
     pub fn spec(&self) -> Spec {
@@ -37,7 +41,7 @@ impl World {
             programs: ["/var/task/bootstrap", "/opt/bootstrap"].map(Into::into).to_vec(),
             environment: [("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin:/opt/bin".to_owned())].into(),
             ports: vec![9001],
-            user: rustix_is_root().then_some(70_001),
+            user: rustix_is_root().then_some(self.user),
             limits: Limits { memory_mb: 128, tmp_mb: 16, processes: 64, ..Limits::default() },
         }
     }
