@@ -199,7 +199,8 @@ fn failed(record: &Record<'_>, error: &str) -> (Ended, Option<Follow>) {
 
 /// Nobody can say whether its dead letters are wanted: they are kept.
 fn unknown(taken: &Taken) -> Ended {
-    let error = format!("there is no function {} with qualifier {}", taken.invocation.function, taken.invocation.qualifier);
+    let error =
+        format!("there is no function {} with qualifier {}", taken.invocation.function, taken.invocation.qualifier);
     Ended::Failed { executed_version: None, error, dead: true }
 }
 

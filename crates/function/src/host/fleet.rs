@@ -220,7 +220,12 @@ impl Fleet {
             mut functions => Arc::clone(functions.entry(name.to_owned()).or_default()),
         };
         let number;
-        let shown = if latest { LATEST } else { number = chosen.version.to_string(); &number };
+        let shown = if latest {
+            LATEST
+        } else {
+            number = chosen.version.to_string();
+            &number
+        };
         if let Some(slot) = lock(&running.versions).get_mut(shown)
             && slot.found.revision == chosen.revision
             && slot.found.version == chosen.version

@@ -111,6 +111,7 @@ impl Instance {
     pub(super) async fn invoke(&mut self, event: Event, arn: &Arc<str>, pieces: Option<Pieces>) -> Invoked {
         let id = event.request_id.clone();
         let began = Instant::now();
+        self.log.catch_up().await;
         self.log.begin(&id);
         self.log.put(&format!("START RequestId: {id} Version: {}", self.function.version));
         let cold = self.init_took.is_none();
@@ -137,6 +138,7 @@ impl Instance {
         let duration = if alive { invoked.elapsed() } else { began.elapsed() };
         let memory_peak_bytes = self.sandbox.memory_peak_bytes();
         let init = cold.then_some(self.init_took).flatten();
+        self.log.catch_up().await;
         self.report(&id, duration, init, memory_peak_bytes);
         Invoked::Done(Outcome { answer, log_tail: self.log.end(), duration, init, memory_peak_bytes }, alive)
     }
@@ -178,12 +180,7 @@ impl Instance {
         }
     }
 
-    async fn hand_over(
-        &mut self,
-        event: Event,
-        arn: &Arc<str>,
-        pieces: Option<Pieces>,
-    ) -> Result<Answer, Stopped> {
+    async fn hand_over(&mut self, event: Event, arn: &Arc<str>, pieces: Option<Pieces>) -> Result<Answer, Stopped> {
         let timeout = self.function.timeout;
         let (reply, mut answer) = oneshot::channel();
         // Before this event there was another one: its runtime may go on for a moment, or end.

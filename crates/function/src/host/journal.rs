@@ -35,7 +35,7 @@ struct Inner {
 pub struct Kept {
     pub at: String,
     pub version: String,
-    /// None between two invocations.
+    /// None before the first invocation.
     pub request_id: Option<String>,
     pub text: String,
 }
@@ -148,7 +148,8 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let journal = Journal::open(folder.path(), 1 << 20).unwrap();
         let sink = journal.sink();
-        for said in [line(Some("1"), "one\ttab"), line(None, "between"), line(Some("2"), "été"), line(Some("1"), "two")] {
+        for said in [line(Some("1"), "one\ttab"), line(None, "between"), line(Some("2"), "été"), line(Some("1"), "two")]
+        {
             sink(said);
         }
         let texts = |id: Option<&str>, limit| -> Vec<String> {
@@ -157,7 +158,10 @@ mod tests {
         assert_eq!(texts(Some("1"), 9), ["one\ttab", "two"]);
         assert_eq!(texts(None, 2), ["été", "two"]);
         assert_eq!(journal.lines("bill", None, 9).unwrap()[1].request_id, None);
-        assert!(journal.lines("../bill", None, 9).unwrap().is_empty() && journal.lines("other", None, 9).unwrap().is_empty());
+        assert!(
+            journal.lines("../bill", None, 9).unwrap().is_empty()
+                && journal.lines("other", None, 9).unwrap().is_empty()
+        );
     }
 
     #[test]
@@ -168,7 +172,8 @@ mod tests {
         for number in 0..1000 {
             sink(line(Some("1"), &format!("line {number}")));
         }
-        let files: Vec<u64> = fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).collect();
+        let files: Vec<u64> =
+            fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).collect();
         assert!(files.len() <= FILES_MAX && files.iter().sum::<u64>() < 5000, "{files:?}");
         let kept = journal.lines("bill", None, 9).unwrap();
         assert_eq!(kept.last().unwrap().text, "line 999");

@@ -278,9 +278,16 @@ async fn read(
     Ok((read.freeze(), trailers))
 }
 
+/// `(Runtime|Function)\.[A-Z][a-zA-Z]+`; what some runtimes send instead says less than their body.
+fn is_error_type(text: &str) -> bool {
+    let name = text.strip_prefix("Runtime.").or_else(|| text.strip_prefix("Function.")).unwrap_or_default();
+    name.starts_with(|c: char| c.is_ascii_uppercase()) && name.chars().all(|c| c.is_ascii_alphabetic())
+}
+
 /// What a runtime says of a failure: the type from its header, else from its body.
 async fn reported(request: Request<Incoming>) -> Result<Failure, Box<Reply>> {
-    let header = request.headers().get(ERROR_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let header = request.headers().get(ERROR_TYPE).and_then(|value| value.to_str().ok());
+    let header = header.filter(|header| is_error_type(header)).map(str::to_owned);
     let (body, _) = read(request.into_body(), ERROR_BYTES_MAX, None).await.map_err(|_| {
         Box::new(refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "an error is at most 256 KB"))
     })?;

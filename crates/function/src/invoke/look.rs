@@ -148,7 +148,8 @@ fn alias_of(alias: &AliasRow) -> Value {
 fn layers(registry: &Registry, query: Option<&str>) -> Result<Value, Refused> {
     let all = registry.layers().map_err(|error| failed(&error))?;
     // Of each name the newest, which comes last.
-    let newest = all.iter().enumerate().filter(|(at, layer)| all.get(at + 1).is_none_or(|next| next.name != layer.name));
+    let newest =
+        all.iter().enumerate().filter(|(at, layer)| all.get(at + 1).is_none_or(|next| next.name != layer.name));
     let shown = newest.map(|(_, layer)| {
         json!({
             "LayerName": layer.name,

@@ -11,8 +11,8 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::address::Address;
 use super::Denied;
+use super::address::Address;
 use crate::deferred::EVENT_BYTES_MAX;
 use crate::host::{Answer, Ran, arn};
 

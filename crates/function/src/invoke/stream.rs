@@ -43,8 +43,7 @@ impl Api {
         let tail = header(headers, "x-amz-log-type") == Some("Tail");
         let (pieces, mut coming) = mpsc::channel(PIECES_MAX);
         let (fleet, at) = (self.fleet.clone(), address.clone());
-        let running =
-            tokio::spawn(async move { fleet.invoke(&at.name, &at.qualifier, event, Some(pieces)).await });
+        let running = tokio::spawn(async move { fleet.invoke(&at.name, &at.qualifier, event, Some(pieces)).await });
         let first = coming.recv().await;
         let (mut to, body) = Channel::new(PIECES_MAX);
         if let Some(first) = first {

@@ -9,11 +9,13 @@ use libtest_mimic::Trial;
 use crate::served::{Functions, Process};
 
 pub fn trials() -> Vec<Trial> {
-    vec![Trial::test("bench::invocations", || {
-        bench();
-        Ok(())
-    })
-    .with_ignored_flag(true)]
+    vec![
+        Trial::test("bench::invocations", || {
+            bench();
+            Ok(())
+        })
+        .with_ignored_flag(true),
+    ]
 }
 
 fn bench() {
@@ -80,7 +82,8 @@ impl Client {
     }
 
     fn post(&mut self, path: &str, headers: &str, payload: &str) -> String {
-        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {}\r\n\r\n", payload.len());
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {}\r\n\r\n", payload.len());
         self.0.write_all(format!("{head}{payload}").as_bytes()).expect("a request");
         let (mut all, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
         loop {

@@ -8,13 +8,18 @@ use crate::conformance::interpreter;
 use crate::served::{Functions, Process};
 
 pub fn trials() -> Vec<Trial> {
-    vec![trial("boto3_invokes", boto3_invokes), trial("boto3_looks", boto3_looks), trial("aws_command_line", command_line)]
+    vec![
+        trial("boto3_invokes", boto3_invokes),
+        trial("boto3_looks", boto3_looks),
+        trial("aws_command_line", command_line),
+    ]
 }
 
 fn trial(name: &str, test: fn(&Process, &std::path::Path)) -> Trial {
     Trial::test(format!("clients::{name}"), move || -> Result<(), Failed> {
         let functions = Functions::new();
-        let toml = "handler = \"h\"\ntimeout = \"2s\"\ndescription = \"month end\"\n[environment]\nPRICES = \"${PATH}\"";
+        let toml =
+            "handler = \"h\"\ntimeout = \"2s\"\ndescription = \"month end\"\n[environment]\nPRICES = \"${PATH}\"";
         functions.native("bill", toml);
         functions.native("none", "handler = \"h\"\nconcurrency = 0");
         functions.native("streams", "handler = \"stream\"");
@@ -175,11 +180,15 @@ fn command_line(server: &Process, folder: &std::path::Path) {
         (output.status.success(), text(&output.stdout), text(&output.stderr))
     };
     let into = out.to_str().expect("a path");
-    let (ok, said, error) = run(&["invoke", "--function-name", "bill", "--payload", "{\"do\":\"ok\"}", "--log-type", "Tail", into]);
+    let (ok, said, error) =
+        run(&["invoke", "--function-name", "bill", "--payload", "{\"do\":\"ok\"}", "--log-type", "Tail", into]);
     assert!(ok && said.contains("\"StatusCode\": 200") && said.contains("LogResult"), "{said} {error}");
     assert_eq!(std::fs::read_to_string(&out).expect("an answer"), "{\"you\":{\"do\":\"ok\"}}");
     let (ok, said, error) = run(&["invoke", "--function-name", "bill:1", "--payload", "{\"do\":\"error\"}", into]);
-    assert!(ok && said.contains("\"FunctionError\": \"Unhandled\"") && said.contains("\"ExecutedVersion\": \"1\""), "{said} {error}");
+    assert!(
+        ok && said.contains("\"FunctionError\": \"Unhandled\"") && said.contains("\"ExecutedVersion\": \"1\""),
+        "{said} {error}"
+    );
     let (ok, said, error) = run(&["invoke", "--function-name", "bill", "--invocation-type", "Event", into]);
     assert!(ok && said.contains("\"StatusCode\": 202"), "{said} {error}");
     let (ok, said, error) = run(&["list-functions", "--query", "Functions[].FunctionName", "--output", "text"]);

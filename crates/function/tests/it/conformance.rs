@@ -57,7 +57,8 @@ def handler(event, context):
 "#;
 
 /// `/usr` is this machine's: so its own Python it must be, which the packages were installed for.
-const PYTHON_BOOTSTRAP: &str = "#!/bin/sh\nexport PYTHONPATH=/opt/python:/var/task\nexec /usr/bin/python3 -m awslambdaric \"$_HANDLER\"\n";
+const PYTHON_BOOTSTRAP: &str =
+    "#!/bin/sh\nexport PYTHONPATH=/opt/python:/var/task\nexec /usr/bin/python3 -m awslambdaric \"$_HANDLER\"\n";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Runtime {
@@ -102,7 +103,10 @@ fn python_layer(functions: &Functions) {
     for entry in walkdir::WalkDir::new(&packages).sort_by_file_name().into_iter().flatten() {
         let inner = entry.path().strip_prefix(&packages).expect("inside").to_string_lossy().into_owned();
         let wanted = ["awslambdaric", "runtime_client", "snapshot_restore_py", "simplejson"];
-        if entry.file_type().is_file() && wanted.iter().any(|name| inner.starts_with(name)) && !inner.contains("__pycache__") {
+        if entry.file_type().is_file()
+            && wanted.iter().any(|name| inner.starts_with(name))
+            && !inner.contains("__pycache__")
+        {
             files.push((format!("python/{inner}"), std::fs::read(entry.path()).expect("a file")));
         }
     }
@@ -119,7 +123,12 @@ pub fn interpreter() -> PathBuf {
     path
 }
 
-fn trial(runtime: Runtime, name: &str, handler: &'static str, test: impl AsyncFnOnce(Served) + Send + 'static) -> Trial {
+fn trial(
+    runtime: Runtime,
+    name: &str,
+    handler: &'static str,
+    test: impl AsyncFnOnce(Served) + Send + 'static,
+) -> Trial {
     let of = format!("{runtime:?}").to_lowercase();
     Trial::test(format!("conformance::{of}::{name}"), move || -> Result<(), Failed> {
         let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -186,11 +195,18 @@ fn of_each(runtime: Runtime) -> Vec<Trial> {
         trial(runtime, "the_tail_of_its_log", "h", async |served| {
             let headers = [("x-amz-log-type", "Tail")];
             let reply = served.invoke_with("bill", "", &headers, "{\"do\":\"log\"}").await;
-            let tail = String::from_utf8(STANDARD.decode(reply.header("x-amz-log-result")).expect("base64")).expect("text");
+            let tail =
+                String::from_utf8(STANDARD.decode(reply.header("x-amz-log-result")).expect("base64")).expect("text");
             let id = reply.header("x-amzn-requestid").to_owned();
             assert!(tail.contains(&format!("START RequestId: {id} Version: $LATEST\n")), "{tail}");
-            assert!(tail.contains("said by the function\n") && tail.contains(&format!("END RequestId: {id}\n")), "{tail}");
-            assert!(tail.contains(&format!("REPORT RequestId: {id}\tDuration: ")) && tail.contains("Init Duration: "), "{tail}");
+            assert!(
+                tail.contains("said by the function\n") && tail.contains(&format!("END RequestId: {id}\n")),
+                "{tail}"
+            );
+            assert!(
+                tail.contains(&format!("REPORT RequestId: {id}\tDuration: ")) && tail.contains("Init Duration: "),
+                "{tail}"
+            );
             let kept = served.journal.lines("bill", Some(&id), 99).expect("a journal");
             assert!(kept.iter().any(|line| line.text == "said by the function"), "{kept:?}");
         }),

@@ -5,8 +5,10 @@ mod bench;
 mod clients;
 mod conformance;
 mod escape;
+mod queued;
 mod runtime;
 mod served;
+mod warm;
 mod world;
 
 use std::process::ExitCode;
@@ -21,7 +23,15 @@ fn main() -> ExitCode {
         Some(sandbox::INSIDE) => return sandbox::inside(),
         _ => {}
     }
-    let all = [escape::trials(), runtime::trials(), conformance::trials(), clients::trials(), bench::trials()];
+    let all = [
+        escape::trials(),
+        runtime::trials(),
+        conformance::trials(),
+        clients::trials(),
+        warm::trials(),
+        queued::trials(),
+        bench::trials(),
+    ];
     let trials: Vec<Trial> = all.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -48,6 +48,10 @@ async fn answer(event: LambdaEvent<Value>, count: u64) -> Result<Value, Mine> {
             Ok(json!(ms))
         }
         "large" => Ok(json!("a".repeat((6 << 20) + 101))),
+        "say" => {
+            println!("{}", event.payload["text"].as_str().unwrap_or_default());
+            Ok(json!(null))
+        }
         "log" => {
             println!("said by the function");
             Ok(json!(null))
@@ -66,9 +70,7 @@ async fn answer(event: LambdaEvent<Value>, count: u64) -> Result<Value, Mine> {
 }
 
 /// Pieces with pauses between them; on request it breaks off.
-async fn stream(
-    event: LambdaEvent<Value>,
-) -> Result<lambda_runtime::StreamResponse<streaming::Body>, Error> {
+async fn stream(event: LambdaEvent<Value>) -> Result<lambda_runtime::StreamResponse<streaming::Body>, Error> {
     let pieces = event.payload["pieces"].as_u64().unwrap_or(3);
     let breaks = event.payload["do"] == "break";
     let (mut to, body) = streaming::channel();
