@@ -64,5 +64,7 @@ setup_python() {
 # The clients of the SQL server that are tried on it: R's and Java's drivers; Python's come with the venv.
 setup_clients() {
     packages r-base-core r-cran-dbi r-cran-rpostgresql libpostgresql-jdbc-java
+    # What the layers of R are packed from.
+    packages r-cran-jsonlite r-cran-curl r-cran-data.table curl tzdata openssl
     command -v javac >/dev/null || packages default-jdk-headless
 }

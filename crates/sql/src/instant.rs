@@ -19,6 +19,17 @@ pub fn with_seconds(text: &str) -> Option<String> {
     (fits && ends).then(|| format!("{minutes}:00{zone}"))
 }
 
+/// What a clock shows in the text of an instant: PostgreSQL takes a time without a zone from it so,
+/// whatever offset is written. `None` where none is.
+pub fn clock(text: &str) -> Option<String> {
+    let whole = with_seconds(text);
+    let text = whole.as_deref().unwrap_or(text).trim();
+    let forms = ["%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f %#z"];
+    let read = forms.iter().find_map(|form| DateTime::parse_from_str(text, form).ok());
+    let read = read.or_else(|| DateTime::parse_from_rfc3339(text).ok())?;
+    Some(read.naive_local().format("%Y-%m-%d %H:%M:%S%.f").to_string())
+}
+
 pub fn parse(text: &str) -> Option<DateTime<Utc>> {
     let whole = with_seconds(text);
     string_to_datetime(&Utc, whole.as_deref().unwrap_or(text.trim())).ok()

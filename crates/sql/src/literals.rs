@@ -18,7 +18,8 @@ use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, TryCast};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
-use crate::instant::with_seconds;
+use crate::instant::{clock, with_seconds};
+use crate::shown::as_text;
 
 #[derive(Debug)]
 pub struct MissingSeconds;
@@ -41,7 +42,8 @@ impl AnalyzerRule for MissingSeconds {
                     match session {
                         Some(session) => mended.transform_data(|expr| local(expr, session, &schema)),
                         None => Ok(mended),
-                    }
+                    }?
+                    .transform_data(|expr| written(expr, session, &schema))
                 });
                 Ok(mended?.update_data(|expr| name.restore(expr)))
             })
@@ -53,8 +55,8 @@ impl AnalyzerRule for MissingSeconds {
 fn mend(mut expr: Expr, zone: Option<&Tz>) -> Result<Transformed<Expr>> {
     let mended = match &mut expr {
         Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => match field.data_type() {
-            DataType::Timestamp(_, None) => mend_literal(expr, None),
-            DataType::Timestamp(_, Some(_)) => mend_literal(expr, zone),
+            DataType::Timestamp(_, None) => mend_literal(expr, None, true),
+            DataType::Timestamp(_, Some(_)) => mend_literal(expr, zone, false),
             _ => false,
         },
         _ => false,
@@ -88,15 +90,41 @@ fn local(mut expr: Expr, session: &str, schema: &DFSchema) -> Result<Transformed
     Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
 }
 
-/// `zone` is where a time without a zone is one, for a literal that stands for an instant.
-fn mend_literal(expr: &mut Expr, zone: Option<&Tz>) -> bool {
+/// `ts::text`.
+fn written(expr: Expr, session: Option<&str>, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let (Expr::Cast(Cast { expr: instant, field }) | Expr::TryCast(TryCast { expr: instant, field })) = &expr else {
+        return Ok(Transformed::no(expr));
+    };
+    let to = field.data_type();
+    let of = match instant.get_type(schema) {
+        Ok(of @ DataType::Timestamp(..)) if to.is_string() => of,
+        _ => return Ok(Transformed::no(expr)),
+    };
+    let shown = match (of, session) {
+        (DataType::Timestamp(unit, Some(_)), Some(session)) => {
+            let shown = DataType::Timestamp(unit, Some(session.into()));
+            Expr::Cast(Cast::new(instant.clone(), shown))
+        }
+        _ => instant.as_ref().clone(),
+    };
+    let text = as_text(shown);
+    Ok(Transformed::yes(if *to == DataType::Utf8 { text } else { Expr::Cast(Cast::new(Box::new(text), to.clone())) }))
+}
+
+/// `zone` is where a time without a zone is one, for a literal that stands for an instant; `clocks`
+/// for one that stands for what a clock shows.
+fn mend_literal(expr: &mut Expr, zone: Option<&Tz>, clocks: bool) -> bool {
     match expr {
         Expr::Literal(
             ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text)),
             _,
         ) => {
             let whole = with_seconds(text);
-            let placed = zone.and_then(|zone| in_zone(whole.as_deref().unwrap_or(text), zone));
+            let placed = match zone {
+                Some(zone) => in_zone(whole.as_deref().unwrap_or(text), zone),
+                None if clocks => clock(text),
+                None => None,
+            };
             match placed.or(whole) {
                 Some(mended) => {
                     *text = mended;

@@ -18,7 +18,7 @@ use crate::literals::MissingSeconds;
 use crate::marts::{Named, Views};
 use crate::roles::Role;
 use crate::view::{CATALOG, DEFAULT_SCHEMA, View};
-use crate::{catalog, faster, series, statement, system::SystemTables};
+use crate::{catalog, statement, system::SystemTables};
 
 /// Operators that an error about memory names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
@@ -85,7 +85,7 @@ impl Session {
             .with_config(config(limits))
             .with_runtime_env(runtime.build_arc().context("start a SQL session")?)
             .with_analyzer_rule(Arc::new(MissingSeconds));
-        let state = faster::planned(series::registered(state)).build();
+        let state = series::faster::planned(series::registered(state)).build();
         Ok(Session {
             lake,
             system,

@@ -16,7 +16,7 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace
 use crate::dialect;
 use crate::error::{Context, Error, Kind, Refusal, Result};
 use crate::numbers::written_out;
-use crate::series::{asof, at_zone};
+use series::{asof, at_zone};
 
 const RECURSION_LIMIT: usize = 100;
 

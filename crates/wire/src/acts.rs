@@ -91,6 +91,11 @@ pub(crate) async fn perform_bound<S: Clone>(
     portal: &Portal<S>,
     status: TransactionStatus,
 ) -> PgWireResult<Outcome> {
+    if let (Some(query), Some(Sql::Declare { stmts })) = (prepared.declared(), prepared.spoken.sql()) {
+        refuse_if_aborted(&prepared.spoken, status)?;
+        let [declare] = &stmts[..] else { return Err(problem::error("42601", "one cursor is expected")) };
+        return declare_cursor(connection, declare, query.bound(connection, portal)).await;
+    }
     if let Some(act) = act(connection, &prepared.spoken, status).await? {
         return Ok(act);
     }
@@ -123,16 +128,22 @@ async fn started(
     Ok((columns, batches, plan))
 }
 
-async fn act(
-    connection: &Arc<Connection>,
-    spoken: &Spoken,
-    status: TransactionStatus,
-) -> PgWireResult<Option<Outcome>> {
+/// True in a block that has failed and is now ended.
+fn refuse_if_aborted(spoken: &Spoken, status: TransactionStatus) -> PgWireResult<bool> {
     let aborted = matches!(status, TransactionStatus::Error);
     if aborted && !matches!(spoken.sql(), Some(Sql::Commit { .. } | Sql::Rollback { .. })) {
         let message = "current transaction is aborted, commands ignored until end of transaction block";
         return Err(problem::error(ABORTED, message));
     }
+    Ok(aborted)
+}
+
+async fn act(
+    connection: &Arc<Connection>,
+    spoken: &Spoken,
+    status: TransactionStatus,
+) -> PgWireResult<Option<Outcome>> {
+    let aborted = refuse_if_aborted(spoken, status)?;
     if let Statement::Reset(ResetStatement::Variable(name)) = &spoken.statement {
         return reset(connection, &name.to_string()).map(Some);
     }
@@ -273,29 +284,52 @@ fn show(connection: &Connection, variable: &[Ident]) -> PgWireResult<Outcome> {
     Ok(Outcome::Rows { columns, batches: Box::pin(stream::iter([batch])), tag: "SHOW" })
 }
 
-async fn declare(connection: &Arc<Connection>, declared: &[ast::Declare]) -> PgWireResult<Outcome> {
-    for declare in declared {
-        let (Some(DeclareType::Cursor), [name], Some(query)) =
-            (&declare.declare_type, &declare.names[..], &declare.for_query)
-        else {
-            return Err(problem::error("42601", "DECLARE is for cursors: DECLARE name CURSOR FOR query"));
-        };
-        let held = declare.hold == Some(true);
-        if !held && !connection.in_block() {
-            let message = "DECLARE CURSOR can only be used in transaction blocks";
-            return Err(problem::with_hint("25P01", message, "begin a block, or declare the cursor WITH HOLD"));
-        }
-        if declare.scroll == Some(true) {
-            return Err(problem::error(NOT_SUPPORTED, "cursors only go forward: SCROLL is not supported"));
-        }
-        if locked(&connection.cursors).contains_key(&name.value) {
-            return Err(problem::error("42P03", format!("cursor \"{}\" already exists", name.value)));
-        }
-        let spoken = only(&query.to_string())?;
-        let (columns, batches, _) = started(connection, spoken.plan(connection)).await?;
-        let cursor = Arc::new(tokio::sync::Mutex::new(Cursor::new(batches)));
-        locked(&connection.cursors).insert(name.value.clone(), HeldCursor { held, columns, cursor });
+async fn declare(connection: &Arc<Connection>, stmts: &[ast::Declare]) -> PgWireResult<Outcome> {
+    let mut outcome = done("DECLARE CURSOR");
+    for declare in stmts {
+        let spoken = query_of(declare)?;
+        outcome = declare_cursor(connection, declare, spoken.plan(connection)).await;
     }
+    outcome
+}
+
+/// The query of a statement that declares one cursor.
+pub(crate) fn declared(stmts: &[ast::Declare]) -> PgWireResult<Option<Spoken>> {
+    match stmts {
+        [only] => query_of(only).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn query_of(declare: &ast::Declare) -> PgWireResult<Spoken> {
+    match (&declare.declare_type, &declare.names[..], &declare.for_query) {
+        (Some(DeclareType::Cursor), [_], Some(query)) => only(&query.to_string()),
+        _ => Err(problem::error("42601", "DECLARE is for cursors: DECLARE name CURSOR FOR query")),
+    }
+}
+
+async fn declare_cursor(
+    connection: &Arc<Connection>,
+    declare: &ast::Declare,
+    planning: impl Future<Output = PgWireResult<Planned>>,
+) -> PgWireResult<Outcome> {
+    let Some(name) = declare.names.first() else {
+        return Err(problem::error("42601", "DECLARE is for cursors: DECLARE name CURSOR FOR query"));
+    };
+    let held = declare.hold == Some(true);
+    if !held && !connection.in_block() {
+        let message = "DECLARE CURSOR can only be used in transaction blocks";
+        return Err(problem::with_hint("25P01", message, "begin a block, or declare the cursor WITH HOLD"));
+    }
+    if declare.scroll == Some(true) {
+        return Err(problem::error(NOT_SUPPORTED, "cursors only go forward: SCROLL is not supported"));
+    }
+    if locked(&connection.cursors).contains_key(&name.value) {
+        return Err(problem::error("42P03", format!("cursor \"{}\" already exists", name.value)));
+    }
+    let (columns, batches, _) = started(connection, planning).await?;
+    let cursor = Arc::new(tokio::sync::Mutex::new(Cursor::new(batches)));
+    locked(&connection.cursors).insert(name.value.clone(), HeldCursor { held, columns, cursor });
     done("DECLARE CURSOR")
 }
 

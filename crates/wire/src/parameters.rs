@@ -11,7 +11,7 @@ use postgres_types::{FromSql, Kind};
 
 use super::values::{DAYS_TO_2000, MICROS_TO_2000};
 use super::{kinds, problem};
-use sql::instant::with_seconds;
+use sql::instant::{clock, with_seconds};
 use sql::literals::in_zone;
 
 /// `zone` is where a time without a zone is one.
@@ -102,7 +102,11 @@ fn from_text(value: &str, pg_type: &Type, zone: &str) -> PgWireResult<ScalarValu
         (_, DataType::Utf8) => return Ok(ScalarValue::Utf8(Some(value.to_owned()))),
         _ => {}
     }
-    let mended = matches!(target, DataType::Timestamp(..)).then(|| with_seconds(value)).flatten();
+    let mended = match *pg_type {
+        Type::TIMESTAMP => clock(value).or_else(|| with_seconds(value)),
+        Type::TIMESTAMPTZ => with_seconds(value),
+        _ => None,
+    };
     let zone: Option<Tz> = if *pg_type == Type::TIMESTAMPTZ { zone.parse().ok() } else { None };
     let placed = zone.and_then(|zone| in_zone(mended.as_deref().unwrap_or(value), &zone));
     let read = ScalarValue::Utf8(Some(placed.or(mended).unwrap_or_else(|| value.trim().to_owned()))).cast_to(&target);

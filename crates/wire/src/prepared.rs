@@ -34,6 +34,8 @@ pub(crate) struct Spoken {
     pub(crate) statement: Statement,
     /// Parameters that stand for arrays: `$1`.
     arrays: BTreeSet<String>,
+    /// Parameters that are cast to `oid`, which is a number here and a type of its own to clients.
+    oids: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub(crate) struct Prepared {
     /// Empty where there are no rows to come.
     pub(crate) columns: SchemaRef,
     pub(crate) parameters: Vec<Type>,
+    /// The query that a cursor is declared for, which has the statement's parameters.
+    declared: Option<Box<Prepared>>,
     /// Good until the client's next Sync, or as long as the block is open.
     planned: Mutex<Option<(u64, Planned)>>,
 }
@@ -79,19 +83,28 @@ fn spelt_out(sql: &str) -> Option<String> {
 fn spoken(read: Statement, whole: Option<&str>) -> PgWireResult<Spoken> {
     let text = whole.map_or_else(|| read.to_string(), |sql| sql.trim().trim_end_matches(';').to_owned());
     let Statement::Statement(sql) = read else {
-        return Ok(Spoken { text, statement: statement::in_our_words(read), arrays: BTreeSet::new() });
+        return Ok(Spoken {
+            text,
+            statement: statement::in_our_words(read),
+            arrays: BTreeSet::new(),
+            oids: BTreeSet::new(),
+        });
     };
     let mut sql = *sql;
+    let oids = catalogue::cast_to_oid(&sql);
     if catalogue::is_asked(&sql) {
         sql = of_catalogue(sql, &text)?;
     }
     let arrays = dialect::any_of_values(&mut sql);
     names::given(&mut sql);
     let statement = Statement::Statement(Box::new(dialect::rewritten(sql)));
-    Ok(Spoken { text, statement, arrays })
+    Ok(Spoken { text, statement, arrays, oids })
 }
 
 fn of_catalogue(mut sql: ast::Statement, text: &str) -> PgWireResult<ast::Statement> {
+    if let Some(short) = catalogue::in_short(&sql) {
+        return Ok(catalogue::rewritten(short));
+    }
     if let Some(nothing) = catalogue::answered(&sql) {
         return Ok(nothing);
     }
@@ -137,19 +150,31 @@ impl Prepared {
         let columns = match (&spoken.statement, spoken.sql()) {
             (_, Some(ast::Statement::ShowVariable { variable })) => text(&super::acts::shown_name(variable)),
             (_, Some(ast::Statement::Fetch { name, .. })) => super::acts::cursor_columns(connection, &name.value)?,
+            (_, Some(ast::Statement::Declare { stmts })) => {
+                let declared = match super::acts::declared(stmts)? {
+                    Some(query) => Some(Box::new(Prepared::query(query, connection, given).await?)),
+                    None => None,
+                };
+                let parameters = declared.as_ref().map(|declared| declared.parameters.clone()).unwrap_or_default();
+                return Ok(Prepared { spoken, columns: nothing(), parameters, declared, planned: Mutex::default() });
+            }
             (_, Some(sql)) if super::acts::is_act(sql) || Copy::of(sql).is_some() => nothing(),
             (Statement::Reset(_), _) => nothing(),
             _ => return Prepared::query(spoken, connection, given).await,
         };
-        Ok(Prepared { spoken, columns, parameters: Vec::new(), planned: Mutex::default() })
+        Ok(Prepared { spoken, columns, parameters: Vec::new(), declared: None, planned: Mutex::default() })
+    }
+
+    pub(crate) fn declared(&self) -> Option<&Prepared> {
+        self.declared.as_deref()
     }
 
     async fn query(spoken: Spoken, connection: &Arc<Connection>, given: &[Option<Type>]) -> PgWireResult<Self> {
         let planned = spoken.plan(connection).await?;
-        let parameters = types_of_parameters(&planned.plan, &spoken.arrays, given)?;
+        let parameters = types_of_parameters(&planned.plan, &spoken, given)?;
         let columns = described(&planned.plan, &parameters, &spoken.arrays);
         let batch = connection.batch.load(Ordering::Relaxed);
-        Ok(Prepared { spoken, columns, parameters, planned: Mutex::new(Some((batch, planned))) })
+        Ok(Prepared { spoken, columns, parameters, declared: None, planned: Mutex::new(Some((batch, planned))) })
     }
 
     /// The query with its parameters' values, over what is to be seen now.
@@ -203,11 +228,8 @@ fn types_of(columns: &Schema) -> PgWireResult<Vec<Type>> {
 }
 
 /// By what the client says, else by what stands beside it, else a text, as in PostgreSQL.
-fn types_of_parameters(
-    plan: &LogicalPlan,
-    arrays: &BTreeSet<String>,
-    given: &[Option<Type>],
-) -> PgWireResult<Vec<Type>> {
+fn types_of_parameters(plan: &LogicalPlan, spoken: &Spoken, given: &[Option<Type>]) -> PgWireResult<Vec<Type>> {
+    let arrays = &spoken.arrays;
     let known = plan.get_parameter_types().map_err(problem::of_run)?;
     let count = known.keys().filter_map(|id| number_of(id)).max().unwrap_or(0);
     let mut types = Vec::with_capacity(count);
@@ -215,7 +237,10 @@ fn types_of_parameters(
         let id = format!("${number}");
         let told = given.get(number - 1).cloned().flatten().filter(|pg_type| *pg_type != Type::UNKNOWN);
         let inferred = known.get(&id).cloned().flatten().or_else(|| cast_of(plan, &id));
-        let inferred = inferred.map(|data_type| kinds::of(&data_type));
+        let inferred = inferred.map(|data_type| match data_type {
+            DataType::Int32 if spoken.oids.contains(&id) => Type::OID,
+            other => kinds::of(&other),
+        });
         let own = if arrays.contains(&id) { inferred.map(|element| kinds::array_of(&element)) } else { inferred };
         let unknown = if arrays.contains(&id) { Type::TEXT_ARRAY } else { Type::TEXT };
         types.push(told.or(own).filter(|pg_type| *pg_type != Type::UNKNOWN).unwrap_or(unknown));

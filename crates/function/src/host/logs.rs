@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{PipeReader, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, ioctl_fionread};
@@ -15,8 +15,10 @@ const TAIL_BYTES: usize = 4096;
 /// A longer line is cut into several: a function that prints no newline fills no memory.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 const READ_BYTES: usize = 16 * 1024;
-/// Looks at whether the output has been read: the first ones at once, the others a millisecond apart.
-const CATCH_UP_MAX: u32 = 10;
+/// How long an answer waits for what was printed before it, on a machine that is busy.
+const CATCH_UP_MAX: Duration = Duration::from_millis(50);
+/// Looks at whether the output has been read that come at once; the others are a moment apart.
+const CATCH_UP_EAGER: u32 = 5;
 
 /// A line that a function printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,16 +105,19 @@ impl Log {
     /// Waits until what was printed before has been read; not longer than a moment, since others
     /// may print without end.
     pub async fn catch_up(&self) {
-        for attempt in 0..CATCH_UP_MAX {
+        let began = Instant::now();
+        let mut attempt = 0;
+        while began.elapsed() < CATCH_UP_MAX {
             let output = self.lock().output.clone();
             let left = output.is_some_and(|output| ioctl_fionread(&*output).is_ok_and(|bytes| bytes > 0));
             if !left && !self.inner.reading.load(Ordering::SeqCst) {
                 break;
             }
-            if attempt < CATCH_UP_MAX / 2 {
+            attempt += 1;
+            if attempt < CATCH_UP_EAGER {
                 tokio::task::yield_now().await;
             } else {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                tokio::time::sleep(Duration::from_micros(200)).await;
             }
         }
         // What was printed without its newline is the invocation's too.

@@ -16,7 +16,7 @@ use crate::error::{During, Error, Kind, Result};
 
 use super::cgroup::{self, Cgroup};
 use super::socket::{Told, read_line, receive_sockets, write_line};
-use super::{OUTSIDE, Spec};
+use super::{IN_USER_NAMESPACE, OUTSIDE, Spec};
 
 /// Mounts and namespaces take milliseconds; a machine that swaps may take seconds.
 const START_MAX: Duration = Duration::from_secs(20);
@@ -25,8 +25,6 @@ const START_MAX: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Launcher {
     program: PathBuf,
-    /// Arguments that lead the program's door to [`super::outside`].
-    arguments: Vec<String>,
 }
 
 /// How the bootstrap ended.
@@ -49,8 +47,9 @@ pub struct Sandbox {
 }
 
 impl Launcher {
-    pub fn new(program: PathBuf, arguments: Vec<String>) -> Launcher {
-        Launcher { program, arguments }
+    /// `program` asks [`super::door`] first: it is the running one, wherever that stands.
+    pub fn new(program: PathBuf) -> Launcher {
+        Launcher { program }
     }
 
     /// Removes what launchers of processes that were killed have left on this machine.
@@ -69,9 +68,9 @@ impl Launcher {
         let (host, child_end) = UnixStream::pair().during(Kind::FixSetup, START)?;
         let output = |what: &str| output.try_clone().during(Kind::FixSetup, format!("{START}: {what}"));
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).arg(OUTSIDE);
+        command.arg(OUTSIDE);
         if !geteuid().is_root() {
-            command.arg("--user-namespace");
+            command.arg(IN_USER_NAMESPACE);
         }
         command.env_clear().stdin(Stdio::from(OwnedFd::from(child_end)));
         command.stdout(output("its output")?).stderr(output("its errors")?);

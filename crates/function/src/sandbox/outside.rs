@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode};
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::process::{Signal, getegid, geteuid, set_parent_process_death_signal};
+use rustix::process::{getegid, geteuid};
 
 use super::INSIDE;
 use super::socket::{Told, write_line};
@@ -31,7 +31,9 @@ pub(super) fn host() -> io::Result<UnixStream> {
 
 fn leave(in_user_namespace: bool) -> Result<ExitCode, (&'static str, io::Error)> {
     let step = |name: &'static str| move |error: io::Error| (name, error);
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| step("tie its life to the host's")(e.into()))?;
+    // Not tied to the host by PR_SET_PDEATHSIG: that is sent at the end of the thread that started
+    // it, which a host's pool may end at any time. What ends with the host is the socket: this read
+    // fails then, and the first process inside watches for it.
     // The host's word that this process is in its control group: what it starts is in it too.
     let mut go = [0];
     host().and_then(|mut socket| socket.read_exact(&mut go)).map_err(step("wait for the host"))?;

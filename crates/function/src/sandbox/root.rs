@@ -74,7 +74,19 @@ fn host(root: &Path) -> io::Result<()> {
     for file in HOST_FILES.map(Path::new).into_iter().filter(|file| file.exists()) {
         bind_file(file, &under(root, file), READ_ONLY)?;
     }
-    Ok(())
+    shell(root)
+}
+
+/// `sh` is bash, as on Amazon Linux: published bootstraps say `#!/bin/sh` and `set -o pipefail`,
+/// which Debian's dash doesn't know.
+fn shell(root: &Path) -> io::Result<()> {
+    let (Ok(bash), Ok(sh)) = (fs::canonicalize("/bin/bash"), fs::canonicalize("/bin/sh")) else { return Ok(()) };
+    if bash == sh {
+        return Ok(());
+    }
+    let at = under(root, &sh);
+    mount_bind(&bash, &at)?;
+    read_only(&at, READ_ONLY)
 }
 
 fn image(base: &Path, root: &Path) -> io::Result<()> {

@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a_fork_bomb_stays_inside", fork_bomb),
         trial("it_sees_only_its_own_processes", own_processes),
         trial("it_makes_no_namespaces_and_mounts_nothing", no_namespaces),
+        trial("its_sh_is_bash", sh_is_bash),
         trial("without_a_bootstrap_it_says_so", no_bootstrap),
     ]
 }
@@ -104,6 +105,11 @@ fn no_namespaces(world: &World) {
     );
     assert!(!ran.output.contains("made"), "{}", ran.output);
     assert!(ran.output.ends_with("done\n"));
+}
+
+fn sh_is_bash(world: &World) {
+    let ran = world.run("/bin/sh -c 'set -o pipefail && echo yes'; sh -c 'set -o pipefail && echo too'");
+    assert_eq!(ran.output, "yes\ntoo\n");
 }
 
 fn no_bootstrap(world: &World) {

@@ -18,10 +18,8 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    match arguments.get(1).map(String::as_str) {
-        Some(sandbox::OUTSIDE) => return sandbox::outside(arguments.iter().any(|a| a == "--user-namespace")),
-        Some(sandbox::INSIDE) => return sandbox::inside(),
-        _ => {}
+    if let Some(ended) = sandbox::door(&arguments) {
+        return ended;
     }
     let all = [
         escape::trials(),

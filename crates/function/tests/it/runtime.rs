@@ -61,7 +61,7 @@ fn host(handler: &str) -> Host {
     let lines: Arc<Mutex<Vec<Line>>> = Arc::default();
     let kept = Arc::clone(&lines);
     let settings = Settings {
-        launcher: Launcher::new(std::env::current_exe().expect("this program"), vec![]),
+        launcher: Launcher::new(std::env::current_exe().expect("this program")),
         roots: world.folder.path().join("root"),
         environment: [].into(),
         idle_max: Duration::from_secs(60),
@@ -109,6 +109,10 @@ fn trial(name: &str, handler: &'static str, test: impl AsyncFnOnce(Host) + Send 
 }
 
 pub fn trials() -> Vec<Trial> {
+    answers().into_iter().chain(ends()).collect()
+}
+
+fn answers() -> Vec<Trial> {
     vec![
         trial("an_event_is_answered_and_the_instance_kept_warm", "h", async |host| {
             let first = host.ask("ok").await;
@@ -125,6 +129,12 @@ pub fn trials() -> Vec<Trial> {
             assert!(outcome.log_tail.contains("REPORT RequestId"), "{}", outcome.log_tail);
             assert!(host.lines.lock().expect("lines").iter().any(|line| line.text == "said by the function"));
         }),
+        trial("what_it_prints_before_its_answer_is_in_the_tail_each_time", "h", async |host| {
+            for _ in 0..100 {
+                let outcome = host.ask("log").await;
+                assert!(outcome.log_tail.contains("said by the function"), "{}", outcome.log_tail);
+            }
+        }),
         trial("an_error_it_reports_is_its_own", "h", async |host| {
             assert!(response(&host.ask("error").await).starts_with("Function.Mine: {\"errorMessage\":\"by intent\""));
             assert_eq!(host.pool.idle(), 1, "and the instance lives on");
@@ -135,6 +145,11 @@ pub fn trials() -> Vec<Trial> {
             assert_eq!(host.pool.idle(), 0);
             assert!(host.ask("ok").await.init.is_some());
         }),
+    ]
+}
+
+fn ends() -> Vec<Trial> {
+    vec![
         trial("too_much_memory_is_told_from_other_ends", "h", async |host| {
             let outcome = response(&host.ask("memory").await);
             assert!(outcome.starts_with("Runtime.OutOfMemory"), "{outcome}");
@@ -170,6 +185,17 @@ pub fn trials() -> Vec<Trial> {
         trial("an_exit_before_the_first_event", "exit-at-once", async |host| {
             let outcome = response(&host.ask("ok").await);
             assert!(outcome.contains("exit status 7"), "{outcome}");
+        }),
+        Trial::test("runtime::an_idle_instance_outlives_the_thread_that_started_it", || -> Result<(), Failed> {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            let runtime = runtime.enable_all().thread_keep_alive(Duration::from_millis(50)).build()?;
+            runtime.block_on(async {
+                let host = host("h");
+                assert!(host.ask("ok").await.init.is_some());
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                assert_eq!(response(&host.ask("ok").await), r#"{"you": {"do": "ok"}}"#);
+            });
+            Ok(())
         }),
         trial("forty_at_once", "h", async |host| {
             let asked = (0..40).map(|_| host.ask("ok"));

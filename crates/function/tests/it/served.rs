@@ -122,7 +122,7 @@ pub async fn served_with(functions: Functions, host: Host) -> Served {
     let journal = Journal::open(&state.join("logs"), 1 << 20).expect("a journal");
     let settings = Settings {
         store: registry.store().clone(),
-        launcher: Launcher::new(std::env::current_exe().expect("this program"), vec![]),
+        launcher: Launcher::new(std::env::current_exe().expect("this program")),
         roots: state.join("roots"),
         environment: [].into(),
         idle_max: host.idle_max,

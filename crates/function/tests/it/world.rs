@@ -85,7 +85,7 @@ impl World {
         let output = File::create(self.folder.path().join("output")).expect("a file");
         let program = std::env::current_exe().expect("this program");
         let name = format!("test-{}", self.folder.path().file_name().and_then(|n| n.to_str()).unwrap_or_default());
-        Launcher::new(program, vec![]).launch(&name, spec, &output)
+        Launcher::new(program).launch(&name, spec, &output)
     }
 }
 

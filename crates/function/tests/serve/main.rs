@@ -21,10 +21,8 @@ type Failed = Box<dyn Error + Send + Sync>;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    match arguments.get(1).map(String::as_str) {
-        Some(sandbox::OUTSIDE) => return sandbox::outside(arguments.iter().any(|a| a == "--user-namespace")),
-        Some(sandbox::INSIDE) => return sandbox::inside(),
-        _ => {}
+    if let Some(ended) = sandbox::door(&arguments) {
+        return ended;
     }
     let Some(folder) = arguments.get(1) else {
         eprintln!("usage: serve FOLDER [PORT]");
@@ -54,7 +52,7 @@ async fn serve(folder: &Path, port: u16) -> Result<(), Failed> {
     deploy(&registry, folder)?;
     let settings = Settings {
         store: registry.store().clone(),
-        launcher: Launcher::new(std::env::current_exe()?, vec![]),
+        launcher: Launcher::new(std::env::current_exe()?),
         roots: state.join("roots"),
         environment: [].into(),
         idle_max: Duration::from_secs(300),

@@ -126,11 +126,23 @@ fn aggregate(node: &Aggregate, value: Expr, changed: Changed<'_>) -> Bounded {
     if node.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
         return unbounded("a change can't be followed through grouping sets");
     }
-    let value = replaced(value, &node.schema, |at| node.group_expr.get(at).map(bare))?;
+    let value = replaced(value, &node.schema, |at| match at.checked_sub(node.group_expr.len()) {
+        None => node.group_expr.get(at).map(bare),
+        Some(at) => node.aggr_expr.get(at).and_then(|expr| one_of_all(expr, &node.group_expr)),
+    })?;
     match value {
         Some(value) => below(&node.input, value, changed),
         None => unbounded("the column is none of those that rows are grouped by"),
     }
+}
+
+/// The first of a group's values of something that the group has in common, as `DISTINCT ON` is
+/// planned: it is what they have in common.
+fn one_of_all(expr: &Expr, groups: &[Expr]) -> Option<Expr> {
+    let Expr::AggregateFunction(function) = bare(expr) else { return None };
+    let picks = matches!(function.func.name(), "first_value" | "last_value" | "min" | "max");
+    let picked = function.params.args.first().map(bare).filter(|_| picks && function.params.filter.is_none())?;
+    groups.iter().map(bare).find(|group| *group == picked)
 }
 
 fn partition_by(expr: &Expr) -> Option<&[Expr]> {

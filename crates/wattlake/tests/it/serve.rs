@@ -227,3 +227,29 @@ fn a_server_that_would_be_open_to_all_is_refused() {
         said.has(text);
     }
 }
+
+#[test]
+fn tls_is_offered_verified_and_may_be_required() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]);
+    openssl.args(["-addext", "subjectAltName=DNS:localhost", "-keyout"]).arg(&key).arg("-out").arg(&cert);
+    assert!(openssl.stderr(Stdio::null()).status().unwrap().success());
+    let served = Served::new(&format!(
+        "tls_cert = '{}'\ntls_key = '{}'\ntls_required = true\n",
+        cert.display(),
+        key.display()
+    ));
+    let ask = |options: &str| {
+        let url = format!("host=localhost port={} user=analyst password=right dbname=wattlake {options}", served.sql);
+        Command::new("psql").args([&url, "-XAtc", "select count(*) from readings"]).output().unwrap()
+    };
+    for options in ["sslmode=require".to_owned(), format!("sslmode=verify-full sslrootcert={}", cert.display())] {
+        let output = ask(&options);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "5000\n", "{options}: {output:?}");
+    }
+    let refused = String::from_utf8(ask("sslmode=disable").stderr).unwrap();
+    assert!(refused.contains("TLS") || refused.contains("SSL"), "it says why: {refused}");
+    assert!(served.psql(ANALYST, &["select 1"]).status.success(), "psql prefers it by itself");
+}

@@ -1,11 +1,12 @@
 //! Which statements ask the catalogue, and how they are made to find it.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use sqlparser::ast::{
-    Expr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement, TableFactor,
-    Value, VisitMut, VisitorMut, visit_relations,
+    DataType, Expr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement,
+    TableFactor, Value, VisitMut, VisitorMut, visit_expressions, visit_relations,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -28,6 +29,14 @@ fn part(part: &ObjectNamePart) -> &str {
 }
 
 pub(crate) fn is_asked(statement: &Statement) -> bool {
+    // `'now'::regproc` names something of the catalogue, too.
+    let named = visit_expressions(statement, |expr| match expr {
+        Expr::Cast { data_type, .. } if is_name_type(data_type) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    if named.is_break() {
+        return true;
+    }
     let found = visit_relations(statement, |name: &ObjectName| {
         let asked = match &name.0[..] {
             [table] => is_known(part(table)),
@@ -40,6 +49,27 @@ pub(crate) fn is_asked(statement: &Statement) -> bool {
         if asked { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     found.is_break()
+}
+
+fn is_name_type(data_type: &DataType) -> bool {
+    let name = data_type.to_string().to_lowercase();
+    ["regproc", "regprocedure", "regclass", "regtype", "regnamespace"].iter().any(|known| name.ends_with(known))
+}
+
+/// Parameters in `$1::oid` and `$1::oid[]`.
+pub(crate) fn cast_to_oid(statement: &Statement) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let _ = visit_expressions(statement, |expr| {
+        if let Expr::Cast { expr: inner, data_type, .. } = expr
+            && data_type.to_string().to_lowercase().trim_end_matches("[]").ends_with("oid")
+            && let Expr::Value(value) = inner.as_ref()
+            && let Value::Placeholder(id) = &value.value
+        {
+            found.insert(id.clone());
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    found
 }
 
 /// `pg_catalog` is searched first, whatever the path.

@@ -6,6 +6,7 @@ mod asked;
 mod empty;
 mod functions;
 mod information;
+mod introspection;
 mod nothing;
 mod pg;
 mod relations;
@@ -32,7 +33,8 @@ use sql::error::{Context, Result};
 use sql::session::Session;
 use sql::view::{INFORMATION_SCHEMA, View};
 
-pub(crate) use asked::{is_asked, procedures, rewritten};
+pub(crate) use asked::{cast_to_oid, is_asked, procedures, rewritten};
+pub(crate) use introspection::in_short;
 pub(crate) use nothing::answered;
 use relations::Known;
 

@@ -3,13 +3,15 @@
 use super::{File, Finding};
 
 /// What a crate may name under `[dependencies]`, among our own.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: &[(&str, &[&str])] = &[
     ("wattlake", &["transfer", "wire", "sql", "ledger", "lake", "pgserver", "platform"]),
     ("transfer", &["lake", "pgserver", "ledger"]),
     ("wire", &["sql", "lake"]),
-    ("sql", &["lake"]),
+    ("sql", &["series", "lake"]),
+    ("series", &[]),
     ("function", &["ledger"]),
     ("lake", &[]),
+    ("layers", &["function"]),
     ("ledger", &[]),
     ("pgserver", &[]),
     ("platform", &[]),

@@ -79,7 +79,7 @@ fn what_is_wrong_with_a_trigger_is_said_where_it_stands() {
     let cases = [
         ("triggers = [{ cron = '61 2 * * *' }]", "transfers/x.toml:3:22: read cron pattern \"61 2 * * *\""),
         ("triggers = [{ cron = '0 0 30 2 *' }]", "no day ever matches it"),
-        ("triggers = [{ cron = '0 2 * * *', timezone = 'Paris' }]", "transfers/x.toml:3:47: read time zone \"Paris\""),
+        ("triggers = [{ cron = '0 2 * * *', timezone = 'Paris' }]", "transfers/x.toml:3:46: read time zone \"Paris\""),
         ("triggers = [{ cron = '0 2 * * *', after = 'transfer:x' }]", "a trigger with \"cron\" and \"after\""),
         ("triggers = [{ after = 'upkeep:lake', catchup = 'all' }]", "\"catchup\" means nothing beside \"after\""),
         ("triggers = [{ timezone = 'Europe/Paris' }]", "has neither \"cron\" nor \"after\" nor \"on\""),

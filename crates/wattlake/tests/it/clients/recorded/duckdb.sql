@@ -1,4 +1,4 @@
--- What DuckDB 1.5's postgres extension sends when it attaches a database and scans its tables.
+-- What DuckDB 1.5's postgres extension sends when it attaches a database and scans its tables, without `ctid BETWEEN ...`, which it adds where pg_class.relpages is not 0: the lake says 0.
 -- https://duckdb.org/docs/stable/core_extensions/postgres
 
 -- when: attach, scan
@@ -90,7 +90,7 @@ BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY
 \g
 
 -- when: attach, scan
-COPY (SELECT "site_id", "at", "power_kw", "energy_kwh", "note", "tags", "steps", "raw", "local_at", "valid" FROM "platform"."readings" WHERE ctid BETWEEN '(0,0)'::tid AND '(4294967295,0)'::tid AND "site_id" = '2' AND "at" = '2026-03-28 23:10:00+00') TO STDOUT (FORMAT "binary")
+COPY (SELECT "site_id", "at", "power_kw", "energy_kwh", "note", "tags", "steps", "raw", "local_at", "valid" FROM "platform"."readings" WHERE "site_id" = '2' AND "at" = '2026-03-28 23:10:00+00') TO STDOUT (FORMAT "binary")
 \g
 
 -- when: attach, scan
@@ -98,7 +98,7 @@ ROLLBACK
 \g
 
 -- when: attach, scan
-COPY (SELECT "site_id", "energy_kwh" FROM "platform"."readings" WHERE ctid BETWEEN '(0,0)'::tid AND '(4294967295,0)'::tid) TO STDOUT (FORMAT "binary")
+COPY (SELECT "site_id", "energy_kwh" FROM "platform"."readings" ) TO STDOUT (FORMAT "binary")
 \g
 
 -- when: attach, scan

@@ -1,4 +1,4 @@
--- What Npgsql asks at its first connection: all types, by what receives them, in one message. Power BI and Excel's Power Query stand on it. Read from its source, said in our words.
+-- What Npgsql asks at its first connection: all types, by what receives them, in one message. Power BI and Excel's Power Query stand on it. Written after its public source, below, and not heard from the program itself.
 -- https://github.com/npgsql/npgsql/blob/main/src/Npgsql/PostgresDatabaseInfo.cs
 
 -- when: open
@@ -64,7 +64,7 @@ where TABLE_SCHEMA not in ('information_schema', 'pg_catalog') order by TABLE_SC
 \g
 
 -- when: Power BI's navigator
--- row: at | 2 | NO | timestamp with time zone
+-- row: at | 2 | timestamp with time zone
 -- row: power_kw | 4 | YES | double precision
 select COLUMN_NAME, ORDINAL_POSITION, IS_NULLABLE, case when (data_type like '%unsigned%') then DATA_TYPE || ' unsigned' else DATA_TYPE end as DATA_TYPE
 from INFORMATION_SCHEMA.columns where TABLE_SCHEMA = 'platform' and TABLE_NAME = 'readings' order by TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION

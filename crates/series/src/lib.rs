@@ -3,12 +3,13 @@
 //!
 //! The functions are pure: they read no table and no clock.
 
-pub(crate) mod asof;
-pub(crate) mod at_zone;
+pub mod asof;
+pub mod at_zone;
 mod bucket;
 mod calendar;
 mod column;
 mod energy;
+pub mod faster;
 mod floor;
 mod gapfill;
 mod planner;
@@ -25,7 +26,7 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::optimizer::Optimizer;
 
 /// Adds them all to a session. Those of DataFusion with the same names are replaced.
-pub(crate) fn registered(mut state: SessionStateBuilder) -> SessionStateBuilder {
+pub fn registered(mut state: SessionStateBuilder) -> SessionStateBuilder {
     let [energy, mean_power] = energy::ByStep::all();
     let scalars = [
         ScalarUDF::from(bucket::TimeBucket::default()),

@@ -22,7 +22,7 @@ pub(crate) enum Fill {
 /// Which buckets there are. Texts, so that a plan can be compared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd)]
 pub(crate) struct Grid {
-    pub(crate) width: crate::series::width::Width,
+    pub(crate) width: crate::width::Width,
     pub(crate) zone: Option<String>,
     /// A local time in ticks.
     pub(crate) origin: Option<i64>,

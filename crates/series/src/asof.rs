@@ -27,7 +27,7 @@ const FORM: &str = "an ASOF JOIN takes equalities of keys and one comparison of 
 
 /// `ASOF [LEFT] JOIN` becomes `GLOBAL [LEFT] JOIN`: a mark that the parser reads, and that means
 /// nothing to anyone else. What has a MATCH_CONDITION the parser knows by itself.
-pub(crate) fn mark_tokens(tokens: &mut [TokenWithSpan]) {
+pub fn mark_tokens(tokens: &mut [TokenWithSpan]) {
     let words: Vec<(usize, Keyword)> = tokens
         .iter()
         .enumerate()
@@ -59,7 +59,7 @@ fn has_match_condition(words: &[(usize, Keyword)]) -> bool {
 }
 
 /// Each marked join is put into brackets of its own, where [`AsofPlanner`] is asked for it.
-pub(crate) fn bracket(statement: &mut ast::Statement) {
+pub fn bracket(statement: &mut ast::Statement) {
     let _ = VisitMut::visit(statement, &mut Brackets);
 }
 
@@ -138,7 +138,7 @@ fn placeholder() -> TableFactor {
 }
 
 #[derive(Debug)]
-pub(crate) struct AsofPlanner;
+pub struct AsofPlanner;
 
 impl RelationPlanner for AsofPlanner {
     fn plan_relation(

@@ -21,9 +21,9 @@ use datafusion::scalar::ScalarValue;
 
 use super::node::{Fill, GapFill, Grid};
 use super::{GAPFILL, INTERPOLATE, LOCF};
-use crate::series::bucket::TimeBucket;
-use crate::series::column::{instants, per_second, text, ticks, zone};
-use crate::series::width::Width;
+use crate::bucket::TimeBucket;
+use crate::column::{instants, per_second, text, ticks, zone};
+use crate::width::Width;
 
 #[derive(Debug)]
 pub(crate) struct FillGaps;

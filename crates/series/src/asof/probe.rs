@@ -11,7 +11,7 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
 
-use crate::series::points::keys;
+use crate::points::keys;
 
 /// From and to, of rows with one key.
 type Run = (usize, usize);

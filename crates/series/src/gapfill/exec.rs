@@ -26,8 +26,8 @@ use futures::TryStreamExt;
 
 use super::fill::Filler;
 use super::node::{Fill, Grid};
-use crate::series::column::{instants, per_second, zone};
-use crate::series::floor::{Floor, Manner};
+use crate::column::{instants, per_second, zone};
+use crate::floor::{Floor, Manner};
 
 #[derive(Debug)]
 pub(crate) struct GapFillExec {

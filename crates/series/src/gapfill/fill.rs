@@ -11,7 +11,7 @@ use datafusion::common::resources_err;
 use datafusion::error::Result;
 
 use super::node::Fill;
-use crate::series::floor::Floor;
+use crate::floor::Floor;
 
 /// Rows that one step may make: a range of years by the second is a mistake.
 const ROWS_MAX: usize = 20_000_000;

@@ -22,7 +22,7 @@ const TIMEZONE: &str = "timezone";
 const UTC: &str = "UTC";
 
 /// `AT TIME ZONE` becomes the function's call.
-pub(crate) fn called(statement: &mut ast::Statement) {
+pub fn called(statement: &mut ast::Statement) {
     let _ = VisitMut::visit(statement, &mut Calls);
 }
 

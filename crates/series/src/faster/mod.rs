@@ -15,7 +15,7 @@ use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::Expr;
 
 /// Adds the rules to a session, after DataFusion's own.
-pub(crate) fn planned(state: SessionStateBuilder) -> SessionStateBuilder {
+pub fn planned(state: SessionStateBuilder) -> SessionStateBuilder {
     state.with_optimizer_rule(Arc::new(first_values::FirstValues)).with_optimizer_rule(Arc::new(rank_one::RankOne))
 }
 

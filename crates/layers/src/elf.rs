@@ -1,0 +1,167 @@
+//! What a program or a shared library needs in order to run: read from its own headers, and found
+//! where this machine's loader would find it. Nothing is executed for that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use goblin::elf::{self, header};
+use object_rewrite::Rewriter;
+
+use crate::error::{During, Error, Kind, Result};
+
+/// Class, byte order and machine: the loader passes over a library that differs in one of them.
+type Abi = (bool, bool, u16);
+
+const DEFAULT_FOLDERS: [&str; 4] = ["/lib64", "/usr/lib64", "/lib", "/usr/lib"];
+
+/// The headers that count.
+pub struct Elf {
+    abi: Abi,
+    needed: Vec<String>,
+    runpath: Vec<String>,
+    /// Of a program: its loader.
+    pub interpreter: Option<String>,
+}
+
+impl Elf {
+    /// None where the file is no ELF file, or one for the linker only.
+    pub fn read(path: &Path) -> Result<Option<Elf>> {
+        let context = || format!("read {}", path.display());
+        if !is_elf(path) {
+            return Ok(None);
+        }
+        let bytes = fs::read(path).during(Kind::FixSetup, context())?;
+        let elf = elf::Elf::parse(&bytes).during(Kind::FixSetup, context())?;
+        if !matches!(elf.header.e_type, header::ET_EXEC | header::ET_DYN) {
+            return Ok(None);
+        }
+        Ok(Some(Elf {
+            abi: (elf.is_64, elf.little_endian, elf.header.e_machine),
+            needed: elf.libraries.iter().map(|name| (*name).to_owned()).collect(),
+            runpath: elf.rpaths.iter().chain(&elf.runpaths).flat_map(|all| all.split(':')).map(str::to_owned).collect(),
+            interpreter: elf.interpreter.map(str::to_owned),
+        }))
+    }
+}
+
+/// Of the first bytes of a file.
+fn abi(head: &[u8]) -> Option<Abi> {
+    let header = elf::Elf::parse_header(head).ok()?;
+    Some((
+        header.e_ident[header::EI_CLASS] == header::ELFCLASS64,
+        header.endianness().ok()?.is_little(),
+        header.e_machine,
+    ))
+}
+
+pub fn is_elf(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == header::ELFMAG
+}
+
+/// Where libraries are looked for.
+pub struct Finder {
+    folders: Vec<PathBuf>,
+}
+
+impl Finder {
+    /// `first`, then what /etc/ld.so.conf names, then the loader's own folders.
+    pub fn new(first: &[PathBuf]) -> Finder {
+        let mut folders = first.to_vec();
+        configured(Path::new("/etc/ld.so.conf"), 0, &mut folders);
+        let arch = std::env::consts::ARCH;
+        folders.extend([format!("/lib/{arch}-linux-gnu").into(), format!("/usr/lib/{arch}-linux-gnu").into()]);
+        folders.extend(DEFAULT_FOLDERS.map(Into::into));
+        Finder { folders }
+    }
+
+    fn find(&self, name: &str, by: &Elf, at: &Path) -> Option<PathBuf> {
+        let origin = at.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
+        let own = by
+            .runpath
+            .iter()
+            .map(|folder| PathBuf::from(folder.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", &origin)));
+        own.chain(self.folders.iter().cloned()).map(|folder| folder.join(name)).find(|path| {
+            let mut head = [0; header::header64::SIZEOF_EHDR];
+            let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
+            read.is_ok() && abi(&head) == Some(by.abi)
+        })
+    }
+
+    /// All libraries that these files need, and those need in turn, by the name that they are
+    /// asked for; not those of `given`, which a layer below has.
+    pub fn closure(&self, files: &[PathBuf], given: &BTreeSet<String>) -> Result<BTreeMap<String, PathBuf>> {
+        let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
+        let mut waiting = files.to_vec();
+        while let Some(path) = waiting.pop() {
+            let Some(elf) = Elf::read(&path)? else { continue };
+            for name in &elf.needed {
+                if given.contains(name) || found.contains_key(name) {
+                    continue;
+                }
+                let library = self.find(name, &elf, &path).ok_or_else(|| missing(name, &path))?;
+                found.insert(name.clone(), library.clone());
+                waiting.push(library);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn missing(name: &str, by: &Path) -> Error {
+    let what = format!(
+        "find {name}, which {} needs: no folder of this machine's loader has it; install the package that brings it",
+        by.display()
+    );
+    Error::new(Kind::FixSetup, what)
+}
+
+/// The folders of a loader's configuration and of the files that it includes, in its order.
+fn configured(path: &Path, depth: usize, folders: &mut Vec<PathBuf>) {
+    const DEPTH_MAX: usize = 8;
+    let Ok(text) = fs::read_to_string(path) else { return };
+    for line in text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()) {
+        match line.strip_prefix("include ").map(str::trim) {
+            Some(pattern) if depth < DEPTH_MAX => {
+                included(Path::new(pattern)).iter().for_each(|file| configured(file, depth + 1, folders));
+            }
+            Some(_) => {}
+            None if line.starts_with('/') => folders.push(line.into()),
+            None => {}
+        }
+    }
+}
+
+/// `/etc/ld.so.conf.d/*.conf`: a star in the file's name is all that is ever used.
+fn included(pattern: &Path) -> Vec<PathBuf> {
+    let name = pattern.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let Some((begin, end)) = name.split_once('*') else { return vec![pattern.to_owned()] };
+    let folder = pattern.parent().and_then(|folder| fs::read_dir(folder).ok());
+    let mut files: Vec<PathBuf> = folder.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    files.retain(|file| {
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name.len() >= begin.len() + end.len() && name.starts_with(begin) && name.ends_with(end)
+    });
+    files.sort();
+    files
+}
+
+/// The program with another loader and its libraries' folder written into it, so that a script may
+/// name it as its interpreter. By DT_RPATH: it alone comes before the LD_LIBRARY_PATH that AWS
+/// Lambda sets, whose C library is not the one that the loader belongs to.
+pub fn rehomed(program: &Path, loader: &str, libraries: &str) -> Result<Vec<u8>> {
+    let context = || format!("give {} the layer's loader", program.display());
+    let bytes = fs::read(program).during(Kind::FixSetup, context())?;
+    let mut elf = Rewriter::read(&bytes).during(Kind::FixSetup, context())?;
+    elf.elf_set_interpreter(loader.into()).during(Kind::FixSetup, context())?;
+    elf.elf_set_runpath(libraries.into()).during(Kind::FixSetup, context())?;
+    elf.elf_use_rpath().during(Kind::FixSetup, context())?;
+    let mut rehomed = Vec::with_capacity(bytes.len() + 8192);
+    elf.write(&mut rehomed).during(Kind::FixSetup, context())?;
+    Ok(rehomed)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! Over this machine's own programs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use super::{Elf, Finder, rehomed};
+
+#[test]
+fn a_shells_libraries_and_theirs() {
+    let found = Finder::new(&[]).closure(&["/bin/bash".into()], &BTreeSet::new()).unwrap();
+    assert!(found.contains_key("libc.so.6"), "{found:?}");
+    assert!(found.keys().any(|name| name.starts_with("ld-linux")), "the C library needs its loader: {found:?}");
+    assert!(found.values().all(|path| path.is_file()));
+    let given = BTreeSet::from(["libc.so.6".to_owned()]);
+    let fewer = Finder::new(&[]).closure(&["/bin/bash".into()], &given).unwrap();
+    assert!(!fewer.contains_key("libc.so.6") && !fewer.contains_key("ld-linux-x86-64.so.2"), "{fewer:?}");
+}
+
+#[test]
+fn a_script_is_no_program_of_the_loader() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("script");
+    fs::write(&script, "#!/bin/sh\n").unwrap();
+    assert!(Elf::read(&script).unwrap().is_none());
+}
+
+#[test]
+fn a_missing_library_is_named_with_who_needs_it() {
+    let finder = Finder { folders: vec![] };
+    let error = finder.closure(&["/bin/bash".into()], &BTreeSet::new()).unwrap_err();
+    assert!(error.to_string().contains("which /bin/bash needs"), "{error}");
+}
+
+#[test]
+fn a_program_of_another_home_runs_as_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let libraries = folder.path().join("libraries");
+    fs::create_dir(&libraries).unwrap();
+    let mut loader = String::new();
+    for (name, path) in Finder::new(&[]).closure(&["/bin/bash".into()], &BTreeSet::new()).unwrap() {
+        let to = libraries.join(&name);
+        fs::copy(path, &to).unwrap();
+        if name.starts_with("ld-linux") {
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
+            loader = to.display().to_string();
+        }
+    }
+    let program = folder.path().join("bash");
+    fs::write(&program, rehomed(Path::new("/bin/bash"), &loader, &libraries.display().to_string()).unwrap()).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let ran = Command::new(&program)
+        .args(["-c", "while read -r line; do echo \"$line\"; done < /proc/self/maps; echo $((6 * 7))"])
+        .env("LD_LIBRARY_PATH", "/lib64:/usr/lib64")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && text.ends_with("42\n"), "{text}{}", String::from_utf8_lossy(&ran.stderr));
+    let strangers: Vec<&str> = text.lines().filter(|line| line.contains(".so") && line.contains(" /usr/lib")).collect();
+    assert!(strangers.is_empty(), "{strangers:?}");
+}

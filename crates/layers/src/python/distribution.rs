@@ -1,0 +1,88 @@
+//! An installed package, by what its `.dist-info` folder says:
+//! <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{During, Error, Kind, Result};
+
+pub struct Distribution {
+    pub version: String,
+    pub library: PathBuf,
+    /// Its `.dist-info` folder's name.
+    pub information: String,
+    /// From its library; without bytecode and without the commands that pip puts elsewhere.
+    pub files: Vec<String>,
+    pub needs: Vec<String>,
+    /// Under a condition, such as Python's version: pip has decided whether they are installed.
+    /// Without those of extras.
+    pub may_need: Vec<String>,
+}
+
+/// `Snapshot_Restore.py` and `snapshot-restore-py` are one name.
+pub fn normal(name: &str) -> String {
+    let parts = name.split(['-', '_', '.']).filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join("-").to_lowercase()
+}
+
+pub fn find(libraries: &[PathBuf], name: &str) -> Result<Option<Distribution>> {
+    for library in libraries {
+        let Ok(entries) = fs::read_dir(library) else { continue };
+        let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        folders.sort();
+        for folder in folders {
+            let file = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let of = file.strip_suffix(".dist-info").and_then(|stem| stem.rsplit_once('-'));
+            if of.is_some_and(|(of, _)| normal(of) == name) {
+                return read(library, &folder, &file).map(Some);
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn read(library: &Path, folder: &Path, information: &str) -> Result<Distribution> {
+    let text = |file: &str| {
+        let path = folder.join(file);
+        fs::read_to_string(&path).during(Kind::FixSetup, format!("read {}", path.display()))
+    };
+    let metadata = text("METADATA")?;
+    // The package's description follows its fields behind an empty line.
+    let fields = metadata.lines().take_while(|line| !line.is_empty());
+    let field = |name: &'static str| {
+        fields.clone().filter_map(move |line| line.strip_prefix(name)?.strip_prefix(": ").map(str::trim))
+    };
+    let version = field("Version").next().map(str::to_owned).ok_or_else(|| {
+        Error::new(Kind::FixInput, format!("read {}: it has no field Version", folder.join("METADATA").display()))
+    })?;
+    let needs = |conditional: bool| {
+        let named = field("Requires-Dist").filter(move |need| {
+            need.split_once(';').map_or(!conditional, |(_, when)| conditional && !when.contains("extra"))
+        });
+        named.map(|need| need.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect())
+    };
+    let record = text("RECORD")?;
+    let files = record.lines().filter_map(path_of).filter(|file| {
+        let leaves = file.starts_with("..") || file.starts_with('/');
+        !leaves && !file.ends_with(".pyc") && library.join(file).is_file()
+    });
+    Ok(Distribution {
+        version,
+        library: library.to_owned(),
+        information: information.to_owned(),
+        files: files.collect(),
+        needs: needs(false).collect(),
+        may_need: needs(true).collect(),
+    })
+}
+
+/// `path,hash,size`, the path in quotes where it holds a comma.
+fn path_of(line: &str) -> Option<String> {
+    match line.strip_prefix('"') {
+        Some(rest) => rest.rsplit_once("\",").map(|(path, _)| path.replace("\"\"", "\"")),
+        None => line.split(',').next().filter(|path| !path.is_empty()).map(str::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests;

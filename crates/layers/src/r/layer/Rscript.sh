@@ -1,0 +1,3 @@
+#!/opt/bin/bash
+. /opt/R/etc/environment.sh
+exec "${loader[@]}" /opt/R/bin/exec/Rscript "$@"
