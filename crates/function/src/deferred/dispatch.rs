@@ -166,6 +166,7 @@ async fn attempt(deferred: &Deferred, taken: &Taken) -> (Ended, Option<Follow>) 
         request_id: event.request_id.clone(),
         payload: event.payload.clone().into(),
         client_context: event.client_context.clone(),
+        files: None,
     };
     let ran = match fleet.invoke(&event.function, &event.qualifier, asked, None).await {
         Ok(ran) => ran,

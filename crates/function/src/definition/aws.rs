@@ -92,6 +92,9 @@ fn settings(definition: &Definition, say: &mut dyn FnMut(String, &str)) {
     if settings.lake.sql || !settings.lake.objects.is_empty() {
         say("[lake]: on AWS nothing answers there".to_owned(), "");
     }
+    if settings.files.is_some() {
+        say("[files]: on AWS there is no /inputs and no /results".to_owned(), "");
+    }
 }
 
 fn environment(definition: &Definition, say: &mut dyn FnMut(String, &str)) {

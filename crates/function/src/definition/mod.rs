@@ -57,6 +57,15 @@ pub struct Settings {
     /// `${VARIABLES}` as they are written.
     pub environment: BTreeMap<String, String>,
     pub lake: Rights,
+    /// Files that come with an event, and files that it leaves.
+    #[serde(default)]
+    pub files: Option<Files>,
+}
+
+/// `/inputs`, read-only, and `/results`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    pub results_mb: u64,
 }
 
 /// What of the lake a function may reach; nothing by default.
@@ -191,6 +200,7 @@ fn checked(name: &str, folder: &Path, mut file: Section<'_>, report: &mut Report
         timeout: file.duration("timeout", Duration::from_secs(1)..=DAY * 7, report).unwrap_or(Duration::from_secs(3)),
         environment: environment(&mut file, report),
         lake: rights(&mut file, report),
+        files: files(&mut file, report),
     };
     let network = file.text("network", report);
     if let Some(network) = network.filter(|network| network.get_ref() != "none") {
@@ -269,9 +279,24 @@ fn environment(file: &mut Section<'_>, report: &mut Report<'_>) -> BTreeMap<Stri
 fn rights(file: &mut Section<'_>, report: &mut Report<'_>) -> Rights {
     let Some(mut section) = file.section("lake", report) else { return Rights::default() };
     let sql = section.flag("sql", report).unwrap_or_default();
-    let objects = section.texts("objects", report).into_iter().map(Spanned::into_inner).collect();
+    let objects = section.texts("objects", report);
+    for prefix in &objects {
+        let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+        if !prefix.get_ref().trim_end_matches('/').split('/').all(plain) {
+            let what = format!("{:?} is no prefix of objects", prefix.get_ref());
+            report.add(prefix.span(), what, "a path in the lake's object store: \"billing/2026\"".to_owned());
+        }
+    }
+    let objects = objects.into_iter().map(Spanned::into_inner).collect();
     section.finish(report);
     Rights { sql, objects }
+}
+
+fn files(file: &mut Section<'_>, report: &mut Report<'_>) -> Option<Files> {
+    let mut section = file.section("files", report)?;
+    let results_mb = section.number("results_mb", 1..=4_194_304, report).unwrap_or(512);
+    section.finish(report);
+    Some(Files { results_mb })
 }
 
 fn destination(

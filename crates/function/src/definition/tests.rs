@@ -115,6 +115,8 @@ fn settings_that_contradict_one_another() {
         ("[environment]\nA-B = \"x\"", "3:1: \"A-B\" is no name for a variable"),
         ("[environment]\nA = \"${B\"", "3:5: a variable without its closing }"),
         ("[environment]\nA = 1", "3:5: \"A\": expected a string, found an integer; put the value in quotes"),
+        ("[lake]\nobjects = [\"../x\"]", "3:12: \"../x\" is no prefix of objects; a path in the lake's object store"),
+        ("[files]\nresults_mb = 0", "3:14: \"results_mb\": expected 1 to"),
         ("[lake]\nsqll = true", "3:1: unknown key \"sqll\"; nearest known key: \"sql\""),
     ] {
         let found = problems(&format!("handler = \"h\"\n{text}"));

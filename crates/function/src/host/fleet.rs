@@ -4,15 +4,17 @@
 //! What is deployed is looked up at each invocation: a deployment by any process counts for the
 //! next event. An event that is running ends in the version that it began in.
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::{Event, Function, Opening, Outcome, Pieces, Pool, Settings};
-use crate::definition::{Rights, fill_in};
+use super::{Event, Function, Opening, Outcome, Pieces, Pool, Settings, instance};
+use crate::definition::fill_in;
 use crate::error::{Error, Kind, Result};
 use crate::registry::{Found, LATEST, Registry};
 use crate::sandbox::{Launcher, Limits};
@@ -23,7 +25,13 @@ const TEND_PERIOD: Duration = Duration::from_secs(1);
 const WARM_AGAIN: Duration = Duration::from_secs(30);
 
 type Variable = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
-type Open = Arc<dyn Fn(&Found, &Rights) -> Vec<Opening> + Send + Sync>;
+/// Takes over a port on the loopback of one instance: whatever connects there is that function. It
+/// is called within the runtime; what it returns is dropped with the instance.
+pub type Serve = Arc<dyn Fn(&Found, TcpListener) -> Box<dyn Any + Send + Sync> + Send + Sync>;
+
+/// Where the lake's SQL and its objects are on a function's loopback.
+const SQL_PORT: u16 = 5432;
+const OBJECTS_PORT: u16 = 9000;
 
 /// What the host grants its functions.
 #[derive(Clone)]
@@ -34,8 +42,14 @@ pub struct Rules {
     pub users_from: Option<u32>,
     /// What `${VARIABLES}` in a function's environment are.
     pub variable: Variable,
-    /// How a function reaches what its `[lake]` allows.
-    pub open: Option<Open>,
+    pub lake: Lake,
+}
+
+/// How functions reach what their `[lake]` allows; a host may serve neither.
+#[derive(Clone, Default)]
+pub struct Lake {
+    pub sql: Option<Serve>,
+    pub objects: Option<Serve>,
 }
 
 /// Cheap to clone.
@@ -94,6 +108,7 @@ pub enum Busy {
 impl Fleet {
     pub fn new(registry: Registry, settings: Settings, rules: Rules) -> Fleet {
         Launcher::sweep();
+        instance::sweep(&settings.roots);
         let inner = Inner {
             registry,
             settings: Arc::new(settings),
@@ -269,6 +284,7 @@ impl Fleet {
             timeout: settings.timeout,
             limits: Limits { memory_mb: settings.memory_mb, tmp_mb: settings.tmp_mb, ..Limits::default() },
             base: None,
+            files: settings.files,
         };
         let user = match rules.users_from {
             None => None,
@@ -278,9 +294,38 @@ impl Fleet {
                 Some(user.ok_or_else(none_left)?)
             }
         };
-        let openings = rules.open.as_ref().map_or_else(Vec::new, |open| open(found, &settings.lake));
+        let openings = openings(&rules.lake, found)?;
         Ok(Pool::with_openings(Arc::clone(&self.inner.settings), function, usize::MAX, user, openings))
     }
+}
+
+/// What its rights allow, and nothing else.
+fn openings(lake: &Lake, found: &Found) -> Result<Vec<Opening>> {
+    let (rights, name) = (&found.settings.lake, &found.name);
+    let mut openings = Vec::new();
+    let opening = |what: &str, serve: &Option<Serve>, port, environment: &[(&str, String)]| {
+        let none =
+            || Error::new(Kind::FixSetup, format!("open the lake's {what} to function {name}: it is not served"));
+        let (serve, found) = (serve.clone().ok_or_else(none)?, found.clone());
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        Ok::<_, Error>(Opening { port, environment, serve: Arc::new(move |listener| serve(&found, listener)) })
+    };
+    if rights.sql {
+        let url = format!("postgresql://{name}@127.0.0.1:{SQL_PORT}/wattlake");
+        let environment = [
+            ("PGHOST", "127.0.0.1".to_owned()),
+            ("PGPORT", SQL_PORT.to_string()),
+            ("PGUSER", name.clone()),
+            ("PGDATABASE", "wattlake".to_owned()),
+            ("WATTLAKE_SQL_URL", url),
+        ];
+        openings.push(opening("SQL", &lake.sql, SQL_PORT, &environment)?);
+    }
+    if !rights.objects.is_empty() {
+        let url = format!("http://127.0.0.1:{OBJECTS_PORT}");
+        openings.push(opening("objects", &lake.objects, OBJECTS_PORT, &[("WATTLAKE_OBJECTS_URL", url)])?);
+    }
+    Ok(openings)
 }
 
 /// Ends with it.

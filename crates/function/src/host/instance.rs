@@ -15,8 +15,9 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::files::{self, Desk, Files, Inputs, Produced};
 use super::logs::{Log, Sink};
-use super::runtime::{Init, Runtime, Work};
+use super::runtime::{Init, Runtime, Work, failure};
 use super::{Answer, Event, Failure, Function, Opening, Outcome, Pieces};
 use crate::error::{During, Error, Kind, Result};
 use crate::sandbox::{End, Launcher, Sandbox, Spec};
@@ -42,6 +43,7 @@ pub struct Instance {
     log: Log,
     started: Instant,
     init_took: Option<Duration>,
+    desk: Option<Arc<Desk>>,
     /// What serves its openings, for as long as it lives.
     _served: Vec<Box<dyn Any + Send + Sync>>,
 }
@@ -66,6 +68,7 @@ impl Instance {
         let name = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
         let mount_at = making.roots.join(&name);
         std::fs::create_dir_all(&mount_at).during(Kind::FixSetup, format!("make folder {}", mount_at.display()))?;
+        let inputs = function.files.map(|_| Inputs::make(making.roots.join(format!("{name}-inputs")))).transpose()?;
         let spec = Spec {
             task: making.store.tree(function.code)?,
             opt: making.store.layers(&function.layers)?,
@@ -76,6 +79,8 @@ impl Instance {
             ports: std::iter::once(PORT).chain(making.openings.iter().map(|opening| opening.port)).collect(),
             user: making.user,
             limits: function.limits,
+            inputs: inputs.as_ref().map(|inputs| inputs.path().to_owned()),
+            results_mb: function.files.map(|files| files.results_mb),
         };
         let (output, input) = std::io::pipe().during(Kind::FixSetup, OUTPUT)?;
         let log = Log::new(&function.name, &function.version, Arc::clone(&making.sink));
@@ -84,6 +89,10 @@ impl Instance {
         // Mounted on in the sandbox's own view only: here it is an empty folder again.
         let _ = std::fs::remove_dir(&mount_at);
         let mut sandbox = launched?;
+        let desk = match (inputs, sandbox.take_results(), function.files) {
+            (Some(inputs), Some(results), Some(files)) => Some(Arc::new(Desk::new(inputs, results, files.results_mb))),
+            _ => None,
+        };
         let mut listeners = sandbox.take_listeners().into_iter();
         let listener = listeners.next().ok_or_else(|| Error::new(Kind::Bug, "listen in a sandbox"))?;
         let _entered = handle.enter();
@@ -94,7 +103,7 @@ impl Instance {
         let sandbox = Arc::new(sandbox);
         let ended = watch_end(Arc::clone(&sandbox));
         let started = Instant::now();
-        Ok(Instance { function, sandbox, runtime, init, ended, server, log, started, init_took: None, _served })
+        Ok(Instance { function, sandbox, runtime, init, ended, server, log, started, init_took: None, desk, _served })
     }
 
     /// False once its runtime has ended, by itself or by a kill.
@@ -108,7 +117,12 @@ impl Instance {
     }
 
     /// Runs one event. `false` with it: this instance is of no more use.
-    pub(super) async fn invoke(&mut self, event: Event, arn: &Arc<str>, pieces: Option<Pieces>) -> Invoked {
+    ///
+    /// # Errors
+    /// Files that can't be laid, or taken. The instance is of no more use then.
+    pub(super) async fn invoke(&mut self, event: Event, arn: &Arc<str>, pieces: Option<Pieces>) -> Result<Invoked> {
+        let files = event.files.clone();
+        self.lay(files.as_ref()).await?;
         let id = event.request_id.clone();
         let began = Instant::now();
         self.log.catch_up().await;
@@ -124,9 +138,9 @@ impl Instance {
             }
             Err(stopped) => Err(stopped),
         };
-        let answer = match answer {
+        let mut answer = match answer {
             Ok(answer) => answer,
-            Err(Stopped::NotTaken(work)) => return Invoked::NotTaken(work, self.is_alive()),
+            Err(Stopped::NotTaken(work)) => return Ok(Invoked::NotTaken(work, self.is_alive())),
             Err(stopped) => {
                 alive = false;
                 self.sandbox.kill();
@@ -135,12 +149,51 @@ impl Instance {
                 Answer::Error(self.failure(&stopped, &id))
             }
         };
+        let results = self.take(files, &mut answer).await;
         let duration = if alive { invoked.elapsed() } else { began.elapsed() };
         let memory_peak_bytes = self.sandbox.memory_peak_bytes();
         let init = cold.then_some(self.init_took).flatten();
         self.log.catch_up().await;
         self.report(&id, duration, init, memory_peak_bytes);
-        Invoked::Done(Outcome { answer, log_tail: self.log.end(), duration, init, memory_peak_bytes }, alive)
+        let (log_tail, results) = (self.log.end(), results?);
+        Ok(Invoked::Done(Outcome { answer, log_tail, duration, init, memory_peak_bytes, results }, alive))
+    }
+
+    async fn lay(&self, files: Option<&Files>) -> Result<()> {
+        match (&self.desk, files) {
+            (None, None) => Ok(()),
+            (None, Some(_)) => {
+                let context =
+                    format!("hand files to function {}: its function.toml has no [files]", self.function.name);
+                Err(Error::new(Kind::FixInput, context))
+            }
+            (Some(desk), files) => {
+                let (desk, files) = (Arc::clone(desk), files.cloned().unwrap_or_default());
+                let laid = tokio::task::spawn_blocking(move || desk.lay(&files)).await;
+                laid.during(Kind::Bug, "lay files")?
+            }
+        }
+    }
+
+    /// After a response. What the function has left that can't be a result is its own failure.
+    async fn take(&self, files: Option<Files>, answer: &mut Answer) -> Result<Vec<Produced>> {
+        let Some(desk) = self.desk.clone() else { return Ok(Vec::new()) };
+        let into = files.and_then(|files| files.results).filter(|_| matches!(answer, Answer::Response(_)));
+        let taken = tokio::task::spawn_blocking(move || {
+            let taken = into.map_or(Ok(Vec::new()), |into| desk.take(&into));
+            // Not kept in memory until the next event, which would hear of what can't be cleared.
+            let _ = desk.clear();
+            taken
+        });
+        let taken = taken.await;
+        match taken.during(Kind::Bug, "take results")? {
+            Ok(produced) => Ok(produced),
+            Err(files::Refused::Host(error)) => Err(error),
+            Err(files::Refused::Function(says)) => {
+                *answer = Answer::Error(failure("Function.ResultsRefused", &says));
+                Ok(Vec::new())
+            }
+        }
     }
 
     /// Waits until the runtime has asked for its first event: before an invocation, or to warm it.
@@ -247,6 +300,17 @@ impl Instance {
             line.push_str(&format!("\tInit Duration: {:.2} ms", init.as_secs_f64() * 1e3));
         }
         self.log.put(&line);
+    }
+}
+
+/// Removes what instances of hosts that were killed have left.
+pub(super) fn sweep(roots: &Path) {
+    for entry in std::fs::read_dir(roots).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let host = name.to_str().and_then(|name| name.split_once('-')?.0.parse::<u32>().ok());
+        if host.is_some_and(|host| !Path::new("/proc").join(host.to_string()).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 

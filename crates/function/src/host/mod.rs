@@ -1,6 +1,7 @@
 //! Functions that run: the Runtime API that each sandbox sees, the instances, the pool that
 //! starts, reuses and bounds them.
 
+mod files;
 mod instance;
 mod journal;
 mod logs;
@@ -22,7 +23,8 @@ use serde::{Deserialize, Serialize};
 use crate::sandbox::Limits;
 use crate::store::Digest;
 
-pub use fleet::{Busy, Fleet, Ran, Refusal, Rules, Tending};
+pub use files::{Files, Input, Produced};
+pub use fleet::{Busy, Fleet, Lake, Ran, Refusal, Rules, Serve, Tending};
 pub use instance::Instance;
 pub use journal::{Journal, Kept};
 pub use logs::{Line, Sink};
@@ -45,14 +47,18 @@ pub struct Function {
     pub limits: Limits,
     /// A root to stand on instead of this machine's `/usr`.
     pub base: Option<PathBuf>,
+    /// Whether it has `/inputs` and `/results`.
+    pub files: Option<crate::definition::Files>,
 }
 
 /// What is asked of a function.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Event {
     pub request_id: String,
     pub payload: Bytes,
     pub client_context: Option<String>,
+    /// Of a function whose `[files]` allows it.
+    pub files: Option<Files>,
 }
 
 /// A response on its way, piece by piece; the channel's bound holds the function back.
@@ -78,12 +84,16 @@ pub struct Outcome {
     /// Of a cold start.
     pub init: Option<Duration>,
     pub memory_peak_bytes: Option<u64>,
+    /// Files in the folder that its event named.
+    pub results: Vec<Produced>,
 }
 
 /// Of an event that no instance has seen.
 impl From<Answer> for Outcome {
     fn from(answer: Answer) -> Outcome {
-        Outcome { answer, log_tail: String::new(), duration: Duration::ZERO, init: None, memory_peak_bytes: None }
+        let log_tail = String::new();
+        let (duration, results) = (Duration::ZERO, Vec::new());
+        Outcome { answer, log_tail, duration, init: None, memory_peak_bytes: None, results }
     }
 }
 

@@ -96,7 +96,7 @@ impl Pool {
                 Some(warm) => warm,
                 None => self.start().await?,
             };
-            match instance.invoke(event, &self.inner.arn, pieces).await {
+            match instance.invoke(event, &self.inner.arn, pieces).await? {
                 Invoked::Done(outcome, alive) => {
                     if alive {
                         self.lock().push((instance, Instant::now()));

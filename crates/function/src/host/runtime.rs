@@ -312,7 +312,7 @@ fn ascii(json: &str) -> String {
     escaped
 }
 
-fn failure(error_type: &str, message: &str) -> Failure {
+pub(super) fn failure(error_type: &str, message: &str) -> Failure {
     let body = serde_json::json!({"errorType": error_type, "errorMessage": message});
     Failure { error_type: error_type.to_owned(), body: body.to_string().into() }
 }

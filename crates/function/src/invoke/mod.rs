@@ -294,7 +294,7 @@ fn event(headers: &HeaderMap, body: Bytes, most: usize, request_id: &str) -> Res
         return Err(Refused::content(&format!("Could not parse request body into json: {error}")));
     }
     let client_context = headers.get("x-amz-client-context").map(client_context).transpose()?;
-    Ok(Event { request_id: request_id.to_owned(), payload, client_context })
+    Ok(Event { request_id: request_id.to_owned(), payload, client_context, files: None })
 }
 
 fn client_context(header: &HeaderValue) -> Result<String, Refused> {

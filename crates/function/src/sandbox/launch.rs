@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use crate::error::{During, Error, Kind, Result};
 
 use super::cgroup::{self, Cgroup};
-use super::socket::{Told, read_line, receive_sockets, write_line};
+use super::socket::{Told, read_line, receive_open, write_line};
 use super::{IN_USER_NAMESPACE, OUTSIDE, Spec};
 
 /// Mounts and namespaces take milliseconds; a machine that swaps may take seconds.
@@ -43,6 +43,7 @@ pub struct Sandbox {
     child: Mutex<Child>,
     socket: UnixStream,
     listeners: Vec<TcpListener>,
+    results: Option<OwnedFd>,
     cgroup: Option<Cgroup>,
 }
 
@@ -81,7 +82,8 @@ impl Launcher {
             // RLIMIT_NPROC counts all that a user runs: the instances of a function would share it.
             spec.limits.processes = u64::from(u32::MAX);
         }
-        let mut sandbox = Sandbox { child: Mutex::new(child), socket: host, listeners: Vec::new(), cgroup };
+        let mut sandbox =
+            Sandbox { child: Mutex::new(child), socket: host, listeners: Vec::new(), results: None, cgroup };
         if let Some(cgroup) = &sandbox.cgroup {
             cgroup.add(sandbox.process()).during(Kind::FixSetup, "bound a sandbox's memory")?;
         }
@@ -96,10 +98,11 @@ impl Sandbox {
         self.socket.set_read_timeout(Some(START_MAX)).during(Kind::Bug, START)?;
         // Its process may end before it reads: what it told says why.
         let sent = self.socket.write_all(b"g").and_then(|()| write_line(&mut self.socket, spec));
-        let listeners = receive_sockets(&self.socket);
-        match (sent, listeners) {
-            (Ok(()), Ok(sockets)) if sockets.len() == spec.ports.len() && !sockets.is_empty() => {
-                self.listeners = sockets.into_iter().map(TcpListener::from).collect();
+        let expected = spec.ports.len() + usize::from(spec.results_mb.is_some());
+        match (sent, receive_open(&self.socket)) {
+            (Ok(()), Ok(mut open)) if open.len() == expected && expected > 0 => {
+                self.results = open.split_off(spec.ports.len()).pop();
+                self.listeners = open.into_iter().map(TcpListener::from).collect();
                 self.told_ready(None)?;
             }
             (_, first) => self.told_ready(first.ok().map(|_| b'{'))?,
@@ -127,6 +130,11 @@ impl Sandbox {
     /// In the order of [`Spec::ports`]; once.
     pub fn take_listeners(&mut self) -> Vec<TcpListener> {
         std::mem::take(&mut self.listeners)
+    }
+
+    /// The folder at `/results`, as long as it is kept; once.
+    pub fn take_results(&mut self) -> Option<OwnedFd> {
+        self.results.take()
     }
 
     /// Blocks until the bootstrap has ended.

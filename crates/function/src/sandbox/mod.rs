@@ -58,6 +58,10 @@ pub struct Spec {
     /// Only where the host is root: the user that the function runs as.
     pub user: Option<u32>,
     pub limits: Limits,
+    /// A folder that it reads at `/inputs`; what the host changes in it is seen at once.
+    pub inputs: Option<PathBuf>,
+    /// A folder that it writes at `/results`, so many megabytes; it goes to the host open.
+    pub results_mb: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

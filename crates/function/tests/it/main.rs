@@ -6,6 +6,7 @@ mod clients;
 mod conformance;
 mod escape;
 mod queued;
+mod reach;
 mod runtime;
 mod served;
 mod warm;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         clients::trials(),
         warm::trials(),
         queued::trials(),
+        reach::trials(),
         bench::trials(),
     ];
     let trials: Vec<Trial> = all.into_iter().flatten().collect();

@@ -78,6 +78,7 @@ fn host(handler: &str) -> Host {
         timeout: Duration::from_secs(2),
         limits: function::sandbox::Limits { memory_mb: 128, tmp_mb: 32, ..Default::default() },
         base: None,
+        files: None,
     };
     let user = rustix_is_root().then_some(world.user);
     Host { _world: world, pool: Pool::new(Arc::new(settings), function, 50, user), lines }
@@ -89,7 +90,7 @@ impl Host {
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let request_id = format!("00000000-0000-4000-8000-{number:012}");
         let payload = format!("{{\"do\": \"{what}\"}}").into();
-        self.pool.invoke(Event { request_id, payload, client_context: None }).await.expect("an invocation")
+        self.pool.invoke(Event { request_id, payload, ..Event::default() }).await.expect("an invocation")
     }
 }
 

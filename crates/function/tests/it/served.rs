@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use function::deferred::{self, Deferred};
 use function::definition::{self, Definition};
-use function::host::{Fleet, Journal, Rules, Settings, Tending};
+use function::host::{Fleet, Journal, Lake, Rules, Settings, Tending};
 use function::invoke::{self, Api};
 use function::registry::{Deployed, Registry};
 use function::sandbox::Launcher;
@@ -97,16 +97,22 @@ pub struct Served {
     _stop: oneshot::Sender<()>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Host {
     pub concurrency_max: usize,
     pub idle_max: Duration,
     pub rules: deferred::Rules,
+    pub lake: Lake,
 }
 
 impl Default for Host {
     fn default() -> Host {
-        Host { concurrency_max: 100, idle_max: Duration::from_secs(60), rules: deferred::Rules::default() }
+        Host {
+            concurrency_max: 100,
+            idle_max: Duration::from_secs(60),
+            rules: deferred::Rules::default(),
+            lake: Lake::default(),
+        }
     }
 }
 
@@ -132,7 +138,7 @@ pub async fn served_with(functions: Functions, host: Host) -> Served {
         concurrency_max: host.concurrency_max,
         users_from: rustix_is_root().then_some(90_000),
         variable: Arc::new(|name| (name == "GREETING").then(|| "bonjour".to_owned())),
-        open: None,
+        lake: host.lake,
     };
     let fleet = Fleet::new(registry.clone(), settings, granted);
     let deferred = Deferred::new(fleet.clone(), host.rules);

@@ -43,6 +43,8 @@ impl World {
             ports: vec![9001],
             user: rustix_is_root().then_some(self.user),
             limits: Limits { memory_mb: 128, tmp_mb: 16, processes: 64, ..Limits::default() },
+            inputs: None,
+            results_mb: None,
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use function::deferred::{self, Deferred};
 use function::definition::{self, Definition};
-use function::host::{Fleet, Journal, Rules, Settings};
+use function::host::{Fleet, Journal, Lake, Rules, Settings};
 use function::invoke::{self, Api};
 use function::registry::Registry;
 use function::sandbox::{self, Launcher};
@@ -63,7 +63,7 @@ async fn serve(folder: &Path, port: u16) -> Result<(), Failed> {
         concurrency_max: 100,
         users_from: is_root.then_some(80_000),
         variable: Arc::new(|name| std::env::var(name).ok()),
-        open: None,
+        lake: Lake::default(),
     };
     let fleet = Fleet::new(registry, settings, rules);
     let _tending = fleet.tend();
