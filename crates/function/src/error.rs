@@ -31,6 +31,17 @@ impl Error {
         Error { kind, context: context.into(), source: None }
     }
 
+    /// With all that caused it, for those who have no other place to look at.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = StdError::source(self);
+        while let Some(cause) = source {
+            text.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        text
+    }
+
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
         self.source = Some(source.into());
@@ -52,5 +63,18 @@ pub(crate) trait During<T> {
 impl<T, E: Into<Box<dyn StdError + Send + Sync>>> During<T> for std::result::Result<T, E> {
     fn during(self, kind: Kind, context: impl Into<String>) -> Result<T> {
         self.map_err(|source| Error::new(kind, context).because(source))
+    }
+}
+
+impl From<ledger::Error> for Error {
+    fn from(error: ledger::Error) -> Error {
+        let kind = match error.kind {
+            ledger::Kind::Retry => Kind::Retry,
+            ledger::Kind::FixInput => Kind::FixInput,
+            ledger::Kind::FixSetup => Kind::FixSetup,
+            ledger::Kind::Bug => Kind::Bug,
+        };
+        // One link of the chain, not two that say the same.
+        Error { kind, context: error.context, source: error.source }
     }
 }

@@ -5,10 +5,18 @@
 
 mod error;
 
+pub mod definition;
+
 pub mod store;
+
+pub mod registry;
 
 pub mod sandbox;
 
 pub mod host;
+
+pub mod deferred;
+
+pub mod invoke;
 
 pub use error::{Error, Kind, Result};

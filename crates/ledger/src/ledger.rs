@@ -14,11 +14,12 @@ use crate::lease::Lease;
 use crate::rows::{self, EVENT_COLUMNS, RUN_COLUMNS, TABLE_COLUMNS};
 use crate::{EventRow, Result, Run, RunRow, RunTableRow, Start, TransferTableRow, instant, schema};
 
-/// Cheap to clone; all clones share one connection. Several processes may open the same file.
+/// Cheap to clone; all clones share their connections. Several processes may open the same file.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     connection: Arc<Mutex<Connection>>,
     logs: Arc<Mutex<Connection>>,
+    reader: Arc<Mutex<Connection>>,
     leases: Arc<PathBuf>,
 }
 
@@ -40,7 +41,8 @@ impl Ledger {
         leases.push(".locks");
         let connection = Arc::new(Mutex::new(schema::connect(path)?));
         let logs = Arc::new(Mutex::new(schema::connect_for_logs(path)?));
-        Ok(Self { connection, logs, leases: Arc::new(leases.into()) })
+        let reader = Arc::new(Mutex::new(schema::connect_to_read(path)?));
+        Ok(Self { connection, logs, reader, leases: Arc::new(leases.into()) })
     }
 
     /// Begins a run of `job`, such as "transfer:platform". Refused with [`Kind::Retry`] while
@@ -217,6 +219,11 @@ impl Ledger {
 
     pub(crate) fn lock_logs(&self) -> MutexGuard<'_, Connection> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For what is asked thousands of times a second: it waits for no commit.
+    pub(crate) fn lock_reader(&self) -> MutexGuard<'_, Connection> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn notice_crashes(&self) -> Result<()> {

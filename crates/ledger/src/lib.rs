@@ -27,10 +27,15 @@ mod prune;
 mod queue;
 mod schedules;
 
+mod functions;
+mod invocations;
+
 #[cfg(test)]
 mod tests;
 
 pub use error::{Error, Kind, Result};
+pub use functions::{AliasRow, Chosen, Deployment, FunctionRow, FunctionVersionRow, LayerRow};
+pub use invocations::{Bounds, Delivery, Ended, Follow, Invocation, InvocationRow, Put, Taken, Totals};
 pub use ledger::{Held, Ledger};
 pub use logs::LogRow;
 pub use prune::{Counts, JobCount, Pruned};

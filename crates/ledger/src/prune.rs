@@ -18,6 +18,7 @@ pub struct Pruned {
     pub runs: usize,
     pub events: usize,
     pub queue: usize,
+    pub invocations: usize,
     pub log_lines: usize,
 }
 
@@ -78,6 +79,8 @@ impl Ledger {
         }
         pruned.events += self.forget("events", "seq", &format!("at < ?1 and seq <= {SEEN}"), &before)?;
         pruned.queue += self.forget("queue", "id", "ended_at < ?1", &before)?;
+        // Dead letters too: nobody has asked for them for so long.
+        pruned.invocations += self.forget("invocations", "id", "ended_at < ?1", &before)?;
         Ok(pruned)
     }
 

@@ -11,7 +11,7 @@ use crate::error::{During, Error, Kind};
 
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
-const STEPS: [&str; 3] = [CORE, SCHEDULES, COUNTS];
+const STEPS: [&str; 4] = [CORE, SCHEDULES, COUNTS, FUNCTIONS];
 
 const CORE: &str = "
 create table runs (
@@ -135,11 +135,124 @@ const COUNTS: &str = "
 create index runs_by_state on runs (job, state, id, started_at, ended_at);
 ";
 
+/// What is deployed, and the events that wait for a function. The totals are kept by triggers: the
+/// bounds of the queue are then looked up, not counted, and nothing can forget to count.
+const FUNCTIONS: &str = "
+create table functions (
+    number integer primary key autoincrement,
+    name text not null unique,
+    latest integer,
+    policy text not null,
+    revision integer not null default 1,
+    deployed_at text not null
+) strict;
+
+create table function_versions (
+    function text not null references functions (name),
+    version integer not null,
+    content text not null,
+    code text not null,
+    layers text not null,
+    settings text not null,
+    code_bytes integer not null,
+    created_at text not null,
+    deleted_at text,
+    primary key (function, version),
+    unique (function, content)
+) strict, without rowid;
+
+create table function_aliases (
+    function text not null,
+    name text not null,
+    version integer not null,
+    updated_at text not null,
+    primary key (function, name),
+    foreign key (function, version) references function_versions (function, version)
+) strict, without rowid;
+
+create table layers (
+    name text not null,
+    version integer not null,
+    code text not null,
+    bytes integer not null,
+    created_at text not null,
+    deleted_at text,
+    primary key (name, version),
+    unique (name, code)
+) strict, without rowid;
+
+create table invocations (
+    id integer primary key autoincrement,
+    request_id text not null unique,
+    function text not null,
+    qualifier text not null,
+    payload blob,
+    client_context text,
+    cause text not null,
+    depth integer not null default 0,
+    state text not null check (state in ('waiting', 'running', 'succeeded', 'failed', 'dead', 'resent', 'dropped')),
+    attempts integer not null default 0,
+    throttles integer not null default 0,
+    interruptions integer not null default 0,
+    not_before text not null,
+    created_at text not null,
+    ended_at text,
+    executed_version text,
+    error text,
+    check ((payload is null) = (state in ('succeeded', 'failed', 'resent', 'dropped')))
+) strict;
+create index invocations_due on invocations (function, not_before, id) where state = 'waiting';
+create index invocations_next on invocations (not_before) where state = 'waiting';
+create index invocations_running on invocations (id) where state = 'running';
+create index invocations_dead on invocations (id) where state = 'dead';
+create index invocations_ended on invocations (ended_at) where ended_at is not null;
+
+create table deliveries (
+    id integer primary key autoincrement,
+    folder text not null,
+    name text not null,
+    body blob not null,
+    attempts integer not null default 0,
+    not_before text not null,
+    error text
+) strict;
+
+create table invocation_totals (
+    only integer primary key check (only = 1),
+    kept integer not null,
+    bytes integer not null
+) strict;
+insert into invocation_totals values (1, 0, 0);
+create trigger invocations_put after insert on invocations when new.payload is not null begin
+    update invocation_totals set kept = kept + 1, bytes = bytes + length(new.payload);
+end;
+create trigger invocations_done after update of payload on invocations
+when new.payload is null and old.payload is not null begin
+    update invocation_totals set kept = kept - 1, bytes = bytes - length(old.payload);
+end;
+create trigger invocations_gone after delete on invocations when old.payload is not null begin
+    update invocation_totals set kept = kept - 1, bytes = bytes - length(old.payload);
+end;
+create trigger deliveries_put after insert on deliveries begin
+    update invocation_totals set kept = kept + 1, bytes = bytes + length(new.body);
+end;
+create trigger deliveries_gone after delete on deliveries begin
+    update invocation_totals set kept = kept - 1, bytes = bytes - length(old.body);
+end;
+";
+
 /// A connection with today's tables. States are written with `synchronous = FULL`: a run that was
 /// reported as ended has ended after a power cut, too.
 pub(crate) fn connect(path: &Path) -> Result<Connection> {
     let mut connection = open(path, "full")?;
     migrate(&mut connection, path)?;
+    Ok(connection)
+}
+
+/// A connection that only reads: in WAL mode it waits for no writer.
+pub(crate) fn connect_to_read(path: &Path) -> Result<Connection> {
+    let connection = open(path, "normal")?;
+    connection.pragma_update(None, "query_only", true).during(format!("open ledger {}", path.display()))?;
     Ok(connection)
 }
 

@@ -11,6 +11,8 @@ use tempfile::TempDir;
 use crate::*;
 
 mod following;
+mod functions;
+mod invoking;
 mod queueing;
 
 const HOLDER_FILE: &str = "LEDGER_TEST_HOLDER_FILE";

@@ -1,21 +1,24 @@
 //! One sandbox with its Runtime API: it takes one event after the other until it ends.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::files::{self, Desk, Files, Inputs, Produced};
 use super::logs::{Log, Sink};
-use super::runtime::{Init, Runtime, Work};
-use super::{Answer, Event, Failure, Function, Outcome};
+use super::runtime::{Init, Runtime, Work, failure};
+use super::{Answer, Event, Failure, Function, Opening, Outcome, Pieces};
 use crate::error::{During, Error, Kind, Result};
 use crate::sandbox::{End, Launcher, Sandbox, Spec};
 use crate::store::Store;
@@ -24,19 +27,25 @@ use crate::store::Store;
 const PORT: u16 = 9001;
 /// AWS Lambda gives a runtime so long to ask for its first event.
 const INIT_MAX: Duration = Duration::from_secs(10);
+/// A runtime that has answered asks for the next event at once; one that takes longer does
+/// something of its own.
+const RETURN_MAX: Duration = Duration::from_millis(50);
 /// What a runtime prints as it dies arrives a moment after its end.
 const LAST_WORDS: Duration = Duration::from_millis(20);
 
 pub struct Instance {
     function: Arc<Function>,
     sandbox: Arc<Sandbox>,
-    work: mpsc::Sender<Work>,
+    runtime: Arc<Runtime>,
     init: watch::Receiver<Init>,
     ended: watch::Receiver<Option<End>>,
     server: JoinHandle<()>,
     log: Log,
     started: Instant,
     init_took: Option<Duration>,
+    desk: Option<Arc<Desk>>,
+    /// What serves its openings, for as long as it lives.
+    _served: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 /// Where instances come from.
@@ -48,25 +57,30 @@ pub(super) struct Making<'a> {
     pub user: Option<u32>,
     pub environment: BTreeMap<String, String>,
     pub sink: Sink,
+    pub openings: &'a [Opening],
 }
 
 impl Instance {
     /// Starts the sandbox; the runtime in it is still starting when this returns. Blocks.
     pub(super) fn start(function: Arc<Function>, making: &Making<'_>, handle: &tokio::runtime::Handle) -> Result<Self> {
         const OUTPUT: &str = "take a function's output";
-        let name = uuid::Uuid::now_v7().simple().to_string();
+        // With the host's own number: what a killed host leaves behind can be told.
+        let name = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
         let mount_at = making.roots.join(&name);
         std::fs::create_dir_all(&mount_at).during(Kind::FixSetup, format!("make folder {}", mount_at.display()))?;
+        let inputs = function.files.map(|_| Inputs::make(making.roots.join(format!("{name}-inputs")))).transpose()?;
         let spec = Spec {
             task: making.store.tree(function.code)?,
             opt: making.store.layers(&function.layers)?,
             base: function.base.clone(),
             mount_at: mount_at.clone(),
             programs: ["/var/task/bootstrap", "/opt/bootstrap", "/var/runtime/bootstrap"].map(Into::into).to_vec(),
-            environment: environment(&function, &making.environment, &name),
-            ports: vec![PORT],
+            environment: environment(&function, making, &name),
+            ports: std::iter::once(PORT).chain(making.openings.iter().map(|opening| opening.port)).collect(),
             user: making.user,
             limits: function.limits,
+            inputs: inputs.as_ref().map(|inputs| inputs.path().to_owned()),
+            results_mb: function.files.map(|files| files.results_mb),
         };
         let (output, input) = std::io::pipe().during(Kind::FixSetup, OUTPUT)?;
         let log = Log::new(&function.name, &function.version, Arc::clone(&making.sink));
@@ -75,19 +89,43 @@ impl Instance {
         // Mounted on in the sandbox's own view only: here it is an empty folder again.
         let _ = std::fs::remove_dir(&mount_at);
         let mut sandbox = launched?;
-        let listener = sandbox.take_listeners().pop().ok_or_else(|| Error::new(Kind::Bug, "listen in a sandbox"))?;
-        let (work, works) = mpsc::channel(1);
-        let (runtime, init) = Runtime::new(works);
-        let server = serve(Arc::new(runtime), listener, handle)?;
+        let desk = match (inputs, sandbox.take_results(), function.files) {
+            (Some(inputs), Some(results), Some(files)) => Some(Arc::new(Desk::new(inputs, results, files.results_mb))),
+            _ => None,
+        };
+        let mut listeners = sandbox.take_listeners().into_iter();
+        let listener = listeners.next().ok_or_else(|| Error::new(Kind::Bug, "listen in a sandbox"))?;
+        let _entered = handle.enter();
+        let _served = making.openings.iter().zip(listeners).map(|(opening, own)| (opening.serve)(own)).collect();
+        let (runtime, init) = Runtime::new();
+        let runtime = Arc::new(runtime);
+        let server = serve(Arc::clone(&runtime), listener, handle)?;
         let sandbox = Arc::new(sandbox);
         let ended = watch_end(Arc::clone(&sandbox));
-        Ok(Instance { function, sandbox, work, init, ended, server, log, started: Instant::now(), init_took: None })
+        let started = Instant::now();
+        Ok(Instance { function, sandbox, runtime, init, ended, server, log, started, init_took: None, desk, _served })
+    }
+
+    /// False once its runtime has ended, by itself or by a kill.
+    pub fn is_alive(&self) -> bool {
+        self.ended.borrow().is_none()
+    }
+
+    /// Whether it is ready for an event. One that has answered still has to ask for the next.
+    pub fn is_waiting(&self) -> bool {
+        self.runtime.is_waiting()
     }
 
     /// Runs one event. `false` with it: this instance is of no more use.
-    pub async fn invoke(&mut self, event: Event, arn: &str) -> (Outcome, bool) {
+    ///
+    /// # Errors
+    /// Files that can't be laid, or taken. The instance is of no more use then.
+    pub(super) async fn invoke(&mut self, event: Event, arn: &Arc<str>, pieces: Option<Pieces>) -> Result<Invoked> {
+        let files = event.files.clone();
+        self.lay(files.as_ref()).await?;
         let id = event.request_id.clone();
         let began = Instant::now();
+        self.log.catch_up().await;
         self.log.begin(&id);
         self.log.put(&format!("START RequestId: {id} Version: {}", self.function.version));
         let cold = self.init_took.is_none();
@@ -96,12 +134,13 @@ impl Instance {
         let answer = match self.ready().await {
             Ok(()) => {
                 invoked = Instant::now();
-                self.hand_over(event, arn).await
+                self.hand_over(event, arn, pieces).await
             }
             Err(stopped) => Err(stopped),
         };
-        let answer = match answer {
+        let mut answer = match answer {
             Ok(answer) => answer,
+            Err(Stopped::NotTaken(work)) => return Ok(Invoked::NotTaken(work, self.is_alive())),
             Err(stopped) => {
                 alive = false;
                 self.sandbox.kill();
@@ -110,12 +149,51 @@ impl Instance {
                 Answer::Error(self.failure(&stopped, &id))
             }
         };
+        let results = self.take(files, &mut answer).await;
         let duration = if alive { invoked.elapsed() } else { began.elapsed() };
-        self.log.drain().await;
         let memory_peak_bytes = self.sandbox.memory_peak_bytes();
         let init = cold.then_some(self.init_took).flatten();
+        self.log.catch_up().await;
         self.report(&id, duration, init, memory_peak_bytes);
-        (Outcome { answer, log_tail: self.log.end(), duration, init, memory_peak_bytes }, alive)
+        let (log_tail, results) = (self.log.end(), results?);
+        Ok(Invoked::Done(Outcome { answer, log_tail, duration, init, memory_peak_bytes, results }, alive))
+    }
+
+    async fn lay(&self, files: Option<&Files>) -> Result<()> {
+        match (&self.desk, files) {
+            (None, None) => Ok(()),
+            (None, Some(_)) => {
+                let context =
+                    format!("hand files to function {}: its function.toml has no [files]", self.function.name);
+                Err(Error::new(Kind::FixInput, context))
+            }
+            (Some(desk), files) => {
+                let (desk, files) = (Arc::clone(desk), files.cloned().unwrap_or_default());
+                let laid = tokio::task::spawn_blocking(move || desk.lay(&files)).await;
+                laid.during(Kind::Bug, "lay files")?
+            }
+        }
+    }
+
+    /// After a response. What the function has left that can't be a result is its own failure.
+    async fn take(&self, files: Option<Files>, answer: &mut Answer) -> Result<Vec<Produced>> {
+        let Some(desk) = self.desk.clone() else { return Ok(Vec::new()) };
+        let into = files.and_then(|files| files.results).filter(|_| matches!(answer, Answer::Response(_)));
+        let taken = tokio::task::spawn_blocking(move || {
+            let taken = into.map_or(Ok(Vec::new()), |into| desk.take(&into));
+            // Not kept in memory until the next event, which would hear of what can't be cleared.
+            let _ = desk.clear();
+            taken
+        });
+        let taken = taken.await;
+        match taken.during(Kind::Bug, "take results")? {
+            Ok(produced) => Ok(produced),
+            Err(files::Refused::Host(error)) => Err(error),
+            Err(files::Refused::Function(says)) => {
+                *answer = Answer::Error(failure("Function.ResultsRefused", &says));
+                Ok(Vec::new())
+            }
+        }
     }
 
     /// Waits until the runtime has asked for its first event: before an invocation, or to warm it.
@@ -155,28 +233,36 @@ impl Instance {
         }
     }
 
-    async fn hand_over(&mut self, event: Event, arn: &str) -> Result<Answer, Stopped> {
+    async fn hand_over(&mut self, event: Event, arn: &Arc<str>, pieces: Option<Pieces>) -> Result<Answer, Stopped> {
         let timeout = self.function.timeout;
         let (reply, mut answer) = oneshot::channel();
-        let work = Work { event, deadline: SystemTime::now() + timeout, arn: arn.to_owned(), reply };
-        let done = tokio::time::timeout(timeout, async {
+        // Before this event there was another one: its runtime may go on for a moment, or end.
+        let mut returning = !self.runtime.is_waiting();
+        self.runtime.hand(Work { event, deadline: SystemTime::now() + timeout, arn: Arc::clone(arn), reply, pieces });
+        let mut late = pin!(tokio::time::sleep(timeout));
+        let mut return_late = pin!(tokio::time::sleep(RETURN_MAX));
+        loop {
             tokio::select! {
                 biased;
-                sent = async { self.work.send(work).await.is_ok() } => if !sent { return Err(Stopped::Ended(End::Killed)) },
-                end = ended(&mut self.ended) => return Err(Stopped::Ended(end)),
+                answer = &mut answer => return answer.map_err(|_| Stopped::Ended(End::Killed)),
+                end = ended(&mut self.ended) => {
+                    return Err(self.runtime.take_back().map_or(Stopped::Ended(end), Stopped::NotTaken));
+                }
+                () = &mut return_late, if returning => {
+                    returning = false;
+                    if let Some(work) = self.runtime.take_back() {
+                        return Err(Stopped::NotTaken(work));
+                    }
+                }
+                () = &mut late => return Err(Stopped::Late(timeout)),
             }
-            tokio::select! {
-                biased;
-                answer = &mut answer => answer.map_err(|_| Stopped::Ended(End::Killed)),
-                end = ended(&mut self.ended) => Err(Stopped::Ended(end)),
-            }
-        });
-        done.await.unwrap_or(Err(Stopped::Late(timeout)))
+        }
     }
 
     fn failure(&self, stopped: &Stopped, id: &str) -> Failure {
         match stopped {
             Stopped::Said(failure) => failure.clone(),
+            Stopped::NotTaken(_) => Failure::of("Runtime.Unknown", id, "Runtime did not take the event"),
             Stopped::Late(most) => {
                 let what = format!("Task timed out after {:.2} seconds", most.as_secs_f64());
                 Failure::of("Sandbox.Timedout", id, &what)
@@ -217,6 +303,17 @@ impl Instance {
     }
 }
 
+/// Removes what instances of hosts that were killed have left.
+pub(super) fn sweep(roots: &Path) {
+    for entry in std::fs::read_dir(roots).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let host = name.to_str().and_then(|name| name.split_once('-')?.0.parse::<u32>().ok());
+        if host.is_some_and(|host| !Path::new("/proc").join(host.to_string()).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 impl Drop for Instance {
     fn drop(&mut self) {
         self.server.abort();
@@ -226,8 +323,16 @@ impl Drop for Instance {
     }
 }
 
+/// What came of an event in one instance.
+pub(super) enum Invoked {
+    Done(Outcome, bool),
+    /// The function knows nothing of it: it is for another instance. Whether this one lives.
+    NotTaken(Work, bool),
+}
+
 /// Why an instance gives no answer, now or ever.
 enum Stopped {
+    NotTaken(Work),
     Late(Duration),
     Ended(End),
     Said(Failure),
@@ -266,7 +371,7 @@ fn serve(runtime: Arc<Runtime>, listener: TcpListener, handle: &tokio::runtime::
 }
 
 /// What AWS Lambda sets, then the warehouse's, then the function's own, which come last.
-fn environment(function: &Function, more: &BTreeMap<String, String>, instance: &str) -> BTreeMap<String, String> {
+fn environment(function: &Function, making: &Making<'_>, instance: &str) -> BTreeMap<String, String> {
     let libraries = "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib".to_owned();
     let own = [
         ("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{PORT}")),
@@ -289,7 +394,8 @@ fn environment(function: &Function, more: &BTreeMap<String, String>, instance: &
     ];
     let mut environment: BTreeMap<String, String> =
         own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    environment.extend(more.clone());
+    environment.extend(making.environment.clone());
+    environment.extend(making.openings.iter().flat_map(|opening| opening.environment.clone()));
     environment.extend(function.environment.clone());
     environment
 }

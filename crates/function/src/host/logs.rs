@@ -3,25 +3,29 @@
 
 use std::collections::VecDeque;
 use std::io::{PipeReader, Read};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::ioctl_fionread;
+use rustix::io::{Errno, ioctl_fionread};
 
 /// What `X-Amz-Log-Result` holds at most.
 const TAIL_BYTES: usize = 4096;
 /// A longer line is cut into several: a function that prints no newline fills no memory.
 const LINE_BYTES_MAX: usize = 64 * 1024;
+const READ_BYTES: usize = 16 * 1024;
 /// How long an answer waits for what was printed before it, on a machine that is busy.
-const DRAIN_MAX: Duration = Duration::from_millis(50);
+const CATCH_UP_MAX: Duration = Duration::from_millis(50);
+/// Looks at whether the output has been read that come at once; the others are a moment apart.
+const CATCH_UP_EAGER: u32 = 5;
 
 /// A line that a function printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     pub function: String,
     pub version: String,
-    /// None between two invocations.
+    /// None before the first invocation.
     pub request_id: Option<String>,
     pub text: String,
 }
@@ -31,93 +35,135 @@ pub type Sink = Arc<dyn Fn(Line) + Send + Sync>;
 
 #[derive(Clone)]
 pub(super) struct Log {
-    state: Arc<Mutex<State>>,
-    /// Held while bytes are between the pipe and the log; the pipe once there is one.
-    output: Arc<Mutex<Option<PipeReader>>>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    state: Mutex<State>,
     sink: Sink,
     function: String,
     version: String,
+    /// True while bytes are neither in the pipe nor in a line yet.
+    reading: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
     request_id: Option<String>,
     tail: VecDeque<u8>,
+    /// A line that has not ended yet.
+    begun: Vec<u8>,
+    output: Option<Arc<PipeReader>>,
 }
 
 impl Log {
     pub fn new(function: &str, version: &str, sink: Sink) -> Log {
-        Log {
-            state: Arc::default(),
-            output: Arc::default(),
-            sink,
-            function: function.to_owned(),
-            version: version.to_owned(),
-        }
+        let (function, version) = (function.to_owned(), version.to_owned());
+        let reading = AtomicBool::new(false);
+        Log { inner: Arc::new(Inner { state: Mutex::default(), sink, function, version, reading }) }
     }
 
     /// Reads until the last process that holds the other end is gone.
     pub fn follow(&self, output: PipeReader) {
-        *self.output.lock().unwrap_or_else(PoisonError::into_inner) = output.try_clone().ok();
         let log = self.clone();
+        let output = Arc::new(output);
+        self.lock().output = Some(Arc::clone(&output));
         std::thread::spawn(move || {
-            let mut buffer = vec![0; LINE_BYTES_MAX];
-            let mut line = Vec::new();
-            while poll(&mut [PollFd::new(&output, PollFlags::IN)], None).is_ok() {
-                let _reading = log.output.lock().unwrap_or_else(PoisonError::into_inner);
-                let Ok(read @ 1..) = (&output).read(&mut buffer) else { break };
-                for piece in buffer[..read].split_inclusive(|byte| *byte == b'\n') {
-                    line.extend_from_slice(piece);
-                    if line.ends_with(b"\n") || line.len() >= LINE_BYTES_MAX {
-                        log.put(&String::from_utf8_lossy(&line));
-                        line.clear();
-                    }
+            let mut buffer = vec![0; READ_BYTES];
+            loop {
+                let mut waits = [PollFd::new(&*output, PollFlags::IN)];
+                match poll(&mut waits, None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(_) => break,
+                }
+                // Before it leaves the pipe: whoever finds the pipe empty and this false has seen all.
+                log.inner.reading.store(true, Ordering::SeqCst);
+                let read = (&*output).read(&mut buffer).unwrap_or(0);
+                log.take(&buffer[..read]);
+                log.inner.reading.store(false, Ordering::SeqCst);
+                if read == 0 {
+                    break;
                 }
             }
-            if !line.is_empty() {
-                log.put(&String::from_utf8_lossy(&line));
-            }
-            *log.output.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            let mut state = log.lock();
+            log.end_line(&mut state);
+            state.output = None;
         });
     }
 
-    /// Waits until what is printed already is in the log: it was before the answer.
-    pub async fn drain(&self) {
-        let began = Instant::now();
-        while began.elapsed() < DRAIN_MAX && self.is_behind() {
-            tokio::time::sleep(Duration::from_micros(200)).await;
-        }
-    }
-
-    fn is_behind(&self) -> bool {
-        match self.output.try_lock() {
-            Ok(output) => output.as_ref().is_some_and(|pipe| ioctl_fionread(pipe).is_ok_and(|bytes| bytes > 0)),
-            Err(_) => true,
-        }
-    }
-
+    /// Lines that come from now on belong to this invocation.
     pub fn begin(&self, request_id: &str) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = State { request_id: Some(request_id.to_owned()), tail: VecDeque::new() };
+        let mut state = self.lock();
+        state.request_id = Some(request_id.to_owned());
+        state.tail.clear();
     }
 
     pub fn put(&self, line: &str) {
-        let text = line.trim_end_matches(['\n', '\r']).to_owned();
-        let request_id = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.tail.extend(text.bytes().chain([b'\n']));
-            let above = state.tail.len().saturating_sub(TAIL_BYTES);
-            state.tail.drain(..above);
-            state.request_id.clone()
-        };
-        (self.sink)(Line { function: self.function.clone(), version: self.version.clone(), request_id, text });
+        self.keep(&mut self.lock(), line.as_bytes());
     }
 
-    /// The tail of the invocation that ends here.
+    /// Waits until what was printed before has been read; not longer than a moment, since others
+    /// may print without end.
+    pub async fn catch_up(&self) {
+        let began = Instant::now();
+        let mut attempt = 0;
+        while began.elapsed() < CATCH_UP_MAX {
+            let output = self.lock().output.clone();
+            let left = output.is_some_and(|output| ioctl_fionread(&*output).is_ok_and(|bytes| bytes > 0));
+            if !left && !self.inner.reading.load(Ordering::SeqCst) {
+                break;
+            }
+            attempt += 1;
+            if attempt < CATCH_UP_EAGER {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
+        }
+        // What was printed without its newline is the invocation's too.
+        let mut state = self.lock();
+        self.end_line(&mut state);
+    }
+
+    /// The tail of the invocation that ends here. What comes late is still its own.
     pub fn end(&self) -> String {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.request_id = None;
-        let tail: Vec<u8> = std::mem::take(&mut state.tail).into();
+        let tail: Vec<u8> = std::mem::take(&mut self.lock().tail).into();
         String::from_utf8_lossy(&tail).into_owned()
+    }
+
+    fn take(&self, mut bytes: &[u8]) {
+        let mut state = self.lock();
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            state.begun.extend_from_slice(&bytes[..end]);
+            bytes = &bytes[end + 1..];
+            let line = std::mem::take(&mut state.begun);
+            self.keep(&mut state, &line);
+        }
+        state.begun.extend_from_slice(bytes);
+        if state.begun.len() >= LINE_BYTES_MAX {
+            self.end_line(&mut state);
+        }
+    }
+
+    fn end_line(&self, state: &mut State) {
+        if !state.begun.is_empty() {
+            let line = std::mem::take(&mut state.begun);
+            self.keep(state, &line);
+        }
+    }
+
+    /// With the state in hand, so that lines are kept in their order.
+    fn keep(&self, state: &mut State, line: &[u8]) {
+        let text = String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']).to_owned();
+        let above = text.len().saturating_sub(TAIL_BYTES);
+        state.tail.extend(text.as_bytes()[above..].iter().chain(b"\n"));
+        let above = state.tail.len().saturating_sub(TAIL_BYTES);
+        state.tail.drain(..above);
+        let (function, version) = (self.inner.function.clone(), self.inner.version.clone());
+        (self.inner.sink)(Line { function, version, request_id: state.request_id.clone(), text });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,13 +1,20 @@
 //! Functions that run: the Runtime API that each sandbox sees, the instances, the pool that
 //! starts, reuses and bounds them.
 
+mod files;
 mod instance;
+mod journal;
 mod logs;
 mod pool;
 mod runtime;
 
+mod fleet;
+
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,8 +23,12 @@ use serde::{Deserialize, Serialize};
 use crate::sandbox::Limits;
 use crate::store::Digest;
 
+pub use files::{Files, Input, Produced};
+pub use fleet::{Busy, Fleet, Lake, Ran, Refusal, Rules, Serve, Tending};
 pub use instance::Instance;
+pub use journal::{Journal, Kept};
 pub use logs::{Line, Sink};
+pub(crate) use pool::arn;
 pub use pool::{Pool, Settings};
 pub use runtime::RESPONSE_BYTES_MAX;
 
@@ -36,14 +47,31 @@ pub struct Function {
     pub limits: Limits,
     /// A root to stand on instead of this machine's `/usr`.
     pub base: Option<PathBuf>,
+    /// Whether it has `/inputs` and `/results`.
+    pub files: Option<crate::definition::Files>,
 }
 
 /// What is asked of a function.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Event {
     pub request_id: String,
     pub payload: Bytes,
     pub client_context: Option<String>,
+    /// Of a function whose `[files]` allows it.
+    pub files: Option<Files>,
+}
+
+/// A response on its way, piece by piece; the channel's bound holds the function back.
+pub type Pieces = tokio::sync::mpsc::Sender<Bytes>;
+
+/// A port on a function's own loopback that leads somewhere: to the lake's SQL, to its objects.
+#[derive(Clone)]
+pub struct Opening {
+    pub port: u16,
+    /// What tells the function of it.
+    pub environment: BTreeMap<String, String>,
+    /// Called within the runtime for each instance; what it returns is dropped with the instance.
+    pub serve: Arc<dyn Fn(TcpListener) -> Box<dyn Any + Send + Sync> + Send + Sync>,
 }
 
 /// What came of it.
@@ -56,6 +84,17 @@ pub struct Outcome {
     /// Of a cold start.
     pub init: Option<Duration>,
     pub memory_peak_bytes: Option<u64>,
+    /// Files in the folder that its event named.
+    pub results: Vec<Produced>,
+}
+
+/// Of an event that no instance has seen.
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Outcome {
+        let log_tail = String::new();
+        let (duration, results) = (Duration::ZERO, Vec::new());
+        Outcome { answer, log_tail, duration, init: None, memory_peak_bytes: None, results }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +113,7 @@ pub struct Failure {
 
 impl Failure {
     /// In Lambda's own words: `RequestId: .. Error: ..`.
-    fn of(error_type: &str, request_id: &str, what: &str) -> Failure {
+    pub(crate) fn of(error_type: &str, request_id: &str, what: &str) -> Failure {
         let message = format!("RequestId: {request_id} Error: {what}");
         let body = serde_json::json!({"errorType": error_type, "errorMessage": message});
         Failure { error_type: error_type.to_owned(), body: body.to_string().into() }

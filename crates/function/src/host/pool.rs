@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::instance::{Instance, Making};
+use super::instance::{Instance, Invoked, Making};
 use super::logs::Sink;
-use super::{Event, Function, Outcome};
+use super::{Event, Function, Opening, Outcome, Pieces};
 use crate::error::{During, Error, Kind, Result};
 use crate::sandbox::Launcher;
 use crate::store::Store;
@@ -38,7 +38,8 @@ pub struct Pool {
 struct Inner {
     settings: Arc<Settings>,
     function: Arc<Function>,
-    arn: String,
+    arn: Arc<str>,
+    openings: Vec<Opening>,
     /// Only where the host is root: the user that this function alone runs as.
     user: Option<u32>,
     free: Semaphore,
@@ -48,13 +49,23 @@ struct Inner {
 
 impl Pool {
     pub fn new(settings: Arc<Settings>, function: Function, concurrency: usize, user: Option<u32>) -> Pool {
-        let arn = format!("arn:aws:lambda:local:000000000000:function:{}", function.name);
+        Pool::with_openings(settings, function, concurrency, user, Vec::new())
+    }
+
+    pub fn with_openings(
+        settings: Arc<Settings>,
+        function: Function,
+        concurrency: usize,
+        user: Option<u32>,
+        openings: Vec<Opening>,
+    ) -> Pool {
         let inner = Inner {
             settings,
+            arn: arn(&function.name, &function.version).into(),
             function: Arc::new(function),
-            arn,
+            openings,
             user,
-            free: Semaphore::new(concurrency.max(1)),
+            free: Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)),
             idle: Mutex::default(),
         };
         Pool { inner: Arc::new(inner) }
@@ -70,19 +81,36 @@ impl Pool {
     /// [`Kind::Retry`] where as many as allowed are busy; what keeps an instance from starting.
     /// A function that fails is no error here: its [`Outcome`] says so.
     pub async fn invoke(&self, event: Event) -> Result<Outcome> {
+        self.invoke_in_pieces(event, None).await
+    }
+
+    /// With `pieces`, a response goes there as it comes, and the outcome's is empty.
+    pub async fn invoke_in_pieces(&self, event: Event, pieces: Option<Pieces>) -> Result<Outcome> {
         let Ok(_busy) = self.inner.free.try_acquire() else {
             let context = format!("invoke {}: all of its instances are busy", self.inner.function.name);
             return Err(Error::new(Kind::Retry, context));
         };
-        let mut instance = match self.take() {
-            Some(warm) => warm,
-            None => self.start().await?,
-        };
-        let (outcome, alive) = instance.invoke(event, &self.inner.arn).await;
-        if alive {
-            self.lock().push((instance, Instant::now()));
+        let (mut event, mut pieces, mut warm) = (event, pieces, self.take());
+        loop {
+            let mut instance = match warm.take() {
+                Some(warm) => warm,
+                None => self.start().await?,
+            };
+            match instance.invoke(event, &self.inner.arn, pieces).await? {
+                Invoked::Done(outcome, alive) => {
+                    if alive {
+                        self.lock().push((instance, Instant::now()));
+                    }
+                    return Ok(outcome);
+                }
+                Invoked::NotTaken(work, alive) => {
+                    (event, pieces) = (work.event, work.pieces);
+                    if alive {
+                        self.lock().insert(0, (instance, Instant::now()));
+                    }
+                }
+            }
         }
-        Ok(outcome)
     }
 
     /// Starts instances until so many are idle, and waits until they are ready.
@@ -98,10 +126,21 @@ impl Pool {
         Ok(())
     }
 
-    /// Ends what has had no work for longer than [`Settings::idle_max`]; called now and then.
-    pub fn cool(&self) {
+    /// Ends what has had no work for longer than [`Settings::idle_max`], but `keep` of them, and
+    /// lets go of what has ended by itself; called now and then.
+    pub fn cool(&self, keep: usize) {
         let idle_max = self.inner.settings.idle_max;
-        self.lock().retain(|(_, since)| since.elapsed() < idle_max);
+        let mut idle = self.lock();
+        // One that asks for no event has got stuck behind its last one.
+        let timeout = self.inner.function.timeout;
+        idle.retain(|(instance, since)| instance.is_alive() && (instance.is_waiting() || since.elapsed() < timeout));
+        // The first ones have waited longest.
+        let mut above = idle.len().saturating_sub(keep);
+        idle.retain(|(_, since)| {
+            let ends = above > 0 && since.elapsed() >= idle_max;
+            above -= usize::from(ends);
+            !ends
+        });
     }
 
     pub fn idle(&self) -> usize {
@@ -109,8 +148,12 @@ impl Pool {
     }
 
     fn take(&self) -> Option<Instance> {
-        let (instance, _) = self.lock().pop()?;
-        Some(instance)
+        let mut idle = self.lock();
+        idle.retain(|(instance, _)| instance.is_alive());
+        let ready = idle.iter().rposition(|(instance, _)| instance.is_waiting());
+        // One that has just answered is quicker than a new one.
+        let at = ready.or(idle.len().checked_sub(1))?;
+        Some(idle.remove(at).0)
     }
 
     async fn start(&self) -> Result<Instance> {
@@ -125,6 +168,7 @@ impl Pool {
                 user: inner.user,
                 environment: settings.environment.clone(),
                 sink: Arc::clone(&settings.sink),
+                openings: &inner.openings,
             };
             Instance::start(Arc::clone(&inner.function), &making, &handle)
         });
@@ -134,4 +178,10 @@ impl Pool {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Instance, Instant)>> {
         self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// As AWS names it; there is one account here, and one region.
+pub(crate) fn arn(name: &str, version: &str) -> String {
+    let unqualified = format!("arn:aws:lambda:local:000000000000:function:{name}");
+    if version == crate::registry::LATEST { unqualified } else { format!("{unqualified}:{version}") }
 }

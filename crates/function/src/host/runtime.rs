@@ -5,7 +5,8 @@
 //! not ask in its state is refused with the words that AWS uses.
 
 use std::convert::Infallible;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +14,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{Answer, Event, Failure};
 
@@ -31,8 +32,10 @@ const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 pub(super) struct Work {
     pub event: Event,
     pub deadline: SystemTime,
-    pub arn: String,
+    pub arn: Arc<str>,
     pub reply: oneshot::Sender<Answer>,
+    /// Takes the response piece by piece, as it comes; the answer's own body is then empty.
+    pub pieces: Option<mpsc::Sender<Bytes>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +47,10 @@ pub(super) enum Init {
 
 #[derive(Debug)]
 pub(super) struct Runtime {
-    work: tokio::sync::Mutex<mpsc::Receiver<Work>>,
+    handed: Mutex<Option<Work>>,
+    news: Notify,
+    /// Requests for an event that wait for one.
+    waiting: AtomicUsize,
     busy: Mutex<Option<Busy>>,
     init: watch::Sender<Init>,
 }
@@ -53,14 +59,38 @@ pub(super) struct Runtime {
 struct Busy {
     id: String,
     reply: oneshot::Sender<Answer>,
+    pieces: Option<mpsc::Sender<Bytes>>,
 }
 
 type Reply = Response<Full<Bytes>>;
 
 impl Runtime {
-    pub fn new(work: mpsc::Receiver<Work>) -> (Runtime, watch::Receiver<Init>) {
+    pub fn new() -> (Runtime, watch::Receiver<Init>) {
         let (init, started) = watch::channel(Init::Starting);
-        (Runtime { work: tokio::sync::Mutex::new(work), busy: Mutex::default(), init }, started)
+        let runtime = Runtime {
+            handed: Mutex::default(),
+            news: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            busy: Mutex::default(),
+            init,
+        };
+        (runtime, started)
+    }
+
+    /// For the next request for an event, which may be there already.
+    pub fn hand(&self, work: Work) {
+        *lock(&self.handed) = Some(work);
+        self.news.notify_one();
+    }
+
+    /// The event again, where no request has taken it: the function knows nothing of it then.
+    pub fn take_back(&self) -> Option<Work> {
+        lock(&self.handed).take()
+    }
+
+    /// Whether it has asked for an event, and has none.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
     }
 
     pub async fn answer(&self, request: Request<Incoming>) -> Result<Reply, Infallible> {
@@ -80,7 +110,7 @@ impl Runtime {
     }
 
     async fn next(&self) -> Reply {
-        if self.lock().is_some() {
+        if lock(&self.busy).is_some() {
             let what = "the event before it has not been answered yet";
             return refused(StatusCode::FORBIDDEN, "InvalidStateTransition", what);
         }
@@ -91,14 +121,12 @@ impl Runtime {
             }
             first
         });
-        let Some(Work { event, deadline, arn, reply }) = self.work.lock().await.recv().await else {
-            return refused(StatusCode::INTERNAL_SERVER_ERROR, "ServiceError", "this instance is ending");
-        };
+        let Work { event, deadline, arn, reply, pieces } = self.handed().await;
         let epoch = deadline.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis();
         let trace = format!("Root=1-{:08x}-{:.24}", epoch / 1000, event.request_id.replace('-', ""));
         let mut answer = Response::new(Full::new(event.payload));
         let headers = answer.headers_mut();
-        let context = event.client_context.unwrap_or_default();
+        let context = event.client_context.as_deref().map(ascii).unwrap_or_default();
         for (name, value) in [
             ("lambda-runtime-aws-request-id", event.request_id.as_str()),
             ("lambda-runtime-deadline-ms", &epoch.to_string()),
@@ -113,17 +141,29 @@ impl Runtime {
                 headers.insert(name, value);
             }
         }
-        *self.lock() = Some(Busy { id: event.request_id, reply });
+        *lock(&self.busy) = Some(Busy { id: event.request_id, reply, pieces });
         answer
     }
 
-    async fn response(&self, id: &str, request: Request<Incoming>) -> Reply {
-        if !self.is_busy_with(id) {
-            return unknown(id);
+    async fn handed(&self) -> Work {
+        let _waiting = Waiting::on(&self.waiting);
+        loop {
+            let news = self.news.notified();
+            if let Some(work) = lock(&self.handed).take() {
+                return work;
+            }
+            news.await;
         }
+    }
+
+    async fn response(&self, id: &str, request: Request<Incoming>) -> Reply {
+        let pieces = match &*lock(&self.busy) {
+            Some(busy) if busy.id == id => busy.pieces.clone(),
+            _ => return unknown(id),
+        };
         let streamed = request.headers().get(RESPONSE_MODE).is_some_and(|mode| mode == "streaming");
         let most = if streamed { STREAM_BYTES_MAX } else { RESPONSE_BYTES_MAX };
-        let (body, trailers) = match read(request.into_body(), most).await {
+        let (body, trailers) = match read(request.into_body(), most, pieces.as_ref()).await {
             Ok(read) => read,
             Err(Cut::TooLong) => {
                 let what = format!("Exceeded maximum allowed payload size ({most} bytes).");
@@ -176,19 +216,35 @@ impl Runtime {
     }
 
     fn is_busy_with(&self, id: &str) -> bool {
-        self.lock().as_ref().is_some_and(|busy| busy.id == id)
+        lock(&self.busy).as_ref().is_some_and(|busy| busy.id == id)
     }
 
     /// The first answer counts: of two that come at once, one finds nobody waiting.
     fn finish(&self, id: &str, answer: Answer) {
-        let busy = self.lock().take_if(|busy| busy.id == id);
+        let busy = lock(&self.busy).take_if(|busy| busy.id == id);
         if let Some(busy) = busy {
             let _ = busy.reply.send(answer);
         }
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Busy>> {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counted until it is dropped: with its event, or with its connection.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Waiting<'_> {
+    fn on(count: &AtomicUsize) -> Waiting<'_> {
+        count.fetch_add(1, Ordering::AcqRel);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -197,23 +253,42 @@ enum Cut {
     Broken,
 }
 
-async fn read(mut body: Incoming, most: usize) -> Result<(Bytes, HeaderMap), Cut> {
+async fn read(
+    mut body: Incoming,
+    most: usize,
+    pieces: Option<&mpsc::Sender<Bytes>>,
+) -> Result<(Bytes, HeaderMap), Cut> {
     let mut read = BytesMut::new();
     let mut trailers = HeaderMap::new();
+    let mut bytes = 0;
     while let Some(frame) = body.frame().await {
         match frame.map_err(|_| Cut::Broken)?.into_data() {
-            Ok(data) if read.len() + data.len() > most => return Err(Cut::TooLong),
-            Ok(data) => read.extend_from_slice(&data),
+            Ok(data) if bytes + data.len() > most => return Err(Cut::TooLong),
+            Ok(data) => {
+                bytes += data.len();
+                match pieces {
+                    // A caller who is gone is no reason to stop the function.
+                    Some(pieces) => drop(pieces.send(data).await),
+                    None => read.extend_from_slice(&data),
+                }
+            }
             Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
         }
     }
     Ok((read.freeze(), trailers))
 }
 
+/// `(Runtime|Function)\.[A-Z][a-zA-Z]+`; what some runtimes send instead says less than their body.
+fn is_error_type(text: &str) -> bool {
+    let name = text.strip_prefix("Runtime.").or_else(|| text.strip_prefix("Function.")).unwrap_or_default();
+    name.starts_with(|c: char| c.is_ascii_uppercase()) && name.chars().all(|c| c.is_ascii_alphabetic())
+}
+
 /// What a runtime says of a failure: the type from its header, else from its body.
 async fn reported(request: Request<Incoming>) -> Result<Failure, Box<Reply>> {
-    let header = request.headers().get(ERROR_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (body, _) = read(request.into_body(), ERROR_BYTES_MAX).await.map_err(|_| {
+    let header = request.headers().get(ERROR_TYPE).and_then(|value| value.to_str().ok());
+    let header = header.filter(|header| is_error_type(header)).map(str::to_owned);
+    let (body, _) = read(request.into_body(), ERROR_BYTES_MAX, None).await.map_err(|_| {
         Box::new(refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "an error is at most 256 KB"))
     })?;
     let parsed: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
@@ -223,7 +298,21 @@ async fn reported(request: Request<Incoming>) -> Result<Failure, Box<Reply>> {
     Ok(Failure { error_type, body })
 }
 
-fn failure(error_type: &str, message: &str) -> Failure {
+/// JSON with its other letters escaped: some runtimes read no header that holds them.
+fn ascii(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    let mut units = [0; 2];
+    for c in json.chars() {
+        if c.is_ascii() {
+            escaped.push(c);
+        } else {
+            c.encode_utf16(&mut units).iter().for_each(|unit| escaped.push_str(&format!("\\u{unit:04x}")));
+        }
+    }
+    escaped
+}
+
+pub(super) fn failure(error_type: &str, message: &str) -> Failure {
     let body = serde_json::json!({"errorType": error_type, "errorMessage": message});
     Failure { error_type: error_type.to_owned(), body: body.to_string().into() }
 }

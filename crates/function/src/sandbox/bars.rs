@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
     CapabilitySet, clear_ambient_capability_set, remove_capability_from_bounding_set, set_no_new_privs,
 };
@@ -60,9 +60,11 @@ const ENOSYS: u32 = 38;
 const EPERM: u32 = 1;
 
 pub(super) fn limits(limits: Limits) -> io::Result<()> {
+    // Above the host's own needs a capability, which a host in a container may not have.
+    let within = |resource, n: u64| getrlimit(resource).maximum.map_or(n, |most| n.min(most));
     let bound = |n: u64| Rlimit { current: Some(n), maximum: Some(n) };
-    setrlimit(Resource::Nofile, bound(limits.open_files))?;
-    setrlimit(Resource::Nproc, bound(limits.processes))?;
+    setrlimit(Resource::Nofile, bound(within(Resource::Nofile, limits.open_files)))?;
+    setrlimit(Resource::Nproc, bound(within(Resource::Nproc, limits.processes)))?;
     setrlimit(Resource::Core, bound(0))?;
     Ok(())
 }

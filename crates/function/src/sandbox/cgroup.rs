@@ -38,6 +38,11 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Whether it bounds how many processes there are in it.
+    pub fn bounds_processes(&self) -> bool {
+        self.unified || self.processes.is_some()
+    }
+
     /// Whether the kernel has killed in it for want of memory.
     pub fn ran_out_of_memory(&self) -> bool {
         let file = if self.unified { "memory.events" } else { "memory.oom_control" };
@@ -61,6 +66,21 @@ impl Drop for Cgroup {
                     break;
                 }
                 sleep(Duration::from_millis(2));
+            }
+        }
+    }
+}
+
+/// Removes what hosts that were killed have left: their numbers stand before the names. A group
+/// that still holds a process stays.
+pub(super) fn sweep() {
+    let mount = Path::new(MOUNT);
+    for folder in [mount.join(OURS), mount.join("memory").join(OURS), mount.join("pids").join(OURS)] {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let host = name.to_str().and_then(|name| name.split_once('-')?.0.parse::<u32>().ok());
+            if host.is_some_and(|host| !Path::new("/proc").join(host.to_string()).exists()) {
+                let _ = fs::remove_dir(entry.path());
             }
         }
     }

@@ -1,17 +1,19 @@
 //! The first process of the sandbox: builds what the function sees, starts its bootstrap, reports
 //! how it ended. When this process ends, the kernel ends everything else in here.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, wait};
 
 use super::outside::host;
-use super::socket::{Told, read_line, send_sockets, write_line};
+use super::socket::{Told, read_line, send_open, write_line};
 use super::{Spec, bars, loopback, root};
 
 type Failed = (String, io::Error);
@@ -44,8 +46,11 @@ fn start(socket: &mut UnixStream) -> Result<Pid, Failed> {
     let named = rustix::system::sethostname(b"function");
     named.map_err(|e| step("name the sandbox")(e.into()))?;
     loopback::up().map_err(step("bring its loopback up"))?;
-    let sockets = listen(&spec.ports).map_err(step("listen on its loopback"))?;
+    let mut handed = listen(&spec.ports).map_err(step("listen on its loopback"))?;
     root::build(&spec)?;
+    if spec.results_mb.is_some() {
+        handed.push(File::open(Path::new("/").join(root::RESULTS)).map_err(step("open /results"))?.into());
+    }
     bars::limits(spec.limits).map_err(step("set its limits"))?;
     bars::close().map_err(step("take its capabilities"))?;
     let program = spec.programs.iter().find(|program| root::is_program(program)).ok_or_else(|| {
@@ -53,8 +58,8 @@ fn start(socket: &mut UnixStream) -> Result<Pid, Failed> {
         let what = format!("none of {} is there and executable", looked.join(", "));
         step("find its bootstrap")(io::Error::new(io::ErrorKind::NotFound, what))
     })?;
-    send_sockets(socket, &sockets).map_err(step("hand over its sockets"))?;
-    drop(sockets);
+    send_open(socket, &handed).map_err(step("hand over its sockets"))?;
+    drop(handed);
     let mut command = Command::new(program);
     command.env_clear().envs(&spec.environment).current_dir("/var/task").stdin(Stdio::null()).process_group(0);
     if let Some(user) = spec.user {

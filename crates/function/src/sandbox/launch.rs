@@ -14,9 +14,9 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use crate::error::{During, Error, Kind, Result};
 
-use super::cgroup::Cgroup;
-use super::socket::{Told, read_line, receive_sockets, write_line};
-use super::{OUTSIDE, Spec};
+use super::cgroup::{self, Cgroup};
+use super::socket::{Told, read_line, receive_open, write_line};
+use super::{IN_USER_NAMESPACE, OUTSIDE, Spec};
 
 /// Mounts and namespaces take milliseconds; a machine that swaps may take seconds.
 const START_MAX: Duration = Duration::from_secs(20);
@@ -25,8 +25,6 @@ const START_MAX: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Launcher {
     program: PathBuf,
-    /// Arguments that lead the program's door to [`super::outside`].
-    arguments: Vec<String>,
 }
 
 /// How the bootstrap ended.
@@ -45,12 +43,19 @@ pub struct Sandbox {
     child: Mutex<Child>,
     socket: UnixStream,
     listeners: Vec<TcpListener>,
+    results: Option<OwnedFd>,
     cgroup: Option<Cgroup>,
 }
 
 impl Launcher {
-    pub fn new(program: PathBuf, arguments: Vec<String>) -> Launcher {
-        Launcher { program, arguments }
+    /// `program` asks [`super::door`] first: it is the running one, wherever that stands.
+    pub fn new(program: PathBuf) -> Launcher {
+        Launcher { program }
+    }
+
+    /// Removes what launchers of processes that were killed have left on this machine.
+    pub fn sweep() {
+        cgroup::sweep();
     }
 
     /// Blocks until the bootstrap has been started, for some milliseconds. `name` is unique on
@@ -64,19 +69,25 @@ impl Launcher {
         let (host, child_end) = UnixStream::pair().during(Kind::FixSetup, START)?;
         let output = |what: &str| output.try_clone().during(Kind::FixSetup, format!("{START}: {what}"));
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).arg(OUTSIDE);
+        command.arg(OUTSIDE);
         if !geteuid().is_root() {
-            command.arg("--user-namespace");
+            command.arg(IN_USER_NAMESPACE);
         }
         command.env_clear().stdin(Stdio::from(OwnedFd::from(child_end)));
         command.stdout(output("its output")?).stderr(output("its errors")?);
         let child = command.spawn().during(Kind::FixSetup, START)?;
         let cgroup = Cgroup::make(name, spec.limits);
-        let mut sandbox = Sandbox { child: Mutex::new(child), socket: host, listeners: Vec::new(), cgroup };
+        let mut spec = spec.clone();
+        if cgroup.as_ref().is_some_and(Cgroup::bounds_processes) {
+            // RLIMIT_NPROC counts all that a user runs: the instances of a function would share it.
+            spec.limits.processes = u64::from(u32::MAX);
+        }
+        let mut sandbox =
+            Sandbox { child: Mutex::new(child), socket: host, listeners: Vec::new(), results: None, cgroup };
         if let Some(cgroup) = &sandbox.cgroup {
             cgroup.add(sandbox.process()).during(Kind::FixSetup, "bound a sandbox's memory")?;
         }
-        sandbox.begin(spec)?;
+        sandbox.begin(&spec)?;
         Ok(sandbox)
     }
 }
@@ -87,10 +98,11 @@ impl Sandbox {
         self.socket.set_read_timeout(Some(START_MAX)).during(Kind::Bug, START)?;
         // Its process may end before it reads: what it told says why.
         let sent = self.socket.write_all(b"g").and_then(|()| write_line(&mut self.socket, spec));
-        let listeners = receive_sockets(&self.socket);
-        match (sent, listeners) {
-            (Ok(()), Ok(sockets)) if sockets.len() == spec.ports.len() && !sockets.is_empty() => {
-                self.listeners = sockets.into_iter().map(TcpListener::from).collect();
+        let expected = spec.ports.len() + usize::from(spec.results_mb.is_some());
+        match (sent, receive_open(&self.socket)) {
+            (Ok(()), Ok(mut open)) if open.len() == expected && expected > 0 => {
+                self.results = open.split_off(spec.ports.len()).pop();
+                self.listeners = open.into_iter().map(TcpListener::from).collect();
                 self.told_ready(None)?;
             }
             (_, first) => self.told_ready(first.ok().map(|_| b'{'))?,
@@ -118,6 +130,11 @@ impl Sandbox {
     /// In the order of [`Spec::ports`]; once.
     pub fn take_listeners(&mut self) -> Vec<TcpListener> {
         std::mem::take(&mut self.listeners)
+    }
+
+    /// The folder at `/results`, as long as it is kept; once.
+    pub fn take_results(&mut self) -> Option<OwnedFd> {
+        self.results.take()
     }
 
     /// Blocks until the bootstrap has ended.

@@ -18,15 +18,26 @@ mod socket;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
 pub use launch::{End, Launcher, Sandbox};
-pub use {inside::inside, outside::outside};
 
-/// What the program's door has to answer to: `PROGRAM OUTSIDE` calls [`outside`], and so on.
-pub const OUTSIDE: &str = "sandbox-outside";
-pub const INSIDE: &str = "sandbox-inside";
+const OUTSIDE: &str = "sandbox-outside";
+const INSIDE: &str = "sandbox-inside";
+const IN_USER_NAMESPACE: &str = "--user-namespace";
+
+/// What the program's `main` asks before it does anything else: whether it is to be a part of a
+/// sandbox, and how that part ended. `arguments` are the program's, its own name first. Called
+/// while there is one thread: namespaces are a thread's.
+pub fn door(arguments: &[String]) -> Option<ExitCode> {
+    match arguments.get(1)?.as_str() {
+        OUTSIDE => Some(outside::outside(arguments.iter().any(|argument| argument == IN_USER_NAMESPACE))),
+        INSIDE => Some(inside::inside()),
+        _ => None,
+    }
+}
 
 /// What a sandbox is made of, as the host tells it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,6 +58,10 @@ pub struct Spec {
     /// Only where the host is root: the user that the function runs as.
     pub user: Option<u32>,
     pub limits: Limits,
+    /// A folder that it reads at `/inputs`; what the host changes in it is seen at once.
+    pub inputs: Option<PathBuf>,
+    /// A folder that it writes at `/results`, so many megabytes; it goes to the host open.
+    pub results_mb: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,6 +19,7 @@ use super::Spec;
 const HOST_FOLDERS: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ssl", "/etc/alternatives", "/etc/R"];
 const HOST_FILES: [&str; 3] = ["/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime"];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+pub(super) const RESULTS: &str = "results";
 const READ_ONLY: MountFlags = MountFlags::RDONLY.union(MountFlags::NOSUID).union(MountFlags::NODEV);
 
 /// Builds the root and moves into it; every error names its step.
@@ -47,6 +48,13 @@ pub(super) fn build(spec: &Spec) -> Result<(), (String, io::Error)> {
         fs::create_dir_all(&path)
             .and_then(|()| tmpfs(&path, spec.limits.tmp_mb, 0o1777))
             .map_err(step(&format!("make /{folder}")))?;
+    }
+    if let Some(inputs) = &spec.inputs {
+        bind_folder(inputs, &root.join("inputs")).map_err(step("mount /inputs"))?;
+    }
+    if let Some(megabytes) = spec.results_mb {
+        let path = root.join(RESULTS);
+        fs::create_dir_all(&path).and_then(|()| tmpfs(&path, megabytes, 0o1777)).map_err(step("make /results"))?;
     }
     processes(root).map_err(step("mount /proc"))?;
     enter(root).map_err(step("enter the root"))

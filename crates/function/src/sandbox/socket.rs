@@ -1,5 +1,5 @@
-//! One socket between the host and the sandbox's first process: lines of JSON, and listening
-//! sockets beside them.
+//! One socket between the host and the sandbox's first process: lines of JSON, and open files
+//! beside them.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -13,8 +13,8 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// More than one function can be allowed: the runtime's, the lake's SQL, its objects.
-pub(super) const SOCKETS_MAX: usize = 4;
+/// The runtime's socket, the lake's SQL, its objects, the folder of the results.
+pub(super) const OPEN_MAX: usize = 4;
 const LINE_BYTES_MAX: usize = 256 * 1024;
 
 /// What the first process tells the host.
@@ -48,19 +48,19 @@ pub(super) fn read_line<T: DeserializeOwned>(socket: &mut UnixStream) -> io::Res
     }
 }
 
-pub(super) fn send_sockets(socket: &UnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
-    let borrowed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
+pub(super) fn send_open(socket: &UnixStream, open: &[OwnedFd]) -> io::Result<()> {
+    let borrowed: Vec<_> = open.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(OPEN_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
-        return Err(io::Error::other("too many sockets"));
+        return Err(io::Error::other("too many open files"));
     }
     sendmsg(socket, &[IoSlice::new(b"s")], &mut control, SendFlags::empty())?;
     Ok(())
 }
 
-pub(super) fn receive_sockets(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
+pub(super) fn receive_open(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(OPEN_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     let received = recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
@@ -68,7 +68,7 @@ pub(super) fn receive_sockets(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let rights = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(sockets) => Some(sockets),
+        RecvAncillaryMessage::ScmRights(open) => Some(open),
         _ => None,
     });
     Ok(rights.flatten().collect())

@@ -5,6 +5,7 @@
 //! they reach the disk.
 
 mod merge;
+mod pack;
 mod unpack;
 
 use std::fmt;
@@ -43,12 +44,25 @@ impl Store {
         Ok(Store { root: root.to_owned() })
     }
 
+    /// Takes what a folder holds, as a zip that depends on nothing else: names in order, one time
+    /// for all, no compression. `without` names files at its top that are left out.
+    pub fn put_folder(&self, folder: &Path, without: &[&str]) -> Result<Digest> {
+        let new = self.new_path();
+        let put = pack::pack(folder, without, &new).and_then(|()| self.put_as(&new, folder));
+        let _ = fs::remove_file(&new);
+        put
+    }
+
     /// Takes a copy of the zip; the same bytes twice are one. It is unpacked too, so that a bad
     /// one is refused now and not when it is first run.
     pub fn put(&self, zip: &Path) -> Result<Digest> {
-        let context = || format!("store {}", zip.display());
+        self.put_as(zip, zip)
+    }
+
+    fn put_as(&self, zip: &Path, source: &Path) -> Result<Digest> {
+        let context = || format!("store {}", source.display());
         let digest = hash(zip).during(Kind::FixInput, context())?;
-        self.tree_of(zip, digest)?;
+        self.tree_of(zip, source, digest)?;
         let kept = self.zip(digest);
         if !kept.exists() {
             let new = self.new_path();
@@ -65,7 +79,8 @@ impl Store {
 
     /// The folder of what the zip holds.
     pub fn tree(&self, digest: Digest) -> Result<PathBuf> {
-        self.tree_of(&self.zip(digest), digest)
+        let zip = self.zip(digest);
+        self.tree_of(&zip, &zip, digest)
     }
 
     /// The folder of all layers in one, later ones over earlier ones; `None` without any.
@@ -80,9 +95,28 @@ impl Store {
         }
     }
 
-    fn tree_of(&self, zip: &Path, digest: Digest) -> Result<PathBuf> {
+    pub fn zip_bytes(&self, digest: Digest) -> Result<u64> {
+        let path = self.zip(digest);
+        let found = path.metadata().during(Kind::FixSetup, format!("look for {}", path.display()))?;
+        Ok(found.len())
+    }
+
+    /// What the zip's files take up, once unpacked.
+    pub fn tree_bytes(&self, digest: Digest) -> Result<u64> {
+        let tree = self.tree(digest)?;
+        let mut bytes = 0;
+        for entry in walkdir::WalkDir::new(&tree) {
+            let entry = entry.and_then(|entry| entry.metadata());
+            let found = entry.during(Kind::FixSetup, format!("measure {}", tree.display()))?;
+            bytes += if found.is_file() { found.len() } else { 0 };
+        }
+        Ok(bytes)
+    }
+
+    fn tree_of(&self, zip: &Path, source: &Path, digest: Digest) -> Result<PathBuf> {
         let tree = self.root.join("trees").join(digest.to_string());
-        let made = self.made(&tree, &format!("unpack {}", zip.display()), |into| unpack::unpack(zip, into))?;
+        let made =
+            self.made(&tree, &format!("unpack {}", source.display()), |into| unpack::unpack(zip, source, into))?;
         made.ok_or_else(|| Error::new(Kind::Bug, "unpack a zip into nothing"))
     }
 
@@ -130,6 +164,19 @@ fn combined(layers: &[Digest]) -> String {
     let mut hasher = Sha256::new();
     layers.iter().for_each(|layer| hasher.update(layer.0));
     hex::encode(hasher.finalize())
+}
+
+impl Digest {
+    /// Of a text, such as the description of a version.
+    pub fn of(text: &str) -> Digest {
+        Digest(Sha256::digest(text).into())
+    }
+
+    /// As AWS shows it: `CodeSha256`.
+    pub fn base64(self) -> String {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.encode(self.0)
+    }
 }
 
 impl fmt::Display for Digest {

@@ -24,8 +24,9 @@ const LINK: u32 = 0o120_000;
 /// Where a link may lead by an absolute name: the sandbox's own folders.
 const SANDBOX: [&str; 5] = ["/opt", "/var/task", "/usr", "/tmp", "/var/runtime"];
 
-pub(super) fn unpack(zip: &Path, into: &Path) -> Result<()> {
-    let named = format!("unpack {}", zip.display());
+/// `source` is what its user knows it by.
+pub(super) fn unpack(zip: &Path, source: &Path, into: &Path) -> Result<()> {
+    let named = format!("unpack {}", source.display());
     let file = File::open(zip).during(Kind::FixInput, &named)?;
     let mut archive = ZipArchive::new(file).during(Kind::FixInput, format!("{named}: it is not a zip"))?;
     if archive.len() > ENTRIES_MAX {
@@ -35,7 +36,7 @@ pub(super) fn unpack(zip: &Path, into: &Path) -> Result<()> {
     let mut left = UNPACKED_BYTES_MAX;
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).during(Kind::FixInput, format!("{named}: entry {index}"))?;
-        let context = format!("{named}: entry {:?}", entry.name());
+        let context = format!("{named}: entry {:?}", String::from_utf8_lossy(entry.name_raw()));
         let refuse = |why: &str| Error::new(Kind::FixInput, format!("{context} {why}"));
         let path = entry.enclosed_name().ok_or_else(|| refuse("leaves its folder"))?;
         let mode = entry.unix_mode().unwrap_or(0);

@@ -1,8 +1,15 @@
 //! The sandbox executes the program that it is part of: so this one answers to it, and runs the
 //! tests otherwise.
 
+mod bench;
+mod clients;
+mod conformance;
 mod escape;
+mod queued;
+mod reach;
 mod runtime;
+mod served;
+mod warm;
 mod world;
 
 use std::process::ExitCode;
@@ -12,11 +19,19 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    match arguments.get(1).map(String::as_str) {
-        Some(sandbox::OUTSIDE) => return sandbox::outside(arguments.iter().any(|a| a == "--user-namespace")),
-        Some(sandbox::INSIDE) => return sandbox::inside(),
-        _ => {}
+    if let Some(ended) = sandbox::door(&arguments) {
+        return ended;
     }
-    let trials: Vec<Trial> = escape::trials().into_iter().chain(runtime::trials()).collect();
+    let all = [
+        escape::trials(),
+        runtime::trials(),
+        conformance::trials(),
+        clients::trials(),
+        warm::trials(),
+        queued::trials(),
+        reach::trials(),
+        bench::trials(),
+    ];
+    let trials: Vec<Trial> = all.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

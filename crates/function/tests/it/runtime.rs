@@ -11,7 +11,7 @@ use libtest_mimic::{Failed, Trial};
 use crate::world::{World, rustix_is_root, zip_of};
 
 /// Answers each event by what its `do` says.
-const BOOTSTRAP: &str = r#"#!/bin/bash
+pub const BOOTSTRAP: &str = r#"#!/bin/bash
 set -uo pipefail
 api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
 if [ "$_HANDLER" = init-error ]; then
@@ -61,7 +61,7 @@ fn host(handler: &str) -> Host {
     let lines: Arc<Mutex<Vec<Line>>> = Arc::default();
     let kept = Arc::clone(&lines);
     let settings = Settings {
-        launcher: Launcher::new(std::env::current_exe().expect("this program"), vec![]),
+        launcher: Launcher::new(std::env::current_exe().expect("this program")),
         roots: world.folder.path().join("root"),
         environment: [].into(),
         idle_max: Duration::from_secs(60),
@@ -78,8 +78,9 @@ fn host(handler: &str) -> Host {
         timeout: Duration::from_secs(2),
         limits: function::sandbox::Limits { memory_mb: 128, tmp_mb: 32, ..Default::default() },
         base: None,
+        files: None,
     };
-    let user = rustix_is_root().then_some(70_002);
+    let user = rustix_is_root().then_some(world.user);
     Host { _world: world, pool: Pool::new(Arc::new(settings), function, 50, user), lines }
 }
 
@@ -89,7 +90,7 @@ impl Host {
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let request_id = format!("00000000-0000-4000-8000-{number:012}");
         let payload = format!("{{\"do\": \"{what}\"}}").into();
-        self.pool.invoke(Event { request_id, payload, client_context: None }).await.expect("an invocation")
+        self.pool.invoke(Event { request_id, payload, ..Event::default() }).await.expect("an invocation")
     }
 }
 

@@ -44,6 +44,8 @@ impl World {
             ports: vec![9001],
             user: rustix_is_root().then_some(self.user),
             limits: Limits { memory_mb: 128, tmp_mb: 16, processes: 64, ..Limits::default() },
+            inputs: None,
+            results_mb: None,
         }
     }
 
@@ -86,7 +88,7 @@ impl World {
         let output = File::create(self.folder.path().join("output")).expect("a file");
         let program = std::env::current_exe().expect("this program");
         let name = format!("test-{}", self.folder.path().file_name().and_then(|n| n.to_str()).unwrap_or_default());
-        Launcher::new(program, vec![]).launch(&name, spec, &output)
+        Launcher::new(program).launch(&name, spec, &output)
     }
 }
 

@@ -15,9 +15,10 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
+    if let Some(ended) = sandbox::door(&arguments) {
+        return ended;
+    }
     match arguments.get(1).map(String::as_str) {
-        Some(sandbox::OUTSIDE) => return sandbox::outside(arguments.iter().any(|a| a == "--user-namespace")),
-        Some(sandbox::INSIDE) => return sandbox::inside(),
         Some("measure") => return bench::measure(arguments.get(2).map(String::as_str)),
         Some("pack") => return layer::pack(arguments.get(2).map(String::as_str).unwrap_or_default()),
         _ => {}

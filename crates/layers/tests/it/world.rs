@@ -82,7 +82,7 @@ impl Host {
         let bare = folder.path().join("bare");
         fs::create_dir(&bare).expect("a folder");
         let settings = Settings {
-            launcher: Launcher::new(std::env::current_exe().expect("this program"), vec![]),
+            launcher: Launcher::new(std::env::current_exe().expect("this program")),
             roots: LAYERS.folder.path().join("roots"),
             environment: [].into(),
             idle_max: Duration::from_secs(60),
@@ -99,6 +99,7 @@ impl Host {
             timeout: Duration::from_secs(20),
             limits: Limits { memory_mb: 512, tmp_mb: 64, ..Default::default() },
             base: (root == Root::Bare).then_some(bare),
+            files: None,
         };
         let user = is_root().then_some(70_003);
         Host { pool: Pool::new(Arc::new(settings), function, 4, user), lines, _folder: folder }
@@ -107,7 +108,7 @@ impl Host {
     pub async fn ask(&self, payload: &str) -> Outcome {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let request_id = format!("00000000-0000-4000-8000-{:012}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let event = Event { request_id, payload: payload.to_owned().into(), client_context: None };
+        let event = Event { request_id, payload: payload.to_owned().into(), ..Event::default() };
         self.pool.invoke(event).await.expect("an invocation")
     }
 

@@ -9,7 +9,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("wire", &["sql", "lake"]),
     ("sql", &["series", "lake"]),
     ("series", &[]),
-    ("function", &[]),
+    ("function", &["ledger"]),
     ("lake", &[]),
     ("layers", &["function"]),
     ("ledger", &[]),

@@ -1,0 +1,309 @@
+//! AWS Lambda's Invoke API over HTTP, and as much of the API around it as clients need to look at
+//! what is deployed: <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>.
+//!
+//! It deploys nothing, and knows no users: a [`Guard`] says who may call. Without one of the
+//! door's own, no web page may: a browser says by whom a request was made.
+
+mod address;
+mod look;
+mod reply;
+mod stream;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use hyper::header::{HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use ledger::{Invocation, Put};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use address::Address;
+use reply::Refused;
+
+use crate::deferred::{Deferred, EVENT_BYTES_MAX};
+use crate::error::Kind;
+use crate::host::{Answer, Busy, Event, Failure, Fleet, Ran, Refusal};
+
+pub use reply::Body;
+
+/// AWS Lambda's own, of a request that waits for its response.
+pub const REQUEST_BYTES_MAX: usize = 6 << 20;
+/// What is above is read and thrown away, up to here, so that its sender hears the refusal.
+const DRAIN_BYTES_MAX: usize = 64 << 20;
+const CLIENT_CONTEXT_BYTES_MAX: usize = 3583;
+/// Connections at a time; who comes then waits in the listener's queue.
+const CONNECTIONS_MAX: usize = 1024;
+
+/// Who may call: the request's head and its body. The error's text is shown to the caller.
+pub type Guard = Arc<dyn Fn(&Parts, &Bytes) -> Result<(), Denied> + Send + Sync>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// "AccessDeniedException", "InvalidSignatureException", "UnrecognizedClientException"
+    pub error_type: &'static str,
+    pub message: String,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    fleet: Fleet,
+    deferred: Deferred,
+    guard: Guard,
+}
+
+impl Api {
+    pub fn new(fleet: Fleet, deferred: Deferred, guard: Guard) -> Api {
+        Api { fleet, deferred, guard }
+    }
+
+    /// Answers a request of any HTTP server.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: hyper::body::Body<Data = Bytes>,
+    {
+        let request_id = uuid::Uuid::now_v7().to_string();
+        let mut response = self.route(request, &request_id).await.unwrap_or_else(Refused::into_response);
+        reply::name(&mut response, &request_id);
+        response
+    }
+
+    async fn route<B>(&self, request: Request<B>, request_id: &str) -> Result<Response<Body>, Refused>
+    where
+        B: hyper::body::Body<Data = Bytes>,
+    {
+        let (parts, body) = request.into_parts();
+        let body = read(body).await?;
+        (self.guard)(&parts, &body).map_err(Refused::denied)?;
+        let path = address::segments(parts.uri.path())?;
+        let segments: Vec<&str> = path.iter().map(String::as_str).collect();
+        match (&parts.method, &segments[..]) {
+            (&Method::POST, ["2015-03-31", "functions", name, "invocations"]) => {
+                self.invoke(&Address::of(name, parts.uri.query())?, &parts.headers, body, request_id).await
+            }
+            (&Method::POST, ["2021-11-15", "functions", name, "response-streaming-invocations"]) => {
+                self.stream(&Address::of(name, parts.uri.query())?, &parts.headers, body, request_id).await
+            }
+            (&Method::GET, rest) => look::answer(self.fleet.registry(), rest, parts.uri.query()),
+            _ => Err(Refused::not_here()),
+        }
+    }
+
+    async fn invoke(
+        &self,
+        address: &Address,
+        headers: &HeaderMap,
+        body: Bytes,
+        request_id: &str,
+    ) -> Result<Response<Body>, Refused> {
+        let kind = header(headers, "x-amz-invocation-type").unwrap_or("RequestResponse");
+        let most = if kind == "Event" { EVENT_BYTES_MAX } else { REQUEST_BYTES_MAX };
+        let event = event(headers, body, most, request_id)?;
+        match kind {
+            "RequestResponse" => {
+                let ran = self.run(address, event).await?;
+                let tail = header(headers, "x-amz-log-type") == Some("Tail");
+                Ok(reply::ran(&ran, tail))
+            }
+            "Event" => self.defer(address, event).await,
+            "DryRun" => {
+                self.find(address)?;
+                Ok(reply::empty(StatusCode::NO_CONTENT))
+            }
+            other => Err(Refused::parameter(&format!(
+                "invocation type {other:?}: expected RequestResponse, Event or DryRun"
+            ))),
+        }
+    }
+
+    /// In a task of its own: a caller who goes away is no reason to stop the function.
+    async fn run(&self, address: &Address, event: Event) -> Result<Ran, Refused> {
+        let (fleet, at) = (self.fleet.clone(), address.clone());
+        let request_id = event.request_id.clone();
+        let running = tokio::spawn(async move { fleet.invoke(&at.name, &at.qualifier, event, None).await });
+        let ran = running.await.map_err(|error| Refused::service(&error.to_string()))?;
+        ran.or_else(|refusal| self.refused(refusal, address, &request_id))
+    }
+
+    /// A function that can't be started for a reason of its own has failed, as any other would.
+    fn refused(&self, refusal: Refusal, address: &Address, request_id: &str) -> Result<Ran, Refused> {
+        match refusal {
+            Refusal::Unknown => Err(Refused::unknown(address)),
+            Refusal::Busy(Busy::Function) => Err(Refused::busy("ReservedFunctionConcurrentInvocationLimitExceeded")),
+            Refusal::Busy(Busy::Host) => Err(Refused::busy("ConcurrentInvocationLimitExceeded")),
+            Refusal::Failed(error) if error.kind == Kind::FixInput => {
+                let found = self.find(address)?;
+                let failure = Failure::of("Runtime.InvalidEntrypoint", request_id, &error.chain());
+                Ok(Ran { outcome: Answer::Error(failure).into(), found })
+            }
+            Refusal::Failed(error) => Err(Refused::service(&error.chain())),
+        }
+    }
+
+    async fn defer(&self, address: &Address, event: Event) -> Result<Response<Body>, Refused> {
+        self.find(address)?;
+        let put = self.deferred.put(Invocation {
+            request_id: event.request_id,
+            function: address.name.clone(),
+            qualifier: address.qualifier.clone(),
+            payload: event.payload.into(),
+            client_context: event.client_context,
+            cause: "api".to_owned(),
+            depth: 0,
+        });
+        match put.await.map_err(|error| Refused::service(&error.chain()))? {
+            Put::Queued => Ok(reply::empty(StatusCode::ACCEPTED)),
+            Put::Full => Err(Refused::full()),
+        }
+    }
+
+    fn find(&self, address: &Address) -> Result<Arc<crate::registry::Found>, Refused> {
+        let found = self.fleet.find(&address.name, &address.qualifier);
+        found.map_err(|error| Refused::service(&error.chain()))?.ok_or_else(|| Refused::unknown(address))
+    }
+}
+
+/// The default guard: whoever reaches the socket, but no web page. A page that the user of this
+/// machine looks at could call functions otherwise.
+pub fn no_web_pages() -> Guard {
+    Arc::new(|parts: &Parts, _: &Bytes| {
+        let by_page = ["origin", "sec-fetch-site"].iter().any(|name| parts.headers.contains_key(*name));
+        if !by_page {
+            return Ok(());
+        }
+        let message = "requests of web pages are not answered".to_owned();
+        Err(Denied { error_type: "AccessDeniedException", message })
+    })
+}
+
+/// Answers what comes until `stop`; requests under way are answered.
+pub async fn serve(api: Api, listener: TcpListener, stop: impl Future<Output = ()>) {
+    let mut stop = std::pin::pin!(stop);
+    let mut connections = JoinSet::new();
+    let (tell, stopped) = tokio::sync::watch::channel(false);
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => accepted,
+            _ = connections.join_next(), if connections.len() >= CONNECTIONS_MAX => continue,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accept a connection of the Invoke API");
+                // Too many open files: others have to end first.
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let (api, mut stopped) = (api.clone(), stopped.clone());
+        connections.spawn(async move {
+            let service = service_fn(|request| {
+                let api = api.clone();
+                async move { Ok::<_, Infallible>(api.answer(request).await) }
+            });
+            let server = hyper::server::conn::http1::Builder::new();
+            let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection of the Invoke API");
+            }
+        });
+    }
+    tell.send_replace(true);
+    while connections.join_next().await.is_some() {}
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// One byte more than allowed is enough to know.
+async fn read<B>(body: B) -> Result<Bytes, Refused>
+where
+    B: hyper::body::Body<Data = Bytes>,
+{
+    let mut body = std::pin::pin!(body);
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(REQUEST_BYTES_MAX);
+    let mut read = Read::default();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Refused::content("the request ended before its end"))?;
+        if let Ok(data) = frame.into_data() {
+            read.add(data, expected);
+            if read.bytes > DRAIN_BYTES_MAX {
+                break;
+            }
+        }
+    }
+    if read.bytes > REQUEST_BYTES_MAX { Err(Refused::large(REQUEST_BYTES_MAX)) } else { Ok(read.finish()) }
+}
+
+/// Most bodies come in one piece, which is then not copied.
+#[derive(Default)]
+struct Read {
+    bytes: usize,
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Read {
+    fn add(&mut self, data: Bytes, expected: usize) {
+        self.bytes += data.len();
+        if self.bytes > REQUEST_BYTES_MAX {
+            return;
+        }
+        if self.first.is_empty() && self.all.is_empty() {
+            self.first = data;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.reserve(expected.max(self.bytes));
+            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.all.extend_from_slice(&data);
+    }
+
+    fn finish(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.freeze() }
+    }
+}
+
+fn event(headers: &HeaderMap, body: Bytes, most: usize, request_id: &str) -> Result<Event, Refused> {
+    if body.len() > most {
+        return Err(Refused::large(most));
+    }
+    let payload = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
+    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&payload) {
+        return Err(Refused::content(&format!("Could not parse request body into json: {error}")));
+    }
+    let client_context = headers.get("x-amz-client-context").map(client_context).transpose()?;
+    Ok(Event { request_id: request_id.to_owned(), payload, client_context, files: None })
+}
+
+fn client_context(header: &HeaderValue) -> Result<String, Refused> {
+    let refused = || Refused::content("Client context must be a valid Base64-encoded JSON object.");
+    if header.len() > CLIENT_CONTEXT_BYTES_MAX {
+        return Err(Refused::content(&format!("Client context must be at most {CLIENT_CONTEXT_BYTES_MAX} bytes.")));
+    }
+    let decoded = STANDARD.decode(header.as_bytes()).map_err(|_| refused())?;
+    let parsed: serde_json::Value = serde_json::from_slice(&decoded).map_err(|_| refused())?;
+    // Without line breaks, which a header can't hold.
+    if parsed.is_object() { Ok(parsed.to_string()) } else { Err(refused()) }
+}

@@ -1,0 +1,248 @@
+//! Runtimes that we did not write, and a plain script, each behind the Invoke API: the same events,
+//! the same answers, whichever of them runs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use libtest_mimic::{Failed, Trial};
+use serde_json::{Value, json};
+
+use crate::runtime::BOOTSTRAP;
+use crate::served::{Functions, Reply, Served, served};
+
+const SETTINGS: &str = "memory_mb = 192\ntimeout = \"2s\"\ntmp_mb = 64\n";
+
+/// awslambdaric and what it stands on are the layer; this is the function.
+const PYTHON: &str = r#"
+import os, subprocess, sys, time
+
+if os.environ["_HANDLER"] == "app.exit_at_once":
+    os._exit(7)
+
+count = 0
+
+def handler(event, context):
+    global count
+    count += 1
+    do = event.get("do")
+    if do == "error":
+        raise ValueError("by intent")
+    if do == "exit":
+        os._exit(3)
+    if do == "memory":
+        all = []
+        while True:
+            all.append(bytearray(b"x" * (1 << 20)))
+    if do == "sleep":
+        subprocess.Popen(["sleep", "61"], start_new_session=True)
+        time.sleep(61)
+    if do == "large":
+        return "a" * ((6 << 20) + 101)
+    if do == "log":
+        print("said by the function")
+        return None
+    if do == "count":
+        return count
+    if do == "context":
+        return {
+            "request_id": context.aws_request_id,
+            "arn": context.invoked_function_arn,
+            "version": context.function_version,
+            "remaining_ms": context.get_remaining_time_in_millis(),
+            "client": context.client_context and context.client_context.custom,
+        }
+    return {"you": event}
+"#;
+
+/// `/usr` is this machine's: so its own Python it must be, which the packages were installed for.
+const PYTHON_BOOTSTRAP: &str =
+    "#!/bin/sh\nexport PYTHONPATH=/opt/python:/var/task\nexec /usr/bin/python3 -m awslambdaric \"$_HANDLER\"\n";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Runtime {
+    Shell,
+    Native,
+    Python,
+}
+
+impl Runtime {
+    fn add(self, functions: &Functions, name: &str, handler: &str) {
+        let toml = format!("handler = \"{handler}\"\n{SETTINGS}");
+        match self {
+            Runtime::Shell => drop(functions.add(name, &toml, &[("bootstrap", BOOTSTRAP.as_bytes())])),
+            Runtime::Native => drop(functions.native(name, &toml)),
+            Runtime::Python => {
+                let handler = match handler {
+                    "h" => "app.handler",
+                    "init-error" => "app.missing",
+                    _ => "app.exit_at_once",
+                };
+                let toml = format!("handler = \"{handler}\"\nlayers = [\"python\"]\n{SETTINGS}");
+                functions.add(name, &toml, &[("app.py", PYTHON.as_bytes())]);
+            }
+        }
+    }
+
+    async fn served(self, handler: &str) -> Served {
+        let functions = Functions::new();
+        if self == Runtime::Python {
+            python_layer(&functions);
+        }
+        self.add(&functions, "bill", handler);
+        served(functions).await
+    }
+}
+
+fn python_layer(functions: &Functions) {
+    let packages = "import sysconfig; print(sysconfig.get_paths()['platlib'])";
+    let output = Command::new(interpreter()).args(["-c", packages]).output().expect("a Python");
+    let packages = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    let mut files = vec![("bootstrap".to_owned(), PYTHON_BOOTSTRAP.as_bytes().to_vec())];
+    for entry in walkdir::WalkDir::new(&packages).sort_by_file_name().into_iter().flatten() {
+        let inner = entry.path().strip_prefix(&packages).expect("inside").to_string_lossy().into_owned();
+        let wanted = ["awslambdaric", "runtime_client", "snapshot_restore_py", "simplejson"];
+        if entry.file_type().is_file()
+            && wanted.iter().any(|name| inner.starts_with(name))
+            && !inner.contains("__pycache__")
+        {
+            files.push((format!("python/{inner}"), std::fs::read(entry.path()).expect("a file")));
+        }
+    }
+    assert!(files.len() > 10, "awslambdaric is installed in {}", packages.display());
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    functions.layer("python", &files);
+}
+
+pub fn interpreter() -> PathBuf {
+    let given = std::env::var_os("WATTLAKE_TEST_PYTHON").map(PathBuf::from);
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    let path = given.unwrap_or_else(|| Path::new(&home).join(".cache/wattlake/test-venv/bin/python"));
+    assert!(path.exists(), "there is no Python for the tests at {}: run ./test, which installs it", path.display());
+    path
+}
+
+fn trial(
+    runtime: Runtime,
+    name: &str,
+    handler: &'static str,
+    test: impl AsyncFnOnce(Served) + Send + 'static,
+) -> Trial {
+    let of = format!("{runtime:?}").to_lowercase();
+    Trial::test(format!("conformance::{of}::{name}"), move || -> Result<(), Failed> {
+        let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        tokio.block_on(async { test(runtime.served(handler).await).await });
+        Ok(())
+    })
+}
+
+async fn ask(served: &Served, what: &str) -> Reply {
+    served.invoke("bill", json!({ "do": what }).to_string()).await
+}
+
+/// Its type and its message; the instance it leaves behind answers the next event.
+async fn failure(served: &Served, what: &str) -> (String, String) {
+    let reply = ask(served, what).await;
+    assert_eq!((reply.status, reply.header("x-amz-function-error")), (200, "Unhandled"), "{what}: {reply:?}");
+    let again = ask(served, "ok").await;
+    assert_eq!(again.header("x-amz-function-error"), "", "after {what}: {again:?}");
+    said(&reply)
+}
+
+fn said(reply: &Reply) -> (String, String) {
+    let text = |key: &str| reply.json()[key].as_str().unwrap_or_default().to_owned();
+    (text("errorType"), text("errorMessage"))
+}
+
+pub fn trials() -> Vec<Trial> {
+    let mut all: Vec<Trial> =
+        [Runtime::Shell, Runtime::Native, Runtime::Python].into_iter().flat_map(of_each).collect();
+    all.extend([Runtime::Native, Runtime::Python].into_iter().map(context));
+    all
+}
+
+fn of_each(runtime: Runtime) -> Vec<Trial> {
+    let own = if runtime == Runtime::Python { "ValueError" } else { "Function.Mine" };
+    vec![
+        trial(runtime, "an_event_is_answered", "h", async |served| {
+            let reply = ask(&served, "ok").await;
+            assert_eq!((reply.status, reply.json()), (200, json!({"you": {"do": "ok"}})));
+            assert_eq!(reply.header("x-amz-executed-version"), "$LATEST");
+            assert_eq!((reply.header("x-amz-function-error"), reply.header("x-amz-log-result")), ("", ""));
+        }),
+        trial(runtime, "an_error_of_the_function", "h", async move |served| {
+            let (kind, says) = failure(&served, "error").await;
+            assert_eq!((kind.as_str(), says.as_str()), (own, "by intent"));
+            assert_eq!(served.fleet.idle("bill"), 1, "the instance lives on");
+        }),
+        trial(runtime, "an_exit_in_the_middle", "h", async |served| {
+            let (kind, says) = failure(&served, "exit").await;
+            assert_eq!(kind, "Runtime.ExitError");
+            assert!(says.ends_with("Error: Runtime exited with error: exit status 3"), "{says}");
+        }),
+        trial(runtime, "too_much_memory", "h", async |served| {
+            assert_eq!(failure(&served, "memory").await.0, "Runtime.OutOfMemory");
+        }),
+        trial(runtime, "the_deadline", "h", async |served| {
+            let (kind, says) = failure(&served, "sleep").await;
+            assert_eq!(kind, "Sandbox.Timedout");
+            assert!(says.ends_with("Error: Task timed out after 2.00 seconds"), "{says}");
+        }),
+        trial(runtime, "a_response_of_more_than_6_mb", "h", async |served| {
+            assert_eq!(failure(&served, "large").await.0, "Function.ResponseSizeTooLarge");
+        }),
+        trial(runtime, "the_tail_of_its_log", "h", async |served| {
+            let headers = [("x-amz-log-type", "Tail")];
+            let reply = served.invoke_with("bill", "", &headers, "{\"do\":\"log\"}").await;
+            let tail =
+                String::from_utf8(STANDARD.decode(reply.header("x-amz-log-result")).expect("base64")).expect("text");
+            let id = reply.header("x-amzn-requestid").to_owned();
+            assert!(tail.contains(&format!("START RequestId: {id} Version: $LATEST\n")), "{tail}");
+            assert!(
+                tail.contains("said by the function\n") && tail.contains(&format!("END RequestId: {id}\n")),
+                "{tail}"
+            );
+            assert!(
+                tail.contains(&format!("REPORT RequestId: {id}\tDuration: ")) && tail.contains("Init Duration: "),
+                "{tail}"
+            );
+            let kept = served.journal.lines("bill", Some(&id), 99).expect("a journal");
+            assert!(kept.iter().any(|line| line.text == "said by the function"), "{kept:?}");
+        }),
+        trial(runtime, "an_error_before_the_first_event", "init-error", async move |served| {
+            let reply = ask(&served, "ok").await;
+            let (kind, says) = said(&reply);
+            match runtime {
+                Runtime::Shell => assert_eq!(kind, "Runtime.NoSuchHandler"),
+                Runtime::Python => assert_eq!(kind, "Runtime.HandlerNotFound"),
+                // It says nothing to anyone: it ends.
+                Runtime::Native => assert!(says.ends_with("exit status 1"), "{says}"),
+            }
+            assert_eq!(served.fleet.idle("bill"), 0);
+        }),
+        trial(runtime, "an_exit_before_the_first_event", "exit-at-once", async |served| {
+            let (kind, says) = said(&ask(&served, "ok").await);
+            assert_eq!(kind, "Runtime.ExitError");
+            assert!(says.ends_with("exit status 7"), "{says}");
+        }),
+    ]
+}
+
+fn context(runtime: Runtime) -> Trial {
+    trial(runtime, "its_context", "h", async |served| {
+        let client = json!({"installationId": "", "appTitle": "", "appVersionName": "", "appVersionCode": "", "appPackageName": ""});
+        let client = STANDARD.encode(json!({"custom": {"who": "été"}, "client": client, "env": {}}).to_string());
+        let headers = [("x-amz-client-context", client.as_str())];
+        served.registry.point_alias("bill", "prod", 1).expect("an alias");
+        let reply = served.invoke_with("bill:prod", "", &headers, "{\"do\":\"context\"}").await;
+        let context: Value = reply.json();
+        assert_eq!(reply.header("x-amz-executed-version"), "1");
+        assert_eq!(context["request_id"], reply.header("x-amzn-requestid"), "{context}");
+        assert_eq!(context["arn"], "arn:aws:lambda:local:000000000000:function:bill:1");
+        assert_eq!((&context["version"], &context["client"]["who"]), (&json!("1"), &json!("été")), "{context}");
+        if let Some(remaining) = context["remaining_ms"].as_u64() {
+            assert!((1000..=2000).contains(&remaining), "{remaining}");
+        }
+    })
+}

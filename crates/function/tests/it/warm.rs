@@ -1,0 +1,255 @@
+//! Instances kept warm, bounds on how many run, deployments while events run.
+
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use libtest_mimic::{Failed, Trial};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+
+use crate::served::{Functions, Host, Reply, Served, served, served_with};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("what_is_prewarmed_starts_before_its_first_event", || Box::pin(prewarmed())),
+        trial("no_more_run_than_the_function_or_the_host_allows", || Box::pin(bounded())),
+        trial("forty_at_once_are_answered", || Box::pin(forty())),
+        trial("a_deployment_counts_for_the_next_event", || Box::pin(deployed())),
+        trial("what_is_idle_ends", || Box::pin(idle())),
+        trial("a_caller_who_goes_away_stops_nothing", || Box::pin(gone())),
+        trial("web_pages_are_not_answered", || Box::pin(pages())),
+        trial("variables_are_filled_in_when_it_starts", || Box::pin(variables())),
+        trial("a_function_sees_nothing_of_another", || Box::pin(others())),
+        trial("a_function_without_a_bootstrap_has_failed", || Box::pin(no_bootstrap())),
+        trial("a_runtime_that_dies_after_its_answer_loses_no_event", || Box::pin(dies_after())),
+    ]
+}
+
+type Test = std::pin::Pin<Box<dyn Future<Output = ()>>>;
+
+fn trial(name: &str, test: fn() -> Test) -> Trial {
+    Trial::test(format!("warm::{name}"), move || -> Result<(), Failed> {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(test());
+        Ok(())
+    })
+}
+
+const NATIVE: &str = "handler = \"h\"\ntimeout = \"5s\"\n";
+
+async fn sleep(served: &Served, name: &str, ms: u64) -> Reply {
+    served.invoke(name, json!({"do": "sleep", "ms": ms}).to_string()).await
+}
+
+/// As soon as it is, for at most ten seconds.
+async fn until(what: &str, is: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is() {
+        assert!(began.elapsed() < Duration::from_secs(10), "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn tail(served: &Served, name: &str) -> String {
+    let reply = served.invoke_with(name, "", &[("x-amz-log-type", "Tail")], "{}").await;
+    String::from_utf8(STANDARD.decode(reply.header("x-amz-log-result")).expect("base64")).expect("a text")
+}
+
+async fn prewarmed() {
+    let functions = Functions::new();
+    let folder = functions.native("bill", &format!("{NATIVE}prewarmed = 2"));
+    let served = served(functions).await;
+    until("two instances", || served.fleet.idle("bill") == 2).await;
+    let tail = tail(&served, "bill").await;
+    assert!(tail.contains("REPORT RequestId") && !tail.contains("Init Duration"), "{tail}");
+    // What was deployed anew is warmed anew; what it replaces ends.
+    std::fs::write(folder.join("function.toml"), format!("{NATIVE}prewarmed = 1\nmemory_mb = 256")).expect("a file");
+    served.deploy(&folder);
+    until("one instance", || served.fleet.idle("bill") == 1).await;
+}
+
+async fn bounded() {
+    let functions = Functions::new();
+    functions.native("two", &format!("{NATIVE}concurrency = 2"));
+    functions.native("free", NATIVE);
+    let served = served_with(functions, Host { concurrency_max: 3, ..Host::default() }).await;
+    let (a, b, c) = tokio::join!(sleep(&served, "two", 800), sleep(&served, "two", 800), async {
+        until("two events run", || served.fleet.busy() == 2).await;
+        let third = served.invoke("two", "{}").await;
+        assert_eq!(third.error(), (429, "TooManyRequestsException"));
+        assert_eq!(third.json()["Reason"], "ReservedFunctionConcurrentInvocationLimitExceeded");
+        let (other, fourth) = tokio::join!(sleep(&served, "free", 300), async {
+            until("three events run", || served.fleet.busy() == 3).await;
+            served.invoke("free", "{}").await
+        });
+        assert_eq!((other.status, fourth.error()), (200, (429, "TooManyRequestsException")));
+        fourth.json()["Reason"].clone()
+    });
+    assert_eq!((a.status, b.status, c), (200, 200, json!("ConcurrentInvocationLimitExceeded")));
+    assert_eq!(served.fleet.busy(), 0);
+    assert_eq!(served.invoke("two", "{}").await.status, 200);
+}
+
+async fn forty() {
+    let functions = Functions::new();
+    functions.native("bill", &format!("{NATIVE}memory_mb = 256"));
+    let served = std::sync::Arc::new(served(functions).await);
+    let asked: Vec<_> = (0..40)
+        .map(|n| {
+            let served = std::sync::Arc::clone(&served);
+            tokio::spawn(async move { (n, sleep(&served, "bill", 50 + n).await) })
+        })
+        .collect();
+    for task in asked {
+        let (n, reply) = task.await.expect("a reply");
+        assert_eq!((reply.status, reply.json()), (200, json!(50 + n)), "each its own answer");
+    }
+}
+
+async fn deployed() {
+    let functions = Functions::new();
+    let folder = functions.native("bill", &format!("{NATIVE}[environment]\nN = \"1\""));
+    let served = served(functions).await;
+    let n = |reply: &Reply| reply.json()["environment"]["N"].clone();
+    assert_eq!(n(&served.invoke("bill", "{\"do\":\"context\"}").await), "1");
+    let (old, ()) = tokio::join!(sleep(&served, "bill", 500), async {
+        until("an event runs", || served.fleet.busy() == 1).await;
+        std::fs::write(folder.join("function.toml"), format!("{NATIVE}[environment]\nN = \"2\"")).expect("a file");
+        assert_eq!(served.deploy(&folder).version, 2);
+        assert_eq!(n(&served.invoke("bill", "{\"do\":\"context\"}").await), "2");
+        assert_eq!(n(&served.invoke("bill:1", "{\"do\":\"context\"}").await), "1");
+    });
+    assert_eq!((old.status, old.json()), (200, json!(500)), "it ended where it began");
+    assert!(served.registry.delete("bill").expect("a deletion"));
+    assert_eq!(served.invoke("bill", "{}").await.error(), (404, "ResourceNotFoundException"));
+    until("its instances are gone", || served.fleet.idle("bill") == 0).await;
+}
+
+async fn idle() {
+    let functions = Functions::new();
+    functions.native("bill", NATIVE);
+    functions.native("kept", &format!("{NATIVE}prewarmed = 1"));
+    let served = served_with(functions, Host { idle_max: Duration::from_millis(500), ..Host::default() }).await;
+    until("the kept one", || served.fleet.idle("kept") == 1).await;
+    served.invoke("bill", "{}").await;
+    assert_eq!(served.fleet.idle("bill"), 1);
+    until("the idle one ends", || served.fleet.idle("bill") == 0).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(served.fleet.idle("kept"), 1, "what is to be warm stays");
+    assert_eq!(served.invoke("bill", "{}").await.status, 200);
+}
+
+async fn gone() {
+    let functions = Functions::new();
+    functions.native("bill", NATIVE);
+    let served = served(functions).await;
+    let mut stream = tokio::net::TcpStream::connect(served.address).await.expect("a connection");
+    let body = "{\"do\":\"sleep\",\"ms\":400}";
+    let head = "POST /2015-03-31/functions/bill/invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length:";
+    stream.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes()).await.expect("a request");
+    until("it runs", || served.fleet.busy() == 1).await;
+    drop(stream);
+    until("it has ended", || served.fleet.busy() == 0 && served.fleet.idle("bill") == 1).await;
+    let lines = served.journal.lines("bill", None, 99).expect("a journal");
+    assert!(lines.iter().any(|line| line.text.starts_with("REPORT")), "{lines:?}");
+}
+
+async fn pages() {
+    let functions = Functions::new();
+    functions.native("bill", NATIVE);
+    let served = served(functions).await;
+    for header in [("origin", "http://example.com"), ("sec-fetch-site", "same-origin")] {
+        let reply = served.invoke_with("bill", "", &[header], "{}").await;
+        assert_eq!(reply.error(), (403, "AccessDeniedException"));
+    }
+    assert_eq!(served.fleet.idle("bill"), 0, "nothing has run");
+}
+
+async fn variables() {
+    let functions = Functions::new();
+    functions.native("bill", &format!("{NATIVE}[environment]\nA = \"${{GREETING}} $$1\""));
+    functions.native("lacks", &format!("{NATIVE}[environment]\nA = \"${{NOT_SET}}\""));
+    let served = served(functions).await;
+    let reply = served.invoke("bill", "{\"do\":\"context\"}").await;
+    assert_eq!(reply.json()["environment"]["A"], "bonjour $1");
+    let reply = served.invoke("lacks", "{}").await;
+    assert_eq!(reply.error(), (500, "ServiceException"));
+    let says = reply.json()["Message"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(says, "fill in A of function lacks: the variable NOT_SET is not set");
+    let kept = served.registry.find("bill", "1").expect("a registry").expect("it").settings.environment["A"].clone();
+    assert_eq!(kept, "${GREETING} $$1", "no secret is stored");
+}
+
+const LOOKS: &str = r#"#!/bin/bash
+api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
+while true; do
+  headers=$(mktemp /var/tmp/x 2>/dev/null || echo /dev/shm/headers)
+  curl -sS -D "$headers" "$api/invocation/next" > /dev/null
+  id=$(grep -F 'Lambda-Runtime-Aws-Request-Id: ' "$headers" | cut -d' ' -f2 | tr -d '\r')
+  seen="$(ls /tmp | tr '\n' ' ')|$(ls /var/task | tr '\n' ' ')|$(ls -d /proc/[0-9]* | wc -l)|$(id -u)|$(tr '\0' ' ' < /proc/1/environ 2>/dev/null)"
+  echo secret > /tmp/of-$AWS_LAMBDA_FUNCTION_NAME
+  echo secret > /dev/shm/of-$AWS_LAMBDA_FUNCTION_NAME
+  (setsid sleep 60 &)
+  curl -s -X POST "$api/invocation/$id/response" -d "\"$seen\"" > /dev/null
+done
+"#;
+
+async fn others() {
+    let functions = Functions::new();
+    for name in ["one", "two"] {
+        let folder = functions.shell(name, "memory_mb = 256", LOOKS);
+        std::fs::write(folder.join(format!("code-of-{name}")), name).expect("a file");
+    }
+    let served = served(functions).await;
+    let seen = async |name: &str| {
+        let reply = served.invoke(name, "{}").await;
+        reply.json().as_str().unwrap_or_default().split('|').map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (one, two) = (seen("one").await, seen("two").await);
+    assert_eq!((one[0].as_str(), two[0].as_str()), ("", ""), "no file of the other");
+    assert_eq!((one[1].trim(), two[1].trim()), ("bootstrap code-of-one", "bootstrap code-of-two"));
+    assert!(two[2].parse::<u32>().expect("a number") < 10, "no process of the other: {}", two[2]);
+    assert_eq!((one[4].as_str(), two[4].as_str()), ("", ""), "no variable of the host");
+    if crate::world::rustix_is_root() {
+        assert_ne!(one[3], two[3], "a user each");
+    }
+    assert_eq!(seen("one").await[0].trim(), "of-one", "its own it keeps while it is warm");
+}
+
+async fn no_bootstrap() {
+    let functions = Functions::new();
+    functions.add("bill", "handler = \"h\"", &[("readme", b"x")]);
+    let served = served(functions).await;
+    let reply = served.invoke("bill", "{}").await;
+    assert_eq!((reply.status, reply.header("x-amz-function-error")), (200, "Unhandled"));
+    assert_eq!(reply.json()["errorType"], "Runtime.InvalidEntrypoint");
+    let says = reply.json()["errorMessage"].as_str().unwrap_or_default().to_owned();
+    assert!(says.contains("none of /var/task/bootstrap, /opt/bootstrap, /var/runtime/bootstrap"), "{says}");
+    let id = served.defer("bill", "{}").await;
+    assert!(served.wait_for(&id, "dead").await.error.unwrap_or_default().contains("find its bootstrap"));
+}
+
+/// It answers one event, and ends some moments later without asking for the next.
+const DIES: &str = r#"#!/bin/bash
+api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
+curl -sS -D /tmp/headers "$api/invocation/next" > /tmp/event
+id=$(grep -F 'Lambda-Runtime-Aws-Request-Id: ' /tmp/headers | cut -d' ' -f2 | tr -d '\r')
+curl -s -X POST "$api/invocation/$id/response" -d @/tmp/event > /dev/null
+[ "$_HANDLER" = slow ] && exec sleep 60
+sleep 0.02
+exit 1
+"#;
+
+async fn dies_after() {
+    let functions = Functions::new();
+    functions.add("dies", "handler = \"h\"", &[("bootstrap", DIES.as_bytes())]);
+    functions.add("hangs", "handler = \"slow\"", &[("bootstrap", DIES.as_bytes())]);
+    let served = served(functions).await;
+    for name in ["dies", "hangs"] {
+        for n in 0..6 {
+            let reply = served.invoke(name, n.to_string()).await;
+            let got = (reply.status, reply.header("x-amz-function-error").to_owned(), reply.json());
+            assert_eq!(got, (200, String::new(), json!(n)), "{name}");
+        }
+    }
+}
