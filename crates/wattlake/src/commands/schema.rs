@@ -19,6 +19,18 @@ enum File {
     Transfer,
     /// The lines of marts/NAME.sql that begin with --|
     Mart,
+    /// layers/NAME.toml
+    Layer,
+    /// functions/NAME/job.toml
+    FunctionJob,
+    /// ingests/NAME.toml
+    Ingest,
+    /// loads/NAME.toml
+    Load,
+    /// controls/NAME.toml
+    Controls,
+    /// The lines of controls/NAME/CONTROL.sql that begin with --|
+    Control,
 }
 
 impl Schema {
@@ -27,6 +39,12 @@ impl Schema {
             File::Warehouse => Which::Warehouse,
             File::Transfer => Which::Transfer,
             File::Mart => Which::Mart,
+            File::Layer => Which::Layer,
+            File::FunctionJob => Which::Call,
+            File::Ingest => Which::Ingest,
+            File::Load => Which::Load,
+            File::Controls => Which::Controls,
+            File::Control => Which::Control,
         };
         println!("{}", serde_json::to_string_pretty(&json_schema(which))?);
         Ok(ExitCode::SUCCESS)

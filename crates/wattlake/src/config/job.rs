@@ -136,8 +136,27 @@ impl Warehouse {
         });
         let tables = self.marts.values().filter(|mart| mart.kind == MartKind::Table);
         let marts = tables.map(|mart| Job { kind: "mart", name: &mart.name, rules: &mart.rules, file: &mart.file });
+        let functions = self.functions.values().filter_map(|function| {
+            let call = function.call.as_ref()?;
+            Some(Job { kind: "function", name: &function.name, rules: &call.rules, file: &call.file })
+        });
+        let ingests = self.ingests.values().map(|ingest| Job {
+            kind: "ingest",
+            name: &ingest.name,
+            rules: &ingest.rules,
+            file: &ingest.file,
+        });
+        let loads =
+            self.loads.values().map(|load| Job { kind: "load", name: &load.name, rules: &load.rules, file: &load.file });
+        let controls = self.controls.values().map(|set| Job {
+            kind: "control",
+            name: &set.name,
+            rules: &set.rules,
+            file: &set.file,
+        });
+        let billing = functions.chain(ingests).chain(loads).chain(controls);
         let upkeep = Job { kind: "upkeep", name: "lake", rules: &self.upkeep.rules, file: &self.file };
-        transfers.chain(marts).chain([upkeep]).map(|job| (job.full_name(), job)).collect()
+        transfers.chain(marts).chain(billing).chain([upkeep]).map(|job| (job.full_name(), job)).collect()
     }
 
     /// Tables are refreshed after what fills their inputs, where nothing else is written.

@@ -1,9 +1,11 @@
-//! A warehouse's configuration: `wattlake.toml`, `transfers/*.toml` and `marts/*.sql`, raw then checked.
+//! A warehouse's configuration, raw then checked: `wattlake.toml`, and a file or a folder for each transfer, mart,
+//! layer, function, ingest, load and control.
 //! Whoever holds a [`Warehouse`] needs no further doubt about its form: names lead somewhere, numbers are in
 //! bounds, variables are filled in. It never opens a connection, reads no environment by itself and prints nothing.
 
 mod check;
 mod expand;
+pub mod flow;
 mod init;
 pub mod job;
 mod mart;
@@ -20,6 +22,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use check::holes;
+pub use flow::{Control, Controls, Function, Ingest, Layer, Load};
 pub use init::init;
 pub use job::{Hook, Job, Rules, Upkeep};
 pub use mart::{Mart, MartKind};
@@ -46,6 +50,12 @@ pub struct Warehouse {
     pub file: PathBuf,
     pub hooks: BTreeMap<String, Hook>,
     pub upkeep: Upkeep,
+    pub layers: BTreeMap<String, Layer>,
+    pub functions: BTreeMap<String, Function>,
+    pub ingests: BTreeMap<String, Ingest>,
+    pub loads: BTreeMap<String, Load>,
+    /// Sets of them.
+    pub controls: BTreeMap<String, Controls>,
 }
 
 #[derive(Debug, Clone)]

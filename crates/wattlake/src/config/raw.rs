@@ -11,8 +11,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema as schema};
 use serde::de::{self, Deserialize, Deserializer};
 use toml::Spanned;
 
+mod flow;
 mod job;
 
+pub use flow::{Call, Control, Controls, Ingest, Language, Layer, Load, Number, Severity, Shape, Source};
 pub use job::{Catchup, Hook, Periods, Rules, Told, Trigger, Upkeep};
 
 /// The kinds of files.
@@ -21,6 +23,12 @@ pub enum Which {
     Warehouse,
     Transfer,
     Mart,
+    Layer,
+    Call,
+    Ingest,
+    Load,
+    Controls,
+    Control,
 }
 
 /// The JSON schema of a file, for editors and for the check itself.
@@ -31,6 +39,12 @@ pub fn json_schema(which: Which) -> serde_json::Value {
         Which::Warehouse => generator.into_root_schema_for::<Warehouse>(),
         Which::Transfer => generator.into_root_schema_for::<Transfer>(),
         Which::Mart => generator.into_root_schema_for::<Mart>(),
+        Which::Layer => generator.into_root_schema_for::<Layer>(),
+        Which::Call => generator.into_root_schema_for::<Call>(),
+        Which::Ingest => generator.into_root_schema_for::<Ingest>(),
+        Which::Load => generator.into_root_schema_for::<Load>(),
+        Which::Controls => generator.into_root_schema_for::<Controls>(),
+        Which::Control => generator.into_root_schema_for::<Control>(),
     };
     schema.to_value()
 }

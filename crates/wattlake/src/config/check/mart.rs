@@ -2,7 +2,6 @@
 //! TOML, the rest is one SELECT.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
@@ -11,19 +10,19 @@ use super::super::mart::{SCHEMA, ordered};
 use super::super::problem::{Problem, Report};
 use super::super::raw::{self, Which};
 use super::super::{Mart, MartKind, shape};
-use super::{job, read_text, whole_file};
+use super::files::{self, entries, read_text, whole_file};
+use super::{job, texts};
 
 const FOLDER: &str = "marts";
-const MARK: &str = "--|";
 /// Schemas that are somebody else's.
 const TAKEN: [&str; 3] = ["system", "information_schema", "pg_catalog"];
 
 pub fn load(root: &Path, zone: &str, problems: &mut Vec<Problem>) -> BTreeMap<String, Mart> {
-    let files = files(root).unwrap_or_else(|problem| {
+    let found = sources(root).unwrap_or_else(|problem| {
         problems.push(problem);
         Vec::new()
     });
-    let read: Vec<Mart> = files.iter().filter_map(|(schema, file)| read(root, schema, file, zone, problems)).collect();
+    let read: Vec<Mart> = found.iter().filter_map(|(schema, file)| read(root, schema, file, zone, problems)).collect();
     let mut marts: BTreeMap<String, Mart> = read.into_iter().map(|mart| (mart.name.clone(), mart)).collect();
     let all = marts.clone();
     for mart in marts.values_mut() {
@@ -40,7 +39,7 @@ pub fn load(root: &Path, zone: &str, problems: &mut Vec<Problem>) -> BTreeMap<St
 }
 
 /// With the schema of each, in order of names.
-fn files(root: &Path) -> Result<Vec<(String, PathBuf)>, Problem> {
+fn sources(root: &Path) -> Result<Vec<(String, PathBuf)>, Problem> {
     let mut found = Vec::new();
     for (name, is_folder) in entries(root, Path::new(FOLDER))? {
         if is_folder {
@@ -62,46 +61,13 @@ fn is_sql(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension == "sql")
 }
 
-/// What begins with a dot is an editor's.
-fn entries(root: &Path, folder: &Path) -> Result<Vec<(String, bool)>, Problem> {
-    let failed = |error: std::io::Error| whole_file(folder, format!("can't be read: {error}"), None);
-    let entries = match std::fs::read_dir(root.join(folder)) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
-            found.push((name, root.join(folder).join(entry.file_name()).is_dir()));
-        }
-    }
-    Ok(found)
-}
-
 fn read(root: &Path, schema: &str, file: &Path, zone: &str, problems: &mut Vec<Problem>) -> Option<Mart> {
     let text = read_text(root, file).map_err(|problem| problems.push(problem)).ok()?;
-    let head = head(&text);
+    let head = files::head(&text);
     let mut report = Report::new(file, &head);
     let mart = check(root, schema, file, &text, zone, &mut report);
     problems.extend(report.finish());
     mart
-}
-
-/// The TOML of the text, each of its bytes where it is in the file; the rest is blank.
-fn head(text: &str) -> String {
-    let mut in_head = true;
-    let lines = text.split_inclusive('\n').map(|line| {
-        let toml = line.strip_prefix(MARK).filter(|_| in_head);
-        in_head = toml.is_some() || (in_head && line.trim().is_empty());
-        match toml {
-            Some(toml) => format!("{}{toml}", " ".repeat(MARK.len())),
-            None => line.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect(),
-        }
-    });
-    lines.collect()
 }
 
 fn check(root: &Path, schema: &str, file: &Path, text: &str, zone: &str, report: &mut Report<'_>) -> Option<Mart> {
@@ -113,12 +79,7 @@ fn check(root: &Path, schema: &str, file: &Path, text: &str, zone: &str, report:
     if TAKEN.contains(&schema) {
         report.add(0..0, format!("the schema {schema:?} is not for marts"), "name its folder otherwise".to_owned());
     }
-    let head_end = report.text().trim_end().len();
-    let marks = text.match_indices(MARK).map(|(at, _)| at);
-    for at in marks.filter(|at| *at > head_end && text[..*at].ends_with('\n')) {
-        let mend = "move it to the top of the file".to_owned();
-        report.add(at..at + MARK.len(), "a line that begins with --| below the query's first line", mend);
-    }
+    let body = files::body(text, report);
     let tree = shape::tree(report)?;
     let raw: raw::Mart = shape::read(Which::Mart, tree, report)?;
     let kind = raw.kind.get().map_or(MartKind::View, |kind| match kind {
@@ -134,7 +95,6 @@ fn check(root: &Path, schema: &str, file: &Path, text: &str, zone: &str, report:
             }
         }
     }
-    let body = text.len() - text[head_end..].trim_start().len();
     let reads = match sql::references(text) {
         Ok(reads) => reads,
         Err(error) => {
@@ -162,9 +122,7 @@ fn check(root: &Path, schema: &str, file: &Path, text: &str, zone: &str, report:
 
 /// One that SQL takes without quotes.
 fn check_name(noun: &str, name: &str, report: &mut Report<'_>) {
-    let is_good = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    if !is_good {
+    if !texts::is_plain(name) {
         let mend = "use a-z, 0-9 and _ only, and no digit first, so that SQL takes it without quotes".to_owned();
         report.add(0..0, format!("a {noun} can't be called {name:?}"), mend);
     }

@@ -2,18 +2,25 @@
 //! Every problem of every file is collected; a file with problems gives nothing to work with.
 
 mod connection;
+mod control;
+mod files;
+mod function;
+pub mod holes;
+mod ingest;
 mod job;
+mod load;
 mod mart;
 mod serve;
 mod texts;
 mod transfer;
 mod warehouse;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::expand::Env;
 use super::problem::{Problem, Report};
 use super::{Transfer, Warehouse};
+use files::{read_text, with_extension};
 
 const WAREHOUSE_FILE: &str = "wattlake.toml";
 const TRANSFERS_FOLDER: &str = "transfers";
@@ -34,22 +41,31 @@ pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
             None
         }
     };
-    let files = transfer_files(root).unwrap_or_else(|problem| {
-        problems.push(problem);
-        Vec::new()
-    });
+    let files = with_extension(root, Path::new(TRANSFERS_FOLDER), "toml", &mut problems);
     let zone = warehouse.as_ref().map_or("UTC", |warehouse| &warehouse.serve.timezone);
     let mut transfers: Vec<Transfer> = Vec::new();
     for file in &files {
         transfers.extend(read_transfer(root, file, connections.as_deref(), zone, &mut problems));
     }
     let marts = mart::load(root, zone, &mut problems);
+    let layers = function::layers(root, &mut problems);
+    let functions = function::functions(root, zone, &mut problems);
+    let ingests = ingest::load(root, zone, env, &mut problems);
+    let loads = load::load(root, zone, &ingests, &functions, &mut problems);
+    let controls = control::load(root, zone, &mut problems);
     let Some(mut warehouse) = warehouse.filter(|_| problems.is_empty()) else { return Err(problems) };
     warehouse.transfers = transfers.into_iter().map(|transfer| (transfer.name.clone(), transfer)).collect();
     warehouse.marts = marts;
+    (warehouse.layers, warehouse.functions, warehouse.ingests) = (layers, functions, ingests);
+    (warehouse.loads, warehouse.controls) = (loads, controls);
     warehouse.give_marts_their_triggers();
     job::across(&warehouse, root, &mut problems);
     if problems.is_empty() { Ok(warehouse) } else { Err(problems) }
+}
+
+/// The name of what a file holds.
+fn stem(file: &Path) -> String {
+    file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn read_transfer(
@@ -64,46 +80,4 @@ fn read_transfer(
     let transfer = transfer::check(root, file, connections, zone, &mut report);
     problems.extend(report.finish());
     transfer
-}
-
-/// `transfers/*.toml`, relative to the warehouse, by name; what begins with a dot is an editor's.
-fn transfer_files(root: &Path) -> Result<Vec<PathBuf>, Problem> {
-    let folder = Path::new(TRANSFERS_FOLDER);
-    let failed = |error: std::io::Error| whole_file(folder, format!("can't be read: {error}"), None);
-    let entries = match std::fs::read_dir(root.join(folder)) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let name = PathBuf::from(entry.map_err(failed)?.file_name());
-        let is_hidden = name.to_string_lossy().starts_with('.');
-        if !is_hidden && name.extension().is_some_and(|extension| extension == "toml") {
-            files.push(folder.join(name));
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn read_text(root: &Path, file: &Path) -> Result<String, Problem> {
-    let bytes = std::fs::read(root.join(file)).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            let mend = "name the warehouse's folder with -C, or write a new one with `wattlake init DIR`";
-            whole_file(file, format!("there is no such file in {}", root.display()), Some(mend.to_owned()))
-        }
-        _ => whole_file(file, format!("can't be read: {error}"), None),
-    })?;
-    String::from_utf8(bytes).map_err(|error| {
-        let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
-        let mut report = Report::new(file, &good);
-        report.add(good.len()..good.len(), "not UTF-8", Some("save the file as UTF-8".to_owned()));
-        // One was added just above.
-        report.finish().remove(0)
-    })
-}
-
-fn whole_file(file: &Path, what: String, mend: Option<String>) -> Problem {
-    Problem { file: file.to_owned(), line: 1, column: 1, what, mend }
 }

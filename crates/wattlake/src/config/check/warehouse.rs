@@ -52,6 +52,11 @@ pub fn check(root: &Path, report: &mut Report<'_>, env: Env<'_>, names: &mut Opt
         file: root.join(super::WAREHOUSE_FILE),
         hooks,
         upkeep,
+        layers: BTreeMap::new(),
+        functions: BTreeMap::new(),
+        ingests: BTreeMap::new(),
+        loads: BTreeMap::new(),
+        controls: BTreeMap::new(),
     })
 }
 

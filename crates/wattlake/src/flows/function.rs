@@ -1,0 +1,198 @@
+//! **function**: queries' answers go to a function as one event; what it answers is kept in the
+//! lake's objects. The run names all that the answer came from: the function's version with the
+//! hashes of its code and layers, the event, the instant that it looks at the world as of. The
+//! same of them gives the same answer.
+
+mod columns;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use function::host::{Answer, Event, Files, Input, Ran, Refusal};
+use function::registry::Found;
+use ingest::objects::{Hash, Objects};
+use ledger::Run;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::config::Function;
+use crate::config::flow::Call;
+use crate::flows::moment::{AS_OF, Moment};
+use crate::flows::rows;
+use crate::host::{self, Host};
+use crate::jobs::{self, Asked, Ended};
+use crate::warehouse::{STATE, Warehouse};
+
+use columns::Columns;
+
+pub async fn run(warehouse: &Warehouse, asked: &Asked, name: &str) -> Result<Value> {
+    let function = warehouse.function(name)?;
+    let call = function.call.as_ref().with_context(|| format!("functions/{name} has no job.toml: it is no job"))?;
+    let moment = Moment::of(warehouse, asked)?;
+    let detail = json!({"function": name, "qualifier": call.qualifier, AS_OF: moment.as_of()});
+    jobs::run(warehouse, &format!("function:{name}"), asked, detail, async |run| {
+        let figures = carry(warehouse, run, function, call, &moment).await?;
+        Ok(Ended::well(figures.clone(), figures))
+    })
+    .await
+}
+
+async fn carry(warehouse: &Warehouse, run: &Run, function: &Function, call: &Call, moment: &Moment) -> Result<Value> {
+    let found = deployed(warehouse, function, call)?;
+    let objects = objects(warehouse).await?;
+    let inputs = inputs(warehouse, call, moment).await?;
+    let event = Composed::of(&found, call, moment, inputs)?;
+    let event_object = put(&objects, &event.whole).await?;
+    let hashes = json!({
+        "function": found.content.to_string(), "code": found.code.to_string(),
+        "layers": found.layers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "event": event_object.to_string(),
+    });
+    run.note_inputs(hashes.as_object().unwrap_or(&Map::new()))?;
+    let ran = invoke(warehouse, call, &found, &event).await?;
+    let outcome = &ran.outcome;
+    for line in outcome.log_tail.lines() {
+        tracing::info!(target: "wattlake::function", "{line}");
+    }
+    let answer = match &outcome.answer {
+        Answer::Response(answer) => answer.clone(),
+        Answer::Error(failure) => bail!(failed(&found, &failure.error_type, &failure.body)),
+    };
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!("function-before-result");
+    let result = put(&objects, &answer).await?;
+    let figures = json!({
+        "version": found.version, "result": result.to_string(), "result_bytes": answer.len(),
+        "event_bytes": event.whole.len(), AS_OF: moment.as_of(), "inputs": event.rows,
+        "milliseconds": outcome.duration.as_millis() as u64, "init_milliseconds": outcome.init.map(|init| init.as_millis() as u64),
+        "memory_peak_bytes": outcome.memory_peak_bytes,
+    });
+    let period = moment.period.map(|period| period.to_string());
+    run.event("function.answered", json!({"function": found.name, "for": period, "result": result.to_string()}))?;
+    Ok(figures)
+}
+
+/// Where a job runs `$LATEST`, the folder is deployed first: what is in it is what runs.
+fn deployed(warehouse: &Warehouse, function: &Function, call: &Call) -> Result<Found> {
+    let registry = host::registry(warehouse)?;
+    if call.qualifier == function::registry::LATEST {
+        registry.deploy(&function.definition).with_context(|| format!("deploy {}", function.name))?;
+    }
+    registry.find(&function.name, &call.qualifier)?.with_context(|| {
+        let (name, qualifier) = (&function.name, &call.qualifier);
+        format!("{name} has no {qualifier:?}: deploy it with `wattlake function deploy {name} --alias {qualifier}`")
+    })
+}
+
+async fn inputs(warehouse: &Warehouse, call: &Call, moment: &Moment) -> Result<BTreeMap<String, Columns>> {
+    let lake = warehouse.lake().await?;
+    let session = rows::session(warehouse, &lake)?;
+    let mut inputs = BTreeMap::new();
+    for (name, query) in &call.inputs {
+        let query = moment.fill(query, &|_| None)?;
+        let batches = rows::asked(&session, &query).await.with_context(|| format!("ask for input {name}"))?;
+        inputs.insert(name.clone(), Columns::of(&batches).with_context(|| format!("write input {name}"))?);
+    }
+    Ok(inputs)
+}
+
+/// The event as it is sent, and what it stands for.
+struct Composed {
+    /// With all rows in it: what is hashed and kept.
+    whole: Vec<u8>,
+    sent: Vec<u8>,
+    /// By name, where the event is too large to hold them.
+    files: Vec<(String, String)>,
+    rows: Value,
+}
+
+impl Composed {
+    fn of(found: &Found, call: &Call, moment: &Moment, inputs: BTreeMap<String, Columns>) -> Result<Composed> {
+        let parameters = call.parameters.iter().map(|(name, text)| Ok((name.clone(), moment.fill(text, &|_| None)?)));
+        let parameters: BTreeMap<String, String> = parameters.collect::<Result<_>>()?;
+        let event = |inputs: Value| {
+            json!({
+                "period": moment.period.map(|period| period.to_string()), AS_OF: moment.as_of(),
+                "parameters": parameters, "inputs": inputs,
+            })
+        };
+        let rows: Map<String, Value> =
+            inputs.iter().map(|(name, columns)| (name.clone(), json!(columns.rows()))).collect();
+        let whole: Map<String, Value> = inputs.iter().map(|(name, columns)| (name.clone(), columns.json())).collect();
+        let whole = serde_json::to_vec(&event(Value::Object(whole))).context("write the event")?;
+        if whole.len() <= function::invoke::REQUEST_BYTES_MAX {
+            return Ok(Composed { sent: whole.clone(), whole, files: Vec::new(), rows: Value::Object(rows) });
+        }
+        if found.settings.files.is_none() {
+            let (name, bytes) = (&found.name, crate::text::bytes(whole.len() as u64));
+            bail!("the event of {name} has {bytes}, more than 6 MB: allow it files with [files] in its function.toml");
+        }
+        let named: Map<String, Value> =
+            inputs.keys().map(|name| (name.clone(), json!({"file": format!("/inputs/{name}.csv")}))).collect();
+        let sent = serde_json::to_vec(&event(Value::Object(named))).context("write the event")?;
+        let files = inputs.iter().map(|(name, columns)| (format!("{name}.csv"), columns.csv())).collect();
+        Ok(Composed { whole, sent, files, rows: Value::Object(rows) })
+    }
+}
+
+async fn invoke(warehouse: &Warehouse, call: &Call, found: &Found, event: &Composed) -> Result<Ran> {
+    let host = Host::open(warehouse).await?;
+    let request_id = Uuid::now_v7().to_string();
+    let folder = warehouse.config.root.join(STATE).join("inputs").join(&request_id);
+    let files = lay_out(&folder, event)?;
+    let asked = Event { request_id, payload: Bytes::from(event.sent.clone()), files, ..Event::default() };
+    let (fleet, name, qualifier) = (host.fleet.clone(), found.name.clone(), call.qualifier.clone());
+    // In a task of its own: who gives up on it would kill the instance.
+    let ran = tokio::spawn(async move { fleet.invoke(&name, &qualifier, asked, None).await });
+    let ran = ran.await.context("wait for the function")?;
+    let _ = std::fs::remove_dir_all(&folder);
+    ran.map_err(|refusal| refused(&found.name, refusal))
+}
+
+fn lay_out(folder: &Path, event: &Composed) -> Result<Option<Files>> {
+    if event.files.is_empty() {
+        return Ok(None);
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    let mut inputs = Vec::new();
+    for (name, text) in &event.files {
+        let path = folder.join(name);
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        inputs.push(Input { name: name.clone(), path });
+    }
+    Ok(Some(Files { inputs, results: None }))
+}
+
+pub fn refused(name: &str, refusal: Refusal) -> anyhow::Error {
+    match refusal {
+        Refusal::Unknown => anyhow::anyhow!("there is no such version or alias of {name}"),
+        Refusal::Busy(_) => anyhow::anyhow!("{name} runs as often as it may already"),
+        Refusal::Failed(error) => error.into(),
+    }
+}
+
+/// What a function says of its own failure, for people.
+pub fn failed(found: &Found, error_type: &str, body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let message = body["errorMessage"].as_str().unwrap_or_default();
+    let (name, version) = (&found.name, found.version);
+    let mut text = format!("{name} (version {version}) failed: {error_type}: {message}");
+    for line in body["stackTrace"].as_array().into_iter().flatten().filter_map(Value::as_str).take(20) {
+        text.push_str("\n  ");
+        text.push_str(line.trim_end());
+    }
+    text
+}
+
+/// The lake's objects, by hash.
+pub async fn objects(warehouse: &Warehouse) -> Result<Objects> {
+    let lake = warehouse.lake().await?;
+    Ok(Objects::new(lake.objects(), warehouse.config.root.join(STATE).join("spool")))
+}
+
+async fn put(objects: &Objects, bytes: &[u8]) -> Result<Hash> {
+    let piece = Ok(Bytes::copy_from_slice(bytes));
+    Ok(objects.put(futures::stream::iter([piece])).await?.sha256)
+}
