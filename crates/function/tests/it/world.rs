@@ -18,7 +18,6 @@ pub struct World {
 pub struct Ran {
     pub end: End,
     pub output: String,
-    pub took: Duration,
 }
 
 impl World {
@@ -72,11 +71,10 @@ impl World {
             }
             waiting.join().expect("its end")
         });
-        let took = started.elapsed();
         drop(sandbox);
         let mut output = String::new();
         File::open(path).and_then(|mut f| f.read_to_string(&mut output)).expect("its output");
-        Ran { end, output, took }
+        Ran { end, output }
     }
 }
 
