@@ -115,8 +115,9 @@ async fn refresh(warehouse: &Warehouse) -> Result<()> {
 }
 
 /// Of series, what a row takes on the disk.
-const SIZES: &str = "SELECT \"table\", rows, round(bytes::double / rows, 2) AS bytes_a_row FROM system.tables
-    WHERE \"schema\" = 'platform' AND rows > 100000 ORDER BY rows DESC";
+const SIZES: &str = "WITH series AS (SELECT * FROM system.tables WHERE \"schema\" = 'platform' AND rows > 100000)
+    SELECT * FROM (SELECT \"table\", rows, round(bytes::double / rows, 2) AS bytes_a_row FROM series
+        UNION ALL SELECT 'together', sum(rows), round(sum(bytes)::double / sum(rows), 2) FROM series) ORDER BY rows";
 
 async fn fill(client: &tokio_postgres::Client, config: &tokio_postgres::Config, scale: &Scale) -> Result<u64> {
     platform::create(client, scale).await?;
