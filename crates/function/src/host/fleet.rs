@@ -24,6 +24,9 @@ const TEND_PERIOD: Duration = Duration::from_secs(1);
 /// A function that does not start is not tried at each look.
 const WARM_AGAIN: Duration = Duration::from_secs(30);
 
+/// Sandboxes that stand ready for the next cold start.
+const SPARES: usize = 2;
+
 type Variable = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 /// Takes over a port on the loopback of one instance: whatever connects there is that function. It
 /// is called within the runtime; what it returns is dropped with the instance.
@@ -157,9 +160,14 @@ impl Fleet {
         running.map_or(0, |running| lock(&running.versions).values().map(|slot| slot.pool.idle()).sum())
     }
 
-    /// Keeps what is to be warm warm and ends what is idle, for as long as the handle is kept.
+    /// Keeps what is to be warm warm and ends what is idle, for as long as the handle is kept;
+    /// makes sandboxes ahead.
     pub fn tend(&self) -> Tending {
         let fleet = self.clone();
+        match instance::mount_point(&self.inner.settings.roots) {
+            Ok(mount_at) => self.inner.settings.launcher.keep_spares(SPARES, &mount_at),
+            Err(error) => tracing::warn!(error = error.chain(), "make sandboxes ahead"),
+        }
         Tending(tokio::spawn(async move {
             let mut period = tokio::time::interval(TEND_PERIOD);
             period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -20,7 +20,7 @@ use super::logs::{Log, Sink};
 use super::runtime::{Init, Runtime, Work, failure};
 use super::{Answer, Event, Failure, Function, Opening, Outcome, Pieces};
 use crate::error::{During, Error, Kind, Result};
-use crate::sandbox::{End, Launcher, Sandbox, Spec};
+use crate::sandbox::{Ahead, End, Launcher, Sandbox, Spec};
 use crate::store::Store;
 
 /// The port of the Runtime API inside a sandbox: each has a loopback of its own.
@@ -66,14 +66,12 @@ impl Instance {
         const OUTPUT: &str = "take a function's output";
         // With the host's own number: what a killed host leaves behind can be told.
         let name = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
-        let mount_at = making.roots.join(&name);
-        std::fs::create_dir_all(&mount_at).during(Kind::FixSetup, format!("make folder {}", mount_at.display()))?;
+        let mount_at = mount_point(making.roots)?;
         let inputs = function.files.map(|_| Inputs::make(making.roots.join(format!("{name}-inputs")))).transpose()?;
         let spec = Spec {
             task: making.store.tree(function.code)?,
             opt: making.store.layers(&function.layers)?,
-            base: function.base.clone(),
-            mount_at: mount_at.clone(),
+            ahead: Ahead { mount_at, base: function.base.clone() },
             programs: ["/var/task/bootstrap", "/opt/bootstrap", "/var/runtime/bootstrap"].map(Into::into).to_vec(),
             environment: environment(&function, making, &name),
             ports: std::iter::once(PORT).chain(making.openings.iter().map(|opening| opening.port)).collect(),
@@ -85,10 +83,7 @@ impl Instance {
         let (output, input) = std::io::pipe().during(Kind::FixSetup, OUTPUT)?;
         let log = Log::new(&function.name, &function.version, Arc::clone(&making.sink));
         log.follow(output);
-        let launched = making.launcher.launch(&name, &spec, &File::from(OwnedFd::from(input)));
-        // Mounted on in the sandbox's own view only: here it is an empty folder again.
-        let _ = std::fs::remove_dir(&mount_at);
-        let mut sandbox = launched?;
+        let mut sandbox = making.launcher.launch(&spec, &File::from(OwnedFd::from(input)))?;
         let desk = match (inputs, sandbox.take_results(), function.files) {
             (Some(inputs), Some(results), Some(files)) => Some(Arc::new(Desk::new(inputs, results, files.results_mb))),
             _ => None,
@@ -301,6 +296,13 @@ impl Instance {
         }
         self.log.put(&line);
     }
+}
+
+/// Roots are mounted on it, each in its sandbox's own view only: here it stays empty.
+pub(super) fn mount_point(roots: &Path) -> Result<PathBuf> {
+    let path = roots.join("mounted");
+    std::fs::create_dir_all(&path).during(Kind::FixSetup, format!("make folder {}", path.display()))?;
+    Ok(path)
 }
 
 /// Removes what instances of hosts that were killed have left.

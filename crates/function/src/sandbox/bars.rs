@@ -69,8 +69,23 @@ pub(super) fn limits(limits: Limits) -> io::Result<()> {
     Ok(())
 }
 
-/// To be called last: what comes after can't mount, change users into root or leave.
-pub(super) fn close() -> io::Result<()> {
+/// What is made once there is time for it, and closed when the root stands.
+pub(super) struct Bars([BpfProgram; 2]);
+
+impl Bars {
+    pub fn new() -> io::Result<Bars> {
+        filters().map(Bars).map_err(io::Error::other)
+    }
+
+    /// To be called last: what comes after can't mount, change users into root or leave.
+    pub fn close(&self) -> io::Result<()> {
+        drop_capabilities()?;
+        set_no_new_privs(true)?;
+        self.0.iter().try_for_each(|filter| seccompiler::apply_filter(filter).map_err(io::Error::other))
+    }
+}
+
+fn drop_capabilities() -> io::Result<()> {
     for capability in CapabilitySet::all().iter() {
         match remove_capability_from_bounding_set(capability) {
             // A kernel that doesn't know one has nothing to take away.
@@ -78,12 +93,7 @@ pub(super) fn close() -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    clear_ambient_capability_set()?;
-    set_no_new_privs(true)?;
-    for filter in filters().map_err(io::Error::other)? {
-        seccompiler::apply_filter(&filter).map_err(io::Error::other)?;
-    }
-    Ok(())
+    Ok(clear_ambient_capability_set()?)
 }
 
 fn filters() -> Result<[BpfProgram; 2], seccompiler::Error> {

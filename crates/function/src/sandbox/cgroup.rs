@@ -3,6 +3,7 @@
 //! from any other.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -22,16 +23,25 @@ pub(super) struct Cgroup {
 
 impl Cgroup {
     /// None where this user may make none.
-    pub fn make(name: &str, limits: Limits) -> Option<Cgroup> {
+    pub fn make(name: &str) -> Option<Cgroup> {
         let mount = Path::new(MOUNT);
-        if mount.join("cgroup.controllers").exists() {
-            unified(mount, name, limits)
-        } else {
-            split(mount, name, limits)
-        }
+        if mount.join("cgroup.controllers").exists() { unified(mount, name) } else { split(mount, name) }
     }
 
-    pub fn add(&self, process: u32) -> std::io::Result<()> {
+    pub fn bound(&self, limits: Limits) -> io::Result<()> {
+        let bytes = (limits.memory_mb << 20).to_string();
+        if self.unified {
+            fs::write(self.memory.join("memory.max"), bytes)?;
+            let _ = fs::write(self.memory.join("memory.swap.max"), "0");
+        } else {
+            fs::write(self.memory.join("memory.limit_in_bytes"), &bytes)?;
+            let _ = fs::write(self.memory.join("memory.memsw.limit_in_bytes"), bytes);
+        }
+        let processes = if self.unified { Some(&self.memory) } else { self.processes.as_ref() };
+        processes.map_or(Ok(()), |folder| fs::write(folder.join("pids.max"), limits.processes.to_string()))
+    }
+
+    pub fn add(&self, process: u32) -> io::Result<()> {
         for folder in std::iter::once(&self.memory).chain(&self.processes) {
             fs::write(folder.join("cgroup.procs"), process.to_string())?;
         }
@@ -86,7 +96,7 @@ pub(super) fn sweep() {
     }
 }
 
-fn unified(mount: &Path, name: &str, limits: Limits) -> Option<Cgroup> {
+fn unified(mount: &Path, name: &str) -> Option<Cgroup> {
     let ours = mount.join(OURS);
     fs::create_dir_all(&ours).ok()?;
     // Refused where the parent holds processes of its own; the folder then has no such files.
@@ -94,29 +104,18 @@ fn unified(mount: &Path, name: &str, limits: Limits) -> Option<Cgroup> {
     let _ = fs::write(ours.join("cgroup.subtree_control"), "+memory +pids");
     let folder = ours.join(name);
     fs::create_dir(&folder).ok()?;
-    let group = Cgroup { memory: folder.clone(), processes: None, unified: true };
-    fs::write(folder.join("memory.max"), bytes(limits)).ok()?;
-    let _ = fs::write(folder.join("memory.swap.max"), "0");
-    fs::write(folder.join("pids.max"), limits.processes.to_string()).ok()?;
-    Some(group)
+    let group = Cgroup { memory: folder, processes: None, unified: true };
+    // Dropped, it is removed.
+    group.memory.join("memory.max").exists().then_some(group)
 }
 
-fn split(mount: &Path, name: &str, limits: Limits) -> Option<Cgroup> {
+fn split(mount: &Path, name: &str) -> Option<Cgroup> {
     let folder = |controller: &str| {
         let folder = mount.join(controller).join(OURS).join(name);
         fs::create_dir_all(&folder).ok().map(|()| folder)
     };
-    let memory = folder("memory")?;
-    let mut group = Cgroup { memory, processes: None, unified: false };
-    fs::write(group.memory.join("memory.limit_in_bytes"), bytes(limits)).ok()?;
-    let _ = fs::write(group.memory.join("memory.memsw.limit_in_bytes"), bytes(limits));
-    if let Some(processes) = folder("pids") {
-        let bounded = fs::write(processes.join("pids.max"), limits.processes.to_string()).is_ok();
-        group.processes = Some(processes).filter(|_| bounded);
-    }
+    let mut group = Cgroup { memory: folder("memory")?, processes: None, unified: false };
+    group.memory.join("memory.limit_in_bytes").exists().then_some(())?;
+    group.processes = folder("pids").filter(|folder| folder.join("pids.max").exists());
     Some(group)
-}
-
-fn bytes(limits: Limits) -> String {
-    (limits.memory_mb << 20).to_string()
 }

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -13,18 +13,18 @@ use std::process::{Command, ExitCode, Stdio};
 use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, wait};
 
 use super::outside::host;
-use super::socket::{Told, read_line, send_open, write_line};
-use super::{Spec, bars, loopback, root};
+use super::socket::{Told, receive, send};
+use super::{Ahead, Spec, bars, loopback, root};
 
 type Failed = (String, io::Error);
 
-/// Standard input is the socket to the host; standard output and error are the function's own.
+/// Standard input is the socket to the host.
 pub fn inside() -> ExitCode {
-    let Ok(mut socket) = host() else { return ExitCode::FAILURE };
-    let bootstrap = match start(&mut socket) {
+    let Ok(socket) = host() else { return ExitCode::FAILURE };
+    let bootstrap = match start(&socket) {
         Ok(bootstrap) => bootstrap,
         Err((step, error)) => {
-            let _ = write_line(&mut socket, &Told::Failed { step, error: error.to_string() });
+            let _ = send(&socket, &Told::Failed { step, error: error.to_string() }, &[]);
             return ExitCode::FAILURE;
         }
     };
@@ -32,46 +32,60 @@ pub fn inside() -> ExitCode {
         std::thread::spawn(move || end_with_host(to_watch));
     }
     let ended = reap(bootstrap);
-    let _ = write_line(&mut socket, &ended);
+    let _ = send(&socket, &ended, &[]);
     ExitCode::SUCCESS
 }
 
-fn start(socket: &mut UnixStream) -> Result<Pid, Failed> {
+fn start(socket: &UnixStream) -> Result<Pid, Failed> {
     let step = |name: &str| {
         let name = name.to_owned();
         move |error: io::Error| (name, error)
     };
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| step("tie its life to the host's")(e.into()))?;
-    let spec: Spec = read_line(socket).map_err(step("read what the sandbox is made of"))?;
+    let (ahead, _) = receive::<Ahead>(socket).map_err(step("read what the sandbox stands on"))?;
     let named = rustix::system::sethostname(b"function");
     named.map_err(|e| step("name the sandbox")(e.into()))?;
     loopback::up().map_err(step("bring its loopback up"))?;
+    root::prepare(&ahead)?;
+    let bars = bars::Bars::new().map_err(step("make its bars"))?;
+    // A spare waits here until there is a function for it.
+    let (spec, output) = receive::<Spec>(socket).map_err(step("read what the sandbox is made of"))?;
+    print_to(output).map_err(step("take its output"))?;
     let mut handed = listen(&spec.ports).map_err(step("listen on its loopback"))?;
-    root::build(&spec)?;
+    root::complete(&ahead, &spec)?;
     if spec.results_mb.is_some() {
         handed.push(File::open(Path::new("/").join(root::RESULTS)).map_err(step("open /results"))?.into());
     }
     bars::limits(spec.limits).map_err(step("set its limits"))?;
-    bars::close().map_err(step("take its capabilities"))?;
+    bars.close().map_err(step("take its capabilities"))?;
     let program = spec.programs.iter().find(|program| root::is_program(program)).ok_or_else(|| {
         let looked: Vec<String> = spec.programs.iter().map(|p| p.display().to_string()).collect();
         let what = format!("none of {} is there and executable", looked.join(", "));
         step("find its bootstrap")(io::Error::new(io::ErrorKind::NotFound, what))
     })?;
-    send_open(socket, &handed).map_err(step("hand over its sockets"))?;
-    drop(handed);
+    let bootstrap = spawn(program, &spec).map_err(step(&format!("start {}", program.display())))?;
+    let open: Vec<_> = handed.iter().map(AsFd::as_fd).collect();
+    send(socket, &Told::Ready, &open).map_err(step("tell the host"))?;
+    Ok(bootstrap)
+}
+
+/// From now on this process and all that it starts print to where the function prints.
+fn print_to(output: Vec<OwnedFd>) -> io::Result<()> {
+    let output = output.first().ok_or_else(|| io::Error::other("there is none"))?;
+    rustix::stdio::dup2_stdout(output)?;
+    rustix::stdio::dup2_stderr(output)?;
+    Ok(())
+}
+
+fn spawn(program: &Path, spec: &Spec) -> io::Result<Pid> {
     let mut command = Command::new(program);
     command.env_clear().envs(&spec.environment).current_dir("/var/task").stdin(Stdio::null()).process_group(0);
     if let Some(user) = spec.user {
         command.uid(user).gid(user);
     }
-    let name = format!("start {}", program.display());
-    let child = command.spawn().map_err(step(&name))?;
-    write_line(socket, &Told::Ready).map_err(step("tell the host"))?;
-    i32::try_from(child.id())
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or_else(|| step(&name)(io::Error::other("it has no process id")))
+    let child = command.spawn()?;
+    let process = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    process.ok_or_else(|| io::Error::other("it has no process id"))
 }
 
 fn listen(ports: &[u16]) -> io::Result<Vec<OwnedFd>> {

@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -15,15 +15,24 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use crate::error::{During, Error, Kind, Result};
 
 use super::cgroup::{self, Cgroup};
-use super::socket::{Told, read_line, receive_open, write_line};
-use super::{IN_USER_NAMESPACE, OUTSIDE, Spec};
+use super::socket::{Told, receive, send};
+use super::spares::Spares;
+use super::{Ahead, IN_USER_NAMESPACE, OUTSIDE, Spec};
 
 /// Mounts and namespaces take milliseconds; a machine that swaps may take seconds.
 const START_MAX: Duration = Duration::from_secs(20);
 
+const START: &str = "start a sandbox";
+
 /// Starts sandboxes with the program that it is part of.
 #[derive(Debug)]
 pub struct Launcher {
+    maker: Maker,
+    spares: OnceLock<Spares>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Maker {
     program: PathBuf,
 }
 
@@ -50,7 +59,14 @@ pub struct Sandbox {
 impl Launcher {
     /// `program` asks [`super::door`] first: it is the running one, wherever that stands.
     pub fn new(program: PathBuf) -> Launcher {
-        Launcher { program }
+        Launcher { maker: Maker { program }, spares: OnceLock::new() }
+    }
+
+    /// From now on so many sandboxes are made ahead, for functions on this machine's programs;
+    /// once. Their root is mounted on `mount_at`, an existing folder.
+    pub fn keep_spares(&self, most: usize, mount_at: &Path) {
+        let ahead = Ahead { mount_at: mount_at.to_owned(), base: None };
+        self.spares.get_or_init(|| Spares::keep(self.maker.clone(), ahead, most));
     }
 
     /// Removes what launchers of processes that were killed have left on this machine.
@@ -58,73 +74,79 @@ impl Launcher {
         cgroup::sweep();
     }
 
-    /// Blocks until the bootstrap has been started, for some milliseconds. `name` is unique on
-    /// this machine; `output` takes all that the function prints.
+    /// Blocks until the bootstrap has been started, for some milliseconds. `output` takes all that
+    /// the function prints.
     ///
     /// # Errors
     /// [`Kind::FixInput`] where the function has no bootstrap, [`Kind::FixSetup`] where this
     /// machine allows no namespaces: both name the step.
-    pub fn launch(&self, name: &str, spec: &Spec, output: &File) -> Result<Sandbox> {
-        const START: &str = "start a sandbox";
+    pub fn launch(&self, spec: &Spec, output: &File) -> Result<Sandbox> {
+        if let Some(mut spare) = self.spares.get().and_then(|spares| spares.take(spec.ahead.base.as_deref())) {
+            match spare.begin(spec, output) {
+                Ok(()) => return Ok(spare),
+                // It has died, of whatever.
+                Err(error) if error.kind == Kind::Retry => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut sandbox = self.maker.make(&spec.ahead)?;
+        sandbox.begin(spec, output)?;
+        Ok(sandbox)
+    }
+}
+
+impl Maker {
+    /// What is made ahead is made by the sandbox itself, after this returns.
+    pub fn make(&self, ahead: &Ahead) -> Result<Sandbox> {
         let (host, child_end) = UnixStream::pair().during(Kind::FixSetup, START)?;
-        let output = |what: &str| output.try_clone().during(Kind::FixSetup, format!("{START}: {what}"));
         let mut command = Command::new(&self.program);
         command.arg(OUTSIDE);
         if !geteuid().is_root() {
             command.arg(IN_USER_NAMESPACE);
         }
-        command.env_clear().stdin(Stdio::from(OwnedFd::from(child_end)));
-        command.stdout(output("its output")?).stderr(output("its errors")?);
+        command.env_clear().stdin(Stdio::from(OwnedFd::from(child_end))).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().during(Kind::FixSetup, START)?;
-        let cgroup = Cgroup::make(name, spec.limits);
-        let mut spec = spec.clone();
-        if cgroup.as_ref().is_some_and(Cgroup::bounds_processes) {
-            // RLIMIT_NPROC counts all that a user runs: the instances of a function would share it.
-            spec.limits.processes = u64::from(u32::MAX);
-        }
-        let mut sandbox =
-            Sandbox { child: Mutex::new(child), socket: host, listeners: Vec::new(), results: None, cgroup };
+        // With the host's own number: what a killed host leaves behind can be told.
+        let cgroup = Cgroup::make(&format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple()));
+        let sandbox = Sandbox { child: Mutex::new(child), socket: host, listeners: Vec::new(), results: None, cgroup };
         if let Some(cgroup) = &sandbox.cgroup {
             cgroup.add(sandbox.process()).during(Kind::FixSetup, "bound a sandbox's memory")?;
         }
-        sandbox.begin(&spec)?;
+        // Its process may end before it reads: what it tells later says why.
+        let _ = (&sandbox.socket).write_all(b"g").and_then(|()| send(&sandbox.socket, ahead, &[]));
         Ok(sandbox)
     }
 }
 
 impl Sandbox {
-    fn begin(&mut self, spec: &Spec) -> Result<()> {
-        const START: &str = "start a sandbox";
+    fn begin(&mut self, spec: &Spec, output: &File) -> Result<()> {
+        let mut spec = spec.clone();
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.bound(spec.limits).during(Kind::FixSetup, "bound a sandbox's memory")?;
+            if cgroup.bounds_processes() {
+                // RLIMIT_NPROC counts all that a user runs: the instances of a function would share it.
+                spec.limits.processes = u64::from(u32::MAX);
+            }
+        }
         self.socket.set_read_timeout(Some(START_MAX)).during(Kind::Bug, START)?;
-        // Its process may end before it reads: what it told says why.
-        let sent = self.socket.write_all(b"g").and_then(|()| write_line(&mut self.socket, spec));
-        let expected = spec.ports.len() + usize::from(spec.results_mb.is_some());
-        match (sent, receive_open(&self.socket)) {
-            (Ok(()), Ok(mut open)) if open.len() == expected && expected > 0 => {
+        let _ = send(&self.socket, &spec, &[output.as_fd()]);
+        match receive::<Told>(&self.socket) {
+            Ok((Told::Ready, mut open)) => {
+                let expected = spec.ports.len() + usize::from(spec.results_mb.is_some());
+                if open.len() != expected {
+                    return Err(Error::new(Kind::Bug, format!("{START}: {} open files, not {expected}", open.len())));
+                }
                 self.results = open.split_off(spec.ports.len()).pop();
                 self.listeners = open.into_iter().map(TcpListener::from).collect();
-                self.told_ready(None)?;
             }
-            (_, first) => self.told_ready(first.ok().map(|_| b'{'))?,
+            Ok((Told::Failed { step, error }, _)) => {
+                let kind = if step == "find its bootstrap" { Kind::FixInput } else { Kind::FixSetup };
+                return Err(Error::new(kind, format!("{START}: {step}")).because(error));
+            }
+            Ok((Told::Exited { .. }, _)) => return Err(Error::new(Kind::Retry, format!("{START}: it ended at once"))),
+            Err(error) => return Err(Error::new(Kind::Retry, format!("{START}: it said nothing")).because(error)),
         }
         self.socket.set_read_timeout(None).during(Kind::Bug, START)
-    }
-
-    /// Reads the sandbox's word on its start; `first` is a byte of it that is already read.
-    fn told_ready(&mut self, first: Option<u8>) -> Result<()> {
-        let told: std::io::Result<Told> = match first {
-            None => read_line(&mut self.socket),
-            Some(byte) => read_rest(&mut self.socket, byte),
-        };
-        match told {
-            Ok(Told::Ready) => Ok(()),
-            Ok(Told::Failed { step, error }) => {
-                let kind = if step == "find its bootstrap" { Kind::FixInput } else { Kind::FixSetup };
-                Err(Error::new(kind, format!("start a sandbox: {step}")).because(error))
-            }
-            Ok(Told::Exited { .. }) => Err(Error::new(Kind::Retry, "start a sandbox: it ended at once")),
-            Err(error) => Err(Error::new(Kind::Retry, "start a sandbox: it said nothing").because(error)),
-        }
     }
 
     /// In the order of [`Spec::ports`]; once.
@@ -139,7 +161,7 @@ impl Sandbox {
 
     /// Blocks until the bootstrap has ended.
     pub fn wait(&self) -> End {
-        let told = self.socket.try_clone().and_then(|mut socket| read_line(&mut socket));
+        let told = receive(&self.socket).map(|(told, _)| told);
         let ran_out = self.cgroup.as_ref().is_some_and(Cgroup::ran_out_of_memory);
         match told {
             _ if ran_out => End::OutOfMemory,
@@ -155,7 +177,7 @@ impl Sandbox {
 
     /// Ends every process in it, and waits until they are gone.
     pub fn kill(&self) {
-        let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
         // The first process inside ends with this one, and all others with the first.
         if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw)
             && matches!(child.try_wait(), Ok(None))
@@ -166,12 +188,7 @@ impl Sandbox {
     }
 
     fn process(&self) -> u32 {
-        self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner).id()
-    }
-
-    /// For messages only.
-    pub fn socket_number(&self) -> i32 {
-        self.socket.as_raw_fd()
+        self.child.lock().unwrap_or_else(PoisonError::into_inner).id()
     }
 }
 
@@ -179,14 +196,4 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn read_rest(socket: &mut UnixStream, first: u8) -> std::io::Result<Told> {
-    use std::io::Read;
-    let mut line = vec![first];
-    let mut byte = [0];
-    while socket.read_exact(&mut byte).is_ok() && byte[0] != b'\n' {
-        line.push(byte[0]);
-    }
-    Ok(serde_json::from_slice(&line)?)
 }

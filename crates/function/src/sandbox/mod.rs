@@ -15,6 +15,7 @@ mod loopback;
 mod outside;
 mod root;
 mod socket;
+mod spares;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,6 +40,16 @@ pub fn door(arguments: &[String]) -> Option<ExitCode> {
     }
 }
 
+/// What of a sandbox can be made before it is known which function it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ahead {
+    /// An empty folder that the sandbox's root is mounted on, in its own view only: any number may
+    /// share it.
+    pub mount_at: PathBuf,
+    /// A root to stand on instead of this machine's `/usr`, such as an unpacked image.
+    pub base: Option<PathBuf>,
+}
+
 /// What a sandbox is made of, as the host tells it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spec {
@@ -46,10 +57,7 @@ pub struct Spec {
     pub task: PathBuf,
     /// Read-only at `/opt`: its layers, merged.
     pub opt: Option<PathBuf>,
-    /// A root to stand on instead of this machine's `/usr`, such as an unpacked image.
-    pub base: Option<PathBuf>,
-    /// An empty folder that the sandbox's root is mounted on, in its own view only.
-    pub mount_at: PathBuf,
+    pub ahead: Ahead,
     /// Looked for in this order; the first that is there is started.
     pub programs: Vec<PathBuf>,
     pub environment: BTreeMap<String, String>,

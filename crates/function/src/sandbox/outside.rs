@@ -10,15 +10,15 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::process::{getegid, geteuid};
 
 use super::INSIDE;
-use super::socket::{Told, write_line};
+use super::socket::{Told, send};
 
 /// Standard input is the socket to the host. With `in_user_namespace` it needs no privilege.
 pub fn outside(in_user_namespace: bool) -> ExitCode {
     match leave(in_user_namespace) {
         Ok(code) => code,
         Err((step, error)) => {
-            if let Ok(mut socket) = host() {
-                let _ = write_line(&mut socket, &Told::Failed { step: step.to_owned(), error: error.to_string() });
+            if let Ok(socket) = host() {
+                let _ = send(&socket, &Told::Failed { step: step.to_owned(), error: error.to_string() }, &[]);
             }
             ExitCode::FAILURE
         }

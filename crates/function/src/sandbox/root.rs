@@ -13,7 +13,7 @@ use rustix::mount::{
 };
 use rustix::process::{chdir, pivot_root};
 
-use super::Spec;
+use super::{Ahead, Spec};
 
 /// Programs, libraries and certificates: what a Lambda image would hold.
 const HOST_FOLDERS: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ssl", "/etc/alternatives", "/etc/R"];
@@ -22,41 +22,45 @@ const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 pub(super) const RESULTS: &str = "results";
 const READ_ONLY: MountFlags = MountFlags::RDONLY.union(MountFlags::NOSUID).union(MountFlags::NODEV);
 
-/// Builds the root and moves into it; every error names its step.
-pub(super) fn build(spec: &Spec) -> Result<(), (String, io::Error)> {
-    let step = |name: &str| {
-        let name = name.to_owned();
-        move |error: io::Error| (name, error)
-    };
-    let root = spec.mount_at.as_path();
+type Failed = (String, io::Error);
+
+fn step(name: &str) -> impl FnOnce(io::Error) -> Failed {
+    let name = name.to_owned();
+    move |error| (name, error)
+}
+
+/// The part that is the same for all functions; every error names its step.
+pub(super) fn prepare(ahead: &Ahead) -> Result<(), Failed> {
+    let root = ahead.mount_at.as_path();
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .map_err(|e| step("leave the host's mounts")(e.into()))?;
     tmpfs(root, 16, 0o755).map_err(step("mount the sandbox's root"))?;
-    match &spec.base {
+    match &ahead.base {
         Some(base) => image(base, root).map_err(step("mount the base image"))?,
         None => host(root).map_err(step("mount this machine's programs"))?,
     }
-    etc(root, spec).map_err(step("write /etc"))?;
+    fs::create_dir_all(root.join("var/runtime")).map_err(step("make /var/runtime"))?;
+    devices(root).map_err(step("make /dev"))?;
+    processes(root).map_err(step("mount /proc"))
+}
+
+/// The function's own part; then moves into the root.
+pub(super) fn complete(ahead: &Ahead, spec: &Spec) -> Result<(), Failed> {
+    let root = ahead.mount_at.as_path();
+    etc(root, spec.user).map_err(step("write /etc"))?;
     bind_folder(&spec.task, &root.join("var/task")).map_err(step("mount the function at /var/task"))?;
     if let Some(opt) = &spec.opt {
         bind_folder(opt, &root.join("opt")).map_err(step("mount its layers at /opt"))?;
     }
-    fs::create_dir_all(root.join("var/runtime")).map_err(step("make /var/runtime"))?;
-    devices(root).map_err(step("make /dev"))?;
-    for folder in ["tmp", "dev/shm"] {
-        let path = root.join(folder);
-        fs::create_dir_all(&path)
-            .and_then(|()| tmpfs(&path, spec.limits.tmp_mb, 0o1777))
-            .map_err(step(&format!("make /{folder}")))?;
-    }
     if let Some(inputs) = &spec.inputs {
         bind_folder(inputs, &root.join("inputs")).map_err(step("mount /inputs"))?;
     }
-    if let Some(megabytes) = spec.results_mb {
-        let path = root.join(RESULTS);
-        fs::create_dir_all(&path).and_then(|()| tmpfs(&path, megabytes, 0o1777)).map_err(step("make /results"))?;
+    let own = [("tmp", spec.limits.tmp_mb), ("dev/shm", spec.limits.tmp_mb)];
+    for (folder, megabytes) in own.into_iter().chain(spec.results_mb.map(|megabytes| (RESULTS, megabytes))) {
+        let path = root.join(folder);
+        let made = fs::create_dir_all(&path).and_then(|()| tmpfs(&path, megabytes, 0o1777));
+        made.map_err(step(&format!("make /{folder}")))?;
     }
-    processes(root).map_err(step("mount /proc"))?;
     enter(root).map_err(step("enter the root"))
 }
 
@@ -125,10 +129,10 @@ fn image(base: &Path, root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn etc(root: &Path, spec: &Spec) -> io::Result<()> {
+fn etc(root: &Path, user: Option<u32>) -> io::Result<()> {
     let etc = root.join("etc");
     fs::create_dir_all(&etc)?;
-    let user = spec.user.unwrap_or(0);
+    let user = user.unwrap_or(0);
     let home = "/tmp:/bin/sh";
     let users = format!("root:x:0:0:root:{home}\nfunction:x:{user}:{user}:function:{home}\n");
     fs::write(etc.join("passwd"), if user == 0 { format!("root:x:0:0:root:{home}\n") } else { users })?;

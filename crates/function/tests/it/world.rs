@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use function::sandbox::{End, Launcher, Limits, Sandbox, Spec};
+use function::sandbox::{Ahead, End, Launcher, Limits, Sandbox, Spec};
 use tempfile::TempDir;
 
 pub struct World {
@@ -33,8 +33,7 @@ impl World {
         Spec {
             task: at("task"),
             opt: Some(at("opt")),
-            base: None,
-            mount_at: at("root"),
+            ahead: Ahead { mount_at: at("root"), base: None },
             programs: ["/var/task/bootstrap", "/opt/bootstrap"].map(Into::into).to_vec(),
             environment: [("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin:/opt/bin".to_owned())].into(),
             ports: vec![9001],
@@ -82,8 +81,7 @@ impl World {
         self.script(text);
         let output = File::create(self.folder.path().join("output")).expect("a file");
         let program = std::env::current_exe().expect("this program");
-        let name = format!("test-{}", self.folder.path().file_name().and_then(|n| n.to_str()).unwrap_or_default());
-        Launcher::new(program).launch(&name, spec, &output)
+        Launcher::new(program).launch(spec, &output)
     }
 }
 

@@ -1,0 +1,137 @@
+//! `bench functions`: what an invocation costs by loopback HTTP, warm and cold: Wattlake's Invoke
+//! API beside AWS's own runtime interface emulator, in turns, the same function behind both.
+
+mod client;
+mod contenders;
+mod measured;
+mod ready;
+mod report;
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde_json::json;
+
+use super::report::{commit, kept_folder, machine, today};
+use crate::project::Project;
+use client::Client;
+use contenders::{Emulator, Wattlake};
+use measured::{Measured, Times};
+use ready::Ready;
+
+#[derive(Args)]
+pub struct Options {
+    /// Wattlake and the emulator take turns in each
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Warm invocations of each function by each contender, in each round
+    #[arg(long, default_value_t = 2_000)]
+    invocations: u32,
+    /// Cold starts of each function by each contender, in each round
+    #[arg(long, default_value_t = 10)]
+    starts: u32,
+    /// One round of few invocations: proves that it works; its numbers mean nothing and are not kept
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Of 40 callers at once.
+const AT_ONCE: u32 = 40;
+/// Before times are taken.
+const WARMING: u32 = 200;
+/// A cold start comes by itself, not on the heels of another one.
+const BETWEEN_STARTS: Duration = Duration::from_millis(150);
+const EVENT: &str = r#"{"period":"2026-09","inputs":[{"location":"bills/2026-09","sha256":"0123456789abcdef"}]}"#;
+
+pub fn run(project: &Project, options: &Options) -> Result<()> {
+    let (rounds, invocations, starts) =
+        if options.quick { (1, 100, 2) } else { (options.rounds, options.invocations, options.starts) };
+    ensure!(rounds > 0 && invocations > 0 && starts > 0, "rounds, invocations and starts must be above zero");
+    let work = project.root.join("bench/work/functions");
+    fs::create_dir_all(&work).with_context(|| format!("make {}", work.display()))?;
+    let ready = Ready::make(project, &work)?;
+    let wattlake = Wattlake::start(&ready)?;
+    let mut measured = Measured::default();
+    for round in 1..=rounds {
+        eprintln!("bench functions: round {round} of {rounds}");
+        warm(&ready, &wattlake, invocations, &mut measured)?;
+        cold(&ready, &wattlake, starts, &mut measured)?;
+        at_once(&ready, &wattlake, invocations, &mut measured)?;
+    }
+    let result = json!({
+        "benchmark": "functions",
+        "date": today(project)?,
+        "commit": commit(project)?,
+        "profile": "release",
+        "machine": machine()?,
+        "versions": ready.versions,
+        "rounds": rounds,
+        "invocations": invocations,
+        "starts": starts,
+    });
+    let folder = if options.quick { project.root.join("bench/work/quick") } else { kept_folder(project, &result)? };
+    report::write(&folder, result, &measured)
+}
+
+/// One caller, one connection, one event after the other.
+fn warm(ready: &Ready, wattlake: &Wattlake, count: u32, measured: &mut Measured) -> Result<()> {
+    for function in ["native", "python", "r"] {
+        let mut client = Client::connect(wattlake.address)?;
+        measured.add("warm", function, "wattlake", one_by_one(&mut client, function, count)?);
+        if let Some(emulator) = Emulator::start(ready, function)? {
+            let mut client = Client::connect(emulator.address)?;
+            measured.add("warm", function, "emulator", one_by_one(&mut client, "function", count)?);
+            emulator.end()?;
+        }
+    }
+    Ok(())
+}
+
+fn one_by_one(client: &mut Client, name: &str, count: u32) -> Result<Times> {
+    for _ in 0..WARMING {
+        client.invoke(name, EVENT)?;
+    }
+    (0..count).map(|_| client.invoke(name, EVENT)).collect()
+}
+
+/// The first event that an instance sees, its start included.
+fn cold(ready: &Ready, wattlake: &Wattlake, count: u32, measured: &mut Measured) -> Result<()> {
+    for function in ["cold-native", "cold-python", "cold-r"] {
+        let name = function.trim_start_matches("cold-");
+        let (mut times, mut emulated) = (Times::new(), Times::new());
+        for _ in 0..count {
+            thread::sleep(BETWEEN_STARTS);
+            times.push(Client::connect(wattlake.address)?.invoke(function, EVENT)?);
+            wattlake.end_instances(function)?;
+            if let Some(emulator) = Emulator::start(ready, name)? {
+                thread::sleep(BETWEEN_STARTS);
+                emulated.push(Client::connect(emulator.address)?.invoke("function", EVENT)?);
+                emulator.end()?;
+            }
+        }
+        measured.add("cold", name, "wattlake", times);
+        measured.add("cold", name, "emulator", emulated);
+    }
+    for _ in 0..count {
+        measured.add("cold", "r", "Rscript alone", vec![ready.rscript_alone()?]);
+    }
+    Ok(())
+}
+
+/// Forty callers, each with a connection of its own.
+fn at_once(ready: &Ready, wattlake: &Wattlake, count: u32, measured: &mut Measured) -> Result<()> {
+    let each = (count / AT_ONCE).max(1);
+    let (times, failed) = client::at_once(wattlake.address, "native", EVENT, AT_ONCE, each);
+    ensure!(failed == 0, "{failed} of {} invocations at once failed", AT_ONCE * each);
+    measured.add("40 at once", "native", "wattlake", times);
+    if let Some(emulator) = Emulator::start(ready, "native")? {
+        // It fails under this, at times altogether: what it answers counts.
+        let (times, failed) = client::at_once(emulator.address, "function", EVENT, AT_ONCE, each);
+        measured.add("40 at once", "native", "emulator", times);
+        measured.fail("40 at once", "native", "emulator", failed);
+    }
+    Ok(())
+}
