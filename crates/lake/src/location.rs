@@ -77,6 +77,10 @@ fn encode(name: &str) -> String {
     if name == "_delta_log" {
         return "=5Fdelta_log".into();
     }
+    // And of this one, the lake's objects.
+    if name == OBJECTS {
+        return "=5Fobjects".into();
+    }
     utf8_percent_encode(name, UNSAFE).to_string().replace('%', "=")
 }
 
@@ -93,6 +97,9 @@ pub struct Lake {
     seen: Seen,
     states: States,
 }
+
+/// Of files that are no table; the encoded name of no schema begins so.
+const OBJECTS: &str = "_objects";
 
 impl Lake {
     /// `location` is a folder or a URL; `options` go to the object store as they are.
@@ -127,6 +134,11 @@ impl Lake {
     /// The store, rooted at the lake.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
+    }
+
+    /// A store beside the tables, for files that are no table: rooted at a folder that no schema has.
+    pub fn objects(&self) -> Arc<dyn ObjectStore> {
+        Arc::new(PrefixStore::new(Arc::clone(&self.store), Path::from(OBJECTS)))
     }
 
     /// Where a table is or would be.
@@ -187,7 +199,7 @@ impl Lake {
     pub(crate) async fn folders(&self) -> Result<Vec<TableName>> {
         let mut names = Vec::new();
         let schemas = self.store.list_with_delimiter(None).await.context("list the lake's schemas")?;
-        for schema in schemas.common_prefixes {
+        for schema in schemas.common_prefixes.into_iter().filter(|schema| schema.as_ref() != OBJECTS) {
             let tables = self.store.list_with_delimiter(Some(&schema)).await.context(format!("list {schema}"))?;
             for table in tables.common_prefixes {
                 if let (Some(schema), Some(table)) = (schema.filename(), table.filename()) {

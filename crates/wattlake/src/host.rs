@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use function::deferred::{self, Deferred};
 use function::host::{Fleet, Journal, Lake, Rules, Settings, Tending};
 use function::registry::Registry;
 use function::sandbox::Launcher;
@@ -35,11 +36,8 @@ impl Host {
         let state = folder(warehouse);
         let roots = state.join("roots");
         std::fs::create_dir_all(&roots).with_context(|| format!("make {}", roots.display()))?;
-        let (environment, reach) = if needs_lake(&registry)? {
-            lake::open(warehouse).await?
-        } else {
-            (BTreeMap::new(), Lake::default())
-        };
+        let (environment, reach) =
+            if needs_lake(&registry)? { lake::open(warehouse).await? } else { (BTreeMap::new(), Lake::default()) };
         let settings = Settings {
             store: registry.store().clone(),
             launcher: Launcher::new(std::env::current_exe().context("find this program's own file")?),
@@ -57,6 +55,13 @@ impl Host {
         let fleet = Fleet::new(registry, settings, rules);
         let tending = fleet.tend();
         Ok(Host { fleet, _tending: tending })
+    }
+}
+
+impl Host {
+    /// The queue of asynchronous events.
+    pub fn deferred(&self) -> Deferred {
+        Deferred::new(self.fleet.clone(), deferred::Rules::default())
     }
 }
 

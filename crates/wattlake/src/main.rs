@@ -3,7 +3,9 @@
 mod commands;
 mod config;
 mod flows;
+mod host;
 mod jobs;
+mod objects;
 mod progress;
 mod report;
 mod scheduler;
@@ -20,9 +22,14 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 /// The crates whose words are for users.
-const OURS: [&str; 6] = ["wattlake", "transfer", "lake", "sql", "wire", "ledger"];
+const OURS: [&str; 7] = ["wattlake", "transfer", "lake", "sql", "wire", "ledger", "function"];
 
 fn main() -> ExitCode {
+    // A sandbox begins as this program again, and is nothing else.
+    let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    if let Some(ended) = function::sandbox::door(&arguments) {
+        return ended;
+    }
     // A reader of our output that stops reading (`| head`) is no error of ours.
     let arguments = commands::Arguments::parse();
     log(&arguments);

@@ -44,6 +44,13 @@ impl Warehouse {
         })
     }
 
+    pub fn function(&self, name: &str) -> Result<&config::Function> {
+        self.config.functions.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.config.functions.keys().map(String::as_str).collect();
+            anyhow!("there is no function {name:?} in functions/; there are: {}", known.join(", "))
+        })
+    }
+
     pub fn endpoint(&self, connection: &str) -> Result<Endpoint> {
         let url = self.url(connection)?;
         Endpoint::parse(&url).with_context(|| format!("connection {connection:?} in wattlake.toml"))

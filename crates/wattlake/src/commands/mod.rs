@@ -2,10 +2,13 @@
 
 mod check;
 mod completions;
+mod control;
 mod demo;
 
+pub mod function;
 mod init;
 mod lake;
+mod layer;
 mod logs;
 mod mart;
 mod queue;
@@ -58,6 +61,12 @@ pub enum Command {
     Lake(lake::Lake),
     #[command(subcommand)]
     Mart(mart::Mart),
+    #[command(subcommand)]
+    Function(function::Function),
+    #[command(subcommand)]
+    Layer(layer::Layer),
+    #[command(subcommand)]
+    Control(control::Control),
     Run(run::Run),
     Runs(runs::Runs),
     Logs(logs::Logs),
@@ -94,6 +103,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Sql(command) => command.run(root).await,
         Command::Lake(command) => command.run(root).await,
         Command::Mart(command) => command.run(root).await,
+        Command::Function(command) => command.run(root).await,
+        Command::Layer(command) => command.run(root),
+        Command::Control(command) => command.run(root).await,
         Command::Run(command) => command.run(root).await,
         Command::Runs(command) => command.run(root),
         Command::Logs(command) => command.run(root).await,

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{mart, transfer};
 use crate::config::Job;
 use crate::flows;
+use crate::flows::moment::{AS_OF, written};
 use crate::jobs::{self, Asked, BrokenOff};
 use crate::report;
 use crate::serve;
@@ -25,6 +26,9 @@ pub struct Run {
     /// The period that it is for, such as 2026-09 or 2026-09-14; 2026-01..2026-09: one after the other
     #[arg(long = "for", value_name = "PERIOD")]
     period: Option<String>,
+    /// Look at the world as it was known at an instant, 2026-04-02T06:00:00Z: functions and controls
+    #[arg(long, value_name = "INSTANT")]
+    as_of: Option<chrono::DateTime<Utc>>,
     /// Leave it to the server: queue it and return
     #[arg(long)]
     detach: bool,
@@ -62,7 +66,7 @@ impl Run {
                 eprintln!("{} for {period} ({} of {})", job.full_name(), at + 1, periods.len());
             }
             let cause = if periods.len() > 1 { "backfill" } else { "hand" };
-            let asked = Asked { period: *period, ..Asked::by(cause) };
+            let asked = Asked { period: *period, given: self.given(), ..Asked::by(cause) };
             match carry(&warehouse, &job, &asked, self.json).await {
                 Ok(ended) if ended == ExitCode::SUCCESS => {}
                 Ok(ended) => (code, failed) = (ended, failed + 1),
@@ -77,6 +81,13 @@ impl Run {
         Ok(code)
     }
 
+    fn given(&self) -> serde_json::Value {
+        match self.as_of {
+            Some(at) => json!({AS_OF: written(at)}),
+            None => json!({}),
+        }
+    }
+
     fn queue(&self, warehouse: &Warehouse, job: &Job<'_>, periods: &[Option<Period>]) -> Result<ExitCode> {
         let cause = if periods.len() > 1 { "backfill" } else { "hand" };
         for period in periods {
@@ -86,7 +97,7 @@ impl Run {
                 key: format!("{cause}/{}/{}/{}", job.full_name(), period.map_or(String::new(), |p| p.to_string()), now),
                 cause: cause.to_owned(),
                 logical: period.map(|period| period.to_string()),
-                detail: json!({}),
+                detail: self.given(),
                 not_before: now,
             };
             let Some(id) = warehouse.ledger.enqueue(&entry)? else { bail!("{} was queued just now", entry.job) };
@@ -112,9 +123,47 @@ async fn carry(warehouse: &Warehouse, job: &Job<'_>, asked: &Asked, json: bool) 
             mart::say(job.name, &figures, json);
             Ok(ExitCode::SUCCESS)
         }
+        "function" => {
+            let figures = flows::function::run(warehouse, asked, job.name).await?;
+            say(job, &figures, json);
+            Ok(ExitCode::SUCCESS)
+        }
+        "control" => control(warehouse, asked, job, json).await,
         "upkeep" => upkeep(warehouse, asked, json).await,
         kind => bail!("{kind} is no kind of job"),
     }
+}
+
+fn say(job: &Job<'_>, figures: &serde_json::Value, json: bool) {
+    if json {
+        println!("{figures}");
+        return;
+    }
+    let inputs = figures["inputs"].as_object().into_iter().flatten();
+    let inputs: Vec<String> =
+        inputs.map(|(name, rows)| format!("{name} {}", text::count(rows.as_u64().unwrap_or_default()))).collect();
+    let number = |key: &str| figures[key].as_u64().unwrap_or_default();
+    println!(
+        "{}: version {} answered {} in {:.2} s (rows in: {})\nresult {}",
+        job.full_name(),
+        number("version"),
+        text::bytes(number("result_bytes")),
+        number("milliseconds") as f64 / 1e3,
+        inputs.join(", "),
+        figures["result"].as_str().unwrap_or_default()
+    );
+}
+
+async fn control(warehouse: &Warehouse, asked: &Asked, job: &Job<'_>, json: bool) -> Result<ExitCode> {
+    let report = flows::control::run(warehouse, asked, job.name).await?;
+    for verdict in &report.verdicts {
+        if json {
+            println!("{}", verdict.json());
+        } else {
+            println!("{}", verdict.told());
+        }
+    }
+    Ok(if report.blocking().is_empty() { ExitCode::SUCCESS } else { ExitCode::from(report::code::FAILED) })
 }
 
 async fn upkeep(warehouse: &Warehouse, asked: &Asked, json: bool) -> Result<ExitCode> {

@@ -14,7 +14,7 @@ use toml::Spanned;
 mod flow;
 mod job;
 
-pub use flow::{Call, Control, Controls, Ingest, Language, Layer, Load, Number, Severity, Shape, Source};
+pub use flow::{Call, Control, Controls, Language, Layer, Severity, Shape};
 pub use job::{Catchup, Hook, Periods, Rules, Told, Trigger, Upkeep};
 
 /// The kinds of files.
@@ -25,8 +25,6 @@ pub enum Which {
     Mart,
     Layer,
     Call,
-    Ingest,
-    Load,
     Controls,
     Control,
 }
@@ -41,8 +39,6 @@ pub fn json_schema(which: Which) -> serde_json::Value {
         Which::Mart => generator.into_root_schema_for::<Mart>(),
         Which::Layer => generator.into_root_schema_for::<Layer>(),
         Which::Call => generator.into_root_schema_for::<Call>(),
-        Which::Ingest => generator.into_root_schema_for::<Ingest>(),
-        Which::Load => generator.into_root_schema_for::<Load>(),
         Which::Controls => generator.into_root_schema_for::<Controls>(),
         Which::Control => generator.into_root_schema_for::<Control>(),
     };
@@ -84,6 +80,10 @@ pub struct Serve {
     /// Where health, metrics and the state of jobs are shown by HTTP: an address and a port, or `off`.
     #[schemars(length(min = 1), extend("default" = "127.0.0.1:8433"))]
     pub http: Given<String>,
+    /// Where functions are invoked by AWS Lambda's Invoke API: an address and a port, or `off`. Only where there are
+    /// functions.
+    #[schemars(length(min = 1), extend("default" = "127.0.0.1:8434"))]
+    pub functions: Given<String>,
     /// The SQL server's certificate with its chain (PEM), relative to this file.
     #[schemars(length(min = 1))]
     pub tls_cert: Given<String>,

@@ -3,8 +3,6 @@
 //! hashes of its code and layers, the event, the instant that it looks at the world as of. The
 //! same of them gives the same answer.
 
-mod columns;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -12,20 +10,19 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use function::host::{Answer, Event, Files, Input, Ran, Refusal};
 use function::registry::Found;
-use ingest::objects::{Hash, Objects};
 use ledger::Run;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::config::Function;
 use crate::config::flow::Call;
+use crate::flows::columns::Columns;
 use crate::flows::moment::{AS_OF, Moment};
 use crate::flows::rows;
 use crate::host::{self, Host};
 use crate::jobs::{self, Asked, Ended};
+use crate::objects;
 use crate::warehouse::{STATE, Warehouse};
-
-use columns::Columns;
 
 pub async fn run(warehouse: &Warehouse, asked: &Asked, name: &str) -> Result<Value> {
     let function = warehouse.function(name)?;
@@ -41,14 +38,14 @@ pub async fn run(warehouse: &Warehouse, asked: &Asked, name: &str) -> Result<Val
 
 async fn carry(warehouse: &Warehouse, run: &Run, function: &Function, call: &Call, moment: &Moment) -> Result<Value> {
     let found = deployed(warehouse, function, call)?;
-    let objects = objects(warehouse).await?;
-    let inputs = inputs(warehouse, call, moment).await?;
+    let lake = warehouse.lake().await?;
+    let inputs = inputs(warehouse, &lake, call, moment).await?;
     let event = Composed::of(&found, call, moment, inputs)?;
-    let event_object = put(&objects, &event.whole).await?;
+    let event_object = objects::put(&lake, event.whole.clone()).await?;
     let hashes = json!({
         "function": found.content.to_string(), "code": found.code.to_string(),
         "layers": found.layers.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "event": event_object.to_string(),
+        "event": event_object,
     });
     run.note_inputs(hashes.as_object().unwrap_or(&Map::new()))?;
     let ran = invoke(warehouse, call, &found, &event).await?;
@@ -62,15 +59,15 @@ async fn carry(warehouse: &Warehouse, run: &Run, function: &Function, call: &Cal
     };
     #[cfg(feature = "failpoints")]
     fail::fail_point!("function-before-result");
-    let result = put(&objects, &answer).await?;
+    let result = objects::put(&lake, answer.clone()).await?;
     let figures = json!({
-        "version": found.version, "result": result.to_string(), "result_bytes": answer.len(),
+        "version": found.version, "result": result, "result_bytes": answer.len(),
         "event_bytes": event.whole.len(), AS_OF: moment.as_of(), "inputs": event.rows,
         "milliseconds": outcome.duration.as_millis() as u64, "init_milliseconds": outcome.init.map(|init| init.as_millis() as u64),
         "memory_peak_bytes": outcome.memory_peak_bytes,
     });
     let period = moment.period.map(|period| period.to_string());
-    run.event("function.answered", json!({"function": found.name, "for": period, "result": result.to_string()}))?;
+    run.event("function.answered", json!({"function": found.name, "for": period, "result": result}))?;
     Ok(figures)
 }
 
@@ -86,9 +83,13 @@ fn deployed(warehouse: &Warehouse, function: &Function, call: &Call) -> Result<F
     })
 }
 
-async fn inputs(warehouse: &Warehouse, call: &Call, moment: &Moment) -> Result<BTreeMap<String, Columns>> {
-    let lake = warehouse.lake().await?;
-    let session = rows::session(warehouse, &lake)?;
+async fn inputs(
+    warehouse: &Warehouse,
+    lake: &lake::Lake,
+    call: &Call,
+    moment: &Moment,
+) -> Result<BTreeMap<String, Columns>> {
+    let session = rows::session(warehouse, lake)?;
     let mut inputs = BTreeMap::new();
     for (name, query) in &call.inputs {
         let query = moment.fill(query, &|_| None)?;
@@ -101,8 +102,8 @@ async fn inputs(warehouse: &Warehouse, call: &Call, moment: &Moment) -> Result<B
 /// The event as it is sent, and what it stands for.
 struct Composed {
     /// With all rows in it: what is hashed and kept.
-    whole: Vec<u8>,
-    sent: Vec<u8>,
+    whole: Bytes,
+    sent: Bytes,
     /// By name, where the event is too large to hold them.
     files: Vec<(String, String)>,
     rows: Value,
@@ -121,7 +122,7 @@ impl Composed {
         let rows: Map<String, Value> =
             inputs.iter().map(|(name, columns)| (name.clone(), json!(columns.rows()))).collect();
         let whole: Map<String, Value> = inputs.iter().map(|(name, columns)| (name.clone(), columns.json())).collect();
-        let whole = serde_json::to_vec(&event(Value::Object(whole))).context("write the event")?;
+        let whole: Bytes = serde_json::to_vec(&event(Value::Object(whole))).context("write the event")?.into();
         if whole.len() <= function::invoke::REQUEST_BYTES_MAX {
             return Ok(Composed { sent: whole.clone(), whole, files: Vec::new(), rows: Value::Object(rows) });
         }
@@ -131,7 +132,7 @@ impl Composed {
         }
         let named: Map<String, Value> =
             inputs.keys().map(|name| (name.clone(), json!({"file": format!("/inputs/{name}.csv")}))).collect();
-        let sent = serde_json::to_vec(&event(Value::Object(named))).context("write the event")?;
+        let sent = serde_json::to_vec(&event(Value::Object(named))).context("write the event")?.into();
         let files = inputs.iter().map(|(name, columns)| (format!("{name}.csv"), columns.csv())).collect();
         Ok(Composed { whole, sent, files, rows: Value::Object(rows) })
     }
@@ -142,7 +143,7 @@ async fn invoke(warehouse: &Warehouse, call: &Call, found: &Found, event: &Compo
     let request_id = Uuid::now_v7().to_string();
     let folder = warehouse.config.root.join(STATE).join("inputs").join(&request_id);
     let files = lay_out(&folder, event)?;
-    let asked = Event { request_id, payload: Bytes::from(event.sent.clone()), files, ..Event::default() };
+    let asked = Event { request_id, payload: event.sent.clone(), files, ..Event::default() };
     let (fleet, name, qualifier) = (host.fleet.clone(), found.name.clone(), call.qualifier.clone());
     // In a task of its own: who gives up on it would kill the instance.
     let ran = tokio::spawn(async move { fleet.invoke(&name, &qualifier, asked, None).await });
@@ -184,15 +185,4 @@ pub fn failed(found: &Found, error_type: &str, body: &[u8]) -> String {
         text.push_str(line.trim_end());
     }
     text
-}
-
-/// The lake's objects, by hash.
-pub async fn objects(warehouse: &Warehouse) -> Result<Objects> {
-    let lake = warehouse.lake().await?;
-    Ok(Objects::new(lake.objects(), warehouse.config.root.join(STATE).join("spool")))
-}
-
-async fn put(objects: &Objects, bytes: &[u8]) -> Result<Hash> {
-    let piece = Ok(Bytes::copy_from_slice(bytes));
-    Ok(objects.put(futures::stream::iter([piece])).await?.sha256)
 }

@@ -1,5 +1,10 @@
 //! The stories, each read in one screen.
 
+mod columns;
+pub mod control;
+pub mod function;
 pub mod mart;
+pub mod moment;
+pub mod rows;
 pub mod transfer;
 pub mod upkeep;

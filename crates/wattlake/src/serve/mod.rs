@@ -12,12 +12,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use function::invoke::Api;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use wire::{Bounds, Login, Server, Settings, Verifier};
 
 use crate::config;
+use crate::host::Host;
 use crate::scheduler::Scheduler;
 use crate::system::LedgerTables;
 use crate::warehouse::Warehouse;
@@ -65,6 +67,13 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
         tracing::info!(address = %at, "health, metrics and state are served: http://{at}/");
         tasks.spawn(http::serve(Arc::clone(&served), listener, stop.clone()));
     }
+    if let Some(address) = serve.functions.filter(|_| !served.warehouse.config.functions.is_empty()) {
+        let (listener, at) = listen(address, "functions").await?;
+        let host = Host::open(&served.warehouse).await.context("make functions ready")?;
+        tracing::info!(address = %at, "functions are invoked: aws lambda invoke --endpoint-url http://{at}");
+        let stop = stop.clone();
+        tasks.spawn(functions(host, listener, stop));
+    }
     notify("READY=1");
     tracing::info!(warehouse = %served.warehouse.config.root.display(), "ready");
     stop.cancelled().await;
@@ -75,6 +84,16 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The Invoke API, and the queue of asynchronous events.
+async fn functions(host: Host, listener: TcpListener, stop: CancellationToken) -> Result<()> {
+    let deferred = host.deferred();
+    let api = Api::new(host.fleet.clone(), deferred.clone(), function::invoke::no_web_pages());
+    let http = function::invoke::serve(api, listener, stop.clone().cancelled_owned());
+    let queue = deferred.run(stop.cancelled_owned());
+    let ((), queue) = tokio::join!(http, queue);
+    queue.context("run the queue of events")
 }
 
 async fn sql_server(warehouse: &Warehouse, lake: &lake::Lake) -> Result<Server> {

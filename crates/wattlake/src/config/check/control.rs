@@ -52,8 +52,7 @@ fn set(root: &Path, name: &str, zone: &str, problems: &mut Vec<Problem>) -> Opti
         let text = read_text(root, &settings).map_err(|problem| problems.push(problem)).ok()?;
         let mut report = Report::new(&settings, &text);
         let written = shape::tree(&mut report);
-        let written: Option<raw::Controls> =
-            written.and_then(|tree| shape::read(Which::Controls, tree, &mut report));
+        let written: Option<raw::Controls> = written.and_then(|tree| shape::read(Which::Controls, tree, &mut report));
         if let Some(raw) = written {
             rules = job::rules(raw.triggers.get().map_or(&[], Vec::as_slice), &raw.run, zone, &mut report);
         }
@@ -65,14 +64,14 @@ fn set(root: &Path, name: &str, zone: &str, problems: &mut Vec<Problem>) -> Opti
         let Ok(text) = read_text(root, file).map_err(|problem| problems.push(problem)) else { continue };
         let head = files::head(&text);
         let mut report = Report::new(file, &head);
-        let control = control(root, file, &text, &mut report);
+        let control = control(file, &text, &mut report);
         problems.extend(report.finish());
         controls.extend(control.map(|control| (control.name.clone(), control)));
     }
     Some(Controls { name: name.to_owned(), file, controls, rules })
 }
 
-fn control(root: &Path, file: &Path, text: &str, report: &mut Report<'_>) -> Option<Control> {
+fn control(file: &Path, text: &str, report: &mut Report<'_>) -> Option<Control> {
     let body = files::body(text, report);
     let tree = shape::tree(report)?;
     let raw: raw::Control = shape::read(Which::Control, tree, report)?;
@@ -87,7 +86,6 @@ fn control(root: &Path, file: &Path, text: &str, report: &mut Report<'_>) -> Opt
     }
     Some(Control {
         name: stem(file),
-        file: root.join(file),
         blocks: matches!(raw.severity.get()?, raw::Severity::Block),
         text: raw.text.get()?.clone(),
         mend: raw.mend.get().cloned(),

@@ -127,7 +127,6 @@ fn layer(root: &Path, file: &Path, names: &[String], report: &mut Report<'_>) ->
     }
     Some(Layer {
         name,
-        file: root.join(file),
         language,
         packages: raw.packages.get().cloned().unwrap_or_default(),
         below: below.iter().map(Spanned::get_ref).cloned().collect(),

@@ -13,6 +13,7 @@ use super::{job, texts};
 
 const SQL: &str = "127.0.0.1:5433";
 const HTTP: &str = "127.0.0.1:8433";
+const FUNCTIONS: &str = "127.0.0.1:8434";
 const OFF: &str = "off";
 const CONNECTIONS_MAX: u32 = 100;
 const RUNS_MAX: u32 = 4;
@@ -23,13 +24,16 @@ pub fn check(root: &Path, raw: &raw::Serve, report: &mut Report<'_>) -> Option<S
     let tls = check_tls(root, raw, report);
     let sql = address("sql", &raw.sql, SQL, report);
     let http = address("http", &raw.http, HTTP, report);
+    let functions = address("functions", &raw.functions, FUNCTIONS, report);
     let open = *raw.open.get().unwrap_or(&false);
     let encrypted = tls.as_ref().is_some_and(|tls| tls.required);
     refuse_open(&raw.sql, sql, open || encrypted, "with tls_cert, tls_key and tls_required = true", report);
     refuse_open(&raw.http, http, open, "behind a proxy that does TLS and asks who it is", report);
+    refuse_open(&raw.functions, functions, open, "behind a proxy that does TLS and asks who it is", report);
     Some(Serve {
         sql,
         http,
+        functions,
         tls,
         connections_max: *raw.connections_max.get().unwrap_or(&CONNECTIONS_MAX) as usize,
         memory_bytes_max: bytes(&raw.memory_max, report),

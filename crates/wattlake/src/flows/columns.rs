@@ -37,6 +37,10 @@ impl Columns {
         self.rows
     }
 
+    pub fn row(&self, row: usize) -> Map<String, Value> {
+        self.names.iter().zip(&self.values).map(|(name, values)| (name.clone(), values[row].clone())).collect()
+    }
+
     pub fn json(&self) -> Value {
         let columns: Map<String, Value> =
             self.names.iter().zip(&self.values).map(|(name, values)| (name.clone(), json!(values))).collect();

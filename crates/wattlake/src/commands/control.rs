@@ -1,0 +1,163 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use chrono::{DateTime, NaiveDate, Utc};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::flows::control::{revoke, waive, waivers};
+use crate::text;
+use crate::warehouse::Warehouse;
+
+/// Queries that return the rows that offend: controls/SET/NAME.sql
+#[derive(Debug, Subcommand)]
+pub enum Control {
+    List(List),
+    Waive(Waive),
+    Waivers(Waivers),
+    Revoke(Revoke),
+}
+
+impl Control {
+    pub async fn run(self, root: &Path) -> Result<ExitCode> {
+        let warehouse = Warehouse::open(root)?;
+        match self {
+            Control::List(command) => command.run(&warehouse),
+            Control::Waive(command) => command.run(&warehouse).await,
+            Control::Waivers(command) => command.run(&warehouse).await,
+            Control::Revoke(command) => command.run(&warehouse).await,
+        }
+    }
+}
+
+/// List the controls of all sets
+#[derive(Debug, Args)]
+pub struct List {
+    /// One JSON object a control
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        let mut rows = Vec::new();
+        for set in warehouse.config.controls.values() {
+            for control in set.controls.values() {
+                let severity = if control.blocks { "block" } else { "warn" };
+                if self.json {
+                    let shown = json!({
+                        "set": set.name, "control": control.name, "severity": severity, "text": control.text,
+                        "tolerance": control.tolerance, "rows_max": control.rows_max, "mend": control.mend,
+                    });
+                    println!("{shown}");
+                } else {
+                    let tolerance =
+                        if control.tolerance == 0.0 { String::new() } else { control.tolerance.to_string() };
+                    let name = format!("{}/{}", set.name, control.name);
+                    rows.push(vec![name, severity.to_owned(), tolerance, control.text.clone()]);
+                }
+            }
+        }
+        if !self.json {
+            print!("{}", text::table(&["control", "severity", ">tolerance", "text"], &rows));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Let rows of a control pass, for a time
+#[derive(Debug, Args)]
+pub struct Waive {
+    /// SET/CONTROL
+    control: String,
+    /// Only rows with this value, as column=value; may be given again
+    #[arg(long = "where", value_name = "COLUMN=VALUE")]
+    matches: Vec<String>,
+    /// Who lets them pass
+    #[arg(long)]
+    who: String,
+    /// Why
+    #[arg(long)]
+    why: String,
+    /// Until when: a day, or an instant in RFC 3339
+    #[arg(long)]
+    until: String,
+}
+
+impl Waive {
+    async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        let Some((set, control)) = self.control.split_once('/') else {
+            bail!("{:?} is no control: write SET/CONTROL", self.control);
+        };
+        let mut matches = BTreeMap::new();
+        for pair in &self.matches {
+            let (column, value) = pair.split_once('=').with_context(|| format!("{pair:?} is not COLUMN=VALUE"))?;
+            matches.insert(column.to_owned(), value.to_owned());
+        }
+        let until = instant(&self.until)?;
+        let id = waive(warehouse, (set, control), &matches, (&self.who, &self.why), until).await?;
+        println!("{id}");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn instant(text: &str) -> Result<DateTime<Utc>> {
+    if let Ok(day) = text.parse::<NaiveDate>() {
+        return Ok(day.and_time(chrono::NaiveTime::MIN).and_utc());
+    }
+    let at = DateTime::parse_from_rfc3339(text);
+    Ok(at.with_context(|| format!("{text:?} is neither a day nor an instant: write 2026-05-01"))?.to_utc())
+}
+
+/// List the waivers that are not revoked
+#[derive(Debug, Args)]
+pub struct Waivers {
+    /// One JSON object a waiver
+    #[arg(long)]
+    json: bool,
+}
+
+impl Waivers {
+    async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        let mut rows = Vec::new();
+        for waiver in waivers(warehouse).await? {
+            let control = format!("{}/{}", waiver.set, waiver.control);
+            if self.json {
+                let shown = json!({
+                    "id": waiver.id, "control": control, "matches": waiver.matches, "who": waiver.who,
+                    "why": waiver.why, "until": waiver.until,
+                });
+                println!("{shown}");
+                continue;
+            }
+            let matches: Vec<String> = waiver.matches.iter().map(|(column, text)| format!("{column}={text}")).collect();
+            rows.push(vec![waiver.id, control, matches.join(" "), waiver.who, waiver.why, waiver.until]);
+        }
+        if !self.json {
+            print!("{}", text::table(&["waiver", "control", "rows", "who", "why", "until"], &rows));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Take a waiver back
+#[derive(Debug, Args)]
+pub struct Revoke {
+    /// The waiver's id
+    waiver: String,
+    /// Who takes it back
+    #[arg(long)]
+    who: String,
+    /// Why
+    #[arg(long)]
+    why: String,
+}
+
+impl Revoke {
+    async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        revoke(warehouse, &self.waiver, &self.who, &self.why).await?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,450 @@
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use function::definition::{Finding, refused_by_aws};
+use function::host::{Answer, Event, Files, Input};
+use function::registry::{Deployed, Found, LATEST};
+use ledger::Invocation;
+use ledger::schedule::Period;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::flows::function::{failed, refused};
+use crate::host::{self, Host};
+use crate::objects;
+use crate::report;
+use crate::text;
+use crate::warehouse::Warehouse;
+
+/// Among so many runs the one that is asked for is looked for.
+const RUNS_MAX: usize = 10_000;
+
+/// Functions behind AWS Lambda's contracts: functions/NAME/
+#[derive(Debug, Subcommand)]
+pub enum Function {
+    Deploy(Deploy),
+    List(List),
+    Invoke(Invoke),
+    Answer(Answered),
+    Logs(Logs),
+    Events(Events),
+    Resend(Resend),
+    Delete(Delete),
+}
+
+impl Function {
+    pub async fn run(self, root: &Path) -> Result<ExitCode> {
+        let warehouse = Warehouse::open(root)?;
+        match self {
+            Function::Deploy(command) => command.run(&warehouse),
+            Function::List(command) => command.run(&warehouse),
+            Function::Invoke(command) => command.run(&warehouse).await,
+            Function::Answer(command) => command.run(&warehouse).await,
+            Function::Logs(command) => command.run(&warehouse),
+            Function::Events(command) => command.run(&warehouse),
+            Function::Resend(command) => command.run(&warehouse),
+            Function::Delete(command) => command.run(&warehouse),
+        }
+    }
+}
+
+/// Pack functions and their layers, and make them what runs
+///
+/// The same content is the same version. Says what AWS Lambda would refuse.
+#[derive(Debug, Args)]
+pub struct Deploy {
+    /// Folders of functions/; all of them where none is named
+    names: Vec<String>,
+    /// Point this alias at the version
+    #[arg(long)]
+    alias: Option<String>,
+    /// One JSON object a function
+    #[arg(long)]
+    json: bool,
+}
+
+impl Deploy {
+    fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        let names: Vec<&str> = match &self.names[..] {
+            [] => warehouse.config.functions.keys().map(String::as_str).collect(),
+            names => names.iter().map(String::as_str).collect(),
+        };
+        if names.is_empty() {
+            bail!("there is no function in functions/");
+        }
+        let registry = host::registry(warehouse)?;
+        for name in names {
+            let definition = &warehouse.function(name)?.definition;
+            let deployed = registry.deploy(definition)?;
+            if let Some(alias) = &self.alias {
+                registry.point_alias(name, alias, deployed.version)?;
+            }
+            self.say(name, &deployed, &refused_by_aws(definition, &deployed.measured));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn say(&self, name: &str, deployed: &Deployed, findings: &[Finding]) {
+        if self.json {
+            let findings: Vec<Value> = findings.iter().map(|f| json!({"what": f.what, "mend": f.mend})).collect();
+            let layers: Vec<String> = deployed.layers.iter().map(ToString::to_string).collect();
+            let shown = json!({
+                "function": name, "version": deployed.version, "new": deployed.new, "alias": self.alias,
+                "content": deployed.content.to_string(), "code": deployed.code.to_string(), "layers": layers,
+                "code_bytes": deployed.measured.code_zip_bytes, "unpacked_bytes": deployed.measured.unpacked_bytes,
+                "refused_by_aws": findings,
+            });
+            println!("{shown}");
+            return;
+        }
+        let what = if deployed.new { "deployed" } else { "is as it was" };
+        let (code, unpacked) = (deployed.measured.code_zip_bytes, deployed.measured.unpacked_bytes);
+        println!(
+            "{name}: version {} {what}: code {}, {} layers, {} unpacked",
+            deployed.version,
+            text::bytes(code),
+            deployed.layers.len(),
+            text::bytes(unpacked)
+        );
+        for finding in findings {
+            let mend = finding.mend.as_ref().map(|mend| format!("; {mend}")).unwrap_or_default();
+            eprintln!("AWS Lambda would refuse {name}: {}{mend}", finding.what);
+        }
+    }
+}
+
+/// List what is deployed
+#[derive(Debug, Args)]
+pub struct List {
+    /// All versions of this one, with its aliases
+    name: Option<String>,
+    /// One JSON object a version
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        let registry = host::registry(warehouse)?;
+        let found = match &self.name {
+            Some(name) => registry.versions(name)?,
+            None => registry.list()?,
+        };
+        if self.name.is_some() && found.is_empty() {
+            bail!("nothing is deployed as {:?}", self.name.unwrap_or_default());
+        }
+        let mut rows = Vec::new();
+        for found in &found {
+            let aliases = registry.aliases(&found.name)?;
+            let aliases = aliases.into_iter().filter(|alias| alias.version == found.version);
+            let aliases: Vec<String> = aliases.map(|alias| alias.name).collect();
+            if self.json {
+                let mut shown = serde_json::to_value(found).context("write a version")?;
+                shown["aliases"] = json!(aliases);
+                println!("{shown}");
+            } else {
+                rows.push(row(found, &aliases));
+            }
+        }
+        if !self.json {
+            let header = ["function", ">version", "aliases", "handler", ">memory", "timeout", ">layers", "modified"];
+            print!("{}", text::table(&header, &rows));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn row(found: &Found, aliases: &[String]) -> Vec<String> {
+    vec![
+        found.name.clone(),
+        found.version.to_string(),
+        aliases.join(", "),
+        found.settings.handler.clone(),
+        format!("{} MB", found.settings.memory_mb),
+        text::duration(found.settings.timeout),
+        found.layers.len().to_string(),
+        found.modified_at.clone(),
+    ]
+}
+
+/// Run a function in its sandbox and print what it answers
+///
+/// What it prints goes to standard error. Exits with 1 where the function fails.
+#[derive(Debug, Args)]
+pub struct Invoke {
+    name: String,
+    /// The event: JSON, @FILE, or - for standard input
+    #[arg(long, default_value = "{}")]
+    event: String,
+    /// A version's number or an alias
+    #[arg(long, default_value = LATEST)]
+    qualifier: String,
+    /// Leave it to the server's queue and print the event's id
+    #[arg(long, conflicts_with_all = ["input", "results"])]
+    detach: bool,
+    /// A file or a folder that the function finds in /inputs; may be given again
+    #[arg(long, value_name = "PATH")]
+    input: Vec<PathBuf>,
+    /// A folder, made for what the function leaves in /results
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
+    /// The answer with what the run came to, as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Invoke {
+    async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        let payload = self.payload()?;
+        if self.detach {
+            return self.queue(warehouse, payload).await;
+        }
+        let host = Host::open(warehouse).await?;
+        let request_id = Uuid::now_v7().to_string();
+        let event = Event { request_id: request_id.clone(), payload, files: self.files()?, ..Event::default() };
+        let (fleet, name, qualifier) = (host.fleet.clone(), self.name.clone(), self.qualifier.clone());
+        let ran = tokio::spawn(async move { fleet.invoke(&name, &qualifier, event, None).await });
+        let ran = match ran.await.context("wait for the function")? {
+            Ok(ran) => ran,
+            Err(function::host::Refusal::Unknown) => return Err(self.unknown(warehouse)),
+            Err(refusal) => return Err(refused(&self.name, refusal)),
+        };
+        let outcome = ran.outcome;
+        let (is_well, body) = match &outcome.answer {
+            Answer::Response(body) => (true, body.clone()),
+            Answer::Error(failure) => (false, failure.body.clone()),
+        };
+        if self.json {
+            let answer: Value = serde_json::from_slice(&body).unwrap_or_else(|_| json!(String::from_utf8_lossy(&body)));
+            let results: Vec<Value> =
+                outcome.results.iter().map(|file| json!({"name": file.name, "bytes": file.bytes})).collect();
+            let shown = json!({
+                "request_id": request_id, "version": ran.found.version, "failed": !is_well, "answer": answer,
+                "milliseconds": outcome.duration.as_secs_f64() * 1e3,
+                "init_milliseconds": outcome.init.map(|init| init.as_secs_f64() * 1e3),
+                "memory_peak_bytes": outcome.memory_peak_bytes, "log": outcome.log_tail, "results": results,
+            });
+            println!("{shown}");
+        } else {
+            eprint!("{}", outcome.log_tail);
+            match &outcome.answer {
+                Answer::Response(body) => show(body)?,
+                Answer::Error(failure) => bail!(failed(&ran.found, &failure.error_type, &failure.body)),
+            }
+        }
+        Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(report::code::FAILED) })
+    }
+
+    fn unknown(&self, warehouse: &Warehouse) -> anyhow::Error {
+        let (name, qualifier) = (&self.name, &self.qualifier);
+        if warehouse.config.functions.contains_key(name) && qualifier == LATEST {
+            return anyhow::anyhow!("{name} is not deployed yet: wattlake function deploy {name}");
+        }
+        anyhow::anyhow!("there is no function {name} with {qualifier}: `wattlake function list` shows what is deployed")
+    }
+
+    fn payload(&self) -> Result<Bytes> {
+        let bytes = match self.event.as_str() {
+            "-" => {
+                let mut bytes = Vec::new();
+                std::io::stdin().lock().read_to_end(&mut bytes).context("read the event")?;
+                bytes
+            }
+            text => match text.strip_prefix('@') {
+                Some(file) => std::fs::read(file).with_context(|| format!("read the event from {file}"))?,
+                None => text.as_bytes().to_vec(),
+            },
+        };
+        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).context("read the event as JSON")?;
+        Ok(bytes.into())
+    }
+
+    fn files(&self) -> Result<Option<Files>> {
+        if self.input.is_empty() && self.results.is_none() {
+            return Ok(None);
+        }
+        let mut inputs = Vec::new();
+        for path in &self.input {
+            let path = path.canonicalize().with_context(|| format!("find {}", path.display()))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            inputs.push(Input { name, path });
+        }
+        Ok(Some(Files { inputs, results: self.results.clone() }))
+    }
+
+    async fn queue(&self, warehouse: &Warehouse, payload: Bytes) -> Result<ExitCode> {
+        let host = Host::open(warehouse).await?;
+        if host.fleet.registry().find(&self.name, &self.qualifier)?.is_none() {
+            return Err(self.unknown(warehouse));
+        }
+        let deferred = host.deferred();
+        let request_id = Uuid::now_v7().to_string();
+        let invocation = Invocation {
+            request_id: request_id.clone(),
+            function: self.name.clone(),
+            qualifier: self.qualifier.clone(),
+            payload: payload.to_vec(),
+            client_context: None,
+            cause: "hand".to_owned(),
+            depth: 0,
+        };
+        if deferred.put(invocation).await? == ledger::Put::Full {
+            bail!("the queue of events is full: `wattlake function events` shows what it holds");
+        }
+        println!("{request_id}");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Print what a function answered as a job
+#[derive(Debug, Args)]
+pub struct Answered {
+    name: String,
+    /// The period that the run was for; the newest run without it
+    #[arg(long = "for", value_name = "PERIOD")]
+    period: Option<String>,
+}
+
+impl Answered {
+    async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        let period = self.period.as_deref().map(str::parse::<Period>).transpose()?.map(|period| period.to_string());
+        let runs = warehouse.ledger.runs(RUNS_MAX, Some(&format!("function:{}", self.name)))?;
+        let is_wanted = |run: &ledger::RunRow| run.state == "succeeded" && (period.is_none() || run.logical == period);
+        let Some(run) = runs.into_iter().find(is_wanted) else {
+            let of = period.map(|period| format!(" for {period}")).unwrap_or_default();
+            bail!("no run of function:{}{of} has succeeded: `wattlake runs` shows them", self.name);
+        };
+        let hash = run.figures["result"].as_str().context("the run has no answer")?;
+        show(&objects::get(&warehouse.lake().await?, hash).await?)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn show(body: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match serde_json::from_slice::<Value>(body) {
+        Ok(value) if out.is_terminal() => writeln!(out, "{value:#}")?,
+        _ => {
+            out.write_all(body)?;
+            if !body.ends_with(b"\n") {
+                writeln!(out)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Show what a function printed, the oldest first
+#[derive(Debug, Args)]
+pub struct Logs {
+    name: String,
+    /// Only of this event
+    #[arg(long, value_name = "ID")]
+    request: Option<String>,
+    /// The newest lines
+    #[arg(long, default_value_t = 1000)]
+    limit: usize,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+impl Logs {
+    fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        for line in host::journal(warehouse)?.lines(&self.name, self.request.as_deref(), self.limit)? {
+            if self.json {
+                println!("{}", serde_json::to_string(&line).context("write a line")?);
+            } else {
+                println!("{} {} {}", line.at, line.version, line.text);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// List asynchronous events, the newest first: those that wait, and those that failed for good
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Only of this function
+    name: Option<String>,
+    /// Only in this state
+    #[arg(long, value_parser = ["waiting", "running", "succeeded", "failed", "dead", "resent", "dropped"])]
+    state: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 20)]
+    limit: usize,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+impl Events {
+    fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        let events = warehouse.ledger.invocations(self.limit, self.name.as_deref(), self.state.as_deref())?;
+        if self.json {
+            for event in &events {
+                println!("{}", serde_json::to_string(event).context("write an event")?);
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        let rows: Vec<Vec<String>> = events
+            .into_iter()
+            .map(|event| {
+                let error = event.error.unwrap_or_default();
+                let at = event.created_at.format("%Y-%m-%d %H:%M:%S").to_string();
+                vec![event.request_id, event.function, event.state, event.attempts.to_string(), at, error]
+            })
+            .collect();
+        print!("{}", text::table(&["event", "function", "state", ">attempts", "at", "error"], &rows));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Put a dead letter into the queue again
+#[derive(Debug, Args)]
+pub struct Resend {
+    /// The event's id
+    event: String,
+}
+
+impl Resend {
+    fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        let new = Uuid::now_v7().to_string();
+        if !warehouse.ledger.resend_invocation(&self.event, &new)? {
+            bail!("{} is no dead letter: `wattlake function events --state dead` lists them", self.event);
+        }
+        println!("{new}");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Delete a function, one of its versions or one of its aliases; what it did stays known
+#[derive(Debug, Args)]
+pub struct Delete {
+    name: String,
+    /// Only this version
+    #[arg(long, conflicts_with = "alias")]
+    version: Option<i64>,
+    /// Only this alias
+    #[arg(long)]
+    alias: Option<String>,
+}
+
+impl Delete {
+    fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        let registry = host::registry(warehouse)?;
+        let gone = match (self.version, &self.alias) {
+            (Some(version), _) => registry.delete_version(&self.name, version)?,
+            (None, Some(alias)) => registry.delete_alias(&self.name, alias)?,
+            (None, None) => registry.delete(&self.name)?,
+        };
+        if !gone {
+            bail!("there is nothing of that name: `wattlake function list` shows what is deployed");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

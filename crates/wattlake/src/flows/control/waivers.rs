@@ -1,0 +1,145 @@
+//! `controls.waivers`: what somebody lets pass, why, and until when. Waivers are added and revoked,
+//! never changed: who let what pass stays known.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use arrow::array::{ArrayRef, RecordBatch};
+use chrono::{DateTime, Utc};
+use lake::TableName;
+use serde_json::{Map, Value, json};
+use sql::Session;
+
+use super::tables::{SCHEMA, instants, texts};
+use crate::flows::moment::{Moment, written};
+use crate::flows::rows;
+use crate::jobs::{self, Asked, Ended};
+use crate::warehouse::Warehouse;
+
+const TABLE: &str = "waivers";
+const OPERATION: &str = "waive";
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiver {
+    pub id: String,
+    pub set: String,
+    pub control: String,
+    /// Columns of the offending row and the texts that they must have; all rows where it is empty.
+    pub matches: BTreeMap<String, String>,
+    pub who: String,
+    pub why: String,
+    /// As written: RFC 3339, in UTC.
+    pub until: String,
+}
+
+impl Waiver {
+    pub fn covers(&self, control: &str, row: &Map<String, Value>) -> bool {
+        let same = |(column, text): (&String, &String)| match row.get(column) {
+            Some(Value::String(found)) => found == text,
+            Some(Value::Null) | None => false,
+            Some(other) => other.to_string() == *text,
+        };
+        self.control == control && self.matches.iter().all(same)
+    }
+}
+
+/// Of a set, at the instant that a run looks at the world as of.
+pub async fn in_force(session: &Session, set: &str, moment: &Moment) -> Result<Vec<Waiver>> {
+    let waivers = read(session, &moment.as_of()).await?;
+    Ok(waivers.into_iter().filter(|waiver| waiver.set == set && waiver.until > moment.as_of()).collect())
+}
+
+/// All that are not revoked.
+pub async fn waivers(warehouse: &Warehouse) -> Result<Vec<Waiver>> {
+    let lake = warehouse.lake().await?;
+    read(&rows::session(warehouse, &lake)?, &written(Utc::now())).await
+}
+
+/// Those that were recorded by `at`, and not revoked by then.
+async fn read(session: &Session, at: &str) -> Result<Vec<Waiver>> {
+    let name = TableName::new(SCHEMA, TABLE);
+    if session.lake.table(&name).await?.is_none() {
+        return Ok(Vec::new());
+    }
+    let query = format!(
+        "SELECT id, control_set, control, matches, who, why, to_char(until, '%Y-%m-%dT%H:%M:%SZ')
+         FROM {SCHEMA}.{TABLE} WHERE revokes IS NULL AND recorded_at <= '{at}' AND id NOT IN
+         (SELECT revokes FROM {SCHEMA}.{TABLE} WHERE revokes IS NOT NULL AND recorded_at <= '{at}') ORDER BY id"
+    );
+    let batches = rows::asked(session, &query).await.context("read the waivers")?;
+    let columns: Vec<Vec<Option<String>>> =
+        (0..7).map(|column| rows::texts(&batches, column)).collect::<Result<_>>()?;
+    let count = columns[0].len();
+    let text = |column: usize, row: usize| columns[column][row].clone().unwrap_or_default();
+    let waiver = |row: usize| -> Result<Waiver> {
+        let matches = serde_json::from_str(&text(3, row)).context("read a waiver's matches")?;
+        let (id, set, control) = (text(0, row), text(1, row), text(2, row));
+        Ok(Waiver { id, set, control, matches, who: text(4, row), why: text(5, row), until: text(6, row) })
+    };
+    (0..count).map(waiver).collect()
+}
+
+/// Lets rows of a control pass. Returns the waiver's id.
+pub async fn waive(
+    warehouse: &Warehouse,
+    (set, control): (&str, &str),
+    matches: &BTreeMap<String, String>,
+    (who, why): (&str, &str),
+    until: DateTime<Utc>,
+) -> Result<String> {
+    let known = warehouse.config.controls.get(set).and_then(|set| set.controls.get(control));
+    if known.is_none() {
+        bail!("there is no control {set}/{control}: `wattlake control list` shows them");
+    }
+    if until <= Utc::now() {
+        bail!("a waiver until {} is over already", written(until));
+    }
+    let id = uuid::Uuid::now_v7().to_string();
+    let matches = serde_json::to_string(matches).context("write what a waiver matches")?;
+    let texts_of =
+        [Some(id.clone()), Some(set.into()), Some(control.into()), Some(matches), Some(who.into()), Some(why.into())];
+    add(warehouse, set, texts_of, Some(until), None).await?;
+    Ok(id)
+}
+
+pub async fn revoke(warehouse: &Warehouse, id: &str, who: &str, why: &str) -> Result<()> {
+    let Some(waiver) = waivers(warehouse).await?.into_iter().find(|waiver| waiver.id == id) else {
+        bail!("there is no waiver {id}, or it is revoked already: `wattlake control waivers` shows them");
+    };
+    let matches = serde_json::to_string(&waiver.matches).context("write what a waiver matches")?;
+    let own = uuid::Uuid::now_v7().to_string();
+    let texts_of =
+        [Some(own), Some(waiver.set.clone()), Some(waiver.control), Some(matches), Some(who.into()), Some(why.into())];
+    add(warehouse, &waiver.set, texts_of, None, Some(id.to_owned())).await
+}
+
+async fn add(
+    warehouse: &Warehouse,
+    set: &str,
+    given: [Option<String>; 6],
+    until: Option<DateTime<Utc>>,
+    revokes: Option<String>,
+) -> Result<()> {
+    let lake = warehouse.lake().await?;
+    let [id, set_name, control, matches, who, why] = given.map(|text| texts([text].into_iter()));
+    let columns: [(&str, ArrayRef); 9] = [
+        ("id", id),
+        ("control_set", set_name),
+        ("control", control),
+        ("matches", matches),
+        ("who", who),
+        ("why", why),
+        ("until", instants([until].into_iter())),
+        ("revokes", texts([revokes].into_iter())),
+        ("recorded_at", instants([Some(Utc::now())].into_iter())),
+    ];
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
+        .context("write a waiver")?;
+    let (name, schema) = (TableName::new(SCHEMA, TABLE), batch.schema());
+    // A run of the set's own job: controls that are under way see all of it or nothing.
+    jobs::run(warehouse, &format!("control:{set}"), &Asked::by("waiver"), json!({"waiver": true}), async |run| {
+        rows::append(&lake, &name, run.id(), OPERATION, &schema, vec![batch]).await?;
+        Ok(Ended::well((), json!({"rows": 1})))
+    })
+    .await
+}
