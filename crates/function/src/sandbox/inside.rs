@@ -10,7 +10,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, wait};
+use rustix::process::{
+    DumpableBehavior, Pid, Signal, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, wait,
+};
 
 use super::outside::host;
 use super::socket::{Told, receive, send};
@@ -58,6 +60,8 @@ fn start(socket: &UnixStream) -> Result<Pid, Failed> {
     }
     bars::limits(spec.limits).map_err(step("set its limits"))?;
     bars.close().map_err(step("take its capabilities"))?;
+    // Where the function has the same user, it still reads and writes nothing of this process.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| step("close its first process")(e.into()))?;
     let program = spec.programs.iter().find(|program| root::is_program(program)).ok_or_else(|| {
         let looked: Vec<String> = spec.programs.iter().map(|p| p.display().to_string()).collect();
         let what = format!("none of {} is there and executable", looked.join(", "));

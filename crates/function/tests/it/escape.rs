@@ -15,6 +15,10 @@ pub fn trials() -> Vec<Trial> {
         trial("a_fork_bomb_stays_inside", fork_bomb),
         trial("it_sees_only_its_own_processes", own_processes),
         trial("it_makes_no_namespaces_and_mounts_nothing", no_namespaces),
+        trial("it_holds_nothing_of_the_host_open", nothing_open),
+        trial("it_can_do_nothing_to_its_first_process", first_process),
+        trial("a_full_tmp_hurts_nobody_else", full_tmp),
+        trial("what_left_its_session_goes_with_it", left_session),
         trial("its_sh_is_bash", sh_is_bash),
         trial("without_a_bootstrap_it_says_so", no_bootstrap),
     ]
@@ -105,6 +109,57 @@ fn no_namespaces(world: &World) {
     );
     assert!(!ran.output.contains("made"), "{}", ran.output);
     assert!(ran.output.ends_with("done\n"));
+}
+
+fn nothing_open(world: &World) {
+    let secret = world.folder.path().join("secret");
+    std::fs::write(&secret, "of the host").expect("a file");
+    let leaks = std::fs::File::open(&secret).expect("a file");
+    rustix::io::fcntl_setfd(&leaks, rustix::io::FdFlags::empty()).expect("a file that programs inherit");
+    let ran = world.run("ls -l /proc/self/fd | grep -o '[0-9]* -> .*'; cut -d' ' -f5 /proc/self/mountinfo");
+    let open: Vec<_> = ran.output.lines().filter_map(|line| line.split_once(" -> ")).collect();
+    assert!(open.contains(&("0", "/dev/null")), "{}", ran.output);
+    for (number, what) in &open {
+        assert!(number.parse::<u32>().is_ok_and(|n| n <= 2) || what.ends_with("/fd"), "{number} {what}");
+    }
+    let mounts = ["/", "/usr", "/etc", "/dev", "/proc", "/tmp", "/var/task", "/opt"];
+    let known = |at: &str| {
+        mounts.iter().any(|mount| at == *mount || at.starts_with(&format!("{}/", mount.trim_end_matches('/'))))
+    };
+    for at in ran.output.lines().filter(|line| line.starts_with('/')) {
+        assert!(known(at) && !at.contains(&*world.folder.path().to_string_lossy()), "{at}");
+    }
+}
+
+fn first_process(world: &World) {
+    let ran = world.run(
+        "kill -9 1; kill -STOP 1; for f in mem maps environ fd/0; do head -c1 /proc/1/$f > /dev/null 2>&1 && echo read $f; done; \
+         echo x 2>/dev/null > /proc/1/mem && echo wrote; echo 1000 > /proc/1/oom_score_adj && echo adjusted; echo done",
+    );
+    assert!(ran.output.ends_with("done\n"), "{}", ran.output);
+    for word in ["read", "wrote", "adjusted"] {
+        assert!(!ran.output.contains(word), "{}", ran.output);
+    }
+    assert_eq!(ran.end, End::Exit(0));
+}
+
+fn full_tmp(world: &World) {
+    let other = World::new();
+    let script = "i=0; while head -c 1m /dev/zero > /tmp/$i 2>/dev/null; do (( ++i > 99 )) && break; done; echo $i; \
+        i=0; while : 2>/dev/null > /dev/shm/$i; do (( ++i > 9999 )) && break; done; echo $i";
+    let ran = world.run(script);
+    let counts: Vec<u32> = ran.output.lines().filter_map(|line| line.parse().ok()).collect();
+    assert!(counts.len() == 2 && counts[0] <= 16 && counts[1] <= 4096, "{}", ran.output);
+    assert_eq!(other.run("echo x > /tmp/x && cat /tmp/x").output, "x\n");
+}
+
+fn left_session(world: &World) {
+    let ran = world.run("for n in 1 2 3; do (setsid nohup sleep 77 > /dev/null 2>&1 &); done; sleep 0.1; exit 0");
+    assert_eq!(ran.end, End::Exit(0));
+    let sleeps = |process: &std::fs::DirEntry| {
+        std::fs::read(process.path().join("cmdline")).is_ok_and(|line| line == b"sleep\x0077\0")
+    };
+    assert_eq!(std::fs::read_dir("/proc").expect("/proc").flatten().filter(sleeps).count(), 0);
 }
 
 fn sh_is_bash(world: &World) {
