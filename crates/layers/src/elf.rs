@@ -163,5 +163,21 @@ pub fn rehomed(program: &Path, loader: &str, libraries: &str) -> Result<Vec<u8>>
     Ok(rehomed)
 }
 
+/// The library without the folders that it names, where they are this machine's: with them the
+/// loader would not look where the program says that its libraries are. Folders beside it stay.
+pub fn unbound(library: &Path) -> Result<Option<Vec<u8>>> {
+    let Some(elf) = Elf::read(library)? else { return Ok(None) };
+    if elf.runpath.is_empty() || elf.runpath.iter().any(|folder| folder.contains("$ORIGIN")) {
+        return Ok(None);
+    }
+    let context = || format!("take its folders out of {}", library.display());
+    let bytes = fs::read(library).during(Kind::FixSetup, context())?;
+    let mut elf = Rewriter::read(&bytes).during(Kind::FixSetup, context())?;
+    elf.elf_delete_runpath().during(Kind::FixSetup, context())?;
+    let mut unbound = Vec::with_capacity(bytes.len());
+    elf.write(&mut unbound).during(Kind::FixSetup, context())?;
+    Ok(Some(unbound))
+}
+
 #[cfg(test)]
 mod tests;

@@ -66,6 +66,7 @@ pub fn put_libraries(layer: &mut Layer, at: &str, first: &[PathBuf], given: &BTr
         layer.file(&at, &path, true);
         libraries.push(Named { name, version: None, at });
     }
+    layer.rewrite(elf::unbound)?;
     Ok(libraries)
 }
 

@@ -144,6 +144,18 @@ impl Layer {
         self.files.remove(at);
     }
 
+    /// Asks of each of the machine's files whether other bytes shall stand for it.
+    pub fn rewrite(&mut self, by: impl Fn(&Path) -> Result<Option<Vec<u8>>>) -> Result<()> {
+        for entry in self.files.values_mut() {
+            if let Content::File(path) = &entry.content
+                && let Some(bytes) = by(path)?
+            {
+                entry.content = Content::Bytes(bytes);
+            }
+        }
+        Ok(())
+    }
+
     /// Its files onto the disk, to be worked on before they are packed.
     pub fn spread(&self, into: &Path) -> Result<()> {
         for (name, entry) in &self.files {

@@ -10,9 +10,9 @@ use datafusion_pg_catalog::sql::rules::{
     RewritePgCatalogOperator, SqlStatementRewriteRule, StripCallableQualifier, StripCollate,
 };
 use sqlparser::ast::{
-    ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Ident, ObjectName, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, Statement, TableAlias, TableAliasColumnDef, TableFactor, Value, ValueWithSpan,
-    VisitMut, VisitorMut,
+    ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, ObjectName, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, Statement, TableAliasColumnDef, TableFactor, Value, ValueWithSpan, VisitMut,
+    VisitorMut,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
@@ -49,16 +49,17 @@ struct Forms;
 impl VisitorMut for Forms {
     type Break = ();
 
-    /// A function's only column has the alias's name, or the function's: `generate_series(1, 3) n`.
+    /// A function's only column has the alias's name: `generate_series(1, 3) AS n`.
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-        if let TableFactor::Table { name, alias, args: Some(_), .. } = factor
-            && let Some(function) = name.0.last().and_then(|name| name.as_ident())
-            && function.value.eq_ignore_ascii_case("generate_series")
-            && alias.as_ref().is_none_or(|alias| alias.columns.is_empty())
+        if let TableFactor::Table { name, alias: Some(alias), args: Some(_), .. } = factor
+            && name
+                .0
+                .last()
+                .and_then(|name| name.as_ident())
+                .is_some_and(|f| f.value.eq_ignore_ascii_case("generate_series"))
+            && alias.columns.is_empty()
         {
-            let name = alias.as_ref().map_or_else(|| Ident::new("generate_series"), |alias| alias.name.clone());
-            let column = TableAliasColumnDef { name: name.clone(), data_type: None };
-            *alias = Some(TableAlias { explicit: true, name, columns: vec![column], at: None });
+            alias.columns = vec![TableAliasColumnDef { name: alias.name.clone(), data_type: None }];
         }
         ControlFlow::Continue(())
     }

@@ -12,6 +12,7 @@ use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
+use datafusion::functions::datetime::to_local_time;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, TryCast};
@@ -68,8 +69,22 @@ fn mend(mut expr: Expr, zone: Option<&Tz>) -> Result<Transformed<Expr>> {
 fn local(mut expr: Expr, session: &str, schema: &DFSchema) -> Result<Transformed<Expr>> {
     const OF_ZONE: [&str; 2] = ["date_part", "to_char"];
     let asked: Vec<&mut Expr> = match &mut expr {
+        Expr::Cast(Cast { expr: instant, field }) | Expr::TryCast(TryCast { expr: instant, field })
+            if matches!(field.data_type(), DataType::Timestamp(_, None)) =>
+        {
+            // Arrow's own cast drops the zone, and shows UTC's clock.
+            return Ok(match instant.get_type(schema) {
+                Ok(DataType::Timestamp(unit, Some(_))) => {
+                    let shown = DataType::Timestamp(unit, Some(session.into()));
+                    let placed = Expr::Cast(Cast::new(Box::new(std::mem::take(instant)), shown));
+                    **instant = to_local_time().call(vec![placed]);
+                    Transformed::yes(expr)
+                }
+                _ => Transformed::no(expr),
+            });
+        }
         Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })
-            if matches!(field.data_type(), DataType::Date32 | DataType::Timestamp(_, None)) =>
+            if *field.data_type() == DataType::Date32 =>
         {
             vec![expr.as_mut()]
         }

@@ -8,7 +8,7 @@ use function::sandbox::Launcher;
 use function::store::Store;
 use libtest_mimic::{Failed, Trial};
 
-use crate::world::{World, rustix_is_root, zip_of};
+use crate::world::{World, rustix_is_root, user, zip_of};
 
 /// Answers each event by what its `do` says.
 pub const BOOTSTRAP: &str = r#"#!/bin/bash
@@ -49,6 +49,7 @@ done
 "#;
 
 struct Host {
+    user: Option<u32>,
     _world: World,
     pool: Pool,
     lines: Arc<Mutex<Vec<Line>>>,
@@ -80,8 +81,8 @@ fn host(handler: &str) -> Host {
         base: None,
         files: None,
     };
-    let user = rustix_is_root().then_some(world.user);
-    Host { _world: world, pool: Pool::new(Arc::new(settings), function, 50, user), lines }
+    let user = rustix_is_root().then(user);
+    Host { _world: world, user, pool: Pool::new(Arc::new(settings), function, 50, user), lines }
 }
 
 impl Host {
@@ -161,7 +162,10 @@ fn ends() -> Vec<Trial> {
             assert!(outcome.duration < Duration::from_secs(4), "{:?}", outcome.duration);
             tokio::time::sleep(Duration::from_millis(200)).await;
             let left = std::fs::read_dir("/proc").expect("/proc").flatten().filter(|process| {
-                std::fs::read(process.path().join("cmdline")).is_ok_and(|line| line.starts_with(b"sleep\x0060"))
+                use std::os::unix::fs::MetadataExt;
+                let is_ours = host.user.is_none_or(|user| process.metadata().is_ok_and(|meta| meta.uid() == user));
+                let line = std::fs::read(process.path().join("cmdline"));
+                is_ours && line.is_ok_and(|line| line.starts_with(b"sleep\x0060"))
             });
             assert_eq!(left.count(), 0, "a grandchild that left its session is gone too");
         }),

@@ -11,14 +11,12 @@ use tempfile::TempDir;
 
 pub struct World {
     pub folder: TempDir,
-    /// Of no other world.
     pub user: u32,
 }
 
 pub struct Ran {
     pub end: End,
     pub output: String,
-    pub took: Duration,
 }
 
 impl World {
@@ -27,8 +25,7 @@ impl World {
         for name in ["task", "opt", "root"] {
             fs::create_dir(folder.path().join(name)).expect("a folder");
         }
-        static USER: AtomicU32 = AtomicU32::new(70_001);
-        World { folder, user: USER.fetch_add(1, Ordering::Relaxed) }
+        World { folder, user: user() }
     }
 
     pub fn spec(&self) -> Spec {
@@ -72,11 +69,10 @@ impl World {
             }
             waiting.join().expect("its end")
         });
-        let took = started.elapsed();
         drop(sandbox);
         let mut output = String::new();
         File::open(path).and_then(|mut f| f.read_to_string(&mut output)).expect("its output");
-        Ran { end, output, took }
+        Ran { end, output }
     }
 }
 
@@ -87,6 +83,12 @@ impl World {
         let program = std::env::current_exe().expect("this program");
         Launcher::new(program).launch(spec, &output)
     }
+}
+
+/// Of no other sandbox, of this run of the tests or of another.
+pub fn user() -> u32 {
+    static USER: AtomicU32 = AtomicU32::new(0);
+    100_000 + std::process::id() % 1_000_000 * 64 + USER.fetch_add(1, Ordering::Relaxed)
 }
 
 pub fn rustix_is_root() -> bool {

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use super::{Elf, Finder, rehomed};
+use super::{Elf, Finder, rehomed, unbound};
 
 #[test]
 fn a_shells_libraries_and_theirs() {
@@ -60,4 +60,40 @@ fn a_program_of_another_home_runs_as_before() {
     assert!(ran.status.success() && text.ends_with("42\n"), "{text}{}", String::from_utf8_lossy(&ran.stderr));
     let strangers: Vec<&str> = text.lines().filter(|line| line.contains(".so") && line.contains(" /usr/lib")).collect();
     assert!(strangers.is_empty(), "{strangers:?}");
+}
+
+#[test]
+fn a_librarys_own_folders_do_not_hide_the_layers() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (built, libraries) = (folder.path().join("built"), folder.path().join("libraries"));
+    fs::create_dir(&built).unwrap();
+    fs::create_dir(&libraries).unwrap();
+    let cc = |source: &str, arguments: &[&str]| {
+        fs::write(built.join("source.c"), source).unwrap();
+        let ran = Command::new("cc").arg("source.c").args(arguments).current_dir(&built).output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    };
+    let of_its_own = format!("-Wl,--enable-new-dtags,-rpath,{}", built.display());
+    cc("int inner(void) { return 42; }", &["-shared", "-fPIC", "-o", "libinner.so"]);
+    let outer = "int inner(void); int outer(void) { return inner(); }";
+    cc(outer, &["-shared", "-fPIC", "-o", "libouter.so", "-L.", "-linner", &of_its_own]);
+    let main = "int outer(void); int main(void) { return outer(); }";
+    cc(main, &["-o", "main", "-L.", "-louter", &of_its_own, "-Wl,-rpath-link,."]);
+    let mut loader = String::new();
+    for (name, path) in Finder::new(&[]).closure(&[built.join("main")], &BTreeSet::new()).unwrap() {
+        let to = libraries.join(&name);
+        match unbound(&path).unwrap() {
+            Some(bytes) => fs::write(&to, bytes).unwrap(),
+            None => assert!(fs::copy(&path, &to).is_ok() && name != "libouter.so"),
+        }
+        if name.starts_with("ld-linux") {
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
+            loader = to.display().to_string();
+        }
+    }
+    let program = folder.path().join("program");
+    fs::write(&program, rehomed(&built.join("main"), &loader, &libraries.display().to_string()).unwrap()).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::remove_dir_all(&built).unwrap();
+    assert_eq!(Command::new(&program).status().unwrap().code(), Some(42));
 }

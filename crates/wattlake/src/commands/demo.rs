@@ -15,7 +15,8 @@ use crate::warehouse::STATE;
 ///
 /// Starts a private PostgreSQL, fills it with 5.4 million rows of producers, sites, measurements,
 /// forecasts and prices, carries them into a lake, lets a day pass at the source (new rows, late
-/// corrections, a purge), carries what is new, proves it, and asks the lake a few questions.
+/// corrections, a purge), carries what is new, proves it, keeps marts fresh, packs the lake, and
+/// asks it a few questions.
 /// The server is gone at the end; the lake stays in DIR, to be looked at.
 #[derive(Debug, Args)]
 pub struct Demo {
@@ -29,6 +30,16 @@ pub struct Demo {
 
 /// Says that the folder's lake is a demo's, and may be replaced by the next.
 const MARK: &str = "demo";
+
+/// The example's own.
+const FILES: [(&str, &str); 6] = [
+    ("wattlake.toml", include_str!("../../../../warehouse/wattlake.toml")),
+    ("transfers/platform.toml", include_str!("../../../../warehouse/transfers/platform.toml")),
+    ("marts/daily_production.sql", include_str!("../../../../warehouse/marts/daily_production.sql")),
+    ("marts/latest.sql", include_str!("../../../../warehouse/marts/latest.sql")),
+    ("marts/monthly_completeness.sql", include_str!("../../../../warehouse/marts/monthly_completeness.sql")),
+    ("marts/revenue.sql", include_str!("../../../../warehouse/marts/revenue.sql")),
+];
 
 impl Demo {
     pub async fn run(self) -> Result<ExitCode> {
@@ -50,7 +61,9 @@ impl Demo {
 
 /// Makes the folder a warehouse without a lake.
 fn clear(dir: &Path) -> Result<PathBuf> {
-    std::fs::create_dir_all(dir.join("transfers")).with_context(|| format!("create {}", dir.display()))?;
+    for folder in ["transfers", "marts"] {
+        std::fs::create_dir_all(dir.join(folder)).with_context(|| format!("create {}", dir.display()))?;
+    }
     let dir = dir.canonicalize()?;
     let (lake, state) = (dir.join("lake"), dir.join(STATE));
     if (lake.exists() || state.exists()) && !state.join(MARK).exists() {
@@ -63,10 +76,7 @@ fn clear(dir: &Path) -> Result<PathBuf> {
     }
     std::fs::create_dir_all(&state)?;
     std::fs::write(state.join(MARK), "")?;
-    for (name, content) in [
-        ("wattlake.toml", include_str!("../../../../warehouse/wattlake.toml")),
-        ("transfers/platform.toml", include_str!("../../../../warehouse/transfers/platform.toml")),
-    ] {
+    for (name, content) in FILES {
         let path = dir.join(name);
         if !path.exists() {
             std::fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;

@@ -1,6 +1,7 @@
 //! Those who are told of failures and recoveries: a program, or a URL. One that hangs is ended, with
 //! all that it started; nothing waits for it.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -23,16 +24,18 @@ pub async fn tell(act: &Act, entry: &QueueRow, warehouse: &str) -> Result<()> {
         "fields": entry.detail["fields"],
     });
     match act {
-        Act::Command(command) => run(command, &told).await,
+        Act::Command(command) => run(command, Path::new(warehouse), &told).await,
         Act::Webhook(url) => post(url.reveal(), &told).await,
     }
 }
 
-async fn run(command: &[String], told: &Value) -> Result<()> {
+/// In the warehouse's folder, wherever the server was started.
+async fn run(command: &[String], folder: &Path, told: &Value) -> Result<()> {
     let (program, arguments) = command.split_first().context("an empty command")?;
     let text = |key: &str| told[key].as_str().unwrap_or_default().to_owned();
     let mut child = Command::new(program)
         .args(arguments)
+        .current_dir(folder)
         .envs(["event", "job", "run", "error"].map(|key| (format!("WATTLAKE_{}", key.to_uppercase()), text(key))))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -246,6 +246,7 @@ fn what_may_pass_is_tried_again_and_people_are_told() {
     it.until("the command was told twice", |it| {
         it.queue().iter().filter(|e| e["job"] == "hook:told" && e["state"] == "succeeded").count() == 2
     });
+    assert_eq!(std::fs::read_to_string(it.warehouse.path().join("told.txt")).unwrap().lines().count(), 2);
     assert_eq!(it.events("job.recovered").len(), 1, "a success after a success is no recovery");
     let hanging = it.queue().into_iter().find(|entry| entry["job"] == "hook:hangs").unwrap();
     assert_eq!(hanging["state"], "running", "nothing waited for it");

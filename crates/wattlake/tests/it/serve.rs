@@ -236,11 +236,8 @@ fn tls_is_offered_verified_and_may_be_required() {
     openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]);
     openssl.args(["-addext", "subjectAltName=DNS:localhost", "-keyout"]).arg(&key).arg("-out").arg(&cert);
     assert!(openssl.stderr(Stdio::null()).status().unwrap().success());
-    let served = Served::new(&format!(
-        "tls_cert = '{}'\ntls_key = '{}'\ntls_required = true\n",
-        cert.display(),
-        key.display()
-    ));
+    let served =
+        Served::new(&format!("tls_cert = '{}'\ntls_key = '{}'\ntls_required = true\n", cert.display(), key.display()));
     let ask = |options: &str| {
         let url = format!("host=localhost port={} user=analyst password=right dbname=wattlake {options}", served.sql);
         Command::new("psql").args([&url, "-XAtc", "select count(*) from readings"]).output().unwrap()

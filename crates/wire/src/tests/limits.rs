@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use super::{Bounds, one, place, refused, settings, within};
 
 /// Long enough that nobody waits for it.
-const LONG: &str = "SELECT count(*) FROM generate_series(1, 1000000000000) a WHERE a.value < 0";
+const LONG: &str = "SELECT count(*) FROM generate_series(1, 1000000000000) a WHERE a.a < 0";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_is_cancelled_by_its_client() {
@@ -67,8 +67,7 @@ async fn a_query_has_its_memory() {
         Bounds { query_memory_bytes_max: Some(2 << 20), memory_bytes_max: Some(64 << 20), ..Bounds::default() };
     let place = super::with(settings(bounds)).await;
     let client = place.client("analyst").await;
-    let sql =
-        "SELECT count(*) FROM generate_series(1, 1000000) a JOIN generate_series(1, 1000000) b ON a.value = b.value";
+    let sql = "SELECT count(*) FROM generate_series(1, 1000000) a JOIN generate_series(1, 1000000) b ON a.a = b.b";
     let (code, message, hint) = refused(&client, sql).await;
     assert_eq!(code, "53200", "{message}");
     assert!(message.contains("query_memory_max") && message.contains("asked for"), "{message}");

@@ -9,9 +9,12 @@ use platform::{Changes, Scale};
 use transfer::run::Report;
 use transfer::validate::TableValidation;
 
+use crate::commands::mart::say;
 use crate::commands::sql::print_query;
 use crate::commands::transfer::{told, validation_told};
+use crate::config::MartKind;
 use crate::flows::transfer::{Carry, run, settings};
+use crate::flows::{mart, upkeep};
 use crate::jobs::Asked;
 use crate::progress::Bars;
 use crate::text;
@@ -51,6 +54,10 @@ pub async fn play(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
     let report = transfer(&warehouse).await?;
     steps.end("INITIAL", rows_of(&report));
 
+    steps.begin("MARTS: queries under a name, kept as tables");
+    refresh(&warehouse).await?;
+    steps.end("marts, all of them", 0);
+
     steps.begin("a day passes at the source: new rows, late corrections, and a purge");
     let changes = platform::live_a_day(&client, scale, 0).await?;
     steps.end("the source moves on", 0);
@@ -59,6 +66,10 @@ pub async fn play(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
     steps.begin("INCREMENTAL: what is new and what was corrected; what was purged stays");
     let report = transfer(&warehouse).await?;
     steps.end("INCREMENTAL", rows_of(&report));
+
+    steps.begin("MARTS again: only what the new rows and the corrections reach");
+    refresh(&warehouse).await?;
+    steps.end("marts, what changed", 0);
 
     steps.begin("INCREMENTAL again, with nothing new");
     let report = transfer(&warehouse).await?;
@@ -69,6 +80,13 @@ pub async fn play(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
     let tables = validate(&warehouse).await?;
     steps.end("validate", tables.iter().map(|t| t.source_rows + t.lake_rows).sum());
     ensure!(tables.iter().all(TableValidation::is_ok), "the lake does not hold what the source holds");
+
+    steps.begin("UPKEEP: small files and hidden rows into big, sorted files, as it runs every night");
+    let figures = upkeep::run(&warehouse, &Asked::by("demo"), &|_| {}).await?;
+    let size = |key: &str| text::bytes(figures[key].as_u64().unwrap_or_default());
+    println!("{} files packed: {} became {}", figures["packed_files"], size("bytes_before"), size("bytes_after"));
+    print_query(&warehouse, SIZES).await?;
+    steps.end("upkeep", 0);
 
     steps.begin("the history that the platform no longer has");
     for (title, query) in HISTORY {
@@ -87,6 +105,19 @@ pub async fn play(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
     println!("{}", farewell(dir));
     Ok(())
 }
+
+async fn refresh(warehouse: &Warehouse) -> Result<()> {
+    for mart in warehouse.config.marts_in_order().into_iter().filter(|mart| mart.kind == MartKind::Table) {
+        let figures = mart::refresh(warehouse, &Asked::by("demo"), &mart.name, false).await?;
+        say(&mart.name, &figures, false);
+    }
+    Ok(())
+}
+
+/// Of series, what a row takes on the disk.
+const SIZES: &str = "WITH series AS (SELECT * FROM system.tables WHERE \"schema\" = 'platform' AND rows > 100000)
+    SELECT * FROM (SELECT \"table\", rows, round(bytes::double / rows, 2) AS bytes_a_row FROM series
+        UNION ALL SELECT 'together', sum(rows), round(sum(bytes)::double / sum(rows), 2) FROM series) ORDER BY rows";
 
 async fn fill(client: &tokio_postgres::Client, config: &tokio_postgres::Config, scale: &Scale) -> Result<u64> {
     platform::create(client, scale).await?;
