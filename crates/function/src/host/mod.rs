@@ -1,6 +1,7 @@
 //! Functions that run: the Runtime API that each sandbox sees, the instances, the pool that
 //! starts, reuses and bounds them.
 
+mod body;
 mod files;
 mod instance;
 mod journal;

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::body::{Cut, Read, read};
 use super::{Answer, Event, Failure};
 
 /// 6 MiB and 100 bytes.
@@ -24,7 +25,7 @@ pub const RESPONSE_BYTES_MAX: usize = (6 << 20) + 100;
 pub(super) const STREAM_BYTES_MAX: usize = 200 << 20;
 const ERROR_BYTES_MAX: usize = 256 * 1024;
 
-const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
+pub(super) const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 
 /// An event on its way to the runtime.
@@ -162,9 +163,11 @@ impl Runtime {
             _ => return unknown(id),
         };
         let streamed = request.headers().get(RESPONSE_MODE).is_some_and(|mode| mode == "streaming");
-        let most = if streamed { STREAM_BYTES_MAX } else { RESPONSE_BYTES_MAX };
-        let (body, trailers) = match read(request.into_body(), most, pieces.as_ref()).await {
-            Ok(read) => read,
+        let most = if streamed && pieces.is_some() { STREAM_BYTES_MAX } else { RESPONSE_BYTES_MAX };
+        let (head, body) = request.into_parts();
+        match read(body, &head.headers, most, pieces.as_ref()).await {
+            Ok(Read { failure: Some(failure), .. }) => self.finish(id, Answer::Error(failure)),
+            Ok(Read { bytes, .. }) => self.finish(id, Answer::Response(bytes)),
             Err(Cut::TooLong) => {
                 let what = format!("Exceeded maximum allowed payload size ({most} bytes).");
                 let says = format!("Response payload size exceeded maximum allowed payload size ({most} bytes).");
@@ -175,15 +178,6 @@ impl Runtime {
                 // It may try again: the invocation stays open until its deadline.
                 return refused(StatusCode::BAD_REQUEST, "TruncatedResponse", "the response ended before its end");
             }
-        };
-        // A stream that fails half-way says so behind its last chunk.
-        match trailers.get(ERROR_TYPE).and_then(|value| value.to_str().ok()) {
-            Some(error_type) => {
-                let body = trailers.get("lambda-runtime-function-error-body").map(HeaderValue::as_bytes);
-                let body = body.map_or_else(|| failure(error_type, "").body, Bytes::copy_from_slice);
-                self.finish(id, Answer::Error(Failure { error_type: error_type.to_owned(), body }));
-            }
-            None => self.finish(id, Answer::Response(body)),
         }
         accepted()
     }
@@ -248,36 +242,6 @@ impl Drop for Waiting<'_> {
     }
 }
 
-enum Cut {
-    TooLong,
-    Broken,
-}
-
-async fn read(
-    mut body: Incoming,
-    most: usize,
-    pieces: Option<&mpsc::Sender<Bytes>>,
-) -> Result<(Bytes, HeaderMap), Cut> {
-    let mut read = BytesMut::new();
-    let mut trailers = HeaderMap::new();
-    let mut bytes = 0;
-    while let Some(frame) = body.frame().await {
-        match frame.map_err(|_| Cut::Broken)?.into_data() {
-            Ok(data) if bytes + data.len() > most => return Err(Cut::TooLong),
-            Ok(data) => {
-                bytes += data.len();
-                match pieces {
-                    // A caller who is gone is no reason to stop the function.
-                    Some(pieces) => drop(pieces.send(data).await),
-                    None => read.extend_from_slice(&data),
-                }
-            }
-            Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
-        }
-    }
-    Ok((read.freeze(), trailers))
-}
-
 /// `(Runtime|Function)\.[A-Z][a-zA-Z]+`; what some runtimes send instead says less than their body.
 fn is_error_type(text: &str) -> bool {
     let name = text.strip_prefix("Runtime.").or_else(|| text.strip_prefix("Function.")).unwrap_or_default();
@@ -288,7 +252,8 @@ fn is_error_type(text: &str) -> bool {
 async fn reported(request: Request<Incoming>) -> Result<Failure, Box<Reply>> {
     let header = request.headers().get(ERROR_TYPE).and_then(|value| value.to_str().ok());
     let header = header.filter(|header| is_error_type(header)).map(str::to_owned);
-    let (body, _) = read(request.into_body(), ERROR_BYTES_MAX, None).await.map_err(|_| {
+    let (head, body) = request.into_parts();
+    let Read { bytes: body, .. } = read(body, &head.headers, ERROR_BYTES_MAX, None).await.map_err(|_| {
         Box::new(refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "an error is at most 256 KB"))
     })?;
     let parsed: Option<serde_json::Value> = serde_json::from_slice(&body).ok();

@@ -10,19 +10,21 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, wait};
+use rustix::process::{
+    DumpableBehavior, Pid, Signal, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, wait,
+};
 
 use super::outside::host;
-use super::socket::{Told, receive, send};
-use super::{Ahead, Spec, bars, loopback, root};
+use super::socket::{Order, Told, receive, send};
+use super::{Ahead, Spec, bars, loopback, memory, root};
 
 type Failed = (String, io::Error);
 
 /// Standard input is the socket to the host.
 pub fn inside() -> ExitCode {
     let Ok(socket) = host() else { return ExitCode::FAILURE };
-    let bootstrap = match start(&socket) {
-        Ok(bootstrap) => bootstrap,
+    let (bootstrap, memory_mb) = match start(&socket) {
+        Ok(started) => started,
         Err((step, error)) => {
             let _ = send(&socket, &Told::Failed { step, error: error.to_string() }, &[]);
             return ExitCode::FAILURE;
@@ -31,12 +33,21 @@ pub fn inside() -> ExitCode {
     if let Ok(to_watch) = socket.try_clone() {
         std::thread::spawn(move || end_with_host(to_watch));
     }
+    if let (Some(megabytes), Ok(to_tell)) = (memory_mb, socket.try_clone()) {
+        std::thread::spawn(move || {
+            memory::watch(megabytes);
+            let _ = send(&to_tell, &Told::OutOfMemory, &[]);
+            // All others end with the first process.
+            std::process::exit(1);
+        });
+    }
     let ended = reap(bootstrap);
     let _ = send(&socket, &ended, &[]);
     ExitCode::SUCCESS
 }
 
-fn start(socket: &UnixStream) -> Result<Pid, Failed> {
+/// The bootstrap, and the bound on its memory where nobody else keeps it.
+fn start(socket: &UnixStream) -> Result<(Pid, Option<u64>), Failed> {
     let step = |name: &str| {
         let name = name.to_owned();
         move |error: io::Error| (name, error)
@@ -49,7 +60,9 @@ fn start(socket: &UnixStream) -> Result<Pid, Failed> {
     root::prepare(&ahead)?;
     let bars = bars::Bars::new().map_err(step("make its bars"))?;
     // A spare waits here until there is a function for it.
-    let (spec, output) = receive::<Spec>(socket).map_err(step("read what the sandbox is made of"))?;
+    let (order, output) = receive::<Order<Spec>>(socket).map_err(step("read what the sandbox is made of"))?;
+    let Order { spec, watches_memory } = order;
+    let memory_mb = watches_memory.then_some(spec.limits.memory_mb);
     print_to(output).map_err(step("take its output"))?;
     let mut handed = listen(&spec.ports).map_err(step("listen on its loopback"))?;
     root::complete(&ahead, &spec)?;
@@ -58,15 +71,20 @@ fn start(socket: &UnixStream) -> Result<Pid, Failed> {
     }
     bars::limits(spec.limits).map_err(step("set its limits"))?;
     bars.close().map_err(step("take its capabilities"))?;
+    // Where the function has the same user, it still reads and writes nothing of this process.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| step("close its first process")(e.into()))?;
     let program = spec.programs.iter().find(|program| root::is_program(program)).ok_or_else(|| {
         let looked: Vec<String> = spec.programs.iter().map(|p| p.display().to_string()).collect();
         let what = format!("none of {} is there and executable", looked.join(", "));
         step("find its bootstrap")(io::Error::new(io::ErrorKind::NotFound, what))
     })?;
+    if let Some(megabytes) = memory_mb {
+        memory::bound(megabytes).map_err(|e| step("bound its memory")(e.into()))?;
+    }
     let bootstrap = spawn(program, &spec).map_err(step(&format!("start {}", program.display())))?;
     let open: Vec<_> = handed.iter().map(AsFd::as_fd).collect();
     send(socket, &Told::Ready, &open).map_err(step("tell the host"))?;
-    Ok(bootstrap)
+    Ok((bootstrap, memory_mb))
 }
 
 /// From now on this process and all that it starts print to where the function prints.

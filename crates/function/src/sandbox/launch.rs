@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use crate::error::{During, Error, Kind, Result};
 
 use super::cgroup::{self, Cgroup};
-use super::socket::{Told, receive, send};
+use super::socket::{Order, Told, receive, send};
 use super::spares::Spares;
 use super::{Ahead, IN_USER_NAMESPACE, OUTSIDE, Spec};
 
@@ -129,7 +129,8 @@ impl Sandbox {
             }
         }
         self.socket.set_read_timeout(Some(START_MAX)).during(Kind::Bug, START)?;
-        let _ = send(&self.socket, &spec, &[output.as_fd()]);
+        let order = Order { spec: &spec, watches_memory: self.cgroup.is_none() };
+        let _ = send(&self.socket, &order, &[output.as_fd()]);
         match receive::<Told>(&self.socket) {
             Ok((Told::Ready, mut open)) => {
                 let expected = spec.ports.len() + usize::from(spec.results_mb.is_some());
@@ -143,7 +144,9 @@ impl Sandbox {
                 let kind = if step == "find its bootstrap" { Kind::FixInput } else { Kind::FixSetup };
                 return Err(Error::new(kind, format!("{START}: {step}")).because(error));
             }
-            Ok((Told::Exited { .. }, _)) => return Err(Error::new(Kind::Retry, format!("{START}: it ended at once"))),
+            Ok((Told::Exited { .. } | Told::OutOfMemory, _)) => {
+                return Err(Error::new(Kind::Retry, format!("{START}: it ended at once")));
+            }
             Err(error) => return Err(Error::new(Kind::Retry, format!("{START}: it said nothing")).because(error)),
         }
         self.socket.set_read_timeout(None).during(Kind::Bug, START)
@@ -165,6 +168,7 @@ impl Sandbox {
         let ran_out = self.cgroup.as_ref().is_some_and(Cgroup::ran_out_of_memory);
         match told {
             _ if ran_out => End::OutOfMemory,
+            Ok(Told::OutOfMemory) => End::OutOfMemory,
             Ok(Told::Exited { code: Some(code), .. }) => End::Exit(code),
             Ok(Told::Exited { signal: Some(signal), .. }) => End::Signal(signal),
             _ => End::Killed,

@@ -12,6 +12,7 @@ mod cgroup;
 mod inside;
 mod launch;
 mod loopback;
+mod memory;
 mod outside;
 mod root;
 mod socket;

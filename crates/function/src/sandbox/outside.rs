@@ -29,8 +29,20 @@ pub(super) fn host() -> io::Result<UnixStream> {
     Ok(UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?))
 }
 
+/// What the host was started with and never closed would stay open in the function.
+fn close_others() -> io::Result<()> {
+    let names = fs::read_dir("/proc/self/fd")?.map(|entry| entry.map(|entry| entry.file_name()));
+    let names = names.collect::<io::Result<Vec<_>>>()?;
+    for number in names.iter().filter_map(|name| name.to_str()?.parse::<i32>().ok()).filter(|number| *number > 2) {
+        // The folder's own is closed already.
+        let _ = nix::unistd::close(number);
+    }
+    Ok(())
+}
+
 fn leave(in_user_namespace: bool) -> Result<ExitCode, (&'static str, io::Error)> {
     let step = |name: &'static str| move |error: io::Error| (name, error);
+    close_others().map_err(step("close what the host has open"))?;
     // Not tied to the host by PR_SET_PDEATHSIG: that is sent at the end of the thread that started
     // it, which a host's pool may end at any time. What ends with the host is the socket: this read
     // fails then, and the first process inside watches for it.

@@ -28,6 +28,16 @@ pub(super) enum Told {
     Failed { step: String, error: String },
     /// How the bootstrap ended.
     Exited { code: Option<i32>, signal: Option<i32> },
+    /// It was ended for what it held; only where no control group does that.
+    OutOfMemory,
+}
+
+/// What the host says of the function.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order<Spec> {
+    pub spec: Spec,
+    /// There is no control group.
+    pub watches_memory: bool,
 }
 
 pub(super) fn send(mut socket: &UnixStream, message: &impl Serialize, open: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -38,9 +48,11 @@ pub(super) fn send(mut socket: &UnixStream, message: &impl Serialize, open: &[Bo
     if !open.is_empty() && !control.push(SendAncillaryMessage::ScmRights(open)) {
         return Err(io::Error::other("too many open files"));
     }
-    let sent = sendmsg(socket, &[IoSlice::new(&length)], &mut control, SendFlags::NOSIGNAL)?;
-    socket.write_all(&length[sent..])?;
-    socket.write_all(&body)
+    let parts = [IoSlice::new(&length), IoSlice::new(&body)];
+    // At once, lest two threads' messages mix; a long one goes on alone.
+    let sent = sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL)?;
+    socket.write_all(length.get(sent..).unwrap_or_default())?;
+    socket.write_all(body.get(sent.saturating_sub(LENGTH_BYTES)..).unwrap_or_default())
 }
 
 pub(super) fn receive<T: DeserializeOwned>(mut socket: &UnixStream) -> io::Result<(T, Vec<OwnedFd>)> {

@@ -16,12 +16,18 @@ const SETTINGS: &str = "memory_mb = 192\ntimeout = \"2s\"\ntmp_mb = 64\n";
 
 /// awslambdaric and what it stands on are the layer; this is the function.
 const PYTHON: &str = r#"
-import os, subprocess, sys, time
+import http.client, os, subprocess, sys, time
 
 if os.environ["_HANDLER"] == "app.exit_at_once":
     os._exit(7)
 
 count = 0
+
+def post(path, body):
+    """Behind the runtime's back, straight to its API."""
+    connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    connection.request("POST", "/2018-06-01/runtime/invocation/" + path, body)
+    return connection.getresponse().status
 
 def handler(event, context):
     global count
@@ -40,6 +46,11 @@ def handler(event, context):
         time.sleep(61)
     if do == "large":
         return "a" * ((6 << 20) + 101)
+    if do == "unknown":
+        return str(post("not-this-one/response", "1"))
+    if do == "twice":
+        assert post(context.aws_request_id + "/response", '"first"') == 202
+        return "second"
     if do == "log":
         print("said by the function")
         return None
@@ -158,6 +169,8 @@ fn said(reply: &Reply) -> (String, String) {
 pub fn trials() -> Vec<Trial> {
     let mut all: Vec<Trial> =
         [Runtime::Shell, Runtime::Native, Runtime::Python].into_iter().flat_map(of_each).collect();
+    all.extend([Runtime::Shell, Runtime::Native, Runtime::Python].into_iter().flat_map(against_the_rules));
+    all.extend(streams());
     all.extend([Runtime::Native, Runtime::Python].into_iter().map(context));
     all
 }
@@ -225,6 +238,44 @@ fn of_each(runtime: Runtime) -> Vec<Trial> {
             let (kind, says) = said(&ask(&served, "ok").await);
             assert_eq!(kind, "Runtime.ExitError");
             assert!(says.ends_with("exit status 7"), "{says}");
+        }),
+    ]
+}
+
+fn against_the_rules(runtime: Runtime) -> Vec<Trial> {
+    vec![
+        trial(runtime, "an_answer_to_an_unknown_event", "h", async |served| {
+            assert_eq!(ask(&served, "unknown").await.json(), "400");
+            assert_eq!(ask(&served, "ok").await.json(), json!({"you": {"do": "ok"}}), "and it goes on");
+        }),
+        trial(runtime, "two_answers_to_one_event", "h", async |served| {
+            // Some runtimes end when their answer is refused: the event after it is answered all the same.
+            for _ in 0..3 {
+                let reply = ask(&served, "twice").await;
+                assert_eq!((reply.header("x-amz-function-error"), reply.json()), ("", json!("first")));
+                let reply = ask(&served, "ok").await;
+                assert_eq!((reply.header("x-amz-function-error"), reply.json()), ("", json!({"you": {"do": "ok"}})));
+            }
+        }),
+    ]
+}
+
+/// awslambdaric streams nothing.
+fn streams() -> Vec<Trial> {
+    vec![
+        trial(Runtime::Shell, "a_response_in_pieces", "h", async |served| {
+            assert_eq!(ask(&served, "stream").await.json(), "ab");
+        }),
+        trial(Runtime::Native, "a_response_in_pieces", "stream", async |served| {
+            let reply = served.invoke("bill", "{\"pieces\": 3}").await;
+            assert_eq!((reply.status, reply.header("x-amz-function-error")), (200, ""));
+            assert!(reply.body.ends_with(b"piece 0;piece 1;piece 2;"), "{reply:?}");
+        }),
+        trial(Runtime::Native, "a_response_that_breaks_off", "stream", async |served| {
+            let reply = ask(&served, "break").await;
+            assert_eq!(reply.header("x-amz-function-error"), "Unhandled", "{reply:?}");
+            let reply = served.invoke("bill", "{\"pieces\": 1}").await;
+            assert_eq!(reply.header("x-amz-function-error"), "", "the next one is whole: {reply:?}");
         }),
     ]
 }

@@ -15,6 +15,10 @@ pub fn trials() -> Vec<Trial> {
         trial("a_fork_bomb_stays_inside", fork_bomb),
         trial("it_sees_only_its_own_processes", own_processes),
         trial("it_makes_no_namespaces_and_mounts_nothing", no_namespaces),
+        trial("it_holds_nothing_of_the_host_open", nothing_open),
+        trial("it_can_do_nothing_to_its_first_process", first_process),
+        trial("a_full_tmp_hurts_nobody_else", full_tmp),
+        trial("what_left_its_session_goes_with_it", left_session),
         trial("its_sh_is_bash", sh_is_bash),
         trial("without_a_bootstrap_it_says_so", no_bootstrap),
     ]
@@ -45,8 +49,8 @@ fn no_capabilities(world: &World) {
         assert_eq!(value, expected, "{name}");
     }
     assert_eq!(ran.output.lines().count(), 7);
-    let ran = world.run("chown 0 /tmp; id -u; find / -xdev -perm -4000 -exec {} --version \\; 2>&1 | grep -ci root");
-    assert!(ran.output.contains("Operation not permitted"), "{}", ran.output);
+    let ran = world.run("chown 1 /tmp; id -u; find / -xdev -perm -4000 -exec {} --version \\; 2>&1 | grep -ci root");
+    assert!(ran.output.contains("chown: changing ownership"), "{}", ran.output);
 }
 
 fn no_host_files(world: &World) {
@@ -104,6 +108,63 @@ fn no_namespaces(world: &World) {
     );
     assert!(!ran.output.contains("made"), "{}", ran.output);
     assert!(ran.output.ends_with("done\n"));
+}
+
+fn nothing_open(world: &World) {
+    let secret = world.folder.path().join("secret");
+    std::fs::write(&secret, "of the host").expect("a file");
+    let leaks = std::fs::File::open(&secret).expect("a file");
+    rustix::io::fcntl_setfd(&leaks, rustix::io::FdFlags::empty()).expect("a file that programs inherit");
+    let ran = world.run("ls -l /proc/self/fd | grep -o '[0-9]* -> .*'; cut -d' ' -f5 /proc/self/mountinfo");
+    let open: Vec<_> = ran.output.lines().filter_map(|line| line.split_once(" -> ")).collect();
+    assert!(open.contains(&("0", "/dev/null")), "{}", ran.output);
+    for (number, what) in &open {
+        assert!(number.parse::<u32>().is_ok_and(|n| n <= 2) || what.ends_with("/fd"), "{number} {what}");
+    }
+    let mounts = ["/usr", "/etc", "/dev", "/proc", "/tmp", "/var/task", "/opt", "/bin", "/sbin", "/lib", "/lib64"];
+    let below =
+        |at: &str, mount: &str| at.strip_prefix(mount).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let known = |at: &str| at == "/" || mounts.iter().any(|mount| below(at, mount));
+    for at in ran.output.lines().filter(|line| line.starts_with('/')) {
+        assert!(known(at) && !at.contains(&*world.folder.path().to_string_lossy()), "{at}");
+    }
+}
+
+fn first_process(world: &World) {
+    let ran = world.run(
+        "kill -9 1; kill -STOP 1; for f in mem maps environ fd/0; do head -c1 /proc/1/$f > /dev/null 2>&1 && echo read $f; done; \
+         echo x 2>/dev/null > /proc/1/mem && echo wrote; echo done",
+    );
+    assert!(ran.output.ends_with("done\n"), "{}", ran.output);
+    for word in ["read", "wrote"] {
+        assert!(!ran.output.contains(word), "{}", ran.output);
+    }
+    assert_eq!(ran.end, End::Exit(0));
+}
+
+fn full_tmp(world: &World) {
+    let other = World::new();
+    let script = "i=0; while head -c 1m /dev/zero > /tmp/$i 2>/dev/null; do (( ++i > 99 )) && break; done; echo $i; \
+        i=0; while : 2>/dev/null > /dev/shm/$i; do (( ++i > 9999 )) && break; done; echo $i";
+    let ran = world.run(script);
+    let counts: Vec<u32> = ran.output.lines().filter_map(|line| line.parse().ok()).collect();
+    assert!(counts.len() == 2 && counts[0] <= 16 && counts[1] <= 4096, "{}", ran.output);
+    assert_eq!(other.run("echo x > /tmp/x && cat /tmp/x").output, "x\n");
+}
+
+fn left_session(world: &World) {
+    // For a time that no other test's program sleeps.
+    let begins = format!("for n in 1 2 3; do (setsid nohup sleep {} > /dev/null 2>&1 &); done", world.user);
+    let ran = world.run(&format!("{begins}; sleep 0.1; ls /proc/*/cmdline | wc -l; exit 0"));
+    let seen: u32 = ran.output.trim().parse().expect("a number");
+    assert!(seen > 4, "they had begun: {seen}");
+    assert_eq!(ran.end, End::Exit(0));
+    let seconds = world.user.to_string();
+    let sleeps = |process: &std::fs::DirEntry| {
+        let expected = format!("sleep\0{seconds}\0");
+        std::fs::read(process.path().join("cmdline")).is_ok_and(|line| line == expected.as_bytes())
+    };
+    assert_eq!(std::fs::read_dir("/proc").expect("/proc").flatten().filter(sleeps).count(), 0);
 }
 
 fn sh_is_bash(world: &World) {

@@ -9,6 +9,7 @@ mod queued;
 mod reach;
 mod runtime;
 mod served;
+mod unprivileged;
 mod warm;
 mod world;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         warm::trials(),
         queued::trials(),
         reach::trials(),
+        unprivileged::trials(),
         bench::trials(),
     ];
     let trials: Vec<Trial> = all.into_iter().flatten().collect();

@@ -132,10 +132,22 @@ fn packages(work: &Path) -> Result<PathBuf> {
 }
 
 fn layers(project: &Project, work: &Path, into: &Path, scripts: &Path, packages: &Path) -> Result<()> {
-    let python = into.join("python");
-    fs::create_dir_all(&python).context("make Python's layer")?;
+    let python = work.join("python-layer");
+    if python.exists() {
+        fs::remove_dir_all(&python).context("remove an earlier run's layer")?;
+    }
+    for folder in [&python, into] {
+        fs::create_dir_all(folder).context("make Python's layer")?;
+    }
     fs::copy(scripts.join("bootstrap"), python.join("bootstrap")).context("copy Python's bootstrap")?;
     run(Command::new("cp").arg("-R").arg(packages).arg(python.join("python")))?;
+    // A zip is taken as it is; of a folder, what Python has compiled would be left out.
+    let mut zip = Command::new(PYTHON);
+    run(zip
+        .args(["-m", "zipfile", "-c"])
+        .arg(into.join("python.zip"))
+        .args(["bootstrap", "python"])
+        .current_dir(&python))?;
     let r = work.join("r.zip");
     if !r.is_file() {
         eprintln!("bench functions: pack R's layer");

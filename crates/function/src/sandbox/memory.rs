@@ -1,0 +1,52 @@
+//! Where this machine gives no control groups, the first process looks after memory itself: now and
+//! then it adds up what all processes in the sandbox hold, and ends them where that is too much. In
+//! between, each process alone is bounded by the kernel.
+
+use std::fs;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+const PERIOD: Duration = Duration::from_millis(100);
+/// What a folder in memory can hold of it.
+const FOLDERS: [&str; 3] = ["/tmp", "/dev/shm", "/results"];
+
+/// What one process may have of its own, so that nothing runs away within a period.
+pub(super) fn bound(megabytes: u64) -> rustix::io::Result<()> {
+    let most = Some((megabytes.max(128) * 2) << 20);
+    setrlimit(Resource::Data, Rlimit { current: most, maximum: most })
+}
+
+/// Returns when it is too much.
+pub(super) fn watch(megabytes: u64) {
+    while held_bytes() <= megabytes << 20 {
+        sleep(PERIOD);
+    }
+}
+
+fn held_bytes() -> u64 {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let of_processes: u64 = processes.filter_map(|process| own_pages(&process.path())).sum();
+    let of_folders: u64 = FOLDERS.iter().filter_map(|folder| used(folder)).sum();
+    of_processes * rustix::param::page_size() as u64 + of_folders
+}
+
+/// Resident, less what it shares with files and others: proc(5), statm.
+fn own_pages(process: &Path) -> Option<u64> {
+    let name = process.file_name()?.to_str()?;
+    // The first one is the host's.
+    if name == "1" || !name.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let text = fs::read_to_string(process.join("statm")).ok()?;
+    let mut fields = text.split(' ').skip(1).map(|field| field.parse::<u64>());
+    let (resident, shared) = (fields.next()?.ok()?, fields.next()?.ok()?);
+    Some(resident.saturating_sub(shared))
+}
+
+fn used(folder: &str) -> Option<u64> {
+    let found = rustix::fs::statvfs(folder).ok()?;
+    Some(found.f_blocks.saturating_sub(found.f_bfree) * found.f_frsize)
+}
