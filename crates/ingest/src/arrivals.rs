@@ -132,7 +132,7 @@ impl<'a> Known<'a> {
         }
     }
 
-    fn of_name(&self, source: &str, name: &str) -> &[&'a Arrival] {
+    fn of_name<'k>(&'k self, source: &'k str, name: &'k str) -> &'k [&'a Arrival] {
         self.by_name.get(&(source, name)).map(Vec::as_slice).unwrap_or_default()
     }
 }

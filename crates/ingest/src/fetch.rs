@@ -57,12 +57,7 @@ impl Retries {
 ///
 /// # Errors
 /// Those of [`Source::list`], the last of them.
-pub async fn list(
-    source: &dyn Source,
-    date: chrono::NaiveDate,
-    still: Duration,
-    retries: &Retries,
-) -> Result<Listing> {
+pub async fn list(source: &dyn Source, date: chrono::NaiveDate, still: Duration, retries: &Retries) -> Result<Listing> {
     retries.through(async || crate::source::settled(source, date, still).await).await
 }
 

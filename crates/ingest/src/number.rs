@@ -129,7 +129,9 @@ impl Number {
     }
 
     pub fn times(self, other: Number) -> Option<Number> {
-        Some(Number { mantissa: self.mantissa.checked_mul(other.mantissa)?, scale: self.scale + other.scale }.shortest())
+        Some(
+            Number { mantissa: self.mantissa.checked_mul(other.mantissa)?, scale: self.scale + other.scale }.shortest(),
+        )
     }
 
     /// `None` where the sum has too many digits.
@@ -170,7 +172,8 @@ fn other_mark(digits: &str, marks: Marks) -> Option<Unread> {
         c == marks.decimal || marks.thousands.is_some_and(|mark| if mark == ' ' { is_space(c) } else { c == mark })
     };
     let is_mark = |c: char| matches!(c, '.' | ',' | '\'') || is_space(c);
-    let is_number = digits.chars().all(|c| c.is_ascii_digit() || is_mark(c)) && digits.contains(|c: char| c.is_ascii_digit());
+    let is_number =
+        digits.chars().all(|c| c.is_ascii_digit() || is_mark(c)) && digits.contains(|c: char| c.is_ascii_digit());
     let mark = digits.chars().find(|c| is_mark(*c) && !is_expected(*c))?;
     is_number.then_some(Unread::OtherMark(mark))
 }

@@ -97,13 +97,24 @@ pub struct Column {
 pub enum Type {
     Text,
     Integer,
-    Decimal { precision: u8, scale: i8 },
+    Decimal {
+        precision: u8,
+        scale: i8,
+    },
     Double,
     /// In small letters.
-    Boolean { yes: Vec<String>, no: Vec<String> },
+    Boolean {
+        yes: Vec<String>,
+        no: Vec<String>,
+    },
     /// In chrono's words; ISO 8601 without it.
-    Date { format: Option<String> },
-    Timestamp { format: Option<String>, zone: Option<Zone> },
+    Date {
+        format: Option<String>,
+    },
+    Timestamp {
+        format: Option<String>,
+        zone: Option<Zone>,
+    },
     /// ISO 8601, kept in seconds.
     Duration,
     Enum(Vec<String>),
@@ -198,14 +209,6 @@ impl Layout {
     pub fn schema(&self) -> SchemaRef {
         let field = |column: &Column| Field::new(&column.name, column.kind.data_type(), !column.required);
         Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
-    }
-
-    pub(crate) fn has_header(&self) -> bool {
-        match &self.format {
-            Format::Csv(csv) => csv.header,
-            Format::Xlsx(xlsx) => xlsx.header,
-            _ => true,
-        }
     }
 }
 

@@ -90,13 +90,7 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number within bounds.
-    pub fn whole(
-        &mut self,
-        key: &'static str,
-        least: u64,
-        most: u64,
-        report: &mut Report<'_>,
-    ) -> Option<Spanned<u64>> {
+    pub fn whole(&mut self, key: &'static str, least: u64, most: u64, report: &mut Report<'_>) -> Option<Spanned<u64>> {
         let number = self.number(key, report)?;
         let whole = number.get_ref().at_scale(0).and_then(|whole| u64::try_from(whole).ok());
         match whole.filter(|whole| (least..=most).contains(whole)) {

@@ -39,8 +39,10 @@ fn layout(mut section: Section<'_>, report: &mut Report<'_>) -> Option<Layout> {
         },
         zone: zone(&mut section, None, report),
     };
-    let columns = columns(&mut section, &inherited, report);
+    let mut columns = columns(&mut section, &inherited, report);
     let key = places(&mut section, "key", &columns, report);
+    // A row without a key is none.
+    key.iter().for_each(|at| columns[*at].required = true);
     let extra = [("refuse", Extra::Refuse), ("ignore", Extra::Ignore)];
     let extra_columns = section.word("extra_columns", &extra, report).unwrap_or(Extra::Refuse);
     let trailers = section.sections("trailers", report);
@@ -72,7 +74,11 @@ fn format(section: &mut Section<'_>, report: &mut Report<'_>) -> Option<Format> 
     let before = report.is_empty();
     let kind = section.word("format", &kinds, report);
     if kind.is_none() && before == report.is_empty() {
-        report.add(0..0, "the layout has no \"format\"", "one of \"csv\", \"xlsx\", \"json\", \"ndjson\", \"parquet\"".to_owned());
+        report.add(
+            0..0,
+            "the layout has no \"format\"",
+            "one of \"csv\", \"xlsx\", \"json\", \"ndjson\", \"parquet\"".to_owned(),
+        );
     }
     let separator = section.mark("separator", report);
     if let Some(separator) = separator.as_ref().filter(|mark| !is_separator(*mark.get_ref())) {
@@ -122,7 +128,11 @@ fn is_separator(mark: char) -> bool {
 
 fn columns(section: &mut Section<'_>, inherited: &Inherited, report: &mut Report<'_>) -> Vec<Column> {
     let Some(mut all) = section.section("columns", report) else {
-        report.add(0..0, "the layout has no columns", "write one [columns.NAME] for each, with its \"type\"".to_owned());
+        report.add(
+            0..0,
+            "the layout has no columns",
+            "write one [columns.NAME] for each, with its \"type\"".to_owned(),
+        );
         return Vec::new();
     };
     let written = all.rest(report);
@@ -150,7 +160,11 @@ fn places(section: &mut Section<'_>, key: &'static str, columns: &[Column], repo
 fn trailer(mut section: Section<'_>, columns: &[Column], report: &mut Report<'_>) -> Option<Trailer> {
     let starts_with = section.text("starts_with", report).filter(|text| !text.get_ref().is_empty());
     if starts_with.is_none() {
-        report.add(section.span(), "[[trailers]] has no \"starts_with\"", "what the line begins with: \"#TOTAL\"".to_owned());
+        report.add(
+            section.span(),
+            "[[trailers]] has no \"starts_with\"",
+            "what the line begins with: \"#TOTAL\"".to_owned(),
+        );
     }
     let required = section.flag("required", report).unwrap_or(true);
     let count = section.whole("count", 1, 10_000, report).map(|field| field.into_inner() as usize);

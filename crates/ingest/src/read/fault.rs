@@ -80,10 +80,10 @@ impl What {
         }
     }
 
-    /// True where no row can be blamed: whatever the policy, the file is set aside.
+    /// True where no one row can be blamed, or nothing tells which of two is right: whatever the policy, the file is set aside.
     pub fn is_of_file(self) -> bool {
-        use What::{Header, MissingSteps, OverlappingSteps, Total, Trailer, Unreadable};
-        matches!(self, Unreadable | Header | MissingSteps | OverlappingSteps | Total | Trailer)
+        use What::{DoubledKey, Header, MissingSteps, OverlappingSteps, Total, Trailer, Unreadable};
+        matches!(self, Unreadable | Header | DoubledKey | MissingSteps | OverlappingSteps | Total | Trailer)
     }
 }
 

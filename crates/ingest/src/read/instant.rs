@@ -21,7 +21,11 @@ pub enum Moment {
 pub enum Placed {
     Instant(i64),
     /// The first one met in the file is the first of these.
-    InOrder { local: NaiveDateTime, first: i64, second: i64 },
+    InOrder {
+        local: NaiveDateTime,
+        first: i64,
+        second: i64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +126,8 @@ fn skipped(local: NaiveDateTime, tz: Tz) -> Option<(NaiveDateTime, NaiveDateTime
     let after = (1..=180).find_map(near)?;
     let gap = i64::from(after.offset_seconds() - before.offset_seconds());
     // The gap ends on a whole minute: its end is the first time that is there.
-    let end = (0..=180).map(|m| local + TimeDelta::minutes(m)).find(|at| tz.from_local_datetime(at).single().is_some())?;
+    let end =
+        (0..=180).map(|m| local + TimeDelta::minutes(m)).find(|at| tz.from_local_datetime(at).single().is_some())?;
     let end = end.with_second(0)?.with_nanosecond(0)?;
     Some((end - TimeDelta::seconds(gap), end))
 }

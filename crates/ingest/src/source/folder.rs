@@ -33,7 +33,8 @@ impl Folder {
 impl Source for Folder {
     async fn list(&self, date: NaiveDate) -> Result<Listing> {
         let root = self.root.clone();
-        let patterns: Vec<Pattern> = self.patterns.iter().map(|p| Pattern::parse(&p.fill(date))).collect::<Result<_>>()?;
+        let patterns: Vec<Pattern> =
+            self.patterns.iter().map(|p| Pattern::parse(&p.fill(date))).collect::<Result<_>>()?;
         let context = format!("list {}", root.display());
         tokio::task::spawn_blocking(move || list(&root, &patterns)).await.during(Kind::Bug, context)?
     }

@@ -64,7 +64,9 @@ impl Http {
         let answer = send(name, self.client.head(url.clone())).await?;
         // Links that are signed for GET refuse HEAD; so do some servers.
         let answer = match answer.status().as_u16() {
-            400 | 403 | 405 | 501 => send(name, self.client.get(url.clone()).header(header::RANGE, "bytes=0-0")).await?,
+            400 | 403 | 405 | 501 => {
+                send(name, self.client.get(url.clone()).header(header::RANGE, "bytes=0-0")).await?
+            }
             _ => answer,
         };
         match answer.status() {
@@ -138,9 +140,9 @@ impl Source for Http {
         if !described(&name, &answer).is_like(file) {
             return Err(changed(&name));
         }
-        let bytes = answer.bytes_stream().map_err(move |error| {
-            Error::new(Kind::Retry, format!("read {name}")).because(error.without_url())
-        });
+        let bytes = answer
+            .bytes_stream()
+            .map_err(move |error| Error::new(Kind::Retry, format!("read {name}")).because(error.without_url()));
         Ok(Opened { from, bytes: bytes.boxed() })
     }
 }
@@ -168,7 +170,10 @@ fn last_part(url: &url::Url) -> Result<String> {
     let name = percent_encoding::percent_decode_str(last).decode_utf8_lossy().into_owned();
     if name.is_empty() {
         let host = url.host_str().unwrap_or("?");
-        return Err(Error::new(Kind::FixSetup, format!("name the file of a URL at {host}: it ends in a slash; give a `name`")));
+        return Err(Error::new(
+            Kind::FixSetup,
+            format!("name the file of a URL at {host}: it ends in a slash; give a `name`"),
+        ));
     }
     Ok(name)
 }

@@ -27,7 +27,8 @@ impl Pattern {
             .during(Kind::FixInput, format!("read the pattern {text:?}"))?
             .compile_matcher();
         let parts: Vec<&str> = text.split('/').collect();
-        let plain = parts[..parts.len() - 1].iter().take_while(|part| !part.contains(['*', '?', '[', '{', '\\'])).count();
+        let plain =
+            parts[..parts.len() - 1].iter().take_while(|part| !part.contains(['*', '?', '[', '{', '\\'])).count();
         let depth_max = if text.contains("**") { DEPTH_MAX } else { parts.len() - plain };
         let means_hidden = parts.last().is_some_and(|last| last.starts_with('.'));
         Ok(Pattern { matcher, folder: parts[..plain].join("/"), depth_max, means_hidden })

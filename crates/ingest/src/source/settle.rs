@@ -33,4 +33,3 @@ pub(super) fn stood_still(before: &[Listed], now: Listing) -> Listing {
     left.extend(growing.into_iter().map(|file| Left { name: file.name, why: Why::Growing }));
     Listing { files, left }
 }
-

@@ -37,7 +37,10 @@ pub struct SftpServer {
 pub enum Login {
     Password(String),
     /// A private key in OpenSSH's or PEM's form.
-    Key { file: PathBuf, passphrase: Option<String> },
+    Key {
+        file: PathBuf,
+        passphrase: Option<String>,
+    },
 }
 
 /// How the server is known to be the one that is meant. There is no way to take any.
@@ -76,7 +79,8 @@ impl Sftp {
         }
         let context = format!("connect to {}:{}", self.server.host, self.server.port);
         let late = Error::new(Kind::Retry, format!("{context}: no answer in {} s", CONNECT_TIME_MAX.as_secs()));
-        let made = tokio::time::timeout(CONNECT_TIME_MAX, connect(&self.server, &context)).await.map_err(|_| late)??;
+        let made =
+            tokio::time::timeout(CONNECT_TIME_MAX, connect(&self.server, &context)).await.map_err(|_| late)??;
         Ok(Arc::clone(live.insert(Arc::new(made))))
     }
 
@@ -101,7 +105,9 @@ impl Sftp {
             let entries = match live.sftp.read_dir(path.clone()).await {
                 Ok(entries) => entries,
                 // Below the source's own folder: not there yet, or taken away meanwhile.
-                Err(SftpError::Status(status)) if status.status_code == StatusCode::NoSuchFile && !folder.is_empty() => {
+                Err(SftpError::Status(status))
+                    if status.status_code == StatusCode::NoSuchFile && !folder.is_empty() =>
+                {
                     continue;
                 }
                 Err(error) => return Err(self.failed(format!("list {path}"), error).await),
@@ -250,7 +256,7 @@ fn preferred(server: &SftpServer) -> Result<russh::Preferred> {
         let is_known = |algorithm: &russh::keys::Algorithm| {
             let same = |key: &PublicKey| {
                 let of_key = key.algorithm();
-                of_key == *algorithm || (of_key.is_rsa() && algorithm.is_rsa())
+                of_key == *algorithm || (of_key.is_rsa() && algorithm.clone().is_rsa())
             };
             known.iter().any(|(_, key)| same(key))
         };

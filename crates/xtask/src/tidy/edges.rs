@@ -10,6 +10,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sql", &["series", "lake"]),
     ("series", &[]),
     ("function", &[]),
+    ("ingest", &[]),
     ("lake", &[]),
     ("layers", &["function"]),
     ("ledger", &[]),
