@@ -4,12 +4,13 @@ use super::{File, Finding};
 
 /// What a crate may name under `[dependencies]`, among our own.
 const EDGES: &[(&str, &[&str])] = &[
-    ("wattlake", &["transfer", "function", "layers", "wire", "sql", "ledger", "lake", "pgserver", "platform"]),
+    ("wattlake", &["transfer", "function", "layers", "ingest", "wire", "sql", "ledger", "lake", "pgserver", "platform"]),
     ("transfer", &["lake", "pgserver", "ledger"]),
     ("wire", &["sql", "lake"]),
     ("sql", &["series", "lake"]),
     ("series", &[]),
     ("function", &["ledger"]),
+    ("ingest", &[]),
     ("lake", &[]),
     ("layers", &["function"]),
     ("ledger", &[]),

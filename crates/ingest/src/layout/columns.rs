@@ -1,0 +1,215 @@
+//! The columns of a layout, from their sections.
+
+use std::ops::Range;
+
+use regex::Regex;
+use toml::Spanned;
+
+use super::problem::Report;
+use super::section::Section;
+use super::{Ambiguous, Column, Marks, Type, Zone};
+use crate::nearest::{list, nearest};
+
+/// What a column has from its file where it says nothing of its own.
+pub struct Inherited {
+    pub marks: Marks,
+    pub empty: Vec<String>,
+    pub zone: Option<Zone>,
+}
+
+const TYPES: [&str; 9] =
+    ["text", "integer", "decimal(p,s)", "double", "boolean", "date", "timestamp", "duration", "enum"];
+
+pub const AMBIGUOUS: [(&str, Ambiguous); 4] = [
+    ("refuse", Ambiguous::Refuse),
+    ("first", Ambiguous::First),
+    ("second", Ambiguous::Second),
+    ("in-order", Ambiguous::InOrder),
+];
+
+pub fn column(
+    name: &Spanned<String>,
+    mut section: Section<'_>,
+    inherited: &Inherited,
+    report: &mut Report<'_>,
+) -> Option<Column> {
+    let kind = kind(&mut section, inherited, report);
+    let headers = section.texts("header", report);
+    let headers = headers.filter(|headers| !headers.is_empty()).map_or_else(
+        || vec![name.get_ref().clone()],
+        |headers| headers.into_iter().map(|header| header.into_inner().trim().to_owned()).collect(),
+    );
+    let required = section.flag("required", report).unwrap_or(false);
+    let empty = match section.texts("empty", report) {
+        Some(empty) => empty.into_iter().map(Spanned::into_inner).collect(),
+        None => inherited.empty.clone(),
+    };
+    let marks = marks(&mut section, inherited.marks, report);
+    let pattern = pattern(&mut section, report);
+    let factor = section.number("factor", report);
+    let (least, most) = (section.number("min", report), section.number("max", report));
+    let is_number = kind.as_ref().is_none_or(Type::is_number);
+    for (key, given) in [("factor", &factor), ("min", &least), ("max", &most)] {
+        if let Some(given) = given.as_ref().filter(|_| !is_number) {
+            report.add(given.span(), format!("{key:?} is for numbers: integer, decimal(p,s), double"), None);
+        }
+    }
+    if let Some(factor) = factor.as_ref().filter(|factor| factor.get_ref().mantissa <= 0) {
+        report.add(factor.span(), "\"factor\": expected more than 0", None);
+    }
+    if let (Some(least), Some(most)) = (&least, &most)
+        && least.get_ref() > most.get_ref()
+    {
+        report.add(most.span(), "\"max\" is less than \"min\"", None);
+    }
+    let column = kind.map(|kind| Column {
+        name: name.get_ref().clone(),
+        headers,
+        kind,
+        required,
+        empty,
+        pattern,
+        marks,
+        factor: factor.map(Spanned::into_inner),
+        least: least.map(Spanned::into_inner),
+        most: most.map(Spanned::into_inner),
+    });
+    section.finish(report);
+    column
+}
+
+pub fn marks(section: &mut Section<'_>, otherwise: Marks, report: &mut Report<'_>) -> Marks {
+    let decimal = section.word("decimal", &[(".", '.'), (",", ',')], report).unwrap_or(otherwise.decimal);
+    let groups = [(" ", Some(' ')), (".", Some('.')), (",", Some(',')), ("'", Some('\'')), ("", None)];
+    let thousands = section.text("thousands", report);
+    let thousands = match thousands {
+        None => otherwise.thousands.filter(|mark| *mark != decimal),
+        Some(text) => match groups.iter().find(|(word, _)| word == text.get_ref()) {
+            Some((_, Some(mark))) if *mark == decimal => {
+                report.add(text.span(), "\"thousands\" is the decimal mark too", None);
+                None
+            }
+            Some((_, mark)) => *mark,
+            None => {
+                let words = list(groups.iter().map(|(word, _)| *word));
+                report.add(text.span(), format!("\"thousands\": expected one of {words}"), None);
+                None
+            }
+        },
+    };
+    Marks { decimal, thousands }
+}
+
+/// `zone` with its rule for the hour that comes twice.
+pub fn zone(section: &mut Section<'_>, otherwise: Option<Zone>, report: &mut Report<'_>) -> Option<Zone> {
+    let name = section.text("zone", report);
+    let ambiguous = section.word("ambiguous", &AMBIGUOUS, report);
+    let zone = match name {
+        Some(name) => parse_zone(&name, report).map(|zone| Zone { zone, ambiguous: Ambiguous::Refuse }),
+        None => otherwise,
+    };
+    zone.map(|zone| Zone { ambiguous: ambiguous.unwrap_or(otherwise.map_or(zone.ambiguous, |z| z.ambiguous)), ..zone })
+}
+
+pub fn parse_zone(name: &Spanned<String>, report: &mut Report<'_>) -> Option<chrono_tz::Tz> {
+    let zone = name.get_ref().parse().ok();
+    if zone.is_none() {
+        let near = nearest(name.get_ref(), chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
+        let mend = near.map(|near| format!("nearest: {near:?}"));
+        report.add(name.span(), format!("unknown time zone {:?}", name.get_ref()), mend);
+    }
+    zone
+}
+
+fn pattern(section: &mut Section<'_>, report: &mut Report<'_>) -> Option<Regex> {
+    let text = section.text("pattern", report)?;
+    match Regex::new(text.get_ref()) {
+        Ok(pattern) => Some(pattern),
+        Err(error) => {
+            let last = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
+            report.add(text.span(), format!("\"pattern\": not a regular expression: {last}"), None);
+            None
+        }
+    }
+}
+
+fn kind(section: &mut Section<'_>, inherited: &Inherited, report: &mut Report<'_>) -> Option<Type> {
+    let Some(written) = section.text("type", report) else {
+        let what = format!("[{}] has no \"type\", or none that can be read", section.name());
+        report.add(section.span(), what, format!("one of {}", list(TYPES)));
+        // Its other keys are as good or bad as they are.
+        let _ = (values(section, report), format(section, report), zone(section, None, report));
+        return None;
+    };
+    let kind = match written.get_ref().as_str() {
+        "text" => Some(Type::Text),
+        "integer" => Some(Type::Integer),
+        "double" => Some(Type::Double),
+        "duration" => Some(Type::Duration),
+        "boolean" => Some(boolean(section, report)),
+        "date" => Some(Type::Date { format: format(section, report) }),
+        "timestamp" => Some(timestamp(section, inherited, report)),
+        "enum" => Some(Type::Enum(values(section, report).unwrap_or_else(|| {
+            report.add(section.span(), format!("[{}] is an enum without \"values\"", section.name()), None);
+            Vec::new()
+        }))),
+        text => decimal(text),
+    };
+    if kind.is_none() {
+        let near = nearest(written.get_ref(), TYPES).map(|near| format!("nearest: {near:?}"));
+        let what = format!("unknown type {:?}: expected one of {}", written.get_ref(), list(TYPES));
+        report.add(written.span(), what, near);
+    }
+    kind
+}
+
+fn values(section: &mut Section<'_>, report: &mut Report<'_>) -> Option<Vec<String>> {
+    let values = section.texts("values", report)?;
+    Some(values.into_iter().map(Spanned::into_inner).collect())
+}
+
+fn boolean(section: &mut Section<'_>, report: &mut Report<'_>) -> Type {
+    let mut words = |key, otherwise: [&str; 2]| match section.texts(key, report) {
+        Some(words) => words.into_iter().map(|word| word.into_inner().to_lowercase()).collect(),
+        None => otherwise.map(str::to_owned).to_vec(),
+    };
+    Type::Boolean { yes: words("yes", ["true", "1"]), no: words("no", ["false", "0"]) }
+}
+
+/// In chrono's words.
+fn format(section: &mut Section<'_>, report: &mut Report<'_>) -> Option<String> {
+    use chrono::format::{Item, StrftimeItems};
+    let format = section.text("format", report)?;
+    if StrftimeItems::new(format.get_ref()).any(|item| matches!(item, Item::Error)) {
+        let mend = "made of %Y, %m, %d, %H, %M, %S, %z and their like".to_owned();
+        report.add(format.span(), format!("\"format\": {:?} can't be read", format.get_ref()), mend);
+        return None;
+    }
+    Some(format.into_inner())
+}
+
+fn timestamp(section: &mut Section<'_>, inherited: &Inherited, report: &mut Report<'_>) -> Type {
+    Type::Timestamp { format: format(section, report), zone: zone(section, inherited.zone, report) }
+}
+
+/// `decimal(precision,scale)`.
+fn decimal(text: &str) -> Option<Type> {
+    let (precision, scale) = text.strip_prefix("decimal(")?.strip_suffix(')')?.split_once(',')?;
+    let (precision, scale): (u8, u8) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
+    let is_good = (1..=38).contains(&precision) && scale <= precision;
+    is_good.then_some(Type::Decimal { precision, scale: i8::try_from(scale).ok()? })
+}
+
+/// The place of a column that another section names.
+pub fn place(columns: &[Column], name: &Spanned<String>, report: &mut Report<'_>) -> Option<usize> {
+    let at = columns.iter().position(|column| column.name == *name.get_ref());
+    if at.is_none() {
+        report_missing(columns, name.get_ref(), name.span(), report);
+    }
+    at
+}
+
+fn report_missing(columns: &[Column], name: &str, span: Range<usize>, report: &mut Report<'_>) {
+    let near = nearest(name, columns.iter().map(|column| column.name.as_str()));
+    report.add(span, format!("there is no column {name:?}"), near.map(|near| format!("nearest: {near:?}")));
+}

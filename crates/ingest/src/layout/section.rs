@@ -1,0 +1,201 @@
+//! A table of a TOML file, taken apart key by key: what is not of the expected form is reported where
+//! it stands, and so is whatever nobody asked for, with the nearest key that somebody would have.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::Report;
+use crate::nearest::{list, nearest};
+use crate::number::Number;
+
+pub struct Section<'a> {
+    name: String,
+    span: Range<usize>,
+    table: DeTable<'a>,
+    asked: Vec<&'static str>,
+}
+
+impl<'a> Section<'a> {
+    pub fn new(name: impl Into<String>, span: Range<usize>, table: DeTable<'a>) -> Section<'a> {
+        Section { name: name.into(), span, table, asked: Vec::new() }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Spanned<DeValue<'a>>> {
+        self.asked.push(key);
+        self.table.remove(key)
+    }
+
+    fn wrong(&self, key: &str, expected: &str, value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) {
+        let found = value.get_ref().type_str();
+        report.add(value.span(), format!("{key:?}: expected {expected}, found a value of type {found}"), None);
+    }
+
+    pub fn text(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<Spanned<String>> {
+        let value = self.take(key)?;
+        let span = value.span();
+        match value.get_ref() {
+            DeValue::String(text) => Some(Spanned::new(span, text.to_string())),
+            _ => {
+                self.wrong(key, "a text in quotes", &value, report);
+                None
+            }
+        }
+    }
+
+    /// One of some words.
+    pub fn word<T: Clone>(&mut self, key: &'static str, words: &[(&str, T)], report: &mut Report<'_>) -> Option<T> {
+        let text = self.text(key, report)?;
+        let found = words.iter().find(|(word, _)| word == text.get_ref()).map(|(_, means)| means.clone());
+        if found.is_none() {
+            let all = || words.iter().map(|(word, _)| *word);
+            let near = nearest(text.get_ref(), all()).map(|near| format!("nearest: {near:?}"));
+            let what = format!("unknown {key} {:?}: expected one of {}", text.get_ref(), list(all()));
+            report.add(text.span(), what, near);
+        }
+        found
+    }
+
+    /// One character.
+    pub fn mark(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<Spanned<char>> {
+        let text = self.text(key, report)?;
+        let mut chars = text.get_ref().chars();
+        match (chars.next(), chars.next()) {
+            (Some(mark), None) => Some(Spanned::new(text.span(), mark)),
+            _ => {
+                report.add(text.span(), format!("{key:?}: expected one character"), None);
+                None
+            }
+        }
+    }
+
+    pub fn flag(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<bool> {
+        let value = self.take(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(flag) => Some(*flag),
+            _ => {
+                self.wrong(key, "true or false", &value, report);
+                None
+            }
+        }
+    }
+
+    /// A whole number within bounds.
+    pub fn whole(&mut self, key: &'static str, least: u64, most: u64, report: &mut Report<'_>) -> Option<Spanned<u64>> {
+        let number = self.number(key, report)?;
+        let whole = number.get_ref().at_scale(0).and_then(|whole| u64::try_from(whole).ok());
+        match whole.filter(|whole| (least..=most).contains(whole)) {
+            Some(whole) => Some(Spanned::new(number.span(), whole)),
+            None => {
+                let what = format!("{key:?}: expected a whole number from {least} to {most}");
+                report.add(number.span(), what, None);
+                None
+            }
+        }
+    }
+
+    /// Exactly as it is written; in quotes too, for those that a float would not keep.
+    pub fn number(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<Spanned<Number>> {
+        let value = self.take(key)?;
+        let written = match value.get_ref() {
+            DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str().to_owned(),
+            DeValue::Float(float) => float.as_str().to_owned(),
+            DeValue::String(text) => text.to_string(),
+            _ => {
+                self.wrong(key, "a number", &value, report);
+                return None;
+            }
+        };
+        match Number::parse_plain(&written.replace('_', "")) {
+            Ok(number) => Some(Spanned::new(value.span(), number)),
+            Err(_) => {
+                report.add(value.span(), format!("{key:?}: {written:?} is no number"), None);
+                None
+            }
+        }
+    }
+
+    /// A list of texts, or one text.
+    pub fn texts(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<Vec<Spanned<String>>> {
+        let value = self.take(key)?;
+        let span = value.span();
+        let items = match value.get_ref() {
+            DeValue::String(text) => return Some(vec![Spanned::new(span, text.to_string())]),
+            DeValue::Array(items) => items,
+            _ => {
+                self.wrong(key, "a list of texts", &value, report);
+                return None;
+            }
+        };
+        let mut texts = Vec::new();
+        for item in items.iter() {
+            match item.get_ref() {
+                DeValue::String(text) => texts.push(Spanned::new(item.span(), text.to_string())),
+                _ => self.wrong(key, "a text in quotes", item, report),
+            }
+        }
+        Some(texts)
+    }
+
+    pub fn section(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<Section<'a>> {
+        let value = self.take(key)?;
+        self.as_section(key, value, report)
+    }
+
+    /// `[[key]]`.
+    pub fn sections(&mut self, key: &'static str, report: &mut Report<'_>) -> Vec<Section<'a>> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        if !matches!(value.get_ref(), DeValue::Array(_)) {
+            self.wrong(key, &format!("tables as [[{key}]]"), &value, report);
+            return Vec::new();
+        }
+        let DeValue::Array(items) = value.into_inner() else { return Vec::new() };
+        items.into_iter().filter_map(|item| self.as_section(key, item, report)).collect()
+    }
+
+    /// All that is left, each a section of its own, in the order of the text.
+    pub fn rest(&mut self, report: &mut Report<'_>) -> Vec<(Spanned<String>, Section<'a>)> {
+        let mut all: Vec<_> = std::mem::take(&mut self.table).into_iter().collect();
+        all.sort_by_key(|(key, _)| key.span().start);
+        all.into_iter()
+            .filter_map(|(key, value)| {
+                let name = key.get_ref().to_string();
+                let section = self.as_section(&name, value, report)?;
+                Some((Spanned::new(key.span(), name), section))
+            })
+            .collect()
+    }
+
+    fn as_section(&self, key: &str, value: Spanned<DeValue<'a>>, report: &mut Report<'_>) -> Option<Section<'a>> {
+        let span = value.span();
+        if !matches!(value.get_ref(), DeValue::Table(_)) {
+            self.wrong(key, "a table", &value, report);
+            return None;
+        }
+        let DeValue::Table(table) = value.into_inner() else { return None };
+        let name = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
+        Some(Section::new(name, span, table))
+    }
+
+    /// What nobody asked for.
+    pub fn finish(self, report: &mut Report<'_>) {
+        let place = if self.name.is_empty() { String::new() } else { format!(" in [{}]", self.name) };
+        for (key, _) in &self.table {
+            let word = key.get_ref();
+            let mend = match nearest(word, self.asked.iter().copied()) {
+                Some(near) => format!("nearest known key: {near:?}"),
+                None => format!("known keys: {}", list(self.asked.iter().copied())),
+            };
+            report.add(key.span(), format!("unknown key {word:?}{place}"), mend);
+        }
+    }
+}

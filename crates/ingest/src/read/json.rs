@@ -1,0 +1,236 @@
+//! Objects with a value for each column. Numbers are kept as they are written.
+
+use std::borrow::Cow;
+use std::cell::Cell as Shared;
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::marker::PhantomData;
+use std::rc::Rc;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::cell::Cell;
+use super::fault::{Fault, What};
+use super::table::Table;
+use crate::error::During;
+use crate::layout::Extra;
+use crate::nearest::nearest;
+use crate::{Error, Kind, Result};
+
+const OBJECT_BYTES_MAX: usize = 4 << 20;
+
+/// One object a line.
+pub fn read_lines(file: File, table: &mut Table<'_>) -> Result<()> {
+    let mut input = BufReader::with_capacity(256 << 10, file);
+    let (mut text, mut line) = (Vec::new(), 0);
+    loop {
+        text.clear();
+        let mut bounded = (&mut input).take(OBJECT_BYTES_MAX as u64);
+        let read = bounded.read_until(b'\n', &mut text).during(Kind::FixSetup, "read the file")?;
+        if read == 0 {
+            return Ok(());
+        }
+        line += 1;
+        if read >= OBJECT_BYTES_MAX {
+            let expected = format!("a line of less than {} MiB", OBJECT_BYTES_MAX >> 20);
+            table.faults.add(Fault::at(
+                What::Unreadable,
+                line,
+                "",
+                expected,
+                "is it one array? Then its format is \"json\"",
+            ));
+            return Ok(());
+        }
+        let mark: &[u8] = if line == 1 { b"\xef\xbb\xbf" } else { b"" };
+        let object = text.strip_prefix(mark).unwrap_or(&text);
+        match std::str::from_utf8(object) {
+            Ok(object) if object.trim().is_empty() => {}
+            Ok(object) => row(object.trim(), line, table)?,
+            Err(_) => {
+                let lossy = String::from_utf8_lossy(object);
+                table.misfit(Fault::at(What::Encoding, line, &lossy, "UTF-8", "JSON is written in nothing else"));
+            }
+        }
+    }
+}
+
+/// One array of objects, read one by one.
+pub fn read_array(file: File, table: &mut Table<'_>) -> Result<()> {
+    let mut input = Lines { input: BufReader::with_capacity(256 << 10, file), line: 1 };
+    input.skip_mark()?;
+    let line = Rc::new(Shared::new(1));
+    let waiting = Rc::new(Shared::new(0));
+    let counted = Counted { lines: input, line: Rc::clone(&line), waiting: Rc::clone(&waiting) };
+    let mut failed = None;
+    let mut parser = serde_json::Deserializer::from_reader(counted);
+    let mut each = |object: Box<RawValue>| {
+        waiting.set(0);
+        let text = object.get();
+        let inside = text.bytes().filter(|byte| *byte == b'\n').count() as u64;
+        row(text, line.get().saturating_sub(inside).max(1), table).map_err(|error| failed = Some(error)).is_ok()
+    };
+    let read = parser.deserialize_seq(Objects(&mut each)).and_then(|()| parser.end());
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    match read {
+        Ok(()) => Ok(()),
+        Err(error) if error.io_error_kind() == Some(std::io::ErrorKind::FileTooLarge) => {
+            let expected = format!("objects of less than {} MiB", OBJECT_BYTES_MAX >> 20);
+            table.faults.add(Fault::at(What::Unreadable, line.get(), "", expected, "is it one array of objects?"));
+            Ok(())
+        }
+        Err(error) if error.is_io() => Err(Error::new(Kind::FixSetup, "read the file").because(error)),
+        Err(error) => {
+            let mend = if error.is_eof() { "was the file cut off? Ask for it again" } else { "" };
+            let fault =
+                Fault::at(What::Unreadable, error.line() as u64, &error.to_string(), "one array of objects", mend);
+            table.faults.add(fault);
+            Ok(())
+        }
+    }
+}
+
+fn row(text: &str, line: u64, table: &mut Table<'_>) -> Result<()> {
+    let fields: Fields<'_> = match serde_json::from_str(text) {
+        Ok(fields) => fields,
+        Err(error) => {
+            let expected = format!("an object with a value for each column ({error})");
+            table.misfit(Fault::at(What::Fields, line, text, expected, ""));
+            return Ok(());
+        }
+    };
+    let layout = table.layout;
+    let mut cells: Vec<Option<Cell<'_>>> = vec![None; layout.columns.len()];
+    for (name, value) in &fields.0 {
+        let place = layout.columns.iter().position(|column| column.headers.iter().any(|header| header == name));
+        match place {
+            Some(at) if cells[at].is_none() => cells[at] = Some(cell(value)),
+            Some(_) => {
+                let fault = Fault::at(What::Fields, line, name, "each column once", "");
+                table.misfit(fault.in_column(name));
+                return Ok(());
+            }
+            None if layout.extra_columns == Extra::Refuse => {
+                let known = layout.columns.iter().flat_map(|column| column.headers.iter().map(String::as_str));
+                let mend = match nearest(name, known) {
+                    Some(near) => format!("nearest: {near:?}"),
+                    None => "add it to the layout, or set `extra_columns` to \"ignore\"".to_owned(),
+                };
+                table.misfit(Fault::at(What::Fields, line, name, "only columns of the layout", mend).in_column(name));
+                return Ok(());
+            }
+            None => {}
+        }
+    }
+    let cells: Vec<Cell<'_>> = cells.into_iter().map(|cell| cell.unwrap_or(Cell::Empty)).collect();
+    table.row(line, &cells)
+}
+
+fn cell(value: &RawValue) -> Cell<'_> {
+    let text = value.get();
+    match text.as_bytes().first() {
+        Some(b'n') => Cell::Empty,
+        Some(b't' | b'f') => Cell::Bool(text == "true"),
+        Some(b'"') => match serde_json::from_str::<Cow<'_, str>>(text) {
+            Ok(text) => Cell::Text(text),
+            Err(_) => Cell::Undecodable(text.to_owned()),
+        },
+        Some(b'{' | b'[') => Cell::Wrong(text.to_owned(), "one value, and this holds several"),
+        _ => Cell::Plain(text.into()),
+    }
+}
+
+/// An object's fields in their order, the same name twice too.
+struct Fields<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> serde::Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object<'a>(PhantomData<&'a ()>);
+        impl<'de> Visitor<'de> for Object<'de> {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Object(PhantomData))
+    }
+}
+
+/// Each element of an array as it comes, until one is refused.
+struct Objects<'a>(&'a mut dyn FnMut(Box<RawValue>) -> bool);
+
+impl<'de> Visitor<'de> for Objects<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of objects")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
+        while let Some(object) = array.next_element_seed(Element)? {
+            if !(self.0)(object) {
+                return Err(serde::de::Error::custom("stopped"));
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Element;
+
+impl<'de> DeserializeSeed<'de> for Element {
+    type Value = Box<RawValue>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Box<RawValue>, D::Error> {
+        serde::Deserialize::deserialize(deserializer)
+    }
+}
+
+struct Lines {
+    input: BufReader<File>,
+    line: u64,
+}
+
+impl Lines {
+    fn skip_mark(&mut self) -> Result<()> {
+        let begins = self.input.fill_buf().during(Kind::FixSetup, "read the file")?;
+        if begins.starts_with(b"\xef\xbb\xbf") {
+            self.input.consume(3);
+        }
+        Ok(())
+    }
+}
+
+/// Tells its reader on which line it is: serde_json takes one byte at a time.
+struct Counted {
+    lines: Lines,
+    line: Rc<Shared<u64>>,
+    /// Bytes since the last object.
+    waiting: Rc<Shared<usize>>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.lines.input.read(buffer)?;
+        self.lines.line += buffer[..read].iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.line.set(self.lines.line);
+        self.waiting.set(self.waiting.get() + read);
+        if self.waiting.get() > OBJECT_BYTES_MAX {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(read)
+    }
+}

@@ -1,0 +1,204 @@
+//! Files behind URLs, one URL a file. What a server can't do it need not: without HEAD, without
+//! ETag, without ranges a file still comes, only less cleverly.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, NaiveDate, Utc};
+use futures::{StreamExt, TryStreamExt};
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
+
+use super::{Left, Listed, Listing, Opened, Source, Template, Why, changed};
+use crate::error::During;
+use crate::{Error, Kind, Result};
+
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(30);
+/// Between two pieces of an answer.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+const REDIRECTS_MAX: usize = 5;
+
+/// Where a file is, on a date.
+#[derive(Debug, Clone)]
+pub struct Url {
+    pub url: Template,
+    /// What it is called here; the URL's last part without it.
+    pub name: Option<Template>,
+}
+
+pub struct Http {
+    client: Client,
+    urls: Vec<Url>,
+    /// By name, those of the last listing: a URL may hold a key, so it never becomes a name.
+    listed: Mutex<HashMap<String, url::Url>>,
+}
+
+impl Http {
+    /// `headers` go with every request, to the hosts of the URLs and nowhere else: `Authorization`, an API's key.
+    ///
+    /// # Errors
+    /// `FixSetup` where a header can't be sent.
+    pub fn new(urls: Vec<Url>, headers: &[(String, String)]) -> Result<Http> {
+        let mut all = HeaderMap::new();
+        for (name, value) in headers {
+            let context = || format!("send the header {name:?}");
+            let header = HeaderName::from_bytes(name.as_bytes()).during(Kind::FixSetup, context())?;
+            let mut value = HeaderValue::from_str(value).during(Kind::FixSetup, context())?;
+            value.set_sensitive(true);
+            all.insert(header, value);
+        }
+        let client = Client::builder()
+            .default_headers(all)
+            .user_agent(concat!("wattlake/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIME_MAX)
+            .read_timeout(SILENCE_MAX)
+            .redirect(redirect::Policy::custom(|attempt| redirected(attempt)))
+            .build()
+            .during(Kind::FixSetup, "make an HTTP client")?;
+        Ok(Http { client, urls, listed: Mutex::default() })
+    }
+
+    async fn describe(&self, name: &str, url: &url::Url) -> Result<Result<Listed, Left>> {
+        let answer = send(name, self.client.head(url.clone())).await?;
+        // Links that are signed for GET refuse HEAD; so do some servers.
+        let answer = match answer.status().as_u16() {
+            400 | 403 | 405 | 501 => {
+                send(name, self.client.get(url.clone()).header(header::RANGE, "bytes=0-0")).await?
+            }
+            _ => answer,
+        };
+        match answer.status() {
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Err(Left { name: name.to_owned(), why: Why::Absent })),
+            // An empty file has no first byte.
+            StatusCode::RANGE_NOT_SATISFIABLE => Ok(Ok(described(name, &answer))),
+            status if status.is_success() => Ok(Ok(described(name, &answer))),
+            status => Err(refused(name, status)),
+        }
+    }
+}
+
+/// Within one host, and never from HTTPS to HTTP: headers may hold a key.
+fn redirected(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let Some(first) = attempt.previous().first() else { return attempt.follow() };
+    let leads_away = attempt.url().host_str() != first.host_str()
+        || (first.scheme() == "https" && attempt.url().scheme() != "https");
+    if leads_away {
+        return attempt.error("redirected to another host, or from https to http: give the final URL");
+    }
+    if attempt.previous().len() > REDIRECTS_MAX { attempt.error("redirected too often") } else { attempt.follow() }
+}
+
+#[async_trait]
+impl Source for Http {
+    async fn list(&self, date: NaiveDate) -> Result<Listing> {
+        let mut urls = HashMap::new();
+        let mut listing = Listing::default();
+        for item in &self.urls {
+            let url = url::Url::parse(&item.url.fill(date)).during(Kind::FixSetup, "read a URL")?;
+            let name = match &item.name {
+                Some(name) => name.fill(date),
+                None => last_part(&url)?,
+            };
+            if urls.insert(name.clone(), url.clone()).is_some_and(|other| other != url) {
+                let what = format!("list the URLs: two would be called {name:?}; give one of them a `name`");
+                return Err(Error::new(Kind::FixSetup, what));
+            }
+            match self.describe(&name, &url).await? {
+                Ok(file) => listing.files.push(file),
+                Err(left) => listing.left.push(left),
+            }
+        }
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = urls;
+        listing.finish()
+    }
+
+    async fn open(&self, file: &Listed, from: u64) -> Result<Opened> {
+        let name = file.name.clone();
+        let url = self.listed.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+        let url = url.ok_or_else(|| Error::new(Kind::FixInput, format!("read {name}: it was not listed")))?;
+        let mut request = self.client.get(url);
+        if from > 0 {
+            request = request.header(header::RANGE, format!("bytes={from}-"));
+            if let Some(stamp) = file.etag.as_ref().filter(|etag| !etag.starts_with("W/")) {
+                request = request.header(header::IF_RANGE, stamp);
+            } else if let Some(modified) = file.modified {
+                request = request.header(header::IF_RANGE, httpdate::fmt_http_date(modified.into()));
+            }
+        }
+        let answer = send(&name, request).await?;
+        let from = match answer.status() {
+            StatusCode::PARTIAL_CONTENT if first_byte(&answer) == Some(from) => from,
+            StatusCode::RANGE_NOT_SATISFIABLE if file.size == Some(from) => {
+                return Ok(Opened { from, bytes: futures::stream::empty().boxed() });
+            }
+            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => return Err(changed(&name)),
+            status if status.is_success() => 0,
+            status => return Err(refused(&name, status)),
+        };
+        if !described(&name, &answer).is_like(file) {
+            return Err(changed(&name));
+        }
+        let bytes = answer
+            .bytes_stream()
+            .map_err(move |error| Error::new(Kind::Retry, format!("read {name}")).because(error.without_url()));
+        Ok(Opened { from, bytes: bytes.boxed() })
+    }
+}
+
+async fn send(name: &str, request: RequestBuilder) -> Result<Response> {
+    request.send().await.map_err(|error| {
+        let kind = if error.is_redirect() || error.is_builder() { Kind::FixSetup } else { Kind::Retry };
+        Error::new(kind, format!("ask for {name}")).because(error.without_url())
+    })
+}
+
+fn refused(name: &str, status: StatusCode) -> Error {
+    let kind = match status {
+        StatusCode::NOT_FOUND | StatusCode::GONE => Kind::FixInput,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Kind::Retry,
+        status if status.is_server_error() => Kind::Retry,
+        _ => Kind::FixSetup,
+    };
+    Error::new(kind, format!("ask for {name}: the server answers {status}"))
+}
+
+/// The name in the path; a query may hold a key, so it is no part of it.
+fn last_part(url: &url::Url) -> Result<String> {
+    let last = url.path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default();
+    let name = percent_encoding::percent_decode_str(last).decode_utf8_lossy().into_owned();
+    if name.is_empty() {
+        let host = url.host_str().unwrap_or("?");
+        return Err(Error::new(
+            Kind::FixSetup,
+            format!("name the file of a URL at {host}: it ends in a slash; give a `name`"),
+        ));
+    }
+    Ok(name)
+}
+
+fn described(name: &str, answer: &Response) -> Listed {
+    let text = |key: HeaderName| answer.headers().get(key).and_then(|value| value.to_str().ok());
+    let whole = || text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    let size = match answer.status() {
+        StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
+            text(header::CONTENT_RANGE).and_then(|range| range.rsplit_once('/')?.1.parse().ok())
+        }
+        // A body that was packed for the way has another length.
+        _ if answer.headers().contains_key(header::CONTENT_ENCODING) => None,
+        _ => whole(),
+    };
+    let modified = text(header::LAST_MODIFIED).and_then(|at| httpdate::parse_http_date(at).ok());
+    Listed {
+        name: name.to_owned(),
+        size,
+        modified: modified.map(DateTime::<Utc>::from),
+        etag: text(header::ETAG).map(str::to_owned),
+    }
+}
+
+fn first_byte(answer: &Response) -> Option<u64> {
+    let range = answer.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
+    range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
+}

@@ -1,0 +1,316 @@
+//! A folder at the end of an SSH connection. The server's key is checked before anything is said to it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex as Slot, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use chrono::{DateTime, NaiveDate, Utc};
+use futures::StreamExt;
+use russh::client::{self, Handle};
+use russh::keys::ssh_key::PublicKey;
+use russh::keys::{HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate, known_hosts, load_secret_key};
+use russh_sftp::client::SftpSession;
+use russh_sftp::client::error::Error as SftpError;
+use russh_sftp::client::fs::Metadata;
+use russh_sftp::protocol::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::sync::Mutex;
+
+use super::{FILES_MAX, Left, Listed, Listing, Opened, Pattern, Source, Template, Why, changed};
+use crate::error::During;
+use crate::{Error, Kind, Result};
+
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(30);
+const ANSWER_TIME_MAX_S: u64 = 60;
+const PIECE_BYTES: usize = 256 << 10;
+
+pub struct SftpServer {
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub login: Login,
+    pub host_key: HostKey,
+}
+
+pub enum Login {
+    Password(String),
+    /// A private key in OpenSSH's or PEM's form.
+    Key {
+        file: PathBuf,
+        passphrase: Option<String>,
+    },
+}
+
+/// How the server is known to be the one that is meant. There is no way to take any.
+pub enum HostKey {
+    /// Any of these, as `ssh-keygen -l` writes them: `SHA256:...`.
+    Fingerprints(Vec<String>),
+    /// A file in OpenSSH's form.
+    KnownHosts(PathBuf),
+}
+
+pub struct Sftp {
+    server: Arc<SftpServer>,
+    folder: String,
+    patterns: Vec<Template>,
+    /// Kept between calls, made anew when it fails.
+    live: Mutex<Option<Arc<Live>>>,
+}
+
+struct Live {
+    /// The connection lives as long as its handle.
+    _ssh: Handle<Guard>,
+    sftp: SftpSession,
+}
+
+impl Sftp {
+    /// `folder` as the server names it: absolute, or relative to where it sets the user down; empty for that place.
+    pub fn new(server: SftpServer, folder: &str, patterns: Vec<Template>) -> Sftp {
+        let folder = if folder.is_empty() { ".".to_owned() } else { folder.trim_end_matches('/').to_owned() };
+        Sftp { server: Arc::new(server), folder, patterns, live: Mutex::default() }
+    }
+
+    async fn live(&self) -> Result<Arc<Live>> {
+        let mut live = self.live.lock().await;
+        if let Some(live) = live.as_ref().filter(|live| !live._ssh.is_closed()) {
+            return Ok(Arc::clone(live));
+        }
+        let context = format!("connect to {}:{}", self.server.host, self.server.port);
+        let late = Error::new(Kind::Retry, format!("{context}: no answer in {} s", CONNECT_TIME_MAX.as_secs()));
+        let made =
+            tokio::time::timeout(CONNECT_TIME_MAX, connect(&self.server, &context)).await.map_err(|_| late)??;
+        Ok(Arc::clone(live.insert(Arc::new(made))))
+    }
+
+    /// A session that failed in any but an orderly way is not used again.
+    async fn failed(&self, context: String, error: SftpError) -> Error {
+        let kind = kind_of(&error);
+        if kind == Kind::Retry {
+            *self.live.lock().await = None;
+        }
+        Error::new(kind, context).because(error)
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.folder)
+    }
+
+    async fn list_one(&self, pattern: &Pattern, listing: &mut Listing) -> Result<()> {
+        let live = self.live().await?;
+        let mut waiting = vec![(pattern.folder().to_owned(), 1)];
+        while let Some((folder, depth)) = waiting.pop() {
+            let path = if folder.is_empty() { self.folder.clone() } else { self.path(&folder) };
+            let entries = match live.sftp.read_dir(path.clone()).await {
+                Ok(entries) => entries,
+                // Below the source's own folder: not there yet, or taken away meanwhile.
+                Err(SftpError::Status(status))
+                    if status.status_code == StatusCode::NoSuchFile && !folder.is_empty() =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(self.failed(format!("list {path}"), error).await),
+            };
+            for entry in entries {
+                let name =
+                    if folder.is_empty() { entry.file_name() } else { format!("{folder}/{}", entry.file_name()) };
+                let metadata = entry.metadata();
+                if metadata.is_dir() {
+                    if depth < pattern.depth_max() {
+                        waiting.push((name, depth + 1));
+                    }
+                } else if pattern.matches(&name) {
+                    take(name, &metadata, listing);
+                }
+            }
+            if listing.files.len() > FILES_MAX {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn take(name: String, metadata: &Metadata, listing: &mut Listing) {
+    if name.contains('\u{fffd}') {
+        listing.left.push(Left { name, why: Why::Name });
+    } else if !metadata.is_regular() {
+        listing.left.push(Left { name, why: Why::NotAFile });
+    } else {
+        listing.files.push(described(&name, metadata));
+    }
+}
+
+#[async_trait]
+impl Source for Sftp {
+    async fn list(&self, date: NaiveDate) -> Result<Listing> {
+        let mut listing = Listing::default();
+        for pattern in &self.patterns {
+            self.list_one(&Pattern::parse(&pattern.fill(date))?, &mut listing).await?;
+        }
+        listing.finish()
+    }
+
+    async fn open(&self, file: &Listed, from: u64) -> Result<Opened> {
+        let live = self.live().await?;
+        let path = self.path(&file.name);
+        let context = format!("read {path}");
+        let mut handle = match live.sftp.open(path).await {
+            Ok(handle) => handle,
+            Err(error) => return Err(self.failed(context, error).await),
+        };
+        match handle.metadata().await {
+            Ok(now) if described(&file.name, &now).is_like(file) => {}
+            Ok(_) => return Err(changed(&file.name)),
+            Err(error) => return Err(self.failed(context, error).await),
+        }
+        handle.seek(std::io::SeekFrom::Start(from)).await.during(Kind::Retry, context.clone())?;
+        let pieces = futures::stream::try_unfold((handle, live, file.clone()), move |(mut handle, live, listed)| {
+            let context = context.clone();
+            async move {
+                let mut piece = BytesMut::with_capacity(PIECE_BYTES);
+                let read = handle.read_buf(&mut piece).await.during(Kind::Retry, context.clone())?;
+                if read > 0 {
+                    return Ok(Some((piece.freeze(), (handle, live, listed))));
+                }
+                let last = handle.metadata().await.during(Kind::Retry, context)?;
+                if described(&listed.name, &last).is_like(&listed) { Ok(None) } else { Err(changed(&listed.name)) }
+            }
+        });
+        Ok(Opened { from, bytes: pieces.boxed() })
+    }
+}
+
+fn described(name: &str, metadata: &Metadata) -> Listed {
+    let modified = metadata.mtime.and_then(|at| DateTime::<Utc>::from_timestamp(i64::from(at), 0));
+    Listed { name: name.to_owned(), size: metadata.size, modified, etag: None }
+}
+
+fn kind_of(error: &SftpError) -> Kind {
+    match error {
+        SftpError::Status(status) => match status.status_code {
+            StatusCode::NoSuchFile => Kind::FixInput,
+            StatusCode::PermissionDenied | StatusCode::OpUnsupported => Kind::FixSetup,
+            _ => Kind::Retry,
+        },
+        _ => Kind::Retry,
+    }
+}
+
+async fn connect(server: &Arc<SftpServer>, context: &str) -> Result<Live> {
+    let refusal = Arc::new(Slot::new(None));
+    let guard = Guard { server: Arc::clone(server), refusal: Arc::clone(&refusal) };
+    let config = client::Config {
+        keepalive_interval: Some(Duration::from_secs(15)),
+        nodelay: true,
+        preferred: preferred(server)?,
+        ..client::Config::default()
+    };
+    let address = (server.host.as_str(), server.port);
+    let mut ssh = match client::connect(Arc::new(config), address, guard).await {
+        Ok(ssh) => ssh,
+        Err(error) => {
+            let refused: Option<String> = refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
+            return Err(match refused {
+                Some(why) => Error::new(Kind::FixSetup, format!("{context}: {why}")),
+                None => Error::new(Kind::Retry, context).because(error),
+            });
+        }
+    };
+    log_in(&mut ssh, server).await?;
+    let channel = ssh.channel_open_session().await.during(Kind::Retry, context)?;
+    channel.request_subsystem(true, "sftp").await.during(Kind::Retry, context)?;
+    let sftp = SftpSession::new(channel.into_stream()).await.during(Kind::Retry, format!("{context}: begin SFTP"))?;
+    sftp.set_timeout(ANSWER_TIME_MAX_S);
+    Ok(Live { _ssh: ssh, sftp })
+}
+
+async fn log_in(ssh: &mut Handle<Guard>, server: &SftpServer) -> Result<()> {
+    let context = format!("log in to {} as {}", server.host, server.user);
+    let answer = match &server.login {
+        Login::Password(password) => ssh.authenticate_password(&server.user, password).await,
+        Login::Key { file, passphrase } => {
+            let key = load_secret_key(file, passphrase.as_deref())
+                .during(Kind::FixSetup, format!("read the private key {}", file.display()))?;
+            // Of no account for keys other than RSA; those of before 2015 knew SHA-1 only.
+            let hash = ssh.best_supported_rsa_hash().await.during(Kind::Retry, context.clone())?.flatten();
+            let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
+            ssh.authenticate_publickey(&server.user, key).await
+        }
+    };
+    let answer = answer.during(Kind::Retry, context.clone())?;
+    if answer.success() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::FixSetup, format!("{context}: refused; check the user and his password or key")))
+}
+
+/// Of the kinds of keys, those by which the server is known: it may have others too, and would show its first.
+fn preferred(server: &SftpServer) -> Result<russh::Preferred> {
+    let mut preferred = russh::Preferred::default();
+    if let HostKey::KnownHosts(file) = &server.host_key {
+        std::fs::metadata(file).during(Kind::FixSetup, format!("read {}", file.display()))?;
+        let known = known_hosts::known_host_keys_path(&server.host, server.port, file)
+            .during(Kind::FixSetup, format!("read {}", file.display()))?;
+        let is_known = |algorithm: &russh::keys::Algorithm| {
+            let same = |key: &PublicKey| {
+                let of_key = key.algorithm();
+                of_key == *algorithm || (of_key.is_rsa() && algorithm.clone().is_rsa())
+            };
+            known.iter().any(|(_, key)| same(key))
+        };
+        let kept: Vec<_> = preferred.key.iter().filter(|algorithm| is_known(algorithm)).cloned().collect();
+        if !kept.is_empty() {
+            preferred.key = kept.into();
+        }
+    }
+    Ok(preferred)
+}
+
+/// Says whether the server's key is the one that is meant.
+struct Guard {
+    server: Arc<SftpServer>,
+    refusal: Arc<Slot<Option<String>>>,
+}
+
+impl Guard {
+    fn judge(&self, key: &PublicKey) -> Result<(), String> {
+        let shown = key.fingerprint(HashAlg::Sha256).to_string();
+        let kind = key.algorithm().to_string();
+        let ask = "ask its owner before you change the configuration";
+        match &self.server.host_key {
+            HostKey::Fingerprints(known) => {
+                let is_known = known.iter().any(|one| one.trim_end_matches('=') == shown);
+                let what = || format!("its {kind} key is {shown}, which is not the configured fingerprint; {ask}");
+                is_known.then_some(()).ok_or_else(what)
+            }
+            HostKey::KnownHosts(file) => {
+                let file_name = file.display();
+                match known_hosts::check_known_hosts_path(&self.server.host, self.server.port, key, file) {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(format!("{file_name} does not know it; its {kind} key is {shown}; {ask}")),
+                    Err(russh::keys::Error::KeyChanged { line }) => {
+                        Err(format!("its {kind} key is {shown}, and {file_name}:{line} has another; {ask}"))
+                    }
+                    Err(error) => Err(format!("{file_name} can't be read: {error}")),
+                }
+            }
+        }
+    }
+}
+
+impl client::Handler for Guard {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        let verdict = match shown {
+            PublicKeyOrCertificate::PublicKey { key, .. } => self.judge(key),
+            // Not asked for, so not to be trusted.
+            PublicKeyOrCertificate::Certificate(_) => Err("it shows a certificate, and a key is expected".to_owned()),
+        };
+        let is_known = verdict.is_ok();
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = verdict.err();
+        Ok(is_known)
+    }
+}
