@@ -5,7 +5,6 @@ mod config;
 mod flows;
 mod host;
 mod jobs;
-mod objects;
 mod progress;
 mod report;
 mod scheduler;
@@ -22,7 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 /// The crates whose words are for users.
-const OURS: [&str; 7] = ["wattlake", "transfer", "lake", "sql", "wire", "ledger", "function"];
+const OURS: [&str; 8] = ["wattlake", "transfer", "lake", "sql", "wire", "ledger", "function", "ingest"];
 
 fn main() -> ExitCode {
     // A sandbox begins as this program again, and is nothing else.

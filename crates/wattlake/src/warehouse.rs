@@ -51,6 +51,19 @@ impl Warehouse {
         })
     }
 
+    pub fn ingest(&self, name: &str) -> Result<&config::Ingest> {
+        self.config.ingests.get(name).ok_or_else(|| anyhow!("there is no ingest {name:?} in ingests/"))
+    }
+
+    pub fn load(&self, name: &str) -> Result<&config::Load> {
+        self.config.loads.get(name).ok_or_else(|| anyhow!("there is no load {name:?} in loads/"))
+    }
+
+    /// Files that are no table, by their hash.
+    pub fn objects(&self, lake: &lake::Lake) -> ingest::objects::Objects {
+        ingest::objects::Objects::new(lake.objects(), self.config.root.join(STATE).join("spool"))
+    }
+
     pub fn endpoint(&self, connection: &str) -> Result<Endpoint> {
         let url = self.url(connection)?;
         Endpoint::parse(&url).with_context(|| format!("connection {connection:?} in wattlake.toml"))

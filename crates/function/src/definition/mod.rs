@@ -24,6 +24,8 @@ pub use variables::{fill_in, variables_of};
 
 /// The file's name beside a function's source.
 pub const FILE: &str = "function.toml";
+/// What lies beside the source and is no part of it: when it runs makes no other function of it.
+pub const BESIDE: [&str; 2] = [FILE, "job.toml"];
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {

@@ -194,7 +194,7 @@ impl Registry {
     }
 
     fn put(&self, path: &Path) -> Result<Digest> {
-        if path.is_dir() { self.store.put_folder(path, &[definition::FILE]) } else { self.store.put(path) }
+        if path.is_dir() { self.store.put_folder(path, &definition::BESIDE) } else { self.store.put(path) }
     }
 
     fn measure(&self, code: Digest, layers: &[Digest]) -> Result<Measured> {

@@ -13,15 +13,11 @@ use ledger::schedule::Period;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::flows::function::{failed, refused};
+use crate::flows::function::{answer, answered, failed, refused};
 use crate::host::{self, Host};
-use crate::objects;
 use crate::report;
 use crate::text;
 use crate::warehouse::Warehouse;
-
-/// Among so many runs the one that is asked for is looked for.
-const RUNS_MAX: usize = 10_000;
 
 /// Functions behind AWS Lambda's contracts: functions/NAME/
 #[derive(Debug, Subcommand)]
@@ -312,14 +308,11 @@ pub struct Answered {
 impl Answered {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let period = self.period.as_deref().map(str::parse::<Period>).transpose()?.map(|period| period.to_string());
-        let runs = warehouse.ledger.runs(RUNS_MAX, Some(&format!("function:{}", self.name)))?;
-        let is_wanted = |run: &ledger::RunRow| run.state == "succeeded" && (period.is_none() || run.logical == period);
-        let Some(run) = runs.into_iter().find(is_wanted) else {
-            let of = period.map(|period| format!(" for {period}")).unwrap_or_default();
-            bail!("no run of function:{}{of} has succeeded: `wattlake runs` shows them", self.name);
-        };
-        let hash = run.figures["result"].as_str().context("the run has no answer")?;
-        show(&objects::get(&warehouse.lake().await?, hash).await?)?;
+        let lake = warehouse.lake().await?;
+        let run = answered(warehouse, &self.name, period.as_deref())?;
+        let mut body = Vec::new();
+        answer(warehouse, &lake, &run).await?.read_to_end(&mut body).context("read the answer")?;
+        show(&body)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -67,6 +67,11 @@ impl Build {
     }
 }
 
+/// All of `layers/`, told to people.
+pub fn build_all(warehouse: &Warehouse) -> Result<()> {
+    Build { names: Vec::new(), json: false }.run(warehouse).map(drop)
+}
+
 type Told<'a> = &'a dyn Fn(&LayerRow, &Packed);
 
 fn build(

@@ -128,6 +128,8 @@ async fn carry(warehouse: &Warehouse, job: &Job<'_>, asked: &Asked, json: bool) 
             say(job, &figures, json);
             Ok(ExitCode::SUCCESS)
         }
+        "ingest" => ingest(warehouse, asked, job.name, json).await,
+        "load" => load(warehouse, asked, job, json).await,
         "control" => control(warehouse, asked, job, json).await,
         "upkeep" => upkeep(warehouse, asked, json).await,
         kind => bail!("{kind} is no kind of job"),
@@ -152,6 +154,57 @@ fn say(job: &Job<'_>, figures: &serde_json::Value, json: bool) {
         inputs.join(", "),
         figures["result"].as_str().unwrap_or_default()
     );
+}
+
+async fn ingest(warehouse: &Warehouse, asked: &Asked, name: &str, json: bool) -> Result<ExitCode> {
+    let report = flows::ingest::run(warehouse, asked, name).await?;
+    if json {
+        for file in &report.files {
+            println!("{}", json!({"file": file.name, "verdict": file.judged.as_str(), "faults": file.faults}));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    for file in &report.files {
+        println!("{:<11} {}", file.judged.as_str(), file.name);
+        for fault in &file.faults {
+            println!("            {fault}");
+        }
+    }
+    for (name, why) in &report.left {
+        println!("{:<11} {name}: it {why}", "left");
+    }
+    let figures = report.figures();
+    let count = |key: &str| text::count(figures[key].as_u64().unwrap_or_default());
+    println!(
+        "{} files came: {} accepted, {} quarantined, {} duplicates; {} unchanged",
+        count("files"),
+        count("accepted"),
+        count("quarantined"),
+        count("duplicates"),
+        count("unchanged")
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn load(warehouse: &Warehouse, asked: &Asked, job: &Job<'_>, json: bool) -> Result<ExitCode> {
+    let figures = flows::load::run(warehouse, asked, job.name).await?;
+    if json {
+        println!("{figures}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let count = |key: &str| text::count(figures[key].as_u64().unwrap_or_default());
+    println!(
+        "{}: {} rows of {} files and {} documents: {} new, {} changed, {} withdrawn, {} as they were",
+        job.full_name(),
+        count("rows"),
+        count("files"),
+        count("documents"),
+        count("new"),
+        count("changed"),
+        count("withdrawn"),
+        count("same")
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn control(warehouse: &Warehouse, asked: &Asked, job: &Job<'_>, json: bool) -> Result<ExitCode> {

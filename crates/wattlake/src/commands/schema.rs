@@ -23,6 +23,10 @@ enum File {
     Layer,
     /// functions/NAME/job.toml
     FunctionJob,
+    /// ingests/NAME.toml
+    Ingest,
+    /// loads/NAME.toml
+    Load,
     /// controls/NAME.toml
     Controls,
     /// The lines of controls/NAME/CONTROL.sql that begin with --|
@@ -37,6 +41,8 @@ impl Schema {
             File::Mart => Which::Mart,
             File::Layer => Which::Layer,
             File::FunctionJob => Which::Call,
+            File::Ingest => Which::Ingest,
+            File::Load => Which::Load,
             File::Controls => Which::Controls,
             File::Control => Which::Control,
         };

@@ -1,10 +1,14 @@
-//! The billing flow's jobs as the configuration has them: layers, functions, controls.
+//! The billing flow's jobs as the configuration has them: layers, functions, ingests, loads, controls.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use function::definition::Definition;
+use ingest::layout::Layout;
+use ingest::load::Roles;
 
+use super::Secret;
 use super::job::Rules;
 
 /// `layers/NAME.toml`
@@ -44,6 +48,71 @@ pub struct Call {
     pub inputs: BTreeMap<String, String>,
     pub parameters: BTreeMap<String, String>,
     pub rules: Rules,
+}
+
+/// `ingests/NAME.toml`
+#[derive(Debug, Clone)]
+pub struct Ingest {
+    pub name: String,
+    pub file: PathBuf,
+    pub source: Source,
+    pub settle: Duration,
+    pub layout_file: PathBuf,
+    pub layout: Layout,
+    pub rules: Rules,
+}
+
+#[derive(Debug, Clone)]
+pub enum Source {
+    Folder { folder: PathBuf, files: Vec<String> },
+    Sftp { at: Box<Sftp>, files: Vec<String> },
+    Urls { urls: Vec<String>, headers: BTreeMap<String, Secret> },
+    Store { url: String, options: BTreeMap<String, Secret>, files: Vec<String> },
+}
+
+#[derive(Debug, Clone)]
+pub struct Sftp {
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub folder: String,
+    pub password: Option<Secret>,
+    pub key: Option<PathBuf>,
+    pub passphrase: Option<Secret>,
+    pub fingerprint: Option<String>,
+    pub known_hosts: Option<PathBuf>,
+}
+
+/// `loads/NAME.toml`
+#[derive(Debug, Clone)]
+pub struct Load {
+    pub name: String,
+    pub file: PathBuf,
+    pub from: From,
+    pub schema: String,
+    pub table: String,
+    /// The columns that name a document; empty: rows are only added.
+    pub document: Vec<String>,
+    /// Of a document.
+    pub roles: Roles,
+    pub rules: Rules,
+}
+
+#[derive(Debug, Clone)]
+pub enum From {
+    /// One of [`super::Warehouse::ingests`].
+    Ingest(String),
+    /// One of [`super::Warehouse::functions`], with a job.
+    Function { name: String, at: Option<String>, layout: Box<Layout> },
+}
+
+impl From {
+    pub fn job(&self) -> String {
+        match self {
+            From::Ingest(name) => format!("ingest:{name}"),
+            From::Function { name, .. } => format!("function:{name}"),
+        }
+    }
 }
 
 /// `controls/NAME/*.sql`, with `controls/NAME.toml`.

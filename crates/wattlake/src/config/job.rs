@@ -140,13 +140,25 @@ impl Warehouse {
             let call = function.call.as_ref()?;
             Some(Job { kind: "function", name: &function.name, rules: &call.rules, file: &call.file })
         });
+        let ingests = self.ingests.values().map(|ingest| Job {
+            kind: "ingest",
+            name: &ingest.name,
+            rules: &ingest.rules,
+            file: &ingest.file,
+        });
+        let loads = self.loads.values().map(|load| Job {
+            kind: "load",
+            name: &load.name,
+            rules: &load.rules,
+            file: &load.file,
+        });
         let controls = self.controls.values().map(|set| Job {
             kind: "control",
             name: &set.name,
             rules: &set.rules,
             file: &set.file,
         });
-        let billing = functions.chain(controls);
+        let billing = functions.chain(ingests).chain(loads).chain(controls);
         let upkeep = Job { kind: "upkeep", name: "lake", rules: &self.upkeep.rules, file: &self.file };
         transfers.chain(marts).chain(billing).chain([upkeep]).map(|job| (job.full_name(), job)).collect()
     }

@@ -1,5 +1,5 @@
 //! A warehouse's configuration, raw then checked: `wattlake.toml`, and a file or a folder for each transfer, mart,
-//! layer, function and control.
+//! layer, function, ingest, load and control.
 //! Whoever holds a [`Warehouse`] needs no further doubt about its form: names lead somewhere, numbers are in
 //! bounds, variables are filled in. It never opens a connection, reads no environment by itself and prints nothing.
 
@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use check::holes;
-pub use flow::{Controls, Function, Layer};
+pub use flow::{Controls, Function, Ingest, Layer, Load};
 pub use init::init;
 pub use job::{Hook, Job, Rules, Upkeep};
 pub use mart::{Mart, MartKind};
@@ -52,6 +52,8 @@ pub struct Warehouse {
     pub upkeep: Upkeep,
     pub layers: BTreeMap<String, Layer>,
     pub functions: BTreeMap<String, Function>,
+    pub ingests: BTreeMap<String, Ingest>,
+    pub loads: BTreeMap<String, Load>,
     /// Sets of them.
     pub controls: BTreeMap<String, Controls>,
 }

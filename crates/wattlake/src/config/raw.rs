@@ -14,7 +14,7 @@ use toml::Spanned;
 mod flow;
 mod job;
 
-pub use flow::{Call, Control, Controls, Language, Layer, Severity, Shape};
+pub use flow::{Call, Control, Controls, Ingest, Language, Layer, Load, Severity, Shape, Source};
 pub use job::{Catchup, Hook, Periods, Rules, Told, Trigger, Upkeep};
 
 /// The kinds of files.
@@ -25,6 +25,8 @@ pub enum Which {
     Mart,
     Layer,
     Call,
+    Ingest,
+    Load,
     Controls,
     Control,
 }
@@ -39,6 +41,8 @@ pub fn json_schema(which: Which) -> serde_json::Value {
         Which::Mart => generator.into_root_schema_for::<Mart>(),
         Which::Layer => generator.into_root_schema_for::<Layer>(),
         Which::Call => generator.into_root_schema_for::<Call>(),
+        Which::Ingest => generator.into_root_schema_for::<Ingest>(),
+        Which::Load => generator.into_root_schema_for::<Load>(),
         Which::Controls => generator.into_root_schema_for::<Controls>(),
         Which::Control => generator.into_root_schema_for::<Control>(),
     };

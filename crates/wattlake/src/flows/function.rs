@@ -4,13 +4,15 @@
 //! same of them gives the same answer.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use function::host::{Answer, Event, Files, Input, Ran, Refusal};
 use function::registry::Found;
-use ledger::Run;
+use ingest::objects::Objects;
+use ledger::{Run, RunRow};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -21,8 +23,10 @@ use crate::flows::moment::{AS_OF, Moment};
 use crate::flows::rows;
 use crate::host::{self, Host};
 use crate::jobs::{self, Asked, Ended};
-use crate::objects;
 use crate::warehouse::{STATE, Warehouse};
+
+/// Among so many runs the one that is asked for is looked for.
+const RUNS_MAX: usize = 10_000;
 
 pub async fn run(warehouse: &Warehouse, asked: &Asked, name: &str) -> Result<Value> {
     let function = warehouse.function(name)?;
@@ -39,9 +43,10 @@ pub async fn run(warehouse: &Warehouse, asked: &Asked, name: &str) -> Result<Val
 async fn carry(warehouse: &Warehouse, run: &Run, function: &Function, call: &Call, moment: &Moment) -> Result<Value> {
     let found = deployed(warehouse, function, call)?;
     let lake = warehouse.lake().await?;
+    let objects = warehouse.objects(&lake);
     let inputs = inputs(warehouse, &lake, call, moment).await?;
     let event = Composed::of(&found, call, moment, inputs)?;
-    let event_object = objects::put(&lake, event.whole.clone()).await?;
+    let event_object = put(&objects, &event.whole).await?;
     let hashes = json!({
         "function": found.content.to_string(), "code": found.code.to_string(),
         "layers": found.layers.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -59,7 +64,7 @@ async fn carry(warehouse: &Warehouse, run: &Run, function: &Function, call: &Cal
     };
     #[cfg(feature = "failpoints")]
     fail::fail_point!("function-before-result");
-    let result = objects::put(&lake, answer.clone()).await?;
+    let result = put(&objects, &answer).await?;
     let figures = json!({
         "version": found.version, "result": result, "result_bytes": answer.len(),
         "event_bytes": event.whole.len(), AS_OF: moment.as_of(), "inputs": event.rows,
@@ -185,4 +190,25 @@ pub fn failed(found: &Found, error_type: &str, body: &[u8]) -> String {
         text.push_str(line.trim_end());
     }
     text
+}
+
+async fn put(objects: &Objects, bytes: &Bytes) -> Result<String> {
+    let piece = Ok(bytes.clone());
+    Ok(objects.put(futures::stream::iter([piece])).await?.sha256.to_string())
+}
+
+/// What a run of the function's job answered, the newest one for the period; for any where none is named.
+pub fn answered(warehouse: &Warehouse, name: &str, period: Option<&str>) -> Result<RunRow> {
+    let runs = warehouse.ledger.runs(RUNS_MAX, Some(&format!("function:{name}")))?;
+    let is_wanted = |run: &RunRow| run.state == "succeeded" && (period.is_none() || run.logical.as_deref() == period);
+    runs.into_iter().find(is_wanted).with_context(|| {
+        let of = period.map(|period| format!(" for {period}")).unwrap_or_default();
+        format!("no run of function:{name}{of} has succeeded: `wattlake runs function:{name}` shows them")
+    })
+}
+
+/// The answer itself, proven by its hash.
+pub async fn answer(warehouse: &Warehouse, lake: &lake::Lake, run: &RunRow) -> Result<File> {
+    let hash = run.figures["result"].as_str().with_context(|| format!("the run {} has no answer", run.id))?;
+    Ok(warehouse.objects(lake).get(&hash.parse()?).await?)
 }

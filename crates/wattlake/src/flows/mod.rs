@@ -1,8 +1,10 @@
 //! The stories, each read in one screen.
 
-mod columns;
+pub mod columns;
 pub mod control;
 pub mod function;
+pub mod ingest;
+pub mod load;
 pub mod mart;
 pub mod moment;
 pub mod rows;

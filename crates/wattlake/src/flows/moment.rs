@@ -36,6 +36,11 @@ impl Moment {
         Ok(Moment { period: asked.period, bounds, as_of })
     }
 
+    /// Its period's first instant.
+    pub fn from(&self) -> Option<DateTime<Utc>> {
+        self.bounds.map(|(from, _)| from)
+    }
+
     pub fn as_of(&self) -> String {
         written(self.as_of)
     }

@@ -14,7 +14,8 @@ use tokio::runtime::Handle;
 use crate::system::LedgerTables;
 use crate::warehouse::Warehouse;
 
-/// Nothing is written where there are no rows and the table is there.
+/// Nothing is written where there are no rows and the table is there. Of two commits with the same
+/// name among their `positions`, made at once, one fails.
 pub async fn append(
     lake: &Lake,
     name: &TableName,
@@ -22,6 +23,7 @@ pub async fn append(
     operation: &'static str,
     schema: &SchemaRef,
     batches: Vec<RecordBatch>,
+    positions: Vec<(String, i64)>,
 ) -> Result<Option<u64>> {
     let table = lake.table(name).await?;
     let schema = match &table {
@@ -46,6 +48,7 @@ pub async fn append(
         Some(table) => table.commit(run, operation).schema(schema),
         None => lake.replace(name, schema, run, operation).await?,
     };
+    let commit = positions.into_iter().fold(commit, |commit, (name, position)| commit.position(name, position));
     Ok(Some(commit.files(files).write().await?))
 }
 

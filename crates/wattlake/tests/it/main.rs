@@ -4,6 +4,7 @@
 
 mod world;
 
+mod billing;
 mod clients;
 mod configuration;
 #[cfg(feature = "failpoints")]

@@ -4,7 +4,10 @@ use super::{File, Finding};
 
 /// What a crate may name under `[dependencies]`, among our own.
 const EDGES: &[(&str, &[&str])] = &[
-    ("wattlake", &["transfer", "function", "layers", "ingest", "wire", "sql", "ledger", "lake", "pgserver", "platform"]),
+    (
+        "wattlake",
+        &["transfer", "function", "layers", "ingest", "wire", "sql", "ledger", "lake", "pgserver", "platform"],
+    ),
     ("transfer", &["lake", "pgserver", "ledger"]),
     ("wire", &["sql", "lake"]),
     ("sql", &["series", "lake"]),

@@ -9,6 +9,7 @@ use platform::{Changes, Scale};
 use transfer::run::Report;
 use transfer::validate::TableValidation;
 
+use super::billing::Billing;
 use crate::commands::mart::say;
 use crate::commands::sql::print_query;
 use crate::commands::transfer::{told, validation_told};
@@ -88,6 +89,10 @@ pub async fn play(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
     print_query(&warehouse, SIZES).await?;
     steps.end("upkeep", 0);
 
+    if scale.days >= BILLED_DAYS_MIN {
+        bill(&warehouse, dir, &mut steps).await?;
+    }
+
     steps.begin("the history that the platform no longer has");
     for (title, query) in HISTORY {
         println!("\n{title}");
@@ -103,6 +108,33 @@ pub async fn play(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
     println!("\n== what happened, and how fast\n");
     print!("{}", text::table(&["step", ">rows", ">took", ">rows/s"], &steps.rows));
     println!("{}", farewell(dir));
+    Ok(())
+}
+
+/// The month that is billed is among these.
+const BILLED_DAYS_MIN: u32 = 60;
+
+async fn bill(warehouse: &Warehouse, dir: &Path, steps: &mut Steps) -> Result<()> {
+    let billing = Billing::of(warehouse, dir).await?;
+    steps.begin("BILLING: producers' files come in; one has a wrong decimal mark, one comes twice");
+    billing.files_come().await?;
+    steps.end("files in", 0);
+
+    steps.begin("R and two of its packages as layers, once");
+    billing.layers()?;
+    steps.end("layers of R", 0);
+
+    steps.begin("the month ends: the algorithm in R, its lines, and the controls, one of which stops the bills");
+    billing.first_close().await?;
+    steps.end("month end", 0);
+
+    steps.begin("the mend: a corrected file; the month is closed");
+    billing.mend().await?;
+    steps.end("mended and closed", 0);
+
+    steps.begin("a correction after billing: a reversal and a new line");
+    billing.correction().await?;
+    steps.end("correction", 0);
     Ok(())
 }
 

@@ -6,7 +6,9 @@ mod control;
 mod files;
 mod function;
 pub mod holes;
+mod ingest;
 mod job;
+mod load;
 mod mart;
 mod serve;
 mod texts;
@@ -48,11 +50,14 @@ pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
     let marts = mart::load(root, zone, &mut problems);
     let layers = function::layers(root, &mut problems);
     let functions = function::functions(root, zone, &mut problems);
+    let ingests = ingest::load(root, zone, env, &mut problems);
+    let loads = load::load(root, zone, &ingests, &functions, &mut problems);
     let controls = control::load(root, zone, &mut problems);
     let Some(mut warehouse) = warehouse.filter(|_| problems.is_empty()) else { return Err(problems) };
     warehouse.transfers = transfers.into_iter().map(|transfer| (transfer.name.clone(), transfer)).collect();
     warehouse.marts = marts;
     (warehouse.layers, warehouse.functions, warehouse.controls) = (layers, functions, controls);
+    (warehouse.ingests, warehouse.loads) = (ingests, loads);
     warehouse.give_marts_their_triggers();
     job::across(&warehouse, root, &mut problems);
     if problems.is_empty() { Ok(warehouse) } else { Err(problems) }

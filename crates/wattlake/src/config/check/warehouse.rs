@@ -54,6 +54,8 @@ pub fn check(root: &Path, report: &mut Report<'_>, env: Env<'_>, names: &mut Opt
         upkeep,
         layers: BTreeMap::new(),
         functions: BTreeMap::new(),
+        ingests: BTreeMap::new(),
+        loads: BTreeMap::new(),
         controls: BTreeMap::new(),
     })
 }

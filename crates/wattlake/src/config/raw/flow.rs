@@ -1,4 +1,4 @@
-//! What the billing flow's jobs are written as: layers, functions' runs, controls.
+//! What the billing flow's jobs are written as: layers, functions' runs, ingests, loads, controls.
 
 use std::collections::BTreeMap;
 
@@ -63,6 +63,104 @@ pub struct Call {
     /// Texts that come with the event as they are.
     pub parameters: BTreeMap<String, String>,
     /// What makes it run.
+    #[schemars(with = "Vec<Trigger>")]
+    pub triggers: Given<Vec<Spanned<Trigger>>>,
+    /// How its runs are treated.
+    pub run: Rules,
+}
+
+/// Files from elsewhere into the lake's objects, each held against a layout.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "ingests/NAME.toml", extend("required" = ["source", "layout"]))]
+pub struct Ingest {
+    /// Where they come from.
+    #[schemars(with = "Source")]
+    pub source: Given<Source>,
+    /// The file that says what they look like, relative to the warehouse.
+    #[schemars(length(min = 1))]
+    pub layout: Given<String>,
+    /// What makes it run.
+    #[schemars(with = "Vec<Trigger>")]
+    pub triggers: Given<Vec<Spanned<Trigger>>>,
+    /// How its runs are treated.
+    pub run: Rules,
+}
+
+/// One of `folder`, `sftp`, `urls` and `store`.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["folder"] }, { "required": ["sftp"] }, { "required": ["urls"] }, { "required": ["store"] }]))]
+pub struct Source {
+    /// A folder of this machine, relative to the warehouse.
+    #[schemars(length(min = 1))]
+    pub folder: Given<String>,
+    /// `sftp://user@host:22/folder`; the password is `password`, or the key's file `key`.
+    #[schemars(length(min = 1))]
+    pub sftp: Given<String>,
+    /// Files by HTTP(S): `https://host/{date:%Y-%m}.csv`.
+    #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
+    pub urls: Given<Vec<Spanned<String>>>,
+    /// An object store: `s3://bucket/prefix`, `gs://`, `az://`, `file://`.
+    #[schemars(length(min = 1))]
+    pub store: Given<String>,
+    /// Patterns of names: `**/*.csv`, `{date:%Y-%m}/*.xlsx`; all files by default. Not for `urls`.
+    #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
+    pub files: Given<Vec<Spanned<String>>>,
+    /// A file that changed within this time is left for the next run.
+    #[schemars(extend("default" = "2s", "pattern" = "^[0-9]+ ?(s|min|h|d)$"))]
+    pub settle: Given<String>,
+    /// Of SFTP; best as `"${VARIABLE}"`.
+    #[schemars(length(min = 1))]
+    pub password: Given<String>,
+    /// Of SFTP: a private key's file, relative to the warehouse.
+    #[schemars(length(min = 1))]
+    pub key: Given<String>,
+    /// Of the key, where it has one; best as `"${VARIABLE}"`.
+    #[schemars(length(min = 1))]
+    pub passphrase: Given<String>,
+    /// Of SFTP: the server's key as `SHA256:...`; without it, `known_hosts` decides.
+    #[schemars(length(min = 1))]
+    pub fingerprint: Given<String>,
+    /// Of SFTP: relative to the warehouse.
+    #[schemars(length(min = 1))]
+    pub known_hosts: Given<String>,
+    /// Of `urls`: sent along, best as `"${VARIABLE}"`.
+    pub headers: BTreeMap<String, String>,
+    /// Handed to the object store as they are: `aws_region`, `aws_endpoint_url`, `aws_access_key_id`.
+    pub options: BTreeMap<String, String>,
+}
+
+/// Rows into a table of the lake: of the files that an ingest accepted, or of what a function answered.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "loads/NAME.toml", extend("required" = ["from", "table"]))]
+pub struct Load {
+    /// `ingest:NAME` or `function:NAME`.
+    #[schemars(length(min = 1))]
+    pub from: Given<String>,
+    /// The table as `schema.table`.
+    #[schemars(length(min = 1))]
+    pub table: Given<String>,
+    /// Of a function's answer: the name under which its rows are; the answer itself is the rows without it.
+    #[schemars(length(min = 1))]
+    pub at: Given<String>,
+    /// Of a function's answer: the file that says what its rows look like, relative to the warehouse.
+    #[schemars(length(min = 1))]
+    pub layout: Given<String>,
+    /// Columns that name a document, such as a bill: another state of it becomes a reversal and new rows.
+    #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
+    pub document: Given<Vec<Spanned<String>>>,
+    /// Columns by which a row of a document is known again; with `document`.
+    #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
+    pub key: Given<Vec<Spanned<String>>>,
+    /// Columns that are kept, but whose change alone is no correction.
+    #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
+    pub carried: Given<Vec<Spanned<String>>>,
+    /// Columns that a reversal negates.
+    #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
+    pub amounts: Given<Vec<Spanned<String>>>,
+    /// What makes it run; after what it loads from by default, never with an empty list.
     #[schemars(with = "Vec<Trigger>")]
     pub triggers: Given<Vec<Spanned<Trigger>>>,
     /// How its runs are treated.

@@ -27,7 +27,7 @@ pub async fn keep(lake: &Lake, run: &Run, set: &str, moment: &Moment, report: &R
 
 async fn put(lake: &Lake, run: &Run, table: &str, batch: RecordBatch) -> Result<()> {
     let (name, schema) = (TableName::new(SCHEMA, table), batch.schema());
-    rows::append(lake, &name, run.id(), OPERATION, &schema, vec![batch]).await.map(drop)
+    rows::append(lake, &name, run.id(), OPERATION, &schema, vec![batch], Vec::new()).await.map(drop)
 }
 
 pub fn texts<T: Into<Option<String>>>(values: impl Iterator<Item = T>) -> ArrayRef {

@@ -138,7 +138,7 @@ async fn add(
     let (name, schema) = (TableName::new(SCHEMA, TABLE), batch.schema());
     // A run of the set's own job: controls that are under way see all of it or nothing.
     jobs::run(warehouse, &format!("control:{set}"), &Asked::by("waiver"), json!({"waiver": true}), async |run| {
-        rows::append(&lake, &name, run.id(), OPERATION, &schema, vec![batch]).await?;
+        rows::append(&lake, &name, run.id(), OPERATION, &schema, vec![batch], Vec::new()).await?;
         Ok(Ended::well((), json!({"rows": 1})))
     })
     .await

@@ -1,0 +1,46 @@
+//! A source as the configuration has it, opened.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+use ingest::source::{Folder, HostKey, Http, HttpUrl, Login, Sftp, SftpServer, Source, Store, Template};
+
+use crate::config::Ingest;
+use crate::config::flow;
+
+pub fn open(ingest: &Ingest) -> Result<Box<dyn Source>> {
+    Ok(match &ingest.source {
+        flow::Source::Folder { folder, files } => Box::new(Folder::new(folder, templates(files)?)),
+        flow::Source::Store { url, options, files } => {
+            let options: HashMap<String, String> =
+                options.iter().map(|(key, value)| (key.to_lowercase(), value.reveal().to_owned())).collect();
+            Box::new(Store::open(url, &options, templates(files)?)?)
+        }
+        flow::Source::Urls { urls, headers } => {
+            let urls = templates(urls)?.into_iter().map(|url| HttpUrl { url, name: None }).collect();
+            let headers: Vec<(String, String)> =
+                headers.iter().map(|(key, value)| (key.clone(), value.reveal().to_owned())).collect();
+            Box::new(Http::new(urls, &headers)?)
+        }
+        flow::Source::Sftp { at, files } => Box::new(Sftp::new(server(at), &at.folder, templates(files)?)),
+    })
+}
+
+fn server(at: &flow::Sftp) -> SftpServer {
+    let login = match (&at.key, &at.password) {
+        (Some(key), _) => {
+            let passphrase = at.passphrase.as_ref().map(|text| text.reveal().to_owned());
+            Login::Key { file: key.clone(), passphrase }
+        }
+        (None, password) => Login::Password(password.as_ref().map_or("", |text| text.reveal()).to_owned()),
+    };
+    let host_key = match (&at.fingerprint, &at.known_hosts) {
+        (Some(fingerprint), _) => HostKey::Fingerprints(vec![fingerprint.clone()]),
+        (None, file) => HostKey::KnownHosts(file.clone().unwrap_or_default()),
+    };
+    SftpServer { host: at.host.clone(), port: at.port, user: at.user.clone(), login, host_key }
+}
+
+fn templates(texts: &[String]) -> Result<Vec<Template>> {
+    Ok(texts.iter().map(|text| Template::parse(text)).collect::<ingest::Result<_>>()?)
+}
