@@ -372,6 +372,14 @@ fn serve(runtime: Arc<Runtime>, listener: TcpListener, handle: &tokio::runtime::
     }))
 }
 
+/// AWS Lambda's own where the programs that the function stands on know it. Where they don't, they
+/// would fall back to ASCII without a word, and an accent would be two other characters.
+fn language(base: Option<&Path>) -> &'static str {
+    let locales = base.unwrap_or(Path::new("/")).join("usr/lib/locale");
+    let known = ["en_US.utf8", "locale-archive"].iter().any(|name| locales.join(name).exists());
+    if known { "en_US.UTF-8" } else { "C.UTF-8" }
+}
+
 /// What AWS Lambda sets, then the warehouse's, then the function's own, which come last.
 fn environment(function: &Function, making: &Making<'_>, instance: &str) -> BTreeMap<String, String> {
     let libraries = "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib".to_owned();
@@ -389,7 +397,7 @@ fn environment(function: &Function, making: &Making<'_>, instance: &str) -> BTre
         ("AWS_REGION", "local".to_owned()),
         ("AWS_DEFAULT_REGION", "local".to_owned()),
         ("TZ", ":UTC".to_owned()),
-        ("LANG", "en_US.UTF-8".to_owned()),
+        ("LANG", language(function.base.as_deref()).to_owned()),
         ("HOME", "/tmp".to_owned()),
         ("PATH", "/usr/local/bin:/usr/bin/:/bin:/opt/bin".to_owned()),
         ("LD_LIBRARY_PATH", libraries),

@@ -175,6 +175,12 @@ impl Sandbox {
         }
     }
 
+    /// False once its processes have ended.
+    pub(super) fn is_alive(&self) -> bool {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(child.try_wait(), Ok(None))
+    }
+
     pub fn memory_peak_bytes(&self) -> Option<u64> {
         self.cgroup.as_ref()?.memory_peak_bytes()
     }

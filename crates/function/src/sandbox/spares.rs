@@ -43,7 +43,7 @@ impl Spares {
         if self.shared.ahead.base.as_deref() != base {
             return None;
         }
-        let mut ready = self.shared.lock();
+        let mut ready = self.shared.alive();
         let spare = ready.pop();
         self.shared.taken.notify_one();
         spare
@@ -57,6 +57,12 @@ impl Drop for Spares {
 }
 
 impl Shared {
+    fn alive(&self) -> MutexGuard<'_, Vec<Sandbox>> {
+        let mut ready = self.lock();
+        ready.retain(Sandbox::is_alive);
+        ready
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Sandbox>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -67,7 +73,7 @@ fn fill(maker: &Maker, shared: &Weak<Shared>) {
     loop {
         thread::sleep(wait);
         let Some(shared) = shared.upgrade() else { return };
-        let missing = shared.lock().len() < shared.most;
+        let missing = shared.alive().len() < shared.most;
         wait = match missing.then(|| maker.make(&shared.ahead)) {
             Some(Ok(spare)) => {
                 shared.lock().push(spare);

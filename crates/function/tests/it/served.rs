@@ -262,6 +262,21 @@ impl Process {
         Process { child, address: address.unwrap_or_else(|_| panic!("an address, not {line:?}")) }
     }
 
+    /// All that it has started, and what those have: their numbers.
+    pub fn descendants(&self) -> Vec<u32> {
+        let mut found = vec![self.child.id()];
+        let mut at = 0;
+        while let Some(parent) = found.get(at) {
+            let tasks = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+            let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+            let children: Vec<u32> =
+                children.flat_map(|line| line.split(' ').filter_map(|n| n.parse().ok()).collect::<Vec<_>>()).collect();
+            found.extend(children);
+            at += 1;
+        }
+        found.split_off(1)
+    }
+
     pub fn kill(mut self) {
         self.child.kill().expect("a kill");
         self.child.wait().expect("its end");

@@ -8,7 +8,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use crate::served::{Functions, Host, Reply, Served, served, served_with};
+use crate::served::{Functions, Host, Process, Reply, Served, ask, served, served_with};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -22,6 +22,8 @@ pub fn trials() -> Vec<Trial> {
         trial("variables_are_filled_in_when_it_starts", || Box::pin(variables())),
         trial("a_function_sees_nothing_of_another", || Box::pin(others())),
         trial("a_function_without_a_bootstrap_has_failed", || Box::pin(no_bootstrap())),
+        trial("nothing_outlives_a_host_that_is_killed", || Box::pin(killed())),
+        trial("a_spare_that_has_died_is_no_loss", || Box::pin(spares())),
         trial("a_runtime_that_dies_after_its_answer_loses_no_event", || Box::pin(dies_after())),
     ]
 }
@@ -251,5 +253,52 @@ async fn dies_after() {
             let got = (reply.status, reply.header("x-amz-function-error").to_owned(), reply.json());
             assert_eq!(got, (200, String::new(), json!(n)), "{name}");
         }
+    }
+}
+
+async fn running(process: &Process, name: &str) {
+    let path = format!("/2015-03-31/functions/{name}/invocations");
+    let reply = ask(process.address, "POST", &path, &[], "{\"do\":\"ok\"}".into()).await;
+    assert_eq!((reply.status, reply.json()), (200, json!({"you": {"do": "ok"}})), "{reply:?}");
+}
+
+/// Instances, a spare or two, and what the function has started.
+async fn killed() {
+    let functions = Functions::new();
+    functions.native("bill", NATIVE);
+    functions.shell("looks", "memory_mb = 256", LOOKS);
+    let process = Process::start(functions.folder.path());
+    running(&process, "bill").await;
+    ask(process.address, "POST", "/2015-03-31/functions/looks/invocations", &[], "{}".into()).await;
+    // Two processes to each sandbox, the bootstraps, a sleeping grandchild.
+    until("its processes", || process.descendants().len() >= 2 * 4 + 3).await;
+    let all = process.descendants();
+    process.kill();
+    let alive = |process: &u32| {
+        let state = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        state.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+    };
+    until("all of them have ended", || !all.iter().any(alive)).await;
+}
+
+async fn spares() {
+    let functions = Functions::new();
+    for n in 0..4 {
+        functions.native(&format!("bill-{n}"), NATIVE);
+    }
+    let process = Process::start(functions.folder.path());
+    for n in 0..4 {
+        until("two spares", || process.descendants().len() >= 2 * 2 + 3 * n).await;
+        let spares = process.descendants();
+        let names = |process: &&u32| {
+            let line = std::fs::read_to_string(format!("/proc/{process}/cmdline")).unwrap_or_default();
+            let has_bootstrap = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+            line.contains("sandbox-inside") && has_bootstrap.is_ok_and(|children| children.trim().is_empty())
+        };
+        for spare in spares.iter().filter(names) {
+            let spare = rustix::process::Pid::from_raw(i32::try_from(*spare).expect("a number")).expect("a process");
+            let _ = rustix::process::kill_process(spare, rustix::process::Signal::KILL);
+        }
+        running(&process, &format!("bill-{n}")).await;
     }
 }
