@@ -138,7 +138,8 @@ impl Instance {
             Err(Stopped::NotTaken(work)) => return Ok(Invoked::NotTaken(work, self.is_alive())),
             Err(stopped) => {
                 alive = false;
-                self.sandbox.kill();
+                let sandbox = Arc::clone(&self.sandbox);
+                let _ = tokio::task::spawn_blocking(move || sandbox.kill()).await;
                 self.server.abort();
                 tokio::time::sleep(LAST_WORDS).await;
                 Answer::Error(self.failure(&stopped, &id))

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
@@ -22,6 +23,8 @@ use super::{Ahead, IN_USER_NAMESPACE, OUTSIDE, Spec};
 /// Mounts and namespaces take milliseconds; a machine that swaps may take seconds.
 const START_MAX: Duration = Duration::from_secs(20);
 
+const KILL_AFTER: Duration = Duration::from_secs(1);
+const LOOK_PERIOD: Duration = Duration::from_micros(500);
 const START: &str = "start a sandbox";
 
 /// Starts sandboxes with the program that it is part of.
@@ -185,10 +188,17 @@ impl Sandbox {
         self.cgroup.as_ref()?.memory_peak_bytes()
     }
 
-    /// Ends every process in it, and waits until they are gone.
+    /// Ends every process in it, and waits until they are gone. Blocks for moments.
     pub fn kill(&self) {
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        // The first process inside ends with this one, and all others with the first.
+        // The first process inside watches for the end of the host's words, and ends. The kernel
+        // ends all others with it, and only then does the child learn of it: its end is everyone's.
+        let _ = self.socket.shutdown(Shutdown::Write);
+        let began = Instant::now();
+        while matches!(child.try_wait(), Ok(None)) && began.elapsed() < KILL_AFTER {
+            sleep(LOOK_PERIOD);
+        }
+        // One that does not hear is killed by its parent's end, which need not wait for it.
         if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw)
             && matches!(child.try_wait(), Ok(None))
         {

@@ -180,7 +180,15 @@ fn accepted(schema: &Schema) -> Vec<&str> {
         _ if words(schema).is_empty() => vec!["object"],
         _ => vec!["string"],
     };
-    types.into_iter().map(|name| if name == "object" { "table" } else { name }).collect()
+    let named = types.into_iter().flat_map(|name| match name {
+        "object" => &["table"][..],
+        "number" => &["integer", "float"],
+        "string" => &["string"],
+        "integer" => &["integer"],
+        "boolean" => &["boolean"],
+        _ => &["array"],
+    });
+    named.copied().collect()
 }
 
 fn form(value: &DeValue<'_>) -> &'static str {
