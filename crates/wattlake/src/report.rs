@@ -75,7 +75,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         )*};
     }
     for cause in error.chain() {
-        code_of!(cause, transfer, lake, sql, pgserver, ledger, platform);
+        code_of!(cause, transfer, lake, sql, pgserver, ledger, platform, function, layers, ingest);
         if let Some(broken) = cause.downcast_ref::<BrokenOff>() {
             return if *broken == BrokenOff::ByHand { code::FAILED } else { code::RETRY };
         }

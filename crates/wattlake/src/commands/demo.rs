@@ -36,20 +36,45 @@ const MARK: &str = "demo";
 /// The example's own.
 const FILES: &[(&str, &str)] = &[
     ("controls/billing.toml", include_str!("../../../../warehouse/controls/billing.toml")),
-    ("controls/billing/contract_in_force.sql", include_str!("../../../../warehouse/controls/billing/contract_in_force.sql")),
-    ("controls/billing/corrected_after_billing.sql", include_str!("../../../../warehouse/controls/billing/corrected_after_billing.sql")),
+    (
+        "controls/billing/contract_in_force.sql",
+        include_str!("../../../../warehouse/controls/billing/contract_in_force.sql"),
+    ),
+    (
+        "controls/billing/corrected_after_billing.sql",
+        include_str!("../../../../warehouse/controls/billing/corrected_after_billing.sql"),
+    ),
     ("controls/billing/credit_notes.sql", include_str!("../../../../warehouse/controls/billing/credit_notes.sql")),
-    ("controls/billing/declared_against_metered.sql", include_str!("../../../../warehouse/controls/billing/declared_against_metered.sql")),
-    ("controls/billing/estimated_share.sql", include_str!("../../../../warehouse/controls/billing/estimated_share.sql")),
-    ("controls/billing/everyone_is_billed.sql", include_str!("../../../../warehouse/controls/billing/everyone_is_billed.sql")),
-    ("controls/billing/files_set_aside.sql", include_str!("../../../../warehouse/controls/billing/files_set_aside.sql")),
+    (
+        "controls/billing/declared_against_metered.sql",
+        include_str!("../../../../warehouse/controls/billing/declared_against_metered.sql"),
+    ),
+    ("controls/billing/declared_twice.sql", include_str!("../../../../warehouse/controls/billing/declared_twice.sql")),
+    (
+        "controls/billing/estimated_share.sql",
+        include_str!("../../../../warehouse/controls/billing/estimated_share.sql"),
+    ),
+    (
+        "controls/billing/everyone_is_billed.sql",
+        include_str!("../../../../warehouse/controls/billing/everyone_is_billed.sql"),
+    ),
+    (
+        "controls/billing/files_set_aside.sql",
+        include_str!("../../../../warehouse/controls/billing/files_set_aside.sql"),
+    ),
     ("controls/billing/lines_add_up.sql", include_str!("../../../../warehouse/controls/billing/lines_add_up.sql")),
-    ("controls/billing/prices_complete.sql", include_str!("../../../../warehouse/controls/billing/prices_complete.sql")),
+    (
+        "controls/billing/prices_complete.sql",
+        include_str!("../../../../warehouse/controls/billing/prices_complete.sql"),
+    ),
     ("controls/billing/solar_at_night.sql", include_str!("../../../../warehouse/controls/billing/solar_at_night.sql")),
     ("controls/billing/steps_complete.sql", include_str!("../../../../warehouse/controls/billing/steps_complete.sql")),
     ("controls/billing/within_pmax.sql", include_str!("../../../../warehouse/controls/billing/within_pmax.sql")),
     ("functions/billing-extract/billing.R", include_str!("../../../../warehouse/functions/billing-extract/billing.R")),
-    ("functions/billing-extract/function.toml", include_str!("../../../../warehouse/functions/billing-extract/function.toml")),
+    (
+        "functions/billing-extract/function.toml",
+        include_str!("../../../../warehouse/functions/billing-extract/function.toml"),
+    ),
     ("functions/billing-extract/job.toml", include_str!("../../../../warehouse/functions/billing-extract/job.toml")),
     ("functions/billing-extract/money.R", include_str!("../../../../warehouse/functions/billing-extract/money.R")),
     ("functions/billing-extract/rules.R", include_str!("../../../../warehouse/functions/billing-extract/rules.R")),

@@ -43,7 +43,8 @@ async fn run(command: &[String], folder: &Path, told: &Value) -> Result<()> {
         .process_group(0)
         .spawn()
         .with_context(|| format!("start the hook's command {program}"))?;
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    // Also when the server stops while it runs.
+    let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
     let (mut input, line) = (child.stdin.take(), format!("{told}\n"));
     let ended = tokio::time::timeout(COMMAND_TIME, async {
         if let Some(mut input) = input.take() {
@@ -54,17 +55,34 @@ async fn run(command: &[String], folder: &Path, told: &Value) -> Result<()> {
     })
     .await;
     let Ok(status) = ended else {
-        if let Some(group) = group {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        drop(group);
         let _ = child.wait().await;
         bail!("the hook's command {program} did not end within {} s and was killed", COMMAND_TIME.as_secs());
     };
+    group.leave();
     let status = status.context("wait for the hook's command")?;
     if !status.success() {
         bail!("the hook's command {program} ended with {status}");
     }
     Ok(())
+}
+
+/// A process with all that it started: ended when this is dropped.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// It has ended by itself.
+    fn leave(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 /// The URL may hold a secret: it stays out of all errors.

@@ -25,7 +25,8 @@ const BILLS: &str = "SELECT producer_id, max(producer) AS producer, count(*) AS 
 const LINES: &str = "SELECT contract, kind, item, quantity_wh / 1000 AS kwh, unit_price, amount
     FROM billing.lines WHERE period = '2025-03' ORDER BY producer_id, contract, line LIMIT 8";
 
-const CORRECTION: &str = "SELECT contract, item, version, CASE WHEN reverses IS NULL THEN 'new' ELSE 'reversal' END AS entry,
+const CORRECTION: &str =
+    "SELECT contract, item, version, CASE WHEN reverses IS NULL THEN 'new' ELSE 'reversal' END AS entry,
     quantity_wh / 1000 AS kwh, amount FROM billing.lines
     WHERE period = '2025-03' AND producer_id = 1 ORDER BY contract, line, entry LIMIT 6";
 

@@ -64,7 +64,8 @@ pub async fn producers(warehouse: &Warehouse, month: &str) -> Result<BTreeMap<u3
     for row in (0..columns.rows()).map(|row| columns.row(row)) {
         let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
         let producer = row["producer_id"].as_u64().context("a producer's number")?.try_into()?;
-        let file = files.entry(producer).or_insert_with(|| File { producer, month: month.to_owned(), steps: Vec::new() });
+        let file =
+            files.entry(producer).or_insert_with(|| File { producer, month: month.to_owned(), steps: Vec::new() });
         file.steps.push(Step {
             contract: text("contract"),
             site: text("site"),
@@ -105,7 +106,8 @@ impl File {
             if fault == Fault::DecimalPoint && at == 200 {
                 energy = energy.replace(',', ".");
             }
-            let comment = if fault == Fault::Latin1 && at == 0 { "relevé à distance, période complète" } else { "" };
+            let comment =
+                if fault == Fault::Latin1 && at == 0 { "relevé à distance, période complète" } else { "" };
             let source = if is_corrected { "SCADA" } else { "COMPTEUR" };
             lines.push(format!(
                 "1;PRD{:04};{};{};{};{};{};PT60M;{energy};0;100,0;;{source};DEFINITIF;{comment}",

@@ -62,7 +62,7 @@ async fn read(session: &Session, at: &str) -> Result<Vec<Waiver>> {
         return Ok(Vec::new());
     }
     let query = format!(
-        "SELECT id, control_set, control, matches, who, why, to_char(until, '%Y-%m-%dT%H:%M:%SZ')
+        "SELECT id, control_set, control, matches, who, why, CAST(extract(epoch FROM until) AS bigint)
          FROM {SCHEMA}.{TABLE} WHERE revokes IS NULL AND recorded_at <= '{at}' AND id NOT IN
          (SELECT revokes FROM {SCHEMA}.{TABLE} WHERE revokes IS NOT NULL AND recorded_at <= '{at}') ORDER BY id"
     );
@@ -74,7 +74,9 @@ async fn read(session: &Session, at: &str) -> Result<Vec<Waiver>> {
     let waiver = |row: usize| -> Result<Waiver> {
         let matches = serde_json::from_str(&text(3, row)).context("read a waiver's matches")?;
         let (id, set, control) = (text(0, row), text(1, row), text(2, row));
-        Ok(Waiver { id, set, control, matches, who: text(4, row), why: text(5, row), until: text(6, row) })
+        let until = text(6, row).parse().ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+        let until = written(until.context("read until when a waiver is")?);
+        Ok(Waiver { id, set, control, matches, who: text(4, row), why: text(5, row), until })
     };
     (0..count).map(waiver).collect()
 }

@@ -58,7 +58,7 @@ sums = [{ field = 3, column = "energy_wh" }]
 
 const LINES: &str = r#"
 format = "json"
-key = ["line"]
+key = ["producer", "line"]
 [columns.period]
 type = "text"
 required = true
@@ -90,7 +90,10 @@ impl Billing {
             ("wattlake.toml", toml),
             ("layouts/production.toml", PRODUCTION),
             ("layouts/lines.toml", LINES),
-            ("ingests/production.toml", "layout = 'layouts/production.toml'\n[source]\nfolder = 'inbox'\nsettle = '0s'\n"),
+            (
+                "ingests/production.toml",
+                "layout = 'layouts/production.toml'\n[source]\nfolder = 'inbox'\nsettle = '0s'\n",
+            ),
             ("loads/declared.toml", "from = 'ingest:production'\ntable = 'billing.declared'\n"),
             ("loads/lines.toml", LOAD_LINES),
             ("functions/bill/function.toml", "handler = 'bill'\nmemory_mb = 256\ntimeout = '20s'\n"),
@@ -133,10 +136,16 @@ impl Billing {
 
     /// Document, entry, reversed entry, amount.
     pub fn entries(&self) -> Vec<String> {
-        let query = "select document, entry, reverses, amount from billing.lines order by document, entry";
+        let query =
+            "select document, entry, reverses, amount::text as amount from billing.lines order by document, entry";
         let text = |row: &Value| {
             let reverses = row["reverses"].as_i64().map(|entry| format!(" reverses {entry}")).unwrap_or_default();
-            format!("{} {}{reverses} {}", row["document"].as_str().unwrap(), row["entry"], row["amount"])
+            format!(
+                "{} {}{reverses} {}",
+                row["document"].as_str().unwrap(),
+                row["entry"],
+                row["amount"].as_str().unwrap()
+            )
         };
         self.warehouse.sql(query).iter().map(text).collect()
     }
@@ -165,7 +174,9 @@ fn files_are_accepted_once_set_aside_with_reasons_and_corrected() {
     it.comes("PRD0002_2026-03.csv", ONE.replace("216,5", "216.5").as_bytes());
     it.comes("PRD0003_2026-03.csv", ONE.replace("216,75", "216,76").as_bytes());
     let said = it.warehouse.ok(&["run", "ingest:production"]);
-    said.has("accepted    PRD0001_2026-03.csv").has("duplicate   copie.csv").has("the same bytes as PRD0001_2026-03.csv");
+    said.has("accepted    PRD0001_2026-03.csv")
+        .has("duplicate   copie.csv")
+        .has("the same bytes as PRD0001_2026-03.csv");
     said.has("quarantined PRD0002_2026-03.csv").has("line 2").has("energie_kwh").has("216.5");
     said.has("quarantined PRD0003_2026-03.csv").has("4 files came: 1 accepted, 2 quarantined, 1 duplicates");
     it.warehouse.ok(&["run", "ingest:production"]).has("0 files came");
@@ -177,20 +188,18 @@ fn files_are_accepted_once_set_aside_with_reasons_and_corrected() {
     assert_eq!(faults[0]["what"], "decimal mark");
     assert_eq!((&faults[0]["line"], &faults[0]["text"]), (&json!(2), &json!("216.5")));
 
-    // In Latin-1, with its byte order mark gone: another version, which counts from now on.
-    it.comes("PRD0002_2026-03.csv", &[ONE.as_bytes(), b""].concat().iter().map(|b| *b).collect::<Vec<u8>>());
-    let said = it.warehouse.ok(&["run", "ingest:production"]);
-    said.has("duplicate   PRD0002_2026-03.csv");
+    // Other bytes under the name are its next version, which is loaded too.
     it.comes("PRD0001_2026-03.csv", ONE.replace("216,5\r", "216,6\r").replace("216,75", "216,85").as_bytes());
     it.warehouse.ok(&["run", "ingest:production"]).has("accepted    PRD0001_2026-03.csv");
     it.warehouse.ok(&["run", "load:declared"]).has("2 rows of 1 files");
     assert_eq!(it.warehouse.number("select max(file_version) as n from billing.declared"), 2);
 
     // Another layout judges again what the first one set aside.
-    it.warehouse.write("layouts/production.toml", &PRODUCTION.replace("sums = [{ field = 3, column = \"energy_wh\" }]", ""));
+    it.warehouse
+        .write("layouts/production.toml", &PRODUCTION.replace("sums = [{ field = 3, column = \"energy_wh\" }]", ""));
     it.warehouse.ok(&["run", "ingest:production"]).has("accepted    PRD0003_2026-03.csv");
     let events = it.warehouse.json(&["events", "file.quarantined", "--json"]);
-    assert_eq!(events.len(), 2, "{events:?}");
+    assert_eq!(events.len(), 3, "one of them by both layouts: {events:?}");
 }
 
 #[test]
@@ -208,7 +217,7 @@ fn answers_become_entries_and_corrections_reversals() {
     assert_eq!((&corrected[0]["changed"], &corrected[0]["same"]), (&json!(1), &json!(2)));
     let entries = it.entries();
     assert_eq!(entries[2..4], ["2026-03/A 3 reverses 1 -10.50", "2026-03/A 4 10.75"]);
-    assert_eq!(it.warehouse.sql("select sum(amount) as n from billing.lines")[0]["n"].to_string(), "15.50");
+    assert_eq!(it.warehouse.sql("select sum(amount)::text as n from billing.lines")[0]["n"], "15.50");
 
     it.answers(&[("A", 1, "1.005")]);
     it.warehouse.ok(&["run", "function:bill", "--for", "2026-03"]);
@@ -254,7 +263,8 @@ fn a_control_blocks_is_waived_and_has_a_history() {
     let said = it.warehouse.run(&["run", "control:billing", "--for", "2026-03"]);
     assert_eq!(said.code, 1, "{}", said.text());
     said.has("failed  large (block): a bill is large: 1 rows").has("producer A, amount 10.50").has("passed  set_aside");
-    let waive = ["control", "waive", "billing/large", "--where", "producer=A", "--who", "back office", "--why", "agreed"];
+    let waive =
+        ["control", "waive", "billing/large", "--where", "producer=A", "--who", "back office", "--why", "agreed"];
     let id = it.warehouse.ok(&[&waive[..], &["--until", "2999-01-01"]].concat()).out.trim().to_owned();
     it.warehouse.ok(&["run", "control:billing", "--for", "2026-03"]).has("waived  large").has("1 of them waived");
     let over = it.warehouse.run(&[&waive[..], &["--until", "2020-01-01"]].concat());
@@ -266,9 +276,13 @@ fn a_control_blocks_is_waived_and_has_a_history() {
     let states: Vec<&str> = results.iter().map(|row| row["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["failed", "waived", "failed"]);
     let found = it.warehouse.sql("select finding, waiver from controls.findings order by recorded_at");
-    assert_eq!((&found[0]["finding"], &found[1]["waiver"]), (&json!(r#"{"amount":"10.50","producer":"A"}"#), &json!(id)));
+    assert_eq!(
+        (&found[0]["finding"], &found[1]["waiver"]),
+        (&json!(r#"{"amount":"10.50","producer":"A"}"#), &json!(id))
+    );
 
-    it.warehouse.write("controls/billing/broken.sql", "--| severity = \"warn\"\n--| text = \"t\"\nSELECT * FROM nowhere\n");
+    it.warehouse
+        .write("controls/billing/broken.sql", "--| severity = \"warn\"\n--| text = \"t\"\nSELECT * FROM nowhere\n");
     let said = it.warehouse.run(&["run", "control:billing", "--for", "2026-03"]);
     assert_eq!(said.code, 1);
     said.has("broken  broken").has("nowhere");
@@ -309,19 +323,28 @@ fn functions_are_deployed_invoked_and_their_words_kept() {
 fn what_is_written_wrongly_is_said_with_its_place() {
     let it = Billing::new();
     it.warehouse.write("loads/lines.toml", &LOAD_LINES.replace("'amount'", "'amont'").replace("'line'", "'producer'"));
-    it.warehouse.write("ingests/production.toml", "layout = 'layouts/productin.toml'\n[source]\nfolder = 'a'\nsftp = 'sftp://b'\n");
+    it.warehouse.write(
+        "ingests/production.toml",
+        "layout = 'layouts/productin.toml'\n[source]\nfolder = 'a'\nsftp = 'sftp://b'\n",
+    );
     it.warehouse.write("functions/bill/job.toml", "[inputs]\na = \"SELEC 1\"\n");
     it.warehouse.write("controls/alone.sql", "SELECT 1");
     let said = it.warehouse.run(&["check"]);
     assert_ne!(said.code, 0);
-    said.has("loads/lines.toml:7:").has("amount").has("ingests/production.toml:1:").has("there is no file layouts/productin.toml");
-    said.has("a source with \"folder\" and \"sftp\"").has("functions/bill/job.toml:2:").has("a control that is in no set");
+    said.has("loads/lines.toml:7:")
+        .has("amount")
+        .has("ingests/production.toml:1:")
+        .has("there is no file layouts/productin.toml");
+    said.has("a source with \"folder\" and \"sftp\"")
+        .has("functions/bill/job.toml:2:")
+        .has("a control that is in no set");
 }
 
 /// The billing algorithm of the example, by the figures of its hand-made cases.
 #[test]
 fn the_algorithm_in_r_has_its_cases() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../warehouse");
-    let ran = Command::new("Rscript").arg(format!("{root}/tests/billing-extract.R")).current_dir(root).output().unwrap();
+    let ran =
+        Command::new("Rscript").arg(format!("{root}/tests/billing-extract.R")).current_dir(root).output().unwrap();
     assert!(ran.status.success(), "{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
 }
