@@ -278,7 +278,7 @@ fn a_control_blocks_is_waived_and_has_a_history() {
     let found = it.warehouse.sql("select finding, waiver from controls.findings order by recorded_at");
     assert_eq!(
         (&found[0]["finding"], &found[1]["waiver"]),
-        (&json!(r#"{"amount":"10.50","producer":"A"}"#), &json!(id))
+        (&json!(r#"{"producer":"A","amount":"10.50"}"#), &json!(id))
     );
 
     it.warehouse
