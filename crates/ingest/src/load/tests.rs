@@ -182,7 +182,8 @@ fn texts_may_come_back_in_another_form() {
     let mut table = Table(Vec::new());
     table.load("1", &FIRST);
     let entries = table.entries();
-    let views = entries.schema().fields().iter().zip(entries.columns()).map(|(field, column)| {
+    let whole = entries.schema();
+    let views = whole.fields().iter().zip(entries.columns()).map(|(field, column)| {
         let column = if column.data_type() == &DataType::Utf8 {
             cast(column, &DataType::Utf8View).unwrap()
         } else {

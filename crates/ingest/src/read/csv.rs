@@ -225,8 +225,13 @@ impl Records {
                 ReadRecordResult::OutputEndsFull if self.ends.len() >= RECORD_BYTES_MAX => return Ok(Parted::Long),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
                 ReadRecordResult::InputEmpty if is_last => return Ok(Parted::Open),
-                ReadRecordResult::InputEmpty if self.is_ended => is_last = true,
-                ReadRecordResult::InputEmpty => self.fill()?,
+                ReadRecordResult::InputEmpty => {
+                    if !self.is_ended {
+                        self.fill()?;
+                    }
+                    // Of nothing the parser would make an end, within quotes too.
+                    is_last = self.is_ended;
+                }
             }
         }
     }

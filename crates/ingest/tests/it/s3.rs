@@ -48,7 +48,7 @@ async fn files_of_a_bucket_become_objects_of_another_place_in_it() {
     for (name, bytes) in
         [("in/2026-09/été.csv", b"prm".as_slice()), ("in/2026-09/b.bin", &large), ("in/2026-10/c.csv", b"c")]
     {
-        bucket.put(&Path::from(name), PutPayload::from(bytes.to_vec())).await.unwrap();
+        bucket.put(&Path::parse(name).unwrap(), PutPayload::from(bytes.to_vec())).await.unwrap();
     }
     let source = Store::open("s3://deliveries/in", &options(&server), templates(&["{date:%Y-%m}/*"])).unwrap();
     let listing = list(&source, DATE, Duration::ZERO, &QUICK).await.unwrap();
