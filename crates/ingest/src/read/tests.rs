@@ -1,4 +1,5 @@
 //! Files as producers send them, and as they shouldn't.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in what tests stand on too")]
 
 mod calendar;
 mod kinds;

@@ -48,8 +48,8 @@ fn workbook(change: impl Fn(&mut rust_xlsxwriter::Worksheet)) -> Vec<u8> {
     let length = Format::new().set_num_format("[h]:mm");
     let at = |hour| ExcelDateTime::from_ymd(2026, 9, 1).unwrap().and_hms(hour, 15, 0).unwrap();
     sheet.write(2, 0, "30000000000042").unwrap();
-    sheet.write_with_format(2, 1, &ExcelDateTime::from_ymd(2026, 9, 1).unwrap(), &day).unwrap();
-    sheet.write_with_format(2, 2, &at(1), &time).unwrap();
+    sheet.write_with_format(2, 1, ExcelDateTime::from_ymd(2026, 9, 1).unwrap(), &day).unwrap();
+    sheet.write_with_format(2, 2, at(1), &time).unwrap();
     sheet.write(2, 3, 1234.5).unwrap();
     sheet.write(2, 4, true).unwrap();
     sheet.write_with_format(2, 5, 1.0 / 96.0, &length).unwrap();
