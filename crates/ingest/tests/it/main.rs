@@ -6,3 +6,4 @@ mod killed;
 mod s3;
 mod server;
 mod sftp;
+mod story;
