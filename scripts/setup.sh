@@ -68,3 +68,17 @@ setup_clients() {
     packages r-cran-jsonlite r-cran-curl r-cran-data.table curl tzdata openssl
     command -v javac >/dev/null || packages default-jdk-headless
 }
+
+# The server that files are fetched from over SFTP: the tests start one of their own, and the system's
+# is neither started nor enabled.
+setup_sshd() {
+    [ -x /usr/sbin/sshd ] && return
+    local policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then packages openssh-server; else
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod +x "$policy"
+        packages openssh-server
+        as_root rm "$policy"
+    fi
+    if command -v systemctl >/dev/null; then as_root systemctl disable --quiet ssh.service ssh.socket || true; fi
+}

@@ -54,7 +54,7 @@ impl Number {
             Some((before, after)) => (before, Some(after)),
             None => (digits, None),
         };
-        if after.is_some_and(str::is_empty) && before.is_empty() {
+        if before.is_empty() && after.is_none_or(str::is_empty) {
             return Err(Unread::NotANumber);
         }
         let mut number = Number::whole(0);

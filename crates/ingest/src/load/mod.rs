@@ -170,7 +170,7 @@ fn compare(document: &Document, roles: &Roles, rows: &RecordBatch, before: &Entr
         steps.push((*key, Step { reverse: Some(in_force[*entry]), enter: None }));
     }
     // The same rows give the same entries, whatever order they came in.
-    steps.sort_by(|(a, _), (b, _)| a.cmp(b));
+    steps.sort_by_key(|(key, _)| *key);
     Ok((steps.into_iter().map(|(_, step)| step).collect(), counts))
 }
 

@@ -37,15 +37,14 @@ pub fn read(file: File, format: &Csv, table: &mut Table<'_>) -> Result<()> {
             continue;
         }
         let line = records.line;
-        if !records.next()? {
-            let expected = format!("a line of less than {} MiB", RECORD_BYTES_MAX >> 20);
-            table.faults.add(Fault::at(
-                What::Unreadable,
-                line,
-                "",
-                expected,
-                "is a quote opened on it and not closed?",
-            ));
+        let broken = match records.next()? {
+            Parted::Whole => None,
+            Parted::Long => Some(format!("a line of less than {} MiB", RECORD_BYTES_MAX >> 20)),
+            Parted::Open => Some("a quote to close the one that is opened on it; the file ends before".to_owned()),
+        };
+        if let Some(expected) = broken {
+            let mend = "is a quote on it that is part of a text? It must be written twice";
+            table.faults.add(Fault::at(What::Unreadable, line, "", expected, mend));
             return Ok(());
         }
         let cells: Vec<Cell<'_>> = records.fields().map(|field| text.cell(field)).collect();
@@ -91,6 +90,14 @@ fn miscounted(width: usize, line: u64, records: &Records, cells: &[Cell<'_>]) ->
         () => String::new(),
     };
     Fault::at(What::Fields, line, &text, expected, mend)
+}
+
+enum Parted {
+    Whole,
+    /// Beyond [`RECORD_BYTES_MAX`].
+    Long,
+    /// The file ends within quotes.
+    Open,
 }
 
 /// The lines of a file one after another, in bounded memory.
@@ -197,24 +204,34 @@ impl Records {
         }
     }
 
-    /// Parts the next line into its fields; false where it has no end.
-    fn next(&mut self) -> Result<bool> {
+    /// Parts the next line into its fields.
+    fn next(&mut self) -> Result<Parted> {
         (self.bytes, self.count, self.last_line) = (0, 0, self.line);
+        let mut is_last = false;
         loop {
-            let input = &self.held[self.at..];
+            // A line that nobody ended, unless it is within quotes.
+            let input = if is_last { b"\n" } else { &self.held[self.at..] };
             let output = &mut self.last[self.bytes..];
             let (result, used, written, ends) = self.parser.read_record(input, output, &mut self.ends[self.count..]);
-            self.use_up(used);
+            if !is_last {
+                self.use_up(used);
+            }
             self.bytes += written;
             self.count += ends;
             match result {
-                ReadRecordResult::Record | ReadRecordResult::End => return Ok(true),
-                ReadRecordResult::OutputFull if self.last.len() >= RECORD_BYTES_MAX => return Ok(false),
+                ReadRecordResult::Record | ReadRecordResult::End => return Ok(Parted::Whole),
+                ReadRecordResult::OutputFull if self.last.len() >= RECORD_BYTES_MAX => return Ok(Parted::Long),
                 ReadRecordResult::OutputFull => self.last.resize(self.last.len() * 2, 0),
-                ReadRecordResult::OutputEndsFull if self.ends.len() >= RECORD_BYTES_MAX => return Ok(false),
+                ReadRecordResult::OutputEndsFull if self.ends.len() >= RECORD_BYTES_MAX => return Ok(Parted::Long),
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
-                ReadRecordResult::InputEmpty if !self.is_ended => self.fill()?,
-                ReadRecordResult::InputEmpty => {}
+                ReadRecordResult::InputEmpty if is_last => return Ok(Parted::Open),
+                ReadRecordResult::InputEmpty => {
+                    if !self.is_ended {
+                        self.fill()?;
+                    }
+                    // Of nothing the parser would make an end, within quotes too.
+                    is_last = self.is_ended;
+                }
             }
         }
     }

@@ -23,7 +23,7 @@ mod parquet;
 mod xlsx;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fs::File;
 

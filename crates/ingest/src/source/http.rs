@@ -54,7 +54,7 @@ impl Http {
             .user_agent(concat!("wattlake/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIME_MAX)
             .read_timeout(SILENCE_MAX)
-            .redirect(redirect::Policy::custom(|attempt| redirected(attempt)))
+            .redirect(redirect::Policy::custom(redirected))
             .build()
             .during(Kind::FixSetup, "make an HTTP client")?;
         Ok(Http { client, urls, listed: Mutex::default() })

@@ -116,7 +116,7 @@ impl Sftp {
                 let name =
                     if folder.is_empty() { entry.file_name() } else { format!("{folder}/{}", entry.file_name()) };
                 let metadata = entry.metadata();
-                if metadata.is_dir() {
+                if kind(&metadata) == Some(DIRECTORY) {
                     if depth < pattern.depth_max() {
                         waiting.push((name, depth + 1));
                     }
@@ -132,10 +132,19 @@ impl Sftp {
     }
 }
 
+const KIND: u32 = 0o170_000;
+const DIRECTORY: u32 = 0o040_000;
+const PLAIN_FILE: u32 = 0o100_000;
+
+/// All of its bits: a link's are among them those of a file. Some servers don't say.
+fn kind(metadata: &Metadata) -> Option<u32> {
+    metadata.permissions.map(|mode| mode & KIND).filter(|kind| *kind != 0)
+}
+
 fn take(name: String, metadata: &Metadata, listing: &mut Listing) {
     if name.contains('\u{fffd}') {
         listing.left.push(Left { name, why: Why::Name });
-    } else if !metadata.is_regular() {
+    } else if kind(metadata).is_some_and(|kind| kind != PLAIN_FILE) {
         listing.left.push(Left { name, why: Why::NotAFile });
     } else {
         listing.files.push(described(&name, metadata));

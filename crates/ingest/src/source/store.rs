@@ -36,7 +36,7 @@ impl Store {
     }
 
     async fn list_one(&self, pattern: &Pattern, listing: &mut Listing) -> Result<()> {
-        let folder = Path::from(pattern.folder());
+        let folder = Path::parse(pattern.folder()).during(Kind::FixInput, "list the store")?;
         let prefix = (!pattern.folder().is_empty()).then_some(&folder);
         let mut objects = self.store.list(prefix);
         while let Some(object) = objects.next().await {

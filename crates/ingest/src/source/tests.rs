@@ -1,1 +1,144 @@
-//! To come.
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{NaiveDate, Utc};
+use futures::TryStreamExt;
+
+use super::settle::{settled, stood_still};
+use super::{Folder, Left, Listed, Listing, Pattern, Source, Template, Why};
+use crate::Kind;
+
+const DATE: NaiveDate = NaiveDate::from_ymd_opt(2026, 9, 30).unwrap();
+
+fn write(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+fn folder(root: &Path, patterns: &[&str]) -> Folder {
+    Folder::new(root, patterns.iter().map(|text| Template::parse(text).unwrap()).collect())
+}
+
+fn names(listing: &Listing) -> Vec<&str> {
+    listing.files.iter().map(|file| file.name.as_str()).collect()
+}
+
+async fn whole(source: &dyn Source, file: &Listed, from: u64) -> crate::Result<Vec<u8>> {
+    let opened = source.open(file, from).await?;
+    assert_eq!(opened.from, from);
+    opened
+        .bytes
+        .try_fold(Vec::new(), |mut all, piece| async move {
+            all.extend(piece);
+            Ok(all)
+        })
+        .await
+}
+
+#[test]
+fn templates() {
+    let fill =
+        |text: &str| Template::parse(text).map(|template| template.fill(DATE)).map_err(|error| error.to_string());
+    assert_eq!(fill("https://x.fr/{date:%Y-%m}/{date}.csv"), Ok("https://x.fr/2026-09/2026-09-30.csv".into()));
+    assert_eq!(fill("{a,b}*.csv"), Ok("{a,b}*.csv".into()));
+    for (text, says) in [
+        ("{date:%Y", "without its `}`"),
+        ("{date:%H}", "without the time"),
+        ("{date:%}", "%Y, %m, %d"),
+        ("{date%Y}", "with a colon"),
+    ] {
+        assert!(fill(text).unwrap_err().contains(says), "{text}");
+    }
+}
+
+#[test]
+fn patterns() {
+    let matches = |pattern: &str, name: &str| Pattern::parse(pattern).unwrap().matches(name);
+    assert!(matches("*.csv", "a.csv") && !matches("*.csv", "in/a.csv") && !matches("*.csv", ".a.csv"));
+    assert!(matches("**/*.csv", "a/b/c.csv") && matches("**/*.csv", "c.csv"));
+    assert!(matches("./in/*.{csv,xlsx}", "in/a.xlsx") && matches(".*.csv", ".a.csv"));
+    assert_eq!(Pattern::parse("2026/09/*/a?.csv").unwrap().folder(), "2026/09");
+    assert_eq!(Pattern::parse("[a").unwrap_err().kind, Kind::FixInput);
+}
+
+#[tokio::test]
+async fn a_folder_lists_what_its_patterns_mean() {
+    let root = tempfile::tempdir().unwrap();
+    for name in
+        ["2026-09/a.csv", "2026-09/b.csv", "2026-09/.hidden.csv", "2026-09/deep/c.csv", "2026-10/d.csv", "e.csv"]
+    {
+        write(root.path(), name, name);
+    }
+    std::os::unix::fs::symlink("a.csv", root.path().join("2026-09/link.csv")).unwrap();
+    let listing = folder(root.path(), &["{date:%Y-%m}/*.csv", "*/a.csv", "missing/*"]).list(DATE).await.unwrap();
+    assert_eq!(names(&listing), ["2026-09/a.csv", "2026-09/b.csv"]);
+    assert_eq!(listing.left, [Left { name: "2026-09/link.csv".into(), why: Why::NotAFile }]);
+    assert_eq!(listing.files[0].size, Some(13));
+    let all = folder(root.path(), &["**/*.csv"]).list(DATE).await.unwrap();
+    assert_eq!(names(&all), ["2026-09/a.csv", "2026-09/b.csv", "2026-09/deep/c.csv", "2026-10/d.csv", "e.csv"]);
+    let nowhere = folder(&root.path().join("nowhere"), &["*"]).list(DATE).await.unwrap_err();
+    assert_eq!(nowhere.kind, Kind::FixSetup);
+}
+
+#[tokio::test]
+async fn a_folder_opens_what_it_listed() {
+    let root = tempfile::tempdir().unwrap();
+    let long = "x".repeat(1 << 20);
+    write(root.path(), "a.csv", &long);
+    let source = folder(root.path(), &["*"]);
+    let file = source.list(DATE).await.unwrap().files.remove(0);
+    assert_eq!(whole(&source, &file, 0).await.unwrap(), long.as_bytes());
+    assert_eq!(whole(&source, &file, (1 << 20) - 3).await.unwrap(), b"xxx");
+    // It grows while it is read: what came is of no use.
+    let mut opened = source.open(&file, 0).await.unwrap();
+    opened.bytes.try_next().await.unwrap().unwrap();
+    write(root.path(), "a.csv", &(long + "y"));
+    let error = opened.bytes.try_collect::<Vec<_>>().await.unwrap_err();
+    assert_eq!(error.kind, Kind::Retry);
+    assert!(error.to_string().contains("no longer the file that was listed"), "{error}");
+    assert_eq!(whole(&source, &file, 0).await.unwrap_err().kind, Kind::Retry);
+    std::fs::remove_file(root.path().join("a.csv")).unwrap();
+    assert_eq!(whole(&source, &file, 0).await.unwrap_err().kind, Kind::FixInput);
+}
+
+#[tokio::test]
+async fn what_still_grows_is_left_for_next_time() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "done.csv", "a");
+    write(root.path(), "grows.csv", "a");
+    let source = folder(root.path(), &["*.csv"]);
+    let (listing, ()) = tokio::join!(settled(&source, DATE, Duration::from_millis(400)), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        write(root.path(), "grows.csv", "ab");
+        write(root.path(), "new.csv", "a");
+    });
+    let listing = listing.unwrap();
+    assert_eq!(names(&listing), ["done.csv"]);
+    let left: Vec<_> = listing.left.iter().map(|left| (left.name.as_str(), left.why.as_str())).collect();
+    assert_eq!(left, [("grows.csv", "still grows"), ("new.csv", "still grows")]);
+    // By now all of them are older than that.
+    tokio::time::sleep(Duration::from_millis(450)).await;
+    assert_eq!(names(&settled(&source, DATE, Duration::from_millis(400)).await.unwrap()).len(), 3);
+}
+
+#[test]
+fn what_has_no_time_is_watched_too() {
+    let one = |size| Listed { name: "a".into(), size: Some(size), modified: None, etag: None };
+    let now = |size| Listing { files: vec![one(size)], left: Vec::new() };
+    assert_eq!(stood_still(&[one(1)], now(1)).files.len(), 1);
+    assert_eq!(stood_still(&[one(1)], now(2)).left.len(), 1);
+}
+
+#[test]
+fn an_etag_decides_where_both_have_one() {
+    let one = |etag: Option<&str>, second| Listed {
+        name: "a".into(),
+        size: None,
+        modified: Some(Utc::now() + chrono::TimeDelta::seconds(second)),
+        etag: etag.map(str::to_owned),
+    };
+    assert!(one(Some("x"), 0).is_like(&one(Some("x"), 9)));
+    assert!(!one(Some("x"), 0).is_like(&one(Some("y"), 0)));
+    assert!(!one(Some("x"), 0).is_like(&one(None, 9)));
+}

@@ -1,0 +1,125 @@
+//! Workbooks, written by a writer that is not ours.
+
+use arrow::array::AsArray;
+use arrow::datatypes::{Date32Type, Decimal128Type};
+use rust_xlsxwriter::{ExcelDateTime, Format, Formula, Workbook};
+
+use super::{layout, reading};
+use crate::read::What;
+
+const LAYOUT: &str = r##"
+format = "xlsx"
+sheet = "Relevés"
+skip_lines = 1
+decimal = ","
+thousands = " "
+zone = "Europe/Paris"
+[columns.prm]
+type = "text"
+pattern = '^\d{14}$'
+[columns.jour]
+type = "date"
+[columns.debut]
+type = "timestamp"
+[columns.energie]
+type = "decimal(12,3)"
+[columns.definitif]
+type = "boolean"
+yes = ["oui"]
+no = ["non"]
+[columns.duree]
+type = "duration"
+[[trailers]]
+starts_with = "Total"
+count = 2
+sums = [{ field = 4, column = "energie" }]
+"##;
+
+fn workbook(change: impl Fn(&mut rust_xlsxwriter::Worksheet)) -> Vec<u8> {
+    let mut book = Workbook::new();
+    book.add_worksheet().set_name("Lisez-moi").unwrap().write(0, 0, "rien ici").unwrap();
+    let sheet = book.add_worksheet().set_name("Relevés").unwrap();
+    sheet.write(0, 0, "Relevés de septembre").unwrap();
+    for (at, name) in ["prm", "jour", "debut", "energie", "definitif", "duree"].into_iter().enumerate() {
+        sheet.write(1, at as u16, name).unwrap();
+    }
+    let day = Format::new().set_num_format("dd/mm/yyyy");
+    let time = Format::new().set_num_format("dd/mm/yyyy hh:mm");
+    let length = Format::new().set_num_format("[h]:mm");
+    let at = |hour| ExcelDateTime::from_ymd(2026, 9, 1).unwrap().and_hms(hour, 15, 0).unwrap();
+    sheet.write(2, 0, "30000000000042").unwrap();
+    sheet.write_with_format(2, 1, ExcelDateTime::from_ymd(2026, 9, 1).unwrap(), &day).unwrap();
+    sheet.write_with_format(2, 2, at(1), &time).unwrap();
+    sheet.write(2, 3, 1234.5).unwrap();
+    sheet.write(2, 4, true).unwrap();
+    sheet.write_with_format(2, 5, 1.0 / 96.0, &length).unwrap();
+    // Numbers as texts, and a number where a text is meant.
+    sheet.write(4, 0, 30_000_000_000_042_i64).unwrap();
+    sheet.write(4, 1, "2026-09-01").unwrap();
+    sheet.write(4, 2, "2026-09-01 01:30").unwrap();
+    sheet.write(4, 3, "1\u{a0}234,5").unwrap();
+    sheet.write(4, 4, "Non").unwrap();
+    sheet.write(4, 5, "PT15M").unwrap();
+    sheet.write(5, 3, Formula::new("=0.1+0.2").set_result("0.30000000000000004")).unwrap();
+    sheet.write(6, 0, "Total").unwrap();
+    sheet.write(6, 1, 3).unwrap();
+    sheet.write(6, 3, 2469.3).unwrap();
+    change(sheet);
+    book.save_to_buffer().unwrap()
+}
+
+#[test]
+fn dates_numbers_and_texts_of_a_sheet() {
+    let read = reading(&layout(LAYOUT), &workbook(|_| {}));
+    assert!(read.is_accepted(), "{:#?}", read.report);
+    assert_eq!(read.lines, [3, 5, 6]);
+    assert_eq!(read.texts("prm"), [Some("30000000000042"), Some("30000000000042"), None]);
+    let energies: Vec<i128> = read.rows["energie"].as_primitive::<Decimal128Type>().values().to_vec();
+    assert_eq!(energies, [1_234_500, 1_234_500, 300], "0.1 + 0.2 is what the sheet shows");
+    assert_eq!(read.instants("debut")[..2], ["31T23:15Z", "31T23:30Z"]);
+    let days = read.rows["jour"].as_primitive::<Date32Type>();
+    assert_eq!(days.value(0), days.value(1));
+    assert_eq!(read.whole("duree")[..2], [Some(900), Some(900)]);
+    let definite: Vec<_> = read.rows["definitif"].as_boolean().iter().collect();
+    assert_eq!(definite, [Some(true), Some(false), None]);
+}
+
+#[test]
+fn what_is_wrong_in_a_sheet() {
+    let read = reading(
+        &layout(LAYOUT),
+        &workbook(|sheet| {
+            sheet.write(4, 1, "01/09/2026").unwrap();
+            sheet.write(5, 3, 0.1234).unwrap();
+            sheet.write(5, 4, Formula::new("=1/0").set_result("#DIV/0!")).unwrap();
+            sheet.write(2, 8, "à côté").unwrap();
+        }),
+    );
+    let counts: Vec<What> = read.report.counts.keys().copied().collect();
+    assert_eq!(counts, [What::Fields, What::Form, What::Digits, What::Total], "{:#?}", read.report.faults);
+    let said: Vec<String> = read.report.faults.iter().map(ToString::to_string).collect();
+    assert!(said.iter().any(|one| one.starts_with("line 5: column \"jour\": \"01/09/2026\": expected a date such as")));
+    assert!(said.iter().any(|one| one.contains("line 6: column \"definitif\": \"#DIV/0!\"")), "{said:#?}");
+}
+
+#[test]
+fn a_date_with_an_hour_is_no_date() {
+    let read = reading(
+        &layout(LAYOUT),
+        &workbook(|sheet| {
+            let at = ExcelDateTime::from_ymd(2026, 9, 1).unwrap().and_hms(10, 0, 0).unwrap();
+            sheet.write_with_format(2, 1, &at, &Format::new().set_num_format("dd/mm/yyyy")).unwrap();
+        }),
+    );
+    assert!(read.only_fault().contains("line 3: column \"jour\": \"2026-09-01 10:00:00\": expected a date"));
+}
+
+#[test]
+fn no_such_sheet_and_no_workbook() {
+    let other = layout(&LAYOUT.replace("Relevés", "Releves"));
+    let fault = reading(&other, &workbook(|_| {})).only_fault();
+    assert_eq!(fault, "expected a sheet \"Releves\"; the workbook has \"Lisez-moi\", \"Relevés\"");
+    assert!(reading(&layout(LAYOUT), b"prm;jour\n").only_fault().contains("expected a workbook (.xlsx)"));
+    let whole = workbook(|_| {});
+    assert!(!reading(&layout(LAYOUT), &whole[..whole.len() / 2]).is_accepted(), "cut off");
+}
