@@ -176,9 +176,9 @@ fn sftp(root: &Path, raw: &raw::Source, report: &mut Report<'_>) -> Option<Sftp>
         port: url.port().unwrap_or(22),
         user: url.username().to_owned(),
         folder: url.path().to_owned(),
-        password: raw.password.get().map(|text| Secret::new(text)),
+        password: raw.password.get().map(Secret::new),
         key: raw.key.get().map(|file| root.join(file)),
-        passphrase: raw.passphrase.get().map(|text| Secret::new(text)),
+        passphrase: raw.passphrase.get().map(Secret::new),
         fingerprint: raw.fingerprint.get().cloned(),
         known_hosts: raw.known_hosts.get().map(|file| root.join(file)),
     })

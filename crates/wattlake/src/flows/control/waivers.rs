@@ -37,7 +37,7 @@ impl Waiver {
         let same = |(column, text): (&String, &String)| match row.get(column) {
             Some(Value::String(found)) => found == text,
             Some(Value::Null) | None => false,
-            Some(other) => other.to_string() == *text,
+            Some(other) => *text == format!("{other}"),
         };
         self.control == control && self.matches.iter().all(same)
     }
