@@ -55,8 +55,11 @@ impl Cell<'_> {
     }
 }
 
-/// The digits that a workbook shows of a number, and no more: 0.1 + 0.2 is 0.3 there.
+/// The digits that a workbook shows of a number, and no more: 0.1 + 0.2 is 0.3 there. All of a whole number's.
 pub fn shown_digits(number: f64) -> String {
+    if number.fract() == 0.0 {
+        return number.to_string();
+    }
     let rounded = format!("{number:.14e}");
     rounded.parse::<f64>().map_or(rounded, |number| number.to_string())
 }

@@ -186,7 +186,7 @@ fn timestamp(
 
 fn number(column: &Column, cell: &Cell<'_>) -> Result<Value<'static>, Wrong> {
     // A double stays what it is where nothing is done to it.
-    if let (Type::Double, None, Cell::Double(double)) = (&column.kind, column.factor, cell) {
+    if let (Type::Double, None, Cell::Double(double) | Cell::Shown(double)) = (&column.kind, column.factor, cell) {
         let value = double.is_finite().then_some(Value::Double(*double));
         let value = value.ok_or_else(|| Wrong::form(expected(column)))?;
         let number = Number::parse_plain(&double.to_string()).ok();

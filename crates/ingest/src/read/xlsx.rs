@@ -17,6 +17,9 @@ use crate::{Kind, Result};
 /// Unpacked. The texts of a workbook are kept in memory, so that a small file can't be allowed to grow without end.
 const UNPACKED_BYTES_MAX: u64 = 1 << 30;
 
+/// 2^53: beyond it a sheet can't tell a whole number from the next.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+
 pub fn read(file: File, format: &Xlsx, table: &mut Table<'_>) -> Result<()> {
     if let Some(fault) = too_large(&file)? {
         table.faults.add(fault);
@@ -134,6 +137,9 @@ fn value<'a>(value: &DataRef<'a>) -> Cell<'a> {
     match value {
         DataRef::Empty => Cell::Empty,
         DataRef::Int(whole) => Cell::Exact(crate::number::Number::whole(i128::from(*whole))),
+        DataRef::Float(number) if number.abs() >= WHOLE_MAX => {
+            Cell::Wrong(number.to_string(), "a text: a sheet does not keep all digits of a number as long as this")
+        }
         DataRef::Float(number) => Cell::Shown(*number),
         DataRef::String(text) => Cell::Text(text.clone().into()),
         DataRef::SharedString(text) => Cell::Text((*text).into()),

@@ -1,7 +1,7 @@
 //! Workbooks, written by a writer that is not ours.
 
 use arrow::array::AsArray;
-use arrow::datatypes::{Date32Type, Decimal128Type};
+use arrow::datatypes::{Date32Type, Decimal128Type, Float64Type};
 use rust_xlsxwriter::{ExcelDateTime, Format, Formula, Workbook};
 
 use super::{layout, reading};
@@ -122,4 +122,20 @@ fn no_such_sheet_and_no_workbook() {
     assert!(reading(&layout(LAYOUT), b"prm;jour\n").only_fault().contains("expected a workbook (.xlsx)"));
     let whole = workbook(|_| {});
     assert!(!reading(&layout(LAYOUT), &whole[..whole.len() / 2]).is_accepted(), "cut off");
+}
+
+#[test]
+fn long_numbers_keep_their_digits_or_are_refused() {
+    let layout = layout("format='xlsx'\n[columns.id]\ntype='text'\n[columns.ratio]\ntype='double'");
+    let mut book = Workbook::new();
+    let sheet = book.add_worksheet();
+    for (row, id) in [(1, 8_234_567_890_123_456.0), (2, 12_345_678_901_234_567_890.0)] {
+        sheet.write(row, 0, id).unwrap();
+    }
+    sheet.write(0, 0, "id").unwrap().write(0, 1, "ratio").unwrap();
+    sheet.write(1, 1, 0.1 + 0.2).unwrap();
+    let read = reading(&layout, &book.save_to_buffer().unwrap());
+    assert_eq!(read.texts("id"), [Some("8234567890123456")]);
+    assert_eq!(read.rows["ratio"].as_primitive::<Float64Type>().value(0), 0.1 + 0.2, "a double stays one");
+    assert!(read.only_fault().starts_with("line 3: column \"id\": \"12345678901234567000\": expected a text"));
 }
