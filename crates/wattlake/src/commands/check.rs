@@ -1,3 +1,5 @@
+mod flow;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -61,6 +63,7 @@ impl Check {
             }
         }
         errors += self.check_marts(&warehouse).await;
+        errors += self.check_flow(&warehouse).await;
         if errors > 0 {
             return Ok(ExitCode::from(report::code::FIX_SETUP));
         }
@@ -86,6 +89,18 @@ impl Check {
             }
         }
         errors
+    }
+
+    async fn check_flow(&self, warehouse: &Warehouse) -> usize {
+        let Ok(lake) = warehouse.lake().await else { return 0 };
+        let found = match flow::findings(warehouse, &lake).await {
+            Ok(found) => found,
+            Err(error) => vec![("functions".to_owned(), finding(&error))],
+        };
+        for (about, finding) in &found {
+            self.say(about, finding);
+        }
+        found.iter().filter(|(_, finding)| finding.severity == Severity::Error).count()
     }
 
     fn say(&self, transfer: &str, finding: &Finding) {

@@ -81,7 +81,7 @@ fn control(file: &Path, text: &str, report: &mut Report<'_>) -> Option<Control> 
         let mend = "write {tolerance} in the query, or take it out".to_owned();
         report.add(span, "a tolerance that the query does not ask for", mend);
     }
-    if let Err(error) = sql::references(&holes::fill(text, &|word| sample(word).to_owned())) {
+    if let Err(error) = sql::references(&holes::fill(text, &|word| holes::sample(word).to_owned())) {
         report.add(body..body, crate::report::chain(&error), None);
     }
     Some(Control {
@@ -93,13 +93,4 @@ fn control(file: &Path, text: &str, report: &mut Report<'_>) -> Option<Control> 
         rows_max: raw.rows_max.get().copied().unwrap_or(0).into(),
         sql: text.to_owned(),
     })
-}
-
-/// Of the form that a run's own value will have.
-fn sample(word: &str) -> &'static str {
-    match word {
-        "tolerance" => "0",
-        "period" => "2000-01",
-        _ => "2000-01-01T00:00:00Z",
-    }
 }

@@ -73,7 +73,7 @@ fn checked_call(root: &Path, file: &Path, zone: &str, report: &mut Report<'_>) -
     let mut inputs = BTreeMap::new();
     for (name, query) in raw.inputs {
         holes::check(query.get_ref(), &holes::OF_RUNS, query.span(), report);
-        if let Err(error) = sql::references(&holes::fill(query.get_ref(), &|_| "2000-01-01".to_owned())) {
+        if let Err(error) = sql::references(&holes::fill(query.get_ref(), &|word| holes::sample(word).to_owned())) {
             report.add(query.span(), crate::report::chain(&error), None);
         }
         inputs.insert(name.into_inner(), query.into_inner());

@@ -35,6 +35,15 @@ pub fn fill(text: &str, value: &dyn Fn(&str) -> String) -> String {
     filled
 }
 
+/// Of the form that a run's own value will have.
+pub fn sample(word: &str) -> &'static str {
+    match word {
+        "tolerance" => "0",
+        "period" => "2000-01",
+        _ => "2000-01-01T00:00:00Z",
+    }
+}
+
 /// Whether the text asks for it.
 pub fn has(text: &str, word: &str) -> bool {
     holes(text).any(|(_, found)| found == word)
