@@ -11,6 +11,7 @@ use crate::world::Warehouse;
 
 #[cfg(feature = "failpoints")]
 mod killed;
+mod served;
 
 /// Answers each event with the file `answer.json` beside it, in which EVENT stands for the event.
 const BOOTSTRAP: &str = r#"#!/bin/bash
@@ -347,4 +348,24 @@ fn the_algorithm_in_r_has_its_cases() {
     let ran =
         Command::new("Rscript").arg(format!("{root}/tests/billing-extract.R")).current_dir(root).output().unwrap();
     assert!(ran.status.success(), "{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+}
+
+#[test]
+fn check_says_what_a_run_would_meet() {
+    let it = Billing::new();
+    let said = it.warehouse.ok(&["check"]);
+    said.has("note: function bill, input declared: query").has("run the jobs that fill the tables");
+    it.files_in();
+    it.warehouse.write(
+        "controls/billing/wrong.sql",
+        "--| severity = \"warn\"\n--| text = \"t\"\nSELECT energie FROM billing.declared\n",
+    );
+    it.warehouse.write(
+        "functions/bill/function.toml",
+        "handler = 'bill'\nlayers = ['nowhere']\n[environment]\nA = '${NOT_SET}'\n",
+    );
+    let said = it.warehouse.run(&["check"]);
+    assert_eq!(said.code, 4, "{}", said.text());
+    said.has("control billing/wrong: query").has("energie").has("no layer nowhere is published");
+    said.has("needs the environment variable NOT_SET");
 }

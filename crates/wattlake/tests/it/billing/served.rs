@@ -1,0 +1,103 @@
+//! Functions behind the server: AWS's own client, and a function that asks the lake.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::Billing;
+use crate::world::python;
+
+/// Answers with what the lake's SQL and its files say.
+const ASKS: &str = r#"#!/bin/bash
+set -uo pipefail
+api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
+while true; do
+  curl -sS -D /tmp/head -o /tmp/event "$api/invocation/next"
+  id=$(tr -d '\r' < /tmp/head | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p')
+  count=$(psql -XAtc 'SELECT count(*) FROM billing.declared' 2>&1 | head -1)
+  written=$(psql -XAtc 'CREATE TABLE mine (a int)' 2>&1 | head -1)
+  inside=$(curl -sS -o /dev/null -w '%{http_code}' "${WATTLAKE_OBJECTS_URL:-http://127.0.0.1:9}/billing/declared/_delta_log/00000000000000000000.json")
+  outside=$(curl -sS -o /dev/null -w '%{http_code}' "${WATTLAKE_OBJECTS_URL:-http://127.0.0.1:9}/ingest/files/_delta_log/00000000000000000000.json")
+  printf '{"count": "%s", "written": "%s", "inside": "%s", "outside": "%s"}' "$count" "${written//\"/}" "$inside" "$outside" > /tmp/answer
+  curl -sS -o /dev/null -X POST --data-binary @/tmp/answer "$api/invocation/$id/response"
+done
+"#;
+
+const INVOKE: &str = r#"
+import boto3, json, sys, time
+given = json.load(sys.stdin)
+client = boto3.client("lambda", endpoint_url=given["url"], region_name="eu-west-3",
+                      aws_access_key_id="x", aws_secret_access_key="x")
+ran = client.invoke(FunctionName="bill", Payload=b'{"a": 1}', LogType="Tail")
+queued = client.invoke(FunctionName="bill", InvocationType="Event", Payload=b'{}')
+try:
+    client.invoke(FunctionName="nobody")
+    refused = None
+except client.exceptions.ResourceNotFoundException as error:
+    refused = error.response["ResponseMetadata"]["HTTPStatusCode"]
+print(json.dumps({"status": ran["StatusCode"], "error": ran.get("FunctionError"), "answer": json.load(ran["Payload"]),
+                  "tail": "LogResult" in ran, "queued": queued["StatusCode"], "refused": refused}))
+"#;
+
+struct Served<'a> {
+    it: &'a Billing,
+    child: Child,
+    url: String,
+}
+
+impl<'a> Served<'a> {
+    fn new(it: &'a Billing) -> Served<'a> {
+        let free = [(), ()].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let [http, functions] = free.map(|listener| listener.local_addr().unwrap().port());
+        let toml = format!(
+            "lake.url = 'lake'\n[serve]\ntimezone = 'Europe/Paris'\nsql = 'off'\nhttp = '127.0.0.1:{http}'\n\
+             functions = '127.0.0.1:{functions}'\n"
+        );
+        it.warehouse.write("wattlake.toml", &toml);
+        let log = std::fs::File::create(it.warehouse.path().join("serve.log")).unwrap();
+        let mut serve = it.warehouse.command(&["serve"]);
+        let child = serve.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, functions)).is_err() {
+            let log = || std::fs::read_to_string(it.warehouse.path().join("serve.log")).unwrap();
+            assert!(Instant::now() < deadline, "it does not listen:\n{}", log());
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        Served { it, child, url: format!("http://127.0.0.1:{functions}") }
+    }
+}
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn boto3_invokes_and_a_function_asks_the_lake() {
+    let it = Billing::new();
+    it.files_in();
+    it.warehouse.write("functions/bill/bootstrap", ASKS);
+    it.warehouse.ok(&["function", "deploy", "bill"]);
+    let without = it.warehouse.json(&["function", "invoke", "bill", "--json"]);
+    assert_ne!(without[0]["answer"]["count"], "2", "no right, no lake: {without:?}");
+    let toml = "handler = 'bill'\nmemory_mb = 256\ntimeout = '20s'\n[lake]\nsql = true\nobjects = ['billing/']\n";
+    it.warehouse.write("functions/bill/function.toml", toml);
+    it.warehouse.ok(&["function", "deploy", "bill"]);
+
+    let served = Served::new(&it);
+    let said = python(INVOKE, &json!({"url": served.url}));
+    assert_eq!((&said["status"], &said["error"], &said["tail"]), (&json!(200), &json!(null), &json!(true)), "{said}");
+    assert_eq!((&said["queued"], &said["refused"]), (&json!(202), &json!(404)));
+    let answer = &said["answer"];
+    assert_eq!((&answer["count"], &answer["inside"], &answer["outside"]), (&json!("2"), &json!("200"), &json!("403")));
+    assert!(answer["written"].as_str().unwrap().starts_with("ERROR"), "{answer}");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while served.it.warehouse.json(&["function", "events", "--state", "succeeded", "--json"]).is_empty() {
+        assert!(Instant::now() < deadline, "the queued event did not run");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
