@@ -1,7 +1,7 @@
 //! Documents, such as bills: rows that belong together and are corrected by entries. All of a load
 //! in one commit; a document that is no longer there at all is taken back like its rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use arrow::array::{Array, RecordBatch, UInt32Array};
@@ -19,6 +19,9 @@ pub struct Made {
     pub inputs: String,
     pub code: String,
     pub again: bool,
+    /// The rows are all that there is of what the first of a document's columns names, such as a
+    /// period: a document of it that they lack is taken back.
+    pub is_whole: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,9 +57,14 @@ pub async fn enter(
 ) -> Result<Entered> {
     let schema = layout.schema();
     let whole = concat_batches(&schema, &batches).context("put the rows together")?;
-    let documents = split(&whole, &desk.load.document)?;
+    let mut documents = split(&whole, &desk.load.document)?;
     let target = entries_schema(&schema)?;
     let is_there = desk.lake.table(&desk.target()).await?.is_some();
+    if is_there && made.is_whole {
+        for name in gone(desk, session, &documents).await? {
+            documents.insert(name, RecordBatch::new_empty(std::sync::Arc::clone(&schema)));
+        }
+    }
     let roles: &Roles = &desk.load.roles;
     let (mut entered, mut entries, mut positions) = (Entered::default(), Vec::new(), Vec::new());
     for (name, rows) in documents {
@@ -89,6 +97,20 @@ pub async fn enter(
     #[cfg(feature = "failpoints")]
     fail::fail_point!("load-after-commit");
     Ok(entered)
+}
+
+/// Documents that share their first column's value with some of these, and are not among them.
+async fn gone(desk: &Desk<'_>, session: &Session, documents: &BTreeMap<String, RecordBatch>) -> Result<Vec<String>> {
+    let firsts: BTreeSet<&str> = documents.keys().filter_map(|name| name.split('/').next()).collect();
+    let firsts: Vec<String> = firsts.into_iter().map(|first| format!("'{}'", first.replace('\'', "''"))).collect();
+    if firsts.is_empty() || desk.load.document.len() < 2 {
+        return Ok(Vec::new());
+    }
+    let (table, firsts) = (sql_name(&desk.target()), firsts.join(", "));
+    let query =
+        format!("SELECT DISTINCT document FROM {table} WHERE split_part(document, '/', 1) IN ({firsts}) ORDER BY 1");
+    let batches = rows::asked(session, &query).await.with_context(|| format!("ask what documents {table} has"))?;
+    Ok(rows::texts(&batches, 0)?.into_iter().flatten().filter(|name| !documents.contains_key(name)).collect())
 }
 
 async fn entries_of(desk: &Desk<'_>, session: &Session, name: &str) -> Result<Vec<RecordBatch>> {

@@ -220,6 +220,10 @@ fn answers_become_entries_and_corrections_reversals() {
     assert_eq!(entries[2..4], ["2026-03/A 3 reverses 1 -10.50", "2026-03/A 4 10.75"]);
     assert_eq!(it.warehouse.sql("select sum(amount)::text as n from billing.lines")[0]["n"], "15.50");
 
+    it.answers(&[("A", 1, "10.75"), ("A", 2, "-2.25")]);
+    assert_eq!(it.bill()[0]["withdrawn"], 1, "B is no longer in the answer");
+    assert_eq!(it.entries()[5], "2026-03/B 2 reverses 1 -7.00");
+
     it.answers(&[("A", 1, "1.005")]);
     it.warehouse.ok(&["run", "function:bill", "--for", "2026-03"]);
     let said = it.warehouse.run(&["run", "load:lines", "--for", "2026-03"]);
