@@ -34,7 +34,8 @@ pub fn with_extension(root: &Path, folder: &Path, extension: &str, problems: &mu
         problems.push(problem);
         Vec::new()
     });
-    let files = entries.into_iter().filter(|(_, is_folder)| !is_folder).map(|(name, _)| folder.join(name));
+    // A folder of such a name is told when it is read.
+    let files = entries.into_iter().map(|(name, _)| folder.join(name));
     files.filter(|file| file.extension().is_some_and(|found| found == extension)).collect()
 }
 
