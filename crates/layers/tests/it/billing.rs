@@ -101,8 +101,9 @@ async fn same_bytes() {
     assert!(answers.iter().all(|answer| *answer == answers[0]), "warm or cold, the bytes are the same");
     let answer: Value = serde_json::from_slice(&answers[0]).expect("JSON");
     let energy_wh: i64 = (0..743 * 4).map(|at| 1_000_000 + at * 31).sum();
-    // In 1e-8 EUR: Wh x hundredths of EUR/MWh. "-7.05" is -705, and so is "-0.05" a negative price.
-    let hundredths = |at: i64| if at % 120 < 7 { (at % 120 - 7) * 100 - at % 100 } else { (at % 120 - 7) * 100 + at % 100 };
+    // In 1e-8 EUR: Wh x hundredths of EUR/MWh.
+    let hundredths =
+        |at: i64| if at % 120 < 7 { (at % 120 - 7) * 100 - at % 100 } else { (at % 120 - 7) * 100 + at % 100 };
     let revenue: i64 = (0..743 * 4).map(|at| (1_000_000 + at * 31) * hundredths(at)).sum();
     let cents = (revenue + 500_000) / 1_000_000;
     let lines = &answer["lines"];

@@ -4,9 +4,9 @@
 use rand::Rng;
 use rand_distr::StandardNormal;
 
+use super::QUARTER_S;
 use super::portfolio::Agreement;
 use super::prices::Prices;
-use super::{Month, QUARTER_S};
 use crate::Scale;
 use crate::calendar::{DAY_S, STEP_S};
 use crate::fleet::Technology;
@@ -21,6 +21,8 @@ pub(crate) struct Energies {
     /// Of the auxiliaries, every quarter alike.
     pub withdrawn_wh: i64,
     pub orders: Vec<Order>,
+    /// From, to, the share in percent that is available.
+    outages: Vec<(i64, i64, i64)>,
     /// Days on which the grid's telemetry failed: the operator estimated, and corrected later.
     estimated_days: Vec<i64>,
     seed: u64,
@@ -51,11 +53,15 @@ impl Energies {
         let mut rng = stream(scale.seed, "telemetry", agreement.site.id, 0);
         let estimated_days = (0..i64::from(scale.days)).filter(|_| rng.random_bool(0.05)).collect();
         let forecast_wh = forecast(scale, agreement, &injected_wh);
+        let percent = |available_kw: f64| (available_kw / agreement.site.pmax_kw * 100.0).round() as i64;
+        let outages = found.into_iter().flat_map(|plant| &plant.outages);
+        let outages = outages.map(|outage| (outage.from, outage.to, percent(outage.available_kw))).collect();
         Energies {
             from,
             forecast_wh,
             withdrawn_wh: agreement.auxiliaries_wh(scale.seed),
             orders,
+            outages,
             estimated_days,
             seed: scale.seed,
             site_id: agreement.site.id,
@@ -73,6 +79,17 @@ impl Energies {
 
     pub fn forecast_wh(&self, at: i64) -> i64 {
         self.forecast_wh.get(self.place(at)).copied().unwrap_or_default()
+    }
+
+    /// In percent of the plant's power.
+    pub fn availability(&self, at: i64) -> i64 {
+        let holding = self.outages.iter().filter(|(from, to, _)| (*from..*to).contains(&at));
+        holding.map(|(.., share)| *share).min().unwrap_or(100)
+    }
+
+    /// Whether it stands still because it was told to.
+    pub fn is_stopped(&self, at: i64) -> bool {
+        self.orders.iter().any(|order| order.is_followed && (order.from..order.to).contains(&at))
     }
 
     /// Over several quarters.
@@ -94,12 +111,6 @@ impl Energies {
         let mut rng = stream(self.seed, "scada", self.site_id, (at / 3_600) as u32);
         let error: f64 = rng.sample(StandardNormal);
         (self.sum_wh(at, 3_600) as f64 * (1.0 + 0.008 * error)).round().max(0.0) as i64
-    }
-
-    /// Days of a month that the operator corrects after its end, each at its midnight UTC.
-    pub fn corrected_days(&self, month: &Month) -> Vec<i64> {
-        let starts = self.estimated_days.iter().map(|day| self.from + day * DAY_S);
-        starts.filter(|start| *start >= month.from && start + DAY_S <= month.to).collect()
     }
 }
 

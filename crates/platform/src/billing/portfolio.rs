@@ -67,7 +67,9 @@ impl Producer {
 const PRODUCERS: [Producer; 7] = [
     Producer { id: "PRD0001", name: "Éoliennes citoyennes des Cévennes", form: Form::Utf8, step_s: 900 },
     Producer { id: "PRD0002", name: "Coopérative solaire du Béarn", form: Form::Utf8WithMark, step_s: 1_800 },
-    Producer { id: "PRD0003", name: "Société hydroélectrique de l'Orée des Vosges", form: Form::Sheet, step_s: 3_600 },
+    Producer {
+        id: "PRD0003", name: "Société hydroélectrique de l'Orée des Vosges", form: Form::Sheet, step_s: 3_600
+    },
     Producer { id: "PRD0004", name: "Énergies renouvelables du Cœur de Brière", form: Form::Latin1, step_s: 900 },
     Producer { id: "PRD0005", name: "SAS Électricité verte", form: Form::Utf8, step_s: 3_600 },
     Producer { id: "PRD0006", name: "Régie d'électricité de la Forêt d'Othe", form: Form::Utf8, step_s: 900 },
@@ -77,13 +79,8 @@ const PRODUCERS: [Producer; 7] = [
 pub(crate) fn agreements(output: &Output) -> Vec<Agreement> {
     let since = Terms { valid_from: "2021-01-01", vat: "reverse_charge", ..Terms::default() };
     let spot = Terms { fee: "1.8500", imbalance_share: "0.5000", ..since.clone() };
-    let solar = Terms {
-        price: "78.9000",
-        management_premium: "2.0000",
-        negative_premium: "yes",
-        vat: "none",
-        ..since.clone()
-    };
+    let solar =
+        Terms { price: "78.9000", management_premium: "2.0000", negative_premium: "yes", vat: "none", ..since.clone() };
     let hydro =
         Terms { price: "132.1000", management_premium: "2.0000", nbcapa_mw: "0.6000", vat: "none", ..since.clone() };
     let fixed = Terms { price: "68.6115", valid_to: "2026-03-16", guarantee: "0.3500", ..since.clone() };
@@ -103,7 +100,9 @@ pub(crate) fn agreements(output: &Output) -> Vec<Agreement> {
         (7, 5, "OA", vec![tariff]),
         (10, 6, "FIXED_PPA", vec![small]),
     ];
-    all.into_iter().filter_map(|(site, producer, kind, versions)| agreement(output, site, producer, kind, versions)).collect()
+    all.into_iter()
+        .filter_map(|(site, producer, kind, versions)| agreement(output, site, producer, kind, versions))
+        .collect()
 }
 
 fn agreement(output: &Output, id: u32, producer: usize, kind: &'static str, versions: Vec<Terms>) -> Option<Agreement> {
