@@ -172,7 +172,18 @@ fn meters(world: &World, month: &Month) -> String {
             let _ = writeln!(text, "{prm},SCADA,{start},PT60M,{wh},{withdrawn},measured,{seen_at}");
         }
     }
+    perimeter(&mut text, world, month);
     text
+}
+
+/// What the system operator counts of all plants together.
+fn perimeter(text: &mut String, world: &World, month: &Month) {
+    let Some(code) = world.agreements.first().map(Agreement::perimeter) else { return };
+    for at in month.quarters().step_by((3_600 / QUARTER_S) as usize) {
+        let wh: i64 = world.energies.iter().map(|one| one.sum_wh(at, 3_600)).sum();
+        let (start, known_at) = (instant_text(at), instant_text((at + 12 * 3_600).min(month.later(0, 9))));
+        let _ = writeln!(text, "{code},TSO,{start},PT60M,{wh},0,measured,{known_at}");
+    }
 }
 
 /// What the operator puts right once the month is billed.

@@ -15,6 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("ledger", &[]),
     ("pgserver", &[]),
     ("platform", &[]),
+    ("statement", &[]),
     ("xtask", &["pgserver", "platform"]),
 ];
 

@@ -1,0 +1,13 @@
+--| severity = "warn"
+--| tolerance = 0.02
+--| text = "too many of a metering point's steps are estimated or provisional"
+SELECT prm, steps, estimated, round(100.0 * estimated / steps, 1) AS estimated_pct
+FROM (SELECT prm, count(*) AS steps, count(*) FILTER (WHERE quality = 'estimated') AS estimated
+      FROM billing.energies_now WHERE starts_at >= '{from}' AND starts_at < '{to}' GROUP BY prm
+      UNION ALL
+      SELECT prm, count(*), count(*) FILTER (WHERE source = 'ESTIME' OR status = 'PROVISOIRE')
+      FROM billing.declared_now WHERE month = '{period}'
+        AND prm NOT IN (SELECT prm FROM billing.energies_now WHERE starts_at >= '{from}' AND starts_at < '{to}')
+      GROUP BY prm) AS s
+WHERE estimated > {tolerance} * steps
+ORDER BY prm
