@@ -52,7 +52,8 @@ pub(crate) fn chart(days: &[Day]) -> Chart {
             energy_wh: day.energy_wh,
         }
     });
-    let marks = (0..=top / step).map(|at| Mark { y: tenths(HEIGHT - (at * step) as f64 * scale), energy_wh: at * step });
+    let marks =
+        (0..=top / step).map(|at| Mark { y: tenths(HEIGHT - (at * step) as f64 * scale), energy_wh: at * step });
     Chart { width: WIDTH, height: HEIGHT, bars: bars.collect(), marks: marks.collect() }
 }
 

@@ -181,4 +181,3 @@ pub(crate) fn quantity(amount: i64, unit: &str, marks: &Marks) -> Option<String>
     };
     Some(format!("{decimal}\u{a0}{unit}"))
 }
-

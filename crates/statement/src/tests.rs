@@ -45,7 +45,10 @@ fn line(contract: &str, rule: &str, quantity: i64, price: Option<&str>, amount: 
 }
 
 fn days() -> Vec<Day> {
-    let day = |at: u32| Day { day: chrono::NaiveDate::from_ymd_opt(2026, 3, at).unwrap(), energy_wh: i64::from(at) * 1_000_000 };
+    let day = |at: u32| Day {
+        day: chrono::NaiveDate::from_ymd_opt(2026, 3, at).unwrap(),
+        energy_wh: i64::from(at) * 1_000_000,
+    };
     (1..=31).map(day).collect()
 }
 
@@ -53,7 +56,11 @@ fn statement() -> Statement {
     let lines = vec![
         line("CTR-1", "spot", 743_000_000, None, "1234567.89"),
         line("CTR-1", "fee", 743_000_000, Some("-1.8500"), "-1374.55"),
-        Line { unit: "W".into(), price_unit: Some("EUR/MW/month".into()), ..line("CTR-2", "fee_power", 12_500_000, Some("-35.0000"), "-437.50") },
+        Line {
+            unit: "W".into(),
+            price_unit: Some("EUR/MW/month".into()),
+            ..line("CTR-2", "fee_power", 12_500_000, Some("-35.0000"), "-437.50")
+        },
     ];
     Statement::new(head(), lines, days()).unwrap()
 }
@@ -97,7 +104,15 @@ fn a_credit_note_and_a_draft_say_so() {
     (line.kind, line.vat, line.quality) = ("CR".into(), "none".into(), "estimated".into());
     let statement = Statement::new(Head { is_draft: true, ..head() }, vec![line], vec![]).unwrap();
     let page = rendered(&statement);
-    for expected in ["avoir, mars 2026", "PROJET", "Net à rembourser", "\u{2212}0,03\u{a0}€", "0,005\u{a0}MWh", "(estimée)", "hors du champ"] {
+    for expected in [
+        "avoir, mars 2026",
+        "PROJET",
+        "Net à rembourser",
+        "\u{2212}0,03\u{a0}€",
+        "0,005\u{a0}MWh",
+        "(estimée)",
+        "hors du champ",
+    ] {
         assert!(page.contains(expected), "{expected}\n{page}");
     }
     assert!(!page.contains("<svg"), "no days, no chart");
@@ -122,12 +137,19 @@ fn what_is_wrong_is_said_with_its_place() {
         change(&mut one);
         Statement::new(head(), vec![one], vec![]).unwrap_err().to_string()
     };
-    assert_eq!(refused(|line| line.amount = "1,00".into()), "read amount \"1,00\" of CTR-1, spot: expected a decimal such as 1234.56");
-    assert_eq!(refused(|line| line.amount = "1.005".into()), "read amount \"1.005\" of CTR-1, spot: expected whole cents");
+    assert_eq!(
+        refused(|line| line.amount = "1,00".into()),
+        "read amount \"1,00\" of CTR-1, spot: expected a decimal such as 1234.56"
+    );
+    assert_eq!(
+        refused(|line| line.amount = "1.005".into()),
+        "read amount \"1.005\" of CTR-1, spot: expected whole cents"
+    );
     assert!(refused(|line| line.price = Some("x".into())).starts_with("read price \"x\""));
     let none = Statement::new(head(), vec![], vec![]).unwrap_err();
     assert_eq!(none.to_string(), "make a statement: PRD0042 has no lines in 2026-03");
-    let month = Statement::new(Head { period: "2026-3x".into(), ..head() }, vec![line("C", "spot", 1, None, "1")], vec![]);
+    let month =
+        Statement::new(Head { period: "2026-3x".into(), ..head() }, vec![line("C", "spot", 1, None, "1")], vec![]);
     assert!(month.unwrap_err().to_string().contains("\"2026-3x\" is no month"));
     let labels = Labels::parse("language = \"fr\"\nnew = 1\n").unwrap_err();
     assert!(std::error::Error::source(&labels).unwrap().to_string().contains("line 2"));

@@ -25,18 +25,8 @@ pub fn workbook(labels: &Labels, statement: &Statement) -> Result<Vec<u8>> {
     written(statement, &words, &rows).during(Kind::Bug, what)
 }
 
-const COLUMNS: [&str; 10] = [
-    "contract",
-    "site",
-    "prm",
-    "item",
-    "quantity",
-    "unit",
-    "price",
-    "price_unit",
-    "amount",
-    "vat_amount",
-];
+const COLUMNS: [&str; 10] =
+    ["contract", "site", "prm", "item", "quantity", "unit", "price", "price_unit", "amount", "vat_amount"];
 
 struct Words<'a> {
     lines: &'a str,
