@@ -39,6 +39,8 @@ mod bench;
 mod day;
 mod fill;
 
+pub mod billing;
+
 #[cfg(test)]
 mod tests;
 

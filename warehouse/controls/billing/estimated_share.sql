@@ -1,12 +1,13 @@
 --| severity = "warn"
 --| tolerance = 0.02
---| text = "too much of a metering point's energy is estimated or provisional"
-SELECT d.prm, round(100.0 * sum(CASE WHEN d.source = 'ESTIME' OR d.status = 'PROVISOIRE' THEN 1 ELSE 0 END) / count(*), 1)
-         AS estimated_pct
-FROM billing.declared d
-JOIN (SELECT file_name, max(file_version) AS file_version FROM billing.declared GROUP BY file_name) newest
-  ON newest.file_name = d.file_name AND newest.file_version = d.file_version
-WHERE d.starts_at >= '{from}' AND d.starts_at < '{to}'
-GROUP BY d.prm
-HAVING sum(CASE WHEN d.source = 'ESTIME' OR d.status = 'PROVISOIRE' THEN 1 ELSE 0 END) > {tolerance} * count(*)
-ORDER BY d.prm
+--| text = "too many of a metering point's steps are estimated or provisional"
+SELECT prm, steps, estimated, round(100.0 * estimated / steps, 1) AS estimated_pct
+FROM (SELECT prm, count(*) AS steps, count(*) FILTER (WHERE quality = 'estimated') AS estimated
+      FROM billing.energies_now WHERE starts_at >= '{from}' AND starts_at < '{to}' GROUP BY prm
+      UNION ALL
+      SELECT prm, count(*), count(*) FILTER (WHERE source = 'ESTIME' OR status = 'PROVISOIRE')
+      FROM billing.declared_now WHERE month = '{period}'
+        AND prm NOT IN (SELECT prm FROM billing.energies_now WHERE starts_at >= '{from}' AND starts_at < '{to}')
+      GROUP BY prm) AS s
+WHERE estimated > {tolerance} * steps
+ORDER BY prm

@@ -1,122 +1,158 @@
 # The month's lines: what each producer is paid for each contract, by rule.
 #
-# The event (docs/billing.md):
-#   period, as_of, parameters
-#   inputs$declared           prm, start (seconds, UTC), step_s, energy_wh, aux_wh, status
-#   inputs$contracts          contract, producer_id, producer, site_id, site, technology, prm, kind, price,
-#                             parameters (JSON), valid_from, valid_to (local days; the second is after the last)
-#   inputs$prices             start, step (ISO 8601), price (EUR/MWh, as text)
-#   inputs$market_references  technology, m0 (EUR/MWh, as text)
-# Each input is {"columns": {name: [values]}}, or {"file": "/inputs/NAME.csv"} where the event would be too large.
+# The event (docs/billing.md has its columns):
+#   period      "2026-03", a local month
+#   as_of       the instant as of which the inputs were asked for; it is only handed on
+#   parameters  zone ("Europe/Paris"), bidding_zone ("FR")
+#   inputs      contracts, declared, meters, prices, precedence, negative_before: tables, column by column
+# The answer:
+#   lines       one row for each contract version and rule, to be entered in the books
+#   days        energy of each contract and local day, for charts and controls
+#   incomplete  contracts that could not be billed, with the reason
+#   totals      of each bill, a producer's for a contract, and of all of them
 #
-# Energies are whole Wh, prices whole ten-thousandths of EUR/MWh, amounts whole cents: nothing here is a rounded
-# double, so that the same event gives the same bytes on every machine.
+# The same event gives the same bytes: energies are whole Wh, prices whole ten-thousandths, amounts whole cents, and
+# rows are sorted by their keys (data.table sorts as in the C locale).
 
 library(data.table)
 source("money.R")
+source("calendar.R")
+source("inputs.R")
+source("energy.R")
+source("prices.R")
 source("rules.R")
 
-extract <- function(event) {
-  zone <- event$parameters$zone
-  declared <- input(event$inputs$declared)
-  contracts <- input(event$inputs$contracts)
-  prices <- prices_of(input(event$inputs$prices))
-  m0 <- input(event$inputs$market_references)
-  if (nrow(declared) == 0) stop("nothing was declared for ", event$period)
-  unknown <- setdiff(declared$prm, contracts$prm)
-  if (length(unknown) > 0) stop("no contract for the metering point ", unknown[1])
+setDTthreads(1)
 
-  steps <- priced(declared, prices)
-  # The local day of a step decides which contract holds: days in Paris have 23, 24 or 25 hours.
-  steps[, day := as.IDate(format(as.POSIXct(start, origin = "1970-01-01", tz = "UTC"), tz = zone))]
-  lines <- lapply(seq_len(nrow(contracts)), function(at) {
-    contract <- contracts[at]
-    own <- steps[prm == contract$prm & holds(contract, day)]
-    if (nrow(own) == 0) return(NULL)
-    terms <- jsonlite::fromJSON(contract$parameters)
-    reference <- m0$m0[match(contract$technology, m0$technology)]
-    rule <- RULES[[contract$kind]]
-    if (is.null(rule)) stop("no rule for contracts of kind ", contract$kind, " (", contract$contract, ")")
-    of_contract(event, contract, own, rule(contract, own, terms, reference, event$parameters))
-  })
-  lines <- rbindlist(lines)
-  setorder(lines, producer_id, contract, valid_from, line)
+extract <- function(event) {
+  zone <- parameter(event, "zone", "Europe/Paris")
+  check_zone(zone)
+  month <- month_of(event$period, zone)
+  steps <- grid(month)
+  inputs <- sapply(names(INPUTS), read_input, event = event, simplify = FALSE)
+  market <- market_of(inputs$prices, month, steps, parameter(event, "bidding_zone", "FR"), sum(inputs$negative_before$seconds))
+  series <- series_of(inputs, steps)
+
+  contracts <- in_month(inputs$contracts, month)
+  billed <- lapply(seq_len(nrow(contracts)), function(i) bill(contracts[i], steps, series, inputs$precedence, market))
+  lines <- gathered(billed, "lines", EMPTY_LINES)
   list(
     period = event$period,
     as_of = event$as_of,
-    lines = lapply(seq_len(nrow(lines)), function(at) as.list(lines[at])),
-    totals = lapply(split(lines, by = "producer_id"), function(own) {
-      list(producer_id = own$producer_id[1], lines = nrow(own), amount = euros(sum(cents(own$amount))))
-    })
+    inputs_hash = if (is.null(event$inputs_hash)) NA else event$inputs_hash,
+    lines = shown(lines),
+    days = gathered(billed, "days", EMPTY_DAYS),
+    incomplete = rbind(gathered(billed, "incomplete", EMPTY_INCOMPLETE), without_contract(inputs$declared, contracts, month)),
+    totals = totals(lines)
   )
 }
 
-# One form for both ways in which rows come.
-input <- function(given) {
-  if (!is.null(given$file)) {
-    return(fread(given$file, colClasses = "character", na.strings = "", encoding = "UTF-8"))
+parameter <- function(event, name, default) {
+  value <- event$parameters[[name]]
+  if (is.null(value)) default else value
+}
+
+# The energies of the month at its own step.
+series_of <- function(inputs, steps) {
+  rows <- check_series(rbind(declared_series(inputs$declared), inputs$meters))
+  at_step(rows, steps$step_s[1])
+}
+
+# The versions of contracts that hold on any day of the month, in the order of the answer.
+in_month <- function(contracts, month) {
+  contracts <- contracts[valid_from < month$after & (is.na(valid_to) | valid_to > month$first)]
+  contracts[order(producer_id, contract_id, valid_from)]
+}
+
+# A contract version's lines, or why there are none.
+bill <- function(contract, steps, series, precedence, market) {
+  tryCatch({
+    own <- billed_steps(contract, steps, series, precedence, market$month)
+    rule <- RULES[[contract$kind]]
+    if (is.null(rule)) incomplete(contract, sprintf("there is no rule for %s; there are %s", contract$kind,
+                                                    paste(names(RULES), collapse = ", ")))
+    if (!contract$vat %in% c("reverse_charge", "none", "standard")) {
+      incomplete(contract, sprintf("vat is '%s', not one of reverse_charge, none, standard", contract$vat))
+    }
+    list(lines = lines_of(contract, own, rule(contract, own, market), market$month), days = days_of(contract, own, market$month))
+  }, incomplete = function(condition) {
+    list(incomplete = data.table(
+      period = market$month$period, producer_id = contract$producer_id, contract_id = contract$contract_id,
+      prm = contract$prm, reason = condition$reason))
+  })
+}
+
+# The steps on whose local day the contract holds, each with the energy of the source that comes first.
+billed_steps <- function(contract, steps, series, precedence, month) {
+  wanted <- steps[, .(start, step_s, day, at = .I)][holds(contract$valid_from, contract$valid_to, day)]
+  of_point <- series[prm == contract$prm]
+  own <- by_precedence(wanted, of_point[source != "FORECAST"], precedence, contract$kind)
+  own <- merge(wanted, own[, !"day"], by = "start", all.x = TRUE)
+  missing <- own[is.na(energy_wh)]
+  if (nrow(missing)) {
+    incomplete(contract, sprintf("%d of %d steps have no energy from any source; the first is %s", nrow(missing), nrow(own),
+                                 instant_text(missing$start[1], month$zone)))
   }
-  as.data.table(lapply(given$columns, function(values) {
-    if (is.list(values)) values <- unlist(lapply(values, function(value) if (is.null(value)) NA else value))
-    values
-  }))
+  own[is.na(withdrawal_wh), withdrawal_wh := 0]
+  forecast <- of_point[source == "FORECAST", .(start, forecast_wh = energy_wh)]
+  own <- merge(own, forecast, by = "start", all.x = TRUE)
+  setorder(own, start)
+  own[]
 }
 
-prices_of <- function(prices) {
-  seconds <- c(PT60M = 3600, PT1H = 3600, PT30M = 1800, PT15M = 900)
-  step <- seconds[as.character(prices$step)]
-  if (anyNA(step)) stop("a day-ahead price has the step ", prices$step[is.na(step)][1])
-  data.table(price_start = as.numeric(prices$start), price_step = unname(step), price = tenthousandths(prices$price))
-}
-
-# Each declared step with its price; a step that is longer than the price's is parted, its Wh evenly, the rest of
-# the division to the first parts.
-priced <- function(declared, prices) {
-  steps <- declared[, .(
-    prm = as.character(prm), start = as.numeric(start), step = as.numeric(step_s),
-    wh = as.numeric(energy_wh), aux = as.numeric(aux_wh), status
-  )]
-  stopifnot(all(steps$wh == round(steps$wh)), all(abs(steps$wh) < 2^53))
-  price_step <- if (nrow(prices) > 0) min(prices$price_step) else 3600
-  parts <- pmax(1, steps$step / price_step)
-  steps <- steps[rep(seq_len(.N), parts)]
-  part <- sequence(parts) - 1
-  of <- rep(parts, parts)
-  parted <- function(wh) wh %/% of + (part < wh %% of)
-  steps[, `:=`(wh = parted(wh), aux = parted(aux), start = start + part * step / of, step = step / of)]
-  at <- prices[steps, on = .(price_start <= start), mult = "last", .(price_start = x.price_start, price_step, price)]
-  covered <- !is.na(at$price) & steps$start < at$price_start + at$price_step
-  if (!all(covered)) {
-    missing <- format(as.POSIXct(steps$start[!covered][1], origin = "1970-01-01", tz = "UTC"), "%Y-%m-%dT%H:%M:%SZ")
-    stop("no day-ahead price for FR at ", missing, ": a bill without it would be wrong; load the prices and run again")
-  }
-  steps[, price := at$price]
-  steps
-}
-
-holds <- function(contract, day) {
-  day >= as.IDate(contract$valid_from) & (is.na(contract$valid_to) | day < as.IDate(contract$valid_to))
-}
-
-# A contract's lines with all that a bill says of them. A part of a month is a contract of its own by its first day.
-of_contract <- function(event, contract, steps, lines) {
+lines_of <- function(contract, steps, lines, month) {
+  used <- steps[, .N, by = source][order(source)]
   data.table(
-    period = event$period,
-    producer_id = as.integer(contract$producer_id),
-    producer = contract$producer,
-    contract = contract$contract,
-    valid_from = as.character(contract$valid_from),
-    site = contract$site,
-    prm = contract$prm,
-    kind = contract$kind,
-    line = seq_along(lines),
-    item = vapply(lines, function(line) line$item, ""),
-    quantity_wh = vapply(lines, function(line) line$wh, 0),
-    unit_price = vapply(lines, function(line) line$price, ""),
-    amount = vapply(lines, function(line) euros(line$cents), ""),
-    # Bought from producers for resale: the buyer owes the tax.
-    vat = "reverse charge",
-    quality = if (any(steps$status != "DEFINITIF")) "estimated" else "measured",
-    rule = vapply(lines, function(line) line$rule, "")
+    period = month$period, producer_id = contract$producer_id, producer = contract$producer,
+    contract_id = contract$contract_id, valid_from = contract$valid_from, site_id = contract$site_id,
+    prm = contract$prm, kind = contract$kind, line = seq_along(lines), rbindlist(lines),
+    quality = worst(steps$quality), sources = paste0(used$source, ":", used$N, collapse = " "), steps = nrow(steps)
   )
 }
+
+days_of <- function(contract, steps, month) {
+  steps[, .(
+    period = month$period, producer_id = contract$producer_id, contract_id = contract$contract_id, prm = contract$prm,
+    steps = .N, energy_wh = sum(energy_wh), quality = worst(quality)
+  ), by = day]
+}
+
+without_contract <- function(declared, contracts, month) {
+  rows <- unique(declared[!prm %in% contracts$prm, .(contract_id, prm)])[order(contract_id, prm)]
+  if (nrow(rows) == 0) return(EMPTY_INCOMPLETE)
+  data.table(period = month$period, producer_id = NA_character_, rows,
+             reason = "declared, but no contract for this metering point holds in the month")
+}
+
+# Texts for amounts: a JSON number would be a double to whoever reads it.
+shown <- function(lines) {
+  lines <- copy(lines)
+  lines[, `:=`(amount = euros(cents), vat_amount = euros(vat_cents))]
+  lines[, !c("cents", "vat_cents")]
+}
+
+totals <- function(lines) {
+  bills <- lines[, .(lines = .N, cents = sum(cents), vat_cents = sum(vat_cents)), by = .(period, producer_id, contract_id)]
+  list(
+    bills = bills[, .(period, producer_id, contract_id, lines, amount = euros(cents), vat_amount = euros(vat_cents),
+                      document = ifelse(cents < 0, "credit_note", "invoice"))],
+    lines = nrow(lines), amount = euros(sum(lines$cents)), vat_amount = euros(sum(lines$vat_cents))
+  )
+}
+
+gathered <- function(billed, part, empty) rbindlist(c(list(empty), lapply(billed, `[[`, part)), use.names = TRUE)
+
+EMPTY_LINES <- data.table(
+  period = character(), producer_id = character(), producer = character(), contract_id = character(),
+  valid_from = character(), site_id = character(), prm = character(), kind = character(), line = integer(),
+  rule = character(), quantity = numeric(), unit = character(), price = character(), price_unit = character(),
+  cents = numeric(), vat = character(), vat_rate_pct = character(), vat_cents = numeric(), quality = character(),
+  sources = character(), steps = integer()
+)
+EMPTY_DAYS <- data.table(
+  day = character(), period = character(), producer_id = character(), contract_id = character(), prm = character(),
+  steps = integer(), energy_wh = numeric(), quality = character()
+)
+EMPTY_INCOMPLETE <- data.table(
+  period = character(), producer_id = character(), contract_id = character(), prm = character(), reason = character()
+)

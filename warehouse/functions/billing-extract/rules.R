@@ -1,61 +1,148 @@
-# One rule for each kind of contract: its lines from the month's steps. A line is an item, Wh, a unit price as text
-# (empty where each step has its own), cents, and the rule's name.
-
-line <- function(item, wh, price, cents, rule) list(item = item, wh = wh, price = price, cents = cents, rule = rule)
-
-# Injection less what the auxiliaries took.
-net <- function(steps) steps$wh - steps$aux
-
-at_price <- function(item, steps, price, rule) {
-  wh <- net(steps)
-  line(item, sum(wh), price_text(price), cents_of(wh, price), rule)
-}
+# One function for each kind of contract: its lines from the month's steps. All of them are given
+#   contract  one row of the input `contracts`: a version of the contract, with its parameters
+#   steps     its steps: start, day, energy_wh (injected), withdrawal_wh (auxiliaries), day_ahead() and the like by `at`
+#   market    prices: see prices.R
+# and build lines by `line`. Prices are ten-thousandths of EUR/MWh, amounts cents. What an amount is made of is
+# written above it; each line is rounded to the cent, and a bill is the sum of its rounded lines.
 
 RULES <- list(
-  # Sum over the steps of energy x day-ahead price, less a fee per MWh.
-  SPOT_PASSTHROUGH = function(contract, steps, terms, reference, parameters) {
-    fee <- tenthousandths(format(terms$fee_eur_mwh, nsmall = 1, trim = TRUE))
-    list(
-      line("energy at day-ahead price", sum(net(steps)), "", cents_of(net(steps), steps$price), "spot"),
-      at_price("fee", steps, -fee, "fee")
+  # Resale on the day-ahead market, less the aggregator's fee.
+  SPOT_PASSTHROUGH = function(contract, steps, market) {
+    spot <- market$day_ahead()[steps$at]
+    c(
+      # sum over the steps of E x day-ahead price
+      list(line("spot", contract, "Wh", sum(steps$energy_wh), NA, energy_cents(steps$energy_wh, spot))),
+      fees(contract, steps, market), imbalance(contract, steps, market), guarantees(contract, steps)
     )
   },
-  # Energy x (M0 - fee), M0 the month's reference price of the technology.
-  M0_MINUS_FEE = function(contract, steps, terms, reference, parameters) {
-    m0 <- known(reference, contract)
-    fee <- tenthousandths(format(terms$fee_eur_mwh, nsmall = 1, trim = TRUE))
-    list(at_price("energy at reference price", steps, m0, "m0"), at_price("fee", steps, -fee, "fee"))
+
+  # The month's reference price of the technology, less the aggregator's fee.
+  M0_MINUS_FEE = function(contract, steps, market) {
+    # E x M0
+    c(list(at_price("m0", contract, sum(steps$energy_wh), market$reference(contract$technology))),
+      fees(contract, steps, market), imbalance(contract, steps, market), guarantees(contract, steps))
   },
-  FIXED_PPA = function(contract, steps, terms, reference, parameters) {
-    list(at_price("energy at contract price", steps, tenthousandths(contract$price), "ppa"))
+
+  # A price agreed for all energy.
+  FIXED_PPA = function(contract, steps, market) {
+    # E x price of the contract
+    c(list(at_price("ppa", contract, sum(steps$energy_wh), needed(contract, "price_eur_mwh"))),
+      fees(contract, steps, market), imbalance(contract, steps, market), guarantees(contract, steps))
   },
-  # The purchase obligation: a tariff for each MWh.
-  OA = function(contract, steps, terms, reference, parameters) {
-    list(at_price("energy at tariff", steps, tenthousandths(contract$price), "oa"))
+
+  # The purchase obligation: a tariff for all energy.
+  OA = function(contract, steps, market) {
+    # E x tariff
+    list(at_price("oa", contract, sum(steps$energy_wh), needed(contract, "price_eur_mwh")))
   },
-  # CR = E x (Te - M0 + management premium) - Nbcapa x Prefcapa, E over steps whose day-ahead price is not negative,
-  # net of auxiliaries. Where M0 is above Te the premium is negative: a credit note.
-  CR = function(contract, steps, terms, reference, parameters) {
-    paid <- steps[price >= 0]
-    te <- tenthousandths(contract$price)
-    management <- tenthousandths(format(terms$management_premium_eur_mwh, nsmall = 1, trim = TRUE))
-    capacity <- terms$nbcapa_mw * tenthousandths(parameters$capacity_eur_mw) / 100
-    lines <- list(
-      at_price("premium (Te - M0)", paid, te - known(reference, contract), "cr"),
-      at_price("management premium", paid, management, "cr-management"),
-      line("capacity", 0, parameters$capacity_eur_mw, -sign(capacity) * floor(abs(capacity) + 0.5), "cr-capacity")
+
+  # The complement of remuneration (hydro, order of 2016; wind and solar alike):
+  #   CR = E x (Te - M0 + management premium) - Nbcapa x Prefcapa
+  # E over the steps whose day-ahead price is not negative, net of auxiliaries. Where M0 is above Te the first line
+  # is negative, and the bill may be a credit note.
+  CR = function(contract, steps, market) {
+    te <- needed(contract, "price_eur_mwh")
+    paid <- market$day_ahead()[steps$at] >= 0
+    net_wh <- steps$energy_wh - steps$withdrawal_wh
+    c(
+      list(
+        # E x (Te - M0)
+        at_price("cr", contract, sum(net_wh[paid]), te - market$reference(contract$technology)),
+        # E x management premium
+        at_price("cr_management", contract, sum(net_wh[paid]), needed(contract, "management_premium_eur_mwh"))
+      ),
+      # What is not paid stays visible.
+      if (any(!paid)) list(at_price("cr_negative_price", contract, sum(net_wh[!paid]), 0)),
+      capacity(contract, steps, market),
+      if (contract$negative_premium %in% "yes") list(negative_premium(contract, steps, market))
     )
-    without <- steps[price < 0]
-    if (nrow(without) > 0) {
-      lines <- c(lines, list(line("steps of negative price, not paid", sum(net(without)), "0.0000", 0, "cr-negative")))
-    }
-    lines
   }
 )
 
-known <- function(reference, contract) {
-  if (length(reference) != 1 || is.na(reference)) {
-    stop("no reference price M0 for ", contract$technology, ", which contract ", contract$contract, " needs")
+# Nbcapa x Prefcapa, a year's amount by its days: - MW x EUR/MW/year x days / days of the year
+capacity <- function(contract, steps, market) {
+  if (is.na(contract$nbcapa_mw) || contract$nbcapa_mw == 0) return(NULL)
+  price <- market$capacity()
+  days <- length(unique(steps$day))
+  # Both in ten-thousandths: 1e-8 EUR, a cent is 1e6 of it.
+  amount <- -divided_wide(contract$nbcapa_mw, price * days, 1e6 * market$month$days_of_year)
+  list(line("cr_capacity", contract, "W", contract$nbcapa_mw * 100, -price, amount, price_unit = "EUR/MW/year"))
+}
+
+# Solar plants that stand still while the price is negative, beyond the first 15 such hours of a year:
+#   0.5 x P x Te x n, n the hours beyond in which nothing was injected
+negative_premium <- function(contract, steps, market) {
+  FREE_S <- 15 * 3600
+  step_s <- steps$step_s[1]
+  all_negative <- market$day_ahead() < 0
+  # How long it was negative in this year by the end of each step of the month.
+  by_end <- market$negative_before_s + cumsum(all_negative) * step_s
+  counts <- all_negative[steps$at] & by_end[steps$at] > FREE_S & steps$energy_wh == 0
+  # A step that the fifteenth hour ends in counts for what lies beyond.
+  seconds <- sum(pmin(step_s, by_end[steps$at] - FREE_S)[counts])
+  te <- needed(contract, "price_eur_mwh")
+  # P in 1e-7 MW, Te in 1e-4 EUR/MWh, minutes: halves of 1e-11/60 EUR.
+  amount <- divided_wide(needed(contract, "pmax_kw"), te * (seconds / 60), 2 * 60 * 1e9)
+  line("cr_negative_premium", contract, "s", seconds, te, amount)
+}
+
+# - E x fee per MWh, - P x fee per MW and month, the latter by the days on which the contract holds
+fees <- function(contract, steps, market) {
+  per_mwh <- needed(contract, "fee_eur_mwh", when = contract$kind != "FIXED_PPA")
+  per_mw <- contract$fee_eur_mw_month
+  c(
+    if (!is.na(per_mwh) && per_mwh != 0) list(at_price("fee", contract, sum(steps$energy_wh), -per_mwh)),
+    if (!is.na(per_mw) && per_mw != 0) {
+      days <- length(unique(steps$day))
+      # P in 1e-7 MW, the fee in 1e-4 EUR/MW: 1e-11 EUR.
+      amount <- -divided_wide(needed(contract, "pmax_kw"), per_mw * days, 1e9 * market$month$days)
+      list(line("fee_power", contract, "W", divided(contract$pmax_kw, 10), -per_mw, amount, price_unit = "EUR/MW/month"))
+    }
+  )
+}
+
+# sum over the steps of (E - forecast) x imbalance price x share: what a producer bears of an imbalance, or gains
+imbalance <- function(contract, steps, market) {
+  share <- contract$imbalance_share
+  if (is.na(share) || share == 0) return(NULL)
+  if (anyNA(steps$forecast_wh)) {
+    incomplete(contract, sprintf("%d steps have no forecast, which its imbalance share needs; the first is %s",
+                                 sum(is.na(steps$forecast_wh)),
+                                 instant_text(steps$start[is.na(steps$forecast_wh)][1], market$month$zone)))
   }
-  tenthousandths(reference)
+  difference_wh <- steps$energy_wh - steps$forecast_wh
+  amount <- shared_cents(difference_wh, market$imbalance()[steps$at], share)
+  list(line("imbalance", contract, "Wh", sum(difference_wh), NA, amount))
+}
+
+# E x price of a guarantee of origin
+guarantees <- function(contract, steps) {
+  if (is.na(contract$go_eur_mwh) || contract$go_eur_mwh == 0) return(NULL)
+  list(at_price("guarantee_of_origin", contract, sum(steps$energy_wh), contract$go_eur_mwh))
+}
+
+at_price <- function(rule, contract, wh, price) line(rule, contract, "Wh", wh, price, energy_cents(wh, price))
+
+line <- function(rule, contract, unit, quantity, price, cents, price_unit = "EUR/MWh") {
+  stopifnot(quantity == round(quantity), abs(quantity) < WHOLE_MAX)
+  # Purchases for resale are reverse-charged, the complement of remuneration is no purchase: the contract says which.
+  rate <- if (contract$vat == "standard") needed(contract, "vat_rate_pct") else 0
+  list(
+    rule = rule, quantity = quantity, unit = unit, price = decimal_text(price),
+    price_unit = if (is.na(price)) NA_character_ else price_unit,
+    cents = cents, vat = contract$vat, vat_rate_pct = decimal_text(rate), vat_cents = divided(cents * rate, 1e6)
+  )
+}
+
+# A contract's parameter that its rule can't do without.
+needed <- function(contract, name, when = TRUE) {
+  value <- contract[[name]]
+  if (when && is.na(value)) incomplete(contract, sprintf("%s is missing, which %s needs", name, contract$kind))
+  value
+}
+
+# What keeps one contract from being billed, and nobody else.
+incomplete <- function(contract, reason) {
+  stop(structure(class = c("incomplete", "error", "condition"),
+                 list(message = sprintf("contract %s: %s", contract$contract_id, reason), call = NULL, reason = reason)))
 }

@@ -2,6 +2,7 @@
 //! tests otherwise.
 
 mod bench;
+mod billing;
 mod layer;
 mod persistent;
 mod published;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         .chain(persistent::trials())
         .chain(published::trials())
         .chain(python::trials())
+        .chain(billing::trials())
         .collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -19,6 +19,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("ledger", &[]),
     ("pgserver", &[]),
     ("platform", &[]),
+    ("statement", &[]),
     ("xtask", &["pgserver", "platform"]),
 ];
 

@@ -1,0 +1,72 @@
+//! Decimals as whole numbers of their last digit, and as texts in the reader's own manner. Never a
+//! double: a cent that is lost on paper is a cent that is asked for.
+
+/// A decimal: `digits` / 10^`scale`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Decimal {
+    pub digits: i64,
+    pub scale: u32,
+}
+
+impl Decimal {
+    /// "-1234.50"; nothing else is one.
+    pub fn parse(text: &str) -> Option<Decimal> {
+        let (sign, size) = text.strip_prefix('-').map_or((1, text), |size| (-1, size));
+        let (whole, rest) = size.split_once('.').unwrap_or((size, ""));
+        let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || !all_digits(whole) || !all_digits(rest) || (rest.is_empty() && size.contains('.')) {
+            return None;
+        }
+        let digits: i64 = format!("{whole}{rest}").parse().ok()?;
+        Some(Decimal { digits: sign * digits, scale: u32::try_from(rest.len()).ok()? })
+    }
+
+    /// Of cents; `None` where it has more digits than that, other than zeros.
+    pub fn cents(self) -> Option<i64> {
+        let up = 10_i64.checked_pow(2_u32.saturating_sub(self.scale))?;
+        let down = 10_i64.checked_pow(self.scale.saturating_sub(2))?;
+        (self.digits % down == 0).then(|| (self.digits / down).checked_mul(up)).flatten()
+    }
+
+    pub fn as_f64(self) -> f64 {
+        self.digits as f64 / 10_f64.powi(self.scale.cast_signed())
+    }
+
+    /// With at least so many digits after the mark; zeros beyond are left out.
+    pub fn shown(self, least: u32, marks: &Marks) -> String {
+        let (mut digits, mut scale) = (i128::from(self.digits), self.scale);
+        while scale > least && digits % 10 == 0 {
+            (digits, scale) = (digits / 10, scale - 1);
+        }
+        while scale < least {
+            (digits, scale) = (digits * 10, scale + 1);
+        }
+        let size = digits.unsigned_abs().to_string();
+        let size = format!("{size:0>width$}", width = scale as usize + 1);
+        let (whole, rest) = size.split_at(size.len() - scale as usize);
+        let minus = if digits < 0 { "\u{2212}" } else { "" };
+        let mark = if rest.is_empty() { "" } else { marks.decimal.as_str() };
+        format!("{minus}{}{mark}{rest}", grouped(whole, &marks.thousands))
+    }
+}
+
+/// How a language writes numbers.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Marks {
+    pub decimal: String,
+    pub thousands: String,
+    /// With what stands between a number and it.
+    pub currency: String,
+}
+
+fn grouped(digits: &str, mark: &str) -> String {
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push_str(mark);
+        }
+        text.push(digit);
+    }
+    text
+}

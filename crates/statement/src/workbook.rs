@@ -1,0 +1,119 @@
+//! The same as a workbook: numbers as numbers, for those who go on with them.
+
+use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook, Worksheet, XlsxError};
+
+use crate::error::During;
+use crate::labels::Labels;
+use crate::month::Statement;
+use crate::{Kind, Result};
+
+/// Two sheets: lines with their total, and days. The same statement gives the same bytes.
+///
+/// # Errors
+/// `FixInput` where a label is missing.
+pub fn workbook(labels: &Labels, statement: &Statement) -> Result<Vec<u8>> {
+    let rows = rows(labels, statement)?;
+    let words = Words {
+        lines: labels.word("text", "lines")?,
+        days: labels.word("text", "days")?,
+        total: labels.word("text", "total")?,
+        day: labels.word("text", "day")?,
+        energy: labels.word("text", "energy_mwh")?,
+        columns: COLUMNS.map(|name| labels.word("text", name)).into_iter().collect::<Result<_>>()?,
+    };
+    let what = format!("write the workbook of {} for {}", statement.head.producer_id, statement.head.period);
+    written(statement, &words, &rows).during(Kind::Bug, what)
+}
+
+const COLUMNS: [&str; 10] =
+    ["contract", "site", "prm", "item", "quantity", "unit", "price", "price_unit", "amount", "vat_amount"];
+
+struct Words<'a> {
+    lines: &'a str,
+    days: &'a str,
+    total: &'a str,
+    day: &'a str,
+    energy: &'a str,
+    columns: Vec<&'a str>,
+}
+
+/// Texts before and after the numbers of a line.
+struct Row<'a> {
+    texts: [&'a str; 4],
+    quantity: i64,
+    unit: &'a str,
+    price: Option<f64>,
+    price_unit: &'a str,
+    cents: i64,
+    vat_cents: i64,
+}
+
+fn rows<'a>(labels: &'a Labels, statement: &'a Statement) -> Result<Vec<Row<'a>>> {
+    let rows = statement.lines.iter().map(|counted| {
+        let line = &counted.line;
+        let item = labels.word("rule", &line.rule)?;
+        Ok(Row {
+            texts: [&line.contract_id, &line.site_id, &line.prm, item],
+            quantity: line.quantity,
+            unit: &line.unit,
+            price: counted.price.map(crate::number::Decimal::as_f64),
+            price_unit: line.price_unit.as_deref().unwrap_or_default(),
+            cents: counted.cents,
+            vat_cents: counted.vat_cents,
+        })
+    });
+    rows.collect()
+}
+
+fn written(statement: &Statement, words: &Words<'_>, rows: &[Row<'_>]) -> Result<Vec<u8>, XlsxError> {
+    let mut workbook = Workbook::new();
+    let created = ExcelDateTime::from_timestamp(statement.head.issued_at.timestamp())?;
+    workbook.set_properties(&DocProperties::new().set_creation_datetime(&created));
+    let money = Format::new().set_num_format("#,##0.00\\ \"€\"");
+    let bold = Format::new().set_bold();
+    let bold_money = Format::new().set_bold().set_num_format("#,##0.00\\ \"€\"");
+    let sheet = workbook.add_worksheet();
+    sheet.set_name(words.lines)?;
+    head(sheet, &words.columns, &bold)?;
+    let mut line = 0;
+    for row in rows {
+        line += 1;
+        for (column, text) in (0..).zip(row.texts) {
+            sheet.write_string(line, column, text)?;
+        }
+        sheet.write_number(line, 4, row.quantity as f64)?;
+        sheet.write_string(line, 5, row.unit)?;
+        if let Some(price) = row.price {
+            sheet.write_number(line, 6, price)?;
+        }
+        sheet.write_string(line, 7, row.price_unit)?;
+        sheet.write_number_with_format(line, 8, row.cents as f64 / 100.0, &money)?;
+        sheet.write_number_with_format(line, 9, row.vat_cents as f64 / 100.0, &money)?;
+    }
+    sheet.write_string_with_format(line + 1, 0, words.total, &bold)?;
+    sheet.write_number_with_format(line + 1, 8, statement.cents as f64 / 100.0, &bold_money)?;
+    sheet.write_number_with_format(line + 1, 9, statement.vat_cents as f64 / 100.0, &bold_money)?;
+    days(workbook.add_worksheet(), statement, words, &bold)?;
+    workbook.save_to_buffer()
+}
+
+fn head(sheet: &mut Worksheet, names: &[&str], bold: &Format) -> Result<(), XlsxError> {
+    for (column, name) in (0..).zip(names) {
+        sheet.write_string_with_format(0, column, *name, bold)?;
+        sheet.set_column_width(column, 16)?;
+    }
+    sheet.set_freeze_panes(1, 0)?;
+    Ok(())
+}
+
+fn days(sheet: &mut Worksheet, statement: &Statement, words: &Words<'_>, bold: &Format) -> Result<(), XlsxError> {
+    sheet.set_name(words.days)?;
+    head(sheet, &[words.day, words.energy], bold)?;
+    let (date, energy) = (Format::new().set_num_format("yyyy-mm-dd"), Format::new().set_num_format("#,##0.000"));
+    for (line, day) in (1..).zip(&statement.days) {
+        let text = day.day.to_string();
+        sheet.write_datetime_with_format(line, 0, &ExcelDateTime::parse_from_str(&text)?, &date)?;
+        sheet.write_number_with_format(line, 1, day.energy_wh as f64 / 1_000_000.0, &energy)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+--| severity = "block"
+--| text = "a line's amount is not its quantity times its price, its VAT is wrong, or its sign"
+SELECT contract_id, valid_from, rule, quantity, price, amount, vat, vat_rate_pct, vat_amount
+FROM billing.bills
+WHERE period = '{period}'
+  AND ((unit = 'Wh' AND price IS NOT NULL AND abs(amount - quantity * price / 1000000) > 0.005)
+       OR abs(vat_amount - amount * vat_rate_pct / 100) > 0.005
+       OR (vat IN ('reverse_charge', 'none') AND vat_amount <> 0)
+       OR (rule IN ('fee', 'fee_power', 'cr_capacity') AND amount > 0)
+       OR (rule IN ('oa', 'guarantee_of_origin', 'cr_management', 'cr_negative_premium') AND amount < 0))
+ORDER BY contract_id, valid_from, rule

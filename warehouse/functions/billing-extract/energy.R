@@ -1,0 +1,72 @@
+# From many series of a metering point to the one that is billed.
+
+# Better first; a period takes its worst.
+QUALITIES <- c("measured", "corrected", "estimated", "outage", "invalid", "missing")
+# Of which nothing is billed.
+UNUSABLE <- c("invalid", "missing")
+
+worst <- function(qualities) QUALITIES[max(match(qualities, QUALITIES))]
+
+# What producers declared, as one more series.
+declared_series <- function(declared) {
+  declared[, .(
+    prm, source = rep("PRODUCER_DECLARED", .N), start, step_s, energy_wh, withdrawal_wh = aux_wh,
+    quality = ifelse(status == "DEFINITIF" & source != "ESTIME", "measured", "estimated")
+  )]
+}
+
+check_series <- function(rows) {
+  unknown <- setdiff(rows$quality, QUALITIES)
+  if (length(unknown)) {
+    stop(sprintf("the quality '%s' is not known; one of %s", unknown[1], paste(QUALITIES, collapse = ", ")), call. = FALSE)
+  }
+  twice <- anyDuplicated(rows, by = c("prm", "source", "start"))
+  if (twice) {
+    row <- rows[twice]
+    stop(sprintf("%s of %s has two values at %s: an input query gives one for each step", row$source, row$prm,
+                 instant_text(row$start, "UTC")), call. = FALSE)
+  }
+  bad <- rows[!quality %in% UNUSABLE & (is.na(energy_wh) | energy_wh < 0 | withdrawal_wh < 0)]
+  if (nrow(bad)) {
+    stop(sprintf("%s of %s at %s: injection and withdrawal are numbers that are not negative", bad$source[1], bad$prm[1],
+                 instant_text(bad$start[1], "UTC")), call. = FALSE)
+  }
+  rows
+}
+
+# Energies at another step, to the Wh. Each row is cut into parts that fit both steps, each part what has come by
+# its end less what had come by its beginning: so the parts sum to the row. Steps that are not covered are left out.
+at_step <- function(rows, to_s) {
+  rows <- rows[!quality %in% UNUSABLE]
+  if (all(rows$step_s == to_s)) return(rows[, .(prm, source, start, energy_wh, withdrawal_wh, quality)])
+  # 10 minutes and 15 have 5 in common.
+  part_s <- ifelse(rows$step_s %% to_s == 0, to_s, ifelse(to_s %% rows$step_s == 0, rows$step_s, 300))
+  stopifnot(rows$step_s %% part_s == 0, to_s %% part_s == 0)
+  count <- rows$step_s / part_s
+  at <- rep(seq_len(nrow(rows)), count)
+  before <- sequence(count) - 1
+  share <- function(wh) (wh[at] * (before + 1)) %/% count[at] - (wh[at] * before) %/% count[at]
+  parts <- data.table(
+    prm = rows$prm[at], source = rows$source[at], start = rows$start[at] + before * part_s[at], part_s = part_s[at],
+    energy_wh = share(rows$energy_wh), withdrawal_wh = share(rows$withdrawal_wh),
+    quality = match(rows$quality, QUALITIES)[at]
+  )
+  steps <- parts[, .(
+    energy_wh = sum(energy_wh), withdrawal_wh = sum(withdrawal_wh), quality = max(quality), covered_s = sum(part_s)
+  ), by = .(prm, source, start = start - start %% to_s)]
+  steps[covered_s == to_s, .(prm, source, start, energy_wh, withdrawal_wh, quality = QUALITIES[quality])]
+}
+
+# For each of a contract's steps the value of the source that comes first in the table of precedence. Rows of the
+# contract's kind stand in place of those for any kind ("*").
+by_precedence <- function(steps, series, precedence, kind) {
+  own <- precedence[["kind"]] == kind
+  if (!any(own)) own <- precedence[["kind"]] == "*"
+  ranks <- precedence[own]
+  found <- merge(series, steps[, .(start, day)], by = "start")
+  found <- merge(found, ranks[, .(source, rank, valid_from, valid_to)], by = "source", allow.cartesian = TRUE)
+  found <- found[holds(valid_from, valid_to, day)]
+  setorder(found, start, rank, source)
+  found <- found[!duplicated(start)]
+  found[, .(start, day, source, energy_wh, withdrawal_wh, quality)]
+}

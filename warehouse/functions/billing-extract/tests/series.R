@@ -1,0 +1,94 @@
+# Which source is billed, by which step, and of which quality it is.
+source("tests/month.R")
+
+AT <- steps_of("2026-03")
+ppa <- contracts(contract("FIXED_PPA", price_eur_mwh = "10"))
+line_of <- function(...) extract(event(contracts = ppa, ...))$lines
+declared <- function(start, energy_wh, step_s = 3600, status = "DEFINITIF", source = "COMPTEUR") {
+  columns(contract_id = "CTR-2021-0042", prm = PRM, start = start, step_s = step_s, energy_wh = energy_wh, aux_wh = 0,
+          source = source, status = status)
+}
+
+# Corrected before raw before declared, step by step, whatever the order of rows.
+hours <- steps_of("2026-03", 3600)
+all <- together(meters(AT[1:2960], 200000), meters(AT[1:4], 100000, source = "DSO_CORRECTED", quality = "corrected"))
+shuffled <- lapply(all$columns, function(column) rev(column))
+for (table in list(all, list(columns = shuffled))) {
+  got <- line_of(meters = table, declared = declared(hours, 4e6))
+  expect(got$sources, "DSO_CORRECTED:4 DSO_RAW:2956 PRODUCER_DECLARED:12")
+  expect(got$quantity, 4 * 100000 + 2956 * 200000 + 12 * 1e6)
+  expect(got$quality, "corrected")
+}
+# The table decides, not the code: another rank, for one kind only, from a day on.
+ranks <- together(PRECEDENCE, columns(
+  kind = "FIXED_PPA", source = c("PRODUCER_DECLARED", "DSO_RAW", "DSO_RAW"), rank = c(1, 2, 0),
+  valid_from = c("2000-01-01", "2000-01-01", "2026-03-31"), valid_to = NA))
+got <- line_of(meters = meters(AT, 1), declared = declared(hours, 4e6), precedence = ranks)
+expect(got$sources, "DSO_RAW:96 PRODUCER_DECLARED:2876")
+
+# A value that is invalid or missing is none: the next source stands in.
+quality <- replace(rep("measured", 2972), 10, "invalid")
+got <- line_of(meters = meters(AT, replace(rep(1, 2972), 10, NA), quality = quality), declared = declared(hours, 4e6))
+expect(got$sources, "DSO_RAW:2971 PRODUCER_DECLARED:1")
+# A period takes its worst quality.
+got <- line_of(meters = meters(AT, 1, quality = replace(rep("measured", 2972), 7, "estimated")))
+expect(got$quality, "estimated")
+got <- line_of(meters = meters(AT, 1, quality = replace(rep("estimated", 2972), 7, "outage")))
+expect(got$quality, "outage")
+got <- line_of(meters = meters(AT[1], 1)[0], declared = declared(hours, 1, status = c("PROVISOIRE", rep("DEFINITIF", 742))))
+expect(got$quality, "estimated")
+
+# Other steps, to the Wh: an hour of 7 Wh is 1 + 2 + 2 + 2; ten minutes are cut in two, and what a day sums to stays.
+parts <- at_step(as.data.table(meters(AT[1], 7, step_s = 3600)$columns), 900)
+expect(parts$energy_wh, c(1, 2, 2, 2))
+set.seed(42)
+tens <- steps_of("2026-03", 600)
+energy <- floor(runif(length(tens)) * 1e6)
+parts <- at_step(as.data.table(meters(tens, energy, source = "SCADA", step_s = 600)$columns), 900)
+expect(parts$start, AT)
+expect(sum(parts$energy_wh), sum(energy))
+# By hand: 10 and 5 minutes of 3 and 5 Wh, then 5 and 10 of 5 and 9.
+parts <- at_step(as.data.table(meters(AT[1] + c(0, 600, 1200), c(3, 5, 9), source = "SCADA", step_s = 600)$columns), 900)
+expect(parts$energy_wh, c(5, 12))
+# A quarter that is covered in part is none.
+parts <- at_step(as.data.table(meters(AT[1], 600, source = "SCADA", step_s = 600)$columns), 900)
+expect(nrow(parts), 0L)
+
+# Energies far beyond 32 bits stay whole.
+expect(line_of(meters = meters(AT, 3e8))$quantity, 2972 * 3e8)
+
+# A step without any source: no bill, and which step it is.
+result <- extract(event(contracts = ppa, meters = meters(AT[-(101:102)], 1)))
+expect(nrow(result$lines), 0L)
+expect(result$incomplete$reason,
+       "2 of 2972 steps have no energy from any source; the first is 2026-03-02T00:00:00Z (2026-03-02 01:00 Europe/Paris)")
+# Declared by somebody without a contract.
+result <- extract(event(contracts = ppa, meters = meters(AT, 1), declared = columns(
+  contract_id = "CTR-0", prm = "30000000000099", start = AT, step_s = 900, energy_wh = 1, aux_wh = 0, source = "COMPTEUR",
+  status = "DEFINITIF")))
+expect(nrow(result$lines), 1L)
+expect(result$incomplete$prm, "30000000000099")
+
+# What no query should give.
+expect_error(extract(event(contracts = ppa, meters = together(meters(AT, 1), meters(AT[5], 1)))),
+             "DSO_RAW", PRM, "two values", "2026-03-01T00:00:00Z")
+expect_error(extract(event(contracts = ppa, meters = meters(AT, -1))), "not negative", "2026-02-28T23:00:00Z")
+expect_error(extract(event(contracts = ppa, meters = meters(AT, 0.5))), "meters.energy_wh, row 1", "0.5")
+expect_error(extract(event(contracts = ppa, meters = meters(AT, 1, quality = "good"))), "quality 'good'")
+bare <- event(contracts = ppa, meters = meters(AT, 1))
+bare$inputs$prices <- NULL
+expect_error(extract(bare), "no input 'prices'")
+bare <- event(contracts = ppa, meters = meters(AT, 1))
+bare$inputs$meters$columns$quality <- NULL
+expect_error(extract(bare), "'meters' has no column 'quality'", "withdrawal_wh")
+
+# From a file as from columns.
+named <- event(contracts = ppa, meters = meters(AT, 250000), declared = declared(hours, 1e6))
+inline <- extract(named)
+for (name in names(named$inputs)) {
+  file <- tempfile(fileext = ".csv")
+  columns <- as.data.table(named$inputs[[name]]$columns)
+  if (ncol(columns) == 0) writeLines("", file) else fwrite(columns, file, na = "")
+  named$inputs[[name]] <- list(file = file)
+}
+expect(extract(named), inline)

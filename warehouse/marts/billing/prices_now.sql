@@ -1,0 +1,5 @@
+--| description = "Prices by series: of each delivery the one that was known last"
+
+SELECT DISTINCT ON (series, starts_at) series, starts_at, step, price, known_at
+FROM billing.prices
+ORDER BY series, starts_at, known_at DESC, recorded_at DESC
