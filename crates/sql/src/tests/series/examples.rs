@@ -1,6 +1,5 @@
 //! Every example of docs/series.md gives what the page says.
 
-
 use arrow::compute::concat_batches;
 use futures::TryStreamExt;
 

@@ -350,8 +350,11 @@ fn what_is_written_wrongly_is_said_with_its_place() {
 fn the_algorithm_in_r_has_its_cases() {
     let root = std::path::absolute("../../warehouse").unwrap();
     let root = root.display();
-    let ran =
-        Command::new("Rscript").arg(format!("{root}/tests/billing-extract.R")).current_dir(root.to_string()).output().unwrap();
+    let ran = Command::new("Rscript")
+        .arg(format!("{root}/tests/billing-extract.R"))
+        .current_dir(root.to_string())
+        .output()
+        .unwrap();
     assert!(ran.status.success(), "{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
 }
 
