@@ -32,7 +32,7 @@ fn add(command: &mut clap::Command, name: &str, text: &mut String) {
 
 #[test]
 fn the_reference_is_the_help() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/command-line.md");
+    let path = Path::new("../../docs/command-line.md");
     let page = std::fs::read_to_string(&path).expect("read docs/command-line.md");
     let (before, rest) = page.split_once(BEGIN).expect("the page has a begin mark");
     let (held, after) = rest.split_once(END).expect("the page has an end mark");

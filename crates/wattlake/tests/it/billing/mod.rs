@@ -348,9 +348,13 @@ fn what_is_written_wrongly_is_said_with_its_place() {
 /// The billing algorithm of the example, by the figures of its hand-made cases.
 #[test]
 fn the_algorithm_in_r_has_its_cases() {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../warehouse");
-    let ran =
-        Command::new("Rscript").arg(format!("{root}/tests/billing-extract.R")).current_dir(root).output().unwrap();
+    let root = std::path::absolute("../../warehouse").unwrap();
+    let root = root.display();
+    let ran = Command::new("Rscript")
+        .arg(format!("{root}/tests/billing-extract.R"))
+        .current_dir(root.to_string())
+        .output()
+        .unwrap();
     assert!(ran.status.success(), "{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
 }
 

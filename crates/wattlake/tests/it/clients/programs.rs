@@ -7,7 +7,7 @@ use super::platform;
 use crate::world::interpreter;
 
 fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clients").join(name)
+    Path::new("tests/it/clients").join(name)
 }
 
 /// Runs the program against both servers.

@@ -12,7 +12,8 @@ use super::server::folder;
 use super::source::Source;
 
 /// The repository's own example: what users start from is what is tested.
-const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../warehouse");
+/// Relative to the crate's folder, in which tests run: another checkout may have built this program.
+const EXAMPLE: &str = "../../warehouse";
 
 pub struct Warehouse {
     dir: TempDir,
