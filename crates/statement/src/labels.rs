@@ -14,6 +14,9 @@ use crate::{Error, Kind, Result};
 pub struct Labels {
     /// `fr`, for the page's own `lang`.
     pub(crate) language: String,
+    /// Who issues the statement, line by line.
+    #[serde(default)]
+    pub(crate) issuer: Vec<String>,
     pub(crate) marks: Marks,
     /// In chrono's words: `%d/%m/%Y`.
     pub(crate) date: String,
@@ -23,6 +26,7 @@ pub struct Labels {
     kinds: BTreeMap<String, String>,
     qualities: BTreeMap<String, String>,
     vat: BTreeMap<String, String>,
+    units: BTreeMap<String, String>,
 }
 
 impl Labels {
@@ -48,8 +52,9 @@ impl Labels {
             "kind" => (&self.kinds, "kinds"),
             "quality" => (&self.qualities, "qualities"),
             "vat" => (&self.vat, "vat"),
+            "unit" => (&self.units, "units"),
             other => {
-                let what = format!("look up a label: there are text, rule, kind, quality and vat, no {other:?}");
+                let what = format!("look up a label: there are text, rule, kind, quality, vat and unit, no {other:?}");
                 return Err(Error::new(Kind::FixInput, what));
             }
         };

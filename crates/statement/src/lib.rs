@@ -21,6 +21,6 @@ mod tests;
 
 pub use error::{Error, Kind, Result};
 pub use labels::Labels;
-pub use month::{Day, Head, Line, Statement};
-pub use page::page;
+pub use month::{Before, Day, Head, Line, Statement};
+pub use page::{check, page};
 pub use workbook::workbook;

@@ -15,9 +15,18 @@ pub struct Head {
     pub producer: String,
     pub siret: Option<String>,
     pub number: String,
+    /// The statement of an earlier state, which this one is in place of.
+    pub replaces: Option<Before>,
     pub issued_at: DateTime<Utc>,
     /// A statement that controls don't let out yet says so.
     pub is_draft: bool,
+}
+
+/// What was due by an earlier statement.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Before {
+    pub number: String,
+    pub due_cents: i64,
 }
 
 /// As it stands in `billing.bills`; decimals are texts.
@@ -66,7 +75,6 @@ pub struct Statement {
 pub(crate) struct Counted {
     pub line: Line,
     pub price: Option<Decimal>,
-    pub vat_rate: Decimal,
     pub cents: i64,
     pub vat_cents: i64,
 }
@@ -75,13 +83,13 @@ impl Statement {
     /// In the order in which they are given.
     ///
     /// # Errors
-    /// `FixInput` where there are no lines, the period is no month, or a text is no decimal.
+    /// `FixInput` where there are no lines and nothing is replaced, the period is no month, or a text is no decimal.
     pub fn new(head: Head, lines: Vec<Line>, days: Vec<Day>) -> Result<Statement> {
         let refuse = |what: String| Error::new(Kind::FixInput, what);
         let name = &head.period;
         let month = NaiveDate::parse_from_str(&format!("{name}-01"), "%Y-%m-%d")
             .map_err(|_| refuse(format!("make a statement: the period {name:?} is no month such as 2026-03")))?;
-        if lines.is_empty() {
+        if lines.is_empty() && head.replaces.is_none() {
             return Err(refuse(format!("make a statement: {} has no lines in {name}", head.producer_id)));
         }
         let lines: Vec<Counted> = lines.into_iter().map(Counted::new).collect::<Result<_>>()?;
@@ -90,6 +98,23 @@ impl Statement {
         let cents = sum(|line| line.cents).ok_or_else(too_large)?;
         let vat_cents = sum(|line| line.vat_cents).ok_or_else(too_large)?;
         Ok(Statement { head, month, lines, days, cents, vat_cents })
+    }
+
+    /// Without VAT.
+    pub fn cents(&self) -> i64 {
+        self.cents
+    }
+
+    pub fn vat_cents(&self) -> i64 {
+        self.vat_cents
+    }
+
+    pub fn due_cents(&self) -> i64 {
+        self.cents + self.vat_cents
+    }
+
+    pub fn is_credit_note(&self) -> bool {
+        self.cents < 0
     }
 }
 
@@ -106,8 +131,8 @@ impl Counted {
             decimal(column, text)?.cents().ok_or_else(|| refuse(column, text, "whole cents"))
         };
         let price = line.price.as_deref().map(|text| decimal("price", text)).transpose()?;
-        let vat_rate = decimal("vat_rate_pct", &line.vat_rate_pct)?;
+        decimal("vat_rate_pct", &line.vat_rate_pct)?;
         let (amount, vat) = (cents("amount", &line.amount)?, cents("vat_amount", &line.vat_amount)?);
-        Ok(Counted { price, vat_rate, cents: amount, vat_cents: vat, line })
+        Ok(Counted { price, cents: amount, vat_cents: vat, line })
     }
 }

@@ -32,6 +32,15 @@ impl Decimal {
         self.digits as f64 / 10_f64.powi(self.scale.cast_signed())
     }
 
+    /// Half away from zero, to so many digits after the mark where it has more.
+    pub fn rounded(self, scale: u32) -> Decimal {
+        let Some(down) = self.scale.checked_sub(scale).filter(|down| *down > 0) else { return self };
+        let unit = 10_i128.saturating_pow(down);
+        let digits = i128::from(self.digits);
+        let rounded = (digits.abs() * 2 + unit) / (unit * 2) * digits.signum();
+        Decimal { digits: i64::try_from(rounded).unwrap_or(self.digits), scale }
+    }
+
     /// With at least so many digits after the mark; zeros beyond are left out.
     pub fn shown(self, least: u32, marks: &Marks) -> String {
         let (mut digits, mut scale) = (i128::from(self.digits), self.scale);

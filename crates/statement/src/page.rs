@@ -1,13 +1,15 @@
 //! The page: the statement through a template in Jinja's language. What a template can say is in
 //! docs/billing.md.
 
+use std::collections::BTreeMap;
+
 use chrono::Datelike;
-use minijinja::{AutoEscape, Environment, Error as Failure, ErrorKind, UndefinedBehavior, context};
+use minijinja::{AutoEscape, Environment, Error as Failure, ErrorKind, UndefinedBehavior, value::Serde};
 use serde::Serialize;
 
-use crate::chart::chart;
+use crate::chart::{Chart, chart};
 use crate::labels::Labels;
-use crate::month::{Counted, Statement};
+use crate::month::{Counted, Day, Statement};
 use crate::number::{Decimal, Marks};
 use crate::{Error, Kind, Result};
 
@@ -16,37 +18,108 @@ use crate::{Error, Kind, Result};
 /// # Errors
 /// `FixInput` with the template's line where it can't be read, asks for what there isn't, or a label is missing.
 pub fn page(name: &str, template: &str, labels: &Labels, statement: &Statement) -> Result<String> {
+    let mut environment = environment();
+    filters(&mut environment, labels);
+    let lines = statement.lines.iter().map(Shown::new).collect::<Vec<_>>();
+    let values = Page::new(labels, statement, &lines);
+    let rendered = environment.template_from_named_str(name, template).and_then(|template| template.render(Serde(&values)));
+    rendered.map_err(|failure| wrong("render", name, failure))
+}
+
+/// Whether a template can be read; what it asks for only shows when a page is made.
+///
+/// # Errors
+/// `FixInput` with the template's line.
+pub fn check(name: &str, template: &str) -> Result<()> {
+    let read = environment().template_from_named_str(name, template).map(drop);
+    read.map_err(|failure| wrong("read", name, failure))
+}
+
+fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    filters(&mut environment, labels);
-    let lines = statement.lines.iter().map(Shown::new).collect::<Vec<_>>();
-    let values = context! {
-        language => &labels.language,
-        texts => &labels.texts,
-        period => context! { month => labels.month(statement.month.month()), year => statement.month.year() },
-        producer => context! {
-            id => &statement.head.producer_id, name => &statement.head.producer, siret => &statement.head.siret
-        },
-        number => &statement.head.number,
-        issued_on => statement.head.issued_at.format(&labels.date).to_string(),
-        is_draft => statement.head.is_draft,
-        is_credit_note => statement.cents < 0,
-        contracts => contracts(&lines),
-        vat_mentions => mentions(&lines),
-        cents => statement.cents,
-        vat_cents => statement.vat_cents,
-        due_cents => statement.cents + statement.vat_cents,
-        energy_wh => statement.days.iter().map(|day| day.energy_wh).sum::<i64>(),
-        days => &statement.days,
-        chart => chart(&statement.days),
-    };
-    let rendered = environment.template_from_named_str(name, template).and_then(|template| template.render(values));
-    rendered.map_err(|failure| {
-        let at = failure.line().map(|line| format!(", line {line}")).unwrap_or_default();
-        let context = format!("render {name}{at}");
-        Error { kind: Kind::FixInput, context, source: Some(Box::new(failure)) }
-    })
+    environment
+}
+
+fn wrong(doing: &str, name: &str, failure: Failure) -> Error {
+    let at = failure.line().map(|line| format!(", line {line}")).unwrap_or_default();
+    let context = format!("{doing} {name}{at}");
+    Error { kind: Kind::FixInput, context, source: Some(Box::new(failure)) }
+}
+
+/// All that templates see.
+#[derive(Serialize)]
+struct Page<'a> {
+    language: &'a str,
+    issuer: &'a [String],
+    texts: &'a BTreeMap<String, String>,
+    period: Period<'a>,
+    producer: Producer<'a>,
+    number: &'a str,
+    replaces: Option<Replaced<'a>>,
+    issued_on: String,
+    is_draft: bool,
+    is_credit_note: bool,
+    contracts: Vec<Contract<'a>>,
+    vat_mentions: Vec<&'a str>,
+    cents: i64,
+    vat_cents: i64,
+    due_cents: i64,
+    energy_wh: i64,
+    days: &'a [Day],
+    chart: Chart,
+}
+
+/// The statement that this one is in place of, and what is due on top of it.
+#[derive(Serialize)]
+struct Replaced<'a> {
+    number: &'a str,
+    due_cents: i64,
+    difference_cents: i64,
+}
+
+#[derive(Serialize)]
+struct Period<'a> {
+    month: Option<&'a str>,
+    year: i32,
+}
+
+#[derive(Serialize)]
+struct Producer<'a> {
+    id: &'a str,
+    name: &'a str,
+    siret: Option<&'a str>,
+}
+
+impl<'a> Page<'a> {
+    fn new(labels: &'a Labels, statement: &'a Statement, lines: &'a [Shown<'a>]) -> Page<'a> {
+        let head = &statement.head;
+        Page {
+            language: &labels.language,
+            issuer: &labels.issuer,
+            texts: &labels.texts,
+            period: Period { month: labels.month(statement.month.month()), year: statement.month.year() },
+            producer: Producer { id: &head.producer_id, name: &head.producer, siret: head.siret.as_deref() },
+            number: &head.number,
+            replaces: head.replaces.as_ref().map(|before| Replaced {
+                number: &before.number,
+                due_cents: before.due_cents,
+                difference_cents: statement.due_cents() - before.due_cents,
+            }),
+            issued_on: head.issued_at.format(&labels.date).to_string(),
+            is_draft: head.is_draft,
+            is_credit_note: statement.is_credit_note(),
+            contracts: contracts(lines),
+            vat_mentions: mentions(lines),
+            cents: statement.cents,
+            vat_cents: statement.vat_cents,
+            due_cents: statement.due_cents(),
+            energy_wh: statement.days.iter().map(|day| day.energy_wh).sum(),
+            days: &statement.days,
+            chart: chart(&statement.days),
+        }
+    }
 }
 
 /// A line as templates see it.
@@ -130,7 +203,7 @@ fn contracts<'a>(lines: &'a [Shown<'a>]) -> Vec<Contract<'a>> {
     contracts
 }
 
-fn mentions<'a>(lines: &[Shown<'a>]) -> Vec<&'a str> {
+fn mentions<'a>(lines: &'a [Shown<'a>]) -> Vec<&'a str> {
     let mut mentions: Vec<&str> = lines.iter().map(|line| line.vat).collect();
     mentions.sort_unstable();
     mentions.dedup();
@@ -147,8 +220,8 @@ fn filters(environment: &mut Environment<'_>, labels: &Labels) {
         Ok(decimal.shown(2, &marks))
     });
     let marks = labels.marks.clone();
-    environment.add_filter("quantity", move |amount: i64, unit: &str| -> Result<String, Failure> {
-        quantity(amount, unit, &marks).ok_or_else(|| refused(format!("{unit:?} is no unit of Wh, W, s")))
+    environment.add_filter("quantity", move |amount: i64, unit: &str, digits: Option<u32>| -> Result<String, Failure> {
+        quantity(amount, unit, digits, &marks).ok_or_else(|| refused(format!("{unit:?} is no unit of Wh, W, s")))
     });
     let own = labels.clone();
     environment.add_filter("label", move |code: &str, of: &str| -> Result<String, Failure> {
@@ -170,14 +243,20 @@ pub(crate) fn euros(cents: i64, marks: &Marks) -> String {
     format!("{}{}", Decimal { digits: cents, scale: 2 }.shown(2, marks), marks.currency)
 }
 
-/// Wh as MWh, W as kW, seconds as hours: what people read.
-pub(crate) fn quantity(amount: i64, unit: &str, marks: &Marks) -> Option<String> {
-    let (decimal, unit) = match unit {
-        "Wh" => (Decimal { digits: amount, scale: 6 }.shown(3, marks), "MWh"),
-        "W" => (Decimal { digits: amount, scale: 3 }.shown(0, marks), "kW"),
+/// Wh as MWh, W as kW, seconds as hours: what people read. All of it, or rounded to so many digits
+/// without zeros behind them.
+pub(crate) fn quantity(amount: i64, unit: &str, digits: Option<u32>, marks: &Marks) -> Option<String> {
+    let (decimal, least, unit) = match unit {
+        // To the Wh, so that what is shown can be multiplied out.
+        "Wh" => (Decimal { digits: amount, scale: 6 }, 6, "MWh"),
+        "W" => (Decimal { digits: amount, scale: 3 }, 0, "kW"),
         // Quarters of an hour.
-        "s" => (Decimal { digits: amount.checked_mul(25)? / 900, scale: 2 }.shown(0, marks), "h"),
+        "s" => (Decimal { digits: amount.checked_mul(25)? / 900, scale: 2 }, 0, "h"),
         _ => return None,
     };
-    Some(format!("{decimal}\u{a0}{unit}"))
+    let shown = match digits {
+        Some(digits) => decimal.rounded(digits).shown(0, marks),
+        None => decimal.shown(least, marks),
+    };
+    Some(format!("{shown}\u{a0}{unit}"))
 }

@@ -19,6 +19,7 @@ fn head() -> Head {
         producer: "Éoliennes <citoyennes> & Cie".into(),
         siret: Some("41234567800015".into()),
         number: "2026-03-PRD0042-1".into(),
+        replaces: None,
         issued_at: "2026-04-02T06:00:00Z".parse().unwrap(),
         is_draft: false,
     }
@@ -66,7 +67,8 @@ fn statement() -> Statement {
 }
 
 fn rendered(statement: &Statement) -> String {
-    page("statement.html", TEMPLATE, &labels(), statement).unwrap()
+    let page = page("statement.html", TEMPLATE, &labels(), statement).unwrap();
+    page.replace("&#x2f;", "/").replace("&#x27;", "'")
 }
 
 #[test]
@@ -78,10 +80,11 @@ fn a_page_says_it_in_french() {
         "Éoliennes &lt;citoyennes&gt; &amp; Cie (PRD0042)",
         "02/04/2026",
         "Énergie au prix du marché journalier",
-        "743,000\u{a0}MWh",
+        "743,000000\u{a0}MWh",
         // 1,234,567.89 / 743 MWh
         "1\u{202f}661,60 €/MWh (moyen)",
         "\u{2212}1,85 €/MWh",
+        "\u{2212}35,00 €/MW par mois",
         "1\u{202f}234\u{202f}567,89\u{a0}€",
         "\u{2212}1\u{202f}374,55\u{a0}€",
         "12\u{202f}500\u{a0}kW",
@@ -89,7 +92,8 @@ fn a_page_says_it_in_french() {
         "1\u{202f}233\u{202f}193,34\u{a0}€",
         "1\u{202f}232\u{202f}755,84\u{a0}€",
         "Autoliquidation",
-        "496,000\u{a0}MWh",
+        "496\u{a0}MWh",
+        "<p class=\"issuer\">Votre société",
     ] {
         assert!(page.contains(expected), "{expected}\n{page}");
     }
@@ -102,14 +106,17 @@ fn a_page_says_it_in_french() {
 fn a_credit_note_and_a_draft_say_so() {
     let mut line = line("CTR-1", "cr", 5_000, Some("-5.3000"), "-0.03");
     (line.kind, line.vat, line.quality) = ("CR".into(), "none".into(), "estimated".into());
-    let statement = Statement::new(Head { is_draft: true, ..head() }, vec![line], vec![]).unwrap();
+    let statement = Statement::new(Head { is_draft: true, replaces: Some(Before { number: "2026-03-PRD0042-0".into(), due_cents: 997 }), ..head() }, vec![line], vec![]).unwrap();
     let page = rendered(&statement);
     for expected in [
         "avoir, mars 2026",
         "PROJET",
+        "Annule et remplace</dt><dd>2026-03-PRD0042-0 (9,97\u{a0}€)",
+        // -0.03 - 9.97
+        "\u{2212}10,00\u{a0}€",
         "Net à rembourser",
         "\u{2212}0,03\u{a0}€",
-        "0,005\u{a0}MWh",
+        "0,005000\u{a0}MWh",
         "(estimée)",
         "hors du champ",
     ] {
@@ -182,6 +189,9 @@ fn decimals_keep_every_digit() {
     assert_eq!(shown("-0.05", 2), "\u{2212}0,05");
     assert_eq!(shown("1000", 0), "1\u{202f}000");
     assert_eq!(shown("999", 0), "999");
+    let rounded = |text: &str, digits| Decimal::parse(text).unwrap().rounded(digits).shown(0, &marks);
+    assert_eq!((rounded("1.0005", 3).as_str(), rounded("-1.0005", 3).as_str()), ("1,001", "\u{2212}1,001"));
+    assert_eq!((rounded("1.00049", 3).as_str(), rounded("0.5", 3).as_str()), ("1", "0,5"));
     for text in ["", "-", ".5", "5.", "1e3", "1,5", "+1", "1.2.3", " 1", "99999999999999999999"] {
         assert_eq!(Decimal::parse(text), None, "{text}");
     }

@@ -57,7 +57,7 @@ fn rows<'a>(labels: &'a Labels, statement: &'a Statement) -> Result<Vec<Row<'a>>
             quantity: line.quantity,
             unit: &line.unit,
             price: counted.price.map(crate::number::Decimal::as_f64),
-            price_unit: line.price_unit.as_deref().unwrap_or_default(),
+            price_unit: line.price_unit.as_deref().map_or(Ok(""), |unit| labels.word("unit", unit))?,
             cents: counted.cents,
             vat_cents: counted.vat_cents,
         })

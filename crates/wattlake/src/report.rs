@@ -76,6 +76,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
     for cause in error.chain() {
         code_of!(cause, transfer, lake, sql, pgserver, ledger, platform, function, layers, ingest);
+        if let Some(error) = cause.downcast_ref::<statement::Error>() {
+            return if error.kind == statement::Kind::FixInput { code::FIX_INPUT } else { code::FAILED };
+        }
         if let Some(broken) = cause.downcast_ref::<BrokenOff>() {
             return if *broken == BrokenOff::ByHand { code::FAILED } else { code::RETRY };
         }

@@ -13,6 +13,12 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// "1 row", "2 rows".
+pub fn of(number: u64, one: &str) -> String {
+    let many = if number == 1 { "" } else { "s" };
+    format!("{} {one}{many}", count(number))
+}
+
 pub fn bytes(number: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let mut value = number as f64;

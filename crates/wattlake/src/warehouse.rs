@@ -59,6 +59,10 @@ impl Warehouse {
         self.config.loads.get(name).ok_or_else(|| anyhow!("there is no load {name:?} in loads/"))
     }
 
+    pub fn statement(&self, name: &str) -> Result<&config::Statement> {
+        self.config.statements.get(name).ok_or_else(|| anyhow!("there is no statement {name:?} in statements/"))
+    }
+
     /// Files that are no table, by their hash.
     pub fn objects(&self, lake: &lake::Lake) -> ingest::objects::Objects {
         ingest::objects::Objects::new(lake.objects(), self.config.root.join(STATE).join("spool"))

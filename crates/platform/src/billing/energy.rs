@@ -51,7 +51,7 @@ impl Energies {
             }
         }
         let mut rng = stream(scale.seed, "telemetry", agreement.site.id, 0);
-        let estimated_days = (0..i64::from(scale.days)).filter(|_| rng.random_bool(0.05)).collect();
+        let estimated_days = (0..i64::from(scale.days)).filter(|_| rng.random_bool(0.006)).collect();
         let forecast_wh = forecast(scale, agreement, &injected_wh);
         let percent = |available_kw: f64| (available_kw / agreement.site.pmax_kw * 100.0).round() as i64;
         let outages = found.into_iter().flat_map(|plant| &plant.outages);

@@ -1,5 +1,5 @@
 mod billing;
-mod files;
+mod example;
 mod story;
 
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use pgserver::{Binaries, Options, Server};
 use crate::text;
 use crate::warehouse::STATE;
 
-/// Play the whole transfer on an aggregator's platform that is made up for it
+/// Play transfer and billing on an aggregator's platform that is made up for it
 ///
 /// Starts a private PostgreSQL, fills it with 5.4 million rows of producers, sites, measurements,
 /// forecasts and prices, carries them into a lake, lets a day pass at the source (new rows, late
-/// corrections, a purge), carries what is new, proves it, keeps marts fresh, packs the lake, and
-/// asks it a few questions.
+/// corrections, a purge), carries what is new, proves it, keeps marts fresh, packs the lake, bills six
+/// months of producers' files with an algorithm in R, and asks the lake a few questions.
 /// The server is gone at the end; the lake stays in DIR, to be looked at.
 #[derive(Debug, Args)]
 pub struct Demo {
@@ -30,69 +30,8 @@ pub struct Demo {
     tiny: bool,
 }
 
-/// Says that the folder's lake is a demo's, and may be replaced by the next.
+/// Says that the folder's lake is a demo's, and may be replaced by the next; and which files it wrote.
 const MARK: &str = "demo";
-
-/// The example's own.
-const FILES: &[(&str, &str)] = &[
-    ("controls/billing.toml", include_str!("../../../../warehouse/controls/billing.toml")),
-    (
-        "controls/billing/contract_in_force.sql",
-        include_str!("../../../../warehouse/controls/billing/contract_in_force.sql"),
-    ),
-    (
-        "controls/billing/corrected_after_billing.sql",
-        include_str!("../../../../warehouse/controls/billing/corrected_after_billing.sql"),
-    ),
-    ("controls/billing/credit_notes.sql", include_str!("../../../../warehouse/controls/billing/credit_notes.sql")),
-    (
-        "controls/billing/declared_against_metered.sql",
-        include_str!("../../../../warehouse/controls/billing/declared_against_metered.sql"),
-    ),
-    ("controls/billing/declared_twice.sql", include_str!("../../../../warehouse/controls/billing/declared_twice.sql")),
-    (
-        "controls/billing/estimated_share.sql",
-        include_str!("../../../../warehouse/controls/billing/estimated_share.sql"),
-    ),
-    (
-        "controls/billing/everyone_is_billed.sql",
-        include_str!("../../../../warehouse/controls/billing/everyone_is_billed.sql"),
-    ),
-    (
-        "controls/billing/files_set_aside.sql",
-        include_str!("../../../../warehouse/controls/billing/files_set_aside.sql"),
-    ),
-    ("controls/billing/lines_add_up.sql", include_str!("../../../../warehouse/controls/billing/lines_add_up.sql")),
-    (
-        "controls/billing/prices_complete.sql",
-        include_str!("../../../../warehouse/controls/billing/prices_complete.sql"),
-    ),
-    ("controls/billing/solar_at_night.sql", include_str!("../../../../warehouse/controls/billing/solar_at_night.sql")),
-    ("controls/billing/steps_complete.sql", include_str!("../../../../warehouse/controls/billing/steps_complete.sql")),
-    ("controls/billing/within_pmax.sql", include_str!("../../../../warehouse/controls/billing/within_pmax.sql")),
-    ("functions/billing-extract/billing.R", include_str!("../../../../warehouse/functions/billing-extract/billing.R")),
-    (
-        "functions/billing-extract/function.toml",
-        include_str!("../../../../warehouse/functions/billing-extract/function.toml"),
-    ),
-    ("functions/billing-extract/job.toml", include_str!("../../../../warehouse/functions/billing-extract/job.toml")),
-    ("functions/billing-extract/money.R", include_str!("../../../../warehouse/functions/billing-extract/money.R")),
-    ("functions/billing-extract/rules.R", include_str!("../../../../warehouse/functions/billing-extract/rules.R")),
-    ("ingests/production.toml", include_str!("../../../../warehouse/ingests/production.toml")),
-    ("layers/r-data-table.toml", include_str!("../../../../warehouse/layers/r-data-table.toml")),
-    ("layers/r-jsonlite.toml", include_str!("../../../../warehouse/layers/r-jsonlite.toml")),
-    ("layers/r.toml", include_str!("../../../../warehouse/layers/r.toml")),
-    ("layouts/lines.toml", include_str!("../../../../warehouse/layouts/lines.toml")),
-    ("layouts/production.toml", include_str!("../../../../warehouse/layouts/production.toml")),
-    ("loads/declared.toml", include_str!("../../../../warehouse/loads/declared.toml")),
-    ("loads/lines.toml", include_str!("../../../../warehouse/loads/lines.toml")),
-    ("marts/daily_production.sql", include_str!("../../../../warehouse/marts/daily_production.sql")),
-    ("marts/latest.sql", include_str!("../../../../warehouse/marts/latest.sql")),
-    ("marts/monthly_completeness.sql", include_str!("../../../../warehouse/marts/monthly_completeness.sql")),
-    ("marts/revenue.sql", include_str!("../../../../warehouse/marts/revenue.sql")),
-    ("transfers/platform.toml", include_str!("../../../../warehouse/transfers/platform.toml")),
-    ("wattlake.toml", include_str!("../../../../warehouse/wattlake.toml")),
-];
 
 impl Demo {
     pub async fn run(self) -> Result<ExitCode> {
@@ -120,22 +59,14 @@ fn clear(dir: &Path) -> Result<PathBuf> {
     if (lake.exists() || state.exists()) && !state.join(MARK).exists() {
         bail!("{} holds a lake that no demo made; give another folder", dir.display());
     }
-    for folder in [&lake, &state, &dir.join("inbox")] {
+    let before = std::fs::read_to_string(state.join(MARK)).unwrap_or_default();
+    for folder in [&lake, &state, &dir.join("inbox"), &dir.join("outbox")] {
         if folder.exists() {
             std::fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
         }
     }
     std::fs::create_dir_all(&state)?;
-    std::fs::write(state.join(MARK), "")?;
-    for (name, content) in FILES {
-        let path = dir.join(name);
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-        }
-        if !path.exists() {
-            std::fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
-        }
-    }
+    std::fs::write(state.join(MARK), example::write(&dir, &before)?)?;
     Ok(dir)
 }
 

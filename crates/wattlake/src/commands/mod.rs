@@ -19,6 +19,7 @@ mod schema;
 mod serve;
 mod shell;
 mod sql;
+mod statement;
 mod transfer;
 
 use std::path::PathBuf;
@@ -67,6 +68,8 @@ pub enum Command {
     Layer(layer::Layer),
     #[command(subcommand)]
     Control(control::Control),
+    #[command(subcommand)]
+    Statement(statement::Statement),
     Run(run::Run),
     Runs(runs::Runs),
     Logs(logs::Logs),
@@ -106,6 +109,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Function(command) => command.run(root).await,
         Command::Layer(command) => command.run(root),
         Command::Control(command) => command.run(root).await,
+        Command::Statement(command) => command.run(root).await,
         Command::Run(command) => command.run(root).await,
         Command::Runs(command) => command.run(root),
         Command::Logs(command) => command.run(root).await,

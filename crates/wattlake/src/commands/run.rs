@@ -131,6 +131,7 @@ async fn carry(warehouse: &Warehouse, job: &Job<'_>, asked: &Asked, json: bool) 
         "ingest" => ingest(warehouse, asked, job.name, json).await,
         "load" => load(warehouse, asked, job, json).await,
         "control" => control(warehouse, asked, job, json).await,
+        "statement" => super::statement::issue(warehouse, asked, job.name, json).await,
         "upkeep" => upkeep(warehouse, asked, json).await,
         kind => bail!("{kind} is no kind of job"),
     }

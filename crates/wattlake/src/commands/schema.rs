@@ -31,6 +31,8 @@ enum File {
     Controls,
     /// The lines of controls/NAME/CONTROL.sql that begin with --|
     Control,
+    /// statements/NAME.toml
+    Statement,
 }
 
 impl Schema {
@@ -45,6 +47,7 @@ impl Schema {
             File::Load => Which::Load,
             File::Controls => Which::Controls,
             File::Control => Which::Control,
+            File::Statement => Which::Statement,
         };
         println!("{}", serde_json::to_string_pretty(&json_schema(which))?);
         Ok(ExitCode::SUCCESS)

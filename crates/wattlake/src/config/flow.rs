@@ -1,4 +1,4 @@
-//! The billing flow's jobs as the configuration has them: layers, functions, ingests, loads, controls.
+//! The billing flow's jobs as the configuration has them: layers, functions, ingests, loads, controls, statements.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use function::definition::Definition;
 use ingest::layout::Layout;
 use ingest::load::Roles;
+use statement::Labels;
 
 use super::Secret;
 use super::job::Rules;
@@ -123,6 +124,27 @@ pub struct Controls {
     pub file: PathBuf,
     /// By name.
     pub controls: BTreeMap<String, Control>,
+    pub rules: Rules,
+}
+
+/// `statements/NAME.toml`
+#[derive(Debug, Clone)]
+pub struct Statement {
+    pub name: String,
+    pub file: PathBuf,
+    pub template_file: PathBuf,
+    pub labels_file: PathBuf,
+    /// It could be read.
+    pub template: String,
+    pub labels: Labels,
+    /// SQL, with `{period}` and its kin still in it.
+    pub lines: String,
+    pub days: Option<String>,
+    /// One of [`super::Warehouse::controls`].
+    pub controls: Option<String>,
+    pub folder: PathBuf,
+    pub schema: String,
+    pub table: String,
     pub rules: Rules,
 }
 

@@ -158,7 +158,13 @@ impl Warehouse {
             rules: &set.rules,
             file: &set.file,
         });
-        let billing = functions.chain(ingests).chain(loads).chain(controls);
+        let statements = self.statements.values().map(|statement| Job {
+            kind: "statement",
+            name: &statement.name,
+            rules: &statement.rules,
+            file: &statement.file,
+        });
+        let billing = functions.chain(ingests).chain(loads).chain(controls).chain(statements);
         let upkeep = Job { kind: "upkeep", name: "lake", rules: &self.upkeep.rules, file: &self.file };
         transfers.chain(marts).chain(billing).chain([upkeep]).map(|job| (job.full_name(), job)).collect()
     }

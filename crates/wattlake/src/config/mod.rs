@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use check::holes;
-pub use flow::{Controls, Function, Ingest, Layer, Load};
+pub use flow::{Controls, Function, Ingest, Layer, Load, Statement};
 pub use init::init;
 pub use job::{Hook, Job, Rules, Upkeep};
 pub use mart::{Mart, MartKind};
@@ -56,6 +56,7 @@ pub struct Warehouse {
     pub loads: BTreeMap<String, Load>,
     /// Sets of them.
     pub controls: BTreeMap<String, Controls>,
+    pub statements: BTreeMap<String, Statement>,
 }
 
 #[derive(Debug, Clone)]

@@ -14,7 +14,7 @@ use toml::Spanned;
 mod flow;
 mod job;
 
-pub use flow::{Call, Control, Controls, Ingest, Language, Layer, Load, Severity, Shape, Source};
+pub use flow::{Call, Control, Controls, Ingest, Language, Layer, Load, Severity, Shape, Source, Statement};
 pub use job::{Catchup, Hook, Periods, Rules, Told, Trigger, Upkeep};
 
 /// The kinds of files.
@@ -29,6 +29,7 @@ pub enum Which {
     Load,
     Controls,
     Control,
+    Statement,
 }
 
 /// The JSON schema of a file, for editors and for the check itself.
@@ -45,6 +46,7 @@ pub fn json_schema(which: Which) -> serde_json::Value {
         Which::Load => generator.into_root_schema_for::<Load>(),
         Which::Controls => generator.into_root_schema_for::<Controls>(),
         Which::Control => generator.into_root_schema_for::<Control>(),
+        Which::Statement => generator.into_root_schema_for::<Statement>(),
     };
     schema.to_value()
 }

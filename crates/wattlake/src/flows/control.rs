@@ -15,7 +15,7 @@ use ledger::{Outcome, Run};
 use serde_json::{Map, Value, json};
 
 use crate::config::flow::Control;
-use crate::config::{Controls, holes};
+use crate::config::holes;
 use crate::flows::columns::Columns;
 use crate::flows::moment::{AS_OF, Moment};
 use crate::flows::rows;
@@ -24,6 +24,7 @@ use crate::report;
 use crate::text;
 use crate::warehouse::Warehouse;
 
+pub use tables::{instants, texts};
 pub use waivers::{Waiver, revoke, waive, waivers};
 
 /// Of a control; all are counted.
@@ -80,7 +81,8 @@ impl Report {
 }
 
 impl Verdict {
-    fn stops(&self) -> bool {
+    /// What follows.
+    pub fn stops(&self) -> bool {
         self.state == State::Broken || (self.state == State::Failed && self.blocks)
     }
 
@@ -104,7 +106,7 @@ impl Verdict {
             (_, Some(error)) => return format!("{told}: {error}"),
             _ => {}
         }
-        told.push_str(&format!(" ({}): {}: {} rows", self.severity(), self.text, text::count(self.rows)));
+        told.push_str(&format!(" ({}): {}: {}", self.severity(), self.text, text::of(self.rows, "row")));
         if self.waived > 0 {
             told.push_str(&format!(", {} of them waived", text::count(self.waived)));
         }
@@ -124,12 +126,11 @@ impl Verdict {
 }
 
 pub async fn run(warehouse: &Warehouse, asked: &Asked, name: &str) -> Result<Report> {
-    let set = warehouse.config.controls.get(name).with_context(|| format!("there is no folder controls/{name}"))?;
     let moment = Moment::of(warehouse, asked)?;
     let detail = json!({"controls": name, AS_OF: moment.as_of()});
     jobs::run(warehouse, &format!("control:{name}"), asked, detail, async |run| {
         let started = Instant::now();
-        let report = judge(warehouse, run, set, &moment).await?;
+        let report = judge(warehouse, run, name, &moment).await?;
         let count = |state: State| report.verdicts.iter().filter(|verdict| verdict.state == state).count();
         let figures = json!({
             "controls": report.verdicts.len(), "passed": count(State::Passed), "waived": count(State::Waived),
@@ -154,7 +155,9 @@ pub async fn run(warehouse: &Warehouse, asked: &Asked, name: &str) -> Result<Rep
     .await
 }
 
-async fn judge(warehouse: &Warehouse, run: &Run, set: &Controls, moment: &Moment) -> Result<Report> {
+/// Looks at all of a set, and keeps what it finds as the run's.
+pub async fn judge(warehouse: &Warehouse, run: &Run, set: &str, moment: &Moment) -> Result<Report> {
+    let set = warehouse.config.controls.get(set).with_context(|| format!("there is no folder controls/{set}"))?;
     let lake = warehouse.lake().await?;
     let session = rows::session(warehouse, &lake)?;
     let waivers = waivers::in_force(&session, &set.name, moment).await?;

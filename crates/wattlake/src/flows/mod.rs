@@ -8,5 +8,6 @@ pub mod load;
 pub mod mart;
 pub mod moment;
 pub mod rows;
+pub mod statement;
 pub mod transfer;
 pub mod upkeep;

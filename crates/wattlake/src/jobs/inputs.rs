@@ -15,6 +15,9 @@ pub fn of(warehouse: &Warehouse, job: &Job<'_>) -> Result<Value> {
     if let ("transfer", Some(transfer)) = (job.kind, warehouse.config.transfers.get(job.name)) {
         files.extend(transfer.mapping.as_deref());
     }
+    if let ("statement", Some(statement)) = (job.kind, warehouse.config.statements.get(job.name)) {
+        files.extend([statement.template_file.as_path(), statement.labels_file.as_path()]);
+    }
     let mut hashes = Map::new();
     for file in files {
         let name = file.strip_prefix(&warehouse.config.root).unwrap_or(file);

@@ -32,6 +32,13 @@ pub async fn findings(warehouse: &Warehouse, lake: &Lake) -> Result<Vec<(String,
             found.extend(prove(warehouse, lake, &control.sql).await.map(|finding| (about, finding)));
         }
     }
+    for statement in warehouse.config.statements.values() {
+        let queries = [("lines", Some(&statement.lines)), ("days", statement.days.as_ref())];
+        for (name, query) in queries.into_iter().filter_map(|(name, query)| Some((name, query?))) {
+            let about = format!("statement {}, {name}", statement.name);
+            found.extend(prove(warehouse, lake, query).await.map(|finding| (about, finding)));
+        }
+    }
     Ok(found)
 }
 

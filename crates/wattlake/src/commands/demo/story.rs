@@ -89,7 +89,7 @@ pub async fn play(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
     print_query(&warehouse, SIZES).await?;
     steps.end("upkeep", 0);
 
-    if scale.days >= BILLED_DAYS_MIN {
+    if scale.days >= DAYS_OF_ALL {
         bill(&warehouse, dir, &mut steps).await?;
     }
 
@@ -111,30 +111,26 @@ pub async fn play(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
     Ok(())
 }
 
-/// The month that is billed is among these.
-const BILLED_DAYS_MIN: u32 = 60;
+/// A platform of so many days is no tiny one: all is played.
+const DAYS_OF_ALL: u32 = 60;
 
 async fn bill(warehouse: &Warehouse, dir: &Path, steps: &mut Steps) -> Result<()> {
-    let billing = Billing::of(warehouse, dir).await?;
-    steps.begin("BILLING: producers' files come in; one has a wrong decimal mark, one comes twice");
-    billing.files_come().await?;
-    steps.end("files in", 0);
-
-    steps.begin("R and two of its packages as layers, once");
+    let mut billing = Billing::of(warehouse, dir)?;
+    steps.begin("BILLING: R and two of its packages as layers, once");
     billing.layers()?;
     steps.end("layers of R", 0);
 
-    steps.begin("the month ends: the algorithm in R, its lines, and the controls, one of which stops the bills");
-    billing.first_close().await?;
-    steps.end("month end", 0);
+    steps.begin("three months: files come in, each month is closed, controls stop what is wrong, statements go out");
+    billing.winter().await?;
+    steps.end("three months billed", 0);
 
-    steps.begin("the mend: a corrected file; the month is closed");
-    billing.mend().await?;
-    steps.end("mended and closed", 0);
-
-    steps.begin("a correction after billing: a reversal and a new line");
+    steps.begin("a correction after billing: a reversal, a new line, another statement");
     billing.correction().await?;
     steps.end("correction", 0);
+
+    steps.begin("three more months: a clock change, a wrong total, a price that is indexed");
+    billing.spring().await?;
+    steps.end("three months more", 0);
     Ok(())
 }
 
@@ -257,6 +253,7 @@ fn farewell(dir: &Path) -> String {
         "\nThe lake stays in {0}:\n\
          \x20 wattlake -C {1} sql                      # interactive; \\? for help\n\
          \x20 wattlake -C {1} lake list\n\
+         \x20 wattlake -C {1} statement list           # their pages and workbooks: {1}/outbox/statements\n\
          From Python (pip install deltalake polars duckdb):\n\
          \x20 import polars as pl\n\
          \x20 pl.scan_delta(\"{0}/platform/sites\").collect()\n\

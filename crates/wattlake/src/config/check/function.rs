@@ -72,10 +72,7 @@ fn checked_call(root: &Path, file: &Path, zone: &str, report: &mut Report<'_>) -
     let raw: raw::Call = shape::read(Which::Call, tree, report)?;
     let mut inputs = BTreeMap::new();
     for (name, query) in raw.inputs {
-        holes::check(query.get_ref(), &holes::OF_RUNS, query.span(), report);
-        if let Err(error) = sql::references(&holes::fill(query.get_ref(), &|word| holes::sample(word).to_owned())) {
-            report.add(query.span(), crate::report::chain(&error), None);
-        }
+        holes::check_query(query.get_ref(), query.span(), report);
         inputs.insert(name.into_inner(), query.into_inner());
     }
     for text in raw.parameters.values() {

@@ -24,6 +24,14 @@ pub fn check(text: &str, known: &[&str], at: Range<usize>, report: &mut Report<'
     }
 }
 
+/// A query of a run: its holes, and whether it can be read.
+pub fn check_query(query: &str, at: Range<usize>, report: &mut Report<'_>) {
+    check(query, &OF_RUNS, at.clone(), report);
+    if let Err(error) = sql::references(&fill(query, &|word| sample(word).to_owned())) {
+        report.add(at, crate::report::chain(&error), None);
+    }
+}
+
 pub fn fill(text: &str, value: &dyn Fn(&str) -> String) -> String {
     let (mut filled, mut done) = (String::with_capacity(text.len()), 0);
     for (at, word) in holes(text) {

@@ -125,7 +125,7 @@ impl Written<'_> {
     }
 }
 
-fn table(raw: &Given<String>, report: &mut Report<'_>) -> Option<(String, String)> {
+pub fn table(raw: &Given<String>, report: &mut Report<'_>) -> Option<(String, String)> {
     let (text, span) = (raw.get()?, raw.span()?);
     match text.split_once('.') {
         Some((schema, table)) if texts::is_plain(schema) && texts::is_plain(table) => {

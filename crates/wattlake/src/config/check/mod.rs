@@ -11,6 +11,7 @@ mod job;
 mod load;
 mod mart;
 mod serve;
+mod statement;
 mod texts;
 mod transfer;
 mod warehouse;
@@ -53,11 +54,12 @@ pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
     let ingests = ingest::load(root, zone, env, &mut problems);
     let loads = load::load(root, zone, &ingests, &functions, &mut problems);
     let controls = control::load(root, zone, &mut problems);
+    let statements = statement::load(root, zone, &controls, &mut problems);
     let Some(mut warehouse) = warehouse.filter(|_| problems.is_empty()) else { return Err(problems) };
     warehouse.transfers = transfers.into_iter().map(|transfer| (transfer.name.clone(), transfer)).collect();
     warehouse.marts = marts;
     (warehouse.layers, warehouse.functions, warehouse.controls) = (layers, functions, controls);
-    (warehouse.ingests, warehouse.loads) = (ingests, loads);
+    (warehouse.ingests, warehouse.loads, warehouse.statements) = (ingests, loads, statements);
     warehouse.give_marts_their_triggers();
     job::across(&warehouse, root, &mut problems);
     if problems.is_empty() { Ok(warehouse) } else { Err(problems) }

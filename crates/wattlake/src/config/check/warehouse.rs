@@ -57,6 +57,7 @@ pub fn check(root: &Path, report: &mut Report<'_>, env: Env<'_>, names: &mut Opt
         ingests: BTreeMap::new(),
         loads: BTreeMap::new(),
         controls: BTreeMap::new(),
+        statements: BTreeMap::new(),
     })
 }
 

@@ -209,6 +209,40 @@ pub enum Severity {
     Warn,
 }
 
+/// Bills that people read: a page and a workbook of each producer's month, from what queries return.
+/// In queries `{period}`, `{from}`, `{to}` and `{as_of}` stand for the run's own.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "statements/NAME.toml", extend("required" = ["template", "labels", "lines"]))]
+pub struct Statement {
+    /// The page's template, relative to the warehouse.
+    #[schemars(length(min = 1))]
+    pub template: Given<String>,
+    /// Its words, and how numbers are written; relative to the warehouse.
+    #[schemars(length(min = 1))]
+    pub labels: Given<String>,
+    /// A query for the lines of all producers.
+    #[schemars(length(min = 1))]
+    pub lines: Given<String>,
+    /// A query for the energy of each day of each producer; without it there is no chart.
+    #[schemars(length(min = 1))]
+    pub days: Given<String>,
+    /// A set of controls that is looked at anew before statements go out; one that blocks keeps them all back.
+    #[schemars(length(min = 1))]
+    pub controls: Given<String>,
+    /// Where people find them, relative to the warehouse.
+    #[schemars(length(min = 1), extend("default" = "outbox/statements"))]
+    pub folder: Given<String>,
+    /// The register of what went out, as `schema.table`.
+    #[schemars(length(min = 1), extend("default" = "billing.statements"))]
+    pub table: Given<String>,
+    /// What makes them go out.
+    #[schemars(with = "Vec<Trigger>")]
+    pub triggers: Given<Vec<Spanned<Trigger>>>,
+    /// How its runs are treated.
+    pub run: Rules,
+}
+
 /// `1` and `1.0` alike.
 #[derive(Clone, Copy, serde::Deserialize)]
 #[serde(untagged)]

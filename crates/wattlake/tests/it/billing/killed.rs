@@ -43,6 +43,16 @@ fn nothing_is_lost_and_nothing_is_billed_twice() {
     kill_at(&it, "control-before-results", &control);
     it.warehouse.run(&control);
     assert_eq!(it.warehouse.count("controls.results"), 2);
+    it.warehouse.write("controls/billing/large.sql", &super::LARGE.replace("tolerance = 10", "tolerance = 100"));
+    super::statements::add(&it);
+    let issue = ["run", "statement:producers", "--for", "2026-03"];
+    kill_at(&it, "statement-before-register", &issue);
+    assert!(it.numbers().is_empty(), "no number before the register has it");
+    kill_at(&it, "statement-after-register", &issue);
+    assert_eq!(it.numbers(), ["2026-03-A-1", "2026-03-B-1"]);
+    it.warehouse.ok(&issue).has("0 statements go out; 2 had gone out as they are");
+    assert!(it.warehouse.path().join("outbox/statements/2026-03/2026-03-A-1.html").exists());
+
     let crashed = it.warehouse.json(&["runs", "--json"]).into_iter().filter(|run| run["state"] == "crashed").count();
-    assert_eq!(crashed, 5);
+    assert_eq!(crashed, 7);
 }

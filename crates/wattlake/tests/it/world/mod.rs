@@ -14,4 +14,4 @@ pub use files::{Referenced, files_under};
 pub use python::{Python, interpreter, python};
 pub use server::Standby;
 pub use source::Source;
-pub use warehouse::{Said, Warehouse};
+pub use warehouse::{EXAMPLE, Said, Warehouse};

@@ -13,7 +13,7 @@ use super::source::Source;
 
 /// The repository's own example: what users start from is what is tested.
 /// Relative to the crate's folder, in which tests run: another checkout may have built this program.
-const EXAMPLE: &str = "../../warehouse";
+pub const EXAMPLE: &str = "../../warehouse";
 
 pub struct Warehouse {
     dir: TempDir,

@@ -1,0 +1,139 @@
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand};
+use lake::TableName;
+use ledger::schedule::Period;
+use serde_json::{Value, json};
+
+use crate::flows::moment::{AS_OF, written};
+use crate::flows::rows;
+use crate::flows::statement::{self, Entry, entries, euros};
+use crate::jobs::Asked;
+use crate::report::code;
+use crate::text;
+use crate::warehouse::Warehouse;
+
+/// Bills that people read, by statements/NAME.toml; `wattlake run statement:NAME` lets them go out
+#[derive(Debug, Subcommand)]
+pub enum Statement {
+    List(List),
+    Draft(Draft),
+}
+
+impl Statement {
+    pub async fn run(self, root: &Path) -> Result<ExitCode> {
+        let warehouse = Warehouse::open(root)?;
+        match self {
+            Statement::List(command) => command.run(&warehouse).await,
+            Statement::Draft(command) => command.run(&warehouse).await,
+        }
+    }
+}
+
+/// List what went out
+#[derive(Debug, Args)]
+pub struct List {
+    /// Of one month only, such as 2026-09
+    #[arg(long = "for", value_name = "PERIOD")]
+    period: Option<Period>,
+    /// One JSON object a statement
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        let lake = warehouse.lake().await?;
+        let session = rows::session(warehouse, &lake)?;
+        let period = self.period.map(|period| period.to_string());
+        let mut shown = Vec::new();
+        for config in warehouse.config.statements.values() {
+            let all = entries(&session, &TableName::new(&config.schema, &config.table)).await?;
+            let wanted = |entry: &Entry| {
+                entry.statement == config.name && period.as_ref().is_none_or(|period| entry.period == *period)
+            };
+            for entry in all.into_iter().filter(wanted) {
+                let file = config.folder.join(&entry.period).join(format!("{}.html", entry.number));
+                if self.json {
+                    println!("{}", json_of(&entry, &file));
+                    continue;
+                }
+                let issued = entry.issued_at.format("%Y-%m-%d").to_string();
+                let replaces = entry.replaces.clone().unwrap_or_default();
+                let due = euros(entry.cents + entry.vat_cents);
+                shown.push(vec![entry.number, entry.producer, issued, due, replaces]);
+            }
+        }
+        if !self.json {
+            print!("{}", text::table(&["number", "producer", "issued", ">EUR due", "in place of"], &shown));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn json_of(entry: &Entry, page: &Path) -> Value {
+    json!({
+        "statement": entry.statement, "number": entry.number, "for": entry.period, "producer_id": entry.producer_id,
+        "producer": entry.producer, "replaces": entry.replaces, "issued_at": written(entry.issued_at),
+        "lines": entry.lines, "amount_cents": entry.cents, "vat_cents": entry.vat_cents, "page": page, "workbook": page.with_extension("xlsx"),
+        "page_sha256": entry.page.to_string(), "workbook_sha256": entry.workbook.to_string(),
+    })
+}
+
+/// Make pages and workbooks of a month as it stands, marked as drafts; nothing goes out
+#[derive(Debug, Args)]
+pub struct Draft {
+    /// statements/NAME.toml
+    name: String,
+    /// The month, such as 2026-09
+    #[arg(long = "for", value_name = "PERIOD")]
+    period: Period,
+    /// Of one producer only
+    #[arg(long, value_name = "ID")]
+    producer: Option<String>,
+    /// Look at the world as it was known at an instant
+    #[arg(long, value_name = "INSTANT")]
+    as_of: Option<DateTime<Utc>>,
+}
+
+impl Draft {
+    async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        let given = self.as_of.map_or(json!({}), |at| json!({AS_OF: written(at)}));
+        let asked = Asked { period: Some(self.period), given, ..Asked::by_hand() };
+        for file in statement::drafts(warehouse, &asked, &self.name, self.producer.as_deref()).await? {
+            println!("{}", file.display());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Lets them go out as a run of their job, and shows them.
+pub async fn issue(warehouse: &Warehouse, asked: &Asked, name: &str, json: bool) -> Result<ExitCode> {
+    let report = statement::run(warehouse, asked, name).await?;
+    for issued in &report.issued {
+        if json {
+            println!("{}", json_of(&issued.entry, &issued.page));
+        } else {
+            let due = euros(issued.entry.cents + issued.entry.vat_cents);
+            println!("{:<24} {due:>16} EUR  {}", issued.entry.number, issued.page.display());
+        }
+    }
+    for verdict in &report.blocking {
+        if json {
+            println!("{}", verdict.json());
+        } else {
+            println!("{}", verdict.told());
+        }
+    }
+    if report.blocking.is_empty() {
+        if !json {
+            println!("{}", report.told());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("no statement goes out: mend what is wrong, or waive it with `wattlake control waive`");
+    Ok(ExitCode::from(code::FAILED))
+}

@@ -1,0 +1,160 @@
+//! The example's own billing, in R on its three layers, over files with the faults that files have.
+
+use std::fs;
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use platform::billing::{File, files};
+use serde_json::{Value, json};
+
+use crate::world::{EXAMPLE, Warehouse};
+
+const SEED: u64 = 42;
+
+struct Flow {
+    warehouse: Warehouse,
+    files: Vec<File>,
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        // What demos made there.
+        if name == "demo" || name.to_string_lossy().starts_with('.') {
+            continue;
+        }
+        if path.is_dir() {
+            copy(&path, &to.join(name));
+        } else {
+            fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
+}
+
+impl Flow {
+    fn new() -> Flow {
+        let warehouse = Warehouse::new(&[]);
+        copy(Path::new(EXAMPLE), warehouse.path());
+        let warehouse = warehouse.with_env("PLATFORM_URL", "postgresql://nobody@127.0.0.1:1/none");
+        warehouse.ok(&["layer", "build"]);
+        let mut files = files(SEED, DateTime::<Utc>::MAX_UTC).unwrap();
+        files.reverse();
+        Flow { warehouse, files }
+    }
+
+    /// Files that are there by an instant. What was wrong with those that were set aside, by name.
+    fn comes(&mut self, until: &str) -> Vec<(String, String)> {
+        let until: DateTime<Utc> = until.parse().unwrap();
+        while let Some(file) = self.files.pop_if(|file| file.available_at <= until) {
+            let path = self.warehouse.path().join("inbox").join(&file.name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            if path.exists() {
+                self.brought_in();
+            }
+            fs::write(&path, &file.bytes).unwrap();
+            // One that was written this very second may still grow.
+            let minutes_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(300);
+            fs::File::options().write(true).open(path).unwrap().set_modified(minutes_ago).unwrap();
+        }
+        self.brought_in();
+        let aside = "select name, reason from ingest.files where verdict = 'quarantined' order by name";
+        let text = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
+        self.warehouse.sql(aside).iter().map(|row| (text(row, "name"), text(row, "reason"))).collect()
+    }
+
+    fn brought_in(&self) {
+        for (ingest, load) in [
+            ("contracts", "contracts"),
+            ("precedence", "precedence"),
+            ("prices", "prices"),
+            ("meters", "meters"),
+            ("orders", "orders"),
+            ("production", "declared"),
+            ("production-workbook", "declared-workbook"),
+        ] {
+            self.warehouse.ok(&["run", &format!("ingest:{ingest}")]);
+            self.warehouse.ok(&["run", &format!("load:{load}")]);
+        }
+    }
+
+    fn extract(&self, month: &str, more: &[&str]) -> Value {
+        self.warehouse.json(&[&["run", "function:billing-extract", "--for", month, "--json"], more].concat()).remove(0)
+    }
+
+    fn close(&self, month: &str) -> Value {
+        self.extract(month, &[]);
+        self.warehouse.ok(&["run", "load:days", "--for", month]);
+        self.warehouse.json(&["run", "load:lines", "--for", month, "--json"]).remove(0)
+    }
+
+    /// The controls that stop the month.
+    fn stops(&self, month: &str) -> Vec<String> {
+        let said = self.warehouse.run(&["run", "control:billing", "--for", month, "--json"]);
+        let verdicts = said.objects();
+        assert_eq!(verdicts.len(), 24);
+        let broken: Vec<&Value> = verdicts.iter().filter(|verdict| verdict["state"] == "broken").collect();
+        assert!(broken.is_empty(), "{broken:?}");
+        let stops = |verdict: &&Value| verdict["severity"] == "block" && verdict["state"] == "failed";
+        verdicts.iter().filter(stops).map(|verdict| verdict["control"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn issue(&self, month: &str) -> usize {
+        self.warehouse.json(&["run", "statement:producers", "--for", month, "--json"]).len()
+    }
+}
+
+#[test]
+fn months_are_billed_stopped_mended_and_corrected() {
+    let mut it = Flow::new();
+    assert!(it.comes("2026-01-02T05:00:00Z").is_empty());
+    assert_eq!(it.close("2025-12")["new"], 22);
+    assert!(it.stops("2025-12").is_empty());
+    assert_eq!(it.issue("2025-12"), 7);
+
+    let aside = it.comes("2026-02-02T05:00:00Z");
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    assert!(aside[0].0 == "PRD0001-2026-01.csv" && aside[0].1.contains("decimal mark"), "{aside:?}");
+    it.close("2026-01");
+    assert_eq!(it.stops("2026-01"), ["files_set_aside"]);
+    let refused = it.warehouse.run(&["run", "statement:producers", "--for", "2026-01"]);
+    assert_eq!(refused.code, 1);
+    refused.has("no statement goes out");
+    it.comes("2026-02-06T12:00:00Z");
+    assert_eq!(it.stops("2026-01"), ["corrected_after_billing"]);
+    assert_eq!(it.close("2026-01")["changed"], 2, "the late file says more than SCADA did");
+    assert!(it.stops("2026-01").is_empty());
+    assert_eq!(it.issue("2026-01"), 7);
+
+    // A rerun as of the same instant: the same event, the same bytes, whatever came since.
+    it.comes("2026-03-02T05:00:00Z");
+    let first = it.extract("2026-02", &[]);
+    it.warehouse.ok(&["run", "load:lines", "--for", "2026-02"]);
+    it.warehouse.ok(&["run", "load:days", "--for", "2026-02"]);
+    assert!(it.stops("2026-02").is_empty());
+    assert_eq!(it.issue("2026-02"), 7);
+    it.comes("2026-03-13T05:00:00Z");
+    let again = it.extract("2026-02", &["--as-of", first["as_of"].as_str().unwrap()]);
+    assert_eq!(again["result"], first["result"]);
+
+    // A correction after billing: a reversal, a new line, another statement.
+    assert_eq!(it.stops("2026-02"), ["corrected_after_billing"], "a rerun as of then has not seen the file");
+    let corrected = it.close("2026-02");
+    assert_eq!((&corrected["changed"], &corrected["new"]), (&json!(2), &json!(0)));
+    assert!(it.stops("2026-02").is_empty());
+    let entries = "select rule, reverses is not null as reversal, amount::text as amount from billing.lines
+                   where period = '2026-02' and version = 2 order by entry";
+    let entries = it.warehouse.sql(entries);
+    assert_eq!(entries.len(), 4);
+    assert_eq!((&entries[0]["rule"], &entries[0]["reversal"]), (&json!("cr"), &json!(true)));
+    assert!(entries[0]["amount"].as_str().unwrap().starts_with('-'));
+    assert_eq!(it.issue("2026-02"), 1);
+    let page = it.warehouse.path().join("outbox/statements/2026-02/2026-02-PRD0003-2.html");
+    let page = fs::read_to_string(page).unwrap();
+    for words in ["Annule et remplace", "2026-02-PRD0003-1", "Complément de rémunération", "Société hydroélectrique"] {
+        assert!(page.contains(words), "{words:?} is not in:\n{page}");
+    }
+    assert_eq!(page.matches("<rect ").count(), 28, "a bar a day");
+    let bills = "select sum(l.amount) - (select sum(amount) from billing.bills) as n from billing.lines l";
+    assert_eq!(it.warehouse.sql(bills), [json!({"n": 0.0})]);
+}
