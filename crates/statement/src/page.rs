@@ -22,7 +22,8 @@ pub fn page(name: &str, template: &str, labels: &Labels, statement: &Statement) 
     filters(&mut environment, labels);
     let lines = statement.lines.iter().map(Shown::new).collect::<Vec<_>>();
     let values = Page::new(labels, statement, &lines);
-    let rendered = environment.template_from_named_str(name, template).and_then(|template| template.render(Serde(&values)));
+    let rendered =
+        environment.template_from_named_str(name, template).and_then(|template| template.render(Serde(&values)));
     rendered.map_err(|failure| wrong("render", name, failure))
 }
 
@@ -220,9 +221,12 @@ fn filters(environment: &mut Environment<'_>, labels: &Labels) {
         Ok(decimal.shown(2, &marks))
     });
     let marks = labels.marks.clone();
-    environment.add_filter("quantity", move |amount: i64, unit: &str, digits: Option<u32>| -> Result<String, Failure> {
-        quantity(amount, unit, digits, &marks).ok_or_else(|| refused(format!("{unit:?} is no unit of Wh, W, s")))
-    });
+    environment.add_filter(
+        "quantity",
+        move |amount: i64, unit: &str, digits: Option<u32>| -> Result<String, Failure> {
+            quantity(amount, unit, digits, &marks).ok_or_else(|| refused(format!("{unit:?} is no unit of Wh, W, s")))
+        },
+    );
     let own = labels.clone();
     environment.add_filter("label", move |code: &str, of: &str| -> Result<String, Failure> {
         own.word(of, code).map(str::to_owned).map_err(|error| refused(error.to_string()))

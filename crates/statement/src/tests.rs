@@ -106,7 +106,16 @@ fn a_page_says_it_in_french() {
 fn a_credit_note_and_a_draft_say_so() {
     let mut line = line("CTR-1", "cr", 5_000, Some("-5.3000"), "-0.03");
     (line.kind, line.vat, line.quality) = ("CR".into(), "none".into(), "estimated".into());
-    let statement = Statement::new(Head { is_draft: true, replaces: Some(Before { number: "2026-03-PRD0042-0".into(), due_cents: 997 }), ..head() }, vec![line], vec![]).unwrap();
+    let statement = Statement::new(
+        Head {
+            is_draft: true,
+            replaces: Some(Before { number: "2026-03-PRD0042-0".into(), due_cents: 997 }),
+            ..head()
+        },
+        vec![line],
+        vec![],
+    )
+    .unwrap();
     let page = rendered(&statement);
     for expected in [
         "avoir, mars 2026",

@@ -33,13 +33,13 @@ fn add(command: &mut clap::Command, name: &str, text: &mut String) {
 #[test]
 fn the_reference_is_the_help() {
     let path = Path::new("../../docs/command-line.md");
-    let page = std::fs::read_to_string(&path).expect("read docs/command-line.md");
+    let page = std::fs::read_to_string(path).expect("read docs/command-line.md");
     let (before, rest) = page.split_once(BEGIN).expect("the page has a begin mark");
     let (held, after) = rest.split_once(END).expect("the page has an end mark");
     // The program's own name and version come from the build.
     let help = help();
     if std::env::var_os("WATTLAKE_UPDATE").is_some() {
-        std::fs::write(&path, format!("{before}{BEGIN}\n{help}\n{END}{after}")).expect("write docs/command-line.md");
+        std::fs::write(path, format!("{before}{BEGIN}\n{help}\n{END}{after}")).expect("write docs/command-line.md");
         return;
     }
     assert_eq!(held.trim(), help.trim(), "docs/command-line.md is behind: run again with WATTLAKE_UPDATE=1");

@@ -694,7 +694,8 @@ fn the_schema_describes_every_key() {
         }
     }
     let mut keys = 0;
-    let jobs = [Which::Layer, Which::Call, Which::Ingest, Which::Load, Which::Controls, Which::Control, Which::Statement];
+    let jobs =
+        [Which::Layer, Which::Call, Which::Ingest, Which::Load, Which::Controls, Which::Control, Which::Statement];
     for which in [Which::Warehouse, Which::Transfer, Which::Mart].into_iter().chain(jobs) {
         let schema = json_schema(which);
         assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");

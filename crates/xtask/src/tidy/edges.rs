@@ -6,7 +6,19 @@ use super::{File, Finding};
 const EDGES: &[(&str, &[&str])] = &[
     (
         "wattlake",
-        &["transfer", "function", "layers", "ingest", "statement", "wire", "sql", "ledger", "lake", "pgserver", "platform"],
+        &[
+            "transfer",
+            "function",
+            "layers",
+            "ingest",
+            "statement",
+            "wire",
+            "sql",
+            "ledger",
+            "lake",
+            "pgserver",
+            "platform",
+        ],
     ),
     ("transfer", &["lake", "pgserver", "ledger"]),
     ("wire", &["sql", "lake"]),

@@ -26,7 +26,8 @@ const STATEMENT: &str = "producers";
 const LINES: &str = "SELECT contract_id, kind, valid_from, rule, quantity, unit, price, amount FROM billing.bills
     WHERE period = '2026-03' ORDER BY contract_id, line LIMIT 12";
 
-const CORRECTION: &str = "SELECT contract_id, rule, version, CASE WHEN reverses IS NULL THEN 'entry' ELSE 'reversal' END AS what,
+const CORRECTION: &str =
+    "SELECT contract_id, rule, version, CASE WHEN reverses IS NULL THEN 'entry' ELSE 'reversal' END AS what,
     quantity, amount, recorded_at FROM billing.lines WHERE document = (SELECT min(document) FROM billing.lines
     WHERE period = '2026-02' AND reverses IS NOT NULL) ORDER BY entry";
 

@@ -87,7 +87,8 @@ fn producer_of(row: &Map<String, Value>, query: &str) -> Result<String> {
     let id = id.ok_or_else(|| wrong(format!("the query {query:?} of statements has to return a text producer_id")))?;
     let is_plain = id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) && !id.starts_with('.');
     if id.is_empty() || !is_plain {
-        let what = format!("the producer_id {id:?} can't be part of a file's name: it needs letters, digits, - _ and . only");
+        let what =
+            format!("the producer_id {id:?} can't be part of a file's name: it needs letters, digits, - _ and . only");
         return Err(wrong(what).into());
     }
     Ok(id.to_owned())

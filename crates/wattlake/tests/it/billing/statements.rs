@@ -111,7 +111,8 @@ fn a_control_keeps_all_back_and_drafts_can_be_made() {
     assert_ne!(said.code, 0);
     said.has("C has no lines in 2026-03");
 
-    let waive = ["control", "waive", "billing/large", "--who", "back office", "--why", "agreed", "--until", "2999-01-01"];
+    let waive =
+        ["control", "waive", "billing/large", "--who", "back office", "--why", "agreed", "--until", "2999-01-01"];
     it.warehouse.ok(&waive);
     it.warehouse.ok(&ISSUE).has("2 statements go out");
     let said = it.warehouse.run(&ISSUE[..2]);
