@@ -269,8 +269,30 @@ fn for_postgres(
         (Some(ColumnAs::Decimal(..)), _) => cast("numeric"),
         // With pg_catalog alone on the search path, a name with a dot is a user's type.
         (None, _) if !type_name.contains('.') => (expression.to_owned(), type_name.to_owned()),
-        (None, SourceType::Builtin { name, .. }) => cast(name),
+        (None, SourceType::Builtin { name, .. }) => cast(in_sql(name)),
         (None, _) => cast("text"),
+    }
+}
+
+/// A built-in type without a size, as PostgreSQL itself shows it. Not quoted, `char` and `bit` would be of size 1, and
+/// take what fits without a word.
+fn in_sql(name: &str) -> &str {
+    match name {
+        "char" => "\"char\"",
+        "bit" => "\"bit\"",
+        "varbit" => "bit varying",
+        "varchar" => "character varying",
+        "bool" => "boolean",
+        "int2" => "smallint",
+        "int4" => "integer",
+        "int8" => "bigint",
+        "float4" => "real",
+        "float8" => "double precision",
+        "time" => "time without time zone",
+        "timetz" => "time with time zone",
+        "timestamp" => "timestamp without time zone",
+        "timestamptz" => "timestamp with time zone",
+        other => other,
     }
 }
 

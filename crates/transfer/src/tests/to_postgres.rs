@@ -65,7 +65,8 @@ async fn random_tables_read_the_same_on_both_sides() {
     let report = copy.run(&initial()).await;
     for table in &tables {
         if let Some(error) = &of(&report, &table.display()).error {
-            panic!("seed {seed}, {}: {}", table.display(), chain(error));
+            let columns: Vec<String> = table.columns.iter().map(|(name, column)| format!("{name} {}", column.sql())).collect();
+            panic!("seed {seed}, {} ({}): {}", table.display(), columns.join(", "), chain(error));
         }
         for (name, column) in &table.columns {
             let value = format!("t.{}", quote(name));
@@ -95,6 +96,22 @@ async fn what_users_made_goes_as_text_and_a_domain_as_its_base() {
     assert_eq!(copy.rows().await, [r#"(1,on,1.50,"(7,""se,ven"")","{on,off}",1.125,"ab  ")"#]);
     let key = "SELECT conname::text FROM pg_constraint WHERE conrelid = 'public.t'::regclass AND contype = 'p'";
     assert_eq!(ask(&copy.client, key).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn domains_over_every_odd_base_go_over_and_on() {
+    let copy = Copy::new(
+        "CREATE DOMAIN flag AS \"char\"; CREATE DOMAIN mask AS bit(3); CREATE DOMAIN number AS int; \
+         CREATE DOMAIN moment AS timestamptz; CREATE DOMAIN word AS varchar(5); CREATE DOMAIN code AS char(3); \
+         CREATE TABLE t (id int PRIMARY KEY, at moment, f flag, m mask, n number, w word, c code); \
+         INSERT INTO t VALUES (1, '2026-01-01', '', '101', 7, 'hello', 'ab'), (2, '2026-01-01', 'x', '010', 8, '', 'abc')",
+    )
+    .await;
+    copy.carries(&at_settings()).await;
+    copy.is_like_its_source().await;
+    copy.world.sql("INSERT INTO t VALUES (3, '2026-01-02', 'y', '111', 9, 'ü', 'a')").await;
+    assert_eq!(of(&copy.carries(&at_settings()).await, "public.t").how, How::Incremental);
+    copy.is_like_its_source().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

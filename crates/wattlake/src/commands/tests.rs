@@ -42,7 +42,8 @@ fn the_reference_is_the_help() {
         std::fs::write(path, format!("{before}{BEGIN}\n{help}\n{END}{after}")).expect("write docs/command-line.md");
         return;
     }
-    assert_eq!(held.trim(), help.trim(), "docs/command-line.md is behind: run again with WATTLAKE_UPDATE=1");
+    // Not both in full: they are long.
+    assert!(held.trim() == help.trim(), "docs/command-line.md is behind: run again with WATTLAKE_UPDATE=1");
 }
 
 #[test]
