@@ -27,7 +27,8 @@ pub(crate) fn files(world: &World) -> Vec<File> {
         files.push(file(&format!("prices-{name}.csv"), prices(world, month), month.later(0, 13)));
         files.push(file(&format!("orders-{name}.csv"), orders(world, month), month.later(0, 3)));
         let at = month.later(19, 6);
-        files.push(file(&format!("meters-{name}-corrected.csv"), corrected(world, month, at), at));
+        // A month without failures has none.
+        files.extend(corrected(world, month, at).map(|text| file(&format!("meters-{name}-corrected.csv"), text, at)));
     }
     files
 }
@@ -187,7 +188,7 @@ fn perimeter(text: &mut String, world: &World, month: &Month) {
 }
 
 /// What the operator puts right once the month is billed.
-fn corrected(world: &World, month: &Month, at: i64) -> String {
+fn corrected(world: &World, month: &Month, at: i64) -> Option<String> {
     let mut text = METER_COLUMNS.to_owned();
     let known_at = instant_text(at - 3_600);
     for (agreement, energies) in world.agreements.iter().zip(&world.energies).filter(|(one, _)| one.is_metered) {
@@ -197,7 +198,7 @@ fn corrected(world: &World, month: &Month, at: i64) -> String {
             let _ = writeln!(text, "{prm},DSO_CORRECTED,{start},PT15M,{wh},{withdrawn},corrected,{known_at}");
         }
     }
-    text
+    (text != METER_COLUMNS).then_some(text)
 }
 
 fn orders(world: &World, month: &Month) -> String {

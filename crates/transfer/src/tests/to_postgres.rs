@@ -65,7 +65,8 @@ async fn random_tables_read_the_same_on_both_sides() {
     let report = copy.run(&initial()).await;
     for table in &tables {
         if let Some(error) = &of(&report, &table.display()).error {
-            let columns: Vec<String> = table.columns.iter().map(|(name, column)| format!("{name} {}", column.sql())).collect();
+            let columns: Vec<String> =
+                table.columns.iter().map(|(name, column)| format!("{name} {}", column.sql())).collect();
             panic!("seed {seed}, {} ({}): {}", table.display(), columns.join(", "), chain(error));
         }
         for (name, column) in &table.columns {

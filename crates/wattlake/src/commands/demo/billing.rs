@@ -13,7 +13,7 @@ use platform::billing::{File, MONTHS, files};
 use crate::commands::layer;
 use crate::commands::sql::print_query;
 use crate::config::flow::From;
-use crate::flows::control::{Report, State};
+use crate::flows::control::{Report, State, Verdict};
 use crate::flows::{control, function, ingest, load, statement};
 use crate::jobs::Asked;
 use crate::warehouse::Warehouse;
@@ -165,6 +165,10 @@ impl<'a> Billing<'a> {
         for month in &MONTHS[3..] {
             self.month(month).await?;
         }
+        println!("\n2026-01 again: meanwhile the operator has corrected what it had estimated");
+        let report = control::run(self.warehouse, &asked("2026-01")?, CONTROLS).await?;
+        let revised = report.verdicts.iter().find(|verdict| verdict.control == "revised_after_billing");
+        println!("  {}", revised.map(Verdict::told).unwrap_or_default().replace('\n', "\n  "));
         println!("\nlines of 2026-03, in the middle of which a price was indexed");
         print_query(self.warehouse, LINES).await?;
         println!("\nwhat each producer is paid, EUR");
