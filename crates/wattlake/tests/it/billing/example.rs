@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use platform::billing::{File, files};
@@ -110,6 +112,31 @@ impl Flow {
         verdicts.iter().filter(stops).map(|verdict| verdict["control"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// The server closes a month by itself: each job after the one before it, from the function on.
+    fn closes_by_itself(&self, month: &str) {
+        let toml = self.warehouse.path().join("wattlake.toml");
+        let text = fs::read_to_string(&toml).unwrap();
+        fs::write(&toml, format!("{text}sql = \"off\"\nhttp = \"off\"\nfunctions = \"off\"\n")).unwrap();
+        let mut served = self.warehouse.command(&["serve"]).stderr(Stdio::null()).spawn().unwrap();
+        self.warehouse.ok(&["run", "--detach", "function:billing-extract", "--for", month]);
+        let deadline = Instant::now() + Duration::from_secs(120);
+        let ended = loop {
+            let runs = self.warehouse.json(&["runs", "statement:producers", "--json"]);
+            if let Some(run) = runs.into_iter().find(|run| run["state"] != "running") {
+                break run;
+            }
+            if Instant::now() > deadline {
+                served.kill().unwrap();
+                panic!("no statement went out: {}", self.warehouse.ok(&["runs"]).out);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        };
+        served.kill().unwrap();
+        served.wait().unwrap();
+        fs::write(&toml, text).unwrap();
+        assert_eq!((&ended["state"], &ended["for"]), (&json!("succeeded"), &json!(month)), "{ended}");
+    }
+
     fn issue(&self, month: &str) -> usize {
         self.warehouse.json(&["run", "statement:producers", "--for", month, "--json"]).len()
     }
@@ -119,9 +146,13 @@ impl Flow {
 fn months_are_billed_stopped_mended_and_corrected() {
     let mut it = Flow::new();
     assert!(it.comes("2026-01-02T05:00:00Z").is_empty());
-    assert_eq!(it.close("2025-12")["new"], 22);
+    it.closes_by_itself("2025-12");
+    assert_eq!(it.warehouse.count("billing.bills"), 22);
     assert!(it.stops("2025-12").is_empty());
-    assert_eq!(it.issue("2025-12"), 7);
+    assert_eq!(it.issue("2025-12"), 0, "all have gone out");
+    assert_eq!(it.warehouse.count("billing.statements"), 7);
+    let page = it.warehouse.path().join("outbox/statements/2025-12/2025-12-PRD0001-1.html");
+    assert_eq!(fs::read_to_string(page).unwrap().matches("<rect ").count(), 31, "the days came before the statement");
 
     let aside = it.comes("2026-02-02T05:00:00Z");
     assert_eq!(aside.len(), 1, "{aside:?}");
