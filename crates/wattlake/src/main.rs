@@ -2,6 +2,7 @@
 
 mod commands;
 mod config;
+mod example;
 mod flows;
 mod host;
 mod jobs;

@@ -1,3 +1,4 @@
+mod awaited;
 mod flow;
 
 use std::path::Path;
@@ -19,6 +20,8 @@ use crate::report;
 use crate::system::LedgerTables;
 use crate::text;
 use crate::warehouse::Warehouse;
+
+use awaited::Awaited;
 
 /// Prove the whole configuration before anything runs
 ///
@@ -62,8 +65,9 @@ impl Check {
                 }
             }
         }
-        errors += self.check_marts(&warehouse).await;
-        errors += self.check_flow(&warehouse).await;
+        if let Ok(lake) = warehouse.lake().await {
+            errors += self.check_queries(&warehouse, &lake).await;
+        }
         if errors > 0 {
             return Ok(ExitCode::from(report::code::FIX_SETUP));
         }
@@ -74,14 +78,31 @@ impl Check {
     }
 
     /// Plans each query against the lake as it is.
-    async fn check_marts(&self, warehouse: &Warehouse) -> usize {
-        let Ok(lake) = warehouse.lake().await else { return 0 };
+    async fn check_queries(&self, warehouse: &Warehouse, lake: &lake::Lake) -> usize {
+        let awaited = match Awaited::of(&warehouse.config, lake).await {
+            Ok(awaited) => awaited,
+            Err(error) => {
+                self.say("lake", &finding(&error.into()));
+                return 1;
+            }
+        };
+        let errors =
+            self.check_marts(warehouse, lake, &awaited).await + self.check_flow(warehouse, lake, &awaited).await;
+        if let Some(note) = awaited.finding() {
+            self.say("queries", &note);
+        }
+        errors
+    }
+
+    async fn check_marts(&self, warehouse: &Warehouse, lake: &lake::Lake, awaited: &Awaited<'_>) -> usize {
         let mut errors = 0;
         for mart in warehouse.config.marts_in_order() {
-            match prove(warehouse, &lake, mart).await {
-                Ok(None) if self.json => {}
-                Ok(None) => println!("mart {}: {}", mart.name, mart.kind.as_str()),
-                Ok(Some(note)) => self.say(&format!("mart {}", mart.name), &note),
+            if awaited.has(&mart.sql) {
+                continue;
+            }
+            match prove(warehouse, lake, mart).await {
+                Ok(()) if self.json => {}
+                Ok(()) => println!("mart {}: {}", mart.name, mart.kind.as_str()),
                 Err(error) => {
                     errors += 1;
                     self.say(&format!("mart {}", mart.name), &finding(&error));
@@ -91,9 +112,8 @@ impl Check {
         errors
     }
 
-    async fn check_flow(&self, warehouse: &Warehouse) -> usize {
-        let Ok(lake) = warehouse.lake().await else { return 0 };
-        let found = match flow::findings(warehouse, &lake).await {
+    async fn check_flow(&self, warehouse: &Warehouse, lake: &lake::Lake, awaited: &Awaited<'_>) -> usize {
+        let found = match flow::findings(warehouse, lake, awaited).await {
             Ok(found) => found,
             Err(error) => vec![("functions".to_owned(), finding(&error))],
         };
@@ -149,22 +169,9 @@ async fn check(warehouse: &Warehouse, name: &str) -> Result<Preflight> {
     Ok(preflight::check(&settings(config), &warehouse.endpoint(&config.source)?, way, lake.as_ref()).await?)
 }
 
-/// A note where the schemas that it reads are not in the lake yet. Tables that no refresh has made
-/// yet are taken for views.
-async fn prove(warehouse: &Warehouse, lake: &lake::Lake, mart: &Mart) -> Result<Option<Finding>> {
+/// Tables that no refresh has made yet are taken for views.
+async fn prove(warehouse: &Warehouse, lake: &lake::Lake, mart: &Mart) -> Result<()> {
     let tables = lake.tables().await?;
-    let is_mart = |read: &sql::Reference| warehouse.config.marts.values().any(|mart| mart.is_named(read));
-    let awaited = mart.reads.iter().find(|read| {
-        let Some(schema) = read.schema.as_ref().filter(|_| !is_mart(read)) else { return false };
-        !matches!(schema.as_str(), "system" | "information_schema")
-            && !tables.iter().any(|table| table.schema == *schema)
-    });
-    if let Some(awaited) = awaited {
-        let schema = awaited.schema.as_deref().unwrap_or_default();
-        let what = format!("the lake has no schema {schema:?} yet, so that the query is not proven");
-        let mend = Some("run the transfer that fills it, then check again".to_owned());
-        return Ok(Some(Finding { severity: Severity::Note, subject: "query".into(), what, mend }));
-    }
     let mut views = warehouse.config.views().as_ref().clone();
     for other in warehouse.config.marts.values() {
         let name = TableName::new(&other.schema, &other.table);
@@ -178,8 +185,7 @@ async fn prove(warehouse: &Warehouse, lake: &lake::Lake, mart: &Mart) -> Result<
     if let Some(since) = &mart.since {
         query.check_since(since)?;
     }
-    check_order(&mart.order, &schema)?;
-    Ok(None)
+    Ok(check_order(&mart.order, &schema)?)
 }
 
 fn finding(error: &anyhow::Error) -> Finding {

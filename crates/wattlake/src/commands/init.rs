@@ -11,11 +11,16 @@ use crate::config;
 pub struct Init {
     /// The folder, made where it is missing
     dir: PathBuf,
+    /// The example's billing flow with it (layouts, loads, an algorithm in R, controls, statements), or into a
+    /// warehouse that is there
+    #[arg(long)]
+    billing: bool,
 }
 
 impl Init {
     pub fn run(self) -> Result<ExitCode> {
-        let files = config::init(&self.dir).with_context(|| format!("start a warehouse in {}", self.dir.display()))?;
+        let files = config::init(&self.dir, self.billing)
+            .with_context(|| format!("start a warehouse in {}", self.dir.display()))?;
         for file in files {
             println!("{}", file.display());
         }

@@ -4,19 +4,27 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::raw::{Which, json_schema};
+use crate::example;
 
 /// Returns the files written, in `dir`, which is made where it isn't there.
 ///
 /// # Errors
 /// `AlreadyExists`, with the names, where one of the files is there already: then nothing is written.
-pub fn init(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let files: [(&str, String); 5] = [
+pub fn init(dir: &Path, with_billing: bool) -> io::Result<Vec<PathBuf>> {
+    let mut files: Vec<(&str, String)> = vec![
         ("wattlake.toml", include_str!("init/wattlake.toml").to_owned()),
         ("transfers/platform.toml", include_str!("init/platform.toml").to_owned()),
         (".gitignore", include_str!("init/gitignore").to_owned()),
         ("schema/wattlake.schema.json", pretty(Which::Warehouse)),
         ("schema/transfer.schema.json", pretty(Which::Transfer)),
     ];
+    if with_billing {
+        // To a warehouse that is there, it is added.
+        if dir.join("wattlake.toml").exists() {
+            files.clear();
+        }
+        files.extend(example::billing().map(|(name, text)| (name, text.to_owned())));
+    }
     let there: Vec<String> = files
         .iter()
         .map(|(name, _)| dir.join(name))

@@ -611,7 +611,7 @@ fn secrets_are_never_shown() {
 fn a_new_warehouse_loads() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("new");
-    let written = init(&root).unwrap();
+    let written = init(&root, false).unwrap();
     assert_eq!(written.len(), 5);
     assert!(written.iter().all(|path| path.is_file()));
     let with_password = |name: &str| (name == "PLATFORM_PASSWORD").then(|| SECRET.to_owned());
@@ -634,7 +634,7 @@ fn a_new_warehouse_loads() {
 #[test]
 fn the_commented_lines_of_a_new_warehouse_load() {
     let dir = tempfile::tempdir().unwrap();
-    init(dir.path()).unwrap();
+    init(dir.path(), false).unwrap();
     let uncomment = |name: &str, skip: &[&str]| {
         let path = dir.path().join(name);
         let text = fs::read_to_string(&path).unwrap();
@@ -659,7 +659,7 @@ fn the_commented_lines_of_a_new_warehouse_load() {
 #[test]
 fn nothing_is_written_over() {
     let dir = folder(&[("wattlake.toml", "mine"), (".gitignore", "mine")]);
-    let error = init(dir.path()).unwrap_err();
+    let error = init(dir.path(), false).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
     let path = |name: &str| dir.path().join(name);
     let expected = format!(

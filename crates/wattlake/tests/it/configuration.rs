@@ -9,6 +9,21 @@ use crate::world::{Source, Warehouse};
 const PASSWORD: &str = "not-to-be-shown";
 
 #[test]
+fn billing_is_added_to_a_warehouse_and_passes_its_check() {
+    let warehouse = Warehouse::new(&[("wattlake.toml", "lake.url = 'lake'\nserve.timezone = 'Europe/Paris'\n")]);
+    let dir = warehouse.path().to_str().unwrap().to_owned();
+    warehouse
+        .ok(&["init", &dir, "--billing"])
+        .has("statements/producers.toml")
+        .has("functions/billing-extract/rules.R");
+    assert!(!warehouse.path().join("transfers").exists());
+    let said = warehouse.run(&["check"]);
+    said.has("billing.contracts, billing.days, billing.declared").has("run the jobs that fill these tables");
+    said.has("no layer r is published").has("nothing stands in the way");
+    assert!(warehouse.run(&["init", &dir, "--billing"]).code != 0, "what is there is left as it is");
+}
+
+#[test]
 fn a_new_warehouse_asks_for_its_password_first() {
     let warehouse = Warehouse::new(&[]);
     let dir = warehouse.path().join("new");

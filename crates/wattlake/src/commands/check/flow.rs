@@ -6,6 +6,7 @@ use function::registry::{LATEST, Registry};
 use lake::Lake;
 use transfer::preflight::{Finding, Severity};
 
+use super::awaited::Awaited;
 use crate::config::{Function, holes};
 use crate::flows::rows;
 use crate::host;
@@ -13,7 +14,7 @@ use crate::report;
 use crate::warehouse::Warehouse;
 
 /// Each with what it is about.
-pub async fn findings(warehouse: &Warehouse, lake: &Lake) -> Result<Vec<(String, Finding)>> {
+pub async fn findings(warehouse: &Warehouse, lake: &Lake, awaited: &Awaited<'_>) -> Result<Vec<(String, Finding)>> {
     let mut found = Vec::new();
     let registry = host::registry(warehouse)?;
     for function in warehouse.config.functions.values() {
@@ -22,21 +23,22 @@ pub async fn findings(warehouse: &Warehouse, lake: &Lake) -> Result<Vec<(String,
             found.push((about.clone(), finding));
         }
         for (name, query) in function.call.iter().flat_map(|call| &call.inputs) {
-            found
-                .extend(prove(warehouse, lake, query).await.map(|finding| (format!("{about}, input {name}"), finding)));
+            found.extend(
+                prove(warehouse, lake, query, awaited).await.map(|finding| (format!("{about}, input {name}"), finding)),
+            );
         }
     }
     for set in warehouse.config.controls.values() {
         for control in set.controls.values() {
             let about = format!("control {}/{}", set.name, control.name);
-            found.extend(prove(warehouse, lake, &control.sql).await.map(|finding| (about, finding)));
+            found.extend(prove(warehouse, lake, &control.sql, awaited).await.map(|finding| (about, finding)));
         }
     }
     for statement in warehouse.config.statements.values() {
         let queries = [("lines", Some(&statement.lines)), ("days", statement.days.as_ref())];
         for (name, query) in queries.into_iter().filter_map(|(name, query)| Some((name, query?))) {
             let about = format!("statement {}, {name}", statement.name);
-            found.extend(prove(warehouse, lake, query).await.map(|finding| (about, finding)));
+            found.extend(prove(warehouse, lake, query, awaited).await.map(|finding| (about, finding)));
         }
     }
     Ok(found)
@@ -89,33 +91,15 @@ fn of_function(warehouse: &Warehouse, registry: &Registry, function: &Function) 
     Ok(found)
 }
 
-/// Plans a query with values in its holes; a note where what it reads is not in the lake yet.
-async fn prove(warehouse: &Warehouse, lake: &Lake, query: &str) -> Option<Finding> {
+/// Plans a query with values in its holes, unless it waits for tables.
+async fn prove(warehouse: &Warehouse, lake: &Lake, query: &str, awaited: &Awaited<'_>) -> Option<Finding> {
     let query = holes::fill(query, &|word| holes::sample(word).to_owned());
-    let error = match rows::session(warehouse, lake) {
-        Ok(session) => match session.prepare(&query).await {
-            Ok(_) => return None,
-            Err(error) => error,
-        },
-        Err(error) => {
-            let what = report::chain(error.as_ref());
-            return Some(Finding { severity: Severity::Error, subject: "query".into(), what, mend: None });
-        }
+    if awaited.has(&query) {
+        return None;
+    }
+    let what = match rows::session(warehouse, lake) {
+        Ok(session) => report::chain(&session.prepare(&query).await.err()?),
+        Err(error) => report::chain(error.as_ref()),
     };
-    let what = report::chain(&error);
-    let is_awaited = awaits(lake, &query).await;
-    let (severity, mend) = match is_awaited {
-        true => (Severity::Note, Some("run the jobs that fill the tables, then check again".to_owned())),
-        false => (Severity::Error, None),
-    };
-    Some(Finding { severity, subject: "query".into(), what, mend })
-}
-
-/// Whether it names a table that no job has made yet.
-async fn awaits(lake: &Lake, query: &str) -> bool {
-    let (Ok(reads), Ok(tables)) = (sql::references(query), lake.tables().await) else { return false };
-    reads.iter().any(|read| {
-        let Some(schema) = &read.schema else { return false };
-        !tables.iter().any(|table| table.schema == *schema && table.table == read.table)
-    })
+    Some(Finding { severity: Severity::Error, subject: "query".into(), what, mend: None })
 }

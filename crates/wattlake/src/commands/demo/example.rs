@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use ingest::objects::Hash;
 
-const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/example.rs"));
+use crate::example::FILES;
 
 /// Returns what was written, a line a file: its hash and its name; `before` is what an earlier demo wrote.
 pub fn write(dir: &Path, before: &str) -> Result<String> {
