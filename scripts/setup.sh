@@ -82,3 +82,15 @@ setup_sshd() {
     fi
     if command -v systemctl >/dev/null; then as_root systemctl disable --quiet ssh.service ssh.socket || true; fi
 }
+
+# A client of the Runtime API in R that others wrote, from CRAN. Where CRAN can't be reached its tests are passed over.
+setup_lambdr() {
+    export WATTLAKE_TEST_R_LIBRARY="$HOME/.cache/wattlake/r-library"
+    [ -d "$WATTLAKE_TEST_R_LIBRARY/lambdr" ] && return
+    packages r-cran-httr r-cran-logger
+    mkdir -p "$WATTLAKE_TEST_R_LIBRARY"
+    timeout 60 Rscript -e 'options(timeout = 20, repos = "https://cloud.r-project.org")' \
+        -e 'install.packages("lambdr", lib = Sys.getenv("WATTLAKE_TEST_R_LIBRARY"), dependencies = FALSE, quiet = TRUE)' \
+        >/dev/null 2>&1 || true
+    [ -d "$WATTLAKE_TEST_R_LIBRARY/lambdr" ] || say "lambdr could not be fetched from CRAN: its tests are passed over"
+}

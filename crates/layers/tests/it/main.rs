@@ -3,6 +3,7 @@
 
 mod bench;
 mod billing;
+mod lambdr;
 mod layer;
 mod persistent;
 mod published;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         .chain(published::trials())
         .chain(python::trials())
         .chain(billing::trials())
+        .chain(lambdr::trials())
         .collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

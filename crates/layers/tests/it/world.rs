@@ -75,6 +75,16 @@ impl Host {
     }
 
     pub fn of(files: &[(&str, u32, &str)], handler: &str, layers: Vec<Digest>, root: Root) -> Host {
+        Host::within(files, handler, layers, root, Duration::from_secs(20))
+    }
+
+    pub fn within(
+        files: &[(&str, u32, &str)],
+        handler: &str,
+        layers: Vec<Digest>,
+        root: Root,
+        timeout: Duration,
+    ) -> Host {
         let folder = TempDir::new().expect("a folder");
         let code = zip_of(folder.path(), "function.zip", files);
         let lines: Arc<Mutex<Vec<Line>>> = Arc::default();
@@ -96,7 +106,7 @@ impl Host {
             code: LAYERS.store.put(&code).expect("a zip"),
             layers,
             environment: [].into(),
-            timeout: Duration::from_secs(20),
+            timeout,
             limits: Limits { memory_mb: 512, tmp_mb: 64, ..Default::default() },
             base: (root == Root::Bare).then_some(bare),
             files: None,
@@ -124,7 +134,9 @@ impl Host {
     pub async fn failure(&self, payload: &str) -> (String, serde_json::Value) {
         let outcome = self.ask(payload).await;
         match &outcome.answer {
-            Answer::Response(body) => panic!("no error: {}", String::from_utf8_lossy(body)),
+            Answer::Response(body) => {
+                panic!("no error: {}", String::from_utf8_lossy(&body[..body.len().min(1000)]))
+            }
             Answer::Error(failure) => {
                 (failure.error_type.clone(), serde_json::from_slice(&failure.body).expect("JSON"))
             }
