@@ -61,11 +61,14 @@ setup_python() {
     fi
 }
 
+# R and the packages that the example's layers are packed from.
+setup_r() {
+    packages r-base-core r-cran-jsonlite r-cran-data.table tzdata
+}
+
 # The clients of the SQL server that are tried on it: R's and Java's drivers; Python's come with the venv.
 setup_clients() {
-    packages r-base-core r-cran-dbi r-cran-rpostgresql libpostgresql-jdbc-java
-    # What the layers of R are packed from.
-    packages r-cran-jsonlite r-cran-curl r-cran-data.table curl tzdata openssl
+    packages r-cran-dbi r-cran-rpostgresql libpostgresql-jdbc-java r-cran-curl curl openssl
     command -v javac >/dev/null || packages default-jdk-headless
 }
 
