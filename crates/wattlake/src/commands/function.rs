@@ -303,6 +303,9 @@ pub struct Answered {
     /// The period that the run was for; the newest run without it
     #[arg(long = "for", value_name = "PERIOD")]
     period: Option<String>,
+    /// A file that it left in /results, in place of the answer
+    #[arg(long, value_name = "NAME")]
+    file: Option<String>,
 }
 
 impl Answered {
@@ -311,7 +314,10 @@ impl Answered {
         let lake = warehouse.lake().await?;
         let run = answered(warehouse, &self.name, period.as_deref())?;
         let mut body = Vec::new();
-        answer(warehouse, &lake, &run).await?.read_to_end(&mut body).context("read the answer")?;
+        answer(warehouse, &lake, &run, self.file.as_deref())
+            .await?
+            .read_to_end(&mut body)
+            .context("read the answer")?;
         show(&body)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -104,7 +104,17 @@ pub enum From {
     /// One of [`super::Warehouse::ingests`].
     Ingest(String),
     /// One of [`super::Warehouse::functions`], with a job.
-    Function { name: String, at: Option<String>, layout: Box<Layout> },
+    Function { name: String, part: Part, layout: Box<Layout> },
+}
+
+/// Which rows of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    Whole,
+    /// Those under a name in a JSON object.
+    At(String),
+    /// Those of a file that came with it.
+    File(String),
 }
 
 impl From {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use function::host::{Answer, Event, Files, Input, Ran, Refusal};
 use function::registry::Found;
-use ingest::objects::Objects;
+use ingest::objects::{Hash, Objects};
 use ledger::{Run, RunRow};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -27,6 +27,8 @@ use crate::warehouse::{STATE, Warehouse};
 
 /// Among so many runs the one that is asked for is looked for.
 const RUNS_MAX: usize = 10_000;
+const RESULTS: &str = "results";
+const PIECE_BYTES: usize = 1 << 20;
 
 pub async fn run(warehouse: &Warehouse, asked: &Asked, name: &str) -> Result<Value> {
     let function = warehouse.function(name)?;
@@ -53,27 +55,76 @@ async fn carry(warehouse: &Warehouse, run: &Run, function: &Function, call: &Cal
         "event": event_object,
     });
     run.note_inputs(hashes.as_object().unwrap_or(&Map::new()))?;
-    let ran = invoke(warehouse, call, &found, &event).await?;
+    let folders = warehouse.config.root.join(STATE).join("events");
+    sweep(warehouse, &folders);
+    let folder = folders.join(run.id());
+    let ran = invoke(warehouse, call, &found, &event, &folder).await;
+    let figures = match ran {
+        Ok(ran) => kept(&objects, &found, &event, &ran, &folder).await,
+        Err(error) => Err(error),
+    };
+    let _ = std::fs::remove_dir_all(&folder);
+    let mut figures = figures?;
+    figures[AS_OF] = json!(moment.as_of());
+    let period = moment.period.map(|period| period.to_string());
+    let fields = json!({"function": found.name, "for": period, "result": figures["result"]});
+    run.event("function.answered", fields)?;
+    Ok(figures)
+}
+
+/// The answer and the files that came with it, as objects.
+async fn kept(objects: &Objects, found: &Found, event: &Composed, ran: &Ran, folder: &Path) -> Result<Value> {
     let outcome = &ran.outcome;
     for line in outcome.log_tail.lines() {
         tracing::info!(target: "wattlake::function", "{line}");
     }
     let answer = match &outcome.answer {
         Answer::Response(answer) => answer.clone(),
-        Answer::Error(failure) => bail!(failed(&found, &failure.error_type, &failure.body)),
+        Answer::Error(failure) => bail!(failed(found, &failure.error_type, &failure.body)),
     };
     #[cfg(feature = "failpoints")]
     fail::fail_point!("function-before-result");
-    let result = put(&objects, &answer).await?;
-    let figures = json!({
-        "version": found.version, "result": result, "result_bytes": answer.len(),
-        "event_bytes": event.whole.len(), AS_OF: moment.as_of(), "inputs": event.rows,
-        "milliseconds": outcome.duration.as_millis() as u64, "init_milliseconds": outcome.init.map(|init| init.as_millis() as u64),
+    let result = put(objects, &answer).await?;
+    let mut files = Vec::new();
+    let mut produced: Vec<_> = outcome.results.iter().collect();
+    produced.sort_by(|a, b| a.name.cmp(&b.name));
+    for file in produced {
+        let path = folder.join(RESULTS).join(&file.name);
+        let object = put_file(objects, &path).await.with_context(|| format!("keep /results/{}", file.name))?;
+        files.push(json!({"name": file.name, "bytes": file.bytes, "sha256": object}));
+    }
+    // All that came out, in one hash: two runs with the same gave the same.
+    let output = Hash::of(json!([result, files]).to_string().as_bytes()).to_string();
+    Ok(json!({
+        "version": found.version, "result": result, "result_bytes": answer.len(), "files": files, "output": output,
+        "event_bytes": event.whole.len(), "inputs": event.rows, "milliseconds": outcome.duration.as_millis() as u64,
+        "init_milliseconds": outcome.init.map(|init| init.as_millis() as u64),
         "memory_peak_bytes": outcome.memory_peak_bytes,
-    });
-    let period = moment.period.map(|period| period.to_string());
-    run.event("function.answered", json!({"function": found.name, "for": period, "result": result}))?;
-    Ok(figures)
+    }))
+}
+
+/// Folders of runs that were killed.
+fn sweep(warehouse: &Warehouse, folders: &Path) {
+    for entry in std::fs::read_dir(folders).into_iter().flatten().flatten() {
+        let run = warehouse.ledger.run(&entry.file_name().to_string_lossy());
+        if run.is_ok_and(|run| run.is_none_or(|run| run.state != "running")) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+async fn put_file(objects: &Objects, path: &Path) -> Result<String> {
+    let mut file = tokio::fs::File::open(path).await?;
+    let mut incoming = objects.begin();
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let read = tokio::io::AsyncReadExt::read(&mut file, &mut piece).await?;
+        if read == 0 {
+            break;
+        }
+        incoming.write(&piece[..read]).await?;
+    }
+    Ok(incoming.finish().await?.sha256.to_string())
 }
 
 /// Where a job runs `$LATEST`, the folder is deployed first: what is in it is what runs.
@@ -143,25 +194,27 @@ impl Composed {
     }
 }
 
-async fn invoke(warehouse: &Warehouse, call: &Call, found: &Found, event: &Composed) -> Result<Ran> {
+/// `folder` is the run's own, for the files that go in and come out.
+async fn invoke(warehouse: &Warehouse, call: &Call, found: &Found, event: &Composed, folder: &Path) -> Result<Ran> {
     let host = Host::open(warehouse).await?;
+    let mut files = lay_out(folder, event)?;
+    if found.settings.files.is_some() {
+        files.get_or_insert_default().results = Some(folder.join(RESULTS));
+    }
     let request_id = Uuid::now_v7().to_string();
-    let folder = warehouse.config.root.join(STATE).join("inputs").join(&request_id);
-    let files = lay_out(&folder, event)?;
     let asked = Event { request_id, payload: event.sent.clone(), files, ..Event::default() };
     let (fleet, name, qualifier) = (host.fleet.clone(), found.name.clone(), call.qualifier.clone());
     // In a task of its own: who gives up on it would kill the instance.
     let ran = tokio::spawn(async move { fleet.invoke(&name, &qualifier, asked, None).await });
     let ran = ran.await.context("wait for the function")?;
-    let _ = std::fs::remove_dir_all(&folder);
     ran.map_err(|refusal| refused(&found.name, refusal))
 }
 
 fn lay_out(folder: &Path, event: &Composed) -> Result<Option<Files>> {
+    std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     if event.files.is_empty() {
         return Ok(None);
     }
-    std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let mut inputs = Vec::new();
     for (name, text) in &event.files {
         let path = folder.join(name);
@@ -207,8 +260,19 @@ pub fn answered(warehouse: &Warehouse, name: &str, period: Option<&str>) -> Resu
     })
 }
 
-/// The answer itself, proven by its hash.
-pub async fn answer(warehouse: &Warehouse, lake: &lake::Lake, run: &RunRow) -> Result<File> {
-    let hash = run.figures["result"].as_str().with_context(|| format!("the run {} has no answer", run.id))?;
+/// The answer itself, or a file that it left in `/results`; proven by its hash.
+pub async fn answer(warehouse: &Warehouse, lake: &lake::Lake, run: &RunRow, file: Option<&str>) -> Result<File> {
+    let hash = match file {
+        None => run.figures["result"].as_str().with_context(|| format!("the run {} has no answer", run.id))?,
+        Some(wanted) => {
+            let files = run.figures["files"].as_array().map_or(&[][..], Vec::as_slice);
+            let found = files.iter().find(|file| file["name"] == wanted).and_then(|file| file["sha256"].as_str());
+            found.with_context(|| {
+                let names: Vec<&str> = files.iter().filter_map(|file| file["name"].as_str()).collect();
+                let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                format!("the run {} left no file {wanted:?} in /results; there are: {there}", run.id)
+            })?
+        }
+    };
     Ok(warehouse.objects(lake).get(&hash.parse()?).await?)
 }

@@ -23,7 +23,7 @@ use ledger::Run;
 use serde_json::{Value, json};
 
 use crate::config::Load;
-use crate::config::flow::From;
+use crate::config::flow::{From, Part};
 use crate::flows::function;
 use crate::flows::ingest::{Arrived, Judged, arrivals, current};
 use crate::flows::rows;
@@ -44,7 +44,7 @@ pub async fn run(warehouse: &Warehouse, asked: &Asked, name: &str) -> Result<Val
         let desk = Desk { warehouse, run, load, lake, recorded_at: Utc::now().trunc_subsecs(6) };
         let figures = match &load.from {
             From::Ingest(from) => desk.files(from).await?,
-            From::Function { name, at, layout } => desk.answer(name, at.as_deref(), layout, period.as_deref()).await?,
+            From::Function { name, part, layout } => desk.answer(name, part, layout, period.as_deref()).await?,
         };
         if figures["rows"].as_u64() > Some(0) {
             let mut fields = figures.clone();
@@ -144,10 +144,16 @@ impl Desk<'_> {
         RecordBatch::try_from_iter_with_nullable(own.chain(origin)).context("write where rows came from")
     }
 
-    async fn answer(&self, name: &str, at: Option<&str>, layout: &Layout, period: Option<&str>) -> Result<Value> {
+    async fn answer(&self, name: &str, part: &Part, layout: &Layout, period: Option<&str>) -> Result<Value> {
         let run = function::answered(self.warehouse, name, period)?;
-        let answer = function::answer(self.warehouse, &self.lake, &run).await?;
-        let rows = part(answer, at).with_context(|| format!("look into the answer of {name}"))?;
+        let answer = |file| function::answer(self.warehouse, &self.lake, &run, file);
+        let rows = match part {
+            Part::Whole => answer(None).await?,
+            Part::At(at) => {
+                under(answer(None).await?, at).with_context(|| format!("look into the answer of {name}"))?
+            }
+            Part::File(file) => answer(Some(file)).await?,
+        };
         let read = rows_of(rows, layout).await.with_context(|| format!("read the answer of {name}"))?;
         let session = rows::session(self.warehouse, &self.lake)?;
         let text = |key: &str| run.inputs[key].as_str().unwrap_or_default().to_owned();
@@ -192,8 +198,7 @@ async fn rows_of(file: File, layout: &Layout) -> Result<Vec<Rows>> {
 }
 
 /// The rows under a name in a JSON object.
-fn part(mut answer: File, at: Option<&str>) -> Result<File> {
-    let Some(at) = at else { return Ok(answer) };
+fn under(mut answer: File, at: &str) -> Result<File> {
     let mut text = String::new();
     answer.read_to_string(&mut text)?;
     let mut whole: serde_json::Map<String, Value> =

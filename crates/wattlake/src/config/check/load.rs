@@ -7,7 +7,7 @@ use ::ingest::layout::{Column, Layout};
 use ::ingest::load::Roles;
 use toml::Spanned;
 
-use super::super::flow::{From, Function, Ingest, Load};
+use super::super::flow::{From, Function, Ingest, Load, Part};
 use super::super::job::{After, Trigger};
 use super::super::nearest::advice;
 use super::super::problem::{Problem, Report};
@@ -92,7 +92,7 @@ impl Written<'_> {
         };
         match text.split_once(':') {
             Some(("ingest", name)) => {
-                for (key, given) in [("at", raw.at.span()), ("layout", raw.layout.span())] {
+                for (key, given) in [("at", raw.at.span()), ("file", raw.file.span()), ("layout", raw.layout.span())] {
                     if let Some(given) = given {
                         let what = format!("{key:?} means nothing beside an ingest, which has a layout");
                         report.add(given, what, format!("take {key:?} out"));
@@ -114,7 +114,23 @@ impl Written<'_> {
                     report.add(span.clone(), "rows of a function need a layout", mend);
                 }
                 let (_, layout) = ingest::layout(self.root, &raw.layout, report, elsewhere)?;
-                Some(From::Function { name: name.to_owned(), at: raw.at.get().cloned(), layout: Box::new(layout) })
+                let part = match (raw.at.get(), raw.file.get(), raw.file.span()) {
+                    (Some(_), Some(_), Some(span)) => {
+                        report.add(span, "rows under a name and of a file", "take \"at\" or \"file\" out".to_owned());
+                        return None;
+                    }
+                    (_, Some(file), Some(span)) => {
+                        if self.functions.get(name).is_some_and(|function| function.definition.settings.files.is_none())
+                        {
+                            let mend = format!("add [files] to functions/{name}/function.toml");
+                            report.add(span, format!("{name} may leave no files"), mend);
+                        }
+                        Part::File(file.clone())
+                    }
+                    (Some(at), ..) => Part::At(at.clone()),
+                    _ => Part::Whole,
+                };
+                Some(From::Function { name: name.to_owned(), part, layout: Box::new(layout) })
             }
             _ => {
                 let mend = "write \"ingest:NAME\" or \"function:NAME\"".to_owned();

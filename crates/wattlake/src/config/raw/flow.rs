@@ -145,6 +145,9 @@ pub struct Load {
     /// Of a function's answer: the name under which its rows are; the answer itself is the rows without it.
     #[schemars(length(min = 1))]
     pub at: Given<String>,
+    /// Of a function's answer: a file that it left in `/results`, such as `lines.csv`, in place of the answer itself.
+    #[schemars(length(min = 1))]
+    pub file: Given<String>,
     /// Of a function's answer: the file that says what its rows look like, relative to the warehouse.
     #[schemars(length(min = 1))]
     pub layout: Given<String>,

@@ -23,6 +23,7 @@ while true; do
   id=$(tr -d '\r' < /tmp/head | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p')
   echo "an event of ${#event} characters"
   answer=$(< /var/task/answer.json)
+  if [ -e /var/task/lines.csv ]; then cp /var/task/lines.csv /results/; fi
   if [ "$answer" = fail ]; then
     echo '{"errorType": "Function.Wrong", "errorMessage": "no price at noon"}' > /tmp/error
     curl -sS -o /dev/null -X POST --data-binary @/tmp/error "$api/invocation/$id/error"
@@ -294,6 +295,34 @@ fn a_control_blocks_is_waived_and_has_a_history() {
     said.has("broken  broken").has("nowhere");
     it.warehouse.write("controls/billing/broken.sql", "--| severity = \"warn\"\n--| text = \"t\"\nSELECT '{perod}'\n");
     it.warehouse.run(&["check"]).has("nothing is known as {perod}").has("period");
+}
+
+#[test]
+fn rows_come_by_a_file_that_the_function_leaves() {
+    let it = Billing::new();
+    it.files_in();
+    it.warehouse
+        .write("functions/bill/lines.csv", "period,producer,line,amount\n2026-03,A,1,10.50\n2026-03,B,1,7.00\n");
+    it.warehouse.write("layouts/lines.toml", &LINES.replace("\"json\"", "\"csv\""));
+    it.warehouse.write("loads/lines.toml", &LOAD_LINES.replace("at = 'lines'", "file = 'lines.csv'"));
+    it.warehouse.run(&["check"]).has("loads/lines.toml:2:").has("bill may leave no files").has("[files]");
+    let toml = "handler = 'bill'\nmemory_mb = 256\ntimeout = '20s'\n[files]\nresults_mb = 16\n";
+    it.warehouse.write("functions/bill/function.toml", toml);
+    assert_eq!(it.bill()[0]["new"], 2);
+    assert_eq!(it.entries(), ["2026-03/A 1 10.50", "2026-03/B 1 7.00"]);
+    let said = it.warehouse.ok(&["function", "answer", "bill", "--for", "2026-03", "--file", "lines.csv"]);
+    assert!(said.out.starts_with("period,producer"), "{}", said.out);
+    let said = it.warehouse.run(&["function", "answer", "bill", "--file", "other.csv"]);
+    assert_ne!(said.code, 0);
+    said.has("no file \"other.csv\" in /results; there are: lines.csv");
+    let runs = it.warehouse.json(&["runs", "function:bill", "--json"]);
+    let first = runs[0]["figures"]["output"].clone();
+    it.warehouse.write("functions/bill/lines.csv", "period,producer,line,amount\n2026-03,A,1,10.75\n");
+    assert_eq!(it.bill()[0]["changed"], 1);
+    let runs = it.warehouse.json(&["runs", "function:bill", "--json"]);
+    assert_eq!(runs[0]["figures"]["result"], runs[1]["figures"]["result"], "the answer itself is the same");
+    assert_ne!(runs[0]["figures"]["output"], first, "what came out is another");
+    assert_eq!(fs::read_dir(it.warehouse.path().join(".wattlake/events")).unwrap().count(), 0);
 }
 
 #[test]
