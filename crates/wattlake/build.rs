@@ -1,38 +1,48 @@
-//! The files of the example warehouse, for `wattlake demo` to write: their names with their contents.
+//! The files of the example warehouse, for `wattlake demo` and `wattlake init` to write: their names with their contents.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 /// What the demo makes there when it is run from the repository.
-const NOT_OF_IT: [&str; 2] = ["demo", "lake"];
+const DEMO: &str = "demo";
 
 fn main() -> io::Result<()> {
     let example = Path::new("../../warehouse");
     let mut files = Vec::new();
-    walk(example, &mut files)?;
-    files.sort();
+    for path in entries(example)? {
+        // Cargo looks into folders by itself. The example's own is not named: the demo's would be in it.
+        println!("cargo::rerun-if-changed={}", path.display());
+        walk(path, &mut files)?;
+    }
     let mut code = "&[\n".to_owned();
     for file in files {
-        let path = fs::canonicalize(&file)?;
         let name = file.strip_prefix(example).map_err(io::Error::other)?.display().to_string();
-        let _ = writeln!(code, "    ({name:?}, include_str!({path:?})),");
+        // The texts themselves, not their paths: several checkouts may share what is built.
+        let _ = writeln!(code, "    ({name:?}, {:?}),", fs::read_to_string(&file)?);
     }
     code.push(']');
     let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo gives no OUT_DIR"))?;
     fs::write(Path::new(&out).join("example.rs"), code)
 }
 
-fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    // New files in it.
-    println!("cargo::rerun-if-changed={}", folder.display());
-    for entry in fs::read_dir(folder)? {
-        let (path, kind) = entry.map(|entry| (entry.path(), entry.file_type()))?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') || NOT_OF_IT.contains(&&*name) {
-            continue;
-        }
-        if kind?.is_dir() { walk(&path, files)? } else { files.push(path) }
+fn walk(path: PathBuf, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    if !path.is_dir() {
+        files.push(path);
+        return Ok(());
     }
-    Ok(())
+    entries(&path)?.into_iter().try_for_each(|entry| walk(entry, files))
+}
+
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != DEMO && !name.to_string_lossy().starts_with('.') {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    Ok(paths)
 }
