@@ -64,7 +64,12 @@ impl<'a> Billing<'a> {
             if std::fs::read(&path).is_ok_and(|there| there != file.bytes) {
                 self.bring_in().await?;
             }
-            std::fs::write(&path, &file.bytes).with_context(|| format!("write {}", path.display()))?;
+            let written = std::fs::write(&path, &file.bytes)
+                // As old as it says: nobody has to wait until it has stopped growing.
+                .and_then(|()| {
+                    std::fs::File::options().write(true).open(&path)?.set_modified(file.available_at.into())
+                });
+            written.with_context(|| format!("write {}", path.display()))?;
         }
         self.bring_in().await
     }
