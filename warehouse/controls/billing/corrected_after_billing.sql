@@ -9,9 +9,8 @@ JOIN (SELECT contract_id, max(recorded_at) AS recorded_at FROM billing.lines WHE
       GROUP BY contract_id) AS l ON l.contract_id = d.contract_id
 CROSS JOIN (SELECT max(CAST(regexp_replace(figures, '^.*"as_of":"([^"]*)".*$', '\1') AS timestamptz)) AS as_of
             FROM system.runs
-            WHERE job = 'function:billing-extract' AND state = 'succeeded' AND "for" = '{period}'
-              AND ended_at <= (SELECT max(started_at) FROM system.runs
-                               WHERE job = 'load:lines' AND state = 'succeeded' AND "for" = '{period}')) AS r
+            WHERE id IN (SELECT regexp_replace(figures, '^.*"answer_of":"([^"]*)".*$', '\1') FROM system.runs
+                         WHERE job = 'load:lines' AND state = 'succeeded' AND "for" = '{period}')) AS r
 WHERE d.month = '{period}' AND d.recorded_at > coalesce(r.as_of, l.recorded_at)
 GROUP BY d.contract_id, d.file_name, d.file_version
 ORDER BY d.contract_id

@@ -1,9 +1,9 @@
 --| severity = "block"
---| text = "a file of the month was set aside, and no accepted one has come since"
+--| text = "a file of the month, or of no month that its name says, was set aside, and no accepted one has come since"
 --| mend = "ask the producer for a corrected file: its faults are in ingest.faults"
 SELECT f.ingest, f.name AS file, f.version, f.reason
 FROM ingest.files AS f
-WHERE f.ingest IN ('production', 'production-workbook') AND f.name LIKE '%{period}%' AND f.verdict = 'quarantined'
+WHERE f.ingest IN ('production', 'production-workbook') AND (f.name LIKE '%{period}%' OR f.name !~ '20[0-9][0-9]-[01][0-9]') AND f.verdict = 'quarantined'
   AND NOT EXISTS (SELECT 1 FROM ingest.files AS later WHERE later.ingest = f.ingest AND later.name = f.name
                   AND later.verdict = 'accepted' AND later.version >= f.version)
 ORDER BY f.name, f.version

@@ -1,9 +1,15 @@
 --| severity = "block"
 --| tolerance = 1.02
 --| text = "a step has less than nothing, or more energy than the plant can give"
-SELECT d.prm, d.starts_at, d.energy_wh / 1000 AS kwh, c.pmax_kw, d.file_name, d.file_row
-FROM billing.declared_now AS d
-JOIN (SELECT prm, max(pmax_kw) AS pmax_kw FROM billing.contracts_now GROUP BY prm) AS c ON c.prm = d.prm
-WHERE d.month = '{period}'
-  AND (d.energy_wh < 0 OR d.aux_wh < 0 OR d.energy_wh > {tolerance} * c.pmax_kw * d.step_s / 3.6)
-ORDER BY d.prm, d.starts_at
+SELECT e.prm, e.source, e.starts_at, e.energy_wh / 1000 AS kwh, c.pmax_kw
+FROM (SELECT prm, 'declared' AS source, starts_at, step_s, energy_wh, aux_wh AS withdrawal_wh
+      FROM billing.declared_now WHERE month = '{period}'
+      UNION ALL
+      SELECT prm, source, starts_at, step_s, energy_wh, withdrawal_wh FROM billing.meters_now
+      WHERE source IN ('DSO_RAW', 'DSO_CORRECTED') AND quality NOT IN ('invalid', 'missing')
+        AND starts_at >= '{from}' AND starts_at < '{to}') AS e
+JOIN billing.contracts_now AS c
+  ON c.prm = e.prm AND CAST(e.starts_at AT TIME ZONE 'Europe/Paris' AS date) >= c.valid_from
+  AND (c.valid_to IS NULL OR CAST(e.starts_at AT TIME ZONE 'Europe/Paris' AS date) < c.valid_to)
+WHERE e.energy_wh < 0 OR e.withdrawal_wh < 0 OR e.energy_wh > {tolerance} * c.pmax_kw * e.step_s / 3.6
+ORDER BY e.prm, e.starts_at, e.source

@@ -36,13 +36,18 @@ extract <- function(event) {
   contracts <- in_month(inputs$contracts, month)
   billed <- lapply(seq_len(nrow(contracts)), function(i) bill(contracts[i], steps, series, inputs$precedence, market))
   lines <- gathered(billed, "lines", EMPTY_LINES)
+  days <- gathered(billed, "days", EMPTY_DAYS)
+  incomplete <- rbind(gathered(billed, "incomplete", EMPTY_INCOMPLETE), without_contract(inputs$declared, contracts, month))
+  # All of a contract's month, or nothing of it: no bill for the half that could be computed.
+  whole <- function(rows) rows[!contract_id %in% incomplete$contract_id]
+  lines <- whole(lines)
   list(
     period = event$period,
     as_of = event$as_of,
     inputs_hash = if (is.null(event$inputs_hash)) NA else event$inputs_hash,
     lines = shown(lines),
-    days = gathered(billed, "days", EMPTY_DAYS),
-    incomplete = rbind(gathered(billed, "incomplete", EMPTY_INCOMPLETE), without_contract(inputs$declared, contracts, month)),
+    days = whole(days),
+    incomplete = incomplete,
     totals = totals(lines)
   )
 }
@@ -86,7 +91,10 @@ bill <- function(contract, steps, series, precedence, market) {
 billed_steps <- function(contract, steps, series, precedence, month) {
   wanted <- steps[, .(start, step_s, day, at = .I)][holds(contract$valid_from, contract$valid_to, day)]
   of_point <- series[prm == contract$prm]
-  own <- by_precedence(wanted, of_point[source != "FORECAST"], precedence, contract$kind)
+  candidates <- of_point[source != "FORECAST"]
+  # Net of auxiliaries: a source that does not say what they took can't be billed.
+  if (contract$kind == "CR") candidates <- candidates[!is.na(withdrawal_wh)]
+  own <- by_precedence(wanted, candidates, precedence, contract$kind)
   own <- merge(wanted, own[, !"day"], by = "start", all.x = TRUE)
   missing <- own[is.na(energy_wh)]
   if (nrow(missing)) {

@@ -66,6 +66,9 @@ by_precedence <- function(steps, series, precedence, kind) {
   found <- merge(series, steps[, .(start, day)], by = "start")
   found <- merge(found, ranks[, .(source, rank, valid_from, valid_to)], by = "source", allow.cartesian = TRUE)
   found <- found[holds(valid_from, valid_to, day)]
+  # Of several ranks of a source that hold, the one that began last.
+  setorder(found, start, source, valid_from)
+  found <- unique(found, by = c("start", "source"), fromLast = TRUE)
   setorder(found, start, rank, source)
   found <- found[!duplicated(start)]
   found[, .(start, day, source, energy_wh, withdrawal_wh, quality)]

@@ -2,4 +2,5 @@
 
 SELECT DISTINCT ON (contract_id, valid_from) *
 FROM billing.contracts
-ORDER BY contract_id, valid_from, known_at DESC, recorded_at DESC
+ORDER BY contract_id, valid_from, known_at DESC, recorded_at DESC, file_version DESC, file_sha256,
+         file_row

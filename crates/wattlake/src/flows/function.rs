@@ -250,11 +250,19 @@ async fn put(objects: &Objects, bytes: &Bytes) -> Result<String> {
     Ok(objects.put(futures::stream::iter([piece])).await?.sha256.to_string())
 }
 
-/// What a run of the function's job answered, the newest one for the period; for any where none is named.
+/// The run of the function's job that looked at the latest instant, for the period or for any where none is named;
+/// of several the newest. A rerun as of an earlier one shows what was seen then, and counts for nothing.
 pub fn answered(warehouse: &Warehouse, name: &str, period: Option<&str>) -> Result<RunRow> {
     let runs = warehouse.ledger.runs(RUNS_MAX, Some(&format!("function:{name}")))?;
     let is_wanted = |run: &RunRow| run.state == "succeeded" && (period.is_none() || run.logical.as_deref() == period);
-    runs.into_iter().find(is_wanted).with_context(|| {
+    let mut found: Option<RunRow> = None;
+    for run in runs.into_iter().filter(is_wanted) {
+        // Written alike, instants are in order as texts.
+        if found.as_ref().is_none_or(|found| run.figures[AS_OF].as_str() > found.figures[AS_OF].as_str()) {
+            found = Some(run);
+        }
+    }
+    found.with_context(|| {
         let of = period.map(|period| format!(" for {period}")).unwrap_or_default();
         format!("no run of function:{name}{of} has succeeded: `wattlake runs function:{name}` shows them")
     })

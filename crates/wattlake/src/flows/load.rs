@@ -91,7 +91,7 @@ impl Desk<'_> {
                     code: arrived.layout.to_string(),
                     // A version that came back counts again.
                     again: true,
-                    is_whole: false,
+                    whole: None,
                 };
                 figures.add(&documents::enter(self, &session, &ingest.layout, &made, batches).await?);
             }
@@ -158,7 +158,8 @@ impl Desk<'_> {
         let session = rows::session(self.warehouse, &self.lake)?;
         let text = |key: &str| run.inputs[key].as_str().unwrap_or_default().to_owned();
         let code = Hash::of(format!("{} {}", text("function"), text("code")).as_bytes()).to_string();
-        let made = documents::Made { inputs: text("event"), code, again: false, is_whole: true };
+        let made =
+            documents::Made { inputs: text("event"), code, again: false, whole: Some(period.map(str::to_owned)) };
         let batches: Vec<RecordBatch> = read.into_iter().map(|rows| rows.batch).collect();
         let mut figures = Figures::default();
         figures.add(&documents::enter(self, &session, layout, &made, batches).await?);

@@ -99,7 +99,12 @@ impl Plan {
         let depth = event.fields["depth"].as_u64().unwrap_or(0) + 1;
         for (name, set) in self.triggers.iter().filter(|(name, _)| !paused.contains(*name)) {
             let (way, cause) = match &set.trigger {
-                Trigger::After(after) if event.name == "run.succeeded" && event.fields["job"] == *after.job => {
+                // A waiver is noted as a run of its controls, and has looked at nothing.
+                Trigger::After(after)
+                    if event.name == "run.succeeded"
+                        && event.fields["job"] == *after.job
+                        && event.fields["cause"] != "waiver" =>
+                {
                     ("after", format!("after {}", after.job))
                 }
                 Trigger::On(pattern) if pattern.matches(&event.name, &event.fields) => {

@@ -83,6 +83,10 @@ result <- extract(event(contracts = hydro("132.10"), meters = steady(withdrawal_
 expect(amounts(result), c(cr = "57886.92", cr_management = "1333.80", cr_negative_price = "0.00", cr_capacity = "-3180.85"))
 expect(result$lines$quantity, c(666900000, 666900000, 1800000, 1200000))
 expect(result$lines$vat[1], "none")
+# Who does not say what the auxiliaries took can't be billed net of them: the next source that does stands in.
+unknown <- together(steady(withdrawal_wh = NA), steady(withdrawal_wh = 25000, source = "SCADA"))
+expect(extract(event(contracts = hydro("132.10"), meters = unknown, prices = market))$lines$sources[1], "SCADA:2972")
+expect(nrow(extract(event(contracts = hydro("132.10"), meters = steady(withdrawal_wh = NA), prices = market))$lines), 0L)
 # M0 above Te: 666.9 x (40 - 45.30) = -3,534.57, and the bill is a credit note.
 result <- extract(event(contracts = hydro("40"), meters = steady(withdrawal_wh = 25000), prices = market))
 expect(amounts(result)[["cr"]], "-3534.57")

@@ -69,6 +69,17 @@ result <- extract(event(contracts = ppa, meters = meters(AT, 1), declared = colu
 expect(nrow(result$lines), 1L)
 expect(result$incomplete$prm, "30000000000099")
 
+# All of a contract's month, or nothing: a step that is missing in one version keeps the other back, too.
+two <- contracts(contract("FIXED_PPA", price_eur_mwh = "50", valid_to = "2026-03-16"),
+                 contract("FIXED_PPA", price_eur_mwh = "60", valid_from = "2026-03-16"))
+result <- extract(event(contracts = two, meters = meters(AT[-2000], 250000)))
+expect(c(nrow(result$lines), nrow(result$days), nrow(result$incomplete)), c(0L, 0L, 1L))
+expect(nrow(extract(event(contracts = two, meters = meters(AT, 250000)))$lines), 2L)
+
+# Of two ranks of a source that hold, the one that began last.
+ranks <- together(PRECEDENCE, columns(kind = "*", source = "DSO_RAW", rank = 9, valid_from = "2026-01-01", valid_to = NA))
+expect(line_of(meters = meters(AT, 1), declared = declared(hours, 4e6), precedence = ranks)$sources, "PRODUCER_DECLARED:2972")
+
 # What no query should give.
 expect_error(extract(event(contracts = ppa, meters = together(meters(AT, 1), meters(AT[5], 1)))),
              "DSO_RAW", PRM, "two values", "2026-03-01T00:00:00Z")

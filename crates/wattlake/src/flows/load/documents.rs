@@ -20,8 +20,8 @@ pub struct Made {
     pub code: String,
     pub again: bool,
     /// The rows are all that there is of what the first of a document's columns names, such as a
-    /// period: a document of it that they lack is taken back.
-    pub is_whole: bool,
+    /// period: a document of it that they lack is taken back. With the period that they are for.
+    pub whole: Option<Option<String>>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,8 +60,8 @@ pub async fn enter(
     let mut documents = split(&whole, &desk.load.document)?;
     let target = entries_schema(&schema)?;
     let is_there = desk.lake.table(&desk.target()).await?.is_some();
-    if is_there && made.is_whole {
-        for name in gone(desk, session, &documents).await? {
+    if let (true, Some(period)) = (is_there, &made.whole) {
+        for name in gone(desk, session, &documents, period.as_deref()).await? {
             documents.insert(name, RecordBatch::new_empty(std::sync::Arc::clone(&schema)));
         }
     }
@@ -100,8 +100,15 @@ pub async fn enter(
 }
 
 /// Documents that share their first column's value with some of these, and are not among them.
-async fn gone(desk: &Desk<'_>, session: &Session, documents: &BTreeMap<String, RecordBatch>) -> Result<Vec<String>> {
-    let firsts: BTreeSet<&str> = documents.keys().filter_map(|name| name.split('/').next()).collect();
+async fn gone(
+    desk: &Desk<'_>,
+    session: &Session,
+    documents: &BTreeMap<String, RecordBatch>,
+    period: Option<&str>,
+) -> Result<Vec<String>> {
+    let mut firsts: BTreeSet<&str> = documents.keys().filter_map(|name| name.split('/').next()).collect();
+    // An answer without any row says so of its period, too.
+    firsts.extend(period.filter(|_| desk.load.document.first().is_some_and(|column| column == "period")));
     let firsts: Vec<String> = firsts.into_iter().map(|first| format!("'{}'", first.replace('\'', "''"))).collect();
     if firsts.is_empty() || desk.load.document.len() < 2 {
         return Ok(Vec::new());

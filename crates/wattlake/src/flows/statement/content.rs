@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use ingest::objects::Hash;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use sql::Session;
 use statement::{Day, Line};
 
@@ -47,7 +47,10 @@ impl Content {
     }
 
     fn of(whose: Whose, rows: &Rows) -> Result<Content> {
-        let hash = Hash::of(&serde_json::to_vec(&json!([rows.lines, rows.days]))?).to_string();
+        // What counts is what they say, not their order.
+        let mut texts: Vec<String> = rows.lines.iter().chain(&rows.days).map(Value::to_string).collect();
+        texts.sort_unstable();
+        let hash = Hash::of(texts.join("\n").as_bytes()).to_string();
         let lines = read_all("line", &rows.lines)?;
         let days = read_all("day", &rows.days)?;
         Ok(Content { producer_id: whose.producer_id, producer: whose.producer, siret: whose.siret, lines, days, hash })
