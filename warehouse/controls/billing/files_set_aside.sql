@@ -1,5 +1,5 @@
 --| severity = "block"
---| text = "a file of the month, or of no month that its name says, was set aside, and no accepted one has come since"
+--| text = "a file was set aside, and no accepted one has come since"
 --| mend = "ask the producer for a corrected file: its faults are in ingest.faults"
 SELECT f.ingest, f.name AS file, f.version, f.reason
 FROM ingest.files AS f
