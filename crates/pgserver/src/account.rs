@@ -1,13 +1,19 @@
-//! Whom the children run as: us, or `postgres` when we are root, since PostgreSQL refuses root.
-//! It never lets a child outlive the thread that started it.
+//! Which user the programs run as: our own, or `postgres` when we are root, since PostgreSQL
+//! refuses root. Every program is started here, in a group that ends with our process.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, fchown, lchown};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use supervisor::{Ending, Group, Signal};
 
 use crate::Result;
+use crate::cancellation::Cancellation;
 use crate::error::{During, Error};
 
 const SERVER_USER: &str = "postgres";
@@ -15,14 +21,11 @@ const SERVER_USER: &str = "postgres";
 /// so the folders where `setpriv` and `id` are looked for are named here.
 const SYSTEM_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin:/run/current-system/sw/bin";
 
-/// What the kernel sends to a child when the thread that started it ends.
-#[derive(Clone, Copy)]
-pub(crate) enum OnOurDeath {
-    /// A server: immediate shutdown, backends included.
-    Quit,
-    /// A tool.
-    Term,
-}
+/// Immediate shutdown, its backends included: they are in sessions of their own, so only the
+/// server's main process reaches them. It gives them 5 s itself.
+pub(crate) const SERVER: Ending = Ending { signal: Signal::Quit, patience: Duration::from_secs(10) };
+/// What has to be there for any program to be started.
+pub(crate) const LAUNCHER: &str = "`setpriv` (package util-linux) and `/bin/sh`";
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Account {
@@ -38,27 +41,53 @@ impl Account {
         Ok(Self { other: Some((numeric_id("-u")?, numeric_id("-g")?)) })
     }
 
-    /// A command that runs `program` under this account, in the folder `cwd`, with an empty environment.
-    /// `setpriv` replaces itself by the program: the child's pid is the program's.
-    pub fn command(&self, program: &Path, cwd: &Path, on_our_death: OnOurDeath) -> Command {
-        let mut command = system_command("setpriv");
-        if self.other.is_some() {
-            command.arg(format!("--reuid={SERVER_USER}"));
-            command.arg(format!("--regid={SERVER_USER}"));
-            command.arg("--init-groups");
-        }
-        command.arg(match on_our_death {
-            OnOurDeath::Quit => "--pdeathsig=QUIT",
-            OnOurDeath::Term => "--pdeathsig=TERM",
-        });
-        command.arg("--").arg(program);
+    /// A command that runs `program` under this account, in the folder `cwd`, with an empty
+    /// environment. To be started by [`Account::start`] or [`Account::run`] alone.
+    pub fn command(&self, program: &Path, cwd: &Path) -> Command {
+        let mut command = match self.launcher() {
+            Some(mut launcher) => {
+                launcher.arg(program);
+                launcher
+            }
+            None => system_command(program),
+        };
         command.current_dir(cwd).stdin(Stdio::null());
         command
     }
 
+    /// `setpriv` replaces itself by the program: the child's pid is the program's.
+    fn launcher(&self) -> Option<Command> {
+        self.other?;
+        let mut command = system_command("setpriv");
+        command.arg(format!("--reuid={SERVER_USER}")).arg(format!("--regid={SERVER_USER}"));
+        command.args(["--init-groups", "--"]);
+        Some(command)
+    }
+
+    fn group(&self, ending: Ending) -> std::io::Result<Group> {
+        match self.launcher() {
+            // As the same user: the watcher can signal nobody else's processes.
+            Some(launcher) => Group::under(launcher, ending),
+            None => Group::new(ending),
+        }
+    }
+
+    /// Starts a program that ends when our process does, or when it is dropped, with all that it
+    /// has started.
+    pub fn start(&self, command: &mut Command, ending: Ending) -> std::io::Result<Program> {
+        let group = self.group(ending)?;
+        let child = group.spawn(command)?;
+        Ok(Program { child, group: Arc::new(group) })
+    }
+
     /// Runs a tool to its end and returns its standard output; a failure tells its last words.
     pub fn run(&self, command: &mut Command, doing: &str) -> Result<String> {
-        let output = finish(command, doing)?;
+        self.run_until(&Cancellation::default(), command, doing)
+    }
+
+    /// As [`Account::run`], until it is cancelled.
+    pub fn run_until(&self, cancellation: &Cancellation, command: &mut Command, doing: &str) -> Result<String> {
+        let output = self.finish(cancellation, command, doing)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
@@ -108,9 +137,38 @@ impl Account {
     }
 
     fn can_enter(&self, dir: &Path) -> Result<bool> {
-        let mut command = self.command(Path::new("test"), Path::new("/"), OnOurDeath::Term);
-        let output = finish(command.arg("-x").arg(dir), "test a folder's access")?;
+        let mut command = self.command(Path::new("test"), Path::new("/"));
+        let output = self.finish(&Cancellation::default(), command.arg("-x").arg(dir), "test a folder's access")?;
         Ok(output.status.success())
+    }
+
+    fn finish(&self, cancellation: &Cancellation, command: &mut Command, doing: &str) -> Result<Output> {
+        cancellation.check(doing)?;
+        let starting = || format!("{doing}: start {LAUNCHER}");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let group = Arc::new(self.group(Ending::TOOL).during(starting)?);
+        let child = group.spawn(command).during(starting)?;
+        cancellation.reaches(&group);
+        let output = child.wait_with_output().during(|| doing.to_owned())?;
+        cancellation.check(doing)?;
+        Ok(output)
+    }
+}
+
+/// A running program. Dropped, it is killed, with all that is left in its group.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub child: Child,
+    /// A [`Cancellation`] has it too, while it kills it.
+    pub group: Arc<Group>,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.group.kill();
+        // Also where the group's watcher was killed. An error says that it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -126,14 +184,10 @@ pub(crate) fn last_lines(text: &str, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
-fn system_command(program: &str) -> Command {
+fn system_command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", SYSTEM_PATH).env("LC_ALL", "C");
     command
-}
-
-fn finish(command: &mut Command, doing: &str) -> Result<Output> {
-    command.output().during(|| format!("{doing}: start `setpriv` (package util-linux)"))
 }
 
 fn effective_uid() -> Result<u32> {

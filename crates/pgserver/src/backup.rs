@@ -6,7 +6,10 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::account::{Account, OnOurDeath};
+use supervisor::Ending;
+
+use crate::account::{Account, LAUNCHER};
+use crate::cancellation::Cancellation;
 use crate::error::{During, Error, Kind};
 use crate::folder::Folder;
 use crate::{Binaries, Result};
@@ -15,6 +18,7 @@ mod source;
 pub(crate) use source::Source;
 
 const LAST_WORDS_LINES_MAX: usize = 8;
+const BACKUP: &str = "take a base backup";
 
 /// Copies the whole cluster behind `source_url` into `dir`/data, with the log that makes it
 /// consistent. `progress` gets the bytes copied so far and the server's estimate of the total,
@@ -24,26 +28,41 @@ const LAST_WORDS_LINES_MAX: usize = 8;
 /// connect to the database it names: the source's version and tablespaces are asked there first.
 /// The source needs two free `max_wal_senders`. For root, the connection is made by the user
 /// `postgres`, which matters to `peer` authentication and to files the url names.
+///
+/// Where this process ends before, the connections to the source end too, within seconds. The
+/// folder stays, for [`sweep`](crate::sweep), also after an error.
 pub fn base_backup(
     bin: &Binaries,
     source_url: &str,
     dir: &Path,
     progress: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<()> {
+    base_backup_until(&Cancellation::default(), bin, source_url, dir, progress)
+}
+
+/// As [`base_backup`], until it is cancelled.
+pub fn base_backup_until(
+    cancellation: &Cancellation,
+    bin: &Binaries,
+    source_url: &str,
+    dir: &Path,
+    progress: &mut dyn FnMut(u64, Option<u64>),
+) -> Result<()> {
+    cancellation.check(BACKUP)?;
     let account = Account::current()?;
     let source = Source::parse(source_url)?;
     let folder = Folder::create(dir, &account)?;
-    let about = ask_source(bin, &account, &folder, &source)?;
+    let about = ask_source(cancellation, bin, &account, &folder, &source)?;
     check_version(bin, about.major)?;
 
-    let mut command = account.command(&bin.path("pg_basebackup"), &folder.path, OnOurDeath::Term);
+    let mut command = account.command(&bin.path("pg_basebackup"), &folder.path);
     command.arg("-D").arg(folder.data()).args(["-X", "stream", "-c", "fast", "-P", "-w"]);
     for (number, location) in about.tablespaces.iter().enumerate() {
         let new = folder.join("tablespaces").join(number.to_string());
         command.arg("-T").arg(format!("{}={}", escaped(location), escaped(&new.to_string_lossy())));
     }
     source.apply(&mut command);
-    run_backup(&mut command, progress)
+    run_backup(cancellation, &account, &mut command, progress)
 }
 
 struct About {
@@ -52,13 +71,20 @@ struct About {
     tablespaces: Vec<String>,
 }
 
-fn ask_source(bin: &Binaries, account: &Account, folder: &Folder, source: &Source) -> Result<About> {
-    let mut command = account.command(&bin.path("psql"), &folder.path, OnOurDeath::Term);
+fn ask_source(
+    cancellation: &Cancellation,
+    bin: &Binaries,
+    account: &Account,
+    folder: &Folder,
+    source: &Source,
+) -> Result<About> {
+    const ASK: &str = "ask the source its version and tablespaces";
+    let mut command = account.command(&bin.path("psql"), &folder.path);
     command.args(["-X", "-A", "-t", "-w", "-q", "-v", "ON_ERROR_STOP=1"]);
     command.args(["-c", "select current_setting('server_version_num')::int / 10000"]);
     command.args(["-c", "select l from (select pg_tablespace_location(oid) l from pg_tablespace) t where l <> ''"]);
     source.apply(&mut command);
-    let said = account.run(&mut command, "ask the source its version and tablespaces").map_err(sorted)?;
+    let said = account.run_until(cancellation, &mut command, ASK).map_err(sorted)?;
     let mut lines = said.lines();
     let major = lines
         .next()
@@ -79,12 +105,19 @@ fn check_version(bin: &Binaries, source: u32) -> Result<()> {
     )))
 }
 
-fn run_backup(command: &mut Command, progress: &mut dyn FnMut(u64, Option<u64>)) -> Result<()> {
+/// pg_basebackup receives the log by a second process, which holds a connection of its own.
+fn run_backup(
+    cancellation: &Cancellation,
+    account: &Account,
+    command: &mut Command,
+    progress: &mut dyn FnMut(u64, Option<u64>),
+) -> Result<()> {
     let doing = || "run pg_basebackup".to_owned();
     command.stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().during(doing)?;
+    let mut program = account.start(command, Ending::TOOL).during(|| format!("{}: start {LAUNCHER}", doing()))?;
+    cancellation.reaches(&program.group);
     let mut last_words = VecDeque::new();
-    if let Some(stderr) = child.stderr.take() {
+    if let Some(stderr) = program.child.stderr.take() {
         let mut reader = BufReader::new(stderr);
         while let Some(line) = next_line(&mut reader).during(doing)? {
             if let Some((done, total)) = parse_progress(&line) {
@@ -97,7 +130,8 @@ fn run_backup(command: &mut Command, progress: &mut dyn FnMut(u64, Option<u64>))
             }
         }
     }
-    let status = child.wait().during(doing)?;
+    let status = program.child.wait().during(doing)?;
+    cancellation.check(BACKUP)?;
     if status.success() {
         return Ok(());
     }

@@ -16,8 +16,8 @@
 //! ```
 //!
 //! PostgreSQL refuses to run as root, so for root every child runs as the user `postgres`.
-//! The kernel ends the server when our process dies, however it dies; what a dead machine leaves
-//! behind, [`sweep`] removes.
+//! Each program runs in a process group that a [`supervisor`] ends when our process dies, however
+//! it dies. The folder that it leaves, and what a dead machine leaves, [`sweep`] removes.
 //!
 //! This crate never touches a server that it did not start, never puts a password on a command
 //! line, and never reads the environment: its children get none of ours.
@@ -26,6 +26,7 @@ mod error;
 
 mod account;
 mod binaries;
+mod cancellation;
 mod folder;
 
 mod backup;
@@ -38,8 +39,9 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub use backup::base_backup;
+pub use backup::{base_backup, base_backup_until};
 pub use binaries::Binaries;
+pub use cancellation::Cancellation;
 pub use error::{Error, Kind, Result};
 pub use restored::prepare_restored;
 pub use server::{Server, init, init_as, start};

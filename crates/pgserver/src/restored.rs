@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::account::{Account, OnOurDeath, remove_if_there};
+use crate::account::{Account, remove_if_there};
 use crate::error::{During, Error};
 use crate::folder::Folder;
 use crate::{Binaries, Result};
@@ -78,7 +78,7 @@ fn value_after(text: &str, label: &str) -> Option<u64> {
 pub fn prepare_restored(bin: &Binaries, dir: &Path) -> Result<()> {
     let account = Account::current()?;
     let folder = Folder::open(dir)?;
-    let mut command = account.command(&bin.path("pg_controldata"), &folder.path, OnOurDeath::Term);
+    let mut command = account.command(&bin.path("pg_controldata"), &folder.path);
     let said = account.run(command.arg("-D").arg(folder.data()), "read the restored server's control data")?;
     let limits = Limits::from_controldata(&said)?;
     for name in PRIMARYS_FILES {

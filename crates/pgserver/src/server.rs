@@ -1,25 +1,25 @@
 //! One server: created, started as our child, watched until it accepts connections, stopped.
 //!
-//! The postmaster is a direct child, without pg_ctl between, so that the kernel can end it with us.
-//! The kernel ties a child to the *thread* that started it: a keeper thread starts the server and
-//! lives exactly as long.
+//! The postmaster is a direct child, without pg_ctl between, which would take it out of its group:
+//! the group ends with our process. A keeper thread lives as long as the server, sees how it ends
+//! and stops it.
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::account::{Account, OnOurDeath, last_lines};
+use crate::account::{Account, LAUNCHER, Program, SERVER, last_lines};
 use crate::error::{During, Error, Kind};
 use crate::folder::Folder;
 use crate::restored::Limits;
 use crate::settings::{hba_conf, server_conf};
 use crate::{Binaries, Options, Result};
 
+const START: &str = "start a private server";
 const FAST_STOP_MAX: Duration = Duration::from_secs(10);
 const IMMEDIATE_STOP_MAX: Duration = Duration::from_secs(5);
 const KEEPER_PERIOD: Duration = Duration::from_millis(100);
@@ -49,7 +49,7 @@ pub fn init(bin: &Binaries, dir: &Path) -> Result<()> {
 pub fn init_as(bin: &Binaries, dir: &Path, superuser: &str) -> Result<()> {
     let account = Account::current()?;
     let folder = Folder::create(dir, &account)?;
-    let mut command = account.command(&bin.path("initdb"), &folder.path, OnOurDeath::Term);
+    let mut command = account.command(&bin.path("initdb"), &folder.path);
     command
         .args(["-A", "trust", "--locale=C.UTF-8", "-E", "UTF8", "--no-sync"])
         .arg("-U")
@@ -62,6 +62,7 @@ pub fn init_as(bin: &Binaries, dir: &Path, superuser: &str) -> Result<()> {
 
 /// Starts the server of `dir` and waits until it accepts connections.
 pub fn start(bin: &Binaries, dir: &Path, options: &Options) -> Result<Server> {
+    options.cancellation.check(START)?;
     let account = Account::current()?;
     let folder = Folder::open(dir)?;
     account.check_reach(&folder.path)?;
@@ -163,7 +164,7 @@ fn start_once(bin: &Binaries, account: &Account, folder: &Folder, options: &Opti
     let log = account.fresh_file(&folder.join("server.log"), "")?;
     let log_too = log.try_clone().during(|| "share the server's log".into())?;
 
-    let mut command = account.command(&bin.path("postgres"), &folder.path, OnOurDeath::Quit);
+    let mut command = account.command(&bin.path("postgres"), &folder.path);
     let mut config_file = std::ffi::OsString::from("config_file=");
     config_file.push(folder.join("postgresql.conf"));
     command
@@ -172,9 +173,7 @@ fn start_once(bin: &Binaries, account: &Account, folder: &Folder, options: &Opti
         .arg("-c")
         .arg(config_file)
         .stdout(Stdio::from(log))
-        .stderr(Stdio::from(log_too))
-        // Out of our group: a Ctrl-C at the terminal is for us, who still need the server to end well.
-        .process_group(0);
+        .stderr(Stdio::from(log_too));
     let (pid, stop, keeper) = start_keeper(command, account, bin, folder)?;
     let mut server = Server {
         folder: folder.clone(),
@@ -185,7 +184,7 @@ fn start_once(bin: &Binaries, account: &Account, folder: &Folder, options: &Opti
         stop,
         keeper: Some(keeper),
     };
-    wait_ready(&mut server, options.ready_within)?;
+    wait_ready(&mut server, options)?;
     tracing::debug!(pid, port, dir = %folder.path.display(), "private server is ready");
     Ok(server)
 }
@@ -193,22 +192,23 @@ fn start_once(bin: &Binaries, account: &Account, folder: &Folder, options: &Opti
 type Kept = (u32, Sender<()>, JoinHandle<Result<()>>);
 
 fn start_keeper(mut command: Command, account: &Account, bin: &Binaries, folder: &Folder) -> Result<Kept> {
-    let doing = || "start a private server by `setpriv` (package util-linux)".to_owned();
+    let doing = || format!("start a private server by {LAUNCHER}");
     let (stop, stopped) = mpsc::channel();
     let (report, started) = mpsc::channel();
-    let signals = Signals { account: *account, pg_ctl: bin.path("pg_ctl"), cwd: folder.path.clone() };
+    let account = *account;
+    let signals = Signals { account, pg_ctl: bin.path("pg_ctl"), cwd: folder.path.clone() };
     let keeper = thread::Builder::new()
         .name("pgserver-keeper".into())
         .spawn(move || {
-            let child = match command.spawn() {
-                Ok(child) => child,
+            let program = match account.start(&mut command, SERVER) {
+                Ok(program) => program,
                 Err(error) => {
                     let _ = report.send(Err(error));
                     return Ok(());
                 }
             };
-            let _ = report.send(Ok(child.id()));
-            keep(child, &stopped, &signals)
+            let _ = report.send(Ok(program.child.id()));
+            keep(program, &stopped, &signals)
         })
         .during(doing)?;
     match started.recv() {
@@ -218,8 +218,9 @@ fn start_keeper(mut command: Command, account: &Account, bin: &Binaries, folder:
 }
 
 /// Lives as long as the server: until told to stop it, or until it has ended by itself.
-fn keep(mut child: Child, stopped: &Receiver<()>, signals: &Signals) -> Result<()> {
+fn keep(mut program: Program, stopped: &Receiver<()>, signals: &Signals) -> Result<()> {
     let doing = || "wait for a private server".to_owned();
+    let child = &mut program.child;
     loop {
         match stopped.recv_timeout(KEEPER_PERIOD) {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
@@ -232,13 +233,13 @@ fn keep(mut child: Child, stopped: &Receiver<()>, signals: &Signals) -> Result<(
     }
     for (signal, patience) in [("INT", FAST_STOP_MAX), ("QUIT", IMMEDIATE_STOP_MAX)] {
         // Until it has been waited for, its pid is its own: the signal can't hit another process.
-        if ended_within(&mut child, Duration::ZERO)? {
+        if ended_within(child, Duration::ZERO)? {
             return Ok(());
         }
         if let Err(error) = signals.send(child.id(), signal) {
             tracing::warn!(%error, signal, "signal a private server");
         }
-        if ended_within(&mut child, patience)? {
+        if ended_within(child, patience)? {
             return Ok(());
         }
         tracing::warn!(pid = child.id(), signal, "private server did not stop");
@@ -267,15 +268,16 @@ pub(crate) struct Signals {
 
 impl Signals {
     pub fn send(&self, pid: u32, signal: &str) -> Result<()> {
-        let mut command = self.account.command(&self.pg_ctl, &self.cwd, OnOurDeath::Term);
+        let mut command = self.account.command(&self.pg_ctl, &self.cwd);
         command.args(["kill", signal]).arg(pid.to_string());
         self.account.run(&mut command, &format!("send SIG{signal} to server {pid}")).map(drop)
     }
 }
 
-fn wait_ready(server: &mut Server, patience: Duration) -> Result<()> {
-    let deadline = Instant::now() + patience;
+fn wait_ready(server: &mut Server, options: &Options) -> Result<()> {
+    let deadline = Instant::now() + options.ready_within;
     loop {
+        options.cancellation.check(START)?;
         if says_ready(&server.folder, server.pid) {
             return Ok(());
         }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::Result;
+use crate::cancellation::Cancellation;
 use crate::error::Error;
 use crate::restored::Limits;
 
@@ -29,6 +30,8 @@ pub struct Options {
     pub hba: Option<Vec<String>>,
     /// How long to wait for the server to accept connections; recovery of a backup counts.
     pub ready_within: Duration,
+    /// Ends the start before that. A server that is ready is not reached any more.
+    pub cancellation: Cancellation,
 }
 
 impl Default for Options {
@@ -40,6 +43,7 @@ impl Default for Options {
             fsync: true,
             hba: None,
             ready_within: Duration::from_secs(60),
+            cancellation: Cancellation::default(),
         }
     }
 }

@@ -11,8 +11,11 @@ use crate::folder::Folder;
 use crate::server::Signals;
 use crate::{Binaries, Result};
 
-/// Stops the server that still runs on the private folder `dir`, if any, and removes the folder.
-/// True if there was something to remove. A folder that is not a private server's stays untouched.
+/// How long programs may take to end: more than the patience of their supervisor.
+const END_MAX: Duration = Duration::from_secs(15);
+
+/// Stops the server that still runs on the private folder `dir`, if any, waits until the programs
+/// of a process that was killed have ended there, and removes the folder. True if there was something to remove. A folder that is not a private server's stays untouched.
 ///
 /// It can't tell a left-over server from one in use: the caller holds the lease of the job that
 /// the folder belongs to.
@@ -25,6 +28,7 @@ pub fn sweep(bin: &Binaries, dir: &Path) -> Result<bool> {
         tracing::info!(pid, dir = %folder.path.display(), "stop left-over private server");
         stop(&signals, &folder, pid)?;
     }
+    wait_for_programs(&folder)?;
     folder.remove()?;
     Ok(true)
 }
@@ -43,6 +47,26 @@ fn stop(signals: &Signals, folder: &Folder, pid: u32) -> Result<()> {
         }
     }
     Err(Error::new(Kind::Retry, format!("stop left-over server {pid}: it does not end")))
+}
+
+/// Their supervisor ends them, within seconds. Before that they could write into a folder that is
+/// made anew in the same place.
+fn wait_for_programs(folder: &Folder) -> Result<()> {
+    let deadline = Instant::now() + END_MAX;
+    while let Some(pid) = program_in(folder) {
+        if Instant::now() > deadline {
+            let doing = format!("remove {}", folder.path.display());
+            return Err(Error::new(Kind::Retry, format!("{doing}: process {pid} works in it and does not end")));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Tools work in the folder itself, a server and its backends in the data folder.
+fn program_in(folder: &Folder) -> Option<u32> {
+    let pids = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.into_iter().find(|pid| works_in(*pid, &folder.path) || works_in(*pid, &folder.data()))
 }
 
 fn living_postmaster(folder: &Folder) -> Option<u32> {

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::account::{Account, OnOurDeath};
+use crate::account::Account;
 use crate::*;
 
+mod broken_off;
+mod stall;
 mod text;
 
 const HOLDER_DIR: &str = "PGSERVER_TEST_HOLDER_DIR";
@@ -368,7 +370,7 @@ fn a_copy_of_a_standby_opens_too() {
 #[test]
 fn a_tool_gets_none_of_our_environment() {
     let account = Account::current().unwrap();
-    let mut command = account.command(Path::new("env"), Path::new("/"), OnOurDeath::Term);
+    let mut command = account.command(Path::new("env"), Path::new("/"));
     let said = account.run(&mut command, "list variables").unwrap();
     let mut names: Vec<&str> = said.lines().filter_map(|l| l.split('=').next()).collect();
     names.sort_unstable();

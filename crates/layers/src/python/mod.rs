@@ -116,7 +116,8 @@ impl Machine {
         const QUESTION: &str = "import os, sys, sysconfig; print('.'.join(map(str, sys.version_info[:3]))); \
             print(os.path.realpath(sys.executable)); print(sysconfig.get_path('stdlib'))";
         let context = format!("ask {} where its library is", self.program.display());
-        let ran = Command::new(&self.program).args(["-I", "-c", QUESTION]).output().during(Kind::FixSetup, &context)?;
+        let ran = supervisor::output(Command::new(&self.program).args(["-I", "-c", QUESTION]));
+        let ran = ran.during(Kind::FixSetup, &context)?;
         let said = String::from_utf8_lossy(&ran.stdout).into_owned();
         match said.lines().collect::<Vec<_>>()[..] {
             [version, program, library] if ran.status.success() => {
@@ -198,14 +199,14 @@ impl Work {
     fn compile(&self, python: &Interpreter) -> Result<()> {
         const COMPILE: &str = "compile a layer's Python files";
         let folder = self.folder.path();
-        let ran = Command::new(&python.program)
+        let mut compile = Command::new(&python.program);
+        compile
             .args(["-I", "-m", "compileall", "-q", "-j", "1", "--invalidation-mode", "unchecked-hash", "-s"])
             .arg(folder)
             .args(["-p", "/opt"])
             .arg(folder)
-            .env("PYTHONHASHSEED", "0")
-            .output()
-            .during(Kind::FixSetup, COMPILE)?;
+            .env("PYTHONHASHSEED", "0");
+        let ran = supervisor::output(&mut compile).during(Kind::FixSetup, COMPILE)?;
         // It fails for a single file that is no Python of this version, such as a package's
         // template, which nothing imports.
         let made = WalkDir::new(folder).into_iter().flatten().any(|entry| entry.file_name() == "__pycache__");

@@ -47,13 +47,14 @@ fn install(machine: &Machine, folder: &Path, into: &Path) -> Result<()> {
     let libraries: Vec<String> = machine.libraries.iter().map(|library| library.display().to_string()).collect();
     let mut library = std::ffi::OsString::from("--library=");
     library.push(into);
-    let ran = Command::new(machine.home.join("bin/R"))
+    let mut build = Command::new(machine.home.join("bin/R"));
+    build
         .args(["CMD", "INSTALL", "--no-docs", "--no-test-load", "--no-staged-install"])
         .arg(library)
         .arg(folder)
-        .env("R_LIBS", libraries.join(":"))
-        .output()
-        .during(Kind::FixSetup, &context)?;
+        .env("R_LIBS", libraries.join(":"));
+    // It starts make and compilers, which end with it.
+    let ran = supervisor::output(&mut build).during(Kind::FixSetup, &context)?;
     if ran.status.success() {
         return Ok(());
     }

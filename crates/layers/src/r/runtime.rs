@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use super::machine::Machine;
 use super::{KIND_RUNTIME, library, place};
@@ -126,15 +126,15 @@ fn compiled(machine: &Machine, source: &str) -> Result<Vec<u8>> {
     fs::write(at("runtime.R"), source).during(Kind::FixSetup, COMPILE)?;
     fs::write(at("compile.R"), include_str!("layer/compile.R")).during(Kind::FixSetup, COMPILE)?;
     let program = machine.home.join("bin/R");
-    let ran = Command::new(&program)
+    let mut compile = Command::new(&program);
+    compile
         .args(["--vanilla", "--no-echo"])
         .arg(format!("--file={}", at("compile.R").display()))
         .arg("--args")
         .args([at("runtime.R"), at("runtime.rds")])
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(Stdio::null())
-        .output()
-        .during(Kind::FixSetup, format!("{COMPILE} with {}", program.display()))?;
+        .env("LC_ALL", "C.UTF-8");
+    let ran = supervisor::output(&mut compile);
+    let ran = ran.during(Kind::FixSetup, format!("{COMPILE} with {}", program.display()))?;
     if !ran.status.success() {
         let said = String::from_utf8_lossy(&ran.stderr).trim().to_owned();
         return Err(Error::new(Kind::FixSetup, format!("{COMPILE} with {}", program.display())).because(said));

@@ -12,6 +12,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "layers",
             "ingest",
             "statement",
+            "supervisor",
             "wire",
             "sql",
             "ledger",
@@ -27,11 +28,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("function", &["ledger"]),
     ("ingest", &[]),
     ("lake", &[]),
-    ("layers", &["function"]),
+    ("layers", &["function", "supervisor"]),
     ("ledger", &[]),
-    ("pgserver", &[]),
+    ("pgserver", &["supervisor"]),
     ("platform", &[]),
     ("statement", &[]),
+    ("supervisor", &[]),
     ("xtask", &["pgserver", "platform"]),
 ];
 
