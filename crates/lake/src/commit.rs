@@ -2,6 +2,7 @@
 //! table to, all in one version or not at all.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use chrono::Utc;
@@ -27,6 +28,9 @@ pub(crate) const RUN: &str = "wattlakeRun";
 /// The columns that packed files are sorted by, in the table's configuration.
 pub(crate) const ORDER: &str = "wattlake.order";
 
+/// What the names of our properties begin with.
+const OURS: &str = "wattlake.";
+
 /// Commits that may be overtaken by a pack before one gives up.
 const ATTEMPTS_MAX: usize = 8;
 
@@ -45,6 +49,7 @@ pub struct Commit {
     packs: Vec<String>,
     order: Option<Vec<String>>,
     positions: BTreeMap<String, i64>,
+    properties: BTreeMap<String, String>,
     info: HashMap<String, Value>,
 }
 
@@ -63,6 +68,7 @@ impl Commit {
             packs: Vec::new(),
             order: None,
             positions: BTreeMap::new(),
+            properties: BTreeMap::new(),
             info: HashMap::new(),
         }
     }
@@ -114,6 +120,12 @@ impl Commit {
     /// The number that [`Table::position`] gives back.
     pub fn position(mut self, app_id: impl Into<String>, position: i64) -> Self {
         self.positions.insert(app_id.into(), position);
+        self
+    }
+
+    /// The text that [`Table::property`] gives back: it stays until a later commit changes it.
+    pub fn property(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
+        self.properties.insert(name.into(), text.into());
         self
     }
 
@@ -249,7 +261,11 @@ impl Commit {
     }
 
     fn schema_actions(&self) -> Result<Vec<Action>> {
-        let Some(schema) = &self.schema else { return Ok(Vec::new()) };
+        let schema = match (&self.schema, &self.base) {
+            (Some(schema), _) => Arc::clone(schema),
+            (None, Some(base)) if !self.properties.is_empty() => base.schema()?,
+            (None, _) => return Ok(Vec::new()),
+        };
         let context = format!("describe the schema of {}", self.name);
         let kernel: StructType = schema.as_ref().try_into_kernel().context(&context)?;
         let present = match &self.base {
@@ -264,12 +280,16 @@ impl Commit {
             "delta.deletedFileRetentionDuration": format!("interval {RETENTION_DAYS} days"),
             "delta.logRetentionDuration": format!("interval {RETENTION_DAYS} days"),
         });
-        let order = match &self.order {
-            Some(columns) => Some(serde_json::to_string(columns).context(&context)?),
-            None => present.as_ref().and_then(|m| m.configuration().get(ORDER).cloned()),
-        };
-        if let Some(order) = order {
-            configuration[ORDER] = order.into();
+        for (name, text) in present.as_ref().into_iter().flat_map(|metadata| metadata.configuration()) {
+            if name.starts_with(OURS) {
+                configuration[name] = text.as_str().into();
+            }
+        }
+        if let Some(columns) = &self.order {
+            configuration[ORDER] = serde_json::to_string(columns).context(&context)?.into();
+        }
+        for (name, text) in &self.properties {
+            configuration[name] = text.as_str().into();
         }
         let metadata = json!({"metaData": {
             "id": id,
@@ -281,20 +301,24 @@ impl Commit {
             "createdTime": created,
             "configuration": configuration,
         }});
-        let mut features = vec!["deletionVectors"];
+        let parse = |value: Value| serde_json::from_value::<Action>(value).context(&context);
+        let protocol = self.schema.is_some().then(|| self.protocol(&schema)).transpose()?;
+        protocol.into_iter().chain([metadata]).map(parse).collect()
+    }
+
+    /// What readers and writers of the table must know.
+    fn protocol(&self, schema: &SchemaRef) -> Result<Value> {
         let had_local_times = match &self.base {
             Some(base) => base.schema()?.fields().iter().any(|f| has_local_times(f.data_type())),
             None => false,
         };
+        let mut features = vec!["deletionVectors"];
         if had_local_times || schema.fields().iter().any(|f| has_local_times(f.data_type())) {
             features.push("timestampNtz");
         }
-        let protocol = json!({"protocol": {
-            "minReaderVersion": 3, "minWriterVersion": 7,
-            "readerFeatures": features, "writerFeatures": features,
-        }});
-        let parse = |value: Value| serde_json::from_value::<Action>(value).context(&context);
-        Ok(vec![parse(protocol)?, parse(metadata)?])
+        Ok(json!({"protocol": {
+            "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features,
+        }}))
     }
 }
 

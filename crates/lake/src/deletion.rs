@@ -50,7 +50,7 @@ impl Hidden {
         self.files.get(path).is_some_and(|rows| rows.contains(position))
     }
 
-    pub(crate) fn merge(&mut self, other: Hidden) {
+    pub fn merge(&mut self, other: Hidden) {
         for (path, rows) in other.files {
             *self.files.entry(path).or_default() |= rows;
         }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use arrow_row::{RowConverter, SortField};
@@ -18,6 +18,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::deletion::Hidden;
 use crate::error::{Context, Error, Kind, Result};
@@ -31,8 +32,32 @@ pub struct Found {
     pub position: u64,
     /// Which of the rows looked for.
     pub index: usize,
-    /// The order column's value there, as an integer or in microseconds.
-    pub order: Option<i64>,
+    /// Of the order columns' values there, as [`orders_of`] gives it; `None` where there are no order columns.
+    pub order: Option<u128>,
+}
+
+/// What tells versions of a row apart: for each row, a digest of its values in the columns `names`. Values are
+/// compared in the types of `types`, in which the rows were read; a column that a batch lacks is NULL there.
+pub fn orders_of(batch: &RecordBatch, names: &[String], types: &[DataType]) -> Result<Vec<u128>> {
+    let mut arrays = Vec::with_capacity(names.len());
+    for (name, data_type) in names.iter().zip(types) {
+        arrays.push(match batch.column_by_name(name) {
+            None => new_null_array(data_type, batch.num_rows()),
+            Some(array) if array.data_type() == data_type => Arc::clone(array),
+            Some(array) => cast(array, data_type).context("compare versions of rows")?,
+        });
+    }
+    let fields = types.iter().cloned().map(SortField::new).collect();
+    let converter = RowConverter::new(fields).context("compare versions of rows")?;
+    let rows = converter.convert_columns(&arrays).context("compare versions of rows")?;
+    Ok(rows.iter().map(|row| xxh3_128(row.as_ref())).collect())
+}
+
+/// The columns whose values tell a row's versions apart, and their types.
+#[derive(Debug, Clone, Default)]
+pub struct Orders {
+    pub names: Vec<String>,
+    pub types: Vec<DataType>,
 }
 
 /// Keys to look for.
@@ -48,6 +73,15 @@ pub struct Keys {
 impl Keys {
     /// The keys of a batch's rows. Two rows with one key are refused: they could not both be found.
     pub fn of(batch: &RecordBatch, columns: &[String]) -> Result<Keys> {
+        Keys::read(batch, columns, true)
+    }
+
+    /// The same, where several rows may have one key: the last of them stands for all.
+    pub fn any(batch: &RecordBatch, columns: &[String]) -> Result<Keys> {
+        Keys::read(batch, columns, false)
+    }
+
+    fn read(batch: &RecordBatch, columns: &[String], distinct: bool) -> Result<Keys> {
         let mut arrays = Vec::with_capacity(columns.len());
         for name in columns {
             let array = batch.column_by_name(name).ok_or_else(|| {
@@ -61,7 +95,7 @@ impl Keys {
         let rows = converter.convert_columns(&arrays).context("compare keys")?;
         let mut index = HashMap::with_capacity(rows.num_rows());
         for (row, at) in rows.iter().zip(0u32..) {
-            if index.insert(Box::from(row.as_ref()), at).is_some() {
+            if index.insert(Box::from(row.as_ref()), at).is_some() && distinct {
                 let key = show(&arrays, columns, at as usize);
                 return Err(Error::new(Kind::FixInput, format!("two rows have the key {key}")));
             }
@@ -106,9 +140,8 @@ fn bounds_of(array: &ArrayRef) -> Option<(i64, i64)> {
 }
 
 impl Table {
-    /// The rows that have one of the keys and are not hidden. `order` names the column that tells
-    /// a row's versions apart.
-    pub async fn find(&self, keys: &Keys, order: Option<&str>, passed_over: &Hidden) -> Result<Vec<Found>> {
+    /// The rows that have one of the keys and are not hidden; `order` tells a row's versions apart.
+    pub async fn find(&self, keys: &Keys, order: &Orders, passed_over: &Hidden) -> Result<Vec<Found>> {
         let mut found = Vec::new();
         for file in self.delta.snapshot().context(format!("read the files of {}", self.name))?.log_data().iter() {
             if may_hold_file(keys, &file) {
@@ -166,7 +199,7 @@ impl Table {
         &self,
         file: &LogicalFileView,
         keys: &Keys,
-        order: Option<&str>,
+        order: &Orders,
         passed_over: &Hidden,
         found: &mut Vec<Found>,
     ) -> Result<()> {
@@ -179,7 +212,7 @@ impl Table {
         let wanted: Vec<usize> = (0..schema.fields().len())
             .filter(|at| {
                 let name = schema.field(*at).name();
-                keys.columns.contains(name) || order == Some(name.as_str())
+                keys.columns.contains(name) || order.names.contains(name)
             })
             .collect();
         let mask = ProjectionMask::roots(parquet, wanted);
@@ -213,7 +246,7 @@ impl Table {
 fn matches_in(
     batch: &RecordBatch,
     keys: &Keys,
-    order: Option<&str>,
+    order: &Orders,
     path: &Arc<str>,
     start: u64,
     hidden: impl Fn(u64) -> bool,
@@ -230,12 +263,19 @@ fn matches_in(
         });
     }
     let rows = keys.converter.convert_columns(&arrays).context("compare keys")?;
-    let order = order.and_then(|name| batch.column_by_name(name)).and_then(integers);
+    let mut orders = None;
     for (row, at) in rows.iter().zip(0usize..) {
         let Some(index) = keys.find(row.as_ref()) else { continue };
         let position = start + at as u64;
         if !hidden(position) {
-            let order = order.as_ref().filter(|a| a.is_valid(at)).map(|a| a.as_primitive::<Int64Type>().value(at));
+            let order = match order.names.is_empty() {
+                true => None,
+                // Only a batch that holds one of the keys needs it.
+                false => Some(match &mut orders {
+                    Some(orders) => Vec::as_slice(orders)[at],
+                    none => none.insert(orders_of(batch, &order.names, &order.types)?)[at],
+                }),
+            };
             found.push(Found { path: Arc::clone(path), position, index, order });
         }
     }

@@ -24,7 +24,7 @@ pub use changes::Changes;
 pub use commit::{Commit, RETENTION_DAYS};
 pub use deletion::Hidden;
 pub use error::{Error, Kind, Result};
-pub use find::{Found, Keys};
+pub use find::{Found, Keys, Orders, orders_of};
 pub use location::{Lake, TableName};
 pub use pack::{Pack, Packed};
 pub use rewrite::{conform, widens};

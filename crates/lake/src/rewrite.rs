@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::{CastOptions, cast_with_options, take};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use futures::StreamExt;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -31,15 +31,16 @@ pub fn widens(from: &DataType, to: &DataType) -> bool {
 }
 
 impl Table {
-    /// Writes all visible rows again in another schema; the caller commits the files.
-    pub async fn rewrite(&self, run: &str, schema: SchemaRef) -> Result<Vec<DataFile>> {
+    /// Writes all visible rows again in another schema; the caller commits the files. Columns that the table lacks get
+    /// their values from the one row of `defaults`, or NULL.
+    pub async fn rewrite(&self, run: &str, schema: SchemaRef, defaults: Option<&RecordBatch>) -> Result<Vec<DataFile>> {
         let context = || format!("rewrite {} in its new types", self.name);
         let mut batches = self.read().await?;
         let (sender, receiver) = mpsc::channel(2);
         let writer = self.writer(run, Arc::clone(&schema), Handle::current());
         let writing = tokio::task::spawn_blocking(move || write_all(writer, receiver));
         while let Some(batch) = batches.next().await {
-            let batch = conform(&batch?, &schema)?;
+            let batch = conform(&with_defaults(batch?, defaults)?, &schema)?;
             if sender.send(batch).await.is_err() {
                 break;
             }
@@ -47,6 +48,20 @@ impl Table {
         drop(sender);
         writing.await.map_err(|e| Error::new(Kind::Bug, context()).because(e))?
     }
+}
+
+fn with_defaults(batch: RecordBatch, defaults: Option<&RecordBatch>) -> Result<RecordBatch> {
+    let Some(defaults) = defaults else { return Ok(batch) };
+    let context = "fill in the values of new columns";
+    let (mut fields, mut columns) = (batch.schema().fields().to_vec(), batch.columns().to_vec());
+    let first = UInt32Array::from(vec![0; batch.num_rows()]);
+    for (field, value) in defaults.schema().fields().iter().zip(defaults.columns()) {
+        if batch.column_by_name(field.name()).is_none() {
+            fields.push(Arc::clone(field));
+            columns.push(take(value, &first, None).context(context)?);
+        }
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).context(context)
 }
 
 pub(crate) fn write_all(mut writer: FileWriter, mut batches: mpsc::Receiver<RecordBatch>) -> Result<Vec<DataFile>> {

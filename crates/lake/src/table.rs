@@ -129,6 +129,12 @@ impl Table {
         state.transaction_version(self.delta.log_store().as_ref(), app_id).await.context(context())
     }
 
+    /// The text that the newest [`Commit::property`] of that name left.
+    pub fn property(&self, name: &str) -> Result<Option<String>> {
+        let state = self.delta.snapshot().context(format!("read {name} of {}", self.name))?;
+        Ok(state.metadata().configuration().get(name).cloned())
+    }
+
     pub fn size(&self) -> Result<Size> {
         let mut size = Size::default();
         for file in self.delta.snapshot().context(format!("read the files of {}", self.name))?.log_data().iter() {
