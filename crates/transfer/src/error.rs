@@ -24,6 +24,8 @@ pub struct Error {
     pub context: String,
     /// The mend, where it is known: a statement to run, a key to set.
     pub mend: Option<String>,
+    /// What a table is in, where a transfer can't go on with it: `recreated`, `key-changed`. Named in docs/transfer.md.
+    pub state: Option<&'static str>,
     source: Option<Source>,
 }
 
@@ -31,7 +33,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub fn new(kind: Kind, context: impl Into<String>) -> Self {
-        Error { kind, context: context.into(), mend: None, source: None }
+        Error { kind, context: context.into(), mend: None, state: None, source: None }
     }
 
     pub fn retry(context: impl Into<String>) -> Self {
@@ -57,6 +59,12 @@ impl Error {
     }
 
     #[must_use]
+    pub fn state(mut self, state: &'static str) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    #[must_use]
     pub fn because(mut self, source: impl Into<Source>) -> Self {
         self.source = Some(source.into());
         self
@@ -65,8 +73,8 @@ impl Error {
     /// Puts what was being done around an error that already says what went wrong.
     #[must_use]
     pub fn within(self, context: impl Into<String>) -> Self {
-        let (kind, mend) = (self.kind, self.mend.clone());
-        Error { kind, context: context.into(), mend, source: Some(Box::new(self)) }
+        let (kind, mend, state) = (self.kind, self.mend.clone(), self.state);
+        Error { kind, context: context.into(), mend, state, source: Some(Box::new(self)) }
     }
 }
 

@@ -14,35 +14,29 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Client;
+use futures::StreamExt;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
+use crate::checkpoint::Position;
+use crate::cursor::{Cursor, Place, TRANSACTION};
 use crate::error::{Context, Error, Kind, Result};
-use crate::plan::{Cursor, TablePlan};
-use crate::postgres::quote;
+use crate::plan::TablePlan;
 
 /// How long writers that were met are waited for before they are remembered instead.
 const SETTLE: Duration = Duration::from_secs(3);
 
+/// Questions about the tables' greatest places that are under way at a time, on one connection.
+const QUESTIONS_AT_ONCE: usize = 32;
+
 /// What was seen of a table before the snapshot.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Mark {
-    /// The greatest cursor value, as an integer or in microseconds since 1970.
-    pub cursor: Option<i64>,
+    /// The greatest place.
+    pub place: Option<Place>,
     /// Every writer that was met has ended.
     pub is_settled: bool,
     /// The oldest transaction that was running then.
     pub xmin: i64,
-}
-
-/// Up to where a table has been carried, as its target keeps it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// The greatest cursor value carried.
-    pub high: i64,
-    /// From here on rows may have come late.
-    pub low: i64,
-    /// Where a writer did not end: rows of this transaction and later ones may have come late, anywhere.
-    pub xid: Option<i64>,
 }
 
 /// Marks by table, and the tables that could not be marked: the others are carried without them.
@@ -54,22 +48,9 @@ pub struct Marks {
 
 /// Marks each table of the plan that has a cursor.
 pub async fn mark(client: &Client, plans: &[&TablePlan]) -> Result<Marks> {
-    let (mut marks, mut failed) = (HashMap::new(), HashMap::new());
     let row = client.query_one(RUNNING, &[]).await.context("ask which transactions are running")?;
     let (xmin, is_standby): (i64, bool) = (row.get(0), row.get(1));
-    for plan in plans {
-        if let Some(cursor) = &plan.cursor {
-            match greatest(client, plan, cursor).await {
-                Ok(cursor) => {
-                    marks.insert(plan.source.oid, Mark { cursor, is_settled: false, xmin });
-                }
-                Err(error) if error.kind == Kind::Retry => return Err(error),
-                Err(error) => {
-                    failed.insert(plan.source.oid, error);
-                }
-            }
-        }
-    }
+    let Marks { mut marks, failed } = places(client, plans, xmin).await?;
     if is_standby {
         // The primary's locks are not seen here: its writers count as never ended.
         return Ok(Marks { marks, failed });
@@ -93,32 +74,87 @@ pub async fn mark(client: &Client, plans: &[&TablePlan]) -> Result<Marks> {
     }
 }
 
-/// The position that a run leaves, given what the table's greatest cursor was under the snapshot.
+/// The greatest place of each table; a table that is locked, or that fails otherwise, does not stop the others.
+async fn places(client: &Client, plans: &[&TablePlan], xmin: i64) -> Result<Marks> {
+    let mut marked = Marks::default();
+    let questions = plans.iter().filter_map(|plan| Some((*plan, plan.cursor.as_ref()?)));
+    let mut answers = futures::stream::iter(questions)
+        .map(async |(plan, cursor)| (plan.source.oid, greatest(client, plan, cursor).await))
+        .buffered(QUESTIONS_AT_ONCE);
+    while let Some((oid, answer)) = answers.next().await {
+        match answer {
+            Ok(place) => {
+                marked.marks.insert(oid, Mark { place, is_settled: false, xmin });
+            }
+            Err(error) if error.kind == Kind::Retry && client.is_closed() => return Err(error),
+            Err(error) => {
+                marked.failed.insert(oid, error);
+            }
+        }
+    }
+    Ok(marked)
+}
+
+/// What a table's snapshot shows of its cursor: the answer to [`Cursor::cut`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    pub high: Place,
+    /// From where the next run reads again; `None` is the beginning.
+    pub low: Option<Place>,
+    /// The greatest place lies below the position.
+    pub is_behind: bool,
+}
+
+/// The position that a run leaves; `cut` is `None` where the source has no row with a place.
 ///
 /// That no transaction was running at the cut says nothing: a writer gets its number from
 /// PostgreSQL with its first row, and may have taken its place in the order long before.
-pub fn next(mark: Mark, high: i64, overlap: i64) -> Position {
-    let low = mark.cursor.unwrap_or(i64::MIN).min(high);
+pub fn next(mark: &Mark, cut: Option<Cut>, before: Option<&Position>) -> Position {
     let xid = (!mark.is_settled).then_some(mark.xmin);
-    Position { high, low: low.min(high.saturating_sub(overlap)), xid }
-}
-
-/// What the next run asks for: all above `low`, and what an unended writer left below it.
-pub fn condition(position: Position, cursor: &Cursor) -> String {
-    let column = quote(&cursor.column);
-    let above = format!("{column} > {}", cursor.literal(position.low));
-    match position.xid {
-        None => above,
-        // Compared by age, since a row carries only the lower half of its transaction's number.
-        Some(xid) => format!("({above} OR age(xmin) <= age('{}'::xid))", xid & 0xffff_ffff),
+    match (cut, before) {
+        (Some(cut), Some(before)) if cut.is_behind => Position { low: cut.low, xid, ..before.clone() },
+        (Some(cut), before) => {
+            Position { high: Some(cut.high), low: cut.low, xid, ..before.cloned().unwrap_or_default() }
+        }
+        // All is purged: the order goes on from where it was.
+        (None, Some(before)) => Position { xid, ..before.clone() },
+        (None, None) => Position { xid, ..Position::default() },
     }
 }
 
-async fn greatest(client: &Client, plan: &TablePlan, cursor: &Cursor) -> Result<Option<i64>> {
-    let sql =
-        format!("SELECT {} FROM {}", cursor.as_integer(&format!("max({})", quote(&cursor.column))), plan.source.rows());
-    let row = client.query_one(&sql, &[]).await.context(format!("read the cursor of {}", plan.source.display()))?;
-    Ok(row.get(0))
+/// What the next run asks for: all from `low` on, what an unended writer left below it, and the rows that have no
+/// place; `None` is everything.
+pub fn condition(position: &Position, cursor: &Cursor) -> Option<String> {
+    let low = position.low.as_ref()?;
+    if cursor.is_transaction() {
+        return low.0.first().and_then(|xid| xid.parse().ok()).map(written_since);
+    }
+    let mut conditions = vec![cursor.from(low, cursor.is_key)];
+    conditions.extend(cursor.placeless());
+    conditions.extend(position.xid.map(written_since));
+    Some(match conditions.as_slice() {
+        [one] => one.clone(),
+        _ => format!("({})", conditions.join(" OR ")),
+    })
+}
+
+/// Rows of this transaction and of later ones. Compared by age, since a row carries only the lower half of its
+/// transaction's number.
+pub fn written_since(xid: i64) -> String {
+    format!("age({TRANSACTION}) <= age('{}'::xid)", xid & 0xffff_ffff)
+}
+
+async fn greatest(client: &Client, plan: &TablePlan, cursor: &Cursor) -> Result<Option<Place>> {
+    if cursor.is_transaction() {
+        return Ok(None);
+    }
+    let context = || format!("read the cursor of {}", plan.source.display());
+    let messages = client.simple_query(&cursor.greatest(&plan.source.rows())).await.context(context())?;
+    let row = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    Ok(row.map(|row| Place((0..row.len()).filter_map(|at| row.get(at).map(str::to_owned)).collect())))
 }
 
 /// Who holds a lock that goes with writing, by table.

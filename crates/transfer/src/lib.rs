@@ -8,7 +8,14 @@ pub mod error;
 
 pub mod run;
 
+pub mod carry;
+pub mod hand_over;
+mod look;
+pub mod resume;
+
 pub mod carried;
+pub mod checkpoint;
+pub mod cursor;
 pub mod dms;
 pub mod plan;
 pub mod settings;

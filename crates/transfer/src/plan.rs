@@ -3,60 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use lake::TableName;
 use regex::Regex;
 use tokio_postgres::Client;
 
 use crate::carried::{Carried, Kind, SourceType, carry};
-use crate::decode::INFINITE_MICROS;
+pub use crate::cursor::{Cursor, CursorColumn, CursorKind};
 use crate::dms;
 use crate::error::{Context, Error, Result};
 use crate::postgres::{Catalog, Table, TableKind, quote};
 pub use crate::settings::{ColumnAs, Mode, OnNoCursor, Overlap, Settings, TableSettings};
-
-/// The column that orders an INCREMENTAL transfer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    /// At the source.
-    pub column: String,
-    /// In the target.
-    pub name: String,
-    pub kind: CursorKind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CursorKind {
-    Integer,
-    Instant { utc: bool },
-}
-
-impl Cursor {
-    /// A position as SQL.
-    pub fn literal(&self, position: i64) -> String {
-        let CursorKind::Instant { utc } = self.kind else { return format!("'{position}'::bigint") };
-        let type_name = if utc { "timestamptz" } else { "timestamp" };
-        match chrono::DateTime::from_timestamp_micros(position) {
-            // An overlap may reach before the first year, of which PostgreSQL writes no year.
-            Some(at) if position >= INFINITE_MICROS[0] => {
-                let zone = if utc { "+00" } else { "" };
-                format!("'{}{zone}'::{type_name}", at.format("%Y-%m-%d %H:%M:%S%.6f"))
-            }
-            _ => format!("'-infinity'::{type_name}"),
-        }
-    }
-
-    /// An expression of the cursor's type as SQL that gives an integer.
-    pub fn as_integer(&self, expression: &str) -> String {
-        match self.kind {
-            CursorKind::Integer => format!("({expression})::bigint"),
-            CursorKind::Instant { .. } => format!(
-                "CASE WHEN isfinite({expression}) THEN (extract(epoch FROM {expression}) * 1000000)::bigint END"
-            ),
-        }
-    }
-}
 
 #[derive(Debug, Clone)]
 pub struct PlanColumn {
@@ -68,6 +25,20 @@ pub struct PlanColumn {
     pub plain: String,
     /// The type that a PostgreSQL target gives the column.
     pub type_name: String,
+    /// The source's column, where it is carried as one: its name and number, and the value of rows older than it.
+    pub source: Option<SourceColumn>,
+}
+
+/// Where a column comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceColumn {
+    pub name: String,
+    pub number: i16,
+    pub type_name: String,
+    /// As [`crate::postgres::Column::missing`]; none where the value is computed.
+    pub missing: Option<String>,
+    /// The name that the plan gave the column, where the target keeps an earlier one.
+    pub planned: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -78,6 +49,8 @@ pub struct TablePlan {
     pub filter: Option<String>,
     /// Target columns that identify a row; empty where nothing does.
     pub key: Vec<String>,
+    /// The source enforces the key: no two rows have the same.
+    pub key_holds: bool,
     pub cursor: Option<Cursor>,
     /// Why INCREMENTAL can't carry the table, where it can't.
     pub no_cursor: Option<String>,
@@ -133,8 +106,6 @@ pub struct Refused {
 pub struct Plan {
     pub tables: Vec<TablePlan>,
     pub refused: Vec<Refused>,
-    /// Rules of a table mapping that touch nothing at this source: a misspelt mask would let values through.
-    pub idle_rules: Vec<String>,
 }
 
 /// Plans the whole transfer.
@@ -160,9 +131,8 @@ pub async fn plan(client: &Client, catalog: &Catalog, settings: &Settings) -> Re
             Err(error) => plan.refused.push(Refused { table: table.display(), error }),
         }
     }
-    if let Some(mapping) = &mapping {
-        let tables: Vec<dms::Table<'_>> = catalog.tables.iter().map(dms_table).collect();
-        plan.idle_rules = mapping.unmatched(&tables).iter().map(ToString::to_string).collect();
+    if let (Some(mapping), Some(path)) = (&mapping, &settings.mapping) {
+        every_rule_applies(mapping, path, catalog)?;
     }
     for name in settings.tables.keys() {
         if !catalog.tables.iter().any(|table| table.display() == *name) {
@@ -229,11 +199,24 @@ fn plan_plain(table: &Table, settings: &Settings) -> Result<TablePlan> {
     let columns = table
         .columns
         .iter()
-        .map(|column| plan_column(&column.name, &quote(&column.name), &column.source, &column.type_name, &own))
+        .map(|column| {
+            let planned = plan_column(&column.name, &quote(&column.name), &column.source, &column.type_name, &own);
+            PlanColumn { source: Some(source_of(column, true)), ..planned }
+        })
         .collect();
     let schema = settings.into.clone().unwrap_or_else(|| table.schema.clone());
     let source_names: Vec<(String, String)> = table.columns.iter().map(|c| (c.name.clone(), c.name.clone())).collect();
     assemble(table, TableName::new(schema, &table.name), columns, &source_names, own, settings)
+}
+
+fn source_of(column: &crate::postgres::Column, is_plain: bool) -> SourceColumn {
+    SourceColumn {
+        name: column.name.clone(),
+        number: column.number,
+        type_name: column.type_name.clone(),
+        missing: column.missing.clone().filter(|_| is_plain),
+        planned: None,
+    }
 }
 
 fn plan_column(name: &str, expression: &str, source: &SourceType, type_name: &str, own: &TableSettings) -> PlanColumn {
@@ -241,6 +224,8 @@ fn plan_column(name: &str, expression: &str, source: &SourceType, type_name: &st
         None => carry(source),
         Some(ColumnAs::Text) => Carried { kind: Kind::Text, cast: Some("text") },
         Some(ColumnAs::Double) => Carried { kind: Kind::F64, cast: Some("float8") },
+        // A text's binary form is its bytes.
+        Some(ColumnAs::Bytes) => Carried { kind: Kind::Bytes, cast: None },
         Some(ColumnAs::Decimal(precision, scale)) => {
             Carried { kind: Kind::Decimal { precision: *precision, scale: *scale }, cast: Some("numeric") }
         }
@@ -250,7 +235,7 @@ fn plan_column(name: &str, expression: &str, source: &SourceType, type_name: &st
         None => expression.to_owned(),
         Some(cast) => format!("({expression})::{cast}"),
     };
-    PlanColumn { name: name.to_owned(), expression, kind: carried.kind, plain, type_name }
+    PlanColumn { name: name.to_owned(), expression, kind: carried.kind, plain, type_name, source: None }
 }
 
 /// Built-in types go over as they are; a type that users made may not exist in the target, so a
@@ -265,6 +250,7 @@ fn for_postgres(
     match (carried_as, source) {
         (Some(ColumnAs::Text), _) => cast("text"),
         (Some(ColumnAs::Double), _) => cast("double precision"),
+        (Some(ColumnAs::Bytes), _) => (format!("textsend(({expression})::text)"), "bytea".to_owned()),
         // Without its size: PostgreSQL would round to the scale, silently.
         (Some(ColumnAs::Decimal(..)), _) => cast("numeric"),
         // With pg_catalog alone on the search path, a name with a dot is a user's type.
@@ -296,9 +282,21 @@ fn in_sql(name: &str) -> &str {
     }
 }
 
+/// A rule that touches nothing was meant to touch something: a misspelt mask would let values through.
+fn every_rule_applies(mapping: &dms::Mapping, path: &std::path::Path, catalog: &Catalog) -> Result<()> {
+    let tables: Vec<(dms::Table<'_>, Vec<dms::Column<'_>>)> =
+        catalog.tables.iter().map(|table| (dms_table(table), dms_columns(table))).collect();
+    let unmatched = mapping.unmatched(&tables);
+    if unmatched.is_empty() { Ok(()) } else { Err(mapping_error(path, &unmatched)) }
+}
+
 fn dms_table(table: &Table) -> dms::Table<'_> {
     let kind = if table.is_view() { dms::TableKind::View } else { dms::TableKind::Table };
     dms::Table { schema: &table.schema, name: &table.name, kind }
+}
+
+fn dms_columns(table: &Table) -> Vec<dms::Column<'_>> {
+    table.columns.iter().map(|c| dms::Column { name: &c.name, type_name: &c.type_name }).collect()
 }
 
 async fn plan_mapped(
@@ -310,8 +308,7 @@ async fn plan_mapped(
 ) -> Result<Option<TablePlan>> {
     let dms_table = dms_table(table);
     let Some(selection) = mapping.select(&dms_table) else { return Ok(None) };
-    let columns: Vec<dms::Column<'_>> =
-        table.columns.iter().map(|c| dms::Column { name: &c.name, type_name: &c.type_name }).collect();
+    let columns = dms_columns(table);
     let planned = mapping
         .plan(&dms_table, &columns, &selection)
         .map_err(|problems| mapping_error(settings.mapping.as_deref().unwrap_or("mapping".as_ref()), &problems))?;
@@ -337,7 +334,10 @@ async fn plan_mapped(
                     || column.cast.clone().unwrap_or_else(|| typed.type_().name().to_owned()),
                     |c| c.type_name.clone(),
                 );
-            plan_column(&column.name, expression, &source, &type_name, &own)
+            let from = column.source.as_ref().and_then(|name| table.columns.iter().find(|c| c.name == *name));
+            let is_plain = from.is_some_and(|from| *expression == quote(&from.name));
+            let planned = plan_column(&column.name, expression, &source, &type_name, &own);
+            PlanColumn { source: from.map(|from| source_of(from, is_plain)), ..planned }
         })
         .collect();
     let names: Vec<(String, String)> =
@@ -363,6 +363,9 @@ fn assemble(
 ) -> Result<TablePlan> {
     let target_of = |source: &String| names.iter().find(|(from, _)| from == source).map(|(_, to)| to.clone());
     let key_source = if own.key.is_empty() { &table.key } else { &own.key };
+    // What inherits from a table may have the same keys as it: where nothing needs the key, it says nothing.
+    let says_nothing = table.has_heirs && own.key.is_empty() && settings.mode == Mode::Initial;
+    let key_source = if says_nothing { &Vec::new() } else { key_source };
     let key: Option<Vec<String>> = key_source.iter().map(target_of).collect();
     if key.is_none() && !own.key.is_empty() {
         return Err(Error::setup(format!("plan {}: its key {:?} is not among its columns", table.display(), own.key)));
@@ -372,6 +375,8 @@ fn assemble(
         target,
         columns,
         filter: None,
+        // Rows of heirs may have the keys of others, whatever each table enforces.
+        key_holds: !table.has_heirs && (own.key.is_empty() || is_enforced(table, &own.key)),
         key: key.unwrap_or_default(),
         cursor: None,
         no_cursor: None,
@@ -379,12 +384,12 @@ fn assemble(
         overlap: 0,
         load_order: 0,
     };
-    match choose_cursor(table, &plan, names, &own) {
+    match order::choose(table, &plan, names, &own) {
         Ok(cursor) => {
-            plan.overlap = overlap(&cursor, &own, settings)?;
+            plan.overlap = order::overlap(&cursor, &own, settings)?;
             plan.cursor = Some(cursor);
         }
-        Err(reason) if own.cursor.is_some() => {
+        Err(reason) if !own.cursor.is_empty() => {
             return Err(Error::setup(format!("plan {}: {reason}", table.display())));
         }
         Err(reason) => plan.no_cursor = Some(reason),
@@ -392,64 +397,37 @@ fn assemble(
     Ok(plan)
 }
 
-/// The one asked for, else the key where it is a single integer.
-fn choose_cursor(
-    table: &Table,
-    plan: &TablePlan,
-    names: &[(String, String)],
-    own: &TableSettings,
-) -> Result<Cursor, String> {
-    let column = match (&own.cursor, table.key.as_slice()) {
-        (Some(cursor), _) => cursor.clone(),
-        (None, [single]) => single.clone(),
-        (None, []) => return Err("it has no key, and no cursor is set for it".into()),
-        (None, _) => return Err("its key has several columns, and no cursor is set for it".into()),
-    };
-    let Some(source) = table.columns.iter().find(|c| c.name == column) else {
-        return Err(format!("its cursor {column:?} is not a column"));
-    };
-    let Some((_, name)) = names.iter().find(|(from, _)| *from == column) else {
-        return Err(format!("its cursor {column:?} is not carried"));
-    };
-    // As it is carried: a number that goes over as text has another order.
-    let kind = match plan.columns.iter().find(|c| c.name == *name).map(|c| &c.kind) {
-        Some(Kind::I16 | Kind::I32 | Kind::I64) => CursorKind::Integer,
-        Some(Kind::Timestamp { utc }) => CursorKind::Instant { utc: *utc },
-        _ if own.columns.contains_key(&column) => {
-            return Err(format!("its cursor {column:?} is carried another way, which has no order to go by"));
-        }
-        _ => return Err(format!("{column:?} is a {}, and a cursor is an integer or a timestamp", source.type_name)),
-    };
-    if plan.key.is_empty() {
-        return Err("it has no key, by which a row that is read again could be told".into());
-    }
-    Ok(Cursor { column, name: name.clone(), kind })
+fn is_enforced(table: &Table, key: &[String]) -> bool {
+    !table.key.is_empty() && table.key.iter().all(|column| key.contains(column))
 }
 
-fn overlap(cursor: &Cursor, own: &TableSettings, settings: &Settings) -> Result<i64> {
-    let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
-    match (cursor.kind, own.overlap) {
-        (CursorKind::Integer, None) => Ok(0),
-        (CursorKind::Integer, Some(Overlap::Ids(ids))) => Ok(i64::try_from(ids).unwrap_or(i64::MAX)),
-        (CursorKind::Instant { .. }, None) => Ok(micros(settings.overlap)),
-        (CursorKind::Instant { .. }, Some(Overlap::Time(time))) => Ok(micros(time)),
-        (CursorKind::Integer, Some(Overlap::Time(_))) => {
-            Err(Error::setup(format!("the overlap of {:?} is a time, and the cursor a number", cursor.column))
-                .mend("give the overlap as a number of ids"))
-        }
-        (CursorKind::Instant { .. }, Some(Overlap::Ids(_))) => {
-            Err(Error::setup(format!("the overlap of {:?} is a number, and the cursor a time", cursor.column))
-                .mend("give the overlap as a duration such as \"10min\""))
-        }
+/// The schema of SQL's system tables: a table of the lake in it could not be read.
+const SYSTEM: &str = "system";
+
+fn readable(plan: &TablePlan) -> Result<()> {
+    let table = &plan.source;
+    let denied = |columns: &str| {
+        Err(Error::setup(format!("read {}{columns}: permission denied", table.display()))
+            .mend(format!("GRANT SELECT ON {} TO the transfer's user", table.qualified())))
+    };
+    if !table.readable {
+        return denied("");
+    }
+    let columns = plan.columns.iter().filter_map(|column| column.source.as_ref());
+    let closed = |name: &str| table.columns.iter().any(|column| column.name == name && !column.readable);
+    match columns.map(|column| &column.name).find(|name| closed(name)) {
+        Some(name) => denied(&format!(", column {name:?}")),
+        None => Ok(()),
     }
 }
 
 /// What would fail half-way is refused now.
 fn check(plan: TablePlan, settings: &Settings) -> Result<TablePlan> {
     let table = plan.source.display();
-    if !plan.source.readable {
-        return Err(Error::setup(format!("read {table}: permission denied"))
-            .mend(format!("GRANT SELECT ON {} TO the transfer's user", plan.source.qualified())));
+    readable(&plan)?;
+    if plan.target.schema == SYSTEM {
+        let context = format!("carry {table}: the schema {SYSTEM:?} of the target is taken by Wattlake's own tables");
+        return Err(Error::setup(context).mend("set into = \"another_schema\" for the transfer"));
     }
     if plan.columns.is_empty() {
         return Err(
@@ -493,5 +471,6 @@ fn distinct_targets(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+mod order;
 #[cfg(test)]
 mod tests;

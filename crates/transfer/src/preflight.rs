@@ -3,12 +3,16 @@
 use lake::Lake;
 use tokio_postgres::Client;
 
+use crate::checkpoint::Origin;
+use crate::cursor::{Cursor, CursorColumn, CursorKind};
 use crate::error::{Context, Result};
 use crate::late;
-use crate::plan::{CursorKind, Mode, Settings, TablePlan, plan};
-use crate::postgres::{Catalog, Endpoint, TableKind, quote};
+use crate::plan::{Mode, Settings, TablePlan, plan};
+use crate::postgres::{Catalog, Endpoint, Identity, TableKind, quote};
+use crate::resume::{Asker, Extent, Permission, Seen, changed_expressions, keep_names};
+use crate::run::Target;
 use crate::target::evolve::evolve;
-use crate::target::lake::schema_of;
+use crate::target::lake::{held, schema_of};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
@@ -24,6 +28,17 @@ pub struct Finding {
     pub subject: String,
     pub what: String,
     pub mend: Option<String>,
+    pub shared: Option<Shared>,
+}
+
+/// What is often found of many tables at once, so that it can be told once for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shared {
+    /// An error without `on_no_cursor = "reload"`.
+    NoCursor,
+    /// The same with it.
+    Reloaded,
+    NoKey,
 }
 
 /// Which way the rows will come.
@@ -50,11 +65,18 @@ pub struct Preflight {
 
 impl Preflight {
     fn say(&mut self, severity: Severity, subject: impl Into<String>, what: impl Into<String>, mend: Option<String>) {
-        self.findings.push(Finding { severity, subject: subject.into(), what: what.into(), mend });
+        self.findings.push(Finding { severity, subject: subject.into(), what: what.into(), mend, shared: None });
+    }
+
+    /// Marks what was said last.
+    fn share(&mut self, shared: Shared) {
+        if let Some(last) = self.findings.last_mut() {
+            last.shared = Some(shared);
+        }
     }
 }
 
-pub async fn check(settings: &Settings, source: &Endpoint, way: Way, lake: Option<&Lake>) -> Result<Preflight> {
+pub async fn check(settings: &Settings, source: &Endpoint, way: Way, target: Option<&Target>) -> Result<Preflight> {
     let client = source.connect().await?;
     let catalog = Catalog::read(&client).await?;
     let mut preflight = Preflight::default();
@@ -62,12 +84,13 @@ pub async fn check(settings: &Settings, source: &Endpoint, way: Way, lake: Optio
     let plan = plan(&client, &catalog, settings).await?;
     for refused in plan.refused {
         let mend = refused.error.mend.clone();
+        let has_no_cursor = mend.as_ref().is_some_and(|mend| mend.contains("on_no_cursor"));
         preflight.say(Severity::Error, refused.table, chain(&refused.error), mend);
+        if has_no_cursor {
+            preflight.share(Shared::NoCursor);
+        }
     }
-    for rule in plan.idle_rules {
-        let mend = Some("correct the rule's names, or remove it".to_owned());
-        preflight.say(Severity::Warning, settings.name.clone(), rule, mend);
-    }
+    check_database(catalog.identity, target, &mut preflight).await?;
     if plan.tables.is_empty() {
         let mend = Some("look at include and exclude; `*` stands for any run of characters".to_owned());
         preflight.say(Severity::Error, settings.name.clone(), "the transfer takes no table", mend);
@@ -78,8 +101,18 @@ pub async fn check(settings: &Settings, source: &Endpoint, way: Way, lake: Optio
         preflight.columns += table.columns.len();
         preflight.rows_estimate += table.source.rows_estimate;
         check_table(&client, table, settings, &mut preflight).await?;
-        if let Some(lake) = lake {
-            check_target(lake, table, settings, &mut preflight).await?;
+        if table.source.unlogged && way != Way::Direct {
+            let what = "it is unlogged: a base backup has it empty, and a standby can't read it";
+            preflight.say(
+                Severity::Error,
+                table.source.display(),
+                what,
+                Some("exclude it, or set via = \"direct\"".into()),
+            );
+        }
+        if let Some(Target::Lake(lake)) = target {
+            let asker = Asker { settings, permission: Permission::File, identity: catalog.identity };
+            check_target(lake, table, &asker, &mut preflight).await?;
         }
     }
     let late::Marks { marks, failed } = late::mark(&client, &tables).await?;
@@ -163,6 +196,7 @@ async fn check_table(client: &Client, table: &TablePlan, settings: &Settings, pr
         let what = "it has no key: rows can't be told apart, so validate compares counts and sums only";
         let mend = Some(format!("[tables.{name:?}] key = [...] where some columns identify a row"));
         preflight.say(Severity::Warning, &name, what, mend);
+        preflight.share(Shared::NoKey);
     }
     if settings.mode == Mode::Incremental && table.cursor.is_none() {
         let what = format!(
@@ -170,24 +204,10 @@ async fn check_table(client: &Client, table: &TablePlan, settings: &Settings, pr
             table.no_cursor.as_deref().unwrap_or("it has no cursor")
         );
         preflight.say(Severity::Warning, &name, what, None);
+        preflight.share(Shared::Reloaded);
     }
     if let (Mode::Incremental, Some(cursor)) = (settings.mode, &table.cursor) {
-        if !has_index(client, table, &cursor.column).await? {
-            let what = format!(
-                "no index starts with its cursor {:?}: each run reads the whole table at the source",
-                cursor.column
-            );
-            let mend =
-                Some(format!("CREATE INDEX CONCURRENTLY ON {} ({})", table.source.qualified(), quote(&cursor.column)));
-            preflight.say(Severity::Warning, &name, what, mend);
-        }
-        if cursor.kind == CursorKind::Integer {
-            let what = format!(
-                "its cursor {:?} is a number: new rows are seen, later changes to old rows are not",
-                cursor.column
-            );
-            preflight.say(Severity::Note, &name, what, None);
-        }
+        check_cursor(client, table, cursor, preflight).await?;
     }
     if table.source.kind == TableKind::Table && table.source.replica_identity == 'n' {
         let mend = Some(format!("ALTER TABLE {} REPLICA IDENTITY DEFAULT", table.source.qualified()));
@@ -206,6 +226,82 @@ async fn check_table(client: &Client, table: &TablePlan, settings: &Settings, pr
     Ok(())
 }
 
+async fn check_cursor(client: &Client, table: &TablePlan, cursor: &Cursor, preflight: &mut Preflight) -> Result<()> {
+    let name = table.source.display();
+    let Some(first) = cursor.columns.first() else { return Ok(()) };
+    if cursor.is_transaction() {
+        let what =
+            "its cursor is \"xmin\": each run reads the whole table at the source, and carries what is new or changed";
+        preflight.say(Severity::Note, &name, what, None);
+        return Ok(());
+    }
+    if !has_index(client, table, &first.column).await? {
+        let what =
+            format!("no index starts with its cursor {:?}: each run reads the whole table at the source", first.column);
+        let mend =
+            Some(format!("CREATE INDEX CONCURRENTLY ON {} ({})", table.source.qualified(), quote(&first.column)));
+        preflight.say(Severity::Warning, &name, what, mend);
+    }
+    if cursor.is_key {
+        let what =
+            format!("its cursor {:?} is its key: new rows are seen, later changes to old rows are not", first.column);
+        preflight.say(Severity::Note, &name, what, None);
+    }
+    for column in &cursor.columns {
+        if column.nullable {
+            let what = format!(
+                "its cursor {:?} may be NULL: such rows are read by each run, and their changes are not seen",
+                column.column
+            );
+            preflight.say(Severity::Note, &name, what, None);
+        }
+        check_order(table, column, preflight);
+    }
+    Ok(())
+}
+
+/// Orders in which values that come later may lie below those that came before.
+fn check_order(table: &TablePlan, column: &CursorColumn, preflight: &mut Preflight) {
+    let name = table.source.display();
+    let sequence = table.source.columns.iter().find(|c| c.name == column.column).and_then(|c| c.sequence);
+    if let Some(cache) = sequence.map(|sequence| sequence.cache).filter(|cache| *cache > 1)
+        && column.kind == CursorKind::Integer
+        && table.overlap < cache
+    {
+        let what = format!(
+            "the sequence of its cursor {:?} has CACHE {cache}: sessions hold ids back, and rows that come with them later are not seen",
+            column.column
+        );
+        let mend =
+            Some(format!("[tables.{name:?}] overlap = {}, for so many sessions as write at a time", cache * 100));
+        preflight.say(Severity::Warning, &name, what, mend);
+    }
+    let hour = 3_600_000_000;
+    if column.kind == (CursorKind::Instant { utc: false }) && table.overlap < hour {
+        let what = format!(
+            "its cursor {:?} has no time zone: where it is local time, the hour that autumn repeats lies behind what was carried",
+            column.column
+        );
+        let mend = Some(format!("[tables.{name:?}] overlap = \"1h\", or a cursor of type timestamptz"));
+        preflight.say(Severity::Warning, &name, what, mend);
+    }
+    if column.kind == CursorKind::Text {
+        let what = format!("its cursor {:?} is a text: it must sort as time passes, as ISO 8601 does", column.column);
+        preflight.say(Severity::Note, &name, what, None);
+    }
+}
+
+/// The target must not be the source, whatever name it is reached by.
+async fn check_database(identity: Identity, target: Option<&Target>, preflight: &mut Preflight) -> Result<()> {
+    let Some(Target::Postgres(endpoint)) = target else { return Ok(()) };
+    let client = endpoint.connect().await?;
+    if Identity::of(&client).await? == identity {
+        let mend = Some("give the target a database of its own".to_owned());
+        preflight.say(Severity::Error, endpoint.display(), "the target is the database of the source", mend);
+    }
+    Ok(())
+}
+
 async fn has_index(client: &Client, table: &TablePlan, column: &str) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
          WHERE i.indrelid = $1 AND i.indisvalid AND i.indpred IS NULL AND a.attname = $2)";
@@ -213,14 +309,46 @@ async fn has_index(client: &Client, table: &TablePlan, column: &str) -> Result<b
     Ok(row.get(0) || table.source.is_view())
 }
 
-async fn check_target(lake: &Lake, table: &TablePlan, settings: &Settings, preflight: &mut Preflight) -> Result<()> {
+async fn check_target(lake: &Lake, table: &TablePlan, asker: &Asker<'_>, preflight: &mut Preflight) -> Result<()> {
     let Some(present) = lake.table(&table.target).await.context("look at the lake")? else { return Ok(()) };
-    if settings.mode == Mode::Incremental {
-        let schema = present.schema().context("look at the lake")?;
-        if let Err(error) = evolve(&table.source.display(), &schema, &schema_of(table)) {
-            let mend = error.mend.clone();
-            preflight.say(Severity::Error, table.source.display(), error.context, mend);
+    let held = held(&present, &asker.settings.name, table).await?;
+    let mut plan = table.clone();
+    let origin = held.checkpoint.as_ref().and_then(|kept| kept.origin.as_ref());
+    let checked =
+        origin.map_or(Ok(()), |origin| keep_names(&mut plan, origin)).and_then(|()| asker.extent(&plan, &held));
+    let name = table.source.display();
+    match checked {
+        Err(error) => preflight.say(Severity::Error, &name, chain(&error), error.mend.clone()),
+        Ok(Extent::Whole) => {}
+        Ok(extent) => {
+            let schema = present.schema().context("look at the lake")?;
+            if let Err(error) = evolve(&name, &schema, &schema_of(&plan)) {
+                let mend = error.mend.clone();
+                preflight.say(Severity::Error, &name, error.context, mend);
+            }
+            if let (Extent::Since(position), true) = (&extent, plan.cursor.is_some()) {
+                let seen = Seen::default();
+                if let Err(error) = asker.order_holds(&plan, position, &seen) {
+                    preflight.say(Severity::Error, &name, chain(&error), error.mend.clone());
+                }
+            }
+            if let Some(origin) = origin {
+                check_expressions(&plan, origin, preflight);
+            }
         }
     }
     Ok(())
+}
+
+/// A mask that came later leaves the rows that were carried before it as they are.
+fn check_expressions(plan: &TablePlan, origin: &Origin, preflight: &mut Preflight) {
+    for (column, was) in changed_expressions(plan, origin) {
+        let what = format!(
+            "column {column:?} is carried as {} now, and was as {was}: rows that were carried before keep their values",
+            plan.columns.iter().find(|c| c.name == column).map_or("", |c| c.expression.as_str())
+        );
+        let mend =
+            Some(format!("wattlake transfer resync NAME --table {} writes all rows anew", plan.source.display()));
+        preflight.say(Severity::Warning, plan.source.display(), what, mend);
+    }
 }

@@ -54,14 +54,60 @@ pub trait Sink: Send {
     fn done(self) -> Result<Self::Done>;
 }
 
+/// Connections to the server that rows come from. A table takes what it needs and gives it back for the next one.
+pub struct Pool {
+    endpoint: Endpoint,
+    /// The statements that join the snapshot.
+    join: String,
+    idle: Mutex<Vec<Wire>>,
+}
+
+impl Pool {
+    pub fn new(endpoint: &Endpoint, join: String) -> Arc<Pool> {
+        Arc::new(Pool { endpoint: endpoint.clone(), join, idle: Mutex::default() })
+    }
+
+    /// A connection with a transaction in the snapshot.
+    pub fn open(&self, plan: &TablePlan) -> Result<Wire> {
+        let idle = self.lock().pop();
+        // One that has been idle may have been closed in the meantime.
+        let idle = idle.and_then(|mut wire| wire.batch(&self.join).is_ok().then_some(wire));
+        let mut wire = match idle {
+            Some(wire) => wire,
+            None => {
+                let mut wire = Wire::connect(&self.endpoint)?;
+                wire.batch(&self.join)?;
+                wire
+            }
+        };
+        if plan.source.is_view() {
+            // Its functions may need the path that the role has.
+            wire.batch("RESET search_path")?;
+        }
+        Ok(wire)
+    }
+
+    /// Ends the transaction.
+    pub fn close(&self, mut wire: Wire, plan: &TablePlan) {
+        if !plan.source.is_view() && wire.batch("COMMIT").is_ok() {
+            self.lock().push(wire);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Wire>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What all streams of a table share.
 pub struct Reading {
-    pub endpoint: Endpoint,
-    /// The statements that join the snapshot.
-    pub join: String,
+    pub pool: Arc<Pool>,
     pub plan: Arc<TablePlan>,
     pub progress: Arc<dyn Progress>,
+    name: String,
     queue: Mutex<VecDeque<String>>,
+    /// A connection that is in the snapshot already.
+    opened: Mutex<Option<Wire>>,
     stopped: AtomicBool,
     rows: AtomicU64,
     bytes: AtomicU64,
@@ -69,18 +115,19 @@ pub struct Reading {
 
 impl Reading {
     pub fn new(
-        endpoint: &Endpoint,
-        join: String,
+        pool: &Arc<Pool>,
         plan: Arc<TablePlan>,
         queries: Vec<String>,
         progress: Arc<dyn Progress>,
+        opened: Option<Wire>,
     ) -> Arc<Reading> {
         Arc::new(Reading {
-            endpoint: endpoint.clone(),
-            join,
+            pool: Arc::clone(pool),
+            name: plan.source.display(),
             plan,
             progress,
             queue: Mutex::new(queries.into()),
+            opened: Mutex::new(opened),
             stopped: AtomicBool::new(false),
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -94,7 +141,7 @@ impl Reading {
     pub(crate) fn count(&self, rows: u64, bytes: u64) {
         self.rows.fetch_add(rows, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.progress.advanced(&self.plan.source.display(), rows, bytes);
+        self.progress.advanced(&self.name, rows, bytes);
     }
 
     pub(crate) fn stop(&self) {
@@ -110,6 +157,33 @@ impl Reading {
             return None;
         }
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    pub(crate) fn open(&self) -> Result<Wire> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+        opened.map_or_else(|| self.pool.open(&self.plan), Ok)
+    }
+
+    /// A stream has read all it could. Fails where what it read was not the table: a snapshot shows a table that was
+    /// truncated or written anew after it as empty.
+    pub(crate) fn close(&self, mut wire: Wire) -> Result<()> {
+        let leaves = self.plan.source.leaves.iter().filter(|leaf| leaf.file_node != 0);
+        let nodes: Vec<String> = leaves.map(|leaf| format!("({}, {})", leaf.oid, leaf.file_node)).collect();
+        if !nodes.is_empty() {
+            let sql = format!(
+                "SELECT 1 FROM (VALUES {}) AS planned(oid, node) WHERE pg_relation_filenode(oid::oid::regclass) IS DISTINCT FROM node::oid LIMIT 1",
+                nodes.join(", ")
+            );
+            if !wire.rows(&sql)?.is_empty() {
+                return Err(Error::retry(format!(
+                    "read {}: it was truncated or written anew while the run was under way",
+                    self.name
+                ))
+                .mend("run the transfer again"));
+            }
+        }
+        self.pool.close(wire, &self.plan);
+        Ok(())
     }
 
     /// Runs `streams` threads until the queue is empty; the first error stops them all.
@@ -147,10 +221,11 @@ impl Reading {
 
     fn stream<S: Sink>(&self, mut sink: S) -> Result<Option<S::Done>> {
         let Some(mut query) = self.next() else { return Ok(None) };
-        let mut wire = Wire::connect(&self.endpoint)?;
-        wire.batch(&self.join)?;
-        let table = self.plan.source.display();
-        let mut decoder = Decoder::new(&table, &self.plan.decoded(), &self.plan.key_positions());
+        let mut wire = self.open()?;
+        let mut decoder = Decoder::new(&self.name, &self.plan.decoded(), &self.plan.key_positions());
+        if wire.has_bytes() {
+            decoder.check_texts();
+        }
         loop {
             let copy = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
             decoder.restart();
@@ -167,6 +242,7 @@ impl Reading {
             }
         }
         self.hand_on(&mut decoder, &mut sink)?;
+        self.close(wire)?;
         sink.done().map(Some)
     }
 

@@ -7,15 +7,27 @@ use std::time::Instant;
 
 use futures::StreamExt;
 use lake::Lake;
-use tokio_postgres::Client;
+use tokio::sync::Semaphore;
+use tokio_postgres::SimpleQueryMessage;
 
+use crate::carry::{self, Cut};
+use crate::checkpoint::Position;
 use crate::error::{Context, Error, Result};
-use crate::late::{self, Mark, Marks, Position};
-use crate::plan::{Mode, Plan, Refused, Settings, TablePlan, plan};
-use crate::postgres::{Catalog, Endpoint, Snapshot, TableKind};
-use crate::read::{Progress, Reading, whole};
-use crate::target::lake::Written;
-use crate::target::{lake as to_lake, postgres as to_postgres};
+use crate::late::{self, Mark, Marks};
+use crate::plan::{Plan, Refused, Settings, TablePlan, plan};
+use crate::postgres::{Catalog, Endpoint, Identity, Snapshot, quote};
+use crate::read::{Pool, Progress};
+use crate::resume::Permission;
+use crate::target::postgres as to_postgres;
+
+/// Tables that are under way at a time, large ones aside: those take turns by the transfer's setting.
+const TABLES_AT_ONCE: usize = 4;
+
+/// Tables that are looked up in the lake ahead.
+const TABLES_OPENED: usize = 8;
+
+/// Questions that are under way at a time, on one connection.
+const QUESTIONS_AT_ONCE: usize = 32;
 
 /// Where rows go.
 #[derive(Clone)]
@@ -34,6 +46,8 @@ pub struct Request {
     pub run: String,
     /// Only these, by `schema.table`; all when empty.
     pub tables: Vec<String>,
+    /// What may become of a table that holds rows.
+    pub permission: Permission,
     pub progress: Arc<dyn Progress>,
 }
 
@@ -44,6 +58,8 @@ pub enum How {
     Incremental,
     /// Whole, because it has no cursor.
     Reload,
+    /// Whole, beside the rows that the source no longer has.
+    Resync,
 }
 
 impl How {
@@ -52,6 +68,7 @@ impl How {
             How::Initial => "initial",
             How::Incremental => "incremental",
             How::Reload => "reload",
+            How::Resync => "resync",
         }
     }
 }
@@ -85,6 +102,22 @@ pub struct Report {
 pub struct Marked {
     plan: Plan,
     marks: HashMap<u32, Mark>,
+    identity: Identity,
+}
+
+impl Marked {
+    /// Takes tables out that a copy of the server has empty.
+    pub(crate) fn refuse_unlogged(&mut self) {
+        let (unlogged, logged) = std::mem::take(&mut self.plan.tables).into_iter().partition(|t| t.source.unlogged);
+        self.plan.tables = logged;
+        let unlogged: Vec<TablePlan> = unlogged;
+        self.plan.refused.extend(unlogged.into_iter().map(|table| {
+            let table = table.source.display();
+            let error = Error::setup(format!("carry {table}: it is unlogged, and a base backup has it empty"))
+                .mend("carry it with via = \"direct\" in a transfer of its own, or exclude it");
+            Refused { table, error }
+        }));
+    }
 }
 
 /// Plans on the live server and marks its tables: first of all, also when rows come from a copy.
@@ -92,17 +125,7 @@ pub async fn mark(request: &Request) -> Result<Marked> {
     let client = request.source.connect().await?;
     let catalog = Catalog::read(&client).await?;
     let mut plan = plan(&client, &catalog, &request.settings).await?;
-    if !request.tables.is_empty() {
-        for name in &request.tables {
-            let known = plan.tables.iter().any(|t| t.source.display() == *name)
-                || plan.refused.iter().any(|r| r.table == *name);
-            if !known {
-                return Err(Error::setup(format!("transfer {}: it carries no table {name}", request.settings.name)));
-            }
-        }
-        plan.tables.retain(|t| request.tables.contains(&t.source.display()));
-        plan.refused.retain(|r| request.tables.contains(&r.table));
-    }
+    only(&mut plan, &request.tables, &request.settings.name)?;
     let tables: Vec<&TablePlan> = plan.tables.iter().collect();
     let Marks { marks, failed } = late::mark(&client, &tables).await?;
     plan.tables.retain(|table| !failed.contains_key(&table.source.oid));
@@ -111,22 +134,74 @@ pub async fn mark(request: &Request) -> Result<Marked> {
             plan.refused.push(Refused { table: table.display(), error });
         }
     }
-    Ok(Marked { plan, marks })
+    Ok(Marked { plan, marks, identity: catalog.identity })
+}
+
+/// Leaves the tables that are named, all where none is.
+///
+/// # Errors
+/// Where a table is named that the transfer does not carry, and where none is left: what does nothing is no success.
+pub(crate) fn only(plan: &mut Plan, tables: &[String], transfer: &str) -> Result<()> {
+    for name in tables {
+        let known =
+            plan.tables.iter().any(|t| t.source.display() == *name) || plan.refused.iter().any(|r| r.table == *name);
+        if !known {
+            return Err(Error::setup(format!("transfer {transfer}: it carries no table {name}")));
+        }
+    }
+    if !tables.is_empty() {
+        plan.tables.retain(|t| tables.contains(&t.source.display()));
+        plan.refused.retain(|r| tables.contains(&r.table));
+    }
+    if plan.tables.is_empty() && plan.refused.is_empty() {
+        return Err(Error::setup(format!("transfer {transfer}: it takes no table of the source"))
+            .mend("look at include and exclude, and at names that have changed at the source; `*` stands for any run of characters"));
+    }
+    Ok(())
+}
+
+/// The target must not be the source, whatever name it is reached by.
+async fn distinct(request: &Request, identity: Identity) -> Result<()> {
+    let Target::Postgres(endpoint) = &request.target else { return Ok(()) };
+    let client = endpoint.connect().await?;
+    if Identity::of(&client).await? != identity {
+        return Ok(());
+    }
+    let context = format!(
+        "transfer {}: its target, {}, is the database of its source, {}",
+        request.settings.name,
+        endpoint.display(),
+        request.source.display()
+    );
+    Err(Error::setup(context).state("target-is-source").mend("give the target a database of its own"))
 }
 
 /// Carries what was marked; rows come from `data`, which is the source itself or a copy of it.
 pub async fn carry(request: &Request, marked: Marked, data: &Endpoint) -> Result<Report> {
     let started = Instant::now();
     let version = server_version(data).await?;
+    distinct(request, marked.identity).await?;
     let snapshot = Snapshot::export(data).await.context("cut all tables at one moment")?;
     if let Target::Postgres(endpoint) = &request.target {
         to_postgres::prepare(&endpoint.connect().await?).await?;
     }
-    let cut = Cut { data, snapshot: &snapshot, version, marks: &marked.marks };
+    let pool = Pool::new(data, snapshot.join());
+    let parallel = request.settings.parallel_tables.max(1);
+    let cut = Cut {
+        greatest: greatest_keys(data, &snapshot, &marked.plan.tables).await,
+        pool,
+        snapshot: &snapshot,
+        version,
+        marks: &marked.marks,
+        identity: marked.identity,
+        large: Semaphore::new(parallel),
+    };
     let mut reports: Vec<TableReport> = marked.plan.refused.into_iter().map(refused).collect();
     let carried = futures::stream::iter(marked.plan.tables)
-        .map(|table| carry_table(request, &cut, table))
-        .buffer_unordered(request.settings.parallel_tables.max(1));
+        .map(|table| opened(request, table))
+        .buffered(TABLES_OPENED)
+        .map(|(table, present)| carry_table(request, &cut, table, present))
+        .buffer_unordered(parallel.max(TABLES_AT_ONCE));
     reports.extend(carried.collect::<Vec<_>>().await);
     reports.sort_by(|a, b| a.source.cmp(&b.source));
     Ok(Report { tables: reports, seconds: started.elapsed().as_secs_f64(), at_micros: snapshot.at_micros })
@@ -136,6 +211,45 @@ pub async fn carry(request: &Request, marked: Marked, data: &Endpoint) -> Result
 pub async fn run(request: &Request) -> Result<Report> {
     let marked = mark(request).await?;
     carry(request, marked, &request.source).await
+}
+
+/// Looks a table up in the lake, ahead of the tables that are being carried.
+async fn opened(request: &Request, table: TablePlan) -> (TablePlan, Result<Option<lake::Table>>) {
+    let Target::Lake(lake) = &request.target else { return (table, Ok(None)) };
+    let (lake, name) = (lake.clone(), table.target.clone());
+    // A task of its own goes on while nobody asks for it.
+    let present = tokio::spawn(async move { lake.table(&name).await.context("open the table in the lake") }).await;
+    (table, present.unwrap_or_else(|error| Err(Error::bug("open a table").because(error))))
+}
+
+/// Of each table whose cursor is its key, the greatest under the snapshot, all asked on one connection. What could not
+/// be asked is looked at when the table's turn comes.
+async fn greatest_keys(data: &Endpoint, snapshot: &Snapshot, tables: &[TablePlan]) -> HashMap<u32, Option<i64>> {
+    let columns = tables.iter().filter_map(|table| {
+        let cursor = table.cursor.as_ref().filter(|cursor| cursor.is_key)?;
+        Some((table, quote(&cursor.integer()?.column)))
+    });
+    let mut greatest = HashMap::new();
+    let Ok(client) = data.connect().await else { return greatest };
+    if client.batch_execute(&snapshot.join()).await.is_err() {
+        return greatest;
+    }
+    let client = &client;
+    let mut answers = futures::stream::iter(columns)
+        .map(async |(table, column)| {
+            let sql = format!("SELECT max({column})::text FROM {}", table.source.rows());
+            (table.source.oid, client.simple_query(&sql).await)
+        })
+        .buffered(QUESTIONS_AT_ONCE);
+    while let Some((oid, answer)) = answers.next().await {
+        let Ok(messages) = answer else { break };
+        let row = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        greatest.insert(oid, row.and_then(|row| row.get(0)?.parse().ok()));
+    }
+    greatest
 }
 
 async fn server_version(endpoint: &Endpoint) -> Result<u32> {
@@ -160,38 +274,21 @@ fn refused(refused: Refused) -> TableReport {
     }
 }
 
-/// The moment at which all tables are read.
-struct Cut<'a> {
-    data: &'a Endpoint,
-    snapshot: &'a Snapshot,
-    version: u32,
-    marks: &'a HashMap<u32, Mark>,
-}
-
-impl Cut<'_> {
-    fn reading(&self, plan: &Arc<TablePlan>, queries: Vec<String>, progress: &Arc<dyn Progress>) -> Arc<Reading> {
-        Reading::new(self.data, self.snapshot.join(), Arc::clone(plan), queries, Arc::clone(progress))
-    }
-
-    fn after(&self, plan: &TablePlan, high: i64) -> Position {
-        let mark = self.marks.get(&plan.source.oid).copied().unwrap_or_default();
-        let position = late::next(mark, high, plan.overlap);
-        // A view and a foreign table show no transactions: their overlap must do.
-        if plan.source.is_view() || plan.source.kind == TableKind::Foreign {
-            return Position { xid: None, ..position };
-        }
-        position
-    }
-}
-
-async fn carry_table(request: &Request, cut: &Cut<'_>, table: TablePlan) -> TableReport {
+async fn carry_table(
+    request: &Request,
+    cut: &Cut<'_>,
+    table: TablePlan,
+    present: Result<Option<lake::Table>>,
+) -> TableReport {
     let started = Instant::now();
     let name = table.source.display();
     request.progress.started(&name, table.source.rows_estimate);
-    let table = Arc::new(table);
     let carried = match &request.target {
-        Target::Lake(lake) => into_lake(request, cut, &table, lake).await,
-        Target::Postgres(endpoint) => into_postgres(request, cut, &table, endpoint).await,
+        Target::Lake(lake) => match present {
+            Ok(present) => carry::into_lake(request, cut, &table, lake, present).await,
+            Err(error) => Err(error),
+        },
+        Target::Postgres(endpoint) => carry::into_postgres(request, cut, &table, endpoint).await,
     };
     request.progress.finished(&name, carried.is_err());
     let mut report = TableReport {
@@ -220,82 +317,4 @@ async fn carry_table(request: &Request, cut: &Cut<'_>, table: TablePlan) -> Tabl
         Err(error) => report.error = Some(error.within(format!("carry {name}"))),
     }
     report
-}
-
-struct Carried {
-    how: How,
-    written: Written,
-    bytes_read: u64,
-    position: Option<Position>,
-}
-
-/// INCREMENTAL goes on where it stopped; without a position, or a cursor, the table is read whole.
-fn decide(request: &Request, table: &TablePlan, before: Option<Position>) -> (How, Option<Position>) {
-    match (request.settings.mode, &table.cursor, before) {
-        (Mode::Initial, ..) | (Mode::Incremental, Some(_), None) => (How::Initial, None),
-        (Mode::Incremental, None, _) => (How::Reload, None),
-        (Mode::Incremental, Some(_), before) => (How::Incremental, before),
-    }
-}
-
-async fn into_lake(request: &Request, cut: &Cut<'_>, table: &Arc<TablePlan>, lake: &Lake) -> Result<Carried> {
-    let present = lake.table(&table.target).await.context("open the table in the lake")?;
-    let before = match &present {
-        Some(present) => to_lake::position(present, &request.settings.name).await?,
-        None => None,
-    };
-    let (transfer, run) = (request.settings.name.as_str(), request.run.as_str());
-    if let ((How::Incremental, Some(before)), Some(present), Some(cursor)) =
-        (decide(request, table, before), present, &table.cursor)
-    {
-        let query = table.select(&table.source.rows(), Some(&late::condition(before, cursor)));
-        let reading = cut.reading(table, vec![query], &request.progress);
-        let mut position = before;
-        let written = to_lake::increment(present, &reading, transfer, run, before, |high| {
-            position = cut.after(table, high);
-            position
-        })
-        .await?;
-        let position = if written.version.is_some() { position } else { before };
-        return Ok(Carried { how: How::Incremental, written, bytes_read: reading.bytes(), position: Some(position) });
-    }
-    let (how, _) = decide(request, table, None);
-    let (queries, streams) = whole(table, cut.version, request.settings.streams);
-    let reading = cut.reading(table, queries, &request.progress);
-    let mut position = None;
-    let written = to_lake::initial(lake, &reading, streams, transfer, run, |high| {
-        // An empty table starts at the very beginning.
-        position = table.cursor.as_ref().map(|_| cut.after(table, high.unwrap_or(i64::MIN)));
-        position
-    })
-    .await?;
-    Ok(Carried { how, written, bytes_read: reading.bytes(), position })
-}
-
-async fn into_postgres(
-    request: &Request,
-    cut: &Cut<'_>,
-    table: &Arc<TablePlan>,
-    endpoint: &Endpoint,
-) -> Result<Carried> {
-    let mut client: Client = endpoint.connect().await?;
-    let (transfer, run) = (request.settings.name.as_str(), request.run.as_str());
-    let before = to_postgres::position(&client, transfer, table).await?;
-    let high = match &table.cursor {
-        Some(cursor) => to_postgres::greatest(cut.snapshot.client(), table, cursor).await?,
-        None => None,
-    };
-    if let ((How::Incremental, Some(before)), Some(cursor)) = (decide(request, table, before), &table.cursor) {
-        let query = table.select_plain(&table.source.rows(), Some(&late::condition(before, cursor)));
-        let reading = cut.reading(table, vec![query], &request.progress);
-        let after = cut.after(table, high.unwrap_or(before.high).max(before.high));
-        let written = to_postgres::increment(endpoint, &client, &reading, transfer, run, after).await?;
-        return Ok(Carried { how: How::Incremental, written, bytes_read: reading.bytes(), position: Some(after) });
-    }
-    let (how, _) = decide(request, table, None);
-    let (queries, streams) = to_postgres::whole(table, cut.version, request.settings.streams);
-    let reading = cut.reading(table, queries, &request.progress);
-    let position = table.cursor.as_ref().map(|_| cut.after(table, high.unwrap_or(i64::MIN)));
-    let written = to_postgres::initial(endpoint, &mut client, &reading, streams, transfer, run, position).await?;
-    Ok(Carried { how, written, bytes_read: reading.bytes(), position })
 }

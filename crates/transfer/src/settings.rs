@@ -26,6 +26,8 @@ pub enum ColumnAs {
     Text,
     Double,
     Decimal(u8, i8),
+    /// A text's bytes as they are, for a database whose encoding is not known.
+    Bytes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +38,8 @@ pub enum Overlap {
 
 #[derive(Debug, Clone, Default)]
 pub struct TableSettings {
-    pub cursor: Option<String>,
+    /// The columns of the cursor in the order of their weight. Empty: the key, where it is a single integer.
+    pub cursor: Vec<String>,
     pub overlap: Option<Overlap>,
     pub key: Vec<String>,
     pub on_no_cursor: Option<OnNoCursor>,
@@ -47,6 +50,8 @@ pub struct TableSettings {
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub name: String,
+    /// The warehouse's other transfers: a table that one of them has carried is not taken from it.
+    pub others: Vec<String>,
     pub mode: Mode,
     pub into: Option<String>,
     pub include: Vec<String>,

@@ -7,6 +7,7 @@
 mod world;
 
 mod columns;
+mod cursors;
 mod shown;
 mod values;
 
@@ -16,8 +17,10 @@ mod refused;
 mod tables;
 
 mod evolution;
+mod history;
 mod incremental;
 mod late;
+mod sequences;
 
 mod to_postgres;
 mod validation;

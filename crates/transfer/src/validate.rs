@@ -2,7 +2,7 @@
 //! checksums by key ranges, then only the ranges that differ, key by key.
 //!
 //! Rows purged at the source are the point of the lake and no fault; rows that the lake should
-//! have and has not are lost; rows above the position are still to come.
+//! have and has not are lost; rows that the next run would read are pending.
 
 mod compare;
 mod digest;
@@ -12,11 +12,14 @@ use std::time::Instant;
 
 use lake::Lake;
 
+use crate::carried::Kind;
+use crate::checkpoint::Position;
 use crate::error::{Context, Error, Result};
-use crate::late::Position;
-use crate::plan::{Settings, TablePlan, plan};
+use crate::late;
+use crate::plan::{Mode, PlanColumn, Refused, Settings, TablePlan, plan};
 use crate::postgres::{Catalog, Endpoint, Snapshot};
-use crate::read::{Progress, Reading, whole};
+use crate::read::{Pool, Progress, Reading, whole};
+use crate::resume::keep_names;
 use crate::target::lake as to_lake;
 use compare::Comparison;
 use digest::{DigestSink, Digests, Ranges};
@@ -34,6 +37,8 @@ pub enum Difference {
     Purged,
     /// New or changed at the source since the last run.
     Pending,
+    /// In the lake twice or more, under one key.
+    Doubled,
 }
 
 impl Difference {
@@ -43,6 +48,7 @@ impl Difference {
             Difference::Differs => "differs",
             Difference::Purged => "purged",
             Difference::Pending => "pending",
+            Difference::Doubled => "doubled",
         }
     }
 }
@@ -60,6 +66,7 @@ pub struct TableValidation {
     pub differs: u64,
     pub purged: u64,
     pub pending: u64,
+    pub doubled: u64,
     /// The first of each sort, with their keys.
     pub samples: Vec<(Difference, String)>,
     pub seconds: f64,
@@ -68,7 +75,7 @@ pub struct TableValidation {
 
 impl TableValidation {
     pub fn is_ok(&self) -> bool {
-        self.error.is_none() && self.lost == 0 && self.differs == 0
+        self.error.is_none() && self.lost == 0 && self.differs == 0 && self.doubled == 0
     }
 
     fn note(&mut self, difference: Difference, key: impl FnOnce() -> String) {
@@ -77,6 +84,7 @@ impl TableValidation {
             Difference::Differs => &mut self.differs,
             Difference::Purged => &mut self.purged,
             Difference::Pending => &mut self.pending,
+            Difference::Doubled => &mut self.doubled,
         };
         *count += 1;
         if *count <= SAMPLES as u64 {
@@ -95,33 +103,26 @@ pub async fn validate(
 ) -> Result<Vec<TableValidation>> {
     let client = source.connect().await?;
     let catalog = Catalog::read(&client).await?;
-    let plan = plan(&client, &catalog, settings).await?;
+    let mut plan = plan(&client, &catalog, settings).await?;
+    crate::run::only(&mut plan, only, &settings.name)?;
     let snapshot = Snapshot::export(source).await?;
-    let mut validations = Vec::new();
-    for refused in plan.refused {
-        if only.is_empty() || only.contains(&refused.table) {
-            validations.push(TableValidation {
-                source: refused.table,
-                error: Some(refused.error),
-                ..Default::default()
-            });
-        }
-    }
+    let pool = Pool::new(source, snapshot.join());
+    let refused =
+        |refused: Refused| TableValidation { source: refused.table, error: Some(refused.error), ..Default::default() };
+    let mut validations: Vec<TableValidation> = plan.refused.into_iter().map(refused).collect();
     for table in plan.tables {
         let name = table.source.display();
-        if !only.is_empty() && !only.contains(&name) {
-            continue;
-        }
         let started = Instant::now();
         progress.started(&name, table.source.rows_estimate);
         let target = table.target.to_string();
-        let job = Job {
+        let mut job = Job {
             settings,
-            source,
+            pool: &pool,
             lake,
             snapshot: &snapshot,
             version: catalog.server_version,
             plan: Arc::new(table),
+            position: None,
             progress,
         };
         let mut validation = job.run().await.unwrap_or_else(|error| TableValidation {
@@ -139,22 +140,27 @@ pub async fn validate(
 
 struct Job<'a> {
     settings: &'a Settings,
-    source: &'a Endpoint,
+    pool: &'a Arc<Pool>,
     lake: &'a Lake,
     snapshot: &'a Snapshot,
     version: u32,
     plan: Arc<TablePlan>,
+    position: Option<Position>,
     progress: &'a Arc<dyn Progress>,
 }
 
 impl Job<'_> {
-    async fn run(&self) -> Result<TableValidation> {
+    async fn run(&mut self) -> Result<TableValidation> {
         let table = self.lake.table(&self.plan.target).await.context("open the table in the lake")?;
         let table = table.ok_or_else(|| {
             Error::input(format!("{} is not in the lake yet", self.plan.target))
                 .mend(format!("wattlake transfer run {}", self.settings.name))
         })?;
-        let position = to_lake::position(&table, &self.settings.name).await?;
+        let checkpoint = to_lake::held(&table, &self.settings.name, &self.plan).await?.checkpoint.unwrap_or_default();
+        if let Some(origin) = &checkpoint.origin {
+            keep_names(Arc::make_mut(&mut self.plan), origin)?;
+        }
+        self.position = checkpoint.position;
         let ranges = Arc::new(Ranges::of(&self.plan, self.snapshot.client()).await?);
         let source = self.digest_source(&ranges).await?;
         let lake = self.digest_lake(&table, &ranges).await?;
@@ -175,7 +181,7 @@ impl Job<'_> {
         }
         for group in compare::groups(&differing, &source, &lake) {
             let comparison = Comparison::new(&self.plan, &ranges, group);
-            self.compare(&table, comparison, position, &mut validation).await?;
+            self.compare(&table, comparison, &mut validation).await?;
         }
         Ok(validation)
     }
@@ -217,17 +223,40 @@ impl Job<'_> {
         &self,
         table: &lake::Table,
         comparison: Comparison,
-        position: Option<Position>,
         validation: &mut TableValidation,
     ) -> Result<()> {
-        let query = self.plan.select(&self.plan.source.rows(), comparison.condition().as_deref());
-        let mut parts = self.reading(vec![query]).run(vec![comparison]).await?;
-        let Some(mut comparison) = parts.pop() else { return Ok(()) };
-        self.each_batch(table, |batch| comparison.check(&batch, position, validation)).await?;
-        comparison.left(position, validation)
+        // The source says of each row whether the next run would read it.
+        let mut plan = (*self.plan).clone();
+        plan.columns.push(self.pending_column());
+        let plan = Arc::new(plan);
+        let query = plan.select(&plan.source.rows(), comparison.condition().as_deref());
+        let progress = Arc::clone(self.progress);
+        let reading = Reading::new(self.pool, plan, vec![query], progress, None);
+        let Some(mut comparison) = reading.run(vec![comparison]).await?.pop() else { return Ok(()) };
+        self.each_batch(table, |batch| comparison.check(&batch, validation)).await?;
+        comparison.left(validation)
+    }
+
+    fn pending_column(&self) -> PlanColumn {
+        let cursor = self.plan.cursor.as_ref().filter(|_| self.settings.mode == Mode::Incremental);
+        let expression = match (&self.position, cursor) {
+            (Some(position), Some(cursor)) => {
+                let condition = late::condition(position, cursor).unwrap_or_else(|| "true".into());
+                format!("COALESCE({condition}, false)")
+            }
+            _ => "false".to_owned(),
+        };
+        PlanColumn {
+            name: compare::IS_PENDING.to_owned(),
+            plain: expression.clone(),
+            expression,
+            kind: Kind::Bool,
+            type_name: "boolean".into(),
+            source: None,
+        }
     }
 
     fn reading(&self, queries: Vec<String>) -> Arc<Reading> {
-        Reading::new(self.source, self.snapshot.join(), Arc::clone(&self.plan), queries, Arc::clone(self.progress))
+        Reading::new(self.pool, Arc::clone(&self.plan), queries, Arc::clone(self.progress), None)
     }
 }

@@ -3,20 +3,24 @@
 //!
 //! Each stage is an event, as in the clouds' own chain (snapshot, copy, restore, migrate, drop).
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use pgserver::{Binaries, Options};
+use pgserver::{Binaries, Cancellation, Options};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Kind, Result};
 use crate::postgres::Endpoint;
-use crate::run::{Report, Request, carry, mark};
+use crate::run::{Marked, Report, Request, carry, mark};
 
 /// Told of each stage: the event's name and its fields.
 pub type OnEvent<'a> = &'a (dyn Fn(&str, Value) + Send + Sync);
 
 /// Backs up into `folder`, which is swept first: a killed run may have left it.
+///
+/// Where the future is dropped before its end, the drop ends the backup's programs and the private
+/// server, removes the folder, and returns after that.
 pub async fn basebackup(
     request: &Request,
     source_url: &str,
@@ -24,28 +28,28 @@ pub async fn basebackup(
     folder: &Path,
     on_event: OnEvent<'_>,
 ) -> Result<Report> {
-    sweep(binaries, folder).await?;
-    let marked = mark(request).await?;
-    let outcome = from_copy(request, source_url, binaries, folder, on_event, marked).await;
+    let copy = Copy::at(folder, binaries);
+    copy.sweep().await?;
+    let mut marked = mark(request).await?;
+    marked.refuse_unlogged();
+    let outcome = from_copy(request, source_url, &copy, on_event, marked).await;
     // Gone whatever came of it; an error of the transfer says more than one of the sweeping.
-    let swept = sweep(binaries, folder).await;
+    let removed = copy.remove().await;
     let report = outcome?;
-    swept?;
+    removed?;
     Ok(report)
 }
 
 async fn from_copy(
     request: &Request,
     source_url: &str,
-    binaries: &Binaries,
-    folder: &Path,
+    copy: &Copy,
     on_event: OnEvent<'_>,
-    marked: crate::run::Marked,
+    marked: Marked,
 ) -> Result<Report> {
-    let progress = Arc::clone(&request.progress);
-    let (tools, url, into) = (binaries.clone(), source_url.to_owned(), folder.to_owned());
-    blocking("take a base backup", move || {
-        pgserver::base_backup(&tools, &url, &into, &mut |done, total| {
+    let (progress, url) = (Arc::clone(&request.progress), source_url.to_owned());
+    copy.blocking("take a base backup", move |tools, into, cancellation| {
+        pgserver::base_backup_until(cancellation, tools, &url, into, &mut |done, total| {
             let total = total.map_or_else(String::new, |total| format!(" of {} MB", total >> 20));
             progress.note(&format!("base backup: {} MB{total}", done >> 20));
         })
@@ -54,38 +58,95 @@ async fn from_copy(
     on_event("snapshot.created", json!({"via": "basebackup", "source": request.source.display()}));
     fail::fail_point!("after-backup");
     request.progress.note("starting PostgreSQL on the copy");
-    let (tools, into) = (binaries.clone(), folder.to_owned());
-    let server = blocking("start PostgreSQL on the base backup", move || {
-        pgserver::prepare_restored(&tools, &into)?;
-        pgserver::start(&tools, &into, &Options::default())
-    })
-    .await?;
+    let server = copy
+        .blocking("start PostgreSQL on the base backup", |tools, into, cancellation| {
+            pgserver::prepare_restored(tools, into)?;
+            let cancellation = cancellation.clone();
+            pgserver::start(tools, into, &Options { cancellation, ..Options::default() })
+        })
+        .await?;
     let database = request.source.database();
     on_event("database.available", json!({"via": "basebackup", "database": database}));
     fail::fail_point!("after-restore");
     let data = Endpoint::socket(server.socket_dir(), server.port(), &request.source)?;
     let report = carry(request, marked, &data).await;
-    blocking("stop PostgreSQL on the base backup", move || server.stop()).await?;
+    copy.blocking("stop PostgreSQL on the base backup", move |_, _, _| server.stop()).await?;
     report
 }
 
-async fn sweep(binaries: &Binaries, folder: &Path) -> Result<()> {
-    let (tools, folder) = (binaries.clone(), folder.to_owned());
-    blocking("remove the base backup", move || pgserver::sweep(&tools, &folder)).await.map(|_| ())
+/// The copy's folder with what works on it. Dropped before [`Copy::remove`] has ended, as when a run
+/// is broken off, it ends the work and removes the folder itself.
+struct Copy {
+    folder: PathBuf,
+    binaries: Binaries,
+    cancellation: Cancellation,
+    /// Each piece of work has a clone until it has ended; nothing is ever sent. None once dropped.
+    at_work: Option<Sender<()>>,
+    ended: Mutex<Receiver<()>>,
+    is_removed: bool,
 }
 
-async fn blocking<T: Send + 'static>(
-    what: &'static str,
-    work: impl FnOnce() -> pgserver::Result<T> + Send + 'static,
-) -> Result<T> {
-    let outcome = tokio::task::spawn_blocking(work).await.map_err(|e| Error::bug(what).because(e))?;
-    outcome.map_err(|error| {
-        let kind = match error.kind {
-            pgserver::Kind::Retry => Kind::Retry,
-            pgserver::Kind::FixInput => Kind::FixInput,
-            pgserver::Kind::FixSetup => Kind::FixSetup,
-            pgserver::Kind::Bug => Kind::Bug,
-        };
-        Error::new(kind, what).because(error)
-    })
+impl Copy {
+    fn at(folder: &Path, binaries: &Binaries) -> Copy {
+        let (at_work, ended) = mpsc::channel();
+        Copy {
+            folder: folder.to_owned(),
+            binaries: binaries.clone(),
+            cancellation: Cancellation::default(),
+            at_work: Some(at_work),
+            ended: Mutex::new(ended),
+            is_removed: false,
+        }
+    }
+
+    async fn sweep(&self) -> Result<()> {
+        self.blocking("remove the base backup", |tools, folder, _| pgserver::sweep(tools, folder)).await.map(drop)
+    }
+
+    async fn remove(mut self) -> Result<()> {
+        let swept = self.sweep().await;
+        self.is_removed = true;
+        swept
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&Binaries, &Path, &Cancellation) -> pgserver::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (tools, folder, cancellation) = (self.binaries.clone(), self.folder.clone(), self.cancellation.clone());
+        let at_work = self.at_work.clone();
+        let outcome = tokio::task::spawn_blocking(move || {
+            let done = work(&tools, &folder, &cancellation);
+            drop(at_work);
+            done
+        });
+        let outcome = outcome.await.map_err(|e| Error::bug(what).because(e))?;
+        outcome.map_err(|error| {
+            let kind = match error.kind {
+                pgserver::Kind::Retry => Kind::Retry,
+                pgserver::Kind::FixInput => Kind::FixInput,
+                pgserver::Kind::FixSetup => Kind::FixSetup,
+                pgserver::Kind::Bug => Kind::Bug,
+            };
+            Error::new(kind, what).because(error)
+        })
+    }
+}
+
+impl Drop for Copy {
+    /// Blocks its thread: the run must not be noted as ended, nor the process end, before the copy
+    /// is gone.
+    fn drop(&mut self) {
+        if self.is_removed {
+            return;
+        }
+        self.cancellation.cancel();
+        self.at_work = None;
+        // Fails once no piece of work has its end any more.
+        let _ = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner).recv();
+        if let Err(error) = pgserver::sweep(&self.binaries, &self.folder) {
+            tracing::warn!(%error, folder = %self.folder.display(), "the base backup stays until the next run");
+        }
+    }
 }

@@ -54,6 +54,7 @@ pub struct Decoder {
     bytes: usize,
     rows_decoded: u64,
     in_rows: bool,
+    checks_texts: bool,
 }
 
 impl Decoder {
@@ -70,7 +71,21 @@ impl Decoder {
             bytes: 0,
             rows_decoded: 0,
             in_rows: false,
+            checks_texts: false,
         }
+    }
+
+    /// Looks at each text by itself, so that an error names its row: for a database without an encoding.
+    pub fn check_texts(&mut self) {
+        self.checks_texts = true;
+    }
+
+    fn text_fault(&self, index: usize, value: &[u8]) -> Option<Fault> {
+        let is_bad = self.checks_texts && self.kinds[index] == Kind::Text && std::str::from_utf8(value).is_err();
+        is_bad.then(|| {
+            Fault::new("its bytes are not UTF-8, and the database says no encoding")
+                .mend("carry the column as its bytes: [tables.\"SCHEMA.TABLE\".columns.COLUMN] as = \"bytes\"")
+        })
     }
 
     pub fn schema(&self) -> &SchemaRef {
@@ -124,7 +139,10 @@ impl Decoder {
                         self.columns[index].null();
                         Ok(())
                     }
-                    Some(Some(value)) => self.columns[index].push(value),
+                    Some(Some(value)) => match self.text_fault(index, value) {
+                        Some(fault) => Err(fault),
+                        None => self.columns[index].push(value),
+                    },
                 };
                 if let Err(fault) = decoded {
                     return Err(self.fault(index, row, &fault));

@@ -204,21 +204,36 @@ impl Mapping {
         transform::plan(&self.rules.transforms, table, columns, selection)
     }
 
-    /// Rules that touch none of these tables, such as a mask with a misspelt table name.
-    pub fn unmatched(&self, tables: &[Table<'_>]) -> Vec<Problem> {
-        let what = "matches no table of the source that the mapping takes";
-        let problem = |label: &str| Problem::new(Some(label), what, None);
-        let untaken = |rule: &&Select| !rule.excludes() && !tables.iter().any(|t| rule.takes(t));
-        let selected: Vec<_> = tables.iter().filter(|t| self.select(t).is_some()).collect();
-        let selections = self.rules.selections.iter().filter(untaken).map(|r| &r.label);
-        let idle = |l: &rules::Locator| !selected.iter().any(|t| l.table_matches(t));
-        let transforms = self.rules.transforms.iter().filter(|r| idle(&r.locator));
-        let settings = self.rules.settings.iter().filter(|r| idle(&r.locator));
-        selections
-            .chain(transforms.map(|r| &r.label))
-            .chain(settings.map(|r| &r.label))
-            .map(|label| problem(label))
-            .collect()
+    /// Rules that touch nothing of these tables, each with its columns: what they were meant to do is not done.
+    pub fn unmatched(&self, tables: &[(Table<'_>, Vec<Column<'_>>)]) -> Vec<Problem> {
+        let problem = |label: &str, what: &str| Problem::new(Some(label), what, None);
+        let no_table = "matches no table of the source that the mapping takes";
+        // A pattern may exclude what is not there yet; a name that is excluded was meant to be there.
+        let untaken = |rule: &&Select| {
+            (!rule.excludes() || rule.names_one_table()) && !tables.iter().any(|(table, _)| rule.takes(table))
+        };
+        let selected: Vec<_> = tables.iter().filter(|(table, _)| self.select(table).is_some()).collect();
+        let selections = self.rules.selections.iter().filter(untaken).map(|rule| problem(&rule.label, no_table));
+        let of = |locator: &rules::Locator| selected.iter().filter(|(table, _)| locator.table_matches(table)).count();
+        let transforms = self.rules.transforms.iter().filter_map(|rule| {
+            if of(&rule.locator) == 0 {
+                return Some(problem(&rule.label, no_table));
+            }
+            let columns =
+                || selected.iter().filter(|(table, _)| rule.locator.table_matches(table)).flat_map(|(_, c)| c);
+            if !rule.needs_column() || columns().any(|column| rule.locator.column_matches(column)) {
+                return None;
+            }
+            let names: Vec<&str> = columns().map(|column| column.name).collect();
+            let mend = rule
+                .locator
+                .column_of_another_case(&names)
+                .map(|name| format!("write {name:?}: names are told apart by case"));
+            Some(Problem { mend, ..problem(&rule.label, "matches no column of the tables that it applies to") })
+        });
+        let settings = self.rules.settings.iter().filter(|rule| of(&rule.locator) == 0);
+        let settings = settings.map(|rule| problem(&rule.label, no_table));
+        selections.chain(transforms).chain(settings).collect()
     }
 }
 

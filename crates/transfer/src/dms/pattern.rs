@@ -54,6 +54,11 @@ impl Pattern {
         self.pieces.iter().map(name).collect()
     }
 
+    /// The same pattern for names in lower case.
+    pub(super) fn lowercase(&self) -> Pattern {
+        Pattern::parse(&self.text.to_lowercase()).unwrap_or_else(|_| self.clone())
+    }
+
     /// At most pattern × name steps, whatever the pattern.
     pub(super) fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();

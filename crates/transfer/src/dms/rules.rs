@@ -43,6 +43,13 @@ pub(super) struct Transform {
     pub(super) locator: Locator,
 }
 
+impl Transform {
+    /// It changes columns that are there, so there must be one.
+    pub(super) fn needs_column(&self) -> bool {
+        self.target == Target::Column && !matches!(self.action, Action::AddColumn { .. })
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) id: u64,
@@ -84,6 +91,12 @@ impl Locator {
     pub(super) fn column_matches(&self, column: &Column<'_>) -> bool {
         self.column.as_ref().is_none_or(|pattern| pattern.matches(column.name))
             && self.data_type.as_ref().is_none_or(|t| data_type::is_carried_as(column.type_name, t))
+    }
+
+    /// Of `names`, the one that the locator's column would be if case did not matter.
+    pub(super) fn column_of_another_case<'n>(&self, names: &[&'n str]) -> Option<&'n str> {
+        let pattern = self.column.as_ref()?.lowercase();
+        names.iter().copied().find(|name| pattern.matches(&name.to_lowercase()))
     }
 
     pub(super) fn names_one_table(&self) -> bool {

@@ -153,7 +153,7 @@ fn selection_includes_excludes_and_names_explicitly() {
     assert!(!takes("Platform", "series", TableKind::Table));
     let series = mapping.select(&table("platform", "series")).unwrap();
     assert_eq!(series, Selection { load_order: 0, filters: vec![], parallel: false });
-    let unmatched = mapping.unmatched(&[table("platform", "series")]);
+    let unmatched = mapping.unmatched(&[(table("platform", "series"), columns(&[("id", "bigint")]))]);
     let ids: Vec<_> = unmatched.iter().filter_map(|p| p.rule.as_deref()).collect();
     assert_eq!(
         ids,
@@ -161,12 +161,24 @@ fn selection_includes_excludes_and_names_explicitly() {
             "rule-id 3 (\"recent measures\")",
             "rule-id 4 (\"one view\")",
             "rule-id 6 (\"plural\")",
+            "rule-id 7 (\"no notes\")",
             "rule-id 9 (\"energy\")",
             "rule-id 10 (\"meter\")",
             "rule-id 11 (\"key\")",
             "rule-id 12 (\"in parallel\")"
         ]
     );
+}
+
+#[test]
+fn a_rule_for_columns_that_are_not_there_touches_nothing() {
+    let mapping = Mapping::parse(&with(&on_column(2, "IBAN", "data-masking-hash-mask", ""))).unwrap();
+    let tables = |name| [(table("s", "t"), columns(&[("id", "bigint"), (name, "text")]))];
+    let unmatched = mapping.unmatched(&tables("iban"));
+    assert_eq!(unmatched.len(), 1);
+    assert!(unmatched[0].to_string().contains("rule-id 2") && unmatched[0].what.contains("no column"));
+    assert_eq!(unmatched[0].mend.as_deref(), Some("write \"iban\": names are told apart by case"));
+    assert!(mapping.unmatched(&tables("IBAN")).is_empty());
 }
 
 #[test]

@@ -1,48 +1,62 @@
 use super::*;
-use crate::plan::CursorKind;
+use crate::cursor::{CursorColumn, CursorKind};
 
-const SETTLED: Mark = Mark { cursor: Some(90), is_settled: true, xmin: 700 };
+fn settled() -> Mark {
+    Mark { place: place("90"), is_settled: true, xmin: 700 }
+}
+
+fn place(text: &str) -> Option<Place> {
+    Some(Place(vec![text.to_owned()]))
+}
 
 fn id() -> Cursor {
-    Cursor { column: "id".into(), name: "id".into(), kind: CursorKind::Integer }
+    let column = CursorColumn {
+        column: "id".into(),
+        name: "id".into(),
+        kind: CursorKind::Integer,
+        type_name: "bigint".into(),
+        nullable: false,
+        sequence: None,
+    };
+    Cursor { columns: vec![column], is_key: true }
+}
+
+fn cut(high: &str, low: &str, is_behind: bool) -> Option<Cut> {
+    Some(Cut { high: Place(vec![high.to_owned()]), low: place(low), is_behind })
 }
 
 #[test]
-fn whoever_wrote_at_the_cut_began_after_the_mark() {
-    assert_eq!(next(SETTLED, 100, 0), Position { high: 100, low: 90, xid: None });
-    assert_eq!(next(SETTLED, 90, 0), Position { high: 90, low: 90, xid: None });
-    // A table that was empty at the mark: everything may have come late.
-    let empty = Mark { cursor: None, ..SETTLED };
-    assert_eq!(next(empty, 100, 0).low, i64::MIN);
-    // Rows deleted between the mark and the cut can't move the mark above the greatest.
-    assert_eq!(next(SETTLED, 80, 0).low, 80);
+fn the_position_is_what_the_cut_shows() {
+    let position = next(&settled(), cut("100", "90", false), None);
+    assert_eq!((position.high, position.low, position.xid), (place("100"), place("90"), None));
 }
 
 #[test]
 fn a_writer_that_does_not_end_is_remembered_by_the_oldest_transaction() {
-    let mark = Mark { is_settled: false, ..SETTLED };
-    assert_eq!(next(mark, 100, 0), Position { high: 100, low: 90, xid: Some(700) });
+    let mark = Mark { is_settled: false, ..settled() };
+    assert_eq!(next(&mark, cut("100", "90", false), None).xid, Some(700));
+    assert_eq!(next(&Mark::default(), None, None).xid, Some(0));
 }
 
 #[test]
-fn the_overlap_is_read_again_on_top() {
-    assert_eq!(next(SETTLED, 100, 30).low, 70);
-    assert_eq!(next(SETTLED, 100, 5).low, 90);
-    assert_eq!(next(SETTLED, i64::MIN, 5).low, i64::MIN);
-    assert_eq!(next(SETTLED, -100, i64::MAX).low, i64::MIN);
-}
-
-#[test]
-fn a_table_that_was_not_marked_is_read_from_its_beginning() {
-    let position = next(Mark::default(), 100, 0);
-    assert_eq!((position.low, position.xid), (i64::MIN, Some(0)));
+fn what_is_purged_does_not_move_the_position_back() {
+    let before = Position { high: place("100"), low: place("95"), top: Some(120), ..Position::default() };
+    assert_eq!(next(&settled(), None, Some(&before)), before);
+    let behind = next(&settled(), cut("80", "80", true), Some(&before));
+    assert_eq!((behind.high, behind.low, behind.top), (place("100"), place("80"), Some(120)));
 }
 
 #[test]
 fn the_condition_takes_what_lies_above_and_what_an_unended_writer_left() {
-    let position = Position { high: 100, low: 90, xid: None };
-    assert_eq!(condition(position, &id()), "\"id\" > '90'::bigint");
+    let position = Position { high: place("100"), low: place("90"), ..Position::default() };
+    assert_eq!(condition(&position, &id()).unwrap(), "\"id\" > CAST('90' AS bigint)");
     // Of the 64 bits of a transaction's number its rows carry 32.
-    let position = Position { xid: Some((3 << 32) + 700), ..position };
-    assert_eq!(condition(position, &id()), "(\"id\" > '90'::bigint OR age(xmin) <= age('700'::xid))");
+    let unended = Position { xid: Some((3 << 32) + 700), ..position.clone() };
+    assert_eq!(condition(&unended, &id()).unwrap(), "(\"id\" > CAST('90' AS bigint) OR age(xmin) <= age('700'::xid))");
+    // An integer that is no key may come again with the greatest value, or without one.
+    let mut version = id();
+    version.is_key = false;
+    version.columns[0].nullable = true;
+    assert_eq!(condition(&position, &version).unwrap(), "(\"id\" >= CAST('90' AS bigint) OR \"id\" IS NULL)");
+    assert_eq!(condition(&Position::default(), &id()), None);
 }

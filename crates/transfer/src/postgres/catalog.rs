@@ -9,8 +9,9 @@ use super::quote;
 use crate::carried::SourceType;
 use crate::error::{Context, Result};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TableKind {
+    #[default]
     Table,
     Partitioned,
     View,
@@ -21,9 +22,31 @@ pub enum TableKind {
 #[derive(Debug, Clone)]
 pub struct Column {
     pub name: String,
+    /// `pg_attribute.attnum`: stays when the column is renamed.
+    pub number: i16,
     /// As `format_type()` gives it, for messages.
     pub type_name: String,
     pub source: SourceType,
+    pub nullable: bool,
+    /// The user may read it.
+    pub readable: bool,
+    /// The text of the value that rows have which are older than the column, where it was added with a constant default.
+    pub missing: Option<String>,
+    /// The sequence that gives the column its values.
+    pub sequence: Option<Sequence>,
+}
+
+/// A sequence that a column owns, or that its identity is drawn from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sequence {
+    pub oid: u32,
+    /// `None` where no value was given out since it was made or restarted, or where the user may not read it.
+    pub last: Option<i64>,
+    /// Values that a session takes at a time.
+    pub cache: i64,
+    /// It counts up and does not start again at its end.
+    pub grows: bool,
+    pub readable: bool,
 }
 
 /// A piece of a table that can be read by page ranges.
@@ -32,12 +55,15 @@ pub struct Leaf {
     pub oid: u32,
     /// Schema and name, quoted.
     pub name: String,
+    /// An estimate of the statistics; 0 where there is none.
     pub pages: u64,
+    /// `pg_class.relfilenode`: another one after the relation was truncated or rewritten. 0 where it has none.
+    pub file_node: u32,
     /// A foreign partition has no pages of its own.
     pub has_pages: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Table {
     pub oid: u32,
     pub schema: String,
@@ -47,9 +73,15 @@ pub struct Table {
     /// The primary key, else a unique index that can identify a row; empty where there is neither.
     pub key: Vec<String>,
     pub leaves: Vec<Leaf>,
+    /// Other tables inherit from it (`INHERITS`, hypertables): their rows are its rows, and they are its leaves.
+    pub has_heirs: bool,
     pub rows_estimate: u64,
+    /// An estimate, as the rows are.
     pub bytes: u64,
+    /// The user may read the schema, and some of the columns.
     pub readable: bool,
+    /// Not written to the log: empty in a base backup, unreadable on a standby.
+    pub unlogged: bool,
     /// `pg_class.relreplident`: d(efault), n(othing), f(ull), i(ndex).
     pub replica_identity: char,
 }
@@ -59,21 +91,49 @@ impl Table {
         format!("{}.{}", quote(&self.schema), quote(&self.name))
     }
 
-    /// What a query reads the rows from: a table's heirs are tables of their own, its partitions are not.
+    /// What a query reads the rows from: the table with its partitions and heirs.
     pub fn rows(&self) -> String {
-        let only = if self.kind == TableKind::Table { "ONLY " } else { "" };
-        format!("{only}{}", self.qualified())
+        self.qualified()
     }
 
-    /// `schema.name`, for messages and for the keys of the configuration.
+    /// `schema.name`, for messages and for the keys of the configuration. A part that holds a dot or a quote is
+    /// quoted, so that no two tables are shown alike.
     pub fn display(&self) -> String {
-        format!("{}.{}", self.schema, self.name)
+        display(&self.schema, &self.name)
     }
 
     pub fn is_view(&self) -> bool {
         matches!(self.kind, TableKind::View | TableKind::MaterializedView)
     }
 }
+
+/// As [`Table::display`].
+pub fn display(schema: &str, name: &str) -> String {
+    format!("{}.{}", shown(schema), shown(name))
+}
+
+fn shown(name: &str) -> String {
+    if name.contains(['.', '"']) { quote(name) } else { name.to_owned() }
+}
+
+/// Which server and database this is, whatever name it is reached by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// `pg_control_system().system_identifier`: the same for a cluster and its standbys.
+    pub system: i64,
+    /// `pg_database.oid`
+    pub database: u32,
+}
+
+impl Identity {
+    pub async fn of(client: &Client) -> Result<Identity> {
+        let row = client.query_one(IDENTITY, &[]).await.context("ask the server for its identity")?;
+        Ok(Identity { system: row.get(0), database: row.get(1) })
+    }
+}
+
+const IDENTITY: &str = "SELECT (SELECT system_identifier FROM pg_control_system()), oid FROM pg_database \
+     WHERE datname = current_database()";
 
 /// All types of the source, so that any column or expression can be resolved.
 pub struct Catalog {
@@ -83,6 +143,7 @@ pub struct Catalog {
     multiranges: HashMap<u32, u32>,
     pub tables: Vec<Table>,
     pub server_version: u32,
+    pub identity: Identity,
 }
 
 struct TypeRow {
@@ -124,6 +185,7 @@ impl Catalog {
             multiranges: ranges.iter().map(|row| (row.get(2), row.get(0))).collect(),
             tables: Vec::new(),
             server_version,
+            identity: Identity::of(client).await?,
         })
     }
 
@@ -171,8 +233,16 @@ impl Catalog {
         let mut tables: BTreeMap<u32, Table> = rows.iter().map(|row| (row.get(0), table_from(row))).collect();
         for row in client.query(COLUMNS, &[]).await.context("list columns")? {
             if let Some(table) = tables.get_mut(&row.get::<_, u32>(0)) {
-                let source = self.resolve(row.get(2), row.get(3));
-                table.columns.push(Column { name: row.get(1), type_name: row.get(4), source });
+                table.columns.push(self.column_from(&row));
+            }
+        }
+        for row in client.query(SEQUENCES, &[]).await.context("list sequences")? {
+            let column = tables.get_mut(&row.get::<_, u32>(0)).and_then(|table| {
+                table.columns.iter_mut().find(|column| i32::from(column.number) == row.get::<_, i32>(1))
+            });
+            if let Some(column) = column {
+                let (oid, last, cache, grows, readable) = (row.get(6), row.get(2), row.get(3), row.get(4), row.get(5));
+                column.sequence = Some(Sequence { oid, last, cache, grows, readable });
             }
         }
         for row in client.query(KEYS, &[]).await.context("list keys")? {
@@ -187,15 +257,32 @@ impl Catalog {
             if let Some(table) = tables.get_mut(&row.get::<_, u32>(0)) {
                 let has_pages = matches!(row.get::<_, i8>(4) as u8, b'r' | b'm');
                 let name = format!("{}.{}", quote(row.get(2)), quote(row.get(3)));
-                let pages = row.get::<_, i64>(5).unsigned_abs();
-                table.bytes += row.get::<_, i64>(6).unsigned_abs();
+                let pages = u64::from(row.get::<_, i32>(5).unsigned_abs());
+                table.bytes += pages * row.get::<_, i32>(6).unsigned_abs() as u64;
                 table.rows_estimate += row.get::<_, f32>(7).max(0.0) as u64;
-                table.leaves.push(Leaf { oid: row.get(1), name, pages, has_pages });
+                table.unlogged |= row.get::<_, i8>(9) as u8 == b'u';
+                table.has_heirs |= row.get::<_, bool>(10);
+                table.leaves.push(Leaf { oid: row.get(1), name, pages, file_node: row.get(8), has_pages });
             }
         }
         let mut tables: Vec<Table> = tables.into_values().collect();
         tables.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
         Ok(tables)
+    }
+}
+
+impl Catalog {
+    fn column_from(&self, row: &Row) -> Column {
+        Column {
+            name: row.get(1),
+            source: self.resolve(row.get(2), row.get(3)),
+            type_name: row.get(4),
+            number: row.get(5),
+            nullable: !row.get::<_, bool>(6),
+            readable: row.get(7),
+            missing: row.get(8),
+            sequence: None,
+        }
     }
 }
 
@@ -227,13 +314,9 @@ fn table_from(row: &Row) -> Table {
         schema: row.get(1),
         name: row.get(2),
         kind,
-        columns: Vec::new(),
-        key: Vec::new(),
-        leaves: Vec::new(),
-        rows_estimate: 0,
-        bytes: 0,
         readable: row.get(4),
         replica_identity: row.get::<_, i8>(5) as u8 as char,
+        ..Table::default()
     }
 }
 
@@ -246,18 +329,33 @@ const COMPOSITES: &str = "SELECT a.attrelid, a.attname::text, a.atttypid, a.attt
      WHERE a.attnum > 0 AND NOT a.attisdropped AND c.reltype <> 0 \
        AND c.relnamespace <> 'pg_catalog'::regnamespace ORDER BY a.attrelid, a.attnum";
 
-/// What a user made, partitions aside: they are read through the table that they belong to.
+/// What a user made, partitions aside, and heirs that have no column of their own: they are read through the table that
+/// they belong to. No question here opens a relation: a table that somebody has locked must not stop the others.
 const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind, \
-     has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), c.relreplident \
+     has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'SELECT'), c.relreplident \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't' \
        AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%' \
+       AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid AND NOT EXISTS (SELECT FROM pg_attribute a \
+         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attinhcount = 0)) \
        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')";
 
-const COLUMNS: &str = "SELECT a.attrelid, a.attname::text, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod) \
+const COLUMNS: &str = "SELECT a.attrelid, a.attname::text, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod), \
+     a.attnum, a.attnotnull, has_column_privilege(a.attrelid, a.attnum, 'SELECT'), \
+     CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] END \
      FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
      WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition \
        AND c.relnamespace <> 'pg_catalog'::regnamespace ORDER BY a.attrelid, a.attnum";
+
+/// Sequences of `serial` and identity columns.
+const SEQUENCES: &str = "SELECT d.refobjid, d.refobjsubid, CASE WHEN r.is_readable THEN pg_sequence_last_value(s.seqrelid) END, \
+     s.seqcache, s.seqincrement > 0 AND NOT s.seqcycle, r.is_readable, s.seqrelid \
+     FROM pg_sequence s \
+     JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.seqrelid AND d.refclassid = 'pg_class'::regclass \
+       AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0 \
+     CROSS JOIN LATERAL (SELECT has_sequence_privilege(s.seqrelid, 'USAGE, SELECT') \
+         AND s.seqrelid <> ALL (ARRAY(SELECT relation FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation IS NOT NULL)) \
+         AS is_readable) r";
 
 /// The primary key first, then unique indexes over columns that are never NULL, the narrowest first.
 const KEYS: &str = "SELECT i.indrelid, k.names FROM pg_index i \
@@ -267,12 +365,14 @@ const KEYS: &str = "SELECT i.indrelid, k.names FROM pg_index i \
      WHERE i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL \
        AND k.never_null ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, i.indexrelid";
 
-const LEAVES: &str = "SELECT r.oid, l.oid, n.nspname::text, l.relname::text, l.relkind, \
-     CASE WHEN l.relkind = 'f' THEN 0 ELSE pg_relation_size(l.oid) / current_setting('block_size')::int END, \
-     CASE WHEN l.relkind = 'f' THEN 0 ELSE pg_table_size(l.oid) END, l.reltuples \
-     FROM pg_class r \
-     CROSS JOIN LATERAL (SELECT r.oid AS relid WHERE r.relkind <> 'p' \
-         UNION ALL SELECT t.relid FROM pg_partition_tree(r.oid) t WHERE r.relkind = 'p' AND t.isleaf) t \
-     JOIN pg_class l ON l.oid = t.relid JOIN pg_namespace n ON n.oid = l.relnamespace \
-     WHERE r.relkind IN ('r', 'p', 'm') AND l.relkind IN ('r', 'm', 'f') AND NOT r.relispartition \
-       AND r.relpersistence <> 't' AND r.relnamespace <> 'pg_catalog'::regnamespace ORDER BY r.oid, l.oid";
+/// Where the rows of a table lie: itself, and all that inherits from it, as partitions or by `INHERITS`.
+const LEAVES: &str = "WITH RECURSIVE tree AS ( \
+         SELECT c.oid AS root, c.oid AS relid, false AS is_heir FROM pg_class c \
+         WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence <> 't' \
+           AND c.relnamespace <> 'pg_catalog'::regnamespace \
+         UNION SELECT t.root, i.inhrelid, NOT c.relispartition FROM tree t \
+           JOIN pg_inherits i ON i.inhparent = t.relid JOIN pg_class c ON c.oid = i.inhrelid) \
+     SELECT t.root, l.oid, n.nspname::text, l.relname::text, l.relkind, CASE WHEN l.relkind = 'f' THEN 0 ELSE l.relpages END, \
+     current_setting('block_size')::int, l.reltuples, l.relfilenode, l.relpersistence, t.is_heir \
+     FROM tree t JOIN pg_class l ON l.oid = t.relid JOIN pg_namespace n ON n.oid = l.relnamespace \
+     WHERE l.relkind IN ('r', 'm', 'f') ORDER BY t.root, l.oid";

@@ -2,6 +2,7 @@
 //! Both ways in start here: tokio-postgres for questions, [`super::wire`] for bulk rows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
@@ -26,7 +27,11 @@ pub struct Endpoint {
     pub(crate) config: Config,
     pub(crate) tls: Tls,
     pub(crate) client_config: Arc<ClientConfig>,
+    lock_timeout: Duration,
 }
+
+/// Long enough for what holds a lock in passing, short enough for a run not to hang on one table.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl std::fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -64,10 +69,10 @@ impl Endpoint {
             config.application_name("wattlake");
         }
         if config.get_connect_timeout().is_none() {
-            config.connect_timeout(std::time::Duration::from_secs(10));
+            config.connect_timeout(Duration::from_secs(10));
         }
         let client_config = Arc::new(client_config(tls, root_cert.as_deref())?);
-        Ok(Endpoint { config, tls, client_config })
+        Ok(Endpoint { config, tls, client_config, lock_timeout: LOCK_TIMEOUT })
     }
 
     /// The same database and user on a private server that trusts its socket.
@@ -76,7 +81,7 @@ impl Endpoint {
         config.host_path(folder).port(port).user(like.user()).dbname(like.database()).application_name("wattlake");
         config.ssl_mode(SslMode::Disable);
         let client_config = Arc::new(client_config(Tls::Disable, None)?);
-        Ok(Endpoint { config, tls: Tls::Disable, client_config })
+        Ok(Endpoint { config, tls: Tls::Disable, client_config, lock_timeout: like.lock_timeout })
     }
 
     pub fn user(&self) -> &str {
@@ -109,15 +114,29 @@ impl Endpoint {
                 tracing::debug!(%error, "connection ended");
             }
         });
-        client.batch_execute(SESSION).await.context("set up the session")?;
+        client.batch_execute(&self.session()).await.context("set up the session")?;
         Ok(client)
+    }
+
+    /// The statements that every session starts with.
+    pub(crate) fn session(&self) -> String {
+        format!("{SESSION}; SET lock_timeout = '{}ms'", self.lock_timeout.as_millis())
+    }
+
+    /// How long a lock is waited for, before the table that it is on fails. Zero waits without an end.
+    #[must_use]
+    pub fn with_lock_timeout(mut self, lock_timeout: Duration) -> Self {
+        self.lock_timeout = lock_timeout;
+        self
     }
 }
 
-/// Texts of dates, intervals and floats must not depend on the server's or the role's settings.
+/// Texts of dates, intervals and floats must not depend on the server's or the role's settings, and nothing but a lock
+/// may time out. Settings that an older server does not know are left out.
 pub(crate) const SESSION: &str = "SET datestyle = 'ISO, YMD'; SET intervalstyle = 'iso_8601'; SET timezone = 'UTC'; \
      SET extra_float_digits = 1; SET bytea_output = 'hex'; SET client_encoding = 'UTF8'; \
-     SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET search_path = pg_catalog; SET row_security = off";
+     SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET search_path = pg_catalog; SET row_security = off; \
+     SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
 
 fn parse_mode(value: &str) -> Result<Tls> {
     match value {

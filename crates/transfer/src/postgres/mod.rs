@@ -5,8 +5,8 @@ pub mod endpoint;
 pub mod snapshot;
 pub mod wire;
 
-pub use catalog::{Catalog, Column, Table, TableKind};
-pub use endpoint::Endpoint;
+pub use catalog::{Catalog, Column, Identity, Sequence, Table, TableKind};
+pub use endpoint::{Endpoint, LOCK_TIMEOUT};
 pub use snapshot::Snapshot;
 
 /// An identifier, quoted.

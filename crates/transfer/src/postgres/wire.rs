@@ -15,7 +15,7 @@ use postgres_protocol::authentication::{md5_hash, sasl};
 use postgres_protocol::message::frontend;
 use tokio_postgres::config::Host;
 
-use super::endpoint::{Endpoint, SESSION, Tls};
+use super::endpoint::{Endpoint, Tls};
 use crate::error::{Context, Error, Kind, Result};
 
 /// Large enough that a read takes what the kernel holds, small enough for the processor's cache.
@@ -31,22 +31,40 @@ pub struct Wire {
     end: usize,
     out: BytesMut,
     process_id: i32,
+    /// The database has no encoding: its texts are bytes that the server can't convert.
+    has_bytes: bool,
 }
 
 impl Wire {
     pub fn connect(endpoint: &Endpoint) -> Result<Self> {
         let what = || format!("connect to PostgreSQL at {}", endpoint.display());
         let stream = open(endpoint).map_err(|e| e.within(what()))?;
-        let mut wire =
-            Wire { stream, buffer: vec![0; READ_BYTES], start: 0, end: 0, out: BytesMut::new(), process_id: 0 };
+        let mut wire = Wire {
+            stream,
+            buffer: vec![0; READ_BYTES],
+            start: 0,
+            end: 0,
+            out: BytesMut::new(),
+            process_id: 0,
+            has_bytes: false,
+        };
         wire.start_up(endpoint).map_err(|e| e.within(what()))?;
-        wire.batch(SESSION)?;
+        wire.batch(&endpoint.session())?;
+        if wire.has_bytes {
+            // As they are: which of them are UTF-8 is looked at where they are decoded, row by row.
+            wire.batch("SET client_encoding = 'SQL_ASCII'")?;
+        }
         Ok(wire)
     }
 
     /// The server process that serves this connection.
     pub fn process_id(&self) -> i32 {
         self.process_id
+    }
+
+    /// The database has no encoding, and texts come as whatever bytes they have.
+    pub fn has_bytes(&self) -> bool {
+        self.has_bytes
     }
 
     /// Runs statements whose results nobody reads.
@@ -120,6 +138,21 @@ impl Wire {
     pub fn execute(&mut self, sql: &str) -> Result<u64> {
         self.query(sql)?;
         self.completed()
+    }
+
+    /// Runs one statement. Returns its rows as texts.
+    pub fn rows(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+        self.query(sql)?;
+        let (mut rows, mut failed) = (Vec::new(), None);
+        loop {
+            let (tag, at, end) = self.message()?;
+            match tag {
+                b'Z' => return failed.map_or(Ok(rows), Err),
+                b'E' => failed = Some(server_error(&self.buffer[at..end])),
+                b'D' => rows.push(texts(&self.buffer[at..end])),
+                _ => {}
+            }
+        }
     }
 
     /// Waits for the end of a statement: "COPY 42", "INSERT 0 42".
@@ -229,6 +262,7 @@ impl Wire {
             let body = self.buffer[at..end].to_vec();
             match tag {
                 b'R' => self.authenticate(&body, user, password, &mut scram)?,
+                b'S' if body.starts_with(b"server_encoding\0SQL_ASCII\0") => self.has_bytes = true,
                 b'K' if body.len() >= 4 => self.process_id = i32_at(&body, 0),
                 b'Z' => return Ok(()),
                 b'E' => return Err(server_error(&body)),
@@ -285,6 +319,21 @@ impl Wire {
         }
         self.flush()
     }
+}
+
+/// The fields of a DataRow in text form.
+fn texts(body: &[u8]) -> Vec<Option<String>> {
+    let (mut fields, mut at) = (Vec::new(), 2);
+    while at + 4 <= body.len() {
+        let length = usize::try_from(i32_at(body, at)).ok();
+        at += 4;
+        fields.push(length.map(|length| {
+            let value = body.get(at..at + length).unwrap_or_default();
+            at += length;
+            String::from_utf8_lossy(value).into_owned()
+        }));
+    }
+    fields
 }
 
 fn i32_at(body: &[u8], at: usize) -> i32 {

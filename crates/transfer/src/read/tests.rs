@@ -9,6 +9,7 @@ fn table(leaves: &[u64]) -> Table {
         oid: at as u32,
         name: format!("\"grid\".\"leaf_{at}\""),
         pages: *pages,
+        file_node: 0,
         has_pages: true,
     };
     Table {
@@ -16,13 +17,10 @@ fn table(leaves: &[u64]) -> Table {
         schema: "grid".into(),
         name: "measures".into(),
         kind: if leaves.is_empty() { TableKind::View } else { TableKind::Table },
-        columns: Vec::new(),
-        key: Vec::new(),
         leaves: leaves.iter().enumerate().map(leaf).collect(),
-        rows_estimate: 0,
-        bytes: 0,
         readable: true,
         replica_identity: 'd',
+        ..Table::default()
     }
 }
 

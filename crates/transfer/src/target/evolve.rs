@@ -33,7 +33,7 @@ pub fn evolve(table: &str, present: &Schema, source: &Schema) -> Result<Evolutio
             let context = format!("carry {table}: column {:?} was {was} and is {is} now", field.name());
             return Err(Error::input(context).mend(format!(
                 "change the column back, carry it as text, or read the table anew: \
-                 wattlake transfer run NAME --mode initial --table {table} (rows purged at the source leave the table; \
+                 wattlake transfer run NAME --replace --table {table} (rows purged at the source leave the table; \
                  its earlier versions keep them)"
             )));
         }

@@ -3,51 +3,68 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
-use lake::{DataFile, FileWriter, Hidden, Keys, Lake, Table, TableName};
+use lake::{DataFile, FileWriter, Hidden, Keys, Lake, Orders, Table, TableName};
 use tokio::runtime::Handle;
 
 use super::evolve::{Evolution, evolve};
-use crate::decode::INFINITE_MICROS;
-use crate::error::{Context, Result};
-use crate::late::Position;
-use crate::plan::{Cursor, CursorKind, TablePlan};
+use super::legacy;
+use crate::checkpoint::{Checkpoint, Origin, Position};
+use crate::cursor::Cursor;
+use crate::error::{Context, Error, Result};
+use crate::plan::TablePlan;
 use crate::read::{Reading, Sink};
+use crate::resume::Held;
 
-/// Rows that are looked up together: what the look-up's memory grows with.
+/// Rows that are looked up together, and their bytes: what the look-up's memory grows with. One row more may come on top.
 const CHUNK_ROWS: usize = 262_144;
+const CHUNK_BYTES: usize = 64 << 20;
 
-/// The parts of a position, as the numbers that a Delta table keeps for an application.
-struct AppIds {
-    high: String,
-    low: String,
-    xid: String,
+/// The properties of a table that hold its checkpoint.
+const ORIGIN: &str = "wattlake.origin";
+const POSITION: &str = "wattlake.position";
+
+/// What the lake has of the table.
+pub async fn held(table: &Table, transfer: &str, plan: &TablePlan) -> Result<Held> {
+    let read = |name: &str| table.property(name).context("read the table's checkpoint");
+    let (origin, position) = (read(ORIGIN)?, read(POSITION)?);
+    let has_rows = table.size().context("read the table's size")?.rows > 0;
+    let checkpoint = match (parsed(origin)?, parsed(position)?) {
+        (None, None) => legacy::position(table, transfer, plan)
+            .await?
+            .map(|position| Checkpoint { origin: None, position: Some(position) }),
+        (origin, position) => Some(Checkpoint { origin, position }),
+    };
+    Ok(Held { checkpoint, has_rows })
 }
 
-/// Stands for "no unended writer": a transaction's number is never negative.
-const NO_XID: i64 = -1;
+fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option<T>> {
+    let parse = |text: String| {
+        serde_json::from_str::<Option<T>>(&text).map_err(|e| {
+            let error = Error::setup("read the table's checkpoint").because(e);
+            error.mend("a newer Wattlake may have written it: use that one")
+        })
+    };
+    Ok(text.map(parse).transpose()?.flatten())
+}
 
-impl AppIds {
-    fn of(transfer: &str) -> Self {
-        let id = |part: &str| format!("wattlake/{transfer}/{part}");
-        AppIds { high: id("high"), low: id("low"), xid: id("xid") }
+fn keep(commit: lake::Commit, kept: &Keep<'_>, position: Option<&Position>) -> Result<lake::Commit> {
+    let text = |value: serde_json::Result<String>| value.map_err(|e| Error::bug("write the checkpoint").because(e));
+    let mut commit = commit;
+    if kept.before != Some(&kept.origin) {
+        commit = commit.property(ORIGIN, text(serde_json::to_string(&kept.origin))?);
     }
+    Ok(commit.property(POSITION, text(serde_json::to_string(&position))?))
 }
 
-pub async fn position(table: &Table, transfer: &str) -> Result<Option<Position>> {
-    let ids = AppIds::of(transfer);
-    let read = async |id: &str| table.position(id).await.context("read the position");
-    let (Some(high), Some(low)) = (read(&ids.high).await?, read(&ids.low).await?) else { return Ok(None) };
-    let xid = read(&ids.xid).await?.filter(|xid| *xid != NO_XID);
-    Ok(Some(Position { high, low, xid }))
-}
-
-fn keep(commit: lake::Commit, transfer: &str, position: Option<Position>) -> lake::Commit {
-    let Some(Position { high, low, xid }) = position else { return commit };
-    let ids = AppIds::of(transfer);
-    commit.position(ids.high, high).position(ids.low, low).position(ids.xid, xid.unwrap_or(NO_XID))
+/// What goes into a commit beside the rows.
+pub struct Keep<'a> {
+    pub run: &'a str,
+    pub origin: Origin,
+    /// The origin that the table has already.
+    pub before: Option<&'a Origin>,
 }
 
 /// What a table's transfer into the lake left.
@@ -60,17 +77,17 @@ pub struct Written {
     pub version: Option<u64>,
 }
 
-/// Writes a stream's batches and remembers the greatest cursor.
+/// Writes a stream's batches and remembers the greatest integer of the cursor.
 pub struct InitialSink {
     writer: FileWriter,
     cursor: Option<Cursor>,
-    high: Option<i64>,
+    top: Option<i64>,
 }
 
 impl InitialSink {
     pub fn new(lake: &Lake, target: &TableName, run: &str, schema: &SchemaRef, cursor: Option<&Cursor>) -> Self {
         let writer = lake.writer(target, run, Arc::clone(schema), Handle::current());
-        InitialSink { writer, cursor: cursor.cloned(), high: None }
+        InitialSink { writer, cursor: cursor.cloned(), top: None }
     }
 }
 
@@ -79,78 +96,84 @@ impl Sink for InitialSink {
 
     fn take(&mut self, batch: RecordBatch) -> Result<()> {
         if let Some(cursor) = &self.cursor {
-            self.high = self.high.max(greatest(&batch, cursor)?);
+            self.top = self.top.max(greatest(&batch, cursor)?);
         }
         self.writer.write(&batch).context("write rows to the lake")
     }
 
     fn done(self) -> Result<Self::Done> {
-        Ok((self.writer.finish().context("write rows to the lake")?, self.high))
+        Ok((self.writer.finish().context("write rows to the lake")?, self.top))
     }
 }
 
-/// The cursor as integers, NULL where it names no place in the order.
-fn order(batch: &RecordBatch, cursor: &Cursor) -> Result<arrow::array::Int64Array> {
-    let column = batch
-        .column_by_name(&cursor.name)
-        .ok_or_else(|| crate::Error::bug(format!("read the cursor {:?}, which is not carried", cursor.name)))?;
-    let integers = cast(column, &DataType::Int64).context("read the cursor")?;
-    Ok(integers.as_primitive::<Int64Type>().clone())
+/// The values of a single integer cursor.
+fn integers(batch: &RecordBatch, cursor: &Cursor) -> Result<Option<Int64Array>> {
+    let Some(column) = cursor.integer() else { return Ok(None) };
+    let values = batch
+        .column_by_name(&column.name)
+        .ok_or_else(|| Error::bug(format!("read the cursor {:?}, which is not carried", column.name)))?;
+    let integers = cast(values, &DataType::Int64).context("read the cursor")?;
+    Ok(Some(integers.as_primitive::<Int64Type>().clone()))
 }
 
 fn greatest(batch: &RecordBatch, cursor: &Cursor) -> Result<Option<i64>> {
-    let values = order(batch, cursor)?;
-    Ok(match cursor.kind {
-        CursorKind::Integer => arrow::compute::max(&values),
-        // `infinity` is no place from which to go on.
-        CursorKind::Instant { .. } => values.iter().flatten().filter(|at| !INFINITE_MICROS.contains(at)).max(),
-    })
+    Ok(integers(batch, cursor)?.and_then(|values| arrow::compute::max(&values)))
 }
 
-/// Reads again from where rows may have come late, and tells by key what is there already.
+/// How rows that the table may have already are told.
+#[derive(Clone)]
+pub struct Telling {
+    pub key: Vec<String>,
+    /// A row is the same version as the table's where its cursor is; `None`: the one that is read counts, always.
+    pub cursor: Option<Cursor>,
+    /// Keys above it are new: they need no look-up.
+    pub top: Option<i64>,
+    /// Where the cursor is the key: rows above it have come to the source since, whatever the table has under their key.
+    pub high: Option<i64>,
+}
+
+/// Tells by key which rows the table has, and lets those that are read take their places.
 pub struct IncrementSink {
     table: Table,
     writer: FileWriter,
     schema: SchemaRef,
-    cursor: Cursor,
-    key: Vec<String>,
-    before: Position,
+    telling: Telling,
+    orders: Orders,
+    cursor: Option<Cursor>,
     waiting: Vec<RecordBatch>,
     waiting_rows: usize,
+    waiting_bytes: usize,
     hidden: Hidden,
-    high: Option<i64>,
+    top: Option<i64>,
     rows: u64,
     runtime: Handle,
 }
 
 /// What an increment comes to.
+#[derive(Default)]
 pub struct Increment {
     pub files: Vec<DataFile>,
     pub hidden: Hidden,
-    pub high: Option<i64>,
+    pub top: Option<i64>,
     pub rows: u64,
 }
 
 impl IncrementSink {
-    pub fn new(
-        table: &Table,
-        plan: &TablePlan,
-        cursor: &Cursor,
-        schema: &SchemaRef,
-        before: Position,
-        run: &str,
-    ) -> Self {
+    pub fn new(table: &Table, plan: &TablePlan, telling: &Telling, schema: &SchemaRef, run: &str) -> Self {
+        let names = telling.cursor.as_ref().map(Cursor::names).unwrap_or_default();
+        let types = names.iter().filter_map(|name| Some(schema.field_with_name(name).ok()?.data_type().clone()));
         IncrementSink {
             writer: table.writer(run, Arc::clone(schema), Handle::current()),
             table: table.clone(),
             schema: Arc::clone(schema),
-            cursor: cursor.clone(),
-            key: plan.key.clone(),
-            before,
+            orders: Orders { types: types.collect(), names },
+            telling: telling.clone(),
+            cursor: plan.cursor.clone(),
             waiting: Vec::new(),
             waiting_rows: 0,
+            waiting_bytes: 0,
             hidden: Hidden::default(),
-            high: None,
+            top: None,
             rows: 0,
             runtime: Handle::current(),
         }
@@ -160,39 +183,76 @@ impl IncrementSink {
         let Some(first) = self.waiting.first() else { return Ok(()) };
         let batch = concat_batches(&first.schema(), &self.waiting).context("join batches")?;
         self.waiting.clear();
-        self.waiting_rows = 0;
-        let orders = order(&batch, &self.cursor)?;
-        // Ids are never given twice: above what was seen there is nothing to look up.
-        let is_new = |order: Option<i64>| {
-            matches!(self.cursor.kind, CursorKind::Integer) && order.is_some_and(|order| order > self.before.high)
-        };
-        let (mut known, mut known_at) = (Vec::new(), Vec::new());
-        for at in 0..batch.num_rows() {
-            let order = orders.is_valid(at).then(|| orders.value(at));
-            known.push(!is_new(order));
-            if !is_new(order) {
-                known_at.push(at);
-            }
-        }
+        (self.waiting_rows, self.waiting_bytes) = (0, 0);
+        let is_new = self.new_rows(&batch)?;
+        let known_at: Vec<usize> = (0..batch.num_rows()).filter(|at| !is_new[*at]).collect();
         let mut keep = vec![true; batch.num_rows()];
         if !known_at.is_empty() {
-            let looked_for = filter_record_batch(&batch, &BooleanArray::from(known)).context("select rows")?;
-            let keys = Keys::of(&looked_for, &self.key).context(format!("look for rows of {}", self.table.name()))?;
-            let search = self.table.find(&keys, Some(&self.cursor.name), &self.hidden);
-            let found = self.runtime.block_on(search).context("look for rows")?;
-            for row in found {
-                let at = known_at[row.index];
-                if row.order.is_some() && row.order == orders.is_valid(at).then(|| orders.value(at)) {
-                    keep[at] = false;
-                } else {
-                    self.hidden.row(&row.path, row.position);
-                }
-            }
+            let known: BooleanArray = is_new.iter().map(|is_new| Some(!is_new)).collect();
+            let looked_for = filter_record_batch(&batch, &known).context("select rows")?;
+            self.tell(&looked_for, &known_at, &mut keep)?;
         }
         let batch = filter_record_batch(&batch, &BooleanArray::from(keep)).context("select rows")?;
         self.rows += batch.num_rows() as u64;
         let batch = lake::conform(&batch, &self.schema).context("write rows to the lake")?;
         self.writer.write(&batch).context("write rows to the lake")
+    }
+
+    /// Where the cursor is the key, values above all that were carried are of rows that the table can't have.
+    fn new_rows(&self, batch: &RecordBatch) -> Result<Vec<bool>> {
+        let values = match (&self.telling.cursor, self.telling.top) {
+            (Some(cursor), Some(top)) if cursor.is_key => integers(batch, cursor)?.map(|values| (values, top)),
+            _ => None,
+        };
+        Ok(match values {
+            None => vec![false; batch.num_rows()],
+            Some((values, top)) => values.iter().map(|value| value.is_some_and(|value| value > top)).collect(),
+        })
+    }
+
+    /// Whether there are rows whose cursor, being their key, can't say if they are what the table has: of a table whose
+    /// ids began again, and of ids far ahead.
+    fn has_come_since(&self, looked_for: &RecordBatch) -> Result<bool> {
+        Ok(match &self.telling.cursor {
+            Some(cursor) if cursor.is_key => greatest(looked_for, cursor)? > self.telling.high,
+            _ => false,
+        })
+    }
+
+    /// Rows are the same where all of their values are.
+    fn whole_rows(&self) -> Orders {
+        let fields = self.schema.fields();
+        Orders {
+            names: fields.iter().map(|field| field.name().clone()).collect(),
+            types: fields.iter().map(|field| field.data_type().clone()).collect(),
+        }
+    }
+
+    fn tell(&mut self, looked_for: &RecordBatch, known_at: &[usize], keep: &mut [bool]) -> Result<()> {
+        let telling = &self.telling;
+        let context = || format!("look for rows of {}", self.table.name());
+        let keys = if telling.cursor.is_some() {
+            Keys::of(looked_for, &telling.key)
+        } else {
+            Keys::any(looked_for, &telling.key)
+        };
+        let keys = keys.context(context())?;
+        let orders = if self.has_come_since(looked_for)? { self.whole_rows() } else { self.orders.clone() };
+        let search = self.table.find(&keys, &orders, &self.hidden);
+        let found = self.runtime.block_on(search).context("look for rows")?;
+        let orders = match orders.names.is_empty() || found.is_empty() {
+            true => None,
+            false => Some(lake::orders_of(looked_for, &orders.names, &orders.types).context("look for rows")?),
+        };
+        for row in found {
+            let is_same = orders.as_ref().is_some_and(|orders| row.order == Some(orders[row.index]));
+            if is_same {
+                keep[known_at[row.index]] = false;
+            } else {
+                self.hidden.row(&row.path, row.position);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -200,16 +260,19 @@ impl Sink for IncrementSink {
     type Done = Increment;
 
     fn take(&mut self, batch: RecordBatch) -> Result<()> {
-        self.high = self.high.max(greatest(&batch, &self.cursor)?);
+        if let Some(cursor) = &self.cursor {
+            self.top = self.top.max(greatest(&batch, cursor)?);
+        }
         self.waiting_rows += batch.num_rows();
+        self.waiting_bytes += batch.get_array_memory_size();
         self.waiting.push(batch);
-        if self.waiting_rows >= CHUNK_ROWS { self.flush() } else { Ok(()) }
+        if self.waiting_rows >= CHUNK_ROWS || self.waiting_bytes >= CHUNK_BYTES { self.flush() } else { Ok(()) }
     }
 
     fn done(mut self) -> Result<Increment> {
         self.flush()?;
         let files = self.writer.finish().context("write rows to the lake")?;
-        Ok(Increment { files, hidden: self.hidden, high: self.high, rows: self.rows })
+        Ok(Increment { files, hidden: self.hidden, top: self.top, rows: self.rows })
     }
 }
 
@@ -218,73 +281,97 @@ pub async fn initial(
     lake: &Lake,
     reading: &Arc<Reading>,
     streams: usize,
-    transfer: &str,
-    run: &str,
-    position: impl FnOnce(Option<i64>) -> Option<Position>,
+    keep: &Keep<'_>,
+    position: Option<Position>,
 ) -> Result<Written> {
-    let plan = &reading.plan;
+    let (plan, run) = (&reading.plan, keep.run);
     let schema = schema_of(plan);
     let sinks =
         (0..streams).map(|_| InitialSink::new(lake, &plan.target, run, &schema, plan.cursor.as_ref())).collect();
     let parts = reading.run(sinks).await?;
-    let high = parts.iter().filter_map(|(_, high)| *high).max();
+    let top = parts.iter().filter_map(|(_, top)| *top).max();
     let files: Vec<DataFile> = parts.into_iter().flat_map(|(files, _)| files).collect();
     fail::fail_point!("before-commit");
     let (rows, bytes) = (files.iter().map(|f| f.rows).sum(), files.iter().map(|f| f.bytes).sum());
     let commit = lake.replace(&plan.target, schema, run, "initial").await.context("start the commit")?.files(files);
-    let commit = commit.order(&plan.key);
-    let version = keep(commit, transfer, position(high)).write().await.context("commit")?;
+    let position = position.map(|position| Position { top, ..position });
+    let commit = self::keep(commit.order(&plan.key), keep, position.as_ref())?;
+    let version = commit.write().await.context("commit")?;
     fail::fail_point!("after-commit");
     Ok(Written { rows, replaced: 0, bytes, version: Some(version) })
 }
 
-/// Reads what is new and adds it.
-pub async fn increment(
-    table: Table,
-    reading: &Arc<Reading>,
-    transfer: &str,
-    run: &str,
-    before: Position,
-    position: impl FnOnce(i64) -> Position,
-) -> Result<Written> {
-    let plan = &reading.plan;
-    let cursor = plan.cursor.as_ref().ok_or_else(|| crate::Error::bug("increment a table without a cursor"))?;
-    let (table, schema, evolved) = fit(table, plan, run).await?;
-    let sink = IncrementSink::new(&table, plan, cursor, &schema, before, run);
-    let Some(increment) = reading.run(vec![sink]).await?.pop() else { return Ok(Written::default()) };
-    let after = position(increment.high.map_or(before.high, |high| high.max(before.high)));
+/// How rows are added to a table that is there.
+pub struct Addition<'a> {
+    pub keep: &'a Keep<'a>,
+    pub telling: Telling,
+    /// The position before and after it; none before where the table is read again.
+    pub before: Option<&'a Position>,
+    pub after: Option<Position>,
+    /// For columns that are new: the values of rows that are older than the column.
+    pub defaults: Option<RecordBatch>,
+    pub streams: usize,
+    pub operation: &'static str,
+}
+
+/// Reads rows and adds them: those that take the place of an earlier version of theirs hide it.
+pub async fn add(table: Table, reading: &Arc<Reading>, addition: Addition<'_>) -> Result<Written> {
+    let (plan, run) = (&reading.plan, addition.keep.run);
+    let (table, schema, evolved) = fit(table, plan, run, addition.defaults.as_ref()).await?;
+    let sink = |_| IncrementSink::new(&table, plan, &addition.telling, &schema, run);
+    let mut whole = Increment::default();
+    for part in reading.run((0..addition.streams).map(sink).collect()).await? {
+        whole.files.extend(part.files);
+        whole.hidden.merge(part.hidden);
+        whole.top = whole.top.max(part.top);
+        whole.rows += part.rows;
+    }
     fail::fail_point!("before-commit");
+    let after = addition.after.map(|after| Position { top: after.top.max(whole.top), ..after });
     // A writer that was remembered, or has to be from now on, is news of its own.
-    let same_writers = before.xid.is_none() && after.xid.is_none();
-    if increment.files.is_empty() && increment.hidden.is_empty() && !evolved && same_writers {
+    let xid = |position: Option<&Position>| position.and_then(|position| position.xid).is_none();
+    let has_news = !xid(addition.before) || !xid(after.as_ref()) || addition.before.is_none();
+    if whole.files.is_empty() && whole.hidden.is_empty() && !evolved && !has_news {
         return Ok(Written::default());
     }
-    let bytes = increment.files.iter().map(|f| f.bytes).sum();
-    let replaced = increment.hidden.rows();
-    let mut commit = table.commit(run, "incremental").files(increment.files).hide(increment.hidden);
+    let bytes = whole.files.iter().map(|f| f.bytes).sum();
+    let replaced = whole.hidden.rows();
+    let mut commit = table.commit(run, addition.operation).files(whole.files).hide(whole.hidden);
     if evolved {
         commit = commit.schema(schema);
     }
-    let version = keep(commit, transfer, Some(after)).write().await.context("commit")?;
+    let version = keep(commit, addition.keep, after.as_ref())?.write().await.context("commit")?;
     fail::fail_point!("after-commit");
-    Ok(Written { rows: increment.rows, replaced, bytes, version: Some(version) })
+    Ok(Written { rows: whole.rows, replaced, bytes, version: Some(version) })
 }
 
-/// Makes the table fit the source: wider types are taken over in a commit of their own, new
-/// columns with the rows that bring them.
-async fn fit(table: Table, plan: &TablePlan, run: &str) -> Result<(Table, SchemaRef, bool)> {
+/// Takes a table over without a row: from now on its checkpoint names another transfer, or another source.
+pub async fn hand_over(table: &Table, run: &str, checkpoint: &Checkpoint) -> Result<()> {
+    let Some(origin) = checkpoint.origin.clone() else { return Ok(()) };
+    let kept = Keep { run, origin, before: None };
+    let commit = keep(table.commit(run, "hand over"), &kept, checkpoint.position.as_ref())?;
+    commit.write().await.context("commit")?;
+    Ok(())
+}
+
+/// Makes the table fit the source: wider types, and columns whose older rows have a value, are taken over in a commit
+/// of their own, other new columns with the rows that bring them.
+async fn fit(
+    table: Table,
+    plan: &TablePlan,
+    run: &str,
+    defaults: Option<&RecordBatch>,
+) -> Result<(Table, SchemaRef, bool)> {
     let present = table.schema().context("read the table's schema")?;
-    match evolve(&plan.source.display(), &present, &schema_of(plan))? {
-        Evolution::Same => Ok((table, present, false)),
-        Evolution::Add(schema) => Ok((table, schema, true)),
-        Evolution::Rewrite(schema) => {
-            let files = table.rewrite(run, Arc::clone(&schema)).await.context("take wider types over")?;
-            let commit = table.widen(run, Arc::clone(&schema)).files(files);
-            commit.write().await.context("take wider types over")?;
-            let table = table.reload().await.context("take wider types over")?;
-            Ok((table, schema, false))
-        }
-    }
+    let schema = match evolve(&plan.source.display(), &present, &schema_of(plan))? {
+        Evolution::Same => return Ok((table, present, false)),
+        Evolution::Add(schema) if defaults.is_none() => return Ok((table, schema, true)),
+        Evolution::Add(schema) | Evolution::Rewrite(schema) => schema,
+    };
+    let context = "take the source's new types and columns over";
+    let files = table.rewrite(run, Arc::clone(&schema), defaults).await.context(context)?;
+    table.widen(run, Arc::clone(&schema)).files(files).write().await.context(context)?;
+    Ok((table.reload().await.context(context)?, schema, false))
 }
 
 pub fn schema_of(plan: &TablePlan) -> SchemaRef {

@@ -2,4 +2,5 @@
 
 pub mod evolve;
 pub mod lake;
+mod legacy;
 pub mod postgres;

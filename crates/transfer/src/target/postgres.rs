@@ -3,23 +3,25 @@
 
 use std::sync::Arc;
 
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Transaction};
 
+use super::legacy;
+use crate::checkpoint::{Checkpoint, Position};
 use crate::error::{Context, Error, Result};
-use crate::late::Position;
-use crate::plan::{Cursor, TablePlan};
+use crate::plan::TablePlan;
 use crate::postgres::wire::Wire;
 use crate::postgres::{Endpoint, literal, quote};
 use crate::read::{Reading, pieces};
-use crate::target::lake::Written;
+use crate::resume::Held;
+use crate::target::lake::{Keep, Telling, Written};
 
 /// Staging tables live here, and positions: a schema that users can drop when they leave.
 const SCHEMA: &str = "wattlake";
 
 const PREPARE: &str = "CREATE SCHEMA IF NOT EXISTS wattlake; \
-     CREATE TABLE IF NOT EXISTS wattlake.positions (transfer text, source_table text, high bigint, low bigint, \
-     xid bigint, run text NOT NULL, committed_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (transfer, source_table))";
+     CREATE TABLE IF NOT EXISTS wattlake.checkpoints (target_schema text, target_table text, origin text, position text, \
+     run text NOT NULL, committed_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (target_schema, target_table))";
 
 /// Makes what the target needs of ours.
 pub async fn prepare(client: &Client) -> Result<()> {
@@ -30,30 +32,51 @@ pub async fn prepare(client: &Client) -> Result<()> {
     client.batch_execute(&locked).await.context("prepare the target's schema wattlake")
 }
 
-pub async fn position(client: &Client, transfer: &str, plan: &TablePlan) -> Result<Option<Position>> {
-    let sql =
-        "SELECT high, low, xid FROM wattlake.positions WHERE transfer = $1 AND source_table = $2 AND high IS NOT NULL";
-    let row = client.query_opt(sql, &[&transfer, &plan.source.display()]).await.context("read the position")?;
-    if row.is_none() || present_columns(client, plan).await?.is_empty() {
-        return Ok(None);
+/// What the target has of the table.
+pub async fn held(client: &Client, transfer: &str, plan: &TablePlan) -> Result<Held> {
+    if present_columns(client, plan).await?.is_empty() {
+        return Ok(Held::default());
     }
-    Ok(row.map(|row| Position { high: row.get(0), low: row.get(1), xid: row.get(2) }))
+    let rows = client.query_one(&format!("SELECT EXISTS (SELECT FROM {})", target(plan)), &[]).await;
+    let has_rows = rows.context("look at the target's table")?.get(0);
+    let sql = "SELECT origin, position FROM wattlake.checkpoints WHERE target_schema = $1 AND target_table = $2";
+    let row = client.query_opt(sql, &[&plan.target.schema, &plan.target.table]).await.context("read the checkpoint")?;
+    let checkpoint = match row {
+        None => legacy::of_transfer(client, transfer, plan)
+            .await?
+            .map(|position| Checkpoint { origin: None, position: Some(position) }),
+        Some(row) => Some(Checkpoint { origin: parsed(row.get(0))?, position: parsed(row.get(1))? }),
+    };
+    Ok(Held { checkpoint, has_rows })
 }
 
-async fn keep(
-    transaction: &Transaction<'_>,
-    transfer: &str,
-    plan: &TablePlan,
-    run: &str,
-    position: Option<Position>,
-) -> Result<()> {
-    let sql = "INSERT INTO wattlake.positions VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (transfer, source_table) \
-         DO UPDATE SET high = excluded.high, low = excluded.low, xid = excluded.xid, run = excluded.run, committed_at = now()";
-    let (high, low, xid) = (position.map(|p| p.high), position.map(|p| p.low), position.and_then(|p| p.xid));
-    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
-        [&transfer, &plan.source.display(), &high, &low, &xid, &run];
-    transaction.execute(sql, &values).await.context("keep the position")?;
-    Ok(())
+fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option<T>> {
+    let parse = |text: String| {
+        serde_json::from_str::<Option<T>>(&text).map_err(|e| Error::setup("read the checkpoint").because(e))
+    };
+    Ok(text.map(parse).transpose()?.flatten())
+}
+
+/// The statement that keeps the checkpoint.
+fn keep(plan: &TablePlan, keep: &Keep<'_>, position: Option<&Position>) -> Result<String> {
+    let text = |value: serde_json::Result<String>| value.map_err(|e| Error::bug("write the checkpoint").because(e));
+    Ok(format!(
+        "INSERT INTO wattlake.checkpoints VALUES ({}, {}, {}, {}, {}) ON CONFLICT (target_schema, target_table) \
+         DO UPDATE SET origin = excluded.origin, position = excluded.position, run = excluded.run, committed_at = now()",
+        literal(&plan.target.schema),
+        literal(&plan.target.table),
+        literal(&text(serde_json::to_string(&keep.origin))?),
+        literal(&text(serde_json::to_string(&position))?),
+        literal(keep.run),
+    ))
+}
+
+/// Takes a table over without a row: from now on its checkpoint names another transfer, or another source.
+pub async fn hand_over(client: &Client, run: &str, plan: &TablePlan, checkpoint: &Checkpoint) -> Result<()> {
+    let Some(origin) = checkpoint.origin.clone() else { return Ok(()) };
+    let kept = Keep { run, origin, before: None };
+    let statement = keep(plan, &kept, checkpoint.position.as_ref())?;
+    client.batch_execute(&statement).await.context("keep the position")
 }
 
 fn target(plan: &TablePlan) -> String {
@@ -62,7 +85,7 @@ fn target(plan: &TablePlan) -> String {
 
 /// A name of its own for each target: two names may be as long as PostgreSQL allows and differ at the end.
 fn staging_name(plan: &TablePlan) -> String {
-    format!("staging_{:032x}", xxhash_rust::xxh3::xxh3_128(plan.target.to_string().as_bytes()))
+    format!("staging_{:032x}", xxhash_rust::xxh3::xxh3_128(target(plan).as_bytes()))
 }
 
 fn staging(plan: &TablePlan) -> String {
@@ -126,11 +149,7 @@ fn pipe_stream(reading: &Reading, to: &Endpoint, into: &str, begin: Option<&str>
     while let Some(query) = reading.next() {
         let source = match &mut source {
             Some(source) => source,
-            none => {
-                let mut wire = Wire::connect(&reading.endpoint)?;
-                wire.batch(&reading.join)?;
-                none.insert(wire)
-            }
+            none => none.insert(reading.open()?),
         };
         fail::fail_point!("mid-copy");
         target.copy_in(&format!("COPY {into} FROM STDIN (FORMAT binary)"))?;
@@ -150,6 +169,9 @@ fn pipe_stream(reading: &Reading, to: &Endpoint, into: &str, begin: Option<&str>
             .map_err(|e| e.within(format!("write {} rows to the target", reading.plan.source.display())))?;
         reading.count(rows, pending);
     }
+    if let Some(source) = source {
+        reading.close(source)?;
+    }
     Ok(target)
 }
 
@@ -159,11 +181,11 @@ pub async fn initial(
     client: &mut Client,
     reading: &Arc<Reading>,
     streams: usize,
-    transfer: &str,
-    run: &str,
-    position: Option<Position>,
+    kept: &Keep<'_>,
+    position: Option<&Position>,
 ) -> Result<Written> {
     let plan = &reading.plan;
+    let keep = keep(plan, kept, position)?;
     let staging = staging(plan);
     let create = format!("DROP TABLE IF EXISTS {staging}; CREATE TABLE {staging} ({})", definition(plan));
     client.batch_execute(&create).await.context("create the staging table")?;
@@ -173,15 +195,15 @@ pub async fn initial(
         client.batch_execute(&key).await.context("build the key")?;
     }
     fail::fail_point!("before-commit");
-    let mut swapped = swap(client, plan, &staging, transfer, run, position, false).await;
+    let mut swapped = swap(client, plan, &staging, &keep, false).await;
     // Two tables whose long names differ only at the end, put in place at once: PostgreSQL cuts the
     // names of their array types to the same one. By now the other is in place, and is seen.
     if swapped.as_ref().is_err_and(|e| has_code(e, &SqlState::UNIQUE_VIOLATION)) {
-        swapped = swap(client, plan, &staging, transfer, run, position, false).await;
+        swapped = swap(client, plan, &staging, &keep, false).await;
     }
     // Views or foreign keys hang on the table: its rows are replaced, the table stays.
     if swapped.as_ref().is_err_and(|e| has_code(e, &SqlState::DEPENDENT_OBJECTS_STILL_EXIST)) {
-        swapped = swap(client, plan, &staging, transfer, run, position, true).await;
+        swapped = swap(client, plan, &staging, &keep, true).await;
     }
     swapped?;
     fail::fail_point!("after-commit");
@@ -199,22 +221,16 @@ fn has_code(error: &Error, code: &SqlState) -> bool {
     false
 }
 
-async fn swap(
-    client: &mut Client,
-    plan: &TablePlan,
-    staging: &str,
-    transfer: &str,
-    run: &str,
-    position: Option<Position>,
-    stays: bool,
-) -> Result<()> {
+async fn swap(client: &mut Client, plan: &TablePlan, staging: &str, keep: &str, stays: bool) -> Result<()> {
     let target = target(plan);
     let (schema, name) = (quote(&plan.target.schema), quote(&plan.target.table));
+    // Columns that came since must be there before the rows are.
+    let alter = if stays { alter(client, plan).await? } else { String::new() };
     let transaction = client.transaction().await.context("open a transaction on the target")?;
     let statements = if stays {
         let columns = list(&plan.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>());
         format!(
-            "DELETE FROM {target}; INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging}; DROP TABLE {staging}"
+            "{alter}DELETE FROM {target}; INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging}; DROP TABLE {staging}"
         )
     } else {
         let unqualified = staging_name(plan);
@@ -224,65 +240,89 @@ async fn swap(
         )
     };
     transaction.batch_execute(&statements).await.context(format!("put {} in place", plan.target))?;
-    keep(&transaction, transfer, plan, run, position).await?;
+    transaction.batch_execute(keep).await.context("keep the position")?;
     transaction.commit().await.context(format!("commit {}", plan.target))
 }
 
-/// Adds what is new, in one transaction of the stream's own connection.
-pub async fn increment(
+/// Adds rows, in one transaction of the stream's own connection: those that are known by their key take the place of
+/// their earlier version.
+pub async fn add(
     to: &Endpoint,
     client: &Client,
     reading: &Arc<Reading>,
-    transfer: &str,
-    run: &str,
-    after: Position,
+    kept: &Keep<'_>,
+    after: Option<&Position>,
+    telling: &Telling,
 ) -> Result<Written> {
     let plan = Arc::clone(&reading.plan);
-    let target = target(&plan);
     let alter = alter(client, &plan).await?;
     let names: Vec<String> = plan.columns.iter().map(|c| c.name.clone()).collect();
     let begin = format!(
-        "BEGIN; {alter} CREATE TEMP TABLE wattlake_new ON COMMIT DROP AS SELECT {} FROM {target} WITH NO DATA",
-        list(&names)
+        "BEGIN; {alter} CREATE TEMP TABLE wattlake_new ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA",
+        list(&names),
+        target(&plan)
     );
     let mut wires = pipe(reading, to, "pg_temp.wattlake_new", Some(&begin), 1).await?;
     let Some(wire) = wires.pop() else { return Ok(Written::default()) };
-    let set: Vec<String> =
-        names.iter().filter(|n| !plan.key.contains(n)).map(|n| format!("{0} = excluded.{0}", quote(n))).collect();
-    // The rule of the lake: the same key with the same cursor is the same version of a row.
-    let action = match &plan.cursor {
-        Some(cursor) if !plan.key.contains(&cursor.name) => {
-            let cursor = quote(&cursor.name);
-            format!("DO UPDATE SET {} WHERE old.{cursor} IS DISTINCT FROM excluded.{cursor}", set.join(", "))
-        }
-        _ => "DO NOTHING".to_owned(),
-    };
-    let insert = format!(
-        "INSERT INTO {target} AS old ({0}) SELECT {0} FROM pg_temp.wattlake_new ON CONFLICT ({1}) {action}",
-        list(&names),
-        list(&plan.key),
-    );
-    let finish = format!(
-        "INSERT INTO wattlake.positions VALUES ({}, {}, {}, '{}'::bigint, {}, {}) ON CONFLICT (transfer, source_table) \
-         DO UPDATE SET high = excluded.high, low = excluded.low, xid = excluded.xid, run = excluded.run, committed_at = now(); \
-         COMMIT",
-        literal(transfer),
-        literal(&plan.source.display()),
-        after.high,
-        after.low,
-        after.xid.map_or_else(|| "NULL".to_owned(), |xid| xid.to_string()),
-        literal(run),
-    );
+    let statements = [make_room(&plan, telling, kept), Some(insert(&plan, telling, &names))];
+    let finish = format!("{}; COMMIT", keep(&plan, kept, after)?);
     fail::fail_point!("before-commit");
     let commit = move || {
         let mut wire = wire;
-        let rows = wire.execute(&insert)?;
+        let mut rows = 0;
+        for statement in statements.into_iter().flatten() {
+            rows = wire.execute(&statement)?;
+        }
         wire.batch(&finish).map(|()| rows)
     };
     let rows =
         tokio::task::spawn_blocking(commit).await.map_err(|e| Error::bug("commit on the target").because(e))??;
     fail::fail_point!("after-commit");
     Ok(Written { rows, replaced: 0, bytes: reading.bytes(), version: None })
+}
+
+/// Where a table is read again: takes out the rows that come again, and makes the key what it is now.
+fn make_room(plan: &TablePlan, telling: &Telling, kept: &Keep<'_>) -> Option<String> {
+    if telling.cursor.is_some() || telling.key.is_empty() {
+        return None;
+    }
+    let target = target(plan);
+    let same: Vec<String> = telling.key.iter().map(|name| format!("old.{0} = new.{0}", quote(name))).collect();
+    let delete = format!("DELETE FROM {target} AS old USING pg_temp.wattlake_new AS new WHERE {}", same.join(" AND "));
+    if kept.before.is_none_or(|before| before.key == plan.key) {
+        return Some(delete);
+    }
+    // Rows that the source no longer has may lack columns of the new key, which a primary key does not allow.
+    let drop = format!(
+        "DO $wattlake$ DECLARE name text; BEGIN \
+             SELECT conname INTO name FROM pg_constraint WHERE conrelid = {}::regclass AND contype = 'p'; \
+             IF name IS NOT NULL THEN EXECUTE format('ALTER TABLE {} DROP CONSTRAINT %I', name); END IF; END $wattlake$",
+        literal(&target),
+        target.replace('\'', "\'\'").replace('%', "%%")
+    );
+    Some(format!("{drop}; CREATE UNIQUE INDEX ON {target} ({}); {delete}", list(&plan.key)))
+}
+
+fn insert(plan: &TablePlan, telling: &Telling, names: &[String]) -> String {
+    let insert = format!("INSERT INTO {} AS old ({1}) SELECT {1} FROM pg_temp.wattlake_new", target(plan), list(names));
+    if plan.key.is_empty() {
+        return insert;
+    }
+    let set: Vec<String> =
+        names.iter().filter(|n| !plan.key.contains(n)).map(|n| format!("{0} = excluded.{0}", quote(n))).collect();
+    let set = set.join(", ");
+    let versions = telling.cursor.as_ref().map(|cursor| cursor.names());
+    // The rule of the lake: the same key with the same cursor is the same version of a row.
+    let action = match versions {
+        _ if set.is_empty() => "DO NOTHING".to_owned(),
+        Some(names) if names.iter().all(|name| plan.key.contains(name)) => "DO NOTHING".to_owned(),
+        Some(names) => {
+            let of = |row: &str| names.iter().map(|n| format!("{row}.{}", quote(n))).collect::<Vec<_>>().join(", ");
+            format!("DO UPDATE SET {set} WHERE ({}) IS DISTINCT FROM ({})", of("old"), of("excluded"))
+        }
+        None => format!("DO UPDATE SET {set}"),
+    };
+    format!("{insert} ON CONFLICT ({}) {action}", list(&plan.key))
 }
 
 async fn present_columns(client: &Client, plan: &TablePlan) -> Result<Vec<(String, String)>> {
@@ -300,7 +340,14 @@ async fn alter(client: &Client, plan: &TablePlan) -> Result<String> {
     for column in &plan.columns {
         let (name, is) = (quote(&column.name), column.type_name.as_str());
         match present.iter().find(|(n, _)| *n == column.name) {
-            None => statements.push_str(&format!("ALTER TABLE {target} ADD COLUMN {name} {is}; ")),
+            None => match column.source.as_ref().and_then(|source| source.missing.as_ref()) {
+                None => statements.push_str(&format!("ALTER TABLE {target} ADD COLUMN {name} {is}; ")),
+                // Rows from before the column have this value at the source.
+                Some(missing) => statements.push_str(&format!(
+                    "ALTER TABLE {target} ADD COLUMN {name} {is} DEFAULT {}; ALTER TABLE {target} ALTER COLUMN {name} DROP DEFAULT; ",
+                    literal(missing)
+                )),
+            },
             Some((_, was)) if was == is => {}
             Some((_, was)) if widens(was, is) => {
                 statements.push_str(&format!("ALTER TABLE {target} ALTER COLUMN {name} TYPE {is}; "));
@@ -309,7 +356,7 @@ async fn alter(client: &Client, plan: &TablePlan) -> Result<String> {
                 let context =
                     format!("carry {}: column {:?} was {was} and is {is} now", plan.source.display(), column.name);
                 return Err(Error::input(context).mend(format!(
-                    "change the column back, or read the table anew: wattlake transfer run NAME --mode initial --table {}",
+                    "change the column back, or read the table anew: wattlake transfer run NAME --replace --table {}",
                     plan.source.display()
                 )));
             }
@@ -345,15 +392,6 @@ fn widens(was: &str, is: &str) -> bool {
         (None, None) => (was, is) == ("character varying", "text"),
         _ => false,
     }
-}
-
-/// The greatest cursor under the snapshot, asked of the source.
-pub async fn greatest(client: &Client, plan: &TablePlan, cursor: &Cursor) -> Result<Option<i64>> {
-    let filter = plan.filter.as_ref().map_or_else(String::new, |f| format!(" WHERE {f}"));
-    let max = cursor.as_integer(&format!("max({})", quote(&cursor.column)));
-    let sql = format!("SELECT {max} FROM {}{filter}", plan.source.rows());
-    let row = client.query_one(&sql, &[]).await.context(format!("read the cursor of {}", plan.source.display()))?;
-    Ok(row.get(0))
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ async fn a_narrower_type_is_an_error_of_its_table_alone() {
     world.sql("ALTER TABLE t ALTER v TYPE int; INSERT INTO t VALUES (2, 2); INSERT INTO u VALUES (2)").await;
     let (error, mend) = error_of(&world.run(&incremental()).await, "public.t");
     assert!(error.contains("column \"v\" was Int64 and is Int32 now"), "{error}");
-    assert!(mend.contains("--mode initial --table public.t"), "{mend}");
+    assert!(mend.contains("--replace --table public.t"), "{mend}");
     assert_eq!(world.rows("public.t").await, ["1|1"]);
     assert_eq!(world.rows("public.u").await, ["1", "2"]);
     // The mend.

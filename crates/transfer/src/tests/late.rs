@@ -143,6 +143,7 @@ fn request(world: &World) -> Request {
         target: Target::Lake(world.lake.clone()),
         run: "by-hand".into(),
         tables: Vec::new(),
+        permission: crate::resume::Permission::File,
         progress: Arc::new(Quiet),
     }
 }

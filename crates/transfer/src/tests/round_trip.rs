@@ -91,7 +91,7 @@ impl Drawn {
     }
 
     pub fn display(&self) -> String {
-        format!("{}.{}", self.schema, self.name)
+        crate::postgres::catalog::display(&self.schema, &self.name)
     }
 
     pub async fn make(&self, world: &World) {

@@ -137,15 +137,15 @@ async fn an_increment_inserts_updates_and_keeps_what_was_purged() {
     copy.is_like_its_source().await;
 }
 
-const POSITION: &str =
-    "SELECT concat_ws('|', transfer, source_table, high, low, xid, run) FROM wattlake.positions ORDER BY 1";
+const POSITION: &str = "SELECT concat_ws('|', origin::json->>'transfer', target_schema, target_table, position::json->>'high', run) \
+     FROM wattlake.checkpoints ORDER BY 1";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_and_position_come_in_one_transaction_or_not_at_all() {
     let copy = Copy::new(T).await;
     copy.carries(&incremental()).await;
     let (rows, position) = (copy.rows().await, ask(&copy.client, POSITION).await);
-    assert!(position[0].starts_with("nightly|public.t|2|2|"), "{position:?}");
+    assert!(position[0].starts_with("nightly|public|t|[\"2\"]|"), "{position:?}");
     execute(&copy.client, "ALTER TABLE t ADD CONSTRAINT small CHECK (id < 100)").await;
     copy.world.sql("INSERT INTO t VALUES (3, now(), 'three'), (150, now(), 'too large')").await;
     let (error, _) = error_of(&copy.run(&incremental()).await, "public.t");
@@ -154,7 +154,7 @@ async fn rows_and_position_come_in_one_transaction_or_not_at_all() {
     execute(&copy.client, "ALTER TABLE t DROP CONSTRAINT small").await;
     copy.carries(&incremental()).await;
     copy.is_like_its_source().await;
-    assert!(ask(&copy.client, POSITION).await[0].starts_with("nightly|public.t|150|"));
+    assert!(ask(&copy.client, POSITION).await[0].starts_with("nightly|public|t|[\"150\"]|"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,7 +172,7 @@ async fn columns_are_added_widened_and_kept() {
     copy.world.sql("ALTER TABLE t ALTER n TYPE int USING 1; INSERT INTO t (id, n) VALUES (3, 3)").await;
     let (error, mend) = error_of(&copy.run(&incremental()).await, "public.t");
     assert!(error.contains("column \"n\" was bigint and is integer now"), "{error}");
-    assert!(mend.contains("--mode initial --table public.t"), "{mend}");
+    assert!(mend.contains("--replace --table public.t"), "{mend}");
     assert_eq!(copy.rows().await.len(), 2);
 }
 

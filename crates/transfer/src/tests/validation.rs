@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Int32Array, RecordBatch};
-use lake::{Hidden, Keys};
+use lake::{Hidden, Keys, Orders};
 
 use super::world::{World, by_cursor, chain, incremental, initial, with};
 use crate::plan::Settings;
@@ -32,7 +32,7 @@ async fn lose(world: &World, ids: &[i32]) {
     let batch = RecordBatch::try_from_iter([("id", Arc::new(Int32Array::from(ids.to_vec())) as _)]).unwrap();
     let keys = Keys::of(&batch, &["id".to_owned()]).unwrap();
     let mut hidden = Hidden::default();
-    for row in table.find(&keys, None, &Hidden::default()).await.unwrap() {
+    for row in table.find(&keys, &Orders::default(), &Hidden::default()).await.unwrap() {
         hidden.row(&row.path, row.position);
     }
     assert_eq!(hidden.rows(), ids.len() as u64);

@@ -20,6 +20,7 @@ use super::shown;
 use crate::plan::{Mode, OnNoCursor, Settings, TableSettings};
 use crate::postgres::Endpoint;
 use crate::read::Quiet;
+use crate::resume::Permission;
 use crate::run::{Report, Request, TableReport, Target, run};
 
 struct Shared {
@@ -111,15 +112,24 @@ impl World {
     }
 
     pub async fn run_into(&self, settings: &Settings, target: Target) -> crate::Result<Report> {
-        let request = Request {
+        run(&self.request(settings, target, Permission::File)).await
+    }
+
+    pub fn request(&self, settings: &Settings, target: Target, permission: Permission) -> Request {
+        Request {
             settings: settings.clone(),
             source: self.source.clone(),
             target,
             run: format!("r{}", count()),
             tables: Vec::new(),
+            permission,
             progress: Arc::new(Quiet),
-        };
-        run(&request).await
+        }
+    }
+
+    /// Runs into the lake with what a user has asked for by name.
+    pub async fn run_with(&self, settings: &Settings, permission: Permission) -> Report {
+        run(&self.request(settings, Target::Lake(self.lake.clone()), permission)).await.unwrap()
     }
 
     /// Runs, and every table must have been carried.
@@ -195,6 +205,7 @@ pub async fn ask(client: &Client, sql: &str) -> Vec<String> {
 pub fn initial() -> Settings {
     Settings {
         name: "nightly".into(),
+        others: Vec::new(),
         mode: Mode::Initial,
         into: None,
         include: Vec::new(),
@@ -220,7 +231,7 @@ pub fn with(mut settings: Settings, table: &str, own: TableSettings) -> Settings
 }
 
 pub fn by_cursor(cursor: &str) -> TableSettings {
-    TableSettings { cursor: Some(cursor.into()), ..TableSettings::default() }
+    TableSettings { cursor: vec![cursor.into()], ..TableSettings::default() }
 }
 
 /// What became of one table.

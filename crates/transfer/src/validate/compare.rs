@@ -4,13 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 
-use super::digest::{Digests, Encoder, Ranges, integers};
+use super::digest::{Digests, Encoder, Ranges};
 use super::{Difference, TableValidation};
+use crate::cursor::Cursor;
 use crate::error::{Context, Result};
-use crate::late::Position;
 use crate::plan::TablePlan;
 use crate::read::Sink;
 
@@ -36,9 +37,14 @@ pub fn groups(differing: &[usize], source: &Digests, lake: &Digests) -> Vec<Vec<
     groups
 }
 
-struct Seen {
+/// The column of the source's batches that says whether the next run would read the row. The last one.
+pub const IS_PENDING: &str = "wattlake: is pending";
+
+struct Row {
     checksum: u128,
-    cursor: Option<i64>,
+    /// Of the cursor's columns: tells the row's versions apart.
+    version: u128,
+    is_pending: bool,
 }
 
 pub struct Comparison {
@@ -48,7 +54,9 @@ pub struct Comparison {
     first: usize,
     last: usize,
     encoder: Option<Encoder>,
-    seen: HashMap<Box<[u8]>, Seen>,
+    seen: HashMap<Box<[u8]>, Row>,
+    /// Keys of the lake.
+    checked: HashSet<Box<[u8]>>,
 }
 
 impl Comparison {
@@ -61,6 +69,7 @@ impl Comparison {
             wanted: group.into_iter().collect(),
             encoder: None,
             seen: HashMap::new(),
+            checked: HashSet::new(),
         }
     }
 
@@ -83,7 +92,8 @@ impl Comparison {
     fn each(
         &mut self,
         batch: &RecordBatch,
-        mut row: impl FnMut(&mut HashMap<Box<[u8]>, Seen>, &[u8], Seen, &Encoder) -> Result<()>,
+        pending: Option<&BooleanArray>,
+        mut row: impl FnMut(&mut Comparison, &[u8], Row, &Encoder) -> Result<()>,
     ) -> Result<()> {
         let encoder = match self.encoder.take() {
             Some(encoder) => encoder,
@@ -91,35 +101,41 @@ impl Comparison {
         };
         let (checksums, keys) = (encoder.checksums(batch)?, encoder.keys(batch)?);
         let ranges = self.ranges.of_rows(batch, &keys)?;
-        let cursors = match &self.plan.cursor {
-            Some(cursor) => Some(integers(batch, &cursor.name)?),
-            None => None,
+        let names = self.plan.cursor.as_ref().map(Cursor::names).unwrap_or_default();
+        let types: Vec<DataType> = names
+            .iter()
+            .filter_map(|name| Some(batch.schema().field_with_name(name).ok()?.data_type().clone()))
+            .collect();
+        let versions = match names.is_empty() {
+            true => vec![0; batch.num_rows()],
+            false => lake::orders_of(batch, &names, &types).context("compare versions of rows")?,
         };
         for (at, (key, checksum)) in keys.iter().zip(checksums).enumerate() {
             if self.wanted.contains(&ranges[at]) {
-                let cursor = cursors.as_ref().filter(|c| c.is_valid(at)).map(|c| c.value(at));
-                row(&mut self.seen, key.as_ref(), Seen { checksum, cursor }, &encoder)?;
+                let is_pending = pending.is_some_and(|pending| pending.is_valid(at) && pending.value(at));
+                row(self, key.as_ref(), Row { checksum, version: versions[at], is_pending }, &encoder)?;
             }
         }
         self.encoder = Some(encoder);
         Ok(())
     }
 
-    /// Holds the lake's rows against the source's.
-    pub fn check(
-        &mut self,
-        batch: &RecordBatch,
-        position: Option<Position>,
-        validation: &mut TableValidation,
-    ) -> Result<()> {
+    /// Compares the lake's rows with the source's.
+    pub fn check(&mut self, batch: &RecordBatch, validation: &mut TableValidation) -> Result<()> {
         let names = self.plan.key.clone();
-        self.each(batch, |seen, key, lake, encoder| {
-            match seen.remove(key) {
+        self.each(batch, None, |this, key, lake, encoder| {
+            if !this.checked.insert(key.into()) {
+                validation.note(Difference::Doubled, || show(encoder, &names, key));
+                return Ok(());
+            }
+            match this.seen.remove(key) {
                 None => validation.note(Difference::Purged, || show(encoder, &names, key)),
                 Some(source) if source.checksum == lake.checksum => {}
                 Some(source) => {
-                    let moved_on = source.cursor != lake.cursor && is_ahead(source.cursor, position);
-                    let difference = if moved_on { Difference::Pending } else { Difference::Differs };
+                    let has_moved =
+                        source.version != lake.version || this.plan.cursor.as_ref().is_some_and(Cursor::is_transaction);
+                    let difference =
+                        if has_moved && source.is_pending { Difference::Pending } else { Difference::Differs };
                     validation.note(difference, || show(encoder, &names, key));
                 }
             }
@@ -128,26 +144,18 @@ impl Comparison {
     }
 
     /// What the source has and the lake has not.
-    pub fn left(self, position: Option<Position>, validation: &mut TableValidation) -> Result<()> {
+    pub fn left(self, validation: &mut TableValidation) -> Result<()> {
         let encoder = match self.encoder {
             Some(encoder) => encoder,
             None => Encoder::new(&self.plan)?,
         };
-        let mut left: Vec<(Box<[u8]>, Seen)> = self.seen.into_iter().collect();
+        let mut left: Vec<(Box<[u8]>, Row)> = self.seen.into_iter().collect();
         left.sort_by(|a, b| a.0.cmp(&b.0));
-        for (key, seen) in left {
-            let difference = if is_ahead(seen.cursor, position) { Difference::Pending } else { Difference::Lost };
+        for (key, row) in left {
+            let difference = if row.is_pending { Difference::Pending } else { Difference::Lost };
             validation.note(difference, || show(&encoder, &self.plan.key, &key));
         }
         Ok(())
-    }
-}
-
-/// Whether the next run would read the row.
-fn is_ahead(cursor: Option<i64>, position: Option<Position>) -> bool {
-    match (cursor, position) {
-        (Some(cursor), Some(position)) => cursor > position.low || position.xid.is_some(),
-        _ => false,
     }
 }
 
@@ -162,8 +170,11 @@ impl Sink for Comparison {
     type Done = Comparison;
 
     fn take(&mut self, batch: RecordBatch) -> Result<()> {
-        self.each(&batch, |seen, key, row, _| {
-            seen.insert(key.into(), row);
+        let last = batch.num_columns().saturating_sub(1);
+        let pending = batch.column(last).as_boolean().clone();
+        let rows = batch.project(&(0..last).collect::<Vec<_>>()).context("compare rows")?;
+        self.each(&rows, Some(&pending), |this, key, row, _| {
+            this.seen.insert(key.into(), row);
             Ok(())
         })
         .context("remember the source's keys")

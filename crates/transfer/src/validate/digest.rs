@@ -10,8 +10,9 @@ use tokio_postgres::Client;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::carried::Kind;
+use crate::decode::INFINITE_MICROS;
 use crate::error::{Context, Error, Result};
-use crate::plan::{Cursor, CursorKind, TablePlan};
+use crate::plan::TablePlan;
 use crate::postgres::quote;
 use crate::read::Sink;
 use crate::target::lake::schema_of;
@@ -19,10 +20,43 @@ use crate::target::lake::schema_of;
 /// Into how many ranges a table's keys are cut.
 const RANGES: usize = 1024;
 
+/// A leading key column that orders as an integer, at the source and in the batches.
+pub struct Leading {
+    pub column: String,
+    name: String,
+    /// Of instants and local times: their zone.
+    utc: Option<bool>,
+}
+
+impl Leading {
+    /// A bound as SQL: an integer, or microseconds since 1970.
+    pub fn literal(&self, bound: i64) -> String {
+        let Some(utc) = self.utc else { return format!("'{bound}'::bigint") };
+        let type_name = if utc { "timestamptz" } else { "timestamp" };
+        match chrono::DateTime::from_timestamp_micros(bound) {
+            // Of years before the first PostgreSQL has another notation: nothing is carried from there.
+            Some(at) if bound >= INFINITE_MICROS[0] => {
+                let zone = if utc { "+00" } else { "" };
+                format!("'{}{zone}'::{type_name}", at.format("%Y-%m-%d %H:%M:%S%.6f"))
+            }
+            _ => format!("'-infinity'::{type_name}"),
+        }
+    }
+
+    /// An expression of the column's type as SQL that gives an integer.
+    fn as_integer(&self, expression: &str) -> String {
+        match self.utc {
+            None => format!("({expression})::bigint"),
+            Some(_) => format!(
+                "CASE WHEN isfinite({expression}) THEN (extract(epoch FROM {expression}) * 1000000)::bigint END"
+            ),
+        }
+    }
+}
+
 /// The ranges of a table's leading key column where it is a number or a time, else of its hash.
 pub struct Ranges {
-    /// At the source and in the batches.
-    pub column: Option<Cursor>,
+    pub column: Option<Leading>,
     start: i64,
     width: i64,
     count: usize,
@@ -72,18 +106,18 @@ impl Ranges {
 }
 
 /// A leading key column that orders as an integer, and is the same at the source and in the target.
-fn leading(plan: &TablePlan, key: &str) -> Option<Cursor> {
+fn leading(plan: &TablePlan, key: &str) -> Option<Leading> {
     let column = plan.columns.iter().find(|c| c.name == key)?;
     let source = plan.source.columns.iter().find(|c| quote(&c.name) == column.expression)?;
-    let kind = match column.kind {
-        Kind::I16 | Kind::I32 | Kind::I64 => CursorKind::Integer,
-        Kind::Timestamp { utc } => CursorKind::Instant { utc },
+    let utc = match column.kind {
+        Kind::I16 | Kind::I32 | Kind::I64 => None,
+        Kind::Timestamp { utc } => Some(utc),
         _ => return None,
     };
-    Some(Cursor { column: source.name.clone(), name: key.to_owned(), kind })
+    Some(Leading { column: source.name.clone(), name: key.to_owned(), utc })
 }
 
-pub fn integers(batch: &RecordBatch, name: &str) -> Result<arrow::array::Int64Array> {
+fn integers(batch: &RecordBatch, name: &str) -> Result<arrow::array::Int64Array> {
     let column =
         batch.column_by_name(name).ok_or_else(|| Error::bug(format!("compare column {name:?}, which is not there")))?;
     Ok(cast(column, &DataType::Int64).context(format!("compare column {name:?}"))?.as_primitive::<Int64Type>().clone())

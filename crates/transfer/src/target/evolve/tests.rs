@@ -63,6 +63,6 @@ fn narrower_types_are_refused_by_name() {
         let error = evolve("grid.t", &schema(&[("v", was.clone())]), &schema(&[("v", is.clone())])).unwrap_err();
         assert_eq!(error.kind, crate::Kind::FixInput);
         assert_eq!(error.context, format!("carry grid.t: column \"v\" was {was} and is {is} now"));
-        assert!(error.mend.unwrap().contains("--mode initial --table grid.t"));
+        assert!(error.mend.unwrap().contains("--replace --table grid.t"));
     }
 }

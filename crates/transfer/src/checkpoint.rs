@@ -1,0 +1,97 @@
+//! What a target keeps of each of its tables: which table of which source it was filled from, how, and up to where.
+//!
+//! It lies in the target, in the commit that brings the rows, and belongs to the table: a transfer that is renamed goes
+//! on, and two tables never share one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cursor::Place;
+use crate::plan::TablePlan;
+use crate::postgres::Identity;
+
+/// Both parts of it. A table that an earlier build filled has a position and no origin.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Checkpoint {
+    pub origin: Option<Origin>,
+    pub position: Option<Position>,
+}
+
+/// Up to where a table has been carried.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Position {
+    /// The greatest place carried; `None` where the source has had no row with one.
+    pub high: Option<Place>,
+    /// From here on rows may have come late; `None` is the beginning.
+    pub low: Option<Place>,
+    /// Where a writer did not end: rows of this transaction and later ones may have come late, anywhere.
+    pub xid: Option<i64>,
+    /// Of a single integer cursor, the greatest value that the target has ever been given.
+    pub top: Option<i64>,
+    /// The oldest transaction that was running at the snapshot: older ones had ended.
+    pub xmin: Option<i64>,
+    /// Of the sequence that gives the cursor its values, the last one.
+    pub sequence: Option<i64>,
+}
+
+/// Where a table's rows came from, and how they were read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    pub transfer: String,
+    pub system: i64,
+    pub database: u32,
+    pub table: u32,
+    pub name: String,
+    /// Target columns.
+    pub key: Vec<String>,
+    /// Target columns with their types at the source; empty where the table is read whole each time.
+    pub cursor: Vec<(String, String)>,
+    pub columns: Vec<OriginColumn>,
+    /// The relations that hold the rows, each with its file node.
+    pub storage: Vec<(u32, u32)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginColumn {
+    pub number: i16,
+    /// At the source, when it was last carried.
+    pub name: String,
+    pub target: String,
+    /// The name that the plan gave it: another one where the target's has outlived a renaming at the source.
+    pub planned: String,
+    pub type_name: String,
+    /// The query's expression for it.
+    pub expression: String,
+}
+
+impl Origin {
+    pub fn of(transfer: &str, identity: Identity, plan: &TablePlan) -> Origin {
+        let columns = plan.columns.iter().filter_map(|column| {
+            let source = column.source.as_ref()?;
+            Some(OriginColumn {
+                number: source.number,
+                name: source.name.clone(),
+                target: column.name.clone(),
+                planned: source.planned.clone().unwrap_or_else(|| column.name.clone()),
+                type_name: source.type_name.clone(),
+                expression: column.expression.clone(),
+            })
+        });
+        let cursor = plan.cursor.iter().flat_map(|cursor| &cursor.columns);
+        Origin {
+            transfer: transfer.to_owned(),
+            system: identity.system,
+            database: identity.database,
+            table: plan.source.oid,
+            name: plan.source.display(),
+            key: plan.key.clone(),
+            cursor: cursor.map(|column| (column.name.clone(), column.type_name.clone())).collect(),
+            columns: columns.collect(),
+            storage: plan.source.leaves.iter().map(|leaf| (leaf.oid, leaf.file_node)).collect(),
+        }
+    }
+
+    pub fn file_node(&self, relation: u32) -> Option<u32> {
+        self.storage.iter().find(|(oid, _)| *oid == relation).map(|(_, node)| *node)
+    }
+}

@@ -1,0 +1,94 @@
+//! Lets a transfer go on with tables that another one carried, or that were carried from another server: the checkpoint
+//! is written again, with its position as it is, and no row moves.
+
+use crate::checkpoint::{Checkpoint, Origin, Position};
+use crate::error::{Context, Error, Result};
+use crate::plan::{TablePlan, plan};
+use crate::postgres::Catalog;
+use crate::run::{Request, Target, only};
+use crate::target::{lake as to_lake, postgres as to_postgres};
+
+/// A table that was handed over.
+#[derive(Debug)]
+pub struct Taken {
+    pub source: String,
+    pub target: String,
+    /// From where the transfer goes on, for people.
+    pub position: String,
+}
+
+/// Hands the request's tables over to its transfer: all of them are looked at before the first is written.
+///
+/// # Errors
+/// Where a table is not in the target, or no transfer has made it.
+pub async fn hand_over(request: &Request) -> Result<Vec<Taken>> {
+    let client = request.source.connect().await?;
+    let catalog = Catalog::read(&client).await?;
+    let mut plan = plan(&client, &catalog, &request.settings).await?;
+    only(&mut plan, &request.tables, &request.settings.name)?;
+    if let Some(refused) = plan.refused.into_iter().next() {
+        return Err(refused.error);
+    }
+    let mut ready = Vec::new();
+    for table in plan.tables {
+        let kept = checkpoint(request, &table).await?;
+        let Some((origin, position)) = kept.and_then(|kept| Some((kept.origin?, kept.position))) else {
+            let name = table.source.display();
+            return Err(Error::setup(format!("hand {name} over: no transfer has made {}", table.target)).mend(
+                format!(
+                    "wattlake transfer resync {} --table {name} reads it and keeps what the target has",
+                    request.settings.name
+                ),
+            ));
+        };
+        let now = Origin::of(&request.settings.name, catalog.identity, &table);
+        // What was read, and by which order, stays what it was: only where it comes from is another.
+        let is_same = (now.system, now.database, now.table) == (origin.system, origin.database, origin.table);
+        // Another server numbers columns and transactions in its own way.
+        let columns = if is_same { origin.columns } else { now.columns.clone() };
+        let position = position.map(|position| match is_same {
+            true => position,
+            false => Position { xid: None, xmin: None, ..position },
+        });
+        let origin = Origin { key: origin.key, cursor: origin.cursor, columns, ..now };
+        ready.push((table, Checkpoint { origin: Some(origin), position }));
+    }
+    let mut taken = Vec::new();
+    for (table, checkpoint) in ready {
+        write(request, &table, &checkpoint).await?;
+        let high = checkpoint.position.and_then(|position| position.high);
+        taken.push(Taken {
+            source: table.source.display(),
+            target: table.target.to_string(),
+            position: high.map_or_else(|| "the beginning".to_owned(), |high| high.to_string()),
+        });
+    }
+    Ok(taken)
+}
+
+async fn checkpoint(request: &Request, table: &TablePlan) -> Result<Option<Checkpoint>> {
+    let transfer = &request.settings.name;
+    match &request.target {
+        Target::Lake(lake) => match lake.table(&table.target).await.context("open the table in the lake")? {
+            Some(present) => Ok(to_lake::held(&present, transfer, table).await?.checkpoint),
+            None => Ok(None),
+        },
+        Target::Postgres(endpoint) => {
+            let client = endpoint.connect().await?;
+            to_postgres::prepare(&client).await?;
+            Ok(to_postgres::held(&client, transfer, table).await?.checkpoint)
+        }
+    }
+}
+
+async fn write(request: &Request, table: &TablePlan, checkpoint: &Checkpoint) -> Result<()> {
+    match &request.target {
+        Target::Lake(lake) => match lake.table(&table.target).await.context("open the table in the lake")? {
+            Some(present) => to_lake::hand_over(&present, &request.run, checkpoint).await,
+            None => Ok(()),
+        },
+        Target::Postgres(endpoint) => {
+            to_postgres::hand_over(&endpoint.connect().await?, &request.run, table, checkpoint).await
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What happens to a platform between two runs: either the lake goes on as it should, or the table is in a named
+//! state, and a resync goes on from there with nothing lost.
+
+use lake::TableName;
+
+use super::world::{World, by_cursor, chain, incremental, initial, of, with};
+use crate::plan::{Settings, TableSettings};
+use crate::resume::Permission;
+use crate::run::{How, Report};
+
+#[track_caller]
+fn state(report: &Report, table: &str) -> &'static str {
+    let error = of(report, table).error.as_ref().unwrap_or_else(|| panic!("{table} was carried"));
+    assert!(error.mend.is_some(), "{}", chain(error));
+    error.state.unwrap_or_else(|| panic!("{}", chain(error)))
+}
+
+async fn resynced(world: &World, settings: &Settings) {
+    let report = world.run_with(settings, Permission::Resync).await;
+    for table in &report.tables {
+        assert!(table.error.is_none(), "{}", chain(table.error.as_ref().unwrap()));
+        assert_eq!(table.how, How::Resync);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_number_as_cursor_replaces_the_old_row() {
+    let world = World::new(
+        "CREATE TABLE t (id int PRIMARY KEY, v text, rev bigint); INSERT INTO t SELECT g, 'a', g FROM generate_series(1, 5) g",
+    )
+    .await;
+    let settings = with(incremental(), "public.t", by_cursor("rev"));
+    world.carries(&settings).await;
+    for (value, rev) in [("b", 6), ("c", 7)] {
+        world.sql(&format!("UPDATE t SET v = '{value}', rev = {rev} WHERE id = 2")).await;
+        world.carries(&settings).await;
+    }
+    assert_eq!(world.rows("public.t").await, ["1|a|1", "2|c|7", "3|a|3", "4|a|4", "5|a|5"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ties_of_an_integer_cursor_are_not_lost() {
+    let world = World::new(
+        "CREATE TABLE t (series int, epoch bigint, PRIMARY KEY (series, epoch)); INSERT INTO t VALUES (1, 100), (2, 102)",
+    )
+    .await;
+    let settings = with(incremental(), "public.t", by_cursor("epoch"));
+    world.carries(&settings).await;
+    world.sql("INSERT INTO t VALUES (4, 102)").await;
+    world.carries(&settings).await;
+    assert_eq!(world.rows("public.t").await, ["1|100", "2|102", "4|102"]);
+    assert_eq!(of(&world.carries(&settings).await, "public.t").version, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_transfer_goes_on_and_a_second_one_is_refused() {
+    let world = World::new("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2)").await;
+    world.carries(&incremental()).await;
+    world.sql("DELETE FROM t WHERE id = 1; INSERT INTO t VALUES (3)").await;
+    let second = Settings { name: "second".into(), others: vec!["nightly".into()], ..incremental() };
+    assert_eq!(state(&world.run(&second).await, "public.t"), "other-transfer");
+    let renamed = Settings { name: "renamed".into(), ..incremental() };
+    world.carries(&renamed).await;
+    assert_eq!(world.rows("public.t").await, ["1", "2", "3"]);
+    // It is the new name's now.
+    let old = Settings { others: vec!["renamed".into()], ..incremental() };
+    assert_eq!(state(&world.run(&old).await, "public.t"), "other-transfer");
+    let request = world.request(&old, crate::run::Target::Lake(world.lake.clone()), Permission::File);
+    let taken = crate::hand_over::hand_over(&request).await.unwrap();
+    assert_eq!((taken[0].source.as_str(), taken[0].position.as_str()), ("public.t", "3"));
+    world.sql("INSERT INTO t VALUES (4)").await;
+    let report = world.carries(&old).await;
+    assert_eq!((of(&report, "public.t").how, of(&report, "public.t").rows), (How::Incremental, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_made_anew_is_not_gone_on_with() {
+    let world = World::new(
+        "CREATE TABLE t (id bigserial PRIMARY KEY, v text); INSERT INTO t (v) SELECT 'old' FROM generate_series(1, 10)",
+    )
+    .await;
+    world.carries(&incremental()).await;
+    world
+        .sql("DROP TABLE t; CREATE TABLE t (id bigserial PRIMARY KEY, v text); INSERT INTO t (v) VALUES ('new')")
+        .await;
+    assert_eq!(state(&world.run(&incremental()).await, "public.t"), "recreated");
+    resynced(&world, &incremental()).await;
+    let rows = world.rows("public.t").await;
+    assert!(rows.len() == 10 && rows.contains(&"1|new".to_owned()), "{rows:?}");
+    // Ids that the lake has already are looked up, also above the source's greatest.
+    world.sql("INSERT INTO t (v) SELECT 'newer' FROM generate_series(1, 4)").await;
+    world.carries(&incremental()).await;
+    assert_eq!(world.rows("public.t").await.len(), 10);
+    assert!(world.rows("public.t").await.contains(&"5|newer".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_that_begin_again_are_seen() {
+    for again in [
+        "TRUNCATE t RESTART IDENTITY; INSERT INTO t (v) SELECT 'new' FROM generate_series(1, 5)",
+        "TRUNCATE t RESTART IDENTITY",
+        "DELETE FROM t; SELECT setval('public.t_id_seq', 1)",
+    ] {
+        let world = World::new(
+            "CREATE TABLE t (id bigserial PRIMARY KEY, v text); INSERT INTO t (v) SELECT 'old' FROM generate_series(1, 10)",
+        )
+        .await;
+        world.carries(&incremental()).await;
+        world.sql(again).await;
+        assert_eq!(state(&world.run(&incremental()).await, "public.t"), "restarted", "{again}");
+        resynced(&world, &incremental()).await;
+        world.sql("INSERT INTO t (v) VALUES ('next')").await;
+        world.carries(&incremental()).await;
+        let rows = world.rows("public.t").await;
+        assert_eq!(rows.len(), 10, "{again}: {rows:?}");
+        assert!(rows.iter().any(|row| row.ends_with("next")), "{rows:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_emptied_and_filled_again_is_seen_and_one_that_was_packed_goes_on() {
+    let world = World::new(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT g, 'old' FROM generate_series(1, 10) g",
+    )
+    .await;
+    world.carries(&incremental()).await;
+    world.client.batch_execute("VACUUM FULL public.t").await.unwrap();
+    world.sql("INSERT INTO t VALUES (11, 'old')").await;
+    world.carries(&incremental()).await;
+    world.sql("TRUNCATE t; INSERT INTO t SELECT g, 'new' FROM generate_series(1, 20) g").await;
+    assert_eq!(state(&world.run(&incremental()).await, "public.t"), "refilled");
+    resynced(&world, &incremental()).await;
+    assert!(world.rows("public.t").await.iter().all(|row| row.ends_with("new")));
+    // Emptied, and filled with what comes after: the order goes on.
+    world.sql("TRUNCATE t; INSERT INTO t VALUES (21, 'after')").await;
+    world.carries(&incremental()).await;
+    assert_eq!(world.rows("public.t").await.len(), 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_key_and_another_cursor_are_states_and_a_renamed_column_is_followed() {
+    let world = World::new(
+        "CREATE TABLE t (id int PRIMARY KEY, v text, u timestamptz DEFAULT clock_timestamp()); \
+         INSERT INTO t SELECT g, 'a' FROM generate_series(1, 5) g; CREATE TABLE k AS TABLE t; ALTER TABLE k ADD PRIMARY KEY (id)",
+    )
+    .await;
+    let settings = with(with(incremental(), "public.t", by_cursor("u")), "public.k", by_cursor("u"));
+    world.carries(&settings).await;
+    world
+        .sql(
+            "ALTER TABLE t RENAME id TO pid; DELETE FROM k WHERE id = 5; \
+             ALTER TABLE k ADD region text NOT NULL DEFAULT 'FR', DROP CONSTRAINT k_pkey, ADD PRIMARY KEY (id, region); \
+             INSERT INTO k VALUES (1, 'b', now(), 'BE')",
+        )
+        .await;
+    let report = world.run(&settings).await;
+    assert!(of(&report, "public.t").error.is_none());
+    assert_eq!(world.rows("public.t").await.len(), 5);
+    assert_eq!(state(&report, "public.k"), "key-changed");
+    let report = world.run_with(&settings, Permission::Resync).await;
+    assert!(report.tables.iter().all(|table| table.error.is_none()));
+    let rows = world.rows("public.k").await;
+    assert_eq!(rows.len(), 6, "{rows:?}");
+    let by_id = with(settings, "public.t", TableSettings::default());
+    assert_eq!(state(&world.run(&by_id).await, "public.t"), "cursor-changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_brings_the_rows_that_it_had_before() {
+    let world = World::new(
+        "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (100) TO (200); \
+         INSERT INTO t VALUES (100), (150); CREATE TABLE t0 (id int PRIMARY KEY); INSERT INTO t0 VALUES (1), (2)",
+    )
+    .await;
+    let settings = Settings { exclude: vec!["public.t0".into()], ..incremental() };
+    world.carries(&settings).await;
+    world.sql("ALTER TABLE t ATTACH PARTITION t0 FOR VALUES FROM (0) TO (100); INSERT INTO t VALUES (151)").await;
+    let settings = incremental();
+    world.carries(&settings).await;
+    assert_eq!(world.rows("public.t").await, ["1", "100", "150", "151", "2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_and_what_inherits_from_it_are_one() {
+    let world = World::new(
+        "CREATE TABLE t (id int, v text); CREATE TABLE t_old () INHERITS (t); CREATE TABLE t_new () INHERITS (t); \
+         INSERT INTO t VALUES (1, 'a'); INSERT INTO t_old VALUES (2, 'b'); INSERT INTO t_new VALUES (3, 'c')",
+    )
+    .await;
+    let report = world.carries(&initial()).await;
+    assert_eq!(report.tables.len(), 1);
+    assert_eq!(world.rows("public.t").await, ["1|a", "2|b", "3|c"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_value_far_ahead_hides_nothing() {
+    let world = World::new(
+        "CREATE TABLE t (id bigserial PRIMARY KEY); INSERT INTO t VALUES (9000000); INSERT INTO t SELECT FROM generate_series(1, 5); \
+         CREATE TABLE u (id int PRIMARY KEY, at timestamptz); INSERT INTO u VALUES (1, now()), (2, '2999-01-01')",
+    )
+    .await;
+    let settings = with(incremental(), "public.u", by_cursor("at"));
+    world.carries(&settings).await;
+    world.sql("INSERT INTO t DEFAULT VALUES; INSERT INTO u VALUES (3, now())").await;
+    world.carries(&settings).await;
+    assert_eq!((world.rows("public.t").await.len(), world.rows("public.u").await.len()), (7, 3));
+    let report = world.carries(&settings).await;
+    assert!(report.tables.iter().all(|table| table.version.is_none()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_comes_with_a_value_for_older_rows_has_it_in_the_lake_too() {
+    let world = World::new("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2)").await;
+    world.carries(&incremental()).await;
+    world
+        .sql(
+            "DELETE FROM t WHERE id = 1; ALTER TABLE t ADD z numeric(5,2) NOT NULL DEFAULT 1.5, ADD n text; \
+             INSERT INTO t VALUES (3, 2, 'x')",
+        )
+        .await;
+    world.carries(&incremental()).await;
+    assert_eq!(world.rows("public.t").await, ["1|1.50|NULL", "2|1.50|NULL", "3|2.00|x"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_is_replaced_only_where_it_was_asked_for() {
+    let world = World::new("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2)").await;
+    world.carries(&incremental()).await;
+    world.sql("DELETE FROM t WHERE id = 1").await;
+    let report = world.run_with(&initial(), Permission::Add).await;
+    assert_eq!(state(&report, "public.t"), "history-at-risk");
+    let other = Settings { name: "other".into(), others: vec!["nightly".into()], ..initial() };
+    assert_eq!(state(&world.run(&other).await, "public.t"), "other-transfer");
+    assert_eq!(world.rows("public.t").await, ["1", "2"]);
+    let report = world.run_with(&incremental(), Permission::Replace).await;
+    assert_eq!(of(&report, "public.t").how, How::Initial);
+    assert_eq!(world.rows("public.t").await, ["2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_none_is_said_by_the_first_run() {
+    let world =
+        World::new("CREATE TABLE t (a int, u timestamptz); INSERT INTO t VALUES (1, now()), (1, now()), (2, now())")
+            .await;
+    let own = TableSettings { key: vec!["a".into()], ..by_cursor("u") };
+    let report = world.run(&with(incremental(), "public.t", own)).await;
+    let error = chain(of(&report, "public.t").error.as_ref().unwrap());
+    assert!(error.contains("two rows have the key a=1"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_tables_whose_names_are_written_alike_stay_two() {
+    let world = World::new(
+        "CREATE SCHEMA \"a.b\"; CREATE SCHEMA a; CREATE TABLE \"a.b\".c (id int PRIMARY KEY); CREATE TABLE a.\"b.c\" (id int PRIMARY KEY); \
+         INSERT INTO \"a.b\".c VALUES (1); INSERT INTO a.\"b.c\" VALUES (2)",
+    )
+    .await;
+    let report = world.carries(&incremental()).await;
+    let names: Vec<&str> = report.tables.iter().map(|table| table.source.as_str()).collect();
+    assert_eq!(names, ["\"a.b\".c", "a.\"b.c\""]);
+    for (name, row) in [(TableName::new("a.b", "c"), "1"), (TableName::new("a", "b.c"), "2")] {
+        let table = world.lake.table(&name).await.unwrap().unwrap();
+        assert_eq!(super::world::rows_of(&table).await, [row]);
+    }
+}

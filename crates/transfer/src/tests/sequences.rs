@@ -1,0 +1,336 @@
+//! What happens to a platform between runs, drawn at random and in any order: after each run the lake holds what the
+//! rules say, or the table is in a named state, from which a resync goes on. Never silent.
+//!
+//! `WATTLAKE_SEQUENCES` says how many are drawn; a failure prints the seed of its own, for `WATTLAKE_SEED`.
+
+use std::collections::BTreeMap;
+
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio_postgres::Client;
+
+use super::world::{World, by_cursor, chain, incremental, of, with};
+use crate::plan::Settings;
+use crate::resume::Permission;
+
+const SEQUENCES: u64 = 50;
+const STEPS: usize = 8;
+
+/// By key: the cursor `at`, and the value.
+type Rows = BTreeMap<i64, (String, String)>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Id,
+    At,
+    Transaction,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Insert,
+    InsertLate,
+    Update,
+    UpdateInSilence,
+    Delete,
+    DeleteAll,
+    Truncate,
+    RestartIdentity,
+    RestartAndRefill,
+    DropAndCreate,
+    Rename,
+    AddColumn,
+    AddColumnWithDefault,
+    DropColumn,
+    Widen,
+    Rewrite,
+    Detach,
+    Attach,
+    FarAhead,
+}
+
+const EVENTS: [Event; 19] = [
+    Event::Insert,
+    Event::InsertLate,
+    Event::Update,
+    Event::UpdateInSilence,
+    Event::Delete,
+    Event::DeleteAll,
+    Event::Truncate,
+    Event::RestartIdentity,
+    Event::RestartAndRefill,
+    Event::DropAndCreate,
+    Event::Rename,
+    Event::AddColumn,
+    Event::AddColumnWithDefault,
+    Event::DropColumn,
+    Event::Widen,
+    Event::Rewrite,
+    Event::Detach,
+    Event::Attach,
+    Event::FarAhead,
+];
+
+/// A table with a partition whose rows can leave and come back.
+const CREATE: &str = "CREATE TABLE t (id bigserial PRIMARY KEY, at timestamptz NOT NULL, v text, n int DEFAULT 1) PARTITION BY RANGE (id); \
+     CREATE TABLE t_main PARTITION OF t FOR VALUES FROM (MINVALUE) TO (1000000); \
+     CREATE TABLE IF NOT EXISTS t_side (id bigint NOT NULL DEFAULT 0 PRIMARY KEY, at timestamptz NOT NULL, v text, n int)";
+
+struct Platform {
+    world: World,
+    rng: ChaCha8Rng,
+    value_column: String,
+    has_side: bool,
+    /// Made anew since the last run: its columns are not those of before, whatever their names become.
+    is_anew: bool,
+    is_wide: bool,
+    columns: usize,
+    written: u32,
+    log: Vec<String>,
+    late: Vec<Client>,
+}
+
+impl Platform {
+    async fn sql(&mut self, sql: &str) {
+        self.log.push(sql.to_owned());
+        self.world.sql(sql).await;
+    }
+
+    fn value(&mut self) -> String {
+        self.written += 1;
+        format!("v{}", self.written)
+    }
+
+    fn insert(&mut self) -> String {
+        let (column, value, count) = (self.value_column.clone(), self.value(), self.rng.random_range(1..6));
+        format!("INSERT INTO t (at, {column}) SELECT clock_timestamp(), '{value}' FROM generate_series(1, {count})")
+    }
+
+    async fn happens(&mut self, event: Event) {
+        let (column, value) = (self.value_column.clone(), self.value());
+        let some = format!("id % 3 = {}", self.rng.random_range(0..3));
+        match event {
+            Event::Insert => {
+                let insert = self.insert();
+                self.sql(&insert).await;
+            }
+            Event::InsertLate => {
+                let insert = self.insert();
+                self.log.push(format!("in a transaction that goes on: {insert}"));
+                let session = self.world.session().await;
+                session.batch_execute(&format!("BEGIN; {insert}")).await.unwrap();
+                self.late.push(session);
+            }
+            Event::Update => {
+                self.sql(&format!("UPDATE t SET {column} = '{value}', at = clock_timestamp() WHERE {some}")).await
+            }
+            Event::UpdateInSilence => self.sql(&format!("UPDATE t SET {column} = '{value}' WHERE {some}")).await,
+            Event::Delete => self.sql(&format!("DELETE FROM t WHERE {some}")).await,
+            Event::DeleteAll => self.sql("DELETE FROM t").await,
+            Event::Truncate => self.sql("TRUNCATE t").await,
+            Event::RestartIdentity => self.sql("TRUNCATE t RESTART IDENTITY").await,
+            Event::RestartAndRefill => {
+                self.sql("TRUNCATE t RESTART IDENTITY").await;
+                let insert = self.insert();
+                self.sql(&insert).await;
+            }
+            Event::DropAndCreate => {
+                // A narrower type than the target's would be refused, as it should be.
+                let create = if self.is_wide { CREATE.replace(" n int", " n bigint") } else { CREATE.to_owned() };
+                self.sql(&format!("DROP TABLE t; DROP TABLE IF EXISTS t_side; {create}")).await;
+                (self.value_column, self.has_side, self.is_anew) = ("v".into(), false, true);
+                let insert = self.insert();
+                self.sql(&insert).await;
+            }
+            Event::Rename if !self.is_anew => {
+                self.value_column = format!("v_{}", self.written);
+                let renamed = self.value_column.clone();
+                let side = if self.has_side {
+                    String::new()
+                } else {
+                    format!("ALTER TABLE t_side RENAME {column} TO {renamed}; ")
+                };
+                self.sql(&format!("{side}ALTER TABLE t RENAME {column} TO {renamed}")).await;
+            }
+            _ => self.changes(event).await,
+        }
+    }
+
+    async fn changes(&mut self, event: Event) {
+        let both = |has_side: bool, change: &str| match has_side {
+            true => format!("ALTER TABLE t {change}"),
+            false => format!("ALTER TABLE t {change}; ALTER TABLE t_side {change}"),
+        };
+        match event {
+            Event::AddColumn | Event::AddColumnWithDefault => {
+                self.columns += 1;
+                let default = if event == Event::AddColumn { "" } else { " DEFAULT 'filled'" };
+                let change = format!("ADD extra_{} text{default}", self.columns);
+                self.sql(&both(self.has_side, &change)).await;
+            }
+            Event::DropColumn => self.sql(&both(self.has_side, "DROP COLUMN IF EXISTS n")).await,
+            Event::Widen => {
+                let has = "SELECT count(*)::text FROM pg_attribute WHERE attrelid = 'public.t'::regclass AND attname = 'n' AND NOT attisdropped";
+                if self.world.ask(has).await == ["1"] {
+                    self.is_wide = true;
+                    self.sql(&both(self.has_side, "ALTER n TYPE bigint")).await;
+                }
+            }
+            Event::Rewrite => {
+                self.log.push("VACUUM FULL".into());
+                self.world.client.batch_execute("VACUUM FULL public.t_main").await.unwrap();
+            }
+            Event::Detach if self.has_side => {
+                self.has_side = false;
+                self.sql("ALTER TABLE t DETACH PARTITION t_side").await;
+            }
+            Event::Attach if !self.has_side => {
+                self.has_side = true;
+                let (column, value, id) =
+                    (self.value_column.clone(), self.value(), 1_000_000 + i64::from(self.written));
+                let rows = format!(
+                    "INSERT INTO t_side (id, at, {column}) VALUES ({id}, clock_timestamp() - interval '1 day', '{value}')"
+                );
+                self.sql(&format!(
+                    "{rows}; ALTER TABLE t ATTACH PARTITION t_side FOR VALUES FROM (1000000) TO (2000000)"
+                ))
+                .await;
+            }
+            Event::FarAhead => {
+                let (column, value) = (self.value_column.clone(), self.value());
+                self.sql(&format!(
+                    "INSERT INTO t (id, at, {column}) VALUES (900000 + {}, '2999-01-01', '{value}')",
+                    self.written
+                ))
+                .await;
+            }
+            _ => {}
+        }
+    }
+
+    async fn end_late(&mut self) {
+        for session in self.late.drain(..) {
+            self.log.push("the transaction commits".into());
+            session.batch_execute("COMMIT").await.unwrap();
+        }
+    }
+
+    async fn source(&self) -> Rows {
+        let sql = format!(
+            "SELECT concat_ws('|', id, to_char(at, 'YYYY-MM-DD HH24:MI:SS.US') || ' UTC', {}) FROM public.t",
+            self.value_column
+        );
+        parsed(&self.world.ask(&sql).await)
+    }
+
+    async fn lake(&self) -> Rows {
+        parsed(&self.world.rows("public.t").await)
+    }
+}
+
+fn parsed(rows: &[String]) -> Rows {
+    let mut all = Rows::new();
+    for row in rows {
+        let parts: Vec<&str> = row.split('|').collect();
+        let doubled = all.insert(parts[0].parse().unwrap(), (parts[1].to_owned(), parts[2].to_owned()));
+        assert!(doubled.is_none(), "a key twice: {row}");
+    }
+    all
+}
+
+/// What the rules say that a run leaves: rows gone from the source stay, others are told by key and cursor.
+/// `last` is the source as it was at the last run: an id that came since is new, whatever the lake has under it.
+fn expected(order: Order, before: &Rows, last: &Rows, source: &Rows, is_resync: bool) -> Rows {
+    let mut rows = before.clone();
+    for (id, row) in source {
+        let is_same = match (order, before.get(id)) {
+            (_, None) => false,
+            // Ids beyond their sequence are read and compared by each run.
+            (Order::Id, Some(_)) => !is_resync && last.contains_key(id) && *id < 900_000,
+            (Order::At, Some(known)) => !is_resync && known.0 == row.0,
+            (Order::Transaction, Some(_)) => false,
+        };
+        if !is_same {
+            rows.insert(*id, row.clone());
+        }
+    }
+    rows
+}
+
+async fn play(seed: u64) -> Result<(), String> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let order = *[Order::Id, Order::At, Order::Transaction].choose(&mut rng).unwrap();
+    let settings = Settings { include: vec!["public.t".into()], ..incremental() };
+    let settings = match order {
+        Order::Id => settings,
+        Order::At => with(settings, "public.t", by_cursor("at")),
+        Order::Transaction => with(settings, "public.t", by_cursor("xmin")),
+    };
+    let world = World::new(CREATE).await;
+    let mut platform = Platform {
+        world,
+        rng,
+        value_column: "v".into(),
+        has_side: false,
+        is_anew: false,
+        is_wide: false,
+        columns: 0,
+        written: 0,
+        log: vec![format!("{order:?}")],
+        late: Vec::new(),
+    };
+    platform.happens(Event::Insert).await;
+    platform.world.carries(&settings).await;
+    let mut last = platform.source().await;
+    for _ in 0..STEPS {
+        for _ in 0..platform.rng.random_range(1..4) {
+            let event = match *EVENTS.choose(&mut platform.rng).unwrap() {
+                // Each run waits for such a transaction for seconds.
+                Event::InsertLate if seed % 8 != 0 => Event::Insert,
+                event => event,
+            };
+            // Only what changes rows goes on beside a transaction that writes: all else waits for its locks.
+            let waits = !matches!(event, Event::Insert | Event::Update | Event::Delete | Event::FarAhead);
+            if platform.late.is_empty() || !waits {
+                platform.happens(event).await;
+            }
+        }
+        let (before, source) = (platform.lake().await, platform.source().await);
+        platform.log.push("run".into());
+        let report = platform.world.run(&settings).await;
+        let mut wanted = expected(order, &before, &last, &source, false);
+        if let Some(error) = &of(&report, "public.t").error {
+            let state = error.state.ok_or_else(|| format!("no state: {}\n{:#?}", chain(error), platform.log))?;
+            platform.log.push(format!("{state}, resync"));
+            let report = platform.world.run_with(&settings, Permission::Resync).await;
+            if let Some(error) = &of(&report, "public.t").error {
+                return Err(format!("resync: {}\n{:#?}", chain(error), platform.log));
+            }
+            wanted = expected(order, &before, &last, &source, true);
+        }
+        let lake = platform.lake().await;
+        // What a transaction that goes on has written is the next run's, or a later one's.
+        if lake != wanted {
+            return Err(format!("the lake has {lake:?}\nand not {wanted:?}\n{:#?}", platform.log));
+        }
+        last = source;
+        platform.is_anew = false;
+        if platform.rng.random_bool(0.7) {
+            platform.end_late().await;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_between_runs_is_carried_or_said() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let count = number("WATTLAKE_SEQUENCES").unwrap_or(SEQUENCES);
+    let first = number("WATTLAKE_SEED").unwrap_or_else(|| rand::rng().random_range(0..1_000_000_000));
+    for seed in first..first + count {
+        if let Err(what) = play(seed).await {
+            panic!("have it again with WATTLAKE_SEED={seed} WATTLAKE_SEQUENCES=1\n{what}");
+        }
+    }
+}
