@@ -113,31 +113,38 @@ impl Run {
         self.ledger.event(name, Some(&self.id), fields).map(drop)
     }
 
-    /// Becomes the current state of the table, and one more line in the run's history, together.
+    /// Notes what became of a table.
     pub fn table(&self, outcome: TableOutcome) -> Result<()> {
-        let values = (
-            &outcome.transfer,
-            &outcome.source_table,
-            &outcome.target_table,
-            &outcome.state,
-            &outcome.mode,
-            kept(outcome.rows),
-            kept(outcome.bytes_read),
-            kept(outcome.bytes_written),
-            outcome.seconds,
-            &outcome.position,
-            &outcome.reason,
-            &outcome.mend,
-            &self.id,
-            instant::to_text(instant::now()),
-        );
+        self.tables(&[outcome])
+    }
+
+    /// Notes what became of each table, of all in one transaction.
+    pub fn tables(&self, outcomes: &[TableOutcome]) -> Result<()> {
         let marks = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?";
         let state = format!("insert or replace into transfer_tables ({TABLE_COLUMNS}) values ({marks})");
         let history = format!("insert into run_tables ({TABLE_COLUMNS}) values ({marks})");
-        let doing = format!("note the state of table {}", outcome.source_table);
-        self.ledger.write(&doing, |tx| {
-            tx.prepare_cached(&state)?.execute(values.clone())?;
-            tx.prepare_cached(&history)?.execute(values).map(drop)
+        self.ledger.write("note the states of tables", |tx| {
+            for outcome in outcomes {
+                let values = (
+                    &outcome.transfer,
+                    &outcome.source_table,
+                    &outcome.target_table,
+                    &outcome.state,
+                    &outcome.mode,
+                    kept(outcome.rows),
+                    kept(outcome.bytes_read),
+                    kept(outcome.bytes_written),
+                    outcome.seconds,
+                    &outcome.position,
+                    &outcome.reason,
+                    &outcome.mend,
+                    &self.id,
+                    instant::to_text(instant::now()),
+                );
+                tx.prepare_cached(&state)?.execute(values.clone())?;
+                tx.prepare_cached(&history)?.execute(values)?;
+            }
+            Ok(())
         })
     }
 
