@@ -15,6 +15,8 @@ pub mod code {
     pub const FIX_INPUT: u8 = 3;
     pub const FIX_SETUP: u8 = 4;
     pub const RETRY: u8 = 5;
+    /// As shells have it for a program that SIGINT ended.
+    pub const INTERRUPTED: u8 = 130;
 }
 
 /// The chain without repetitions: an error that holds its source's text is shown once.
@@ -80,9 +82,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             return if error.kind == statement::Kind::FixInput { code::FIX_INPUT } else { code::FAILED };
         }
         if let Some(broken) = cause.downcast_ref::<BrokenOff>() {
-            return if *broken == BrokenOff::ByHand { code::FAILED } else { code::RETRY };
+            return if *broken == BrokenOff::ByHand { code::INTERRUPTED } else { code::RETRY };
         }
-        if cause.downcast_ref::<crate::warehouse::Problems>().is_some() {
+        if cause.is::<crate::warehouse::Problems>() || cause.is::<crate::config::Unset>() {
             return code::FIX_SETUP;
         }
     }

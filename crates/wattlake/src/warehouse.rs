@@ -79,7 +79,7 @@ impl Warehouse {
             .connections
             .get(connection)
             .ok_or_else(|| anyhow!("there is no connection {connection:?} in wattlake.toml"))?;
-        Ok(connection.url().reveal().to_owned())
+        Ok(connection.url()?.reveal().to_owned())
     }
 
     pub async fn lake(&self) -> Result<lake::Lake> {
@@ -88,12 +88,12 @@ impl Warehouse {
 
     /// PostgreSQL's programs, for base backups.
     pub fn postgres(&self) -> Result<Binaries> {
-        Ok(Binaries::find(self.config.postgres_bin_dir.as_deref())?)
+        Ok(Binaries::find(self.config.postgres_bin_dir.as_ref().map_err(config::Unset::clone)?.as_deref())?)
     }
 
-    /// Where a transfer's base backup lives while it lives.
-    pub fn backup_folder(&self, transfer: &str) -> PathBuf {
-        self.config.root.join(STATE).join("basebackup").join(transfer)
+    /// Holds a folder for each base backup, by its transfer's name.
+    pub fn backups_folder(&self) -> PathBuf {
+        self.config.root.join(STATE).join("basebackup")
     }
 }
 
@@ -112,8 +112,8 @@ impl std::fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 async fn open_lake(config: &config::Warehouse) -> Result<lake::Lake> {
-    let url = &config.lake.url;
-    let location = if url.contains("://") { url.clone() } else { config.root.join(url).display().to_string() };
+    let lake = config.lake.as_ref().map_err(config::Unset::clone)?;
+    let url = &lake.url;
     let mut options: HashMap<String, String> = HashMap::new();
     if url.contains("://") && !url.starts_with("file://") {
         // What every tool of these clouds reads from its environment, the file's own options above it.
@@ -121,6 +121,6 @@ async fn open_lake(config: &config::Warehouse) -> Result<lake::Lake> {
         options
             .extend(std::env::vars().filter(|(name, _)| known(name)).map(|(name, value)| (name.to_lowercase(), value)));
     }
-    options.extend(config.lake.options().into_iter().map(|(name, value)| (name.to_lowercase(), value)));
-    Ok(lake::Lake::open(&location, options).await?)
+    options.extend(lake.options().into_iter().map(|(name, value)| (name.to_lowercase(), value)));
+    Ok(lake::Lake::open(url, options).await?)
 }

@@ -1,5 +1,7 @@
 mod awaited;
 mod flow;
+mod misplaced;
+mod shared;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,9 +15,9 @@ use serde_json::json;
 use sql::Session;
 use transfer::preflight::{self, Finding, Preflight, Severity, Way};
 
-use crate::config::{Mart, Target, Via};
+use crate::config::{Mart, Unset, Via};
 use crate::flows::mart::{check_order, schema_of};
-use crate::flows::transfer::settings;
+use crate::flows::transfer::{settings, source, target};
 use crate::report;
 use crate::system::LedgerTables;
 use crate::text;
@@ -37,33 +39,15 @@ pub struct Check {
 impl Check {
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
         let warehouse = Warehouse::open(root)?;
-        let mut errors = 0;
+        let mut errors = self.check_unset(&warehouse);
+        for finding in misplaced::findings(&warehouse.config) {
+            self.say("lake", &finding);
+        }
         if let Err(error) = warehouse.lake().await {
-            errors += 1;
-            self.say("lake", &finding(&error));
+            errors += self.failed("lake", &error);
         }
         for name in warehouse.config.transfers.keys() {
-            match check(&warehouse, name).await {
-                Ok(preflight) => {
-                    errors += preflight.findings.iter().filter(|f| f.severity == Severity::Error).count();
-                    for finding in &preflight.findings {
-                        self.say(name, finding);
-                    }
-                    if !self.json {
-                        println!(
-                            "{name}: {}, {} tables, {} columns, about {} rows",
-                            preflight.server,
-                            preflight.tables,
-                            text::count(preflight.columns as u64),
-                            text::count(preflight.rows_estimate)
-                        );
-                    }
-                }
-                Err(error) => {
-                    errors += 1;
-                    self.say(name, &finding(&error));
-                }
-            }
+            errors += self.check_transfer(&warehouse, name).await;
         }
         if let Ok(lake) = warehouse.lake().await {
             errors += self.check_queries(&warehouse, &lake).await;
@@ -75,6 +59,50 @@ impl Check {
             println!("nothing stands in the way");
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The variables that parts lack; what needs them is not looked at further.
+    fn check_unset(&self, warehouse: &Warehouse) -> usize {
+        let unset = warehouse.config.unset();
+        let problems = unset.iter().flat_map(|(part, unset)| unset.0.iter().map(move |problem| (part, problem)));
+        let mut errors = 0;
+        for (part, problem) in problems {
+            errors += 1;
+            let subject = format!("{}:{}:{}", problem.file.display(), problem.line, problem.column);
+            let (what, mend) = (problem.what.clone(), problem.mend.clone());
+            self.say(part, &Finding { severity: Severity::Error, subject, what, mend, shared: None });
+        }
+        errors
+    }
+
+    async fn check_transfer(&self, warehouse: &Warehouse, name: &str) -> usize {
+        let preflight = match check(warehouse, name).await {
+            Ok(preflight) => preflight,
+            Err(error) => return self.failed(name, &error),
+        };
+        if self.json {
+            preflight.findings.iter().for_each(|finding| self.say(name, finding));
+        } else {
+            let file = format!("transfers/{name}.toml");
+            shared::together(&preflight.findings, &file).iter().for_each(|finding| self.say(name, finding));
+            println!(
+                "{name}: {}, {} tables, {} columns, about {} rows",
+                preflight.server,
+                preflight.tables,
+                text::count(preflight.columns as u64),
+                text::count(preflight.rows_estimate)
+            );
+        }
+        preflight.findings.iter().filter(|finding| finding.severity == Severity::Error).count()
+    }
+
+    /// Returns how many errors it is: none where a variable is not set, which is said already.
+    fn failed(&self, about: &str, error: &anyhow::Error) -> usize {
+        if error.chain().any(|cause| cause.is::<Unset>()) {
+            return 0;
+        }
+        self.say(about, &finding(error));
+        1
     }
 
     /// Plans each query against the lake as it is.
@@ -123,7 +151,7 @@ impl Check {
         found.iter().filter(|(_, finding)| finding.severity == Severity::Error).count()
     }
 
-    fn say(&self, transfer: &str, finding: &Finding) {
+    fn say(&self, about: &str, finding: &Finding) {
         let severity = match finding.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
@@ -131,7 +159,7 @@ impl Check {
         };
         if self.json {
             let value = json!({
-                "transfer": transfer, "severity": severity, "subject": finding.subject,
+                "transfer": about, "severity": severity, "subject": finding.subject,
                 "what": finding.what, "mend": finding.mend,
             });
             println!("{value}");
@@ -142,7 +170,9 @@ impl Check {
             Severity::Warning => severity.if_supports_color(Stream::Stdout, |t| t.yellow()).to_string(),
             Severity::Note => severity.if_supports_color(Stream::Stdout, |t| t.dimmed()).to_string(),
         };
-        println!("{label}: {transfer}: {}: {}", finding.subject, finding.what);
+        // What is of the transfer as a whole has its name as the subject.
+        let subject = if finding.subject == about { String::new() } else { format!("{}: ", finding.subject) };
+        println!("{label}: {about}: {subject}{}", finding.what);
         if let Some(mend) = &finding.mend {
             println!("       {mend}");
         }
@@ -159,14 +189,9 @@ async fn check(warehouse: &Warehouse, name: &str) -> Result<Preflight> {
     if way == Way::Basebackup {
         warehouse.postgres()?;
     }
-    let lake = match &config.target {
-        Target::Lake => Some(warehouse.lake().await?),
-        Target::Postgres(connection) => {
-            warehouse.endpoint(connection)?.connect().await?;
-            None
-        }
-    };
-    Ok(preflight::check(&settings(config), &warehouse.endpoint(&config.source)?, way, lake.as_ref()).await?)
+    let target = target(warehouse, config).await?;
+    let source = source(warehouse, config)?;
+    Ok(preflight::check(&settings(warehouse, config), &source, way, Some(&target)).await?)
 }
 
 /// Tables that no refresh has made yet are taken for views.
@@ -190,5 +215,11 @@ async fn prove(warehouse: &Warehouse, lake: &lake::Lake, mart: &Mart) -> Result<
 
 fn finding(error: &anyhow::Error) -> Finding {
     let mend = error.chain().find_map(|e| e.downcast_ref::<transfer::Error>().and_then(|e| e.mend.clone()));
-    Finding { severity: Severity::Error, subject: "setup".into(), what: report::chain(error.as_ref()), mend }
+    Finding {
+        severity: Severity::Error,
+        subject: "setup".into(),
+        what: report::chain(error.as_ref()),
+        mend,
+        shared: None,
+    }
 }

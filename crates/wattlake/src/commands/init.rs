@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::program::{program, quoted};
 use crate::config;
 
 /// Write a commented warehouse to start from
@@ -21,10 +22,16 @@ impl Init {
     pub fn run(self) -> Result<ExitCode> {
         let files = config::init(&self.dir, self.billing)
             .with_context(|| format!("start a warehouse in {}", self.dir.display()))?;
-        for file in files {
+        for file in &files {
             println!("{}", file.display());
         }
-        eprintln!("next: edit the connection in wattlake.toml, then `wattlake -C {} check`", self.dir.display());
+        if files.iter().any(|file| file.ends_with("wattlake.toml")) {
+            eprintln!("next: edit the connection in {}, then", self.dir.join("wattlake.toml").display());
+            eprintln!("  export PLATFORM_PASSWORD=...");
+        } else {
+            eprintln!("next:");
+        }
+        eprintln!("  {} -C {} check", program(), quoted(&self.dir));
         Ok(ExitCode::SUCCESS)
     }
 }

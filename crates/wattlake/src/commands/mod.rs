@@ -11,6 +11,7 @@ mod lake;
 mod layer;
 mod logs;
 mod mart;
+mod program;
 mod queue;
 mod run;
 mod runs;
@@ -25,7 +26,7 @@ mod transfer;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 /// The data warehouse of an energy aggregator: the platform's PostgreSQL into an open lake, with
@@ -98,7 +99,10 @@ impl Command {
 }
 
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let root = arguments.warehouse.as_path();
+    // Whatever is resolved against it is absolute from here on, wherever it is used.
+    let root = std::path::absolute(&arguments.warehouse)
+        .with_context(|| format!("find the warehouse's folder {}", arguments.warehouse.display()))?;
+    let root = root.as_path();
     match arguments.command {
         Command::Init(command) => command.run(),
         Command::Check(command) => command.run(root).await,

@@ -6,11 +6,12 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use transfer::plan::Mode;
+use transfer::resume::Permission;
 use transfer::run::{How, Report, TableReport};
 use transfer::validate::TableValidation;
 
 use crate::config::Target;
-use crate::flows::transfer::{Carry, run, settings};
+use crate::flows::transfer::{Carry, hand_over, run, settings, source};
 use crate::jobs::Asked;
 use crate::progress::Bars;
 use crate::report;
@@ -24,6 +25,8 @@ pub enum Transfer {
     List(List),
     Status(Status),
     Validate(Validate),
+    Resync(Resync),
+    HandOver(HandOver),
 }
 
 impl Transfer {
@@ -34,6 +37,8 @@ impl Transfer {
             Transfer::List(command) => command.run(&warehouse),
             Transfer::Status(command) => command.run(&warehouse),
             Transfer::Validate(command) => command.run(&warehouse).await,
+            Transfer::Resync(command) => command.run(&warehouse).await,
+            Transfer::HandOver(command) => command.run(&warehouse).await,
         }
     }
 }
@@ -48,6 +53,9 @@ pub struct Run {
     /// Only this table of the source, as SCHEMA.TABLE; may be given again
     #[arg(long = "table", value_name = "TABLE")]
     tables: Vec<String>,
+    /// Read tables whole and drop what the target has of them, also the rows that the source no longer has
+    #[arg(long)]
+    replace: bool,
     /// One JSON object a table
     #[arg(long)]
     json: bool,
@@ -71,21 +79,69 @@ impl Run {
             Some(ModeName::Incremental) => Some(Mode::Incremental),
             Some(ModeName::Changes) => bail!("mode changes is not built yet; use initial or incremental"),
         };
-        carry(warehouse, &Asked::by_hand(), &self.name, mode, self.tables, self.json).await
+        let permission = self.replace.then_some(Permission::Replace);
+        let what = What { mode, permission, tables: self.tables };
+        carry(warehouse, &Asked::by_hand(), &self.name, what, self.json).await
     }
 }
 
-/// Runs it and shows what it came to.
-pub async fn carry(
-    warehouse: &Warehouse,
-    asked: &Asked,
-    name: &str,
-    mode: Option<Mode>,
+/// Read tables again and keep what the source no longer has
+///
+/// Rows of the source take the place of the target's by key, rows gone from the source stay. For tables that a run
+/// refuses to go on with: made anew, restarted, with another key or another cursor.
+#[derive(Debug, Args)]
+pub struct Resync {
+    name: String,
+    /// A table of the source, as SCHEMA.TABLE; may be given again
+    #[arg(long = "table", value_name = "TABLE", required = true)]
     tables: Vec<String>,
+    /// One JSON object a table
+    #[arg(long)]
     json: bool,
-) -> Result<ExitCode> {
+}
+
+impl Resync {
+    async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        let what = What { mode: None, permission: Some(Permission::Resync), tables: self.tables };
+        carry(warehouse, &Asked::by_hand(), &self.name, what, self.json).await
+    }
+}
+
+/// Let a transfer go on with tables that another one carried
+///
+/// Also where the source has become another server, after an upgrade or a restore: the position stays, and is trusted.
+#[derive(Debug, Args)]
+pub struct HandOver {
+    /// The transfer that goes on
+    name: String,
+    /// A table of the source, as SCHEMA.TABLE; may be given again
+    #[arg(long = "table", value_name = "TABLE", required = true)]
+    tables: Vec<String>,
+}
+
+impl HandOver {
+    async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        let taken = hand_over(warehouse, &self.name, self.tables).await?;
+        for table in taken {
+            println!("{}: {} goes on with {}, from {} on", table.source, self.name, table.target, table.position);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What is asked of a transfer beyond its file.
+#[derive(Default)]
+pub struct What {
+    pub mode: Option<Mode>,
+    pub permission: Option<Permission>,
+    pub tables: Vec<String>,
+}
+
+/// Runs it and shows what it came to.
+pub async fn carry(warehouse: &Warehouse, asked: &Asked, name: &str, what: What, json: bool) -> Result<ExitCode> {
     let bars = Arc::new(Bars::new());
-    let outcome = run(warehouse, asked, Carry { name, mode, tables, progress: bars.clone() }).await;
+    let What { mode, permission, tables } = what;
+    let outcome = run(warehouse, asked, Carry { name, mode, permission, tables, progress: bars.clone() }).await;
     bars.clear();
     let report = outcome?;
     if json {
@@ -101,7 +157,8 @@ fn json_of(table: &TableReport) -> serde_json::Value {
         "source": table.source, "target": table.target, "mode": How::as_str(table.how),
         "rows": table.rows, "replaced": table.replaced, "bytes_read": table.bytes_read,
         "bytes_written": table.bytes_written, "seconds": table.seconds, "version": table.version,
-        "position": table.position.map(|p| p.high),
+        "position": table.position.as_ref().and_then(|p| p.high.as_ref()).map(ToString::to_string),
+        "state": table.error.as_ref().and_then(|e| e.state),
         "error": table.error.as_ref().map(|e| report::chain(e)),
         "mend": table.error.as_ref().and_then(|e| e.mend.clone()),
     })
@@ -259,8 +316,9 @@ impl Validate {
         }
         let bars = Arc::new(Bars::new());
         let progress: Arc<dyn transfer::read::Progress> = bars.clone();
-        let (source, lake) = (warehouse.endpoint(&config.source)?, warehouse.lake().await?);
-        let outcome = transfer::validate::validate(&settings(config), &source, &lake, &self.tables, &progress).await;
+        let (source, lake) = (source(warehouse, config)?, warehouse.lake().await?);
+        let outcome =
+            transfer::validate::validate(&settings(warehouse, config), &source, &lake, &self.tables, &progress).await;
         bars.clear();
         let tables = outcome?;
         if self.json {
@@ -279,7 +337,7 @@ fn validation_json(table: &TableValidation) -> serde_json::Value {
         "source": table.source, "target": table.target, "ok": table.is_ok(),
         "source_rows": table.source_rows, "lake_rows": table.lake_rows,
         "ranges": table.ranges, "ranges_differing": table.ranges_differing,
-        "lost": table.lost, "differs": table.differs, "purged": table.purged, "pending": table.pending,
+        "lost": table.lost, "differs": table.differs, "doubled": table.doubled, "purged": table.purged, "pending": table.pending,
         "samples": samples, "seconds": table.seconds, "error": table.error.as_ref().map(|e| report::chain(e)),
     })
 }
@@ -302,6 +360,7 @@ pub fn validation_told(tables: &[TableValidation]) -> String {
                 text::count(table.lake_rows),
                 number(table.lost),
                 number(table.differs),
+                number(table.doubled),
                 number(table.purged),
                 number(table.pending),
                 text::seconds(table.seconds),
@@ -315,8 +374,9 @@ pub fn validation_told(tables: &[TableValidation]) -> String {
         ">lake rows",
         ">lost",
         ">differ",
+        ">doubled",
         ">purged at source",
-        ">still to come",
+        ">pending",
         ">took",
     ];
     let mut told = text::table(&header, &rows);

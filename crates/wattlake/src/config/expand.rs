@@ -1,4 +1,4 @@
-//! `${VARIABLES}` in the strings of `wattlake.toml`, filled in before anything else looks at them.
+//! `${VARIABLES}` in the strings of a file, filled in before anything else looks at them.
 //! A variable's value never becomes syntax: inside a connection's URL it is percent-encoded.
 
 use std::ops::Range;
@@ -30,7 +30,7 @@ fn one(value: &mut Spanned<DeValue<'_>>, path: &mut Vec<String>, env: Env<'_>, r
             let (expanded, faults) = expand(text, env, is_url);
             let mut from = span.start;
             for fault in faults {
-                from = fault.report(from..span.end, report);
+                from = fault.report(path, from..span.end, report);
             }
             *text = expanded.into();
         }
@@ -49,14 +49,20 @@ struct Fault {
     written: String,
     what: String,
     mend: String,
+    /// A variable that is not set: what is written is right, and another environment has it.
+    is_unset: bool,
 }
 
 impl Fault {
     /// Returns where to look for the next.
-    fn report(self, span: Range<usize>, report: &mut Report<'_>) -> usize {
+    fn report(self, path: &[String], span: Range<usize>, report: &mut Report<'_>) -> usize {
         let inside = report.text().get(span.clone()).and_then(|text| text.find(&self.written)).unwrap_or(0);
         let at = span.start + inside;
-        report.add(at..span.end, self.what, self.mend);
+        if self.is_unset {
+            report.add_unset(path, at..span.end, self.what, self.mend);
+        } else {
+            report.add(at..span.end, self.what, self.mend);
+        }
         at + 1
     }
 }
@@ -83,6 +89,7 @@ fn expand(text: &str, env: Env<'_>, is_url: bool) -> (String, Vec<Fault>) {
                 written: "${".to_owned() + inside,
                 what: "`${` without its `}`".into(),
                 mend: "write ${NAME}, or $$ for a dollar sign".into(),
+                is_unset: false,
             });
             return (expanded, faults);
         };
@@ -104,11 +111,11 @@ fn value(name: &str, env: Env<'_>) -> Result<String, Fault> {
     if !is_name {
         // Not quoted: it may be a piece of a secret that was written with a dollar sign in it.
         let what = "what stands in `${}` can't be the name of an environment variable".into();
-        return Err(Fault { written, what, mend: "write ${NAME}, or $$ for a dollar sign".into() });
+        return Err(Fault { written, what, mend: "write ${NAME}, or $$ for a dollar sign".into(), is_unset: false });
     }
     env(name).ok_or_else(|| {
         let what = format!("the environment variable {name} is not set");
-        Fault { written, what, mend: format!("set it: export {name}=...") }
+        Fault { written, what, mend: format!("set it: export {name}=..."), is_unset: true }
     })
 }
 

@@ -9,8 +9,8 @@ use ingest::layout::Layout;
 use ingest::load::Roles;
 use statement::Labels;
 
-use super::Secret;
 use super::job::Rules;
+use super::{Filled, Secret};
 
 /// `layers/NAME.toml`
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ pub struct Call {
 pub struct Ingest {
     pub name: String,
     pub file: PathBuf,
-    pub source: Source,
+    pub source: Filled<Source>,
     pub settle: Duration,
     pub layout_file: PathBuf,
     pub layout: Layout,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, FixedOffset, SubsecRound, Timelike};
 use ledger::schedule::{Backoff, Catchup, Cron, Pattern, Period};
 
-use super::{MartKind, Secret, Warehouse};
+use super::{Filled, MartKind, Secret, Warehouse};
 
 /// The one job of its kind.
 pub const UPKEEP: &str = "upkeep:lake";
@@ -72,7 +72,7 @@ pub struct Hook {
     pub on_recovery: bool,
     /// Patterns; all where it is empty.
     pub jobs: Vec<String>,
-    pub act: Act,
+    pub act: Filled<Act>,
 }
 
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! A warehouse's configuration, raw then checked: `wattlake.toml`, and a file or a folder for each transfer, mart,
 //! layer, function, ingest, load and control.
 //! Whoever holds a [`Warehouse`] needs no further doubt about its form: names lead somewhere, numbers are in
-//! bounds, variables are filled in. It never opens a connection, reads no environment by itself and prints nothing.
+//! bounds. A part whose variables are not set is there too, as what it lacks ([`Filled`]). It never opens a connection, reads no environment by itself and prints nothing.
 
 mod check;
 mod expand;
@@ -16,6 +16,7 @@ mod secret;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod unset;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ pub use mart::{Mart, MartKind};
 pub use problem::Problem;
 pub use raw::{Which, json_schema};
 pub use secret::Secret;
+pub use unset::{Filled, Unset};
 
 /// The word for the lake among a transfer's targets; no connection may take it.
 pub const LAKE: &str = "lake";
@@ -37,10 +39,10 @@ pub const LAKE: &str = "lake";
 #[derive(Debug, Clone)]
 pub struct Warehouse {
     pub root: PathBuf,
-    pub lake: Lake,
+    pub lake: Filled<Lake>,
     pub connections: BTreeMap<String, Connection>,
     /// PostgreSQL's own programs, for [`Via::Basebackup`].
-    pub postgres_bin_dir: Option<PathBuf>,
+    pub postgres_bin_dir: Filled<Option<PathBuf>>,
     pub transfers: BTreeMap<String, Transfer>,
     /// By name; none stands on itself.
     pub marts: BTreeMap<String, Mart>,
@@ -74,6 +76,8 @@ pub struct Serve {
     pub timezone: String,
     pub runs_max: usize,
     pub shutdown_grace: Duration,
+    /// Variables that the server lacks; its other fields are not what is written then.
+    pub unset: Option<Unset>,
 }
 
 #[derive(Debug, Clone)]
@@ -87,7 +91,7 @@ pub struct Tls {
 #[derive(Debug, Clone)]
 pub struct Role {
     /// A password, or a verifier in PostgreSQL's form.
-    pub password: Secret,
+    pub password: Filled<Secret>,
     /// Over `schema.table`; every table where it is empty.
     pub tables: Vec<String>,
     /// By `schema.table`, conditions in SQL.
@@ -104,7 +108,7 @@ pub struct Lake {
 
 #[derive(Debug, Clone)]
 pub struct Connection {
-    url: Secret,
+    url: Filled<Secret>,
 }
 
 #[derive(Debug, Clone)]
@@ -125,6 +129,7 @@ pub struct Transfer {
     pub mapping: Option<PathBuf>,
     pub streams: usize,
     pub parallel_tables: usize,
+    pub lock_timeout: Duration,
     pub views: bool,
     pub on_no_cursor: OnNoCursor,
     /// Of timestamp cursors.
@@ -164,7 +169,8 @@ pub enum OnNoCursor {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableSettings {
-    pub cursor: Option<String>,
+    /// In the order of their weight; empty: the key, where it is a single integer.
+    pub cursor: Vec<String>,
     pub overlap: Option<Overlap>,
     /// Empty: the one that the table declares.
     pub key: Vec<String>,
@@ -184,6 +190,7 @@ pub enum ColumnAs {
     Double,
     /// Precision 1..=38, and a scale of 0 to the precision.
     Decimal(u8, i8),
+    Bytes,
 }
 
 impl Warehouse {
@@ -193,6 +200,24 @@ impl Warehouse {
     /// Everything that is wrong in all the files, `wattlake.toml` first, each in the order of its lines.
     pub fn load(root: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Warehouse, Vec<Problem>> {
         check::load(root, env)
+    }
+
+    /// The parts that lack variables, by what they are: `connection platform`.
+    pub fn unset(&self) -> Vec<(String, &Unset)> {
+        let named = |kind: &str, name: &String, unset| (format!("{kind} {name}"), unset);
+        let mut found: Vec<(String, &Unset)> = Vec::new();
+        found.extend(self.lake.as_ref().err().map(|unset| (LAKE.to_owned(), unset)));
+        let connections = self.connections.iter();
+        found.extend(connections.filter_map(|(name, one)| Some(named("connection", name, one.url.as_ref().err()?))));
+        found.extend(self.postgres_bin_dir.as_ref().err().map(|unset| ("postgres".to_owned(), unset)));
+        found.extend(self.serve.unset.as_ref().map(|unset| ("serve".to_owned(), unset)));
+        let roles = self.roles.iter();
+        found.extend(roles.filter_map(|(name, role)| Some(named("role", name, role.password.as_ref().err()?))));
+        let hooks = self.hooks.iter();
+        found.extend(hooks.filter_map(|(name, hook)| Some(named("hook", name, hook.act.as_ref().err()?))));
+        let ingests = self.ingests.iter();
+        found.extend(ingests.filter_map(|(name, one)| Some(named("ingest", name, one.source.as_ref().err()?))));
+        found
     }
 }
 
@@ -205,7 +230,10 @@ impl Lake {
 
 impl Connection {
     /// A `postgresql://` URL, percent-encoded, with `sslmode` and `sslrootcert` in its query.
-    pub fn url(&self) -> &Secret {
-        &self.url
+    ///
+    /// # Errors
+    /// The variables that it lacks.
+    pub fn url(&self) -> Result<&Secret, Unset> {
+        self.url.as_ref().map_err(Unset::clone)
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::Unset;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Relative to the warehouse.
@@ -34,22 +36,68 @@ pub struct Report<'a> {
     file: PathBuf,
     text: &'a str,
     found: Vec<(usize, Problem)>,
+    unset: Vec<Variable>,
+}
+
+/// One that is not set.
+struct Variable {
+    /// The keys that lead to its text.
+    path: Vec<String>,
+    at: usize,
+    problem: Problem,
+    /// A part of the warehouse has it as its own problem.
+    is_taken: bool,
 }
 
 impl<'a> Report<'a> {
     pub fn new(file: &Path, text: &'a str) -> Report<'a> {
-        Report { file: file.to_owned(), text, found: Vec::new() }
+        Report { file: file.to_owned(), text, found: Vec::new(), unset: Vec::new() }
     }
 
     pub fn add(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<Option<String>>) {
-        let (line, column) = position(self.text, span.start);
-        let problem = Problem { file: self.file.clone(), line, column, what: what.into(), mend: mend.into() };
+        let problem = self.problem(span.start, what.into(), mend.into());
         self.found.push((span.start, problem));
+    }
+
+    /// A variable that is not set, in the text that the keys of `path` lead to.
+    pub fn add_unset(&mut self, path: &[String], span: Range<usize>, what: String, mend: String) {
+        let problem = self.problem(span.start, what, Some(mend));
+        self.unset.push(Variable { path: path.to_owned(), at: span.start, problem, is_taken: false });
+    }
+
+    /// Hands the unset variables of a part to it, chosen by the keys that lead to them. Those that nobody takes are
+    /// problems of the whole file.
+    pub fn take_unset(&mut self, is_of_part: impl Fn(&[String]) -> bool) -> Option<Unset> {
+        let mut taken = Vec::new();
+        for variable in self.unset.iter_mut().filter(|variable| is_of_part(&variable.path)) {
+            variable.is_taken = true;
+            taken.push((variable.at, variable.problem.clone()));
+        }
+        // In the order of the file, not of the keys.
+        taken.sort_by_key(|(at, _)| *at);
+        let taken: Vec<Problem> = taken.into_iter().map(|(_, problem)| problem).collect();
+        (!taken.is_empty()).then_some(Unset(taken))
+    }
+
+    /// Those under the keys that lead to a part.
+    pub fn take_unset_under(&mut self, keys: &[&str]) -> Option<Unset> {
+        self.take_unset(|path| path.len() >= keys.len() && path.iter().zip(keys).all(|(key, wanted)| key == wanted))
+    }
+
+    /// What parts have taken.
+    pub fn taken(&self) -> impl Iterator<Item = Problem> {
+        self.unset.iter().filter(|variable| variable.is_taken).map(|variable| variable.problem.clone())
+    }
+
+    fn problem(&self, at: usize, what: String, mend: Option<String>) -> Problem {
+        let (line, column) = position(self.text, at);
+        Problem { file: self.file.clone(), line, column, what, mend }
     }
 
     /// True where something within the span was found wrong already: a second finding would only confuse.
     pub fn covers(&self, span: &Range<usize>) -> bool {
-        self.found.iter().any(|(at, _)| span.contains(at))
+        let unset = self.unset.iter().map(|variable| &variable.at);
+        self.found.iter().map(|(at, _)| at).chain(unset).any(|at| span.contains(at))
     }
 
     /// A value as it stands in the file.
@@ -73,8 +121,10 @@ impl<'a> Report<'a> {
         self.found.is_empty()
     }
 
-    /// In the order of the file.
+    /// In the order of the file, without what parts have taken.
     pub fn finish(mut self) -> Vec<Problem> {
+        let left = self.unset.into_iter().filter(|variable| !variable.is_taken);
+        self.found.extend(left.map(|variable| (variable.at, variable.problem)));
         self.found.sort_by_key(|(at, _)| *at);
         self.found.into_iter().map(|(_, problem)| problem).collect()
     }

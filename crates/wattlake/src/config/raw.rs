@@ -236,6 +236,10 @@ pub struct Transfer {
     /// Tables carried at the same time; each takes its own streams.
     #[schemars(range(min = 1, max = 16), extend("default" = 1))]
     pub parallel_tables: Given<u32>,
+    /// How long a lock on a table is waited for before the table fails and the others go on: a whole number and `s`,
+    /// `min` or `h`.
+    #[schemars(extend("default" = "10s", "pattern" = "^[0-9]+ ?(s|min|h|d)$"))]
+    pub lock_timeout: Given<String>,
     /// Take views and materialized views too.
     #[schemars(extend("default" = false))]
     pub views: Given<bool>,
@@ -259,9 +263,9 @@ pub struct Transfer {
 #[derive(Default, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TableSettings {
-    /// The column whose growth shows what is new: an integer or a timestamp.
-    #[schemars(length(min = 1))]
-    pub cursor: Given<String>,
+    /// The column whose growth shows what is new: an integer, a numeric, a date, a timestamp, a uuid of version 7 or a
+    /// text that sorts; several in the order of their weight; or `xmin`, which reads the whole table each time.
+    pub cursor: Given<TextOrTexts>,
     /// A duration (`"1h"`) for a timestamp cursor, a number of ids (`1000`) for an integer one.
     #[schemars(extend("pattern" = "^[0-9]+ ?(s|min|h|d)$"))]
     pub overlap: Given<NumberOrText>,
@@ -279,9 +283,9 @@ pub struct TableSettings {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["as"]))]
 pub struct Column {
-    /// `text`, `double` or `decimal(PRECISION,SCALE)`.
+    /// `text`, `double`, `decimal(PRECISION,SCALE)`, or `bytes` for a text whose bytes are in no known encoding.
     #[serde(rename = "as")]
-    #[schemars(extend("pattern" = "^(text|double|decimal\\( *[0-9]{1,2} *, *[0-9]{1,2} *\\))$"))]
+    #[schemars(extend("pattern" = "^(text|double|bytes|decimal\\( *[0-9]{1,2} *, *[0-9]{1,2} *\\))$"))]
     pub carried_as: Given<String>,
 }
 
@@ -394,6 +398,45 @@ impl<T: JsonSchema> JsonSchema for Given<T> {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         T::json_schema(generator)
+    }
+}
+
+/// A string, or a list of them.
+pub struct TextOrTexts(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for TextOrTexts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = TextOrTexts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<TextOrTexts, E> {
+                Ok(TextOrTexts(vec![text.to_owned()]))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut texts: A) -> Result<TextOrTexts, A::Error> {
+                let mut all = Vec::new();
+                while let Some(text) = texts.next_element()? {
+                    all.push(text);
+                }
+                Ok(TextOrTexts(all))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for TextOrTexts {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "TextOrTexts".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schema!({ "type": ["string", "array"], "minLength": 1, "minItems": 1, "items": { "type": "string", "minLength": 1 } })
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod columns;
 pub mod control;
+pub mod copies;
 pub mod function;
 pub mod ingest;
 pub mod load;

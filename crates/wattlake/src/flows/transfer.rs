@@ -6,12 +6,16 @@ use std::sync::Arc;
 use anyhow::Result;
 use ledger::{Outcome, Run, TableOutcome};
 use serde_json::{Value, json};
+use transfer::hand_over::Taken;
 use transfer::plan::{ColumnAs, Mode, OnNoCursor, Overlap, Settings, TableSettings};
-use transfer::read::Progress;
+use transfer::postgres::Endpoint;
+use transfer::read::{Progress, Quiet};
+use transfer::resume::Permission;
 use transfer::run::{How, Report, Request, TableReport, Target};
 use transfer::via;
 
 use crate::config::{self, Via};
+use crate::flows::copies;
 use crate::jobs::{self, Asked, Ended};
 use crate::report;
 use crate::warehouse::Warehouse;
@@ -21,6 +25,8 @@ pub struct Carry<'a> {
     pub name: &'a str,
     /// Instead of the file's own mode.
     pub mode: Option<Mode>,
+    /// What the user has asked for by name.
+    pub permission: Option<Permission>,
     /// All that the file names where it is empty.
     pub tables: Vec<String>,
     pub progress: Arc<dyn Progress>,
@@ -28,12 +34,14 @@ pub struct Carry<'a> {
 
 pub async fn run(warehouse: &Warehouse, asked: &Asked, carry: Carry<'_>) -> Result<Report> {
     let config = warehouse.transfer(carry.name)?;
-    let mut settings = settings(config);
+    let mut settings = settings(warehouse, config);
+    let by_hand = carry.mode.is_some_and(|mode| mode != settings.mode);
+    let permission = carry.permission.unwrap_or(if by_hand { Permission::Add } else { Permission::File });
     settings.mode = carry.mode.unwrap_or(settings.mode);
     let mode = if settings.mode == Mode::Initial { "initial" } else { "incremental" };
     let detail = json!({"transfer": carry.name, "mode": mode, "tables": carry.tables, "source": config.source});
     jobs::run(warehouse, &format!("transfer:{}", carry.name), asked, detail, async |run| {
-        match carry_out(warehouse, config, settings, &carry, run).await {
+        match carry_out(warehouse, config, settings, permission, &carry, run).await {
             Ok(report) => ended(run, carry.name, &config.source, report),
             Err(error) => {
                 run.event("transfer.failed", json!({"transfer": carry.name}))?;
@@ -44,27 +52,54 @@ pub async fn run(warehouse: &Warehouse, asked: &Asked, carry: Carry<'_>) -> Resu
     .await
 }
 
+/// Lets a transfer go on with tables that another one carried.
+pub async fn hand_over(warehouse: &Warehouse, name: &str, tables: Vec<String>) -> Result<Vec<Taken>> {
+    let config = warehouse.transfer(name)?;
+    let detail = json!({"transfer": name, "tables": tables, "source": config.source});
+    jobs::run(warehouse, &format!("transfer:{name}"), &Asked::by_hand(), detail, async |run| {
+        let request = Request {
+            settings: settings(warehouse, config),
+            source: source(warehouse, config)?,
+            target: target(warehouse, config).await?,
+            run: run.id().to_owned(),
+            tables,
+            permission: Permission::File,
+            progress: Arc::new(Quiet),
+        };
+        let taken = transfer::hand_over::hand_over(&request).await?;
+        let names: Vec<&String> = taken.iter().map(|table| &table.source).collect();
+        run.event("transfer.handed_over", json!({"transfer": name, "tables": names}))?;
+        let figures = json!({"tables": taken.len()});
+        Ok(Ended { shown: taken, outcome: Outcome::Succeeded, figures, may_pass: false })
+    })
+    .await
+}
+
 async fn carry_out(
     warehouse: &Warehouse,
     config: &config::Transfer,
     settings: Settings,
+    permission: Permission,
     carry: &Carry<'_>,
     run: &Run,
 ) -> Result<Report> {
     let request = Request {
         settings,
-        source: warehouse.endpoint(&config.source)?,
+        source: source(warehouse, config)?,
+        permission,
         target: target(warehouse, config).await?,
         run: run.id().to_owned(),
         tables: carry.tables.clone(),
         progress: Arc::clone(&carry.progress),
     };
+    copies::sweep(warehouse).await?;
     match config.via {
         Via::Direct | Via::Replica => Ok(transfer::run::run(&request).await?),
         Via::Basebackup => {
             let binaries = warehouse.postgres()?;
             let url = warehouse.url(&config.source)?;
-            let folder = warehouse.backup_folder(carry.name);
+            let folder = warehouse.backups_folder().join(carry.name);
+            let _held = copies::hold(warehouse, carry.name).await?;
             let on_event = |name: &str, fields: Value| {
                 // An event that can't be written must not undo a backup that was taken.
                 if let Err(error) = run.event(name, fields) {
@@ -76,7 +111,12 @@ async fn carry_out(
     }
 }
 
-async fn target(warehouse: &Warehouse, config: &config::Transfer) -> Result<Target> {
+/// The source's server, with the transfer's patience for locks.
+pub fn source(warehouse: &Warehouse, config: &config::Transfer) -> Result<Endpoint> {
+    Ok(warehouse.endpoint(&config.source)?.with_lock_timeout(config.lock_timeout))
+}
+
+pub async fn target(warehouse: &Warehouse, config: &config::Transfer) -> Result<Target> {
     Ok(match &config.target {
         config::Target::Lake => Target::Lake(warehouse.lake().await?),
         config::Target::Postgres(connection) => Target::Postgres(warehouse.endpoint(connection)?),
@@ -85,8 +125,8 @@ async fn target(warehouse: &Warehouse, config: &config::Transfer) -> Result<Targ
 
 /// Notes what became of each table.
 fn ended(run: &Run, name: &str, source: &str, report: Report) -> Result<Ended<Report>> {
+    run.tables(&report.tables.iter().map(|table| outcome(name, table)).collect::<Vec<_>>())?;
     for table in &report.tables {
-        run.table(outcome(name, table))?;
         match &table.error {
             None => {
                 tracing::info!(rows = table.rows, seconds = table.seconds, "{}: {}", table.source, table.how.as_str())
@@ -119,21 +159,24 @@ fn outcome(transfer: &str, table: &TableReport) -> TableOutcome {
         transfer: transfer.to_owned(),
         source_table: table.source.clone(),
         target_table: table.target.clone(),
-        state: if table.error.is_some() { "errored" } else { "copied" }.to_owned(),
+        state: match &table.error {
+            Some(error) => error.state.unwrap_or("errored").to_owned(),
+            None => "copied".to_owned(),
+        },
         mode: if table.error.is_some() && table.target.is_empty() { "refused" } else { How::as_str(table.how) }
             .to_owned(),
         rows: table.rows,
         bytes_read: table.bytes_read,
         bytes_written: table.bytes_written,
         seconds: table.seconds,
-        position: table.position.map(|p| p.high.to_string()),
+        position: table.position.as_ref().and_then(|p| p.high.as_ref()).map(ToString::to_string),
         reason: table.error.as_ref().map(|e| report::chain(e)),
         mend: table.error.as_ref().and_then(|e| e.mend.clone()),
     }
 }
 
 /// From the file's words to the crate's.
-pub fn settings(config: &config::Transfer) -> Settings {
+pub fn settings(warehouse: &Warehouse, config: &config::Transfer) -> Settings {
     let mode = match config.mode {
         config::Mode::Initial => Mode::Initial,
         config::Mode::Incremental => Mode::Incremental,
@@ -157,6 +200,7 @@ pub fn settings(config: &config::Transfer) -> Settings {
                 let carried = match carried {
                     config::ColumnAs::Text => ColumnAs::Text,
                     config::ColumnAs::Double => ColumnAs::Double,
+                    config::ColumnAs::Bytes => ColumnAs::Bytes,
                     config::ColumnAs::Decimal(precision, scale) => ColumnAs::Decimal(*precision, *scale),
                 };
                 (name.clone(), carried)
@@ -165,6 +209,7 @@ pub fn settings(config: &config::Transfer) -> Settings {
     };
     Settings {
         name: config.name.clone(),
+        others: warehouse.config.transfers.keys().filter(|name| **name != config.name).cloned().collect(),
         mode,
         into: config.into.clone(),
         include: config.include.clone(),

@@ -1,4 +1,5 @@
-//! **upkeep**: the lake's tables packed, checkpointed and vacuumed, the ledger's past forgotten.
+//! **upkeep**: the lake's tables packed, checkpointed and vacuumed, the ledger's past forgotten,
+//! base backups of killed runs removed.
 //! Readers and writers go on meanwhile: whoever is in the way of a commit wins over upkeep.
 
 use anyhow::Result;
@@ -8,6 +9,7 @@ use ledger::{Ledger, Outcome};
 use serde_json::{Value, json};
 
 use crate::config::job::UPKEEP;
+use crate::flows::copies;
 use crate::jobs::{self, Asked, Ended};
 use crate::report;
 use crate::warehouse::Warehouse;
@@ -17,6 +19,7 @@ pub async fn run(warehouse: &Warehouse, asked: &Asked, on_table: &(dyn Fn(&Table
     let config = &warehouse.config.upkeep;
     let detail = json!({"versions": config.versions.as_secs(), "history": config.history.as_secs()});
     jobs::run(warehouse, UPKEEP, asked, detail, async |run| {
+        let copies = copies::sweep(warehouse).await?;
         let lake = warehouse.lake().await?;
         let policy = Policy { retention: TimeDelta::from_std(config.versions)?, ..Policy::default() };
         let report = lake.upkeep(run.id(), &policy, &life(&warehouse.ledger), on_table).await?;
@@ -33,6 +36,7 @@ pub async fn run(warehouse: &Warehouse, asked: &Asked, on_table: &(dyn Fn(&Table
             "vacuumed_files": sum(|t| t.vacuumed.orphans + t.vacuumed.expired) + report.swept,
             "vacuumed_bytes": sum(|t| t.vacuumed.bytes),
             "checkpoints": report.tables.iter().filter(|t| t.checkpointed).count(), "forgotten": pruned,
+            "removed_base_backups": copies,
         });
         let outcome = match &errors[..] {
             [] => Outcome::Succeeded,

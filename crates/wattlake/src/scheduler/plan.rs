@@ -9,7 +9,7 @@ use ledger::{Entry, EventRow, ScheduleRow};
 use serde_json::{Value, json};
 
 use crate::config::job::{Act, Hook, Periods, Timed, Trigger};
-use crate::config::{Rules, Warehouse};
+use crate::config::{Filled, Rules, Warehouse};
 
 /// A chain of jobs and events longer than this is taken for one without an end.
 const DEPTH_MAX: u64 = 20;
@@ -155,7 +155,7 @@ impl Plan {
     }
 
     /// Of an entry's job.
-    pub fn act(&self, job: &str) -> Option<&Act> {
+    pub fn act(&self, job: &str) -> Option<&Filled<Act>> {
         Some(&self.hooks.get(job.strip_prefix(HOOK)?)?.act)
     }
 

@@ -40,6 +40,12 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     let Some(_alone) = warehouse.ledger.hold(HELD)? else {
         bail!("another `wattlake serve` is running on this warehouse");
     };
+    if let Some(unset) = &warehouse.config.serve.unset {
+        return Err(unset.clone()).context("read [serve] of wattlake.toml");
+    }
+    for (part, unset) in warehouse.config.unset() {
+        tracing::warn!("{part} can't be used, and all else goes on: {unset}");
+    }
     let lake = warehouse.lake().await?;
     let serve = warehouse.config.serve.clone();
     let sql = match serve.sql {
@@ -99,7 +105,8 @@ async fn functions(host: Host, listener: TcpListener, stop: CancellationToken) -
 async fn sql_server(warehouse: &Warehouse, lake: &lake::Lake) -> Result<Server> {
     let config = &warehouse.config;
     let memory = config.serve.memory_bytes_max.or_else(half_of_memory);
-    let logins = config.roles.iter().map(|(name, role)| login(name, role)).collect();
+    // A role without its password is refused like one that is not there.
+    let logins = config.roles.iter().filter_map(|(name, role)| login(name, role)).collect();
     let settings = Settings {
         tls: config.serve.tls.as_ref().map(tls::load).transpose()?,
         bounds: Bounds {
@@ -121,9 +128,9 @@ async fn sql_server(warehouse: &Warehouse, lake: &lake::Lake) -> Result<Server> 
     Ok(server)
 }
 
-fn login(name: &str, role: &config::Role) -> Login {
-    let password = role.password.reveal();
-    Login {
+fn login(name: &str, role: &config::Role) -> Option<Login> {
+    let password = role.password.as_ref().ok()?.reveal();
+    Some(Login {
         role: sql::Role {
             name: name.to_owned(),
             tables: role.tables.clone(),
@@ -131,7 +138,7 @@ fn login(name: &str, role: &config::Role) -> Login {
             system: role.system,
         },
         verifier: Verifier::parse(password).unwrap_or_else(|| Verifier::of_password(password)),
-    }
+    })
 }
 
 async fn listen(address: SocketAddr, key: &str) -> Result<(TcpListener, SocketAddr)> {

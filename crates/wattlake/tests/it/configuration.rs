@@ -1,10 +1,12 @@
 //! A warehouse's files, from `init` to what is wrong in them: where, what, and the mend.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::world::{Source, Warehouse};
+use crate::world::{Said, Source, Warehouse};
 
 const PASSWORD: &str = "not-to-be-shown";
 
@@ -28,7 +30,7 @@ fn a_new_warehouse_asks_for_its_password_first() {
     let warehouse = Warehouse::new(&[]);
     let dir = warehouse.path().join("new");
     let dir = dir.to_str().unwrap();
-    warehouse.ok(&["init", dir]).has("wattlake.toml").has("platform.toml").has("next:");
+    warehouse.ok(&["init", dir]).has("wattlake.toml").has("platform.toml").has("export PLATFORM_PASSWORD=");
     let written = fs::read_to_string(warehouse.path().join("new/wattlake.toml")).unwrap();
     let line = 1 + written.lines().position(|line| line.contains("${PLATFORM_PASSWORD}")).unwrap();
 
@@ -99,4 +101,107 @@ fn a_wrong_password_and_a_server_that_is_not_there_are_told_and_no_secret_is_sho
     for text in [said.text(), run.text(), runs.text()] {
         assert!(!text.contains(PASSWORD), "{text}");
     }
+}
+
+const THREE: &str = "--| kind = 'table'\nSELECT * FROM (VALUES (1), (2), (3)) AS v(n)\n";
+
+/// Runs the binary in a folder, with `-C` as it is given.
+fn run_in(warehouse: &Warehouse, folder: &Path, arguments: &[&str]) -> Said {
+    Said::of(warehouse.command(arguments).env_remove("WATTLAKE_WAREHOUSE").current_dir(folder).output().unwrap())
+}
+
+#[test]
+fn a_relative_folder_is_the_same_warehouse_from_everywhere() {
+    let outer = Warehouse::new(&[("w/wattlake.toml", "lake.url = 'lake'\n"), ("w/marts/three.sql", THREE)]);
+    let (outside, inside) = (outer.path().to_owned(), outer.path().join("w"));
+    assert_eq!(run_in(&outer, &outside, &["-C", "w", "run", "mart:three"]).code, 0);
+    assert!(inside.join("lake/marts/three/_delta_log").is_dir() && !inside.join("w").exists());
+    let query = ["sql", "--format", "csv", "SELECT count(*) AS n FROM marts.three"];
+    let absolute = inside.to_str().unwrap();
+    for (folder, given) in [(&outside, "w"), (&outside, "./w/../w"), (&inside, "."), (&outside, absolute)] {
+        let said = run_in(&outer, folder, &[&["-C", given], &query[..]].concat());
+        assert_eq!(said.out, "n\n3\n", "from {}: {given}: {said:?}", folder.display());
+    }
+    let by_variable = outer.command(&query).env("WATTLAKE_WAREHOUSE", "w").current_dir(&outside).output().unwrap();
+    assert_eq!(Said::of(by_variable).out, "n\n3\n");
+    assert!(!run_in(&outer, &outside, &["-C", "w", "check"]).text().contains("earlier build"));
+}
+
+#[test]
+fn a_lake_that_an_earlier_build_misplaced_is_found_and_moved_by_what_check_prints() {
+    let outer = Warehouse::new(&[("data/w/wattlake.toml", "lake.url = 'lake'\n"), ("data/w/marts/three.sql", THREE)]);
+    let root = outer.path().join("data/w");
+    assert_eq!(run_in(&outer, &root, &["run", "mart:three"]).code, 0);
+    // As `-C data/w` put it, with another warehouse beside it, whose lake is its own.
+    fs::create_dir_all(root.join("data/w")).unwrap();
+    fs::rename(root.join("lake"), root.join("data/w/lake")).unwrap();
+    outer.write("data/w/demo/wattlake.toml", "lake.url = 'lake'\n");
+    fs::create_dir_all(root.join("demo/lake/marts/other/_delta_log")).unwrap();
+
+    let said = run_in(&outer, &root, &["check"]);
+    let misplaced = root.join("data/w/lake");
+    said.has(&format!("wrote a lake to {}", misplaced.display()));
+    assert!(!said.text().contains("demo"), "{said:?}");
+    let mend = said.out.lines().find_map(|line| line.trim().strip_prefix("mv ")).unwrap_or_else(|| panic!("{said:?}"));
+    assert!(Command::new("sh").args(["-c", &format!("mv {mend}")]).status().unwrap().success());
+    assert!(!run_in(&outer, &root, &["check"]).text().contains("earlier build"));
+    assert_eq!(run_in(&outer, &root, &["sql", "--format", "csv", "SELECT count(*) AS n FROM three"]).out, "n\n3\n");
+}
+
+const WITH_SECRETS: &str = "lake.url = 'lake'
+connections.source.url = 'postgresql://eva:${SOURCE_PASSWORD}@127.0.0.1:1/x'
+connections.other.url = 'postgresql://eva:${OTHER_PASSWORD}@127.0.0.1:1/x'
+roles.analyst.password = '${ANALYST_PASSWORD}'
+hooks.page.webhook = '${PAGE_URL}'
+";
+
+#[test]
+fn who_asks_the_lake_needs_no_password_of_a_source() {
+    let warehouse = Warehouse::new(&[
+        ("wattlake.toml", WITH_SECRETS),
+        ("transfers/t.toml", "source = 'source'\nmode = 'initial'\n"),
+        ("transfers/u.toml", "source = 'other'\nmode = 'initial'\n"),
+        ("marts/three.sql", THREE),
+    ]);
+    warehouse.ok(&["run", "mart:three"]);
+    assert_eq!(warehouse.count("marts.three"), 3);
+    let commands: [&[&str]; 9] = [
+        &["lake", "list"],
+        &["transfer", "list"],
+        &["mart", "list"],
+        &["runs"],
+        &["events"],
+        &["queue"],
+        &["schedules"],
+        &["layer", "build"],
+        &["function", "list"],
+    ];
+    for command in commands {
+        warehouse.ok(command);
+    }
+    let run = warehouse.run(&["transfer", "run", "t"]);
+    assert_eq!(run.code, 4, "{run:?}");
+    run.has("wattlake.toml:2:44: the environment variable SOURCE_PASSWORD is not set").has("export SOURCE_PASSWORD=");
+    assert!(!run.text().contains("OTHER_PASSWORD"), "{run:?}");
+    assert_eq!(warehouse.json(&["runs", "transfer:t", "--json"])[0]["state"], "failed");
+
+    let said = warehouse.run(&["check", "--json"]);
+    assert_eq!(said.code, 4, "{said:?}");
+    let told: Vec<String> = said
+        .objects()
+        .iter()
+        .map(|finding| format!("{} {} {}", finding["transfer"], finding["subject"], finding["what"]).replace('"', ""))
+        .collect();
+    let unset = |part: &str, place: &str, name: &str| {
+        format!("{part} wattlake.toml:{place} the environment variable {name} is not set")
+    };
+    assert_eq!(
+        told,
+        [
+            unset("connection other", "3:43", "OTHER_PASSWORD"),
+            unset("connection source", "2:44", "SOURCE_PASSWORD"),
+            unset("role analyst", "4:27", "ANALYST_PASSWORD"),
+            unset("hook page", "5:23", "PAGE_URL"),
+        ]
+    );
 }

@@ -82,7 +82,7 @@ fn ctrl_c_ends_a_run_that_is_recorded_as_cancelled() {
     let child = waiting(&source, &warehouse);
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let said = Said::of(child.wait_with_output().unwrap());
-    assert_eq!(said.code, 1, "{said:?}");
+    assert_eq!(said.code, 130, "{said:?}");
     said.has("stopped");
     source.execute("commit");
 

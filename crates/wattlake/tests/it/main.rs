@@ -14,6 +14,7 @@ mod mapping;
 mod object_store;
 mod postgres_target;
 mod preflight;
+mod printed;
 mod readers;
 mod schedules;
 mod serve;

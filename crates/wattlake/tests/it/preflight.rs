@@ -90,3 +90,35 @@ fn a_table_without_a_cursor_is_an_error_unless_it_may_be_reloaded() {
     run.has("hint: ").has("on_no_cursor");
     assert_eq!(warehouse.count("public.other"), 0);
 }
+
+#[test]
+fn what_many_tables_share_is_told_once_with_the_line_that_settles_it() {
+    let source = Source::empty();
+    source.execute(
+        "do $$ begin for n in 1..7 loop execute format('create table keyless_%s (n int)', n); end loop; end $$;
+         create table good (id int primary key)",
+    );
+    let warehouse = Warehouse::of(&source, "mode = 'incremental'\n");
+    let said = warehouse.run(&["check"]);
+    assert_eq!(said.code, 4, "{said:?}");
+    said.has("error: t: 7 tables: they have no cursor that shows what is new: public.keyless_1, ");
+    said.has(" and 2 more").has("on_no_cursor = \"reload\" at the top of transfers/t.toml");
+    assert_eq!(said.out.matches("error: ").count(), 1, "{}", said.out);
+    // For programs, each by itself.
+    let errors = warehouse.run(&["check", "--json"]).objects();
+    assert_eq!(errors.iter().filter(|finding| finding["severity"] == "error").count(), 7);
+
+    let warehouse = Warehouse::of(&source, "mode = 'incremental'\non_no_cursor = 'reload'\n");
+    let said = warehouse.ok(&["check"]);
+    said.has("warning: t: 7 tables: they have no key")
+        .has("warning: t: 7 tables: without a cursor they are read whole");
+    assert_eq!(said.out.matches("warning: ").count(), 2, "{}", said.out);
+}
+
+#[test]
+fn a_finding_of_the_transfer_itself_names_it_once() {
+    let warehouse = Warehouse::of(&Source::empty(), "mode = 'initial'\n");
+    let said = warehouse.run(&["check"]);
+    said.has("error: t: the transfer takes no table");
+    assert!(!said.out.contains("t: t:"), "{}", said.out);
+}

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::world::{Source, Warehouse};
+use crate::world::{Source, Warehouse, processes_in};
 
 const TABLE: &str = "create table a (id int primary key); insert into a select generate_series(1, 1000)";
 const INITIAL: &str = "mode = 'initial'\n";
@@ -271,6 +271,19 @@ fn a_run_ends_with_its_time() {
     it.lock();
     assert_eq!(it.warehouse.run(&["run", "t"]).code, 5, "by hand it has its limit too, and may pass");
     it.source.execute("commit");
+}
+
+#[test]
+fn a_hook_ends_with_a_server_that_is_killed() {
+    let command = "[hooks.hangs]\non = ['failure']\ncommand = ['sh', '-c', 'sleep 1000 & touch begun; wait']\n";
+    let rules = format!("{INITIAL}{ON_GO}[run]\ntimeout = '1s'\nretries = 0\n");
+    let mut it = Scheduled::new(&rules, command);
+    it.lock();
+    it.start();
+    it.emit(&["test.go"]);
+    it.until("the hook runs", |it| it.warehouse.path().join("begun").exists());
+    it.kill();
+    it.until("it has ended", |it| processes_in(it.warehouse.path()).is_empty());
 }
 
 #[test]

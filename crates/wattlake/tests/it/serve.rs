@@ -16,6 +16,8 @@ const DATA: &str = "
     insert into secrets values (1, 'of another');
 ";
 const ROLES: &str = "
+    [roles.unset]
+    password = '${NOT_SET}'
     [roles.analyst]
     password = 'right'
     system = true
@@ -146,6 +148,10 @@ fn a_role_sees_its_tables_and_its_rows() {
     );
     assert!(served.refused("site_three:four", "select 1").contains("password authentication failed"));
     assert!(served.refused("nobody:right", "select 1").contains("password authentication failed"));
+    // A role that lacks its password is refused alone, and the log says why.
+    assert!(served.refused("unset:any", "select 1").contains("password authentication failed"));
+    let unset = "role unset can't be used, and all else goes on: wattlake.toml:";
+    assert!(served.log().contains(unset) && served.log().contains("NOT_SET is not set"), "{}", served.log());
 }
 
 #[test]

@@ -1,8 +1,10 @@
-//! Ways to spare the source: a private copy that is gone afterwards, and a standby.
+//! Ways to spare the source: a private copy that is gone afterwards, also where its run is broken
+//! off, and a standby.
 
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::world::{Source, Standby, Warehouse, processes_in};
+use crate::world::{Said, Source, Standby, Warehouse, processes_in, stalled_way_to};
 
 const TABLE: &str = "create table readings (id bigint primary key, value float8);
     insert into readings select n, n from generate_series(1, 5000) n";
@@ -55,6 +57,104 @@ fn a_base_backup_that_fails_leaves_nothing_either() {
     assert_eq!(warehouse.json(&["runs", "--json"])[0]["state"], "failed");
     assert_eq!(warehouse.json(&["events", "--json"])[1]["name"], "transfer.failed");
     assert_nothing_left(&warehouse);
+}
+
+/// A transfer whose base backup never comes to its end.
+struct Stalled {
+    source: Source,
+    warehouse: Warehouse,
+    /// Of this transfer alone: tests share the server.
+    role: String,
+}
+
+impl Stalled {
+    fn new() -> Stalled {
+        let source = Source::empty();
+        source.execute(TABLE);
+        let role = format!("copier_{}", source.name());
+        source.execute(&format!("create role {role} login replication; grant select on readings to {role}"));
+        let url = source.url_as(&role);
+        let (before, after) = url.rsplit_once(':').unwrap();
+        let (port, database) = after.split_once('/').unwrap();
+        let stalled = stalled_way_to(port.parse().unwrap());
+        let toml = format!(
+            "lake.url = 'lake'\nconnections.source.url = '{url}'\n\
+             connections.stalled.url = '{before}:{stalled}/{database}'\n"
+        );
+        let copied = "source = 'stalled'\nmode = 'initial'\nvia = 'basebackup'\n";
+        let direct = "source = 'source'\nmode = 'initial'\n";
+        let files = [("wattlake.toml", toml.as_str()), ("transfers/t.toml", copied), ("transfers/direct.toml", direct)];
+        Stalled { source, warehouse: Warehouse::new(&files), role }
+    }
+
+    fn sessions(&self) -> String {
+        let sql = "select count(*) from pg_stat_activity where backend_type = 'walsender' and usename = ";
+        self.source.value(&format!("{sql}'{}'", self.role))
+    }
+
+    fn until(what: &str, is_so: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "not so: {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Until files come by one connection and the log by another.
+    fn run(&self) -> Child {
+        let mut command = self.warehouse.command(&["transfer", "run", "t"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::until("the base backup is under way", || self.sessions() == "2" && self.has_copy());
+        child
+    }
+
+    fn has_copy(&self) -> bool {
+        self.warehouse.path().join(".wattlake/basebackup/t/data").exists()
+    }
+
+    fn kill(&self) {
+        let mut child = self.run();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        Self::until("the sessions at the source have ended", || self.sessions() == "0");
+        Self::until("the programs have ended", || processes_in(self.warehouse.path()).is_empty());
+        assert!(self.has_copy());
+    }
+}
+
+#[test]
+fn a_base_backup_that_is_stopped_is_gone_before_the_run_ends() {
+    let stalled = Stalled::new();
+    for signal in ["-INT", "-TERM"] {
+        let child = stalled.run();
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let said = Said::of(child.wait_with_output().unwrap());
+        assert_eq!(said.code, 130, "{said:?}");
+        assert_nothing_left(&stalled.warehouse);
+        assert_eq!(stalled.warehouse.json(&["runs", "--json"])[0]["state"], "cancelled");
+        Stalled::until("the sessions at the source have ended", || stalled.sessions() == "0");
+    }
+}
+
+#[test]
+fn a_base_backup_whose_run_is_killed_ends_and_the_next_run_of_any_kind_removes_the_copy() {
+    let stalled = Stalled::new();
+    stalled.kill();
+    stalled.warehouse.ok(&["run", "upkeep:lake"]);
+    assert_nothing_left(&stalled.warehouse);
+    let upkeep = stalled.warehouse.json(&["runs", "upkeep:lake", "--json"]);
+    assert_eq!(upkeep[0]["figures"]["removed_base_backups"], 1, "{upkeep:?}");
+
+    stalled.kill();
+    stalled.warehouse.ok(&["transfer", "run", "direct"]);
+    assert_nothing_left(&stalled.warehouse);
+
+    // Not that of a living run.
+    let mut living = stalled.run();
+    stalled.warehouse.ok(&["transfer", "run", "direct"]);
+    assert!(stalled.has_copy() && stalled.sessions() == "2");
+    living.kill().unwrap();
+    living.wait().unwrap();
 }
 
 #[test]

@@ -75,6 +75,7 @@ impl<'a> Awaited<'a> {
             subject: "not proven yet".to_owned(),
             what: format!("{queries} that ask for {}", tables.join(", ")),
             mend: Some("run the jobs that fill these tables, then check again".to_owned()),
+            shared: None,
         })
     }
 }

@@ -47,7 +47,7 @@ pub async fn findings(warehouse: &Warehouse, lake: &Lake, awaited: &Awaited<'_>)
 fn of_function(warehouse: &Warehouse, registry: &Registry, function: &Function) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
     let mut say = |severity: Severity, subject: &str, what: String, mend: Option<String>| {
-        found.push(Finding { severity, subject: subject.to_owned(), what, mend });
+        found.push(Finding { severity, subject: subject.to_owned(), what, mend, shared: None });
     };
     let definition = &function.definition;
     let published = registry.layers()?;
@@ -101,5 +101,5 @@ async fn prove(warehouse: &Warehouse, lake: &Lake, query: &str, awaited: &Awaite
         Ok(session) => report::chain(&session.prepare(&query).await.err()?),
         Err(error) => report::chain(error.as_ref()),
     };
-    Some(Finding { severity: Severity::Error, subject: "query".into(), what, mend: None })
+    Some(Finding { severity: Severity::Error, subject: "query".into(), what, mend: None, shared: None })
 }

@@ -11,6 +11,7 @@ use transfer::validate::TableValidation;
 
 use super::billing::Billing;
 use crate::commands::mart::say;
+use crate::commands::program::{program, quoted};
 use crate::commands::sql::print_query;
 use crate::commands::transfer::{told, validation_told};
 use crate::config::MartKind;
@@ -158,7 +159,7 @@ async fn fill(client: &tokio_postgres::Client, config: &tokio_postgres::Config, 
 
 async fn transfer(warehouse: &Warehouse) -> Result<Report> {
     let bars = Arc::new(Bars::new());
-    let carry = Carry { name: "platform", mode: None, tables: Vec::new(), progress: bars.clone() };
+    let carry = Carry { name: "platform", mode: None, permission: None, tables: Vec::new(), progress: bars.clone() };
     let outcome = run(warehouse, &Asked::by("demo"), carry).await;
     bars.clear();
     let report = outcome?;
@@ -172,7 +173,7 @@ async fn validate(warehouse: &Warehouse) -> Result<Vec<TableValidation>> {
     let progress: Arc<dyn transfer::read::Progress> = bars.clone();
     let config = warehouse.transfer("platform")?;
     let (source, lake) = (warehouse.endpoint(&config.source)?, warehouse.lake().await?);
-    let outcome = transfer::validate::validate(&settings(config), &source, &lake, &[], &progress).await;
+    let outcome = transfer::validate::validate(&settings(warehouse, config), &source, &lake, &[], &progress).await;
     bars.clear();
     let mut tables = outcome?;
     // The keys of purged rows are many, and the count says it.
@@ -251,15 +252,16 @@ fn farewell(dir: &Path) -> String {
     let lake = dir.join("lake");
     format!(
         "\nThe lake stays in {0}:\n\
-         \x20 wattlake -C {1} sql                      # interactive; \\? for help\n\
-         \x20 wattlake -C {1} lake list\n\
-         \x20 wattlake -C {1} statement list           # their pages and workbooks: {1}/outbox/statements\n\
+         \x20 {2} -C {1} sql                      # interactive; \\? for help\n\
+         \x20 {2} -C {1} lake list\n\
+         \x20 {2} -C {1} statement list           # pages and workbooks are in outbox/statements\n\
          From Python (pip install deltalake polars duckdb):\n\
          \x20 import polars as pl\n\
          \x20 pl.scan_delta(\"{0}/platform/sites\").collect()\n\
          \x20 from deltalake import DeltaTable, QueryBuilder\n\
          \x20 QueryBuilder().register(\"m\", DeltaTable(\"{0}/platform/measurements_10min\")).execute(\"select count(*) from m\").read_all()",
         lake.display(),
-        dir.display()
+        quoted(dir),
+        program()
     )
 }

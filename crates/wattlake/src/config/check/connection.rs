@@ -37,8 +37,13 @@ const PARAMETERS: [&str; 17] = [
     "user",
 ];
 
-pub fn check(root: &Path, raw: &Spanned<raw::Connection>, report: &mut Report<'_>) -> Option<Connection> {
+pub fn check(root: &Path, name: &str, raw: &Spanned<raw::Connection>, report: &mut Report<'_>) -> Option<Connection> {
     let raw = raw.get_ref();
+    if let Some(unset) = report.take_unset_under(&["connections", name]) {
+        // The fields that lack a variable are not in `raw`: only the others can be looked at.
+        check_port(&raw.port, report);
+        return Some(Connection { url: Err(unset) });
+    }
     let url = match (raw.url.get(), raw.url.span()) {
         (Some(url), Some(span)) => {
             refuse_fields(raw, report);
@@ -46,7 +51,7 @@ pub fn check(root: &Path, raw: &Spanned<raw::Connection>, report: &mut Report<'_
         }
         _ => from_fields(root, raw, report),
     };
-    url.map(|url| Connection { url: Secret::new(url) })
+    url.map(|url| Connection { url: Ok(Secret::new(url)) })
 }
 
 fn refuse_fields(raw: &raw::Connection, report: &mut Report<'_>) {

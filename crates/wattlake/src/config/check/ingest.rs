@@ -20,13 +20,20 @@ use super::{job, stem, texts};
 const FOLDER: &str = "ingests";
 const SETTLE: Duration = Duration::from_secs(2);
 
-pub fn load(root: &Path, zone: &str, env: Env<'_>, problems: &mut Vec<Problem>) -> BTreeMap<String, Ingest> {
+pub fn load(
+    root: &Path,
+    zone: &str,
+    env: Env<'_>,
+    problems: &mut Vec<Problem>,
+    unset: &mut Vec<Problem>,
+) -> BTreeMap<String, Ingest> {
     let mut ingests = BTreeMap::new();
     for file in with_extension(root, Path::new(FOLDER), "toml", problems) {
         let Ok(text) = read_text(root, &file).map_err(|problem| problems.push(problem)) else { continue };
         let mut report = Report::new(&file, &text);
         let mut elsewhere = Vec::new();
         let ingest = check(root, &file, zone, env, &mut report, &mut elsewhere);
+        unset.extend(report.taken());
         problems.extend(report.finish());
         problems.extend(elsewhere);
         ingests.extend(ingest.map(|ingest| (ingest.name.clone(), ingest)));
@@ -51,8 +58,14 @@ fn check(
     expand::strings(tree.get_mut(), env, report);
     let raw: raw::Ingest = shape::read(Which::Ingest, tree, report)?;
     let settle = raw.source.get().and_then(|source| job::duration(&source.settle, report)).unwrap_or(SETTLE);
-    let source = raw.source.get().zip(raw.source.span());
-    let source = source.and_then(|(source, span)| check_source(root, source, span, report));
+    let source = match report.take_unset_under(&["source"]) {
+        Some(unset) => Some(Err(unset)),
+        None => raw
+            .source
+            .get()
+            .zip(raw.source.span())
+            .and_then(|(source, span)| check_source(root, source, span, report).map(Ok)),
+    };
     let layout = layout(root, &raw.layout, report, elsewhere);
     let rules = job::rules(raw.triggers.get().map_or(&[], Vec::as_slice), &raw.run, zone, report);
     let (layout_file, layout) = layout?;

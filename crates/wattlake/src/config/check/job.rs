@@ -132,20 +132,9 @@ fn check_hook(name: Spanned<String>, raw: &Spanned<raw::Hook>, report: &mut Repo
         report.add(name.span(), what, "use a-z, 0-9, _ and - only".to_owned());
     }
     let raw = raw.get_ref();
-    let act = match (raw.command.get(), raw.webhook.get(), raw.webhook.span()) {
-        (Some(_), Some(_), Some(span)) => {
-            report.add(span, "a hook with a command and a webhook", "make two hooks of it".to_owned());
-            return None;
-        }
-        (Some(command), ..) => Act::Command(command.clone()),
-        (None, Some(url), Some(span)) => {
-            if !Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
-                // Not quoted: it may be a secret.
-                report.add(span, "the webhook is no URL", "write \"https://host/path\"".to_owned());
-            }
-            Act::Webhook(Secret::new(url))
-        }
-        _ => return None,
+    let act = match report.take_unset_under(&["hooks", name.get_ref()]) {
+        Some(unset) => Err(unset),
+        None => Ok(check_act(raw, report)?),
     };
     let told = raw.on.get();
     let has = |wanted: fn(&raw::Told) -> bool| told.is_none_or(|told| told.iter().any(wanted));
@@ -156,6 +145,24 @@ fn check_hook(name: Spanned<String>, raw: &Spanned<raw::Hook>, report: &mut Repo
         act,
     };
     Some((name.into_inner(), hook))
+}
+
+fn check_act(raw: &raw::Hook, report: &mut Report<'_>) -> Option<Act> {
+    match (raw.command.get(), raw.webhook.get(), raw.webhook.span()) {
+        (Some(_), Some(_), Some(span)) => {
+            report.add(span, "a hook with a command and a webhook", "make two hooks of it".to_owned());
+            None
+        }
+        (Some(command), ..) => Some(Act::Command(command.clone())),
+        (None, Some(url), Some(span)) => {
+            if !Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+                // Not quoted: it may be a secret.
+                report.add(span, "the webhook is no URL", "write \"https://host/path\"".to_owned());
+            }
+            Some(Act::Webhook(Secret::new(url)))
+        }
+        _ => None,
+    }
 }
 
 /// What only shows when all files are read: jobs that triggers name, and rounds of them.

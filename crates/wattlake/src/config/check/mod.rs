@@ -16,7 +16,7 @@ mod texts;
 mod transfer;
 mod warehouse;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::expand::Env;
 use super::problem::{Problem, Report};
@@ -28,12 +28,15 @@ const TRANSFERS_FOLDER: &str = "transfers";
 
 pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
     let mut problems = Vec::new();
+    // Not in the way of those that do not use the part that lacks them.
+    let mut unset = Vec::new();
     // The connections' names, unless they can't be known: then no transfer is blamed for its own.
     let mut connections = None;
     let warehouse = match read_text(root, Path::new(WAREHOUSE_FILE)) {
         Ok(text) => {
             let mut report = Report::new(Path::new(WAREHOUSE_FILE), &text);
             let warehouse = warehouse::check(root, &mut report, env, &mut connections);
+            unset.extend(report.taken());
             problems.extend(report.finish());
             warehouse
         }
@@ -51,18 +54,34 @@ pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
     let marts = mart::load(root, zone, &mut problems);
     let layers = function::layers(root, &mut problems);
     let functions = function::functions(root, zone, &mut problems);
-    let ingests = ingest::load(root, zone, env, &mut problems);
+    let ingests = ingest::load(root, zone, env, &mut problems, &mut unset);
     let loads = load::load(root, zone, &ingests, &functions, &mut problems);
     let controls = control::load(root, zone, &mut problems);
     let statements = statement::load(root, zone, &controls, &mut problems);
-    let Some(mut warehouse) = warehouse.filter(|_| problems.is_empty()) else { return Err(problems) };
+    let Some(mut warehouse) = warehouse.filter(|_| problems.is_empty()) else {
+        return Err(in_order(problems, unset));
+    };
     warehouse.transfers = transfers.into_iter().map(|transfer| (transfer.name.clone(), transfer)).collect();
     warehouse.marts = marts;
     (warehouse.layers, warehouse.functions, warehouse.controls) = (layers, functions, controls);
     (warehouse.ingests, warehouse.loads, warehouse.statements) = (ingests, loads, statements);
     warehouse.give_marts_their_triggers();
     job::across(&warehouse, root, &mut problems);
-    if problems.is_empty() { Ok(warehouse) } else { Err(problems) }
+    if problems.is_empty() { Ok(warehouse) } else { Err(in_order(problems, unset)) }
+}
+
+/// Where something is wrong anyway, what is unset is told with it, so that one check shows everything.
+fn in_order(mut problems: Vec<Problem>, unset: Vec<Problem>) -> Vec<Problem> {
+    problems.extend(unset);
+    let mut files: Vec<PathBuf> = vec![WAREHOUSE_FILE.into()];
+    for problem in &problems {
+        if !files.contains(&problem.file) {
+            files.push(problem.file.clone());
+        }
+    }
+    let rank = |problem: &Problem| files.iter().position(|file| *file == problem.file);
+    problems.sort_by_key(|problem| (rank(problem), problem.line, problem.column));
+    problems
 }
 
 /// The name of what a file holds.

@@ -21,6 +21,8 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 const QUERY_TIME_MAX: Duration = Duration::from_secs(600);
 
 pub fn check(root: &Path, raw: &raw::Serve, report: &mut Report<'_>) -> Option<Serve> {
+    // The time zone is everybody's: of queries, and of months that bills are for.
+    let unset = report.take_unset(|path| path[0] == "serve" && path.get(1).is_none_or(|key| key != "timezone"));
     let tls = check_tls(root, raw, report);
     let sql = address("sql", &raw.sql, SQL, report);
     let http = address("http", &raw.http, HTTP, report);
@@ -42,6 +44,7 @@ pub fn check(root: &Path, raw: &raw::Serve, report: &mut Report<'_>) -> Option<S
         timezone: check_zone(&raw.timezone, report),
         runs_max: *raw.runs_max.get().unwrap_or(&RUNS_MAX) as usize,
         shutdown_grace: job::duration(&raw.shutdown_grace, report).unwrap_or(SHUTDOWN_GRACE),
+        unset,
     })
 }
 
@@ -140,11 +143,11 @@ pub fn role(name: &Spanned<String>, raw: raw::Role, report: &mut Report<'_>) -> 
         let what = format!("the filter of {table:?} names a table without its schema");
         report.add(name.span(), what, format!("write \"platform.{table}\""));
     }
-    let role = Role {
-        password: Secret::new(raw.password.get().cloned().unwrap_or_default()),
-        tables,
-        filters: raw.filters,
-        system: *raw.system.get().unwrap_or(&false),
+    // Of its filters too: without one of them it would read more than it may.
+    let password = match report.take_unset_under(&["roles", name.get_ref()]) {
+        Some(unset) => Err(unset),
+        None => Ok(Secret::new(raw.password.get().cloned().unwrap_or_default())),
     };
+    let role = Role { password, tables, filters: raw.filters, system: *raw.system.get().unwrap_or(&false) };
     (name.get_ref().clone(), role)
 }

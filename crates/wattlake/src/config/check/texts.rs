@@ -39,6 +39,7 @@ pub fn column_as(text: &str) -> Option<ColumnAs> {
     match text {
         "text" => return Some(ColumnAs::Text),
         "double" => return Some(ColumnAs::Double),
+        "bytes" => return Some(ColumnAs::Bytes),
         _ => {}
     }
     let (precision, scale) = text.strip_prefix("decimal(")?.strip_suffix(')')?.split_once(',')?;

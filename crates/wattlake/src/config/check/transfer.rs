@@ -49,6 +49,12 @@ pub fn check(
         tables: raw.tables.iter().map(|(name, table)| check_table(name, table, report)).collect(),
         streams: *raw.streams.get().unwrap_or(&STREAMS) as usize,
         parallel_tables: *raw.parallel_tables.get().unwrap_or(&PARALLEL_TABLES) as usize,
+        lock_timeout: raw
+            .lock_timeout
+            .0
+            .as_ref()
+            .and_then(|text| check_duration(text, report))
+            .unwrap_or(transfer::postgres::LOCK_TIMEOUT),
         views: *raw.views.get().unwrap_or(&false),
         on_no_cursor: raw.on_no_cursor.get().map_or(OnNoCursor::Error, |choice| on_no_cursor(*choice)),
         source: source?,
@@ -170,7 +176,7 @@ fn check_table(name: &Spanned<String>, raw: &raw::TableSettings, report: &mut Re
         report.add(name.span(), what, format!("write [tables.\"public.{table}\"]"));
     }
     let settings = TableSettings {
-        cursor: raw.cursor.get().cloned(),
+        cursor: raw.cursor.get().map(|cursor| cursor.0.clone()).unwrap_or_default(),
         overlap: check_overlap(&raw.overlap, report),
         key: check_key(&raw.key, report),
         on_no_cursor: raw.on_no_cursor.get().map(|choice| on_no_cursor(*choice)),
@@ -216,7 +222,7 @@ fn check_columns(raw: &BTreeMap<Spanned<String>, raw::Column>, report: &mut Repo
                 columns.insert(name.get_ref().clone(), carried);
             }
             None => {
-                let mend = "write text, double or decimal(P,S) with P of 1 to 38 and S of 0 to P".to_owned();
+                let mend = "write text, double, bytes or decimal(P,S) with P of 1 to 38 and S of 0 to P".to_owned();
                 report.add(span, format!("a column can't be carried as {text:?}"), mend);
             }
         }

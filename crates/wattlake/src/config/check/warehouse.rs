@@ -22,18 +22,24 @@ pub fn check(root: &Path, report: &mut Report<'_>, env: Env<'_>, names: &mut Opt
     *names = connection_names(tree.get_ref());
     expand::strings(tree.get_mut(), env, report);
     let raw: raw::Warehouse = shape::read(Which::Warehouse, tree, report)?;
-    let lake = check_lake(root, &raw.lake, report);
+    let lake = match report.take_unset_under(&["lake"]) {
+        Some(unset) => Some(Err(unset)),
+        None => check_lake(root, &raw.lake, report).map(Ok),
+    };
     let mut connections = BTreeMap::new();
     for (name, connection) in raw.connections {
         if name.get_ref() == LAKE {
             let what = format!("a connection can't be called {LAKE:?}, the word for the lake among targets");
             report.add(name.span(), what, Some("give it another name".to_owned()));
         }
-        if let Some(checked) = connection::check(root, &connection, report) {
+        if let Some(checked) = connection::check(root, name.get_ref(), &connection, report) {
             connections.insert(name.into_inner(), checked);
         }
     }
-    let postgres_bin_dir = raw.postgres.bin_dir.get().map(|dir| root.join(dir));
+    let postgres_bin_dir = match report.take_unset_under(&["postgres"]) {
+        Some(unset) => Err(unset),
+        None => Ok(raw.postgres.bin_dir.get().map(|dir| root.join(dir))),
+    };
     let roles = raw.roles.into_iter().map(|(name, role)| serve::role(&name, role.into_inner(), report));
     let roles: BTreeMap<String, Role> = roles.collect();
     let serve = serve::check(root, &raw.serve, report);

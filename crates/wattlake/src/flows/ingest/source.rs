@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use anyhow::Result;
 use ingest::source::{Folder, HostKey, Http, HttpUrl, Login, Sftp, SftpServer, Source, Store, Template};
 
-use crate::config::Ingest;
 use crate::config::flow;
+use crate::config::{Ingest, Unset};
 
 pub fn open(ingest: &Ingest) -> Result<Box<dyn Source>> {
-    Ok(match &ingest.source {
+    Ok(match ingest.source.as_ref().map_err(Unset::clone)? {
         flow::Source::Folder { folder, files } => Box::new(Folder::new(folder, templates(files)?)),
         flow::Source::Store { url, options, files } => {
             let options: HashMap<String, String> =

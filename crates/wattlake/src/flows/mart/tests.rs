@@ -111,7 +111,7 @@ impl World {
         let table = lake.table(&name).await.unwrap().unwrap();
         let keys = lake::Keys::of(&batch, &["site_id".to_owned(), "ts".to_owned()]).unwrap();
         let mut hidden = Hidden::default();
-        for row in table.find(&keys, None, &hidden).await.unwrap() {
+        for row in table.find(&keys, &lake::Orders::default(), &hidden).await.unwrap() {
             hidden.row(&row.path, row.position);
         }
         table.commit(RUN, "incremental").files(files).hide(hidden).write().await.unwrap();

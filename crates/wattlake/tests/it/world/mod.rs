@@ -6,6 +6,8 @@ mod files;
 mod python;
 mod server;
 mod source;
+#[path = "../../../../pgserver/src/tests/stall.rs"]
+mod stall;
 mod warehouse;
 
 pub use files::processes_in;
@@ -14,4 +16,5 @@ pub use files::{Referenced, files_under};
 pub use python::{Python, interpreter, python};
 pub use server::Standby;
 pub use source::Source;
+pub use stall::stalled_way_to;
 pub use warehouse::{EXAMPLE, Said, Warehouse};

@@ -1,0 +1,33 @@
+//! Commands as they are printed, so that a shell takes them as they stand.
+
+use std::path::Path;
+
+/// `wattlake` where the shell would start this very program by that name, else this program's path.
+pub fn program() -> String {
+    let Ok(own) = std::env::current_exe().and_then(|path| path.canonicalize()) else { return "wattlake".to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut found = std::env::split_paths(&path).map(|folder| folder.join("wattlake")).filter(|file| file.is_file());
+    match found.next().and_then(|file| file.canonicalize().ok()) {
+        Some(first) if first == own => "wattlake".to_owned(),
+        _ => quoted(&own),
+    }
+}
+
+/// In single quotes where a shell would take it apart.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:=@%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_quoted_where_a_shell_would_take_them_apart() {
+        assert_eq!(quoted(Path::new("/srv/wattlake-2/a.b")), "/srv/wattlake-2/a.b");
+        assert_eq!(quoted(Path::new("a b")), "'a b'");
+        assert_eq!(quoted(Path::new("it's")), "'it'\\''s'");
+    }
+}
