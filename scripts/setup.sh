@@ -4,6 +4,34 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { printf '%s\n' "$*" >&2; }
 
+failed=()
+
+# check COMMAND...: where it fails the next ones run all the same.
+check() { "$@" || failed+=("$*"); }
+
+# check_tests ARGUMENTS...: cargo test with them. Each test that fails is remembered by itself.
+check_tests() {
+    local log name names=0
+    log="$(mktemp)"
+    cargo test --no-fail-fast "$@" | tee "$log" || {
+        while read -r name; do
+            failed+=("cargo test --workspace --features wattlake/failpoints -- --exact '${name% - should panic}'"); names=1
+        done < <(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$log" | sort -u)
+        # A program that died has named none.
+        [ $names = 1 ] || failed+=("cargo test --no-fail-fast $*")
+    }
+    rm "$log"
+}
+
+# Ends the script with 1 where something failed.
+tell_failed() {
+    [ ${#failed[@]} = 0 ] && return
+    say "${#failed[@]} failed. To run them again:"
+    say "    export CARGO_TARGET_DIR='$CARGO_TARGET_DIR' WATTLAKE_TEST_R_LIBRARY='${WATTLAKE_TEST_R_LIBRARY:-}'"
+    printf '    %s\n' "${failed[@]}" >&2
+    exit 1
+}
+
 # Builds are kept outside the clone, so that a fresh clone does not start from nothing.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$HOME/.cache/wattlake/target}"
 mkdir -p "$CARGO_TARGET_DIR"

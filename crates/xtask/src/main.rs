@@ -5,6 +5,7 @@
 mod project;
 
 mod checks;
+mod stress;
 mod tidy;
 
 mod bench;
@@ -40,6 +41,10 @@ enum Task {
     Lint,
     /// All tests, by cargo-nextest where it is installed
     Test {
+        /// So many times, while every core is kept busy by something else
+        #[arg(long, value_name = "RUNS", num_args = 0..=1, default_missing_value = "10")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+        stress: Option<u32>,
         /// Passed on to the test runner, for example a filter
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
@@ -71,7 +76,8 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Fmt { check } => checks::fmt(&project, check),
         Task::Lint => checks::lint(&project),
-        Task::Test { rest } => checks::test(&project, &rest),
+        Task::Test { stress: Some(runs), rest } => stress::test(&project, runs, &rest),
+        Task::Test { stress: None, rest } => checks::test(&project, &rest),
         Task::Tidy => tidy::run(&project),
         Task::Deny => deny::run(&project),
         Task::Bench { name } => bench::run(&project, name),
