@@ -116,20 +116,25 @@ impl<'a> Known<'a> {
                     None => Came::NewVersion { version, before: *last },
                 }
             }
-            None => match self.by_hash.get(&sha256) {
-                Some(others) => {
-                    let mut names: Vec<_> = Vec::new();
-                    for other in others {
-                        let name = (other.source.clone(), other.file.name.clone());
-                        if !names.contains(&name) {
-                            names.push(name);
-                        }
-                    }
-                    Came::OtherName { names }
-                }
-                None => Came::New,
-            },
+            None => {
+                let names = self.who_has(sha256);
+                if names.is_empty() { Came::New } else { Came::OtherName { names } }
+            }
         }
+    }
+
+    /// Names whose newest version these bytes are. What has been put in the place of them since is another file: sent
+    /// again under a new name, the earlier bytes count.
+    fn who_has(&self, sha256: Hash) -> Vec<(String, String)> {
+        let mut names: Vec<(String, String)> = Vec::new();
+        for other in self.by_hash.get(&sha256).into_iter().flatten() {
+            let name = (other.source.clone(), other.file.name.clone());
+            let newest = self.of_name(&name.0, &name.1).last().map(|arrival| arrival.sha256);
+            if newest == Some(sha256) && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     fn of_name<'k>(&'k self, source: &'k str, name: &'k str) -> &'k [&'a Arrival] {

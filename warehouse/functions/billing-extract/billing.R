@@ -65,7 +65,7 @@ series_of <- function(inputs, steps) {
 
 # The versions of contracts that hold on any day of the month, in the order of the answer.
 in_month <- function(contracts, month) {
-  contracts <- contracts[valid_from < month$after & (is.na(valid_to) | valid_to > month$first)]
+  contracts <- contracts[valid_from < month$after & (is.na(valid_to) | (valid_to > month$first & valid_to > valid_from))]
   contracts[order(producer_id, contract_id, valid_from)]
 }
 

@@ -30,8 +30,8 @@ read_input <- function(event, name) {
   rows <- if (!is.null(given$file) && file.size(given$file) <= 2) {
     data.table()
   } else if (!is.null(given$file)) {
-    fread(given$file, sep = ",", header = TRUE, colClasses = "character", na.strings = "", encoding = "UTF-8",
-          showProgress = FALSE)
+    unquoted(fread(given$file, sep = ",", header = TRUE, colClasses = "character", na.strings = "", encoding = "UTF-8",
+                   showProgress = FALSE))
   } else {
     as.data.table(given$columns)
   }
@@ -47,6 +47,9 @@ read_input <- function(event, name) {
   }
   rows[, names(wanted), with = FALSE]
 }
+
+# fread leaves a quote within quotes doubled.
+unquoted <- function(rows) rows[, lapply(.SD, gsub, pattern = '""', replacement = '"', fixed = TRUE)]
 
 read_values <- function(values, type, what) {
   if (is.list(values)) values <- vapply(values, function(value) if (is.null(value)) NA_character_ else as.character(value), "")

@@ -76,6 +76,12 @@ result <- extract(event(contracts = two, meters = meters(AT[-2000], 250000)))
 expect(c(nrow(result$lines), nrow(result$days), nrow(result$incomplete)), c(0L, 0L, 1L))
 expect(nrow(extract(event(contracts = two, meters = meters(AT, 250000)))$lines), 2L)
 
+# A version that ends as it begins holds on no day.
+none <- contracts(contract("FIXED_PPA", price_eur_mwh = "50", valid_to = "2026-03-16"),
+                  contract("FIXED_PPA", price_eur_mwh = "55", valid_from = "2026-03-16", valid_to = "2026-03-16"),
+                  contract("FIXED_PPA", price_eur_mwh = "60", valid_from = "2026-03-16"))
+expect(extract(event(contracts = none, meters = meters(AT, 250000)))$lines$price, c("50.0000", "60.0000"))
+
 # Of two ranks of a source that hold, the one that began last.
 ranks <- together(PRECEDENCE, columns(kind = "*", source = "DSO_RAW", rank = 9, valid_from = "2026-01-01", valid_to = NA))
 expect(line_of(meters = meters(AT, 1), declared = declared(hours, 4e6), precedence = ranks)$sources, "PRODUCER_DECLARED:2972")
@@ -94,6 +100,7 @@ bare$inputs$meters$columns$quality <- NULL
 expect_error(extract(bare), "'meters' has no column 'quality'", "withdrawal_wh")
 
 # From a file as from columns.
+ppa$columns$producer <- 'SARL "Les, Vents"'
 named <- event(contracts = ppa, meters = meters(AT, 250000), declared = declared(hours, 1e6))
 inline <- extract(named)
 for (name in names(named$inputs)) {
