@@ -52,7 +52,7 @@ async fn hidden_rows_are_not_there() {
     let table = house.lake.table(&name).await.unwrap().unwrap();
     let second: ArrayRef = Arc::new(Int64Array::from(vec![2]));
     let keys = Keys::of(&RecordBatch::try_from_iter([("id", second)]).unwrap(), &["id".to_owned()]).unwrap();
-    let found = table.find(&keys, None, &Hidden::default()).await.unwrap();
+    let found = table.find(&keys, &lake::Orders::default(), &Hidden::default()).await.unwrap();
     assert_eq!(found.len(), 1);
     let mut hidden = Hidden::default();
     hidden.row(&found[0].path, found[0].position);
