@@ -92,6 +92,9 @@ fn pages_work_as_printed() {
         let role = if page(name).contains("[roles.analyst]") { ROLE } else { "" };
         ground.write("warehouse/wattlake.toml", &format!("{toml}{role}"));
         ground.set("NAME", if name == "docs/marts.md" { "daily_production" } else { "platform" });
+        let is_transfer = name == "docs/transfer.md";
+        ground.set("SCHEMA", if is_transfer { "platform" } else { "SCHEMA" });
+        ground.set("TABLE", if is_transfer { "forecasts" } else { "TABLE" });
         for block in blocks(name).iter().filter(|block| is_run(block)) {
             match block.language.as_str() {
                 "python" => ground.python(block),
