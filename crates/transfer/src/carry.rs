@@ -1,5 +1,5 @@
-//! One table from the source into its target: how it is carried is decided by what the target has and by a first look
-//! at the source's rows under the snapshot; then the rows are read and put in place.
+//! One table from the source into its target: how it is carried is decided by what the target has and by questions
+//! about the source's rows under the snapshot; then the rows are read and put in place.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use crate::checkpoint::{Origin, Position};
 use crate::cursor::Place;
 use crate::error::{Context, Error, Result};
 use crate::late::{self, Mark};
-use crate::look::{self, Look, Looked};
 use crate::plan::{Mode, TablePlan};
 use crate::postgres::{Endpoint, Identity, Snapshot, TableKind};
-use crate::read::{Pool, Progress, Reading, whole};
-use crate::resume::{Asker, Extent, Held, Seen, keep_names, rewritten};
+use crate::probe::{self, Probe, ProbeResult};
+use crate::read::{PIECE_PAGES, Pool, Progress, Reading, whole};
+use crate::resume::{Action, OrderState, Resumption, TargetState, keep_names, rewritten};
 use crate::run::{How, Request};
-use crate::target::lake::{Addition, Keep, Telling, Written};
+use crate::target::lake::{Addition, CheckpointUpdate, RowMatching, Written};
 use crate::target::{lake as to_lake, postgres as to_postgres};
 
 /// The moment at which all tables are read.
@@ -35,28 +35,21 @@ pub struct Cut<'a> {
 }
 
 /// What became of a table's rows.
-pub struct Carried {
+pub struct CarryOutcome {
     pub how: How,
     pub written: Written,
     pub bytes_read: u64,
     pub position: Option<Position>,
 }
 
-/// A table whose extent is decided.
-struct Decided {
+/// How a table is read and what becomes of the target's.
+struct ReadPlan {
     plan: Arc<TablePlan>,
-    extent: Extent,
+    action: Action,
     how: How,
     origin: Option<Origin>,
     /// Of the position that the target has, whether it counts or not.
     top: Option<i64>,
-}
-
-/// What is asked of a table's rows before they are read.
-struct Asked<'a> {
-    decided: &'a Decided,
-    /// The columns that the target has, where rows are added to it.
-    present: Option<Schema>,
 }
 
 pub async fn into_lake(
@@ -65,52 +58,57 @@ pub async fn into_lake(
     table: &TablePlan,
     lake: &Lake,
     present: Option<lake::Table>,
-) -> Result<Carried> {
-    let held = match &present {
-        Some(present) => to_lake::held(present, &request.settings.name, table).await?,
-        None => Held::default(),
+) -> Result<CarryOutcome> {
+    let state = match &present {
+        Some(present) => to_lake::target_state(present, &request.settings.name, table).await?,
+        None => TargetState::default(),
     };
-    let decided = decide(request, cut, table, &held)?;
+    let read_plan = decide(request, cut, table, &state)?;
     let schema = match &present {
         Some(present) => Some(present.schema().context("read the table's schema")?.as_ref().clone()),
         None => None,
     };
-    let before = decided.position().cloned();
-    let is_same = schema.as_ref().is_some_and(|schema| has_columns(schema, &decided.plan));
+    let before = read_plan.position().cloned();
+    let is_same = schema.as_ref().is_some_and(|schema| has_columns(schema, &read_plan.plan));
     if let Some(before) = before.as_ref().filter(|_| is_same)
-        && cut.nothing_new(request, &decided, before)?
+        && cut.nothing_new(request, &read_plan, before)?
     {
-        return Ok(Carried::nothing(&decided, before));
+        return Ok(CarryOutcome::nothing(&read_plan, before));
     }
-    let looked = cut.look(request, Asked { decided: &decided, present: schema.clone() }).await?;
-    let after = cut.after(&decided, looked.cut.clone());
-    let keep = Keep {
+    let mut turn = cut.turn(read_plan.is_large()).await;
+    let probed = cut.probe(request, &read_plan, schema).await?;
+    let after = cut.after(&read_plan, probed.cut.clone());
+    let update = CheckpointUpdate {
         run: &request.run,
-        origin: Origin::of(&request.settings.name, cut.identity, &decided.plan),
-        before: decided.origin.as_ref(),
+        origin: Origin::of(&request.settings.name, cut.identity, &read_plan.plan),
+        before: read_plan.origin.as_ref(),
     };
-    let Some(present) = present.filter(|_| decided.extent != Extent::Whole) else {
-        let (queries, streams) = whole(&looked.plan, cut.version, request.settings.streams);
-        let _turn = cut.turn(queries.len() > 1).await;
-        let reading = Reading::new(&cut.pool, Arc::clone(&looked.plan), queries, request.progress(), Some(looked.wire));
-        let written = to_lake::initial(lake, &reading, streams, &keep, after.clone()).await?;
-        return Ok(Carried { how: decided.how, written, bytes_read: reading.bytes(), position: after });
+    let Some(present) = present.filter(|_| read_plan.action != Action::Replace) else {
+        let (queries, streams) = whole(&probed.plan, cut.version, request.settings.streams);
+        // The statistics did not know that it is large.
+        if turn.is_none() {
+            turn = cut.turn(queries.len() > 1).await;
+        }
+        let reading = Reading::new(&cut.pool, Arc::clone(&probed.plan), queries, request.progress(), Some(probed.wire));
+        let written = to_lake::initial(lake, &reading, streams, &update, after.clone()).await?;
+        drop(turn);
+        return Ok(CarryOutcome { how: read_plan.how, written, bytes_read: reading.bytes(), position: after });
     };
-    let _turn = cut.turn(true).await;
-    let (queries, streams) = cut.queries(&decided, &looked, TablePlan::select);
-    let reading = Reading::new(&cut.pool, Arc::clone(&looked.plan), queries, request.progress(), Some(looked.wire));
+    let (queries, streams) = cut.queries(&read_plan, &probed, TablePlan::select);
+    let reading = Reading::new(&cut.pool, Arc::clone(&probed.plan), queries, request.progress(), Some(probed.wire));
     let addition = Addition {
-        keep: &keep,
-        telling: telling(&decided),
+        update: &update,
+        matching: row_matching(&read_plan),
         before: before.as_ref(),
         after: after.clone(),
-        defaults: looked.defaults,
+        defaults: probed.defaults,
         streams,
-        operation: if decided.how == How::Resync { "resync" } else { "incremental" },
+        operation: if read_plan.how == How::Resync { "resync" } else { "incremental" },
     };
     let written = to_lake::add(present, &reading, addition).await?;
+    drop(turn);
     let position = if written.version.is_some() { after } else { before };
-    Ok(Carried { how: decided.how, written, bytes_read: reading.bytes(), position })
+    Ok(CarryOutcome { how: read_plan.how, written, bytes_read: reading.bytes(), position })
 }
 
 pub async fn into_postgres(
@@ -118,59 +116,71 @@ pub async fn into_postgres(
     cut: &Cut<'_>,
     table: &TablePlan,
     endpoint: &Endpoint,
-) -> Result<Carried> {
+) -> Result<CarryOutcome> {
     let mut client = endpoint.connect().await?;
-    let held = to_postgres::held(&client, &request.settings.name, table).await?;
-    let decided = decide(request, cut, table, &held)?;
-    let looked = cut.look(request, Asked { decided: &decided, present: None }).await?;
-    let after = cut.after(&decided, looked.cut.clone());
-    let keep = Keep {
+    let state = to_postgres::target_state(&client, &request.settings.name, table).await?;
+    let read_plan = decide(request, cut, table, &state)?;
+    let mut turn = cut.turn(read_plan.is_large()).await;
+    let probed = cut.probe(request, &read_plan, None).await?;
+    let after = cut.after(&read_plan, probed.cut.clone());
+    let update = CheckpointUpdate {
         run: &request.run,
-        origin: Origin::of(&request.settings.name, cut.identity, &decided.plan),
-        before: decided.origin.as_ref(),
+        origin: Origin::of(&request.settings.name, cut.identity, &read_plan.plan),
+        before: read_plan.origin.as_ref(),
     };
-    if decided.extent == Extent::Whole {
-        let (queries, streams) = to_postgres::whole(&looked.plan, cut.version, request.settings.streams);
-        let _turn = cut.turn(queries.len() > 1).await;
-        let reading = Reading::new(&cut.pool, Arc::clone(&looked.plan), queries, request.progress(), Some(looked.wire));
-        let written = to_postgres::initial(endpoint, &mut client, &reading, streams, &keep, after.as_ref()).await?;
-        return Ok(Carried { how: decided.how, written, bytes_read: reading.bytes(), position: after });
+    if read_plan.action == Action::Replace {
+        let (queries, streams) = to_postgres::whole(&probed.plan, cut.version, request.settings.streams);
+        // The statistics did not know that it is large.
+        if turn.is_none() {
+            turn = cut.turn(queries.len() > 1).await;
+        }
+        let reading = Reading::new(&cut.pool, Arc::clone(&probed.plan), queries, request.progress(), Some(probed.wire));
+        let written = to_postgres::initial(endpoint, &mut client, &reading, streams, &update, after.as_ref()).await?;
+        drop(turn);
+        return Ok(CarryOutcome { how: read_plan.how, written, bytes_read: reading.bytes(), position: after });
     }
-    let _turn = cut.turn(true).await;
-    let (queries, _) = cut.queries(&decided, &looked, TablePlan::select_plain);
-    let reading = Reading::new(&cut.pool, Arc::clone(&looked.plan), queries, request.progress(), Some(looked.wire));
-    let written = to_postgres::add(endpoint, &client, &reading, &keep, after.as_ref(), &telling(&decided)).await?;
-    Ok(Carried { how: decided.how, written, bytes_read: reading.bytes(), position: after })
+    let (queries, _) = cut.queries(&read_plan, &probed, TablePlan::select_plain);
+    let reading = Reading::new(&cut.pool, Arc::clone(&probed.plan), queries, request.progress(), Some(probed.wire));
+    let written =
+        to_postgres::add(endpoint, &client, &reading, &update, after.as_ref(), &row_matching(&read_plan)).await?;
+    drop(turn);
+    Ok(CarryOutcome { how: read_plan.how, written, bytes_read: reading.bytes(), position: after })
 }
 
-fn decide(request: &Request, cut: &Cut<'_>, table: &TablePlan, held: &Held) -> Result<Decided> {
-    let asker = Asker { settings: &request.settings, permission: request.permission, identity: cut.identity };
-    let origin = held.checkpoint.as_ref().and_then(|kept| kept.origin.clone());
+fn decide(request: &Request, cut: &Cut<'_>, table: &TablePlan, state: &TargetState) -> Result<ReadPlan> {
+    let resumption = Resumption { settings: &request.settings, permission: request.permission, identity: cut.identity };
+    let origin = state.checkpoint.as_ref().and_then(|kept| kept.origin.clone());
     let mut plan = table.clone();
     let kept = origin.as_ref().map_or(Ok(()), |origin| keep_names(&mut plan, origin));
-    let extent = asker.extent(&plan, held)?;
-    if extent == Extent::Whole {
+    let action = resumption.action(&plan, state)?;
+    if action == Action::Replace {
         // What is made anew has the names that its columns have now.
         plan = table.clone();
     } else {
         kept?;
     }
-    let how = match (&extent, request.settings.mode, &plan.cursor) {
-        (Extent::Since(_), ..) => How::Incremental,
-        (Extent::Beside(_), ..) => How::Resync,
-        (Extent::Whole, Mode::Incremental, None) => How::Reload,
-        (Extent::Whole, ..) => How::Initial,
+    let how = match (&action, request.settings.mode, &plan.cursor) {
+        (Action::Increment(_), ..) => How::Incremental,
+        (Action::Merge(_), ..) => How::Resync,
+        (Action::Replace, Mode::Incremental, None) => How::Reload,
+        (Action::Replace, ..) => How::Initial,
     };
-    let top = held.checkpoint.as_ref().and_then(|kept| kept.position.as_ref()?.top);
-    Ok(Decided { plan: Arc::new(plan), extent, how, origin, top })
+    let top = state.checkpoint.as_ref().and_then(|kept| kept.position.as_ref()?.top);
+    Ok(ReadPlan { plan: Arc::new(plan), action, how, origin, top })
 }
 
-impl Decided {
+impl ReadPlan {
     fn position(&self) -> Option<&Position> {
-        match &self.extent {
-            Extent::Since(position) => Some(position),
-            Extent::Whole | Extent::Beside(_) => None,
+        match &self.action {
+            Action::Increment(position) => Some(position),
+            Action::Replace | Action::Merge(_) => None,
         }
+    }
+
+    /// Its rows take memory: how many an increment brings is not known.
+    fn is_large(&self) -> bool {
+        self.action != Action::Replace
+            || self.plan.source.leaves.iter().map(|leaf| leaf.pages).sum::<u64>() > PIECE_PAGES
     }
 
     /// The condition that takes what came since; `None` is everything.
@@ -180,33 +190,33 @@ impl Decided {
 }
 
 impl Cut<'_> {
-    /// A first look at the table's rows, on the connection that will read them.
-    async fn look(&self, request: &Request, asked: Asked<'_>) -> Result<Looked> {
-        let decided = asked.decided;
-        let mark = self.marks.get(&decided.plan.source.oid).cloned().unwrap_or_default();
-        let look = Look {
+    /// Asks about the table's rows, on the connection that will read them. `present` are the columns that the target has.
+    async fn probe(&self, request: &Request, read_plan: &ReadPlan, present: Option<Schema>) -> Result<ProbeResult> {
+        let mark = self.marks.get(&read_plan.plan.source.oid).cloned().unwrap_or_default();
+        let probe = Probe {
             pool: Arc::clone(&self.pool),
-            plan: Arc::clone(&decided.plan),
+            plan: Arc::clone(&read_plan.plan),
             mark: mark.place,
-            position: decided.position().cloned(),
-            condition: decided.condition(),
-            origin: decided.origin.clone().filter(|_| decided.extent != Extent::Whole),
-            present: asked.present.filter(|_| decided.extent != Extent::Whole),
+            position: read_plan.position().cloned(),
+            condition: read_plan.condition(),
+            origin: read_plan.origin.clone().filter(|_| read_plan.action != Action::Replace),
+            present: present.filter(|_| read_plan.action != Action::Replace),
             snapshot_xmin: self.snapshot.xmin,
-            measures: decided.extent == Extent::Whole,
+            measures: read_plan.action == Action::Replace,
         };
-        let looked = tokio::task::spawn_blocking(move || look::look(look));
-        let looked = looked.await.map_err(|e| Error::bug("look at a table").because(e))??;
-        if let Extent::Since(position) = &decided.extent {
-            let asker = Asker { settings: &request.settings, permission: request.permission, identity: self.identity };
-            asker.order_holds(&decided.plan, position, &looked.seen)?;
+        let probed = tokio::task::spawn_blocking(move || probe::probe(probe));
+        let probed = probed.await.map_err(|e| Error::bug("ask about a table's rows").because(e))??;
+        if let Action::Increment(position) = &read_plan.action {
+            let resumption =
+                Resumption { settings: &request.settings, permission: request.permission, identity: self.identity };
+            resumption.order_holds(&read_plan.plan, position, &probed.seen)?;
         }
-        Ok(looked)
+        Ok(probed)
     }
 
     /// The position that the run leaves.
-    fn after(&self, decided: &Decided, cut: Option<late::Cut>) -> Option<Position> {
-        let plan = &decided.plan;
+    fn after(&self, read_plan: &ReadPlan, cut: Option<late::CursorState>) -> Option<Position> {
+        let plan = &read_plan.plan;
         let cursor = plan.cursor.as_ref()?;
         if cursor.is_transaction() {
             let place = Some(Place(vec![self.snapshot.xmin.to_string()]));
@@ -219,12 +229,12 @@ impl Cut<'_> {
         }
         let mark = self.marks.get(&plan.source.oid).cloned().unwrap_or_default();
         // The target keeps rows that the source no longer has: what is above the source's greatest may be known there.
-        let top = match &decided.extent {
-            Extent::Whole => None,
-            Extent::Since(position) => position.top,
-            Extent::Beside(_) => Some(decided.top.unwrap_or(i64::MAX)),
+        let top = match &read_plan.action {
+            Action::Replace => None,
+            Action::Increment(position) => position.top,
+            Action::Merge(_) => Some(read_plan.top.unwrap_or(i64::MAX)),
         };
-        let position = late::next(&mark, cut, decided.position());
+        let position = late::next(&mark, cut, read_plan.position());
         let sequence =
             cursor.integer().and_then(|column| crate::resume::column_sequence(plan, &column.column)).flatten();
         // A view and a foreign table show no transactions: their overlap must do.
@@ -236,24 +246,24 @@ impl Cut<'_> {
     /// What is read where rows are added, and by how many streams.
     fn queries(
         &self,
-        decided: &Decided,
-        looked: &Looked,
+        read_plan: &ReadPlan,
+        probed: &ProbeResult,
         select: fn(&TablePlan, &str, Option<&str>) -> String,
     ) -> (Vec<String>, usize) {
-        let plan = &looked.plan;
-        let Some(condition) = decided.condition() else {
+        let plan = &probed.plan;
+        let Some(condition) = read_plan.condition() else {
             return (vec![select(plan, &plan.source.rows(), None)], 1);
         };
         let mut queries = vec![select(plan, &plan.source.rows(), Some(&condition))];
         // A partition that was attached brings rows from before the position.
         let rest = format!("({condition}) IS NOT TRUE");
-        queries.extend(looked.new_leaves.iter().map(|leaf| select(plan, &format!("ONLY {leaf}"), Some(&rest))));
+        queries.extend(probed.new_leaves.iter().map(|leaf| select(plan, &format!("ONLY {leaf}"), Some(&rest))));
         (queries, 1)
     }
 
     /// Where the cursor is a key that the source enforces, the greatest says by itself that no row came.
-    fn nothing_new(&self, request: &Request, decided: &Decided, before: &Position) -> Result<bool> {
-        let plan = &decided.plan;
+    fn nothing_new(&self, request: &Request, read_plan: &ReadPlan, before: &Position) -> Result<bool> {
+        let plan = &read_plan.plan;
         let Some(Some(greatest)) = self.greatest.get(&plan.source.oid) else { return Ok(false) };
         let is_settled = self.marks.get(&plan.source.oid).is_some_and(|mark| mark.is_settled);
         let is_same = is_settled
@@ -261,13 +271,14 @@ impl Cut<'_> {
             && before.low.is_some()
             && before.low == before.high
             && before.high == Some(Place(vec![greatest.to_string()]));
-        let Some(origin) = decided.origin.as_ref().filter(|_| is_same) else { return Ok(false) };
+        let Some(origin) = read_plan.origin.as_ref().filter(|_| is_same) else { return Ok(false) };
         let has_storage = |oid: u32| origin.file_node(oid).is_some();
         if !plan.source.leaves.iter().all(|leaf| has_storage(leaf.oid)) || !rewritten(plan, origin).is_empty() {
             return Ok(false);
         }
-        let asker = Asker { settings: &request.settings, permission: request.permission, identity: self.identity };
-        asker.order_holds(plan, before, &Seen::default())?;
+        let resumption =
+            Resumption { settings: &request.settings, permission: request.permission, identity: self.identity };
+        resumption.order_holds(plan, before, &OrderState::default())?;
         Ok(true)
     }
 
@@ -281,20 +292,25 @@ impl Cut<'_> {
     }
 }
 
-impl Carried {
-    fn nothing(decided: &Decided, position: &Position) -> Carried {
-        Carried { how: decided.how, written: Written::default(), bytes_read: 0, position: Some(position.clone()) }
+impl CarryOutcome {
+    fn nothing(read_plan: &ReadPlan, position: &Position) -> CarryOutcome {
+        CarryOutcome {
+            how: read_plan.how,
+            written: Written::default(),
+            bytes_read: 0,
+            position: Some(position.clone()),
+        }
     }
 }
 
-fn telling(decided: &Decided) -> Telling {
-    match &decided.extent {
-        Extent::Beside(key) => Telling { key: key.clone(), cursor: None, top: None, high: None },
-        Extent::Whole | Extent::Since(_) => Telling {
-            key: decided.plan.key.clone(),
-            cursor: decided.plan.cursor.clone().filter(|cursor| !cursor.is_transaction()),
-            top: decided.position().and_then(|position| position.top),
-            high: decided.position().and_then(|position| position.high.as_ref()?.0.first()?.parse().ok()),
+fn row_matching(read_plan: &ReadPlan) -> RowMatching {
+    match &read_plan.action {
+        Action::Merge(key) => RowMatching { key: key.clone(), cursor: None, top: None, high: None },
+        Action::Replace | Action::Increment(_) => RowMatching {
+            key: read_plan.plan.key.clone(),
+            cursor: read_plan.plan.cursor.clone().filter(|cursor| !cursor.is_transaction()),
+            top: read_plan.position().and_then(|position| position.top),
+            high: read_plan.position().and_then(|position| position.high.as_ref()?.0.first()?.parse().ok()),
         },
     }
 }

@@ -15,7 +15,7 @@ use crate::postgres::{literal, quote};
 /// come after it.
 const AHEAD_MAX: &str = "interval '1 day'";
 
-/// Rows beyond their sequence's last value, up to which they are taken for strays.
+/// Up to so many rows beyond their sequence's last value are outliers; more show that it does not give the values.
 const BEYOND_MAX: u32 = 1000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +129,7 @@ impl Cursor {
         self.columns.iter().any(|column| column.kind == CursorKind::Transaction)
     }
 
-    /// The single integer column by which new rows are told from old ones.
+    /// The single integer column whose growth shows which rows are new.
     pub fn integer(&self) -> Option<&CursorColumn> {
         match self.columns.as_slice() {
             [column] if column.kind == CursorKind::Integer => Some(column),
@@ -172,7 +172,7 @@ impl Cursor {
         }
     }
 
-    /// The condition that takes the rows that have no place in the order: each run reads them, and tells them by key.
+    /// The condition that takes the rows that have no place in the order: each run reads them, and matches them by key.
     pub fn placeless(&self) -> Vec<String> {
         let mut conditions = Vec::new();
         for column in &self.columns {
@@ -189,7 +189,7 @@ impl Cursor {
 
     /// The query for the greatest place: its texts, or no row where the table has none.
     pub fn greatest(&self, from: &str) -> String {
-        // A text of the same name beside it would be what is ordered by.
+        // In one SELECT, ORDER BY would take the text of the same name.
         let texts: Vec<String> = self.list("h.").iter().map(|column| format!("{column}::text")).collect();
         let inner = self.list("").join(", ");
         format!("SELECT {} FROM (SELECT {inner} FROM {}) h", texts.join(", "), self.first(from))
@@ -232,7 +232,7 @@ impl Cursor {
     /// From [`Cursor::cut`]'s low texts: the place from which the next run reads again.
     pub fn low(&self, mut texts: Vec<String>, overlap: i64) -> Result<Place> {
         if overlap > 0 {
-            // What lies within the overlap is told by its first column alone.
+            // The overlap is a distance in the first column, which the others don't have.
             texts.truncate(1);
             let micros = Duration::from_micros(overlap.unsigned_abs());
             if let (Some(column), Some(text)) = (self.columns.first(), texts.first_mut()) {

@@ -10,7 +10,7 @@ use crate::target::{lake as to_lake, postgres as to_postgres};
 
 /// A table that was handed over.
 #[derive(Debug)]
-pub struct Taken {
+pub struct HandOver {
     pub source: String,
     pub target: String,
     /// From where the transfer goes on, for people.
@@ -21,7 +21,7 @@ pub struct Taken {
 ///
 /// # Errors
 /// Where a table is not in the target, or no transfer has made it.
-pub async fn hand_over(request: &Request) -> Result<Vec<Taken>> {
+pub async fn hand_over(request: &Request) -> Result<Vec<HandOver>> {
     let client = request.source.connect().await?;
     let catalog = Catalog::read(&client).await?;
     let mut plan = plan(&client, &catalog, &request.settings).await?;
@@ -57,7 +57,7 @@ pub async fn hand_over(request: &Request) -> Result<Vec<Taken>> {
     for (table, checkpoint) in ready {
         write(request, &table, &checkpoint).await?;
         let high = checkpoint.position.and_then(|position| position.high);
-        taken.push(Taken {
+        taken.push(HandOver {
             source: table.source.display(),
             target: table.target.to_string(),
             position: high.map_or_else(|| "the beginning".to_owned(), |high| high.to_string()),
@@ -70,13 +70,13 @@ async fn checkpoint(request: &Request, table: &TablePlan) -> Result<Option<Check
     let transfer = &request.settings.name;
     match &request.target {
         Target::Lake(lake) => match lake.table(&table.target).await.context("open the table in the lake")? {
-            Some(present) => Ok(to_lake::held(&present, transfer, table).await?.checkpoint),
+            Some(present) => Ok(to_lake::target_state(&present, transfer, table).await?.checkpoint),
             None => Ok(None),
         },
         Target::Postgres(endpoint) => {
             let client = endpoint.connect().await?;
             to_postgres::prepare(&client).await?;
-            Ok(to_postgres::held(&client, transfer, table).await?.checkpoint)
+            Ok(to_postgres::target_state(&client, transfer, table).await?.checkpoint)
         }
     }
 }

@@ -4,7 +4,7 @@
 //! How none is lost. Before the snapshot is taken, the greatest cursor is read (the mark), then
 //! who is writing to the table (locks), and those writers are given a moment to end. Whoever
 //! still writes when the snapshot is taken began after the mark, so its rows lie above it, and
-//! the next run reads again from the mark on; what the target has already is told by its key.
+//! the next run reads again from the mark on; what the target has already is matched by its key.
 //! A writer that does not end in time is remembered by the snapshot's oldest transaction: the
 //! next run also takes the rows below the mark that are of that transaction or a later one.
 //!
@@ -97,7 +97,7 @@ async fn places(client: &Client, plans: &[&TablePlan], xmin: i64) -> Result<Mark
 
 /// What a table's snapshot shows of its cursor: the answer to [`Cursor::cut`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cut {
+pub struct CursorState {
     pub high: Place,
     /// From where the next run reads again; `None` is the beginning.
     pub low: Option<Place>,
@@ -109,7 +109,7 @@ pub struct Cut {
 ///
 /// That no transaction was running at the cut says nothing: a writer gets its number from
 /// PostgreSQL with its first row, and may have taken its place in the order long before.
-pub fn next(mark: &Mark, cut: Option<Cut>, before: Option<&Position>) -> Position {
+pub fn next(mark: &Mark, cut: Option<CursorState>, before: Option<&Position>) -> Position {
     let xid = (!mark.is_settled).then_some(mark.xmin);
     match (cut, before) {
         (Some(cut), Some(before)) if cut.is_behind => Position { low: cut.low, xid, ..before.clone() },

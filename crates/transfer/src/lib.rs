@@ -10,7 +10,7 @@ pub mod run;
 
 pub mod carry;
 pub mod hand_over;
-mod look;
+mod probe;
 pub mod resume;
 
 pub mod carried;

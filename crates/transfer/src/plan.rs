@@ -364,7 +364,7 @@ fn assemble(
     let target_of = |source: &String| names.iter().find(|(from, _)| from == source).map(|(_, to)| to.clone());
     let key_source = if own.key.is_empty() { &table.key } else { &own.key };
     // What inherits from a table may have the same keys as it: where nothing needs the key, it says nothing.
-    let says_nothing = table.has_heirs && own.key.is_empty() && settings.mode == Mode::Initial;
+    let says_nothing = table.has_children && own.key.is_empty() && settings.mode == Mode::Initial;
     let key_source = if says_nothing { &Vec::new() } else { key_source };
     let key: Option<Vec<String>> = key_source.iter().map(target_of).collect();
     if key.is_none() && !own.key.is_empty() {
@@ -375,8 +375,8 @@ fn assemble(
         target,
         columns,
         filter: None,
-        // Rows of heirs may have the keys of others, whatever each table enforces.
-        key_holds: !table.has_heirs && (own.key.is_empty() || is_enforced(table, &own.key)),
+        // Rows of child tables may have the keys of others, whatever each table enforces.
+        key_holds: !table.has_children && (own.key.is_empty() || is_enforced(table, &own.key)),
         key: key.unwrap_or_default(),
         cursor: None,
         no_cursor: None,

@@ -9,10 +9,10 @@ use crate::error::{Context, Result};
 use crate::late;
 use crate::plan::{Mode, Settings, TablePlan, plan};
 use crate::postgres::{Catalog, Endpoint, Identity, TableKind, quote};
-use crate::resume::{Asker, Extent, Permission, Seen, changed_expressions, keep_names};
+use crate::resume::{Action, OrderState, Permission, Resumption, changed_expressions, keep_names};
 use crate::run::Target;
 use crate::target::evolve::evolve;
-use crate::target::lake::{held, schema_of};
+use crate::target::lake::{schema_of, target_state};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
@@ -111,8 +111,8 @@ pub async fn check(settings: &Settings, source: &Endpoint, way: Way, target: Opt
             );
         }
         if let Some(Target::Lake(lake)) = target {
-            let asker = Asker { settings, permission: Permission::File, identity: catalog.identity };
-            check_target(lake, table, &asker, &mut preflight).await?;
+            let resumption = Resumption { settings, permission: Permission::File, identity: catalog.identity };
+            check_target(lake, table, &resumption, &mut preflight).await?;
         }
     }
     let late::Marks { marks, failed } = late::mark(&client, &tables).await?;
@@ -309,26 +309,31 @@ async fn has_index(client: &Client, table: &TablePlan, column: &str) -> Result<b
     Ok(row.get(0) || table.source.is_view())
 }
 
-async fn check_target(lake: &Lake, table: &TablePlan, asker: &Asker<'_>, preflight: &mut Preflight) -> Result<()> {
+async fn check_target(
+    lake: &Lake,
+    table: &TablePlan,
+    resumption: &Resumption<'_>,
+    preflight: &mut Preflight,
+) -> Result<()> {
     let Some(present) = lake.table(&table.target).await.context("look at the lake")? else { return Ok(()) };
-    let held = held(&present, &asker.settings.name, table).await?;
+    let state = target_state(&present, &resumption.settings.name, table).await?;
     let mut plan = table.clone();
-    let origin = held.checkpoint.as_ref().and_then(|kept| kept.origin.as_ref());
+    let origin = state.checkpoint.as_ref().and_then(|kept| kept.origin.as_ref());
     let checked =
-        origin.map_or(Ok(()), |origin| keep_names(&mut plan, origin)).and_then(|()| asker.extent(&plan, &held));
+        origin.map_or(Ok(()), |origin| keep_names(&mut plan, origin)).and_then(|()| resumption.action(&plan, &state));
     let name = table.source.display();
     match checked {
         Err(error) => preflight.say(Severity::Error, &name, chain(&error), error.mend.clone()),
-        Ok(Extent::Whole) => {}
-        Ok(extent) => {
+        Ok(Action::Replace) => {}
+        Ok(action) => {
             let schema = present.schema().context("look at the lake")?;
             if let Err(error) = evolve(&name, &schema, &schema_of(&plan)) {
                 let mend = error.mend.clone();
                 preflight.say(Severity::Error, &name, error.context, mend);
             }
-            if let (Extent::Since(position), true) = (&extent, plan.cursor.is_some()) {
-                let seen = Seen::default();
-                if let Err(error) = asker.order_holds(&plan, position, &seen) {
+            if let (Action::Increment(position), true) = (&action, plan.cursor.is_some()) {
+                let seen = OrderState::default();
+                if let Err(error) = resumption.order_holds(&plan, position, &seen) {
                     preflight.say(Severity::Error, &name, chain(&error), error.mend.clone());
                 }
             }

@@ -18,7 +18,7 @@ const BATCH_ROWS: usize = 32_768;
 const BATCH_BYTES: usize = 4 << 20;
 
 /// Fewer pages than this are not worth a query of their own: 16 MiB.
-const PIECE_PAGES: u64 = 2048;
+pub(crate) const PIECE_PAGES: u64 = 2048;
 /// Pieces a stream: enough that no stream waits long for another at the end.
 const PIECES_A_STREAM: u64 = 6;
 

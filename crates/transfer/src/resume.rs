@@ -22,83 +22,88 @@ pub enum Permission {
     Resync,
 }
 
-/// How a table is carried.
+/// What a run does with a table of the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Extent {
-    /// Whole, in place of what the target has of it.
-    Whole,
-    /// Whole, beside the rows that the source no longer has. With the key by which the target's rows are told.
-    Beside(Vec<String>),
-    /// What came since.
-    Since(Position),
+pub enum Action {
+    /// Reads it whole, in place of what the target has.
+    Replace,
+    /// Reads it whole and keeps the rows that the source no longer has; rows are matched by this key.
+    Merge(Vec<String>),
+    /// Reads what came since the position.
+    Increment(Position),
 }
 
 /// What the target has of a table.
 #[derive(Debug, Clone, Default)]
-pub struct Held {
+pub struct TargetState {
     pub checkpoint: Option<Checkpoint>,
     pub has_rows: bool,
 }
 
-/// Who asks.
-pub struct Asker<'a> {
+/// By what a transfer decides whether it may go on with a table.
+pub struct Resumption<'a> {
     pub settings: &'a Settings,
     pub permission: Permission,
     pub identity: Identity,
 }
 
-impl Asker<'_> {
+impl Resumption<'_> {
     /// Decides how the table is carried.
     ///
     /// # Errors
     /// With a state, where going on would lose rows, double them or replace what the source no longer has.
-    pub fn extent(&self, plan: &TablePlan, held: &Held) -> Result<Extent> {
-        if !held.has_rows || self.permission == Permission::Replace {
-            // An empty table goes on from its position: what was carried and is gone need not come again.
-            return match (&held.checkpoint, self.permission, self.settings.mode) {
-                (Some(kept), Permission::File, Mode::Incremental) if kept.position.is_some() => self.since(plan, kept),
-                _ => Ok(Extent::Whole),
-            };
+    pub fn action(&self, plan: &TablePlan, state: &TargetState) -> Result<Action> {
+        let origin = state.checkpoint.as_ref().and_then(|checkpoint| checkpoint.origin.as_ref());
+        if let Some(origin) = origin.filter(|origin| self.settings.others.contains(&origin.transfer)) {
+            return Err(self.of_another(plan, &origin.transfer));
         }
-        let Some(kept) = &held.checkpoint else {
+        if self.permission == Permission::Replace {
+            return Ok(Action::Replace);
+        }
+        if !state.has_rows {
+            // What was carried and is gone need not come again; where the order does not go on, nothing is at risk.
+            return Ok(match (&state.checkpoint, self.permission, self.settings.mode) {
+                (Some(checkpoint), Permission::File, Mode::Incremental) => {
+                    self.increment(plan, checkpoint).unwrap_or(Action::Replace)
+                }
+                _ => Action::Replace,
+            });
+        }
+        let Some(checkpoint) = &state.checkpoint else {
             return match self.permission {
-                Permission::Resync => self.beside(plan, None),
+                Permission::Resync => self.merge(plan, None),
                 _ => Err(self.at_risk(plan, "no transfer has made it, or another program has replaced it")),
             };
         };
-        if let Some(origin) = &kept.origin
-            && self.settings.others.contains(&origin.transfer)
-        {
-            return Err(self.of_another(plan, &origin.transfer));
-        }
+        let has_position = checkpoint.position.is_some();
         match (self.permission, self.settings.mode, &plan.cursor) {
-            (Permission::Resync, ..) => self.beside(plan, kept.origin.as_ref()),
+            (Permission::Resync, ..) => self.merge(plan, origin),
             (Permission::Add, Mode::Initial, _) => Err(self.at_risk(plan, "INITIAL was asked for by hand")),
-            (_, Mode::Initial, _) => Ok(Extent::Whole),
-            (_, Mode::Incremental, Some(_)) if kept.position.is_some() => self.since(plan, kept),
+            (_, Mode::Initial, _) => Ok(Action::Replace),
+            (_, Mode::Incremental, Some(_)) if has_position => self.increment(plan, checkpoint),
             // It was read whole each time until now: what it has stays from here on.
-            (_, Mode::Incremental, Some(_)) => self.beside(plan, kept.origin.as_ref()),
-            (_, Mode::Incremental, None) if kept.position.is_some() => {
+            (_, Mode::Incremental, Some(_)) => {
+                origin.map_or(Ok(()), |origin| self.same_source(plan, origin))?;
+                self.merge(plan, origin)
+            }
+            (_, Mode::Incremental, None) if has_position => {
                 Err(self.at_risk(plan, "it was carried by a cursor, and has none now"))
             }
-            (_, Mode::Incremental, None) => Ok(Extent::Whole),
+            (_, Mode::Incremental, None) => Ok(Action::Replace),
         }
     }
 
-    fn since(&self, plan: &TablePlan, kept: &Checkpoint) -> Result<Extent> {
-        if let Some(origin) = &kept.origin {
-            if self.settings.others.contains(&origin.transfer) {
-                return Err(self.of_another(plan, &origin.transfer));
-            }
+    fn increment(&self, plan: &TablePlan, checkpoint: &Checkpoint) -> Result<Action> {
+        if let Some(origin) = &checkpoint.origin {
             self.same_source(plan, origin)?;
             self.same_order(plan, origin)?;
         }
-        Ok(kept.position.clone().map_or(Extent::Whole, Extent::Since))
+        Ok(checkpoint.position.clone().map_or(Action::Replace, Action::Increment))
     }
 
-    fn beside(&self, plan: &TablePlan, origin: Option<&Origin>) -> Result<Extent> {
+    fn merge(&self, plan: &TablePlan, origin: Option<&Origin>) -> Result<Action> {
         if plan.key.is_empty() {
-            let context = format!("read {} again: it has no key, by which its rows could be told", self.name(plan));
+            let context = format!("read {} again: it has no key by which its rows could be matched", self.name(plan));
             return Err(Error::setup(context).mend(format!(
                 "[tables.{:?}] key = [...], or replace what the target has: {}",
                 self.name(plan),
@@ -109,7 +114,7 @@ impl Asker<'_> {
         let carried = |column: &String| plan.columns.iter().any(|planned| planned.name == *column);
         if was.is_empty() || !was.iter().all(carried) {
             let context = format!(
-                "read {} again: the key by which the target's rows are told, ({}), is no longer carried",
+                "read {} again: the key of the target's rows, ({}), is no longer carried",
                 self.name(plan),
                 was.join(", ")
             );
@@ -118,7 +123,7 @@ impl Asker<'_> {
                 self.command("run", plan, " --replace")
             )));
         }
-        Ok(Extent::Beside(was.clone()))
+        Ok(Action::Merge(was.clone()))
     }
 
     fn same_source(&self, plan: &TablePlan, origin: &Origin) -> Result<()> {
@@ -175,7 +180,7 @@ impl Asker<'_> {
     ///
     /// # Errors
     /// With a state, where the integers of the cursor have begun again: rows below the position would never come.
-    pub fn order_holds(&self, plan: &TablePlan, position: &Position, seen: &Seen) -> Result<()> {
+    pub fn order_holds(&self, plan: &TablePlan, position: &Position, seen: &OrderState) -> Result<()> {
         let Some(column) = plan.cursor.as_ref().and_then(|cursor| cursor.integer()) else { return Ok(()) };
         let Some(high) = position.high.as_ref().and_then(|high| high.0.first()?.parse::<i64>().ok()) else {
             return Ok(());
@@ -240,9 +245,9 @@ impl Asker<'_> {
     }
 }
 
-/// What the first look at a table's rows shows.
+/// Whether the order of a table's rows goes on from its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Seen {
+pub struct OrderState {
     /// The greatest place lies below the position.
     pub is_behind: bool,
     /// Rows at or below the position are there, and all of them were written since the last run.

@@ -26,6 +26,9 @@ const TABLES_AT_ONCE: usize = 4;
 /// Tables that are looked up in the lake ahead.
 const TABLES_OPENED: usize = 8;
 
+/// Tables that one transaction asks about: each takes a lock at the source, and one for each of its indexes.
+const TABLES_LOCKED: usize = 100;
+
 /// Questions that are under way at a time, on one connection.
 const QUESTIONS_AT_ONCE: usize = 32;
 
@@ -58,7 +61,7 @@ pub enum How {
     Incremental,
     /// Whole, because it has no cursor.
     Reload,
-    /// Whole, beside the rows that the source no longer has.
+    /// Whole, and the rows that the source no longer has stay.
     Resync,
 }
 
@@ -222,32 +225,38 @@ async fn opened(request: &Request, table: TablePlan) -> (TablePlan, Result<Optio
     (table, present.unwrap_or_else(|error| Err(Error::bug("open a table").because(error))))
 }
 
-/// Of each table whose cursor is its key, the greatest under the snapshot, all asked on one connection. What could not
-/// be asked is looked at when the table's turn comes.
+/// Of each table whose cursor is its key, the greatest under the snapshot. What could not be asked is asked again when
+/// the table's turn comes.
 async fn greatest_keys(data: &Endpoint, snapshot: &Snapshot, tables: &[TablePlan]) -> HashMap<u32, Option<i64>> {
-    let columns = tables.iter().filter_map(|table| {
-        let cursor = table.cursor.as_ref().filter(|cursor| cursor.is_key)?;
-        Some((table, quote(&cursor.integer()?.column)))
-    });
+    let queries: Vec<(u32, String)> = tables
+        .iter()
+        .filter_map(|table| {
+            let column = quote(&table.cursor.as_ref().filter(|cursor| cursor.is_key)?.integer()?.column);
+            Some((table.source.oid, format!("SELECT max({column})::text FROM {}", table.source.rows())))
+        })
+        .collect();
     let mut greatest = HashMap::new();
     let Ok(client) = data.connect().await else { return greatest };
-    if client.batch_execute(&snapshot.join()).await.is_err() {
-        return greatest;
-    }
-    let client = &client;
-    let mut answers = futures::stream::iter(columns)
-        .map(async |(table, column)| {
-            let sql = format!("SELECT max({column})::text FROM {}", table.source.rows());
-            (table.source.oid, client.simple_query(&sql).await)
-        })
-        .buffered(QUESTIONS_AT_ONCE);
-    while let Some((oid, answer)) = answers.next().await {
-        let Ok(messages) = answer else { break };
-        let row = messages.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
-        });
-        greatest.insert(oid, row.and_then(|row| row.get(0)?.parse().ok()));
+    for some in queries.chunks(TABLES_LOCKED) {
+        if client.batch_execute(&snapshot.join()).await.is_err() {
+            return greatest;
+        }
+        let client = &client;
+        let mut answers = futures::stream::iter(some)
+            .map(async |(oid, sql)| (*oid, client.simple_query(sql).await))
+            .buffered(QUESTIONS_AT_ONCE);
+        while let Some((oid, Ok(messages))) = answers.next().await {
+            let row = messages.iter().find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => Some(row),
+                _ => None,
+            });
+            greatest.insert(oid, row.and_then(|row| row.get(0)?.parse().ok()));
+        }
+        drop(answers);
+        // Also after a question that failed: the next ones are in a transaction of their own.
+        if client.batch_execute("ROLLBACK").await.is_err() {
+            return greatest;
+        }
     }
     greatest
 }

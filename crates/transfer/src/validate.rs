@@ -156,7 +156,8 @@ impl Job<'_> {
             Error::input(format!("{} is not in the lake yet", self.plan.target))
                 .mend(format!("wattlake transfer run {}", self.settings.name))
         })?;
-        let checkpoint = to_lake::held(&table, &self.settings.name, &self.plan).await?.checkpoint.unwrap_or_default();
+        let checkpoint =
+            to_lake::target_state(&table, &self.settings.name, &self.plan).await?.checkpoint.unwrap_or_default();
         if let Some(origin) = &checkpoint.origin {
             keep_names(Arc::make_mut(&mut self.plan), origin)?;
         }

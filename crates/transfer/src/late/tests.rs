@@ -21,8 +21,8 @@ fn id() -> Cursor {
     Cursor { columns: vec![column], is_key: true }
 }
 
-fn cut(high: &str, low: &str, is_behind: bool) -> Option<Cut> {
-    Some(Cut { high: Place(vec![high.to_owned()]), low: place(low), is_behind })
+fn cut(high: &str, low: &str, is_behind: bool) -> Option<CursorState> {
+    Some(CursorState { high: Place(vec![high.to_owned()]), low: place(low), is_behind })
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub struct Table {
     pub key: Vec<String>,
     pub leaves: Vec<Leaf>,
     /// Other tables inherit from it (`INHERITS`, hypertables): their rows are its rows, and they are its leaves.
-    pub has_heirs: bool,
+    pub has_children: bool,
     pub rows_estimate: u64,
     /// An estimate, as the rows are.
     pub bytes: u64,
@@ -91,7 +91,7 @@ impl Table {
         format!("{}.{}", quote(&self.schema), quote(&self.name))
     }
 
-    /// What a query reads the rows from: the table with its partitions and heirs.
+    /// What a query reads the rows from: the table with its partitions and children.
     pub fn rows(&self) -> String {
         self.qualified()
     }
@@ -261,7 +261,7 @@ impl Catalog {
                 table.bytes += pages * row.get::<_, i32>(6).unsigned_abs() as u64;
                 table.rows_estimate += row.get::<_, f32>(7).max(0.0) as u64;
                 table.unlogged |= row.get::<_, i8>(9) as u8 == b'u';
-                table.has_heirs |= row.get::<_, bool>(10);
+                table.has_children |= row.get::<_, bool>(10);
                 table.leaves.push(Leaf { oid: row.get(1), name, pages, file_node: row.get(8), has_pages });
             }
         }
@@ -329,7 +329,7 @@ const COMPOSITES: &str = "SELECT a.attrelid, a.attname::text, a.atttypid, a.attt
      WHERE a.attnum > 0 AND NOT a.attisdropped AND c.reltype <> 0 \
        AND c.relnamespace <> 'pg_catalog'::regnamespace ORDER BY a.attrelid, a.attnum";
 
-/// What a user made, partitions aside, and heirs that have no column of their own: they are read through the table that
+/// What a user made, partitions aside, and children by inheritance that have no column of their own: they are read through the table that
 /// they belong to. No question here opens a relation: a table that somebody has locked must not stop the others.
 const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind, \
      has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'SELECT'), c.relreplident \
@@ -367,12 +367,12 @@ const KEYS: &str = "SELECT i.indrelid, k.names FROM pg_index i \
 
 /// Where the rows of a table lie: itself, and all that inherits from it, as partitions or by `INHERITS`.
 const LEAVES: &str = "WITH RECURSIVE tree AS ( \
-         SELECT c.oid AS root, c.oid AS relid, false AS is_heir FROM pg_class c \
+         SELECT c.oid AS root, c.oid AS relid, false AS is_child FROM pg_class c \
          WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence <> 't' \
            AND c.relnamespace <> 'pg_catalog'::regnamespace \
          UNION SELECT t.root, i.inhrelid, NOT c.relispartition FROM tree t \
            JOIN pg_inherits i ON i.inhparent = t.relid JOIN pg_class c ON c.oid = i.inhrelid) \
      SELECT t.root, l.oid, n.nspname::text, l.relname::text, l.relkind, CASE WHEN l.relkind = 'f' THEN 0 ELSE l.relpages END, \
-     current_setting('block_size')::int, l.reltuples, l.relfilenode, l.relpersistence, t.is_heir \
+     current_setting('block_size')::int, l.reltuples, l.relfilenode, l.relpersistence, t.is_child \
      FROM tree t JOIN pg_class l ON l.oid = t.relid JOIN pg_namespace n ON n.oid = l.relnamespace \
      WHERE l.relkind IN ('r', 'm', 'f') ORDER BY t.root, l.oid";

@@ -16,7 +16,7 @@ use crate::cursor::Cursor;
 use crate::error::{Context, Error, Result};
 use crate::plan::TablePlan;
 use crate::read::{Reading, Sink};
-use crate::resume::Held;
+use crate::resume::TargetState;
 
 /// Rows that are looked up together, and their bytes: what the look-up's memory grows with. One row more may come on top.
 const CHUNK_ROWS: usize = 262_144;
@@ -27,7 +27,7 @@ const ORIGIN: &str = "wattlake.origin";
 const POSITION: &str = "wattlake.position";
 
 /// What the lake has of the table.
-pub async fn held(table: &Table, transfer: &str, plan: &TablePlan) -> Result<Held> {
+pub async fn target_state(table: &Table, transfer: &str, plan: &TablePlan) -> Result<TargetState> {
     let read = |name: &str| table.property(name).context("read the table's checkpoint");
     let (origin, position) = (read(ORIGIN)?, read(POSITION)?);
     let has_rows = table.size().context("read the table's size")?.rows > 0;
@@ -37,7 +37,7 @@ pub async fn held(table: &Table, transfer: &str, plan: &TablePlan) -> Result<Hel
             .map(|position| Checkpoint { origin: None, position: Some(position) }),
         (origin, position) => Some(Checkpoint { origin, position }),
     };
-    Ok(Held { checkpoint, has_rows })
+    Ok(TargetState { checkpoint, has_rows })
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option<T>> {
@@ -50,7 +50,7 @@ fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option
     Ok(text.map(parse).transpose()?.flatten())
 }
 
-fn keep(commit: lake::Commit, kept: &Keep<'_>, position: Option<&Position>) -> Result<lake::Commit> {
+fn keep(commit: lake::Commit, kept: &CheckpointUpdate<'_>, position: Option<&Position>) -> Result<lake::Commit> {
     let text = |value: serde_json::Result<String>| value.map_err(|e| Error::bug("write the checkpoint").because(e));
     let mut commit = commit;
     if kept.before != Some(&kept.origin) {
@@ -60,7 +60,7 @@ fn keep(commit: lake::Commit, kept: &Keep<'_>, position: Option<&Position>) -> R
 }
 
 /// What goes into a commit beside the rows.
-pub struct Keep<'a> {
+pub struct CheckpointUpdate<'a> {
     pub run: &'a str,
     pub origin: Origin,
     /// The origin that the table has already.
@@ -120,9 +120,9 @@ fn greatest(batch: &RecordBatch, cursor: &Cursor) -> Result<Option<i64>> {
     Ok(integers(batch, cursor)?.and_then(|values| arrow::compute::max(&values)))
 }
 
-/// How rows that the table may have already are told.
+/// How rows are matched with those that the table has.
 #[derive(Clone)]
-pub struct Telling {
+pub struct RowMatching {
     pub key: Vec<String>,
     /// A row is the same version as the table's where its cursor is; `None`: the one that is read counts, always.
     pub cursor: Option<Cursor>,
@@ -132,12 +132,12 @@ pub struct Telling {
     pub high: Option<i64>,
 }
 
-/// Tells by key which rows the table has, and lets those that are read take their places.
+/// Matches rows with the table's by key, and lets those that were read take their places.
 pub struct IncrementSink {
     table: Table,
     writer: FileWriter,
     schema: SchemaRef,
-    telling: Telling,
+    matching: RowMatching,
     orders: Orders,
     cursor: Option<Cursor>,
     waiting: Vec<RecordBatch>,
@@ -159,15 +159,15 @@ pub struct Increment {
 }
 
 impl IncrementSink {
-    pub fn new(table: &Table, plan: &TablePlan, telling: &Telling, schema: &SchemaRef, run: &str) -> Self {
-        let names = telling.cursor.as_ref().map(Cursor::names).unwrap_or_default();
+    pub fn new(table: &Table, plan: &TablePlan, matching: &RowMatching, schema: &SchemaRef, run: &str) -> Self {
+        let names = matching.cursor.as_ref().map(Cursor::names).unwrap_or_default();
         let types = names.iter().filter_map(|name| Some(schema.field_with_name(name).ok()?.data_type().clone()));
         IncrementSink {
             writer: table.writer(run, Arc::clone(schema), Handle::current()),
             table: table.clone(),
             schema: Arc::clone(schema),
             orders: Orders { types: types.collect(), names },
-            telling: telling.clone(),
+            matching: matching.clone(),
             cursor: plan.cursor.clone(),
             waiting: Vec::new(),
             waiting_rows: 0,
@@ -190,7 +190,7 @@ impl IncrementSink {
         if !known_at.is_empty() {
             let known: BooleanArray = is_new.iter().map(|is_new| Some(!is_new)).collect();
             let looked_for = filter_record_batch(&batch, &known).context("select rows")?;
-            self.tell(&looked_for, &known_at, &mut keep)?;
+            self.match_rows(&looked_for, &known_at, &mut keep)?;
         }
         let batch = filter_record_batch(&batch, &BooleanArray::from(keep)).context("select rows")?;
         self.rows += batch.num_rows() as u64;
@@ -200,7 +200,7 @@ impl IncrementSink {
 
     /// Where the cursor is the key, values above all that were carried are of rows that the table can't have.
     fn new_rows(&self, batch: &RecordBatch) -> Result<Vec<bool>> {
-        let values = match (&self.telling.cursor, self.telling.top) {
+        let values = match (&self.matching.cursor, self.matching.top) {
             (Some(cursor), Some(top)) if cursor.is_key => integers(batch, cursor)?.map(|values| (values, top)),
             _ => None,
         };
@@ -213,8 +213,8 @@ impl IncrementSink {
     /// Whether there are rows whose cursor, being their key, can't say if they are what the table has: of a table whose
     /// ids began again, and of ids far ahead.
     fn has_come_since(&self, looked_for: &RecordBatch) -> Result<bool> {
-        Ok(match &self.telling.cursor {
-            Some(cursor) if cursor.is_key => greatest(looked_for, cursor)? > self.telling.high,
+        Ok(match &self.matching.cursor {
+            Some(cursor) if cursor.is_key => greatest(looked_for, cursor)? > self.matching.high,
             _ => false,
         })
     }
@@ -228,13 +228,13 @@ impl IncrementSink {
         }
     }
 
-    fn tell(&mut self, looked_for: &RecordBatch, known_at: &[usize], keep: &mut [bool]) -> Result<()> {
-        let telling = &self.telling;
+    fn match_rows(&mut self, looked_for: &RecordBatch, known_at: &[usize], keep: &mut [bool]) -> Result<()> {
+        let matching = &self.matching;
         let context = || format!("look for rows of {}", self.table.name());
-        let keys = if telling.cursor.is_some() {
-            Keys::of(looked_for, &telling.key)
+        let keys = if matching.cursor.is_some() {
+            Keys::of(looked_for, &matching.key)
         } else {
-            Keys::any(looked_for, &telling.key)
+            Keys::any(looked_for, &matching.key)
         };
         let keys = keys.context(context())?;
         let orders = if self.has_come_since(looked_for)? { self.whole_rows() } else { self.orders.clone() };
@@ -281,7 +281,7 @@ pub async fn initial(
     lake: &Lake,
     reading: &Arc<Reading>,
     streams: usize,
-    keep: &Keep<'_>,
+    keep: &CheckpointUpdate<'_>,
     position: Option<Position>,
 ) -> Result<Written> {
     let (plan, run) = (&reading.plan, keep.run);
@@ -303,8 +303,8 @@ pub async fn initial(
 
 /// How rows are added to a table that is there.
 pub struct Addition<'a> {
-    pub keep: &'a Keep<'a>,
-    pub telling: Telling,
+    pub update: &'a CheckpointUpdate<'a>,
+    pub matching: RowMatching,
     /// The position before and after it; none before where the table is read again.
     pub before: Option<&'a Position>,
     pub after: Option<Position>,
@@ -316,9 +316,9 @@ pub struct Addition<'a> {
 
 /// Reads rows and adds them: those that take the place of an earlier version of theirs hide it.
 pub async fn add(table: Table, reading: &Arc<Reading>, addition: Addition<'_>) -> Result<Written> {
-    let (plan, run) = (&reading.plan, addition.keep.run);
+    let (plan, run) = (&reading.plan, addition.update.run);
     let (table, schema, evolved) = fit(table, plan, run, addition.defaults.as_ref()).await?;
-    let sink = |_| IncrementSink::new(&table, plan, &addition.telling, &schema, run);
+    let sink = |_| IncrementSink::new(&table, plan, &addition.matching, &schema, run);
     let mut whole = Increment::default();
     for part in reading.run((0..addition.streams).map(sink).collect()).await? {
         whole.files.extend(part.files);
@@ -340,7 +340,7 @@ pub async fn add(table: Table, reading: &Arc<Reading>, addition: Addition<'_>) -
     if evolved {
         commit = commit.schema(schema);
     }
-    let version = keep(commit, addition.keep, after.as_ref())?.write().await.context("commit")?;
+    let version = keep(commit, addition.update, after.as_ref())?.write().await.context("commit")?;
     fail::fail_point!("after-commit");
     Ok(Written { rows: whole.rows, replaced, bytes, version: Some(version) })
 }
@@ -348,7 +348,7 @@ pub async fn add(table: Table, reading: &Arc<Reading>, addition: Addition<'_>) -
 /// Takes a table over without a row: from now on its checkpoint names another transfer, or another source.
 pub async fn hand_over(table: &Table, run: &str, checkpoint: &Checkpoint) -> Result<()> {
     let Some(origin) = checkpoint.origin.clone() else { return Ok(()) };
-    let kept = Keep { run, origin, before: None };
+    let kept = CheckpointUpdate { run, origin, before: None };
     let commit = keep(table.commit(run, "hand over"), &kept, checkpoint.position.as_ref())?;
     commit.write().await.context("commit")?;
     Ok(())

@@ -13,8 +13,8 @@ use crate::plan::TablePlan;
 use crate::postgres::wire::Wire;
 use crate::postgres::{Endpoint, literal, quote};
 use crate::read::{Reading, pieces};
-use crate::resume::Held;
-use crate::target::lake::{Keep, Telling, Written};
+use crate::resume::TargetState;
+use crate::target::lake::{CheckpointUpdate, RowMatching, Written};
 
 /// Staging tables live here, and positions: a schema that users can drop when they leave.
 const SCHEMA: &str = "wattlake";
@@ -33,9 +33,9 @@ pub async fn prepare(client: &Client) -> Result<()> {
 }
 
 /// What the target has of the table.
-pub async fn held(client: &Client, transfer: &str, plan: &TablePlan) -> Result<Held> {
+pub async fn target_state(client: &Client, transfer: &str, plan: &TablePlan) -> Result<TargetState> {
     if present_columns(client, plan).await?.is_empty() {
-        return Ok(Held::default());
+        return Ok(TargetState::default());
     }
     let rows = client.query_one(&format!("SELECT EXISTS (SELECT FROM {})", target(plan)), &[]).await;
     let has_rows = rows.context("look at the target's table")?.get(0);
@@ -47,7 +47,7 @@ pub async fn held(client: &Client, transfer: &str, plan: &TablePlan) -> Result<H
             .map(|position| Checkpoint { origin: None, position: Some(position) }),
         Some(row) => Some(Checkpoint { origin: parsed(row.get(0))?, position: parsed(row.get(1))? }),
     };
-    Ok(Held { checkpoint, has_rows })
+    Ok(TargetState { checkpoint, has_rows })
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option<T>> {
@@ -58,7 +58,7 @@ fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option
 }
 
 /// The statement that keeps the checkpoint.
-fn keep(plan: &TablePlan, keep: &Keep<'_>, position: Option<&Position>) -> Result<String> {
+fn keep(plan: &TablePlan, keep: &CheckpointUpdate<'_>, position: Option<&Position>) -> Result<String> {
     let text = |value: serde_json::Result<String>| value.map_err(|e| Error::bug("write the checkpoint").because(e));
     Ok(format!(
         "INSERT INTO wattlake.checkpoints VALUES ({}, {}, {}, {}, {}) ON CONFLICT (target_schema, target_table) \
@@ -74,7 +74,7 @@ fn keep(plan: &TablePlan, keep: &Keep<'_>, position: Option<&Position>) -> Resul
 /// Takes a table over without a row: from now on its checkpoint names another transfer, or another source.
 pub async fn hand_over(client: &Client, run: &str, plan: &TablePlan, checkpoint: &Checkpoint) -> Result<()> {
     let Some(origin) = checkpoint.origin.clone() else { return Ok(()) };
-    let kept = Keep { run, origin, before: None };
+    let kept = CheckpointUpdate { run, origin, before: None };
     let statement = keep(plan, &kept, checkpoint.position.as_ref())?;
     client.batch_execute(&statement).await.context("keep the position")
 }
@@ -181,7 +181,7 @@ pub async fn initial(
     client: &mut Client,
     reading: &Arc<Reading>,
     streams: usize,
-    kept: &Keep<'_>,
+    kept: &CheckpointUpdate<'_>,
     position: Option<&Position>,
 ) -> Result<Written> {
     let plan = &reading.plan;
@@ -250,9 +250,9 @@ pub async fn add(
     to: &Endpoint,
     client: &Client,
     reading: &Arc<Reading>,
-    kept: &Keep<'_>,
+    kept: &CheckpointUpdate<'_>,
     after: Option<&Position>,
-    telling: &Telling,
+    matching: &RowMatching,
 ) -> Result<Written> {
     let plan = Arc::clone(&reading.plan);
     let alter = alter(client, &plan).await?;
@@ -264,7 +264,7 @@ pub async fn add(
     );
     let mut wires = pipe(reading, to, "pg_temp.wattlake_new", Some(&begin), 1).await?;
     let Some(wire) = wires.pop() else { return Ok(Written::default()) };
-    let statements = [make_room(&plan, telling, kept), Some(insert(&plan, telling, &names))];
+    let statements = [make_room(&plan, matching, kept), Some(insert(&plan, matching, &names))];
     let finish = format!("{}; COMMIT", keep(&plan, kept, after)?);
     fail::fail_point!("before-commit");
     let commit = move || {
@@ -282,12 +282,12 @@ pub async fn add(
 }
 
 /// Where a table is read again: takes out the rows that come again, and makes the key what it is now.
-fn make_room(plan: &TablePlan, telling: &Telling, kept: &Keep<'_>) -> Option<String> {
-    if telling.cursor.is_some() || telling.key.is_empty() {
+fn make_room(plan: &TablePlan, matching: &RowMatching, kept: &CheckpointUpdate<'_>) -> Option<String> {
+    if matching.cursor.is_some() || matching.key.is_empty() {
         return None;
     }
     let target = target(plan);
-    let same: Vec<String> = telling.key.iter().map(|name| format!("old.{0} = new.{0}", quote(name))).collect();
+    let same: Vec<String> = matching.key.iter().map(|name| format!("old.{0} = new.{0}", quote(name))).collect();
     let delete = format!("DELETE FROM {target} AS old USING pg_temp.wattlake_new AS new WHERE {}", same.join(" AND "));
     if kept.before.is_none_or(|before| before.key == plan.key) {
         return Some(delete);
@@ -303,7 +303,7 @@ fn make_room(plan: &TablePlan, telling: &Telling, kept: &Keep<'_>) -> Option<Str
     Some(format!("{drop}; CREATE UNIQUE INDEX ON {target} ({}); {delete}", list(&plan.key)))
 }
 
-fn insert(plan: &TablePlan, telling: &Telling, names: &[String]) -> String {
+fn insert(plan: &TablePlan, matching: &RowMatching, names: &[String]) -> String {
     let insert = format!("INSERT INTO {} AS old ({1}) SELECT {1} FROM pg_temp.wattlake_new", target(plan), list(names));
     if plan.key.is_empty() {
         return insert;
@@ -311,7 +311,7 @@ fn insert(plan: &TablePlan, telling: &Telling, names: &[String]) -> String {
     let set: Vec<String> =
         names.iter().filter(|n| !plan.key.contains(n)).map(|n| format!("{0} = excluded.{0}", quote(n))).collect();
     let set = set.join(", ");
-    let versions = telling.cursor.as_ref().map(|cursor| cursor.names());
+    let versions = matching.cursor.as_ref().map(|cursor| cursor.names());
     // The rule of the lake: the same key with the same cursor is the same version of a row.
     let action = match versions {
         _ if set.is_empty() => "DO NOTHING".to_owned(),

@@ -117,7 +117,7 @@ impl Run {
 /// Runs it by its kind, and shows what it came to.
 async fn carry(warehouse: &Warehouse, job: &Job<'_>, asked: &Asked, json: bool) -> Result<ExitCode> {
     match job.kind {
-        "transfer" => transfer::carry(warehouse, asked, job.name, transfer::What::default(), json).await,
+        "transfer" => transfer::carry(warehouse, asked, job.name, transfer::RunOptions::default(), json).await,
         "mart" => {
             let figures = flows::mart::refresh(warehouse, asked, job.name, false).await?;
             mart::say(job.name, &figures, json);

@@ -80,8 +80,8 @@ impl Run {
             Some(ModeName::Changes) => bail!("mode changes is not built yet; use initial or incremental"),
         };
         let permission = self.replace.then_some(Permission::Replace);
-        let what = What { mode, permission, tables: self.tables };
-        carry(warehouse, &Asked::by_hand(), &self.name, what, self.json).await
+        let options = RunOptions { mode, permission, tables: self.tables };
+        carry(warehouse, &Asked::by_hand(), &self.name, options, self.json).await
     }
 }
 
@@ -102,8 +102,8 @@ pub struct Resync {
 
 impl Resync {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
-        let what = What { mode: None, permission: Some(Permission::Resync), tables: self.tables };
-        carry(warehouse, &Asked::by_hand(), &self.name, what, self.json).await
+        let options = RunOptions { mode: None, permission: Some(Permission::Resync), tables: self.tables };
+        carry(warehouse, &Asked::by_hand(), &self.name, options, self.json).await
     }
 }
 
@@ -131,16 +131,22 @@ impl HandOver {
 
 /// What is asked of a transfer beyond its file.
 #[derive(Default)]
-pub struct What {
+pub struct RunOptions {
     pub mode: Option<Mode>,
     pub permission: Option<Permission>,
     pub tables: Vec<String>,
 }
 
 /// Runs it and shows what it came to.
-pub async fn carry(warehouse: &Warehouse, asked: &Asked, name: &str, what: What, json: bool) -> Result<ExitCode> {
+pub async fn carry(
+    warehouse: &Warehouse,
+    asked: &Asked,
+    name: &str,
+    options: RunOptions,
+    json: bool,
+) -> Result<ExitCode> {
     let bars = Arc::new(Bars::new());
-    let What { mode, permission, tables } = what;
+    let RunOptions { mode, permission, tables } = options;
     let outcome = run(warehouse, asked, Carry { name, mode, permission, tables, progress: bars.clone() }).await;
     bars.clear();
     let report = outcome?;

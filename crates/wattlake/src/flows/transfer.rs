@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use ledger::{Outcome, Run, TableOutcome};
 use serde_json::{Value, json};
-use transfer::hand_over::Taken;
+use transfer::hand_over::HandOver;
 use transfer::plan::{ColumnAs, Mode, OnNoCursor, Overlap, Settings, TableSettings};
 use transfer::postgres::Endpoint;
 use transfer::read::{Progress, Quiet};
@@ -53,7 +53,7 @@ pub async fn run(warehouse: &Warehouse, asked: &Asked, carry: Carry<'_>) -> Resu
 }
 
 /// Lets a transfer go on with tables that another one carried.
-pub async fn hand_over(warehouse: &Warehouse, name: &str, tables: Vec<String>) -> Result<Vec<Taken>> {
+pub async fn hand_over(warehouse: &Warehouse, name: &str, tables: Vec<String>) -> Result<Vec<HandOver>> {
     let config = warehouse.transfer(name)?;
     let detail = json!({"transfer": name, "tables": tables, "source": config.source});
     jobs::run(warehouse, &format!("transfer:{name}"), &Asked::by_hand(), detail, async |run| {

@@ -31,7 +31,8 @@ const INGESTS: [(&str, &str, &str, &str); 7] = [
     ("production-workbook", "declared-workbook", "production/", ".xlsx"),
 ];
 
-fn copy(from: &Path, to: &Path) {
+/// The example's files, without what demos made there.
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();

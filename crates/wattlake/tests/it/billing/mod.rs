@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::world::Warehouse;
 
-mod example;
+pub mod example;
 #[cfg(feature = "failpoints")]
 mod killed;
 mod served;

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use chrono::{DateTime, Utc};
 
+use crate::billing::example::copy;
 use crate::world::{EXAMPLE, Source};
 use ground::{Ground, connection};
 use text::{Block, blocks, page, pages, within_sentences};
@@ -151,22 +152,6 @@ fn prepare(ground: &Ground, source: &Source) -> String {
     let text = [before, &ground.serve_section(), after].concat();
     ground.write("warehouse/wattlake.toml", &text);
     text
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
-        // What demos made there.
-        if name == "demo" || name.to_string_lossy().starts_with('.') {
-            continue;
-        }
-        if path.is_dir() {
-            copy(&path, &to.join(name));
-        } else {
-            fs::copy(&path, to.join(name)).unwrap();
-        }
-    }
 }
 
 /// The files of a month that is billed, each in its last state; the producers' are left to the page.

@@ -1,4 +1,4 @@
-//! A first look at a table's rows under the snapshot, before they are read: the greatest place of its cursor, whether
+//! Questions about a table's rows under the snapshot, before they are read: the greatest place of its cursor, whether
 //! its order goes on, whether a declared key is one, and how large it is. Each question stays short where the cursor
 //! has an index.
 
@@ -17,10 +17,10 @@ use crate::plan::{PlanColumn, TablePlan};
 use crate::postgres::wire::Wire;
 use crate::postgres::{literal, quote};
 use crate::read::Pool;
-use crate::resume::{Seen, rewritten};
+use crate::resume::{OrderState, rewritten};
 
-/// What to look at, and by what.
-pub struct Look {
+/// What is asked of a table, and by what.
+pub struct Probe {
     pub pool: Arc<Pool>,
     pub plan: Arc<TablePlan>,
     /// The greatest place before the snapshot.
@@ -36,50 +36,50 @@ pub struct Look {
     pub measures: bool,
 }
 
-/// What was seen.
-pub struct Looked {
+/// The answers.
+pub struct ProbeResult {
     /// In the snapshot, the table's lock held.
     pub wire: Wire,
     /// With what was measured.
     pub plan: Arc<TablePlan>,
-    pub cut: Option<late::Cut>,
-    pub seen: Seen,
+    pub cut: Option<late::CursorState>,
+    pub seen: OrderState,
     /// Of partitions that were attached since the last run.
     pub new_leaves: Vec<String>,
     pub defaults: Option<RecordBatch>,
 }
 
-pub fn look(look: Look) -> Result<Looked> {
-    let mut wire = look.pool.open(&look.plan)?;
-    let mut plan = (*look.plan).clone();
-    if look.measures {
+pub fn probe(probe: Probe) -> Result<ProbeResult> {
+    let mut wire = probe.pool.open(&probe.plan)?;
+    let mut plan = (*probe.plan).clone();
+    if probe.measures {
         measure(&mut wire, &mut plan)?;
     }
     let mut cut = None;
     if let Some(cursor) = plan.cursor.clone() {
         if cursor.is_transaction() {
             // What older transactions wrote is final: each row comes once, also where the table has no key.
-            let ended = format!("NOT ({})", written_since(look.snapshot_xmin));
+            let ended = format!("NOT ({})", written_since(probe.snapshot_xmin));
             plan.filter = Some(plan.filter.map_or(ended.clone(), |filter| format!("({filter}) AND {ended}")));
         } else {
-            cut = cut_of(&mut wire, &plan, &cursor, &look)?;
+            cut = cut_of(&mut wire, &plan, &cursor, &probe)?;
         }
     }
     if !plan.key.is_empty() && !plan.key_holds {
-        check_key(&mut wire, &plan, look.condition.as_deref())?;
+        check_key(&mut wire, &plan, probe.condition.as_deref())?;
     }
     let is_behind = cut.as_ref().is_some_and(|cut| cut.is_behind);
-    let is_refilled = refilled(&mut wire, &plan, &look)?;
-    let new_leaves = match &look.origin {
+    let is_refilled = refilled(&mut wire, &plan, &probe)?;
+    let new_leaves = match &probe.origin {
         Some(origin) if !origin.storage.is_empty() => {
             let leaves = plan.source.leaves.iter().filter(|leaf| origin.file_node(leaf.oid).is_none());
             leaves.map(|leaf| leaf.name.clone()).collect()
         }
         _ => Vec::new(),
     };
-    let defaults = defaults(&mut wire, &plan, look.present.as_ref())?;
-    let seen = Seen { is_behind, is_refilled };
-    Ok(Looked { wire, plan: Arc::new(plan), cut, seen, new_leaves, defaults })
+    let defaults = defaults(&mut wire, &plan, probe.present.as_ref())?;
+    let seen = OrderState { is_behind, is_refilled };
+    Ok(ProbeResult { wire, plan: Arc::new(plan), cut, seen, new_leaves, defaults })
 }
 
 /// The leaves' pages as they are now: the statistics' may be old.
@@ -102,16 +102,16 @@ fn measure(wire: &mut Wire, plan: &mut TablePlan) -> Result<()> {
     Ok(())
 }
 
-fn cut_of(wire: &mut Wire, plan: &TablePlan, cursor: &Cursor, look: &Look) -> Result<Option<late::Cut>> {
-    let before = look.position.as_ref().and_then(|position| position.high.as_ref());
-    let sql = cursor.cut(&plan.source.rows(), look.mark.as_ref(), before, plan.overlap);
+fn cut_of(wire: &mut Wire, plan: &TablePlan, cursor: &Cursor, probe: &Probe) -> Result<Option<late::CursorState>> {
+    let before = probe.position.as_ref().and_then(|position| position.high.as_ref());
+    let sql = cursor.cut(&plan.source.rows(), probe.mark.as_ref(), before, plan.overlap);
     let context = || format!("read the cursor of {}", plan.source.display());
     let Some(row) = wire.rows(&sql).map_err(|e| e.within(context()))?.into_iter().next() else { return Ok(None) };
     let count = cursor.columns.len();
     let texts = |from: usize| row[from..from + count].iter().cloned().collect::<Option<Vec<String>>>();
     let Some(high) = texts(0) else { return Ok(None) };
     let low = texts(count).map(|texts| cursor.low(texts, plan.overlap)).transpose().map_err(|e| e.within(context()))?;
-    Ok(Some(late::Cut { high: Place(high), low, is_behind: row[2 * count].as_deref() == Some("t") }))
+    Ok(Some(late::CursorState { high: Place(high), low, is_behind: row[2 * count].as_deref() == Some("t") }))
 }
 
 /// A key that the source does not enforce must be one among the rows that are read: two rows with one key could not
@@ -140,8 +140,8 @@ fn check_key(wire: &mut Wire, plan: &TablePlan, condition: Option<&str>) -> Resu
 
 /// Whether the table was emptied and filled again with values from below the position: all of the rows there were
 /// written since. Asked only where a relation has another file than at the last run.
-fn refilled(wire: &mut Wire, plan: &TablePlan, look: &Look) -> Result<bool> {
-    let (Some(origin), Some(position)) = (&look.origin, &look.position) else { return Ok(false) };
+fn refilled(wire: &mut Wire, plan: &TablePlan, probe: &Probe) -> Result<bool> {
+    let (Some(origin), Some(position)) = (&probe.origin, &probe.position) else { return Ok(false) };
     let Some(column) = plan.cursor.as_ref().and_then(Cursor::integer) else { return Ok(false) };
     let Some((high, xmin)) = position.high.as_ref().and_then(|high| high.0.first()).zip(position.xmin) else {
         return Ok(false);
