@@ -154,6 +154,12 @@ impl Fleet {
         self.inner.busy.load(Ordering::Relaxed)
     }
 
+    /// Whether each idle instance of a function has asked for its next event, or has ended.
+    pub fn is_at_rest(&self, name: &str) -> bool {
+        let running = lock(&self.inner.functions).get(name).cloned();
+        running.is_none_or(|running| lock(&running.versions).values().all(|slot| slot.pool.is_at_rest()))
+    }
+
     /// Instances of a function that wait for an event.
     pub fn idle(&self, name: &str) -> usize {
         let running = lock(&self.inner.functions).get(name).cloned();

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{PipeReader, Read};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ const TAIL_BYTES: usize = 4096;
 /// A longer line is cut into several: a function that prints no newline fills no memory.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 const READ_BYTES: usize = 16 * 1024;
-/// How long an answer waits for what was printed before it, on a machine that is busy.
-const CATCH_UP_MAX: Duration = Duration::from_millis(50);
+/// How long an answer waits for what was printed before it, where nothing of it is read meanwhile.
+const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 /// Looks at whether the output has been read that come at once; the others are a moment apart.
 const CATCH_UP_EAGER: u32 = 5;
 
@@ -45,6 +45,8 @@ struct Inner {
     version: String,
     /// True while bytes are neither in the pipe nor in a line yet.
     reading: AtomicBool,
+    /// Bytes that came out of the pipe and are in lines.
+    read_bytes: AtomicU64,
 }
 
 #[derive(Default)]
@@ -59,8 +61,8 @@ struct State {
 impl Log {
     pub fn new(function: &str, version: &str, sink: Sink) -> Log {
         let (function, version) = (function.to_owned(), version.to_owned());
-        let reading = AtomicBool::new(false);
-        Log { inner: Arc::new(Inner { state: Mutex::default(), sink, function, version, reading }) }
+        let (state, reading, read_bytes) = (Mutex::default(), AtomicBool::new(false), AtomicU64::new(0));
+        Log { inner: Arc::new(Inner { state, sink, function, version, reading, read_bytes }) }
     }
 
     /// Reads until the last process that holds the other end is gone.
@@ -80,6 +82,7 @@ impl Log {
                 log.inner.reading.store(true, Ordering::SeqCst);
                 let read = (&*output).read(&mut buffer).unwrap_or(0);
                 log.take(&buffer[..read]);
+                log.inner.read_bytes.fetch_add(read as u64, Ordering::SeqCst);
                 log.inner.reading.store(false, Ordering::SeqCst);
                 if read == 0 {
                     break;
@@ -102,15 +105,21 @@ impl Log {
         self.keep(&mut self.lock(), line.as_bytes());
     }
 
-    /// Waits until what was printed before has been read; not longer than a moment, since others
-    /// may print without end.
+    /// Waits until what was printed before has been read, however long a busy machine takes for it;
+    /// not for what is printed meanwhile, since others may print without end.
     pub async fn catch_up(&self) {
         let began = Instant::now();
-        let mut attempt = 0;
+        let (mut attempt, mut due) = (0, None);
         while began.elapsed() < CATCH_UP_MAX {
             let output = self.lock().output.clone();
-            let left = output.is_some_and(|output| ioctl_fionread(&*output).is_ok_and(|bytes| bytes > 0));
-            if !left && !self.inner.reading.load(Ordering::SeqCst) {
+            let left = output.and_then(|output| ioctl_fionread(&*output).ok()).unwrap_or(0);
+            if left == 0 && !self.inner.reading.load(Ordering::SeqCst) {
+                break;
+            }
+            // In this order: what leaves the pipe in between is waited for twice, never missed.
+            let read = self.inner.read_bytes.load(Ordering::SeqCst);
+            // What was in the pipe at first, and what its reader may have had in hand.
+            if read >= *due.get_or_insert(read + left + READ_BYTES as u64) {
                 break;
             }
             attempt += 1;

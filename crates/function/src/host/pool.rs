@@ -147,6 +147,12 @@ impl Pool {
         self.lock().len()
     }
 
+    /// Whether each idle instance has asked for its next event, or has ended: an event that comes now
+    /// finds a warm one at once.
+    pub fn is_at_rest(&self) -> bool {
+        self.lock().iter().all(|(instance, _)| instance.is_waiting() || !instance.is_alive())
+    }
+
     fn take(&self) -> Option<Instance> {
         let mut idle = self.lock();
         idle.retain(|(instance, _)| instance.is_alive());

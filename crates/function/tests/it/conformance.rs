@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use crate::runtime::BOOTSTRAP;
 use crate::served::{Functions, Reply, Served, served};
 
-const SETTINGS: &str = "memory_mb = 192\ntimeout = \"2s\"\ntmp_mb = 64\n";
+const SETTINGS: &str = "memory_mb = 192\ntmp_mb = 64\n";
+/// Of those that have a deadline: the others have the one that no machine is too slow for.
+const DEADLINE: &str = "timeout = \"2s\"\n";
 
 /// awslambdaric and what it stands on are the layer; this is the function.
 const PYTHON: &str = r#"
@@ -42,8 +44,8 @@ def handler(event, context):
         while True:
             all.append(bytearray(b"x" * (1 << 20)))
     if do == "sleep":
-        subprocess.Popen(["sleep", "61"], start_new_session=True)
-        time.sleep(61)
+        subprocess.Popen(["sleep", "601"], start_new_session=True)
+        time.sleep(601)
     if do == "large":
         return "a" * ((6 << 20) + 101)
     if do == "unknown":
@@ -79,8 +81,8 @@ enum Runtime {
 }
 
 impl Runtime {
-    fn add(self, functions: &Functions, name: &str, handler: &str) {
-        let toml = format!("handler = \"{handler}\"\n{SETTINGS}");
+    fn add(self, functions: &Functions, name: &str, handler: &str, more: &str) {
+        let toml = format!("handler = \"{handler}\"\n{SETTINGS}{more}");
         match self {
             Runtime::Shell => drop(functions.add(name, &toml, &[("bootstrap", BOOTSTRAP.as_bytes())])),
             Runtime::Native => drop(functions.native(name, &toml)),
@@ -90,18 +92,18 @@ impl Runtime {
                     "init-error" => "app.missing",
                     _ => "app.exit_at_once",
                 };
-                let toml = format!("handler = \"{handler}\"\nlayers = [\"python\"]\n{SETTINGS}");
+                let toml = format!("handler = \"{handler}\"\nlayers = [\"python\"]\n{SETTINGS}{more}");
                 functions.add(name, &toml, &[("app.py", PYTHON.as_bytes())]);
             }
         }
     }
 
-    async fn served(self, handler: &str) -> Served {
+    async fn served(self, handler: &str, more: &str) -> Served {
         let functions = Functions::new();
         if self == Runtime::Python {
             python_layer(&functions);
         }
-        self.add(&functions, "bill", handler);
+        self.add(&functions, "bill", handler, more);
         served(functions).await
     }
 }
@@ -140,10 +142,21 @@ fn trial(
     handler: &'static str,
     test: impl AsyncFnOnce(Served) + Send + 'static,
 ) -> Trial {
+    trial_with(runtime, name, handler, "", test)
+}
+
+/// `more` are lines of its definition.
+fn trial_with(
+    runtime: Runtime,
+    name: &str,
+    handler: &'static str,
+    more: &'static str,
+    test: impl AsyncFnOnce(Served) + Send + 'static,
+) -> Trial {
     let of = format!("{runtime:?}").to_lowercase();
     Trial::test(format!("conformance::{of}::{name}"), move || -> Result<(), Failed> {
         let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        tokio.block_on(async { test(runtime.served(handler).await).await });
+        tokio.block_on(async { test(runtime.served(handler, more).await).await });
         Ok(())
     })
 }
@@ -156,6 +169,7 @@ async fn ask(served: &Served, what: &str) -> Reply {
 async fn failure(served: &Served, what: &str) -> (String, String) {
     let reply = ask(served, what).await;
     assert_eq!((reply.status, reply.header("x-amz-function-error")), (200, "Unhandled"), "{what}: {reply:?}");
+    served.at_rest("bill").await;
     let again = ask(served, "ok").await;
     assert_eq!(again.header("x-amz-function-error"), "", "after {what}: {again:?}");
     said(&reply)
@@ -197,10 +211,21 @@ fn of_each(runtime: Runtime) -> Vec<Trial> {
         trial(runtime, "too_much_memory", "h", async |served| {
             assert_eq!(failure(&served, "memory").await.0, "Runtime.OutOfMemory");
         }),
-        trial(runtime, "the_deadline", "h", async |served| {
-            let (kind, says) = failure(&served, "sleep").await;
+        trial_with(runtime, "the_deadline", "h", DEADLINE, async |served| {
+            let reply = ask(&served, "sleep").await;
+            assert_eq!((reply.status, reply.header("x-amz-function-error")), (200, "Unhandled"), "{reply:?}");
+            let (kind, says) = said(&reply);
             assert_eq!(kind, "Sandbox.Timedout");
             assert!(says.ends_with("Error: Task timed out after 2.00 seconds"), "{says}");
+            // The next event has the same deadline, which a busy machine may miss.
+            let mut again = ask(&served, "ok").await;
+            for _ in 0..60 {
+                if again.header("x-amz-function-error").is_empty() {
+                    break;
+                }
+                again = ask(&served, "ok").await;
+            }
+            assert_eq!(again.json(), json!({"you": {"do": "ok"}}), "{again:?}");
         }),
         trial(runtime, "a_response_of_more_than_6_mb", "h", async |served| {
             assert_eq!(failure(&served, "large").await.0, "Function.ResponseSizeTooLarge");
@@ -293,7 +318,7 @@ fn context(runtime: Runtime) -> Trial {
         assert_eq!(context["arn"], "arn:aws:lambda:local:000000000000:function:bill:1");
         assert_eq!((&context["version"], &context["client"]["who"]), (&json!("1"), &json!("été")), "{context}");
         if let Some(remaining) = context["remaining_ms"].as_u64() {
-            assert!((1000..=2000).contains(&remaining), "{remaining}");
+            assert!((200_000..=300_000).contains(&remaining), "{remaining}");
         }
     })
 }

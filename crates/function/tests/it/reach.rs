@@ -49,7 +49,7 @@ while true; do
 done
 "#;
 
-const ASK: &str = "exec 3<>/dev/tcp/127.0.0.1/PORT && echo hello >&3 && read -t 5 line <&3 && echo $line";
+const ASK: &str = "exec 3<>/dev/tcp/127.0.0.1/PORT && echo hello >&3 && read -t 100 line <&3 && echo $line";
 
 fn ask(port: u16) -> String {
     ASK.replace("PORT", &port.to_string())
@@ -95,14 +95,15 @@ async fn with_lake(functions: Functions) -> (Served, Arc<AtomicUsize>) {
 }
 
 async fn shell(served: &Served, name: &str, script: &str) -> String {
+    served.at_rest(name).await;
     let reply = served.invoke(name, serde_json::json!(script).to_string()).await;
     reply.json().as_str().unwrap_or_default().to_owned()
 }
 
 async fn sql() {
     let functions = Functions::new();
-    functions.shell("reads", "timeout = \"9s\"\n[lake]\nsql = true", RUNS);
-    functions.shell("apart", "timeout = \"9s\"", RUNS);
+    functions.shell("reads", "[lake]\nsql = true", RUNS);
+    functions.shell("apart", "", RUNS);
     let (served, _) = with_lake(functions).await;
     assert_eq!(shell(&served, "reads", &ask(5432)).await, "hello from SQL for reads");
     assert_eq!(
@@ -120,7 +121,7 @@ async fn sql() {
 async fn own_openings() {
     let functions = Functions::new();
     for name in ["one", "two"] {
-        functions.shell(name, "timeout = \"9s\"\n[lake]\nsql = true\nobjects = [\"bills\"]", RUNS);
+        functions.shell(name, "[lake]\nsql = true\nobjects = [\"bills\"]", RUNS);
     }
     let (served, _) = with_lake(functions).await;
     for name in ["one", "two", "one"] {
@@ -138,7 +139,7 @@ async fn ends() {
     assert_eq!(alive.load(Ordering::SeqCst), 1);
     let reply = served.invoke("reads", "\"kill -9 $$; sleep 9\"").await;
     assert_eq!(reply.header("x-amz-function-error"), "Unhandled");
-    for _ in 0..500 {
+    for _ in 0..18_000 {
         if alive.load(Ordering::SeqCst) == 0 {
             return;
         }
@@ -163,6 +164,7 @@ async fn run(served: &Served, name: &str, script: &str, files: Files) -> Result<
         files: Some(files),
         ..Event::default()
     };
+    served.at_rest(name).await;
     let (fleet, name) = (served.fleet.clone(), name.to_owned());
     let ran = tokio::spawn(async move { fleet.invoke(&name, "$LATEST", event, None).await });
     ran.await.expect("a task").map(|ran| ran.outcome)
@@ -177,7 +179,7 @@ fn answer(outcome: &Outcome) -> String {
 
 async fn with_files(results_mb: u64) -> Served {
     let functions = Functions::new();
-    let files = format!("memory_mb = 256\ntimeout = \"9s\"\n[files]\nresults_mb = {results_mb}");
+    let files = format!("memory_mb = 256\n[files]\nresults_mb = {results_mb}");
     functions.shell("bill", &files, RUNS);
     served(functions).await
 }

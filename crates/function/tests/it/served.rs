@@ -1,5 +1,6 @@
 //! Functions deployed and served by the Invoke API, in this process or in one that can be killed.
 
+use std::any::Any;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -7,12 +8,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use function::deferred::{self, Deferred};
 use function::definition::{self, Definition};
-use function::host::{Fleet, Journal, Lake, Rules, Settings, Tending};
+use function::host::{Fleet, Journal, Lake, Rules, Serve, Settings, Tending};
 use function::invoke::{self, Api};
 use function::registry::{Deployed, Registry};
 use function::sandbox::Launcher;
@@ -23,9 +24,56 @@ use hyper::header::HeaderMap;
 use hyper_util::rt::TokioIo;
 use ledger::Ledger;
 use tempfile::TempDir;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::world::rustix_is_root;
+
+/// Of functions whose time is not what is tested.
+pub const PATIENT: &str = "timeout = \"5min\"\n";
+
+/// As soon as it is. No test is about how long that takes: the bound only ends one that has failed.
+pub async fn until(what: &str, is: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is() {
+        assert!(began.elapsed() < Duration::from_secs(180), "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Events of the native function that say `wait` run until it opens, however slow the machine is.
+/// Their function's definition allows it the lake's SQL, which is the way to here.
+#[derive(Clone)]
+pub struct Gate(watch::Sender<bool>);
+
+impl Gate {
+    pub fn closed() -> Gate {
+        Gate(watch::Sender::new(false))
+    }
+
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub fn lake(&self) -> Lake {
+        let opened = self.0.subscribe();
+        let serve: Serve = Arc::new(move |_, listener| -> Box<dyn Any + Send + Sync> {
+            listener.set_nonblocking(true).expect("a listener");
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            let opened = opened.clone();
+            Box::new(tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    let mut opened = opened.clone();
+                    tokio::spawn(async move {
+                        drop(opened.wait_for(|open| *open).await);
+                        // Who waits reads its end.
+                        drop(stream);
+                    });
+                }
+            }))
+        });
+        Lake { sql: Some(serve), ..Lake::default() }
+    }
+}
 
 /// The folder that `tests/serve` understands.
 pub struct Functions {
@@ -37,8 +85,10 @@ impl Functions {
         Functions { folder: TempDir::new().expect("a folder") }
     }
 
-    /// Name, lines of its `function.toml`, its files.
+    /// Name, lines of its `function.toml`, its files. Where the lines give no timeout it is one that no
+    /// machine is too slow for.
     pub fn add(&self, name: &str, toml: &str, files: &[(&str, &[u8])]) -> PathBuf {
+        let toml = if toml.contains("timeout") { toml.to_owned() } else { format!("{PATIENT}{toml}") };
         let folder = self.folder.path().join("functions").join(name);
         fs::create_dir_all(&folder).expect("a folder");
         fs::write(folder.join(definition::FILE), toml).expect("a definition");
@@ -109,7 +159,7 @@ impl Default for Host {
     fn default() -> Host {
         Host {
             concurrency_max: 100,
-            idle_max: Duration::from_secs(60),
+            idle_max: Duration::from_secs(600),
             rules: deferred::Rules::default(),
             lake: Lake::default(),
         }
@@ -195,9 +245,14 @@ impl Served {
         reply.header("x-amzn-requestid").to_owned()
     }
 
+    /// Waits until the next event finds a warm instance: one that is slow to ask for it is passed over.
+    pub async fn at_rest(&self, name: &str) {
+        until("each instance asks for its next event", || self.fleet.is_at_rest(name)).await;
+    }
+
     /// Waits until an asynchronous event is in the state.
     pub async fn wait_for(&self, request_id: &str, state: &str) -> ledger::InvocationRow {
-        for _ in 0..1000 {
+        for _ in 0..9000 {
             let row = self.registry.ledger().invocation(request_id).expect("a ledger").expect("the event");
             if row.state == state {
                 return row;

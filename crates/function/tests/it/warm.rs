@@ -1,6 +1,6 @@
 //! Instances kept warm, bounds on how many run, deployments while events run.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use crate::served::{Functions, Host, Process, Reply, Served, ask, served, served_with};
+use crate::served::{Functions, Gate, Host, Process, Reply, Served, ask, served, served_with, until};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -37,19 +37,17 @@ fn trial(name: &str, test: fn() -> Test) -> Trial {
     })
 }
 
-const NATIVE: &str = "handler = \"h\"\ntimeout = \"5s\"\n";
+const NATIVE: &str = "handler = \"h\"\ntimeout = \"5min\"\n";
+/// Its events can wait at a gate.
+const GATED: &str = "[lake]\nsql = true\n";
 
 async fn sleep(served: &Served, name: &str, ms: u64) -> Reply {
     served.invoke(name, json!({"do": "sleep", "ms": ms}).to_string()).await
 }
 
-/// As soon as it is, for at most ten seconds.
-async fn until(what: &str, is: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is() {
-        assert!(began.elapsed() < Duration::from_secs(10), "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+/// Answered once the gate is open.
+async fn wait(served: &Served, name: &str) -> Reply {
+    served.invoke(name, "{\"do\":\"wait\"}").await
 }
 
 async fn tail(served: &Served, name: &str) -> String {
@@ -72,17 +70,20 @@ async fn prewarmed() {
 
 async fn bounded() {
     let functions = Functions::new();
-    functions.native("two", &format!("{NATIVE}concurrency = 2"));
-    functions.native("free", NATIVE);
-    let served = served_with(functions, Host { concurrency_max: 3, ..Host::default() }).await;
-    let (a, b, c) = tokio::join!(sleep(&served, "two", 800), sleep(&served, "two", 800), async {
+    functions.native("two", &format!("{NATIVE}concurrency = 2\n{GATED}"));
+    functions.native("free", &format!("{NATIVE}{GATED}"));
+    let gate = Gate::closed();
+    let served = served_with(functions, Host { concurrency_max: 3, lake: gate.lake(), ..Host::default() }).await;
+    let (a, b, c) = tokio::join!(wait(&served, "two"), wait(&served, "two"), async {
         until("two events run", || served.fleet.busy() == 2).await;
         let third = served.invoke("two", "{}").await;
         assert_eq!(third.error(), (429, "TooManyRequestsException"));
         assert_eq!(third.json()["Reason"], "ReservedFunctionConcurrentInvocationLimitExceeded");
-        let (other, fourth) = tokio::join!(sleep(&served, "free", 300), async {
+        let (other, fourth) = tokio::join!(wait(&served, "free"), async {
             until("three events run", || served.fleet.busy() == 3).await;
-            served.invoke("free", "{}").await
+            let fourth = served.invoke("free", "{}").await;
+            gate.open();
+            fourth
         });
         assert_eq!((other.status, fourth.error()), (200, (429, "TooManyRequestsException")));
         fourth.json()["Reason"].clone()
@@ -110,18 +111,21 @@ async fn forty() {
 
 async fn deployed() {
     let functions = Functions::new();
-    let folder = functions.native("bill", &format!("{NATIVE}[environment]\nN = \"1\""));
-    let served = served(functions).await;
+    let folder = functions.native("bill", &format!("{NATIVE}{GATED}[environment]\nN = \"1\""));
+    let gate = Gate::closed();
+    let served = served_with(functions, Host { lake: gate.lake(), ..Host::default() }).await;
     let n = |reply: &Reply| reply.json()["environment"]["N"].clone();
     assert_eq!(n(&served.invoke("bill", "{\"do\":\"context\"}").await), "1");
-    let (old, ()) = tokio::join!(sleep(&served, "bill", 500), async {
+    let (old, ()) = tokio::join!(wait(&served, "bill"), async {
         until("an event runs", || served.fleet.busy() == 1).await;
-        std::fs::write(folder.join("function.toml"), format!("{NATIVE}[environment]\nN = \"2\"")).expect("a file");
+        std::fs::write(folder.join("function.toml"), format!("{NATIVE}{GATED}[environment]\nN = \"2\""))
+            .expect("a file");
         assert_eq!(served.deploy(&folder).version, 2);
         assert_eq!(n(&served.invoke("bill", "{\"do\":\"context\"}").await), "2");
         assert_eq!(n(&served.invoke("bill:1", "{\"do\":\"context\"}").await), "1");
+        gate.open();
     });
-    assert_eq!((old.status, old.json()), (200, json!(500)), "it ended where it began");
+    assert_eq!((old.status, old.json()), (200, json!("waited")), "it ended where it began");
     assert!(served.registry.delete("bill").expect("a deletion"));
     assert_eq!(served.invoke("bill", "{}").await.error(), (404, "ResourceNotFoundException"));
     until("its instances are gone", || served.fleet.idle("bill") == 0).await;
@@ -133,8 +137,8 @@ async fn idle() {
     functions.native("kept", &format!("{NATIVE}prewarmed = 1"));
     let served = served_with(functions, Host { idle_max: Duration::from_millis(500), ..Host::default() }).await;
     until("the kept one", || served.fleet.idle("kept") == 1).await;
-    served.invoke("bill", "{}").await;
-    assert_eq!(served.fleet.idle("bill"), 1);
+    // Not looked at while it is idle: a slow machine may be late for that.
+    assert_eq!(served.invoke("bill", "{}").await.status, 200);
     until("the idle one ends", || served.fleet.idle("bill") == 0).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(served.fleet.idle("kept"), 1, "what is to be warm stays");
@@ -143,14 +147,18 @@ async fn idle() {
 
 async fn gone() {
     let functions = Functions::new();
-    functions.native("bill", NATIVE);
-    let served = served(functions).await;
+    functions.native("bill", &format!("{NATIVE}{GATED}"));
+    let gate = Gate::closed();
+    let served = served_with(functions, Host { lake: gate.lake(), ..Host::default() }).await;
     let mut stream = tokio::net::TcpStream::connect(served.address).await.expect("a connection");
-    let body = "{\"do\":\"sleep\",\"ms\":400}";
+    let body = "{\"do\":\"wait\"}";
     let head = "POST /2015-03-31/functions/bill/invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length:";
     stream.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes()).await.expect("a request");
     until("it runs", || served.fleet.busy() == 1).await;
     drop(stream);
+    // Time for the host to see it; on a slow one the test proves less, and passes.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    gate.open();
     until("it has ended", || served.fleet.busy() == 0 && served.fleet.idle("bill") == 1).await;
     let lines = served.journal.lines("bill", None, 99).expect("a journal");
     assert!(lines.iter().any(|line| line.text.starts_with("REPORT")), "{lines:?}");
@@ -191,7 +199,7 @@ while true; do
   seen="$(ls /tmp | tr '\n' ' ')|$(ls /var/task | tr '\n' ' ')|$(ls -d /proc/[0-9]* | wc -l)|$(id -u)|$(tr '\0' ' ' < /proc/1/environ 2>/dev/null)"
   echo secret > /tmp/of-$AWS_LAMBDA_FUNCTION_NAME
   echo secret > /dev/shm/of-$AWS_LAMBDA_FUNCTION_NAME
-  (setsid sleep 60 &)
+  (setsid sleep 600 &)
   curl -s -X POST "$api/invocation/$id/response" -d "\"$seen\"" > /dev/null
 done
 "#;
@@ -204,6 +212,7 @@ async fn others() {
     }
     let served = served(functions).await;
     let seen = async |name: &str| {
+        served.at_rest(name).await;
         let reply = served.invoke(name, "{}").await;
         reply.json().as_str().unwrap_or_default().split('|').map(str::to_owned).collect::<Vec<_>>()
     };
@@ -237,7 +246,7 @@ api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
 curl -sS -D /tmp/headers "$api/invocation/next" > /tmp/event
 id=$(grep -F 'Lambda-Runtime-Aws-Request-Id: ' /tmp/headers | cut -d' ' -f2 | tr -d '\r')
 curl -s -X POST "$api/invocation/$id/response" -d @/tmp/event > /dev/null
-[ "$_HANDLER" = slow ] && exec sleep 60
+[ "$_HANDLER" = slow ] && exec sleep 600
 sleep 0.02
 exit 1
 "#;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn, streaming};
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 
 #[derive(Debug)]
 struct Mine(String);
@@ -44,9 +45,14 @@ async fn answer(event: LambdaEvent<Value>, count: u64) -> Result<Value, Mine> {
             }
         }
         "sleep" => {
-            let ms = event.payload["ms"].as_u64().unwrap_or(60_000);
+            let ms = event.payload["ms"].as_u64().unwrap_or(600_000);
             tokio::time::sleep(Duration::from_millis(ms)).await;
             Ok(json!(ms))
+        }
+        // Until the other end closes: where the test has a gate.
+        "wait" => {
+            wait().await.map_err(|error| Mine(error.to_string()))?;
+            Ok(json!("waited"))
         }
         "unknown" => Ok(json!(post("not-this-one").to_string())),
         "twice" => {
@@ -75,6 +81,10 @@ async fn answer(event: LambdaEvent<Value>, count: u64) -> Result<Value, Mine> {
     }
 }
 
+async fn wait() -> std::io::Result<usize> {
+    tokio::net::TcpStream::connect("127.0.0.1:5432").await?.read_to_end(&mut Vec::new()).await
+}
+
 /// Answers behind the runtime's back, straight to its API; returns the status.
 fn post(request_id: &str) -> u16 {
     let address = std::env::var("AWS_LAMBDA_RUNTIME_API").unwrap_or_default();
@@ -91,6 +101,7 @@ fn post(request_id: &str) -> u16 {
 /// Pieces with pauses between them; on request it breaks off.
 async fn stream(event: LambdaEvent<Value>) -> Result<lambda_runtime::StreamResponse<streaming::Body>, Error> {
     let pieces = event.payload["pieces"].as_u64().unwrap_or(3);
+    let pause = Duration::from_millis(event.payload["pause_ms"].as_u64().unwrap_or(50));
     let breaks = event.payload["do"] == "break";
     let (mut to, body) = streaming::channel();
     tokio::spawn(async move {
@@ -98,7 +109,7 @@ async fn stream(event: LambdaEvent<Value>) -> Result<lambda_runtime::StreamRespo
             if to.send_data(format!("piece {piece};").into()).await.is_err() {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(pause).await;
         }
         if breaks {
             to.abort();
