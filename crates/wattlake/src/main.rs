@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     // Both of rustls's providers are in the tree; one must be chosen.
     let _ = rustls::crypto::ring::default_provider().install_default();
     #[cfg(feature = "failpoints")]
-    let _scenario = fail::FailScenario::setup();
+    let _scenario = fail_points();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report::failure(&anyhow::Error::from(error).context("start the runtime")),
@@ -47,6 +47,22 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => report::failure(&error),
     }
+}
+
+/// By `FAILPOINTS`; and for tests that kill a run, the point that it stops at and the file by which it says
+/// that it is there.
+#[cfg(feature = "failpoints")]
+fn fail_points() -> fail::FailScenario<'static> {
+    let scenario = fail::FailScenario::setup();
+    let variables = (std::env::var("WATTLAKE_TEST_STOPS_AT"), std::env::var_os("WATTLAKE_TEST_STOPPED"));
+    if let (Ok(point), Some(file)) = variables {
+        let stops = move || {
+            let _ = std::fs::write(&file, "");
+            std::thread::sleep(std::time::Duration::from_secs(3600));
+        };
+        let _ = fail::cfg_callback(point, stops);
+    }
+    scenario
 }
 
 /// To standard error: what goes wrong, and from a server what happens.

@@ -127,7 +127,12 @@ async fn a_writer_that_ends_soon_is_waited_for() {
     insert(&slow, "slow").await;
     insert(&quick, "quick").await;
     let ending = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // From when the run looks for writers on: it gives them three seconds.
+        let looks = "pid <> pg_backend_pid() AND query LIKE 'SELECT DISTINCT l.relation%'";
+        let looks =
+            format!("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND {looks})");
+        world.until(&looks).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         then(&slow, "COMMIT").await;
     };
     tokio::join!(carries(&world), ending);

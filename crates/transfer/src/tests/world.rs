@@ -168,7 +168,7 @@ impl World {
 
     /// Waits until a query gives true.
     pub async fn until(&self, sql: &str) {
-        for _ in 0..1000 {
+        for _ in 0..36_000 {
             if self.client.query_one(sql, &[]).await.unwrap().get(0) {
                 return;
             }

@@ -24,7 +24,7 @@ fn kill_at(warehouse: &Warehouse, points: &str, reached: impl Fn() -> bool) {
     let mut run = warehouse.command(&["transfer", "run", "t"]);
     run.env("FAILPOINTS", points).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = run.spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(180);
     while !reached() {
         let ended = child.try_wait().unwrap();
         assert!(ended.is_none() && Instant::now() < deadline, "{points} was not reached: {ended:?}");
@@ -35,7 +35,7 @@ fn kill_at(warehouse: &Warehouse, points: &str, reached: impl Fn() -> bool) {
 }
 
 fn at(point: &str) -> String {
-    format!("{point}=sleep(60000)")
+    format!("{point}=sleep(3600000)")
 }
 
 struct Crash {
@@ -116,7 +116,7 @@ impl Crash {
 #[test]
 fn in_the_middle_of_the_first_copy() {
     let crash = Crash::new(INCREMENTAL);
-    kill_at(&crash.warehouse, "mid-copy=1*off->sleep(60000)", || crash.is_writing());
+    kill_at(&crash.warehouse, "mid-copy=1*off->sleep(3600000)", || crash.is_writing());
     crash.assert_lake_holds(None, 0, 0);
     // Swept without a next run too: the folder that never became a table goes.
     crash.warehouse.ok(&["lake", "vacuum"]);
@@ -172,7 +172,7 @@ fn assert_copy_mended(point: &str, event: &str) {
     kill_at(&crash.warehouse, &at(point), has_event);
     crash.assert_lake_holds(None, 0, 0);
     // The kernel ends the copy's server with the run; the folder goes with the next.
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + Duration::from_secs(180);
     while !processes_in(crash.warehouse.path()).is_empty() {
         assert!(Instant::now() < deadline, "the copy's server outlives its run");
         std::thread::sleep(Duration::from_millis(50));

@@ -41,7 +41,7 @@ fn waiting(source: &Source, warehouse: &Warehouse) -> Child {
     let mut command = warehouse.command(&["transfer", "run", "t"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let waits = "select count(*) from pg_locks where not granted and relation = 'a'::regclass";
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(180);
     while source.value(waits) == "0" {
         assert!(Instant::now() < deadline, "the transfer does not wait for the lock");
         std::thread::sleep(Duration::from_millis(20));

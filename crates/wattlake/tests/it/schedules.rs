@@ -15,6 +15,8 @@ const TABLE: &str = "create table a (id int primary key); insert into a select g
 const INITIAL: &str = "mode = 'initial'\n";
 const NO_PORTS: &str = "[serve]\nsql = 'off'\nhttp = 'off'\nshutdown_grace = '1s'\n";
 
+const PATIENCE: Duration = Duration::from_secs(300);
+
 struct Scheduled {
     source: Source,
     warehouse: Warehouse,
@@ -45,7 +47,8 @@ impl Scheduled {
     }
 
     fn until(&self, what: &str, is_so: impl Fn(&Scheduled) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(40);
+        // Only ends a test that has failed: none is about how fast the machine is.
+        let deadline = Instant::now() + PATIENCE;
         while !is_so(self) {
             let queue = self.warehouse.ok(&["queue"]).out;
             assert!(Instant::now() < deadline, "not so: {what}\n{queue}\n{}", self.said());
@@ -228,7 +231,7 @@ fn what_may_pass_is_tried_again_and_people_are_told() {
 
     it.start();
     it.emit(&["test.go"]);
-    let told = hear.recv_timeout(Duration::from_secs(40)).unwrap_or_else(|_| panic!("not told:\n{}", it.said()));
+    let told = hear.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("not told:\n{}", it.said()));
     assert_eq!((told["event"].as_str(), told["job"].as_str()), (Some("job.failed"), Some("transfer:t")));
     assert!(text(&told["error"]).contains("connect to PostgreSQL"), "{told}");
     let runs = it.runs("transfer:t");
@@ -237,7 +240,7 @@ fn what_may_pass_is_tried_again_and_people_are_told() {
 
     way.open.send(()).unwrap();
     it.emit(&["test.go"]);
-    let told = hear.recv_timeout(Duration::from_secs(40)).unwrap_or_else(|_| panic!("not told:\n{}", it.said()));
+    let told = hear.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("not told:\n{}", it.said()));
     assert_eq!(told["event"], "job.recovered");
     it.emit(&["test.go"]);
     it.until("three entries have ended", |it| {
@@ -249,7 +252,10 @@ fn what_may_pass_is_tried_again_and_people_are_told() {
     assert_eq!(std::fs::read_to_string(it.warehouse.path().join("told.txt")).unwrap().lines().count(), 2);
     assert_eq!(it.events("job.recovered").len(), 1, "a success after a success is no recovery");
     let hanging = it.queue().into_iter().find(|entry| entry["job"] == "hook:hangs").unwrap();
-    assert_eq!(hanging["state"], "running", "nothing waited for it");
+    // On a slow machine it may have come to its own limit by now, but after the others.
+    let told = it.queue().into_iter().filter(|e| e["job"] == "hook:told").map(|e| text(&e["ended_at"])).min().unwrap();
+    let waited = hanging["ended_at"].as_str().is_some_and(|ended| ended <= told.as_str());
+    assert!(hanging["state"] != "succeeded" && !waited, "nothing waited for it: {hanging}");
     let failed = it.queue().into_iter().find(|entry| entry["job"] == "hook:gone").unwrap();
     assert!(!failed["error"].to_string().contains("secret"), "{failed}");
     assert!(!it.said().contains("secret"));
@@ -259,15 +265,19 @@ fn what_may_pass_is_tried_again_and_people_are_told() {
 
 #[test]
 fn a_run_ends_with_its_time() {
-    let mut it = Scheduled::new(&format!("{INITIAL}{ON_GO}[run]\ntimeout = '1s'\nretries = 0\n"), "");
+    let with = |timeout: &str| format!("{INITIAL}{ON_GO}[run]\ntimeout = '{timeout}'\nretries = 0\n");
+    let mut it = Scheduled::new(&with("1s"), "");
     it.lock();
     it.start();
     it.emit(&["test.go"]);
     it.until("it has failed", |it| it.states("transfer:t") == ["failed"]);
     assert!(text(&it.runs("transfer:t")[0]["error"]).contains("stopped after 1s, its time limit"));
     it.source.execute("commit");
+    it.stop();
+    it.warehouse.write("transfers/t.toml", &format!("source = 'source'\n{}", with("10min")));
     let said = it.warehouse.run(&["run", "t", "--json"]);
     assert_eq!(said.code, 0, "{said:?}");
+    it.warehouse.write("transfers/t.toml", &format!("source = 'source'\n{}", with("1s")));
     it.lock();
     assert_eq!(it.warehouse.run(&["run", "t"]).code, 5, "by hand it has its limit too, and may pass");
     it.source.execute("commit");
@@ -294,6 +304,7 @@ fn a_cancelled_run_stays_cancelled() {
     it.emit(&["test.go"]);
     it.emit(&["test.go"]);
     it.wait_for_the_lock();
+    it.until("both events have an entry", |it| it.queue().len() == 2);
     it.warehouse.ok(&["cancel", "transfer:t"]).has("is being stopped").has("taken out of the queue");
     it.until("it is cancelled", |it| it.states("transfer:t") == ["cancelled"]);
     it.until("both entries are", |it| it.queue().iter().all(|entry| entry["state"] == "cancelled"));
@@ -318,14 +329,19 @@ fn after_downtime_each_slot_that_is_asked_for_runs_once() {
     std::thread::sleep(Duration::from_secs(2));
     it.kill();
     std::thread::sleep(Duration::from_secs(2));
+    let seconds = |slot: &str| chrono::DateTime::parse_from_rfc3339(slot).unwrap().timestamp();
+    let back = chrono::Utc::now().timestamp();
     it.start();
-    it.until("it has caught up", |it| {
-        it.queue().len() > 9 && it.queue().iter().skip(2).all(|entry| entry["state"] == "succeeded")
+    it.until("what it missed has its entries", |it| {
+        let queue = it.queue();
+        queue.len() > 9 && queue.iter().any(|entry| seconds(&text(&entry["detail"]["slot"])) > back)
     });
+    // A slow machine takes longer for a run than a second: without a pause it would never catch up.
+    it.warehouse.ok(&["pause", "t"]);
+    it.until("it has caught up", |it| it.queue().iter().all(|entry| entry["state"] == "succeeded"));
     it.stop();
     let mut slots: Vec<String> = it.queue().iter().map(|entry| text(&entry["detail"]["slot"])).collect();
     slots.sort();
-    let seconds = |slot: &String| chrono::DateTime::parse_from_rfc3339(slot).unwrap().timestamp();
     let steps: Vec<i64> = slots.windows(2).map(|pair| seconds(&pair[1]) - seconds(&pair[0])).collect();
     assert!(steps.iter().all(|step| *step == 1), "none is missing, none is there twice: {slots:?}");
     let succeeded = it.queue().iter().filter(|entry| entry["state"] == "succeeded").count();
@@ -342,7 +358,7 @@ fn a_server_that_is_killed_leaves_its_runs_to_end() {
     it.wait_for_the_lock();
     it.kill();
     it.start();
-    assert!(it.said().contains("goes on: an earlier server started it"), "{}", it.said());
+    it.until("it knows the run", |it| it.said().contains("goes on: an earlier server started it"));
     it.source.execute("commit");
     it.until("it is settled", |it| it.queue()[0]["state"] == "succeeded");
     assert_eq!(it.states("transfer:t"), ["succeeded"], "once");
@@ -385,6 +401,8 @@ fn jobs_with_the_same_key_run_one_after_the_other() {
     it.start();
     it.emit(&["test.go"]);
     it.wait_for_the_lock();
+    it.until("both have an entry", |it| it.queue().len() == 2);
+    // Time enough for the other one to begin, if it did; a slow machine only proves less.
     std::thread::sleep(Duration::from_millis(600));
     let states: Vec<String> = it.queue().iter().map(|entry| text(&entry["state"])).collect();
     assert!(states.contains(&"waiting".to_owned()) && states.contains(&"running".to_owned()), "{states:?}");

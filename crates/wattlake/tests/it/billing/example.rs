@@ -120,7 +120,7 @@ impl Flow {
         fs::write(&toml, format!("{text}sql = \"off\"\nhttp = \"off\"\nfunctions = \"off\"\n")).unwrap();
         let mut served = self.warehouse.command(&["serve"]).stderr(Stdio::null()).spawn().unwrap();
         self.warehouse.ok(&["run", "--detach", "function:billing-extract", "--for", month]);
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = Instant::now() + Duration::from_secs(600);
         let ended = loop {
             let runs = self.warehouse.json(&["runs", "statement:producers", "--json"]);
             if let Some(run) = runs.into_iter().find(|run| run["state"] != "running") {

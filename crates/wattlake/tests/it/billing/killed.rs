@@ -8,11 +8,13 @@ use super::Billing;
 /// Runs a job that stops at a point, and kills it there.
 fn kill_at(it: &Billing, point: &str, arguments: &[&str]) {
     let mut run = it.warehouse.command(arguments);
-    run.env("FAILPOINTS", format!("{point}=sleep(60000)")).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = run.spawn().unwrap();
-    let (started, least) = (Instant::now(), Duration::from_secs(4));
-    while started.elapsed() < least {
-        assert!(child.try_wait().unwrap().is_none(), "{point} was not reached");
+    let folder = tempfile::tempdir().unwrap();
+    let stopped = folder.path().join("stopped");
+    run.env("WATTLAKE_TEST_STOPS_AT", point).env("WATTLAKE_TEST_STOPPED", &stopped);
+    let mut child = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(180);
+    while !stopped.exists() {
+        assert!(child.try_wait().unwrap().is_none() && Instant::now() < deadline, "{point} was not reached");
         std::thread::sleep(Duration::from_millis(20));
     }
     child.kill().unwrap();

@@ -99,7 +99,7 @@ impl Billing {
             ),
             ("loads/declared.toml", "from = 'ingest:production'\ntable = 'billing.declared'\n"),
             ("loads/lines.toml", LOAD_LINES),
-            ("functions/bill/function.toml", "handler = 'bill'\nmemory_mb = 256\ntimeout = '20s'\n"),
+            ("functions/bill/function.toml", "handler = 'bill'\nmemory_mb = 256\ntimeout = '5min'\n"),
             ("functions/bill/job.toml", JOB),
             ("functions/bill/bootstrap", BOOTSTRAP),
             ("controls/billing/set_aside.sql", SET_ASIDE),
@@ -306,7 +306,7 @@ fn rows_come_by_a_file_that_the_function_leaves() {
     it.warehouse.write("layouts/lines.toml", &LINES.replace("\"json\"", "\"csv\""));
     it.warehouse.write("loads/lines.toml", &LOAD_LINES.replace("at = 'lines'", "file = 'lines.csv'"));
     it.warehouse.run(&["check"]).has("loads/lines.toml:2:").has("bill may leave no files").has("[files]");
-    let toml = "handler = 'bill'\nmemory_mb = 256\ntimeout = '20s'\n[files]\nresults_mb = 16\n";
+    let toml = "handler = 'bill'\nmemory_mb = 256\ntimeout = '5min'\n[files]\nresults_mb = 16\n";
     it.warehouse.write("functions/bill/function.toml", toml);
     assert_eq!(it.bill()[0]["new"], 2);
     assert_eq!(it.entries(), ["2026-03/A 1 10.50", "2026-03/B 1 7.00"]);

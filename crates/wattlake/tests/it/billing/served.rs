@@ -59,7 +59,7 @@ impl<'a> Served<'a> {
         let log = std::fs::File::create(it.warehouse.path().join("serve.log")).unwrap();
         let mut serve = it.warehouse.command(&["serve"]);
         let child = serve.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(180);
         while TcpStream::connect((Ipv4Addr::LOCALHOST, functions)).is_err() {
             let log = || std::fs::read_to_string(it.warehouse.path().join("serve.log")).unwrap();
             assert!(Instant::now() < deadline, "it does not listen:\n{}", log());
@@ -84,7 +84,7 @@ fn boto3_invokes_and_a_function_asks_the_lake() {
     it.warehouse.ok(&["function", "deploy", "bill"]);
     let without = it.warehouse.json(&["function", "invoke", "bill", "--json"]);
     assert_ne!(without[0]["answer"]["count"], "2", "no right, no lake: {without:?}");
-    let toml = "handler = 'bill'\nmemory_mb = 256\ntimeout = '20s'\n[lake]\nsql = true\nobjects = ['billing/']\n";
+    let toml = "handler = 'bill'\nmemory_mb = 256\ntimeout = '5min'\n[lake]\nsql = true\nobjects = ['billing/']\n";
     it.warehouse.write("functions/bill/function.toml", toml);
     it.warehouse.ok(&["function", "deploy", "bill"]);
 
@@ -95,7 +95,7 @@ fn boto3_invokes_and_a_function_asks_the_lake() {
     let answer = &said["answer"];
     assert_eq!((&answer["count"], &answer["inside"], &answer["outside"]), (&json!("2"), &json!("200"), &json!("403")));
     assert!(answer["written"].as_str().unwrap().starts_with("ERROR"), "{answer}");
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(180);
     while served.it.warehouse.json(&["function", "events", "--state", "succeeded", "--json"]).is_empty() {
         assert!(Instant::now() < deadline, "the queued event did not run");
         std::thread::sleep(Duration::from_millis(100));

@@ -156,7 +156,7 @@ public class ByJdbc {
         } catch (SQLException error) {
             same("57014", error.getSQLState());
         }
-        same(true, connection.isValid(5));
+        same(true, connection.isValid(120));
         same("public", connection.getSchema());
     }
 

@@ -78,7 +78,7 @@ fn start(warehouse: &Warehouse, port: u16) {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
     let mut server = command.spawn().unwrap();
     let said = || std::fs::read_to_string(&log).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(180);
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
         assert!(server.try_wait().unwrap().is_none(), "`wattlake serve` ended:\n{}", said());
         assert!(Instant::now() < deadline, "`wattlake serve` does not listen:\n{}", said());

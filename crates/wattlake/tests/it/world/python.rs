@@ -53,7 +53,7 @@ impl Python {
             .spawn()
             .unwrap();
         let mut python = Python { child };
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(180);
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(python.child.try_wait().unwrap().is_none(), "moto_server ended");
             assert!(Instant::now() < deadline, "moto_server does not answer");

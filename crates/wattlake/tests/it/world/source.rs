@@ -38,7 +38,7 @@ impl Source {
         let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let postgres = Source::open("postgres");
         // A client that has just left may still be counted as a user of the template.
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(180);
         while let Err(error) = postgres.try_execute(&format!("create database {name} template {template}")) {
             assert!(Instant::now() < deadline, "{error}");
             std::thread::sleep(Duration::from_millis(50));
