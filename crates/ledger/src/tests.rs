@@ -145,7 +145,7 @@ fn a_run_whose_process_was_killed_is_crashed_and_its_lease_free() {
     let ledger = Ledger::open(&file(&tmp)).unwrap();
     for seen_by_listing in [true, false] {
         let mut holder = start_holder(&file(&tmp));
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(180);
         let row = loop {
             match ledger.runs(1, None).unwrap().pop() {
                 Some(row) if row.pid == holder.id() => break row,

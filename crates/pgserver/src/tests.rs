@@ -55,15 +55,18 @@ fn is_alive(pid: u32) -> bool {
     fs::read_link(format!("/proc/{pid}/cwd")).is_ok()
 }
 
-fn gone_within(pid: u32, patience: Duration) -> bool {
-    let deadline = Instant::now() + patience;
-    while Instant::now() < deadline {
-        if !is_alive(pid) {
-            return true;
+/// How long a test waits for what must come, on any machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+fn is_gone_in_time(pid: u32) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while is_alive(pid) {
+        if Instant::now() > deadline {
+            return false;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    false
+    true
 }
 
 #[test]
@@ -118,9 +121,10 @@ fn a_session_that_never_ends_does_not_hold_up_the_stop() {
         .unwrap();
     let sleeping = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
     while sql(&server.url("postgres"), sleeping) != "1" {}
+    // Its own bounds are far shorter than the session's ten minutes.
     let began = Instant::now();
     server.stop().unwrap();
-    assert!(began.elapsed() < Duration::from_secs(8));
+    assert!(began.elapsed() < PATIENCE);
     assert!(!session.wait().unwrap().success());
 }
 
@@ -130,7 +134,7 @@ fn a_server_that_ends_by_itself_is_seen() {
     let mut server = new_server(&tmp, "one", &quick());
     let status = Command::new("kill").args(["-QUIT", &server.pid().to_string()]).status();
     assert!(status.unwrap().success());
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while server.is_running() {
         assert!(Instant::now() < deadline);
     }
@@ -159,7 +163,7 @@ fn start_holder(dir: &Path) -> std::process::Child {
 }
 
 fn held_postmaster(dir: &Path) -> u32 {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         if let Ok(Ok(pid)) = fs::read_to_string(dir.join("held")).map(|t| t.parse()) {
             return pid;
@@ -178,7 +182,7 @@ fn a_process_killed_with_9_takes_its_server_along_and_sweep_removes_the_rest() {
     assert!(is_alive(postmaster));
     holder.kill().unwrap();
     holder.wait().unwrap();
-    assert!(gone_within(postmaster, Duration::from_secs(10)));
+    assert!(is_gone_in_time(postmaster));
 
     let bin = Binaries::find(None).unwrap();
     assert!(sweep(&bin, &dir).unwrap());
@@ -198,7 +202,8 @@ fn sweep_stops_a_server_that_still_runs() {
     assert_eq!(sql(&server.url("postgres"), "select 1"), "1");
 
     assert!(sweep(&bin, &dir).unwrap());
-    assert!(gone_within(server.pid(), Duration::from_millis(1)) && !dir.exists());
+    // Not a moment later: the sweep has waited for it.
+    assert!(!is_alive(server.pid()) && !dir.exists());
     assert!(!short.exists());
     while server.is_running() {}
 }

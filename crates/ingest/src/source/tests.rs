@@ -1,11 +1,13 @@
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{NaiveDate, Utc};
 use futures::TryStreamExt;
 
 use super::settle::{settled, stood_still};
-use super::{Folder, Left, Listed, Listing, Pattern, Source, Template, Why};
+use super::{Folder, Left, Listed, Listing, Opened, Pattern, Source, Template, Why};
 use crate::Kind;
 
 const DATE: NaiveDate = NaiveDate::from_ymd_opt(2026, 9, 30).unwrap();
@@ -102,24 +104,52 @@ async fn a_folder_opens_what_it_listed() {
     assert_eq!(whole(&source, &file, 0).await.unwrap_err().kind, Kind::FixInput);
 }
 
+fn dates(folder: &Path, name: &str, hours: i64) {
+    let at = std::time::SystemTime::from(Utc::now() + chrono::TimeDelta::hours(hours));
+    std::fs::File::options().write(true).open(folder.join(name)).unwrap().set_modified(at).unwrap();
+}
+
+/// Files grow and come between its first list and its second, however slow the machine is.
+struct Growing<'a> {
+    folder: Folder,
+    root: &'a Path,
+    lists: AtomicUsize,
+}
+
+#[async_trait]
+impl Source for Growing<'_> {
+    async fn list(&self, date: NaiveDate) -> crate::Result<Listing> {
+        if self.lists.fetch_add(1, Ordering::SeqCst) == 1 {
+            write(self.root, "grows.csv", "ab");
+            write(self.root, "new.csv", "a");
+        }
+        self.folder.list(date).await
+    }
+
+    async fn open(&self, file: &Listed, from: u64) -> crate::Result<Opened> {
+        self.folder.open(file, from).await
+    }
+}
+
 #[tokio::test]
 async fn what_still_grows_is_left_for_next_time() {
     let root = tempfile::tempdir().unwrap();
-    write(root.path(), "done.csv", "a");
-    write(root.path(), "grows.csv", "a");
-    let source = folder(root.path(), &["*.csv"]);
-    let (listing, ()) = tokio::join!(settled(&source, DATE, Duration::from_millis(400)), async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        write(root.path(), "grows.csv", "ab");
-        write(root.path(), "new.csv", "a");
-    });
-    let listing = listing.unwrap();
+    for name in ["done.csv", "grows.csv"] {
+        write(root.path(), name, "a");
+        // By its own time it is not old enough, whenever it is looked at.
+        dates(root.path(), name, 1);
+    }
+    let source = Growing { folder: folder(root.path(), &["*.csv"]), root: root.path(), lists: AtomicUsize::new(0) };
+    let listing = settled(&source, DATE, Duration::from_millis(100)).await.unwrap();
     assert_eq!(names(&listing), ["done.csv"]);
     let left: Vec<_> = listing.left.iter().map(|left| (left.name.as_str(), left.why.as_str())).collect();
     assert_eq!(left, [("grows.csv", "still grows"), ("new.csv", "still grows")]);
-    // By now all of them are older than that.
-    tokio::time::sleep(Duration::from_millis(450)).await;
-    assert_eq!(names(&settled(&source, DATE, Duration::from_millis(400)).await.unwrap()).len(), 3);
+    // All of them are older than that: there is nothing to wait for.
+    for name in ["done.csv", "grows.csv", "new.csv"] {
+        dates(root.path(), name, -1);
+    }
+    assert_eq!(names(&settled(&source, DATE, Duration::from_secs(60)).await.unwrap()).len(), 3);
+    assert_eq!(source.lists.load(Ordering::SeqCst), 3, "listed once");
 }
 
 #[test]

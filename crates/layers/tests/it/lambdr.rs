@@ -11,7 +11,7 @@ use layers::r::{Machine, packages};
 use libtest_mimic::Trial;
 use serde_json::json;
 
-use crate::world::{Host, LAYERS, Root, trial};
+use crate::world::{Host, LAYERS, PATIENT, Root, trial};
 
 /// Where `./test` installs it.
 const LIBRARY: &str = "WATTLAKE_TEST_R_LIBRARY";
@@ -27,7 +27,7 @@ bill <- function(what, kwh = 0) {
     wrong = stop("no price at noon"),
     exit = quit("no", 3),
     memory = nchar(strrep("x", 2^30)),
-    sleep = Sys.sleep(30),
+    sleep = Sys.sleep(3000),
     large = strrep("x", 6291557))
 }
 start_lambda()
@@ -67,7 +67,7 @@ fn host(runtime: &str, timeout: Duration) -> Host {
 }
 
 fn usual() -> Host {
-    host(RUNTIME, Duration::from_secs(20))
+    host(RUNTIME, PATIENT)
 }
 
 async fn answered() {
@@ -86,7 +86,7 @@ async fn wrong() {
 }
 
 async fn broken() {
-    let host = host(&RUNTIME.replace(r#"Sys.getenv("BROKEN") == "yes""#, "TRUE"), Duration::from_secs(20));
+    let host = host(&RUNTIME.replace(r#"Sys.getenv("BROKEN") == "yes""#, "TRUE"), PATIENT);
     let (kind, _) = host.failure("{}").await;
     assert_eq!(kind, "Runtime.ExitError");
     assert!(host.log().contains("no prices"), "{}", host.log());

@@ -254,7 +254,7 @@ async fn printed() {
     assert_eq!(host.value(r#"{"what": "print"}"#).await, json!(1));
     // The host reads what is printed beside the answer: it may be a moment behind.
     let all = ["[1] \"said\"", "more", "no end of line", "beware"];
-    for _ in 0..200 {
+    for _ in 0..18_000 {
         if all.iter().all(|said| host.log().contains(said)) {
             return;
         }

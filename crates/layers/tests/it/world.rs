@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use function::host::{Answer, Event, Function, Line, Outcome, Pool, Settings};
 use function::sandbox::{Launcher, Limits};
@@ -62,6 +62,9 @@ pub enum Root {
     Bare,
 }
 
+/// Of functions whose time is not what is tested: no machine is too slow for it.
+pub const PATIENT: Duration = Duration::from_secs(300);
+
 pub struct Host {
     pub pool: Pool,
     lines: Arc<Mutex<Vec<Line>>>,
@@ -75,7 +78,7 @@ impl Host {
     }
 
     pub fn of(files: &[(&str, u32, &str)], handler: &str, layers: Vec<Digest>, root: Root) -> Host {
-        Host::within(files, handler, layers, root, Duration::from_secs(20))
+        Host::within(files, handler, layers, root, PATIENT)
     }
 
     pub fn within(
@@ -95,7 +98,7 @@ impl Host {
             launcher: Launcher::new(std::env::current_exe().expect("this program")),
             roots: LAYERS.folder.path().join("roots"),
             environment: [].into(),
-            idle_max: Duration::from_secs(60),
+            idle_max: Duration::from_secs(600),
             sink: Arc::new(move |line| kept.lock().expect("lines").push(line)),
             store: LAYERS.store.clone(),
         };
@@ -116,6 +119,12 @@ impl Host {
     }
 
     pub async fn ask(&self, payload: &str) -> Outcome {
+        // An instance that is slow to ask for its next event would be passed over for a new one.
+        let began = Instant::now();
+        while !self.pool.is_at_rest() {
+            assert!(began.elapsed() < PATIENT, "it does not ask for its next event");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let request_id = format!("00000000-0000-4000-8000-{:012}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let event = Event { request_id, payload: payload.to_owned().into(), ..Event::default() };

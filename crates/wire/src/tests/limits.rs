@@ -1,6 +1,19 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Bounds, one, place, refused, settings, within};
+use super::{Bounds, Place, one, place, refused, settings, within};
+
+/// How long a test waits for what must come, on any machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// So many queries run; with them they can be cancelled.
+async fn running(place: &Place, number: i64) {
+    within(PATIENCE, async {
+        while place.server.figures().queries_running != number {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
 
 /// Long enough that nobody waits for it.
 const LONG: &str = "SELECT count(*) FROM generate_series(1, 1000000000000) a WHERE a.a < 0";
@@ -10,15 +23,11 @@ async fn a_query_is_cancelled_by_its_client() {
     let place = place().await;
     let client = place.client("analyst").await;
     let token = client.cancel_token();
-    let cancelling = tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+    let ((code, message, _), ()) = tokio::join!(within(PATIENCE, refused(&client, LONG)), async {
+        running(&place, 1).await;
         token.cancel_query(tokio_postgres::NoTls).await.unwrap();
     });
-    let started = Instant::now();
-    let (code, message, _) = within(Duration::from_secs(10), refused(&client, LONG)).await;
     assert_eq!((code.as_str(), message.as_str()), ("57014", "canceling statement due to user request"));
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
-    cancelling.await.unwrap();
     assert_eq!(one(&client, "SELECT 1").await, "1");
     assert_eq!(place.server.figures().cancelled, 1);
 }
@@ -28,12 +37,14 @@ async fn a_query_has_its_time() {
     let place =
         super::with(settings(Bounds { query_time_max: Some(Duration::from_millis(700)), ..Bounds::default() })).await;
     let client = place.client("analyst").await;
-    let (code, message, _) = within(Duration::from_secs(10), refused(&client, LONG)).await;
+    let (code, message, _) = within(PATIENCE, refused(&client, LONG)).await;
     assert_eq!((code.as_str(), message.as_str()), ("57014", "canceling statement due to statement timeout"));
+    // A session's own is the shorter one: the server's would come long after the test gave up.
+    let hour = Some(Duration::from_secs(3600));
+    let place = super::with(settings(Bounds { query_time_max: hour, ..Bounds::default() })).await;
+    let client = place.client("analyst").await;
     client.batch_execute("SET statement_timeout = '200ms'").await.unwrap();
-    let started = Instant::now();
-    assert_eq!(within(Duration::from_secs(10), refused(&client, LONG)).await.0, "57014");
-    assert!(started.elapsed() < Duration::from_millis(650), "{:?}", started.elapsed());
+    assert_eq!(within(PATIENCE, refused(&client, LONG)).await.0, "57014");
     client.batch_execute("SET statement_timeout = 0").await.unwrap();
     assert_eq!(one(&client, "SELECT 1").await, "1");
 }
@@ -47,18 +58,10 @@ async fn a_client_that_goes_takes_its_query_with_it() {
     tokio::spawn(async move {
         let _ = client.simple_query(LONG).await;
     });
-    let running = |number: i64| {
-        let server = std::sync::Arc::clone(&place.server);
-        async move {
-            while server.figures().queries_running != number {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    };
-    within(Duration::from_secs(5), running(1)).await;
+    running(&place, 1).await;
     // The socket closes with the task that owns it.
     connection.abort();
-    within(Duration::from_secs(5), running(0)).await;
+    running(&place, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,7 +76,7 @@ async fn a_query_has_its_memory() {
     assert!(message.contains("query_memory_max") && message.contains("asked for"), "{message}");
     assert!(hint.unwrap().contains("[serve]"));
     assert_eq!(one(&client, "SELECT 1").await, "1");
-    within(Duration::from_secs(5), async {
+    within(PATIENCE, async {
         while place.server.figures().memory_bytes > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -89,7 +92,7 @@ async fn only_so_many_come_in() {
     assert_eq!(error.as_db_error().unwrap().code().code(), "53300");
     assert_eq!(one(&first, "SELECT 1").await, "1");
     drop(first);
-    within(Duration::from_secs(5), async {
+    within(PATIENCE, async {
         while place.connect("guest", "right").await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -105,7 +108,7 @@ async fn running_queries_are_seen_and_stopped() {
     let asking = tokio::spawn(async move { refused(&worker, LONG).await });
     let find = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%generate_series(1, 1000000000000) a%' \
                 AND pid <> pg_backend_pid()";
-    let pid = within(Duration::from_secs(5), async {
+    let pid = within(PATIENCE, async {
         loop {
             if let [row] = &super::rows(&watcher, find).await[..] {
                 return row[0].clone().unwrap();
@@ -117,7 +120,7 @@ async fn running_queries_are_seen_and_stopped() {
     assert!(super::rows(&guest, find).await.is_empty(), "who may not see the system sees only his own");
     assert_eq!(one(&guest, &format!("SELECT pg_cancel_backend({pid})")).await, "f");
     assert_eq!(one(&watcher, &format!("SELECT pg_cancel_backend({pid})")).await, "t");
-    assert_eq!(within(Duration::from_secs(5), asking).await.unwrap().0, "57014");
+    assert_eq!(within(PATIENCE, asking).await.unwrap().0, "57014");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,10 +129,11 @@ async fn a_heavy_query_keeps_nobody_waiting() {
     let (heavy, light) = (place.client("analyst").await, place.client("analyst").await);
     let token = heavy.cancel_token();
     let asking = tokio::spawn(async move { refused(&heavy, LONG).await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let started = Instant::now();
-    assert_eq!(one(&light, "SHOW server_version").await.split('.').next(), Some("15"));
-    assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+    running(&place, 1).await;
+    // It is answered while the heavy one runs, which never ends by itself.
+    let version = within(PATIENCE, one(&light, "SHOW server_version")).await;
+    assert_eq!(version.split('.').next(), Some("15"));
+    assert!(!asking.is_finished());
     token.cancel_query(tokio_postgres::NoTls).await.unwrap();
     asking.await.unwrap();
 }
@@ -139,15 +143,15 @@ async fn a_server_that_stops_says_so() {
     let place = place().await;
     let (idle, busy) = (place.client("analyst").await, place.client("analyst").await);
     let asking = tokio::spawn(async move { refused(&busy, LONG).await });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    running(&place, 1).await;
     place.stop.cancel();
-    within(Duration::from_secs(3), async {
+    within(PATIENCE, async {
         while !idle.is_closed() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await;
     assert!(place.connect("analyst", "right").await.is_err());
-    assert_eq!(within(Duration::from_secs(10), asking).await.unwrap().0, "57P01");
-    within(Duration::from_secs(10), place.serving).await.unwrap().unwrap();
+    assert_eq!(within(PATIENCE, asking).await.unwrap().0, "57P01");
+    within(PATIENCE, place.serving).await.unwrap().unwrap();
 }
