@@ -31,7 +31,9 @@ while true; do
     *'"error"'*) curl -s -X POST "$api/invocation/$id/error" -H 'Lambda-Runtime-Function-Error-Type: Function.Mine' \
         -d '{"errorMessage":"by intent","errorType":"Function.Mine","stackTrace":[]}' > /dev/null ;;
     *'"exit"'*) exit 3 ;;
-    *'"memory"'*) head -c 4g /dev/zero | tail > /dev/null; exit 1 ;;
+    *'"memory"'*) for n in 1 2 3 4; do
+        # Held until somebody ends it: each below what one process may have, all of them above the limit.
+        (head -c 60m /dev/zero | tail -c 60m) > >(sleep 600) & done; wait -n; exit 1 ;;
     *'"sleep"'*) (setsid sleep 600 &) ; sleep 600 ;;
     *'"large"'*) head -c 6291557 /dev/zero | tr '\0' a | curl -s -o /tmp/answer -w '%{http_code}' -X POST --data-binary @- \
         "$api/invocation/$id/response" > /tmp/code ;;
