@@ -55,6 +55,7 @@ fn what_a_file_turns_out_to_be() {
     let past = [
         // In any order; the same fetched again is no version.
         arrival(file.clone(), "two", 30),
+        arrival(file.clone(), "two", 40),
         arrival(file.clone(), "one", 10),
         arrival(file.clone(), "one", 20),
         arrival(listed("z.csv", 1, 0), "other", 5),
@@ -65,5 +66,6 @@ fn what_a_file_turns_out_to_be() {
     assert_eq!(came("a.csv", "one"), Came::Back { version: 3, same_as: 1, before: hash("two") });
     assert_eq!(came("b.csv", "new"), Came::New);
     let names = vec![("inbox".to_owned(), "a.csv".to_owned())];
-    assert_eq!(came("b.csv", "one"), Came::OtherName { names }, "each name once");
+    assert_eq!(came("b.csv", "two"), Came::OtherName { names }, "each name once");
+    assert_eq!(came("b.csv", "one"), Came::New, "no name has these bytes any more");
 }
