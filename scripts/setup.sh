@@ -100,18 +100,32 @@ setup_clients() {
     command -v javac >/dev/null || packages default-jdk-headless
 }
 
-# The server that files are fetched from over SFTP: the tests start one of their own, and the system's
-# is neither started nor enabled.
+# The server that files are fetched from over SFTP, and the pooler that transfers are tried through: the tests start
+# their own, and the system's are neither started nor enabled.
 setup_sshd() {
-    [ -x /usr/sbin/sshd ] && return
-    local policy=/usr/sbin/policy-rc.d
-    if [ -e "$policy" ]; then packages openssh-server; else
+    [ -x /usr/sbin/sshd ] || packages_without_services ssh.service ssh.socket -- openssh-server
+}
+
+setup_pgbouncer() {
+    [ -x /usr/sbin/pgbouncer ] || packages_without_services pgbouncer.service -- pgbouncer
+}
+
+# packages_without_services SERVICE... -- PACKAGE...
+packages_without_services() {
+    local policy=/usr/sbin/policy-rc.d services=() is_ours=
+    while [ "$1" != -- ]; do
+        services+=("$1")
+        shift
+    done
+    shift
+    if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
         as_root chmod +x "$policy"
-        packages openssh-server
-        as_root rm "$policy"
+        is_ours=yes
     fi
-    if command -v systemctl >/dev/null; then as_root systemctl disable --quiet ssh.service ssh.socket || true; fi
+    packages "$@"
+    [ -z "$is_ours" ] || as_root rm "$policy"
+    if command -v systemctl >/dev/null; then as_root systemctl disable --quiet "${services[@]}" || true; fi
 }
 
 # A client of the Runtime API in R that others wrote, from CRAN. Where CRAN can't be reached its tests are passed over.

@@ -7,9 +7,11 @@ use std::time::Duration;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::sync::OnceCell;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config};
 
+use super::pooling;
 use crate::error::{Context, Error, Result};
 
 /// libpq's `sslmode`, without its two rarely used shades (`allow`, `verify-ca`).
@@ -28,6 +30,8 @@ pub struct Endpoint {
     pub(crate) tls: Tls,
     pub(crate) client_config: Arc<ClientConfig>,
     lock_timeout: Duration,
+    /// Set once it is known that each connection has a session of its own.
+    has_sessions: Arc<OnceCell<()>>,
 }
 
 /// Long enough for what holds a lock in passing, short enough for a run not to hang on one table.
@@ -72,7 +76,7 @@ impl Endpoint {
             config.connect_timeout(Duration::from_secs(10));
         }
         let client_config = Arc::new(client_config(tls, root_cert.as_deref())?);
-        Ok(Endpoint { config, tls, client_config, lock_timeout: LOCK_TIMEOUT })
+        Ok(Endpoint { config, tls, client_config, lock_timeout: LOCK_TIMEOUT, has_sessions: Arc::default() })
     }
 
     /// The same database and user on a private server that trusts its socket.
@@ -81,7 +85,8 @@ impl Endpoint {
         config.host_path(folder).port(port).user(like.user()).dbname(like.database()).application_name("wattlake");
         config.ssl_mode(SslMode::Disable);
         let client_config = Arc::new(client_config(Tls::Disable, None)?);
-        Ok(Endpoint { config, tls: Tls::Disable, client_config, lock_timeout: like.lock_timeout })
+        let lock_timeout = like.lock_timeout;
+        Ok(Endpoint { config, tls: Tls::Disable, client_config, lock_timeout, has_sessions: Arc::default() })
     }
 
     pub fn user(&self) -> &str {
@@ -114,6 +119,8 @@ impl Endpoint {
                 tracing::debug!(%error, "connection ended");
             }
         });
+        // Before any setting is made: it would reach other clients of the pool.
+        self.has_sessions.get_or_try_init(|| pooling::refuse_shared_sessions(self)).await?;
         client.batch_execute(&self.session()).await.context("set up the session")?;
         Ok(client)
     }

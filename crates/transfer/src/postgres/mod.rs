@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod endpoint;
+mod pooling;
 pub mod snapshot;
 pub mod wire;
 

@@ -37,6 +37,17 @@ pub struct Wire {
 
 impl Wire {
     pub fn connect(endpoint: &Endpoint) -> Result<Self> {
+        let mut wire = Wire::connect_bare(endpoint)?;
+        wire.batch(&endpoint.session())?;
+        if wire.has_bytes {
+            // As they are: which of them are UTF-8 is looked at where they are decoded, row by row.
+            wire.batch("SET client_encoding = 'SQL_ASCII'")?;
+        }
+        Ok(wire)
+    }
+
+    /// Without any setting of ours.
+    pub(super) fn connect_bare(endpoint: &Endpoint) -> Result<Self> {
         let what = || format!("connect to PostgreSQL at {}", endpoint.display());
         let stream = open(endpoint).map_err(|e| e.within(what()))?;
         let mut wire = Wire {
@@ -49,11 +60,6 @@ impl Wire {
             has_bytes: false,
         };
         wire.start_up(endpoint).map_err(|e| e.within(what()))?;
-        wire.batch(&endpoint.session())?;
-        if wire.has_bytes {
-            // As they are: which of them are UTF-8 is looked at where they are decoded, row by row.
-            wire.batch("SET client_encoding = 'SQL_ASCII'")?;
-        }
         Ok(wire)
     }
 
@@ -187,7 +193,11 @@ impl Wire {
     fn until_ready(&mut self) -> Result<()> {
         let mut outcome = Ok(());
         loop {
-            let (tag, at, end) = self.message()?;
+            // A server that has said why it closes the connection has said enough.
+            let (tag, at, end) = match self.message() {
+                Ok(message) => message,
+                Err(closed) => return outcome.and(Err(closed)),
+            };
             match tag {
                 b'Z' => return outcome,
                 b'E' => outcome = Err(server_error(&self.buffer[at..end])),
