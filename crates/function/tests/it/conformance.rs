@@ -230,24 +230,7 @@ fn of_each(runtime: Runtime) -> Vec<Trial> {
         trial(runtime, "a_response_of_more_than_6_mb", "h", async |served| {
             assert_eq!(failure(&served, "large").await.0, "Function.ResponseSizeTooLarge");
         }),
-        trial(runtime, "the_tail_of_its_log", "h", async |served| {
-            let headers = [("x-amz-log-type", "Tail")];
-            let reply = served.invoke_with("bill", "", &headers, "{\"do\":\"log\"}").await;
-            let tail =
-                String::from_utf8(STANDARD.decode(reply.header("x-amz-log-result")).expect("base64")).expect("text");
-            let id = reply.header("x-amzn-requestid").to_owned();
-            assert!(tail.contains(&format!("START RequestId: {id} Version: $LATEST\n")), "{tail}");
-            assert!(
-                tail.contains("said by the function\n") && tail.contains(&format!("END RequestId: {id}\n")),
-                "{tail}"
-            );
-            assert!(
-                tail.contains(&format!("REPORT RequestId: {id}\tDuration: ")) && tail.contains("Init Duration: "),
-                "{tail}"
-            );
-            let kept = served.journal.lines("bill", Some(&id), 99).expect("a journal");
-            assert!(kept.iter().any(|line| line.text == "said by the function"), "{kept:?}");
-        }),
+        trial(runtime, "the_tail_of_its_log", "h", async |served| log_tail(&served).await),
         trial(runtime, "an_error_before_the_first_event", "init-error", async move |served| {
             let reply = ask(&served, "ok").await;
             let (kind, says) = said(&reply);
@@ -265,6 +248,22 @@ fn of_each(runtime: Runtime) -> Vec<Trial> {
             assert!(says.ends_with("exit status 7"), "{says}");
         }),
     ]
+}
+
+/// The last lines that a function wrote come with its answer where the caller asks for them.
+async fn log_tail(served: &Served) {
+    let headers = [("x-amz-log-type", "Tail")];
+    let reply = served.invoke_with("bill", "", &headers, "{\"do\":\"log\"}").await;
+    let tail = String::from_utf8(STANDARD.decode(reply.header("x-amz-log-result")).expect("base64")).expect("text");
+    let id = reply.header("x-amzn-requestid").to_owned();
+    assert!(tail.contains(&format!("START RequestId: {id} Version: $LATEST\n")), "{tail}");
+    assert!(tail.contains("said by the function\n") && tail.contains(&format!("END RequestId: {id}\n")), "{tail}");
+    assert!(
+        tail.contains(&format!("REPORT RequestId: {id}\tDuration: ")) && tail.contains("Init Duration: "),
+        "{tail}"
+    );
+    let kept = served.journal.lines("bill", Some(&id), 99).expect("a journal");
+    assert!(kept.iter().any(|line| line.text == "said by the function"), "{kept:?}");
 }
 
 fn against_the_rules(runtime: Runtime) -> Vec<Trial> {

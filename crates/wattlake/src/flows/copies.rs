@@ -3,7 +3,7 @@
 //! A run removes its own copy, also where it is broken off. One that is killed can not: its copy
 //! may fill the disk, and the transfer that it belongs to may never run again.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -53,7 +53,7 @@ fn sweep_all(ledger: &Ledger, binaries: &Binaries, all: &Path) -> Result<usize> 
     Ok(swept)
 }
 
-fn sweep_one(ledger: &Ledger, binaries: &Binaries, folder: &PathBuf) -> Result<bool> {
+fn sweep_one(ledger: &Ledger, binaries: &Binaries, folder: &Path) -> Result<bool> {
     let transfer = folder.file_name().unwrap_or_default().to_string_lossy();
     let Some(_held) = ledger.hold(&name(&transfer))? else {
         return Ok(false);

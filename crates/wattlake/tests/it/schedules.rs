@@ -188,6 +188,29 @@ impl Way {
     }
 }
 
+/// The bodies that are posted to a server of one line.
+fn posted(hook: TcpListener) -> mpsc::Receiver<Value> {
+    let (heard, hear) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in hook.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let (mut line, mut length) = (String::new(), 0);
+            while stream.read_line(&mut line).unwrap() > 2 {
+                let header = line.to_lowercase();
+                length = header.strip_prefix("content-length:").map_or(length, |text| text.trim().parse().unwrap());
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
+            if heard.send(serde_json::from_slice::<Value>(&body).unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    hear
+}
+
 #[test]
 fn what_may_pass_is_tried_again_and_people_are_told() {
     let hook = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -210,24 +233,7 @@ fn what_may_pass_is_tried_again_and_people_are_told() {
     let away = format!("{}:{}/{}", url.rsplit_once(':').unwrap().0, way.port, url.rsplit_once('/').unwrap().1);
     it.warehouse.write("wattlake.toml", &toml.replace(&url, &away));
     it.warehouse.write("run.sh", "");
-    let (heard, hear) = mpsc::channel();
-    std::thread::spawn(move || {
-        for stream in hook.incoming() {
-            let mut stream = BufReader::new(stream.unwrap());
-            let (mut line, mut length) = (String::new(), 0);
-            while stream.read_line(&mut line).unwrap() > 2 {
-                let header = line.to_lowercase();
-                length = header.strip_prefix("content-length:").map_or(length, |text| text.trim().parse().unwrap());
-                line.clear();
-            }
-            let mut body = vec![0; length];
-            stream.read_exact(&mut body).unwrap();
-            stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
-            if heard.send(serde_json::from_slice::<Value>(&body).unwrap()).is_err() {
-                return;
-            }
-        }
-    });
+    let hear = posted(hook);
 
     it.start();
     it.emit(&["test.go"]);

@@ -136,7 +136,7 @@ fn one_table_alone_and_what_is_told_of_runs() {
     let warehouse = Warehouse::example(&source);
     warehouse.ok(&["transfer", "list"]).has("platform").has("never");
     warehouse.ok(&["transfer", "run", "platform"]).has("rows/s");
-    let one = ["transfer", "run", "platform", "--mode", "initial", "--table", "platform.sites", "--json"];
+    let one = ["transfer", "run", "platform", "--mode", "initial", "--replace", "--table", "platform.sites", "--json"];
     let reports = warehouse.json(&one);
     assert_eq!(
         (reports.len(), &reports[0]["source"], &reports[0]["mode"]),
