@@ -34,14 +34,34 @@ impl Table {
     /// Writes all visible rows again in another schema; the caller commits the files. Columns that the table lacks get
     /// their values from the one row of `defaults`, or NULL.
     pub async fn rewrite(&self, run: &str, schema: SchemaRef, defaults: Option<&RecordBatch>) -> Result<Vec<DataFile>> {
-        let context = || format!("rewrite {} in its new types", self.name);
+        let change = |batch| conform(&with_defaults(batch, defaults)?, &schema);
+        self.rewrite_by(run, Arc::clone(&schema), change).await
+    }
+
+    /// Writes all visible rows again with these columns NULL; the caller commits the files.
+    pub async fn clear(&self, run: &str, columns: &[String]) -> Result<Vec<DataFile>> {
+        let schema = self.schema()?;
+        let change = |batch: RecordBatch| {
+            let kept: Vec<usize> =
+                (0..batch.num_columns()).filter(|at| !columns.contains(batch.schema_ref().field(*at).name())).collect();
+            conform(&batch.project(&kept).context("clear columns")?, &schema)
+        };
+        self.rewrite_by(run, Arc::clone(&schema), change).await
+    }
+
+    async fn rewrite_by(
+        &self,
+        run: &str,
+        schema: SchemaRef,
+        change: impl Fn(RecordBatch) -> Result<RecordBatch>,
+    ) -> Result<Vec<DataFile>> {
+        let context = || format!("rewrite {}", self.name);
         let mut batches = self.read().await?;
         let (sender, receiver) = mpsc::channel(2);
-        let writer = self.writer(run, Arc::clone(&schema), Handle::current());
+        let writer = self.writer(run, schema, Handle::current());
         let writing = tokio::task::spawn_blocking(move || write_all(writer, receiver));
         while let Some(batch) = batches.next().await {
-            let batch = conform(&with_defaults(batch?, defaults)?, &schema)?;
-            if sender.send(batch).await.is_err() {
+            if sender.send(change(batch?)?).await.is_err() {
                 break;
             }
         }

@@ -201,9 +201,9 @@ impl Table {
         Commit::on(self, run, operation)
     }
 
-    /// Starts a commit that replaces all files by the same rows in wider types.
-    pub fn widen(&self, run: &str, schema: SchemaRef) -> Commit {
-        self.commit(run, "widen").replace(schema)
+    /// Starts a commit that replaces all files by others with the same rows.
+    pub fn rewritten(&self, run: &str, operation: &'static str, schema: SchemaRef) -> Commit {
+        self.commit(run, operation).replace(schema)
     }
 
     /// The table as it is now.

@@ -16,10 +16,11 @@ use crate::plan::{Mode, TablePlan};
 use crate::postgres::{Endpoint, Identity, Snapshot, TableKind};
 use crate::probe::{self, Probe, ProbeResult};
 use crate::read::{PIECE_PAGES, Pool, Progress, Reading, whole};
-use crate::resume::{Action, OrderState, Resumption, TargetState, keep_names, rewritten};
+use crate::resume::{Action, OrderState, Resumption, TargetState, changed_expressions, keep_names, rewritten};
 use crate::run::{How, Request};
 use crate::target::lake::{Addition, CheckpointUpdate, RowMatching, Written};
 use crate::target::{lake as to_lake, postgres as to_postgres};
+use crate::timeline::Log;
 
 /// The moment at which all tables are read.
 pub struct Cut<'a> {
@@ -28,6 +29,8 @@ pub struct Cut<'a> {
     pub version: u32,
     pub marks: &'a HashMap<u32, Mark>,
     pub identity: Identity,
+    /// The source's log after the snapshot.
+    pub log: Option<Log>,
     /// Of tables whose cursor is their key, by OID: the greatest key.
     pub greatest: HashMap<u32, Option<i64>>,
     /// Turns of tables whose rows take memory: of small ones, several go side by side.
@@ -78,11 +81,7 @@ pub async fn into_lake(
     let mut turn = cut.turn(read_plan.is_large()).await;
     let probed = cut.probe(request, &read_plan, schema).await?;
     let after = cut.after(&read_plan, probed.cut.clone());
-    let update = CheckpointUpdate {
-        run: &request.run,
-        origin: Origin::of(&request.settings.name, cut.identity, &read_plan.plan),
-        before: read_plan.origin.as_ref(),
-    };
+    let update = read_plan.update(request, cut.identity);
     let Some(present) = present.filter(|_| read_plan.action != Action::Replace) else {
         let (queries, streams) = whole(&probed.plan, cut.version, request.settings.streams);
         // The statistics did not know that it is large.
@@ -102,6 +101,7 @@ pub async fn into_lake(
         before: before.as_ref(),
         after: after.clone(),
         defaults: probed.defaults,
+        cleared: read_plan.cleared(request)?,
         streams,
         operation: if read_plan.how == How::Resync { "resync" } else { "incremental" },
     };
@@ -123,11 +123,7 @@ pub async fn into_postgres(
     let mut turn = cut.turn(read_plan.is_large()).await;
     let probed = cut.probe(request, &read_plan, None).await?;
     let after = cut.after(&read_plan, probed.cut.clone());
-    let update = CheckpointUpdate {
-        run: &request.run,
-        origin: Origin::of(&request.settings.name, cut.identity, &read_plan.plan),
-        before: read_plan.origin.as_ref(),
-    };
+    let update = read_plan.update(request, cut.identity);
     if read_plan.action == Action::Replace {
         let (queries, streams) = to_postgres::whole(&probed.plan, cut.version, request.settings.streams);
         // The statistics did not know that it is large.
@@ -141,14 +137,14 @@ pub async fn into_postgres(
     }
     let (queries, _) = cut.queries(&read_plan, &probed, TablePlan::select_plain);
     let reading = Reading::new(&cut.pool, Arc::clone(&probed.plan), queries, request.progress(), Some(probed.wire));
-    let written =
-        to_postgres::add(endpoint, &client, &reading, &update, after.as_ref(), &row_matching(&read_plan)).await?;
+    let changes = to_postgres::Changes { matching: row_matching(&read_plan), cleared: read_plan.cleared(request)? };
+    let written = to_postgres::add(endpoint, &client, &reading, &update, after.as_ref(), &changes).await?;
     drop(turn);
     Ok(CarryOutcome { how: read_plan.how, written, bytes_read: reading.bytes(), position: after })
 }
 
 fn decide(request: &Request, cut: &Cut<'_>, table: &TablePlan, state: &TargetState) -> Result<ReadPlan> {
-    let resumption = Resumption { settings: &request.settings, permission: request.permission, identity: cut.identity };
+    let resumption = cut.resumption(request);
     let origin = state.checkpoint.as_ref().and_then(|kept| kept.origin.clone());
     let mut plan = table.clone();
     let kept = origin.as_ref().map_or(Ok(()), |origin| keep_names(&mut plan, origin));
@@ -177,6 +173,31 @@ impl ReadPlan {
         }
     }
 
+    /// Columns that become NULL in rows which the source no longer has.
+    fn cleared(&self, request: &Request) -> Result<Vec<String>> {
+        if !request.clears_changed || self.action == Action::Replace {
+            return Ok(Vec::new());
+        }
+        let Some(origin) = &self.origin else {
+            let context = format!("clear columns of {}: how they were carried is not known", self.plan.target);
+            return Err(Error::setup(context).mend(
+                "an earlier build or another program has filled it: replace what the target has with --replace",
+            ));
+        };
+        Ok(changed_expressions(&self.plan, origin).into_iter().map(|(column, _)| column).collect())
+    }
+
+    /// What the target keeps of the table from this run on.
+    fn update<'r>(&'r self, request: &'r Request, identity: Identity) -> CheckpointUpdate<'r> {
+        let origin = Origin::of(&request.settings.name, identity, &self.plan);
+        let before = self.origin.as_ref();
+        let origin = match before.filter(|_| self.action != Action::Replace && !request.clears_changed) {
+            Some(before) => origin.beside(before, &self.plan),
+            None => origin,
+        };
+        CheckpointUpdate { run: &request.run, origin, before }
+    }
+
     /// Its rows take memory: how many an increment brings is not known.
     fn is_large(&self) -> bool {
         self.action != Action::Replace
@@ -190,6 +211,11 @@ impl ReadPlan {
 }
 
 impl Cut<'_> {
+    fn resumption<'r>(&'r self, request: &'r Request) -> Resumption<'r> {
+        let Request { settings, permission, .. } = request;
+        Resumption { settings, permission: *permission, identity: self.identity, log: self.log.as_ref() }
+    }
+
     /// Asks about the table's rows, on the connection that will read them. `present` are the columns that the target has.
     async fn probe(&self, request: &Request, read_plan: &ReadPlan, present: Option<Schema>) -> Result<ProbeResult> {
         let mark = self.marks.get(&read_plan.plan.source.oid).cloned().unwrap_or_default();
@@ -207,9 +233,7 @@ impl Cut<'_> {
         let probed = tokio::task::spawn_blocking(move || probe::probe(probe));
         let probed = probed.await.map_err(|e| Error::bug("ask about a table's rows").because(e))??;
         if let Action::Increment(position) = &read_plan.action {
-            let resumption =
-                Resumption { settings: &request.settings, permission: request.permission, identity: self.identity };
-            resumption.order_holds(&read_plan.plan, position, &probed.seen)?;
+            self.resumption(request).order_holds(&read_plan.plan, position, &probed.seen)?;
         }
         Ok(probed)
     }
@@ -218,12 +242,14 @@ impl Cut<'_> {
     fn after(&self, read_plan: &ReadPlan, cut: Option<late::CursorState>) -> Option<Position> {
         let plan = &read_plan.plan;
         let cursor = plan.cursor.as_ref()?;
+        let log = self.log.as_ref().map(|log| log.now);
         if cursor.is_transaction() {
             let place = Some(Place(vec![self.snapshot.xmin.to_string()]));
             return Some(Position {
                 high: place.clone(),
                 low: place,
                 xmin: Some(self.snapshot.xmin),
+                log,
                 ..Position::default()
             });
         }
@@ -240,7 +266,7 @@ impl Cut<'_> {
         // A view and a foreign table show no transactions: their overlap must do.
         let shows_none = plan.source.is_view() || plan.source.kind == TableKind::Foreign;
         let xid = position.xid.filter(|_| !shows_none);
-        Some(Position { top, xid, xmin: Some(self.snapshot.xmin), sequence, ..position })
+        Some(Position { top, xid, xmin: Some(self.snapshot.xmin), sequence, log, ..position })
     }
 
     /// What is read where rows are added, and by how many streams.
@@ -264,21 +290,23 @@ impl Cut<'_> {
     /// Where the cursor is a key that the source enforces, the greatest says by itself that no row came.
     fn nothing_new(&self, request: &Request, read_plan: &ReadPlan, before: &Position) -> Result<bool> {
         let plan = &read_plan.plan;
-        let Some(Some(greatest)) = self.greatest.get(&plan.source.oid) else { return Ok(false) };
+        let Some(greatest) = self.greatest.get(&plan.source.oid) else { return Ok(false) };
         let is_settled = self.marks.get(&plan.source.oid).is_some_and(|mark| mark.is_settled);
-        let is_same = is_settled
-            && before.xid.is_none()
-            && before.low.is_some()
-            && before.low == before.high
-            && before.high == Some(Place(vec![greatest.to_string()]));
+        let has_nothing_above = match greatest {
+            Some(greatest) => {
+                let place = Some(Place(vec![greatest.to_string()]));
+                before.high == place && before.low == place
+            }
+            // It is empty.
+            None => true,
+        };
+        let is_same = is_settled && before.xid.is_none() && has_nothing_above;
         let Some(origin) = read_plan.origin.as_ref().filter(|_| is_same) else { return Ok(false) };
         let has_storage = |oid: u32| origin.file_node(oid).is_some();
         if !plan.source.leaves.iter().all(|leaf| has_storage(leaf.oid)) || !rewritten(plan, origin).is_empty() {
             return Ok(false);
         }
-        let resumption =
-            Resumption { settings: &request.settings, permission: request.permission, identity: self.identity };
-        resumption.order_holds(plan, before, &OrderState::default())?;
+        self.resumption(request).order_holds(plan, before, &OrderState::default())?;
         Ok(true)
     }
 

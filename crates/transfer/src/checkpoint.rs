@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::cursor::Place;
 use crate::plan::TablePlan;
 use crate::postgres::Identity;
+use crate::resume::changed_expressions;
+use crate::timeline::LogPosition;
 
 /// Both parts of it. A table that an earlier build filled has a position and no origin.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,6 +34,8 @@ pub struct Position {
     pub xmin: Option<i64>,
     /// Of the sequence that gives the cursor its values, the last one.
     pub sequence: Option<i64>,
+    /// Up to where the source's log went: the rows carried were all written before.
+    pub log: Option<LogPosition>,
 }
 
 /// Where a table's rows came from, and how they were read.
@@ -53,8 +57,9 @@ pub struct Origin {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginColumn {
+    /// At the source; 0 where the value is computed, by a mask for example.
     pub number: i16,
-    /// At the source, when it was last carried.
+    /// At the source, when it was last carried; empty where the value is computed.
     pub name: String,
     pub target: String,
     /// The name that the plan gave it: another one where the target's has outlived a renaming at the source.
@@ -62,20 +67,24 @@ pub struct OriginColumn {
     pub type_name: String,
     /// The query's expression for it.
     pub expression: String,
+    /// Other expressions, by which rows that the target may still have were carried before.
+    #[serde(default)]
+    pub earlier: Vec<String>,
 }
 
 impl Origin {
     pub fn of(transfer: &str, identity: Identity, plan: &TablePlan) -> Origin {
-        let columns = plan.columns.iter().filter_map(|column| {
-            let source = column.source.as_ref()?;
-            Some(OriginColumn {
-                number: source.number,
-                name: source.name.clone(),
+        let columns = plan.columns.iter().map(|column| {
+            let source = column.source.as_ref();
+            OriginColumn {
+                number: source.map_or(0, |source| source.number),
+                name: source.map_or_else(String::new, |source| source.name.clone()),
                 target: column.name.clone(),
-                planned: source.planned.clone().unwrap_or_else(|| column.name.clone()),
-                type_name: source.type_name.clone(),
+                planned: source.and_then(|source| source.planned.clone()).unwrap_or_else(|| column.name.clone()),
+                type_name: source.map_or_else(String::new, |source| source.type_name.clone()),
                 expression: column.expression.clone(),
-            })
+                earlier: Vec::new(),
+            }
         });
         let cursor = plan.cursor.iter().flat_map(|cursor| &cursor.columns);
         Origin {
@@ -89,6 +98,17 @@ impl Origin {
             columns: columns.collect(),
             storage: plan.source.leaves.iter().map(|leaf| (leaf.oid, leaf.file_node)).collect(),
         }
+    }
+
+    /// Of a table that keeps rows from before: remembers by which other expressions they may have been carried.
+    #[must_use]
+    pub fn beside(mut self, before: &Origin, plan: &TablePlan) -> Origin {
+        for (name, earlier) in changed_expressions(plan, before) {
+            if let Some(column) = self.columns.iter_mut().find(|column| column.target == name) {
+                column.earlier = earlier;
+            }
+        }
+        self
     }
 
     pub fn file_node(&self, relation: u32) -> Option<u32> {

@@ -18,6 +18,12 @@ const AHEAD_MAX: &str = "interval '1 day'";
 /// Up to so many rows beyond their sequence's last value are outliers; more show that it does not give the values.
 const BEYOND_MAX: u32 = 1000;
 
+/// Without a sequence, up to so many of the greatest integers are looked at for a gap below them.
+const OUTLIERS: u32 = 10;
+
+/// So many of the greatest integers say how close together they lie.
+const NEIGHBOURS: u32 = 1000;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     /// In the order of their weight. One, but for orders such as `(updated_at, id)`.
@@ -78,8 +84,9 @@ impl CursorColumn {
         format!("CAST({} AS {type_name})", literal(text))
     }
 
-    /// The condition under which a value has a place in the order and may move the position.
-    fn counts(&self, from: &str) -> String {
+    /// The condition under which a value has a place in the order and may move the position. `before` is the value up
+    /// to which it has been moved.
+    fn counts(&self, from: &str, before: Option<&str>) -> String {
         let column = quote(&self.column);
         let present = format!("{column} IS NOT NULL");
         let more = match self.kind {
@@ -92,7 +99,10 @@ impl CursorColumn {
             }
             CursorKind::Integer => match self.sequence {
                 Some(sequence) => format!("{column} <= {}", ceiling(sequence, from, &column)),
-                None => return present,
+                None => {
+                    let before = before.map_or_else(|| i64::MIN.to_string(), |before| self.literal(before));
+                    format!("{column} <= greatest({}, {before})", ceiling_of_values(from, &column))
+                }
             },
             CursorKind::Uuid | CursorKind::Text | CursorKind::Transaction => return present,
         };
@@ -192,11 +202,13 @@ impl Cursor {
         // In one SELECT, ORDER BY would take the text of the same name.
         let texts: Vec<String> = self.list("h.").iter().map(|column| format!("{column}::text")).collect();
         let inner = self.list("").join(", ");
-        format!("SELECT {} FROM (SELECT {inner} FROM {}) h", texts.join(", "), self.first(from))
+        format!("SELECT {} FROM (SELECT {inner} FROM {}) h", texts.join(", "), self.first(from, None))
     }
 
-    fn first(&self, from: &str) -> String {
-        let counts: Vec<String> = self.columns.iter().map(|column| column.counts(from)).collect();
+    fn first(&self, from: &str, before: Option<&Place>) -> String {
+        let texts = |at: usize| before.and_then(|place| place.0.get(at)).map(String::as_str);
+        let counts: Vec<String> =
+            self.columns.iter().enumerate().map(|(at, column)| column.counts(from, texts(at))).collect();
         let order: Vec<String> = self.list("").iter().map(|column| format!("{column} DESC")).collect();
         format!("{from} WHERE {} ORDER BY {} LIMIT 1", counts.join(" AND "), order.join(", "))
     }
@@ -226,7 +238,7 @@ impl Cursor {
             None => "false".to_owned(),
         };
         let inner = self.list("").join(", ");
-        format!("SELECT {}, {behind} FROM (SELECT {inner} FROM {}) h", texts.join(", "), self.first(from))
+        format!("SELECT {}, {behind} FROM (SELECT {inner} FROM {}) h", texts.join(", "), self.first(from, before))
     }
 
     /// From [`Cursor::cut`]'s low texts: the place from which the next run reads again.
@@ -253,6 +265,21 @@ fn ceiling(sequence: u32, from: &str, column: &str) -> String {
         "(SELECT CASE WHEN (SELECT count(*) FROM (SELECT FROM {from} WHERE {column} > s.last LIMIT {BEYOND_MAX} + 1) beyond) \
              BETWEEN 1 AND {BEYOND_MAX} THEN s.last ELSE {greatest} END \
          FROM (SELECT COALESCE(pg_sequence_last_value({sequence}::oid::regclass), {greatest}) AS last) s)",
+        greatest = i64::MAX
+    )
+}
+
+/// SQL for the greatest integer that no gap separates from those below it: one that is larger than a million, and a
+/// thousand times the distance that the next thousand rows span. Where rows come after such a gap, there is none above
+/// them. Until then a row beyond it is read again by each run, which does no harm.
+fn ceiling_of_values(from: &str, column: &str) -> String {
+    format!(
+        "(SELECT COALESCE(min(below) FILTER (WHERE place <= {OUTLIERS} AND value - below > 1000000 \
+             AND value - below > 1000 * (below - least)), {greatest})::bigint \
+         FROM (SELECT row_number() OVER greatest AS place, value, lead(value) OVER greatest AS below, min(value) OVER () AS least \
+             FROM (SELECT {column}::numeric AS value FROM {from} WHERE {column} IS NOT NULL ORDER BY {column} DESC \
+                 LIMIT {NEIGHBOURS}) top \
+             WINDOW greatest AS (ORDER BY value DESC)) ranked)",
         greatest = i64::MAX
     )
 }

@@ -7,6 +7,7 @@ use crate::plan::{TablePlan, plan};
 use crate::postgres::Catalog;
 use crate::run::{Request, Target, only};
 use crate::target::{lake as to_lake, postgres as to_postgres};
+use crate::timeline::Log;
 
 /// A table that was handed over.
 #[derive(Debug)]
@@ -29,9 +30,14 @@ pub async fn hand_over(request: &Request) -> Result<Vec<HandOver>> {
     if let Some(refused) = plan.refused.into_iter().next() {
         return Err(refused.error);
     }
+    let log = Log::of(&client).await?.map(|log| log.now);
     let mut ready = Vec::new();
     for table in plan.tables {
         let kept = checkpoint(request, &table).await?;
+        if request.tables.is_empty() && kept.is_none() {
+            // All of the transfer's tables were asked for: what was never carried begins with the next run.
+            continue;
+        }
         let Some((origin, position)) = kept.and_then(|kept| Some((kept.origin?, kept.position))) else {
             let name = table.source.display();
             return Err(Error::setup(format!("hand {name} over: no transfer has made {}", table.target)).mend(
@@ -45,10 +51,10 @@ pub async fn hand_over(request: &Request) -> Result<Vec<HandOver>> {
         // What was read, and by which order, stays what it was: only where it comes from is another.
         let is_same = (now.system, now.database, now.table) == (origin.system, origin.database, origin.table);
         // Another server numbers columns and transactions in its own way.
-        let columns = if is_same { origin.columns } else { now.columns.clone() };
+        let columns = if is_same { origin.columns } else { now.clone().beside(&origin, &table).columns };
         let position = position.map(|position| match is_same {
-            true => position,
-            false => Position { xid: None, xmin: None, ..position },
+            true => Position { log, ..position },
+            false => Position { xid: None, xmin: None, log, ..position },
         });
         let origin = Origin { key: origin.key, cursor: origin.cursor, columns, ..now };
         ready.push((table, Checkpoint { origin: Some(origin), position }));

@@ -19,6 +19,7 @@ pub mod cursor;
 pub mod dms;
 pub mod plan;
 pub mod settings;
+pub mod timeline;
 
 pub mod postgres;
 

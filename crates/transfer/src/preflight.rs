@@ -13,6 +13,7 @@ use crate::resume::{Action, OrderState, Permission, Resumption, changed_expressi
 use crate::run::Target;
 use crate::target::evolve::evolve;
 use crate::target::lake::{schema_of, target_state};
+use crate::timeline::Log;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
@@ -95,6 +96,7 @@ pub async fn check(settings: &Settings, source: &Endpoint, way: Way, target: Opt
         let mend = Some("look at include and exclude; `*` stands for any run of characters".to_owned());
         preflight.say(Severity::Error, settings.name.clone(), "the transfer takes no table", mend);
     }
+    let log = Log::of(&client).await?;
     let tables: Vec<&TablePlan> = plan.tables.iter().collect();
     for table in &tables {
         preflight.tables += 1;
@@ -111,7 +113,8 @@ pub async fn check(settings: &Settings, source: &Endpoint, way: Way, target: Opt
             );
         }
         if let Some(Target::Lake(lake)) = target {
-            let resumption = Resumption { settings, permission: Permission::File, identity: catalog.identity };
+            let (identity, log) = (catalog.identity, log.as_ref());
+            let resumption = Resumption { settings, permission: Permission::File, identity, log };
             check_target(lake, table, &resumption, &mut preflight).await?;
         }
     }
@@ -338,7 +341,7 @@ async fn check_target(
                 }
             }
             if let Some(origin) = origin {
-                check_expressions(&plan, origin, preflight);
+                check_expressions(&resumption.settings.name, &plan, origin, preflight);
             }
         }
     }
@@ -346,14 +349,18 @@ async fn check_target(
 }
 
 /// A mask that came later leaves the rows that were carried before it as they are.
-fn check_expressions(plan: &TablePlan, origin: &Origin, preflight: &mut Preflight) {
-    for (column, was) in changed_expressions(plan, origin) {
+fn check_expressions(transfer: &str, plan: &TablePlan, origin: &Origin, preflight: &mut Preflight) {
+    for (column, earlier) in changed_expressions(plan, origin) {
         let what = format!(
-            "column {column:?} is carried as {} now, and was as {was}: rows that were carried before keep their values",
-            plan.columns.iter().find(|c| c.name == column).map_or("", |c| c.expression.as_str())
+            "column {column:?} is carried as {} now, and was as {}: rows that were carried before keep their values",
+            plan.columns.iter().find(|c| c.name == column).map_or("", |c| c.expression.as_str()),
+            earlier.join(" and as ")
         );
-        let mend =
-            Some(format!("wattlake transfer resync NAME --table {} writes all rows anew", plan.source.display()));
+        let mend = Some(format!(
+            "wattlake transfer resync {transfer} --table {} --clear-changed writes the rows that the source has anew, and \
+             makes the column NULL in those that it no longer has",
+            plan.source.display()
+        ));
         preflight.say(Severity::Warning, plan.source.display(), what, mend);
     }
 }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use crate::checkpoint::{Checkpoint, Origin, OriginColumn, Position};
 use crate::error::{Error, Result};
 use crate::plan::{Mode, Settings, TablePlan};
-use crate::postgres::{Identity, TableKind};
+use crate::postgres::{Identity, TableKind, quote};
+use crate::timeline::{Continuity, Log};
 
 /// What a run may do to a table that holds rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +46,8 @@ pub struct Resumption<'a> {
     pub settings: &'a Settings,
     pub permission: Permission,
     pub identity: Identity,
+    /// Where the source tells of it.
+    pub log: Option<&'a Log>,
 }
 
 impl Resumption<'_> {
@@ -97,7 +100,9 @@ impl Resumption<'_> {
         if let Some(origin) = &checkpoint.origin {
             self.same_source(plan, origin)?;
             self.same_order(plan, origin)?;
+            self.same_key_values(plan, origin)?;
         }
+        checkpoint.position.as_ref().map_or(Ok(()), |position| self.same_history(plan, position))?;
         Ok(checkpoint.position.clone().map_or(Action::Replace, Action::Increment))
     }
 
@@ -123,6 +128,7 @@ impl Resumption<'_> {
                 self.command("run", plan, " --replace")
             )));
         }
+        origin.map_or(Ok(()), |origin| self.same_key_values(plan, origin))?;
         Ok(Action::Merge(was.clone()))
     }
 
@@ -151,6 +157,38 @@ impl Resumption<'_> {
         Ok(())
     }
 
+    /// What was carried must still be part of the source's history.
+    fn same_history(&self, plan: &TablePlan, position: &Position) -> Result<()> {
+        let (Some(log), Some(before)) = (self.log, position.log) else { return Ok(()) };
+        let table = self.name(plan);
+        let behind = |what: String| Error::input(format!("go on with {table}: {what}")).state("source-restored");
+        let may_lack = "values of its cursor may have been given out again";
+        match log.continuity(before) {
+            Continuity::Whole => Ok(()),
+            Continuity::Cut(end) if log.is_standby && end == log.now => Err(Error::retry(format!(
+                "go on with {table}: the standby has replayed the log up to {end}, and rows up to {before} have been carried"
+            ))
+            .mend("run it again when the standby has caught up, or carry from the primary")),
+            Continuity::Cut(end) => Err(self.resync(
+                plan,
+                behind(format!(
+                    "the source was restored or failed over at {end}, and rows up to {before} have been carried; {may_lack}"
+                )),
+            )),
+            Continuity::Unknown => Err(behind(format!(
+                "the source was restored or failed over (its log is at {}), and the user may not read at which place; rows up to \
+                 {before} have been carried, and {may_lack}",
+                log.now
+            ))
+            .mend(format!(
+                "GRANT EXECUTE ON FUNCTION pg_read_file(text, bigint, bigint, boolean) to the user; or {} reads it again and \
+                 keeps what the target has; or, where no transaction was lost, {}",
+                self.command("resync", plan, ""),
+                self.command("hand-over", plan, "")
+            ))),
+        }
+    }
+
     fn same_order(&self, plan: &TablePlan, origin: &Origin) -> Result<()> {
         let columns = plan.cursor.iter().flat_map(|cursor| &cursor.columns);
         let cursor: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
@@ -174,6 +212,23 @@ impl Resumption<'_> {
             return Err(self.resync(plan, Error::input(context).state("key-changed")));
         }
         Ok(())
+    }
+
+    /// Rows are matched by the values that the target has in its key.
+    fn same_key_values(&self, plan: &TablePlan, origin: &Origin) -> Result<()> {
+        let changed = changed_expressions(plan, origin);
+        let Some((column, earlier)) = changed.iter().find(|(column, _)| origin.key.contains(column)) else {
+            return Ok(());
+        };
+        let context = format!(
+            "go on with {}: column {column:?} of its key was carried as {}, and its mapping gives other values now",
+            self.name(plan),
+            earlier.join(" and as ")
+        );
+        Err(Error::input(context).state("key-changed").mend(format!(
+            "carry it as before, or replace what the target has: {}",
+            self.command("run", plan, " --replace")
+        )))
     }
 
     /// What the source's rows say of the position, once they can be seen.
@@ -268,11 +323,12 @@ fn restarted(sequence: Option<Option<i64>>, before: Option<i64>, high: i64) -> b
     }
 }
 
-/// Relations that were truncated or written anew since the last run, where no change of a column explains it.
+/// Relations that were truncated or written anew since the last run, where no change of a column's type explains it: one
+/// that was added seldom does.
 pub fn rewritten(plan: &TablePlan, origin: &Origin) -> Vec<u32> {
     let known: BTreeMap<i16, &str> = origin.columns.iter().map(|c| (c.number, c.type_name.as_str())).collect();
     let columns = plan.columns.iter().filter_map(|column| column.source.as_ref());
-    if columns.into_iter().any(|column| known.get(&column.number) != Some(&column.type_name.as_str())) {
+    if columns.into_iter().any(|column| known.get(&column.number).is_some_and(|was| *was != column.type_name)) {
         return Vec::new();
     }
     let leaves = plan.source.leaves.iter();
@@ -282,16 +338,20 @@ pub fn rewritten(plan: &TablePlan, origin: &Origin) -> Vec<u32> {
         .collect()
 }
 
-/// Columns whose expression is another than when the target was filled: their names, and the expression that was.
-pub fn changed_expressions(plan: &TablePlan, origin: &Origin) -> Vec<(String, String)> {
+/// Columns that rows of the target may have by another expression than the plan's: their names, and those expressions.
+pub fn changed_expressions(plan: &TablePlan, origin: &Origin) -> Vec<(String, Vec<String>)> {
     let mut changed = Vec::new();
     for column in &plan.columns {
-        let was = origin.columns.iter().find(|was| was.target == column.name);
-        let source = column.source.as_ref();
-        // A plain column that was renamed has another expression, and the same values.
-        let is_renamed = was.zip(source).is_some_and(|(was, now)| was.number == now.number && was.name != now.name);
-        if let Some(was) = was.filter(|was| was.expression != column.expression && !is_renamed) {
-            changed.push((column.name.clone(), was.expression.clone()));
+        let Some(was) = origin.columns.iter().find(|was| was.target == column.name) else { continue };
+        // A column that was renamed has another expression, and the same values.
+        let renamed = |expression: &String| match &column.source {
+            Some(now) if now.number == was.number => expression.replace(&quote(&was.name), &quote(&now.name)),
+            _ => expression.clone(),
+        };
+        let all = was.earlier.iter().chain([&was.expression]).map(renamed);
+        let earlier: Vec<String> = all.filter(|earlier| *earlier != column.expression).collect();
+        if !earlier.is_empty() {
+            changed.push((column.name.clone(), earlier));
         }
     }
     changed

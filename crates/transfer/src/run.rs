@@ -19,6 +19,7 @@ use crate::postgres::{Catalog, Endpoint, Identity, Snapshot, quote};
 use crate::read::{Pool, Progress};
 use crate::resume::Permission;
 use crate::target::postgres as to_postgres;
+use crate::timeline::Log;
 
 /// Tables that are under way at a time, large ones aside: those take turns by the transfer's setting.
 const TABLES_AT_ONCE: usize = 4;
@@ -51,6 +52,8 @@ pub struct Request {
     pub tables: Vec<String>,
     /// What may become of a table that holds rows.
     pub permission: Permission,
+    /// Where a table is read again: columns whose mapping has changed become NULL in rows that the source no longer has.
+    pub clears_changed: bool,
     pub progress: Arc<dyn Progress>,
 }
 
@@ -185,6 +188,8 @@ pub async fn carry(request: &Request, marked: Marked, data: &Endpoint) -> Result
     let version = server_version(data).await?;
     distinct(request, marked.identity).await?;
     let snapshot = Snapshot::export(data).await.context("cut all tables at one moment")?;
+    // After the snapshot, and of the live server: what the snapshot shows was written before this place of the log.
+    let log = Log::of(&request.source.connect().await?).await?;
     if let Target::Postgres(endpoint) = &request.target {
         to_postgres::prepare(&endpoint.connect().await?).await?;
     }
@@ -197,6 +202,7 @@ pub async fn carry(request: &Request, marked: Marked, data: &Endpoint) -> Result
         version,
         marks: &marked.marks,
         identity: marked.identity,
+        log,
         large: Semaphore::new(parallel),
     };
     let mut reports: Vec<TableReport> = marked.plan.refused.into_iter().map(refused).collect();

@@ -13,13 +13,16 @@ mod values;
 
 mod round_trip;
 
+mod pooling;
 mod refused;
 mod tables;
 
 mod evolution;
+mod failover;
 mod history;
 mod incremental;
 mod late;
+mod masks;
 mod sequences;
 
 mod to_postgres;

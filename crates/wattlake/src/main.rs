@@ -24,6 +24,9 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 /// The crates whose words are for users.
 const OURS: [&str; 8] = ["wattlake", "transfer", "lake", "sql", "wire", "ledger", "function", "ingest"];
 
+/// Of a thread: statements are walked by recursion. Only what is used of it takes memory.
+const STACK_BYTES: usize = 64 << 20;
+
 fn main() -> ExitCode {
     // A sandbox begins as this program again, and is nothing else.
     let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
@@ -37,7 +40,8 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     #[cfg(feature = "failpoints")]
     let _scenario = fail_points();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK_BYTES).enable_all().build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return report::failure(&anyhow::Error::from(error).context("start the runtime")),
     };

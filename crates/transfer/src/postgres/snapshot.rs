@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use super::Endpoint;
 use crate::error::{Context, Result};
 
-/// TargetState open as long as streams may still join it.
+/// Held open as long as streams may still join it.
 pub struct Snapshot {
     client: Client,
     pub name: String,

@@ -310,6 +310,8 @@ pub struct Addition<'a> {
     pub after: Option<Position>,
     /// For columns that are new: the values of rows that are older than the column.
     pub defaults: Option<RecordBatch>,
+    /// Columns that become NULL in all rows that the table has.
+    pub cleared: Vec<String>,
     pub streams: usize,
     pub operation: &'static str,
 }
@@ -317,6 +319,7 @@ pub struct Addition<'a> {
 /// Reads rows and adds them: those that take the place of an earlier version of theirs hide it.
 pub async fn add(table: Table, reading: &Arc<Reading>, addition: Addition<'_>) -> Result<Written> {
     let (plan, run) = (&reading.plan, addition.update.run);
+    let table = clear(table, run, &addition.cleared).await?;
     let (table, schema, evolved) = fit(table, plan, run, addition.defaults.as_ref()).await?;
     let sink = |_| IncrementSink::new(&table, plan, &addition.matching, &schema, run);
     let mut whole = Increment::default();
@@ -354,6 +357,20 @@ pub async fn hand_over(table: &Table, run: &str, checkpoint: &Checkpoint) -> Res
     Ok(())
 }
 
+/// Makes columns NULL, in a commit of its own.
+async fn clear(table: Table, run: &str, columns: &[String]) -> Result<Table> {
+    if columns.is_empty() {
+        return Ok(table);
+    }
+    let context = "clear the columns whose mapping has changed";
+    let schema = table.schema().context(context)?;
+    let files = table.clear(run, columns).await.context(context)?;
+    // Without a position, whatever run comes next reads the table again: rows that the source has get their values.
+    let commit = table.rewritten(run, "clear", schema).files(files).property(POSITION, "null");
+    commit.write().await.context(context)?;
+    table.reload().await.context(context)
+}
+
 /// Makes the table fit the source: wider types, and columns whose older rows have a value, are taken over in a commit
 /// of their own, other new columns with the rows that bring them.
 async fn fit(
@@ -370,7 +387,7 @@ async fn fit(
     };
     let context = "take the source's new types and columns over";
     let files = table.rewrite(run, Arc::clone(&schema), defaults).await.context(context)?;
-    table.widen(run, Arc::clone(&schema)).files(files).write().await.context(context)?;
+    table.rewritten(run, "widen", Arc::clone(&schema)).files(files).write().await.context(context)?;
     Ok((table.reload().await.context(context)?, schema, false))
 }
 

@@ -244,6 +244,13 @@ async fn swap(client: &mut Client, plan: &TablePlan, staging: &str, keep: &str, 
     transaction.commit().await.context(format!("commit {}", plan.target))
 }
 
+/// What becomes of the rows that a table has.
+pub struct Changes {
+    pub matching: RowMatching,
+    /// Columns that become NULL in all of them.
+    pub cleared: Vec<String>,
+}
+
 /// Adds rows, in one transaction of the stream's own connection: those that are known by their key take the place of
 /// their earlier version.
 pub async fn add(
@@ -252,8 +259,9 @@ pub async fn add(
     reading: &Arc<Reading>,
     kept: &CheckpointUpdate<'_>,
     after: Option<&Position>,
-    matching: &RowMatching,
+    changes: &Changes,
 ) -> Result<Written> {
+    let matching = &changes.matching;
     let plan = Arc::clone(&reading.plan);
     let alter = alter(client, &plan).await?;
     let names: Vec<String> = plan.columns.iter().map(|c| c.name.clone()).collect();
@@ -264,7 +272,8 @@ pub async fn add(
     );
     let mut wires = pipe(reading, to, "pg_temp.wattlake_new", Some(&begin), 1).await?;
     let Some(wire) = wires.pop() else { return Ok(Written::default()) };
-    let statements = [make_room(&plan, matching, kept), Some(insert(&plan, matching, &names))];
+    let statements =
+        [clear(&plan, &changes.cleared), make_room(&plan, matching, kept), Some(insert(&plan, matching, &names))];
     let finish = format!("{}; COMMIT", keep(&plan, kept, after)?);
     fail::fail_point!("before-commit");
     let commit = move || {
@@ -279,6 +288,11 @@ pub async fn add(
         tokio::task::spawn_blocking(commit).await.map_err(|e| Error::bug("commit on the target").because(e))??;
     fail::fail_point!("after-commit");
     Ok(Written { rows, replaced: 0, bytes: reading.bytes(), version: None })
+}
+
+fn clear(plan: &TablePlan, columns: &[String]) -> Option<String> {
+    let sets: Vec<String> = columns.iter().map(|name| format!("{} = NULL", quote(name))).collect();
+    (!sets.is_empty()).then(|| format!("UPDATE {} SET {}", target(plan), sets.join(", ")))
 }
 
 /// Where a table is read again: takes out the rows that come again, and makes the key what it is now.

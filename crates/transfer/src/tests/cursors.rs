@@ -6,10 +6,12 @@ use crate::plan::{Settings, TableSettings};
 /// Carries, lets two rows come and one change, and holds the lake against the source.
 async fn follows(create: &str, columns: &str, settings: Settings, news: &str) {
     let world = World::new(create).await;
+    all_ended(&world).await;
     world.carries(&settings).await;
     let source = format!("SELECT concat_ws('|', {columns}) FROM public.t ORDER BY 1");
     for step in [news, "SELECT 1"] {
         world.sql(step).await;
+        all_ended(&world).await;
         world.carries(&settings).await;
         let mut expected = world.ask(&source).await;
         expected.sort();
@@ -17,6 +19,12 @@ async fn follows(create: &str, columns: &str, settings: Settings, news: &str) {
     }
     let report = world.carries(&settings).await;
     assert_eq!((of(&report, "public.t").version, of(&report, "public.t").rows), (None, 0), "{create}");
+}
+
+/// No transaction on the server is older than the table's rows: those of other tests count for the order by `xmin`.
+async fn all_ended(world: &World) {
+    let xmin = "(pg_snapshot_xmin(pg_current_snapshot())::text::bigint & 4294967295)::text::xid";
+    world.until(&format!("SELECT NOT EXISTS (SELECT FROM public.t WHERE age(xmin) <= age({xmin}))")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,6 +101,7 @@ async fn a_log_without_a_key_comes_once_whoever_is_writing() {
     world.sql("INSERT INTO t VALUES ('c')").await;
     world.carries(&settings).await;
     long.batch_execute("COMMIT").await.unwrap();
+    all_ended(&world).await;
     world.carries(&settings).await;
     world.carries(&settings).await;
     assert_eq!(world.rows("public.t").await, ["a", "a", "b", "c", "late"]);

@@ -148,6 +148,7 @@ fn request(world: &World) -> Request {
         target: Target::Lake(world.lake.clone()),
         run: "by-hand".into(),
         tables: Vec::new(),
+        clears_changed: false,
         permission: crate::resume::Permission::File,
         progress: Arc::new(Quiet),
     }

@@ -86,13 +86,24 @@ pub async fn database() -> String {
 
 impl World {
     pub async fn new(sql: &str) -> World {
-        let url = database().await;
+        let world = World::at(database().await).await;
+        world.sql(sql).await;
+        world
+    }
+
+    /// With a database that is there.
+    pub async fn at(url: String) -> World {
         let source = Endpoint::parse(&url).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let lake = Lake::open(folder.path().to_str().unwrap(), std::collections::HashMap::new()).await.unwrap();
-        let world = World { client: source.connect().await.unwrap(), url, source, lake, _folder: folder };
-        world.sql(sql).await;
-        world
+        World { client: source.connect().await.unwrap(), url, source, lake, _folder: folder }
+    }
+
+    /// The platform is on another server from now on.
+    pub async fn moves(&mut self, url: String) {
+        self.source = Endpoint::parse(&url).unwrap();
+        self.client = self.source.connect().await.unwrap();
+        self.url = url;
     }
 
     /// Statements; tables without a schema are made in `public`.
@@ -123,6 +134,7 @@ impl World {
             run: format!("r{}", count()),
             tables: Vec::new(),
             permission,
+            clears_changed: false,
             progress: Arc::new(Quiet),
         }
     }

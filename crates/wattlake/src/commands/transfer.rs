@@ -80,7 +80,7 @@ impl Run {
             Some(ModeName::Changes) => bail!("mode changes is not built yet; use initial or incremental"),
         };
         let permission = self.replace.then_some(Permission::Replace);
-        let options = RunOptions { mode, permission, tables: self.tables };
+        let options = RunOptions { mode, permission, tables: self.tables, clears_changed: false };
         carry(warehouse, &Asked::by_hand(), &self.name, options, self.json).await
     }
 }
@@ -93,8 +93,17 @@ impl Run {
 pub struct Resync {
     name: String,
     /// A table of the source, as SCHEMA.TABLE; may be given again
-    #[arg(long = "table", value_name = "TABLE", required = true)]
+    #[arg(long = "table", value_name = "TABLE", required_unless_present = "all", conflicts_with = "all")]
     tables: Vec<String>,
+    /// All tables that the transfer carries
+    #[arg(long)]
+    all: bool,
+    /// Where the mapping of a column has changed, make it NULL in rows that the source no longer has
+    ///
+    /// A mask that came later can't be applied to them: the source, which computes it, has them no more. Files with the
+    /// clear values go with the next removal of unused files.
+    #[arg(long)]
+    clear_changed: bool,
     /// One JSON object a table
     #[arg(long)]
     json: bool,
@@ -102,7 +111,9 @@ pub struct Resync {
 
 impl Resync {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
-        let options = RunOptions { mode: None, permission: Some(Permission::Resync), tables: self.tables };
+        // Without a table, all are.
+        let permission = Some(Permission::Resync);
+        let options = RunOptions { mode: None, permission, tables: self.tables, clears_changed: self.clear_changed };
         carry(warehouse, &Asked::by_hand(), &self.name, options, self.json).await
     }
 }
@@ -115,8 +126,11 @@ pub struct HandOver {
     /// The transfer that goes on
     name: String,
     /// A table of the source, as SCHEMA.TABLE; may be given again
-    #[arg(long = "table", value_name = "TABLE", required = true)]
+    #[arg(long = "table", value_name = "TABLE", required_unless_present = "all", conflicts_with = "all")]
     tables: Vec<String>,
+    /// All tables that the transfer carries
+    #[arg(long)]
+    all: bool,
 }
 
 impl HandOver {
@@ -135,6 +149,7 @@ pub struct RunOptions {
     pub mode: Option<Mode>,
     pub permission: Option<Permission>,
     pub tables: Vec<String>,
+    pub clears_changed: bool,
 }
 
 /// Runs it and shows what it came to.
@@ -146,8 +161,9 @@ pub async fn carry(
     json: bool,
 ) -> Result<ExitCode> {
     let bars = Arc::new(Bars::new());
-    let RunOptions { mode, permission, tables } = options;
-    let outcome = run(warehouse, asked, Carry { name, mode, permission, tables, progress: bars.clone() }).await;
+    let RunOptions { mode, permission, tables, clears_changed } = options;
+    let carry = Carry { name, mode, permission, clears_changed, tables, progress: bars.clone() };
+    let outcome = run(warehouse, asked, carry).await;
     bars.clear();
     let report = outcome?;
     if json {

@@ -27,6 +27,8 @@ pub struct Carry<'a> {
     pub mode: Option<Mode>,
     /// What the user has asked for by name.
     pub permission: Option<Permission>,
+    /// As [`Request::clears_changed`].
+    pub clears_changed: bool,
     /// All that the file names where it is empty.
     pub tables: Vec<String>,
     pub progress: Arc<dyn Progress>,
@@ -64,6 +66,7 @@ pub async fn hand_over(warehouse: &Warehouse, name: &str, tables: Vec<String>) -
             run: run.id().to_owned(),
             tables,
             permission: Permission::File,
+            clears_changed: false,
             progress: Arc::new(Quiet),
         };
         let taken = transfer::hand_over::hand_over(&request).await?;
@@ -87,6 +90,7 @@ async fn carry_out(
         settings,
         source: source(warehouse, config)?,
         permission,
+        clears_changed: carry.clears_changed,
         target: target(warehouse, config).await?,
         run: run.id().to_owned(),
         tables: carry.tables.clone(),

@@ -159,7 +159,14 @@ async fn fill(client: &tokio_postgres::Client, config: &tokio_postgres::Config, 
 
 async fn transfer(warehouse: &Warehouse) -> Result<Report> {
     let bars = Arc::new(Bars::new());
-    let carry = Carry { name: "platform", mode: None, permission: None, tables: Vec::new(), progress: bars.clone() };
+    let carry = Carry {
+        name: "platform",
+        mode: None,
+        permission: None,
+        clears_changed: false,
+        tables: Vec::new(),
+        progress: bars.clone(),
+    };
     let outcome = run(warehouse, &Asked::by("demo"), carry).await;
     bars.clear();
     let report = outcome?;
