@@ -25,6 +25,7 @@ pub enum Refusal {
     Denied { what: String, hint: String },
     Unknown { what: String, hint: String },
     ReadOnly { what: String },
+    TooComplex { what: String, hint: String },
 }
 
 impl fmt::Display for Refusal {
@@ -32,6 +33,7 @@ impl fmt::Display for Refusal {
         match self {
             Refusal::Denied { what, .. } => write!(f, "permission denied for table {what}"),
             Refusal::Unknown { what, .. } => write!(f, "relation \"{what}\" does not exist"),
+            Refusal::TooComplex { what, .. } => write!(f, "statement too complex: {what}"),
             Refusal::ReadOnly { what } => write!(f, "cannot execute {what} in a read-only transaction"),
         }
     }

@@ -14,11 +14,10 @@ use lake::{Lake, When};
 
 use crate::catalog::OtherSchemas;
 use crate::error::{Context, Error, Kind, Result};
-use crate::literals::MissingSeconds;
 use crate::marts::{Named, Views};
 use crate::roles::Role;
 use crate::view::{CATALOG, DEFAULT_SCHEMA, View};
-use crate::{catalog, statement, system::SystemTables};
+use crate::{catalog, semantics, statement, system::SystemTables};
 
 /// Operators that an error about memory names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
@@ -84,17 +83,11 @@ impl Session {
             .with_default_features()
             .with_config(config(limits))
             .with_runtime_env(runtime.build_arc().context("start a SQL session")?)
-            .with_analyzer_rule(Arc::new(MissingSeconds));
+            .with_analyzer_rules(semantics::rules());
         let state = series::faster::planned(series::registered(state)).build();
-        Ok(Session {
-            lake,
-            system,
-            as_of,
-            role: None,
-            others: None,
-            views: Arc::default(),
-            context: SessionContext::new_with_state(state),
-        })
+        let context = SessionContext::new_with_state(state);
+        semantics::functions().into_iter().for_each(|function| context.register_udf(function));
+        Ok(Session { lake, system, as_of, role: None, others: None, views: Arc::default(), context })
     }
 
     /// Runs statements separated by `;`, one stream of results for each. All are read before the
@@ -163,6 +156,17 @@ pub async fn planned(
         return Err(Error::new(Kind::FixInput, context));
     }
     Ok(Planned { plan, state })
+}
+
+/// For what is read on its own, such as a role's filter.
+pub(crate) fn bare_state() -> SessionState {
+    let state = SessionStateBuilder::new()
+        .with_default_features()
+        .with_config(config(Limits::default()))
+        .with_analyzer_rules(semantics::rules());
+    let context = SessionContext::new_with_state(series::registered(state).build());
+    semantics::functions().into_iter().for_each(|function| context.register_udf(function));
+    context.state()
 }
 
 pub fn config(limits: Limits) -> SessionConfig {

@@ -7,16 +7,15 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
-use datafusion::common::tree_node::TreeNode;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::utils::datafusion_strsim::levenshtein;
-use datafusion::common::{DFSchema, TableReference};
+use datafusion::common::{Column, DFSchema, TableReference};
+use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Expr, ExprSchemable};
-use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::prelude::SessionContext;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, UNNAMED_TABLE};
 use futures::{StreamExt, TryStreamExt, stream};
 use lake::{Lake, Table, TableName, When};
+use sqlparser::ast::ExprWithAlias;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::error::{Context, Error, Kind, Refusal, Result};
@@ -24,7 +23,7 @@ use crate::filtered::Filtered;
 use crate::instant;
 use crate::marts::Named;
 use crate::roles::Role;
-use crate::session::Limits;
+use crate::statement;
 use crate::system::{self, SystemTables};
 
 pub const CATALOG: &str = "wattlake";
@@ -278,16 +277,30 @@ impl View {
     }
 }
 
-/// The predicate in the words of the table's columns; subqueries have no place in it.
+/// The predicate in the words of the table's columns, read as a query's condition is; subqueries have no place in it.
 pub fn filtered(table: Arc<dyn TableProvider>, filter: &str) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-    let state = SessionContext::new_with_config(crate::session::config(Limits::default())).state();
+    let state = crate::session::bare_state();
     let schema = DFSchema::try_from(table.schema())?;
-    let mut predicate = state.create_logical_expr(filter, &schema)?;
+    let unread = |error: Error| {
+        let why = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
+        DataFusionError::Plan(format!("{error}{why}"))
+    };
+    let expr = statement::condition(filter).map_err(unread)?;
+    let predicate = state.create_logical_expr_from_sql_expr(ExprWithAlias { expr, alias: None }, &schema)?;
     if predicate.exists(|expr| Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_))))? {
         return Err(DataFusionError::Plan("a filter can't hold a subquery".to_owned()));
     }
-    let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
-    predicate = ExprSimplifier::new(context).coerce(predicate, &schema)?;
+    let rows = LogicalPlanBuilder::scan(UNNAMED_TABLE, provider_as_source(Arc::clone(&table)), None)?;
+    let plan = rows.filter(predicate)?.build()?;
+    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+    let LogicalPlan::Filter(analyzed) = plan else {
+        return Err(DataFusionError::Plan("a filter is a condition on a row".to_owned()));
+    };
+    let unqualified = |expr| match expr {
+        Expr::Column(column) => Ok(Transformed::yes(Expr::Column(Column::from_name(column.name)))),
+        other => Ok(Transformed::no(other)),
+    };
+    let predicate = analyzed.predicate.transform(unqualified)?.data;
     match predicate.get_type(&schema)? {
         DataType::Boolean => Ok(Arc::new(Filtered::new(table, predicate))),
         other => Err(DataFusionError::Plan(format!("a filter is true or false for a row, this one is {other}"))),

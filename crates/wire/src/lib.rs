@@ -13,9 +13,11 @@ mod copy;
 mod encode;
 mod kinds;
 mod memory;
+mod messages;
 mod names;
 mod parameters;
 mod parser;
+mod places;
 mod prepared;
 mod problem;
 mod queries;
@@ -27,13 +29,15 @@ mod verifier;
 mod watch;
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use datafusion::common::TableReference;
+use futures::FutureExt;
 use lake::Lake;
-use pgwire::tokio::process_socket;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
@@ -44,15 +48,20 @@ use tokio_util::task::TaskTracker;
 use sql::error::{Context, Error, Kind, Result};
 use sql::marts::Views;
 use sql::roles::Role;
+use sql::session::Session;
 use sql::system::SystemTables;
-use sql::view::{View, filtered};
+use sql::view::filtered;
 
 use connection::{Connection, Reason};
 use memory::Memory;
+use places::Places;
 pub use verifier::Verifier;
 
 /// What running queries have, once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Of a thread that reads statements, plans and runs queries; only what is used of it takes memory.
+const STACK_BYTES: usize = 64 << 20;
 
 /// Who may connect, and with what.
 #[derive(Debug, Clone)]
@@ -130,14 +139,16 @@ pub(crate) struct Shared {
     pub(crate) memory: Arc<Memory>,
     pub(crate) connections: Mutex<HashMap<i32, Arc<Connection>>>,
     pub(crate) catalogue: catalogue::Catalogue,
+    pub(crate) places: Places,
     pub(crate) counts: Counts,
     pub(crate) started_at: DateTime<Utc>,
     queries: Option<Runtime>,
+    /// Reads messages and statements, and answers what takes no query.
+    connections_runtime: Option<Runtime>,
 }
 
 #[derive(Default)]
 pub(crate) struct Counts {
-    pub(crate) connections: AtomicI64,
     connections_total: AtomicU64,
     pub(crate) queries: AtomicU64,
     pub(crate) running: AtomicI64,
@@ -158,7 +169,11 @@ impl Server {
                 return Err(Error::new(Kind::FixSetup, format!("take role {name:?}: it is there twice")));
             }
         }
-        let queries = tokio::runtime::Builder::new_multi_thread().thread_name("query").enable_all().build();
+        // Statements and plans are walked by recursion.
+        let runtime = |name: &str| {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.thread_name(name).thread_stack_size(STACK_BYTES).enable_all().build()
+        };
         let shared = Shared {
             memory: Arc::new(Memory::new(settings.bounds.memory_bytes_max)),
             lake,
@@ -171,21 +186,36 @@ impl Server {
             unknown: verifier::Unknown::new(),
             connections: Mutex::default(),
             catalogue: catalogue::Catalogue::new()?,
+            places: Places::new(settings.bounds.connections_max),
             counts: Counts::default(),
             started_at: Utc::now(),
-            queries: Some(queries.context("start the threads of queries")?),
+            queries: Some(runtime("query").context("start the threads of queries")?),
+            connections_runtime: Some(runtime("connection").context("start the threads of connections")?),
         };
         Ok(Server { shared: Arc::new(shared) })
     }
 
     /// Proves the filters of all roles against the tables that are there: call it before serving.
+    ///
+    /// # Errors
+    /// Where a filter is for a table that is not there, or is no condition on its rows: a role that is meant to see some
+    /// rows of a table would see all of them.
     pub async fn check(&self) -> Result<()> {
-        let view = View::new(self.shared.lake.clone(), Arc::clone(&self.shared.system), None, None);
+        let Shared { lake, system, views, .. } = self.shared.as_ref();
+        let session = Session::new(lake.clone(), Arc::clone(system), None)?.with_views(Arc::clone(views));
+        let view = session.view();
         for (role, _) in self.shared.logins.values() {
-            for name in view.names().await? {
-                let Some(filter) = role.filter(name) else { continue };
-                if let Some(table) = view.table(name).await? {
-                    let context = format!("read the filter {filter:?} of role {:?} on {name}", role.name);
+            for (name, filter) in &role.filters {
+                let context = format!("read the filter {filter:?} of role {:?} on {name}", role.name);
+                let known = view.names().await?.iter().find(|known| known.to_string() == *name);
+                let Some(known) = known else {
+                    let (schema, table) = name.split_once('.').unwrap_or_default();
+                    let unknown = view.unknown(&TableReference::partial(schema, table)).await?;
+                    let context =
+                        format!("{context}: a filter names one table as it is written, and this one is not there");
+                    return Err(Error::new(Kind::FixSetup, context).because(unknown));
+                };
+                if let Some(table) = view.table(known).await? {
                     filtered(table, filter).context(&context)?;
                 }
             }
@@ -203,7 +233,8 @@ impl Server {
             };
             match accepted {
                 Ok((socket, _)) => {
-                    tasks.spawn(attend(Arc::clone(&self.shared), socket, stop.clone()));
+                    let attending = attend(Arc::clone(&self.shared), socket, stop.clone());
+                    tasks.spawn_on(attending, self.shared.connections_runtime());
                 }
                 Err(error) => {
                     // Too many open files, a connection that was gone at once: neither ends the server.
@@ -228,7 +259,7 @@ impl Server {
     pub fn figures(&self) -> Figures {
         let counts = &self.shared.counts;
         Figures {
-            connections: counts.connections.load(Ordering::Relaxed),
+            connections: self.shared.places.taken(),
             connections_total: counts.connections_total.load(Ordering::Relaxed),
             queries: counts.queries.load(Ordering::Relaxed),
             queries_running: counts.running.load(Ordering::Relaxed),
@@ -252,38 +283,52 @@ impl Shared {
     }
 }
 
+impl Shared {
+    fn connections_runtime(&self) -> &tokio::runtime::Handle {
+        let runtime = self.connections_runtime.as_ref().map(Runtime::handle);
+        runtime.expect("the runtime of connections lives as long as the server")
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
         // A runtime may not be waited for inside of another.
-        if let Some(runtime) = self.queries.take() {
+        for runtime in [self.queries.take(), self.connections_runtime.take()].into_iter().flatten() {
             runtime.shutdown_background();
         }
     }
 }
 
 async fn attend(shared: Arc<Shared>, socket: TcpStream, stop: CancellationToken) {
-    let counts = &shared.counts;
-    counts.connections.fetch_add(1, Ordering::Relaxed);
-    counts.connections_total.fetch_add(1, Ordering::Relaxed);
+    shared.counts.connections_total.fetch_add(1, Ordering::Relaxed);
     let acceptor = shared.tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.config)));
     match watch::pair(socket) {
         Ok((socket, watched)) => {
-            let handlers = Arc::new(queries::Handlers::new(Arc::clone(&shared), watched));
-            let ended = handlers.ended();
+            let handlers = Leaving(Arc::new(queries::Handlers::new(Arc::clone(&shared), watched)));
+            let ended = handlers.0.ended();
+            // What a client sends may be anything: where reading it panics, this connection ends and no other.
+            let messages = AssertUnwindSafe(messages::serve(socket, acceptor, Arc::clone(&handlers.0))).catch_unwind();
             tokio::select! {
-                served = process_socket(socket, acceptor, Arc::clone(&handlers)) => {
-                    if let Err(error) = served {
-                        tracing::debug!(%error, "a connection broke off");
-                    }
-                }
-                () = ended.cancelled() => handlers.say_goodbye(),
-                () = idle_at(&stop, &handlers) => handlers.say_goodbye(),
+                served = messages => match served {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, "a connection broke off"),
+                    Err(_) => tracing::warn!("a connection was ended: its message could not be read"),
+                },
+                () = ended.cancelled() => handlers.0.say_goodbye(),
+                () = idle_at(&stop, &handlers.0) => handlers.0.say_goodbye(),
             }
-            handlers.leave();
         }
         Err(error) => tracing::warn!(%error, "could not take a connection"),
     }
-    counts.connections.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// However a connection ends, its place is free again.
+struct Leaving(Arc<queries::Handlers>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 /// When the server stops, who runs nothing goes at once.

@@ -22,8 +22,12 @@ use super::connection::Connection;
 use super::copy::Copy;
 use super::problem::{self, NOT_SUPPORTED};
 use super::{catalogue, encode, kinds, locked, names, parameters};
+use sql::complexity::nesting;
 use sql::session::Planned;
 use sql::{dialect, statement};
+
+/// Parentheses in one another that questions about the catalogue may have to be known by their words.
+const CATALOGUE_NESTING_MAX: usize = 12;
 
 static CATALOGUE_QUERIES: LazyLock<PostgresCompatibilityParser> = LazyLock::new(PostgresCompatibilityParser::new);
 
@@ -109,7 +113,8 @@ fn of_catalogue(mut sql: ast::Statement, text: &str) -> PgWireResult<ast::Statem
         return Ok(nothing);
     }
     let failed = |error| problem::error("42601", format!("syntax error: {error}"));
-    if catalogue::procedures(&mut sql) {
+    // The library's parser reads nested calls in exponential time; what is nested so is no tool's question.
+    if catalogue::procedures(&mut sql) || nesting(text) > CATALOGUE_NESTING_MAX {
         sql = CATALOGUE_QUERIES.rewrite(sql);
     } else if let [again] = CATALOGUE_QUERIES.parse(text).map_err(failed)?.as_mut_slice() {
         // Some of these are known by their words as they came.

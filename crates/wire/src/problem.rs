@@ -62,6 +62,7 @@ fn of_refusal(refusal: &Refusal) -> PgWireError {
     match refusal {
         Refusal::Denied { hint, .. } => with_hint("42501", message, hint),
         Refusal::Unknown { hint, .. } => with_hint("42P01", message, hint),
+        Refusal::TooComplex { hint, .. } => with_hint("54001", message, hint),
         Refusal::ReadOnly { .. } => {
             with_hint(READ_ONLY, message, "the lake is written by transfers and marts, never by SQL sessions")
         }
@@ -99,6 +100,7 @@ fn of_engine(engine: &DataFusionError, whole: &Error, query: Option<&str>) -> Pg
 
 fn code_of(root: &DataFusionError) -> &'static str {
     match root {
+        DataFusionError::SQL(error, _) if matches!(**error, ParserError::RecursionLimitExceeded) => "54001",
         DataFusionError::SQL(..) => "42601",
         DataFusionError::SchemaError(error, _) => match error.as_ref() {
             SchemaError::FieldNotFound { .. } => "42703",

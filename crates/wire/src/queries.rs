@@ -48,6 +48,7 @@ pub(crate) struct Handlers {
     questions: Arc<Questions>,
     door: Arc<Door>,
     shared: Arc<Shared>,
+    place: u64,
     ended: CancellationToken,
     /// To tell a client without TLS why the connection ends.
     watched: Arc<TcpStream>,
@@ -64,9 +65,10 @@ pub(crate) struct Questions {
 impl Handlers {
     pub(crate) fn new(shared: Arc<Shared>, watched: TcpStream) -> Handlers {
         let (slot, ended, watched) = (Slot::default(), CancellationToken::new(), Arc::new(watched));
-        let door = Door::new(&shared, Arc::clone(&slot), ended.clone());
+        let place = shared.places.came(&ended);
+        let door = Door::new(&shared, Arc::clone(&slot), place, ended.clone());
         let questions = Questions { slot, watched: Arc::clone(&watched) };
-        Handlers { questions: Arc::new(questions), door: Arc::new(door), shared, ended, watched }
+        Handlers { questions: Arc::new(questions), door: Arc::new(door), shared, place, ended, watched }
     }
 
     pub(crate) fn ended(&self) -> CancellationToken {
@@ -89,7 +91,9 @@ impl Handlers {
     }
 
     pub(crate) fn leave(&self) {
+        self.shared.places.went(self.place);
         if let Some(connection) = self.questions.slot.get() {
+            self.shared.places.give_back();
             connection.finish();
             locked(&connection.cursors).clear();
             locked(&self.shared.connections).remove(&connection.pid);

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use futures::Sink;
@@ -23,26 +22,26 @@ use super::{Shared, locked, problem};
 pub(crate) struct Door {
     shared: Arc<Shared>,
     slot: Slot,
+    /// In [`super::places::Places`].
+    place: u64,
     ended: CancellationToken,
     authentication: SASLAuthStartupHandler<Greeting>,
 }
 
 impl Door {
-    pub(crate) fn new(shared: &Arc<Shared>, slot: Slot, ended: CancellationToken) -> Door {
+    pub(crate) fn new(shared: &Arc<Shared>, slot: Slot, place: u64, ended: CancellationToken) -> Door {
         let greeting = Greeting { shared: Arc::clone(shared) };
         let scram = ScramAuth::new(Arc::new(Logins { shared: Arc::clone(shared) }));
         let authentication = SASLAuthStartupHandler::new(Arc::new(greeting))
             .with_scram(scram)
             .with_pid_secret_key_generator(Arc::new(Pids { shared: Arc::clone(shared) }));
-        Door { shared: Arc::clone(shared), slot, ended, authentication }
+        Door { shared: Arc::clone(shared), slot, place, ended, authentication }
     }
 
     fn admits<C: ClientInfo>(&self, client: &C) -> PgWireResult<()> {
         let bounds = &self.shared.bounds;
-        let open = self.shared.counts.connections.load(Ordering::Relaxed);
-        if usize::try_from(open).is_ok_and(|open| open > bounds.connections_max) {
-            let message = format!("sorry, too many clients already: connections_max is {}", bounds.connections_max);
-            return Err(problem::fatal("53300", message));
+        if self.shared.places.is_full() {
+            return Err(too_many(bounds.connections_max));
         }
         if self.shared.tls.as_ref().is_some_and(|tls| tls.required) && !client.is_secure() {
             let message = "connections without TLS are refused here: connect with sslmode=require";
@@ -58,12 +57,20 @@ impl Door {
         let (key, address) = (client.pid_and_secret_key(), client.socket_addr());
         let connection = Connection::open(&self.shared, role, key, address, variables, self.ended.clone())
             .map_err(|error| problem::of(&error, None))?;
+        // Others may have logged in meanwhile.
+        if !self.shared.places.take(self.place) {
+            return Err(too_many(self.shared.bounds.connections_max));
+        }
         let (pid, secure) = (connection.pid, client.is_secure());
         tracing::info!(role = role.name, pid, client = %address, secure, "connection");
         locked(&self.shared.connections).insert(pid, Arc::clone(&connection));
         let _ = self.slot.set(connection);
         Ok(())
     }
+}
+
+fn too_many(max: usize) -> PgWireError {
+    problem::fatal("53300", format!("sorry, too many clients already: connections_max is {max}"))
 }
 
 #[async_trait]

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, StringArray};
 use datafusion::arrow::datatypes::{DataType, Int32Type};
+use datafusion::common::TableReference;
 use datafusion::common::cast::as_string_array;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
@@ -14,8 +15,9 @@ use datafusion_pg_catalog::pg_catalog as library;
 use super::super::connection::{Connection, Reason};
 use super::super::variables::{SERVER_VERSION, Variables};
 use super::super::{Shared, locked};
+use lake::TableName;
 use sql::roles::Role;
-use sql::view::CATALOG;
+use sql::view::{CATALOG, DEFAULT_SCHEMA};
 
 type Call = dyn Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync;
 
@@ -152,8 +154,11 @@ pub(crate) fn register(
     for name in NONE {
         context.register_udf(constant(name, ScalarValue::Int64(Some(0))));
     }
-    for name in ["has_table_privilege", "has_any_column_privilege", "has_schema_privilege", "has_database_privilege"] {
-        context.register_udf(privilege(name));
+    for name in ["has_schema_privilege", "has_database_privilege"] {
+        context.register_udf(privilege(name, None));
+    }
+    for name in ["has_table_privilege", "has_any_column_privilege"] {
+        context.register_udf(privilege(name, Some(role)));
     }
     for name in ["session_user", "current_user", "user", "current_role"] {
         context.register_udf(constant(name, text(&role.name)));
@@ -210,18 +215,36 @@ fn texts(value: &ColumnarValue, rows: usize) -> Result<StringArray> {
     Ok(as_string_array(&array)?.clone())
 }
 
-/// The lake is only read: of privileges there is the one to read.
-fn privilege(name: &str) -> ScalarUDF {
-    function(name, DataType::Boolean, Volatility::Stable, |args, rows| {
+/// The lake is only read: of privileges there is the one to read. Whether it can be had at all; of tables, by name, also whether the role may read them. A table that is named by
+/// its number is one that the role has seen.
+fn privilege(name: &str, of_tables: Option<&Role>) -> ScalarUDF {
+    let of_tables = of_tables.cloned();
+    function(name, DataType::Boolean, Volatility::Stable, move |args, rows| {
         let Some(asked) = args.last() else { return Ok(ColumnarValue::Scalar(ScalarValue::Boolean(None))) };
         let reads = |asked: &str| {
             let mut words = asked.split(',').map(|word| word.trim().to_uppercase());
             words.any(|word| ["SELECT", "USAGE", "CONNECT"].iter().any(|right| word.starts_with(right)))
         };
         let asked = texts(asked, rows)?;
-        let answers: BooleanArray = asked.iter().map(|asked| asked.map(reads)).collect();
+        let tables = args.len().checked_sub(2).map(|at| &args[at]).filter(|table| table.data_type().is_string());
+        let tables = tables.map(|tables| texts(tables, rows)).transpose()?;
+        let may_read = |row: usize| match (&of_tables, &tables) {
+            (Some(role), Some(tables)) if !tables.is_null(row) => sees(role, tables.value(row)),
+            _ => true,
+        };
+        let answers: BooleanArray =
+            asked.iter().enumerate().map(|(row, asked)| asked.map(|asked| reads(asked) && may_read(row))).collect();
         Ok(ColumnarValue::Array(Arc::new(answers)))
     })
+}
+
+fn sees(role: &Role, table: &str) -> bool {
+    let reference = TableReference::parse_str(table);
+    match reference.schema().unwrap_or(DEFAULT_SCHEMA) {
+        super::PG_CATALOG | super::INFORMATION_SCHEMA => true,
+        sql::system::SCHEMA => role.system,
+        schema => role.reads(&TableName::new(schema, reference.table())),
+    }
 }
 
 fn settings(context: &SessionContext, variables: &Arc<Mutex<Variables>>) {

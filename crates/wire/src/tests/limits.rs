@@ -1,5 +1,8 @@
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use super::{Bounds, Place, one, place, refused, settings, within};
 
 /// How long a test waits for what must come, on any machine.
@@ -154,4 +157,96 @@ async fn a_server_that_stops_says_so() {
     assert!(place.connect("analyst", "right").await.is_err());
     assert_eq!(within(PATIENCE, asking).await.unwrap().0, "57P01");
     within(PATIENCE, place.serving).await.unwrap().unwrap();
+}
+
+/// A message of a client: its letter and its body.
+fn message(letter: u8, body: &[u8]) -> Vec<u8> {
+    [&[letter][..], &u32::try_from(body.len() + 4).unwrap().to_be_bytes(), body].concat()
+}
+
+fn startup() -> Vec<u8> {
+    let body = [&196_608_i32.to_be_bytes()[..], b"user\0nobody\0database\0wattlake\0\0"].concat();
+    [&u32::try_from(body.len() + 4).unwrap().to_be_bytes()[..], &body].concat()
+}
+
+/// What the server says until it closes the connection.
+async fn closed(place: &Place, sent: &[&[u8]]) -> Vec<u8> {
+    let mut socket = TcpStream::connect(("127.0.0.1", place.port)).await.unwrap();
+    for bytes in sent {
+        // The server may have closed it by then.
+        let _ = socket.write_all(bytes).await;
+    }
+    let mut said = Vec::new();
+    let _ = within(PATIENCE, socket.read_to_end(&mut said)).await;
+    said
+}
+
+/// A client that says something and goes.
+async fn left(place: &Place, sent: &[&[u8]]) {
+    let mut socket = TcpStream::connect(("127.0.0.1", place.port)).await.unwrap();
+    for bytes in sent {
+        let _ = socket.write_all(bytes).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_without_a_login_keeps_nobody_out() {
+    let place = super::with(settings(Bounds { connections_max: 2, ..Bounds::default() })).await;
+    let claim = message(b'p', &[b"SCRAM-SHA-256\0", &1_000_000_000_i32.to_be_bytes()[..], b"x"].concat());
+    for _ in 0..5 {
+        closed(&place, &[&startup(), &claim]).await;
+        left(&place, &[&[0, 0, 0, 4]]).await;
+        left(&place, &[&startup(), &message(b'p', b"SCRAM-SHA-256\0\xff\xff\xff\xfe")]).await;
+        // A query of a gigabyte, before anybody has logged in.
+        let long = [&[b'Q'][..], &1_000_000_000_i32.to_be_bytes(), &[b' '; 200_000]].concat();
+        closed(&place, &[&startup(), &long]).await;
+    }
+    // Those that say nothing make room for those that come.
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(TcpStream::connect(("127.0.0.1", place.port)).await.unwrap());
+    }
+    let (first, second) = (place.client("analyst").await, place.client("analyst").await);
+    assert_eq!((one(&first, "SELECT 1").await, one(&second, "SELECT 1").await), ("1".into(), "1".into()));
+    assert_eq!(place.server.figures().connections, 2);
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_statement_is_too_large_for_the_server() {
+    let place = place().await;
+    let client = place.client("analyst").await;
+    let many = 100_000;
+    for sql in [
+        format!("SELECT 1 = 2{}", " OR 1 = 2".repeat(many)),
+        format!("SELECT 1{}", " + 1".repeat(many)),
+        format!("SELECT 1{}", "::int".repeat(many)),
+        format!("SELECT 'a'{}", " || 'a'".repeat(many)),
+        format!("SELECT {}true", "NOT ".repeat(many)),
+        format!("SELECT {}1{}", "(".repeat(many), ")".repeat(many)),
+        format!("SELECT {}1{}", "abs(".repeat(many), ")".repeat(many)),
+        format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(many)),
+    ] {
+        let (code, message, _) = refused(&client, &sql).await;
+        assert_eq!(code, "54001", "{}: {message}", &sql[..40]);
+    }
+    // As large as they may be, they are answered.
+    assert_eq!(one(&client, &format!("SELECT 1 = 2{}", " OR 1 = 2".repeat(300))).await, "f");
+    assert_eq!(one(&client, &format!("SELECT 1{}", " + 1".repeat(190))).await, "191");
+    let nested = |depth: usize| format!("{}name{}", "replace(".repeat(depth), ", 'a', 'b')".repeat(depth));
+    let asked = format!("SELECT count({}) FROM platform.sites", nested(40));
+    assert_eq!(one(&client, &asked).await, "2");
+    let asked = format!("SELECT count({}) >= 0 FROM pg_class", nested(40).replace("name", "relname"));
+    assert_eq!(one(&client, &asked).await, "t");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_of_the_engine_that_change_bounds_are_closed() {
+    let place = place().await;
+    let client = place.client("analyst").await;
+    for setting in ["execution.batch_size", "execution.target_partitions", "runtime.memory_limit", "catalog.location"] {
+        let (_, message, _) = refused(&client, &format!("SET datafusion.{setting} = 2000000")).await;
+        assert!(message.contains("fixed for the session"), "{setting}: {message}");
+    }
+    client.batch_execute("SET datafusion.explain.format = 'tree'").await.unwrap();
 }

@@ -174,3 +174,21 @@ async fn columns_have_the_names_that_postgres_gives() {
     let ordered = rows(&client, "SELECT id::text FROM platform.sites GROUP BY id ORDER BY count(*), id DESC").await;
     assert_eq!(ordered[0][0].as_deref(), Some("3"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_of_a_session_are_postgresqls() {
+    let place = place().await;
+    // The engine has others of these names, and of names beside them.
+    for _ in 0..8 {
+        let client = place.client("analyst").await;
+        for (asked, expected) in [
+            ("to_char(timestamp '2026-03-29 02:05:09.5', 'YYYY-MM')", "2026-03"),
+            ("to_char(1234.5, '9,999.99')", " 1,234.50"),
+            ("to_date('29/03/2026', 'DD/MM/YYYY')", "2026-03-29"),
+            ("to_timestamp('2026-03-28', 'YYYY-MM-DD')", "2026-03-28 00:00:00+00"),
+            ("'a1' SIMILAR TO '_[0-9]'", "t"),
+        ] {
+            assert_eq!(one(&client, &format!("SELECT {asked}")).await, expected, "{asked}");
+        }
+    }
+}

@@ -85,3 +85,32 @@ async fn filters_are_proved_before_serving() {
         assert!(error.context.contains(filter), "{error}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_of_no_table_is_refused_before_serving() {
+    let place = place().await;
+    for table in ["platform.site", "platform.*", "Platform.sites", "platform.SITES", "platform.later"] {
+        let mut settings = super::settings(super::Bounds::default());
+        settings.logins[1].role.filters.insert(table.to_owned(), "id = 1".to_owned());
+        let server = super::Server::new(place.house.lake.clone(), std::sync::Arc::new(super::Runs), settings).unwrap();
+        let error = server.check().await.unwrap_err();
+        assert!(error.context.contains(table) && error.context.contains("is not there"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn privileges_are_those_of_the_role() {
+    let place = place().await;
+    let client = place.client("guest").await;
+    for (asked, expected) in [
+        ("has_table_privilege('platform.sites', 'SELECT')", "f"),
+        ("has_table_privilege('platform.measures', 'SELECT')", "t"),
+        ("has_table_privilege('guest', 'platform.measures', 'SELECT')", "t"),
+        ("has_table_privilege('platform.measures', 'INSERT')", "f"),
+        ("has_table_privilege('system.runs', 'SELECT')", "f"),
+        ("has_any_column_privilege('platform.sites', 'SELECT')", "f"),
+        ("has_table_privilege('pg_catalog.pg_class', 'SELECT')", "t"),
+    ] {
+        assert_eq!(one(&client, &format!("SELECT {asked}")).await, expected, "{asked}");
+    }
+}
