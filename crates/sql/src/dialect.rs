@@ -14,8 +14,9 @@ use sqlparser::ast::{
     SelectItemQualifiedWildcardKind, Statement, TableAliasColumnDef, TableFactor, Value, ValueWithSpan, VisitMut,
     VisitorMut,
 };
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
+
+use crate::grammar::Grammar;
 
 static RULES: LazyLock<Vec<Box<dyn SqlStatementRewriteRule>>> = LazyLock::new(|| {
     vec![
@@ -74,8 +75,16 @@ impl VisitorMut for Forms {
         ControlFlow::Continue(())
     }
 
-    /// `LIKE ... ESCAPE '/'`: the engine knows the backslash only.
+    /// `LIKE ... ESCAPE '/'`: the engine knows the backslash only. `SIMILAR TO`: it takes the pattern for another.
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::SimilarTo { negated, expr: text, pattern, escape_char } = expr {
+            let escape = escape_char.as_ref().map_or_else(String::new, |escape| format!(", {escape}"));
+            let not = if *negated { "NOT " } else { "" };
+            if let Some(other) = parsed(&format!("({not}regexp_like({text}, similar_to_escape({pattern}{escape})))")) {
+                *expr = other;
+            }
+            return ControlFlow::Continue(());
+        }
         if let Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } = expr
             && let Some(ValueWithSpan { value: Value::SingleQuotedString(escape), .. }) = escape_char
             && escape != "\\"
@@ -122,7 +131,7 @@ fn whole_names(select: &mut Select) {
 }
 
 fn parsed(expr: &str) -> Option<Expr> {
-    Parser::new(&PostgreSqlDialect {}).try_with_sql(expr).ok()?.parse_expr().ok()
+    Parser::new(&Grammar).try_with_sql(expr).ok()?.parse_expr().ok()
 }
 
 struct Arrays {

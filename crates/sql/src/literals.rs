@@ -176,7 +176,7 @@ pub fn in_zone(text: &str, zone: &Tz) -> Option<String> {
 
 /// As PostgreSQL: in an hour that is there twice the second one, in one that is missing as if the
 /// clocks had not yet been changed.
-fn instant(local: NaiveDateTime, zone: &Tz) -> Option<DateTime<Utc>> {
+pub(crate) fn instant(local: NaiveDateTime, zone: &Tz) -> Option<DateTime<Utc>> {
     match zone.from_local_datetime(&local) {
         LocalResult::Single(at) => Some(at.to_utc()),
         LocalResult::Ambiguous(_, later) => Some(later.to_utc()),

@@ -8,6 +8,7 @@ mod queries;
 mod refusals;
 mod series;
 mod time_travel;
+mod values;
 
 use std::error::Error as _;
 use std::sync::Arc;
