@@ -49,19 +49,37 @@ impl Places {
         locked(&self.pending).retain(|(pending, _)| *pending != id);
     }
 
-    /// Its user has logged in. `false` where all places are taken.
-    pub(crate) fn take(&self, id: u64) -> bool {
+    /// A place for as long as a proof is looked at, and for good where it holds. `None` where all are taken.
+    pub(crate) fn reserve(&self) -> Option<Reserved<'_>> {
         let free = |taken: usize| (taken < self.max).then_some(taken + 1);
-        let has_place = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).is_ok();
-        if has_place {
-            self.went(id);
-        }
-        has_place
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).ok()?;
+        Some(Reserved { places: self, is_kept: false })
     }
 
-    /// What [`Places::take`] took.
+    /// What [`Reserved::keep`] kept.
     pub(crate) fn give_back(&self) {
         self.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+pub(crate) struct Reserved<'a> {
+    places: &'a Places,
+    is_kept: bool,
+}
+
+impl Reserved<'_> {
+    /// Its user has logged in.
+    pub(crate) fn keep(mut self, id: u64) {
+        self.is_kept = true;
+        self.places.went(id);
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.places.give_back();
+        }
     }
 }
 
@@ -75,9 +93,11 @@ mod tests {
         let tokens: Vec<CancellationToken> = (0..=PENDING_MAX).map(|_| CancellationToken::new()).collect();
         let ids: Vec<u64> = tokens.iter().map(|token| places.came(token)).collect();
         assert!(tokens[0].is_cancelled() && !tokens[1].is_cancelled());
-        assert!(places.take(ids[1]) && !places.take(ids[2]));
+        places.reserve().unwrap().keep(ids[1]);
+        assert!(places.reserve().is_none());
         places.give_back();
-        assert!(places.take(ids[2]));
+        drop(places.reserve());
+        places.reserve().unwrap().keep(ids[2]);
         assert_eq!((places.taken(), locked(&places.pending).len()), (1, PENDING_MAX - 2));
     }
 }

@@ -57,10 +57,6 @@ impl Door {
         let (key, address) = (client.pid_and_secret_key(), client.socket_addr());
         let connection = Connection::open(&self.shared, role, key, address, variables, self.ended.clone())
             .map_err(|error| problem::of(&error, None))?;
-        // Others may have logged in meanwhile.
-        if !self.shared.places.take(self.place) {
-            return Err(too_many(self.shared.bounds.connections_max));
-        }
         let (pid, secure) = (connection.pid, client.is_secure());
         tracing::info!(role = role.name, pid, client = %address, secure, "connection");
         locked(&self.shared.connections).insert(pid, Arc::clone(&connection));
@@ -85,6 +81,11 @@ impl StartupHandler for Door {
         if first {
             self.admits(client)?;
         }
+        // The answer to a proof that holds says that the connection is ready: it has its place by then.
+        let reserved = match matches!(message, PgWireFrontendMessage::PasswordMessageFamily(_)) {
+            true => Some(self.shared.places.reserve().ok_or_else(|| too_many(self.shared.bounds.connections_max))?),
+            false => None,
+        };
         self.authentication.on_startup(client, message).await?;
         if first {
             // A setting that is wrong is said at once, and ends the connection.
@@ -92,6 +93,9 @@ impl StartupHandler for Door {
         }
         if matches!(client.state(), PgWireConnectionState::ReadyForQuery) && self.slot.get().is_none() {
             self.enter(client)?;
+            if let Some(reserved) = reserved {
+                reserved.keep(self.place);
+            }
         }
         Ok(())
     }
