@@ -16,7 +16,7 @@ pub const ARITHMETIC_MAX: usize = 200;
 /// Tables that may be joined in a FROM.
 pub const JOINS_MAX: usize = 200;
 
-/// SELECTs of a statement: joined by UNION, in WITH, and in parentheses.
+/// Queries of a statement: joined by UNION, in WITH, and in parentheses.
 pub const QUERIES_MAX: usize = 200;
 
 /// What is open at a place of the text: a statement, a pair of parentheses, a CASE.
@@ -25,31 +25,43 @@ struct Level {
     operators: usize,
     joins: usize,
     arithmetic: usize,
-    /// What of it stands outside.
+    /// How much of it stands outside of the parentheses.
     outer: usize,
-    /// Commas part tables.
+    /// A comma separates tables here.
     is_from: bool,
     is_case: bool,
 }
 
+impl Level {
+    /// For what is nested in an expression of this level.
+    fn inner(&self) -> Level {
+        Level { arithmetic: self.arithmetic, outer: self.arithmetic, ..Level::default() }
+    }
+}
+
+/// Checks the statements of a text, before anything is made of them.
+///
 /// # Errors
-/// Where the statements of a text are larger than that.
+/// Where one of them is larger than the limits.
 pub(crate) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
     let mut open = vec![Level::default()];
-    let (mut queries, mut is_name) = (0, false);
+    let (mut queries, mut is_name, mut is_distinct) = (0, false, false);
     let written = tokens.iter().map(|token| &token.token).filter(|token| !matches!(token, Token::Whitespace(_)));
     for token in written {
         let Some(level) = open.last_mut() else { return Ok(()) };
         // A word after a point is a name, whatever it means elsewhere.
         let is_name = std::mem::replace(&mut is_name, *token == Token::Period);
+        let distinct = matches!(token, Token::Word(word) if word.keyword == Keyword::DISTINCT);
+        let is_distinct = std::mem::replace(&mut is_distinct, distinct);
         match token {
             Token::LParen => {
-                let outer = level.arithmetic;
-                open.push(Level { arithmetic: outer, outer, ..Level::default() });
+                let inner = level.inner();
+                open.push(inner);
             }
             Token::LBracket => {
                 operator(level)?;
-                open.push(Level::default());
+                let inner = level.inner();
+                open.push(inner);
             }
             Token::RParen | Token::RBracket => {
                 let inner = level.arithmetic;
@@ -68,9 +80,18 @@ pub(crate) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
             Token::SemiColon => (open, queries) = (vec![Level::default()], 0),
             Token::Word(word) if word.quote_style.is_some() || is_name => {}
             Token::Word(word) if word.keyword == Keyword::CASE => {
-                open.push(Level { is_case: true, ..Level::default() });
+                let inner = Level { is_case: true, ..level.inner() };
+                open.push(inner);
             }
-            Token::Word(word) if word.keyword == Keyword::END && level.is_case => drop(open.pop()),
+            Token::Word(word) if word.keyword == Keyword::END && level.is_case => {
+                let inner = level.arithmetic;
+                open.pop();
+                if let Some(level) = open.last_mut() {
+                    level.arithmetic = level.arithmetic.max(inner);
+                }
+            }
+            // `a IS DISTINCT FROM b` names no table.
+            Token::Word(word) if word.keyword == Keyword::FROM && is_distinct => {}
             Token::Word(word) => keyword(word.keyword, level, &mut queries)?,
             Token::Plus | Token::Minus | Token::Mul => {
                 operator(level)?;
@@ -95,7 +116,10 @@ fn keyword(keyword: Keyword, level: &mut Level, queries: &mut usize) -> Result<(
             (level.operators, level.arithmetic, level.joins, level.is_from) = (0, level.outer, 0, false);
             query(queries)?;
         }
-        Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS => query(queries)?,
+        Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS => {
+            level.is_from = false;
+            query(queries)?;
+        }
         Keyword::FROM => level.is_from = true,
         Keyword::JOIN => join(level)?,
         Keyword::WHERE | Keyword::GROUP | Keyword::HAVING | Keyword::ORDER | Keyword::LIMIT | Keyword::WINDOW => {
@@ -221,6 +245,9 @@ mod tests {
             vec!["SELECT a + 1"; 10 * OPERATORS_MAX].join("; "),
             vec!["SELECT a = 1 OR b = 2"; QUERIES_MAX].join(" UNION ALL "),
             "SELECT ) 1 END".to_owned(),
+            format!("SELECT a IS DISTINCT FROM b, {} FROM t", vec!["a"; many].join(", ")),
+            format!("SELECT 1 FROM t UNION ALL VALUES {}", vec!["(1)"; many].join(", ")),
+            format!("SELECT extract(hour FROM t), {} FROM t", vec!["a"; many].join(", ")),
         ] {
             assert!(passes(&sql), "{}", &sql[..50]);
         }
@@ -241,6 +268,7 @@ mod tests {
             format!("SELECT t.case{}", " OR t.case".repeat(many)),
             format!("SELECT 1{}", " XOR 1".repeat(many)),
             format!("SELECT {}1{}", "(1 + 1 + ".repeat(150), ")".repeat(150)),
+            format!("SELECT {}1{}", "CASE WHEN a THEN 1 + 1 + ".repeat(150), " END".repeat(150)),
             format!("SELECT {}1{}", "(".repeat(150), " + 1 + 1)".repeat(150)),
             format!("SELECT a{}", " NOTNULL".repeat(many)),
             format!("SELECT a{}", "[1]".repeat(many)),

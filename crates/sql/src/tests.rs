@@ -4,6 +4,7 @@ mod faster;
 mod formats;
 mod marts;
 mod names;
+pub(crate) mod oracle;
 mod queries;
 mod refusals;
 mod series;

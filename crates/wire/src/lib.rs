@@ -304,7 +304,7 @@ async fn attend(shared: Arc<Shared>, socket: TcpStream, stop: CancellationToken)
     let acceptor = shared.tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.config)));
     match watch::pair(socket) {
         Ok((socket, watched)) => {
-            let handlers = Leaving(Arc::new(queries::Handlers::new(Arc::clone(&shared), watched)));
+            let handlers = ConnectionGuard(Arc::new(queries::Handlers::new(Arc::clone(&shared), watched)));
             let ended = handlers.0.ended();
             // What a client sends may be anything: where reading it panics, this connection ends and no other.
             let messages = AssertUnwindSafe(messages::serve(socket, acceptor, Arc::clone(&handlers.0))).catch_unwind();
@@ -323,9 +323,9 @@ async fn attend(shared: Arc<Shared>, socket: TcpStream, stop: CancellationToken)
 }
 
 /// However a connection ends, its place is free again.
-struct Leaving(Arc<queries::Handlers>);
+struct ConnectionGuard(Arc<queries::Handlers>);
 
-impl Drop for Leaving {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.leave();
     }

@@ -35,7 +35,7 @@ pub(crate) async fn serve<H: PgWireServerHandlers>(
     // TLS was begun, and there is none.
     let Some(negotiated) = negotiated else { return Ok(()) };
     let parts = negotiated.into_parts();
-    let bounded = Bounded { inner: parts.io, left: Some(LOGIN_BYTES) };
+    let bounded = LoginLimit { inner: parts.io, left: Some(LOGIN_BYTES) };
     let mut with_bound = FramedParts::new::<PgWireBackendMessage>(bounded, parts.codec);
     with_bound.read_buf = parts.read_buf;
     with_bound.write_buf = parts.write_buf;
@@ -83,12 +83,12 @@ pub(crate) async fn serve<H: PgWireServerHandlers>(
 }
 
 /// A connection from which only so many bytes are read, as long as there is a bound.
-struct Bounded<T> {
+struct LoginLimit<T> {
     inner: T,
     left: Option<usize>,
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Bounded<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for LoginLimit<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.left == Some(0) {
             let error = io::Error::new(io::ErrorKind::InvalidData, "the login takes more bytes than it may");
@@ -102,7 +102,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Bounded<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Bounded<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for LoginLimit<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }

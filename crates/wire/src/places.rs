@@ -33,7 +33,7 @@ impl Places {
     }
 
     /// A connection has come; `ended` ends it where it makes room for others.
-    pub(crate) fn came(&self, ended: &CancellationToken) -> u64 {
+    pub(crate) fn add_pending(&self, ended: &CancellationToken) -> u64 {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let mut pending = locked(&self.pending);
         if pending.len() >= PENDING_MAX
@@ -45,37 +45,37 @@ impl Places {
         id
     }
 
-    pub(crate) fn went(&self, id: u64) {
+    pub(crate) fn remove_pending(&self, id: u64) {
         locked(&self.pending).retain(|(pending, _)| *pending != id);
     }
 
     /// A place for as long as a proof is looked at, and for good where it holds. `None` where all are taken.
-    pub(crate) fn reserve(&self) -> Option<Reserved<'_>> {
+    pub(crate) fn reserve(&self) -> Option<Reservation<'_>> {
         let free = |taken: usize| (taken < self.max).then_some(taken + 1);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).ok()?;
-        Some(Reserved { places: self, is_kept: false })
+        Some(Reservation { places: self, is_kept: false })
     }
 
-    /// What [`Reserved::keep`] kept.
+    /// What [`Reservation::keep`] kept.
     pub(crate) fn give_back(&self) {
         self.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-pub(crate) struct Reserved<'a> {
+pub(crate) struct Reservation<'a> {
     places: &'a Places,
     is_kept: bool,
 }
 
-impl Reserved<'_> {
+impl Reservation<'_> {
     /// Its user has logged in.
     pub(crate) fn keep(mut self, id: u64) {
         self.is_kept = true;
-        self.places.went(id);
+        self.places.remove_pending(id);
     }
 }
 
-impl Drop for Reserved<'_> {
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         if !self.is_kept {
             self.places.give_back();
@@ -91,7 +91,7 @@ mod tests {
     fn the_oldest_without_a_login_makes_room() {
         let places = Places::new(1);
         let tokens: Vec<CancellationToken> = (0..=PENDING_MAX).map(|_| CancellationToken::new()).collect();
-        let ids: Vec<u64> = tokens.iter().map(|token| places.came(token)).collect();
+        let ids: Vec<u64> = tokens.iter().map(|token| places.add_pending(token)).collect();
         assert!(tokens[0].is_cancelled() && !tokens[1].is_cancelled());
         places.reserve().unwrap().keep(ids[1]);
         assert!(places.reserve().is_none());

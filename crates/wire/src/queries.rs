@@ -65,7 +65,7 @@ pub(crate) struct Questions {
 impl Handlers {
     pub(crate) fn new(shared: Arc<Shared>, watched: TcpStream) -> Handlers {
         let (slot, ended, watched) = (Slot::default(), CancellationToken::new(), Arc::new(watched));
-        let place = shared.places.came(&ended);
+        let place = shared.places.add_pending(&ended);
         let door = Door::new(&shared, Arc::clone(&slot), place, ended.clone());
         let questions = Questions { slot, watched: Arc::clone(&watched) };
         Handlers { questions: Arc::new(questions), door: Arc::new(door), shared, place, ended, watched }
@@ -91,7 +91,7 @@ impl Handlers {
     }
 
     pub(crate) fn leave(&self) {
-        self.shared.places.went(self.place);
+        self.shared.places.remove_pending(self.place);
         if let Some(connection) = self.questions.slot.get() {
             self.shared.places.give_back();
             connection.finish();

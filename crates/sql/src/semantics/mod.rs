@@ -3,8 +3,8 @@
 //!
 //! | expression | DataFusion | here, as in PostgreSQL |
 //! |---|---|---|
-//! | `+ - *` of integers, `-x` | goes round | an error: [`integers`] |
-//! | `sum` of bigint | goes round | a numeric |
+//! | `+ - *` of integers, `-x` | wraps around | an error: [`integers`] |
+//! | `sum` of bigint | wraps around | a numeric |
 //! | `round` of a double | away from zero | to the even neighbour: [`rounding`] |
 //! | date + interval | a date | a timestamp |
 //! | `to_char`, `to_timestamp`, `to_date` | strftime's patterns, or the pattern as the answer | [`formats`] |
@@ -71,7 +71,7 @@ impl AnalyzerRule for Types {
         if plan.exists(|node| Ok(matches!(node, LogicalPlan::RecursiveQuery(_))))? {
             return Ok(plan);
         }
-        each(plan, typed)
+        rewrite_expressions(plan, postgres_type)
     }
 }
 
@@ -85,12 +85,12 @@ impl AnalyzerRule for Values {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        each(plan, valued)
+        rewrite_expressions(plan, postgres_value)
     }
 }
 
 /// Rewrites all expressions of a plan, the inner ones first; the columns keep their names.
-fn each(plan: LogicalPlan, rewrite: fn(Expr, &DFSchema) -> Transformed<Expr>) -> Result<LogicalPlan> {
+fn rewrite_expressions(plan: LogicalPlan, rewrite: fn(Expr, &DFSchema) -> Transformed<Expr>) -> Result<LogicalPlan> {
     let rewritten = plan.transform_up_with_subqueries(|plan| {
         let names = NamePreserver::new(&plan);
         let schema = merge_schema(&plan.inputs());
@@ -109,10 +109,10 @@ fn each(plan: LogicalPlan, rewrite: fn(Expr, &DFSchema) -> Transformed<Expr>) ->
     Ok(rewritten.data)
 }
 
-fn typed(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+fn postgres_type(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     match expr {
-        Expr::BinaryExpr(binary) => match moved_date(&binary, schema) {
-            Some(moved) => Transformed::yes(Expr::BinaryExpr(moved)),
+        Expr::BinaryExpr(binary) => match date_as_timestamp(&binary, schema) {
+            Some(binary) => Transformed::yes(Expr::BinaryExpr(binary)),
             None => Transformed::no(Expr::BinaryExpr(binary)),
         },
         Expr::AggregateFunction(AggregateFunction { func, mut params })
@@ -130,7 +130,7 @@ fn typed(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     }
 }
 
-fn valued(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+fn postgres_value(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     match expr {
         Expr::BinaryExpr(binary) => match operation(&binary, schema) {
             Some((operation, data_type)) => {
@@ -156,7 +156,7 @@ fn valued(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
 }
 
 /// A date that an interval is added to is the midnight at its beginning.
-fn moved_date(binary: &BinaryExpr, schema: &DFSchema) -> Option<BinaryExpr> {
+fn date_as_timestamp(binary: &BinaryExpr, schema: &DFSchema) -> Option<BinaryExpr> {
     if !matches!(binary.op, Operator::Plus | Operator::Minus) {
         return None;
     }

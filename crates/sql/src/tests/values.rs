@@ -1,31 +1,15 @@
 //! Values as PostgreSQL has them: each expression is asked of a real server too.
 
-use pgserver::{Binaries, Options};
-use tokio_postgres::{NoTls, SimpleQueryMessage};
+use tokio_postgres::SimpleQueryMessage;
 
+use super::oracle::Oracle;
 use super::{House, Session};
 
-struct Oracle {
-    client: tokio_postgres::Client,
-    _server: pgserver::Server,
-    _folder: tempfile::TempDir,
-}
-
 impl Oracle {
-    async fn new() -> Oracle {
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        let folder = tempfile::Builder::new().permissions(open).tempdir().unwrap();
-        let place = folder.path().join("oracle");
-        let server = tokio::task::spawn_blocking(move || {
-            let binaries = Binaries::find(None).unwrap();
-            pgserver::init(&binaries, &place).unwrap();
-            pgserver::start(&binaries, &place, &Options { fsync: false, ..Options::default() }).unwrap()
-        });
-        let server = server.await.unwrap();
-        let (client, connection) = tokio_postgres::connect(&server.url("postgres"), NoTls).await.unwrap();
-        tokio::spawn(connection);
-        client.batch_execute("SET timezone = 'UTC'").await.unwrap();
-        Oracle { client, _server: server, _folder: folder }
+    async fn in_utc() -> Oracle {
+        let oracle = Oracle::new().await;
+        oracle.client.batch_execute("SET timezone = 'UTC'").await.unwrap();
+        oracle
     }
 
     /// The texts of the only row, or `None` where it is an error.
@@ -69,7 +53,7 @@ async fn one(session: &Session, sql: &str) -> Result<String, String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn integers_end_where_their_type_does() {
-    let (oracle, house) = (Oracle::new().await, House::new().await);
+    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
     let values = ["0", "1", "-7", "2147483647", "-2147483648", "46341", "9223372036854775807", "-9223372036854775808"];
     let mut expressions = Vec::new();
     for type_name in ["int", "bigint", "smallint"] {
@@ -94,7 +78,7 @@ async fn integers_end_where_their_type_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sums_have_the_types_of_what_they_add() {
-    let (oracle, house) = (Oracle::new().await, House::new().await);
+    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
     let rows =
         "(VALUES (1::int, 5::bigint, true), (2::int, 6::bigint, false), (4::int, 9::bigint, false)) AS v(i, b, ok)";
     let mut expressions = Vec::new();
@@ -116,7 +100,7 @@ async fn sums_have_the_types_of_what_they_add() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dates_and_intervals() {
-    let (oracle, house) = (Oracle::new().await, House::new().await);
+    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
     let mut expressions = Vec::new();
     for interval in ["90 minutes", "1 day", "1 month", "-3 hours", "1 year 2 days 1.5 seconds"] {
         for date in ["2026-03-29", "2024-02-29", "1999-12-31"] {
@@ -132,7 +116,7 @@ async fn dates_and_intervals() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn instants_by_a_pattern() {
-    let (oracle, house) = (Oracle::new().await, House::new().await);
+    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
     let patterns = [
         "YYYY-MM-DD HH24:MI:SS",
         "YYYY-MM-DD HH24:MI:SS.MS",
@@ -177,7 +161,7 @@ async fn instants_by_a_pattern() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn texts_read_by_a_pattern() {
-    let (oracle, house) = (Oracle::new().await, House::new().await);
+    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
     let mut expressions = Vec::new();
     for (text, pattern) in [
         ("2026-03-28 00:00:00.000000", "YYYY-MM-DD HH24:MI:SS.US"),
@@ -215,7 +199,7 @@ async fn texts_read_by_a_pattern() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_by_a_pattern() {
-    let (oracle, house) = (Oracle::new().await, House::new().await);
+    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
     let patterns = [
         "9,999.99",
         "FM9,999.99",
@@ -256,7 +240,7 @@ async fn numbers_by_a_pattern() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn similar_to() {
-    let (oracle, house) = (Oracle::new().await, House::new().await);
+    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
     let mut expressions = Vec::new();
     for text in ["123", "a1", "abc", "a.c", "100%", "a\nb", "", "FR-12", "ab"] {
         for pattern in [

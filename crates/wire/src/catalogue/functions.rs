@@ -215,8 +215,8 @@ fn texts(value: &ColumnarValue, rows: usize) -> Result<StringArray> {
     Ok(as_string_array(&array)?.clone())
 }
 
-/// The lake is only read: of privileges there is the one to read. Whether it can be had at all; of tables, by name, also whether the role may read them. A table that is named by
-/// its number is one that the role has seen.
+/// The lake is only read, so the only privilege that is granted is the one to read. For tables that are given by name,
+/// the role must have it; one that is given by its OID comes from the catalogue, which lists what the role may read.
 fn privilege(name: &str, of_tables: Option<&Role>) -> ScalarUDF {
     let of_tables = of_tables.cloned();
     function(name, DataType::Boolean, Volatility::Stable, move |args, rows| {

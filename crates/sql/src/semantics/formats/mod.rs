@@ -19,7 +19,7 @@ use datafusion::scalar::ScalarValue;
 
 pub(super) fn functions() -> Vec<ScalarUDF> {
     let all = [Direction::Text, Direction::Instant, Direction::Date];
-    all.into_iter().map(|direction| ScalarUDF::from(Formatted::new(direction))).collect()
+    all.into_iter().map(|direction| ScalarUDF::from(FormatFunction::new(direction))).collect()
 }
 
 /// What a function makes.
@@ -31,23 +31,23 @@ enum Direction {
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Formatted {
+struct FormatFunction {
     direction: Direction,
     signature: Signature,
     /// The names of the engine's own function: under one of them it would come back when a session is made of another.
     aliases: Vec<String>,
 }
 
-impl Formatted {
-    fn new(direction: Direction) -> Formatted {
+impl FormatFunction {
+    fn new(direction: Direction) -> FormatFunction {
         let aliases = if direction == Direction::Text { vec!["date_format".to_owned()] } else { Vec::new() };
-        Formatted { direction, signature: Signature::variadic_any(Volatility::Stable), aliases }
+        FormatFunction { direction, signature: Signature::variadic_any(Volatility::Stable), aliases }
     }
 }
 
 const INSTANT: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
-impl ScalarUDFImpl for Formatted {
+impl ScalarUDFImpl for FormatFunction {
     fn name(&self) -> &str {
         match self.direction {
             Direction::Text => "to_char",

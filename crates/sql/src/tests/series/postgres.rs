@@ -1,33 +1,11 @@
 //! PostgreSQL's own answers, from a private server.
 
-use pgserver::{Binaries, Options};
-use tokio_postgres::{Client, NoTls};
+use crate::tests::oracle::Oracle;
 
 use super::{House, texts};
 
 const ZONES: [&str; 6] =
     ["Europe/Paris", "UTC", "Australia/Lord_Howe", "America/Sao_Paulo", "America/Havana", "Asia/Kathmandu"];
-
-struct Postgres {
-    client: Client,
-    server: pgserver::Server,
-    _folder: tempfile::TempDir,
-}
-
-async fn postgres() -> Postgres {
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    let folder = tempfile::Builder::new().permissions(open).tempdir().unwrap();
-    let place = folder.path().join("oracle");
-    let server = tokio::task::spawn_blocking(move || {
-        let binaries = Binaries::find(None).unwrap();
-        pgserver::init(&binaries, &place).unwrap();
-        pgserver::start(&binaries, &place, &Options::default()).unwrap()
-    });
-    let server = server.await.unwrap();
-    let (client, connection) = tokio_postgres::connect(&server.url("postgres"), NoTls).await.unwrap();
-    tokio::spawn(connection);
-    Postgres { client, server, _folder: folder }
-}
 
 /// Instants around every clock change of these zones in the years 2015 to 2026, and far away.
 fn instants() -> Vec<String> {
@@ -47,7 +25,7 @@ fn instants() -> Vec<String> {
 }
 
 /// Both sides' results of `expression` over all instants, `ts` being of `kind`, as text in UTC.
-async fn compare(postgres: &Postgres, expression: &str, kind: &str) {
+async fn compare(postgres: &Oracle, expression: &str, kind: &str) {
     let suffix = if kind == "timestamptz" { "+00" } else { "" };
     let instants: Vec<String> = instants().iter().map(|i| format!("('{i}{suffix}')")).collect();
     let values = instants.join(",");
@@ -76,7 +54,7 @@ fn sorted() -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn date_trunc_as_postgresql() {
-    let postgres = postgres().await;
+    let postgres = Oracle::new().await;
     postgres.client.batch_execute("SET TIME ZONE 'UTC'").await.unwrap();
     let units = [
         "microseconds",
@@ -111,7 +89,7 @@ async fn date_trunc_as_postgresql() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_time_zone_as_postgresql() {
-    let postgres = postgres().await;
+    let postgres = Oracle::new().await;
     postgres.client.batch_execute("SET TIME ZONE 'UTC'").await.unwrap();
     for zone in ZONES {
         for kind in ["timestamp", "timestamptz"] {
