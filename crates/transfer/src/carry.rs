@@ -16,7 +16,9 @@ use crate::plan::{Mode, TablePlan};
 use crate::postgres::{Endpoint, Identity, Snapshot, TableKind};
 use crate::probe::{self, Probe, ProbeResult};
 use crate::read::{PIECE_PAGES, Pool, Progress, Reading, whole};
-use crate::resume::{Action, OrderState, Resumption, TargetState, changed_expressions, keep_names, rewritten};
+use crate::resume::{
+    Action, OrderState, Resumption, TargetState, changed_expressions, column_sequence, keep_names, rewritten,
+};
 use crate::run::{How, Request};
 use crate::target::lake::{Addition, CheckpointUpdate, RowMatching, Written};
 use crate::target::{lake as to_lake, postgres as to_postgres};
@@ -261,8 +263,7 @@ impl Cut<'_> {
             Action::Merge(_) => Some(read_plan.top.unwrap_or(i64::MAX)),
         };
         let position = late::next(&mark, cut, read_plan.position());
-        let sequence =
-            cursor.integer().and_then(|column| crate::resume::column_sequence(plan, &column.column)).flatten();
+        let sequence = cursor.integer().and_then(|column| column_sequence(plan, &column.column)).flatten();
         // A view and a foreign table show no transactions: their overlap must do.
         let shows_none = plan.source.is_view() || plan.source.kind == TableKind::Foreign;
         let xid = position.xid.filter(|_| !shows_none);
@@ -300,7 +301,10 @@ impl Cut<'_> {
             // It is empty.
             None => true,
         };
-        let is_same = is_settled && before.xid.is_none() && has_nothing_above;
+        // A value that was drawn since may lie below: the greatest one need not come from the sequence.
+        let column = plan.cursor.as_ref().and_then(|cursor| cursor.integer());
+        let sequence = column.and_then(|column| column_sequence(plan, &column.column)).flatten();
+        let is_same = is_settled && before.xid.is_none() && has_nothing_above && sequence == before.sequence;
         let Some(origin) = read_plan.origin.as_ref().filter(|_| is_same) else { return Ok(false) };
         let has_storage = |oid: u32| origin.file_node(oid).is_some();
         if !plan.source.leaves.iter().all(|leaf| has_storage(leaf.oid)) || !rewritten(plan, origin).is_empty() {

@@ -219,6 +219,21 @@ async fn one_value_far_ahead_hides_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ids_of_a_sequence_that_begins_below_what_was_carried_are_seen() {
+    let world =
+        World::new("CREATE TABLE t (id bigserial PRIMARY KEY, v text); INSERT INTO t VALUES (1000000, 'by hand')")
+            .await;
+    world.carries(&incremental()).await;
+    world.sql("INSERT INTO t (v) VALUES ('a'), ('b')").await;
+    assert_eq!(state(&world.run(&incremental()).await, "public.t"), "cursor-behind");
+    resynced(&world, &incremental()).await;
+    assert_eq!(world.rows("public.t").await, ["1000000|by hand", "1|a", "2|b"]);
+    world.sql("INSERT INTO t (v) VALUES ('c')").await;
+    world.carries(&incremental()).await;
+    assert_eq!(world.rows("public.t").await.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_column_that_comes_with_a_value_for_older_rows_has_it_in_the_lake_too() {
     let world = World::new("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2)").await;
     world.carries(&incremental()).await;
