@@ -8,7 +8,7 @@ use arrow::datatypes::Schema;
 use lake::Lake;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::checkpoint::{Origin, Position};
+use crate::checkpoint::{LASTING, Origin, Position, Refusal};
 use crate::cursor::Place;
 use crate::error::{Context, Error, Result};
 use crate::late::{self, Mark};
@@ -68,7 +68,33 @@ pub async fn into_lake(
         Some(present) => to_lake::target_state(present, &request.settings.name, table).await?,
         None => TargetState::default(),
     };
-    let read_plan = decide(request, cut, table, &state)?;
+    let target = present.clone();
+    let carried = to_the_lake(request, cut, table, lake, present, &state).await;
+    if let (Err(error), Some(target)) = (&carried, target)
+        && let Some(position) = refused(error, &state)
+    {
+        to_lake::keep_position(&target, &request.run, &position).await?;
+    }
+    carried
+}
+
+/// The position with what was found, where that would not be seen for ever.
+fn refused(error: &Error, state: &TargetState) -> Option<Position> {
+    let found = error.state.filter(|found| LASTING.contains(found))?;
+    let position = state.checkpoint.as_ref()?.position.clone().filter(|position| position.refusal.is_none())?;
+    let refusal = Refusal { state: found.to_owned(), context: error.context.clone() };
+    Some(Position { refusal: Some(refusal), ..position })
+}
+
+async fn to_the_lake(
+    request: &Request,
+    cut: &Cut<'_>,
+    table: &TablePlan,
+    lake: &Lake,
+    present: Option<lake::Table>,
+    state: &TargetState,
+) -> Result<CarryOutcome> {
+    let read_plan = decide(request, cut, table, state)?;
     let schema = match &present {
         Some(present) => Some(present.schema().context("read the table's schema")?.as_ref().clone()),
         None => None,
@@ -83,7 +109,7 @@ pub async fn into_lake(
     let mut turn = cut.turn(read_plan.is_large()).await;
     let probed = cut.probe(request, &read_plan, schema).await?;
     let after = cut.after(&read_plan, probed.cut.clone());
-    let update = read_plan.update(request, cut.identity);
+    let update = read_plan.update(request, cut.identity, &probed.unsettled);
     let Some(present) = present.filter(|_| read_plan.action != Action::Replace) else {
         let (queries, streams) = whole(&probed.plan, cut.version, request.settings.streams);
         // The statistics did not know that it is large.
@@ -119,13 +145,32 @@ pub async fn into_postgres(
     table: &TablePlan,
     endpoint: &Endpoint,
 ) -> Result<CarryOutcome> {
-    let mut client = endpoint.connect().await?;
+    let client = endpoint.connect().await?;
     let state = to_postgres::target_state(&client, &request.settings.name, table).await?;
-    let read_plan = decide(request, cut, table, &state)?;
+    let present = to_postgres::names(&client, table).await?;
+    let carried = to_the_database(request, cut, table, endpoint, client, &state, present).await;
+    if let Err(error) = &carried
+        && let Some(position) = refused(error, &state)
+    {
+        to_postgres::keep_position(&endpoint.connect().await?, table, &position).await?;
+    }
+    carried
+}
+
+async fn to_the_database(
+    request: &Request,
+    cut: &Cut<'_>,
+    table: &TablePlan,
+    endpoint: &Endpoint,
+    mut client: tokio_postgres::Client,
+    state: &TargetState,
+    present: Schema,
+) -> Result<CarryOutcome> {
+    let read_plan = decide(request, cut, table, state)?;
     let mut turn = cut.turn(read_plan.is_large()).await;
-    let probed = cut.probe(request, &read_plan, None).await?;
+    let probed = cut.probe(request, &read_plan, Some(present)).await?;
     let after = cut.after(&read_plan, probed.cut.clone());
-    let update = read_plan.update(request, cut.identity);
+    let update = read_plan.update(request, cut.identity, &probed.unsettled);
     if read_plan.action == Action::Replace {
         let (queries, streams) = to_postgres::whole(&probed.plan, cut.version, request.settings.streams);
         // The statistics did not know that it is large.
@@ -190,12 +235,16 @@ impl ReadPlan {
     }
 
     /// What the target keeps of the table from this run on.
-    fn update<'r>(&'r self, request: &'r Request, identity: Identity) -> CheckpointUpdate<'r> {
+    fn update<'r>(&'r self, request: &'r Request, identity: Identity, unsettled: &[u32]) -> CheckpointUpdate<'r> {
         let origin = Origin::of(&request.settings.name, identity, &self.plan);
         let before = self.origin.as_ref();
         let origin = match before.filter(|_| self.action != Action::Replace && !request.clears_changed) {
             Some(before) => origin.beside(before, &self.plan),
             None => origin,
+        };
+        let origin = match (before, &self.action) {
+            (Some(before), Action::Increment(_)) => origin.with_storage_of(before, unsettled),
+            _ => origin,
         };
         CheckpointUpdate { run: &request.run, origin, before }
     }
@@ -284,7 +333,7 @@ impl Cut<'_> {
         let mut queries = vec![select(plan, &plan.source.rows(), Some(&condition))];
         // A partition that was attached brings rows from before the position.
         let rest = format!("({condition}) IS NOT TRUE");
-        queries.extend(probed.new_leaves.iter().map(|leaf| select(plan, &format!("ONLY {leaf}"), Some(&rest))));
+        queries.extend(probed.new_leaves.iter().map(|leaf| select(plan, leaf, Some(&rest))));
         (queries, 1)
     }
 
@@ -306,8 +355,12 @@ impl Cut<'_> {
         let sequence = column.and_then(|column| column_sequence(plan, &column.column)).flatten();
         let is_same = is_settled && before.xid.is_none() && has_nothing_above && sequence == before.sequence;
         let Some(origin) = read_plan.origin.as_ref().filter(|_| is_same) else { return Ok(false) };
-        let has_storage = |oid: u32| origin.file_node(oid).is_some();
-        if !plan.source.leaves.iter().all(|leaf| has_storage(leaf.oid)) || !rewritten(plan, origin).is_empty() {
+        let has_storage = |oid: u32| origin.file_node(oid).is_some_and(|node| node != 0);
+        let is_there = |(oid, node): &(u32, u32)| *node == 0 || plan.source.leaves.iter().any(|leaf| leaf.oid == *oid);
+        if !origin.storage.iter().all(is_there)
+            || !plan.source.leaves.iter().all(|leaf| has_storage(leaf.oid))
+            || !rewritten(plan, origin).is_empty()
+        {
             return Ok(false);
         }
         self.resumption(request).order_holds(plan, before, &OrderState::default())?;
@@ -342,7 +395,11 @@ fn row_matching(read_plan: &ReadPlan) -> RowMatching {
             key: read_plan.plan.key.clone(),
             cursor: read_plan.plan.cursor.clone().filter(|cursor| !cursor.is_transaction()),
             top: read_plan.position().and_then(|position| position.top),
-            high: read_plan.position().and_then(|position| position.high.as_ref()?.0.first()?.parse().ok()),
+            // Rows that are committed late lie below it: those of a table whose ids began again may be known by their key.
+            high: read_plan
+                .position()
+                .filter(|position| position.xid.is_none())
+                .and_then(|position| position.high.as_ref()?.0.first()?.parse().ok()),
         },
     }
 }

@@ -36,7 +36,19 @@ pub struct Position {
     pub sequence: Option<i64>,
     /// Up to where the source's log went: the rows carried were all written before.
     pub log: Option<LogPosition>,
+    /// A run has found that rows would be lost from here on: until a resync, whatever the source shows later.
+    pub refusal: Option<Refusal>,
 }
+
+/// A state that a run found by rows of the source, which need not be there any more when the next one looks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub state: String,
+    pub context: String,
+}
+
+/// States that are found by rows or by the log, and not by the catalogue alone.
+pub const LASTING: [&str; 4] = ["restarted", "cursor-behind", "refilled", "source-restored"];
 
 /// Where a table's rows came from, and how they were read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,8 +63,11 @@ pub struct Origin {
     /// Target columns with their types at the source; empty where the table is read whole each time.
     pub cursor: Vec<(String, String)>,
     pub columns: Vec<OriginColumn>,
-    /// The relations that hold the rows, each with its file node.
+    /// The relations that hold the rows, each with its file node; 0 of one that was detached.
     pub storage: Vec<(u32, u32)>,
+    /// Which rows were taken: empty where all were, `None` where an earlier build did not keep it.
+    #[serde(default)]
+    pub filter: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +85,9 @@ pub struct OriginColumn {
     /// Other expressions, by which rows that the target may still have were carried before.
     #[serde(default)]
     pub earlier: Vec<String>,
+    /// The target has it from before, and it is not carried any more.
+    #[serde(default)]
+    pub absent: bool,
 }
 
 impl Origin {
@@ -84,6 +102,7 @@ impl Origin {
                 type_name: source.map_or_else(String::new, |source| source.type_name.clone()),
                 expression: column.expression.clone(),
                 earlier: Vec::new(),
+                absent: false,
             }
         });
         let cursor = plan.cursor.iter().flat_map(|cursor| &cursor.columns);
@@ -97,15 +116,34 @@ impl Origin {
             cursor: cursor.map(|column| (column.name.clone(), column.type_name.clone())).collect(),
             columns: columns.collect(),
             storage: plan.source.leaves.iter().map(|leaf| (leaf.oid, leaf.file_node)).collect(),
+            filter: Some(plan.filter.clone().unwrap_or_default()),
         }
     }
 
-    /// Of a table that keeps rows from before: remembers by which other expressions they may have been carried.
+    /// Of a table that keeps rows from before: remembers by which other expressions they may have been carried, and which
+    /// columns of them are not carried any more.
     #[must_use]
     pub fn beside(mut self, before: &Origin, plan: &TablePlan) -> Origin {
         for (name, earlier) in changed_expressions(plan, before) {
             if let Some(column) = self.columns.iter_mut().find(|column| column.target == name) {
                 column.earlier = earlier;
+            }
+        }
+        let gone = before.columns.iter().filter(|was| !self.columns.iter().any(|column| column.target == was.target));
+        let gone: Vec<OriginColumn> = gone.map(|was| OriginColumn { absent: true, ..was.clone() }).collect();
+        self.columns.extend(gone);
+        self
+    }
+
+    /// Of a table that goes on from its position: partitions that were detached are remembered, and of relations that
+    /// were emptied (`unsettled`) the files from before, until rows show whether they were filled again.
+    #[must_use]
+    pub fn with_storage_of(mut self, before: &Origin, unsettled: &[u32]) -> Origin {
+        for (oid, node) in &before.storage {
+            match self.storage.iter_mut().find(|(own, _)| own == oid) {
+                None => self.storage.push((*oid, 0)),
+                Some((_, own)) if unsettled.contains(oid) => *own = *node,
+                Some(_) => {}
             }
         }
         self

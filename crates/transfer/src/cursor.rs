@@ -13,13 +13,19 @@ use crate::postgres::{literal, quote};
 
 /// Values beyond this time ahead of the server's clock don't move the position: one of them would hide all rows that
 /// come after it.
-const AHEAD_MAX: &str = "interval '1 day'";
+const AHEAD_MAX: &str = "interval '1 minute'";
+
+/// As far as a local clock may be ahead of UTC's.
+const LOCAL_AHEAD_MAX: &str = "interval '14 hours'";
 
 /// Up to so many rows beyond their sequence's last value are outliers; more show that it does not give the values.
 const BEYOND_MAX: u32 = 1000;
 
 /// Without a sequence, up to so many of the greatest integers are looked at for a gap below them.
 const OUTLIERS: u32 = 10;
+
+/// A gap below this is none.
+const GAP_MIN: u32 = 10_000;
 
 /// So many of the greatest integers say how close together they lie.
 const NEIGHBOURS: u32 = 1000;
@@ -91,20 +97,36 @@ impl CursorColumn {
         let present = format!("{column} IS NOT NULL");
         let more = match self.kind {
             CursorKind::Instant { utc: true } => format!("{column} <= now() + {AHEAD_MAX}"),
-            // A local clock may be a day ahead of UTC's.
-            CursorKind::Instant { utc: false } => format!("{column} <= (now() AT TIME ZONE 'UTC') + 2 * {AHEAD_MAX}"),
-            CursorKind::Date => format!("{column} <= (now() AT TIME ZONE 'UTC')::date + 2"),
+            CursorKind::Instant { utc: false } => {
+                format!("{column} <= (now() AT TIME ZONE 'UTC') + {LOCAL_AHEAD_MAX}")
+            }
+            CursorKind::Date => format!("{column} <= ((now() AT TIME ZONE 'UTC') + {LOCAL_AHEAD_MAX})::date"),
             CursorKind::Numeric => {
-                format!("{column} < CAST('NaN' AS numeric) AND {column}::text NOT IN ('Infinity', '-Infinity')")
+                let finite =
+                    format!("{column} < CAST('NaN' AS numeric) AND {column}::text NOT IN ('Infinity', '-Infinity')");
+                let before = before.map(|before| self.literal(before));
+                let ceiling = ceiling_of_values(from, &column, &finite, before.as_deref());
+                format!("{finite} AND COALESCE({column} <= {ceiling}, true)")
             }
             CursorKind::Integer => match self.sequence {
                 Some(sequence) => format!("{column} <= {}", ceiling(sequence, from, &column)),
                 None => {
-                    let before = before.map_or_else(|| i64::MIN.to_string(), |before| self.literal(before));
-                    format!("{column} <= greatest({}, {before})", ceiling_of_values(from, &column))
+                    let before = before.map(|before| self.literal(before));
+                    let ceiling = ceiling_of_values(from, &column, "true", before.as_deref());
+                    format!("COALESCE({column} <= {ceiling}, true)")
                 }
             },
-            CursorKind::Uuid | CursorKind::Text | CursorKind::Transaction => return present,
+            // Its first 48 bits are milliseconds since 1970.
+            CursorKind::Uuid => format!(
+                "{column} <= (lpad(to_hex((extract(epoch FROM now() + {AHEAD_MAX}) * 1000)::bigint), 12, '0') || \
+                 'ffffffffffffffffffff')::uuid"
+            ),
+            // Of other texts than dates nothing says what lies far ahead.
+            CursorKind::Text => format!(
+                "({column} COLLATE \"C\" !~ '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}' OR {column} COLLATE \"C\" <= \
+                 to_char((now() AT TIME ZONE 'UTC') + {LOCAL_AHEAD_MAX}, 'YYYY-MM-DD\"~\"'))"
+            ),
+            CursorKind::Transaction => return present,
         };
         let finite = match self.kind {
             CursorKind::Instant { .. } | CursorKind::Date => format!(" AND {column} > '-infinity'"),
@@ -193,6 +215,9 @@ impl Cursor {
             if matches!(column.kind, CursorKind::Instant { .. } | CursorKind::Date) {
                 conditions.push(format!("{name} = '-infinity'"));
             }
+            if column.kind == CursorKind::Numeric {
+                conditions.push(format!("{name}::text = '-Infinity'"));
+            }
         }
         conditions
     }
@@ -259,28 +284,32 @@ impl Cursor {
     }
 }
 
-/// SQL for the last value of a sequence where a few rows lie beyond it. Where many do, the sequence says nothing.
+/// SQL for the last value of a sequence where a few rows lie beyond it. Where many do, the sequence says nothing. One
+/// that was never used has given no value: all rows lie beyond it.
 fn ceiling(sequence: u32, from: &str, column: &str) -> String {
     format!(
         "(SELECT CASE WHEN (SELECT count(*) FROM (SELECT FROM {from} WHERE {column} > s.last LIMIT {BEYOND_MAX} + 1) beyond) \
              BETWEEN 1 AND {BEYOND_MAX} THEN s.last ELSE {greatest} END \
-         FROM (SELECT COALESCE(pg_sequence_last_value({sequence}::oid::regclass), {greatest}) AS last) s)",
+         FROM (SELECT COALESCE(pg_sequence_last_value({sequence}::oid::regclass), greatest(seqmin, {least}) - 1) AS last \
+             FROM pg_sequence WHERE seqrelid = {sequence}) s)",
+        least = i64::MIN + 1,
         greatest = i64::MAX
     )
 }
 
-/// SQL for the greatest integer that no gap separates from those below it: one that is larger than a million, and a
-/// thousand times the distance that the next thousand rows span. Where rows come after such a gap, there is none above
-/// them. Until then a row beyond it is read again by each run, which does no harm.
-fn ceiling_of_values(from: &str, column: &str) -> String {
+/// SQL for the greatest number that no gap separates from those below it, NULL without such a gap: one that is larger
+/// than [`GAP_MIN`], and a thousand times the distance that the next thousand rows span. Where rows come after such a gap,
+/// there is none above them. Until then a row beyond it is read again by each run, which does no harm. It is `before` at
+/// least, the position of the last run.
+fn ceiling_of_values(from: &str, column: &str, condition: &str, before: Option<&str>) -> String {
+    let floor = before.map_or_else(|| "below".to_owned(), |before| format!("greatest(below, {before}::numeric)"));
     format!(
-        "(SELECT COALESCE(min(below) FILTER (WHERE place <= {OUTLIERS} AND value - below > 1000000 \
-             AND value - below > 1000 * (below - least)), {greatest})::bigint \
+        "(SELECT min({floor}) FILTER (WHERE place <= {OUTLIERS} AND value - below > {GAP_MIN} \
+             AND value - below > 1000 * (below - least)) \
          FROM (SELECT row_number() OVER greatest AS place, value, lead(value) OVER greatest AS below, min(value) OVER () AS least \
-             FROM (SELECT {column}::numeric AS value FROM {from} WHERE {column} IS NOT NULL ORDER BY {column} DESC \
-                 LIMIT {NEIGHBOURS}) top \
-             WINDOW greatest AS (ORDER BY value DESC)) ranked)",
-        greatest = i64::MAX
+             FROM (SELECT {column}::numeric AS value FROM {from} WHERE {column} IS NOT NULL AND {condition} \
+                 ORDER BY {column} DESC LIMIT {NEIGHBOURS}) top \
+             WINDOW greatest AS (ORDER BY value DESC)) ranked)"
     )
 }
 

@@ -3,8 +3,8 @@
 
 use crate::checkpoint::{Checkpoint, Origin, Position};
 use crate::error::{Context, Error, Result};
-use crate::plan::{TablePlan, plan};
-use crate::postgres::Catalog;
+use crate::plan::{Settings, TablePlan, plan};
+use crate::postgres::{Catalog, TableKind};
 use crate::run::{Request, Target, only};
 use crate::target::{lake as to_lake, postgres as to_postgres};
 use crate::timeline::Log;
@@ -41,22 +41,27 @@ pub async fn hand_over(request: &Request) -> Result<Vec<HandOver>> {
         let Some((origin, position)) = kept.and_then(|kept| Some((kept.origin?, kept.position))) else {
             let name = table.source.display();
             return Err(Error::setup(format!("hand {name} over: no transfer has made {}", table.target)).mend(
-                format!(
-                    "wattlake transfer resync {} --table {name} reads it and keeps what the target has",
-                    request.settings.name
-                ),
+                format!("{} reads it and keeps what the target has", request.settings.command("resync", &name, "")),
             ));
         };
         let now = Origin::of(&request.settings.name, catalog.identity, &table);
+        is_one_table(&request.settings, &origin, &now, &table)?;
+        can_be_matched(&origin, &now, &table)?;
         // What was read, and by which order, stays what it was: only where it comes from is another.
         let is_same = (now.system, now.database, now.table) == (origin.system, origin.database, origin.table);
         // Another server numbers columns and transactions in its own way.
         let columns = if is_same { origin.columns } else { now.clone().beside(&origin, &table).columns };
         let position = position.map(|position| match is_same {
-            true => Position { log, ..position },
-            false => Position { xid: None, xmin: None, log, ..position },
+            true => Position { log, refusal: None, ..position },
+            // Nor is a place in the order of transactions one here: all is read once, and matched by its key.
+            false if table.cursor.as_ref().is_some_and(|cursor| cursor.is_transaction()) => {
+                Position { log, ..Position::default() }
+            }
+            false => Position { xid: None, xmin: None, log, refusal: None, ..position },
         });
-        let origin = Origin { key: origin.key, cursor: origin.cursor, columns, ..now };
+        // Whether it was emptied and filled again since, the next run says by its files.
+        let storage = if is_same { origin.storage } else { now.storage.clone() };
+        let origin = Origin { key: origin.key, cursor: origin.cursor, columns, storage, filter: origin.filter, ..now };
         ready.push((table, Checkpoint { origin: Some(origin), position }));
     }
     let mut taken = Vec::new();
@@ -70,6 +75,34 @@ pub async fn hand_over(request: &Request) -> Result<Vec<HandOver>> {
         });
     }
     Ok(taken)
+}
+
+/// A table that was dropped and made anew in its database is another one: its rows begin again below the position.
+fn is_one_table(settings: &Settings, before: &Origin, now: &Origin, table: &TablePlan) -> Result<()> {
+    let has_own_identity = matches!(table.source.kind, TableKind::Table | TableKind::Partitioned);
+    let is_one_database = (before.system, before.database) == (now.system, now.database);
+    if !has_own_identity || !is_one_database || before.table == now.table {
+        return Ok(());
+    }
+    let name = table.source.display();
+    let context = format!("hand {name} over: it was dropped and made anew since it was carried");
+    Err(Error::input(context)
+        .state("recreated")
+        .mend(format!("{} reads it again and keeps what the target has", settings.command("resync", &name, ""))))
+}
+
+/// Another server's transactions have other numbers: rows by `xmin` are all read again, which takes a key.
+fn can_be_matched(before: &Origin, now: &Origin, table: &TablePlan) -> Result<()> {
+    let by_transaction = table.cursor.as_ref().is_some_and(|cursor| cursor.is_transaction());
+    if !by_transaction || !table.key.is_empty() || before.system == now.system {
+        return Ok(());
+    }
+    let name = table.source.display();
+    let context =
+        format!("hand {name} over: it is carried by \"xmin\", which another server numbers anew, and it has no key");
+    Err(Error::setup(context)
+        .state("other-source")
+        .mend(format!("[tables.{name:?}] key = [...], or replace what the target has: {}", table.replace)))
 }
 
 async fn checkpoint(request: &Request, table: &TablePlan) -> Result<Option<Checkpoint>> {

@@ -58,6 +58,9 @@ pub struct TablePlan {
     /// In the cursor's own unit: ids, or microseconds.
     pub overlap: i64,
     pub load_order: i64,
+    /// The commands that read the table anew, for hints: in place of what the target has, and beside it.
+    pub replace: String,
+    pub resync: String,
 }
 
 impl TablePlan {
@@ -91,7 +94,7 @@ impl TablePlan {
 
     /// The table and its partitions.
     pub fn relations(&self) -> impl Iterator<Item = u32> {
-        std::iter::once(self.source.oid).chain(self.source.leaves.iter().map(|leaf| leaf.oid))
+        self.source.relations()
     }
 }
 
@@ -106,6 +109,8 @@ pub struct Refused {
 pub struct Plan {
     pub tables: Vec<TablePlan>,
     pub refused: Vec<Refused>,
+    /// Names of `exclude` that no table of the source has.
+    pub unmatched: Vec<String>,
 }
 
 /// Plans the whole transfer.
@@ -126,7 +131,7 @@ pub async fn plan(client: &Client, catalog: &Catalog, settings: &Settings) -> Re
             },
             None => continue,
         };
-        match planned.and_then(|planned| check(planned, settings)) {
+        match planned.and_then(|planned| check(planned, settings, &catalog.user)) {
             Ok(planned) => plan.tables.push(planned),
             Err(error) => plan.refused.push(Refused { table: table.display(), error }),
         }
@@ -134,10 +139,24 @@ pub async fn plan(client: &Client, catalog: &Catalog, settings: &Settings) -> Re
     if let (Some(mapping), Some(path)) = (&mapping, &settings.mapping) {
         every_rule_applies(mapping, path, catalog)?;
     }
+    let is_exact = |name: &&String| !name.contains(['*', '?']);
+    let is_table = |name: &String| catalog.tables.iter().any(|table| table.display() == *name);
+    plan.unmatched = settings.exclude.iter().filter(is_exact).filter(|name| !is_table(name)).cloned().collect();
+    let included = settings.include.iter().filter(is_exact).filter(|_| mapping.is_none());
+    for name in included.filter(|name| !settings.tables.contains_key(*name)) {
+        if !is_table(name) {
+            let error = Error::setup(format!("the source has no table {name}, or the user may not see it"))
+                .state("missing")
+                .mend(format!("correct or remove {name:?} in include; what the target has of it stays"));
+            plan.refused.push(Refused { table: name.clone(), error });
+        }
+    }
     for name in settings.tables.keys() {
         if !catalog.tables.iter().any(|table| table.display() == *name) {
-            return Err(Error::setup(format!("plan transfer {}: the source has no table {name}", settings.name))
-                .mend(format!("correct or remove [tables.{name:?}]")));
+            let error = Error::setup(format!("the source has no table {name}, or the user may not see it"))
+                .state("missing")
+                .mend(format!("correct or remove [tables.{name:?}]; what the target has of it stays"));
+            plan.refused.push(Refused { table: name.clone(), error });
         }
     }
     distinct_targets(&plan)?;
@@ -383,6 +402,8 @@ fn assemble(
         on_no_cursor: own.on_no_cursor.unwrap_or(settings.on_no_cursor),
         overlap: 0,
         load_order: 0,
+        replace: settings.command("run", &table.display(), " --replace"),
+        resync: settings.command("resync", &table.display(), ""),
     };
     match order::choose(table, &plan, names, &own) {
         Ok(cursor) => {
@@ -404,11 +425,14 @@ fn is_enforced(table: &Table, key: &[String]) -> bool {
 /// The schema of SQL's system tables: a table of the lake in it could not be read.
 const SYSTEM: &str = "system";
 
-fn readable(plan: &TablePlan) -> Result<()> {
-    let table = &plan.source;
+fn readable(plan: &TablePlan, user: &str) -> Result<()> {
+    let (table, user) = (&plan.source, quote(user));
     let denied = |columns: &str| {
-        Err(Error::setup(format!("read {}{columns}: permission denied", table.display()))
-            .mend(format!("GRANT SELECT ON {} TO the transfer's user", table.qualified())))
+        Err(Error::setup(format!("read {}{columns}: permission denied", table.display())).mend(format!(
+            "GRANT USAGE ON SCHEMA {} TO {user}; GRANT SELECT ON {} TO {user};",
+            quote(&table.schema),
+            table.qualified()
+        )))
     };
     if !table.readable {
         return denied("");
@@ -422,9 +446,9 @@ fn readable(plan: &TablePlan) -> Result<()> {
 }
 
 /// What would fail half-way is refused now.
-fn check(plan: TablePlan, settings: &Settings) -> Result<TablePlan> {
+fn check(plan: TablePlan, settings: &Settings, user: &str) -> Result<TablePlan> {
     let table = plan.source.display();
-    readable(&plan)?;
+    readable(&plan, user)?;
     if plan.target.schema == SYSTEM {
         let context = format!("carry {table}: the schema {SYSTEM:?} of the target is taken by Wattlake's own tables");
         return Err(Error::setup(context).mend("set into = \"another_schema\" for the transfer"));

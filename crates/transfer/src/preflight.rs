@@ -103,6 +103,10 @@ pub async fn check(settings: &Settings, source: &Endpoint, way: Way, target: Opt
         preflight.columns += table.columns.len();
         preflight.rows_estimate += table.source.rows_estimate;
         check_table(&client, table, settings, &mut preflight).await?;
+        if table.source.unlogged && settings.mode == Mode::Incremental {
+            let what = "it is unlogged: a crash of the source empties it, and ids may begin again without a trace";
+            preflight.say(Severity::Warning, table.source.display(), what, None);
+        }
         if table.source.unlogged && way != Way::Direct {
             let what = "it is unlogged: a base backup has it empty, and a standby can't read it";
             preflight.say(
@@ -117,6 +121,16 @@ pub async fn check(settings: &Settings, source: &Endpoint, way: Way, target: Opt
             let resumption = Resumption { settings, permission: Permission::File, identity, log };
             check_target(lake, table, &resumption, &mut preflight).await?;
         }
+    }
+    check_subscription(&client, settings, &tables, &mut preflight).await?;
+    for name in plan.unmatched {
+        let mend = Some(format!("correct or remove {name:?} in exclude"));
+        preflight.say(
+            Severity::Warning,
+            &settings.name,
+            format!("exclude has {name:?}, and no table is called so"),
+            mend,
+        );
     }
     let late::Marks { marks, failed } = late::mark(&client, &tables).await?;
     for table in &tables {
@@ -142,6 +156,32 @@ fn chain(error: &crate::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+/// Rows that logical replication brings keep the values of their cursor, and come in the order of the publisher's commits.
+async fn check_subscription(
+    client: &Client,
+    settings: &Settings,
+    tables: &[&TablePlan],
+    preflight: &mut Preflight,
+) -> Result<()> {
+    if settings.mode != Mode::Incremental {
+        return Ok(());
+    }
+    let sql = "SELECT DISTINCT srrelid FROM pg_subscription_rel";
+    let rows = client.query(sql, &[]).await.context("ask for subscriptions")?;
+    let subscribed: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
+    for table in tables {
+        let has_own_order = table.cursor.as_ref().is_some_and(|cursor| !cursor.is_transaction());
+        if has_own_order && table.relations().any(|oid| subscribed.contains(&oid)) {
+            let name = table.source.display();
+            let what = "its rows come by logical replication, in the order of the publisher's commits: rows may come below the \
+                        position";
+            let mend = Some(format!("[tables.{name:?}] cursor = \"xmin\", or carry it from the publisher"));
+            preflight.say(Severity::Warning, name, what, mend);
+        }
+    }
+    Ok(())
 }
 
 async fn check_server(
@@ -279,6 +319,18 @@ fn check_order(table: &TablePlan, column: &CursorColumn, preflight: &mut Preflig
             Some(format!("[tables.{name:?}] overlap = {}, for so many sessions as write at a time", cache * 100));
         preflight.say(Severity::Warning, &name, what, mend);
     }
+    if column.kind == CursorKind::Integer && sequence.is_some_and(|sequence| sequence.grows && !sequence.readable) {
+        let what = format!(
+            "the user may not read the sequence of its cursor {:?}: a value by hand far ahead of all others hides rows that come \
+             after it, and a sequence that was restarted shows in the run only",
+            column.column
+        );
+        let mend = Some(format!(
+            "GRANT SELECT ON ALL SEQUENCES IN SCHEMA {} TO the transfer's user",
+            crate::postgres::quote(&table.source.schema)
+        ));
+        preflight.say(Severity::Warning, &name, what, mend);
+    }
     let hour = 3_600_000_000;
     if column.kind == (CursorKind::Instant { utc: false }) && table.overlap < hour {
         let what = format!(
@@ -330,7 +382,7 @@ async fn check_target(
         Ok(Action::Replace) => {}
         Ok(action) => {
             let schema = present.schema().context("look at the lake")?;
-            if let Err(error) = evolve(&name, &schema, &schema_of(&plan)) {
+            if let Err(error) = evolve(&name, &schema, &schema_of(&plan), &plan.replace) {
                 let mend = error.mend.clone();
                 preflight.say(Severity::Error, &name, error.context, mend);
             }
@@ -341,7 +393,7 @@ async fn check_target(
                 }
             }
             if let Some(origin) = origin {
-                check_expressions(&resumption.settings.name, &plan, origin, preflight);
+                check_expressions(resumption.settings, &plan, origin, preflight);
             }
         }
     }
@@ -349,17 +401,19 @@ async fn check_target(
 }
 
 /// A mask that came later leaves the rows that were carried before it as they are.
-fn check_expressions(transfer: &str, plan: &TablePlan, origin: &Origin, preflight: &mut Preflight) {
+fn check_expressions(settings: &Settings, plan: &TablePlan, origin: &Origin, preflight: &mut Preflight) {
     for (column, earlier) in changed_expressions(plan, origin) {
+        let now = match plan.columns.iter().find(|planned| planned.name == column) {
+            Some(planned) => format!("is carried as {} now", planned.expression),
+            None => "is not carried any more".to_owned(),
+        };
         let what = format!(
-            "column {column:?} is carried as {} now, and was as {}: rows that were carried before keep their values",
-            plan.columns.iter().find(|c| c.name == column).map_or("", |c| c.expression.as_str()),
+            "column {column:?} {now}, and was as {}: rows that were carried before keep their values",
             earlier.join(" and as ")
         );
         let mend = Some(format!(
-            "wattlake transfer resync {transfer} --table {} --clear-changed writes the rows that the source has anew, and \
-             makes the column NULL in those that it no longer has",
-            plan.source.display()
+            "{} writes the rows that the source has anew, and makes the column NULL in those that it no longer has",
+            settings.command("resync", &plan.source.display(), " --clear-changed")
         ));
         preflight.say(Severity::Warning, plan.source.display(), what, mend);
     }

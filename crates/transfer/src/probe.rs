@@ -46,6 +46,8 @@ pub struct ProbeResult {
     pub seen: OrderState,
     /// Of partitions that were attached since the last run.
     pub new_leaves: Vec<String>,
+    /// Relations with other files than at the last run, and no row yet by which to tell whether they were filled again.
+    pub unsettled: Vec<u32>,
     pub defaults: Option<RecordBatch>,
 }
 
@@ -65,21 +67,89 @@ pub fn probe(probe: Probe) -> Result<ProbeResult> {
             cut = cut_of(&mut wire, &plan, &cursor, &probe)?;
         }
     }
-    if !plan.key.is_empty() && !plan.key_holds {
-        check_key(&mut wire, &plan, probe.condition.as_deref())?;
-    }
     let is_behind = cut.as_ref().is_some_and(|cut| cut.is_behind);
-    let is_refilled = refilled(&mut wire, &plan, &probe)?;
-    let new_leaves = match &probe.origin {
-        Some(origin) if !origin.storage.is_empty() => {
-            let leaves = plan.source.leaves.iter().filter(|leaf| origin.file_node(leaf.oid).is_none());
-            leaves.map(|leaf| leaf.name.clone()).collect()
-        }
-        _ => Vec::new(),
-    };
+    let files = files(&mut wire, &plan, &probe)?;
+    let new_leaves = new_leaves(&plan, &probe)?;
+    if !plan.key.is_empty() && !plan.key_holds {
+        // A partition that is new is read whole.
+        let condition = probe.condition.as_deref().filter(|_| new_leaves.is_empty());
+        check_key(&mut wire, &plan, condition)?;
+    }
     let defaults = defaults(&mut wire, &plan, probe.present.as_ref())?;
-    let seen = OrderState { is_behind, is_refilled };
-    Ok(ProbeResult { wire, plan: Arc::new(plan), cut, seen, new_leaves, defaults })
+    check_filled(&mut wire, &plan, &probe)?;
+    let seen = OrderState { is_behind, is_refilled: files.is_refilled };
+    Ok(ProbeResult { wire, plan: Arc::new(plan), cut, seen, new_leaves, unsettled: files.unsettled, defaults })
+}
+
+/// Of partitions that were attached since the last run: what a query reads their rows from.
+fn new_leaves(plan: &TablePlan, probe: &Probe) -> Result<Vec<String>> {
+    let Some(origin) = probe.origin.as_ref().filter(|origin| !origin.storage.is_empty()) else { return Ok(Vec::new()) };
+    let mut new = Vec::new();
+    for leaf in &plan.source.leaves {
+        match origin.file_node(leaf.oid) {
+            // It was detached and is there again.
+            Some(0) if leaf.file_node != 0 && plan.key.is_empty() => {
+                let table = plan.source.display();
+                let context = format!(
+                    "go on with {table}: its part {} was detached and attached again, and without a key the rows that the \
+                     target has of it can't be told from new ones",
+                    leaf.name
+                );
+                return Err(Error::input(context).state("refilled").mend(format!(
+                    "[tables.{table:?}] key = [...], or replace what the target has: {}",
+                    plan.replace
+                )));
+            }
+            None => new.push(plan.source.rows_of(leaf)),
+            Some(0) if leaf.file_node != 0 => new.push(plan.source.rows_of(leaf)),
+            Some(_) => {}
+        }
+    }
+    Ok(new)
+}
+
+/// Columns that the target lacks may have values in rows that were carried before: all but the constant default that
+/// they came with can't be known here.
+fn check_filled(wire: &mut Wire, plan: &TablePlan, probe: &Probe) -> Result<()> {
+    let (Some(present), Some(condition)) = (&probe.present, &probe.condition) else { return Ok(()) };
+    let mut differs = Vec::new();
+    for column in plan.columns.iter().filter(|column| present.field_with_name(&column.name).is_err()) {
+        let Some(source) = &column.source else { continue };
+        if plan.source.columns.iter().any(|known| known.number == source.number && known.filled) {
+            let default = match &source.missing {
+                Some(missing) => format!("CAST({} AS {})::text", literal(missing), source.type_name),
+                None => "NULL".to_owned(),
+            };
+            differs.push((source.name.clone(), format!("{}::text IS DISTINCT FROM {default}", quote(&source.name))));
+        }
+    }
+    if differs.is_empty() {
+        return Ok(());
+    }
+    let any: Vec<&str> = differs.iter().map(|(_, condition)| condition.as_str()).collect();
+    let filter = plan.filter.as_ref().map_or_else(String::new, |filter| format!(" AND ({filter})"));
+    let rows = plan.source.rows();
+    let sql =
+        format!("SELECT 1 FROM {rows} WHERE ({condition}) IS NOT TRUE{filter} AND ({}) LIMIT 1", any.join(" OR "));
+    let table = plan.source.display();
+    if wire.rows(&sql).map_err(|e| e.within(format!("look at the new columns of {table}")))?.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = differs.iter().map(|(name, _)| format!("{name:?}")).collect();
+    let context = format!(
+        "go on with {table}: its new column {} has values in rows that were carried before, and no constant default says which",
+        names.join(" or ")
+    );
+    Err(Error::input(context)
+        .state("columns-changed")
+        .mend(format!("{} reads the table again and keeps what the target has", plan.resync)))
+}
+
+/// What the relations' files say of the rows.
+#[derive(Debug, Default)]
+struct Files {
+    is_refilled: bool,
+    unsettled: Vec<u32>,
 }
 
 /// The leaves' pages as they are now: the statistics' may be old.
@@ -140,26 +210,29 @@ fn check_key(wire: &mut Wire, plan: &TablePlan, condition: Option<&str>) -> Resu
 
 /// Whether the table was emptied and filled again with values from below the position: all of the rows there were
 /// written since. Asked only where a relation has another file than at the last run.
-fn refilled(wire: &mut Wire, plan: &TablePlan, probe: &Probe) -> Result<bool> {
-    let (Some(origin), Some(position)) = (&probe.origin, &probe.position) else { return Ok(false) };
-    let Some(column) = plan.cursor.as_ref().and_then(Cursor::integer) else { return Ok(false) };
-    let Some((high, xmin)) = position.high.as_ref().and_then(|high| high.0.first()).zip(position.xmin) else {
-        return Ok(false);
+fn files(wire: &mut Wire, plan: &TablePlan, probe: &Probe) -> Result<Files> {
+    let mut files = Files::default();
+    let (Some(origin), Some(position), Some(cursor)) = (&probe.origin, &probe.position, &plan.cursor) else {
+        return Ok(files);
+    };
+    let Some((high, xmin)) = position.high.as_ref().zip(position.xmin) else { return Ok(files) };
+    let below = match cursor.is_transaction() {
+        // Each row that was written anew comes again, and takes the place of its earlier version by its key.
+        true if !plan.key.is_empty() => return Ok(files),
+        true => "true".to_owned(),
+        false => format!("NOT ({})", cursor.from(high, true)),
     };
     for oid in rewritten(plan, origin) {
         let Some(leaf) = plan.source.leaves.iter().find(|leaf| leaf.oid == oid) else { continue };
-        let below = format!(
-            "SELECT 1 FROM ONLY {} WHERE {} <= CAST({} AS bigint)",
-            leaf.name,
-            quote(&column.column),
-            literal(high)
-        );
-        let older = format!("{below} AND NOT ({}) LIMIT 1", written_since(xmin));
-        if !wire.rows(&format!("{below} LIMIT 1"))?.is_empty() && wire.rows(&older)?.is_empty() {
-            return Ok(true);
+        let rows = format!("SELECT 1 FROM {} WHERE {below}", plan.source.rows_of(leaf));
+        let older = format!("{rows} AND NOT ({}) LIMIT 1", written_since(xmin));
+        if wire.rows(&format!("{rows} LIMIT 1"))?.is_empty() {
+            files.unsettled.push(oid);
+        } else if wire.rows(&older)?.is_empty() {
+            files.is_refilled = true;
         }
     }
-    Ok(false)
+    Ok(files)
 }
 
 /// Columns that the target lacks and whose older rows have a value at the source: one row of those values.

@@ -11,7 +11,7 @@ use crate::decode::Decoder;
 use crate::error::{Error, Result};
 use crate::plan::TablePlan;
 use crate::postgres::wire::Wire;
-use crate::postgres::{Endpoint, Table};
+use crate::postgres::{Endpoint, Table, TableKind};
 
 /// A batch is handed on at so many rows or bytes, whichever comes first.
 const BATCH_ROWS: usize = 32_768;
@@ -182,6 +182,12 @@ impl Reading {
                 .mend("run the transfer again"));
             }
         }
+        if let Some(sql) = unplanned_leaves(&self.plan.source)
+            && !wire.rows(&sql)?.is_empty()
+        {
+            return Err(Error::retry(format!("read {}: a partition was attached as the run began", self.name))
+                .mend("run the transfer again"));
+        }
         self.pool.close(wire, &self.plan);
         Ok(())
     }
@@ -261,6 +267,20 @@ impl Reading {
     }
 }
 
+/// The query for relations that hold rows of the table under the snapshot, and were not there when it was planned.
+fn unplanned_leaves(table: &Table) -> Option<String> {
+    if table.kind != TableKind::Partitioned && !table.has_children {
+        return None;
+    }
+    let planned: Vec<String> = table.relations().map(|oid| oid.to_string()).collect();
+    Some(format!(
+        "WITH RECURSIVE tree AS (SELECT {}::oid AS relid UNION SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.relid) \
+         SELECT 1 FROM tree JOIN pg_class c ON c.oid = relid WHERE c.relkind IN ('r', 'f') AND relid <> ALL (ARRAY[{}]::oid[]) LIMIT 1",
+        table.oid,
+        planned.join(", ")
+    ))
+}
+
 /// The queries that read all of a table, and how many streams are worth it.
 pub fn whole(plan: &TablePlan, server_version: u32, streams: usize) -> (Vec<String>, usize) {
     let pieces = pieces(&plan.source, server_version, streams as u64);
@@ -271,14 +291,14 @@ pub fn whole(plan: &TablePlan, server_version: u32, streams: usize) -> (Vec<Stri
 
 /// What to read from, and which pages of it.
 pub fn pieces(table: &Table, server_version: u32, streams: u64) -> Vec<(String, Option<String>)> {
-    if table.leaves.is_empty() {
-        return vec![(table.qualified(), None)];
+    if table.leaves.is_empty() || table.leaves.iter().any(|leaf| !leaf.readable) {
+        return vec![(table.rows(), None)];
     }
     let all: u64 = table.leaves.iter().map(|leaf| leaf.pages).sum();
     let step = (all / (streams * PIECES_A_STREAM)).max(PIECE_PAGES);
     let mut pieces = Vec::new();
     for leaf in &table.leaves {
-        let from = format!("ONLY {}", leaf.name);
+        let from = table.rows_of(leaf);
         if !leaf.has_pages || server_version < HAS_TID_RANGES || leaf.pages <= step || streams < 2 {
             pieces.push((from, None));
             continue;

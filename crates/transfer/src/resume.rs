@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::{Checkpoint, Origin, OriginColumn, Position};
+use crate::checkpoint::{Checkpoint, LASTING, Origin, OriginColumn, Position};
+use crate::cursor::TRANSACTION;
 use crate::error::{Error, Result};
-use crate::plan::{Mode, Settings, TablePlan};
+use crate::plan::{Mode, PlanColumn, Settings, TablePlan};
 use crate::postgres::{Identity, TableKind, quote};
 use crate::timeline::{Continuity, Log};
 
@@ -66,7 +67,7 @@ impl Resumption<'_> {
         if !state.has_rows {
             // What was carried and is gone need not come again; where the order does not go on, nothing is at risk.
             return Ok(match (&state.checkpoint, self.permission, self.settings.mode) {
-                (Some(checkpoint), Permission::File, Mode::Incremental) => {
+                (Some(checkpoint), Permission::File, Mode::Incremental) if !was_emptied(plan, checkpoint) => {
                     self.increment(plan, checkpoint).unwrap_or(Action::Replace)
                 }
                 _ => Action::Replace,
@@ -80,19 +81,24 @@ impl Resumption<'_> {
         };
         let has_position = checkpoint.position.is_some();
         match (self.permission, self.settings.mode, &plan.cursor) {
+            (Permission::Resync, Mode::Initial, _) | (Permission::Resync, _, None) => Err(self.not_kept(plan)),
             (Permission::Resync, ..) => self.merge(plan, origin),
             (Permission::Add, Mode::Initial, _) => Err(self.at_risk(plan, "INITIAL was asked for by hand")),
-            (_, Mode::Initial, _) => Ok(Action::Replace),
+            (_, Mode::Initial, _) => {
+                origin.map_or(Ok(()), |origin| self.same_database(plan, origin))?;
+                Ok(Action::Replace)
+            }
             (_, Mode::Incremental, Some(_)) if has_position => self.increment(plan, checkpoint),
             // It was read whole each time until now: what it has stays from here on.
             (_, Mode::Incremental, Some(_)) => {
                 origin.map_or(Ok(()), |origin| self.same_source(plan, origin))?;
                 self.merge(plan, origin)
             }
-            (_, Mode::Incremental, None) if has_position => {
-                Err(self.at_risk(plan, "it was carried by a cursor, and has none now"))
+            (_, Mode::Incremental, None) if has_position => Err(self.without_cursor(plan)),
+            (_, Mode::Incremental, None) => {
+                origin.map_or(Ok(()), |origin| self.same_database(plan, origin))?;
+                Ok(Action::Replace)
             }
-            (_, Mode::Incremental, None) => Ok(Action::Replace),
         }
     }
 
@@ -101,6 +107,13 @@ impl Resumption<'_> {
             self.same_source(plan, origin)?;
             self.same_order(plan, origin)?;
             self.same_key_values(plan, origin)?;
+            self.same_columns(plan, origin)?;
+        }
+        if let Some(refusal) = checkpoint.position.as_ref().and_then(|position| position.refusal.as_ref())
+            && let Some(state) = LASTING.into_iter().find(|state| *state == refusal.state)
+        {
+            let context = format!("{} (found by an earlier run)", refusal.context);
+            return Err(self.resync(plan, Error::input(context).state(state)));
         }
         checkpoint.position.as_ref().map_or(Ok(()), |position| self.same_history(plan, position))?;
         Ok(checkpoint.position.clone().map_or(Action::Replace, Action::Increment))
@@ -132,8 +145,7 @@ impl Resumption<'_> {
         Ok(Action::Merge(was.clone()))
     }
 
-    fn same_source(&self, plan: &TablePlan, origin: &Origin) -> Result<()> {
-        let table = &plan.source;
+    fn same_database(&self, plan: &TablePlan, origin: &Origin) -> Result<()> {
         if (origin.system, origin.database) != (self.identity.system, self.identity.database) {
             let context = format!(
                 "go on with {}: it was filled from another database (system {}, database {}), and this is system {}, database {}",
@@ -143,14 +155,26 @@ impl Resumption<'_> {
                 self.identity.system,
                 self.identity.database
             );
+            let other = match (&plan.cursor, self.settings.mode) {
+                (Some(_), Mode::Incremental) => self.command("resync", plan, ""),
+                // It is read whole each time, and nothing of the other database would stay.
+                _ => self.command("run", plan, " --replace"),
+            };
             return Err(Error::setup(context).state("other-source").mend(format!(
-                "where the one is the other after an upgrade: {}; else {}",
+                "where the one is the other after an upgrade: {}; else {other}",
                 self.command("hand-over", plan, ""),
-                self.command("resync", plan, "")
             )));
         }
+        Ok(())
+    }
+
+    fn same_source(&self, plan: &TablePlan, origin: &Origin) -> Result<()> {
+        let table = &plan.source;
+        self.same_database(plan, origin)?;
         let has_own_identity = matches!(table.kind, TableKind::Table | TableKind::Partitioned);
-        if has_own_identity && origin.table != table.oid {
+        // A view has no rows of its own: what is one now, and had some, was a table.
+        let was_table = !has_own_identity && table.leaves.is_empty() && !origin.storage.is_empty();
+        if (has_own_identity && origin.table != table.oid) || was_table {
             let context = format!("go on with {}: it was dropped and made anew since the last run", self.name(plan));
             return Err(self.resync(plan, Error::input(context).state("recreated")));
         }
@@ -194,13 +218,30 @@ impl Resumption<'_> {
         let cursor: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
         let was: Vec<&str> = origin.cursor.iter().map(|(name, _)| name.as_str()).collect();
         if cursor != was {
+            // The system column has no name in the target.
+            let shown = |columns: &[&str]| match columns {
+                [""] => TRANSACTION.to_owned(),
+                columns => columns.join(", "),
+            };
             let context = format!(
                 "go on with {}: its cursor was ({}) and is ({}) now",
                 self.name(plan),
-                was.join(", "),
-                cursor.join(", ")
+                shown(&was),
+                shown(&cursor)
             );
             return Err(self.resync(plan, Error::setup(context).state("cursor-changed")));
+        }
+        let filter = plan.filter.clone().unwrap_or_default();
+        if let Some(was) = origin.filter.as_ref().filter(|was| **was != filter) {
+            let shown =
+                |filter: &str| if filter.is_empty() { "all rows".to_owned() } else { format!("rows with {filter}") };
+            let context = format!(
+                "go on with {}: the mapping took {}, and takes {} now",
+                self.name(plan),
+                shown(was),
+                shown(&filter)
+            );
+            return Err(self.resync(plan, Error::setup(context).state("filter-changed")));
         }
         if plan.key != origin.key {
             let context = format!(
@@ -214,8 +255,50 @@ impl Resumption<'_> {
         Ok(())
     }
 
+    /// Columns must be those that the target's rows have, and of types whose values have the same form.
+    fn same_columns(&self, plan: &TablePlan, origin: &Origin) -> Result<()> {
+        let changed = |column: &PlanColumn, what: &str| {
+            let context = format!("go on with {}: column {:?} {what}", self.name(plan), column.name);
+            Err(self.resync(plan, Error::input(context).state("columns-changed")))
+        };
+        for column in &plan.columns {
+            let Some(was) = origin.columns.iter().find(|was| was.target == column.name) else { continue };
+            if was.absent {
+                return changed(column, "was not carried for a while, and rows of that time lack its values");
+            }
+            let Some(source) = &column.source else { continue };
+            if origin.table == plan.source.oid && was.number != 0 && was.number != source.number {
+                return changed(column, "was dropped and made anew, and the target has values of the old one");
+            }
+            if !has_same_form(&was.type_name, &source.type_name) {
+                let what = format!(
+                    "was of type {} and is of type {} now: rows from before would keep values of the old form",
+                    was.type_name, source.type_name
+                );
+                return changed(column, &what);
+            }
+        }
+        Ok(())
+    }
+
     /// Rows are matched by the values that the target has in its key.
     fn same_key_values(&self, plan: &TablePlan, origin: &Origin) -> Result<()> {
+        let form = |was: &&OriginColumn| {
+            let now = plan.columns.iter().find(|column| column.name == was.target).and_then(|now| now.source.as_ref());
+            now.is_some_and(|now| !has_same_form(&was.type_name, &now.type_name))
+        };
+        if let Some(was) = origin.columns.iter().filter(|was| origin.key.contains(&was.target)).find(form) {
+            let context = format!(
+                "go on with {}: column {:?} of its key was of type {}, and the values of its type now have another form",
+                self.name(plan),
+                was.target,
+                was.type_name
+            );
+            return Err(Error::input(context).state("key-changed").mend(format!(
+                "change the type back, or replace what the target has: {}",
+                self.command("run", plan, " --replace")
+            )));
+        }
         let changed = changed_expressions(plan, origin);
         let Some((column, earlier)) = changed.iter().find(|(column, _)| origin.key.contains(column)) else {
             return Ok(());
@@ -236,18 +319,28 @@ impl Resumption<'_> {
     /// # Errors
     /// With a state, where the integers of the cursor have begun again: rows below the position would never come.
     pub fn order_holds(&self, plan: &TablePlan, position: &Position, seen: &OrderState) -> Result<()> {
-        let Some(column) = plan.cursor.as_ref().and_then(|cursor| cursor.integer()) else { return Ok(()) };
-        let Some(high) = position.high.as_ref().and_then(|high| high.0.first()?.parse::<i64>().ok()) else {
-            return Ok(());
-        };
         let table = self.name(plan);
-        if restarted(column_sequence(plan, &column.column), position.sequence, high) {
+        let column = plan.cursor.as_ref().and_then(|cursor| cursor.integer());
+        let high = position.high.as_ref().and_then(|high| high.0.first()?.parse::<i64>().ok());
+        let integers = column.zip(high);
+        if let Some((column, high)) = integers
+            && restarted(column_sequence(plan, &column.column), position.sequence, high)
+        {
             let context = format!(
                 "go on with {table}: the sequence of {:?} was restarted below {high}, the greatest value carried",
                 column.column
             );
             return Err(self.resync(plan, Error::input(context).state("restarted")));
         }
+        if seen.is_refilled {
+            let by = plan.cursor.as_ref().map_or_else(String::new, |cursor| cursor.display());
+            let context = format!(
+                "go on with {table}: it was emptied and filled again, or written anew, since the last run, with values of {by} \
+                 that were carried before"
+            );
+            return Err(self.resync(plan, Error::input(context).state("refilled")));
+        }
+        let Some((column, high)) = integers else { return Ok(()) };
         let is_proven = column_sequence(plan, &column.column).is_some_and(|last| last.is_some_and(|last| last >= high));
         if seen.is_behind && !is_proven {
             let context = format!(
@@ -255,14 +348,6 @@ impl Resumption<'_> {
                 column.column
             );
             return Err(self.resync(plan, Error::input(context).state("cursor-behind")));
-        }
-        if seen.is_refilled {
-            let context = format!(
-                "go on with {table}: it was emptied and filled again, or written anew, since the last run, with values of {:?} \
-                 that were carried before",
-                column.column
-            );
-            return Err(self.resync(plan, Error::input(context).state("refilled")));
         }
         Ok(())
     }
@@ -273,6 +358,33 @@ impl Resumption<'_> {
             "exclude the table from {transfer}, then {}; or set into = \"...\" for one of them",
             self.command("hand-over", plan, "")
         ))
+    }
+
+    /// What a resync keeps, the next run would drop.
+    fn not_kept(&self, plan: &TablePlan) -> Error {
+        let context = format!(
+            "read {} again and keep what {} has: the transfer reads it whole each time, and its next run would drop the rows \
+             that the source no longer has",
+            self.name(plan),
+            plan.target
+        );
+        Error::setup(context).state("history-at-risk").mend(self.with_cursor(plan))
+    }
+
+    fn without_cursor(&self, plan: &TablePlan) -> Error {
+        let context =
+            format!("replace {}: it holds rows, and it was carried by a cursor, and has none now", plan.target);
+        Error::setup(context).state("history-at-risk").mend(self.with_cursor(plan))
+    }
+
+    fn with_cursor(&self, plan: &TablePlan) -> String {
+        format!(
+            "to keep the rows that the source no longer has: mode = \"incremental\" and [tables.{:?}] cursor = \"...\" (\"xmin\" \
+             serves any table of PostgreSQL's own), then {}; to drop them: {}",
+            self.name(plan),
+            self.command("resync", plan, ""),
+            self.command("run", plan, " --replace")
+        )
     }
 
     fn at_risk(&self, plan: &TablePlan, why: &str) -> Error {
@@ -296,8 +408,45 @@ impl Resumption<'_> {
     }
 
     fn command(&self, verb: &str, plan: &TablePlan, options: &str) -> String {
-        format!("wattlake transfer {verb} {} --table {}{options}", self.settings.name, plan.source.display())
+        self.settings.command(verb, &plan.source.display(), options)
     }
+}
+
+/// The target has lost all that was carried. The order by transactions has a position also where no row was.
+fn was_emptied(plan: &TablePlan, checkpoint: &Checkpoint) -> bool {
+    let by_transaction = plan.cursor.as_ref().is_some_and(|cursor| cursor.is_transaction());
+    !by_transaction && checkpoint.position.as_ref().is_some_and(|position| position.high.is_some())
+}
+
+/// Whether values carried as the one type are those of the other, where both are carried alike; where they are not, the
+/// target's columns say whether one is as good as the other.
+fn has_same_form(was: &str, now: &str) -> bool {
+    let base = |name: &str| {
+        let name = name.trim_end_matches("[]");
+        name.split_once('(').map_or(name, |(base, rest)| if rest.ends_with(')') { base } else { name }).to_owned()
+    };
+    let (was_base, now_base) = (base(was), base(now));
+    // Filled up to their length.
+    let is_padded = |base: &str| matches!(base, "character" | "bit");
+    if was == now || was_base == now_base {
+        return was == now || !is_padded(&now_base);
+    }
+    // Of a user's own type the text is its label, which a text can have too.
+    let is_text = |base: &str| matches!(base, "text" | "character varying" | "name") || base.contains('.');
+    let is_number =
+        |base: &str| matches!(base, "smallint" | "integer" | "bigint" | "numeric" | "real" | "double precision");
+    (is_text(&was_base) && is_text(&now_base))
+        || (is_number(&was_base) && (is_number(&now_base) || is_text(&now_base)))
+        // Carried by types of their own, which can be compared.
+        || ![&was_base, &now_base].iter().any(|base| is_text(base) || is_carried_as_text(base))
+}
+
+/// Types that go over as the text that PostgreSQL shows of them.
+fn is_carried_as_text(base: &str) -> bool {
+    matches!(
+        base,
+        "character" | "bit" | "bit varying" | "interval" | "json" | "jsonb" | "time with time zone" | "xml" | "money"
+    )
 }
 
 /// Whether the order of a table's rows goes on from its position.
@@ -352,6 +501,13 @@ pub fn changed_expressions(plan: &TablePlan, origin: &Origin) -> Vec<(String, Ve
         let earlier: Vec<String> = all.filter(|earlier| *earlier != column.expression).collect();
         if !earlier.is_empty() {
             changed.push((column.name.clone(), earlier));
+        }
+    }
+    // What the mapping has taken away since, the target still has of the rows from before.
+    let is_there = |number: i16| plan.source.columns.iter().any(|column| column.number == number);
+    for was in &origin.columns {
+        if is_there(was.number) && !plan.columns.iter().any(|column| column.name == was.target) {
+            changed.push((was.target.clone(), was.earlier.iter().chain([&was.expression]).cloned().collect()));
         }
     }
     changed

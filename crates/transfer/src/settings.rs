@@ -50,6 +50,8 @@ pub struct TableSettings {
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub name: String,
+    /// How hints call the program: `wattlake -C /srv/warehouse`.
+    pub program: String,
     /// The warehouse's other transfers: a table that one of them has carried is not taken from it.
     pub others: Vec<String>,
     pub mode: Mode,
@@ -64,4 +66,12 @@ pub struct Settings {
     /// Of timestamp cursors.
     pub overlap: Duration,
     pub tables: BTreeMap<String, TableSettings>,
+}
+
+impl Settings {
+    /// A command on one of the transfer's tables, as a shell takes it.
+    pub fn command(&self, verb: &str, table: &str, options: &str) -> String {
+        let quoted = |text: &str| shlex::try_quote(text).map_or_else(|_| text.to_owned(), Into::into);
+        format!("{} transfer {verb} {} --table {}{options}", self.program, quoted(&self.name), quoted(table))
+    }
 }

@@ -17,6 +17,7 @@ mod pooling;
 mod refused;
 mod tables;
 
+mod changes;
 mod evolution;
 mod failover;
 mod history;

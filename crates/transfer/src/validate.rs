@@ -153,8 +153,11 @@ impl Job<'_> {
     async fn run(&mut self) -> Result<TableValidation> {
         let table = self.lake.table(&self.plan.target).await.context("open the table in the lake")?;
         let table = table.ok_or_else(|| {
-            Error::input(format!("{} is not in the lake yet", self.plan.target))
-                .mend(format!("wattlake transfer run {}", self.settings.name))
+            Error::input(format!("{} is not in the lake yet", self.plan.target)).mend(self.settings.command(
+                "run",
+                &self.plan.source.display(),
+                "",
+            ))
         })?;
         let checkpoint =
             to_lake::target_state(&table, &self.settings.name, &self.plan).await?.checkpoint.unwrap_or_default();

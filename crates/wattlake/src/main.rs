@@ -6,6 +6,7 @@ mod example;
 mod flows;
 mod host;
 mod jobs;
+mod program;
 mod progress;
 mod report;
 mod scheduler;

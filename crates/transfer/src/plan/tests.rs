@@ -15,6 +15,7 @@ fn table(schema: &str, name: &str, columns: &[(&str, &str)], key: &[&str]) -> Ta
         nullable: true,
         readable: true,
         missing: None,
+        filled: false,
         sequence: None,
     };
     Table {
@@ -45,6 +46,7 @@ fn measures() -> Table {
 fn settings(mode: Mode) -> Settings {
     Settings {
         name: "nightly".into(),
+        program: "wattlake".into(),
         others: Vec::new(),
         mode,
         into: None,
@@ -67,7 +69,7 @@ fn with_table(mode: Mode, own: TableSettings) -> Settings {
 }
 
 fn planned(table: &Table, settings: &Settings) -> Result<TablePlan> {
-    plan_plain(table, settings).and_then(|plan| check(plan, settings))
+    plan_plain(table, settings).and_then(|plan| check(plan, settings, "transfer"))
 }
 
 fn cursor_of(own: TableSettings) -> Result<TablePlan> {
@@ -223,7 +225,10 @@ fn what_would_fail_half_way_is_refused() {
     let refused = |table: &Table| planned(table, &settings(Mode::Initial)).unwrap_err();
     let error = refused(&Table { readable: false, ..measures() });
     assert!(error.context.contains("permission denied"));
-    assert_eq!(error.mend.unwrap(), "GRANT SELECT ON \"grid\".\"measures\" TO the transfer's user");
+    assert_eq!(
+        error.mend.unwrap(),
+        "GRANT USAGE ON SCHEMA \"grid\" TO \"transfer\"; GRANT SELECT ON \"grid\".\"measures\" TO \"transfer\";"
+    );
     assert!(refused(&table("g", "t", &[], &[])).context.contains("it has no columns"));
     let error = refused(&table("g", "t", &[("Power", "int4"), ("power", "int4")], &[]));
     assert_eq!(error.context, "carry g.t: columns \"Power\" and \"power\" differ by case only");

@@ -32,6 +32,8 @@ pub struct Column {
     pub readable: bool,
     /// The text of the value that rows have which are older than the column, where it was added with a constant default.
     pub missing: Option<String>,
+    /// Rows that are older than the column may have a value in it: a default, or one that is computed.
+    pub filled: bool,
     /// The sequence that gives the column its values.
     pub sequence: Option<Sequence>,
 }
@@ -61,6 +63,8 @@ pub struct Leaf {
     pub file_node: u32,
     /// A foreign partition has no pages of its own.
     pub has_pages: bool,
+    /// By itself; a right on the parent is enough to read it through the parent.
+    pub readable: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -94,6 +98,20 @@ impl Table {
     /// What a query reads the rows from: the table with its partitions and children.
     pub fn rows(&self) -> String {
         self.qualified()
+    }
+
+    /// What a query reads the rows of a leaf from: the leaf alone, or where the user has no right on it, its part of the
+    /// table.
+    pub fn rows_of(&self, leaf: &Leaf) -> String {
+        if leaf.readable {
+            return format!("ONLY {}", leaf.name);
+        }
+        format!("(SELECT *, tableoid, ctid, xmin FROM {} WHERE tableoid = {}::oid) AS leaf", self.rows(), leaf.oid)
+    }
+
+    /// Itself, and the relations that hold its rows.
+    pub fn relations(&self) -> impl Iterator<Item = u32> {
+        std::iter::once(self.oid).chain(self.leaves.iter().map(|leaf| leaf.oid))
     }
 
     /// `schema.name`, for messages and for the keys of the configuration. A part that holds a dot or a quote is
@@ -144,6 +162,8 @@ pub struct Catalog {
     pub tables: Vec<Table>,
     pub server_version: u32,
     pub identity: Identity,
+    /// As whom the source is read.
+    pub user: String,
 }
 
 struct TypeRow {
@@ -165,8 +185,10 @@ impl Catalog {
     }
 
     async fn read_types(client: &Client) -> Result<Catalog> {
-        let version = client.query_one("SELECT current_setting('server_version_num')::int", &[]).await;
-        let server_version = version.context("ask for the server's version")?.get::<_, i32>(0).unsigned_abs();
+        let server =
+            client.query_one("SELECT current_setting('server_version_num')::int, current_user::text", &[]).await;
+        let server = server.context("ask for the server's version")?;
+        let (server_version, user) = (server.get::<_, i32>(0).unsigned_abs(), server.get(1));
         let types = client.query(TYPES, &[]).await.context("list types")?;
         let composites = client.query(COMPOSITES, &[]).await.context("list composite types")?;
         let multirange = if server_version >= 140_000 { "rngmultitypid" } else { "0::oid" };
@@ -184,6 +206,7 @@ impl Catalog {
             ranges: ranges.iter().map(|row| (row.get(0), row.get(1))).collect(),
             multiranges: ranges.iter().map(|row| (row.get(2), row.get(0))).collect(),
             tables: Vec::new(),
+            user,
             server_version,
             identity: Identity::of(client).await?,
         })
@@ -262,7 +285,14 @@ impl Catalog {
                 table.rows_estimate += row.get::<_, f32>(7).max(0.0) as u64;
                 table.unlogged |= row.get::<_, i8>(9) as u8 == b'u';
                 table.has_children |= row.get::<_, bool>(10);
-                table.leaves.push(Leaf { oid: row.get(1), name, pages, file_node: row.get(8), has_pages });
+                table.leaves.push(Leaf {
+                    oid: row.get(1),
+                    name,
+                    pages,
+                    file_node: row.get(8),
+                    has_pages,
+                    readable: row.get(11),
+                });
             }
         }
         let mut tables: Vec<Table> = tables.into_values().collect();
@@ -281,6 +311,7 @@ impl Catalog {
             nullable: !row.get::<_, bool>(6),
             readable: row.get(7),
             missing: row.get(8),
+            filled: row.get(9),
             sequence: None,
         }
     }
@@ -342,7 +373,10 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind,
 
 const COLUMNS: &str = "SELECT a.attrelid, a.attname::text, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod), \
      a.attnum, a.attnotnull, has_column_privilege(a.attrelid, a.attnum, 'SELECT'), \
-     CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] END \
+     CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] \
+       WHEN c.relkind = 'p' THEN (SELECT min((b.attmissingval::text::text[])[1]) FROM pg_inherits i \
+         JOIN pg_attribute b ON b.attrelid = i.inhrelid WHERE i.inhparent = c.oid AND b.attname = a.attname AND b.atthasmissing) END, \
+     a.atthasdef OR a.atthasmissing OR a.attnotnull OR a.attidentity <> '' \
      FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
      WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition \
        AND c.relnamespace <> 'pg_catalog'::regnamespace ORDER BY a.attrelid, a.attnum";
@@ -373,6 +407,6 @@ const LEAVES: &str = "WITH RECURSIVE tree AS ( \
          UNION SELECT t.root, i.inhrelid, NOT c.relispartition FROM tree t \
            JOIN pg_inherits i ON i.inhparent = t.relid JOIN pg_class c ON c.oid = i.inhrelid) \
      SELECT t.root, l.oid, n.nspname::text, l.relname::text, l.relkind, CASE WHEN l.relkind = 'f' THEN 0 ELSE l.relpages END, \
-     current_setting('block_size')::int, l.reltuples, l.relfilenode, l.relpersistence, t.is_child \
+     current_setting('block_size')::int, l.reltuples, l.relfilenode, l.relpersistence, t.is_child, has_any_column_privilege(l.oid, 'SELECT') \
      FROM tree t JOIN pg_class l ON l.oid = t.relid JOIN pg_namespace n ON n.oid = l.relnamespace \
      WHERE l.relkind IN ('r', 'm', 'f') ORDER BY t.root, l.oid";

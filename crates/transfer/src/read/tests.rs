@@ -11,6 +11,7 @@ fn table(leaves: &[u64]) -> Table {
         pages: *pages,
         file_node: 0,
         has_pages: true,
+        readable: true,
     };
     Table {
         oid: 1,

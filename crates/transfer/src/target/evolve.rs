@@ -16,7 +16,8 @@ pub enum Evolution {
     Rewrite(SchemaRef),
 }
 
-pub fn evolve(table: &str, present: &Schema, source: &Schema) -> Result<Evolution> {
+/// `replace` is the command that reads the table anew.
+pub fn evolve(table: &str, present: &Schema, source: &Schema, replace: &str) -> Result<Evolution> {
     let mut fields = present.fields().to_vec();
     let (mut adds, mut rewrites) = (false, false);
     for field in source.fields() {
@@ -32,9 +33,8 @@ pub fn evolve(table: &str, present: &Schema, source: &Schema) -> Result<Evolutio
         if !lake::widens(was, is) {
             let context = format!("carry {table}: column {:?} was {was} and is {is} now", field.name());
             return Err(Error::input(context).mend(format!(
-                "change the column back, carry it as text, or read the table anew: \
-                 wattlake transfer run NAME --replace --table {table} (rows purged at the source leave the table; \
-                 its earlier versions keep them)"
+                "change the column back, or read the table anew: {replace} (rows purged at the source leave the table; its \
+                 earlier versions keep them)"
             )));
         }
         rewrites = true;

@@ -129,6 +129,7 @@ pub struct RowMatching {
     /// Keys above it are new: they need no look-up.
     pub top: Option<i64>,
     /// Where the cursor is the key: rows above it have come to the source since, whatever the table has under their key.
+    /// `None` where rows below it have too.
     pub high: Option<i64>,
 }
 
@@ -334,6 +335,9 @@ pub async fn add(table: Table, reading: &Arc<Reading>, addition: Addition<'_>) -
     // A writer that was remembered, or has to be from now on, is news of its own.
     let xid = |position: Option<&Position>| position.and_then(|position| position.xid).is_none();
     let has_news = !xid(addition.before) || !xid(after.as_ref()) || addition.before.is_none();
+    // So is a partition that is gone or there again.
+    let has_news =
+        has_news || addition.update.before.is_none_or(|before| before.storage != addition.update.origin.storage);
     if whole.files.is_empty() && whole.hidden.is_empty() && !evolved && !has_news {
         return Ok(Written::default());
     }
@@ -346,6 +350,13 @@ pub async fn add(table: Table, reading: &Arc<Reading>, addition: Addition<'_>) -
     let version = keep(commit, addition.update, after.as_ref())?.write().await.context("commit")?;
     fail::fail_point!("after-commit");
     Ok(Written { rows: whole.rows, replaced, bytes, version: Some(version) })
+}
+
+/// Keeps what was found of the source, without a row.
+pub async fn keep_position(table: &Table, run: &str, position: &Position) -> Result<()> {
+    let text = serde_json::to_string(&Some(position)).map_err(|e| Error::bug("write the checkpoint").because(e))?;
+    table.commit(run, "refuse").property(POSITION, text).write().await.context("keep what was found")?;
+    Ok(())
 }
 
 /// Takes a table over without a row: from now on its checkpoint names another transfer, or another source.
@@ -380,7 +391,7 @@ async fn fit(
     defaults: Option<&RecordBatch>,
 ) -> Result<(Table, SchemaRef, bool)> {
     let present = table.schema().context("read the table's schema")?;
-    let schema = match evolve(&plan.source.display(), &present, &schema_of(plan))? {
+    let schema = match evolve(&plan.source.display(), &present, &schema_of(plan), &plan.replace)? {
         Evolution::Same => return Ok((table, present, false)),
         Evolution::Add(schema) if defaults.is_none() => return Ok((table, schema, true)),
         Evolution::Add(schema) | Evolution::Rewrite(schema) => schema,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, Field, Schema};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -77,6 +78,20 @@ pub async fn hand_over(client: &Client, run: &str, plan: &TablePlan, checkpoint:
     let kept = CheckpointUpdate { run, origin, before: None };
     let statement = keep(plan, &kept, checkpoint.position.as_ref())?;
     client.batch_execute(&statement).await.context("keep the position")
+}
+
+/// Keeps what was found of the source, without a row.
+pub async fn keep_position(client: &Client, plan: &TablePlan, position: &Position) -> Result<()> {
+    let text = serde_json::to_string(&Some(position)).map_err(|e| Error::bug("write the checkpoint").because(e))?;
+    let sql = "UPDATE wattlake.checkpoints SET position = $3 WHERE target_schema = $1 AND target_table = $2";
+    let kept = client.execute(sql, &[&plan.target.schema, &plan.target.table, &text]).await;
+    kept.map(drop).context("keep what was found")
+}
+
+/// The columns that the target has, by their names alone.
+pub async fn names(client: &Client, plan: &TablePlan) -> Result<Schema> {
+    let columns = present_columns(client, plan).await?;
+    Ok(Schema::new(columns.into_iter().map(|(name, _)| Field::new(name, DataType::Utf8, true)).collect::<Vec<_>>()))
 }
 
 fn target(plan: &TablePlan) -> String {
@@ -228,10 +243,7 @@ async fn swap(client: &mut Client, plan: &TablePlan, staging: &str, keep: &str, 
     let alter = if stays { alter(client, plan).await? } else { String::new() };
     let transaction = client.transaction().await.context("open a transaction on the target")?;
     let statements = if stays {
-        let columns = list(&plan.columns.iter().map(|c| c.name.clone()).collect::<Vec<_>>());
-        format!(
-            "{alter}DELETE FROM {target}; INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging}; DROP TABLE {staging}"
-        )
+        format!("{alter}{}; DROP TABLE {staging}", replace_rows(plan, staging))
     } else {
         let unqualified = staging_name(plan);
         format!(
@@ -242,6 +254,30 @@ async fn swap(client: &mut Client, plan: &TablePlan, staging: &str, keep: &str, 
     transaction.batch_execute(&statements).await.context(format!("put {} in place", plan.target))?;
     transaction.batch_execute(keep).await.context("keep the position")?;
     transaction.commit().await.context(format!("commit {}", plan.target))
+}
+
+/// Rows that come again are updated: what hangs on them by foreign keys stays. Only rows that are gone are deleted.
+fn replace_rows(plan: &TablePlan, staging: &str) -> String {
+    let target = target(plan);
+    let names: Vec<String> = plan.columns.iter().map(|c| c.name.clone()).collect();
+    let columns = list(&names);
+    let insert = format!("INSERT INTO {target} ({columns}) SELECT {columns} FROM {staging}");
+    if plan.key.is_empty() {
+        return format!("DELETE FROM {target}; {insert}");
+    }
+    let same: Vec<String> = plan.key.iter().map(|name| format!("new.{0} = old.{0}", quote(name))).collect();
+    let sets: Vec<String> = names
+        .iter()
+        .filter(|name| !plan.key.contains(name))
+        .map(|name| format!("{0} = excluded.{0}", quote(name)))
+        .collect();
+    let action = if sets.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", sets.join(", ")) };
+    format!(
+        "DELETE FROM {target} AS old WHERE NOT EXISTS (SELECT FROM {staging} AS new WHERE {}); \
+         {insert} ON CONFLICT ({}) DO {action}",
+        same.join(" AND "),
+        list(&plan.key)
+    )
 }
 
 /// What becomes of the rows that a table has.
@@ -295,7 +331,7 @@ fn clear(plan: &TablePlan, columns: &[String]) -> Option<String> {
     (!sets.is_empty()).then(|| format!("UPDATE {} SET {}", target(plan), sets.join(", ")))
 }
 
-/// Where a table is read again: takes out the rows that come again, and makes the key what it is now.
+/// Where a table is read again by another key: takes out the rows that come again, and makes the key what it is now.
 fn make_room(plan: &TablePlan, matching: &RowMatching, kept: &CheckpointUpdate<'_>) -> Option<String> {
     if matching.cursor.is_some() || matching.key.is_empty() {
         return None;
@@ -303,8 +339,9 @@ fn make_room(plan: &TablePlan, matching: &RowMatching, kept: &CheckpointUpdate<'
     let target = target(plan);
     let same: Vec<String> = matching.key.iter().map(|name| format!("old.{0} = new.{0}", quote(name))).collect();
     let delete = format!("DELETE FROM {target} AS old USING pg_temp.wattlake_new AS new WHERE {}", same.join(" AND "));
+    // By the key that the target has, rows that come again are updated.
     if kept.before.is_none_or(|before| before.key == plan.key) {
-        return Some(delete);
+        return None;
     }
     // Rows that the source no longer has may lack columns of the new key, which a primary key does not allow.
     let drop = format!(
@@ -329,7 +366,8 @@ fn insert(plan: &TablePlan, matching: &RowMatching, names: &[String]) -> String 
     // The rule of the lake: the same key with the same cursor is the same version of a row.
     let action = match versions {
         _ if set.is_empty() => "DO NOTHING".to_owned(),
-        Some(names) if names.iter().all(|name| plan.key.contains(name)) => "DO NOTHING".to_owned(),
+        // The key says nothing of a row's version: what is read is what the source has.
+        Some(names) if names.iter().all(|name| plan.key.contains(name)) => format!("DO UPDATE SET {set}"),
         Some(names) => {
             let of = |row: &str| names.iter().map(|n| format!("{row}.{}", quote(n))).collect::<Vec<_>>().join(", ");
             format!("DO UPDATE SET {set} WHERE ({}) IS DISTINCT FROM ({})", of("old"), of("excluded"))
@@ -369,10 +407,8 @@ async fn alter(client: &Client, plan: &TablePlan) -> Result<String> {
             Some((_, was)) => {
                 let context =
                     format!("carry {}: column {:?} was {was} and is {is} now", plan.source.display(), column.name);
-                return Err(Error::input(context).mend(format!(
-                    "change the column back, or read the table anew: wattlake transfer run NAME --replace --table {}",
-                    plan.source.display()
-                )));
+                return Err(Error::input(context)
+                    .mend(format!("change the column back, or read the table anew: {}", plan.replace)));
             }
         }
     }

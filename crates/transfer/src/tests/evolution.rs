@@ -1,6 +1,7 @@
 //! A source whose columns change under an INCREMENTAL transfer: history stays as it was.
 
 use super::world::{World, by_cursor, error_of, incremental, initial, of, rows_of, with};
+use crate::resume::Permission;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_that_came_is_null_before() {
@@ -30,10 +31,13 @@ async fn a_column_that_went_is_kept_and_null_after() {
     world.sql("ALTER TABLE t DROP v; INSERT INTO t VALUES (2, 20)").await;
     world.carries(&incremental()).await;
     assert_eq!(world.rows("public.t").await, ["1|x|10", "2|NULL|20"]);
-    // Back again, in another place.
+    // Back again: another column of its name.
     world.sql("ALTER TABLE t ADD v text; INSERT INTO t VALUES (3, 30, 'z')").await;
-    world.carries(&incremental()).await;
-    assert_eq!(world.rows("public.t").await, ["1|x|10", "2|NULL|20", "3|z|30"]);
+    let (error, _) = error_of(&world.run(&incremental()).await, "public.t");
+    assert!(error.contains("was not carried for a while"), "{error}");
+    let report = world.run_with(&incremental(), Permission::Resync).await;
+    assert!(of(&report, "public.t").error.is_none());
+    assert_eq!(world.rows("public.t").await, ["1|NULL|10", "2|NULL|20", "3|z|30"]);
     // Read anew, the table has the source's columns in their order.
     world.carries(&initial()).await;
     assert_eq!(world.rows("public.t").await, ["1|10|NULL", "2|20|NULL", "3|30|z"]);
@@ -98,7 +102,7 @@ async fn a_narrower_type_is_an_error_of_its_table_alone() {
     world.sql("ALTER TABLE t ALTER v TYPE int; INSERT INTO t VALUES (2, 2); INSERT INTO u VALUES (2)").await;
     let (error, mend) = error_of(&world.run(&incremental()).await, "public.t");
     assert!(error.contains("column \"v\" was Int64 and is Int32 now"), "{error}");
-    assert!(mend.contains("--replace --table public.t"), "{mend}");
+    assert!(mend.contains("--table public.t --replace"), "{mend}");
     assert_eq!(world.rows("public.t").await, ["1|1"]);
     assert_eq!(world.rows("public.u").await, ["1", "2"]);
     // The mend.

@@ -3,10 +3,12 @@
 
 use lake::TableName;
 
-use super::world::{World, by_cursor, chain, incremental, initial, of, with};
-use crate::plan::{Settings, TableSettings};
+use super::world::{World, by_cursor, chain, error_of, incremental, initial, of, with};
+use crate::hand_over::hand_over;
+use crate::plan::{OnNoCursor, Settings, TableSettings};
+use crate::postgres::Endpoint;
 use crate::resume::Permission;
-use crate::run::{How, Report};
+use crate::run::{How, Report, Target};
 
 #[track_caller]
 fn state(report: &Report, table: &str) -> &'static str {
@@ -224,13 +226,15 @@ async fn ids_of_a_sequence_that_begins_below_what_was_carried_are_seen() {
         World::new("CREATE TABLE t (id bigserial PRIMARY KEY, v text); INSERT INTO t VALUES (1000000, 'by hand')")
             .await;
     world.carries(&incremental()).await;
+    world.sql("INSERT INTO t VALUES (900000, 'by hand too')").await;
+    world.carries(&incremental()).await;
+    assert_eq!(world.rows("public.t").await, ["1000000|by hand", "900000|by hand too"]);
     world.sql("INSERT INTO t (v) VALUES ('a'), ('b')").await;
-    assert_eq!(state(&world.run(&incremental()).await, "public.t"), "cursor-behind");
-    resynced(&world, &incremental()).await;
-    assert_eq!(world.rows("public.t").await, ["1000000|by hand", "1|a", "2|b"]);
+    world.carries(&incremental()).await;
+    assert_eq!(world.rows("public.t").await, ["1000000|by hand", "1|a", "2|b", "900000|by hand too"]);
     world.sql("INSERT INTO t (v) VALUES ('c')").await;
     world.carries(&incremental()).await;
-    assert_eq!(world.rows("public.t").await.len(), 4);
+    assert_eq!(world.rows("public.t").await.len(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,4 +291,128 @@ async fn two_tables_whose_names_are_written_alike_stay_two() {
         let table = world.lake.table(&name).await.unwrap().unwrap();
         assert_eq!(super::world::rows_of(&table).await, [row]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_far_ahead_of_other_orders_hide_nothing_either() {
+    let world = World::new(
+        "CREATE TABLE n (id int PRIMARY KEY, c numeric); INSERT INTO n SELECT g, 100000 + g / 2.0 FROM generate_series(1, 50) g; \
+         CREATE TABLE s (id int PRIMARY KEY, c text); INSERT INTO s VALUES (1, '2026-01-01T00:00:00Z'), (2, '2026-01-02T00:00:00Z'); \
+         CREATE TABLE v (id int PRIMARY KEY, c uuid); INSERT INTO v VALUES (1, '0191e5a0-0000-7abc-8def-0123456789ab'); \
+         CREATE TABLE i (id int PRIMARY KEY); INSERT INTO i SELECT generate_series(1, 500)",
+    )
+    .await;
+    let settings = ["public.n", "public.s", "public.v"]
+        .iter()
+        .fold(incremental(), |settings, table| with(settings, table, by_cursor("c")));
+    world.carries(&settings).await;
+    world
+        .sql(
+            "INSERT INTO n VALUES (900, 9000000000000); INSERT INTO s VALUES (900, '9999-12-31T00:00:00Z'); \
+             INSERT INTO v VALUES (900, '03b2b3a0-0000-7abc-8def-0123456789ab'); INSERT INTO i VALUES (900000)",
+        )
+        .await;
+    world.carries(&settings).await;
+    world
+        .sql(
+            "INSERT INTO n VALUES (51, 100030); INSERT INTO s VALUES (3, '2026-01-03T00:00:00Z'); \
+             INSERT INTO v VALUES (2, '0191e5a1-0000-7abc-8def-0123456789ab'); INSERT INTO i VALUES (501)",
+        )
+        .await;
+    world.carries(&settings).await;
+    for table in ["n", "s", "v", "i"] {
+        let count = world.rows(&format!("public.{table}")).await.len();
+        assert_eq!(
+            world.ask(&format!("SELECT count(*)::text FROM public.{table}")).await,
+            [count.to_string()],
+            "{table}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_resync_would_keep_for_one_run_only_is_refused() {
+    let world = World::new(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT g, 'a' FROM generate_series(1, 9) g",
+    )
+    .await;
+    let reload = Settings { on_no_cursor: OnNoCursor::Reload, ..incremental() };
+    world.carries(&reload).await;
+    world.sql("DELETE FROM t WHERE id > 2; ALTER TABLE t ALTER id TYPE text").await;
+    let report = world.run(&reload).await;
+    assert_eq!(state(&report, "public.t"), "history-at-risk");
+    let (_, mend) = error_of(&report, "public.t");
+    assert!(mend.contains("cursor = ") && mend.contains("wattlake transfer resync nightly --table public.t"), "{mend}");
+    let report = world.run_with(&reload, Permission::Resync).await;
+    assert_eq!(state(&report, "public.t"), "history-at-risk");
+    let settings = with(reload, "public.t", by_cursor("xmin"));
+    resynced(&world, &settings).await;
+    world.carries(&settings).await;
+    assert_eq!(world.rows("public.t").await.len(), 9);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_read_whole_is_not_replaced_from_another_database() {
+    let mut world = World::new("CREATE TABLE t (v text); INSERT INTO t VALUES ('a'), ('b')").await;
+    let reload = Settings { on_no_cursor: OnNoCursor::Reload, ..incremental() };
+    world.carries(&reload).await;
+    world.moves(super::world::database().await).await;
+    world.sql("CREATE TABLE t (v text)").await;
+    for settings in [&reload, &initial()] {
+        let report = world.run(settings).await;
+        assert_eq!(state(&report, "public.t"), "other-source");
+        assert!(error_of(&report, "public.t").1.contains("--replace"));
+    }
+    assert_eq!(world.rows("public.t").await, ["a", "b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_made_anew_or_filled_again_is_not_handed_over() {
+    let world = World::new(
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 5); \
+         CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u SELECT generate_series(1, 5)",
+    )
+    .await;
+    world.carries(&incremental()).await;
+    world
+        .sql(
+            "DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 9); \
+             TRUNCATE u; INSERT INTO u SELECT generate_series(1, 9)",
+        )
+        .await;
+    let only = |table: &str| Settings { include: vec![table.into()], ..incremental() };
+    let request = |table: &str| world.request(&only(table), Target::Lake(world.lake.clone()), Permission::File);
+    let error = hand_over(&request("public.t")).await.unwrap_err();
+    assert_eq!(error.state, Some("recreated"));
+    hand_over(&request("public.u")).await.unwrap();
+    assert_eq!(state(&world.run(&only("public.u")).await, "public.u"), "refilled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_the_file_names_and_the_source_lacks_stops_no_other() {
+    let world = World::new("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+    let settings = with(incremental(), "public.gone", by_cursor("id"));
+    let report = world.run(&settings).await;
+    assert_eq!(state(&report, "public.gone"), "missing");
+    assert_eq!(world.rows("public.t").await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_on_the_parent_is_enough_for_its_partitions() {
+    let mut world = World::new(
+        "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id); \
+         CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (100); INSERT INTO t SELECT generate_series(1, 5); \
+         CREATE ROLE parent_reader LOGIN; GRANT USAGE ON SCHEMA public TO parent_reader; GRANT SELECT ON t TO parent_reader",
+    )
+    .await;
+    world.source = Endpoint::parse(&world.url.replace("postgres@", "parent_reader@")).unwrap();
+    world.carries(&incremental()).await;
+    world
+        .sql(
+            "CREATE TABLE t_0 (id int PRIMARY KEY); INSERT INTO t_0 VALUES (-1); \
+             ALTER TABLE t ATTACH PARTITION t_0 FOR VALUES FROM (-100) TO (0); INSERT INTO t VALUES (6)",
+        )
+        .await;
+    world.carries(&incremental()).await;
+    assert_eq!(world.rows("public.t").await.len(), 7);
 }

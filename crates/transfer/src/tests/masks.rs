@@ -19,22 +19,32 @@ fn settings() -> Settings {
 }
 
 fn masked(folder: &TempDir) -> Settings {
-    let rules = r#"{"rules": [
-            {"rule-type": "selection", "rule-id": "1", "rule-name": "all", "rule-action": "include",
-              "object-locator": {"schema-name": "public", "table-name": "%"}},
-            {"rule-type": "transformation", "rule-id": "2", "rule-name": "mask", "rule-target": "column",
-              "rule-action": "data-masking-hash-mask",
-              "object-locator": {"schema-name": "public", "table-name": "t", "column-name": "iban"}}
-        ]}"#;
+    mapped(folder, "", &["data-masking-hash-mask"])
+}
+
+/// `filter` goes into the selection, and each action is one on the column `iban`.
+fn mapped(folder: &TempDir, filter: &str, actions: &[&str]) -> Settings {
+    let selection = format!(
+        r#"{{"rule-type": "selection", "rule-id": "1", "rule-name": "all", "rule-action": "include",
+            "object-locator": {{"schema-name": "public", "table-name": "t"}}{filter}}}"#
+    );
+    let actions = actions.iter().map(|action| {
+        format!(
+            r#"{{"rule-type": "transformation", "rule-id": "2", "rule-name": "mask", "rule-target": "column",
+                "rule-action": "{action}",
+                "object-locator": {{"schema-name": "public", "table-name": "t", "column-name": "iban"}}}}"#
+        )
+    });
+    let rules: Vec<String> = std::iter::once(selection).chain(actions).collect();
     let file = folder.path().join("mapping.json");
-    fs::write(&file, rules).unwrap();
+    fs::write(&file, format!(r#"{{"rules": [{}]}}"#, rules.join(", "))).unwrap();
     Settings { mapping: Some(file), ..settings() }
 }
 
 async fn findings(world: &World, settings: &Settings) -> String {
     let target = Target::Lake(world.lake.clone());
     let found = check(settings, &world.source, Way::Direct, Some(&target)).await.unwrap().findings;
-    let about = found.iter().filter(|found| found.what.contains("is carried as"));
+    let about = found.iter().filter(|found| found.what.contains("keep their values"));
     about.map(|found| format!("{}; {}\n", found.what, found.mend.as_deref().unwrap_or_default())).collect()
 }
 
@@ -120,4 +130,45 @@ async fn another_value_of_the_key_would_double_the_rows() {
     let report = world.run_with(&as_text, Permission::Replace).await;
     assert!(of(&report, "public.t").error.is_none());
     assert_eq!(world.rows("public.t").await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_was_taken_away_is_not_forgotten() {
+    let world = World::new(CREATE).await;
+    world.carries(&settings()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let removed = mapped(&folder, "", &["remove-column"]);
+    let said = findings(&world, &removed).await;
+    assert!(said.contains("\"iban\" is not carried any more") && said.contains("--clear-changed"), "{said}");
+    world.sql("DELETE FROM t WHERE id = 1; INSERT INTO t VALUES (4, 'FR4')").await;
+    world.carries(&removed).await;
+    assert_eq!(findings(&world, &removed).await, said);
+    let masked = masked(&folder);
+    let error = of(&world.run(&masked).await, "public.t").error.as_ref().map(|error| error.state);
+    assert_eq!(error, Some(Some("columns-changed")));
+    let mut request = world.request(&masked, Target::Lake(world.lake.clone()), Permission::Resync);
+    request.clears_changed = true;
+    assert!(of(&run(&request).await.unwrap(), "public.t").error.is_none());
+    let now = ibans(&world).await;
+    assert!(now[0] == ("1".into(), "NULL".into()) && now[1..].iter().all(|(_, iban)| hidden(iban)), "{now:?}");
+    assert_eq!(findings(&world, &masked).await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_a_filter_left_out_come_with_a_resync() {
+    let world = World::new(CREATE).await;
+    let folder = tempfile::tempdir().unwrap();
+    let only = r#", "filters": [{"filter-type": "source", "column-name": "id", "filter-conditions":
+        [{"filter-operator": "gte", "value": "2"}]}]"#;
+    let filtered = mapped(&folder, only, &[]);
+    world.carries(&filtered).await;
+    assert_eq!(world.rows("public.t").await.len(), 2);
+    let all = mapped(&folder, "", &[]);
+    let report = world.run(&all).await;
+    let error = of(&report, "public.t").error.as_ref().unwrap();
+    assert_eq!(error.state, Some("filter-changed"), "{}", chain(error));
+    let report = world.run_with(&all, Permission::Resync).await;
+    assert!(of(&report, "public.t").error.is_none());
+    assert_eq!(world.rows("public.t").await.len(), 3);
+    world.carries(&all).await;
 }

@@ -16,6 +16,8 @@ use crate::plan::Settings;
 use crate::resume::Permission;
 
 const SEQUENCES: u64 = 50;
+/// In which something was found before.
+const FOUND: [u64; 5] = [300_000_000, 800_000_017, 800_000_072, 800_000_128, 800_000_177];
 const STEPS: usize = 8;
 
 /// By key: the cursor `at`, and the value.
@@ -354,6 +356,8 @@ async fn play(seed: u64) -> Result<(), String> {
         }
         let lake = platform.lake().await;
         leave_pending(&mut wanted, &pending, &before, &lake);
+        // A run may read more than it must.
+        wanted.extend(source.iter().filter(|(id, row)| lake.get(id) == Some(row)).map(|(id, row)| (*id, row.clone())));
         // What a transaction that goes on has written is the next run's, or a later one's.
         if lake != wanted {
             return Err(format!("the lake has {lake:?}\nand not {wanted:?}\n{:#?}", platform.log));
@@ -371,8 +375,10 @@ async fn play(seed: u64) -> Result<(), String> {
 async fn whatever_happens_between_runs_is_carried_or_said() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let count = number("WATTLAKE_SEQUENCES").unwrap_or(SEQUENCES);
-    let first = number("WATTLAKE_SEED").unwrap_or_else(|| rand::rng().random_range(0..1_000_000_000));
-    for seed in first..first + count {
+    let given = number("WATTLAKE_SEED");
+    let first = given.unwrap_or_else(|| rand::rng().random_range(0..1_000_000_000));
+    let found = FOUND.into_iter().filter(|_| given.is_none());
+    for seed in found.chain(first..first + count) {
         if let Err(what) = play(seed).await {
             panic!("have it again with WATTLAKE_SEED={seed} WATTLAKE_SEQUENCES=1\n{what}");
         }

@@ -217,6 +217,7 @@ pub async fn ask(client: &Client, sql: &str) -> Vec<String> {
 pub fn initial() -> Settings {
     Settings {
         name: "nightly".into(),
+        program: "wattlake".into(),
         others: Vec::new(),
         mode: Mode::Initial,
         into: None,

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::program::{program, quoted};
 use crate::config;
+use crate::program::{program, quoted};
 
 /// Write a commented warehouse to start from
 #[derive(Debug, Args)]

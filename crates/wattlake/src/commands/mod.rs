@@ -11,7 +11,6 @@ mod lake;
 mod layer;
 mod logs;
 mod mart;
-mod program;
 mod queue;
 mod run;
 mod runs;

@@ -17,6 +17,7 @@ use transfer::via;
 use crate::config::{self, Via};
 use crate::flows::copies;
 use crate::jobs::{self, Asked, Ended};
+use crate::program::program_in;
 use crate::report;
 use crate::warehouse::Warehouse;
 
@@ -213,6 +214,7 @@ pub fn settings(warehouse: &Warehouse, config: &config::Transfer) -> Settings {
     };
     Settings {
         name: config.name.clone(),
+        program: program_in(&warehouse.config.root),
         others: warehouse.config.transfers.keys().filter(|name| **name != config.name).cloned().collect(),
         mode,
         into: config.into.clone(),

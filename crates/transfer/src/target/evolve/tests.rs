@@ -14,17 +14,19 @@ fn names(schema: &Schema) -> Vec<&str> {
 fn the_same_columns_in_another_order_are_the_same() {
     let present = schema(&[("id", DataType::Int64), ("name", DataType::Utf8)]);
     let source = schema(&[("name", DataType::Utf8), ("id", DataType::Int64)]);
-    assert_eq!(evolve("s.t", &present, &source).unwrap(), Evolution::Same);
+    assert_eq!(evolve("s.t", &present, &source, "replace it").unwrap(), Evolution::Same);
 }
 
 #[test]
 fn columns_that_came_are_added_and_those_that_went_stay() {
     let present = schema(&[("id", DataType::Int64), ("gone", DataType::Utf8)]);
     let source = schema(&[("id", DataType::Int64), ("new", DataType::Boolean)]);
-    let Evolution::Add(added) = evolve("s.t", &present, &source).unwrap() else { panic!("nothing added") };
+    let Evolution::Add(added) = evolve("s.t", &present, &source, "replace it").unwrap() else {
+        panic!("nothing added")
+    };
     assert_eq!(names(&added), ["id", "gone", "new"]);
     let fewer = schema(&[("id", DataType::Int64)]);
-    assert_eq!(evolve("s.t", &present, &fewer).unwrap(), Evolution::Same);
+    assert_eq!(evolve("s.t", &present, &fewer, "replace it").unwrap(), Evolution::Same);
 }
 
 #[test]
@@ -41,7 +43,9 @@ fn wider_types_are_taken_over() {
     for (was, is) in pairs {
         let present = schema(&[("id", DataType::Int64), ("v", was.clone())]);
         let source = schema(&[("id", DataType::Int64), ("v", is.clone()), ("new", DataType::Utf8)]);
-        let Evolution::Rewrite(wider) = evolve("s.t", &present, &source).unwrap() else { panic!("{was} to {is}") };
+        let Evolution::Rewrite(wider) = evolve("s.t", &present, &source, "replace it").unwrap() else {
+            panic!("{was} to {is}")
+        };
         assert_eq!(wider.field_with_name("v").unwrap().data_type(), &is);
         assert_eq!(names(&wider), ["id", "v", "new"]);
     }
@@ -60,7 +64,8 @@ fn narrower_types_are_refused_by_name() {
         (DataType::Float64, DataType::Utf8),
     ];
     for (was, is) in pairs {
-        let error = evolve("grid.t", &schema(&[("v", was.clone())]), &schema(&[("v", is.clone())])).unwrap_err();
+        let (was_schema, is_schema) = (schema(&[("v", was.clone())]), schema(&[("v", is.clone())]));
+        let error = evolve("grid.t", &was_schema, &is_schema, "run x --replace --table grid.t").unwrap_err();
         assert_eq!(error.kind, crate::Kind::FixInput);
         assert_eq!(error.context, format!("carry grid.t: column \"v\" was {was} and is {is} now"));
         assert!(error.mend.unwrap().contains("--replace --table grid.t"));

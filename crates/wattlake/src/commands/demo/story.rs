@@ -11,13 +11,13 @@ use transfer::validate::TableValidation;
 
 use super::billing::Billing;
 use crate::commands::mart::say;
-use crate::commands::program::{program, quoted};
 use crate::commands::sql::print_query;
 use crate::commands::transfer::{told, validation_told};
 use crate::config::MartKind;
 use crate::flows::transfer::{Carry, run, settings};
 use crate::flows::{mart, upkeep};
 use crate::jobs::Asked;
+use crate::program::{program, quoted};
 use crate::progress::Bars;
 use crate::text;
 use crate::warehouse::Warehouse;

@@ -13,6 +13,14 @@ pub fn program() -> String {
     }
 }
 
+/// What to type for the program to be called on a warehouse.
+pub fn program_in(root: &Path) -> String {
+    match std::env::current_dir().and_then(|folder| folder.canonicalize()) {
+        Ok(folder) if root.canonicalize().is_ok_and(|root| root == folder) => program(),
+        _ => format!("{} -C {}", program(), quoted(root)),
+    }
+}
+
 /// In single quotes where a shell would take it apart.
 pub fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
