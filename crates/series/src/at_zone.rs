@@ -8,7 +8,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::plan_err;
 use datafusion::error::Result;
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::scalar::ScalarValue;
 use sqlparser::ast::{
     self, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, VisitMut,
@@ -52,6 +52,11 @@ impl VisitorMut for Calls {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// `timezone(zone, ts)`.
+pub fn function() -> ScalarUDF {
+    ScalarUDF::from(AtZone::default())
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -102,9 +102,25 @@ impl Floor {
             // The beginning may come twice: its second time is after the next change.
             (false, Manner::Truncated) => start.saturating_sub(day) >= from && start.saturating_add(day) < to,
         };
-        let start = if inside { start } else { self.instant(begin) };
+        let start = if inside { start } else { self.across_change(begin) };
         self.known = (begin.saturating_sub(offset).max(from), end.saturating_sub(offset).min(to), start);
         start
+    }
+
+    /// The beginning of a bucket that may have begun before the clock was changed. Where the clock was put back and the
+    /// local bucket had ended before, rows have gone into later buckets since: instants would go back to it. A short bucket
+    /// begins with the change then, and a long one is the last from before it.
+    fn across_change(&self, begin: i64) -> i64 {
+        let Span { from, offset, .. } = self.span;
+        let before = self.zone.span(from.div_euclid(self.per_second).saturating_sub(1)).offset * self.per_second;
+        let (old_local, new_local) = (from.saturating_add(before), from.saturating_add(offset));
+        if self.manner == Manner::Bucket && old_local > new_local && begin < new_local {
+            let last = self.local_bucket(old_local.saturating_sub(1)).0;
+            if last > begin {
+                return if self.keeps_offset { from } else { self.instant(last) };
+            }
+        }
+        self.instant(begin)
     }
 
     /// An error where some bucket began before the first instant that the column's unit can say.
@@ -179,5 +195,34 @@ pub(crate) fn in_ticks(span: Span, per_second: i64) -> Span {
         from: span.from.saturating_mul(per_second),
         to: span.to.saturating_mul(per_second),
         offset: span.offset * per_second,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Floor, Manner, SECOND, Width};
+    use crate::zone::Zone;
+
+    /// The plan trusts that buckets are in the order of their instants.
+    #[test]
+    fn buckets_never_go_back() {
+        let minutes = [5, 7, 13, 20, 35, 45, 50, 59, 61, 90, 100, 135, 149, 240, 1000, 1440, 2880, 10_080];
+        for zone in ["Europe/Paris", "Australia/Lord_Howe", "America/St_Johns", "America/New_York", "Africa/Casablanca"]
+        {
+            let zone = Arc::new(Zone::named(zone).unwrap());
+            for minutes in minutes {
+                let width = Width::Fixed(minutes * 60 * SECOND);
+                let mut floor = Floor::new(width, Arc::clone(&zone), 1, None, Manner::Bucket).unwrap();
+                let mut last = i64::MIN;
+                // Two years and a half from 2025 on, in steps that no width is a multiple of.
+                for instant in (1_735_689_600..1_815_000_000).step_by(211) {
+                    let start = floor.of(instant);
+                    assert!(last <= start && start <= instant, "{minutes} minutes at {instant}: {start} after {last}");
+                    last = start;
+                }
+            }
+        }
     }
 }

@@ -80,7 +80,12 @@ fn name_of_rank(window: &Window, columns: Option<&Projection>) -> Option<Column>
 
 /// A row number in each of several partitions, and nothing else.
 fn ranked(window: &Window) -> Option<&WindowFunctionParams> {
-    let [Expr::WindowFunction(function)] = window.window_expr.as_slice() else { return None };
+    let [only] = window.window_expr.as_slice() else { return None };
+    let only = match only {
+        Expr::Alias(alias) => alias.expr.as_ref(),
+        plain => plain,
+    };
+    let Expr::WindowFunction(function) = only else { return None };
     let WindowFunction { fun, params } = function.as_ref();
     let is_ranked = fun.name() == "row_number" && !params.partition_by.is_empty() && !params.order_by.is_empty();
     (is_ranked && params.filter.is_none()).then_some(params)
