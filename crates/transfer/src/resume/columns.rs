@@ -1,0 +1,130 @@
+//! A table's columns now, held against those that the target's rows were carried with.
+
+use std::collections::BTreeMap;
+
+use crate::checkpoint::{Origin, OriginColumn};
+use crate::error::{Error, Result};
+use crate::plan::TablePlan;
+use crate::postgres::quote;
+
+/// Relations that were truncated or written anew since the last run, where no change of a column's type explains it: one
+/// that was added seldom does.
+pub fn rewritten(plan: &TablePlan, origin: &Origin) -> Vec<u32> {
+    let known: BTreeMap<i16, &str> = origin.columns.iter().map(|c| (c.number, c.type_name.as_str())).collect();
+    let columns = plan.columns.iter().filter_map(|column| column.source.as_ref());
+    if columns.into_iter().any(|column| known.get(&column.number).is_some_and(|was| *was != column.type_name)) {
+        return Vec::new();
+    }
+    let leaves = plan.source.leaves.iter();
+    leaves
+        .filter(|leaf| origin.file_node(leaf.oid).is_some_and(|node| node != leaf.file_node))
+        .map(|leaf| leaf.oid)
+        .collect()
+}
+
+/// Columns that rows of the target may have by another expression than the plan's: their names, and those expressions.
+pub fn changed_expressions(plan: &TablePlan, origin: &Origin) -> Vec<(String, Vec<String>)> {
+    let mut changed = Vec::new();
+    for column in &plan.columns {
+        let Some(was) = origin.columns.iter().find(|was| was.target == column.name) else { continue };
+        // A column that was renamed has another expression, and the same values.
+        let renamed = |expression: &String| match &column.source {
+            Some(now) if now.number == was.number => expression.replace(&quote(&was.name), &quote(&now.name)),
+            _ => expression.clone(),
+        };
+        let all = was.earlier.iter().chain([&was.expression]).map(renamed);
+        let earlier: Vec<String> = all.filter(|earlier| *earlier != column.expression).collect();
+        if !earlier.is_empty() {
+            changed.push((column.name.clone(), earlier));
+        }
+    }
+    // What the mapping has taken away since, the target still has of the rows from before.
+    let is_there = |number: i16| plan.source.columns.iter().any(|column| column.number == number);
+    for was in &origin.columns {
+        if is_there(was.number) && !plan.columns.iter().any(|column| column.name == was.target) {
+            changed.push((was.target.clone(), was.earlier.iter().chain([&was.expression]).cloned().collect()));
+        }
+    }
+    changed
+}
+
+/// Lets columns that were renamed at the source keep their names in the target, followed by their numbers.
+///
+/// # Errors
+/// Where another column of the source now has the name that a renamed one has in the target.
+pub fn keep_names(plan: &mut TablePlan, origin: &Origin) -> Result<()> {
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for column in &plan.columns {
+        let Some(source) = &column.source else { continue };
+        let was = origin.columns.iter().find(|was| was.number == source.number && origin.table == plan.source.oid);
+        // Renamed at the source, now or before. Where neither is so, the mapping gives it another name.
+        let follows = |was: &OriginColumn| was.planned == column.name || was.name != source.name;
+        if let Some(was) = was.filter(|was| follows(was) && was.target != column.name) {
+            names.insert(column.name.clone(), was.target.clone());
+        }
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
+    for column in &plan.columns {
+        if !names.contains_key(&column.name)
+            && let Some((now, _)) = names.iter().find(|(_, was)| **was == column.name)
+        {
+            let context = format!(
+                "carry {}: column {:?} was renamed to {now:?}, and another column is called {:?} now",
+                plan.source.display(),
+                column.name,
+                column.name
+            );
+            return Err(Error::input(context)
+                .state("columns-changed")
+                .mend("give the new column another name with a table mapping, or replace what the target has"));
+        }
+    }
+    let keep = |name: &mut String| {
+        if let Some(was) = names.get(name) {
+            name.clone_from(was);
+        }
+    };
+    for column in &mut plan.columns {
+        let planned = column.name.clone();
+        keep(&mut column.name);
+        if let Some(source) = column.source.as_mut().filter(|_| planned != column.name) {
+            source.planned = Some(planned);
+        }
+    }
+    plan.key.iter_mut().for_each(keep);
+    plan.cursor.iter_mut().flat_map(|cursor| &mut cursor.columns).for_each(|column| keep(&mut column.name));
+    Ok(())
+}
+
+/// Whether values carried as the one type are those of the other, where both are carried alike; where they are not, the
+/// target's columns say whether one is as good as the other.
+pub(super) fn has_same_form(was: &str, now: &str) -> bool {
+    let base = |name: &str| {
+        let name = name.trim_end_matches("[]");
+        name.split_once('(').map_or(name, |(base, rest)| if rest.ends_with(')') { base } else { name }).to_owned()
+    };
+    let (was_base, now_base) = (base(was), base(now));
+    // Filled up to their length.
+    let is_padded = |base: &str| matches!(base, "character" | "bit");
+    if was == now || was_base == now_base {
+        return was == now || !is_padded(&now_base);
+    }
+    // Of a user's own type the text is its label, which a text can have too.
+    let is_text = |base: &str| matches!(base, "text" | "character varying" | "name") || base.contains('.');
+    let is_number =
+        |base: &str| matches!(base, "smallint" | "integer" | "bigint" | "numeric" | "real" | "double precision");
+    (is_text(&was_base) && is_text(&now_base))
+        || (is_number(&was_base) && (is_number(&now_base) || is_text(&now_base)))
+        // Carried by types of their own, which can be compared.
+        || ![&was_base, &now_base].iter().any(|base| is_text(base) || is_carried_as_text(base))
+}
+
+/// Types that go over as the text that PostgreSQL shows of them.
+fn is_carried_as_text(base: &str) -> bool {
+    matches!(
+        base,
+        "character" | "bit" | "bit varying" | "interval" | "json" | "jsonb" | "time with time zone" | "xml" | "money"
+    )
+}
