@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use crate::values::numeric;
 use arrow::array::timezone::Tz;
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -23,6 +24,7 @@ pub struct Cells<'a> {
 enum Column<'a> {
     Instants { array: ArrayRef, unit: TimeUnit, zone: Option<Tz> },
     Bytes(ArrayRef),
+    Numerics(Decimal128Array),
     Other { array: &'a dyn Array, formatter: ArrayFormatter<'a> },
 }
 
@@ -37,6 +39,7 @@ impl<'a> Cells<'a> {
         let column = &self.columns[column];
         let array: &dyn Array = match column {
             Column::Instants { array, .. } | Column::Bytes(array) => array.as_ref(),
+            Column::Numerics(array) => array,
             Column::Other { array, .. } => *array,
         };
         if array.is_null(row) {
@@ -48,6 +51,7 @@ impl<'a> Cells<'a> {
                 write_instant(value, *unit, zone.as_ref(), text)?;
             }
             Column::Bytes(array) => write_bytes(array.as_binary::<i64>().value(row), text),
+            Column::Numerics(array) => text.push_str(&numeric(array, row)),
             Column::Other { formatter, .. } => {
                 write!(text, "{}", formatter.value(row)).map_err(|e| ArrowError::CastError(e.to_string()))?;
             }
@@ -67,6 +71,7 @@ impl<'a> Column<'a> {
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
                 Column::Bytes(arrow::compute::cast(array, &DataType::LargeBinary)?)
             }
+            DataType::Decimal128(..) => Column::Numerics(array.as_primitive().clone()),
             _ => Column::Other { array: array.as_ref(), formatter: ArrayFormatter::try_new(array.as_ref(), &NESTED)? },
         })
     }

@@ -8,9 +8,9 @@ pub mod catalog;
 pub mod cells;
 mod completions;
 pub mod complexity;
-pub mod dialect;
 pub mod error;
 mod filtered;
+pub mod frontend;
 mod grammar;
 pub mod instant;
 pub mod literals;
@@ -24,6 +24,7 @@ pub mod session;
 mod shown;
 pub mod statement;
 pub mod system;
+pub mod values;
 pub mod view;
 
 pub use error::{Error, Kind, Result};

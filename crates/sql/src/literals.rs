@@ -7,7 +7,7 @@
 
 use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone, Utc};
 use datafusion::arrow::array::timezone::Tz;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -21,6 +21,7 @@ use datafusion::scalar::ScalarValue;
 
 use crate::instant::{clock, with_seconds};
 use crate::shown::as_text;
+use series::at_zone;
 
 #[derive(Debug)]
 pub struct MissingSeconds;
@@ -78,6 +79,21 @@ fn local(mut expr: Expr, session: &str, schema: &DFSchema) -> Result<Transformed
                     let shown = DataType::Timestamp(unit, Some(session.into()));
                     let placed = Expr::Cast(Cast::new(Box::new(std::mem::take(instant)), shown));
                     **instant = to_local_time().call(vec![placed]);
+                    Transformed::yes(expr)
+                }
+                _ => Transformed::no(expr),
+            });
+        }
+        // What a clock shows, or a day's midnight, as an instant.
+        Expr::Cast(Cast { expr: clock, field }) | Expr::TryCast(TryCast { expr: clock, field })
+            if matches!(field.data_type(), DataType::Timestamp(_, Some(_))) =>
+        {
+            let local = DataType::Timestamp(TimeUnit::Microsecond, None);
+            return Ok(match clock.get_type(schema) {
+                Ok(DataType::Timestamp(_, None) | DataType::Date32) if session != "UTC" => {
+                    let clock_value = Expr::Cast(Cast::new(Box::new(std::mem::take(clock)), local));
+                    let zone = Expr::Literal(ScalarValue::from(session), None);
+                    **clock = at_zone::function().call(vec![zone, clock_value]);
                     Transformed::yes(expr)
                 }
                 _ => Transformed::no(expr),

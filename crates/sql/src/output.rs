@@ -22,6 +22,7 @@ use parquet::file::properties::WriterProperties;
 
 use crate::cells::Cells;
 use crate::error::{Context, Result};
+use crate::frontend::names;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -70,7 +71,7 @@ impl<'a> Writer<'a> {
             Format::Csv => {
                 let mut line = String::new();
                 for (i, field) in schema.fields().iter().enumerate() {
-                    csv_field(&mut line, i, Some(field.name()));
+                    csv_field(&mut line, i, Some(names::shown(field.name())));
                 }
                 line.push('\n');
                 out.write_all(line.as_bytes()).context(WRITE)?;
@@ -226,7 +227,7 @@ impl Table<'_> {
         if fields.is_empty() {
             return Ok(self.written);
         }
-        let names: Vec<String> = fields.iter().map(|field| one_line(field.name())).collect();
+        let names: Vec<String> = fields.iter().map(|field| one_line(names::shown(field.name()))).collect();
         let mut widths: Vec<usize> = names.iter().map(|name| name.chars().count()).collect();
         for row in self.cells.chunks(widths.len()) {
             for (width, cell) in widths.iter_mut().zip(row) {

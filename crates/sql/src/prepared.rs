@@ -62,7 +62,7 @@ impl Session {
 
 impl Query {
     pub fn schema(&self) -> SchemaRef {
-        Arc::clone(self.planned.plan.schema().inner())
+        Arc::clone(&self.planned.columns)
     }
 
     /// The tables that another run may find changed, each once.

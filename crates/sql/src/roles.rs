@@ -32,10 +32,15 @@ impl Role {
 
     pub fn denied(&self, what: impl fmt::Display) -> Error {
         let role = &self.name;
-        let hint = format!(
-            "role {role:?} has no right to it: `tables` of [roles.{role}] in wattlake.toml says which it may read"
-        );
-        Error::new(Kind::FixInput, format!("read {what}")).because(Refusal::Denied { what: what.to_string(), hint })
+        let what = what.to_string();
+        let hint = if what.starts_with("system.") {
+            format!("`system = true` of [roles.{role}] in wattlake.toml lets a role read system tables")
+        } else {
+            format!(
+                "role {role:?} has no right to it: `tables` of [roles.{role}] in wattlake.toml says which it may read"
+            )
+        };
+        Error::new(Kind::FixInput, format!("read {what}")).because(Refusal::Denied { what, hint })
     }
 }
 

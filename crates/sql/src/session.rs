@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::config::Dialect;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
@@ -37,6 +38,8 @@ const PLAN: &str = "plan the query";
 #[derive(Debug, Clone)]
 pub struct Planned {
     pub plan: LogicalPlan,
+    /// As they will be sent: the plan has the engine's types until it is analysed, which it is when it runs.
+    pub columns: SchemaRef,
     pub state: SessionState,
 }
 
@@ -84,9 +87,8 @@ impl Session {
             .with_config(config(limits))
             .with_runtime_env(runtime.build_arc().context("start a SQL session")?)
             .with_analyzer_rules(semantics::rules());
-        let state = series::faster::planned(series::registered(state)).build();
-        let context = SessionContext::new_with_state(state);
-        semantics::functions().into_iter().for_each(|function| context.register_udf(function));
+        let state = series::faster::planned(series::registered(with_planners(state))).build();
+        let context = with_functions(SessionContext::new_with_state(state));
         Ok(Session { lake, system, as_of, role: None, others: None, views: Arc::default(), context })
     }
 
@@ -155,7 +157,31 @@ pub async fn planned(
         let context = format!("explain the query: role {:?} sees only some rows of its tables", role.name);
         return Err(Error::new(Kind::FixInput, context));
     }
-    Ok(Planned { plan, state })
+    let columns = columns_of(&plan, &state).context(PLAN)?;
+    Ok(Planned { plan, columns, state })
+}
+
+/// The columns with the types that they will have: those of the engine are not all PostgreSQL's. A plan with parameters
+/// has them when these have values.
+pub fn columns_of(plan: &LogicalPlan, state: &SessionState) -> datafusion::error::Result<SchemaRef> {
+    let is_query = !matches!(plan, LogicalPlan::Statement(_) | LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+    if !is_query || !plan.get_parameter_types()?.is_empty() {
+        return Ok(Arc::clone(plan.schema().inner()));
+    }
+    let analysed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {})?;
+    Ok(Arc::clone(analysed.schema().inner()))
+}
+
+fn with_planners(mut state: SessionStateBuilder) -> SessionStateBuilder {
+    let planners = state.expr_planners().get_or_insert_default();
+    planners.splice(0..0, semantics::planners());
+    state
+}
+
+fn with_functions(context: SessionContext) -> SessionContext {
+    semantics::functions().into_iter().for_each(|function| context.register_udf(function));
+    semantics::aggregates().into_iter().for_each(|function| context.register_udaf(function));
+    context
 }
 
 /// For what is read on its own, such as a role's filter.
@@ -164,9 +190,7 @@ pub(crate) fn bare_state() -> SessionState {
         .with_default_features()
         .with_config(config(Limits::default()))
         .with_analyzer_rules(semantics::rules());
-    let context = SessionContext::new_with_state(series::registered(state).build());
-    semantics::functions().into_iter().for_each(|function| context.register_udf(function));
-    context.state()
+    with_functions(SessionContext::new_with_state(series::registered(with_planners(state)).build())).state()
 }
 
 pub fn config(limits: Limits) -> SessionConfig {

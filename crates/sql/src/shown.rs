@@ -1,8 +1,8 @@
-//! `ts::text` as PostgreSQL writes instants: a space, the session's zone, a short offset.
+//! `x::text` in PostgreSQL's form: instants with a space and a short offset, arrays in braces, bytes in hex.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringBuilder};
+use arrow::array::{Array, ArrayRef, StringBuilder};
 use arrow::datatypes::DataType;
 use datafusion::common::plan_err;
 use datafusion::error::Result;
@@ -10,21 +10,21 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use crate::cells::Cells;
+use crate::values::Column;
 
-/// The instant of an expression as a text.
-pub(crate) fn as_text(instant: Expr) -> Expr {
-    ScalarUDF::from(InstantText { signature: Signature::any(1, Volatility::Immutable) }).call(vec![instant])
+/// The value of an expression as a text.
+pub(crate) fn as_text(value: Expr) -> Expr {
+    ScalarUDF::from(ValueText { signature: Signature::any(1, Volatility::Stable) }).call(vec![value])
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct InstantText {
+struct ValueText {
     signature: Signature,
 }
 
-impl ScalarUDFImpl for InstantText {
+impl ScalarUDFImpl for ValueText {
     fn name(&self) -> &str {
-        "instant_text"
+        "value_text"
     }
 
     fn signature(&self) -> &Signature {
@@ -33,20 +33,27 @@ impl ScalarUDFImpl for InstantText {
 
     fn return_type(&self, given: &[DataType]) -> Result<DataType> {
         match given {
-            [DataType::Timestamp(..)] => Ok(DataType::Utf8),
-            _ => plan_err!("instant_text takes an instant"),
+            [_] => Ok(DataType::Utf8),
+            _ => plan_err!("value_text takes one value"),
         }
     }
 
     fn invoke_with_args(&self, call: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let given = call.args[0].to_array(1)?;
-        let batch = RecordBatch::try_from_iter_with_nullable([("instant", given, true)])?;
-        let cells = Cells::of(&batch)?;
-        let (mut texts, mut text) =
-            (StringBuilder::with_capacity(batch.num_rows(), batch.num_rows() * 24), String::new());
-        for row in 0..batch.num_rows() {
+        let zone = match given.data_type() {
+            DataType::Timestamp(_, Some(zone)) => zone.as_ref(),
+            _ => call.config_options.execution.time_zone.as_deref().unwrap_or("UTC"),
+        };
+        let column = Column::new(&given, zone)?;
+        let (mut texts, mut text) = (StringBuilder::with_capacity(given.len(), given.len() * 24), String::new());
+        for row in 0..given.len() {
+            if column.is_null(row) {
+                texts.append_null();
+                continue;
+            }
             text.clear();
-            if cells.write(0, row, &mut text)? { texts.append_value(&text) } else { texts.append_null() }
+            column.text(row, &mut text)?;
+            texts.append_value(&text);
         }
         let texts: ArrayRef = Arc::new(texts.finish());
         Ok(match &call.args[0] {

@@ -15,8 +15,8 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace
 use crate::error::{Context, Error, Kind, Refusal, Result};
 use crate::grammar::Grammar;
 use crate::numbers::written_out;
-use crate::{complexity, dialect};
-use series::{asof, at_zone};
+use crate::{complexity, frontend};
+use series::asof;
 
 const RECURSION_LIMIT: usize = 100;
 
@@ -24,7 +24,7 @@ const RECURSION_LIMIT: usize = 100;
 pub fn parse(sql: &str) -> Result<Vec<Statement>> {
     let statements = read(sql)?;
     statements.iter().try_for_each(reads)?;
-    Ok(statements.into_iter().map(in_our_words).collect())
+    Ok(statements.into_iter().map(prepared).collect())
 }
 
 /// A condition on a row, read as the WHERE of a query is.
@@ -43,11 +43,12 @@ pub(crate) fn condition(text: &str) -> Result<ast::Expr> {
     Err(Error::new(Kind::FixInput, format!("read the condition {text:?}: it is more than one")))
 }
 
-pub fn in_our_words(statement: Statement) -> Statement {
+/// The statement as it is planned.
+pub fn prepared(statement: Statement) -> Statement {
     match statement {
-        Statement::Statement(sql) => Statement::Statement(Box::new(dialect::rewritten(*sql))),
+        Statement::Statement(sql) => Statement::Statement(Box::new(frontend::prepared(*sql))),
         Statement::Explain(mut explain) => {
-            explain.statement = Box::new(in_our_words(*explain.statement));
+            explain.statement = Box::new(prepared(*explain.statement));
             Statement::Explain(explain)
         }
         other => other,
@@ -91,13 +92,10 @@ pub fn read(sql: &str) -> Result<Vec<Statement>> {
     Ok(statements)
 }
 
-/// What SQL has and DataFusion's planner does not is put into words that it knows.
+/// The passes that run as a statement is read.
 fn rewritten(statement: &mut Statement) {
     match statement {
-        Statement::Statement(sql) => {
-            asof::bracket(sql);
-            at_zone::called(sql);
-        }
+        Statement::Statement(sql) => frontend::PASSES[..frontend::READING].iter().for_each(|pass| (pass.apply)(sql)),
         Statement::Explain(explain) => rewritten(&mut explain.statement),
         _ => {}
     }

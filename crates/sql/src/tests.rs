@@ -1,5 +1,6 @@
 //! Sessions over a real lake in a folder.
 
+mod differential;
 mod faster;
 mod formats;
 mod marts;

@@ -123,7 +123,11 @@ async fn started(
         planned.plan = set.into_unoptimized_plan();
     }
     let plan = planned.plan.clone();
-    let columns = Arc::new(plan.schema().as_arrow().clone());
+    let columns = match &plan {
+        // What a setting has given is no query's.
+        LogicalPlan::Statement(_) => Arc::clone(plan.schema().inner()),
+        _ => Arc::clone(&planned.columns),
+    };
     let batches = Batches::start(&connection.shared, connection, planned, account)?;
     Ok((columns, batches, plan))
 }

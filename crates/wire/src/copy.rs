@@ -12,7 +12,7 @@ use sqlparser::ast::{CopyLegacyCsvOption, CopyLegacyOption, CopyOption, CopySour
 
 use super::encode::{self, Columns, unwritable};
 use super::problem::{self, NOT_SUPPORTED};
-use super::values::sized;
+use super::values::{binary, sized};
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 
@@ -182,7 +182,7 @@ impl Writer {
                 if self.is_binary() && null {
                     line.out.put_i32(-1);
                 } else if self.is_binary() {
-                    sized(&mut line.out, |out| column.binary(row, field.datatype(), out)).map_err(unwritable)?;
+                    sized(&mut line.out, |out| binary(column, row, field.datatype(), out)).map_err(unwritable)?;
                 } else {
                     text.clear();
                     if !null {

@@ -17,8 +17,10 @@ use pgwire::messages::data::DataRow;
 use tokio::sync::OwnedMutexGuard;
 
 use super::rows::Batches;
-use super::values::{Column, sized};
-use super::{kinds, names, problem};
+use super::values::{binary, sized};
+use super::{kinds, problem};
+use sql::frontend::names;
+use sql::values::Column;
 
 pub(crate) type BatchStream = BoxStream<'static, PgWireResult<RecordBatch>>;
 
@@ -94,7 +96,7 @@ impl Columns {
             if column.is_null(row) {
                 out.put_i32(-1);
             } else if field.format() == FieldFormat::Binary {
-                sized(&mut out, |out| column.binary(row, field.datatype(), out))?;
+                sized(&mut out, |out| binary(column, row, field.datatype(), out))?;
             } else {
                 text.clear();
                 column.text(row, &mut text)?;

@@ -14,7 +14,6 @@ mod encode;
 mod kinds;
 mod memory;
 mod messages;
-mod names;
 mod parameters;
 mod parser;
 mod places;

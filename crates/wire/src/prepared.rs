@@ -21,10 +21,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::connection::Connection;
 use super::copy::Copy;
 use super::problem::{self, NOT_SUPPORTED};
-use super::{catalogue, encode, kinds, locked, names, parameters};
+use super::{catalogue, encode, kinds, locked, parameters};
 use sql::complexity::nesting;
-use sql::session::Planned;
-use sql::{dialect, statement};
+use sql::session::{Planned, columns_of};
+use sql::{frontend, statement};
 
 /// Parentheses in one another that questions about the catalogue may have to be known by their words.
 const CATALOGUE_NESTING_MAX: usize = 12;
@@ -89,7 +89,7 @@ fn spoken(read: Statement, whole: Option<&str>) -> PgWireResult<Spoken> {
     let Statement::Statement(sql) = read else {
         return Ok(Spoken {
             text,
-            statement: statement::in_our_words(read),
+            statement: statement::prepared(read),
             arrays: BTreeSet::new(),
             oids: BTreeSet::new(),
         });
@@ -99,9 +99,8 @@ fn spoken(read: Statement, whole: Option<&str>) -> PgWireResult<Spoken> {
     if catalogue::is_asked(&sql) {
         sql = of_catalogue(sql, &text)?;
     }
-    let arrays = dialect::any_of_values(&mut sql);
-    names::given(&mut sql);
-    let statement = Statement::Statement(Box::new(dialect::rewritten(sql)));
+    let arrays = frontend::any_of_values(&mut sql);
+    let statement = Statement::Statement(Box::new(frontend::prepared(sql)));
     Ok(Spoken { text, statement, arrays, oids })
 }
 
@@ -177,7 +176,7 @@ impl Prepared {
     async fn query(spoken: Spoken, connection: &Arc<Connection>, given: &[Option<Type>]) -> PgWireResult<Self> {
         let planned = spoken.plan(connection).await?;
         let parameters = types_of_parameters(&planned.plan, &spoken, given)?;
-        let columns = described(&planned.plan, &parameters, &spoken.arrays);
+        let columns = described(&planned, &parameters, &spoken.arrays);
         let batch = connection.batch.load(Ordering::Relaxed);
         Ok(Prepared { spoken, columns, parameters, declared: None, planned: Mutex::new(Some((batch, planned))) })
     }
@@ -191,7 +190,7 @@ impl Prepared {
         let fresh = locked(&self.planned)
             .clone()
             .filter(|(batch, _)| connection.in_block() || *batch == connection.batch.load(Ordering::Relaxed));
-        let Planned { plan, state } = match fresh {
+        let Planned { plan, state, .. } = match fresh {
             Some((_, planned)) => planned,
             None => self.spoken.plan(connection).await?,
         };
@@ -205,10 +204,11 @@ impl Prepared {
         }
         let values = self.values(portal, &connection.zone())?;
         let plan = with_values(plan, values, &self.spoken.arrays)?;
-        if types_of(plan.schema().as_arrow())? != types_of(&self.columns)? {
+        let columns = columns_of(&plan, &state).map_err(problem::of_run)?;
+        if types_of(&columns)? != types_of(&self.columns)? {
             return Err(problem::error(NOT_SUPPORTED, "cached plan must not change result type"));
         }
-        Ok(Planned { plan, state })
+        Ok(Planned { plan, columns, state })
     }
 
     fn values<S: Clone>(&self, portal: &Portal<S>, zone: &str) -> PgWireResult<Vec<ScalarValue>> {
@@ -281,14 +281,15 @@ fn cast_of(plan: &LogicalPlan, id: &str) -> Option<DataType> {
 }
 
 /// The columns as they will be when the parameters have values.
-fn described(plan: &LogicalPlan, given: &[Type], arrays: &BTreeSet<String>) -> SchemaRef {
+fn described(planned: &Planned, given: &[Type], arrays: &BTreeSet<String>) -> SchemaRef {
+    let plan = &planned.plan;
     let nulls = given.iter().enumerate().map(|(at, pg_type)| match arrays.contains(&format!("${}", at + 1)) {
         true => Ok(ScalarValue::Null),
         false => parameters::value(None, pg_type, false, "UTC"),
     });
     let with_nulls = nulls.collect::<PgWireResult<Vec<_>>>().and_then(|nulls| with_values(plan.clone(), nulls, arrays));
     let plan = with_nulls.as_ref().unwrap_or(plan);
-    Arc::new(plan.schema().as_arrow().clone())
+    columns_of(plan, &planned.state).unwrap_or_else(|_| Arc::clone(plan.schema().inner()))
 }
 
 fn with_values(plan: LogicalPlan, values: Vec<ScalarValue>, arrays: &BTreeSet<String>) -> PgWireResult<LogicalPlan> {

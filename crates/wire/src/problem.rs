@@ -118,6 +118,7 @@ fn code_of(root: &DataFusionError) -> &'static str {
             ArrowError::CastError(_) | ArrowError::ParseError(_) => "22P02",
             _ => "22000",
         },
+        DataFusionError::Execution(text) if text.starts_with("more than one row returned") => "21000",
         DataFusionError::Execution(_) => "22000",
         DataFusionError::IoError(_) | DataFusionError::ObjectStore(_) => "58030",
         _ => "XX000",
@@ -134,12 +135,14 @@ fn message_of(root: &DataFusionError, whole: &Error) -> String {
             SchemaError::FieldNotFound { field, .. } => format!("column \"{}\" does not exist", field.flat_name()),
             other => other.to_string(),
         },
-        DataFusionError::Plan(text) | DataFusionError::Execution(text) | DataFusionError::NotImplemented(text) => {
-            text.clone()
-        }
+        DataFusionError::Plan(text)
+        | DataFusionError::Execution(text)
+        | DataFusionError::NotImplemented(text)
+        | DataFusionError::Internal(text) => text.clone(),
         DataFusionError::ResourcesExhausted(text) => format!("out of memory: {text}"),
         DataFusionError::ArrowError(error, _) => match error.as_ref() {
             ArrowError::DivideByZero => "division by zero".to_owned(),
+            ArrowError::ArithmeticOverflow(text) => text.clone(),
             other => other.to_string(),
         },
         _ => chain(whole),

@@ -2,6 +2,7 @@
 //! stays under `bench/runs/`, by date and machine. No number is written down that was not measured.
 
 mod copy;
+mod differential;
 mod functions;
 mod load;
 mod query;
@@ -26,6 +27,8 @@ pub enum Name {
     Copy(copy::Options),
     /// What is asked of series: Wattlake's server through psql beside DuckDB over the same files
     Query(query::Options),
+    /// Drawn queries beside PostgreSQL, cell by cell
+    Differential(differential::Options),
     /// Invocations, warm and cold: the Invoke API beside AWS's runtime interface emulator
     Functions(functions::Options),
     /// Dashboards of many users on the server at once, while a transfer writes
@@ -35,6 +38,7 @@ pub enum Name {
 pub fn run(project: &Project, name: Name) -> Result<()> {
     match name {
         Name::Copy(options) => copy::run(project, &options),
+        Name::Differential(options) => differential::run_queries(project, &options),
         Name::Functions(options) => functions::run(project, &options),
         Name::Load(options) => load::run(project, &options),
         Name::Query(options) => query::run(project, &options),

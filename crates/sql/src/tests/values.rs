@@ -265,3 +265,269 @@ async fn similar_to() {
     }
     same(&oracle, &house.session(), &expressions).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numerics_have_the_scales_that_are_asked_for() {
+    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+    let mut expressions = Vec::new();
+    let values = ["0", "1", "-7", "2.5", "-2.345", "1234.5678", "0.004", "99999.995"];
+    for value in values {
+        let n = format!("{value}::numeric(20,5)");
+        for digits in [0, 1, 2, 4, 7, -2] {
+            expressions.push(format!("round({n}, {digits})"));
+            expressions.push(format!("trunc({n}, {digits})"));
+        }
+        for call in ["round", "trunc", "ceil", "floor", "abs"] {
+            expressions.push(format!("{call}({n})"));
+        }
+        expressions.push(format!("({n})::int"));
+        expressions.push(format!("('{value}'::float8)::int"));
+        expressions.push(format!("('{value}'::float8)::numeric(12,2)"));
+        expressions.push(format!("({n})::numeric"));
+        expressions.push(format!("'{value}'::float8 > 0.0"));
+        expressions.push(format!("'{value}'::float8 = {value}"));
+        expressions.push(format!("coalesce(NULL::float8, {n}) / 4"));
+        expressions.push(format!("CASE WHEN {n} > 1 THEN round({n}, 0) ELSE -2.345 END::numeric(12,3)"));
+    }
+    expressions.extend(
+        ["1e-18::float8 > 0.0", "1.0::float8 / 0", "1.0 / 0", "1 / 0", "2147483647 + 1", "1e10::float8::int"]
+            .map(str::to_owned),
+    );
+    same(&oracle, &house.session(), &expressions).await;
+    // A quotient's scale is its column's: the same number, with other zeros at its end.
+    let mut quotients = Vec::new();
+    for (left, right) in values.iter().flat_map(|left| values.iter().map(move |right| (left, right))) {
+        if *right != "0" {
+            quotients.push(format!("trim_scale(({left}::numeric(20,5) / {right}::numeric(12,3)) :: numeric(38,20))"));
+            quotients.push(
+                format!("trim_scale(({left} / {right}.0::numeric(9,1))::numeric(38,20))").replace(".5678.0", ".5678"),
+            );
+        }
+    }
+    let rows = "(VALUES (1, 1.5, 3::bigint), (2, 2.25, 4), (4, 4.1, NULL)) AS v(i, n, b)";
+    for average in [
+        "avg(i)",
+        "avg(n)",
+        "avg(b)",
+        "avg(DISTINCT i)",
+        "avg(i) FILTER (WHERE i > 1)",
+        "avg(NULL::int)",
+        "avg(i::float8)",
+        "avg(i::float4)",
+    ] {
+        quotients.push(format!("(SELECT trim_scale({average}::numeric(38,20)) FROM {rows})"));
+    }
+    quotients.push(format!(
+        "(SELECT trim_scale(max(a)::numeric(38,20)) FROM (SELECT avg(n) OVER (ORDER BY i) AS a FROM {rows}) AS w)"
+    ));
+    quotients.push(format!(
+        "(SELECT trim_scale(sum(a)::numeric(38,20)) FROM (SELECT avg(n) AS a FROM {rows} GROUP BY i % 2) AS g)"
+    ));
+    numbers(&oracle, &house.session(), &quotients).await;
+}
+
+/// Holds numbers against the server by their values.
+async fn numbers(oracle: &Oracle, session: &Session, expressions: &[String]) {
+    let mut wrong = Vec::new();
+    for expression in expressions {
+        let expected = oracle.row(&format!("SELECT ({expression})::text")).await;
+        let expected = expected.map(|row| row[0].clone().unwrap_or_else(|| "NULL".to_owned()));
+        let here = expression.replace("trim_scale", "");
+        let came = one(session, &format!("SELECT ({here})::text AS value")).await;
+        let plain = |text: &str| match text.contains('.') {
+            true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+            false => text.to_owned(),
+        };
+        match (&expected, &came) {
+            (Some(expected), Ok(came)) if plain(expected) == plain(came) => {}
+            (None, Err(_)) => {}
+            _ => wrong.push(format!("{expression}\n    PostgreSQL {expected:?}\n    here       {came:?}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), expressions.len(), wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn intervals_are_counted_and_compared() {
+    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+    let mut expressions = Vec::new();
+    let intervals =
+        ["15 min", "1 month", "1 day", "25 hours", "-3 days 2 hours", "1 year 2 mons 3 days 04:05:06.5", "30 days"];
+    for left in intervals {
+        for factor in ["3", "2.5", "-1", "0.1", "7"] {
+            expressions.push(format!("interval '{left}' * {factor}"));
+            expressions.push(format!("{factor} * interval '{left}'"));
+            expressions.push(format!("interval '{left}' / {factor}"));
+        }
+        expressions.push(format!("interval '{left}' / 0"));
+        expressions.push(format!("-(interval '{left}')"));
+        for call in ["justify_hours", "justify_days", "justify_interval"] {
+            expressions.push(format!("{call}(interval '{left}')"));
+        }
+        for field in ["epoch", "day", "hour", "minute", "second", "month", "year"] {
+            expressions.push(format!("extract({field} FROM interval '{left}')"));
+        }
+        for right in intervals {
+            for op in ["=", "<", ">="] {
+                expressions.push(format!("interval '{left}' {op} interval '{right}'"));
+            }
+        }
+    }
+    let instants = ["2026-03-30 00:00", "2026-03-28 12:00", "2024-02-29 23:59:59.5", "1999-12-31"];
+    for (left, right) in instants.iter().flat_map(|left| instants.iter().map(move |right| (left, right))) {
+        expressions.push(format!("timestamp '{left}' - timestamp '{right}'"));
+        expressions.push(format!("(timestamp '{left}' - timestamp '{right}') > interval '1 day'"));
+        expressions.push(format!("(timestamp '{left}' - timestamp '{right}') * 2"));
+        expressions.push(format!("age(timestamp '{left}', timestamp '{right}')"));
+        expressions.push(format!("extract(epoch FROM timestamp '{left}' - timestamp '{right}')"));
+    }
+    for field in [
+        "epoch",
+        "second",
+        "millisecond",
+        "microsecond",
+        "minute",
+        "hour",
+        "dow",
+        "isodow",
+        "doy",
+        "week",
+        "quarter",
+        "isoyear",
+    ] {
+        for at in instants {
+            expressions.push(format!("extract({field} FROM timestamp '{at}')"));
+        }
+    }
+    expressions.extend(
+        [
+            "make_interval(days => 3, hours => 2)",
+            "make_interval(secs => 1.5)",
+            "make_interval(1, 2, 3, 4, 5, 6, 7)",
+            "extract(hour FROM timestamp '2026-03-30 17:00') / 5 > 3",
+            "(SELECT sum(x) FROM (VALUES (interval '1 day'), (interval '2 hours')) AS v(x))",
+        ]
+        .map(str::to_owned),
+    );
+    same(&oracle, &house.session(), &expressions).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn instants_move_and_compare_in_the_sessions_zone() {
+    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+    oracle.client.batch_execute("SET timezone = 'Europe/Paris'").await.unwrap();
+    let session = house.session();
+    session.run("SET datafusion.execution.time_zone = 'Europe/Paris'").await.unwrap();
+    let rows = "(VALUES (timestamptz '2026-03-28 23:00:00Z'), (timestamptz '2026-10-24 22:00:00Z'), (timestamptz '2026-10-25 00:30:00Z'), \
+        (timestamptz '2024-02-29 12:00:00Z')) AS v(ts)";
+    let mut expressions = Vec::new();
+    for interval in ["1 day", "1 month", "-1 day", "1 year 3 hours", "24 hours", "1 day 30 minutes"] {
+        for call in ["min", "max"] {
+            expressions.push(format!("(SELECT {call}(ts + interval '{interval}') FROM {rows})"));
+            expressions.push(format!("(SELECT {call}(ts - interval '{interval}') FROM {rows})"));
+            expressions.push(format!("(SELECT {call}(date_trunc('day', ts) + interval '{interval}') FROM {rows})"));
+        }
+    }
+    for clock in
+        ["timestamp '2026-03-29 00:00'", "timestamp '2026-10-25 02:30'", "date '2026-03-29'", "date '2026-10-25'"]
+    {
+        for op in ["=", "<", ">="] {
+            expressions.push(format!("(SELECT count(*) FROM {rows} WHERE ts {op} {clock})"));
+            expressions.push(format!("(SELECT count(*) FROM {rows} WHERE {clock} {op} ts)"));
+        }
+        expressions.push(format!("({clock})::timestamptz"));
+        expressions.push(format!("(SELECT max(ts - {clock}) FROM {rows})"));
+    }
+    same(&oracle, &session, &expressions).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn joins_subqueries_and_rows() {
+    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+    let (l, r) = ("(VALUES (1, 'x'), (2, 'y')) AS l(k, a)", "(VALUES (2, 'p'), (3, 'q')) AS r(k, b)");
+    let t = "(VALUES (1, 'A', 'one'), (2, 'A', 'two'), (3, 'B', 'three')) AS t(id, grp, name)";
+    let s = "(VALUES (1), (2), (3)) AS s(id)";
+    let listed = |query: &str| format!("(SELECT string_agg(q::text, ';' ORDER BY q::text) FROM ({query}) AS z(q))");
+    let mut expressions = Vec::new();
+    for join in ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"] {
+        for value in ["k", "l.k", "r.k", "coalesce(a, '-') || coalesce(b, '-')"] {
+            expressions
+                .push(listed(&format!("SELECT coalesce(({value})::text, 'NULL') FROM {l} {join} {r} USING (k)")));
+        }
+        expressions.push(format!("(SELECT count(*) FROM {l} NATURAL {join} {r} WHERE k IS NULL)"));
+        expressions.push(format!("(SELECT count(*) FROM {l} {join} {r} USING (k) WHERE l.k IS NULL)"));
+        expressions.push(format!("(SELECT sum(k) FROM (SELECT * FROM {l} {join} {r} USING (k)) AS w)"));
+        expressions.push(format!(
+            "(SELECT max(n) FROM (SELECT k, count(*) AS n FROM {l} {join} {r} USING (k) GROUP BY k) AS w WHERE k = 3)"
+        ));
+    }
+    expressions.extend([
+        "(SELECT 1 WHERE false)".to_owned(),
+        "(SELECT x FROM (VALUES (1), (2)) AS v(x))".to_owned(),
+        listed(&format!("SELECT s.id::text || coalesce((SELECT name FROM {t} WHERE t.id = s.id - 1), '-') FROM {s}")),
+        listed(&format!(
+            "SELECT s.id::text || coalesce((SELECT name FROM {t} WHERE t.id = s.id ORDER BY grp LIMIT 1), '-') FROM {s}"
+        )),
+        listed(&format!("SELECT s.id::text || coalesce((SELECT max(name) FROM {t} WHERE t.id = s.id), '-') FROM {s}")),
+        format!("(SELECT count(*) FROM {t} WHERE (id, grp) IN (SELECT 3, 'B'))"),
+        format!("(SELECT count(*) FROM {t} WHERE id = ANY (SELECT x FROM (VALUES (1), (2)) AS v(x)))"),
+        format!("(SELECT count(*) FROM {t} WHERE id <> ALL (SELECT x FROM (VALUES (1), (2)) AS v(x)))"),
+        format!("(SELECT count(*) FROM {t} WHERE name = ANY ('{{\"one\",\"two\"}}'))"),
+        format!("(SELECT count(*) FROM {t} WHERE name <> ALL ('{{\"one\",\"two\"}}'::text[]))"),
+        "(SELECT count(*) FROM (SELECT generate_series(1, 3)) AS g)".to_owned(),
+        "(SELECT sum(x) FROM (SELECT generate_series(1, 3) AS x) AS g)".to_owned(),
+        "(SELECT sum(x) FROM unnest(ARRAY[1, 2, 3]) AS x)".to_owned(),
+        "(SELECT x FROM (VALUES (1), (2), (3)) AS v(x) ORDER BY x OFFSET 1 ROW FETCH FIRST 1 ROW ONLY)".to_owned(),
+    ]);
+    same(&oracle, &house.session(), &expressions).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_documents_and_bytes() {
+    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+    let document = r#"'{"a": 1, "b": {"c": "x y"}, "l": [1, 2], "n": null, "t": true}'"#;
+    let mut expressions: Vec<String> =
+        ["->> 'a'", "-> 'b' ->> 'c'", "->> 'b'", "-> 'l' ->> 0", "-> 'l' ->> -1", "->> 'n'", "->> 'none'"]
+            .iter()
+            .map(|steps| format!("{document}::json {steps}"))
+            .collect();
+    expressions.extend([
+        format!("{document}::jsonb #>> '{{b,c}}'"),
+        format!("{document}::jsonb #>> '{{l,1}}'"),
+        format!("jsonb_array_length({document}::jsonb -> 'l')"),
+        format!("{document}::jsonb ? 'a'"),
+        format!("{document}::jsonb ? 'z'"),
+        format!("jsonb_typeof({document}::jsonb -> 'l')"),
+        "(SELECT json_agg(x ORDER BY x) FROM (VALUES (1), (2)) AS w(x))".to_owned(),
+        "(SELECT json_agg(x ORDER BY x) FROM (VALUES ('a'), ('b\"')) AS w(x))".to_owned(),
+    ]);
+    expressions.extend(
+        [
+            "CAST('abcdef' AS varchar(3))",
+            "'abcdef'::char(3)",
+            "'ab'::char(5) = 'ab'",
+            "length('ab'::char(5))",
+            "length('\\x00ff01'::bytea)",
+            "'\\xde'::bytea || '\\xad'::bytea",
+            "ARRAY['a', NULL, 'b c']::text",
+            "ARRAY[1.5, 2.5]::text",
+            "(7::float8)::text",
+            "('Infinity'::float8)::text",
+            "1e20::float8",
+            "1e-5::float8",
+            "0.1::float4",
+            "interval '-1 day 2 hours'",
+            "mod(7, 3)",
+            "~5",
+            "5 # 3",
+            "(SELECT every(x > 0) FROM (VALUES (1), (2)) AS v(x))",
+            "'1.50'::numeric",
+            "'12'::numeric",
+            "power(2, 3)",
+            "x IS NULL FROM (VALUES (NULL::int)) AS v(x) WHERE (SELECT true",
+        ]
+        .map(str::to_owned),
+    );
+    expressions.pop();
+    same(&oracle, &house.session(), &expressions).await;
+}

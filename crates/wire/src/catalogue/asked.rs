@@ -220,6 +220,15 @@ pub(crate) fn procedures(statement: &mut Statement) -> bool {
         fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
             let Expr::Cast { expr: inner, data_type, .. } = expr else { return ControlFlow::Continue(()) };
             let to = data_type.to_string().to_lowercase();
+            if let Expr::Cast { expr: name, data_type: of, .. } = inner.as_ref()
+                && of.to_string().eq_ignore_ascii_case("regtype")
+                && matches!(to.as_str(), "text" | "varchar")
+                && let Some(shown) = parsed(&format!("format_type({name}::regtype::oid, NULL)"))
+            {
+                *expr = shown;
+                self.0 = true;
+                return ControlFlow::Continue(());
+            }
             let other = if to.ends_with("oid") {
                 procedure(inner).and_then(|name| {
                     parsed(&format!("(SELECT max(oid) FROM pg_catalog.pg_proc WHERE proname = '{name}')"))

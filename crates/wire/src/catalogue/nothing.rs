@@ -188,11 +188,11 @@ fn names(body: &SetExpr) -> Option<Vec<Ident>> {
     for item in &select.projection {
         let name = match item {
             SelectItem::ExprWithAlias { alias, .. } => alias.value.clone(),
-            SelectItem::UnnamedExpr(expr) => super::super::names::name_of(expr),
+            SelectItem::UnnamedExpr(expr) => sql::frontend::names::name_of(expr),
             _ => continue,
         };
         let taken = found.iter().any(|known| known.value == name);
-        let name = if taken { super::super::names::repeated(&name, found.len()) } else { name };
+        let name = if taken { sql::frontend::names::repeated(&name, found.len()) } else { name };
         found.push(Ident::with_quote('"', name));
     }
     (!found.is_empty()).then_some(found)

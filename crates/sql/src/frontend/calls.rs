@@ -1,0 +1,110 @@
+//! Calls of functions that the engine has under another name, or with other arguments.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Statement,
+    VisitMut, VisitorMut,
+};
+
+use super::parsed;
+
+/// PostgreSQL's name, and the engine's.
+const NAMES: [(&str, &str); 7] = [
+    ("array_remove", "array_remove_all"),
+    ("array_replace", "array_replace_all"),
+    ("every", "bool_and"),
+    ("jsonb_array_length", "json_array_length"),
+    ("jsonb_extract_path_text", "json_extract_path_text"),
+    ("jsonb_extract_path", "json_extract_path"),
+    ("jsonb_typeof", "json_typeof"),
+];
+
+const INTERVAL_PARTS: [&str; 7] = ["years", "months", "weeks", "days", "hours", "mins", "secs"];
+
+pub(super) fn rewrite(statement: &mut Statement) {
+    let _ = statement.visit(&mut Calls);
+}
+
+struct Calls;
+
+impl VisitorMut for Calls {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let other = match expr {
+            Expr::Function(call) => {
+                renamed(call);
+                called(call)
+            }
+            _ => None,
+        };
+        if let Some(other) = other {
+            *expr = other;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+pub(super) fn name_of(call: &Function) -> Option<String> {
+    let [.., ObjectNamePart::Identifier(name)] = &call.name.0[..] else { return None };
+    Some(if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() })
+}
+
+fn renamed(call: &mut Function) {
+    let name = name_of(call);
+    if let Some((_, own)) = NAMES.iter().find(|(known, _)| Some(*known) == name.as_deref()) {
+        call.name = ObjectName::from(vec![Ident::new(*own)]);
+    }
+}
+
+fn called(call: &Function) -> Option<Expr> {
+    if call.args == FunctionArguments::None && name_of(call)? == "localtimestamp" {
+        return parsed("CAST(now() AS TIMESTAMP)");
+    }
+    let FunctionArguments::List(list) = &call.args else { return None };
+    let plain: Option<Vec<&Expr>> = list.args.iter().map(unnamed).collect();
+    match (name_of(call)?.as_str(), plain.as_deref()) {
+        ("mod", Some([left, right])) => parsed(&format!("(({left}) % ({right}))")),
+        ("sign", Some([number])) => {
+            parsed(&format!("(CASE WHEN {number} > 0 THEN 1 WHEN {number} < 0 THEN -1 WHEN {number} = 0 THEN 0 END)"))
+        }
+        // Of no elements there is no length.
+        ("array_length", Some([array, dimension])) => {
+            parsed(&format!("nullif(array_length(({array}), {dimension}), 0)"))
+        }
+        ("age", Some([at])) => parsed(&format!("age(current_date, {at})")),
+        ("json_agg" | "jsonb_agg", _) => {
+            let mut inner = call.clone();
+            inner.name = ObjectName::from(vec![Ident::new("array_agg")]);
+            parsed(&format!("array_to_json({inner})"))
+        }
+        ("make_interval", None) => {
+            let parts = INTERVAL_PARTS.map(|part| {
+                let given = list.args.iter().find_map(|arg| match arg {
+                    FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. }
+                        if name.value.eq_ignore_ascii_case(part) =>
+                    {
+                        Some(value.to_string())
+                    }
+                    FunctionArg::ExprNamed { name, arg: FunctionArgExpr::Expr(value), .. }
+                        if name.to_string().eq_ignore_ascii_case(part) =>
+                    {
+                        Some(value.to_string())
+                    }
+                    _ => None,
+                });
+                given.unwrap_or_else(|| "0".to_owned())
+            });
+            parsed(&format!("make_interval({})", parts.join(", ")))
+        }
+        _ => None,
+    }
+}
+
+fn unnamed(arg: &FunctionArg) -> Option<&Expr> {
+    match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+        _ => None,
+    }
+}

@@ -1,0 +1,133 @@
+//! Casts whose types the engine lacks, or knows without their length.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    CharacterLength, DataType, ExactNumberInfo, Expr, Interval, Statement, UnaryOperator, Value, ValueWithSpan,
+    VisitMut, VisitorMut,
+};
+
+use super::parsed;
+
+pub(super) fn rewrite(statement: &mut Statement) {
+    let _ = statement.visit(&mut Casts);
+}
+
+struct Casts;
+
+impl VisitorMut for Casts {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        // The engine would put the sign before the first number alone.
+        if let Expr::UnaryOp { op: UnaryOperator::Minus, expr: value } = expr
+            && let Expr::Interval(_) = value.as_ref()
+            && let Some(other) = parsed(&format!("({value} * -1)"))
+        {
+            *expr = other;
+        }
+        if let Expr::Interval(Interval { value, .. }) = expr
+            && let Some(other) = plain_interval(value)
+        {
+            **value = other;
+        }
+        if let Expr::Cast { expr: value, data_type, array: false, format: None, .. } = expr
+            && let Some(other) = cast(value, data_type)
+        {
+            *expr = other;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn cast(value: &Expr, data_type: &DataType) -> Option<Expr> {
+    let text = || format!("CAST({value} AS VARCHAR)");
+    match data_type {
+        // A length cuts.
+        DataType::Varchar(length) | DataType::CharacterVarying(length) | DataType::CharVarying(length) => {
+            parsed(&format!("left({}, {})", text(), characters(length.as_ref()?)?))
+        }
+        // What fills a char(n) up counts nowhere but where it is shown.
+        DataType::Char(length) | DataType::Character(length) => {
+            let length = length.as_ref().map_or(Some(1), characters)?;
+            parsed(&format!("rtrim(left({}, {length}), ' ')", text()))
+        }
+        DataType::Numeric(ExactNumberInfo::None)
+        | DataType::Decimal(ExactNumberInfo::None)
+        | DataType::Dec(ExactNumberInfo::None) => numeric(value),
+        DataType::Bytea => match value {
+            Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span }) => {
+                let hex = text.strip_prefix("\\x")?;
+                let is_hex = hex.len().is_multiple_of(2) && hex.chars().all(|c| c.is_ascii_hexdigit());
+                let value = Value::HexStringLiteral(hex.to_owned());
+                is_hex.then_some(Expr::Value(ValueWithSpan { value, span: *span }))
+            }
+            _ => None,
+        },
+        DataType::Interval { .. } => {
+            let plain = plain_interval(value)?;
+            parsed(&format!("CAST({plain} AS INTERVAL)"))
+        }
+        // Documents are carried as their texts.
+        DataType::JSON | DataType::JSONB => parsed(&text()),
+        _ => None,
+    }
+}
+
+/// `1 mon 2 days 04:05:06` in words that Arrow reads, where it is not so written already.
+fn plain_interval(value: &Expr) -> Option<Expr> {
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span }) = value else { return None };
+    let text = interval_words(text)?;
+    Some(Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span: *span }))
+}
+
+fn interval_words(text: &str) -> Option<String> {
+    let mut words = Vec::new();
+    let mut is_changed = false;
+    for word in text.split_whitespace() {
+        if word.contains(':') {
+            let (sign, clock) = word.strip_prefix('-').map_or(("", word.trim_start_matches('+')), |rest| ("-", rest));
+            for (part, unit) in clock.split(':').zip(["hours", "minutes", "seconds"]) {
+                part.parse::<f64>().ok()?;
+                words.push(format!("{sign}{part} {unit}"));
+            }
+            is_changed = true;
+            continue;
+        }
+        let unit = match word.to_lowercase().as_str() {
+            "mon" | "mons" => "months",
+            "min" | "mins" => "minutes",
+            "hr" | "hrs" => "hours",
+            "sec" | "secs" => "seconds",
+            _ => word,
+        };
+        is_changed |= unit != word;
+        words.push(unit.to_owned());
+    }
+    is_changed.then(|| words.join(" "))
+}
+
+fn characters(length: &CharacterLength) -> Option<u64> {
+    match length {
+        CharacterLength::IntegerLength { length, .. } => Some(*length),
+        CharacterLength::Max => None,
+    }
+}
+
+/// Without a precision, a numeric keeps all digits that it has.
+fn numeric(value: &Expr) -> Option<Expr> {
+    match value {
+        // Its type is what the cast says.
+        Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }) => None,
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) => {
+            let digits = text.trim().trim_start_matches('-');
+            let is_plain = digits.chars().all(|c| c.is_ascii_digit() || c == '.')
+                && digits.chars().any(|c| c.is_ascii_digit())
+                && digits.matches('.').count() <= 1;
+            let literal = if digits.contains('.') { text.trim().to_owned() } else { format!("{}.", text.trim()) };
+            is_plain.then(|| parsed(&format!("to_numeric({literal})")))?
+        }
+        Expr::Nested(inner) => numeric(inner),
+        value => parsed(&format!("to_numeric({value})")),
+    }
+}

@@ -1,0 +1,134 @@
+//! The names of a result's columns: those that PostgreSQL gives, by which programs find them
+//! again (`count`, not `count(*)`). The engine wants each once: a repeated name carries a mark
+//! that is taken off before it is shown.
+
+use std::collections::HashSet;
+
+use sqlparser::ast::{Expr, Ident, Query, Select, SelectItem, SetExpr, Statement, TableFactor, Value};
+
+const MARK: char = '\u{1}';
+
+/// The name without what made it unique.
+pub fn shown(name: &str) -> &str {
+    name.split_once(MARK).map_or(name, |(shown, _)| shown)
+}
+
+pub fn repeated(name: &str, number: usize) -> String {
+    format!("{name}{MARK}{number}")
+}
+
+pub fn given(statement: &mut Statement) {
+    if let Statement::Query(query) = statement {
+        of_query(query);
+    }
+}
+
+/// Also in its FROM and its WITH: what stands around it goes by these names.
+fn of_query(query: &mut Query) {
+    if let Some(with) = &mut query.with {
+        with.cte_tables.iter_mut().for_each(|table| of_query(&mut table.query));
+    }
+    if let Some(select) = first_select(&mut query.body) {
+        // Its ORDER BY must find the expressions as they are.
+        if select.distinct.is_none() {
+            name_columns(select);
+        }
+        for joined in &mut select.from {
+            of_factor(&mut joined.relation);
+            joined.joins.iter_mut().for_each(|join| of_factor(&mut join.relation));
+        }
+    }
+}
+
+fn of_factor(factor: &mut TableFactor) {
+    match factor {
+        TableFactor::Derived { subquery, .. } => of_query(subquery),
+        TableFactor::NestedJoin { table_with_joins, .. } => {
+            of_factor(&mut table_with_joins.relation);
+            table_with_joins.joins.iter_mut().for_each(|join| of_factor(&mut join.relation));
+        }
+        _ => {}
+    }
+}
+
+/// A union is named by its first part.
+fn first_select(body: &mut SetExpr) -> Option<&mut Select> {
+    match body {
+        SetExpr::Select(select) => Some(select),
+        SetExpr::Query(query) => first_select(&mut query.body),
+        SetExpr::SetOperation { left, .. } => first_select(left),
+        _ => None,
+    }
+}
+
+fn name_columns(select: &mut Select) {
+    let mut taken: HashSet<String> = HashSet::new();
+    for item in &mut select.projection {
+        let (expr, name) = match item {
+            SelectItem::UnnamedExpr(expr) => {
+                let name = name_of(expr);
+                (expr.clone(), name)
+            }
+            SelectItem::ExprWithAlias { expr, alias } => (expr.clone(), alias.value.clone()),
+            _ => continue,
+        };
+        let is_new = taken.insert(name.clone());
+        let as_it_is = match item {
+            SelectItem::UnnamedExpr(expr) => matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)),
+            _ => true,
+        };
+        if is_new && as_it_is {
+            continue;
+        }
+        let alias = if is_new { name } else { repeated(&name, taken.len()) };
+        taken.insert(alias.clone());
+        *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', alias) };
+    }
+}
+
+pub fn name_of(expr: &Expr) -> String {
+    let known = match expr {
+        Expr::Identifier(name) => return folded(name),
+        Expr::CompoundIdentifier(names) => return names.last().map_or_else(String::new, folded),
+        Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => return name_of(inner),
+        Expr::Cast { expr: inner, data_type, .. } => {
+            let inner = name_of(inner);
+            return if inner == "?column?" { data_type.to_string().to_lowercase() } else { inner };
+        }
+        Expr::Function(function) => {
+            return function.name.0.last().and_then(|part| part.as_ident()).map_or_else(String::new, folded);
+        }
+        Expr::Subquery(query) => return of_subquery(query),
+        Expr::Case { .. } => "case",
+        Expr::Exists { .. } => "exists",
+        Expr::Extract { .. } => "extract",
+        Expr::Substring { .. } => "substring",
+        Expr::Trim { .. } => "btrim",
+        Expr::Position { .. } => "position",
+        Expr::Ceil { .. } => "ceil",
+        Expr::Floor { .. } => "floor",
+        Expr::Array(_) => "array",
+        Expr::Interval(_) => "interval",
+        Expr::AtTimeZone { .. } => "timezone",
+        Expr::TypedString(typed) => return typed.data_type.to_string().to_lowercase(),
+        Expr::Value(value) => match value.value {
+            Value::Boolean(_) => "bool",
+            _ => "?column?",
+        },
+        _ => "?column?",
+    };
+    known.to_owned()
+}
+
+fn folded(name: &Ident) -> String {
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
+}
+
+fn of_subquery(query: &Query) -> String {
+    let SetExpr::Select(select) = query.body.as_ref() else { return "?column?".to_owned() };
+    match &select.projection[..] {
+        [SelectItem::UnnamedExpr(expr)] => name_of(expr),
+        [SelectItem::ExprWithAlias { alias, .. }] => alias.value.clone(),
+        _ => "?column?".to_owned(),
+    }
+}

@@ -1,0 +1,98 @@
+//! Functions that are given by two others: the type of the result, and the values of a batch.
+
+use std::hash::{Hash, Hasher};
+
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::error::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::scalar::ScalarValue;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kernel {
+    pub(super) name: &'static str,
+    pub(super) result: fn(&[DataType]) -> Result<DataType>,
+    pub(super) run: fn(&KernelCall<'_>) -> Result<ArrayRef>,
+}
+
+/// A batch of arguments, all of one length.
+pub(super) struct KernelCall<'a> {
+    pub(super) args: Vec<ArrayRef>,
+    pub(super) result: &'a DataType,
+    /// The session's time zone.
+    pub(super) zone: &'a str,
+    pub(super) rows: usize,
+}
+
+impl Kernel {
+    pub(super) fn function(self) -> ScalarUDF {
+        ScalarUDF::from(KernelFunction {
+            kernel: self,
+            signature: Signature::variadic_any(Volatility::Stable),
+            fixed: None,
+        })
+    }
+
+    pub(super) fn call(self, args: Vec<Expr>) -> Expr {
+        self.function().call(args)
+    }
+
+    /// A call whose result has a type that its arguments' types do not tell.
+    pub(super) fn call_as(self, data_type: DataType, args: Vec<Expr>) -> Expr {
+        let signature = Signature::variadic_any(Volatility::Stable);
+        ScalarUDF::from(KernelFunction { kernel: self, signature, fixed: Some(data_type) }).call(args)
+    }
+}
+
+#[derive(Debug)]
+struct KernelFunction {
+    kernel: Kernel,
+    signature: Signature,
+    fixed: Option<DataType>,
+}
+
+impl PartialEq for KernelFunction {
+    fn eq(&self, other: &Self) -> bool {
+        self.kernel.name == other.kernel.name && self.fixed == other.fixed
+    }
+}
+
+impl Eq for KernelFunction {}
+
+impl Hash for KernelFunction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.kernel.name.hash(state);
+        self.fixed.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for KernelFunction {
+    fn name(&self) -> &str {
+        self.kernel.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, given: &[DataType]) -> Result<DataType> {
+        match &self.fixed {
+            Some(fixed) => Ok(fixed.clone()),
+            None => (self.kernel.result)(given),
+        }
+    }
+
+    fn invoke_with_args(&self, call: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let is_scalar = call.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if is_scalar { 1 } else { call.number_rows };
+        let args = call.args.iter().map(|arg| arg.to_array(rows)).collect::<Result<Vec<_>>>()?;
+        let zone = call.config_options.execution.time_zone.as_deref().unwrap_or("UTC");
+        let answer = (self.kernel.run)(&KernelCall { args, result: call.return_field.data_type(), zone, rows })?;
+        Ok(match is_scalar {
+            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&answer, 0)?),
+            false => ColumnarValue::Array(answer),
+        })
+    }
+}

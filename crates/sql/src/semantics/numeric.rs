@@ -1,0 +1,339 @@
+//! Numerics: the scale of a quotient, rounding to a scale, and doubles as numerics.
+//!
+//! PostgreSQL chooses the scale of each quotient by its operands' values, so that it has 16 significant digits or more.
+//! A column here has one scale: [`SCALE`] digits, or its operands' where those are more. A quotient is rounded where
+//! PostgreSQL rounds it, and filled up with zeros: the same number, but for quotients so small that PostgreSQL shows more
+//! digits than [`SCALE`].
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float64Array};
+use datafusion::arrow::compute::cast as cast_array;
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, i256};
+use datafusion::arrow::error::ArrowError;
+use datafusion::common::{DataFusionError, exec_err, plan_err};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, cast};
+
+use super::kernel::{Kernel, KernelCall};
+
+/// Digits after the point of a quotient, of an average, and of a double that becomes a numeric.
+pub(super) const SCALE: i8 = 20;
+
+const PRECISION: u8 = 38;
+
+/// Significant digits that PostgreSQL keeps at least.
+const SIGNIFICANT: i32 = 16;
+
+/// The numeric type that holds all values of a number's type; `None` for doubles and what is no number.
+pub(super) fn exact(data_type: &DataType) -> Option<DataType> {
+    Some(match data_type {
+        DataType::Decimal128(..) => data_type.clone(),
+        DataType::Int16 => DataType::Decimal128(5, 0),
+        DataType::Int32 => DataType::Decimal128(10, 0),
+        DataType::Int64 => DataType::Decimal128(19, 0),
+        DataType::UInt64 => DataType::Decimal128(20, 0),
+        _ => return None,
+    })
+}
+
+fn scale_of(data_type: &DataType) -> i8 {
+    match data_type {
+        DataType::Decimal128(_, scale) => *scale,
+        _ => 0,
+    }
+}
+
+/// The type of a quotient, given the types of both sides.
+pub(super) fn quotient_type(left: &DataType, right: &DataType) -> DataType {
+    DataType::Decimal128(PRECISION, SCALE.max(scale_of(left)).max(scale_of(right)))
+}
+
+/// `left / right` of numerics, or of a numeric and an integer.
+pub(super) fn divide(left: (Expr, DataType), right: (Expr, DataType)) -> Expr {
+    let result = quotient_type(&left.1, &right.1);
+    let side = |(expr, data_type): (Expr, DataType)| match exact(&data_type) {
+        Some(exact) if exact != data_type => cast(expr, exact),
+        _ => expr,
+    };
+    DIVIDE.call_as(result, vec![side(left), side(right)])
+}
+
+const DIVIDE: Kernel = Kernel {
+    name: "numeric_divide",
+    result: |given| match given {
+        [left, right] => Ok(quotient_type(left, right)),
+        _ => plan_err!("numeric_divide takes two numerics"),
+    },
+    run: |call| quotients(&call.args[0], &call.args[1], call.result),
+};
+
+/// The quotients of two columns of numerics.
+pub(super) fn quotients(left: &ArrayRef, right: &ArrayRef, result: &DataType) -> Result<ArrayRef> {
+    let (left_scale, right_scale, scale) = (scale_of(left.data_type()), scale_of(right.data_type()), scale_of(result));
+    let (left, right) = (numerics(left)?, numerics(right)?);
+    let quotients = left.iter().zip(right.iter()).map(|pair| match pair {
+        (Some(left), Some(right)) => quotient((left, left_scale), (right, right_scale), scale).map(Some),
+        _ => Ok(None),
+    });
+    let quotients = quotients.collect::<Result<Decimal128Array, ArrowError>>()?;
+    Ok(Arc::new(quotients.with_precision_and_scale(PRECISION, scale)?))
+}
+
+fn numerics(array: &ArrayRef) -> Result<Decimal128Array> {
+    match array.as_primitive_opt::<Decimal128Type>() {
+        Some(numerics) => Ok(numerics.clone()),
+        None => exec_err!("a numeric was expected, not {}", array.data_type()),
+    }
+}
+
+fn out_of_range() -> ArrowError {
+    ArrowError::ArithmeticOverflow("numeric out of range: more than 38 digits".to_owned())
+}
+
+/// Rounded where PostgreSQL's `select_div_scale` rounds it.
+fn quotient(left: (i128, i8), right: (i128, i8), scale: i8) -> Result<i128, ArrowError> {
+    if right.0 == 0 {
+        return Err(ArrowError::DivideByZero);
+    }
+    let ((left_weight, left_digit), (right_weight, right_digit)) = (leading(left), leading(right));
+    let weight = left_weight - right_weight - i32::from(left_digit <= right_digit);
+    let shown = (SIGNIFICANT - 4 * weight).max(left.1.into()).max(right.1.into()).clamp(0, scale.into());
+    // Not negative: a quotient has its operands' scales at least.
+    let shift = (shown + i32::from(right.1) - i32::from(left.1)).unsigned_abs();
+    let quotient = match 10_i128.checked_pow(shift).and_then(|power| left.0.checked_mul(power)) {
+        Some(dividend) => rounded(dividend, right.0),
+        None => {
+            let power = i256::from_i128(10).checked_pow(shift).ok_or_else(out_of_range)?;
+            let dividend = i256::from_i128(left.0).checked_mul(power).ok_or_else(out_of_range)?;
+            rounded_wide(dividend, i256::from_i128(right.0)).ok_or_else(out_of_range)?
+        }
+    };
+    let zeros = 10_i128.pow((i32::from(scale) - shown).unsigned_abs());
+    quotient.checked_mul(zeros).filter(|value| fits(*value)).ok_or_else(out_of_range)
+}
+
+fn fits(value: i128) -> bool {
+    value.unsigned_abs() < 10_u128.pow(PRECISION.into())
+}
+
+/// The first digit to base 10000, and its weight.
+fn leading((value, scale): (i128, i8)) -> (i32, u128) {
+    let value = value.unsigned_abs();
+    if value == 0 {
+        return (0, 0);
+    }
+    let exponent = value.ilog10().cast_signed() - i32::from(scale);
+    let weight = exponent.div_euclid(4);
+    let shift = i32::from(scale) + 4 * weight;
+    let power = 10_u128.pow(shift.unsigned_abs());
+    (weight, if shift >= 0 { value / power } else { value * power })
+}
+
+/// Half away from zero.
+fn rounded(dividend: i128, divisor: i128) -> i128 {
+    let (quotient, rest) = (dividend / divisor, dividend % divisor);
+    if rest.unsigned_abs() >= divisor.unsigned_abs() - rest.unsigned_abs() {
+        quotient + if (dividend < 0) == (divisor < 0) { 1 } else { -1 }
+    } else {
+        quotient
+    }
+}
+
+fn rounded_wide(dividend: i256, divisor: i256) -> Option<i128> {
+    let (quotient, rest) = (dividend.checked_div(divisor)?, dividend.checked_rem(divisor)?);
+    let (rest, size) = (rest.wrapping_abs(), divisor.wrapping_abs());
+    let away = i256::from_i128(if (dividend < i256::ZERO) == (divisor < i256::ZERO) { 1 } else { -1 });
+    let quotient = if rest >= size.wrapping_sub(rest) { quotient.checked_add(away)? } else { quotient };
+    quotient.to_i128()
+}
+
+/// How digits go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rounding {
+    Nearest,
+    TowardsZero,
+    Up,
+    Down,
+}
+
+/// A numeric with `digits` digits after the point, and the type that it has then.
+pub(super) fn round_to(rounding: Rounding, value: Expr, data_type: &DataType, digits: i64) -> Option<Expr> {
+    let DataType::Decimal128(precision, scale) = data_type else { return None };
+    let shown = i8::try_from(digits.clamp(0, PRECISION.into())).ok()?;
+    let whole = i16::from(*precision) - i16::from(*scale) + 1;
+    let precision = u8::try_from((whole + i16::from(shown)).clamp(1, PRECISION.into())).ok()?;
+    let result = DataType::Decimal128(precision, shown);
+    let kernel = match rounding {
+        // Arrow rounds so where a cast takes digits away.
+        Rounding::Nearest if digits >= 0 => return Some(cast(value, result)),
+        Rounding::Nearest => ROUND,
+        Rounding::TowardsZero => TRUNC,
+        Rounding::Up => CEIL,
+        Rounding::Down => FLOOR,
+    };
+    Some(kernel.call_as(result, vec![value, cast(datafusion::logical_expr::lit(digits), DataType::Int64)]))
+}
+
+/// `round(value, digits)` where the digits are known only row by row: the type stays.
+pub(super) fn round_by_row(rounding: Rounding, value: Expr, data_type: &DataType, digits: Expr) -> Expr {
+    let kernel = if rounding == Rounding::Nearest { ROUND } else { TRUNC };
+    kernel.call_as(data_type.clone(), vec![value, cast(digits, DataType::Int64)])
+}
+
+const fn rounding_kernel(name: &'static str, run: fn(&KernelCall<'_>) -> Result<ArrayRef>) -> Kernel {
+    Kernel { name, result: |given| Ok(given[0].clone()), run }
+}
+
+const ROUND: Kernel = rounding_kernel("numeric_round", |call| round_column(Rounding::Nearest, call));
+const TRUNC: Kernel = rounding_kernel("numeric_trunc", |call| round_column(Rounding::TowardsZero, call));
+const CEIL: Kernel = rounding_kernel("numeric_ceil", |call| round_column(Rounding::Up, call));
+const FLOOR: Kernel = rounding_kernel("numeric_floor", |call| round_column(Rounding::Down, call));
+
+fn round_column(rounding: Rounding, call: &KernelCall<'_>) -> Result<ArrayRef> {
+    let (from, to) = (scale_of(call.args[0].data_type()), scale_of(call.result));
+    let values = numerics(&call.args[0])?;
+    let digits = call.args[1].as_primitive::<Int64Type>();
+    let rounded = values.iter().zip(digits.iter()).map(|pair| match pair {
+        (Some(value), Some(digits)) => round_value(rounding, (value, from), digits, to).map(Some),
+        _ => Ok(None),
+    });
+    let rounded = rounded.collect::<Result<Decimal128Array, ArrowError>>()?;
+    let DataType::Decimal128(precision, scale) = call.result else { return exec_err!("a numeric is rounded") };
+    Ok(Arc::new(rounded.with_precision_and_scale(*precision, *scale)?))
+}
+
+fn round_value(rounding: Rounding, (value, from): (i128, i8), digits: i64, to: i8) -> Result<i128, ArrowError> {
+    let taken = (i64::from(from) - digits).clamp(0, 39);
+    let kept = if taken == 0 {
+        value
+    } else if taken == 39 {
+        0
+    } else {
+        let unit = 10_i128.checked_pow(taken as u32).ok_or_else(out_of_range)?;
+        let whole = match rounding {
+            Rounding::Nearest => rounded(value, unit),
+            Rounding::TowardsZero => value / unit,
+            Rounding::Up => -(-value).div_euclid(unit),
+            Rounding::Down => value.div_euclid(unit),
+        };
+        whole.checked_mul(unit).ok_or_else(out_of_range)?
+    };
+    let change = i32::from(to) - i32::from(from);
+    let power = 10_i128.checked_pow(change.unsigned_abs()).ok_or_else(out_of_range)?;
+    if change >= 0 { kept.checked_mul(power).ok_or_else(out_of_range) } else { Ok(kept / power) }
+}
+
+/// `x::numeric` without a precision: of the argument's own scale.
+pub(super) const TO_NUMERIC: Kernel = Kernel {
+    name: "to_numeric",
+    result: |given| match given {
+        [data_type] => Ok(exact(data_type).unwrap_or(DataType::Decimal128(PRECISION, SCALE))),
+        _ => plan_err!("to_numeric takes one value"),
+    },
+    run: |call| {
+        let value = &call.args[0];
+        match value.data_type() {
+            DataType::Float32 | DataType::Float64 => {
+                let doubles = cast_array(value, &DataType::Float64)?;
+                numerics_of_doubles(doubles.as_primitive::<Float64Type>(), value.data_type() == &DataType::Float32)
+            }
+            _ => {
+                let options = datafusion::arrow::compute::CastOptions { safe: false, ..Default::default() };
+                Ok(datafusion::arrow::compute::cast_with_options(value, call.result, &options)?)
+            }
+        }
+    },
+};
+
+/// Of a double, PostgreSQL takes 15 significant digits; of a real, 6.
+fn numerics_of_doubles(doubles: &Float64Array, is_single: bool) -> Result<ArrayRef> {
+    let digits = if is_single { 5 } else { 14 };
+    let numerics = doubles.iter().map(|value| value.map(|value| numeric_of_double(value, digits)).transpose());
+    let numerics = numerics.collect::<Result<Decimal128Array, ArrowError>>()?;
+    Ok(Arc::new(numerics.with_precision_and_scale(PRECISION, SCALE)?))
+}
+
+fn numeric_of_double(value: f64, digits: usize) -> Result<i128, ArrowError> {
+    if !value.is_finite() {
+        return Err(ArrowError::InvalidArgumentError(format!("{value} has no place in a numeric of the lake")));
+    }
+    let text = format!("{value:.digits$e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let read = mantissa.replace('.', "").parse::<i128>().ok().zip(exponent.parse::<i32>().ok());
+    let (mantissa, exponent) = read.ok_or_else(out_of_range)?;
+    let shift = exponent - i32::try_from(digits).unwrap_or_default() + i32::from(SCALE);
+    match shift {
+        0.. => {
+            let power = 10_i128.checked_pow(shift.unsigned_abs()).ok_or_else(out_of_range)?;
+            mantissa.checked_mul(power).filter(|value| fits(*value)).ok_or_else(out_of_range)
+        }
+        -38..0 => Ok(rounded(mantissa, 10_i128.pow(shift.unsigned_abs()))),
+        _ => Ok(0),
+    }
+}
+
+/// A double by a double: never infinite where the divisor is zero.
+pub(super) const DIVIDE_DOUBLES: Kernel = Kernel {
+    name: "double_divide",
+    result: |given| Ok(given[0].clone()),
+    run: |call| {
+        let divisors = cast_array(&call.args[1], &DataType::Float64)?;
+        let dividends = cast_array(&call.args[0], &DataType::Float64)?;
+        let (left, right) = (dividends.as_primitive::<Float64Type>(), divisors.as_primitive::<Float64Type>());
+        let quotients = left.iter().zip(right.iter()).map(|pair| match pair {
+            (Some(left), Some(right)) if right == 0.0 && !left.is_nan() => Err(ArrowError::DivideByZero),
+            (Some(left), Some(right)) => Ok(Some(left / right)),
+            _ => Ok(None),
+        });
+        let quotients = quotients.collect::<Result<Vec<_>, _>>().map_err(DataFusionError::from)?;
+        let quotients: ArrayRef = Arc::new(Float64Array::from(quotients));
+        Ok(cast_array(&quotients, call.result)?)
+    },
+};
+
+/// Integers that count units of a scale: seconds in microseconds become seconds.
+pub(super) fn scaled(scale: i8, value: Expr) -> Expr {
+    SCALED.call_as(DataType::Decimal128(20, scale), vec![cast(value, DataType::Int64)])
+}
+
+const SCALED: Kernel = Kernel {
+    name: "numeric_scaled",
+    result: |_| Ok(DataType::Decimal128(20, 6)),
+    run: |call| {
+        let whole = call.args[0].as_primitive::<Int64Type>();
+        let numerics: Decimal128Array = whole.iter().map(|value| value.map(i128::from)).collect();
+        Ok(Arc::new(numerics.with_precision_and_scale(20, scale_of(call.result))?))
+    },
+};
+
+#[cfg(test)]
+mod tests {
+    use super::{numeric_of_double, quotient, rounded};
+
+    #[test]
+    fn quotients_are_rounded_where_postgres_rounds_them() {
+        // 1 / 3, 10 / 3, 2 / 3, 1 / 30000, 1000000 / 3
+        assert_eq!(quotient((1, 0), (3, 0), 20).unwrap(), 33_333_333_333_333_333_333);
+        assert_eq!(quotient((10, 0), (3, 0), 20).unwrap(), 333_333_333_333_333_330_000);
+        assert_eq!(quotient((-20, 1), (3, 0), 20).unwrap(), -66_666_666_666_666_666_667);
+        assert!(quotient((1, 0), (0, 0), 20).is_err());
+        assert!(quotient((i128::pow(10, 37), 0), (1, 0), 20).is_err());
+    }
+
+    #[test]
+    fn halves_go_away_from_zero() {
+        for (dividend, divisor, expected) in [(5, 2, 3), (-5, 2, -3), (5, -2, -3), (4, 3, 1), (-4, -3, 1), (5, 3, 2)] {
+            assert_eq!(rounded(dividend, divisor), expected, "{dividend} / {divisor}");
+        }
+    }
+
+    #[test]
+    fn doubles_have_fifteen_digits() {
+        assert_eq!(numeric_of_double(0.1 + 0.2, 14).unwrap(), 30_000_000_000_000_000_000);
+        assert_eq!(numeric_of_double(-2.5, 14).unwrap(), -250_000_000_000_000_000_000);
+        assert_eq!(numeric_of_double(1e-30, 14).unwrap(), 0);
+        assert!(numeric_of_double(1e30, 14).is_err());
+        assert!(numeric_of_double(f64::NAN, 14).is_err());
+    }
+}

@@ -1,0 +1,241 @@
+//! Operators whose operands' types decide what PostgreSQL makes of them.
+
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::compute::cast as cast_array;
+use datafusion::arrow::compute::kernels::numeric::sub;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::{Between, BinaryExpr, Case, Expr, ExprSchemable, Operator, cast, lit};
+use datafusion::scalar::ScalarValue;
+use sqlparser::ast::BinaryOperator;
+
+use super::intervals::{self, INTERVAL, is_interval};
+use super::kernel::Kernel;
+use super::{LOCAL, numeric};
+
+/// Operators between types for which the engine has no type, so that it can't plan them at all.
+#[derive(Debug)]
+pub(super) struct IntervalOperators;
+
+impl ExprPlanner for IntervalOperators {
+    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema)) else {
+            return Ok(PlannerResult::Original(expr));
+        };
+        let number = |factor: Expr| cast(factor, DataType::Float64);
+        let planned = match expr.op {
+            BinaryOperator::Multiply if is_interval(&left) && right.is_numeric() => {
+                intervals::MULTIPLY.call(vec![expr.left, number(expr.right)])
+            }
+            BinaryOperator::Multiply if left.is_numeric() && is_interval(&right) => {
+                intervals::MULTIPLY.call(vec![expr.right, number(expr.left)])
+            }
+            BinaryOperator::Divide if is_interval(&left) && right.is_numeric() => {
+                intervals::DIVIDE.call(vec![expr.left, number(expr.right)])
+            }
+            // Instants of several zones are instants.
+            BinaryOperator::Minus
+                if matches!(
+                    (&left, &right),
+                    (DataType::Timestamp(_, Some(_)), DataType::Timestamp(_, Some(_))) if left != right
+                ) =>
+            {
+                let (from, to) = (Box::new(expr.left), Box::new(cast(expr.right, left)));
+                Expr::BinaryExpr(BinaryExpr::new(from, Operator::Minus, to))
+            }
+            BinaryOperator::Plus | BinaryOperator::Minus if is_mixed(&left, &right) => {
+                let operator = if expr.op == BinaryOperator::Plus { Operator::Plus } else { Operator::Minus };
+                let side = |side: Expr, data_type: &DataType| match data_type {
+                    DataType::Duration(_) => intervals::AS_INTERVAL.call(vec![side]),
+                    _ => side,
+                };
+                let (left, right) = (side(expr.left, &left), side(expr.right, &right));
+                Expr::BinaryExpr(BinaryExpr::new(Box::new(left), operator, Box::new(right)))
+            }
+            _ => return Ok(PlannerResult::Original(expr)),
+        };
+        Ok(PlannerResult::Planned(planned))
+    }
+}
+
+fn is_mixed(left: &DataType, right: &DataType) -> bool {
+    matches!(
+        (left, right),
+        (DataType::Duration(_), DataType::Interval(_)) | (DataType::Interval(_), DataType::Duration(_))
+    )
+}
+
+/// The operator with operands for which the engine does as PostgreSQL does; `None` where it does so already.
+pub(super) fn binary(binary: &BinaryExpr, schema: &DFSchema, zone: &str) -> Option<Expr> {
+    // What has no type here (an outer column) stays as it is.
+    let (left, right) = (binary.left.get_type(schema).ok()?, binary.right.get_type(schema).ok()?);
+    let with =
+        |left: Expr, right: Expr| Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), binary.op, Box::new(right))));
+    let (own_left, own_right) = (|| binary.left.as_ref().clone(), || binary.right.as_ref().clone());
+    match binary.op {
+        Operator::Plus | Operator::Minus => {
+            let is_plus = binary.op == Operator::Plus;
+            let by = |interval: Expr| if is_plus { interval } else { intervals::NEGATE.call(vec![interval]) };
+            match (&left, &right) {
+                (DataType::Date32, DataType::Interval(_)) => return with(cast(own_left(), LOCAL), own_right()),
+                (DataType::Interval(_), DataType::Date32) => return with(own_left(), cast(own_right(), LOCAL)),
+                // In UTC all days have 24 hours, and the engine's own operator is one that statistics see through.
+                (DataType::Timestamp(_, Some(_)), by_type) if is_interval(by_type) && zone != "UTC" => {
+                    return Some(intervals::MOVE_INSTANT.call(vec![own_left(), by(own_right())]));
+                }
+                (by_type, DataType::Timestamp(_, Some(_))) if is_interval(by_type) && zone != "UTC" && is_plus => {
+                    return Some(intervals::MOVE_INSTANT.call(vec![own_right(), own_left()]));
+                }
+                (DataType::Date32, DataType::Date32) if !is_plus => {
+                    return Some(DAYS_BETWEEN.call(vec![own_left(), own_right()]));
+                }
+                (DataType::Timestamp(_, Some(_)), DataType::Timestamp(_, None) | DataType::Date32) if !is_plus => {
+                    return with(own_left(), cast(own_right(), left));
+                }
+                (DataType::Timestamp(_, None) | DataType::Date32, DataType::Timestamp(_, Some(_))) if !is_plus => {
+                    return with(cast(own_left(), right), own_right());
+                }
+                _ => {}
+            }
+        }
+        Operator::Divide => match (numeric::exact(&left), numeric::exact(&right)) {
+            (Some(_), Some(_)) if !(left.is_integer() && right.is_integer()) => {
+                return Some(numeric::divide((own_left(), left), (own_right(), right)));
+            }
+            _ if left.is_floating() || right.is_floating() => {
+                let double = |side: Expr, own: DataType| as_double(side, &own);
+                let args = vec![double(own_left(), left), double(own_right(), right)];
+                return Some(numeric::DIVIDE_DOUBLES.call_as(DataType::Float64, args));
+            }
+            _ => {}
+        },
+        op if is_comparison(op) => {
+            let is_text = |data_type: &DataType| data_type.is_string();
+            if (is_interval(&left) && (is_interval(&right) || is_text(&right)))
+                || (is_text(&left) && is_interval(&right))
+            {
+                let span = |side: Expr, own: &DataType| {
+                    intervals::SPAN.call(vec![if is_text(own) { cast(side, INTERVAL) } else { side }])
+                };
+                return with(span(own_left(), &left), span(own_right(), &right));
+            }
+            // What a clock shows is an instant of the session's zone: the other side's statistics stay of use.
+            let is_clock = |data_type: &DataType| matches!(data_type, DataType::Timestamp(_, None) | DataType::Date32);
+            let is_instant = |data_type: &DataType| matches!(data_type, DataType::Timestamp(_, Some(_)));
+            if is_instant(&left) && is_clock(&right) {
+                return with(own_left(), cast(own_right(), left));
+            }
+            if is_clock(&left) && is_instant(&right) {
+                return with(cast(own_left(), right), own_right());
+            }
+        }
+        _ => {}
+    }
+    if !binary.op.is_numerical_operators() && !is_comparison(binary.op) {
+        return None;
+    }
+    is_double_and_numeric(&left, &right).then(|| with(as_double(own_left(), &left), as_double(own_right(), &right)))?
+}
+
+/// Days from the second date to the first. The engine takes its own difference for a duration where it reasons of ranges.
+const DAYS_BETWEEN: Kernel = Kernel {
+    name: "days_between",
+    result: |_| Ok(DataType::Int32),
+    run: |call| {
+        let days = |array: &ArrayRef| cast_array(&cast_array(array, &DataType::Date32)?, &DataType::Int32);
+        Ok(sub(&days(&call.args[0])?, &days(&call.args[1])?)?)
+    },
+};
+
+fn is_comparison(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+fn is_numeric(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Decimal128(..) | DataType::Decimal256(..))
+}
+
+fn is_double_and_numeric(left: &DataType, right: &DataType) -> bool {
+    (left.is_floating() && is_numeric(right)) || (is_numeric(left) && right.is_floating())
+}
+
+/// The number as a double; a literal becomes the double that its digits say.
+fn as_double(expr: Expr, data_type: &DataType) -> Expr {
+    if let Expr::Literal(value @ ScalarValue::Decimal128(Some(_), ..), _) = &expr
+        && let Ok(double) = value.to_string().parse::<f64>()
+    {
+        return lit(double);
+    }
+    if *data_type == DataType::Float64 { expr } else { cast(expr, DataType::Float64) }
+}
+
+/// Of values that become one: doubles where one of them is a double and another a numeric.
+fn doubles(values: Vec<Expr>, schema: &DFSchema) -> std::result::Result<Vec<Expr>, Vec<Expr>> {
+    let types: Vec<Option<DataType>> = values.iter().map(|value| value.get_type(schema).ok()).collect();
+    let has = |is: fn(&DataType) -> bool| types.iter().flatten().any(is);
+    if !has(DataType::is_floating) || !has(is_numeric) {
+        return Err(values);
+    }
+    let double = |(value, data_type): (Expr, Option<DataType>)| match data_type {
+        Some(data_type) if is_numeric(&data_type) => as_double(value, &data_type),
+        _ => value,
+    };
+    Ok(values.into_iter().zip(types).map(double).collect())
+}
+
+/// `x BETWEEN low AND high` as the two comparisons that it is, where they are not the engine's own.
+pub(super) fn between(between: &Between, schema: &DFSchema, zone: &str) -> Option<Expr> {
+    let side = |op: Operator, bound: &Expr| BinaryExpr::new(between.expr.clone(), op, Box::new(bound.clone()));
+    let (low, high) = (side(Operator::GtEq, &between.low), side(Operator::LtEq, &between.high));
+    let (new_low, new_high) = (binary(&low, schema, zone), binary(&high, schema, zone));
+    if new_low.is_none() && new_high.is_none() {
+        return None;
+    }
+    let low = new_low.unwrap_or(Expr::BinaryExpr(low));
+    let within = low.and(new_high.unwrap_or(Expr::BinaryExpr(high)));
+    Some(if between.negated { Expr::Not(Box::new(within)) } else { within })
+}
+
+pub(super) fn in_list(mut list: InList, schema: &DFSchema) -> std::result::Result<Expr, Expr> {
+    let mut all = vec![*list.expr];
+    all.append(&mut list.list);
+    let (all, changed) = match doubles(all, schema) {
+        Ok(all) => (all, true),
+        Err(all) => (all, false),
+    };
+    let mut all = all.into_iter();
+    list.expr = Box::new(all.next().unwrap_or_else(|| lit(ScalarValue::Null)));
+    list.list = all.collect();
+    if changed { Ok(Expr::InList(list)) } else { Err(Expr::InList(list)) }
+}
+
+pub(super) fn case(mut case: Case, schema: &DFSchema) -> std::result::Result<Expr, Expr> {
+    let has_else = case.else_expr.is_some();
+    let results = case.when_then_expr.iter().map(|(_, then)| then.as_ref().clone());
+    let results: Vec<Expr> = results.chain(case.else_expr.iter().map(|other| other.as_ref().clone())).collect();
+    let Ok(mut results) = doubles(results, schema) else { return Err(Expr::Case(case)) };
+    if has_else {
+        case.else_expr = results.pop().map(Box::new);
+    }
+    for ((_, then), result) in case.when_then_expr.iter_mut().zip(results) {
+        **then = result;
+    }
+    Ok(Expr::Case(case))
+}
+
+pub(super) fn arguments(args: &mut Vec<Expr>, schema: &DFSchema) -> bool {
+    match doubles(std::mem::take(args), schema) {
+        Ok(changed) => {
+            *args = changed;
+            true
+        }
+        Err(same) => {
+            *args = same;
+            false
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Drawn queries, asked of a real PostgreSQL and of a lake with the same rows: cell by cell, with the columns' types.
+//!
+//! `WATTLAKE_QUERIES` says how many, `WATTLAKE_SEED` where they begin, `WATTLAKE_DIFFERENCES` where all that differ are
+//! written. Numerics are compared by their values, since a column here has one scale.
+
+mod data;
+mod grammar;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::DataType;
+use futures::TryStreamExt;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use tokio_postgres::SimpleQueryMessage;
+
+use super::oracle::Oracle;
+use super::{House, Session};
+use crate::values::Column;
+use grammar::Grammar;
+
+const QUERIES: u64 = 400;
+const SEED: u64 = 2026;
+
+struct Answer {
+    types: Vec<String>,
+    /// Sorted.
+    rows: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    Same,
+    /// Both refuse it.
+    BothRefuse,
+    /// PostgreSQL has an error where we have a value.
+    Lenient,
+    Refused,
+    OtherType,
+    OtherValue,
+}
+
+/// As both sides mean it: numerics by value, doubles to 12 digits, since sums of them have no order.
+fn cell(text: &str, type_name: &str) -> String {
+    let number =
+        |digits: usize| text.parse::<f64>().map_or_else(|_| text.to_owned(), |value| format!("{value:.digits$e}"));
+    match type_name {
+        "numeric" => {
+            let trimmed = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text };
+            let decimals = trimmed.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+            // Where PostgreSQL shows more digits than a column here has, the first ones count.
+            if decimals <= 12 { trimmed.to_owned() } else { number(11) }
+        }
+        "float8" | "float4" => number(11),
+        _ => text.to_owned(),
+    }
+}
+
+async fn of_oracle(oracle: &Oracle, sql: &str) -> Result<Answer, String> {
+    let statement = oracle.client.prepare(sql).await.map_err(|error| format!("{error:?}"))?;
+    let types: Vec<String> = statement.columns().iter().map(|column| column.type_().name().to_owned()).collect();
+    let messages = oracle.client.simple_query(sql).await.map_err(|error| format!("{error:?}"))?;
+    let mut rows = Vec::new();
+    for message in &messages {
+        if let SimpleQueryMessage::Row(row) = message {
+            let cells =
+                (0..row.len()).map(|at| row.get(at).map_or_else(|| "NULL".to_owned(), |text| cell(text, &types[at])));
+            rows.push(cells.collect::<Vec<_>>().join("|"));
+        }
+    }
+    rows.sort();
+    let types =
+        types.iter().map(|name| if name == "varchar" || name == "unknown" { "text".to_owned() } else { name.clone() });
+    Ok(Answer { types: types.collect(), rows })
+}
+
+fn type_name(data_type: &DataType) -> &'static str {
+    match data_type {
+        DataType::Boolean => "bool",
+        DataType::Int16 => "int2",
+        DataType::Int32 => "int4",
+        DataType::Int64 | DataType::UInt64 => "int8",
+        DataType::Float32 => "float4",
+        DataType::Float64 => "float8",
+        DataType::Decimal128(..) => "numeric",
+        DataType::Date32 => "date",
+        DataType::Timestamp(_, Some(_)) => "timestamptz",
+        DataType::Timestamp(_, None) => "timestamp",
+        DataType::Interval(_) | DataType::Duration(_) => "interval",
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => "text",
+        _ => "other",
+    }
+}
+
+async fn of_lake(session: &Session, sql: &str, zone: &str) -> Result<Answer, String> {
+    let chain = |error: &dyn std::error::Error| format!("{error}: {:?}", error.source().map(ToString::to_string));
+    let stream = session.run(sql).await.map_err(|error| chain(&error))?;
+    let types: Vec<String> =
+        stream.schema().fields().iter().map(|field| type_name(field.data_type()).to_owned()).collect();
+    let batches: Vec<RecordBatch> = stream.try_collect().await.map_err(|error| chain(&error))?;
+    let (mut rows, mut text) = (Vec::new(), String::new());
+    for batch in &batches {
+        let columns: Vec<Column> = batch.columns().iter().map(|array| Column::new(array, zone).unwrap()).collect();
+        for row in 0..batch.num_rows() {
+            let mut cells = Vec::new();
+            for (column, name) in columns.iter().zip(&types) {
+                text.clear();
+                let is_null = column.is_null(row);
+                if !is_null {
+                    column.text(row, &mut text).unwrap();
+                }
+                cells.push(if is_null { "NULL".to_owned() } else { cell(&text, name) });
+            }
+            rows.push(cells.join("|"));
+        }
+    }
+    rows.sort();
+    Ok(Answer { types, rows })
+}
+
+fn judged(expected: &Result<Answer, String>, came: &Result<Answer, String>) -> Outcome {
+    match (expected, came) {
+        (Ok(expected), Ok(came)) if expected.rows != came.rows => Outcome::OtherValue,
+        (Ok(expected), Ok(came)) if expected.types != came.types => Outcome::OtherType,
+        (Ok(_), Ok(_)) => Outcome::Same,
+        (Ok(_), Err(_)) => Outcome::Refused,
+        (Err(_), Ok(_)) => Outcome::Lenient,
+        (Err(_), Err(_)) => Outcome::BothRefuse,
+    }
+}
+
+fn shown(answer: &Result<Answer, String>) -> String {
+    match answer {
+        Ok(answer) => {
+            let rows: Vec<&str> = answer.rows.iter().take(6).map(String::as_str).collect();
+            format!("{:?} {} rows: {}", answer.types, answer.rows.len(), rows.join(" / "))
+        }
+        Err(error) => error.chars().take(300).collect(),
+    }
+}
+
+/// The first row that one side has and the other has not.
+fn first_difference(expected: &Result<Answer, String>, came: &Result<Answer, String>) -> String {
+    let (Ok(expected), Ok(came)) = (expected, came) else { return String::new() };
+    let missing = expected.rows.iter().find(|row| !came.rows.contains(row));
+    let surplus = came.rows.iter().find(|row| !expected.rows.contains(row));
+    format!("missing {missing:?}, came {surplus:?}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drawn_queries_have_the_answers_of_postgresql() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (count, seed) = (number("WATTLAKE_QUERIES").unwrap_or(QUERIES), number("WATTLAKE_SEED").unwrap_or(SEED));
+    let (oracle, house) = (Oracle::new().await, House::new().await);
+    data::fill(&oracle, &house).await;
+    let mut outcomes: BTreeMap<Outcome, u64> = BTreeMap::new();
+    let mut differences = String::new();
+    for zone in ["UTC", "Europe/Paris"] {
+        oracle.client.batch_execute(&format!("SET timezone = '{zone}'")).await.unwrap();
+        let session = house.session();
+        drop(session.run(&format!("SET datafusion.execution.time_zone = '{zone}'")).await.unwrap());
+        for at in 0..count / 2 {
+            let seed = seed + at;
+            let sql = Grammar { rng: ChaCha8Rng::seed_from_u64(seed) }.query();
+            let (expected, came) = (of_oracle(&oracle, &sql).await, of_lake(&session, &sql, zone).await);
+            let outcome = judged(&expected, &came);
+            *outcomes.entry(outcome).or_default() += 1;
+            if !matches!(outcome, Outcome::Same | Outcome::BothRefuse) {
+                let _ = writeln!(
+                    differences,
+                    "{outcome:?} in {zone} (seed {seed}): {sql}\n    {}\n    PostgreSQL {}\n    here       {}",
+                    first_difference(&expected, &came),
+                    shown(&expected),
+                    shown(&came)
+                );
+            }
+        }
+    }
+    if let Some(file) = std::env::var_os("WATTLAKE_DIFFERENCES") {
+        std::fs::write(file, &differences).unwrap();
+    }
+    let of = |outcome: Outcome| outcomes.get(&outcome).copied().unwrap_or(0);
+    println!("{outcomes:?} of {count}");
+    assert_eq!(of(Outcome::OtherValue), 0, "{outcomes:?}\n{differences}");
+    assert!(of(Outcome::Refused) * 100 < 3 * count, "{outcomes:?}\n{differences}");
+    let same = of(Outcome::Same) + of(Outcome::BothRefuse);
+    assert!(same * 100 >= 95 * count, "{outcomes:?}\n{differences}");
+}

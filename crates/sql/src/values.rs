@@ -1,0 +1,329 @@
+//! Values as PostgreSQL writes them in texts.
+
+use std::fmt::Write as _;
+
+use datafusion::arrow::array::timezone::Tz;
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, Float32Array, Float64Array,
+    Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray, LargeBinaryArray, LargeListArray, LargeStringArray,
+    StringBuilder, Time64MicrosecondArray, TimestampMicrosecondArray,
+};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use crate::cells::{write_bytes, write_instant};
+use crate::semantics::intervals::of_array;
+
+/// The type of quotients and averages.
+const QUOTIENT: DataType = DataType::Decimal128(38, 20);
+
+/// A column, in one of the forms that a value is written from.
+pub enum Column {
+    Bool(BooleanArray),
+    Int16(Int16Array),
+    Int32(Int32Array),
+    Int64(Int64Array),
+    Float32(Float32Array),
+    Float64(Float64Array),
+    Decimal(Decimal128Array),
+    BigDecimal(Decimal256Array),
+    Date(Date32Array),
+    Time(Time64MicrosecondArray),
+    Instant(TimestampMicrosecondArray, Option<Tz>),
+    Interval(IntervalMonthDayNanoArray),
+    Bytes(LargeBinaryArray),
+    Text(LargeStringArray),
+    List { lists: LargeListArray, elements: Box<Column>, element: DataType },
+}
+
+impl Column {
+    pub fn new(array: &ArrayRef, zone: &str) -> Result<Column, ArrowError> {
+        let to = |data_type: &DataType| cast(array, data_type);
+        Ok(match array.data_type() {
+            DataType::Boolean => Column::Bool(array.as_boolean().clone()),
+            DataType::Int8 | DataType::Int16 | DataType::UInt8 => {
+                Column::Int16(to(&DataType::Int16)?.as_primitive().clone())
+            }
+            DataType::Int32 | DataType::UInt16 => Column::Int32(to(&DataType::Int32)?.as_primitive().clone()),
+            DataType::Int64 | DataType::UInt32 | DataType::UInt64 => {
+                Column::Int64(to(&DataType::Int64)?.as_primitive().clone())
+            }
+            DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => {
+                Column::Decimal(to(&DataType::Decimal128(*precision, *scale))?.as_primitive().clone())
+            }
+            DataType::Decimal128(..) => Column::Decimal(array.as_primitive().clone()),
+            DataType::Decimal256(..) => Column::BigDecimal(array.as_primitive().clone()),
+            DataType::Float16 | DataType::Float32 => Column::Float32(to(&DataType::Float32)?.as_primitive().clone()),
+            DataType::Float64 => Column::Float64(array.as_primitive().clone()),
+            DataType::Date32 | DataType::Date64 => Column::Date(to(&DataType::Date32)?.as_primitive().clone()),
+            DataType::Time32(_) | DataType::Time64(_) => {
+                Column::Time(to(&DataType::Time64(TimeUnit::Microsecond))?.as_primitive().clone())
+            }
+            DataType::Timestamp(_, own) => {
+                let micros = to(&DataType::Timestamp(TimeUnit::Microsecond, own.clone()))?;
+                // An instant is shown in the session's zone, whatever the column calls its own.
+                let zone = own.as_ref().map(|_| zone.parse()).transpose()?;
+                Column::Instant(micros.as_primitive().clone(), zone)
+            }
+            DataType::Interval(_) | DataType::Duration(_) => Column::Interval(of_array(array)?),
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+                Column::Bytes(to(&DataType::LargeBinary)?.as_binary().clone())
+            }
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => {
+                Column::Text(to(&DataType::LargeUtf8)?.as_string().clone())
+            }
+            DataType::Dictionary(_, values) => return Column::new(&to(values)?, zone),
+            DataType::List(element) | DataType::LargeList(element) | DataType::FixedSizeList(element, _) => {
+                let lists = to(&DataType::LargeList(element.clone()))?.as_list().clone();
+                let elements = Box::new(Column::new(LargeListArray::values(&lists), zone)?);
+                Column::List { elements, element: element.data_type().clone(), lists }
+            }
+            _ => Column::Text(shown(array)?),
+        })
+    }
+
+    pub fn is_null(&self, row: usize) -> bool {
+        match self {
+            Column::Bool(array) => array.is_null(row),
+            Column::Int16(array) => array.is_null(row),
+            Column::Int32(array) => array.is_null(row),
+            Column::Int64(array) => array.is_null(row),
+            Column::Float32(array) => array.is_null(row),
+            Column::Float64(array) => array.is_null(row),
+            Column::Decimal(array) => array.is_null(row),
+            Column::BigDecimal(array) => array.is_null(row),
+            Column::Date(array) => array.is_null(row),
+            Column::Time(array) => array.is_null(row),
+            Column::Instant(array, _) => array.is_null(row),
+            Column::Interval(array) => array.is_null(row),
+            Column::Bytes(array) => array.is_null(row),
+            Column::Text(array) => array.is_null(row),
+            Column::List { lists, .. } => lists.is_null(row),
+        }
+    }
+
+    /// Of a value that is not NULL.
+    pub fn text(&self, row: usize, out: &mut String) -> Result<(), ArrowError> {
+        // Writing to a String can't fail.
+        let _ = match self {
+            Column::Bool(array) => {
+                out.push(if array.value(row) { 't' } else { 'f' });
+                Ok(())
+            }
+            Column::Int16(array) => write!(out, "{}", array.value(row)),
+            Column::Int32(array) => write!(out, "{}", array.value(row)),
+            Column::Int64(array) => write!(out, "{}", array.value(row)),
+            Column::Float32(array) => {
+                let value = array.value(row);
+                float(f64::from(value), &format!("{value:e}"), 6, out);
+                Ok(())
+            }
+            Column::Float64(array) => {
+                float(array.value(row), &format!("{:e}", array.value(row)), 15, out);
+                Ok(())
+            }
+            Column::Decimal(array) => write!(out, "{}", numeric(array, row)),
+            Column::BigDecimal(array) => write!(out, "{}", array.value_as_string(row)),
+            Column::Date(array) => match array.value_as_date(row) {
+                Some(date) => write!(out, "{}", date.format("%Y-%m-%d")),
+                None => return Err(ArrowError::CastError(format!("date {} is out of range", array.value(row)))),
+            },
+            Column::Time(array) => {
+                time(array.value(row), out);
+                Ok(())
+            }
+            Column::Instant(array, zone) => {
+                return write_instant(array.value(row), TimeUnit::Microsecond, zone.as_ref(), out);
+            }
+            Column::Interval(array) => {
+                interval(array.value(row), out);
+                Ok(())
+            }
+            Column::Bytes(array) => {
+                write_bytes(array.value(row), out);
+                Ok(())
+            }
+            Column::Text(array) => {
+                out.push_str(array.value(row));
+                Ok(())
+            }
+            Column::List { lists, elements, .. } => return list(lists, elements, row, out),
+        };
+        Ok(())
+    }
+}
+
+/// What has no form of PostgreSQL's, in the engine's own.
+fn shown(array: &ArrayRef) -> Result<LargeStringArray, ArrowError> {
+    let options = FormatOptions::default();
+    let formatter = ArrayFormatter::try_new(array.as_ref(), &options)?;
+    let mut texts = StringBuilder::new();
+    for row in 0..array.len() {
+        texts.append_option((!array.is_null(row)).then(|| formatter.value(row).to_string()));
+    }
+    let texts: ArrayRef = std::sync::Arc::new(texts.finish());
+    Ok(cast(&texts, &DataType::LargeUtf8)?.as_string().clone())
+}
+
+/// The shortest that reads back the same, with an exponent from 10^`digits` on and below 0.0001.
+fn float(value: f64, shortest: &str, digits: i32, out: &mut String) {
+    if value.is_nan() {
+        return out.push_str("NaN");
+    }
+    if value.is_infinite() {
+        return out.push_str(if value > 0.0 { "Infinity" } else { "-Infinity" });
+    }
+    let (mantissa, exponent) = shortest.split_once('e').unwrap_or((shortest, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..digits).contains(&exponent) {
+        let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+        let all = mantissa.replace('.', "");
+        out.push_str(sign);
+        match usize::try_from(exponent) {
+            Err(_) => {
+                let zeros = usize::try_from(-exponent - 1).unwrap_or(0);
+                let _ = write!(out, "0.{}{all}", "0".repeat(zeros));
+            }
+            Ok(whole) if all.len() > whole + 1 => {
+                let _ = write!(out, "{}.{}", &all[..=whole], &all[whole + 1..]);
+            }
+            Ok(whole) => {
+                let _ = write!(out, "{all}{}", "0".repeat(whole + 1 - all.len()));
+            }
+        }
+        return;
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    let _ = write!(out, "{mantissa}e{sign}{:02}", exponent.abs());
+}
+
+/// A numeric as PostgreSQL shows it. What a quotient's column has more than the quotient's 16 significant digits are zeros.
+pub fn numeric(array: &Decimal128Array, row: usize) -> String {
+    let mut text = array.value_as_string(row);
+    if *array.data_type() == QUOTIENT
+        && let Some((whole, decimals)) = text.split_once('.')
+    {
+        let digits = whole.trim_start_matches('-').trim_start_matches('0').len();
+        let is_fraction = digits == 0;
+        let shown = if is_fraction { decimals.len() } else { 16 - 4 * ((digits - 1) / 4).min(4) };
+        let all = decimals.trim_end_matches('0').len().max(shown);
+        let cut = whole.len() + if all == 0 { 0 } else { 1 + all };
+        text.truncate(cut);
+    }
+    text
+}
+
+fn time(micros: i64, out: &mut String) {
+    let seconds = micros / 1_000_000;
+    let _ = write!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    fraction(micros % 1_000_000, out);
+}
+
+fn fraction(micros: i64, out: &mut String) {
+    if micros != 0 {
+        let digits = format!("{micros:06}");
+        let _ = write!(out, ".{}", digits.trim_end_matches('0'));
+    }
+}
+
+fn interval(value: IntervalMonthDayNano, out: &mut String) {
+    let start = out.len();
+    // After a part below zero, one above it shows its sign.
+    let mut follows_negative = false;
+    let mut part = |number: i32, one: &str, many: &str| {
+        if number != 0 {
+            let space = if out.len() > start { " " } else { "" };
+            let sign = if follows_negative && number > 0 { "+" } else { "" };
+            let _ = write!(out, "{space}{sign}{number} {}", if number == 1 { one } else { many });
+            follows_negative = number < 0;
+        }
+    };
+    part(value.months / 12, "year", "years");
+    part(value.months % 12, "mon", "mons");
+    part(value.days, "day", "days");
+    let micros = value.nanoseconds / 1_000;
+    if micros != 0 || out.len() == start {
+        if out.len() > start {
+            out.push(' ');
+        }
+        if micros < 0 {
+            out.push('-');
+        } else if follows_negative {
+            out.push('+');
+        }
+        time(micros.abs(), out);
+    }
+}
+
+fn list(lists: &LargeListArray, elements: &Column, row: usize, out: &mut String) -> Result<(), ArrowError> {
+    let offsets = lists.value_offsets();
+    let (start, end) = (offsets[row] as usize, offsets[row + 1] as usize);
+    out.push('{');
+    let mut element = String::new();
+    for at in start..end {
+        if at > start {
+            out.push(',');
+        }
+        if elements.is_null(at) {
+            out.push_str("NULL");
+            continue;
+        }
+        element.clear();
+        elements.text(at, &mut element)?;
+        let nested = matches!(elements, Column::List { .. });
+        let special = |c: char| c.is_whitespace() || matches!(c, '{' | '}' | ',' | '"' | '\\');
+        let quoted = element.is_empty() || element.eq_ignore_ascii_case("null") || element.contains(special);
+        if nested || !quoted {
+            out.push_str(&element);
+        } else {
+            let _ = write!(out, "\"{}\"", element.replace('\\', "\\\\").replace('"', "\\\""));
+        }
+    }
+    out.push('}');
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{float, interval};
+    use datafusion::arrow::datatypes::IntervalMonthDayNano;
+
+    #[test]
+    fn floats_as_postgres_writes_them() {
+        for (value, expected) in [
+            (1.0, "1"),
+            (-0.5, "-0.5"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (1e15, "1e+15"),
+            (123_456_789_012_345.0, "123456789012345"),
+            (1.5e-5, "1.5e-05"),
+            (0.0001, "0.0001"),
+            (1e300, "1e+300"),
+            (100.0, "100"),
+            (f64::NEG_INFINITY, "-Infinity"),
+            (0.0, "0"),
+        ] {
+            let mut out = String::new();
+            float(value, &format!("{value:e}"), 15, &mut out);
+            assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
+    fn intervals_as_postgres_writes_them() {
+        for (months, days, micros, expected) in [
+            (14, 3, 14_706_789_000, "1 year 2 mons 3 days 04:05:06.789"),
+            (0, 0, 0, "00:00:00"),
+            (0, 1, 0, "1 day"),
+            (0, 0, -1_000_000, "-00:00:01"),
+            (0, -1, 7_200_000_000, "-1 days +02:00:00"),
+            (-13, 1, 0, "-1 years -1 mons +1 day"),
+        ] {
+            let mut out = String::new();
+            interval(IntervalMonthDayNano::new(months, days, micros * 1_000), &mut out);
+            assert_eq!(out, expected);
+        }
+    }
+}
