@@ -96,10 +96,16 @@ fn spoken(read: Statement, whole: Option<&str>) -> PgWireResult<Spoken> {
     };
     let mut sql = *sql;
     let oids = catalogue::cast_to_oid(&sql);
-    if catalogue::is_asked(&sql) {
-        sql = of_catalogue(sql, &text)?;
+    let (mut arrays, mut words) = (BTreeSet::new(), text.clone());
+    // The catalogue's library takes quotes of elements for the elements'.
+    if text.contains("'{\"") {
+        arrays = frontend::any_of_values(&mut sql);
+        words = sql.to_string();
     }
-    let arrays = frontend::any_of_values(&mut sql);
+    if catalogue::is_asked(&sql) {
+        sql = of_catalogue(sql, &words)?;
+    }
+    arrays.extend(frontend::any_of_values(&mut sql));
     let statement = Statement::Statement(Box::new(frontend::prepared(sql)));
     Ok(Spoken { text, statement, arrays, oids })
 }

@@ -187,6 +187,39 @@ fn doubles(values: Vec<Expr>, schema: &DFSchema) -> std::result::Result<Vec<Expr
     Ok(values.into_iter().zip(types).map(double).collect())
 }
 
+/// Of values that become one: a type that holds all of these numbers exactly. The engine would take the first one's for
+/// the type of all, until it makes them agree.
+fn one_numeric(values: Vec<Expr>, schema: &DFSchema) -> std::result::Result<Vec<Expr>, Vec<Expr>> {
+    let types: Vec<DataType> = values.iter().map(|value| value.get_type(schema).unwrap_or(DataType::Null)).collect();
+    let mut known = types.iter().filter(|data_type| !data_type.is_null());
+    let Some(first) = known.next() else { return Err(values) };
+    if known.all(|data_type| data_type == first) {
+        return Err(values);
+    }
+    let numerics: Option<Vec<(u8, i8)>> = types
+        .iter()
+        .filter(|data_type| !data_type.is_null())
+        .map(|data_type| match numeric::exact(data_type) {
+            Some(DataType::Decimal128(precision, scale)) => Some((precision, scale)),
+            _ => None,
+        })
+        .collect();
+    let Some(numerics) = numerics else { return Err(values) };
+    let common = if types.iter().any(is_numeric) {
+        let scale = numerics.iter().map(|(_, scale)| *scale).max().unwrap_or(0);
+        let whole =
+            numerics.iter().map(|(precision, scale)| i16::from(*precision) - i16::from(*scale)).max().unwrap_or(1);
+        let precision = u8::try_from((whole + i16::from(scale)).clamp(1, 38)).unwrap_or(38);
+        DataType::Decimal128(precision, scale)
+    } else {
+        [DataType::Int64, DataType::Int32].into_iter().find(|wide| types.contains(wide)).unwrap_or(DataType::Int64)
+    };
+    let one = |(value, data_type): (Expr, DataType)| {
+        if data_type == common || data_type.is_null() { value } else { cast(value, common.clone()) }
+    };
+    Ok(values.into_iter().zip(types).map(one).collect())
+}
+
 /// `x BETWEEN low AND high` as the two comparisons that it is, where they are not the engine's own.
 pub(super) fn between(between: &Between, schema: &DFSchema, zone: &str) -> Option<Expr> {
     let side = |op: Operator, bound: &Expr| BinaryExpr::new(between.expr.clone(), op, Box::new(bound.clone()));
@@ -217,7 +250,8 @@ pub(super) fn case(mut case: Case, schema: &DFSchema) -> std::result::Result<Exp
     let has_else = case.else_expr.is_some();
     let results = case.when_then_expr.iter().map(|(_, then)| then.as_ref().clone());
     let results: Vec<Expr> = results.chain(case.else_expr.iter().map(|other| other.as_ref().clone())).collect();
-    let Ok(mut results) = doubles(results, schema) else { return Err(Expr::Case(case)) };
+    let results = doubles(results, schema).or_else(|results| one_numeric(results, schema));
+    let Ok(mut results) = results else { return Err(Expr::Case(case)) };
     if has_else {
         case.else_expr = results.pop().map(Box::new);
     }

@@ -37,3 +37,17 @@ async fn columns_have_the_names_of_their_types() {
                  WHERE c.relname = 'measures' AND a.attname = 'value'";
     assert!(one(&client, shown).await.starts_with("numeric("));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_types_and_their_functions() {
+    let place = place().await;
+    let client = place.client("analyst").await;
+    for (sql, expected) in [
+        ("SELECT typreceive::text FROM pg_type WHERE typname = 'int4'", "int4recv"),
+        ("SELECT 'int4'::regtype::text", "integer"),
+        ("SELECT count(*) > 0 FROM pg_class WHERE relkind = ANY ('{\"r\",\"v\"}')", "t"),
+        ("SELECT count(*) > 0 FROM pg_class WHERE relkind <> ALL ('{\"x\"}')", "t"),
+    ] {
+        assert_eq!(one(&client, sql).await, expected, "{sql}");
+    }
+}
