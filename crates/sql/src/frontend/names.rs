@@ -8,6 +8,9 @@ use sqlparser::ast::{Expr, Ident, Query, Select, SelectItem, SetExpr, Statement,
 
 const MARK: char = '\u{1}';
 
+/// Of an expression that gives itself no name.
+pub const NONE: &str = "?column?";
+
 /// The name without what made it unique.
 pub fn shown(name: &str) -> &str {
     name.split_once(MARK).map_or(name, |(shown, _)| shown)
@@ -93,7 +96,7 @@ pub fn name_of(expr: &Expr) -> String {
         Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => return name_of(inner),
         Expr::Cast { expr: inner, data_type, .. } => {
             let inner = name_of(inner);
-            return if inner == "?column?" { data_type.to_string().to_lowercase() } else { inner };
+            return if inner == NONE { data_type.to_string().to_lowercase() } else { inner };
         }
         Expr::Function(function) => {
             return function.name.0.last().and_then(|part| part.as_ident()).map_or_else(String::new, folded);
@@ -113,9 +116,9 @@ pub fn name_of(expr: &Expr) -> String {
         Expr::TypedString(typed) => return typed.data_type.to_string().to_lowercase(),
         Expr::Value(value) => match value.value {
             Value::Boolean(_) => "bool",
-            _ => "?column?",
+            _ => NONE,
         },
-        _ => "?column?",
+        _ => NONE,
     };
     known.to_owned()
 }
@@ -125,10 +128,10 @@ fn folded(name: &Ident) -> String {
 }
 
 fn of_subquery(query: &Query) -> String {
-    let SetExpr::Select(select) = query.body.as_ref() else { return "?column?".to_owned() };
+    let SetExpr::Select(select) = query.body.as_ref() else { return NONE.to_owned() };
     match &select.projection[..] {
         [SelectItem::UnnamedExpr(expr)] => name_of(expr),
         [SelectItem::ExprWithAlias { alias, .. }] => alias.value.clone(),
-        _ => "?column?".to_owned(),
+        _ => NONE.to_owned(),
     }
 }

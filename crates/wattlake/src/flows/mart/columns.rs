@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use sql::frontend::names;
 
 /// What Spark and others refuse in a column's name.
 const REFUSED: [char; 9] = [' ', ',', ';', '{', '}', '(', ')', '=', '\t'];
@@ -14,8 +15,8 @@ const REFUSED: [char; 9] = [' ', ',', ';', '{', '}', '(', ')', '=', '\t'];
 pub fn schema_of(query: &SchemaRef) -> sql::Result<SchemaRef> {
     let mut fields: Vec<Field> = Vec::with_capacity(query.fields().len());
     for field in query.fields() {
-        let name = field.name();
-        if name.contains(REFUSED) || name.is_empty() {
+        let name = names::shown(field.name());
+        if name.contains(REFUSED) || name.is_empty() || name == names::NONE {
             return Err(wrong(format!("keep column {name:?}: it needs a name of letters and digits; add AS name")));
         }
         if fields.iter().any(|other| other.name().eq_ignore_ascii_case(name)) {
