@@ -211,15 +211,6 @@ fn procedure(expr: &Expr) -> Option<String> {
     is_it.then(|| name.rsplit('.').next().unwrap_or_default().replace('\'', "''"))
 }
 
-fn is_receiver(expr: &Expr) -> bool {
-    let name = match expr {
-        Expr::Identifier(name) => Some(name),
-        Expr::CompoundIdentifier(names) => names.last(),
-        _ => None,
-    };
-    name.is_some_and(|name| name.value.eq_ignore_ascii_case("typreceive"))
-}
-
 /// `'pg_catalog.array_in'::regproc` is compared with names here.
 pub(crate) fn procedures(statement: &mut Statement) -> bool {
     struct Names(bool);
@@ -238,10 +229,7 @@ pub(crate) fn procedures(statement: &mut Statement) -> bool {
                 self.0 = true;
                 return ControlFlow::Continue(());
             }
-            let other = if is_receiver(inner) && matches!(to.as_str(), "text" | "varchar") {
-                // It is a number here, by which it is joined.
-                parsed(&format!("coalesce((SELECT max(proname) FROM pg_catalog.pg_proc WHERE oid = {inner}), '-')"))
-            } else if to.ends_with("oid") {
+            let other = if to.ends_with("oid") {
                 procedure(inner).and_then(|name| {
                     parsed(&format!("(SELECT max(oid) FROM pg_catalog.pg_proc WHERE proname = '{name}')"))
                 })
