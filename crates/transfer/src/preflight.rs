@@ -128,7 +128,7 @@ pub async fn check(settings: &Settings, source: &Endpoint, way: Way, target: Opt
         preflight.say(
             Severity::Warning,
             &settings.name,
-            format!("exclude has {name:?}, and no table is called so"),
+            format!("exclude names {name:?}, and the source has no table of that name"),
             mend,
         );
     }

@@ -115,7 +115,12 @@ impl Resumption<'_> {
             && let Some(state) = LASTING.into_iter().find(|state| *state == refusal.state)
         {
             let context = format!("{} (found by an earlier run)", refusal.context);
-            return Err(self.resync(plan, Error::input(context).state(state)));
+            let error = self.resync(plan, Error::input(context).state(state));
+            return Err(match (state, error.mend.clone()) {
+                ("source-restored", Some(resync)) => error
+                    .mend(format!("{resync}; where no transaction was lost: {}", self.command("hand-over", plan, ""))),
+                _ => error,
+            });
         }
         checkpoint.position.as_ref().map_or(Ok(()), |position| self.same_history(plan, position))?;
         Ok(checkpoint.position.clone().map_or(Action::Replace, Action::Increment))
@@ -201,11 +206,13 @@ impl Resumption<'_> {
                     "the source was restored or failed over at {end}, and rows up to {before} have been carried; {may_lack}"
                 )),
             )),
-            Continuity::Unknown => Err(behind(format!(
-                "the source was restored or failed over (its log is at {}), and the user may not read at which place; rows up to \
+            // With the right to read it, the next run proves the one or the other.
+            Continuity::Unknown => Err(Error::input(format!(
+                "go on with {table}: the source was restored or failed over (its log is at {}), and the user may not read at which place; rows up to \
                  {before} have been carried, and {may_lack}",
                 log.now
             ))
+            .state("source-unproven")
             .mend(format!(
                 "GRANT EXECUTE ON FUNCTION pg_read_file(text, bigint, bigint, boolean) to the user; or {} reads it again and \
                  keeps what the target has; or, where no transaction was lost, {}",

@@ -1,26 +1,14 @@
-//! What an attack on transfers found: events between two runs after which rows would be lost, doubled or kept wrong in
-//! silence.
+//! Events between two runs after which rows could be lost, doubled or kept wrong without a word: each is carried, or the
+//! table is in a named state.
 
-use super::world::{World, ask, by_cursor, chain, database, error_of, execute, incremental, initial, of, with};
+use super::world::{
+    World, ask, by_cursor, chain, database, error_of, execute, incremental, initial, of, resynced, state, with,
+};
 use crate::hand_over::hand_over;
 use crate::plan::{Settings, TableSettings};
 use crate::postgres::Endpoint;
 use crate::resume::Permission;
-use crate::run::{Report, Target};
-
-#[track_caller]
-fn state(report: &Report, table: &str) -> &'static str {
-    let error = of(report, table).error.as_ref().unwrap_or_else(|| panic!("{table} was carried"));
-    assert!(error.mend.is_some(), "{}", chain(error));
-    error.state.unwrap_or_else(|| panic!("{}", chain(error)))
-}
-
-async fn resynced(world: &World, settings: &Settings) {
-    let report = world.run_with(settings, Permission::Resync).await;
-    for table in &report.tables {
-        assert!(table.error.is_none(), "{}", chain(table.error.as_ref().unwrap()));
-    }
-}
+use crate::run::Target;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_run_has_found_stays_until_a_resync() {

@@ -134,7 +134,7 @@ async fn a_user_who_may_not_read_the_history_is_asked() {
     pair.world.sql("INSERT INTO t (v) VALUES ('new')").await;
     pair.world.source = crate::postgres::Endpoint::parse(&as_reader(&pair.world.url)).unwrap();
     let (state_now, said) = state(&pair.world).await;
-    assert_eq!(state_now, Some("source-restored"), "{said}");
+    assert_eq!(state_now, Some("source-unproven"), "{said}");
     assert!(said.contains("may not read at which place"), "{said}");
     let request = pair.world.request(&incremental(), Target::Lake(pair.world.lake.clone()), Permission::File);
     hand_over(&request).await.unwrap();

@@ -3,27 +3,12 @@
 
 use lake::TableName;
 
-use super::world::{World, by_cursor, chain, error_of, incremental, initial, of, with};
+use super::world::{World, by_cursor, chain, error_of, incremental, initial, of, resynced, state, with};
 use crate::hand_over::hand_over;
 use crate::plan::{OnNoCursor, Settings, TableSettings};
 use crate::postgres::Endpoint;
 use crate::resume::Permission;
-use crate::run::{How, Report, Target};
-
-#[track_caller]
-fn state(report: &Report, table: &str) -> &'static str {
-    let error = of(report, table).error.as_ref().unwrap_or_else(|| panic!("{table} was carried"));
-    assert!(error.mend.is_some(), "{}", chain(error));
-    error.state.unwrap_or_else(|| panic!("{}", chain(error)))
-}
-
-async fn resynced(world: &World, settings: &Settings) {
-    let report = world.run_with(settings, Permission::Resync).await;
-    for table in &report.tables {
-        assert!(table.error.is_none(), "{}", chain(table.error.as_ref().unwrap()));
-        assert_eq!(table.how, How::Resync);
-    }
-}
+use crate::run::{How, Target};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_number_as_cursor_replaces_the_old_row() {

@@ -21,7 +21,7 @@ use crate::plan::{Mode, OnNoCursor, Settings, TableSettings};
 use crate::postgres::Endpoint;
 use crate::read::Quiet;
 use crate::resume::Permission;
-use crate::run::{Report, Request, TableReport, Target, run};
+use crate::run::{How, Report, Request, TableReport, Target, run};
 
 struct Shared {
     server: Server,
@@ -251,6 +251,22 @@ pub fn by_cursor(cursor: &str) -> TableSettings {
 #[track_caller]
 pub fn of<'a>(report: &'a Report, table: &str) -> &'a TableReport {
     report.tables.iter().find(|t| t.source == table).unwrap_or_else(|| panic!("{table} is not in the report"))
+}
+
+/// The state in which a table was refused; one has a hint, always.
+#[track_caller]
+pub fn state(report: &Report, table: &str) -> &'static str {
+    let error = of(report, table).error.as_ref().unwrap_or_else(|| panic!("{table} was carried"));
+    assert!(error.mend.is_some(), "{}", chain(error));
+    error.state.unwrap_or_else(|| panic!("{}", chain(error)))
+}
+
+pub async fn resynced(world: &World, settings: &Settings) {
+    let report = world.run_with(settings, Permission::Resync).await;
+    for table in &report.tables {
+        assert!(table.error.is_none(), "{}", chain(table.error.as_ref().unwrap()));
+        assert_eq!(table.how, How::Resync);
+    }
 }
 
 /// The error of one table, as a user reads it, and its mend.
