@@ -132,12 +132,29 @@ pub fn of_query(error: DataFusionError, context: &str) -> Error {
         },
         other => other,
     };
+    let error = in_words(error);
     let kind = kind_of(&error);
     let context = match error.diagnostic().and_then(|d| d.span) {
         Some(span) => format!("{context}, at line {}, column {}", span.start.line, span.start.column),
         None => context.to_owned(),
     };
     Error::new(kind, context).because(error)
+}
+
+/// The engine's structures are no words for users, and its request to report them is not theirs to answer.
+fn in_words(error: DataFusionError) -> DataFusionError {
+    let text = error.find_root().to_string();
+    if text.contains("OuterReferenceColumn") {
+        return DataFusionError::NotImplemented(
+            "a query in FROM or SELECT can't take columns of the query around it here: LATERAL is not supported, nor a \
+             subquery whose rows are chosen by other than equality with them; write it as a join"
+                .to_owned(),
+        );
+    }
+    match error.find_root() {
+        DataFusionError::Internal(text) => DataFusionError::Execution(text.clone()),
+        _ => error,
+    }
 }
 
 fn kind_of(error: &DataFusionError) -> Kind {

@@ -41,9 +41,9 @@ impl VisitorMut for Names {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         let Some(condition) = &mut select.selection else { return ControlFlow::Continue(()) };
-        for from in &select.from {
-            let (Some(left), Some(join)) = (alias_of(&from.relation), from.joins.first()) else { continue };
-            if let Some(JoinConstraint::Using(columns)) = constraint_of(&join.join_operator) {
+        for from in &mut select.from {
+            let (Some(left), Some(join)) = (alias_of(&from.relation), from.joins.first_mut()) else { continue };
+            if let Some(JoinConstraint::Using(columns)) = constraint_of(&mut join.join_operator) {
                 let columns = columns.iter().filter_map(|name| name.0.last()?.as_ident().cloned()).collect();
                 let _ = condition.visit(&mut Qualify { left, columns, depth: 0 });
             }
@@ -92,7 +92,7 @@ fn alias_of(factor: &TableFactor) -> Option<Ident> {
     }
 }
 
-fn constraint_of(operator: &JoinOperator) -> Option<&JoinConstraint> {
+fn constraint_of(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
     match operator {
         JoinOperator::Join(constraint)
         | JoinOperator::Inner(constraint)
@@ -124,16 +124,7 @@ fn named_join(from: &mut TableWithJoins) {
         .filter(|column| right.iter().any(|other| other.value == column.value))
         .map(|column| ObjectName::from(vec![column]))
         .collect();
-    let constraint = match &mut join.join_operator {
-        JoinOperator::Join(constraint)
-        | JoinOperator::Inner(constraint)
-        | JoinOperator::Left(constraint)
-        | JoinOperator::LeftOuter(constraint)
-        | JoinOperator::Right(constraint)
-        | JoinOperator::RightOuter(constraint)
-        | JoinOperator::FullOuter(constraint) => constraint,
-        _ => return,
-    };
+    let Some(constraint) = constraint_of(&mut join.join_operator) else { return };
     if *constraint == JoinConstraint::Natural && !both.is_empty() {
         *constraint = JoinConstraint::Using(both);
     }

@@ -26,13 +26,17 @@ pub(super) struct KernelCall<'a> {
     pub(super) rows: usize,
 }
 
+/// Those that look at the session's time zone: what they give belongs to the query.
+const ZONED: [&str; 3] = ["age", "array_to_json", "timestamptz_add"];
+
 impl Kernel {
     pub(super) fn function(self) -> ScalarUDF {
-        ScalarUDF::from(KernelFunction {
-            kernel: self,
-            signature: Signature::variadic_any(Volatility::Stable),
-            fixed: None,
-        })
+        ScalarUDF::from(KernelFunction { kernel: self, signature: self.signature(), fixed: None })
+    }
+
+    fn signature(self) -> Signature {
+        let is_zoned = ZONED.contains(&self.name);
+        Signature::variadic_any(if is_zoned { Volatility::Stable } else { Volatility::Immutable })
     }
 
     pub(super) fn call(self, args: Vec<Expr>) -> Expr {
@@ -41,7 +45,7 @@ impl Kernel {
 
     /// A call whose result has a type that its arguments' types do not tell.
     pub(super) fn call_as(self, data_type: DataType, args: Vec<Expr>) -> Expr {
-        let signature = Signature::variadic_any(Volatility::Stable);
+        let signature = self.signature();
         ScalarUDF::from(KernelFunction { kernel: self, signature, fixed: Some(data_type) }).call(args)
     }
 }

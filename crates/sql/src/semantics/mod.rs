@@ -228,6 +228,7 @@ fn postgres_type(expr: Expr, schema: &DFSchema, zone: &str) -> Transformed<Expr>
         Expr::ScalarFunction(call) => functions_by_type::typed(call, schema),
         Expr::ScalarSubquery(subquery) => match subqueries::single(subquery.clone()) {
             Ok(single) => Transformed::yes(Expr::ScalarSubquery(single)),
+            // The engine says what is wrong with it.
             Err(_) => Transformed::no(Expr::ScalarSubquery(subquery)),
         },
         Expr::AggregateFunction(AggregateFunction { func, mut params }) => {

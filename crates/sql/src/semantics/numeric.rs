@@ -256,7 +256,9 @@ fn numerics_of_doubles(doubles: &Float64Array, is_single: bool) -> Result<ArrayR
 
 fn numeric_of_double(value: f64, digits: usize) -> Result<i128, ArrowError> {
     if !value.is_finite() {
-        return Err(ArrowError::InvalidArgumentError(format!("{value} has no place in a numeric of the lake")));
+        return Err(ArrowError::InvalidArgumentError(format!(
+            "{value} can't be a numeric: one has 38 digits here, and no NaN or Infinity"
+        )));
     }
     let text = format!("{value:.digits$e}");
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));

@@ -180,3 +180,20 @@ async fn a_column_to_refresh_by_must_be_there_and_in_order() {
     assert!(query.check_since("note").unwrap_err().to_string().contains("its type is"));
     assert!(query.check_since("day").unwrap_err().to_string().contains("no such column, but id, ts, note"));
 }
+
+#[tokio::test]
+async fn functions_of_postgres_are_no_clock() {
+    let session = House::with_measures().await.session();
+    for (value, is_moving) in [
+        ("extract(epoch FROM ts)", false),
+        ("value / 3", false),
+        ("interval '1 day' * id", false),
+        ("note::json ->> 'a'", false),
+        ("id::numeric", false),
+        ("age(ts, ts)", true),
+        ("now()", true),
+    ] {
+        let query = session.prepare(&format!("SELECT {value} AS v FROM platform.measures")).await.unwrap();
+        assert_eq!(query.is_moving(), is_moving, "{value}");
+    }
+}

@@ -144,3 +144,14 @@ async fn completions_know_the_lake() {
         assert!(words.iter().any(|w| w == word), "{word}");
     }
 }
+
+#[tokio::test]
+async fn joined_columns_are_known_in_conditions() {
+    let session = House::with_measures().await.session();
+    let join = "platform.measures JOIN platform.measures AS other USING (id)";
+    assert_eq!(rows(&session, &format!("SELECT id FROM {join} WHERE id = 2")).await, "2");
+    assert_eq!(rows(&session, &format!("SELECT count(*) FROM {join} WHERE id > 1 AND other.value > 1")).await, "2");
+    let lateral = "SELECT x FROM platform.measures AS m, LATERAL (SELECT m.id + 1 AS x) AS l";
+    let refused = session.run(lateral).await.map(drop).unwrap_err();
+    assert!(chain(&refused).contains("LATERAL is not supported"), "{}", chain(&refused));
+}
