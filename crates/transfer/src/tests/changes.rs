@@ -2,7 +2,8 @@
 //! table is in a named state.
 
 use super::world::{
-    World, ask, by_cursor, chain, database, error_of, execute, incremental, initial, of, resynced, state, with,
+    World, all_ended, ask, by_cursor, chain, database, error_of, execute, incremental, initial, of, resynced, state,
+    with,
 };
 use crate::hand_over::hand_over;
 use crate::plan::{Settings, TableSettings};
@@ -198,6 +199,7 @@ async fn the_order_by_transactions_begins_again_on_another_server() {
     let mut world =
         World::new("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'), (2, 'b')").await;
     let settings = with(incremental(), "public.t", by_cursor("xmin"));
+    all_ended(&world).await;
     world.carries(&settings).await;
     let other = World::new(
         "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'), (2, 'changed'), (3, 'c')",
@@ -207,6 +209,7 @@ async fn the_order_by_transactions_begins_again_on_another_server() {
     world.moves(url).await;
     assert_eq!(state(&world.run(&settings).await, "public.t"), "other-source");
     hand_over(&world.request(&settings, Target::Lake(world.lake.clone()), Permission::File)).await.unwrap();
+    all_ended(&world).await;
     world.carries(&settings).await;
     assert_eq!(world.rows("public.t").await, ["1|a", "2|changed", "3|c"]);
 }

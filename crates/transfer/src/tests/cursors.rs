@@ -1,6 +1,6 @@
 //! Orders that platforms have beside integers and timestamps.
 
-use super::world::{World, by_cursor, incremental, of, with};
+use super::world::{World, all_ended, by_cursor, incremental, of, with};
 use crate::plan::{Settings, TableSettings};
 
 /// Carries, lets two rows come and one change, and holds the lake against the source.
@@ -19,12 +19,6 @@ async fn follows(create: &str, columns: &str, settings: Settings, news: &str) {
     }
     let report = world.carries(&settings).await;
     assert_eq!((of(&report, "public.t").version, of(&report, "public.t").rows), (None, 0), "{create}");
-}
-
-/// No transaction on the server is older than the table's rows: those of other tests count for the order by `xmin`.
-async fn all_ended(world: &World) {
-    let xmin = "(pg_snapshot_xmin(pg_current_snapshot())::text::bigint & 4294967295)::text::xid";
-    world.until(&format!("SELECT NOT EXISTS (SELECT FROM public.t WHERE age(xmin) <= age({xmin}))")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

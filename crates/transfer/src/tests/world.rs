@@ -253,6 +253,12 @@ pub fn of<'a>(report: &'a Report, table: &str) -> &'a TableReport {
     report.tables.iter().find(|t| t.source == table).unwrap_or_else(|| panic!("{table} is not in the report"))
 }
 
+/// No transaction on the server is older than the table's rows: those of other tests count for the order by `xmin`.
+pub async fn all_ended(world: &World) {
+    let xmin = "(pg_snapshot_xmin(pg_current_snapshot())::text::bigint & 4294967295)::text::xid";
+    world.until(&format!("SELECT NOT EXISTS (SELECT FROM public.t WHERE age(xmin) <= age({xmin}))")).await;
+}
+
 /// The state in which a table was refused; one has a hint, always.
 #[track_caller]
 pub fn state(report: &Report, table: &str) -> &'static str {
