@@ -1,8 +1,9 @@
 //! Values as text, in PostgreSQL's forms: instants with a space and a short offset, bytes in hex.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
-use crate::values::numeric;
+use crate::values::{self, numeric};
 use arrow::array::timezone::Tz;
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
@@ -22,10 +23,19 @@ pub struct Cells<'a> {
 }
 
 enum Column<'a> {
-    Instants { array: ArrayRef, unit: TimeUnit, zone: Option<Tz> },
+    Instants {
+        array: ArrayRef,
+        unit: TimeUnit,
+        zone: Option<Tz>,
+    },
     Bytes(ArrayRef),
     Numerics(Decimal128Array),
-    Other { array: &'a dyn Array, formatter: ArrayFormatter<'a> },
+    /// In the forms of the server's texts.
+    Intervals(ArrayRef, values::Column),
+    Other {
+        array: &'a dyn Array,
+        formatter: ArrayFormatter<'a>,
+    },
 }
 
 impl<'a> Cells<'a> {
@@ -40,6 +50,7 @@ impl<'a> Cells<'a> {
         let array: &dyn Array = match column {
             Column::Instants { array, .. } | Column::Bytes(array) => array.as_ref(),
             Column::Numerics(array) => array,
+            Column::Intervals(array, _) => array.as_ref(),
             Column::Other { array, .. } => *array,
         };
         if array.is_null(row) {
@@ -52,6 +63,7 @@ impl<'a> Cells<'a> {
             }
             Column::Bytes(array) => write_bytes(array.as_binary::<i64>().value(row), text),
             Column::Numerics(array) => text.push_str(&numeric(array, row)),
+            Column::Intervals(_, column) => column.text(row, text)?,
             Column::Other { formatter, .. } => {
                 write!(text, "{}", formatter.value(row)).map_err(|e| ArrowError::CastError(e.to_string()))?;
             }
@@ -70,6 +82,9 @@ impl<'a> Column<'a> {
             },
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
                 Column::Bytes(arrow::compute::cast(array, &DataType::LargeBinary)?)
+            }
+            DataType::Interval(_) | DataType::Duration(_) => {
+                Column::Intervals(Arc::clone(array), values::Column::new(array, "UTC")?)
             }
             DataType::Decimal128(..) => Column::Numerics(array.as_primitive().clone()),
             _ => Column::Other { array: array.as_ref(), formatter: ArrayFormatter::try_new(array.as_ref(), &NESTED)? },

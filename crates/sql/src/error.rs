@@ -141,6 +141,8 @@ pub fn of_query(error: DataFusionError, context: &str) -> Error {
     Error::new(kind, context).because(error)
 }
 
+const NO_FUNCTION: &str = "No function matches the given name and argument types '";
+
 /// The engine's structures are no words for users, and its request to report them is not theirs to answer.
 fn in_words(error: DataFusionError) -> DataFusionError {
     let text = error.find_root().to_string();
@@ -153,6 +155,14 @@ fn in_words(error: DataFusionError) -> DataFusionError {
     }
     match error.find_root() {
         DataFusionError::Internal(text) => DataFusionError::Execution(text.clone()),
+        // It lists each signature that does not fit, and calls that a bug.
+        DataFusionError::Plan(text) if text.contains("likely caused by a bug") => match text.split_once(NO_FUNCTION) {
+            Some((_, after)) => {
+                let call = after.split_once("'.").map_or(after, |(call, _)| call);
+                DataFusionError::Plan(format!("{NO_FUNCTION}{call}'; an explicit cast of its arguments may help"))
+            }
+            None => error,
+        },
         _ => error,
     }
 }

@@ -31,6 +31,12 @@ impl VisitorMut for Casts {
         {
             **value = other;
         }
+        // `numeric '1.5'` is a cast of a literal.
+        if let Expr::TypedString(typed) = expr
+            && let Some(other) = cast(&Expr::Value(typed.value.clone()), &typed.data_type)
+        {
+            *expr = other;
+        }
         if let Expr::Cast { expr: value, data_type, array: false, format: None, .. } = expr
             && let Some(other) = cast(value, data_type)
         {

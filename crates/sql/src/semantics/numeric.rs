@@ -257,7 +257,7 @@ fn numerics_of_doubles(doubles: &Float64Array, is_single: bool) -> Result<ArrayR
 fn numeric_of_double(value: f64, digits: usize) -> Result<i128, ArrowError> {
     if !value.is_finite() {
         return Err(ArrowError::InvalidArgumentError(format!(
-            "{value} can't be a numeric: one has 38 digits here, and no NaN or Infinity"
+            "{value} can't be a numeric: here a numeric is a number of up to 38 digits"
         )));
     }
     let text = format!("{value:.digits$e}");

@@ -151,6 +151,10 @@ async fn joined_columns_are_known_in_conditions() {
     let join = "platform.measures JOIN platform.measures AS other USING (id)";
     assert_eq!(rows(&session, &format!("SELECT id FROM {join} WHERE id = 2")).await, "2");
     assert_eq!(rows(&session, &format!("SELECT count(*) FROM {join} WHERE id > 1 AND other.value > 1")).await, "2");
+    assert_eq!(rows(&session, "SELECT -interval '1 day 2 hours' AS span").await, "-1 days -02:00:00");
+    assert_eq!(rows(&session, "SELECT numeric '1.123456789012345' AS n").await, "1.123456789012345");
+    let text = session.run("SELECT sum(note) FROM platform.measures").await.map(drop).unwrap_err();
+    assert!(!chain(&text).contains("bug") && chain(&text).contains("No function matches"), "{}", chain(&text));
     let lateral = "SELECT x FROM platform.measures AS m, LATERAL (SELECT m.id + 1 AS x) AS l";
     let refused = session.run(lateral).await.map(drop).unwrap_err();
     assert!(chain(&refused).contains("LATERAL is not supported"), "{}", chain(&refused));
