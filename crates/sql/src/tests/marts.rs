@@ -183,7 +183,8 @@ async fn a_column_to_refresh_by_must_be_there_and_in_order() {
 
 #[tokio::test]
 async fn functions_of_postgres_are_no_clock() {
-    let session = House::with_measures().await.session();
+    let house = House::with_measures().await;
+    let session = house.session();
     for (value, is_moving) in [
         ("extract(epoch FROM ts)", false),
         ("value / 3", false),

@@ -147,7 +147,8 @@ async fn completions_know_the_lake() {
 
 #[tokio::test]
 async fn joined_columns_are_known_in_conditions() {
-    let session = House::with_measures().await.session();
+    let house = House::with_measures().await;
+    let session = house.session();
     let join = "platform.measures JOIN platform.measures AS other USING (id)";
     assert_eq!(rows(&session, &format!("SELECT id FROM {join} WHERE id = 2")).await, "2");
     assert_eq!(rows(&session, &format!("SELECT count(*) FROM {join} WHERE id > 1 AND other.value > 1")).await, "2");
