@@ -2,9 +2,11 @@
 
 Reads SQL up to a line that begins with \\echo, as psql does, answers with CSV, then repeats what follows \\echo.
 A table's files are those that the newest version of its Delta log names; DuckDB reads them as plain Parquet.
+DUCKDB_THREADS bounds its threads; without it there is one for each core.
 """
 
 import csv
+import os
 import sys
 
 import deltalake
@@ -26,12 +28,15 @@ def main():
     lake, schema, *tables = sys.argv[1:]
     database = duckdb.connect()
     database.execute("SET TimeZone = 'UTC'")
+    if threads := os.environ.get("DUCKDB_THREADS"):
+        database.execute(f"SET threads = {threads}")
     database.execute(f"CREATE SCHEMA {schema}")
     for table in tables:
         delta = deltalake.DeltaTable(f"{lake}/{schema}/{table}")
         files = [uri.removeprefix("file://") for uri in delta.file_uris()]
         names = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
         database.execute(f"CREATE VIEW {schema}.{table} AS SELECT * FROM read_parquet([{names}])")
+    database.execute(f"SET search_path = '{schema}'")
     out = csv.writer(sys.stdout, lineterminator="\n")
     lines = []
     for line in sys.stdin:

@@ -6,6 +6,7 @@ mod differential;
 mod functions;
 mod load;
 mod query;
+mod tpch;
 
 mod contenders;
 mod energy;
@@ -31,6 +32,8 @@ pub enum Name {
     Differential(differential::Options),
     /// Invocations, warm and cold: the Invoke API beside AWS's runtime interface emulator
     Functions(functions::Options),
+    /// The 22 queries of TPC-H: Wattlake's server beside DuckDB over the same files
+    Tpch(tpch::Options),
     /// Dashboards of many users on the server at once, while a transfer writes
     Load(load::Options),
 }
@@ -42,5 +45,6 @@ pub fn run(project: &Project, name: Name) -> Result<()> {
         Name::Functions(options) => functions::run(project, &options),
         Name::Load(options) => load::run(project, &options),
         Name::Query(options) => query::run(project, &options),
+        Name::Tpch(options) => tpch::run(project, &options),
     }
 }

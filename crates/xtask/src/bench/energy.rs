@@ -1,5 +1,5 @@
-//! A lake of an energy portfolio: bench/query_fill.sql in a private PostgreSQL, brought over by a
-//! transfer as any user's tables are, and the server of Wattlake over it.
+//! A lake of tables that a script makes in a private PostgreSQL, such as bench/query_fill.sql does for an energy
+//! portfolio: brought over by a transfer as any user's tables are, and the server of Wattlake over it.
 
 use std::fs;
 use std::net::TcpListener;
@@ -29,6 +29,26 @@ pub struct Size {
     pub steps: u32,
 }
 
+/// What the lake holds.
+pub struct Tables {
+    /// Of the lake's folder and of the source's.
+    pub name: String,
+    /// For psql: makes the tables in the schema [`SCHEMA`].
+    pub script: PathBuf,
+    pub variables: Vec<String>,
+    /// Of the transfer's file.
+    pub settings: &'static str,
+}
+
+impl Tables {
+    fn of_portfolio(scripts: &Path, name: String, size: Size) -> Self {
+        let variables = vec![format!("series={}", size.series), format!("steps={}", size.steps)];
+        let settings = "[tables.\"bench.measurements\"]\nkey = [\"series_id\", \"ts\"]\n\
+                        cursor = \"received_at\"\noverlap = \"2min\"\n";
+        Self { name, script: scripts.join("query_fill.sql"), variables, settings }
+    }
+}
+
 pub struct Energy {
     pub warehouse: PathBuf,
     wattlake: PathBuf,
@@ -40,19 +60,24 @@ impl Energy {
     /// Fills a source, transfers it, and removes the source; `is_kept` takes an earlier run's lake
     /// where it has the same size.
     pub fn ready(scripts: &Path, work: &Path, wattlake: &Path, size: Size, is_kept: bool) -> Result<Self> {
+        let name = format!("energy-{}x{}", size.series, size.steps);
+        Self::with_tables(&Tables::of_portfolio(scripts, name, size), work, wattlake, is_kept)
+    }
+
+    pub fn with_tables(tables: &Tables, work: &Path, wattlake: &Path, is_kept: bool) -> Result<Self> {
         let bin = Binaries::find(None).context("find PostgreSQL")?;
-        let warehouse = work.join(format!("energy-{}x{}", size.series, size.steps));
+        let warehouse = work.join(&tables.name);
         let port = free_port()?;
         let energy = Self { warehouse, wattlake: wattlake.to_owned(), psql: bin.path("psql"), port };
         // Written last: a folder without it was begun only.
         let whole = energy.warehouse.join("whole");
         if is_kept && whole.exists() {
-            return energy.write("").map(|()| energy);
+            return energy.write("", tables).map(|()| energy);
         }
         if energy.warehouse.exists() {
             fs::remove_dir_all(&energy.warehouse).context("remove an earlier run's lake")?;
         }
-        energy.fill(bin, scripts, &work.join("energy-source"), size)?.stop()?;
+        energy.fill(bin, tables, &work.join(format!("{}-source", tables.name)))?.stop()?;
         fs::write(whole, "").context("note that the lake is whole")?;
         Ok(energy)
     }
@@ -65,20 +90,22 @@ impl Energy {
             fs::remove_dir_all(&warehouse).context("remove an earlier run's lake")?;
         }
         let energy = Self { warehouse, wattlake: wattlake.to_owned(), psql: bin.path("psql"), port: free_port()? };
-        let source = energy.fill(bin, scripts, &work.join("energy-live-source"), size)?;
+        let tables = Tables::of_portfolio(scripts, "energy-live".to_owned(), size);
+        let source = energy.fill(bin, &tables, &work.join("energy-live-source"))?;
         source.run("CREATE INDEX ON bench.measurements (received_at)")?;
         Ok((energy, source))
     }
 
-    fn fill(&self, bin: Binaries, scripts: &Path, folder: &Path, size: Size) -> Result<Source> {
+    fn fill(&self, bin: Binaries, tables: &Tables, folder: &Path) -> Result<Source> {
         let source = Source { server: fresh(&bin, folder)?, psql: self.psql.clone(), bin };
-        eprintln!("bench: make {} series of {} steps", size.series, size.steps);
+        eprintln!("bench: make the tables of {}", tables.name);
         output(source.psql("postgres").args(["-c", "CREATE DATABASE bench"]))?;
-        let (series, steps) = (format!("series={}", size.series), format!("steps={}", size.steps));
         let mut fill = source.psql("bench");
-        run(fill.args(["-v", &series, "-v", &steps, "-f"]).arg(scripts.join("query_fill.sql")))
-            .context("fill the source")?;
-        self.write(&source.server.tcp_url("bench"))?;
+        for variable in &tables.variables {
+            fill.args(["-v", variable]);
+        }
+        run(fill.arg("-f").arg(&tables.script)).context("fill the source")?;
+        self.write(&source.server.tcp_url("bench"), tables)?;
         run(self.command().args(["transfer", "run", "bench", "--mode", "initial"])).context("bring it into a lake")?;
         Ok(source)
     }
@@ -90,7 +117,7 @@ impl Energy {
         Ok(())
     }
 
-    fn write(&self, source: &str) -> Result<()> {
+    fn write(&self, source: &str, tables: &Tables) -> Result<()> {
         // A source that is gone still needs an address.
         let source = if source.is_empty() { "postgres://localhost/bench" } else { source };
         let main = format!(
@@ -104,8 +131,8 @@ impl Energy {
         fs::write(self.warehouse.join("wattlake.toml"), main).with_context(doing)?;
         let transfer = format!(
             "source = \"bench\"\nmode = \"incremental\"\nstreams = 2\ninclude = [\"{SCHEMA}.*\"]\n\
-             on_no_cursor = \"reload\"\n\n[tables.\"{SCHEMA}.measurements\"]\nkey = [\"series_id\", \"ts\"]\n\
-             cursor = \"received_at\"\noverlap = \"2min\"\n"
+             on_no_cursor = \"reload\"\n\n{}",
+            tables.settings
         );
         fs::write(self.warehouse.join("transfers/bench.toml"), transfer).with_context(doing)
     }

@@ -3,7 +3,7 @@
 
 mod answers;
 mod asked;
-mod questions;
+pub mod questions;
 mod report;
 
 use std::fs;
@@ -19,9 +19,10 @@ use super::energy::{Energy, SCHEMA, Size, TABLES};
 use super::programs::Programs;
 use super::report::{commit, kept_folder, machine, today};
 use crate::project::Project;
-pub use asked::peak_mib;
-use asked::{Answer, Asked};
+use asked::Answer;
+pub use asked::{Asked, peak_mib};
 use questions::Question;
+pub use report::write as write_report;
 
 #[derive(Args)]
 pub struct Options {
@@ -62,10 +63,16 @@ impl Times {
     }
 }
 
-struct Asking {
+pub struct Asking {
     question: Question,
     wattlake: Times,
     duckdb: Times,
+}
+
+impl Asking {
+    pub fn line(&self) -> String {
+        report::line(self)
+    }
 }
 
 pub fn run(project: &Project, options: &Options) -> Result<()> {
@@ -95,7 +102,7 @@ pub fn run(project: &Project, options: &Options) -> Result<()> {
     for question in questions {
         let name = question.name.clone();
         let asking = ask(&mut ours, &mut theirs, question, rounds).with_context(|| format!("query {name}"))?;
-        eprintln!("{}", report::line(&asking));
+        eprintln!("{}", asking.line());
         all.push(asking);
     }
     let result = json!({
@@ -110,11 +117,11 @@ pub fn run(project: &Project, options: &Options) -> Result<()> {
         "rounds": rounds,
     });
     let folder = if options.quick { work.join("quick") } else { kept_folder(project, &result)? };
-    report::write(&folder, result, &all)
+    report::write(&folder, "query", result, &all)
 }
 
 /// The first round is not timed: it reads the files, and proves that both give the same answer.
-fn ask(ours: &mut Asked, theirs: &mut Asked, question: Question, rounds: u32) -> Result<Asking> {
+pub fn ask(ours: &mut Asked, theirs: &mut Asked, question: Question, rounds: u32) -> Result<Asking> {
     let mut asking = Asking { question, wattlake: Times::default(), duckdb: Times::default() };
     for round in 0..=rounds {
         let our = ours.ask(&asking.question.wattlake).context("wattlake")?;
@@ -137,9 +144,12 @@ fn count(ours: &mut Asked) -> Result<u64> {
 /// What `result` says apart from the numbers themselves.
 fn described(result: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let size = match &result["scale"] {
+        Value::Null => format!("{} rows", result["rows"]),
+        scale => format!("Scale {scale}"),
+    };
     format!(
-        "{} rows, {}. {} cores, {}, {} GiB. Commit {}, profile `{}`, duckdb {}.",
-        result["rows"],
+        "{size}, {}. {} cores, {}, {} GiB. Commit {}, profile `{}`, duckdb {}.",
         if result["is_packed"] == true { "packed" } else { "as the initial transfer wrote them" },
         result["machine"]["cores"],
         text(&result["machine"]["cpu"]),

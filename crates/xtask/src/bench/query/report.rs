@@ -1,4 +1,4 @@
-//! What was measured: query.json has every run, query.md the medians and their ratios.
+//! What was measured: NAME.json has every run, NAME.md the medians and their ratios.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,20 +15,24 @@ pub fn line(asking: &Asking) -> String {
     format!("{:<16} {ours:>8.3} s  duckdb {theirs:>8.3} s  ratio {:.2}", asking.question.name, ours / theirs)
 }
 
-pub fn write(folder: &Path, mut result: Value, all: &[Asking]) -> Result<()> {
+pub fn write(folder: &Path, name: &str, mut result: Value, all: &[Asking]) -> Result<()> {
     let text = markdown(&result, all);
     result["queries"] = all.iter().map(query).collect();
     result["ratio_geometric_mean"] = json!(mean_ratio(all));
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let mut exact = serde_json::to_string_pretty(&result).context("write the result as JSON")?;
     exact.push('\n');
-    for (name, content) in [("query.json", &exact), ("query.md", &text)] {
-        let path = folder.join(name);
+    for (ending, content) in [("json", &exact), ("md", &text)] {
+        let path = folder.join(format!("{name}.{ending}"));
         fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
     }
     println!("{text}");
     eprintln!("written to {}", folder.display());
     Ok(())
+}
+
+fn title(result: &Value) -> &str {
+    if result["benchmark"] == "tpch" { "TPC-H" } else { "Queries" }
 }
 
 fn query(asking: &Asking) -> Value {
@@ -42,7 +46,7 @@ fn query(asking: &Asking) -> Value {
 
 fn markdown(result: &Value, all: &[Asking]) -> String {
     let date = result["date"].as_str().unwrap_or("-");
-    let mut page = format!("# Queries, {date}\n\n{}\n\n", described(result));
+    let mut page = format!("# {}, {date}\n\n{}\n\n", title(result), described(result));
     page.push_str("| query | wattlake ms | duckdb ms | ratio | wattlake peak MiB | duckdb peak MiB |\n");
     page.push_str("|---|---:|---:|---:|---:|---:|\n");
     for asking in all {
