@@ -26,6 +26,7 @@ mod values;
 mod variables;
 mod verifier;
 mod watch;
+mod watchdog;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -39,6 +40,7 @@ use futures::FutureExt;
 use lake::Lake;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +57,7 @@ use connection::{Connection, Reason};
 use memory::Memory;
 use places::Places;
 pub use verifier::Verifier;
+use watchdog::RunningQueries;
 
 /// What running queries have, once the server is told to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -78,11 +81,19 @@ pub struct Bounds {
     pub query_memory_bytes_max: Option<usize>,
     /// Also what `SET statement_timeout` may not go beyond.
     pub query_time_max: Option<Duration>,
+    /// Of the whole process: beyond it, the largest query is ended.
+    pub process_bytes_max: Option<usize>,
 }
 
 impl Default for Bounds {
     fn default() -> Bounds {
-        Bounds { connections_max: 100, memory_bytes_max: None, query_memory_bytes_max: None, query_time_max: None }
+        Bounds {
+            connections_max: 100,
+            memory_bytes_max: None,
+            query_memory_bytes_max: None,
+            query_time_max: None,
+            process_bytes_max: None,
+        }
     }
 }
 
@@ -136,6 +147,9 @@ pub(crate) struct Shared {
     pub(crate) logins: HashMap<String, (Arc<Role>, Verifier)>,
     pub(crate) unknown: verifier::Unknown,
     pub(crate) memory: Arc<Memory>,
+    pub(crate) running: RunningQueries,
+    /// For planning, which never takes all threads of queries.
+    pub(crate) planning: Semaphore,
     pub(crate) connections: Mutex<HashMap<i32, Arc<Connection>>>,
     pub(crate) catalogue: catalogue::Catalogue,
     pub(crate) places: Places,
@@ -173,8 +187,11 @@ impl Server {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             builder.thread_name(name).thread_stack_size(STACK_BYTES).enable_all().build()
         };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Shared {
             memory: Arc::new(Memory::new(settings.bounds.memory_bytes_max)),
+            running: RunningQueries::default(),
+            planning: Semaphore::new(threads.saturating_sub(1).max(1)),
             lake,
             system,
             bounds: settings.bounds,
@@ -225,6 +242,10 @@ impl Server {
     /// Answers until `stop`; then takes no new connection, and gives queries a few seconds.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> Result<()> {
         let tasks = TaskTracker::new();
+        if let Some(bytes_max) = self.shared.bounds.process_bytes_max {
+            let watching = watchdog::watch(Arc::downgrade(&self.shared), bytes_max);
+            self.shared.connections_runtime().spawn(watching);
+        }
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,

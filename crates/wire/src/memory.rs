@@ -51,6 +51,10 @@ impl QueryMemory {
         QueryMemory { all, own, own_max }
     }
 
+    pub(crate) fn held(&self) -> usize {
+        self.own.reserved()
+    }
+
     fn refused(&self, reservation: &MemoryReservation, additional: usize, bound: &str) -> DataFusionError {
         let (name, held) = (reservation.consumer().name(), self.own.reserved());
         let [additional, held] = [additional, held].map(written);
@@ -112,7 +116,7 @@ impl MemoryPool for QueryMemory {
     }
 }
 
-fn written(bytes: usize) -> String {
+pub(crate) fn written(bytes: usize) -> String {
     const MIB: usize = 1 << 20;
     match bytes {
         0..MIB => format!("{:.1} KiB", bytes as f64 / 1024.0),

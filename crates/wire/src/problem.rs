@@ -26,6 +26,12 @@ pub(crate) fn fatal(code: &str, message: impl Into<String>) -> PgWireError {
     PgWireError::UserError(Box::new(ErrorInfo::new("FATAL".to_owned(), code.to_owned(), message.into())))
 }
 
+/// Of the query that held most when the server came to its bound.
+pub(crate) fn out_of_memory() -> PgWireError {
+    let message = "out of memory: the server came near the memory that it may have, and this query held most of it";
+    with_hint("53200", message, "ask for fewer rows at a time, or make shorter texts and arrays")
+}
+
 pub(crate) fn with_hint(code: &str, message: impl Into<String>, hint: impl Into<String>) -> PgWireError {
     let mut info = ErrorInfo::new("ERROR".to_owned(), code.to_owned(), message.into());
     info.hint = Some(hint.into());

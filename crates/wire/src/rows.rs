@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use pgwire::error::{PgWireError, PgWireResult};
@@ -86,30 +86,34 @@ impl Batches {
         account: Arc<Account>,
     ) -> PgWireResult<Batches> {
         let memory = QueryMemory::new(Arc::clone(&shared.memory), shared.bounds.query_memory_bytes_max);
+        let memory = Arc::new(memory);
+        let running = shared.running.add(Arc::clone(&memory));
         let runtime = RuntimeEnvBuilder::from_runtime_env(planned.state.runtime_env())
-            .with_memory_pool(Arc::new(memory))
+            .with_memory_pool(memory)
             .build_arc()
             .map_err(problem::of_run)?;
         let state = SessionStateBuilder::new_from_existing(planned.state).with_runtime_env(runtime).build();
         let (sender, batches) = mpsc::channel(AHEAD);
+        let planning = Arc::clone(shared);
         let task = shared.queries().spawn(async move {
-            let running = async {
-                let frame = SessionContext::new_with_state(state).execute_logical_plan(planned.plan).await?;
-                frame.execute_stream().await
-            };
-            let mut stream = match running.await {
-                Ok(stream) => stream,
-                Err(error) => {
-                    let _ = sender.send(Err(problem::of_run(error))).await;
-                    return;
+            let sending = async {
+                // Closed only with the server.
+                let permit = planning.planning.acquire().await;
+                let frame = SessionContext::new_with_state(state).execute_logical_plan(planned.plan).await;
+                let stream = match frame {
+                    Ok(frame) => frame.execute_stream().await,
+                    Err(error) => Err(error),
+                };
+                drop(permit);
+                match stream {
+                    Ok(stream) => send_all(stream, &sender).await,
+                    Err(error) => drop(sender.send(Err(problem::of_run(error))).await),
                 }
             };
-            while let Some(batch) = stream.next().await {
-                let batch = batch.map_err(problem::of_run);
-                let last = batch.is_err();
-                if sender.send(batch).await.is_err() || last {
-                    return;
-                }
+            tokio::select! {
+                biased;
+                () = running.ended.cancelled() => drop(sender.send(Err(problem::out_of_memory())).await),
+                () = sending => {}
             }
         });
         Ok(Batches { batches, task, account, connection: Arc::clone(connection) })
@@ -134,6 +138,16 @@ impl Batches {
             None => {}
         }
         batch
+    }
+}
+
+async fn send_all(mut stream: SendableRecordBatchStream, sender: &mpsc::Sender<PgWireResult<RecordBatch>>) {
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(problem::of_run);
+        let last = batch.is_err();
+        if sender.send(batch).await.is_err() || last {
+            return;
+        }
     }
 }
 

@@ -90,6 +90,7 @@ impl Logins {
             memory_bytes_max: Some(MEMORY_BYTES_MAX),
             query_memory_bytes_max: Some(MEMORY_BYTES_MAX),
             query_time_max: Some(QUERY_TIME_MAX),
+            process_bytes_max: None,
         };
         let settings = Settings {
             tls: None,

@@ -2,6 +2,7 @@
 //! for a warehouse, until it is told to stop. It never runs a job in its own process.
 
 mod http;
+mod memory;
 mod metrics;
 mod tls;
 
@@ -104,7 +105,8 @@ async fn functions(host: Host, listener: TcpListener, stop: CancellationToken) -
 
 async fn sql_server(warehouse: &Warehouse, lake: &lake::Lake) -> Result<Server> {
     let config = &warehouse.config;
-    let memory = config.serve.memory_bytes_max.or_else(half_of_memory);
+    let limit = memory::limit();
+    let memory = config.serve.memory_bytes_max.or(limit.map(|bytes| bytes / 2));
     // A role without its password is refused like one that is not there.
     let logins = config.roles.iter().filter_map(|(name, role)| login(name, role)).collect();
     let settings = Settings {
@@ -114,6 +116,7 @@ async fn sql_server(warehouse: &Warehouse, lake: &lake::Lake) -> Result<Server> 
             memory_bytes_max: memory,
             query_memory_bytes_max: config.serve.query_memory_bytes_max.or(memory.map(|bytes| bytes / 2)),
             query_time_max: Some(config.serve.query_time_max),
+            process_bytes_max: limit.map(|bytes| bytes / 10 * 9),
         },
         logins,
         timezone: Some(config.serve.timezone.clone()),
@@ -167,12 +170,4 @@ fn notify(state: &str) {
     if let Err(error) = sent {
         tracing::warn!(%error, "systemd was not told: {state}");
     }
-}
-
-/// Of the machine, by the kernel's own word.
-fn half_of_memory() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kilobytes: usize = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kilobytes * 1024 / 2)
 }

@@ -74,6 +74,7 @@ pub(crate) fn cast_to_oid(statement: &Statement) -> BTreeSet<String> {
 
 /// `pg_catalog` is searched first, whatever the path.
 pub(crate) fn rewritten(mut statement: Statement) -> Statement {
+    super::type_functions::rewritten(&mut statement);
     struct Qualify;
     impl VisitorMut for Qualify {
         type Break = ();
@@ -198,7 +199,7 @@ fn one_row(expr: &mut Expr) {
     }
 }
 
-fn parsed(expr: &str) -> Option<Expr> {
+pub(super) fn parsed(expr: &str) -> Option<Expr> {
     Parser::new(&PostgreSqlDialect {}).try_with_sql(expr).ok()?.parse_expr().ok()
 }
 

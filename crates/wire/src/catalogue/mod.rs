@@ -10,6 +10,7 @@ mod introspection;
 mod nothing;
 mod pg;
 mod relations;
+mod type_functions;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

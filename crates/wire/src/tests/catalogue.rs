@@ -43,6 +43,13 @@ async fn names_of_types_and_quoted_elements() {
     let place = place().await;
     let client = place.client("analyst").await;
     for (sql, expected) in [
+        ("SELECT typreceive::text FROM pg_type WHERE typname = 'int4'", "int4recv"),
+        ("SELECT typreceive FROM pg_catalog.pg_type AS t WHERE t.typname = 'bool'", "boolrecv"),
+        (
+            "SELECT count(*) > 20 FROM pg_type \
+             WHERE (typreceive != 0 OR typsend != 0) AND typreceive::TEXT != 'array_recv'",
+            "t",
+        ),
         ("SELECT 'int4'::regtype::text", "integer"),
         ("SELECT count(*) > 0 FROM pg_class WHERE relkind = ANY ('{\"r\",\"v\"}')", "t"),
         ("SELECT count(*) > 0 FROM pg_class WHERE relkind <> ALL ('{\"x\"}')", "t"),

@@ -88,6 +88,36 @@ async fn a_query_has_its_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_functions_make_of_little_is_bounded() {
+    let place = super::with(settings(Bounds::default())).await;
+    let client = place.client("analyst").await;
+    for sql in [
+        "SELECT length(repeat('x', 2000000000))",
+        "SELECT sum(length(repeat('x', 1000000))) FROM generate_series(1, 100000)",
+        "SELECT length(lpad('x', 1000000000))",
+        "SELECT length(replace(repeat('x', 1000000), 'x', repeat('y', 10000)))",
+        "SELECT count(*) FROM (SELECT unnest(generate_series(1, 9000000000))) AS s",
+        "SELECT array_length(array_repeat(1, 100000000), 1)",
+    ] {
+        let (code, message, _) = refused(&client, sql).await;
+        assert_eq!(code, "53200", "{sql}: {message}");
+    }
+    assert_eq!(one(&client, "SELECT length(repeat('x', 1000000))").await, "1000000");
+    assert_eq!(one(&client, "SELECT count(*) FROM (SELECT unnest(generate_series(1, 100000))) AS s").await, "100000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_query_ends_before_the_server() {
+    // Any process holds more than this.
+    let place = super::with(settings(Bounds { process_bytes_max: Some(1), ..Bounds::default() })).await;
+    let client = place.client("analyst").await;
+    let (code, message, hint) = refused(&client, LONG).await;
+    assert_eq!(code, "53200", "{message}");
+    assert!(message.contains("near the memory") && hint.is_some(), "{message}");
+    running(&place, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_so_many_come_in() {
     let place = super::with(settings(Bounds { connections_max: 1, ..Bounds::default() })).await;
     let first = place.client("analyst").await;

@@ -29,6 +29,11 @@ fn python(file: &str) {
 }
 
 #[test]
+fn adbc_reads_arrow_and_the_catalogue() {
+    python("by_adbc.py");
+}
+
+#[test]
 fn asyncpg_reads_all_in_binary() {
     python("by_asyncpg.py");
 }
