@@ -65,6 +65,12 @@ impl Session {
         self
     }
 
+    /// A session whose days and local times are of this zone, UTC otherwise.
+    pub fn in_zone(self, zone: &str) -> Session {
+        self.context.state_ref().write().config_mut().options_mut().execution.time_zone = Some(zone.to_owned());
+        self
+    }
+
     /// Queries that answer under names as tables do.
     pub fn with_views(mut self, views: Arc<Views>) -> Session {
         self.views = views;

@@ -10,7 +10,7 @@ use sqlparser::ast::{
 use super::parsed;
 
 /// PostgreSQL's name, and the engine's.
-const NAMES: [(&str, &str); 7] = [
+const NAMES: [(&str, &str); 8] = [
     ("array_remove", "array_remove_all"),
     ("array_replace", "array_replace_all"),
     ("every", "bool_and"),
@@ -18,6 +18,7 @@ const NAMES: [(&str, &str); 7] = [
     ("jsonb_extract_path_text", "json_extract_path_text"),
     ("jsonb_extract_path", "json_extract_path"),
     ("jsonb_typeof", "json_typeof"),
+    ("variance", "var_samp"),
 ];
 
 const INTERVAL_PARTS: [&str; 7] = ["years", "months", "weeks", "days", "hours", "mins", "secs"];
@@ -66,8 +67,24 @@ fn called(call: &Function) -> Option<Expr> {
     let plain: Option<Vec<&Expr>> = list.args.iter().map(unnamed).collect();
     match (name_of(call)?.as_str(), plain.as_deref()) {
         ("mod", Some([left, right])) => parsed(&format!("(({left}) % ({right}))")),
-        ("sign", Some([number])) => {
-            parsed(&format!("(CASE WHEN {number} > 0 THEN 1 WHEN {number} < 0 THEN -1 WHEN {number} = 0 THEN 0 END)"))
+        ("div", Some([left, right])) => {
+            parsed(&format!("trunc((({left}) - (({left}) % ({right}))) / CAST(({right}) AS numeric))"))
+        }
+        ("array_upper", Some([array, dimension])) => {
+            parsed(&format!("nullif(array_length(({array}), {dimension}), 0)"))
+        }
+        ("array_lower", Some([array, dimension])) => {
+            parsed(&format!("(CASE WHEN array_length(({array}), {dimension}) > 0 THEN 1 END)"))
+        }
+        ("num_nulls", Some(values)) => counted(values, "IS NULL"),
+        ("num_nonnulls", Some(values)) => counted(values, "IS NOT NULL"),
+        ("make_timestamp", Some([year, month, day, hours, minutes, seconds])) => parsed(&format!(
+            "(make_date({year}, {month}, {day}) + make_interval(0, 0, 0, 0, {hours}, {minutes}, {seconds}))"
+        )),
+        // The engine's is an integer.
+        ("date_part", Some([Expr::Value(field), value])) => {
+            let field = field.value.clone().into_string()?;
+            parsed(&format!("CAST(extract({field} FROM {value}) AS double precision)"))
         }
         // Of no elements there is no length.
         ("array_length", Some([array, dimension])) => {
@@ -100,6 +117,12 @@ fn called(call: &Function) -> Option<Expr> {
         }
         _ => None,
     }
+}
+
+fn counted(values: &[&Expr], condition: &str) -> Option<Expr> {
+    let counts: Vec<String> =
+        values.iter().map(|value| format!("(CASE WHEN ({value}) {condition} THEN 1 ELSE 0 END)")).collect();
+    parsed(&format!("({})", counts.join(" + ")))
 }
 
 fn unnamed(arg: &FunctionArg) -> Option<&Expr> {

@@ -11,6 +11,7 @@ mod conditions;
 mod joins;
 pub mod names;
 mod sets;
+mod table_functions;
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -33,12 +34,13 @@ pub struct Pass {
 }
 
 /// In the order in which they run.
-pub const PASSES: [Pass; 11] = [
+pub const PASSES: [Pass; 12] = [
     Pass { name: "asof_joins", apply: asof::bracket },
     Pass { name: "at_time_zone", apply: at_zone::called },
     Pass { name: "arrays", apply: |statement| drop(any_of_values(statement)) },
     Pass { name: "column_names", apply: names::given },
     Pass { name: "one_sides", apply: joins::mark_sides },
+    Pass { name: "table_functions", apply: table_functions::rewrite },
     Pass { name: "sets", apply: sets::rewrite },
     Pass { name: "casts", apply: casts::rewrite },
     Pass { name: "conditions", apply: conditions::rewrite },

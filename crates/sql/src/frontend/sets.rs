@@ -7,7 +7,6 @@ use sqlparser::ast::{
     TableAliasColumnDef, TableFactor, VisitMut, VisitorMut,
 };
 
-use super::calls::name_of;
 use super::parsed;
 
 pub(super) fn rewrite(statement: &mut Statement) {
@@ -42,20 +41,6 @@ impl VisitorMut for Sets {
         }
         ControlFlow::Continue(())
     }
-
-    /// In the SELECT list the engine's `generate_series` is an array.
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
-        for item in &mut select.projection {
-            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
-                && let Expr::Function(call) = &*expr
-                && name_of(call).as_deref() == Some("generate_series")
-                && let Some(rows) = parsed(&format!("unnest({call})"))
-            {
-                *expr = rows;
-            }
-        }
-        ControlFlow::Continue(())
-    }
 }
 
 /// `unnest(...) WITH ORDINALITY`: the elements with their places.
@@ -65,7 +50,7 @@ fn with_ordinality(factor: &TableFactor) -> Option<TableFactor> {
     let query =
         parsed(&format!("(SELECT value, row_number() OVER () AS ordinality FROM unnest({array}) AS elements(value))"))?;
     let Expr::Subquery(subquery) = query else { return None };
-    Some(TableFactor::Derived { lateral: false, subquery, alias: alias.clone(), sample: None })
+    Some(TableFactor::Derived { lateral: true, subquery, alias: alias.clone(), sample: None })
 }
 
 /// `FETCH FIRST 3 ROWS ONLY` is LIMIT.

@@ -7,7 +7,7 @@ use datafusion::sql::parser::Statement;
 use super::{PASSES, READING, any_of_values};
 use crate::statement::{self, read};
 
-const STATEMENTS: [&str; 26] = [
+const STATEMENTS: [&str; 29] = [
     "SELECT x = ANY (ARRAY[1, 2]), x <> ALL (ARRAY['a']), x = ANY ('{a,\"b c\"}'), x = ANY ('{1,2}'::int[])",
     "SELECT x FROM t WHERE x = ANY (SELECT y FROM u) AND x <> ALL (SELECT y FROM u)",
     "SELECT pg_catalog.version(), x COLLATE \"C\", current_user",
@@ -19,6 +19,9 @@ const STATEMENTS: [&str; 26] = [
     "SELECT l.k, k, r.v FROM l FULL JOIN r USING (k) WHERE l.k IS NULL ORDER BY l.k",
     "SELECT l.k FROM l LEFT JOIN r USING (k)",
     "SELECT generate_series(1, 3), n FROM generate_series(1, 2) AS n",
+    "SELECT t.id, e, e.value FROM t, jsonb_array_elements_text(t.doc) AS e ORDER BY e",
+    "SELECT key, value FROM jsonb_each('{\"a\": 1}')",
+    "SELECT n, regexp_split_to_table('a b', ' ') FROM t, generate_series(1, t.n) AS n",
     "SELECT a FROM t ORDER BY a OFFSET 1 ROW FETCH FIRST 2 ROWS ONLY",
     "SELECT a::varchar(3), b::char(2), c::numeric, '1.50'::numeric, d::numeric(9, 2), '\\xde'::bytea, e::jsonb",
     "SELECT a FROM t WHERE (a, b) IN (SELECT c, d FROM u)",

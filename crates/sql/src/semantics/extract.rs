@@ -14,7 +14,7 @@ use datafusion::logical_expr::{Expr, cast};
 use datafusion::scalar::ScalarValue;
 
 use super::intervals;
-use super::kernel::Kernel;
+use super::kernel::{Kernel, KernelCall};
 use super::numeric::scaled;
 
 #[derive(Debug)]
@@ -31,10 +31,36 @@ impl ExprPlanner for ExtractFields {
             "second" | "seconds" => scaled(6, OF_MINUTE.call(vec![value.clone()])),
             "millisecond" | "milliseconds" => scaled(3, OF_MINUTE.call(vec![value.clone()])),
             "microsecond" | "microseconds" => scaled(0, OF_MINUTE.call(vec![value.clone()])),
+            "century" | "centuries" => of_years(CENTURIES, part("year")),
+            "decade" | "decades" => of_years(DECADES, part("year")),
+            "millennium" | "millennia" => of_years(MILLENNIA, part("year")),
             "julian" => return plan_err!("extract(julian FROM ...) is not known: use to_char(..., 'J')"),
             other => cast(part(other), DataType::Decimal128(10, 0)),
         }))
     }
+}
+
+fn of_years(kernel: Kernel, years: Expr) -> Expr {
+    cast(kernel.call(vec![cast(years, DataType::Int64)]), DataType::Decimal128(10, 0))
+}
+
+/// Years from 1 to 100 are the first century. Before the year 1 there is the year 0 for the engine.
+const CENTURIES: Kernel = years_kernel("centuries", |call| in_periods(&call.args[0], 100));
+const MILLENNIA: Kernel = years_kernel("millennia", |call| in_periods(&call.args[0], 1000));
+const DECADES: Kernel = years_kernel("decades", |call| {
+    Ok(Arc::new(call.args[0].as_primitive::<Int64Type>().unary::<_, Int64Type>(|year| year.div_euclid(10))))
+});
+
+const fn years_kernel(name: &'static str, run: fn(&KernelCall<'_>) -> Result<ArrayRef>) -> Kernel {
+    Kernel { name, result: |_| Ok(DataType::Int64), run }
+}
+
+fn in_periods(years: &ArrayRef, length: i64) -> Result<ArrayRef> {
+    let period = |year: i64| match year {
+        1.. => (year + length - 1) / length,
+        _ => -((length - year) / length),
+    };
+    Ok(Arc::new(years.as_primitive::<Int64Type>().unary::<_, Int64Type>(period)))
 }
 
 /// Microseconds since 1970, or of an interval: 365.25 days a year and 30 a month, as PostgreSQL counts them.

@@ -1,10 +1,13 @@
 //! Calls whose meaning in PostgreSQL depends on their arguments' types.
 
+use std::sync::Arc;
+
+use datafusion::arrow::array::{AsArray, Decimal128Array};
 use datafusion::arrow::compute::cast as cast_array;
 use datafusion::arrow::compute::kernels::length::length;
-use datafusion::arrow::datatypes::DataType;
-use datafusion::common::DFSchema;
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, Float64Type};
 use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, cast};
 use datafusion::scalar::ScalarValue;
@@ -19,6 +22,21 @@ pub(super) fn typed(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<
         ONE_SIDE => return joins::unmarked(call, schema),
         "character_length" if call.args.iter().all(|arg| arg.get_type(schema).is_ok_and(|own| own.is_binary())) => {
             Some(BYTES.call(std::mem::take(&mut call.args)))
+        }
+        "gcd" | "lcm" if call.args.iter().all(|arg| is_int4(arg, schema)) => {
+            Some(cast(Expr::ScalarFunction(call.clone()), DataType::Int32))
+        }
+        // The engine's are bigints.
+        "generate_series" | "range" if call.args.iter().all(|arg| is_int4(arg, schema)) => {
+            let list = DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
+            Some(cast(Expr::ScalarFunction(call.clone()), list))
+        }
+        "array_length" | "array_position" | "cardinality" | "regexp_count" => {
+            Some(cast(Expr::ScalarFunction(call.clone()), DataType::Int32))
+        }
+        "pg_typeof" if call.args.len() == 1 => {
+            let own = call.args[0].get_type(schema).ok();
+            own.map(|own| Expr::Literal(ScalarValue::from(postgres_name(&own)), None))
         }
         "round" | "trunc" | "ceil" | "floor" => rounded(&call, schema),
         "coalesce" | "greatest" | "least" | "nullif" => {
@@ -37,6 +55,64 @@ pub(super) fn typed(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<
         Some(changed) => Transformed::yes(changed),
         None => Transformed::no(Expr::ScalarFunction(call)),
     }
+}
+
+/// `sign(x)`: a numeric of a numeric, else a double.
+pub(super) const SIGN: Kernel = Kernel {
+    name: "sign",
+    result: |given| match given {
+        [DataType::Decimal128(..)] => Ok(DataType::Decimal128(1, 0)),
+        [only] if only.is_numeric() || only.is_null() => Ok(DataType::Float64),
+        _ => plan_err!("sign takes a number"),
+    },
+    run: |call| match call.args[0].as_primitive_opt::<Decimal128Type>() {
+        Some(numerics) => {
+            let signs: Decimal128Array = numerics.unary(i128::signum);
+            Ok(Arc::new(signs.with_precision_and_scale(1, 0)?))
+        }
+        None => {
+            let doubles = cast_array(&call.args[0], &DataType::Float64)?;
+            let sign = |value: f64| if value == 0.0 || value.is_nan() { value } else { value.signum() };
+            Ok(Arc::new(doubles.as_primitive::<Float64Type>().unary::<_, Float64Type>(sign)))
+        }
+    },
+};
+
+fn is_int4(expr: &Expr, schema: &DFSchema) -> bool {
+    matches!(expr.get_type(schema), Ok(DataType::Int16 | DataType::Int32))
+}
+
+/// A literal takes its place as soon as the type is known.
+pub(super) const TYPE_OF: Kernel = Kernel {
+    name: "pg_typeof",
+    result: |_| Ok(DataType::Utf8),
+    run: |call| {
+        let name = postgres_name(call.args[0].data_type());
+        ScalarValue::from(name).to_array_of_size(call.rows)
+    },
+};
+
+fn postgres_name(data_type: &DataType) -> String {
+    let name = match data_type {
+        DataType::Boolean => "boolean",
+        DataType::Int8 | DataType::UInt8 | DataType::Int16 => "smallint",
+        DataType::UInt16 | DataType::Int32 => "integer",
+        DataType::UInt32 | DataType::Int64 | DataType::UInt64 => "bigint",
+        DataType::Float16 | DataType::Float32 => "real",
+        DataType::Float64 => "double precision",
+        DataType::Decimal128(..) | DataType::Decimal256(..) => "numeric",
+        DataType::Date32 | DataType::Date64 => "date",
+        DataType::Timestamp(_, None) => "timestamp without time zone",
+        DataType::Timestamp(_, Some(_)) => "timestamp with time zone",
+        DataType::Time32(_) | DataType::Time64(_) => "time without time zone",
+        DataType::Interval(_) | DataType::Duration(_) => "interval",
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "bytea",
+        DataType::List(element) | DataType::LargeList(element) => {
+            return format!("{}[]", postgres_name(element.data_type()));
+        }
+        _ => "text",
+    };
+    name.to_owned()
 }
 
 /// The length of bytes.

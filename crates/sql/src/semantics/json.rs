@@ -132,11 +132,11 @@ const TYPE: Kernel = Kernel {
     },
 };
 
-fn texts(array: &ArrayRef) -> Result<StringArray> {
+pub(super) fn texts(array: &ArrayRef) -> Result<StringArray> {
     Ok(cast(array, &DataType::Utf8)?.as_string::<i32>().clone())
 }
 
-fn invalid(error: &serde_json::Error) -> datafusion::common::DataFusionError {
+pub(super) fn invalid(error: &serde_json::Error) -> datafusion::common::DataFusionError {
     exec_datafusion_err!("invalid input syntax for type json: {error}")
 }
 

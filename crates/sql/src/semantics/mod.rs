@@ -24,13 +24,19 @@
 //! | `k` of `FULL JOIN ... USING (k)` | the left side's | the value of the side that has one: [`joins`] |
 //! | `->`, `->>`, `#>>` | not known | documents' values: [`json`] |
 //! | a query as a value | must be aggregated | one row, or NULL: [`subqueries`] |
+//! | what takes columns of the query around it | by equality alone | [`correlated`] |
+//! | `percentile_cont`, `percentile_disc`, `mode` | six digits, or not known | [`ordered_sets`] |
+//! | `variance`, `stddev` of integers and numerics | doubles | numerics: [`dispersion`] |
 //! | `SIMILAR TO` | a regular expression of its own | SQL's: [`similar`] |
 //!
 //! Two rules, since types that change must be known before operands are made to agree: [`Types`] runs before DataFusion's
 //! type coercion, [`Values`] after it. Operators that the engine can't plan at all are planned by [`IntervalOperators`].
 
 mod averages;
+mod bounded;
 mod casts;
+mod correlated;
+mod dispersion;
 mod extract;
 mod formats;
 mod functions_by_type;
@@ -38,12 +44,17 @@ mod integers;
 pub(crate) mod intervals;
 mod joins;
 mod json;
+mod json_sets;
 mod kernel;
 mod numeric;
 mod operators;
+mod ordered_sets;
+mod recursion;
 mod rounding;
 mod similar;
 mod subqueries;
+mod texts;
+mod width_bucket;
 
 use std::sync::Arc;
 
@@ -73,7 +84,8 @@ const LOCAL: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 /// All rules by which a query is analysed, in their order.
 pub(crate) fn rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(Types)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
+        vec![Arc::new(correlated::CorrelatedQueries), Arc::new(Types)];
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(MissingSeconds));
     rules.push(Arc::new(Values));
@@ -83,16 +95,24 @@ pub(crate) fn rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 /// Functions that the engine lacks, or has with another meaning.
 pub(crate) fn functions() -> Vec<ScalarUDF> {
     let mut all = formats::functions();
+    all.extend(bounded::functions());
     all.push(similar::function());
     all.push(numeric::TO_NUMERIC.function());
     all.push(joins::COLUMN_OF_ONE_SIDE.function());
     all.extend(json::functions());
+    all.extend(json_sets::functions());
+    all.push(texts::SPLIT.function());
+    all.push(width_bucket::WIDTH_BUCKET.function());
+    all.extend([functions_by_type::SIGN, functions_by_type::TYPE_OF].map(kernel::Kernel::function));
     all.extend(intervals::functions().into_iter().map(kernel::Kernel::function));
     all
 }
 
 pub(crate) fn aggregates() -> Vec<AggregateUDF> {
-    vec![averages::function(), subqueries::single_value()]
+    let mut all = vec![averages::function(), subqueries::single_value()];
+    all.extend(ordered_sets::functions());
+    all.extend(dispersion::functions());
+    all
 }
 
 /// Plans what the engine can't; before the engine's own planners.
@@ -110,10 +130,6 @@ impl AnalyzerRule for Types {
     }
 
     fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
-        // Its second term was planned for the types that its first had.
-        if plan.exists(|node| Ok(matches!(node, LogicalPlan::RecursiveQuery(_))))? {
-            return Ok(plan);
-        }
         let zone = config.execution.time_zone.as_deref().unwrap_or("UTC");
         rewrite_expressions(plan, &|expr, schema| postgres_type(expr, schema, zone))
     }
@@ -138,6 +154,9 @@ fn rewrite_expressions(
     plan: LogicalPlan,
     rewrite: &dyn Fn(Expr, &DFSchema) -> Transformed<Expr>,
 ) -> Result<LogicalPlan> {
+    if let LogicalPlan::RecursiveQuery(query) = plan {
+        return recursion::rewritten(query, &|term| rewrite_expressions(term, rewrite));
+    }
     let plan = plan.map_children(|input| rewrite_expressions(input, rewrite).map(Transformed::yes))?.data;
     // The planner takes its numbers as they are.
     if matches!(plan, LogicalPlan::Limit(_)) {

@@ -87,7 +87,7 @@ fn numerics(array: &ArrayRef) -> Result<Decimal128Array> {
     }
 }
 
-fn out_of_range() -> ArrowError {
+pub(super) fn out_of_range() -> ArrowError {
     ArrowError::ArithmeticOverflow("numeric out of range: more than 38 digits".to_owned())
 }
 
@@ -141,11 +141,79 @@ fn rounded(dividend: i128, divisor: i128) -> i128 {
 }
 
 fn rounded_wide(dividend: i256, divisor: i256) -> Option<i128> {
+    nearest(dividend, divisor)?.to_i128()
+}
+
+fn nearest(dividend: i256, divisor: i256) -> Option<i256> {
     let (quotient, rest) = (dividend.checked_div(divisor)?, dividend.checked_rem(divisor)?);
     let (rest, size) = (rest.wrapping_abs(), divisor.wrapping_abs());
     let away = i256::from_i128(if (dividend < i256::ZERO) == (divisor < i256::ZERO) { 1 } else { -1 });
-    let quotient = if rest >= size.wrapping_sub(rest) { quotient.checked_add(away)? } else { quotient };
-    quotient.to_i128()
+    if rest >= size.wrapping_sub(rest) { quotient.checked_add(away) } else { Some(quotient) }
+}
+
+/// A quotient whose digits after `shown` are zeros.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Quotient {
+    value: i256,
+    shown: u32,
+}
+
+impl Quotient {
+    /// As a numeric, where it has no more digits than that.
+    pub(super) fn numeric(self) -> Result<i128, ArrowError> {
+        self.value.to_i128().filter(|value| fits(*value)).ok_or_else(out_of_range)
+    }
+}
+
+/// The quotient of numbers that are wider than numerics, by a whole number.
+pub(super) fn wide_quotient(dividend: (i256, i32), divisor: i256, scale: i8) -> Result<Quotient, ArrowError> {
+    let (weight, digit) = leading_wide(dividend);
+    let (divisor_weight, divisor_digit) = leading_wide((divisor, 0));
+    let weight = weight - divisor_weight - i32::from(digit <= divisor_digit);
+    let shown = (SIGNIFICANT - 4 * weight).max(dividend.1).clamp(0, scale.into());
+    let power = |exponent: i32| i256::from_i128(10).checked_pow(exponent.unsigned_abs()).ok_or_else(out_of_range);
+    let shift = shown - dividend.1;
+    let (dividend, divisor) = match shift {
+        0.. => (dividend.0.checked_mul(power(shift)?), Some(divisor)),
+        _ => (Some(dividend.0), divisor.checked_mul(power(shift)?)),
+    };
+    let (dividend, divisor) = dividend.zip(divisor).ok_or_else(out_of_range)?;
+    let quotient = nearest(dividend, divisor).ok_or_else(out_of_range)?;
+    let value = quotient.checked_mul(power(i32::from(scale) - shown)?).ok_or_else(out_of_range)?;
+    Ok(Quotient { value, shown: shown.unsigned_abs() })
+}
+
+fn leading_wide((value, scale): (i256, i32)) -> (i32, u128) {
+    let digits = value.wrapping_abs().to_string();
+    if digits == "0" {
+        return (0, 0);
+    }
+    let exponent = i32::try_from(digits.len()).unwrap_or_default() - 1 - scale;
+    let weight = exponent.div_euclid(4);
+    // As many digits as are before the point of this digit to base 10000.
+    let count = usize::try_from(exponent - 4 * weight + 1).unwrap_or(1);
+    let digit = format!("{digits:0<count$}").get(..count).and_then(|digits| digits.parse().ok());
+    (weight, digit.unwrap_or_default())
+}
+
+/// The square root, of as many digits.
+pub(super) fn root(square: Quotient, scale: i8) -> Result<i128, ArrowError> {
+    let power = |exponent: u32| i256::from_i128(10).checked_pow(exponent).ok_or_else(out_of_range);
+    let zeros = power(u32::from(scale.unsigned_abs()) - square.shown)?;
+    let number = (square.value / zeros).checked_mul(power(square.shown)?).ok_or_else(out_of_range)?;
+    let mut root = i256::from_i128(10_i128.pow(u32::try_from(number.to_string().len().div_ceil(2)).unwrap_or(38)));
+    // Newton's, from above.
+    loop {
+        let next = (root + number / root) / i256::from_i128(2);
+        if next >= root {
+            break;
+        }
+        root = next;
+    }
+    let is_nearer_above = number - root * root > root;
+    let root = if is_nearer_above { root + i256::ONE } else { root };
+    let root = root.checked_mul(zeros).and_then(i256::to_i128);
+    root.filter(|root| fits(*root)).ok_or_else(out_of_range)
 }
 
 /// How digits go.
@@ -311,7 +379,7 @@ const SCALED: Kernel = Kernel {
 
 #[cfg(test)]
 mod tests {
-    use super::{numeric_of_double, quotient, rounded};
+    use super::{i256, numeric_of_double, quotient, root, rounded, wide_quotient};
 
     #[test]
     fn quotients_are_rounded_where_postgres_rounds_them() {
@@ -321,6 +389,17 @@ mod tests {
         assert_eq!(quotient((-20, 1), (3, 0), 20).unwrap(), -66_666_666_666_666_666_667);
         assert!(quotient((1, 0), (0, 0), 20).is_err());
         assert!(quotient((i128::pow(10, 37), 0), (1, 0), 20).is_err());
+    }
+
+    #[test]
+    fn wide_quotients_and_their_roots_have_the_digits_of_postgres() {
+        // SELECT variance(x), stddev(x) FROM (VALUES (1), (2), (4)) AS v(x)
+        let variance = wide_quotient((i256::from_i128(14), 0), i256::from_i128(6), 20).unwrap();
+        assert_eq!(variance.numeric().unwrap(), 233_333_333_333_333_330_000);
+        assert_eq!(root(variance, 20).unwrap(), 152_752_523_165_194_670_000);
+        // Of 1000000 and 4000000: 4500000000000, 2121320.34355964
+        let variance = wide_quotient((i256::from_i128(9_000_000_000_000), 0), i256::from_i128(2), 20).unwrap();
+        assert_eq!(variance.numeric().unwrap() / 10_i128.pow(20), 4_500_000_000_000);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use datafusion::arrow::compute::kernels::numeric::sub;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::error::Result;
+use datafusion::functions_nested::expr_fn::array_has_any;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{Between, BinaryExpr, Case, Expr, ExprSchemable, Operator, cast, lit};
@@ -35,6 +36,9 @@ impl ExprPlanner for IntervalOperators {
             }
             BinaryOperator::Divide if is_interval(&left) && right.is_numeric() => {
                 intervals::DIVIDE.call(vec![expr.left, number(expr.right)])
+            }
+            BinaryOperator::PGOverlap if matches!((&left, &right), (DataType::List(_), DataType::List(_))) => {
+                array_has_any(expr.left, expr.right)
             }
             // Instants of several zones are instants.
             BinaryOperator::Minus

@@ -70,7 +70,8 @@ fn instant(text: &str) -> Result<DateTime<Utc>, String> {
 pub async fn session(warehouse: &Warehouse, as_of: Option<When>) -> Result<Session> {
     let lake = warehouse.lake().await?;
     let system = LedgerTables::of(&warehouse.ledger).with_marts(warehouse.config.clone(), lake.clone());
-    Ok(Session::new(lake, Arc::new(system), as_of)?.with_views(warehouse.config.views()))
+    let session = Session::new(lake, Arc::new(system), as_of)?.with_views(warehouse.config.views());
+    Ok(session.in_zone(&warehouse.config.serve.timezone))
 }
 
 /// One query to standard output, as a table.

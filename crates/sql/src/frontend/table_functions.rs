@@ -1,0 +1,186 @@
+//! Functions that give rows. The engine unnests lists: `FROM t, jsonb_array_elements(t.doc) AS e` is
+//! `FROM t, LATERAL (SELECT unnest(json_elements(t.doc)) AS value) AS e`, and in the SELECT list `unnest(...)`.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    Expr, Ident, Query, Select, SelectItem, SetExpr, Statement, TableAlias, TableAliasColumnDef, TableFactor, Visit,
+    VisitMut, Visitor, VisitorMut,
+};
+
+use super::calls::name_of;
+use super::parsed;
+
+/// What the only column is called.
+#[derive(Clone, Copy, PartialEq)]
+enum Named {
+    /// As the alias, or as the function.
+    AsAlias,
+    /// `value`, by the function's definition; the alias stands for it too.
+    Value,
+}
+
+struct TableFunction {
+    name: &'static str,
+    /// The function that gives a list.
+    list: &'static str,
+    named: Named,
+}
+
+const fn function(name: &'static str, list: &'static str, named: Named) -> TableFunction {
+    TableFunction { name, list, named }
+}
+
+const FUNCTIONS: [TableFunction; 9] = [
+    function("generate_series", "generate_series", Named::AsAlias),
+    function("json_array_elements", "json_elements", Named::Value),
+    function("json_array_elements_text", "json_elements_text", Named::Value),
+    function("jsonb_array_elements", "json_elements", Named::Value),
+    function("jsonb_array_elements_text", "json_elements_text", Named::Value),
+    function("json_object_keys", "json_keys", Named::AsAlias),
+    function("jsonb_object_keys", "json_keys", Named::AsAlias),
+    function("regexp_split_to_table", "regexp_split_to_array", Named::AsAlias),
+    function("string_to_table", "string_to_array", Named::AsAlias),
+];
+
+/// Key and value of each member.
+const MEMBERS: [(&str, &str); 4] = [
+    ("json_each", "json_extract_path"),
+    ("json_each_text", "json_extract_path_text"),
+    ("jsonb_each", "json_extract_path"),
+    ("jsonb_each_text", "json_extract_path_text"),
+];
+
+pub(super) fn rewrite(statement: &mut Statement) {
+    let _ = statement.visit(&mut TableFunctions);
+}
+
+struct TableFunctions;
+
+impl VisitorMut for TableFunctions {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        let SetExpr::Select(select) = query.body.as_mut() else { return ControlFlow::Continue(()) };
+        listed(select);
+        let mut values = Vec::new();
+        for from in &mut select.from {
+            values.extend(lateral(&mut from.relation));
+            from.joins.iter_mut().for_each(|join| values.extend(lateral(&mut join.relation)));
+        }
+        if !values.is_empty() {
+            let _ = query.visit(&mut Values { aliases: values });
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// In the SELECT list.
+fn listed(select: &mut Select) {
+    for item in &mut select.projection {
+        let (expr, alias) = match &*item {
+            SelectItem::UnnamedExpr(expr) => (expr, None),
+            SelectItem::ExprWithAlias { expr, alias } => (expr, Some(alias.clone())),
+            _ => continue,
+        };
+        let Expr::Function(call) = expr else { continue };
+        let Some(function) = name_of(call).and_then(|name| known(&name)) else { continue };
+        let Some(expr) = parsed(&format!("unnest({}{})", function.list, call.args)) else { continue };
+        *item = SelectItem::ExprWithAlias { expr, alias: alias.unwrap_or_else(|| Ident::new(function.name)) };
+    }
+}
+
+fn known(name: &str) -> Option<&'static TableFunction> {
+    FUNCTIONS.iter().find(|function| function.name == name)
+}
+
+/// In FROM. Gives the alias by which the rows' values can be named.
+fn lateral(factor: &mut TableFactor) -> Option<Ident> {
+    let TableFactor::Table { name, alias, args: Some(args), with_ordinality: false, .. } = &*factor else {
+        return None;
+    };
+    let function = name.0.last()?.as_ident()?.value.to_lowercase();
+    let args: Vec<String> = args.args.iter().map(ToString::to_string).collect();
+    if let Some((_, member)) = MEMBERS.iter().find(|(known, _)| *known == function) {
+        let document = args.first()?;
+        let query = format!(
+            "(SELECT key, {member}({document}, key) AS value FROM (SELECT unnest(json_keys({document})) AS key) AS keys)"
+        );
+        let alias = alias.clone().unwrap_or_else(|| named(&function));
+        *factor = derived(&query, alias)?;
+        return None;
+    }
+    let known = known(&function)?;
+    // The engine's own gives its rows one by one, and does not hold them.
+    if function == "generate_series" && !takes_columns(factor) {
+        return None;
+    }
+    let mut alias = alias.clone().unwrap_or_else(|| named(known.name));
+    let is_value = known.named == Named::Value && alias.columns.is_empty();
+    if known.named == Named::AsAlias && alias.columns.is_empty() {
+        alias.columns = vec![TableAliasColumnDef { name: alias.name.clone(), data_type: None }];
+    }
+    let value = alias.name.clone();
+    *factor = derived(&format!("(SELECT unnest({}({})) AS value)", known.list, args.join(", ")), alias)?;
+    is_value.then_some(value)
+}
+
+fn named(function: &str) -> TableAlias {
+    TableAlias { explicit: true, name: Ident::new(function), columns: Vec::new(), at: None }
+}
+
+fn derived(query: &str, alias: TableAlias) -> Option<TableFactor> {
+    let Expr::Subquery(subquery) = parsed(query)? else { return None };
+    Some(TableFactor::Derived { lateral: true, subquery, alias: Some(alias), sample: None })
+}
+
+fn takes_columns(factor: &TableFactor) -> bool {
+    struct Columns;
+    impl Visitor for Columns {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    factor.visit(&mut Columns).is_break()
+}
+
+/// `SELECT e FROM jsonb_array_elements(...) AS e`: `e` is `e.value`.
+struct Values {
+    aliases: Vec<Ident>,
+}
+
+impl Values {
+    fn value(&self, name: &Ident) -> Option<Expr> {
+        let alias = self.aliases.iter().find(|alias| alias.value == name.value)?;
+        Some(Expr::CompoundIdentifier(vec![alias.clone(), Ident::new("value")]))
+    }
+}
+
+impl VisitorMut for Values {
+    type Break = ();
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(Expr::Identifier(name)) = item
+                && let Some(expr) = self.value(name)
+            {
+                *item = SelectItem::ExprWithAlias { expr, alias: name.clone() };
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Identifier(name) = expr
+            && let Some(value) = self.value(name)
+        {
+            *expr = value;
+        }
+        ControlFlow::Continue(())
+    }
+}

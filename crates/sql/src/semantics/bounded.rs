@@ -1,0 +1,180 @@
+//! Functions that make much of little: what a call would give is counted before it is made.
+//!
+//! A batch's values are made at once, outside of what operators account for. So a call for a batch may give
+//! [`BATCH_BYTES_MAX`], and one value no more than PostgreSQL's may have.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, FieldRef, Int64Type, IntervalMonthDayNanoType, TimeUnit};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::functions::{string, unicode};
+use datafusion::functions_nested::{range, repeat};
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+};
+
+/// What one call may give for the rows of a batch.
+const BATCH_BYTES_MAX: u128 = 256 << 20;
+
+/// PostgreSQL's bound of a value.
+const VALUE_BYTES_MAX: u128 = 1 << 30;
+
+/// The bytes that a row's arguments give.
+type Estimate = fn(&[ArrayRef], usize) -> u128;
+
+pub(super) fn functions() -> Vec<ScalarUDF> {
+    let bounded = |inner: Arc<ScalarUDF>, estimate: Estimate| ScalarUDF::from(Bounded { inner, estimate });
+    vec![
+        bounded(string::repeat(), |args, row| length(&args[0], row) * number(&args[1], row)),
+        // A character of the filling has four bytes at most.
+        bounded(unicode::lpad(), |args, row| 4 * number(&args[1], row)),
+        bounded(unicode::rpad(), |args, row| 4 * number(&args[1], row)),
+        bounded(string::replace(), |args, row| {
+            let found = length(&args[0], row) / length(&args[1], row).max(1);
+            length(&args[0], row) + found * length(&args[2], row)
+        }),
+        bounded(repeat::array_repeat_udf(), |args, row| number(&args[1], row) * 16),
+        bounded(range::gen_series_udf(), steps),
+        bounded(range::range_udf(), steps),
+    ]
+}
+
+fn length(array: &ArrayRef, row: usize) -> u128 {
+    if array.is_null(row) {
+        return 0;
+    }
+    let bytes = match array.data_type() {
+        DataType::Utf8 => array.as_string::<i32>().value(row).len(),
+        DataType::LargeUtf8 => array.as_string::<i64>().value(row).len(),
+        DataType::Utf8View => array.as_string_view().value(row).len(),
+        _ => 0,
+    };
+    bytes as u128
+}
+
+fn number(array: &ArrayRef, row: usize) -> u128 {
+    whole(array, row).map_or(0, |number| number.max(0).unsigned_abs())
+}
+
+fn whole(array: &ArrayRef, row: usize) -> Option<i128> {
+    if let Some(numbers) = array.as_primitive_opt::<Int64Type>() {
+        return numbers.is_valid(row).then(|| numbers.value(row).into());
+    }
+    let value = cast(&array.slice(row, 1), &DataType::Int64).ok()?;
+    value.is_valid(0).then(|| value.as_primitive::<Int64Type>().value(0).into())
+}
+
+/// From the first to the last argument but one, by the last.
+fn steps(args: &[ArrayRef], row: usize) -> u128 {
+    const DAY: i128 = 86_400_000_000;
+    let micros = |array: &ArrayRef| match array.data_type() {
+        DataType::Timestamp(_, zone) => {
+            cast(array, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone())).unwrap_or_else(|_| Arc::clone(array))
+        }
+        _ => Arc::clone(array),
+    };
+    let (first, last) = match args {
+        [last] => (Some(0), whole(last, row)),
+        [first, last, ..] => (whole(&micros(first), row), whole(&micros(last), row)),
+        [] => (None, None),
+    };
+    let unit = if matches!(args[0].data_type(), DataType::Date32) { DAY } else { 1 };
+    let step = args.get(2).map_or(Some(1), |step| match step.as_primitive_opt::<IntervalMonthDayNanoType>() {
+        Some(spans) => spans.is_valid(row).then(|| {
+            let span = spans.value(row);
+            (i128::from(span.months) * 28 + i128::from(span.days)) * DAY + i128::from(span.nanoseconds / 1000)
+        }),
+        None => whole(step, row).map(|step| step * unit),
+    });
+    match (first, last, step) {
+        (Some(first), Some(last), Some(step)) if step != 0 => ((last - first) * unit / step).max(0).unsigned_abs() * 8,
+        _ => 0,
+    }
+}
+
+#[derive(Debug)]
+struct Bounded {
+    inner: Arc<ScalarUDF>,
+    estimate: Estimate,
+}
+
+impl PartialEq for Bounded {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner == other.inner
+    }
+}
+
+impl Eq for Bounded {}
+
+impl std::hash::Hash for Bounded {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.inner.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Bounded {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, given: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(given)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        self.inner.return_field_from_args(args)
+    }
+
+    fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner.coerce_types(given)
+    }
+
+    fn simplify(&self, args: Vec<Expr>, context: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        self.inner.simplify(args, context)
+    }
+
+    fn short_circuits(&self) -> bool {
+        self.inner.short_circuits()
+    }
+
+    fn invoke_with_args(&self, call: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let is_scalar = call.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if is_scalar { 1 } else { call.number_rows };
+        let whole = |arg: &ColumnarValue| -> Result<ArrayRef> {
+            let array = arg.to_array(rows)?;
+            Ok(if array.data_type().is_integer() { cast(&array, &DataType::Int64)? } else { array })
+        };
+        let args = call.args.iter().map(whole).collect::<Result<Vec<_>>>()?;
+        let mut total = 0;
+        for row in 0..rows {
+            let bytes = (self.estimate)(&args, row);
+            if bytes > VALUE_BYTES_MAX {
+                return Err(too_large(format!("{}: requested length too large", self.name())));
+            }
+            total += bytes;
+        }
+        if total > BATCH_BYTES_MAX {
+            let (given, max) = (total >> 20, BATCH_BYTES_MAX >> 20);
+            return Err(too_large(format!(
+                "{} would give {given} MiB for {rows} rows at once, more than {max}",
+                self.name()
+            )));
+        }
+        self.inner.invoke_with_args(call)
+    }
+}
+
+fn too_large(message: String) -> DataFusionError {
+    DataFusionError::ResourcesExhausted(message)
+}

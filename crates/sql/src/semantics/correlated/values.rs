@@ -1,0 +1,166 @@
+//! Queries within expressions, as columns of what the expressions are of.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema};
+use datafusion::error::Result;
+use datafusion::functions_aggregate::expr_fn::{bool_or, count};
+use datafusion::logical_expr::expr::InSubquery;
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, lit, when};
+use datafusion::optimizer::decorrelate::PullUpCorrelatedExpr;
+use datafusion::scalar::ScalarValue;
+
+use super::super::subqueries::single;
+use super::domain::Domain;
+use super::free::free_columns;
+use super::{Names, WITHOUT_ROWS};
+
+/// Where an expression is: the engine has plans for some queries in some places.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Place {
+    Filter,
+    Projection,
+    Other,
+}
+
+impl Place {
+    /// Whether there are queries in it that the engine has no plan for.
+    pub(super) fn has_values(self, expr: &Expr) -> bool {
+        expr.exists(|part| Ok(self.is_value(part))).unwrap_or(false)
+    }
+
+    fn is_value(self, expr: &Expr) -> bool {
+        match expr {
+            Expr::ScalarSubquery(subquery) => {
+                is_correlated(subquery) && (self == Place::Other || !has_plan(subquery, false))
+            }
+            Expr::Exists(exists) => self != Place::Filter || !has_plan(&exists.subquery, true),
+            Expr::InSubquery(membership) => self != Place::Filter || !has_plan(&membership.subquery, false),
+            _ => false,
+        }
+    }
+}
+
+fn is_correlated(subquery: &Subquery) -> bool {
+    free_columns(&subquery.subquery).is_ok_and(|columns| !columns.is_empty())
+}
+
+/// Whether the engine can move what is correlated into a join.
+fn has_plan(subquery: &Subquery, is_exists: bool) -> bool {
+    if !is_correlated(subquery) {
+        return true;
+    }
+    let Ok(subquery) = (if is_exists { Ok(subquery.clone()) } else { single_of_values(subquery) }) else {
+        return false;
+    };
+    let mut rule = PullUpCorrelatedExpr::new().with_need_handle_count_bug(!is_exists).with_exists_sub_query(is_exists);
+    let moved = subquery.subquery.as_ref().clone().rewrite(&mut rule);
+    moved.is_ok() && rule.can_pull_up
+}
+
+fn single_of_values(subquery: &Subquery) -> Result<Subquery> {
+    single(subquery.clone())
+}
+
+/// The input of a node, with a column for each query that was taken out of its expressions.
+pub(super) struct Values<'a> {
+    pub(super) input: LogicalPlan,
+    schema: Arc<DFSchema>,
+    place: Place,
+    names: &'a Names,
+    taken: usize,
+}
+
+impl<'a> Values<'a> {
+    pub(super) fn new(input: LogicalPlan, place: Place, names: &'a Names) -> Values<'a> {
+        let schema = Arc::clone(input.schema());
+        Values { input, schema, place, names, taken: 0 }
+    }
+
+    pub(super) fn is_changed(&self) -> bool {
+        self.taken > 0
+    }
+
+    /// The expression with columns in place of the queries.
+    pub(super) fn taken_from(&mut self, expr: Expr) -> Result<Expr> {
+        let place = self.place;
+        let taken = expr.transform_up(|part| {
+            if !place.is_value(&part) {
+                return Ok(Transformed::no(part));
+            }
+            match part {
+                Expr::ScalarSubquery(subquery) => {
+                    let subquery = single(subquery)?;
+                    let column = self.column_of(&subquery.subquery)?;
+                    Ok(column.map_or_else(|| Transformed::no(Expr::ScalarSubquery(subquery)), Transformed::yes))
+                }
+                Expr::Exists(exists) => {
+                    let rows = self.value_of(counted(&exists.subquery)?)?;
+                    Ok(Transformed::yes(if exists.negated { rows.eq(lit(0_i64)) } else { rows.gt(lit(0_i64)) }))
+                }
+                Expr::InSubquery(membership) => {
+                    let is_negated = membership.negated;
+                    let found = self.value_of(self.membership(membership)?)?;
+                    Ok(Transformed::yes(if is_negated { Expr::Not(Box::new(found)) } else { found }))
+                }
+                other => Ok(Transformed::no(other)),
+            }
+        })?;
+        Ok(taken.data)
+    }
+
+    /// Of one row: as a column, or as a query where it takes nothing from here.
+    fn value_of(&mut self, query: LogicalPlan) -> Result<Expr> {
+        if let Some(column) = self.column_of(&query)? {
+            return Ok(column);
+        }
+        let outer_ref_columns = query.all_out_ref_exprs();
+        let subquery = Arc::new(query);
+        Ok(Expr::ScalarSubquery(Subquery { subquery, outer_ref_columns, spans: Default::default() }))
+    }
+
+    fn column_of(&mut self, query: &LogicalPlan) -> Result<Option<Expr>> {
+        let columns = free_columns(query)?.into_iter().filter(|column| self.schema.has_column(column)).collect();
+        let number = self.names.next();
+        let Some(domain) = Domain::new(&self.input, columns, number)? else { return Ok(None) };
+        let answered = domain.joined(query)?;
+        let name = format!("__value_{number}");
+        let mut columns = vec![Expr::Column(Column::from(answered.schema().qualified_field(0))).alias(&name)];
+        columns.extend(domain.columns_in(answered.schema())?.into_iter().map(Expr::Column));
+        let answered = LogicalPlan::Projection(Projection::try_new(columns, Arc::new(answered))?);
+        let matches = domain.matches(answered.schema())?;
+        let input = std::mem::replace(&mut self.input, LogicalPlanBuilder::empty(false).build()?);
+        self.input = LogicalPlanBuilder::from(input).join_on(answered, WITHOUT_ROWS, matches)?.build()?;
+        self.taken += 1;
+        Ok(Some(Expr::Column(Column::from_name(name))))
+    }
+
+    /// `x IN (SELECT v ...)`: true where it is one of them, else NULL where it may be.
+    fn membership(&self, membership: InSubquery) -> Result<LogicalPlan> {
+        let query = membership.subquery.subquery;
+        let value = Expr::Column(Column::from(query.schema().qualified_field(0)));
+        let outer = membership.expr.transform_up(|part| match part {
+            Expr::Column(column) => {
+                let field = Arc::clone(self.schema.qualified_field_from_column(&column)?.1);
+                Ok(Transformed::yes(Expr::OuterReferenceColumn(field, column)))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        let is_equal = outer.data.eq(value);
+        let found = vec![bool_or(is_equal.clone()), bool_or(is_equal.is_null())];
+        let found = Aggregate::try_new(query, Vec::new(), found)?;
+        let [is_found, may_be] = [0, 1].map(|at| Expr::Column(Column::from(found.schema.qualified_field(at))));
+        let answer = when(is_found, lit(true))
+            .when(may_be, lit(ScalarValue::Boolean(None)))
+            .otherwise(lit(false))?
+            .alias("is_found");
+        let found = Arc::new(LogicalPlan::Aggregate(found));
+        Ok(LogicalPlan::Projection(Projection::try_new(vec![answer], found)?))
+    }
+}
+
+fn counted(subquery: &Subquery) -> Result<LogicalPlan> {
+    let counted = Aggregate::try_new(Arc::clone(&subquery.subquery), Vec::new(), vec![count(lit(1_i64))])?;
+    Ok(LogicalPlan::Aggregate(counted))
+}

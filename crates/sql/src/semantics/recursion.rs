@@ -1,0 +1,144 @@
+//! `WITH RECURSIVE`: the recursive term reads rows of the types that the first term has, and gives such rows.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::catalog::cte_worktable::CteWorkTable;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, DFSchema, plan_err};
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, RecursiveQuery, TableScan, cast};
+
+use super::numeric::SCALE;
+
+/// Both terms rewritten, the second one for the types of the first.
+pub(super) fn rewritten(
+    query: RecursiveQuery,
+    rewrite: &dyn Fn(LogicalPlan) -> Result<LogicalPlan>,
+) -> Result<LogicalPlan> {
+    let term = without_planned_types(query.recursive_term.as_ref().clone(), &query.static_term)?;
+    let first = rewrite(query.static_term.as_ref().clone())?;
+    // A numeric has the digits that its steps add: as they are, or as many as a quotient has.
+    for scale in [0, SCALE] {
+        let first = with_scale(first.clone(), scale)?;
+        let reading = reading(term.clone(), &query.name, first.schema())?;
+        let next = rewrite(reading)?;
+        if scale == SCALE || !loses_digits(first.schema(), next.schema()) {
+            let next = of_types(next, first.schema(), &query.name)?;
+            let query = RecursiveQuery::try_new(query.name, Arc::new(first), Arc::new(next), query.is_distinct)?;
+            return Ok(LogicalPlan::RecursiveQuery(query));
+        }
+    }
+    plan_err!("the recursive term of {:?} has no types", query.name)
+}
+
+/// The planner casts the recursive term's numerics to the type of the first term's literals, which is theirs alone.
+fn without_planned_types(term: LogicalPlan, first: &LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Projection(projection) = term else { return Ok(term) };
+    let is_cast = |at: usize| match first {
+        LogicalPlan::Projection(first) => matches!(first.expr[at].clone().unalias(), Expr::Cast(_)),
+        _ => false,
+    };
+    let types = first.schema();
+    let exprs = projection.expr.into_iter().enumerate().map(|(at, expr)| {
+        let name = expr.qualified_name();
+        match expr.unalias() {
+            Expr::Cast(planned)
+                if planned.field.data_type() == types.field(at).data_type()
+                    && matches!(planned.field.data_type(), DataType::Decimal128(..))
+                    && !is_cast(at) =>
+            {
+                planned.expr.alias_qualified(name.0, name.1)
+            }
+            other if other.qualified_name() == name => other,
+            other => other.alias_qualified(name.0, name.1),
+        }
+    });
+    Ok(LogicalPlan::Projection(Projection::try_new(exprs.collect(), projection.input)?))
+}
+
+/// Numerics of this scale at least, and as wide as they can be.
+fn with_scale(plan: LogicalPlan, least: i8) -> Result<LogicalPlan> {
+    if !plan.schema().fields().iter().any(|field| matches!(field.data_type(), DataType::Decimal128(..))) {
+        return Ok(plan);
+    }
+    let columns = plan.schema().iter().map(|(qualifier, field)| {
+        let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+        match field.data_type() {
+            DataType::Decimal128(_, scale) => {
+                let wide = DataType::Decimal128(38, (*scale).max(least));
+                cast(column, wide).alias_qualified(qualifier.cloned(), field.name())
+            }
+            _ => column,
+        }
+    });
+    let columns = columns.collect();
+    Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?))
+}
+
+fn loses_digits(first: &DFSchema, next: &DFSchema) -> bool {
+    first.fields().iter().zip(next.fields()).any(|(first, next)| match (first.data_type(), next.data_type()) {
+        (DataType::Decimal128(_, first), DataType::Decimal128(_, next)) => next > first,
+        _ => false,
+    })
+}
+
+/// The term over rows of these types.
+fn reading(term: LogicalPlan, name: &str, types: &DFSchema) -> Result<LogicalPlan> {
+    let read = term.transform_up_with_subqueries(|node| {
+        let LogicalPlan::TableScan(scan) = &node else { return Ok(Transformed::no(node)) };
+        match scan_of(scan, name, types)? {
+            Some(scan) => Ok(Transformed::yes(scan)),
+            None => Ok(Transformed::no(node)),
+        }
+    })?;
+    Ok(read.data)
+}
+
+fn scan_of(scan: &TableScan, name: &str, types: &DFSchema) -> Result<Option<LogicalPlan>> {
+    let Ok(provider) = source_as_provider(&scan.source) else { return Ok(None) };
+    let Some(table) = provider.downcast_ref::<CteWorkTable>().filter(|table| table.name() == name) else {
+        return Ok(None);
+    };
+    let schema = table.schema();
+    let fields = schema.fields().iter().zip(types.fields());
+    let fields: Vec<Field> =
+        fields.map(|(own, typed)| Field::new(own.name(), typed.data_type().clone(), true)).collect();
+    let table = CteWorkTable::new(name, Arc::new(Schema::new(fields)));
+    let source = provider_as_source(Arc::new(table));
+    LogicalPlanBuilder::scan(scan.table_name.clone(), source, scan.projection.clone())?.build().map(Some)
+}
+
+/// The rows of the recursive term as rows of the first.
+fn of_types(term: LogicalPlan, types: &DFSchema, name: &str) -> Result<LogicalPlan> {
+    let mut columns = Vec::new();
+    for ((qualifier, field), wanted) in term.schema().iter().zip(types.fields()) {
+        let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+        let (own, wanted_type) = (field.data_type(), wanted.data_type());
+        if own == wanted_type {
+            columns.push(column);
+        } else if is_same_kind(own, wanted_type) {
+            columns.push(cast(column, wanted_type.clone()).alias_qualified(qualifier.cloned(), field.name()));
+        } else {
+            return plan_err!(
+                "recursive query {name:?}: column {:?} is {wanted_type} in the first term but {own} in the recursive one; \
+                 cast it in the first",
+                wanted.name()
+            );
+        }
+    }
+    Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(term))?))
+}
+
+fn is_same_kind(own: &DataType, wanted: &DataType) -> bool {
+    let both = |kind: fn(&DataType) -> bool| kind(own) && kind(wanted);
+    own.is_null()
+        || both(DataType::is_integer)
+        || both(DataType::is_string)
+        || both(DataType::is_floating)
+        || (own.is_integer() && (wanted.is_floating() || matches!(wanted, DataType::Decimal128(..))))
+        || both(|data_type| matches!(data_type, DataType::Decimal128(..)))
+        || both(|data_type| matches!(data_type, DataType::List(_)))
+        || matches!((own, wanted), (DataType::Timestamp(_, own), DataType::Timestamp(_, wanted)) if own.is_some() == wanted.is_some())
+}
