@@ -61,6 +61,8 @@ pub struct Preflight {
     pub columns: usize,
     pub rows_estimate: u64,
     pub server: String,
+    /// Who reads the source.
+    pub user: String,
     pub findings: Vec<Finding>,
 }
 
@@ -80,7 +82,7 @@ impl Preflight {
 pub async fn check(settings: &Settings, source: &Endpoint, way: Way, target: Option<&Target>) -> Result<Preflight> {
     let client = source.connect().await?;
     let catalog = Catalog::read(&client).await?;
-    let mut preflight = Preflight::default();
+    let mut preflight = Preflight { user: catalog.user.clone(), ..Preflight::default() };
     check_server(&client, &catalog, source, way, &mut preflight).await?;
     let plan = plan(&client, &catalog, settings).await?;
     for refused in plan.refused {
@@ -326,8 +328,9 @@ fn check_order(table: &TablePlan, column: &CursorColumn, preflight: &mut Preflig
             column.column
         );
         let mend = Some(format!(
-            "GRANT SELECT ON ALL SEQUENCES IN SCHEMA {} TO the transfer's user",
-            crate::postgres::quote(&table.source.schema)
+            "GRANT SELECT ON ALL SEQUENCES IN SCHEMA {} TO {}",
+            quote(&table.source.schema),
+            quote(&preflight.user)
         ));
         preflight.say(Severity::Warning, &name, what, mend);
     }

@@ -125,7 +125,11 @@ pub async fn validate(
             position: None,
             progress,
         };
-        let mut validation = job.run().await.unwrap_or_else(|error| TableValidation {
+        // An error of one table ends no other: the transaction that holds the snapshot goes on.
+        snapshot.mark().await?;
+        let outcome = job.run().await;
+        snapshot.back_to_mark().await?;
+        let mut validation = outcome.unwrap_or_else(|error| TableValidation {
             error: Some(error.within(format!("validate {name}"))),
             ..Default::default()
         });

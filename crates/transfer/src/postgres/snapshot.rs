@@ -26,6 +26,16 @@ impl Snapshot {
         Ok(Snapshot { name: row.get(0), xmin: row.get(1), at_micros: row.get(2), client })
     }
 
+    /// Where its transaction goes back to after an error.
+    pub async fn mark(&self) -> Result<()> {
+        self.client.batch_execute("SAVEPOINT table_of_validation").await.context("keep the snapshot")
+    }
+
+    pub async fn back_to_mark(&self) -> Result<()> {
+        let back = "ROLLBACK TO SAVEPOINT table_of_validation; RELEASE SAVEPOINT table_of_validation";
+        self.client.batch_execute(back).await.context("keep the snapshot")
+    }
+
     /// For questions that must see the same cut.
     pub fn client(&self) -> &Client {
         &self.client

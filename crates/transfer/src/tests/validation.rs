@@ -6,7 +6,7 @@ use arrow::array::{Int32Array, RecordBatch};
 use lake::{Hidden, Keys, Orders};
 
 use super::world::{World, by_cursor, chain, incremental, initial, with};
-use crate::plan::Settings;
+use crate::plan::{Settings, TableSettings};
 use crate::read::{Progress, Quiet};
 use crate::validate::{Difference, SAMPLES, TableValidation, validate};
 
@@ -54,6 +54,20 @@ async fn a_sound_table_is_proven_row_by_row() {
     let proof = proof(&world, &initial()).await;
     assert!(proof.is_ok());
     assert_eq!((proof.source_rows, proof.lake_rows, proof.ranges_differing, found(&proof)), (5000, 5000, 0, [0; 4]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_cannot_be_read_ends_no_other_proof() {
+    let world = World::new(&format!("{T}; CREATE VIEW a AS SELECT id, s FROM t")).await;
+    let keyed = TableSettings { key: vec!["id".into()], ..TableSettings::default() };
+    let settings = with(initial(), "public.a", keyed);
+    world.carries(&settings).await;
+    world.sql("CREATE OR REPLACE VIEW a AS SELECT 1 / (id - id) AS id, s FROM t").await;
+    let progress: Arc<dyn Progress> = Arc::new(Quiet);
+    let proofs = validate(&settings, &world.source, &world.lake, &[], &progress).await.unwrap();
+    let of = |name: &str| proofs.iter().find(|proof| proof.source == name).unwrap();
+    assert!(chain(of("public.a").error.as_ref().unwrap()).contains("division by zero"));
+    assert!(of("public.t").is_ok(), "{:?}", of("public.t").error);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -361,6 +361,7 @@ fn validation_json(table: &TableValidation) -> serde_json::Value {
         "ranges": table.ranges, "ranges_differing": table.ranges_differing,
         "lost": table.lost, "differs": table.differs, "doubled": table.doubled, "purged": table.purged, "pending": table.pending,
         "samples": samples, "seconds": table.seconds, "error": table.error.as_ref().map(|e| report::chain(e)),
+        "mend": table.error.as_ref().and_then(|e| e.mend.clone()),
     })
 }
 
@@ -405,6 +406,9 @@ pub fn validation_told(tables: &[TableValidation]) -> String {
     for table in tables {
         if let Some(error) = &table.error {
             told.push_str(&format!("\n{}: {}\n", table.source, report::chain(error)));
+            if let Some(mend) = &error.mend {
+                told.push_str(&format!("  hint: {mend}\n"));
+            }
         }
         for (difference, key) in &table.samples {
             told.push_str(&format!("  {} {}: {key}\n", table.source, difference.as_str()));
