@@ -1,9 +1,10 @@
-//! PostgreSQL's dialect as sqlparser has it, but for one thing: where a function's argument may have an expression for
-//! a name (`json_object(a || b : 1)`), each argument is read twice, a nested one four times, and so on. The engine has
-//! no function that takes one.
+//! PostgreSQL's dialect as sqlparser has it, but for two things. Where a function's argument may have an expression for
+//! a name (`json_object(a || b : 1)`), each argument is read twice, a nested one four times, and so on; the engine has
+//! no function that takes one. And `a IS DISTINCT FROM b AND c` is `(a IS DISTINCT FROM b) AND c`.
 
 use std::any::TypeId;
 
+use sqlparser::ast::Expr;
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
@@ -29,6 +30,18 @@ impl Dialect for Grammar {
 
     fn supports_named_fn_args_with_expr_name(&self) -> bool {
         false
+    }
+
+    fn parse_infix(&self, parser: &mut Parser<'_>, expr: &Expr, _: u8) -> Option<Result<Expr, ParserError>> {
+        let is_distinct = parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]);
+        if !is_distinct && !parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
+            return None;
+        }
+        let (left, right) = (Box::new(expr.clone()), parser.parse_subexpr(BASE.prec_value(Precedence::Is)));
+        Some(right.map(Box::new).map(|right| match is_distinct {
+            true => Expr::IsDistinctFrom(left, right),
+            false => Expr::IsNotDistinctFrom(left, right),
+        }))
     }
 
     as_postgres_does!(

@@ -3,11 +3,13 @@
 //! `FROM t FOR SYSTEM_TIME AS OF '...'`, `FROM t TIMESTAMP AS OF '...'` and `FROM t VERSION AS OF 3`
 //! are rewritten, token by token, to the one form that sessions know: `FROM "t@..." AS t`.
 
+use std::ops::ControlFlow;
+
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::{LogicalPlan, Statement as Setting};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use sqlparser::ast;
+use sqlparser::ast::{self, SetExpr, SetOperator, SetQuantifier, Visit, Visitor};
 use sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace, Word};
@@ -88,8 +90,38 @@ pub fn read(sql: &str) -> Result<Vec<Statement>> {
             _ => statements.push(parser.parse_statement().context(READ)?),
         }
     }
+    statements.iter().try_for_each(check_sets)?;
     statements.iter_mut().for_each(rewritten);
     Ok(statements)
+}
+
+/// The engine keeps every row of the left side, or none, where these take each row of the right side once.
+fn check_sets(statement: &Statement) -> Result<()> {
+    struct Counted;
+    impl Visitor for Counted {
+        type Break = &'static str;
+
+        fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<&'static str> {
+            let mut open = vec![query.body.as_ref()];
+            while let Some(body) = open.pop() {
+                let SetExpr::SetOperation { op, set_quantifier, left, right } = body else { continue };
+                match (op, set_quantifier) {
+                    (SetOperator::Intersect, SetQuantifier::All) => return ControlFlow::Break("INTERSECT ALL"),
+                    (SetOperator::Except, SetQuantifier::All) => return ControlFlow::Break("EXCEPT ALL"),
+                    _ => open.extend([left.as_ref(), right.as_ref()]),
+                }
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let Statement::Statement(sql) = statement else { return Ok(()) };
+    match sql.visit(&mut Counted) {
+        ControlFlow::Break(what) => {
+            let hint = "number equal rows by row_number() OVER (PARTITION BY ...) and leave ALL out";
+            Err(Error::new(Kind::FixInput, format!("read the query: {what} is not supported; {hint}")))
+        }
+        ControlFlow::Continue(()) => Ok(()),
+    }
 }
 
 /// The passes that run as a statement is read.

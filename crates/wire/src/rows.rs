@@ -26,7 +26,8 @@ const AHEAD: usize = 2;
 /// The batches of a running query; dropped, the query stops.
 pub(crate) struct Batches {
     batches: mpsc::Receiver<PgWireResult<RecordBatch>>,
-    task: JoinHandle<()>,
+    /// Until it has ended.
+    task: Option<JoinHandle<()>>,
     account: Arc<Account>,
     connection: Arc<Connection>,
 }
@@ -116,7 +117,7 @@ impl Batches {
                 () = sending => {}
             }
         });
-        Ok(Batches { batches, task, account, connection: Arc::clone(connection) })
+        Ok(Batches { batches, task: Some(task), account, connection: Arc::clone(connection) })
     }
 
     pub(crate) async fn next(&mut self) -> Option<PgWireResult<RecordBatch>> {
@@ -127,17 +128,36 @@ impl Batches {
             () = token.cancelled() => Some(Err(self.connection.why_cancelled())),
             batch = self.batches.recv() => batch,
         };
+        let batch = match batch {
+            None => self.broken().await.map(Err),
+            batch => batch,
+        };
         match &batch {
             Some(Ok(batch)) => {
                 self.account.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
             }
             Some(Err(error)) => {
                 self.account.failed(error);
-                self.task.abort();
+                self.abort();
             }
             None => {}
         }
         batch
+    }
+}
+
+impl Batches {
+    fn abort(&self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+
+    /// No more batches come: that is the end, unless the task panicked.
+    async fn broken(&mut self) -> Option<PgWireError> {
+        let task = self.task.take()?;
+        let panicked = task.await.is_err_and(|error| error.is_panic());
+        panicked.then(|| problem::error("XX000", "the query broke off by a fault of the server: its log has more"))
     }
 }
 
@@ -153,6 +173,6 @@ async fn send_all(mut stream: SendableRecordBatchStream, sender: &mpsc::Sender<P
 
 impl Drop for Batches {
     fn drop(&mut self) {
-        self.task.abort();
+        self.abort();
     }
 }

@@ -70,12 +70,6 @@ fn called(call: &Function) -> Option<Expr> {
         ("div", Some([left, right])) => {
             parsed(&format!("trunc((({left}) - (({left}) % ({right}))) / CAST(({right}) AS numeric))"))
         }
-        ("array_upper", Some([array, dimension])) => {
-            parsed(&format!("nullif(array_length(({array}), {dimension}), 0)"))
-        }
-        ("array_lower", Some([array, dimension])) => {
-            parsed(&format!("(CASE WHEN array_length(({array}), {dimension}) > 0 THEN 1 END)"))
-        }
         ("num_nulls", Some(values)) => counted(values, "IS NULL"),
         ("num_nonnulls", Some(values)) => counted(values, "IS NOT NULL"),
         ("make_timestamp", Some([year, month, day, hours, minutes, seconds])) => parsed(&format!(
@@ -88,7 +82,7 @@ fn called(call: &Function) -> Option<Expr> {
         }
         // Of no elements there is no length.
         ("array_length", Some([array, dimension])) => {
-            parsed(&format!("nullif(array_length(({array}), {dimension}), 0)"))
+            parsed(&format!("CAST(nullif(array_length(({array}), {dimension}), 0) AS integer)"))
         }
         ("age", Some([at])) => parsed(&format!("age(current_date, {at})")),
         ("json_agg" | "jsonb_agg", _) => {

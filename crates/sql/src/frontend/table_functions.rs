@@ -31,7 +31,7 @@ const fn function(name: &'static str, list: &'static str, named: Named) -> Table
     TableFunction { name, list, named }
 }
 
-const FUNCTIONS: [TableFunction; 9] = [
+const FUNCTIONS: [TableFunction; 10] = [
     function("generate_series", "generate_series", Named::AsAlias),
     function("json_array_elements", "json_elements", Named::Value),
     function("json_array_elements_text", "json_elements_text", Named::Value),
@@ -41,6 +41,8 @@ const FUNCTIONS: [TableFunction; 9] = [
     function("jsonb_object_keys", "json_keys", Named::AsAlias),
     function("regexp_split_to_table", "regexp_split_to_array", Named::AsAlias),
     function("string_to_table", "string_to_array", Named::AsAlias),
+    // After LATERAL; without it the parser knows it.
+    function("unnest", "", Named::AsAlias),
 ];
 
 /// Key and value of each member.
@@ -84,7 +86,9 @@ fn listed(select: &mut Select) {
             _ => continue,
         };
         let Expr::Function(call) = expr else { continue };
-        let Some(function) = name_of(call).and_then(|name| known(&name)) else { continue };
+        let Some(function) = name_of(call).and_then(|name| known(&name)).filter(|known| !known.list.is_empty()) else {
+            continue;
+        };
         let Some(expr) = parsed(&format!("unnest({}{})", function.list, call.args)) else { continue };
         *item = SelectItem::ExprWithAlias { expr, alias: alias.unwrap_or_else(|| Ident::new(function.name)) };
     }
@@ -96,11 +100,14 @@ fn known(name: &str) -> Option<&'static TableFunction> {
 
 /// In FROM. Gives the alias by which the rows' values can be named.
 fn lateral(factor: &mut TableFactor) -> Option<Ident> {
-    let TableFactor::Table { name, alias, args: Some(args), with_ordinality: false, .. } = &*factor else {
-        return None;
+    let (name, alias, args) = match &*factor {
+        TableFactor::Table { name, alias, args: Some(args), with_ordinality: false, .. } => (name, alias, &args.args),
+        TableFactor::Function { name, alias, args, with_ordinality: false, .. } => (name, alias, args),
+        _ => return None,
     };
+    let is_lateral = matches!(factor, TableFactor::Function { .. });
     let function = name.0.last()?.as_ident()?.value.to_lowercase();
-    let args: Vec<String> = args.args.iter().map(ToString::to_string).collect();
+    let args: Vec<String> = args.iter().map(ToString::to_string).collect();
     if let Some((_, member)) = MEMBERS.iter().find(|(known, _)| *known == function) {
         let document = args.first()?;
         let query = format!(
@@ -112,7 +119,7 @@ fn lateral(factor: &mut TableFactor) -> Option<Ident> {
     }
     let known = known(&function)?;
     // The engine's own gives its rows one by one, and does not hold them.
-    if function == "generate_series" && !takes_columns(factor) {
+    if function == "generate_series" && !is_lateral && !takes_columns(factor) {
         return None;
     }
     let mut alias = alias.clone().unwrap_or_else(|| named(known.name));
@@ -121,7 +128,9 @@ fn lateral(factor: &mut TableFactor) -> Option<Ident> {
         alias.columns = vec![TableAliasColumnDef { name: alias.name.clone(), data_type: None }];
     }
     let value = alias.name.clone();
-    *factor = derived(&format!("(SELECT unnest({}({})) AS value)", known.list, args.join(", ")), alias)?;
+    let args = args.join(", ");
+    let list = if known.list.is_empty() { args } else { format!("{}({args})", known.list) };
+    *factor = derived(&format!("(SELECT unnest({list}) AS value)"), alias)?;
     is_value.then_some(value)
 }
 
@@ -142,6 +151,10 @@ fn takes_columns(factor: &TableFactor) -> bool {
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
             match expr {
                 Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
+                // Of another type until the query is analysed, which its arguments are not.
+                Expr::Function(call) if matches!(name_of(call).as_deref(), Some("array_length" | "cardinality")) => {
+                    ControlFlow::Break(())
+                }
                 _ => ControlFlow::Continue(()),
             }
         }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{AsArray, Decimal128Array};
+use datafusion::arrow::array::{AsArray, Decimal128Array, Int32Array};
 use datafusion::arrow::compute::cast as cast_array;
 use datafusion::arrow::compute::kernels::length::length;
-use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, Float64Type};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, Float64Type, Int32Type};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, plan_err};
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -56,6 +56,19 @@ pub(super) fn typed(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<
         None => Transformed::no(Expr::ScalarFunction(call)),
     }
 }
+
+/// The place of an array's last element: of no elements, and of another dimension, NULL.
+pub(super) const ARRAY_UPPER: Kernel = Kernel {
+    name: "array_upper",
+    result: |_| Ok(DataType::Int32),
+    run: |call| {
+        let lengths = cast_array(&length(&call.args[0])?, &DataType::Int32)?;
+        let dimensions = cast_array(&call.args[1], &DataType::Int32)?;
+        let pairs = lengths.as_primitive::<Int32Type>().iter().zip(dimensions.as_primitive::<Int32Type>().iter());
+        let upper = pairs.map(|(length, dimension)| length.filter(|length| *length > 0 && dimension == Some(1)));
+        Ok(Arc::new(upper.collect::<Int32Array>()))
+    },
+};
 
 /// `sign(x)`: a numeric of a numeric, else a double.
 pub(super) const SIGN: Kernel = Kernel {

@@ -27,6 +27,7 @@
 //! | what takes columns of the query around it | by equality alone | [`correlated`] |
 //! | `percentile_cont`, `percentile_disc`, `mode` | six digits, or not known | [`ordered_sets`] |
 //! | `variance`, `stddev` of integers and numerics | doubles | numerics: [`dispersion`] |
+//! | `IS NOT DISTINCT FROM` of columns | makes NULLs equal in other keys of a join | [`null_safe`] |
 //! | `SIMILAR TO` | a regular expression of its own | SQL's: [`similar`] |
 //!
 //! Two rules, since types that change must be known before operands are made to agree: [`Types`] runs before DataFusion's
@@ -46,6 +47,7 @@ mod joins;
 mod json;
 mod json_sets;
 mod kernel;
+mod null_safe;
 mod numeric;
 mod operators;
 mod ordered_sets;
@@ -103,7 +105,10 @@ pub(crate) fn functions() -> Vec<ScalarUDF> {
     all.extend(json_sets::functions());
     all.push(texts::SPLIT.function());
     all.push(width_bucket::WIDTH_BUCKET.function());
-    all.extend([functions_by_type::SIGN, functions_by_type::TYPE_OF].map(kernel::Kernel::function));
+    all.extend(
+        [functions_by_type::ARRAY_UPPER, functions_by_type::SIGN, functions_by_type::TYPE_OF]
+            .map(kernel::Kernel::function),
+    );
     all.extend(intervals::functions().into_iter().map(kernel::Kernel::function));
     all
 }
@@ -237,7 +242,10 @@ fn postgres_type(expr: Expr, schema: &DFSchema, zone: &str) -> Transformed<Expr>
             Ok(value) => Transformed::yes(Expr::Literal(ScalarValue::Int32(Some(value)), metadata)),
             Err(_) => Transformed::no(Expr::Literal(ScalarValue::Int64(Some(value)), metadata)),
         },
-        Expr::BinaryExpr(binary) => either(operators::binary(&binary, schema, zone).ok_or(Expr::BinaryExpr(binary))),
+        Expr::BinaryExpr(binary) => {
+            let changed = null_safe::of_columns(&binary, schema).or_else(|| operators::binary(&binary, schema, zone));
+            either(changed.ok_or(Expr::BinaryExpr(binary)))
+        }
         Expr::Between(between) => either(operators::between(&between, schema, zone).ok_or(Expr::Between(between))),
         Expr::InList(list) => either(operators::in_list(list, schema)),
         Expr::Case(case) => either(operators::case(case, schema)),

@@ -201,6 +201,9 @@ pub(super) fn root(square: Quotient, scale: i8) -> Result<i128, ArrowError> {
     let power = |exponent: u32| i256::from_i128(10).checked_pow(exponent).ok_or_else(out_of_range);
     let zeros = power(u32::from(scale.unsigned_abs()) - square.shown)?;
     let number = (square.value / zeros).checked_mul(power(square.shown)?).ok_or_else(out_of_range)?;
+    if number == i256::ZERO {
+        return Ok(0);
+    }
     let mut root = i256::from_i128(10_i128.pow(u32::try_from(number.to_string().len().div_ceil(2)).unwrap_or(38)));
     // Newton's, from above.
     loop {
@@ -397,6 +400,8 @@ mod tests {
         let variance = wide_quotient((i256::from_i128(14), 0), i256::from_i128(6), 20).unwrap();
         assert_eq!(variance.numeric().unwrap(), 233_333_333_333_333_330_000);
         assert_eq!(root(variance, 20).unwrap(), 152_752_523_165_194_670_000);
+        let none = wide_quotient((i256::ZERO, 4), i256::from_i128(6), 20).unwrap();
+        assert_eq!(root(none, 20).unwrap(), 0);
         // Of 1000000 and 4000000: 4500000000000, 2121320.34355964
         let variance = wide_quotient((i256::from_i128(9_000_000_000_000), 0), i256::from_i128(2), 20).unwrap();
         assert_eq!(variance.numeric().unwrap() / 10_i128.pow(20), 4_500_000_000_000);

@@ -8,7 +8,9 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DFSchema, plan_err};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, RecursiveQuery, TableScan, cast};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Projection, RecursiveQuery, TableScan, cast,
+};
 
 use super::numeric::SCALE;
 
@@ -36,26 +38,40 @@ pub(super) fn rewritten(
 /// The planner casts the recursive term's numerics to the type of the first term's literals, which is theirs alone.
 fn without_planned_types(term: LogicalPlan, first: &LogicalPlan) -> Result<LogicalPlan> {
     let LogicalPlan::Projection(projection) = term else { return Ok(term) };
-    let is_cast = |at: usize| match first {
-        LogicalPlan::Projection(first) => matches!(first.expr[at].clone().unalias(), Expr::Cast(_)),
-        _ => false,
-    };
-    let types = first.schema();
+    let (types, input) = (first.schema(), projection.input.schema());
     let exprs = projection.expr.into_iter().enumerate().map(|(at, expr)| {
         let name = expr.qualified_name();
-        match expr.unalias() {
-            Expr::Cast(planned)
-                if planned.field.data_type() == types.field(at).data_type()
-                    && matches!(planned.field.data_type(), DataType::Decimal128(..))
-                    && !is_cast(at) =>
-            {
-                planned.expr.alias_qualified(name.0, name.1)
-            }
-            other if other.qualified_name() == name => other,
-            other => other.alias_qualified(name.0, name.1),
+        let planned = match expr.clone().unalias() {
+            Expr::Cast(planned) if planned.field.data_type() == types.field(at).data_type() && is_literal(first, at) => planned,
+            _ => return Ok(expr),
+        };
+        match (planned.field.data_type(), planned.expr.get_type(input)?) {
+            (DataType::Decimal128(..), _) => Ok(planned.expr.alias_qualified(name.0, name.1)),
+            (DataType::Int64, own @ (DataType::Decimal128(..) | DataType::Float64 | DataType::Float32)) => plan_err!(
+                "recursive query: column {:?} is an integer in the first term but {own} in the recursive one; cast it in \
+                 the first",
+                name.1
+            ),
+            _ => Ok(expr),
         }
     });
-    Ok(LogicalPlan::Projection(Projection::try_new(exprs.collect(), projection.input)?))
+    let exprs = exprs.collect::<Result<Vec<Expr>>>()?;
+    Ok(LogicalPlan::Projection(Projection::try_new(exprs, projection.input)?))
+}
+
+fn is_literal(plan: &LogicalPlan, at: usize) -> bool {
+    match plan {
+        LogicalPlan::Projection(node) => match node.expr[at].clone().unalias() {
+            Expr::Literal(..) => true,
+            Expr::Column(column) => {
+                node.input.schema().maybe_index_of_column(&column).is_some_and(|at| is_literal(&node.input, at))
+            }
+            _ => false,
+        },
+        LogicalPlan::SubqueryAlias(node) => is_literal(&node.input, at),
+        LogicalPlan::Values(_) => true,
+        _ => false,
+    }
 }
 
 /// Numerics of this scale at least, and as wide as they can be.

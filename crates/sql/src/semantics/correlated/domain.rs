@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, FieldRef};
+use datafusion::arrow::datatypes::FieldRef;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality, not_impl_err, plan_datafusion_err};
 use datafusion::error::{DataFusionError, Result};
@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
+use super::super::null_safe::equal;
 use super::free::{free_columns, subquery_of_mut};
 
 /// The distinct values of the columns that a query takes from outside.
@@ -27,15 +28,12 @@ pub(super) struct Domain {
 }
 
 impl Domain {
-    pub(super) fn new(outside: &LogicalPlan, columns: Vec<Column>, number: usize) -> Result<Option<Domain>> {
-        if columns.is_empty() {
-            return Ok(None);
-        }
+    pub(super) fn new(outside: &LogicalPlan, columns: Vec<Column>, number: usize) -> Result<Domain> {
         let named = columns.into_iter().enumerate().map(|(at, column)| (column, format!("__outer_{number}_{at}")));
         let columns: Vec<(Column, String)> = named.collect();
         let values = columns.iter().map(|(column, name)| Expr::Column(column.clone()).alias(name));
         let plan = LogicalPlanBuilder::from(outside.clone()).project(values)?.distinct()?.build()?;
-        Ok(Some(Domain { columns, plan }))
+        Ok(Domain { columns, plan })
     }
 
     /// The query's columns, then the domain's: the rows that it has for each of its values.
@@ -256,6 +254,7 @@ impl Domain {
                 let order = self.sorts_inside(&node.expr, node.input.schema(), input.schema())?;
                 (input, order)
             }
+            LogicalPlan::Distinct(Distinct::On(node)) => (self.joined(plan)?, order_of_distinct(node)?),
             other => (self.joined(other)?, Vec::new()),
         };
         let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
@@ -316,7 +315,10 @@ impl Domain {
             JoinType::Inner => (is_left || !is_right, is_right),
             JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti => (true, is_right),
             JoinType::Right if !is_left => (false, true),
-            other => return not_impl_err!("{other} JOIN in a query that takes columns of the query around it"),
+            other => {
+                let kind = other.to_string().to_uppercase();
+                return not_impl_err!("{kind} JOIN in a query that takes columns of the query around it");
+            }
         };
         let left = if kept.0 { self.joined(&node.left)? } else { node.left.as_ref().clone() };
         let mut right = if kept.1 { self.joined(&node.right)? } else { node.right.as_ref().clone() };
@@ -381,6 +383,21 @@ fn is_ordered(plan: &LogicalPlan) -> bool {
     }
 }
 
+/// By its own columns.
+fn order_of_distinct(node: &DistinctOn) -> Result<Vec<SortExpr>> {
+    let own = |sort: &SortExpr| {
+        let at = node.select_expr.iter().position(|expr| expr.clone().unalias() == sort.expr.clone().unalias());
+        match at {
+            Some(at) => Ok(SortExpr { expr: Expr::Column(Column::from(node.schema.qualified_field(at))), ..*sort }),
+            None => not_impl_err!(
+                "LIMIT above DISTINCT ON that is ordered by what it does not select, in a query that takes columns of the \
+                 query around it"
+            ),
+        }
+    };
+    node.sort_expr.iter().flatten().map(own).collect()
+}
+
 /// The value of an aggregate over no rows, where there is none.
 fn of_no_rows(column: Column, call: &Expr, schema: &DFSchema) -> Result<Expr> {
     let value = Expr::Column(column.clone());
@@ -392,19 +409,6 @@ fn of_no_rows(column: Column, call: &Expr, schema: &DFSchema) -> Result<Expr> {
     Ok(coalesce(vec![value, lit(default)]).alias_qualified(column.relation, column.name))
 }
 
-/// Equal, or both NULL; by equalities alone, since the engine joins fast by these.
 fn same(left: Expr, right: Expr, field: &FieldRef) -> Result<Expr> {
-    if !field.is_nullable() {
-        return Ok(left.eq(right));
-    }
-    let is_plain = |data_type: &DataType| {
-        data_type.is_primitive() || data_type.is_string() || matches!(data_type, DataType::Boolean)
-    };
-    if !is_plain(field.data_type()) {
-        return Ok(binary_expr(left, Operator::IsNotDistinctFrom, right));
-    }
-    let default = lit(ScalarValue::new_default(field.data_type())?);
-    let known = |expr: Expr| coalesce(vec![expr, default.clone()]);
-    let values = known(left.clone()).eq(known(right.clone()));
-    Ok(values.and(left.is_null().eq(right.is_null())))
+    equal(left, right, field.data_type(), field.is_nullable())
 }

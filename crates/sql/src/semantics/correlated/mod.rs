@@ -8,11 +8,13 @@
 
 mod domain;
 mod free;
+mod shapes;
 mod values;
 
 use std::cell::Cell;
 use std::sync::Arc;
 
+use datafusion::common::Column;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
@@ -26,6 +28,9 @@ use domain::Domain;
 use free::free_columns;
 use values::{Place, Values};
 
+/// Queries in one another; deeper ones the engine refuses.
+const LEVELS_MAX: usize = 20;
+
 #[derive(Debug)]
 pub(super) struct CorrelatedQueries;
 
@@ -38,13 +43,14 @@ impl AnalyzerRule for CorrelatedQueries {
         let names = Names::default();
         let mut plan = plan;
         // A query that takes columns from two levels up takes them from the next one after the first pass.
-        loop {
+        for _ in 0..LEVELS_MAX {
             let before = names.given();
             plan = rewritten(plan, &names)?;
             if names.given() == before {
-                return Ok(plan);
+                break;
             }
         }
+        Ok(plan)
     }
 }
 
@@ -84,16 +90,17 @@ fn rewritten(plan: LogicalPlan, names: &Names) -> Result<LogicalPlan> {
 fn lateral(join: Join, names: &Names) -> Result<LogicalPlan> {
     let Some(query) = lateral_query(&join.right)? else { return Ok(LogicalPlan::Join(join)) };
     let left = join.left.as_ref().clone();
-    let columns = free_columns(&query)?.into_iter().filter(|column| left.schema().has_column(column)).collect();
-    let joined = LogicalPlanBuilder::from(left);
-    let Some(domain) = Domain::new(&join.left, columns, names.next())? else {
-        return joined.join_on(query, join.join_type, join.filter)?.build();
-    };
+    let columns: Vec<Column> =
+        free_columns(&query)?.into_iter().filter(|column| left.schema().has_column(column)).collect();
+    if columns.is_empty() {
+        return Ok(LogicalPlan::Join(Join { right: Arc::new(query), ..join }));
+    }
+    let domain = Domain::new(&join.left, columns, names.next())?;
     let right = domain.joined(&query)?;
     let mut conditions = domain.matches(right.schema())?;
     conditions.extend(join.on.into_iter().map(|(left, right)| left.eq(right)));
     conditions.extend(join.filter);
-    let joined = joined.join_on(right, join.join_type, conditions)?.build()?;
+    let joined = LogicalPlanBuilder::from(left).join_on(right, join.join_type, conditions)?.build()?;
     // Without the domain's columns.
     let columns = join.schema.columns().into_iter().map(Expr::Column).collect();
     Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(joined))?))

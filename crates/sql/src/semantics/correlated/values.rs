@@ -8,13 +8,12 @@ use datafusion::error::Result;
 use datafusion::functions_aggregate::expr_fn::{bool_or, count};
 use datafusion::logical_expr::expr::InSubquery;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, Projection, Subquery, lit, when};
-use datafusion::optimizer::decorrelate::PullUpCorrelatedExpr;
 use datafusion::scalar::ScalarValue;
 
 use super::super::subqueries::single;
 use super::domain::Domain;
 use super::free::free_columns;
-use super::{Names, WITHOUT_ROWS};
+use super::{Names, WITHOUT_ROWS, shapes};
 
 /// Where an expression is: the engine has plans for some queries in some places.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,34 +32,26 @@ impl Place {
     fn is_value(self, expr: &Expr) -> bool {
         match expr {
             Expr::ScalarSubquery(subquery) => {
-                is_correlated(subquery) && (self == Place::Other || !has_plan(subquery, false))
+                is_correlated(subquery) && (self == Place::Other || !shapes::is_plain_aggregate(&subquery.subquery))
             }
-            Expr::Exists(exists) => self != Place::Filter || !has_plan(&exists.subquery, true),
-            Expr::InSubquery(membership) => self != Place::Filter || !has_plan(&membership.subquery, false),
+            Expr::Exists(exists) => self != Place::Filter || !is_plain(&exists.subquery),
+            // The engine takes NOT IN for an anti join, whose NULLs it knows only without other conditions.
+            Expr::InSubquery(membership) => {
+                let is_known =
+                    is_plain(&membership.subquery) && !(membership.negated && is_correlated(&membership.subquery));
+                self != Place::Filter || !is_known
+            }
             _ => false,
         }
     }
 }
 
+fn is_plain(subquery: &Subquery) -> bool {
+    !is_correlated(subquery) || shapes::is_plain_query(&subquery.subquery)
+}
+
 fn is_correlated(subquery: &Subquery) -> bool {
-    free_columns(&subquery.subquery).is_ok_and(|columns| !columns.is_empty())
-}
-
-/// Whether the engine can move what is correlated into a join.
-fn has_plan(subquery: &Subquery, is_exists: bool) -> bool {
-    if !is_correlated(subquery) {
-        return true;
-    }
-    let Ok(subquery) = (if is_exists { Ok(subquery.clone()) } else { single_of_values(subquery) }) else {
-        return false;
-    };
-    let mut rule = PullUpCorrelatedExpr::new().with_need_handle_count_bug(!is_exists).with_exists_sub_query(is_exists);
-    let moved = subquery.subquery.as_ref().clone().rewrite(&mut rule);
-    moved.is_ok() && rule.can_pull_up
-}
-
-fn single_of_values(subquery: &Subquery) -> Result<Subquery> {
-    single(subquery.clone())
+    shapes::is_correlated(&subquery.subquery)
 }
 
 /// The input of a node, with a column for each query that was taken out of its expressions.
@@ -121,9 +112,14 @@ impl<'a> Values<'a> {
     }
 
     fn column_of(&mut self, query: &LogicalPlan) -> Result<Option<Expr>> {
-        let columns = free_columns(query)?.into_iter().filter(|column| self.schema.has_column(column)).collect();
+        let columns: Vec<Column> =
+            free_columns(query)?.into_iter().filter(|column| self.schema.has_column(column)).collect();
+        if columns.is_empty() {
+            return Ok(None);
+        }
+        // Numbers tell that something has changed.
         let number = self.names.next();
-        let Some(domain) = Domain::new(&self.input, columns, number)? else { return Ok(None) };
+        let domain = Domain::new(&self.input, columns, number)?;
         let answered = domain.joined(query)?;
         let name = format!("__value_{number}");
         let mut columns = vec![Expr::Column(Column::from(answered.schema().qualified_field(0))).alias(&name)];

@@ -1,0 +1,92 @@
+//! The few correlated queries that are left to the engine, which has plans for them without a domain of values. Of others
+//! it gives wrong answers: where two relations are tied to one column, where an aggregate has HAVING or DISTINCT above it,
+//! or where `EXISTS` and `IN` ask for an aggregate, a window or an OFFSET.
+
+use datafusion::common::Column;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, LogicalPlan, Operator};
+
+use super::free::{free_columns, subquery_of};
+
+pub(super) fn is_correlated(plan: &LogicalPlan) -> bool {
+    !free_columns(plan).is_ok_and(|columns| columns.is_empty())
+}
+
+/// Aggregates that are NULL of no rows, over the rows that are equal in some columns.
+pub(super) fn is_plain_aggregate(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::SubqueryAlias(node) => is_plain_aggregate(&node.input),
+        LogicalPlan::Projection(node) => node.expr.iter().all(is_strict) && is_plain_aggregate(&node.input),
+        LogicalPlan::Aggregate(node) => {
+            let mut outer = Vec::new();
+            is_null_of_no_rows(node) && is_chosen_by(&node.input, &mut |part| is_equality(part, &mut outer))
+        }
+        _ => false,
+    }
+}
+
+/// Rows that are chosen by conditions.
+pub(super) fn is_plain_query(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::SubqueryAlias(node) => is_plain_query(&node.input),
+        LogicalPlan::Projection(node) if !node.expr.iter().any(Expr::contains_outer) => is_plain_query(&node.input),
+        other => is_chosen_by(other, &mut |_| true),
+    }
+}
+
+/// Whether all that is taken from outside is in conditions on rows, each of which is known.
+fn is_chosen_by(plan: &LogicalPlan, is_known: &mut dyn FnMut(&Expr) -> bool) -> bool {
+    match plan {
+        LogicalPlan::Filter(filter) => {
+            let mut correlated = split_conjunction(&filter.predicate).into_iter().filter(|part| part.contains_outer());
+            correlated.all(|part| is_known(part))
+                && !has_queries(&filter.predicate)
+                && is_chosen_by(&filter.input, is_known)
+        }
+        other => !is_correlated(other),
+    }
+}
+
+fn has_queries(expr: &Expr) -> bool {
+    expr.exists(|part| Ok(subquery_of(part).is_some())).unwrap_or(true)
+}
+
+fn is_null_of_no_rows(node: &Aggregate) -> bool {
+    let is_null = |expr: &Expr| match expr.clone().unalias() {
+        Expr::AggregateFunction(call) => {
+            let arg = node.schema.fields().first().map(|field| field.data_type().clone());
+            arg.is_some_and(|data_type| call.func.default_value(&data_type).is_ok_and(|value| value.is_null()))
+        }
+        _ => false,
+    };
+    node.group_expr.is_empty() && node.aggr_expr.iter().all(is_null) && !node.aggr_expr.iter().any(Expr::contains_outer)
+}
+
+/// NULL where its aggregate is NULL.
+fn is_strict(expr: &Expr) -> bool {
+    match expr {
+        Expr::Alias(alias) => is_strict(&alias.expr),
+        Expr::Cast(cast) => is_strict(&cast.expr),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let is_arithmetic = matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide);
+            let is_one = |one: &Expr, other: &Expr| is_strict(one) && matches!(other, Expr::Literal(..));
+            is_arithmetic && (is_one(left, right) || is_one(right, left))
+        }
+        other => matches!(other, Expr::Column(_)),
+    }
+}
+
+/// `inner = outer`, of another column of the query around than those before.
+fn is_equality(expr: &Expr, before: &mut Vec<Column>) -> bool {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = expr else { return false };
+    let (column, inner) = match (left.as_ref(), right.as_ref()) {
+        (Expr::OuterReferenceColumn(_, column), inner) | (inner, Expr::OuterReferenceColumn(_, column)) => {
+            (column, inner)
+        }
+        _ => return false,
+    };
+    let is_new = matches!(inner, Expr::Column(_)) && !before.contains(column);
+    before.push(column.clone());
+    is_new
+}
