@@ -40,9 +40,7 @@ fn is_chosen_by(plan: &LogicalPlan, is_known: &mut dyn FnMut(&Expr) -> bool) -> 
     match plan {
         LogicalPlan::Filter(filter) => {
             let mut correlated = split_conjunction(&filter.predicate).into_iter().filter(|part| part.contains_outer());
-            correlated.all(|part| is_known(part))
-                && !has_queries(&filter.predicate)
-                && is_chosen_by(&filter.input, is_known)
+            correlated.all(&mut *is_known) && !has_queries(&filter.predicate) && is_chosen_by(&filter.input, is_known)
         }
         other => !is_correlated(other),
     }
