@@ -97,8 +97,8 @@ pub fn read(sql: &str) -> Result<Vec<Statement>> {
 
 /// The engine keeps every row of the left side, or none, where these take each row of the right side once.
 fn check_sets(statement: &Statement) -> Result<()> {
-    struct Counted;
-    impl Visitor for Counted {
+    struct SetOperations;
+    impl Visitor for SetOperations {
         type Break = &'static str;
 
         fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<&'static str> {
@@ -115,7 +115,7 @@ fn check_sets(statement: &Statement) -> Result<()> {
         }
     }
     let Statement::Statement(sql) = statement else { return Ok(()) };
-    match sql.visit(&mut Counted) {
+    match sql.visit(&mut SetOperations) {
         ControlFlow::Break(what) => {
             let hint = "number equal rows by row_number() OVER (PARTITION BY ...) and leave ALL out";
             Err(Error::new(Kind::FixInput, format!("read the query: {what} is not supported; {hint}")))

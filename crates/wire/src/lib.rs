@@ -40,7 +40,6 @@ use futures::FutureExt;
 use lake::Lake;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +63,9 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Of a thread that reads statements, plans and runs queries; only what is used of it takes memory.
 const STACK_BYTES: usize = 64 << 20;
+
+/// So many plans are made at once at least, also where there are fewer cores: a slow one stops none of the others.
+const PLANNING_THREADS_MIN: usize = 8;
 
 /// Who may connect, and with what.
 #[derive(Debug, Clone)]
@@ -148,14 +150,14 @@ pub(crate) struct Shared {
     pub(crate) unknown: verifier::Unknown,
     pub(crate) memory: Arc<Memory>,
     pub(crate) running: RunningQueries,
-    /// For planning, which never takes all threads of queries.
-    pub(crate) planning: Semaphore,
     pub(crate) connections: Mutex<HashMap<i32, Arc<Connection>>>,
     pub(crate) catalogue: catalogue::Catalogue,
     pub(crate) places: Places,
     pub(crate) counts: Counts,
     pub(crate) started_at: DateTime<Utc>,
     queries: Option<Runtime>,
+    /// Makes plans, which yields to nobody until it is done: neither queries nor connections wait for it.
+    planning: Option<Runtime>,
     /// Reads messages and statements, and answers what takes no query.
     connections_runtime: Option<Runtime>,
 }
@@ -183,15 +185,14 @@ impl Server {
             }
         }
         // Statements and plans are walked by recursion.
-        let runtime = |name: &str| {
+        let runtime = |name: &str, threads: usize| {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.thread_name(name).thread_stack_size(STACK_BYTES).enable_all().build()
+            builder.worker_threads(threads).thread_name(name).thread_stack_size(STACK_BYTES).enable_all().build()
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Shared {
             memory: Arc::new(Memory::new(settings.bounds.memory_bytes_max)),
             running: RunningQueries::default(),
-            planning: Semaphore::new(threads.saturating_sub(1).max(1)),
             lake,
             system,
             bounds: settings.bounds,
@@ -205,8 +206,9 @@ impl Server {
             places: Places::new(settings.bounds.connections_max),
             counts: Counts::default(),
             started_at: Utc::now(),
-            queries: Some(runtime("query").context("start the threads of queries")?),
-            connections_runtime: Some(runtime("connection").context("start the threads of connections")?),
+            queries: Some(runtime("query", cores).context("start the threads of queries")?),
+            planning: Some(runtime("plan", cores.max(PLANNING_THREADS_MIN)).context("start the threads of planning")?),
+            connections_runtime: Some(runtime("connection", cores).context("start the threads of connections")?),
         };
         Ok(Server { shared: Arc::new(shared) })
     }
@@ -304,6 +306,10 @@ impl Shared {
 }
 
 impl Shared {
+    pub(crate) fn planning(&self) -> &tokio::runtime::Handle {
+        self.planning.as_ref().map(Runtime::handle).expect("the runtime of planning lives as long as the server")
+    }
+
     fn connections_runtime(&self) -> &tokio::runtime::Handle {
         let runtime = self.connections_runtime.as_ref().map(Runtime::handle);
         runtime.expect("the runtime of connections lives as long as the server")
@@ -313,7 +319,9 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         // A runtime may not be waited for inside of another.
-        for runtime in [self.queries.take(), self.connections_runtime.take()].into_iter().flatten() {
+        for runtime in
+            [self.queries.take(), self.planning.take(), self.connections_runtime.take()].into_iter().flatten()
+        {
             runtime.shutdown_background();
         }
     }

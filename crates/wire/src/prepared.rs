@@ -136,17 +136,13 @@ impl Spoken {
         }
     }
 
-    /// Planned among the queries' threads, so that nobody else waits for it.
+    /// Planned in threads of their own, so that nobody else waits for it.
     pub(crate) async fn plan(&self, connection: &Arc<Connection>) -> PgWireResult<Planned> {
         statement::reads(&self.statement).map_err(|error| problem::of(&error, Some(&self.text)))?;
         let (view, statement, owned) = (connection.view(), self.statement.clone(), Arc::clone(connection));
-        let planning = connection.shared.queries().spawn(async move {
-            // Closed only with the server.
-            let _permit = owned.shared.planning.acquire().await;
-            owned.session.plan(statement, &view).await
-        });
+        let planning = connection.shared.planning().spawn(async move { owned.session.plan(statement, &view).await });
         let planned = connection.unless_cancelled(async {
-            AbortOnDropHandle::new(planning).await.map_err(|_| problem::error("XX000", "planning broke off"))
+            AbortOnDropHandle::new(planning).await.map_err(|_| problem::broken_off("planning"))
         });
         planned.await?.map_err(|error| problem::of(&error, Some(&self.text)))
     }

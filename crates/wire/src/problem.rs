@@ -26,6 +26,11 @@ pub(crate) fn fatal(code: &str, message: impl Into<String>) -> PgWireError {
     PgWireError::UserError(Box::new(ErrorInfo::new("FATAL".to_owned(), code.to_owned(), message.into())))
 }
 
+/// A panic, whose text is in the server's log.
+pub(crate) fn broken_off(what: &str) -> PgWireError {
+    error("XX000", format!("{what} ended by a fault of the server, which its log describes"))
+}
+
 /// Of the query that held most when the server came to its bound.
 pub(crate) fn out_of_memory() -> PgWireError {
     let message = "out of memory: the server came near the memory that it may have, and this query held most of it";

@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::error::DataFusionError;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use pgwire::error::{PgWireError, PgWireResult};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::connection::Connection;
 use super::memory::QueryMemory;
@@ -95,20 +98,22 @@ impl Batches {
             .map_err(problem::of_run)?;
         let state = SessionStateBuilder::new_from_existing(planned.state).with_runtime_env(runtime).build();
         let (sender, batches) = mpsc::channel(AHEAD);
-        let planning = Arc::clone(shared);
+        let planning = shared.planning().spawn(async move {
+            let frame = SessionContext::new_with_state(state).execute_logical_plan(planned.plan).await?;
+            let context = Arc::new(frame.task_ctx());
+            Ok::<_, DataFusionError>((frame.create_physical_plan().await?, context))
+        });
+        let planning = AbortOnDropHandle::new(planning);
         let task = shared.queries().spawn(async move {
             let sending = async {
-                // Closed only with the server.
-                let permit = planning.planning.acquire().await;
-                let frame = SessionContext::new_with_state(state).execute_logical_plan(planned.plan).await;
-                let stream = match frame {
-                    Ok(frame) => frame.execute_stream().await,
-                    Err(error) => Err(error),
+                let stream = match planning.await {
+                    Ok(Ok((plan, context))) => execute_stream(plan, context).map_err(problem::of_run),
+                    Ok(Err(error)) => Err(problem::of_run(error)),
+                    Err(_) => Err(problem::broken_off("planning")),
                 };
-                drop(permit);
                 match stream {
                     Ok(stream) => send_all(stream, &sender).await,
-                    Err(error) => drop(sender.send(Err(problem::of_run(error))).await),
+                    Err(error) => drop(sender.send(Err(error)).await),
                 }
             };
             tokio::select! {
@@ -128,9 +133,13 @@ impl Batches {
             () = token.cancelled() => Some(Err(self.connection.why_cancelled())),
             batch = self.batches.recv() => batch,
         };
+        // No more batches are the end, unless the task panicked.
         let batch = match batch {
-            None => self.broken().await.map(Err),
-            batch => batch,
+            Some(batch) => Some(batch),
+            None => match self.task.take() {
+                Some(task) => panic_of(task).await.map(Err),
+                None => None,
+            },
         };
         match &batch {
             Some(Ok(batch)) => {
@@ -152,13 +161,11 @@ impl Batches {
             task.abort();
         }
     }
+}
 
-    /// No more batches come: that is the end, unless the task panicked.
-    async fn broken(&mut self) -> Option<PgWireError> {
-        let task = self.task.take()?;
-        let panicked = task.await.is_err_and(|error| error.is_panic());
-        panicked.then(|| problem::error("XX000", "the query broke off by a fault of the server: its log has more"))
-    }
+async fn panic_of(task: JoinHandle<()>) -> Option<PgWireError> {
+    let panicked = task.await.is_err_and(|error| error.is_panic());
+    panicked.then(|| problem::broken_off("the query"))
 }
 
 async fn send_all(mut stream: SendableRecordBatchStream, sender: &mpsc::Sender<PgWireResult<RecordBatch>>) {
@@ -174,5 +181,17 @@ async fn send_all(mut stream: SendableRecordBatchStream, sender: &mpsc::Sender<P
 impl Drop for Batches {
     fn drop(&mut self) {
         self.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::panic_of;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_an_error() {
+        assert!(panic_of(tokio::spawn(async {})).await.is_none());
+        let error = panic_of(tokio::spawn(async { panic!("by the test") })).await.unwrap();
+        assert_eq!(error.code(), "XX000");
     }
 }

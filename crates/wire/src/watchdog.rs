@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// A query that is running.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct RunningQuery {
     memory: Arc<QueryMemory>,
     started: Instant,
     pub(crate) ended: CancellationToken,
@@ -26,13 +26,13 @@ pub(crate) struct Running {
 
 #[derive(Debug, Default)]
 pub(crate) struct RunningQueries {
-    all: Mutex<Vec<Weak<Running>>>,
+    all: Mutex<Vec<Weak<RunningQuery>>>,
 }
 
 impl RunningQueries {
     /// It is one of them as long as what is given back lives.
-    pub(crate) fn add(&self, memory: Arc<QueryMemory>) -> Arc<Running> {
-        let running = Arc::new(Running { memory, started: Instant::now(), ended: CancellationToken::new() });
+    pub(crate) fn add(&self, memory: Arc<QueryMemory>) -> Arc<RunningQuery> {
+        let running = Arc::new(RunningQuery { memory, started: Instant::now(), ended: CancellationToken::new() });
         let mut all = locked(&self.all);
         all.retain(|query| query.strong_count() > 0);
         all.push(Arc::downgrade(&running));
@@ -40,7 +40,7 @@ impl RunningQueries {
     }
 
     /// The one that holds most by its account; of those that hold the same, the youngest.
-    fn largest(&self) -> Option<Arc<Running>> {
+    fn largest(&self) -> Option<Arc<RunningQuery>> {
         let all = locked(&self.all);
         let alive = all.iter().filter_map(Weak::upgrade).filter(|query| !query.ended.is_cancelled());
         alive.max_by_key(|query| (query.memory.held(), query.started))
@@ -49,14 +49,14 @@ impl RunningQueries {
 
 /// Until the server is gone.
 pub(crate) async fn watch(shared: Weak<Shared>, bytes_max: usize) {
-    let (pid, page) = (std::process::id(), page_bytes());
+    let page = rustix::param::page_size();
     loop {
         tokio::time::sleep(EVERY).await;
         let Some(shared) = shared.upgrade() else { return };
         let Some(held) = resident(page).filter(|held| *held > bytes_max) else { continue };
         if let Some(query) = shared.running.largest() {
             let (held, bytes_max) = (written(held), written(bytes_max));
-            tracing::warn!(pid, held, bytes_max, "memory is short: the largest query was ended");
+            tracing::warn!(held, bytes_max, "memory is short: the largest query was ended");
             query.ended.cancel();
             drop((query, shared));
             tokio::time::sleep(GRACE).await;
@@ -72,10 +72,6 @@ fn resident(page: usize) -> Option<usize> {
     Some(all.saturating_sub(of_files) * page)
 }
 
-fn page_bytes() -> usize {
-    rustix::param::page_size()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -83,7 +79,7 @@ mod tests {
     use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
 
     use super::super::memory::{Memory, QueryMemory};
-    use super::{RunningQueries, page_bytes, resident};
+    use super::{RunningQueries, resident};
 
     #[test]
     fn the_largest_query_is_chosen_then_the_youngest() {
@@ -100,6 +96,6 @@ mod tests {
         assert!(Arc::ptr_eq(&queries.largest().unwrap(), &large));
         large.ended.cancel();
         assert!(Arc::ptr_eq(&queries.largest().unwrap(), &young));
-        assert!(resident(page_bytes()).is_some_and(|bytes| bytes > 1 << 16));
+        assert!(resident(rustix::param::page_size()).is_some_and(|bytes| bytes > 1 << 16));
     }
 }

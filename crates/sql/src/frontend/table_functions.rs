@@ -13,9 +13,9 @@ use super::parsed;
 
 /// What the only column is called.
 #[derive(Clone, Copy, PartialEq)]
-enum Named {
+enum ColumnName {
     /// As the alias, or as the function.
-    AsAlias,
+    Alias,
     /// `value`, by the function's definition; the alias stands for it too.
     Value,
 }
@@ -24,25 +24,25 @@ struct TableFunction {
     name: &'static str,
     /// The function that gives a list.
     list: &'static str,
-    named: Named,
+    column: ColumnName,
 }
 
-const fn function(name: &'static str, list: &'static str, named: Named) -> TableFunction {
-    TableFunction { name, list, named }
+const fn function(name: &'static str, list: &'static str, column: ColumnName) -> TableFunction {
+    TableFunction { name, list, column }
 }
 
 const FUNCTIONS: [TableFunction; 10] = [
-    function("generate_series", "generate_series", Named::AsAlias),
-    function("json_array_elements", "json_elements", Named::Value),
-    function("json_array_elements_text", "json_elements_text", Named::Value),
-    function("jsonb_array_elements", "json_elements", Named::Value),
-    function("jsonb_array_elements_text", "json_elements_text", Named::Value),
-    function("json_object_keys", "json_keys", Named::AsAlias),
-    function("jsonb_object_keys", "json_keys", Named::AsAlias),
-    function("regexp_split_to_table", "regexp_split_to_array", Named::AsAlias),
-    function("string_to_table", "string_to_array", Named::AsAlias),
+    function("generate_series", "generate_series", ColumnName::Alias),
+    function("json_array_elements", "json_elements", ColumnName::Value),
+    function("json_array_elements_text", "json_elements_text", ColumnName::Value),
+    function("jsonb_array_elements", "json_elements", ColumnName::Value),
+    function("jsonb_array_elements_text", "json_elements_text", ColumnName::Value),
+    function("json_object_keys", "json_keys", ColumnName::Alias),
+    function("jsonb_object_keys", "json_keys", ColumnName::Alias),
+    function("regexp_split_to_table", "regexp_split_to_array", ColumnName::Alias),
+    function("string_to_table", "string_to_array", ColumnName::Alias),
     // After LATERAL; without it the parser knows it.
-    function("unnest", "", Named::AsAlias),
+    function("unnest", "", ColumnName::Alias),
 ];
 
 /// Key and value of each member.
@@ -71,7 +71,7 @@ impl VisitorMut for TableFunctions {
             from.joins.iter_mut().for_each(|join| values.extend(lateral(&mut join.relation)));
         }
         if !values.is_empty() {
-            let _ = query.visit(&mut Values { aliases: values });
+            let _ = query.visit(&mut ValueNames { aliases: values });
         }
         ControlFlow::Continue(())
     }
@@ -113,7 +113,7 @@ fn lateral(factor: &mut TableFactor) -> Option<Ident> {
         let query = format!(
             "(SELECT key, {member}({document}, key) AS value FROM (SELECT unnest(json_keys({document})) AS key) AS keys)"
         );
-        let alias = alias.clone().unwrap_or_else(|| named(&function));
+        let alias = alias.clone().unwrap_or_else(|| alias_of(&function));
         *factor = derived(&query, alias)?;
         return None;
     }
@@ -122,9 +122,9 @@ fn lateral(factor: &mut TableFactor) -> Option<Ident> {
     if function == "generate_series" && !is_lateral && !takes_columns(factor) {
         return None;
     }
-    let mut alias = alias.clone().unwrap_or_else(|| named(known.name));
-    let is_value = known.named == Named::Value && alias.columns.is_empty();
-    if known.named == Named::AsAlias && alias.columns.is_empty() {
+    let mut alias = alias.clone().unwrap_or_else(|| alias_of(known.name));
+    let is_value = known.column == ColumnName::Value && alias.columns.is_empty();
+    if known.column == ColumnName::Alias && alias.columns.is_empty() {
         alias.columns = vec![TableAliasColumnDef { name: alias.name.clone(), data_type: None }];
     }
     let value = alias.name.clone();
@@ -134,7 +134,7 @@ fn lateral(factor: &mut TableFactor) -> Option<Ident> {
     is_value.then_some(value)
 }
 
-fn named(function: &str) -> TableAlias {
+fn alias_of(function: &str) -> TableAlias {
     TableAlias { explicit: true, name: Ident::new(function), columns: Vec::new(), at: None }
 }
 
@@ -163,18 +163,18 @@ fn takes_columns(factor: &TableFactor) -> bool {
 }
 
 /// `SELECT e FROM jsonb_array_elements(...) AS e`: `e` is `e.value`.
-struct Values {
+struct ValueNames {
     aliases: Vec<Ident>,
 }
 
-impl Values {
+impl ValueNames {
     fn value(&self, name: &Ident) -> Option<Expr> {
         let alias = self.aliases.iter().find(|alias| alias.value == name.value)?;
         Some(Expr::CompoundIdentifier(vec![alias.clone(), Ident::new("value")]))
     }
 }
 
-impl VisitorMut for Values {
+impl VisitorMut for ValueNames {
     type Break = ();
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {

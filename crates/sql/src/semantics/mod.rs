@@ -24,7 +24,7 @@
 //! | `k` of `FULL JOIN ... USING (k)` | the left side's | the value of the side that has one: [`joins`] |
 //! | `->`, `->>`, `#>>` | not known | documents' values: [`json`] |
 //! | a query as a value | must be aggregated | one row, or NULL: [`subqueries`] |
-//! | what takes columns of the query around it | by equality alone | [`correlated`] |
+//! | what takes columns of the query around it | by equality alone | any: [`decorrelation`] |
 //! | `percentile_cont`, `percentile_disc`, `mode` | six digits, or not known | [`ordered_sets`] |
 //! | `variance`, `stddev` of integers and numerics | doubles | numerics: [`dispersion`] |
 //! | `IS NOT DISTINCT FROM` of columns | makes NULLs equal in other keys of a join | [`null_safe`] |
@@ -34,9 +34,8 @@
 //! type coercion, [`Values`] after it. Operators that the engine can't plan at all are planned by [`IntervalOperators`].
 
 mod averages;
-mod bounded;
 mod casts;
-mod correlated;
+mod decorrelation;
 mod dispersion;
 mod extract;
 mod formats;
@@ -51,6 +50,7 @@ mod null_safe;
 mod numeric;
 mod operators;
 mod ordered_sets;
+mod output_limits;
 mod recursion;
 mod rounding;
 mod similar;
@@ -87,7 +87,7 @@ const LOCAL: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 /// All rules by which a query is analysed, in their order.
 pub(crate) fn rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
-        vec![Arc::new(correlated::CorrelatedQueries), Arc::new(Types)];
+        vec![Arc::new(decorrelation::CorrelatedQueries), Arc::new(Types)];
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(MissingSeconds));
     rules.push(Arc::new(Values));
@@ -97,7 +97,7 @@ pub(crate) fn rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 /// Functions that the engine lacks, or has with another meaning.
 pub(crate) fn functions() -> Vec<ScalarUDF> {
     let mut all = formats::functions();
-    all.extend(bounded::functions());
+    all.extend(output_limits::functions());
     all.push(similar::function());
     all.push(numeric::TO_NUMERIC.function());
     all.push(joins::COLUMN_OF_ONE_SIDE.function());

@@ -67,14 +67,18 @@ fn each(
     buckets.collect()
 }
 
+/// Before the first range, or after the last; the bounds may fall.
+fn outside<T: PartialOrd>(value: T, low: T, high: T, count: i32) -> Option<i32> {
+    let (before, after) = if high < low { (value > low, value <= high) } else { (value < low, value >= high) };
+    if before { Some(0) } else { after.then_some(count + 1) }
+}
+
 fn exact_bucket(value: i128, low: i128, high: i128, count: i32) -> Result<i32> {
     if low == high {
         return exec_err!("lower bound cannot equal upper bound");
     }
-    let is_falling = high < low;
-    let (before, after) = if is_falling { (value > low, value <= high) } else { (value < low, value >= high) };
-    if before || after {
-        return Ok(if before { 0 } else { count + 1 });
+    if let Some(outside) = outside(value, low, high, count) {
+        return Ok(outside);
     }
     let distance = |from: i128, to: i128| i256::from_i128(to).wrapping_sub(i256::from_i128(from)).wrapping_abs();
     let product = distance(low, value).checked_mul(i256::from(count)).ok_or_else(out_of_range)?;
@@ -92,10 +96,8 @@ fn double_bucket(value: f64, low: f64, high: f64, count: i32) -> Result<i32> {
     if low == high {
         return exec_err!("lower bound cannot equal upper bound");
     }
-    let is_falling = high < low;
-    let (before, after) = if is_falling { (value > low, value <= high) } else { (value < low, value >= high) };
-    if before || after {
-        return Ok(if before { 0 } else { count + 1 });
+    if let Some(outside) = outside(value, low, high, count) {
+        return Ok(outside);
     }
     let place = (value - low) / (high - low) * f64::from(count);
     Ok((place.floor() as i32).min(count - 1) + 1)

@@ -163,3 +163,11 @@ async fn joined_columns_are_known_in_conditions() {
     let refused = session.run(full).await.map(drop).unwrap_err();
     assert!(chain(&refused).contains("FULL JOIN in a query that takes columns"), "{}", chain(&refused));
 }
+
+#[tokio::test]
+async fn a_session_has_the_days_of_its_zone() {
+    let house = House::new().await;
+    let day = "SELECT (timestamptz '2026-06-30 22:30:00+00')::date AS day";
+    assert_eq!(rows(&house.session(), day).await, "2026-06-30");
+    assert_eq!(rows(&house.session().in_zone("Europe/Paris"), day).await, "2026-07-01");
+}

@@ -128,6 +128,17 @@ fn a_relative_folder_is_the_same_warehouse_from_everywhere() {
 }
 
 #[test]
+fn days_of_sql_are_those_of_the_servers_time_zone() {
+    let toml = |zone: &str| format!("lake.url = 'lake'\n{zone}");
+    let day = ["sql", "--format", "csv", "SELECT (timestamptz '2026-06-30 22:30:00+00')::date AS day"];
+    for (zone, expected) in [("", "day\n2026-06-30\n"), ("serve.timezone = 'Europe/Paris'\n", "day\n2026-07-01\n")] {
+        let warehouse = Warehouse::new(&[("wattlake.toml", &toml(zone))]);
+        let said = run_in(&warehouse, warehouse.path(), &day);
+        assert_eq!(said.out, expected, "{said:?}");
+    }
+}
+
+#[test]
 fn a_lake_that_an_earlier_build_misplaced_is_found_and_moved_by_what_check_prints() {
     let outer = Warehouse::new(&[("data/w/wattlake.toml", "lake.url = 'lake'\n"), ("data/w/marts/three.sql", THREE)]);
     let root = outer.path().join("data/w");

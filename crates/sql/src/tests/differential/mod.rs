@@ -5,7 +5,7 @@
 
 mod data;
 mod grammar;
-mod written;
+mod slt;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

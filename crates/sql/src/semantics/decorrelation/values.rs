@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::{Column, DFSchema, JoinType};
 use datafusion::error::Result;
 use datafusion::functions_aggregate::expr_fn::{bool_or, count};
 use datafusion::logical_expr::expr::InSubquery;
@@ -13,7 +13,7 @@ use datafusion::scalar::ScalarValue;
 use super::super::subqueries::single;
 use super::domain::Domain;
 use super::free::free_columns;
-use super::{Names, WITHOUT_ROWS, shapes};
+use super::{Names, shapes};
 
 /// Where an expression is: the engine has plans for some queries in some places.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -127,7 +127,8 @@ impl<'a> Values<'a> {
         let answered = LogicalPlan::Projection(Projection::try_new(columns, Arc::new(answered))?);
         let matches = domain.matches(answered.schema())?;
         let input = std::mem::replace(&mut self.input, LogicalPlanBuilder::empty(false).build()?);
-        self.input = LogicalPlanBuilder::from(input).join_on(answered, WITHOUT_ROWS, matches)?.build()?;
+        // A row for which the query has none has NULL.
+        self.input = LogicalPlanBuilder::from(input).join_on(answered, JoinType::Left, matches)?.build()?;
         self.taken += 1;
         Ok(Some(Expr::Column(Column::from_name(name))))
     }

@@ -2,6 +2,7 @@
 //! it gives wrong answers: where two relations are tied to one column, where an aggregate has HAVING or DISTINCT above it,
 //! or where `EXISTS` and `IN` ask for an aggregate, a window or an OFFSET.
 
+use datafusion::arrow::datatypes::FieldRef;
 use datafusion::common::Column;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::utils::split_conjunction;
@@ -51,14 +52,14 @@ fn has_queries(expr: &Expr) -> bool {
 }
 
 fn is_null_of_no_rows(node: &Aggregate) -> bool {
-    let is_null = |expr: &Expr| match expr.clone().unalias() {
-        Expr::AggregateFunction(call) => {
-            let arg = node.schema.fields().first().map(|field| field.data_type().clone());
-            arg.is_some_and(|data_type| call.func.default_value(&data_type).is_ok_and(|value| value.is_null()))
-        }
+    // Without groups, a field is an aggregate.
+    let is_null = |(expr, field): (&Expr, &FieldRef)| match expr.clone().unalias() {
+        Expr::AggregateFunction(call) => call.func.default_value(field.data_type()).is_ok_and(|value| value.is_null()),
         _ => false,
     };
-    node.group_expr.is_empty() && node.aggr_expr.iter().all(is_null) && !node.aggr_expr.iter().any(Expr::contains_outer)
+    node.group_expr.is_empty()
+        && node.aggr_expr.iter().zip(node.schema.fields()).all(is_null)
+        && !node.aggr_expr.iter().any(Expr::contains_outer)
 }
 
 /// NULL where its aggregate is NULL.

@@ -19,9 +19,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{
-    Expr, Filter, Join, JoinType, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias,
-};
+use datafusion::logical_expr::{Expr, Filter, Join, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias};
 use datafusion::optimizer::AnalyzerRule;
 
 use domain::Domain;
@@ -168,6 +166,3 @@ fn with_values(plan: LogicalPlan, names: &Names) -> Result<LogicalPlan> {
         other => Ok(other),
     }
 }
-
-/// Left joins keep the rows for which a query has none.
-const WITHOUT_ROWS: JoinType = JoinType::Left;

@@ -26,19 +26,19 @@ const VALUE_BYTES_MAX: u128 = 1 << 30;
 type Estimate = fn(&[ArrayRef], usize) -> u128;
 
 pub(super) fn functions() -> Vec<ScalarUDF> {
-    let bounded = |inner: Arc<ScalarUDF>, estimate: Estimate| ScalarUDF::from(Bounded { inner, estimate });
+    let limited = |inner: Arc<ScalarUDF>, estimate: Estimate| ScalarUDF::from(LimitedFunction { inner, estimate });
     vec![
-        bounded(string::repeat(), |args, row| length(&args[0], row) * number(&args[1], row)),
+        limited(string::repeat(), |args, row| length(&args[0], row) * number(&args[1], row)),
         // A character of the filling has four bytes at most.
-        bounded(unicode::lpad(), |args, row| 4 * number(&args[1], row)),
-        bounded(unicode::rpad(), |args, row| 4 * number(&args[1], row)),
-        bounded(string::replace(), |args, row| {
+        limited(unicode::lpad(), |args, row| 4 * number(&args[1], row)),
+        limited(unicode::rpad(), |args, row| 4 * number(&args[1], row)),
+        limited(string::replace(), |args, row| {
             let found = length(&args[0], row) / length(&args[1], row).max(1);
             length(&args[0], row) + found * length(&args[2], row)
         }),
-        bounded(repeat::array_repeat_udf(), |args, row| number(&args[1], row) * 16),
-        bounded(range::gen_series_udf(), steps),
-        bounded(range::range_udf(), steps),
+        limited(repeat::array_repeat_udf(), |args, row| number(&args[1], row) * 16),
+        limited(range::gen_series_udf(), steps),
+        limited(range::range_udf(), steps),
     ]
 }
 
@@ -96,26 +96,26 @@ fn steps(args: &[ArrayRef], row: usize) -> u128 {
 }
 
 #[derive(Debug)]
-struct Bounded {
+struct LimitedFunction {
     inner: Arc<ScalarUDF>,
     estimate: Estimate,
 }
 
-impl PartialEq for Bounded {
+impl PartialEq for LimitedFunction {
     fn eq(&self, other: &Self) -> bool {
         self.inner == other.inner
     }
 }
 
-impl Eq for Bounded {}
+impl Eq for LimitedFunction {}
 
-impl std::hash::Hash for Bounded {
+impl std::hash::Hash for LimitedFunction {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.inner.hash(state);
     }
 }
 
-impl ScalarUDFImpl for Bounded {
+impl ScalarUDFImpl for LimitedFunction {
     fn name(&self) -> &str {
         self.inner.name()
     }

@@ -44,15 +44,15 @@ impl ColumnType for Letter {
 
 /// A refusal, which is the same for the runner as an error of PostgreSQL.
 #[derive(Debug)]
-struct Refused(String);
+struct Refusal(String);
 
-impl std::fmt::Display for Refused {
+impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for Refusal {}
 
 #[derive(Clone)]
 enum Side {
@@ -62,15 +62,15 @@ enum Side {
 
 #[async_trait]
 impl AsyncDB for Side {
-    type Error = Refused;
+    type Error = Refusal;
     type ColumnType = Letter;
 
-    async fn run(&mut self, sql: &str) -> Result<DBOutput<Letter>, Refused> {
+    async fn run(&mut self, sql: &str) -> Result<DBOutput<Letter>, Refusal> {
         let answer = match self {
             Side::PostgreSql(oracle) => of_oracle(oracle, sql).await,
             Side::Lake(session) => of_lake(session, sql, "Europe/Paris").await,
         };
-        let Answer { types, rows } = answer.map_err(Refused)?;
+        let Answer { types, rows } = answer.map_err(Refusal)?;
         let letter = |name: &String| TYPES.iter().find(|(known, _)| known == name).map_or('?', |(_, letter)| *letter);
         let shown = |cell: String| if cell.is_empty() { "(empty)".to_owned() } else { cell };
         let rows = rows.into_iter().map(|row| row.into_iter().map(shown).collect()).collect();
