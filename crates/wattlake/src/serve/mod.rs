@@ -49,6 +49,10 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     }
     let lake = warehouse.lake().await?;
     let serve = warehouse.config.serve.clone();
+    // All that may be taken by others comes before anything runs.
+    let sql_at = bound(serve.sql, "sql").await?;
+    let http_at = bound(serve.http, "http").await?;
+    let functions_at = bound(serve.functions.filter(|_| !warehouse.config.functions.is_empty()), "functions").await?;
     let sql = match serve.sql {
         Some(_) => Some(sql_server(&warehouse, &lake).await?),
         None => None,
@@ -58,8 +62,7 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     let stop = stopped_by_signals()?;
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(scheduler.run(stop.clone()));
-    if let Some(address) = serve.sql {
-        let (listener, at) = listen(address, "sql").await?;
+    if let Some((listener, at)) = sql_at {
         tracing::info!(address = %at, "SQL is served: psql -h {} -p {} -U ROLE wattlake", at.ip(), at.port());
         let (served, stop) = (Arc::clone(&served), stop.clone());
         tasks.spawn(async move {
@@ -69,13 +72,11 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
             }
         });
     }
-    if let Some(address) = serve.http {
-        let (listener, at) = listen(address, "http").await?;
+    if let Some((listener, at)) = http_at {
         tracing::info!(address = %at, "health, metrics and state are served: http://{at}/");
         tasks.spawn(http::serve(Arc::clone(&served), listener, stop.clone()));
     }
-    if let Some(address) = serve.functions.filter(|_| !served.warehouse.config.functions.is_empty()) {
-        let (listener, at) = listen(address, "functions").await?;
+    if let Some((listener, at)) = functions_at {
         let host = Host::open(&served.warehouse).await.context("make functions ready")?;
         tracing::info!(address = %at, "functions are invoked: aws lambda invoke --endpoint-url http://{at}");
         let stop = stop.clone();
@@ -144,11 +145,12 @@ fn login(name: &str, role: &config::Role) -> Option<Login> {
     })
 }
 
-async fn listen(address: SocketAddr, key: &str) -> Result<(TcpListener, SocketAddr)> {
+async fn bound(address: Option<SocketAddr>, key: &str) -> Result<Option<(TcpListener, SocketAddr)>> {
+    let Some(address) = address else { return Ok(None) };
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| format!("listen on {address}: choose another with serve.{key}"))?;
     let at = listener.local_addr()?;
-    Ok((listener, at))
+    Ok(Some((listener, at)))
 }
 
 fn stopped_by_signals() -> Result<CancellationToken> {

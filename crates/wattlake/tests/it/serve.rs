@@ -219,6 +219,20 @@ fn one_server_a_warehouse_and_a_clean_end() {
 }
 
 #[test]
+fn an_address_that_is_taken_is_told_before_anything_runs() {
+    let source = Source::empty();
+    let warehouse = Warehouse::of(&source, "mode = 'initial'\nschedule = '* * * * *'\n");
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let at = taken.local_addr().unwrap();
+    let toml = std::fs::read_to_string(warehouse.path().join("wattlake.toml")).unwrap();
+    warehouse.write("wattlake.toml", &format!("{toml}[serve]\nsql = '127.0.0.1:0'\nhttp = '{at}'\n{ROLES}"));
+    let said = warehouse.run(&["serve"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    said.has(&format!("listen on {at}: choose another with serve.http"));
+    assert!(!said.err.contains("panicked") && !said.err.contains("is served"), "{said:?}");
+}
+
+#[test]
 fn a_server_that_would_be_open_to_all_is_refused() {
     let source = Source::empty();
     let warehouse = Warehouse::of(&source, "mode = 'initial'\n");
