@@ -46,7 +46,13 @@ def main():
         result = database.execute("".join(lines)).to_arrow_table()
         lines.clear()
         out.writerow(result.column_names)
-        out.writerows([text(value) for value in row.values()] for row in result.to_pylist())
+        for row in result.to_pylist():
+            cells = [text(value) for value in row.values()]
+            if cells == [""]:
+                # The csv module writes "" for it; psql writes an empty line.
+                print()
+            else:
+                out.writerow(cells)
         print(line.removeprefix("\\echo ").rstrip("\n"), flush=True)
         # A query may have chosen the zone whose days it counts.
         database.execute("SET TimeZone = 'UTC'")
