@@ -19,6 +19,8 @@ mod truncate;
 mod width;
 mod zone;
 
+pub use planner::operators;
+
 use std::sync::Arc;
 
 use datafusion::execution::SessionStateBuilder;

@@ -24,9 +24,14 @@ pub(crate) struct SeriesQueries;
 #[async_trait]
 impl QueryPlanner for SeriesQueries {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(SeriesOperators)]);
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![operators()]);
         planner.create_physical_plan(plan, session).await
     }
+}
+
+/// For a session that plans operators of others too.
+pub fn operators() -> Arc<dyn ExtensionPlanner + Send + Sync> {
+    Arc::new(SeriesOperators)
 }
 
 struct SeriesOperators;

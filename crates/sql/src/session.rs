@@ -3,12 +3,16 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::config::Dialect;
+use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 use lake::{Lake, When};
@@ -33,6 +37,16 @@ pub struct Limits {
 }
 
 const PLAN: &str = "plan the query";
+
+/// By one thread, without others that could help.
+const ROWS_COLLECTED_MAX: usize = 8_000_000;
+/// Where sizes are estimated in bytes.
+const BYTES_COLLECTED_PER_ROW: usize = 32;
+/// Of an array of a join's keys.
+const KEYS_BYTES_MAX: usize = 64 << 20;
+const BYTES_PER_KEY: usize = 4;
+/// One in so many bytes of the session's memory may be such an array.
+const MEMORY_SHARE_OF_KEYS: usize = 64;
 
 /// A query that is ready to run: its plan, and the state that the plan was made in.
 #[derive(Debug, Clone)]
@@ -93,7 +107,8 @@ impl Session {
             .with_config(config(limits))
             .with_runtime_env(runtime.build_arc().context("start a SQL session")?)
             .with_analyzer_rules(semantics::rules());
-        let state = series::faster::planned(series::registered(with_planners(state))).build();
+        let state = series::faster::planned(series::registered(with_planners(state)));
+        let state = optimizer::planned(state).with_query_planner(Arc::new(Operators)).build();
         let context = with_functions(SessionContext::new_with_state(state));
         Ok(Session { lake, system, as_of, role: None, others: None, views: Arc::default(), context })
     }
@@ -178,6 +193,24 @@ pub fn columns_of(plan: &LogicalPlan, state: &SessionState) -> datafusion::error
     Ok(Arc::clone(analysed.schema().inner()))
 }
 
+/// From logical operators to those that run.
+#[derive(Debug)]
+struct Operators;
+
+#[async_trait]
+impl QueryPlanner for Operators {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        session: &dyn datafusion::catalog::Session,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        let shared = optimizer::shared(plan)?;
+        let operators = vec![series::operators(), Arc::new(optimizer::SharedPlanner::default()) as _];
+        let planner = DefaultPhysicalPlanner::with_extension_planners(operators);
+        planner.create_physical_plan(shared.as_ref().unwrap_or(plan), session).await
+    }
+}
+
 fn with_planners(mut state: SessionStateBuilder) -> SessionStateBuilder {
     let planners = state.expr_planners().get_or_insert_default();
     planners.splice(0..0, semantics::planners());
@@ -207,11 +240,28 @@ pub fn config(limits: Limits) -> SessionConfig {
     if let Some(partitions) = limits.partitions {
         config = config.with_target_partitions(partitions.max(1));
     }
+    let rows_collected = rows_collected_max(config.target_partitions());
     let options = config.options_mut();
-    options.execution.time_zone = Some("UTC".to_owned());
+    let optimizer = &mut options.optimizer;
+    optimizer.hash_join_single_partition_threshold_rows =
+        optimizer.hash_join_single_partition_threshold_rows.max(rows_collected);
+    optimizer.hash_join_single_partition_threshold =
+        optimizer.hash_join_single_partition_threshold.max(rows_collected * BYTES_COLLECTED_PER_ROW);
+    let memory = limits.memory_bytes_max.unwrap_or(usize::MAX);
+    let execution = &mut options.execution;
+    // Where the keys of a join's smaller side lie within so many, an array of them takes the place of a hash table.
+    execution.perfect_hash_join_small_build_threshold =
+        (memory / MEMORY_SHARE_OF_KEYS).min(KEYS_BYTES_MAX) / BYTES_PER_KEY;
+    execution.time_zone = Some("UTC".to_owned());
     options.sql_parser.dialect = Dialect::PostgreSQL;
     options.sql_parser.collect_spans = true;
     // PostgreSQL's 1.1 is a numeric, exact, and so are sums and products with decimal columns.
     options.sql_parser.parse_float_as_decimal = true;
     config
+}
+
+/// Up to so many rows one thread hashes the smaller side of a join alone: the larger side then need not be distributed
+/// by its keys. With more threads, that one would keep the others waiting for longer than the distribution takes.
+fn rows_collected_max(partitions: usize) -> usize {
+    ROWS_COLLECTED_MAX / partitions.saturating_mul(partitions).max(1)
 }

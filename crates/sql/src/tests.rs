@@ -3,6 +3,7 @@
 mod differential;
 mod faster;
 mod formats;
+mod joins;
 mod marts;
 mod names;
 pub(crate) mod oracle;

@@ -39,6 +39,9 @@ pub(super) fn typed(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<
             own.map(|own| Expr::Literal(ScalarValue::from(postgres_name(&own)), None))
         }
         "round" | "trunc" | "ceil" | "floor" => rounded(&call, schema),
+        "nullif" if own_type_beside(&call.args, schema).is_some() => {
+            own_type_beside(&call.args, schema).map(|own| cast(Expr::ScalarFunction(call.clone()), own))
+        }
         "coalesce" | "greatest" | "least" | "nullif" => {
             let changed = operators::arguments(&mut call.args, schema);
             let call = Expr::ScalarFunction(call);
@@ -55,6 +58,17 @@ pub(super) fn typed(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<
         Some(changed) => Transformed::yes(changed),
         None => Transformed::no(Expr::ScalarFunction(call)),
     }
+}
+
+/// The first value's type, where PostgreSQL compares it with one of the second's type without a cast.
+fn own_type_beside(args: &[Expr], schema: &DFSchema) -> Option<DataType> {
+    let [one, other] = args else { return None };
+    let (one, other) = (one.get_type(schema).ok()?, other.get_type(schema).ok()?);
+    let are_both = |is: fn(&DataType) -> bool| is(&one) && is(&other);
+    let is_comparable = are_both(DataType::is_integer)
+        || are_both(DataType::is_floating)
+        || are_both(|own| matches!(own, DataType::Date32 | DataType::Timestamp(..)));
+    (is_comparable && one != other).then_some(one)
 }
 
 /// The place of an array's last element: of no elements, and of another dimension, NULL.

@@ -1,5 +1,7 @@
 //! Operators whose operands' types decide what PostgreSQL makes of them.
 
+use std::sync::Arc;
+
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::compute::cast as cast_array;
 use datafusion::arrow::compute::kernels::numeric::sub;
@@ -72,6 +74,22 @@ fn is_mixed(left: &DataType, right: &DataType) -> bool {
     )
 }
 
+/// A timestamp's day beside a column, such that the engine estimates nothing by it: it takes the days back to timestamps
+/// that lie outside of the column's own range, and ends the query by an assertion of its own.
+fn opaque_days(left: &Expr, right: &Expr, schema: &DFSchema) -> Option<(Expr, Expr)> {
+    let is_day = |side: &Expr| match side {
+        Expr::Cast(cast) => {
+            *cast.field.data_type() == DataType::Date32
+                && cast.expr.get_type(schema).is_ok_and(|own| matches!(own, DataType::Timestamp(..)))
+        }
+        _ => false,
+    };
+    let is_literal = |side: &Expr| matches!(side, Expr::Literal(..));
+    let opaque = |side: &Expr| if is_day(side) { SAME_DAY.call(vec![side.clone()]) } else { side.clone() };
+    let changes = (is_day(left) && !is_literal(right)) || (is_day(right) && !is_literal(left));
+    changes.then(|| (opaque(left), opaque(right)))
+}
+
 /// The operator with operands for which the engine does as PostgreSQL does; `None` where it does so already.
 pub(super) fn binary(binary: &BinaryExpr, schema: &DFSchema, zone: &str) -> Option<Expr> {
     // What has no type here (an outer column) stays as it is.
@@ -117,18 +135,18 @@ pub(super) fn binary(binary: &BinaryExpr, schema: &DFSchema, zone: &str) -> Opti
             _ => {}
         },
         op if is_comparison(op) => {
-            let is_text = |data_type: &DataType| data_type.is_string();
-            if (is_interval(&left) && (is_interval(&right) || is_text(&right)))
-                || (is_text(&left) && is_interval(&right))
+            if (is_interval(&left) && (is_interval(&right) || right.is_string()))
+                || (left.is_string() && is_interval(&right))
             {
                 let span = |side: Expr, own: &DataType| {
-                    intervals::SPAN.call(vec![if is_text(own) { cast(side, INTERVAL) } else { side }])
+                    intervals::SPAN.call(vec![if own.is_string() { cast(side, INTERVAL) } else { side }])
                 };
                 return with(span(own_left(), &left), span(own_right(), &right));
             }
+            if let Some(sides) = opaque_days(&binary.left, &binary.right, schema) {
+                return with(sides.0, sides.1);
+            }
             // What a clock shows is an instant of the session's zone: the other side's statistics stay of use.
-            let is_clock = |data_type: &DataType| matches!(data_type, DataType::Timestamp(_, None) | DataType::Date32);
-            let is_instant = |data_type: &DataType| matches!(data_type, DataType::Timestamp(_, Some(_)));
             if is_instant(&left) && is_clock(&right) {
                 return with(own_left(), cast(own_right(), left));
             }
@@ -154,9 +172,20 @@ const DAYS_BETWEEN: Kernel = Kernel {
     },
 };
 
+const SAME_DAY: Kernel =
+    Kernel { name: "same_day", result: |given| Ok(given[0].clone()), run: |call| Ok(Arc::clone(&call.args[0])) };
+
 fn is_comparison(op: Operator) -> bool {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+fn is_clock(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(_, None) | DataType::Date32)
+}
+
+fn is_instant(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(_, Some(_)))
 }
 
 fn is_numeric(data_type: &DataType) -> bool {
