@@ -173,7 +173,7 @@ impl Values {
         let bound = |bound: &Precision<ScalarValue>| bound.get_value().and_then(number);
         let range = bound(&statistics.min_value).zip(bound(&statistics.max_value));
         let counted = statistics.distinct_count.get_value().map(|count| *count as f64);
-        let is_discrete = statistics.min_value.get_value().is_some_and(|value| is_discrete(value));
+        let is_discrete = statistics.min_value.get_value().is_some_and(is_discrete);
         let within = range.filter(|_| is_discrete).map(|(low, high)| (high - low + 1.0).min(rows));
         match (counted.or(within), range) {
             (None, None) => None,
