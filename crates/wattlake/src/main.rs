@@ -22,10 +22,6 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-/// The C library's allocator returns large buffers to the kernel at once, and queries ask for the next ones at once.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The crates whose words are for users.
 const OURS: [&str; 8] = ["wattlake", "transfer", "lake", "sql", "wire", "ledger", "function", "ingest"];
 

@@ -49,6 +49,8 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     }
     let lake = warehouse.lake().await?;
     let serve = warehouse.config.serve.clone();
+    // Who connects to an address may also send a signal.
+    let stop = stopped_by_signals()?;
     // All that may be taken by others comes before anything runs.
     let sql_at = bound(serve.sql, "sql").await?;
     let http_at = bound(serve.http, "http").await?;
@@ -59,7 +61,6 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     };
     let served = Arc::new(Served { warehouse, lake, sql, since: Instant::now() });
     let scheduler = Scheduler::new(&served.warehouse.config, &served.warehouse.ledger)?;
-    let stop = stopped_by_signals()?;
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(scheduler.run(stop.clone()));
     if let Some((listener, at)) = sql_at {

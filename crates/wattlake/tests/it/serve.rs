@@ -221,7 +221,7 @@ fn one_server_a_warehouse_and_a_clean_end() {
 #[test]
 fn an_address_that_is_taken_is_told_before_anything_runs() {
     let source = Source::empty();
-    let warehouse = Warehouse::of(&source, "mode = 'initial'\nschedule = '* * * * *'\n");
+    let warehouse = Warehouse::of(&source, "mode = 'initial'\n");
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let at = taken.local_addr().unwrap();
     let toml = std::fs::read_to_string(warehouse.path().join("wattlake.toml")).unwrap();
