@@ -89,7 +89,11 @@ impl Connection {
         variables: Variables,
         ended: CancellationToken,
     ) -> Result<Arc<Connection>> {
-        let session = Session::with_limits(shared.lake.clone(), Arc::clone(&shared.system), None, Limits::default())?
+        // Each query has a pool of its own; what the plans may take for granted goes by the bound of one.
+        let bounds = &shared.bounds;
+        let memory_bytes_max = bounds.query_memory_bytes_max.or(bounds.memory_bytes_max);
+        let limits = Limits { memory_bytes_max, partitions: None };
+        let session = Session::with_limits(shared.lake.clone(), Arc::clone(&shared.system), None, limits)?
             .with_views(Arc::clone(&shared.views));
         let variables = Arc::new(Mutex::new(variables));
         let session = catalogue::into(session.of_role(Arc::clone(role)), shared, &variables, pid);
