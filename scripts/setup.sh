@@ -36,6 +36,22 @@ tell_failed() {
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$HOME/.cache/wattlake/target}"
 mkdir -p "$CARGO_TARGET_DIR"
 
+# make_room GB: where less is free, builds and tests fail in ways that do not name the disk. Cargo keeps the artefacts
+# of every clone and every set of options; in the folder that is ours they are removed.
+make_room() {
+    enough() { [ "$(df --output=avail -BG "$CARGO_TARGET_DIR" | tail -n 1 | tr -dc 0-9)" -ge "$1" ]; }
+    enough "$1" && return
+    if [ "$CARGO_TARGET_DIR" = "$HOME/.cache/wattlake/target" ]; then
+        say "less than $1 GB of disk are free: removing earlier builds in $CARGO_TARGET_DIR"
+        rm -rf "$CARGO_TARGET_DIR"/*/incremental
+        enough "$1" && return
+        rm -rf "$CARGO_TARGET_DIR"/*
+        enough "$1" && return
+    fi
+    say "$1 GB of disk are needed in $CARGO_TARGET_DIR"
+    exit 1
+}
+
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
         say "these packages must be installed by root first: $*"; exit 1
