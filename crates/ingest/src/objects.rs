@@ -215,7 +215,7 @@ impl Incoming {
             self.spool().await?;
         }
         let object = Object { sha256: Hash(self.digest.clone().finalize().into()), bytes: self.bytes };
-        // A size that is wrong is another's doing, and mended by writing the object anew.
+        // A size that is wrong was caused by another program; the object is written again.
         let there = self.objects.size(&object.sha256).await?;
         if there == Some(object.bytes) {
             return Ok(object);

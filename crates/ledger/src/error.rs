@@ -13,7 +13,7 @@ pub enum Kind {
     Retry,
     /// Ask for something else.
     FixInput,
-    /// Mend the machine: the file, its folder, the disk, the program's version.
+    /// Correct the machine: the file, its folder, the disk, the program's version.
     FixSetup,
     /// A defect of this crate.
     Bug,
@@ -24,7 +24,7 @@ pub enum Kind {
 #[error("{context}")]
 pub struct Error {
     pub kind: Kind,
-    /// A verb phrase, with what is wrong and the mend where they are known.
+    /// A verb phrase, with what is wrong and the hint where they are known.
     pub context: String,
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,

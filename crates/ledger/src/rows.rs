@@ -68,7 +68,7 @@ pub struct TransferTableRow {
     pub position: Option<String>,
     pub reason: Option<String>,
     /// What to do about the reason.
-    pub mend: Option<String>,
+    pub hint: Option<String>,
     pub run_id: String,
     #[serde(serialize_with = "instant::serialize")]
     pub updated_at: DateTime<Utc>,
@@ -86,7 +86,7 @@ pub(crate) const RUN_COLUMNS: &str = "id, job, cause, state, detail, figures, er
      logical, inputs, queue_id, attempt";
 pub(crate) const EVENT_COLUMNS: &str = "seq, at, name, run_id, fields";
 pub(crate) const TABLE_COLUMNS: &str = "transfer, source_table, target_table, state, mode, rows, \
-     bytes_read, bytes_written, seconds, position, reason, mend, run_id, updated_at";
+     bytes_read, bytes_written, seconds, position, reason, hint, run_id, updated_at";
 
 impl RunRow {
     pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -136,7 +136,7 @@ impl TransferTableRow {
             seconds: row.get(8)?,
             position: row.get(9)?,
             reason: row.get(10)?,
-            mend: row.get(11)?,
+            hint: row.get(11)?,
             run_id: row.get(12)?,
             updated_at: instant::from_text(13, &row.get::<_, String>(13)?)?,
         })

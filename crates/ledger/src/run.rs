@@ -72,7 +72,7 @@ pub struct TableOutcome {
     pub seconds: f64,
     pub position: Option<String>,
     pub reason: Option<String>,
-    pub mend: Option<String>,
+    pub hint: Option<String>,
 }
 
 impl Run {
@@ -137,7 +137,7 @@ impl Run {
                     outcome.seconds,
                     &outcome.position,
                     &outcome.reason,
-                    &outcome.mend,
+                    &outcome.hint,
                     &self.id,
                     instant::to_text(instant::now()),
                 );

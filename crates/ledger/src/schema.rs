@@ -11,7 +11,7 @@ use crate::error::{During, Error, Kind};
 
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
-const STEPS: [&str; 4] = [CORE, SCHEDULES, COUNTS, FUNCTIONS];
+const STEPS: [&str; 5] = [CORE, SCHEDULES, COUNTS, FUNCTIONS, HINTS];
 
 const CORE: &str = "
 create table runs (
@@ -239,6 +239,12 @@ end;
 create trigger deliveries_gone after delete on deliveries begin
     update invocation_totals set kept = kept - 1, bytes = bytes - length(old.body);
 end;
+";
+
+/// The columns of what a user can do about a refused table get the name that all other places use.
+const HINTS: &str = "
+alter table transfer_tables rename column mend to hint;
+alter table run_tables rename column mend to hint;
 ";
 
 /// A connection with today's tables. States are written with `synchronous = FULL`: a run that was

@@ -11,7 +11,7 @@ pub enum Kind {
     Retry,
     /// Ask for something else: an argument or a setting is wrong.
     FixInput,
-    /// Mend the machine or the source server, then ask again.
+    /// Correct the machine or the source server, then ask again.
     FixSetup,
     /// A defect of this crate.
     Bug,
@@ -22,7 +22,7 @@ pub enum Kind {
 #[error("{context}")]
 pub struct Error {
     pub kind: Kind,
-    /// A verb phrase, with what is wrong and the mend where they are known.
+    /// A verb phrase, with what is wrong and the hint where they are known.
     pub context: String,
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,

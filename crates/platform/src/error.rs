@@ -9,7 +9,7 @@ pub enum Kind {
     Retry,
     /// Ask for something else: the schema exists already, or does not yet; that day was lived.
     FixInput,
-    /// Mend the server: its disk, its rights.
+    /// Correct the server: its disk, its rights.
     FixSetup,
     /// A defect of this crate.
     Bug,

@@ -39,31 +39,31 @@ impl AnalyzerRule for MissingSeconds {
             let schema = merge_schema(&plan.inputs());
             plan.map_expressions(|expr| {
                 let name = names.save(&expr);
-                let mended = expr.transform_up(|expr| {
-                    let mended = mend(expr, zone.as_ref())?;
+                let corrected = expr.transform_up(|expr| {
+                    let corrected = correct(expr, zone.as_ref())?;
                     match session {
-                        Some(session) => mended.transform_data(|expr| local(expr, session, &schema)),
-                        None => Ok(mended),
+                        Some(session) => corrected.transform_data(|expr| local(expr, session, &schema)),
+                        None => Ok(corrected),
                     }?
                     .transform_data(|expr| written(expr, session, &schema))
                 });
-                Ok(mended?.update_data(|expr| name.restore(expr)))
+                Ok(corrected?.update_data(|expr| name.restore(expr)))
             })
         })?;
         Ok(analyzed.data)
     }
 }
 
-fn mend(mut expr: Expr, zone: Option<&Tz>) -> Result<Transformed<Expr>> {
-    let mended = match &mut expr {
+fn correct(mut expr: Expr, zone: Option<&Tz>) -> Result<Transformed<Expr>> {
+    let corrected = match &mut expr {
         Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => match field.data_type() {
-            DataType::Timestamp(_, None) => mend_literal(expr, None, true),
-            DataType::Timestamp(_, Some(_)) => mend_literal(expr, zone, false),
+            DataType::Timestamp(_, None) => correct_literal(expr, None, true),
+            DataType::Timestamp(_, Some(_)) => correct_literal(expr, zone, false),
             _ => false,
         },
         _ => false,
     };
-    Ok(if mended { Transformed::yes(expr) } else { Transformed::no(expr) })
+    Ok(if corrected { Transformed::yes(expr) } else { Transformed::no(expr) })
 }
 
 /// What asks an instant for its day or its hour asks it in the session's zone.
@@ -144,7 +144,7 @@ fn written(expr: Expr, session: Option<&str>, schema: &DFSchema) -> Result<Trans
 
 /// `zone` is where a time without a zone is one, for a literal that stands for an instant; `clocks`
 /// for one that stands for what a clock shows.
-fn mend_literal(expr: &mut Expr, zone: Option<&Tz>, clocks: bool) -> bool {
+fn correct_literal(expr: &mut Expr, zone: Option<&Tz>, clocks: bool) -> bool {
     match expr {
         Expr::Literal(
             ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text)),
@@ -157,8 +157,8 @@ fn mend_literal(expr: &mut Expr, zone: Option<&Tz>, clocks: bool) -> bool {
                 None => None,
             };
             match placed.or(whole) {
-                Some(mended) => {
-                    *text = mended;
+                Some(corrected) => {
+                    *text = corrected;
                     true
                 }
                 None => false,

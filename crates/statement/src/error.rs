@@ -5,7 +5,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What the caller can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Mend what was given: the template, the labels, a line.
+    /// Correct what was given: the template, the labels, a line.
     FixInput,
     /// A defect of this crate.
     Bug,

@@ -227,7 +227,7 @@ impl ReadPlan {
         }
         let Some(origin) = &self.origin else {
             let context = format!("clear columns of {}: how they were carried is not known", self.plan.target);
-            return Err(Error::setup(context).mend(
+            return Err(Error::setup(context).hint(
                 "an earlier build or another program has filled it: replace what the target has with --replace",
             ));
         };

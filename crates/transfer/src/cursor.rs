@@ -319,7 +319,7 @@ fn uuid_before(text: &str, overlap: Duration) -> Result<String> {
     let millis = digits.get(..12).and_then(|time| u64::from_str_radix(time, 16).ok());
     let Some(millis) = millis.filter(|_| digits.get(12..13) == Some("7")) else {
         return Err(Error::input(format!("go by the uuid {text}, which is not of version 7"))
-            .mend("random uuids have no order: choose a timestamp as the cursor, or cursor = \"xmin\""));
+            .hint("random uuids have no order: choose a timestamp as the cursor, or cursor = \"xmin\""));
     };
     let overlap = u64::try_from(overlap.as_millis()).unwrap_or(u64::MAX);
     let time = format!("{:012x}", millis.saturating_sub(overlap));

@@ -11,7 +11,7 @@ pub enum Kind {
     FixInput,
     /// Configuration, permissions or the server's settings must change.
     FixSetup,
-    /// Neither the user nor time will mend it.
+    /// Neither the user nor time will correct it.
     Bug,
 }
 
@@ -22,8 +22,8 @@ type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
 pub struct Error {
     pub kind: Kind,
     pub context: String,
-    /// The mend, where it is known: a statement to run, a key to set.
-    pub mend: Option<String>,
+    /// The hint, where it is known: a statement to run, a key to set.
+    pub hint: Option<String>,
     /// What a table is in, where a transfer can't go on with it: `recreated`, `key-changed`. Named in docs/transfer.md.
     pub state: Option<&'static str>,
     source: Option<Source>,
@@ -33,7 +33,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub fn new(kind: Kind, context: impl Into<String>) -> Self {
-        Error { kind, context: context.into(), mend: None, state: None, source: None }
+        Error { kind, context: context.into(), hint: None, state: None, source: None }
     }
 
     pub fn retry(context: impl Into<String>) -> Self {
@@ -53,8 +53,8 @@ impl Error {
     }
 
     #[must_use]
-    pub fn mend(mut self, mend: impl Into<String>) -> Self {
-        self.mend = Some(mend.into());
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 
@@ -73,8 +73,8 @@ impl Error {
     /// Puts what was being done around an error that already says what went wrong.
     #[must_use]
     pub fn within(self, context: impl Into<String>) -> Self {
-        let (kind, mend, state) = (self.kind, self.mend.clone(), self.state);
-        Error { kind, context: context.into(), mend, state, source: Some(Box::new(self)) }
+        let (kind, hint, state) = (self.kind, self.hint.clone(), self.state);
+        Error { kind, context: context.into(), hint, state, source: Some(Box::new(self)) }
     }
 }
 

@@ -40,7 +40,7 @@ pub async fn hand_over(request: &Request) -> Result<Vec<HandOver>> {
         }
         let Some((origin, position)) = kept.and_then(|kept| Some((kept.origin?, kept.position))) else {
             let name = table.source.display();
-            return Err(Error::setup(format!("hand {name} over: no transfer has made {}", table.target)).mend(
+            return Err(Error::setup(format!("hand {name} over: no transfer has made {}", table.target)).hint(
                 format!("{} reads it and keeps what the target has", request.settings.command("resync", &name, "")),
             ));
         };
@@ -88,7 +88,7 @@ fn is_one_table(settings: &Settings, before: &Origin, now: &Origin, table: &Tabl
     let context = format!("hand {name} over: it was dropped and made anew since it was carried");
     Err(Error::input(context)
         .state("recreated")
-        .mend(format!("{} reads it again and keeps what the target has", settings.command("resync", &name, ""))))
+        .hint(format!("{} reads it again and keeps what the target has", settings.command("resync", &name, ""))))
 }
 
 /// Another server's transactions have other numbers: rows by `xmin` are all read again, which takes a key.
@@ -102,7 +102,7 @@ fn can_be_matched(before: &Origin, now: &Origin, table: &TablePlan) -> Result<()
         format!("hand {name} over: it is carried by \"xmin\", which another server numbers anew, and it has no key");
     Err(Error::setup(context)
         .state("other-source")
-        .mend(format!("[tables.{name:?}] key = [...], or replace what the target has: {}", table.replace)))
+        .hint(format!("[tables.{name:?}] key = [...], or replace what the target has: {}", table.replace)))
 }
 
 async fn checkpoint(request: &Request, table: &TablePlan) -> Result<Option<Checkpoint>> {

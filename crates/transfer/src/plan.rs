@@ -147,7 +147,7 @@ pub async fn plan(client: &Client, catalog: &Catalog, settings: &Settings) -> Re
         if !is_table(name) {
             let error = Error::setup(format!("the source has no table {name}, or the user may not see it"))
                 .state("missing")
-                .mend(format!("correct or remove {name:?} in include; what the target has of it stays"));
+                .hint(format!("correct or remove {name:?} in include; what the target has of it stays"));
             plan.refused.push(Refused { table: name.clone(), error });
         }
     }
@@ -155,7 +155,7 @@ pub async fn plan(client: &Client, catalog: &Catalog, settings: &Settings) -> Re
         if !catalog.tables.iter().any(|table| table.display() == *name) {
             let error = Error::setup(format!("the source has no table {name}, or the user may not see it"))
                 .state("missing")
-                .mend(format!("correct or remove [tables.{name:?}]; what the target has of it stays"));
+                .hint(format!("correct or remove [tables.{name:?}]; what the target has of it stays"));
             plan.refused.push(Refused { table: name.clone(), error });
         }
     }
@@ -178,8 +178,8 @@ fn mapping_error(path: &std::path::Path, problems: &[dms::Problem]) -> Error {
         })
         .collect();
     let error = Error::setup(format!("read the table mapping {}: {}", path.display(), lines.join("; ")));
-    match problems.iter().find_map(|p| p.mend.clone()) {
-        Some(mend) => error.mend(mend),
+    match problems.iter().find_map(|p| p.hint.clone()) {
+        Some(hint) => error.hint(hint),
         None => error,
     }
 }
@@ -428,7 +428,7 @@ const SYSTEM: &str = "system";
 fn readable(plan: &TablePlan, user: &str) -> Result<()> {
     let (table, user) = (&plan.source, quote(user));
     let denied = |columns: &str| {
-        Err(Error::setup(format!("read {}{columns}: permission denied", table.display())).mend(format!(
+        Err(Error::setup(format!("read {}{columns}: permission denied", table.display())).hint(format!(
             "GRANT USAGE ON SCHEMA {} TO {user}; GRANT SELECT ON {} TO {user};",
             quote(&table.schema),
             table.qualified()
@@ -451,18 +451,18 @@ fn check(plan: TablePlan, settings: &Settings, user: &str) -> Result<TablePlan> 
     readable(&plan, user)?;
     if plan.target.schema == SYSTEM {
         let context = format!("carry {table}: the schema {SYSTEM:?} of the target is taken by Wattlake's own tables");
-        return Err(Error::setup(context).mend("set into = \"another_schema\" for the transfer"));
+        return Err(Error::setup(context).hint("set into = \"another_schema\" for the transfer"));
     }
     if plan.columns.is_empty() {
         return Err(
-            Error::input(format!("carry {table}: it has no columns")).mend("exclude the table from the transfer")
+            Error::input(format!("carry {table}: it has no columns")).hint("exclude the table from the transfer")
         );
     }
     let mut seen = BTreeMap::new();
     for column in &plan.columns {
         if let Some(other) = seen.insert(column.name.to_lowercase(), &column.name) {
             let context = format!("carry {table}: columns {other:?} and {:?} differ by case only", column.name);
-            return Err(Error::input(context).mend("rename one of them with a table mapping"));
+            return Err(Error::input(context).hint("rename one of them with a table mapping"));
         }
     }
     let own = settings.tables.get(&table);
@@ -473,7 +473,7 @@ fn check(plan: TablePlan, settings: &Settings, user: &str) -> Result<TablePlan> 
         && plan.on_no_cursor == OnNoCursor::Error
         && let Some(reason) = &plan.no_cursor
     {
-        return Err(Error::setup(format!("carry {table} incrementally: {reason}")).mend(format!(
+        return Err(Error::setup(format!("carry {table} incrementally: {reason}")).hint(format!(
             "[tables.{table:?}] cursor = \"...\" (and key = [...] where the table declares none), \
              or on_no_cursor = \"reload\" to read it whole each time"
         )));
@@ -489,7 +489,7 @@ fn distinct_targets(plan: &Plan) -> Result<()> {
     for table in &plan.tables {
         if let Some(other) = seen.insert(&table.target, table.source.display()) {
             let context = format!("{other} and {} would both become {}", table.source.display(), table.target);
-            return Err(Error::setup(context).mend("leave `into` out, or rename one of them with a table mapping"));
+            return Err(Error::setup(context).hint("leave `into` out, or rename one of them with a table mapping"));
         }
     }
     Ok(())

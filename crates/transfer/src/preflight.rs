@@ -1,4 +1,4 @@
-//! What would go wrong, found before anything runs, each with its mend.
+//! What would go wrong, found before anything runs, each with its hint.
 
 use lake::Lake;
 use tokio_postgres::Client;
@@ -28,7 +28,7 @@ pub struct Finding {
     /// A table, a column, or the connection.
     pub subject: String,
     pub what: String,
-    pub mend: Option<String>,
+    pub hint: Option<String>,
     pub shared: Option<Shared>,
 }
 
@@ -67,8 +67,8 @@ pub struct Preflight {
 }
 
 impl Preflight {
-    fn say(&mut self, severity: Severity, subject: impl Into<String>, what: impl Into<String>, mend: Option<String>) {
-        self.findings.push(Finding { severity, subject: subject.into(), what: what.into(), mend, shared: None });
+    fn say(&mut self, severity: Severity, subject: impl Into<String>, what: impl Into<String>, hint: Option<String>) {
+        self.findings.push(Finding { severity, subject: subject.into(), what: what.into(), hint, shared: None });
     }
 
     /// Marks what was said last.
@@ -86,17 +86,17 @@ pub async fn check(settings: &Settings, source: &Endpoint, way: Way, target: Opt
     check_server(&client, &catalog, source, way, &mut preflight).await?;
     let plan = plan(&client, &catalog, settings).await?;
     for refused in plan.refused {
-        let mend = refused.error.mend.clone();
-        let has_no_cursor = mend.as_ref().is_some_and(|mend| mend.contains("on_no_cursor"));
-        preflight.say(Severity::Error, refused.table, chain(&refused.error), mend);
+        let hint = refused.error.hint.clone();
+        let has_no_cursor = hint.as_ref().is_some_and(|hint| hint.contains("on_no_cursor"));
+        preflight.say(Severity::Error, refused.table, chain(&refused.error), hint);
         if has_no_cursor {
             preflight.share(Shared::NoCursor);
         }
     }
     check_database(catalog.identity, target, &mut preflight).await?;
     if plan.tables.is_empty() {
-        let mend = Some("look at include and exclude; `*` stands for any run of characters".to_owned());
-        preflight.say(Severity::Error, settings.name.clone(), "the transfer takes no table", mend);
+        let hint = Some("look at include and exclude; `*` stands for any run of characters".to_owned());
+        preflight.say(Severity::Error, settings.name.clone(), "the transfer takes no table", hint);
     }
     let log = Log::of(&client).await?;
     let tables: Vec<&TablePlan> = plan.tables.iter().collect();
@@ -126,18 +126,18 @@ pub async fn check(settings: &Settings, source: &Endpoint, way: Way, target: Opt
     }
     check_subscription(&client, settings, &tables, &mut preflight).await?;
     for name in plan.unmatched {
-        let mend = Some(format!("correct or remove {name:?} in exclude"));
+        let hint = Some(format!("correct or remove {name:?} in exclude"));
         preflight.say(
             Severity::Warning,
             &settings.name,
             format!("exclude names {name:?}, and the source has no table of that name"),
-            mend,
+            hint,
         );
     }
     let late::Marks { marks, failed } = late::mark(&client, &tables).await?;
     for table in &tables {
         if let Some(error) = failed.get(&table.source.oid) {
-            preflight.say(Severity::Error, table.source.display(), chain(error), error.mend.clone());
+            preflight.say(Severity::Error, table.source.display(), chain(error), error.hint.clone());
         }
     }
     for table in tables {
@@ -179,8 +179,8 @@ async fn check_subscription(
             let name = table.source.display();
             let what = "its rows come by logical replication, in the order of the publisher's commits: rows may come below the \
                         position";
-            let mend = Some(format!("[tables.{name:?}] cursor = \"xmin\", or carry it from the publisher"));
-            preflight.say(Severity::Warning, name, what, mend);
+            let hint = Some(format!("[tables.{name:?}] cursor = \"xmin\", or carry it from the publisher"));
+            preflight.say(Severity::Warning, name, what, hint);
         }
     }
     Ok(())
@@ -209,17 +209,17 @@ async fn check_server(
     }
     match way {
         Way::Replica if !in_recovery => {
-            let mend = Some("give the standby's address, or set via = \"direct\"".to_owned());
-            preflight.say(Severity::Error, &subject, "via = \"replica\", and the server is no standby", mend);
+            let hint = Some("give the standby's address, or set via = \"direct\"".to_owned());
+            preflight.say(Severity::Error, &subject, "via = \"replica\", and the server is no standby", hint);
         }
         Way::Basebackup => {
             if !replication {
-                let mend = Some(format!("ALTER ROLE {} REPLICATION", quote(source.user())));
-                preflight.say(Severity::Error, &subject, "the user may not take a base backup", mend);
+                let hint = Some(format!("ALTER ROLE {} REPLICATION", quote(source.user())));
+                preflight.say(Severity::Error, &subject, "the user may not take a base backup", hint);
             }
             if senders < 2 {
-                let mend = Some("ALTER SYSTEM SET max_wal_senders = 10; and restart".to_owned());
-                preflight.say(Severity::Error, &subject, "no room for the two connections of a base backup", mend);
+                let hint = Some("ALTER SYSTEM SET max_wal_senders = 10; and restart".to_owned());
+                preflight.say(Severity::Error, &subject, "no room for the two connections of a base backup", hint);
             }
         }
         _ => {}
@@ -239,8 +239,8 @@ async fn check_table(client: &Client, table: &TablePlan, settings: &Settings, pr
     let name = table.source.display();
     if table.key.is_empty() && !table.source.is_view() {
         let what = "it has no key: rows can't be told apart, so validate compares counts and sums only";
-        let mend = Some(format!("[tables.{name:?}] key = [...] where some columns identify a row"));
-        preflight.say(Severity::Warning, &name, what, mend);
+        let hint = Some(format!("[tables.{name:?}] key = [...] where some columns identify a row"));
+        preflight.say(Severity::Warning, &name, what, hint);
         preflight.share(Shared::NoKey);
     }
     if settings.mode == Mode::Incremental && table.cursor.is_none() {
@@ -255,18 +255,18 @@ async fn check_table(client: &Client, table: &TablePlan, settings: &Settings, pr
         check_cursor(client, table, cursor, preflight).await?;
     }
     if table.source.kind == TableKind::Table && table.source.replica_identity == 'n' {
-        let mend = Some(format!("ALTER TABLE {} REPLICA IDENTITY DEFAULT", table.source.qualified()));
+        let hint = Some(format!("ALTER TABLE {} REPLICA IDENTITY DEFAULT", table.source.qualified()));
         preflight.say(
             Severity::Note,
             &name,
             "its replica identity is nothing: CHANGES could not carry its updates",
-            mend,
+            hint,
         );
     }
     for column in table.columns.iter().filter(|c| c.kind == crate::carried::Kind::NumericText) {
         let what = format!("column {:?} is a {}: it is carried as its exact text", column.name, column.type_name);
-        let mend = Some(format!("[tables.{name:?}.columns.{:?}] as = \"decimal(38,9)\" or \"double\"", column.name));
-        preflight.say(Severity::Note, &name, what, mend);
+        let hint = Some(format!("[tables.{name:?}.columns.{:?}] as = \"decimal(38,9)\" or \"double\"", column.name));
+        preflight.say(Severity::Note, &name, what, hint);
     }
     Ok(())
 }
@@ -283,9 +283,9 @@ async fn check_cursor(client: &Client, table: &TablePlan, cursor: &Cursor, prefl
     if !has_index(client, table, &first.column).await? {
         let what =
             format!("no index starts with its cursor {:?}: each run reads the whole table at the source", first.column);
-        let mend =
+        let hint =
             Some(format!("CREATE INDEX CONCURRENTLY ON {} ({})", table.source.qualified(), quote(&first.column)));
-        preflight.say(Severity::Warning, &name, what, mend);
+        preflight.say(Severity::Warning, &name, what, hint);
     }
     if cursor.is_key {
         let what =
@@ -317,9 +317,9 @@ fn check_order(table: &TablePlan, column: &CursorColumn, preflight: &mut Preflig
             "the sequence of its cursor {:?} has CACHE {cache}: sessions hold ids back, and rows that come with them later are not seen",
             column.column
         );
-        let mend =
+        let hint =
             Some(format!("[tables.{name:?}] overlap = {}, for so many sessions as write at a time", cache * 100));
-        preflight.say(Severity::Warning, &name, what, mend);
+        preflight.say(Severity::Warning, &name, what, hint);
     }
     if column.kind == CursorKind::Integer && sequence.is_some_and(|sequence| sequence.grows && !sequence.readable) {
         let what = format!(
@@ -327,12 +327,12 @@ fn check_order(table: &TablePlan, column: &CursorColumn, preflight: &mut Preflig
              after it, and a sequence that was restarted shows in the run only",
             column.column
         );
-        let mend = Some(format!(
+        let hint = Some(format!(
             "GRANT SELECT ON ALL SEQUENCES IN SCHEMA {} TO {}",
             quote(&table.source.schema),
             quote(&preflight.user)
         ));
-        preflight.say(Severity::Warning, &name, what, mend);
+        preflight.say(Severity::Warning, &name, what, hint);
     }
     let hour = 3_600_000_000;
     if column.kind == (CursorKind::Instant { utc: false }) && table.overlap < hour {
@@ -340,8 +340,8 @@ fn check_order(table: &TablePlan, column: &CursorColumn, preflight: &mut Preflig
             "its cursor {:?} has no time zone: where it is local time, the hour that autumn repeats lies behind what was carried",
             column.column
         );
-        let mend = Some(format!("[tables.{name:?}] overlap = \"1h\", or a cursor of type timestamptz"));
-        preflight.say(Severity::Warning, &name, what, mend);
+        let hint = Some(format!("[tables.{name:?}] overlap = \"1h\", or a cursor of type timestamptz"));
+        preflight.say(Severity::Warning, &name, what, hint);
     }
     if column.kind == CursorKind::Text {
         let what = format!("its cursor {:?} is a text: it must sort as time passes, as ISO 8601 does", column.column);
@@ -354,8 +354,8 @@ async fn check_database(identity: Identity, target: Option<&Target>, preflight: 
     let Some(Target::Postgres(endpoint)) = target else { return Ok(()) };
     let client = endpoint.connect().await?;
     if Identity::of(&client).await? == identity {
-        let mend = Some("give the target a database of its own".to_owned());
-        preflight.say(Severity::Error, endpoint.display(), "the target is the database of the source", mend);
+        let hint = Some("give the target a database of its own".to_owned());
+        preflight.say(Severity::Error, endpoint.display(), "the target is the database of the source", hint);
     }
     Ok(())
 }
@@ -381,18 +381,18 @@ async fn check_target(
         origin.map_or(Ok(()), |origin| keep_names(&mut plan, origin)).and_then(|()| resumption.action(&plan, &state));
     let name = table.source.display();
     match checked {
-        Err(error) => preflight.say(Severity::Error, &name, chain(&error), error.mend.clone()),
+        Err(error) => preflight.say(Severity::Error, &name, chain(&error), error.hint.clone()),
         Ok(Action::Replace) => {}
         Ok(action) => {
             let schema = present.schema().context("look at the lake")?;
             if let Err(error) = evolve(&name, &schema, &schema_of(&plan), &plan.replace) {
-                let mend = error.mend.clone();
-                preflight.say(Severity::Error, &name, error.context, mend);
+                let hint = error.hint.clone();
+                preflight.say(Severity::Error, &name, error.context, hint);
             }
             if let (Action::Increment(position), true) = (&action, plan.cursor.is_some()) {
                 let seen = OrderState::default();
                 if let Err(error) = resumption.order_holds(&plan, position, &seen) {
-                    preflight.say(Severity::Error, &name, chain(&error), error.mend.clone());
+                    preflight.say(Severity::Error, &name, chain(&error), error.hint.clone());
                 }
             }
             if let Some(origin) = origin {
@@ -414,10 +414,10 @@ fn check_expressions(settings: &Settings, plan: &TablePlan, origin: &Origin, pre
             "column {column:?} {now}, and was as {}: rows that were carried before keep their values",
             earlier.join(" and as ")
         );
-        let mend = Some(format!(
+        let hint = Some(format!(
             "{} writes the rows that the source has anew, and makes the column NULL in those that it no longer has",
             settings.command("resync", &plan.source.display(), " --clear-changed")
         ));
-        preflight.say(Severity::Warning, plan.source.display(), what, mend);
+        preflight.say(Severity::Warning, plan.source.display(), what, hint);
     }
 }

@@ -95,7 +95,7 @@ fn new_leaves(plan: &TablePlan, probe: &Probe) -> Result<Vec<String>> {
                      target has of it can't be told from new ones",
                     leaf.name
                 );
-                return Err(Error::input(context).state("refilled").mend(format!(
+                return Err(Error::input(context).state("refilled").hint(format!(
                     "[tables.{table:?}] key = [...], or replace what the target has: {}",
                     plan.replace
                 )));
@@ -142,7 +142,7 @@ fn check_filled(wire: &mut Wire, plan: &TablePlan, probe: &Probe) -> Result<()> 
     );
     Err(Error::input(context)
         .state("columns-changed")
-        .mend(format!("{} reads the table again and keeps what the target has", plan.resync)))
+        .hint(format!("{} reads the table again and keeps what the target has", plan.resync)))
 }
 
 /// What the relations' files say of the rows.
@@ -205,7 +205,7 @@ fn check_key(wire: &mut Wire, plan: &TablePlan, condition: Option<&str>) -> Resu
     let values = row.iter().map(|value| value.as_deref().unwrap_or("NULL"));
     let key: Vec<String> = plan.key.iter().zip(values).map(|(name, value)| format!("{name}={value}")).collect();
     Err(Error::input(format!("carry {table}: two rows have the key {}", key.join(", ")))
-        .mend(format!("[tables.{table:?}] key = [...] with columns that identify a row")))
+        .hint(format!("[tables.{table:?}] key = [...] with columns that identify a row")))
 }
 
 /// Whether the table was emptied and filled again with values from below the position: all of the rows there were

@@ -179,14 +179,14 @@ impl Reading {
                     "read {}: it was truncated or written anew while the run was under way",
                     self.name
                 ))
-                .mend("run the transfer again"));
+                .hint("run the transfer again"));
             }
         }
         if let Some(sql) = unplanned_leaves(&self.plan.source)
             && !wire.rows(&sql)?.is_empty()
         {
             return Err(Error::retry(format!("read {}: a partition was attached as the run began", self.name))
-                .mend("run the transfer again"));
+                .hint("run the transfer again"));
         }
         self.pool.close(wire, &self.plan);
         Ok(())

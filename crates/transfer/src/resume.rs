@@ -116,9 +116,9 @@ impl Resumption<'_> {
         {
             let context = format!("{} (found by an earlier run)", refusal.context);
             let error = self.resync(plan, Error::input(context).state(state));
-            return Err(match (state, error.mend.clone()) {
+            return Err(match (state, error.hint.clone()) {
                 ("source-restored", Some(resync)) => error
-                    .mend(format!("{resync}; where no transaction was lost: {}", self.command("hand-over", plan, ""))),
+                    .hint(format!("{resync}; where no transaction was lost: {}", self.command("hand-over", plan, ""))),
                 _ => error,
             });
         }
@@ -129,7 +129,7 @@ impl Resumption<'_> {
     fn merge(&self, plan: &TablePlan, origin: Option<&Origin>) -> Result<Action> {
         if plan.key.is_empty() {
             let context = format!("read {} again: it has no key by which its rows could be matched", self.name(plan));
-            return Err(Error::setup(context).mend(format!(
+            return Err(Error::setup(context).hint(format!(
                 "[tables.{:?}] key = [...], or replace what the target has: {}",
                 self.name(plan),
                 self.command("run", plan, " --replace")
@@ -143,7 +143,7 @@ impl Resumption<'_> {
                 self.name(plan),
                 was.join(", ")
             );
-            return Err(Error::setup(context).state("key-changed").mend(format!(
+            return Err(Error::setup(context).state("key-changed").hint(format!(
                 "carry these columns, or replace what the target has: {}",
                 self.command("run", plan, " --replace")
             )));
@@ -167,7 +167,7 @@ impl Resumption<'_> {
                 // It is read whole each time, and nothing of the other database would stay.
                 _ => self.command("run", plan, " --replace"),
             };
-            return Err(Error::setup(context).state("other-source").mend(format!(
+            return Err(Error::setup(context).state("other-source").hint(format!(
                 "where the one is the other after an upgrade: {}; else {other}",
                 self.command("hand-over", plan, ""),
             )));
@@ -199,7 +199,7 @@ impl Resumption<'_> {
             Continuity::Cut(end) if log.is_standby && end == log.now => Err(Error::retry(format!(
                 "go on with {table}: the standby has replayed the log up to {end}, and rows up to {before} have been carried"
             ))
-            .mend("run it again when the standby has caught up, or carry from the primary")),
+            .hint("run it again when the standby has caught up, or carry from the primary")),
             Continuity::Cut(end) => Err(self.resync(
                 plan,
                 behind(format!(
@@ -213,7 +213,7 @@ impl Resumption<'_> {
                 log.now
             ))
             .state("source-unproven")
-            .mend(format!(
+            .hint(format!(
                 "GRANT EXECUTE ON FUNCTION pg_read_file(text, bigint, bigint, boolean) to the user; or {} reads it again and \
                  keeps what the target has; or, where no transaction was lost, {}",
                 self.command("resync", plan, ""),
@@ -303,7 +303,7 @@ impl Resumption<'_> {
                 was.target,
                 was.type_name
             );
-            return Err(Error::input(context).state("key-changed").mend(format!(
+            return Err(Error::input(context).state("key-changed").hint(format!(
                 "change the type back, or replace what the target has: {}",
                 self.command("run", plan, " --replace")
             )));
@@ -317,7 +317,7 @@ impl Resumption<'_> {
             self.name(plan),
             earlier.join(" and as ")
         );
-        Err(Error::input(context).state("key-changed").mend(format!(
+        Err(Error::input(context).state("key-changed").hint(format!(
             "carry it as before, or replace what the target has: {}",
             self.command("run", plan, " --replace")
         )))
@@ -363,7 +363,7 @@ impl Resumption<'_> {
 
     fn of_another(&self, plan: &TablePlan, transfer: &str) -> Error {
         let context = format!("carry {}: the transfer {transfer} carries {}", self.name(plan), plan.target);
-        Error::setup(context).state("other-transfer").mend(format!(
+        Error::setup(context).state("other-transfer").hint(format!(
             "exclude the table from {transfer}, then {}; or set into = \"...\" for one of them",
             self.command("hand-over", plan, "")
         ))
@@ -377,13 +377,13 @@ impl Resumption<'_> {
             self.name(plan),
             plan.target
         );
-        Error::setup(context).state("history-at-risk").mend(self.with_cursor(plan))
+        Error::setup(context).state("history-at-risk").hint(self.with_cursor(plan))
     }
 
     fn without_cursor(&self, plan: &TablePlan) -> Error {
         let context =
             format!("replace {}: it holds rows, and it was carried by a cursor, and has none now", plan.target);
-        Error::setup(context).state("history-at-risk").mend(self.with_cursor(plan))
+        Error::setup(context).state("history-at-risk").hint(self.with_cursor(plan))
     }
 
     fn with_cursor(&self, plan: &TablePlan) -> String {
@@ -398,7 +398,7 @@ impl Resumption<'_> {
 
     fn at_risk(&self, plan: &TablePlan, why: &str) -> Error {
         let context = format!("replace {}: it holds rows, and {why}", plan.target);
-        Error::setup(context).state("history-at-risk").mend(format!(
+        Error::setup(context).state("history-at-risk").hint(format!(
             "to keep the rows that the source no longer has: {}; to drop them: {}",
             self.command("resync", plan, ""),
             self.command("run", plan, " --replace")
@@ -407,7 +407,7 @@ impl Resumption<'_> {
 
     fn resync(&self, plan: &TablePlan, error: Error) -> Error {
         let command = self.command("resync", plan, "");
-        error.mend(format!(
+        error.hint(format!(
             "{command} reads it again and keeps what the target has: rows of the source win by key, rows gone from the source stay"
         ))
     }

@@ -120,7 +120,7 @@ impl Marked {
         self.plan.refused.extend(unlogged.into_iter().map(|table| {
             let table = table.source.display();
             let error = Error::setup(format!("carry {table}: it is unlogged, and a base backup has it empty"))
-                .mend("carry it with via = \"direct\" in a transfer of its own, or exclude it");
+                .hint("carry it with via = \"direct\" in a transfer of its own, or exclude it");
             Refused { table, error }
         }));
     }
@@ -161,7 +161,7 @@ pub(crate) fn only(plan: &mut Plan, tables: &[String], transfer: &str) -> Result
     }
     if plan.tables.is_empty() && plan.refused.is_empty() {
         return Err(Error::setup(format!("transfer {transfer}: it takes no table of the source"))
-            .mend("look at include and exclude, and at names that have changed at the source; `*` stands for any run of characters"));
+            .hint("look at include and exclude, and at names that have changed at the source; `*` stands for any run of characters"));
     }
     Ok(())
 }
@@ -179,7 +179,7 @@ async fn distinct(request: &Request, identity: Identity) -> Result<()> {
         endpoint.display(),
         request.source.display()
     );
-    Err(Error::setup(context).state("target-is-source").mend("give the target a database of its own"))
+    Err(Error::setup(context).state("target-is-source").hint("give the target a database of its own"))
 }
 
 /// Carries what was marked; rows come from `data`, which is the source itself or a copy of it.

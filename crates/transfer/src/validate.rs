@@ -157,7 +157,7 @@ impl Job<'_> {
     async fn run(&mut self) -> Result<TableValidation> {
         let table = self.lake.table(&self.plan.target).await.context("open the table in the lake")?;
         let table = table.ok_or_else(|| {
-            Error::input(format!("{} is not in the lake yet", self.plan.target)).mend(self.settings.command(
+            Error::input(format!("{} is not in the lake yet", self.plan.target)).hint(self.settings.command(
                 "run",
                 &self.plan.source.display(),
                 "",

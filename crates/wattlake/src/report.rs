@@ -40,9 +40,9 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
     }
     let label = "error".if_supports_color(Stream::Stderr, |t| t.red()).to_string();
     eprintln!("{label}: {}", chain(error.as_ref()));
-    if let Some(mend) = mend(error) {
+    if let Some(hint) = hint(error) {
         let label = "hint".if_supports_color(Stream::Stderr, |t| t.cyan()).to_string();
-        eprintln!("{label}: {mend}");
+        eprintln!("{label}: {hint}");
     }
     ExitCode::from(exit_code(error))
 }
@@ -53,8 +53,8 @@ fn broken_pipe(error: &anyhow::Error) -> bool {
         .any(|e| e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
 }
 
-fn mend(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(|e| e.downcast_ref::<transfer::Error>().and_then(|e| e.mend.clone()))
+fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|e| e.downcast_ref::<transfer::Error>().and_then(|e| e.hint.clone()))
 }
 
 /// True where the same run may succeed later.

@@ -180,7 +180,7 @@ fn transfers(ledger: &Ledger) -> Result<Columns, Failure> {
         ("seconds", Arc::new(rows.iter().map(|r| Some(r.seconds)).collect::<Float64Array>())),
         ("position", texts(&rows, |r| r.position.clone())),
         ("reason", texts(&rows, |r| r.reason.clone())),
-        ("mend", texts(&rows, |r| r.mend.clone())),
+        ("hint", texts(&rows, |r| r.hint.clone())),
         ("run_id", texts(&rows, |r| Some(r.run_id.clone()))),
         ("updated_at", instants(&rows, |r| Some(r.updated_at))),
     ])

@@ -102,14 +102,14 @@ fn from_text(value: &str, pg_type: &Type, zone: &str) -> PgWireResult<ScalarValu
         (_, DataType::Utf8) => return Ok(ScalarValue::Utf8(Some(value.to_owned()))),
         _ => {}
     }
-    let mended = match *pg_type {
+    let corrected = match *pg_type {
         Type::TIMESTAMP => clock(value).or_else(|| with_seconds(value)),
         Type::TIMESTAMPTZ => with_seconds(value),
         _ => None,
     };
     let zone: Option<Tz> = if *pg_type == Type::TIMESTAMPTZ { zone.parse().ok() } else { None };
-    let placed = zone.and_then(|zone| in_zone(mended.as_deref().unwrap_or(value), &zone));
-    let read = ScalarValue::Utf8(Some(placed.or(mended).unwrap_or_else(|| value.trim().to_owned()))).cast_to(&target);
+    let placed = zone.and_then(|zone| in_zone(corrected.as_deref().unwrap_or(value), &zone));
+    let read = ScalarValue::Utf8(Some(placed.or(corrected).unwrap_or_else(|| value.trim().to_owned()))).cast_to(&target);
     read.ok().filter(|read| !read.is_null()).ok_or_else(wrong)
 }
 

@@ -41,7 +41,7 @@ pub fn run(project: &Project) -> Result<()> {
         eprintln!("{line}");
     }
     if !wrong.is_empty() {
-        bail!("deny: {} to mend", wrong.len());
+        bail!("deny: {} to hint", wrong.len());
     }
     eprintln!("deny: {} dependencies", packages.len());
     if is_installed(project.cargo()?.arg("deny")) {

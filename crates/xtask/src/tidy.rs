@@ -84,7 +84,7 @@ pub fn run(project: &Project) -> Result<()> {
             eprintln!("tidy: {} files", files.len());
             Ok(())
         }
-        count => bail!("tidy: {count} to mend"),
+        count => bail!("tidy: {count} to hint"),
     }
 }
 

@@ -1,6 +1,6 @@
 --| severity = "block"
 --| text = "two files of different names declare the same metering point and month"
---| mend = "the later one is billed: ask which is right, and have it sent under its own name"
+--| hint = "the later one is billed: ask which is right, and have it sent under its own name"
 SELECT prm, month, count(DISTINCT file_name) AS files, min(file_name) AS one, max(file_name) AS another
 FROM billing.declared
 WHERE month = '{period}'

@@ -1,6 +1,6 @@
 --| severity = "block"
 --| text = "a contract holds on days of the month that are not billed"
---| mend = "the answer of billing-extract says why, under \"incomplete\""
+--| hint = "the answer of billing-extract says why, under \"incomplete\""
 SELECT c.contract_id, c.producer_id, c.prm, c.days, coalesce(b.days, 0) AS billed
 FROM (SELECT contract_id, min(producer_id) AS producer_id, min(prm) AS prm,
              sum(CASE WHEN valid_to < last THEN valid_to ELSE last END - CASE WHEN valid_from > first THEN valid_from

@@ -1,6 +1,6 @@
 --| severity = "block"
 --| text = "a file was set aside, and no accepted one has come since"
---| mend = "ask the producer for a corrected file: its faults are in ingest.faults"
+--| hint = "ask the producer for a corrected file: its faults are in ingest.faults"
 SELECT f.ingest, f.name AS file, f.version, f.reason
 FROM ingest.files AS f
 WHERE f.ingest IN ('production', 'production-workbook') AND (f.name LIKE '%{period}%' OR f.name !~ '20[0-9][0-9]-[01][0-9]') AND f.verdict = 'quarantined'

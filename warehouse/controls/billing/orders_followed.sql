@@ -1,6 +1,6 @@
 --| severity = "warn"
 --| text = "a plant injected while it was ordered to stand still at negative prices"
---| mend = "the energy was sold at a negative price: who bears it is in the contract"
+--| hint = "the energy was sold at a negative price: who bears it is in the contract"
 SELECT o.order_id, o.contract_id, o.starts_at, o.ends_at, sum(e.energy_wh) / 1000 AS kwh,
        round(sum(e.energy_wh * p.price) / 1000000, 2) AS eur
 FROM (SELECT DISTINCT ON (order_id) * FROM billing.events

@@ -1,6 +1,6 @@
 --| severity = "block"
 --| text = "day-ahead or imbalance prices of the month are missing, or of the wrong step"
---| mend = "day-ahead by the quarter since delivery of 2025-10-01, imbalances since 2025: load the prices again"
+--| hint = "day-ahead by the quarter since delivery of 2025-10-01, imbalances since 2025: load the prices again"
 SELECT w.series, count(p.starts_at) AS prices, count(p.starts_at) FILTER (WHERE p.step <> w.step) AS of_another_step,
        CAST((extract(epoch FROM timestamptz '{to}') - extract(epoch FROM timestamptz '{from}')) / max(w.step_s) AS bigint)
          AS expected

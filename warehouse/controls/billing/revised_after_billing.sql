@@ -1,6 +1,6 @@
 --| severity = "warn"
 --| text = "the operator revised energies after they were billed: an adjustment is proposed"
---| mend = "run function:billing-extract for the month again, or keep it for the yearly settlement"
+--| hint = "run function:billing-extract for the month again, or keep it for the yearly settlement"
 SELECT b.contract_id, b.prm, count(*) AS steps, sum(m.energy_wh - r.energy_wh) / 1000 AS difference_kwh,
        round(sum(m.energy_wh - r.energy_wh) * b.eur / nullif(b.wh, 0), 2) AS proposed_eur
 FROM (SELECT contract_id, prm, max(recorded_at) AS billed_at, sum(amount) AS eur,

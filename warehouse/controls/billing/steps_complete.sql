@@ -1,6 +1,6 @@
 --| severity = "block"
 --| text = "a metering point's declared steps are not those of the calendar"
---| mend = "a local month has an hour less in March and one more in October: ask for the file again"
+--| hint = "a local month has an hour less in March and one more in October: ask for the file again"
 SELECT prm, count(*) AS steps, count(DISTINCT starts_at) AS instants,
        CAST((extract(epoch FROM timestamptz '{to}') - extract(epoch FROM timestamptz '{from}')) / max(step_s) AS bigint)
          AS expected

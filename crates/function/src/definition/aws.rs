@@ -15,7 +15,7 @@ pub struct Measured {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     pub what: String,
-    pub mend: Option<String>,
+    pub hint: Option<String>,
 }
 
 const LAYERS_MAX: usize = 5;
@@ -45,9 +45,9 @@ const RUNTIMES: [&str; 6] = ["provided.", "python3.", "nodejs", "java", "dotnet"
 
 pub fn refused_by_aws(definition: &Definition, measured: &Measured) -> Vec<Finding> {
     let mut found = Vec::new();
-    let mut say = |what: String, mend: &str| {
-        let mend = (!mend.is_empty()).then(|| mend.to_owned());
-        found.push(Finding { what, mend });
+    let mut say = |what: String, hint: &str| {
+        let hint = (!hint.is_empty()).then(|| hint.to_owned());
+        found.push(Finding { what, hint });
     };
     sizes(measured, &mut say);
     settings(definition, &mut say);

@@ -1,6 +1,6 @@
 //! `function.toml`, which lies beside a function's source: what it is, and how it is treated.
 //!
-//! Read whole or refused whole, with every problem's line and mend. It reads no file but says which
+//! Read whole or refused whole, with every problem's line and hint. It reads no file but says which
 //! ones are meant, and fills in no `${VARIABLE}`: that happens when a function starts, so that no
 //! secret is ever stored.
 
@@ -114,13 +114,13 @@ pub struct Problem {
     pub line: usize,
     pub column: usize,
     pub what: String,
-    pub mend: Option<String>,
+    pub hint: Option<String>,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: {}", self.line, self.column, self.what)?;
-        self.mend.iter().try_for_each(|mend| write!(f, "; {mend}"))
+        self.hint.iter().try_for_each(|hint| write!(f, "; {hint}"))
     }
 }
 
@@ -263,8 +263,8 @@ fn environment(file: &mut Section<'_>, report: &mut Report<'_>) -> BTreeMap<Stri
         let named = name.get_ref();
         let starts = named.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
         if !starts || !named.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            let mend = "letters, digits and _, a letter first".to_owned();
-            report.add(name.span(), format!("{named:?} is no name for a variable"), mend);
+            let hint = "letters, digits and _, a letter first".to_owned();
+            report.add(name.span(), format!("{named:?} is no name for a variable"), hint);
         } else if OWN_VARIABLES.contains(&named.as_str()) {
             report.add(name.span(), format!("{named} is set by the host"), "leave it out".to_owned());
         } else if value.get_ref().contains('\0') {
@@ -318,8 +318,8 @@ fn destination(
         (Some(only), None) => return Some(only),
         (None, _) if !empty => {}
         _ => {
-            let mend = format!("{key} = {{ function = \"NAME\" }}, {{ event = \"NAME\" }} or {{ folder = \"PATH\" }}");
-            report.add(span, format!("{key:?} needs one destination"), mend);
+            let hint = format!("{key} = {{ function = \"NAME\" }}, {{ event = \"NAME\" }} or {{ folder = \"PATH\" }}");
+            report.add(span, format!("{key:?} needs one destination"), hint);
         }
     }
     None
@@ -335,8 +335,8 @@ fn layer_name(folder: &Path, layer: Spanned<String>, report: &mut Report<'_>) ->
         None if is_name(name) => Some(LayerName::Newest(name.to_owned())),
         Some(Some(version)) if is_name(name) => Some(LayerName::Version(name.to_owned(), version)),
         _ => {
-            let mend = "\"NAME\", \"NAME:VERSION\", or the path of a zip or a folder: \"layers/r.zip\", \"./layer\"";
-            report.add(layer.span(), format!("{text:?} is no layer"), mend.to_owned());
+            let hint = "\"NAME\", \"NAME:VERSION\", or the path of a zip or a folder: \"layers/r.zip\", \"./layer\"";
+            report.add(layer.span(), format!("{text:?} is no layer"), hint.to_owned());
             None
         }
     }

@@ -1,5 +1,5 @@
 //! A table of a TOML file, read key by key: what has the wrong form is reported with its place and
-//! its mend, and what nobody asked for is an unknown key.
+//! its hint, and what nobody asked for is an unknown key.
 
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
@@ -19,7 +19,7 @@ impl<'a> Report<'a> {
         Report { text, found: Vec::new() }
     }
 
-    pub fn add(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<Option<String>>) {
+    pub fn add(&mut self, span: Range<usize>, what: impl Into<String>, hint: impl Into<Option<String>>) {
         let mut end = span.start.min(self.text.len());
         while !self.text.is_char_boundary(end) {
             end -= 1;
@@ -27,7 +27,7 @@ impl<'a> Report<'a> {
         let before = &self.text[..end];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         let (line, column) = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
-        self.found.push((span.start, Problem { line, column, what: what.into(), mend: mend.into() }));
+        self.found.push((span.start, Problem { line, column, what: what.into(), hint: hint.into() }));
     }
 
     pub fn is_empty(&self) -> bool {
@@ -166,11 +166,11 @@ impl<'t> Section<'t> {
     pub fn finish(self, report: &mut Report<'_>) -> bool {
         for key in self.table.keys() {
             let word = key.get_ref();
-            let mend = nearest(word, &self.known).map_or_else(
+            let hint = nearest(word, &self.known).map_or_else(
                 || format!("known keys: {}", self.known.join(", ")),
                 |near| format!("nearest known key: {near:?}"),
             );
-            report.add(key.span(), format!("unknown key {:?}", &**word), mend);
+            report.add(key.span(), format!("unknown key {:?}", &**word), hint);
         }
         self.table.is_empty()
     }
@@ -206,8 +206,8 @@ fn text(key: &str, span: Range<usize>, value: DeValue<'_>, report: &mut Report<'
         DeValue::String(text) => Some(Spanned::new(span, text.into_owned())),
         value => {
             let simple = !matches!(value, DeValue::Array(_) | DeValue::Table(_));
-            let mend = simple.then(|| "put the value in quotes".to_owned());
-            report.add(span, expected(key, "a string", &value), mend);
+            let hint = simple.then(|| "put the value in quotes".to_owned());
+            report.add(span, expected(key, "a string", &value), hint);
             None
         }
     }
@@ -232,8 +232,8 @@ fn duration(
     };
     let read = text[..digits].parse::<u64>().ok().zip(unit_ms).and_then(|(number, unit)| number.checked_mul(unit));
     let Some(read) = read.map(Duration::from_millis) else {
-        let mend = "a whole number and ms, s, min, h or d: \"90s\"".to_owned();
-        report.add(written.span(), format!("{key:?}: {text:?} is no duration"), mend);
+        let hint = "a whole number and ms, s, min, h or d: \"90s\"".to_owned();
+        report.add(written.span(), format!("{key:?}: {text:?} is no duration"), hint);
         return None;
     };
     if range.contains(&read) {

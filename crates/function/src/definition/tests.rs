@@ -74,7 +74,7 @@ fn what_is_not_said_is_as_on_lambda() {
 }
 
 #[test]
-fn every_problem_has_its_place_and_its_mend() {
+fn every_problem_has_its_place_and_its_hint() {
     let found = problems("handler = \"h\"\nmemory = 128\ntimeout = \"3\"\nretries = 3\nlayers = [\"a b\", 4]\n");
     assert_eq!(
         found,

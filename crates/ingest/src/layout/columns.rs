@@ -115,8 +115,8 @@ pub fn parse_zone(name: &Spanned<String>, report: &mut Report<'_>) -> Option<chr
     let zone = name.get_ref().parse().ok();
     if zone.is_none() {
         let near = nearest(name.get_ref(), chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
-        let mend = near.map(|near| format!("nearest: {near:?}"));
-        report.add(name.span(), format!("unknown time zone {:?}", name.get_ref()), mend);
+        let hint = near.map(|near| format!("nearest: {near:?}"));
+        report.add(name.span(), format!("unknown time zone {:?}", name.get_ref()), hint);
     }
     zone
 }
@@ -181,8 +181,8 @@ fn format(section: &mut Section<'_>, report: &mut Report<'_>) -> Option<String> 
     use chrono::format::{Item, StrftimeItems};
     let format = section.text("format", report)?;
     if StrftimeItems::new(format.get_ref()).any(|item| matches!(item, Item::Error)) {
-        let mend = "made of %Y, %m, %d, %H, %M, %S, %z and their like".to_owned();
-        report.add(format.span(), format!("\"format\": {:?} can't be read", format.get_ref()), mend);
+        let hint = "made of %Y, %m, %d, %H, %M, %S, %z and their like".to_owned();
+        report.add(format.span(), format!("\"format\": {:?} can't be read", format.get_ref()), hint);
         return None;
     }
     Some(format.into_inner())

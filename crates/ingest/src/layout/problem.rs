@@ -10,14 +10,14 @@ pub struct Problem {
     /// From 1, in characters.
     pub column: usize,
     pub what: String,
-    pub mend: Option<String>,
+    pub hint: Option<String>,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: {}", self.line, self.column, self.what)?;
-        match &self.mend {
-            Some(mend) => write!(f, "; {mend}"),
+        match &self.hint {
+            Some(hint) => write!(f, "; {hint}"),
             None => Ok(()),
         }
     }
@@ -36,9 +36,9 @@ impl<'a> Report<'a> {
         Report { text, found: Vec::new() }
     }
 
-    pub fn add(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<Option<String>>) {
+    pub fn add(&mut self, span: Range<usize>, what: impl Into<String>, hint: impl Into<Option<String>>) {
         let (line, column) = position(self.text, span.start);
-        self.found.push((span.start, Problem { line, column, what: what.into(), mend: mend.into() }));
+        self.found.push((span.start, Problem { line, column, what: what.into(), hint: hint.into() }));
     }
 
     pub fn is_empty(&self) -> bool {

@@ -191,11 +191,11 @@ impl<'a> Section<'a> {
         let place = if self.name.is_empty() { String::new() } else { format!(" in [{}]", self.name) };
         for (key, _) in &self.table {
             let word = key.get_ref();
-            let mend = match nearest(word, self.asked.iter().copied()) {
+            let hint = match nearest(word, self.asked.iter().copied()) {
                 Some(near) => format!("nearest known key: {near:?}"),
                 None => format!("known keys: {}", list(self.asked.iter().copied())),
             };
-            report.add(key.span(), format!("unknown key {word:?}{place}"), mend);
+            report.add(key.span(), format!("unknown key {word:?}{place}"), hint);
         }
     }
 }

@@ -43,7 +43,7 @@ fn zones_are_inherited() {
 }
 
 #[test]
-fn problems_have_a_place_and_a_mend() {
+fn problems_have_a_place_and_a_hint() {
     let cases = [
         (
             "format = 'csw'\n[columns.a]\ntype = 'text'",

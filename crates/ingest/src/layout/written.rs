@@ -250,8 +250,8 @@ fn policy(mut section: Section<'_>, report: &mut Report<'_>) -> Option<Policy> {
             report.add(share.span(), "\"share_max\": expected 0 to 1", None);
         }
     } else if aside {
-        let mend = "the share of rows that may be set aside: share_max = 0.01".to_owned();
-        report.add(section.span(), "policy = \"aside\" has no \"share_max\"", mend);
+        let hint = "the share of rows that may be set aside: share_max = 0.01".to_owned();
+        report.add(section.span(), "policy = \"aside\" has no \"share_max\"", hint);
     }
     section.finish(report);
     match (aside, share) {

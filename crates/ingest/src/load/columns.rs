@@ -23,8 +23,8 @@ impl Roles {
         for name in self.key.iter().chain(&self.amounts).chain(&self.carried) {
             if schema.field_with_name(name).is_err() {
                 let near = nearest(name, schema.fields().iter().map(|field| field.name().as_str()));
-                let mend = near.map(|near| format!("; nearest: {near:?}")).unwrap_or_default();
-                return wrong(format!("they have no column {name:?}{mend}"));
+                let hint = near.map(|near| format!("; nearest: {near:?}")).unwrap_or_default();
+                return wrong(format!("they have no column {name:?}{hint}"));
             }
         }
         let twice = self.key.iter().find(|name| self.amounts.contains(name) || self.carried.contains(name));

@@ -65,7 +65,7 @@ async fn what_breaks_off_was_never_there() {
 }
 
 #[tokio::test]
-async fn bytes_that_changed_are_not_handed_out_and_can_be_mended() {
+async fn bytes_that_changed_are_refused_and_can_be_pulled_again() {
     let folder = tempfile::tempdir().unwrap();
     let objects = objects(folder.path());
     let object = objects.put(pieces(b"prm;energie")).await.unwrap();
@@ -74,7 +74,7 @@ async fn bytes_that_changed_are_not_handed_out_and_can_be_mended() {
     let error = objects.get(&object.sha256).await.unwrap_err();
     assert_eq!(error.kind, Kind::FixSetup);
     assert!(error.to_string().contains("restore it from a copy, or fetch it again"), "{error}");
-    // Cut short, its size tells, and the next fetch mends it.
+    // Cut short, its size tells, and the next fetch replaces it.
     std::fs::write(&path, b"prm").unwrap();
     objects.put(pieces(b"prm;energie")).await.unwrap();
     objects.get(&object.sha256).await.unwrap();

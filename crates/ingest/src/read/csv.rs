@@ -43,8 +43,8 @@ pub fn read(file: File, format: &Csv, table: &mut Table<'_>) -> Result<()> {
             Parted::Open => Some("a quote to close the one that is opened on it; the file ends before".to_owned()),
         };
         if let Some(expected) = broken {
-            let mend = "is a quote on it that is part of a text? It must be written twice";
-            table.faults.add(Fault::at(What::Unreadable, line, "", expected, mend));
+            let hint = "is a quote on it that is part of a text? It must be written twice";
+            table.faults.add(Fault::at(What::Unreadable, line, "", expected, hint));
             return Ok(());
         }
         let cells: Vec<Cell<'_>> = records.fields().map(|field| text.cell(field)).collect();
@@ -81,7 +81,7 @@ fn miscounted(width: usize, line: u64, records: &Records, cells: &[Cell<'_>]) ->
     let separator = char::from(records.separator).to_string();
     let text = cells.iter().map(Cell::shown).collect::<Vec<_>>().join(&separator);
     let expected = format!("{width} fields, and there are {}", cells.len());
-    let mend = match () {
+    let hint = match () {
         () if records.lines_of_last() > 1 => {
             format!("a quote opened on it is closed on line {} only", line + records.lines_of_last() - 1)
         }
@@ -89,7 +89,7 @@ fn miscounted(width: usize, line: u64, records: &Records, cells: &[Cell<'_>]) ->
         () if cells.len() > width => format!("does a text, or a number, hold {separator:?} without quotes around it?"),
         () => String::new(),
     };
-    Fault::at(What::Fields, line, &text, expected, mend)
+    Fault::at(What::Fields, line, &text, expected, hint)
 }
 
 enum Parted {

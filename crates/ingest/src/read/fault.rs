@@ -1,4 +1,4 @@
-//! What is wrong in a file of data, where it stands and how to mend it. Faults are collected up to a
+//! What is wrong in a file of data, where it stands and how to correct it. Faults are collected up to a
 //! bound and counted beyond it: one bad file never fills the memory, and never hides how bad it is.
 
 use std::collections::BTreeMap;
@@ -98,16 +98,16 @@ pub struct Fault {
     pub text: String,
     pub expected: String,
     /// What to do about it; may be empty.
-    pub mend: String,
+    pub hint: String,
 }
 
 impl Fault {
-    pub fn of_file(what: What, expected: impl Into<String>, mend: impl Into<String>) -> Fault {
-        Fault::at(what, 0, "", expected, mend)
+    pub fn of_file(what: What, expected: impl Into<String>, hint: impl Into<String>) -> Fault {
+        Fault::at(what, 0, "", expected, hint)
     }
 
-    pub fn at(what: What, line: u64, text: &str, expected: impl Into<String>, mend: impl Into<String>) -> Fault {
-        Fault { what, line, column: None, text: shortened(text), expected: expected.into(), mend: mend.into() }
+    pub fn at(what: What, line: u64, text: &str, expected: impl Into<String>, hint: impl Into<String>) -> Fault {
+        Fault { what, line, column: None, text: shortened(text), expected: expected.into(), hint: hint.into() }
     }
 
     #[must_use]
@@ -136,7 +136,7 @@ impl fmt::Display for Fault {
             write!(f, "{:?}: ", self.text)?;
         }
         write!(f, "expected {}", self.expected)?;
-        if self.mend.is_empty() { Ok(()) } else { write!(f, "; {}", self.mend) }
+        if self.hint.is_empty() { Ok(()) } else { write!(f, "; {}", self.hint) }
     }
 }
 
@@ -176,11 +176,11 @@ fn schema() -> SchemaRef {
         Field::new("column_name", DataType::Utf8, true),
         Field::new("text", DataType::Utf8, false),
         Field::new("expected", DataType::Utf8, false),
-        Field::new("mend", DataType::Utf8, false),
+        Field::new("hint", DataType::Utf8, false),
     ]))
 }
 
-/// Faults as rows: `what`, `line`, `column_name`, `text`, `expected`, `mend`.
+/// Faults as rows: `what`, `line`, `column_name`, `text`, `expected`, `hint`.
 ///
 /// # Errors
 /// None that is not ours.
@@ -193,9 +193,9 @@ pub fn to_batch(faults: &[Fault]) -> Result<RecordBatch> {
         texts[1].append_option(fault.column.as_ref());
         texts[2].append_value(&fault.text);
         texts[3].append_value(&fault.expected);
-        texts[4].append_value(&fault.mend);
+        texts[4].append_value(&fault.hint);
     }
-    let [what, column, text, expected, mend] = texts.map(|mut builder| Arc::new(builder.finish()) as ArrayRef);
-    let arrays = vec![what, Arc::new(line.finish()) as ArrayRef, column, text, expected, mend];
+    let [what, column, text, expected, hint] = texts.map(|mut builder| Arc::new(builder.finish()) as ArrayRef);
+    let arrays = vec![what, Arc::new(line.finish()) as ArrayRef, column, text, expected, hint];
     RecordBatch::try_new(schema(), arrays).during(Kind::Bug, "make rows of faults")
 }

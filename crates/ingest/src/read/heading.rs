@@ -31,11 +31,11 @@ impl Heading {
             for (_, name) in
                 names.iter().enumerate().filter(|(at, name)| !name.is_empty() && !places.contains(&Some(*at)))
             {
-                let mend = match missing_near(name, layout, &places) {
+                let hint = match missing_near(name, layout, &places) {
                     Some(column) => format!("is it {column:?}? Then add it to that column's `header`"),
                     None => "add it to the layout, or set `extra_columns` to \"ignore\"".to_owned(),
                 };
-                faults.add(Fault::at(What::Header, line, name, "only columns of the layout", mend).in_column(name));
+                faults.add(Fault::at(What::Header, line, name, "only columns of the layout", hint).in_column(name));
             }
         }
         let nameless = names.iter().enumerate().filter(|(_, name)| name.is_empty()).map(|(at, _)| at).collect();
@@ -68,7 +68,7 @@ fn place(column: &Column, names: &[&str], layout: &Layout, line: u64, faults: &m
         [] => {
             let text = names.iter().copied().take(20).collect::<Vec<_>>().join(" ");
             faults.add(
-                Fault::at(What::Header, line, &text, expected, mend_missing(column, names, layout))
+                Fault::at(What::Header, line, &text, expected, hint_missing(column, names, layout))
                     .in_column(&column.name),
             );
         }
@@ -76,7 +76,7 @@ fn place(column: &Column, names: &[&str], layout: &Layout, line: u64, faults: &m
     None
 }
 
-fn mend_missing(column: &Column, names: &[&str], layout: &Layout) -> String {
+fn hint_missing(column: &Column, names: &[&str], layout: &Layout) -> String {
     if let [only] = names
         && layout.columns.len() > 1
         && let Some(mark) = [';', ',', '\t', '|'].into_iter().find(|mark| only.contains(*mark))

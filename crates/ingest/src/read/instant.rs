@@ -32,7 +32,7 @@ pub enum Placed {
 pub struct Unplaced {
     pub what: What,
     pub expected: String,
-    pub mend: String,
+    pub hint: String,
 }
 
 /// Two digits read as a year would be of the first century; 9999 is how "no end" is written.
@@ -101,7 +101,7 @@ pub fn place(local: NaiveDateTime, zone: Zone) -> Result<Placed, Unplaced> {
                 first.format("%H:%M%:z"),
                 second.format("%H:%M%:z")
             ),
-            mend: "have the offset written, or set `ambiguous` to \"in-order\", \"first\" or \"second\"".to_owned(),
+            hint: "have the offset written, or set `ambiguous` to \"in-order\", \"first\" or \"second\"".to_owned(),
         }),
         (LocalResult::None, _) => Err(Unplaced {
             what: What::SkippedHour,
@@ -114,7 +114,7 @@ pub fn place(local: NaiveDateTime, zone: Zone) -> Result<Placed, Unplaced> {
                 ),
                 None => format!("a time that there is in {tz}"),
             },
-            mend: "a day of 23 hours has no such row: ask for UTC, or for times with their offset".to_owned(),
+            hint: "a day of 23 hours has no such row: ask for UTC, or for times with their offset".to_owned(),
         }),
     }
 }

@@ -85,9 +85,9 @@ pub fn read_array(file: File, table: &mut Table<'_>) -> Result<()> {
         }
         Err(error) if error.is_io() => Err(Error::new(Kind::FixSetup, "read the file").because(error)),
         Err(error) => {
-            let mend = if error.is_eof() { "was the file cut off? Ask for it again" } else { "" };
+            let hint = if error.is_eof() { "was the file cut off? Ask for it again" } else { "" };
             let fault =
-                Fault::at(What::Unreadable, error.line() as u64, &error.to_string(), "one array of objects", mend);
+                Fault::at(What::Unreadable, error.line() as u64, &error.to_string(), "one array of objects", hint);
             table.faults.add(fault);
             Ok(())
         }
@@ -116,11 +116,11 @@ fn row(text: &str, line: u64, table: &mut Table<'_>) -> Result<()> {
             }
             None if layout.extra_columns == Extra::Refuse => {
                 let known = layout.columns.iter().flat_map(|column| column.headers.iter().map(String::as_str));
-                let mend = match nearest(name, known) {
+                let hint = match nearest(name, known) {
                     Some(near) => format!("nearest: {near:?}"),
                     None => "add it to the layout, or set `extra_columns` to \"ignore\"".to_owned(),
                 };
-                table.misfit(Fault::at(What::Fields, line, name, "only columns of the layout", mend).in_column(name));
+                table.misfit(Fault::at(What::Fields, line, name, "only columns of the layout", hint).in_column(name));
                 return Ok(());
             }
             None => {}

@@ -1,5 +1,5 @@
 //! Rows from a file, by its layout. What is wrong does not end the reading: each fault is collected
-//! with its place, what was expected and how to mend it, and the file gets a verdict at its end.
+//! with its place, what was expected and how to correct it, and the file gets a verdict at its end.
 //! Nothing is guessed and nothing is rounded; nothing is kept between two readings of a file.
 
 mod cell;

@@ -140,11 +140,11 @@ impl Hole {
     fn fault(&self, name: &str, zone: Tz) -> Fault {
         let text = format!("{} to {}", shown(self.from, zone), shown(self.to, zone));
         let expected = format!("{} more rows of {}{name}", self.missing(), iso(self.step));
-        Fault::at(What::MissingSteps, self.line, &text, expected, self.mend(zone))
+        Fault::at(What::MissingSteps, self.line, &text, expected, self.hint(zone))
     }
 
     /// The day on which the clocks change is the usual reason.
-    fn mend(&self, zone: Tz) -> String {
+    fn hint(&self, zone: Tz) -> String {
         let hours = |date: NaiveDate| {
             let next = date.checked_add_days(Days::new(1))?;
             Some((day_start(next, zone)? - day_start(date, zone)?).num_hours())

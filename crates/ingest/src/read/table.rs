@@ -60,7 +60,7 @@ impl<'a> Table<'a> {
         for (at, (column, cell)) in self.layout.columns.iter().zip(cells).enumerate() {
             row.push(value::value(column, cell).unwrap_or_else(|wrong| {
                 unread[at] = true;
-                let fault = Fault::at(wrong.what, line, &cell.shown(), wrong.expected, wrong.mend);
+                let fault = Fault::at(wrong.what, line, &cell.shown(), wrong.expected, wrong.hint);
                 self.faults.add(fault.in_column(shown_name(column)));
                 None
             }));

@@ -262,7 +262,7 @@ fn a_header_names_all_columns_once() {
     assert_eq!(faults.len(), 2, "{faults:#?}");
     assert!(faults[0].to_string().ends_with("expected a column \"statut\"; nearest: \"status\""), "{}", faults[0]);
     let commas = bill(|_, line| line).replace(';', ",");
-    assert!(bills(&commas).report.faults[0].mend.contains("one field with ',' in it: set `separator` to it"));
+    assert!(bills(&commas).report.faults[0].hint.contains("one field with ',' in it: set `separator` to it"));
     let twice = bill(|_, line| line).replacen("commentaire", "prm", 1);
     assert!(bills(&twice).report.counts[&What::Header] >= 2);
     assert!(bills("").only_fault().contains("the file is empty"));

@@ -100,13 +100,13 @@ impl<'a> Totals<'a> {
             let Some(said_sum) = said_sum else { continue };
             let Some(total) = self.totals.iter().find(|total| total.column == sum.column) else { continue };
             let column = &self.layout.columns[sum.column];
-            let fault = |expected: String, mend: &str| {
-                Fault::at(What::Total, said.line, &said_sum.to_string(), expected, mend).in_column(&column.headers[0])
+            let fault = |expected: String, hint: &str| {
+                Fault::at(What::Total, said.line, &said_sum.to_string(), expected, hint).in_column(&column.headers[0])
             };
             if total.unread > 0 {
                 let expected =
                     format!("a sum that can be checked: {} rows have no value that can be read", total.unread);
-                faults.add(fault(expected, "mend the rows first"));
+                faults.add(fault(expected, "hint the rows first"));
             } else if total.sum != *said_sum {
                 let unit = if column.factor.is_some() { ", both in the column's unit" } else { "" };
                 let expected = format!("{}, the sum of the rows{unit}", total.sum);

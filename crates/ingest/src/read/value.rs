@@ -51,12 +51,12 @@ impl Value<'_> {
 pub struct Wrong {
     pub what: What,
     pub expected: String,
-    pub mend: String,
+    pub hint: String,
 }
 
 impl Wrong {
-    fn new(what: What, expected: impl Into<String>, mend: impl Into<String>) -> Wrong {
-        Wrong { what, expected: expected.into(), mend: mend.into() }
+    fn new(what: What, expected: impl Into<String>, hint: impl Into<String>) -> Wrong {
+        Wrong { what, expected: expected.into(), hint: hint.into() }
     }
 
     fn form(expected: impl Into<String>) -> Wrong {
@@ -68,8 +68,8 @@ impl Wrong {
 pub fn value<'a>(column: &Column, cell: &'a Cell<'_>) -> Result<Option<Value<'a>>, Wrong> {
     match cell {
         Cell::Undecodable(_) => {
-            let mend = "set `encoding` to the one the file is written in, or have it written as UTF-8";
-            return Err(Wrong::new(What::Encoding, "text in the file's encoding", mend));
+            let hint = "set `encoding` to the one the file is written in, or have it written as UTF-8";
+            return Err(Wrong::new(What::Encoding, "text in the file's encoding", hint));
         }
         Cell::Wrong(_, expected) => return Err(Wrong::form(*expected)),
         _ if stands_for_none(column, cell) && column.required => {
@@ -131,8 +131,8 @@ fn word<'a>(words: &[String], cell: &'a Cell<'_>) -> Result<Value<'a>, Wrong> {
         return Ok(Value::Text(text));
     }
     let all = || words.iter().map(String::as_str);
-    let mend = nearest(&text, all()).map(|near| format!("nearest: {near:?}")).unwrap_or_default();
-    Err(Wrong::new(What::Word, format!("one of {}", list(all())), mend))
+    let hint = nearest(&text, all()).map(|near| format!("nearest: {near:?}")).unwrap_or_default();
+    Err(Wrong::new(What::Word, format!("one of {}", list(all())), hint))
 }
 
 fn boolean(yes: &[String], no: &[String], cell: &Cell<'_>) -> Option<Value<'static>> {
@@ -174,13 +174,13 @@ fn timestamp(
         Moment::Local(local) => local,
     };
     let Some(zone) = zone else {
-        let mend = "have the offset written, or set the column's `zone`, such as \"Europe/Paris\"";
-        return Err(Wrong::new(What::Form, "a time with its offset, such as 2026-09-30T00:00:00+02:00", mend));
+        let hint = "have the offset written, or set the column's `zone`, such as \"Europe/Paris\"";
+        return Err(Wrong::new(What::Form, "a time with its offset, such as 2026-09-30T00:00:00+02:00", hint));
     };
     match instant::place(local, zone) {
         Ok(Placed::Instant(at)) => Ok(Value::Instant(at)),
         Ok(Placed::InOrder { local, first, second }) => Ok(Value::InOrder { local, first, second }),
-        Err(unplaced) => Err(Wrong { what: unplaced.what, expected: unplaced.expected, mend: unplaced.mend }),
+        Err(unplaced) => Err(Wrong { what: unplaced.what, expected: unplaced.expected, hint: unplaced.hint }),
     }
 }
 
@@ -266,8 +266,8 @@ fn unread_number(column: &Column, unread: Unread) -> Wrong {
         Unread::TooLong => Wrong::new(What::Digits, expected(column), "no column keeps more than 38 digits"),
         Unread::Groups => Wrong::new(What::DecimalMark, marked, "check `decimal` and `thousands` in the layout"),
         Unread::OtherMark(mark @ ('.' | ',')) => {
-            let mend = format!("the file has {mark:?}: if all of it does, set `decimal` or `thousands` in the layout");
-            Wrong::new(What::DecimalMark, marked, mend)
+            let hint = format!("the file has {mark:?}: if all of it does, set `decimal` or `thousands` in the layout");
+            Wrong::new(What::DecimalMark, marked, hint)
         }
         Unread::OtherMark(_) => {
             Wrong::new(What::DecimalMark, marked, "if all of the file is written so, set `thousands` in the layout")

@@ -46,11 +46,11 @@ fn too_large(file: &File) -> Result<Option<Fault>> {
 }
 
 fn unreadable(line: u64, error: &XlsxError) -> Fault {
-    let mend = match error {
+    let hint = match error {
         XlsxError::Password => "it is locked with a password: have it saved without",
         _ => "does it open in a spreadsheet? An .xls must be saved as .xlsx",
     };
-    Fault::at(What::Unreadable, line, &error.to_string(), "a workbook (.xlsx)", mend)
+    Fault::at(What::Unreadable, line, &error.to_string(), "a workbook (.xlsx)", hint)
 }
 
 fn sheet(workbook: &mut Workbook<BufReader<File>>, format: &Xlsx, table: &mut Table<'_>) -> Result<()> {
@@ -58,8 +58,8 @@ fn sheet(workbook: &mut Workbook<BufReader<File>>, format: &Xlsx, table: &mut Ta
     let asked = format.sheet.as_ref().or(names.first());
     let Some(name) = asked.filter(|name| names.contains(name)) else {
         let expected = format!("a sheet {:?}", format.sheet.as_deref().unwrap_or_default());
-        let mend = format!("the workbook has {}", list(names.iter().map(String::as_str)));
-        table.faults.add(Fault::of_file(What::Header, expected, mend));
+        let hint = format!("the workbook has {}", list(names.iter().map(String::as_str)));
+        table.faults.add(Fault::of_file(What::Header, expected, hint));
         return Ok(());
     };
     let mut cells = match workbook.worksheet_cells_reader(name) {

@@ -37,7 +37,7 @@ fn a_uuid_of_version_7_goes_back_in_time() {
     let low = cursor.low(vec!["0191e5a0-0000-7abc-8def-0123456789ab".into()], 5_000).unwrap();
     assert_eq!(low, place(&["0191e59f-fffb-0000-0000-000000000000"]));
     let error = cursor.low(vec!["0191e5a0-0000-4abc-8def-0123456789ab".into()], 5_000).unwrap_err();
-    assert!(error.context.contains("not of version 7") && error.mend.unwrap().contains("xmin"));
+    assert!(error.context.contains("not of version 7") && error.hint.unwrap().contains("xmin"));
 }
 
 #[test]

@@ -372,7 +372,7 @@ fn instant(micros: i64) -> Result<i64, Fault> {
         Some(at) if (MICROS_FIRST..=MICROS_LAST).contains(&at) => Ok(at),
         _ if micros == i64::MAX => Ok(MICROS_LAST),
         _ if micros == i64::MIN => Ok(MICROS_FIRST),
-        _ => Err(Fault::new("a time outside the years 1 to 9999").mend(AS_TEXT)),
+        _ => Err(Fault::new("a time outside the years 1 to 9999").hint(AS_TEXT)),
     }
 }
 
@@ -382,7 +382,7 @@ fn day(days: i32) -> Result<i32, Fault> {
         Some(at) if (DAY_FIRST..=DAY_LAST).contains(&at) => Ok(at),
         _ if days == i32::MAX => Ok(DAY_LAST),
         _ if days == i32::MIN => Ok(DAY_FIRST),
-        _ => Err(Fault::new("a date outside the years 1 to 9999").mend(AS_TEXT)),
+        _ => Err(Fault::new("a date outside the years 1 to 9999").hint(AS_TEXT)),
     }
 }
 
@@ -393,12 +393,12 @@ fn push_list(nested: &mut Nested, element: &mut Column, reader: &mut Reader<'_>)
         return nested.close_list(0);
     }
     if dimensions != 1 {
-        return Err(Fault::new(format!("an array of {dimensions} dimensions, where a list has one")).mend(AS_TEXT));
+        return Err(Fault::new(format!("an array of {dimensions} dimensions, where a list has one")).hint(AS_TEXT));
     }
     let count = reader.i32().and_then(|c| usize::try_from(c).ok()).ok_or_else(cut_short)?;
     let lower = reader.i32().ok_or_else(cut_short)?;
     if lower != 1 {
-        return Err(Fault::new(format!("an array that starts at {lower}, where a list starts at 1")).mend(AS_TEXT));
+        return Err(Fault::new(format!("an array that starts at {lower}, where a list starts at 1")).hint(AS_TEXT));
     }
     for _ in 0..count {
         match reader.value().ok_or_else(cut_short)? {

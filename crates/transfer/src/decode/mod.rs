@@ -28,16 +28,16 @@ const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     pub what: String,
-    pub mend: Option<&'static str>,
+    pub hint: Option<&'static str>,
 }
 
 impl Fault {
     fn new(what: impl Into<String>) -> Self {
-        Fault { what: what.into(), mend: None }
+        Fault { what: what.into(), hint: None }
     }
 
-    fn mend(mut self, mend: &'static str) -> Self {
-        self.mend = Some(mend);
+    fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint);
         self
     }
 }
@@ -84,7 +84,7 @@ impl Decoder {
         let is_bad = self.checks_texts && self.kinds[index] == Kind::Text && std::str::from_utf8(value).is_err();
         is_bad.then(|| {
             Fault::new("its bytes are not UTF-8, and the database says no encoding")
-                .mend("carry the column as its bytes: [tables.\"SCHEMA.TABLE\".columns.COLUMN] as = \"bytes\"")
+                .hint("carry the column as its bytes: [tables.\"SCHEMA.TABLE\".columns.COLUMN] as = \"bytes\"")
         })
     }
 
@@ -183,8 +183,8 @@ impl Decoder {
             format!("row {key}")
         };
         let error = Error::input(format!("{}, column {column:?}, {at}: {}", self.table, fault.what));
-        match fault.mend {
-            Some(mend) => error.mend(mend),
+        match fault.hint {
+            Some(hint) => error.hint(hint),
             None => error,
         }
     }

@@ -50,11 +50,11 @@ pub fn decimal(value: &[u8], precision: u8, scale: i8) -> Result<i128, Fault> {
     let numeric = parse(value).ok_or_else(|| Fault::new("not a numeric in binary form"))?;
     match numeric.sign {
         0 | NEGATIVE => {}
-        NAN => return Err(Fault::new("NaN, which a decimal can't hold").mend(AS_TEXT)),
-        _ => return Err(Fault::new("an infinity, which a decimal can't hold").mend(AS_TEXT)),
+        NAN => return Err(Fault::new("NaN, which a decimal can't hold").hint(AS_TEXT)),
+        _ => return Err(Fault::new("an infinity, which a decimal can't hold").hint(AS_TEXT)),
     }
     let too_large =
-        || Fault::new(format!("a numeric that decimal({precision},{scale}) can't hold exactly")).mend(AS_TEXT);
+        || Fault::new(format!("a numeric that decimal({precision},{scale}) can't hold exactly")).hint(AS_TEXT);
     let mut digits = numeric.digits;
     while let [rest @ .., 0, 0] = digits {
         digits = rest;

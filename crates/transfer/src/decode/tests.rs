@@ -113,7 +113,7 @@ fn a_decimal_that_would_be_rounded_or_cut_is_refused() {
         let error = refusal(Kind::Decimal { precision: *precision, scale: *scale }, &numeric(text));
         assert_eq!(error.kind, crate::Kind::FixInput);
         assert!(error.context.starts_with("grid.measures, column \"reading\", row id=7: a numeric that"), "{error}");
-        assert!(error.mend.unwrap().contains("as = \"text\""));
+        assert!(error.hint.unwrap().contains("as = \"text\""));
     }
     let huge = "9".repeat(60);
     refusal(Kind::Decimal { precision: 38, scale: 0 }, &numeric(&huge));
@@ -227,7 +227,7 @@ fn lists_have_nulls_and_one_dimension() {
         error.context,
         "grid.measures, column \"reading\", row id=7: an array of 2 dimensions, where a list has one"
     );
-    assert!(error.mend.unwrap().contains("as = \"text\""));
+    assert!(error.hint.unwrap().contains("as = \"text\""));
     let error = refusal(kind, &array(&[(1, 0)], &[one]));
     assert!(error.context.contains("column \"reading\", row id=7: an array that starts at 0"), "{error}");
 }

@@ -59,7 +59,7 @@ impl Target {
             "table-tablespace" | "index-tablespace" => {
                 Err(Fault::new(format!("rule-target \"{text}\" is for Oracle only")))
             }
-            other => Err(Fault::new(format!("rule-target \"{other}\" is unknown")).mend("use schema, table or column")),
+            other => Err(Fault::new(format!("rule-target \"{other}\" is unknown")).hint("use schema, table or column")),
         }
     }
 }
@@ -177,13 +177,13 @@ fn refusal(action: &str) -> Fault {
         return Fault::new("add-before-image-columns belongs to changes and is not built yet");
     }
     Fault::new(format!("{action} gives every run other digits, so that no copy could be compared"))
-        .mend("use data-masking-digits-mask, or data-masking-hash-mask where values must stay apart")
+        .hint("use data-masking-digits-mask, or data-masking-hash-mask where values must stay apart")
 }
 
 fn new_name(rule: &Object<'_>, report: &mut Report) -> Option<String> {
     if rule.text("expression", report).is_some() {
         let what = "rename by an expression is not supported";
-        report.fault(Fault::new(what).mend("write the new name as value"));
+        report.fault(Fault::new(what).hint("write the new name as value"));
         return None;
     }
     if rule.text("old-value", report).is_some() {
@@ -228,7 +228,7 @@ fn primary_key(rule: &Object<'_>, report: &mut Report) -> Option<Vec<String>> {
         None | Some("primary-key") => {}
         Some("unique-index") => report.fault(
             Fault::new("a unique-index may hold NULLs, so it can't tell rows apart")
-                .mend("leave origin out, to define a primary key"),
+                .hint("leave origin out, to define a primary key"),
         ),
         Some(other) => report.says(format!("origin \"{other}\" is unknown")),
     }

@@ -15,7 +15,7 @@ pub(super) fn number_of(value: Sql) -> Result<Sql, Fault> {
         family if family.is_number() => Sql::new(text, family),
         family => {
             return Err(Fault::new(format!("calculates with {}", family.word()))
-                .mend("CAST it to a number first, or use strftime() on a date"));
+                .hint("CAST it to a number first, or use strftime() on a date"));
         }
     })
 }
@@ -67,7 +67,7 @@ fn comparison(a: &Sql, b: &Sql) -> Result<Comparison, Fault> {
         (Text, y) if y.is_temporal() || y == Other => Ok(Comparison::AsTexts),
         (x, Text) if x.is_temporal() || x == Other => Ok(Comparison::AsTexts),
         (x, y) => Err(Fault::new(format!("compares {} with {}", x.word(), y.word()))
-            .mend("CAST one of them to the type of the other")),
+            .hint("CAST one of them to the type of the other")),
     }
 }
 

@@ -111,7 +111,7 @@ impl Sql {
         Ok(match family {
             Family::Text | Family::Literal => Sql::new(text, family),
             Family::Bytes => {
-                return Err(Fault::new("takes bytes for a text").mend("use hex() on them"));
+                return Err(Fault::new("takes bytes for a text").hint("use hex() on them"));
             }
             Family::TimestampTz => Sql::new(cast(&in_utc(&text), "text"), Family::Text),
             _ => Sql::new(cast(&text, "text"), Family::Text),
@@ -137,7 +137,7 @@ pub(super) fn is_known(name: &str) -> bool {
 
 pub(super) fn unknown(name: &str) -> Fault {
     Fault::new(format!("data-type \"{name}\" is not supported"))
-        .mend(format!("use one of {}, boolean", KNOWN.join(", ")))
+        .hint(format!("use one of {}, boolean", KNOWN.join(", ")))
 }
 
 /// Whether DMS reads a PostgreSQL type as this type of its own.
@@ -209,7 +209,7 @@ impl DataType {
         let none = || {
             let word = from.family.word();
             Fault::new(format!("{word} can't become {}", self.sql))
-                .mend("change it to string first, or build the value with an expression")
+                .hint("change it to string first, or build the value with an expression")
         };
         let plain = Ok(cast(sql, &self.sql));
         let converted = match (from.family, self.family) {

@@ -42,7 +42,7 @@ impl Expression {
         }
         let fault = |e: &dyn std::fmt::Display| {
             Fault::new(format!("the expression can't be read: {e}"))
-                .mend("write it in SQLite's syntax, with $NAME for a column and '..' for a text")
+                .hint("write it in SQLite's syntax, with $NAME for a column and '..' for a text")
         };
         let dialect = SQLiteDialect {};
         let tokens = Tokenizer::new(&dialect, text).tokenize().map_err(|e| fault(&e))?;
@@ -144,7 +144,7 @@ impl Compiler<'_> {
                 self.call("trim", &args)
             }
             Expr::Identifier(name) => Err(Fault::new(format!("{name} is neither column nor text"))
-                .mend("write $NAME for a column, '..' for a text")),
+                .hint("write $NAME for a column, '..' for a text")),
             other => Err(Fault::new(format!("\"{other}\" is not supported in an expression"))),
         }
     }
@@ -171,7 +171,7 @@ impl Compiler<'_> {
             family if family.is_number() => Ok(format!("({text} <> 0)")),
             family => {
                 let fault = Fault::new(format!("\"{expr}\" is {}, not a condition", family.word()));
-                Err(fault.mend("compare it with something"))
+                Err(fault.hint("compare it with something"))
             }
         }
     }
@@ -201,16 +201,16 @@ impl Compiler<'_> {
             ("AR_M_SOURCE_COLUMN_NAME", Some(column)) => text(column),
             ("AR_M_SOURCE_COLUMN_NAME", None) => {
                 Err(Fault::new("$AR_M_SOURCE_COLUMN_NAME needs a column, which an added one has not")
-                    .mend("write that column's name into the object-locator as column-name"))
+                    .hint("write that column's name into the object-locator as column-name"))
             }
             (name, _) if name.starts_with("AR_H_") => {
                 Err(Fault::new(format!("${name} belongs to changes and is not built yet")))
             }
             (name, _) if name.starts_with("AR_M_") => Err(Fault::new(format!("${name} is not supported"))
-                .mend("use $AR_M_SOURCE_SCHEMA, $AR_M_SOURCE_TABLE_NAME or $AR_M_SOURCE_COLUMN_NAME")),
+                .hint("use $AR_M_SOURCE_SCHEMA, $AR_M_SOURCE_TABLE_NAME or $AR_M_SOURCE_COLUMN_NAME")),
             _ if column.is_none() => Ok(Sql::new("NULL", Family::Null)),
             (name, _) => Err(Fault::new(format!("\"{name}\" is not a column of the table"))
-                .mend("names are compared by case, and are those of the source")),
+                .hint("names are compared by case, and are those of the source")),
         }
     }
 
@@ -365,7 +365,7 @@ impl Compiler<'_> {
                 Ok(Sql::new(cast(&number(from)?.text, "numeric"), Family::Decimal))
             }
             other => Err(Fault::new(format!("CAST to {other} is not supported"))
-                .mend("cast to TEXT, INTEGER, REAL or NUMERIC; use date() and datetime() for dates")),
+                .hint("cast to TEXT, INTEGER, REAL or NUMERIC; use date() and datetime() for dates")),
         }
     }
 }

@@ -39,7 +39,7 @@ impl Filter {
         if conditions.iter().filter(|c| c.is_negative()).count() > 1 {
             report.fault(
                 Fault::new("a filter with two negative conditions lets every row through")
-                    .mend("give each negative condition its own filter"),
+                    .hint("give each negative condition its own filter"),
             );
         }
         let rule = report.label.clone();
@@ -50,8 +50,8 @@ impl Filter {
         let Some(column) = columns.iter().find(|c| c.name == self.column) else {
             let what = format!("filters on \"{}\", which the table doesn't have", self.column);
             let names: Vec<_> = columns.iter().map(|c| c.name).collect();
-            let mend = format!("its columns are {}", names.join(", "));
-            return Err(Fault::new(what).mend(mend).of(&self.rule));
+            let hint = format!("its columns are {}", names.join(", "));
+            return Err(Fault::new(what).hint(hint).of(&self.rule));
         };
         let compares = self.conditions.iter().any(|c| !matches!(c, Condition::Null { .. }));
         if compares && matches!(column.type_name, "json" | "xml" | "point" | "polygon") {
@@ -110,7 +110,7 @@ fn condition(value: &Value, report: &mut Report) -> Option<Condition> {
         }
         other => {
             let what = format!("filter-operator \"{other}\" is unknown");
-            report.fault(Fault::new(what).mend(format!("use one of {OPERATORS}")));
+            report.fault(Fault::new(what).hint(format!("use one of {OPERATORS}")));
             return None;
         }
     };
@@ -151,7 +151,7 @@ pub(super) fn predicate(filters: &[Filter], columns: &[Column<'_>], problems: &m
             Some((_, same)) if *same == terms => {}
             Some((first, _)) => problems.push(
                 Fault::new(format!("filters the table otherwise than {first} does"))
-                    .mend("put all filters of the table into one rule")
+                    .hint("put all filters of the table into one rule")
                     .of(rule),
             ),
         }

@@ -97,7 +97,7 @@ impl Compiler<'_> {
             }
             "date" | "time" | "datetime" | "strftime" | "julianday" => {
                 Fault::new(format!("{name}() with modifiers is not supported"))
-                    .mend(format!("{name}() takes a column, or 'now'"))
+                    .hint(format!("{name}() takes a column, or 'now'"))
             }
             _ if known => Fault::new(format!("{name}() with {count} arguments is not supported")),
             _ => unsupported(name),
@@ -192,7 +192,7 @@ impl Compiler<'_> {
 }
 
 fn unsupported(name: &str) -> Fault {
-    Fault::new(format!("the function {name}() is not supported")).mend(format!("supported are {SUPPORTED}"))
+    Fault::new(format!("the function {name}() is not supported")).hint(format!("supported are {SUPPORTED}"))
 }
 
 fn argument(arg: &FunctionArg) -> Option<&Expr> {
@@ -257,7 +257,7 @@ fn to_char_format(format: &Expr) -> Result<String, Fault> {
             ('%', other) => {
                 let letter = other.map(String::from).unwrap_or_default();
                 let fault = Fault::new(format!("strftime() with %{letter} is not supported"));
-                return Err(fault.mend(format!("supported are {LETTERS}")));
+                return Err(fault.hint(format!("supported are {LETTERS}")));
             }
             (c, _) => {
                 plain.push(c);

@@ -51,18 +51,18 @@ use rules::{Rules, Select};
 /// The largest mapping that DMS takes.
 const MAPPING_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// What is wrong with a mapping, and how to mend it.
+/// What is wrong with a mapping, and how to correct it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// `rule-id 3 ("rename schema")`, where one rule is at fault.
     pub rule: Option<String>,
     pub what: String,
-    pub mend: Option<String>,
+    pub hint: Option<String>,
 }
 
 impl Problem {
-    fn new(rule: Option<&str>, what: impl Into<String>, mend: Option<String>) -> Self {
-        Problem { rule: rule.map(str::to_owned), what: what.into(), mend }
+    fn new(rule: Option<&str>, what: impl Into<String>, hint: Option<String>) -> Self {
+        Problem { rule: rule.map(str::to_owned), what: what.into(), hint }
     }
 }
 
@@ -81,16 +81,16 @@ impl std::error::Error for Problem {}
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Fault {
     what: String,
-    mend: Option<String>,
+    hint: Option<String>,
 }
 
 impl Fault {
     fn new(what: impl Into<String>) -> Self {
-        Fault { what: what.into(), mend: None }
+        Fault { what: what.into(), hint: None }
     }
 
-    fn mend(mut self, mend: impl Into<String>) -> Self {
-        self.mend = Some(mend.into());
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 
@@ -100,7 +100,7 @@ impl Fault {
     }
 
     fn of(self, rule: &str) -> Problem {
-        Problem::new(Some(rule), self.what, self.mend)
+        Problem::new(Some(rule), self.what, self.hint)
     }
 }
 
@@ -173,8 +173,8 @@ impl Mapping {
     pub fn parse(json: &str) -> Result<Mapping, Vec<Problem>> {
         if json.len() > MAPPING_BYTES_MAX {
             let what = format!("the mapping has {} bytes; 2 MB is the limit", json.len());
-            let mend = "split the tables over several transfers".to_owned();
-            return Err(vec![Problem::new(None, what, Some(mend))]);
+            let hint = "split the tables over several transfers".to_owned();
+            return Err(vec![Problem::new(None, what, Some(hint))]);
         }
         Rules::read(&json::parse(json).map_err(|p| vec![p])?).map(|rules| Mapping { rules })
     }
@@ -225,11 +225,11 @@ impl Mapping {
                 return None;
             }
             let names: Vec<&str> = columns().map(|column| column.name).collect();
-            let mend = rule
+            let hint = rule
                 .locator
                 .column_of_another_case(&names)
                 .map(|name| format!("write {name:?}: names are told apart by case"));
-            Some(Problem { mend, ..problem(&rule.label, "matches no column of the tables that it applies to") })
+            Some(Problem { hint, ..problem(&rule.label, "matches no column of the tables that it applies to") })
         });
         let settings = self.rules.settings.iter().filter(|rule| of(&rule.locator) == 0);
         let settings = settings.map(|rule| problem(&rule.label, no_table));

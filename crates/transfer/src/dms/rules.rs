@@ -151,7 +151,7 @@ impl Rules {
                 && let Some(first) = seen.insert(id, report.label.clone())
             {
                 report.fault(
-                    Fault::new(format!("has the same rule-id as {first}")).mend("give every rule its own number"),
+                    Fault::new(format!("has the same rule-id as {first}")).hint("give every rule its own number"),
                 );
             }
             problems.append(&mut report.problems);
@@ -170,8 +170,8 @@ impl Rules {
     fn check_selection(&self, problems: &mut Vec<Problem>) {
         if problems.is_empty() && self.selections.iter().all(Select::excludes) {
             let what = "no selection rule includes anything";
-            let mend = "add a selection rule with the rule-action \"include\"";
-            problems.push(Problem::new(None, what, Some(mend.to_owned())));
+            let hint = "add a selection rule with the rule-action \"include\"";
+            problems.push(Problem::new(None, what, Some(hint.to_owned())));
         }
         for rule in &self.selections {
             let Take::Explicit { schema, table } = &rule.take else {
@@ -200,7 +200,7 @@ impl Rules {
             Some("table-settings") => self.settings.extend(settings(number, &rule, report)),
             Some(other) => report.fault(
                 Fault::new(format!("rule-type \"{other}\" is not supported"))
-                    .mend("use selection, transformation or table-settings"),
+                    .hint("use selection, transformation or table-settings"),
             ),
             None => {}
         }
@@ -265,7 +265,7 @@ fn selection(id: u64, rule: &Object<'_>, report: &mut Report) -> Option<Select> 
     if action? != "include" && !filters.is_empty() {
         report.fault(
             Fault::new("filters belong to rules with the rule-action \"include\" only")
-                .mend("make the rule an include, or take its filters away"),
+                .hint("make the rule an include, or take its filters away"),
         );
     }
     let take = take(action?, locator, report)?;
@@ -281,7 +281,7 @@ fn take(action: &str, locator: Locator, report: &mut Report) -> Option<Take> {
             let (Some(schema), Some(table)) = (locator.schema.exact_name(), table) else {
                 report.fault(
                     Fault::new("an explicit rule names one table, without wildcards")
-                        .mend("write the whole names, or make the rule an include"),
+                        .hint("write the whole names, or make the rule an include"),
                 );
                 return None;
             };
@@ -289,7 +289,7 @@ fn take(action: &str, locator: Locator, report: &mut Report) -> Option<Take> {
         }
         other => {
             let what = format!("rule-action \"{other}\" is unknown");
-            report.fault(Fault::new(what).mend("use include, exclude or explicit"));
+            report.fault(Fault::new(what).hint("use include, exclude or explicit"));
             None
         }
     }
@@ -317,7 +317,7 @@ fn transformation(id: u64, rule: &Object<'_>, report: &mut Report) -> Option<Tra
     if open && matches!(action, Action::PrimaryKey(_)) {
         report.fault(
             Fault::new("define-primary-key takes no wildcards in schema-name and table-name")
-                .mend("write one rule a table"),
+                .hint("write one rule a table"),
         );
     }
     Some(Transform { id, label: report.label.clone(), target, action, locator })

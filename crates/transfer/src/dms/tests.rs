@@ -177,7 +177,7 @@ fn a_rule_for_columns_that_are_not_there_touches_nothing() {
     let unmatched = mapping.unmatched(&tables("iban"));
     assert_eq!(unmatched.len(), 1);
     assert!(unmatched[0].to_string().contains("rule-id 2") && unmatched[0].what.contains("no column"));
-    assert_eq!(unmatched[0].mend.as_deref(), Some("write \"iban\": names are told apart by case"));
+    assert_eq!(unmatched[0].hint.as_deref(), Some("write \"iban\": names are told apart by case"));
     assert!(mapping.unmatched(&tables("IBAN")).is_empty());
 }
 

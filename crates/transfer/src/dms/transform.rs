@@ -174,7 +174,7 @@ impl Work<'_> {
             };
             if let Some(taken) = planned.iter().find(|p| p.column.name.to_lowercase() == name.to_lowercase()) {
                 let what = format!("adds \"{name}\", which is there as \"{}\"", taken.column.name);
-                self.fault(rule, Fault::new(what).mend("give the new column another name"));
+                self.fault(rule, Fault::new(what).hint("give the new column another name"));
                 continue;
             }
             let alone = expression.as_ref().and_then(|e| e.column_alone());
@@ -198,8 +198,8 @@ impl Work<'_> {
             let exact = rule.locator.names_one_table() && pattern.names_one();
             if exact && !self.columns.iter().any(|column| pattern.matches(column.name)) {
                 let what = format!("\"{}\" is not a column of the table", pattern.text);
-                let mend = "names are compared by case, and are those of the source";
-                self.fault(rule, Fault::new(what).mend(mend));
+                let hint = "names are compared by case, and are those of the source";
+                self.fault(rule, Fault::new(what).hint(hint));
             }
         }
     }
@@ -210,8 +210,8 @@ impl Work<'_> {
             if !seen.insert(*name) {
                 let (schema, table) = (self.table.schema, self.table.name);
                 let what = format!("two columns of {schema}.{table} become \"{name}\"");
-                let mend = "rename one of them by a rule of its own".to_owned();
-                self.problems.push(Problem::new(None, what, Some(mend)));
+                let hint = "rename one of them by a rule of its own".to_owned();
+                self.problems.push(Problem::new(None, what, Some(hint)));
             }
         }
     }
@@ -249,7 +249,7 @@ impl Work<'_> {
 fn masked(action: &Action, sql: Sql) -> Result<Sql, Fault> {
     if sql.family != Family::Text {
         return Err(Fault::new(format!("a mask takes a text, not {}", sql.family.word()))
-            .mend("change-data-type to string, by a rule with a lower rule-id"));
+            .hint("change-data-type to string, by a rule with a lower rule-id"));
     }
     let text = cast(&sql.text, "text");
     let text = match action {

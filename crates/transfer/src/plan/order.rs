@@ -114,17 +114,17 @@ pub fn overlap(cursor: &Cursor, own: &TableSettings, settings: &Settings) -> Res
         None if is_time => Ok(micros(settings.overlap)),
         None => Ok(0),
         Some(_) if column.kind == CursorKind::Transaction => {
-            Err(Error::setup("set an overlap for the cursor \"xmin\", which is exact").mend("leave the overlap out"))
+            Err(Error::setup("set an overlap for the cursor \"xmin\", which is exact").hint("leave the overlap out"))
         }
         Some(Overlap::Ids(ids)) if !is_time => Ok(i64::try_from(ids).unwrap_or(i64::MAX)),
         Some(Overlap::Time(time)) if is_time => Ok(micros(time)),
         Some(Overlap::Time(_)) => {
             Err(Error::setup(format!("the overlap of {:?} is a time, and the cursor a number", column.column))
-                .mend("give the overlap as a number of ids"))
+                .hint("give the overlap as a number of ids"))
         }
         Some(Overlap::Ids(_)) => {
             Err(Error::setup(format!("the overlap of {:?} is a number, and the cursor a time", column.column))
-                .mend("give the overlap as a duration such as \"10min\""))
+                .hint("give the overlap as a duration such as \"10min\""))
         }
     }
 }

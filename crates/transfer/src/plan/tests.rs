@@ -123,7 +123,7 @@ fn the_cursor_is_the_key_where_it_is_one_integer() {
 }
 
 #[test]
-fn a_table_without_a_cursor_is_refused_with_its_mend_or_read_whole() {
+fn a_table_without_a_cursor_is_refused_with_its_hint_or_read_whole() {
     let no_key = Table { key: Vec::new(), ..measures() };
     let two = Table { key: vec!["id".into(), "site".into()], ..measures() };
     let text = Table { key: vec!["site".into()], ..measures() };
@@ -134,8 +134,8 @@ fn a_table_without_a_cursor_is_refused_with_its_mend_or_read_whole() {
         assert_eq!(error.kind, crate::Kind::FixSetup);
         assert!(error.context.starts_with("carry grid.measures incrementally: "), "{error}");
         assert!(error.context.contains(reason), "{error}");
-        let mend = error.mend.unwrap();
-        assert!(mend.contains("[tables.\"grid.measures\"]") && mend.contains("on_no_cursor = \"reload\""), "{mend}");
+        let hint = error.hint.unwrap();
+        assert!(hint.contains("[tables.\"grid.measures\"]") && hint.contains("on_no_cursor = \"reload\""), "{hint}");
         assert!(planned(table, &settings(Mode::Initial)).unwrap().cursor.is_none());
         let reload = Settings { on_no_cursor: OnNoCursor::Reload, ..settings(Mode::Incremental) };
         assert!(planned(table, &reload).unwrap().no_cursor.unwrap().contains(reason));
@@ -172,9 +172,9 @@ fn overlaps_are_of_the_cursors_own_sort() {
     assert_eq!(with("id", Overlap::Ids(u64::MAX)).unwrap().overlap, i64::MAX);
     assert_eq!(with("updated_at", Overlap::Time(Duration::MAX)).unwrap().overlap, i64::MAX);
     let error = with("id", Overlap::Time(Duration::from_secs(3))).unwrap_err();
-    assert!(error.context.contains("is a time, and the cursor a number") && error.mend.is_some(), "{error}");
+    assert!(error.context.contains("is a time, and the cursor a number") && error.hint.is_some(), "{error}");
     let error = with("updated_at", Overlap::Ids(3)).unwrap_err();
-    assert!(error.context.contains("is a number, and the cursor a time") && error.mend.is_some(), "{error}");
+    assert!(error.context.contains("is a number, and the cursor a time") && error.hint.is_some(), "{error}");
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn what_would_fail_half_way_is_refused() {
     let error = refused(&Table { readable: false, ..measures() });
     assert!(error.context.contains("permission denied"));
     assert_eq!(
-        error.mend.unwrap(),
+        error.hint.unwrap(),
         "GRANT USAGE ON SCHEMA \"grid\" TO \"transfer\"; GRANT SELECT ON \"grid\".\"measures\" TO \"transfer\";"
     );
     assert!(refused(&table("g", "t", &[], &[])).context.contains("it has no columns"));

@@ -152,7 +152,7 @@ fn parse_mode(value: &str) -> Result<Tls> {
         "require" => Ok(Tls::Require),
         "verify-full" | "verify-ca" => Ok(Tls::VerifyFull),
         other => Err(Error::setup(format!("read sslmode {other:?} of the connection's URL"))
-            .mend("use disable, prefer, require or verify-full")),
+            .hint("use disable, prefer, require or verify-full")),
     }
 }
 

@@ -19,7 +19,7 @@ pub async fn refuse_shared_sessions(endpoint: &Endpoint) -> Result<()> {
             endpoint.display()
         );
         return Err(Error::setup(context)
-            .mend("connect to PostgreSQL itself, or to a pool with pool_mode = session for the transfer's user"));
+            .hint("connect to PostgreSQL itself, or to a pool with pool_mode = session for the transfer's user"));
     }
     Ok(())
 }

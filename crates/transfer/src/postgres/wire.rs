@@ -324,7 +324,7 @@ impl Wire {
             }
             other => {
                 return Err(Error::setup(format!("authenticate: the server asks for method {other}"))
-                    .mend("use scram-sha-256, md5, password or trust in pg_hba.conf"));
+                    .hint("use scram-sha-256, md5, password or trust in pg_hba.conf"));
             }
         }
         self.flush()
@@ -396,7 +396,7 @@ fn secure(endpoint: &Endpoint, host: &str, mut stream: TcpStream) -> Result<Box<
         }
         (_, Tls::Prefer) => Ok(Box::new(stream)),
         _ => Err(Error::setup("start TLS: the server offers none")
-            .mend("set ssl = on at the server, or sslmode = \"prefer\"")),
+            .hint("set ssl = on at the server, or sslmode = \"prefer\"")),
     }
 }
 
@@ -419,5 +419,5 @@ fn server_error(body: &[u8]) -> Error {
         _ => Kind::FixSetup,
     };
     let error = Error::new(kind, format!("PostgreSQL: {text} [{code}]"));
-    if let Some(hint) = hint { error.mend(hint) } else { error }
+    if let Some(hint) = hint { error.hint(hint) } else { error }
 }

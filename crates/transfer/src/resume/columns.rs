@@ -78,7 +78,7 @@ pub fn keep_names(plan: &mut TablePlan, origin: &Origin) -> Result<()> {
             );
             return Err(Error::input(context)
                 .state("columns-changed")
-                .mend("give the new column another name with a table mapping, or replace what the target has"));
+                .hint("give the new column another name with a table mapping, or replace what the target has"));
         }
     }
     let keep = |name: &mut String| {

@@ -32,7 +32,7 @@ pub fn evolve(table: &str, present: &Schema, source: &Schema, replace: &str) -> 
         }
         if !lake::widens(was, is) {
             let context = format!("carry {table}: column {:?} was {was} and is {is} now", field.name());
-            return Err(Error::input(context).mend(format!(
+            return Err(Error::input(context).hint(format!(
                 "change the column back, or read the table anew: {replace} (rows purged at the source leave the table; its \
                  earlier versions keep them)"
             )));

@@ -44,7 +44,7 @@ fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option
     let parse = |text: String| {
         serde_json::from_str::<Option<T>>(&text).map_err(|e| {
             let error = Error::setup("read the table's checkpoint").because(e);
-            error.mend("a newer Wattlake may have written it: use that one")
+            error.hint("a newer Wattlake may have written it: use that one")
         })
     };
     Ok(text.map(parse).transpose()?.flatten())

@@ -408,7 +408,7 @@ async fn alter(client: &Client, plan: &TablePlan) -> Result<String> {
                 let context =
                     format!("carry {}: column {:?} was {was} and is {is} now", plan.source.display(), column.name);
                 return Err(Error::input(context)
-                    .mend(format!("change the column back, or read the table anew: {}", plan.replace)));
+                    .hint(format!("change the column back, or read the table anew: {}", plan.replace)));
             }
         }
     }

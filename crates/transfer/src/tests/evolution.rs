@@ -100,12 +100,12 @@ async fn a_narrower_type_is_an_error_of_its_table_alone() {
     .await;
     world.carries(&incremental()).await;
     world.sql("ALTER TABLE t ALTER v TYPE int; INSERT INTO t VALUES (2, 2); INSERT INTO u VALUES (2)").await;
-    let (error, mend) = error_of(&world.run(&incremental()).await, "public.t");
+    let (error, hint) = error_of(&world.run(&incremental()).await, "public.t");
     assert!(error.contains("column \"v\" was Int64 and is Int32 now"), "{error}");
-    assert!(mend.contains("--table public.t --replace"), "{mend}");
+    assert!(hint.contains("--table public.t --replace"), "{hint}");
     assert_eq!(world.rows("public.t").await, ["1|1"]);
     assert_eq!(world.rows("public.u").await, ["1", "2"]);
-    // The mend.
+    // The hint.
     world.carries(&initial()).await;
     world.sql("INSERT INTO t VALUES (3, 3)").await;
     world.carries(&incremental()).await;

@@ -326,8 +326,8 @@ async fn what_a_resync_would_keep_for_one_run_only_is_refused() {
     world.sql("DELETE FROM t WHERE id > 2; ALTER TABLE t ALTER id TYPE text").await;
     let report = world.run(&reload).await;
     assert_eq!(state(&report, "public.t"), "history-at-risk");
-    let (_, mend) = error_of(&report, "public.t");
-    assert!(mend.contains("cursor = ") && mend.contains("wattlake transfer resync nightly --table public.t"), "{mend}");
+    let (_, hint) = error_of(&report, "public.t");
+    assert!(hint.contains("cursor = ") && hint.contains("wattlake transfer resync nightly --table public.t"), "{hint}");
     let report = world.run_with(&reload, Permission::Resync).await;
     assert_eq!(state(&report, "public.t"), "history-at-risk");
     let settings = with(reload, "public.t", by_cursor("xmin"));

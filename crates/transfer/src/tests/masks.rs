@@ -45,7 +45,7 @@ async fn findings(world: &World, settings: &Settings) -> String {
     let target = Target::Lake(world.lake.clone());
     let found = check(settings, &world.source, Way::Direct, Some(&target)).await.unwrap().findings;
     let about = found.iter().filter(|found| found.what.contains("keep their values"));
-    about.map(|found| format!("{}; {}\n", found.what, found.mend.as_deref().unwrap_or_default())).collect()
+    about.map(|found| format!("{}; {}\n", found.what, found.hint.as_deref().unwrap_or_default())).collect()
 }
 
 fn hidden(value: &str) -> bool {

@@ -1,4 +1,4 @@
-//! Values that no column of the lake can hold: an error names table, column and row, the mend
+//! Values that no column of the lake can hold: an error names table, column and row, the hint
 //! makes it pass, and nothing is half done meanwhile.
 
 use std::collections::BTreeMap;
@@ -14,9 +14,9 @@ fn carried_as(settings: Settings, carried_as: ColumnAs) -> Settings {
 /// Row 7 has a value that can't be carried; the table beside it is carried all the same.
 async fn refused(world: &World, settings: &Settings, what: &str) {
     let report = world.run(settings).await;
-    let (error, mend) = error_of(&report, "public.t");
+    let (error, hint) = error_of(&report, "public.t");
     assert!(error.contains(&format!("public.t, column \"v\", row id=7: {what}")), "{error}");
-    assert!(mend.contains("as = \"text\""), "{mend}");
+    assert!(hint.contains("as = \"text\""), "{hint}");
     assert!(world.lake.table(&lake::TableName::new("public", "t")).await.unwrap().is_none());
     assert_eq!(world.rows("public.beside").await, ["1"]);
 }

@@ -37,9 +37,9 @@ async fn a_table_without_a_key_is_carried_whole_or_not_at_all() {
     world.carries(&initial()).await;
     assert_eq!(world.rows("public.t").await, ["1", "1", "NULL"]);
     world.sql("DELETE FROM t WHERE v IS NULL; INSERT INTO t VALUES (2)").await;
-    let (error, mend) = error_of(&world.run(&incremental()).await, "public.t");
+    let (error, hint) = error_of(&world.run(&incremental()).await, "public.t");
     assert!(error.contains("it has no key, and no cursor is set for it"), "{error}");
-    assert!(mend.contains("on_no_cursor = \"reload\""), "{mend}");
+    assert!(hint.contains("on_no_cursor = \"reload\""), "{hint}");
     assert_eq!(world.rows("public.t").await, ["1", "1", "NULL"]);
     let reload = Settings { on_no_cursor: OnNoCursor::Reload, ..incremental() };
     let report = world.carries(&reload).await;
@@ -201,8 +201,8 @@ async fn rows_that_a_policy_hides_are_an_error_and_no_gap() {
     let report = world.run(&incremental()).await;
     let (error, _) = error_of(&report, "public.t");
     assert!(error.contains("row-level security policy"), "{error}");
-    let (error, mend) = error_of(&report, "public.closed");
-    assert!(error.contains("permission denied") && mend.contains("GRANT SELECT ON \"public\".\"closed\""), "{error}");
+    let (error, hint) = error_of(&report, "public.closed");
+    assert!(error.contains("permission denied") && hint.contains("GRANT SELECT ON \"public\".\"closed\""), "{error}");
     assert_eq!(world.rows("public.open").await, ["1"]);
     assert!(world.lake.table(&TableName::new("public", "t")).await.unwrap().is_none());
 }

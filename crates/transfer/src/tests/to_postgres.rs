@@ -170,9 +170,9 @@ async fn columns_are_added_widened_and_kept() {
     copy.carries(&incremental()).await;
     assert_eq!(copy.rows().await, ["(1,1,1.500,abc,x,)", "(2,3000000000,123456.789,abcdef,,2026-01-01)"]);
     copy.world.sql("ALTER TABLE t ALTER n TYPE int USING 1; INSERT INTO t (id, n) VALUES (3, 3)").await;
-    let (error, mend) = error_of(&copy.run(&incremental()).await, "public.t");
+    let (error, hint) = error_of(&copy.run(&incremental()).await, "public.t");
     assert!(error.contains("column \"n\" was bigint and is integer now"), "{error}");
-    assert!(mend.contains("--table public.t --replace"), "{mend}");
+    assert!(hint.contains("--table public.t --replace"), "{hint}");
     assert_eq!(copy.rows().await.len(), 2);
 }
 

@@ -174,6 +174,6 @@ async fn a_table_that_was_never_carried_is_said() {
     let progress: Arc<dyn Progress> = Arc::new(Quiet);
     let proofs = validate(&initial(), &world.source, &world.lake, &[], &progress).await.unwrap();
     let error = proofs[0].error.as_ref().unwrap();
-    assert!(chain(error).contains("public.t is not in the lake yet") && error.mend.is_some(), "{}", chain(error));
+    assert!(chain(error).contains("public.t is not in the lake yet") && error.hint.is_some(), "{}", chain(error));
     assert!(!proofs[0].is_ok());
 }

@@ -263,7 +263,7 @@ pub async fn all_ended(world: &World) {
 #[track_caller]
 pub fn state(report: &Report, table: &str) -> &'static str {
     let error = of(report, table).error.as_ref().unwrap_or_else(|| panic!("{table} was carried"));
-    assert!(error.mend.is_some(), "{}", chain(error));
+    assert!(error.hint.is_some(), "{}", chain(error));
     error.state.unwrap_or_else(|| panic!("{}", chain(error)))
 }
 
@@ -275,11 +275,11 @@ pub async fn resynced(world: &World, settings: &Settings) {
     }
 }
 
-/// The error of one table, as a user reads it, and its mend.
+/// The error of one table, as a user reads it, and its hint.
 #[track_caller]
 pub fn error_of(report: &Report, table: &str) -> (String, String) {
     let Some(error) = &of(report, table).error else { panic!("{table} was carried") };
-    (chain(error), error.mend.clone().unwrap_or_default())
+    (chain(error), error.hint.clone().unwrap_or_default())
 }
 
 pub fn chain(error: &crate::Error) -> String {

@@ -28,7 +28,7 @@ use awaited::Awaited;
 /// Prove the whole configuration before anything runs
 ///
 /// Reads every file, connects to every source, and looks at versions, permissions, keys, types,
-/// cursors and indexes. What is wrong is said with its mend. Exits with 4 where a run would fail.
+/// cursors and indexes. What is wrong is said with its hint. Exits with 4 where a run would fail.
 #[derive(Debug, Args)]
 pub struct Check {
     /// One JSON object a finding
@@ -69,8 +69,8 @@ impl Check {
         for (part, problem) in problems {
             errors += 1;
             let subject = format!("{}:{}:{}", problem.file.display(), problem.line, problem.column);
-            let (what, mend) = (problem.what.clone(), problem.mend.clone());
-            self.say(part, &Finding { severity: Severity::Error, subject, what, mend, shared: None });
+            let (what, hint) = (problem.what.clone(), problem.hint.clone());
+            self.say(part, &Finding { severity: Severity::Error, subject, what, hint, shared: None });
         }
         errors
     }
@@ -160,7 +160,7 @@ impl Check {
         if self.json {
             let value = json!({
                 "transfer": about, "severity": severity, "subject": finding.subject,
-                "what": finding.what, "mend": finding.mend,
+                "what": finding.what, "hint": finding.hint,
             });
             println!("{value}");
             return;
@@ -173,8 +173,8 @@ impl Check {
         // What is of the transfer as a whole has its name as the subject.
         let subject = if finding.subject == about { String::new() } else { format!("{}: ", finding.subject) };
         println!("{label}: {about}: {subject}{}", finding.what);
-        if let Some(mend) = &finding.mend {
-            println!("       {mend}");
+        if let Some(hint) = &finding.hint {
+            println!("       {hint}");
         }
     }
 }
@@ -214,12 +214,12 @@ async fn prove(warehouse: &Warehouse, lake: &lake::Lake, mart: &Mart) -> Result<
 }
 
 fn finding(error: &anyhow::Error) -> Finding {
-    let mend = error.chain().find_map(|e| e.downcast_ref::<transfer::Error>().and_then(|e| e.mend.clone()));
+    let hint = error.chain().find_map(|e| e.downcast_ref::<transfer::Error>().and_then(|e| e.hint.clone()));
     Finding {
         severity: Severity::Error,
         subject: "setup".into(),
         what: report::chain(error.as_ref()),
-        mend,
+        hint,
         shared: None,
     }
 }

@@ -49,7 +49,7 @@ impl List {
                 if self.json {
                     let shown = json!({
                         "set": set.name, "control": control.name, "severity": severity, "text": control.text,
-                        "tolerance": control.tolerance, "rows_max": control.rows_max, "mend": control.mend,
+                        "tolerance": control.tolerance, "rows_max": control.rows_max, "hint": control.hint,
                     });
                     println!("{shown}");
                 } else {

@@ -86,7 +86,7 @@ impl Deploy {
 
     fn say(&self, name: &str, deployed: &Deployed, findings: &[Finding]) {
         if self.json {
-            let findings: Vec<Value> = findings.iter().map(|f| json!({"what": f.what, "mend": f.mend})).collect();
+            let findings: Vec<Value> = findings.iter().map(|f| json!({"what": f.what, "hint": f.hint})).collect();
             let layers: Vec<String> = deployed.layers.iter().map(ToString::to_string).collect();
             let shown = json!({
                 "function": name, "version": deployed.version, "new": deployed.new, "alias": self.alias,
@@ -107,8 +107,8 @@ impl Deploy {
             text::bytes(unpacked)
         );
         for finding in findings {
-            let mend = finding.mend.as_ref().map(|mend| format!("; {mend}")).unwrap_or_default();
-            eprintln!("AWS Lambda would refuse {name}: {}{mend}", finding.what);
+            let hint = finding.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+            eprintln!("AWS Lambda would refuse {name}: {}{hint}", finding.what);
         }
     }
 }

@@ -134,6 +134,6 @@ pub async fn issue(warehouse: &Warehouse, asked: &Asked, name: &str, json: bool)
         }
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("no statement goes out: mend what is wrong, or waive it with `wattlake control waive`");
+    eprintln!("no statement goes out: hint what is wrong, or waive it with `wattlake control waive`");
     Ok(ExitCode::from(code::FAILED))
 }

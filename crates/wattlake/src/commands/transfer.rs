@@ -182,7 +182,7 @@ fn json_of(table: &TableReport) -> serde_json::Value {
         "position": table.position.as_ref().and_then(|p| p.high.as_ref()).map(ToString::to_string),
         "state": table.error.as_ref().and_then(|e| e.state),
         "error": table.error.as_ref().map(|e| report::chain(e)),
-        "mend": table.error.as_ref().and_then(|e| e.mend.clone()),
+        "hint": table.error.as_ref().and_then(|e| e.hint.clone()),
     })
 }
 
@@ -212,8 +212,8 @@ pub fn told(report: &Report) -> String {
     for table in &report.tables {
         if let Some(error) = &table.error {
             told.push_str(&format!("\n{}: {}\n", table.source, report::chain(error)));
-            if let Some(mend) = &error.mend {
-                told.push_str(&format!("  hint: {mend}\n"));
+            if let Some(hint) = &error.hint {
+                told.push_str(&format!("  hint: {hint}\n"));
             }
         }
     }
@@ -361,7 +361,7 @@ fn validation_json(table: &TableValidation) -> serde_json::Value {
         "ranges": table.ranges, "ranges_differing": table.ranges_differing,
         "lost": table.lost, "differs": table.differs, "doubled": table.doubled, "purged": table.purged, "pending": table.pending,
         "samples": samples, "seconds": table.seconds, "error": table.error.as_ref().map(|e| report::chain(e)),
-        "mend": table.error.as_ref().and_then(|e| e.mend.clone()),
+        "hint": table.error.as_ref().and_then(|e| e.hint.clone()),
     })
 }
 
@@ -406,8 +406,8 @@ pub fn validation_told(tables: &[TableValidation]) -> String {
     for table in tables {
         if let Some(error) = &table.error {
             told.push_str(&format!("\n{}: {}\n", table.source, report::chain(error)));
-            if let Some(mend) = &error.mend {
-                told.push_str(&format!("  hint: {mend}\n"));
+            if let Some(hint) = &error.hint {
+                told.push_str(&format!("  hint: {hint}\n"));
             }
         }
         for (difference, key) in &table.samples {

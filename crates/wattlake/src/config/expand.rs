@@ -48,7 +48,7 @@ struct Fault {
     /// The place's beginning as it is written, to find it in the file.
     written: String,
     what: String,
-    mend: String,
+    hint: String,
     /// A variable that is not set: what is written is right, and another environment has it.
     is_unset: bool,
 }
@@ -59,9 +59,9 @@ impl Fault {
         let inside = report.text().get(span.clone()).and_then(|text| text.find(&self.written)).unwrap_or(0);
         let at = span.start + inside;
         if self.is_unset {
-            report.add_unset(path, at..span.end, self.what, self.mend);
+            report.add_unset(path, at..span.end, self.what, self.hint);
         } else {
-            report.add(at..span.end, self.what, self.mend);
+            report.add(at..span.end, self.what, self.hint);
         }
         at + 1
     }
@@ -88,7 +88,7 @@ fn expand(text: &str, env: Env<'_>, is_url: bool) -> (String, Vec<Fault>) {
             faults.push(Fault {
                 written: "${".to_owned() + inside,
                 what: "`${` without its `}`".into(),
-                mend: "write ${NAME}, or $$ for a dollar sign".into(),
+                hint: "write ${NAME}, or $$ for a dollar sign".into(),
                 is_unset: false,
             });
             return (expanded, faults);
@@ -111,11 +111,11 @@ fn value(name: &str, env: Env<'_>) -> Result<String, Fault> {
     if !is_name {
         // Not quoted: it may be a piece of a secret that was written with a dollar sign in it.
         let what = "what stands in `${}` can't be the name of an environment variable".into();
-        return Err(Fault { written, what, mend: "write ${NAME}, or $$ for a dollar sign".into(), is_unset: false });
+        return Err(Fault { written, what, hint: "write ${NAME}, or $$ for a dollar sign".into(), is_unset: false });
     }
     env(name).ok_or_else(|| {
         let what = format!("the environment variable {name} is not set");
-        Fault { written, what, mend: format!("set it: export {name}=..."), is_unset: true }
+        Fault { written, what, hint: format!("set it: export {name}=..."), is_unset: true }
     })
 }
 

@@ -163,7 +163,7 @@ pub struct Control {
     pub name: String,
     pub blocks: bool,
     pub text: String,
-    pub mend: Option<String>,
+    pub hint: Option<String>,
     pub tolerance: f64,
     pub rows_max: u64,
     /// The whole file, so that a line of it is the line of an error.

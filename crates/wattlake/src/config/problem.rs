@@ -16,14 +16,14 @@ pub struct Problem {
     /// From 1, in characters.
     pub column: usize,
     pub what: String,
-    pub mend: Option<String>,
+    pub hint: Option<String>,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}: {}", self.file.display(), self.line, self.column, self.what)?;
-        match &self.mend {
-            Some(mend) => write!(f, "; {mend}"),
+        match &self.hint {
+            Some(hint) => write!(f, "; {hint}"),
             None => Ok(()),
         }
     }
@@ -54,14 +54,14 @@ impl<'a> Report<'a> {
         Report { file: file.to_owned(), text, found: Vec::new(), unset: Vec::new() }
     }
 
-    pub fn add(&mut self, span: Range<usize>, what: impl Into<String>, mend: impl Into<Option<String>>) {
-        let problem = self.problem(span.start, what.into(), mend.into());
+    pub fn add(&mut self, span: Range<usize>, what: impl Into<String>, hint: impl Into<Option<String>>) {
+        let problem = self.problem(span.start, what.into(), hint.into());
         self.found.push((span.start, problem));
     }
 
     /// A variable that is not set, in the text that the keys of `path` lead to.
-    pub fn add_unset(&mut self, path: &[String], span: Range<usize>, what: String, mend: String) {
-        let problem = self.problem(span.start, what, Some(mend));
+    pub fn add_unset(&mut self, path: &[String], span: Range<usize>, what: String, hint: String) {
+        let problem = self.problem(span.start, what, Some(hint));
         self.unset.push(Variable { path: path.to_owned(), at: span.start, problem, is_taken: false });
     }
 
@@ -89,9 +89,9 @@ impl<'a> Report<'a> {
         self.unset.iter().filter(|variable| variable.is_taken).map(|variable| variable.problem.clone())
     }
 
-    fn problem(&self, at: usize, what: String, mend: Option<String>) -> Problem {
+    fn problem(&self, at: usize, what: String, hint: Option<String>) -> Problem {
         let (line, column) = position(self.text, at);
-        Problem { file: self.file.clone(), line, column, what, mend }
+        Problem { file: self.file.clone(), line, column, what, hint }
     }
 
     /// True where something within the span was found wrong already: a second finding would only confuse.

@@ -91,10 +91,10 @@ fn check_value(schema: &Schema, name: &str, value: &mut Spanned<DeValue<'_>>, re
     }
     let value = value.get_mut();
     if !accepted(schema).contains(&form(value)) {
-        let mend = matches!(accepted(schema)[..], ["string"]).then(|| "put the value in quotes".to_owned());
-        let mend = mend.filter(|_| !matches!(form(value), "array" | "table"));
+        let hint = matches!(accepted(schema)[..], ["string"]).then(|| "put the value in quotes".to_owned());
+        let hint = hint.filter(|_| !matches!(form(value), "array" | "table"));
         let expected = accepted(schema).iter().map(|f| with_article(f)).collect::<Vec<_>>().join(" or ");
-        report.add(span, format!("{name:?}: expected {expected}, found {}", with_article(form(value))), mend);
+        report.add(span, format!("{name:?}: expected {expected}, found {}", with_article(form(value))), hint);
         return false;
     }
     match value {
@@ -121,8 +121,8 @@ fn check_string(schema: &Schema, name: &str, text: &str, span: Range<usize>, rep
     if !words.is_empty() && !words.contains(&text) {
         let offered = built_words(schema);
         let what = format!("unknown {name} {}: expected one of {}", report.written(&span), list(&offered));
-        let mend = nearest(text, offered).map(|near| format!("nearest: {near:?}"));
-        report.add(span, what, mend);
+        let hint = nearest(text, offered).map(|near| format!("nearest: {near:?}"));
+        report.add(span, what, hint);
         return false;
     }
     if text.is_empty() && schema["minLength"].as_u64() > Some(0) {

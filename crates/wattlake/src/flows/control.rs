@@ -59,7 +59,7 @@ pub struct Verdict {
     pub blocks: bool,
     pub state: State,
     pub text: String,
-    pub mend: Option<String>,
+    pub hint: Option<String>,
     pub rows: u64,
     pub waived: u64,
     /// The first of them, with the waiver that covers each.
@@ -95,7 +95,7 @@ impl Verdict {
             self.findings.iter().map(|(row, waiver)| json!({"row": row, "waiver": waiver})).collect();
         json!({
             "control": self.control, "severity": self.severity(), "state": self.state.as_str(), "rows": self.rows,
-            "waived": self.waived, "text": self.text, "mend": self.mend, "error": self.error, "findings": findings,
+            "waived": self.waived, "text": self.text, "hint": self.hint, "error": self.error, "findings": findings,
         })
     }
 
@@ -118,8 +118,8 @@ impl Verdict {
             });
             told.push_str(&format!("\n          {}", cells.collect::<Vec<_>>().join(", ")));
         }
-        if let (Some(mend), State::Failed) = (&self.mend, self.state) {
-            told.push_str(&format!("\n          {mend}"));
+        if let (Some(hint), State::Failed) = (&self.hint, self.state) {
+            told.push_str(&format!("\n          {hint}"));
         }
         told
     }
@@ -192,7 +192,7 @@ fn verdict(control: &Control, found: Result<Columns>, waivers: &[Waiver]) -> Ver
         blocks: control.blocks,
         state: State::Passed,
         text: control.text.clone(),
-        mend: control.mend.clone(),
+        hint: control.hint.clone(),
         rows: 0,
         waived: 0,
         findings: Vec::new(),

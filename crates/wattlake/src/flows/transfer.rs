@@ -176,7 +176,7 @@ fn outcome(transfer: &str, table: &TableReport) -> TableOutcome {
         seconds: table.seconds,
         position: table.position.as_ref().and_then(|p| p.high.as_ref()).map(ToString::to_string),
         reason: table.error.as_ref().map(|e| report::chain(e)),
-        mend: table.error.as_ref().and_then(|e| e.mend.clone()),
+        hint: table.error.as_ref().and_then(|e| e.hint.clone()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! A warehouse's files, from `init` to what is wrong in them: where, what, and the mend.
+//! A warehouse's files, from `init` to what is wrong in them: where, what, and the hint.
 
 use std::fs;
 use std::path::Path;
@@ -153,8 +153,8 @@ fn a_lake_that_an_earlier_build_misplaced_is_found_and_moved_by_what_check_print
     let misplaced = root.join("data/w/lake");
     said.has(&format!("wrote a lake to {}", misplaced.display()));
     assert!(!said.text().contains("demo"), "{said:?}");
-    let mend = said.out.lines().find_map(|line| line.trim().strip_prefix("mv ")).unwrap_or_else(|| panic!("{said:?}"));
-    assert!(Command::new("sh").args(["-c", &format!("mv {mend}")]).status().unwrap().success());
+    let hint = said.out.lines().find_map(|line| line.trim().strip_prefix("mv ")).unwrap_or_else(|| panic!("{said:?}"));
+    assert!(Command::new("sh").args(["-c", &format!("mv {hint}")]).status().unwrap().success());
     assert!(!run_in(&outer, &root, &["check"]).text().contains("earlier build"));
     assert_eq!(run_in(&outer, &root, &["sql", "--format", "csv", "SELECT count(*) AS n FROM three"]).out, "n\n3\n");
 }

@@ -89,7 +89,7 @@ impl Crash {
     }
 
     /// The killed run is told so, the next makes good, and a vacuum leaves what the log names.
-    fn assert_mended(&self, runs_before: usize) {
+    fn assert_hint(&self, runs_before: usize) {
         let runs = self.warehouse.json(&["runs", "--json"]);
         assert_eq!((runs.len(), &runs[0]["state"]), (runs_before + 1, &json!("crashed")), "{runs:?}");
         self.warehouse.ok(&["transfer", "run", "t"]);
@@ -121,7 +121,7 @@ fn in_the_middle_of_the_first_copy() {
     // Swept without a next run too: the folder that never became a table goes.
     crash.warehouse.ok(&["lake", "vacuum"]);
     assert_eq!(files_under(&crash.warehouse.path().join("lake")), BTreeSet::new());
-    crash.assert_mended(0);
+    crash.assert_hint(0);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn before_the_first_commit() {
     let crash = Crash::new(INCREMENTAL);
     kill_at(&crash.warehouse, &at("before-commit"), || crash.data_files() == 1);
     crash.assert_lake_holds(None, 0, 0);
-    crash.assert_mended(0);
+    crash.assert_hint(0);
     assert_eq!(crash.data_files(), 1);
 }
 
@@ -138,7 +138,7 @@ fn after_the_first_commit() {
     let crash = Crash::new(INCREMENTAL);
     kill_at(&crash.warehouse, &at("after-commit"), || crash.has_version(0));
     crash.assert_lake_holds(Some(0), 100_000, 0);
-    crash.assert_mended(0);
+    crash.assert_hint(0);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn before_a_replacing_commit_readers_keep_the_old() {
     let crash = Crash::changed(&INCREMENTAL.replace("incremental", "initial"));
     kill_at(&crash.warehouse, &at("before-commit"), || crash.data_files() == 2);
     crash.assert_lake_holds(Some(0), 100_000, 0);
-    crash.assert_mended(1);
+    crash.assert_hint(1);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn before_the_commit_of_an_increment() {
     let crash = Crash::changed(INCREMENTAL);
     kill_at(&crash.warehouse, &at("before-commit"), || crash.data_files() == 2);
     crash.assert_lake_holds(Some(0), 100_000, 0);
-    crash.assert_mended(1);
+    crash.assert_hint(1);
 }
 
 #[test]
@@ -162,11 +162,11 @@ fn after_the_commit_of_an_increment() {
     let crash = Crash::changed(INCREMENTAL);
     kill_at(&crash.warehouse, &at("after-commit"), || crash.has_version(1));
     crash.assert_lake_holds(Some(1), 100_500, 1000);
-    crash.assert_mended(1);
+    crash.assert_hint(1);
     assert!(!crash.has_version(2), "what was committed is not carried again");
 }
 
-fn assert_copy_mended(point: &str, event: &str) {
+fn assert_copy_hint(point: &str, event: &str) {
     let crash = Crash::new(&INCREMENTAL.replace("streams", "via = 'basebackup'\nstreams"));
     let has_event = || !crash.warehouse.json(&["events", event, "--json"]).is_empty();
     kill_at(&crash.warehouse, &at(point), has_event);
@@ -178,19 +178,19 @@ fn assert_copy_mended(point: &str, event: &str) {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(crash.warehouse.path().join(".wattlake/basebackup/t").exists());
-    crash.assert_mended(0);
+    crash.assert_hint(0);
     assert_eq!(files_under(&crash.warehouse.path().join(".wattlake/basebackup")), BTreeSet::new());
     assert_eq!(processes_in(crash.warehouse.path()), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]
 fn after_the_backup() {
-    assert_copy_mended("after-backup", "snapshot.created");
+    assert_copy_hint("after-backup", "snapshot.created");
 }
 
 #[test]
 fn after_the_restore() {
-    assert_copy_mended("after-restore", "database.available");
+    assert_copy_hint("after-restore", "database.available");
 }
 
 /// The target is another PostgreSQL: its own transactions keep readers from halves.
@@ -211,7 +211,7 @@ impl ToPostgres {
         ToPostgres { crash, target }
     }
 
-    fn assert_mended(&self) {
+    fn assert_hint(&self) {
         let runs = self.crash.warehouse.json(&["runs", "--json"]);
         assert_eq!(runs[0]["state"], "crashed");
         self.crash.warehouse.ok(&["transfer", "run", "t"]);
@@ -229,7 +229,7 @@ fn before_the_first_commit_to_postgresql() {
         and exists (select from pg_index i where i.indrelid = c.oid))";
     kill_at(&to.crash.warehouse, &at("before-commit"), || to.target.value(staged) == "t");
     assert_eq!(to.target.value("select to_regclass('public.readings') is null"), "t");
-    to.assert_mended();
+    to.assert_hint();
 }
 
 #[test]
@@ -241,5 +241,5 @@ fn before_the_commit_of_an_increment_to_postgresql() {
         and application_name = 'wattlake' and state = 'idle in transaction'";
     kill_at(&to.crash.warehouse, &at("before-commit"), || to.target.value(staged) == "t");
     assert_eq!((to.target.count("readings"), to.target.count("readings where value = -1")), (100_000, 0));
-    to.assert_mended();
+    to.assert_hint();
 }

@@ -1,4 +1,4 @@
-//! `check` against a source with faults: each is found, with the statement that mends it.
+//! `check` against a source with faults: each is found, with the statement that corrects it.
 
 use serde_json::Value;
 
@@ -25,18 +25,18 @@ const TRANSFER: &str = "mode = 'incremental'
 fn about<'a>(findings: &'a [Value], table: &str) -> Vec<(&'a str, &'a str, &'a str)> {
     let of = findings.iter().filter(|finding| finding["subject"] == format!("public.{table}"));
     let text = |value: &'a Value| value.as_str().unwrap_or_default();
-    of.map(|finding| (text(&finding["severity"]), text(&finding["what"]), text(&finding["mend"]))).collect()
+    of.map(|finding| (text(&finding["severity"]), text(&finding["what"]), text(&finding["hint"]))).collect()
 }
 
 #[track_caller]
-fn found(findings: &[Value], table: &str, severity: &str, what: &str, mend: &str) {
+fn found(findings: &[Value], table: &str, severity: &str, what: &str, hint: &str) {
     let about = about(findings, table);
-    let is_it = |f: &(&str, &str, &str)| f.0 == severity && f.1.contains(what) && f.2.contains(mend);
-    assert!(about.iter().any(is_it), "{severity} {what:?} {mend:?} is not in {about:?}");
+    let is_it = |f: &(&str, &str, &str)| f.0 == severity && f.1.contains(what) && f.2.contains(hint);
+    assert!(about.iter().any(is_it), "{severity} {what:?} {hint:?} is not in {about:?}");
 }
 
 #[test]
-fn each_fault_is_found_with_its_mend() {
+fn each_fault_is_found_with_its_hint() {
     let source = Source::empty();
     let role = format!("reader_{}", source.name());
     source.execute(&format!("create role {role} login; {TABLES} {role}"));
@@ -62,12 +62,12 @@ fn each_fault_is_found_with_its_mend() {
     found(&findings, "silent", "note", "later changes to old rows are not", "");
     assert_eq!(about(&findings, "quick"), []);
 
-    // For people: the same, and the mends that are statements work as they stand.
+    // For people: the same, and the hints that are statements work as they stand.
     let told = warehouse.run(&["check"]);
     told.has("error: t: public.hidden: ").has("warning: t: public.slow: ").has("4 tables");
     for (table, statement) in [("slow", "CREATE INDEX"), ("silent", "ALTER TABLE")] {
         let about = about(&findings, table);
-        source.execute(about.iter().find(|(_, _, mend)| mend.starts_with(statement)).unwrap().2);
+        source.execute(about.iter().find(|(_, _, hint)| hint.starts_with(statement)).unwrap().2);
     }
     source.execute(&format!("grant select on hidden to {role}"));
     let said = warehouse.ok(&["check"]);

@@ -71,7 +71,7 @@ fn what_is_wrong_in_json() {
     );
     assert!(read.report.faults[0].to_string().contains("nearest: \"amount\""));
     assert!(read.report.faults[1].to_string().contains("expected one value, and this holds several"));
-    assert!(read.report.faults[5].mend.contains("was the file cut off?"));
+    assert!(read.report.faults[5].hint.contains("was the file cut off?"));
     assert_eq!(read.texts("prm"), [Some("F")]);
 }
 
@@ -120,7 +120,7 @@ fn parquet_by_its_values() {
     let mut plain = columns();
     plain[1].1 = Arc::new(TimestampMillisecondArray::from(vec![0, 1]));
     let faults = reading(&of("parquet"), &parquet_of(plain)).report.faults;
-    assert!(faults[0].mend.contains("set the column's `zone`"), "{faults:?}");
+    assert!(faults[0].hint.contains("set the column's `zone`"), "{faults:?}");
     let mut nested = columns();
     nested[0].1 = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(1)]), Some([Some(2)])]));
     let fault = reading(&of("parquet"), &parquet_of(nested)).only_fault();

@@ -105,7 +105,7 @@ fn functions_keep_what_sqlite_means_by_them() {
     for (expression, function) in [("foo($n)", "foo"), ("pg_sleep(9)", "pg_sleep"), ("count(*)", "count")] {
         is_refused(expression, &format!("the function {function}() is not supported"));
         let problems = added(expression, "").unwrap_err();
-        assert!(problems[0].mend.as_ref().is_some_and(|m| m.contains("coalesce, date, datetime")));
+        assert!(problems[0].hint.as_ref().is_some_and(|m| m.contains("coalesce, date, datetime")));
     }
     is_refused("random()", "random() gives every run other values");
     is_refused("min($n)", "min() with 1 arguments is not supported");

@@ -68,6 +68,6 @@ fn narrower_types_are_refused_by_name() {
         let error = evolve("grid.t", &was_schema, &is_schema, "run x --replace --table grid.t").unwrap_err();
         assert_eq!(error.kind, crate::Kind::FixInput);
         assert_eq!(error.context, format!("carry grid.t: column \"v\" was {was} and is {is} now"));
-        assert!(error.mend.unwrap().contains("--replace --table grid.t"));
+        assert!(error.hint.unwrap().contains("--replace --table grid.t"));
     }
 }

@@ -74,7 +74,7 @@ impl<'a> Awaited<'a> {
             severity: Severity::Note,
             subject: "not proven yet".to_owned(),
             what: format!("{queries} that ask for {}", tables.join(", ")),
-            mend: Some("run the jobs that fill these tables, then check again".to_owned()),
+            hint: Some("run the jobs that fill these tables, then check again".to_owned()),
             shared: None,
         })
     }

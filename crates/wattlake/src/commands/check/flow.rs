@@ -46,8 +46,8 @@ pub async fn findings(warehouse: &Warehouse, lake: &Lake, awaited: &Awaited<'_>)
 
 fn of_function(warehouse: &Warehouse, registry: &Registry, function: &Function) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
-    let mut say = |severity: Severity, subject: &str, what: String, mend: Option<String>| {
-        found.push(Finding { severity, subject: subject.to_owned(), what, mend, shared: None });
+    let mut say = |severity: Severity, subject: &str, what: String, hint: Option<String>| {
+        found.push(Finding { severity, subject: subject.to_owned(), what, hint, shared: None });
     };
     let definition = &function.definition;
     let published = registry.layers()?;
@@ -68,8 +68,8 @@ fn of_function(warehouse: &Warehouse, registry: &Registry, function: &Function) 
         match warehouse.config.layers.contains_key(name) && version.is_none() {
             true => say(Severity::Warning, "layer", what, Some(format!("wattlake layer build {name}"))),
             false => {
-                let mend = format!("write layers/{name}.toml, or `wattlake layer publish {name} ZIP`");
-                say(Severity::Error, "layer", what, Some(mend));
+                let hint = format!("write layers/{name}.toml, or `wattlake layer publish {name} ZIP`");
+                say(Severity::Error, "layer", what, Some(hint));
             }
         }
     }
@@ -86,7 +86,7 @@ fn of_function(warehouse: &Warehouse, registry: &Registry, function: &Function) 
         None => Measured { layers: definition.layers.len(), ..Measured::default() },
     };
     for finding in refused_by_aws(definition, &measured) {
-        say(Severity::Note, "AWS Lambda", format!("it would be refused there: {}", finding.what), finding.mend);
+        say(Severity::Note, "AWS Lambda", format!("it would be refused there: {}", finding.what), finding.hint);
     }
     Ok(found)
 }
@@ -101,5 +101,5 @@ async fn prove(warehouse: &Warehouse, lake: &Lake, query: &str, awaited: &Awaite
         Ok(session) => report::chain(&session.prepare(&query).await.err()?),
         Err(error) => report::chain(error.as_ref()),
     };
-    Some(Finding { severity: Severity::Error, subject: "query".into(), what, mend: None, shared: None })
+    Some(Finding { severity: Severity::Error, subject: "query".into(), what, hint: None, shared: None })
 }

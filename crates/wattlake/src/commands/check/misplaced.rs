@@ -26,7 +26,7 @@ pub fn findings(config: &Warehouse) -> Vec<Finding> {
 
 fn finding(lake: &Path, place: &Path) -> Finding {
     let (from, to) = (lake.display(), place.display());
-    let mend = match is_lake(place) {
+    let hint = match is_lake(place) {
         true => format!("move the tables that {to} lacks from there, then remove {from}"),
         // Whoever opens a lake makes its folder: an empty one is replaced.
         false => format!("mv -T '{from}' '{to}'"),
@@ -35,7 +35,7 @@ fn finding(lake: &Path, place: &Path) -> Finding {
         severity: Severity::Warning,
         subject: "place".to_owned(),
         what: format!("an earlier build, given a relative folder, wrote a lake to {from}; nothing reads it there"),
-        mend: Some(mend),
+        hint: Some(hint),
         shared: None,
     }
 }

@@ -27,7 +27,7 @@ fn one(severity: Severity, shared: Shared, members: &[&Finding], file: &str) -> 
     let names: Vec<&str> = members.iter().take(NAMES).map(|finding| finding.subject.as_str()).collect();
     let more = members.len() - names.len();
     let names = names.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() };
-    let (what, mend) = match shared {
+    let (what, hint) = match shared {
         Shared::NoCursor => (
             "they have no cursor that shows what is new",
             format!(
@@ -48,7 +48,7 @@ fn one(severity: Severity, shared: Shared, members: &[&Finding], file: &str) -> 
         severity,
         subject: format!("{} tables", members.len()),
         what: format!("{what}: {names}"),
-        mend: Some(mend),
+        hint: Some(hint),
         shared: Some(shared),
     }
 }

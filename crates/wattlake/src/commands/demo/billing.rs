@@ -1,5 +1,5 @@
 //! The second flow: six months of producers' files with the faults that such files have. Each month
-//! is closed, controls stop the bills where something is wrong, it is mended, statements go out, and
+//! is closed, controls stop the bills where something is wrong, the fault is corrected, statements go out, and
 //! a correction that comes too late becomes a reversal and a new line.
 
 use std::fmt::Write as _;

@@ -66,8 +66,8 @@ fn refuse_fields(raw: &raw::Connection, report: &mut Report<'_>) {
     ];
     for (name, span) in fields {
         if let Some(span) = span {
-            let mend = "keep the url alone, or the fields alone".to_owned();
-            report.add(span, format!("{name:?} beside \"url\""), mend);
+            let hint = "keep the url alone, or the fields alone".to_owned();
+            report.add(span, format!("{name:?} beside \"url\""), hint);
         }
     }
 }
@@ -76,8 +76,8 @@ fn from_url(root: &Path, text: &str, span: Range<usize>, report: &mut Report<'_>
     let mut url = match Url::parse(text) {
         Ok(url) => url,
         Err(error) => {
-            let mend = "put what has special characters into a ${VARIABLE}, or percent-encode it (`#` is %23)";
-            report.add(span, format!("the connection's URL can't be read: {error}"), mend.to_owned());
+            let hint = "put what has special characters into a ${VARIABLE}, or percent-encode it (`#` is %23)";
+            report.add(span, format!("the connection's URL can't be read: {error}"), hint.to_owned());
             return None;
         }
     };
@@ -87,8 +87,8 @@ fn from_url(root: &Path, text: &str, span: Range<usize>, report: &mut Report<'_>
     }
     let parameters: Vec<(String, String)> = url.query_pairs().into_owned().collect();
     let mut is_good = true;
-    let mut fault = |what: String, mend: Option<String>| {
-        report.add(span.clone(), what, mend);
+    let mut fault = |what: String, hint: Option<String>| {
+        report.add(span.clone(), what, hint);
         is_good = false;
     };
     let names_host = parameters.iter().any(|(key, _)| key == "host" || key == "hostaddr");
@@ -158,8 +158,8 @@ fn check_host(host: &str, span: Range<usize>, report: &mut Report<'_>) -> Option
     }
     let is_socket = host.starts_with('/');
     if !is_socket && host.contains([':', '/', '@', ' ']) {
-        let mend = "write the name or the address alone; the port is a key of its own, and so is the URL";
-        report.add(span, "\"host\" is more than a host", mend.to_owned());
+        let hint = "write the name or the address alone; the port is a key of its own, and so is the URL";
+        report.add(span, "\"host\" is more than a host", hint.to_owned());
         return None;
     }
     Some(encode(host))

@@ -25,13 +25,13 @@ pub fn load(root: &Path, zone: &str, problems: &mut Vec<Problem>) -> BTreeMap<St
     for (name, _) in found.iter().filter(|(_, is_folder)| !is_folder) {
         let file = folder.join(name);
         if file.extension().is_some_and(|extension| extension == "sql") {
-            let mend = format!("move it into a folder of controls: {FOLDER}/daily/{name}");
-            problems.push(whole_file(&file, "a control that is in no set".to_owned(), Some(mend)));
+            let hint = format!("move it into a folder of controls: {FOLDER}/daily/{name}");
+            problems.push(whole_file(&file, "a control that is in no set".to_owned(), Some(hint)));
         } else if file.extension().is_some_and(|extension| extension == "toml")
             && !found.iter().any(|(other, is_folder)| *is_folder && *other == stem(&file))
         {
-            let mend = format!("make the folder {FOLDER}/{} with its controls", stem(&file));
-            problems.push(whole_file(&file, "there is no folder of controls beside it".to_owned(), Some(mend)));
+            let hint = format!("make the folder {FOLDER}/{} with its controls", stem(&file));
+            problems.push(whole_file(&file, "there is no folder of controls beside it".to_owned(), Some(hint)));
         }
     }
     sets
@@ -78,8 +78,8 @@ fn control(file: &Path, text: &str, report: &mut Report<'_>) -> Option<Control> 
     holes::check(&text[body..], &holes::OF_CONTROLS, body..body, report);
     let tolerance = raw.tolerance.get().map_or(0.0, |number| number.value());
     if let (Some(span), false) = (raw.tolerance.span(), holes::has(text, "tolerance")) {
-        let mend = "write {tolerance} in the query, or take it out".to_owned();
-        report.add(span, "a tolerance that the query does not ask for", mend);
+        let hint = "write {tolerance} in the query, or take it out".to_owned();
+        report.add(span, "a tolerance that the query does not ask for", hint);
     }
     if let Err(error) = sql::references(&holes::fill(text, &|word| holes::sample(word).to_owned())) {
         report.add(body..body, crate::report::chain(&error), None);
@@ -88,7 +88,7 @@ fn control(file: &Path, text: &str, report: &mut Report<'_>) -> Option<Control> 
         name: stem(file),
         blocks: matches!(raw.severity.get()?, raw::Severity::Block),
         text: raw.text.get()?.clone(),
-        mend: raw.mend.get().cloned(),
+        hint: raw.hint.get().cloned(),
         tolerance,
         rows_max: raw.rows_max.get().copied().unwrap_or(0).into(),
         sql: text.to_owned(),

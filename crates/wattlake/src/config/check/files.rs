@@ -42,8 +42,8 @@ pub fn with_extension(root: &Path, folder: &Path, extension: &str, problems: &mu
 pub fn read_text(root: &Path, file: &Path) -> Result<String, Problem> {
     let bytes = std::fs::read(root.join(file)).map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
-            let mend = "name the warehouse's folder with -C, or write a new one with `wattlake init DIR`";
-            whole_file(file, format!("there is no such file in {}", root.display()), Some(mend.to_owned()))
+            let hint = "name the warehouse's folder with -C, or write a new one with `wattlake init DIR`";
+            whole_file(file, format!("there is no such file in {}", root.display()), Some(hint.to_owned()))
         }
         _ => whole_file(file, format!("can't be read: {error}"), None),
     })?;
@@ -74,12 +74,12 @@ pub fn head(text: &str) -> String {
 pub fn body(text: &str, report: &mut Report<'_>) -> usize {
     let head_end = report.text().trim_end().len();
     for (at, _) in text.match_indices(MARK).filter(|(at, _)| *at > head_end && text[..*at].ends_with('\n')) {
-        let mend = "move it to the top of the file".to_owned();
-        report.add(at..at + MARK.len(), "a line that begins with --| below the query's first line", mend);
+        let hint = "move it to the top of the file".to_owned();
+        report.add(at..at + MARK.len(), "a line that begins with --| below the query's first line", hint);
     }
     text.len() - text[head_end..].trim_start().len()
 }
 
-pub fn whole_file(file: &Path, what: String, mend: Option<String>) -> Problem {
-    Problem { file: file.to_owned(), line: 1, column: 1, what, mend }
+pub fn whole_file(file: &Path, what: String, hint: Option<String>) -> Problem {
+    Problem { file: file.to_owned(), line: 1, column: 1, what, hint }
 }

@@ -27,8 +27,8 @@ pub fn functions(root: &Path, zone: &str, problems: &mut Vec<Problem>) -> BTreeM
     for (name, _) in folders.into_iter().filter(|(_, is_folder)| *is_folder) {
         let folder = Path::new(FUNCTIONS).join(&name);
         if !root.join(&folder).join(FILE).exists() {
-            let mend = format!("write {FILE} there, with handler = \"...\"");
-            problems.push(whole_file(&folder, format!("no {FILE} in a function's folder"), Some(mend)));
+            let hint = format!("write {FILE} there, with handler = \"...\"");
+            problems.push(whole_file(&folder, format!("no {FILE} in a function's folder"), Some(hint)));
             continue;
         }
         let definition = definition(root, &folder, &name, problems);
@@ -49,7 +49,7 @@ fn definition(root: &Path, folder: &Path, name: &str, problems: &mut Vec<Problem
         line: problem.line,
         column: problem.column,
         what: problem.what,
-        mend: problem.mend,
+        hint: problem.hint,
     };
     read.map_err(|found| problems.extend(found.into_iter().map(told))).ok()
 }

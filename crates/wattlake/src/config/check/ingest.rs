@@ -81,8 +81,8 @@ pub fn layout(
 ) -> Option<(PathBuf, Layout)> {
     let (file, span) = (Path::new(written.get()?), written.span()?);
     if !root.join(file).is_file() {
-        let mend = "name a file that says what the data looks like: docs/billing.md".to_owned();
-        report.add(span, format!("there is no file {}", file.display()), mend);
+        let hint = "name a file that says what the data looks like: docs/billing.md".to_owned();
+        report.add(span, format!("there is no file {}", file.display()), hint);
         return None;
     }
     let text = read_text(root, file).map_err(|problem| elsewhere.push(problem)).ok()?;
@@ -91,7 +91,7 @@ pub fn layout(
         line: problem.line,
         column: problem.column,
         what: problem.what,
-        mend: problem.mend,
+        hint: problem.hint,
     };
     let layout = Layout::parse(&text);
     let layout = layout.map_err(|found| elsewhere.extend(found.into_iter().map(told))).ok()?;
@@ -108,8 +108,8 @@ fn check_source(root: &Path, raw: &raw::Source, at: std::ops::Range<usize>, repo
     let ways: Vec<&str> = ways.into_iter().filter_map(|(key, span)| span.map(|_| key)).collect();
     let [way] = ways[..] else {
         if let [first, second, ..] = ways[..] {
-            let mend = "write a file in ingests/ for each".to_owned();
-            report.add(at, format!("a source with {first:?} and {second:?}"), mend);
+            let hint = "write a file in ingests/ for each".to_owned();
+            report.add(at, format!("a source with {first:?} and {second:?}"), hint);
         }
         return None;
     };
@@ -171,8 +171,8 @@ fn sftp(root: &Path, raw: &raw::Source, report: &mut Report<'_>) -> Option<Sftp>
     let (text, span) = (raw.sftp.get()?, raw.sftp.span()?);
     let url = Url::parse(text).ok().filter(|url| url.scheme() == "sftp" && url.host_str().is_some());
     let Some(url) = url.filter(|url| !url.username().is_empty() && url.password().is_none()) else {
-        let mend = "write \"sftp://user@host:22/folder\", and the password as `password`".to_owned();
-        report.add(span, "no URL of SFTP with a user", mend);
+        let hint = "write \"sftp://user@host:22/folder\", and the password as `password`".to_owned();
+        report.add(span, "no URL of SFTP with a user", hint);
         return None;
     };
     if raw.password.get().is_none() && raw.key.get().is_none() {
@@ -180,8 +180,8 @@ fn sftp(root: &Path, raw: &raw::Source, report: &mut Report<'_>) -> Option<Sftp>
         return None;
     }
     if raw.fingerprint.get().is_none() && raw.known_hosts.get().is_none() {
-        let mend = "add `fingerprint` (ssh-keygen -lf) or `known_hosts`".to_owned();
-        report.add(span, "nothing tells the right server from another", mend);
+        let hint = "add `fingerprint` (ssh-keygen -lf) or `known_hosts`".to_owned();
+        report.add(span, "nothing tells the right server from another", hint);
         return None;
     }
     Some(Sftp {

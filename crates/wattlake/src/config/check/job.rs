@@ -16,7 +16,7 @@ use super::super::raw::{self, Given};
 use super::super::{Secret, Warehouse};
 use super::texts;
 
-const DURATION_MEND: &str = "write a whole number and s, min, h or d: \"10min\"";
+const DURATION_HINT: &str = "write a whole number and s, min, h or d: \"10min\"";
 /// Every day, at an hour when little else happens.
 const UPKEEP: &str = "30 3 * * *";
 const DAY: Duration = Duration::from_secs(86_400);
@@ -42,7 +42,7 @@ pub fn duration(raw: &Given<String>, report: &mut Report<'_>) -> Option<Duration
     let (text, span) = (raw.get()?, raw.span()?);
     let duration = texts::duration(text);
     if duration.is_none() {
-        report.add(span, format!("{text:?} is not a duration"), DURATION_MEND.to_owned());
+        report.add(span, format!("{text:?} is not a duration"), DURATION_HINT.to_owned());
     }
     duration
 }
@@ -52,8 +52,8 @@ fn check_trigger(raw: &Spanned<raw::Trigger>, zone: &str, report: &mut Report<'_
     let ways = [("cron", raw.cron.span()), ("after", raw.after.span()), ("on", raw.on.span())];
     let ways: Vec<_> = ways.into_iter().filter_map(|(key, at)| at.map(|at| (key, at))).collect();
     if let [(first, _), (second, at), ..] = &ways[..] {
-        let mend = "write a [[triggers]] for each".to_owned();
-        report.add(at.clone(), format!("a trigger with {first:?} and {second:?}"), mend);
+        let hint = "write a [[triggers]] for each".to_owned();
+        report.add(at.clone(), format!("a trigger with {first:?} and {second:?}"), hint);
         return None;
     }
     let (way, at) = ways.into_iter().next()?;
@@ -177,8 +177,8 @@ pub fn across(warehouse: &Warehouse, root: &Path, problems: &mut Vec<Problem>) {
             places.insert((name.clone(), after.clone()), (file, *line, *column));
             if !jobs.contains_key(after) {
                 let what = format!("there is no job {after:?} to come after");
-                let mend = advice("job", after, &names);
-                problems.push(Problem { file: file.to_owned(), line: *line, column: *column, what, mend });
+                let hint = advice("job", after, &names);
+                problems.push(Problem { file: file.to_owned(), line: *line, column: *column, what, hint });
             }
         }
     }
@@ -187,7 +187,7 @@ pub fn across(warehouse: &Warehouse, root: &Path, problems: &mut Vec<Problem>) {
         let Some((file, line, column)) = places.get(&edge) else { continue };
         let chain: Vec<&str> = round.iter().rev().map(String::as_str).collect();
         let what = format!("a round of jobs that would never end: {}", chain.join(", then "));
-        let mend = Some("take one of these triggers out".to_owned());
-        problems.push(Problem { file: (*file).to_owned(), line: *line, column: *column, what, mend });
+        let hint = Some("take one of these triggers out".to_owned());
+        problems.push(Problem { file: (*file).to_owned(), line: *line, column: *column, what, hint });
     }
 }

@@ -69,13 +69,13 @@ impl Written<'_> {
         };
         for (key, span) in [("key", raw.key.span()), ("amounts", raw.amounts.span()), ("carried", raw.carried.span())] {
             if let (Some(span), true) = (span, document.is_empty()) {
-                let mend = "name the columns of a document with `document`".to_owned();
-                report.add(span, format!("{key:?} without a \"document\""), mend);
+                let hint = "name the columns of a document with `document`".to_owned();
+                report.add(span, format!("{key:?} without a \"document\""), hint);
             }
         }
         if let (Some(span), true) = (raw.document.span(), roles.key.is_empty()) {
-            let mend = "add `key`, the columns by which its rows are known again".to_owned();
-            report.add(span, "a document without a key of its rows", mend);
+            let hint = "add `key`, the columns by which its rows are known again".to_owned();
+            report.add(span, "a document without a key of its rows", hint);
         }
         let mut rules = job::rules(raw.triggers.get().map_or(&[], Vec::as_slice), &raw.run, self.zone, report);
         if raw.triggers.get().is_none() {
@@ -110,8 +110,8 @@ impl Written<'_> {
                     return unknown("function with a job.toml", name, known, report);
                 }
                 if raw.layout.get().is_none() {
-                    let mend = "add `layout`, a file that says what its rows look like".to_owned();
-                    report.add(span.clone(), "rows of a function need a layout", mend);
+                    let hint = "add `layout`, a file that says what its rows look like".to_owned();
+                    report.add(span.clone(), "rows of a function need a layout", hint);
                 }
                 let (_, layout) = ingest::layout(self.root, &raw.layout, report, elsewhere)?;
                 let part = match (raw.at.get(), raw.file.get(), raw.file.span()) {
@@ -122,8 +122,8 @@ impl Written<'_> {
                     (_, Some(file), Some(span)) => {
                         if self.functions.get(name).is_some_and(|function| function.definition.settings.files.is_none())
                         {
-                            let mend = format!("add [files] to functions/{name}/function.toml");
-                            report.add(span, format!("{name} may leave no files"), mend);
+                            let hint = format!("add [files] to functions/{name}/function.toml");
+                            report.add(span, format!("{name} may leave no files"), hint);
                         }
                         Part::File(file.clone())
                     }
@@ -133,8 +133,8 @@ impl Written<'_> {
                 Some(From::Function { name: name.to_owned(), part, layout: Box::new(layout) })
             }
             _ => {
-                let mend = "write \"ingest:NAME\" or \"function:NAME\"".to_owned();
-                report.add(span, format!("{text:?} names nothing to load from"), mend);
+                let hint = "write \"ingest:NAME\" or \"function:NAME\"".to_owned();
+                report.add(span, format!("{text:?} names nothing to load from"), hint);
                 None
             }
         }
@@ -148,8 +148,8 @@ pub fn table(raw: &Given<String>, report: &mut Report<'_>) -> Option<(String, St
             Some((schema.to_owned(), table.to_owned()))
         }
         _ => {
-            let mend = "write \"schema.table\" with a-z, 0-9 and _".to_owned();
-            report.add(span, format!("{text:?} is no name for a table"), mend);
+            let hint = "write \"schema.table\" with a-z, 0-9 and _".to_owned();
+            report.add(span, format!("{text:?} is no name for a table"), hint);
             None
         }
     }

@@ -90,8 +90,8 @@ fn check(root: &Path, schema: &str, file: &Path, text: &str, zone: &str, report:
         for (key, span) in [("since", raw.since.span()), ("order", raw.order.span()), ("triggers", raw.triggers.span())]
         {
             if let Some(span) = span {
-                let mend = format!("add kind = \"table\", or take {key:?} out");
-                report.add(span, format!("{key:?} means nothing to a view"), mend);
+                let hint = format!("add kind = \"table\", or take {key:?} out");
+                report.add(span, format!("{key:?} means nothing to a view"), hint);
             }
         }
     }
@@ -123,7 +123,7 @@ fn check(root: &Path, schema: &str, file: &Path, text: &str, zone: &str, report:
 /// One that SQL takes without quotes.
 fn check_name(noun: &str, name: &str, report: &mut Report<'_>) {
     if !texts::is_plain(name) {
-        let mend = "use a-z, 0-9 and _ only, and no digit first, so that SQL takes it without quotes".to_owned();
-        report.add(0..0, format!("a {noun} can't be called {name:?}"), mend);
+        let hint = "use a-z, 0-9 and _ only, and no digit first, so that SQL takes it without quotes".to_owned();
+        report.add(0..0, format!("a {noun} can't be called {name:?}"), hint);
     }
 }

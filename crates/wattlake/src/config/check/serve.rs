@@ -93,8 +93,8 @@ fn check_tls(root: &Path, raw: &raw::Serve, report: &mut Report<'_>) -> Option<T
         (None, None) if !required => {}
         _ => {
             let span = [raw.tls_cert.span(), raw.tls_key.span(), raw.tls_required.span()].into_iter().flatten().next();
-            let mend = "give tls_cert and tls_key, both".to_owned();
-            report.add(span.unwrap_or(0..0), "TLS takes a certificate and its key", mend);
+            let hint = "give tls_cert and tls_key, both".to_owned();
+            report.add(span.unwrap_or(0..0), "TLS takes a certificate and its key", hint);
         }
     }
     None

@@ -98,8 +98,8 @@ fn beside<T>(
     let text = match std::fs::read_to_string(root.join(file)) {
         Ok(text) => text,
         Err(error) => {
-            let mend = "the example's are templates/statement.html and templates/fr.toml: docs/billing.md".to_owned();
-            report.add(span, format!("{file} can't be read: {error}"), mend);
+            let hint = "the example's are templates/statement.html and templates/fr.toml: docs/billing.md".to_owned();
+            report.add(span, format!("{file} can't be read: {error}"), hint);
             return None;
         }
     };

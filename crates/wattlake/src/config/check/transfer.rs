@@ -17,7 +17,7 @@ use super::{job, texts};
 const STREAMS: u32 = 2;
 const PARALLEL_TABLES: u32 = 1;
 const OVERLAP: Duration = Duration::from_secs(600);
-const DURATION_MEND: &str = "write a whole number and s, min, h or d: \"10min\"";
+const DURATION_HINT: &str = "write a whole number and s, min, h or d: \"10min\"";
 
 /// `file` is relative to the warehouse.
 pub fn check(
@@ -77,8 +77,8 @@ fn find_unquoted_tables(tree: &DeTable<'_>, report: &mut Report<'_>) {
             key != "columns" && value.get_ref().is_table()
         };
         if let Some((table, _)) = inner.iter().find(is_table).filter(|_| !schema.get_ref().contains('.')) {
-            let mend = format!("write [tables.\"{}.{}\"]", schema.get_ref(), table.get_ref());
-            report.add(schema.span(), "a table's name must be in quotes", mend);
+            let hint = format!("write [tables.\"{}.{}\"]", schema.get_ref(), table.get_ref());
+            report.add(schema.span(), "a table's name must be in quotes", hint);
         }
     }
 }
@@ -106,16 +106,16 @@ fn check_target(raw: &raw::Transfer, connections: Option<&[String]>, report: &mu
         return None;
     }
     if raw.source.get() == Some(name) && raw.into.get().is_none() && raw.mapping.get().is_none() {
-        let mend = "choose another target, or a schema for the copies with into = \"...\"".to_owned();
-        report.add(span, "the target is the source itself: its tables would be written over", mend);
+        let hint = "choose another target, or a schema for the copies with into = \"...\"".to_owned();
+        report.add(span, "the target is the source itself: its tables would be written over", hint);
         return None;
     }
     Some(Target::Postgres(name.clone()))
 }
 
 fn unknown_connection(name: &str, span: Range<usize>, noun: &str, known: Vec<&str>, report: &mut Report<'_>) {
-    let mend = advice(noun, name, &known).unwrap_or_else(|| format!("add [connections.{name:?}] to wattlake.toml"));
-    report.add(span, format!("unknown {noun} {name:?}"), mend);
+    let hint = advice(noun, name, &known).unwrap_or_else(|| format!("add [connections.{name:?}] to wattlake.toml"));
+    report.add(span, format!("unknown {noun} {name:?}"), hint);
 }
 
 fn check_mode(mode: raw::Mode, span: Range<usize>, report: &mut Report<'_>) -> Option<Mode> {
@@ -123,8 +123,8 @@ fn check_mode(mode: raw::Mode, span: Range<usize>, report: &mut Report<'_>) -> O
         raw::Mode::Initial => Some(Mode::Initial),
         raw::Mode::Incremental => Some(Mode::Incremental),
         raw::Mode::Changes => {
-            let mend = "use mode = \"incremental\" at a short rhythm".to_owned();
-            report.add(span, "mode \"changes\" is not built yet", mend);
+            let hint = "use mode = \"incremental\" at a short rhythm".to_owned();
+            report.add(span, "mode \"changes\" is not built yet", hint);
             None
         }
     }
@@ -137,8 +137,8 @@ fn check_via(raw: &Given<raw::Via>, report: &mut Report<'_>) -> Option<Via> {
         raw::Via::Replica => Some(Via::Replica),
         raw::Via::Basebackup => Some(Via::Basebackup),
         raw::Via::Rds => {
-            let mend = "use via = \"replica\" to spare the source".to_owned();
-            report.add(span, "via \"rds\" is not built yet", mend);
+            let hint = "use via = \"replica\" to spare the source".to_owned();
+            report.add(span, "via \"rds\" is not built yet", hint);
             None
         }
     }
@@ -148,14 +148,14 @@ fn check_mapping(root: &Path, file: &Path, raw: &raw::Transfer, report: &mut Rep
     let (mapping, span) = (raw.mapping.get()?, raw.mapping.span()?);
     for (name, other) in [("include", raw.include.span()), ("exclude", raw.exclude.span())] {
         if let Some(span) = other {
-            let mend = format!("keep \"mapping\" alone, or take it out and keep {name:?}");
-            report.add(span, format!("{name:?} beside \"mapping\", which selects the tables itself"), mend);
+            let hint = format!("keep \"mapping\" alone, or take it out and keep {name:?}");
+            report.add(span, format!("{name:?} beside \"mapping\", which selects the tables itself"), hint);
         }
     }
     let path = root.join(file).parent().unwrap_or(root).join(mapping);
     if !path.is_file() {
-        let mend = "the path is relative to the transfer's file".to_owned();
-        report.add(span, format!("there is no file {mapping:?}"), mend);
+        let hint = "the path is relative to the transfer's file".to_owned();
+        report.add(span, format!("there is no file {mapping:?}"), hint);
     }
     Some(path)
 }
@@ -197,7 +197,7 @@ fn check_overlap(raw: &Given<NumberOrText>, report: &mut Report<'_>) -> Option<O
 fn check_duration(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Duration> {
     let duration = texts::duration(text.get_ref());
     if duration.is_none() {
-        report.add(text.span(), format!("{:?} is not a duration", text.get_ref()), DURATION_MEND.to_owned());
+        report.add(text.span(), format!("{:?} is not a duration", text.get_ref()), DURATION_HINT.to_owned());
     }
     duration
 }
@@ -222,8 +222,8 @@ fn check_columns(raw: &BTreeMap<Spanned<String>, raw::Column>, report: &mut Repo
                 columns.insert(name.get_ref().clone(), carried);
             }
             None => {
-                let mend = "write text, double, bytes or decimal(P,S) with P of 1 to 38 and S of 0 to P".to_owned();
-                report.add(span, format!("a column can't be carried as {text:?}"), mend);
+                let hint = "write text, double, bytes or decimal(P,S) with P of 1 to 38 and S of 0 to P".to_owned();
+                report.add(span, format!("a column can't be carried as {text:?}"), hint);
             }
         }
     }

@@ -198,9 +198,9 @@ pub struct Control {
     /// So many rows are let pass.
     #[schemars(range(min = 0), extend("default" = 0))]
     pub rows_max: Given<u32>,
-    /// What the mend is.
+    /// What the hint is.
     #[schemars(length(min = 1))]
-    pub mend: Given<String>,
+    pub hint: Given<String>,
 }
 
 #[derive(Clone, Copy, serde::Deserialize, JsonSchema)]

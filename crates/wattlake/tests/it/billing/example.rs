@@ -144,7 +144,7 @@ impl Flow {
 }
 
 #[test]
-fn months_are_billed_stopped_mended_and_corrected() {
+fn months_are_billed_stopped_repaired_and_corrected() {
     let mut it = Flow::new();
     assert!(it.comes("2026-01-02T05:00:00Z").is_empty());
     it.closes_by_itself("2025-12");
