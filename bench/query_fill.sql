@@ -1,5 +1,5 @@
 -- The tables of `cargo x bench query` and `cargo x bench load`: a year of a portfolio of wind, solar and
--- hydro units in 10-minute steps, prices, forecasts as they were known. Every value follows from the row's
+-- hydro units in 10-minute steps, prices, forecasts as known at their issue time. Every value follows from the row's
 -- numbers: the same on every machine. psql -v series=N -v steps=N -f query_fill.sql
 SET client_encoding = 'UTF8';
 SET timezone = 'UTC';

@@ -1,4 +1,4 @@
-# Sourced by ./demo and ./test: installs what is missing and says so. Safe to run again.
+# Sourced by ./demo and ./test: installs what is missing and reports it. Safe to run again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -6,10 +6,10 @@ say() { printf '%s\n' "$*" >&2; }
 
 failed=()
 
-# check COMMAND...: where it fails the next ones run all the same.
+# check COMMAND...: remembers a failure, and lets the script go on.
 check() { "$@" || failed+=("$*"); }
 
-# check_tests ARGUMENTS...: cargo test with them. Each test that fails is remembered by itself.
+# check_tests ARGUMENTS...: runs cargo test with them, and remembers each test that fails.
 check_tests() {
     local log name names=0
     log="$(mktemp)"
@@ -17,14 +17,14 @@ check_tests() {
         while read -r name; do
             failed+=("cargo test --workspace --features wattlake/failpoints -- --exact '${name% - should panic}'"); names=1
         done < <(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$log" | sort -u)
-        # A program that died has named none.
+        # A test program that crashed has named no test.
         [ $names = 1 ] || failed+=("cargo test --no-fail-fast $*")
     }
     rm "$log"
 }
 
-# Ends the script with 1 where something failed.
-tell_failed() {
+# Lists what failed and exits with 1, where anything did.
+list_failed() {
     [ ${#failed[@]} = 0 ] && return
     say "${#failed[@]} failed. To run them again:"
     say "    export CARGO_TARGET_DIR='$CARGO_TARGET_DIR' WATTLAKE_TEST_R_LIBRARY='${WATTLAKE_TEST_R_LIBRARY:-}'"
@@ -36,8 +36,8 @@ tell_failed() {
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$HOME/.cache/wattlake/target}"
 mkdir -p "$CARGO_TARGET_DIR"
 
-# make_room GB: where less is free, builds and tests fail in ways that do not name the disk. Cargo keeps the artefacts
-# of every clone and every set of options; in the folder that is ours they are removed.
+# make_room GB: with less free space, builds and tests fail with errors that do not mention the disk. Cargo keeps the
+# artefacts of every clone and every set of options; in the project's own folder they are removed.
 make_room() {
     enough() { [ "$(df --output=avail -BG "$CARGO_TARGET_DIR" | tail -n 1 | tr -dc 0-9)" -ge "$1" ]; }
     enough "$1" && return
@@ -84,7 +84,7 @@ setup_rust() {
 setup_postgres() {
     local server=postgresql
     compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || {
-        # The distribution's own cluster is neither needed nor touched: ours are private.
+        # The distribution's own cluster is not needed: the tests' and the demo's servers are private.
         as_root mkdir -p /etc/postgresql-common
         [ -f /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
         packages "$server"
@@ -92,7 +92,7 @@ setup_postgres() {
     packages util-linux
 }
 
-# setup_python NAME REQUIREMENTS: a private venv, made again when the requirements change.
+# setup_python NAME REQUIREMENTS: a private venv, created again when the requirements change.
 setup_python() {
     local venv="$HOME/.cache/wattlake/$1" requirements="$2"
     packages python3 python3-venv
@@ -105,19 +105,19 @@ setup_python() {
     fi
 }
 
-# R and the packages that the example's layers are packed from.
+# R and the packages of the example's layers.
 setup_r() {
     packages r-base-core r-cran-jsonlite r-cran-data.table tzdata
 }
 
-# The clients of the SQL server that are tried on it: R's and Java's drivers; Python's come with the venv.
+# Clients that the tests run on the SQL server: R's and Java's drivers; Python's are in the venv.
 setup_clients() {
     packages r-cran-dbi r-cran-rpostgresql libpostgresql-jdbc-java r-cran-curl curl openssl
     command -v javac >/dev/null || packages default-jdk-headless
 }
 
-# The server that files are fetched from over SFTP, and the pooler that transfers are tried through: the tests start
-# their own, and the system's are neither started nor enabled.
+# An SSH server for tests over SFTP, and a pooler for tests of transfers: the tests start their own, and the system's
+# services are neither started nor enabled.
 setup_sshd() {
     [ -x /usr/sbin/sshd ] || packages_without_services ssh.service ssh.socket -- openssh-server
 }
@@ -144,7 +144,7 @@ packages_without_services() {
     if command -v systemctl >/dev/null; then as_root systemctl disable --quiet "${services[@]}" || true; fi
 }
 
-# A client of the Runtime API in R that others wrote, from CRAN. Where CRAN can't be reached its tests are passed over.
+# Another project's client of the Runtime API in R, from CRAN. Where CRAN can't be reached its tests are skipped.
 setup_lambdr() {
     export WATTLAKE_TEST_R_LIBRARY="$HOME/.cache/wattlake/r-library"
     [ -d "$WATTLAKE_TEST_R_LIBRARY/lambdr" ] && return
@@ -153,5 +153,5 @@ setup_lambdr() {
     timeout 60 Rscript -e 'options(timeout = 20, repos = "https://cloud.r-project.org")' \
         -e 'install.packages("lambdr", lib = Sys.getenv("WATTLAKE_TEST_R_LIBRARY"), dependencies = FALSE, quiet = TRUE)' \
         >/dev/null 2>&1 || true
-    [ -d "$WATTLAKE_TEST_R_LIBRARY/lambdr" ] || say "lambdr could not be fetched from CRAN: its tests are passed over"
+    [ -d "$WATTLAKE_TEST_R_LIBRARY/lambdr" ] || say "lambdr could not be fetched from CRAN: its tests are skipped"
 }

@@ -1,7 +1,7 @@
-//! Functions behind AWS Lambda's contracts: zips and layers by their hash, sandboxes without
-//! Docker, the Runtime API inside and the Invoke API outside. The same zips run here and there.
+//! Runs functions with AWS Lambda's interfaces, without Docker: zips and layers stored by their hash, sandboxes, the
+//! Runtime API for the functions and the Invoke API for their callers. The same zips run here and on AWS Lambda.
 //!
-//! A function reaches its runtime's API and what its configuration allows, nothing else.
+//! A function reaches the Runtime API and what its configuration allows, and nothing else.
 
 mod error;
 
@@ -11,11 +11,9 @@ pub mod store;
 
 pub mod registry;
 
-pub mod sandbox;
-
 pub mod host;
 
-pub mod deferred;
+pub mod event_queue;
 
 pub mod invoke;
 

@@ -1,21 +1,23 @@
-//! One file from its source into the objects. What is transient is tried again, a few times and
-//! from where it broke off; whatever else fails is told at once.
+//! Fetches one file from its source into the objects. A transient error is retried a few times, from
+//! the byte at which the connection was interrupted; any other error is returned at once.
 
 use std::time::Duration;
 
 use futures::StreamExt;
 use rand::Rng;
 
-use crate::objects::{Incoming, Object, Objects};
-use crate::source::{Listed, Listing, Source};
+use crate::objects::{Object, ObjectWriter, Objects};
+use crate::source::{ListedFile, Listing, Source};
 use crate::{Error, Kind, Result};
 
-/// How often what failed is tried again.
+/// How often a transient error is retried, and how long each retry waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Retries {
-    /// After the first try.
+    /// The number of retries after the first attempt.
     pub times: u32,
+    /// The wait before the first retry.
     pub first_pause: Duration,
+    /// The longest wait.
     pub pause_max: Duration,
 }
 
@@ -26,8 +28,8 @@ impl Default for Retries {
 }
 
 impl Retries {
-    /// How long to wait after so many failures, twice as long each time; `None`: give up.
-    /// Each pause is shortened by up to a quarter, so that many who failed together don't come back together.
+    /// How long to wait after this many failures, twice as long each time; `None` means to give up.
+    /// Each pause is shortened by up to a quarter at random, so that clients that failed together don't retry together.
     pub fn pause(&self, failures: u32) -> Option<Duration> {
         if failures > self.times {
             return None;
@@ -37,8 +39,8 @@ impl Retries {
         Some(pause.mul_f64(rand::rng().random_range(0.75..=1.0)))
     }
 
-    /// `act` again as long as it says `Retry`.
-    async fn through<T>(&self, mut act: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    /// Repeats `act` while it fails with [`Kind::Retry`].
+    async fn retry<T>(&self, mut act: impl AsyncFnMut() -> Result<T>) -> Result<T> {
         let mut failures = 0;
         loop {
             let error = match act().await {
@@ -47,32 +49,32 @@ impl Retries {
             };
             failures += 1;
             let Some(pause) = self.pause(failures).filter(|_| error.kind == Kind::Retry) else { return Err(error) };
-            tracing::warn!(%error, failures, "trying again");
+            tracing::warn!(%error, failures, "a step of a fetch failed, and is retried");
             tokio::time::sleep(pause).await;
         }
     }
 }
 
-/// What the source has, of what stood still for `still`.
+/// Lists the files of the source that did not change for the time `still`, with retries.
 ///
 /// # Errors
-/// Those of [`Source::list`], the last of them.
+/// The last error of [`Source::list`].
 pub async fn list(source: &dyn Source, date: chrono::NaiveDate, still: Duration, retries: &Retries) -> Result<Listing> {
-    retries.through(async || crate::source::settled(source, date, still).await).await
+    retries.retry(async || crate::source::list_stable(source, date, still).await).await
 }
 
-/// The file that was listed becomes an object. A crash meanwhile leaves none, or the whole.
+/// Stores a listed file as an object, with retries. A crash leaves no object, or the whole one.
 ///
 /// # Errors
-/// Those of [`Source::open`] and of [`Objects::put`], the last of them.
-pub async fn fetch(source: &dyn Source, file: &Listed, objects: &Objects, retries: &Retries) -> Result<Object> {
+/// The last error of [`Source::open`] or of [`ObjectWriter::finish`].
+pub async fn fetch(source: &dyn Source, file: &ListedFile, objects: &Objects, retries: &Retries) -> Result<Object> {
     let mut incoming = objects.begin();
-    retries.through(async || pull(source, file, &mut incoming).await).await?;
-    // A store that is away is a reason of its own to try again, and the bytes are here already.
-    retries.through(async || incoming.finish().await).await
+    retries.retry(async || download(source, file, &mut incoming).await).await?;
+    // Retried separately: where only the store is not reachable, the bytes need not be fetched again.
+    retries.retry(async || incoming.finish().await).await
 }
 
-async fn pull(source: &dyn Source, file: &Listed, incoming: &mut Incoming) -> Result<()> {
+async fn download(source: &dyn Source, file: &ListedFile, incoming: &mut ObjectWriter) -> Result<()> {
     let mut opened = source.open(file, incoming.bytes()).await?;
     if opened.from != incoming.bytes() {
         incoming.restart();
@@ -82,10 +84,13 @@ async fn pull(source: &dyn Source, file: &Listed, incoming: &mut Incoming) -> Re
     }
     match file.size {
         Some(size) if size != incoming.bytes() => {
-            let came = incoming.bytes();
-            // What came can't be the beginning of the file that was listed.
+            let received = incoming.bytes();
+            // The bytes received can't be the beginning of the file that was listed.
             incoming.restart();
-            Err(Error::new(Kind::Retry, format!("read {}: {came} bytes came, and {size} were listed", file.name)))
+            Err(Error::new(
+                Kind::Retry,
+                format!("read {}: received {received} bytes, expected {size} as listed", file.name),
+            ))
         }
         _ => Ok(()),
     }

@@ -1,12 +1,12 @@
-//! Files in, rows out: what others send as files becomes objects under their hash, then rows that
-//! hold to a layout, then entries that correct one another. Each step stands alone and can be taken
-//! again after a crash: an object that is there is not written twice, a reading changes nothing, and
-//! entries are computed from what the table has already.
+//! Reads files that others deliver: fetches them from their source, stores them as objects by their
+//! hash, reads their rows by a layout, and makes entries of the rows that correct earlier ones.
 //!
-//! It never commits to a table: it hands over Arrow batches and says whether the file may be accepted.
+//! Each step can be repeated after a crash: an object that exists is not written twice, reading
+//! changes nothing, and entries are computed from those that the table has.
+//!
+//! This crate never commits to a table: it returns Arrow batches and whether the file is accepted.
 
 mod error;
-mod nearest;
 mod number;
 
 pub mod source;

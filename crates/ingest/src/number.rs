@@ -1,4 +1,4 @@
-//! Decimal numbers, exactly as they are written: what can't be kept exactly is refused, never rounded.
+//! Decimal numbers, read exactly: a number that can't be represented exactly is refused, never rounded.
 
 #[cfg(test)]
 mod tests;
@@ -6,61 +6,68 @@ mod tests;
 use std::cmp::Ordering;
 use std::fmt;
 
-/// `mantissa / 10^scale`.
+/// A decimal number: `mantissa / 10^scale`. Numbers of different scales compare by value.
 #[derive(Debug, Clone, Copy)]
 pub struct Number {
+    /// All digits, with the sign.
     pub mantissa: i128,
+    /// How many of the digits are after the decimal mark.
     pub scale: u32,
 }
 
-/// How people write numbers.
+/// How numbers are written in a file: the marks between their digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Marks {
+pub struct NumberFormat {
+    /// The decimal mark.
     pub decimal: char,
-    /// `Some(' ')` stands for every kind of space.
+    /// The mark between groups of three digits, if any; `Some(' ')` stands for every kind of space.
     pub thousands: Option<char>,
 }
 
-/// Of machines.
-pub const PLAIN: Marks = Marks { decimal: '.', thousands: None };
+/// How programs write numbers: `1234.5`.
+pub const PLAIN: NumberFormat = NumberFormat { decimal: '.', thousands: None };
 
+/// Why a text is not a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unread {
+pub enum NumberError {
+    /// The text has no digits, or other characters among them.
     NotANumber,
-    /// A number with the other decimal mark, or with groups where none are expected.
+    /// A number with another decimal mark, or with groups where none are expected; holds the unexpected mark.
     OtherMark(char),
     /// Groups of other than three digits.
     Groups,
+    /// More digits than [`DIGITS_MAX`].
     TooLong,
 }
 
-/// More is beyond 128 bits, and beyond what a decimal column holds.
+/// The digits of the largest decimal column, which 128 bits hold.
 const DIGITS_MAX: u32 = 38;
 
-/// Also those that keep a number on one line: U+00A0 and U+202F, and the thin one U+2009.
+/// Whether `c` is a space within a number: also the non-breaking spaces U+00A0 and U+202F and the thin space U+2009.
 pub fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\u{a0}' | '\u{202f}' | '\u{2009}')
 }
 
 impl Number {
+    /// The number of scale 0 with this value.
     pub fn whole(mantissa: i128) -> Number {
         Number { mantissa, scale: 0 }
     }
 
-    /// Without spaces around it.
-    pub fn parse(text: &str, marks: Marks) -> Result<Number, Unread> {
+    /// Reads a number without spaces around it, with the marks of `format`.
+    pub fn parse(text: &str, format: NumberFormat) -> Result<Number, NumberError> {
         let (negative, digits) = sign(text);
-        let (before, after) = match digits.split_once(marks.decimal) {
+        let (before, after) = match digits.split_once(format.decimal) {
             Some((before, after)) => (before, Some(after)),
             None => (digits, None),
         };
         if before.is_empty() && after.is_none_or(str::is_empty) {
-            return Err(Unread::NotANumber);
+            return Err(NumberError::NotANumber);
         }
         let mut number = Number::whole(0);
-        number.take_grouped(before, marks).map_err(|unread| other_mark(digits, marks).unwrap_or(unread))?;
+        number.push_groups(before, format).map_err(|error| other_mark(digits, format).unwrap_or(error))?;
         for c in after.unwrap_or_default().chars() {
-            let digit = c.to_digit(10).ok_or_else(|| other_mark(digits, marks).unwrap_or(Unread::NotANumber))?;
+            let digit = c.to_digit(10).ok_or_else(|| other_mark(digits, format).unwrap_or(NumberError::NotANumber))?;
             number.push(digit)?;
             number.scale += 1;
         }
@@ -68,36 +75,37 @@ impl Number {
         Ok(number)
     }
 
-    /// As programs write it: `-12.5e3`.
-    pub fn parse_plain(text: &str) -> Result<Number, Unread> {
+    /// Reads a number as programs write it: `-12.5e3`.
+    pub fn parse_plain(text: &str) -> Result<Number, NumberError> {
         let Some((number, exponent)) = text.split_once(['e', 'E']) else { return Number::parse(text, PLAIN) };
         let mut number = Number::parse(number, PLAIN)?;
-        let exponent: i32 = exponent.strip_prefix('+').unwrap_or(exponent).parse().map_err(|_| Unread::NotANumber)?;
+        let exponent: i32 =
+            exponent.strip_prefix('+').unwrap_or(exponent).parse().map_err(|_| NumberError::NotANumber)?;
         if number.mantissa == 0 {
             return Ok(Number::whole(0));
         }
         let scale = i64::from(number.scale) - i64::from(exponent);
         match u32::try_from(scale) {
             Ok(scale) if scale <= 10 * DIGITS_MAX => number.scale = scale,
-            Ok(_) => return Err(Unread::TooLong),
+            Ok(_) => return Err(NumberError::TooLong),
             Err(_) => {
                 let power = u32::try_from(-scale).ok().and_then(|up| 10_i128.checked_pow(up));
                 let mantissa = power.and_then(|power| number.mantissa.checked_mul(power));
-                number = Number::whole(mantissa.ok_or(Unread::TooLong)?);
+                number = Number::whole(mantissa.ok_or(NumberError::TooLong)?);
             }
         }
         Ok(number)
     }
 
-    fn push(&mut self, digit: u32) -> Result<(), Unread> {
+    fn push(&mut self, digit: u32) -> Result<(), NumberError> {
         let mantissa = self.mantissa.checked_mul(10).and_then(|m| m.checked_add(i128::from(digit)));
-        self.mantissa = mantissa.filter(|m| *m < 10_i128.pow(DIGITS_MAX)).ok_or(Unread::TooLong)?;
+        self.mantissa = mantissa.filter(|m| *m < 10_i128.pow(DIGITS_MAX)).ok_or(NumberError::TooLong)?;
         Ok(())
     }
 
-    /// The digits before the mark: groups of three, or no groups at all.
-    fn take_grouped(&mut self, text: &str, marks: Marks) -> Result<(), Unread> {
-        let is_group = |c: char| match marks.thousands {
+    /// Appends the digits before the decimal mark: in groups of three, or without any groups.
+    fn push_groups(&mut self, text: &str, format: NumberFormat) -> Result<(), NumberError> {
+        let is_group = |c: char| match format.thousands {
             Some(' ') => is_space(c),
             Some(mark) => c == mark,
             None => false,
@@ -106,16 +114,16 @@ impl Number {
         for (at, group) in text.split(is_group).enumerate() {
             let length = group.chars().count();
             if has_groups && !(length == 3 || (at == 0 && (1..3).contains(&length))) {
-                return Err(Unread::Groups);
+                return Err(NumberError::Groups);
             }
             for c in group.chars() {
-                self.push(c.to_digit(10).ok_or(Unread::NotANumber)?)?;
+                self.push(c.to_digit(10).ok_or(NumberError::NotANumber)?)?;
             }
         }
         Ok(())
     }
 
-    /// The mantissa at another scale, where nothing is lost by it.
+    /// The mantissa at another scale; `None` where digits would be lost, or 128 bits exceeded.
     pub fn at_scale(self, scale: u32) -> Option<i128> {
         match scale.cmp(&self.scale) {
             Ordering::Equal => Some(self.mantissa),
@@ -128,19 +136,21 @@ impl Number {
         }
     }
 
+    /// The product; `None` where it exceeds 128 bits.
     pub fn times(self, other: Number) -> Option<Number> {
         Some(
             Number { mantissa: self.mantissa.checked_mul(other.mantissa)?, scale: self.scale + other.scale }.shortest(),
         )
     }
 
-    /// `None` where the sum has too many digits.
+    /// The sum; `None` where it exceeds 128 bits.
     pub fn plus(self, other: Number) -> Option<Number> {
         let scale = self.scale.max(other.scale);
         let mantissa = self.at_scale(scale)?.checked_add(other.at_scale(scale)?)?;
         Some(Number { mantissa, scale })
     }
 
+    /// The same value without zeros at the end of its decimals.
     fn shortest(mut self) -> Number {
         while self.scale > 0 && self.mantissa % 10 == 0 {
             self.mantissa /= 10;
@@ -151,7 +161,7 @@ impl Number {
 
     /// The nearest double.
     pub fn double(self) -> f64 {
-        // What Display writes is what Rust parses.
+        // `Display` writes a form that `f64` parses.
         self.to_string().parse().unwrap_or(f64::NAN)
     }
 }
@@ -166,16 +176,16 @@ fn sign(text: &str) -> (bool, &str) {
     (false, text)
 }
 
-/// The mark that would make a number of the text, or nearly.
-fn other_mark(digits: &str, marks: Marks) -> Option<Unread> {
+/// The first unexpected mark of a text that otherwise consists of digits and expected marks.
+fn other_mark(digits: &str, format: NumberFormat) -> Option<NumberError> {
     let is_expected = |c: char| {
-        c == marks.decimal || marks.thousands.is_some_and(|mark| if mark == ' ' { is_space(c) } else { c == mark })
+        c == format.decimal || format.thousands.is_some_and(|mark| if mark == ' ' { is_space(c) } else { c == mark })
     };
     let is_mark = |c: char| matches!(c, '.' | ',' | '\'') || is_space(c);
     let is_number =
         digits.chars().all(|c| c.is_ascii_digit() || is_mark(c)) && digits.contains(|c: char| c.is_ascii_digit());
     let mark = digits.chars().find(|c| is_mark(*c) && !is_expected(*c))?;
-    is_number.then_some(Unread::OtherMark(mark))
+    is_number.then_some(NumberError::OtherMark(mark))
 }
 
 impl PartialEq for Number {
@@ -198,7 +208,7 @@ impl Ord for Number {
         let scale = a.scale.max(b.scale);
         match (a.at_scale(scale), b.at_scale(scale)) {
             (Some(a), Some(b)) => a.cmp(&b),
-            // Beyond 128 bits only one of them can be, and it is the one farther from zero.
+            // At the larger scale at most one of them exceeds 128 bits, and that is the one farther from zero.
             (None, _) => a.mantissa.signum().cmp(&0).then(Ordering::Greater),
             (_, None) => 0.cmp(&b.mantissa.signum()).then(Ordering::Less),
         }

@@ -1,8 +1,8 @@
-//! What came, under the hash of its bytes: the same file twice is one object, and a name never
-//! changes what it stands for. An object has its final name only once it is whole, on every store:
-//! what is small is put in one piece, what is large by the store's own multi-part upload, which
-//! shows nothing before its end. Before that the bytes lie in memory or in a nameless file of the
-//! spool, so that a killed process leaves nothing behind. It never deletes.
+//! Stores delivered files as objects, named by the hash of their bytes: the same file delivered twice
+//! is one object, and an object never changes. On every store an object gets its name only when it is
+//! complete: a small one is put in one request, a large one by multipart upload, which shows nothing
+//! before it is completed. Until then the bytes are in memory or in an unnamed file of the spool
+//! folder, so that a killed process leaves nothing behind. Objects are never deleted here.
 
 #[cfg(test)]
 mod tests;
@@ -21,26 +21,28 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultip
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
-use crate::error::During;
-use crate::source::failed;
+use crate::error::ErrorContext;
+use crate::source::store_error;
 use crate::{Error, Kind, Result};
 
-/// Up to this size a file stays in memory on its way.
+/// A larger file goes to the spool before it is stored.
 const IN_MEMORY_BYTES_MAX: usize = 8 << 20;
 const PIECE_BYTES: usize = 1 << 20;
-/// Stores refuse parts under 5 MiB, and more than 10,000 of them: enough for 160 GB.
+/// Stores refuse parts under 5 MiB and more than 10,000 parts: this size allows files of 160 GB.
 const PART_BYTES: usize = 16 << 20;
 const PARTS_AT_ONCE: usize = 4;
 
-/// SHA-256.
+/// A SHA-256 hash; as text, 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash([u8; 32]);
 
 impl Hash {
+    /// The hash of these bytes.
     pub fn of(bytes: &[u8]) -> Hash {
         Hash(Sha256::digest(bytes).into())
     }
 
+    /// The hash's own 32 bytes.
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -68,12 +70,16 @@ impl FromStr for Hash {
     }
 }
 
+/// A stored object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Object {
+    /// The hash of its bytes, which is its name.
     pub sha256: Hash,
+    /// Its size.
     pub bytes: u64,
 }
 
+/// The objects of a lake: write once, read by hash. Clones share the store.
 #[derive(Clone)]
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
@@ -81,32 +87,34 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// `store` is rooted where `sha256/` is to be; `spool` is a folder of this machine with room for the
-    /// largest file, made where it isn't there.
+    /// `store` is rooted at the parent of `sha256/`; `spool` is a local folder with room for the largest
+    /// file, created when it is first needed.
     pub fn new(store: Arc<dyn ObjectStore>, spool: impl Into<PathBuf>) -> Objects {
         Objects { store, spool: spool.into() }
     }
 
-    /// Where an object is, relative to the store.
+    /// The path of an object, relative to the store.
     pub fn path(sha256: &Hash) -> String {
         let name = sha256.to_string();
         format!("sha256/{}/{name}", &name[..2])
     }
 
-    /// Its size, where it is there.
+    /// The size of an object in bytes; `None` where there is no such object.
     ///
     /// # Errors
-    /// `Retry` where the store is away.
+    /// `Retry` where the store can't be reached.
     pub async fn size(&self, sha256: &Hash) -> Result<Option<u64>> {
         match self.store.head(&Path::from(Self::path(sha256))).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(failed(&format!("look for the object {sha256}"), error)),
+            Err(error) => Err(store_error(&format!("look for the object {sha256}"), error)),
         }
     }
 
+    /// Stores the bytes of a stream as one object.
+    ///
     /// # Errors
-    /// The stream's own; `FixSetup` where the spool can't be written; those of the store.
+    /// The stream's error; `FixSetup` where the spool can't be written; an error of the store.
     pub async fn put(&self, mut pieces: impl Stream<Item = Result<Bytes>> + Unpin) -> Result<Object> {
         let mut incoming = self.begin();
         while let Some(piece) = pieces.next().await {
@@ -115,23 +123,23 @@ impl Objects {
         incoming.finish().await
     }
 
-    /// For what comes in several goes.
-    pub fn begin(&self) -> Incoming {
-        Incoming { objects: self.clone(), digest: Sha256::new(), bytes: 0, held: BytesMut::new(), spooled: None }
+    /// Starts an object that is written piece by piece.
+    pub fn begin(&self) -> ObjectWriter {
+        ObjectWriter { objects: self.clone(), digest: Sha256::new(), bytes: 0, held: BytesMut::new(), spooled: None }
     }
 
-    /// A private copy, whole and checked before the first byte of it is used; it is gone when it is closed.
+    /// A private copy of an object in an unnamed file, complete and with its hash verified. Closing it removes it.
     ///
     /// # Errors
-    /// `FixInput` where there is no such object; `FixSetup` where its bytes are no longer those of its hash.
+    /// `FixInput` where there is no such object; `FixSetup` where its bytes no longer have its hash.
     pub async fn get(&self, sha256: &Hash) -> Result<File> {
         let context = format!("read the object {sha256}");
         let path = Path::from(Self::path(sha256));
-        let got = self.store.get(&path).await.map_err(|error| failed(&context, error))?;
+        let got = self.store.get(&path).await.map_err(|error| store_error(&context, error))?;
         let mut copy = tokio::fs::File::from_std(self.spool_file().await?);
         let (mut digest, mut pieces) = (Sha256::new(), got.into_stream());
         while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|error| failed(&context, error))?;
+            let piece = piece.map_err(|error| store_error(&context, error))?;
             digest.update(&piece);
             copy.write_all(&piece).await.during(Kind::FixSetup, self.spooling())?;
         }
@@ -148,11 +156,11 @@ impl Objects {
     /// Without a name: the kernel takes it back when the process ends, however it ends.
     async fn spool_file(&self) -> Result<File> {
         let spool = self.spool.clone();
-        let made = tokio::task::spawn_blocking(move || {
+        let created = tokio::task::spawn_blocking(move || {
             std::fs::create_dir_all(&spool)?;
             tempfile::tempfile_in(&spool)
         });
-        made.await.during(Kind::Bug, self.spooling())?.during(Kind::FixSetup, self.spooling())
+        created.await.during(Kind::Bug, self.spooling())?.during(Kind::FixSetup, self.spooling())
     }
 
     fn spooling(&self) -> String {
@@ -160,22 +168,24 @@ impl Objects {
     }
 }
 
-/// An object on its way. Dropped, it was never there.
-pub struct Incoming {
+/// Writes one object. Dropped before [`finish`](ObjectWriter::finish), it leaves nothing.
+pub struct ObjectWriter {
     objects: Objects,
     digest: Sha256,
     bytes: u64,
-    /// All of it as long as it is small; then what is not spooled yet.
+    /// All bytes while the object is small; afterwards those that are not spooled yet.
     held: BytesMut,
     spooled: Option<tokio::fs::File>,
 }
 
-impl Incoming {
-    /// What came so far.
+impl ObjectWriter {
+    /// How many bytes were written so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
+    /// Appends bytes.
+    ///
     /// # Errors
     /// `FixSetup` where the spool can't be written.
     pub async fn write(&mut self, piece: &[u8]) -> Result<()> {
@@ -191,7 +201,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// From the first byte again.
+    /// Discards all bytes, to begin again with the first.
     pub fn restart(&mut self) {
         *self = self.objects.begin();
     }
@@ -206,18 +216,18 @@ impl Incoming {
         Ok(())
     }
 
-    /// Can be tried again after an error.
+    /// Stores the object under its hash, unless it exists. It may be called again after an error.
     ///
     /// # Errors
-    /// Those of the store; then the object is as it was before, there or not.
+    /// An error of the store; the store is then unchanged.
     pub async fn finish(&mut self) -> Result<Object> {
         if self.spooled.is_some() {
             self.spool().await?;
         }
         let object = Object { sha256: Hash(self.digest.clone().finalize().into()), bytes: self.bytes };
-        // A size that is wrong was caused by another program; the object is written again.
-        let there = self.objects.size(&object.sha256).await?;
-        if there == Some(object.bytes) {
+        // An object of another size was damaged by another program; it is written again.
+        let stored_bytes = self.objects.size(&object.sha256).await?;
+        if stored_bytes == Some(object.bytes) {
             return Ok(object);
         }
         let path = Path::from(Objects::path(&object.sha256));
@@ -226,12 +236,12 @@ impl Incoming {
             upload(&self.objects, &path, file, &context).await?;
             return Ok(object);
         }
-        let mode = if there.is_none() { PutMode::Create } else { PutMode::Overwrite };
+        let mode = if stored_bytes.is_none() { PutMode::Create } else { PutMode::Overwrite };
         let payload = PutPayload::from_bytes(Bytes::copy_from_slice(&self.held));
         match self.objects.store.put_opts(&path, payload, mode.into()).await {
-            // Another was quicker with the same bytes.
+            // Another writer stored the same bytes first.
             Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(object),
-            Err(error) => Err(failed(&context, error)),
+            Err(error) => Err(store_error(&context, error)),
         }
     }
 }
@@ -239,7 +249,7 @@ impl Incoming {
 async fn upload(objects: &Objects, path: &Path, file: &mut tokio::fs::File, context: &str) -> Result<()> {
     file.flush().await.during(Kind::FixSetup, objects.spooling())?;
     file.seek(SeekFrom::Start(0)).await.during(Kind::FixSetup, objects.spooling())?;
-    let upload = objects.store.put_multipart(path).await.map_err(|error| failed(context, error))?;
+    let upload = objects.store.put_multipart(path).await.map_err(|error| store_error(context, error))?;
     let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
     loop {
         let mut piece = BytesMut::with_capacity(PIECE_BYTES);
@@ -247,15 +257,15 @@ async fn upload(objects: &Objects, path: &Path, file: &mut tokio::fs::File, cont
         match read {
             Ok(0) => break,
             Ok(_) => {
-                upload.wait_for_capacity(PARTS_AT_ONCE).await.map_err(|error| failed(context, error))?;
+                upload.wait_for_capacity(PARTS_AT_ONCE).await.map_err(|error| store_error(context, error))?;
                 upload.put(piece.freeze());
             }
             Err(error) => {
-                // What was sent is of no use; that it can't be taken back changes nothing.
+                // Parts that can't be removed now do no harm: an upload that is not completed shows no object.
                 let _ = upload.abort().await;
                 return Err(error);
             }
         }
     }
-    upload.finish().await.map(drop).map_err(|error| failed(context, error))
+    upload.finish().await.map(drop).map_err(|error| store_error(context, error))
 }

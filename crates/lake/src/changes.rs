@@ -1,5 +1,5 @@
-//! What changed in a table since one of its versions: the rows that came and those that went, to
-//! the row, whatever packs did to its files in between. Keeps nothing: the log tells it all.
+//! The changes of a table since one of its versions: exactly the rows that were added and removed, even
+//! where packs rewrote files in between. They are computed from the Delta log; nothing is stored for them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,40 +13,40 @@ use serde_json::Value;
 use crate::deletion;
 use crate::error::{Context, Result};
 use crate::scan::{File, Scan};
-use crate::table::{Table, When};
+use crate::table::{AsOf, Table};
 
-/// More commits than this are not worth telling apart.
+/// After more commits than this, the changes count as unknown.
 const COMMITS_MAX: usize = 100;
 
 /// How a table differs from an earlier version of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Changes {
-    /// It shows the same rows, though packs may have written them anew.
+pub enum TableChanges {
+    /// It has the same rows, though packs may have rewritten them.
     None,
-    /// By the commits that made these versions: see [`Table::rows_changed`].
-    In(Vec<u64>),
-    /// It was replaced, has other columns, or its log no longer tells.
-    Whole,
+    /// The rows changed by the commits of these versions, which [`Table::rows_changed`] returns.
+    InVersions(Vec<u64>),
+    /// The changed rows are not known: the table was replaced, has other columns, or the earlier version is gone.
+    Unknown,
 }
 
 impl Table {
-    /// Stays the same for as long as the table lives; one made anew under its name has another.
+    /// The table's identity, which never changes; a table that is created again under its name has another.
     pub fn id(&self) -> Result<String> {
         let context = format!("read the identity of {}", self.name());
         Ok(self.delta.snapshot().context(context)?.metadata().id().to_owned())
     }
 
-    /// What happened after a version.
-    pub async fn changes_since(&self, version: u64) -> Result<Changes> {
-        let Some(newer) = self.version().checked_sub(version) else { return Ok(Changes::Whole) };
+    /// What changed after a version.
+    pub async fn changes_since(&self, version: u64) -> Result<TableChanges> {
+        let Some(newer) = self.version().checked_sub(version) else { return Ok(TableChanges::Unknown) };
         if newer == 0 {
-            return Ok(Changes::None);
+            return Ok(TableChanges::None);
         }
         let newer = usize::try_from(newer).unwrap_or(usize::MAX);
         let context = || format!("read the history of {}", self.name());
         let commits: Vec<_> = self.delta.history(Some(newer)).try_collect().await.context(context())?;
         if commits.len() != newer {
-            return Ok(Changes::Whole);
+            return Ok(TableChanges::Unknown);
         }
         let pack = Value::from(crate::pack::OPERATION);
         let overwrite = Value::from("Overwrite");
@@ -56,44 +56,45 @@ impl Table {
                 continue;
             }
             if commit.operation_parameters.as_ref().and_then(|p| p.get("mode")) == Some(&overwrite) {
-                return Ok(Changes::Whole);
+                return Ok(TableChanges::Unknown);
             }
             versions.push(self.version() - back);
         }
         if versions.is_empty() {
-            return Ok(Changes::None);
+            return Ok(TableChanges::None);
         }
-        // A version that a vacuum has taken can't be compared with.
-        match self.at(When::Version(version)).await {
+        // A version whose files a vacuum removed can't be compared.
+        match self.at(AsOf::Version(version)).await {
             Ok(before) if before.schema()? == self.schema()? && versions.len() <= COMMITS_MAX => {}
-            _ => return Ok(Changes::Whole),
+            _ => return Ok(TableChanges::Unknown),
         }
         versions.reverse();
-        Ok(Changes::In(versions))
+        Ok(TableChanges::InVersions(versions))
     }
 
-    /// The rows that came to be and those that went with the commit that made a version, for
-    /// DataFusion. What a reader of both versions would find the same is in neither.
+    /// The rows that the commit of a version added or removed, for DataFusion. Rows that are visible before and after
+    /// it are in neither provider.
     pub async fn rows_changed(&self, version: u64) -> Result<Vec<Arc<dyn TableProvider>>> {
         let Some(earlier) = version.checked_sub(1) else { return Ok(Vec::new()) };
-        let (before, after) = (self.at(When::Version(earlier)).await?, self.at(When::Version(version)).await?);
+        let (before, after) = (self.at(AsOf::Version(earlier)).await?, self.at(AsOf::Version(version)).await?);
         let (files_before, files_after) = (before.files()?, after.files()?);
-        let mut left: HashMap<&str, &File> = files_before.files.iter().map(|file| (file.path.as_str(), file)).collect();
-        let (mut came, mut went) = (Vec::new(), Vec::new());
+        let mut remaining: HashMap<&str, &File> =
+            files_before.files.iter().map(|file| (file.path.as_str(), file)).collect();
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
         for file in &files_after.files {
-            match left.remove(file.path.as_str()) {
-                None => came.push(file.clone()),
+            match remaining.remove(file.path.as_str()) {
+                None => added.push(file.clone()),
                 Some(old) if same(old.vector.as_ref(), file.vector.as_ref()) => {}
                 Some(old) => {
-                    let (was, is) = (before.hidden(old).await?, after.hidden(file).await?);
-                    came.extend(file.picked(&was - &is));
-                    went.extend(file.picked(&is - &was));
+                    let (hidden_before, hidden_after) = (before.hidden(old).await?, after.hidden(file).await?);
+                    added.extend(file.picked(&hidden_before - &hidden_after));
+                    removed.extend(file.picked(&hidden_after - &hidden_before));
                 }
             }
         }
-        went.extend(left.into_values().cloned());
+        removed.extend(remaining.into_values().cloned());
         let mut changed: Vec<Arc<dyn TableProvider>> = Vec::new();
-        for (table, files) in [(&before, went), (&after, came)] {
+        for (table, files) in [(&before, removed), (&after, added)] {
             if !files.is_empty() {
                 changed.push(Arc::new(Scan::over(table, &files)?));
             }

@@ -1,5 +1,5 @@
-//! Commits: rows, the rows that they replace, a new schema, and the position that they bring the
-//! table to, all in one version or not at all.
+//! Commits: new rows, the rows that they replace, a new schema and the table's new position become
+//! visible together in one version, or not at all.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -13,28 +13,28 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use futures::TryStreamExt;
 use serde_json::{Value, json};
 
-use crate::deletion::Hidden;
+use crate::deletion::HiddenRows;
 use crate::error::{Context, Error, Kind, Result};
 use crate::location::{Lake, TableName};
 use crate::table::{Table, builder};
 use crate::writer::DataFile;
 
-/// Time travel and tombstones are kept this long before upkeep may take them.
+/// How long upkeep keeps removed files by default, for earlier versions and their readers.
 pub const RETENTION_DAYS: i64 = 30;
 
-/// The run that made a commit, in the commit's own record: upkeep tells by it what was never committed.
+/// The key of a commit's run in its commit info: by it upkeep recognizes files of runs that never committed.
 pub(crate) const RUN: &str = "wattlakeRun";
 
-/// The columns that packed files are sorted by, in the table's configuration.
+/// The property with the columns that packed files are sorted by.
 pub(crate) const ORDER: &str = "wattlake.order";
 
-/// What the names of our properties begin with.
-const OURS: &str = "wattlake.";
+/// The prefix of this program's table properties, which a new schema keeps.
+const PROPERTY_PREFIX: &str = "wattlake.";
 
-/// Commits that may be overtaken by a pack before one gives up.
+/// How often a commit is tried while packs commit before it.
 const ATTEMPTS_MAX: usize = 8;
 
-/// A commit being put together; nothing is seen of it before [`Commit::write`].
+/// A commit in preparation; nothing of it is visible before [`Commit::write`].
 #[must_use]
 pub struct Commit {
     lake: Lake,
@@ -45,7 +45,7 @@ pub struct Commit {
     replace: bool,
     schema: Option<SchemaRef>,
     adds: Vec<DataFile>,
-    hidden: Hidden,
+    hidden: HiddenRows,
     packs: Vec<String>,
     order: Option<Vec<String>>,
     positions: BTreeMap<String, i64>,
@@ -64,7 +64,7 @@ impl Commit {
             replace: false,
             schema: None,
             adds: Vec::new(),
-            hidden: Hidden::default(),
+            hidden: HiddenRows::default(),
             packs: Vec::new(),
             order: None,
             positions: BTreeMap::new(),
@@ -73,70 +73,76 @@ impl Commit {
         }
     }
 
+    /// The commit that creates a table.
     pub(crate) fn create(lake: &Lake, name: &TableName, schema: SchemaRef, run: &str, operation: &'static str) -> Self {
         Commit { schema: Some(schema), ..Commit::new(lake, name, None, run, operation) }
     }
 
+    /// A commit on top of a version of a table.
     pub(crate) fn on(table: &Table, run: &str, operation: &'static str) -> Self {
         Commit::new(&table.lake, &table.name, Some(table.clone()), run, operation)
     }
 
-    /// All that the table holds goes, and may have another schema from now on.
+    /// Removes all rows of the table, which may get another schema.
     pub(crate) fn replace(mut self, schema: SchemaRef) -> Self {
         self.replace = true;
         self.schema = Some(schema);
         self
     }
 
-    /// From this version on the table has this schema: more columns, all of them nullable.
+    /// Changes the schema: it may have more columns, all of them nullable.
     pub fn schema(mut self, schema: SchemaRef) -> Self {
         self.schema = Some(schema);
         self
     }
 
+    /// Adds data files with new rows.
     pub fn files(mut self, files: impl IntoIterator<Item = DataFile>) -> Self {
         self.adds.extend(files);
         self
     }
 
-    /// Rows that this version no longer shows; the data files stay as they are.
-    pub fn hide(mut self, hidden: Hidden) -> Self {
+    /// Hides rows from this version on; their data files do not change.
+    pub fn hide(mut self, hidden: HiddenRows) -> Self {
         self.hidden.merge(hidden);
         self
     }
 
-    /// Files whose visible rows are in the new ones: nothing of the table changes but its form.
+    /// Removes files whose visible rows are in the new files: the table's rows do not change.
     pub(crate) fn packs(mut self, paths: impl IntoIterator<Item = String>) -> Self {
         self.packs.extend(paths);
         self
     }
 
-    /// The columns to sort packed files by. Kept where the commit makes or replaces the table.
+    /// Sets the columns to sort packed files by, where the commit also sets the schema.
     pub fn order(mut self, columns: &[String]) -> Self {
         self.order = Some(columns.to_vec());
         self
     }
 
-    /// The number that [`Table::position`] gives back.
+    /// Sets the number that [`Table::position`] returns for `app_id`.
     pub fn position(mut self, app_id: impl Into<String>, position: i64) -> Self {
         self.positions.insert(app_id.into(), position);
         self
     }
 
-    /// The text that [`Table::property`] gives back: it stays until a later commit changes it.
+    /// Sets the text that [`Table::property`] returns, until a later commit changes it.
     pub fn property(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
         self.properties.insert(name.into(), text.into());
         self
     }
 
-    /// A figure or a name kept with the commit.
+    /// Adds a value to the commit info.
     pub fn info(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.info.insert(key.to_owned(), value.into());
         self
     }
 
-    /// Makes the version. Returns its number. Overtaken by a pack that left its files alone, it
-    /// goes on top of that; overtaken by anything else it fails with [`Kind::Retry`].
+    /// Writes the commit and returns the number of its version. In a folder, all of it is on disk then. Where a pack
+    /// that did not change the commit's files was committed first, it is written on top of that.
+    ///
+    /// # Errors
+    /// `Retry` where anything else was committed first.
     pub async fn write(mut self) -> Result<u64> {
         self.sync().await?;
         for _ in 1..ATTEMPTS_MAX {
@@ -169,8 +175,8 @@ impl Commit {
             .with_metadata(info)
             .with_application_transactions(transactions)
             .with_cleanup_expired_logs(Some(false))
-            // delta-rs's own retries let a deletion vector pass a concurrent rewrite of its file,
-            // and the rows would be there twice: whoever lost looks for itself whether it may go on.
+            // delta-rs's own retries would commit a deletion vector although its file was rewritten
+            // concurrently, which would duplicate rows. `rebased` checks for that.
             .with_max_retries(0);
         let table;
         let state = match &self.base {
@@ -201,7 +207,7 @@ impl Commit {
         DeltaOperation::Write { mode, partition_by: None, predicate: None }
     }
 
-    /// The actions that take files and rows out of the table, and the number of rows that go.
+    /// The actions that remove files and hide rows, and the number of rows that are removed.
     async fn removals(&self) -> Result<(Vec<Action>, u64)> {
         let (mut actions, mut removed) = (Vec::new(), 0);
         let Some(base) = &self.base else { return Ok((actions, removed)) };
@@ -216,7 +222,7 @@ impl Commit {
             }
         }
         if let Some(path) = packs.iter().next() {
-            let context = format!("pack {}: {path} is no longer part of it", self.name);
+            let context = format!("pack {}: {path} is no longer part of the table", self.name);
             return Err(Error::new(Kind::Retry, context));
         }
         removed += self.hidden.rows();
@@ -224,8 +230,8 @@ impl Commit {
         Ok((actions, removed))
     }
 
-    /// The table as it is now, if this commit means the same on top of it: what came in between
-    /// are packs, or this is one, and the files that it speaks of are as they were.
+    /// The table's newest version, if this commit means the same on top of it: only packs were committed in between, or
+    /// this is a pack, and the files that it changes are still the same.
     async fn rebased(&self) -> Result<Option<Table>> {
         let context = || format!("commit to {}", self.name);
         let Some(base) = &self.base else { return Ok(None) };
@@ -236,9 +242,9 @@ impl Commit {
         }
         if self.packs.is_empty() {
             let newer = usize::try_from(newer).unwrap_or(usize::MAX);
-            let passed: Vec<_> = now.delta.history(Some(newer)).try_collect().await.context(context())?;
+            let commits: Vec<_> = now.delta.history(Some(newer)).try_collect().await.context(context())?;
             let pack = Some(&Value::from(crate::pack::OPERATION));
-            if passed.len() != newer || passed.iter().any(|commit| commit.info.get("wattlakeOperation") != pack) {
+            if commits.len() != newer || commits.iter().any(|commit| commit.info.get("wattlakeOperation") != pack) {
                 return Ok(None);
             }
         }
@@ -247,13 +253,12 @@ impl Commit {
         Ok(same.then_some(now))
     }
 
-    /// Data must be on the disk before the log says that it is there: a folder's own promise,
-    /// which object stores make by themselves.
+    /// Flushes the data files to disk before the log names them. Object stores do this by themselves.
     async fn sync(&self) -> Result<()> {
         let Ok(folder) = self.lake.table_url(&self.name)?.to_file_path() else { return Ok(()) };
         for file in &self.adds {
             let path = folder.join(&file.path);
-            let context = format!("make {} durable", path.display());
+            let context = format!("flush {} to disk", path.display());
             let synced = async { tokio::fs::File::open(&path).await?.sync_data().await };
             synced.await.map_err(|e| Error::new(Kind::Retry, context).because(e))?;
         }
@@ -281,7 +286,7 @@ impl Commit {
             "delta.logRetentionDuration": format!("interval {RETENTION_DAYS} days"),
         });
         for (name, text) in present.as_ref().into_iter().flat_map(|metadata| metadata.configuration()) {
-            if name.starts_with(OURS) {
+            if name.starts_with(PROPERTY_PREFIX) {
                 configuration[name] = text.as_str().into();
             }
         }
@@ -306,7 +311,7 @@ impl Commit {
         protocol.into_iter().chain([metadata]).map(parse).collect()
     }
 
-    /// What readers and writers of the table must know.
+    /// The protocol features that readers and writers of the table must support.
     fn protocol(&self, schema: &SchemaRef) -> Result<Value> {
         let had_local_times = match &self.base {
             Some(base) => base.schema()?.fields().iter().any(|f| has_local_times(f.data_type())),
@@ -322,12 +327,12 @@ impl Commit {
     }
 }
 
-/// A local store does not wait for the disk; a position that is confirmed must be on it.
+/// Flushes the log to disk, which a local store does not do: a position that was confirmed must not be lost.
 async fn sync_log(lake: &Lake, name: &TableName, version: u64) -> Result<()> {
     let Ok(folder) = lake.table_url(name)?.to_file_path() else { return Ok(()) };
     let log = folder.join("_delta_log");
     for path in [log.join(format!("{version:020}.json")), log] {
-        let context = format!("make {} durable", path.display());
+        let context = format!("flush {} to disk", path.display());
         let synced = async { tokio::fs::File::open(&path).await?.sync_all().await };
         synced.await.map_err(|e| Error::new(Kind::Retry, context).because(e))?;
     }
@@ -343,10 +348,10 @@ fn has_local_times(data_type: &DataType) -> bool {
     }
 }
 
-/// Where a deletion vector is, for telling one from another.
+/// The place of a deletion vector, which identifies it.
 type Place = (String, Option<i32>);
 
-/// For each of the files that is part of the table, its deletion vector.
+/// The deletion vectors of those of the files that are part of the table.
 fn vectors(table: &Table, paths: &HashSet<&str>) -> Result<BTreeMap<String, Option<Place>>> {
     let files = table.delta.snapshot().context(format!("read the files of {}", table.name()))?.log_data();
     let touched = files.iter().filter(|file| paths.contains(file.path().as_ref()));

@@ -1,7 +1,7 @@
-//! Deletion vectors: rows are hidden in place, so that replacing a thousand rows of ten million
-//! costs a thousand rows. delta-rs itself rewrites whole files for it.
+//! Deletion vectors hide rows without rewriting their file, so that replacing a thousand rows of ten
+//! million writes a thousand rows. delta-rs itself rewrites whole files.
 //!
-//! One file holds the vectors of one commit; the form is Delta's own
+//! The vectors of one commit are in one file, in Delta's format
 //! (<https://github.com/delta-io/delta/blob/master/PROTOCOL.md#deletion-vectors>), written by the
 //! kernel that delta-rs is built on.
 
@@ -19,14 +19,15 @@ use url::Url;
 use crate::error::{Context, Error, Kind, Result};
 use crate::table::Table;
 
-/// Rows to hide: for each data file, their positions from 0.
+/// Rows to hide, by data file and position from 0.
 #[derive(Debug, Clone, Default)]
-pub struct Hidden {
+pub struct HiddenRows {
     files: BTreeMap<String, RoaringTreemap>,
 }
 
-impl Hidden {
-    pub fn row(&mut self, path: &str, position: u64) {
+impl HiddenRows {
+    /// Adds a row: `path` is relative to the table's root.
+    pub fn insert(&mut self, path: &str, position: u64) {
         if let Some(rows) = self.files.get_mut(path) {
             rows.insert(position);
         } else {
@@ -34,30 +35,35 @@ impl Hidden {
         }
     }
 
+    /// The number of rows.
     pub fn rows(&self) -> u64 {
         self.files.values().map(RoaringTreemap::len).sum()
     }
 
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
+    /// The data files with such rows.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &String> {
         self.files.keys()
     }
 
+    /// Whether a row is among them.
     pub(crate) fn contains(&self, path: &str, position: u64) -> bool {
         self.files.get(path).is_some_and(|rows| rows.contains(position))
     }
 
-    pub fn merge(&mut self, other: Hidden) {
+    /// Adds all rows of `other`.
+    pub fn merge(&mut self, other: HiddenRows) {
         for (path, rows) in other.files {
             *self.files.entry(path).or_default() |= rows;
         }
     }
 
-    /// Stores the vectors, each united with the file's present one, and returns the actions that
-    /// put them in force.
+    /// Stores the vectors, each merged with the file's present one, and returns the log actions that apply them.
+    /// Before these are committed, nothing is hidden.
     pub(crate) async fn write(&self, base: &Table, run: &str) -> Result<Vec<Action>> {
         if self.files.is_empty() {
             return Ok(Vec::new());
@@ -68,15 +74,15 @@ impl Hidden {
         let mut bytes = Vec::new();
         let mut writer = StreamingDeletionVectorWriter::new(&mut bytes);
         let mut actions = Vec::new();
-        let mut left = self.files.clone();
+        let mut remaining = self.files.clone();
         for file in state.log_data().iter() {
-            let Some(mut rows) = left.remove(file.path().as_ref()) else { continue };
-            if let Some(present) = Hidden::present(base, &file).await? {
+            let Some(mut rows) = remaining.remove(file.path().as_ref()) else { continue };
+            if let Some(present) = HiddenRows::of_file(base, &file).await? {
                 rows |= present;
             }
             actions.push(Action::Remove(file.remove_action(true)));
             if file.num_records().is_some_and(|all| rows.len() == all as u64) {
-                // Nothing of the file is left to see.
+                // No row of the file is visible any more.
                 continue;
             }
             let mut vector = KernelDeletionVector::new();
@@ -100,8 +106,8 @@ impl Hidden {
                 ..Default::default()
             }));
         }
-        if let Some(path) = left.keys().next() {
-            return Err(Error::new(Kind::Retry, format!("{}: {path} is no longer part of it", context())));
+        if let Some(path) = remaining.keys().next() {
+            return Err(Error::new(Kind::Retry, format!("{}: {path} is no longer part of the table", context())));
         }
         writer.finalize().context(context())?;
         if !bytes.is_empty() {
@@ -111,8 +117,8 @@ impl Hidden {
         Ok(actions)
     }
 
-    /// The rows that a file hides already.
-    pub(crate) async fn present(table: &Table, file: &LogicalFileView) -> Result<Option<RoaringTreemap>> {
+    /// The hidden rows of a file; `None` where it has no vector.
+    pub(crate) async fn of_file(table: &Table, file: &LogicalFileView) -> Result<Option<RoaringTreemap>> {
         match file.deletion_vector_descriptor() {
             Some(descriptor) => read(table, descriptor).await.map(Some),
             None => Ok(None),
@@ -120,7 +126,7 @@ impl Hidden {
     }
 }
 
-/// The rows that a vector hides.
+/// Reads a vector: the positions of the rows that it hides.
 pub(crate) async fn read(table: &Table, descriptor: DeletionVectorDescriptor) -> Result<RoaringTreemap> {
     let context = format!("read the deletion vector {} of {}", descriptor.path_or_inline_dv, table.name());
     let engine = table.delta.log_store().engine(None);
@@ -132,7 +138,7 @@ pub(crate) async fn read(table: &Table, descriptor: DeletionVectorDescriptor) ->
         .context(context)
 }
 
-/// Vectors lie in a folder that names the run, so that upkeep can tell what a crash left.
+/// The folder of a run's vectors. It has the run's name, so that upkeep recognizes what a crash left behind.
 fn folder(run: &str) -> String {
     format!("dv-{run}")
 }
@@ -146,7 +152,8 @@ fn read_vector(
     descriptor.read(engine.storage_handler(), root)
 }
 
-/// A file with hidden rows may hold its bounds no more: Delta says so by `tightBounds`.
+/// The statistics of a file with hidden rows: its bounds may be wider than the visible rows, which Delta marks by
+/// `tightBounds`.
 fn loosen(stats: &str) -> String {
     match stats.strip_suffix('}') {
         Some(open) if !stats.contains("\"tightBounds\"") => format!("{open},\"tightBounds\":false}}"),

@@ -1,56 +1,8 @@
-//! One error for the crate; its kind says what the caller can do about it.
+//! What Delta Lake and the object store report, as errors that say what the caller can do.
 
-use std::fmt;
+pub use base::{Error, Kind, Result};
 
-/// What the caller can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The same call may succeed later: another writer was faster, the store did not answer.
-    Retry,
-    /// The data or the name asked for must change.
-    FixInput,
-    /// The lake's address, options or permissions must change.
-    FixSetup,
-    Bug,
-}
-
-type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
-
-/// `context` is what was being done; the source says what went wrong.
-#[derive(Debug)]
-pub struct Error {
-    pub kind: Kind,
-    pub context: String,
-    source: Option<Source>,
-}
-
-pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-impl Error {
-    pub fn new(kind: Kind, context: impl Into<String>) -> Self {
-        Error { kind, context: context.into(), source: None }
-    }
-
-    #[must_use]
-    pub fn because(mut self, source: impl Into<Source>) -> Self {
-        self.source = Some(source.into());
-        self
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.context)
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|e| e as _)
-    }
-}
-
-/// Adds what was being done to an error from below.
+/// Adds what was being done to an error of a library.
 pub trait Context<T> {
     fn context(self, context: impl Into<String>) -> Result<T>;
 }

@@ -1,6 +1,6 @@
-//! Where rows lie, by key: files and row groups that can't hold any of the keys are passed over
-//! by their statistics, of the rest only the key's columns are read. Memory grows with the rows
-//! looked for, never with the table.
+//! Finds rows of a table by key. Files and row groups that can't contain any of the keys are skipped by
+//! their statistics; of the others only the columns of the key and the order are read. Memory grows with
+//! the number of keys, not with the table.
 
 use std::sync::Arc;
 
@@ -20,25 +20,27 @@ use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::deletion::Hidden;
+use crate::deletion::HiddenRows;
 use crate::error::{Context, Error, Kind, Result};
-use crate::ranges::Ranges;
+use crate::object_reader::ObjectReader;
 use crate::table::Table;
 
 /// A row of the table whose key was looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundRow {
+    /// The data file, relative to the table's root.
     pub path: Arc<str>,
+    /// The row's position in the file, from 0.
     pub position: u64,
-    /// Which of the rows looked for.
+    /// The index of its key among the keys looked for.
     pub index: usize,
-    /// Of the order columns' values there, as [`orders_of`] gives it; `None` where there are no order columns.
+    /// The digest of its order columns, as [`order_digests`] computes it; `None` where there are none.
     pub order: Option<u128>,
 }
 
-/// What tells versions of a row apart: for each row, a digest of its values in the columns `names`. Values are
-/// compared in the types of `types`, in which the rows were read; a column that a batch lacks is NULL there.
-pub fn orders_of(batch: &RecordBatch, names: &[String], types: &[DataType]) -> Result<Vec<u128>> {
+/// For each row a digest of its values in the columns `names`, to compare versions of a row. Values are converted to
+/// `types` first; a column that the batch does not have counts as NULL.
+pub fn order_digests(batch: &RecordBatch, names: &[String], types: &[DataType]) -> Result<Vec<u128>> {
     let mut arrays = Vec::with_capacity(names.len());
     for (name, data_type) in names.iter().zip(types) {
         arrays.push(match batch.column_by_name(name) {
@@ -53,39 +55,44 @@ pub fn orders_of(batch: &RecordBatch, names: &[String], types: &[DataType]) -> R
     Ok(rows.iter().map(|row| xxh3_128(row.as_ref())).collect())
 }
 
-/// The columns whose values tell a row's versions apart, and their types.
+/// The columns whose values distinguish the versions of a row, with their types.
 #[derive(Debug, Clone, Default)]
-pub struct Orders {
+pub struct OrderColumns {
+    /// The names.
     pub names: Vec<String>,
+    /// The types, in the order of `names`.
     pub types: Vec<DataType>,
 }
 
-/// Keys to look for.
-pub struct Keys {
+/// A set of keys to look for.
+pub struct KeySet {
     columns: Vec<String>,
     types: Vec<DataType>,
     converter: RowConverter,
     index: HashMap<Box<[u8]>, u32>,
-    /// Least and greatest value of each key column that is a number or a time.
+    /// The least and greatest value of each key column that is a number or a time.
     bounds: Vec<Option<(i64, i64)>>,
 }
 
-impl Keys {
-    /// The keys of a batch's rows. Two rows with one key are refused: they could not both be found.
-    pub fn of(batch: &RecordBatch, columns: &[String]) -> Result<Keys> {
-        Keys::read(batch, columns, true)
+impl KeySet {
+    /// The keys of a batch's rows in `columns`.
+    ///
+    /// # Errors
+    /// `FixInput` where two rows have the same key.
+    pub fn of(batch: &RecordBatch, columns: &[String]) -> Result<KeySet> {
+        KeySet::read(batch, columns, true)
     }
 
-    /// The same, where several rows may have one key: the last of them stands for all.
-    pub fn any(batch: &RecordBatch, columns: &[String]) -> Result<Keys> {
-        Keys::read(batch, columns, false)
+    /// The keys of a batch's rows, of which several may have the same key: [`FoundRow::index`] is the last of them.
+    pub fn with_duplicates(batch: &RecordBatch, columns: &[String]) -> Result<KeySet> {
+        KeySet::read(batch, columns, false)
     }
 
-    fn read(batch: &RecordBatch, columns: &[String], distinct: bool) -> Result<Keys> {
+    fn read(batch: &RecordBatch, columns: &[String], distinct: bool) -> Result<KeySet> {
         let mut arrays = Vec::with_capacity(columns.len());
         for name in columns {
             let array = batch.column_by_name(name).ok_or_else(|| {
-                Error::new(Kind::Bug, format!("look for rows by column {name:?}, which is not there"))
+                Error::new(Kind::Bug, format!("look for rows by column {name:?}, which does not exist"))
             })?;
             arrays.push(Arc::clone(array));
         }
@@ -101,14 +108,15 @@ impl Keys {
             }
         }
         let bounds = arrays.iter().map(bounds_of).collect();
-        Ok(Keys { columns: columns.to_vec(), types, converter, index, bounds })
+        Ok(KeySet { columns: columns.to_vec(), types, converter, index, bounds })
     }
 
     fn find(&self, row: &[u8]) -> Option<usize> {
         self.index.get(row).map(|at| *at as usize)
     }
 
-    fn may_hold(&self, column: usize, least: Option<i64>, greatest: Option<i64>) -> bool {
+    /// Whether a key's value can be within these bounds of a column.
+    fn may_contain(&self, column: usize, least: Option<i64>, greatest: Option<i64>) -> bool {
         let Some((low, high)) = self.bounds[column] else { return true };
         least.is_none_or(|least| least <= high) && greatest.is_none_or(|greatest| greatest >= low)
     }
@@ -119,7 +127,7 @@ fn show(arrays: &[ArrayRef], columns: &[String], row: usize) -> String {
     columns.iter().zip(arrays).map(|(name, array)| format!("{name}={}", value(array))).collect::<Vec<_>>().join(", ")
 }
 
-/// Numbers and times as integers that order alike; `None` for anything else.
+/// Numbers and times as integers in the same order; `None` for other types.
 fn integers(array: &ArrayRef) -> Option<ArrayRef> {
     let ordered = matches!(
         array.data_type(),
@@ -140,12 +148,12 @@ fn bounds_of(array: &ArrayRef) -> Option<(i64, i64)> {
 }
 
 impl Table {
-    /// The rows that have one of the keys and are not hidden; `order` tells a row's versions apart.
-    pub async fn find(&self, keys: &Keys, order: &Orders, passed_over: &Hidden) -> Result<Vec<Found>> {
+    /// The rows with one of the keys that are visible and not in `excluded`.
+    pub async fn find(&self, keys: &KeySet, order: &OrderColumns, excluded: &HiddenRows) -> Result<Vec<FoundRow>> {
         let mut found = Vec::new();
         for file in self.delta.snapshot().context(format!("read the files of {}", self.name))?.log_data().iter() {
-            if may_hold_file(keys, &file) {
-                self.find_in(&file, keys, order, passed_over, &mut found).await.map_err(|e| {
+            if may_contain_keys(keys, &file) {
+                self.find_in(&file, keys, order, excluded, &mut found).await.map_err(|e| {
                     Error::new(e.kind, format!("look for rows in {} of {}", file.path(), self.name)).because(e)
                 })?;
             }
@@ -153,13 +161,15 @@ impl Table {
         Ok(found)
     }
 
-    /// The visible rows whose value in a column of integers, days or instants (in microseconds) is
-    /// `least` or more.
-    pub async fn rows_from(&self, column: &str, least: i64) -> Result<Hidden> {
+    /// The visible rows whose value in a column of integers, days or instants (in microseconds) is `least` or more.
+    ///
+    /// # Errors
+    /// `FixInput` for a column of another type.
+    pub async fn rows_from(&self, column: &str, least: i64) -> Result<HiddenRows> {
         let context = || format!("look for rows of {} by {column:?}", self.name());
         let schema = self.schema()?;
         let data_type = schema.field_with_name(column).context(context())?.data_type();
-        let mut found = Hidden::default();
+        let mut found = HiddenRows::default();
         for file in self.delta.snapshot().context(context())?.log_data().iter() {
             let stats = file.stats().and_then(|text| serde_json::from_str::<Value>(&text).ok());
             let greatest = stats.and_then(|stats| integer(stats.get("maxValues")?.get(column)?, data_type));
@@ -172,22 +182,28 @@ impl Table {
         Ok(found)
     }
 
-    async fn rows_from_in(&self, file: &LogicalFileView, column: &str, least: i64, found: &mut Hidden) -> Result<()> {
-        let reader = Ranges::new(self.store(), Path::from(file.path().as_ref()), file.size().unsigned_abs());
-        let present = Hidden::present(self, file).await?;
+    async fn rows_from_in(
+        &self,
+        file: &LogicalFileView,
+        column: &str,
+        least: i64,
+        found: &mut HiddenRows,
+    ) -> Result<()> {
+        let reader = ObjectReader::new(self.store(), Path::from(file.path().as_ref()), file.size().unsigned_abs());
+        let present = HiddenRows::of_file(self, file).await?;
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.context("read the footer")?;
         let mask = ProjectionMask::columns(builder.parquet_schema(), [column]);
         let stream = builder.with_projection(mask).with_batch_size(16_384).build().context("read a column")?;
         let (mut batches, mut start) = (std::pin::pin!(stream), 0u64);
         while let Some(batch) = batches.try_next().await.context("read a column")? {
-            // A file written before the column came to be holds no such rows.
+            // A file written before the column was added has no such rows.
             let Some(values) = batch.columns().first() else { return Ok(()) };
             let values = integers(values)
                 .ok_or_else(|| Error::new(Kind::FixInput, format!("compare a column of {}", values.data_type())))?;
             for (value, at) in values.as_primitive::<Int64Type>().iter().zip(start..) {
                 let is_hidden = present.as_ref().is_some_and(|rows| rows.contains(at));
                 if value.is_some_and(|value| value >= least) && !is_hidden {
-                    found.row(file.path().as_ref(), at);
+                    found.insert(file.path().as_ref(), at);
                 }
             }
             start += batch.num_rows() as u64;
@@ -198,15 +214,15 @@ impl Table {
     async fn find_in(
         &self,
         file: &LogicalFileView,
-        keys: &Keys,
-        order: &Orders,
-        passed_over: &Hidden,
-        found: &mut Vec<Found>,
+        keys: &KeySet,
+        order: &OrderColumns,
+        excluded: &HiddenRows,
+        found: &mut Vec<FoundRow>,
     ) -> Result<()> {
-        let mut reader = Ranges::new(self.store(), Path::from(file.path().as_ref()), file.size().unsigned_abs());
+        let mut reader = ObjectReader::new(self.store(), Path::from(file.path().as_ref()), file.size().unsigned_abs());
         let metadata = reader.get_metadata(None).await.context("read the footer")?;
         let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).context("read the footer")?;
-        let present = Hidden::present(self, file).await?;
+        let present = HiddenRows::of_file(self, file).await?;
         let path: Arc<str> = file.path().as_ref().into();
         let (schema, parquet) = (metadata.schema(), metadata.parquet_schema());
         let wanted: Vec<usize> = (0..schema.fields().len())
@@ -219,7 +235,7 @@ impl Table {
         let mut start = 0;
         for (group, info) in metadata.metadata().row_groups().iter().enumerate() {
             let rows = info.num_rows().unsigned_abs();
-            if may_hold_group(keys, &metadata, group) {
+            if row_group_may_contain_keys(keys, &metadata, group) {
                 let stream = ParquetRecordBatchStreamBuilder::new_with_metadata(reader.clone(), metadata.clone())
                     .with_projection(mask.clone())
                     .with_row_groups(vec![group])
@@ -231,7 +247,7 @@ impl Table {
                 while let Some(batch) = batches.try_next().await.context("read a row group")? {
                     let hidden = |position| {
                         present.as_ref().is_some_and(|rows| rows.contains(position))
-                            || passed_over.contains(&path, position)
+                            || excluded.contains(&path, position)
                     };
                     matches_in(&batch, keys, order, &path, at, hidden, found)?;
                     at += batch.num_rows() as u64;
@@ -245,16 +261,16 @@ impl Table {
 
 fn matches_in(
     batch: &RecordBatch,
-    keys: &Keys,
-    order: &Orders,
+    keys: &KeySet,
+    order: &OrderColumns,
     path: &Arc<str>,
     start: u64,
     hidden: impl Fn(u64) -> bool,
-    found: &mut Vec<Found>,
+    found: &mut Vec<FoundRow>,
 ) -> Result<()> {
     let mut arrays = Vec::with_capacity(keys.columns.len());
     for (name, data_type) in keys.columns.iter().zip(&keys.types) {
-        // A file written before the column came to be holds none of these keys.
+        // A file written before the column was added has none of these keys.
         let Some(array) = batch.column_by_name(name) else { return Ok(()) };
         arrays.push(if array.data_type() == data_type {
             Arc::clone(array)
@@ -270,24 +286,24 @@ fn matches_in(
         if !hidden(position) {
             let order = match order.names.is_empty() {
                 true => None,
-                // Only a batch that holds one of the keys needs it.
+                // Computed only for batches with one of the keys.
                 false => Some(match &mut orders {
                     Some(orders) => Vec::as_slice(orders)[at],
-                    none => none.insert(orders_of(batch, &order.names, &order.types)?)[at],
+                    none => none.insert(order_digests(batch, &order.names, &order.types)?)[at],
                 }),
             };
-            found.push(Found { path: Arc::clone(path), position, index, order });
+            found.push(FoundRow { path: Arc::clone(path), position, index, order });
         }
     }
     Ok(())
 }
 
-fn may_hold_file(keys: &Keys, file: &LogicalFileView) -> bool {
+fn may_contain_keys(keys: &KeySet, file: &LogicalFileView) -> bool {
     let Some(stats) = file.stats().and_then(|text| serde_json::from_str::<Value>(&text).ok()) else { return true };
     keys.columns.iter().enumerate().all(|(at, name)| {
         let bound =
             |side: &str| stats.get(side).and_then(|values| values.get(name)).and_then(|v| integer(v, &keys.types[at]));
-        keys.may_hold(at, bound("minValues"), bound("maxValues"))
+        keys.may_contain(at, bound("minValues"), bound("maxValues"))
     })
 }
 
@@ -307,7 +323,7 @@ fn integer(value: &Value, data_type: &DataType) -> Option<i64> {
     }
 }
 
-fn may_hold_group(keys: &Keys, metadata: &ArrowReaderMetadata, group: usize) -> bool {
+fn row_group_may_contain_keys(keys: &KeySet, metadata: &ArrowReaderMetadata, group: usize) -> bool {
     let groups = std::slice::from_ref(metadata.metadata().row_group(group));
     keys.columns.iter().enumerate().all(|(at, name)| {
         if keys.bounds[at].is_none() {
@@ -322,6 +338,6 @@ fn may_hold_group(keys: &Keys, metadata: &ArrowReaderMetadata, group: usize) -> 
         };
         let least = converter.row_group_mins(groups).ok().and_then(first);
         let greatest = converter.row_group_maxes(groups).ok().and_then(first);
-        keys.may_hold(at, least, greatest)
+        keys.may_contain(at, least, greatest)
     })
 }

@@ -1,8 +1,8 @@
-//! The lake: Delta tables on a folder or an object store. The only crate that names deltalake.
+//! The lake: Delta tables in a folder or an object store. This is the only crate that uses deltalake.
 //!
-//! One way through for writes: a [`FileWriter`] makes data files, a [`Commit`] makes them part of
-//! the table together with the rows they replace and the position they bring it to. One way
-//! through for reads: [`Table::provider`]. Nothing here knows where rows come from.
+//! All writes go through a [`FileWriter`], which makes data files, and a [`Commit`], which adds them to a
+//! table together with the rows that they replace and the table's new position. All reads go through
+//! [`Table::provider`]. This crate does not know where rows come from.
 
 mod changes;
 mod commit;
@@ -10,26 +10,26 @@ mod deletion;
 mod error;
 mod find;
 mod location;
+mod object_reader;
 mod pack;
-mod ranges;
 mod rewrite;
 mod scan;
-mod states;
 mod stats;
 mod table;
+mod table_cache;
 mod upkeep;
 mod writer;
 
-pub use changes::Changes;
+pub use changes::TableChanges;
 pub use commit::{Commit, RETENTION_DAYS};
-pub use deletion::Hidden;
+pub use deletion::HiddenRows;
 pub use error::{Error, Kind, Result};
-pub use find::{Found, Keys, Orders, orders_of};
+pub use find::{FoundRow, KeySet, OrderColumns, order_digests};
 pub use location::{Lake, TableName};
-pub use pack::{Pack, Packed};
+pub use pack::{PackOptions, PackSummary};
 pub use rewrite::{conform, widens};
-pub use table::{Size, Table, Version, When};
-pub use upkeep::{Life, Policy, Report, TableReport, Vacuumed};
+pub use table::{AsOf, HistoryEntry, Table, TableSize};
+pub use upkeep::{RunLiveness, TableUpkeepReport, UpkeepPolicy, UpkeepReport, VacuumSummary};
 pub use writer::{DataFile, FileWriter};
 
 #[cfg(test)]

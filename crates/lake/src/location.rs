@@ -1,5 +1,5 @@
-//! A lake: a folder or an object store's prefix, with one folder a schema and one a table.
-//! Any store that object_store knows by URL serves, with conditional puts for commits.
+//! A lake: a folder or a prefix of an object store, with one folder per schema and, in it, one per table.
+//! Every store that object_store opens by URL can be used; commits need its conditional puts.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,22 +20,25 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use url::Url;
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::scan::Seen;
-use crate::states::States;
+use crate::scan::FileCache;
+use crate::table_cache::TableCache;
 
 /// A table's name in the lake.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableName {
+    /// The schema.
     pub schema: String,
+    /// The table within the schema.
     pub table: String,
 }
 
 impl TableName {
+    /// The name of a table in a schema; any text is allowed in both.
     pub fn new(schema: impl Into<String>, table: impl Into<String>) -> Self {
         TableName { schema: schema.into(), table: table.into() }
     }
 
-    /// The folder, relative to the lake: names may hold anything, folders may not.
+    /// The folder, relative to the lake, with the names encoded: they may have characters that folders may not.
     fn folder(&self) -> String {
         format!("{}/{}", encode(&self.schema), encode(&self.table))
     }
@@ -47,7 +50,7 @@ impl fmt::Display for TableName {
     }
 }
 
-/// What a folder's name can't hold on every store, and `%` itself.
+/// The characters that not every store allows in a folder's name, and `%` itself.
 const UNSAFE: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'/')
@@ -73,11 +76,11 @@ const UNSAFE: &AsciiSet = &CONTROLS
     .add(b'.');
 
 fn encode(name: &str) -> String {
-    // A folder of this name is a table's log.
+    // This name is reserved for a table's log.
     if name == "_delta_log" {
         return "=5Fdelta_log".into();
     }
-    // And of this one, the lake's objects.
+    // And this one for the lake's objects.
     if name == OBJECTS {
         return "=5Fobjects".into();
     }
@@ -88,21 +91,26 @@ fn decode(folder: &str) -> String {
     percent_decode_str(&folder.replace('=', "%")).decode_utf8_lossy().into_owned()
 }
 
+/// A lake, opened. Clones share what they know of its tables and files.
 #[derive(Clone)]
 pub struct Lake {
     url: Url,
     options: Arc<HashMap<String, String>>,
     store: Arc<dyn ObjectStore>,
-    /// Shared by all that is opened from here: one for each process, if it opens its lake once.
-    seen: Seen,
-    states: States,
+    /// Shared by all clones and tables, so that a process that opens its lake once has one cache.
+    file_cache: FileCache,
+    table_cache: TableCache,
 }
 
-/// Of files that are no table; the encoded name of no schema begins so.
+/// The folder of files that belong to no table; no encoded name of a schema begins like this.
 const OBJECTS: &str = "_objects";
 
 impl Lake {
-    /// `location` is a folder or a URL; `options` go to the object store as they are.
+    /// Opens a lake. `location` is a URL, or a folder, which is created where it does not exist; `options` are passed
+    /// to the object store unchanged.
+    ///
+    /// # Errors
+    /// `FixSetup` where the folder, the URL or an option is not valid.
     pub async fn open(location: &str, options: HashMap<String, String>) -> Result<Lake> {
         register_stores();
         let url = match Url::parse(location) {
@@ -119,35 +127,43 @@ impl Lake {
         let (store, prefix) =
             object_store::parse_url_opts(&url, options.iter()).context(format!("open the lake at {url}"))?;
         let store = Arc::new(PrefixStore::new(store, prefix));
-        Ok(Lake { url, options: Arc::new(options), store, seen: Seen::default(), states: States::default() })
+        Ok(Lake {
+            url,
+            options: Arc::new(options),
+            store,
+            file_cache: FileCache::default(),
+            table_cache: TableCache::default(),
+        })
     }
 
+    /// The URL, which ends with a slash.
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The folder, where the lake is one.
+    /// The folder, where the lake is in one.
     pub fn folder(&self) -> Option<PathBuf> {
         self.url.to_file_path().ok()
     }
 
-    /// The store, rooted at the lake.
+    /// The object store, rooted at the lake.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
     }
 
-    /// A store beside the tables, for files that are no table: rooted at a folder that no schema has.
+    /// An object store for files that belong to no table, rooted at a folder that no schema can have.
     pub fn objects(&self) -> Arc<dyn ObjectStore> {
         Arc::new(PrefixStore::new(Arc::clone(&self.store), Path::from(OBJECTS)))
     }
 
-    /// Where a table is or would be.
+    /// The URL of a table's folder, whether the table exists or not.
     pub fn table_url(&self, name: &TableName) -> Result<Url> {
         self.url
             .join(&format!("{}/", name.folder()))
             .map_err(|e| Error::new(Kind::FixInput, format!("name the folder of {name}")).because(e))
     }
 
+    /// The object store, rooted at a table's folder.
     pub(crate) fn table_store(&self, name: &TableName) -> Arc<dyn ObjectStore> {
         Arc::new(PrefixStore::new(Arc::clone(&self.store), Path::from(name.folder())))
     }
@@ -157,16 +173,18 @@ impl Lake {
         Path::from(name.folder())
     }
 
-    pub(crate) fn seen(&self) -> &Seen {
-        &self.seen
+    /// The cache of data files.
+    pub(crate) fn file_cache(&self) -> &FileCache {
+        &self.file_cache
     }
 
-    pub(crate) fn states(&self) -> &States {
-        &self.states
+    /// The cache of opened tables.
+    pub(crate) fn table_cache(&self) -> &TableCache {
+        &self.table_cache
     }
 
-    /// Makes the lake's store known to a query's runtime, under a name of its own: two lakes in
-    /// one bucket may have different keys to it.
+    /// Registers the lake's store with a query's runtime, under a URL of its own: two lakes in one bucket may have
+    /// different credentials.
     pub(crate) fn register(&self, runtime: &RuntimeEnv) -> datafusion::error::Result<ObjectStoreUrl> {
         let mut hasher = DefaultHasher::new();
         self.url.hash(&mut hasher);
@@ -180,11 +198,12 @@ impl Lake {
         Ok(root)
     }
 
+    /// The options of the object store.
     pub(crate) fn options(&self) -> HashMap<String, String> {
         (*self.options).clone()
     }
 
-    /// All tables, by name.
+    /// All tables, sorted by name.
     pub async fn tables(&self) -> Result<Vec<TableName>> {
         let mut names = Vec::new();
         for name in self.folders().await? {
@@ -195,7 +214,7 @@ impl Lake {
         Ok(names)
     }
 
-    /// All folders in which a table is, or could come to be.
+    /// All folders of tables, including those without a commit yet.
     pub(crate) async fn folders(&self) -> Result<Vec<TableName>> {
         let mut names = Vec::new();
         let schemas = self.store.list_with_delimiter(None).await.context("list the lake's schemas")?;
@@ -211,6 +230,7 @@ impl Lake {
         Ok(names)
     }
 
+    /// Whether a folder has a Delta log with any entry.
     pub(crate) async fn is_table(&self, folder: &Path) -> Result<bool> {
         let log = folder.clone().join("_delta_log");
         let mut entries = self.store.list(Some(&log));
@@ -232,8 +252,8 @@ async fn folder_url(location: &str) -> Result<Url> {
         .map_err(|()| Error::new(Kind::FixSetup, format!("make a URL of {}", folder.display())))
 }
 
-/// delta-rs knows local folders; every other store comes to it through this factory, with
-/// conditional puts for commits, so that no lock table is needed.
+/// Opens object stores for delta-rs, which by itself only knows local folders. Commits use conditional puts, so that
+/// no lock table is needed.
 #[derive(Debug)]
 struct Stores;
 

@@ -1,8 +1,9 @@
-//! Packs a table: small files, files with many hidden rows and files in no order are written anew,
-//! big and sorted. What the table shows stays the same, to the row.
+//! Packs a table: small files, files with many hidden rows and unsorted files are rewritten into large,
+//! sorted ones. The rows of the table do not change.
 //!
-//! Never disturbs anybody: old files stay for readers and earlier versions until a vacuum takes
-//! them, and a commit that touches a file while it is packed wins: that slice is planned anew.
+//! Readers and writers are never blocked: the old files stay for readers and earlier versions until a
+//! vacuum removes them, and a commit that changes a file while it is packed takes precedence; the pack
+//! then plans that slice again.
 
 use std::sync::Arc;
 
@@ -20,49 +21,60 @@ use crate::scan::{File, Scan};
 use crate::table::Table;
 use crate::writer::{DataFile, Destination};
 
-/// Tells packed files from the rest in the table's history.
+/// The operation of packs in a table's history.
 pub(crate) const OPERATION: &str = "pack";
-/// A slice that keeps losing to other writers is left for the next upkeep.
-const LOSSES_MAX: u64 = 5;
-/// Sorting side by side more than this brings little and holds more memory.
+/// After so many conflicts with other writers the rest is left to the next upkeep.
+const CONFLICTS_MAX: u64 = 5;
+/// How many sorts run in parallel: more are hardly faster and need more memory.
 const SORTS_AT_ONCE: usize = 2;
 
 /// How a table is packed.
 #[derive(Debug, Clone)]
-pub struct Pack {
-    /// Columns to sort by. Empty: those that the table was loaded with, usually its key.
+pub struct PackOptions {
+    /// The columns to sort by; empty means those that the table was loaded with, usually its key.
     pub order: Vec<String>,
-    /// Files are filled up to this; one below a quarter of it counts as small.
+    /// The size of new files; a file below a quarter of it counts as small.
     pub file_bytes: u64,
-    /// Small files wait until there are so many.
+    /// How many small files there must be before they are packed.
     pub files_min: usize,
-    /// What is read, sorted and committed at once: bounds time, disk and the cost of a lost race.
+    /// How much is read, sorted and committed at once; it bounds time, disk space and the cost of a conflict.
     pub slice_bytes: u64,
-    /// Beyond it a sort goes to disk.
+    /// The memory of a sort, beyond which it spills to disk.
     pub memory_bytes: usize,
 }
 
-impl Default for Pack {
+impl Default for PackOptions {
     fn default() -> Self {
-        Pack { order: Vec::new(), file_bytes: 256 << 20, files_min: 4, slice_bytes: 1 << 30, memory_bytes: 512 << 20 }
+        PackOptions {
+            order: Vec::new(),
+            file_bytes: 256 << 20,
+            files_min: 4,
+            slice_bytes: 1 << 30,
+            memory_bytes: 512 << 20,
+        }
     }
 }
 
-/// What packing did, or would do.
+/// What a pack did, or would do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Packed {
+pub struct PackSummary {
+    /// The number of files that were replaced.
     pub files_before: u64,
+    /// The number of new files.
     pub files_after: u64,
+    /// The size of the files that were replaced.
     pub bytes_before: u64,
+    /// The size of the new files.
     pub bytes_after: u64,
+    /// The number of rows in the new files.
     pub rows: u64,
-    /// Hidden rows that the new files no longer hold.
+    /// The number of hidden rows that the new files do not contain.
     pub rows_purged: u64,
-    /// Slices that another writer was faster with, and that were planned anew.
-    pub lost: u64,
+    /// How often another writer changed files of a slice, which was then planned again.
+    pub conflicts: u64,
 }
 
-impl Packed {
+impl PackSummary {
     fn add(&mut self, slice: &[File]) {
         self.files_before += slice.len() as u64;
         self.bytes_before += slice.iter().map(File::bytes).sum::<u64>();
@@ -72,7 +84,7 @@ impl Packed {
 }
 
 impl Table {
-    /// The columns that packed files are sorted by; none where nobody said.
+    /// The columns that packed files are sorted by; empty where none were set.
     pub fn order(&self) -> Result<Vec<String>> {
         let context = || format!("read the order of {}", self.name());
         let state = self.delta.snapshot().context(context())?;
@@ -83,18 +95,19 @@ impl Table {
         Ok(named.into_iter().filter(known).collect())
     }
 
-    /// What [`Table::pack`] would read; `files_after` and `bytes_after` are not known before.
-    pub fn to_pack(&self, pack: &Pack) -> Result<Packed> {
+    /// What [`Table::pack`] would rewrite; `files_after` and `bytes_after` are not known in advance.
+    pub fn pack_preview(&self, pack: &PackOptions) -> Result<PackSummary> {
         let files = self.files()?;
         let order = self.order_for(pack)?;
-        let mut packed = Packed::default();
+        let mut packed = PackSummary::default();
         packed.add(&candidates(&files.files, pack, !order.is_empty()));
         Ok(packed)
     }
 
-    /// Packs until nothing is left to pack. A second call does nothing.
-    pub async fn pack(&self, run: &str, pack: &Pack) -> Result<Packed> {
-        let mut packed = Packed::default();
+    /// Packs slice by slice until nothing is left to pack; another call then does nothing. A crash leaves whole commits
+    /// and files that upkeep removes.
+    pub async fn pack(&self, run: &str, pack: &PackOptions) -> Result<PackSummary> {
+        let mut packed = PackSummary::default();
         let mut table = self.reload().await?;
         let order = table.order_for(pack)?;
         loop {
@@ -111,15 +124,15 @@ impl Table {
                     packed.files_after += count;
                     packed.bytes_after += bytes;
                 }
-                // What was written stays for a vacuum: a store that answers "no" too late may have committed it.
-                Err(error) if error.kind == Kind::Retry && packed.lost < LOSSES_MAX => packed.lost += 1,
+                // The files stay for a vacuum: after an error that came too late they may be committed nevertheless.
+                Err(error) if error.kind == Kind::Retry && packed.conflicts < CONFLICTS_MAX => packed.conflicts += 1,
                 Err(error) => return Err(error),
             }
             table = table.reload().await?;
         }
     }
 
-    fn order_for(&self, pack: &Pack) -> Result<Vec<String>> {
+    fn order_for(&self, pack: &PackOptions) -> Result<Vec<String>> {
         if pack.order.is_empty() {
             return self.order();
         }
@@ -127,15 +140,24 @@ impl Table {
         for name in &pack.order {
             if schema.field_with_name(name).is_err() {
                 let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-                let context =
-                    format!("sort {} by {name:?}, which is none of its columns: {}", self.name(), columns.join(", "));
+                let context = format!(
+                    "sort {} by {name:?}, which is not one of its columns: {}",
+                    self.name(),
+                    columns.join(", ")
+                );
                 return Err(Error::new(Kind::FixInput, context));
             }
         }
         Ok(pack.order.clone())
     }
 
-    async fn write_slice(&self, run: &str, slice: &[File], order: &[String], pack: &Pack) -> Result<Vec<DataFile>> {
+    async fn write_slice(
+        &self,
+        run: &str,
+        slice: &[File],
+        order: &[String],
+        pack: &PackOptions,
+    ) -> Result<Vec<DataFile>> {
         let context = format!("pack {}", self.name());
         let schema = self.schema()?;
         let runtime = RuntimeEnvBuilder::new()
@@ -166,27 +188,27 @@ impl Table {
             files.iter().map(|f| f.rows).sum::<u64>(),
         );
         if read != written {
-            return Err(Error::new(Kind::Bug, format!("{context}: of {read} rows {written} were written")));
+            return Err(Error::new(Kind::Bug, format!("{context}: {written} of {read} rows were written")));
         }
         Ok(files)
     }
 }
 
-/// The files that packing would better.
-fn candidates(files: &[File], pack: &Pack, has_order: bool) -> Vec<File> {
+/// The files that are worth packing.
+fn candidates(files: &[File], pack: &PackOptions, has_order: bool) -> Vec<File> {
     let is_small = |file: &&File| file.bytes() < pack.file_bytes / 4;
     let too_many = files.iter().filter(is_small).count() >= pack.files_min.max(2);
-    let chosen = files.iter().filter(|file| must(file, has_order) || (too_many && is_small(file)));
+    let chosen = files.iter().filter(|file| needs_packing(file, has_order) || (too_many && is_small(file)));
     chosen.cloned().collect()
 }
 
-/// Full of holes, or in no order.
-fn must(file: &File, has_order: bool) -> bool {
+/// Whether a file is to be packed whatever its size: more than a fifth of its rows are hidden, or it is not sorted.
+fn needs_packing(file: &File, has_order: bool) -> bool {
     file.rows_hidden() * 5 > file.rows() || (has_order && !Destination::is_packed(&file.path))
 }
 
-/// As many files as one commit takes; none where writing them anew would change nothing.
-fn slice(files: Vec<File>, pack: &Pack, has_order: bool) -> Vec<File> {
+/// The files of one commit; none where rewriting them would change nothing.
+fn slice(files: Vec<File>, pack: &PackOptions, has_order: bool) -> Vec<File> {
     let (mut bytes, mut slice) = (0, Vec::new());
     for file in files {
         bytes += file.bytes();
@@ -195,7 +217,7 @@ fn slice(files: Vec<File>, pack: &Pack, has_order: bool) -> Vec<File> {
         }
         slice.push(file);
     }
-    if slice.len() == 1 && !must(&slice[0], has_order) {
+    if slice.len() == 1 && !needs_packing(&slice[0], has_order) {
         slice.clear();
     }
     slice

@@ -1,5 +1,5 @@
-//! Carries what a table holds over to wider types, a batch at a time, in one commit: rows that
-//! the source has purged have no other home.
+//! Rewrites a table's rows in another schema, a batch at a time, for one commit. The rows are kept, rather
+//! than read again, because the source may have purged them.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::table::Table;
 use crate::writer::{DataFile, FileWriter};
 
-/// Whether every value of the first type is one of the second.
+/// Whether every value of the first type can be converted to the second without loss.
 pub fn widens(from: &DataType, to: &DataType) -> bool {
     use DataType::{Decimal128, Float32, Float64, Int16, Int32, Int64};
     match (from, to) {
@@ -24,22 +24,22 @@ pub fn widens(from: &DataType, to: &DataType) -> bool {
         (Int16, Decimal128(p, s)) => p.cast_signed() - s >= 5,
         (Int32, Decimal128(p, s)) => p.cast_signed() - s >= 10,
         (Int64, Decimal128(p, s)) => p.cast_signed() - s >= 19,
-        // A text says all that a number, a date or a decimal does.
+        // As a text, an integer or a decimal keeps all digits.
         (Int16 | Int32 | Int64 | Decimal128(..), DataType::Utf8) => true,
         _ => from == to,
     }
 }
 
 impl Table {
-    /// Writes all visible rows again in another schema; the caller commits the files. Columns that the table lacks get
-    /// their values from the one row of `defaults`, or NULL.
+    /// Writes all visible rows again in another schema; the caller commits the files. New columns get their values from
+    /// the one row of `defaults`, or NULL.
     pub async fn rewrite(&self, run: &str, schema: SchemaRef, defaults: Option<&RecordBatch>) -> Result<Vec<DataFile>> {
         let change = |batch| conform(&with_defaults(batch, defaults)?, &schema);
         self.rewrite_by(run, Arc::clone(&schema), change).await
     }
 
-    /// Writes all visible rows again with these columns NULL; the caller commits the files.
-    pub async fn clear(&self, run: &str, columns: &[String]) -> Result<Vec<DataFile>> {
+    /// Writes all visible rows again with NULL in these columns; the caller commits the files.
+    pub async fn clear_columns(&self, run: &str, columns: &[String]) -> Result<Vec<DataFile>> {
         let schema = self.schema()?;
         let change = |batch: RecordBatch| {
             let kept: Vec<usize> =
@@ -84,6 +84,7 @@ fn with_defaults(batch: RecordBatch, defaults: Option<&RecordBatch>) -> Result<R
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).context(context)
 }
 
+/// Writes all batches that are received; it blocks.
 pub(crate) fn write_all(mut writer: FileWriter, mut batches: mpsc::Receiver<RecordBatch>) -> Result<Vec<DataFile>> {
     while let Some(batch) = batches.blocking_recv() {
         writer.write(&batch)?;
@@ -91,7 +92,10 @@ pub(crate) fn write_all(mut writer: FileWriter, mut batches: mpsc::Receiver<Reco
     writer.finish()
 }
 
-/// The batch in another schema: columns by name, absent ones NULL, types cast, no value lost.
+/// Converts a batch to another schema: columns are matched by name, missing ones are NULL, types are cast.
+///
+/// # Errors
+/// `Bug` where a value can't be converted without loss.
 pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     let columns = schema
@@ -101,11 +105,11 @@ pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
             None => Ok(new_null_array(field.data_type(), batch.num_rows())),
             Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
             Some(column) => cast_with_options(column, field.data_type(), &strict).context(format!(
-                "carry column {:?} over to {}",
+                "convert column {:?} to {}",
                 field.name(),
                 field.data_type()
             )),
         })
         .collect::<Result<Vec<ArrayRef>>>()?;
-    RecordBatch::try_new(Arc::clone(schema), columns).context("carry a batch over to another schema")
+    RecordBatch::try_new(Arc::clone(schema), columns).context("convert a batch to another schema")
 }

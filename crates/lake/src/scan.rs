@@ -1,12 +1,12 @@
-//! Reads a table through DataFusion's own Parquet source: files, bounds and hidden rows come from
-//! the Delta log, so that a file with hidden rows is pruned, split and filtered like any other.
+//! Reads a table through DataFusion's Parquet source: files, bounds and hidden rows come from the Delta
+//! log, so that files with hidden rows are pruned, split and filtered like all others.
 //!
-//! Never opens a file to plan: row groups and pages are chosen when a file is read. What a process
-//! learns of files (footers, hidden rows) it keeps, within bounds, for all of its queries.
+//! Planning never opens a data file: row groups and pages are selected when a file is read. Footers and
+//! deletion vectors are cached within bounds, for all queries of the process.
 
 mod bounds;
+mod cache;
 mod files;
-mod visible;
 
 use std::sync::Arc;
 
@@ -33,10 +33,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::error::{Context, Result};
 use crate::table::Table;
 
+pub(crate) use cache::FileCache;
 pub(crate) use files::{File, Files};
-pub(crate) use visible::Seen;
 
-/// Deletion vectors that are fetched side by side.
+/// How many deletion vectors are fetched concurrently.
 const VECTORS_AT_ONCE: usize = 8;
 
 /// A table at one version, for DataFusion.
@@ -52,17 +52,18 @@ impl std::fmt::Debug for Scan {
 }
 
 impl Scan {
+    /// All files of a table.
     pub(crate) fn of(table: &Table) -> Result<Scan> {
         Ok(Scan { files: table.files()?, table: table.clone() })
     }
 
-    /// Only these files of the table.
+    /// Some files of a table.
     pub(crate) fn over(table: &Table, files: &[File]) -> Result<Scan> {
         let only = table.files()?.only(files).context(format!("read files of {}", table.name()))?;
         Ok(Scan { files: Arc::new(only), table: table.clone() })
     }
 
-    /// The files that may hold rows that a query wants: by their bounds, and until a limit is met.
+    /// The files that may contain rows of a query, by their bounds; without filters, only as many as a limit needs.
     fn wanted(&self, state: &dyn Session, filters: &[Expr], limit: Option<usize>) -> Planned<Vec<&File>> {
         let all: Vec<&File> = self.files.files.iter().collect();
         let Some(filter) = conjunction(filters.iter().cloned()) else {
@@ -70,7 +71,7 @@ impl Scan {
         };
         let schema = DFSchema::try_from(Arc::clone(&self.files.schema))?;
         let filter = state.create_physical_expr(filter, &schema)?;
-        // There is none where bounds can't answer.
+        // `None` where bounds can't decide.
         let predicate = PruningPredicateBuilder::new().with_file_schema(Arc::clone(&self.files.schema)).build(filter);
         let Some(predicate) = predicate else { return Ok(all) };
         let keep = predicate.prune(&Bounds { schema: &self.files.schema, files: &all })?;
@@ -89,7 +90,7 @@ impl Scan {
     }
 }
 
-/// As many files as make the limit.
+/// The first files, with at least as many rows as the limit.
 fn first(files: Vec<&File>, limit: Option<usize>) -> Vec<&File> {
     let Some(limit) = limit else { return files };
     let mut rows = 0;
@@ -114,8 +115,8 @@ impl TableProvider for Scan {
         TableType::Base
     }
 
-    /// Bounds tell of files and pages, not of rows: DataFusion's own push-down into the Parquet
-    /// source decides later which of them the source answers for.
+    /// Inexact, since bounds select files and pages, not rows. DataFusion decides later which filters the Parquet
+    /// source applies to rows.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Planned<Vec<TableProviderFilterPushDown>> {
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
@@ -154,7 +155,8 @@ impl TableProvider for Scan {
         let options =
             TableParquetOptions { global: state.config_options().execution.parquet.clone(), ..Default::default() };
         let lake = &self.table.lake;
-        let readers = CachedParquetFileReaderFactory::new(Arc::clone(lake.store()), Arc::clone(&lake.seen().footers));
+        let readers =
+            CachedParquetFileReaderFactory::new(Arc::clone(lake.store()), Arc::clone(&lake.file_cache().footers));
         let source = ParquetSource::new(Arc::clone(schema))
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(readers));
@@ -177,8 +179,8 @@ fn described(group: FileGroup, schema: &SchemaRef) -> Planned<FileGroup> {
     Ok(group.with_statistics(Arc::new(total)))
 }
 
-/// The files' bounds for pruning. Those of a file with hidden rows may be wider than its rows,
-/// which is all that pruning needs.
+/// The bounds of files for pruning. Those of a file with hidden rows may be wider than its visible rows, which is
+/// correct for pruning.
 struct Bounds<'a> {
     schema: &'a SchemaRef,
     files: &'a [&'a File],

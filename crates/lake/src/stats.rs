@@ -1,8 +1,8 @@
-//! The statistics of a data file as the Delta log holds them: how many rows, and each column's
-//! least and greatest value and number of NULLs.
+//! The statistics of a data file for the Delta log: the number of rows, and each column's least and
+//! greatest value and number of NULLs.
 //!
-//! Only exact bounds are written, since engines answer `max(ts)` from them: no cut-off texts, no
-//! instants rounded to milliseconds, and none for floats, whose NaN Parquet's bounds pass over.
+//! Only exact bounds are written, since engines answer `max(ts)` from them: no truncated texts, no
+//! instants rounded to milliseconds, and none for floats, since Parquet's bounds ignore NaN.
 
 use std::fmt::Write;
 
@@ -19,9 +19,10 @@ use parquet::file::metadata::ParquetMetaData;
 
 use crate::error::{Context, Result};
 
-/// As many columns as Delta indexes by default.
+/// How many columns get statistics: as many as Delta indexes by default.
 const COLUMNS_MAX: usize = 32;
 
+/// The statistics of a file as JSON, from its Parquet metadata.
 pub fn of(metadata: &ParquetMetaData, schema: &SchemaRef) -> Result<String> {
     let parquet_schema = metadata.file_metadata().schema_descr();
     let (mut least, mut greatest, mut nulls) = (Vec::new(), Vec::new(), Vec::new());
@@ -99,7 +100,7 @@ fn bound(values: &ArrayRef, greatest: bool) -> Option<String> {
     })
 }
 
-/// Every digit: a float would round it.
+/// A decimal with every digit, which a float would round.
 fn decimal(value: i128, scale: i8) -> Option<String> {
     let scale = usize::try_from(scale).ok()?;
     let sign = if value < 0 { "-" } else { "" };

@@ -1,4 +1,4 @@
-//! A table at one of its versions: what it holds, how far it has come, and how it is read.
+//! A table at one of its versions: its schema, size, history, position and properties, and its rows.
 
 use std::sync::{Arc, OnceLock};
 
@@ -20,89 +20,111 @@ use crate::location::{Lake, TableName};
 use crate::scan::{Files, Scan};
 use crate::writer::{Destination, FILE_BYTES, FileWriter};
 
-/// Which state of a table is meant.
+/// Which version of a table to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
+pub enum AsOf {
+    /// The version with this number.
     Version(u64),
     /// The last version committed at or before the instant.
     Instant(DateTime<Utc>),
 }
 
+/// A table at one version. It does not change when others commit; [`reload`](Table::reload) returns the newest version.
 #[derive(Clone)]
 pub struct Table {
+    /// The lake that has it.
     pub(crate) lake: Lake,
+    /// Its name.
     pub(crate) name: TableName,
+    /// The version, loaded by delta-rs.
     pub(crate) delta: DeltaTable,
-    /// Of this version, once a query has asked for them.
+    /// The files of this version, once a query needed them.
     files: KnownFiles,
 }
 
+/// The files of a version, decoded when they are first needed.
 pub(crate) type KnownFiles = Arc<OnceLock<Arc<Files>>>;
 
-/// A file below it is small, where nothing else is asked for.
+/// Smaller files count as small.
 const SMALL_BYTES: u64 = FILE_BYTES as u64 / 4;
 
 /// One commit of a table's history.
 #[derive(Debug, Clone)]
-pub struct Version {
+pub struct HistoryEntry {
+    /// The version that the commit made.
     pub version: u64,
+    /// When it was committed.
     pub at: Option<DateTime<Utc>>,
+    /// What was done, such as `load` or `pack`; for commits of other programs, Delta's name of the operation.
     pub operation: String,
+    /// The run that committed; `None` for other programs.
     pub run: Option<String>,
+    /// How many rows were added; `None` where the commit does not record it.
     pub rows_added: Option<u64>,
+    /// How many rows were removed; `None` where the commit does not record it.
     pub rows_removed: Option<u64>,
 }
 
-/// What a table takes up.
+/// The size of a table at one version.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Size {
+pub struct TableSize {
+    /// The number of data files.
     pub files: u64,
+    /// The size of the data files.
     pub bytes: u64,
+    /// The number of visible rows.
     pub rows: u64,
-    /// Rows of the files that deletion vectors hide; already taken off `rows`.
+    /// The number of rows that deletion vectors hide, which are not in `rows`.
     pub rows_hidden: u64,
-    /// Below a quarter of what packing fills files up to.
+    /// The number of files smaller than a quarter of a packed file's size.
     pub files_small: u64,
 }
 
 impl Table {
+    /// Reads the newest version from the log, without the cache.
     pub(crate) async fn load(lake: Lake, name: TableName) -> Result<Table> {
         let delta = builder(&lake, &name)?.load().await.context(format!("open table {name}"))?;
         Ok(Table::of(lake, name, delta, KnownFiles::default()))
     }
 
+    /// A version that was loaded.
     pub(crate) fn of(lake: Lake, name: TableName, delta: DeltaTable, files: KnownFiles) -> Table {
         Table { lake, name, delta, files }
     }
 
-    /// Shared: who decodes them first does it for all.
+    /// The files of this version, shared with all copies of the table.
     pub(crate) fn known_files(&self) -> KnownFiles {
         Arc::clone(&self.files)
     }
 
+    /// The name.
     pub fn name(&self) -> &TableName {
         &self.name
     }
 
     /// The same table at another version.
-    pub async fn at(&self, when: When) -> Result<Table> {
+    ///
+    /// # Errors
+    /// `FixInput` for a version after the newest, or an instant before the first.
+    pub async fn at(&self, when: AsOf) -> Result<Table> {
         let mut delta = builder(&self.lake, &self.name)?.build().context(format!("open table {}", self.name))?;
         match when {
-            When::Version(version) => {
+            AsOf::Version(version) => {
                 if version > self.version() {
-                    let context = format!("open version {version} of {}: its newest is {}", self.name, self.version());
+                    let context =
+                        format!("open version {version} of {}: its newest version is {}", self.name, self.version());
                     return Err(Error::new(Kind::FixInput, context));
                 }
                 delta.load_version(version).await.context(format!("open version {version} of {}", self.name))?;
             }
-            When::Instant(at) => {
-                // By the commits' own record: delta-rs goes by the files' dates, which a copy changes.
+            AsOf::Instant(at) => {
+                // By the time in the commit info: delta-rs uses the times of the log files, which a copy changes.
                 let history = self.history().await?;
                 let version = history.iter().find(|v| v.at.is_some_and(|then| then <= at)).map(|v| v.version);
                 let Some(version) = version else {
                     let first = history.last().and_then(|v| v.at).map_or_else(String::new, |at| at.to_rfc3339());
                     let context =
-                        format!("open {} as of {}: its first version is of {first}", self.name, at.to_rfc3339());
+                        format!("open {} as of {}: its first version is from {first}", self.name, at.to_rfc3339());
                     return Err(Error::new(Kind::FixInput, context));
                 };
                 delta.load_version(version).await.context(format!("open version {version} of {}", self.name))?;
@@ -111,10 +133,12 @@ impl Table {
         Ok(Table { lake: self.lake.clone(), name: self.name.clone(), delta, files: Arc::default() })
     }
 
+    /// The number of this version.
     pub fn version(&self) -> u64 {
         self.delta.version().unwrap_or_default()
     }
 
+    /// The schema of this version.
     pub fn schema(&self) -> Result<SchemaRef> {
         let context = || format!("read the schema of {}", self.name);
         let kernel = self.delta.snapshot().context(context())?.schema();
@@ -122,21 +146,22 @@ impl Table {
         Ok(Arc::new(schema))
     }
 
-    /// The number that an application left with its last commit, such as a cursor or a log position.
+    /// The number that [`Commit::position`] last set for `app_id`, such as a cursor or a log position.
     pub async fn position(&self, app_id: &str) -> Result<Option<i64>> {
         let context = || format!("read position {app_id} of {}", self.name);
         let state = self.delta.snapshot().context(context())?;
         state.transaction_version(self.delta.log_store().as_ref(), app_id).await.context(context())
     }
 
-    /// The text that the newest [`Commit::property`] of that name left.
+    /// The text that [`Commit::property`] last set for `name`.
     pub fn property(&self, name: &str) -> Result<Option<String>> {
         let state = self.delta.snapshot().context(format!("read {name} of {}", self.name))?;
         Ok(state.metadata().configuration().get(name).cloned())
     }
 
-    pub fn size(&self) -> Result<Size> {
-        let mut size = Size::default();
+    /// The size, from the log.
+    pub fn size(&self) -> Result<TableSize> {
+        let mut size = TableSize::default();
         for file in self.delta.snapshot().context(format!("read the files of {}", self.name))?.log_data().iter() {
             let hidden = file.deletion_vector_descriptor().map_or(0, |dv| dv.cardinality.unsigned_abs());
             size.files += 1;
@@ -148,8 +173,8 @@ impl Table {
         Ok(size)
     }
 
-    /// The newest commit first.
-    pub async fn history(&self) -> Result<Vec<Version>> {
+    /// All commits up to this version, the newest first.
+    pub async fn history(&self) -> Result<Vec<HistoryEntry>> {
         let context = || format!("read the history of {}", self.name);
         let commits: Vec<_> = self.delta.history(None).try_collect().await.context(context())?;
         let newest = self.version();
@@ -158,7 +183,7 @@ impl Table {
             .zip(0u64..)
             .map(|(info, back)| {
                 let metric = |name: &str| info.info.get(name).and_then(serde_json::Value::as_u64);
-                Version {
+                HistoryEntry {
                     version: newest.saturating_sub(back),
                     at: info.timestamp.and_then(DateTime::from_timestamp_millis),
                     operation: info
@@ -180,6 +205,7 @@ impl Table {
         Ok(Arc::new(Scan::of(self)?))
     }
 
+    /// The data files, decoded once per version.
     pub(crate) fn files(&self) -> Result<Arc<Files>> {
         if let Some(files) = self.files.get() {
             return Ok(Arc::clone(files));
@@ -196,17 +222,17 @@ impl Table {
         Ok(batches.map(move |batch| batch.context(&context)).boxed())
     }
 
-    /// Starts a commit on top of this version.
+    /// Starts a commit on top of this version; `operation` is its name in the history.
     pub fn commit(&self, run: &str, operation: &'static str) -> Commit {
         Commit::on(self, run, operation)
     }
 
-    /// Starts a commit that replaces all files by others with the same rows.
-    pub fn rewritten(&self, run: &str, operation: &'static str, schema: SchemaRef) -> Commit {
+    /// Starts a commit that removes all files, to be replaced by new ones in another schema.
+    pub fn replace_files(&self, run: &str, operation: &'static str, schema: SchemaRef) -> Commit {
         self.commit(run, operation).replace(schema)
     }
 
-    /// The table as it is now.
+    /// The newest version of the table.
     pub async fn reload(&self) -> Result<Table> {
         match self.lake.table(&self.name).await? {
             Some(table) => Ok(table),
@@ -214,23 +240,25 @@ impl Table {
         }
     }
 
+    /// Writes data files for this table, as [`Lake::writer`] does.
     pub fn writer(&self, run: &str, schema: SchemaRef, runtime: Handle) -> FileWriter {
         self.lake.writer(&self.name, run, schema, runtime)
     }
 
+    /// The object store, rooted at the table's folder.
     pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
         self.lake.table_store(&self.name)
     }
 }
 
 impl Lake {
-    /// Writes data files into the folder of a table that may not exist yet. Call it from a thread
-    /// of its own: it waits for the store.
+    /// Writes data files into the folder of a table that may not exist yet. The writer blocks, so it must be used on a
+    /// thread that does not belong to an asynchronous runtime.
     pub fn writer(&self, name: &TableName, run: &str, schema: SchemaRef, runtime: Handle) -> FileWriter {
         FileWriter::new(Destination { store: self.table_store(name), run: run.to_owned(), runtime }, schema)
     }
 
-    /// Starts the commit that makes a table, or that replaces all it holds.
+    /// Starts a commit that creates a table, or replaces all of its rows and its schema.
     pub async fn replace(
         &self,
         name: &TableName,
@@ -245,6 +273,7 @@ impl Lake {
     }
 }
 
+/// Opens a table with delta-rs.
 pub(crate) fn builder(lake: &Lake, name: &TableName) -> Result<DeltaTableBuilder> {
     let url = lake.table_url(name)?;
     let context = || format!("open table {name}");

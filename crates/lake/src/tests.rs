@@ -1,4 +1,4 @@
-//! A lake in a folder, and tables of random rows in it.
+//! A lake in a temporary folder, with a table of random rows.
 
 use std::sync::Arc;
 
@@ -12,25 +12,26 @@ use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 
-use crate::{DataFile, Hidden, Lake, Table, TableName};
+use crate::{DataFile, HiddenRows, Lake, Table, TableName};
 
 pub const RUN: &str = "run-1";
-/// Rows are counted from this instant, one every 15 minutes: 2020-01-01.
+/// The time of the first row, 2020-01-01; five rows have the same time, and the next five are 15 minutes later.
 const START_MICROS: i64 = 1_577_836_800_000_000;
 
-pub struct World {
+/// A lake with the name of its one table.
+pub struct TestLake {
     _folder: TempDir,
     pub lake: Lake,
     pub name: TableName,
     pub random: StdRng,
 }
 
-impl World {
-    pub async fn new(seed: u64) -> World {
+impl TestLake {
+    pub async fn new(seed: u64) -> TestLake {
         let folder = tempfile::tempdir().unwrap();
         let lake = Lake::open(folder.path().to_str().unwrap(), Default::default()).await.unwrap();
         let name = TableName::new("platform", "measures");
-        World { _folder: folder, lake, name, random: StdRng::seed_from_u64(seed) }
+        TestLake { _folder: folder, lake, name, random: StdRng::seed_from_u64(seed) }
     }
 
     pub async fn table(&self) -> Table {
@@ -59,15 +60,15 @@ impl World {
         self.table().await.commit(RUN, "append").files(files).write().await.unwrap();
     }
 
-    /// Hides about a share of all rows, among them now and then a whole file.
+    /// Hides about this share of all rows, and sometimes all rows of a file.
     pub async fn hide(&mut self, share: f64) {
         let table = self.table().await;
-        let mut hidden = Hidden::default();
+        let mut hidden = HiddenRows::default();
         for (path, rows) in paths(&table) {
             let share = if self.random.random_bool(0.05) { 1.0 } else { share };
             for position in 0..rows {
                 if self.random.random_bool(share) {
-                    hidden.row(&path, position);
+                    hidden.insert(&path, position);
                 }
             }
         }
@@ -109,7 +110,7 @@ impl World {
     }
 }
 
-/// The table's files with their rows, hidden ones among them.
+/// The table's files with their numbers of rows, including hidden ones.
 pub fn paths(table: &Table) -> Vec<(String, u64)> {
     let files = table.delta.snapshot().unwrap().log_data();
     files.iter().map(|file| (file.path().into_owned(), file.num_records().unwrap() as u64)).collect()
@@ -134,30 +135,30 @@ impl Table {
     pub async fn visible_rows(&self, path: &str) -> Vec<u64> {
         let snapshot = self.delta.snapshot().unwrap();
         let file = snapshot.log_data().iter().find(|file| file.path() == path).unwrap();
-        let hidden = Hidden::present(self, &file).await.unwrap().unwrap_or_default();
+        let hidden = HiddenRows::of_file(self, &file).await.unwrap().unwrap_or_default();
         (0..file.num_records().unwrap() as u64).filter(|at| !hidden.contains(*at)).collect()
     }
 }
 
 #[tokio::test]
 async fn a_table_made_again_under_its_name_is_another_table() {
-    let mut world = World::new(7).await;
+    let mut fixture = TestLake::new(7).await;
     let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]));
-    world.create(&schema).await;
-    world.append(&schema, 0, 10, 100).await;
-    assert_eq!(world.table().await.size().unwrap().rows, 10);
-    // By another process, which tells nobody.
-    let folder = world.lake.table_url(&world.name).unwrap().to_file_path().unwrap();
+    fixture.create(&schema).await;
+    fixture.append(&schema, 0, 10, 100).await;
+    assert_eq!(fixture.table().await.size().unwrap().rows, 10);
+    // As another process would, without this one knowing.
+    let folder = fixture.lake.table_url(&fixture.name).unwrap().to_file_path().unwrap();
     std::fs::remove_dir_all(folder).unwrap();
-    assert!(world.lake.table(&world.name).await.unwrap().is_none());
-    world.create(&schema).await;
-    world.append(&schema, 0, 3, 100).await;
-    world.append(&schema, 3, 4, 100).await;
-    assert_eq!(world.table().await.size().unwrap().rows, 7);
-    // And what others commit is seen at the next look.
-    let other = Lake::open(world.lake.folder().unwrap().to_str().unwrap(), Default::default()).await.unwrap();
-    let files = world.files(&schema, 7, 5, 100).await;
-    let table = other.table(&world.name).await.unwrap().unwrap();
+    assert!(fixture.lake.table(&fixture.name).await.unwrap().is_none());
+    fixture.create(&schema).await;
+    fixture.append(&schema, 0, 3, 100).await;
+    fixture.append(&schema, 3, 4, 100).await;
+    assert_eq!(fixture.table().await.size().unwrap().rows, 7);
+    // Commits of others are seen when the table is opened again.
+    let other = Lake::open(fixture.lake.folder().unwrap().to_str().unwrap(), Default::default()).await.unwrap();
+    let files = fixture.files(&schema, 7, 5, 100).await;
+    let table = other.table(&fixture.name).await.unwrap().unwrap();
     table.commit(RUN, "append").files(files).write().await.unwrap();
-    assert_eq!(world.table().await.size().unwrap().rows, 12);
+    assert_eq!(fixture.table().await.size().unwrap().rows, 12);
 }

@@ -1,5 +1,6 @@
-//! Takes away what no version within the retention needs, and what a crash left behind.
-//! Never takes a file of a living run, and never one that it did not name itself.
+//! Upkeep of the tables: packs, checkpoints and vacuum. A vacuum removes files that no version within the
+//! retention needs, and files that a crash left behind. It never removes a file of an active run, or a
+//! file that this program did not write.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,58 +12,68 @@ use object_store::{ObjectMeta, ObjectStoreExt};
 use crate::commit::RETENTION_DAYS;
 use crate::error::{Context, Error, Result};
 use crate::location::{Lake, TableName};
-use crate::pack::{Pack, Packed};
+use crate::pack::{PackOptions, PackSummary};
 use crate::table::Table;
 use crate::writer::Destination;
 
 /// Whether a run may still write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Life {
+pub enum RunLiveness {
+    /// It may.
     Alive,
+    /// It has ended.
     Dead,
-    /// Another warehouse's, or one whose ledger is gone: its files are left alone for a day.
+    /// It is not in the ledger: of another warehouse, or of a ledger that was lost. Its files are kept for a day.
     Unknown,
 }
 
-type LifeOf<'a> = &'a (dyn Fn(&str) -> Life + Sync);
+type LivenessOf<'a> = &'a (dyn Fn(&str) -> RunLiveness + Sync);
 
-fn may_go(life: Life, written_at: DateTime<Utc>) -> bool {
+/// Whether a file of a run may be removed.
+fn is_removable(life: RunLiveness, written_at: DateTime<Utc>) -> bool {
     match life {
-        Life::Alive => false,
-        Life::Dead => true,
-        Life::Unknown => written_at < Utc::now() - TimeDelta::days(1),
+        RunLiveness::Alive => false,
+        RunLiveness::Dead => true,
+        RunLiveness::Unknown => written_at < Utc::now() - TimeDelta::days(1),
     }
 }
 
 /// What a vacuum did, or would do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Vacuumed {
-    /// Files of runs that never committed.
+pub struct VacuumSummary {
+    /// The number of files of runs that never committed.
     pub orphans: u64,
-    /// Files that only versions older than the retention read.
+    /// The number of files that only versions older than the retention need.
     pub expired: u64,
+    /// The size of these files.
     pub bytes: u64,
 }
 
 impl Table {
-    /// `life` says whether a run still writes. `retention` defaults to 30 days.
-    pub async fn vacuum(&self, retention: Option<TimeDelta>, life: LifeOf<'_>, dry_run: bool) -> Result<Vacuumed> {
+    /// Removes files that are not needed any more, or with `dry_run` only counts them. `life` returns whether a run may
+    /// still write; the default of `retention` is [`RETENTION_DAYS`].
+    pub async fn vacuum(
+        &self,
+        retention: Option<TimeDelta>,
+        life: LivenessOf<'_>,
+        dry_run: bool,
+    ) -> Result<VacuumSummary> {
         let context = || format!("vacuum {}", self.name);
         let oldest = Utc::now() - retention.unwrap_or(TimeDelta::days(RETENTION_DAYS));
-        // The order counts: a file listed here and committed after it is of a living run.
+        // Listed before the log is read: a file that is committed in between belongs to an active run, and is kept.
         let store = self.store();
         let objects: Vec<ObjectMeta> = store.list(None).try_collect().await.context(context())?;
         let now = Table::load(self.lake.clone(), self.name.clone()).await?;
-        let known = Known::of(&now).await?;
-        let mut vacuumed = Vacuumed::default();
+        let log = LogContents::of(&now).await?;
+        let mut vacuumed = VacuumSummary::default();
         for object in objects {
             let Some(run) = run_of(&object.location) else { continue };
-            if known.active.contains(object.location.as_ref()) || !may_go(life(run), object.last_modified) {
+            if log.active.contains(object.location.as_ref()) || !is_removable(life(run), object.last_modified) {
                 continue;
             }
-            if !known.runs.contains(run) {
+            if !log.runs.contains(run) {
                 vacuumed.orphans += 1;
-            } else if known.is_expired(&object, oldest) {
+            } else if log.is_expired(&object, oldest) {
                 vacuumed.expired += 1;
             } else {
                 continue;
@@ -79,40 +90,49 @@ impl Table {
     }
 }
 
-/// How the lake is kept in shape.
+/// The settings of upkeep.
 #[derive(Debug, Clone)]
-pub struct Policy {
-    pub pack: Pack,
+pub struct UpkeepPolicy {
+    /// How tables are packed.
+    pub pack: PackOptions,
+    /// How long removed files are kept for earlier versions.
     pub retention: TimeDelta,
-    /// A checkpoint spares readers the commits before it; one every so many of them.
+    /// After how many commits a checkpoint is written, so that readers need not read the commits before it.
     pub checkpoint_every: u64,
 }
 
-impl Default for Policy {
+impl Default for UpkeepPolicy {
     fn default() -> Self {
-        Policy { pack: Pack::default(), retention: TimeDelta::days(RETENTION_DAYS), checkpoint_every: 20 }
+        UpkeepPolicy { pack: PackOptions::default(), retention: TimeDelta::days(RETENTION_DAYS), checkpoint_every: 20 }
     }
 }
 
-/// What upkeep did to a table. A step that failed leaves the others to the next table.
+/// What upkeep did to a table. After a step that failed, the later steps were not done.
 #[derive(Debug)]
-pub struct TableReport {
+pub struct TableUpkeepReport {
+    /// The table.
     pub name: TableName,
-    pub packed: Packed,
+    /// What the pack did.
+    pub packed: PackSummary,
+    /// Whether a checkpoint was written.
     pub checkpointed: bool,
-    pub vacuumed: Vacuumed,
+    /// What the vacuum did.
+    pub vacuumed: VacuumSummary,
+    /// The error of the step that failed.
     pub error: Option<Error>,
 }
 
+/// What upkeep did.
 #[derive(Debug, Default)]
-pub struct Report {
-    pub tables: Vec<TableReport>,
-    /// Files of runs that never made a table of theirs.
+pub struct UpkeepReport {
+    /// The tables, sorted by name.
+    pub tables: Vec<TableUpkeepReport>,
+    /// The number of files that were removed from folders without a committed table.
     pub swept: u64,
 }
 
 impl Table {
-    /// Writes a checkpoint if the newest is `every` commits behind. Returns whether it did.
+    /// Writes a checkpoint if the last one is at least `every` commits old. Returns whether it did.
     pub async fn checkpoint(&self, every: u64) -> Result<bool> {
         let context = || format!("checkpoint {}", self.name);
         let newest = match self.store().get(&Path::from("_delta_log/_last_checkpoint")).await {
@@ -131,7 +151,13 @@ impl Table {
         Ok(true)
     }
 
-    async fn keep(&self, run: &str, policy: &Policy, life: LifeOf<'_>, report: &mut TableReport) -> Result<()> {
+    async fn do_upkeep(
+        &self,
+        run: &str,
+        policy: &UpkeepPolicy,
+        life: LivenessOf<'_>,
+        report: &mut TableUpkeepReport,
+    ) -> Result<()> {
         report.packed = self.pack(run, &policy.pack).await?;
         report.checkpointed = self.reload().await?.checkpoint(policy.checkpoint_every).await?;
         report.vacuumed = self.vacuum(Some(policy.retention), life, false).await?;
@@ -140,77 +166,78 @@ impl Table {
 }
 
 impl Lake {
-    /// Packs, checkpoints and vacuums every table, one after the other, and sweeps what runs left
-    /// that never committed. A table's error stands in its report and stops no other table.
+    /// Packs, checkpoints and vacuums all tables, one after the other, and removes files in folders without a committed
+    /// table. An error of a table is in its report and does not stop the others. `on_table` is called after each table.
     pub async fn upkeep(
         &self,
         run: &str,
-        policy: &Policy,
-        life: LifeOf<'_>,
-        on_table: &(dyn Fn(&TableReport) + Sync),
-    ) -> Result<Report> {
-        let mut report = Report::default();
+        policy: &UpkeepPolicy,
+        life: LivenessOf<'_>,
+        on_table: &(dyn Fn(&TableUpkeepReport) + Sync),
+    ) -> Result<UpkeepReport> {
+        let mut report = UpkeepReport::default();
         for name in self.tables().await? {
-            let mut table = TableReport {
+            let mut table = TableUpkeepReport {
                 name: name.clone(),
-                packed: Packed::default(),
+                packed: PackSummary::default(),
                 checkpointed: false,
-                vacuumed: Vacuumed::default(),
+                vacuumed: VacuumSummary::default(),
                 error: None,
             };
-            let kept = match self.table(&name).await {
-                Ok(Some(present)) => present.keep(run, policy, life, &mut table).await,
+            let done = match self.table(&name).await {
+                Ok(Some(present)) => present.do_upkeep(run, policy, life, &mut table).await,
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
             };
-            table.error = kept.err();
+            table.error = done.err();
             on_table(&table);
             report.tables.push(table);
         }
-        for name in self.unfinished().await? {
-            report.swept += self.sweep_unfinished(&name, life).await?;
+        for name in self.uncommitted().await? {
+            report.swept += self.sweep_uncommitted(&name, life).await?;
         }
         Ok(report)
     }
 
-    /// Folders into which a run wrote files and never committed: no table yet.
-    pub async fn unfinished(&self) -> Result<Vec<TableName>> {
+    /// The folders of tables that were never committed, into which a run may have written files.
+    pub async fn uncommitted(&self) -> Result<Vec<TableName>> {
         let mut names = self.folders().await?;
         let tables: HashSet<TableName> = self.tables().await?.into_iter().collect();
         names.retain(|name| !tables.contains(name));
         Ok(names)
     }
 
-    /// Removes what dead runs left in such a folder. Returns the number of files.
-    pub async fn sweep_unfinished(&self, name: &TableName, life: LifeOf<'_>) -> Result<u64> {
+    /// Removes the files of ended runs from the folder of a table that was never committed. Returns their number.
+    pub async fn sweep_uncommitted(&self, name: &TableName, life: LivenessOf<'_>) -> Result<u64> {
         let context = || format!("sweep {name}");
         let store = self.table_store(name);
         let objects: Vec<ObjectMeta> = store.list(None).try_collect().await.context(context())?;
         let mut swept = 0;
         for object in objects {
-            if run_of(&object.location).is_some_and(|run| may_go(life(run), object.last_modified)) {
+            if run_of(&object.location).is_some_and(|run| is_removable(life(run), object.last_modified)) {
                 store.delete(&object.location).await.context(context())?;
                 swept += 1;
             }
         }
         if let Ok(folder) = self.table_url(name)?.to_file_path() {
             swept += sweep_staging(&folder, life, false).await.context(context())?;
-            // Only an empty folder goes: what else lies in it is not ours.
+            // This fails where the folder is not empty: other files in it are not this program's.
             let _ = tokio::fs::remove_dir(&folder).await;
         }
         Ok(swept)
     }
 }
 
-/// A local store writes `NAME#1` and renames it; a kill leaves it, and the store never lists it.
-async fn sweep_staging(folder: &std::path::Path, life: LifeOf<'_>, dry_run: bool) -> std::io::Result<u64> {
+/// Removes the staging files of ended runs: a local store writes `NAME#1` and renames it, and never lists such a file
+/// that was left by a killed process.
+async fn sweep_staging(folder: &std::path::Path, life: LivenessOf<'_>, dry_run: bool) -> std::io::Result<u64> {
     let mut swept = 0;
     let mut entries = tokio::fs::read_dir(folder).await?;
     while let Some(entry) = entries.next_entry().await? {
         let name = entry.file_name();
         let Some((file, _)) = name.to_str().and_then(|name| name.rsplit_once('#')) else { continue };
         let written_at = entry.metadata().await?.modified().map_or_else(|_| Utc::now(), DateTime::from);
-        if run_of(&Path::from(file)).is_some_and(|run| may_go(life(run), written_at)) {
+        if run_of(&Path::from(file)).is_some_and(|run| is_removable(life(run), written_at)) {
             swept += 1;
             if !dry_run {
                 tokio::fs::remove_file(entry.path()).await?;
@@ -220,15 +247,15 @@ async fn sweep_staging(folder: &std::path::Path, life: LifeOf<'_>, dry_run: bool
     Ok(swept)
 }
 
-/// What the log says of files.
-struct Known {
+/// What the log states about files.
+struct LogContents {
     active: HashSet<String>,
     removed: HashMap<String, DateTime<Utc>>,
     runs: HashSet<String>,
 }
 
-impl Known {
-    async fn of(table: &Table) -> Result<Known> {
+impl LogContents {
+    async fn of(table: &Table) -> Result<LogContents> {
         let context = || format!("vacuum {}", table.name);
         let state = table.delta.snapshot().context(context())?;
         let active = state.log_data().iter().map(|file| file.path().into_owned()).collect();
@@ -240,18 +267,19 @@ impl Known {
             removed.insert(tombstone.path().into_owned(), at.unwrap_or_else(Utc::now));
         }
         let runs = table.history().await?.into_iter().filter_map(|version| version.run).collect();
-        Ok(Known { active, removed, runs })
+        Ok(LogContents { active, removed, runs })
     }
 
-    /// A vector of a committed run stays: it is small, and a version in between may read it.
+    /// Whether only versions before `oldest` need a file of a committed run. Deletion vectors are always kept: they are
+    /// small, and a version within the retention may need them.
     fn is_expired(&self, object: &ObjectMeta, oldest: DateTime<Utc>) -> bool {
         let is_data = Destination::run_of(object.location.as_ref()).is_some();
-        let gone_at = self.removed.get(object.location.as_ref()).copied().unwrap_or(object.last_modified);
-        is_data && gone_at < oldest
+        let removed_at = self.removed.get(object.location.as_ref()).copied().unwrap_or(object.last_modified);
+        is_data && removed_at < oldest
     }
 }
 
-/// The run that wrote a data file or a deletion vector; `None` for all that others wrote.
+/// The run that wrote a data file or a deletion vector; `None` for files of other programs.
 fn run_of(path: &Path) -> Option<&str> {
     let path = path.as_ref();
     Destination::run_of(path).or_else(|| path.strip_prefix("dv-")?.split_once("/deletion_vector_").map(|(run, _)| run))

@@ -1,8 +1,8 @@
-//! Rows to Parquet files of a table. A file that is written is not yet part of the table: a
-//! commit makes it so, and what no commit took up is swept by [`crate::upkeep`].
+//! Writes rows to Parquet files of a table. A written file is part of the table only after a commit adds
+//! it; files that are never committed are removed by [`crate::upkeep`].
 //!
-//! The encoding of each column is chosen from its first rows: the same bytes cost less on disk
-//! and less to write when a column of 500 series is a dictionary and one of instants a delta.
+//! The encoding of each column is chosen by its first rows: a dictionary for few distinct values, deltas
+//! for instants. That takes less space on disk and less time to write.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -21,39 +21,45 @@ use tokio::runtime::Handle;
 
 use crate::error::{Context, Result};
 
-/// A file is closed at this size, so that a reader prunes and several can share the work.
+/// The size at which a file is closed, so that readers can skip files and read several in parallel.
 pub(crate) const FILE_BYTES: usize = 256 << 20;
-/// A row group is held in memory until it is whole: this bounds a writer.
+/// The size of a row group, which is in memory until it is complete.
 const GROUP_BYTES: usize = 16 << 20;
 const GROUP_ROWS: usize = 1 << 20;
-/// How the files of a load, and of a pack, begin.
+/// The prefixes of the files of loads and of packs.
 const PART: &str = "part-";
 const PACK: &str = "pack-";
 const PACK_LEVEL: i32 = 3;
 const PART_BYTES: usize = 5 << 20;
-/// Distinct values are counted over so many rows.
+/// Over how many rows distinct values are counted.
 const SAMPLE_ROWS: usize = 16_384;
 
-/// A data file that no commit has taken up yet.
+/// A data file that is not committed yet.
 #[derive(Debug, Clone)]
 pub struct DataFile {
     /// Relative to the table's root.
     pub path: String,
+    /// Its size.
     pub bytes: u64,
+    /// The number of its rows.
     pub rows: u64,
+    /// Its statistics, as JSON for the log.
     pub(crate) stats: String,
 }
 
 /// Where a writer puts its files.
 #[derive(Clone)]
 pub struct Destination {
+    /// Rooted at the table's folder.
     pub(crate) store: Arc<dyn ObjectStore>,
-    /// Part of each file's name: upkeep tells by it whether the run that wrote it still lives.
+    /// Part of each file's name, by which upkeep finds out whether the run that wrote it is still active.
     pub(crate) run: String,
+    /// Where requests to the store run.
     pub(crate) runtime: Handle,
 }
 
-/// Writes on the thread that calls it; only the store's own work is asynchronous.
+/// Writes data files of a table. It blocks the calling thread, which must not belong to an asynchronous runtime.
+/// Dropped before [`finish`](FileWriter::finish), it leaves files that upkeep removes.
 pub struct FileWriter {
     to: Destination,
     schema: SchemaRef,
@@ -61,17 +67,18 @@ pub struct FileWriter {
     file_bytes: u64,
     level: i32,
     group_rows: usize,
-    open: Option<Open>,
+    open: Option<OpenFile>,
     done: Vec<DataFile>,
 }
 
-struct Open {
+struct OpenFile {
     path: Path,
     writer: ArrowWriter<Upload>,
     bytes: u64,
 }
 
 impl FileWriter {
+    /// Writes rows of this schema to the destination.
     pub(crate) fn new(to: Destination, schema: SchemaRef) -> Self {
         FileWriter {
             to,
@@ -85,7 +92,7 @@ impl FileWriter {
         }
     }
 
-    /// Rows that come sorted, written once to be read many times.
+    /// Writes the files of a pack: sorted rows, with better compression, in files of this size.
     pub(crate) fn packed(mut self, file_bytes: u64) -> Self {
         self.prefix = PACK;
         self.file_bytes = file_bytes;
@@ -93,13 +100,14 @@ impl FileWriter {
         self
     }
 
-    /// Row groups of so many rows at the most.
+    /// Limits the rows of a row group.
     #[cfg(test)]
     pub(crate) fn group_rows(mut self, rows: usize) -> Self {
         self.group_rows = rows;
         self
     }
 
+    /// Writes a batch of rows.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());
@@ -119,13 +127,13 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Closes the last file and returns all of them.
+    /// Closes the last file and returns all files, for a commit.
     pub fn finish(mut self) -> Result<Vec<DataFile>> {
         self.close()?;
         Ok(std::mem::take(&mut self.done))
     }
 
-    fn start(&self, first: &RecordBatch) -> Result<Open> {
+    fn start(&self, first: &RecordBatch) -> Result<OpenFile> {
         let path = Path::from(format!("{}{}-{}.zstd.parquet", self.prefix, self.to.run, uuid::Uuid::now_v7().simple()));
         let upload = self.to.runtime.block_on(self.to.store.put_multipart(&path)).context(format!("create {path}"))?;
         let inner = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
@@ -136,7 +144,7 @@ impl FileWriter {
             Some(properties(first, self.level, self.group_rows)),
         )
         .context("start a Parquet file")?;
-        Ok(Open { path, writer, bytes: 0 })
+        Ok(OpenFile { path, writer, bytes: 0 })
     }
 
     fn close(&mut self) -> Result<()> {
@@ -160,7 +168,7 @@ fn rows_of(metadata: &ParquetMetaData) -> u64 {
     metadata.file_metadata().num_rows().unsigned_abs()
 }
 
-/// Parquet's bytes on their way to the store, a few parts in flight at the most.
+/// Uploads a Parquet file to the store, with a bounded number of concurrent parts.
 struct Upload {
     inner: Option<WriteMultipart>,
     runtime: Handle,
@@ -172,7 +180,7 @@ impl Write for Upload {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let Some(inner) = &mut self.inner else { return Err(std::io::ErrorKind::BrokenPipe.into()) };
         self.runtime.block_on(inner.wait_for_capacity(PARTS_IN_FLIGHT)).map_err(std::io::Error::other)?;
-        // Parts are started as tasks, which need a runtime around them.
+        // Parts are uploaded by tasks, which can be spawned only within a runtime.
         let _inside = self.runtime.enter();
         inner.write(bytes);
         Ok(bytes.len())
@@ -183,7 +191,7 @@ impl Write for Upload {
     }
 }
 
-/// Chooses the encodings; see docs/decisions for the figures behind them.
+/// The encodings and compression of a file; docs/decisions has the measurements.
 fn properties(first: &RecordBatch, level: i32, group_rows: usize) -> WriterProperties {
     let level = ZstdLevel::try_new(level).unwrap_or_default();
     let mut builder = WriterProperties::builder()
@@ -214,7 +222,7 @@ fn encode(builder: WriterPropertiesBuilder, path: ColumnPath, column: &dyn Array
                 plain(builder, Encoding::BYTE_STREAM_SPLIT)
             }
         }
-        // Up to 18 digits they are integers in the file; DuckDB reads no split bytes of those.
+        // Up to 18 digits are stored as integers, and DuckDB can't read BYTE_STREAM_SPLIT of integers.
         DataType::Decimal128(precision, _) if *precision <= 18 => {
             if repeats(column, 8) {
                 builder
@@ -233,24 +241,24 @@ fn encode(builder: WriterPropertiesBuilder, path: ColumnPath, column: &dyn Array
     }
 }
 
-/// Whether a value comes back `times` over on average among the first rows.
+/// Whether each value occurs at least `times` times on average among the first rows.
 fn repeats(column: &dyn Array, times: usize) -> bool {
     let rows = column.len().min(SAMPLE_ROWS);
     let limit = rows / times + 1;
     match column.data_type() {
-        DataType::Utf8 => few(column.as_string::<i32>().iter().take(rows), limit),
-        DataType::Binary => few(column.as_binary::<i32>().iter().take(rows), limit),
+        DataType::Utf8 => has_few_values(column.as_string::<i32>().iter().take(rows), limit),
+        DataType::Binary => has_few_values(column.as_binary::<i32>().iter().take(rows), limit),
         data_type => {
             let Some(width) = data_type.primitive_width() else { return false };
             let data = column.to_data();
             let start = data.offset() * width;
             let bytes = data.buffers()[0].as_slice();
-            few(bytes[start..].chunks_exact(width).take(rows), limit)
+            has_few_values(bytes[start..].chunks_exact(width).take(rows), limit)
         }
     }
 }
 
-fn few<T: std::hash::Hash + Eq>(values: impl Iterator<Item = T>, limit: usize) -> bool {
+fn has_few_values<T: std::hash::Hash + Eq>(values: impl Iterator<Item = T>, limit: usize) -> bool {
     let mut seen = HashSet::with_capacity(limit);
     values.into_iter().all(|value| {
         seen.insert(value);
@@ -259,11 +267,12 @@ fn few<T: std::hash::Hash + Eq>(values: impl Iterator<Item = T>, limit: usize) -
 }
 
 impl Destination {
-    /// Part of a file's name is the run that wrote it.
+    /// The run that wrote a file, which is part of its name; `None` for files of other programs.
     pub(crate) fn run_of(path: &str) -> Option<&str> {
         path.strip_prefix(PART).or_else(|| path.strip_prefix(PACK))?.rsplit_once('-').map(|(run, _)| run)
     }
 
+    /// Whether a file was written by a pack.
     pub(crate) fn is_packed(path: &str) -> bool {
         path.starts_with(PACK)
     }

@@ -1,5 +1,5 @@
-//! What a program or a shared library needs in order to run: read from its own headers, and found
-//! where this machine's loader would find it. Nothing is executed for that.
+//! Finds the shared libraries that a program or library needs: their names are read from its headers, and the files are
+//! searched where this machine's loader would search them. Nothing is executed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,24 +9,24 @@ use std::path::{Path, PathBuf};
 use goblin::elf::{self, header};
 use object_rewrite::Rewriter;
 
-use crate::error::{During, Error, Kind, Result};
+use crate::error::{Error, ErrorContext, Kind, Result};
 
-/// Class, byte order and machine: the loader passes over a library that differs in one of them.
+/// Is 64-bit, is little-endian, machine: the loader skips a library that differs in one of them.
 type Abi = (bool, bool, u16);
 
 const DEFAULT_FOLDERS: [&str; 4] = ["/lib64", "/usr/lib64", "/lib", "/usr/lib"];
 
-/// The headers that count.
+/// The headers of an ELF file that matter here.
 pub struct Elf {
     abi: Abi,
     needed: Vec<String>,
     runpath: Vec<String>,
-    /// Of a program: its loader.
+    /// The path of its loader, if it is a program.
     pub interpreter: Option<String>,
 }
 
 impl Elf {
-    /// None where the file is no ELF file, or one for the linker only.
+    /// Reads the headers. `None` where the file is not a program or shared library.
     pub fn read(path: &Path) -> Result<Option<Elf>> {
         let context = || format!("read {}", path.display());
         if !is_elf(path) {
@@ -46,7 +46,7 @@ impl Elf {
     }
 }
 
-/// Of the first bytes of a file.
+/// The ABI of a file, from its first bytes.
 fn abi(head: &[u8]) -> Option<Abi> {
     let header = elf::Elf::parse_header(head).ok()?;
     Some((
@@ -56,18 +56,19 @@ fn abi(head: &[u8]) -> Option<Abi> {
     ))
 }
 
+/// Whether the file exists and begins as ELF files do.
 pub fn is_elf(path: &Path) -> bool {
     let mut magic = [0; 4];
     fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == header::ELFMAG
 }
 
-/// Where libraries are looked for.
+/// Finds shared libraries.
 pub struct Finder {
     folders: Vec<PathBuf>,
 }
 
 impl Finder {
-    /// `first`, then what /etc/ld.so.conf names, then the loader's own folders.
+    /// Searches `first`, then the folders of /etc/ld.so.conf, then the loader's default folders.
     pub fn new(first: &[PathBuf]) -> Finder {
         let mut folders = first.to_vec();
         configured(Path::new("/etc/ld.so.conf"), 0, &mut folders);
@@ -90,15 +91,18 @@ impl Finder {
         })
     }
 
-    /// All libraries that these files need, and those need in turn, by the name that they are
-    /// asked for; not those of `given`, which a layer below has.
-    pub fn closure(&self, files: &[PathBuf], given: &BTreeSet<String>) -> Result<BTreeMap<String, PathBuf>> {
+    /// All libraries that these files need, directly and indirectly, by the names under which they are needed. Without
+    /// those in `provided`, which a layer below contains.
+    ///
+    /// # Errors
+    /// [`Kind::FixSetup`] names a library that can't be found, and the file that needs it.
+    pub fn closure(&self, files: &[PathBuf], provided: &BTreeSet<String>) -> Result<BTreeMap<String, PathBuf>> {
         let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
         let mut waiting = files.to_vec();
         while let Some(path) = waiting.pop() {
             let Some(elf) = Elf::read(&path)? else { continue };
             for name in &elf.needed {
-                if given.contains(name) || found.contains_key(name) {
+                if provided.contains(name) || found.contains_key(name) {
                     continue;
                 }
                 let library = self.find(name, &elf, &path).ok_or_else(|| missing(name, &path))?;
@@ -112,13 +116,14 @@ impl Finder {
 
 fn missing(name: &str, by: &Path) -> Error {
     let what = format!(
-        "find {name}, which {} needs: no folder of this machine's loader has it; install the package that brings it",
+        "find {name}, which {} needs: it is in no folder of this machine's loader; install the package that \
+         contains it",
         by.display()
     );
     Error::new(Kind::FixSetup, what)
 }
 
-/// The folders of a loader's configuration and of the files that it includes, in its order.
+/// Adds the folders of a loader's configuration file, and of the files that it includes, in their order.
 fn configured(path: &Path, depth: usize, folders: &mut Vec<PathBuf>) {
     const DEPTH_MAX: usize = 8;
     let Ok(text) = fs::read_to_string(path) else { return };
@@ -134,7 +139,7 @@ fn configured(path: &Path, depth: usize, folders: &mut Vec<PathBuf>) {
     }
 }
 
-/// `/etc/ld.so.conf.d/*.conf`: a star in the file's name is all that is ever used.
+/// The files of an include such as `/etc/ld.so.conf.d/*.conf`. Only a single star in the file's name is supported.
 fn included(pattern: &Path) -> Vec<PathBuf> {
     let name = pattern.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let Some((begin, end)) = name.split_once('*') else { return vec![pattern.to_owned()] };
@@ -148,35 +153,36 @@ fn included(pattern: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The program with another loader and its libraries' folder written into it, so that a script may
-/// name it as its interpreter. By DT_RPATH: it alone comes before the LD_LIBRARY_PATH that AWS
-/// Lambda sets, whose C library is not the one that the loader belongs to.
-pub fn rehomed(program: &Path, loader: &str, libraries: &str) -> Result<Vec<u8>> {
-    let context = || format!("give {} the layer's loader", program.display());
+/// The bytes of a program with another loader and library folder written into it, so that scripts can name it as
+/// their interpreter. The folder is a DT_RPATH, since only that is searched before LD_LIBRARY_PATH: AWS Lambda sets
+/// the latter, and its C library does not fit the loader.
+pub fn with_loader(program: &Path, loader: &str, libraries: &str) -> Result<Vec<u8>> {
+    let context = || format!("write the layer's loader into {}", program.display());
     let bytes = fs::read(program).during(Kind::FixSetup, context())?;
     let mut elf = Rewriter::read(&bytes).during(Kind::FixSetup, context())?;
     elf.elf_set_interpreter(loader.into()).during(Kind::FixSetup, context())?;
     elf.elf_set_runpath(libraries.into()).during(Kind::FixSetup, context())?;
     elf.elf_use_rpath().during(Kind::FixSetup, context())?;
-    let mut rehomed = Vec::with_capacity(bytes.len() + 8192);
-    elf.write(&mut rehomed).during(Kind::FixSetup, context())?;
-    Ok(rehomed)
+    let mut rewritten = Vec::with_capacity(bytes.len() + 8192);
+    elf.write(&mut rewritten).during(Kind::FixSetup, context())?;
+    Ok(rewritten)
 }
 
-/// The library without the folders that it names, where they are this machine's: with them the
-/// loader would not look where the program says that its libraries are. Folders beside it stay.
-pub fn unbound(library: &Path) -> Result<Option<Vec<u8>>> {
+/// The bytes of a library without its search path, where that names folders of this machine: with it the loader
+/// would not search the folder that the program names. `None` where the library needs no change; a path relative to
+/// `$ORIGIN` stays.
+pub fn without_runpath(library: &Path) -> Result<Option<Vec<u8>>> {
     let Some(elf) = Elf::read(library)? else { return Ok(None) };
     if elf.runpath.is_empty() || elf.runpath.iter().any(|folder| folder.contains("$ORIGIN")) {
         return Ok(None);
     }
-    let context = || format!("take its folders out of {}", library.display());
+    let context = || format!("remove the search path from {}", library.display());
     let bytes = fs::read(library).during(Kind::FixSetup, context())?;
     let mut elf = Rewriter::read(&bytes).during(Kind::FixSetup, context())?;
     elf.elf_delete_runpath().during(Kind::FixSetup, context())?;
-    let mut unbound = Vec::with_capacity(bytes.len());
-    elf.write(&mut unbound).during(Kind::FixSetup, context())?;
-    Ok(Some(unbound))
+    let mut rewritten = Vec::with_capacity(bytes.len());
+    elf.write(&mut rewritten).during(Kind::FixSetup, context())?;
+    Ok(Some(rewritten))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! A layer on its way into a zip: the same files give the same bytes, wherever and whenever they
-//! are packed, since a layer's hash is part of what makes a bill reproducible. It holds no links:
-//! what a link leads to is packed under the link's name.
+//! Packs a layer into a zip. The same files give the same bytes, wherever and whenever they are packed, since the
+//! hashes of its layers identify what a bill was computed with. The zip contains no links: a link's target is
+//! packed under the link's name.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,43 +14,50 @@ use walkdir::WalkDir;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use crate::error::{During, Error, Kind, Result};
+use crate::error::{Error, ErrorContext, Kind, Result};
 
-/// A larger zip reaches AWS Lambda by way of a bucket only.
+/// The largest zip that AWS Lambda accepts in a direct upload. A larger one has to be uploaded through S3.
 pub const DIRECT_UPLOAD_BYTES_MAX: u64 = 50 << 20;
 
 const MANIFEST: &str = "layer.json";
 const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 const DEFLATE_LEVEL: i64 = 6;
 
-/// `layer.json` at the layer's top: what is in it.
+/// The file `layer.json` at the top of a layer, which describes its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// `r`, `r-packages`, `python`, `python-packages`.
+    /// What the layer contains: `r`, `r-packages`, `python` or `python-packages`.
     pub kind: String,
-    /// `x86_64`, `aarch64`.
+    /// The processor that it is for: `x86_64` or `aarch64`.
     pub architecture: String,
-    /// Of the language: `4.2.2`.
+    /// The language's version, such as `4.2.2`.
     pub version: String,
+    /// The language's packages in it.
     pub packages: Vec<Part>,
+    /// The shared libraries in it.
     pub libraries: Vec<Part>,
-    /// Of all files but this one.
+    /// The size of all files but this one.
     pub unpacked_bytes: u64,
 }
 
-/// A package or a library of a layer.
+/// A package or a shared library of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
+    /// Its name.
     pub name: String,
+    /// A package's version.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub version: Option<String>,
-    /// Of a package: of its files' names and hashes. Of a Python package: of its `.dist-info`'s,
-    /// which holds the other files' hashes.
+    /// The hash of a library; of a package's file names and hashes; or, for a Python package, of those in its
+    /// `.dist-info`, which contains the other files' hashes.
     pub sha256: String,
 }
 
 impl Manifest {
-    /// Of a layer that was packed here.
+    /// Reads the manifest of a packed layer.
+    ///
+    /// # Errors
+    /// [`Kind::FixInput`] where the file is not a zip with a manifest.
     pub fn of(zip: &Path) -> Result<Manifest> {
         let context = || format!("read {MANIFEST} of layer {}", zip.display());
         let file = File::open(zip).during(Kind::FixInput, context())?;
@@ -62,41 +69,55 @@ impl Manifest {
     }
 }
 
-/// A layer's zip.
+/// A layer's zip that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packed {
+pub struct PackedLayer {
+    /// Its path.
     pub zip: PathBuf,
+    /// The hash of its bytes, in hexadecimal digits.
     pub sha256: String,
+    /// The zip's size.
     pub zipped_bytes: u64,
+    /// The size of all files but the manifest.
     pub unpacked_bytes: u64,
+    /// How many files it has, with the manifest.
     pub files: usize,
+    /// What it contains.
     pub manifest: Manifest,
 }
 
-impl Packed {
-    /// Otherwise it has to go through a bucket.
+impl PackedLayer {
+    /// Whether AWS Lambda accepts the zip in a direct upload; otherwise it has to be uploaded through S3.
     pub fn fits_direct_upload(&self) -> bool {
         self.zipped_bytes <= DIRECT_UPLOAD_BYTES_MAX
     }
 }
 
-/// What a package or a library is, beside its bytes.
-pub(crate) struct Named {
+/// A package or a library, and where it is in a layer.
+pub(crate) struct PackedPart {
+    /// Its name.
     pub name: String,
+    /// A package's version.
     pub version: Option<String>,
-    /// The folder, or the file, that it is in the layer.
+    /// Its folder or file in the layer.
     pub at: String,
 }
 
-pub(crate) struct About {
+/// What a layer's manifest is made from, beside its files.
+pub(crate) struct LayerDescription {
+    /// See [`Manifest::kind`].
     pub kind: &'static str,
+    /// The language's version.
     pub version: String,
-    pub packages: Vec<Named>,
-    pub libraries: Vec<Named>,
-    /// Layers that it will lie on.
+    /// The packages in it.
+    pub packages: Vec<PackedPart>,
+    /// The shared libraries in it.
+    pub libraries: Vec<PackedPart>,
+    /// The layers below it.
     pub below: Vec<Manifest>,
 }
 
+/// The files of a layer before it is packed, by their names in it.
 #[derive(Default)]
 pub(crate) struct Layer {
     files: BTreeMap<String, Entry>,
@@ -113,15 +134,17 @@ enum Content {
 }
 
 impl Layer {
+    /// Adds a file with these bytes.
     pub fn bytes(&mut self, at: impl Into<String>, bytes: impl Into<Vec<u8>>, executable: bool) {
         self.files.insert(at.into(), Entry { content: Content::Bytes(bytes.into()), executable });
     }
 
+    /// Adds a file of this machine, which is read when the layer is written.
     pub fn file(&mut self, at: impl Into<String>, from: &Path, executable: bool) {
         self.files.insert(at.into(), Entry { content: Content::File(from.to_owned()), executable });
     }
 
-    /// A folder's files, links followed; `wanted` is asked of each file and folder by its path in it.
+    /// Adds a folder's files and follows links. `wanted` decides for each file and folder, by its path in the folder.
     pub fn folder(&mut self, at: &str, from: &Path, wanted: impl Fn(&Path) -> bool) -> Result<()> {
         let inner = |path: &Path| path.strip_prefix(from).unwrap_or(path).to_owned();
         let walk = WalkDir::new(from).min_depth(1).follow_links(true).sort_by_file_name();
@@ -140,15 +163,16 @@ impl Layer {
         Ok(())
     }
 
+    /// Removes a file, if it is there.
     pub fn remove(&mut self, at: &str) {
         self.files.remove(at);
     }
 
-    /// Asks of each of the machine's files whether other bytes shall stand for it.
-    pub fn rewrite(&mut self, by: impl Fn(&Path) -> Result<Option<Vec<u8>>>) -> Result<()> {
+    /// Replaces files of this machine by the bytes that `replacement` gives for them.
+    pub fn rewrite(&mut self, replacement: impl Fn(&Path) -> Result<Option<Vec<u8>>>) -> Result<()> {
         for entry in self.files.values_mut() {
             if let Content::File(path) = &entry.content
-                && let Some(bytes) = by(path)?
+                && let Some(bytes) = replacement(path)?
             {
                 entry.content = Content::Bytes(bytes);
             }
@@ -156,8 +180,8 @@ impl Layer {
         Ok(())
     }
 
-    /// Its files onto the disk, to be worked on before they are packed.
-    pub fn spread(&self, into: &Path) -> Result<()> {
+    /// Writes the files to a folder, to be changed there before they are packed.
+    pub fn write_files(&self, into: &Path) -> Result<()> {
         for (name, entry) in &self.files {
             let path = into.join(name);
             let context = || format!("copy {name} to {}", into.display());
@@ -172,7 +196,7 @@ impl Layer {
         Ok(())
     }
 
-    /// The files of this machine that are in it, for a look at what they need.
+    /// The paths of those of its files that are files of this machine.
     pub fn sources(&self) -> Vec<PathBuf> {
         let files = self.files.values().filter_map(|entry| match &entry.content {
             Content::File(path) => Some(path.clone()),
@@ -181,8 +205,11 @@ impl Layer {
         files.collect()
     }
 
-    /// The zip appears under its name when it is whole, and never otherwise.
-    pub fn write(mut self, zip: &Path, about: About) -> Result<Packed> {
+    /// Writes the zip, which appears under its name only when it is complete.
+    ///
+    /// # Errors
+    /// [`Kind::FixInput`] where the layer and those below it exceed a limit of AWS Lambda.
+    pub fn write(mut self, zip: &Path, about: LayerDescription) -> Result<PackedLayer> {
         let context = || format!("pack layer {}", zip.display());
         let below_bytes = check_below(&about)?;
         let hashes = self.hashes()?;
@@ -213,7 +240,7 @@ impl Layer {
         readable(new.path()).during(Kind::FixSetup, context())?;
         new.persist(zip).during(Kind::FixSetup, context())?;
         let files = self.files.len();
-        Ok(Packed { zip: zip.to_owned(), sha256, zipped_bytes, unpacked_bytes, files, manifest })
+        Ok(PackedLayer { zip: zip.to_owned(), sha256, zipped_bytes, unpacked_bytes, files, manifest })
     }
 
     fn zip_into(&self, file: &File) -> io::Result<()> {
@@ -232,7 +259,7 @@ impl Layer {
         Ok(())
     }
 
-    /// By name in the layer: SHA-256 and bytes.
+    /// The SHA-256 and size of each file, by its name in the layer.
     fn hashes(&self) -> Result<BTreeMap<String, (String, u64)>> {
         let hashes = self.files.iter().map(|(name, entry)| {
             let hash = match &entry.content {
@@ -255,7 +282,8 @@ impl Layer {
         folders.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         let largest = folders.iter().take(NAMED).map(|(name, bytes)| format!("{name} {:.1} MB", megabytes(*bytes)));
         let what = format!(
-            "pack layer {}: {:.1} MB unpacked, on {:.1} MB of the layers below, are more than the {} MB that AWS Lambda takes; the largest: {}",
+            "pack layer {}: its {:.1} MB unpacked and the {:.1} MB of the layers below are more than the \
+             {} MB that AWS Lambda accepts; leave packages out; its largest folders: {}",
             zip.display(),
             megabytes(folders.iter().map(|(_, bytes)| bytes).sum()),
             megabytes(below_bytes),
@@ -271,16 +299,17 @@ fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-fn check_below(about: &About) -> Result<u64> {
+/// Checks the number of layers, and gives the size of those below.
+fn check_below(about: &LayerDescription) -> Result<u64> {
     if about.below.len() >= LAYERS_MAX {
-        let what = format!("pack a layer on {} others: AWS Lambda takes {LAYERS_MAX} in all", about.below.len());
+        let what = format!("pack a layer on {} others: AWS Lambda accepts {LAYERS_MAX} in all", about.below.len());
         return Err(Error::new(Kind::FixInput, what));
     }
     Ok(about.below.iter().map(|layer| layer.unpacked_bytes).sum())
 }
 
-fn parts(named: Vec<Named>, hashes: &BTreeMap<String, (String, u64)>) -> Vec<Part> {
-    let part = |named: Named| {
+fn parts(named: Vec<PackedPart>, hashes: &BTreeMap<String, (String, u64)>) -> Vec<Part> {
+    let part = |named: PackedPart| {
         let folder = format!("{}/", named.at);
         let sha256 = match hashes.get(&named.at) {
             Some((hash, _)) => hash.clone(),
@@ -313,7 +342,7 @@ fn hash_file(path: &Path) -> io::Result<(String, u64)> {
     }
 }
 
-/// A temporary file is its owner's alone; a layer is not.
+/// Makes the zip readable by all users: a temporary file is readable by its owner only.
 fn readable(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o644))

@@ -1,55 +1,25 @@
-//! What can go wrong, sorted by what the caller can do about it.
+//! What SQLite and the file system report, as errors that say what the caller can do.
 
 use std::io;
 
+pub use base::{Error, Kind, Result};
 use rusqlite::ErrorCode;
 
-pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// What the caller can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Try again later: the job is running, or the file is busy.
-    Retry,
-    /// Ask for something else.
-    FixInput,
-    /// Correct the machine: the file, its folder, the disk, the program's version.
-    FixSetup,
-    /// A defect of this crate.
-    Bug,
-}
-
-/// Its Display is the context alone; the source tells the rest of the chain.
-#[derive(Debug, thiserror::Error)]
-#[error("{context}")]
-pub struct Error {
-    pub kind: Kind,
-    /// A verb phrase, with what is wrong and the hint where they are known.
-    pub context: String,
-    #[source]
-    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
-
-impl Error {
-    pub(crate) fn new(kind: Kind, context: impl Into<String>) -> Self {
-        Self { kind, context: context.into(), source: None }
-    }
-}
-
-/// Says what was being done when SQLite or the system refused.
-pub(crate) trait During<T> {
+/// Adds what was being done when SQLite or the system refused.
+pub(crate) trait ErrorContext<T> {
+    /// Wraps the error, where there is one; its kind follows from SQLite's code.
     fn during(self, context: impl Into<String>) -> Result<T>;
 }
 
-impl<T> During<T> for rusqlite::Result<T> {
+impl<T> ErrorContext<T> for rusqlite::Result<T> {
     fn during(self, context: impl Into<String>) -> Result<T> {
-        self.map_err(|source| Error { kind: kind_of(&source), context: context.into(), source: Some(Box::new(source)) })
+        self.map_err(|source| Error::new(kind_of(&source), context).because(source))
     }
 }
 
-impl<T> During<T> for io::Result<T> {
+impl<T> ErrorContext<T> for io::Result<T> {
     fn during(self, context: impl Into<String>) -> Result<T> {
-        self.map_err(|source| Error { kind: Kind::FixSetup, context: context.into(), source: Some(Box::new(source)) })
+        self.map_err(|source| Error::setup(context).because(source))
     }
 }
 

@@ -1,23 +1,24 @@
-//! Those who follow events: each has its place, which moves together with what the events cause.
+//! Followers of the events: each has a position, which is moved in the transaction that queues what the events cause.
 
 use rusqlite::OptionalExtension;
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::ledger::limit_of;
-use crate::queue::{Entry, put};
+use crate::queue::{QueueEntry, put};
 use crate::rows::EVENT_COLUMNS;
 use crate::{EventRow, Ledger, Result};
 
 impl Ledger {
-    /// Shows the next events to `react`, queues what they cause and moves on, in one transaction.
-    /// Returns how many were seen. A new follower begins with what happens from now on.
+    /// Passes the next events, at most `limit`, to `react`, queues the entries that it returns and moves the follower's
+    /// position past the events, all in one transaction. Returns the number of events. The first call with a new
+    /// follower's name registers it at the newest event and returns 0.
     pub fn follow(
         &self,
         follower: &str,
         limit: usize,
-        mut react: impl FnMut(&EventRow) -> Vec<Entry>,
+        mut react: impl FnMut(&EventRow) -> Vec<QueueEntry>,
     ) -> Result<usize> {
-        if !self.has_news(follower)? {
+        if !self.has_new_events(follower)? {
             return Ok(0);
         }
         self.write("follow events", |tx| {
@@ -39,8 +40,8 @@ impl Ledger {
         })
     }
 
-    /// Looks without the write lock: most looks find nothing.
-    fn has_news(&self, follower: &str) -> Result<bool> {
+    /// Checks without the write lock, because most checks find nothing. Registers a new follower.
+    fn has_new_events(&self, follower: &str) -> Result<bool> {
         let place: Option<i64> = {
             let connection = self.lock();
             let sql = "select seq from followers where name = ?";

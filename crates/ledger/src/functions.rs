@@ -1,82 +1,112 @@
-//! What is deployed: functions with their versions and aliases, and layers with theirs.
+//! Deployed functions with their versions and aliases, and layers with their versions.
 //!
-//! A version is found by its content: the same content deployed twice is the same version, and a
-//! number, once given, always means the same content, also after a deletion. What code, layers and
-//! settings mean is not known here: they are hashes and JSON of those who deploy.
+//! A version is identified by its content: the same content deployed twice is the same version, and a
+//! number, once assigned, always means the same content, also after a deletion. Code and layers are
+//! hashes here and settings are JSON; the ledger does not interpret them.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, Row, Transaction};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::error::{During, Error, Kind};
+use crate::error::{Error, ErrorContext, Kind};
 use crate::rows::{count, json};
 use crate::{Ledger, Result, instant};
 
-/// What makes a version, and how the function is treated.
+/// The content of a function's version, and the policy of the function.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deployment {
+    /// The function's name.
     pub function: String,
-    /// The hash of all that makes a version.
+    /// The hash of the version's whole content: code, layers and settings.
     pub content: String,
-    /// Hashes of zips.
+    /// The hash of the code's zip archive.
     pub code: String,
+    /// The hashes of the layers' zip archives, in the function's order.
     pub layers: Vec<String>,
+    /// The settings that belong to the version, as JSON.
     pub settings: Value,
+    /// The size of the code's zip archive.
     pub code_bytes: u64,
-    /// Of the function, whatever its version.
+    /// The settings that hold for all versions of the function, as JSON.
     pub policy: Value,
 }
 
+/// A function that is deployed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FunctionRow {
-    /// Never given twice.
+    /// Unique, and never assigned to another function.
     pub number: i64,
+    /// The function's name.
     pub name: String,
-    /// The version that `$LATEST` is.
+    /// The version that the qualifier `$LATEST` means.
     pub latest: i64,
+    /// The settings that hold for all versions, as JSON.
     pub policy: Value,
-    /// Grows with each deployment and each change of an alias.
+    /// Increases with each deployment and each change of an alias.
     pub revision: i64,
+    /// The time of the last deployment.
     #[serde(serialize_with = "instant::serialize")]
     pub deployed_at: DateTime<Utc>,
 }
 
+/// One version of a function.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FunctionVersionRow {
+    /// The function's name.
     pub function: String,
+    /// Counts from 1 within the function.
     pub version: i64,
+    /// The hash of the version's whole content.
     pub content: String,
+    /// The hash of the code's zip archive.
     pub code: String,
+    /// The hashes of the layers' zip archives, in the function's order.
     pub layers: Vec<String>,
+    /// The version's settings, as JSON.
     pub settings: Value,
+    /// The size of the code's zip archive.
     pub code_bytes: u64,
+    /// The time of the first deployment of this content.
     #[serde(serialize_with = "instant::serialize")]
     pub created_at: DateTime<Utc>,
 }
 
+/// An alias of a function.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AliasRow {
+    /// The function's name.
     pub function: String,
+    /// The alias's name, unique within the function.
     pub name: String,
+    /// The version that the alias points to.
     pub version: i64,
 }
 
+/// One version of a layer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerRow {
+    /// The layer's name.
     pub name: String,
+    /// Counts from 1 within the layer.
     pub version: i64,
+    /// The hash of the layer's zip archive.
     pub code: String,
+    /// The size of the layer's zip archive.
     pub bytes: u64,
+    /// The time at which this version was published first.
     #[serde(serialize_with = "instant::serialize")]
     pub created_at: DateTime<Utc>,
 }
 
-/// What a name and a qualifier lead to.
+/// The version that a function's name and a qualifier resolve to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chosen {
+pub struct ResolvedVersion {
+    /// The function's number.
     pub number: i64,
+    /// The function's revision at the time of the lookup.
     pub revision: i64,
+    /// The version's number.
     pub version: i64,
 }
 
@@ -85,7 +115,7 @@ const VERSION_COLUMNS: &str = "function, version, content, code, layers, setting
 const LAYER_COLUMNS: &str = "name, version, code, bytes, created_at";
 
 impl Ledger {
-    /// Makes the content the function's `$LATEST`; returns its version, and whether it is a new one.
+    /// Makes the content the function's `$LATEST`. Returns its version, and whether the version is new.
     pub fn deploy_function(&self, what: &Deployment) -> Result<(i64, bool)> {
         self.write(&format!("deploy {}", what.function), |tx| {
             let (version, new) = put_version(tx, what)?;
@@ -97,25 +127,26 @@ impl Ledger {
         })
     }
 
-    /// A function that was deleted is not there.
+    /// Looks up a function by its name. A deleted function is not found.
     pub fn function(&self, name: &str) -> Result<Option<FunctionRow>> {
         let sql = format!("select {FUNCTION_COLUMNS} from functions where name = ? and latest is not null");
         Ok(self.list("look up a function", &sql, [name], FunctionRow::read)?.into_iter().next())
     }
 
+    /// Lists the functions by name, without deleted ones.
     pub fn functions(&self) -> Result<Vec<FunctionRow>> {
         let sql = format!("select {FUNCTION_COLUMNS} from functions where latest is not null order by name");
         self.list("list functions", &sql, [], FunctionRow::read)
     }
 
-    /// Also of a function that was deleted: what has run can be looked up.
+    /// Looks up a version, also one that was deleted, so that the version of a past run can be shown.
     pub fn function_version(&self, function: &str, version: i64) -> Result<Option<FunctionVersionRow>> {
         let sql = format!("select {VERSION_COLUMNS} from function_versions where function = ? and version = ?");
         let found = self.list("look up a version", &sql, (function, version), FunctionVersionRow::read)?;
         Ok(found.into_iter().next())
     }
 
-    /// Oldest first.
+    /// Lists a function's versions, oldest first, without deleted ones.
     pub fn function_versions(&self, function: &str) -> Result<Vec<FunctionVersionRow>> {
         let sql = format!(
             "select {VERSION_COLUMNS} from function_versions where function = ? and deleted_at is null order by version"
@@ -123,10 +154,11 @@ impl Ledger {
         self.list("list versions", &sql, [function], FunctionVersionRow::read)
     }
 
-    /// What `$LATEST`, a number or an alias leads to. Asked at each invocation, so it waits for no writer.
-    pub fn choose_function(&self, name: &str, qualifier: &str) -> Result<Option<Chosen>> {
-        const CHOOSE: &str = "look up a function";
-        let read = |row: &Row<'_>| Ok(Chosen { number: row.get(0)?, revision: row.get(1)?, version: row.get(2)? });
+    /// Resolves `$LATEST`, a version's number or an alias. Each invocation calls it, so it waits for no writer.
+    pub fn resolve_function(&self, name: &str, qualifier: &str) -> Result<Option<ResolvedVersion>> {
+        const RESOLVE: &str = "look up a function";
+        let read =
+            |row: &Row<'_>| Ok(ResolvedVersion { number: row.get(0)?, revision: row.get(1)?, version: row.get(2)? });
         let reader = self.lock_reader();
         let found = if qualifier == "$LATEST" {
             let sql = "select number, revision, latest from functions where name = ? and latest is not null";
@@ -141,17 +173,21 @@ impl Ledger {
                        where functions.name = ? and latest is not null and function_aliases.name = ?";
             reader.prepare_cached(sql).and_then(|mut found| found.query_row((name, qualifier), read).optional())
         };
-        found.during(CHOOSE)
+        found.during(RESOLVE)
     }
 
-    /// Points an alias at a version, now there or not yet.
+    /// Creates an alias, or points an existing one to another version.
+    ///
+    /// # Errors
+    /// [`Kind::FixInput`] where the function has no such version.
     pub fn point_alias(&self, function: &str, name: &str, version: i64) -> Result<()> {
         let pointed = self.write(&format!("point alias {name} of {function}"), |tx| {
             let sql = "insert into function_aliases (function, name, version, updated_at)
                        select function, ?2, version, ?4 from function_versions
                            join functions on functions.name = function
                        where function = ?1 and version = ?3 and deleted_at is null and latest is not null
-                       on conflict (function, name) do update set version = excluded.version, updated_at = excluded.updated_at";
+                       on conflict (function, name)
+                           do update set version = excluded.version, updated_at = excluded.updated_at";
             let pointed = tx.execute(sql, (function, name, version, instant::to_text(instant::now())))?;
             tx.execute("update functions set revision = revision + 1 where name = ?", [function])?;
             Ok(pointed == 1)
@@ -163,6 +199,7 @@ impl Ledger {
         Err(Error::new(Kind::FixInput, context))
     }
 
+    /// Lists a function's aliases by name.
     pub fn function_aliases(&self, function: &str) -> Result<Vec<AliasRow>> {
         let sql = "select function, name, version from function_aliases where function = ? order by name";
         self.list("list aliases", sql, [function], |row| {
@@ -170,7 +207,7 @@ impl Ledger {
         })
     }
 
-    /// False where there is none.
+    /// Deletes an alias. False where there is none of that name.
     pub fn delete_alias(&self, function: &str, name: &str) -> Result<bool> {
         self.write(&format!("delete alias {name} of {function}"), |tx| {
             tx.execute("update functions set revision = revision + 1 where name = ?", [function])?;
@@ -179,7 +216,8 @@ impl Ledger {
         })
     }
 
-    /// Nobody can call it any more. Its numbers stay taken, its record stays. False where there is none.
+    /// Deletes a function, so that it can no longer be called. Its version numbers are not assigned again, and its
+    /// versions can still be looked up. False where there is none of that name.
     pub fn delete_function(&self, name: &str) -> Result<bool> {
         self.write(&format!("delete function {name}"), |tx| {
             tx.execute("delete from function_aliases where function = ?", [name])?;
@@ -191,10 +229,10 @@ impl Ledger {
         })
     }
 
-    /// False where there is none.
+    /// Deletes one version of a function. False where there is none.
     ///
     /// # Errors
-    /// [`Kind::FixInput`] while `$LATEST` or an alias is that version.
+    /// [`Kind::FixInput`] while `$LATEST` or an alias points to that version.
     pub fn delete_function_version(&self, function: &str, version: i64) -> Result<bool> {
         let doing = format!("delete version {version} of {function}");
         let deleted = self.write(&doing, |tx| {
@@ -209,10 +247,10 @@ impl Ledger {
             tx.execute("update functions set revision = revision + 1 where name = ?", [function])?;
             Ok(Ok(deleted))
         })?;
-        deleted.map_err(|user| Error::new(Kind::FixInput, format!("{doing}: {user} is that version")))
+        deleted.map_err(|user| Error::new(Kind::FixInput, format!("{doing}: {user} points to it")))
     }
 
-    /// Returns the layer's version, and whether it is a new one.
+    /// Publishes a layer. Returns its version, and whether the version is new: the same code is the same version.
     pub fn put_layer(&self, name: &str, code: &str, bytes: u64) -> Result<(i64, bool)> {
         self.write(&format!("publish layer {name}"), |tx| {
             let known = "update layers set deleted_at = null where name = ? and code = ? returning version";
@@ -228,7 +266,7 @@ impl Ledger {
         })
     }
 
-    /// The given version, or the newest.
+    /// Looks up a version of a layer: the given one, or the newest.
     pub fn layer(&self, name: &str, version: Option<i64>) -> Result<Option<LayerRow>> {
         let sql = format!(
             "select {LAYER_COLUMNS} from layers
@@ -237,13 +275,13 @@ impl Ledger {
         Ok(self.list("look up a layer", &sql, (name, version), LayerRow::read)?.into_iter().next())
     }
 
-    /// By name, oldest version first.
+    /// Lists all versions of all layers by name, oldest version first.
     pub fn layers(&self) -> Result<Vec<LayerRow>> {
         let sql = format!("select {LAYER_COLUMNS} from layers where deleted_at is null order by name, version");
         self.list("list layers", &sql, [], LayerRow::read)
     }
 
-    /// Functions that were deployed with it keep it. False where there is none.
+    /// Deletes a version of a layer; functions that were deployed with it still use it. False where there is none.
     pub fn delete_layer(&self, name: &str, version: i64) -> Result<bool> {
         self.write(&format!("delete version {version} of layer {name}"), |tx| {
             let sql = "update layers set deleted_at = ? where name = ? and version = ? and deleted_at is null";

@@ -1,4 +1,4 @@
-//! The handle on the file: begins runs, notes events, reads all back.
+//! The handle of the ledger's file: begins runs, records events, and reads runs and events.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,12 +9,12 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, Transact
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::error::{During, Error, Kind};
+use crate::error::{Error, ErrorContext, Kind};
 use crate::lease::Lease;
 use crate::rows::{self, EVENT_COLUMNS, RUN_COLUMNS, TABLE_COLUMNS};
-use crate::{EventRow, Result, Run, RunRow, RunTableRow, Start, TransferTableRow, instant, schema};
+use crate::{EventRow, Result, Run, RunRow, RunStart, RunTableRow, TransferTableRow, instant, schema};
 
-/// Cheap to clone; all clones share their connections. Several processes may open the same file.
+/// An open ledger. Cheap to clone; all clones share their connections. Several processes may open the same file.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     connection: Arc<Mutex<Connection>>,
@@ -23,16 +23,19 @@ pub struct Ledger {
     leases: Arc<PathBuf>,
 }
 
-/// Given back when it is dropped, or when its process ends, however it does.
+/// A lease that was taken by name. It ends when this is dropped or the process ends, also by a crash.
 #[derive(Debug)]
-pub struct Held {
+pub struct NamedLease {
     _lease: Lease,
 }
 
 impl Ledger {
-    /// Opens or creates the file, its folders included, and brings it to today's schema.
+    /// Opens the file, or creates it and its folders, and migrates it to this program's schema.
+    ///
+    /// # Errors
+    /// [`Kind::FixSetup`] where the file is no database, or a newer program has migrated it.
     pub fn open(path: &Path) -> Result<Self> {
-        // The leases are looked for at every run: a change of the working folder must not move them.
+        // The leases are opened at every run, and a change of the working folder must not change their path.
         let path = &std::path::absolute(path).during("open ledger")?;
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).during(format!("make folder {}", parent.display()))?;
@@ -45,24 +48,26 @@ impl Ledger {
         Ok(Self { connection, logs, reader, leases: Arc::new(leases.into()) })
     }
 
-    /// Begins a run of `job`, such as "transfer:platform". Refused with [`Kind::Retry`] while
-    /// another run of that job, or one with the same concurrency key, lives, here or in another
-    /// process. Runs of the job that died without a word are marked crashed. A run of an entry of
-    /// the queue begins only where the entry was taken for just this attempt: a process that comes
-    /// late finds it gone.
-    pub fn begin(&self, job: &str, start: Start) -> Result<Run> {
+    /// Begins a run of `job`, such as "transfer:platform", and marks the job's runs whose process has ended without a
+    /// result as crashed.
+    ///
+    /// # Errors
+    /// [`Kind::Retry`] while another run of that job, or one with the same concurrency key, is alive in any process.
+    /// [`Kind::FixInput`] where the run is for an entry of the queue that was not claimed for this attempt, or whose
+    /// attempt has a run already: a process that starts too late must not run the attempt a second time.
+    pub fn begin(&self, job: &str, start: RunStart) -> Result<Run> {
         let Some(lease) = Lease::take(&self.leases, job)? else {
             return Err(self.already_running(job)?);
         };
         let id = Uuid::now_v7().to_string();
         let mut leases = vec![lease];
-        // A key that is named twice would be refused by itself.
-        for key in start.keys.iter().collect::<BTreeSet<_>>() {
+        // Without duplicates: the second lease of the same key would be refused because of the first.
+        for key in start.concurrency_keys.iter().collect::<BTreeSet<_>>() {
             leases.push(self.take_key(key, job, &id)?);
         }
         let begun = self.write(&format!("begin a run of {job}"), |tx| {
             mark_crashed(tx, job)?;
-            if let Some(entry) = start.queued {
+            if let Some(entry) = start.queue_entry {
                 let sql = "update queue set run_id = ?
                            where id = ? and state = 'running' and attempts = ? and run_id is null";
                 if tx.execute(sql, (&id, entry, start.attempt))? == 0 {
@@ -81,7 +86,7 @@ impl Ledger {
                     instant::to_text(instant::now()),
                     &start.logical,
                     start.inputs.to_string(),
-                    start.queued,
+                    start.queue_entry,
                     start.attempt,
                 ),
             )?;
@@ -89,61 +94,66 @@ impl Ledger {
         })?;
         if !begun {
             let context = format!(
-                "begin a run of {job}: entry {} of the queue does not wait for this attempt; it is the server's to begin",
-                start.queued.unwrap_or_default()
+                "begin a run of {job}: entry {} of the queue is not claimed for this attempt; only the server begins \
+                 entries",
+                start.queue_entry.unwrap_or_default()
             );
             return Err(Error::new(Kind::FixInput, context));
         }
         Ok(Run::new(self.clone(), id, job, start, leases))
     }
 
-    /// True while a living run holds the concurrency key.
+    /// Whether a run that is alive holds the concurrency key.
     pub fn key_is_held(&self, key: &str) -> Result<bool> {
         Lease::is_held(&self.leases, &format!("key::{key}"))
     }
 
-    /// True while a run of the job lives.
+    /// Whether a run of the job is alive.
     pub fn job_is_running(&self, job: &str) -> Result<bool> {
         Lease::is_held(&self.leases, job)
     }
 
-    /// Something that at most one process does, such as serving the warehouse; for as long as it
-    /// is held. None where another has it.
-    pub fn hold(&self, name: &str) -> Result<Option<Held>> {
-        Ok(Lease::take(&self.leases, &format!("hold::{name}"))?.map(|lease| Held { _lease: lease }))
+    /// Takes the lease of something that at most one process does at a time, such as serving the warehouse. None where
+    /// another process has it.
+    pub fn take_lease(&self, name: &str) -> Result<Option<NamedLease>> {
+        Ok(Lease::take(&self.leases, &format!("hold::{name}"))?.map(|lease| NamedLease { _lease: lease }))
     }
 
-    /// True while some process holds it.
-    pub fn is_held(&self, name: &str) -> Result<bool> {
+    /// Whether some process holds the lease of this name.
+    pub fn is_lease_held(&self, name: &str) -> Result<bool> {
         Lease::is_held(&self.leases, &format!("hold::{name}"))
     }
 
-    /// Notes what happened, such as "snapshot.created"; returns the event's sequence number.
+    /// Records an event, such as "snapshot.created"; returns its sequence number.
+    ///
+    /// # Errors
+    /// Where `run` is the id of a run that the ledger does not have.
     pub fn event(&self, name: &str, run: Option<&str>, fields: Value) -> Result<i64> {
-        self.write(&format!("note event {name}"), |tx| put_event(tx, name, run, &fields))
+        self.write(&format!("record event {name}"), |tx| put_event(tx, name, run, &fields))
     }
 
-    /// Is this run still going on in a living process? False for a run that is not known here.
+    /// Whether the run is running and its process is alive. False for a run that the ledger does not have.
     ///
-    /// While a new run of the same job is just beginning, a crashed one may still count as alive;
-    /// never the other way round.
-    pub fn alive(&self, run_id: &str) -> Result<bool> {
+    /// A crashed run may count as alive for a moment, while a new run of the same job begins. A run that is alive
+    /// always counts as alive.
+    pub fn is_run_alive(&self, run_id: &str) -> Result<bool> {
         let sql = "select job from runs where id = ? and state = 'running'";
         let job: Option<String> =
             self.lock().query_row(sql, [run_id], |row| row.get(0)).optional().during("look up a run")?;
         job.map_or(Ok(false), |job| Lease::is_held(&self.leases, &job))
     }
 
-    /// The newest `limit` runs, of all jobs or of one, newest first. A run whose process died is
-    /// shown, and from then on kept, as crashed.
+    /// The newest `limit` runs, of all jobs or of one, newest first. Runs whose process has ended without a result are
+    /// marked as crashed before.
     pub fn runs(&self, limit: usize, job: Option<&str>) -> Result<Vec<RunRow>> {
-        self.notice_crashes()?;
+        self.find_crashed_runs()?;
         let sql = format!("select {RUN_COLUMNS} from runs where ?1 is null or job = ?1 order by id desc limit ?2");
         self.list("list runs", &sql, (job, limit_of(limit)), RunRow::read)
     }
 
+    /// Looks up a run by its id, as [`Ledger::runs`] shows it.
     pub fn run(&self, run_id: &str) -> Result<Option<RunRow>> {
-        self.notice_crashes()?;
+        self.find_crashed_runs()?;
         let sql = format!("select {RUN_COLUMNS} from runs where id = ?");
         let found = self.list("look up a run", &sql, [run_id], RunRow::read)?;
         Ok(found.into_iter().next())
@@ -158,11 +168,11 @@ impl Ledger {
         self.list("list events", &sql, (name, limit_of(limit)), EventRow::read)
     }
 
-    /// The next `limit` events after `seq`, oldest first: for those who follow. None is skipped:
-    /// events are numbered in the order in which they are committed.
+    /// The first `limit` events after the sequence number `seq`, oldest first. A reader that passes the last number it
+    /// has seen misses no event: events are numbered in the order in which they are committed.
     pub fn events_after(&self, seq: i64, limit: usize) -> Result<Vec<EventRow>> {
         let sql = format!("select {EVENT_COLUMNS} from events where seq > ? order by seq limit ?");
-        self.list("follow events", &sql, (seq, limit_of(limit)), EventRow::read)
+        self.list("list events", &sql, (seq, limit_of(limit)), EventRow::read)
     }
 
     /// The events of one run, oldest first.
@@ -180,13 +190,14 @@ impl Ledger {
         self.list("list transfer tables", &sql, [transfer], TransferTableRow::read)
     }
 
-    /// What one run noted about its tables, in the order in which it did.
+    /// The states of tables that one run recorded, in the order in which it recorded them.
     pub fn run_tables(&self, run_id: &str) -> Result<Vec<RunTableRow>> {
         let sql = format!("select {TABLE_COLUMNS}, seq from run_tables where run_id = ? order by seq");
         self.list("list a run's tables", &sql, [run_id], RunTableRow::read)
     }
 
-    /// One short transaction; takes the write lock first, so that it waits instead of failing half-way.
+    /// Makes `change` in one short transaction. It takes the write lock at its beginning, so that it waits for other
+    /// writers there and does not fail between its statements.
     pub(crate) fn write<T>(
         &self,
         doing: &str,
@@ -199,6 +210,7 @@ impl Ledger {
         Ok(value)
     }
 
+    /// Reads all rows of a query.
     pub(crate) fn list<T>(
         &self,
         doing: &str,
@@ -212,28 +224,30 @@ impl Ledger {
         rows.collect::<rusqlite::Result<_>>().during(doing)
     }
 
-    /// A thread that panicked has left no open transaction: it was rolled back as it unwound.
+    /// The connection for reads and writes. A poisoned lock is fine: the panic has rolled its transaction back.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The connection for lines of logs.
     pub(crate) fn lock_logs(&self) -> MutexGuard<'_, Connection> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For what is asked thousands of times a second: it waits for no commit.
+    /// The connection for frequent reads, thousands of times a second: it waits for no commit.
     pub(crate) fn lock_reader(&self) -> MutexGuard<'_, Connection> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn notice_crashes(&self) -> Result<()> {
+    /// Marks runs as crashed that are marked as running and whose lease no process holds.
+    pub(crate) fn find_crashed_runs(&self) -> Result<()> {
         let sql = "select distinct job from runs where state = 'running'";
-        let jobs = self.list("list living runs", sql, [], |row| row.get::<_, String>(0))?;
+        let jobs = self.list("list running jobs", sql, [], |row| row.get::<_, String>(0))?;
         for job in jobs {
             if Lease::is_held(&self.leases, &job)? {
                 continue;
             }
-            // Marked under the lease: a run that begins right now is not there yet, or holds it.
+            // Under the lease: a run that begins right now either has no row yet or holds the lease.
             if let Some(_lease) = Lease::take(&self.leases, &job)? {
                 self.write("mark crashed runs", |tx| mark_crashed(tx, &job))?;
             }
@@ -242,15 +256,15 @@ impl Ledger {
     }
 
     fn take_key(&self, key: &str, job: &str, run: &str) -> Result<Lease> {
-        // A job's name holds one colon: no key is mistaken for one.
+        // A job's name has a single colon, so that no key's lease has a job's name.
         let name = format!("key::{key}");
         if let Some(lease) = Lease::take(&self.leases, &name)? {
-            lease.sign(&format!("{job}, run {run}, pid {}", std::process::id()))?;
+            lease.write_holder(&format!("{job}, run {run}, pid {}", std::process::id()))?;
             return Ok(lease);
         }
-        let holder = Lease::holder(&self.leases, &name).unwrap_or_else(|| "one that is just beginning".to_owned());
+        let holder = Lease::holder(&self.leases, &name).unwrap_or_else(|| "one that is being started".to_owned());
         let context =
-            format!("begin a run of {job}: another run with the concurrency key {key:?} is under way ({holder})");
+            format!("begin a run of {job}: another run with the concurrency key {key:?} is running ({holder})");
         Err(Error::new(Kind::Retry, context))
     }
 
@@ -260,16 +274,16 @@ impl Ledger {
             .lock()
             .query_row(sql, [job], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()
-            .during("look up the living run")?;
+            .during("look up the running run")?;
         let who = living.map_or_else(
-            || "a process that is just beginning or ending it".to_owned(),
+            || "a process that is just starting or ending it".to_owned(),
             |(id, pid)| format!("run {id}, pid {pid}"),
         );
         Ok(Error::new(Kind::Retry, format!("begin a run of {job}: the job is already running ({who})")))
     }
 }
 
-/// To be called with the job's lease in hand: whatever is still marked as running is not.
+/// Marks all runs of the job that are marked as running. The caller holds the job's lease, so that none is alive.
 fn mark_crashed(tx: &Transaction<'_>, job: &str) -> rusqlite::Result<()> {
     const ERROR: &str = "its process ended without a result";
     let mut statement = tx.prepare_cached(
@@ -278,7 +292,7 @@ fn mark_crashed(tx: &Transaction<'_>, job: &str) -> rusqlite::Result<()> {
     )?;
     let marked: Vec<(String, Value)> = statement
         .query_map((instant::to_text(instant::now()), ERROR, job), |row| {
-            // The same as any other end's: a chain of jobs is counted through crashes, too.
+            // The same fields as of other ends: the depth of a chain of jobs is counted through crashes, too.
             let fields = json!({
                 "job": job, "cause": row.get::<_, String>(1)?, "for": row.get::<_, Option<String>>(2)?,
                 "queue_id": row.get::<_, Option<i64>>(3)?, "attempt": row.get::<_, u32>(4)?,
@@ -294,6 +308,7 @@ fn mark_crashed(tx: &Transaction<'_>, job: &str) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Removes the fields of a JSON object that are null.
 pub(crate) fn without_nulls(mut fields: Value) -> Value {
     if let Value::Object(fields) = &mut fields {
         fields.retain(|_, value| !value.is_null());
@@ -301,7 +316,8 @@ pub(crate) fn without_nulls(mut fields: Value) -> Value {
     fields
 }
 
-/// Events are numbered in the order in which they are committed: one writer at a time.
+/// Inserts an event and returns its sequence number. There is one writer at a time, so that events are numbered in the
+/// order in which they are committed.
 pub(crate) fn put_event(tx: &Transaction<'_>, name: &str, run: Option<&str>, fields: &Value) -> rusqlite::Result<i64> {
     tx.prepare_cached("insert into events (at, name, run_id, fields) values (?, ?, ?, ?)")?.execute((
         instant::to_text(instant::now()),
@@ -312,6 +328,7 @@ pub(crate) fn put_event(tx: &Transaction<'_>, name: &str, run: Option<&str>, fie
     Ok(tx.last_insert_rowid())
 }
 
+/// A `limit` of SQL.
 pub(crate) fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

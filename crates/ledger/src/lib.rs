@@ -1,12 +1,12 @@
-//! The control state of every job: which runs there were, what happened, how far each table is.
+//! The ledger of a warehouse: runs, events, the queue, schedules, deployments and the states of tables.
 //!
-//! Every run, by hand, by cron or by event, begins here, holds its job's lease while it lives, and
-//! leaves one row. Flows follow one another by the events kept here: what an event or a cron slot
-//! causes is an entry in the queue, once, whoever looks and however often.
+//! Every run, by hand, by cron or by event, is begun here, holds its job's lease while its process
+//! lives, and leaves one row. What an event or a slot of a schedule causes is an entry of the queue,
+//! which is created once, however many processes look at the event and however often.
 //!
-//! One SQLite file, shared by all processes of a warehouse. It never holds data of the platform,
-//! and is never the truth about a position: that lands with the rows, in the target's own commit;
-//! the copy kept here is a cache for people to read. Losing the file loses history, not agreement.
+//! The ledger is one SQLite file that all processes of a warehouse share. It never holds data of the
+//! source. A table's position is committed with its rows in the target; the copy in the ledger is for
+//! display. When the file is lost, history is lost, and the next runs still continue correctly.
 
 mod error;
 
@@ -18,8 +18,6 @@ mod schema;
 
 mod ledger;
 mod run;
-
-pub mod schedule;
 
 mod follow;
 mod logs;
@@ -34,12 +32,15 @@ mod invocations;
 mod tests;
 
 pub use error::{Error, Kind, Result};
-pub use functions::{AliasRow, Chosen, Deployment, FunctionRow, FunctionVersionRow, LayerRow};
-pub use invocations::{Bounds, Delivery, Ended, Follow, Invocation, InvocationRow, Put, Taken, Totals};
-pub use ledger::{Held, Ledger};
+pub use functions::{AliasRow, Deployment, FunctionRow, FunctionVersionRow, LayerRow, ResolvedVersion};
+pub use invocations::{
+    ClaimedInvocation, Delivery, FollowUp, Invocation, InvocationEnd, InvocationLimits, InvocationRow,
+    InvocationTotals, PutOutcome,
+};
+pub use ledger::{Ledger, NamedLease};
 pub use logs::LogRow;
-pub use prune::{Counts, JobCount, Pruned};
-pub use queue::{Cancel, Entry, QueueRow, Settled};
+pub use prune::{JobCounts, LedgerCounts, PruneCounts};
+pub use queue::{AttemptEnd, CancelOutcome, QueueEntry, QueueRow};
 pub use rows::{EventRow, RunRow, RunTableRow, TransferTableRow};
-pub use run::{Outcome, Run, Start, TableOutcome};
-pub use schedules::ScheduleRow;
+pub use run::{Outcome, Run, RunStart, TableOutcome};
+pub use schedules::{ScheduleDefinition, ScheduleRow};

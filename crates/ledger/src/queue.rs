@@ -1,5 +1,6 @@
-//! The queue: what is to be run, why, and what became of it. An entry's key is what makes it
-//! happen once: the same slot or event asked for twice is one entry.
+//! The queue: entries for runs that are to begin, with their cause and their result.
+//!
+//! An entry's key is unique: the same slot or event that is queued twice is one entry.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, Row, Transaction};
@@ -10,75 +11,102 @@ use crate::ledger::{limit_of, put_event, without_nulls};
 use crate::rows::{self, count};
 use crate::{Ledger, Result, instant};
 
-/// What is put into the queue.
+/// An entry to be put into the queue.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+pub struct QueueEntry {
+    /// The job to run.
     pub job: String,
-    /// "cron/transfer:platform/0 2 * * */2026-03-29T02:00+01:00"
+    /// Identifies the slot or event that causes the entry, such as
+    /// "cron/transfer:platform/0 2 * * */2026-03-29T02:00+01:00".
     pub key: String,
-    /// "cron 0 2 * * *", "after transfer:platform", "event file.stored", "backfill"
+    /// Shown to users: "cron 0 2 * * *", "after transfer:platform", "event file.stored" or "backfill".
     pub cause: String,
+    /// The period that the run is for, such as "2026-09".
     pub logical: Option<String>,
+    /// The run's parameters, as JSON.
     pub detail: Value,
+    /// The earliest time of the first attempt.
     pub not_before: DateTime<Utc>,
 }
 
+/// An entry of the queue.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct QueueRow {
+    /// Unique, ascending, never assigned again.
     pub id: i64,
+    /// The job to run.
     pub job: String,
+    /// Unique: identifies the slot or event that caused the entry.
     pub key: String,
+    /// What caused the entry, as users see it.
     pub cause: String,
+    /// The period that the run is for, such as "2026-09".
     #[serde(rename = "for")]
     pub logical: Option<String>,
+    /// The run's parameters, as JSON.
     pub detail: Value,
-    /// waiting, running, succeeded, failed or cancelled
+    /// `waiting`, `running`, `succeeded`, `failed` or `cancelled`.
     pub state: String,
-    /// Runs begun so far.
+    /// The number of attempts begun so far.
     pub attempts: u32,
+    /// The earliest time of the next attempt.
     #[serde(serialize_with = "instant::serialize")]
     pub not_before: DateTime<Utc>,
+    /// The time at which the entry was queued.
     #[serde(serialize_with = "instant::serialize")]
     pub created_at: DateTime<Utc>,
+    /// The start of the last attempt.
     #[serde(serialize_with = "instant::serialize_option")]
     pub started_at: Option<DateTime<Utc>>,
+    /// The time at which the entry ended: it succeeded, failed or was cancelled.
     #[serde(serialize_with = "instant::serialize_option")]
     pub ended_at: Option<DateTime<Utc>>,
-    /// The last one.
+    /// The last attempt's run, once it has begun.
     pub run_id: Option<String>,
+    /// The error of the last attempt that failed.
     pub error: Option<String>,
+    /// Whether a user has cancelled the entry while it was running.
     pub cancel_requested: bool,
 }
 
-/// What became of an attempt.
+/// The end of an attempt, and whether another one follows.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Settled {
+pub enum AttemptEnd {
+    /// The entry succeeded.
     Succeeded,
+    /// The entry failed; no attempt is left.
     Failed {
+        /// The error, for users.
         error: String,
     },
-    /// Waits for another attempt.
-    Again {
+    /// The attempt failed, and the entry waits for another one.
+    Retry {
+        /// The earliest time of the next attempt.
         not_before: DateTime<Utc>,
+        /// The error, for users.
         error: String,
     },
-    /// Waits again, and the attempt does not count: it did not begin, or was broken off by no fault
-    /// of its own.
-    Later {
+    /// The entry waits again, and the attempt is not counted: it did not begin, or was interrupted from outside.
+    Postponed {
+        /// The earliest time of the next attempt.
         not_before: DateTime<Utc>,
+        /// Why it was postponed, for users.
         error: String,
     },
+    /// A user cancelled the entry.
     Cancelled,
 }
 
-/// What a cancellation met.
+/// The effect of [`Ledger::cancel`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cancel {
-    /// It had not begun, and now never will.
+pub enum CancelOutcome {
+    /// The entry was waiting; it is cancelled and will not begin.
     Withdrawn,
-    /// It is under way: its process is to be stopped.
+    /// The entry is running; the server will stop its process.
     Requested,
+    /// The entry has ended before, in this state.
     AlreadyEnded(String),
+    /// The queue has no such entry.
     Unknown,
 }
 
@@ -86,8 +114,8 @@ const COLUMNS: &str = "id, job, key, cause, logical, detail, state, attempts, no
      started_at, ended_at, run_id, error, cancel_requested";
 
 impl Ledger {
-    /// The entry's number; None where its key is there already.
-    pub fn enqueue(&self, entry: &Entry) -> Result<Option<i64>> {
+    /// Puts an entry into the queue. Returns its id; None where an entry with its key exists.
+    pub fn enqueue(&self, entry: &QueueEntry) -> Result<Option<i64>> {
         self.write(&format!("queue a run of {}", entry.job), |tx| put(tx, entry))
     }
 
@@ -97,20 +125,21 @@ impl Ledger {
         self.list("list the queue", &sql, (state, limit_of(limit)), QueueRow::read)
     }
 
-    pub fn queued(&self, id: i64) -> Result<Option<QueueRow>> {
+    /// Looks up an entry by its id.
+    pub fn queue_entry(&self, id: i64) -> Result<Option<QueueRow>> {
         let sql = format!("select {COLUMNS} from queue where id = ?");
         Ok(self.list("look up an entry of the queue", &sql, [id], QueueRow::read)?.into_iter().next())
     }
 
-    /// Entries whose time has come, the longest waiting first.
+    /// The first `limit` waiting entries that are due at `now`, in the order of their due times.
     pub fn due(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<QueueRow>> {
         let sql = format!(
             "select {COLUMNS} from queue where state = 'waiting' and not_before <= ? order by not_before, id limit ?"
         );
-        self.list("list what is due", &sql, (instant::to_text(now), limit_of(limit)), QueueRow::read)
+        self.list("list due entries of the queue", &sql, (instant::to_text(now), limit_of(limit)), QueueRow::read)
     }
 
-    /// When the next entry becomes due; in the past where one is.
+    /// The time at which the next entry becomes due, in the past where one is due. None where none waits.
     pub fn next_due(&self) -> Result<Option<DateTime<Utc>>> {
         let sql = "select min(not_before) from queue where state = 'waiting'";
         let next = self.list("look for the next entry", sql, [], |row| {
@@ -119,37 +148,40 @@ impl Ledger {
         Ok(next.into_iter().flatten().next())
     }
 
-    /// Entries under way, as far as the queue knows.
+    /// Entries in the state `running`. The runs of some may have ended, until [`Ledger::end_attempt`] is called.
     pub fn running(&self) -> Result<Vec<QueueRow>> {
         let sql = format!("select {COLUMNS} from queue where state = 'running' order by id");
-        self.list("list what is under way", &sql, [], QueueRow::read)
+        self.list("list running entries of the queue", &sql, [], QueueRow::read)
     }
 
-    /// Takes a waiting entry for an attempt; false where another was quicker or it was withdrawn.
+    /// Claims a waiting entry for an attempt: of several processes that try, one gets true. False also where the entry
+    /// does not wait, such as after a cancellation.
     pub fn claim(&self, id: i64) -> Result<bool> {
-        self.write("take an entry of the queue", |tx| {
+        self.write("claim an entry of the queue", |tx| {
             let sql = "update queue set state = 'running', attempts = attempts + 1, started_at = ?, run_id = null
                        where id = ? and state = 'waiting'";
             Ok(tx.execute(sql, (instant::to_text(instant::now()), id))? == 1)
         })
     }
 
-    /// Ends an attempt. Nothing happens to an entry that is not under way; one whose cancellation
-    /// was asked for is not tried again. The event `job.failed` says that no attempt is left,
-    /// `job.recovered` that a job succeeded whose entry before this one had failed.
-    pub fn settle(&self, id: i64, settled: Settled) -> Result<()> {
+    /// Records the end of an attempt. An entry that is not running is unchanged; one whose cancellation was requested
+    /// is not retried.
+    ///
+    /// In the same transaction it records the event `job.failed` where no attempt is left, and `job.recovered` where
+    /// the entry succeeded and the job's previous entry had failed.
+    pub fn end_attempt(&self, id: i64, end: AttemptEnd) -> Result<()> {
         let now = instant::to_text(instant::now());
-        let (state, error, not_before) = match &settled {
-            Settled::Succeeded => ("succeeded", None, None),
-            Settled::Failed { error } => ("failed", Some(error), None),
-            Settled::Cancelled => ("cancelled", None, None),
-            Settled::Again { not_before, error } | Settled::Later { not_before, error } => {
+        let (state, error, not_before) = match &end {
+            AttemptEnd::Succeeded => ("succeeded", None, None),
+            AttemptEnd::Failed { error } => ("failed", Some(error), None),
+            AttemptEnd::Cancelled => ("cancelled", None, None),
+            AttemptEnd::Retry { not_before, error } | AttemptEnd::Postponed { not_before, error } => {
                 ("waiting", Some(error), Some(instant::to_text(*not_before)))
             }
         };
         let ended_at = (state != "waiting").then_some(&now);
-        let uncounted = u32::from(matches!(settled, Settled::Later { .. }));
-        self.write("settle an entry of the queue", |tx| {
+        let uncounted = u32::from(matches!(end, AttemptEnd::Postponed { .. }));
+        self.write("end an attempt of an entry of the queue", |tx| {
             let sql = "update queue set state = ?, error = ?, ended_at = ?, not_before = coalesce(?, not_before),
                               attempts = max(0, attempts - ?)
                        where id = ? and state = 'running'";
@@ -157,43 +189,48 @@ impl Ledger {
             let sql = "update queue set state = 'cancelled', ended_at = ?
                        where id = ? and state = 'waiting' and cancel_requested";
             tx.execute(sql, (&now, id))?;
-            if was_running { tell_end(tx, id, state) } else { Ok(()) }
+            if was_running { put_end_event(tx, id, state) } else { Ok(()) }
         })
     }
 
-    pub fn cancel(&self, id: i64) -> Result<Cancel> {
+    /// Cancels an entry that waits, or requests the cancellation of one that is running.
+    pub fn cancel(&self, id: i64) -> Result<CancelOutcome> {
         self.write("cancel an entry of the queue", |tx| {
             let found = tx.query_row("select state from queue where id = ?", [id], |row| row.get::<_, String>(0));
-            let Some(state) = found.optional()? else { return Ok(Cancel::Unknown) };
+            let Some(state) = found.optional()? else { return Ok(CancelOutcome::Unknown) };
             Ok(match state.as_str() {
                 "waiting" => {
                     let sql = "update queue set state = 'cancelled', ended_at = ? where id = ?";
                     tx.execute(sql, (instant::to_text(instant::now()), id))?;
-                    Cancel::Withdrawn
+                    CancelOutcome::Withdrawn
                 }
                 "running" => {
                     tx.execute("update queue set cancel_requested = 1 where id = ?", [id])?;
-                    Cancel::Requested
+                    CancelOutcome::Requested
                 }
-                _ => Cancel::AlreadyEnded(state),
+                _ => CancelOutcome::AlreadyEnded(state),
             })
         })
     }
 
-    /// Marks as crashed the runs that have died, so that their entries can be settled.
-    pub fn sweep(&self) -> Result<()> {
-        self.notice_crashes()
+    /// Marks the runs as crashed whose process has ended without a result, so that their entries' attempts can end.
+    pub fn mark_crashed_runs(&self) -> Result<()> {
+        self.find_crashed_runs()
     }
 
-    /// Entries of a job that wait, however they came.
-    pub fn waiting_of(&self, job: &str) -> Result<u64> {
+    /// The number of a job's entries that wait, whatever caused them.
+    pub fn waiting_count(&self, job: &str) -> Result<u64> {
         let sql = "select count(*) from queue where job = ? and state = 'waiting'";
-        Ok(self.list("count what waits", sql, [job], |row| count(row, 0))?.into_iter().next().unwrap_or_default())
+        Ok(self
+            .list("count waiting entries of the queue", sql, [job], |row| count(row, 0))?
+            .into_iter()
+            .next()
+            .unwrap_or_default())
     }
 }
 
-/// What hooks are for.
-fn tell_end(tx: &Transaction<'_>, id: i64, state: &str) -> rusqlite::Result<()> {
+/// Records the event that hooks follow: `job.failed` or `job.recovered`.
+fn put_end_event(tx: &Transaction<'_>, id: i64, state: &str) -> rusqlite::Result<()> {
     let entry = tx.query_row(&format!("select {COLUMNS} from queue where id = ?"), [id], QueueRow::read)?;
     let name = match state {
         "failed" => "job.failed",
@@ -215,8 +252,8 @@ fn tell_end(tx: &Transaction<'_>, id: i64, state: &str) -> rusqlite::Result<()> 
     put_event(tx, name, entry.run_id.as_deref(), &fields).map(drop)
 }
 
-/// None where the key is there already.
-pub(crate) fn put(tx: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<Option<i64>> {
+/// Inserts an entry and returns its id; None where an entry with its key exists.
+pub(crate) fn put(tx: &Transaction<'_>, entry: &QueueEntry) -> rusqlite::Result<Option<i64>> {
     let put = tx
         .prepare_cached(
             "insert into queue (job, key, cause, logical, detail, state, not_before, created_at)

@@ -1,4 +1,4 @@
-//! What can be read back: the rows behind `system.runs`, `system.events`, `system.transfer_tables`.
+//! The rows behind `system.runs`, `system.events` and `system.transfer_tables`, and how they are read from SQLite.
 
 use chrono::{DateTime, Utc};
 use rusqlite::Row;
@@ -8,87 +8,115 @@ use serde_json::Value;
 
 use crate::instant;
 
+/// A run, as the ledger has recorded it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunRow {
-    /// A version 7 uuid: sorts by its beginning.
+    /// A UUID of version 7: ids sort by the beginnings of their runs.
     pub id: String,
-    /// "transfer:platform"
+    /// Such as "transfer:platform".
     pub job: String,
-    /// "hand", a schedule's name, an event's name
+    /// "hand", or the cause of the entry of the queue, such as "cron 0 2 * * *".
     pub cause: String,
-    /// running, succeeded, failed, cancelled or crashed
+    /// `running`, `succeeded`, `failed`, `cancelled` or `crashed`.
     pub state: String,
-    /// What it was asked to do.
+    /// The run's parameters.
     pub detail: Value,
-    /// What it came to; null until it has ended.
+    /// The run's figures, such as its number of rows; null until it has ended.
     pub figures: Value,
+    /// The error of a run that failed or crashed.
     pub error: Option<String>,
+    /// The process of the run.
     pub pid: u32,
-    /// The period that it is for, such as "2026-09".
+    /// The period that the run is for, such as "2026-09".
     #[serde(rename = "for")]
     pub logical: Option<String>,
-    /// Hashes of what it works with, by name.
+    /// Hashes of the run's inputs, by name.
     pub inputs: Value,
-    /// The entry of the queue that caused it.
+    /// The id of the entry of the queue that caused the run.
     pub queue_id: Option<i64>,
-    /// 1 for the first of an entry's runs.
+    /// The number of the entry's attempt, from 1.
     pub attempt: u32,
+    /// For a run that failed: another attempt may succeed.
+    pub retryable: bool,
+    /// The time at which the run began.
     #[serde(serialize_with = "instant::serialize")]
     pub started_at: DateTime<Utc>,
-    /// For a crashed run, when the crash was noticed.
+    /// The time at which the run ended; for a crashed run, the time at which it was marked as crashed.
     #[serde(serialize_with = "instant::serialize_option")]
     pub ended_at: Option<DateTime<Utc>>,
 }
 
+/// An event.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EventRow {
-    /// Grows with every event; never given twice.
+    /// Unique, and ascending in the order of the commits.
     pub seq: i64,
+    /// The time at which the event was recorded.
     #[serde(serialize_with = "instant::serialize")]
     pub at: DateTime<Utc>,
-    /// "snapshot.created"
+    /// Such as "snapshot.created".
     pub name: String,
+    /// The run that recorded the event, if any.
     pub run_id: Option<String>,
+    /// A JSON object.
     pub fields: Value,
 }
 
-/// The current state of a table of a transfer, as its last run left it.
+/// The current state of a table of a transfer, as the table's last run recorded it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TransferTableRow {
+    /// The transfer's name.
     pub transfer: String,
+    /// The table at the source, as `schema.table`.
     pub source_table: String,
+    /// The table in the target, as `schema.table`; empty where the table was refused.
     pub target_table: String,
+    /// Such as `copied`, or the named state of a table that was refused.
     pub state: String,
+    /// How the table was read, such as `initial` or `incremental`.
     pub mode: String,
+    /// Rows that the run wrote to the target.
     pub rows: u64,
+    /// Bytes that the run received from the source.
     pub bytes_read: u64,
+    /// Bytes that the run wrote to the target.
     pub bytes_written: u64,
+    /// The duration of the table's transfer.
     pub seconds: f64,
-    /// A cache: the truth is in the target's own commit.
+    /// The position after the run, for display: the position that counts is in the target.
     pub position: Option<String>,
+    /// Why the table was refused or failed.
     pub reason: Option<String>,
-    /// What to do about the reason.
+    /// What a user can do about the reason.
     pub hint: Option<String>,
+    /// The run that recorded the state.
     pub run_id: String,
+    /// The time at which it did.
     #[serde(serialize_with = "instant::serialize")]
     pub updated_at: DateTime<Utc>,
 }
 
-/// One step of one table in one run.
+/// A state of a table that one run recorded.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunTableRow {
+    /// Unique, and ascending in the order of the commits.
     pub seq: i64,
+    /// The state.
     #[serde(flatten)]
     pub table: TransferTableRow,
 }
 
+/// The columns that [`RunRow::read`] reads.
 pub(crate) const RUN_COLUMNS: &str = "id, job, cause, state, detail, figures, error, pid, started_at, ended_at, \
-     logical, inputs, queue_id, attempt";
+     logical, inputs, queue_id, attempt, retryable";
+/// The columns that [`EventRow::read`] reads.
 pub(crate) const EVENT_COLUMNS: &str = "seq, at, name, run_id, fields";
+/// The columns that [`TransferTableRow::read`] reads.
 pub(crate) const TABLE_COLUMNS: &str = "transfer, source_table, target_table, state, mode, rows, \
      bytes_read, bytes_written, seconds, position, reason, hint, run_id, updated_at";
 
 impl RunRow {
+    /// Reads a row of the columns [`RUN_COLUMNS`].
     pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let ended_at: Option<String> = row.get(9)?;
         Ok(Self {
@@ -106,11 +134,13 @@ impl RunRow {
             inputs: json(row, 11)?,
             queue_id: row.get(12)?,
             attempt: row.get(13)?,
+            retryable: row.get(14)?,
         })
     }
 }
 
 impl EventRow {
+    /// Reads a row of the columns [`EVENT_COLUMNS`].
     pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             seq: row.get(0)?,
@@ -123,6 +153,7 @@ impl EventRow {
 }
 
 impl TransferTableRow {
+    /// Reads a row of the columns [`TABLE_COLUMNS`].
     pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             transfer: row.get(0)?,
@@ -144,18 +175,19 @@ impl TransferTableRow {
 }
 
 impl RunTableRow {
-    /// The table's columns, then seq.
+    /// Reads a row of the columns [`TABLE_COLUMNS`], followed by `seq`.
     pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self { table: TransferTableRow::read(row)?, seq: row.get(14)? })
     }
 }
 
-/// Counts are kept as i64, as SQLite does; `run` cuts what is beyond.
+/// Reads a count. SQLite stores it as an `i64`; `run` stores greater counts as the greatest `i64`.
 pub(crate) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    let kept: i64 = row.get(column)?;
-    u64::try_from(kept).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, kept))
+    let stored: i64 = row.get(column)?;
+    u64::try_from(stored).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, stored))
 }
 
+/// Reads a column of JSON; NULL gives null.
 pub(crate) fn json(row: &Row<'_>, column: usize) -> rusqlite::Result<Value> {
     let Some(text) = row.get::<_, Option<String>>(column)? else {
         return Ok(Value::Null);

@@ -1,4 +1,4 @@
-//! One run of a job, from its beginning to its outcome. It holds the job's lease while it exists.
+//! One run of a job, from its beginning to its outcome. The run holds the job's lease while it exists.
 
 use serde_json::{Value, json};
 
@@ -7,105 +7,132 @@ use crate::ledger::{put_event, without_nulls};
 use crate::rows::TABLE_COLUMNS;
 use crate::{Ledger, Result, instant};
 
-/// What a run is begun with.
+/// The parameters with which [`Ledger::begin`] begins a run.
 #[derive(Clone, Debug)]
-pub struct Start {
-    /// "hand", or what the entry of the queue says.
+pub struct RunStart {
+    /// "hand", or the cause of the entry of the queue.
     pub cause: String,
-    /// What it is asked to do.
+    /// The run's parameters, as JSON.
     pub detail: Value,
-    /// The period that it is for, such as "2026-09".
+    /// The period that the run is for, such as "2026-09".
     pub logical: Option<String>,
-    /// Hashes of what it works with, by name, so that it can be told whether another would differ.
+    /// Hashes of the run's inputs by name: a later run with equal inputs would give the same result.
     pub inputs: Value,
-    /// The entry of the queue that causes it.
-    pub queued: Option<i64>,
+    /// The id of the entry of the queue that causes the run.
+    pub queue_entry: Option<i64>,
+    /// The number of the entry's attempt; 1 for a run without an entry.
     pub attempt: u32,
-    /// At most one living run for each of these, whatever its job.
-    pub keys: Vec<String>,
+    /// For each of these keys, at most one run of any job is alive.
+    pub concurrency_keys: Vec<String>,
 }
 
-impl Default for Start {
+impl Default for RunStart {
     fn default() -> Self {
-        Start {
+        RunStart {
             cause: "hand".to_owned(),
             detail: Value::Null,
             logical: None,
             inputs: json!({}),
-            queued: None,
+            queue_entry: None,
             attempt: 1,
-            keys: Vec::new(),
+            concurrency_keys: Vec::new(),
         }
     }
 }
 
-/// Dropped without [`Run::finish`], it counts as failed.
+/// A run that is alive in this process. Dropped without [`Run::finish`], it is recorded as failed.
 #[derive(Debug)]
 pub struct Run {
     ledger: Ledger,
     id: String,
     job: String,
-    start: Start,
+    start: RunStart,
     has_ended: bool,
-    /// Last: given back after the end is written.
+    /// The last field, so that the leases are released after the run's end is written.
     _leases: Vec<Lease>,
 }
 
+/// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// It did its work.
     Succeeded,
-    Failed { error: String },
+    /// It ended with an error; the text is for users.
+    Failed {
+        /// The error, for users.
+        error: String,
+        /// Another attempt may succeed.
+        retryable: bool,
+    },
+    /// It was stopped from outside, such as by a user.
     Cancelled,
 }
 
-/// What a run did to one table.
+/// What a run did with one table of a transfer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableOutcome {
+    /// The transfer's name.
     pub transfer: String,
+    /// The table at the source, as `schema.table`.
     pub source_table: String,
+    /// The table in the target, as `schema.table`; empty where the table was refused.
     pub target_table: String,
+    /// Such as `copied`, or the named state of a table that was refused.
     pub state: String,
+    /// How the table was read, such as `initial` or `incremental`.
     pub mode: String,
+    /// Rows that were written to the target.
     pub rows: u64,
+    /// Bytes that were received from the source.
     pub bytes_read: u64,
+    /// Bytes that were written to the target.
     pub bytes_written: u64,
+    /// The duration of the table's transfer.
     pub seconds: f64,
+    /// The position after the run, for display: the position that counts is in the target.
     pub position: Option<String>,
+    /// Why the table was refused or failed.
     pub reason: Option<String>,
+    /// What a user can do about the reason.
     pub hint: Option<String>,
 }
 
 impl Run {
-    pub(crate) fn new(ledger: Ledger, id: String, job: &str, start: Start, leases: Vec<Lease>) -> Self {
+    /// The handle of a run whose row is written already; `leases` are released when it is dropped.
+    pub(crate) fn new(ledger: Ledger, id: String, job: &str, start: RunStart, leases: Vec<Lease>) -> Self {
         Self { ledger, id, job: job.to_owned(), start, has_ended: false, _leases: leases }
     }
 
-    /// The period that it is for.
+    /// The period that the run is for.
     pub fn logical(&self) -> Option<&str> {
         self.start.logical.as_deref()
     }
 
-    /// Hashes that are only known once it is under way; added to those it began with.
+    /// Adds hashes of inputs, by name, to those with which the run began.
     pub fn note_inputs(&self, inputs: &serde_json::Map<String, Value>) -> Result<()> {
-        self.ledger.write("note a run's inputs", |tx| {
+        self.ledger.write("record a run's inputs", |tx| {
             let sql = "update runs set inputs = json_patch(inputs, ?) where id = ?";
             tx.execute(sql, (Value::Object(inputs.clone()).to_string(), &self.id)).map(drop)
         })
     }
 
+    /// The run's id, a UUID of version 7.
     pub fn id(&self) -> &str {
         &self.id
     }
 
+    /// The job's name, such as "transfer:platform".
     pub fn job(&self) -> &str {
         &self.job
     }
 
+    /// The ledger that the run is recorded in.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// A job that follows it knows how long the chain is already.
+    /// Records an event of the run. It gets the run's `depth`, the length of the chain of jobs that caused it, so that
+    /// the chain's length can be limited.
     pub fn event(&self, name: &str, mut fields: Value) -> Result<()> {
         if let (Some(depth), Some(fields)) = (self.start.detail.get("depth"), fields.as_object_mut()) {
             fields.insert("depth".to_owned(), depth.clone());
@@ -113,17 +140,17 @@ impl Run {
         self.ledger.event(name, Some(&self.id), fields).map(drop)
     }
 
-    /// Notes what became of a table.
+    /// Records the state of a table.
     pub fn table(&self, outcome: TableOutcome) -> Result<()> {
         self.tables(&[outcome])
     }
 
-    /// Notes what became of each table, of all in one transaction.
+    /// Records the states of tables in one transaction: as the tables' current states, and in the run's history.
     pub fn tables(&self, outcomes: &[TableOutcome]) -> Result<()> {
         let marks = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?";
         let state = format!("insert or replace into transfer_tables ({TABLE_COLUMNS}) values ({marks})");
         let history = format!("insert into run_tables ({TABLE_COLUMNS}) values ({marks})");
-        self.ledger.write("note the states of tables", |tx| {
+        self.ledger.write("record the states of tables", |tx| {
             for outcome in outcomes {
                 let values = (
                     &outcome.transfer,
@@ -131,9 +158,9 @@ impl Run {
                     &outcome.target_table,
                     &outcome.state,
                     &outcome.mode,
-                    kept(outcome.rows),
-                    kept(outcome.bytes_read),
-                    kept(outcome.bytes_written),
+                    to_i64(outcome.rows),
+                    to_i64(outcome.bytes_read),
+                    to_i64(outcome.bytes_written),
                     outcome.seconds,
                     &outcome.position,
                     &outcome.reason,
@@ -148,27 +175,28 @@ impl Run {
         })
     }
 
+    /// Records the run's end with its figures, and the event `run.succeeded`, `run.failed` or `run.cancelled`.
     pub fn finish(mut self, outcome: Outcome, figures: Value) -> Result<()> {
         self.end(outcome, Some(figures))
     }
 
     fn end(&mut self, outcome: Outcome, figures: Option<Value>) -> Result<()> {
-        let (state, event, error) = match outcome {
-            Outcome::Succeeded => ("succeeded", "run.succeeded", None),
-            Outcome::Failed { error } => ("failed", "run.failed", Some(error)),
-            Outcome::Cancelled => ("cancelled", "run.cancelled", None),
+        let (state, event, error, retryable) = match outcome {
+            Outcome::Succeeded => ("succeeded", "run.succeeded", None, false),
+            Outcome::Failed { error, retryable } => ("failed", "run.failed", Some(error), retryable),
+            Outcome::Cancelled => ("cancelled", "run.cancelled", None, false),
         };
         let start = &self.start;
         let fields = without_nulls(json!({
             "job": self.job, "cause": start.cause, "for": start.logical, "attempt": start.attempt,
-            "queue_id": start.queued, "depth": start.detail.get("depth"), "error": error,
+            "queue_id": start.queue_entry, "depth": start.detail.get("depth"), "error": error,
             "rows": figures.as_ref().and_then(|figures| figures.get("rows")),
         }));
-        // Together: whoever follows the job never misses an end.
+        // In one transaction: there is no end without its event, so that followers of the job miss none.
         self.ledger.write(&format!("end a run of {}", self.job), |tx| {
             tx.execute(
-                "update runs set state = ?, error = ?, figures = ?, ended_at = ? where id = ?",
-                (state, error, figures.map(|f| f.to_string()), instant::to_text(instant::now()), &self.id),
+                "update runs set state = ?, error = ?, retryable = ?, figures = ?, ended_at = ? where id = ?",
+                (state, error, retryable, figures.map(|f| f.to_string()), instant::to_text(instant::now()), &self.id),
             )?;
             put_event(tx, event, Some(&self.id), &fields)
         })?;
@@ -183,14 +211,14 @@ impl Drop for Run {
             return;
         }
         let error = "ended without a result".to_owned();
-        if let Err(error) = self.end(Outcome::Failed { error }, None) {
-            // It stays marked as running, without a lease: the next to look marks it as crashed.
-            tracing::warn!(%error, run = self.id, "end a run");
+        if let Err(error) = self.end(Outcome::Failed { error, retryable: false }, None) {
+            // It is still marked as running, without a lease: the next look-up marks it as crashed.
+            tracing::warn!(%error, run = self.id, "the end of a run could not be recorded");
         }
     }
 }
 
-/// SQLite's integers end at i64: 9 exabytes.
-fn kept(count: u64) -> i64 {
+/// A count as SQLite's integer, which is an `i64`; greater counts become the greatest integer.
+fn to_i64(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -1,42 +1,53 @@
-//! How far each schedule has come. A slot becomes an entry of the queue in the same transaction
-//! that moves the schedule past it: none is lost, none comes twice.
+//! Schedules, and up to which instant the slots of each have been queued. A slot is queued in the
+//! transaction that moves the schedule past it, so that no slot is lost or queued twice.
 
 use chrono::{DateTime, Utc};
 use rusqlite::Row;
 use serde::Serialize;
 
-use crate::queue::{Entry, put};
+use crate::queue::{QueueEntry, put};
 use crate::{Ledger, Result, instant};
 
+/// A trigger of a job, by cron or by event, and up to which instant the slots of a cron trigger have been queued.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ScheduleRow {
-    /// "transfer:platform#1": the job and the place of the trigger among its own.
+    /// Such as "transfer:platform#1": the job, and the number of the trigger among the job's.
     pub name: String,
+    /// The job that the schedule starts.
     pub job: String,
+    /// The cron pattern, or the text of the event trigger.
     pub spec: String,
+    /// The name of the time zone, such as "Europe/Paris"; empty for an event trigger.
     pub zone: String,
-    /// Every slot up to here has become an entry, or was passed over by the catch-up rule.
+    /// All slots up to this instant have been queued, or were skipped by the catch-up rule or in a pause.
     #[serde(serialize_with = "instant::serialize")]
     pub seen_to: DateTime<Utc>,
-    /// The newest slot that became an entry, in local time.
+    /// The newest slot that was queued, in local time.
     pub last_slot: Option<String>,
+    /// The next slot.
     #[serde(serialize_with = "instant::serialize_option")]
     pub next_at: Option<DateTime<Utc>>,
+    /// Whether a user has paused the schedule.
     pub paused: bool,
 }
 
 const COLUMNS: &str = "name, job, spec, zone, seen_to, last_slot, next_at, paused";
 
-/// A schedule as the configuration has it.
+/// A trigger of a job, by cron or by event, as the configuration defines it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct ScheduleDefinition {
+    /// Such as "transfer:platform#1": the job, and the number of the trigger among the job's.
     pub name: String,
+    /// The job that the schedule starts.
     pub job: String,
+    /// The cron pattern, or the text of the event trigger.
     pub spec: String,
+    /// The name of the time zone, such as "Europe/Paris"; empty for an event trigger.
     pub zone: String,
 }
 
 impl Ledger {
+    /// Lists the schedules by name.
     pub fn schedules(&self) -> Result<Vec<ScheduleRow>> {
         self.list(
             "list the schedules",
@@ -46,16 +57,17 @@ impl Ledger {
         )
     }
 
+    /// Looks up a schedule by its name.
     pub fn schedule(&self, name: &str) -> Result<Option<ScheduleRow>> {
         let sql = format!("select {COLUMNS} from schedules where name = ?");
         Ok(self.list("look up a schedule", &sql, [name], ScheduleRow::read)?.into_iter().next())
     }
 
-    /// Makes the ledger's schedules those of the configuration. A new one, and one whose pattern
-    /// or zone has changed, begins now: it has no past to catch up with.
-    pub fn keep_schedules(&self, kept: &[Kept], now: DateTime<Utc>) -> Result<()> {
-        self.write("keep the schedules", |tx| {
-            for schedule in kept {
+    /// Replaces the ledger's schedules by those of the configuration. A new schedule, and one whose pattern, zone or
+    /// job has changed, begins at `now`: its earlier slots are not queued. The others are unchanged.
+    pub fn set_schedules(&self, definitions: &[ScheduleDefinition], now: DateTime<Utc>) -> Result<()> {
+        self.write("set the schedules", |tx| {
+            for schedule in definitions {
                 tx.prepare_cached(
                     "insert into schedules (name, job, spec, zone, seen_to) values (?1, ?2, ?3, ?4, ?5)
                      on conflict (name) do update set
@@ -70,23 +82,23 @@ impl Ledger {
                     instant::to_text(now),
                 ))?;
             }
-            let names: Vec<&str> = kept.iter().map(|schedule| schedule.name.as_str()).collect();
+            let names: Vec<&str> = definitions.iter().map(|schedule| schedule.name.as_str()).collect();
             let names = serde_json::Value::from(names).to_string();
             tx.execute("delete from schedules where name not in (select value from json_each(?))", [names]).map(drop)
         })
     }
 
-    /// Queues the slots up to `seen_to`; entries that are there already are not put again.
-    /// Returns how many were new.
-    pub fn fire(
+    /// Queues the entries of a schedule's slots up to `seen_to`, and moves the schedule there, in one transaction.
+    /// Entries whose key exists are not queued again. Returns the number of new entries.
+    pub fn queue_slots(
         &self,
         name: &str,
         seen_to: DateTime<Utc>,
         next_at: Option<DateTime<Utc>>,
         last_slot: Option<&str>,
-        entries: &[Entry],
+        entries: &[QueueEntry],
     ) -> Result<usize> {
-        self.write(&format!("fire schedule {name}"), |tx| {
+        self.write(&format!("queue the slots of schedule {name}"), |tx| {
             let mut new = 0;
             for entry in entries {
                 new += usize::from(put(tx, entry)?.is_some());
@@ -98,8 +110,8 @@ impl Ledger {
         })
     }
 
-    /// Pauses or resumes all schedules of a job, or one by its own name; returns how many that
-    /// are. What comes due in a pause is passed over.
+    /// Pauses or resumes all schedules of a job, or one schedule by its name. Returns the number of schedules. Slots
+    /// that come due during a pause are skipped.
     pub fn pause(&self, job_or_name: &str, paused: bool) -> Result<usize> {
         self.write("pause a job", |tx| {
             tx.execute("update schedules set paused = ?1 where job = ?2 or name = ?2", (paused, job_or_name))

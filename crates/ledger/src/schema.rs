@@ -1,4 +1,5 @@
-//! The tables, as numbered steps: `user_version` says how many were taken. A step is never edited.
+//! The tables of the ledger, and their migration in numbered steps: `user_version` is the number of steps that a file
+//! has. The SQL of a step is never edited; changes are new steps.
 
 use std::path::Path;
 use std::thread;
@@ -7,11 +8,11 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use crate::Result;
-use crate::error::{During, Error, Kind};
+use crate::error::{Error, ErrorContext, Kind};
 
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
-const STEPS: [&str; 5] = [CORE, SCHEDULES, COUNTS, FUNCTIONS, HINTS];
+const STEPS: [&str; 6] = [CORE, SCHEDULES, COUNTS, FUNCTIONS, HINTS, RETRYABLE];
 
 const CORE: &str = "
 create table runs (
@@ -130,13 +131,13 @@ create table logs (
 ) strict, without rowid;
 ";
 
-/// Metrics count runs every few seconds: without reading the runs themselves.
+/// An index for the counts of metrics, every few seconds, which then do not read the rows of runs.
 const COUNTS: &str = "
 create index runs_by_state on runs (job, state, id, started_at, ended_at);
 ";
 
-/// What is deployed, and the events that wait for a function. The totals are kept by triggers: the
-/// bounds of the queue are then looked up, not counted, and nothing can forget to count.
+/// Deployments and the queue of events for functions. Triggers maintain the queue's totals, so that the limits of the
+/// queue can be checked without counting, and no statement can leave the totals wrong.
 const FUNCTIONS: &str = "
 create table functions (
     number integer primary key autoincrement,
@@ -241,28 +242,35 @@ create trigger deliveries_gone after delete on deliveries begin
 end;
 ";
 
-/// The columns of what a user can do about a refused table get the name that all other places use.
+/// Renames a column: what a user can do about a refused table is called a hint in all other places.
 const HINTS: &str = "
 alter table transfer_tables rename column mend to hint;
 alter table run_tables rename column mend to hint;
 ";
 
-/// A connection with today's tables. States are written with `synchronous = FULL`: a run that was
-/// reported as ended has ended after a power cut, too.
+/// Whether a failed run may succeed when it is retried: a column, where it was an entry of the figures.
+const RETRYABLE: &str = "
+alter table runs add column retryable integer not null default 0;
+update runs set retryable = 1 where json_extract(figures, '$.may_pass') = 1;
+update runs set figures = json_remove(figures, '$.may_pass') where json_type(figures, '$.may_pass') is not null;
+";
+
+/// Opens a connection for reads and writes, after a migration where one is needed. Commits are written with
+/// `synchronous = FULL`: a run that was reported as ended is recorded as ended after a power failure, too.
 pub(crate) fn connect(path: &Path) -> Result<Connection> {
     let mut connection = open(path, "full")?;
     migrate(&mut connection, path)?;
     Ok(connection)
 }
 
-/// A connection that only reads: in WAL mode it waits for no writer.
+/// Opens a connection that only reads: in WAL mode it waits for no writer.
 pub(crate) fn connect_to_read(path: &Path) -> Result<Connection> {
     let connection = open(path, "normal")?;
     connection.pragma_update(None, "query_only", true).during(format!("open ledger {}", path.display()))?;
     Ok(connection)
 }
 
-/// A second connection for lines of logs: after a power cut the last of them may be missing.
+/// Opens a connection for lines of logs: after a power failure the last lines may be missing.
 pub(crate) fn connect_for_logs(path: &Path) -> Result<Connection> {
     open(path, "normal")
 }
@@ -277,7 +285,8 @@ fn open(path: &Path, synchronous: &str) -> Result<Connection> {
     Ok(connection)
 }
 
-/// While another process makes the same file, SQLite refuses this at once, without its usual wait.
+/// Sets WAL mode, with retries: while another process creates the same file, SQLite refuses this at once, without its
+/// busy timeout.
 fn set_wal(connection: &Connection) -> rusqlite::Result<()> {
     let until = Instant::now() + BUSY_MAX;
     loop {
@@ -297,7 +306,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
         return Ok(());
     }
     let doing = || format!("migrate ledger {}", path.display());
-    // Another process may be migrating too: the count is read again under the write lock.
+    // Another process may migrate at the same time: the number is read again under the write lock.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).during(doing())?;
     for step in &STEPS[steps_taken(&transaction, path)?..] {
         transaction.execute_batch(step).during(doing())?;
@@ -306,6 +315,10 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     transaction.commit().during(doing())
 }
 
+/// The number of steps that the file has.
+///
+/// # Errors
+/// [`Kind::FixSetup`] where the file has steps that this program does not know.
 fn steps_taken(connection: &Connection, path: &Path) -> Result<usize> {
     let taken: i64 = connection
         .query_row("pragma user_version", [], |row| row.get(0))
@@ -316,8 +329,8 @@ fn steps_taken(connection: &Connection, path: &Path) -> Result<usize> {
     Err(Error::new(
         Kind::FixSetup,
         format!(
-            "open ledger {}: a newer program wrote it (version {taken}, this one knows {}); use \
-             that program",
+            "open ledger {}: a newer version of wattlake has written it (its schema has version {taken}, this \
+             program's {}); use the newer version",
             path.display(),
             STEPS.len()
         ),

@@ -1,4 +1,4 @@
-//! Several handles on one file, and a real process killed in the middle of a run.
+//! Several handles of one file, and a process that is killed during a run.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,8 +21,8 @@ fn file(tmp: &TempDir) -> PathBuf {
     tmp.path().join("state/deep/ledger.db")
 }
 
-fn begun(cause: &str, detail: Value) -> Start {
-    Start { cause: cause.to_owned(), detail, ..Start::default() }
+fn begun(cause: &str, detail: Value) -> RunStart {
+    RunStart { cause: cause.to_owned(), detail, ..RunStart::default() }
 }
 
 fn outcome(source_table: &str, state: &str, rows: u64) -> TableOutcome {
@@ -45,7 +45,7 @@ fn a_run_leaves_one_row_with_its_events_and_tables() {
     let asked = json!({"z": 1, "a": "été"});
     let run = ledger.begin("transfer:platform", begun("hand", asked.clone())).unwrap();
     let id = run.id().to_owned();
-    assert!(ledger.alive(&id).unwrap());
+    assert!(ledger.is_run_alive(&id).unwrap());
     assert_eq!(ledger.runs(9, None).unwrap()[0].state, "running");
 
     run.event("snapshot.created", json!({"seconds": 2})).unwrap();
@@ -54,7 +54,7 @@ fn a_run_leaves_one_row_with_its_events_and_tables() {
     run.table(outcome("readings", "copied", u64::MAX)).unwrap();
     run.finish(Outcome::Succeeded, json!({"rows": 7})).unwrap();
 
-    assert!(!ledger.alive(&id).unwrap());
+    assert!(!ledger.is_run_alive(&id).unwrap());
     let runs = ledger.runs(9, None).unwrap();
     assert_eq!(runs.len(), 1);
     let row = &runs[0];
@@ -100,7 +100,7 @@ fn a_job_runs_once_at_a_time_whichever_handle_begins_it() {
     assert_eq!(error.kind, Kind::Retry);
     assert!(error.context.contains(run.id()), "{error}");
     assert!(error.context.contains(&format!("pid {}", std::process::id())));
-    assert!(two.alive(run.id()).unwrap());
+    assert!(two.is_run_alive(run.id()).unwrap());
     two.begin("transfer:a/../c", begun("hand", Value::Null)).unwrap();
     run.finish(Outcome::Cancelled, Value::Null).unwrap();
     two.begin("transfer:a/../b", begun("cron", Value::Null)).unwrap();
@@ -116,7 +116,7 @@ fn a_run_without_a_result_failed() {
     assert_eq!((row.state.as_str(), row.error.as_deref()), ("failed", Some("ended without a result")));
     let run = ledger.begin("mart:daily", begun("hand", Value::Null)).unwrap();
     let error = "no such mart".to_owned();
-    run.finish(Outcome::Failed { error }, Value::Null).unwrap();
+    run.finish(Outcome::Failed { error, retryable: false }, Value::Null).unwrap();
     assert_eq!(ledger.runs(1, None).unwrap()[0].error.as_deref(), Some("no such mart"));
 }
 
@@ -154,13 +154,13 @@ fn a_run_whose_process_was_killed_is_crashed_and_its_lease_free() {
             std::thread::sleep(Duration::from_millis(10));
         };
         assert_eq!(row.state, "running");
-        assert!(ledger.alive(&row.id).unwrap());
+        assert!(ledger.is_run_alive(&row.id).unwrap());
         let refused = ledger.begin("transfer:platform", begun("hand", Value::Null));
         assert!(refused.unwrap_err().context.contains(&row.id));
 
         holder.kill().unwrap();
         holder.wait().unwrap();
-        assert!(!ledger.alive(&row.id).unwrap());
+        assert!(!ledger.is_run_alive(&row.id).unwrap());
         if !seen_by_listing {
             drop(ledger.begin("transfer:platform", begun("hand", Value::Null)).unwrap());
             let raw = Connection::open(file(&tmp)).unwrap();
@@ -204,7 +204,7 @@ fn an_event_names_a_run_that_exists() {
     let tmp = TempDir::new().unwrap();
     let ledger = Ledger::open(&file(&tmp)).unwrap();
     assert!(ledger.event("lost", Some("no such run"), Value::Null).is_err());
-    assert!(!ledger.alive("no such run").unwrap());
+    assert!(!ledger.is_run_alive("no such run").unwrap());
     assert!(ledger.events(9, None).unwrap().is_empty());
 }
 

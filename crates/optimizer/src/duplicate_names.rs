@@ -1,5 +1,5 @@
-//! Keeps filters above operators whose columns have the same name twice, such as a join of two tables that both have a
-//! `site`. DataFusion hands filters down by the names of columns, and would apply one to the first of the two:
+//! Keeps filters above operators that have two columns of the same name, such as a join of two tables that both have a
+//! `site`. DataFusion pushes filters down by the names of columns, and would apply a filter to the first of the two:
 //! docs/upstream/datafusion-filters-by-name.md.
 
 use std::collections::HashSet;
@@ -14,11 +14,11 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
-/// A rule that hands filters down, with a barrier where names are ambiguous.
+/// A rule that pushes filters down, run with a barrier over each operator whose column names are ambiguous.
 #[derive(Debug)]
-pub(crate) struct WithBarriers(pub(crate) Arc<dyn PhysicalOptimizerRule + Send + Sync>);
+pub(crate) struct FilterBarrierRule(pub(crate) Arc<dyn PhysicalOptimizerRule + Send + Sync>);
 
-impl PhysicalOptimizerRule for WithBarriers {
+impl PhysicalOptimizerRule for FilterBarrierRule {
     fn name(&self) -> &str {
         self.0.name()
     }
@@ -55,7 +55,7 @@ fn has_duplicate_names(plan: &Arc<dyn ExecutionPlan>) -> bool {
     !schema.fields().iter().all(|field| names.insert(field.name()))
 }
 
-/// By default an operator lets no filter through. It is gone before the plan runs.
+/// An operator that no filter passes, as is the default of operators. It is removed before the plan runs.
 #[derive(Debug)]
 struct Barrier(Arc<dyn ExecutionPlan>);
 

@@ -1,7 +1,9 @@
-//! Conditions in the order of their cost, and of a scan also those that are known only when the query runs, such as the
-//! keys of a join's smaller side. DataFusion hands the latter down to the scans, which choose row groups and pages by
-//! them, but no rows. Of a chain of ANDs it evaluates all conditions for all rows, so that a division fails for rows that
-//! the condition before it rejects, or copies all columns after each condition that few rows meet.
+//! Filters that evaluate their conditions in the order of their cost. Filters of scans also apply the conditions that
+//! are known only when the query runs (dynamic filters), such as the keys of a join's smaller side.
+//!
+//! DataFusion prunes row groups and pages by dynamic filters, but does not filter rows by them. Of a chain of ANDs it
+//! evaluates all conditions for all rows, so that a division fails for rows that the condition before it rejects, or
+//! copies all columns after each condition that few rows meet.
 
 mod adaptive;
 mod condition;
@@ -24,8 +26,8 @@ use datafusion::physical_plan::filter::FilterExec;
 use condition::Condition;
 use exec::OrderedFilterExec;
 
-/// Puts an [`OrderedFilterExec`] in the place of each filter, and over each scan that has one only when the query runs.
-/// It runs after all rules that move filters.
+/// Replaces each filter by an [`OrderedFilterExec`], and adds one over each scan that has dynamic filters. It runs
+/// after all rules that move filters.
 #[derive(Debug)]
 pub(crate) struct OrderedFilters;
 
@@ -52,7 +54,7 @@ fn filtered(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         return with_children(Arc::clone(&plan), children.collect::<Result<Vec<_>>>()?);
     }
     let given = filter.map(|filter| split_conjunction(filter.predicate())).unwrap_or_default();
-    let conditions = given.into_iter().map(Condition::given).chain(runtime).collect();
+    let conditions = given.into_iter().map(Condition::of_query).chain(runtime).collect();
     let projection = filter.and_then(|filter| filter.projection().as_deref());
     let input = if filter.is_some() && !is_scan(input) { filtered(Arc::clone(input))? } else { Arc::clone(input) };
     Ok(Arc::new(OrderedFilterExec::new(input, conditions, projection, Arc::clone(plan.properties()))))
@@ -71,8 +73,8 @@ fn is_scan(plan: &Arc<dyn ExecutionPlan>) -> bool {
     plan.is::<DataSourceExec>()
 }
 
-/// The filters of a scan of files that are known only when the query runs, by the columns that come out of the scan.
-/// None if the plan is not such a scan.
+/// The dynamic filters of a scan of files, over the columns that the scan returns. None if the plan is not a scan of
+/// files, or has a limit.
 fn runtime_conditions(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Condition>> {
     let mut conditions = Vec::new();
     let Some(source) = plan.downcast_ref::<DataSourceExec>() else { return Ok(conditions) };
@@ -89,7 +91,7 @@ fn runtime_conditions(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<Condition>> {
     Ok(conditions)
 }
 
-/// A filter of a file's columns by those that come out of its scan; `None` where one does not.
+/// A filter over a file's columns as one over the columns that the scan returns; `None` where a column is not returned.
 fn renumbered(
     filter: &Arc<dyn PhysicalExpr>,
     projection: Option<&ProjectionExprs>,

@@ -1,4 +1,4 @@
-//! The order of inner joins, by estimates of how many rows each of them gives. DataFusion joins tables in the order in
+//! The order of inner joins, by estimates of how many rows each join returns. DataFusion joins tables in the order in
 //! which a query names them.
 
 mod estimate;
@@ -16,10 +16,11 @@ use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use graph::Graph;
 
-/// Another order is taken where it is estimated to cost less than this share of the one that the query has: estimates
-/// are rough, and the order may have been chosen with care.
+/// Another order is taken where its estimated cost is less than this share of the cost of the query's own order:
+/// estimates are rough, and the query's order may have been chosen with care.
 const COST_SHARE_MAX: f64 = 0.7;
 
+/// The rule that reorders joins.
 #[derive(Debug)]
 pub(crate) struct JoinOrder;
 
@@ -28,7 +29,7 @@ impl OptimizerRule for JoinOrder {
         "join_order"
     }
 
-    /// It walks through the plan itself: a join within joins is no join of its own.
+    /// The rule walks the plan itself: a join under another join is reordered with that one, and not on its own.
     fn apply_order(&self) -> Option<ApplyOrder> {
         None
     }
@@ -56,12 +57,12 @@ fn ordered(plan: LogicalPlan, is_within: bool) -> Result<Transformed<LogicalPlan
     Ok(done)
 }
 
-/// The same joins in an order that costs less; `None` where there is none.
+/// The same joins in an order that costs less; `None` where there is none, or too little is known.
 fn better(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     let Some(graph) = Graph::of(plan) else { return Ok(None) };
     let Some(cheapest) = search::cheapest(&graph) else { return Ok(None) };
-    let Some(written) = search::cost(&graph, &graph.written) else { return Ok(None) };
-    if cheapest.cost > COST_SHARE_MAX * written {
+    let Some(query_cost) = search::cost(&graph, &graph.query_order) else { return Ok(None) };
+    if cheapest.cost > COST_SHARE_MAX * query_cost {
         return Ok(None);
     }
     let joined = graph.joined(&cheapest.tree)?;

@@ -1,36 +1,38 @@
-//! A base backup of a running server into a private folder, by PostgreSQL's own pg_basebackup.
-//! It never puts a password on a command line, and never writes outside the private folder.
+//! Takes a base backup of a running server into a private folder by PostgreSQL's pg_basebackup. This module never puts
+//! a password on a command line, and never writes outside the private folder.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use supervisor::Ending;
+use supervisor::Termination;
 
 use crate::account::{Account, LAUNCHER};
 use crate::cancellation::Cancellation;
-use crate::error::{During, Error, Kind};
+use crate::error::{Error, ErrorContext, Kind};
 use crate::folder::Folder;
 use crate::{Binaries, Result};
 
 mod source;
 pub(crate) use source::Source;
 
-const LAST_WORDS_LINES_MAX: usize = 8;
+const ERROR_LINES_MAX: usize = 8;
 const BACKUP: &str = "take a base backup";
 
-/// Copies the whole cluster behind `source_url` into `dir`/data, with the log that makes it
-/// consistent. `progress` gets the bytes copied so far and the server's estimate of the total,
-/// about once a second.
+/// Copies the whole cluster of `source_url` into `dir`/data, with the log that makes the copy consistent. `progress` is
+/// called about once a second with the bytes copied so far and the server's estimate of the total.
 ///
-/// The url (or keyword/value string) is libpq's; its role needs REPLICATION, and the right to
-/// connect to the database it names: the source's version and tablespaces are asked there first.
-/// The source needs two free `max_wal_senders`. For root, the connection is made by the user
-/// `postgres`, which matters to `peer` authentication and to files the url names.
+/// `source_url` is a connection string of libpq, a URL or keywords and values. Its role needs REPLICATION and the
+/// privilege to connect to the database, where the source's version and tablespaces are read first. The source needs
+/// two free `max_wal_senders`. For root, the user `postgres` connects, which matters for `peer` authentication and for
+/// files that the URL names.
 ///
-/// Where this process ends before, the connections to the source end too, within seconds. The
-/// folder stays, for [`sweep`](crate::sweep), also after an error.
+/// Where this process ends during the copy, the connections to the source end within seconds. The folder is left for
+/// [`sweep`](crate::sweep), also after an error.
+///
+/// # Errors
+/// Where the versions differ, the folder is not empty, or pg_basebackup fails. Errors of [`Kind::Retry`] are transient.
 pub fn base_backup(
     bin: &Binaries,
     source_url: &str,
@@ -40,7 +42,7 @@ pub fn base_backup(
     base_backup_until(&Cancellation::default(), bin, source_url, dir, progress)
 }
 
-/// As [`base_backup`], until it is cancelled.
+/// As [`base_backup`]. A cancellation ends it with an error of [`Kind::Retry`].
 pub fn base_backup_until(
     cancellation: &Cancellation,
     bin: &Binaries,
@@ -52,12 +54,12 @@ pub fn base_backup_until(
     let account = Account::current()?;
     let source = Source::parse(source_url)?;
     let folder = Folder::create(dir, &account)?;
-    let about = ask_source(cancellation, bin, &account, &folder, &source)?;
-    check_version(bin, about.major)?;
+    let info = read_source_info(cancellation, bin, &account, &folder, &source)?;
+    check_version(bin, info.major)?;
 
     let mut command = account.command(&bin.path("pg_basebackup"), &folder.path);
     command.arg("-D").arg(folder.data()).args(["-X", "stream", "-c", "fast", "-P", "-w"]);
-    for (number, location) in about.tablespaces.iter().enumerate() {
+    for (number, location) in info.tablespaces.iter().enumerate() {
         let new = folder.join("tablespaces").join(number.to_string());
         command.arg("-T").arg(format!("{}={}", escaped(location), escaped(&new.to_string_lossy())));
     }
@@ -65,32 +67,33 @@ pub fn base_backup_until(
     run_backup(cancellation, &account, &mut command, progress)
 }
 
-struct About {
+struct SourceInfo {
+    /// The major version, such as 15.
     major: u32,
-    /// Where they are on the source, the two standard ones left out.
+    /// The folders of the source's tablespaces, without the two standard ones.
     tablespaces: Vec<String>,
 }
 
-fn ask_source(
+fn read_source_info(
     cancellation: &Cancellation,
     bin: &Binaries,
     account: &Account,
     folder: &Folder,
     source: &Source,
-) -> Result<About> {
-    const ASK: &str = "ask the source its version and tablespaces";
+) -> Result<SourceInfo> {
+    const READ: &str = "read the source's version and tablespaces";
     let mut command = account.command(&bin.path("psql"), &folder.path);
     command.args(["-X", "-A", "-t", "-w", "-q", "-v", "ON_ERROR_STOP=1"]);
     command.args(["-c", "select current_setting('server_version_num')::int / 10000"]);
     command.args(["-c", "select l from (select pg_tablespace_location(oid) l from pg_tablespace) t where l <> ''"]);
     source.apply(&mut command);
-    let said = account.run_until(cancellation, &mut command, ASK).map_err(sorted)?;
-    let mut lines = said.lines();
+    let output = account.run_until(cancellation, &mut command, READ).map_err(with_retry_kind)?;
+    let mut lines = output.lines();
     let major = lines
         .next()
         .and_then(|line| line.trim().parse().ok())
-        .ok_or_else(|| Error::setup(format!("ask the source its version: it said {said:?}")))?;
-    Ok(About { major, tablespaces: lines.map(str::to_owned).collect() })
+        .ok_or_else(|| Error::setup(format!("read the source's version: unexpected answer {output:?}")))?;
+    Ok(SourceInfo { major, tablespaces: lines.map(str::to_owned).collect() })
 }
 
 fn check_version(bin: &Binaries, source: u32) -> Result<()> {
@@ -99,13 +102,13 @@ fn check_version(bin: &Binaries, source: u32) -> Result<()> {
         return Ok(());
     }
     Err(Error::setup(format!(
-        "copy the source: it is PostgreSQL {source}, the programs in {} are {ours}, and data files \
-         are read by their own version only; install PostgreSQL {source} here",
+        "copy the source: it is PostgreSQL {source}, and the programs in {} are of version {ours}; a version can't \
+         read the data files of another one: install PostgreSQL {source} on this machine",
         bin.dir.display()
     )))
 }
 
-/// pg_basebackup receives the log by a second process, which holds a connection of its own.
+/// Runs pg_basebackup, which receives the log by a second process with a connection of its own.
 fn run_backup(
     cancellation: &Cancellation,
     account: &Account,
@@ -114,19 +117,19 @@ fn run_backup(
 ) -> Result<()> {
     let doing = || "run pg_basebackup".to_owned();
     command.stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut program = account.start(command, Ending::TOOL).during(|| format!("{}: start {LAUNCHER}", doing()))?;
-    cancellation.reaches(&program.group);
-    let mut last_words = VecDeque::new();
+    let mut program = account.start(command, Termination::TOOL).during(|| format!("{}: start {LAUNCHER}", doing()))?;
+    cancellation.attach(&program.group);
+    let mut error_lines = VecDeque::new();
     if let Some(stderr) = program.child.stderr.take() {
         let mut reader = BufReader::new(stderr);
         while let Some(line) = next_line(&mut reader).during(doing)? {
             if let Some((done, total)) = parse_progress(&line) {
                 progress(done, total);
             } else if !line.trim().is_empty() {
-                if last_words.len() == LAST_WORDS_LINES_MAX {
-                    last_words.pop_front();
+                if error_lines.len() == ERROR_LINES_MAX {
+                    error_lines.pop_front();
                 }
-                last_words.push_back(line);
+                error_lines.push_back(line);
             }
         }
     }
@@ -135,13 +138,13 @@ fn run_backup(
     if status.success() {
         return Ok(());
     }
-    let said = Vec::from(last_words).join("\n");
-    Err(sorted(Error::setup(format!("copy the source by pg_basebackup: {status}: {said}"))))
+    let stderr = Vec::from(error_lines).join("\n");
+    Err(with_retry_kind(Error::setup(format!("copy the source by pg_basebackup: {status}: {stderr}"))))
 }
 
-/// What passes by itself is worth another attempt; all else (roles, pg_hba.conf, disk) is not.
-fn sorted(mut error: Error) -> Error {
-    const PASSING: [&str; 9] = [
+/// Makes transient errors of the kind [`Kind::Retry`]; others (roles, pg_hba.conf, disk) don't change.
+fn with_retry_kind(mut error: Error) -> Error {
+    const TRANSIENT: [&str; 9] = [
         "Connection refused",
         "timeout expired",
         "Connection timed out",
@@ -150,16 +153,16 @@ fn sorted(mut error: Error) -> Error {
         "the database system is starting up",
         "the database system is shutting down",
         "too many clients already",
-        // The log went round while the copy was made: a busy platform.
+        // The source has removed a segment of its log during the copy, because it writes much.
         "has already been removed",
     ];
-    if PASSING.iter().any(|text| error.context.contains(text)) {
+    if TRANSIENT.iter().any(|text| error.context.contains(text)) {
         error.kind = Kind::Retry;
     }
     error
 }
 
-/// Up to a line feed or a carriage return, whichever the tool ends its progress with.
+/// Reads a line that ends with a line feed or with a carriage return, which pg_basebackup writes after its progress.
 fn next_line(reader: &mut impl BufRead) -> std::io::Result<Option<String>> {
     let mut line = Vec::new();
     loop {
@@ -178,7 +181,8 @@ fn next_line(reader: &mut impl BufRead) -> std::io::Result<Option<String>> {
     }
 }
 
-/// From "  123/4567 kB (2%), 0/1 tablespace", or "  123 kB, ..." where the total is unknown.
+/// The bytes copied and the total by a line such as "  123/4567 kB (2%), 0/1 tablespace", or "  123 kB, ..." where the
+/// total is not known. `None` for other lines.
 pub(crate) fn parse_progress(line: &str) -> Option<(u64, Option<u64>)> {
     let (figures, _) = line.trim_start().split_once(" kB")?;
     let kilobytes = |text: &str| Some(text.trim().parse::<u64>().ok()? * 1024);
@@ -188,7 +192,7 @@ pub(crate) fn parse_progress(line: &str) -> Option<(u64, Option<u64>)> {
     }
 }
 
-/// An equals sign separates the two sides of a tablespace mapping.
+/// Escapes the equals sign, which separates the two sides of a tablespace mapping.
 fn escaped(location: &str) -> String {
     location.replace('=', "\\=")
 }

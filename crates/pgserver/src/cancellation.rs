@@ -1,4 +1,4 @@
-//! The way to end a base backup or the start of a server from another thread.
+//! Ends a base backup or the start of a server from another thread.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -7,20 +7,21 @@ use supervisor::Group;
 use crate::Result;
 use crate::error::{Error, Kind};
 
-/// Given to what may take long, kept by who may want to end it. All clones are one.
+/// Cancels a call that takes long, which gets one clone while the thread that may cancel it keeps another. All clones
+/// share one state, and a cancellation is final.
 #[derive(Clone, Debug, Default)]
 pub struct Cancellation(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
     is_cancelled: bool,
-    /// Of the program that runs now, if any.
+    /// The group of the program that runs now, where there is one.
     running: Weak<Group>,
 }
 
 impl Cancellation {
-    /// The program that runs now is killed with all that it has started, and none is started any
-    /// more. Whoever waits for it gets an error of [`Kind::Retry`]. Does not wait itself.
+    /// Kills the program that runs now, with all processes that it has started, and prevents further programs. The call
+    /// that waits for the program returns an error of [`Kind::Retry`]. Does not wait for the end.
     pub fn cancel(&self) {
         let mut state = self.state();
         state.is_cancelled = true;
@@ -29,6 +30,7 @@ impl Cancellation {
         }
     }
 
+    /// An error where the call is cancelled.
     pub(crate) fn check(&self, doing: &str) -> Result<()> {
         if self.state().is_cancelled {
             return Err(Error::new(Kind::Retry, format!("{doing}: it was cancelled")));
@@ -36,8 +38,8 @@ impl Cancellation {
         Ok(())
     }
 
-    /// Called once the program has been started: a cancellation that came before kills it too.
-    pub(crate) fn reaches(&self, group: &Arc<Group>) {
+    /// Sets the program that runs now, after its start. Where the call was cancelled before, the program is killed.
+    pub(crate) fn attach(&self, group: &Arc<Group>) {
         let mut state = self.state();
         state.running = Arc::downgrade(group);
         if state.is_cancelled {

@@ -1,26 +1,26 @@
-//! Private PostgreSQL servers: a data folder of our own, started as our child, gone when we are gone.
+//! Private PostgreSQL servers: each has a data folder of its own, runs as a child of this process, and ends with it.
 //!
-//! A transfer by base backup reads a copy of the platform's database from such a server, so that
-//! the platform itself carries no query; the demo, the tests and the benchmarks use them as sources.
+//! A transfer by base backup reads a copy of the platform's database from such a server, so that no query runs on the
+//! platform itself. The demo, the tests and the benchmarks use private servers as sources.
 //!
-//! Everything about one server is in one folder of mode 0700:
+//! All files of a server are in one folder of mode 0700:
 //!
 //! ```text
-//! DIR/private-server     says that the folder is ours, and may be removed by `sweep`
+//! DIR/private-server     marks the folder as one of this crate, which `sweep` may remove
 //! DIR/data/              PostgreSQL's data directory
-//! DIR/tablespaces/       tablespaces brought along by a base backup
+//! DIR/tablespaces/       the tablespaces of a base backup
 //! DIR/postgresql.conf    written by every `start`, as are pg_hba.conf and pg_ident.conf
-//! DIR/restored           only after `prepare_restored`: the primary's limits, kept as a floor
-//! DIR/server.log         what the server said since its last start
-//! DIR/.s.PGSQL.PORT      its socket; in a short folder under /tmp where DIR is too long for one
+//! DIR/restored           only after `prepare_restored`: the primary's limits, the least values of these settings
+//! DIR/server.log         the server's log since its last start
+//! DIR/.s.PGSQL.PORT      its socket; in a short folder under /tmp where the path of DIR is too long for a socket
 //! ```
 //!
-//! PostgreSQL refuses to run as root, so for root every child runs as the user `postgres`.
-//! Each program runs in a process group that a [`supervisor`] ends when our process dies, however
-//! it dies. The folder that it leaves, and what a dead machine leaves, [`sweep`] removes.
+//! PostgreSQL refuses to run as root, so for root every program runs as the user `postgres`. Each program runs in a
+//! process group that a [`supervisor`] ends when this process ends, also by SIGKILL. [`sweep`] removes the folder that
+//! such an end, or a failure of the machine, leaves.
 //!
-//! This crate never touches a server that it did not start, never puts a password on a command
-//! line, and never reads the environment: its children get none of ours.
+//! This crate never uses a server that it did not start, never puts a password on a command line, and never reads the
+//! environment or passes it on to the programs.
 
 mod error;
 

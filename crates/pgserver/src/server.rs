@@ -1,8 +1,7 @@
-//! One server: created, started as our child, watched until it accepts connections, stopped.
+//! Creates, starts and stops a server.
 //!
-//! The postmaster is a direct child, without pg_ctl between, which would take it out of its group:
-//! the group ends with our process. A keeper thread lives as long as the server, sees how it ends
-//! and stops it.
+//! The postmaster is a direct child of this process. It is not started by pg_ctl, which would move it out of its group:
+//! the group ends with this process. A monitor thread runs as long as the server, stops it, and notices its end.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,8 +11,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::account::{Account, LAUNCHER, Program, SERVER, last_lines};
-use crate::error::{During, Error, Kind};
+use crate::account::{Account, LAUNCHER, Program, SERVER_TERMINATION, last_lines};
+use crate::error::{Error, ErrorContext, Kind};
 use crate::folder::Folder;
 use crate::restored::Limits;
 use crate::settings::{hba_conf, server_conf};
@@ -22,7 +21,7 @@ use crate::{Binaries, Options, Result};
 const START: &str = "start a private server";
 const FAST_STOP_MAX: Duration = Duration::from_secs(10);
 const IMMEDIATE_STOP_MAX: Duration = Duration::from_secs(5);
-const KEEPER_PERIOD: Duration = Duration::from_millis(100);
+const MONITOR_PERIOD: Duration = Duration::from_millis(100);
 /// A free port may be taken by another process before the server binds it.
 const PORT_ATTEMPTS_MAX: u32 = 5;
 
@@ -35,12 +34,15 @@ pub struct Server {
     pid: u32,
     superuser: String,
     stop: Sender<()>,
-    /// None once joined.
-    keeper: Option<JoinHandle<Result<()>>>,
+    /// `None` once it is joined.
+    monitor: Option<JoinHandle<Result<()>>>,
 }
 
-/// Creates an empty cluster in the private folder `dir`: UTF-8, locale C.UTF-8, superuser
+/// Creates an empty cluster in the private folder `dir`, with the encoding UTF-8, the locale C.UTF-8, and the superuser
 /// `postgres` without a password.
+///
+/// # Errors
+/// Where the folder is not empty, or initdb fails.
 pub fn init(bin: &Binaries, dir: &Path) -> Result<()> {
     init_as(bin, dir, &Options::default().superuser)
 }
@@ -61,11 +63,15 @@ pub fn init_as(bin: &Binaries, dir: &Path, superuser: &str) -> Result<()> {
 }
 
 /// Starts the server of `dir` and waits until it accepts connections.
+///
+/// # Errors
+/// Where the programs are of another version than the data, the server ends or is not ready in time (with the end of
+/// its log), or the start is cancelled.
 pub fn start(bin: &Binaries, dir: &Path, options: &Options) -> Result<Server> {
     options.cancellation.check(START)?;
     let account = Account::current()?;
     let folder = Folder::open(dir)?;
-    account.check_reach(&folder.path)?;
+    account.check_access(&folder.path)?;
     check_version(bin, &folder)?;
     let mut attempt = 1;
     loop {
@@ -83,23 +89,27 @@ pub fn start(bin: &Binaries, dir: &Path, options: &Options) -> Result<Server> {
 }
 
 impl Server {
+    /// The port, which is also part of the socket's name.
     pub fn port(&self) -> u16 {
         self.port
     }
 
+    /// The folder of the Unix socket.
     pub fn socket_dir(&self) -> &Path {
         &self.socket_dir
     }
 
+    /// The private folder.
     pub fn dir(&self) -> &Path {
         &self.folder.path
     }
 
+    /// The process of the postmaster.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// By the socket, as the superuser.
+    /// The URL of a database by the Unix socket, for the superuser.
     pub fn url(&self, dbname: &str) -> String {
         format!(
             "postgresql://{}@{}:{}/{}",
@@ -110,37 +120,40 @@ impl Server {
         )
     }
 
-    /// By TCP on 127.0.0.1, as the superuser; a restored copy does not listen there by default.
+    /// The URL of a database by TCP on 127.0.0.1, for the superuser. A restored copy does not listen there by default.
     pub fn tcp_url(&self, dbname: &str) -> String {
         format!("postgresql://{}@127.0.0.1:{}/{}", percent_encoded(&self.superuser), self.port, percent_encoded(dbname))
     }
 
-    /// What the server said since it was started: its last lines.
+    /// The last lines of the server's log since its start.
     pub fn log_tail(&self, lines: usize) -> String {
         log_tail(&self.folder, lines)
     }
 
+    /// Whether the server has not ended.
     pub fn is_running(&mut self) -> bool {
-        self.keeper.as_ref().is_some_and(|k| !k.is_finished())
+        self.monitor.as_ref().is_some_and(|k| !k.is_finished())
     }
 
-    /// Fast shutdown; immediate after 10 s; killed 5 s later.
+    /// Stops the server and waits for its end: by a fast shutdown, after 10 s by an immediate one, 5 s later by
+    /// SIGKILL.
     pub fn stop(mut self) -> Result<()> {
         self.stop_and_join()
     }
 
     fn stop_and_join(&mut self) -> Result<()> {
-        let Some(keeper) = self.keeper.take() else {
+        let Some(monitor) = self.monitor.take() else {
             return Ok(());
         };
-        // Refused where the server, and with it its keeper, has ended by itself.
+        // Fails where the server, and with it its monitor, has ended by itself.
         let _ = self.stop.send(());
-        let ended = keeper.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "stop a server: its keeper panicked")));
+        let result =
+            monitor.join().unwrap_or_else(|_| Err(Error::new(Kind::Bug, "stop a server: its monitor panicked")));
         if self.socket_dir != self.folder.path {
-            // Short-lived, under /tmp: nobody else would remove it once DIR is gone.
+            // The short folder under /tmp: once DIR is removed, nothing would find it.
             let _ = fs::remove_dir_all(&self.socket_dir);
         }
-        ended
+        result
     }
 }
 
@@ -155,14 +168,14 @@ impl Drop for Server {
 fn start_once(bin: &Binaries, account: &Account, folder: &Folder, options: &Options) -> Result<Server> {
     let port = options.port.map_or_else(free_port, Ok)?;
     let socket_dir = folder.socket_folder(account)?;
-    let restored = Limits::noted(folder);
+    let restored = Limits::read_note(folder);
     let conf = server_conf(options, restored.as_ref(), port, &socket_dir, &folder.path)?;
-    account.fresh_file(&folder.join("postgresql.conf"), &conf)?;
+    account.create_file(&folder.join("postgresql.conf"), &conf)?;
     let hba = hba_conf(options, restored.is_some());
-    account.fresh_file(&folder.join("pg_hba.conf"), &hba)?;
-    account.fresh_file(&folder.join("pg_ident.conf"), "")?;
-    let log = account.fresh_file(&folder.join("server.log"), "")?;
-    let log_too = log.try_clone().during(|| "share the server's log".into())?;
+    account.create_file(&folder.join("pg_hba.conf"), &hba)?;
+    account.create_file(&folder.join("pg_ident.conf"), "")?;
+    let log = account.create_file(&folder.join("server.log"), "")?;
+    let log_too = log.try_clone().during(|| "open the server's log again".into())?;
 
     let mut command = account.command(&bin.path("postgres"), &folder.path);
     let mut config_file = std::ffi::OsString::from("config_file=");
@@ -174,7 +187,7 @@ fn start_once(bin: &Binaries, account: &Account, folder: &Folder, options: &Opti
         .arg(config_file)
         .stdout(Stdio::from(log))
         .stderr(Stdio::from(log_too));
-    let (pid, stop, keeper) = start_keeper(command, account, bin, folder)?;
+    let (pid, stop, monitor) = start_monitor(command, account, bin, folder)?;
     let mut server = Server {
         folder: folder.clone(),
         socket_dir,
@@ -182,25 +195,25 @@ fn start_once(bin: &Binaries, account: &Account, folder: &Folder, options: &Opti
         pid,
         superuser: options.superuser.clone(),
         stop,
-        keeper: Some(keeper),
+        monitor: Some(monitor),
     };
     wait_ready(&mut server, options)?;
     tracing::debug!(pid, port, dir = %folder.path.display(), "private server is ready");
     Ok(server)
 }
 
-type Kept = (u32, Sender<()>, JoinHandle<Result<()>>);
+type StartedMonitor = (u32, Sender<()>, JoinHandle<Result<()>>);
 
-fn start_keeper(mut command: Command, account: &Account, bin: &Binaries, folder: &Folder) -> Result<Kept> {
+fn start_monitor(mut command: Command, account: &Account, bin: &Binaries, folder: &Folder) -> Result<StartedMonitor> {
     let doing = || format!("start a private server by {LAUNCHER}");
     let (stop, stopped) = mpsc::channel();
     let (report, started) = mpsc::channel();
     let account = *account;
     let signals = Signals { account, pg_ctl: bin.path("pg_ctl"), cwd: folder.path.clone() };
-    let keeper = thread::Builder::new()
-        .name("pgserver-keeper".into())
+    let monitor = thread::Builder::new()
+        .name("pgserver-monitor".into())
         .spawn(move || {
-            let program = match account.start(&mut command, SERVER) {
+            let program = match account.start(&mut command, SERVER_TERMINATION) {
                 Ok(program) => program,
                 Err(error) => {
                     let _ = report.send(Err(error));
@@ -208,21 +221,21 @@ fn start_keeper(mut command: Command, account: &Account, bin: &Binaries, folder:
                 }
             };
             let _ = report.send(Ok(program.child.id()));
-            keep(program, &stopped, &signals)
+            monitor_server(program, &stopped, &signals)
         })
         .during(doing)?;
     match started.recv() {
-        Ok(pid) => Ok((pid.during(doing)?, stop, keeper)),
+        Ok(pid) => Ok((pid.during(doing)?, stop, monitor)),
         Err(_) => Err(Error::new(Kind::Bug, doing())),
     }
 }
 
-/// Lives as long as the server: until told to stop it, or until it has ended by itself.
-fn keep(mut program: Program, stopped: &Receiver<()>, signals: &Signals) -> Result<()> {
+/// Runs until the server has ended, by itself or because a stop was requested.
+fn monitor_server(mut program: Program, stopped: &Receiver<()>, signals: &Signals) -> Result<()> {
     let doing = || "wait for a private server".to_owned();
     let child = &mut program.child;
     loop {
-        match stopped.recv_timeout(KEEPER_PERIOD) {
+        match stopped.recv_timeout(MONITOR_PERIOD) {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
                 if child.try_wait().during(doing)?.is_some() {
@@ -231,15 +244,15 @@ fn keep(mut program: Program, stopped: &Receiver<()>, signals: &Signals) -> Resu
             }
         }
     }
-    for (signal, patience) in [("INT", FAST_STOP_MAX), ("QUIT", IMMEDIATE_STOP_MAX)] {
-        // Until it has been waited for, its pid is its own: the signal can't hit another process.
-        if ended_within(child, Duration::ZERO)? {
+    for (signal, timeout) in [("INT", FAST_STOP_MAX), ("QUIT", IMMEDIATE_STOP_MAX)] {
+        // The process has not been waited for, so its pid can't be that of another process.
+        if ends_within(child, Duration::ZERO)? {
             return Ok(());
         }
         if let Err(error) = signals.send(child.id(), signal) {
             tracing::warn!(%error, signal, "signal a private server");
         }
-        if ended_within(child, patience)? {
+        if ends_within(child, timeout)? {
             return Ok(());
         }
         tracing::warn!(pid = child.id(), signal, "private server did not stop");
@@ -248,8 +261,8 @@ fn keep(mut program: Program, stopped: &Receiver<()>, signals: &Signals) -> Resu
     child.wait().during(doing).map(drop)
 }
 
-fn ended_within(child: &mut Child, patience: Duration) -> Result<bool> {
-    let deadline = Instant::now() + patience;
+fn ends_within(child: &mut Child, timeout: Duration) -> Result<bool> {
+    let deadline = Instant::now() + timeout;
     loop {
         let status = child.try_wait().during(|| "wait for a private server".into())?;
         if status.is_some() || Instant::now() >= deadline {
@@ -259,14 +272,18 @@ fn ended_within(child: &mut Child, patience: Duration) -> Result<bool> {
     }
 }
 
-/// Signals by PostgreSQL's own tool, under the server's account: it can't reach anybody else's process.
+/// Sends signals by pg_ctl under the server's account, which may not signal processes of other users.
 pub(crate) struct Signals {
+    /// The account of the server.
     pub account: Account,
+    /// The path of pg_ctl.
     pub pg_ctl: PathBuf,
+    /// The working folder of pg_ctl.
     pub cwd: PathBuf,
 }
 
 impl Signals {
+    /// Sends a signal, such as "INT", to a process.
     pub fn send(&self, pid: u32, signal: &str) -> Result<()> {
         let mut command = self.account.command(&self.pg_ctl, &self.cwd);
         command.args(["kill", signal]).arg(pid.to_string());
@@ -278,7 +295,7 @@ fn wait_ready(server: &mut Server, options: &Options) -> Result<()> {
     let deadline = Instant::now() + options.ready_within;
     loop {
         options.cancellation.check(START)?;
-        if says_ready(&server.folder, server.pid) {
+        if is_ready(&server.folder, server.pid) {
             return Ok(());
         }
         let problem = if !server.is_running() {
@@ -290,15 +307,15 @@ fn wait_ready(server: &mut Server, options: &Options) -> Result<()> {
             continue;
         };
         return Err(Error::setup(format!(
-            "start private server in {}: {problem}; its log ends with:\n{}",
+            "start a private server in {}: {problem}; its log ends with:\n{}",
             server.folder.path.display(),
             log_tail(&server.folder, 20)
         )));
     }
 }
 
-/// The postmaster keeps its state on the eighth line of its pid file.
-fn says_ready(folder: &Folder, pid: u32) -> bool {
+/// Whether the server accepts connections: the postmaster writes its state into the eighth line of its pid file.
+fn is_ready(folder: &Folder, pid: u32) -> bool {
     let Ok(text) = fs::read_to_string(folder.data().join("postmaster.pid")) else {
         return false;
     };
@@ -318,8 +335,8 @@ fn check_version(bin: &Binaries, folder: &Folder) -> Result<()> {
         return Ok(());
     }
     Err(Error::setup(format!(
-        "start private server: its data is of PostgreSQL {}, the programs in {} are of {programs}; \
-         name the folder of the matching ones",
+        "start a private server: its data is of PostgreSQL {}, and the programs in {} are of version {programs}; \
+         name the folder with programs of that version",
         text.trim(),
         bin.dir.display()
     )))

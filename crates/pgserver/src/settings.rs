@@ -1,7 +1,7 @@
-//! A private server's settings, and the three files that carry them.
+//! The settings of a private server, and the files postgresql.conf, pg_hba.conf and pg_ident.conf.
 //!
-//! The files live beside the data, not in it: a restored base backup brings the platform's own
-//! settings (archiving, preloaded libraries, a primary to follow, TLS keys), and none may apply.
+//! The files are outside the data folder: a restored base backup contains the platform's own settings there (archiving,
+//! preloaded libraries, a primary to follow, TLS keys), and none of them may apply.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,21 +16,22 @@ use crate::restored::Limits;
 /// How to start a server.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Settings of postgresql.conf; they go before the defaults, and never below a restored
-    /// server's limits. The port, the socket's folder and the files' places are not for them.
+    /// Settings of postgresql.conf, which replace the defaults. The limits of a restored server are never lower than
+    /// its primary's. The port and the paths of files and sockets can't be set here.
     pub settings: Vec<(String, String)>,
-    /// Whom `Server::url` names. `init` creates this role; a restored server has its own.
+    /// The role in `Server::url`. `init` creates it; a restored server must have it.
     pub superuser: String,
-    /// A free one where absent.
+    /// The port; `None` chooses a free one.
     pub port: Option<u16>,
-    /// False where the data may be lost with the machine: tests, restored copies.
+    /// PostgreSQL's setting `fsync`. False where the data may be lost in a crash of the machine: tests, restored
+    /// copies.
     pub fsync: bool,
-    /// Lines of pg_hba.conf. Where absent: anybody who can reach the socket, and 127.0.0.1 unless
+    /// Lines of pg_hba.conf. `None` accepts connections without authentication on the socket, and on 127.0.0.1 unless
     /// the server is a restored copy, which listens on its socket only.
     pub hba: Option<Vec<String>>,
-    /// How long to wait for the server to accept connections; recovery of a backup counts.
+    /// How long to wait until the server accepts connections, the recovery of a backup included.
     pub ready_within: Duration,
-    /// Ends the start before that. A server that is ready is not reached any more.
+    /// Cancels the start. Without effect once the server is ready.
     pub cancellation: Cancellation,
 }
 
@@ -48,7 +49,7 @@ impl Default for Options {
     }
 }
 
-/// Set by `start` alone: a server with other values would not be found again.
+/// The settings that only `start` may set: with other values the server would not be found.
 const RESERVED: [&str; 7] =
     ["port", "unix_socket_directories", "data_directory", "config_file", "hba_file", "ident_file", "external_pid_file"];
 
@@ -62,11 +63,11 @@ pub(crate) fn server_conf(
 ) -> Result<String> {
     let mut values = defaults(options.fsync, restored.is_some());
     for (name, value) in &options.settings {
-        values.insert(checked(name)?, value.clone());
+        values.insert(checked_name(name)?, value.clone());
     }
     for (name, floor) in restored.into_iter().flat_map(Limits::each) {
-        let asked = values.get(name).and_then(|v| v.parse::<u64>().ok());
-        values.insert(name.into(), asked.unwrap_or(0).max(floor).to_string());
+        let set = values.get(name).and_then(|v| v.parse::<u64>().ok());
+        values.insert(name.into(), set.unwrap_or(0).max(floor).to_string());
     }
     let place = |path: &Path| path.to_string_lossy().into_owned();
     values.insert("port".into(), port.to_string());
@@ -74,10 +75,10 @@ pub(crate) fn server_conf(
     values.insert("hba_file".into(), place(&folder.join("pg_hba.conf")));
     values.insert("ident_file".into(), place(&folder.join("pg_ident.conf")));
 
-    let mut text = String::from("# Written anew by every start.\n");
+    let mut text = String::from("# Written by every start.\n");
     for (name, value) in &values {
         if value.contains(['\n', '\0']) {
-            return Err(Error::input(format!("set {name}: its value has two lines")));
+            return Err(Error::input(format!("set {name}: its value contains a line feed or a zero character")));
         }
         let value = value.replace('\\', "\\\\").replace('\'', "''");
         // Writing to a String can't fail.
@@ -112,14 +113,14 @@ fn defaults(fsync: bool, is_restored: bool) -> BTreeMap<String, String> {
         ("log_line_prefix", "%m [%p] "),
     ];
     if !fsync {
-        // Not full_page_writes too: a standby's base backup needs them from its primary.
+        // full_page_writes stays on: the base backup of a standby needs them from its primary.
         values.push(("fsync", "off"));
     }
     if is_restored {
         values.extend([
-            // The copy holds the platform's data, and trusts whoever reaches it.
+            // The copy contains the platform's data, and accepts connections without authentication.
             ("listen_addresses", ""),
-            // The platform's subscriptions came along: their workers would take over its slots.
+            // The copy has the platform's subscriptions: their workers would use the platform's replication slots.
             ("max_logical_replication_workers", "0"),
             ("autovacuum", "off"),
         ]);
@@ -127,20 +128,20 @@ fn defaults(fsync: bool, is_restored: bool) -> BTreeMap<String, String> {
     values.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-fn checked(name: &str) -> Result<String> {
+fn checked_name(name: &str) -> Result<String> {
     let name = name.to_ascii_lowercase();
     let well_formed = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
     if !well_formed {
-        return Err(Error::input(format!("set {name:?}: not a setting's name")));
+        return Err(Error::input(format!("set {name:?}: it is not the name of a setting")));
     }
     if RESERVED.contains(&name.as_str()) {
-        return Err(Error::input(format!("set {name}: it is chosen for every private server by its start")));
+        return Err(Error::input(format!("set {name}: the start of a private server sets it itself")));
     }
     Ok(name)
 }
 
-/// A folder's name may hold a comma or a space; the setting is a list.
+/// An item of a setting that is a list, quoted because a folder's name may contain a comma or a space.
 fn quoted_list_item(item: &str) -> String {
     format!("\"{}\"", item.replace('"', "\"\""))
 }

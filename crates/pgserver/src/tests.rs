@@ -1,4 +1,4 @@
-//! Against the real PostgreSQL of this machine: servers, base backups, and processes killed with -9.
+//! Tests with the PostgreSQL of this machine: servers, base backups, and processes that are ended by SIGKILL.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -11,13 +11,13 @@ use tempfile::TempDir;
 use crate::account::Account;
 use crate::*;
 
-mod broken_off;
+mod interrupted;
 mod stall;
 mod text;
 
 const HOLDER_DIR: &str = "PGSERVER_TEST_HOLDER_DIR";
 
-/// A folder that the user postgres may pass through.
+/// A folder that the user postgres may enter.
 fn open_tempdir() -> TempDir {
     let tmp = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir();
     tmp.unwrap()
@@ -55,7 +55,7 @@ fn is_alive(pid: u32) -> bool {
     fs::read_link(format!("/proc/{pid}/cwd")).is_ok()
 }
 
-/// How long a test waits for what must come, on any machine.
+/// How long a test waits for an expected event, on any machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 fn is_gone_in_time(pid: u32) -> bool {
@@ -70,7 +70,7 @@ fn is_gone_in_time(pid: u32) -> bool {
 }
 
 #[test]
-fn serves_by_socket_and_by_tcp_then_stops_and_keeps_its_data() {
+fn accepts_connections_by_socket_and_tcp_and_keeps_its_data_after_a_stop() {
     let tmp = open_tempdir();
     let mut server = new_server(&tmp, "one", &quick());
     assert!(server.is_running());
@@ -110,7 +110,7 @@ fn never_runs_as_root_and_outlives_the_thread_that_started_it() {
 }
 
 #[test]
-fn a_session_that_never_ends_does_not_hold_up_the_stop() {
+fn a_session_that_does_not_end_does_not_prevent_the_stop() {
     let tmp = open_tempdir();
     let server = new_server(&tmp, "one", &quick());
     let mut session = Command::new(Binaries::find(None).unwrap().path("psql"))
@@ -121,7 +121,7 @@ fn a_session_that_never_ends_does_not_hold_up_the_stop() {
         .unwrap();
     let sleeping = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
     while sql(&server.url("postgres"), sleeping) != "1" {}
-    // Its own bounds are far shorter than the session's ten minutes.
+    // The timeouts of the stop are far shorter than the session's ten minutes.
     let began = Instant::now();
     server.stop().unwrap();
     assert!(began.elapsed() < PATIENCE);
@@ -129,7 +129,7 @@ fn a_session_that_never_ends_does_not_hold_up_the_stop() {
 }
 
 #[test]
-fn a_server_that_ends_by_itself_is_seen() {
+fn the_end_of_a_server_is_noticed() {
     let tmp = open_tempdir();
     let mut server = new_server(&tmp, "one", &quick());
     let status = Command::new("kill").args(["-QUIT", &server.pid().to_string()]).status();
@@ -141,7 +141,7 @@ fn a_server_that_ends_by_itself_is_seen() {
     server.stop().unwrap();
 }
 
-/// Not a test of its own: the process that the next tests kill.
+/// Not a test: the process that other tests kill.
 #[test]
 #[ignore = "started by the tests that kill it"]
 fn hold_a_server() {
@@ -174,7 +174,7 @@ fn held_postmaster(dir: &Path) -> u32 {
 }
 
 #[test]
-fn a_process_killed_with_9_takes_its_server_along_and_sweep_removes_the_rest() {
+fn a_server_ends_with_a_process_killed_by_sigkill_and_sweep_removes_its_folder() {
     let tmp = open_tempdir();
     let dir = tmp.path().join("held");
     let mut holder = start_holder(&dir);
@@ -202,14 +202,14 @@ fn sweep_stops_a_server_that_still_runs() {
     assert_eq!(sql(&server.url("postgres"), "select 1"), "1");
 
     assert!(sweep(&bin, &dir).unwrap());
-    // Not a moment later: the sweep has waited for it.
+    // At once, since the sweep has waited for its end.
     assert!(!is_alive(server.pid()) && !dir.exists());
     assert!(!short.exists());
     while server.is_running() {}
 }
 
 #[test]
-fn sweep_leaves_alone_what_is_not_its_own() {
+fn sweep_removes_no_folder_or_process_of_others() {
     let tmp = open_tempdir();
     fs::write(tmp.path().join("thesis.txt"), "years of work").unwrap();
     let bin = Binaries::find(None).unwrap();
@@ -217,7 +217,7 @@ fn sweep_leaves_alone_what_is_not_its_own() {
     assert_eq!(init(&bin, tmp.path()).unwrap_err().kind, Kind::FixInput);
     assert!(tmp.path().join("thesis.txt").exists());
 
-    // A pid file whose pid now belongs to somebody else.
+    // A pid file whose pid is now that of another process.
     let server = new_server(&tmp, "own", &quick());
     let dir = server.dir().to_owned();
     server.stop().unwrap();
@@ -248,7 +248,7 @@ fn a_folder_that_postgres_cannot_reach_is_named() {
 }
 
 #[test]
-fn a_failed_start_tells_the_end_of_the_log() {
+fn the_error_of_a_failed_start_has_the_end_of_the_log() {
     let tmp = open_tempdir();
     let bin = Binaries::find(None).unwrap();
     let dir = tmp.path().join("one");
@@ -265,12 +265,12 @@ fn a_failed_start_tells_the_end_of_the_log() {
     assert_eq!(sql(&url, kept), r"it's a \ path");
 }
 
-/// The platform: passwords over TCP, a tablespace, settings that must not follow the copy.
+/// A platform with passwords over TCP, a tablespace, and settings that must not apply to a copy.
 fn platform(tmp: &TempDir) -> Server {
     let account = Account::current().unwrap();
     let space = tmp.path().join("a=space");
     fs::create_dir(&space).unwrap();
-    account.own_folder(&space).unwrap();
+    account.give_to_account(&space).unwrap();
     let options = Options {
         settings: [
             ("max_connections", "137"),
@@ -326,12 +326,12 @@ fn a_base_backup_is_restored_as_a_private_copy() {
     assert_eq!(sql(&url, "show max_connections"), "137");
     assert_eq!(sql(&url, "show archive_mode"), "off");
     assert!(psql(&copy.tcp_url("energy"), "select 1").is_err());
-    // The platform's own tablespace was copied, not shared.
+    // The copy has a tablespace of its own.
     assert_eq!(sql(&platform.url("energy"), "select count(*) from away"), "1");
 }
 
 #[test]
-fn a_base_backup_that_fails_says_why_and_shows_no_password() {
+fn the_error_of_a_failed_base_backup_has_its_cause_and_no_password() {
     let tmp = open_tempdir();
     let platform = platform(&tmp);
     let bin = Binaries::find(None).unwrap();
@@ -373,7 +373,7 @@ fn a_copy_of_a_standby_opens_too() {
 }
 
 #[test]
-fn a_tool_gets_none_of_our_environment() {
+fn a_tool_does_not_get_the_environment_of_this_process() {
     let account = Account::current().unwrap();
     let mut command = account.command(Path::new("env"), Path::new("/"));
     let said = account.run(&mut command, "list variables").unwrap();

@@ -1,4 +1,4 @@
-//! Two plain tables for measuring transfers, a narrow one and a wide one. Replaced where they exist.
+//! Two tables for measuring transfers, a narrow one and a wide one. Existing ones are replaced.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use crate::Result;
 use crate::copy::{BINARY_FROZEN, Rows};
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::random::stream;
 
 const SEED: u64 = 1;
@@ -15,7 +15,8 @@ const SERIES: u64 = 500;
 /// 2020-01-01.
 const START: i64 = 1_577_836_800;
 
-/// `bench.measures`: 500 series interleaved by time, one value each 10 minutes, as meters give them.
+/// Creates `bench.measures` with this number of rows: 500 series in the order of time, with a value every 10 minutes,
+/// as meters send them.
 pub async fn bench_measures(client: &Client, rows: u64) -> Result<()> {
     const COLUMNS: &str = "id bigint not null, series_id integer not null, ts timestamptz not null, \
         value double precision not null, quality smallint not null, \
@@ -37,14 +38,14 @@ pub async fn bench_measures(client: &Client, rows: u64) -> Result<()> {
             copied.i16(if rng.random_ratio(1, 50) { rng.random_range(1..=4) } else { 0 });
             copied.instant(at + 600 + rng.random_range(2..90), rng.random_range(0..1_000_000));
             copied.text(SOURCES[series % SOURCES.len()]);
-            copied.flow().await?;
+            copied.send_if_full().await?;
         }
         Ok(())
     })
     .await
 }
 
-/// `bench.wide`: 16 columns of as many types, about 270 bytes a row.
+/// Creates `bench.wide` with this number of rows: 16 columns of different types, about 270 bytes per row.
 pub async fn bench_wide(client: &Client, rows: u64) -> Result<()> {
     const COLUMNS: &str = "id bigint not null, reference uuid not null, site_id integer not null, \
         kind smallint not null, is_active boolean not null, power_kw double precision not null, ratio real, \
@@ -55,7 +56,7 @@ pub async fn bench_wide(client: &Client, rows: u64) -> Result<()> {
         let mut rng = stream(SEED, "wide", 0, 0);
         for id in 1..=rows {
             wide_row(copied, &mut rng, id);
-            copied.flow().await?;
+            copied.send_if_full().await?;
         }
         Ok(())
     })
@@ -104,8 +105,8 @@ fn wide_row(rows: &mut Rows<'_>, rng: &mut ChaCha8Rng, id: u64) {
     }
 }
 
-/// Creates, fills and indexes the table in one transaction, so that its rows are frozen: whoever
-/// reads it first does not pay for writing hint bits.
+/// Creates, fills and indexes the table in one transaction, so that its rows are frozen: the first query that reads it
+/// does not have to write hint bits.
 async fn replace(
     client: &Client,
     table: &str,
@@ -126,7 +127,7 @@ async fn replace(
         client.batch_execute(&finish).await.during(format!("add the key of {table}"))
     };
     if let Err(error) = filled.await {
-        // The first error says what went wrong; one here would only say that the connection is gone.
+        // The first error is returned; a further one would only mean that the connection has ended.
         let _ = client.batch_execute("rollback").await;
         return Err(error);
     }

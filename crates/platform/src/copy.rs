@@ -1,6 +1,6 @@
-//! `COPY ... FROM STDIN`: rows in PostgreSQL's binary format for what is large, text for the rest.
+//! Writes rows by `COPY ... FROM STDIN`: in the binary format for large tables, in the text format for small ones.
 //!
-//! Rows go out in chunks, so that memory stays the same whatever the table's size.
+//! Rows of large tables are sent in chunks, so that memory does not grow with the table.
 
 use std::fmt::Display;
 use std::pin::Pin;
@@ -10,20 +10,22 @@ use futures::SinkExt;
 use tokio_postgres::{Client, CopyInSink};
 
 use crate::Result;
-use crate::error::During;
+use crate::error::ErrorContext;
 
 const CHUNK_BYTES: usize = 256 * 1024;
-/// Seconds from 1970 to 2000, where PostgreSQL counts from.
+/// Seconds from 1970 to 2000, from which PostgreSQL counts.
 const EPOCH_2000_S: i64 = 946_684_800;
 const EPOCH_2000_DAYS: i64 = EPOCH_2000_S / 86_400;
 
+/// The options of a COPY in the binary format.
 pub(crate) const BINARY: &str = "FORMAT binary";
-/// For a table created in the same transaction.
+/// The options of a COPY in the binary format into a table that was created in the same transaction.
 pub(crate) const BINARY_FROZEN: &str = "FORMAT binary, FREEZE";
 
+/// Called with a table's name and the number of its rows sent so far.
 pub(crate) type Progress<'a> = &'a (dyn Fn(&str, u64) + Send + Sync);
 
-/// One COPY under way. Each row: `row`, then a call for each of its columns.
+/// A running COPY in the binary format. A row is written by a call of [`Rows::row`] and one call for each column.
 pub(crate) struct Rows<'a> {
     sink: Pin<Box<CopyInSink<Bytes>>>,
     buffer: BytesMut,
@@ -33,7 +35,7 @@ pub(crate) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// `options` are those of the statement, [`BINARY`] or [`BINARY_FROZEN`].
+    /// Starts a COPY. `options` are [`BINARY`] or [`BINARY_FROZEN`].
     pub async fn begin(
         client: &Client,
         table: &'a str,
@@ -50,12 +52,12 @@ impl<'a> Rows<'a> {
         Ok(Self { sink: Box::pin(sink), buffer, table, count: 0, progress })
     }
 
-    /// To be called between rows; sends what has gathered once it is a chunk.
-    pub async fn flow(&mut self) -> Result<()> {
+    /// Sends the rows written so far where they fill a chunk. To be called between rows.
+    pub async fn send_if_full(&mut self) -> Result<()> {
         if self.buffer.len() >= CHUNK_BYTES { self.send().await } else { Ok(()) }
     }
 
-    /// The number of rows copied.
+    /// Ends the COPY and returns the number of its rows.
     pub async fn finish(mut self) -> Result<u64> {
         self.buffer.put_i16(-1);
         self.send().await?;
@@ -70,72 +72,83 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
+    /// Begins a row with this number of columns.
     pub fn row(&mut self, columns: i16) {
         self.count += 1;
         self.buffer.put_i16(columns);
     }
 
+    /// Writes a NULL.
     pub fn null(&mut self) {
         self.buffer.put_i32(-1);
     }
 
+    /// Writes a boolean.
     pub fn bool(&mut self, value: bool) {
         self.buffer.put_i32(1);
         self.buffer.put_u8(value.into());
     }
 
+    /// Writes a smallint.
     pub fn i16(&mut self, value: i16) {
         self.buffer.put_i32(2);
         self.buffer.put_i16(value);
     }
 
+    /// Writes an integer.
     pub fn i32(&mut self, value: i32) {
         self.buffer.put_i32(4);
         self.buffer.put_i32(value);
     }
 
+    /// Writes a bigint.
     pub fn i64(&mut self, value: i64) {
         self.buffer.put_i32(8);
         self.buffer.put_i64(value);
     }
 
+    /// Writes a real.
     pub fn f32(&mut self, value: f32) {
         self.buffer.put_i32(4);
         self.buffer.put_f32(value);
     }
 
+    /// Writes a double precision.
     pub fn f64(&mut self, value: f64) {
         self.buffer.put_i32(8);
         self.buffer.put_f64(value);
     }
 
-    /// Text, varchar, char and enums.
+    /// Writes a text, varchar, char or enum.
     pub fn text(&mut self, value: &str) {
         self.bytes(value.as_bytes());
     }
 
+    /// Writes a bytea, or a uuid of 16 bytes.
     pub fn bytes(&mut self, value: &[u8]) {
-        // A value made here has at most some hundred bytes.
+        // The values of this crate have at most some hundred bytes.
         self.buffer.put_i32(value.len() as i32);
         self.buffer.put_slice(value);
     }
 
+    /// Writes a jsonb.
     pub fn jsonb(&mut self, value: &str) {
         self.buffer.put_i32(value.len() as i32 + 1);
         self.buffer.put_u8(1);
         self.buffer.put_slice(value.as_bytes());
     }
 
-    /// timestamptz, and timestamp without; seconds since 1970 and microseconds on top.
+    /// Writes a timestamp with or without time zone: seconds since 1970, and microseconds to add.
     pub fn instant(&mut self, at: i64, micros: i64) {
         self.i64((at - EPOCH_2000_S) * 1_000_000 + micros);
     }
 
+    /// Writes a date.
     pub fn date(&mut self, day_since_1970: i64) {
         self.i32((day_since_1970 - EPOCH_2000_DAYS) as i32);
     }
 
-    /// `value` counts units of 10^-scale.
+    /// Writes a numeric: `value` units of 10^-scale.
     pub fn numeric(&mut self, value: i64, scale: u16) {
         let (digits, weight) = base_10000(value.unsigned_abs(), scale);
         self.buffer.put_i32(8 + 2 * digits.len() as i32);
@@ -147,7 +160,8 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// PostgreSQL's digits of a decimal, without zeros at either end, and the first one's power of 10,000.
+/// The digits of a decimal in base 10,000, without zeros at either end, and the weight of the first one: the format of
+/// PostgreSQL's numeric.
 pub(crate) fn base_10000(value: u64, scale: u16) -> (Vec<i16>, i16) {
     let fraction_digits = scale.div_ceil(4);
     let padding = 10_u128.pow(u32::from(fraction_digits * 4 - scale));
@@ -165,7 +179,7 @@ pub(crate) fn base_10000(value: u64, scale: u16) -> (Vec<i16>, i16) {
     (digits, weight)
 }
 
-/// NULL among the values of [`Lines`]; written so that no text can be taken for it.
+/// A NULL among the values of [`Lines`]. It is displayed as a zero character, which PostgreSQL's texts never contain.
 pub(crate) struct Null;
 
 impl Display for Null {
@@ -181,7 +195,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Values as PostgreSQL reads them.
+    /// Adds a row of values as texts that PostgreSQL reads.
     pub fn push(&mut self, values: &[&dyn Display]) {
         for (i, value) in values.iter().enumerate() {
             if i > 0 {
@@ -189,7 +203,7 @@ impl Lines {
             }
             for c in value.to_string().chars() {
                 match c {
-                    // PostgreSQL's text never holds it.
+                    // The zero character of `Null`.
                     '\0' => self.text.push_str("\\N"),
                     '\\' => self.text.push_str("\\\\"),
                     '\t' => self.text.push_str("\\t"),
@@ -201,6 +215,7 @@ impl Lines {
         self.text.push('\n');
     }
 
+    /// Copies the rows into a table, and returns their number.
     pub async fn copy(self, client: &Client, table: &str, columns: &str, progress: Progress<'_>) -> Result<u64> {
         let statement = format!("COPY {table} ({columns}) FROM STDIN");
         let sink = client.copy_in(&statement).await.during(format!("copy into {table}"))?;

@@ -1,39 +1,16 @@
-//! What can go wrong, sorted by what the caller can do about it.
+//! What PostgreSQL reports, as errors that say what the caller can do.
 
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub use base::{Error, Kind, Result};
 
-/// What the caller can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Try again later: the server was not reachable, or went away.
-    Retry,
-    /// Ask for something else: the schema exists already, or does not yet; that day was lived.
-    FixInput,
-    /// Correct the server: its disk, its rights.
-    FixSetup,
-    /// A defect of this crate.
-    Bug,
-}
-
-/// Its Display is the context alone; the source tells the rest of the chain.
-#[derive(Debug, thiserror::Error)]
-#[error("{context}")]
-pub struct Error {
-    pub kind: Kind,
-    /// A verb phrase.
-    pub context: String,
-    #[source]
-    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
-
-/// Says what was being done when PostgreSQL refused.
-pub(crate) trait During<T> {
+/// Adds what was being done when PostgreSQL refused.
+pub(crate) trait ErrorContext<T> {
+    /// Wraps the error, where there is one; its kind follows from the SQLSTATE.
     fn during(self, context: impl Into<String>) -> Result<T>;
 }
 
-impl<T> During<T> for Result<T, tokio_postgres::Error> {
+impl<T> ErrorContext<T> for Result<T, tokio_postgres::Error> {
     fn during(self, context: impl Into<String>) -> Result<T> {
-        self.map_err(|source| Error { kind: kind_of(&source), context: context.into(), source: Some(Box::new(source)) })
+        self.map_err(|source| Error::new(kind_of(&source), context).because(source))
     }
 }
 

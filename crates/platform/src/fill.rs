@@ -1,26 +1,28 @@
-//! The whole history, over two connections: the 1-second series on one, the rest on the other.
+//! Fills the tables with the history, over two connections: the 1-second series on one, the other tables on the other.
 
 use std::future::Future;
 
 use tokio_postgres::{Client, Config, NoTls};
 
-use crate::error::{During, Kind};
+use crate::error::ErrorContext;
 use crate::output::Output;
-use crate::tables::{self, Pen, Stamp};
+use crate::tables::{self, Stamp, WriteContext};
 use crate::{Error, Result, Scale, registry};
 
-/// A connection for [`fill`] to a private server, without TLS; the task that drives it ends with
-/// the client. Needs a Tokio runtime.
+/// Connects to a private server, without TLS, for [`fill`]. The task of the connection ends with the client. Needs a
+/// Tokio runtime.
 pub async fn connect(config: &Config) -> Result<Client> {
     let (client, connection) = config.connect(NoTls).await.during("connect to the platform's database")?;
-    // Its end is told to the client by the next statement's error.
+    // The result is ignored: where the connection fails, the client's next statement returns an error.
     tokio::spawn(connection);
     Ok(client)
 }
 
-/// Fills the empty tables of [`crate::create`]; returns the rows of each. `progress` hears, table by
-/// table, the rows sent so far. A failure leaves the tables partly filled: start again from an
-/// empty database.
+/// Fills the empty tables of [`crate::create`] and returns the number of rows of each. `connect` is called twice.
+/// `progress` is called with a table's name and the rows sent so far.
+///
+/// # Errors
+/// Where a connection or a statement fails. The tables are then filled in part: start again with an empty database.
 pub async fn fill<F, Fut, E>(
     connect: F,
     scale: &Scale,
@@ -34,10 +36,10 @@ where
     let first = session(connect().await).await?;
     let second = session(connect().await).await?;
     let output = Output::new(scale, 0);
-    let pen = |client| Pen { client, scale, output: &output, stamp: Stamp::History, progress };
+    let context = |client| WriteContext { client, scale, output: &output, stamp: Stamp::History, progress };
 
     let mut counts = registry::fill(&first, scale, progress).await?;
-    let (seconds, others) = futures::try_join!(fast(pen(&first)), slow(pen(&second)))?;
+    let (seconds, others) = futures::try_join!(fast(context(&first)), slow(context(&second)))?;
     counts.push(seconds);
     counts.extend(others);
     first.batch_execute("analyze").await.during("analyze the platform's tables")?;
@@ -48,29 +50,25 @@ async fn session<E>(client: Result<Client, E>) -> Result<Client>
 where
     E: std::error::Error + Send + Sync + 'static,
 {
-    let client = client.map_err(|source| Error {
-        kind: Kind::Retry,
-        context: "connect to the platform's database".into(),
-        source: Some(Box::new(source)),
-    })?;
+    let client = client.map_err(|source| Error::retry("connect to the platform's database").because(source))?;
     client.batch_execute("set synchronous_commit = off").await.during("prepare a session")?;
     Ok(client)
 }
 
-async fn fast(pen: Pen<'_>) -> Result<(String, u64)> {
-    let end = pen.scale.end();
-    let start = tables::seconds_kept_from(pen.scale, end).max(pen.scale.day_start(0));
-    Ok((tables::SECONDS.to_owned(), tables::seconds(pen, start, end).await?))
+async fn fast(context: WriteContext<'_>) -> Result<(String, u64)> {
+    let end = context.scale.end();
+    let start = tables::seconds_kept_from(context.scale, end).max(context.scale.day_start(0));
+    Ok((tables::SECONDS.to_owned(), tables::seconds(context, start, end).await?))
 }
 
-async fn slow(pen: Pen<'_>) -> Result<Vec<(String, u64)>> {
-    let days = pen.scale.days;
-    let forecast = days.saturating_sub(pen.scale.forecast_days)..days;
+async fn slow(context: WriteContext<'_>) -> Result<Vec<(String, u64)>> {
+    let days = context.scale.days;
+    let forecast = days.saturating_sub(context.scale.forecast_days)..days;
     Ok(vec![
-        (tables::MEASURED.to_owned(), tables::measured(pen, 0..days).await?),
-        (tables::FORECASTS.to_owned(), tables::forecasts(pen, forecast).await?),
-        (tables::AVAILABILITIES.to_owned(), tables::availabilities(pen, 0..days).await?),
-        (tables::PRICES.to_owned(), tables::market_prices(pen, 0..days).await?),
-        (tables::TENSION.to_owned(), tables::system_tension(pen, 0..days).await?),
+        (tables::MEASURED.to_owned(), tables::measured(context, 0..days).await?),
+        (tables::FORECASTS.to_owned(), tables::forecasts(context, forecast).await?),
+        (tables::AVAILABILITIES.to_owned(), tables::availabilities(context, 0..days).await?),
+        (tables::PRICES.to_owned(), tables::market_prices(context, 0..days).await?),
+        (tables::TENSION.to_owned(), tables::system_tension(context, 0..days).await?),
     ])
 }

@@ -1,4 +1,4 @@
-//! The plants: whose they are, where, how large. Pure data from the seed; `registry` makes rows of it.
+//! Generates the sites: their producers, locations and sizes. `registry` writes them as rows.
 
 use chrono::NaiveDate;
 use rand::Rng;
@@ -6,6 +6,7 @@ use rand::Rng;
 use crate::Scale;
 use crate::random::stream;
 
+/// How a site generates power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Technology {
     Wind,
@@ -14,6 +15,7 @@ pub(crate) enum Technology {
 }
 
 impl Technology {
+    /// The value in the database.
     pub fn label(self) -> &'static str {
         match self {
             Self::Wind => "wind",
@@ -23,45 +25,55 @@ impl Technology {
     }
 }
 
+/// A power plant of one or several units.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
-    /// From 1.
+    /// The identifier, from 1 on.
     pub id: u32,
+    /// The identifier of its producer.
     pub producer_id: u32,
+    /// Its name, in French.
     pub name: String,
+    /// How it generates power.
     pub technology: Technology,
+    /// In degrees north.
     pub latitude: f64,
+    /// In degrees east.
     pub longitude: f64,
+    /// The day of its commissioning.
     pub commissioned: NaiveDate,
-    /// Of all units together.
+    /// The rated power of all units together.
     pub pmax_kw: f64,
+    /// The number of its units.
     pub units: u32,
-    /// Mean wind at the hub.
+    /// The mean wind speed at the hub.
     pub wind_m_s: f64,
 }
 
 impl Site {
-    /// What the site's meter shows: a large plant's to the kW, a small one's to 100 W.
+    /// The resolution of the site's meter: 1 kW for a large plant, 100 W for a small one.
     pub fn resolution_kw(&self) -> f64 {
         if self.pmax_kw >= 10_000.0 { 1.0 } else { 0.1 }
     }
 
+    /// A power, rounded to the meter's resolution.
     pub fn rounded(&self, power_kw: f64) -> f64 {
         round_to(power_kw, self.resolution_kw())
     }
 }
 
-/// The decimal nearest to the value on a grid of 1 or 0.1.
+/// The value, rounded to a multiple of a decimal resolution, such as 1 or 0.1.
 pub(crate) fn round_to(value: f64, resolution: f64) -> f64 {
     let per_unit = (1.0 / resolution).round();
     (value * per_unit).round() / per_unit
 }
 
-/// Power at the connection point, for site identifiers from 1.
+/// All sites of a scale.
 pub(crate) fn sites(scale: &Scale) -> Vec<Site> {
     (1..=scale.sites).map(|id| site(scale, id)).collect()
 }
 
+/// The number of producers: each has up to three sites.
 pub(crate) fn producers(scale: &Scale) -> u32 {
     scale.sites.div_ceil(3)
 }

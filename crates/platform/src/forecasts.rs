@@ -1,4 +1,4 @@
-//! Forecasts: the truth to come, plus an error that grows with the horizon and changes slowly along it.
+//! Generates forecasts: the future output, plus an error that grows with the horizon and changes slowly along it.
 
 use rand::Rng;
 use rand_distr::StandardNormal;
@@ -10,28 +10,36 @@ use crate::output::{Output, Plant};
 use crate::random::stream;
 use crate::sun;
 
+/// The step of forecasts, in seconds.
 pub(crate) const STEP_FORECAST_S: i64 = 1_800;
+/// The number of steps of a forecast: 48 hours.
 pub(crate) const HORIZON_STEPS: i64 = 96;
-/// 00, 06, 12 and 18 h UTC.
+/// Forecasts are issued at 00, 06, 12 and 18 h UTC.
 pub(crate) const ISSUES_PER_DAY: i64 = 4;
 /// The 90% quantile of a normal distribution.
 const Z90: f64 = 1.2816;
 
+/// The forecast of one half hour.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Forecast {
+    /// The start of the half hour.
     pub valid_at: i64,
+    /// The expected mean power.
     pub power_kw: f64,
+    /// The 10% quantile of the power.
     pub p10_kw: f64,
+    /// The 90% quantile of the power.
     pub p90_kw: f64,
 }
 
-pub(crate) fn issues(scale: &Scale, day: u32) -> impl Iterator<Item = i64> {
+/// The instants of a day at which forecasts are issued.
+pub(crate) fn issue_times(scale: &Scale, day: u32) -> impl Iterator<Item = i64> {
     let start = scale.day_start(day);
     (0..ISSUES_PER_DAY).map(move |i| start + i * DAY_S / ISSUES_PER_DAY)
 }
 
-/// The half hours from the issue to 48 hours later.
-pub(crate) fn issued(scale: &Scale, output: &Output, plant: &Plant, issue_at: i64) -> Vec<Forecast> {
+/// The forecasts of a plant for the 48 hours after the instant of their issue.
+pub(crate) fn forecasts_of(scale: &Scale, output: &Output, plant: &Plant, issue_at: i64) -> Vec<Forecast> {
     let site = &plant.site;
     let mut rng = stream(scale.seed, "forecast", site.id, (issue_at / 3_600) as u32);
     let mut error: f64 = rng.sample(StandardNormal);
@@ -54,13 +62,13 @@ pub(crate) fn issued(scale: &Scale, output: &Output, plant: &Plant, issue_at: i6
     forecasts.collect()
 }
 
-/// Standard deviation of the error as a share of the site's power.
+/// The standard deviation of the error, as a share of the site's power.
 fn spread(plant: &Plant, truth_kw: f64, valid_at: i64, k: i64) -> f64 {
     let site = &plant.site;
     let growth = (k as f64 / HORIZON_STEPS as f64).sqrt();
     match site.technology {
         Technology::Wind => 0.02 + 0.13 * growth,
-        // Nobody forecasts light at night; the best of the sky bounds the error at dawn.
+        // At night the error is zero, and at dawn it is bounded by the output under a clear sky.
         Technology::Solar => {
             let middle = valid_at + STEP_S;
             let sky = sun::clear_sky(sun::sine_of_elevation(middle, site.latitude, site.longitude)) / 1_000.0;

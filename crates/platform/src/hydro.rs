@@ -1,15 +1,15 @@
-//! Run-of-river output: rain fills two reservoirs, one fast and one slow, that empty exponentially.
+//! The output of run-of-river plants: rain fills two reservoirs, a fast and a slow one, which empty exponentially.
 
 use crate::calendar::{STEP_S, STEPS_PER_DAY, season};
 
 const SLOW_DAYS: f64 = 28.0;
 const FAST_DAYS: f64 = 1.6;
-/// The flow that the turbines can take, in mm of the basin a day.
+/// The flow that the turbines can use, in mm of the basin per day.
 const DESIGN_MM: f64 = 2.2;
-/// The share of the design flow left to the river, and below which turbines stop.
+/// The share of the design flow that stays in the river, which is also the least share that turbines need.
 const RESERVED_SHARE: f64 = 0.1;
 
-/// Flow in mm of the basin a day, a value a step, for rain in mm a step.
+/// The flow at each step in mm of the basin per day, for rain in mm per step from `start` on.
 pub(crate) fn flow(rain_mm: &[f32], start: i64) -> Vec<f32> {
     let keep = |days: f64| (-1.0 / (days * STEPS_PER_DAY as f64)).exp();
     let (keep_slow, keep_fast) = (keep(SLOW_DAYS), keep(FAST_DAYS));
@@ -24,7 +24,7 @@ pub(crate) fn flow(rain_mm: &[f32], start: i64) -> Vec<f32> {
     steps.collect()
 }
 
-/// The share of the rated power at this flow.
+/// The output at a flow, as a share of the rated power.
 pub(crate) fn power_share(flow_mm: f32) -> f64 {
     let turbined = f64::from(flow_mm) / DESIGN_MM - RESERVED_SHARE;
     if turbined < RESERVED_SHARE { 0.0 } else { turbined.min(1.0) }

@@ -1,15 +1,14 @@
-//! An energy aggregator's operational platform, made up: a PostgreSQL to transfer from, for the
-//! demo, the end-to-end tests and the benchmarks.
+//! Generates the database of a fictitious energy aggregator's platform: a PostgreSQL source for the demo, the
+//! end-to-end tests and the benchmarks.
 //!
-//! What a seed gives, it gives again: the same seed and scale make the same rows, and the days
-//! that [`live_a_day`] adds continue the same weather. Curves are believable (no sun at night, prices
-//! that fall when it shines, forecasts that worsen with the horizon), so that what is computed on
-//! them can be looked at, but no number comes from a real plant.
+//! The same seed and scale generate the same rows, and the days that [`simulate_day`] adds continue the same weather.
+//! The curves are plausible (no sun at night, prices that fall in sunshine, forecasts whose error grows with the
+//! horizon), so that results computed from them are plausible too, but no number comes from a real plant.
 //!
-//! All instants are UTC; powers are kW, energies Wh, prices EUR/MWh.
+//! All instants are in UTC; powers are in kW, energies in Wh, prices in EUR/MWh.
 //!
-//! This crate never drops what it did not create: [`create`] fails where the schema exists; only
-//! the two tables of schema `bench` are replaced.
+//! This crate never drops a schema or table that it did not create: [`create`] fails where the schema exists. Only the
+//! two tables of the schema `bench` are replaced.
 
 mod error;
 mod scale;
@@ -45,7 +44,7 @@ pub mod billing;
 mod tests;
 
 pub use bench::{bench_measures, bench_wide};
-pub use day::{Changes, TableChanges, live_a_day};
+pub use day::{Changes, TableChanges, simulate_day};
 pub use error::{Error, Kind, Result};
 pub use fill::{connect, fill};
 pub use scale::Scale;

@@ -1,4 +1,4 @@
-//! What each site truly produced: weather through the plant, held down by its availability.
+//! The true output of each site: computed from the weather, and limited by outages.
 
 use rand::Rng;
 
@@ -7,35 +7,46 @@ use crate::fleet::{Site, Technology, sites};
 use crate::random::stream;
 use crate::{Scale, hydro, sun, weather, wind};
 
-/// Forecasts reach two days beyond the last issue; a step more for the seconds in between.
+/// Days of output after the last day: forecasts need two, and the 1-second series one further step.
 const DAYS_BEYOND: u32 = 3;
 
+/// The output of all sites.
 pub(crate) struct Output {
+    /// The instant of the first step.
     pub start: i64,
+    /// The sites with their output.
     pub plants: Vec<Plant>,
-    /// The country's, as shares of the installed power: they make the prices.
+    /// The output of the country's wind farms at each step, as a share of their rated power. Prices depend on it.
     pub national_wind: Vec<f32>,
+    /// The same for solar plants.
     pub national_solar: Vec<f32>,
 }
 
+/// A site with its output.
 pub(crate) struct Plant {
+    /// The site.
     pub site: Site,
-    /// kW at each step of 10 minutes from the start of the history.
+    /// The power at each step of 10 minutes from the start of the history.
     pub power_kw: Vec<f32>,
+    /// The outages, in the order of time.
     pub outages: Vec<Outage>,
 }
 
-/// A time when the site could not give its full power.
+/// A time during which a site's power is limited.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Outage {
+    /// Its start.
     pub from: i64,
+    /// Its end, which is not part of it.
     pub to: i64,
+    /// The power that remains available.
     pub available_kw: f64,
+    /// Its reason, in French.
     pub reason: &'static str,
 }
 
 impl Output {
-    /// For the history and `days_after` days that follow it.
+    /// Computes the output of the history and of `days_after` days that follow it.
     pub fn new(scale: &Scale, days_after: u32) -> Self {
         let start = scale.day_start(0);
         let steps = (scale.days + days_after + DAYS_BEYOND) as usize * STEPS_PER_DAY;
@@ -47,7 +58,7 @@ impl Output {
             let power_kw = power(&site, &local, &outages, start);
             Plant { site, power_kw, outages }
         });
-        // The country's clouds and winds are never all alike: its latents are damped.
+        // The weather is never the same in all of the country, so its variation is reduced.
         let plants = plants.collect();
         let wind = |i: usize| wind::power_share(wind::speed(0.7 * national.wind[i], 6.6, at(i))) as f32;
         let solar = |i: usize| sun::power_share(at(i), 45.8, 2.2, 0.6 * national.cloud[i]) as f32;
@@ -59,17 +70,19 @@ impl Output {
         }
     }
 
-    /// The step that holds this instant; the last one where the instant lies beyond.
+    /// The step of an instant; the last one for later instants.
     pub fn step_of(&self, at: i64) -> usize {
         (((at - self.start) / STEP_S).max(0) as usize).min(self.national_wind.len() - 1)
     }
 }
 
 impl Plant {
+    /// The power at a step, in kW.
     pub fn at(&self, step: usize) -> f64 {
         f64::from(self.power_kw[step.min(self.power_kw.len() - 1)])
     }
 
+    /// Whether the site has no power because of an outage.
     pub fn is_out(&self, at: i64) -> bool {
         self.outages.iter().any(|o| o.available_kw == 0.0 && (o.from..o.to).contains(&at))
     }
@@ -99,7 +112,7 @@ fn power(site: &Site, local: &weather::Weather, outages: &[Outage], start: i64) 
     power_kw
 }
 
-/// About one a month and site, some total and some partial; in whole steps.
+/// The outages of a site: about one per month, total or partial, in whole steps.
 fn outages(scale: &Scale, site: &Site, start: i64, end: i64) -> Vec<Outage> {
     let mut rng = stream(scale.seed, "outages", site.id, 0);
     let mut outages = Vec::new();

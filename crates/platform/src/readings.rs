@@ -1,5 +1,5 @@
-//! The 10-minute series as the platform got them: the truth rounded, with what telemetry loses
-//! and what is put right some days later.
+//! Generates the 10-minute series as the platform receives them: the true output, rounded, with readings that telemetry
+//! loses or damages and that are corrected some days later.
 
 use rand::Rng;
 
@@ -8,9 +8,10 @@ use crate::calendar::{STEP_S, STEPS_PER_DAY};
 use crate::output::{Output, Plant};
 use crate::random::stream;
 
-/// Days from a bad reading to its correction, at most.
+/// The greatest number of days from a bad reading to its correction.
 pub(crate) const CORRECTION_DAYS_MAX: u32 = 5;
 
+/// The quality of a reading, as in the platform's type of this name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quality {
     Measured,
@@ -22,6 +23,7 @@ pub(crate) enum Quality {
 }
 
 impl Quality {
+    /// The value in the database.
     pub fn label(self) -> &'static str {
         match self {
             Self::Measured => "measured",
@@ -34,17 +36,21 @@ impl Quality {
     }
 }
 
+/// A reading of a site's meter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Reading {
-    /// Start of its 10 minutes.
+    /// The start of its 10 minutes.
     pub at: i64,
+    /// The mean power; `None` where it is missing.
     pub power_kw: Option<f64>,
-    /// The difference of a meter's index in Wh: a day's sum is its energy to the Wh.
+    /// The difference of a meter's index in Wh, so that the sum of a day is exact to the Wh; `None` where it is
+    /// missing.
     pub energy_wh: Option<i64>,
+    /// Its quality.
     pub quality: Quality,
 }
 
-/// A day of a site, and on which later day its bad readings are put right.
+/// The readings of a site on one day, and the later day on which the bad ones are corrected.
 pub(crate) struct SiteDay {
     truth: Vec<Reading>,
     received: Vec<Reading>,
@@ -52,24 +58,25 @@ pub(crate) struct SiteDay {
 }
 
 impl SiteDay {
+    /// Generates the readings of a day, counted from the start of the history.
     pub fn new(scale: &Scale, output: &Output, plant: &Plant, day: u32) -> Self {
         let mut rng = stream(scale.seed, "readings", plant.site.id, day);
         let truth = truth(scale, output, plant, day);
         let mut received = truth.clone();
-        // One reading at least is bad every day, and every fourth day a stretch of them.
-        let spoilt = rng.random_range(0..STEPS_PER_DAY);
-        spoil(&mut received, spoilt, 1, Quality::Estimated, plant);
+        // Every day at least one reading is bad, and on about every fourth day a sequence of them.
+        let damaged = rng.random_range(0..STEPS_PER_DAY);
+        damage(&mut received, damaged, 1, Quality::Estimated, plant);
         let (first, length) = (rng.random_range(0..STEPS_PER_DAY - 40), rng.random_range(3..40));
         let quality = [Quality::Estimated, Quality::Estimated, Quality::Missing, Quality::Invalid];
         let quality = quality[rng.random_range(0..quality.len())];
         if rng.random_bool(0.25) {
-            spoil(&mut received, first, length, quality, plant);
+            damage(&mut received, first, length, quality, plant);
         }
         Self { truth, received, corrected_on: day + rng.random_range(1..=CORRECTION_DAYS_MAX) }
     }
 
-    /// As they stand when `today` begins.
-    pub fn known(self, today: u32) -> (Vec<Reading>, Option<u32>) {
+    /// The readings in the platform at the start of `today`, and the day of the correction where it is over.
+    pub fn readings_on(self, today: u32) -> (Vec<Reading>, Option<u32>) {
         if self.corrected_on >= today {
             return (self.received, None);
         }
@@ -77,7 +84,7 @@ impl SiteDay {
         (fixed.collect(), Some(self.corrected_on))
     }
 
-    /// The bad readings put right in the course of `today`.
+    /// The corrections that come during `today`.
     pub fn corrections(&self, today: u32) -> Vec<Reading> {
         if self.corrected_on != today {
             return Vec::new();
@@ -97,7 +104,7 @@ fn corrected(truth: &Reading) -> Reading {
 fn truth(scale: &Scale, output: &Output, plant: &Plant, day: u32) -> Vec<Reading> {
     let start = scale.day_start(day);
     let first = output.step_of(start);
-    // In 100 W x 10 min, so that the index is exact.
+    // In units of 100 W x 10 min, so that the index is exact.
     let mut index = 0;
     let readings = (0..STEPS_PER_DAY).map(|i| {
         let at = start + i as i64 * STEP_S;
@@ -110,21 +117,21 @@ fn truth(scale: &Scale, output: &Output, plant: &Plant, day: u32) -> Vec<Reading
     readings.collect()
 }
 
-/// 100 W for 10 minutes are 50/3 Wh.
+/// The index in Wh: 100 W for 10 minutes are 50/3 Wh.
 fn index_wh(index: i64) -> i64 {
     (index * 50 + 1) / 3
 }
 
-fn spoil(readings: &mut [Reading], first: usize, length: usize, quality: Quality, plant: &Plant) {
-    // Held at the last value before the gap.
-    let held = readings[first.saturating_sub(1)];
+fn damage(readings: &mut [Reading], first: usize, length: usize, quality: Quality, plant: &Plant) {
+    // Estimated by the last value before.
+    let last_valid = readings[first.saturating_sub(1)];
     for reading in readings.iter_mut().skip(first).take(length) {
         reading.quality = quality;
         (reading.power_kw, reading.energy_wh) = match quality {
             Quality::Missing => (None, None),
-            // A telemetry register full of ones: more than the plant can give.
+            // An invalid value of telemetry: more than the plant's rated power.
             Quality::Invalid => (Some(plant.site.rounded(plant.site.pmax_kw * 1.31)), None),
-            _ => (held.power_kw, held.energy_wh),
+            _ => (last_valid.power_kw, last_valid.energy_wh),
         };
     }
 }

@@ -1,32 +1,35 @@
-//! Who and what: the rows of the tables that change seldom.
+//! Generates and writes the tables of master data: producers, sites, units, contracts, metering points and series.
 
 use rand::Rng;
 use tokio_postgres::Client;
 
 use crate::copy::{Lines, Progress};
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::fleet::{Site, Technology, producers, sites};
 use crate::random::stream;
 use crate::{Result, Scale};
 
-/// The series of a site.
+/// The identifier of a site's 10-minute series.
 pub(crate) fn measured_series(site_id: u32) -> i32 {
     site_id as i32 * 10 + 1
 }
 
+/// The identifier of a site's series of forecasts.
 pub(crate) fn forecast_series(site_id: u32) -> i32 {
     site_id as i32 * 10 + 2
 }
 
-/// Of the site's first unit.
+/// The identifier of the 1-second series of a site's first unit.
 pub(crate) fn fast_series(site_id: u32) -> i32 {
     site_id as i32 * 10 + 3
 }
 
+/// The identifier of a unit, by its rank in the site, from 1 on.
 pub(crate) fn unit_id(site_id: u32, rank: u32) -> u32 {
     site_id * 100 + rank
 }
 
+/// Fills the tables, and returns the number of rows of each.
 pub(crate) async fn fill(client: &Client, scale: &Scale, progress: Progress<'_>) -> Result<Vec<(String, u64)>> {
     let sites = sites(scale);
     let stamp = crate::calendar::instant_text(scale.day_start(0));
@@ -54,7 +57,7 @@ pub(crate) async fn fill(client: &Client, scale: &Scale, progress: Progress<'_>)
     for (table, columns, lines) in tables {
         counts.push((table.to_owned(), lines.copy(client, table, columns, progress).await?));
         if columns.starts_with("id,") {
-            // The platform goes on from the last identifier.
+            // The sequence continues after the last identifier.
             let sql = format!("select setval(pg_get_serial_sequence('{table}', 'id'), (select max(id) from {table}))");
             client.batch_execute(&sql).await.during(format!("set the next id of {table}"))?;
         }
@@ -94,7 +97,7 @@ const FORMS: [&str; 7] = [
 ];
 const OF: [&str; 5] = ["du Cœur de Brière", "de la Forêt d'Othe", "des Cévennes", "du Béarn", "de l'Orée des Vosges"];
 
-/// SIREN and establishment 0001, with the two control digits (Luhn).
+/// A SIRET: the SIREN of a number and the establishment 0001, with both check digits (Luhn).
 pub(crate) fn siret(number: u32) -> String {
     let siren = with_luhn(&(number / 10).to_string());
     with_luhn(&format!("{siren}0001"))
@@ -139,7 +142,7 @@ fn unit_lines(sites: &[Site], stamp: &str) -> Lines {
     lines
 }
 
-/// One a site, two in a row for every fourth, and a load to shed with every fifth.
+/// The contracts: one per site, two consecutive ones for every fourth site, and a demand response for every fifth.
 fn contract_lines(scale: &Scale, sites: &[Site], stamp: &str) -> Lines {
     let mut lines = Lines::default();
     let mut id = 0;
@@ -174,7 +177,7 @@ fn contract_lines(scale: &Scale, sites: &[Site], stamp: &str) -> Lines {
     lines
 }
 
-/// Price in EUR/MWh, and the rest of what the kind needs.
+/// The price of a contract in EUR/MWh, and the parameters of its kind.
 fn terms(kind: &str, site: &Site, rng: &mut rand_chacha::ChaCha8Rng) -> (String, String) {
     let price = f64::from(rng.random_range(550_000..920_000_u32)) / 10_000.0;
     let fee = f64::from(rng.random_range(80..250_u32)) / 100.0;
@@ -201,20 +204,20 @@ fn metering_lines(sites: &[Site], stamp: &str) -> Lines {
     lines
 }
 
-/// A resource's EIC: 15 characters and a control character, which is never a hyphen.
+/// A site's EIC: 15 characters and a check character, which must not be a hyphen.
 pub(crate) fn eic(site_id: u32) -> String {
     let mut number = 100_000_000 + u64::from(site_id);
     loop {
         let code = format!("17W{number:012}");
-        match eic_control(&code) {
+        match eic_check_character(&code) {
             '-' => number += 1_000_000,
             control => return format!("{code}{control}"),
         }
     }
 }
 
-/// ENTSO-E's, modulo 37.
-pub(crate) fn eic_control(code: &str) -> char {
+/// The check character of an EIC, by ENTSO-E's algorithm modulo 37.
+pub(crate) fn eic_check_character(code: &str) -> char {
     const ALPHABET: &[u8; 37] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-";
     let value = |byte: u8| ALPHABET.iter().position(|c| *c == byte).unwrap_or_default();
     let sum: usize = code.bytes().zip((2..=16).rev()).map(|(byte, weight)| value(byte) * weight).sum();

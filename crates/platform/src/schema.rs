@@ -1,23 +1,26 @@
-//! The platform's schema: what the SQL file says, and a partition a month of the 10-minute series.
+//! Creates the platform's schema: the objects of schema.sql, and a partition of the 10-minute series for each month.
 
 use tokio_postgres::Client;
 
 use crate::calendar::{DAY_S, months};
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::{Result, Scale};
 
-/// How far beyond the history partitions are made beforehand.
+/// How many days after the history have partitions from the beginning.
 const DAYS_AHEAD: i64 = 62;
 
-/// Creates schema `platform`, empty: types, tables, keys, indexes. Fails where it exists.
+/// Creates the schema `platform` with types, empty tables, keys and indexes, in one transaction.
+///
+/// # Errors
+/// Where the schema exists.
 pub async fn create(client: &Client, scale: &Scale) -> Result<()> {
     let partitions = partitions(scale.day_start(0), scale.end() + DAYS_AHEAD * DAY_S);
-    // Several statements sent as one message are one transaction.
+    // Statements that are sent as one message are one transaction.
     let statements = format!("{}{partitions}", include_str!("schema.sql"));
     client.batch_execute(&statements).await.during("create schema platform")
 }
 
-/// Sees to it that the months of these instants have a partition.
+/// Creates the partitions for the months of these instants that do not exist yet.
 pub(crate) async fn extend(client: &Client, start: i64, end: i64) -> Result<()> {
     client.batch_execute(&partitions(start, end)).await.during("add partitions to platform.measurements_10min")
 }
@@ -33,7 +36,7 @@ fn partitions(start: i64, end: i64) -> String {
             pair[1]
         )
     });
-    // IF NOT EXISTS tells the client that it existed.
+    // IF NOT EXISTS would send a notice for each existing partition.
     std::iter::once("set client_min_messages = warning;\n".to_owned())
         .chain(each)
         .chain(std::iter::once("reset client_min_messages;\n".to_owned()))

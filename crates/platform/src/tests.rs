@@ -1,4 +1,4 @@
-//! The curves, by themselves; the tables, in a real PostgreSQL.
+//! Tests of the curves, and of the tables in a real PostgreSQL.
 
 use chrono::NaiveDate;
 
@@ -20,7 +20,7 @@ fn degrees(sine: f64) -> f64 {
 }
 
 #[test]
-fn the_sun_stands_where_almanacs_say() {
+fn the_position_of_the_sun_is_that_of_almanacs() {
     // Paris: culmination at solstices and equinox, 90 - latitude + declination.
     for ((m, d), expected) in [((6, 21), 64.6), ((12, 21), 17.7), ((3, 20), 41.1)] {
         let highest = (0..DAY_S / 60).map(|i| sun::sine_of_elevation(at(2025, m, d, 0) + i * 60, 48.85, 2.35));
@@ -36,7 +36,7 @@ fn the_sun_stands_where_almanacs_say() {
 }
 
 #[test]
-fn night_is_dark_and_clouds_only_take() {
+fn nights_have_no_output_and_clouds_reduce_it() {
     for i in 0..365 * STEPS_PER_DAY {
         let at = at(2025, 1, 1, 0) + i as i64 * STEP_S;
         let sine = sun::sine_of_elevation(at, 46.0, 2.0);
@@ -107,7 +107,7 @@ fn energy_is_the_integral_of_power() {
     let output = Output::new(&scale, 0);
     let mut checked = 0;
     for (plant, day) in output.plants.iter().flat_map(|p| (0..30).map(move |d| (p, d))) {
-        let (readings, corrected_on) = SiteDay::new(&scale, &output, plant, day).known(99);
+        let (readings, corrected_on) = SiteDay::new(&scale, &output, plant, day).readings_on(99);
         assert!(corrected_on.is_some());
         let power: f64 = readings.iter().map(|r| r.power_kw.unwrap()).sum();
         let energy: i64 = readings.iter().map(|r| r.energy_wh.unwrap()).sum();
@@ -118,19 +118,19 @@ fn energy_is_the_integral_of_power() {
 }
 
 #[test]
-fn bad_readings_are_put_right_once_and_only_they() {
+fn only_bad_readings_are_corrected_and_once() {
     let scale = Scale::tiny();
     let output = Output::new(&scale, 0);
     let plant = &output.plants[0];
     for day in 0..14 {
-        let before = SiteDay::new(&scale, &output, plant, day).known(day + 1).0;
+        let before = SiteDay::new(&scale, &output, plant, day).readings_on(day + 1).0;
         let fixed: Vec<_> =
             (day + 1..day + 9).flat_map(|today| SiteDay::new(&scale, &output, plant, day).corrections(today)).collect();
         let bad = |q| matches!(q, Quality::Estimated | Quality::Invalid | Quality::Missing);
         let bad: Vec<_> = before.iter().filter(|r| bad(r.quality)).map(|r| r.at).collect();
         assert!(!bad.is_empty());
         assert_eq!(bad, fixed.iter().map(|r| r.at).collect::<Vec<_>>());
-        let after = SiteDay::new(&scale, &output, plant, day).known(day + 9).0;
+        let after = SiteDay::new(&scale, &output, plant, day).readings_on(day + 9).0;
         assert!(fixed.iter().all(|f| after.contains(f) && !before.contains(f)));
     }
 }
@@ -141,8 +141,8 @@ fn forecasts_worsen_with_the_horizon_and_are_calibrated() {
     let output = Output::new(&scale, 0);
     let (mut near, mut far, mut covered, mut count) = (0.0, 0.0, 0, 0);
     for plant in &output.plants {
-        for issue_at in (0..120).flat_map(|day| forecasts::issues(&scale, day)) {
-            for (k, f) in forecasts::issued(&scale, &output, plant, issue_at).iter().enumerate() {
+        for issue_at in (0..120).flat_map(|day| forecasts::issue_times(&scale, day)) {
+            for (k, f) in forecasts::forecasts_of(&scale, &output, plant, issue_at).iter().enumerate() {
                 let step = output.step_of(f.valid_at);
                 let truth = (0..3).map(|i| plant.at(step + i)).sum::<f64>() / 3.0;
                 assert!(0.0 <= f.p10_kw && f.p10_kw <= f.power_kw && f.power_kw <= f.p90_kw);
@@ -153,7 +153,7 @@ fn forecasts_worsen_with_the_horizon_and_are_calibrated() {
                     84.. => far += error,
                     _ => {}
                 }
-                // At rest (night, calm) the interval is a point.
+                // At standstill (night, calm) the interval is a point.
                 if f.p90_kw - f.p10_kw > 1.0 {
                     count += 1;
                     covered += usize::from((f.p10_kw - 0.1..=f.p90_kw + 0.1).contains(&truth));
@@ -213,10 +213,10 @@ fn values_have_a_meters_resolution() {
 }
 
 #[test]
-fn identifiers_bear_their_control_digits() {
+fn identifiers_have_their_check_digits() {
     assert_eq!(registry::siret(732_829_320)[..9], *"732829320", "a SIREN known to be valid");
-    assert_eq!(registry::eic_control("10YFR-RTE------"), 'C', "the French bidding zone");
-    assert_eq!(registry::eic_control("10Y1001A1001A83"), 'F', "Germany");
+    assert_eq!(registry::eic_check_character("10YFR-RTE------"), 'C', "the French bidding zone");
+    assert_eq!(registry::eic_check_character("10Y1001A1001A83"), 'F', "Germany");
     assert!((1..200).all(|site| registry::eic(site).len() == 16 && !registry::eic(site).ends_with('-')));
 }
 

@@ -1,7 +1,7 @@
-//! The weather behind all curves: what the country shares, and what a site adds.
+//! Generates the weather: that of the country, and that of a site, which is correlated with it.
 //!
-//! Each series is drawn step after step from the start of the history, so that a longer one begins
-//! with the shorter one: a day lived later continues the same weather.
+//! Each series is generated step by step from the start of the history, so that a longer one begins with the shorter
+//! one: a day that is simulated later continues the same weather.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -10,22 +10,24 @@ use rand_distr::StandardNormal;
 use crate::calendar::{STEP_S, STEPS_PER_DAY, season};
 use crate::random::stream;
 
-/// One value for each step of 10 minutes.
+/// The weather at each step of 10 minutes.
 pub(crate) struct Weather {
-    /// Mean 0, variance 1; high under clouds.
+    /// A variable of mean 0 and variance 1 that is high under clouds.
     pub cloud: Vec<f32>,
-    /// Mean 0, variance 1; high in wind.
+    /// A variable of mean 0 and variance 1 that is high in strong wind.
     pub wind: Vec<f32>,
+    /// The rain of the step.
     pub rain_mm: Vec<f32>,
 }
 
+/// The weather of the country.
 pub(crate) fn national(seed: u64, start: i64, steps: usize) -> Weather {
-    drawn(seed, "national", 0, start, steps, 1.0)
+    generate(seed, "national", 0, start, steps, 1.0)
 }
 
-/// Correlated with the country's by 0.75.
+/// The weather of a site. The square of its correlation with the country's is 0.75.
 pub(crate) fn local(seed: u64, national: &Weather, site_id: u32, start: i64) -> Weather {
-    let own = drawn(seed, "local", site_id, start, national.cloud.len(), 0.4);
+    let own = generate(seed, "local", site_id, start, national.cloud.len(), 0.4);
     let mixed = |shared: &[f32], own: &[f32]| shared.iter().zip(own).map(|(s, o)| 0.866 * s + 0.5 * o).collect();
     Weather {
         cloud: mixed(&national.cloud, &own.cloud),
@@ -34,9 +36,9 @@ pub(crate) fn local(seed: u64, national: &Weather, site_id: u32, start: i64) -> 
     }
 }
 
-fn drawn(seed: u64, place: &str, id: u32, start: i64, steps: usize, storms: f64) -> Weather {
+fn generate(seed: u64, place: &str, id: u32, start: i64, steps: usize, storms: f64) -> Weather {
     let rng = |part| stream(seed, place, id, part);
-    // Fronts last half a day, clouds hours; the site's own share changes faster.
+    // The country's clouds and winds last many hours; the site's own part changes faster.
     let (cloud_h, wind_h) = if place == "national" { (9.0, 22.0) } else { (1.2, 5.0) };
     Weather {
         cloud: autocorrelated(&mut rng(0), steps, cloud_h),
@@ -45,7 +47,7 @@ fn drawn(seed: u64, place: &str, id: u32, start: i64, steps: usize, storms: f64)
     }
 }
 
-/// AR(1) of mean 0 and variance 1 that forgets in `memory_h` hours.
+/// An AR(1) process of mean 0 and variance 1 with a time constant of `memory_h` hours.
 fn autocorrelated(rng: &mut ChaCha8Rng, steps: usize, memory_h: f64) -> Vec<f32> {
     let keep = (-(STEP_S as f64) / 3_600.0 / memory_h).exp() as f32;
     let innovation = (1.0 - keep * keep).sqrt();
@@ -58,7 +60,7 @@ fn autocorrelated(rng: &mut ChaCha8Rng, steps: usize, memory_h: f64) -> Vec<f32>
     values
 }
 
-/// Storms at random, about one in three days at `storms` = 1, more in autumn and winter.
+/// Random storms, about one in three days where `storms` is 1, more in autumn and winter.
 fn rain(rng: &mut ChaCha8Rng, start: i64, steps: usize, storms: f64) -> Vec<f32> {
     let mut rain_mm = vec![0.0; steps];
     for first in 0..steps {

@@ -1,9 +1,8 @@
-//! `ASOF JOIN t ON a.key = t.key AND a.ts >= t.ts`: to each row the one row of `t` that is nearest
-//! in time. `ASOF LEFT JOIN` keeps rows without one, as does Snowflake's `MATCH_CONDITION` form.
+//! `ASOF JOIN t ON a.key = t.key AND a.ts >= t.ts` joins each row to the row of `t` that is nearest in time.
+//! `ASOF LEFT JOIN` keeps rows without a match, and so does Snowflake's form with `MATCH_CONDITION`.
 //!
-//! From text to plan: tokens and syntax trees are marked here, since the parser knows only one of
-//! the forms; the operator itself is in `exec`, which holds the right side in memory and streams
-//! the left.
+//! The parser knows only Snowflake's form, so joins are marked here in tokens and in syntax trees, and planned. The
+//! operator is in `exec`: it has the right side in memory and streams the left one.
 
 pub(crate) mod exec;
 pub(crate) mod node;
@@ -25,8 +24,8 @@ use node::AsofJoin;
 const FORM: &str = "an ASOF JOIN takes equalities of keys and one comparison of times: \
                     ASOF JOIN prices AS p ON m.zone = p.zone AND m.ts >= p.ts";
 
-/// `ASOF [LEFT] JOIN` becomes `GLOBAL [LEFT] JOIN`: a mark that the parser reads, and that means
-/// nothing to anyone else. What has a MATCH_CONDITION the parser knows by itself.
+/// Replaces `ASOF [LEFT] JOIN` by `GLOBAL [LEFT] JOIN`, which the parser accepts and which has no other meaning here.
+/// Joins with a MATCH_CONDITION are not changed: the parser knows them.
 pub fn mark_tokens(tokens: &mut [TokenWithSpan]) {
     let words: Vec<(usize, Keyword)> = tokens
         .iter()
@@ -58,8 +57,8 @@ fn has_match_condition(words: &[(usize, Keyword)]) -> bool {
     next.is_some_and(|(_, keyword)| *keyword == Keyword::MATCH_CONDITION)
 }
 
-/// Each marked join is put into brackets of its own, where [`AsofPlanner`] is asked for it.
-pub fn bracket(statement: &mut ast::Statement) {
+/// Puts each marked join of a statement into parentheses, so that [`AsofPlanner`] gets it as a relation.
+pub fn bracket_joins(statement: &mut ast::Statement) {
     let _ = VisitMut::visit(statement, &mut Brackets);
 }
 
@@ -137,6 +136,7 @@ fn placeholder() -> TableFactor {
     TableFactor::NestedJoin { table_with_joins: Box::new(nothing), alias: None }
 }
 
+/// Plans marked joins that are in parentheses.
 #[derive(Debug)]
 pub struct AsofPlanner;
 
@@ -190,7 +190,7 @@ fn planned(left: TableFactor, joins: Vec<Join>, context: &mut dyn RelationPlanne
     Ok(LogicalPlan::Extension(Extension { node: std::sync::Arc::new(node) }))
 }
 
-/// The comparison with what is of the left table on its left.
+/// The comparison with the expression over the left table on its left; an error where it does not compare both tables.
 pub(crate) fn sided(term: Expr, left: &DFSchema, right: &DFSchema) -> Result<BinaryExpr> {
     let Expr::BinaryExpr(BinaryExpr { left: a, op, right: b }) = term.unalias_nested().data else {
         return plan_err!("{FORM}");

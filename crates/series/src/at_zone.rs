@@ -1,6 +1,6 @@
-//! `ts AT TIME ZONE 'Europe/Paris'` as PostgreSQL means it, which is the function `timezone(zone,
-//! ts)`: an instant becomes the local time of the zone, a local time becomes its instant.
-//! DataFusion's own only changes what the value is shown in.
+//! `ts AT TIME ZONE 'Europe/Paris'` as in PostgreSQL, where it is the function `timezone(zone, ts)`: an instant becomes
+//! the local time in the zone, a local time becomes its instant. DataFusion's own only changes the zone in which an
+//! instant is displayed.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use super::zone::{Instants, Span, Zone};
 const TIMEZONE: &str = "timezone";
 const UTC: &str = "UTC";
 
-/// `AT TIME ZONE` becomes the function's call.
-pub fn called(statement: &mut ast::Statement) {
+/// Rewrites each `AT TIME ZONE` of a statement to a call of `timezone`.
+pub fn rewrite_at_time_zone(statement: &mut ast::Statement) {
     let _ = VisitMut::visit(statement, &mut Calls);
 }
 
@@ -54,11 +54,12 @@ impl VisitorMut for Calls {
     }
 }
 
-/// `timezone(zone, ts)`.
+/// The function `timezone(zone, ts)`.
 pub fn function() -> ScalarUDF {
     ScalarUDF::from(AtZone::default())
 }
 
+/// The function `timezone`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct AtZone {
     signature: Signature,
@@ -123,8 +124,8 @@ impl ScalarUDFImpl for AtZone {
         }
         each(&call.args[1], Some(Arc::from(UTC)), |local| {
             let second = local.div_euclid(per_second);
-            // PostgreSQL takes a time that came twice as of the standard time, the second, and
-            // one that never came by the offset before the change.
+            // PostgreSQL takes a local time that occurs twice for the second one, of standard time, and one that does
+            // not occur by the offset before the change.
             let instant = match zone.instants(second) {
                 Instants::One(instant) => instant,
                 Instants::Two { second, .. } => second,

@@ -1,4 +1,4 @@
-//! `time_bucket(width, ts [, zone] [, origin])`: the beginning of the calendar bucket of an instant.
+//! `time_bucket(width, ts [, zone] [, origin])`: the beginning of an instant's calendar bucket.
 
 use std::sync::Arc;
 
@@ -11,11 +11,13 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl,
 use datafusion::scalar::ScalarValue;
 
 use super::column::{coerced_instant, constant, each, instants, is_text, per_second, text, ticks, zone};
-use super::floor::{Floor, Manner};
+use super::floor::{ClockChanges, Floor};
 use super::width::{self, Width};
 
+/// The function's name.
 pub(crate) const TIME_BUCKET: &str = "time_bucket";
 
+/// The function `time_bucket`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TimeBucket {
     signature: Signature,
@@ -64,18 +66,19 @@ impl ScalarUDFImpl for TimeBucket {
     }
 }
 
-/// Buckets keep the order of their instants, where all else is constant.
+/// The ordering of buckets: that of their instants, the argument `instant`, where all other arguments are constant.
 pub(crate) fn ordering_of(inputs: &[ExprProperties], instant: usize) -> SortProperties {
     let others = inputs.iter().enumerate().filter(|(at, _)| *at != instant);
     let constant = others.into_iter().all(|(_, input)| input.sort_properties == SortProperties::Singleton);
     if constant { inputs[instant].sort_properties } else { SortProperties::Unordered }
 }
 
-/// `(width, ts [, zone] [, origin])`: the origin has the type of the instants.
+/// The types to which arguments `(width, ts [, zone] [, origin])` are coerced; the origin gets the type of the
+/// instants.
 pub(crate) fn coerced(function: &str, given: &[DataType]) -> Result<Vec<DataType>> {
     let usage = || {
         plan_err!(
-            "{function} takes a width, an instant and, where wanted, a time zone and an origin: \
+            "{function} takes a width, an instant and, optionally, a time zone and an origin: \
              {function}('1 day', ts, 'Europe/Paris')"
         )
     };
@@ -98,7 +101,7 @@ pub(crate) fn coerced(function: &str, given: &[DataType]) -> Result<Vec<DataType
     Ok(types)
 }
 
-/// From the constants: the width and, where given, the zone and the origin.
+/// The floor of a column of type `of`, from the constant arguments: the width and, if given, the zone and the origin.
 pub(crate) fn floor(constants: &[&ScalarValue], of: &DataType, config: &ConfigOptions) -> Result<Floor> {
     let (unit, column_zone) = instants(of)?;
     let per_second = per_second(unit);
@@ -107,5 +110,5 @@ pub(crate) fn floor(constants: &[&ScalarValue], of: &DataType, config: &ConfigOp
         None => origin,
         Some(_) => origin + zone.span(origin.div_euclid(per_second)).offset * per_second,
     });
-    Floor::new(Width::of(constants[0])?, Arc::clone(&zone), per_second, origin, Manner::Bucket)
+    Floor::new(Width::of(constants[0])?, Arc::clone(&zone), per_second, origin, ClockChanges::TimeBucket)
 }

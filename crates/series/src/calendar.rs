@@ -1,8 +1,8 @@
-//! Months and days as integers: the proleptic Gregorian calendar without a date type, so that a
-//! bucket costs a few multiplications. Eras of 400 years that begin in March, as usual.
+//! Months and days as integers, in the proleptic Gregorian calendar. Without a date type, a bucket costs a few
+//! multiplications. The computation is by eras of 400 years, with years that begin in March.
 
 const DAYS_PER_ERA: i64 = 146_097;
-/// From 0000-03-01 to 1970-01-01.
+/// Days from 0000-03-01 to 1970-01-01.
 const EPOCH: i64 = 719_468;
 
 /// Months since January of the year 0, from days since 1970-01-01.

@@ -1,5 +1,4 @@
-//! What the functions over instants share: reading constant arguments, and going over the values
-//! of a column in its own unit.
+//! Helpers of the functions over instants: constant arguments, and changes of a column's values in its own unit.
 
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::zone::Zone;
 
+/// How many of a unit a second has.
 pub(crate) fn per_second(unit: TimeUnit) -> i64 {
     match unit {
         TimeUnit::Second => 1,
@@ -25,16 +25,16 @@ pub(crate) fn per_second(unit: TimeUnit) -> i64 {
     }
 }
 
-/// The unit and the zone of a column of instants.
+/// The unit and the time zone of a timestamp type; an error for any other type.
 pub(crate) fn instants(of: &DataType) -> Result<(TimeUnit, Option<&Arc<str>>)> {
     match of {
         DataType::Timestamp(unit, zone) => Ok((*unit, zone.as_ref())),
-        other => internal_err!("{other} is no instant"),
+        other => internal_err!("{other} is not a timestamp type"),
     }
 }
 
-/// The zone that a function over `of` works in: the one it is given, that of the column where it
-/// is not merely UTC, or the session's. Timestamps without a zone are local already.
+/// The zone in which a function computes over a column of type `of`: the given one, else the column's unless that is
+/// UTC, else the session's. Timestamps without time zone are local times already, for which it is UTC.
 pub(crate) fn zone(given: Option<&str>, of: &DataType, config: &ConfigOptions) -> Result<Arc<Zone>> {
     let (_, column) = instants(of)?;
     match (column, given) {
@@ -45,7 +45,7 @@ pub(crate) fn zone(given: Option<&str>, of: &DataType, config: &ConfigOptions) -
     }
 }
 
-/// The value of an argument that must be the same for all rows.
+/// The value of an argument that must be constant; `what` names it in the error.
 pub(crate) fn constant<'a>(value: &'a ColumnarValue, function: &str, what: &str) -> Result<&'a ScalarValue> {
     match value {
         ColumnarValue::Scalar(scalar) => Ok(scalar),
@@ -53,11 +53,12 @@ pub(crate) fn constant<'a>(value: &'a ColumnarValue, function: &str, what: &str)
     }
 }
 
+/// The text of a value; `None` for NULL and other types.
 pub(crate) fn text(value: &ScalarValue) -> Option<&str> {
     value.try_as_str().flatten()
 }
 
-/// The value of an instant in its unit; `None` for NULL.
+/// The value of a timestamp in its unit; `None` for NULL and other types.
 pub(crate) fn ticks(value: &ScalarValue) -> Option<i64> {
     match value {
         ScalarValue::TimestampSecond(ticks, _)
@@ -68,7 +69,7 @@ pub(crate) fn ticks(value: &ScalarValue) -> Option<i64> {
     }
 }
 
-/// `change` applied to every value of a column of instants, whose zone becomes `zone`.
+/// Applies `change` to each value of a timestamp, array or scalar. The result's time zone is `zone`.
 pub(crate) fn each(
     value: &ColumnarValue,
     zone: Option<Arc<str>>,
@@ -83,6 +84,7 @@ pub(crate) fn each(
     })
 }
 
+/// As [`each`], for an array.
 pub(crate) fn each_of(array: &ArrayRef, zone: Option<Arc<str>>, change: impl FnMut(i64) -> i64) -> Result<ArrayRef> {
     fn mapped<T: ArrowTimestampType>(
         array: &ArrayRef,
@@ -101,7 +103,7 @@ pub(crate) fn each_of(array: &ArrayRef, zone: Option<Arc<str>>, change: impl FnM
     })
 }
 
-/// What an argument that is an instant is coerced to.
+/// The timestamp type to which an argument is coerced; `None` for types that are no instants.
 pub(crate) fn coerced_instant(given: &DataType) -> Option<DataType> {
     match given {
         DataType::Timestamp(..) => Some(given.clone()),
@@ -113,6 +115,7 @@ pub(crate) fn coerced_instant(given: &DataType) -> Option<DataType> {
     }
 }
 
+/// Whether a type is one of Arrow's string types.
 pub(crate) fn is_text(given: &DataType) -> bool {
     matches!(given, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }

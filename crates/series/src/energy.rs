@@ -1,5 +1,5 @@
-//! `energy(power, step)` and `mean_power(energy, step)`: kW by hours is kWh, MW is MWh; the step
-//! is the row's own. Decimals stay decimals, with six more digits after the point.
+//! `energy(power, step)` and `mean_power(energy, step)`: power in kW gives energy in kWh, MW gives MWh. Each row may
+//! have a step of its own. Decimals stay decimals, with six more digits after the point.
 
 use std::sync::Arc;
 
@@ -13,28 +13,31 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl,
 
 use super::width::{self, HOUR, SECOND, Width};
 
-/// Digits after the point that a quotient adds.
+/// The digits after the point that a result has more than its argument.
 const DIGITS: i8 = 6;
 const MILLION: i128 = 1_000_000;
 
+/// The function `energy` or `mean_power`.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(crate) struct ByStep {
+pub(crate) struct EnergyFunction {
     name: &'static str,
-    /// Energy of power, or the power of an energy.
+    /// Computes energy from power, and not power from energy.
     energy: bool,
     signature: Signature,
 }
 
-impl ByStep {
-    pub(crate) fn all() -> [ByStep; 2] {
-        let of = |name, energy| ByStep { name, energy, signature: Signature::user_defined(Volatility::Immutable) };
+impl EnergyFunction {
+    /// Both functions.
+    pub(crate) fn all() -> [EnergyFunction; 2] {
+        let of =
+            |name, energy| EnergyFunction { name, energy, signature: Signature::user_defined(Volatility::Immutable) };
         [of("energy", true), of("mean_power", false)]
     }
 
-    /// By what a value is multiplied and divided, in lowest terms.
+    /// What a value is multiplied by and divided by, in lowest terms.
     fn factor(&self, step: i64) -> Result<(i128, i128)> {
         if step <= 0 {
-            return exec_err!("{}: a step must be longer than nothing", self.name);
+            return exec_err!("{}: a step must be greater than zero", self.name);
         }
         let (a, b) = (i128::from(step), i128::from(HOUR));
         let common = gcd(a, b);
@@ -46,7 +49,7 @@ fn gcd(a: i128, b: i128) -> i128 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// What values are reckoned in.
+/// The type to which a value is coerced; `None` for types that are no numbers.
 pub(crate) fn coerced_value(given: &DataType) -> Option<DataType> {
     match given {
         DataType::Decimal128(..) => Some(given.clone()),
@@ -60,7 +63,7 @@ fn coerced_step(given: &DataType) -> Option<DataType> {
     if given.is_integer() { Some(DataType::Int64) } else { width::coerced(given) }
 }
 
-impl ScalarUDFImpl for ByStep {
+impl ScalarUDFImpl for EnergyFunction {
     fn name(&self) -> &str {
         self.name
     }
@@ -117,7 +120,7 @@ impl ScalarUDFImpl for ByStep {
     }
 }
 
-impl ByStep {
+impl EnergyFunction {
     fn decimal(&self, value: i128, step: i64) -> Result<i128> {
         let (by, over) = self.factor(step)?;
         match value.checked_mul(MILLION).and_then(|value| value.checked_mul(by)) {
@@ -127,19 +130,22 @@ impl ByStep {
     }
 }
 
-/// Halves away from zero.
+/// `value / over`, rounded to the nearest integer, halves away from zero. `over` must be positive.
 pub(crate) fn rounded(value: i128, over: i128) -> i128 {
     let half = if value < 0 { -(over / 2) } else { over / 2 };
     (value + half) / over
 }
 
-/// Steps in nanoseconds, the same for all rows or each row's own.
+/// The steps of rows, in nanoseconds.
 pub(crate) enum Steps {
+    /// The same for all rows.
     One(Option<i64>),
+    /// Each row's own.
     Column(ArrayRef),
 }
 
 impl Steps {
+    /// The steps of an argument: an interval, a duration, a text or whole seconds.
     pub(crate) fn of(value: &ColumnarValue) -> Result<Steps> {
         match value {
             ColumnarValue::Scalar(scalar) => {
@@ -150,6 +156,7 @@ impl Steps {
         }
     }
 
+    /// The step of a row, `None` for NULL; an error where it has months or is not an interval.
     pub(crate) fn at(&self, row: usize) -> Result<Option<i64>> {
         let column = match self {
             Steps::One(step) => return Ok(*step),

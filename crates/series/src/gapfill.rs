@@ -1,7 +1,7 @@
-//! `time_bucket_gapfill(width, ts [, zone])` as a key of GROUP BY: a row for every bucket of every
-//! series, and `locf(...)`, `interpolate(...)` for what the added rows hold.
+//! `time_bucket_gapfill(width, ts [, zone])` as a GROUP BY key gives a row for every bucket of every series;
+//! `locf(...)` and `interpolate(...)` say which values the added rows have.
 //!
-//! The three are marks in a query; a rule puts the operator `GapFill` above the aggregate.
+//! The three functions are only marks in a query: an optimizer rule puts the operator `GapFill` above the aggregate.
 
 pub(crate) mod exec;
 mod fill;
@@ -15,10 +15,14 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl,
 
 use super::bucket::coerced;
 
+/// The function that marks a GROUP BY key.
 pub(crate) const GAPFILL: &str = "time_bucket_gapfill";
+/// The function that marks an aggregate whose last value is carried forward.
 pub(crate) const LOCF: &str = "locf";
+/// The function that marks an aggregate whose values are interpolated.
 pub(crate) const INTERPOLATE: &str = "interpolate";
 
+/// One of the three functions. It fails when it is run: a query has it where the rule did not replace it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Mark {
     name: &'static str,
@@ -26,6 +30,7 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
+    /// All three functions.
     pub(crate) fn all() -> [Mark; 3] {
         [GAPFILL, LOCF, INTERPOLATE]
             .map(|name| Mark { name, signature: Signature::user_defined(Volatility::Immutable) })
@@ -64,9 +69,9 @@ impl ScalarUDFImpl for Mark {
     fn invoke_with_args(&self, _call: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match self.name {
             GAPFILL => plan_err!(
-                "{GAPFILL} is a key of GROUP BY: SELECT {GAPFILL}('1 hour', ts) AS hour, avg(x) FROM t GROUP BY hour"
+                "{GAPFILL} must be a GROUP BY key: SELECT {GAPFILL}('1 hour', ts) AS hour, avg(x) FROM t GROUP BY hour"
             ),
-            name => plan_err!("{name} stands around an aggregate of a query that groups by {GAPFILL}(...)"),
+            name => plan_err!("{name} takes an aggregate of a query that groups by {GAPFILL}(...)"),
         }
     }
 }

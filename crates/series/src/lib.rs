@@ -1,5 +1,5 @@
-//! What people do with series in SQL and DataFusion lacks: calendar buckets in a time zone, the
-//! last point, gap filling, ASOF joins, energy. docs/series.md shows each at work.
+//! SQL for time series that DataFusion does not have: calendar buckets in a time zone, the last point, gap filling,
+//! ASOF joins and energy. docs/series.md has examples of each.
 //!
 //! The functions are pure: they read no table and no clock.
 
@@ -9,7 +9,7 @@ mod bucket;
 mod calendar;
 mod column;
 mod energy;
-pub mod faster;
+pub mod first_row;
 mod floor;
 mod gapfill;
 mod planner;
@@ -19,7 +19,7 @@ mod truncate;
 mod width;
 mod zone;
 
-pub use planner::operators;
+pub use planner::extension_planner;
 
 use std::sync::Arc;
 
@@ -27,9 +27,10 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::optimizer::Optimizer;
 
-/// Adds them all to a session. Those of DataFusion with the same names are replaced.
-pub fn registered(mut state: SessionStateBuilder) -> SessionStateBuilder {
-    let [energy, mean_power] = energy::ByStep::all();
+/// Adds the functions, their optimizer rules and their planners to a session. Functions of DataFusion with the same
+/// names are replaced.
+pub fn with_functions(mut state: SessionStateBuilder) -> SessionStateBuilder {
+    let [energy, mean_power] = energy::EnergyFunction::all();
     let scalars = [
         ScalarUDF::from(bucket::TimeBucket::default()),
         ScalarUDF::from(truncate::DateTrunc::default()),
@@ -51,11 +52,11 @@ pub fn registered(mut state: SessionStateBuilder) -> SessionStateBuilder {
     }
     let mut rules = Optimizer::new().rules;
     rules.insert(0, Arc::new(gapfill::rule::FillGaps));
-    // While a filter still stands right above its join: later rules put projections between.
+    // Here a filter is still directly above its join: later rules put projections between.
     let pushed = rules.iter().position(|rule| rule.name() == "push_down_filter").map_or(1, |at| at + 1);
     rules.insert(pushed, Arc::new(asof::node::FilterBelowAsof));
     state
         .with_optimizer_rules(rules)
         .with_relation_planners(vec![Arc::new(asof::AsofPlanner)])
-        .with_query_planner(Arc::new(planner::SeriesQueries))
+        .with_query_planner(Arc::new(planner::SeriesQueryPlanner))
 }

@@ -1,4 +1,4 @@
-//! From the logical operators of this module to those that run.
+//! Plans the physical operators of this crate's logical ones.
 
 use std::sync::Arc;
 
@@ -18,26 +18,27 @@ use super::asof::sided;
 use super::gapfill::exec::GapFillExec;
 use super::gapfill::node::GapFill;
 
+/// A query planner for sessions that have no operators but DataFusion's and this crate's.
 #[derive(Debug)]
-pub(crate) struct SeriesQueries;
+pub(crate) struct SeriesQueryPlanner;
 
 #[async_trait]
-impl QueryPlanner for SeriesQueries {
+impl QueryPlanner for SeriesQueryPlanner {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![operators()]);
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![extension_planner()]);
         planner.create_physical_plan(plan, session).await
     }
 }
 
-/// For a session that plans operators of others too.
-pub fn operators() -> Arc<dyn ExtensionPlanner + Send + Sync> {
-    Arc::new(SeriesOperators)
+/// The planner of this crate's operators, for the query planner of a session that has operators of other crates too.
+pub fn extension_planner() -> Arc<dyn ExtensionPlanner + Send + Sync> {
+    Arc::new(SeriesExtensionPlanner)
 }
 
-struct SeriesOperators;
+struct SeriesExtensionPlanner;
 
 #[async_trait]
-impl ExtensionPlanner for SeriesOperators {
+impl ExtensionPlanner for SeriesExtensionPlanner {
     async fn plan_extension(
         &self,
         planner: &dyn PhysicalPlanner,

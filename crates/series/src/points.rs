@@ -1,7 +1,8 @@
-//! `last(value, ts)` and `first(value, ts)`: the value of the row with the newest or oldest
-//! instant, by group, without a sort. `max_by` and `min_by` are other names for them.
+//! `last(value, ts)` and `first(value, ts)`: the value of the row with the newest or oldest instant of a group, without
+//! a sort. `max_by` and `min_by` are other names for them.
 //!
-//! A row without an instant does not count; a NULL value does: it is what the newest row says.
+//! Rows whose instant is NULL are ignored. Rows whose value is NULL are not: the result is NULL where the newest row
+//! has NULL.
 
 use std::mem::size_of;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ impl End {
     }
 }
 
+/// The aggregate `first` or `last`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Point {
     end: End,
@@ -46,10 +48,12 @@ pub(crate) struct Point {
 }
 
 impl Point {
+    /// The aggregate `first`, or `min_by`.
     pub(crate) fn first() -> Point {
         Point::new(End::First, "min_by")
     }
 
+    /// The aggregate `last`, or `max_by`.
     pub(crate) fn last() -> Point {
         Point::new(End::Last, "max_by")
     }
@@ -99,7 +103,7 @@ impl AggregateUDFImpl for Point {
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let value = ScalarValue::try_from(args.return_field.data_type())?;
-        Ok(Box::new(One { end: self.end, value, key: None }))
+        Ok(Box::new(SinglePoint { end: self.end, value, key: None }))
     }
 
     fn groups_accumulator_supported(&self, _args: AccumulatorArgs) -> bool {
@@ -110,15 +114,18 @@ impl AggregateUDFImpl for Point {
         let of = args.return_field.data_type().clone();
         macro_rules! plain {
             ($type:ty) => {{
-                let values = Plain::<$type> { of, values: Vec::new(), valid: Vec::new() };
-                return Ok(Box::new(Grouped::new(self.end, values)));
+                let values = PrimitiveValues::<$type> { of, values: Vec::new(), valid: Vec::new() };
+                return Ok(Box::new(GroupedPoints::new(self.end, values)));
             }};
         }
         downcast_primitive! {
             &of => (plain),
             _ => {}
         }
-        Ok(Box::new(Grouped::new(self.end, Any { of, values: Vec::new(), newest: Vec::new(), bytes: 0 })))
+        Ok(Box::new(GroupedPoints::new(
+            self.end,
+            ScalarValues { of, values: Vec::new(), newest: Vec::new(), bytes: 0 },
+        )))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -136,12 +143,12 @@ fn is_key(of: &DataType) -> bool {
     number || small_decimal(of) || matches!(of, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64)
 }
 
-/// Its unscaled value fits 64 bits.
+/// Whether a decimal's unscaled value fits in 64 bits.
 fn small_decimal(of: &DataType) -> bool {
     matches!(of, DataType::Decimal128(precision, _) if *precision <= 18)
 }
 
-/// What is ordered by, as integers that order the same way.
+/// The values by which rows are ordered, as integers in the same order. Their type must be one that `is_key` accepts.
 pub(crate) fn keys(of: &ArrayRef) -> Result<Int64Array> {
     if of.data_type().is_floating() {
         let floats = cast(of, &DataType::Float64)?;
@@ -159,15 +166,15 @@ pub(crate) fn keys(of: &ArrayRef) -> Result<Int64Array> {
     Ok(cast(&whole, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
 }
 
-/// Without GROUP BY.
+/// The accumulator without GROUP BY.
 #[derive(Debug)]
-struct One {
+struct SinglePoint {
     end: End,
     value: ScalarValue,
     key: Option<i64>,
 }
 
-impl One {
+impl SinglePoint {
     fn take(&mut self, values: &ArrayRef, keys: &Int64Array) -> Result<()> {
         let mut won = None;
         for (row, key) in keys.iter().enumerate() {
@@ -186,7 +193,7 @@ impl One {
     }
 }
 
-impl Accumulator for One {
+impl Accumulator for SinglePoint {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         self.take(&values[0], &keys(&values[1])?)
     }
@@ -208,7 +215,8 @@ impl Accumulator for One {
     }
 }
 
-/// The values of groups: `set` on a row that wins, then `end_of_batch`.
+/// The values of groups: `set` is called for each row that is newer or older than its group's, `end_of_batch` once
+/// after all rows of a batch.
 trait Values: Send + 'static {
     fn resize(&mut self, groups: usize);
     fn set(&mut self, group: usize, array: &ArrayRef, row: usize);
@@ -217,16 +225,16 @@ trait Values: Send + 'static {
     fn size(&self) -> usize;
 }
 
-struct Grouped<V> {
+struct GroupedPoints<V> {
     end: End,
     values: V,
     keys: Vec<i64>,
     seen: Vec<bool>,
 }
 
-impl<V: Values> Grouped<V> {
+impl<V: Values> GroupedPoints<V> {
     fn new(end: End, values: V) -> Self {
-        Grouped { end, values, keys: Vec::new(), seen: Vec::new() }
+        GroupedPoints { end, values, keys: Vec::new(), seen: Vec::new() }
     }
 
     fn add(
@@ -254,7 +262,7 @@ impl<V: Values> Grouped<V> {
     }
 }
 
-/// Where a filter holds: neither false nor NULL.
+/// The rows for which a filter is true, and not false or NULL.
 fn truths(filter: &BooleanArray) -> NullBuffer {
     let truths = match filter.nulls() {
         Some(nulls) => filter.values() & nulls.inner(),
@@ -263,7 +271,7 @@ fn truths(filter: &BooleanArray) -> NullBuffer {
     NullBuffer::new(truths)
 }
 
-impl<V: Values> GroupsAccumulator for Grouped<V> {
+impl<V: Values> GroupsAccumulator for GroupedPoints<V> {
     fn update_batch(
         &mut self,
         values: &[ArrayRef],
@@ -304,13 +312,13 @@ impl<V: Values> GroupsAccumulator for Grouped<V> {
     }
 }
 
-struct Plain<T: ArrowPrimitiveType> {
+struct PrimitiveValues<T: ArrowPrimitiveType> {
     of: DataType,
     values: Vec<T::Native>,
     valid: Vec<bool>,
 }
 
-impl<T: ArrowPrimitiveType> Values for Plain<T> {
+impl<T: ArrowPrimitiveType> Values for PrimitiveValues<T> {
     fn resize(&mut self, groups: usize) {
         self.values.resize(groups, T::default_value());
         self.valid.resize(groups, false);
@@ -337,15 +345,16 @@ impl<T: ArrowPrimitiveType> Values for Plain<T> {
     }
 }
 
-/// Texts and all else: copied once for each batch and group, not for each row that wins.
-struct Any {
+/// Values of all other types, such as texts. They are copied once per batch and group, not for each row that `set`
+/// gets.
+struct ScalarValues {
     of: DataType,
     values: Vec<Option<ScalarValue>>,
     newest: Vec<(usize, usize)>,
     bytes: usize,
 }
 
-impl Values for Any {
+impl Values for ScalarValues {
     fn resize(&mut self, groups: usize) {
         self.values.resize(groups, None);
     }
@@ -355,7 +364,7 @@ impl Values for Any {
     }
 
     fn end_of_batch(&mut self, array: &ArrayRef) -> Result<()> {
-        // The last that won of each group is the one that stays.
+        // Of each group, the last row that was set is the result.
         self.newest.sort_unstable();
         for at in 0..self.newest.len() {
             let (group, row) = self.newest[at];

@@ -1,6 +1,6 @@
-//! `resample(ts, energy, step, width [, zone])`: the energy of a row by the buckets that it lies
-//! in, as a list of `(ts, value)` to unnest and sum. Each bucket has the share of the time that it
-//! covers, and the shares sum to the row's energy to the last digit.
+//! `resample(ts, energy, step, width [, zone])`: distributes the energy of a row over the buckets that its step covers,
+//! as a list of `(ts, value)` to unnest and sum. Each bucket gets the share of the step's time that is in it, and the
+//! shares sum to the row's energy exactly.
 //!
 //! `expected_points(period, ts, step [, zone])`: how many steps the calendar period of `ts` has.
 
@@ -23,9 +23,10 @@ use super::floor::Floor;
 use super::width::{self, SECOND};
 use super::{bucket, energy};
 
-/// Buckets that one row may be spread over.
+/// The most buckets that one row is distributed over.
 const PIECES_MAX: usize = 1_000_000;
 
+/// The function `resample`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Resample {
     signature: Signature,
@@ -92,12 +93,14 @@ impl ScalarUDFImpl for Resample {
     }
 }
 
+/// The pieces of all rows of a batch. Times are in ticks.
 #[derive(Default)]
 struct Pieces {
+    /// The beginning of each piece's bucket.
     buckets: Vec<i64>,
-    /// How much of the row's step has passed at the piece's end.
+    /// The time from the beginning of the row's step to the end of each piece.
     until: Vec<i64>,
-    /// By row.
+    /// The number of pieces of each row.
     lengths: Vec<usize>,
     steps: Vec<Option<i64>>,
 }
@@ -108,7 +111,7 @@ impl Pieces {
         let whole = start.zip(step);
         if let Some((start, step)) = whole {
             if step <= 0 {
-                return exec_err!("resample: a step must be longer than nothing");
+                return exec_err!("resample: a step must be greater than zero");
             }
             let end = start.saturating_add(step);
             let mut bucket = floor.of(start);
@@ -131,7 +134,7 @@ impl Pieces {
         let shares: ArrayRef = if let Some(decimals) = values.as_primitive_opt::<Decimal128Type>() {
             let part = |value: i128, until: i64, step: i64| match value.checked_mul(i128::from(until)) {
                 Some(product) => rounded(product, i128::from(step)),
-                // Beyond 38 digits: the quotient first, and what it leaves.
+                // The product has more than 38 digits: divide first.
                 None => value / i128::from(step) * i128::from(until),
             };
             let shares: Decimal128Array = self.shares(decimals.iter(), 0, part).into_iter().collect();
@@ -150,23 +153,23 @@ impl Pieces {
         Ok(Arc::new(list))
     }
 
-    /// Each piece has what has come until its end, less what had come until its beginning: so they
-    /// sum to the whole.
+    /// A piece's share is the row's total up to its end, less the total up to its beginning. So the shares sum exactly
+    /// to the row's value.
     fn shares<T: Copy + std::ops::Sub<Output = T>>(
         &self,
         values: impl Iterator<Item = Option<T>>,
-        nothing: T,
+        zero: T,
         part: impl Fn(T, i64, i64) -> T,
     ) -> Vec<Option<T>> {
         let mut out = Vec::with_capacity(self.buckets.len());
         for ((value, length), step) in values.zip(&self.lengths).zip(&self.steps) {
-            let mut before = nothing;
+            let mut before = zero;
             let from = out.len();
             for until in &self.until[from..from + length] {
                 out.push(value.zip(*step).map(|(value, step)| {
-                    let come = if *until == step { value } else { part(value, *until, step) };
-                    let share = come - before;
-                    before = come;
+                    let total = if *until == step { value } else { part(value, *until, step) };
+                    let share = total - before;
+                    before = total;
                     share
                 }));
             }
@@ -175,6 +178,7 @@ impl Pieces {
     }
 }
 
+/// The function `expected_points`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ExpectedPoints {
     signature: Signature,
@@ -206,7 +210,8 @@ impl ScalarUDFImpl for ExpectedPoints {
             return Ok([period, instant, step].into_iter().chain(zones).collect());
         }
         plan_err!(
-            "expected_points takes a period, an instant in it and a step: expected_points('1 month', ts, '1 hour', 'Europe/Paris')"
+            "expected_points takes a period, an instant in it and a step: \
+             expected_points('1 month', ts, '1 hour', 'Europe/Paris')"
         )
     }
 

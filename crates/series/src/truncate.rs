@@ -1,5 +1,5 @@
-//! `date_trunc(unit, ts [, zone])` with the results of PostgreSQL, in the session's time zone.
-//! Times of day are left to DataFusion's own.
+//! `date_trunc(unit, ts [, zone])` with PostgreSQL's results, in the session's time zone unless another one is given.
+//! Times of day are truncated by DataFusion's own function.
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::plan_err;
@@ -12,11 +12,12 @@ use datafusion::scalar::ScalarValue;
 use super::bucket::ordering_of;
 use super::calendar::first_day;
 use super::column::{coerced_instant, constant, each, instants, is_text, per_second, text, zone};
-use super::floor::{Floor, Manner};
+use super::floor::{ClockChanges, Floor};
 use super::width::{DAY, HOUR, SECOND, Width};
 
 const DATE_TRUNC: &str = "date_trunc";
 
+/// The function `date_trunc`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct DateTrunc {
     signature: Signature,
@@ -61,7 +62,8 @@ impl ScalarUDFImpl for DateTrunc {
                 Ok(types)
             }
             _ => plan_err!(
-                "date_trunc takes a unit, an instant and, where wanted, a time zone: date_trunc('day', ts, 'Europe/Paris')"
+                "date_trunc takes a unit, an instant and, optionally, a time zone: \
+                 date_trunc('day', ts, 'Europe/Paris')"
             ),
         }
     }
@@ -89,7 +91,7 @@ impl ScalarUDFImpl for DateTrunc {
             return Ok(call.args[1].clone());
         }
         let origin = origin.map(|month| first_day(month) * (DAY / SECOND) * per_second);
-        let mut floor = Floor::new(width, zone, per_second, origin, Manner::Truncated)?;
+        let mut floor = Floor::new(width, zone, per_second, origin, ClockChanges::DateTrunc)?;
         let truncated = each(&call.args[1], column_zone.cloned(), |instant| floor.of(instant))?;
         floor.checked(DATE_TRUNC)?;
         Ok(truncated)
@@ -100,7 +102,7 @@ impl ScalarUDFImpl for DateTrunc {
     }
 }
 
-/// The width of a unit, and the month that its multiples of a year are counted from.
+/// The width of a unit and, for multiples of a year, a month in which one begins.
 fn width_of(unit: &str) -> Result<(Width, Option<i64>)> {
     let years = |count: i64, from: i64| (Width::Months(12 * count), Some(12 * from));
     Ok(match unit.to_lowercase().as_str() {
@@ -120,8 +122,8 @@ fn width_of(unit: &str) -> Result<(Width, Option<i64>)> {
         "millennium" | "millennia" => years(1000, 2001),
         other => {
             return plan_err!(
-                "date_trunc: '{other}' is no unit; there are microsecond, millisecond, second, minute, hour, day, \
-                 week, month, quarter, year, decade, century and millennium"
+                "date_trunc: '{other}' is not a unit; use microsecond, millisecond, second, minute, hour, day, \
+                 week, month, quarter, year, decade, century or millennium"
             );
         }
     })

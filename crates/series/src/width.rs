@@ -1,4 +1,4 @@
-//! The width of a bucket or the step of a series, from an interval or a text such as `15 min`.
+//! The width of a bucket or the step of a series: an interval, or a text such as `15 min`.
 
 use datafusion::arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalUnit, TimeUnit};
@@ -6,18 +6,24 @@ use datafusion::common::{plan_datafusion_err, plan_err};
 use datafusion::error::Result;
 use datafusion::scalar::ScalarValue;
 
+/// Nanoseconds in a second.
 pub(crate) const SECOND: i64 = 1_000_000_000;
+/// Nanoseconds in an hour.
 pub(crate) const HOUR: i64 = 3_600 * SECOND;
+/// Nanoseconds in a day of 24 hours.
 pub(crate) const DAY: i64 = 24 * HOUR;
 
+/// The width of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd)]
 pub(crate) enum Width {
+    /// Whole months, a year being twelve of them.
     Months(i64),
-    /// Nanoseconds on the local clock: a day is one, whatever number of hours it has.
+    /// Nanoseconds on the local clock: a day is a day, whatever number of hours it has.
     Fixed(i64),
 }
 
 impl Width {
+    /// The width of an interval, a duration or a text.
     pub(crate) fn of(value: &ScalarValue) -> Result<Width> {
         let interval = match value {
             ScalarValue::IntervalMonthDayNano(Some(interval)) => *interval,
@@ -41,22 +47,24 @@ impl Width {
         Width::of_interval(interval)
     }
 
+    /// The width of a text such as `15 min`.
     pub(crate) fn of_text(text: &str) -> Result<Width> {
         Width::of_interval(interval_of(text)?)
     }
 
+    /// The width of an interval, which must be positive and either of months or of days and less.
     pub(crate) fn of_interval(interval: IntervalMonthDayNano) -> Result<Width> {
         let IntervalMonthDayNano { months, days, nanoseconds } = interval;
         let fixed = i64::from(days).checked_mul(DAY).and_then(|days| days.checked_add(nanoseconds));
         match (months, fixed) {
             (0, Some(fixed)) if fixed > 0 => Ok(Width::Fixed(fixed)),
             (1.., Some(0)) => Ok(Width::Months(months.into())),
-            (0, _) => plan_err!("a width must be longer than nothing"),
-            _ => plan_err!("a width is whole months and years, or days and shorter, not both"),
+            (0, _) => plan_err!("a width must be greater than zero"),
+            _ => plan_err!("a width has either years and months, or days and shorter units, not both"),
         }
     }
 
-    /// Nanoseconds, where the width is the same everywhere in time: a step in elapsed time.
+    /// The width as elapsed time, in nanoseconds; an error for months, whose lengths differ.
     pub(crate) fn elapsed(self) -> Result<i64> {
         match self {
             Width::Fixed(nanos) => Ok(nanos),
@@ -71,7 +79,7 @@ fn interval_of(text: &str) -> Result<IntervalMonthDayNano> {
     })
 }
 
-/// What a width or a step may be written as, after coercion.
+/// The type to which a width or a step is coerced; `None` for types that are neither.
 pub(crate) fn coerced(given: &DataType) -> Option<DataType> {
     match given {
         DataType::Interval(_) => Some(DataType::Interval(IntervalUnit::MonthDayNano)),

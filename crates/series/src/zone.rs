@@ -1,8 +1,8 @@
-//! Time zones as tables of offsets, so that a column of instants is turned to local time with one
-//! look-up per run of rows between two clock changes, and integer arithmetic for the rest.
+//! Time zones as tables of offsets. A column of instants is converted to local time with one look-up for consecutive
+//! rows between two clock changes, and integer arithmetic for each row.
 //!
-//! The tables are made once per zone and process, from chrono-tz, for the years 1830 to 2110;
-//! outside of them the first and the last offset go on.
+//! The tables are computed once per zone and process, from chrono-tz, for the years 1830 to 2110. The first and the
+//! last offset apply before and after these years.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -17,35 +17,34 @@ use datafusion::error::Result;
 /// 1830-01-01 and 2110-01-01, in seconds since 1970.
 const FIRST: i64 = -4_417_977_600;
 const LAST: i64 = 4_417_977_600;
-/// Two clock changes are never nearer than this.
+/// The distance of instants whose offsets are compared: two clock changes are always farther apart.
 const STEP: i64 = 2 * DAY;
 const DAY: i64 = 86_400;
 
-/// Instants in seconds since 1970, from the first to before the last, under one offset.
+/// The time between two clock changes. All times are in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
+    /// The first instant, since 1970 in UTC.
     pub(crate) from: i64,
+    /// The instant after the last one.
     pub(crate) to: i64,
+    /// What local time is ahead of UTC.
     pub(crate) offset: i64,
 }
 
-/// What a local time stands for.
+/// The instants of a local time, in seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Instants {
+    /// The local time occurs once.
     One(i64),
-    /// The clock was put back: the same local time came twice.
-    Two {
-        first: i64,
-        second: i64,
-    },
-    /// The clock was put forward over it: `change` is the instant, `before` what the local time
-    /// would be had the clock not changed.
-    None {
-        change: i64,
-        before: i64,
-    },
+    /// The clock was put back: the local time occurs twice.
+    Two { first: i64, second: i64 },
+    /// The clock was put forward over the local time, which does not occur: `change` is the instant of the change,
+    /// `before` the instant that the local time would be without it.
+    None { change: i64, before: i64 },
 }
 
+/// A time zone.
 #[derive(Debug)]
 pub(crate) struct Zone {
     spans: Vec<Span>,
@@ -54,17 +53,18 @@ pub(crate) struct Zone {
 static KNOWN: LazyLock<RwLock<HashMap<String, Arc<Zone>>>> = LazyLock::new(RwLock::default);
 
 impl Zone {
+    /// The zone UTC.
     pub(crate) fn utc() -> Arc<Zone> {
         Arc::new(Zone { spans: vec![Span { from: i64::MIN, to: i64::MAX, offset: 0 }] })
     }
 
-    /// `Europe/Paris`, in any case, or an offset such as `+02:00`.
+    /// The zone of a name such as `Europe/Paris`, in any case, or of an offset such as `+02:00`.
     pub(crate) fn named(name: &str) -> Result<Arc<Zone>> {
         if let Some(zone) = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Ok(Arc::clone(zone));
         }
         let zone = Arc::new(Zone { spans: spans(parse(name)?) });
-        // Names come from queries: the table stays as small as the list of real zones.
+        // Names come from queries, in any case: the limit keeps the table from growing without end.
         let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() < 2 * chrono_tz::TZ_VARIANTS.len() {
             known.insert(name.to_owned(), Arc::clone(&zone));
@@ -72,6 +72,7 @@ impl Zone {
         Ok(zone)
     }
 
+    /// The span in which an instant is.
     pub(crate) fn span(&self, second: i64) -> Span {
         self.spans[self.index(second)]
     }
@@ -80,7 +81,7 @@ impl Zone {
         self.spans.partition_point(|span| span.to <= second).min(self.spans.len() - 1)
     }
 
-    /// What the local time (seconds, as if it were UTC) stands for.
+    /// The instants of a local time, which is given in seconds since 1970 as if it were in UTC.
     pub(crate) fn instants(&self, local: i64) -> Instants {
         let near = self.index(local.saturating_sub(DAY))..=self.index(local.saturating_add(DAY));
         let mut found = None;
@@ -137,7 +138,7 @@ fn spans(zone: Tz) -> Vec<Span> {
     spans
 }
 
-/// The first second of the new offset, which comes after `before` and not after `after`.
+/// The first second of the new offset, which is later than `before` and not later than `after`.
 fn change(zone: Tz, mut before: i64, mut after: i64) -> i64 {
     let old = offset(zone, before);
     while after - before > 1 {

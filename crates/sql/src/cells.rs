@@ -1,4 +1,4 @@
-//! Values as text, in PostgreSQL's forms: instants with a space and a short offset, bytes in hex.
+//! Values of a record batch as text, in PostgreSQL's formats: timestamps with a space and a short offset, bytes in hex.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use chrono::{DateTime, NaiveDateTime, Offset, TimeZone, Timelike};
 
-/// For instants inside of lists and structures, which arrow writes.
+/// For timestamps inside lists and structs, which Arrow's formatter writes.
 const NESTED: FormatOptions<'static> = FormatOptions::new()
     .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"))
     .with_timestamp_tz_format(Some("%Y-%m-%d %H:%M:%S%.f%:z"))
     .with_datetime_format(Some("%Y-%m-%d %H:%M:%S%.f"));
 
-/// A batch whose values can be written one by one.
+/// A record batch whose values can be written one by one.
 pub struct Cells<'a> {
     columns: Vec<Column<'a>>,
 }
@@ -30,7 +30,7 @@ enum Column<'a> {
     },
     Bytes(ArrayRef),
     Numerics(Decimal128Array),
-    /// In the forms of the server's texts.
+    /// As in casts to text.
     Intervals(ArrayRef, values::Column),
     Other {
         array: &'a dyn Array,
@@ -39,12 +39,19 @@ enum Column<'a> {
 }
 
 impl<'a> Cells<'a> {
+    /// Prepares the columns of `batch`.
+    ///
+    /// # Errors
+    /// Where a column has a time zone that is not known, or a type that Arrow can't format.
     pub fn of(batch: &'a RecordBatch) -> Result<Self, ArrowError> {
         let columns = batch.columns().iter().map(Column::of).collect::<Result<_, _>>()?;
         Ok(Cells { columns })
     }
 
-    /// Appends the value to `text`; `false`, and nothing appended, where it is NULL.
+    /// Appends a value to `text`, and returns true; for NULL, appends nothing and returns false.
+    ///
+    /// # Panics
+    /// Where `column` or `row` is not in the batch.
     pub fn write(&self, column: usize, row: usize, text: &mut String) -> Result<bool, ArrowError> {
         let column = &self.columns[column];
         let array: &dyn Array = match column {
@@ -92,6 +99,11 @@ impl<'a> Column<'a> {
     }
 }
 
+/// Appends a timestamp, `value` in `unit` since 1970 in UTC, to `text` as `2026-01-31 12:00:00.5+01`. Without a `zone`
+/// no offset is written.
+///
+/// # Errors
+/// Where the timestamp is out of chrono's range.
 pub fn write_instant(value: i64, unit: TimeUnit, zone: Option<&Tz>, text: &mut String) -> Result<(), ArrowError> {
     let per_second = match unit {
         TimeUnit::Second => 1,
@@ -101,7 +113,7 @@ pub fn write_instant(value: i64, unit: TimeUnit, zone: Option<&Tz>, text: &mut S
     };
     let nanos = value.rem_euclid(per_second) * (1_000_000_000 / per_second);
     let utc = u32::try_from(nanos).ok().and_then(|nanos| DateTime::from_timestamp(value.div_euclid(per_second), nanos));
-    let utc = utc.ok_or_else(|| ArrowError::CastError(format!("{value} {unit:?} is out of the calendar's range")))?;
+    let utc = utc.ok_or_else(|| ArrowError::CastError(format!("timestamp {value} {unit:?} is out of range")))?;
     match zone {
         None => write_local(utc.naive_utc(), text),
         Some(zone) => {
@@ -131,6 +143,7 @@ fn write_offset(seconds: i32, text: &mut String) {
     }
 }
 
+/// Appends `bytes` to `text` in PostgreSQL's hex format: `\x` and two lower-case digits a byte.
 pub fn write_bytes(bytes: &[u8], text: &mut String) {
     text.push_str("\\x");
     for byte in bytes {

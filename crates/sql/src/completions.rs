@@ -1,4 +1,4 @@
-//! Words for the prompt's completion.
+//! Words that the prompt of `wattlake sql` completes.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::session::Session;
 use crate::system;
 
-/// What queries are written with; completion by all words of all dialects would only be in the way.
+/// The keywords of queries. The parser knows many more, of all dialects, which would hide these in completions.
 const KEYWORDS: &[&str] = &[
     "ALL",
     "AND",
@@ -77,21 +77,24 @@ const KEYWORDS: &[&str] = &[
 ];
 
 impl Session {
-    /// Keywords, schemas, tables, columns and functions, sorted. Opens every table for its
-    /// columns: call it once, when a prompt starts.
+    /// Keywords, schemas, tables, columns and functions, sorted. It opens every table to read its columns, so it is
+    /// meant to be called once, when a prompt starts.
+    ///
+    /// # Errors
+    /// Where the lake can't be listed, or a table can't be opened.
     pub async fn completions(&self) -> Result<Vec<String>> {
         let mut words: BTreeSet<String> = KEYWORDS.iter().map(|&word| word.to_owned()).collect();
-        let view = self.view();
-        for name in view.names().await? {
+        let snapshot = self.snapshot();
+        for name in snapshot.names().await? {
             words.extend([name.schema.clone(), name.table.clone(), name.to_string()]);
         }
-        for table in view.all().await? {
+        for table in snapshot.all().await? {
             if let Ok(schema) = table.schema() {
                 words.extend(schema.fields().iter().map(|field| field.name().clone()));
             }
         }
         words.extend(system::names(self.system.as_ref()).iter().map(|name| format!("{}.{name}", system::SCHEMA)));
-        words.extend([system::SCHEMA, crate::view::INFORMATION_SCHEMA].map(str::to_owned));
+        words.extend([system::SCHEMA, crate::snapshot::INFORMATION_SCHEMA].map(str::to_owned));
         let state = self.context.state();
         words.extend(state.scalar_functions().keys().cloned());
         words.extend(state.aggregate_functions().keys().cloned());

@@ -1,5 +1,6 @@
-//! How large a statement may be. What is made of it are trees, which are walked, copied and dropped by recursion: a
-//! chain of a hundred thousand ORs is a tree of that depth, and a process whose stack ends is gone.
+//! Limits of a statement's size, checked on its tokens before it is parsed. Its syntax tree and its plans are walked,
+//! copied and dropped by recursion: a chain of 100,000 ORs is a tree of that depth, and a stack overflow ends the
+//! process.
 
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
@@ -7,49 +8,50 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use crate::error::{Error, Kind, Refusal, Result};
 use crate::grammar::Grammar;
 
-/// Operators that may follow one another in an expression, the parentheses in it apart.
+/// The most operators in an expression. Those in parentheses within it are counted apart.
 pub const OPERATORS_MAX: usize = 1000;
 
-/// Of them `+`, `-` and `*`, those in parentheses included: their types are worked out from one another.
+/// The most `+`, `-` and `*` in an expression, those in parentheses included: the type of each depends on the types of
+/// its operands, through all levels.
 pub const ARITHMETIC_MAX: usize = 200;
 
-/// Tables that may be joined in a FROM.
+/// The most tables that are joined in a FROM clause.
 pub const JOINS_MAX: usize = 200;
 
-/// Queries of a statement: joined by UNION, in WITH, and in parentheses.
+/// The most queries in a statement: parts of a UNION, WITH queries and subqueries.
 pub const QUERIES_MAX: usize = 200;
 
-/// What is open at a place of the text: a statement, a pair of parentheses, a CASE.
+/// What encloses a place in the text: a statement, a pair of parentheses or a CASE.
 #[derive(Default)]
 struct Level {
     operators: usize,
     joins: usize,
     arithmetic: usize,
-    /// How much of it stands outside of the parentheses.
+    /// The `arithmetic` of the enclosing level, where this one began.
     outer: usize,
-    /// A comma separates tables here.
+    /// In a FROM clause, where a comma separates tables.
     is_from: bool,
     is_case: bool,
 }
 
 impl Level {
-    /// For what is nested in an expression of this level.
+    /// A new level, nested in an expression of this one.
     fn inner(&self) -> Level {
         Level { arithmetic: self.arithmetic, outer: self.arithmetic, ..Level::default() }
     }
 }
 
-/// Checks the statements of a text, before anything is made of them.
+/// Checks the tokens of one or more statements.
 ///
 /// # Errors
-/// Where one of them is larger than the limits.
+/// Where a statement exceeds a limit of this module.
 pub(crate) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
     let mut open = vec![Level::default()];
     let (mut queries, mut is_name, mut is_distinct) = (0, false, false);
     let written = tokens.iter().map(|token| &token.token).filter(|token| !matches!(token, Token::Whitespace(_)));
     for token in written {
         let Some(level) = open.last_mut() else { return Ok(()) };
-        // A word after a point is a name, whatever it means elsewhere.
+        // A word after a period is a name, even if it is a keyword elsewhere.
         let is_name = std::mem::replace(&mut is_name, *token == Token::Period);
         let distinct = matches!(token, Token::Word(word) if word.keyword == Keyword::DISTINCT);
         let is_distinct = std::mem::replace(&mut is_distinct, distinct);
@@ -65,7 +67,7 @@ pub(crate) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
             }
             Token::RParen | Token::RBracket => {
                 let inner = level.arithmetic;
-                // A CASE that has no END is for the parser to tell.
+                // The parser reports a CASE without END.
                 while open.len() > 1 && open.pop().is_some_and(|level| level.is_case) {}
                 if let Some(level) = open.last_mut() {
                     level.arithmetic = level.arithmetic.max(inner);
@@ -165,7 +167,7 @@ fn join(level: &mut Level) -> Result<()> {
     Ok(())
 }
 
-/// A SELECT and the UNION that joins it to another count half each.
+/// Counts halves of queries: a SELECT and the UNION that combines it with another one count half each.
 fn query(halves: &mut usize) -> Result<()> {
     *halves += 1;
     if *halves > 2 * QUERIES_MAX {
@@ -202,7 +204,7 @@ fn too_complex(what: String) -> Error {
     Error::new(Kind::FixInput, "read the query").because(Refusal::TooComplex { what, hint: hint.to_owned() })
 }
 
-/// How many parentheses of a text lie in one another; none where it has no tokens.
+/// How deeply the parentheses of a text are nested; 0 if the text can't be split into tokens.
 pub fn nesting(sql: &str) -> usize {
     let tokens = Tokenizer::new(&Grammar, sql).tokenize().unwrap_or_default();
     let (mut open, mut deepest) = (0usize, 0);
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_no_chain() {
+    fn lists_may_be_long() {
         let many = OPERATORS_MAX * 3;
         for sql in [
             format!("SELECT x IN ({})", vec!["-1"; many].join(", ")),
@@ -254,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn chains_are_bounded_wherever_they_stand() {
+    fn chains_are_limited_everywhere() {
         let many = OPERATORS_MAX + 1;
         for sql in [
             format!("SELECT 1{}", " + 1".repeat(many)),

@@ -1,23 +1,10 @@
-//! One error for the crate; its kind says what the caller can do about it.
+//! What the engine reports, as errors that say what the caller can do.
 
 use std::fmt;
 
 use arrow::error::ArrowError;
+pub use base::{Error, Kind, Result};
 use datafusion::error::DataFusionError;
-
-/// What the caller can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The same query may succeed later: the store did not answer.
-    Retry,
-    /// The query must change.
-    FixInput,
-    /// The lake's address, its permissions or the session's memory must change.
-    FixSetup,
-    Bug,
-}
-
-type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// Why a session refuses, where a client of PostgreSQL's protocol is to be told apart by a code.
 #[derive(Debug, Clone)]
@@ -41,59 +28,20 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// `context` is what was being done; the source says what went wrong.
-#[derive(Debug)]
-pub struct Error {
-    pub kind: Kind,
-    pub context: String,
-    source: Option<Source>,
-}
-
-pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-impl Error {
-    pub fn new(kind: Kind, context: impl Into<String>) -> Self {
-        Error { kind, context: context.into(), source: None }
-    }
-
-    /// What went wrong while a query's answer was read.
-    pub fn from_query(error: DataFusionError) -> Self {
-        of_query(error, "run the query")
-    }
-
-    #[must_use]
-    pub fn because(mut self, source: impl Into<Source>) -> Self {
-        self.source = Some(source.into());
-        self
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.context)
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|e| e as _)
-    }
-}
-
-/// Adds what was being done to an error from below.
+/// Adds what was being done to an error.
 pub trait Context<T> {
     fn context(self, context: &str) -> Result<T>;
 }
 
 impl<T> Context<T> for std::result::Result<T, DataFusionError> {
     fn context(self, context: &str) -> Result<T> {
-        self.map_err(|e| of_query(e, context))
+        self.map_err(|e| query_error(e, context))
     }
 }
 
-impl<T> Context<T> for lake::Result<T> {
+impl<T> Context<T> for Result<T> {
     fn context(self, context: &str) -> Result<T> {
-        self.map_err(|e| Error::new(of_lake(e.kind), context).because(e))
+        self.map_err(|e| e.within(context))
     }
 }
 
@@ -113,18 +61,9 @@ impl<T> Context<T> for std::result::Result<T, ArrowError> {
     }
 }
 
-fn of_lake(kind: lake::Kind) -> Kind {
-    match kind {
-        lake::Kind::Retry => Kind::Retry,
-        lake::Kind::FixInput => Kind::FixInput,
-        lake::Kind::FixSetup => Kind::FixSetup,
-        lake::Kind::Bug => Kind::Bug,
-    }
-}
-
-/// Where the query itself is at fault, the place in it is part of the context. An error of this
-/// crate that only passed through DataFusion comes back as it was.
-pub fn of_query(error: DataFusionError, context: &str) -> Error {
+/// An error of the engine with the context of a query. Where the query itself is at fault, its line and column are
+/// part of the context. An [`Error`] that only passed through DataFusion is returned unchanged.
+pub fn query_error(error: DataFusionError, context: &str) -> Error {
     let error = match error {
         DataFusionError::External(inner) => match inner.downcast::<Error>() {
             Ok(own) => return *own,
@@ -172,15 +111,7 @@ fn kind_of(error: &DataFusionError) -> Kind {
         DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => Kind::Retry,
         DataFusionError::ResourcesExhausted(_) => Kind::FixSetup,
         DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) | DataFusionError::Ffi(_) => Kind::Bug,
-        DataFusionError::External(inner) => {
-            if let Some(own) = inner.downcast_ref::<Error>() {
-                own.kind
-            } else if let Some(below) = inner.downcast_ref::<lake::Error>() {
-                of_lake(below.kind)
-            } else {
-                Kind::Retry
-            }
-        }
+        DataFusionError::External(inner) => inner.downcast_ref::<Error>().map_or(Kind::Retry, |own| own.kind),
         _ => Kind::FixInput,
     }
 }

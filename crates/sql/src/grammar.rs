@@ -1,6 +1,8 @@
-//! PostgreSQL's dialect as sqlparser has it, but for two things. Where a function's argument may have an expression for
-//! a name (`json_object(a || b : 1)`), each argument is read twice, a nested one four times, and so on; the engine has
-//! no function that takes one. And `a IS DISTINCT FROM b AND c` is `(a IS DISTINCT FROM b) AND c`.
+//! sqlparser's dialect of PostgreSQL, with two differences:
+//!
+//! - The name of a function's argument is not an expression (`json_object(a || b : 1)`). Otherwise sqlparser parses
+//!   each argument twice, a nested one four times, and so on; DataFusion has no function with such arguments.
+//! - `a IS DISTINCT FROM b AND c` means `(a IS DISTINCT FROM b) AND c`, as in PostgreSQL.
 
 use std::any::TypeId;
 
@@ -11,10 +13,12 @@ use sqlparser::parser::{Parser, ParserError};
 
 const BASE: PostgreSqlDialect = PostgreSqlDialect {};
 
+/// The dialect by which all SQL is parsed.
 #[derive(Debug)]
 pub struct Grammar;
 
-macro_rules! as_postgres_does {
+/// Methods of the dialect that return what PostgreSQL's dialect returns.
+macro_rules! same_as_postgres {
     ($($name:ident),* $(,)?) => {
         $(fn $name(&self) -> bool {
             BASE.$name()
@@ -23,7 +27,7 @@ macro_rules! as_postgres_does {
 }
 
 impl Dialect for Grammar {
-    /// Where the parser asks for PostgreSQL by name, this is it.
+    /// The parser takes this dialect for PostgreSQL's where it checks for that one by type.
     fn dialect(&self) -> TypeId {
         TypeId::of::<PostgreSqlDialect>()
     }
@@ -44,7 +48,7 @@ impl Dialect for Grammar {
         }))
     }
 
-    as_postgres_does!(
+    same_as_postgres!(
         supports_unicode_string_literal,
         supports_filter_during_aggregation,
         supports_group_by_expr,

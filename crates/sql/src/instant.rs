@@ -1,11 +1,12 @@
-//! Instants as PostgreSQL accepts them: a date alone, minutes without seconds, any zone; UTC
-//! where none is given.
+//! Texts of timestamps as PostgreSQL accepts them: a date alone, a time without seconds, any offset. Without an offset
+//! they are in UTC.
 
 use chrono::{DateTime, Utc};
 use datafusion::arrow::compute::kernels::cast_utils::string_to_datetime;
-use lake::When;
+use lake::AsOf;
 
-/// The same instant with its seconds, where they alone are missing: `2020-01-02 06:00+01`.
+/// The text with seconds: `2020-01-02 06:00:00+01` for `2020-01-02 06:00+01`. `None` for any text but a timestamp whose
+/// seconds are missing.
 pub fn with_seconds(text: &str) -> Option<String> {
     const SHAPE: &[u8; 16] = b"dddd-dd-dd dd:dd";
     let trimmed = text.trim();
@@ -19,9 +20,9 @@ pub fn with_seconds(text: &str) -> Option<String> {
     (fits && ends).then(|| format!("{minutes}:00{zone}"))
 }
 
-/// What a clock shows in the text of an instant: PostgreSQL takes a time without a zone from it so,
-/// whatever offset is written. `None` where none is.
-pub fn clock(text: &str) -> Option<String> {
+/// The text without its offset, as PostgreSQL casts it to `timestamp`: `2020-01-02 06:00:00` for
+/// `2020-01-02 06:00:00+01`. `None` for a text without an offset, or that is no timestamp.
+pub fn local_time(text: &str) -> Option<String> {
     let whole = with_seconds(text);
     let text = whole.as_deref().unwrap_or(text).trim();
     let forms = ["%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f %#z"];
@@ -30,15 +31,16 @@ pub fn clock(text: &str) -> Option<String> {
     Some(read.naive_local().format("%Y-%m-%d %H:%M:%S%.f").to_string())
 }
 
+/// The instant that a text stands for; `None` where the text is no timestamp.
 pub fn parse(text: &str) -> Option<DateTime<Utc>> {
     let whole = with_seconds(text);
     string_to_datetime(&Utc, whole.as_deref().unwrap_or(text.trim())).ok()
 }
 
-/// The state that follows a table's name: `v3` or an instant.
-pub fn state(text: &str) -> Option<When> {
+/// The state after the `@` of a table's name, `v3` or a timestamp; `None` where the text is neither.
+pub fn parse_as_of(text: &str) -> Option<AsOf> {
     if let Some(version) = text.strip_prefix(['v', 'V']) {
-        return version.parse().ok().map(When::Version);
+        return version.parse().ok().map(AsOf::Version);
     }
-    parse(text).map(When::Instant)
+    parse(text).map(AsOf::Instant)
 }

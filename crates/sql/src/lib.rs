@@ -1,35 +1,34 @@
-//! SQL over the lake: PostgreSQL's manner, time travel, system tables and output formats.
+//! SQL over the lake, in PostgreSQL's dialect: time travel, views, system tables and output formats.
 //!
-//! Sessions only read. They see the lake through [`lake::Table::provider`] and everything that
-//! Wattlake knows about itself through [`SystemTables`]; nothing here writes a table, and nothing
-//! here prints: results go to a writer that the caller gives.
+//! Sessions only read. They read the lake through [`lake::Table::provider`] and Wattlake's own state through
+//! [`SystemTables`]. The crate writes no table and prints nothing: results go to a writer that the caller gives.
 
 pub mod catalog;
 pub mod cells;
 mod completions;
 pub mod complexity;
 pub mod error;
-mod filtered;
 pub mod frontend;
 mod grammar;
 pub mod instant;
 pub mod literals;
+mod mart_query;
 pub mod marts;
 mod numbers;
 pub mod output;
-mod prepared;
 pub mod roles;
+mod row_filter;
 mod semantics;
 pub mod session;
-mod shown;
+pub mod snapshot;
 pub mod statement;
 pub mod system;
+mod timestamp_text;
 pub mod values;
-pub mod view;
 
 pub use error::{Error, Kind, Result};
+pub use mart_query::{AffectedRows, MartQuery};
 pub use marts::{Reference, Views, references};
-pub use prepared::{Affected, Query};
 pub use roles::Role;
 pub use session::{Limits, Session};
 pub use system::SystemTables;

@@ -1,9 +1,11 @@
-//! `ts >= '2020-01-02 06:00'`: PostgreSQL needs no seconds, DataFusion does; and where no zone is
-//! written, PostgreSQL means the session's, DataFusion the column's. So too for the day and the
-//! hour of an instant: `ts::date`, `extract(hour FROM ts)`.
+//! Literals and casts of timestamps, by PostgreSQL's rules.
 //!
-//! Runs after type coercion, when every literal that stands for an instant sits in a cast to a
-//! timestamp; so a text that merely looks like an instant is never touched.
+//! In `ts >= '2020-01-02 06:00'` PostgreSQL needs no seconds, while DataFusion does; a text without an offset is in the
+//! session's time zone for PostgreSQL, and in the column's for DataFusion. The day and the hour of a timestamp, as in
+//! `ts::date` and `extract(hour FROM ts)`, are the session's too.
+//!
+//! The rule runs after type coercion, when every literal of a timestamp is in a cast: a text that only looks like a
+//! timestamp is not changed.
 
 use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone, Utc};
 use datafusion::arrow::array::timezone::Tz;
@@ -19,16 +21,17 @@ use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, TryCast};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
-use crate::instant::{clock, with_seconds};
-use crate::shown::as_text;
+use crate::instant::{local_time, with_seconds};
+use crate::timestamp_text::as_text;
 use series::at_zone;
 
+/// The analyzer rule. It runs after type coercion.
 #[derive(Debug)]
-pub struct MissingSeconds;
+pub struct TimestampLiterals;
 
-impl AnalyzerRule for MissingSeconds {
+impl AnalyzerRule for TimestampLiterals {
     fn name(&self) -> &str {
-        "missing_seconds"
+        "timestamp_literals"
     }
 
     fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
@@ -66,14 +69,14 @@ fn correct(mut expr: Expr, zone: Option<&Tz>) -> Result<Transformed<Expr>> {
     Ok(if corrected { Transformed::yes(expr) } else { Transformed::no(expr) })
 }
 
-/// What asks an instant for its day or its hour asks it in the session's zone.
+/// Converts timestamps to the session's zone where their local time matters: in casts, `date_part` and `to_char`.
 fn local(mut expr: Expr, session: &str, schema: &DFSchema) -> Result<Transformed<Expr>> {
     const OF_ZONE: [&str; 2] = ["date_part", "to_char"];
     let asked: Vec<&mut Expr> = match &mut expr {
         Expr::Cast(Cast { expr: instant, field }) | Expr::TryCast(TryCast { expr: instant, field })
             if matches!(field.data_type(), DataType::Timestamp(_, None)) =>
         {
-            // Arrow's own cast drops the zone, and shows UTC's clock.
+            // Arrow's cast drops the zone and gives the time in UTC.
             return Ok(match instant.get_type(schema) {
                 Ok(DataType::Timestamp(unit, Some(_))) => {
                     let shown = DataType::Timestamp(unit, Some(session.into()));
@@ -84,7 +87,7 @@ fn local(mut expr: Expr, session: &str, schema: &DFSchema) -> Result<Transformed
                 _ => Transformed::no(expr),
             });
         }
-        // What a clock shows, or a day's midnight, as an instant.
+        // A local time, or the midnight of a date, to a timestamp with time zone.
         Expr::Cast(Cast { expr: clock, field }) | Expr::TryCast(TryCast { expr: clock, field })
             if matches!(field.data_type(), DataType::Timestamp(_, Some(_))) =>
         {
@@ -109,7 +112,7 @@ fn local(mut expr: Expr, session: &str, schema: &DFSchema) -> Result<Transformed
     };
     let mut changed = false;
     for instant in asked {
-        // What has no type here (an outer column) stays as it is.
+        // An outer column has no type here, and is not changed.
         if let Ok(DataType::Timestamp(unit, Some(own))) = instant.get_type(schema)
             && own.as_ref() != session
         {
@@ -121,7 +124,7 @@ fn local(mut expr: Expr, session: &str, schema: &DFSchema) -> Result<Transformed
     Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
 }
 
-/// `ts::text`.
+/// Casts of timestamps to text, `ts::text`.
 fn written(expr: Expr, session: Option<&str>, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let (Expr::Cast(Cast { expr: instant, field }) | Expr::TryCast(TryCast { expr: instant, field })) = &expr else {
         return Ok(Transformed::no(expr));
@@ -142,8 +145,8 @@ fn written(expr: Expr, session: Option<&str>, schema: &DFSchema) -> Result<Trans
     Ok(Transformed::yes(if *to == DataType::Utf8 { text } else { Expr::Cast(Cast::new(Box::new(text), to.clone())) }))
 }
 
-/// `zone` is where a time without a zone is one, for a literal that stands for an instant; `clocks`
-/// for one that stands for what a clock shows.
+/// Completes a literal, and says whether it changed. `zone` is the zone of a literal of a timestamp with time zone that
+/// has no offset; `clocks` says that the literal is of a timestamp without time zone.
 fn correct_literal(expr: &mut Expr, zone: Option<&Tz>, clocks: bool) -> bool {
     match expr {
         Expr::Literal(
@@ -152,8 +155,8 @@ fn correct_literal(expr: &mut Expr, zone: Option<&Tz>, clocks: bool) -> bool {
         ) => {
             let whole = with_seconds(text);
             let placed = match zone {
-                Some(zone) => in_zone(whole.as_deref().unwrap_or(text), zone),
-                None if clocks => clock(text),
+                Some(zone) => local_to_utc(whole.as_deref().unwrap_or(text), zone),
+                None if clocks => local_time(text),
                 None => None,
             };
             match placed.or(whole) {
@@ -164,7 +167,7 @@ fn correct_literal(expr: &mut Expr, zone: Option<&Tz>, clocks: bool) -> bool {
                 None => false,
             }
         }
-        // A parameter, sent as a time without a zone.
+        // The value of a parameter, sent as a timestamp without time zone.
         Expr::Literal(ScalarValue::TimestampMicrosecond(Some(micros), None), _) => {
             let local = DateTime::from_timestamp_micros(*micros).map(|utc| utc.naive_utc());
             match zone.zip(local).and_then(|(zone, local)| instant(local, zone)) {
@@ -180,8 +183,9 @@ fn correct_literal(expr: &mut Expr, zone: Option<&Tz>, clocks: bool) -> bool {
     }
 }
 
-/// The text with the zone's offset, where it has none of its own; in UTC nothing is to be done.
-pub fn in_zone(text: &str, zone: &Tz) -> Option<String> {
+/// The local time or the date in `text` as a text in UTC with the offset `+00:00`: `2020-01-02 06:00:00+00:00` for
+/// `2020-01-02 07:00:00` in Europe/Paris. `None` where the text has an offset already, or is no timestamp.
+pub fn local_to_utc(text: &str, zone: &Tz) -> Option<String> {
     let text = text.trim();
     let forms = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
     let time = forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
@@ -190,8 +194,8 @@ pub fn in_zone(text: &str, zone: &Tz) -> Option<String> {
     Some(utc.format("%Y-%m-%d %H:%M:%S%.f+00:00").to_string())
 }
 
-/// As PostgreSQL: in an hour that is there twice the second one, in one that is missing as if the
-/// clocks had not yet been changed.
+/// The instant of a local time, by PostgreSQL's rules: of an hour that occurs twice, the second one; in an hour that
+/// does not occur, by the offset before the clock change. `None` where the instant is out of range.
 pub(crate) fn instant(local: NaiveDateTime, zone: &Tz) -> Option<DateTime<Utc>> {
     match zone.from_local_datetime(&local) {
         LocalResult::Single(at) => Some(at.to_utc()),
@@ -205,10 +209,10 @@ pub(crate) fn instant(local: NaiveDateTime, zone: &Tz) -> Option<DateTime<Utc>> 
 
 #[cfg(test)]
 mod tests {
-    use super::in_zone;
+    use super::local_to_utc;
 
     #[test]
-    fn a_time_without_a_zone_is_the_sessions() {
+    fn times_without_offset_are_in_the_zone() {
         let paris = "Europe/Paris".parse().unwrap();
         for (text, expected) in [
             ("2020-01-02 07:00:00", Some("2020-01-02 06:00:00+00:00")),
@@ -220,7 +224,7 @@ mod tests {
             ("2020-01-02T07:00:00Z", None),
             ("noon", None),
         ] {
-            assert_eq!(in_zone(text, &paris).as_deref(), expected, "{text}");
+            assert_eq!(local_to_utc(text, &paris).as_deref(), expected, "{text}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Views: queries under a name, planned anew inside each query that names them. Inside a view the
-//! rights are its author's; what hides rows of a table from a role hides them here too.
+//! Views: named queries, which are planned in each query that names them. A view reads tables with its author's rights;
+//! the role's row filters apply in it too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,38 +12,41 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::resolve::resolve_table_references;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use lake::{TableName, When};
+use lake::{AsOf, TableName};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::roles::Role;
-use crate::session::planned;
+use crate::session::plan_statement;
+use crate::snapshot::LakeSnapshot;
 use crate::statement;
-use crate::view::View;
 
-/// Queries by the name that they are known under.
+/// The SQL of views, by the views' names.
 pub type Views = BTreeMap<TableName, String>;
 
-/// How a view of the lake knows its queries under names.
+/// The views of a snapshot, and what it takes to plan them.
 #[derive(Clone)]
-pub struct Named {
+pub struct ViewContext {
+    /// All views.
     pub views: Arc<Views>,
-    /// What they are planned in.
+    /// The session's state, by which they are planned.
     pub state: SessionState,
-    /// Those that are being planned, the outermost first.
+    /// The views that are being planned, the outermost first.
     pub path: Vec<TableName>,
 }
 
-/// A table as a query names it; earlier states of it are the table's.
+/// A table as a query names it, without the version or the instant after its `@`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reference {
+    /// The schema, where the query names one.
     pub schema: Option<String>,
+    /// The name without its schema.
     pub table: String,
 }
 
-/// The tables that a query names, without a look at the lake: each once, in order of names.
+/// The tables that a query names, each once and sorted. It does not read the lake: the tables need not exist.
 ///
 /// # Errors
-/// Where the text is anything but one query.
+/// Where the text is not exactly one query.
 pub fn references(sql: &str) -> Result<Vec<Reference>> {
     let statement = only_query(sql)?;
     let (tables, _) = resolve_table_references(&statement, true).context("read the query")?;
@@ -57,6 +60,10 @@ pub fn references(sql: &str) -> Result<Vec<Reference>> {
     Ok(references)
 }
 
+/// Parses a text that holds exactly one SELECT.
+///
+/// # Errors
+/// Where the text can't be parsed, or holds anything else.
 pub fn only_query(sql: &str) -> Result<Statement> {
     let mut statements = statement::parse(sql)?;
     match (statements.pop(), statements.len()) {
@@ -70,36 +77,40 @@ fn is_query(statement: &Statement) -> bool {
     matches!(sql.as_ref(), sqlparser::ast::Statement::Query(_))
 }
 
-impl View {
+impl LakeSnapshot {
+    /// Whether a view has this name.
     pub fn is_view(&self, name: &TableName) -> bool {
-        self.named.as_ref().is_some_and(|named| named.views.contains_key(name))
+        self.views.as_ref().is_some_and(|named| named.views.contains_key(name))
     }
 
-    /// The query under a name, as a table. `when` is the state of the lake that it reads.
-    pub fn planned<'a>(
+    /// Plans a view, as a table. `when` is the instant at which it reads the lake, in place of the snapshot's own.
+    ///
+    /// # Errors
+    /// Where the view refers to itself, where `when` is a version, or where the view's query can't be planned.
+    pub fn plan_view<'a>(
         &'a self,
         name: &'a TableName,
-        when: Option<When>,
+        when: Option<AsOf>,
     ) -> BoxFuture<'a, Result<Arc<dyn TableProvider>>> {
         async move {
-            let Some((named, sql)) = self.named.as_ref().and_then(|named| Some((named, named.views.get(name)?))) else {
+            let Some((known, sql)) = self.views.as_ref().and_then(|known| Some((known, known.views.get(name)?))) else {
                 return Err(Error::new(Kind::Bug, format!("plan view {name}: there is none")));
             };
             let context = format!("plan view {name}");
-            if let Some(at) = named.path.iter().position(|outer| outer == name) {
-                let round: Vec<String> = named.path[at..].iter().chain([name]).map(ToString::to_string).collect();
-                let what = format!("{context}: it stands on itself: {}", round.join(" -> "));
+            if let Some(at) = known.path.iter().position(|outer| outer == name) {
+                let cycle: Vec<String> = known.path[at..].iter().chain([name]).map(ToString::to_string).collect();
+                let what = format!("{context}: it refers to itself: {}", cycle.join(" -> "));
                 return Err(Error::new(Kind::FixInput, what));
             }
-            if let Some(When::Version(_)) = when {
-                let what = format!("{context}: a view has no versions; name an instant, \"{}@2026-01-31\"", name.table);
+            if let Some(AsOf::Version(_)) = when {
+                let what = format!("{context}: a view has no versions; use an instant: \"{}@2026-01-31\"", name.table);
                 return Err(Error::new(Kind::FixInput, what));
             }
-            let mut within = named.clone();
+            let mut within = known.clone();
             within.path.push(name.clone());
-            let view = Arc::new(self.within(within, self.role.as_deref().map(author_of), when));
+            let snapshot = Arc::new(self.within(within, self.role.as_deref().map(author_of), when));
             let inner = async {
-                let planned = planned(named.state.clone(), only_query(sql)?, &view, None).await?;
+                let planned = plan_statement(known.state.clone(), only_query(sql)?, &snapshot, None).await?;
                 Ok::<_, Error>(planned.plan)
             };
             let plan = inner.await.map_err(|e| Error::new(e.kind, context.clone()).because(e))?;
@@ -110,7 +121,7 @@ impl View {
     }
 }
 
-/// Reads every table, as a view's author may, but of each only the rows that the role may see.
+/// A role that may read every table, as a view's author may, but of each only the rows that `role` may see.
 fn author_of(role: &Role) -> Arc<Role> {
     Arc::new(Role { name: role.name.clone(), tables: Vec::new(), filters: role.filters.clone(), system: true })
 }

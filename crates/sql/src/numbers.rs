@@ -1,12 +1,13 @@
-//! `1e6`: DataFusion 55 reads it as a decimal of negative scale, by which its optimizer divides
-//! by zero. Written out it is the number that PostgreSQL reads: a decimal, never an integer.
+//! Number literals with an exponent, such as `1e6`. DataFusion 55 parses them as decimals of a negative scale, by which
+//! its optimizer divides by zero. Without the exponent it parses what PostgreSQL does: a numeric, never an integer.
 
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
-/// Beyond this, digits are no longer exact in a decimal of 38.
+/// With larger exponents, a decimal of 38 digits is no longer exact.
 const EXPONENT_MAX: i32 = 30;
 
-pub(crate) fn written_out(tokens: &mut [TokenWithSpan]) {
+/// Replaces each number with an exponent by the same number without one: `1.5e3` by `1500.0`.
+pub(crate) fn expand_exponents(tokens: &mut [TokenWithSpan]) {
     for token in tokens {
         if let Token::Number(digits, _) = &mut token.token
             && let Some(plain) = plain(digits)
@@ -16,7 +17,8 @@ pub(crate) fn written_out(tokens: &mut [TokenWithSpan]) {
     }
 }
 
-/// `1.5e3` as `1500.0`; `None` where there is no exponent to write out.
+/// The number without its exponent: `1500.0` for `1.5e3`. `None` where it has none, or a larger one than
+/// [`EXPONENT_MAX`].
 fn plain(number: &str) -> Option<String> {
     let (mantissa, exponent) = number.split_once(['e', 'E'])?;
     let exponent: i32 = exponent.parse().ok()?;

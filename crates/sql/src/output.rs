@@ -1,11 +1,11 @@
-//! Results to a writer, in four forms. All but the table stream: memory holds a batch, or for
-//! Parquet a row group, whatever the number of rows.
+//! Writes results in four formats. All but the table are streamed: memory holds one batch, or one row group of Parquet,
+//! whatever the number of rows.
 //!
-//! - table: aligned, numbers to the right, `NULL` where there is no value; the first rows only.
-//! - csv: a header; an empty field is NULL, `""` the empty text.
-//! - json: one array of objects, one object a line; decimals are numbers with all their digits,
-//!   instants are in ISO 8601.
-//! - parquet: one file, zstd.
+//! - table: aligned columns, numbers to the right, `NULL` for NULL; the first rows only.
+//! - csv: with a header; an empty field is NULL, `""` is the empty text.
+//! - json: one array of objects, one object per line; decimals are numbers with all their digits, timestamps are in
+//!   ISO 8601.
+//! - parquet: one file, compressed with zstd.
 
 use std::io::Write;
 
@@ -24,6 +24,7 @@ use crate::cells::Cells;
 use crate::error::{Context, Result};
 use crate::frontend::names;
 
+/// The format of a result; see the module's documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Table,
@@ -32,20 +33,26 @@ pub enum Format {
     Parquet,
 }
 
-/// How many rows there were, and how many of them are in the output.
+/// How many rows a result had, and how many of them were written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Written {
+pub struct RowCounts {
+    /// The rows of the result.
     pub rows: u64,
+    /// The rows that were written; less than `rows` for [`Format::Table`] only.
     pub rows_shown: u64,
 }
 
-/// Writes all rows; [`Format::Table`] only the first `rows_shown_max`, and counts the rest.
+/// Writes all rows to `out`, and flushes it. [`Format::Table`] writes the first `rows_shown_max` rows and counts the
+/// others.
+///
+/// # Errors
+/// Where the query fails or `out` can't be written. Part of the result may have been written by then.
 pub async fn write(
     mut stream: SendableRecordBatchStream,
     format: Format,
     out: &mut (dyn Write + Send),
     rows_shown_max: u64,
-) -> Result<Written> {
+) -> Result<RowCounts> {
     let mut writer = Writer::new(stream.schema(), format, out, rows_shown_max)?;
     while let Some(batch) = stream.next().await {
         writer.batch(&batch.context("run the query")?).context(WRITE)?;
@@ -55,23 +62,23 @@ pub async fn write(
 
 const WRITE: &str = "write the result";
 
-/// Where the rows of one result go.
+/// The writer of one result, by its format.
 enum Writer<'a> {
     Table(Table<'a>),
-    Csv { out: &'a mut (dyn Write + Send), line: String, written: Written },
-    Json { writer: arrow::json::Writer<&'a mut (dyn Write + Send), Lines>, written: Written },
-    Parquet { writer: Box<ArrowWriter<&'a mut (dyn Write + Send)>>, written: Written },
+    Csv { out: &'a mut (dyn Write + Send), line: String, written: RowCounts },
+    Json { writer: arrow::json::Writer<&'a mut (dyn Write + Send), Lines>, written: RowCounts },
+    Parquet { writer: Box<ArrowWriter<&'a mut (dyn Write + Send)>>, written: RowCounts },
 }
 
 impl<'a> Writer<'a> {
     fn new(schema: SchemaRef, format: Format, out: &'a mut (dyn Write + Send), shown_max: u64) -> Result<Self> {
-        let written = Written::default();
+        let written = RowCounts::default();
         Ok(match format {
             Format::Table => Writer::Table(Table { out, schema, shown_max, cells: Vec::new(), written }),
             Format::Csv => {
                 let mut line = String::new();
                 for (i, field) in schema.fields().iter().enumerate() {
-                    csv_field(&mut line, i, Some(names::shown(field.name())));
+                    csv_field(&mut line, i, Some(names::displayed(field.name())));
                 }
                 line.push('\n');
                 out.write_all(line.as_bytes()).context(WRITE)?;
@@ -114,7 +121,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn finish(self) -> std::result::Result<Written, ArrowError> {
+    fn finish(self) -> std::result::Result<RowCounts, ArrowError> {
         let (out, written) = match self {
             Writer::Table(table) => return table.finish(),
             Writer::Csv { out, written, .. } => (out, written),
@@ -133,7 +140,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Arrow's own conversion turns an I/O error into text.
+/// Keeps an I/O error as such: Arrow's own conversion turns it into a text.
 fn io_first(error: ParquetError) -> ArrowError {
     match error {
         ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
@@ -144,7 +151,7 @@ fn io_first(error: ParquetError) -> ArrowError {
     }
 }
 
-/// One array, one object a line.
+/// One array, one object per line.
 #[derive(Debug, Default)]
 struct Lines;
 
@@ -191,14 +198,14 @@ fn csv_field(line: &mut String, column: usize, value: Option<&str>) {
     }
 }
 
-/// The first rows, held until all widths are known.
+/// The first rows, in memory until the widths of all columns are known.
 struct Table<'a> {
     out: &'a mut (dyn Write + Send),
     schema: SchemaRef,
     shown_max: u64,
-    /// Row after row.
+    /// The cells of all rows, one row after the other.
     cells: Vec<String>,
-    written: Written,
+    written: RowCounts,
 }
 
 impl Table<'_> {
@@ -222,12 +229,12 @@ impl Table<'_> {
         Ok(())
     }
 
-    fn finish(self) -> std::result::Result<Written, ArrowError> {
+    fn finish(self) -> std::result::Result<RowCounts, ArrowError> {
         let fields = self.schema.fields();
         if fields.is_empty() {
             return Ok(self.written);
         }
-        let names: Vec<String> = fields.iter().map(|field| one_line(names::shown(field.name()))).collect();
+        let names: Vec<String> = fields.iter().map(|field| one_line(names::displayed(field.name()))).collect();
         let mut widths: Vec<usize> = names.iter().map(|name| name.chars().count()).collect();
         for row in self.cells.chunks(widths.len()) {
             for (width, cell) in widths.iter_mut().zip(row) {
@@ -258,7 +265,7 @@ fn is_number(data_type: &DataType) -> bool {
     data_type.is_numeric()
 }
 
-/// A line break in a value would break the table's lines.
+/// The value with line breaks and tabs escaped: a row of the table is one line.
 fn one_line(value: &str) -> String {
     if !value.contains(['\n', '\r', '\t']) {
         return value.to_owned();

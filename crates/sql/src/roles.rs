@@ -1,5 +1,5 @@
-//! What a role may read: tables by pattern, and of some tables only the rows that a predicate
-//! lets through. A role decides nothing about how its user proves who he is: that is the crate `wire`'s.
+//! What a role may read: the tables that match its patterns, and of some tables only the rows that meet a predicate.
+//! The authentication of its user is the business of the crate `wire`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,43 +8,45 @@ use lake::TableName;
 
 use crate::error::{Error, Kind, Refusal};
 
-/// A user of the lake. A session without a role reads everything.
+/// The rights of a user of the SQL server. A session without a role may read everything.
 #[derive(Debug, Clone, Default)]
 pub struct Role {
+    /// The user's name, as in `[roles.NAME]` of `wattlake.toml`.
     pub name: String,
-    /// Patterns over `schema.table`: `*` any run of characters, `?` one. Every table where it is empty.
+    /// Patterns for `schema.table`: `*` matches any characters, `?` one. Without any, the role may read every table.
     pub tables: Vec<String>,
-    /// By `schema.table`: a SQL predicate over the table's columns.
+    /// The row filters, by `schema.table`: SQL conditions over the table's columns.
     pub filters: BTreeMap<String, String>,
-    /// May read `system.*`, and see and cancel the queries of others.
+    /// Whether the role may read `system.*`, and see and cancel the queries of others.
     pub system: bool,
 }
 
 impl Role {
-    pub fn reads(&self, table: &TableName) -> bool {
+    /// Whether the role may read a table. `system.*` is not decided here, but by [`Role::system`].
+    pub fn may_read(&self, table: &TableName) -> bool {
         let name = table.to_string();
         self.tables.is_empty() || self.tables.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()))
     }
 
-    pub fn filter(&self, table: &TableName) -> Option<&str> {
+    /// The condition that a table's rows must meet for the role to see them; `None` where it sees all of them.
+    pub fn row_filter(&self, table: &TableName) -> Option<&str> {
         self.filters.get(&table.to_string()).map(String::as_str)
     }
 
-    pub fn denied(&self, what: impl fmt::Display) -> Error {
+    /// The error for a table, `what`, that the role may not read.
+    pub fn denied_error(&self, what: impl fmt::Display) -> Error {
         let role = &self.name;
         let what = what.to_string();
         let hint = if what.starts_with("system.") {
-            format!("`system = true` of [roles.{role}] in wattlake.toml lets a role read system tables")
+            format!("set `system = true` in [roles.{role}] of wattlake.toml to let the role read system tables")
         } else {
-            format!(
-                "role {role:?} has no right to it: `tables` of [roles.{role}] in wattlake.toml says which it may read"
-            )
+            format!("role {role:?} may not read it; `tables` in [roles.{role}] of wattlake.toml lists what it may read")
         };
         Error::new(Kind::FixInput, format!("read {what}")).because(Refusal::Denied { what, hint })
     }
 }
 
-/// Iterative, so that no pattern takes more than pattern times name steps.
+/// Whether a name matches a pattern. A loop, so that no pattern takes more steps than its length times the name's.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -95,9 +97,9 @@ mod tests {
     }
 
     #[test]
-    fn a_role_without_patterns_reads_all() {
-        assert!(Role::default().reads(&TableName::new("a", "b")));
+    fn a_role_without_patterns_may_read_all() {
+        assert!(Role::default().may_read(&TableName::new("a", "b")));
         let role = Role { tables: vec!["x.*".into()], ..Role::default() };
-        assert!(!role.reads(&TableName::new("a", "b")));
+        assert!(!role.may_read(&TableName::new("a", "b")));
     }
 }

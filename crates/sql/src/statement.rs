@@ -1,7 +1,7 @@
-//! From text to statements: PostgreSQL's dialect, with time travel, without anything that writes.
+//! Parses SQL: PostgreSQL's dialect with time travel, and without statements that write.
 //!
-//! `FROM t FOR SYSTEM_TIME AS OF '...'`, `FROM t TIMESTAMP AS OF '...'` and `FROM t VERSION AS OF 3`
-//! are rewritten, token by token, to the one form that sessions know: `FROM "t@..." AS t`.
+//! `FROM t FOR SYSTEM_TIME AS OF '...'`, `FROM t TIMESTAMP AS OF '...'` and `FROM t VERSION AS OF 3` are rewritten, as
+//! tokens, to the form that is planned: `FROM "t@..." AS t`.
 
 use std::ops::ControlFlow;
 
@@ -16,20 +16,26 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace
 
 use crate::error::{Context, Error, Kind, Refusal, Result};
 use crate::grammar::Grammar;
-use crate::numbers::written_out;
+use crate::numbers::expand_exponents;
 use crate::{complexity, frontend};
 use series::asof;
 
 const RECURSION_LIMIT: usize = 100;
 
-/// The statements of a text, in order; an error where one of them would write.
+/// Parses the statements of a text, in order, and rewrites them for planning.
+///
+/// # Errors
+/// Where the text can't be parsed, exceeds a limit of [`complexity`], or has a statement that would write.
 pub fn parse(sql: &str) -> Result<Vec<Statement>> {
-    let statements = read(sql)?;
-    statements.iter().try_for_each(reads)?;
-    Ok(statements.into_iter().map(prepared).collect())
+    let statements = parse_any(sql)?;
+    statements.iter().try_for_each(check_read_only)?;
+    Ok(statements.into_iter().map(rewrite).collect())
 }
 
-/// A condition on a row, read as the WHERE of a query is.
+/// Parses a condition on a row, as that of a query's WHERE clause.
+///
+/// # Errors
+/// Where the text can't be parsed, or is more than a condition.
 pub(crate) fn condition(text: &str) -> Result<ast::Expr> {
     let statements = parse(&format!("SELECT 1 WHERE {text}"))?;
     if let [Statement::Statement(only)] = statements.as_slice()
@@ -42,23 +48,27 @@ pub(crate) fn condition(text: &str) -> Result<ast::Expr> {
     {
         return Ok(condition.clone());
     }
-    Err(Error::new(Kind::FixInput, format!("read the condition {text:?}: it is more than one")))
+    Err(Error::new(Kind::FixInput, format!("read the condition {text:?}: it must be one condition")))
 }
 
-/// The statement as it is planned.
-pub fn prepared(statement: Statement) -> Statement {
+/// Rewrites a parsed statement to the form that is planned, by the passes of [`frontend`].
+pub fn rewrite(statement: Statement) -> Statement {
     match statement {
-        Statement::Statement(sql) => Statement::Statement(Box::new(frontend::prepared(*sql))),
+        Statement::Statement(sql) => Statement::Statement(Box::new(frontend::rewrite(*sql))),
         Statement::Explain(mut explain) => {
-            explain.statement = Box::new(prepared(*explain.statement));
+            explain.statement = Box::new(rewrite(*explain.statement));
             Statement::Explain(explain)
         }
         other => other,
     }
 }
 
-/// The statements of a text, whatever they would do. COPY is PostgreSQL's, not DataFusion's.
-pub fn read(sql: &str) -> Result<Vec<Statement>> {
+/// Parses the statements of a text, in order, those that would write too. COPY is parsed by PostgreSQL's grammar, not
+/// by DataFusion's. Before planning, a statement must pass [`check_read_only`] and [`rewrite`].
+///
+/// # Errors
+/// Where the text can't be parsed, exceeds a limit of [`complexity`], or uses INTERSECT ALL or EXCEPT ALL.
+pub fn parse_any(sql: &str) -> Result<Vec<Statement>> {
     const READ: &str = "read the query";
     let dialect = Grammar;
     let read = Tokenizer::new(&dialect, sql).tokenize_with_location();
@@ -66,7 +76,7 @@ pub fn read(sql: &str) -> Result<Vec<Statement>> {
     let tokens = read.context(READ)?;
     complexity::check(&tokens)?;
     let mut tokens = time_travel(tokens)?;
-    written_out(&mut tokens);
+    expand_exponents(&mut tokens);
     asof::mark_tokens(&mut tokens);
     let builder = DFParserBuilder::new(tokens).with_dialect(&dialect).with_recursion_limit(RECURSION_LIMIT);
     let mut parser = builder.build().context(READ)?;
@@ -91,11 +101,12 @@ pub fn read(sql: &str) -> Result<Vec<Statement>> {
         }
     }
     statements.iter().try_for_each(check_sets)?;
-    statements.iter_mut().for_each(rewritten);
+    statements.iter_mut().for_each(rewrite_at_parse);
     Ok(statements)
 }
 
-/// The engine keeps every row of the left side, or none, where these take each row of the right side once.
+/// Refuses INTERSECT ALL and EXCEPT ALL: DataFusion keeps all equal rows of the left side or none of them, while
+/// PostgreSQL counts them against those of the right side.
 fn check_sets(statement: &Statement) -> Result<()> {
     struct SetOperations;
     impl Visitor for SetOperations {
@@ -117,30 +128,35 @@ fn check_sets(statement: &Statement) -> Result<()> {
     let Statement::Statement(sql) = statement else { return Ok(()) };
     match sql.visit(&mut SetOperations) {
         ControlFlow::Break(what) => {
-            let hint = "number equal rows by row_number() OVER (PARTITION BY ...) and leave ALL out";
+            let hint = "number equal rows with row_number() OVER (PARTITION BY ...) and omit ALL";
             Err(Error::new(Kind::FixInput, format!("read the query: {what} is not supported; {hint}")))
         }
         ControlFlow::Continue(()) => Ok(()),
     }
 }
 
-/// The passes that run as a statement is read.
-fn rewritten(statement: &mut Statement) {
+/// Runs the passes that belong to parsing.
+fn rewrite_at_parse(statement: &mut Statement) {
     match statement {
-        Statement::Statement(sql) => frontend::PASSES[..frontend::READING].iter().for_each(|pass| (pass.apply)(sql)),
-        Statement::Explain(explain) => rewritten(&mut explain.statement),
+        Statement::Statement(sql) => {
+            frontend::PASSES[..frontend::PASSES_AT_PARSE].iter().for_each(|pass| (pass.apply)(sql))
+        }
+        Statement::Explain(explain) => rewrite_at_parse(&mut explain.statement),
         _ => {}
     }
 }
 
-/// What a session refuses, it refuses by what it allows.
-pub fn reads(statement: &Statement) -> Result<()> {
+/// Checks that a statement only reads. It is a list of what is allowed: any other statement is refused.
+///
+/// # Errors
+/// Where the statement is not on the list.
+pub fn check_read_only(statement: &Statement) -> Result<()> {
     use ast::Statement as Sql;
     let allowed = match statement {
-        Statement::Explain(explain) => return reads(&explain.statement),
+        Statement::Explain(explain) => return check_read_only(&explain.statement),
         Statement::Reset(_) => true,
         Statement::Statement(sql) => match sql.as_ref() {
-            Sql::Explain { statement, .. } => return reads(&Statement::Statement(statement.clone())),
+            Sql::Explain { statement, .. } => return check_read_only(&Statement::Statement(statement.clone())),
             Sql::Query(_) | Sql::ExplainTable { .. } | Sql::Set(_) => true,
             Sql::ShowVariable { .. } | Sql::ShowTables { .. } | Sql::ShowColumns { .. } => true,
             Sql::ShowFunctions { .. } | Sql::ShowCreate { .. } => true,
@@ -148,42 +164,44 @@ pub fn reads(statement: &Statement) -> Result<()> {
         },
         Statement::CopyTo(_) | Statement::CreateExternalTable(_) => false,
     };
-    if allowed { Ok(()) } else { Err(read_only(&first_words(&statement.to_string()))) }
+    if allowed { Ok(()) } else { Err(read_only_error(&first_words(&statement.to_string()))) }
 }
 
+/// The first two words of a statement, in upper case, by which messages name it.
 pub fn first_words(sql: &str) -> String {
     sql.split_whitespace().take(2).collect::<Vec<_>>().join(" ").to_uppercase()
 }
 
-pub fn read_only(what: &str) -> Error {
-    Error::new(
-        Kind::FixInput,
-        format!("run {what}: a SQL session only reads the lake (SELECT, EXPLAIN, SHOW, DESCRIBE, SET)"),
-    )
-    .because(Refusal::ReadOnly { what: what.split(' ').next().unwrap_or(what).to_owned() })
+/// The error for a statement that is not allowed; `what` are its first words.
+pub fn read_only_error(what: &str) -> Error {
+    Error::new(Kind::FixInput, format!("run {what}: a SQL session is read-only (SELECT, EXPLAIN, SHOW, DESCRIBE, SET)"))
+        .because(Refusal::ReadOnly { what: what.split(' ').next().unwrap_or(what).to_owned() })
 }
 
-/// The last word on a plan: no statement that writes hides in it, and no setting by which a query
-/// could leave its bounds of memory or change what names mean.
-pub fn check(plan: &LogicalPlan) -> Result<()> {
+/// Checks a plan: it must not write, and may change only settings that neither lift a session's limits nor change what
+/// names mean.
+///
+/// # Errors
+/// Where the plan writes, or sets a setting that is fixed.
+pub fn check_plan(plan: &LogicalPlan) -> Result<()> {
     const OPEN: [&str; 4] =
         ["datafusion.explain.", "datafusion.optimizer.", "datafusion.format.", "datafusion.execution.time_zone"];
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false);
-    options.verify_plan(plan).map_err(|_| read_only("a statement that writes"))?;
+    options.verify_plan(plan).map_err(|_| read_only_error("a statement that writes"))?;
     let variable = match plan {
         LogicalPlan::Statement(Setting::SetVariable(set)) => &set.variable,
         LogicalPlan::Statement(Setting::ResetVariable(reset)) => &reset.variable,
         _ => return Ok(()),
     };
     if variable.starts_with("datafusion.") && !OPEN.iter().any(|prefix| variable.starts_with(prefix)) {
-        return Err(Error::new(Kind::FixInput, format!("set {variable}: fixed for the session")));
+        return Err(Error::new(Kind::FixInput, format!("set {variable}: it can't be changed in a session")));
     }
     Ok(())
 }
 
-/// Which kind of state an `AS OF` names.
+/// What an `AS OF` clause names.
 #[derive(Clone, Copy, PartialEq)]
-enum By {
+enum AsOfKind {
     Instant,
     Version,
 }
@@ -208,14 +226,14 @@ fn time_travel(tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
     Ok(out)
 }
 
-/// Whether an `AS OF` clause starts here, and where its value is.
-fn as_of(tokens: &[TokenWithSpan], at: usize) -> Option<(By, usize)> {
-    const FORMS: [(&[&str], By); 5] = [
-        (&["FOR", "SYSTEM_TIME", "AS", "OF"], By::Instant),
-        (&["FOR", "TIMESTAMP", "AS", "OF"], By::Instant),
-        (&["FOR", "VERSION", "AS", "OF"], By::Version),
-        (&["TIMESTAMP", "AS", "OF"], By::Instant),
-        (&["VERSION", "AS", "OF"], By::Version),
+/// If an `AS OF` clause starts at `at`: its kind, and where its value is.
+fn as_of(tokens: &[TokenWithSpan], at: usize) -> Option<(AsOfKind, usize)> {
+    const FORMS: [(&[&str], AsOfKind); 5] = [
+        (&["FOR", "SYSTEM_TIME", "AS", "OF"], AsOfKind::Instant),
+        (&["FOR", "TIMESTAMP", "AS", "OF"], AsOfKind::Instant),
+        (&["FOR", "VERSION", "AS", "OF"], AsOfKind::Version),
+        (&["TIMESTAMP", "AS", "OF"], AsOfKind::Instant),
+        (&["VERSION", "AS", "OF"], AsOfKind::Version),
     ];
     if is_space(&tokens[at].token) {
         return None;
@@ -230,13 +248,13 @@ fn as_of(tokens: &[TokenWithSpan], at: usize) -> Option<(By, usize)> {
             }
         }
         let value = skip_space(tokens, next);
-        // Without FOR the words may be ordinary names (`SELECT version AS of FROM t`).
+        // Without FOR the words may be plain names (`SELECT version AS of FROM t`).
         let value = if words[0] == "FOR" || literal(tokens, value).is_some() { value } else { return None };
         Some((*by, value))
     })
 }
 
-/// The text of a string or number, or of a typed one (`TIMESTAMP '...'`), and what comes after it.
+/// The text of a string, a number or a typed string (`TIMESTAMP '...'`) at `at`, and where the next token is.
 fn literal(tokens: &[TokenWithSpan], at: usize) -> Option<(String, usize)> {
     match &tokens.get(at)?.token {
         Token::SingleQuotedString(text) => Some((text.clone(), at + 1)),
@@ -252,25 +270,25 @@ fn literal(tokens: &[TokenWithSpan], at: usize) -> Option<(String, usize)> {
     }
 }
 
-fn state_of(tokens: &[TokenWithSpan], at: usize, by: By) -> Result<(String, usize)> {
+fn state_of(tokens: &[TokenWithSpan], at: usize, by: AsOfKind) -> Result<(String, usize)> {
     let place = tokens.get(at).or(tokens.last()).map_or_else(Location::empty, |t| t.span.start);
     let wrong = |what: &str| {
         let context = format!("read AS OF at line {}, column {}: {what}", place.line, place.column);
         Error::new(Kind::FixInput, context)
     };
     let (text, next) =
-        literal(tokens, at).ok_or_else(|| wrong("it takes an instant in quotes or a version's number"))?;
+        literal(tokens, at).ok_or_else(|| wrong("an instant in quotes or a version number must follow"))?;
     let state = match by {
-        By::Version => format!("v{}", text.trim()),
-        By::Instant => text.clone(),
+        AsOfKind::Version => format!("v{}", text.trim()),
+        AsOfKind::Instant => text.clone(),
     };
-    match crate::instant::state(&state) {
+    match crate::instant::parse_as_of(&state) {
         Some(_) => Ok((state, next)),
-        None => Err(wrong(&format!("'{text}' is neither an instant nor a version's number"))),
+        None => Err(wrong(&format!("'{text}' is neither an instant nor a version number"))),
     }
 }
 
-/// `name` becomes `"name@state" AS "name"`: the name stays what the rest of the query calls it.
+/// Replaces `name` by `"name@state" AS "name"`, so that the rest of the query can still use the name.
 fn put_state(out: &mut Vec<TokenWithSpan>, named: usize, state: &str, alias: bool) {
     let span = out[named].span;
     let Token::Word(word) = &out[named].token else { return };

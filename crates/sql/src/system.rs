@@ -1,6 +1,6 @@
-//! `system.*`: what Wattlake knows about itself, as tables. The lake's own two are made here, the
-//! others by whoever implements [`SystemTables`]. Each is computed when a query names it, and
-//! always shows the present, whatever instant the session reads.
+//! The schema `system`: tables that describe the warehouse itself. `system.tables` and `system.versions` are computed
+//! here, from the lake; the others come from an implementation of [`SystemTables`]. Each is computed when a query names
+//! it, and has the present state, whatever instant the session reads.
 
 use std::sync::Arc;
 
@@ -10,46 +10,57 @@ use chrono::{DateTime, Utc};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use futures::{StreamExt, TryStreamExt, stream};
-use lake::{Size, Table, Version};
+use lake::{HistoryEntry, Table, TableSize};
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::view::View;
+use crate::snapshot::LakeSnapshot;
 
+/// The name of the schema.
 pub const SCHEMA: &str = "system";
 const TABLES: &str = "tables";
 const VERSIONS: &str = "versions";
 const HISTORIES_AT_ONCE: usize = 8;
 
-/// System tables that come from outside this crate, such as the runs in the ledger.
+/// System tables that are computed outside this crate, such as the ledger's runs.
 pub trait SystemTables: Send + Sync {
-    /// Without their schema, and none of `tables` and `versions`.
+    /// The tables' names without schema. `tables` and `versions` must not be among them.
     fn names(&self) -> Vec<&'static str>;
 
-    /// All rows of one of [`SystemTables::names`]. Called on a thread that may block, and with the
-    /// same columns each time, rows or not.
+    /// All rows of a table, one of [`SystemTables::names`]. The columns must be the same each time, also without rows.
+    /// It is called on a thread that may block.
+    ///
+    /// # Errors
+    /// Where the table's source can't be read.
     fn scan(&self, name: &str) -> Result<RecordBatch>;
 }
 
+/// The names of all system tables, without schema: those of this module, then those of `others`.
 pub fn names(others: &dyn SystemTables) -> Vec<String> {
     let own = [TABLES, VERSIONS].into_iter();
     own.chain(others.names()).map(str::to_owned).collect()
 }
 
-/// The table with its rows.
-pub async fn table(view: &View, name: &str) -> Result<Arc<dyn TableProvider>> {
+/// A system table with its rows.
+///
+/// # Errors
+/// Where there is no such table, or its source can't be read.
+pub async fn table(snapshot: &LakeSnapshot, name: &str) -> Result<Arc<dyn TableProvider>> {
     match name {
-        TABLES => in_memory(tables(view).await?),
-        VERSIONS => in_memory(versions(view).await?),
-        _ => in_memory(scan(view, name).await?),
+        TABLES => in_memory(tables(snapshot).await?),
+        VERSIONS => in_memory(versions(snapshot).await?),
+        _ => in_memory(scan(snapshot, name).await?),
     }
 }
 
-/// The table for its columns only.
-pub async fn described(view: &View, name: &str) -> Result<Arc<dyn TableProvider>> {
+/// A system table of which only the columns matter: `tables` and `versions` are empty, the others may have rows.
+///
+/// # Errors
+/// As [`table`].
+pub async fn schema_only_table(snapshot: &LakeSnapshot, name: &str) -> Result<Arc<dyn TableProvider>> {
     match name {
         TABLES => in_memory(RecordBatch::new_empty(tables_schema())),
         VERSIONS => in_memory(RecordBatch::new_empty(versions_schema())),
-        _ => in_memory(scan(view, name).await?),
+        _ => in_memory(scan(snapshot, name).await?),
     }
 }
 
@@ -58,12 +69,13 @@ fn in_memory(batch: RecordBatch) -> Result<Arc<dyn TableProvider>> {
     Ok(Arc::new(table))
 }
 
-async fn scan(view: &View, name: &str) -> Result<RecordBatch> {
-    let Some(name) = view.system.names().into_iter().find(|known| *known == name) else {
-        let context = format!("find {SCHEMA}.{name}: there are {}", names(view.system.as_ref()).join(", "));
+async fn scan(snapshot: &LakeSnapshot, name: &str) -> Result<RecordBatch> {
+    let Some(name) = snapshot.system.names().into_iter().find(|known| *known == name) else {
+        let known = names(snapshot.system.as_ref()).join(", ");
+        let context = format!("find {SCHEMA}.{name}: there is no such table; the system tables are {known}");
         return Err(Error::new(Kind::FixInput, context));
     };
-    let system = Arc::clone(&view.system);
+    let system = Arc::clone(&snapshot.system);
     let scanned = tokio::task::spawn_blocking(move || system.scan(name)).await;
     scanned.map_err(|e| Error::new(Kind::Bug, format!("read {SCHEMA}.{name}")).because(e))?
 }
@@ -107,8 +119,8 @@ fn versions_schema() -> SchemaRef {
 }
 
 /// Each table of the lake with its versions, the newest first.
-async fn histories(view: &View) -> Result<Vec<(Table, Vec<Version>)>> {
-    let opened = view.all().await?;
+async fn histories(snapshot: &LakeSnapshot) -> Result<Vec<(Table, Vec<HistoryEntry>)>> {
+    let opened = snapshot.all().await?;
     let reading = opened.into_iter().map(|table| async move {
         let history = table.history().await.context(&format!("read the history of {}", table.name()))?;
         Ok((table, history))
@@ -116,16 +128,16 @@ async fn histories(view: &View) -> Result<Vec<(Table, Vec<Version>)>> {
     stream::iter(reading.collect::<Vec<_>>()).buffered(HISTORIES_AT_ONCE).try_collect().await
 }
 
-async fn tables(view: &View) -> Result<RecordBatch> {
+async fn tables(snapshot: &LakeSnapshot) -> Result<RecordBatch> {
     let mut rows = Vec::new();
-    for (table, history) in histories(view).await? {
+    for (table, history) in histories(snapshot).await? {
         let size = table.size().context(&format!("measure {}", table.name()))?;
         let changed_at = history.first().and_then(|version| version.at);
         let packed_at = history.iter().find(|version| version.operation == "pack").and_then(|version| version.at);
         rows.push((table, size, [changed_at, packed_at]));
     }
-    let count = |of: fn(&Size) -> u64| integers(rows.iter().map(|(_, size, _)| Some(of(size))));
-    let per_row = |size: &Size| (size.rows > 0).then(|| size.bytes as f64 / size.rows as f64);
+    let count = |of: fn(&TableSize) -> u64| integers(rows.iter().map(|(_, size, _)| Some(of(size))));
+    let per_row = |size: &TableSize| (size.rows > 0).then(|| size.bytes as f64 / size.rows as f64);
     batch(
         tables_schema(),
         vec![
@@ -144,8 +156,8 @@ async fn tables(view: &View) -> Result<RecordBatch> {
     )
 }
 
-async fn versions(view: &View) -> Result<RecordBatch> {
-    let histories = histories(view).await?;
+async fn versions(snapshot: &LakeSnapshot) -> Result<RecordBatch> {
+    let histories = histories(snapshot).await?;
     let rows: Vec<_> = histories.iter().flat_map(|(table, of)| of.iter().map(move |v| (table.name(), v))).collect();
     batch(
         versions_schema(),

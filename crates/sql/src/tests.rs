@@ -1,4 +1,4 @@
-//! Sessions over a real lake in a folder.
+//! Sessions over a lake in a temporary folder.
 
 mod differential;
 mod faster;
@@ -19,12 +19,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
-use lake::{TableName, When};
+use lake::{AsOf, TableName};
 
 use crate::error::{Error, Kind};
 use crate::output::{self, Format};
 use crate::session::Session;
-use crate::testing::{House, RUN, measures, three};
+use crate::testing::{RUN, TestLake, measures, three};
 
 /// The result as CSV without its header, lines joined by `;`.
 async fn rows(session: &Session, sql: &str) -> String {
@@ -43,7 +43,7 @@ async fn bytes(session: &Session, sql: &str, format: Format) -> Vec<u8> {
     out
 }
 
-/// The error of a query that must fail, in its planning or its run.
+/// The error of a query that must fail, in planning or in its run.
 async fn failure(session: &Session, sql: &str) -> Error {
     let stream = match session.run(sql).await {
         Ok(stream) => stream,

@@ -1,4 +1,4 @@
-//! Values as PostgreSQL writes them in texts.
+//! The texts of values, in PostgreSQL's output formats.
 
 use std::fmt::Write as _;
 
@@ -16,11 +16,12 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use crate::cells::{write_bytes, write_instant};
 use crate::semantics::intervals::of_array;
 
-/// The type of quotients and averages.
+/// The type of numeric quotients and averages.
 const QUOTIENT: DataType = DataType::Decimal128(38, 20);
 
-/// A column, in one of the forms that a value is written from.
+/// A column, converted to one of the types that values are written from.
 pub enum Column {
+    /// `boolean`, as `t` and `f`.
     Bool(BooleanArray),
     Int16(Int16Array),
     Int32(Int32Array),
@@ -28,17 +29,30 @@ pub enum Column {
     Float32(Float32Array),
     Float64(Float64Array),
     Decimal(Decimal128Array),
+    /// `numeric` of more than 38 digits.
     BigDecimal(Decimal256Array),
     Date(Date32Array),
     Time(Time64MicrosecondArray),
+    /// A timestamp, and the zone in which it is written; without time zone if there is none.
     Instant(TimestampMicrosecondArray, Option<Tz>),
     Interval(IntervalMonthDayNanoArray),
+    /// `bytea`, in hex.
     Bytes(LargeBinaryArray),
+    /// Texts, and values of types that PostgreSQL does not have, as Arrow formats them.
     Text(LargeStringArray),
-    List { lists: LargeListArray, elements: Box<Column>, element: DataType },
+    /// Arrays, with the elements of all of them in one column, and the elements' type.
+    List {
+        lists: LargeListArray,
+        elements: Box<Column>,
+        element: DataType,
+    },
 }
 
 impl Column {
+    /// The column of `array`. Timestamps with time zone are written in `zone`.
+    ///
+    /// # Errors
+    /// Where `zone` is not known, or a value can't be converted.
     pub fn new(array: &ArrayRef, zone: &str) -> Result<Column, ArrowError> {
         let to = |data_type: &DataType| cast(array, data_type);
         Ok(match array.data_type() {
@@ -63,7 +77,7 @@ impl Column {
             }
             DataType::Timestamp(_, own) => {
                 let micros = to(&DataType::Timestamp(TimeUnit::Microsecond, own.clone()))?;
-                // An instant is shown in the session's zone, whatever the column calls its own.
+                // A timestamp is written in the session's zone, whatever zone the column's type has.
                 let zone = own.as_ref().map(|_| zone.parse()).transpose()?;
                 Column::Instant(micros.as_primitive().clone(), zone)
             }
@@ -80,10 +94,11 @@ impl Column {
                 let elements = Box::new(Column::new(LargeListArray::values(&lists), zone)?);
                 Column::List { elements, element: element.data_type().clone(), lists }
             }
-            _ => Column::Text(shown(array)?),
+            _ => Column::Text(formatted_by_arrow(array)?),
         })
     }
 
+    /// Whether the value of a row is NULL.
     pub fn is_null(&self, row: usize) -> bool {
         match self {
             Column::Bool(array) => array.is_null(row),
@@ -104,7 +119,10 @@ impl Column {
         }
     }
 
-    /// Of a value that is not NULL.
+    /// Appends the text of a row's value, which must not be NULL, to `out`.
+    ///
+    /// # Errors
+    /// Where a date or timestamp is out of range.
     pub fn text(&self, row: usize, out: &mut String) -> Result<(), ArrowError> {
         // Writing to a String can't fail.
         let _ = match self {
@@ -155,8 +173,8 @@ impl Column {
     }
 }
 
-/// What has no form of PostgreSQL's, in the engine's own.
-fn shown(array: &ArrayRef) -> Result<LargeStringArray, ArrowError> {
+/// Values of types that PostgreSQL does not have, as Arrow formats them.
+fn formatted_by_arrow(array: &ArrayRef) -> Result<LargeStringArray, ArrowError> {
     let options = FormatOptions::default();
     let formatter = ArrayFormatter::try_new(array.as_ref(), &options)?;
     let mut texts = StringBuilder::new();
@@ -167,7 +185,8 @@ fn shown(array: &ArrayRef) -> Result<LargeStringArray, ArrowError> {
     Ok(cast(&texts, &DataType::LargeUtf8)?.as_string().clone())
 }
 
-/// The shortest that reads back the same, with an exponent from 10^`digits` on and below 0.0001.
+/// The shortest text that parses to the same float, given as `shortest` with an exponent. The text has an exponent from
+/// 10^`digits` on and below 0.0001.
 fn float(value: f64, shortest: &str, digits: i32, out: &mut String) {
     if value.is_nan() {
         return out.push_str("NaN");
@@ -199,7 +218,8 @@ fn float(value: f64, shortest: &str, digits: i32, out: &mut String) {
     let _ = write!(out, "{mantissa}e{sign}{:02}", exponent.abs());
 }
 
-/// A numeric as PostgreSQL shows it. What a quotient's column has more than the quotient's 16 significant digits are zeros.
+/// The text of a numeric, as PostgreSQL writes it. A column of quotients has 20 decimals; zeros after a quotient's 16
+/// significant digits are omitted.
 pub fn numeric(array: &Decimal128Array, row: usize) -> String {
     let mut text = array.value_as_string(row);
     if *array.data_type() == QUOTIENT
@@ -230,7 +250,7 @@ fn fraction(micros: i64, out: &mut String) {
 
 fn interval(value: IntervalMonthDayNano, out: &mut String) {
     let start = out.len();
-    // After a part below zero, one above it shows its sign.
+    // A positive part after a negative one is written with its sign.
     let mut follows_negative = false;
     let mut part = |number: i32, one: &str, many: &str| {
         if number != 0 {

@@ -1,26 +1,28 @@
-//! The words of a language, from a file of the user's.
+//! The labels of statements in one language, from a file of the user.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::error::During;
-use crate::number::Marks;
+use crate::error::ErrorContext;
+use crate::number::NumberFormat;
 use crate::{Error, Kind, Result};
 
-/// Words by what they name.
+/// The texts of statements, and how numbers and dates are written.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Labels {
-    /// `fr`, for the page's own `lang`.
+    /// The language's code, such as `fr`, for the page's `lang` attribute.
     pub(crate) language: String,
-    /// Who issues the statement, line by line.
+    /// The name and address of the issuer, line by line.
     #[serde(default)]
     pub(crate) issuer: Vec<String>,
-    pub(crate) marks: Marks,
-    /// In chrono's words: `%d/%m/%Y`.
+    /// How numbers are written.
+    pub(crate) marks: NumberFormat,
+    /// How dates are written, in a format of chrono: `%d/%m/%Y`.
     pub(crate) date: String,
     months: Vec<String>,
+    /// Texts by their names in templates.
     pub(crate) texts: BTreeMap<String, String>,
     rules: BTreeMap<String, String>,
     kinds: BTreeMap<String, String>,
@@ -30,7 +32,10 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Reads a labels file.
+    /// Parses a file of labels.
+    ///
+    /// # Errors
+    /// `FixInput` where it is not valid TOML, has unknown keys, or does not have twelve months.
     pub fn parse(text: &str) -> Result<Labels> {
         let labels: Labels = toml::from_str(text).during(Kind::FixInput, "read the labels")?;
         if labels.months.len() != 12 {
@@ -40,12 +45,16 @@ impl Labels {
         Ok(labels)
     }
 
-    /// Of a month from 1 to 12.
+    /// The name of a month from 1 to 12.
     pub(crate) fn month(&self, number: u32) -> Option<&str> {
         self.months.get(number.checked_sub(1)? as usize).map(String::as_str)
     }
 
-    pub(crate) fn word(&self, of: &str, code: &str) -> Result<&str> {
+    /// The label of `code` among those of one kind, such as `rule`.
+    ///
+    /// # Errors
+    /// `FixInput` where there is no such kind or label.
+    pub(crate) fn label(&self, of: &str, code: &str) -> Result<&str> {
         let (table, section) = match of {
             "text" => (&self.texts, "texts"),
             "rule" => (&self.rules, "rules"),
@@ -54,12 +63,17 @@ impl Labels {
             "vat" => (&self.vat, "vat"),
             "unit" => (&self.units, "units"),
             other => {
-                let what = format!("look up a label: there are text, rule, kind, quality, vat and unit, no {other:?}");
+                let what = format!(
+                    "look up a label: there is no kind {other:?}; use one of text, rule, kind, quality, vat, unit"
+                );
                 return Err(Error::new(Kind::FixInput, what));
             }
         };
         table.get(code).map(String::as_str).ok_or_else(|| {
-            Error::new(Kind::FixInput, format!("look up a label: add {code:?} to [{section}] of the labels"))
+            Error::new(
+                Kind::FixInput,
+                format!("look up a label: there is no {code:?}; add it to [{section}] of the labels"),
+            )
         })
     }
 }

@@ -1,16 +1,16 @@
-//! A producer's monthly statement: lines, volumes, prices and a chart, as a page to print and as a
-//! workbook.
+//! A producer's monthly statement, with lines, volumes, prices and a chart, as an HTML page for printing
+//! and as a workbook.
 //!
-//! The page is made from a template that its users own, with words from a file of labels, so that
-//! neither a phrase nor a colour needs a new build. Amounts are shown as they were entered: nothing
-//! is computed here but sums of whole cents. No file is read or written.
+//! The page is rendered from a template and a file of labels that belong to the user, so that texts and
+//! design can change without a new build of the program. Amounts are shown exactly as entered; only
+//! sums of whole cents and mean prices are computed here. No file is read or written.
 
 mod error;
 
 mod number;
 
+mod content;
 mod labels;
-mod month;
 
 mod chart;
 mod page;
@@ -19,8 +19,8 @@ mod workbook;
 #[cfg(test)]
 mod tests;
 
+pub use content::{DayEnergy, ReplacedStatement, Statement, StatementHeader, StatementLine};
 pub use error::{Error, Kind, Result};
 pub use labels::Labels;
-pub use month::{Before, Day, Head, Line, Statement};
-pub use page::{check, page};
+pub use page::{check_template, page};
 pub use workbook::workbook;

@@ -1,15 +1,17 @@
-//! Decimals as whole numbers of their last digit, and as texts in the reader's own manner. Never a
-//! double: a cent that is lost on paper is a cent that is asked for.
+//! Exact decimals, and how they are written in a language. Amounts are computed as integers, so that
+//! no cent is lost by rounding.
 
 /// A decimal: `digits` / 10^`scale`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Decimal {
+    /// All digits, with the sign.
     pub digits: i64,
+    /// How many of them are after the decimal mark.
     pub scale: u32,
 }
 
 impl Decimal {
-    /// "-1234.50"; nothing else is one.
+    /// Parses a decimal such as `-1234.50`, without an exponent, spaces or a plus sign.
     pub fn parse(text: &str) -> Option<Decimal> {
         let (sign, size) = text.strip_prefix('-').map_or((1, text), |size| (-1, size));
         let (whole, rest) = size.split_once('.').unwrap_or((size, ""));
@@ -21,18 +23,19 @@ impl Decimal {
         Some(Decimal { digits: sign * digits, scale: u32::try_from(rest.len()).ok()? })
     }
 
-    /// Of cents; `None` where it has more digits than that, other than zeros.
+    /// The number of cents; `None` where it is not whole.
     pub fn cents(self) -> Option<i64> {
         let up = 10_i64.checked_pow(2_u32.saturating_sub(self.scale))?;
         let down = 10_i64.checked_pow(self.scale.saturating_sub(2))?;
         (self.digits % down == 0).then(|| (self.digits / down).checked_mul(up)).flatten()
     }
 
+    /// The nearest double, for workbooks.
     pub fn as_f64(self) -> f64 {
         self.digits as f64 / 10_f64.powi(self.scale.cast_signed())
     }
 
-    /// Half away from zero, to so many digits after the mark where it has more.
+    /// Rounded to at most `scale` decimals, half away from zero.
     pub fn rounded(self, scale: u32) -> Decimal {
         let Some(down) = self.scale.checked_sub(scale).filter(|down| *down > 0) else { return self };
         let unit = 10_i128.saturating_pow(down);
@@ -41,8 +44,8 @@ impl Decimal {
         Decimal { digits: i64::try_from(rounded).unwrap_or(self.digits), scale }
     }
 
-    /// With at least so many digits after the mark; zeros beyond are left out.
-    pub fn shown(self, least: u32, marks: &Marks) -> String {
+    /// Written with at least `least` decimals, and more only up to the last that is not zero.
+    pub fn format(self, least: u32, format: &NumberFormat) -> String {
         let (mut digits, mut scale) = (i128::from(self.digits), self.scale);
         while scale > least && digits % 10 == 0 {
             (digits, scale) = (digits / 10, scale - 1);
@@ -54,18 +57,20 @@ impl Decimal {
         let size = format!("{size:0>width$}", width = scale as usize + 1);
         let (whole, rest) = size.split_at(size.len() - scale as usize);
         let minus = if digits < 0 { "\u{2212}" } else { "" };
-        let mark = if rest.is_empty() { "" } else { marks.decimal.as_str() };
-        format!("{minus}{}{mark}{rest}", grouped(whole, &marks.thousands))
+        let mark = if rest.is_empty() { "" } else { format.decimal.as_str() };
+        format!("{minus}{}{mark}{rest}", grouped(whole, &format.thousands))
     }
 }
 
-/// How a language writes numbers.
+/// How numbers are written in a language.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Marks {
+pub(crate) struct NumberFormat {
+    /// The decimal mark.
     pub decimal: String,
+    /// The mark between groups of three digits.
     pub thousands: String,
-    /// With what stands between a number and it.
+    /// What follows an amount: the currency's sign, with the space before it.
     pub currency: String,
 }
 

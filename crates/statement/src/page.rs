@@ -1,5 +1,5 @@
-//! The page: the statement through a template in Jinja's language. What a template can say is in
-//! docs/billing.md.
+//! Renders a statement as a page by a Jinja template. The values and filters that templates can use are
+//! in docs/billing.md.
 
 use std::collections::BTreeMap;
 
@@ -8,32 +8,33 @@ use minijinja::{AutoEscape, Environment, Error as Failure, ErrorKind, UndefinedB
 use serde::Serialize;
 
 use crate::chart::{Chart, chart};
+use crate::content::{DayEnergy, ParsedLine, Statement};
 use crate::labels::Labels;
-use crate::month::{Counted, Day, Statement};
-use crate::number::{Decimal, Marks};
+use crate::number::{Decimal, NumberFormat};
 use crate::{Error, Kind, Result};
 
-/// Renders a template; `name` is what its errors call it.
+/// Renders a statement; `name` is the template's name in errors.
 ///
 /// # Errors
-/// `FixInput` with the template's line where it can't be read, asks for what there isn't, or a label is missing.
+/// `FixInput` with the template's line where it is not valid, uses a value that does not exist, or needs a label that
+/// is missing.
 pub fn page(name: &str, template: &str, labels: &Labels, statement: &Statement) -> Result<String> {
     let mut environment = environment();
     filters(&mut environment, labels);
-    let lines = statement.lines.iter().map(Shown::new).collect::<Vec<_>>();
-    let values = Page::new(labels, statement, &lines);
+    let lines = statement.lines.iter().map(LineValues::new).collect::<Vec<_>>();
+    let values = PageValues::new(labels, statement, &lines);
     let rendered =
         environment.template_from_named_str(name, template).and_then(|template| template.render(Serde(&values)));
-    rendered.map_err(|failure| wrong("render", name, failure))
+    rendered.map_err(|failure| template_error("render", name, failure))
 }
 
-/// Whether a template can be read; what it asks for only shows when a page is made.
+/// Checks the syntax of a template. Whether the values that it uses exist is known only when a page is rendered.
 ///
 /// # Errors
 /// `FixInput` with the template's line.
-pub fn check(name: &str, template: &str) -> Result<()> {
+pub fn check_template(name: &str, template: &str) -> Result<()> {
     let read = environment().template_from_named_str(name, template).map(drop);
-    read.map_err(|failure| wrong("read", name, failure))
+    read.map_err(|failure| template_error("read", name, failure))
 }
 
 fn environment() -> Environment<'static> {
@@ -43,67 +44,67 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-fn wrong(doing: &str, name: &str, failure: Failure) -> Error {
+fn template_error(doing: &str, name: &str, failure: Failure) -> Error {
     let at = failure.line().map(|line| format!(", line {line}")).unwrap_or_default();
     let context = format!("{doing} {name}{at}");
-    Error { kind: Kind::FixInput, context, source: Some(Box::new(failure)) }
+    Error::new(Kind::FixInput, context).because(failure)
 }
 
-/// All that templates see.
+/// The values that templates can use.
 #[derive(Serialize)]
-struct Page<'a> {
+struct PageValues<'a> {
     language: &'a str,
     issuer: &'a [String],
     texts: &'a BTreeMap<String, String>,
-    period: Period<'a>,
-    producer: Producer<'a>,
+    period: PeriodValues<'a>,
+    producer: ProducerValues<'a>,
     number: &'a str,
-    replaces: Option<Replaced<'a>>,
+    replaces: Option<ReplacedValues<'a>>,
     issued_on: String,
     is_draft: bool,
     is_credit_note: bool,
-    contracts: Vec<Contract<'a>>,
+    contracts: Vec<ContractValues<'a>>,
     vat_mentions: Vec<&'a str>,
     cents: i64,
     vat_cents: i64,
     due_cents: i64,
     energy_wh: i64,
-    days: &'a [Day],
+    days: &'a [DayEnergy],
     chart: Chart,
 }
 
-/// The statement that this one is in place of, and what is due on top of it.
+/// The statement that this one replaces, and the difference of the amounts due.
 #[derive(Serialize)]
-struct Replaced<'a> {
+struct ReplacedValues<'a> {
     number: &'a str,
     due_cents: i64,
     difference_cents: i64,
 }
 
 #[derive(Serialize)]
-struct Period<'a> {
+struct PeriodValues<'a> {
     month: Option<&'a str>,
     year: i32,
 }
 
 #[derive(Serialize)]
-struct Producer<'a> {
+struct ProducerValues<'a> {
     id: &'a str,
     name: &'a str,
     siret: Option<&'a str>,
 }
 
-impl<'a> Page<'a> {
-    fn new(labels: &'a Labels, statement: &'a Statement, lines: &'a [Shown<'a>]) -> Page<'a> {
+impl<'a> PageValues<'a> {
+    fn new(labels: &'a Labels, statement: &'a Statement, lines: &'a [LineValues<'a>]) -> PageValues<'a> {
         let head = &statement.head;
-        Page {
+        PageValues {
             language: &labels.language,
             issuer: &labels.issuer,
             texts: &labels.texts,
-            period: Period { month: labels.month(statement.month.month()), year: statement.month.year() },
-            producer: Producer { id: &head.producer_id, name: &head.producer, siret: head.siret.as_deref() },
+            period: PeriodValues { month: labels.month(statement.month.month()), year: statement.month.year() },
+            producer: ProducerValues { id: &head.producer_id, name: &head.producer, siret: head.siret.as_deref() },
             number: &head.number,
-            replaces: head.replaces.as_ref().map(|before| Replaced {
+            replaces: head.replaces.as_ref().map(|before| ReplacedValues {
                 number: &before.number,
                 due_cents: before.due_cents,
                 difference_cents: statement.due_cents() - before.due_cents,
@@ -123,9 +124,9 @@ impl<'a> Page<'a> {
     }
 }
 
-/// A line as templates see it.
+/// A line, for templates.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct LineValues<'a> {
     contract_id: &'a str,
     valid_from: &'a str,
     site_id: &'a str,
@@ -136,7 +137,7 @@ struct Shown<'a> {
     unit: &'a str,
     price: Option<&'a str>,
     price_unit: Option<&'a str>,
-    /// The mean of prices by step: text of EUR/MWh with two decimals.
+    /// Where each step has its own price, their mean in EUR/MWh, with two decimals.
     mean_price: Option<String>,
     cents: i64,
     vat: &'a str,
@@ -145,11 +146,11 @@ struct Shown<'a> {
     quality: &'a str,
 }
 
-impl<'a> Shown<'a> {
-    fn new(counted: &'a Counted) -> Shown<'a> {
+impl<'a> LineValues<'a> {
+    fn new(counted: &'a ParsedLine) -> LineValues<'a> {
         let line = &counted.line;
         let has_mean = counted.price.is_none() && line.unit == "Wh" && line.quantity > 0;
-        Shown {
+        LineValues {
             contract_id: &line.contract_id,
             valid_from: &line.valid_from,
             site_id: &line.site_id,
@@ -179,23 +180,30 @@ fn mean_price(cents: i64, wh: i64) -> String {
 }
 
 #[derive(Serialize)]
-struct Contract<'a> {
+struct ContractValues<'a> {
     contract_id: &'a str,
     site_id: &'a str,
     prm: &'a str,
     kind: &'a str,
     cents: i64,
-    lines: Vec<&'a Shown<'a>>,
+    lines: Vec<&'a LineValues<'a>>,
 }
 
-/// In the order of their first lines.
-fn contracts<'a>(lines: &'a [Shown<'a>]) -> Vec<Contract<'a>> {
-    let mut contracts: Vec<Contract<'a>> = Vec::new();
+/// The contracts with their lines, in the order of their first lines.
+fn contracts<'a>(lines: &'a [LineValues<'a>]) -> Vec<ContractValues<'a>> {
+    let mut contracts: Vec<ContractValues<'a>> = Vec::new();
     for line in lines {
         let found = contracts.iter().position(|one| one.contract_id == line.contract_id);
         let at = found.unwrap_or_else(|| {
             let (site_id, prm, kind) = (line.site_id, line.prm, line.kind);
-            contracts.push(Contract { contract_id: line.contract_id, site_id, prm, kind, cents: 0, lines: Vec::new() });
+            contracts.push(ContractValues {
+                contract_id: line.contract_id,
+                site_id,
+                prm,
+                kind,
+                cents: 0,
+                lines: Vec::new(),
+            });
             contracts.len() - 1
         });
         contracts[at].cents += line.cents;
@@ -204,7 +212,7 @@ fn contracts<'a>(lines: &'a [Shown<'a>]) -> Vec<Contract<'a>> {
     contracts
 }
 
-fn mentions<'a>(lines: &'a [Shown<'a>]) -> Vec<&'a str> {
+fn mentions<'a>(lines: &'a [LineValues<'a>]) -> Vec<&'a str> {
     let mut mentions: Vec<&str> = lines.iter().map(|line| line.vat).collect();
     mentions.sort_unstable();
     mentions.dedup();
@@ -217,24 +225,25 @@ fn filters(environment: &mut Environment<'_>, labels: &Labels) {
     let marks = labels.marks.clone();
     environment.add_filter("decimal", move |text: &str| -> Result<String, Failure> {
         let decimal = Decimal::parse(text);
-        let decimal = decimal.ok_or_else(|| refused(format!("{text:?} is no decimal such as 1234.56")))?;
-        Ok(decimal.shown(2, &marks))
+        let decimal = decimal.ok_or_else(|| refused(format!("{text:?} is not a decimal such as 1234.56")))?;
+        Ok(decimal.format(2, &marks))
     });
     let marks = labels.marks.clone();
     environment.add_filter(
         "quantity",
         move |amount: i64, unit: &str, digits: Option<u32>| -> Result<String, Failure> {
-            quantity(amount, unit, digits, &marks).ok_or_else(|| refused(format!("{unit:?} is no unit of Wh, W, s")))
+            quantity(amount, unit, digits, &marks)
+                .ok_or_else(|| refused(format!("{unit:?} is not a unit; use Wh, W or s")))
         },
     );
     let own = labels.clone();
     environment.add_filter("label", move |code: &str, of: &str| -> Result<String, Failure> {
-        own.word(of, code).map(str::to_owned).map_err(|error| refused(error.to_string()))
+        own.label(of, code).map(str::to_owned).map_err(|error| refused(error.to_string()))
     });
     let date = labels.date.clone();
     environment.add_filter("date", move |text: &str| -> Result<String, Failure> {
         let day: chrono::NaiveDate =
-            text.parse().map_err(|_| refused(format!("{text:?} is no date such as 2026-03-01")))?;
+            text.parse().map_err(|_| refused(format!("{text:?} is not a date such as 2026-03-01")))?;
         Ok(day.format(&date).to_string())
     });
 }
@@ -243,24 +252,25 @@ fn refused(what: String) -> Failure {
     Failure::new(ErrorKind::InvalidOperation, what)
 }
 
-pub(crate) fn euros(cents: i64, marks: &Marks) -> String {
-    format!("{}{}", Decimal { digits: cents, scale: 2 }.shown(2, marks), marks.currency)
+/// An amount with its currency.
+pub(crate) fn euros(cents: i64, marks: &NumberFormat) -> String {
+    format!("{}{}", Decimal { digits: cents, scale: 2 }.format(2, marks), marks.currency)
 }
 
-/// Wh as MWh, W as kW, seconds as hours: what people read. All of it, or rounded to so many digits
-/// without zeros behind them.
-pub(crate) fn quantity(amount: i64, unit: &str, digits: Option<u32>, marks: &Marks) -> Option<String> {
+/// A quantity in a common unit: Wh as MWh, W as kW, seconds as hours. Exact without `digits`, otherwise rounded to at
+/// most so many decimals. `None` for another unit.
+pub(crate) fn quantity(amount: i64, unit: &str, digits: Option<u32>, marks: &NumberFormat) -> Option<String> {
     let (decimal, least, unit) = match unit {
-        // To the Wh, so that what is shown can be multiplied out.
+        // All decimals, so that a reader can check the amount.
         "Wh" => (Decimal { digits: amount, scale: 6 }, 6, "MWh"),
         "W" => (Decimal { digits: amount, scale: 3 }, 0, "kW"),
-        // Quarters of an hour.
+        // Hundredths of an hour, which are exact for quarters of an hour.
         "s" => (Decimal { digits: amount.checked_mul(25)? / 900, scale: 2 }, 0, "h"),
         _ => return None,
     };
     let shown = match digits {
-        Some(digits) => decimal.rounded(digits).shown(0, marks),
-        None => decimal.shown(least, marks),
+        Some(digits) => decimal.rounded(digits).format(0, marks),
+        None => decimal.format(least, marks),
     };
     Some(format!("{shown}\u{a0}{unit}"))
 }

@@ -1,4 +1,4 @@
-//! The example's own template and labels: what is shipped is what is tried.
+//! Tests with the template and labels of the example.
 
 use calamine::{Data, Reader, Xlsx};
 
@@ -12,8 +12,8 @@ fn labels() -> Labels {
     Labels::parse(FRENCH).unwrap()
 }
 
-fn head() -> Head {
-    Head {
+fn head() -> StatementHeader {
+    StatementHeader {
         period: "2026-03".into(),
         producer_id: "PRD0042".into(),
         producer: "Éoliennes <citoyennes> & Cie".into(),
@@ -25,8 +25,8 @@ fn head() -> Head {
     }
 }
 
-fn line(contract: &str, rule: &str, quantity: i64, price: Option<&str>, amount: &str) -> Line {
-    Line {
+fn line(contract: &str, rule: &str, quantity: i64, price: Option<&str>, amount: &str) -> StatementLine {
+    StatementLine {
         contract_id: contract.into(),
         valid_from: "2021-01-01".into(),
         site_id: "EOL-042".into(),
@@ -45,8 +45,8 @@ fn line(contract: &str, rule: &str, quantity: i64, price: Option<&str>, amount: 
     }
 }
 
-fn days() -> Vec<Day> {
-    let day = |at: u32| Day {
+fn days() -> Vec<DayEnergy> {
+    let day = |at: u32| DayEnergy {
         day: chrono::NaiveDate::from_ymd_opt(2026, 3, at).unwrap(),
         energy_wh: i64::from(at) * 1_000_000,
     };
@@ -57,7 +57,7 @@ fn statement() -> Statement {
     let lines = vec![
         line("CTR-1", "spot", 743_000_000, None, "1234567.89"),
         line("CTR-1", "fee", 743_000_000, Some("-1.8500"), "-1374.55"),
-        Line {
+        StatementLine {
             unit: "W".into(),
             price_unit: Some("EUR/MW/month".into()),
             ..line("CTR-2", "fee_power", 12_500_000, Some("-35.0000"), "-437.50")
@@ -72,7 +72,7 @@ fn rendered(statement: &Statement) -> String {
 }
 
 #[test]
-fn a_page_says_it_in_french() {
+fn a_page_in_french() {
     let page = rendered(&statement());
     for expected in [
         "<html lang=\"fr\">",
@@ -88,7 +88,7 @@ fn a_page_says_it_in_french() {
         "1\u{202f}234\u{202f}567,89\u{a0}€",
         "\u{2212}1\u{202f}374,55\u{a0}€",
         "12\u{202f}500\u{a0}kW",
-        // Of CTR-1, and of all.
+        // The sums of CTR-1 and of all contracts.
         "1\u{202f}233\u{202f}193,34\u{a0}€",
         "1\u{202f}232\u{202f}755,84\u{a0}€",
         "Autoliquidation",
@@ -103,13 +103,13 @@ fn a_page_says_it_in_french() {
 }
 
 #[test]
-fn a_credit_note_and_a_draft_say_so() {
+fn a_credit_note_and_a_draft() {
     let mut line = line("CTR-1", "cr", 5_000, Some("-5.3000"), "-0.03");
     (line.kind, line.vat, line.quality) = ("CR".into(), "none".into(), "estimated".into());
     let statement = Statement::new(
-        Head {
+        StatementHeader {
             is_draft: true,
-            replaces: Some(Before { number: "2026-03-PRD0042-0".into(), due_cents: 997 }),
+            replaces: Some(ReplacedStatement { number: "2026-03-PRD0042-0".into(), due_cents: 997 }),
             ..head()
         },
         vec![line],
@@ -135,7 +135,7 @@ fn a_credit_note_and_a_draft_say_so() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_place() {
+fn errors_have_their_place() {
     let said = |template: &str| {
         let error = page("mine.html", template, &labels(), &statement()).unwrap_err();
         assert_eq!(error.kind, Kind::FixInput);
@@ -147,8 +147,8 @@ fn what_is_wrong_is_said_with_its_place() {
     let text = said("{% for line in lines %}");
     assert!(text.starts_with("render mine.html, line 1: syntax error"), "{text}");
     let text = said("{{ 'cr_new'|label('rule') }}");
-    assert!(text.contains("add \"cr_new\" to [rules]"), "{text}");
-    let refused = |change: fn(&mut Line)| {
+    assert!(text.contains("there is no \"cr_new\"; add it to [rules]"), "{text}");
+    let refused = |change: fn(&mut StatementLine)| {
         let mut one = line("CTR-1", "spot", 1, None, "1.00");
         change(&mut one);
         Statement::new(head(), vec![one], vec![]).unwrap_err().to_string()
@@ -164,9 +164,12 @@ fn what_is_wrong_is_said_with_its_place() {
     assert!(refused(|line| line.price = Some("x".into())).starts_with("read price \"x\""));
     let none = Statement::new(head(), vec![], vec![]).unwrap_err();
     assert_eq!(none.to_string(), "make a statement: PRD0042 has no lines in 2026-03");
-    let month =
-        Statement::new(Head { period: "2026-3x".into(), ..head() }, vec![line("C", "spot", 1, None, "1")], vec![]);
-    assert!(month.unwrap_err().to_string().contains("\"2026-3x\" is no month"));
+    let month = Statement::new(
+        StatementHeader { period: "2026-3x".into(), ..head() },
+        vec![line("C", "spot", 1, None, "1")],
+        vec![],
+    );
+    assert!(month.unwrap_err().to_string().contains("\"2026-3x\" is not a month"));
     let labels = Labels::parse("language = \"fr\"\nnew = 1\n").unwrap_err();
     assert!(std::error::Error::source(&labels).unwrap().to_string().contains("line 2"));
 }
@@ -191,14 +194,14 @@ fn the_workbook_holds_the_same_numbers() {
 #[test]
 fn decimals_keep_every_digit() {
     let marks = labels().marks;
-    let shown = |text: &str, least| Decimal::parse(text).unwrap().shown(least, &marks);
+    let shown = |text: &str, least| Decimal::parse(text).unwrap().format(least, &marks);
     assert_eq!(shown("68.6115", 2), "68,6115");
     assert_eq!(shown("68.6000", 2), "68,60");
     assert_eq!(shown("7", 2), "7,00");
     assert_eq!(shown("-0.05", 2), "\u{2212}0,05");
     assert_eq!(shown("1000", 0), "1\u{202f}000");
     assert_eq!(shown("999", 0), "999");
-    let rounded = |text: &str, digits| Decimal::parse(text).unwrap().rounded(digits).shown(0, &marks);
+    let rounded = |text: &str, digits| Decimal::parse(text).unwrap().rounded(digits).format(0, &marks);
     assert_eq!((rounded("1.0005", 3).as_str(), rounded("-1.0005", 3).as_str()), ("1,001", "\u{2212}1,001"));
     assert_eq!((rounded("1.00049", 3).as_str(), rounded("0.5", 3).as_str()), ("1", "0,5"));
     for text in ["", "-", ".5", "5.", "1e3", "1,5", "+1", "1.2.3", " 1", "99999999999999999999"] {
@@ -209,7 +212,7 @@ fn decimals_keep_every_digit() {
 }
 
 #[test]
-fn bars_stand_on_round_marks() {
+fn axis_lines_have_round_values() {
     let chart = crate::chart::chart(&days());
     let marks: Vec<i64> = chart.marks.iter().map(|mark| mark.energy_wh / 1_000_000).collect();
     assert_eq!(marks, [0, 10, 20, 30, 40]);

@@ -1,33 +1,34 @@
-//! The same as a workbook: numbers as numbers, for those who go on with them.
+//! Writes a statement as a workbook, with numbers as numbers, for further calculation.
 
 use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook, Worksheet, XlsxError};
 
-use crate::error::During;
+use crate::content::Statement;
+use crate::error::ErrorContext;
 use crate::labels::Labels;
-use crate::month::Statement;
 use crate::{Kind, Result};
 
-/// Two sheets: lines with their total, and days. The same statement gives the same bytes.
+/// Writes a workbook of two sheets: the lines with their total, and the days. The same statement gives the same bytes.
 ///
 /// # Errors
 /// `FixInput` where a label is missing.
 pub fn workbook(labels: &Labels, statement: &Statement) -> Result<Vec<u8>> {
     let rows = rows(labels, statement)?;
     let words = Words {
-        lines: labels.word("text", "lines")?,
-        days: labels.word("text", "days")?,
-        total: labels.word("text", "total")?,
-        day: labels.word("text", "day")?,
-        energy: labels.word("text", "energy_mwh")?,
-        columns: COLUMNS.map(|name| labels.word("text", name)).into_iter().collect::<Result<_>>()?,
+        lines: labels.label("text", "lines")?,
+        days: labels.label("text", "days")?,
+        total: labels.label("text", "total")?,
+        day: labels.label("text", "day")?,
+        energy: labels.label("text", "energy_mwh")?,
+        columns: COLUMNS.map(|name| labels.label("text", name)).into_iter().collect::<Result<_>>()?,
     };
     let what = format!("write the workbook of {} for {}", statement.head.producer_id, statement.head.period);
-    written(statement, &words, &rows).during(Kind::Bug, what)
+    write_sheets(statement, &words, &rows).during(Kind::Bug, what)
 }
 
 const COLUMNS: [&str; 10] =
     ["contract", "site", "prm", "item", "quantity", "unit", "price", "price_unit", "amount", "vat_amount"];
 
+/// The labels that a workbook uses.
 struct Words<'a> {
     lines: &'a str,
     days: &'a str,
@@ -37,7 +38,7 @@ struct Words<'a> {
     columns: Vec<&'a str>,
 }
 
-/// Texts before and after the numbers of a line.
+/// A row of the sheet of lines.
 struct Row<'a> {
     texts: [&'a str; 4],
     quantity: i64,
@@ -51,13 +52,13 @@ struct Row<'a> {
 fn rows<'a>(labels: &'a Labels, statement: &'a Statement) -> Result<Vec<Row<'a>>> {
     let rows = statement.lines.iter().map(|counted| {
         let line = &counted.line;
-        let item = labels.word("rule", &line.rule)?;
+        let item = labels.label("rule", &line.rule)?;
         Ok(Row {
             texts: [&line.contract_id, &line.site_id, &line.prm, item],
             quantity: line.quantity,
             unit: &line.unit,
             price: counted.price.map(crate::number::Decimal::as_f64),
-            price_unit: line.price_unit.as_deref().map_or(Ok(""), |unit| labels.word("unit", unit))?,
+            price_unit: line.price_unit.as_deref().map_or(Ok(""), |unit| labels.label("unit", unit))?,
             cents: counted.cents,
             vat_cents: counted.vat_cents,
         })
@@ -65,7 +66,7 @@ fn rows<'a>(labels: &'a Labels, statement: &'a Statement) -> Result<Vec<Row<'a>>
     rows.collect()
 }
 
-fn written(statement: &Statement, words: &Words<'_>, rows: &[Row<'_>]) -> Result<Vec<u8>, XlsxError> {
+fn write_sheets(statement: &Statement, words: &Words<'_>, rows: &[Row<'_>]) -> Result<Vec<u8>, XlsxError> {
     let mut workbook = Workbook::new();
     let created = ExcelDateTime::from_timestamp(statement.head.issued_at.timestamp())?;
     workbook.set_properties(&DocProperties::new().set_creation_datetime(&created));

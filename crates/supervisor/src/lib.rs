@@ -1,20 +1,16 @@
-//! Programs that this process starts, ended together with all that they start when this process
-//! ends, however it ends.
+//! Starts programs that end, with all processes that they start, when this process ends, also by SIGKILL.
 //!
-//! A program that outlives its parent may hold a connection, a replication slot or a lock at
-//! somebody else's server. PR_SET_PDEATHSIG does not prevent that: it reaches the program itself but
-//! none of its children, and the kernel sends it at the end of the *thread* that started the
-//! program. Here each program is in a process group whose leader is a small shell script, the
-//! watcher. The watcher reads from a pipe of which only this process has the other end, and the
-//! kernel closes that end when this process ends, by SIGKILL or otherwise. The watcher then ends
-//! the group: a signal of the caller's choice first, SIGKILL once the program has ended or the time
-//! is up.
+//! A program that outlives its parent may hold a connection, a replication slot or a lock on another server.
+//! PR_SET_PDEATHSIG does not prevent that: the kernel sends its signal to the program and not to the program's
+//! children, and sends it at the end of the *thread* that started the program. Here each program is in a process group
+//! whose leader is a small shell script, the watcher. The watcher reads from a pipe of which only this process has the
+//! other end. When this process ends, the kernel closes that end, and the watcher ends the group: first by a signal
+//! that the caller chooses, then by SIGKILL once the program has ended or the grace period is over.
 //!
-//! A process that leaves its group (a daemon, a server's backend) is not reached. The programs do
-//! not belong to the terminal's foreground group: Ctrl-C there is sent to this process alone, and
-//! none of them may read from the terminal.
+//! A process that leaves its group (a daemon, a backend of a server) is not ended. The programs are not in the
+//! terminal's foreground group: Ctrl-C is sent to this process alone, and none of them may read from the terminal.
 //!
-//! This crate never signals a process outside the groups that it made.
+//! This crate never signals a process outside the groups that it created.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -30,23 +26,27 @@ const WATCH: &str = include_str!("watch.sh");
 /// Where the watcher finds `sleep`.
 const PATH: &str = "/usr/bin:/bin:/run/current-system/sw/bin";
 
-/// How the group is ended when this process ends.
+/// How a group is ended when this process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ending {
+pub struct Termination {
+    /// The signal that is sent first.
     pub signal: Signal,
-    /// Between the signal and SIGKILL, where the program has not ended before.
-    pub patience: Duration,
+    /// The time between the signal and SIGKILL, where the program does not end earlier. Rounded up to 0.1 s.
+    pub grace_period: Duration,
 }
 
+/// The signals that can be sent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
+    /// SIGQUIT
     Quit,
+    /// SIGTERM
     Term,
 }
 
-impl Ending {
-    /// For a program that does one thing and ends by itself.
-    pub const TOOL: Ending = Ending { signal: Signal::Term, patience: Duration::from_secs(5) };
+impl Termination {
+    /// For a program that does one task and ends by itself: SIGTERM, and SIGKILL five seconds later.
+    pub const TOOL: Termination = Termination { signal: Signal::Term, grace_period: Duration::from_secs(5) };
 }
 
 impl Signal {
@@ -58,88 +58,99 @@ impl Signal {
     }
 }
 
-/// A process group. Dropped, it is ended by SIGKILL at once. One program is started in it, which
-/// may start others.
+/// A process group with one program, which may start others. Dropping it ends all of them by SIGKILL.
 ///
-/// All methods may be called from any thread. Where somebody has killed the watcher, the methods
-/// have no effect on what is in the group: the caller still kills the program by its own `Child`.
+/// All methods may be called from any thread. Where another process has killed the watcher, the methods have no effect
+/// on the group; the caller can still kill the program by its `Child`.
 #[derive(Debug)]
 pub struct Group {
     id: u32,
     watcher: Mutex<Child>,
-    lifeline: ChildStdin,
+    orders: ChildStdin,
 }
 
 impl Group {
-    /// An empty group of this process's own user.
-    pub fn new(ending: Ending) -> io::Result<Group> {
+    /// Creates an empty group under this process's user.
+    ///
+    /// # Errors
+    /// Where the shell can't be started.
+    pub fn new(termination: Termination) -> io::Result<Group> {
         let mut watcher = Command::new(SHELL);
         watcher.env_clear().env("PATH", PATH);
-        Group::led_by(watcher, ending)
+        Group::with_watcher(watcher, termination)
     }
 
-    /// An empty group of another user. `launcher` changes the user and executes what its arguments
-    /// end with, such as `setpriv --reuid=postgres --`. Its PATH must lead to `sleep`.
-    pub fn under(mut launcher: Command, ending: Ending) -> io::Result<Group> {
+    /// Creates an empty group under another user. `launcher` changes the user and executes the command that follows its
+    /// arguments, such as `setpriv --reuid=postgres --`. Its PATH must contain `sleep`.
+    ///
+    /// # Errors
+    /// Where the launcher can't be started.
+    pub fn with_launcher(mut launcher: Command, termination: Termination) -> io::Result<Group> {
         launcher.arg(SHELL);
-        Group::led_by(launcher, ending)
+        Group::with_watcher(launcher, termination)
     }
 
-    fn led_by(mut watcher: Command, ending: Ending) -> io::Result<Group> {
-        let tenths = ending.patience.as_millis().div_ceil(100).to_string();
-        watcher.args(["-c", WATCH, "watch", ending.signal.name(), &tenths]);
-        // Its working folder is nobody's: a folder that is in use may not be removed or unmounted.
+    fn with_watcher(mut watcher: Command, termination: Termination) -> io::Result<Group> {
+        let tenths = termination.grace_period.as_millis().div_ceil(100).to_string();
+        watcher.args(["-c", WATCH, "watch", termination.signal.name(), &tenths]);
+        // The root folder: a working folder could not be unmounted.
         watcher.current_dir("/").process_group(0);
         let mut watcher = watcher.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let lifeline = watcher.stdin.take().ok_or_else(|| io::Error::other("the watcher has no pipe"))?;
-        Ok(Group { id: watcher.id(), watcher: Mutex::new(watcher), lifeline })
+        let orders = watcher.stdin.take().ok_or_else(|| io::Error::other("the watcher has no pipe"))?;
+        Ok(Group { id: watcher.id(), watcher: Mutex::new(watcher), orders })
     }
 
-    /// What [`CommandExt::process_group`] takes, for a command that is not started by [`Group::spawn`].
+    /// The group's number for [`CommandExt::process_group`], for a command that is not started by [`Group::spawn`].
     pub fn id(&self) -> i32 {
-        // A process's number fits by the kernel's own bound (2^22); zero would mean a new group.
+        // The kernel's limit for process numbers is 2^22, so it fits; zero would mean a new group.
         i32::try_from(self.id).unwrap_or(0)
     }
 
-    /// Starts the program in the group. Where this process ends meanwhile, the program is ended
-    /// too: until it has joined the group and is executed, it has the other end of the pipe as well.
+    /// Starts the program in the group. The program is ended also where this process ends during the start: until the
+    /// program has joined the group and is executed, it keeps the other end of the pipe open.
+    ///
+    /// # Errors
+    /// Where the program can't be started.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         let child = command.process_group(self.id()).spawn()?;
-        self.follow(child.id());
+        self.set_program(child.id());
         Ok(child)
     }
 
-    /// Names the group's program where it was not started by [`Group::spawn`]: once it has ended,
-    /// the others are not waited for.
-    pub fn follow(&self, program: u32) {
-        self.tell(&format!("program {program}"));
+    /// Sets the group's program where it was not started by [`Group::spawn`]. Once it has ended, the grace period of
+    /// the other processes is over.
+    pub fn set_program(&self, program: u32) {
+        self.send(&format!("program {program}"));
     }
 
-    /// Runs the program to its end, without an input. What it has left in the group is not ended
-    /// before the group is dropped.
+    /// Starts the program without input, waits for its end, and returns its output. Other processes of the group go on
+    /// until the group is dropped.
+    ///
+    /// # Errors
+    /// Where the program can't be started.
     pub fn output(&self, command: &mut Command) -> io::Result<Output> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         self.spawn(command)?.wait_with_output()
     }
 
-    /// Sends SIGKILL to every process of the group, once the watcher reads it. Does not wait.
+    /// Makes the watcher send SIGKILL to every process of the group. Does not wait for their end.
     pub fn kill(&self) {
-        self.tell("kill");
+        self.send("kill");
     }
 
-    /// What is left in the group is free to outlive this process.
+    /// Ends the supervision: the processes of the group may outlive this process.
     pub fn release(self) {
-        self.tell("release");
-        self.reap();
+        self.send("release");
+        self.wait();
     }
 
-    /// Refused where the watcher has ended: then there is nobody to tell.
-    fn tell(&self, order: &str) {
-        let _ = (&self.lifeline).write_all(format!("{order}\n").as_bytes());
+    /// Sends an order to the watcher. Without effect where the watcher has ended.
+    fn send(&self, order: &str) {
+        let _ = (&self.orders).write_all(format!("{order}\n").as_bytes());
     }
 
-    /// The number is the group's until the watcher was waited for, so it is never another's.
-    fn reap(&self) {
+    /// Waits for the watcher's end. Until then the kernel does not use its number, the group's, for another process.
+    fn wait(&self) {
         let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = watcher.wait();
     }
@@ -149,11 +160,14 @@ impl Drop for Group {
     fn drop(&mut self) {
         // Without effect after `release`: the watcher has ended.
         self.kill();
-        self.reap();
+        self.wait();
     }
 }
 
-/// Runs a tool to its end in a group of its own, and ends what it has left there.
+/// Runs a command in a group of its own, waits for its end, and ends the processes that it has left.
+///
+/// # Errors
+/// Where the command can't be started.
 pub fn output(command: &mut Command) -> io::Result<Output> {
-    Group::new(Ending::TOOL)?.output(command)
+    Group::new(Termination::TOOL)?.output(command)
 }

@@ -1,4 +1,4 @@
-//! Real processes: programs with children of their own, and a supervising process killed with -9.
+//! Tests with real processes: programs with children, and a supervising process that is ended by SIGKILL.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,14 +48,14 @@ fn new_dir() -> (TempDir, PathBuf) {
     (tmp, dir)
 }
 
-/// Not a test of its own: the process that the next tests kill.
+/// Not a test: the process that other tests kill.
 #[test]
 #[ignore = "started by the tests that kill it"]
 fn hold_a_group() {
     let dir = PathBuf::from(std::env::var_os(HOLDER_DIR).unwrap());
     let script = fs::read_to_string(dir.join("script")).unwrap();
-    let patience = Duration::from_millis(fs::read_to_string(dir.join("patience")).unwrap().parse().unwrap());
-    let group = Group::new(Ending { signal: Signal::Term, patience }).unwrap();
+    let grace_period = Duration::from_millis(fs::read_to_string(dir.join("grace_period")).unwrap().parse().unwrap());
+    let group = Group::new(Termination { signal: Signal::Term, grace_period }).unwrap();
     // The thread that starts the program ends at once: that is not the end of the process.
     let started = thread::scope(|scope| {
         let starter = scope.spawn(|| group.spawn(&mut shell(&dir.join("work"), &script)));
@@ -64,17 +64,17 @@ fn hold_a_group() {
     let _ = started.unwrap().wait();
 }
 
-fn start_holder(dir: &Path, script: &str, patience: Duration) -> Child {
+fn start_holder(dir: &Path, script: &str, grace_period: Duration) -> Child {
     fs::create_dir(dir.join("work")).unwrap();
     fs::write(dir.join("script"), script).unwrap();
-    fs::write(dir.join("patience"), patience.as_millis().to_string()).unwrap();
+    fs::write(dir.join("grace_period"), grace_period.as_millis().to_string()).unwrap();
     let mut holder = Command::new(std::env::current_exe().unwrap());
     holder.args(["--exact", "tests::hold_a_group", "--ignored"]).env(HOLDER_DIR, dir);
     holder.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 #[test]
-fn a_process_killed_with_9_takes_the_program_and_its_children_along() {
+fn the_program_and_its_children_end_with_a_process_killed_by_sigkill() {
     let (_tmp, dir) = new_dir();
     let mut holder = start_holder(&dir, STUBBORN, Duration::from_millis(500));
     let work = dir.join("work");
@@ -88,11 +88,11 @@ fn a_process_killed_with_9_takes_the_program_and_its_children_along() {
 }
 
 #[test]
-fn the_program_has_time_to_end_well_but_what_it_leaves_has_none() {
+fn the_program_has_a_grace_period_and_the_processes_that_it_leaves_have_none() {
     let (_tmp, dir) = new_dir();
     let script = "sh -c 'trap \"\" TERM; sleep 600' & trap 'sleep 1; echo well > ended; exit' TERM
         echo > ready; while :; do sleep 0.1; done";
-    // Longer than the test waits: only the program's own end can end the other one.
+    // Longer than the test waits, so that the other process is ended because the program has ended.
     let mut holder = start_holder(&dir, script, 10 * DEADLINE);
     let work = dir.join("work");
     until("it runs", || work.join("ready").exists() && processes_in(&work) >= 3);
@@ -105,7 +105,7 @@ fn the_program_has_time_to_end_well_but_what_it_leaves_has_none() {
 #[test]
 fn a_group_that_is_dropped_ends() {
     let (_tmp, dir) = new_dir();
-    let group = Group::new(Ending::TOOL).unwrap();
+    let group = Group::new(Termination::TOOL).unwrap();
     let mut program = stubborn(&group, &dir);
     drop(group);
     assert!(!program.wait().unwrap().success());
@@ -115,7 +115,7 @@ fn a_group_that_is_dropped_ends() {
 #[test]
 fn a_group_is_killed_from_another_thread() {
     let (_tmp, dir) = new_dir();
-    let group = Group::new(Ending::TOOL).unwrap();
+    let group = Group::new(Termination::TOOL).unwrap();
     let mut program = stubborn(&group, &dir);
     thread::scope(|scope| {
         scope.spawn(|| group.kill());
@@ -127,7 +127,7 @@ fn a_group_is_killed_from_another_thread() {
 #[test]
 fn a_group_that_is_released_goes_on() {
     let (_tmp, dir) = new_dir();
-    let group = Group::new(Ending::TOOL).unwrap();
+    let group = Group::new(Termination::TOOL).unwrap();
     let mut program = group.spawn(&mut shell(&dir, "exec sleep 600")).unwrap();
     group.release();
     thread::sleep(Duration::from_millis(300));
@@ -138,7 +138,7 @@ fn a_group_that_is_released_goes_on() {
 }
 
 #[test]
-fn a_tool_is_run_to_its_end_and_what_it_leaves_is_ended() {
+fn the_processes_that_a_command_leaves_are_ended() {
     let (_tmp, dir) = new_dir();
     let script = "echo out; echo err >&2; sleep 600 >/dev/null 2>&1 & exit 7";
     let output = output(&mut shell(&dir, script)).unwrap();

@@ -1,10 +1,10 @@
-# The watcher of a process group, and the group's leader. Its standard input is a pipe whose other
-# end only the supervising process has: the kernel closes it when that process ends, even by SIGKILL.
+# The watcher and leader of a process group. Its standard input is a pipe of which only the supervising process has the
+# other end: the kernel closes it when that process ends, also by SIGKILL.
 # $1: the signal that is sent first; $2: tenths of a second until SIGKILL.
 signal=$1
 tenths=$2
 program=
-# The signals for the group reach the watcher too.
+# Signals to the group are sent to the watcher too.
 trap '' HUP INT QUIT TERM
 while read -r word rest; do
     case $word in
@@ -13,7 +13,7 @@ while read -r word rest; do
         release) exit 0 ;;
     esac
 done
-# From here on the group ends, also where the shell fails, for instance because it can't fork.
+# The supervising process has ended. The group is killed at the end, also where the shell fails, for instance to fork.
 trap 'kill -s KILL 0' EXIT
 kill -s "$signal" 0
 while [ "$tenths" -gt 0 ] && kill -s 0 "$program" 2>/dev/null; do

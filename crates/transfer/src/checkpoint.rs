@@ -1,96 +1,112 @@
-//! What a target keeps of each of its tables: which table of which source it was filled from, how, and up to where.
+//! What a target stores about each of its tables: which table of which source its rows come from, how they were read,
+//! and up to which position.
 //!
-//! It lies in the target, in the commit that brings the rows, and belongs to the table: a transfer that is renamed goes
-//! on, and two tables never share one.
+//! The checkpoint is stored in the target, in the commit that writes the rows, and belongs to the table: a transfer
+//! that is renamed continues from it, and no two tables share one.
 
 use serde::{Deserialize, Serialize};
 
-use crate::cursor::Place;
+use crate::cursor::CursorValue;
 use crate::plan::TablePlan;
 use crate::postgres::Identity;
 use crate::resume::changed_expressions;
 use crate::timeline::LogPosition;
 
-/// Both parts of it. A table that an earlier build filled has a position and no origin.
+/// The checkpoint of one table. A table that an earlier build filled has a position and no origin.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Checkpoint {
+    /// Where the rows come from.
     pub origin: Option<Origin>,
+    /// Up to where they have been read; `None` where the table is read whole each time.
     pub position: Option<Position>,
 }
 
-/// Up to where a table has been carried.
+/// Up to where a table has been transferred. Its JSON is stored in the target.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Position {
-    /// The greatest place carried; `None` where the source has had no row with one.
-    pub high: Option<Place>,
-    /// From here on rows may have come late; `None` is the beginning.
-    pub low: Option<Place>,
-    /// Where a writer did not end: rows of this transaction and later ones may have come late, anywhere.
+    /// The greatest cursor value transferred; `None` where no row of the source has had one.
+    pub high: Option<CursorValue>,
+    /// The cursor value from which on late rows are possible: the next run reads from it. `None` is the beginning.
+    pub low: Option<CursorValue>,
+    /// The oldest transaction that may have written late rows below `low`; `None` where every writer has ended.
     pub xid: Option<i64>,
-    /// Of a single integer cursor, the greatest value that the target has ever been given.
+    /// The greatest value that the target has ever been given, where the cursor is a single integer.
     pub top: Option<i64>,
-    /// The oldest transaction that was running at the snapshot: older ones had ended.
+    /// The oldest transaction that was running at the snapshot: all older ones had ended.
     pub xmin: Option<i64>,
-    /// Of the sequence that gives the cursor its values, the last one.
+    /// The last value of the sequence that the cursor's values come from.
     pub sequence: Option<i64>,
-    /// Up to where the source's log went: the rows carried were all written before.
+    /// The source's position in its write-ahead log: all rows transferred were written before it.
     pub log: Option<LogPosition>,
-    /// A run has found that rows would be lost from here on: until a resync, whatever the source shows later.
+    /// Why a run refused to continue. It stays until a resync, also where the source no longer shows the cause.
     pub refusal: Option<Refusal>,
 }
 
-/// A state that a run found by rows of the source, which need not be there any more when the next one looks.
+/// A reason to refuse the next increments that a run found in the source's rows, which may be gone by the next run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
+    /// One of [`LASTING_STATES`].
     pub state: String,
+    /// The message of the run that found it.
     pub context: String,
 }
 
-/// States that are found by rows or by the log, and not by the catalogue alone.
-pub const LASTING: [&str; 4] = ["restarted", "cursor-behind", "refilled", "source-restored"];
+/// States that are found in the rows or in the log, which a later run may not find again: a [`Refusal`] stores them.
+pub const LASTING_STATES: [&str; 4] = ["restarted", "cursor-behind", "refilled", "source-restored"];
 
 /// Where a table's rows came from, and how they were read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
+    /// The name of the transfer.
     pub transfer: String,
+    /// [`Identity::system`] of the source.
     pub system: i64,
+    /// [`Identity::database`] of the source.
     pub database: u32,
+    /// The OID of the source's table.
     pub table: u32,
+    /// `schema.name` of the source's table.
     pub name: String,
-    /// Target columns.
+    /// The key, as columns of the target.
     pub key: Vec<String>,
-    /// Target columns with their types at the source; empty where the table is read whole each time.
+    /// The cursor, as columns of the target with their types at the source; empty where the table is read whole each
+    /// time.
     pub cursor: Vec<(String, String)>,
+    /// The columns that the target has from the source.
     pub columns: Vec<OriginColumn>,
-    /// The relations that hold the rows, each with its file node; 0 of one that was detached.
+    /// The relations that hold the rows, each with its file node; 0 for a partition that was detached.
     pub storage: Vec<(u32, u32)>,
-    /// Which rows were taken: empty where all were, `None` where an earlier build did not keep it.
+    /// The condition on the rows: empty where all are read, `None` where an earlier build did not store it.
     #[serde(default)]
     pub filter: Option<String>,
 }
 
+/// A column of the target's table, with what it was read from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginColumn {
-    /// At the source; 0 where the value is computed, by a mask for example.
+    /// `pg_attribute.attnum` at the source; 0 where the value is computed, by a mask for example.
     pub number: i16,
-    /// At the source, when it was last carried; empty where the value is computed.
+    /// The name at the source when it was last transferred; empty where the value is computed.
     pub name: String,
+    /// The name in the target.
     pub target: String,
-    /// The name that the plan gave it: another one where the target's has outlived a renaming at the source.
+    /// The target's name by the plan: it differs from `target` where the source's column was renamed since.
     pub planned: String,
+    /// The type at the source, as `format_type()` gives it; empty where the value is computed.
     pub type_name: String,
-    /// The query's expression for it.
+    /// The SQL expression that it is selected by.
     pub expression: String,
-    /// Other expressions, by which rows that the target may still have were carried before.
+    /// Earlier expressions, by which older rows of the target were selected.
     #[serde(default)]
     pub earlier: Vec<String>,
-    /// The target has it from before, and it is not carried any more.
+    /// The target has the column from an earlier run, and it is not transferred any more.
     #[serde(default)]
     pub absent: bool,
 }
 
 impl Origin {
+    /// The origin of a table that is read by this plan, without what earlier runs have added.
     pub fn of(transfer: &str, identity: Identity, plan: &TablePlan) -> Origin {
         let columns = plan.columns.iter().map(|column| {
             let source = column.source.as_ref();
@@ -98,7 +114,7 @@ impl Origin {
                 number: source.map_or(0, |source| source.number),
                 name: source.map_or_else(String::new, |source| source.name.clone()),
                 target: column.name.clone(),
-                planned: source.and_then(|source| source.planned.clone()).unwrap_or_else(|| column.name.clone()),
+                planned: source.and_then(|source| source.planned_name.clone()).unwrap_or_else(|| column.name.clone()),
                 type_name: source.map_or_else(String::new, |source| source.type_name.clone()),
                 expression: column.expression.clone(),
                 earlier: Vec::new(),
@@ -120,10 +136,10 @@ impl Origin {
         }
     }
 
-    /// Of a table that keeps rows from before: remembers by which other expressions they may have been carried, and which
-    /// columns of them are not carried any more.
+    /// Adds what is known of the rows that the target keeps from earlier runs: the expressions that they may have been
+    /// selected by, and the columns that are not transferred any more.
     #[must_use]
-    pub fn beside(mut self, before: &Origin, plan: &TablePlan) -> Origin {
+    pub fn with_earlier_columns(mut self, before: &Origin, plan: &TablePlan) -> Origin {
         for (name, earlier) in changed_expressions(plan, before) {
             if let Some(column) = self.columns.iter_mut().find(|column| column.target == name) {
                 column.earlier = earlier;
@@ -135,20 +151,21 @@ impl Origin {
         self
     }
 
-    /// Of a table that goes on from its position: partitions that were detached are remembered, and of relations that
-    /// were emptied (`unsettled`) the files from before, until rows show whether they were filled again.
+    /// Adds what a table that continues from its position must keep of `before`: partitions that were detached, and the
+    /// earlier file nodes of relations in `emptied`, until rows show whether those were filled again.
     #[must_use]
-    pub fn with_storage_of(mut self, before: &Origin, unsettled: &[u32]) -> Origin {
+    pub fn with_earlier_storage(mut self, before: &Origin, emptied: &[u32]) -> Origin {
         for (oid, node) in &before.storage {
             match self.storage.iter_mut().find(|(own, _)| own == oid) {
                 None => self.storage.push((*oid, 0)),
-                Some((_, own)) if unsettled.contains(oid) => *own = *node,
+                Some((_, own)) if emptied.contains(oid) => *own = *node,
                 Some(_) => {}
             }
         }
         self
     }
 
+    /// The file node of a relation at the last run: 0 where it was detached, `None` where it is not known.
     pub fn file_node(&self, relation: u32) -> Option<u32> {
         self.storage.iter().find(|(oid, _)| *oid == relation).map(|(_, node)| *node)
     }

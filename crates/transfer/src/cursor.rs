@@ -1,7 +1,7 @@
-//! The columns that order an INCREMENTAL transfer, and places in that order.
+//! The cursor of an INCREMENTAL transfer: the columns that order a table's changes, and values in that order.
 //!
-//! A place is kept as PostgreSQL's own text of each column's value, and compared by PostgreSQL only: the order of a
-//! numeric, a text with its collation or a uuid is never imitated here.
+//! A value is stored as PostgreSQL's own text of each column, and compared by PostgreSQL only: this module never
+//! reimplements the order of a numeric, of a text with its collation or of a uuid.
 
 use std::time::Duration;
 
@@ -11,73 +11,82 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::postgres::{literal, quote};
 
-/// Values beyond this time ahead of the server's clock don't move the position: one of them would hide all rows that
-/// come after it.
+/// Values further ahead of the server's clock don't move the position: one such value would hide all rows that come
+/// after it.
 const AHEAD_MAX: &str = "interval '1 minute'";
 
-/// As far as a local clock may be ahead of UTC's.
+/// The greatest offset of a local clock ahead of UTC.
 const LOCAL_AHEAD_MAX: &str = "interval '14 hours'";
 
-/// Up to so many rows beyond their sequence's last value are outliers; more show that it does not give the values.
+/// Up to this many rows above their sequence's last value are outliers. More of them show that the values don't come
+/// from the sequence.
 const BEYOND_MAX: u32 = 1000;
 
-/// Without a sequence, up to so many of the greatest integers are looked at for a gap below them.
+/// Without a sequence, how many of the greatest integers may be outliers above a gap.
 const OUTLIERS: u32 = 10;
 
-/// A gap below this is none.
+/// The least distance between two neighbours that counts as a gap.
 const GAP_MIN: u32 = 10_000;
 
-/// So many of the greatest integers say how close together they lie.
+/// How many of the greatest integers are read to find their usual distance.
 const NEIGHBOURS: u32 = 1000;
 
+/// The columns that order a table's changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
-    /// In the order of their weight. One, but for orders such as `(updated_at, id)`.
+    /// The most significant first. Usually one; several in orders such as `(updated_at, id)`.
     pub columns: Vec<CursorColumn>,
-    /// The cursor is the whole of a key that the source enforces, and an integer: a value that was carried does not come again.
+    /// The cursor is an integer, and by itself a key that the source enforces: a value that was read never comes again.
     pub is_key: bool,
 }
 
+/// One column of a [`Cursor`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CursorColumn {
-    /// At the source.
+    /// The column's name at the source.
     pub column: String,
-    /// In the target.
+    /// The column's name in the target.
     pub name: String,
+    /// How the values are compared.
     pub kind: CursorKind,
-    /// As `format_type()` gives it.
+    /// The type at the source, as `format_type()` gives it.
     pub type_name: String,
+    /// Rows may have NULL in the column: each run reads those again.
     pub nullable: bool,
-    /// The sequence (`pg_class.oid`) that gives the column its values: a few greater ones were not given by it, and
-    /// don't move the position.
+    /// The sequence (`pg_class.oid`) that the column's values come from: a few values above its last one are outliers,
+    /// and don't move the position.
     pub sequence: Option<u32>,
 }
 
+/// The kinds of cursor columns, by how their values are ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CursorKind {
+    /// smallint, integer and bigint.
     Integer,
+    /// numeric of any precision.
     Numeric,
+    /// date
     Date,
-    Instant {
-        utc: bool,
-    },
-    /// Version 7, which begins with the time.
+    /// timestamptz where `utc` is true, else timestamp.
+    Instant { utc: bool },
+    /// A uuid of version 7, which begins with the time.
     Uuid,
-    /// Text that sorts, such as ISO 8601.
+    /// A text whose order is that of the changes, such as a time in ISO 8601.
     Text,
-    /// The system column `xmin`: which transaction wrote the row's newest version. Read by the whole table, and exact.
+    /// The system column `xmin`, the transaction that wrote the row's current version. It is exact, but each run reads
+    /// the whole table at the source.
     Transaction,
 }
 
-/// The name by which the system column is asked for.
+/// The name of the system column with a row's transaction, as a setting and in SQL.
 pub const TRANSACTION: &str = "xmin";
 
-/// A place in the order: a text for each of the cursor's columns, or for the first of them.
+/// A value of the cursor: PostgreSQL's text for each of its columns, or for the first of them alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Place(pub Vec<String>);
+pub struct CursorValue(pub Vec<String>);
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for CursorValue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0.join(", "))
     }
@@ -85,13 +94,12 @@ impl std::fmt::Display for Place {
 
 impl CursorColumn {
     fn literal(&self, text: &str) -> String {
-        // A place less an overlap may lie beyond the smaller types.
+        // A value less the overlap may be outside the range of the smaller types.
         let type_name = if self.kind == CursorKind::Integer { "bigint" } else { self.type_name.as_str() };
         format!("CAST({} AS {type_name})", literal(text))
     }
 
-    /// The condition under which a value has a place in the order and may move the position. `before` is the value up
-    /// to which it has been moved.
+    /// The condition under which a row's value may move the position. `before` is the value of the current position.
     fn counts(&self, from: &str, before: Option<&str>) -> String {
         let column = quote(&self.column);
         let present = format!("{column} IS NOT NULL");
@@ -116,12 +124,12 @@ impl CursorColumn {
                     format!("COALESCE({column} <= {ceiling}, true)")
                 }
             },
-            // Its first 48 bits are milliseconds since 1970.
+            // The first 48 bits of version 7 are milliseconds since 1970.
             CursorKind::Uuid => format!(
                 "{column} <= (lpad(to_hex((extract(epoch FROM now() + {AHEAD_MAX}) * 1000)::bigint), 12, '0') || \
                  'ffffffffffffffffffff')::uuid"
             ),
-            // Of other texts than dates nothing says what lies far ahead.
+            // A text that does not begin with a date can't be compared with the clock.
             CursorKind::Text => format!(
                 "({column} COLLATE \"C\" !~ '^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}' OR {column} COLLATE \"C\" <= \
                  to_char((now() AT TIME ZONE 'UTC') + {LOCAL_AHEAD_MAX}, 'YYYY-MM-DD\"~\"'))"
@@ -135,7 +143,8 @@ impl CursorColumn {
         format!("{present} AND {more}{finite}")
     }
 
-    /// SQL for a value less the overlap, never below the type's least value; `None` where that is computed here.
+    /// SQL for a value less the overlap, never below the type's least value; `None` where [`Cursor::low_value`]
+    /// computes it.
     fn less(&self, value: &str, overlap: i64) -> Option<String> {
         Some(match self.kind {
             _ if overlap == 0 => value.to_owned(),
@@ -157,11 +166,12 @@ impl CursorColumn {
 }
 
 impl Cursor {
+    /// Whether the cursor is the system column `xmin`.
     pub fn is_transaction(&self) -> bool {
         self.columns.iter().any(|column| column.kind == CursorKind::Transaction)
     }
 
-    /// The single integer column whose growth shows which rows are new.
+    /// The cursor's column where it is a single integer.
     pub fn integer(&self) -> Option<&CursorColumn> {
         match self.columns.as_slice() {
             [column] if column.kind == CursorKind::Integer => Some(column),
@@ -169,13 +179,13 @@ impl Cursor {
         }
     }
 
-    /// Target columns whose values tell a row's versions apart.
+    /// The columns of the target that hold the cursor's values; none for `xmin`, which the target does not have.
     pub fn names(&self) -> Vec<String> {
         let columns = self.columns.iter().filter(|column| column.kind != CursorKind::Transaction);
         columns.map(|column| column.name.clone()).collect()
     }
 
-    /// For messages: `"updated_at"`, or `("updated_at", "id")`.
+    /// The cursor for messages: `"updated_at"`, or `("updated_at", "id")`.
     pub fn display(&self) -> String {
         match self.columns.as_slice() {
             [column] => format!("{:?}", column.column),
@@ -190,22 +200,24 @@ impl Cursor {
         self.columns.iter().map(|column| format!("{prefix}{}", quote(&column.column))).collect()
     }
 
-    fn literals(&self, place: &Place) -> Vec<String> {
-        self.columns.iter().zip(&place.0).map(|(column, text)| column.literal(text)).collect()
+    fn literals(&self, value: &CursorValue) -> Vec<String> {
+        self.columns.iter().zip(&value.0).map(|(column, text)| column.literal(text)).collect()
     }
 
-    /// The condition that takes the rows from `place` on, without those that have no place.
-    pub fn from(&self, place: &Place, strict: bool) -> String {
+    /// The SQL condition for rows from this value on, or above it where `strict`. Rows without a cursor value don't
+    /// fulfil it: [`Cursor::unordered_rows`] finds those.
+    pub fn rows_from(&self, value: &CursorValue, strict: bool) -> String {
         let sign = if strict { ">" } else { ">=" };
-        let columns = &self.list("")[..place.0.len().min(self.columns.len())];
-        match (columns, self.literals(place).as_slice()) {
+        let columns = &self.list("")[..value.0.len().min(self.columns.len())];
+        match (columns, self.literals(value).as_slice()) {
             ([column], [value]) => format!("{column} {sign} {value}"),
             (columns, values) => format!("({}) {sign} ({})", columns.join(", "), values.join(", ")),
         }
     }
 
-    /// The condition that takes the rows that have no place in the order: each run reads them, and matches them by key.
-    pub fn placeless(&self) -> Vec<String> {
+    /// The SQL conditions for rows that have no value in the cursor's order, such as NULL: each run reads those again
+    /// and matches them by key.
+    pub fn unordered_rows(&self) -> Vec<String> {
         let mut conditions = Vec::new();
         for column in &self.columns {
             let name = quote(&column.column);
@@ -222,26 +234,34 @@ impl Cursor {
         conditions
     }
 
-    /// The query for the greatest place: its texts, or no row where the table has none.
-    pub fn greatest(&self, from: &str) -> String {
-        // In one SELECT, ORDER BY would take the text of the same name.
+    /// The query for the greatest cursor value in `from`: a row of texts, or no row where no row has a value.
+    pub fn greatest_query(&self, from: &str) -> String {
+        // In a single SELECT, ORDER BY would sort by the output column of the same name, which is the text.
         let texts: Vec<String> = self.list("h.").iter().map(|column| format!("{column}::text")).collect();
         let inner = self.list("").join(", ");
         format!("SELECT {} FROM (SELECT {inner} FROM {}) h", texts.join(", "), self.first(from, None))
     }
 
-    fn first(&self, from: &str, before: Option<&Place>) -> String {
-        let texts = |at: usize| before.and_then(|place| place.0.get(at)).map(String::as_str);
+    fn first(&self, from: &str, before: Option<&CursorValue>) -> String {
+        let texts = |at: usize| before.and_then(|before| before.0.get(at)).map(String::as_str);
         let counts: Vec<String> =
             self.columns.iter().enumerate().map(|(at, column)| column.counts(from, texts(at))).collect();
         let order: Vec<String> = self.list("").iter().map(|column| format!("{column} DESC")).collect();
         format!("{from} WHERE {} ORDER BY {} LIMIT 1", counts.join(" AND "), order.join(", "))
     }
 
-    /// The query that says, of a table's greatest place under the snapshot: the place itself, the place from which the
-    /// next run reads again, and whether the greatest lies below `before`. `mark` is the greatest place from before the
-    /// snapshot; the lesser of the two counts, less the overlap. Without a mark the low texts are NULL.
-    pub fn cut(&self, from: &str, mark: Option<&Place>, before: Option<&Place>, overlap: i64) -> String {
+    /// The query for the bounds of an increment under the snapshot: the texts of the table's greatest value, the texts
+    /// of the value from which the next run reads again, and whether the greatest value is below `before`.
+    ///
+    /// `mark` is the greatest value from before the snapshot. The next run reads from the lesser of the two on, less
+    /// the overlap; without a mark, the second texts are NULL.
+    pub fn bounds_query(
+        &self,
+        from: &str,
+        mark: Option<&CursorValue>,
+        before: Option<&CursorValue>,
+        overlap: i64,
+    ) -> String {
         let own = self.list("h.");
         let row =
             |parts: &[String]| if parts.len() == 1 { parts[0].clone() } else { format!("({})", parts.join(", ")) };
@@ -259,17 +279,21 @@ impl Cursor {
             texts.push(format!("({low})::text"));
         }
         let behind = match before {
-            Some(place) => format!("{} < {}", row(&own), row(&self.literals(place))),
+            Some(before) => format!("{} < {}", row(&own), row(&self.literals(before))),
             None => "false".to_owned(),
         };
         let inner = self.list("").join(", ");
         format!("SELECT {}, {behind} FROM (SELECT {inner} FROM {}) h", texts.join(", "), self.first(from, before))
     }
 
-    /// From [`Cursor::cut`]'s low texts: the place from which the next run reads again.
-    pub fn low(&self, mut texts: Vec<String>, overlap: i64) -> Result<Place> {
+    /// The value from which the next run reads again, by the second texts of [`Cursor::bounds_query`]. The overlap is
+    /// subtracted here for the kinds that SQL can't subtract from.
+    ///
+    /// # Errors
+    /// Where a uuid is not of version 7.
+    pub fn low_value(&self, mut texts: Vec<String>, overlap: i64) -> Result<CursorValue> {
         if overlap > 0 {
-            // The overlap is a distance in the first column, which the others don't have.
+            // The overlap is a distance in the first column: the other columns have no part in it.
             texts.truncate(1);
             let micros = Duration::from_micros(overlap.unsigned_abs());
             if let (Some(column), Some(text)) = (self.columns.first(), texts.first_mut()) {
@@ -280,12 +304,12 @@ impl Cursor {
                 }
             }
         }
-        Ok(Place(texts))
+        Ok(CursorValue(texts))
     }
 }
 
-/// SQL for the last value of a sequence where a few rows lie beyond it. Where many do, the sequence says nothing. One
-/// that was never used has given no value: all rows lie beyond it.
+/// SQL for the last value of a sequence where at most [`BEYOND_MAX`] rows are above it; the greatest integer where more
+/// are, since the values then don't come from the sequence. All rows are above a sequence that was never used.
 fn ceiling(sequence: u32, from: &str, column: &str) -> String {
     format!(
         "(SELECT CASE WHEN (SELECT count(*) FROM (SELECT FROM {from} WHERE {column} > s.last LIMIT {BEYOND_MAX} + 1) beyond) \
@@ -297,10 +321,10 @@ fn ceiling(sequence: u32, from: &str, column: &str) -> String {
     )
 }
 
-/// SQL for the greatest number that no gap separates from those below it, NULL without such a gap: one that is larger
-/// than [`GAP_MIN`], and a thousand times the distance that the next thousand rows span. Where rows come after such a gap,
-/// there is none above them. Until then a row beyond it is read again by each run, which does no harm. It is `before` at
-/// least, the position of the last run.
+/// SQL for the greatest number below the outliers, NULL where there are none. Outliers are separated from the rest by a
+/// gap that is larger than [`GAP_MIN`], and than a thousand times the distance that the next thousand rows span. The
+/// result is at least `before`, the position of the last run. Each run reads an outlier again, until more rows follow
+/// above the gap.
 fn ceiling_of_values(from: &str, column: &str, condition: &str, before: Option<&str>) -> String {
     let floor = before.map_or_else(|| "below".to_owned(), |before| format!("greatest(below, {before}::numeric)"));
     format!(
@@ -313,20 +337,20 @@ fn ceiling_of_values(from: &str, column: &str, condition: &str, before: Option<&
     )
 }
 
-/// The least uuid of version 7 whose time is so much earlier.
+/// The least uuid of version 7 whose time is `overlap` before that of `text`.
 fn uuid_before(text: &str, overlap: Duration) -> Result<String> {
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     let millis = digits.get(..12).and_then(|time| u64::from_str_radix(time, 16).ok());
     let Some(millis) = millis.filter(|_| digits.get(12..13) == Some("7")) else {
-        return Err(Error::input(format!("go by the uuid {text}, which is not of version 7"))
-            .hint("random uuids have no order: choose a timestamp as the cursor, or cursor = \"xmin\""));
+        return Err(Error::input(format!("use the uuid {text} as a cursor value: it is not of version 7"))
+            .hint("random uuids have no order: set a timestamp as the cursor, or cursor = \"xmin\""));
     };
     let overlap = u64::try_from(overlap.as_millis()).unwrap_or(u64::MAX);
     let time = format!("{:012x}", millis.saturating_sub(overlap));
     Ok(format!("{}-{}-0000-0000-000000000000", &time[..8], &time[8..]))
 }
 
-/// An ISO 8601 text so much earlier, to the second or the day; `None` where it is no such text.
+/// The text in ISO 8601 that is `overlap` before `text`, to the second or the day; `None` for other texts.
 fn iso_before(text: &str, overlap: Duration) -> Option<String> {
     let overlap = chrono::TimeDelta::from_std(overlap).ok()?;
     if let Some(head) = text.get(..19)

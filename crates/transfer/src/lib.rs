@@ -1,25 +1,25 @@
-//! From the platform's PostgreSQL to its targets, with nothing lost on the way.
+//! Copies tables of a PostgreSQL source into a lake or into another PostgreSQL, without losing or repeating a row.
 //!
-//! Reading order: [`plan`] says what is carried, [`read`] brings it in, [`decode`] turns it into
-//! Arrow, [`target`] puts it in place, [`late`] sees to rows that are committed late, [`run`] is
-//! the story from start to end. Never prints, never reads the environment, never asks a user.
+//! Reading order: [`plan`] decides which tables and columns are transferred, [`read`] reads their rows, [`decode`]
+//! turns them into Arrow, [`target`] writes them, [`late`] finds rows that are committed late, and [`run`] executes a
+//! transfer from start to end. The crate never prints, never reads the environment, and never asks the user a question.
 
 pub mod error;
 
 pub mod run;
 
-pub mod carry;
 pub mod hand_over;
 mod probe;
 pub mod resume;
+pub mod table_transfer;
 
-pub mod carried;
 pub mod checkpoint;
 pub mod cursor;
 pub mod dms;
 pub mod plan;
 pub mod settings;
 pub mod timeline;
+pub mod type_map;
 
 pub mod postgres;
 
@@ -28,9 +28,9 @@ pub mod late;
 pub mod read;
 pub mod target;
 
+pub mod base_backup;
 pub mod preflight;
 pub mod validate;
-pub mod via;
 
 pub use error::{Error, Kind, Result};
 

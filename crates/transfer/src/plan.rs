@@ -1,78 +1,94 @@
-//! What a transfer carries: which tables, under which names, which columns and how, by which key
-//! and cursor. Made from the source's catalogue and the transfer's settings, before any row moves.
+//! The plan of a transfer: its tables with their names in the target, their columns with the types, their
+//! keys and cursors. It is made from the source's catalogue and the transfer's settings, before rows are read.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use lake::TableName;
 use regex::Regex;
 use tokio_postgres::Client;
 
-use crate::carried::{Carried, Kind, SourceType, carry};
 pub use crate::cursor::{Cursor, CursorColumn, CursorKind};
 use crate::dms;
 use crate::error::{Context, Error, Result};
-use crate::postgres::{Catalog, Table, TableKind, quote};
+use crate::postgres::{Catalog, Table, quote};
 pub use crate::settings::{ColumnAs, Mode, OnNoCursor, Overlap, Settings, TableSettings};
+use crate::type_map::{ColumnKind, ColumnMapping, SourceType, map_type};
+use table_check::{check_distinct_targets, check_table};
 
+/// A column of a table in the target, and how its values are read at the source.
 #[derive(Debug, Clone)]
 pub struct PlanColumn {
+    /// The name in the target.
     pub name: String,
-    /// SQL at the source, its cast included.
+    /// The SQL expression that is read for a target in the lake, its cast included.
     pub expression: String,
-    pub kind: Kind,
-    /// SQL for a PostgreSQL target, which takes most types as they are.
-    pub plain: String,
-    /// The type that a PostgreSQL target gives the column.
+    /// How the values are decoded, and their type in the lake.
+    pub kind: ColumnKind,
+    /// The SQL expression that is read for a target in PostgreSQL, where most types need no cast.
+    pub postgres_expression: String,
+    /// The column's type in a target in PostgreSQL.
     pub type_name: String,
-    /// The source's column, where it is carried as one: its name and number, and the value of rows older than it.
+    /// The column of the source that the values come from; none where they are computed from something else.
     pub source: Option<SourceColumn>,
 }
 
-/// Where a column comes from.
+/// The column of the source that a column of the target is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceColumn {
+    /// The name at the source.
     pub name: String,
+    /// Its number in PostgreSQL's catalogue, which a renamed column keeps.
     pub number: i16,
+    /// Its type, as PostgreSQL shows it.
     pub type_name: String,
-    /// As [`crate::postgres::Column::missing`]; none where the value is computed.
+    /// As [`crate::postgres::Column::missing`]; none where the target's value is computed from the column's.
     pub missing: Option<String>,
-    /// The name that the plan gave the column, where the target keeps an earlier one.
-    pub planned: Option<String>,
+    /// The name in the plan, where the target keeps an earlier name; see [`crate::resume::keep_names`].
+    pub planned_name: Option<String>,
 }
 
+/// The plan of one table.
 #[derive(Debug, Clone)]
 pub struct TablePlan {
+    /// The table at the source.
     pub source: Table,
+    /// The table's name in the target.
     pub target: TableName,
+    /// The columns in the target, in their order.
     pub columns: Vec<PlanColumn>,
+    /// The SQL condition on the rows to read, by the table mapping.
     pub filter: Option<String>,
-    /// Target columns that identify a row; empty where nothing does.
+    /// The target's columns that identify a row; empty where the table has no key.
     pub key: Vec<String>,
-    /// The source enforces the key: no two rows have the same.
-    pub key_holds: bool,
+    /// Whether the source enforces that no two rows have the same key.
+    pub is_key_enforced: bool,
+    /// The columns by whose order INCREMENTAL reads the table.
     pub cursor: Option<Cursor>,
-    /// Why INCREMENTAL can't carry the table, where it can't.
-    pub no_cursor: Option<String>,
+    /// Why the table has no cursor, where it has none.
+    pub no_cursor_reason: Option<String>,
+    /// What INCREMENTAL does with the table where it has no cursor.
     pub on_no_cursor: OnNoCursor,
-    /// In the cursor's own unit: ids, or microseconds.
+    /// How far before the position each run starts: a number of ids, or microseconds, by the cursor's first column.
     pub overlap: i64,
+    /// Tables with a greater number are transferred earlier.
     pub load_order: i64,
-    /// The commands that read the table anew, for hints: in place of what the target has, and beside it.
-    pub replace: String,
-    pub resync: String,
+    /// For hints: the command that replaces the target's table by the source's.
+    pub replace_command: String,
+    /// For hints: the command that reads the table again and keeps the rows that the source no longer has.
+    pub resync_command: String,
 }
 
 impl TablePlan {
-    /// The query that COPY runs over one piece of the table.
+    /// The query for a target in the lake that reads the rows of `from`, the table or a part of it, which fulfil the
+    /// plan's filter and `condition`.
     pub fn select(&self, from: &str, condition: Option<&str>) -> String {
         let columns = self.columns.iter().map(|c| c.expression.as_str()).collect::<Vec<_>>();
         self.query(&columns, from, condition)
     }
 
-    /// The same for a PostgreSQL target.
-    pub fn select_plain(&self, from: &str, condition: Option<&str>) -> String {
-        let columns = self.columns.iter().map(|c| c.plain.as_str()).collect::<Vec<_>>();
+    /// As [`TablePlan::select`], for a target in PostgreSQL.
+    pub fn select_for_postgres(&self, from: &str, condition: Option<&str>) -> String {
+        let columns = self.columns.iter().map(|c| c.postgres_expression.as_str()).collect::<Vec<_>>();
         self.query(&columns, from, condition)
     }
 
@@ -84,46 +100,56 @@ impl TablePlan {
         format!("SELECT {columns} FROM {from}{filter}")
     }
 
-    pub fn decoded(&self) -> Vec<(String, Kind)> {
+    /// The columns of [`TablePlan::select`]: their names and how their values are decoded.
+    pub fn column_kinds(&self) -> Vec<(String, ColumnKind)> {
         self.columns.iter().map(|c| (c.name.clone(), c.kind.clone())).collect()
     }
 
+    /// The indices of the key's columns in [`TablePlan::columns`].
     pub fn key_positions(&self) -> Vec<usize> {
         self.key.iter().filter_map(|key| self.columns.iter().position(|c| c.name == *key)).collect()
     }
 
-    /// The table and its partitions.
+    /// The OIDs of the table, of its partitions and of the tables that inherit from it.
     pub fn relations(&self) -> impl Iterator<Item = u32> {
         self.source.relations()
     }
 }
 
-/// A table that can't be carried, and why; the others are.
+/// A table that can't be transferred. The transfer's other tables are not affected.
 #[derive(Debug)]
-pub struct Refused {
+pub struct RefusedTable {
+    /// The table at the source, as `schema.table`.
     pub table: String,
+    /// Why it is refused.
     pub error: Error,
 }
 
+/// The plan of a transfer.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub struct TransferPlan {
+    /// The tables to transfer, in the order in which they begin.
     pub tables: Vec<TablePlan>,
-    pub refused: Vec<Refused>,
-    /// Names of `exclude` that no table of the source has.
+    /// The tables that are refused.
+    pub refused: Vec<RefusedTable>,
+    /// The names in `exclude` that no table of the source has.
     pub unmatched: Vec<String>,
 }
 
-/// Plans the whole transfer.
-pub async fn plan(client: &Client, catalog: &Catalog, settings: &Settings) -> Result<Plan> {
+/// Plans a transfer. A table that can't be transferred is refused, and does not stop the others.
+///
+/// # Errors
+/// Where the settings or the table mapping are wrong, two tables have the same target, or the source can't be read.
+pub async fn plan(client: &Client, catalog: &Catalog, settings: &Settings) -> Result<TransferPlan> {
     let mapping = match &settings.mapping {
         None => None,
         Some(path) => Some(read_mapping(path)?),
     };
     let selector = Selector::new(settings)?;
-    let mut plan = Plan::default();
+    let mut plan = TransferPlan::default();
     for table in &catalog.tables {
         let planned = match &mapping {
-            None if selector.takes(table) => plan_plain(table, settings),
+            None if selector.takes(table) => plan_unmapped(table, settings),
             Some(mapping) => match plan_mapped(client, catalog, table, mapping, settings).await {
                 Ok(None) => continue,
                 Ok(Some(planned)) => Ok(planned),
@@ -131,13 +157,13 @@ pub async fn plan(client: &Client, catalog: &Catalog, settings: &Settings) -> Re
             },
             None => continue,
         };
-        match planned.and_then(|planned| check(planned, settings, &catalog.user)) {
+        match planned.and_then(|planned| check_table(planned, settings, &catalog.user)) {
             Ok(planned) => plan.tables.push(planned),
-            Err(error) => plan.refused.push(Refused { table: table.display(), error }),
+            Err(error) => plan.refused.push(RefusedTable { table: table.display(), error }),
         }
     }
     if let (Some(mapping), Some(path)) = (&mapping, &settings.mapping) {
-        every_rule_applies(mapping, path, catalog)?;
+        check_rules_match(mapping, path, catalog)?;
     }
     let is_exact = |name: &&String| !name.contains(['*', '?']);
     let is_table = |name: &String| catalog.tables.iter().any(|table| table.display() == *name);
@@ -147,19 +173,19 @@ pub async fn plan(client: &Client, catalog: &Catalog, settings: &Settings) -> Re
         if !is_table(name) {
             let error = Error::setup(format!("the source has no table {name}, or the user may not see it"))
                 .state("missing")
-                .hint(format!("correct or remove {name:?} in include; what the target has of it stays"));
-            plan.refused.push(Refused { table: name.clone(), error });
+                .hint(format!("correct or remove {name:?} in include; the table in the target is kept"));
+            plan.refused.push(RefusedTable { table: name.clone(), error });
         }
     }
     for name in settings.tables.keys() {
         if !catalog.tables.iter().any(|table| table.display() == *name) {
             let error = Error::setup(format!("the source has no table {name}, or the user may not see it"))
                 .state("missing")
-                .hint(format!("correct or remove [tables.{name:?}]; what the target has of it stays"));
-            plan.refused.push(Refused { table: name.clone(), error });
+                .hint(format!("correct or remove [tables.{name:?}]; the table in the target is kept"));
+            plan.refused.push(RefusedTable { table: name.clone(), error });
         }
     }
-    distinct_targets(&plan)?;
+    check_distinct_targets(&plan)?;
     plan.tables.sort_by_key(|table| std::cmp::Reverse((table.load_order, table.source.bytes)));
     Ok(plan)
 }
@@ -207,13 +233,13 @@ impl Selector {
     }
 }
 
-/// `*` any run, `?` one character.
+/// A pattern as a regular expression: `*` stands for any characters, also none, and `?` for exactly one.
 fn pattern(text: &str) -> Result<Regex> {
     let escaped = regex::escape(text).replace("\\*", ".*").replace("\\?", ".");
     Regex::new(&format!("(?s)^{escaped}$")).map_err(|e| Error::setup(format!("read the pattern {text:?}")).because(e))
 }
 
-fn plan_plain(table: &Table, settings: &Settings) -> Result<TablePlan> {
+fn plan_unmapped(table: &Table, settings: &Settings) -> Result<TablePlan> {
     let own = settings.tables.get(&table.display()).cloned().unwrap_or_default();
     let columns = table
         .columns
@@ -234,31 +260,31 @@ fn source_of(column: &crate::postgres::Column, is_plain: bool) -> SourceColumn {
         number: column.number,
         type_name: column.type_name.clone(),
         missing: column.missing.clone().filter(|_| is_plain),
-        planned: None,
+        planned_name: None,
     }
 }
 
 fn plan_column(name: &str, expression: &str, source: &SourceType, type_name: &str, own: &TableSettings) -> PlanColumn {
     let carried = match own.columns.get(name) {
-        None => carry(source),
-        Some(ColumnAs::Text) => Carried { kind: Kind::Text, cast: Some("text") },
-        Some(ColumnAs::Double) => Carried { kind: Kind::F64, cast: Some("float8") },
+        None => map_type(source),
+        Some(ColumnAs::Text) => ColumnMapping { kind: ColumnKind::Text, cast: Some("text") },
+        Some(ColumnAs::Double) => ColumnMapping { kind: ColumnKind::F64, cast: Some("float8") },
         // A text's binary form is its bytes.
-        Some(ColumnAs::Bytes) => Carried { kind: Kind::Bytes, cast: None },
+        Some(ColumnAs::Bytes) => ColumnMapping { kind: ColumnKind::Bytes, cast: None },
         Some(ColumnAs::Decimal(precision, scale)) => {
-            Carried { kind: Kind::Decimal { precision: *precision, scale: *scale }, cast: Some("numeric") }
+            ColumnMapping { kind: ColumnKind::Decimal { precision: *precision, scale: *scale }, cast: Some("numeric") }
         }
     };
-    let (plain, type_name) = for_postgres(expression, source, type_name, own.columns.get(name));
+    let (postgres_expression, type_name) = for_postgres(expression, source, type_name, own.columns.get(name));
     let expression = match carried.cast {
         None => expression.to_owned(),
         Some(cast) => format!("({expression})::{cast}"),
     };
-    PlanColumn { name: name.to_owned(), expression, kind: carried.kind, plain, type_name, source: None }
+    PlanColumn { name: name.to_owned(), expression, kind: carried.kind, postgres_expression, type_name, source: None }
 }
 
-/// Built-in types go over as they are; a type that users made may not exist in the target, so a
-/// domain becomes what it is made of and all else its text.
+/// The expression and the type for a target in PostgreSQL. Built-in types are transferred without a cast. A user's type
+/// may not exist in the target, so a domain is cast to its base type and any other user's type to text.
 fn for_postgres(
     expression: &str,
     source: &SourceType,
@@ -270,18 +296,18 @@ fn for_postgres(
         (Some(ColumnAs::Text), _) => cast("text"),
         (Some(ColumnAs::Double), _) => cast("double precision"),
         (Some(ColumnAs::Bytes), _) => (format!("textsend(({expression})::text)"), "bytea".to_owned()),
-        // Without its size: PostgreSQL would round to the scale, silently.
+        // Without its size: with one, PostgreSQL would round to the scale without an error.
         (Some(ColumnAs::Decimal(..)), _) => cast("numeric"),
         // With pg_catalog alone on the search path, a name with a dot is a user's type.
         (None, _) if !type_name.contains('.') => (expression.to_owned(), type_name.to_owned()),
-        (None, SourceType::Builtin { name, .. }) => cast(in_sql(name)),
+        (None, SourceType::Builtin { name, .. }) => cast(builtin_sql_name(name)),
         (None, _) => cast("text"),
     }
 }
 
-/// A built-in type without a size, as PostgreSQL itself shows it. Not quoted, `char` and `bit` would be of size 1, and
-/// take what fits without a word.
-fn in_sql(name: &str) -> &str {
+/// The SQL name of a built-in type without a size, as PostgreSQL shows it. Unquoted, `char` and `bit` would have the
+/// size 1, and a cast to them would truncate values without an error.
+fn builtin_sql_name(name: &str) -> &str {
     match name {
         "char" => "\"char\"",
         "bit" => "\"bit\"",
@@ -301,8 +327,9 @@ fn in_sql(name: &str) -> &str {
     }
 }
 
-/// A rule that touches nothing was meant to touch something: a misspelt mask would let values through.
-fn every_rule_applies(mapping: &dms::Mapping, path: &std::path::Path, catalog: &Catalog) -> Result<()> {
+/// Refuses a mapping with a rule that matches nothing: the rule may be a mask with a misspelt name, and the values
+/// would be transferred unmasked.
+fn check_rules_match(mapping: &dms::Mapping, path: &std::path::Path, catalog: &Catalog) -> Result<()> {
     let tables: Vec<(dms::Table<'_>, Vec<dms::Column<'_>>)> =
         catalog.tables.iter().map(|table| (dms_table(table), dms_columns(table))).collect();
     let unmatched = mapping.unmatched(&tables);
@@ -333,10 +360,9 @@ async fn plan_mapped(
         .map_err(|problems| mapping_error(settings.mapping.as_deref().unwrap_or("mapping".as_ref()), &problems))?;
     let own = settings.tables.get(&table.display()).cloned().unwrap_or_default();
     let expressions: Vec<&str> = planned.columns.iter().map(|c| c.expression.as_str()).collect();
-    // The server says what the expressions give.
+    // The server gives the types of the expressions.
     let sql = format!("SELECT {} FROM {}", expressions.join(", "), table.qualified());
-    let statement =
-        client.prepare(&sql).await.context(format!("plan {} as the table mapping asks", table.display()))?;
+    let statement = client.prepare(&sql).await.context(format!("plan {} by the table mapping", table.display()))?;
     let columns = planned
         .columns
         .iter()
@@ -371,7 +397,7 @@ async fn plan_mapped(
     Ok(Some(plan))
 }
 
-/// `names` are the columns that are carried as they are: their names at the source and in the target.
+/// `names` has the columns whose values are transferred unchanged: their names at the source and in the target.
 fn assemble(
     table: &Table,
     target: TableName,
@@ -382,9 +408,9 @@ fn assemble(
 ) -> Result<TablePlan> {
     let target_of = |source: &String| names.iter().find(|(from, _)| from == source).map(|(_, to)| to.clone());
     let key_source = if own.key.is_empty() { &table.key } else { &own.key };
-    // What inherits from a table may have the same keys as it: where nothing needs the key, it says nothing.
-    let says_nothing = table.has_children && own.key.is_empty() && settings.mode == Mode::Initial;
-    let key_source = if says_nothing { &Vec::new() } else { key_source };
+    // A child table may have the same keys as its parent: where no mode needs the key, none is used.
+    let is_unneeded = table.has_children && own.key.is_empty() && settings.mode == Mode::Initial;
+    let key_source = if is_unneeded { &Vec::new() } else { key_source };
     let key: Option<Vec<String>> = key_source.iter().map(target_of).collect();
     if key.is_none() && !own.key.is_empty() {
         return Err(Error::setup(format!("plan {}: its key {:?} is not among its columns", table.display(), own.key)));
@@ -394,18 +420,18 @@ fn assemble(
         target,
         columns,
         filter: None,
-        // Rows of child tables may have the keys of others, whatever each table enforces.
-        key_holds: !table.has_children && (own.key.is_empty() || is_enforced(table, &own.key)),
+        // Rows of a child table may have keys of the parent's rows, whatever each of the tables enforces.
+        is_key_enforced: !table.has_children && (own.key.is_empty() || is_enforced(table, &own.key)),
         key: key.unwrap_or_default(),
         cursor: None,
-        no_cursor: None,
+        no_cursor_reason: None,
         on_no_cursor: own.on_no_cursor.unwrap_or(settings.on_no_cursor),
         overlap: 0,
         load_order: 0,
-        replace: settings.command("run", &table.display(), " --replace"),
-        resync: settings.command("resync", &table.display(), ""),
+        replace_command: settings.command("run", &table.display(), " --replace"),
+        resync_command: settings.command("resync", &table.display(), ""),
     };
-    match order::choose(table, &plan, names, &own) {
+    match order::choose_cursor(table, &plan, names, &own) {
         Ok(cursor) => {
             plan.overlap = order::overlap(&cursor, &own, settings)?;
             plan.cursor = Some(cursor);
@@ -413,88 +439,18 @@ fn assemble(
         Err(reason) if !own.cursor.is_empty() => {
             return Err(Error::setup(format!("plan {}: {reason}", table.display())));
         }
-        Err(reason) => plan.no_cursor = Some(reason),
+        Err(reason) => plan.no_cursor_reason = Some(reason),
     }
     Ok(plan)
 }
 
+/// Whether the source's primary key is part of `key`.
 fn is_enforced(table: &Table, key: &[String]) -> bool {
     !table.key.is_empty() && table.key.iter().all(|column| key.contains(column))
 }
 
-/// The schema of SQL's system tables: a table of the lake in it could not be read.
-const SYSTEM: &str = "system";
-
-fn readable(plan: &TablePlan, user: &str) -> Result<()> {
-    let (table, user) = (&plan.source, quote(user));
-    let denied = |columns: &str| {
-        Err(Error::setup(format!("read {}{columns}: permission denied", table.display())).hint(format!(
-            "GRANT USAGE ON SCHEMA {} TO {user}; GRANT SELECT ON {} TO {user};",
-            quote(&table.schema),
-            table.qualified()
-        )))
-    };
-    if !table.readable {
-        return denied("");
-    }
-    let columns = plan.columns.iter().filter_map(|column| column.source.as_ref());
-    let closed = |name: &str| table.columns.iter().any(|column| column.name == name && !column.readable);
-    match columns.map(|column| &column.name).find(|name| closed(name)) {
-        Some(name) => denied(&format!(", column {name:?}")),
-        None => Ok(()),
-    }
-}
-
-/// What would fail half-way is refused now.
-fn check(plan: TablePlan, settings: &Settings, user: &str) -> Result<TablePlan> {
-    let table = plan.source.display();
-    readable(&plan, user)?;
-    if plan.target.schema == SYSTEM {
-        let context = format!("carry {table}: the schema {SYSTEM:?} of the target is taken by Wattlake's own tables");
-        return Err(Error::setup(context).hint("set into = \"another_schema\" for the transfer"));
-    }
-    if plan.columns.is_empty() {
-        return Err(
-            Error::input(format!("carry {table}: it has no columns")).hint("exclude the table from the transfer")
-        );
-    }
-    let mut seen = BTreeMap::new();
-    for column in &plan.columns {
-        if let Some(other) = seen.insert(column.name.to_lowercase(), &column.name) {
-            let context = format!("carry {table}: columns {other:?} and {:?} differ by case only", column.name);
-            return Err(Error::input(context).hint("rename one of them with a table mapping"));
-        }
-    }
-    let own = settings.tables.get(&table);
-    if let Some(name) = own.and_then(|own| own.columns.keys().find(|n| !plan.columns.iter().any(|c| c.name == **n))) {
-        return Err(Error::setup(format!("plan {table}: there is no column {name:?} to carry another way")));
-    }
-    if settings.mode == Mode::Incremental
-        && plan.on_no_cursor == OnNoCursor::Error
-        && let Some(reason) = &plan.no_cursor
-    {
-        return Err(Error::setup(format!("carry {table} incrementally: {reason}")).hint(format!(
-            "[tables.{table:?}] cursor = \"...\" (and key = [...] where the table declares none), \
-             or on_no_cursor = \"reload\" to read it whole each time"
-        )));
-    }
-    if plan.cursor.is_some() && plan.source.kind == TableKind::Foreign {
-        tracing::warn!(%table, "a foreign table shows no transactions: late rows are found by the overlap only");
-    }
-    Ok(plan)
-}
-
-fn distinct_targets(plan: &Plan) -> Result<()> {
-    let mut seen = BTreeMap::new();
-    for table in &plan.tables {
-        if let Some(other) = seen.insert(&table.target, table.source.display()) {
-            let context = format!("{other} and {} would both become {}", table.source.display(), table.target);
-            return Err(Error::setup(context).hint("leave `into` out, or rename one of them with a table mapping"));
-        }
-    }
-    Ok(())
-}
-
 mod order;
+mod table_check;
+
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,5 @@
-//! Questions about a table's rows under the snapshot, before they are read: the greatest place of its cursor, whether
-//! its order goes on, whether a declared key is one, and how large it is. Each question stays short where the cursor
-//! has an index.
+//! Queries about a table's rows under the snapshot, before they are read: its greatest cursor value, whether its order
+//! continues, whether a declared key is unique, and how large it is. Each query is short where the cursor has an index.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 
 use crate::checkpoint::{Origin, Position};
-use crate::cursor::{Cursor, Place};
+use crate::cursor::{Cursor, CursorValue};
 use crate::decode::Decoder;
 use crate::error::{Error, Result};
 use crate::late::{self, written_since};
@@ -17,87 +16,101 @@ use crate::plan::{PlanColumn, TablePlan};
 use crate::postgres::wire::Wire;
 use crate::postgres::{literal, quote};
 use crate::read::Pool;
-use crate::resume::{OrderState, rewritten};
+use crate::resume::{OrderState, rewritten_relations};
 
-/// What is asked of a table, and by what.
+/// What [`probe`] needs to know of a table.
 pub struct Probe {
+    /// Where the connection comes from.
     pub pool: Arc<Pool>,
+    /// The table and its columns.
     pub plan: Arc<TablePlan>,
-    /// The greatest place before the snapshot.
-    pub mark: Option<Place>,
+    /// The greatest cursor value before the snapshot.
+    pub mark: Option<CursorValue>,
+    /// The position that the run continues from.
     pub position: Option<Position>,
-    /// What of the table will be read; `None` is everything.
+    /// The SQL condition for the rows that will be read; `None` is all rows.
     pub condition: Option<String>,
-    /// Where rows are added to a table that the target has.
+    /// The origin of the target's rows, where rows are added to them.
     pub origin: Option<Origin>,
+    /// The columns of the target's table, where rows are added to it.
     pub present: Option<Schema>,
+    /// The oldest transaction that was running at the snapshot.
     pub snapshot_xmin: i64,
-    /// The table is read whole, by page ranges.
-    pub measures: bool,
+    /// The table is read whole by page ranges, so the number of its pages must be exact.
+    pub counts_pages: bool,
 }
 
-/// The answers.
+/// What [`probe`] has found.
 pub struct ProbeResult {
-    /// In the snapshot, the table's lock held.
+    /// The connection, in the snapshot and with a lock on the table.
     pub wire: Wire,
-    /// With what was measured.
+    /// The plan with the exact page numbers, and for `xmin` with a condition on transactions.
     pub plan: Arc<TablePlan>,
-    pub cut: Option<late::CursorState>,
-    pub seen: OrderState,
-    /// Of partitions that were attached since the last run.
+    /// The cursor's bounds; `None` where no row has a cursor value, and for `xmin`.
+    pub cursor_state: Option<late::CursorState>,
+    /// Whether the order of the rows continues.
+    pub order: OrderState,
+    /// What to read partitions from that were attached since the last run.
     pub new_leaves: Vec<String>,
-    /// Relations with other files than at the last run, and no row yet by which to tell whether they were filled again.
-    pub unsettled: Vec<u32>,
+    /// Relations with another file node than at the last run that are empty so far: whether they were filled again with
+    /// values below the position, a later run finds.
+    pub emptied: Vec<u32>,
+    /// One row with the default values of new columns, for rows that the target has already.
     pub defaults: Option<RecordBatch>,
 }
 
+/// Executes the queries on one connection, which blocks the thread.
+///
+/// # Errors
+/// Where the connection fails, and where rows would be lost or mixed up: an attached partition without a key, a key
+/// that is not unique, new columns with values that can't be known.
 pub fn probe(probe: Probe) -> Result<ProbeResult> {
     let mut wire = probe.pool.open(&probe.plan)?;
     let mut plan = (*probe.plan).clone();
-    if probe.measures {
-        measure(&mut wire, &mut plan)?;
+    if probe.counts_pages {
+        count_pages(&mut wire, &mut plan)?;
     }
-    let mut cut = None;
+    let mut cursor_state = None;
     if let Some(cursor) = plan.cursor.clone() {
         if cursor.is_transaction() {
-            // What older transactions wrote is final: each row comes once, also where the table has no key.
+            // All older transactions have ended, so each row version is read once, also where the table has no key.
             let ended = format!("NOT ({})", written_since(probe.snapshot_xmin));
             plan.filter = Some(plan.filter.map_or(ended.clone(), |filter| format!("({filter}) AND {ended}")));
         } else {
-            cut = cut_of(&mut wire, &plan, &cursor, &probe)?;
+            cursor_state = read_cursor(&mut wire, &plan, &cursor, &probe)?;
         }
     }
-    let is_behind = cut.as_ref().is_some_and(|cut| cut.is_behind);
-    let files = files(&mut wire, &plan, &probe)?;
+    let is_behind = cursor_state.as_ref().is_some_and(|state| state.is_behind);
+    let files = check_files(&mut wire, &plan, &probe)?;
     let new_leaves = new_leaves(&plan, &probe)?;
-    if !plan.key.is_empty() && !plan.key_holds {
-        // A partition that is new is read whole.
+    if !plan.key.is_empty() && !plan.is_key_enforced {
+        // New partitions are read whole.
         let condition = probe.condition.as_deref().filter(|_| new_leaves.is_empty());
         check_key(&mut wire, &plan, condition)?;
     }
     let defaults = defaults(&mut wire, &plan, probe.present.as_ref())?;
     check_filled(&mut wire, &plan, &probe)?;
-    let seen = OrderState { is_behind, is_refilled: files.is_refilled };
-    Ok(ProbeResult { wire, plan: Arc::new(plan), cut, seen, new_leaves, unsettled: files.unsettled, defaults })
+    let order = OrderState { is_behind, is_refilled: files.is_refilled };
+    Ok(ProbeResult { wire, plan: Arc::new(plan), cursor_state, order, new_leaves, emptied: files.emptied, defaults })
 }
 
-/// Of partitions that were attached since the last run: what a query reads their rows from.
+/// What a query reads the partitions from that were attached since the last run.
 fn new_leaves(plan: &TablePlan, probe: &Probe) -> Result<Vec<String>> {
     let Some(origin) = probe.origin.as_ref().filter(|origin| !origin.storage.is_empty()) else { return Ok(Vec::new()) };
     let mut new = Vec::new();
     for leaf in &plan.source.leaves {
         match origin.file_node(leaf.oid) {
-            // It was detached and is there again.
+            // It was detached, and attached again.
             Some(0) if leaf.file_node != 0 && plan.key.is_empty() => {
                 let table = plan.source.display();
                 let context = format!(
-                    "go on with {table}: its part {} was detached and attached again, and without a key the rows that the \
+                    "continue {table}: its partition {} was detached and attached again; without a key, the rows that the \
                      target has of it can't be told from new ones",
                     leaf.name
                 );
                 return Err(Error::input(context).state("refilled").hint(format!(
-                    "[tables.{table:?}] key = [...], or replace what the target has: {}",
-                    plan.replace
+                    "declare [tables.{table:?}] key = [...], or replace the target's table: {}",
+                    plan.replace_command
                 )));
             }
             None => new.push(plan.source.rows_of(leaf)),
@@ -108,8 +121,8 @@ fn new_leaves(plan: &TablePlan, probe: &Probe) -> Result<Vec<String>> {
     Ok(new)
 }
 
-/// Columns that the target lacks may have values in rows that were carried before: all but the constant default that
-/// they came with can't be known here.
+/// Checks that columns which the target lacks have only their constant default in rows that were read before: other
+/// values of these rows can't be known without reading them again.
 fn check_filled(wire: &mut Wire, plan: &TablePlan, probe: &Probe) -> Result<()> {
     let (Some(present), Some(condition)) = (&probe.present, &probe.condition) else { return Ok(()) };
     let mut differs = Vec::new();
@@ -132,28 +145,30 @@ fn check_filled(wire: &mut Wire, plan: &TablePlan, probe: &Probe) -> Result<()> 
     let sql =
         format!("SELECT 1 FROM {rows} WHERE ({condition}) IS NOT TRUE{filter} AND ({}) LIMIT 1", any.join(" OR "));
     let table = plan.source.display();
-    if wire.rows(&sql).map_err(|e| e.within(format!("look at the new columns of {table}")))?.is_empty() {
+    if wire.rows(&sql).map_err(|e| e.within(format!("check the new columns of {table}")))?.is_empty() {
         return Ok(());
     }
     let names: Vec<String> = differs.iter().map(|(name, _)| format!("{name:?}")).collect();
     let context = format!(
-        "go on with {table}: its new column {} has values in rows that were carried before, and no constant default says which",
+        "continue {table}: its new column {} has values in rows that were read before, and no constant default gives them",
         names.join(" or ")
     );
     Err(Error::input(context)
         .state("columns-changed")
-        .hint(format!("{} reads the table again and keeps what the target has", plan.resync)))
+        .hint(format!("{} reads the table again and keeps the rows of the target", plan.resync_command)))
 }
 
-/// What the relations' files say of the rows.
+/// What the file nodes of a table's relations show.
 #[derive(Debug, Default)]
 struct Files {
+    /// A relation was emptied and filled again.
     is_refilled: bool,
-    unsettled: Vec<u32>,
+    /// Relations that were emptied and have no rows below the position so far.
+    emptied: Vec<u32>,
 }
 
-/// The leaves' pages as they are now: the statistics' may be old.
-fn measure(wire: &mut Wire, plan: &mut TablePlan) -> Result<()> {
+/// Reads the number of pages of each leaf: that of the statistics may be old.
+fn count_pages(wire: &mut Wire, plan: &mut TablePlan) -> Result<()> {
     let leaves = plan.source.leaves.iter().filter(|leaf| leaf.has_pages);
     let oids: Vec<String> = leaves.map(|leaf| format!("({})", leaf.oid)).collect();
     if oids.is_empty() {
@@ -164,7 +179,7 @@ fn measure(wire: &mut Wire, plan: &mut TablePlan) -> Result<()> {
         oids.join(", ")
     );
     let number = |text: &Option<String>| text.as_ref().and_then(|text| text.parse::<u64>().ok());
-    let rows = wire.rows(&sql).map_err(|e| e.within(format!("measure {}", plan.source.display())))?;
+    let rows = wire.rows(&sql).map_err(|e| e.within(format!("read the size of {}", plan.source.display())))?;
     let pages: BTreeMap<u64, u64> = rows.iter().filter_map(|row| Some((number(&row[0])?, number(&row[1])?))).collect();
     for leaf in &mut plan.source.leaves {
         leaf.pages = pages.get(&u64::from(leaf.oid)).copied().unwrap_or(leaf.pages);
@@ -172,24 +187,25 @@ fn measure(wire: &mut Wire, plan: &mut TablePlan) -> Result<()> {
     Ok(())
 }
 
-fn cut_of(wire: &mut Wire, plan: &TablePlan, cursor: &Cursor, probe: &Probe) -> Result<Option<late::CursorState>> {
+fn read_cursor(wire: &mut Wire, plan: &TablePlan, cursor: &Cursor, probe: &Probe) -> Result<Option<late::CursorState>> {
     let before = probe.position.as_ref().and_then(|position| position.high.as_ref());
-    let sql = cursor.cut(&plan.source.rows(), probe.mark.as_ref(), before, plan.overlap);
+    let sql = cursor.bounds_query(&plan.source.rows(), probe.mark.as_ref(), before, plan.overlap);
     let context = || format!("read the cursor of {}", plan.source.display());
     let Some(row) = wire.rows(&sql).map_err(|e| e.within(context()))?.into_iter().next() else { return Ok(None) };
     let count = cursor.columns.len();
     let texts = |from: usize| row[from..from + count].iter().cloned().collect::<Option<Vec<String>>>();
     let Some(high) = texts(0) else { return Ok(None) };
-    let low = texts(count).map(|texts| cursor.low(texts, plan.overlap)).transpose().map_err(|e| e.within(context()))?;
-    Ok(Some(late::CursorState { high: Place(high), low, is_behind: row[2 * count].as_deref() == Some("t") }))
+    let low = texts(count).map(|texts| cursor.low_value(texts, plan.overlap)).transpose();
+    let low = low.map_err(|e| e.within(context()))?;
+    Ok(Some(late::CursorState { high: CursorValue(high), low, is_behind: row[2 * count].as_deref() == Some("t") }))
 }
 
-/// A key that the source does not enforce must be one among the rows that are read: two rows with one key could not
-/// both be kept apart from what the target has.
+/// Checks that a key which the source does not enforce is unique among the rows that are read: of two rows with one
+/// key, the target could keep only one.
 fn check_key(wire: &mut Wire, plan: &TablePlan, condition: Option<&str>) -> Result<()> {
     let table = plan.source.display();
     let columns = plan.key.iter().filter_map(|name| plan.columns.iter().find(|column| column.name == *name));
-    let expressions: Vec<&str> = columns.map(|column| column.plain.as_str()).collect();
+    let expressions: Vec<&str> = columns.map(|column| column.postgres_expression.as_str()).collect();
     let places: Vec<String> = (1..=expressions.len()).map(|at| at.to_string()).collect();
     let conditions: Vec<String> =
         plan.filter.as_deref().into_iter().chain(condition).map(|c| format!("({c})")).collect();
@@ -205,29 +221,29 @@ fn check_key(wire: &mut Wire, plan: &TablePlan, condition: Option<&str>) -> Resu
     let values = row.iter().map(|value| value.as_deref().unwrap_or("NULL"));
     let key: Vec<String> = plan.key.iter().zip(values).map(|(name, value)| format!("{name}={value}")).collect();
     Err(Error::input(format!("carry {table}: two rows have the key {}", key.join(", ")))
-        .hint(format!("[tables.{table:?}] key = [...] with columns that identify a row")))
+        .hint(format!("declare [tables.{table:?}] key = [...] with columns that identify a row")))
 }
 
-/// Whether the table was emptied and filled again with values from below the position: all of the rows there were
-/// written since. Asked only where a relation has another file than at the last run.
-fn files(wire: &mut Wire, plan: &TablePlan, probe: &Probe) -> Result<Files> {
+/// Checks whether the table was emptied and filled again with values below the position: then all rows below it were
+/// written since. Queries only relations with another file node than at the last run.
+fn check_files(wire: &mut Wire, plan: &TablePlan, probe: &Probe) -> Result<Files> {
     let mut files = Files::default();
     let (Some(origin), Some(position), Some(cursor)) = (&probe.origin, &probe.position, &plan.cursor) else {
         return Ok(files);
     };
     let Some((high, xmin)) = position.high.as_ref().zip(position.xmin) else { return Ok(files) };
     let below = match cursor.is_transaction() {
-        // Each row that was written anew comes again, and takes the place of its earlier version by its key.
+        // A row that was written again is read again, and replaces its earlier version by its key.
         true if !plan.key.is_empty() => return Ok(files),
         true => "true".to_owned(),
-        false => format!("NOT ({})", cursor.from(high, true)),
+        false => format!("NOT ({})", cursor.rows_from(high, true)),
     };
-    for oid in rewritten(plan, origin) {
+    for oid in rewritten_relations(plan, origin) {
         let Some(leaf) = plan.source.leaves.iter().find(|leaf| leaf.oid == oid) else { continue };
         let rows = format!("SELECT 1 FROM {} WHERE {below}", plan.source.rows_of(leaf));
         let older = format!("{rows} AND NOT ({}) LIMIT 1", written_since(xmin));
         if wire.rows(&format!("{rows} LIMIT 1"))?.is_empty() {
-            files.unsettled.push(oid);
+            files.emptied.push(oid);
         } else if wire.rows(&older)?.is_empty() {
             files.is_refilled = true;
         }
@@ -235,7 +251,7 @@ fn files(wire: &mut Wire, plan: &TablePlan, probe: &Probe) -> Result<Files> {
     Ok(files)
 }
 
-/// Columns that the target lacks and whose older rows have a value at the source: one row of those values.
+/// One row with the constant defaults of columns that the target lacks; `None` where no such column has one.
 fn defaults(wire: &mut Wire, plan: &TablePlan, present: Option<&Schema>) -> Result<Option<RecordBatch>> {
     let Some(present) = present else { return Ok(None) };
     let lacks = |column: &&PlanColumn| present.field_with_name(&column.name).is_err();

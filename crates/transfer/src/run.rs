@@ -1,5 +1,5 @@
-//! A transfer from start to end: plan, mark, cut, carry each table, report. One table in error
-//! does not stop the others.
+//! A run of a transfer: it plans the tables, marks them, takes a snapshot, transfers each table and reports.
+//! A table that fails does not stop the others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,149 +10,171 @@ use lake::Lake;
 use tokio::sync::Semaphore;
 use tokio_postgres::SimpleQueryMessage;
 
-use crate::carry::{self, Cut};
 use crate::checkpoint::Position;
 use crate::error::{Context, Error, Result};
 use crate::late::{self, Mark, Marks};
-use crate::plan::{Plan, Refused, Settings, TablePlan, plan};
+use crate::plan::{RefusedTable, Settings, TablePlan, TransferPlan, plan};
 use crate::postgres::{Catalog, Endpoint, Identity, Snapshot, quote};
 use crate::read::{Pool, Progress};
 use crate::resume::Permission;
+use crate::table_transfer::{self, ReadContext};
 use crate::target::postgres as to_postgres;
 use crate::timeline::Log;
 
-/// Tables that are under way at a time, large ones aside: those take turns by the transfer's setting.
+/// The number of small tables that are transferred at a time. The transfer's `parallel_tables` limits the large ones.
 const TABLES_AT_ONCE: usize = 4;
 
-/// Tables that are looked up in the lake ahead.
-const TABLES_OPENED: usize = 8;
+/// The number of tables that are opened in the lake before their turn.
+const TABLES_OPENED_AHEAD: usize = 8;
 
-/// Tables that one transaction asks about: each takes a lock at the source, and one for each of its indexes.
-const TABLES_LOCKED: usize = 100;
+/// The number of tables that one transaction queries: each takes a lock at the source, and one for each of its indexes.
+const TABLES_PER_TRANSACTION: usize = 100;
 
-/// Questions that are under way at a time, on one connection.
-const QUESTIONS_AT_ONCE: usize = 32;
+/// The number of queries that are sent on one connection before their results are read.
+const QUERIES_AT_ONCE: usize = 32;
 
-/// Where rows go.
+/// Where a transfer writes its tables.
 #[derive(Clone)]
 pub enum Target {
+    /// The lake.
     Lake(Lake),
+    /// Another database of PostgreSQL.
     Postgres(Endpoint),
 }
 
-/// What to run.
+/// The parameters of a run.
 pub struct Request {
+    /// The transfer's settings.
     pub settings: Settings,
-    /// The live server: planned and marked on.
+    /// The source's server, on which tables are planned and marked, also where the rows are read from a copy of it.
     pub source: Endpoint,
+    /// The target.
     pub target: Target,
-    /// The run's id; part of the names of the files that it writes.
+    /// The run's id, which is part of the names of the files in the lake.
     pub run: String,
-    /// Only these, by `schema.table`; all when empty.
+    /// The tables to transfer, as `schema.table`; empty for all tables of the transfer.
     pub tables: Vec<String>,
-    /// What may become of a table that holds rows.
+    /// What the run may do to a table that holds rows.
     pub permission: Permission,
-    /// Where a table is read again: columns whose mapping has changed become NULL in rows that the source no longer has.
+    /// Whether a resync sets columns whose mapping has changed to NULL in rows that the source no longer has.
     pub clears_changed: bool,
+    /// Is informed of the progress.
     pub progress: Arc<dyn Progress>,
 }
 
-/// How a table was carried.
+/// How a table was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
+pub enum TableMode {
+    /// Whole, in place of the target's rows.
     Initial,
+    /// What is new or changed since the position.
     Incremental,
     /// Whole, because it has no cursor.
     Reload,
-    /// Whole, and the rows that the source no longer has stay.
+    /// Whole, and the rows that the source no longer has are kept.
     Resync,
 }
 
-impl How {
+impl TableMode {
+    /// The name in reports and in the ledger.
     pub fn as_str(self) -> &'static str {
         match self {
-            How::Initial => "initial",
-            How::Incremental => "incremental",
-            How::Reload => "reload",
-            How::Resync => "resync",
+            TableMode::Initial => "initial",
+            TableMode::Incremental => "incremental",
+            TableMode::Reload => "reload",
+            TableMode::Resync => "resync",
         }
     }
 }
 
-/// What became of one table.
+/// The result of one table.
 #[derive(Debug)]
 pub struct TableReport {
+    /// The table at the source, as `schema.table`.
     pub source: String,
+    /// The table in the target, as `schema.table`; empty where the table was refused.
     pub target: String,
-    pub how: How,
+    /// How the table was read; `Initial` where it failed.
+    pub mode: TableMode,
+    /// The number of rows written.
     pub rows: u64,
-    /// Of them, rows that took the place of an earlier version of theirs.
+    /// The number of these rows that replaced an earlier version of themselves.
     pub replaced: u64,
+    /// The number of bytes received from the source.
     pub bytes_read: u64,
+    /// The number of bytes written to the target.
     pub bytes_written: u64,
+    /// The duration of the table's transfer.
     pub seconds: f64,
+    /// The position after the run.
     pub position: Option<Position>,
+    /// The version of the lake's table that the run has committed; none where there was nothing new.
     pub version: Option<u64>,
+    /// Why the table failed or was refused.
     pub error: Option<Error>,
 }
 
+/// The result of a run.
 #[derive(Debug)]
-pub struct Report {
+pub struct TransferReport {
+    /// The tables, failed and refused ones included, by their names at the source.
     pub tables: Vec<TableReport>,
+    /// The run's duration.
     pub seconds: f64,
-    /// The source's clock at the cut, in microseconds since 1970.
+    /// The source's clock at the snapshot, in microseconds since 1970.
     pub at_micros: i64,
 }
 
-/// A plan with what was seen of its tables before the cut.
-pub struct Marked {
-    plan: Plan,
+/// A plan with the marks of its tables, which were read before the snapshot.
+pub struct MarkedPlan {
+    plan: TransferPlan,
     marks: HashMap<u32, Mark>,
     identity: Identity,
 }
 
-impl Marked {
-    /// Takes tables out that a copy of the server has empty.
+impl MarkedPlan {
+    /// Refuses unlogged tables, which are empty in a base backup.
     pub(crate) fn refuse_unlogged(&mut self) {
         let (unlogged, logged) = std::mem::take(&mut self.plan.tables).into_iter().partition(|t| t.source.unlogged);
         self.plan.tables = logged;
         let unlogged: Vec<TablePlan> = unlogged;
         self.plan.refused.extend(unlogged.into_iter().map(|table| {
             let table = table.source.display();
-            let error = Error::setup(format!("carry {table}: it is unlogged, and a base backup has it empty"))
-                .hint("carry it with via = \"direct\" in a transfer of its own, or exclude it");
-            Refused { table, error }
+            let error = Error::setup(format!("carry {table}: it is unlogged, and empty in a base backup"))
+                .hint("transfer it with via = \"direct\" in a transfer of its own, or exclude it");
+            RefusedTable { table, error }
         }));
     }
 }
 
-/// Plans on the live server and marks its tables: first of all, also when rows come from a copy.
-pub async fn mark(request: &Request) -> Result<Marked> {
+/// Plans the transfer on the source's server and marks its tables: the first step of a run, also where the rows are
+/// read from a copy of the server.
+pub async fn plan_and_mark(request: &Request) -> Result<MarkedPlan> {
     let client = request.source.connect().await?;
     let catalog = Catalog::read(&client).await?;
     let mut plan = plan(&client, &catalog, &request.settings).await?;
-    only(&mut plan, &request.tables, &request.settings.name)?;
+    retain_tables(&mut plan, &request.tables, &request.settings.name)?;
     let tables: Vec<&TablePlan> = plan.tables.iter().collect();
-    let Marks { marks, failed } = late::mark(&client, &tables).await?;
+    let Marks { marks, failed } = late::read_marks(&client, &tables).await?;
     plan.tables.retain(|table| !failed.contains_key(&table.source.oid));
     for (oid, error) in failed {
         if let Some(table) = catalog.tables.iter().find(|table| table.oid == oid) {
-            plan.refused.push(Refused { table: table.display(), error });
+            plan.refused.push(RefusedTable { table: table.display(), error });
         }
     }
-    Ok(Marked { plan, marks, identity: catalog.identity })
+    Ok(MarkedPlan { plan, marks, identity: catalog.identity })
 }
 
-/// Leaves the tables that are named, all where none is.
+/// Removes the tables that are not in `tables` from the plan; none where `tables` is empty.
 ///
 /// # Errors
-/// Where a table is named that the transfer does not carry, and where none is left: what does nothing is no success.
-pub(crate) fn only(plan: &mut Plan, tables: &[String], transfer: &str) -> Result<()> {
+/// Where the transfer does not have a table of `tables`, or has no table at all: a run that does nothing is no success.
+pub(crate) fn retain_tables(plan: &mut TransferPlan, tables: &[String], transfer: &str) -> Result<()> {
     for name in tables {
         let known =
             plan.tables.iter().any(|t| t.source.display() == *name) || plan.refused.iter().any(|r| r.table == *name);
         if !known {
-            return Err(Error::setup(format!("transfer {transfer}: it carries no table {name}")));
+            return Err(Error::setup(format!("transfer {transfer}: it has no table {name}")));
         }
     }
     if !tables.is_empty() {
@@ -160,14 +182,15 @@ pub(crate) fn only(plan: &mut Plan, tables: &[String], transfer: &str) -> Result
         plan.refused.retain(|r| tables.contains(&r.table));
     }
     if plan.tables.is_empty() && plan.refused.is_empty() {
-        return Err(Error::setup(format!("transfer {transfer}: it takes no table of the source"))
-            .hint("look at include and exclude, and at names that have changed at the source; `*` stands for any run of characters"));
+        return Err(Error::setup(format!("transfer {transfer}: it takes no table of the source")).hint(
+            "check include and exclude, and whether names have changed at the source; `*` stands for any characters",
+        ));
     }
     Ok(())
 }
 
-/// The target must not be the source, whatever name it is reached by.
-async fn distinct(request: &Request, identity: Identity) -> Result<()> {
+/// Refuses a target that is the source's database, by whatever address it is reached.
+async fn check_distinct_databases(request: &Request, identity: Identity) -> Result<()> {
     let Target::Postgres(endpoint) = &request.target else { return Ok(()) };
     let client = endpoint.connect().await?;
     if Identity::of(&client).await? != identity {
@@ -182,20 +205,23 @@ async fn distinct(request: &Request, identity: Identity) -> Result<()> {
     Err(Error::setup(context).state("target-is-source").hint("give the target a database of its own"))
 }
 
-/// Carries what was marked; rows come from `data`, which is the source itself or a copy of it.
-pub async fn carry(request: &Request, marked: Marked, data: &Endpoint) -> Result<Report> {
+/// Transfers the tables of a marked plan. The rows are read from `data`, which is the source itself or a copy of it.
+///
+/// # Errors
+/// Where no table can be transferred; the error of a single table is in its report.
+pub async fn transfer_tables(request: &Request, marked: MarkedPlan, data: &Endpoint) -> Result<TransferReport> {
     let started = Instant::now();
     let version = server_version(data).await?;
-    distinct(request, marked.identity).await?;
-    let snapshot = Snapshot::export(data).await.context("cut all tables at one moment")?;
-    // After the snapshot, and of the live server: what the snapshot shows was written before this place of the log.
+    check_distinct_databases(request, marked.identity).await?;
+    let snapshot = Snapshot::export(data).await.context("take a snapshot of the source")?;
+    // After the snapshot, and of the source's server: all that the snapshot shows was written before this log position.
     let log = Log::of(&request.source.connect().await?).await?;
     if let Target::Postgres(endpoint) = &request.target {
         to_postgres::prepare(&endpoint.connect().await?).await?;
     }
     let pool = Pool::new(data, snapshot.join());
     let parallel = request.settings.parallel_tables.max(1);
-    let cut = Cut {
+    let context = ReadContext {
         greatest: greatest_keys(data, &snapshot, &marked.plan.tables).await,
         pool,
         snapshot: &snapshot,
@@ -205,34 +231,37 @@ pub async fn carry(request: &Request, marked: Marked, data: &Endpoint) -> Result
         log,
         large: Semaphore::new(parallel),
     };
-    let mut reports: Vec<TableReport> = marked.plan.refused.into_iter().map(refused).collect();
+    let mut reports: Vec<TableReport> = marked.plan.refused.into_iter().map(refused_report).collect();
     let carried = futures::stream::iter(marked.plan.tables)
-        .map(|table| opened(request, table))
-        .buffered(TABLES_OPENED)
-        .map(|(table, present)| carry_table(request, &cut, table, present))
+        .map(|table| open_ahead(request, table))
+        .buffered(TABLES_OPENED_AHEAD)
+        .map(|(table, present)| transfer_table(request, &context, table, present))
         .buffer_unordered(parallel.max(TABLES_AT_ONCE));
     reports.extend(carried.collect::<Vec<_>>().await);
     reports.sort_by(|a, b| a.source.cmp(&b.source));
-    Ok(Report { tables: reports, seconds: started.elapsed().as_secs_f64(), at_micros: snapshot.at_micros })
+    Ok(TransferReport { tables: reports, seconds: started.elapsed().as_secs_f64(), at_micros: snapshot.at_micros })
 }
 
-/// The usual way: all from the source itself.
-pub async fn run(request: &Request) -> Result<Report> {
-    let marked = mark(request).await?;
-    carry(request, marked, &request.source).await
+/// Runs a transfer that reads all rows from the source itself.
+///
+/// # Errors
+/// As [`plan_and_mark`] and [`transfer_tables`].
+pub async fn run(request: &Request) -> Result<TransferReport> {
+    let marked = plan_and_mark(request).await?;
+    transfer_tables(request, marked, &request.source).await
 }
 
-/// Looks a table up in the lake, ahead of the tables that are being carried.
-async fn opened(request: &Request, table: TablePlan) -> (TablePlan, Result<Option<lake::Table>>) {
+/// Opens a table in the lake while earlier tables are transferred.
+async fn open_ahead(request: &Request, table: TablePlan) -> (TablePlan, Result<Option<lake::Table>>) {
     let Target::Lake(lake) = &request.target else { return (table, Ok(None)) };
     let (lake, name) = (lake.clone(), table.target.clone());
-    // A task of its own goes on while nobody asks for it.
+    // In a task, which runs also while the stream of tables is not polled.
     let present = tokio::spawn(async move { lake.table(&name).await.context("open the table in the lake") }).await;
     (table, present.unwrap_or_else(|error| Err(Error::bug("open a table").because(error))))
 }
 
-/// Of each table whose cursor is its key, the greatest under the snapshot. What could not be asked is asked again when
-/// the table's turn comes.
+/// The greatest key of each table whose cursor is its key, in the snapshot, by the table's OID. Where a query fails,
+/// the table's own transfer repeats it.
 async fn greatest_keys(data: &Endpoint, snapshot: &Snapshot, tables: &[TablePlan]) -> HashMap<u32, Option<i64>> {
     let queries: Vec<(u32, String)> = tables
         .iter()
@@ -243,23 +272,23 @@ async fn greatest_keys(data: &Endpoint, snapshot: &Snapshot, tables: &[TablePlan
         .collect();
     let mut greatest = HashMap::new();
     let Ok(client) = data.connect().await else { return greatest };
-    for some in queries.chunks(TABLES_LOCKED) {
+    for chunk in queries.chunks(TABLES_PER_TRANSACTION) {
         if client.batch_execute(&snapshot.join()).await.is_err() {
             return greatest;
         }
         let client = &client;
-        let mut answers = futures::stream::iter(some)
+        let mut results = futures::stream::iter(chunk)
             .map(async |(oid, sql)| (*oid, client.simple_query(sql).await))
-            .buffered(QUESTIONS_AT_ONCE);
-        while let Some((oid, Ok(messages))) = answers.next().await {
+            .buffered(QUERIES_AT_ONCE);
+        while let Some((oid, Ok(messages))) = results.next().await {
             let row = messages.iter().find_map(|message| match message {
                 SimpleQueryMessage::Row(row) => Some(row),
                 _ => None,
             });
             greatest.insert(oid, row.and_then(|row| row.get(0)?.parse().ok()));
         }
-        drop(answers);
-        // Also after a question that failed: the next ones are in a transaction of their own.
+        drop(results);
+        // Also after a query that failed: the next ones are in a transaction of their own.
         if client.batch_execute("ROLLBACK").await.is_err() {
             return greatest;
         }
@@ -270,14 +299,14 @@ async fn greatest_keys(data: &Endpoint, snapshot: &Snapshot, tables: &[TablePlan
 async fn server_version(endpoint: &Endpoint) -> Result<u32> {
     let client = endpoint.connect().await?;
     let row = client.query_one("SELECT current_setting('server_version_num')::int", &[]).await;
-    Ok(row.context("ask for the server's version")?.get::<_, i32>(0).unsigned_abs())
+    Ok(row.context("read the server's version")?.get::<_, i32>(0).unsigned_abs())
 }
 
-fn refused(refused: Refused) -> TableReport {
+fn refused_report(refused: RefusedTable) -> TableReport {
     TableReport {
         source: refused.table,
         target: String::new(),
-        how: How::Initial,
+        mode: TableMode::Initial,
         rows: 0,
         replaced: 0,
         bytes_read: 0,
@@ -289,27 +318,27 @@ fn refused(refused: Refused) -> TableReport {
     }
 }
 
-async fn carry_table(
+async fn transfer_table(
     request: &Request,
-    cut: &Cut<'_>,
+    context: &ReadContext<'_>,
     table: TablePlan,
     present: Result<Option<lake::Table>>,
 ) -> TableReport {
     let started = Instant::now();
     let name = table.source.display();
     request.progress.started(&name, table.source.rows_estimate);
-    let carried = match &request.target {
+    let outcome = match &request.target {
         Target::Lake(lake) => match present {
-            Ok(present) => carry::into_lake(request, cut, &table, lake, present).await,
+            Ok(present) => table_transfer::into_lake(request, context, &table, lake, present).await,
             Err(error) => Err(error),
         },
-        Target::Postgres(endpoint) => carry::into_postgres(request, cut, &table, endpoint).await,
+        Target::Postgres(endpoint) => table_transfer::into_postgres(request, context, &table, endpoint).await,
     };
-    request.progress.finished(&name, carried.is_err());
+    request.progress.finished(&name, outcome.is_err());
     let mut report = TableReport {
         source: name.clone(),
         target: table.target.to_string(),
-        how: How::Initial,
+        mode: TableMode::Initial,
         rows: 0,
         replaced: 0,
         bytes_read: 0,
@@ -319,9 +348,9 @@ async fn carry_table(
         version: None,
         error: None,
     };
-    match carried {
+    match outcome {
         Ok(carried) => {
-            report.how = carried.how;
+            report.mode = carried.mode;
             report.rows = carried.written.rows;
             report.replaced = carried.written.replaced;
             report.bytes_read = carried.bytes_read;

@@ -1,15 +1,15 @@
-//! A real PostgreSQL as the judge: whatever it holds must come out of the lake as it says itself.
+//! Tests with a real PostgreSQL, whose own text of each value is the expected one.
 //!
-//! Reading order: [`world`] sets the scene, [`columns`] and [`values`] draw schemas and rows,
-//! [`shown`] writes a value as text on both sides, [`round_trip`] compares. The other modules
-//! tell stories: tables, runs over time, late rows, refusals, targets, proofs.
+//! Reading order: [`fixture`] starts the server, [`random_types`] and [`random_values`] generate schemas and
+//! rows, [`value_text`] writes a value as text on both sides, [`round_trip`] compares. The other modules test
+//! tables, runs over time, late rows, refusals, targets and validations.
 
-mod world;
+mod fixture;
 
-mod columns;
 mod cursors;
-mod shown;
-mod values;
+mod random_types;
+mod random_values;
+mod value_text;
 
 mod round_trip;
 

@@ -1,16 +1,16 @@
-//! Where a source's write-ahead log stands, and whether what was read before is still part of it. A standby that is
-//! promoted may lack the old primary's last transactions, and a server that is restored lacks what came after its
-//! backup: the rows are gone, and the values of their cursor are given out again.
+//! The position of a source's write-ahead log, and whether the log still contains what was read before. A standby that
+//! is promoted may lack the old primary's last transactions, and a server that is restored lacks what came after its
+//! backup: those rows are gone, and the values of their cursor are assigned again.
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
 use crate::error::{Context, Result};
 
-/// A place in the log.
+/// A position in the write-ahead log. It is displayed as `0/3000060 of timeline 1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogPosition {
-    /// Each promotion begins a new one.
+    /// The number of the timeline; each promotion begins a new one.
     pub timeline: u32,
     /// The log sequence number, as bytes from 0/0.
     pub lsn: i64,
@@ -22,36 +22,38 @@ impl std::fmt::Display for LogPosition {
     }
 }
 
-/// The log of a server.
+/// The state of a server's write-ahead log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
+    /// The position up to which the log is written, or replayed on a standby.
     pub now: LogPosition,
-    /// It may be behind its primary.
+    /// The server is a standby, and may be behind its primary.
     pub is_standby: bool,
-    /// The ends of the timelines that this one goes back to; `None` where the user may not read them.
+    /// The ends of the timelines that this one descends from; `None` where the user may not read them.
     ends: Option<Vec<LogPosition>>,
 }
 
-/// Whether a server's log still has all that it had at an earlier place.
+/// Whether a server's log contains everything up to an earlier position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Continuity {
-    Whole,
-    /// What came after this place is no part of it.
-    Cut(LogPosition),
-    /// It is on another timeline, and the user may not read where that one began.
+    /// It contains everything.
+    Complete,
+    /// It lacks what was written after this position.
+    Diverged(LogPosition),
+    /// The timeline has changed, and the user may not read at which position it began.
     Unknown,
 }
 
 impl Log {
-    /// `None` where the server does not tell: some services hide their log.
+    /// Reads the state of the server's log. `None` where the server does not report it: some services hide their log.
     ///
     /// # Errors
-    /// Where the connection fails.
+    /// Where the connection fails, or the history file can't be read.
     pub async fn of(client: &Client) -> Result<Option<Log>> {
         let row = match client.query_one(NOW, &[]).await {
             Ok(row) => row,
             Err(error) if error.as_db_error().is_some() => return Ok(None),
-            Err(error) => return Err(error).context("ask the server where its log stands"),
+            Err(error) => return Err(error).context("read the position of the server's write-ahead log"),
         };
         let (timeline, lsn, may_read): (Option<String>, Option<i64>, bool) = (row.get(0), row.get(1), row.get(2));
         let is_standby = row.get(3);
@@ -71,27 +73,28 @@ impl Log {
         Ok(Some(Log { now, is_standby, ends }))
     }
 
-    /// Whether all that was there at `before` is part of this log.
+    /// Whether this log contains everything up to `before`.
     pub fn continuity(&self, before: LogPosition) -> Continuity {
         if before.timeline == self.now.timeline {
-            return if before.lsn <= self.now.lsn { Continuity::Whole } else { Continuity::Cut(self.now) };
+            return if before.lsn <= self.now.lsn { Continuity::Complete } else { Continuity::Diverged(self.now) };
         }
         if before.timeline > self.now.timeline {
-            return Continuity::Cut(self.now);
+            return Continuity::Diverged(self.now);
         }
         let Some(ends) = &self.ends else { return Continuity::Unknown };
         match ends.iter().find(|end| end.timeline == before.timeline) {
-            Some(end) if before.lsn <= end.lsn => Continuity::Whole,
-            Some(end) => Continuity::Cut(*end),
-            // It goes back to an older timeline, beside the one of before.
+            Some(end) if before.lsn <= end.lsn => Continuity::Complete,
+            Some(end) => Continuity::Diverged(*end),
+            // It descends from an older timeline, and not from that of `before`.
             None => {
-                Continuity::Cut(ends.iter().rfind(|end| end.timeline < before.timeline).copied().unwrap_or(self.now))
+                let end = ends.iter().rfind(|end| end.timeline < before.timeline);
+                Continuity::Diverged(end.copied().unwrap_or(self.now))
             }
         }
     }
 }
 
-/// Lines of a timeline history file: the timeline, where it was left, and why.
+/// The ends of the timelines by a history file, whose lines hold the timeline, its end, and the reason.
 fn timeline_ends(text: &str) -> Vec<LogPosition> {
     let line = |line: &str| {
         let mut fields = line.split_whitespace();
@@ -103,8 +106,9 @@ fn timeline_ends(text: &str) -> Vec<LogPosition> {
     text.lines().filter_map(line).collect()
 }
 
-/// On a primary the place up to which the log is written, also what is not flushed yet. On a standby the place up to
-/// which it is replayed; it refuses the name of the log's file, and never goes back on what it has replayed.
+/// The timeline and the position. On a primary the position up to which the log is inserted, flushed or not; on a
+/// standby the position up to which it is replayed. A standby refuses `pg_walfile_name`, so its timeline comes from the
+/// control data and the receiver.
 const NOW: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN (SELECT lpad(to_hex(greatest(c.timeline_id, r.min_recovery_end_timeline, w.received_tli)), 8, '0') \
                 FROM pg_control_checkpoint() c CROSS JOIN pg_control_recovery() r LEFT JOIN pg_stat_wal_receiver w ON true) \
             ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END, \

@@ -1,8 +1,8 @@
-//! Proves a table: source against lake, under one snapshot, row by row. First counts and
-//! checksums by key ranges, then only the ranges that differ, key by key.
+//! Validation: a comparison of the source's tables with the lake's, row by row, in one snapshot of the source.
+//! It compares counts and checksums by ranges of keys, and then the rows of the ranges that differ.
 //!
-//! Rows purged at the source are the point of the lake and no fault; rows that the lake should
-//! have and has not are lost; rows that the next run would read are pending.
+//! Rows that are missing at the source are purged, which is no error; rows that the lake should have and
+//! does not have are lost; rows that the next run would read are pending.
 
 mod compare;
 mod digest;
@@ -12,26 +12,27 @@ use std::time::Instant;
 
 use lake::Lake;
 
-use crate::carried::Kind;
 use crate::checkpoint::Position;
 use crate::error::{Context, Error, Result};
 use crate::late;
-use crate::plan::{Mode, PlanColumn, Refused, Settings, TablePlan, plan};
+use crate::plan::{Mode, PlanColumn, RefusedTable, Settings, TablePlan, plan};
 use crate::postgres::{Catalog, Endpoint, Snapshot};
-use crate::read::{Pool, Progress, Reading, whole};
+use crate::read::{Pool, Progress, TableReader, whole_table_queries};
 use crate::resume::keep_names;
 use crate::target::lake as to_lake;
+use crate::type_map::ColumnKind;
 use compare::Comparison;
-use digest::{DigestSink, Digests, Ranges};
+use digest::{DigestSink, Digests, KeyRanges};
 
-/// The first rows that differ are named, so many of each sort.
+/// The number of rows of each kind of difference whose keys are reported.
 pub const SAMPLES: usize = 10;
 
+/// A difference of a row between the source and the lake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Difference {
-    /// At the source, not in the lake, although the position says that it was carried.
+    /// At the source and not in the lake, although it is at or before the position.
     Lost,
-    /// In both, with other values.
+    /// In both, with different values.
     Differs,
     /// In the lake only.
     Purged,
@@ -42,6 +43,7 @@ pub enum Difference {
 }
 
 impl Difference {
+    /// The name in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Difference::Lost => "lost",
@@ -53,27 +55,41 @@ impl Difference {
     }
 }
 
-/// What was found of a table.
+/// The result of a table.
 #[derive(Debug, Default)]
 pub struct TableValidation {
+    /// The table at the source, as `schema.table`.
     pub source: String,
+    /// The table in the lake, as `schema.table`.
     pub target: String,
+    /// The number of rows at the source.
     pub source_rows: u64,
+    /// The number of rows in the lake.
     pub lake_rows: u64,
+    /// The number of ranges of keys.
     pub ranges: usize,
+    /// The number of ranges whose count or checksum differs.
     pub ranges_differing: usize,
+    /// The number of rows that are [`Difference::Lost`].
     pub lost: u64,
+    /// The number of rows that are [`Difference::Differs`].
     pub differs: u64,
+    /// The number of rows that are [`Difference::Purged`].
     pub purged: u64,
+    /// The number of rows that are [`Difference::Pending`].
     pub pending: u64,
+    /// The number of rows that are [`Difference::Doubled`].
     pub doubled: u64,
-    /// The first of each sort, with their keys.
+    /// The first rows of each difference, at most [`SAMPLES`], with their keys.
     pub samples: Vec<(Difference, String)>,
+    /// The duration of the comparison.
     pub seconds: f64,
+    /// Why the table could not be compared.
     pub error: Option<Error>,
 }
 
 impl TableValidation {
+    /// Whether the lake has all rows that it should have, once and with the source's values.
     pub fn is_ok(&self) -> bool {
         self.error.is_none() && self.lost == 0 && self.differs == 0 && self.doubled == 0
     }
@@ -93,7 +109,10 @@ impl TableValidation {
     }
 }
 
-/// Compares every table of the transfer, or only those named.
+/// Compares all tables of the transfer, or those in `only`, given as `schema.table`.
+///
+/// # Errors
+/// Where the transfer can't be planned or the snapshot can't be taken; the error of a single table is in its result.
 pub async fn validate(
     settings: &Settings,
     source: &Endpoint,
@@ -104,18 +123,21 @@ pub async fn validate(
     let client = source.connect().await?;
     let catalog = Catalog::read(&client).await?;
     let mut plan = plan(&client, &catalog, settings).await?;
-    crate::run::only(&mut plan, only, &settings.name)?;
+    crate::run::retain_tables(&mut plan, only, &settings.name)?;
     let snapshot = Snapshot::export(source).await?;
     let pool = Pool::new(source, snapshot.join());
-    let refused =
-        |refused: Refused| TableValidation { source: refused.table, error: Some(refused.error), ..Default::default() };
+    let refused = |refused: RefusedTable| TableValidation {
+        source: refused.table,
+        error: Some(refused.error),
+        ..Default::default()
+    };
     let mut validations: Vec<TableValidation> = plan.refused.into_iter().map(refused).collect();
     for table in plan.tables {
         let name = table.source.display();
         let started = Instant::now();
         progress.started(&name, table.source.rows_estimate);
         let target = table.target.to_string();
-        let mut job = Job {
+        let mut job = TableJob {
             settings,
             pool: &pool,
             lake,
@@ -125,10 +147,10 @@ pub async fn validate(
             position: None,
             progress,
         };
-        // An error of one table ends no other: the transaction that holds the snapshot goes on.
-        snapshot.mark().await?;
+        // By a savepoint: the error of one table must not abort the transaction that holds the snapshot.
+        snapshot.set_savepoint().await?;
         let outcome = job.run().await;
-        snapshot.back_to_mark().await?;
+        snapshot.rollback_to_savepoint().await?;
         let mut validation = outcome.unwrap_or_else(|error| TableValidation {
             error: Some(error.within(format!("validate {name}"))),
             ..Default::default()
@@ -142,7 +164,7 @@ pub async fn validate(
     Ok(validations)
 }
 
-struct Job<'a> {
+struct TableJob<'a> {
     settings: &'a Settings,
     pool: &'a Arc<Pool>,
     lake: &'a Lake,
@@ -153,7 +175,7 @@ struct Job<'a> {
     progress: &'a Arc<dyn Progress>,
 }
 
-impl Job<'_> {
+impl TableJob<'_> {
     async fn run(&mut self) -> Result<TableValidation> {
         let table = self.lake.table(&self.plan.target).await.context("open the table in the lake")?;
         let table = table.ok_or_else(|| {
@@ -169,7 +191,7 @@ impl Job<'_> {
             keep_names(Arc::make_mut(&mut self.plan), origin)?;
         }
         self.position = checkpoint.position;
-        let ranges = Arc::new(Ranges::of(&self.plan, self.snapshot.client()).await?);
+        let ranges = Arc::new(KeyRanges::of(&self.plan, self.snapshot.client()).await?);
         let source = self.digest_source(&ranges).await?;
         let lake = self.digest_lake(&table, &ranges).await?;
         let differing: Vec<usize> = (0..ranges.len()).filter(|at| source.ranges[*at] != lake.ranges[*at]).collect();
@@ -182,7 +204,7 @@ impl Job<'_> {
         };
         if self.plan.key.is_empty() {
             if !differing.is_empty() {
-                let what = || "the table has no key: rows can't be told apart".to_owned();
+                let what = || "the table has no key: its rows can't be identified".to_owned();
                 validation.note(Difference::Differs, what);
             }
             return Ok(validation);
@@ -194,8 +216,8 @@ impl Job<'_> {
         Ok(validation)
     }
 
-    async fn digest_source(&self, ranges: &Arc<Ranges>) -> Result<Digests> {
-        let (queries, streams) = whole(&self.plan, self.version, self.settings.streams);
+    async fn digest_source(&self, ranges: &Arc<KeyRanges>) -> Result<Digests> {
+        let (queries, streams) = whole_table_queries(&self.plan, self.version, self.settings.streams);
         let reading = self.reading(queries);
         let sinks = (0..streams).map(|_| DigestSink::new(&self.plan, ranges)).collect::<Result<Vec<_>>>()?;
         let mut digests = Digests::new(ranges.len());
@@ -205,13 +227,13 @@ impl Job<'_> {
         Ok(digests)
     }
 
-    async fn digest_lake(&self, table: &lake::Table, ranges: &Arc<Ranges>) -> Result<Digests> {
+    async fn digest_lake(&self, table: &lake::Table, ranges: &Arc<KeyRanges>) -> Result<Digests> {
         let mut sink = DigestSink::new(&self.plan, ranges)?;
         self.each_batch(table, |batch| sink.count(&batch)).await?;
         Ok(sink.digests)
     }
 
-    /// The lake's rows, in the source's columns and types.
+    /// Passes the lake's rows to `each`, with the source's columns and types.
     async fn each_batch(
         &self,
         table: &lake::Table,
@@ -233,38 +255,38 @@ impl Job<'_> {
         comparison: Comparison,
         validation: &mut TableValidation,
     ) -> Result<()> {
-        // The source says of each row whether the next run would read it.
+        // A further column tells for each of the source's rows whether the next run would read it.
         let mut plan = (*self.plan).clone();
         plan.columns.push(self.pending_column());
         let plan = Arc::new(plan);
         let query = plan.select(&plan.source.rows(), comparison.condition().as_deref());
         let progress = Arc::clone(self.progress);
-        let reading = Reading::new(self.pool, plan, vec![query], progress, None);
+        let reading = TableReader::new(self.pool, plan, vec![query], progress, None);
         let Some(mut comparison) = reading.run(vec![comparison]).await?.pop() else { return Ok(()) };
         self.each_batch(table, |batch| comparison.check(&batch, validation)).await?;
-        comparison.left(validation)
+        comparison.note_unmatched(validation)
     }
 
     fn pending_column(&self) -> PlanColumn {
         let cursor = self.plan.cursor.as_ref().filter(|_| self.settings.mode == Mode::Incremental);
         let expression = match (&self.position, cursor) {
             (Some(position), Some(cursor)) => {
-                let condition = late::condition(position, cursor).unwrap_or_else(|| "true".into());
+                let condition = late::increment_condition(position, cursor).unwrap_or_else(|| "true".into());
                 format!("COALESCE({condition}, false)")
             }
             _ => "false".to_owned(),
         };
         PlanColumn {
             name: compare::IS_PENDING.to_owned(),
-            plain: expression.clone(),
+            postgres_expression: expression.clone(),
             expression,
-            kind: Kind::Bool,
+            kind: ColumnKind::Bool,
             type_name: "boolean".into(),
             source: None,
         }
     }
 
-    fn reading(&self, queries: Vec<String>) -> Arc<Reading> {
-        Reading::new(self.pool, Arc::clone(&self.plan), queries, Arc::clone(self.progress), None)
+    fn reading(&self, queries: Vec<String>) -> Arc<TableReader> {
+        TableReader::new(self.pool, Arc::clone(&self.plan), queries, Arc::clone(self.progress), None)
     }
 }

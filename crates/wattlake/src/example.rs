@@ -1,8 +1,9 @@
-//! The example warehouse's files, by name with their contents.
+//! The files of the example warehouse, built into the program.
 
+/// Paths relative to the warehouse, each with its content.
 pub const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/example.rs"));
 
-/// Those of the billing flow: all that is no transfer's.
+/// The files of the billing flow only: no transfer and no mart that reads the platform's tables.
 pub fn billing() -> impl Iterator<Item = (&'static str, &'static str)> {
     const FOLDERS: [&str; 9] = [
         "controls/",

@@ -1,5 +1,5 @@
-//! The warehouse's functions, ready to run in this process: what is deployed, their sandboxes,
-//! their logs, and the lake as far as each may reach it.
+//! The host of a warehouse's functions in this process: their deployed versions, their sandboxes,
+//! their logs, and the access to the lake that each one's configuration allows.
 
 mod lake;
 
@@ -9,72 +9,79 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use function::deferred::{self, Deferred};
-use function::host::{Fleet, Journal, Lake, Rules, Settings, Tending};
+use function::event_queue::{self, EventQueue};
+use function::host::{Fleet, FleetSettings, Journal, LakeServices, Maintenance, PoolSettings};
 use function::registry::Registry;
-use function::sandbox::Launcher;
 use function::store::Store;
+use sandbox::Launcher;
 
 use crate::warehouse::{STATE, Warehouse};
 
-/// Of what a function prints; the older file goes.
+/// The size of one log file of a function; the older of two is removed.
 const LOG_BYTES: u64 = 16 << 20;
+/// How long an instance without events is kept.
 const IDLE_MAX: Duration = Duration::from_secs(300);
 const CONCURRENCY_MAX: usize = 100;
-/// Users of functions, where the host is root: the first of a range that nobody else has.
+/// The first user id for functions, where the host is root; the range above it must have no other users.
 const USERS_FROM: u32 = 80_000;
 
+/// Runs functions until it is dropped.
 pub struct Host {
     pub fleet: Fleet,
-    _tending: Tending,
+    _maintenance: Maintenance,
 }
 
 impl Host {
-    /// Within the runtime.
+    /// Opens the host. Must be called within a Tokio runtime.
     pub async fn open(warehouse: &Warehouse) -> Result<Host> {
         let registry = registry(warehouse)?;
         let state = folder(warehouse);
         let roots = state.join("roots");
-        std::fs::create_dir_all(&roots).with_context(|| format!("make {}", roots.display()))?;
-        let (environment, reach) =
-            if needs_lake(&registry)? { lake::open(warehouse).await? } else { (BTreeMap::new(), Lake::default()) };
-        let settings = Settings {
+        std::fs::create_dir_all(&roots).with_context(|| format!("create {}", roots.display()))?;
+        let (environment, reach) = if needs_lake(&registry)? {
+            lake::open(warehouse).await?
+        } else {
+            (BTreeMap::new(), LakeServices::default())
+        };
+        let settings = PoolSettings {
             store: registry.store().clone(),
-            launcher: Launcher::new(std::env::current_exe().context("find this program's own file")?),
+            launcher: Launcher::new(std::env::current_exe().context("find the path of this program")?),
             roots,
             environment,
             idle_max: IDLE_MAX,
             sink: journal(warehouse)?.sink(),
         };
-        let rules = Rules {
+        let rules = FleetSettings {
             concurrency_max: CONCURRENCY_MAX,
             users_from: rustix::process::geteuid().is_root().then_some(USERS_FROM),
             variable: Arc::new(|name| std::env::var(name).ok()),
             lake: reach,
         };
         let fleet = Fleet::new(registry, settings, rules);
-        let tending = fleet.tend();
-        Ok(Host { fleet, _tending: tending })
+        let maintenance = fleet.maintain();
+        Ok(Host { fleet, _maintenance: maintenance })
     }
 }
 
 impl Host {
-    /// The queue of asynchronous events.
-    pub fn deferred(&self) -> Deferred {
-        Deferred::new(self.fleet.clone(), deferred::Rules::default())
+    /// The queue of asynchronous events, not running yet.
+    pub fn event_queue(&self) -> EventQueue {
+        EventQueue::new(self.fleet.clone(), event_queue::QueueSettings::default())
     }
 }
 
+/// The registry of the warehouse's deployed functions and layers.
 pub fn registry(warehouse: &Warehouse) -> Result<Registry> {
     let store = Store::open(&folder(warehouse).join("store"))?;
     Ok(Registry::new(warehouse.ledger.clone(), store))
 }
 
+/// The logs of the warehouse's functions.
 pub fn journal(warehouse: &Warehouse) -> Result<Journal> {
     Ok(Journal::open(&folder(warehouse).join("logs"), LOG_BYTES)?)
 }
 
-/// Layers that were packed here.
+/// The folder of layers that were packed for this warehouse.
 pub fn layers_folder(warehouse: &Warehouse) -> std::path::PathBuf {
     folder(warehouse).join("layers")
 }
@@ -83,11 +90,11 @@ fn folder(warehouse: &Warehouse) -> std::path::PathBuf {
     Path::new(&warehouse.config.root).join(STATE).join("functions")
 }
 
-/// Whether any function may reach it: a server for nobody is not started.
+/// True where some function's `[lake]` allows access: without one no server is started.
 fn needs_lake(registry: &Registry) -> Result<bool> {
-    let reaches = |found: &function::registry::Found| {
+    let has_access = |found: &function::registry::FunctionVersion| {
         let rights = &found.settings.lake;
         rights.sql || !rights.objects.is_empty()
     };
-    Ok(registry.list()?.iter().any(reaches))
+    Ok(registry.list()?.iter().any(has_access))
 }

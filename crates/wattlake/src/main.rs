@@ -1,4 +1,4 @@
-//! The door: arguments and environment come in here, text goes out from here, and nowhere else.
+//! The command line: the only place that reads arguments and the environment, and that prints text for users.
 
 mod commands;
 mod config;
@@ -22,22 +22,21 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-/// The crates whose words are for users.
-const OURS: [&str; 8] = ["wattlake", "transfer", "lake", "sql", "wire", "ledger", "function", "ingest"];
+/// The crates whose log lines are shown at the chosen level; of all others, only errors are shown.
+const OWN_CRATES: [&str; 8] = ["wattlake", "transfer", "lake", "sql", "wire", "ledger", "function", "ingest"];
 
-/// Of a thread: statements are walked by recursion. Only what is used of it takes memory.
+/// Stack size of a worker thread: SQL is planned by recursion. Only the part that is used takes memory.
 const STACK_BYTES: usize = 64 << 20;
 
 fn main() -> ExitCode {
-    // A sandbox begins as this program again, and is nothing else.
+    // A sandbox starts as this program, executed again with arguments of its own.
     let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    if let Some(ended) = function::sandbox::door(&arguments) {
+    if let Some(ended) = sandbox::run_if_reexecuted(&arguments) {
         return ended;
     }
-    // A reader of our output that stops reading (`| head`) is no error of ours.
     let arguments = commands::Arguments::parse();
     log(&arguments);
-    // Both of rustls's providers are in the tree; one must be chosen.
+    // Two cryptography providers of rustls are linked, so rustls can't choose one by itself.
     let _ = rustls::crypto::ring::default_provider().install_default();
     #[cfg(feature = "failpoints")]
     let _scenario = fail_points();
@@ -54,8 +53,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// By `FAILPOINTS`; and for tests that kill a run, the point that it stops at and the file by which it says
-/// that it is there.
+/// Sets failpoints from `FAILPOINTS`. For tests that kill a run, `WATTLAKE_TEST_STOPS_AT` names a failpoint to sleep at
+/// and `WATTLAKE_TEST_STOPPED` a file to create once it is reached.
 #[cfg(feature = "failpoints")]
 fn fail_points() -> fail::FailScenario<'static> {
     let scenario = fail::FailScenario::setup();
@@ -70,15 +69,15 @@ fn fail_points() -> fail::FailScenario<'static> {
     scenario
 }
 
-/// To standard error: what goes wrong, and from a server what happens.
+/// Sets up the log on standard error: warnings and errors; for a server, what happens; with `--verbose`, details.
 fn log(arguments: &commands::Arguments) {
     let level = match (arguments.verbose, arguments.command.is_server()) {
         (true, _) => "debug",
         (false, true) => "info",
         (false, false) => "warn",
     };
-    let ours = OURS.map(|name| format!(",{name}={level}")).concat();
-    let filter = EnvFilter::try_from_env("WATTLAKE_LOG").unwrap_or_else(|_| EnvFilter::new(format!("error{ours}")));
+    let levels = OWN_CRATES.map(|name| format!(",{name}={level}")).concat();
+    let filter = EnvFilter::try_from_env("WATTLAKE_LOG").unwrap_or_else(|_| EnvFilter::new(format!("error{levels}")));
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let lines = lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let lines = if arguments.command.logs_json() {
@@ -86,7 +85,7 @@ fn log(arguments: &commands::Arguments) {
     } else {
         lines.with_filter(filter).boxed()
     };
-    // A run's log has more than what is shown.
-    let kept = EnvFilter::new(format!("error{}", OURS.map(|name| format!(",{name}=info")).concat()));
-    tracing_subscriber::registry().with(lines).with(jobs::FollowRun.with_filter(kept)).init();
+    // The log of a run, kept in the ledger, has more lines than standard error.
+    let recorded = EnvFilter::new(format!("error{}", OWN_CRATES.map(|name| format!(",{name}=info")).concat()));
+    tracing_subscriber::registry().with(lines).with(jobs::RunLogLayer.with_filter(recorded)).init();
 }

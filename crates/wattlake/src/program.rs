@@ -1,8 +1,8 @@
-//! Commands as they are printed, so that a shell takes them as they stand.
+//! Commands in messages, written so that a user can paste them into a shell.
 
 use std::path::Path;
 
-/// `wattlake` where the shell would start this very program by that name, else this program's path.
+/// `wattlake` where `PATH` leads to this very program under that name, else the quoted path of this program.
 pub fn program() -> String {
     let Ok(own) = std::env::current_exe().and_then(|path| path.canonicalize()) else { return "wattlake".to_owned() };
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -13,7 +13,7 @@ pub fn program() -> String {
     }
 }
 
-/// What to type for the program to be called on a warehouse.
+/// The command that runs this program on the warehouse in `root`, with `-C` unless it is the current folder.
 pub fn program_in(root: &Path) -> String {
     match std::env::current_dir().and_then(|folder| folder.canonicalize()) {
         Ok(folder) if root.canonicalize().is_ok_and(|root| root == folder) => program(),
@@ -21,7 +21,7 @@ pub fn program_in(root: &Path) -> String {
     }
 }
 
-/// In single quotes where a shell would take it apart.
+/// The path for a shell, in single quotes where it has characters that a shell interprets.
 pub fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:=@%".contains(c);
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_quoted_where_a_shell_would_take_them_apart() {
+    fn paths_with_special_characters_are_quoted() {
         assert_eq!(quoted(Path::new("/srv/wattlake-2/a.b")), "/srv/wattlake-2/a.b");
         assert_eq!(quoted(Path::new("a b")), "'a b'");
         assert_eq!(quoted(Path::new("it's")), "'it'\\''s'");

@@ -1,4 +1,4 @@
-//! Progress bars on a terminal, one a table; a line a table where there is no terminal.
+//! Progress of a transfer on standard error: a bar for each table on a terminal, else a line for each slow table.
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -10,7 +10,8 @@ use transfer::read::Progress;
 
 use crate::text;
 
-pub struct Bars {
+/// The progress bars of one transfer; they are hidden where standard error is no terminal.
+pub struct ProgressBars {
     all: MultiProgress,
     tables: Mutex<HashMap<String, Bar>>,
     notes: ProgressBar,
@@ -23,15 +24,17 @@ struct Bar {
     started: Instant,
 }
 
-impl Bars {
-    pub fn new() -> Bars {
+impl ProgressBars {
+    /// Bars for no table yet.
+    pub fn new() -> ProgressBars {
         let shown = std::io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
         let all = MultiProgress::with_draw_target(target);
         let notes = all.add(ProgressBar::new_spinner());
-        Bars { all, tables: Mutex::default(), notes, shown }
+        ProgressBars { all, tables: Mutex::default(), notes, shown }
     }
 
+    /// Removes all bars from the terminal.
     pub fn clear(&self) {
         self.notes.finish_and_clear();
         let _ = self.all.clear();
@@ -52,7 +55,7 @@ fn style() -> ProgressStyle {
         .progress_chars("━╸─")
 }
 
-impl Progress for Bars {
+impl Progress for ProgressBars {
     fn started(&self, table: &str, rows_expected: u64) {
         let bar = self.all.add(ProgressBar::new(rows_expected.max(1)).with_style(style()));
         bar.set_prefix(table.to_owned());
@@ -65,7 +68,7 @@ impl Progress for Bars {
         let Some(bar) = tables.get_mut(table) else { return };
         bar.bytes += bytes;
         bar.bar.inc(rows);
-        // The source's statistics may be stale: a bar never stands at its end before the end.
+        // The expected count is an estimate of the source's statistics: a bar must not reach its end early.
         if bar.bar.position() > bar.bar.length().unwrap_or(0) {
             bar.bar.set_length(bar.bar.position() * 5 / 4);
         }

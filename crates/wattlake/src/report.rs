@@ -1,39 +1,30 @@
-//! How failures are told: the chain once, a hint on its own line, a documented exit code.
+//! Failures of a command: the chain of causes on one line, a hint on the next, and a documented exit code.
 
 use std::process::ExitCode;
 
+use base::chain;
 use owo_colors::{OwoColorize, Stream};
 
-use crate::jobs::BrokenOff;
+use crate::jobs::Interruption;
 
-/// docs/command-line.md lists them.
+/// Exit codes of the program, as docs/command-line.md lists them.
 pub mod code {
+    /// Any failure that no other code describes.
     pub const FAILED: u8 = 1;
     /// Wrong arguments: clap's own code.
     #[allow(dead_code, reason = "given by clap, listed here with the others")]
     pub const USAGE: u8 = 2;
+    /// The input must be changed: a file or the source's data.
     pub const FIX_INPUT: u8 = 3;
+    /// The configuration, a permission or a server's settings must be changed.
     pub const FIX_SETUP: u8 = 4;
+    /// The same command may succeed later.
     pub const RETRY: u8 = 5;
-    /// As shells have it for a program that SIGINT ended.
+    /// Ended by SIGINT, as shells report it.
     pub const INTERRUPTED: u8 = 130;
 }
 
-/// The chain without repetitions: an error that holds its source's text is shown once.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let next = inner.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        source = inner.source();
-    }
-    text
-}
-
+/// Prints an error and its hint to standard error and returns its exit code. A closed output pipe is a success.
 pub fn failure(error: &anyhow::Error) -> ExitCode {
     if broken_pipe(error) {
         return ExitCode::SUCCESS;
@@ -54,39 +45,36 @@ fn broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(|e| e.downcast_ref::<transfer::Error>().and_then(|e| e.hint.clone()))
+    error.chain().find_map(|e| e.downcast_ref::<base::Error>().and_then(|e| e.hint.clone()))
 }
 
-/// True where the same run may succeed later.
-pub fn may_pass(error: &anyhow::Error) -> bool {
+/// Whether the same run may succeed later.
+pub fn is_retryable(error: &anyhow::Error) -> bool {
     exit_code(error) == code::RETRY
 }
 
-/// What the caller can do decides the code, so that scripts can tell.
+/// The code follows from what the caller can do about the error.
 fn exit_code(error: &anyhow::Error) -> u8 {
-    macro_rules! code_of {
-        ($cause:ident, $($crate_name:ident),*) => {$(
-            if let Some(error) = $cause.downcast_ref::<$crate_name::Error>() {
-                return match error.kind {
-                    $crate_name::Kind::Retry => code::RETRY,
-                    $crate_name::Kind::FixInput => code::FIX_INPUT,
-                    $crate_name::Kind::FixSetup => code::FIX_SETUP,
-                    $crate_name::Kind::Bug => code::FAILED,
-                };
-            }
-        )*};
-    }
     for cause in error.chain() {
-        code_of!(cause, transfer, lake, sql, pgserver, ledger, platform, function, layers, ingest);
-        if let Some(error) = cause.downcast_ref::<statement::Error>() {
-            return if error.kind == statement::Kind::FixInput { code::FIX_INPUT } else { code::FAILED };
+        if let Some(error) = cause.downcast_ref::<base::Error>() {
+            return exit_code_of_kind(error.kind);
         }
-        if let Some(broken) = cause.downcast_ref::<BrokenOff>() {
-            return if *broken == BrokenOff::ByHand { code::INTERRUPTED } else { code::RETRY };
+        if let Some(interruption) = cause.downcast_ref::<Interruption>() {
+            return if *interruption == Interruption::ByUser { code::INTERRUPTED } else { code::RETRY };
         }
-        if cause.is::<crate::warehouse::Problems>() || cause.is::<crate::config::Unset>() {
+        if cause.is::<crate::warehouse::Problems>() || cause.is::<crate::config::UnsetVariables>() {
             return code::FIX_SETUP;
         }
     }
     code::FAILED
+}
+
+/// The exit code of an error of this kind.
+pub fn exit_code_of_kind(kind: base::Kind) -> u8 {
+    match kind {
+        base::Kind::Retry => code::RETRY,
+        base::Kind::FixInput => code::FIX_INPUT,
+        base::Kind::FixSetup => code::FIX_SETUP,
+        base::Kind::Bug => code::FAILED,
+    }
 }

@@ -1,5 +1,5 @@
-//! `system.runs`, `system.queue`, `system.marts` and their kin: what the ledger and the configuration
-//! know, as tables.
+//! The system tables of the ledger and of the configuration, such as `system.runs`, `system.queue`
+//! and `system.marts`.
 
 use std::sync::Arc;
 
@@ -14,21 +14,25 @@ use sql::SystemTables;
 use crate::config;
 use crate::flows::mart::{Status, status};
 
-/// More runs or events than this are read with `wattlake runs --limit`.
+/// How many rows a system table has at most; `wattlake runs --limit` shows older runs.
 const ROWS_MAX: usize = 100_000;
+/// How many of the newest runs `system.logs` covers.
 const LOGGED_RUNS: usize = 1000;
 
+/// The system tables for SQL sessions.
 pub struct LedgerTables {
     ledger: Ledger,
-    /// What `system.marts` is made from.
+    /// The configuration and the lake for `system.marts`; without them it does not exist.
     marts: Option<(config::Warehouse, lake::Lake)>,
 }
 
 impl LedgerTables {
+    /// The tables of a ledger, without `system.marts`.
     pub fn of(ledger: &Ledger) -> Self {
         LedgerTables { ledger: ledger.clone(), marts: None }
     }
 
+    /// Adds `system.marts`.
     pub fn with_marts(mut self, config: config::Warehouse, lake: lake::Lake) -> Self {
         self.marts = Some((config, lake));
         self
@@ -137,7 +141,7 @@ fn schedules(ledger: &Ledger) -> Result<Columns, Failure> {
     ])
 }
 
-/// Of the newest runs.
+/// The log lines of the newest runs.
 fn logs(ledger: &Ledger) -> Result<Columns, Failure> {
     let mut rows = Vec::new();
     for run in ledger.runs(LOGGED_RUNS, None)? {
@@ -187,7 +191,7 @@ fn transfers(ledger: &Ledger) -> Result<Columns, Failure> {
 }
 
 fn marts(ledger: &Ledger, known: Option<&(config::Warehouse, lake::Lake)>) -> Result<Columns, Failure> {
-    let (config, lake) = known.context("a system table of marts without marts")?;
+    let (config, lake) = known.context("system.marts was not set up for this session")?;
     let mut rows: Vec<(&config::Mart, Status)> = Vec::new();
     // System tables are read on a thread that may block.
     let runtime = tokio::runtime::Handle::current();

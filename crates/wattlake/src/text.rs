@@ -1,6 +1,6 @@
-//! Small texts for people: sizes, counts, durations, and tables on a terminal.
+//! Numbers and tables as text for people: counts, sizes, durations, aligned columns.
 
-/// `1234567` as `1 234 567`, with a thin space that copies as a plain one.
+/// A number in groups of three digits: `1234567` as `1 234 567`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -13,12 +13,13 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// "1 row", "2 rows".
-pub fn of(number: u64, one: &str) -> String {
+/// A number with its noun, in the plural with `s` unless it is one: "1 row", "2 rows".
+pub fn quantity(number: u64, one: &str) -> String {
     let many = if number == 1 { "" } else { "s" };
     format!("{} {one}{many}", count(number))
 }
 
+/// A size with a decimal unit: `1.5 MB` for 1,500,000 bytes.
 pub fn bytes(number: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let mut value = number as f64;
@@ -30,6 +31,7 @@ pub fn bytes(number: u64) -> String {
     if unit == 0 { format!("{number} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// A measured time: `1.50 s`, `2 min 05 s`, `3 h 20 min`.
 pub fn seconds(seconds: f64) -> String {
     match seconds {
         s if s < 60.0 => format!("{s:.2} s"),
@@ -38,7 +40,7 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-/// As the configuration has it: a whole number and `s`, `min`, `h` or `d`.
+/// A duration as the configuration writes it: whole seconds as a number and `s`, `min`, `h` or `d`.
 pub fn duration(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs();
     let unit = [(86_400, "d"), (3_600, "h"), (60, "min")]
@@ -48,7 +50,7 @@ pub fn duration(duration: std::time::Duration) -> String {
     format!("{}{name}", seconds / unit)
 }
 
-/// Aligns columns; those whose name starts with `>` to the right.
+/// A table with a header and aligned columns; a header name that starts with `>` aligns its column to the right.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |at: usize| {
         let cells = rows.iter().map(|row| row.get(at).map_or(0, |cell| cell.chars().count()));

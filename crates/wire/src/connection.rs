@@ -1,4 +1,4 @@
-//! One connection: its role, its session, what it has set, its open block, cursors and query.
+//! One connection: its role, session, variables, transaction block, cursors and running statement.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -18,69 +18,88 @@ use super::{Shared, catalogue, locked};
 use sql::error::Result;
 use sql::roles::Role;
 use sql::session::{Limits, Session};
-use sql::view::View;
+use sql::snapshot::LakeSnapshot;
 
-/// Why a query was told to stop.
+/// Why a query or a connection was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub(crate) enum StopReason {
+    /// A cancel request, or `pg_cancel_backend`.
     User = 1,
-    Time = 2,
+    /// The statement's time limit.
+    Timeout = 2,
+    /// The server stops.
     Shutdown = 3,
+    /// `pg_terminate_backend`.
     Terminated = 4,
 }
 
+/// A client that has logged in.
 pub(crate) struct Connection {
+    /// Identifies the connection in cancel requests and `pg_stat_activity`; it is no process's id.
     pub(crate) pid: i32,
+    /// What a cancel request must know besides `pid`.
     pub(crate) secret: SecretKey,
     pub(crate) role: Arc<Role>,
     pub(crate) session: Session,
+    /// The client's address.
     pub(crate) client: SocketAddr,
-    pub(crate) since: DateTime<Utc>,
+    pub(crate) connected_at: DateTime<Utc>,
     pub(crate) variables: Arc<Mutex<Variables>>,
-    /// The state that every query of an open block sees, and the variables as they were before it.
+    /// The open transaction block.
     block: Mutex<Option<Block>>,
-    pub(crate) cursors: Mutex<HashMap<String, HeldCursor>>,
-    query: Mutex<Query>,
+    /// The open cursors by name.
+    pub(crate) cursors: Mutex<HashMap<String, NamedCursor>>,
+    query: Mutex<CurrentQuery>,
     reason: AtomicU8,
-    /// Counts the client's Syncs: what lies between two belongs together.
-    pub(crate) batch: AtomicU64,
-    /// When cancelled, the connection ends.
+    /// Counts the client's Sync messages; the messages between two of them see one state of the lake.
+    pub(crate) sync_count: AtomicU64,
+    /// Cancelled to close the connection.
     pub(crate) ended: CancellationToken,
     pub(crate) shared: Arc<Shared>,
 }
 
-/// A cursor by its name.
-pub(crate) struct HeldCursor {
-    /// WITH HOLD: outlives its block.
-    pub(crate) held: bool,
+/// An open cursor.
+pub(crate) struct NamedCursor {
+    /// Declared WITH HOLD: it stays open when its transaction block commits.
+    pub(crate) with_hold: bool,
     pub(crate) columns: SchemaRef,
     pub(crate) cursor: Arc<tokio::sync::Mutex<Cursor>>,
 }
 
 struct Block {
-    view: Arc<View>,
+    view: Arc<LakeSnapshot>,
+    /// The variables before the block.
     before: Variables,
+    /// The variables that SET LOCAL has set.
     local: Vec<String>,
 }
 
 #[derive(Default)]
-struct Query {
+struct CurrentQuery {
     token: CancellationToken,
     text: String,
-    since: Option<DateTime<Utc>>,
+    started_at: Option<DateTime<Utc>>,
     busy: bool,
 }
 
-/// A line of `pg_stat_activity`.
+/// What `pg_stat_activity` shows of a connection's current or last statement.
 pub(crate) struct Activity {
+    /// The statement's text.
     pub(crate) text: String,
-    pub(crate) since: Option<DateTime<Utc>>,
+    pub(crate) started_at: Option<DateTime<Utc>>,
+    /// Whether the statement still runs.
     pub(crate) busy: bool,
+    /// Whether a transaction block is open.
     pub(crate) in_block: bool,
+    /// `application_name`.
     pub(crate) application: String,
 }
 
 impl Connection {
+    /// Opens the session of a client that has logged in. Cancelling `ended` closes the connection.
+    ///
+    /// # Errors
+    /// If the session cannot be created.
     pub(crate) fn open(
         shared: &Arc<Shared>,
         role: &Arc<Role>,
@@ -89,107 +108,114 @@ impl Connection {
         variables: Variables,
         ended: CancellationToken,
     ) -> Result<Arc<Connection>> {
-        // Each query has a pool of its own; what the plans may take for granted goes by the bound of one.
+        // Each query has a memory pool of its own, so plans are made for the limit of one query.
         let bounds = &shared.bounds;
         let memory_bytes_max = bounds.query_memory_bytes_max.or(bounds.memory_bytes_max);
         let limits = Limits { memory_bytes_max, partitions: None };
         let session = Session::with_limits(shared.lake.clone(), Arc::clone(&shared.system), None, limits)?
             .with_views(Arc::clone(&shared.views));
         let variables = Arc::new(Mutex::new(variables));
-        let session = catalogue::into(session.of_role(Arc::clone(role)), shared, &variables, pid);
+        let session = catalogue::install(session.with_role(Arc::clone(role)), shared, &variables, pid);
         let connection = Connection {
             pid,
             secret,
             role: Arc::clone(role),
             session,
             client,
-            since: Utc::now(),
+            connected_at: Utc::now(),
             variables,
             block: Mutex::default(),
             cursors: Mutex::default(),
             query: Mutex::default(),
             reason: AtomicU8::new(0),
-            batch: AtomicU64::new(0),
+            sync_count: AtomicU64::new(0),
             ended,
             shared: Arc::clone(shared),
         };
-        connection.follow_zone();
+        connection.apply_time_zone();
         Ok(Arc::new(connection))
     }
 
-    /// What a statement sees: the newest state, or that of the open block.
-    pub(crate) fn view(&self) -> Arc<View> {
+    /// The state of the lake that a statement sees: the newest, or that of the open block.
+    pub(crate) fn view(&self) -> Arc<LakeSnapshot> {
         match locked(&self.block).as_ref() {
             Some(block) => Arc::clone(&block.view),
-            None => Arc::new(self.session.view()),
+            None => Arc::new(self.session.snapshot()),
         }
     }
 
+    /// Whether a transaction block is open.
     pub(crate) fn in_block(&self) -> bool {
         locked(&self.block).is_some()
     }
 
+    /// Opens a transaction block with the newest state of the lake; without effect if one is open.
     pub(crate) fn begin(&self) {
-        let (view, before) = (Arc::new(self.session.view()), locked(&self.variables).clone());
+        let (view, before) = (Arc::new(self.session.snapshot()), locked(&self.variables).clone());
         locked(&self.block).get_or_insert(Block { view, before, local: Vec::new() });
     }
 
-    /// Also ends the block's cursors.
-    pub(crate) fn end_block(&self, kept: bool) {
+    /// Ends the transaction block and closes its cursors. A block that is not `committed` restores all variables.
+    pub(crate) fn end_block(&self, committed: bool) {
         let block = locked(&self.block).take();
         if let Some(block) = block {
             let mut variables = locked(&self.variables);
-            if kept {
+            if committed {
                 for name in block.local {
                     let before = block.before.get(&name).map(str::to_owned);
-                    // It was a good value before.
+                    // The value was accepted before, so setting it again does not fail.
                     let _ = variables.set(&name, before);
                 }
             } else {
                 *variables = block.before;
             }
         }
-        self.follow_zone();
-        locked(&self.cursors).retain(|_, cursor| cursor.held && kept);
+        self.apply_time_zone();
+        locked(&self.cursors).retain(|_, cursor| cursor.with_hold && committed);
     }
 
-    /// `local` ends with the block.
+    /// Sets a variable, or resets it with `None`, and returns its new value. `local` lasts until the end of the block.
+    ///
+    /// # Errors
+    /// If the variable does not exist, cannot be changed, or the value is invalid.
     pub(crate) fn set(&self, name: &str, value: Option<String>, local: bool) -> PgWireResult<String> {
         if local && let Some(block) = locked(&self.block).as_mut() {
             block.local.push(name.to_owned());
         }
         let now = locked(&self.variables).set(name, value)?;
         if name.eq_ignore_ascii_case(TIME_ZONE) {
-            self.follow_zone();
+            self.apply_time_zone();
         }
         Ok(now)
     }
 
+    /// Resets all variables to their defaults.
     pub(crate) fn reset_all(&self) {
         locked(&self.variables).reset_all();
-        self.follow_zone();
+        self.apply_time_zone();
     }
 
+    /// The session's time zone.
     pub(crate) fn zone(&self) -> String {
         locked(&self.variables).get(TIME_ZONE).unwrap_or("UTC").to_owned()
     }
 
-    /// The engine's casts and functions go by the session's zone.
-    pub(crate) fn follow_zone(&self) {
+    /// Sets the session's time zone for the engine's casts and functions.
+    pub(crate) fn apply_time_zone(&self) {
         let zone = self.zone();
         self.session.context.state_ref().write().config_mut().options_mut().execution.time_zone = Some(zone);
     }
 
-    /// A statement begins: until [`Connection::finish`], it can be cancelled and runs against its time.
+    /// Marks the start of a statement: until [`Connection::finish`] it can be cancelled, also by its time limit.
     pub(crate) fn start(self: &Arc<Self>, text: &str) {
         let token = self.ended.child_token();
         self.reason.store(0, Ordering::Relaxed);
         *locked(&self.query) =
-            Query { token: token.clone(), text: text.to_owned(), since: Some(Utc::now()), busy: true };
-        let asked = locked(&self.variables).statement_timeout();
-        let limit = match (asked, self.shared.bounds.query_time_max) {
-            (Some(asked), Some(max)) => Some(asked.min(max)),
-            (asked, max) => asked.or(max),
+            CurrentQuery { token: token.clone(), text: text.to_owned(), started_at: Some(Utc::now()), busy: true };
+        let requested = locked(&self.variables).statement_timeout();
+        let limit = match (requested, self.shared.bounds.query_time_max) {
+            (Some(requested), Some(max)) => Some(requested.min(max)),
+            (requested, max) => requested.or(max),
         };
         if let Some(limit) = limit {
             let connection = Arc::downgrade(self);
@@ -197,7 +223,7 @@ impl Connection {
                 let over = tokio::time::sleep(limit);
                 tokio::select! {
                     () = over => if let Some(connection) = connection.upgrade() {
-                        connection.stop(&token, Reason::Time);
+                        connection.stop(&token, StopReason::Timeout);
                     },
                     () = token.cancelled() => {}
                 }
@@ -205,45 +231,50 @@ impl Connection {
         }
     }
 
+    /// Marks the end of the statement.
     pub(crate) fn finish(&self) {
         let mut query = locked(&self.query);
         query.busy = false;
-        // Wakes the watch over its time; nobody reads this token any more.
+        // Ends the task that waits for the time limit; nothing else uses this token any more.
         query.token.cancel();
     }
 
+    /// Cancelled when the current statement is cancelled or the connection is closed.
     pub(crate) fn token(&self) -> CancellationToken {
         locked(&self.query).token.clone()
     }
 
+    /// Whether a statement runs.
     pub(crate) fn is_busy(&self) -> bool {
         locked(&self.query).busy
     }
 
-    /// `false` where nothing runs.
+    /// Cancels the running statement; `false` if none runs.
     pub(crate) fn cancel(&self) -> bool {
         let query = locked(&self.query);
         if query.busy {
-            self.stop(&query.token, Reason::User);
+            self.stop(&query.token, StopReason::User);
         }
         query.busy
     }
 
-    pub(crate) fn end(&self, reason: Reason) {
+    /// Cancels the running statement and closes the connection.
+    pub(crate) fn terminate(&self, reason: StopReason) {
         self.stop(&self.ended, reason);
     }
 
-    fn stop(&self, token: &CancellationToken, reason: Reason) {
+    fn stop(&self, token: &CancellationToken, reason: StopReason) {
         let _ = self.reason.compare_exchange(0, reason as u8, Ordering::Relaxed, Ordering::Relaxed);
         token.cancel();
     }
 
-    pub(crate) fn why_cancelled(&self) -> PgWireError {
-        const TIME: u8 = Reason::Time as u8;
-        const SHUTDOWN_REASON: u8 = Reason::Shutdown as u8;
-        const TERMINATED: u8 = Reason::Terminated as u8;
+    /// The error for a cancelled statement, by the reason of its cancellation.
+    pub(crate) fn cancellation_error(&self) -> PgWireError {
+        const TIMEOUT: u8 = StopReason::Timeout as u8;
+        const SHUTDOWN_REASON: u8 = StopReason::Shutdown as u8;
+        const TERMINATED: u8 = StopReason::Terminated as u8;
         match self.reason.load(Ordering::Relaxed) {
-            TIME => problem::error(CANCELLED, "canceling statement due to statement timeout"),
+            TIMEOUT => problem::error(CANCELLED, "canceling statement due to statement timeout"),
             SHUTDOWN_REASON | TERMINATED => {
                 problem::fatal(SHUTDOWN, "terminating connection due to administrator command")
             }
@@ -251,22 +282,23 @@ impl Connection {
         }
     }
 
-    /// Does `work` unless it is cancelled meanwhile.
+    /// Does `work`, or returns an error as soon as the statement is cancelled.
     pub(crate) async fn unless_cancelled<T>(&self, work: impl Future<Output = PgWireResult<T>>) -> PgWireResult<T> {
         let token = self.token();
         tokio::select! {
             biased;
-            () = token.cancelled() => Err(self.why_cancelled()),
+            () = token.cancelled() => Err(self.cancellation_error()),
             done = work => done,
         }
     }
 
+    /// What `pg_stat_activity` shows of the connection.
     pub(crate) fn activity(&self) -> Activity {
         let query = locked(&self.query);
         let application = locked(&self.variables).get(APPLICATION_NAME).unwrap_or_default().to_owned();
         Activity {
             text: query.text.clone(),
-            since: query.since,
+            started_at: query.started_at,
             busy: query.busy,
             in_block: self.in_block(),
             application,

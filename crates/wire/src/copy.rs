@@ -1,4 +1,4 @@
-//! `COPY ... TO STDOUT`: a query's rows as text, CSV or binary, one row a message.
+//! `COPY ... TO STDOUT`: sends the rows of a query as text, CSV or binary, one row in each message.
 
 use std::sync::Arc;
 
@@ -10,30 +10,33 @@ use pgwire::api::results::FieldInfo;
 use pgwire::error::PgWireResult;
 use sqlparser::ast::{CopyLegacyCsvOption, CopyLegacyOption, CopyOption, CopySource, CopyTarget, Statement};
 
-use super::encode::{self, Columns, unwritable};
+use super::encode::{self, Columns, encoding_error};
 use super::problem::{self, NOT_SUPPORTED};
-use super::values::{binary, sized};
+use super::values::{put_binary, put_sized};
 
+/// The first bytes of a binary copy.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 
-/// What is asked for, and how.
+/// A `COPY ... TO STDOUT` statement.
 #[derive(Debug, Clone)]
-pub(crate) struct Copy {
-    /// The rows, as a query.
+pub(crate) struct CopyOut {
+    /// The query whose rows are sent; `COPY table` is one, too.
     pub(crate) query: String,
-    pub(crate) form: Form,
+    /// The format of the rows.
+    pub(crate) format: CopyFormat,
 }
 
+/// The format of a copy, with its options as ASCII bytes.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Form {
+pub(crate) enum CopyFormat {
     Text { delimiter: u8, null: String, header: bool },
     Csv { delimiter: u8, quote: u8, escape: u8, null: String, header: bool, force_all: bool, force: Vec<String> },
     Binary,
 }
 
-impl Copy {
-    /// `None` where the statement is no COPY.
-    pub(crate) fn of(statement: &Statement) -> Option<PgWireResult<Copy>> {
+impl CopyOut {
+    /// The copy that a statement asks for; `None` if it is no COPY, an error if the COPY is not supported.
+    pub(crate) fn of_statement(statement: &Statement) -> Option<PgWireResult<CopyOut>> {
         let Statement::Copy { source, to, target, options, legacy_options, .. } = statement else { return None };
         if !to {
             let message = "cannot execute COPY FROM in a read-only transaction";
@@ -52,15 +55,16 @@ impl Copy {
                 format!("SELECT {} FROM {table_name}", columns.join(", "))
             }
         };
-        Some(form(options, legacy_options).map(|form| Copy { query, form }))
+        Some(copy_format(options, legacy_options).map(|format| CopyOut { query, format }))
     }
 
-    pub(crate) fn format(&self) -> Format {
-        if self.form == Form::Binary { Format::UnifiedBinary } else { Format::UnifiedText }
+    /// The wire format of all columns: binary, or text for text and CSV.
+    pub(crate) fn result_format(&self) -> Format {
+        if self.format == CopyFormat::Binary { Format::UnifiedBinary } else { Format::UnifiedText }
     }
 }
 
-fn form(options: &[CopyOption], legacy: &[CopyLegacyOption]) -> PgWireResult<Form> {
+fn copy_format(options: &[CopyOption], legacy: &[CopyLegacyOption]) -> PgWireResult<CopyFormat> {
     let mut name = "text".to_owned();
     let (mut delimiter, mut null, mut header, mut quote, mut escape) = (None, None, false, None, None);
     let (mut force_all, mut force) = (false, Vec::new());
@@ -74,7 +78,7 @@ fn form(options: &[CopyOption], legacy: &[CopyLegacyOption]) -> PgWireResult<For
             CopyOption::Escape(given) => escape = Some(*given),
             CopyOption::ForceQuote(columns) => force.extend(columns.iter().map(|column| column.value.clone())),
             CopyOption::Encoding(given) if given.to_lowercase().replace('-', "") == "utf8" => {}
-            other => return Err(problem::error(NOT_SUPPORTED, format!("COPY TO does not take {other}"))),
+            other => return Err(problem::error(NOT_SUPPORTED, format!("COPY TO does not support {other}"))),
         }
     }
     for option in legacy {
@@ -95,68 +99,79 @@ fn form(options: &[CopyOption], legacy: &[CopyLegacyOption]) -> PgWireResult<For
                             force.extend(columns.iter().map(|column| column.value.clone()));
                         }
                         CopyLegacyCsvOption::ForceNotNull(_) => {
-                            return Err(problem::error(NOT_SUPPORTED, "FORCE NOT NULL is for COPY FROM"));
+                            return Err(problem::error(
+                                NOT_SUPPORTED,
+                                "FORCE NOT NULL can only be used with COPY FROM",
+                            ));
                         }
                     }
                 }
             }
-            other => return Err(problem::error(NOT_SUPPORTED, format!("COPY TO does not take {other}"))),
+            other => return Err(problem::error(NOT_SUPPORTED, format!("COPY TO does not support {other}"))),
         }
     }
     let byte = |given: Option<char>, default: u8| match given.map(u8::try_from) {
         None => Ok(default),
         Some(Ok(byte)) if byte.is_ascii() && !matches!(byte, b'\n' | b'\r') => Ok(byte),
-        Some(_) => Err(problem::error("22023", "COPY's delimiter, quote and escape must be one ASCII character")),
+        Some(_) => {
+            Err(problem::error("22023", "the delimiter, quote and escape of COPY must be single ASCII characters"))
+        }
     };
     match name.as_str() {
-        "binary" => Ok(Form::Binary),
+        "binary" => Ok(CopyFormat::Binary),
         "text" => {
             let null = null.unwrap_or_else(|| "\\N".to_owned());
-            Ok(Form::Text { delimiter: byte(delimiter, b'\t')?, null, header })
+            Ok(CopyFormat::Text { delimiter: byte(delimiter, b'\t')?, null, header })
         }
         "csv" => {
             let quote = byte(quote, b'"')?;
             let (delimiter, escape) = (byte(delimiter, b',')?, byte(escape, quote)?);
             let null = null.unwrap_or_default();
-            Ok(Form::Csv { delimiter, quote, escape, null, header, force_all, force })
+            Ok(CopyFormat::Csv { delimiter, quote, escape, null, header, force_all, force })
         }
         other => Err(problem::error("22023", format!("COPY format \"{other}\" not recognized"))),
     }
 }
 
-/// Writes one batch after the other; the first message and the last are not rows.
-pub(crate) struct Writer {
-    form: Form,
+/// Encodes the rows of a copy, with its header and trailer.
+pub(crate) struct CopyWriter {
+    format: CopyFormat,
     fields: Arc<Vec<FieldInfo>>,
     zone: String,
 }
 
-impl Writer {
-    pub(crate) fn new(copy: &Copy, schema: &Schema, zone: String) -> PgWireResult<Writer> {
-        let fields = Arc::new(encode::fields(schema, &copy.format())?);
-        Ok(Writer { form: copy.form.clone(), fields, zone })
+impl CopyWriter {
+    /// A writer of rows with the columns of `schema`; `zone` is the time zone in which instants are written.
+    ///
+    /// # Errors
+    /// If the columns cannot be described.
+    pub(crate) fn new(copy: &CopyOut, schema: &Schema, zone: String) -> PgWireResult<CopyWriter> {
+        let fields = Arc::new(encode::fields(schema, &copy.result_format())?);
+        Ok(CopyWriter { format: copy.format.clone(), fields, zone })
     }
 
+    /// The number of columns.
     pub(crate) fn columns(&self) -> usize {
         self.fields.len()
     }
 
+    /// Whether the copy is in binary format.
     pub(crate) fn is_binary(&self) -> bool {
-        self.form == Form::Binary
+        self.format == CopyFormat::Binary
     }
 
-    /// What comes before all rows; in binary it goes with the first of them.
-    pub(crate) fn first(&self) -> Option<Bytes> {
-        let header = match &self.form {
-            Form::Binary => {
+    /// What is sent before all rows, if anything. In binary format it shares a message with the first row.
+    pub(crate) fn header(&self) -> Option<Bytes> {
+        let header = match &self.format {
+            CopyFormat::Binary => {
                 let mut bytes = BytesMut::from(SIGNATURE);
                 bytes.extend_from_slice(&[0; 8]);
                 return Some(bytes.freeze());
             }
-            Form::Text { header, .. } | Form::Csv { header, .. } => *header,
+            CopyFormat::Text { header, .. } | CopyFormat::Csv { header, .. } => *header,
         };
         header.then(|| {
-            let mut line = Line::new(&self.form);
+            let mut line = Line::new(&self.format);
             for field in self.fields.iter() {
                 line.value(Some(field.name().as_bytes()), field.name());
             }
@@ -164,13 +179,18 @@ impl Writer {
         })
     }
 
-    pub(crate) fn last(&self) -> Option<Bytes> {
+    /// What is sent after all rows, if anything.
+    pub(crate) fn trailer(&self) -> Option<Bytes> {
         self.is_binary().then(|| Bytes::from_static(&[0xff, 0xff]))
     }
 
+    /// The encoded rows of a batch.
+    ///
+    /// # Errors
+    /// If a value cannot be encoded.
     pub(crate) fn rows(&self, batch: &RecordBatch) -> PgWireResult<Vec<Bytes>> {
         let columns = Columns::new(batch, &self.zone)?;
-        let mut line = Line::new(&self.form);
+        let mut line = Line::new(&self.format);
         let mut text = String::new();
         let mut rows = Vec::with_capacity(columns.rows());
         for row in 0..columns.rows() {
@@ -182,11 +202,12 @@ impl Writer {
                 if self.is_binary() && null {
                     line.out.put_i32(-1);
                 } else if self.is_binary() {
-                    sized(&mut line.out, |out| binary(column, row, field.datatype(), out)).map_err(unwritable)?;
+                    put_sized(&mut line.out, |out| put_binary(column, row, field.datatype(), out))
+                        .map_err(encoding_error)?;
                 } else {
                     text.clear();
                     if !null {
-                        column.text(row, &mut text).map_err(unwritable)?;
+                        column.text(row, &mut text).map_err(encoding_error)?;
                     }
                     line.value((!null).then_some(text.as_bytes()), field.name());
                 }
@@ -198,18 +219,18 @@ impl Writer {
 }
 
 struct Line<'a> {
-    form: &'a Form,
+    format: &'a CopyFormat,
     out: BytesMut,
     started: bool,
 }
 
 impl<'a> Line<'a> {
-    fn new(form: &'a Form) -> Line<'a> {
-        Line { form, out: BytesMut::new(), started: false }
+    fn new(format: &'a CopyFormat) -> Line<'a> {
+        Line { format, out: BytesMut::new(), started: false }
     }
 
     fn take(&mut self) -> Bytes {
-        if *self.form != Form::Binary {
+        if *self.format != CopyFormat::Binary {
             self.out.extend_from_slice(b"\n");
         }
         self.started = false;
@@ -218,9 +239,9 @@ impl<'a> Line<'a> {
 
     fn value(&mut self, value: Option<&[u8]>, column: &str) {
         let separate = std::mem::replace(&mut self.started, true);
-        match self.form {
-            Form::Binary => {}
-            Form::Text { delimiter, null, .. } => {
+        match self.format {
+            CopyFormat::Binary => {}
+            CopyFormat::Text { delimiter, null, .. } => {
                 if separate {
                     self.out.extend_from_slice(&[*delimiter]);
                 }
@@ -229,7 +250,7 @@ impl<'a> Line<'a> {
                     Some(value) => escape_text(&mut self.out, value, *delimiter),
                 }
             }
-            Form::Csv { delimiter, quote, escape, null, force_all, force, .. } => {
+            CopyFormat::Csv { delimiter, quote, escape, null, force_all, force, .. } => {
                 if separate {
                     self.out.extend_from_slice(&[*delimiter]);
                 }
@@ -237,7 +258,7 @@ impl<'a> Line<'a> {
                     self.out.extend_from_slice(null.as_bytes());
                     return;
                 };
-                // A value that reads like NULL is quoted, and so an empty one by default.
+                // A value that equals the NULL marker is quoted; by default that is the empty text.
                 let special = |byte: &u8| [*delimiter, *quote, b'\n', b'\r'].contains(byte);
                 let forced = *force_all || force.iter().any(|name| name == column);
                 if !forced && value != null.as_bytes() && !value.iter().any(special) && value != b"\\." {

@@ -1,5 +1,5 @@
-//! From Arrow to what goes over the wire, in the format that the client asks for; and cursors,
-//! which keep what of a batch was not yet asked for.
+//! Encodes Arrow batches as the protocol's rows, in the format that the client requests; and cursors,
+//! which keep the rows of a batch that were not fetched yet.
 
 use std::sync::Arc;
 
@@ -16,15 +16,19 @@ use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::data::DataRow;
 use tokio::sync::OwnedMutexGuard;
 
-use super::rows::Batches;
-use super::values::{binary, sized};
-use super::{kinds, problem};
+use super::execution::Batches;
+use super::values::{put_binary, put_sized};
+use super::{pg_types, problem};
 use sql::frontend::names;
 use sql::values::Column;
 
+/// The batches of a query, in order; an error is the last item.
 pub(crate) type BatchStream = BoxStream<'static, PgWireResult<RecordBatch>>;
 
-/// The columns as PostgreSQL describes them.
+/// The description of result columns that the client is sent.
+///
+/// # Errors
+/// If the client requests a format for another number of columns.
 pub(crate) fn fields(schema: &Schema, format: &Format) -> PgWireResult<Vec<FieldInfo>> {
     if let Format::Individual(codes) = format
         && codes.len() != schema.fields().len()
@@ -34,16 +38,17 @@ pub(crate) fn fields(schema: &Schema, format: &Format) -> PgWireResult<Vec<Field
         return Err(problem::error("08P01", message));
     }
     let described = schema.fields().iter().enumerate().map(|(at, field)| {
-        let pg_type = kinds::of_field(field);
-        let (size, modifier) = (size_of(&pg_type), modifier_of(field.data_type()));
-        let info = FieldInfo::new(names::shown(field.name()).to_owned(), None, None, pg_type, format.format_for(at));
+        let pg_type = pg_types::of_field(field);
+        let (size, modifier) = (type_size(&pg_type), type_modifier(field.data_type()));
+        let info =
+            FieldInfo::new(names::displayed(field.name()).to_owned(), None, None, pg_type, format.format_for(at));
         info.with_type_size(size).with_type_modifier(modifier)
     });
     Ok(described.collect())
 }
 
-/// `pg_type.typlen`.
-pub(crate) fn size_of(pg_type: &Type) -> i16 {
+/// `pg_type.typlen` of a type: its size in bytes, or -1 if it varies.
+pub(crate) fn type_size(pg_type: &Type) -> i16 {
     match *pg_type {
         Type::BOOL | Type::CHAR => 1,
         Type::INT2 => 2,
@@ -54,8 +59,8 @@ pub(crate) fn size_of(pg_type: &Type) -> i16 {
     }
 }
 
-/// `pg_attribute.atttypmod`: of a numeric its precision and scale.
-pub(crate) fn modifier_of(data_type: &DataType) -> i32 {
+/// `pg_attribute.atttypmod` of a column: precision and scale of a numeric, else -1.
+pub(crate) fn type_modifier(data_type: &DataType) -> i32 {
     match data_type {
         DataType::Decimal32(precision, scale)
         | DataType::Decimal64(precision, scale)
@@ -69,22 +74,28 @@ pub(crate) fn modifier_of(data_type: &DataType) -> i32 {
     }
 }
 
-/// A batch, ready to be written value by value.
+/// The columns of one batch, from which single values are written.
 pub(crate) struct Columns {
     columns: Vec<Column>,
     rows: usize,
 }
 
 impl Columns {
+    /// The columns of `batch`; instants are written in the time zone `zone`.
+    ///
+    /// # Errors
+    /// If a column's type cannot be sent.
     pub(crate) fn new(batch: &RecordBatch, zone: &str) -> PgWireResult<Columns> {
         let columns = batch.columns().iter().map(|array| Column::new(array, zone)).collect::<Result<_, _>>();
-        Ok(Columns { columns: columns.map_err(unwritable)?, rows: batch.num_rows() })
+        Ok(Columns { columns: columns.map_err(encoding_error)?, rows: batch.num_rows() })
     }
 
+    /// The number of rows.
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
+    /// The columns, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Column> {
         self.columns.iter()
     }
@@ -96,11 +107,11 @@ impl Columns {
             if column.is_null(row) {
                 out.put_i32(-1);
             } else if field.format() == FieldFormat::Binary {
-                sized(&mut out, |out| binary(column, row, field.datatype(), out))?;
+                put_sized(&mut out, |out| put_binary(column, row, field.datatype(), out))?;
             } else {
                 text.clear();
                 column.text(row, &mut text)?;
-                sized(&mut out, |out| {
+                put_sized(&mut out, |out| {
                     out.put_slice(text.as_bytes());
                     Ok(())
                 })?;
@@ -110,12 +121,13 @@ impl Columns {
     }
 }
 
-pub(crate) fn unwritable(error: ArrowError) -> PgWireError {
-    problem::error("XX000", format!("a value can't be sent: {error}"))
+/// The error for a value that cannot be encoded.
+pub(crate) fn encoding_error(error: ArrowError) -> PgWireError {
+    problem::error("XX000", format!("a value cannot be sent: {error}"))
 }
 
-/// Rows one by one, made as they are asked for.
-pub(crate) fn rows(
+/// The encoded rows of `batches`; each is encoded when it is polled.
+pub(crate) fn data_rows(
     batches: BatchStream,
     fields: Arc<Vec<FieldInfo>>,
     zone: String,
@@ -124,24 +136,25 @@ pub(crate) fn rows(
         let columns = Columns::new(&batch?, &zone)?;
         let fields = Arc::clone(&fields);
         Ok::<_, PgWireError>(stream::iter(
-            (0..columns.rows()).map(move |row| columns.row(row, &fields).map_err(unwritable)),
+            (0..columns.rows()).map(move |row| columns.row(row, &fields).map_err(encoding_error)),
         ))
     });
     encoded.try_flatten()
 }
 
-/// A query of which the client takes rows by FETCH.
+/// A query whose rows the client reads by FETCH.
 pub(crate) struct Cursor {
     batches: Option<Batches>,
     rest: Option<RecordBatch>,
 }
 
 impl Cursor {
+    /// A cursor before the first row.
     pub(crate) fn new(batches: Batches) -> Cursor {
         Cursor { batches: Some(batches), rest: None }
     }
 
-    /// At most `rows` of them.
+    /// The next batch, cut to at most `rows` rows.
     async fn next(&mut self, rows: usize) -> Option<PgWireResult<RecordBatch>> {
         let batch = match self.rest.take() {
             Some(rest) => rest,
@@ -161,8 +174,8 @@ impl Cursor {
     }
 }
 
-/// The next `rows` of a cursor.
-pub(crate) fn fetched(cursor: OwnedMutexGuard<Cursor>, rows: usize) -> BatchStream {
+/// The next `rows` rows of a cursor, which is locked until the stream is dropped.
+pub(crate) fn fetch(cursor: OwnedMutexGuard<Cursor>, rows: usize) -> BatchStream {
     let taken = stream::unfold((cursor, rows), |(mut cursor, left)| async move {
         if left == 0 {
             return None;
@@ -175,6 +188,6 @@ pub(crate) fn fetched(cursor: OwnedMutexGuard<Cursor>, rows: usize) -> BatchStre
 }
 
 /// All batches of a query.
-pub(crate) fn all(batches: Batches) -> BatchStream {
+pub(crate) fn all_batches(batches: Batches) -> BatchStream {
     Box::pin(stream::unfold(batches, |mut batches| async move { batches.next().await.map(|batch| (batch, batches)) }))
 }

@@ -1,5 +1,5 @@
-//! Memory of queries: each has a bound of its own, and draws from what all have together. What
-//! can go to disk does so when it is refused more.
+//! Memory limits of queries: one for each query and one for all together. An operator that can spill
+//! to disk does so when a reservation is refused.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use datafusion::execution::memory_pool::{
     FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, UnboundedMemoryPool,
 };
 
-/// Of all queries together.
+/// The memory that all queries together have reserved.
 #[derive(Debug)]
 pub(crate) struct Memory {
     bytes_max: usize,
@@ -18,21 +18,23 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
+    /// `None` is no limit.
     pub(crate) fn new(bytes_max: Option<usize>) -> Memory {
         Memory { bytes_max: bytes_max.unwrap_or(usize::MAX), bytes: AtomicUsize::new(0) }
     }
 
+    /// Bytes that are reserved now.
     pub(crate) fn used(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    fn take(&self, bytes: usize) -> bool {
+    fn try_take(&self, bytes: usize) -> bool {
         let within = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.bytes_max);
         self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok()
     }
 }
 
-/// Of one query.
+/// The memory pool of one query.
 #[derive(Debug)]
 pub(crate) struct QueryMemory {
     all: Arc<Memory>,
@@ -41,8 +43,9 @@ pub(crate) struct QueryMemory {
 }
 
 impl QueryMemory {
+    /// A pool that reserves at most `own_max` bytes, out of `all`.
     pub(crate) fn new(all: Arc<Memory>, own_max: Option<usize>) -> QueryMemory {
-        // Where only the whole is bounded, one query alone may have all of it.
+        // Without a limit of its own, one query alone may reserve the whole.
         let fair = own_max.or((all.bytes_max < usize::MAX).then_some(all.bytes_max));
         let own: Box<dyn MemoryPool> = match fair {
             Some(bytes) => Box::new(FairSpillPool::new(bytes)),
@@ -51,22 +54,23 @@ impl QueryMemory {
         QueryMemory { all, own, own_max }
     }
 
-    pub(crate) fn held(&self) -> usize {
+    /// Bytes that the query has reserved.
+    pub(crate) fn reserved_bytes(&self) -> usize {
         self.own.reserved()
     }
 
     fn refused(&self, reservation: &MemoryReservation, additional: usize, bound: &str) -> DataFusionError {
         let (name, held) = (reservation.consumer().name(), self.own.reserved());
-        let [additional, held] = [additional, held].map(written);
+        let [additional, held] = [additional, held].map(bytes_text);
         DataFusionError::ResourcesExhausted(format!(
-            "{name} asked for {additional} more, the query holds {held}; {bound}"
+            "{name} requested {additional} more, the query has reserved {held}; {bound}"
         ))
     }
 }
 
 impl fmt::Display for QueryMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "query({})", written(self.own.reserved()))
+        write!(f, "query({})", bytes_text(self.own.reserved()))
     }
 }
 
@@ -95,13 +99,17 @@ impl MemoryPool for QueryMemory {
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         if self.own.try_grow(reservation, additional).is_err() {
-            let max = written(self.own_max.unwrap_or(self.all.bytes_max));
-            return Err(self.refused(reservation, additional, &format!("one query may hold {max} (query_memory_max)")));
+            let max = bytes_text(self.own_max.unwrap_or(self.all.bytes_max));
+            return Err(self.refused(
+                reservation,
+                additional,
+                &format!("one query may reserve {max} (query_memory_max)"),
+            ));
         }
-        if !self.all.take(additional) {
+        if !self.all.try_take(additional) {
             self.own.shrink(reservation, additional);
-            let (used, max) = (written(self.all.used()), written(self.all.bytes_max));
-            let bound = format!("all queries hold {used} of {max} together (memory_max)");
+            let (used, max) = (bytes_text(self.all.used()), bytes_text(self.all.bytes_max));
+            let bound = format!("all queries together have reserved {used} of {max} (memory_max)");
             return Err(self.refused(reservation, additional, &bound));
         }
         Ok(())
@@ -116,7 +124,8 @@ impl MemoryPool for QueryMemory {
     }
 }
 
-pub(crate) fn written(bytes: usize) -> String {
+/// A number of bytes for messages, such as `1.5 MiB`.
+pub(crate) fn bytes_text(bytes: usize) -> String {
     const MIB: usize = 1 << 20;
     match bytes {
         0..MIB => format!("{:.1} KiB", bytes as f64 / 1024.0),
@@ -131,7 +140,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn queries_draw_from_one_whole_and_give_back() {
+    fn queries_share_one_limit_and_release_memory() {
         let all = Arc::new(Memory::new(Some(100)));
         let pool = |max| Arc::new(QueryMemory::new(Arc::clone(&all), max)) as Arc<dyn MemoryPool>;
         let (one, two) = (pool(Some(80)), pool(Some(80)));

@@ -1,5 +1,5 @@
-//! One client's messages, from the first to the last. pgwire reads and answers them; until the login is complete the
-//! bytes that a client may send are bounded, whatever length its messages claim.
+//! The message loop of one connection. pgwire parses and answers the messages; until the login is complete, the number
+//! of bytes read from the client is limited, whatever length its messages claim.
 
 use std::io;
 use std::pin::Pin;
@@ -15,12 +15,16 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::codec::{Framed, FramedParts};
 
-/// How long a login may take.
+/// The time limit of a login.
 const LOGIN_TIME: Duration = Duration::from_secs(60);
 
-/// What a client may send up to the end of its login: names, settings and the proof of its password.
+/// The most bytes that a client may send until its login is complete: names, settings and the proof of its password.
 const LOGIN_BYTES: usize = 64 * 1024;
 
+/// Serves one connection until the client ends it, its login takes too long, or a fatal error occurs.
+///
+/// # Errors
+/// If the socket fails, or the TLS handshake does.
 pub(crate) async fn serve<H: PgWireServerHandlers>(
     socket: TcpStream,
     acceptor: Option<TlsAcceptor>,
@@ -32,7 +36,7 @@ pub(crate) async fn serve<H: PgWireServerHandlers>(
         () = &mut login_time => return Ok(()),
         negotiated = negotiate_tls(socket, acceptor) => negotiated?,
     };
-    // TLS was begun, and there is none.
+    // The client began TLS, and the server has none.
     let Some(negotiated) = negotiated else { return Ok(()) };
     let parts = negotiated.into_parts();
     let bounded = LoginLimit { inner: parts.io, left: Some(LOGIN_BYTES) };
@@ -82,7 +86,7 @@ pub(crate) async fn serve<H: PgWireServerHandlers>(
     }
 }
 
-/// A connection from which only so many bytes are read, as long as there is a bound.
+/// A stream from which at most `left` more bytes are read; any number if `left` is `None`.
 struct LoginLimit<T> {
     inner: T,
     left: Option<usize>,
@@ -91,7 +95,7 @@ struct LoginLimit<T> {
 impl<T: AsyncRead + Unpin> AsyncRead for LoginLimit<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.left == Some(0) {
-            let error = io::Error::new(io::ErrorKind::InvalidData, "the login takes more bytes than it may");
+            let error = io::Error::new(io::ErrorKind::InvalidData, "the client sent more bytes than a login may have");
             return Poll::Ready(Err(error));
         }
         let before = buf.filled().len();

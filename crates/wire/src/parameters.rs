@@ -1,5 +1,5 @@
-//! Parameters as clients send them, in text and in binary, as values of the engine. Each keeps
-//! its own type: the engine makes types agree.
+//! Decodes the parameters that clients send, in text and in binary, to values of the engine. Each
+//! keeps its own type; the engine adds the casts that an expression needs.
 
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{Array, ArrayRef};
@@ -10,14 +10,17 @@ use pgwire::error::{PgWireError, PgWireResult};
 use postgres_types::{FromSql, Kind};
 
 use super::values::{DAYS_TO_2000, MICROS_TO_2000};
-use super::{kinds, problem};
-use sql::instant::{clock, with_seconds};
-use sql::literals::in_zone;
+use super::{pg_types, problem};
+use sql::instant::{local_time, with_seconds};
+use sql::literals::local_to_utc;
 
-/// `zone` is where a time without a zone is one.
+/// The value of a parameter; `None` is NULL. `zone` is the time zone of an instant that is written without one.
+///
+/// # Errors
+/// If the bytes are no value of the type, or the type cannot be decoded from binary.
 pub(crate) fn value(bytes: Option<&[u8]>, pg_type: &Type, binary: bool, zone: &str) -> PgWireResult<ScalarValue> {
     let Some(bytes) = bytes else {
-        return ScalarValue::try_from(&kinds::of_parameter(pg_type)).map_err(problem::of_run);
+        return ScalarValue::try_from(&pg_types::engine_type(pg_type)).map_err(problem::of_run);
     };
     if let Kind::Array(element) = pg_type.kind() {
         return if binary { binary_array(bytes, element) } else { text_array(bytes, element, zone) };
@@ -71,7 +74,7 @@ fn from_binary(bytes: &[u8], pg_type: &Type) -> PgWireResult<ScalarValue> {
             let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
             ScalarValue::Utf8(Some(parts.join("-")))
         }
-        // A byte for the version comes first.
+        // The first byte is the version of the format.
         Type::JSONB => ScalarValue::Utf8(Some(text(bytes.get(1..).unwrap_or_default())?.to_owned())),
         Type::TEXT
         | Type::VARCHAR
@@ -82,7 +85,7 @@ fn from_binary(bytes: &[u8], pg_type: &Type) -> PgWireResult<ScalarValue> {
         | Type::XML
         | Type::CHAR => ScalarValue::Utf8(Some(text(bytes)?.to_owned())),
         _ => {
-            let message = format!("parameters of type {} are not taken in binary", pg_type.name());
+            let message = format!("binary parameters of type {} are not supported", pg_type.name());
             return Err(problem::with_hint(problem::NOT_SUPPORTED, message, "send it as text"));
         }
     })
@@ -90,7 +93,7 @@ fn from_binary(bytes: &[u8], pg_type: &Type) -> PgWireResult<ScalarValue> {
 
 fn from_text(value: &str, pg_type: &Type, zone: &str) -> PgWireResult<ScalarValue> {
     let wrong = || problem::error("22P02", format!("invalid input syntax for type {}: \"{value}\"", pg_type.name()));
-    let target = kinds::of_parameter(pg_type);
+    let target = pg_types::engine_type(pg_type);
     match (pg_type, &target) {
         (&Type::NUMERIC, _) => return decimal(value),
         (&Type::BYTEA, _) => {
@@ -103,17 +106,18 @@ fn from_text(value: &str, pg_type: &Type, zone: &str) -> PgWireResult<ScalarValu
         _ => {}
     }
     let corrected = match *pg_type {
-        Type::TIMESTAMP => clock(value).or_else(|| with_seconds(value)),
+        Type::TIMESTAMP => local_time(value).or_else(|| with_seconds(value)),
         Type::TIMESTAMPTZ => with_seconds(value),
         _ => None,
     };
     let zone: Option<Tz> = if *pg_type == Type::TIMESTAMPTZ { zone.parse().ok() } else { None };
-    let placed = zone.and_then(|zone| in_zone(corrected.as_deref().unwrap_or(value), &zone));
-    let read = ScalarValue::Utf8(Some(placed.or(corrected).unwrap_or_else(|| value.trim().to_owned()))).cast_to(&target);
+    let placed = zone.and_then(|zone| local_to_utc(corrected.as_deref().unwrap_or(value), &zone));
+    let read =
+        ScalarValue::Utf8(Some(placed.or(corrected).unwrap_or_else(|| value.trim().to_owned()))).cast_to(&target);
     read.ok().filter(|read| !read.is_null()).ok_or_else(wrong)
 }
 
-/// With all its digits; what is no decimal (NaN, 1e40) is a float.
+/// Reads a decimal with all its digits; other numbers (NaN, 1e40) become floats.
 fn decimal(written: &str) -> PgWireResult<ScalarValue> {
     let wrong = || problem::error("22P02", format!("invalid input syntax for type numeric: \"{written}\""));
     let plain = written.trim();
@@ -134,7 +138,7 @@ fn decimal(written: &str) -> PgWireResult<ScalarValue> {
     Ok(ScalarValue::Decimal128(Some(if negative { -mantissa } else { mantissa }), precision, scale))
 }
 
-/// The digits of a numeric as it is sent, `None` where it is malformed.
+/// The decimal text of a numeric in binary format; `None` if it is malformed.
 pub(crate) fn numeric_text(bytes: &[u8]) -> Option<String> {
     let word = |at: usize| bytes.get(at * 2..at * 2 + 2).map(|pair| i16::from_be_bytes([pair[0], pair[1]]));
     let (count, weight, sign, scale) =
@@ -178,7 +182,7 @@ fn binary_array(bytes: &[u8], element: &Type) -> PgWireResult<ScalarValue> {
             let (count, _) = (number()?, number()?);
             count
         }
-        _ => return Err(problem::error(problem::NOT_SUPPORTED, "parameters are arrays of one dimension at most")),
+        _ => return Err(problem::error(problem::NOT_SUPPORTED, "array parameters can have one dimension only")),
     };
     let mut values = Vec::new();
     for _ in 0..count {
@@ -197,7 +201,7 @@ fn binary_array(bytes: &[u8], element: &Type) -> PgWireResult<ScalarValue> {
     list(values, element)
 }
 
-/// `{1,2,NULL,"a \"b\""}`
+/// Reads an array literal such as `{1,2,NULL,"a \"b\""}`.
 fn text_array(bytes: &[u8], element: &Type, zone: &str) -> PgWireResult<ScalarValue> {
     let written = text(bytes)?;
     let wrong = || problem::error("22P02", format!("malformed array literal: \"{written}\""));
@@ -231,9 +235,9 @@ fn text_array(bytes: &[u8], element: &Type, zone: &str) -> PgWireResult<ScalarVa
     list(values, element)
 }
 
-/// Numerics of several scales become those of the widest.
+/// An array of values; numerics are cast to the largest scale among them.
 fn list(values: Vec<ScalarValue>, element: &Type) -> PgWireResult<ScalarValue> {
-    let mut data_type = kinds::of_parameter(element);
+    let mut data_type = pg_types::engine_type(element);
     if *element == Type::NUMERIC {
         let scale = values.iter().filter(|value| !value.is_null()).map(|value| match value {
             ScalarValue::Decimal128(_, _, scale) => *scale,
@@ -246,7 +250,7 @@ fn list(values: Vec<ScalarValue>, element: &Type) -> PgWireResult<ScalarValue> {
     Ok(ScalarValue::List(ScalarValue::new_list_nullable(&cast, &data_type)))
 }
 
-/// `None` for an array that is NULL.
+/// The elements of an array parameter; `None` if the array is NULL.
 pub(crate) fn elements(array: &ScalarValue) -> PgWireResult<Option<Vec<ScalarValue>>> {
     let ScalarValue::List(list) = array else { return Ok(None) };
     if list.is_null(0) {

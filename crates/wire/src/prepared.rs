@@ -1,5 +1,5 @@
-//! A statement as a client gave it: read, planned far enough to say its columns and parameters,
-//! and, when its parameters have values, ready to run.
+//! Statements of clients: parsed, planned so far that their result columns and parameter types are
+//! known, and bound to the values of their parameters.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -19,59 +19,66 @@ use sqlparser::ast;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::connection::Connection;
-use super::copy::Copy;
+use super::copy::CopyOut;
 use super::problem::{self, NOT_SUPPORTED};
-use super::{catalogue, encode, kinds, locked, parameters};
+use super::{catalogue, encode, locked, parameters, pg_types};
 use sql::complexity::nesting;
-use sql::session::{Planned, columns_of};
+use sql::session::{PlannedQuery, columns_of};
 use sql::{frontend, statement};
 
-/// Parentheses in one another that questions about the catalogue may have to be known by their words.
+/// The deepest nesting of parentheses of a catalogue query that the library's parser is given.
 const CATALOGUE_NESTING_MAX: usize = 12;
 
 static CATALOGUE_QUERIES: LazyLock<PostgresCompatibilityParser> = LazyLock::new(PostgresCompatibilityParser::new);
 
-/// One statement of a text.
+/// One statement of a client's text, rewritten for the engine.
 #[derive(Debug, Clone)]
-pub(crate) struct Spoken {
+pub(crate) struct ParsedStatement {
+    /// Its own text; written from the syntax tree if the client sent several statements at once.
     pub(crate) text: String,
+    /// The rewritten statement.
     pub(crate) statement: Statement,
-    /// Parameters that stand for arrays: `$1`.
+    /// The parameters whose values are arrays, such as `$1`.
     arrays: BTreeSet<String>,
-    /// Parameters that are cast to `oid`, which is a number here and a type of its own to clients.
+    /// The parameters that are cast to `oid`: an integer in the engine, a type of its own for clients.
     oids: BTreeSet<String>,
 }
 
+/// A statement of the extended protocol.
 #[derive(Debug)]
-pub(crate) struct Prepared {
-    pub(crate) spoken: Spoken,
-    /// Empty where there are no rows to come.
+pub(crate) struct PreparedStatement {
+    pub(crate) parsed: ParsedStatement,
+    /// The result columns; empty if the statement returns no rows.
     pub(crate) columns: SchemaRef,
+    /// The types of `$1`, `$2` and so on.
     pub(crate) parameters: Vec<Type>,
-    /// The query that a cursor is declared for, which has the statement's parameters.
-    declared: Option<Box<Prepared>>,
-    /// Good until the client's next Sync, or as long as the block is open.
-    planned: Mutex<Option<(u64, Planned)>>,
+    /// The query of a DECLARE, which has the statement's parameters.
+    cursor_query: Option<Box<PreparedStatement>>,
+    /// The plan, with the Sync count when it was made: valid until the client's next Sync or the end of its block.
+    planned: Mutex<Option<(u64, PlannedQuery)>>,
 }
 
-/// The statements of a text, in order.
-pub(crate) fn read(sql: &str) -> PgWireResult<Vec<Spoken>> {
-    let statements = match statement::read(sql) {
+/// Parses the statements of a text, in order.
+///
+/// # Errors
+/// If the text has a syntax error, with its position.
+pub(crate) fn parse(sql: &str) -> PgWireResult<Vec<ParsedStatement>> {
+    let statements = match statement::parse_any(sql) {
         Ok(statements) => statements,
         Err(error) => {
-            // What PostgreSQL has and the parser does not know.
-            if let Some(longer) = spelt_out(sql) {
-                return read(&longer);
+            // The parser does not know some short forms of PostgreSQL.
+            if let Some(longer) = expand_short_form(sql) {
+                return parse(&longer);
             }
             return Err(problem::of(&error, Some(sql)));
         }
     };
     let only = statements.len() == 1;
-    statements.into_iter().map(|statement| spoken(statement, only.then_some(sql))).collect()
+    statements.into_iter().map(|statement| rewrite_statement(statement, only.then_some(sql))).collect()
 }
 
-/// `ABORT`, `FETCH cursor`, `FETCH FROM cursor`.
-fn spelt_out(sql: &str) -> Option<String> {
+/// The full form of `ABORT`, `FETCH cursor` and `FETCH FROM cursor`.
+fn expand_short_form(sql: &str) -> Option<String> {
     let words: Vec<&str> = sql.trim().trim_end_matches(';').split_whitespace().collect();
     let is = |word: &str, known: &str| word.eq_ignore_ascii_case(known);
     match words[..] {
@@ -84,51 +91,52 @@ fn spelt_out(sql: &str) -> Option<String> {
     }
 }
 
-fn spoken(read: Statement, whole: Option<&str>) -> PgWireResult<Spoken> {
+fn rewrite_statement(read: Statement, whole: Option<&str>) -> PgWireResult<ParsedStatement> {
     let text = whole.map_or_else(|| read.to_string(), |sql| sql.trim().trim_end_matches(';').to_owned());
     let Statement::Statement(sql) = read else {
-        return Ok(Spoken {
+        return Ok(ParsedStatement {
             text,
-            statement: statement::prepared(read),
+            statement: statement::rewrite(read),
             arrays: BTreeSet::new(),
             oids: BTreeSet::new(),
         });
     };
     let mut sql = *sql;
-    let oids = catalogue::cast_to_oid(&sql);
+    let oids = catalogue::parameters_cast_to_oid(&sql);
     let (mut arrays, mut words) = (BTreeSet::new(), text.clone());
-    // The catalogue's library takes quotes of elements for the elements'.
+    // The catalogue library mistakes the quotes of array elements for a part of the elements.
     if text.contains("'{\"") {
-        arrays = frontend::any_of_values(&mut sql);
+        arrays = frontend::rewrite_array_comparisons(&mut sql);
         words = sql.to_string();
     }
-    if catalogue::is_asked(&sql) {
-        sql = of_catalogue(sql, &words)?;
+    if catalogue::reads_catalogue(&sql) {
+        sql = rewrite_catalogue_query(sql, &words)?;
     }
-    arrays.extend(frontend::any_of_values(&mut sql));
-    let statement = Statement::Statement(Box::new(frontend::prepared(sql)));
-    Ok(Spoken { text, statement, arrays, oids })
+    arrays.extend(frontend::rewrite_array_comparisons(&mut sql));
+    let statement = Statement::Statement(Box::new(frontend::rewrite(sql)));
+    Ok(ParsedStatement { text, statement, arrays, oids })
 }
 
-fn of_catalogue(mut sql: ast::Statement, text: &str) -> PgWireResult<ast::Statement> {
-    if let Some(short) = catalogue::in_short(&sql) {
-        return Ok(catalogue::rewritten(short));
+fn rewrite_catalogue_query(mut sql: ast::Statement, text: &str) -> PgWireResult<ast::Statement> {
+    if let Some(short) = catalogue::short_types_query(&sql) {
+        return Ok(catalogue::rewrite(short));
     }
-    if let Some(nothing) = catalogue::answered(&sql) {
-        return Ok(nothing);
+    if let Some(empty) = catalogue::without_rows(&sql) {
+        return Ok(empty);
     }
     let failed = |error| problem::error("42601", format!("syntax error: {error}"));
-    // The library's parser reads nested calls in exponential time; what is nested so is no tool's question.
-    if catalogue::procedures(&mut sql) || nesting(text) > CATALOGUE_NESTING_MAX {
+    // The library's parser takes exponential time for nested calls. The queries that it knows by their text are flat.
+    if catalogue::rewrite_procedure_names(&mut sql) || nesting(text) > CATALOGUE_NESTING_MAX {
         sql = CATALOGUE_QUERIES.rewrite(sql);
     } else if let [again] = CATALOGUE_QUERIES.parse(text).map_err(failed)?.as_mut_slice() {
-        // Some of these are known by their words as they came.
+        // The library knows some queries by their text, so it is given the text and not the tree.
         sql = again.clone();
     }
-    Ok(catalogue::rewritten(sql))
+    Ok(catalogue::rewrite(sql))
 }
 
-impl Spoken {
+impl ParsedStatement {
+    /// The SQL statement; `None` for a statement of the engine, such as RESET.
     pub(crate) fn sql(&self) -> Option<&ast::Statement> {
         match &self.statement {
             Statement::Statement(sql) => Some(sql),
@@ -136,69 +144,103 @@ impl Spoken {
         }
     }
 
-    /// Planned in threads of their own, so that nobody else waits for it.
-    pub(crate) async fn plan(&self, connection: &Arc<Connection>) -> PgWireResult<Planned> {
-        statement::reads(&self.statement).map_err(|error| problem::of(&error, Some(&self.text)))?;
+    /// Plans the statement in the planning runtime, so that no other connection waits for it.
+    ///
+    /// # Errors
+    /// If the statement is refused or cannot be planned, or is cancelled meanwhile.
+    pub(crate) async fn plan(&self, connection: &Arc<Connection>) -> PgWireResult<PlannedQuery> {
+        statement::check_read_only(&self.statement).map_err(|error| problem::of(&error, Some(&self.text)))?;
         let (view, statement, owned) = (connection.view(), self.statement.clone(), Arc::clone(connection));
         let planning = connection.shared.planning().spawn(async move { owned.session.plan(statement, &view).await });
         let planned = connection.unless_cancelled(async {
-            AbortOnDropHandle::new(planning).await.map_err(|_| problem::broken_off("planning"))
+            AbortOnDropHandle::new(planning).await.map_err(|_| problem::panicked("planning"))
         });
         planned.await?.map_err(|error| problem::of(&error, Some(&self.text)))
     }
 }
 
-impl Prepared {
-    /// `given` are the types that the client says its parameters have.
+impl PreparedStatement {
+    /// Prepares a statement. `given` are the parameter types that the client declares.
+    ///
+    /// # Errors
+    /// If the statement cannot be planned, or fetches from a cursor that does not exist.
     pub(crate) async fn new(
-        spoken: Spoken,
+        parsed: ParsedStatement,
         connection: &Arc<Connection>,
         given: &[Option<Type>],
     ) -> PgWireResult<Self> {
-        let nothing = || Arc::new(Schema::empty());
+        let no_columns = || Arc::new(Schema::empty());
         let text = |name: &str| Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8, false)]));
-        let columns = match (&spoken.statement, spoken.sql()) {
-            (_, Some(ast::Statement::ShowVariable { variable })) => text(&super::acts::shown_name(variable)),
-            (_, Some(ast::Statement::Fetch { name, .. })) => super::acts::cursor_columns(connection, &name.value)?,
+        let columns = match (&parsed.statement, parsed.sql()) {
+            (_, Some(ast::Statement::ShowVariable { variable })) => {
+                text(&super::session_commands::shown_variable(variable))
+            }
+            (_, Some(ast::Statement::Fetch { name, .. })) => {
+                super::session_commands::cursor_columns(connection, &name.value)?
+            }
             (_, Some(ast::Statement::Declare { stmts })) => {
-                let declared = match super::acts::declared(stmts)? {
-                    Some(query) => Some(Box::new(Prepared::query(query, connection, given).await?)),
+                let cursor_query = match super::session_commands::declared_query(stmts)? {
+                    Some(query) => Some(Box::new(PreparedStatement::of_query(query, connection, given).await?)),
                     None => None,
                 };
-                let parameters = declared.as_ref().map(|declared| declared.parameters.clone()).unwrap_or_default();
-                return Ok(Prepared { spoken, columns: nothing(), parameters, declared, planned: Mutex::default() });
+                let parameters = cursor_query.as_ref().map(|query| query.parameters.clone()).unwrap_or_default();
+                return Ok(PreparedStatement {
+                    parsed,
+                    columns: no_columns(),
+                    parameters,
+                    cursor_query,
+                    planned: Mutex::default(),
+                });
             }
-            (_, Some(sql)) if super::acts::is_act(sql) || Copy::of(sql).is_some() => nothing(),
-            (Statement::Reset(_), _) => nothing(),
-            _ => return Prepared::query(spoken, connection, given).await,
+            (_, Some(sql))
+                if super::session_commands::is_session_command(sql) || CopyOut::of_statement(sql).is_some() =>
+            {
+                no_columns()
+            }
+            (Statement::Reset(_), _) => no_columns(),
+            _ => return PreparedStatement::of_query(parsed, connection, given).await,
         };
-        Ok(Prepared { spoken, columns, parameters: Vec::new(), declared: None, planned: Mutex::default() })
+        Ok(PreparedStatement { parsed, columns, parameters: Vec::new(), cursor_query: None, planned: Mutex::default() })
     }
 
-    pub(crate) fn declared(&self) -> Option<&Prepared> {
-        self.declared.as_deref()
+    /// The query of a DECLARE with one cursor.
+    pub(crate) fn cursor_query(&self) -> Option<&PreparedStatement> {
+        self.cursor_query.as_deref()
     }
 
-    async fn query(spoken: Spoken, connection: &Arc<Connection>, given: &[Option<Type>]) -> PgWireResult<Self> {
-        let planned = spoken.plan(connection).await?;
-        let parameters = types_of_parameters(&planned.plan, &spoken, given)?;
-        let columns = described(&planned, &parameters, &spoken.arrays);
-        let batch = connection.batch.load(Ordering::Relaxed);
-        Ok(Prepared { spoken, columns, parameters, declared: None, planned: Mutex::new(Some((batch, planned))) })
+    async fn of_query(
+        parsed: ParsedStatement,
+        connection: &Arc<Connection>,
+        given: &[Option<Type>],
+    ) -> PgWireResult<Self> {
+        let planned = parsed.plan(connection).await?;
+        let parameters = parameter_types(&planned.plan, &parsed, given)?;
+        let columns = result_columns(&planned, &parameters, &parsed.arrays);
+        let batch = connection.sync_count.load(Ordering::Relaxed);
+        Ok(PreparedStatement {
+            parsed,
+            columns,
+            parameters,
+            cursor_query: None,
+            planned: Mutex::new(Some((batch, planned))),
+        })
     }
 
-    /// The query with its parameters' values, over what is to be seen now.
-    pub(crate) async fn bound<S: Clone>(
+    /// The plan with the values of the portal's parameters, over the newest state of the lake or the open block's.
+    ///
+    /// # Errors
+    /// If a value does not fit its type, the number of values is wrong, or the result columns have changed.
+    pub(crate) async fn bind<S: Clone>(
         &self,
         connection: &Arc<Connection>,
         portal: &Portal<S>,
-    ) -> PgWireResult<Planned> {
-        let fresh = locked(&self.planned)
+    ) -> PgWireResult<PlannedQuery> {
+        let cached = locked(&self.planned)
             .clone()
-            .filter(|(batch, _)| connection.in_block() || *batch == connection.batch.load(Ordering::Relaxed));
-        let Planned { plan, state, .. } = match fresh {
+            .filter(|(batch, _)| connection.in_block() || *batch == connection.sync_count.load(Ordering::Relaxed));
+        let PlannedQuery { plan, state, .. } = match cached {
             Some((_, planned)) => planned,
-            None => self.spoken.plan(connection).await?,
+            None => self.parsed.plan(connection).await?,
         };
         if portal.parameter_len() != self.parameters.len() {
             let message = format!(
@@ -209,12 +251,12 @@ impl Prepared {
             return Err(problem::error("08P01", message));
         }
         let values = self.values(portal, &connection.zone())?;
-        let plan = with_values(plan, values, &self.spoken.arrays)?;
+        let plan = with_values(plan, values, &self.parsed.arrays)?;
         let columns = columns_of(&plan, &state).map_err(problem::of_run)?;
         if types_of(&columns)? != types_of(&self.columns)? {
             return Err(problem::error(NOT_SUPPORTED, "cached plan must not change result type"));
         }
-        Ok(Planned { plan, columns, state })
+        Ok(PlannedQuery { plan, columns, state })
     }
 
     fn values<S: Clone>(&self, portal: &Portal<S>, zone: &str) -> PgWireResult<Vec<ScalarValue>> {
@@ -238,28 +280,28 @@ fn types_of(columns: &Schema) -> PgWireResult<Vec<Type>> {
     Ok(fields.iter().map(|field| field.datatype().clone()).collect())
 }
 
-/// By what the client says, else by what stands beside it, else a text, as in PostgreSQL.
-fn types_of_parameters(plan: &LogicalPlan, spoken: &Spoken, given: &[Option<Type>]) -> PgWireResult<Vec<Type>> {
-    let arrays = &spoken.arrays;
+/// The types of all parameters: as the client declares, else as inferred from the query, else text, as in PostgreSQL.
+fn parameter_types(plan: &LogicalPlan, parsed: &ParsedStatement, given: &[Option<Type>]) -> PgWireResult<Vec<Type>> {
+    let arrays = &parsed.arrays;
     let known = plan.get_parameter_types().map_err(problem::of_run)?;
     let count = known.keys().filter_map(|id| number_of(id)).max().unwrap_or(0);
     let mut types = Vec::with_capacity(count);
     for number in 1..=count {
         let id = format!("${number}");
-        let told = given.get(number - 1).cloned().flatten().filter(|pg_type| *pg_type != Type::UNKNOWN);
+        let declared = given.get(number - 1).cloned().flatten().filter(|pg_type| *pg_type != Type::UNKNOWN);
         let inferred = known.get(&id).cloned().flatten().or_else(|| cast_of(plan, &id));
         let inferred = inferred.map(|data_type| match data_type {
-            DataType::Int32 if spoken.oids.contains(&id) => Type::OID,
-            other => kinds::of(&other),
+            DataType::Int32 if parsed.oids.contains(&id) => Type::OID,
+            other => pg_types::of_data_type(&other),
         });
-        let own = if arrays.contains(&id) { inferred.map(|element| kinds::array_of(&element)) } else { inferred };
+        let own = if arrays.contains(&id) { inferred.map(|element| pg_types::array_of(&element)) } else { inferred };
         let unknown = if arrays.contains(&id) { Type::TEXT_ARRAY } else { Type::TEXT };
-        types.push(told.or(own).filter(|pg_type| *pg_type != Type::UNKNOWN).unwrap_or(unknown));
+        types.push(declared.or(own).filter(|pg_type| *pg_type != Type::UNKNOWN).unwrap_or(unknown));
     }
     Ok(types)
 }
 
-/// The type that the query itself gives a parameter: `$1::date`, `LIMIT $1`.
+/// The type of a parameter that is cast (`$1::date`), or bigint in `LIMIT $1`.
 fn cast_of(plan: &LogicalPlan, id: &str) -> Option<DataType> {
     let mut found = None;
     let is_it = |expr: &Expr| matches!(expr, Expr::Placeholder(inner) if inner.id == id);
@@ -286,8 +328,8 @@ fn cast_of(plan: &LogicalPlan, id: &str) -> Option<DataType> {
     found
 }
 
-/// The columns as they will be when the parameters have values.
-fn described(planned: &Planned, given: &[Type], arrays: &BTreeSet<String>) -> SchemaRef {
+/// The result columns that the query has once its parameters have values.
+fn result_columns(planned: &PlannedQuery, given: &[Type], arrays: &BTreeSet<String>) -> SchemaRef {
     let plan = &planned.plan;
     let nulls = given.iter().enumerate().map(|(at, pg_type)| match arrays.contains(&format!("${}", at + 1)) {
         true => Ok(ScalarValue::Null),

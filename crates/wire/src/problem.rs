@@ -1,4 +1,4 @@
-//! Errors as PostgreSQL's clients know them: a code that programs tell apart, a message, a hint.
+//! Error responses of the protocol: an SQLSTATE code, a message and a hint.
 
 use std::error::Error as _;
 
@@ -10,50 +10,60 @@ use sqlparser::parser::ParserError;
 
 use sql::error::{Error, Kind, Refusal};
 
+/// SQLSTATE `read_only_sql_transaction`.
 pub(crate) const READ_ONLY: &str = "25006";
+/// SQLSTATE `in_failed_sql_transaction`.
 pub(crate) const ABORTED: &str = "25P02";
+/// SQLSTATE `query_canceled`.
 pub(crate) const CANCELLED: &str = "57014";
+/// SQLSTATE `admin_shutdown`.
 pub(crate) const SHUTDOWN: &str = "57P01";
+/// SQLSTATE `undefined_object`.
 pub(crate) const UNDEFINED_OBJECT: &str = "42704";
+/// SQLSTATE `invalid_parameter_value`.
 pub(crate) const BAD_VALUE: &str = "22023";
+/// SQLSTATE `feature_not_supported`.
 pub(crate) const NOT_SUPPORTED: &str = "0A000";
 
+/// An error that ends the statement; the connection continues.
 pub(crate) fn error(code: &str, message: impl Into<String>) -> PgWireError {
     PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), code.to_owned(), message.into())))
 }
 
+/// An error after which the server closes the connection.
 pub(crate) fn fatal(code: &str, message: impl Into<String>) -> PgWireError {
     PgWireError::UserError(Box::new(ErrorInfo::new("FATAL".to_owned(), code.to_owned(), message.into())))
 }
 
-/// A panic, whose text is in the server's log.
-pub(crate) fn broken_off(what: &str) -> PgWireError {
-    error("XX000", format!("{what} ended by a fault of the server, which its log describes"))
+/// The error for a panic in `what`; the panic's message is only in the server's log.
+pub(crate) fn panicked(what: &str) -> PgWireError {
+    error("XX000", format!("{what} panicked: the server's log has the details"))
 }
 
-/// Of the query that held most when the server came to its bound.
+/// The error for the query that the watchdog ended.
 pub(crate) fn out_of_memory() -> PgWireError {
-    let message = "out of memory: the server came near the memory that it may have, and this query held most of it";
-    with_hint("53200", message, "ask for fewer rows at a time, or make shorter texts and arrays")
+    let message = "out of memory: the server came near the memory limit of its process, and this query used the most";
+    with_hint("53200", message, "read fewer rows at a time, or build shorter texts and arrays")
 }
 
+/// Like [`error`], with a hint.
 pub(crate) fn with_hint(code: &str, message: impl Into<String>, hint: impl Into<String>) -> PgWireError {
     let mut info = ErrorInfo::new("ERROR".to_owned(), code.to_owned(), message.into());
     info.hint = Some(hint.into());
     PgWireError::UserError(Box::new(info))
 }
 
-/// `query` is the text in which a place is to be pointed at.
+/// The error response for an error of the `sql` crate. `query` is the statement's text, to point at a position in it.
 pub(crate) fn of(error: &Error, query: Option<&str>) -> PgWireError {
-    let mut below = error.source();
-    while let Some(source) = below {
+    let mut cause = error.source();
+    while let Some(source) = cause {
         if let Some(refusal) = source.downcast_ref::<Refusal>() {
             return of_refusal(refusal);
         }
         if let Some(engine) = source.downcast_ref::<DataFusionError>() {
             return of_engine(engine, error, query);
         }
-        below = source.source();
+        cause = source.source();
     }
     let code = match error.kind {
         Kind::Retry => "58030",
@@ -64,8 +74,9 @@ pub(crate) fn of(error: &Error, query: Option<&str>) -> PgWireError {
     self::error(code, chain(error))
 }
 
+/// The error response for an error of the engine while a query is planned or runs.
 pub(crate) fn of_run(error: DataFusionError) -> PgWireError {
-    of(&sql::error::of_query(error, "run the query"), None)
+    of(&sql::error::query_error(error, "run the query"), None)
 }
 
 fn of_refusal(refusal: &Refusal) -> PgWireError {
@@ -84,7 +95,7 @@ fn of_engine(engine: &DataFusionError, whole: &Error, query: Option<&str>) -> Pg
     let root = engine.find_root();
     let mut info = ErrorInfo::new("ERROR".to_owned(), code_of(root).to_owned(), message_of(root, whole));
     match root {
-        DataFusionError::SQL(..) => info.position = query.and_then(|query| place_in(&info.message, query)),
+        DataFusionError::SQL(..) => info.position = query.and_then(|query| position_in(&info.message, query)),
         DataFusionError::SchemaError(error, _) => {
             if let SchemaError::FieldNotFound { valid_fields, .. } = error.as_ref()
                 && !valid_fields.is_empty()
@@ -100,7 +111,7 @@ fn of_engine(engine: &DataFusionError, whole: &Error, query: Option<&str>) -> Pg
         DataFusionError::ResourcesExhausted(_) => {
             info.hint = Some(
                 "read less at once (fewer columns, a narrower time range, a smaller LIMIT), \
-                 or give queries more in [serve] of wattlake.toml"
+                 or raise the limits in [serve] of wattlake.toml"
                     .to_owned(),
             );
         }
@@ -162,19 +173,20 @@ fn message_of(root: &DataFusionError, whole: &Error) -> String {
 
 fn chain(error: &Error) -> String {
     let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(source) = below {
-        let said = source.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let cause_text = source.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
         }
-        below = source.source();
+        cause = source.source();
     }
     text
 }
 
-/// The parser says `at Line: 1, Column: 8`; PostgreSQL counts characters from the start.
-fn place_in(message: &str, query: &str) -> Option<String> {
+/// The position of a parser error as PostgreSQL counts it, in characters from the start of the query; the parser's
+/// message ends with `at Line: 1, Column: 8`.
+fn position_in(message: &str, query: &str) -> Option<String> {
     let (_, place) = message.rsplit_once("Line: ")?;
     let (line, column) = place.split_once(", Column: ")?;
     let digits: String = column.chars().take_while(char::is_ascii_digit).collect();
@@ -189,12 +201,12 @@ fn offset(query: &str, line: u64, column: u64) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::place_in;
+    use super::position_in;
 
     #[test]
-    fn a_place_is_counted_in_characters() {
+    fn a_position_is_counted_in_characters() {
         let query = "select é,\n  from t";
-        assert_eq!(place_in("Expected: x, found: from at Line: 2, Column: 3", query).as_deref(), Some("13"));
-        assert_eq!(place_in("no place", query), None);
+        assert_eq!(position_in("Expected: x, found: from at Line: 2, Column: 3", query).as_deref(), Some("13"));
+        assert_eq!(position_in("no place", query), None);
     }
 }

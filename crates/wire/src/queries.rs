@@ -1,5 +1,5 @@
-//! The two ways of asking: whole texts (the simple protocol), and parse, bind, execute (the
-//! extended one). Rows are sent as they come, and only as fast as the client takes them.
+//! The two query protocols of PostgreSQL: simple (the text of statements) and extended (parse,
+//! bind, execute). Rows are sent while the query runs, and only as fast as the client reads them.
 
 use std::fmt::Debug;
 use std::sync::atomic::Ordering;
@@ -32,55 +32,59 @@ use pgwire::messages::startup::ParameterStatus;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::acts::{self, Outcome};
 use super::connection::Connection;
-use super::copy::Writer;
+use super::copy::CopyWriter;
 use super::encode::{self, BatchStream};
 use super::parser::Parser;
-use super::prepared::{Prepared, read};
-use super::startup::Door;
-use super::{Shared, locked, problem, watch};
+use super::prepared::{PreparedStatement, parse};
+use super::session_commands::{self, Outcome};
+use super::startup::LoginHandler;
+use super::{Shared, disconnect, locked, problem};
 
 type Rows = BoxStream<'static, PgWireResult<DataRow>>;
 
-/// All that serves one connection.
+/// The handlers of one connection.
 pub(crate) struct Handlers {
-    questions: Arc<Questions>,
-    door: Arc<Door>,
+    queries: Arc<QueryHandler>,
+    startup: Arc<LoginHandler>,
     shared: Arc<Shared>,
-    place: u64,
+    pending_id: u64,
     ended: CancellationToken,
-    /// To tell a client without TLS why the connection ends.
+    /// A second handle of the socket, by which a client without TLS is told why the connection ends.
     watched: Arc<TcpStream>,
 }
 
-/// The connection is there once its user has proved who he is.
-pub(crate) type Slot = Arc<OnceLock<Arc<Connection>>>;
+/// Holds the connection once its user has logged in.
+pub(crate) type ConnectionCell = Arc<OnceLock<Arc<Connection>>>;
 
-pub(crate) struct Questions {
-    slot: Slot,
+/// Executes the statements of one connection.
+pub(crate) struct QueryHandler {
+    cell: ConnectionCell,
     watched: Arc<TcpStream>,
 }
 
 impl Handlers {
+    /// The handlers of a new connection, which is registered as pending until its login.
     pub(crate) fn new(shared: Arc<Shared>, watched: TcpStream) -> Handlers {
-        let (slot, ended, watched) = (Slot::default(), CancellationToken::new(), Arc::new(watched));
-        let place = shared.places.add_pending(&ended);
-        let door = Door::new(&shared, Arc::clone(&slot), place, ended.clone());
-        let questions = Questions { slot, watched: Arc::clone(&watched) };
-        Handlers { questions: Arc::new(questions), door: Arc::new(door), shared, place, ended, watched }
+        let (cell, ended, watched) = (ConnectionCell::default(), CancellationToken::new(), Arc::new(watched));
+        let pending_id = shared.connection_limit.add_pending(&ended);
+        let startup = LoginHandler::new(&shared, Arc::clone(&cell), pending_id, ended.clone());
+        let queries = QueryHandler { cell, watched: Arc::clone(&watched) };
+        Handlers { queries: Arc::new(queries), startup: Arc::new(startup), shared, pending_id, ended, watched }
     }
 
+    /// Cancelled when the connection is to be closed.
     pub(crate) fn ended(&self) -> CancellationToken {
         self.ended.clone()
     }
 
+    /// Whether a statement runs.
     pub(crate) fn is_busy(&self) -> bool {
-        self.questions.slot.get().is_some_and(|connection| connection.is_busy())
+        self.queries.cell.get().is_some_and(|connection| connection.is_busy())
     }
 
-    /// Best effort: the client is being left anyway.
-    pub(crate) fn say_goodbye(&self) {
+    /// Tells the client that the server closes the connection, if that is possible without waiting and without TLS.
+    pub(crate) fn send_shutdown_error(&self) {
         if self.shared.tls.is_some() {
             return;
         }
@@ -90,10 +94,11 @@ impl Handlers {
         let _ = self.watched.try_write(&message);
     }
 
-    pub(crate) fn leave(&self) {
-        self.shared.places.remove_pending(self.place);
-        if let Some(connection) = self.questions.slot.get() {
-            self.shared.places.give_back();
+    /// Releases what the connection holds: its share of the limit, its cursors and its query.
+    pub(crate) fn close(&self) {
+        self.shared.connection_limit.remove_pending(self.pending_id);
+        if let Some(connection) = self.queries.cell.get() {
+            self.shared.connection_limit.release();
             connection.finish();
             locked(&connection.cursors).clear();
             locked(&self.shared.connections).remove(&connection.pid);
@@ -104,15 +109,15 @@ impl Handlers {
 
 impl PgWireServerHandlers for Handlers {
     fn simple_query_handler(&self) -> Arc<impl SimpleQueryHandler> {
-        Arc::clone(&self.questions)
+        Arc::clone(&self.queries)
     }
 
     fn extended_query_handler(&self) -> Arc<impl ExtendedQueryHandler> {
-        Arc::clone(&self.questions)
+        Arc::clone(&self.queries)
     }
 
     fn startup_handler(&self) -> Arc<impl pgwire::api::auth::StartupHandler> {
-        Arc::clone(&self.door)
+        Arc::clone(&self.startup)
     }
 
     fn copy_handler(&self) -> Arc<impl CopyHandler> {
@@ -120,7 +125,7 @@ impl PgWireServerHandlers for Handlers {
     }
 
     fn error_handler(&self) -> Arc<impl ErrorHandler> {
-        Arc::clone(&self.questions)
+        Arc::clone(&self.queries)
     }
 
     fn cancel_handler(&self) -> Arc<impl CancelHandler> {
@@ -134,18 +139,18 @@ struct Cancel {
 
 #[async_trait]
 impl CancelHandler for Cancel {
-    async fn on_cancel_request(&self, asked: CancelRequest) {
-        let connection = locked(&self.shared.connections).get(&asked.pid).cloned();
-        // The key is what makes it this client's query to cancel.
-        if let Some(connection) = connection.filter(|c| c.secret.to_bytes() == asked.secret_key.to_bytes()) {
+    async fn on_cancel_request(&self, request: CancelRequest) {
+        let connection = locked(&self.shared.connections).get(&request.pid).cloned();
+        // Only a client that knows the connection's secret key may cancel its query.
+        if let Some(connection) = connection.filter(|c| c.secret.to_bytes() == request.secret_key.to_bytes()) {
             connection.cancel();
         }
     }
 }
 
-impl ErrorHandler for Questions {
+impl ErrorHandler for QueryHandler {
     fn on_error<C: ClientInfo>(&self, client: &C, error: &mut PgWireError) {
-        if let Some(connection) = self.slot.get() {
+        if let Some(connection) = self.cell.get() {
             connection.finish();
         }
         match error {
@@ -165,13 +170,13 @@ impl ErrorHandler for Questions {
     }
 }
 
-impl Questions {
+impl QueryHandler {
     fn connection(&self) -> PgWireResult<&Arc<Connection>> {
-        self.slot.get().ok_or_else(|| problem::fatal("08P01", "a query came before the login was complete"))
+        self.cell.get().ok_or_else(|| problem::fatal("08P01", "a query came before the login was complete"))
     }
 
-    /// Does `work` while the socket is watched: a client that goes takes its query with it.
-    async fn watched<T>(
+    /// Does `work`, and cancels the query when the client closes its connection meanwhile.
+    async fn while_connected<T>(
         &self,
         connection: &Connection,
         work: impl Future<Output = PgWireResult<T>>,
@@ -180,14 +185,14 @@ impl Questions {
         tokio::select! {
             biased;
             done = &mut work => return done,
-            () = watch::gone(&self.watched) => connection.ended.cancel(),
+            () = disconnect::closed_by_client(&self.watched) => connection.ended.cancel(),
         }
-        Err(problem::fatal("08006", "the client has gone"))
+        Err(problem::fatal("08006", "the client closed the connection"))
     }
 }
 
 #[async_trait]
-impl SimpleQueryHandler for Questions {
+impl SimpleQueryHandler for QueryHandler {
     async fn on_query<C>(&self, client: &mut C, query: Query) -> PgWireResult<()>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
@@ -198,8 +203,8 @@ impl SimpleQueryHandler for Questions {
         let connection = Arc::clone(self.connection()?);
         client.set_state(PgWireConnectionState::QueryInProgress);
         connection.start(&query.query);
-        connection.batch.fetch_add(1, Ordering::Relaxed);
-        self.watched(&connection, simple(client, &connection, &query.query)).await?;
+        connection.sync_count.fetch_add(1, Ordering::Relaxed);
+        self.while_connected(&connection, simple(client, &connection, &query.query)).await?;
         connection.finish();
         client.set_state(PgWireConnectionState::ReadyForQuery);
         let status = client.transaction_status();
@@ -213,7 +218,7 @@ impl SimpleQueryHandler for Questions {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        Err(problem::error("XX000", "queries are answered as they come"))
+        Err(problem::error("XX000", "results are streamed by the query handler"))
     }
 }
 
@@ -223,34 +228,35 @@ where
     C::PortalStore: PortalStore,
     PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
 {
-    let statements = read(text)?;
+    let statements = parse(text)?;
     if statements.is_empty() {
         client.feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await?;
     }
-    for spoken in statements {
-        let outcome = acts::perform(connection, &spoken, client.transaction_status()).await?;
+    for parsed in statements {
+        let outcome = session_commands::execute(connection, &parsed, client.transaction_status()).await?;
         let outcome = match outcome {
             Outcome::Rows { columns, batches, tag } => {
                 let fields = Arc::new(encode::fields(&columns, &Format::UnifiedText)?);
                 let described: Vec<FieldDescription> = fields.iter().map(Into::into).collect();
                 client.feed(PgWireBackendMessage::RowDescription(RowDescription::new(described))).await?;
-                let mut rows: Rows = Box::pin(encode::rows(batches, fields, connection.zone()));
+                let mut rows: Rows = Box::pin(encode::data_rows(batches, fields, connection.zone()));
                 send_rows(client, &mut rows, 0, tag).await?;
                 continue;
             }
             other => other,
         };
         if let Outcome::Deallocated { name, .. } = &outcome
-            && let Some(store) = client.portal_store().as_any().downcast_ref::<MemPortalStore<Arc<Prepared>>>()
+            && let Some(store) = client.portal_store().as_any().downcast_ref::<MemPortalStore<Arc<PreparedStatement>>>()
         {
             deallocate(store, name.as_deref());
         }
-        settle(client, outcome).await?;
+        send_outcome(client, outcome).await?;
     }
     Ok(())
 }
 
-/// All prepared statements can't be listed: those go when they are replaced, or with the connection.
+/// Removes one prepared statement. The store cannot list them: DEALLOCATE ALL only removes the portals, and the
+/// statements are removed when they are replaced or the connection ends.
 fn deallocate(store: &impl PortalStore, name: Option<&str>) {
     match name {
         Some(name) => store.rm_statement(name),
@@ -258,26 +264,26 @@ fn deallocate(store: &impl PortalStore, name: Option<&str>) {
     }
 }
 
-/// Everything but rows.
-async fn settle<C>(client: &mut C, outcome: Outcome) -> PgWireResult<()>
+/// Sends the outcome of a statement that returns no rows.
+async fn send_outcome<C>(client: &mut C, outcome: Outcome) -> PgWireResult<()>
 where
     C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
     PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
 {
     let tag = match outcome {
-        Outcome::Rows { .. } => return Err(problem::error("XX000", "rows were to be sent before")),
-        Outcome::Copied { writer, batches } => return send_copy(client, &writer, batches).await,
-        Outcome::Done { tag, told } => {
-            if let Some((name, value)) = told {
+        Outcome::Rows { .. } => return Err(problem::error("XX000", "rows must be sent by send_rows")),
+        Outcome::CopyOut { writer, batches } => return send_copy(client, &writer, batches).await,
+        Outcome::Done { tag, parameter_status } => {
+            if let Some((name, value)) = parameter_status {
                 client.feed(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(name, value))).await?;
             }
             tag
         }
-        Outcome::Begun => {
+        Outcome::BlockBegun => {
             client.set_transaction_status(TransactionStatus::Transaction);
             "BEGIN".to_owned()
         }
-        Outcome::Ended { tag } => {
+        Outcome::BlockEnded { tag } => {
             client.set_transaction_status(TransactionStatus::Idle);
             tag.to_owned()
         }
@@ -287,7 +293,7 @@ where
     Ok(())
 }
 
-/// At most `max` of them, or all with 0; whether there may be more.
+/// Sends at most `max` rows, or all if `max` is 0, and returns whether there may be more.
 async fn send_rows<C>(client: &mut C, rows: &mut Rows, max: usize, tag: &str) -> PgWireResult<bool>
 where
     C: Sink<PgWireBackendMessage> + Unpin + Send + Sync,
@@ -310,7 +316,7 @@ where
     Ok(true)
 }
 
-async fn send_copy<C>(client: &mut C, writer: &Writer, mut batches: BatchStream) -> PgWireResult<()>
+async fn send_copy<C>(client: &mut C, writer: &CopyWriter, mut batches: BatchStream) -> PgWireResult<()>
 where
     C: Sink<PgWireBackendMessage> + Unpin + Send + Sync,
     PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
@@ -319,7 +325,7 @@ where
     let columns = i16::try_from(writer.columns()).unwrap_or(i16::MAX);
     let opening = CopyOutResponse::new(i8::from(writer.is_binary()), columns, vec![format; writer.columns()]);
     client.feed(PgWireBackendMessage::CopyOutResponse(opening)).await?;
-    let mut first = writer.first();
+    let mut first = writer.header();
     if !writer.is_binary()
         && let Some(header) = first.take()
     {
@@ -336,7 +342,7 @@ where
             sent += 1;
         }
     }
-    if let Some(last) = writer.last() {
+    if let Some(last) = writer.trailer() {
         client.feed(PgWireBackendMessage::CopyData(CopyData::new(with_first(last)))).await?;
     }
     client.feed(PgWireBackendMessage::CopyDone(CopyDone::new())).await?;
@@ -345,12 +351,12 @@ where
 }
 
 #[async_trait]
-impl ExtendedQueryHandler for Questions {
-    type Statement = Arc<Prepared>;
+impl ExtendedQueryHandler for QueryHandler {
+    type Statement = Arc<PreparedStatement>;
     type QueryParser = Parser;
 
     fn query_parser(&self) -> Arc<Parser> {
-        Arc::new(Parser { slot: Arc::clone(&self.slot) })
+        Arc::new(Parser { cell: Arc::clone(&self.cell) })
     }
 
     async fn on_execute<C>(&self, client: &mut C, message: Execute) -> PgWireResult<()>
@@ -371,9 +377,9 @@ impl ExtendedQueryHandler for Questions {
             None => return Err(PgWireError::PortalNotFound(name.to_owned())),
         };
         client.set_state(PgWireConnectionState::QueryInProgress);
-        connection.start(&portal.statement.statement.spoken.text);
+        connection.start(&portal.statement.statement.parsed.text);
         let max = usize::try_from(message.max_rows).unwrap_or(0);
-        self.watched(&connection, execute(client, &connection, &portal, max)).await?;
+        self.while_connected(&connection, execute(client, &connection, &portal, max)).await?;
         connection.finish();
         client.set_state(PgWireConnectionState::ReadyForQuery);
         Ok(())
@@ -387,10 +393,10 @@ impl ExtendedQueryHandler for Questions {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let cursor = match (message.target_type, message.name.as_deref()) {
-            (TARGET_TYPE_BYTE_PORTAL, Some(name)) => acts::cursor_columns(self.connection()?, name).ok(),
+            (TARGET_TYPE_BYTE_PORTAL, Some(name)) => session_commands::cursor_columns(self.connection()?, name).ok(),
             _ => None,
         };
-        // To PostgreSQL a cursor is a portal, and drivers ask of it as of one.
+        // In PostgreSQL a cursor is a portal, and drivers describe it as one.
         if let Some(columns) = cursor {
             let fields = encode::fields(&columns, &Format::UnifiedText)?;
             let described: Vec<FieldDescription> = fields.iter().map(Into::into).collect();
@@ -408,9 +414,9 @@ impl ExtendedQueryHandler for Questions {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let connection = self.connection()?;
-        connection.batch.fetch_add(1, Ordering::Relaxed);
+        connection.sync_count.fetch_add(1, Ordering::Relaxed);
         let status = client.transaction_status();
-        // A portal lives as long as its block; one without a block as long as its Sync.
+        // A portal is closed with its transaction block, and without a block at the next Sync.
         if matches!(status, TransactionStatus::Idle) {
             client.portal_store().clear_portals();
         } else {
@@ -427,30 +433,30 @@ impl ExtendedQueryHandler for Questions {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        Err(problem::error("XX000", "queries are answered as they come"))
+        Err(problem::error("XX000", "results are streamed by the query handler"))
     }
 }
 
 async fn execute<C>(
     client: &mut C,
     connection: &Arc<Connection>,
-    portal: &Portal<Arc<Prepared>>,
+    portal: &Portal<Arc<PreparedStatement>>,
     max: usize,
 ) -> PgWireResult<()>
 where
     C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-    C::PortalStore: PortalStore<Statement = Arc<Prepared>>,
+    C::PortalStore: PortalStore<Statement = Arc<PreparedStatement>>,
     PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
 {
     let state = portal.state();
     let mut state = state.lock().await;
     if matches!(*state, PortalExecutionState::Initial) {
         let status = client.transaction_status();
-        let outcome = acts::perform_bound(connection, &portal.statement.statement, portal, status).await?;
+        let outcome = session_commands::execute_bound(connection, &portal.statement.statement, portal, status).await?;
         match outcome {
             Outcome::Rows { columns, batches, tag } => {
                 let fields = Arc::new(encode::fields(&columns, &portal.result_column_format)?);
-                let rows = encode::rows(batches, Arc::clone(&fields), connection.zone());
+                let rows = encode::data_rows(batches, Arc::clone(&fields), connection.zone());
                 let mut response = QueryResponse::new(fields, rows);
                 response.set_command_tag(tag);
                 *state = PortalExecutionState::Suspended(response);
@@ -460,7 +466,7 @@ where
                     deallocate(client.portal_store(), name.as_deref());
                 }
                 *state = PortalExecutionState::Finished;
-                return settle(client, other).await;
+                return send_outcome(client, other).await;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The door: how many may come in, with TLS or without, and who they are.
+//! The start of a connection: the limits of the server, TLS, the password and the startup parameters.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -15,52 +15,59 @@ use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
-use super::queries::Slot;
+use super::queries::ConnectionCell;
 use super::variables::Variables;
 use super::{Shared, locked, problem};
 
-pub(crate) struct Door {
+/// Authenticates the client of one connection and opens its session.
+pub(crate) struct LoginHandler {
     shared: Arc<Shared>,
-    slot: Slot,
-    /// In [`super::places::Places`].
-    place: u64,
+    cell: ConnectionCell,
+    /// The connection's id in the connection limit, before its login.
+    pending_id: u64,
     ended: CancellationToken,
-    authentication: SASLAuthStartupHandler<Greeting>,
+    authentication: SASLAuthStartupHandler<ServerParameters>,
 }
 
-impl Door {
-    pub(crate) fn new(shared: &Arc<Shared>, slot: Slot, place: u64, ended: CancellationToken) -> Door {
-        let greeting = Greeting { shared: Arc::clone(shared) };
+impl LoginHandler {
+    /// The handler of one connection; after a login it stores the session in `cell`.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        cell: ConnectionCell,
+        pending_id: u64,
+        ended: CancellationToken,
+    ) -> LoginHandler {
+        let parameters = ServerParameters { shared: Arc::clone(shared) };
         let scram = ScramAuth::new(Arc::new(Logins { shared: Arc::clone(shared) }));
-        let authentication = SASLAuthStartupHandler::new(Arc::new(greeting))
+        let authentication = SASLAuthStartupHandler::new(Arc::new(parameters))
             .with_scram(scram)
             .with_pid_secret_key_generator(Arc::new(Pids { shared: Arc::clone(shared) }));
-        Door { shared: Arc::clone(shared), slot, place, ended, authentication }
+        LoginHandler { shared: Arc::clone(shared), cell, pending_id, ended, authentication }
     }
 
-    fn admits<C: ClientInfo>(&self, client: &C) -> PgWireResult<()> {
+    fn check_limits<C: ClientInfo>(&self, client: &C) -> PgWireResult<()> {
         let bounds = &self.shared.bounds;
-        if self.shared.places.is_full() {
+        if self.shared.connection_limit.is_full() {
             return Err(too_many(bounds.connections_max));
         }
         if self.shared.tls.as_ref().is_some_and(|tls| tls.required) && !client.is_secure() {
-            let message = "connections without TLS are refused here: connect with sslmode=require";
+            let message = "this server refuses connections without TLS: connect with sslmode=require";
             return Err(problem::fatal("28000", message));
         }
         Ok(())
     }
 
-    fn enter<C: ClientInfo>(&self, client: &C) -> PgWireResult<()> {
+    fn open_connection<C: ClientInfo>(&self, client: &C) -> PgWireResult<()> {
         let user = client.metadata().get("user").map(String::as_str).unwrap_or_default();
         let (role, _) = self.shared.logins.get(user).ok_or_else(|| PgWireError::InvalidPassword(user.to_owned()))?;
-        let variables = variables_of(&self.shared, client)?;
+        let variables = startup_variables(&self.shared, client)?;
         let (key, address) = (client.pid_and_secret_key(), client.socket_addr());
         let connection = Connection::open(&self.shared, role, key, address, variables, self.ended.clone())
             .map_err(|error| problem::of(&error, None))?;
         let (pid, secure) = (connection.pid, client.is_secure());
         tracing::info!(role = role.name, pid, client = %address, secure, "connection");
         locked(&self.shared.connections).insert(pid, Arc::clone(&connection));
-        let _ = self.slot.set(connection);
+        let _ = self.cell.set(connection);
         Ok(())
     }
 }
@@ -70,7 +77,7 @@ fn too_many(max: usize) -> PgWireError {
 }
 
 #[async_trait]
-impl StartupHandler for Door {
+impl StartupHandler for LoginHandler {
     async fn on_startup<C>(&self, client: &mut C, message: PgWireFrontendMessage) -> PgWireResult<()>
     where
         C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
@@ -79,37 +86,40 @@ impl StartupHandler for Door {
     {
         let first = matches!(message, PgWireFrontendMessage::Startup(_));
         if first {
-            self.admits(client)?;
+            self.check_limits(client)?;
         }
-        // The answer to a proof that holds says that the connection is ready: it has its place by then.
+        // The answer to a correct proof tells the client that it is connected, so the connection is reserved before.
         let reserved = match matches!(message, PgWireFrontendMessage::PasswordMessageFamily(_)) {
-            true => Some(self.shared.places.reserve().ok_or_else(|| too_many(self.shared.bounds.connections_max))?),
+            true => Some(
+                self.shared.connection_limit.reserve().ok_or_else(|| too_many(self.shared.bounds.connections_max))?,
+            ),
             false => None,
         };
         self.authentication.on_startup(client, message).await?;
         if first {
-            // A setting that is wrong is said at once, and ends the connection.
-            variables_of(&self.shared, client).map_err(|error| problem::fatal(error.code(), said(&error)))?;
+            // A wrong startup parameter is reported before authentication, and ends the connection.
+            startup_variables(&self.shared, client)
+                .map_err(|error| problem::fatal(error.code(), message_of(&error)))?;
         }
-        if matches!(client.state(), PgWireConnectionState::ReadyForQuery) && self.slot.get().is_none() {
-            self.enter(client)?;
+        if matches!(client.state(), PgWireConnectionState::ReadyForQuery) && self.cell.get().is_none() {
+            self.open_connection(client)?;
             if let Some(reserved) = reserved {
-                reserved.keep(self.place);
+                reserved.confirm(self.pending_id);
             }
         }
         Ok(())
     }
 }
 
-fn said(error: &PgWireError) -> String {
+fn message_of(error: &PgWireError) -> String {
     match error {
         PgWireError::UserError(info) => info.message.clone(),
         other => other.to_string(),
     }
 }
 
-/// What a client may set as it connects: PGOPTIONS' `-c name=value`, and names of their own.
-fn variables_of<C: ClientInfo>(shared: &Shared, client: &C) -> PgWireResult<Variables> {
+/// The variables that a client sets as it connects: `-c name=value` of PGOPTIONS, and startup parameters.
+fn startup_variables<C: ClientInfo>(shared: &Shared, client: &C) -> PgWireResult<Variables> {
     const NOT_VARIABLES: [&str; 4] = ["user", "database", "options", "replication"];
     let metadata = client.metadata();
     let user = metadata.get("user").cloned().unwrap_or_default();
@@ -153,13 +163,13 @@ impl AuthSource for Logins {
         let name = login.user().unwrap_or_default();
         let secret = match self.shared.logins.get(name) {
             Some((_, verifier)) => verifier.secret(),
-            None => self.shared.unknown.secret(name),
+            None => self.shared.mock_secrets.secret(name),
         };
         Ok((secret, None))
     }
 }
 
-/// Numbers by which queries are cancelled: one a connection, never two at the same time.
+/// Generates process ids for cancel requests; no two open connections have the same.
 struct Pids {
     shared: Arc<Shared>,
 }
@@ -167,24 +177,24 @@ struct Pids {
 impl PidSecretKeyGenerator for Pids {
     fn generate(&self, client: &dyn ClientInfo) -> (i32, pgwire::messages::startup::SecretKey) {
         let (_, secret) = RandomPidSecretKeyGenerator::default().generate(client);
-        let taken = locked(&self.shared.connections);
+        let connections = locked(&self.shared.connections);
         loop {
             let pid = rand::random_range(1..i32::MAX);
-            if !taken.contains_key(&pid) {
+            if !connections.contains_key(&pid) {
                 return (pid, secret);
             }
         }
     }
 }
 
-struct Greeting {
+struct ServerParameters {
     shared: Arc<Shared>,
 }
 
-impl ServerParameterProvider for Greeting {
+impl ServerParameterProvider for ServerParameters {
     fn server_parameters<C: ClientInfo>(&self, client: &C) -> Option<HashMap<String, String>> {
-        // What is wrong with a setting is said when the connection is opened, just after.
-        let variables = variables_of(&self.shared, client).ok()?;
+        // A wrong startup parameter is reported by `on_startup`, right after this.
+        let variables = startup_variables(&self.shared, client).ok()?;
         Some(variables.reported().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 }

@@ -1,4 +1,4 @@
-//! A server over a real lake, asked by clients that nobody here wrote.
+//! Tests of a server over a real lake with independent clients: tokio-postgres and psql.
 
 mod catalogue;
 mod limits;
@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Bounds, Login, Server, Settings, Verifier};
 use sql::Role;
-use sql::testing::{House, Runs};
+use sql::testing::{Runs, TestLake};
 
-pub(super) struct Place {
-    pub(super) house: House,
+/// A running server.
+pub(super) struct Fixture {
+    pub(super) test_lake: TestLake,
     pub(super) server: Arc<Server>,
     pub(super) port: u16,
     pub(super) stop: CancellationToken,
@@ -31,7 +32,7 @@ fn login(name: &str, role: Role) -> Login {
     Login { role: Role { name: name.to_owned(), ..role }, verifier: Verifier::of_password("right") }
 }
 
-/// `analyst` reads all and sees the system, `producer` reads two sites, `guest` only measures.
+/// `analyst` reads all tables and the system schema, `producer` two rows of `sites`, `guest` only `measures`.
 pub(super) fn settings(bounds: Bounds) -> Settings {
     let producer = Role {
         tables: vec!["platform.sites".to_owned()],
@@ -47,25 +48,25 @@ pub(super) fn settings(bounds: Bounds) -> Settings {
     Settings { bounds, logins, ..Settings::default() }
 }
 
-pub(super) async fn place() -> Place {
-    with(settings(Bounds::default())).await
+pub(super) async fn fixture() -> Fixture {
+    fixture_with(settings(Bounds::default())).await
 }
 
-pub(super) async fn with(settings: Settings) -> Place {
-    let house = House::with_measures().await;
+pub(super) async fn fixture_with(settings: Settings) -> Fixture {
+    let test_lake = TestLake::with_measures().await;
     let id: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3]));
     let name: ArrayRef = Arc::new(StringArray::from(vec![Some("Alpha"), Some("Beta, \"B\""), None]));
-    house.replace("platform", "sites", &RecordBatch::try_from_iter([("id", id), ("name", name)]).unwrap()).await;
-    let server = Arc::new(Server::new(house.lake.clone(), Arc::new(Runs), settings).unwrap());
+    test_lake.replace("platform", "sites", &RecordBatch::try_from_iter([("id", id), ("name", name)]).unwrap()).await;
+    let server = Arc::new(Server::new(test_lake.lake.clone(), Arc::new(Runs), settings).unwrap());
     server.check().await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (port, stop) = (listener.local_addr().unwrap().port(), CancellationToken::new());
     let (serving, stopping) = (Arc::clone(&server), stop.clone());
     let serving = tokio::spawn(async move { serving.serve(listener, stopping).await });
-    Place { house, server, port, stop, serving }
+    Fixture { test_lake, server, port, stop, serving }
 }
 
-impl Place {
+impl Fixture {
     pub(super) async fn client(&self, user: &str) -> Client {
         self.connect(user, "right").await.unwrap()
     }
@@ -77,7 +78,7 @@ impl Place {
         Ok(client)
     }
 
-    /// What psql prints, unaligned.
+    /// The unaligned output of psql.
     pub(super) async fn psql(&self, user: &str, commands: &[&str]) -> String {
         let mut psql = tokio::process::Command::new("psql");
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]).env("PGPASSWORD", "right");
@@ -86,15 +87,15 @@ impl Place {
             psql.args(["-c", command]);
         });
         let output = psql.output().await.unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{told}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
         String::from_utf8(output.stdout).unwrap()
     }
 }
 
-/// The rows of a text with one statement, as texts.
+/// The rows of one statement, as texts.
 pub(super) async fn rows(client: &Client, sql: &str) -> Vec<Vec<Option<String>>> {
-    let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {}", told(&error)));
+    let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {}", error_text(&error)));
     let rows = messages.into_iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => {
             Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect::<Vec<_>>())
@@ -105,25 +106,25 @@ pub(super) async fn rows(client: &Client, sql: &str) -> Vec<Vec<Option<String>>>
 }
 
 /// The only value of the only row.
-pub(super) async fn one(client: &Client, sql: &str) -> String {
+pub(super) async fn one_value(client: &Client, sql: &str) -> String {
     let rows = rows(client, sql).await;
     assert_eq!(rows.len(), 1, "{sql}: {rows:?}");
     rows[0][0].clone().unwrap_or_else(|| "NULL".to_owned())
 }
 
-/// Code, message and hint of what was refused.
+/// Code, message and hint of the error that a statement must give.
 pub(super) async fn refused(client: &Client, sql: &str) -> (String, String, Option<String>) {
     let error = client.simple_query(sql).await.expect_err(sql);
     let refusal = error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error}"));
     (refusal.code().code().to_owned(), refusal.message().to_owned(), refusal.hint().map(str::to_owned))
 }
 
-pub(super) fn told(error: &tokio_postgres::Error) -> String {
+pub(super) fn error_text(error: &tokio_postgres::Error) -> String {
     error
         .as_db_error()
         .map_or_else(|| error.to_string(), |e| format!("{}: {} {:?}", e.code().code(), e.message(), e.hint()))
 }
 
 pub(super) async fn within<T>(time: Duration, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(time, work).await.expect("it took too long")
+    tokio::time::timeout(time, work).await.expect("the time limit of the test is over")
 }

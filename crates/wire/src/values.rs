@@ -1,4 +1,4 @@
-//! Values as PostgreSQL sends them in binary.
+//! Writes values in PostgreSQL's binary format.
 
 use bytes::{BufMut, BytesMut};
 use datafusion::arrow::array::LargeListArray;
@@ -6,14 +6,18 @@ use datafusion::arrow::error::ArrowError;
 use pgwire::api::Type;
 use sql::values::Column;
 
-use super::kinds;
+use super::pg_types;
 
-/// Between 1970, from which the engine counts, and 2000, from which PostgreSQL does.
+/// Days from 1970-01-01, the engine's epoch, to 2000-01-01, PostgreSQL's.
 pub(crate) const DAYS_TO_2000: i32 = 10_957;
+/// Microseconds from the engine's epoch to PostgreSQL's.
 pub(crate) const MICROS_TO_2000: i64 = 946_684_800_000_000;
 
-/// Of a value that is not NULL, as `pg_type` is sent.
-pub(crate) fn binary(column: &Column, row: usize, pg_type: &Type, out: &mut BytesMut) -> Result<(), ArrowError> {
+/// Writes the value in `row`, which must not be NULL, as a value of `pg_type`, without its length.
+///
+/// # Errors
+/// If the value is an array of arrays or is too long.
+pub(crate) fn put_binary(column: &Column, row: usize, pg_type: &Type, out: &mut BytesMut) -> Result<(), ArrowError> {
     match column {
         Column::Bool(array) => out.put_u8(u8::from(array.value(row))),
         Column::Int16(array) => out.put_i16(array.value(row)),
@@ -21,8 +25,8 @@ pub(crate) fn binary(column: &Column, row: usize, pg_type: &Type, out: &mut Byte
         Column::Int64(array) => out.put_i64(array.value(row)),
         Column::Float32(array) => out.put_f32(array.value(row)),
         Column::Float64(array) => out.put_f64(array.value(row)),
-        Column::Decimal(array) => numeric(&sql::values::numeric(array, row), out),
-        Column::BigDecimal(array) => numeric(&array.value_as_string(row), out),
+        Column::Decimal(array) => put_numeric(&sql::values::numeric(array, row), out),
+        Column::BigDecimal(array) => put_numeric(&array.value_as_string(row), out),
         Column::Date(array) => out.put_i32(array.value(row) - DAYS_TO_2000),
         Column::Time(array) => out.put_i64(array.value(row)),
         Column::Instant(array, _) => out.put_i64(array.value(row) - MICROS_TO_2000),
@@ -38,14 +42,14 @@ pub(crate) fn binary(column: &Column, row: usize, pg_type: &Type, out: &mut Byte
         }
         Column::Text(array) => out.put_slice(array.value(row).as_bytes()),
         Column::List { lists, elements, element } => {
-            return binary_list(lists, elements, &kinds::of(element), row, out);
+            return put_binary_list(lists, elements, &pg_types::of_data_type(element), row, out);
         }
     }
     Ok(())
 }
 
-/// One dimension: deeper arrays have no shape that PostgreSQL takes in general.
-fn binary_list(
+/// Writes an array of one dimension. Nested lists may have rows of different lengths, which PostgreSQL's arrays cannot.
+fn put_binary_list(
     lists: &LargeListArray,
     elements: &Column,
     element: &Type,
@@ -53,7 +57,7 @@ fn binary_list(
     out: &mut BytesMut,
 ) -> Result<(), ArrowError> {
     if matches!(elements, Column::List { .. }) {
-        let message = "arrays of arrays are sent as text only: ask for text results".to_owned();
+        let message = "arrays of arrays can only be sent as text: request results in text format".to_owned();
         return Err(ArrowError::NotYetImplemented(message));
     }
     let offsets = lists.value_offsets();
@@ -71,14 +75,17 @@ fn binary_list(
         if elements.is_null(at) {
             out.put_i32(-1);
         } else {
-            sized(out, |out| binary(elements, at, element, out))?;
+            put_sized(out, |out| put_binary(elements, at, element, out))?;
         }
     }
     Ok(())
 }
 
-/// Four bytes of length, then what `write` writes.
-pub(crate) fn sized(
+/// Writes what `write` writes, after its length in four bytes.
+///
+/// # Errors
+/// Those of `write`, and if it writes more than 2 GB.
+pub(crate) fn put_sized(
     out: &mut BytesMut,
     write: impl FnOnce(&mut BytesMut) -> Result<(), ArrowError>,
 ) -> Result<(), ArrowError> {
@@ -91,8 +98,8 @@ pub(crate) fn sized(
     Ok(())
 }
 
-/// Digits to base 10000, a weight, a sign and the number of decimals shown.
-fn numeric(text: &str, out: &mut BytesMut) {
+/// Writes a decimal number as numeric: digits to base 10000, a weight, a sign and the number of decimals.
+fn put_numeric(text: &str, out: &mut BytesMut) {
     let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let whole = whole.trim_start_matches('0');
@@ -120,15 +127,15 @@ fn numeric(text: &str, out: &mut BytesMut) {
 
 #[cfg(test)]
 mod tests {
-    use super::numeric;
+    use super::put_numeric;
     use bytes::BytesMut;
 
-    /// Against another's reading of the format.
+    /// Compares with the decoder of parameters.
     #[test]
     fn numerics_are_read_back() {
         for text in ["0", "1.100", "-12345.6789", "0.0001", "100000000", "99999999999999999999.99", "-0.5", "12"] {
             let mut out = BytesMut::new();
-            numeric(text, &mut out);
+            put_numeric(text, &mut out);
             let read = super::super::parameters::numeric_text(&out).unwrap();
             assert_eq!(read, *text, "{out:?}");
         }

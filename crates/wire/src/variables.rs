@@ -1,5 +1,5 @@
-//! What `SET` sets and `SHOW` shows. Names are PostgreSQL's; only a few change anything here, the
-//! others are kept so that drivers find again what they have set.
+//! The variables of SET and SHOW. The names are PostgreSQL's; only a few have an effect, the others
+//! are stored so that drivers read back what they have set.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -10,12 +10,16 @@ use pgwire::error::PgWireError;
 
 use super::problem::{self, BAD_VALUE, UNDEFINED_OBJECT};
 
+/// The variable of the session's time zone.
 pub(crate) const TIME_ZONE: &str = "timezone";
+/// The variable that limits the time of a statement, in milliseconds; 0 is no limit.
 pub(crate) const STATEMENT_TIMEOUT: &str = "statement_timeout";
+/// The variable with the client's name for itself.
 pub(crate) const APPLICATION_NAME: &str = "application_name";
+/// The version of PostgreSQL that clients are told.
 pub(crate) const SERVER_VERSION: &str = "15.8";
 
-/// Name as PostgreSQL writes it, default, and whether clients are told of changes.
+/// Name as PostgreSQL spells it, default value, and whether changes are reported to the client.
 const KNOWN: [(&str, &str, bool); 45] = [
     ("application_name", "", true),
     ("bytea_output", "hex", false),
@@ -64,7 +68,7 @@ const KNOWN: [(&str, &str, bool); 45] = [
     ("xmloption", "content", false),
 ];
 
-/// What no client may change.
+/// The variables that no client may change.
 const FIXED: [&str; 13] = [
     "server_version",
     "server_version_num",
@@ -81,6 +85,7 @@ const FIXED: [&str; 13] = [
     "password_encryption",
 ];
 
+/// The variables of one connection. Names are compared without case.
 #[derive(Debug, Clone)]
 pub(crate) struct Variables {
     set: HashMap<String, String>,
@@ -88,7 +93,7 @@ pub(crate) struct Variables {
 }
 
 impl Variables {
-    /// `defaults` are the connection's own, over PostgreSQL's.
+    /// All variables at their defaults; `defaults` replace those of PostgreSQL.
     pub(crate) fn new(defaults: impl IntoIterator<Item = (String, String)>) -> Variables {
         let mut all: HashMap<String, String> =
             KNOWN.iter().map(|(name, value, _)| (name.to_lowercase(), (*value).to_owned())).collect();
@@ -96,19 +101,27 @@ impl Variables {
         Variables { set: HashMap::new(), defaults: all }
     }
 
+    /// A variable's value; `None` if it does not exist.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let name = name.to_lowercase();
         self.set.get(&name).or_else(|| self.defaults.get(&name)).map(String::as_str)
     }
 
+    /// A variable's value.
+    ///
+    /// # Errors
+    /// If the variable does not exist.
     pub(crate) fn show(&self, name: &str) -> Result<&str, PgWireError> {
         self.get(name).ok_or_else(|| unknown(name))
     }
 
-    /// Sets, or with `None` sets back, and gives what it now is.
+    /// Sets a variable, or resets it with `None`, and returns its new value.
+    ///
+    /// # Errors
+    /// If the variable does not exist, cannot be changed, or the value is invalid.
     pub(crate) fn set(&mut self, name: &str, value: Option<String>) -> Result<String, PgWireError> {
         let lower = name.to_lowercase();
-        // Names with a dot are anyone's, as in PostgreSQL.
+        // As in PostgreSQL, any name with a dot can be set.
         if !self.defaults.contains_key(&lower) && !lower.contains('.') {
             return Err(unknown(name));
         }
@@ -124,10 +137,10 @@ impl Variables {
             STATEMENT_TIMEOUT => value = duration(&value)?.as_millis().to_string(),
             "client_encoding" if !is_utf8(&value) => {
                 let message = format!("invalid value for parameter \"client_encoding\": \"{value}\"");
-                return Err(problem::with_hint(BAD_VALUE, message, "texts are sent as UTF8, and in nothing else"));
+                return Err(problem::with_hint(BAD_VALUE, message, "UTF8 is the only client encoding"));
             }
             "transaction_read_only" | "default_transaction_read_only" if is_off(&value) => {
-                // Drivers send it with every connection; what writes is refused when it comes.
+                // Some drivers set it with every connection, so it is accepted; statements that write are refused.
                 value = "on".to_owned();
             }
             _ => {}
@@ -136,29 +149,35 @@ impl Variables {
         Ok(value)
     }
 
+    /// Resets all variables to their defaults.
     pub(crate) fn reset_all(&mut self) {
         self.set.clear();
     }
 
+    /// The time limit of a statement; `None` is no limit.
     pub(crate) fn statement_timeout(&self) -> Option<Duration> {
         let millis = self.get(STATEMENT_TIMEOUT)?.parse().ok()?;
         (millis > 0).then(|| Duration::from_millis(millis))
     }
 
-    /// What clients are told when they connect.
+    /// Names and values of the variables that are reported to the client when it connects.
     pub(crate) fn reported(&self) -> impl Iterator<Item = (&'static str, String)> + '_ {
-        let told = KNOWN.iter().filter(|(_, _, told)| *told);
-        told.filter_map(|(name, _, _)| self.get(name).map(|value| (*name, value.to_owned())))
+        let reported = KNOWN.iter().filter(|(_, _, is_reported)| *is_reported);
+        reported.filter_map(|(name, _, _)| self.get(name).map(|value| (*name, value.to_owned())))
     }
 
+    /// Names and values of the known variables, in order of their names.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, String)> + '_ {
         KNOWN.iter().filter_map(|(name, _, _)| self.get(name).map(|value| (*name, value.to_owned())))
     }
 }
 
-/// The name as clients are told it, where they are told.
+/// The name under which changes of a variable are reported to the client; `None` if they are not.
 pub(crate) fn reported_name(name: &str) -> Option<&'static str> {
-    KNOWN.iter().find(|(known, _, told)| *told && known.eq_ignore_ascii_case(name)).map(|(known, ..)| *known)
+    KNOWN
+        .iter()
+        .find(|(known, _, is_reported)| *is_reported && known.eq_ignore_ascii_case(name))
+        .map(|(known, ..)| *known)
 }
 
 fn unknown(name: &str) -> PgWireError {
@@ -166,7 +185,7 @@ fn unknown(name: &str) -> PgWireError {
 }
 
 fn is_utf8(value: &str) -> bool {
-    // asyncpg sends it with its quotes.
+    // asyncpg sends the value with its quotes.
     matches!(value.to_lowercase().replace(['-', '_', '\''], "").as_str(), "utf8" | "unicode" | "sqlascii")
 }
 
@@ -174,7 +193,7 @@ fn is_off(value: &str) -> bool {
     matches!(value.to_lowercase().as_str(), "off" | "false" | "no" | "0")
 }
 
-/// A zone as the engine knows it: a name of the time zone database, or an offset.
+/// A time zone in the engine's form: a name of the time zone database, or an offset such as `+02:00`.
 fn zone(value: &str) -> Result<String, PgWireError> {
     let plain = value.trim();
     let hours = plain.parse::<i32>().ok().filter(|hours| hours.abs() <= 15);
@@ -190,7 +209,7 @@ fn zone(value: &str) -> Result<String, PgWireError> {
     Ok(written)
 }
 
-/// Milliseconds, or a number and its unit.
+/// Reads a number of milliseconds, or a number with a unit.
 fn duration(value: &str) -> Result<Duration, PgWireError> {
     let value = value.trim();
     let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
@@ -209,7 +228,11 @@ fn duration(value: &str) -> Result<Duration, PgWireError> {
         }
         _ => {
             let message = format!("invalid value for parameter \"statement_timeout\": \"{value}\"");
-            Err(problem::with_hint(BAD_VALUE, message, "write it as 30000, 30s, 5min or 1h; 0 is no limit"))
+            Err(problem::with_hint(
+                BAD_VALUE,
+                message,
+                "write it as 30000 (milliseconds), 30s, 5min or 1h; 0 is no limit",
+            ))
         }
     }
 }
@@ -220,7 +243,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn variables_are_set_and_set_back() {
+    fn variables_are_set_and_reset() {
         let mut variables = Variables::new([("TimeZone".to_owned(), "Europe/Paris".to_owned())]);
         assert_eq!(variables.show("timezone").unwrap(), "Europe/Paris");
         variables.set("TIMEZONE", Some("UTC".to_owned())).unwrap();

@@ -1,5 +1,5 @@
-//! SCRAM-SHA-256 verifiers: what the server keeps in place of a password. From one nobody can log
-//! in, nor learn the password but by trying.
+//! SCRAM-SHA-256 verifiers, which the server stores in place of passwords. A verifier does not
+//! allow to log in, and the password can only be found by guessing.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ const PREFIX: &str = "SCRAM-SHA-256$";
 const SALT_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;
 
-/// As PostgreSQL writes it: `SCRAM-SHA-256$iterations:salt$stored key:server key`.
+/// A password's verifier. Its text has PostgreSQL's form: `SCRAM-SHA-256$iterations:salt$stored key:server key`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Verifier {
     salt: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// With a new salt each time.
+    /// The verifier of a password, with a new random salt.
     pub fn of_password(password: &str) -> Verifier {
         let salt = rand::random::<[u8; SALT_BYTES]>().to_vec();
         let salted = gen_salted_password(password, &salt, SCRAM_ITERATIONS);
@@ -29,11 +29,11 @@ impl Verifier {
             ScramSecret::Verifier { salt, iterations, stored_key, server_key } => {
                 Verifier { salt, iterations, stored_key, server_key }
             }
-            ScramSecret::SaltedPassword { .. } => unreachable!("a verifier was asked for"),
+            ScramSecret::SaltedPassword { .. } => unreachable!("the function returns a verifier"),
         }
     }
 
-    /// `None` where the text is no verifier: a password, that is.
+    /// Parses a verifier; `None` if the text has another form, such as a plain password.
     pub fn parse(text: &str) -> Option<Verifier> {
         let (head, keys) = text.strip_prefix(PREFIX)?.split_once('$')?;
         let (iterations, salt) = head.split_once(':')?;
@@ -47,6 +47,7 @@ impl Verifier {
         })
     }
 
+    /// The verifier in pgwire's form.
     pub(crate) fn secret(&self) -> ScramSecret {
         ScramSecret::Verifier {
             salt: self.salt.clone(),
@@ -70,19 +71,21 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// What a name that nobody has is asked with: the same questions as a known one, the same salt
-/// each time, and no answer that is right.
-pub(crate) struct Unknown {
+/// Secrets for role names that do not exist, so that a client cannot find out which names exist: the exchange is the
+/// same as with a known name, the salt is the same each time, and no password is right.
+pub(crate) struct MockSecrets {
     seed: Vec<u8>,
 }
 
-impl Unknown {
-    pub(crate) fn new() -> Unknown {
-        Unknown { seed: rand::random::<[u8; KEY_BYTES]>().to_vec() }
+impl MockSecrets {
+    /// Secrets with a new random seed.
+    pub(crate) fn new() -> MockSecrets {
+        MockSecrets { seed: rand::random::<[u8; KEY_BYTES]>().to_vec() }
     }
 
+    /// The mock secret of a role name.
     pub(crate) fn secret(&self, name: &str) -> ScramSecret {
-        // One round is enough to make bytes of a name that nobody can tell from a salt.
+        // One iteration is enough: the result cannot be distinguished from a random salt.
         let mut salt = gen_salted_password(name, &self.seed, 1);
         salt.truncate(SALT_BYTES);
         ScramSecret::Verifier {
@@ -96,7 +99,7 @@ impl Unknown {
 
 #[cfg(test)]
 mod tests {
-    use super::{Unknown, Verifier};
+    use super::{MockSecrets, Verifier};
     use pgwire::api::auth::sasl::scram::ScramSecret;
 
     #[test]
@@ -117,13 +120,13 @@ mod tests {
 
     #[test]
     fn an_unknown_name_has_one_salt() {
-        let salt = |unknown: &Unknown, name| match unknown.secret(name) {
+        let salt = |mock: &MockSecrets, name| match mock.secret(name) {
             ScramSecret::Verifier { salt, .. } => salt,
             ScramSecret::SaltedPassword { .. } => panic!("a verifier is expected"),
         };
-        let unknown = Unknown::new();
-        assert_eq!(salt(&unknown, "a"), salt(&unknown, "a"));
-        assert_ne!(salt(&unknown, "a"), salt(&unknown, "b"));
-        assert_ne!(salt(&unknown, "a"), salt(&Unknown::new(), "a"));
+        let mock = MockSecrets::new();
+        assert_eq!(salt(&mock, "a"), salt(&mock, "a"));
+        assert_ne!(salt(&mock, "a"), salt(&mock, "b"));
+        assert_ne!(salt(&mock, "a"), salt(&MockSecrets::new(), "a"));
     }
 }

@@ -1,5 +1,5 @@
-//! Memory that no query's account knows, such as what a function makes of a batch: where the whole process comes near
-//! what it may have, the query that holds most is ended, before the kernel ends the server.
+//! Guards against memory that no query reserves, such as what a function allocates for a batch: when the process comes
+//! near its limit, the largest query is ended, before the kernel kills the server.
 
 use std::fs;
 use std::sync::{Arc, Mutex, Weak};
@@ -7,30 +7,32 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::memory::{QueryMemory, written};
+use super::memory::{QueryMemory, bytes_text};
 use super::{Shared, locked};
 
-/// Between two looks. A query that fills a machine's memory takes longer.
-const EVERY: Duration = Duration::from_millis(50);
+/// The pause between two checks: a query takes longer than this to fill a machine's memory.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What an ended query takes to give its memory back.
+/// The time in which an ended query frees its memory.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// A query that is running.
+/// A running query that the watchdog can end.
 #[derive(Debug)]
 pub(crate) struct RunningQuery {
     memory: Arc<QueryMemory>,
     started: Instant,
+    /// Cancelled to end the query for lack of memory.
     pub(crate) ended: CancellationToken,
 }
 
+/// All running queries of a server.
 #[derive(Debug, Default)]
 pub(crate) struct RunningQueries {
     all: Mutex<Vec<Weak<RunningQuery>>>,
 }
 
 impl RunningQueries {
-    /// It is one of them as long as what is given back lives.
+    /// Adds a query, which is removed when the returned value is dropped.
     pub(crate) fn add(&self, memory: Arc<QueryMemory>) -> Arc<RunningQuery> {
         let running = Arc::new(RunningQuery { memory, started: Instant::now(), ended: CancellationToken::new() });
         let mut all = locked(&self.all);
@@ -39,24 +41,24 @@ impl RunningQueries {
         running
     }
 
-    /// The one that holds most by its account; of those that hold the same, the youngest.
+    /// The query with the most reserved memory; of equal ones, the youngest.
     fn largest(&self) -> Option<Arc<RunningQuery>> {
         let all = locked(&self.all);
         let alive = all.iter().filter_map(Weak::upgrade).filter(|query| !query.ended.is_cancelled());
-        alive.max_by_key(|query| (query.memory.held(), query.started))
+        alive.max_by_key(|query| (query.memory.reserved_bytes(), query.started))
     }
 }
 
-/// Until the server is gone.
+/// Ends the largest query whenever the process has more than `bytes_max` in memory; returns when the server is dropped.
 pub(crate) async fn watch(shared: Weak<Shared>, bytes_max: usize) {
     let page = rustix::param::page_size();
     loop {
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
         let Some(shared) = shared.upgrade() else { return };
         let Some(held) = resident(page).filter(|held| *held > bytes_max) else { continue };
         if let Some(query) = shared.running.largest() {
-            let (held, bytes_max) = (written(held), written(bytes_max));
-            tracing::warn!(held, bytes_max, "memory is short: the largest query was ended");
+            let (held, bytes_max) = (bytes_text(held), bytes_text(bytes_max));
+            tracing::warn!(held, bytes_max, "the process is near its memory limit: the largest query was ended");
             query.ended.cancel();
             drop((query, shared));
             tokio::time::sleep(GRACE).await;
@@ -64,7 +66,7 @@ pub(crate) async fn watch(shared: Weak<Shared>, bytes_max: usize) {
     }
 }
 
-/// What the process has in memory that is not a file's.
+/// The resident memory of the process that does not belong to files, in bytes.
 fn resident(page: usize) -> Option<usize> {
     let text = fs::read_to_string("/proc/self/statm").ok()?;
     let mut fields = text.split_ascii_whitespace().skip(1).map(str::parse::<usize>);

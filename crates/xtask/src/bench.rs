@@ -1,5 +1,5 @@
-//! Benchmarks. Everything they need is made in `bench/work/`, which git ignores; what they measured
-//! stays under `bench/runs/`, by date and machine. No number is written down that was not measured.
+//! Benchmarks. Their working files are in `bench/work/`, which git ignores; results are kept in `bench/runs/`, by date
+//! and machine.
 
 mod copy;
 mod differential;
@@ -9,11 +9,11 @@ mod query;
 mod tpch;
 
 mod contenders;
-mod energy;
 mod fill;
 mod measure;
 mod programs;
 mod servers;
+mod warehouse;
 
 mod report;
 
@@ -22,29 +22,31 @@ use clap::Subcommand;
 
 use crate::project::Project;
 
+/// The benchmarks of `cargo x bench`.
 #[derive(Subcommand)]
-pub enum Name {
-    /// PostgreSQL -> lake and PostgreSQL -> PostgreSQL: Wattlake beside DuckDB, connectorx, logical replication, pgcopydb
+pub enum Benchmark {
+    /// Copy PostgreSQL to a lake and to PostgreSQL: Wattlake, DuckDB, connectorx, logical replication, pgcopydb
     Copy(copy::Options),
-    /// What is asked of series: Wattlake's server through psql beside DuckDB over the same files
+    /// Queries of time series: Wattlake's server through psql, and DuckDB on the same files
     Query(query::Options),
-    /// Drawn queries beside PostgreSQL, cell by cell
+    /// Random queries: compare Wattlake's rows with PostgreSQL's
     Differential(differential::Options),
-    /// Invocations, warm and cold: the Invoke API beside AWS's runtime interface emulator
+    /// Invocations, warm and cold: the Invoke API and AWS's runtime interface emulator
     Functions(functions::Options),
-    /// The 22 queries of TPC-H: Wattlake's server beside DuckDB over the same files
+    /// The 22 queries of TPC-H: Wattlake's server, and DuckDB on the same files
     Tpch(tpch::Options),
-    /// Dashboards of many users on the server at once, while a transfer writes
+    /// Dashboard queries over many connections while a transfer writes
     Load(load::Options),
 }
 
-pub fn run(project: &Project, name: Name) -> Result<()> {
-    match name {
-        Name::Copy(options) => copy::run(project, &options),
-        Name::Differential(options) => differential::run_queries(project, &options),
-        Name::Functions(options) => functions::run(project, &options),
-        Name::Load(options) => load::run(project, &options),
-        Name::Query(options) => query::run(project, &options),
-        Name::Tpch(options) => tpch::run(project, &options),
+/// Runs a benchmark.
+pub fn run(project: &Project, benchmark: Benchmark) -> Result<()> {
+    match benchmark {
+        Benchmark::Copy(options) => copy::run(project, &options),
+        Benchmark::Differential(options) => differential::run_queries(project, &options),
+        Benchmark::Functions(options) => functions::run(project, &options),
+        Benchmark::Load(options) => load::run(project, &options),
+        Benchmark::Query(options) => query::run(project, &options),
+        Benchmark::Tpch(options) => tpch::run(project, &options),
     }
 }

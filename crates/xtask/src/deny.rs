@@ -1,7 +1,7 @@
 //! The licence of every dependency against `[licenses]` of deny.toml.
 //!
-//! Always by our own reading of `cargo metadata`, which needs nothing installed; by cargo-deny
-//! too where it is installed, which also reads the licences' texts.
+//! Reads `cargo metadata`, which needs no other program. Where cargo-deny is installed, it runs too, and also compares
+//! the licences' texts.
 
 #[cfg(test)]
 mod tests;
@@ -15,13 +15,13 @@ use spdx::{Expression, LicenseReq, ParseMode};
 
 use crate::project::{Project, is_installed, output, run as run_command};
 
-/// `[licenses]` of deny.toml, as far as this check goes; cargo-deny reads the same file.
+/// The part of `[licenses]` in deny.toml that this check uses; cargo-deny reads the same file.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Rules {
     allow: BTreeSet<String>,
-    /// Packages that may also have these licences, and no others may.
+    /// Further licences that only the named package may have.
     exceptions: Vec<(String, BTreeSet<String>)>,
-    /// Packages whose manifest does not say, and what we read in their licence file.
+    /// The licences of packages whose manifests name none, as read in their licence files.
     clarified: Vec<(String, String)>,
 }
 
@@ -31,6 +31,7 @@ struct Package {
     license: Option<String>,
 }
 
+/// Checks all dependencies; prints each violation and fails where there is one.
 pub fn run(project: &Project) -> Result<()> {
     let text = fs::read_to_string(project.root.join("deny.toml")).context("read deny.toml")?;
     let rules = Rules::parse(&text)?;
@@ -41,7 +42,7 @@ pub fn run(project: &Project) -> Result<()> {
         eprintln!("{line}");
     }
     if !wrong.is_empty() {
-        bail!("deny: {} to hint", wrong.len());
+        bail!("deny: {} findings", wrong.len());
     }
     eprintln!("deny: {} dependencies", packages.len());
     if is_installed(project.cargo()?.arg("deny")) {
@@ -86,7 +87,7 @@ fn text_of(table: &toml::Table, key: &str) -> Result<String> {
     Ok(value.with_context(|| format!("deny.toml: no `{key}`"))?.to_owned())
 }
 
-/// Every package of the lock file but our own: those of other systems and of tests too.
+/// Every package of the lock file but the workspace's own; also those of other systems and of tests.
 fn dependencies(metadata: &str) -> Result<Vec<Package>> {
     let metadata: Value = serde_json::from_str(metadata).context("parse what cargo metadata wrote")?;
     let list = |key: &str| metadata[key].as_array().with_context(|| format!("cargo metadata: no `{key}`"));
@@ -126,8 +127,8 @@ fn violations(rules: &Rules, packages: &[Package]) -> Vec<String> {
     };
     let unneeded = rules.allow.iter().filter(|license| !needed(license));
     wrong.extend(unneeded.map(|license| format!("deny.toml: no dependency needs `{license}`, remove it")));
-    let gone = |name: &&String| !packages.iter().any(|p| p.name == **name);
+    let is_unused = |name: &&String| !packages.iter().any(|p| p.name == **name);
     let listed = rules.exceptions.iter().map(|(of, _)| of).chain(rules.clarified.iter().map(|(of, _)| of));
-    wrong.extend(listed.filter(gone).map(|name| format!("deny.toml: no dependency is `{name}`, remove it")));
+    wrong.extend(listed.filter(is_unused).map(|name| format!("deny.toml: no dependency is `{name}`, remove it")));
     wrong
 }

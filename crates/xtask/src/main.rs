@@ -1,6 +1,5 @@
-//! `cargo x`: what is done to the project rather than by it — formatting, lints, tests, the style
-//! check, the licences, the benchmarks. It never links the product: it stays quick to build, and
-//! drives the product as a user does, through its binary.
+//! `cargo x`: the project's tasks: formatting, lints, tests, the style check, licences, benchmarks.
+//! It never links the product, so that it builds quickly, and runs it as a user does, by its binary.
 
 mod project;
 
@@ -19,11 +18,7 @@ use clap::{Parser, Subcommand};
 use project::Project;
 
 #[derive(Parser)]
-#[command(
-    name = "cargo x",
-    about = "What is done to the project: checks and benchmarks",
-    disable_help_subcommand = true
-)]
+#[command(name = "cargo x", about = "The project's tasks: checks and benchmarks", disable_help_subcommand = true)]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -37,11 +32,11 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Clippy over everything, warnings are errors
+    /// Run Clippy on everything; warnings are errors
     Lint,
-    /// All tests, by cargo-nextest where it is installed
+    /// Run all tests, by cargo-nextest where it is installed
     Test {
-        /// So many times, while every core is kept busy by something else
+        /// Run so many times while every core is busy
         #[arg(long, value_name = "RUNS", num_args = 0..=1, default_missing_value = "10")]
         #[arg(value_parser = clap::value_parser!(u32).range(1..))]
         stress: Option<u32>,
@@ -49,14 +44,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
-    /// The style of the house: sizes, names, edges, links (no build)
+    /// Check the project's style: sizes, names, dependencies, links (no build)
     Tidy,
-    /// The licence of every dependency against deny.toml
+    /// Check the licence of every dependency against deny.toml
     Deny,
-    /// Measure; see bench/README.md
+    /// Run a benchmark; see bench/README.md
     Bench {
         #[command(subcommand)]
-        name: bench::Name,
+        benchmark: bench::Benchmark,
     },
 }
 
@@ -64,7 +59,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The chain, once; never a backtrace: what fails here is a program or a rule, not this code.
+            // The chain of causes without a backtrace: a program or a rule has failed, not this code.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
@@ -80,6 +75,6 @@ fn run(task: Task) -> Result<()> {
         Task::Test { stress: None, rest } => checks::test(&project, &rest),
         Task::Tidy => tidy::run(&project),
         Task::Deny => deny::run(&project),
-        Task::Bench { name } => bench::run(&project, name),
+        Task::Bench { benchmark } => bench::run(&project, benchmark),
     }
 }

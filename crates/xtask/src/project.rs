@@ -1,4 +1,4 @@
-//! Where the project is, which files are its own, and how a program is run for it.
+//! The project's folder and files, and how programs are run in it.
 
 use std::env;
 use std::ffi::OsStr;
@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+/// The workspace.
 pub struct Project {
+    /// Its folder.
     pub root: PathBuf,
 }
 
@@ -17,21 +19,21 @@ impl Project {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
         match root {
             Some(root) if root.join("Cargo.toml").is_file() => Ok(Self { root: root.to_owned() }),
-            _ => bail!("find the workspace: it is no longer where `cargo x` was built; build it again"),
+            _ => bail!("find the workspace: it has moved since `cargo x` was built; build it again"),
         }
     }
 
-    /// Cargo with the folder that all builds of the product share: CARGO_TARGET_DIR where it is set.
+    /// A command that runs Cargo with the target folder that all builds share.
     pub fn cargo(&self) -> Result<Command> {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        // What the outer cargo says of xtask (CARGO_MANIFEST_DIR, ...) would pass for a change: ring's
-        // build script watches such variables, and all that stands on it would be built again.
-        let of_xtask = |name: &str| {
+        // Variables that the outer Cargo sets for xtask (CARGO_MANIFEST_DIR, ...) must not be passed on: ring's build
+        // script watches some of them, and all that depends on it would be built again.
+        let is_of_xtask = |name: &str| {
             (name.starts_with("CARGO_") && !matches!(name, "CARGO_HOME" | "CARGO_TARGET_DIR"))
                 || matches!(name, "LD_LIBRARY_PATH" | "RUSTUP_TOOLCHAIN")
         };
         for (name, _) in env::vars_os() {
-            if name.to_str().is_some_and(of_xtask) {
+            if name.to_str().is_some_and(is_of_xtask) {
                 command.env_remove(name);
             }
         }
@@ -39,6 +41,7 @@ impl Project {
         Ok(command)
     }
 
+    /// CARGO_TARGET_DIR where it is set, else `~/.cache/wattlake/target`.
     pub fn target_dir(&self) -> Result<PathBuf> {
         if let Some(dir) = env::var_os("CARGO_TARGET_DIR") {
             return Ok(self.root.join(dir));
@@ -47,13 +50,14 @@ impl Project {
         Ok(Path::new(&home).join(".cache/wattlake/target"))
     }
 
+    /// A command that runs a program in the workspace's folder.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root);
         command
     }
 
-    /// Paths from the root of all files that git tracks or would track, sorted; deleted ones left out.
+    /// The sorted paths, relative to the root, of all existing files that git tracks or would track.
     pub fn files(&self) -> Result<Vec<String>> {
         let mut command = self.command("git");
         let listed = output(command.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]))?;
@@ -65,25 +69,25 @@ impl Project {
     }
 }
 
-/// Runs to the end with our own output; a failure is an error.
+/// Runs a command with this program's own output; a failure is an error.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("start {}", shown(command)))?;
+    let status = command.status().with_context(|| format!("start {}", command_text(command)))?;
     if !status.success() {
-        bail!("{}: {status}", shown(command));
+        bail!("{}: {status}", command_text(command));
     }
     Ok(())
 }
 
-/// What it wrote to its standard output; a failure tells what it wrote to its standard error.
+/// Runs a command and returns its standard output; the error of a failure has its standard error.
 pub fn output(command: &mut Command) -> Result<String> {
-    let done = command.stdin(Stdio::null()).output().with_context(|| format!("start {}", shown(command)))?;
+    let done = command.stdin(Stdio::null()).output().with_context(|| format!("start {}", command_text(command)))?;
     if !done.status.success() {
-        bail!("{}: {}\n{}", shown(command), done.status, String::from_utf8_lossy(&done.stderr).trim());
+        bail!("{}: {}\n{}", command_text(command), done.status, String::from_utf8_lossy(&done.stderr).trim());
     }
-    String::from_utf8(done.stdout).with_context(|| format!("read what {} wrote", shown(command)))
+    String::from_utf8(done.stdout).with_context(|| format!("read what {} wrote", command_text(command)))
 }
 
-/// True where `program --version` runs.
+/// Whether `program --version` succeeds.
 pub fn is_installed(command: &mut Command) -> bool {
     command
         .arg("--version")
@@ -94,7 +98,8 @@ pub fn is_installed(command: &mut Command) -> bool {
         .is_ok_and(|s| s.success())
 }
 
-pub fn shown(command: &Command) -> String {
+/// A command as text for messages, at most about 200 characters.
+pub fn command_text(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let mut text = words.map(|w| w.to_string_lossy()).collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = text.char_indices().nth(200) {

@@ -6,7 +6,9 @@
 mod exceptions;
 mod rust;
 
+mod documented;
 mod edges;
+mod glossary;
 mod links;
 mod modules;
 mod text;
@@ -42,10 +44,12 @@ pub struct Finding {
 }
 
 impl File {
+    /// True for Rust code.
     pub fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
     }
 
+    /// True for documentation in Markdown.
     pub fn is_markdown(&self) -> bool {
         self.path.ends_with(".md")
     }
@@ -67,6 +71,7 @@ impl File {
     }
 }
 
+/// Checks all files of the project; prints a line for each finding that no exception allows.
 pub fn run(project: &Project) -> Result<()> {
     let mut files = Vec::new();
     for path in project.files()? {
@@ -84,7 +89,7 @@ pub fn run(project: &Project) -> Result<()> {
             eprintln!("tidy: {} files", files.len());
             Ok(())
         }
-        count => bail!("tidy: {count} to hint"),
+        count => bail!("tidy: {count} findings"),
     }
 }
 
@@ -99,10 +104,12 @@ fn check(files: &[File]) -> Vec<Finding> {
     edges::check(files, &mut found);
     modules::check(files, &mut found);
     links::check(files, &mut found);
+    glossary::check(files, &mut found);
+    documented::check(files, &mut found);
     found
 }
 
-/// What remains to be mended, one line each.
+/// What no exception allows, one line each.
 fn verdict(findings: Vec<Finding>, exceptions: &[Exception]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut needed = vec![false; exceptions.len()];

@@ -1,7 +1,7 @@
 --| severity = "block"
 --| text = "a file of the month came after its lines were made"
 --| hint = "run function:billing-extract for the month again: what changes becomes a reversal and a new line"
--- Lines that a newer file leaves as they are have no newer entry: what counts is as of when the month was billed last.
+-- Lines that a newer file does not change have no newer entry, so the instant of the last billing is compared.
 SELECT d.contract_id, d.file_name, d.file_version, max(d.recorded_at) AS came_at,
        max(coalesce(r.as_of, l.recorded_at)) AS billed_as_of
 FROM billing.declared_now AS d

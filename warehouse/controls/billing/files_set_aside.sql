@@ -1,5 +1,5 @@
 --| severity = "block"
---| text = "a file was set aside, and no accepted one has come since"
+--| text = "a file was quarantined, and no accepted version of it has arrived since"
 --| hint = "ask the producer for a corrected file: its faults are in ingest.faults"
 SELECT f.ingest, f.name AS file, f.version, f.reason
 FROM ingest.files AS f

@@ -1,20 +1,25 @@
-//! What AWS Lambda would refuse or not know: said before a deployment, so that the same function
-//! runs here and there. Pure: it measures nothing itself.
+//! Checks a function against AWS Lambda's limits, so that the same function runs here and on AWS. It reads no
+//! files: the sizes are given.
 
 use super::{Definition, Destination, EVENT_AGE_MAX, OWN_VARIABLES, RETRY_AFTER};
 
-/// Sizes as they were found when code and layers were packed.
+/// Sizes of a function's code and layers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Measured {
+pub struct PackageSizes {
+    /// The size of the code's zip.
     pub code_zip_bytes: u64,
-    /// Code and layers together.
+    /// The size of code and layers together, unpacked.
     pub unpacked_bytes: u64,
+    /// How many layers there are.
     pub layers: usize,
 }
 
+/// Something that AWS Lambda would refuse or ignore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
+    /// What it is, and AWS's limit.
     pub what: String,
+    /// What the user can do about it.
     pub hint: Option<String>,
 }
 
@@ -43,96 +48,112 @@ const RESERVED: [&str; 12] = [
 ];
 const RUNTIMES: [&str; 6] = ["provided.", "python3.", "nodejs", "java", "dotnet", "ruby"];
 
-pub fn refused_by_aws(definition: &Definition, measured: &Measured) -> Vec<Finding> {
+/// All findings about a function; none where it runs on AWS Lambda too.
+pub fn refused_by_aws(definition: &Definition, sizes: &PackageSizes) -> Vec<Finding> {
     let mut found = Vec::new();
-    let mut say = |what: String, hint: &str| {
+    let mut add = |what: String, hint: &str| {
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
         found.push(Finding { what, hint });
     };
-    sizes(measured, &mut say);
-    settings(definition, &mut say);
-    environment(definition, &mut say);
-    policy(definition, &mut say);
+    check_sizes(sizes, &mut add);
+    check_settings(definition, &mut add);
+    check_environment(definition, &mut add);
+    check_policy(definition, &mut add);
     found
 }
 
-fn sizes(measured: &Measured, say: &mut dyn FnMut(String, &str)) {
-    if measured.layers > LAYERS_MAX {
-        say(format!("{} layers: AWS takes {LAYERS_MAX}", measured.layers), "pack some of them into one");
+fn check_sizes(sizes: &PackageSizes, add: &mut dyn FnMut(String, &str)) {
+    if sizes.layers > LAYERS_MAX {
+        add(format!("{} layers: AWS accepts {LAYERS_MAX}", sizes.layers), "pack several layers into one");
     }
-    if measured.unpacked_bytes > UNPACKED_MB_MAX << 20 {
-        let megabytes = measured.unpacked_bytes.div_ceil(1 << 20);
-        say(format!("{megabytes} MB unpacked: AWS takes {UNPACKED_MB_MAX} MB, layers included"), "");
+    if sizes.unpacked_bytes > UNPACKED_MB_MAX << 20 {
+        let megabytes = sizes.unpacked_bytes.div_ceil(1 << 20);
+        add(format!("{megabytes} MB unpacked: AWS accepts {UNPACKED_MB_MAX} MB, layers included"), "");
     }
-    if measured.code_zip_bytes > UPLOAD_MB_MAX << 20 {
-        let megabytes = measured.code_zip_bytes.div_ceil(1 << 20);
-        let what = format!("a zip of {megabytes} MB: AWS takes up to {UPLOAD_MB_MAX} MB by itself");
-        say(what, "compress it, or upload it through S3");
+    if sizes.code_zip_bytes > UPLOAD_MB_MAX << 20 {
+        let megabytes = sizes.code_zip_bytes.div_ceil(1 << 20);
+        let what = format!("a zip of {megabytes} MB: AWS accepts {UPLOAD_MB_MAX} MB in a direct upload");
+        add(what, "compress the zip, or upload it through S3");
     }
 }
 
-fn settings(definition: &Definition, say: &mut dyn FnMut(String, &str)) {
+fn check_settings(definition: &Definition, add: &mut dyn FnMut(String, &str)) {
     let settings = &definition.settings;
     if !(128..=10_240).contains(&settings.memory_mb) {
-        say(format!("memory_mb = {}: AWS takes 128 to 10240", settings.memory_mb), "");
+        add(format!("memory_mb = {}: AWS accepts 128 to 10240", settings.memory_mb), "");
     }
     if !(512..=10_240).contains(&settings.tmp_mb) {
-        say(format!("tmp_mb = {}: AWS takes 512 to 10240", settings.tmp_mb), "");
+        add(format!("tmp_mb = {}: AWS accepts 512 to 10240", settings.tmp_mb), "");
     }
     if settings.timeout.as_secs() > TIMEOUT_S_MAX || settings.timeout.subsec_nanos() > 0 {
-        say(format!("timeout = {} s: AWS takes 1 to {TIMEOUT_S_MAX}, whole", settings.timeout.as_secs_f64()), "");
+        add(
+            format!(
+                "timeout = {} s: AWS accepts whole seconds from 1 to {TIMEOUT_S_MAX}",
+                settings.timeout.as_secs_f64()
+            ),
+            "",
+        );
     }
     if settings.handler.chars().count() > HANDLER_CHARS_MAX || settings.handler.contains(char::is_whitespace) {
-        say(format!("handler {:?}: AWS takes {HANDLER_CHARS_MAX} characters without spaces", settings.handler), "");
+        add(
+            format!(
+                "handler {:?}: AWS accepts at most {HANDLER_CHARS_MAX} characters, without spaces",
+                settings.handler
+            ),
+            "",
+        );
     }
     if !RUNTIMES.iter().any(|known| settings.runtime.starts_with(known)) {
-        let what = format!("runtime {:?}: AWS knows none of that name", settings.runtime);
-        say(what, "runtime = \"provided.al2023\" for a bootstrap of one's own");
+        let what = format!("runtime {:?}: AWS has no runtime of that name", settings.runtime);
+        add(what, "write runtime = \"provided.al2023\" for a function with its own bootstrap");
     }
     if settings.lake.sql || !settings.lake.objects.is_empty() {
-        say("[lake]: on AWS nothing answers there".to_owned(), "");
+        add("[lake]: AWS does not serve the lake to the function".to_owned(), "");
     }
     if settings.files.is_some() {
-        say("[files]: on AWS there is no /inputs and no /results".to_owned(), "");
+        add("[files]: on AWS there is no /inputs and no /results".to_owned(), "");
     }
 }
 
-fn environment(definition: &Definition, say: &mut dyn FnMut(String, &str)) {
+fn check_environment(definition: &Definition, add: &mut dyn FnMut(String, &str)) {
     let environment = &definition.settings.environment;
     let bytes: usize = environment.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > ENVIRONMENT_BYTES_MAX {
-        say(format!("an environment of {bytes} bytes: AWS takes {ENVIRONMENT_BYTES_MAX}"), "");
+        add(format!("an environment of {bytes} bytes: AWS accepts {ENVIRONMENT_BYTES_MAX}"), "");
     }
     for name in environment.keys() {
         let bare = name.len() >= 2 && name.starts_with(|c: char| c.is_ascii_alphabetic());
         if RESERVED.contains(&name.as_str()) || OWN_VARIABLES.contains(&name.as_str()) {
-            say(format!("the variable {name}: AWS keeps it to itself"), "give it another name");
+            add(format!("the variable {name}: AWS reserves it"), "give it another name");
         } else if !bare {
-            say(format!("the variable {name}: AWS takes names of two characters and more, a letter first"), "");
+            add(
+                format!("the variable {name}: AWS accepts names of at least two characters that begin with a letter"),
+                "",
+            );
         }
     }
 }
 
-fn policy(definition: &Definition, say: &mut dyn FnMut(String, &str)) {
+fn check_policy(definition: &Definition, add: &mut dyn FnMut(String, &str)) {
     let policy = &definition.policy;
     if policy.description.chars().count() > DESCRIPTION_CHARS_MAX {
-        say(format!("description: AWS takes {DESCRIPTION_CHARS_MAX} characters"), "");
+        add(format!("description: AWS accepts at most {DESCRIPTION_CHARS_MAX} characters"), "");
     }
     let own = policy.retry_after.iter().zip(RETRY_AFTER).all(|(wait, own)| wait.as_secs() == own);
     if !own {
-        say("retry_after: AWS waits 1 and 2 minutes".to_owned(), "");
+        add("retry_after: AWS always waits 1 and 2 minutes".to_owned(), "");
     }
     let age = policy.event_age_max;
     if age > EVENT_AGE_MAX || age.as_secs() < EVENT_AGE_S_MIN {
         let most = EVENT_AGE_MAX.as_secs();
-        say(format!("event_age_max = {} s: AWS takes {EVENT_AGE_S_MIN} to {most}", age.as_secs()), "");
+        add(format!("event_age_max = {} s: AWS accepts {EVENT_AGE_S_MIN} to {most}", age.as_secs()), "");
     }
     if policy.prewarmed > 0 {
-        say("prewarmed: AWS keeps versions and aliases ready, not $LATEST".to_owned(), "");
+        add("prewarmed: AWS prewarms versions and aliases, not $LATEST".to_owned(), "");
     }
     for (key, destination) in [("on_success", &policy.on_success), ("on_failure", &policy.on_failure)] {
         if let Some(Destination::Event(_) | Destination::Folder(_)) = destination {
-            say(format!("{key}: AWS knows functions, queues, topics, buses and buckets"), "");
+            add(format!("{key}: on AWS a destination is a function, queue, topic, bus or bucket"), "");
         }
     }
 }

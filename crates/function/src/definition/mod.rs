@@ -1,15 +1,13 @@
-//! `function.toml`, which lies beside a function's source: what it is, and how it is treated.
+//! Reads `function.toml`, which is in the folder of a function's source: the function's settings and its policy.
 //!
-//! Read whole or refused whole, with every problem's line and hint. It reads no file but says which
-//! ones are meant, and fills in no `${VARIABLE}`: that happens when a function starts, so that no
-//! secret is ever stored.
+//! A file with any problem is refused, with the line and a hint for each. Other files that it names are not read here.
+//! Each `${VARIABLE}` is filled in only when the function starts, so that no secret is ever stored.
 
 mod aws;
 mod section;
 mod variables;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,82 +15,100 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::de::DeTable;
 
-use section::{Report, Section};
+pub use base::Problem;
+use base::Problems;
+use section::Section;
 
-pub use aws::{Finding, Measured, refused_by_aws};
+pub use aws::{Finding, PackageSizes, refused_by_aws};
 pub use variables::{fill_in, variables_of};
 
-/// The file's name beside a function's source.
+/// The file's name, in the folder of a function's source.
 pub const FILE: &str = "function.toml";
-/// What lies beside the source and is no part of it: when it runs makes no other function of it.
-pub const BESIDE: [&str; 2] = [FILE, "job.toml"];
+/// Files in that folder that are not part of the code. A change of them alone makes no new version's code.
+pub const NOT_CODE: [&str; 2] = [FILE, "job.toml"];
 
+/// The content of a `function.toml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
+    /// The function's name.
     pub name: String,
-    /// A folder or a zip.
+    /// The code: a folder or a zip.
     pub code: PathBuf,
-    /// In the order in which they are laid over one another.
+    /// Its layers. Where two have the same file, the later layer counts.
     pub layers: Vec<LayerName>,
+    /// Settings of the version.
     pub settings: Settings,
+    /// Settings of the function, whatever its version.
     pub policy: Policy,
 }
 
+/// A layer as a `function.toml` names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LayerName {
-    /// The newest of that name when the function is deployed.
+    /// The version of that name that is the newest one when the function is deployed.
     Newest(String),
+    /// A name and a version.
     Version(String, i64),
-    /// A zip or a folder of its own.
+    /// A zip or a folder that is not published.
     Path(PathBuf),
 }
 
-/// With code and layers, what makes a version.
+/// Settings of a version. A change of them makes a new version, as a change of the code or the layers does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
+    /// What the runtime calls, in the runtime's own notation.
     pub handler: String,
-    /// What AWS would call it; here any runtime is a `bootstrap`.
+    /// AWS's name of the runtime. Here every runtime is a program `bootstrap`.
     pub runtime: String,
+    /// Memory of an instance, in MiB.
     pub memory_mb: u64,
+    /// The size of `/tmp`, in MiB.
     pub tmp_mb: u64,
+    /// How long one event may take.
     pub timeout: Duration,
-    /// `${VARIABLES}` as they are written.
+    /// Its own variables, with each `${VARIABLE}` as it is written.
     pub environment: BTreeMap<String, String>,
-    pub lake: Rights,
-    /// Files that come with an event, and files that it leaves.
+    /// What it may read of the lake.
+    pub lake: LakeRights,
+    /// Its `/inputs` and `/results`, if it has them.
     #[serde(default)]
-    pub files: Option<Files>,
+    pub files: Option<FileSettings>,
 }
 
-/// `/inputs`, read-only, and `/results`.
+/// Settings of a function's `/inputs`, which it reads, and `/results`, which it writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Files {
+pub struct FileSettings {
+    /// The size of `/results`, in MiB.
     pub results_mb: u64,
 }
 
-/// What of the lake a function may reach; nothing by default.
+/// What a function may read of the lake; nothing by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rights {
+pub struct LakeRights {
+    /// Whether it may query the lake in SQL.
     pub sql: bool,
-    /// Prefixes.
+    /// Prefixes of the objects that it may read.
     pub objects: Vec<String>,
 }
 
-/// How a function is treated, whatever its version.
+/// Settings of a function, whatever its version. They change without a new version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
+    /// A text for people.
     pub description: String,
-    /// How many of its events run at a time; those of the host without it.
+    /// How many of its events run at a time; `None`: as many as the host allows.
     pub concurrency: Option<u32>,
     /// Instances that are kept ready for `$LATEST`.
     pub prewarmed: u32,
-    /// After each failed attempt of an asynchronous event but the last: so many waits, so many retries.
+    /// The wait before each retry of an asynchronous event. There are as many retries as waits.
     pub retry_after: Vec<Duration>,
-    /// An asynchronous event older than this is not tried again.
+    /// An asynchronous event older than this is not retried.
     pub event_age_max: Duration,
+    /// Where the record of a successful asynchronous event goes.
     pub on_success: Option<Destination>,
+    /// Where the record of a failed asynchronous event goes.
     pub on_failure: Option<Destination>,
-    /// Keep an asynchronous event that failed, to be looked at and sent again.
+    /// Whether failed asynchronous events are kept, so that a user can look at them and send them again.
     pub dead_letters: bool,
 }
 
@@ -100,32 +116,16 @@ pub struct Policy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Destination {
-    /// It is invoked with the record.
+    /// This function is invoked with the record.
     Function(String),
-    /// An event of the ledger, which other jobs can follow.
+    /// An event of this name in the ledger, which can start other jobs.
     Event(String),
-    /// A file for each record.
+    /// A file in this folder for each record.
     Folder(PathBuf),
 }
 
-/// From 1.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    pub line: usize,
-    pub column: usize,
-    pub what: String,
-    pub hint: Option<String>,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.line, self.column, self.what)?;
-        self.hint.iter().try_for_each(|hint| write!(f, "; {hint}"))
-    }
-}
-
 impl Default for Policy {
-    /// AWS Lambda's own, but that no event is lost.
+    /// AWS Lambda's defaults, except that failed events are kept.
     fn default() -> Self {
         Policy {
             description: String::new(),
@@ -143,9 +143,9 @@ impl Default for Policy {
 const RETRY_AFTER: [u64; 2] = [60, 120];
 const EVENT_AGE_MAX: Duration = Duration::from_secs(6 * 3600);
 const DAY: Duration = Duration::from_secs(86_400);
-/// A name is part of URLs, of paths and of ARNs.
+/// The longest name of a function, layer or alias, as on AWS Lambda.
 pub(crate) const NAME_CHARS_MAX: usize = 64;
-/// Set by the host: a function that changed them would not run.
+/// Variables that the host sets. A function that changed them would not run.
 const OWN_VARIABLES: [&str; 8] = [
     "AWS_LAMBDA_RUNTIME_API",
     "_HANDLER",
@@ -158,14 +158,14 @@ const OWN_VARIABLES: [&str; 8] = [
 ];
 
 impl Definition {
-    /// Reads the text of a `function.toml` that lies in `folder`.
+    /// Reads the text of a `function.toml` in the folder `folder`.
     ///
     /// # Errors
-    /// All that is wrong, in the order of its lines.
+    /// All problems, in the order of their lines.
     pub fn read(name: &str, folder: &Path, text: &str) -> Result<Definition, Vec<Problem>> {
-        let mut report = Report::new(text);
+        let mut report = Problems::new(text);
         if !is_name(name) {
-            let what = format!("{name:?} is no name for a function");
+            let what = format!("{name:?} is not a function's name");
             report.add(0..0, what, format!("a name is 1 to {NAME_CHARS_MAX} letters, digits, - and _"));
         }
         let (tree, errors) = DeTable::parse_recoverable(text);
@@ -175,7 +175,7 @@ impl Definition {
         if !report.is_empty() {
             return Err(report.finish());
         }
-        let definition = checked(name, folder, Section::new("the file", 0..0, tree.into_inner()), &mut report);
+        let definition = read_definition(name, folder, Section::new("the file", 0..0, tree.into_inner()), &mut report);
         match definition {
             Some(definition) if report.is_empty() => Ok(definition),
             _ => Err(report.finish()),
@@ -183,14 +183,15 @@ impl Definition {
     }
 }
 
-/// As AWS has it for functions, layers and aliases.
+/// Whether a text may be the name of a function, a layer or an alias, as on AWS Lambda.
 pub(crate) fn is_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     !name.is_empty() && name.len() <= NAME_CHARS_MAX && name.chars().all(fits)
 }
 
-fn checked(name: &str, folder: &Path, mut file: Section<'_>, report: &mut Report<'_>) -> Option<Definition> {
-    let handler = file.required_text("handler", "what the runtime is to call: `bill.handler`", report);
+/// Reads all keys. Problems are added to the report.
+fn read_definition(name: &str, folder: &Path, mut file: Section<'_>, report: &mut Problems<'_>) -> Option<Definition> {
+    let handler = file.required_text("handler", "name what the runtime calls, such as `bill.handler`", report);
     let runtime = file.text("runtime", report).map(Spanned::into_inner);
     let code = file.text("code", report).map(Spanned::into_inner);
     let layers = file.texts("layers", report);
@@ -207,7 +208,11 @@ fn checked(name: &str, folder: &Path, mut file: Section<'_>, report: &mut Report
     let network = file.text("network", report);
     if let Some(network) = network.filter(|network| network.get_ref() != "none") {
         let what = format!("\"network\": expected \"none\", found {:?}", network.get_ref());
-        report.add(network.span(), what, "a function reaches its runtime and what [lake] allows".to_owned());
+        report.add(
+            network.span(),
+            what,
+            "a function has no network: it reaches its runtime and what [lake] allows".to_owned(),
+        );
     }
     let policy = policy(&mut file, folder, report);
     file.finish(report);
@@ -216,7 +221,7 @@ fn checked(name: &str, folder: &Path, mut file: Section<'_>, report: &mut Report
     Some(Definition { name: name.to_owned(), code, layers, settings, policy })
 }
 
-fn policy(file: &mut Section<'_>, folder: &Path, report: &mut Report<'_>) -> Policy {
+fn policy(file: &mut Section<'_>, folder: &Path, report: &mut Problems<'_>) -> Policy {
     let default = Policy::default();
     let concurrency = file.number("concurrency", 0..=100_000, report);
     let prewarmed = file.spanned_number("prewarmed", 0..=10_000, report);
@@ -241,8 +246,8 @@ fn policy(file: &mut Section<'_>, folder: &Path, report: &mut Report<'_>) -> Pol
     }
 }
 
-/// `retries` says how many, `retry_after` how long each waits; each has AWS's own as its default.
-fn retry_after(file: &mut Section<'_>, report: &mut Report<'_>) -> Vec<Duration> {
+/// `retries` is the number of retries and `retry_after` their waits. The defaults are AWS's.
+fn retry_after(file: &mut Section<'_>, report: &mut Problems<'_>) -> Vec<Duration> {
     let retries = file.number("retries", 0..=RETRY_AFTER.len() as u64, report);
     let waits = file.durations("retry_after", Duration::ZERO..=DAY, RETRY_AFTER.len(), report);
     let count = retries.and_then(|count| usize::try_from(count).ok());
@@ -251,26 +256,26 @@ fn retry_after(file: &mut Section<'_>, report: &mut Report<'_>) -> Vec<Duration>
     };
     if let Some(count) = count.filter(|count| *count != waits.get_ref().len()) {
         let what = format!("\"retry_after\" has {} waits for {count} retries", waits.get_ref().len());
-        report.add(waits.span(), what, "one wait before each retry".to_owned());
+        report.add(waits.span(), what, "write one wait for each retry".to_owned());
     }
     waits.into_inner()
 }
 
-fn environment(file: &mut Section<'_>, report: &mut Report<'_>) -> BTreeMap<String, String> {
+fn environment(file: &mut Section<'_>, report: &mut Problems<'_>) -> BTreeMap<String, String> {
     let Some(section) = file.section("environment", report) else { return BTreeMap::new() };
     let mut environment = BTreeMap::new();
     for (name, value) in section.into_texts(report) {
         let named = name.get_ref();
         let starts = named.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
         if !starts || !named.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            let hint = "letters, digits and _, a letter first".to_owned();
-            report.add(name.span(), format!("{named:?} is no name for a variable"), hint);
+            let hint = "a name has letters, digits and _, and begins with a letter or _".to_owned();
+            report.add(name.span(), format!("{named:?} is not a variable's name"), hint);
         } else if OWN_VARIABLES.contains(&named.as_str()) {
-            report.add(name.span(), format!("{named} is set by the host"), "leave it out".to_owned());
+            report.add(name.span(), format!("{named} is set by the host"), "remove it".to_owned());
         } else if value.get_ref().contains('\0') {
-            report.add(value.span(), format!("{named} holds a character that no variable can"), None);
+            report.add(value.span(), format!("{named} contains a NUL character, which no variable can"), None);
         } else if let Err(what) = variables_of(value.get_ref()) {
-            report.add(value.span(), what, "write ${NAME}, and $$ for a dollar sign".to_owned());
+            report.add(value.span(), what, "write ${NAME} for a variable, and $$ for a dollar sign".to_owned());
         } else {
             environment.insert(name.into_inner(), value.into_inner());
         }
@@ -278,34 +283,38 @@ fn environment(file: &mut Section<'_>, report: &mut Report<'_>) -> BTreeMap<Stri
     environment
 }
 
-fn rights(file: &mut Section<'_>, report: &mut Report<'_>) -> Rights {
-    let Some(mut section) = file.section("lake", report) else { return Rights::default() };
+fn rights(file: &mut Section<'_>, report: &mut Problems<'_>) -> LakeRights {
+    let Some(mut section) = file.section("lake", report) else { return LakeRights::default() };
     let sql = section.flag("sql", report).unwrap_or_default();
     let objects = section.texts("objects", report);
     for prefix in &objects {
         let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
         if !prefix.get_ref().trim_end_matches('/').split('/').all(plain) {
-            let what = format!("{:?} is no prefix of objects", prefix.get_ref());
-            report.add(prefix.span(), what, "a path in the lake's object store: \"billing/2026\"".to_owned());
+            let what = format!("{:?} is not a prefix of objects", prefix.get_ref());
+            report.add(
+                prefix.span(),
+                what,
+                "name a path in the lake's object store, such as \"billing/2026\"".to_owned(),
+            );
         }
     }
     let objects = objects.into_iter().map(Spanned::into_inner).collect();
     section.finish(report);
-    Rights { sql, objects }
+    LakeRights { sql, objects }
 }
 
-fn files(file: &mut Section<'_>, report: &mut Report<'_>) -> Option<Files> {
+fn files(file: &mut Section<'_>, report: &mut Problems<'_>) -> Option<FileSettings> {
     let mut section = file.section("files", report)?;
     let results_mb = section.number("results_mb", 1..=4_194_304, report).unwrap_or(512);
     section.finish(report);
-    Some(Files { results_mb })
+    Some(FileSettings { results_mb })
 }
 
 fn destination(
     file: &mut Section<'_>,
     key: &'static str,
     folder: &Path,
-    report: &mut Report<'_>,
+    report: &mut Problems<'_>,
 ) -> Option<Destination> {
     let mut section = file.section(key, report)?;
     let span = section.span();
@@ -318,14 +327,15 @@ fn destination(
         (Some(only), None) => return Some(only),
         (None, _) if !empty => {}
         _ => {
-            let hint = format!("{key} = {{ function = \"NAME\" }}, {{ event = \"NAME\" }} or {{ folder = \"PATH\" }}");
-            report.add(span, format!("{key:?} needs one destination"), hint);
+            let hint =
+                format!("write {key} = {{ function = \"NAME\" }}, {{ event = \"NAME\" }} or {{ folder = \"PATH\" }}");
+            report.add(span, format!("{key:?} needs exactly one destination"), hint);
         }
     }
     None
 }
 
-fn layer_name(folder: &Path, layer: Spanned<String>, report: &mut Report<'_>) -> Option<LayerName> {
+fn layer_name(folder: &Path, layer: Spanned<String>, report: &mut Problems<'_>) -> Option<LayerName> {
     let text = layer.get_ref().as_str();
     if text.contains('/') || text.ends_with(".zip") {
         return Some(LayerName::Path(folder.join(text)));
@@ -335,8 +345,8 @@ fn layer_name(folder: &Path, layer: Spanned<String>, report: &mut Report<'_>) ->
         None if is_name(name) => Some(LayerName::Newest(name.to_owned())),
         Some(Some(version)) if is_name(name) => Some(LayerName::Version(name.to_owned(), version)),
         _ => {
-            let hint = "\"NAME\", \"NAME:VERSION\", or the path of a zip or a folder: \"layers/r.zip\", \"./layer\"";
-            report.add(layer.span(), format!("{text:?} is no layer"), hint.to_owned());
+            let hint = "write \"NAME\", \"NAME:VERSION\", or a path of a zip or folder: \"layers/r.zip\", \"./layer\"";
+            report.add(layer.span(), format!("{text:?} is not a layer"), hint.to_owned());
             None
         }
     }

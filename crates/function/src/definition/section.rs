@@ -1,92 +1,75 @@
-//! A table of a TOML file, read key by key: what has the wrong form is reported with its place and
-//! its hint, and what nobody asked for is an unknown key.
+//! Reads a table of a TOML file key by key. A value of the wrong form is reported with its position and a hint.
+//! Keys that were never read are reported as unknown.
 
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
+use base::{Problems, nearest, parse_duration};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::Problem;
-
-pub(super) struct Report<'a> {
-    text: &'a str,
-    found: Vec<(usize, Problem)>,
-}
-
-impl<'a> Report<'a> {
-    pub fn new(text: &'a str) -> Report<'a> {
-        Report { text, found: Vec::new() }
-    }
-
-    pub fn add(&mut self, span: Range<usize>, what: impl Into<String>, hint: impl Into<Option<String>>) {
-        let mut end = span.start.min(self.text.len());
-        while !self.text.is_char_boundary(end) {
-            end -= 1;
-        }
-        let before = &self.text[..end];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let (line, column) = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
-        self.found.push((span.start, Problem { line, column, what: what.into(), hint: hint.into() }));
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.found.is_empty()
-    }
-
-    pub fn finish(mut self) -> Vec<Problem> {
-        self.found.sort_by_key(|(at, _)| *at);
-        self.found.into_iter().map(|(_, problem)| problem).collect()
-    }
-}
-
+/// A table of which keys are being read.
 pub(super) struct Section<'t> {
     name: String,
     span: Range<usize>,
     table: DeTable<'t>,
+    /// The keys that were read, present or not.
     known: Vec<&'static str>,
 }
 
+/// Keys with their texts.
 type Texts = Vec<(Spanned<String>, Spanned<String>)>;
 
 impl<'t> Section<'t> {
+    /// A table; `name` is for messages.
     pub fn new(name: &str, span: Range<usize>, table: DeTable<'t>) -> Section<'t> {
         Section { name: name.to_owned(), span, table, known: Vec::new() }
     }
 
+    /// Where the table is in the file, in bytes.
     pub fn span(&self) -> Range<usize> {
         self.span.clone()
     }
 
-    pub fn text(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<Spanned<String>> {
+    /// A text that is not empty.
+    pub fn text(&mut self, key: &'static str, report: &mut Problems<'_>) -> Option<Spanned<String>> {
         let (span, value) = self.take(key)?;
         filled_text(key, span, value, report)
     }
 
-    pub fn required_text(&mut self, key: &'static str, what: &str, report: &mut Report<'_>) -> Option<Spanned<String>> {
-        // A key that is nearly the missing one is reported as unknown: one mistake, one problem.
-        let nearly = self.table.keys().any(|there| nearest(there.get_ref(), &[key]).is_some());
+    /// A text that is not empty and must be there; `what` is the hint where it is missing.
+    pub fn required_text(
+        &mut self,
+        key: &'static str,
+        what: &str,
+        report: &mut Problems<'_>,
+    ) -> Option<Spanned<String>> {
+        // A misspelt key is reported as unknown only: one mistake is one problem.
+        let nearly = self.table.keys().any(|there| nearest(there.get_ref(), [key]).is_some());
         if !nearly {
             report.add(self.span(), format!("{} has no {key:?}", self.name), what.to_owned());
         }
         self.text(key, report)
     }
 
-    pub fn texts(&mut self, key: &'static str, report: &mut Report<'_>) -> Vec<Spanned<String>> {
+    /// An array of texts; empty where the key is missing.
+    pub fn texts(&mut self, key: &'static str, report: &mut Problems<'_>) -> Vec<Spanned<String>> {
         let Some((_, items)) = self.array(key, report) else { return Vec::new() };
         let items = items.into_iter().map(|item| (item.span(), item.into_inner()));
         items.filter_map(|(span, value)| filled_text(key, span, value, report)).collect()
     }
 
-    pub fn number(&mut self, key: &'static str, range: RangeInclusive<u64>, report: &mut Report<'_>) -> Option<u64> {
+    /// An integer in a range.
+    pub fn number(&mut self, key: &'static str, range: RangeInclusive<u64>, report: &mut Problems<'_>) -> Option<u64> {
         self.spanned_number(key, range, report).map(Spanned::into_inner)
     }
 
+    /// An integer in a range, with its position.
     pub fn spanned_number(
         &mut self,
         key: &'static str,
         range: RangeInclusive<u64>,
-        report: &mut Report<'_>,
+        report: &mut Problems<'_>,
     ) -> Option<Spanned<u64>> {
         let (span, value) = self.take(key)?;
         let DeValue::Integer(number) = &value else {
@@ -102,7 +85,8 @@ impl<'t> Section<'t> {
         Some(Spanned::new(span, read))
     }
 
-    pub fn flag(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<bool> {
+    /// `true` or `false`.
+    pub fn flag(&mut self, key: &'static str, report: &mut Problems<'_>) -> Option<bool> {
         let (span, value) = self.take(key)?;
         if let DeValue::Boolean(flag) = value {
             return Some(flag);
@@ -111,26 +95,28 @@ impl<'t> Section<'t> {
         None
     }
 
+    /// A duration in a range.
     pub fn duration(
         &mut self,
         key: &'static str,
         range: RangeInclusive<Duration>,
-        report: &mut Report<'_>,
+        report: &mut Problems<'_>,
     ) -> Option<Duration> {
         let written = self.text(key, report)?;
         duration(key, &written, &range, report)
     }
 
+    /// An array of at most `count_max` durations, each in a range.
     pub fn durations(
         &mut self,
         key: &'static str,
         range: RangeInclusive<Duration>,
         count_max: usize,
-        report: &mut Report<'_>,
+        report: &mut Problems<'_>,
     ) -> Option<Spanned<Vec<Duration>>> {
         let (span, items) = self.array(key, report)?;
         if items.len() > count_max {
-            report.add(span.clone(), format!("{key:?}: at most {count_max}"), None);
+            report.add(span.clone(), format!("{key:?}: expected at most {count_max} durations"), None);
         }
         let mut all = Vec::new();
         for item in items {
@@ -140,7 +126,8 @@ impl<'t> Section<'t> {
         Some(Spanned::new(span, all))
     }
 
-    pub fn section(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<Section<'t>> {
+    /// A table inside this one.
+    pub fn section(&mut self, key: &'static str, report: &mut Problems<'_>) -> Option<Section<'t>> {
         match self.take(key)? {
             (span, DeValue::Table(table)) => Some(Section::new(&format!("{key:?}"), span, table)),
             (span, value) => {
@@ -150,8 +137,8 @@ impl<'t> Section<'t> {
         }
     }
 
-    /// All of it, as a table of texts with whatever keys; they may be empty.
-    pub fn into_texts(self, report: &mut Report<'_>) -> Texts {
+    /// All keys of the table with their texts, which may be empty.
+    pub fn into_texts(self, report: &mut Problems<'_>) -> Texts {
         let mut all = Vec::new();
         for (key, value) in self.table {
             let name = Spanned::new(key.span(), key.get_ref().to_string());
@@ -162,11 +149,11 @@ impl<'t> Section<'t> {
         all
     }
 
-    /// What is left has been asked for by nobody. True where nothing is.
-    pub fn finish(self, report: &mut Report<'_>) -> bool {
+    /// Reports the keys that were not read as unknown. True where there are none.
+    pub fn finish(self, report: &mut Problems<'_>) -> bool {
         for key in self.table.keys() {
             let word = key.get_ref();
-            let hint = nearest(word, &self.known).map_or_else(
+            let hint = nearest(word, self.known.iter().copied()).map_or_else(
                 || format!("known keys: {}", self.known.join(", ")),
                 |near| format!("nearest known key: {near:?}"),
             );
@@ -181,7 +168,7 @@ impl<'t> Section<'t> {
         Some((value.span(), value.into_inner()))
     }
 
-    fn array(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<(Range<usize>, DeArray<'t>)> {
+    fn array(&mut self, key: &'static str, report: &mut Problems<'_>) -> Option<(Range<usize>, DeArray<'t>)> {
         match self.take(key)? {
             (span, DeValue::Array(items)) => Some((span, items)),
             (span, value) => {
@@ -192,7 +179,12 @@ impl<'t> Section<'t> {
     }
 }
 
-fn filled_text(key: &str, span: Range<usize>, value: DeValue<'_>, report: &mut Report<'_>) -> Option<Spanned<String>> {
+fn filled_text(
+    key: &str,
+    span: Range<usize>,
+    value: DeValue<'_>,
+    report: &mut Problems<'_>,
+) -> Option<Spanned<String>> {
     let text = text(key, span, value, report)?;
     if text.get_ref().is_empty() {
         report.add(text.span(), format!("{key:?} is empty"), None);
@@ -201,7 +193,7 @@ fn filled_text(key: &str, span: Range<usize>, value: DeValue<'_>, report: &mut R
     Some(text)
 }
 
-fn text(key: &str, span: Range<usize>, value: DeValue<'_>, report: &mut Report<'_>) -> Option<Spanned<String>> {
+fn text(key: &str, span: Range<usize>, value: DeValue<'_>, report: &mut Problems<'_>) -> Option<Spanned<String>> {
     match value {
         DeValue::String(text) => Some(Spanned::new(span, text.into_owned())),
         value => {
@@ -213,27 +205,17 @@ fn text(key: &str, span: Range<usize>, value: DeValue<'_>, report: &mut Report<'
     }
 }
 
-/// A whole number and its unit.
+/// Reads a duration and checks its range.
 fn duration(
     key: &str,
     written: &Spanned<String>,
     range: &RangeInclusive<Duration>,
-    report: &mut Report<'_>,
+    report: &mut Problems<'_>,
 ) -> Option<Duration> {
     let text = written.get_ref().as_str();
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let unit_ms = match text[digits..].trim_start() {
-        "ms" => Some(1),
-        "s" => Some(1000),
-        "min" => Some(60_000),
-        "h" => Some(3_600_000),
-        "d" => Some(86_400_000),
-        _ => None,
-    };
-    let read = text[..digits].parse::<u64>().ok().zip(unit_ms).and_then(|(number, unit)| number.checked_mul(unit));
-    let Some(read) = read.map(Duration::from_millis) else {
-        let hint = "a whole number and ms, s, min, h or d: \"90s\"".to_owned();
-        report.add(written.span(), format!("{key:?}: {text:?} is no duration"), hint);
+    let Some(read) = parse_duration(text) else {
+        let hint = "write a whole number and ms, s, min, h or d: \"90s\"".to_owned();
+        report.add(written.span(), format!("{key:?}: {text:?} is not a duration"), hint);
         return None;
     };
     if range.contains(&read) {
@@ -248,12 +230,4 @@ fn expected(key: &str, what: &str, found: &DeValue<'_>) -> String {
     let form = found.type_str();
     let article = if form.starts_with(['a', 'i']) { "an" } else { "a" };
     format!("{key:?}: expected {what}, found {article} {form}")
-}
-
-/// The known word within a third of the letters, where there is one.
-fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distances = known.iter().map(|candidate| (strsim::damerau_levenshtein(word, candidate), *candidate));
-    let letters = |candidate: &str| word.chars().count().max(candidate.chars().count());
-    let near = distances.filter(|(distance, candidate)| *distance <= (letters(candidate) / 3).max(1));
-    near.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
 }

@@ -1,4 +1,4 @@
-//! What is read, what is refused and where, and what AWS would say.
+//! What is read, what is refused and where, and what AWS would refuse.
 
 use std::path::Path;
 
@@ -52,7 +52,7 @@ fn a_whole_definition() {
     assert_eq!(definition.layers, layers);
     assert_eq!(definition.settings.timeout, Duration::from_secs(900));
     assert_eq!(definition.settings.environment["PRICES"], "${PRICES_URL}", "as it is written");
-    assert_eq!(definition.settings.lake, Rights { sql: true, objects: vec!["bills/".into()] });
+    assert_eq!(definition.settings.lake, LakeRights { sql: true, objects: vec!["bills/".into()] });
     let policy = &definition.policy;
     assert_eq!((policy.concurrency, policy.prewarmed, policy.dead_letters), (Some(4), 2, false));
     assert_eq!(policy.retry_after, [Duration::from_secs(30)]);
@@ -63,14 +63,14 @@ fn a_whole_definition() {
 }
 
 #[test]
-fn what_is_not_said_is_as_on_lambda() {
+fn defaults_are_those_of_lambda() {
     let definition = read("handler = \"h\"").unwrap();
     assert_eq!((definition.settings.memory_mb, definition.settings.tmp_mb), (128, 512));
     assert_eq!(definition.settings.timeout, Duration::from_secs(3));
     assert_eq!(definition.policy, Policy::default());
     assert_eq!(definition.policy.retry_after, [60, 120].map(Duration::from_secs));
     assert_eq!(read("handler = \"h\"\nretries = 1").unwrap().policy.retry_after, [Duration::from_secs(60)]);
-    assert_eq!(refused_by_aws(&definition, &Measured::default()), []);
+    assert_eq!(refused_by_aws(&definition, &PackageSizes::default()), []);
 }
 
 #[test]
@@ -80,9 +80,10 @@ fn every_problem_has_its_place_and_its_hint() {
         found,
         [
             "2:1: unknown key \"memory\"; nearest known key: \"memory_mb\"".to_owned(),
-            "3:11: \"timeout\": \"3\" is no duration; a whole number and ms, s, min, h or d: \"90s\"".to_owned(),
+            "3:11: \"timeout\": \"3\" is not a duration; write a whole number and ms, s, min, h or d: \"90s\""
+                .to_owned(),
             "4:11: \"retries\": expected 0 to 2, found 3".to_owned(),
-            "5:11: \"a b\" is no layer; \"NAME\", \"NAME:VERSION\", or the path of a zip or a folder: \
+            "5:11: \"a b\" is not a layer; write \"NAME\", \"NAME:VERSION\", or a path of a zip or folder: \
              \"layers/r.zip\", \"./layer\""
                 .to_owned(),
             "5:18: \"layers\": expected a string, found an integer; put the value in quotes".to_owned(),
@@ -91,12 +92,12 @@ fn every_problem_has_its_place_and_its_hint() {
 }
 
 #[test]
-fn a_missing_handler_is_asked_for_and_a_misspelt_one_named() {
-    assert_eq!(problems(""), ["1:1: the file has no \"handler\"; what the runtime is to call: `bill.handler`"]);
+fn a_missing_handler_and_a_misspelt_one() {
+    assert_eq!(problems(""), ["1:1: the file has no \"handler\"; name what the runtime calls, such as `bill.handler`"]);
     assert_eq!(problems("handlr = \"h\""), ["1:1: unknown key \"handlr\"; nearest known key: \"handler\""]);
     assert!(problems("handler = ")[0].starts_with("1:11: not TOML: "), "{:?}", problems("handler = "));
     let named = Definition::read("bill me", Path::new("/"), "handler = \"h\"").unwrap_err();
-    assert!(named[0].what.contains("no name for a function"));
+    assert!(named[0].what.contains("is not a function's name"));
 }
 
 #[test]
@@ -105,17 +106,20 @@ fn settings_that_contradict_one_another() {
         ("concurrency = 1\nprewarmed = 2", "3:13: \"prewarmed\" is 2, more than \"concurrency\" (1)"),
         (
             "retries = 2\nretry_after = [\"1s\"]",
-            "3:15: \"retry_after\" has 1 waits for 2 retries; one wait before each retry",
+            "3:15: \"retry_after\" has 1 waits for 2 retries; write one wait for each retry",
         ),
         ("network = \"host\"", "2:11: \"network\": expected \"none\", found \"host\""),
-        ("on_failure = {}", "2:14: \"on_failure\" needs one destination"),
-        ("on_failure = { function = \"a\", event = \"b\" }", "2:14: \"on_failure\" needs one destination"),
+        ("on_failure = {}", "2:14: \"on_failure\" needs exactly one destination"),
+        ("on_failure = { function = \"a\", event = \"b\" }", "2:14: \"on_failure\" needs exactly one destination"),
         ("on_failure = { queue = \"a\" }", "2:16: unknown key \"queue\"; known keys: function, event, folder"),
-        ("[environment]\n_HANDLER = \"x\"", "3:1: _HANDLER is set by the host; leave it out"),
-        ("[environment]\nA-B = \"x\"", "3:1: \"A-B\" is no name for a variable"),
+        ("[environment]\n_HANDLER = \"x\"", "3:1: _HANDLER is set by the host; remove it"),
+        ("[environment]\nA-B = \"x\"", "3:1: \"A-B\" is not a variable's name"),
         ("[environment]\nA = \"${B\"", "3:5: a variable without its closing }"),
         ("[environment]\nA = 1", "3:5: \"A\": expected a string, found an integer; put the value in quotes"),
-        ("[lake]\nobjects = [\"../x\"]", "3:12: \"../x\" is no prefix of objects; a path in the lake's object store"),
+        (
+            "[lake]\nobjects = [\"../x\"]",
+            "3:12: \"../x\" is not a prefix of objects; name a path in the lake's object store",
+        ),
         ("[files]\nresults_mb = 0", "3:14: \"results_mb\": expected 1 to"),
         ("[lake]\nsqll = true", "3:1: unknown key \"sqll\"; nearest known key: \"sql\""),
     ] {
@@ -144,12 +148,12 @@ fn what_aws_would_refuse() {
     for (name, value) in [("AWS_REGION", "x"), ("X", "x"), ("LONG", &"x".repeat(5000))] {
         definition.settings.environment.insert(name.into(), value.into());
     }
-    let measured = Measured { code_zip_bytes: 51 << 20, unpacked_bytes: (250 << 20) + 1, layers: 6 };
-    let found = refused_by_aws(&definition, &measured);
+    let sizes = PackageSizes { code_zip_bytes: 51 << 20, unpacked_bytes: (250 << 20) + 1, layers: 6 };
+    let found = refused_by_aws(&definition, &sizes);
     let says: Vec<&str> = found.iter().map(|finding| finding.what.as_str()).collect();
     let expected = [
-        "6 layers: AWS takes 5",
-        "251 MB unpacked: AWS takes 250 MB, layers included",
+        "6 layers: AWS accepts 5",
+        "251 MB unpacked: AWS accepts 250 MB, layers included",
         "a zip of 51 MB",
         "memory_mb = 64",
         "tmp_mb = 20000",

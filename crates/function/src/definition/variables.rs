@@ -1,9 +1,9 @@
-//! `${VARIABLES}` in a function's environment: found when it is deployed, filled in when it starts.
+//! `${VARIABLES}` in a function's environment. They are checked at a deployment and filled in when the function starts.
 
-/// The names that the text asks for.
+/// The names of the variables in a text.
 ///
 /// # Errors
-/// What is written wrong.
+/// What is wrong in the text.
 pub fn variables_of(text: &str) -> Result<Vec<&str>, String> {
     let mut names = Vec::new();
     pieces(text, &mut |piece| {
@@ -14,10 +14,10 @@ pub fn variables_of(text: &str) -> Result<Vec<&str>, String> {
     Ok(names)
 }
 
-/// The text with its variables filled in; `$$` is a dollar sign, and one before anything else is itself.
+/// A text with its variables filled in. `$$` becomes a dollar sign, and a single one before other text stays.
 ///
 /// # Errors
-/// The variable that there is none of.
+/// The variable that is not set, or what is wrong in the text.
 pub fn fill_in(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut filled = String::with_capacity(text.len());
     let mut missing = None;
@@ -48,7 +48,7 @@ fn pieces<'a>(text: &'a str, each: &mut dyn FnMut(Piece<'a>)) -> Result<(), Stri
             let (name, behind) = inside.split_once('}').ok_or("a variable without its closing }")?;
             let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
             if name.is_empty() || !name.chars().all(fits) {
-                return Err(format!("${{{name}}} is no variable"));
+                return Err(format!("${{{name}}} is not a variable: a name has letters, digits and _"));
             }
             each(Piece::Variable(name));
             rest = behind;

@@ -1,8 +1,8 @@
-//! All functions of a host: each version's pool, made when it is first asked for, renewed when it
-//! is deployed anew, and the bounds on how many run at a time.
+//! All functions of a host: one pool for each version, created at its first invocation and replaced after a
+//! deployment, and the concurrency limits.
 //!
-//! What is deployed is looked up at each invocation: a deployment by any process counts for the
-//! next event. An event that is running ends in the version that it began in.
+//! Each invocation looks up what is deployed, so a deployment by any process takes effect with the next event.
+//! An event that is running ends in the version in which it began.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -13,49 +13,53 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::{Event, Function, Opening, Outcome, Pieces, Pool, Settings, instance};
+use super::{Event, Function, LoopbackService, Outcome, Pieces, Pool, PoolSettings, instance};
 use crate::definition::fill_in;
 use crate::error::{Error, Kind, Result};
-use crate::registry::{Found, LATEST, Registry};
-use crate::sandbox::{Launcher, Limits};
+use crate::registry::{FunctionVersion, LATEST, Registry};
+use sandbox::{Launcher, Limits};
 
-/// How often idle instances are looked at.
-const TEND_PERIOD: Duration = Duration::from_secs(1);
-/// A function that does not start is not tried at each look.
+/// How often idle instances are checked.
+const MAINTENANCE_PERIOD: Duration = Duration::from_secs(1);
+/// The wait before prewarming a function again that failed to start.
 const WARM_AGAIN: Duration = Duration::from_secs(30);
 
-/// Sandboxes that stand ready for the next cold start.
+/// Spare sandboxes for the next cold starts.
 const SPARES: usize = 2;
 
+/// Gives the value of a variable by its name.
 type Variable = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
-/// Takes over a port on the loopback of one instance: whatever connects there is that function. It
-/// is called within the runtime; what it returns is dropped with the instance.
-pub type Serve = Arc<dyn Fn(&Found, TcpListener) -> Box<dyn Any + Send + Sync> + Send + Sync>;
+/// Serves a port on the loopback interface of one instance of the given function: every client that connects
+/// there is that function. Called within the Tokio runtime; what it returns is dropped with the instance.
+pub type ServiceFn = Arc<dyn Fn(&FunctionVersion, TcpListener) -> Box<dyn Any + Send + Sync> + Send + Sync>;
 
-/// Where the lake's SQL and its objects are on a function's loopback.
+/// The ports of the lake's SQL and of its objects on a function's loopback interface.
 const SQL_PORT: u16 = 5432;
 const OBJECTS_PORT: u16 = 9000;
 
-/// What the host grants its functions.
+/// Settings of a host for all of its functions.
 #[derive(Clone)]
-pub struct Rules {
-    /// Events that run at a time, of all functions.
+pub struct FleetSettings {
+    /// How many events of all functions run at a time.
     pub concurrency_max: usize,
-    /// Only where the host is root: each function runs as a user of its own, this one or one above.
+    /// Only where the host is root: each function runs as a user of its own, with this user id plus its number.
     pub users_from: Option<u32>,
-    /// What `${VARIABLES}` in a function's environment are.
+    /// Gives the values of `${VARIABLES}` in a function's environment.
     pub variable: Variable,
-    pub lake: Lake,
+    /// What serves the lake to functions.
+    pub lake: LakeServices,
 }
 
-/// How functions reach what their `[lake]` allows; a host may serve neither.
+/// What serves the lake to the functions whose `[lake]` allows it. A host may serve neither.
 #[derive(Clone, Default)]
-pub struct Lake {
-    pub sql: Option<Serve>,
-    pub objects: Option<Serve>,
+pub struct LakeServices {
+    /// Serves SQL on PostgreSQL's protocol.
+    pub sql: Option<ServiceFn>,
+    /// Serves the lake's objects over HTTP.
+    pub objects: Option<ServiceFn>,
 }
 
-/// Cheap to clone.
+/// The functions of a host, ready to be invoked. Cheap to clone.
 #[derive(Clone)]
 pub struct Fleet {
     inner: Arc<Inner>,
@@ -63,130 +67,144 @@ pub struct Fleet {
 
 struct Inner {
     registry: Registry,
-    settings: Arc<Settings>,
-    rules: Rules,
+    settings: Arc<PoolSettings>,
+    fleet_settings: FleetSettings,
     busy: AtomicUsize,
-    functions: Mutex<HashMap<String, Arc<Running>>>,
+    functions: Mutex<HashMap<String, Arc<FunctionState>>>,
 }
 
-/// One function, whatever its versions.
+/// A function with the pools of its versions.
 #[derive(Default)]
-struct Running {
+struct FunctionState {
     busy: AtomicUsize,
     warming: AtomicBool,
-    versions: Mutex<HashMap<String, Slot>>,
+    versions: Mutex<HashMap<String, VersionPool>>,
 }
 
+/// A version in use, and the pool of its instances.
 #[derive(Clone)]
-struct Slot {
-    found: Arc<Found>,
+struct VersionPool {
+    found: Arc<FunctionVersion>,
     pool: Pool,
-    used: Instant,
-    warmed: Option<Instant>,
+    last_used: Instant,
+    /// When prewarming it last failed.
+    warm_failed: Option<Instant>,
 }
 
-/// What came of an event, and what it ran in.
+/// The outcome of an event, and the version that it ran in.
 #[derive(Debug, Clone)]
-pub struct Ran {
+pub struct Execution {
+    /// What the function answered, and what the run used.
     pub outcome: Outcome,
-    pub found: Arc<Found>,
+    /// The version that ran it.
+    pub function_version: Arc<FunctionVersion>,
 }
 
 /// Why an event was not run.
 #[derive(Debug)]
 pub enum Refusal {
+    /// No such function, version or alias is deployed.
     Unknown,
-    Busy(Busy),
+    /// A concurrency limit is reached.
+    Busy(ConcurrencyLimit),
+    /// No instance could be started, or the event's files could not be handled.
     Failed(Error),
 }
 
+/// The concurrency limit that an event reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Busy {
-    /// As many as the function's `concurrency` allows are running.
+pub enum ConcurrencyLimit {
+    /// The function's own `concurrency`.
     Function,
-    /// As many as the host allows are running.
+    /// [`FleetSettings::concurrency_max`] of the host.
     Host,
 }
 
 impl Fleet {
-    pub fn new(registry: Registry, settings: Settings, rules: Rules) -> Fleet {
-        Launcher::sweep();
-        instance::sweep(&settings.roots);
+    /// Removes what killed hosts have left, and starts no instance yet.
+    pub fn new(registry: Registry, settings: PoolSettings, fleet_settings: FleetSettings) -> Fleet {
+        Launcher::remove_leftovers();
+        instance::remove_leftovers(&settings.roots);
         let inner = Inner {
             registry,
             settings: Arc::new(settings),
-            rules,
+            fleet_settings,
             busy: AtomicUsize::new(0),
             functions: Mutex::default(),
         };
         Fleet { inner: Arc::new(inner) }
     }
 
+    /// The registry of what is deployed.
     pub fn registry(&self) -> &Registry {
         &self.inner.registry
     }
 
-    /// What a name and a qualifier lead to.
-    pub fn find(&self, name: &str, qualifier: &str) -> Result<Option<Arc<Found>>> {
-        Ok(self.slot(name, qualifier)?.map(|(_, slot)| slot.found))
+    /// The version that a name and a qualifier stand for. `None` where no such version is deployed.
+    pub fn find(&self, name: &str, qualifier: &str) -> Result<Option<Arc<FunctionVersion>>> {
+        Ok(self.version_pool(name, qualifier)?.map(|(_, entry)| entry.found))
     }
 
-    /// Runs an event. A function that fails is no refusal: its [`Outcome`] says so. It must not be
-    /// dropped half-way: that kills the instance.
+    /// Runs an event. With `pieces`, the response is sent there as it arrives.
+    ///
+    /// The future must be polled to its end: dropping it kills the instance.
+    ///
+    /// # Errors
+    /// A [`Refusal`] where the event was not run. A failure of the function itself is part of the [`Outcome`].
     pub async fn invoke(
         &self,
         name: &str,
         qualifier: &str,
         event: Event,
         pieces: Option<Pieces>,
-    ) -> Result<Ran, Refusal> {
-        let (running, slot) = self.slot(name, qualifier).map_err(Refusal::Failed)?.ok_or(Refusal::Unknown)?;
-        let most = slot.found.policy.concurrency.map_or(usize::MAX, |most| most as usize);
-        let _of_function = Taken::of(&running.busy, most).ok_or(Refusal::Busy(Busy::Function))?;
-        let _of_host =
-            Taken::of(&self.inner.busy, self.inner.rules.concurrency_max).ok_or(Refusal::Busy(Busy::Host))?;
-        let outcome = slot.pool.invoke_in_pieces(event, pieces).await.map_err(Refusal::Failed)?;
-        Ok(Ran { outcome, found: slot.found })
+    ) -> Result<Execution, Refusal> {
+        let (running, entry) = self.version_pool(name, qualifier).map_err(Refusal::Failed)?.ok_or(Refusal::Unknown)?;
+        let most = entry.found.policy.concurrency.map_or(usize::MAX, |most| most as usize);
+        let _of_function = Permit::of(&running.busy, most).ok_or(Refusal::Busy(ConcurrencyLimit::Function))?;
+        let _of_host = Permit::of(&self.inner.busy, self.inner.fleet_settings.concurrency_max)
+            .ok_or(Refusal::Busy(ConcurrencyLimit::Host))?;
+        let outcome = entry.pool.invoke_in_pieces(event, pieces).await.map_err(Refusal::Failed)?;
+        Ok(Execution { outcome, function_version: entry.found })
     }
 
-    /// Events of all functions that are running now.
+    /// How many events of all functions are running now.
     pub fn busy(&self) -> usize {
         self.inner.busy.load(Ordering::Relaxed)
     }
 
-    /// Whether each idle instance of a function has asked for its next event, or has ended.
+    /// Whether each idle instance of a function waits for its next event or has ended.
     pub fn is_at_rest(&self, name: &str) -> bool {
         let running = lock(&self.inner.functions).get(name).cloned();
-        running.is_none_or(|running| lock(&running.versions).values().all(|slot| slot.pool.is_at_rest()))
+        running.is_none_or(|running| lock(&running.versions).values().all(|entry| entry.pool.is_at_rest()))
     }
 
-    /// Instances of a function that wait for an event.
+    /// How many instances of a function are idle.
     pub fn idle(&self, name: &str) -> usize {
         let running = lock(&self.inner.functions).get(name).cloned();
-        running.map_or(0, |running| lock(&running.versions).values().map(|slot| slot.pool.idle()).sum())
+        running.map_or(0, |running| lock(&running.versions).values().map(|entry| entry.pool.idle()).sum())
     }
 
-    /// Keeps what is to be warm warm and ends what is idle, for as long as the handle is kept;
-    /// makes sandboxes ahead.
-    pub fn tend(&self) -> Tending {
+    /// Starts a task that prewarms functions and ends idle instances until the returned handle is dropped. Also
+    /// keeps spare sandboxes ready.
+    pub fn maintain(&self) -> Maintenance {
         let fleet = self.clone();
         match instance::mount_point(&self.inner.settings.roots) {
             Ok(mount_at) => self.inner.settings.launcher.keep_spares(SPARES, &mount_at),
-            Err(error) => tracing::warn!(error = error.chain(), "make sandboxes ahead"),
+            Err(error) => tracing::warn!(error = error.chain(), "start spare sandboxes"),
         }
-        Tending(tokio::spawn(async move {
-            let mut period = tokio::time::interval(TEND_PERIOD);
+        Maintenance(tokio::spawn(async move {
+            let mut period = tokio::time::interval(MAINTENANCE_PERIOD);
             period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 period.tick().await;
-                if let Err(error) = fleet.look() {
-                    tracing::warn!(%error, "look after functions");
+                if let Err(error) = fleet.maintain_once() {
+                    tracing::warn!(%error, "prewarm functions and end idle instances");
                 }
             }
         }))
     }
 
-    fn look(&self) -> Result<()> {
+    fn maintain_once(&self) -> Result<()> {
         for function in self.inner.registry.ledger().functions()? {
             let prewarmed = function.policy["prewarmed"].as_u64().unwrap_or_default();
             if prewarmed > 0 {
@@ -198,42 +216,42 @@ impl Fleet {
         for (name, running) in functions {
             let shown: Vec<String> = lock(&running.versions).keys().cloned().collect();
             for shown in shown {
-                self.cool(&name, &running, &shown)?;
+                self.end_unused(&name, &running, &shown)?;
             }
         }
         Ok(())
     }
 
-    /// What was replaced or deleted ends; what is there may be idle for a while.
-    fn cool(&self, name: &str, running: &Running, shown: &str) -> Result<()> {
-        let chosen = self.inner.registry.ledger().choose_function(name, shown)?;
+    /// Ends what is idle for too long, and drops the pool of a version that was replaced or deleted.
+    fn end_unused(&self, name: &str, running: &FunctionState, shown: &str) -> Result<()> {
+        let chosen = self.inner.registry.ledger().resolve_function(name, shown)?;
         let mut versions = lock(&running.versions);
-        let Some(slot) = versions.get(shown) else { return Ok(()) };
-        let current = chosen.is_some_and(|chosen| chosen.version == slot.found.version);
-        let keep = if shown == LATEST { slot.found.policy.prewarmed as usize } else { 0 };
-        slot.pool.cool(keep);
-        let idle_max = self.inner.settings.idle_max.max(TEND_PERIOD);
-        if !current || keep == 0 && slot.pool.idle() == 0 && slot.used.elapsed() > idle_max {
+        let Some(entry) = versions.get(shown) else { return Ok(()) };
+        let current = chosen.is_some_and(|chosen| chosen.version == entry.found.version);
+        let keep = if shown == LATEST { entry.found.policy.prewarmed as usize } else { 0 };
+        entry.pool.end_idle(keep);
+        let idle_max = self.inner.settings.idle_max.max(MAINTENANCE_PERIOD);
+        if !current || keep == 0 && entry.pool.idle() == 0 && entry.last_used.elapsed() > idle_max {
             versions.remove(shown);
         }
         Ok(())
     }
 
-    /// In the background: it takes as long as the function takes to start.
+    /// Prewarms in the background, since a function may take long to start.
     fn warm(&self, name: &str) -> Result<()> {
-        let Some((running, slot)) = self.slot(name, LATEST)? else { return Ok(()) };
-        let count = slot.found.policy.prewarmed as usize;
-        // An event that is running has an instance, which will be idle.
+        let Some((running, entry)) = self.version_pool(name, LATEST)? else { return Ok(()) };
+        let count = entry.found.policy.prewarmed as usize;
+        // The instance of a running event will be idle afterwards.
         let wanted = count.saturating_sub(running.busy.load(Ordering::Relaxed));
-        let tried = slot.warmed.is_some_and(|at| at.elapsed() < WARM_AGAIN);
-        if slot.pool.idle() >= wanted || tried || running.warming.swap(true, Ordering::AcqRel) {
+        let tried = entry.warm_failed.is_some_and(|at| at.elapsed() < WARM_AGAIN);
+        if entry.pool.idle() >= wanted || tried || running.warming.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         tokio::spawn(async move {
-            if let Err(error) = slot.pool.warm(wanted).await {
-                tracing::warn!(%error, function = slot.found.name, "warm a function");
-                if let Some(slot) = lock(&running.versions).get_mut(LATEST) {
-                    slot.warmed = Some(Instant::now());
+            if let Err(error) = entry.pool.warm(wanted).await {
+                tracing::warn!(%error, function = entry.found.name, "prewarm a function");
+                if let Some(entry) = lock(&running.versions).get_mut(LATEST) {
+                    entry.warm_failed = Some(Instant::now());
                 }
             }
             running.warming.store(false, Ordering::Release);
@@ -241,8 +259,9 @@ impl Fleet {
         Ok(())
     }
 
-    fn slot(&self, name: &str, qualifier: &str) -> Result<Option<(Arc<Running>, Slot)>> {
-        let Some(chosen) = self.inner.registry.ledger().choose_function(name, qualifier)? else { return Ok(None) };
+    /// Finds the pool of what is deployed now under a name and a qualifier, or creates it.
+    fn version_pool(&self, name: &str, qualifier: &str) -> Result<Option<(Arc<FunctionState>, VersionPool)>> {
+        let Some(chosen) = self.inner.registry.ledger().resolve_function(name, qualifier)? else { return Ok(None) };
         let latest = qualifier == LATEST;
         let running = match lock(&self.inner.functions) {
             functions if functions.contains_key(name) => Arc::clone(&functions[name]),
@@ -255,35 +274,36 @@ impl Fleet {
             number = chosen.version.to_string();
             &number
         };
-        if let Some(slot) = lock(&running.versions).get_mut(shown)
-            && slot.found.revision == chosen.revision
-            && slot.found.version == chosen.version
+        if let Some(entry) = lock(&running.versions).get_mut(shown)
+            && entry.found.revision == chosen.revision
+            && entry.found.version == chosen.version
         {
-            slot.used = Instant::now();
-            let slot = slot.clone();
-            return Ok(Some((Arc::clone(&running), slot)));
+            entry.last_used = Instant::now();
+            let entry = entry.clone();
+            return Ok(Some((Arc::clone(&running), entry)));
         }
         let Some(found) = self.inner.registry.find(name, qualifier)? else { return Ok(None) };
-        let slot = self.renewed(&running, found)?;
-        Ok(Some((running, slot)))
+        let entry = self.replace(&running, found)?;
+        Ok(Some((running, entry)))
     }
 
-    /// The same content goes on in its pool, however the function is treated now.
-    fn renewed(&self, running: &Running, found: Found) -> Result<Slot> {
+    /// Puts a version in place of the one with the same label. The pool stays where only the policy has changed.
+    fn replace(&self, running: &FunctionState, found: FunctionVersion) -> Result<VersionPool> {
         let mut versions = lock(&running.versions);
-        let same = versions.get(&found.shown).filter(|slot| slot.found.content == found.content);
-        let pool = same.map_or_else(|| self.pool(&found), |slot| Ok(slot.pool.clone()))?;
+        let same = versions.get(&found.shown).filter(|entry| entry.found.content == found.content);
+        let pool = same.map_or_else(|| self.pool(&found), |entry| Ok(entry.pool.clone()))?;
         let shown = found.shown.clone();
-        let slot = Slot { found: Arc::new(found), pool, used: Instant::now(), warmed: None };
-        versions.insert(shown, slot.clone());
-        Ok(slot)
+        let entry = VersionPool { found: Arc::new(found), pool, last_used: Instant::now(), warm_failed: None };
+        versions.insert(shown, entry.clone());
+        Ok(entry)
     }
 
-    fn pool(&self, found: &Found) -> Result<Pool> {
-        let rules = &self.inner.rules;
+    /// A pool for a version, with its variables filled in.
+    fn pool(&self, found: &FunctionVersion) -> Result<Pool> {
+        let fleet_settings = &self.inner.fleet_settings;
         let settings = &found.settings;
         let filled = settings.environment.iter().map(|(name, value)| {
-            let filled = fill_in(value, &*rules.variable).map_err(|says| {
+            let filled = fill_in(value, &*fleet_settings.variable).map_err(|says| {
                 Error::new(Kind::FixSetup, format!("fill in {name} of function {}: {says}", found.name))
             });
             Ok((name.clone(), filled?))
@@ -300,29 +320,38 @@ impl Fleet {
             base: None,
             files: settings.files,
         };
-        let user = match rules.users_from {
+        let user = match fleet_settings.users_from {
             None => None,
             Some(from) => {
                 let user = u32::try_from(found.number).ok().and_then(|number| from.checked_add(number));
-                let none_left = || Error::new(Kind::FixSetup, format!("find a user for function {}", found.name));
+                let none_left = || {
+                    Error::new(
+                        Kind::FixSetup,
+                        format!("find a user id for function {}: there is none left", found.name),
+                    )
+                };
                 Some(user.ok_or_else(none_left)?)
             }
         };
-        let openings = openings(&rules.lake, found)?;
-        Ok(Pool::with_openings(Arc::clone(&self.inner.settings), function, usize::MAX, user, openings))
+        let services = loopback_services(&fleet_settings.lake, found)?;
+        Ok(Pool::with_services(Arc::clone(&self.inner.settings), function, usize::MAX, user, services))
     }
 }
 
-/// What its rights allow, and nothing else.
-fn openings(lake: &Lake, found: &Found) -> Result<Vec<Opening>> {
+/// The services that a function's `[lake]` allows, and no others.
+fn loopback_services(lake: &LakeServices, found: &FunctionVersion) -> Result<Vec<LoopbackService>> {
     let (rights, name) = (&found.settings.lake, &found.name);
-    let mut openings = Vec::new();
-    let opening = |what: &str, serve: &Option<Serve>, port, environment: &[(&str, String)]| {
-        let none =
-            || Error::new(Kind::FixSetup, format!("open the lake's {what} to function {name}: it is not served"));
+    let mut services = Vec::new();
+    let service = |what: &str, serve: &Option<ServiceFn>, port, environment: &[(&str, String)]| {
+        let none = || {
+            Error::new(
+                Kind::FixSetup,
+                format!("serve the lake's {what} to function {name}: this host does not serve it"),
+            )
+        };
         let (serve, found) = (serve.clone().ok_or_else(none)?, found.clone());
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        Ok::<_, Error>(Opening { port, environment, serve: Arc::new(move |listener| serve(&found, listener)) })
+        Ok::<_, Error>(LoopbackService { port, environment, serve: Arc::new(move |listener| serve(&found, listener)) })
     };
     if rights.sql {
         let url = format!("postgresql://{name}@127.0.0.1:{SQL_PORT}/wattlake");
@@ -333,35 +362,35 @@ fn openings(lake: &Lake, found: &Found) -> Result<Vec<Opening>> {
             ("PGDATABASE", "wattlake".to_owned()),
             ("WATTLAKE_SQL_URL", url),
         ];
-        openings.push(opening("SQL", &lake.sql, SQL_PORT, &environment)?);
+        services.push(service("SQL", &lake.sql, SQL_PORT, &environment)?);
     }
     if !rights.objects.is_empty() {
         let url = format!("http://127.0.0.1:{OBJECTS_PORT}");
-        openings.push(opening("objects", &lake.objects, OBJECTS_PORT, &[("WATTLAKE_OBJECTS_URL", url)])?);
+        services.push(service("objects", &lake.objects, OBJECTS_PORT, &[("WATTLAKE_OBJECTS_URL", url)])?);
     }
-    Ok(openings)
+    Ok(services)
 }
 
-/// Ends with it.
-pub struct Tending(JoinHandle<()>);
+/// Handle of the task that [`Fleet::maintain`] starts. Dropping it stops the task.
+pub struct Maintenance(JoinHandle<()>);
 
-impl Drop for Tending {
+impl Drop for Maintenance {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// One of a bounded number.
-struct Taken<'a>(&'a AtomicUsize);
+/// A place under a concurrency limit, until it is dropped.
+struct Permit<'a>(&'a AtomicUsize);
 
-impl Taken<'_> {
-    fn of(count: &AtomicUsize, most: usize) -> Option<Taken<'_>> {
+impl Permit<'_> {
+    fn of(count: &AtomicUsize, most: usize) -> Option<Permit<'_>> {
         let one_more = |busy: usize| (busy < most).then_some(busy + 1);
-        count.try_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok().map(|_| Taken(count))
+        count.try_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok().map(|_| Permit(count))
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }

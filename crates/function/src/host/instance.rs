@@ -1,4 +1,4 @@
-//! One sandbox with its Runtime API: it takes one event after the other until it ends.
+//! An instance: one sandbox with its Runtime API. It runs one event after the other until it ends.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -15,24 +15,24 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::files::{self, Desk, Files, Inputs, Produced};
+use super::files::{self, EventFiles, Inputs, InstanceFiles, ResultFile};
 use super::logs::{Log, Sink};
-use super::runtime::{Init, Runtime, Work, failure};
-use super::{Answer, Event, Failure, Function, Opening, Outcome, Pieces};
-use crate::error::{During, Error, Kind, Result};
-use crate::sandbox::{Ahead, End, Launcher, Sandbox, Spec};
+use super::runtime::{Init, PendingEvent, Runtime, failure};
+use super::{Answer, Event, Failure, Function, LoopbackService, Outcome, Pieces};
+use crate::error::{Error, ErrorContext, Kind, Result};
 use crate::store::Store;
+use sandbox::{End, Launcher, RootSpec, Sandbox, Spec};
 
-/// The port of the Runtime API inside a sandbox: each has a loopback of its own.
+/// The port of the Runtime API inside a sandbox. Each sandbox has a loopback interface of its own.
 const PORT: u16 = 9001;
-/// AWS Lambda gives a runtime so long to ask for its first event.
+/// How long a runtime may take to ask for its first event, as on AWS Lambda.
 const INIT_MAX: Duration = Duration::from_secs(10);
-/// A runtime that has answered asks for the next event at once; one that takes longer does
-/// something of its own.
+/// How long an event waits for a runtime that has just answered to ask for it. Usually a runtime asks at once.
 const RETURN_MAX: Duration = Duration::from_millis(50);
-/// What a runtime prints as it dies arrives a moment after its end.
-const LAST_WORDS: Duration = Duration::from_millis(20);
+/// The wait after a runtime's end for what it printed last.
+const LAST_OUTPUT: Duration = Duration::from_millis(20);
 
+/// A running instance of a version of a function. Its processes are killed when it is dropped.
 pub struct Instance {
     function: Arc<Function>,
     sandbox: Arc<Sandbox>,
@@ -43,81 +43,111 @@ pub struct Instance {
     log: Log,
     started: Instant,
     init_took: Option<Duration>,
-    desk: Option<Arc<Desk>>,
-    /// What serves its openings, for as long as it lives.
+    instance_files: Option<Arc<InstanceFiles>>,
+    /// What serves its loopback services, dropped with the instance.
     _served: Vec<Box<dyn Any + Send + Sync>>,
 }
 
-/// Where instances come from.
-pub(super) struct Making<'a> {
+/// What an instance is started with, beside its function.
+pub(super) struct InstanceSettings<'a> {
+    /// Holds the function's code and layers.
     pub store: &'a Store,
+    /// Starts the sandbox.
     pub launcher: &'a Launcher,
-    /// Holds the folders that roots are mounted on.
+    /// The folder for mount points and inputs.
     pub roots: &'a Path,
+    /// The function's user id; only where the host is root.
     pub user: Option<u32>,
+    /// Variables that every function of the host gets.
     pub environment: BTreeMap<String, String>,
+    /// Takes each line that the function prints.
     pub sink: Sink,
-    pub openings: &'a [Opening],
+    /// What is served on the instance's loopback interface.
+    pub services: &'a [LoopbackService],
 }
 
 impl Instance {
-    /// Starts the sandbox; the runtime in it is still starting when this returns. Blocks.
-    pub(super) fn start(function: Arc<Function>, making: &Making<'_>, handle: &tokio::runtime::Handle) -> Result<Self> {
-        const OUTPUT: &str = "take a function's output";
-        // With the host's own number: what a killed host leaves behind can be told.
+    /// Starts the sandbox. Blocks until the runtime's process has been started; the runtime itself still has to
+    /// start then.
+    pub(super) fn start(
+        function: Arc<Function>,
+        settings: &InstanceSettings<'_>,
+        handle: &tokio::runtime::Handle,
+    ) -> Result<Self> {
+        const OUTPUT: &str = "read a function's output";
+        // The name begins with the host's process id, so that leftovers of a killed host are recognised.
         let name = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
-        let mount_at = mount_point(making.roots)?;
-        let inputs = function.files.map(|_| Inputs::make(making.roots.join(format!("{name}-inputs")))).transpose()?;
+        let mount_at = mount_point(settings.roots)?;
+        let inputs = function.files.map(|_| Inputs::make(settings.roots.join(format!("{name}-inputs")))).transpose()?;
         let spec = Spec {
-            task: making.store.tree(function.code)?,
-            opt: making.store.layers(&function.layers)?,
-            ahead: Ahead { mount_at, base: function.base.clone() },
+            task: settings.store.tree(function.code)?,
+            opt: settings.store.layers(&function.layers)?,
+            root: RootSpec { mount_at, base: function.base.clone() },
             programs: ["/var/task/bootstrap", "/opt/bootstrap", "/var/runtime/bootstrap"].map(Into::into).to_vec(),
-            environment: environment(&function, making, &name),
-            ports: std::iter::once(PORT).chain(making.openings.iter().map(|opening| opening.port)).collect(),
-            user: making.user,
+            environment: environment(&function, settings, &name),
+            ports: std::iter::once(PORT).chain(settings.services.iter().map(|service| service.port)).collect(),
+            user: settings.user,
             limits: function.limits,
             inputs: inputs.as_ref().map(|inputs| inputs.path().to_owned()),
             results_mb: function.files.map(|files| files.results_mb),
         };
         let (output, input) = std::io::pipe().during(Kind::FixSetup, OUTPUT)?;
-        let log = Log::new(&function.name, &function.version, Arc::clone(&making.sink));
+        let log = Log::new(&function.name, &function.version, Arc::clone(&settings.sink));
         log.follow(output);
-        let mut sandbox = making.launcher.launch(&spec, &File::from(OwnedFd::from(input)))?;
-        let desk = match (inputs, sandbox.take_results(), function.files) {
-            (Some(inputs), Some(results), Some(files)) => Some(Arc::new(Desk::new(inputs, results, files.results_mb))),
+        let mut sandbox = settings.launcher.launch(&spec, &File::from(OwnedFd::from(input)))?;
+        let instance_files = match (inputs, sandbox.take_results(), function.files) {
+            (Some(inputs), Some(results), Some(files)) => {
+                Some(Arc::new(InstanceFiles::new(inputs, results, files.results_mb)))
+            }
             _ => None,
         };
         let mut listeners = sandbox.take_listeners().into_iter();
         let listener = listeners.next().ok_or_else(|| Error::new(Kind::Bug, "listen in a sandbox"))?;
         let _entered = handle.enter();
-        let _served = making.openings.iter().zip(listeners).map(|(opening, own)| (opening.serve)(own)).collect();
+        let _served = settings.services.iter().zip(listeners).map(|(service, own)| (service.serve)(own)).collect();
         let (runtime, init) = Runtime::new();
         let runtime = Arc::new(runtime);
         let server = serve(Arc::clone(&runtime), listener, handle)?;
         let sandbox = Arc::new(sandbox);
         let ended = watch_end(Arc::clone(&sandbox));
         let started = Instant::now();
-        Ok(Instance { function, sandbox, runtime, init, ended, server, log, started, init_took: None, desk, _served })
+        Ok(Instance {
+            function,
+            sandbox,
+            runtime,
+            init,
+            ended,
+            server,
+            log,
+            started,
+            init_took: None,
+            instance_files,
+            _served,
+        })
     }
 
-    /// False once its runtime has ended, by itself or by a kill.
+    /// Whether its runtime has not ended yet.
     pub fn is_alive(&self) -> bool {
         self.ended.borrow().is_none()
     }
 
-    /// Whether it is ready for an event. One that has answered still has to ask for the next.
+    /// Whether its runtime waits for an event. After an answer the runtime has to ask for the next event first.
     pub fn is_waiting(&self) -> bool {
         self.runtime.is_waiting()
     }
 
-    /// Runs one event. `false` with it: this instance is of no more use.
+    /// Runs one event.
     ///
     /// # Errors
-    /// Files that can't be laid, or taken. The instance is of no more use then.
-    pub(super) async fn invoke(&mut self, event: Event, arn: &Arc<str>, pieces: Option<Pieces>) -> Result<Invoked> {
+    /// Inputs that can't be placed, or results that can't be copied. The instance can't be used again then.
+    pub(super) async fn invoke(
+        &mut self,
+        event: Event,
+        arn: &Arc<str>,
+        pieces: Option<Pieces>,
+    ) -> Result<InstanceResult> {
         let files = event.files.clone();
-        self.lay(files.as_ref()).await?;
+        self.place_inputs(files.as_ref()).await?;
         let id = event.request_id.clone();
         let began = Instant::now();
         self.log.catch_up().await;
@@ -135,67 +165,67 @@ impl Instance {
         };
         let mut answer = match answer {
             Ok(answer) => answer,
-            Err(Stopped::NotTaken(work)) => return Ok(Invoked::NotTaken(work, self.is_alive())),
+            Err(InvokeError::NotTaken(work)) => return Ok(InstanceResult::NotTaken(work, self.is_alive())),
             Err(stopped) => {
                 alive = false;
                 let sandbox = Arc::clone(&self.sandbox);
                 let _ = tokio::task::spawn_blocking(move || sandbox.kill()).await;
                 self.server.abort();
-                tokio::time::sleep(LAST_WORDS).await;
+                tokio::time::sleep(LAST_OUTPUT).await;
                 Answer::Error(self.failure(&stopped, &id))
             }
         };
-        let results = self.take(files, &mut answer).await;
+        let results = self.collect_results(files, &mut answer).await;
         let duration = if alive { invoked.elapsed() } else { began.elapsed() };
         let memory_peak_bytes = self.sandbox.memory_peak_bytes();
         let init = cold.then_some(self.init_took).flatten();
         self.log.catch_up().await;
         self.report(&id, duration, init, memory_peak_bytes);
         let (log_tail, results) = (self.log.end(), results?);
-        Ok(Invoked::Done(Outcome { answer, log_tail, duration, init, memory_peak_bytes, results }, alive))
+        Ok(InstanceResult::Done(Outcome { answer, log_tail, duration, init, memory_peak_bytes, results }, alive))
     }
 
-    async fn lay(&self, files: Option<&Files>) -> Result<()> {
-        match (&self.desk, files) {
+    async fn place_inputs(&self, files: Option<&EventFiles>) -> Result<()> {
+        match (&self.instance_files, files) {
             (None, None) => Ok(()),
             (None, Some(_)) => {
                 let context =
-                    format!("hand files to function {}: its function.toml has no [files]", self.function.name);
+                    format!("pass files to function {}: its function.toml has no [files]", self.function.name);
                 Err(Error::new(Kind::FixInput, context))
             }
-            (Some(desk), files) => {
-                let (desk, files) = (Arc::clone(desk), files.cloned().unwrap_or_default());
-                let laid = tokio::task::spawn_blocking(move || desk.lay(&files)).await;
-                laid.during(Kind::Bug, "lay files")?
+            (Some(instance_files), files) => {
+                let (instance_files, files) = (Arc::clone(instance_files), files.cloned().unwrap_or_default());
+                let placed = tokio::task::spawn_blocking(move || instance_files.place_inputs(&files)).await;
+                placed.during(Kind::Bug, "place an event's inputs")?
             }
         }
     }
 
-    /// After a response. What the function has left that can't be a result is its own failure.
-    async fn take(&self, files: Option<Files>, answer: &mut Answer) -> Result<Vec<Produced>> {
-        let Some(desk) = self.desk.clone() else { return Ok(Vec::new()) };
+    /// Collects the results after a response. What can't be a result makes the answer a failure of the function.
+    async fn collect_results(&self, files: Option<EventFiles>, answer: &mut Answer) -> Result<Vec<ResultFile>> {
+        let Some(instance_files) = self.instance_files.clone() else { return Ok(Vec::new()) };
         let into = files.and_then(|files| files.results).filter(|_| matches!(answer, Answer::Response(_)));
         let taken = tokio::task::spawn_blocking(move || {
-            let taken = into.map_or(Ok(Vec::new()), |into| desk.take(&into));
-            // Not kept in memory until the next event, which would hear of what can't be cleared.
-            let _ = desk.clear();
+            let taken = into.map_or(Ok(Vec::new()), |into| instance_files.collect_results(&into));
+            // Frees the memory now. An error here would come up again at the next event.
+            let _ = instance_files.clear();
             taken
         });
         let taken = taken.await;
-        match taken.during(Kind::Bug, "take results")? {
+        match taken.during(Kind::Bug, "collect results")? {
             Ok(produced) => Ok(produced),
-            Err(files::Refused::Host(error)) => Err(error),
-            Err(files::Refused::Function(says)) => {
+            Err(files::ResultsError::Host(error)) => Err(error),
+            Err(files::ResultsError::Function(says)) => {
                 *answer = Answer::Error(failure("Function.ResultsRefused", &says));
                 Ok(Vec::new())
             }
         }
     }
 
-    /// Waits until the runtime has asked for its first event: before an invocation, or to warm it.
+    /// Waits until the runtime has asked for its first event.
     ///
     /// # Errors
-    /// The reason why it never will.
+    /// Why it never will.
     pub async fn warm(&mut self) -> Result<(), Failure> {
         match self.ready().await {
             Ok(()) => Ok(()),
@@ -203,7 +233,7 @@ impl Instance {
         }
     }
 
-    async fn ready(&mut self) -> Result<(), Stopped> {
+    async fn ready(&mut self) -> Result<(), InvokeError> {
         if self.init_took.is_some() {
             return Ok(());
         }
@@ -219,9 +249,9 @@ impl Instance {
             }
         });
         match started.await {
-            Err(_) => Err(Stopped::Late(most)),
-            Ok(Err(end)) => Err(Stopped::Ended(end)),
-            Ok(Ok(Init::Failed(failure))) => Err(Stopped::Said(failure)),
+            Err(_) => Err(InvokeError::TimedOut(most)),
+            Ok(Err(end)) => Err(InvokeError::Ended(end)),
+            Ok(Ok(Init::Failed(failure))) => Err(InvokeError::Reported(failure)),
             Ok(Ok(_)) => {
                 self.init_took = Some(self.started.elapsed());
                 Ok(())
@@ -229,53 +259,59 @@ impl Instance {
         }
     }
 
-    async fn hand_over(&mut self, event: Event, arn: &Arc<str>, pieces: Option<Pieces>) -> Result<Answer, Stopped> {
+    async fn hand_over(&mut self, event: Event, arn: &Arc<str>, pieces: Option<Pieces>) -> Result<Answer, InvokeError> {
         let timeout = self.function.timeout;
         let (reply, mut answer) = oneshot::channel();
-        // Before this event there was another one: its runtime may go on for a moment, or end.
+        // A runtime that is not waiting has just answered another event: it may still be busy, or end.
         let mut returning = !self.runtime.is_waiting();
-        self.runtime.hand(Work { event, deadline: SystemTime::now() + timeout, arn: Arc::clone(arn), reply, pieces });
+        self.runtime.hand(PendingEvent {
+            event,
+            deadline: SystemTime::now() + timeout,
+            arn: Arc::clone(arn),
+            reply,
+            pieces,
+        });
         let mut late = pin!(tokio::time::sleep(timeout));
         let mut return_late = pin!(tokio::time::sleep(RETURN_MAX));
         loop {
             tokio::select! {
                 biased;
-                answer = &mut answer => return answer.map_err(|_| Stopped::Ended(End::Killed)),
+                answer = &mut answer => return answer.map_err(|_| InvokeError::Ended(End::Killed)),
                 end = ended(&mut self.ended) => {
-                    return Err(self.runtime.take_back().map_or(Stopped::Ended(end), Stopped::NotTaken));
+                    return Err(self.runtime.take_back().map_or(InvokeError::Ended(end), InvokeError::NotTaken));
                 }
                 () = &mut return_late, if returning => {
                     returning = false;
                     if let Some(work) = self.runtime.take_back() {
-                        return Err(Stopped::NotTaken(work));
+                        return Err(InvokeError::NotTaken(work));
                     }
                 }
-                () = &mut late => return Err(Stopped::Late(timeout)),
+                () = &mut late => return Err(InvokeError::TimedOut(timeout)),
             }
         }
     }
 
-    fn failure(&self, stopped: &Stopped, id: &str) -> Failure {
+    fn failure(&self, stopped: &InvokeError, id: &str) -> Failure {
         match stopped {
-            Stopped::Said(failure) => failure.clone(),
-            Stopped::NotTaken(_) => Failure::of("Runtime.Unknown", id, "Runtime did not take the event"),
-            Stopped::Late(most) => {
+            InvokeError::Reported(failure) => failure.clone(),
+            InvokeError::NotTaken(_) => Failure::of("Runtime.Unknown", id, "Runtime did not take the event"),
+            InvokeError::TimedOut(most) => {
                 let what = format!("Task timed out after {:.2} seconds", most.as_secs_f64());
                 Failure::of("Sandbox.Timedout", id, &what)
             }
-            Stopped::Ended(End::OutOfMemory) => {
+            InvokeError::Ended(End::OutOfMemory) => {
                 Failure::of("Runtime.OutOfMemory", id, "Runtime exited with error: signal: killed")
             }
-            Stopped::Ended(End::Exit(0)) => {
+            InvokeError::Ended(End::Exit(0)) => {
                 Failure::of("Runtime.ExitError", id, "Runtime exited without providing a reason")
             }
-            Stopped::Ended(End::Exit(code)) => {
+            InvokeError::Ended(End::Exit(code)) => {
                 Failure::of("Runtime.ExitError", id, &format!("Runtime exited with error: exit status {code}"))
             }
-            Stopped::Ended(End::Signal(signal)) => {
+            InvokeError::Ended(End::Signal(signal)) => {
                 Failure::of("Runtime.ExitError", id, &format!("Runtime exited with error: signal: {signal}"))
             }
-            Stopped::Ended(End::Killed) => {
+            InvokeError::Ended(End::Killed) => {
                 Failure::of("Runtime.ExitError", id, "Runtime exited with error: signal: killed")
             }
         }
@@ -299,15 +335,16 @@ impl Instance {
     }
 }
 
-/// Roots are mounted on it, each in its sandbox's own view only: here it stays empty.
+/// Creates the folder that sandboxes' roots are mounted on. Each mount is seen in its own sandbox only: for the host
+/// the folder stays empty.
 pub(super) fn mount_point(roots: &Path) -> Result<PathBuf> {
     let path = roots.join("mounted");
-    std::fs::create_dir_all(&path).during(Kind::FixSetup, format!("make folder {}", path.display()))?;
+    std::fs::create_dir_all(&path).during(Kind::FixSetup, format!("create folder {}", path.display()))?;
     Ok(path)
 }
 
-/// Removes what instances of hosts that were killed have left.
-pub(super) fn sweep(roots: &Path) {
+/// Removes the folders of instances whose hosts were killed.
+pub(super) fn remove_leftovers(roots: &Path) {
     for entry in std::fs::read_dir(roots).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let host = name.to_str().and_then(|name| name.split_once('-')?.0.parse::<u32>().ok());
@@ -320,25 +357,30 @@ pub(super) fn sweep(roots: &Path) {
 impl Drop for Instance {
     fn drop(&mut self) {
         self.server.abort();
-        // Its end takes a moment, which belongs to no worker of the runtime.
+        // In a thread, since the kill blocks.
         let sandbox = Arc::clone(&self.sandbox);
         std::thread::spawn(move || sandbox.kill());
     }
 }
 
-/// What came of an event in one instance.
-pub(super) enum Invoked {
+/// The result of an event in one instance. The flag tells whether the instance can be used again.
+pub(super) enum InstanceResult {
+    /// The event ran.
     Done(Outcome, bool),
-    /// The function knows nothing of it: it is for another instance. Whether this one lives.
-    NotTaken(Work, bool),
+    /// The runtime did not take the event, which can go to another instance.
+    NotTaken(PendingEvent, bool),
 }
 
-/// Why an instance gives no answer, now or ever.
-enum Stopped {
-    NotTaken(Work),
-    Late(Duration),
+/// Why an instance gives no answer to an event.
+enum InvokeError {
+    /// The runtime did not take the event.
+    NotTaken(PendingEvent),
+    /// It took longer than this.
+    TimedOut(Duration),
+    /// The runtime ended.
     Ended(End),
-    Said(Failure),
+    /// The runtime reported an error while it was starting.
+    Reported(Failure),
 }
 
 async fn ended(watched: &mut watch::Receiver<Option<End>>) -> End {
@@ -362,7 +404,7 @@ fn serve(runtime: Arc<Runtime>, listener: TcpListener, handle: &tokio::runtime::
             let runtime = Arc::clone(&runtime);
             tokio::spawn(async move {
                 let service = service_fn(|request| runtime.answer(request));
-                // Some bootstraps in shell look for Lambda-Runtime-Aws-Request-Id as it is spelt.
+                // Some bootstraps in shell search for `Lambda-Runtime-Aws-Request-Id` in exactly this spelling.
                 let mut server = hyper::server::conn::http1::Builder::new();
                 let connection = server.title_case_headers(true).serve_connection(TokioIo::new(stream), service);
                 if let Err(error) = connection.await {
@@ -373,16 +415,17 @@ fn serve(runtime: Arc<Runtime>, listener: TcpListener, handle: &tokio::runtime::
     }))
 }
 
-/// AWS Lambda's own where the programs that the function stands on know it. Where they don't, they
-/// would fall back to ASCII without a word, and an accent would be two other characters.
+/// AWS Lambda's locale, where the function's root has it. Where it does not, programs would silently fall back to
+/// ASCII and corrupt accented letters.
 fn language(base: Option<&Path>) -> &'static str {
     let locales = base.unwrap_or(Path::new("/")).join("usr/lib/locale");
     let known = ["en_US.utf8", "locale-archive"].iter().any(|name| locales.join(name).exists());
     if known { "en_US.UTF-8" } else { "C.UTF-8" }
 }
 
-/// What AWS Lambda sets, then the warehouse's, then the function's own, which come last.
-fn environment(function: &Function, making: &Making<'_>, instance: &str) -> BTreeMap<String, String> {
+/// An instance's variables: AWS Lambda's, then the host's, then the services', then the function's own. Later ones
+/// replace earlier ones.
+fn environment(function: &Function, settings: &InstanceSettings<'_>, instance: &str) -> BTreeMap<String, String> {
     let libraries = "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib".to_owned();
     let own = [
         ("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{PORT}")),
@@ -405,8 +448,8 @@ fn environment(function: &Function, making: &Making<'_>, instance: &str) -> BTre
     ];
     let mut environment: BTreeMap<String, String> =
         own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    environment.extend(making.environment.clone());
-    environment.extend(making.openings.iter().flat_map(|opening| opening.environment.clone()));
+    environment.extend(settings.environment.clone());
+    environment.extend(settings.services.iter().flat_map(|service| service.environment.clone()));
     environment.extend(function.environment.clone());
     environment
 }

@@ -1,6 +1,6 @@
-//! What functions print, kept in files: one a function, rotated, so that they never fill a disk.
-//! Each line has its instant, its version and its invocation: what one invocation said can be
-//! found again. A kill loses nothing that a function has printed: nothing is held back.
+//! Stores what functions print in files, one for each function. The files are rotated, so that they never fill
+//! the disk. Each line is stored with its time, version and invocation, so the output of one invocation can be
+//! found. Lines are written without a buffer: a kill loses none of them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
@@ -13,12 +13,12 @@ use serde::Serialize;
 
 use super::logs::{Line, Sink};
 use crate::definition::is_name;
-use crate::error::{During, Kind, Result};
+use crate::error::{ErrorContext, Kind, Result};
 
-/// Files of a function, the one in use included.
+/// Files for each function, the current one included.
 const FILES_MAX: usize = 4;
 
-/// Cheap to clone.
+/// The stored output of all functions. Cheap to clone.
 #[derive(Clone)]
 pub struct Journal {
     inner: Arc<Inner>,
@@ -27,38 +27,45 @@ pub struct Journal {
 struct Inner {
     folder: PathBuf,
     file_bytes_max: u64,
+    /// By function: its current file and how many bytes that has.
     open: Mutex<BTreeMap<String, (File, u64)>>,
 }
 
-/// A line that was kept.
+/// A stored line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Kept {
+pub struct JournalLine {
+    /// When it was printed: RFC 3339, UTC, with milliseconds.
     pub at: String,
+    /// The version that printed it.
     pub version: String,
-    /// None before the first invocation.
+    /// The invocation that printed it; `None` before the instance's first one.
     pub request_id: Option<String>,
+    /// The line itself.
     pub text: String,
 }
 
 impl Journal {
+    /// Opens the journal in a folder, which is created where it does not exist. A file of more than `file_bytes_max`
+    /// is rotated.
     pub fn open(folder: &Path, file_bytes_max: u64) -> Result<Journal> {
-        fs::create_dir_all(folder).during(Kind::FixSetup, format!("make folder {}", folder.display()))?;
+        fs::create_dir_all(folder).during(Kind::FixSetup, format!("create folder {}", folder.display()))?;
         let inner = Inner { folder: folder.to_owned(), file_bytes_max, open: Mutex::default() };
         Ok(Journal { inner: Arc::new(inner) })
     }
 
-    /// What [`super::Settings`] takes.
+    /// A sink that stores each line here, for [`super::PoolSettings`]. A line that can't be written is dropped with a
+    /// warning.
     pub fn sink(&self) -> Sink {
         let journal = self.clone();
         Arc::new(move |line| {
             if let Err(error) = journal.put(&line) {
-                tracing::warn!(%error, function = line.function, "keep a function's output");
+                tracing::warn!(%error, function = line.function, "store a function's output");
             }
         })
     }
 
-    /// The newest `limit` lines of a function, or of one of its invocations; the oldest first.
-    pub fn lines(&self, function: &str, request_id: Option<&str>, limit: usize) -> Result<Vec<Kept>> {
+    /// The newest `limit` lines of a function, or of one of its invocations. The oldest of them comes first.
+    pub fn lines(&self, function: &str, request_id: Option<&str>, limit: usize) -> Result<Vec<JournalLine>> {
         let mut kept = VecDeque::new();
         if !is_name(function) {
             return Ok(Vec::new());
@@ -73,7 +80,7 @@ impl Journal {
             for line in BufReader::new(file).split(b'\n') {
                 let line = line.during(Kind::FixSetup, format!("read {}", path.display()))?;
                 let line = read_line(&String::from_utf8_lossy(&line));
-                let wanted = |line: &Kept| request_id.is_none() || line.request_id.as_deref() == request_id;
+                let wanted = |line: &JournalLine| request_id.is_none() || line.request_id.as_deref() == request_id;
                 if let Some(line) = line.filter(wanted) {
                     kept.push_back(line);
                     if kept.len() > limit {
@@ -88,7 +95,7 @@ impl Journal {
     fn put(&self, line: &Line) -> io::Result<()> {
         let at = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         let request_id = line.request_id.as_deref().unwrap_or("-");
-        // A tab in the text is no harm: it is the last field. Anything else is one line already.
+        // The text is the last field, so it may contain tabs.
         let written = format!("{at}\t{}\t{request_id}\t{}\n", line.version, line.text.replace('\n', " "));
         let mut open = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, bytes) = match open.get_mut(&line.function) {
@@ -124,12 +131,12 @@ impl Journal {
     }
 }
 
-/// None for a line that was cut off.
-fn read_line(line: &str) -> Option<Kept> {
+/// `None` for an incomplete line.
+fn read_line(line: &str) -> Option<JournalLine> {
     let mut fields = line.splitn(4, '\t');
     let mut next = || fields.next().map(str::to_owned);
     let (at, version, request_id, text) = (next()?, next()?, next()?, next()?);
-    Some(Kept { at, version, request_id: Some(request_id).filter(|id| id != "-"), text })
+    Some(JournalLine { at, version, request_id: Some(request_id).filter(|id| id != "-"), text })
 }
 
 #[cfg(test)]
@@ -144,13 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn an_invocation_finds_its_lines_again() {
+    fn the_lines_of_one_invocation() {
         let folder = TempDir::new().unwrap();
         let journal = Journal::open(folder.path(), 1 << 20).unwrap();
         let sink = journal.sink();
-        for said in [line(Some("1"), "one\ttab"), line(None, "between"), line(Some("2"), "été"), line(Some("1"), "two")]
+        for printed in
+            [line(Some("1"), "one\ttab"), line(None, "between"), line(Some("2"), "été"), line(Some("1"), "two")]
         {
-            sink(said);
+            sink(printed);
         }
         let texts = |id: Option<&str>, limit| -> Vec<String> {
             journal.lines("bill", id, limit).unwrap().into_iter().map(|line| line.text).collect()

@@ -1,5 +1,5 @@
-//! What a function prints: each line goes to whoever keeps it, the last ones stay at hand for the
-//! caller who asks for the log's tail.
+//! Reads what a function prints: each line goes to the sink, and the last 4 KB are kept for callers that request
+//! the tail of the log.
 
 use std::collections::VecDeque;
 use std::io::{PipeReader, Read};
@@ -10,29 +10,33 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, ioctl_fionread};
 
-/// What `X-Amz-Log-Result` holds at most.
+/// The largest content of `X-Amz-Log-Result`.
 const TAIL_BYTES: usize = 4096;
-/// A longer line is cut into several: a function that prints no newline fills no memory.
+/// A longer line is split into several, so that a function that prints no newline does not fill the memory.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 const READ_BYTES: usize = 16 * 1024;
-/// How long an answer waits for what was printed before it, where nothing of it is read meanwhile.
+/// How long an answer waits at most until the output before it has been read.
 const CATCH_UP_MAX: Duration = Duration::from_secs(5);
-/// Looks at whether the output has been read that come at once; the others are a moment apart.
+/// The number of checks without a pause for whether the output has been read; further checks pause in between.
 const CATCH_UP_EAGER: u32 = 5;
 
 /// A line that a function printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
+    /// The function's name.
     pub function: String,
+    /// The version that printed it.
     pub version: String,
-    /// None before the first invocation.
+    /// The invocation that printed it; `None` before the instance's first one.
     pub request_id: Option<String>,
+    /// The line, without its newline.
     pub text: String,
 }
 
-/// Takes every line; called from a thread that may block.
+/// Takes every line that functions print. It is called from threads that may block.
 pub type Sink = Arc<dyn Fn(Line) + Send + Sync>;
 
+/// The output of one instance. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Log {
     inner: Arc<Inner>,
@@ -43,9 +47,9 @@ struct Inner {
     sink: Sink,
     function: String,
     version: String,
-    /// True while bytes are neither in the pipe nor in a line yet.
+    /// True while bytes have left the pipe and are not in a line yet.
     reading: AtomicBool,
-    /// Bytes that came out of the pipe and are in lines.
+    /// Bytes read from the pipe that are in lines.
     read_bytes: AtomicU64,
 }
 
@@ -59,13 +63,14 @@ struct State {
 }
 
 impl Log {
+    /// The empty output of an instance of a function's version.
     pub fn new(function: &str, version: &str, sink: Sink) -> Log {
         let (function, version) = (function.to_owned(), version.to_owned());
         let (state, reading, read_bytes) = (Mutex::default(), AtomicBool::new(false), AtomicU64::new(0));
         Log { inner: Arc::new(Inner { state, sink, function, version, reading, read_bytes }) }
     }
 
-    /// Reads until the last process that holds the other end is gone.
+    /// Reads the pipe, in a thread, until no process has its other end open.
     pub fn follow(&self, output: PipeReader) {
         let log = self.clone();
         let output = Arc::new(output);
@@ -78,7 +83,7 @@ impl Log {
                     Ok(_) | Err(Errno::INTR) => {}
                     Err(_) => break,
                 }
-                // Before it leaves the pipe: whoever finds the pipe empty and this false has seen all.
+                // Set before bytes leave the pipe: where the pipe is empty and this is false, all has been read.
                 log.inner.reading.store(true, Ordering::SeqCst);
                 let read = (&*output).read(&mut buffer).unwrap_or(0);
                 log.take(&buffer[..read]);
@@ -94,19 +99,20 @@ impl Log {
         });
     }
 
-    /// Lines that come from now on belong to this invocation.
+    /// Begins an invocation: lines belong to it from now on.
     pub fn begin(&self, request_id: &str) {
         let mut state = self.lock();
         state.request_id = Some(request_id.to_owned());
         state.tail.clear();
     }
 
+    /// Adds a line of the host itself.
     pub fn put(&self, line: &str) {
         self.keep(&mut self.lock(), line.as_bytes());
     }
 
-    /// Waits until what was printed before has been read, however long a busy machine takes for it;
-    /// not for what is printed meanwhile, since others may print without end.
+    /// Waits until what was printed before this call has been read, for at most five seconds. It does not wait for
+    /// what is printed meanwhile, since a function's processes may print without end.
     pub async fn catch_up(&self) {
         let began = Instant::now();
         let (mut attempt, mut due) = (0, None);
@@ -116,9 +122,9 @@ impl Log {
             if left == 0 && !self.inner.reading.load(Ordering::SeqCst) {
                 break;
             }
-            // In this order: what leaves the pipe in between is waited for twice, never missed.
+            // In this order: what leaves the pipe in between is counted twice, never missed.
             let read = self.inner.read_bytes.load(Ordering::SeqCst);
-            // What was in the pipe at first, and what its reader may have had in hand.
+            // What was in the pipe at first, and what its reader may have been holding then.
             if read >= *due.get_or_insert(read + left + READ_BYTES as u64) {
                 break;
             }
@@ -129,12 +135,12 @@ impl Log {
                 tokio::time::sleep(Duration::from_micros(200)).await;
             }
         }
-        // What was printed without its newline is the invocation's too.
+        // An incomplete line belongs to the invocation too.
         let mut state = self.lock();
         self.end_line(&mut state);
     }
 
-    /// The tail of the invocation that ends here. What comes late is still its own.
+    /// The tail of the invocation, which ends here. Lines until the next one begins still have its request id.
     pub fn end(&self) -> String {
         let tail: Vec<u8> = std::mem::take(&mut self.lock().tail).into();
         String::from_utf8_lossy(&tail).into_owned()
@@ -161,7 +167,7 @@ impl Log {
         }
     }
 
-    /// With the state in hand, so that lines are kept in their order.
+    /// Passes a line on. The caller holds the lock on the state, so that lines keep their order.
     fn keep(&self, state: &mut State, line: &[u8]) {
         let text = String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']).to_owned();
         let above = text.len().saturating_sub(TAIL_BYTES);

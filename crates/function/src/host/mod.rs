@@ -1,5 +1,5 @@
-//! Functions that run: the Runtime API that each sandbox sees, the instances, the pool that
-//! starts, reuses and bounds them.
+//! Runs functions: the Runtime API that each sandbox sees, the instances, and the pools that start, reuse and
+//! limit them.
 
 mod body;
 mod files;
@@ -21,75 +21,88 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::Limits;
 use crate::store::Digest;
+use sandbox::Limits;
 
-pub use files::{Files, Input, Produced};
-pub use fleet::{Busy, Fleet, Lake, Ran, Refusal, Rules, Serve, Tending};
+pub use files::{EventFiles, Input, ResultFile};
+pub use fleet::{ConcurrencyLimit, Execution, Fleet, FleetSettings, LakeServices, Maintenance, Refusal, ServiceFn};
 pub use instance::Instance;
-pub use journal::{Journal, Kept};
+pub use journal::{Journal, JournalLine};
 pub use logs::{Line, Sink};
 pub(crate) use pool::arn;
-pub use pool::{Pool, Settings};
+pub use pool::{Pool, PoolSettings};
 pub use runtime::RESPONSE_BYTES_MAX;
 
-/// One version of a function: all that makes it what it is.
+/// One version of a function, with everything that its instances are started from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Function {
+    /// The function's name.
     pub name: String,
     /// `$LATEST`, or a number.
     pub version: String,
+    /// What the runtime calls, in the runtime's own notation.
     pub handler: String,
+    /// The zip of its code.
     pub code: Digest,
-    /// In the order in which they are laid over one another.
+    /// The zips of its layers. Where two have the same file, the later layer counts.
     pub layers: Vec<Digest>,
+    /// Its own variables, filled in.
     pub environment: BTreeMap<String, String>,
+    /// How long one event may take.
     pub timeout: Duration,
+    /// Limits of each instance.
     pub limits: Limits,
-    /// A root to stand on instead of this machine's `/usr`.
+    /// A folder whose programs and libraries replace this machine's `/usr`.
     pub base: Option<PathBuf>,
-    /// Whether it has `/inputs` and `/results`.
-    pub files: Option<crate::definition::Files>,
+    /// Its `/inputs` and `/results`, if it has them.
+    pub files: Option<crate::definition::FileSettings>,
 }
 
-/// What is asked of a function.
+/// An event for a function.
 #[derive(Debug, Clone, Default)]
 pub struct Event {
+    /// A UUID that names the invocation in logs and answers.
     pub request_id: String,
+    /// JSON.
     pub payload: Bytes,
+    /// JSON that the client sent beside the payload.
     pub client_context: Option<String>,
-    /// Of a function whose `[files]` allows it.
-    pub files: Option<Files>,
+    /// Files for a function whose `[files]` allows them.
+    pub files: Option<EventFiles>,
 }
 
-/// A response on its way, piece by piece; the channel's bound holds the function back.
+/// Takes a response piece by piece. While the channel is full the function waits.
 pub type Pieces = tokio::sync::mpsc::Sender<Bytes>;
 
-/// A port on a function's own loopback that leads somewhere: to the lake's SQL, to its objects.
+/// A service on a port of a function's own loopback interface, such as the lake's SQL.
 #[derive(Clone)]
-pub struct Opening {
+pub struct LoopbackService {
+    /// The TCP port.
     pub port: u16,
-    /// What tells the function of it.
+    /// Variables that tell the function how to connect.
     pub environment: BTreeMap<String, String>,
-    /// Called within the runtime for each instance; what it returns is dropped with the instance.
+    /// Called within the Tokio runtime for each instance. What it returns is dropped with the instance.
     pub serve: Arc<dyn Fn(TcpListener) -> Box<dyn Any + Send + Sync> + Send + Sync>,
 }
 
-/// What came of it.
+/// The outcome of an event.
 #[derive(Debug, Clone)]
 pub struct Outcome {
+    /// The function's response or error.
     pub answer: Answer,
-    /// The last 4 KB that it printed while it ran.
+    /// The last 4 KB that the function printed while it ran.
     pub log_tail: String,
+    /// How long the event ran, without a cold start.
     pub duration: Duration,
-    /// Of a cold start.
+    /// How long the cold start took; `None` where the instance was warm.
     pub init: Option<Duration>,
+    /// The instance's largest memory use so far; `None` without a control group.
     pub memory_peak_bytes: Option<u64>,
-    /// Files in the folder that its event named.
-    pub results: Vec<Produced>,
+    /// The files in the results folder that the event named.
+    pub results: Vec<ResultFile>,
 }
 
-/// Of an event that no instance has seen.
+/// The outcome of an event that never ran.
 impl From<Answer> for Outcome {
     fn from(answer: Answer) -> Outcome {
         let log_tail = String::new();
@@ -98,22 +111,26 @@ impl From<Answer> for Outcome {
     }
 }
 
+/// A function's answer to an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
+    /// It succeeded. Empty where the response was sent in pieces.
     Response(Bytes),
-    /// The function said that it failed, or failed without a word; the body is what an SDK shows.
+    /// It reported an error, ended, or exceeded its timeout.
     Error(Failure),
 }
 
-/// `{"errorType": .., "errorMessage": ..}` and whatever else the runtime sent.
+/// An error of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
+    /// Such as `Runtime.ExitError`.
     pub error_type: String,
+    /// JSON: `{"errorType": .., "errorMessage": ..}` and whatever else the runtime sent.
     pub body: Bytes,
 }
 
 impl Failure {
-    /// In Lambda's own words: `RequestId: .. Error: ..`.
+    /// A failure whose message has AWS Lambda's form: `RequestId: .. Error: ..`.
     pub(crate) fn of(error_type: &str, request_id: &str, what: &str) -> Failure {
         let message = format!("RequestId: {request_id} Error: {what}");
         let body = serde_json::json!({"errorType": error_type, "errorMessage": message});

@@ -1,5 +1,5 @@
-//! The instances of one version of a function: started when needed, kept warm, never more than
-//! its concurrency.
+//! The instances of one version of a function: started when needed, kept warm, and never more than the
+//! concurrency limit.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,61 +9,68 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::instance::{Instance, Invoked, Making};
+use super::instance::{Instance, InstanceResult, InstanceSettings};
 use super::logs::Sink;
-use super::{Event, Function, Opening, Outcome, Pieces};
-use crate::error::{During, Error, Kind, Result};
-use crate::sandbox::Launcher;
+use super::{Event, Function, LoopbackService, Outcome, Pieces};
+use crate::error::{Error, ErrorContext, Kind, Result};
 use crate::store::Store;
+use sandbox::Launcher;
 
-/// What all pools of a host share.
-pub struct Settings {
+/// Settings that all pools of a host share.
+pub struct PoolSettings {
+    /// Holds the code and the layers of functions.
     pub store: Store,
+    /// Starts the sandboxes.
     pub launcher: Launcher,
-    /// An existing folder for the points that sandboxes are mounted on.
+    /// An existing folder for the sandboxes' mount points and for the instances' inputs.
     pub roots: PathBuf,
-    /// Variables that every function gets, beside AWS's own.
+    /// Variables that every function gets beside AWS's own.
     pub environment: BTreeMap<String, String>,
-    /// An instance without work for so long ends.
+    /// An instance that is idle for so long is ended.
     pub idle_max: Duration,
+    /// Takes each line that a function prints.
     pub sink: Sink,
 }
 
-/// Cheap to clone.
+/// The instances of one version of a function. Cheap to clone.
 #[derive(Clone)]
 pub struct Pool {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    settings: Arc<Settings>,
+    settings: Arc<PoolSettings>,
     function: Arc<Function>,
     arn: Arc<str>,
-    openings: Vec<Opening>,
-    /// Only where the host is root: the user that this function alone runs as.
+    services: Vec<LoopbackService>,
+    /// Only where the host is root: the user id that only this function has.
     user: Option<u32>,
+    /// Has a permit for each further event that may run.
     free: Semaphore,
-    /// The one used last is taken first, so that the others can end.
+    /// Idle instances, each with the time since when. The one used last is taken first, so that the others can end.
     idle: Mutex<Vec<(Instance, Instant)>>,
 }
 
 impl Pool {
-    pub fn new(settings: Arc<Settings>, function: Function, concurrency: usize, user: Option<u32>) -> Pool {
-        Pool::with_openings(settings, function, concurrency, user, Vec::new())
+    /// A pool without services. It runs at most `concurrency` events at a time; `user` is the functions' user id,
+    /// only where the host is root.
+    pub fn new(settings: Arc<PoolSettings>, function: Function, concurrency: usize, user: Option<u32>) -> Pool {
+        Pool::with_services(settings, function, concurrency, user, Vec::new())
     }
 
-    pub fn with_openings(
-        settings: Arc<Settings>,
+    /// As [`Pool::new`], with services on each instance's loopback interface.
+    pub fn with_services(
+        settings: Arc<PoolSettings>,
         function: Function,
         concurrency: usize,
         user: Option<u32>,
-        openings: Vec<Opening>,
+        services: Vec<LoopbackService>,
     ) -> Pool {
         let inner = Inner {
             settings,
             arn: arn(&function.name, &function.version).into(),
             function: Arc::new(function),
-            openings,
+            services,
             user,
             free: Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)),
             idle: Mutex::default(),
@@ -71,6 +78,7 @@ impl Pool {
         Pool { inner: Arc::new(inner) }
     }
 
+    /// The version that its instances run.
     pub fn function(&self) -> &Function {
         &self.inner.function
     }
@@ -78,16 +86,16 @@ impl Pool {
     /// Runs an event in a warm instance, or in a new one.
     ///
     /// # Errors
-    /// [`Kind::Retry`] where as many as allowed are busy; what keeps an instance from starting.
-    /// A function that fails is no error here: its [`Outcome`] says so.
+    /// [`Kind::Retry`] where the concurrency limit is reached; any error that keeps an instance from starting. A
+    /// failure of the function itself is part of the [`Outcome`].
     pub async fn invoke(&self, event: Event) -> Result<Outcome> {
         self.invoke_in_pieces(event, None).await
     }
 
-    /// With `pieces`, a response goes there as it comes, and the outcome's is empty.
+    /// As [`Pool::invoke`]. With `pieces`, the response is sent there as it arrives, and the outcome's is empty.
     pub async fn invoke_in_pieces(&self, event: Event, pieces: Option<Pieces>) -> Result<Outcome> {
         let Ok(_busy) = self.inner.free.try_acquire() else {
-            let context = format!("invoke {}: all of its instances are busy", self.inner.function.name);
+            let context = format!("invoke {}: its concurrency limit is reached", self.inner.function.name);
             return Err(Error::new(Kind::Retry, context));
         };
         let (mut event, mut pieces, mut warm) = (event, pieces, self.take());
@@ -97,13 +105,13 @@ impl Pool {
                 None => self.start().await?,
             };
             match instance.invoke(event, &self.inner.arn, pieces).await? {
-                Invoked::Done(outcome, alive) => {
+                InstanceResult::Done(outcome, alive) => {
                     if alive {
                         self.lock().push((instance, Instant::now()));
                     }
                     return Ok(outcome);
                 }
-                Invoked::NotTaken(work, alive) => {
+                InstanceResult::NotTaken(work, alive) => {
                     (event, pieces) = (work.event, work.pieces);
                     if alive {
                         self.lock().insert(0, (instance, Instant::now()));
@@ -113,7 +121,11 @@ impl Pool {
         }
     }
 
-    /// Starts instances until so many are idle, and waits until they are ready.
+    /// Starts instances until `count` are idle, and waits until they are ready.
+    ///
+    /// # Errors
+    /// [`Kind::FixInput`] where the function fails before it asks for its first event; any error that keeps an
+    /// instance from starting.
     pub async fn warm(&self, count: usize) -> Result<()> {
         while self.lock().len() < count {
             let mut instance = self.start().await?;
@@ -126,15 +138,15 @@ impl Pool {
         Ok(())
     }
 
-    /// Ends what has had no work for longer than [`Settings::idle_max`], but `keep` of them, and
-    /// lets go of what has ended by itself; called now and then.
-    pub fn cool(&self, keep: usize) {
+    /// Ends instances that are idle for longer than [`PoolSettings::idle_max`], but leaves `keep` of them, and drops
+    /// those that have ended by themselves. To be called at regular intervals.
+    pub fn end_idle(&self, keep: usize) {
         let idle_max = self.inner.settings.idle_max;
         let mut idle = self.lock();
-        // One that asks for no event has got stuck behind its last one.
+        // An instance that does not ask for its next event hangs after its last one.
         let timeout = self.inner.function.timeout;
         idle.retain(|(instance, since)| instance.is_alive() && (instance.is_waiting() || since.elapsed() < timeout));
-        // The first ones have waited longest.
+        // The first ones have been idle longest.
         let mut above = idle.len().saturating_sub(keep);
         idle.retain(|(_, since)| {
             let ends = above > 0 && since.elapsed() >= idle_max;
@@ -143,12 +155,13 @@ impl Pool {
         });
     }
 
+    /// How many instances are idle.
     pub fn idle(&self) -> usize {
         self.lock().len()
     }
 
-    /// Whether each idle instance has asked for its next event, or has ended: an event that comes now
-    /// finds a warm one at once.
+    /// Whether each idle instance waits for its next event or has ended: then the next event gets a warm instance
+    /// at once.
     pub fn is_at_rest(&self) -> bool {
         self.lock().iter().all(|(instance, _)| instance.is_waiting() || !instance.is_alive())
     }
@@ -157,7 +170,7 @@ impl Pool {
         let mut idle = self.lock();
         idle.retain(|(instance, _)| instance.is_alive());
         let ready = idle.iter().rposition(|(instance, _)| instance.is_waiting());
-        // One that has just answered is quicker than a new one.
+        // An instance that has just answered is ready sooner than a new one.
         let at = ready.or(idle.len().checked_sub(1))?;
         Some(idle.remove(at).0)
     }
@@ -167,16 +180,16 @@ impl Pool {
         let handle = Handle::current();
         let starting = tokio::task::spawn_blocking(move || {
             let settings = &inner.settings;
-            let making = Making {
+            let instance_settings = InstanceSettings {
                 store: &settings.store,
                 launcher: &settings.launcher,
                 roots: &settings.roots,
                 user: inner.user,
                 environment: settings.environment.clone(),
                 sink: Arc::clone(&settings.sink),
-                openings: &inner.openings,
+                services: &inner.services,
             };
-            Instance::start(Arc::clone(&inner.function), &making, &handle)
+            Instance::start(Arc::clone(&inner.function), &instance_settings, &handle)
         });
         starting.await.during(Kind::Bug, "start an instance")?
     }
@@ -186,7 +199,7 @@ impl Pool {
     }
 }
 
-/// As AWS names it; there is one account here, and one region.
+/// A version's ARN. There is one account and one region, `local`.
 pub(crate) fn arn(name: &str, version: &str) -> String {
     let unqualified = format!("arn:aws:lambda:local:000000000000:function:{name}");
     if version == crate::registry::LATEST { unqualified } else { format!("{unqualified}:{version}") }

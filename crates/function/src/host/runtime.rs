@@ -1,8 +1,8 @@
 //! The Runtime API, as one instance of a function sees it:
 //! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>.
 //!
-//! A small machine of states: starting, waiting for an event, busy with one. What a runtime may
-//! not ask in its state is refused with the words that AWS uses.
+//! A runtime is starting, waits for an event or is busy with one. A request that does not fit the state is
+//! refused with AWS's error types.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,48 +16,59 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::body::{Cut, Read, read};
+use super::body::{BodyError, ResponseBody, read_response};
 use super::{Answer, Event, Failure};
 
-/// 6 MiB and 100 bytes.
+/// The largest response, as on AWS Lambda: 6 MiB and 100 bytes.
 pub const RESPONSE_BYTES_MAX: usize = (6 << 20) + 100;
-/// Of a response that is streamed.
+/// The largest response that is streamed.
 pub(super) const STREAM_BYTES_MAX: usize = 200 << 20;
 const ERROR_BYTES_MAX: usize = 256 * 1024;
 
+/// Header with an error's type.
 pub(super) const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 
-/// An event on its way to the runtime.
+/// An event that a runtime has not taken yet.
 #[derive(Debug)]
-pub(super) struct Work {
+pub(super) struct PendingEvent {
+    /// The event itself.
     pub event: Event,
+    /// When its timeout is over.
     pub deadline: SystemTime,
+    /// The ARN of the version that it was sent to.
     pub arn: Arc<str>,
+    /// Takes the answer.
     pub reply: oneshot::Sender<Answer>,
-    /// Takes the response piece by piece, as it comes; the answer's own body is then empty.
+    /// Takes the response piece by piece as it arrives; the answer's own body is then empty.
     pub pieces: Option<mpsc::Sender<Bytes>>,
 }
 
+/// The state of a runtime's start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Init {
+    /// It has not asked for an event yet.
     Starting,
+    /// It has asked for its first event.
     Done,
+    /// It reported an error instead.
     Failed(Failure),
 }
 
+/// The Runtime API's state for one instance.
 #[derive(Debug)]
 pub(super) struct Runtime {
-    handed: Mutex<Option<Work>>,
-    news: Notify,
+    pending: Mutex<Option<PendingEvent>>,
+    /// Notified when `pending` is set.
+    changed: Notify,
     /// Requests for an event that wait for one.
     waiting: AtomicUsize,
-    busy: Mutex<Option<Busy>>,
+    current: Mutex<Option<CurrentEvent>>,
     init: watch::Sender<Init>,
 }
 
 #[derive(Debug)]
-struct Busy {
+struct CurrentEvent {
     id: String,
     reply: oneshot::Sender<Answer>,
     pieces: Option<mpsc::Sender<Bytes>>,
@@ -66,34 +77,36 @@ struct Busy {
 type Reply = Response<Full<Bytes>>;
 
 impl Runtime {
+    /// The state of a runtime that is starting, and a channel that follows its start.
     pub fn new() -> (Runtime, watch::Receiver<Init>) {
         let (init, started) = watch::channel(Init::Starting);
         let runtime = Runtime {
-            handed: Mutex::default(),
-            news: Notify::new(),
+            pending: Mutex::default(),
+            changed: Notify::new(),
             waiting: AtomicUsize::new(0),
-            busy: Mutex::default(),
+            current: Mutex::default(),
             init,
         };
         (runtime, started)
     }
 
-    /// For the next request for an event, which may be there already.
-    pub fn hand(&self, work: Work) {
-        *lock(&self.handed) = Some(work);
-        self.news.notify_one();
+    /// Sets the event that answers the runtime's next request for one. The request may be waiting already.
+    pub fn hand(&self, event: PendingEvent) {
+        *lock(&self.pending) = Some(event);
+        self.changed.notify_one();
     }
 
-    /// The event again, where no request has taken it: the function knows nothing of it then.
-    pub fn take_back(&self) -> Option<Work> {
-        lock(&self.handed).take()
+    /// Takes the event back where no request has taken it. The function has not seen it then.
+    pub fn take_back(&self) -> Option<PendingEvent> {
+        lock(&self.pending).take()
     }
 
-    /// Whether it has asked for an event, and has none.
+    /// Whether the runtime has asked for an event and has not got one yet.
     pub fn is_waiting(&self) -> bool {
         self.waiting.load(Ordering::Acquire) > 0
     }
 
+    /// Answers a request of the runtime.
     pub async fn answer(&self, request: Request<Incoming>) -> Result<Reply, Infallible> {
         let path = request.uri().path().to_owned();
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
@@ -104,14 +117,14 @@ impl Runtime {
             }
             (&Method::POST, ["2018-06-01", "runtime", "invocation", id, "error"]) => self.error(id, request).await,
             (&Method::POST, ["2018-06-01", "runtime", "init", "error"]) => self.init_error(request).await,
-            // Extensions and telemetry: accepted, nothing follows.
+            // Extensions and telemetry are accepted and have no effect.
             (_, ["2020-01-01", "extension", ..] | ["2020-08-15" | "2022-07-01", ..]) => accepted(),
             _ => refused(StatusCode::NOT_FOUND, "NotFound", "there is no such path in the Runtime API"),
         })
     }
 
     async fn next(&self) -> Reply {
-        if lock(&self.busy).is_some() {
+        if lock(&self.current).is_some() {
             let what = "the event before it has not been answered yet";
             return refused(StatusCode::FORBIDDEN, "InvalidStateTransition", what);
         }
@@ -122,7 +135,7 @@ impl Runtime {
             }
             first
         });
-        let Work { event, deadline, arn, reply, pieces } = self.handed().await;
+        let PendingEvent { event, deadline, arn, reply, pieces } = self.next_pending().await;
         let epoch = deadline.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis();
         let trace = format!("Root=1-{:08x}-{:.24}", epoch / 1000, event.request_id.replace('-', ""));
         let mut answer = Response::new(Full::new(event.payload));
@@ -142,41 +155,46 @@ impl Runtime {
                 headers.insert(name, value);
             }
         }
-        *lock(&self.busy) = Some(Busy { id: event.request_id, reply, pieces });
+        *lock(&self.current) = Some(CurrentEvent { id: event.request_id, reply, pieces });
         answer
     }
 
-    async fn handed(&self) -> Work {
-        let _waiting = Waiting::on(&self.waiting);
+    /// Waits for an event.
+    async fn next_pending(&self) -> PendingEvent {
+        let _waiting = WaitingGuard::on(&self.waiting);
         loop {
-            let news = self.news.notified();
-            if let Some(work) = lock(&self.handed).take() {
-                return work;
+            let changed = self.changed.notified();
+            if let Some(event) = lock(&self.pending).take() {
+                return event;
             }
-            news.await;
+            changed.await;
         }
     }
 
     async fn response(&self, id: &str, request: Request<Incoming>) -> Reply {
-        let pieces = match &*lock(&self.busy) {
+        let pieces = match &*lock(&self.current) {
             Some(busy) if busy.id == id => busy.pieces.clone(),
             _ => return unknown(id),
         };
         let streamed = request.headers().get(RESPONSE_MODE).is_some_and(|mode| mode == "streaming");
         let most = if streamed && pieces.is_some() { STREAM_BYTES_MAX } else { RESPONSE_BYTES_MAX };
         let (head, body) = request.into_parts();
-        match read(body, &head.headers, most, pieces.as_ref()).await {
-            Ok(Read { failure: Some(failure), .. }) => self.finish(id, Answer::Error(failure)),
-            Ok(Read { bytes, .. }) => self.finish(id, Answer::Response(bytes)),
-            Err(Cut::TooLong) => {
+        match read_response(body, &head.headers, most, pieces.as_ref()).await {
+            Ok(ResponseBody { failure: Some(failure), .. }) => self.finish(id, Answer::Error(failure)),
+            Ok(ResponseBody { bytes, .. }) => self.finish(id, Answer::Response(bytes)),
+            Err(BodyError::TooLong) => {
                 let what = format!("Exceeded maximum allowed payload size ({most} bytes).");
                 let says = format!("Response payload size exceeded maximum allowed payload size ({most} bytes).");
                 self.finish(id, Answer::Error(failure("Function.ResponseSizeTooLarge", &says)));
                 return refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &what);
             }
-            Err(Cut::Broken) => {
-                // It may try again: the invocation stays open until its deadline.
-                return refused(StatusCode::BAD_REQUEST, "TruncatedResponse", "the response ended before its end");
+            Err(BodyError::Interrupted) => {
+                // The runtime may send it again: the invocation stays open until its deadline.
+                return refused(
+                    StatusCode::BAD_REQUEST,
+                    "TruncatedResponse",
+                    "the response was interrupted before its end",
+                );
             }
         }
         accepted()
@@ -186,7 +204,7 @@ impl Runtime {
         if !self.is_busy_with(id) {
             return unknown(id);
         }
-        match reported(request).await {
+        match read_failure(request).await {
             Ok(failure) => {
                 self.finish(id, Answer::Error(failure));
                 accepted()
@@ -197,10 +215,10 @@ impl Runtime {
 
     async fn init_error(&self, request: Request<Incoming>) -> Reply {
         if *self.init.borrow() != Init::Starting {
-            let what = "the runtime has started already: errors belong to their invocations";
+            let what = "the runtime has started already: report the error of an invocation to its own path";
             return refused(StatusCode::FORBIDDEN, "InvalidStateTransition", what);
         }
-        match reported(request).await {
+        match read_failure(request).await {
             Ok(failure) => {
                 self.init.send_replace(Init::Failed(failure));
                 accepted()
@@ -210,12 +228,12 @@ impl Runtime {
     }
 
     fn is_busy_with(&self, id: &str) -> bool {
-        lock(&self.busy).as_ref().is_some_and(|busy| busy.id == id)
+        lock(&self.current).as_ref().is_some_and(|busy| busy.id == id)
     }
 
-    /// The first answer counts: of two that come at once, one finds nobody waiting.
+    /// Ends the current event with its answer. Only the first answer counts.
     fn finish(&self, id: &str, answer: Answer) {
-        let busy = lock(&self.busy).take_if(|busy| busy.id == id);
+        let busy = lock(&self.current).take_if(|busy| busy.id == id);
         if let Some(busy) = busy {
             let _ = busy.reply.send(answer);
         }
@@ -226,36 +244,38 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Counted until it is dropped: with its event, or with its connection.
-struct Waiting<'a>(&'a AtomicUsize);
+/// Counts a waiting request until it is dropped: when it has its event, or when its connection ends.
+struct WaitingGuard<'a>(&'a AtomicUsize);
 
-impl Waiting<'_> {
-    fn on(count: &AtomicUsize) -> Waiting<'_> {
+impl WaitingGuard<'_> {
+    fn on(count: &AtomicUsize) -> WaitingGuard<'_> {
         count.fetch_add(1, Ordering::AcqRel);
-        Waiting(count)
+        WaitingGuard(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-/// `(Runtime|Function)\.[A-Z][a-zA-Z]+`; what some runtimes send instead says less than their body.
+/// Whether a type has AWS's form, `(Runtime|Function)\.[A-Z][a-zA-Z]+`. What some runtimes send instead says less
+/// than the type in their body.
 fn is_error_type(text: &str) -> bool {
     let name = text.strip_prefix("Runtime.").or_else(|| text.strip_prefix("Function.")).unwrap_or_default();
     name.starts_with(|c: char| c.is_ascii_uppercase()) && name.chars().all(|c| c.is_ascii_alphabetic())
 }
 
-/// What a runtime says of a failure: the type from its header, else from its body.
-async fn reported(request: Request<Incoming>) -> Result<Failure, Box<Reply>> {
+/// Reads an error that a runtime reports. Its type comes from the header, else from the body.
+async fn read_failure(request: Request<Incoming>) -> Result<Failure, Box<Reply>> {
     let header = request.headers().get(ERROR_TYPE).and_then(|value| value.to_str().ok());
     let header = header.filter(|header| is_error_type(header)).map(str::to_owned);
     let (head, body) = request.into_parts();
-    let Read { bytes: body, .. } = read(body, &head.headers, ERROR_BYTES_MAX, None).await.map_err(|_| {
-        Box::new(refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "an error is at most 256 KB"))
-    })?;
+    let ResponseBody { bytes: body, .. } =
+        read_response(body, &head.headers, ERROR_BYTES_MAX, None).await.map_err(|_| {
+            Box::new(refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "an error is at most 256 KB"))
+        })?;
     let parsed: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
     let named = parsed.as_ref().and_then(|value| value.get("errorType")).and_then(|value| value.as_str());
     let error_type = header.or_else(|| named.map(str::to_owned)).unwrap_or_else(|| "Runtime.Unknown".to_owned());
@@ -263,7 +283,7 @@ async fn reported(request: Request<Incoming>) -> Result<Failure, Box<Reply>> {
     Ok(Failure { error_type, body })
 }
 
-/// JSON with its other letters escaped: some runtimes read no header that holds them.
+/// JSON with all characters beyond ASCII escaped: some runtimes can't read a header that contains them.
 fn ascii(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     let mut units = [0; 2];
@@ -277,6 +297,7 @@ fn ascii(json: &str) -> String {
     escaped
 }
 
+/// A failure with this type and message.
 pub(super) fn failure(error_type: &str, message: &str) -> Failure {
     let body = serde_json::json!({"errorType": error_type, "errorMessage": message});
     Failure { error_type: error_type.to_owned(), body: body.to_string().into() }
@@ -287,7 +308,7 @@ fn accepted() -> Reply {
 }
 
 fn unknown(id: &str) -> Reply {
-    let what = format!("{id} is not the invocation that is under way");
+    let what = format!("{id} is not the current invocation");
     refused(StatusCode::BAD_REQUEST, "InvalidRequestID", &what)
 }
 

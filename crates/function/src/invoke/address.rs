@@ -1,26 +1,31 @@
-//! The function that a path names: `bill`, `bill:prod`, `000000000000:function:bill`, or an ARN,
-//! with or without a qualifier of its own.
+//! Parses the function that a request's path names: `bill`, `bill:prod`, `000000000000:function:bill` or an ARN, each
+//! with or without a qualifier.
 
 use percent_encoding::percent_decode_str;
 
-use super::reply::Refused;
+use super::reply::ApiError;
 use crate::definition::is_name;
 use crate::registry::LATEST;
 
+/// The function that a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
+    /// The function's name.
     pub name: String,
+    /// `$LATEST`, a version's number or an alias.
     pub qualifier: String,
 }
 
 impl Address {
-    pub fn of(named: &str, query: Option<&str>) -> Result<Address, Refused> {
+    /// Reads the name in the path, and the parameter `Qualifier` of the query.
+    pub fn of(named: &str, query: Option<&str>) -> Result<Address, ApiError> {
         let wrong = || {
-            Refused::parameter(&format!(
-                "{named:?} names no function: expected a name, NAME:QUALIFIER or an ARN, of letters, digits, - and _"
+            ApiError::parameter(&format!(
+                "{named:?} is not a function's name: expected NAME, NAME:QUALIFIER or an ARN, of letters, digits, - \
+                 and _"
             ))
         };
-        // arn:PARTITION:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER], cut from the left.
+        // arn:PARTITION:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER], which may begin with any later part.
         let rest = match named.split_once(":function:") {
             Some((before, rest)) => {
                 let account = before.rsplit(':').next().unwrap_or_default();
@@ -36,7 +41,7 @@ impl Address {
         let qualifier = match (own, asked) {
             (Some(own), Some(asked)) if own != asked => {
                 let says = "The derived qualifier from the function name does not match the specified qualifier.";
-                return Err(Refused::parameter(says));
+                return Err(ApiError::parameter(says));
             }
             (own, asked) => own.or(asked).unwrap_or_else(|| LATEST.to_owned()),
         };
@@ -51,13 +56,14 @@ fn is_qualifier(text: &str) -> bool {
     is_name(text)
 }
 
-/// The path's parts, decoded; an empty one at its end is none.
-pub(super) fn segments(path: &str) -> Result<Vec<String>, Refused> {
+/// The decoded segments of a path, without empty ones at its ends.
+pub(super) fn segments(path: &str) -> Result<Vec<String>, ApiError> {
     let decoded = path.trim_matches('/').split('/').map(|part| percent_decode_str(part).decode_utf8());
     let decoded = decoded.map(|part| part.map(std::borrow::Cow::into_owned));
-    decoded.collect::<Result<_, _>>().map_err(|_| Refused::parameter("the path is not UTF-8"))
+    decoded.collect::<Result<_, _>>().map_err(|_| ApiError::parameter("the path is not UTF-8"))
 }
 
+/// The decoded value of a query's parameter.
 pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
     let pairs = query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let (_, value) = pairs.into_iter().find(|(key, _)| *key == name)?;

@@ -1,11 +1,11 @@
-//! AWS Lambda's Invoke API over HTTP, and as much of the API around it as clients need to look at
-//! what is deployed: <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>.
+//! AWS Lambda's Invoke API over HTTP: <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>. Also the part of
+//! Lambda's API that describes what is deployed, as far as clients need it.
 //!
-//! It deploys nothing, and knows no users: a [`Guard`] says who may call. Without one of the
-//! door's own, no web page may: a browser says by whom a request was made.
+//! It deploys nothing and knows no users: a [`Guard`] decides who may call. [`refuse_web_pages`] is the guard for a
+//! host without one of its own.
 
 mod address;
-mod look;
+mod describe_api;
 mod reply;
 mod stream;
 
@@ -22,68 +22,71 @@ use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use ledger::{Invocation, Put};
+use ledger::{Invocation, PutOutcome};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use address::Address;
-use reply::Refused;
+use reply::ApiError;
 
-use crate::deferred::{Deferred, EVENT_BYTES_MAX};
 use crate::error::Kind;
-use crate::host::{Answer, Busy, Event, Failure, Fleet, Ran, Refusal};
+use crate::event_queue::{EVENT_BYTES_MAX, EventQueue};
+use crate::host::{Answer, ConcurrencyLimit, Event, Execution, Failure, Fleet, Refusal};
 
 pub use reply::Body;
 
-/// AWS Lambda's own, of a request that waits for its response.
+/// The largest request that waits for its response, as on AWS Lambda: 6 MiB.
 pub const REQUEST_BYTES_MAX: usize = 6 << 20;
-/// What is above is read and thrown away, up to here, so that its sender hears the refusal.
+/// A larger request is read to its end but not kept, up to this size, so that its sender receives the error.
 const DRAIN_BYTES_MAX: usize = 64 << 20;
 const CLIENT_CONTEXT_BYTES_MAX: usize = 3583;
-/// Connections at a time; who comes then waits in the listener's queue.
+/// How many connections are served at a time; further ones wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 1024;
 
-/// Who may call: the request's head and its body. The error's text is shown to the caller.
-pub type Guard = Arc<dyn Fn(&Parts, &Bytes) -> Result<(), Denied> + Send + Sync>;
+/// Decides whether a request is allowed, by its head and its body.
+pub type Guard = Arc<dyn Fn(&Parts, &Bytes) -> Result<(), AccessDenied> + Send + Sync>;
 
+/// The error of a request that the guard does not allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Denied {
-    /// "AccessDeniedException", "InvalidSignatureException", "UnrecognizedClientException"
+pub struct AccessDenied {
+    /// AWS's name for it, such as `AccessDeniedException` or `InvalidSignatureException`.
     pub error_type: &'static str,
+    /// Shown to the caller.
     pub message: String,
 }
 
-/// Cheap to clone.
+/// The Invoke API of a host. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
     fleet: Fleet,
-    deferred: Deferred,
+    queue: EventQueue,
     guard: Guard,
 }
 
 impl Api {
-    pub fn new(fleet: Fleet, deferred: Deferred, guard: Guard) -> Api {
-        Api { fleet, deferred, guard }
+    /// An API over the functions of `fleet`. Asynchronous events go to `queue`, which someone has to run.
+    pub fn new(fleet: Fleet, queue: EventQueue, guard: Guard) -> Api {
+        Api { fleet, queue, guard }
     }
 
-    /// Answers a request of any HTTP server.
+    /// Answers a request, from any HTTP server. Errors become responses in AWS's form.
     pub async fn answer<B>(&self, request: Request<B>) -> Response<Body>
     where
         B: hyper::body::Body<Data = Bytes>,
     {
         let request_id = uuid::Uuid::now_v7().to_string();
-        let mut response = self.route(request, &request_id).await.unwrap_or_else(Refused::into_response);
-        reply::name(&mut response, &request_id);
+        let mut response = self.route(request, &request_id).await.unwrap_or_else(ApiError::into_response);
+        reply::set_request_id(&mut response, &request_id);
         response
     }
 
-    async fn route<B>(&self, request: Request<B>, request_id: &str) -> Result<Response<Body>, Refused>
+    async fn route<B>(&self, request: Request<B>, request_id: &str) -> Result<Response<Body>, ApiError>
     where
         B: hyper::body::Body<Data = Bytes>,
     {
         let (parts, body) = request.into_parts();
         let body = read(body).await?;
-        (self.guard)(&parts, &body).map_err(Refused::denied)?;
+        (self.guard)(&parts, &body).map_err(ApiError::denied)?;
         let path = address::segments(parts.uri.path())?;
         let segments: Vec<&str> = path.iter().map(String::as_str).collect();
         match (&parts.method, &segments[..]) {
@@ -93,8 +96,8 @@ impl Api {
             (&Method::POST, ["2021-11-15", "functions", name, "response-streaming-invocations"]) => {
                 self.stream(&Address::of(name, parts.uri.query())?, &parts.headers, body, request_id).await
             }
-            (&Method::GET, rest) => look::answer(self.fleet.registry(), rest, parts.uri.query()),
-            _ => Err(Refused::not_here()),
+            (&Method::GET, rest) => describe_api::answer(self.fleet.registry(), rest, parts.uri.query()),
+            _ => Err(ApiError::not_here()),
         }
     }
 
@@ -104,7 +107,7 @@ impl Api {
         headers: &HeaderMap,
         body: Bytes,
         request_id: &str,
-    ) -> Result<Response<Body>, Refused> {
+    ) -> Result<Response<Body>, ApiError> {
         let kind = header(headers, "x-amz-invocation-type").unwrap_or("RequestResponse");
         let most = if kind == "Event" { EVENT_BYTES_MAX } else { REQUEST_BYTES_MAX };
         let event = event(headers, body, most, request_id)?;
@@ -112,46 +115,48 @@ impl Api {
             "RequestResponse" => {
                 let ran = self.run(address, event).await?;
                 let tail = header(headers, "x-amz-log-type") == Some("Tail");
-                Ok(reply::ran(&ran, tail))
+                Ok(reply::execution_response(&ran, tail))
             }
             "Event" => self.defer(address, event).await,
             "DryRun" => {
                 self.find(address)?;
                 Ok(reply::empty(StatusCode::NO_CONTENT))
             }
-            other => Err(Refused::parameter(&format!(
+            other => Err(ApiError::parameter(&format!(
                 "invocation type {other:?}: expected RequestResponse, Event or DryRun"
             ))),
         }
     }
 
-    /// In a task of its own: a caller who goes away is no reason to stop the function.
-    async fn run(&self, address: &Address, event: Event) -> Result<Ran, Refused> {
+    /// In a task of its own, so that the function runs to its end even when the caller disconnects.
+    async fn run(&self, address: &Address, event: Event) -> Result<Execution, ApiError> {
         let (fleet, at) = (self.fleet.clone(), address.clone());
         let request_id = event.request_id.clone();
         let running = tokio::spawn(async move { fleet.invoke(&at.name, &at.qualifier, event, None).await });
-        let ran = running.await.map_err(|error| Refused::service(&error.to_string()))?;
+        let ran = running.await.map_err(|error| ApiError::service(&error.to_string()))?;
         ran.or_else(|refusal| self.refused(refusal, address, &request_id))
     }
 
-    /// A function that can't be started for a reason of its own has failed, as any other would.
-    fn refused(&self, refusal: Refusal, address: &Address, request_id: &str) -> Result<Ran, Refused> {
+    /// A function that can't start because of its own content has failed, like one that fails while it runs.
+    fn refused(&self, refusal: Refusal, address: &Address, request_id: &str) -> Result<Execution, ApiError> {
         match refusal {
-            Refusal::Unknown => Err(Refused::unknown(address)),
-            Refusal::Busy(Busy::Function) => Err(Refused::busy("ReservedFunctionConcurrentInvocationLimitExceeded")),
-            Refusal::Busy(Busy::Host) => Err(Refused::busy("ConcurrentInvocationLimitExceeded")),
+            Refusal::Unknown => Err(ApiError::unknown(address)),
+            Refusal::Busy(ConcurrencyLimit::Function) => {
+                Err(ApiError::busy("ReservedFunctionConcurrentInvocationLimitExceeded"))
+            }
+            Refusal::Busy(ConcurrencyLimit::Host) => Err(ApiError::busy("ConcurrentInvocationLimitExceeded")),
             Refusal::Failed(error) if error.kind == Kind::FixInput => {
                 let found = self.find(address)?;
                 let failure = Failure::of("Runtime.InvalidEntrypoint", request_id, &error.chain());
-                Ok(Ran { outcome: Answer::Error(failure).into(), found })
+                Ok(Execution { outcome: Answer::Error(failure).into(), function_version: found })
             }
-            Refusal::Failed(error) => Err(Refused::service(&error.chain())),
+            Refusal::Failed(error) => Err(ApiError::service(&error.chain())),
         }
     }
 
-    async fn defer(&self, address: &Address, event: Event) -> Result<Response<Body>, Refused> {
+    async fn defer(&self, address: &Address, event: Event) -> Result<Response<Body>, ApiError> {
         self.find(address)?;
-        let put = self.deferred.put(Invocation {
+        let put = self.queue.put(Invocation {
             request_id: event.request_id,
             function: address.name.clone(),
             qualifier: address.qualifier.clone(),
@@ -160,32 +165,32 @@ impl Api {
             cause: "api".to_owned(),
             depth: 0,
         });
-        match put.await.map_err(|error| Refused::service(&error.chain()))? {
-            Put::Queued => Ok(reply::empty(StatusCode::ACCEPTED)),
-            Put::Full => Err(Refused::full()),
+        match put.await.map_err(|error| ApiError::service(&error.chain()))? {
+            PutOutcome::Queued => Ok(reply::empty(StatusCode::ACCEPTED)),
+            PutOutcome::Full => Err(ApiError::full()),
         }
     }
 
-    fn find(&self, address: &Address) -> Result<Arc<crate::registry::Found>, Refused> {
+    fn find(&self, address: &Address) -> Result<Arc<crate::registry::FunctionVersion>, ApiError> {
         let found = self.fleet.find(&address.name, &address.qualifier);
-        found.map_err(|error| Refused::service(&error.chain()))?.ok_or_else(|| Refused::unknown(address))
+        found.map_err(|error| ApiError::service(&error.chain()))?.ok_or_else(|| ApiError::unknown(address))
     }
 }
 
-/// The default guard: whoever reaches the socket, but no web page. A page that the user of this
-/// machine looks at could call functions otherwise.
-pub fn no_web_pages() -> Guard {
+/// The default guard: it allows every request but those of web pages, which browsers mark. Otherwise any page that
+/// a user of this machine opens could call functions.
+pub fn refuse_web_pages() -> Guard {
     Arc::new(|parts: &Parts, _: &Bytes| {
         let by_page = ["origin", "sec-fetch-site"].iter().any(|name| parts.headers.contains_key(*name));
         if !by_page {
             return Ok(());
         }
-        let message = "requests of web pages are not answered".to_owned();
-        Err(Denied { error_type: "AccessDeniedException", message })
+        let message = "requests of web pages are refused".to_owned();
+        Err(AccessDenied { error_type: "AccessDeniedException", message })
     })
 }
 
-/// Answers what comes until `stop`; requests under way are answered.
+/// Serves a listener until `stop`, then waits until the running requests have been answered.
 pub async fn serve(api: Api, listener: TcpListener, stop: impl Future<Output = ()>) {
     let mut stop = std::pin::pin!(stop);
     let mut connections = JoinSet::new();
@@ -201,7 +206,7 @@ pub async fn serve(api: Api, listener: TcpListener, stop: impl Future<Output = (
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "accept a connection of the Invoke API");
-                // Too many open files: others have to end first.
+                // With too many open files, others have to be closed first.
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 continue;
             }
@@ -235,16 +240,16 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// One byte more than allowed is enough to know.
-async fn read<B>(body: B) -> Result<Bytes, Refused>
+/// Reads a request's body, at most [`REQUEST_BYTES_MAX`].
+async fn read<B>(body: B) -> Result<Bytes, ApiError>
 where
     B: hyper::body::Body<Data = Bytes>,
 {
     let mut body = std::pin::pin!(body);
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(REQUEST_BYTES_MAX);
-    let mut read = Read::default();
+    let mut read = BodyBuffer::default();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Refused::content("the request ended before its end"))?;
+        let frame = frame.map_err(|_| ApiError::content("the request was interrupted before its end"))?;
         if let Ok(data) = frame.into_data() {
             read.add(data, expected);
             if read.bytes > DRAIN_BYTES_MAX {
@@ -252,18 +257,18 @@ where
             }
         }
     }
-    if read.bytes > REQUEST_BYTES_MAX { Err(Refused::large(REQUEST_BYTES_MAX)) } else { Ok(read.finish()) }
+    if read.bytes > REQUEST_BYTES_MAX { Err(ApiError::large(REQUEST_BYTES_MAX)) } else { Ok(read.finish()) }
 }
 
-/// Most bodies come in one piece, which is then not copied.
+/// Collects a body. Most bodies arrive in one piece, which is not copied.
 #[derive(Default)]
-struct Read {
+struct BodyBuffer {
     bytes: usize,
     first: Bytes,
     all: BytesMut,
 }
 
-impl Read {
+impl BodyBuffer {
     fn add(&mut self, data: Bytes, expected: usize) {
         self.bytes += data.len();
         if self.bytes > REQUEST_BYTES_MAX {
@@ -285,25 +290,25 @@ impl Read {
     }
 }
 
-fn event(headers: &HeaderMap, body: Bytes, most: usize, request_id: &str) -> Result<Event, Refused> {
+fn event(headers: &HeaderMap, body: Bytes, most: usize, request_id: &str) -> Result<Event, ApiError> {
     if body.len() > most {
-        return Err(Refused::large(most));
+        return Err(ApiError::large(most));
     }
     let payload = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
     if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&payload) {
-        return Err(Refused::content(&format!("Could not parse request body into json: {error}")));
+        return Err(ApiError::content(&format!("Could not parse request body into json: {error}")));
     }
     let client_context = headers.get("x-amz-client-context").map(client_context).transpose()?;
     Ok(Event { request_id: request_id.to_owned(), payload, client_context, files: None })
 }
 
-fn client_context(header: &HeaderValue) -> Result<String, Refused> {
-    let refused = || Refused::content("Client context must be a valid Base64-encoded JSON object.");
+fn client_context(header: &HeaderValue) -> Result<String, ApiError> {
+    let refused = || ApiError::content("Client context must be a valid Base64-encoded JSON object.");
     if header.len() > CLIENT_CONTEXT_BYTES_MAX {
-        return Err(Refused::content(&format!("Client context must be at most {CLIENT_CONTEXT_BYTES_MAX} bytes.")));
+        return Err(ApiError::content(&format!("Client context must be at most {CLIENT_CONTEXT_BYTES_MAX} bytes.")));
     }
     let decoded = STANDARD.decode(header.as_bytes()).map_err(|_| refused())?;
     let parsed: serde_json::Value = serde_json::from_slice(&decoded).map_err(|_| refused())?;
-    // Without line breaks, which a header can't hold.
+    // Printed without line breaks, which a header can't contain.
     if parsed.is_object() { Ok(parsed.to_string()) } else { Err(refused()) }
 }

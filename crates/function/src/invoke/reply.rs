@@ -1,4 +1,4 @@
-//! Answers in AWS Lambda's form: headers, statuses, and errors that SDKs turn into their exceptions.
+//! Responses in AWS Lambda's form: headers, statuses, and errors that SDKs turn into their exceptions.
 
 use std::convert::Infallible;
 
@@ -11,89 +11,102 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::Denied;
+use super::AccessDenied;
 use super::address::Address;
-use crate::deferred::EVENT_BYTES_MAX;
-use crate::host::{Answer, Ran, arn};
+use crate::event_queue::EVENT_BYTES_MAX;
+use crate::host::{Answer, Execution, arn};
 
+/// The body of a response of the Invoke API.
 pub type Body = BoxBody<Bytes, Infallible>;
 
-/// A request that was not carried out, as AWS says it.
+/// The error response to a request that was not carried out, in AWS's form.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Refused {
+pub(super) struct ApiError {
     status: StatusCode,
     error_type: &'static str,
     body: Value,
 }
 
-impl Refused {
-    fn new(status: StatusCode, error_type: &'static str, message: &str) -> Refused {
+impl ApiError {
+    fn new(status: StatusCode, error_type: &'static str, message: &str) -> ApiError {
         let whose = if status.is_server_error() { "Service" } else { "User" };
-        Refused { status, error_type, body: json!({"Type": whose, "message": message}) }
+        ApiError { status, error_type, body: json!({"Type": whose, "message": message}) }
     }
 
-    pub fn unknown(address: &Address) -> Refused {
+    /// No such function, version or alias is deployed.
+    pub fn unknown(address: &Address) -> ApiError {
         let message = format!("Function not found: {}:{}", arn(&address.name, "$LATEST"), address.qualifier);
-        Refused::missing(&message)
+        ApiError::missing(&message)
     }
 
-    pub fn missing(message: &str) -> Refused {
+    /// Something else that the request names does not exist.
+    pub fn missing(message: &str) -> ApiError {
         let status = StatusCode::NOT_FOUND;
         let body = json!({"Type": "User", "Message": message});
-        Refused { status, error_type: "ResourceNotFoundException", body }
+        ApiError { status, error_type: "ResourceNotFoundException", body }
     }
 
-    pub fn parameter(message: &str) -> Refused {
-        Refused::new(StatusCode::BAD_REQUEST, "InvalidParameterValueException", message)
+    /// A parameter of the request is wrong.
+    pub fn parameter(message: &str) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "InvalidParameterValueException", message)
     }
 
-    pub fn content(message: &str) -> Refused {
-        Refused::new(StatusCode::BAD_REQUEST, "InvalidRequestContentException", message)
+    /// The request's body or client context is wrong.
+    pub fn content(message: &str) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "InvalidRequestContentException", message)
     }
 
-    pub fn large(most: usize) -> Refused {
+    /// The request has more than `most` bytes.
+    pub fn large(most: usize) -> ApiError {
         let kind = if most == EVENT_BYTES_MAX { "an asynchronous" } else { "a synchronous" };
         let message = format!("Request must be at most {most} bytes for {kind} invocation");
-        Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", &message)
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", &message)
     }
 
-    pub fn busy(reason: &'static str) -> Refused {
-        let mut refused = Refused::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", "Rate Exceeded.");
+    /// A concurrency limit is reached; `reason` is AWS's name for it.
+    pub fn busy(reason: &'static str) -> ApiError {
+        let mut refused = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", "Rate Exceeded.");
         refused.body["Reason"] = json!(reason);
         refused
     }
 
-    pub fn full() -> Refused {
-        let message = "the queue of asynchronous events is full: wait, or look at its dead letters";
-        let mut refused = Refused::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", message);
+    /// The queue of asynchronous events has reached its bounds.
+    pub fn full() -> ApiError {
+        let message = "the queue of asynchronous events is full: send the event again later, or remove dead letters";
+        let mut refused = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", message);
         refused.body["Reason"] = json!("QueueFull");
         refused
     }
 
-    pub fn denied(denied: Denied) -> Refused {
-        Refused::new(StatusCode::FORBIDDEN, denied.error_type, &denied.message)
+    /// The guard does not allow the request.
+    pub fn denied(denied: AccessDenied) -> ApiError {
+        ApiError::new(StatusCode::FORBIDDEN, denied.error_type, &denied.message)
     }
 
-    pub fn service(message: &str) -> Refused {
+    /// The host failed, not the function.
+    pub fn service(message: &str) -> ApiError {
         let body = json!({"Type": "Service", "Message": message});
-        Refused { status: StatusCode::INTERNAL_SERVER_ERROR, error_type: "ServiceException", body }
+        ApiError { status: StatusCode::INTERNAL_SERVER_ERROR, error_type: "ServiceException", body }
     }
 
-    /// Whoever deploys does so by the command line.
-    pub fn not_here() -> Refused {
-        let message = "this API invokes functions and shows them; they are deployed with `wattlake function deploy`";
-        Refused::new(StatusCode::NOT_FOUND, "UnknownOperationException", message)
+    /// The API has no such operation: functions are deployed on the command line.
+    pub fn not_here() -> ApiError {
+        let message = "this API invokes and describes functions; deploy them with `wattlake function deploy`";
+        ApiError::new(StatusCode::NOT_FOUND, "UnknownOperationException", message)
     }
 
+    /// AWS's name for the error.
     pub fn error_type(&self) -> &'static str {
         self.error_type
     }
 
+    /// The text for the caller.
     pub fn message(&self) -> &str {
         let message = self.body.get("message").or_else(|| self.body.get("Message"));
         message.and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// As an HTTP response.
     pub fn into_response(self) -> Response<Body> {
         let mut response = json_response(self.status, &self.body);
         let headers = response.headers_mut();
@@ -105,8 +118,8 @@ impl Refused {
     }
 }
 
-/// A function's own answer, whether it succeeded or not.
-pub(super) fn ran(ran: &Ran, tail: bool) -> Response<Body> {
+/// The response with a function's answer, a failure included. With `tail`, also with the end of its log.
+pub(super) fn execution_response(ran: &Execution, tail: bool) -> Response<Body> {
     let (body, failed) = match &ran.outcome.answer {
         Answer::Response(body) => (body.clone(), false),
         Answer::Error(failure) => (failure.body.clone(), true),
@@ -120,29 +133,32 @@ pub(super) fn ran(ran: &Ran, tail: bool) -> Response<Body> {
     if tail && let Ok(log) = HeaderValue::from_str(&STANDARD.encode(&ran.outcome.log_tail)) {
         headers.insert("x-amz-log-result", log);
     }
-    version(&mut response, &ran.found.shown);
+    set_executed_version(&mut response, &ran.function_version.shown);
     response
 }
 
-pub(super) fn version(response: &mut Response<Body>, version: &str) {
+/// Sets the header with the version that ran the event.
+pub(super) fn set_executed_version(response: &mut Response<Body>, version: &str) {
     if let Ok(version) = HeaderValue::from_str(version) {
         response.headers_mut().insert("x-amz-executed-version", version);
     }
 }
 
-/// Every answer has its request's id.
-pub(super) fn name(response: &mut Response<Body>, request_id: &str) {
+/// Sets the header with the request's id, which every response has.
+pub(super) fn set_request_id(response: &mut Response<Body>, request_id: &str) {
     if let Ok(id) = HeaderValue::from_str(request_id) {
         response.headers_mut().insert(HeaderName::from_static("x-amzn-requestid"), id);
     }
 }
 
+/// A response without a body.
 pub(super) fn empty(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(full(Bytes::new()));
     *response.status_mut() = status;
     response
 }
 
+/// A response with a JSON body.
 pub(super) fn json_response(status: StatusCode, body: &Value) -> Response<Body> {
     let mut response = Response::new(full(body.to_string().into()));
     *response.status_mut() = status;

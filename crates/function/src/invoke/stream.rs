@@ -1,5 +1,5 @@
-//! InvokeWithResponseStream: a response as it comes, in frames of `application/vnd.amazon.eventstream`.
-//! The head waits for the first piece, so that what is refused before it is still an HTTP error.
+//! InvokeWithResponseStream: sends a response as it arrives, in frames of `application/vnd.amazon.eventstream`. The
+//! head is sent with the first piece, so that an error before it is still an HTTP error.
 
 use aws_smithy_eventstream::frame::write_message_to;
 use aws_smithy_types::event_stream::{Header, HeaderValue as Value, Message};
@@ -15,21 +15,22 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::address::Address;
-use super::reply::{self, Body, Refused};
+use super::reply::{self, ApiError, Body};
 use super::{Api, REQUEST_BYTES_MAX, event, header};
-use crate::host::{Answer, Ran, Refusal};
+use crate::host::{Answer, Execution, Refusal};
 
-/// Pieces on their way; a function that is quicker than its caller waits.
+/// How many pieces are buffered. A function that is faster than its caller waits.
 const PIECES_MAX: usize = 16;
 
 impl Api {
+    /// Runs an event and streams its response.
     pub(super) async fn stream(
         &self,
         address: &Address,
         headers: &HeaderMap,
         body: Bytes,
         request_id: &str,
-    ) -> Result<Response<Body>, Refused> {
+    ) -> Result<Response<Body>, ApiError> {
         let event = event(headers, body, REQUEST_BYTES_MAX, request_id)?;
         let found = self.find(address)?;
         match header(headers, "x-amz-invocation-type").unwrap_or("RequestResponse") {
@@ -37,7 +38,7 @@ impl Api {
             "DryRun" => return Ok(reply::empty(StatusCode::NO_CONTENT)),
             other => {
                 let says = format!("invocation type {other:?}: expected RequestResponse or DryRun");
-                return Err(Refused::parameter(&says));
+                return Err(ApiError::parameter(&says));
             }
         }
         let tail = header(headers, "x-amz-log-type") == Some("Tail");
@@ -67,19 +68,20 @@ impl Api {
         response.headers_mut().insert(CONTENT_TYPE, events);
         let content = HeaderValue::from_static("application/octet-stream");
         response.headers_mut().insert("x-amzn-remapped-content-type", content);
-        reply::version(&mut response, &found.shown);
+        reply::set_executed_version(&mut response, &found.shown);
         Ok(response)
     }
 }
 
-type Running = Result<Result<Ran, Refusal>, tokio::task::JoinError>;
+/// The result of the task that runs the event.
+type TaskResult = Result<Result<Execution, Refusal>, tokio::task::JoinError>;
 
-fn ended(running: Running, api: &Api, address: &Address, request_id: &str) -> Result<Ran, Refused> {
-    let ran = running.map_err(|error| Refused::service(&error.to_string()))?;
+fn ended(running: TaskResult, api: &Api, address: &Address, request_id: &str) -> Result<Execution, ApiError> {
+    let ran = running.map_err(|error| ApiError::service(&error.to_string()))?;
     ran.or_else(|refusal| api.refused(refusal, address, request_id))
 }
 
-/// A caller who is gone reads no more: the function goes on.
+/// Sends a frame. Where the caller has disconnected, the function still runs to its end.
 async fn send(to: &mut Sender<Bytes>, frame: Bytes) {
     let _ = to.send_data(frame).await;
 }
@@ -88,7 +90,7 @@ fn piece_frame(piece: Bytes) -> Bytes {
     frame("PayloadChunk", "application/octet-stream", piece)
 }
 
-fn last_frame(ran: &Ran, tail: bool) -> Bytes {
+fn last_frame(ran: &Execution, tail: bool) -> Bytes {
     let mut complete = json!({});
     if let Answer::Error(failure) = &ran.outcome.answer {
         complete["ErrorCode"] = json!(failure.error_type);
@@ -100,7 +102,7 @@ fn last_frame(ran: &Ran, tail: bool) -> Bytes {
     frame("InvokeComplete", "application/json", complete.to_string().into())
 }
 
-fn refused_frame(refused: &Refused) -> Bytes {
+fn refused_frame(refused: &ApiError) -> Bytes {
     let complete = json!({"ErrorCode": refused.error_type(), "ErrorDetails": refused.message()});
     frame("InvokeComplete", "application/json", complete.to_string().into())
 }

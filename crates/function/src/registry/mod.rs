@@ -1,105 +1,122 @@
-//! What is deployed: functions with versions and aliases, layers with versions.
+//! The registry of what is deployed: functions with versions and aliases, and layers with versions.
 //!
-//! The zips lie in the store by their hashes; names, numbers and settings are rows of the ledger.
-//! They are there, and not in files beside the zips, since a deployment is then one transaction
-//! whoever deploys at the same time, and since `system.functions` is a query over them. A
-//! deployment that is killed has happened or has not; at worst it leaves a zip that nobody names.
+//! The zips are in the store, by their hashes; names, numbers and settings are rows of the ledger. So a deployment
+//! is one transaction even when several processes deploy at the same time, and `system.functions` is a query. A
+//! deployment that is killed has either happened or not; at worst it leaves a zip in the store that no version
+//! uses.
 //!
-//! A version's content is the SHA-256 of its code, its layers and its settings: what a run has
-//! executed can be named, and found again.
+//! A version is identified by the SHA-256 of its code, its layers and its settings: so a run can name exactly what
+//! it has executed.
 
 use std::path::Path;
 
 use ledger::{AliasRow, Deployment, FunctionVersionRow, LayerRow, Ledger};
 use serde::Serialize;
 
-use crate::definition::{self, Definition, LayerName, Measured, Policy, Settings, is_name};
-use crate::error::{During, Error, Kind, Result};
+use crate::definition::{self, Definition, LayerName, PackageSizes, Policy, Settings, is_name};
+use crate::error::{Error, ErrorContext, Kind, Result};
 use crate::store::{Digest, Store};
 
-/// What a call without a qualifier means.
+/// The qualifier of the version that was deployed last, and of a call without a qualifier.
 pub const LATEST: &str = "$LATEST";
 
-/// Cheap to clone. Several processes may share a ledger and a store.
+/// The registry over a ledger and a store, which several processes may share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Registry {
     ledger: Ledger,
     store: Store,
 }
 
-/// What came of a deployment.
+/// The result of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deployed {
+pub struct DeploymentResult {
+    /// The number of the version that is `$LATEST` now.
     pub version: i64,
-    /// False where the same content was there already.
+    /// False where a version with the same content existed already.
     pub new: bool,
+    /// Identifies the version: the hash of code, layers and settings.
     pub content: Digest,
+    /// The zip of its code.
     pub code: Digest,
+    /// The zips of its layers.
     pub layers: Vec<Digest>,
-    pub measured: Measured,
+    /// The sizes of code and layers.
+    pub sizes: PackageSizes,
 }
 
-/// One version, and how its function is treated.
+/// A deployed version of a function, with the function's policy.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Found {
+pub struct FunctionVersion {
+    /// The function's name.
     pub name: String,
-    /// Of the function; never given twice.
+    /// The function's number, which no other function ever gets.
     pub number: i64,
-    /// The function's, for telling that it has changed.
+    /// Counts the function's changes.
     pub revision: i64,
-    /// What it was asked for by: `$LATEST`, or the version's number.
+    /// The version in AWS's notation: `$LATEST` where it was found by that, else its number.
     pub shown: String,
+    /// The version's number.
     pub version: i64,
+    /// Identifies the version: the hash of code, layers and settings.
     pub content: Digest,
+    /// The zip of its code.
     pub code: Digest,
+    /// The size of that zip.
     pub code_bytes: u64,
+    /// The zips of its layers.
     pub layers: Vec<Digest>,
+    /// The version's settings.
     pub settings: Settings,
+    /// The function's policy.
     pub policy: Policy,
+    /// When the version was deployed, in AWS's notation: `2026-01-31T12:00:00.000+0000`.
     pub modified_at: String,
 }
 
 impl Registry {
+    /// A registry whose zips are in `store` and whose rows are in `ledger`.
     pub fn new(ledger: Ledger, store: Store) -> Registry {
         Registry { ledger, store }
     }
 
+    /// The store of code and layers.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
+    /// The ledger.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// Packs what the definition names and makes it the function's `$LATEST`.
+    /// Stores the code and the layers of a definition and makes them the function's `$LATEST`.
     ///
     /// # Errors
-    /// [`Kind::FixInput`] names the file, the layer or the entry of a zip that is wrong; nothing is
-    /// deployed then.
-    pub fn deploy(&self, definition: &Definition) -> Result<Deployed> {
+    /// [`Kind::FixInput`] names the file, the layer or the zip's entry that is wrong. Nothing is deployed then.
+    pub fn deploy(&self, definition: &Definition) -> Result<DeploymentResult> {
         let code = self.put(&definition.code)?;
         let layers = definition.layers.iter().map(|layer| self.layer(layer)).collect::<Result<Vec<_>>>()?;
-        // Merged now, so that the first invocation need not wait for it.
+        // Merged now, so that the first invocation does not wait for it.
         self.store.layers(&layers)?;
         let settings = serde_json::to_value(&definition.settings).during(Kind::Bug, "write a function's settings")?;
         let content = content(code, &layers, &settings);
-        let measured = self.measure(code, &layers)?;
+        let sizes = self.measure(code, &layers)?;
         let (version, new) = self.ledger.deploy_function(&Deployment {
             function: definition.name.clone(),
             content: content.to_string(),
             code: code.to_string(),
             layers: layers.iter().map(Digest::to_string).collect(),
             settings,
-            code_bytes: measured.code_zip_bytes,
+            code_bytes: sizes.code_zip_bytes,
             policy: serde_json::to_value(&definition.policy).during(Kind::Bug, "write a function's policy")?,
         })?;
-        Ok(Deployed { version, new, content, code, layers, measured })
+        Ok(DeploymentResult { version, new, content, code, layers, sizes })
     }
 
-    /// `qualifier` is `$LATEST`, a version's number or an alias.
-    pub fn find(&self, name: &str, qualifier: &str) -> Result<Option<Found>> {
-        let Some(chosen) = self.ledger.choose_function(name, qualifier)? else { return Ok(None) };
+    /// The version that a name and a qualifier stand for, if there is one. The qualifier is `$LATEST`, a version's
+    /// number or an alias.
+    pub fn find(&self, name: &str, qualifier: &str) -> Result<Option<FunctionVersion>> {
+        let Some(chosen) = self.ledger.resolve_function(name, qualifier)? else { return Ok(None) };
         let (Some(function), Some(version)) =
             (self.ledger.function(name)?, self.ledger.function_version(name, chosen.version)?)
         else {
@@ -110,15 +127,15 @@ impl Registry {
         found(version, shown, function.number, chosen.revision, policy).map(Some)
     }
 
-    /// `$LATEST` of every function, by name.
-    pub fn list(&self) -> Result<Vec<Found>> {
+    /// `$LATEST` of every function, in the order of their names.
+    pub fn list(&self) -> Result<Vec<FunctionVersion>> {
         let functions = self.ledger.functions()?;
         let latest = functions.iter().map(|function| self.find(&function.name, LATEST));
         latest.filter_map(Result::transpose).collect()
     }
 
-    /// Oldest first; without `$LATEST`.
-    pub fn versions(&self, name: &str) -> Result<Vec<Found>> {
+    /// All versions of a function by their numbers, the oldest first.
+    pub fn versions(&self, name: &str) -> Result<Vec<FunctionVersion>> {
         let Some(function) = self.ledger.function(name)? else { return Ok(Vec::new()) };
         let policy: Policy =
             serde_json::from_value(function.policy).during(Kind::FixSetup, format!("read function {name}"))?;
@@ -130,53 +147,60 @@ impl Registry {
         read.collect()
     }
 
-    /// Now there or not yet.
+    /// Makes an alias stand for a version. The alias is created where it does not exist.
+    ///
+    /// # Errors
+    /// [`Kind::FixInput`] where the text is not an alias's name.
     pub fn point_alias(&self, function: &str, alias: &str, version: i64) -> Result<()> {
-        // A number is a version.
+        // A number stands for a version.
         if !is_name(alias) || alias.bytes().all(|b| b.is_ascii_digit()) {
-            let says = "an alias is 1 to 64 letters, digits, - and _, not only digits";
+            let says = "an alias has 1 to 64 letters, digits, - and _, and not only digits";
             return Err(Error::new(Kind::FixInput, format!("point alias {alias:?} of {function}: {says}")));
         }
-        Ok(self.ledger.point_alias(function, alias, version)?)
+        self.ledger.point_alias(function, alias, version)
     }
 
+    /// The aliases of a function.
     pub fn aliases(&self, function: &str) -> Result<Vec<AliasRow>> {
-        Ok(self.ledger.function_aliases(function)?)
+        self.ledger.function_aliases(function)
     }
 
-    /// False where there is none; so for all that delete.
+    /// Deletes an alias. False where it does not exist.
     pub fn delete_alias(&self, function: &str, alias: &str) -> Result<bool> {
-        Ok(self.ledger.delete_alias(function, alias)?)
+        self.ledger.delete_alias(function, alias)
     }
 
-    /// The function, with its versions and aliases. The record of what has run stays.
+    /// Deletes a function with its versions and aliases. The record of its runs stays. False where it does not exist.
     pub fn delete(&self, function: &str) -> Result<bool> {
-        Ok(self.ledger.delete_function(function)?)
+        self.ledger.delete_function(function)
     }
 
+    /// Deletes a version. False where it does not exist.
     pub fn delete_version(&self, function: &str, version: i64) -> Result<bool> {
-        Ok(self.ledger.delete_function_version(function, version)?)
+        self.ledger.delete_function_version(function, version)
     }
 
-    /// A zip or a folder as the layer's next version; the same content is the same version.
+    /// Publishes a zip or a folder as the layer's next version. The same content as a version's gives that version.
     pub fn publish_layer(&self, name: &str, path: &Path) -> Result<LayerRow> {
         if !is_name(name) {
-            let says = "a name is 1 to 64 letters, digits, - and _";
+            let says = "a name has 1 to 64 letters, digits, - and _";
             return Err(Error::new(Kind::FixInput, format!("publish layer {name:?}: {says}")));
         }
         let code = self.put(path)?;
         let (version, _) = self.ledger.put_layer(name, &code.to_string(), self.store.zip_bytes(code)?)?;
         let published = self.ledger.layer(name, Some(version))?;
-        published.ok_or_else(|| Error::new(Kind::Retry, format!("publish layer {name}: it was deleted meanwhile")))
+        published
+            .ok_or_else(|| Error::new(Kind::Retry, format!("publish layer {name}: it was deleted at the same time")))
     }
 
+    /// All versions of all layers, in the order of name and version.
     pub fn layers(&self) -> Result<Vec<LayerRow>> {
-        Ok(self.ledger.layers()?)
+        self.ledger.layers()
     }
 
-    /// Functions that were deployed with it keep it.
+    /// Deletes a version of a layer. Functions that were deployed with it keep it. False where it does not exist.
     pub fn delete_layer(&self, name: &str, version: i64) -> Result<bool> {
-        Ok(self.ledger.delete_layer(name, version)?)
+        self.ledger.delete_layer(name, version)
     }
 
     fn layer(&self, layer: &LayerName) -> Result<Digest> {
@@ -187,33 +211,39 @@ impl Registry {
         };
         let Some(found) = self.ledger.layer(name, version)? else {
             let of = version.map_or_else(String::new, |version| format!("version {version} of "));
-            let context = format!("look for {of}layer {name}: there is none; publish it first");
+            let context = format!("find {of}layer {name}: it is not published; publish it first");
             return Err(Error::new(Kind::FixInput, context));
         };
         found.code.parse()
     }
 
     fn put(&self, path: &Path) -> Result<Digest> {
-        if path.is_dir() { self.store.put_folder(path, &definition::BESIDE) } else { self.store.put(path) }
+        if path.is_dir() { self.store.put_folder(path, &definition::NOT_CODE) } else { self.store.put(path) }
     }
 
-    fn measure(&self, code: Digest, layers: &[Digest]) -> Result<Measured> {
+    fn measure(&self, code: Digest, layers: &[Digest]) -> Result<PackageSizes> {
         let mut unpacked_bytes = self.store.tree_bytes(code)?;
         for layer in layers {
             unpacked_bytes += self.store.tree_bytes(*layer)?;
         }
-        Ok(Measured { code_zip_bytes: self.store.zip_bytes(code)?, unpacked_bytes, layers: layers.len() })
+        Ok(PackageSizes { code_zip_bytes: self.store.zip_bytes(code)?, unpacked_bytes, layers: layers.len() })
     }
 }
 
-/// The order of the layers counts, and so it is in the hash.
+/// The hash that identifies a version. The order of the layers is part of it.
 fn content(code: Digest, layers: &[Digest], settings: &serde_json::Value) -> Digest {
     Digest::of(&serde_json::json!({"code": code, "layers": layers, "settings": settings}).to_string())
 }
 
-fn found(version: FunctionVersionRow, shown: String, number: i64, revision: i64, policy: Policy) -> Result<Found> {
+fn found(
+    version: FunctionVersionRow,
+    shown: String,
+    number: i64,
+    revision: i64,
+    policy: Policy,
+) -> Result<FunctionVersion> {
     let context = format!("read version {} of {}", version.version, version.function);
-    Ok(Found {
+    Ok(FunctionVersion {
         number,
         revision,
         shown,

@@ -31,7 +31,7 @@ impl World {
         folder
     }
 
-    fn deploy(&self, folder: &Path) -> Result<Deployed> {
+    fn deploy(&self, folder: &Path) -> Result<DeploymentResult> {
         let text = fs::read_to_string(folder.join(definition::FILE)).unwrap();
         self.registry.deploy(&Definition::read("bill", folder, &text).unwrap())
     }
@@ -50,7 +50,7 @@ fn the_same_folder_is_the_same_version_wherever_it_lies() {
     assert_eq!((again.version, again.new, again.code), (1, false, deployed.code));
     let tree = world.registry.store().tree(deployed.code).unwrap();
     assert!(tree.join("lib/a").exists() && !tree.join("function.toml").exists());
-    assert_eq!(deployed.measured.unpacked_bytes, 12);
+    assert_eq!(deployed.sizes.unpacked_bytes, 12);
 
     fs::write(second.join("lib/a"), "changed").unwrap();
     assert_eq!(world.deploy(&second).unwrap().version, 2);
@@ -67,7 +67,7 @@ fn settings_make_a_version_and_policy_does_not() {
     assert_eq!(world.deploy(&folder).unwrap().version, 1);
     let found = world.registry.find("bill", LATEST).unwrap().unwrap();
     assert_eq!(found.policy.concurrency, Some(3));
-    assert!(found.revision > revision, "and those who run it are told");
+    assert!(found.revision > revision, "so that hosts that run it notice the change");
     fs::write(folder.join("function.toml"), "handler = \"h\"\nmemory_mb = 256").unwrap();
     assert_eq!(world.deploy(&folder).unwrap().version, 2);
     assert_eq!(world.registry.find("bill", "1").unwrap().unwrap().settings.memory_mb, 128);
@@ -85,7 +85,7 @@ fn layers_are_named_by_name_version_or_path() {
     let error = world.deploy(&folder).unwrap_err();
     assert_eq!(
         (error.kind, error.to_string().as_str()),
-        (Kind::FixInput, "look for layer r: there is none; publish it first")
+        (Kind::FixInput, "find layer r: it is not published; publish it first")
     );
     assert_eq!(world.registry.publish_layer("r", &one).unwrap().version, 1);
     let newest = world.registry.publish_layer("r", &two).unwrap();
@@ -101,7 +101,7 @@ fn layers_are_named_by_name_version_or_path() {
 }
 
 #[test]
-fn aliases_lead_to_versions_and_names_are_checked() {
+fn aliases_stand_for_versions_and_names_are_checked() {
     let world = world();
     let folder = world.source("one", &[("function.toml", "handler = \"h\""), ("bootstrap", "")]);
     world.deploy(&folder).unwrap();
@@ -123,7 +123,7 @@ fn what_can_not_be_packed_is_named() {
     let error = world.deploy(&folder).unwrap_err();
     assert!(error.to_string().ends_with("one/src"), "{error}");
     fs::create_dir(folder.join("src")).unwrap();
-    assert!(world.deploy(&folder).unwrap_err().to_string().ends_with("src: it is empty"));
+    assert!(world.deploy(&folder).unwrap_err().to_string().ends_with("src: the folder is empty"));
     std::os::unix::fs::symlink("../../etc", folder.join("src/link")).unwrap();
     let error = world.deploy(&folder).unwrap_err();
     assert!(error.to_string().contains("\"link\" is a link to \"../../etc\", which leaves its folder"), "{error}");

@@ -1,4 +1,4 @@
-//! One tree over another, by hard links: a layer's bytes are on the disk once.
+//! Merges folders by hard links, so that a layer's bytes are on the disk once.
 
 use std::fs;
 use std::io;
@@ -7,9 +7,10 @@ use std::path::Path;
 
 use walkdir::WalkDir;
 
-use crate::error::{During, Kind, Result};
+use crate::error::{ErrorContext, Kind, Result};
 
-pub(super) fn over(tree: &Path, into: &Path) -> Result<()> {
+/// Links the files of `tree` into `into`. Where both have a file or folder of the same name, that of `tree` counts.
+pub(super) fn merge_tree(tree: &Path, into: &Path) -> Result<()> {
     for entry in WalkDir::new(tree).min_depth(1).sort_by_file_name() {
         let entry = entry.during(Kind::FixSetup, format!("merge layer {}", tree.display()))?;
         let inner = entry.path().strip_prefix(tree).during(Kind::Bug, "merge a layer")?;

@@ -1,8 +1,8 @@
-//! Zips by the hash of their bytes, unpacked once, and layers merged once: what a sandbox mounts.
+//! Stores zips by the hash of their bytes, and what sandboxes mount: each zip unpacked once, and each list of
+//! layers merged once.
 //!
-//! A folder appears under its final name only when it is whole, so a kill leaves nothing that
-//! looks whole. Nothing in a zip is trusted: its names, links, modes and sizes are checked before
-//! they reach the disk.
+//! A folder appears under its final name only when it is complete, so a kill leaves no incomplete folder under such a
+//! name. Zips are not trusted: names, links, modes and sizes are checked before anything is written to the disk.
 
 mod merge;
 mod pack;
@@ -17,35 +17,36 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{During, Error, Kind, Result};
+use crate::error::{Error, ErrorContext, Kind, Result};
 
 pub use unpack::UNPACKED_BYTES_MAX;
 
-/// AWS Lambda's own number.
+/// The largest number of layers of a function, as on AWS Lambda.
 pub const LAYERS_MAX: usize = 5;
 
-/// SHA-256 of a zip's bytes.
+/// A SHA-256 hash, such as that of a zip's bytes. As a text it has 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Digest([u8; 32]);
 
-/// A folder that holds zips and what is made of them. Several processes may share it.
+/// A folder with zips and the folders that were made from them. Several processes may share it.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
 }
 
 impl Store {
+    /// Opens the store in a folder, which is created where it does not exist.
     pub fn open(root: &Path) -> Result<Store> {
         for folder in ["zips", "trees", "layers", "new"] {
             let path = root.join(folder);
-            fs::create_dir_all(&path).during(Kind::FixSetup, format!("make folder {}", path.display()))?;
+            fs::create_dir_all(&path).during(Kind::FixSetup, format!("create folder {}", path.display()))?;
         }
         Ok(Store { root: root.to_owned() })
     }
 
-    /// Takes what a folder holds, as a zip that depends on nothing else: names in order, one time
-    /// for all, no compression. `without` names files at its top that are left out.
+    /// Stores a folder as a zip whose bytes depend on the folder's content only: names in order, one time for all
+    /// files, no compression. `without` are names at the top of the folder that are left out.
     pub fn put_folder(&self, folder: &Path, without: &[&str]) -> Result<Digest> {
         let new = self.new_path();
         let put = pack::pack(folder, without, &new).and_then(|()| self.put_as(&new, folder));
@@ -53,8 +54,11 @@ impl Store {
         put
     }
 
-    /// Takes a copy of the zip; the same bytes twice are one. It is unpacked too, so that a bad
-    /// one is refused now and not when it is first run.
+    /// Stores a copy of a zip; the same bytes are stored once. The zip is unpacked at once, so that a bad one is
+    /// refused now and not at its first run.
+    ///
+    /// # Errors
+    /// [`Kind::FixInput`] names the zip, or the entry that is not allowed.
     pub fn put(&self, zip: &Path) -> Result<Digest> {
         self.put_as(zip, zip)
     }
@@ -63,45 +67,47 @@ impl Store {
         let context = || format!("store {}", source.display());
         let digest = hash(zip).during(Kind::FixInput, context())?;
         self.tree_of(zip, source, digest)?;
-        let kept = self.zip(digest);
-        if !kept.exists() {
+        let stored = self.zip(digest);
+        if !stored.exists() {
             let new = self.new_path();
             fs::copy(zip, &new).during(Kind::FixSetup, context())?;
             File::open(&new).and_then(|file| file.sync_all()).during(Kind::FixSetup, context())?;
-            fs::rename(&new, &kept).during(Kind::FixSetup, context())?;
+            fs::rename(&new, &stored).during(Kind::FixSetup, context())?;
         }
         Ok(digest)
     }
 
+    /// The path of a stored zip.
     pub fn zip(&self, digest: Digest) -> PathBuf {
         self.root.join("zips").join(format!("{digest}.zip"))
     }
 
-    /// The folder of what the zip holds.
+    /// The folder with a zip's unpacked content.
     pub fn tree(&self, digest: Digest) -> Result<PathBuf> {
         let zip = self.zip(digest);
         self.tree_of(&zip, &zip, digest)
     }
 
-    /// The folder of all layers in one, later ones over earlier ones; `None` without any.
+    /// The folder with all layers merged; where two have the same file, the later layer counts. `None` without layers.
     pub fn layers(&self, layers: &[Digest]) -> Result<Option<PathBuf>> {
         let trees = layers.iter().map(|layer| self.tree(*layer)).collect::<Result<Vec<_>>>()?;
         match &trees[..] {
             [] => Ok(None),
             [only] => Ok(Some(only.clone())),
-            several => self.made(&self.root.join("layers").join(combined(layers)), "merge the layers", |into| {
-                several.iter().try_for_each(|tree| merge::over(tree, into))
+            several => self.create_once(&self.root.join("layers").join(combined(layers)), "merge the layers", |into| {
+                several.iter().try_for_each(|tree| merge::merge_tree(tree, into))
             }),
         }
     }
 
+    /// The size of a stored zip.
     pub fn zip_bytes(&self, digest: Digest) -> Result<u64> {
         let path = self.zip(digest);
-        let found = path.metadata().during(Kind::FixSetup, format!("look for {}", path.display()))?;
+        let found = path.metadata().during(Kind::FixSetup, format!("find {}", path.display()))?;
         Ok(found.len())
     }
 
-    /// What the zip's files take up, once unpacked.
+    /// The size of a zip's files when unpacked.
     pub fn tree_bytes(&self, digest: Digest) -> Result<u64> {
         let tree = self.tree(digest)?;
         let mut bytes = 0;
@@ -116,12 +122,17 @@ impl Store {
     fn tree_of(&self, zip: &Path, source: &Path, digest: Digest) -> Result<PathBuf> {
         let tree = self.root.join("trees").join(digest.to_string());
         let made =
-            self.made(&tree, &format!("unpack {}", source.display()), |into| unpack::unpack(zip, source, into))?;
-        made.ok_or_else(|| Error::new(Kind::Bug, "unpack a zip into nothing"))
+            self.create_once(&tree, &format!("unpack {}", source.display()), |into| unpack::unpack(zip, source, into))?;
+        made.ok_or_else(|| Error::new(Kind::Bug, "find a zip's unpacked folder"))
     }
 
-    /// Makes a folder whole, under its name, unless it is there.
-    fn made(&self, path: &Path, context: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<Option<PathBuf>> {
+    /// Creates a folder, complete, under its name, unless it exists.
+    fn create_once(
+        &self,
+        path: &Path,
+        context: &str,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Option<PathBuf>> {
         if !path.exists() {
             let new = self.new_path();
             fs::create_dir_all(&new).during(Kind::FixSetup, context)?;
@@ -130,7 +141,7 @@ impl Store {
                 let _ = fs::remove_dir_all(&new);
             }
             made?;
-            // Another process may have been quicker: its folder holds the same.
+            // Another process may have been faster: its folder has the same content.
             if fs::rename(&new, path).is_err() {
                 let _ = fs::remove_dir_all(&new);
             }
@@ -138,7 +149,7 @@ impl Store {
         if path.exists() {
             Ok(Some(path.to_owned()))
         } else {
-            Err(Error::new(Kind::FixSetup, format!("{context}: {} can't be made", path.display())))
+            Err(Error::new(Kind::FixSetup, format!("{context}: folder {} can't be created", path.display())))
         }
     }
 
@@ -159,7 +170,7 @@ fn hash(path: &Path) -> io::Result<Digest> {
     }
 }
 
-/// The order counts, so it is part of the name.
+/// The name of the folder of merged layers. It depends on their order.
 fn combined(layers: &[Digest]) -> String {
     let mut hasher = Sha256::new();
     layers.iter().for_each(|layer| hasher.update(layer.0));
@@ -167,12 +178,12 @@ fn combined(layers: &[Digest]) -> String {
 }
 
 impl Digest {
-    /// Of a text, such as the description of a version.
+    /// The hash of a text, such as the description of a version.
     pub fn of(text: &str) -> Digest {
         Digest(Sha256::digest(text).into())
     }
 
-    /// As AWS shows it: `CodeSha256`.
+    /// In base64, as AWS shows it: `CodeSha256`.
     pub fn base64(self) -> String {
         use base64::Engine as _;
         base64::engine::general_purpose::STANDARD.encode(self.0)

@@ -1,5 +1,5 @@
-//! A folder as a zip of the same bytes, wherever and whenever it is packed. Nothing is compressed:
-//! another version of a compressor would make another hash of the same content.
+//! Packs a folder into a zip whose bytes do not depend on where and when it is packed. Nothing is compressed, since
+//! another version of the compressor would give other bytes, and so another hash.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,17 +10,18 @@ use walkdir::WalkDir;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::error::{During, Error, Kind, Result};
+use crate::error::{Error, ErrorContext, Kind, Result};
 
-/// Of no function's interest, and different on each machine.
+/// Names that are never packed: no function needs them, and they differ from machine to machine.
 const NEVER: [&str; 3] = [".git", ".DS_Store", "__pycache__"];
-/// A zip64 entry is larger; whether it is needed must not depend on chance.
+/// Above this size an entry has zip64's form, so that the form depends on the size only.
 const LARGE_BYTES: u64 = 1 << 31;
 
+/// Packs `folder`, without the names `without` at its top, into the new file `to`.
 pub(super) fn pack(folder: &Path, without: &[&str], to: &Path) -> Result<()> {
     let named = format!("pack {}", folder.display());
     if !folder.is_dir() {
-        return Err(Error::new(Kind::FixInput, format!("{named}: there is no such folder")));
+        return Err(Error::new(Kind::FixInput, format!("{named}: the folder does not exist")));
     }
     let file = File::create_new(to).during(Kind::FixSetup, &named)?;
     let mut zip = ZipWriter::new(io::BufWriter::new(file));
@@ -40,7 +41,7 @@ pub(super) fn pack(folder: &Path, without: &[&str], to: &Path) -> Result<()> {
         count += 1;
     }
     if count == 0 {
-        return Err(Error::new(Kind::FixInput, format!("{named}: it is empty")));
+        return Err(Error::new(Kind::FixInput, format!("{named}: the folder is empty")));
     }
     zip.finish().during(Kind::FixSetup, &named)?;
     Ok(())
@@ -63,7 +64,7 @@ fn add(zip: &mut ZipWriter<io::BufWriter<File>>, entry: &walkdir::DirEntry, name
         zip.start_file(name, options)?;
         io::copy(&mut File::open(entry.path())?, zip)?;
     } else {
-        return Err(io::Error::other("neither a file nor a folder nor a link"));
+        return Err(io::Error::other("it is not a file, a folder or a link"));
     }
     Ok(())
 }

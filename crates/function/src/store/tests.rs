@@ -1,4 +1,4 @@
-//! Good zips, and the ones that attack.
+//! Good zips, and malicious ones.
 
 use std::fs;
 use std::io::Write;
@@ -62,7 +62,7 @@ fn a_zip_is_unpacked_once_with_plain_modes() {
 }
 
 #[test]
-fn later_layers_lie_over_earlier_ones_and_share_their_bytes() {
+fn later_layers_replace_earlier_ones_and_share_their_bytes() {
     let (folder, store) = world();
     let file = 0o100_644;
     let first = store
@@ -108,7 +108,7 @@ fn nothing_is_written_through_a_link() {
 }
 
 #[test]
-fn what_is_no_zip_is_said_to_be_none() {
+fn a_file_that_is_not_a_zip_is_refused() {
     let (folder, store) = world();
     let path = folder.path().join("f.zip");
     fs::write(&path, "not a zip").unwrap();

@@ -1,4 +1,4 @@
-//! A zip's files onto the disk. Names that leave the folder, links that do, special files, bombs:
+//! Unpacks a zip. Names and links that lead out of the folder, special files and zips that are too large are
 //! refused, and the error names the entry.
 
 use std::collections::BTreeSet;
@@ -9,9 +9,9 @@ use std::path::{Component, Path, PathBuf};
 
 use zip::ZipArchive;
 
-use crate::error::{During, Error, Kind, Result};
+use crate::error::{Error, ErrorContext, Kind, Result};
 
-/// AWS Lambda's bound for a function and its layers together.
+/// The largest unpacked size of a function and its layers together, as on AWS Lambda: 250 MiB.
 pub const UNPACKED_BYTES_MAX: u64 = 250 << 20;
 const ENTRIES_MAX: usize = 200_000;
 const LINK_BYTES_MAX: u64 = 4096;
@@ -21,10 +21,10 @@ const FILE: u32 = 0o100_000;
 const FOLDER: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
 
-/// Where a link may lead by an absolute name: the sandbox's own folders.
+/// Folders of the sandbox that an absolute link may lead to.
 const SANDBOX: [&str; 5] = ["/opt", "/var/task", "/usr", "/tmp", "/var/runtime"];
 
-/// `source` is what its user knows it by.
+/// Unpacks `zip` into a folder. `source` is the path for messages.
 pub(super) fn unpack(zip: &Path, source: &Path, into: &Path) -> Result<()> {
     let named = format!("unpack {}", source.display());
     let file = File::open(zip).during(Kind::FixInput, &named)?;
@@ -55,22 +55,25 @@ pub(super) fn unpack(zip: &Path, source: &Path, into: &Path) -> Result<()> {
             0 | FILE => {
                 let written = write(&mut entry, &into.join(&path), mode, left).during(Kind::FixInput, &context)?;
                 left = left.checked_sub(written).ok_or_else(|| {
-                    refuse(&format!("brings it above {} MB unpacked, AWS Lambda's bound", UNPACKED_BYTES_MAX >> 20))
+                    refuse(&format!(
+                        "makes the zip larger than {} MB unpacked, AWS Lambda's limit",
+                        UNPACKED_BYTES_MAX >> 20
+                    ))
                 })?;
             }
-            _ => return Err(refuse("is neither a file nor a folder nor a link")),
+            _ => return Err(refuse("is not a file, a folder or a link")),
         }
     }
     make_links(&links, into, &named)
 }
 
-/// After all files: none is written through a link.
+/// Creates the links, after all files have been written, so that no file is written through a link.
 fn make_links(links: &[(PathBuf, PathBuf)], into: &Path, named: &str) -> Result<()> {
     let paths: BTreeSet<&Path> = links.iter().map(|(path, _)| path.as_path()).collect();
     for (path, target) in links {
         let context = || format!("{named}: entry {path:?}");
         if path.ancestors().skip(1).any(|parent| paths.contains(parent)) {
-            return Err(Error::new(Kind::FixInput, format!("{} lies behind a link", context())));
+            return Err(Error::new(Kind::FixInput, format!("{} is inside a link", context())));
         }
         let place = into.join(path);
         if let Some(parent) = place.parent() {
@@ -81,12 +84,12 @@ fn make_links(links: &[(PathBuf, PathBuf)], into: &Path, named: &str) -> Result<
     Ok(())
 }
 
-/// At most one byte more than allowed: enough to tell that it is too much.
+/// Writes a file, at most one byte more than `left`, which shows that it is too large.
 fn write(entry: &mut impl Read, path: &Path, mode: u32, left: u64) -> io::Result<u64> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    // Readable for the function's user; never setuid.
+    // Readable by the function's user, and never setuid.
     let mode = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
     let mut file = File::options().write(true).create_new(true).mode(mode).open(path)?;
     let written = io::copy(&mut entry.take(left + 1), &mut file)?;
@@ -94,7 +97,7 @@ fn write(entry: &mut impl Read, path: &Path, mode: u32, left: u64) -> io::Result
     Ok(written)
 }
 
-/// Whether a link, wherever its tree is mounted, leads to what a function may see.
+/// Whether a link leads to what a function may see, wherever its folder is mounted.
 fn stays(link: &Path, target: &Path) -> bool {
     if target.is_absolute() {
         let climbs = target.components().any(|part| part == Component::ParentDir);

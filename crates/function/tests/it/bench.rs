@@ -1,4 +1,4 @@
-//! What an invocation costs, over loopback HTTP, with a native function: run with `--ignored bench`.
+//! Measures invocations of a native function over loopback HTTP. Run with `--ignored bench`.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -64,7 +64,7 @@ fn show(name: &str, mut took: Vec<Duration>) {
     println!("{name}: p50 {:.3} ms, p90 {:.3}, p99 {:.3}, n = {}", at(0.5), at(0.9), at(0.99), took.len());
 }
 
-/// As little of a client as there can be: what is measured is the server.
+/// A minimal client, so that mainly the server is measured.
 struct Client(TcpStream);
 
 impl Client {

@@ -1,4 +1,4 @@
-//! boto3 and the AWS command line against the Invoke API.
+//! The Invoke API with boto3 and the AWS command line.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! Runtimes that we did not write, and a plain script, each behind the Invoke API: the same events,
-//! the same answers, whichever of them runs.
+//! AWS's runtimes for Rust and Python, and a shell script, each behind the Invoke API: the same events have to give the
+//! same answers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,10 +13,10 @@ use crate::runtime::BOOTSTRAP;
 use crate::served::{Functions, Reply, Served, served};
 
 const SETTINGS: &str = "memory_mb = 192\ntmp_mb = 64\n";
-/// Of those that have a deadline: the others have the one that no machine is too slow for.
+/// For tests of the deadline. All others have a long timeout.
 const DEADLINE: &str = "timeout = \"2s\"\n";
 
-/// awslambdaric and what it stands on are the layer; this is the function.
+/// The function in Python. awslambdaric and its packages are a layer.
 const PYTHON: &str = r#"
 import http.client, os, subprocess, sys, time
 
@@ -26,7 +26,7 @@ if os.environ["_HANDLER"] == "app.exit_at_once":
 count = 0
 
 def post(path, body):
-    """Behind the runtime's back, straight to its API."""
+    """Sends a request to the Runtime API without the runtime."""
     connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
     connection.request("POST", "/2018-06-01/runtime/invocation/" + path, body)
     return connection.getresponse().status
@@ -69,7 +69,7 @@ def handler(event, context):
     return {"you": event}
 "#;
 
-/// `/usr` is this machine's: so its own Python it must be, which the packages were installed for.
+/// With this machine's own Python, which the packages were installed for: `/usr` in the sandbox is this machine's.
 const PYTHON_BOOTSTRAP: &str =
     "#!/bin/sh\nexport PYTHONPATH=/opt/python:/var/task\nexec /usr/bin/python3 -m awslambdaric \"$_HANDLER\"\n";
 
@@ -145,7 +145,7 @@ fn trial(
     trial_with(runtime, name, handler, "", test)
 }
 
-/// `more` are lines of its definition.
+/// `more` are further lines of its definition.
 fn trial_with(
     runtime: Runtime,
     name: &str,
@@ -165,7 +165,7 @@ async fn ask(served: &Served, what: &str) -> Reply {
     served.invoke("bill", json!({ "do": what }).to_string()).await
 }
 
-/// Its type and its message; the instance it leaves behind answers the next event.
+/// The failure's type and message. Also checks that the next event is answered.
 async fn failure(served: &Served, what: &str) -> (String, String) {
     let reply = ask(served, what).await;
     assert_eq!((reply.status, reply.header("x-amz-function-error")), (200, "Unhandled"), "{what}: {reply:?}");
@@ -237,7 +237,7 @@ fn of_each(runtime: Runtime) -> Vec<Trial> {
             match runtime {
                 Runtime::Shell => assert_eq!(kind, "Runtime.NoSuchHandler"),
                 Runtime::Python => assert_eq!(kind, "Runtime.HandlerNotFound"),
-                // It says nothing to anyone: it ends.
+                // This runtime reports nothing and exits.
                 Runtime::Native => assert!(says.ends_with("exit status 1"), "{says}"),
             }
             assert_eq!(served.fleet.idle("bill"), 0);
@@ -250,7 +250,7 @@ fn of_each(runtime: Runtime) -> Vec<Trial> {
     ]
 }
 
-/// The last lines that a function wrote come with its answer where the caller asks for them.
+/// A caller can request the last lines that a function printed.
 async fn log_tail(served: &Served) {
     let headers = [("x-amz-log-type", "Tail")];
     let reply = served.invoke_with("bill", "", &headers, "{\"do\":\"log\"}").await;
@@ -284,7 +284,7 @@ fn against_the_rules(runtime: Runtime) -> Vec<Trial> {
     ]
 }
 
-/// awslambdaric streams nothing.
+/// Without Python: awslambdaric does not stream.
 fn streams() -> Vec<Trial> {
     vec![
         trial(Runtime::Shell, "a_response_in_pieces", "h", async |served| {
@@ -295,7 +295,7 @@ fn streams() -> Vec<Trial> {
             assert_eq!((reply.status, reply.header("x-amz-function-error")), (200, ""));
             assert!(reply.body.ends_with(b"piece 0;piece 1;piece 2;"), "{reply:?}");
         }),
-        trial(Runtime::Native, "a_response_that_breaks_off", "stream", async |served| {
+        trial(Runtime::Native, "a_response_that_is_interrupted", "stream", async |served| {
             let reply = ask(&served, "break").await;
             assert_eq!(reply.header("x-amz-function-error"), "Unhandled", "{reply:?}");
             let reply = served.invoke("bill", "{\"pieces\": 1}").await;

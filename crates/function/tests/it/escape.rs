@@ -1,13 +1,13 @@
-//! What a function tries and must not manage.
+//! What a function must not be able to do in its sandbox.
 
-use function::sandbox::End;
 use libtest_mimic::{Failed, Trial};
+use sandbox::End;
 
 use crate::world::World;
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("it_runs_and_says_how_it_ended", it_runs),
+        trial("it_runs_and_reports_how_it_ended", it_runs),
         trial("it_has_no_capabilities_and_can_gain_none", no_capabilities),
         trial("it_sees_no_file_of_the_host", no_host_files),
         trial("it_writes_nowhere_but_tmp", writes_nowhere),
@@ -17,10 +17,10 @@ pub fn trials() -> Vec<Trial> {
         trial("it_makes_no_namespaces_and_mounts_nothing", no_namespaces),
         trial("it_holds_nothing_of_the_host_open", nothing_open),
         trial("it_can_do_nothing_to_its_first_process", first_process),
-        trial("a_full_tmp_hurts_nobody_else", full_tmp),
-        trial("what_left_its_session_goes_with_it", left_session),
+        trial("a_full_tmp_does_not_affect_others", full_tmp),
+        trial("a_process_that_left_its_session_ends_with_it", left_session),
         trial("its_sh_is_bash", sh_is_bash),
-        trial("without_a_bootstrap_it_says_so", no_bootstrap),
+        trial("a_missing_bootstrap_is_reported", no_bootstrap),
     ]
 }
 
@@ -84,7 +84,7 @@ fn no_network(world: &World) {
 }
 
 fn fork_bomb(world: &World) {
-    // By the shell alone: it could start no `sleep` any more.
+    // In the shell alone, which can't start `sleep` any more.
     world.run("b() { b | b & }; b; SECONDS=0; while (( SECONDS < 2 )); do :; done; exit 0");
     let user = world.user;
     let mine = |entry: &std::fs::DirEntry| {
@@ -153,7 +153,7 @@ fn full_tmp(world: &World) {
 }
 
 fn left_session(world: &World) {
-    // For a time that no other test's program sleeps.
+    // A time that no other test's program sleeps.
     let begins = format!("for n in 1 2 3; do (setsid nohup sleep {} > /dev/null 2>&1 &); done", world.user);
     let ran = world.run(&format!("{begins}; sleep 0.1; ls /proc/*/cmdline | wc -l; exit 0"));
     let seen: u32 = ran.output.trim().parse().expect("a number");

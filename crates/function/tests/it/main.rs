@@ -1,5 +1,4 @@
-//! The sandbox executes the program that it is part of: so this one answers to it, and runs the
-//! tests otherwise.
+//! Runs the tests. The launcher of sandboxes executes this program again, as a part of a sandbox.
 
 mod bench;
 mod clients;
@@ -15,12 +14,11 @@ mod world;
 
 use std::process::ExitCode;
 
-use function::sandbox;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    if let Some(ended) = sandbox::door(&arguments) {
+    if let Some(ended) = sandbox::run_if_reexecuted(&arguments) {
         return ended;
     }
     let all = [

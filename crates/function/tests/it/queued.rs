@@ -1,11 +1,11 @@
-//! Asynchronous events: tried again, recorded, kept; whatever is killed in between.
+//! Asynchronous events: they are retried and recorded, and no kill loses one.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use function::deferred;
+use function::event_queue;
 use function::host::Journal;
-use ledger::{Bounds, Ledger};
+use ledger::{InvocationLimits, Ledger};
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
@@ -14,10 +14,10 @@ use crate::served::{Functions, Gate, Host, Process, Served, ask, served, served_
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("an_event_is_accepted_and_run", || Box::pin(accepted())),
-        trial("what_fails_is_tried_again_recorded_and_kept", || Box::pin(exhausted())),
-        trial("an_event_that_is_too_old_is_not_tried_again", || Box::pin(aged())),
+        trial("what_fails_is_retried_recorded_and_kept", || Box::pin(exhausted())),
+        trial("an_event_that_is_too_old_is_not_retried", || Box::pin(aged())),
         trial("records_go_to_functions_and_folders", || Box::pin(destinations())),
-        trial("functions_that_cause_one_another_come_to_an_end", || Box::pin(endless())),
+        trial("functions_that_invoke_one_another_come_to_an_end", || Box::pin(endless())),
         trial("a_dead_letter_is_sent_again", || Box::pin(sent_again())),
         trial("the_queue_is_bounded", || Box::pin(full())),
         trial("one_at_a_time_where_the_function_says_so", || Box::pin(one_at_a_time())),
@@ -84,7 +84,7 @@ async fn aged() {
     let events = served.registry.ledger().events(9, Some("bill.failed")).expect("events");
     assert_eq!(events[0].fields["requestContext"]["condition"], "EventAgeExceeded");
     let row = served.wait_for(&busy, "dead").await;
-    assert_eq!(row.error.as_deref(), Some("it grew older than its event_age_max"));
+    assert_eq!(row.error.as_deref(), Some("it is older than its event_age_max"));
 }
 
 async fn destinations() {
@@ -132,7 +132,7 @@ async fn endless() {
         assert!(began.elapsed() < Duration::from_secs(180), "an end");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    assert!(dead.error.unwrap_or_default().contains("functions that cause one another"));
+    assert!(dead.error.unwrap_or_default().contains("functions that invoke one another"));
     assert_eq!(served.registry.ledger().invocations(99, Some("bill"), None).expect("events").len(), 18);
 }
 
@@ -146,17 +146,17 @@ async fn sent_again() {
     let program = std::fs::read(crate::served::example("native")).expect("the native function");
     crate::served::write(&folder, &[("bootstrap", &program)]);
     served.deploy(&folder);
-    let again = served.deferred.resend(&id).expect("a ledger").expect("a dead letter");
+    let again = served.queue.resend(&id).expect("a ledger").expect("a dead letter");
     assert_eq!(served.wait_for(&again, "succeeded").await.cause, format!("sent again: {id}"));
     assert_eq!(said(&served, "bill", "at last"), 1);
-    assert_eq!(served.deferred.resend(&id).expect("a ledger"), None, "once");
+    assert_eq!(served.queue.resend(&id).expect("a ledger"), None, "once");
 }
 
 async fn full() {
     let functions = Functions::new();
     functions.native("busy", &format!("{NATIVE}concurrency = 0"));
-    let bounds = Bounds { kept_max: 2, bytes_max: 1 << 30 };
-    let rules = deferred::Rules { bounds, ..Default::default() };
+    let bounds = InvocationLimits { kept_max: 2, bytes_max: 1 << 30 };
+    let rules = event_queue::QueueSettings { bounds, ..Default::default() };
     let served = served_with(functions, Host { rules, ..Host::default() }).await;
     served.defer("busy", "{}").await;
     served.defer("busy", "{}").await;
@@ -175,7 +175,7 @@ async fn one_at_a_time() {
     for _ in 0..10 {
         all.push(served.defer("bill", "{\"do\":\"wait\"}").await);
     }
-    // The others do not wait: it ends while none of the ten can.
+    // Another function's event does not wait: it ends while none of the ten can.
     let other = served.defer("other", "{}").await;
     served.wait_for(&other, "succeeded").await;
     gate.open();
@@ -186,7 +186,7 @@ async fn one_at_a_time() {
     for line in served.journal.lines("bill", None, 10_000).expect("a journal") {
         let id = |rest: &str| rest.split(' ').next().unwrap_or_default().to_owned();
         if let Some(begins) = line.text.strip_prefix("START RequestId: ").map(id) {
-            // Once more where an instance that is slow to ask for its next event has not taken it.
+            // A second line where an instance that was slow to ask for its next event has not taken this one.
             assert!(running.as_ref().is_none_or(|running| *running == begins), "{begins} runs beside {running:?}");
             running = Some(begins);
         } else if let Some(ends) = line.text.strip_prefix("END RequestId: ").map(id) {
@@ -206,7 +206,7 @@ async fn killed() {
     for round in 0..4_u64 {
         let server = Process::start(&folder);
         let (began, least) = (Instant::now(), accepted.len() + 20);
-        // On a slow machine longer: until enough of them are accepted.
+        // On a slow machine for longer, until enough events are accepted.
         while began.elapsed() < Duration::from_millis(150 + 130 * round) || accepted.len() < least {
             number += 1;
             let event = json!({"do": "say", "text": format!("event {number}")}).to_string();
@@ -246,7 +246,7 @@ async fn killed() {
     }
     let runs = |number: &i32| ran.get(&format!("event {number}")).copied().unwrap_or_default();
     assert!(accepted.iter().all(|(number, _)| runs(number) >= 1), "each has run");
-    // Twice only what a kill cut off: at most as many as run at a time.
+    // Only what a kill interrupted runs twice: at most as many events as run at a time.
     let twice = accepted.iter().filter(|(number, _)| runs(number) > 1).count();
     assert!(twice <= 4 * 32, "{twice} of {} ran twice", accepted.len());
     let done = before.iter().zip(&accepted).filter(|(state, _)| *state == "succeeded");

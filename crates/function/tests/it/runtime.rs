@@ -1,17 +1,17 @@
-//! A plain bootstrap in shell against the Runtime API: what it may do, and what it gets when it errs.
+//! The Runtime API with a bootstrap in shell: what it may do, and the errors that it gets.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use function::host::{Answer, Event, Function, Line, Outcome, Pool, Settings};
-use function::sandbox::Launcher;
+use function::host::{Answer, Event, Function, Line, Outcome, Pool, PoolSettings};
 use function::store::Store;
 use libtest_mimic::{Failed, Trial};
+use sandbox::Launcher;
 
 use crate::served::until;
-use crate::world::{World, rustix_is_root, user, zip_of};
+use crate::world::{World, is_root, user, zip_of};
 
-/// Answers each event by what its `do` says.
+/// A bootstrap that does what an event's `do` names.
 pub const BOOTSTRAP: &str = r#"#!/bin/bash
 set -uo pipefail
 api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
@@ -32,7 +32,7 @@ while true; do
         -d '{"errorMessage":"by intent","errorType":"Function.Mine","stackTrace":[]}' > /dev/null ;;
     *'"exit"'*) exit 3 ;;
     *'"memory"'*) for n in 1 2 3 4; do
-        # Held until somebody ends it: each below what one process may have, all of them above the limit.
+        # Holds the memory until it is ended: each process is below the limit of one, all of them together are above.
         (head -c 60m /dev/zero | tail -c 60m) > >(sleep 600) & done; wait -n; exit 1 ;;
     *'"sleep"'*) (setsid sleep 600 &) ; sleep 600 ;;
     *'"large"'*) head -c 6291557 /dev/zero | tr '\0' a | curl -s -o /tmp/answer -w '%{http_code}' -X POST --data-binary @- \
@@ -52,14 +52,14 @@ done
 "#;
 
 struct Host {
-    /// The seconds that its `sleep` sleeps.
+    /// How many seconds its `sleep` sleeps.
     sleeps: String,
     _world: World,
     pool: Pool,
     lines: Arc<Mutex<Vec<Line>>>,
 }
 
-/// With a deadline that no machine is too slow for.
+/// A host with a long timeout.
 fn host(handler: &str) -> Host {
     host_within(handler, Duration::from_secs(300))
 }
@@ -67,12 +67,12 @@ fn host(handler: &str) -> Host {
 fn host_within(handler: &str, timeout: Duration) -> Host {
     let world = World::new();
     let store = Store::open(&world.folder.path().join("store")).expect("a store");
-    // For a time that no other test's program sleeps.
+    // A time that no other test's program sleeps.
     let bootstrap = BOOTSTRAP.replace("sleep 600", &format!("sleep {}", world.user));
     let zip = zip_of(world.folder.path(), "function.zip", &[("bootstrap", 0o100_755, bootstrap.as_str())]);
     let lines: Arc<Mutex<Vec<Line>>> = Arc::default();
     let kept = Arc::clone(&lines);
-    let settings = Settings {
+    let settings = PoolSettings {
         launcher: Launcher::new(std::env::current_exe().expect("this program")),
         roots: world.folder.path().join("root"),
         environment: [].into(),
@@ -88,11 +88,11 @@ fn host_within(handler: &str, timeout: Duration) -> Host {
         layers: vec![],
         environment: [].into(),
         timeout,
-        limits: function::sandbox::Limits { memory_mb: 128, tmp_mb: 32, ..Default::default() },
+        limits: sandbox::Limits { memory_mb: 128, tmp_mb: 32, ..Default::default() },
         base: None,
         files: None,
     };
-    let (sleeps, user) = (world.user.to_string(), rustix_is_root().then(user));
+    let (sleeps, user) = (world.user.to_string(), is_root().then(user));
     Host { _world: world, sleeps, pool: Pool::new(Arc::new(settings), function, 50, user), lines }
 }
 
@@ -102,7 +102,7 @@ impl Host {
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let request_id = format!("00000000-0000-4000-8000-{number:012}");
         let payload = format!("{{\"do\": \"{what}\"}}").into();
-        // An instance that is slow to ask for its next event is passed over.
+        // An instance that is slow to ask for its next event is not used.
         until("each instance asks for its next event", || self.pool.is_at_rest()).await;
         self.pool.invoke(Event { request_id, payload, ..Event::default() }).await.expect("an invocation")
     }
@@ -214,7 +214,7 @@ fn ends() -> Vec<Trial> {
     ]
 }
 
-/// What it runs ends by itself in a day or later.
+/// What the function starts would sleep for a day or longer.
 async fn deadline(host: Host) {
     let outcome = host.ask("sleep").await;
     assert!(response(&outcome).contains("Task timed out after 2.00 seconds"), "{}", response(&outcome));

@@ -1,4 +1,4 @@
-//! Functions deployed and served by the Invoke API, in this process or in one that can be killed.
+//! Deploys functions and serves them by the Invoke API, in this process or in one that can be killed.
 
 use std::any::Any;
 use std::fs;
@@ -11,27 +11,27 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use function::deferred::{self, Deferred};
 use function::definition::{self, Definition};
-use function::host::{Fleet, Journal, Lake, Rules, Serve, Settings, Tending};
+use function::event_queue::{self, EventQueue};
+use function::host::{Fleet, FleetSettings, Journal, LakeServices, Maintenance, PoolSettings, ServiceFn};
 use function::invoke::{self, Api};
-use function::registry::{Deployed, Registry};
-use function::sandbox::Launcher;
+use function::registry::{DeploymentResult, Registry};
 use function::store::Store;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::header::HeaderMap;
 use hyper_util::rt::TokioIo;
 use ledger::Ledger;
+use sandbox::Launcher;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 
-use crate::world::rustix_is_root;
+use crate::world::is_root;
 
-/// Of functions whose time is not what is tested.
-pub const PATIENT: &str = "timeout = \"5min\"\n";
+/// A line of a definition, for functions whose timeout is not tested.
+pub const LONG_TIMEOUT: &str = "timeout = \"5min\"\n";
 
-/// As soon as it is. No test is about how long that takes: the bound only ends one that has failed.
+/// Waits until a condition is true. The time limit only ends a test that has failed.
 pub async fn until(what: &str, is: impl Fn() -> bool) {
     let began = Instant::now();
     while !is() {
@@ -40,8 +40,8 @@ pub async fn until(what: &str, is: impl Fn() -> bool) {
     }
 }
 
-/// Events of the native function that say `wait` run until it opens, however slow the machine is.
-/// Their function's definition allows it the lake's SQL, which is the way to here.
+/// Events `wait` of the native function run until the gate is opened. They connect to it as the lake's SQL, which their
+/// function's definition has to allow.
 #[derive(Clone)]
 pub struct Gate(watch::Sender<bool>);
 
@@ -54,9 +54,9 @@ impl Gate {
         self.0.send_replace(true);
     }
 
-    pub fn lake(&self) -> Lake {
+    pub fn lake(&self) -> LakeServices {
         let opened = self.0.subscribe();
-        let serve: Serve = Arc::new(move |_, listener| -> Box<dyn Any + Send + Sync> {
+        let serve: ServiceFn = Arc::new(move |_, listener| -> Box<dyn Any + Send + Sync> {
             listener.set_nonblocking(true).expect("a listener");
             let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
             let opened = opened.clone();
@@ -65,17 +65,17 @@ impl Gate {
                     let mut opened = opened.clone();
                     tokio::spawn(async move {
                         drop(opened.wait_for(|open| *open).await);
-                        // Who waits reads its end.
+                        // Closing the connection ends the wait of the function.
                         drop(stream);
                     });
                 }
             }))
         });
-        Lake { sql: Some(serve), ..Lake::default() }
+        LakeServices { sql: Some(serve), ..LakeServices::default() }
     }
 }
 
-/// The folder that `tests/serve` understands.
+/// A folder of functions in the layout of `tests/serve`.
 pub struct Functions {
     pub folder: TempDir,
 }
@@ -85,10 +85,10 @@ impl Functions {
         Functions { folder: TempDir::new().expect("a folder") }
     }
 
-    /// Name, lines of its `function.toml`, its files. Where the lines give no timeout it is one that no
-    /// machine is too slow for.
+    /// Adds a function: name, lines of its `function.toml`, its files. Without a timeout in the lines it gets a
+    /// long one.
     pub fn add(&self, name: &str, toml: &str, files: &[(&str, &[u8])]) -> PathBuf {
-        let toml = if toml.contains("timeout") { toml.to_owned() } else { format!("{PATIENT}{toml}") };
+        let toml = if toml.contains("timeout") { toml.to_owned() } else { format!("{LONG_TIMEOUT}{toml}") };
         let folder = self.folder.path().join("functions").join(name);
         fs::create_dir_all(&folder).expect("a folder");
         fs::write(folder.join(definition::FILE), toml).expect("a definition");
@@ -119,7 +119,7 @@ pub fn write(folder: &Path, files: &[(&str, &[u8])]) {
     }
 }
 
-/// A program beside this one, which Cargo builds when it is first asked for.
+/// An example of this crate, which Cargo builds at the first use.
 pub fn example(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
@@ -135,15 +135,15 @@ pub fn example(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// In this process.
+/// Functions served in this process.
 pub struct Served {
     pub functions: Functions,
     pub registry: Registry,
     pub fleet: Fleet,
-    pub deferred: Deferred,
+    pub queue: EventQueue,
     pub journal: Journal,
     pub address: SocketAddr,
-    _tending: Tending,
+    _maintenance: Maintenance,
     _stop: oneshot::Sender<()>,
 }
 
@@ -151,8 +151,8 @@ pub struct Served {
 pub struct Host {
     pub concurrency_max: usize,
     pub idle_max: Duration,
-    pub rules: deferred::Rules,
-    pub lake: Lake,
+    pub rules: event_queue::QueueSettings,
+    pub lake: LakeServices,
 }
 
 impl Default for Host {
@@ -160,8 +160,8 @@ impl Default for Host {
         Host {
             concurrency_max: 100,
             idle_max: Duration::from_secs(600),
-            rules: deferred::Rules::default(),
-            lake: Lake::default(),
+            rules: event_queue::QueueSettings::default(),
+            lake: LakeServices::default(),
         }
     }
 }
@@ -176,7 +176,7 @@ pub async fn served_with(functions: Functions, host: Host) -> Served {
     let ledger = Ledger::open(&state.join("ledger.db")).expect("a ledger");
     let registry = Registry::new(ledger, Store::open(&state.join("store")).expect("a store"));
     let journal = Journal::open(&state.join("logs"), 1 << 20).expect("a journal");
-    let settings = Settings {
+    let settings = PoolSettings {
         store: registry.store().clone(),
         launcher: Launcher::new(std::env::current_exe().expect("this program")),
         roots: state.join("roots"),
@@ -184,22 +184,23 @@ pub async fn served_with(functions: Functions, host: Host) -> Served {
         idle_max: host.idle_max,
         sink: journal.sink(),
     };
-    let granted = Rules {
+    let granted = FleetSettings {
         concurrency_max: host.concurrency_max,
-        users_from: rustix_is_root().then_some(90_000),
+        users_from: is_root().then_some(90_000),
         variable: Arc::new(|name| (name == "GREETING").then(|| "bonjour".to_owned())),
         lake: host.lake,
     };
     let fleet = Fleet::new(registry.clone(), settings, granted);
-    let deferred = Deferred::new(fleet.clone(), host.rules);
+    let queue = EventQueue::new(fleet.clone(), host.rules);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let address = listener.local_addr().expect("its address");
     let (stop, stopped) = oneshot::channel();
-    let api = Api::new(fleet.clone(), deferred.clone(), invoke::no_web_pages());
+    let api = Api::new(fleet.clone(), queue.clone(), invoke::refuse_web_pages());
     tokio::spawn(invoke::serve(api, listener, async { drop(stopped.await) }));
-    let runs = deferred.clone();
+    let runs = queue.clone();
     tokio::spawn(async move { runs.run(std::future::pending()).await });
-    let served = Served { functions, registry, deferred, journal, address, _tending: fleet.tend(), fleet, _stop: stop };
+    let served =
+        Served { functions, registry, queue, journal, address, _maintenance: fleet.maintain(), fleet, _stop: stop };
     served.deploy_all();
     served
 }
@@ -216,7 +217,7 @@ impl Served {
         }
     }
 
-    pub fn deploy(&self, folder: &Path) -> Deployed {
+    pub fn deploy(&self, folder: &Path) -> DeploymentResult {
         let name = folder.file_name().and_then(|name| name.to_str()).expect("a name");
         let text = fs::read_to_string(folder.join(definition::FILE)).expect("a definition");
         let definition = Definition::read(name, folder, &text).expect("a good definition");
@@ -245,7 +246,7 @@ impl Served {
         reply.header("x-amzn-requestid").to_owned()
     }
 
-    /// Waits until the next event finds a warm instance: one that is slow to ask for it is passed over.
+    /// Waits until each idle instance can take an event: an instance that is slow to ask for one is not used.
     pub async fn at_rest(&self, name: &str) {
         until("each instance asks for its next event", || self.fleet.is_at_rest(name)).await;
     }
@@ -279,7 +280,7 @@ impl Reply {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// What SDKs make an exception of.
+    /// The status and type that SDKs turn into an exception.
     pub fn error(&self) -> (u16, &str) {
         (self.status, self.header("x-amzn-errortype"))
     }
@@ -301,7 +302,7 @@ pub async fn ask(at: SocketAddr, method: &str, path: &str, headers: &[(&str, &st
     Reply { status: parts.status.as_u16(), headers: parts.headers, body }
 }
 
-/// A process of its own, which can be killed.
+/// A server in a process of its own, which can be killed.
 pub struct Process {
     child: Child,
     pub address: SocketAddr,
@@ -317,7 +318,7 @@ impl Process {
         Process { child, address: address.unwrap_or_else(|_| panic!("an address, not {line:?}")) }
     }
 
-    /// All that it has started, and what those have: their numbers.
+    /// The ids of all processes that it has started, directly and indirectly.
     pub fn descendants(&self) -> Vec<u32> {
         let mut found = vec![self.child.id()];
         let mut at = 0;

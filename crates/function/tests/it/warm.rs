@@ -1,4 +1,4 @@
-//! Instances kept warm, bounds on how many run, deployments while events run.
+//! Warm instances, concurrency limits, and deployments while events run.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ pub fn trials() -> Vec<Trial> {
         trial("forty_at_once_are_answered", || Box::pin(forty())),
         trial("a_deployment_counts_for_the_next_event", || Box::pin(deployed())),
         trial("what_is_idle_ends", || Box::pin(idle())),
-        trial("a_caller_who_goes_away_stops_nothing", || Box::pin(gone())),
-        trial("web_pages_are_not_answered", || Box::pin(pages())),
+        trial("a_caller_that_disconnects_stops_nothing", || Box::pin(gone())),
+        trial("requests_of_web_pages_are_refused", || Box::pin(pages())),
         trial("variables_are_filled_in_when_it_starts", || Box::pin(variables())),
         trial("a_function_sees_nothing_of_another", || Box::pin(others())),
         trial("a_function_without_a_bootstrap_has_failed", || Box::pin(no_bootstrap())),
         trial("nothing_outlives_a_host_that_is_killed", || Box::pin(killed())),
-        trial("a_spare_that_has_died_is_no_loss", || Box::pin(spares())),
+        trial("a_spare_that_has_ended_is_replaced", || Box::pin(spares())),
         trial("a_runtime_that_dies_after_its_answer_loses_no_event", || Box::pin(dies_after())),
     ]
 }
@@ -38,14 +38,14 @@ fn trial(name: &str, test: fn() -> Test) -> Trial {
 }
 
 const NATIVE: &str = "handler = \"h\"\ntimeout = \"5min\"\n";
-/// Its events can wait at a gate.
+/// Allows its events to wait for a [`Gate`].
 const GATED: &str = "[lake]\nsql = true\n";
 
 async fn sleep(served: &Served, name: &str, ms: u64) -> Reply {
     served.invoke(name, json!({"do": "sleep", "ms": ms}).to_string()).await
 }
 
-/// Answered once the gate is open.
+/// Sends an event that ends once the gate is open.
 async fn wait(served: &Served, name: &str) -> Reply {
     served.invoke(name, "{\"do\":\"wait\"}").await
 }
@@ -62,7 +62,7 @@ async fn prewarmed() {
     until("two instances", || served.fleet.idle("bill") == 2).await;
     let tail = tail(&served, "bill").await;
     assert!(tail.contains("REPORT RequestId") && !tail.contains("Init Duration"), "{tail}");
-    // What was deployed anew is warmed anew; what it replaces ends.
+    // The new version is prewarmed, and the instances of the old one end.
     std::fs::write(folder.join("function.toml"), format!("{NATIVE}prewarmed = 1\nmemory_mb = 256")).expect("a file");
     served.deploy(&folder);
     until("one instance", || served.fleet.idle("bill") == 1).await;
@@ -137,7 +137,7 @@ async fn idle() {
     functions.native("kept", &format!("{NATIVE}prewarmed = 1"));
     let served = served_with(functions, Host { idle_max: Duration::from_millis(500), ..Host::default() }).await;
     until("the kept one", || served.fleet.idle("kept") == 1).await;
-    // Not looked at while it is idle: a slow machine may be late for that.
+    // Its idle instance is not checked: on a slow machine it may have ended already.
     assert_eq!(served.invoke("bill", "{}").await.status, 200);
     until("the idle one ends", || served.fleet.idle("bill") == 0).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -156,7 +156,7 @@ async fn gone() {
     stream.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes()).await.expect("a request");
     until("it runs", || served.fleet.busy() == 1).await;
     drop(stream);
-    // Time for the host to see it; on a slow one the test proves less, and passes.
+    // Time for the host to notice; on a slow machine the test passes without proving it.
     tokio::time::sleep(Duration::from_millis(400)).await;
     gate.open();
     until("it has ended", || served.fleet.busy() == 0 && served.fleet.idle("bill") == 1).await;
@@ -221,7 +221,7 @@ async fn others() {
     assert_eq!((one[1].trim(), two[1].trim()), ("bootstrap code-of-one", "bootstrap code-of-two"));
     assert!(two[2].parse::<u32>().expect("a number") < 10, "no process of the other: {}", two[2]);
     assert_eq!((one[4].as_str(), two[4].as_str()), ("", ""), "no variable of the host");
-    if crate::world::rustix_is_root() {
+    if crate::world::is_root() {
         assert_ne!(one[3], two[3], "a user each");
     }
     assert_eq!(seen("one").await[0].trim(), "of-one", "its own it keeps while it is warm");
@@ -240,7 +240,7 @@ async fn no_bootstrap() {
     assert!(served.wait_for(&id, "dead").await.error.unwrap_or_default().contains("find its bootstrap"));
 }
 
-/// It answers one event, and ends some moments later without asking for the next.
+/// A bootstrap that answers one event and ends a moment later without asking for the next.
 const DIES: &str = r#"#!/bin/bash
 api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
 curl -sS -D /tmp/headers "$api/invocation/next" > /tmp/event
@@ -271,7 +271,7 @@ async fn running(process: &Process, name: &str) {
     assert_eq!((reply.status, reply.json()), (200, json!({"you": {"do": "ok"}})), "{reply:?}");
 }
 
-/// Instances, a spare or two, and what the function has started.
+/// Ends instances, spare sandboxes and the processes that a function has started.
 async fn killed() {
     let functions = Functions::new();
     functions.native("bill", NATIVE);
@@ -279,7 +279,7 @@ async fn killed() {
     let process = Process::start(functions.folder.path());
     running(&process, "bill").await;
     ask(process.address, "POST", "/2015-03-31/functions/looks/invocations", &[], "{}".into()).await;
-    // Two processes to each sandbox, the bootstraps, a sleeping grandchild.
+    // Two processes of each of four sandboxes, two bootstraps and a sleeping grandchild.
     until("its processes", || process.descendants().len() >= 2 * 4 + 3).await;
     let all = process.descendants();
     process.kill();

@@ -1,4 +1,4 @@
-//! A sandbox around a shell script.
+//! Runs shell scripts in a sandbox.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -6,15 +6,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use function::sandbox::{Ahead, End, Launcher, Limits, Sandbox, Spec};
+use sandbox::{End, Launcher, Limits, RootSpec, Sandbox, Spec};
 use tempfile::TempDir;
 
+/// The folders of a sandbox, and a user id for it.
 pub struct World {
     pub folder: TempDir,
     pub user: u32,
 }
 
-pub struct Ran {
+/// How a script ended, and what it printed.
+pub struct ScriptRun {
     pub end: End,
     pub output: String,
 }
@@ -28,34 +30,36 @@ impl World {
         World { folder, user: user() }
     }
 
+    /// A sandbox with small limits that starts the script.
     pub fn spec(&self) -> Spec {
         let at = |name: &str| self.folder.path().join(name);
         Spec {
             task: at("task"),
             opt: Some(at("opt")),
-            ahead: Ahead { mount_at: at("root"), base: None },
+            root: RootSpec { mount_at: at("root"), base: None },
             programs: ["/var/task/bootstrap", "/opt/bootstrap"].map(Into::into).to_vec(),
             environment: [("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin:/opt/bin".to_owned())].into(),
             ports: vec![9001],
-            user: rustix_is_root().then_some(self.user),
+            user: is_root().then_some(self.user),
             limits: Limits { memory_mb: 128, tmp_mb: 16, processes: 64, ..Limits::default() },
             inputs: None,
             results_mb: None,
         }
     }
 
+    /// Writes the script.
     pub fn script(&self, text: &str) {
         let path = self.folder.path().join("task/bootstrap");
         fs::write(&path, format!("#!/bin/bash\n{text}\n")).expect("a script");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("an executable script");
     }
 
-    /// Runs the script to its end, or kills it after three minutes: it will never end.
-    pub fn run(&self, text: &str) -> Ran {
+    /// Runs the script to its end, or kills it after three minutes.
+    pub fn run(&self, text: &str) -> ScriptRun {
         self.run_as(text, &self.spec())
     }
 
-    fn run_as(&self, text: &str, spec: &Spec) -> Ran {
+    fn run_as(&self, text: &str, spec: &Spec) -> ScriptRun {
         let path = self.folder.path().join("output");
         let started = Instant::now();
         let sandbox = self.launch(text, spec).expect("a sandbox");
@@ -72,11 +76,12 @@ impl World {
         drop(sandbox);
         let mut output = String::new();
         File::open(path).and_then(|mut f| f.read_to_string(&mut output)).expect("its output");
-        Ran { end, output }
+        ScriptRun { end, output }
     }
 }
 
 impl World {
+    /// Starts the script.
     pub fn launch(&self, text: &str, spec: &Spec) -> function::Result<Sandbox> {
         self.script(text);
         let output = File::create(self.folder.path().join("output")).expect("a file");
@@ -85,17 +90,18 @@ impl World {
     }
 }
 
-/// Of no other sandbox, of this run of the tests or of another.
+/// A user id that no other sandbox has, in this run of the tests or in another.
 pub fn user() -> u32 {
     static USER: AtomicU32 = AtomicU32::new(0);
     100_000 + std::process::id() % 1_000_000 * 64 + USER.fetch_add(1, Ordering::Relaxed)
 }
 
-pub fn rustix_is_root() -> bool {
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
     fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0).unwrap_or(false)
 }
 
-/// Name, mode with its kind, content.
+/// Writes a zip of entries: name, mode with the file's type, content.
 pub fn zip_of(folder: &std::path::Path, name: &str, entries: &[(&str, u32, &str)]) -> std::path::PathBuf {
     use std::io::Write;
     let path = folder.join(name);

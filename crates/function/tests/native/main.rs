@@ -1,4 +1,4 @@
-//! A native function by the runtime that AWS keeps for Rust. Each event says what it is to do.
+//! A native function with AWS's runtime for Rust. Each event names what to do.
 
 use std::io::Write;
 use std::time::Duration;
@@ -49,7 +49,7 @@ async fn answer(event: LambdaEvent<Value>, count: u64) -> Result<Value, Mine> {
             tokio::time::sleep(Duration::from_millis(ms)).await;
             Ok(json!(ms))
         }
-        // Until the other end closes: where the test has a gate.
+        // Until the other end, a test's gate, closes the connection.
         "wait" => {
             wait().await.map_err(|error| Mine(error.to_string()))?;
             Ok(json!("waited"))
@@ -85,7 +85,7 @@ async fn wait() -> std::io::Result<usize> {
     tokio::net::TcpStream::connect("127.0.0.1:5432").await?.read_to_end(&mut Vec::new()).await
 }
 
-/// Answers behind the runtime's back, straight to its API; returns the status.
+/// Sends a response to the Runtime API without the runtime, and gives the status.
 fn post(request_id: &str) -> u16 {
     let address = std::env::var("AWS_LAMBDA_RUNTIME_API").unwrap_or_default();
     let head = format!("POST /2018-06-01/runtime/invocation/{request_id}/response HTTP/1.1\r\nHost: {address}\r\n");
@@ -98,7 +98,7 @@ fn post(request_id: &str) -> u16 {
     status.unwrap_or_default()
 }
 
-/// Pieces with pauses between them; on request it breaks off.
+/// Streams pieces with pauses between them. With `break` the response is interrupted.
 async fn stream(event: LambdaEvent<Value>) -> Result<lambda_runtime::StreamResponse<streaming::Body>, Error> {
     let pieces = event.payload["pieces"].as_u64().unwrap_or(3);
     let pause = Duration::from_millis(event.payload["pause_ms"].as_u64().unwrap_or(50));

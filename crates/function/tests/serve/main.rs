@@ -1,6 +1,5 @@
-//! The Invoke API over a folder of functions: `serve FOLDER [PORT]`. Deploys FOLDER/layers/* and
-//! FOLDER/functions/*, keeps its state in FOLDER/state, says where it listens, and serves until it
-//! is killed.
+//! Serves the Invoke API for a folder of functions: `serve FOLDER [PORT]`. It deploys FOLDER/layers/* and
+//! FOLDER/functions/*, has its state in FOLDER/state, prints its address, and serves until it is killed.
 
 use std::error::Error;
 use std::path::Path;
@@ -8,20 +7,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use function::deferred::{self, Deferred};
 use function::definition::{self, Definition};
-use function::host::{Fleet, Journal, Lake, Rules, Settings};
+use function::event_queue::{self, EventQueue};
+use function::host::{Fleet, FleetSettings, Journal, LakeServices, PoolSettings};
 use function::invoke::{self, Api};
 use function::registry::Registry;
-use function::sandbox::{self, Launcher};
 use function::store::Store;
 use ledger::Ledger;
+use sandbox::Launcher;
 
 type Failed = Box<dyn Error + Send + Sync>;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    if let Some(ended) = sandbox::door(&arguments) {
+    if let Some(ended) = sandbox::run_if_reexecuted(&arguments) {
         return ended;
     }
     let Some(folder) = arguments.get(1) else {
@@ -50,7 +49,7 @@ async fn serve(folder: &Path, port: u16) -> Result<(), Failed> {
     std::fs::create_dir_all(state.join("roots"))?;
     let registry = Registry::new(Ledger::open(&state.join("ledger.db"))?, Store::open(&state.join("store"))?);
     deploy(&registry, folder)?;
-    let settings = Settings {
+    let settings = PoolSettings {
         store: registry.store().clone(),
         launcher: Launcher::new(std::env::current_exe()?),
         roots: state.join("roots"),
@@ -59,21 +58,21 @@ async fn serve(folder: &Path, port: u16) -> Result<(), Failed> {
         sink: Journal::open(&state.join("logs"), 8 << 20)?.sink(),
     };
     let is_root = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self")?) == 0;
-    let rules = Rules {
+    let rules = FleetSettings {
         concurrency_max: 100,
         users_from: is_root.then_some(80_000),
         variable: Arc::new(|name| std::env::var(name).ok()),
-        lake: Lake::default(),
+        lake: LakeServices::default(),
     };
     let fleet = Fleet::new(registry, settings, rules);
-    let _tending = fleet.tend();
-    let deferred = Deferred::new(fleet.clone(), deferred::Rules::default());
+    let _maintenance = fleet.maintain();
+    let queue = EventQueue::new(fleet.clone(), event_queue::QueueSettings::default());
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("http://{}", listener.local_addr()?);
-    let api = Api::new(fleet, deferred.clone(), invoke::no_web_pages());
+    let api = Api::new(fleet, queue.clone(), invoke::refuse_web_pages());
     tokio::select! {
         () = invoke::serve(api, listener, std::future::pending()) => Ok(()),
-        ended = deferred.run(std::future::pending()) => Ok(ended?),
+        ended = queue.run(std::future::pending()) => Ok(ended?),
     }
 }
 

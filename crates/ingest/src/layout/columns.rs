@@ -1,25 +1,28 @@
-//! The columns of a layout, from their sections.
+//! Parses the columns of a layout from their sections.
 
 use std::ops::Range;
 
+use base::{Problems, nearest, quoted_list};
 use regex::Regex;
 use toml::Spanned;
 
-use super::problem::Report;
 use super::section::Section;
-use super::{Ambiguous, Column, Marks, Type, Zone};
-use crate::nearest::{list, nearest};
+use super::{Ambiguous, Column, NumberFormat, Type, Zone};
 
-/// What a column has from its file where it says nothing of its own.
-pub struct Inherited {
-    pub marks: Marks,
+/// Settings of the file that apply to columns without their own.
+pub struct FileDefaults {
+    /// How numbers are written.
+    pub number_format: NumberFormat,
+    /// Texts that mean that there is no value.
     pub empty: Vec<String>,
+    /// How times without an offset are read.
     pub zone: Option<Zone>,
 }
 
 const TYPES: [&str; 9] =
     ["text", "integer", "decimal(p,s)", "double", "boolean", "date", "timestamp", "duration", "enum"];
 
+/// The values of `ambiguous`.
 pub const AMBIGUOUS: [(&str, Ambiguous); 4] = [
     ("refuse", Ambiguous::Refuse),
     ("first", Ambiguous::First),
@@ -27,11 +30,12 @@ pub const AMBIGUOUS: [(&str, Ambiguous); 4] = [
     ("in-order", Ambiguous::InOrder),
 ];
 
+/// Parses `[columns.NAME]`; `None` where its type is not valid, which is reported like its other problems.
 pub fn column(
     name: &Spanned<String>,
     mut section: Section<'_>,
-    inherited: &Inherited,
-    report: &mut Report<'_>,
+    inherited: &FileDefaults,
+    report: &mut Problems<'_>,
 ) -> Option<Column> {
     let kind = kind(&mut section, inherited, report);
     let headers = section.texts("header", report);
@@ -44,14 +48,14 @@ pub fn column(
         Some(empty) => empty.into_iter().map(Spanned::into_inner).collect(),
         None => inherited.empty.clone(),
     };
-    let marks = marks(&mut section, inherited.marks, report);
+    let number_format = number_format(&mut section, inherited.number_format, report);
     let pattern = pattern(&mut section, report);
     let factor = section.number("factor", report);
     let (least, most) = (section.number("min", report), section.number("max", report));
     let is_number = kind.as_ref().is_none_or(Type::is_number);
     for (key, given) in [("factor", &factor), ("min", &least), ("max", &most)] {
         if let Some(given) = given.as_ref().filter(|_| !is_number) {
-            report.add(given.span(), format!("{key:?} is for numbers: integer, decimal(p,s), double"), None);
+            report.add(given.span(), format!("{key:?} is for columns of numbers: integer, decimal(p,s), double"), None);
         }
     }
     if let Some(factor) = factor.as_ref().filter(|factor| factor.get_ref().mantissa <= 0) {
@@ -69,7 +73,7 @@ pub fn column(
         required,
         empty,
         pattern,
-        marks,
+        number_format,
         factor: factor.map(Spanned::into_inner),
         least: least.map(Spanned::into_inner),
         most: most.map(Spanned::into_inner),
@@ -78,7 +82,8 @@ pub fn column(
     column
 }
 
-pub fn marks(section: &mut Section<'_>, otherwise: Marks, report: &mut Report<'_>) -> Marks {
+/// Parses `decimal` and `thousands`.
+pub fn number_format(section: &mut Section<'_>, otherwise: NumberFormat, report: &mut Problems<'_>) -> NumberFormat {
     let decimal = section.word("decimal", &[(".", '.'), (",", ',')], report).unwrap_or(otherwise.decimal);
     let groups = [(" ", Some(' ')), (".", Some('.')), (",", Some(',')), ("'", Some('\'')), ("", None)];
     let thousands = section.text("thousands", report);
@@ -86,22 +91,22 @@ pub fn marks(section: &mut Section<'_>, otherwise: Marks, report: &mut Report<'_
         None => otherwise.thousands.filter(|mark| *mark != decimal),
         Some(text) => match groups.iter().find(|(word, _)| word == text.get_ref()) {
             Some((_, Some(mark))) if *mark == decimal => {
-                report.add(text.span(), "\"thousands\" is the decimal mark too", None);
+                report.add(text.span(), "\"thousands\" is the same as the decimal mark", None);
                 None
             }
             Some((_, mark)) => *mark,
             None => {
-                let words = list(groups.iter().map(|(word, _)| *word));
+                let words = quoted_list(groups.iter().map(|(word, _)| *word));
                 report.add(text.span(), format!("\"thousands\": expected one of {words}"), None);
                 None
             }
         },
     };
-    Marks { decimal, thousands }
+    NumberFormat { decimal, thousands }
 }
 
-/// `zone` with its rule for the hour that comes twice.
-pub fn zone(section: &mut Section<'_>, otherwise: Option<Zone>, report: &mut Report<'_>) -> Option<Zone> {
+/// Parses `zone` and `ambiguous`; where `zone` is missing, it is that of `otherwise`.
+pub fn zone(section: &mut Section<'_>, otherwise: Option<Zone>, report: &mut Problems<'_>) -> Option<Zone> {
     let name = section.text("zone", report);
     let ambiguous = section.word("ambiguous", &AMBIGUOUS, report);
     let zone = match name {
@@ -111,7 +116,8 @@ pub fn zone(section: &mut Section<'_>, otherwise: Option<Zone>, report: &mut Rep
     zone.map(|zone| Zone { ambiguous: ambiguous.unwrap_or(otherwise.map_or(zone.ambiguous, |z| z.ambiguous)), ..zone })
 }
 
-pub fn parse_zone(name: &Spanned<String>, report: &mut Report<'_>) -> Option<chrono_tz::Tz> {
+/// Parses the name of a time zone.
+pub fn parse_zone(name: &Spanned<String>, report: &mut Problems<'_>) -> Option<chrono_tz::Tz> {
     let zone = name.get_ref().parse().ok();
     if zone.is_none() {
         let near = nearest(name.get_ref(), chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
@@ -121,7 +127,7 @@ pub fn parse_zone(name: &Spanned<String>, report: &mut Report<'_>) -> Option<chr
     zone
 }
 
-fn pattern(section: &mut Section<'_>, report: &mut Report<'_>) -> Option<Regex> {
+fn pattern(section: &mut Section<'_>, report: &mut Problems<'_>) -> Option<Regex> {
     let text = section.text("pattern", report)?;
     match Regex::new(text.get_ref()) {
         Ok(pattern) => Some(pattern),
@@ -133,11 +139,11 @@ fn pattern(section: &mut Section<'_>, report: &mut Report<'_>) -> Option<Regex> 
     }
 }
 
-fn kind(section: &mut Section<'_>, inherited: &Inherited, report: &mut Report<'_>) -> Option<Type> {
+fn kind(section: &mut Section<'_>, inherited: &FileDefaults, report: &mut Problems<'_>) -> Option<Type> {
     let Some(written) = section.text("type", report) else {
-        let what = format!("[{}] has no \"type\", or none that can be read", section.name());
-        report.add(section.span(), what, format!("one of {}", list(TYPES)));
-        // Its other keys are as good or bad as they are.
+        let what = format!("[{}] has no valid \"type\"", section.name());
+        report.add(section.span(), what, format!("one of {}", quoted_list(TYPES)));
+        // Read so that their problems are reported too, and the keys not as unknown.
         let _ = (values(section, report), format(section, report), zone(section, None, report));
         return None;
     };
@@ -157,18 +163,18 @@ fn kind(section: &mut Section<'_>, inherited: &Inherited, report: &mut Report<'_
     };
     if kind.is_none() {
         let near = nearest(written.get_ref(), TYPES).map(|near| format!("nearest: {near:?}"));
-        let what = format!("unknown type {:?}: expected one of {}", written.get_ref(), list(TYPES));
+        let what = format!("unknown type {:?}: expected one of {}", written.get_ref(), quoted_list(TYPES));
         report.add(written.span(), what, near);
     }
     kind
 }
 
-fn values(section: &mut Section<'_>, report: &mut Report<'_>) -> Option<Vec<String>> {
+fn values(section: &mut Section<'_>, report: &mut Problems<'_>) -> Option<Vec<String>> {
     let values = section.texts("values", report)?;
     Some(values.into_iter().map(Spanned::into_inner).collect())
 }
 
-fn boolean(section: &mut Section<'_>, report: &mut Report<'_>) -> Type {
+fn boolean(section: &mut Section<'_>, report: &mut Problems<'_>) -> Type {
     let mut words = |key, otherwise: [&str; 2]| match section.texts(key, report) {
         Some(words) => words.into_iter().map(|word| word.into_inner().to_lowercase()).collect(),
         None => otherwise.map(str::to_owned).to_vec(),
@@ -176,23 +182,23 @@ fn boolean(section: &mut Section<'_>, report: &mut Report<'_>) -> Type {
     Type::Boolean { yes: words("yes", ["true", "1"]), no: words("no", ["false", "0"]) }
 }
 
-/// In chrono's words.
-fn format(section: &mut Section<'_>, report: &mut Report<'_>) -> Option<String> {
+/// Parses `format`, a format of chrono.
+fn format(section: &mut Section<'_>, report: &mut Problems<'_>) -> Option<String> {
     use chrono::format::{Item, StrftimeItems};
     let format = section.text("format", report)?;
     if StrftimeItems::new(format.get_ref()).any(|item| matches!(item, Item::Error)) {
-        let hint = "made of %Y, %m, %d, %H, %M, %S, %z and their like".to_owned();
-        report.add(format.span(), format!("\"format\": {:?} can't be read", format.get_ref()), hint);
+        let hint = "use %Y, %m, %d, %H, %M, %S, %z and other specifiers of strftime".to_owned();
+        report.add(format.span(), format!("\"format\": {:?} is not valid", format.get_ref()), hint);
         return None;
     }
     Some(format.into_inner())
 }
 
-fn timestamp(section: &mut Section<'_>, inherited: &Inherited, report: &mut Report<'_>) -> Type {
+fn timestamp(section: &mut Section<'_>, inherited: &FileDefaults, report: &mut Problems<'_>) -> Type {
     Type::Timestamp { format: format(section, report), zone: zone(section, inherited.zone, report) }
 }
 
-/// `decimal(precision,scale)`.
+/// Parses `decimal(precision,scale)`.
 fn decimal(text: &str) -> Option<Type> {
     let (precision, scale) = text.strip_prefix("decimal(")?.strip_suffix(')')?.split_once(',')?;
     let (precision, scale): (u8, u8) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
@@ -200,8 +206,8 @@ fn decimal(text: &str) -> Option<Type> {
     is_good.then_some(Type::Decimal { precision, scale: i8::try_from(scale).ok()? })
 }
 
-/// The place of a column that another section names.
-pub fn place(columns: &[Column], name: &Spanned<String>, report: &mut Report<'_>) -> Option<usize> {
+/// The index of a column that another section names; a missing one is reported.
+pub fn column_index(columns: &[Column], name: &Spanned<String>, report: &mut Problems<'_>) -> Option<usize> {
     let at = columns.iter().position(|column| column.name == *name.get_ref());
     if at.is_none() {
         report_missing(columns, name.get_ref(), name.span(), report);
@@ -209,7 +215,7 @@ pub fn place(columns: &[Column], name: &Spanned<String>, report: &mut Report<'_>
     at
 }
 
-fn report_missing(columns: &[Column], name: &str, span: Range<usize>, report: &mut Report<'_>) {
+fn report_missing(columns: &[Column], name: &str, span: Range<usize>, report: &mut Problems<'_>) {
     let near = nearest(name, columns.iter().map(|column| column.name.as_str()));
     report.add(span, format!("there is no column {name:?}"), near.map(|near| format!("nearest: {near:?}")));
 }

@@ -1,11 +1,9 @@
-//! What a table of a file looks like, as its user writes it down: how the file is written, which
-//! columns it has and what their values may be. Whoever holds a [`Layout`] needs no further doubt
-//! about it; nothing here opens a file of data.
+//! Layouts: descriptions of a producer's files, parsed from TOML: the file format, the columns, their
+//! units and the values that they may have. A [`Layout`] is always valid; no file of data is read here.
 
 mod columns;
-mod problem;
+mod parse;
 mod section;
-mod written;
 
 #[cfg(test)]
 mod tests;
@@ -17,195 +15,254 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use chrono_tz::Tz;
 use regex::Regex;
 
-pub(crate) use crate::number::{Marks, Number};
-pub use problem::Problem;
+pub(crate) use crate::number::{Number, NumberFormat};
+pub use base::Problem;
 
+/// The description of a producer's files.
 #[derive(Debug, Clone)]
 pub struct Layout {
+    /// The file format.
     pub format: Format,
-    /// At least one.
+    /// The columns to read, at least one, in the order of the layout's text.
     pub columns: Vec<Column>,
-    /// Places in `columns`; no two rows have the same. Empty: not looked at.
+    /// Indexes of `columns` whose values together are unique among the rows; empty where that is not checked.
     pub key: Vec<usize>,
-    pub extra_columns: Extra,
+    /// Whether a file may have columns that the layout does not name.
+    pub extra_columns: ExtraColumns,
+    /// Lines with totals.
     pub trailers: Vec<Trailer>,
+    /// The time series that the rows must form without gaps, if any.
     pub series: Option<Series>,
-    pub policy: Policy,
+    /// What happens to files with faults.
+    pub policy: FaultPolicy,
 }
 
+/// A file format with its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
+    /// Lines of separated fields.
     Csv(Csv),
+    /// A sheet of an Excel workbook.
     Xlsx(Xlsx),
     /// One array of objects.
     Json,
-    /// One object a line.
+    /// One object per line.
     Ndjson,
+    /// A Parquet file.
     Parquet,
 }
 
+/// The settings of CSV.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Csv {
-    /// ASCII.
+    /// The ASCII character between fields.
     pub separator: u8,
+    /// The encoding of the text.
     pub encoding: Encoding,
+    /// Whether the first line has the columns' names; otherwise fields are read in the layout's order.
     pub header: bool,
-    /// Before the header.
+    /// How many lines to skip before the header.
     pub skip_lines: u64,
-    /// What a line that says nothing begins with.
+    /// What a comment line begins with.
     pub comment: Option<String>,
 }
 
+/// The encoding of a text file. A byte order mark takes precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
-    /// What the byte order mark says; UTF-8 where the whole file is; else Windows-1252.
+    /// UTF-8 where the file is valid UTF-8, or is damaged UTF-8; otherwise Windows-1252.
     Auto,
+    /// UTF-8.
     Utf8,
-    /// ISO 8859-1 as the world writes it, which is Windows-1252.
+    /// Windows-1252, also for files that are called ISO 8859-1: it has the same letters and more.
     Windows1252,
 }
 
+/// The settings of an Excel workbook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Xlsx {
-    /// The first one without it.
+    /// The sheet to read; `None` means the first one.
     pub sheet: Option<String>,
+    /// Whether the first row has the columns' names.
     pub header: bool,
+    /// How many rows to skip before the header.
     pub skip_lines: u64,
+    /// What the first cell of a comment row begins with.
     pub comment: Option<String>,
 }
 
+/// A column of a layout.
 #[derive(Debug, Clone)]
 pub struct Column {
+    /// Its name in the rows that are read.
     pub name: String,
-    /// What the file may call it; the first that is there.
+    /// Its possible names in the file, of which a file must have one.
     pub headers: Vec<String>,
+    /// The type of its values.
     pub kind: Type,
-    /// A row without a value is a fault.
+    /// Whether a row without a value is a fault.
     pub required: bool,
-    /// Texts that stand for no value.
+    /// Texts that mean that there is no value.
     pub empty: Vec<String>,
+    /// What each value's text must match.
     pub pattern: Option<Regex>,
-    pub(crate) marks: Marks,
-    /// What a number is multiplied by, to come to the column's unit.
+    /// How its numbers are written.
+    pub(crate) number_format: NumberFormat,
+    /// What the file's numbers are multiplied by, to be in the column's unit.
     pub(crate) factor: Option<Number>,
-    /// In the column's unit.
+    /// The least value, in the column's unit.
     pub(crate) least: Option<Number>,
+    /// The greatest value, in the column's unit.
     pub(crate) most: Option<Number>,
 }
 
+/// The type of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Type {
+    /// A text.
     Text,
+    /// An integer of 64 bits.
     Integer,
+    /// An exact decimal.
     Decimal {
+        /// All digits, 1 to 38.
         precision: u8,
+        /// The digits after the decimal mark.
         scale: i8,
     },
+    /// A floating-point number of 64 bits.
     Double,
-    /// In small letters.
+    /// True or false, as one of these words, which are compared in lower case.
     Boolean {
+        /// The words for true, in lower case.
         yes: Vec<String>,
+        /// The words for false, in lower case.
         no: Vec<String>,
     },
-    /// In chrono's words; ISO 8601 without it.
+    /// A date, in a format of chrono; ISO 8601 without one.
     Date {
+        /// Such as `%d/%m/%Y`.
         format: Option<String>,
     },
+    /// An instant, stored as microseconds in UTC.
     Timestamp {
+        /// A format of chrono; ISO 8601 without one.
         format: Option<String>,
+        /// How times without an offset are read; without it they are faults.
         zone: Option<Zone>,
     },
-    /// ISO 8601, kept in seconds.
+    /// An ISO 8601 duration of hours, minutes and seconds, stored in seconds.
     Duration,
+    /// One of these texts.
     Enum(Vec<String>),
 }
 
-/// For times that are written without an offset.
+/// How times without an offset are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Zone {
+    /// The time zone.
     pub zone: Tz,
+    /// How a time that occurs twice in the zone is read.
     pub ambiguous: Ambiguous,
 }
 
-/// Which of the two is meant by a time of the hour that comes twice in autumn.
+/// Which of the two instants a local time means in the hour that occurs twice in autumn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ambiguous {
-    /// It is a fault.
+    /// None: the time is a fault.
     Refuse,
+    /// The first one, before the clocks go back.
     First,
+    /// The second one, after the clocks went back.
     Second,
-    /// The first one met in the file is the first, for each series of its own.
+    /// In each series, the first such row of the file means the first instant and the next row the second.
     InOrder,
 }
 
+/// What happens to columns of a file that the layout does not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extra {
+pub enum ExtraColumns {
+    /// They are faults.
     Refuse,
+    /// They are not read.
     Ignore,
 }
 
-/// A line that says what the rows should add up to.
+/// A line of the file with totals of its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trailer {
+    /// What the line begins with.
     pub starts_with: String,
-    /// A file without it is a fault.
+    /// Whether a file without the line has a fault.
     pub required: bool,
-    /// The field, from 1, that has the number of rows.
+    /// The field with the number of rows, from 1.
     pub count: Option<usize>,
-    pub sums: Vec<Sum>,
+    /// The fields with sums of columns.
+    pub sums: Vec<TrailerSum>,
 }
 
+/// The sum of a column in a trailer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sum {
-    /// From 1.
+pub struct TrailerSum {
+    /// The field with the sum, from 1.
     pub field: usize,
-    /// A place in [`Layout::columns`], of numbers.
+    /// The index in [`Layout::columns`] of the column that is summed, which has numbers.
     pub column: usize,
 }
 
-/// Rows at a fixed step that may have no holes.
+/// Time series that must not have gaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Series {
-    /// The place of a timestamp.
+    /// The index of the timestamp column.
     pub time: usize,
+    /// How long a row lasts.
     pub step: Step,
-    /// The columns that tell one series from another.
+    /// The indexes of the columns that identify a series.
     pub by: Vec<usize>,
+    /// The time zone in which days and months begin.
     pub zone: Tz,
-    pub covers: Covers,
+    /// The range that a series must cover.
+    pub covers: Coverage,
 }
 
+/// How long a row of a series lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// The place of a duration.
+    /// As the duration column of this index says.
     Column(usize),
+    /// Always this long.
     Fixed(Duration),
 }
 
+/// The range that a series must cover without gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Covers {
-    /// Every local day from its first row's to its last row's.
+pub enum Coverage {
+    /// All local days from the first row's to the last row's.
     Days,
-    /// Every local month of them.
+    /// All local months from the first row's to the last row's.
     Months,
 }
 
+/// What happens to files with faults.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Policy {
-    /// Any fault sets the whole file aside.
-    Quarantine,
-    /// Rows with faults are set aside, as long as they are no more than this share of all.
-    Aside { share_max: f64 },
+pub enum FaultPolicy {
+    /// Any fault quarantines the whole file.
+    QuarantineFile,
+    /// Only rows with faults are quarantined; the file is where they are more than this share of all rows, 0 to 1.
+    /// In a layout, `policy = "aside"`.
+    QuarantineRows { share_max: f64 },
 }
 
 impl Layout {
+    /// Parses a layout from TOML.
+    ///
     /// # Errors
-    /// All that is wrong with the text, in the order of its lines.
+    /// All problems of the text, in the order of its lines.
     pub fn parse(text: &str) -> Result<Layout, Vec<Problem>> {
-        written::parse(text)
+        parse::parse(text)
     }
 
-    /// What the rows come as.
+    /// The schema of the rows that are read with this layout.
     pub fn schema(&self) -> SchemaRef {
         let field = |column: &Column| Field::new(&column.name, column.kind.data_type(), !column.required);
         Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
@@ -213,6 +270,7 @@ impl Layout {
 }
 
 impl Type {
+    /// The Arrow type of its values.
     pub fn data_type(&self) -> DataType {
         match self {
             Type::Text | Type::Enum(_) => DataType::Utf8,
@@ -225,6 +283,7 @@ impl Type {
         }
     }
 
+    /// Whether its values can be summed and have a range.
     pub fn is_number(&self) -> bool {
         matches!(self, Type::Integer | Type::Decimal { .. } | Type::Double)
     }

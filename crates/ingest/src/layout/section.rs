@@ -1,46 +1,50 @@
-//! A table of a TOML file, taken apart key by key: what is not of the expected form is reported where
-//! it stands, and so is whatever nobody asked for, with the nearest key that somebody would have.
+//! Reads a table of a TOML file key by key. A value of another type is reported at its place, and so is
+//! every key that was not read, with the nearest known one.
 
 use std::ops::Range;
 
+use base::{Problems, nearest, quoted_list};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::Report;
-use crate::nearest::{list, nearest};
 use crate::number::Number;
 
+/// A table of a TOML file that is being read; [`finish`](Section::finish) reports the keys that were not.
 pub struct Section<'a> {
     name: String,
     span: Range<usize>,
     table: DeTable<'a>,
-    asked: Vec<&'static str>,
+    known_keys: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
+    /// `name` is the table's dotted name, empty for the root; `span` is its place in the text.
     pub fn new(name: impl Into<String>, span: Range<usize>, table: DeTable<'a>) -> Section<'a> {
-        Section { name: name.into(), span, table, asked: Vec::new() }
+        Section { name: name.into(), span, table, known_keys: Vec::new() }
     }
 
+    /// The dotted name of the table.
     pub fn name(&self) -> &str {
         &self.name
     }
 
+    /// The place of the table in the text.
     pub fn span(&self) -> Range<usize> {
         self.span.clone()
     }
 
     fn take(&mut self, key: &'static str) -> Option<Spanned<DeValue<'a>>> {
-        self.asked.push(key);
+        self.known_keys.push(key);
         self.table.remove(key)
     }
 
-    fn wrong(&self, key: &str, expected: &str, value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) {
+    fn wrong(&self, key: &str, expected: &str, value: &Spanned<DeValue<'_>>, report: &mut Problems<'_>) {
         let found = value.get_ref().type_str();
         report.add(value.span(), format!("{key:?}: expected {expected}, found a value of type {found}"), None);
     }
 
-    pub fn text(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<Spanned<String>> {
+    /// Reads a string.
+    pub fn text(&mut self, key: &'static str, report: &mut Problems<'_>) -> Option<Spanned<String>> {
         let value = self.take(key)?;
         let span = value.span();
         match value.get_ref() {
@@ -52,25 +56,25 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// One of some words.
-    pub fn word<T: Clone>(&mut self, key: &'static str, words: &[(&str, T)], report: &mut Report<'_>) -> Option<T> {
+    /// Reads a string that must be one of some words, and returns what the word means.
+    pub fn word<T: Clone>(&mut self, key: &'static str, words: &[(&str, T)], report: &mut Problems<'_>) -> Option<T> {
         let text = self.text(key, report)?;
         let found = words.iter().find(|(word, _)| word == text.get_ref()).map(|(_, means)| means.clone());
         if found.is_none() {
             let all = || words.iter().map(|(word, _)| *word);
             let near = nearest(text.get_ref(), all()).map(|near| format!("nearest: {near:?}"));
-            let what = format!("unknown {key} {:?}: expected one of {}", text.get_ref(), list(all()));
+            let what = format!("unknown {key} {:?}: expected one of {}", text.get_ref(), quoted_list(all()));
             report.add(text.span(), what, near);
         }
         found
     }
 
-    /// One character.
-    pub fn mark(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<Spanned<char>> {
+    /// Reads a string of one character.
+    pub fn character(&mut self, key: &'static str, report: &mut Problems<'_>) -> Option<Spanned<char>> {
         let text = self.text(key, report)?;
         let mut chars = text.get_ref().chars();
         match (chars.next(), chars.next()) {
-            (Some(mark), None) => Some(Spanned::new(text.span(), mark)),
+            (Some(character), None) => Some(Spanned::new(text.span(), character)),
             _ => {
                 report.add(text.span(), format!("{key:?}: expected one character"), None);
                 None
@@ -78,7 +82,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub fn flag(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<bool> {
+    /// Reads a boolean.
+    pub fn flag(&mut self, key: &'static str, report: &mut Problems<'_>) -> Option<bool> {
         let value = self.take(key)?;
         match value.get_ref() {
             DeValue::Boolean(flag) => Some(*flag),
@@ -89,8 +94,14 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A whole number within bounds.
-    pub fn whole(&mut self, key: &'static str, least: u64, most: u64, report: &mut Report<'_>) -> Option<Spanned<u64>> {
+    /// Reads a whole number within bounds.
+    pub fn whole(
+        &mut self,
+        key: &'static str,
+        least: u64,
+        most: u64,
+        report: &mut Problems<'_>,
+    ) -> Option<Spanned<u64>> {
         let number = self.number(key, report)?;
         let whole = number.get_ref().at_scale(0).and_then(|whole| u64::try_from(whole).ok());
         match whole.filter(|whole| (least..=most).contains(whole)) {
@@ -103,8 +114,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Exactly as it is written; in quotes too, for those that a float would not keep.
-    pub fn number(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<Spanned<Number>> {
+    /// Reads a number exactly. It may also be in quotes, for digits that TOML's floats would not keep.
+    pub fn number(&mut self, key: &'static str, report: &mut Problems<'_>) -> Option<Spanned<Number>> {
         let value = self.take(key)?;
         let written = match value.get_ref() {
             DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str().to_owned(),
@@ -118,14 +129,14 @@ impl<'a> Section<'a> {
         match Number::parse_plain(&written.replace('_', "")) {
             Ok(number) => Some(Spanned::new(value.span(), number)),
             Err(_) => {
-                report.add(value.span(), format!("{key:?}: {written:?} is no number"), None);
+                report.add(value.span(), format!("{key:?}: {written:?} is not a number"), None);
                 None
             }
         }
     }
 
-    /// A list of texts, or one text.
-    pub fn texts(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<Vec<Spanned<String>>> {
+    /// Reads a list of strings, or one string as a list of one.
+    pub fn texts(&mut self, key: &'static str, report: &mut Problems<'_>) -> Option<Vec<Spanned<String>>> {
         let value = self.take(key)?;
         let span = value.span();
         let items = match value.get_ref() {
@@ -146,13 +157,14 @@ impl<'a> Section<'a> {
         Some(texts)
     }
 
-    pub fn section(&mut self, key: &'static str, report: &mut Report<'_>) -> Option<Section<'a>> {
+    /// Reads a table.
+    pub fn section(&mut self, key: &'static str, report: &mut Problems<'_>) -> Option<Section<'a>> {
         let value = self.take(key)?;
         self.as_section(key, value, report)
     }
 
-    /// `[[key]]`.
-    pub fn sections(&mut self, key: &'static str, report: &mut Report<'_>) -> Vec<Section<'a>> {
+    /// Reads an array of tables, written as `[[key]]`.
+    pub fn sections(&mut self, key: &'static str, report: &mut Problems<'_>) -> Vec<Section<'a>> {
         let Some(value) = self.take(key) else { return Vec::new() };
         if !matches!(value.get_ref(), DeValue::Array(_)) {
             self.wrong(key, &format!("tables as [[{key}]]"), &value, report);
@@ -162,8 +174,8 @@ impl<'a> Section<'a> {
         items.into_iter().filter_map(|item| self.as_section(key, item, report)).collect()
     }
 
-    /// All that is left, each a section of its own, in the order of the text.
-    pub fn rest(&mut self, report: &mut Report<'_>) -> Vec<(Spanned<String>, Section<'a>)> {
+    /// Reads all remaining keys as tables, in the order of the text.
+    pub fn remaining_sections(&mut self, report: &mut Problems<'_>) -> Vec<(Spanned<String>, Section<'a>)> {
         let mut all: Vec<_> = std::mem::take(&mut self.table).into_iter().collect();
         all.sort_by_key(|(key, _)| key.span().start);
         all.into_iter()
@@ -175,7 +187,7 @@ impl<'a> Section<'a> {
             .collect()
     }
 
-    fn as_section(&self, key: &str, value: Spanned<DeValue<'a>>, report: &mut Report<'_>) -> Option<Section<'a>> {
+    fn as_section(&self, key: &str, value: Spanned<DeValue<'a>>, report: &mut Problems<'_>) -> Option<Section<'a>> {
         let span = value.span();
         if !matches!(value.get_ref(), DeValue::Table(_)) {
             self.wrong(key, "a table", &value, report);
@@ -186,14 +198,14 @@ impl<'a> Section<'a> {
         Some(Section::new(name, span, table))
     }
 
-    /// What nobody asked for.
-    pub fn finish(self, report: &mut Report<'_>) {
+    /// Reports the keys that were not read.
+    pub fn finish(self, report: &mut Problems<'_>) {
         let place = if self.name.is_empty() { String::new() } else { format!(" in [{}]", self.name) };
         for (key, _) in &self.table {
             let word = key.get_ref();
-            let hint = match nearest(word, self.asked.iter().copied()) {
+            let hint = match nearest(word, self.known_keys.iter().copied()) {
                 Some(near) => format!("nearest known key: {near:?}"),
-                None => format!("known keys: {}", list(self.asked.iter().copied())),
+                None => format!("known keys: {}", quoted_list(self.known_keys.iter().copied())),
             };
             report.add(key.span(), format!("unknown key {word:?}{place}"), hint);
         }

@@ -1,6 +1,6 @@
 use arrow::datatypes::DataType;
 
-use super::{Ambiguous, Covers, Encoding, Format, Layout, Policy, Step, Type};
+use super::{Ambiguous, Coverage, Encoding, FaultPolicy, Format, Layout, Step, Type};
 
 fn problems(text: &str) -> Vec<String> {
     Layout::parse(text).unwrap_err().iter().map(ToString::to_string).collect()
@@ -9,7 +9,7 @@ fn problems(text: &str) -> Vec<String> {
 const SMALL: &str = "format = 'csv'\n[columns.a]\ntype = 'integer'\n";
 
 #[test]
-fn a_whole_layout() {
+fn a_complete_layout() {
     let layout = Layout::parse(crate::read::tests::BILLS).unwrap();
     let Format::Csv(csv) = &layout.format else { panic!() };
     assert_eq!((csv.separator, csv.encoding, csv.header, csv.skip_lines), (b';', Encoding::Auto, true, 0));
@@ -17,15 +17,15 @@ fn a_whole_layout() {
     assert_eq!(names[..3], ["schema_version", "producteur_id", "prm"], "in the order of the text");
     let energy = &layout.columns[5];
     assert_eq!(
-        (energy.headers.as_slice(), energy.marks.decimal),
+        (energy.headers.as_slice(), energy.number_format.decimal),
         (["energie_injectee_kwh".to_owned()].as_slice(), ',')
     );
     assert_eq!(layout.key, [2, 3]);
     assert!(layout.columns[3].required, "a key's column has a value");
     let series = layout.series.as_ref().unwrap();
-    assert_eq!((series.time, &series.step, series.covers), (3, &Step::Column(4), Covers::Days));
+    assert_eq!((series.time, &series.step, series.covers), (3, &Step::Column(4), Coverage::Days));
     assert_eq!((layout.trailers[0].count, layout.trailers[0].sums[0].column), (Some(2), 5));
-    assert_eq!(layout.policy, Policy::Quarantine);
+    assert_eq!(layout.policy, FaultPolicy::QuarantineFile);
     let schema = layout.schema();
     assert_eq!(schema.field_with_name("disponibilite_pct").unwrap().data_type(), &DataType::Decimal128(4, 1));
     assert!(!schema.field_with_name("prm").unwrap().is_nullable());
@@ -67,21 +67,21 @@ fn problems_have_a_place_and_a_hint() {
             "2:8: unknown time zone \"Europe/Pariss\"; nearest: \"Europe/Paris\"",
         ),
         ("format = 'csv'\n[columns.a]\ntype = 'text'\npattern = '['", "4:11: \"pattern\": not a regular expression"),
-        ("format = 'csv'\n[columns.a]\ntype = 'text'\nmin = 1", "4:7: \"min\" is for numbers"),
+        ("format = 'csv'\n[columns.a]\ntype = 'text'\nmin = 1", "4:7: \"min\" is for columns of numbers"),
         ("format = 'csv'\n[columns.a]\ntype = 'integer'\nmin = 2\nmax = 1", "\"max\" is less than \"min\""),
         ("format = 'csv'\n[columns.a]\ntype = 'enum'", "[columns.a] is an enum without \"values\""),
-        ("format = 'csv'\n[columns.a]\ntype = 'date'\nformat = '%Q'", "4:10: \"format\": \"%Q\" can't be read"),
+        ("format = 'csv'\n[columns.a]\ntype = 'date'\nformat = '%Q'", "4:10: \"format\": \"%Q\" is not valid"),
         (
             "format = 'csv'\ndecimal = ','\nthousands = ','\n[columns.a]\ntype = 'integer'",
-            "3:13: \"thousands\" is the decimal mark too",
+            "3:13: \"thousands\" is the same as the decimal mark",
         ),
         (
             "format = 'json'\nseparator = ';'\n[columns.a]\ntype = 'text'",
-            "2:13: \"separator\" says nothing about this format",
+            "2:13: \"separator\" does not apply to this format",
         ),
         (
             "format = 'csv'\n[columns.a]\ntype = 'text'\n[columns.b]\ntype = 'text'\nheader = 'a'",
-            "4:10: \"a\" and \"b\" would be read from the same header",
+            "4:10: \"a\" and \"b\" have the same header",
         ),
         ("format = 'csv'\n[faults]\npolicy = 'aside'\n[columns.a]\ntype = 'text'", "has no \"share_max\""),
         (

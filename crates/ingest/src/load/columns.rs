@@ -1,4 +1,4 @@
-//! The columns of rows and of entries: what a load asks of them, and how they are read.
+//! The columns of rows and entries: their checks, and how entries are read.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,17 +8,18 @@ use arrow::compute::kernels::numeric::neg;
 use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 use arrow::util::display::array_value_to_string;
+use base::nearest;
 
-use super::{CODE, DOCUMENT, Document, ENTRY, INPUTS, REVERSES, Roles, VERSION};
-use crate::error::During;
-use crate::nearest::nearest;
+use super::{CODE, ColumnRoles, DOCUMENT, Document, ENTRY, INPUTS, REVERSES, VERSION};
+use crate::error::ErrorContext;
 use crate::{Error, Kind, Result};
 
-impl Roles {
+impl ColumnRoles {
+    /// Whether the columns exist and can have their roles.
     pub(super) fn check(&self, schema: &Schema) -> Result<()> {
         let wrong = |what: String| Err(Error::new(Kind::FixInput, format!("load the rows: {what}")));
         if self.key.is_empty() {
-            return wrong("no column is their key; name at least one".to_owned());
+            return wrong("they have no key; name at least one column".to_owned());
         }
         for name in self.key.iter().chain(&self.amounts).chain(&self.carried) {
             if schema.field_with_name(name).is_err() {
@@ -34,12 +35,13 @@ impl Roles {
         for name in &self.amounts {
             let kind = schema.field_with_name(name).map(|field| field.data_type().clone());
             if !kind.as_ref().is_ok_and(|kind| kind.is_signed_integer() || kind.is_floating() || kind.is_decimal()) {
-                return wrong(format!("the amount {name:?} is no signed number, so that it can't be reversed"));
+                return wrong(format!("the amount {name:?} is not a signed number and can't be reversed"));
             }
         }
         Ok(())
     }
 
+    /// Whether every row has a value in each column of the key.
     pub(super) fn check_keys(&self, rows: &RecordBatch) -> Result<()> {
         for name in &self.key {
             let null = rows.column_by_name(name).and_then(|column| (0..column.len()).find(|row| column.is_null(*row)));
@@ -51,7 +53,7 @@ impl Roles {
         Ok(())
     }
 
-    /// The key too, so that there is always one.
+    /// The columns that are compared; the key is among them, so that there is always one.
     pub(super) fn compared(&self, schema: &Schema) -> Vec<String> {
         let names = schema.fields().iter().map(|field| field.name());
         names.filter(|name| !self.carried.contains(name)).cloned().collect()
@@ -67,8 +69,8 @@ impl Roles {
     }
 }
 
-/// One batch of exactly these columns. A table may hand its texts over in another form than rows have
-/// them; any other type is another table.
+/// The batches as one batch of exactly these columns. Texts may have another Arrow type in the table than in the rows;
+/// any other difference of types means that it is another table.
 pub(super) fn conform(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
     let one = |batch: &RecordBatch| {
         let columns: Vec<ArrayRef> = schema
@@ -76,17 +78,18 @@ pub(super) fn conform(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Rec
             .iter()
             .map(|field| {
                 let context = || format!("load the rows: the table's column {:?}", field.name());
-                let there = batch.column_by_name(field.name());
-                let there = there.ok_or_else(|| Error::new(Kind::FixInput, format!("{} is not there", context())))?;
-                let (found, expected) = (there.data_type(), field.data_type());
+                let column = batch.column_by_name(field.name());
+                let column =
+                    column.ok_or_else(|| Error::new(Kind::FixInput, format!("{} does not exist", context())))?;
+                let (found, expected) = (column.data_type(), field.data_type());
                 if found == expected {
-                    return Ok(Arc::clone(there));
+                    return Ok(Arc::clone(column));
                 }
                 if !is_same_value(found, expected) {
                     let what = format!("{} is {found}, and the rows have {expected}", context());
                     return Err(Error::new(Kind::FixInput, what));
                 }
-                cast(there, expected).during(Kind::FixInput, context())
+                cast(column, expected).during(Kind::FixInput, context())
             })
             .collect::<Result<_>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
@@ -97,7 +100,7 @@ pub(super) fn conform(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Rec
     concat_batches(schema, &batches).during(Kind::FixInput, "load the rows: put the table's entries together")
 }
 
-/// Texts are texts, and UTC has several names.
+/// Whether two types differ only in how texts are stored, or in the name of UTC.
 fn is_same_value(found: &DataType, expected: &DataType) -> bool {
     fn is_text(kind: &DataType) -> bool {
         match kind {
@@ -111,8 +114,8 @@ fn is_same_value(found: &DataType, expected: &DataType) -> bool {
     }
 }
 
-/// The amounts with the other sign.
-pub(super) fn negate(batch: &RecordBatch, roles: &Roles) -> Result<RecordBatch> {
+/// The batch with its amounts negated.
+pub(super) fn negate(batch: &RecordBatch, roles: &ColumnRoles) -> Result<RecordBatch> {
     let schema = batch.schema();
     let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
         if !roles.amounts.contains(field.name()) {
@@ -131,7 +134,7 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    /// Of other documents nothing is taken.
+    /// The entries of the document among those of the batch.
     pub fn new(document: &Document, batch: RecordBatch) -> Result<Entries> {
         let names = text(&batch, DOCUMENT);
         let is_ours: BooleanArray = (0..batch.num_rows()).map(|row| Some(names(row) == document.name)).collect();
@@ -139,6 +142,7 @@ impl Entries {
         Ok(Entries { batch })
     }
 
+    /// All of them, as rows of the table.
     pub fn batch(&self) -> &RecordBatch {
         &self.batch
     }
@@ -151,19 +155,22 @@ impl Entries {
         self.numbers(name).and_then(arrow::compute::max).unwrap_or(0)
     }
 
+    /// The document's last version; 0 where it has none.
     pub fn version_max(&self) -> i64 {
         self.max(VERSION)
     }
 
+    /// The number of the document's last entry; 0 where it has none.
     pub fn entry_max(&self) -> i64 {
         self.max(ENTRY)
     }
 
+    /// The number of the entry in a row.
     pub fn entry(&self, row: usize) -> i64 {
         self.numbers(ENTRY).map(|entries| entries.value(row)).unwrap_or_default()
     }
 
-    /// The last version that came of these.
+    /// The last version that these inputs and code gave.
     pub fn version_of(&self, inputs: &str, code: &str) -> Option<i64> {
         let (its_inputs, its_code) = (text(&self.batch, INPUTS), text(&self.batch, CODE));
         let versions = self.numbers(VERSION)?;
@@ -171,11 +178,11 @@ impl Entries {
         of_them.map(|row| versions.value(row)).max()
     }
 
-    /// What is neither a reversal nor taken back by one.
+    /// The rows of entries that are neither a reversal nor reversed.
     pub fn in_force(&self) -> Vec<usize> {
         let Some(reverses) = self.numbers(REVERSES) else { return Vec::new() };
-        let taken_back: HashSet<i64> = reverses.iter().flatten().collect();
-        (0..reverses.len()).filter(|row| reverses.is_null(*row) && !taken_back.contains(&self.entry(*row))).collect()
+        let reversed: HashSet<i64> = reverses.iter().flatten().collect();
+        (0..reverses.len()).filter(|row| reverses.is_null(*row) && !reversed.contains(&self.entry(*row))).collect()
     }
 }
 

@@ -1,11 +1,10 @@
-//! A document's rows become entries of a table that is only ever added to. What changed since the
-//! document was last loaded is taken back by a reversal, its amounts negated, and entered anew: at any
-//! version the sum of the entries is what was in force then. Pure: the table is neither read nor
-//! written here.
+//! Makes entries of a document's rows, for a table that is only appended to. A row that changed since the
+//! document was last loaded gets a reversal, with its amounts negated, and a new entry: at every version the
+//! sum of the entries is what was in force then. Pure functions: the table is neither read nor written here.
 //!
-//! The same rows again give no entries, so a load that was killed before its commit is simply done
-//! again. Two loads of one document at once must not both commit: their plans have the same
-//! [`Plan::version`], which is what a commit is to be conditional on.
+//! The same rows loaded again give no entries, so that a load that was killed before its commit can be
+//! repeated. Of two concurrent loads of one document only one may commit: their plans have the same
+//! [`LoadPlan::version`], and the commit must be conditional on it.
 
 mod columns;
 
@@ -21,76 +20,82 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use chrono::{DateTime, Utc};
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::{Error, Kind, Result};
 use columns::{Entries, conform, negate};
 
-/// What the columns of a document are to a load. Those in none of the lists are compared, and kept as they are.
+/// The roles of a document's columns. Columns in none of the lists are compared and stored unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Roles {
-    /// By which a row is known again; at least one, and no two rows of a document have the same.
+pub struct ColumnRoles {
+    /// The columns that identify a row: at least one; their values are unique within a document.
     pub key: Vec<String>,
-    /// Signed numbers, which a reversal negates.
+    /// Columns of signed numbers, which a reversal negates.
     pub amounts: Vec<String>,
-    /// Kept, but no reason for a correction: when something was computed, from which line it came.
+    /// Columns that are stored but not compared, such as the line that a row came from.
     pub carried: Vec<String>,
 }
 
-/// What is loaded.
+/// A document to load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// What all its versions are called: `bills/2026-09/PRD0042`.
+    /// The name that all of its versions have: `bills/2026-09/PRD0042`.
     pub name: String,
-    /// Hash of what it was made from.
+    /// The hash of what it was made from.
     pub inputs: String,
-    /// Hash of what made it; of the layout, for a file.
+    /// The hash of the code that made it; for a file, of its layout.
     pub code: String,
+    /// The time that the entries are recorded with.
     pub recorded_at: DateTime<Utc>,
-    /// Also where these very inputs and code were loaded before, and others since: for a file that came back.
+    /// Whether to load it even where the same inputs and code were loaded before, and others since: for a file of
+    /// which an earlier version was delivered again.
     pub again: bool,
 }
 
+/// How many keys a load changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Keys that were not in force.
+pub struct LoadCounts {
+    /// Keys without an entry in force.
     pub new: usize,
-    /// In force as they are.
+    /// Keys whose entry in force is equal to the row.
     pub same: usize,
-    /// Reversed, and entered anew.
+    /// Keys whose entry in force is reversed, with a new entry for the row.
     pub changed: usize,
-    /// Reversed, and no longer in the document.
+    /// Keys whose entry in force is reversed because the document no longer has them.
     pub withdrawn: usize,
 }
 
+/// The entries that a load appends.
 #[derive(Debug, Clone)]
-pub struct Plan {
-    /// Of [`entries_schema`], by key, each reversal before what it makes room for. To be appended in one commit.
+pub struct LoadPlan {
+    /// The entries, in the columns of [`entries_schema`], by key, each reversal before the entry that replaces it.
+    /// They must be appended in one commit.
     pub entries: RecordBatch,
-    /// Of the entries, from 1; the last one's where there are none.
+    /// The document's version with these entries, from 1; where there are none, its last version.
     pub version: i64,
-    pub counts: Counts,
-    /// The version that these very inputs and code gave before: nothing is done then, even where another
-    /// came later. A late second try takes nothing back.
-    pub known: Option<i64>,
+    /// How many keys change.
+    pub counts: LoadCounts,
+    /// The version that the same inputs and code gave before, if any. There are no entries then, even where other
+    /// inputs were loaded later: a late retry reverses nothing.
+    pub loaded_as: Option<i64>,
 }
 
-/// Columns that every entry has after its document's own.
+// The columns that every entry has after those of its document.
 const DOCUMENT: &str = "document";
 const VERSION: &str = "version";
-/// From 1 on within a document, over all its versions.
+/// The entry's number in its document, from 1, over all versions.
 const ENTRY: &str = "entry";
-/// The entry that this one takes back.
+/// The number of the entry that this one reverses.
 const REVERSES: &str = "reverses";
 const INPUTS: &str = "inputs_sha256";
 const CODE: &str = "code_sha256";
 const RECORDED_AT: &str = "recorded_at";
 
-/// Of the table that the entries of such rows are kept in.
+/// The schema of the table of entries for such rows.
 ///
 /// # Errors
-/// `FixInput` where a column has the name of one of ours.
+/// `FixInput` where a column has the name of one that every entry has.
 pub fn entries_schema(rows: &Schema) -> Result<SchemaRef> {
-    let ours = [
+    let added = [
         Field::new(DOCUMENT, DataType::Utf8, false),
         Field::new(VERSION, DataType::Int64, false),
         Field::new(ENTRY, DataType::Int64, false),
@@ -99,28 +104,28 @@ pub fn entries_schema(rows: &Schema) -> Result<SchemaRef> {
         Field::new(CODE, DataType::Utf8, false),
         Field::new(RECORDED_AT, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
     ];
-    if let Some(taken) = ours.iter().find(|field| rows.field_with_name(field.name()).is_ok()) {
+    if let Some(taken) = added.iter().find(|field| rows.field_with_name(field.name()).is_ok()) {
         let what =
-            format!("load the rows: the column {:?} has the name of one that entries have; rename it", taken.name());
+            format!("load the rows: the column {:?} has the name of a column of all entries; rename it", taken.name());
         return Err(Error::new(Kind::FixInput, what));
     }
-    let fields = rows.fields().iter().map(|field| field.as_ref().clone()).chain(ours);
+    let fields = rows.fields().iter().map(|field| field.as_ref().clone()).chain(added);
     Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
 }
 
-/// What to append so that the table has the document's `rows` in force. `before`: all entries that the
+/// The entries to append so that exactly the document's `rows` are in force. `before` are all entries that the
 /// table has of this document, in any order (`WHERE document = ...`).
 ///
 /// # Errors
-/// `FixInput` where the rows' schema is not the table's, a key is doubled or has no value, a role names no
-/// column, or an amount can't be negated; `FixSetup` where the table has two entries in force for one key.
+/// `FixInput` where the rows' schema differs from the table's, two rows have one key or a key has no value, a role
+/// names no column, or an amount can't be negated; `FixSetup` where the table has two entries in force for one key.
 pub fn plan(
     document: &Document,
-    roles: &Roles,
+    roles: &ColumnRoles,
     schema: &SchemaRef,
     rows: &[RecordBatch],
     before: &[RecordBatch],
-) -> Result<Plan> {
+) -> Result<LoadPlan> {
     let whole = entries_schema(schema)?;
     roles.check(schema)?;
     let rows = concat_batches(schema, rows).during(Kind::FixInput, "load the rows: put the batches together")?;
@@ -128,31 +133,41 @@ pub fn plan(
     let known = before.version_of(&document.inputs, &document.code).filter(|_| !document.again);
     if let Some(known) = known {
         let entries = RecordBatch::new_empty(whole);
-        return Ok(Plan { entries, version: before.version_max(), counts: Counts::default(), known: Some(known) });
+        return Ok(LoadPlan {
+            entries,
+            version: before.version_max(),
+            counts: LoadCounts::default(),
+            loaded_as: Some(known),
+        });
     }
     let (steps, counts) = compare(document, roles, &rows, &before)?;
     let version = before.version_max() + i64::from(!steps.is_empty());
     let entries = entries(document, roles, &whole, &rows, &before, version, &steps)?;
-    Ok(Plan { entries, version, counts, known: None })
+    Ok(LoadPlan { entries, version, counts, loaded_as: None })
 }
 
-/// What leads from the entries in force to the rows, in the order of their keys.
-fn compare(document: &Document, roles: &Roles, rows: &RecordBatch, before: &Entries) -> Result<(Vec<Step>, Counts)> {
+/// The changes from the entries in force to the rows, in the order of their keys.
+fn compare(
+    document: &Document,
+    roles: &ColumnRoles,
+    rows: &RecordBatch,
+    before: &Entries,
+) -> Result<(Vec<KeyChange>, LoadCounts)> {
     let schema = rows.schema();
     roles.check_keys(rows)?;
     let in_force = before.in_force();
     let (keys, compared) = (Converter::new(&schema, &roles.key)?, Converter::new(&schema, &roles.compared(&schema))?);
     let (key_of_row, key_of_entry) = (keys.rows(rows, None)?, keys.rows(before.batch(), Some(&in_force))?);
-    let by_key = places(&key_of_row, |again| {
+    let by_key = row_indexes(&key_of_row, |again| {
         let key = roles.shown(rows, again);
-        Error::new(Kind::FixInput, format!("load the rows: the key {key} is there twice"))
+        Error::new(Kind::FixInput, format!("load the rows: two rows have the key {key}"))
     })?;
-    let held = places(&key_of_entry, |again| {
+    let held = row_indexes(&key_of_entry, |again| {
         let key = roles.shown(before.batch(), in_force[again]);
         Error::new(Kind::FixSetup, format!("load {}: the table has two entries in force for {key}", document.name))
     })?;
     let (now, then) = (compared.rows(rows, None)?, compared.rows(before.batch(), Some(&in_force))?);
-    let (mut steps, mut counts) = (Vec::new(), Counts::default());
+    let (mut steps, mut counts) = (Vec::new(), LoadCounts::default());
     for (key, at) in &by_key {
         let reverse = held.get(key).copied();
         match reverse {
@@ -163,45 +178,45 @@ fn compare(document: &Document, roles: &Roles, rows: &RecordBatch, before: &Entr
             Some(_) => counts.changed += 1,
             None => counts.new += 1,
         }
-        steps.push((*key, Step { reverse: reverse.map(|entry| in_force[entry]), enter: Some(*at) }));
+        steps.push((*key, KeyChange { reverse: reverse.map(|entry| in_force[entry]), enter: Some(*at) }));
     }
     for (key, entry) in held.iter().filter(|(key, _)| !by_key.contains_key(*key)) {
         counts.withdrawn += 1;
-        steps.push((*key, Step { reverse: Some(in_force[*entry]), enter: None }));
+        steps.push((*key, KeyChange { reverse: Some(in_force[*entry]), enter: None }));
     }
-    // The same rows give the same entries, whatever order they came in.
+    // The same rows give the same entries, in whatever order they are.
     steps.sort_by_key(|(key, _)| *key);
     Ok((steps.into_iter().map(|(_, step)| step).collect(), counts))
 }
 
-struct Step {
-    /// A place among the entries before.
+/// What a load does for one key.
+struct KeyChange {
+    /// The index of the entry to reverse, among the entries of the table.
     reverse: Option<usize>,
-    /// A place among the rows.
+    /// The index of the row to enter.
     enter: Option<usize>,
 }
 
 fn entries(
     document: &Document,
-    roles: &Roles,
+    roles: &ColumnRoles,
     whole: &SchemaRef,
     rows: &RecordBatch,
     before: &Entries,
     version: i64,
-    steps: &[Step],
+    steps: &[KeyChange],
 ) -> Result<RecordBatch> {
     let own: Vec<usize> = (0..rows.num_columns()).collect();
-    let taken_back: Vec<usize> = steps.iter().filter_map(|step| step.reverse).collect();
+    let reversed: Vec<usize> = steps.iter().filter_map(|step| step.reverse).collect();
     let entered: Vec<usize> = steps.iter().filter_map(|step| step.enter).collect();
-    let old = before.batch().project(&own).during(Kind::Bug, "take entries back")?;
-    let old = negate(&chosen(&old, &taken_back)?, roles)?;
+    let old = before.batch().project(&own).during(Kind::Bug, "reverse entries")?;
+    let old = negate(&chosen(&old, &reversed)?, roles)?;
     let new = chosen(rows, &entered)?;
     let both = concat_batches(&rows.schema(), [&old, &new])
         .during(Kind::FixInput, "load the rows: put the entries together")?;
-    // Reversals first in `both`; interleaved by key here.
+    // `both` has all reversals first; here they are ordered by key.
     let (mut order, mut reverses) = (Vec::new(), Vec::new());
-    let (mut next_old, mut next_new) =
-        (0_u32, u32::try_from(taken_back.len()).during(Kind::FixInput, "load the rows")?);
+    let (mut next_old, mut next_new) = (0_u32, u32::try_from(reversed.len()).during(Kind::FixInput, "load the rows")?);
     for step in steps {
         if let Some(entry) = step.reverse {
             order.push(next_old);
@@ -238,18 +253,18 @@ fn chosen(batch: &RecordBatch, rows: &[usize]) -> Result<RecordBatch> {
     take_record_batch(batch, &UInt32Array::from(rows)).during(Kind::Bug, "choose rows")
 }
 
-/// Where each row is; `twice` for one that is there again.
-fn places(rows: &[OwnedRow], twice: impl Fn(usize) -> Error) -> Result<HashMap<&OwnedRow, usize>> {
-    let mut places = HashMap::with_capacity(rows.len());
+/// The index of each row; `duplicate` makes the error for a row that occurs again.
+fn row_indexes(rows: &[OwnedRow], duplicate: impl Fn(usize) -> Error) -> Result<HashMap<&OwnedRow, usize>> {
+    let mut indexes = HashMap::with_capacity(rows.len());
     for (at, row) in rows.iter().enumerate() {
-        if places.insert(row, at).is_some() {
-            return Err(twice(at));
+        if indexes.insert(row, at).is_some() {
+            return Err(duplicate(at));
         }
     }
-    Ok(places)
+    Ok(indexes)
 }
 
-/// Some columns of rows as something that can be compared.
+/// Makes comparable keys of some columns.
 struct Converter {
     columns: Vec<usize>,
     converter: RowConverter,
@@ -263,7 +278,7 @@ impl Converter {
         Ok(Converter { columns, converter })
     }
 
-    /// Of these rows, or of all.
+    /// The keys of the rows `of`, or of all rows.
     fn rows(&self, batch: &RecordBatch, of: Option<&[usize]>) -> Result<Vec<OwnedRow>> {
         let batch = batch.project(&self.columns).during(Kind::Bug, "compare rows")?;
         let batch = match of {

@@ -1,4 +1,4 @@
-//! A month's bill, loaded again and again.
+//! A month's bill that is loaded several times.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Decimal128Type, Field, Int64Type, Schema, Schem
 use chrono::DateTime;
 use proptest::prelude::*;
 
-use super::{Counts, Document, Plan, Roles, entries_schema, plan};
+use super::{ColumnRoles, Document, LoadCounts, LoadPlan, entries_schema, plan};
 use crate::Kind;
 
 fn schema() -> SchemaRef {
@@ -44,19 +44,19 @@ fn document(inputs: &str) -> Document {
     }
 }
 
-fn roles() -> Roles {
-    Roles { key: vec!["site".into()], amounts: vec!["amount".into()], carried: vec!["line".into()] }
+fn roles() -> ColumnRoles {
+    ColumnRoles { key: vec!["site".into()], amounts: vec!["amount".into()], carried: vec!["line".into()] }
 }
 
-/// A table that is only ever added to.
+/// A table that is only appended to.
 struct Table(Vec<RecordBatch>);
 
 impl Table {
-    fn load(&mut self, inputs: &str, all: &[Row]) -> Plan {
+    fn load(&mut self, inputs: &str, all: &[Row]) -> LoadPlan {
         self.load_as(&document(inputs), all)
     }
 
-    fn load_as(&mut self, document: &Document, all: &[Row]) -> Plan {
+    fn load_as(&mut self, document: &Document, all: &[Row]) -> LoadPlan {
         let plan = plan(document, &roles(), &schema(), &[rows(all)], &self.0).unwrap();
         self.0.push(plan.entries.clone());
         plan
@@ -66,7 +66,7 @@ impl Table {
         concat_batches(&entries_schema(&schema()).unwrap(), &self.0).unwrap()
     }
 
-    /// What SQL says: `SELECT site, sum(amount) GROUP BY site`.
+    /// What SQL returns: `SELECT site, sum(amount) GROUP BY site`.
     fn sums(&self) -> BTreeMap<String, i128> {
         let entries = self.entries();
         let amounts = entries["amount"].as_primitive::<Decimal128Type>();
@@ -85,24 +85,28 @@ impl Table {
 const FIRST: [Row; 3] = [("b", 2, Some(250), "SPOT"), ("a", 1, Some(100), "SPOT"), ("c", 3, None, "CR")];
 
 #[test]
-fn a_correction_takes_back_and_enters_anew() {
+fn a_correction_reverses_and_enters_again() {
     let mut table = Table(Vec::new());
     let first = table.load("1", &FIRST);
-    assert_eq!((first.version, first.counts), (1, Counts { new: 3, ..Counts::default() }));
+    assert_eq!((first.version, first.counts), (1, LoadCounts { new: 3, ..LoadCounts::default() }));
     let sites: Vec<_> = first.entries["site"].as_string::<i32>().iter().flatten().collect();
     assert_eq!(sites, ["a", "b", "c"], "by key");
 
     let second =
         table.load("2", &[("a", 7, Some(100), "SPOT"), ("b", 2, Some(240), "SPOT"), ("d", 4, Some(5), "SPOT")]);
-    assert_eq!((second.version, second.counts), (2, Counts { new: 1, same: 1, changed: 1, withdrawn: 1 }));
+    assert_eq!((second.version, second.counts), (2, LoadCounts { new: 1, same: 1, changed: 1, withdrawn: 1 }));
     assert_eq!(table.whole("entry"), (1..=7).map(Some).collect::<Vec<_>>());
-    assert_eq!(table.whole("reverses")[3..], [Some(2), None, Some(3), None], "b back, b anew, c back, d");
+    assert_eq!(
+        table.whole("reverses")[3..],
+        [Some(2), None, Some(3), None],
+        "b reversed, b entered, c reversed, d entered"
+    );
     assert_eq!(table.whole("version")[3..], [Some(2); 4]);
     let amounts: Vec<_> = second.entries["amount"].as_primitive::<Decimal128Type>().iter().collect();
     assert_eq!(amounts, [Some(-250), Some(240), None, Some(5)]);
     assert_eq!(table.sums(), [("a", 100), ("b", 240), ("c", 0), ("d", 5)].map(|(k, v)| (k.to_owned(), v)).into());
     let kinds: Vec<_> = second.entries["kind"].as_string::<i32>().iter().flatten().collect();
-    assert_eq!(kinds, ["SPOT", "SPOT", "CR", "SPOT"], "a reversal says what it takes back");
+    assert_eq!(kinds, ["SPOT", "SPOT", "CR", "SPOT"], "a reversal has the values of what it reverses");
     assert_eq!(second.entries["inputs_sha256"].as_string::<i32>().value(0), "2");
 }
 
@@ -111,22 +115,22 @@ fn the_same_again_adds_nothing() {
     let mut table = Table(Vec::new());
     table.load("1", &FIRST);
     let again = table.load("1", &FIRST);
-    assert_eq!((again.entries.num_rows(), again.known, again.version), (0, Some(1), 1));
+    assert_eq!((again.entries.num_rows(), again.loaded_as, again.version), (0, Some(1), 1));
     let other_inputs = table.load("1b", &[FIRST[2], FIRST[0], FIRST[1]]);
-    assert_eq!((other_inputs.entries.num_rows(), other_inputs.known, other_inputs.counts.same), (0, None, 3));
-    // Only what is compared: the line it came from is not.
+    assert_eq!((other_inputs.entries.num_rows(), other_inputs.loaded_as, other_inputs.counts.same), (0, None, 3));
+    // The line is not compared.
     assert_eq!(table.load("1c", &[FIRST[0], ("a", 9, Some(100), "SPOT"), FIRST[2]]).counts.same, 3);
 }
 
 #[test]
-fn a_late_second_try_takes_nothing_back() {
+fn a_late_retry_reverses_nothing() {
     let mut table = Table(Vec::new());
     table.load("1", &FIRST);
     table.load("2", &[("a", 1, Some(90), "SPOT")]);
     let late = table.load("1", &FIRST);
-    assert_eq!((late.known, late.version, late.entries.num_rows()), (Some(1), 2, 0));
+    assert_eq!((late.loaded_as, late.version, late.entries.num_rows()), (Some(1), 2, 0));
     let meant = table.load_as(&Document { again: true, ..document("1") }, &FIRST);
-    assert_eq!((meant.version, meant.counts), (3, Counts { new: 2, changed: 1, ..Counts::default() }));
+    assert_eq!((meant.version, meant.counts), (3, LoadCounts { new: 2, changed: 1, ..LoadCounts::default() }));
     assert_eq!(table.sums()["a"], 100);
 }
 
@@ -135,37 +139,37 @@ fn documents_are_apart() {
     let mut table = Table(Vec::new());
     table.load("1", &FIRST);
     let other = table.load_as(&Document { name: "bills/2026-10/PRD0042".into(), ..document("1") }, &FIRST);
-    assert_eq!((other.version, other.counts.new, other.known), (1, 3, None));
+    assert_eq!((other.version, other.counts.new, other.loaded_as), (1, 3, None));
 }
 
 #[test]
 fn what_can_not_be_loaded_is_refused() {
-    let refused = |roles: &Roles, all: &RecordBatch, before: &[RecordBatch]| {
+    let refused = |roles: &ColumnRoles, all: &RecordBatch, before: &[RecordBatch]| {
         let error = plan(&document("1"), roles, &all.schema(), std::slice::from_ref(all), before).unwrap_err();
         (error.kind, error.to_string())
     };
     let twice = rows(&[FIRST[0], FIRST[1], FIRST[0]]);
     assert_eq!(
         refused(&roles(), &twice, &[]),
-        (Kind::FixInput, "load the rows: the key site = b is there twice".into())
+        (Kind::FixInput, "load the rows: two rows have the key site = b".into())
     );
-    let keyed = |key: &str| Roles { key: vec![key.into()], ..Roles::default() };
+    let keyed = |key: &str| ColumnRoles { key: vec![key.into()], ..ColumnRoles::default() };
     let (kind, what) = refused(&keyed("sites"), &rows(&FIRST), &[]);
     assert_eq!(
         (kind, what.as_str()),
         (Kind::FixInput, "load the rows: they have no column \"sites\"; nearest: \"site\"")
     );
-    assert!(refused(&Roles::default(), &rows(&FIRST), &[]).1.contains("no column is their key"));
-    let null = Roles { key: vec!["amount".into()], ..Roles::default() };
+    assert!(refused(&ColumnRoles::default(), &rows(&FIRST), &[]).1.contains("they have no key"));
+    let null = ColumnRoles { key: vec!["amount".into()], ..ColumnRoles::default() };
     assert!(refused(&null, &rows(&FIRST), &[]).1.contains("the key \"amount\" has no value in row 3"));
-    let text = Roles { amounts: vec!["kind".into()], ..keyed("site") };
-    assert!(refused(&text, &rows(&FIRST), &[]).1.contains("the amount \"kind\" is no signed number"));
+    let text = ColumnRoles { amounts: vec!["kind".into()], ..keyed("site") };
+    assert!(refused(&text, &rows(&FIRST), &[]).1.contains("the amount \"kind\" is not a signed number"));
     assert!(entries_schema(&Schema::new(vec![Field::new("entry", DataType::Utf8, true)])).is_err());
 
-    // Another table, and one that somebody else has written to.
+    // Another table, and one that another program has written to.
     let entries = plan(&document("0"), &roles(), &schema(), &[rows(&FIRST)], &[]).unwrap().entries;
     assert!(
-        refused(&roles(), &rows(&FIRST), &[rows(&FIRST)]).1.contains("the table's column \"document\" is not there")
+        refused(&roles(), &rows(&FIRST), &[rows(&FIRST)]).1.contains("the table's column \"document\" does not exist")
     );
     let mut columns = entries.columns().to_vec();
     columns[2] = Arc::new(Float64Array::from(vec![1.0; 3]));
@@ -208,8 +212,7 @@ fn any_document() -> impl Strategy<Value = Vec<Row>> {
 }
 
 proptest! {
-    /// After any history the sums are those of the last document, each entry is taken back once at most,
-    /// and what a reversal takes back it takes back whole.
+    /// After any history the sums are those of the last document, and each entry is reversed at most once.
     #[test]
     fn the_sum_is_what_is_in_force(history in proptest::collection::vec(any_document(), 1..8)) {
         let mut table = Table(Vec::new());

@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 
-use super::{Marks, Number, PLAIN, Unread};
+use super::{Number, NumberError, NumberFormat, PLAIN};
 
-const FRENCH: Marks = Marks { decimal: ',', thousands: Some(' ') };
+const FRENCH: NumberFormat = NumberFormat { decimal: ',', thousands: Some(' ') };
 
-fn french(text: &str) -> Result<String, Unread> {
+fn french(text: &str) -> Result<String, NumberError> {
     Number::parse(text, FRENCH).map(|number| number.to_string())
 }
 
@@ -29,23 +29,23 @@ fn numbers_as_people_write_them() {
 #[test]
 fn what_is_no_number_says_why() {
     for (text, why) in [
-        ("1.5", Unread::OtherMark('.')),
-        ("1'000", Unread::OtherMark('\'')),
-        ("1 23,5", Unread::Groups),
-        ("1234 567", Unread::Groups),
-        ("", Unread::NotANumber),
-        (",", Unread::NotANumber),
-        ("-", Unread::NotANumber),
-        ("--1", Unread::NotANumber),
-        ("1,2,3", Unread::NotANumber),
-        ("12a", Unread::NotANumber),
-        ("\u{661}", Unread::NotANumber),
-        ("1e3", Unread::NotANumber),
+        ("1.5", NumberError::OtherMark('.')),
+        ("1'000", NumberError::OtherMark('\'')),
+        ("1 23,5", NumberError::Groups),
+        ("1234 567", NumberError::Groups),
+        ("", NumberError::NotANumber),
+        (",", NumberError::NotANumber),
+        ("-", NumberError::NotANumber),
+        ("--1", NumberError::NotANumber),
+        ("1,2,3", NumberError::NotANumber),
+        ("12a", NumberError::NotANumber),
+        ("\u{661}", NumberError::NotANumber),
+        ("1e3", NumberError::NotANumber),
     ] {
         assert_eq!(french(text), Err(why), "{text}");
     }
-    assert_eq!(Number::parse(&"9".repeat(39), PLAIN).unwrap_err(), Unread::TooLong);
-    assert_eq!(Number::parse("1 000", PLAIN).unwrap_err(), Unread::OtherMark(' '));
+    assert_eq!(Number::parse(&"9".repeat(39), PLAIN).unwrap_err(), NumberError::TooLong);
+    assert_eq!(Number::parse("1 000", PLAIN).unwrap_err(), NumberError::OtherMark(' '));
 }
 
 #[test]

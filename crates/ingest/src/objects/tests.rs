@@ -21,7 +21,7 @@ fn pieces(bytes: &[u8]) -> impl futures::Stream<Item = Result<Bytes>> + Unpin {
     stream::iter(pieces)
 }
 
-fn files_below(folder: &Path) -> Vec<String> {
+fn files_in(folder: &Path) -> Vec<String> {
     let all = walkdir::WalkDir::new(folder).into_iter().map(Result::unwrap).filter(|entry| entry.file_type().is_file());
     all.map(|entry| entry.path().strip_prefix(folder).unwrap().to_str().unwrap().to_owned()).collect()
 }
@@ -44,28 +44,28 @@ async fn one_object_for_the_same_bytes() {
         objects.get(&object.sha256).await.unwrap().read_to_end(&mut back).unwrap();
         assert!(back == bytes);
     }
-    let stored = files_below(&folder.path().join("store"));
+    let stored = files_in(&folder.path().join("store"));
     assert_eq!(stored.len(), 5, "{stored:?}");
     let empty = Hash::of(b"");
     assert!(stored.contains(&Objects::path(&empty)) && Objects::path(&empty).starts_with("sha256/e3/e3b0c442"));
-    assert_eq!(files_below(&folder.path().join("spool")), Vec::<String>::new());
+    assert_eq!(files_in(&folder.path().join("spool")), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn what_breaks_off_was_never_there() {
+async fn an_interrupted_stream_leaves_no_object() {
     let folder = tempfile::tempdir().unwrap();
     let objects = objects(folder.path());
     let half = bytes_of(IN_MEMORY_BYTES_MAX + 1);
     let broken = stream::iter([Ok(Bytes::from(half.clone())), Err(Error::new(Kind::Retry, "read a file"))]);
     assert_eq!(objects.put(broken).await.unwrap_err().kind, Kind::Retry);
-    assert_eq!(files_below(folder.path()), Vec::<String>::new());
+    assert_eq!(files_in(folder.path()), Vec::<String>::new());
     assert_eq!(objects.size(&Hash::of(&half)).await.unwrap(), None);
     let error = objects.get(&Hash::of(&half)).await.unwrap_err();
     assert_eq!(error.kind, Kind::FixInput);
 }
 
 #[tokio::test]
-async fn bytes_that_changed_are_refused_and_can_be_pulled_again() {
+async fn bytes_that_changed_are_refused_and_can_be_fetched_again() {
     let folder = tempfile::tempdir().unwrap();
     let objects = objects(folder.path());
     let object = objects.put(pieces(b"prm;energie")).await.unwrap();
@@ -74,7 +74,7 @@ async fn bytes_that_changed_are_refused_and_can_be_pulled_again() {
     let error = objects.get(&object.sha256).await.unwrap_err();
     assert_eq!(error.kind, Kind::FixSetup);
     assert!(error.to_string().contains("restore it from a copy, or fetch it again"), "{error}");
-    // Cut short, its size tells, and the next fetch replaces it.
+    // A truncated object is recognized by its size, and the next fetch replaces it.
     std::fs::write(&path, b"prm").unwrap();
     objects.put(pieces(b"prm;energie")).await.unwrap();
     objects.get(&object.sha256).await.unwrap();

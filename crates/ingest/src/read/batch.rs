@@ -1,4 +1,4 @@
-//! Rows on their way into an Arrow batch.
+//! Builds Arrow batches of rows.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use arrow::datatypes::SchemaRef;
 
 use super::Rows;
 use super::value::Value;
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::layout::{Layout, Type};
 use crate::{Error, Kind, Result};
 
 const ROWS_MAX: usize = 8192;
-/// Of texts.
+/// The bytes of texts in a batch.
 const BYTES_MAX: usize = 8 << 20;
 
-enum Builder {
+enum ColumnBuilder {
     Text(StringBuilder),
     Whole(Int64Builder),
     Decimal(Decimal128Builder),
@@ -28,20 +28,22 @@ enum Builder {
     Instant(TimestampMicrosecondBuilder),
 }
 
-pub struct Batch {
+/// Collects rows into batches of bounded size.
+pub struct BatchBuilder {
     schema: SchemaRef,
-    builders: Vec<Builder>,
+    builders: Vec<ColumnBuilder>,
     lines: Vec<u64>,
     bytes: usize,
 }
 
-impl Batch {
-    pub fn new(layout: &Layout) -> Batch {
+impl BatchBuilder {
+    /// For the columns of a layout.
+    pub fn new(layout: &Layout) -> BatchBuilder {
         let builders = layout.columns.iter().map(|column| builder(&column.kind)).collect();
-        Batch { schema: layout.schema(), builders, lines: Vec::new(), bytes: 0 }
+        BatchBuilder { schema: layout.schema(), builders, lines: Vec::new(), bytes: 0 }
     }
 
-    /// One value for each column.
+    /// Adds a row, one value for each column.
     pub fn push(&mut self, line: u64, row: &[Option<Value<'_>>]) -> Result<()> {
         for (builder, value) in self.builders.iter_mut().zip(row) {
             if let Some(Value::Text(text)) = value {
@@ -53,11 +55,12 @@ impl Batch {
         Ok(())
     }
 
+    /// Whether the batch has reached its size and is to be taken.
     pub fn is_full(&self) -> bool {
         self.lines.len() >= ROWS_MAX || self.bytes >= BYTES_MAX
     }
 
-    /// `None` where there is no row. Empty afterwards.
+    /// The rows added so far, `None` where there are none; the builder is empty afterwards.
     pub fn take(&mut self) -> Result<Option<Rows>> {
         if self.lines.is_empty() {
             return Ok(None);
@@ -70,53 +73,57 @@ impl Batch {
     }
 }
 
-fn builder(kind: &Type) -> Builder {
+fn builder(kind: &Type) -> ColumnBuilder {
     match kind {
-        Type::Text | Type::Enum(_) => Builder::Text(StringBuilder::new()),
-        Type::Integer | Type::Duration => Builder::Whole(Int64Builder::new()),
-        Type::Decimal { .. } => Builder::Decimal(Decimal128Builder::new().with_data_type(kind.data_type())),
-        Type::Double => Builder::Double(Float64Builder::new()),
-        Type::Boolean { .. } => Builder::Boolean(BooleanBuilder::new()),
-        Type::Date { .. } => Builder::Date(Date32Builder::new()),
-        Type::Timestamp { .. } => Builder::Instant(TimestampMicrosecondBuilder::new().with_data_type(kind.data_type())),
+        Type::Text | Type::Enum(_) => ColumnBuilder::Text(StringBuilder::new()),
+        Type::Integer | Type::Duration => ColumnBuilder::Whole(Int64Builder::new()),
+        Type::Decimal { .. } => ColumnBuilder::Decimal(Decimal128Builder::new().with_data_type(kind.data_type())),
+        Type::Double => ColumnBuilder::Double(Float64Builder::new()),
+        Type::Boolean { .. } => ColumnBuilder::Boolean(BooleanBuilder::new()),
+        Type::Date { .. } => ColumnBuilder::Date(Date32Builder::new()),
+        Type::Timestamp { .. } => {
+            ColumnBuilder::Instant(TimestampMicrosecondBuilder::new().with_data_type(kind.data_type()))
+        }
     }
 }
 
-fn append(builder: &mut Builder, value: Option<&Value<'_>>) -> Result<()> {
+fn append(builder: &mut ColumnBuilder, value: Option<&Value<'_>>) -> Result<()> {
     match (builder, value) {
-        (Builder::Text(builder), Some(Value::Text(text))) => builder.append_value(text),
-        (Builder::Whole(builder), Some(Value::Whole(whole))) => builder.append_value(*whole),
-        (Builder::Decimal(builder), Some(Value::Decimal(mantissa))) => builder.append_value(*mantissa),
-        (Builder::Double(builder), Some(Value::Double(double))) => builder.append_value(*double),
-        (Builder::Boolean(builder), Some(Value::Boolean(value))) => builder.append_value(*value),
-        (Builder::Date(builder), Some(Value::Date(days))) => builder.append_value(*days),
-        (Builder::Instant(builder), Some(Value::Instant(at))) => builder.append_value(*at),
+        (ColumnBuilder::Text(builder), Some(Value::Text(text))) => builder.append_value(text),
+        (ColumnBuilder::Whole(builder), Some(Value::Whole(whole))) => builder.append_value(*whole),
+        (ColumnBuilder::Decimal(builder), Some(Value::Decimal(mantissa))) => builder.append_value(*mantissa),
+        (ColumnBuilder::Double(builder), Some(Value::Double(double))) => builder.append_value(*double),
+        (ColumnBuilder::Boolean(builder), Some(Value::Boolean(value))) => builder.append_value(*value),
+        (ColumnBuilder::Date(builder), Some(Value::Date(days))) => builder.append_value(*days),
+        (ColumnBuilder::Instant(builder), Some(Value::Instant(at))) => builder.append_value(*at),
         (builder, None) => append_null(builder),
-        (_, Some(_)) => return Err(Error::new(Kind::Bug, "make a batch of rows: a value of another type")),
+        (_, Some(_)) => {
+            return Err(Error::new(Kind::Bug, "make a batch of rows: a value has another type than its column"));
+        }
     }
     Ok(())
 }
 
-fn append_null(builder: &mut Builder) {
+fn append_null(builder: &mut ColumnBuilder) {
     match builder {
-        Builder::Text(builder) => builder.append_null(),
-        Builder::Whole(builder) => builder.append_null(),
-        Builder::Decimal(builder) => builder.append_null(),
-        Builder::Double(builder) => builder.append_null(),
-        Builder::Boolean(builder) => builder.append_null(),
-        Builder::Date(builder) => builder.append_null(),
-        Builder::Instant(builder) => builder.append_null(),
+        ColumnBuilder::Text(builder) => builder.append_null(),
+        ColumnBuilder::Whole(builder) => builder.append_null(),
+        ColumnBuilder::Decimal(builder) => builder.append_null(),
+        ColumnBuilder::Double(builder) => builder.append_null(),
+        ColumnBuilder::Boolean(builder) => builder.append_null(),
+        ColumnBuilder::Date(builder) => builder.append_null(),
+        ColumnBuilder::Instant(builder) => builder.append_null(),
     }
 }
 
-fn finish(builder: &mut Builder) -> ArrayRef {
+fn finish(builder: &mut ColumnBuilder) -> ArrayRef {
     match builder {
-        Builder::Text(builder) => Arc::new(builder.finish()),
-        Builder::Whole(builder) => Arc::new(builder.finish()),
-        Builder::Decimal(builder) => Arc::new(builder.finish()),
-        Builder::Double(builder) => Arc::new(builder.finish()),
-        Builder::Boolean(builder) => Arc::new(builder.finish()),
-        Builder::Date(builder) => Arc::new(builder.finish()),
-        Builder::Instant(builder) => Arc::new(builder.finish()),
+        ColumnBuilder::Text(builder) => Arc::new(builder.finish()),
+        ColumnBuilder::Whole(builder) => Arc::new(builder.finish()),
+        ColumnBuilder::Decimal(builder) => Arc::new(builder.finish()),
+        ColumnBuilder::Double(builder) => Arc::new(builder.finish()),
+        ColumnBuilder::Boolean(builder) => Arc::new(builder.finish()),
+        ColumnBuilder::Date(builder) => Arc::new(builder.finish()),
+        ColumnBuilder::Instant(builder) => Arc::new(builder.finish()),
     }
 }

@@ -1,5 +1,5 @@
-//! Lines of fields. The fields of a line are found by `csv-core`; between two lines stands what is no
-//! row: skipped lines, comments, totals.
+//! Reads CSV. `csv-core` splits the lines into fields; skipped lines, comments and trailers between the
+//! rows are recognized here.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,107 +8,114 @@ use csv_core::ReadRecordResult;
 
 use super::cell::Cell;
 use super::encoding;
-use super::fault::{Fault, What};
-use super::heading::Heading;
-use super::table::Table;
-use crate::error::During;
+use super::fault::{Fault, FaultKind};
+use super::header::Header;
+use super::row_checker::RowChecker;
+use crate::error::ErrorContext;
 use crate::layout::Csv;
 use crate::{Kind, Result};
 
 const PIECE_BYTES: usize = 256 << 10;
-/// Longer, and a quote was opened that nobody closed.
+/// A longer record is refused: it probably has a quote that is not closed.
 const RECORD_BYTES_MAX: usize = 4 << 20;
 
-pub fn read(file: File, format: &Csv, table: &mut Table<'_>) -> Result<()> {
+/// Reads all rows of a CSV file.
+pub fn read(file: File, format: &Csv, checker: &mut RowChecker<'_>) -> Result<()> {
     let opened = encoding::open(file, format.encoding)?;
-    let text = opened.text;
+    let encoding = opened.encoding;
     let mut records = Records::new(opened.bytes, format.separator);
     for _ in 0..format.skip_lines {
         records.skip_line()?;
     }
-    let comment = format.comment.as_ref().map(|comment| text.encoded(comment));
-    let trailers: Vec<Vec<u8>> = table.layout.trailers.iter().map(|one| text.encoded(&one.starts_with)).collect();
+    let comment = format.comment.as_ref().map(|comment| encoding.encode(comment));
+    let trailers: Vec<Vec<u8>> = checker.layout.trailers.iter().map(|one| encoding.encode(&one.starts_with)).collect();
     let longest = trailers.iter().chain(&comment).map(Vec::len).max().unwrap_or_default();
-    let mut heading = (!format.header).then(|| Heading::none(table.layout));
-    while records.reach_line(longest)? {
+    let mut header = (!format.header).then(|| Header::by_position(checker.layout));
+    while records.skip_to_line(longest)? {
         let trailer = trailers.iter().position(|begins| records.ahead().starts_with(begins));
         if trailer.is_none() && comment.as_ref().is_some_and(|comment| records.ahead().starts_with(comment)) {
             records.skip_line()?;
             continue;
         }
         let line = records.line;
-        let broken = match records.next()? {
-            Parted::Whole => None,
-            Parted::Long => Some(format!("a line of less than {} MiB", RECORD_BYTES_MAX >> 20)),
-            Parted::Open => Some("a quote to close the one that is opened on it; the file ends before".to_owned()),
+        let expected = match records.next()? {
+            RecordEnd::Complete => None,
+            RecordEnd::TooLong => Some(format!("a line of less than {} MiB", RECORD_BYTES_MAX >> 20)),
+            RecordEnd::UnclosedQuote => {
+                Some("a closing quote for the one opened on this line; the file ends without it".to_owned())
+            }
         };
-        if let Some(expected) = broken {
-            let hint = "is a quote on it that is part of a text? It must be written twice";
-            table.faults.add(Fault::at(What::Unreadable, line, "", expected, hint));
+        if let Some(expected) = expected {
+            let hint = "does a text of this line contain a quote? It must be written twice";
+            checker.faults.add(Fault::at(FaultKind::Unreadable, line, "", expected, hint));
             return Ok(());
         }
-        let cells: Vec<Cell<'_>> = records.fields().map(|field| text.cell(field)).collect();
-        match (trailer, &heading) {
-            (Some(at), _) => table.say_total(at, line, &cells),
-            (None, Some(heading)) => row(heading, line, &records, &cells, table)?,
+        let cells: Vec<Cell<'_>> = records.fields().map(|field| encoding.cell(field)).collect();
+        match (trailer, &header) {
+            (Some(at), _) => checker.add_trailer(at, line, &cells),
+            (None, Some(header)) => row(header, line, &records, &cells, checker)?,
             (None, None) => {
                 let names: Vec<String> = cells.iter().map(Cell::shown).collect();
-                let Some(found) = Heading::of(&names, table.layout, line, &mut table.faults) else { return Ok(()) };
-                heading = Some(found);
+                let Some(found) = Header::by_name(&names, checker.layout, line, &mut checker.faults) else {
+                    return Ok(());
+                };
+                header = Some(found);
             }
         }
     }
-    if heading.is_none() {
-        table.faults.add(Fault::of_file(What::Header, "a line with the columns' names", "the file is empty"));
+    if header.is_none() {
+        checker.faults.add(Fault::of_file(FaultKind::Header, "a line with the columns' names", "the file is empty"));
     }
     Ok(())
 }
 
-fn row(heading: &Heading, line: u64, records: &Records, cells: &[Cell<'_>], table: &mut Table<'_>) -> Result<()> {
-    if cells.len() != heading.width {
-        table.misfit(miscounted(heading.width, line, records, cells));
+fn row(header: &Header, line: u64, records: &Records, cells: &[Cell<'_>], checker: &mut RowChecker<'_>) -> Result<()> {
+    if cells.len() != header.width {
+        checker.reject_row(field_count_fault(header.width, line, records, cells));
         return Ok(());
     }
-    if let Some(fault) = heading.misfit(line, cells) {
-        table.misfit(fault);
+    if let Some(fault) = header.stray_value(line, cells) {
+        checker.reject_row(fault);
         return Ok(());
     }
-    let chosen: Vec<Cell<'_>> = heading.places.iter().map(|at| cells[*at].clone()).collect();
-    table.row(line, &chosen)
+    let chosen: Vec<Cell<'_>> = header.places.iter().map(|at| cells[*at].clone()).collect();
+    checker.row(line, &chosen)
 }
 
-fn miscounted(width: usize, line: u64, records: &Records, cells: &[Cell<'_>]) -> Fault {
+fn field_count_fault(width: usize, line: u64, records: &Records, cells: &[Cell<'_>]) -> Fault {
     let separator = char::from(records.separator).to_string();
     let text = cells.iter().map(Cell::shown).collect::<Vec<_>>().join(&separator);
-    let expected = format!("{width} fields, and there are {}", cells.len());
+    let expected = format!("{width} fields, found {}", cells.len());
     let hint = match () {
         () if records.lines_of_last() > 1 => {
-            format!("a quote opened on it is closed on line {} only", line + records.lines_of_last() - 1)
+            format!("a quote opened on this line is closed only on line {}", line + records.lines_of_last() - 1)
         }
-        () if records.is_at_end() => "was the file cut off? Ask for it again".to_owned(),
-        () if cells.len() > width => format!("does a text, or a number, hold {separator:?} without quotes around it?"),
+        () if records.is_at_end() => "was the file truncated? Request it again".to_owned(),
+        () if cells.len() > width => format!("does a text or a number contain {separator:?} without quotes around it?"),
         () => String::new(),
     };
-    Fault::at(What::Fields, line, &text, expected, hint)
+    Fault::at(FaultKind::Fields, line, &text, expected, hint)
 }
 
-enum Parted {
-    Whole,
-    /// Beyond [`RECORD_BYTES_MAX`].
-    Long,
+/// How the reading of a record ended.
+enum RecordEnd {
+    /// The record is complete.
+    Complete,
+    /// It is longer than [`RECORD_BYTES_MAX`].
+    TooLong,
     /// The file ends within quotes.
-    Open,
+    UnclosedQuote,
 }
 
-/// The lines of a file one after another, in bounded memory.
+/// Reads the records of a file one after another, in bounded memory.
 struct Records {
     input: Box<dyn Read>,
     separator: u8,
     held: Vec<u8>,
-    /// What of `held` is used up.
+    /// How many bytes of `held` are consumed.
     at: usize,
     is_ended: bool,
-    /// Of what comes next, from 1.
+    /// The line of the next byte, from 1.
     line: u64,
     after_return: bool,
     parser: csv_core::Reader,
@@ -159,8 +166,8 @@ impl Records {
         Ok(())
     }
 
-    /// Lines are counted as editors do: by \n, \r\n, or \r alone.
-    fn use_up(&mut self, bytes: usize) {
+    /// Consumes bytes and counts lines as editors do: by \n, \r\n, or \r alone.
+    fn consume(&mut self, bytes: usize) {
         for &byte in &self.held[self.at..self.at + bytes] {
             if byte == b'\r' || (byte == b'\n' && !self.after_return) {
                 self.line += 1;
@@ -170,11 +177,11 @@ impl Records {
         self.at += bytes;
     }
 
-    /// To the next line that is not empty, with this many bytes of it in sight; false at the end of the file.
-    fn reach_line(&mut self, bytes: usize) -> Result<bool> {
+    /// Skips empty lines until more than `bytes` bytes of the next line are buffered; false at the end of the file.
+    fn skip_to_line(&mut self, bytes: usize) -> Result<bool> {
         loop {
             let blank = self.ahead().iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-            self.use_up(blank);
+            self.consume(blank);
             if self.is_ended || self.ahead().len() > bytes {
                 return Ok(!self.ahead().is_empty());
             }
@@ -182,20 +189,20 @@ impl Records {
         }
     }
 
-    /// To the end of the line, quotes or not.
+    /// Skips to the end of the line; quotes have no meaning.
     fn skip_line(&mut self) -> Result<()> {
         loop {
-            // The second half of the last line's end.
+            // The \n of a \r\n whose \r ended the last line.
             if self.after_return && self.ahead().first() == Some(&b'\n') {
-                self.use_up(1);
+                self.consume(1);
             }
             let length = self.ahead().iter().position(|byte| matches!(byte, b'\r' | b'\n'));
             match length {
                 Some(length) => {
-                    self.use_up(length + 1);
+                    self.consume(length + 1);
                     return Ok(());
                 }
-                None => self.use_up(self.ahead().len()),
+                None => self.consume(self.ahead().len()),
             }
             if self.is_ended {
                 return Ok(());
@@ -204,32 +211,34 @@ impl Records {
         }
     }
 
-    /// Parts the next line into its fields.
-    fn next(&mut self) -> Result<Parted> {
+    /// Splits the next record into its fields.
+    fn next(&mut self) -> Result<RecordEnd> {
         (self.bytes, self.count, self.last_line) = (0, 0, self.line);
         let mut is_last = false;
         loop {
-            // A line that nobody ended, unless it is within quotes.
+            // The last line may have no line end; one is added, which has no effect within quotes.
             let input = if is_last { b"\n" } else { &self.held[self.at..] };
             let output = &mut self.last[self.bytes..];
             let (result, used, written, ends) = self.parser.read_record(input, output, &mut self.ends[self.count..]);
             if !is_last {
-                self.use_up(used);
+                self.consume(used);
             }
             self.bytes += written;
             self.count += ends;
             match result {
-                ReadRecordResult::Record | ReadRecordResult::End => return Ok(Parted::Whole),
-                ReadRecordResult::OutputFull if self.last.len() >= RECORD_BYTES_MAX => return Ok(Parted::Long),
+                ReadRecordResult::Record | ReadRecordResult::End => return Ok(RecordEnd::Complete),
+                ReadRecordResult::OutputFull if self.last.len() >= RECORD_BYTES_MAX => return Ok(RecordEnd::TooLong),
                 ReadRecordResult::OutputFull => self.last.resize(self.last.len() * 2, 0),
-                ReadRecordResult::OutputEndsFull if self.ends.len() >= RECORD_BYTES_MAX => return Ok(Parted::Long),
+                ReadRecordResult::OutputEndsFull if self.ends.len() >= RECORD_BYTES_MAX => {
+                    return Ok(RecordEnd::TooLong);
+                }
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
-                ReadRecordResult::InputEmpty if is_last => return Ok(Parted::Open),
+                ReadRecordResult::InputEmpty if is_last => return Ok(RecordEnd::UnclosedQuote),
                 ReadRecordResult::InputEmpty => {
                     if !self.is_ended {
                         self.fill()?;
                     }
-                    // Of nothing the parser would make an end, within quotes too.
+                    // Given no input, the parser would end the record, within quotes too.
                     is_last = self.is_ended;
                 }
             }
@@ -243,7 +252,7 @@ impl Records {
         })
     }
 
-    /// How many lines the last record took.
+    /// How many lines the last record has.
     fn lines_of_last(&self) -> u64 {
         (self.line - self.last_line).max(1)
     }

@@ -1,4 +1,4 @@
-//! In what a text file is written. Bytes that are no text are never replaced without a word.
+//! The encodings of text files. Bytes that are not valid in the encoding are reported, never silently replaced.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -7,55 +7,61 @@ use encoding_rs::WINDOWS_1252;
 use encoding_rs_io::DecodeReaderBytesBuilder;
 
 use super::cell::Cell;
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::layout::Encoding;
 use crate::{Kind, Result};
 
 const PIECE_BYTES: usize = 256 << 10;
 
+/// How the bytes of a field are decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Text {
+pub enum TextEncoding {
+    /// As UTF-8; files in UTF-16 are converted to it first.
     Utf8,
+    /// As Windows-1252.
     Windows1252,
 }
 
-/// A file whose lines and separators are ASCII, after its byte order mark.
-pub struct Opened {
-    pub text: Text,
+/// A file whose line ends and separators are ASCII characters.
+pub struct DecodedFile {
+    /// The encoding of the fields.
+    pub encoding: TextEncoding,
+    /// The bytes without the byte order mark.
     pub bytes: Box<dyn Read>,
 }
 
-pub fn open(mut file: File, encoding: Encoding) -> Result<Opened> {
+/// Opens a file in the encoding of its byte order mark, else in `encoding`.
+pub fn open(mut file: File, encoding: Encoding) -> Result<DecodedFile> {
     let mut mark = Vec::with_capacity(3);
     (&mut file).take(3).read_to_end(&mut mark).during(Kind::FixSetup, "read the file")?;
     match mark.as_slice() {
-        [0xef, 0xbb, 0xbf] => return Ok(Opened { text: Text::Utf8, bytes: Box::new(file) }),
+        [0xef, 0xbb, 0xbf] => return Ok(DecodedFile { encoding: TextEncoding::Utf8, bytes: Box::new(file) }),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
             rewind(&mut file)?;
             let decoded = DecodeReaderBytesBuilder::new().bom_override(true).build(file);
-            return Ok(Opened { text: Text::Utf8, bytes: Box::new(decoded) });
+            return Ok(DecodedFile { encoding: TextEncoding::Utf8, bytes: Box::new(decoded) });
         }
         _ => rewind(&mut file)?,
     }
-    let text = match encoding {
-        Encoding::Utf8 => Text::Utf8,
-        Encoding::Windows1252 => Text::Windows1252,
+    let encoding = match encoding {
+        Encoding::Utf8 => TextEncoding::Utf8,
+        Encoding::Windows1252 => TextEncoding::Windows1252,
         Encoding::Auto => {
             let found = guess(&mut file)?;
             rewind(&mut file)?;
             found
         }
     };
-    Ok(Opened { text, bytes: Box::new(file) })
+    Ok(DecodedFile { encoding, bytes: Box::new(file) })
 }
 
 fn rewind(file: &mut File) -> Result<()> {
     file.seek(SeekFrom::Start(0)).during(Kind::FixSetup, "read the file").map(drop)
 }
 
-/// A file with some letters that are UTF-8 and some bytes that are not is a damaged one of UTF-8: taken
-/// for Windows-1252 it would give letters that nobody wrote.
-fn guess(file: &mut File) -> Result<Text> {
+/// UTF-8 or Windows-1252. A file with letters in UTF-8 and with invalid bytes counts as damaged UTF-8: read as
+/// Windows-1252 it would give other letters.
+fn guess(file: &mut File) -> Result<TextEncoding> {
     let mut piece = vec![0; PIECE_BYTES];
     let (mut held, mut is_damaged, mut has_letters) = (0, false, false);
     loop {
@@ -67,7 +73,7 @@ fn guess(file: &mut File) -> Result<Text> {
                 Ok(text) => (text.len(), 0),
                 Err(error) => match error.error_len() {
                     Some(bad) => (error.valid_up_to(), bad),
-                    // Cut off by the end of the piece, or of the file.
+                    // A character that is incomplete at the end of the piece, or of the file.
                     None => {
                         open = rest.len() - error.valid_up_to();
                         (error.valid_up_to(), 0)
@@ -83,27 +89,28 @@ fn guess(file: &mut File) -> Result<Text> {
         held = open;
         if read == 0 {
             is_damaged |= open > 0;
-            return Ok(if is_damaged && !has_letters { Text::Windows1252 } else { Text::Utf8 });
+            return Ok(if is_damaged && !has_letters { TextEncoding::Windows1252 } else { TextEncoding::Utf8 });
         }
     }
 }
 
-impl Text {
+impl TextEncoding {
+    /// Decodes a field.
     pub fn cell<'a>(self, bytes: &'a [u8]) -> Cell<'a> {
         if bytes.is_empty() {
             return Cell::Empty;
         }
         let undecodable = || Cell::Undecodable(String::from_utf8_lossy(bytes).into_owned());
         match self {
-            Text::Utf8 => match std::str::from_utf8(bytes) {
-                // What UTF-16 could not be read as.
+            TextEncoding::Utf8 => match std::str::from_utf8(bytes) {
+                // The mark of bytes that are not valid UTF-16.
                 Ok(text) if text.contains('\u{fffd}') => undecodable(),
                 Ok(text) => Cell::Text(text.into()),
                 Err(_) => undecodable(),
             },
-            Text::Windows1252 => {
+            TextEncoding::Windows1252 => {
                 let (text, _) = WINDOWS_1252.decode_without_bom_handling(bytes);
-                // Five bytes have no letter.
+                // Five bytes are not assigned in Windows-1252, and are decoded to control characters.
                 if text.contains(|c| ('\u{80}'..='\u{9f}').contains(&c)) {
                     return undecodable();
                 }
@@ -112,11 +119,11 @@ impl Text {
         }
     }
 
-    /// How the file writes a text of the layout.
-    pub fn encoded(self, text: &str) -> Vec<u8> {
+    /// The bytes of a text in the file's encoding.
+    pub fn encode(self, text: &str) -> Vec<u8> {
         match self {
-            Text::Utf8 => text.as_bytes().to_vec(),
-            Text::Windows1252 => WINDOWS_1252.encode(text).0.into_owned(),
+            TextEncoding::Utf8 => text.as_bytes().to_vec(),
+            TextEncoding::Windows1252 => WINDOWS_1252.encode(text).0.into_owned(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Objects with a value for each column. Numbers are kept as they are written.
+//! Reads JSON: objects with a value for each column, in an array or one per line. Numbers keep all digits.
 
 use std::borrow::Cow;
 use std::cell::Cell as Shared;
@@ -8,21 +8,21 @@ use std::io::{BufRead, BufReader, Read};
 use std::marker::PhantomData;
 use std::rc::Rc;
 
+use base::nearest;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::cell::Cell;
-use super::fault::{Fault, What};
-use super::table::Table;
-use crate::error::During;
-use crate::layout::Extra;
-use crate::nearest::nearest;
+use super::fault::{Fault, FaultKind};
+use super::row_checker::RowChecker;
+use crate::error::ErrorContext;
+use crate::layout::ExtraColumns;
 use crate::{Error, Kind, Result};
 
 const OBJECT_BYTES_MAX: usize = 4 << 20;
 
-/// One object a line.
-pub fn read_lines(file: File, table: &mut Table<'_>) -> Result<()> {
+/// Reads a file with one object per line.
+pub fn read_lines(file: File, checker: &mut RowChecker<'_>) -> Result<()> {
     let mut input = BufReader::with_capacity(256 << 10, file);
     let (mut text, mut line) = (Vec::new(), 0);
     loop {
@@ -35,12 +35,12 @@ pub fn read_lines(file: File, table: &mut Table<'_>) -> Result<()> {
         line += 1;
         if read >= OBJECT_BYTES_MAX {
             let expected = format!("a line of less than {} MiB", OBJECT_BYTES_MAX >> 20);
-            table.faults.add(Fault::at(
-                What::Unreadable,
+            checker.faults.add(Fault::at(
+                FaultKind::Unreadable,
                 line,
                 "",
                 expected,
-                "is it one array? Then its format is \"json\"",
+                "is the file one array? Then its format is \"json\"",
             ));
             return Ok(());
         }
@@ -48,29 +48,29 @@ pub fn read_lines(file: File, table: &mut Table<'_>) -> Result<()> {
         let object = text.strip_prefix(mark).unwrap_or(&text);
         match std::str::from_utf8(object) {
             Ok(object) if object.trim().is_empty() => {}
-            Ok(object) => row(object.trim(), line, table)?,
+            Ok(object) => row(object.trim(), line, checker)?,
             Err(_) => {
                 let lossy = String::from_utf8_lossy(object);
-                table.misfit(Fault::at(What::Encoding, line, &lossy, "UTF-8", "JSON is written in nothing else"));
+                checker.reject_row(Fault::at(FaultKind::Encoding, line, &lossy, "UTF-8", "JSON must be in UTF-8"));
             }
         }
     }
 }
 
-/// One array of objects, read one by one.
-pub fn read_array(file: File, table: &mut Table<'_>) -> Result<()> {
+/// Reads a file with one array of objects, one object at a time.
+pub fn read_array(file: File, checker: &mut RowChecker<'_>) -> Result<()> {
     let mut input = Lines { input: BufReader::with_capacity(256 << 10, file), line: 1 };
-    input.skip_mark()?;
+    input.skip_byte_order_mark()?;
     let line = Rc::new(Shared::new(1));
-    let waiting = Rc::new(Shared::new(0));
-    let counted = Counted { lines: input, line: Rc::clone(&line), waiting: Rc::clone(&waiting) };
+    let pending = Rc::new(Shared::new(0));
+    let counter = LineCounter { lines: input, line: Rc::clone(&line), pending: Rc::clone(&pending) };
     let mut failed = None;
-    let mut parser = serde_json::Deserializer::from_reader(counted);
+    let mut parser = serde_json::Deserializer::from_reader(counter);
     let mut each = |object: Box<RawValue>| {
-        waiting.set(0);
+        pending.set(0);
         let text = object.get();
         let inside = text.bytes().filter(|byte| *byte == b'\n').count() as u64;
-        row(text, line.get().saturating_sub(inside).max(1), table).map_err(|error| failed = Some(error)).is_ok()
+        row(text, line.get().saturating_sub(inside).max(1), checker).map_err(|error| failed = Some(error)).is_ok()
     };
     let read = parser.deserialize_seq(Objects(&mut each)).and_then(|()| parser.end());
     if let Some(error) = failed {
@@ -80,54 +80,62 @@ pub fn read_array(file: File, table: &mut Table<'_>) -> Result<()> {
         Ok(()) => Ok(()),
         Err(error) if error.io_error_kind() == Some(std::io::ErrorKind::FileTooLarge) => {
             let expected = format!("objects of less than {} MiB", OBJECT_BYTES_MAX >> 20);
-            table.faults.add(Fault::at(What::Unreadable, line.get(), "", expected, "is it one array of objects?"));
+            checker.faults.add(Fault::at(
+                FaultKind::Unreadable,
+                line.get(),
+                "",
+                expected,
+                "is the file one array of objects?",
+            ));
             Ok(())
         }
         Err(error) if error.is_io() => Err(Error::new(Kind::FixSetup, "read the file").because(error)),
         Err(error) => {
-            let hint = if error.is_eof() { "was the file cut off? Ask for it again" } else { "" };
+            let hint = if error.is_eof() { "was the file truncated? Request it again" } else { "" };
             let fault =
-                Fault::at(What::Unreadable, error.line() as u64, &error.to_string(), "one array of objects", hint);
-            table.faults.add(fault);
+                Fault::at(FaultKind::Unreadable, error.line() as u64, &error.to_string(), "one array of objects", hint);
+            checker.faults.add(fault);
             Ok(())
         }
     }
 }
 
-fn row(text: &str, line: u64, table: &mut Table<'_>) -> Result<()> {
+fn row(text: &str, line: u64, checker: &mut RowChecker<'_>) -> Result<()> {
     let fields: Fields<'_> = match serde_json::from_str(text) {
         Ok(fields) => fields,
         Err(error) => {
             let expected = format!("an object with a value for each column ({error})");
-            table.misfit(Fault::at(What::Fields, line, text, expected, ""));
+            checker.reject_row(Fault::at(FaultKind::Fields, line, text, expected, ""));
             return Ok(());
         }
     };
-    let layout = table.layout;
+    let layout = checker.layout;
     let mut cells: Vec<Option<Cell<'_>>> = vec![None; layout.columns.len()];
     for (name, value) in &fields.0 {
         let place = layout.columns.iter().position(|column| column.headers.iter().any(|header| header == name));
         match place {
             Some(at) if cells[at].is_none() => cells[at] = Some(cell(value)),
             Some(_) => {
-                let fault = Fault::at(What::Fields, line, name, "each column once", "");
-                table.misfit(fault.in_column(name));
+                let fault = Fault::at(FaultKind::Fields, line, name, "each column once", "");
+                checker.reject_row(fault.in_column(name));
                 return Ok(());
             }
-            None if layout.extra_columns == Extra::Refuse => {
+            None if layout.extra_columns == ExtraColumns::Refuse => {
                 let known = layout.columns.iter().flat_map(|column| column.headers.iter().map(String::as_str));
                 let hint = match nearest(name, known) {
                     Some(near) => format!("nearest: {near:?}"),
                     None => "add it to the layout, or set `extra_columns` to \"ignore\"".to_owned(),
                 };
-                table.misfit(Fault::at(What::Fields, line, name, "only columns of the layout", hint).in_column(name));
+                checker.reject_row(
+                    Fault::at(FaultKind::Fields, line, name, "only columns of the layout", hint).in_column(name),
+                );
                 return Ok(());
             }
             None => {}
         }
     }
     let cells: Vec<Cell<'_>> = cells.into_iter().map(|cell| cell.unwrap_or(Cell::Empty)).collect();
-    table.row(line, &cells)
+    checker.row(line, &cells)
 }
 
 fn cell(value: &RawValue) -> Cell<'_> {
@@ -139,12 +147,12 @@ fn cell(value: &RawValue) -> Cell<'_> {
             Ok(text) => Cell::Text(text),
             Err(_) => Cell::Undecodable(text.to_owned()),
         },
-        Some(b'{' | b'[') => Cell::Wrong(text.to_owned(), "one value, and this holds several"),
+        Some(b'{' | b'[') => Cell::Invalid(text.to_owned(), "one value, found several"),
         _ => Cell::Plain(text.into()),
     }
 }
 
-/// An object's fields in their order, the same name twice too.
+/// An object's fields in their order; a name may occur twice.
 struct Fields<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> serde::Deserialize<'de> for Fields<'de> {
@@ -169,7 +177,7 @@ impl<'de> serde::Deserialize<'de> for Fields<'de> {
     }
 }
 
-/// Each element of an array as it comes, until one is refused.
+/// Passes each element of an array to a function, until that returns false.
 struct Objects<'a>(&'a mut dyn FnMut(Box<RawValue>) -> bool);
 
 impl<'de> Visitor<'de> for Objects<'_> {
@@ -205,7 +213,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn skip_mark(&mut self) -> Result<()> {
+    fn skip_byte_order_mark(&mut self) -> Result<()> {
         let begins = self.input.fill_buf().during(Kind::FixSetup, "read the file")?;
         if begins.starts_with(b"\xef\xbb\xbf") {
             self.input.consume(3);
@@ -214,21 +222,21 @@ impl Lines {
     }
 }
 
-/// Tells its reader on which line it is: serde_json takes one byte at a time.
-struct Counted {
+/// Counts the lines that are read; exact because serde_json reads one byte at a time.
+struct LineCounter {
     lines: Lines,
     line: Rc<Shared<u64>>,
-    /// Bytes since the last object.
-    waiting: Rc<Shared<usize>>,
+    /// Bytes read since the last object.
+    pending: Rc<Shared<usize>>,
 }
 
-impl Read for Counted {
+impl Read for LineCounter {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.lines.input.read(buffer)?;
         self.lines.line += buffer[..read].iter().filter(|byte| **byte == b'\n').count() as u64;
         self.line.set(self.lines.line);
-        self.waiting.set(self.waiting.get() + read);
-        if self.waiting.get() > OBJECT_BYTES_MAX {
+        self.pending.set(self.pending.get() + read);
+        if self.pending.get() > OBJECT_BYTES_MAX {
             return Err(std::io::ErrorKind::FileTooLarge.into());
         }
         Ok(read)

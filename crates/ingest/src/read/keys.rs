@@ -1,4 +1,4 @@
-//! What rows have in common, by hashes of 128 bits, so that a file's size is bounded by rows and not by texts.
+//! Finds rows with equal values, by hashes of 128 bits: memory depends on the number of rows, not on their texts.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,10 +9,10 @@ use xxhash_rust::xxh3::Xxh3;
 use super::value::Value;
 use crate::{Error, Kind, Result};
 
-/// About 600 MB; beyond it a file's rows are better compared in SQL.
+/// The most rows that are compared, which take about 600 MB; more are better compared in SQL.
 pub const ROWS_MAX: usize = 10_000_000;
 
-/// Of some of a row's values; `None` where one of them is not known.
+/// The hash of a row's values in some columns; `None` where one of them could not be read.
 pub fn hash(row: &[Option<Value<'_>>], unread: &[bool], places: &[usize]) -> Option<u128> {
     let mut state = Xxh3::new();
     for &at in places {
@@ -24,7 +24,7 @@ pub fn hash(row: &[Option<Value<'_>>], unread: &[bool], places: &[usize]) -> Opt
     Some(state.digest128())
 }
 
-/// Each value with its kind and its length, so that no two rows look alike to the hash.
+/// Adds a value with its type and length, so that different rows never give the same bytes.
 fn add(state: &mut Xxh3, value: Option<&Value<'_>>) {
     let mut with = |kind: u8, bytes: &[u8]| {
         state.update(&[kind]);
@@ -44,26 +44,30 @@ fn add(state: &mut Xxh3, value: Option<&Value<'_>>) {
     }
 }
 
-/// A row that was met before.
+/// An earlier row with the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Before {
+pub struct EarlierRow {
+    /// Its line.
     pub line: u64,
-    /// All its values were the same.
+    /// Whether all of its values are the same.
     pub is_same: bool,
 }
 
+/// The keys of a file's rows.
 #[derive(Default)]
-pub struct Keys(HashMap<u128, (u64, u128)>);
+pub struct RowKeys(HashMap<u128, (u64, u128)>);
 
-impl Keys {
+impl RowKeys {
+    /// Adds the key of a row, or returns the earlier row that has it.
+    ///
     /// # Errors
-    /// `FixSetup` beyond [`ROWS_MAX`].
-    pub fn meet(&mut self, key: u128, whole_row: u128, line: u64) -> Result<Option<Before>> {
+    /// `FixSetup` for more than [`ROWS_MAX`] keys.
+    pub fn insert(&mut self, key: u128, whole_row: u128, line: u64) -> Result<Option<EarlierRow>> {
         let len = self.0.len();
         match self.0.entry(key) {
             Entry::Occupied(first) => {
                 let (line, row) = *first.get();
-                Ok(Some(Before { line, is_same: row == whole_row }))
+                Ok(Some(EarlierRow { line, is_same: row == whole_row }))
             }
             Entry::Vacant(_) if len >= ROWS_MAX => Err(too_many("`key`")),
             Entry::Vacant(free) => {
@@ -74,19 +78,21 @@ impl Keys {
     }
 }
 
+/// The error for a file with more rows than can be compared; `what` is the setting that needs it.
 pub fn too_many(what: &str) -> Error {
-    let what =
-        format!("read the rows: more than {ROWS_MAX} to compare; split the file, or drop {what} from the layout");
+    let what = format!(
+        "read the rows: there are more than {ROWS_MAX} to compare; split the file, or remove {what} from the layout"
+    );
     Error::new(Kind::FixSetup, what)
 }
 
-/// How often the local times of the hours that come twice were met, by column and series.
+/// Counts the local times of hours that occur twice, by column and series.
 #[derive(Default)]
-pub struct Twice(HashMap<(usize, u128, NaiveDateTime), u32>);
+pub struct RepeatedTimes(HashMap<(usize, u128, NaiveDateTime), u32>);
 
-impl Twice {
-    /// How often before.
-    pub fn meet(&mut self, column: usize, series: u128, local: NaiveDateTime) -> Result<u32> {
+impl RepeatedTimes {
+    /// Counts a time, and returns how often it was counted before.
+    pub fn count(&mut self, column: usize, series: u128, local: NaiveDateTime) -> Result<u32> {
         if self.0.len() >= ROWS_MAX {
             return Err(too_many("`ambiguous = \"in-order\"`"));
         }

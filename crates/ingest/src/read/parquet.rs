@@ -1,4 +1,4 @@
-//! Columns of Parquet, which have their types already: a value is taken where it is exactly one of the layout's.
+//! Reads Parquet, whose columns have types: a value is accepted where it is exactly a value of the layout's type.
 
 use std::fs::File;
 
@@ -16,17 +16,18 @@ use chrono::{DateTime, NaiveDate, TimeDelta};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::cell::Cell;
-use super::fault::{Fault, What};
-use super::heading::Heading;
-use super::table::Table;
+use super::fault::{Fault, FaultKind};
+use super::header::Header;
+use super::row_checker::RowChecker;
 use crate::Result;
 use crate::number::Number;
 
 const ROWS_AT_ONCE: usize = 1024;
 
-pub fn read(file: File, table: &mut Table<'_>) -> Result<()> {
+/// Reads all rows of a Parquet file.
+pub fn read(file: File, checker: &mut RowChecker<'_>) -> Result<()> {
     let unreadable = |line: u64, why: String| {
-        Fault::at(What::Unreadable, line, &why, "a Parquet file", "was the file cut off? Ask for it again")
+        Fault::at(FaultKind::Unreadable, line, &why, "a Parquet file", "was the file truncated? Request it again")
     };
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| {
         let names: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
@@ -35,22 +36,22 @@ pub fn read(file: File, table: &mut Table<'_>) -> Result<()> {
     let (names, reader) = match reader {
         Ok(opened) => opened,
         Err(error) => {
-            table.faults.add(unreadable(0, error.to_string()));
+            checker.faults.add(unreadable(0, error.to_string()));
             return Ok(());
         }
     };
-    let Some(heading) = Heading::of(&names, table.layout, 0, &mut table.faults) else { return Ok(()) };
+    let Some(header) = Header::by_name(&names, checker.layout, 0, &mut checker.faults) else { return Ok(()) };
     let mut line = 0;
     for batch in reader {
         match batch {
             Ok(batch) => {
-                if !rows(&batch, &heading, line, table)? {
+                if !rows(&batch, &header, line, checker)? {
                     return Ok(());
                 }
                 line += batch.num_rows() as u64;
             }
             Err(error) => {
-                table.faults.add(unreadable(line + 1, error.to_string()));
+                checker.faults.add(unreadable(line + 1, error.to_string()));
                 return Ok(());
             }
         }
@@ -58,27 +59,27 @@ pub fn read(file: File, table: &mut Table<'_>) -> Result<()> {
     Ok(())
 }
 
-/// False where a column is of a type that no layout has.
-fn rows(batch: &RecordBatch, heading: &Heading, before: u64, table: &mut Table<'_>) -> Result<bool> {
-    let mut columns = Vec::with_capacity(heading.places.len());
-    for (column, place) in table.layout.columns.iter().zip(&heading.places) {
+/// Adds the rows of a batch; false where a column has a type that no layout has.
+fn rows(batch: &RecordBatch, header: &Header, before: u64, checker: &mut RowChecker<'_>) -> Result<bool> {
+    let mut columns = Vec::with_capacity(header.places.len());
+    for (column, place) in checker.layout.columns.iter().zip(&header.places) {
         let array = plain(batch.column(*place));
         if !array.as_ref().is_some_and(|array| array.is_empty() || cell(array, 0).is_some()) {
             let found = batch.column(*place).data_type().to_string();
             let expected = format!("a column of {}", column.kind.data_type());
-            table.faults.add(Fault::at(What::Header, 0, &found, expected, "").in_column(&column.name));
+            checker.faults.add(Fault::at(FaultKind::Header, 0, &found, expected, "").in_column(&column.name));
             return Ok(false);
         }
         columns.extend(array);
     }
     for row in 0..batch.num_rows() {
         let cells: Vec<Cell<'_>> = columns.iter().map(|array| cell(array, row).unwrap_or(Cell::Empty)).collect();
-        table.row(before + row as u64 + 1, &cells)?;
+        checker.row(before + row as u64 + 1, &cells)?;
     }
     Ok(true)
 }
 
-/// Without a dictionary.
+/// The array without dictionary encoding.
 fn plain(array: &ArrayRef) -> Option<ArrayRef> {
     match array.data_type() {
         DataType::Dictionary(_, values) => arrow::compute::cast(array, values).ok(),
@@ -86,7 +87,7 @@ fn plain(array: &ArrayRef) -> Option<ArrayRef> {
     }
 }
 
-/// `None` for a type that is no single value.
+/// A value as a cell; `None` where the type is not supported, such as a list.
 fn cell(array: &ArrayRef, row: usize) -> Option<Cell<'_>> {
     let any = array.as_any();
     macro_rules! whole {
@@ -112,7 +113,7 @@ fn cell(array: &ArrayRef, row: usize) -> Option<Cell<'_>> {
         DataType::UInt32 => whole!(UInt32Type),
         DataType::UInt64 => whole!(UInt64Type),
         DataType::Float32 => {
-            // Its own shortest digits: 0.1 is 0.1, and not what a double makes of it.
+            // By its shortest decimal digits, so that 0.1 stays 0.1; converted directly it would get more digits.
             let number = any.downcast_ref::<Float32Array>()?.value(row);
             Cell::Double(number.to_string().parse().unwrap_or(f64::NAN))
         }
@@ -122,7 +123,7 @@ fn cell(array: &ArrayRef, row: usize) -> Option<Cell<'_>> {
             let array = any.downcast_ref::<Decimal256Array>()?;
             match array.value(row).to_i128() {
                 Some(mantissa) => exact(mantissa, *scale),
-                None => Cell::Wrong(array.value_as_string(row), "a number of at most 38 digits"),
+                None => Cell::Invalid(array.value_as_string(row), "a number of at most 38 digits"),
             }
         }
         DataType::Date32 => date(i64::from(array.as_primitive::<Date32Type>().value(row))),
@@ -141,12 +142,12 @@ fn exact(mantissa: i128, scale: i8) -> Cell<'static> {
             power.and_then(|power| mantissa.checked_mul(power)).map(Number::whole)
         }
     };
-    number.map_or_else(|| Cell::Wrong(mantissa.to_string(), "a number of at most 38 digits"), Cell::Exact)
+    number.map_or_else(|| Cell::Invalid(mantissa.to_string(), "a number of at most 38 digits"), Cell::Exact)
 }
 
 fn date(days: i64) -> Cell<'static> {
     let date = TimeDelta::try_days(days).and_then(|days| NaiveDate::default().checked_add_signed(days));
-    date.map_or_else(|| Cell::Wrong(days.to_string(), "a date that the calendar has"), Cell::Date)
+    date.map_or_else(|| Cell::Invalid(days.to_string(), "a valid date"), Cell::Date)
 }
 
 fn timestamp(array: &ArrayRef, row: usize, unit: &TimeUnit, is_instant: bool) -> Cell<'static> {
@@ -163,7 +164,7 @@ fn timestamp(array: &ArrayRef, row: usize, unit: &TimeUnit, is_instant: bool) ->
     match at {
         Some((micros, _)) if is_instant => Cell::Instant(micros),
         Some((_, at)) => Cell::Local(at.naive_utc()),
-        None => Cell::Wrong(String::new(), "a time of whole microseconds that the calendar has"),
+        None => Cell::Invalid(String::new(), "a valid time of whole microseconds"),
     }
 }
 
@@ -176,6 +177,6 @@ fn duration(array: &ArrayRef, row: usize, unit: &TimeUnit) -> Cell<'static> {
     };
     match value % per_second {
         0 => Cell::Seconds(value / per_second),
-        _ => Cell::Wrong(value.to_string(), "a whole number of seconds"),
+        _ => Cell::Invalid(value.to_string(), "a whole number of seconds"),
     }
 }

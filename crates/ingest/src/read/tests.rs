@@ -1,5 +1,5 @@
-//! Files as producers send them, and as they shouldn't.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in what tests stand on too")]
+//! Files as producers deliver them, valid and faulty.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in shared code of tests too")]
 
 mod calendar;
 mod kinds;
@@ -12,7 +12,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType, UInt64Type};
 use proptest::prelude::*;
 
-use super::{Report, Verdict, What, read};
+use super::{FaultKind, ReadReport, Verdict, read};
 use crate::layout::Layout;
 
 pub fn layout(text: &str) -> Layout {
@@ -22,7 +22,7 @@ pub fn layout(text: &str) -> Layout {
 pub struct Reading {
     pub rows: RecordBatch,
     pub lines: Vec<u64>,
-    pub report: Report,
+    pub report: ReadReport,
 }
 
 pub fn reading(layout: &Layout, bytes: &[u8]) -> Reading {
@@ -53,9 +53,9 @@ impl Reading {
         self.rows[column].as_primitive::<TimestampMicrosecondType>().values().iter().map(|micros| at(*micros)).collect()
     }
 
-    /// Each as line, kind.
-    pub fn faults(&self) -> Vec<(u64, What)> {
-        self.report.faults.iter().map(|fault| (fault.line, fault.what)).collect()
+    /// The line and the kind of each fault.
+    pub fn faults(&self) -> Vec<(u64, FaultKind)> {
+        self.report.faults.iter().map(|fault| (fault.line, fault.kind)).collect()
     }
 
     pub fn only_fault(&self) -> String {
@@ -121,7 +121,7 @@ covers = "days"
 const HEADER: &str =
     "schema_version;producteur_id;prm;horodate_debut;pas;energie_injectee_kwh;disponibilite_pct;statut;commentaire\r\n";
 
-/// A day of hours, each of 216,5 kWh but the first; `change` may do anything to a line, from 0.
+/// A day of hours, each of 216,5 kWh except the first; `change` may replace each line, which are numbered from 0.
 fn bill(change: impl Fn(usize, String) -> String) -> String {
     let row = |hour: usize| {
         let energy = if hour == 0 { "1 234,5" } else { "216,5" };
@@ -141,7 +141,7 @@ fn a_bill_is_read_exactly() {
     let read =
         bills(&bill(|hour, line| if hour == 3 { line + "\"arrêt ; puis\r\nreprise \"\"normale\"\"\"" } else { line }));
     assert!(read.is_accepted(), "{:?}", read.report);
-    assert_eq!((read.report.rows, read.report.rows_aside), (24, 0));
+    assert_eq!((read.report.rows, read.report.rows_quarantined), (24, 0));
     assert_eq!(read.whole("energie_wh")[..2], [Some(1_234_500), Some(216_500)]);
     assert_eq!(read.whole("pas")[0], Some(3600));
     assert_eq!(read.rows["disponibilite_pct"].as_primitive::<Decimal128Type>().value(0), 1000);
@@ -174,11 +174,11 @@ fn a_damaged_file_of_utf8_is_not_taken_for_another_encoding() {
     let at = bytes.windows(2).position(|two| two == "é".as_bytes()).unwrap();
     bytes[at] = 0xff;
     let read = reading(&layout(BILLS), &bytes);
-    assert_eq!(read.faults(), [(4, What::Encoding)]);
+    assert_eq!(read.faults(), [(4, FaultKind::Encoding)]);
 }
 
 #[test]
-fn each_kind_of_fault_is_told_apart() {
+fn each_kind_of_fault_is_distinguished() {
     let faulty = |from: &'static str, to: &'static str| {
         bills(&bill(move |hour, line| if hour == 4 { line.replace(from, to) } else { line }))
     };
@@ -186,55 +186,63 @@ fn each_kind_of_fault_is_told_apart() {
         (
             "216,5",
             "216.5",
-            What::DecimalMark,
-            "line 6: column \"energie_injectee_kwh\": \"216.5\": expected a number with ',' as decimal mark and spaces between its thousands; the file has '.': if all of it does, set `decimal` or `thousands` in the layout",
+            FaultKind::DecimalMark,
+            "line 6: column \"energie_injectee_kwh\": \"216.5\": expected a number with ',' as its decimal mark and spaces between thousands; found '.'; if the whole file is written so, set `decimal` or `thousands` in the layout",
         ),
-        ("216,5", "21 65", What::DecimalMark, "check `decimal` and `thousands`"),
+        ("216,5", "21 65", FaultKind::DecimalMark, "check `decimal` and `thousands`"),
         (
             "216,5",
             "216,0005",
-            What::Digits,
-            "expected a whole number of 64 bits, once multiplied by 1000; nothing is rounded",
+            FaultKind::Digits,
+            "expected a whole number of 64 bits after multiplication by 1000; numbers are not rounded",
         ),
-        ("216,5", "-1", What::Range, "expected at least 0 in the column's unit"),
-        ("216,5", "n/a", What::Form, "\"n/a\": expected a whole number"),
-        ("100,0", "100,05", What::Digits, "at most 3 digits before the decimal mark and 1 after it"),
-        ("100,0", "101", What::Range, "expected 0 to 100"),
-        ("PRD0042", "", What::Missing, "the column is required"),
-        ("30000000000042", "3000000000004", What::Pattern, r#"a text of the pattern "^\\d{14}$""#),
-        ("DEFINITIF", "DEFINITIV", What::Word, "expected one of \"DEFINITIF\", \"PROVISOIRE\"; nearest: \"DEFINITIF\""),
-        ("PT60M", "60", What::Form, "a duration in hours, minutes and seconds"),
-        ("PT60M", "P1D", What::Form, "a duration in hours, minutes and seconds"),
-        ("T04:00:00+02:00", " 4h", What::Form, "a time such as 2026-09-30T00:00:00+02:00"),
-        ("+02:00", "", What::Form, "have the offset written, or set the column's `zone`"),
-        ("DEFINITIF;", "DEFINITIF;;", What::Fields, "expected 9 fields, and there are 10; does a text"),
-        ("DEFINITIF;", "DEFINITIF", What::Fields, "expected 9 fields, and there are 8"),
+        ("216,5", "-1", FaultKind::Range, "expected at least 0 in the column's unit"),
+        ("216,5", "n/a", FaultKind::Form, "\"n/a\": expected a whole number"),
+        ("100,0", "100,05", FaultKind::Digits, "at most 3 digits before the decimal mark and 1 after it"),
+        ("100,0", "101", FaultKind::Range, "expected 0 to 100"),
+        ("PRD0042", "", FaultKind::Missing, "the column is required"),
+        ("30000000000042", "3000000000004", FaultKind::Pattern, r#"a text of the pattern "^\\d{14}$""#),
+        (
+            "DEFINITIF",
+            "DEFINITIV",
+            FaultKind::Word,
+            "expected one of \"DEFINITIF\", \"PROVISOIRE\"; nearest: \"DEFINITIF\"",
+        ),
+        ("PT60M", "60", FaultKind::Form, "a duration in hours, minutes and seconds"),
+        ("PT60M", "P1D", FaultKind::Form, "a duration in hours, minutes and seconds"),
+        ("T04:00:00+02:00", " 4h", FaultKind::Form, "a time such as 2026-09-30T00:00:00+02:00"),
+        ("+02:00", "", FaultKind::Form, "write the offset, or set the column's `zone`"),
+        ("DEFINITIF;", "DEFINITIF;;", FaultKind::Fields, "expected 9 fields, found 10; does a text"),
+        ("DEFINITIF;", "DEFINITIF", FaultKind::Fields, "expected 9 fields, found 8"),
     ];
     for (from, to, what, says) in cases {
         let read = faulty(from, to);
-        let fault = read.report.faults.iter().find(|fault| fault.what == what);
+        let fault = read.report.faults.iter().find(|fault| fault.kind == what);
         let fault = fault.unwrap_or_else(|| panic!("{from} -> {to}: {:#?}", read.report.faults));
         assert_eq!(fault.line, 6, "{from} -> {to}");
         assert!(fault.to_string().contains(says), "{from} -> {to}: {fault}");
         assert!(!read.is_accepted());
-        assert_eq!(read.report.rows_aside, 1, "{from} -> {to}: {:#?}", read.report.faults);
+        assert_eq!(read.report.rows_quarantined, 1, "{from} -> {to}: {:#?}", read.report.faults);
         assert_eq!(read.rows.num_rows(), 23, "the others are read");
     }
 }
 
 #[test]
-fn rows_are_doubled_in_two_ways() {
+fn duplicate_rows_and_duplicate_keys() {
     let again = bill(|hour, line| if hour == 4 { format!("{line}\r\n{line}") } else { line });
     let read = bills(&again);
-    assert_eq!(read.report.counts.keys().copied().collect::<Vec<_>>(), [What::DoubledRow, What::Total]);
-    assert_eq!(read.report.faults[0].to_string(), "line 7: expected each row once: this is line 6 again; take it out");
+    assert_eq!(read.report.counts.keys().copied().collect::<Vec<_>>(), [FaultKind::DoubledRow, FaultKind::Total]);
+    assert_eq!(
+        read.report.faults[0].to_string(),
+        "line 7: expected each row once; this one is the same as line 6; remove one of them"
+    );
     let other = bill(|hour, line| if hour == 4 { format!("{line}\r\n{}", line.replace("216,5", "217")) } else { line });
     let fault = bills(&other).report.faults[0].to_string();
     assert!(fault.contains("line 7: expected other values of prm, horodate_debut than on line 6"), "{fault}");
 }
 
 #[test]
-fn totals_are_held_against_the_rows() {
+fn totals_are_compared_with_the_rows() {
     let wrong = bill(|_, line| line).replace("6 214,0", "6 213,9");
     let fault = bills(&wrong).only_fault();
     assert!(
@@ -245,14 +253,14 @@ fn totals_are_held_against_the_rows() {
     assert!(bills(&miscounted).only_fault().contains("\"25\": expected 24 rows"), "{miscounted}");
     let without = bill(|_, line| line).replace("#TOTAL", "//TOTAL");
     assert!(
-        bills(&without).only_fault().contains("expected a line that begins with \"#TOTAL\"; was the file cut off?")
+        bills(&without).only_fault().contains("expected a line that begins with \"#TOTAL\"; was the file truncated?")
     );
     let twice = bill(|_, line| line) + "#TOTAL;24;6 214,0\r\n";
-    assert_eq!(bills(&twice).faults(), [(27, What::Trailer)]);
-    // A row that can't be read is not taken for a wrong sum.
+    assert_eq!(bills(&twice).faults(), [(27, FaultKind::Trailer)]);
+    // Where a row can't be read, the sum is not compared.
     let unread = bill(|hour, line| if hour == 4 { line.replace("216,5", "216.5") } else { line });
     let report = bills(&unread).report;
-    assert!(report.faults[1].to_string().contains("1 rows have no value that can be read"), "{:#?}", report.faults);
+    assert!(report.faults[1].to_string().contains("1 rows have no valid value"), "{:#?}", report.faults);
 }
 
 #[test]
@@ -264,36 +272,35 @@ fn a_header_names_all_columns_once() {
     let commas = bill(|_, line| line).replace(';', ",");
     assert!(bills(&commas).report.faults[0].hint.contains("one field with ',' in it: set `separator` to it"));
     let twice = bill(|_, line| line).replacen("commentaire", "prm", 1);
-    assert!(bills(&twice).report.counts[&What::Header] >= 2);
+    assert!(bills(&twice).report.counts[&FaultKind::Header] >= 2);
     assert!(bills("").only_fault().contains("the file is empty"));
     let extra = layout("format='csv'\nextra_columns='ignore'\n[columns.a]\ntype='integer'");
     assert_eq!(reading(&extra, b"b,a\n7,1\n").whole("a"), [Some(1)]);
 }
 
 #[test]
-fn rows_with_faults_are_set_aside_up_to_a_share() {
-    let aside = |share: &str| {
+fn rows_with_faults_are_quarantined_up_to_a_share() {
+    let quarantining = |share: &str| {
         let text =
             format!("format='csv'\nkey='a'\n[faults]\npolicy='aside'\nshare_max={share}\n[columns.a]\ntype='integer'");
         reading(&layout(&text), b"a\n1\nx\n3\n4\n")
     };
-    let read = aside("0.25");
+    let read = quarantining("0.25");
     assert!(read.is_accepted());
     assert_eq!(read.whole("a"), [Some(1), Some(3), Some(4)]);
-    assert_eq!((read.report.rows, read.report.rows_aside), (4, 1));
-    let Verdict::Quarantine { reason } = aside("0.24").report.verdict else { panic!() };
+    assert_eq!((read.report.rows, read.report.rows_quarantined), (4, 1));
+    let Verdict::Quarantine { reason } = quarantining("0.24").report.verdict else { panic!() };
     assert_eq!(
         reason,
-        "form 1 (rows set aside may be 24 %); line 3: column \"a\": \"x\": expected a whole number of 64 bits"
+        "form 1 (at most 24 % of the rows may be quarantined); line 3: column \"a\": \"x\": expected a whole number of 64 bits"
     );
 }
 
 #[test]
-fn a_quote_that_is_not_closed_swallows_no_file() {
+fn an_unclosed_quote_is_a_fault() {
     for text in ["\"", "\"\"\"\"\""] {
         let read = bills(&bill(|hour, line| if hour == 4 { line + text } else { line }));
-        let expected =
-            "line 6: expected a quote to close the one that is opened on it; the file ends before; is a quote on it";
+        let expected = "line 6: expected a closing quote for the one opened on this line; the file ends without it; does a text of this line";
         assert!(read.only_fault().starts_with(expected), "{:?}", read.report.faults);
         assert_eq!(read.rows.num_rows(), 4);
     }
@@ -301,14 +308,14 @@ fn a_quote_that_is_not_closed_swallows_no_file() {
     assert_eq!((closed.is_accepted(), closed.texts("a")), (true, vec![Some("x\ny")]));
     let long = format!("a\n\"{}", "x\n".repeat(3 << 20));
     let read = reading(&layout("format='csv'\n[columns.a]\ntype='text'"), long.as_bytes());
-    assert!(read.only_fault().contains("line 2: expected a line of less than 4 MiB; is a quote on it"));
+    assert!(read.only_fault().contains("line 2: expected a line of less than 4 MiB; does a text of this line"));
 }
 
 #[test]
 fn a_thousand_faults_are_kept_and_all_are_counted() {
     let text = format!("a\n{}", "x\n".repeat(5000));
     let read = reading(&layout("format='csv'\n[columns.a]\ntype='integer'"), text.as_bytes());
-    assert_eq!((read.report.faults.len(), read.report.counts[&What::Form]), (super::FAULTS_KEPT_MAX, 5000));
+    assert_eq!((read.report.faults.len(), read.report.counts[&FaultKind::Form]), (super::FAULTS_KEPT_MAX, 5000));
     let batch = super::faults_to_batch(&read.report.faults).unwrap();
     assert_eq!(batch["line"].as_primitive::<UInt64Type>().value(999), 1001);
 }
@@ -340,7 +347,7 @@ fn many_rows_come_in_batches() {
 }
 
 proptest! {
-    /// What is written of a number comes back digit for digit, or not at all.
+    /// Every digit of a number is kept.
     #[test]
     fn decimals_go_through_unchanged(mantissa in -(10_i128.pow(17))..10_i128.pow(17), groups in any::<bool>()) {
         let layout = layout("format='csv'\nseparator=';'\ndecimal=','\nthousands=' '\n[columns.a]\ntype='decimal(18,4)'");
@@ -359,12 +366,12 @@ proptest! {
         prop_assert_eq!(read.rows["a"].as_primitive::<Decimal128Type>().value(0), mantissa);
     }
 
-    /// No bytes make it fail, and every line that is no row is told.
+    /// No bytes make it fail, and every line that is not a row is a fault.
     #[test]
-    fn any_bytes_are_read_or_told(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_read_or_reported(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let layout = layout("format='csv'\nseparator=';'\nkey='a'\n[columns.a]\ntype='integer'\n[columns.b]\ntype='text'");
         let read = reading(&layout, &[b"a;b\n", bytes.as_slice()].concat());
-        prop_assert_eq!(read.report.rows - read.report.rows_aside, read.rows.num_rows() as u64);
+        prop_assert_eq!(read.report.rows - read.report.rows_quarantined, read.rows.num_rows() as u64);
         prop_assert_eq!(read.report.counts.is_empty(), read.is_accepted());
     }
 }

@@ -1,39 +1,46 @@
-//! A cell becomes a value of its column's type, exactly, or a fault that says what was expected.
+//! Converts cells to values of their columns' types: exactly, or to an error that says what was expected.
 
 use std::borrow::Cow;
 
+use base::{nearest, quoted_list};
 use chrono::{NaiveDate, NaiveDateTime};
 
 use super::cell::{Cell, shown_digits};
-use super::fault::What;
-use super::instant::{self, Moment, Placed};
+use super::fault::FaultKind;
+use super::timestamp::{self, ParsedTime, ResolvedTime};
 use crate::layout::{Column, Type, Zone};
-use crate::nearest::{list, nearest};
-use crate::number::{Marks, Number, Unread};
+use crate::number::{Number, NumberError, NumberFormat};
 
+/// A value of a column.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value<'a> {
+    /// A text, or a word of an enum.
     Text(Cow<'a, str>),
-    /// An integer, or seconds.
+    /// An integer, or a duration in seconds.
     Whole(i64),
-    /// At the column's scale.
+    /// A decimal's digits, at the column's scale.
     Decimal(i128),
+    /// A floating-point number.
     Double(f64),
+    /// True or false.
     Boolean(bool),
-    /// Days since 1970.
+    /// Days since 1970-01-01.
     Date(i32),
-    /// Microseconds since 1970, UTC.
+    /// Microseconds since 1970-01-01, UTC.
     Instant(i64),
-    /// One of two instants, by the order of the rows.
+    /// One of two instants; which one depends on the order of the rows.
     InOrder {
+        /// The time as it is written.
         local: NaiveDateTime,
+        /// The earlier instant, in microseconds.
         first: i64,
+        /// The later instant, in microseconds.
         second: i64,
     },
 }
 
 impl Value<'_> {
-    /// In the column's unit.
+    /// The value as a number in the column's unit; `None` where it is not a number.
     pub fn number(&self, column: &Column) -> Option<Number> {
         match (self, &column.kind) {
             (Value::Whole(whole), _) => Some(Number::whole(i128::from(*whole))),
@@ -46,83 +53,87 @@ impl Value<'_> {
     }
 }
 
-/// Why a cell is no value; where it stands is its reader's to add.
+/// Why a cell is not a value of its column; the caller adds its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wrong {
-    pub what: What,
+pub struct ValueError {
+    /// The kind of fault.
+    pub kind: FaultKind,
+    /// What was expected, in words.
     pub expected: String,
+    /// What to do about it; may be empty.
     pub hint: String,
 }
 
-impl Wrong {
-    fn new(what: What, expected: impl Into<String>, hint: impl Into<String>) -> Wrong {
-        Wrong { what, expected: expected.into(), hint: hint.into() }
+impl ValueError {
+    fn new(kind: FaultKind, expected: impl Into<String>, hint: impl Into<String>) -> ValueError {
+        ValueError { kind, expected: expected.into(), hint: hint.into() }
     }
 
-    fn form(expected: impl Into<String>) -> Wrong {
-        Wrong::new(What::Form, expected, "")
+    /// A text that is not a value of the column's type.
+    fn form(expected: impl Into<String>) -> ValueError {
+        ValueError::new(FaultKind::Form, expected, "")
     }
 }
 
-/// `None` where the cell stands for no value, and the column allows that.
-pub fn value<'a>(column: &Column, cell: &'a Cell<'_>) -> Result<Option<Value<'a>>, Wrong> {
+/// The value of a cell; `None` where the cell is empty and the column allows that.
+pub fn value<'a>(column: &Column, cell: &'a Cell<'_>) -> Result<Option<Value<'a>>, ValueError> {
     match cell {
         Cell::Undecodable(_) => {
-            let hint = "set `encoding` to the one the file is written in, or have it written as UTF-8";
-            return Err(Wrong::new(What::Encoding, "text in the file's encoding", hint));
+            let hint = "set `encoding` to the file's encoding, or have the file written in UTF-8";
+            return Err(ValueError::new(FaultKind::Encoding, "text in the file's encoding", hint));
         }
-        Cell::Wrong(_, expected) => return Err(Wrong::form(*expected)),
-        _ if stands_for_none(column, cell) && column.required => {
-            return Err(Wrong::new(What::Missing, expected(column), "the column is required"));
+        Cell::Invalid(_, expected) => return Err(ValueError::form(*expected)),
+        _ if is_empty(column, cell) && column.required => {
+            return Err(ValueError::new(FaultKind::Missing, expected(column), "the column is required"));
         }
-        _ if stands_for_none(column, cell) => return Ok(None),
+        _ if is_empty(column, cell) => return Ok(None),
         _ => {}
     }
     let value = typed(column, cell)?;
     if let Some(pattern) = &column.pattern
         && !pattern.is_match(&cell.shown())
     {
-        return Err(Wrong::new(What::Pattern, format!("a text of the pattern {:?}", pattern.as_str()), ""));
+        return Err(ValueError::new(FaultKind::Pattern, format!("a text of the pattern {:?}", pattern.as_str()), ""));
     }
     Ok(Some(value))
 }
 
-fn stands_for_none(column: &Column, cell: &Cell<'_>) -> bool {
+fn is_empty(column: &Column, cell: &Cell<'_>) -> bool {
     let is_word = |text: &str| column.empty.iter().any(|empty| empty == text.trim());
     cell.is_blank() || matches!(cell, Cell::Text(text) | Cell::Plain(text) if is_word(text))
 }
 
-fn typed<'a>(column: &Column, cell: &'a Cell<'_>) -> Result<Value<'a>, Wrong> {
+fn typed<'a>(column: &Column, cell: &'a Cell<'_>) -> Result<Value<'a>, ValueError> {
     match &column.kind {
         Type::Text => Ok(Value::Text(text(cell))),
         Type::Enum(words) => word(words, cell),
         Type::Integer | Type::Decimal { .. } | Type::Double => number(column, cell),
-        Type::Boolean { yes, no } => boolean(yes, no, cell).ok_or_else(|| Wrong::form(expected(column))),
+        Type::Boolean { yes, no } => boolean(yes, no, cell).ok_or_else(|| ValueError::form(expected(column))),
         Type::Date { format } => {
-            let date = date(format.as_deref(), cell).ok_or_else(|| Wrong::form(expected(column)))?;
+            let date = date(format.as_deref(), cell).ok_or_else(|| ValueError::form(expected(column)))?;
             let days = date.signed_duration_since(NaiveDate::default()).num_days();
-            i32::try_from(days).map(Value::Date).map_err(|_| Wrong::form(expected(column)))
+            i32::try_from(days).map(Value::Date).map_err(|_| ValueError::form(expected(column)))
         }
-        Type::Timestamp { format, zone } => timestamp(column, format.as_deref(), *zone, cell),
+        Type::Timestamp { format, zone } => timestamp_value(column, format.as_deref(), *zone, cell),
         Type::Duration => match cell {
             Cell::Seconds(seconds) => Some(Value::Whole(*seconds)),
-            Cell::Text(text) => instant::duration_seconds(text.trim()).map(Value::Whole),
+            Cell::Text(text) => timestamp::duration_seconds(text.trim()).map(Value::Whole),
             _ => None,
         }
-        .ok_or_else(|| Wrong::form(expected(column))),
+        .ok_or_else(|| ValueError::form(expected(column))),
     }
 }
 
-/// As it is written: spaces around a text are part of it.
+/// The cell's text unchanged: spaces around it are part of it.
 fn text<'a>(cell: &'a Cell<'_>) -> Cow<'a, str> {
     match cell {
         Cell::Text(text) | Cell::Plain(text) => Cow::Borrowed(text),
-        Cell::Shown(number) => Cow::Owned(shown_digits(*number)),
+        Cell::Displayed(number) => Cow::Owned(shown_digits(*number)),
         other => Cow::Owned(other.shown()),
     }
 }
 
-fn word<'a>(words: &[String], cell: &'a Cell<'_>) -> Result<Value<'a>, Wrong> {
+fn word<'a>(words: &[String], cell: &'a Cell<'_>) -> Result<Value<'a>, ValueError> {
     let text = match text(cell) {
         Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
         owned => owned,
@@ -132,7 +143,7 @@ fn word<'a>(words: &[String], cell: &'a Cell<'_>) -> Result<Value<'a>, Wrong> {
     }
     let all = || words.iter().map(String::as_str);
     let hint = nearest(&text, all()).map(|near| format!("nearest: {near:?}")).unwrap_or_default();
-    Err(Wrong::new(What::Word, format!("one of {}", list(all())), hint))
+    Err(ValueError::new(FaultKind::Word, format!("one of {}", quoted_list(all())), hint))
 }
 
 fn boolean(yes: &[String], no: &[String], cell: &Cell<'_>) -> Option<Value<'static>> {
@@ -150,52 +161,61 @@ fn boolean(yes: &[String], no: &[String], cell: &Cell<'_>) -> Option<Value<'stat
 fn date(format: Option<&str>, cell: &Cell<'_>) -> Option<NaiveDate> {
     match cell {
         Cell::Date(date) => Some(*date),
-        // A workbook knows no dates without a time.
+        // In a workbook a date is a time at midnight.
         Cell::Local(at) if at.time() == chrono::NaiveTime::MIN => Some(at.date()),
-        Cell::Text(text) => instant::date(text.trim(), format),
+        Cell::Text(text) => timestamp::parse_date(text.trim(), format),
         _ => None,
     }
 }
 
-fn timestamp(
+fn timestamp_value(
     column: &Column,
     format: Option<&str>,
     zone: Option<Zone>,
     cell: &Cell<'_>,
-) -> Result<Value<'static>, Wrong> {
-    let moment = match cell {
-        Cell::Instant(at) => Some(Moment::Instant(*at)),
-        Cell::Local(at) => Some(Moment::Local(*at)),
-        Cell::Text(text) => instant::moment(text.trim(), format),
+) -> Result<Value<'static>, ValueError> {
+    let time = match cell {
+        Cell::Instant(at) => Some(ParsedTime::Instant(*at)),
+        Cell::Local(at) => Some(ParsedTime::Local(*at)),
+        Cell::Text(text) => timestamp::parse_time(text.trim(), format),
         _ => None,
     };
-    let local = match moment.ok_or_else(|| Wrong::form(expected(column)))? {
-        Moment::Instant(at) => return Ok(Value::Instant(at)),
-        Moment::Local(local) => local,
+    let local = match time.ok_or_else(|| ValueError::form(expected(column)))? {
+        ParsedTime::Instant(at) => return Ok(Value::Instant(at)),
+        ParsedTime::Local(local) => local,
     };
     let Some(zone) = zone else {
-        let hint = "have the offset written, or set the column's `zone`, such as \"Europe/Paris\"";
-        return Err(Wrong::new(What::Form, "a time with its offset, such as 2026-09-30T00:00:00+02:00", hint));
+        let hint = "write the offset, or set the column's `zone`, such as \"Europe/Paris\"";
+        return Err(ValueError::new(
+            FaultKind::Form,
+            "a time with its offset, such as 2026-09-30T00:00:00+02:00",
+            hint,
+        ));
     };
-    match instant::place(local, zone) {
-        Ok(Placed::Instant(at)) => Ok(Value::Instant(at)),
-        Ok(Placed::InOrder { local, first, second }) => Ok(Value::InOrder { local, first, second }),
-        Err(unplaced) => Err(Wrong { what: unplaced.what, expected: unplaced.expected, hint: unplaced.hint }),
+    match timestamp::resolve(local, zone) {
+        Ok(ResolvedTime::Instant(at)) => Ok(Value::Instant(at)),
+        Ok(ResolvedTime::InOrder { local, first, second }) => Ok(Value::InOrder { local, first, second }),
+        Err(error) => Err(ValueError { kind: error.kind, expected: error.expected, hint: error.hint }),
     }
 }
 
-fn number(column: &Column, cell: &Cell<'_>) -> Result<Value<'static>, Wrong> {
-    // A double stays what it is where nothing is done to it.
-    if let (Type::Double, None, Cell::Double(double) | Cell::Shown(double)) = (&column.kind, column.factor, cell) {
+fn number(column: &Column, cell: &Cell<'_>) -> Result<Value<'static>, ValueError> {
+    // A double without a factor is kept as it is, without the detour over decimal digits.
+    if let (Type::Double, None, Cell::Double(double) | Cell::Displayed(double)) = (&column.kind, column.factor, cell) {
         let value = double.is_finite().then_some(Value::Double(*double));
-        let value = value.ok_or_else(|| Wrong::form(expected(column)))?;
+        let value = value.ok_or_else(|| ValueError::form(expected(column)))?;
         let number = Number::parse_plain(&double.to_string()).ok();
         return number.map_or(Ok(()), |number| in_range(column, number)).map(|()| value);
     }
-    let written = digits(column, cell).map_err(|unread| unread_number(column, unread))?;
-    let number = in_unit(column, written).ok_or_else(|| unread_number(column, Unread::TooLong))?;
-    let lost =
-        || Wrong::new(What::Digits, expected(column), "nothing is rounded: widen the column's type, or its `factor`");
+    let written = written_number(column, cell).map_err(|error| number_error(column, error))?;
+    let number = in_unit(column, written).ok_or_else(|| number_error(column, NumberError::TooLong))?;
+    let lost = || {
+        ValueError::new(
+            FaultKind::Digits,
+            expected(column),
+            "numbers are not rounded: use a wider type for the column, or another `factor`",
+        )
+    };
     let value = match column.kind {
         Type::Double => Value::Double(number.double()),
         Type::Decimal { precision, scale } => {
@@ -211,27 +231,27 @@ fn number(column: &Column, cell: &Cell<'_>) -> Result<Value<'static>, Wrong> {
     Ok(value)
 }
 
-/// Also of a total, which is written as the column's values are.
-pub fn digits(column: &Column, cell: &Cell<'_>) -> Result<Number, Unread> {
+/// Reads a number of a column, or of a total of it, which is written in the same way; the factor is not applied.
+pub fn written_number(column: &Column, cell: &Cell<'_>) -> Result<Number, NumberError> {
     match cell {
         Cell::Text(text) => written(text.trim(), column),
         Cell::Plain(text) => Number::parse_plain(text),
         Cell::Exact(number) => Ok(*number),
-        Cell::Shown(number) => Number::parse_plain(&shown_digits(*number)),
+        Cell::Displayed(number) => Number::parse_plain(&shown_digits(*number)),
         Cell::Double(number) if number.is_finite() => Number::parse_plain(&number.to_string()),
-        _ => Err(Unread::NotANumber),
+        _ => Err(NumberError::NotANumber),
     }
 }
 
-/// With an exponent where the column is one of doubles: that is how they are written.
-fn written(text: &str, column: &Column) -> Result<Number, Unread> {
+/// Reads a number from a text; in a column of doubles it may have an exponent.
+fn written(text: &str, column: &Column) -> Result<Number, NumberError> {
     let Some((mantissa, exponent)) = text.split_once(['e', 'E']).filter(|_| column.kind == Type::Double) else {
-        return Number::parse(text, column.marks);
+        return Number::parse(text, column.number_format);
     };
-    Number::parse_plain(&format!("{}e{exponent}", Number::parse(mantissa, column.marks)?))
+    Number::parse_plain(&format!("{}e{exponent}", Number::parse(mantissa, column.number_format)?))
 }
 
-/// What a file's number is in its column's unit.
+/// The number multiplied by the column's factor; `None` where it has too many digits.
 pub fn in_unit(column: &Column, written: Number) -> Option<Number> {
     match column.factor {
         Some(factor) => written.times(factor),
@@ -239,7 +259,7 @@ pub fn in_unit(column: &Column, written: Number) -> Option<Number> {
     }
 }
 
-fn in_range(column: &Column, number: Number) -> Result<(), Wrong> {
+fn in_range(column: &Column, number: Number) -> Result<(), ValueError> {
     let (least, most) = (&column.least, &column.most);
     if least.as_ref().is_none_or(|least| number >= *least) && most.as_ref().is_none_or(|most| number <= *most) {
         return Ok(());
@@ -250,47 +270,52 @@ fn in_range(column: &Column, number: Number) -> Result<(), Wrong> {
         (Some(least), None) => format!("at least {least}{unit}"),
         (_, most) => format!("at most {}{unit}", most.map(|most| most.to_string()).unwrap_or_default()),
     };
-    Err(Wrong::new(What::Range, expected, ""))
+    Err(ValueError::new(FaultKind::Range, expected, ""))
 }
 
-fn unread_number(column: &Column, unread: Unread) -> Wrong {
-    let Marks { decimal, thousands } = column.marks;
+fn number_error(column: &Column, error: NumberError) -> ValueError {
+    let NumberFormat { decimal, thousands } = column.number_format;
     let groups = match thousands {
-        None => "no mark between its thousands".to_owned(),
-        Some(' ') => "spaces between its thousands".to_owned(),
-        Some(mark) => format!("{mark:?} between its thousands"),
+        None => "no thousands separator".to_owned(),
+        Some(' ') => "spaces between thousands".to_owned(),
+        Some(mark) => format!("{mark:?} between thousands"),
     };
-    let marked = format!("a number with {decimal:?} as decimal mark and {groups}");
-    match unread {
-        Unread::NotANumber => Wrong::form(expected(column)),
-        Unread::TooLong => Wrong::new(What::Digits, expected(column), "no column keeps more than 38 digits"),
-        Unread::Groups => Wrong::new(What::DecimalMark, marked, "check `decimal` and `thousands` in the layout"),
-        Unread::OtherMark(mark @ ('.' | ',')) => {
-            let hint = format!("the file has {mark:?}: if all of it does, set `decimal` or `thousands` in the layout");
-            Wrong::new(What::DecimalMark, marked, hint)
+    let marked = format!("a number with {decimal:?} as its decimal mark and {groups}");
+    match error {
+        NumberError::NotANumber => ValueError::form(expected(column)),
+        NumberError::TooLong => ValueError::new(FaultKind::Digits, expected(column), "a column has at most 38 digits"),
+        NumberError::Groups => {
+            ValueError::new(FaultKind::DecimalMark, marked, "check `decimal` and `thousands` in the layout")
         }
-        Unread::OtherMark(_) => {
-            Wrong::new(What::DecimalMark, marked, "if all of the file is written so, set `thousands` in the layout")
+        NumberError::OtherMark(mark @ ('.' | ',')) => {
+            let hint =
+                format!("found {mark:?}; if the whole file is written so, set `decimal` or `thousands` in the layout");
+            ValueError::new(FaultKind::DecimalMark, marked, hint)
         }
+        NumberError::OtherMark(_) => ValueError::new(
+            FaultKind::DecimalMark,
+            marked,
+            "if the whole file is written so, set `thousands` in the layout",
+        ),
     }
 }
 
-/// In words.
+/// What is expected in a column, in words.
 pub fn expected(column: &Column) -> String {
     let scaled = match column.factor {
-        Some(factor) => format!(", once multiplied by {factor}"),
+        Some(factor) => format!(" after multiplication by {factor}"),
         None => String::new(),
     };
     match &column.kind {
         Type::Text => "a text".to_owned(),
-        Type::Enum(words) => format!("one of {}", list(words.iter().map(String::as_str))),
+        Type::Enum(words) => format!("one of {}", quoted_list(words.iter().map(String::as_str))),
         Type::Integer => format!("a whole number of 64 bits{scaled}"),
         Type::Decimal { precision, scale } => {
             let before = i16::from(*precision) - i16::from(*scale);
             format!("a number of at most {before} digits before the decimal mark and {scale} after it{scaled}")
         }
         Type::Double => "a number".to_owned(),
-        Type::Boolean { yes, no } => format!("one of {}", list(yes.iter().chain(no).map(String::as_str))),
+        Type::Boolean { yes, no } => format!("one of {}", quoted_list(yes.iter().chain(no).map(String::as_str))),
         Type::Date { format: None } => "a date such as 2026-09-30".to_owned(),
         Type::Date { format: Some(format) } => format!("a date as {format:?}"),
         Type::Timestamp { format: Some(format), .. } => format!("a time as {format:?}"),

@@ -1,56 +1,65 @@
-//! Whether a file may be accepted, by its faults and the layout's policy.
+//! Decides whether a file is accepted, by its faults and the layout's policy.
 
 use std::collections::BTreeMap;
 
-use super::fault::{Fault, Faults, What};
-use crate::layout::Policy;
+use super::fault::{Fault, FaultKind, Faults};
+use crate::layout::FaultPolicy;
 
-/// What a reading found.
+/// The result of reading a file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Report {
-    /// Of the file; those set aside are among them.
+pub struct ReadReport {
+    /// The number of rows of the file, including quarantined ones.
     pub rows: u64,
-    pub rows_aside: u64,
-    /// The first of them, in the order of their lines; at most [`super::FAULTS_KEPT_MAX`] of rows.
+    /// The number of rows with faults.
+    pub rows_quarantined: u64,
+    /// The first faults, in the order of their lines; at most [`super::FAULTS_KEPT_MAX`] of rows.
     pub faults: Vec<Fault>,
-    /// All of them.
-    pub counts: BTreeMap<What, u64>,
+    /// How many faults there are of each kind, including those that were not kept.
+    pub counts: BTreeMap<FaultKind, u64>,
+    /// Whether the rows may be kept.
     pub verdict: Verdict,
 }
 
+/// Whether a file is accepted.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// The rows that were handed over may be kept.
+    /// The rows that were passed to the sink may be kept.
     Accept,
-    /// None of them may.
-    Quarantine { reason: String },
+    /// The file is quarantined: none of its rows may be kept.
+    Quarantine {
+        /// How many faults of each kind there are, and the first of them.
+        reason: String,
+    },
 }
 
-pub fn verdict(faults: Faults, rows: u64, rows_aside: u64, policy: Policy) -> Report {
+/// The report of a file that was read to its end.
+pub fn verdict(faults: Faults, rows: u64, rows_quarantined: u64, policy: FaultPolicy) -> ReadReport {
     let total = faults.total();
     let (mut kept, counts) = faults.into_kept();
-    // What concerns the whole file, at line 0, comes first.
+    // Faults of the whole file, at line 0, come first.
     kept.sort_by_key(|fault| fault.line);
-    let of_file = counts.keys().any(|what| what.is_of_file());
+    let of_file = counts.keys().any(|kind| kind.is_of_file());
     let is_accepted = match policy {
         _ if total == 0 => true,
         _ if of_file => false,
-        Policy::Quarantine => false,
-        // Few rows of many: both are far below where a double would round.
-        Policy::Aside { share_max } => rows_aside as f64 <= share_max * rows as f64,
+        FaultPolicy::QuarantineFile => false,
+        // Numbers of rows are far below 2^53, beyond which doubles are not exact.
+        FaultPolicy::QuarantineRows { share_max } => rows_quarantined as f64 <= share_max * rows as f64,
     };
     let verdict =
         if is_accepted { Verdict::Accept } else { Verdict::Quarantine { reason: reason(&kept, &counts, policy) } };
-    Report { rows, rows_aside, faults: kept, counts, verdict }
+    ReadReport { rows, rows_quarantined, faults: kept, counts, verdict }
 }
 
-fn reason(kept: &[Fault], counts: &BTreeMap<What, u64>, policy: Policy) -> String {
-    let all: Vec<String> = counts.iter().map(|(what, count)| format!("{} {count}", what.as_str())).collect();
-    let first = kept.iter().find(|fault| fault.what.is_of_file()).or(kept.first());
+fn reason(kept: &[Fault], counts: &BTreeMap<FaultKind, u64>, policy: FaultPolicy) -> String {
+    let all: Vec<String> = counts.iter().map(|(kind, count)| format!("{} {count}", kind.as_str())).collect();
+    let first = kept.iter().find(|fault| fault.kind.is_of_file()).or(kept.first());
     let first = first.map(|fault| format!("; {fault}")).unwrap_or_default();
     let allowed = match policy {
-        Policy::Aside { share_max } => format!(" (rows set aside may be {} %)", share_max * 100.0),
-        Policy::Quarantine => String::new(),
+        FaultPolicy::QuarantineRows { share_max } => {
+            format!(" (at most {} % of the rows may be quarantined)", share_max * 100.0)
+        }
+        FaultPolicy::QuarantineFile => String::new(),
     };
     format!("{}{allowed}{first}", all.join(", "))
 }

@@ -1,4 +1,4 @@
-//! A folder of this machine. Links inside it are not followed: they could lead anywhere, and in rounds.
+//! A folder of this machine as a source. Symbolic links are not followed: they could lead out of it, or in loops.
 
 use std::fs::Metadata;
 use std::io::SeekFrom;
@@ -12,18 +12,22 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use walkdir::{DirEntry, WalkDir};
 
-use super::{FILES_MAX, Left, Listed, Listing, Opened, Pattern, Source, Template, Why, changed};
-use crate::error::During;
+use super::{
+    FILES_MAX, ListedFile, Listing, OpenedFile, Pattern, SkipReason, SkippedFile, Source, Template, file_changed,
+};
+use crate::error::ErrorContext;
 use crate::{Error, Kind, Result};
 
 const PIECE_BYTES: usize = 256 << 10;
 
+/// A folder of this machine.
 pub struct Folder {
     root: PathBuf,
     patterns: Vec<Template>,
 }
 
 impl Folder {
+    /// Of the folder `root`, the files that match any of the patterns.
     pub fn new(root: impl Into<PathBuf>, patterns: Vec<Template>) -> Folder {
         Folder { root: root.into(), patterns }
     }
@@ -39,7 +43,7 @@ impl Source for Folder {
         tokio::task::spawn_blocking(move || list(&root, &patterns)).await.during(Kind::Bug, context)?
     }
 
-    async fn open(&self, file: &Listed, from: u64) -> Result<Opened> {
+    async fn open(&self, file: &ListedFile, from: u64) -> Result<OpenedFile> {
         let path = self.root.join(&file.name);
         let context = format!("read {}", path.display());
         let mut handle = File::open(&path).await.map_err(|error| {
@@ -48,7 +52,7 @@ impl Source for Folder {
         })?;
         let now = described(&file.name, &handle.metadata().await.during(Kind::Retry, context.clone())?);
         if !now.is_like(file) {
-            return Err(changed(&file.name));
+            return Err(file_changed(&file.name));
         }
         handle.seek(SeekFrom::Start(from)).await.during(Kind::Retry, context.clone())?;
         let pieces = futures::stream::try_unfold((handle, now), move |(mut handle, listed)| {
@@ -60,31 +64,31 @@ impl Source for Folder {
                     return Ok(Some((piece.freeze(), (handle, listed))));
                 }
                 let last = described(&listed.name, &handle.metadata().await.during(Kind::Retry, context)?);
-                if last.is_like(&listed) { Ok(None) } else { Err(changed(&listed.name)) }
+                if last.is_like(&listed) { Ok(None) } else { Err(file_changed(&listed.name)) }
             }
         });
-        Ok(Opened { from, bytes: pieces.boxed() })
+        Ok(OpenedFile { from, bytes: pieces.boxed() })
     }
 }
 
 fn list(root: &Path, patterns: &[Pattern]) -> Result<Listing> {
     if !root.is_dir() {
-        return Err(Error::new(Kind::FixSetup, format!("list {}: it is no folder", root.display())));
+        return Err(Error::new(Kind::FixSetup, format!("list {}: it is not a folder", root.display())));
     }
     let mut listing = Listing::default();
     for pattern in patterns {
-        let below = root.join(pattern.folder());
-        if !below.is_dir() {
+        let folder = root.join(pattern.folder());
+        if !folder.is_dir() {
             continue;
         }
-        let entries = WalkDir::new(&below).min_depth(1).max_depth(pattern.depth_max()).follow_links(false);
+        let entries = WalkDir::new(&folder).min_depth(1).max_depth(pattern.depth_max()).follow_links(false);
         for entry in entries {
             match entry {
-                Ok(entry) => take(root, pattern, &entry, &mut listing)?,
-                // Taken away while the folder was read.
+                Ok(entry) => add_entry(root, pattern, &entry, &mut listing)?,
+                // Removed while the folder was read.
                 Err(error) if error.io_error().is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound) => {}
                 Err(error) => {
-                    return Err(Error::new(Kind::FixSetup, format!("list {}", below.display())).because(error));
+                    return Err(Error::new(Kind::FixSetup, format!("list {}", folder.display())).because(error));
                 }
             }
             if listing.files.len() > FILES_MAX {
@@ -95,7 +99,7 @@ fn list(root: &Path, patterns: &[Pattern]) -> Result<Listing> {
     listing.finish()
 }
 
-fn take(root: &Path, pattern: &Pattern, entry: &DirEntry, listing: &mut Listing) -> Result<()> {
+fn add_entry(root: &Path, pattern: &Pattern, entry: &DirEntry, listing: &mut Listing) -> Result<()> {
     if entry.file_type().is_dir() {
         return Ok(());
     }
@@ -103,26 +107,26 @@ fn take(root: &Path, pattern: &Pattern, entry: &DirEntry, listing: &mut Listing)
     let Some(name) = relative.to_str() else {
         let name = relative.to_string_lossy().into_owned();
         if pattern.matches(&name) {
-            listing.left.push(Left { name, why: Why::Name });
+            listing.skipped.push(SkippedFile { name, reason: SkipReason::NotUtf8 });
         }
         return Ok(());
     };
     if !pattern.matches(name) {
         return Ok(());
     }
-    let left = |why| Left { name: name.to_owned(), why };
+    let skipped = |reason| SkippedFile { name: name.to_owned(), reason };
     if !entry.file_type().is_file() {
-        listing.left.push(left(Why::NotAFile));
+        listing.skipped.push(skipped(SkipReason::NotPlainFile));
         return Ok(());
     }
     match entry.metadata() {
         Ok(metadata) => listing.files.push(described(name, &metadata)),
-        Err(_) => listing.left.push(left(Why::Absent)),
+        Err(_) => listing.skipped.push(skipped(SkipReason::Absent)),
     }
     Ok(())
 }
 
-fn described(name: &str, metadata: &Metadata) -> Listed {
+fn described(name: &str, metadata: &Metadata) -> ListedFile {
     let modified = metadata.modified().ok().map(DateTime::<Utc>::from);
-    Listed { name: name.to_owned(), size: Some(metadata.len()), modified, etag: None }
+    ListedFile { name: name.to_owned(), size: Some(metadata.len()), modified, etag: None }
 }

@@ -1,5 +1,5 @@
-//! Files behind URLs, one URL a file. What a server can't do it need not: without HEAD, without
-//! ETag, without ranges a file still comes, only less cleverly.
+//! Files by their URLs as a source, one URL per file. HEAD, ETags and ranges are used where the server
+//! supports them; a server without them is read with plain GET requests.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,32 +11,34 @@ use futures::{StreamExt, TryStreamExt};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
 
-use super::{Left, Listed, Listing, Opened, Source, Template, Why, changed};
-use crate::error::During;
+use super::{ListedFile, Listing, OpenedFile, SkipReason, SkippedFile, Source, Template, file_changed};
+use crate::error::ErrorContext;
 use crate::{Error, Kind, Result};
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(30);
-/// Between two pieces of an answer.
+/// The longest wait between two pieces of a response.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const REDIRECTS_MAX: usize = 5;
 
-/// Where a file is, on a date.
+/// The URL of a file, as a template of the logical date.
 #[derive(Debug, Clone)]
 pub struct Url {
+    /// The URL.
     pub url: Template,
-    /// What it is called here; the URL's last part without it.
+    /// The file's name in the listing; without it, the last segment of the URL's path.
     pub name: Option<Template>,
 }
 
+/// Files by their URLs.
 pub struct Http {
     client: Client,
     urls: Vec<Url>,
-    /// By name, those of the last listing: a URL may hold a key, so it never becomes a name.
+    /// The URLs of the last listing, by file name. A URL may contain a secret, so it is never part of a name.
     listed: Mutex<HashMap<String, url::Url>>,
 }
 
 impl Http {
-    /// `headers` go with every request, to the hosts of the URLs and nowhere else: `Authorization`, an API's key.
+    /// `headers` are sent with every request, such as `Authorization` or an API key, and only to the hosts of the URLs.
     ///
     /// # Errors
     /// `FixSetup` where a header can't be sent.
@@ -60,9 +62,10 @@ impl Http {
         Ok(Http { client, urls, listed: Mutex::default() })
     }
 
-    async fn describe(&self, name: &str, url: &url::Url) -> Result<Result<Listed, Left>> {
+    /// The description of a file, or why it is skipped.
+    async fn describe(&self, name: &str, url: &url::Url) -> Result<Result<ListedFile, SkippedFile>> {
         let answer = send(name, self.client.head(url.clone())).await?;
-        // Links that are signed for GET refuse HEAD; so do some servers.
+        // URLs that are signed for GET refuse HEAD, and so do some servers.
         let answer = match answer.status().as_u16() {
             400 | 403 | 405 | 501 => {
                 send(name, self.client.get(url.clone()).header(header::RANGE, "bytes=0-0")).await?
@@ -70,8 +73,10 @@ impl Http {
             _ => answer,
         };
         match answer.status() {
-            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Err(Left { name: name.to_owned(), why: Why::Absent })),
-            // An empty file has no first byte.
+            StatusCode::NOT_FOUND | StatusCode::GONE => {
+                Ok(Err(SkippedFile { name: name.to_owned(), reason: SkipReason::Absent }))
+            }
+            // The first byte of an empty file is out of range.
             StatusCode::RANGE_NOT_SATISFIABLE => Ok(Ok(described(name, &answer))),
             status if status.is_success() => Ok(Ok(described(name, &answer))),
             status => Err(refused(name, status)),
@@ -79,15 +84,15 @@ impl Http {
     }
 }
 
-/// Within one host, and never from HTTPS to HTTP: headers may hold a key.
+/// Follows redirects within one host and never from HTTPS to HTTP: headers may contain a secret.
 fn redirected(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let Some(first) = attempt.previous().first() else { return attempt.follow() };
     let leads_away = attempt.url().host_str() != first.host_str()
         || (first.scheme() == "https" && attempt.url().scheme() != "https");
     if leads_away {
-        return attempt.error("redirected to another host, or from https to http: give the final URL");
+        return attempt.error("redirected to another host, or from https to http: configure the final URL");
     }
-    if attempt.previous().len() > REDIRECTS_MAX { attempt.error("redirected too often") } else { attempt.follow() }
+    if attempt.previous().len() > REDIRECTS_MAX { attempt.error("too many redirects") } else { attempt.follow() }
 }
 
 #[async_trait]
@@ -102,19 +107,19 @@ impl Source for Http {
                 None => last_part(&url)?,
             };
             if urls.insert(name.clone(), url.clone()).is_some_and(|other| other != url) {
-                let what = format!("list the URLs: two would be called {name:?}; give one of them a `name`");
+                let what = format!("list the URLs: two files have the name {name:?}; give one of them a `name`");
                 return Err(Error::new(Kind::FixSetup, what));
             }
             match self.describe(&name, &url).await? {
                 Ok(file) => listing.files.push(file),
-                Err(left) => listing.left.push(left),
+                Err(skipped) => listing.skipped.push(skipped),
             }
         }
         *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = urls;
         listing.finish()
     }
 
-    async fn open(&self, file: &Listed, from: u64) -> Result<Opened> {
+    async fn open(&self, file: &ListedFile, from: u64) -> Result<OpenedFile> {
         let name = file.name.clone();
         let url = self.listed.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
         let url = url.ok_or_else(|| Error::new(Kind::FixInput, format!("read {name}: it was not listed")))?;
@@ -131,26 +136,26 @@ impl Source for Http {
         let from = match answer.status() {
             StatusCode::PARTIAL_CONTENT if first_byte(&answer) == Some(from) => from,
             StatusCode::RANGE_NOT_SATISFIABLE if file.size == Some(from) => {
-                return Ok(Opened { from, bytes: futures::stream::empty().boxed() });
+                return Ok(OpenedFile { from, bytes: futures::stream::empty().boxed() });
             }
-            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => return Err(changed(&name)),
+            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => return Err(file_changed(&name)),
             status if status.is_success() => 0,
             status => return Err(refused(&name, status)),
         };
         if !described(&name, &answer).is_like(file) {
-            return Err(changed(&name));
+            return Err(file_changed(&name));
         }
         let bytes = answer
             .bytes_stream()
             .map_err(move |error| Error::new(Kind::Retry, format!("read {name}")).because(error.without_url()));
-        Ok(Opened { from, bytes: bytes.boxed() })
+        Ok(OpenedFile { from, bytes: bytes.boxed() })
     }
 }
 
 async fn send(name: &str, request: RequestBuilder) -> Result<Response> {
     request.send().await.map_err(|error| {
         let kind = if error.is_redirect() || error.is_builder() { Kind::FixSetup } else { Kind::Retry };
-        Error::new(kind, format!("ask for {name}")).because(error.without_url())
+        Error::new(kind, format!("request {name}")).because(error.without_url())
     })
 }
 
@@ -161,10 +166,10 @@ fn refused(name: &str, status: StatusCode) -> Error {
         status if status.is_server_error() => Kind::Retry,
         _ => Kind::FixSetup,
     };
-    Error::new(kind, format!("ask for {name}: the server answers {status}"))
+    Error::new(kind, format!("request {name}: the server responded {status}"))
 }
 
-/// The name in the path; a query may hold a key, so it is no part of it.
+/// The last segment of the path. The query is left out, since it may contain a secret.
 fn last_part(url: &url::Url) -> Result<String> {
     let last = url.path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default();
     let name = percent_encoding::percent_decode_str(last).decode_utf8_lossy().into_owned();
@@ -172,25 +177,25 @@ fn last_part(url: &url::Url) -> Result<String> {
         let host = url.host_str().unwrap_or("?");
         return Err(Error::new(
             Kind::FixSetup,
-            format!("name the file of a URL at {host}: it ends in a slash; give a `name`"),
+            format!("name the file of a URL at {host}: the URL ends with a slash; give it a `name`"),
         ));
     }
     Ok(name)
 }
 
-fn described(name: &str, answer: &Response) -> Listed {
+fn described(name: &str, answer: &Response) -> ListedFile {
     let text = |key: HeaderName| answer.headers().get(key).and_then(|value| value.to_str().ok());
-    let whole = || text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    let length = || text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let size = match answer.status() {
         StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
             text(header::CONTENT_RANGE).and_then(|range| range.rsplit_once('/')?.1.parse().ok())
         }
-        // A body that was packed for the way has another length.
+        // The length of a compressed body is not the file's size.
         _ if answer.headers().contains_key(header::CONTENT_ENCODING) => None,
-        _ => whole(),
+        _ => length(),
     };
     let modified = text(header::LAST_MODIFIED).and_then(|at| httpdate::parse_http_date(at).ok());
-    Listed {
+    ListedFile {
         name: name.to_owned(),
         size,
         modified: modified.map(DateTime::<Utc>::from),

@@ -1,24 +1,29 @@
-//! Which names of a source are meant: `releves/*.csv`, with the folder that is worth listing.
+//! Patterns of file names, such as `releves/*.csv`, and the folder that has to be listed for each.
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::{Kind, Result};
 
-/// A pattern over a name with `/` between its folders: `*` and `?` within a folder, `**` across, `[ab]`, `{a,b}`.
-/// A name that begins with a dot is met only by a pattern that writes the dot: uploads are often hidden until whole.
+/// A pattern of names with `/` between folders: `*` and `?` within a folder, `**` across folders, `[ab]`, `{a,b}`.
+/// A file name that begins with a dot matches only a pattern whose last part does: uploads often have such names until
+/// they are complete.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     matcher: GlobMatcher,
     folder: String,
     depth_max: usize,
-    means_hidden: bool,
+    matches_hidden: bool,
 }
 
-/// Deeper than any tree of deliveries; a loop of links ends here at the latest.
+/// How deep `**` searches: deeper than any tree of deliveries, and a bound for loops of links.
 const DEPTH_MAX: usize = 32;
 
 impl Pattern {
+    /// Parses a pattern, relative to the source; a leading `./` or `/` is ignored.
+    ///
+    /// # Errors
+    /// `FixInput` where the text is not a pattern.
     pub fn parse(text: &str) -> Result<Pattern> {
         let text = text.trim_start_matches("./").trim_start_matches('/');
         let matcher = GlobBuilder::new(text)
@@ -30,21 +35,22 @@ impl Pattern {
         let plain =
             parts[..parts.len() - 1].iter().take_while(|part| !part.contains(['*', '?', '[', '{', '\\'])).count();
         let depth_max = if text.contains("**") { DEPTH_MAX } else { parts.len() - plain };
-        let means_hidden = parts.last().is_some_and(|last| last.starts_with('.'));
-        Ok(Pattern { matcher, folder: parts[..plain].join("/"), depth_max, means_hidden })
+        let matches_hidden = parts.last().is_some_and(|last| last.starts_with('.'));
+        Ok(Pattern { matcher, folder: parts[..plain].join("/"), depth_max, matches_hidden })
     }
 
+    /// Whether the pattern matches a name relative to the source.
     pub fn matches(&self, name: &str) -> bool {
         let last = name.rsplit('/').next().unwrap_or(name);
-        (self.means_hidden || !last.starts_with('.')) && self.matcher.is_match(name)
+        (self.matches_hidden || !last.starts_with('.')) && self.matcher.is_match(name)
     }
 
-    /// All that it can match lies below this folder; empty for the source's own.
+    /// The folder that contains every match; empty for the source's own.
     pub fn folder(&self) -> &str {
         &self.folder
     }
 
-    /// How many levels below [`Pattern::folder`] are worth a look; 1 for the files in it.
+    /// How many levels of [`Pattern::folder`] have to be listed; 1 means the files in it.
     pub fn depth_max(&self) -> usize {
         self.depth_max
     }

@@ -1,7 +1,7 @@
-//! A folder at the end of an SSH connection. The server's key is checked before anything is said to it.
+//! A folder of an SFTP server as a source. The server's key is verified before the login is sent.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex as Slot, PoisonError};
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,77 +18,91 @@ use russh_sftp::protocol::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::Mutex;
 
-use super::{FILES_MAX, Left, Listed, Listing, Opened, Pattern, Source, Template, Why, changed};
-use crate::error::During;
+use super::{
+    FILES_MAX, ListedFile, Listing, OpenedFile, Pattern, SkipReason, SkippedFile, Source, Template, file_changed,
+};
+use crate::error::ErrorContext;
 use crate::{Error, Kind, Result};
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(30);
-const ANSWER_TIME_MAX_S: u64 = 60;
+/// How long a request may take.
+const REQUEST_TIME_MAX_S: u64 = 60;
 const PIECE_BYTES: usize = 256 << 10;
 
+/// How to connect to an SFTP server.
 pub struct SftpServer {
+    /// A name or an address.
     pub host: String,
+    /// Usually 22.
     pub port: u16,
+    /// The user to log in as.
     pub user: String,
+    /// How the user is authenticated.
     pub login: Login,
+    /// How the server is authenticated.
     pub host_key: HostKey,
 }
 
+/// How a user is authenticated.
 pub enum Login {
+    /// By a password.
     Password(String),
-    /// A private key in OpenSSH's or PEM's form.
+    /// By a private key in OpenSSH or PEM format.
     Key {
+        /// The file of the key.
         file: PathBuf,
+        /// What the file is encrypted with, if it is.
         passphrase: Option<String>,
     },
 }
 
-/// How the server is known to be the one that is meant. There is no way to take any.
+/// How the server is authenticated. There is no way to accept any key.
 pub enum HostKey {
-    /// Any of these, as `ssh-keygen -l` writes them: `SHA256:...`.
+    /// By one of these fingerprints, as `ssh-keygen -l` writes them: `SHA256:...`.
     Fingerprints(Vec<String>),
-    /// A file in OpenSSH's form.
+    /// By a `known_hosts` file of OpenSSH.
     KnownHosts(PathBuf),
 }
 
+/// A folder of an SFTP server. Its connection is kept between calls.
 pub struct Sftp {
     server: Arc<SftpServer>,
     folder: String,
     patterns: Vec<Template>,
-    /// Kept between calls, made anew when it fails.
-    live: Mutex<Option<Arc<Live>>>,
+    /// Replaced after it failed.
+    session: Mutex<Option<Arc<Session>>>,
 }
 
-struct Live {
-    /// The connection lives as long as its handle.
-    _ssh: Handle<Guard>,
+struct Session {
+    /// Kept because dropping the handle closes the connection.
+    _ssh: Handle<HostKeyCheck>,
     sftp: SftpSession,
 }
 
 impl Sftp {
-    /// `folder` as the server names it: absolute, or relative to where it sets the user down; empty for that place.
+    /// `folder` is a path on the server, absolute or relative to the user's home folder; empty for the home folder.
     pub fn new(server: SftpServer, folder: &str, patterns: Vec<Template>) -> Sftp {
         let folder = if folder.is_empty() { ".".to_owned() } else { folder.trim_end_matches('/').to_owned() };
-        Sftp { server: Arc::new(server), folder, patterns, live: Mutex::default() }
+        Sftp { server: Arc::new(server), folder, patterns, session: Mutex::default() }
     }
 
-    async fn live(&self) -> Result<Arc<Live>> {
-        let mut live = self.live.lock().await;
-        if let Some(live) = live.as_ref().filter(|live| !live._ssh.is_closed()) {
-            return Ok(Arc::clone(live));
+    async fn session(&self) -> Result<Arc<Session>> {
+        let mut kept = self.session.lock().await;
+        if let Some(session) = kept.as_ref().filter(|session| !session._ssh.is_closed()) {
+            return Ok(Arc::clone(session));
         }
         let context = format!("connect to {}:{}", self.server.host, self.server.port);
-        let late = Error::new(Kind::Retry, format!("{context}: no answer in {} s", CONNECT_TIME_MAX.as_secs()));
-        let made =
+        let late = Error::new(Kind::Retry, format!("{context}: no answer within {} s", CONNECT_TIME_MAX.as_secs()));
+        let session =
             tokio::time::timeout(CONNECT_TIME_MAX, connect(&self.server, &context)).await.map_err(|_| late)??;
-        Ok(Arc::clone(live.insert(Arc::new(made))))
+        Ok(Arc::clone(kept.insert(Arc::new(session))))
     }
 
-    /// A session that failed in any but an orderly way is not used again.
+    /// The error of a request. After one that may come from the connection, the session is not used again.
     async fn failed(&self, context: String, error: SftpError) -> Error {
         let kind = kind_of(&error);
         if kind == Kind::Retry {
-            *self.live.lock().await = None;
+            *self.session.lock().await = None;
         }
         Error::new(kind, context).because(error)
     }
@@ -98,13 +112,13 @@ impl Sftp {
     }
 
     async fn list_one(&self, pattern: &Pattern, listing: &mut Listing) -> Result<()> {
-        let live = self.live().await?;
-        let mut waiting = vec![(pattern.folder().to_owned(), 1)];
-        while let Some((folder, depth)) = waiting.pop() {
+        let session = self.session().await?;
+        let mut pending = vec![(pattern.folder().to_owned(), 1)];
+        while let Some((folder, depth)) = pending.pop() {
             let path = if folder.is_empty() { self.folder.clone() } else { self.path(&folder) };
-            let entries = match live.sftp.read_dir(path.clone()).await {
+            let entries = match session.sftp.read_dir(path.clone()).await {
                 Ok(entries) => entries,
-                // Below the source's own folder: not there yet, or taken away meanwhile.
+                // A folder in the source's own that does not exist yet, or was removed meanwhile.
                 Err(SftpError::Status(status))
                     if status.status_code == StatusCode::NoSuchFile && !folder.is_empty() =>
                 {
@@ -118,10 +132,10 @@ impl Sftp {
                 let metadata = entry.metadata();
                 if kind(&metadata) == Some(DIRECTORY) {
                     if depth < pattern.depth_max() {
-                        waiting.push((name, depth + 1));
+                        pending.push((name, depth + 1));
                     }
                 } else if pattern.matches(&name) {
-                    take(name, &metadata, listing);
+                    add_entry(name, &metadata, listing);
                 }
             }
             if listing.files.len() > FILES_MAX {
@@ -136,16 +150,16 @@ const KIND: u32 = 0o170_000;
 const DIRECTORY: u32 = 0o040_000;
 const PLAIN_FILE: u32 = 0o100_000;
 
-/// All of its bits: a link's are among them those of a file. Some servers don't say.
+/// The file type's bits; all are compared, since those of a link include those of a file. Some servers don't send them.
 fn kind(metadata: &Metadata) -> Option<u32> {
     metadata.permissions.map(|mode| mode & KIND).filter(|kind| *kind != 0)
 }
 
-fn take(name: String, metadata: &Metadata, listing: &mut Listing) {
+fn add_entry(name: String, metadata: &Metadata, listing: &mut Listing) {
     if name.contains('\u{fffd}') {
-        listing.left.push(Left { name, why: Why::Name });
+        listing.skipped.push(SkippedFile { name, reason: SkipReason::NotUtf8 });
     } else if kind(metadata).is_some_and(|kind| kind != PLAIN_FILE) {
-        listing.left.push(Left { name, why: Why::NotAFile });
+        listing.skipped.push(SkippedFile { name, reason: SkipReason::NotPlainFile });
     } else {
         listing.files.push(described(&name, metadata));
     }
@@ -161,39 +175,44 @@ impl Source for Sftp {
         listing.finish()
     }
 
-    async fn open(&self, file: &Listed, from: u64) -> Result<Opened> {
-        let live = self.live().await?;
+    async fn open(&self, file: &ListedFile, from: u64) -> Result<OpenedFile> {
+        let session = self.session().await?;
         let path = self.path(&file.name);
         let context = format!("read {path}");
-        let mut handle = match live.sftp.open(path).await {
+        let mut handle = match session.sftp.open(path).await {
             Ok(handle) => handle,
             Err(error) => return Err(self.failed(context, error).await),
         };
         match handle.metadata().await {
             Ok(now) if described(&file.name, &now).is_like(file) => {}
-            Ok(_) => return Err(changed(&file.name)),
+            Ok(_) => return Err(file_changed(&file.name)),
             Err(error) => return Err(self.failed(context, error).await),
         }
         handle.seek(std::io::SeekFrom::Start(from)).await.during(Kind::Retry, context.clone())?;
-        let pieces = futures::stream::try_unfold((handle, live, file.clone()), move |(mut handle, live, listed)| {
-            let context = context.clone();
-            async move {
-                let mut piece = BytesMut::with_capacity(PIECE_BYTES);
-                let read = handle.read_buf(&mut piece).await.during(Kind::Retry, context.clone())?;
-                if read > 0 {
-                    return Ok(Some((piece.freeze(), (handle, live, listed))));
+        let pieces =
+            futures::stream::try_unfold((handle, session, file.clone()), move |(mut handle, session, listed)| {
+                let context = context.clone();
+                async move {
+                    let mut piece = BytesMut::with_capacity(PIECE_BYTES);
+                    let read = handle.read_buf(&mut piece).await.during(Kind::Retry, context.clone())?;
+                    if read > 0 {
+                        return Ok(Some((piece.freeze(), (handle, session, listed))));
+                    }
+                    let last = handle.metadata().await.during(Kind::Retry, context)?;
+                    if described(&listed.name, &last).is_like(&listed) {
+                        Ok(None)
+                    } else {
+                        Err(file_changed(&listed.name))
+                    }
                 }
-                let last = handle.metadata().await.during(Kind::Retry, context)?;
-                if described(&listed.name, &last).is_like(&listed) { Ok(None) } else { Err(changed(&listed.name)) }
-            }
-        });
-        Ok(Opened { from, bytes: pieces.boxed() })
+            });
+        Ok(OpenedFile { from, bytes: pieces.boxed() })
     }
 }
 
-fn described(name: &str, metadata: &Metadata) -> Listed {
+fn described(name: &str, metadata: &Metadata) -> ListedFile {
     let modified = metadata.mtime.and_then(|at| DateTime::<Utc>::from_timestamp(i64::from(at), 0));
-    Listed { name: name.to_owned(), size: metadata.size, modified, etag: None }
+    ListedFile { name: name.to_owned(), size: metadata.size, modified, etag: None }
 }
 
 fn kind_of(error: &SftpError) -> Kind {
@@ -207,9 +226,9 @@ fn kind_of(error: &SftpError) -> Kind {
     }
 }
 
-async fn connect(server: &Arc<SftpServer>, context: &str) -> Result<Live> {
-    let refusal = Arc::new(Slot::new(None));
-    let guard = Guard { server: Arc::clone(server), refusal: Arc::clone(&refusal) };
+async fn connect(server: &Arc<SftpServer>, context: &str) -> Result<Session> {
+    let refusal = Arc::new(SyncMutex::new(None));
+    let check = HostKeyCheck { server: Arc::clone(server), refusal: Arc::clone(&refusal) };
     let config = client::Config {
         keepalive_interval: Some(Duration::from_secs(15)),
         nodelay: true,
@@ -217,7 +236,7 @@ async fn connect(server: &Arc<SftpServer>, context: &str) -> Result<Live> {
         ..client::Config::default()
     };
     let address = (server.host.as_str(), server.port);
-    let mut ssh = match client::connect(Arc::new(config), address, guard).await {
+    let mut ssh = match client::connect(Arc::new(config), address, check).await {
         Ok(ssh) => ssh,
         Err(error) => {
             let refused: Option<String> = refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -231,18 +250,18 @@ async fn connect(server: &Arc<SftpServer>, context: &str) -> Result<Live> {
     let channel = ssh.channel_open_session().await.during(Kind::Retry, context)?;
     channel.request_subsystem(true, "sftp").await.during(Kind::Retry, context)?;
     let sftp = SftpSession::new(channel.into_stream()).await.during(Kind::Retry, format!("{context}: begin SFTP"))?;
-    sftp.set_timeout(ANSWER_TIME_MAX_S);
-    Ok(Live { _ssh: ssh, sftp })
+    sftp.set_timeout(REQUEST_TIME_MAX_S);
+    Ok(Session { _ssh: ssh, sftp })
 }
 
-async fn log_in(ssh: &mut Handle<Guard>, server: &SftpServer) -> Result<()> {
+async fn log_in(ssh: &mut Handle<HostKeyCheck>, server: &SftpServer) -> Result<()> {
     let context = format!("log in to {} as {}", server.host, server.user);
     let answer = match &server.login {
         Login::Password(password) => ssh.authenticate_password(&server.user, password).await,
         Login::Key { file, passphrase } => {
             let key = load_secret_key(file, passphrase.as_deref())
                 .during(Kind::FixSetup, format!("read the private key {}", file.display()))?;
-            // Of no account for keys other than RSA; those of before 2015 knew SHA-1 only.
+            // Only RSA keys use it. Servers that don't announce a hash, from before 2015, know SHA-1 only.
             let hash = ssh.best_supported_rsa_hash().await.during(Kind::Retry, context.clone())?.flatten();
             let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
             ssh.authenticate_publickey(&server.user, key).await
@@ -252,10 +271,11 @@ async fn log_in(ssh: &mut Handle<Guard>, server: &SftpServer) -> Result<()> {
     if answer.success() {
         return Ok(());
     }
-    Err(Error::new(Kind::FixSetup, format!("{context}: refused; check the user and his password or key")))
+    Err(Error::new(Kind::FixSetup, format!("{context}: refused; check the user name and the password or key")))
 }
 
-/// Of the kinds of keys, those by which the server is known: it may have others too, and would show its first.
+/// The key algorithms to offer: those under which the server is in `known_hosts`. It may have other keys too, and would
+/// send one of them first.
 fn preferred(server: &SftpServer) -> Result<russh::Preferred> {
     let mut preferred = russh::Preferred::default();
     if let HostKey::KnownHosts(file) = &server.host_key {
@@ -277,14 +297,14 @@ fn preferred(server: &SftpServer) -> Result<russh::Preferred> {
     Ok(preferred)
 }
 
-/// Says whether the server's key is the one that is meant.
-struct Guard {
+/// Verifies the server's key while the connection is made.
+struct HostKeyCheck {
     server: Arc<SftpServer>,
-    refusal: Arc<Slot<Option<String>>>,
+    refusal: Arc<SyncMutex<Option<String>>>,
 }
 
-impl Guard {
-    fn judge(&self, key: &PublicKey) -> Result<(), String> {
+impl HostKeyCheck {
+    fn check_key(&self, key: &PublicKey) -> Result<(), String> {
         let shown = key.fingerprint(HashAlg::Sha256).to_string();
         let kind = key.algorithm().to_string();
         let ask = "ask its owner before you change the configuration";
@@ -298,7 +318,7 @@ impl Guard {
                 let file_name = file.display();
                 match known_hosts::check_known_hosts_path(&self.server.host, self.server.port, key, file) {
                     Ok(true) => Ok(()),
-                    Ok(false) => Err(format!("{file_name} does not know it; its {kind} key is {shown}; {ask}")),
+                    Ok(false) => Err(format!("it is not in {file_name}; its {kind} key is {shown}; {ask}")),
                     Err(russh::keys::Error::KeyChanged { line }) => {
                         Err(format!("its {kind} key is {shown}, and {file_name}:{line} has another; {ask}"))
                     }
@@ -309,14 +329,14 @@ impl Guard {
     }
 }
 
-impl client::Handler for Guard {
+impl client::Handler for HostKeyCheck {
     type Error = russh::Error;
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
         let verdict = match shown {
-            PublicKeyOrCertificate::PublicKey { key, .. } => self.judge(key),
-            // Not asked for, so not to be trusted.
-            PublicKeyOrCertificate::Certificate(_) => Err("it shows a certificate, and a key is expected".to_owned()),
+            PublicKeyOrCertificate::PublicKey { key, .. } => self.check_key(key),
+            // A certificate was not requested, so it is not trusted.
+            PublicKeyOrCertificate::Certificate(_) => Err("it sent a certificate, and a key is expected".to_owned()),
         };
         let is_known = verdict.is_ok();
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = verdict.err();

@@ -1,4 +1,4 @@
-//! An object store, of another owner's or of ours: S3 and its kin, Google, Azure, or a folder by its URL.
+//! An object store as a source: S3 and compatible stores, Google Cloud Storage, Azure, or a folder by its URL.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,20 +10,21 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 
-use super::{FILES_MAX, Listed, Listing, Opened, Pattern, Source, Template, changed};
-use crate::error::During;
+use super::{FILES_MAX, ListedFile, Listing, OpenedFile, Pattern, Source, Template, file_changed};
+use crate::error::ErrorContext;
 use crate::{Error, Kind, Result};
 
+/// An object store, from a prefix.
 pub struct Store {
     store: Arc<dyn ObjectStore>,
     patterns: Vec<Template>,
 }
 
 impl Store {
-    /// `url` with its prefix, such as `s3://deliveries/meters`; `options` go to the object store as they are.
+    /// `url` includes the prefix, such as `s3://deliveries/meters`; `options` are passed to the store unchanged.
     ///
     /// # Errors
-    /// `FixSetup` where the URL or an option is not understood.
+    /// `FixSetup` where the URL or an option is not valid.
     pub fn open(url: &str, options: &HashMap<String, String>, patterns: Vec<Template>) -> Result<Store> {
         let context = format!("open the store {url}");
         let url = url::Url::parse(url).during(Kind::FixSetup, context.clone())?;
@@ -31,6 +32,7 @@ impl Store {
         Ok(Store::new(Arc::new(PrefixStore::new(store, prefix)), patterns))
     }
 
+    /// Of a store that is open, the objects that match any of the patterns.
     pub fn new(store: Arc<dyn ObjectStore>, patterns: Vec<Template>) -> Store {
         Store { store, patterns }
     }
@@ -40,7 +42,7 @@ impl Store {
         let prefix = (!pattern.folder().is_empty()).then_some(&folder);
         let mut objects = self.store.list(prefix);
         while let Some(object) = objects.next().await {
-            let object = object.map_err(|error| failed("list the store", error))?;
+            let object = object.map_err(|error| store_error("list the store", error))?;
             if pattern.matches(object.location.as_ref()) {
                 listing.files.push(described(&object));
             }
@@ -62,29 +64,29 @@ impl Source for Store {
         listing.finish()
     }
 
-    async fn open(&self, file: &Listed, from: u64) -> Result<Opened> {
+    async fn open(&self, file: &ListedFile, from: u64) -> Result<OpenedFile> {
         let context = format!("read {}", file.name);
         let location = Path::parse(&file.name).during(Kind::FixInput, context.clone())?;
-        // A range of nothing is an error of its own to most stores.
+        // Most stores refuse an empty range.
         if from > 0 && file.size == Some(from) {
-            return Ok(Opened { from, bytes: futures::stream::empty().boxed() });
+            return Ok(OpenedFile { from, bytes: futures::stream::empty().boxed() });
         }
         let range = (from > 0).then_some(GetRange::Offset(from));
         let options = GetOptions { range, if_match: file.etag.clone(), ..GetOptions::default() };
         let got = self.store.get_opts(&location, options).await.map_err(|error| match error {
-            object_store::Error::Precondition { .. } => changed(&file.name),
-            error => failed(&context, error),
+            object_store::Error::Precondition { .. } => file_changed(&file.name),
+            error => store_error(&context, error),
         })?;
         if !described(&got.meta).is_like(file) {
-            return Err(changed(&file.name));
+            return Err(file_changed(&file.name));
         }
-        let bytes = got.into_stream().map_err(move |error| failed(&context, error));
-        Ok(Opened { from, bytes: bytes.boxed() })
+        let bytes = got.into_stream().map_err(move |error| store_error(&context, error));
+        Ok(OpenedFile { from, bytes: bytes.boxed() })
     }
 }
 
-fn described(object: &ObjectMeta) -> Listed {
-    Listed {
+fn described(object: &ObjectMeta) -> ListedFile {
+    ListedFile {
         name: object.location.to_string(),
         size: Some(object.size),
         modified: Some(object.last_modified),
@@ -92,8 +94,8 @@ fn described(object: &ObjectMeta) -> Listed {
     }
 }
 
-/// What a store's error lets its reader do.
-pub(crate) fn failed(context: &str, error: object_store::Error) -> Error {
+/// An error of an object store with what the caller can do about it.
+pub(crate) fn store_error(context: &str, error: object_store::Error) -> Error {
     use object_store::Error as E;
     let kind = match &error {
         E::NotFound { .. } | E::InvalidPath { .. } => Kind::FixInput,

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use chrono::{NaiveDate, Utc};
 use futures::TryStreamExt;
 
-use super::settle::{settled, stood_still};
-use super::{Folder, Left, Listed, Listing, Opened, Pattern, Source, Template, Why};
+use super::stable::{list_stable, retain_stable};
+use super::{Folder, ListedFile, Listing, OpenedFile, Pattern, SkipReason, SkippedFile, Source, Template};
 use crate::Kind;
 
 const DATE: NaiveDate = NaiveDate::from_ymd_opt(2026, 9, 30).unwrap();
@@ -26,7 +26,7 @@ fn names(listing: &Listing) -> Vec<&str> {
     listing.files.iter().map(|file| file.name.as_str()).collect()
 }
 
-async fn whole(source: &dyn Source, file: &Listed, from: u64) -> crate::Result<Vec<u8>> {
+async fn whole(source: &dyn Source, file: &ListedFile, from: u64) -> crate::Result<Vec<u8>> {
     let opened = source.open(file, from).await?;
     assert_eq!(opened.from, from);
     opened
@@ -65,7 +65,7 @@ fn patterns() {
 }
 
 #[tokio::test]
-async fn a_folder_lists_what_its_patterns_mean() {
+async fn a_folder_lists_what_its_patterns_match() {
     let root = tempfile::tempdir().unwrap();
     for name in
         ["2026-09/a.csv", "2026-09/b.csv", "2026-09/.hidden.csv", "2026-09/deep/c.csv", "2026-10/d.csv", "e.csv"]
@@ -75,7 +75,7 @@ async fn a_folder_lists_what_its_patterns_mean() {
     std::os::unix::fs::symlink("a.csv", root.path().join("2026-09/link.csv")).unwrap();
     let listing = folder(root.path(), &["{date:%Y-%m}/*.csv", "*/a.csv", "missing/*"]).list(DATE).await.unwrap();
     assert_eq!(names(&listing), ["2026-09/a.csv", "2026-09/b.csv"]);
-    assert_eq!(listing.left, [Left { name: "2026-09/link.csv".into(), why: Why::NotAFile }]);
+    assert_eq!(listing.skipped, [SkippedFile { name: "2026-09/link.csv".into(), reason: SkipReason::NotPlainFile }]);
     assert_eq!(listing.files[0].size, Some(13));
     let all = folder(root.path(), &["**/*.csv"]).list(DATE).await.unwrap();
     assert_eq!(names(&all), ["2026-09/a.csv", "2026-09/b.csv", "2026-09/deep/c.csv", "2026-10/d.csv", "e.csv"]);
@@ -92,13 +92,13 @@ async fn a_folder_opens_what_it_listed() {
     let file = source.list(DATE).await.unwrap().files.remove(0);
     assert_eq!(whole(&source, &file, 0).await.unwrap(), long.as_bytes());
     assert_eq!(whole(&source, &file, (1 << 20) - 3).await.unwrap(), b"xxx");
-    // It grows while it is read: what came is of no use.
+    // It grows while it is read: the bytes read so far can't be used.
     let mut opened = source.open(&file, 0).await.unwrap();
     opened.bytes.try_next().await.unwrap().unwrap();
     write(root.path(), "a.csv", &(long + "y"));
     let error = opened.bytes.try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind, Kind::Retry);
-    assert!(error.to_string().contains("no longer the file that was listed"), "{error}");
+    assert!(error.to_string().contains("it changed since it was listed"), "{error}");
     assert_eq!(whole(&source, &file, 0).await.unwrap_err().kind, Kind::Retry);
     std::fs::remove_file(root.path().join("a.csv")).unwrap();
     assert_eq!(whole(&source, &file, 0).await.unwrap_err().kind, Kind::FixInput);
@@ -109,7 +109,7 @@ fn dates(folder: &Path, name: &str, hours: i64) {
     std::fs::File::options().write(true).open(folder.join(name)).unwrap().set_modified(at).unwrap();
 }
 
-/// Files grow and come between its first list and its second, however slow the machine is.
+/// Files grow and appear between its first listing and its second, however slow the machine is.
 struct Growing<'a> {
     folder: Folder,
     root: &'a Path,
@@ -126,43 +126,43 @@ impl Source for Growing<'_> {
         self.folder.list(date).await
     }
 
-    async fn open(&self, file: &Listed, from: u64) -> crate::Result<Opened> {
+    async fn open(&self, file: &ListedFile, from: u64) -> crate::Result<OpenedFile> {
         self.folder.open(file, from).await
     }
 }
 
 #[tokio::test]
-async fn what_still_grows_is_left_for_next_time() {
+async fn a_growing_file_is_skipped() {
     let root = tempfile::tempdir().unwrap();
     for name in ["done.csv", "grows.csv"] {
         write(root.path(), name, "a");
-        // By its own time it is not old enough, whenever it is looked at.
+        // By its time it is never old enough.
         dates(root.path(), name, 1);
     }
     let source = Growing { folder: folder(root.path(), &["*.csv"]), root: root.path(), lists: AtomicUsize::new(0) };
-    let listing = settled(&source, DATE, Duration::from_millis(100)).await.unwrap();
+    let listing = list_stable(&source, DATE, Duration::from_millis(100)).await.unwrap();
     assert_eq!(names(&listing), ["done.csv"]);
-    let left: Vec<_> = listing.left.iter().map(|left| (left.name.as_str(), left.why.as_str())).collect();
-    assert_eq!(left, [("grows.csv", "still grows"), ("new.csv", "still grows")]);
+    let skipped: Vec<_> = listing.skipped.iter().map(|file| (file.name.as_str(), file.reason.as_str())).collect();
+    assert_eq!(skipped, [("grows.csv", "is still growing"), ("new.csv", "is still growing")]);
     // All of them are older than that: there is nothing to wait for.
     for name in ["done.csv", "grows.csv", "new.csv"] {
         dates(root.path(), name, -1);
     }
-    assert_eq!(names(&settled(&source, DATE, Duration::from_secs(60)).await.unwrap()).len(), 3);
+    assert_eq!(names(&list_stable(&source, DATE, Duration::from_secs(60)).await.unwrap()).len(), 3);
     assert_eq!(source.lists.load(Ordering::SeqCst), 3, "listed once");
 }
 
 #[test]
 fn what_has_no_time_is_watched_too() {
-    let one = |size| Listed { name: "a".into(), size: Some(size), modified: None, etag: None };
-    let now = |size| Listing { files: vec![one(size)], left: Vec::new() };
-    assert_eq!(stood_still(&[one(1)], now(1)).files.len(), 1);
-    assert_eq!(stood_still(&[one(1)], now(2)).left.len(), 1);
+    let one = |size| ListedFile { name: "a".into(), size: Some(size), modified: None, etag: None };
+    let now = |size| Listing { files: vec![one(size)], skipped: Vec::new() };
+    assert_eq!(retain_stable(&[one(1)], now(1)).files.len(), 1);
+    assert_eq!(retain_stable(&[one(1)], now(2)).skipped.len(), 1);
 }
 
 #[test]
 fn an_etag_decides_where_both_have_one() {
-    let one = |etag: Option<&str>, second| Listed {
+    let one = |etag: Option<&str>, second| ListedFile {
         name: "a".into(),
         size: None,
         modified: Some(Utc::now() + chrono::TimeDelta::seconds(second)),

@@ -1,4 +1,4 @@
-//! A process that is killed while it stores files: nothing that has a final name is ever half.
+//! A process that is killed while it stores files: an object with its final name is always complete.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use object_store::local::LocalFileSystem;
 use crate::server::bytes_of;
 
 const FOLDER: &str = "WATTLAKE_TEST_KILLED_IN";
-/// One that stays in memory, one that is spooled.
+/// One object that stays in memory, one that is spooled.
 const SIZES: [usize; 2] = [1 << 20, 12 << 20];
 
 fn objects(folder: &std::path::Path) -> Objects {
@@ -24,7 +24,7 @@ fn bytes(size: usize, round: u8) -> Vec<u8> {
     bytes
 }
 
-/// In a process of its own, until it is killed; without the folder there is nothing to do.
+/// Runs in its own process until that is killed; does nothing where the folder is not set.
 #[tokio::test]
 async fn stores_until_it_is_killed() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
@@ -40,13 +40,13 @@ async fn stores_until_it_is_killed() {
 }
 
 fn has_one(folder: &std::path::Path) -> bool {
-    // Files come and go meanwhile.
+    // Files appear and disappear meanwhile.
     let mut entries = walkdir::WalkDir::new(folder).into_iter().flatten();
     entries.any(|entry| entry.file_name().to_str().is_some_and(|name| name.parse::<Hash>().is_ok()))
 }
 
 #[tokio::test]
-async fn what_has_a_final_name_is_whole() {
+async fn an_object_with_its_final_name_is_complete() {
     let folder = tempfile::tempdir().unwrap();
     for pause in [150, 230, 310, 390, 470] {
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -57,7 +57,7 @@ async fn what_has_a_final_name_is_whole() {
             .spawn()
             .unwrap();
         std::thread::sleep(Duration::from_millis(pause));
-        // The last one, on a slow machine, once there is something to look at.
+        // On a slow machine the last child is killed only when it has stored something.
         let began = Instant::now();
         while pause == 470 && !has_one(folder.path()) {
             assert!(began.elapsed() < Duration::from_secs(180), "none was stored in time");
@@ -77,7 +77,7 @@ async fn what_has_a_final_name_is_whole() {
         }
     }
     assert!(whole > 0, "none was stored");
-    // Again, and all of it is there.
+    // Stored again, all of it can be read.
     let objects = objects(folder.path());
     for size in SIZES {
         let bytes = bytes(size, 0);

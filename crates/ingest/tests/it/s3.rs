@@ -1,4 +1,4 @@
-//! S3, by a server that is not ours: as a source, and as the place of the objects.
+//! S3, by moto's server: as a source, and as the store of the objects.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use ingest::Kind;
 use ingest::fetch::{fetch, list};
 use ingest::objects::{Hash, Objects};
-use ingest::source::{Listed, Source, Store};
+use ingest::source::{ListedFile, Source, Store};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
@@ -41,7 +41,7 @@ fn bucket(server: &Server) -> Box<dyn ObjectStore> {
 }
 
 #[tokio::test]
-async fn files_of_a_bucket_become_objects_of_another_place_in_it() {
+async fn files_of_a_bucket_become_objects_in_another_prefix() {
     let server = server();
     let bucket = bucket(&server);
     let large = bytes_of(20 << 20);
@@ -72,7 +72,7 @@ async fn files_of_a_bucket_become_objects_of_another_place_in_it() {
 }
 
 #[tokio::test]
-async fn what_was_listed_is_what_comes() {
+async fn a_changed_object_is_refused() {
     let server = server();
     let bucket = bucket(&server);
     let put = async |text: &str| bucket.put(&Path::from("a.csv"), PutPayload::from(text.to_owned())).await.unwrap();
@@ -84,11 +84,11 @@ async fn what_was_listed_is_what_comes() {
     put("other").await;
     let Err(error) = source.open(&file, 0).await else { panic!() };
     assert_eq!(
-        (error.kind, error.to_string().contains("no longer the file that was listed")),
+        (error.kind, error.to_string().contains("it changed since it was listed")),
         (Kind::Retry, true),
         "{error}"
     );
-    let missing = Listed { name: "b.csv".to_owned(), etag: None, ..file };
+    let missing = ListedFile { name: "b.csv".to_owned(), etag: None, ..file };
     let Err(error) = source.open(&missing, 0).await else { panic!() };
     assert_eq!(error.kind, Kind::FixInput);
     assert_eq!(Store::open("s4://x", &HashMap::new(), Vec::new()).err().unwrap().kind, Kind::FixSetup);

@@ -1,4 +1,4 @@
-//! Servers that end with the test, and a wire that breaks.
+//! Servers that end with the test, and a proxy that interrupts connections.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -30,9 +30,9 @@ pub fn free_port() -> u16 {
 }
 
 impl Server {
-    /// Waits until it answers on its port.
+    /// Starts a server and waits until it accepts connections on its port.
     pub fn start(port: u16, command: &mut Command) -> Server {
-        // The kernel ends it with the test's thread, whatever comes of the test.
+        // The kernel ends it with the test's thread, however the test ends.
         let mut guarded = Command::new("setpriv");
         guarded.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
         let child = guarded.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -53,7 +53,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Refused where it has ended already.
+        // Fails where it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -69,14 +69,15 @@ pub fn python() -> PathBuf {
     path
 }
 
-/// A wire to a server that breaks after so many bytes of an answer, each time but the last.
-pub struct Wire {
+/// A proxy of a server that closes a connection after some bytes of the response, until it has done so often enough.
+pub struct UnreliableProxy {
     pub port: u16,
     connections: Arc<AtomicUsize>,
 }
 
-impl Wire {
-    pub fn breaking(to: u16, bytes: usize, times: usize) -> Wire {
+impl UnreliableProxy {
+    /// Forwards to the port `to`; `times` connections are closed after `bytes` of the response.
+    pub fn start(to: u16, bytes: usize, times: usize) -> UnreliableProxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let connections = Arc::new(AtomicUsize::new(0));
@@ -88,10 +89,10 @@ impl Wire {
                 let (mut up_from, mut up_to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 std::thread::spawn(move || std::io::copy(&mut up_from, &mut up_to));
                 let broken = Arc::clone(&broken);
-                std::thread::spawn(move || down(server, client, bytes, times, &broken));
+                std::thread::spawn(move || forward(server, client, bytes, times, &broken));
             }
         });
-        Wire { port, connections }
+        UnreliableProxy { port, connections }
     }
 
     pub fn connections(&self) -> usize {
@@ -99,7 +100,7 @@ impl Wire {
     }
 }
 
-fn down(mut from: TcpStream, mut to: TcpStream, bytes: usize, times: usize, broken: &AtomicUsize) {
+fn forward(mut from: TcpStream, mut to: TcpStream, bytes: usize, times: usize, broken: &AtomicUsize) {
     let (mut piece, mut passed) = ([0; 8192], 0);
     while let Ok(read) = from.read(&mut piece) {
         if read == 0 || to.write_all(&piece[..read]).is_err() {
@@ -118,7 +119,7 @@ pub fn templates(texts: &[&str]) -> Vec<Template> {
     texts.iter().map(|text| Template::parse(text).unwrap()).collect()
 }
 
-/// Objects in a folder of their own.
+/// Objects in a temporary folder.
 pub fn objects() -> (TempDir, Objects) {
     let folder = tempfile::tempdir().unwrap();
     let store = LocalFileSystem::new_with_prefix(folder.path()).unwrap();
@@ -126,7 +127,7 @@ pub fn objects() -> (TempDir, Objects) {
     (folder, objects)
 }
 
-/// Bytes that repeat nowhere soon.
+/// Pseudo-random bytes.
 pub fn bytes_of(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
     let mut next = || {

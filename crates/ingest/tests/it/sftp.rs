@@ -1,4 +1,4 @@
-//! SFTP, from OpenSSH's server.
+//! SFTP sources: OpenSSH's server.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,30 +6,30 @@ use std::time::Duration;
 
 use ingest::fetch::{fetch, list};
 use ingest::objects::Hash;
-use ingest::source::{HostKey, Login, Sftp, SftpServer, Source, Why};
+use ingest::source::{HostKey, Login, Sftp, SftpServer, SkipReason, Source};
 use ingest::{Error, Kind};
 use tempfile::TempDir;
 
-use crate::server::{DATE, QUICK, Server, Wire, bytes_of, free_port, objects, templates};
+use crate::server::{DATE, QUICK, Server, UnreliableProxy, bytes_of, free_port, objects, templates};
 
-/// A server with keys of its own, for the user who runs the test.
-struct Ssh {
+/// A server with its own keys, for the user who runs the test.
+struct SshServer {
     folder: TempDir,
     server: Server,
 }
 
-fn said(command: &mut Command) -> String {
+fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 fn new_key(path: &Path, kind: &str, passphrase: &str) {
-    said(Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", passphrase, "-f"]).arg(path));
+    output_of(Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", passphrase, "-f"]).arg(path));
 }
 
-impl Ssh {
-    fn start() -> Ssh {
+impl SshServer {
+    fn start() -> SshServer {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         new_key(&at("host"), "ed25519", "");
@@ -50,12 +50,12 @@ impl Ssh {
         std::fs::write(at("config"), config).unwrap();
         let sshd = Path::new("/usr/sbin/sshd");
         assert!(sshd.exists(), "there is no sshd for the tests: run ./test, which installs it");
-        // Root's server asks for this folder, which the system's would make.
-        if said(Command::new("id").arg("-u")) == "0" {
+        // sshd of root needs this folder, which the system's service would create.
+        if output_of(Command::new("id").arg("-u")) == "0" {
             std::fs::create_dir_all("/run/sshd").unwrap();
         }
         let server = Server::start(port, Command::new(sshd).arg("-D").arg("-f").arg(at("config")));
-        Ssh { folder, server }
+        SshServer { folder, server }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -69,11 +69,11 @@ impl Ssh {
     }
 
     fn fingerprint(&self, name: &str) -> String {
-        let line = said(Command::new("ssh-keygen").arg("-lf").arg(self.at(name)));
+        let line = output_of(Command::new("ssh-keygen").arg("-lf").arg(self.at(name)));
         line.split(' ').nth(1).unwrap().to_owned()
     }
 
-    /// A file of known hosts that has these keys for the server.
+    /// A `known_hosts` file with these keys of the server.
     fn known_hosts(&self, port: u16, keys: &[&str]) -> HostKey {
         let line = |name: &&str| format!("[127.0.0.1]:{port} {}", std::fs::read_to_string(self.at(name)).unwrap());
         std::fs::write(self.at("known_hosts"), keys.iter().map(line).collect::<String>()).unwrap();
@@ -89,7 +89,7 @@ impl Ssh {
     }
 
     fn source(&self, port: u16, login: Login, host_key: HostKey, patterns: &[&str]) -> Sftp {
-        let user = said(Command::new("id").arg("-un"));
+        let user = output_of(Command::new("id").arg("-un"));
         let server = SftpServer { host: "127.0.0.1".to_owned(), port, user, login, host_key };
         Sftp::new(server, self.at("files").to_str().unwrap(), templates(patterns))
     }
@@ -100,8 +100,8 @@ impl Ssh {
 }
 
 #[tokio::test]
-async fn files_of_a_folder_at_the_other_end() {
-    let ssh = Ssh::start();
+async fn files_of_a_folder_of_the_server() {
+    let ssh = SshServer::start();
     let large = bytes_of(9 << 20);
     for (name, bytes) in
         [("2026-09/été.csv", b"prm;x".as_slice()), ("2026-09/deep/b.bin", &large), ("2026-10/c.csv", b"c")]
@@ -115,14 +115,14 @@ async fn files_of_a_folder_at_the_other_end() {
     let listing = list(&source, DATE, Duration::ZERO, &QUICK).await.unwrap();
     let names: Vec<&str> = listing.files.iter().map(|file| file.name.as_str()).collect();
     assert_eq!(names, ["2026-09/deep/b.bin", "2026-09/empty.csv", "2026-09/été.csv"]);
-    assert_eq!((listing.left.len(), listing.left[0].why), (1, Why::NotAFile));
+    assert_eq!((listing.skipped.len(), listing.skipped[0].reason), (1, SkipReason::NotPlainFile));
     let (_store, objects) = objects();
     for file in &listing.files {
         let object = fetch(&source, file, &objects, &QUICK).await.unwrap();
         let bytes = std::fs::read(ssh.at("files").join(&file.name)).unwrap();
         assert_eq!((object.sha256, Some(object.bytes)), (Hash::of(&bytes), file.size), "{}", file.name);
     }
-    // From the middle, and another file than the one that was listed.
+    // From an offset, and after the file changed.
     let opened = source.open(&listing.files[2], 4).await.unwrap();
     let rest: Vec<_> = futures::TryStreamExt::try_collect(opened.bytes).await.unwrap();
     assert_eq!(rest.concat(), b"x");
@@ -135,35 +135,38 @@ async fn files_of_a_folder_at_the_other_end() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_is_made_anew() {
-    let ssh = Ssh::start();
+async fn an_interrupted_connection_is_made_again() {
+    let ssh = SshServer::start();
     let bytes = bytes_of(6 << 20);
     ssh.write("a.bin", &bytes);
-    let wire = Wire::breaking(ssh.server.port, 2 << 20, 2);
-    let source = ssh.source(wire.port, ssh.key(), ssh.known(), &["*"]);
+    let proxy = UnreliableProxy::start(ssh.server.port, 2 << 20, 2);
+    let source = ssh.source(proxy.port, ssh.key(), ssh.known(), &["*"]);
     let listing = list(&source, DATE, Duration::ZERO, &QUICK).await.unwrap();
     let (_store, objects) = objects();
     let object = fetch(&source, &listing.files[0], &objects, &QUICK).await.unwrap();
     assert_eq!(object.sha256, Hash::of(&bytes));
-    assert_eq!(wire.connections(), 3);
+    assert_eq!(proxy.connections(), 3);
 }
 
 #[tokio::test]
 async fn the_server_is_known_by_its_key() {
-    let ssh = Ssh::start();
+    let ssh = SshServer::start();
     ssh.write("a.csv", b"a");
     let port = ssh.server.port;
-    // Of its two keys, one is known; the server would show the other first.
+    // One of its two keys is known; the server would send the other first.
     for keys in [["host.pub"].as_slice(), &["host_rsa.pub"], &["host.pub", "host_rsa.pub"]] {
         let source = ssh.source(port, ssh.key(), ssh.known_hosts(port, keys), &["*"]);
         assert_eq!(source.list(DATE).await.unwrap().files.len(), 1, "{keys:?}");
     }
     let changed = ssh.refusal(ssh.key(), ssh.known_hosts(port, &["stranger.pub"])).await;
     assert_eq!(changed.kind, Kind::FixSetup);
-    let told = changed.to_string();
-    assert!(told.contains(&ssh.fingerprint("host.pub")) && told.contains("known_hosts:1 has another"), "{told}");
+    let message = changed.to_string();
+    assert!(
+        message.contains(&ssh.fingerprint("host.pub")) && message.contains("known_hosts:1 has another"),
+        "{message}"
+    );
     let unknown = ssh.refusal(ssh.key(), ssh.known_hosts(port + 1, &["host.pub"])).await;
-    assert!(unknown.kind == Kind::FixSetup && unknown.to_string().contains("does not know it"), "{unknown}");
+    assert!(unknown.kind == Kind::FixSetup && unknown.to_string().contains("it is not in "), "{unknown}");
     let other = ssh.refusal(ssh.key(), HostKey::Fingerprints(vec![ssh.fingerprint("stranger.pub")])).await;
     assert!(other.kind == Kind::FixSetup && other.to_string().contains("is not the configured fingerprint"), "{other}");
     let none = ssh.refusal(ssh.key(), HostKey::KnownHosts(ssh.at("nothing"))).await;
@@ -172,7 +175,7 @@ async fn the_server_is_known_by_its_key() {
 
 #[tokio::test]
 async fn who_may_log_in() {
-    let ssh = Ssh::start();
+    let ssh = SshServer::start();
     ssh.write("a.csv", b"a");
     let phrase = |text: &str| Login::Key { file: ssh.at("user_rsa"), passphrase: Some(text.to_owned()) };
     let source = ssh.source(ssh.server.port, phrase("long phrase"), ssh.known(), &["*"]);
@@ -187,6 +190,6 @@ async fn who_may_log_in() {
         let error = ssh.refusal(login, ssh.known()).await;
         assert!(error.kind == Kind::FixSetup && error.to_string().contains(says), "{error}");
     }
-    let nobody = ssh.source(free_port(), ssh.key(), ssh.known(), &["*"]);
-    assert_eq!(nobody.list(DATE).await.unwrap_err().kind, Kind::Retry);
+    let unreachable = ssh.source(free_port(), ssh.key(), ssh.known(), &["*"]);
+    assert_eq!(unreachable.list(DATE).await.unwrap_err().kind, Kind::Retry);
 }

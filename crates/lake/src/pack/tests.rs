@@ -4,25 +4,25 @@ use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
 
-use super::{Pack, Packed};
-use crate::tests::{RUN, World, paths, schema};
-use crate::{Hidden, Kind, Life, Policy, Table, When};
+use super::{PackOptions, PackSummary};
+use crate::tests::{RUN, TestLake, paths, schema};
+use crate::{AsOf, HiddenRows, Kind, RunLiveness, Table, UpkeepPolicy};
 
 fn order() -> Vec<String> {
     vec!["series".to_owned(), "ts".to_owned()]
 }
 
-/// Ten small files in an order of their own, with hidden rows.
-async fn many_files(seed: u64) -> World {
-    let mut world = World::new(seed).await;
+/// Ten small files, with a sort order and hidden rows.
+async fn many_files(seed: u64) -> TestLake {
+    let mut fixture = TestLake::new(seed).await;
     let schema = schema(&[]);
-    let commit = world.lake.replace(&world.name, Arc::clone(&schema), RUN, "load").await.unwrap();
+    let commit = fixture.lake.replace(&fixture.name, Arc::clone(&schema), RUN, "load").await.unwrap();
     commit.order(&order()).write().await.unwrap();
     for file in 0..10 {
-        world.append(&schema, file * 400, 400, 150).await;
+        fixture.append(&schema, file * 400, 400, 150).await;
     }
-    world.hide(0.1).await;
-    world
+    fixture.hide(0.1).await;
+    fixture
 }
 
 async fn batches(table: &Table) -> Vec<RecordBatch> {
@@ -39,15 +39,15 @@ async fn ids(table: &Table) -> Vec<i64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_rows_in_one_sorted_file() {
-    let world = many_files(1).await;
-    let before = world.table().await;
+    let fixture = many_files(1).await;
+    let before = fixture.table().await;
     let rows = ids(&before).await;
-    let packed = before.pack("run-2", &Pack::default()).await.unwrap();
-    let after = world.table().await;
+    let packed = before.pack("run-2", &PackOptions::default()).await.unwrap();
+    let after = fixture.table().await;
     assert_eq!(ids(&after).await, rows);
     let size = after.size().unwrap();
     assert_eq!((size.files, size.rows_hidden, size.rows), (1, 0, rows.len() as u64));
-    assert_eq!((packed.files_after, packed.rows, packed.lost), (1, rows.len() as u64, 0));
+    assert_eq!((packed.files_after, packed.rows, packed.conflicts), (1, rows.len() as u64, 0));
     assert_eq!(packed.rows_purged, before.size().unwrap().rows_hidden);
     assert_eq!(after.order().unwrap(), order());
     let mut last = (i32::MIN, i64::MIN);
@@ -60,89 +60,89 @@ async fn the_same_rows_in_one_sorted_file() {
             last = next;
         }
     }
-    // Earlier versions are as they were, and there is nothing left to do.
-    assert_eq!(ids(&after.at(When::Version(before.version())).await.unwrap()).await, rows);
-    assert_eq!(after.pack("run-3", &Pack::default()).await.unwrap(), Packed::default());
-    assert_eq!(world.table().await.version(), after.version());
+    // Earlier versions are unchanged, and there is nothing left to pack.
+    assert_eq!(ids(&after.at(AsOf::Version(before.version())).await.unwrap()).await, rows);
+    assert_eq!(after.pack("run-3", &PackOptions::default()).await.unwrap(), PackSummary::default());
+    assert_eq!(fixture.table().await.version(), after.version());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_hides_rows_of_a_packed_file_must_look_again() {
-    let mut world = many_files(2).await;
-    let writer = world.table().await;
+async fn a_commit_that_hides_rows_of_a_packed_file_is_refused() {
+    let mut fixture = many_files(2).await;
+    let writer = fixture.table().await;
     let (path, _) = paths(&writer)[0].clone();
-    let mut hidden = Hidden::default();
-    hidden.row(&path, 399);
-    let files = world.files(&schema(&[]), 9_000, 10, 10).await;
-    writer.pack("run-2", &Pack::default()).await.unwrap();
-    let rows = ids(&world.table().await).await;
-    // Rows that are only added go on top of the pack.
+    let mut hidden = HiddenRows::default();
+    hidden.insert(&path, 399);
+    let files = fixture.files(&schema(&[]), 9_000, 10, 10).await;
+    writer.pack("run-2", &PackOptions::default()).await.unwrap();
+    let rows = ids(&fixture.table().await).await;
+    // A commit that only adds rows is written on top of the pack.
     writer.commit(RUN, "append").files(files).write().await.unwrap();
-    assert_eq!(ids(&world.table().await).await.len(), rows.len() + 10);
-    let lost = writer.commit(RUN, "hide").hide(hidden).write().await.unwrap_err();
-    assert_eq!(lost.kind, Kind::Retry);
-    assert_eq!(ids(&world.table().await).await.len(), rows.len() + 10);
+    assert_eq!(ids(&fixture.table().await).await.len(), rows.len() + 10);
+    let refused = writer.commit(RUN, "hide").hide(hidden).write().await.unwrap_err();
+    assert_eq!(refused.kind, Kind::Retry);
+    assert_eq!(ids(&fixture.table().await).await.len(), rows.len() + 10);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vector_committed_during_a_pack_survives() {
-    let mut world = many_files(3).await;
-    let table = world.table().await;
+    let mut fixture = many_files(3).await;
+    let table = fixture.table().await;
     let files = table.files().unwrap();
     let slice = files.files.clone();
-    let written = table.write_slice("run-2", &slice, &order(), &Pack::default()).await.unwrap();
+    let written = table.write_slice("run-2", &slice, &order(), &PackOptions::default()).await.unwrap();
     let before = ids(&table).await.len();
     let touched = slice[0].path.clone();
     let present = table.visible_rows(&touched).await;
-    let mut hidden = Hidden::default();
-    hidden.row(&touched, present[0]);
+    let mut hidden = HiddenRows::default();
+    hidden.insert(&touched, present[0]);
     table.commit(RUN, "hide").hide(hidden).write().await.unwrap();
     let late = table.commit("run-2", super::OPERATION).packs(slice.iter().map(|file| file.path.clone()));
     assert_eq!(late.files(written).write().await.unwrap_err().kind, Kind::Retry);
-    let now = world.table().await;
+    let now = fixture.table().await;
     assert_eq!(ids(&now).await.len(), before - 1);
     // An append alone doesn't stop a pack.
     let slice = now.files().unwrap().files.clone();
-    let written = now.write_slice("run-2", &slice, &order(), &Pack::default()).await.unwrap();
-    world.append(&schema(&[]), 20_000, 7, 7).await;
+    let written = now.write_slice("run-2", &slice, &order(), &PackOptions::default()).await.unwrap();
+    fixture.append(&schema(&[]), 20_000, 7, 7).await;
     let pack = now.commit("run-2", super::OPERATION).packs(slice.iter().map(|file| file.path.clone()));
     pack.files(written).write().await.unwrap();
-    assert_eq!(ids(&world.table().await).await.len(), before - 1 + 7);
+    assert_eq!(ids(&fixture.table().await).await.len(), before - 1 + 7);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn upkeep_packs_checkpoints_and_sweeps_orphans() {
-    let mut world = many_files(4).await;
-    let table = world.table().await;
+    let mut fixture = many_files(4).await;
+    let table = fixture.table().await;
     let rows = ids(&table).await;
-    // Killed between its files and its commit.
+    // As after a kill between writing the files and the commit.
     let slice = table.files().unwrap().files.clone();
-    let orphans = table.write_slice("run-dead", &slice, &order(), &Pack::default()).await.unwrap();
-    let life = |run: &str| if run == "run-dead" { Life::Dead } else { Life::Alive };
-    let policy = Policy { checkpoint_every: 5, ..Policy::default() };
-    let report = world.lake.upkeep("run-2", &policy, &life, &|_| ()).await.unwrap();
+    let orphans = table.write_slice("run-dead", &slice, &order(), &PackOptions::default()).await.unwrap();
+    let life = |run: &str| if run == "run-dead" { RunLiveness::Dead } else { RunLiveness::Alive };
+    let policy = UpkeepPolicy { checkpoint_every: 5, ..UpkeepPolicy::default() };
+    let report = fixture.lake.upkeep("run-2", &policy, &life, &|_| ()).await.unwrap();
     let kept = &report.tables[0];
     assert!(kept.error.is_none(), "{:?}", kept.error);
     assert_eq!(kept.vacuumed.orphans, orphans.len() as u64);
     assert!(kept.checkpointed);
-    // From the checkpoint, with hidden rows beside it.
-    world.hide(0.02).await;
-    let table = world.table().await;
+    // Read from the checkpoint and a deletion vector after it.
+    fixture.hide(0.02).await;
+    let table = fixture.table().await;
     assert!(table.checkpoint(1).await.unwrap());
     assert!(!table.checkpoint(5).await.unwrap());
-    let table = world.table().await;
+    let table = fixture.table().await;
     let size = table.size().unwrap();
     assert_eq!(size.rows + size.rows_hidden, rows.len() as u64);
-    let left = ids(&table).await;
-    assert_eq!(left.len() as u64, size.rows);
-    assert!(left.iter().all(|id| rows.binary_search(id).is_ok()));
+    let visible = ids(&table).await;
+    assert_eq!(visible.len() as u64, size.rows);
+    assert!(visible.iter().all(|id| rows.binary_search(id).is_ok()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_by_what_is_not_there_is_refused() {
-    let world = many_files(5).await;
-    let pack = Pack { order: vec!["site".to_owned()], ..Pack::default() };
-    let error = world.table().await.pack("run-2", &pack).await.unwrap_err();
+    let fixture = many_files(5).await;
+    let pack = PackOptions { order: vec!["site".to_owned()], ..PackOptions::default() };
+    let error = fixture.table().await.pack("run-2", &pack).await.unwrap_err();
     assert_eq!(error.kind, Kind::FixInput);
     assert!(error.to_string().contains("\"site\""), "{error}");
 }

@@ -1,5 +1,5 @@
-//! The log's statistics of a file as DataFusion's: what may answer a query without reading must
-//! be exact, so whatever is not surely so is given as a hint or left out.
+//! Converts the log's statistics of a file to DataFusion's. Queries may be answered from exact statistics
+//! without reading the file, so values that are not certain are marked as inexact or left out.
 
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
@@ -10,18 +10,19 @@ use serde_json::Value;
 
 use crate::writer::Destination;
 
-/// A decimal of so many digits comes through JSON's floats unharmed.
+/// Decimals below this have at most 15 digits, which a float of JSON keeps exactly.
 const DIGITS_MAX: u128 = 10u128.pow(15);
 
+/// The statistics of a file with `rows` rows, of which `hidden` are hidden.
 pub(super) fn of(schema: &SchemaRef, file: &LogicalFileView, rows: usize, hidden: usize) -> Statistics {
     let stats = file.stats().and_then(|text| serde_json::from_str::<Value>(&text).ok()).unwrap_or_default();
-    // Others may cut texts short and round instants, within what the protocol allows.
+    // Other programs may truncate texts and round instants, as the protocol allows.
     let exact = hidden == 0 && Destination::run_of(&file.path()).is_some();
     let foreign = Destination::run_of(&file.path()).is_none();
     let columns = schema.fields().iter().map(|field| {
         let bound = |side: &str| {
             let value = scalar(stats.get(side)?.get(field.name())?, field.data_type())?;
-            (!foreign || whole(field.data_type())).then_some(value)
+            (!foreign || has_exact_bounds(field.data_type())).then_some(value)
         };
         let known = |value: Option<ScalarValue>| match value {
             Some(value) if exact => Precision::Exact(value),
@@ -42,7 +43,7 @@ pub(super) fn of(schema: &SchemaRef, file: &LogicalFileView, rows: usize, hidden
     }
 }
 
-/// Of the hidden rows it is not known which were NULL, unless all or none are.
+/// The number of NULLs in visible rows. Which hidden rows have NULLs is not known, unless all or none do.
 fn visible_nulls(nulls: Option<usize>, rows: usize, hidden: usize) -> Precision<usize> {
     match nulls {
         Some(0) => Precision::Exact(0),
@@ -52,8 +53,8 @@ fn visible_nulls(nulls: Option<usize>, rows: usize, hidden: usize) -> Precision<
     }
 }
 
-/// Types whose bounds nobody shortens.
-fn whole(data_type: &DataType) -> bool {
+/// Whether bounds of this type are never truncated or rounded.
+fn has_exact_bounds(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Boolean | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::Date32)
 }
 
@@ -85,7 +86,7 @@ fn scalar(value: &Value, data_type: &DataType) -> Option<ScalarValue> {
     })
 }
 
-/// A decimal in units of its last digit; `None` where a float may have lost some.
+/// The digits of a decimal; `None` where the float may have lost some.
 fn units(value: f64, scale: i8) -> Option<i128> {
     let scale = usize::try_from(scale).ok()?;
     let digits: String = format!("{value:.scale$}").chars().filter(|c| *c != '.').collect();

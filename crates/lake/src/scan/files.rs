@@ -1,4 +1,4 @@
-//! The files of a table at one version, as a query plans with them.
+//! The data files of a version of a table, with what query planning needs.
 
 use std::sync::Arc;
 
@@ -12,49 +12,59 @@ use object_store::path::Path;
 use roaring::RoaringTreemap;
 
 use super::bounds;
-use super::visible::Visible;
+use super::cache::VisibleRows;
 use crate::error::{Context, Error, Kind, Result};
 use crate::table::Table;
 
+/// The data files of a version of a table.
 pub(crate) struct Files {
+    /// The schema that queries see.
     pub(super) schema: SchemaRef,
+    /// The files.
     pub(crate) files: Vec<File>,
+    /// The statistics of all files together.
     pub(super) total: Statistics,
 }
 
-/// A data file of the log.
+/// A data file.
 #[derive(Clone)]
 pub(crate) struct File {
-    /// As the log has it.
+    /// The path in the log, relative to the table's root.
     pub(crate) path: String,
-    /// By its path within the lake.
+    /// The object, by its path in the lake.
     pub(super) object: ObjectMeta,
-    /// With those that its vector hides.
+    /// The number of rows, including hidden ones.
     pub(super) rows: usize,
+    /// Its deletion vector.
     pub(crate) vector: Option<DeletionVectorDescriptor>,
-    /// Only these rows, whatever the vector says.
+    /// The rows to read, in place of those that the vector leaves visible.
     pub(super) picked: Option<ParquetRowSelection>,
+    /// Its statistics.
     pub(super) statistics: Arc<Statistics>,
 }
 
 impl File {
+    /// The size of the file.
     pub(crate) fn bytes(&self) -> u64 {
         self.object.size
     }
 
+    /// The number of rows, including hidden ones.
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
+    /// The number of hidden rows.
     pub(crate) fn rows_hidden(&self) -> usize {
         hidden(self.vector.as_ref()).min(self.rows)
     }
 
+    /// The number of visible rows.
     pub(crate) fn rows_visible(&self) -> usize {
         self.rows - self.rows_hidden()
     }
 
-    /// The file as if it held only these of its rows; `None` where they are none.
+    /// The file restricted to these rows; `None` where there are none.
     pub(crate) fn picked(&self, rows: RoaringTreemap) -> Option<File> {
         if rows.is_empty() {
             return None;
@@ -62,8 +72,8 @@ impl File {
         let mut others = RoaringTreemap::new();
         others.insert_range(0..self.rows as u64);
         others -= rows;
-        let picked = Some(Visible::of(&others, self.rows).selection());
-        // The file's bounds hold for some of its rows too, its counts do not.
+        let picked = Some(VisibleRows::of(&others, self.rows).selection());
+        // The file's bounds are valid for a part of its rows, its counts are not.
         let statistics = Arc::new(self.statistics.as_ref().clone().to_inexact());
         Some(File { picked, statistics, ..self.clone() })
     }
@@ -74,15 +84,16 @@ fn hidden(vector: Option<&DeletionVectorDescriptor>) -> usize {
 }
 
 impl Files {
+    /// The files of a table's version, from its log.
     pub(crate) fn of(table: &Table) -> Result<Files> {
         let context = || format!("read the files of {}", table.name());
-        let schema = viewed(table.schema()?.as_ref());
+        let schema = with_views(table.schema()?.as_ref());
         let folder = table.lake.table_path(table.name());
         let mut files = Vec::new();
         for file in table.delta.snapshot().context(context())?.log_data().iter() {
             let path = file.path();
             let Some(rows) = file.num_records() else {
-                let context = format!("{}: {path} is in its log without a number of rows", context());
+                let context = format!("{}: the log has no number of rows for {path}", context());
                 return Err(Error::new(Kind::FixInput, context));
             };
             let vector = file.deletion_vector_descriptor();
@@ -109,15 +120,15 @@ impl Files {
 }
 
 impl Files {
-    /// Some files of a table, read as if they were all.
+    /// The same with only these files.
     pub(super) fn only(&self, files: &[File]) -> datafusion::error::Result<Files> {
         let total = Statistics::try_merge_iter(files.iter().map(|file| file.statistics.as_ref()), &self.schema)?;
         Ok(Files { schema: Arc::clone(&self.schema), files: files.to_vec(), total })
     }
 }
 
-/// Texts and bytes as views: the reader hands them on without copying.
-fn viewed(schema: &Schema) -> SchemaRef {
+/// The schema with texts and bytes as views, which the reader returns without copying.
+fn with_views(schema: &Schema) -> SchemaRef {
     let fields = schema.fields().iter().map(|field| match field.data_type() {
         DataType::Utf8 => Arc::new(Field::clone(field).with_data_type(DataType::Utf8View)),
         DataType::Binary => Arc::new(Field::clone(field).with_data_type(DataType::BinaryView)),

@@ -1,4 +1,4 @@
-//! Over this machine's own programs.
+//! Tests with this machine's own programs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use super::{Elf, Finder, rehomed, unbound};
+use super::{Elf, Finder, with_loader, without_runpath};
 
 #[test]
 fn a_shells_libraries_and_theirs() {
@@ -14,13 +14,13 @@ fn a_shells_libraries_and_theirs() {
     assert!(found.contains_key("libc.so.6"), "{found:?}");
     assert!(found.keys().any(|name| name.starts_with("ld-linux")), "the C library needs its loader: {found:?}");
     assert!(found.values().all(|path| path.is_file()));
-    let given = BTreeSet::from(["libc.so.6".to_owned()]);
-    let fewer = Finder::new(&[]).closure(&["/bin/bash".into()], &given).unwrap();
+    let provided = BTreeSet::from(["libc.so.6".to_owned()]);
+    let fewer = Finder::new(&[]).closure(&["/bin/bash".into()], &provided).unwrap();
     assert!(!fewer.contains_key("libc.so.6") && !fewer.contains_key("ld-linux-x86-64.so.2"), "{fewer:?}");
 }
 
 #[test]
-fn a_script_is_no_program_of_the_loader() {
+fn a_script_is_not_an_elf_file() {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("script");
     fs::write(&script, "#!/bin/sh\n").unwrap();
@@ -35,7 +35,7 @@ fn a_missing_library_is_named_with_who_needs_it() {
 }
 
 #[test]
-fn a_program_of_another_home_runs_as_before() {
+fn a_program_with_another_loader_runs_as_before() {
     let folder = tempfile::tempdir().unwrap();
     let libraries = folder.path().join("libraries");
     fs::create_dir(&libraries).unwrap();
@@ -49,7 +49,8 @@ fn a_program_of_another_home_runs_as_before() {
         }
     }
     let program = folder.path().join("bash");
-    fs::write(&program, rehomed(Path::new("/bin/bash"), &loader, &libraries.display().to_string()).unwrap()).unwrap();
+    fs::write(&program, with_loader(Path::new("/bin/bash"), &loader, &libraries.display().to_string()).unwrap())
+        .unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let ran = Command::new(&program)
         .args(["-c", "while read -r line; do echo \"$line\"; done < /proc/self/maps; echo $((6 * 7))"])
@@ -82,7 +83,7 @@ fn a_librarys_own_folders_do_not_hide_the_layers() {
     let mut loader = String::new();
     for (name, path) in Finder::new(&[]).closure(&[built.join("main")], &BTreeSet::new()).unwrap() {
         let to = libraries.join(&name);
-        match unbound(&path).unwrap() {
+        match without_runpath(&path).unwrap() {
             Some(bytes) => fs::write(&to, bytes).unwrap(),
             None => assert!(fs::copy(&path, &to).is_ok() && name != "libouter.so"),
         }
@@ -92,7 +93,7 @@ fn a_librarys_own_folders_do_not_hide_the_layers() {
         }
     }
     let program = folder.path().join("program");
-    fs::write(&program, rehomed(&built.join("main"), &loader, &libraries.display().to_string()).unwrap()).unwrap();
+    fs::write(&program, with_loader(&built.join("main"), &loader, &libraries.display().to_string()).unwrap()).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     fs::remove_dir_all(&built).unwrap();
     assert_eq!(Command::new(&program).status().unwrap().code(), Some(42));

@@ -1,4 +1,4 @@
-//! Small layers.
+//! Tests with small layers.
 
 use std::fs;
 use std::io::Read;
@@ -7,12 +7,12 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::{About, Layer, Manifest, Named, UNPACKED_BYTES_MAX};
+use super::{Layer, LayerDescription, Manifest, PackedPart, UNPACKED_BYTES_MAX};
 use crate::error::Kind;
 
-fn about(below: Vec<Manifest>) -> About {
-    let package = Named { name: "stats".into(), version: Some("4.2.2".into()), at: "R/stats".into() };
-    About { kind: "r-packages", version: "4.2.2".into(), packages: vec![package], libraries: vec![], below }
+fn about(below: Vec<Manifest>) -> LayerDescription {
+    let package = PackedPart { name: "stats".into(), version: Some("4.2.2".into()), at: "R/stats".into() };
+    LayerDescription { kind: "r-packages", version: "4.2.2".into(), packages: vec![package], libraries: vec![], below }
 }
 
 fn machine(folder: &TempDir) -> std::path::PathBuf {
@@ -52,7 +52,7 @@ fn the_same_files_give_the_same_bytes_whenever_they_were_written() {
 }
 
 #[test]
-fn names_modes_and_links_as_they_are_unpacked() {
+fn names_modes_and_links_of_a_zip() {
     let folder = TempDir::new().unwrap();
     let zip = folder.path().join("layer.zip");
     let packed = layer(&machine(&folder)).write(&zip, about(vec![])).unwrap();
@@ -91,6 +91,6 @@ fn what_aws_lambda_would_refuse_is_refused_here() {
     assert!(error.to_string().contains("250 MB"), "{error}");
     below.unpacked_bytes = 0;
     let error = layer(&machine(&folder)).write(&zip, about(vec![below; 5])).unwrap_err();
-    assert!(error.to_string().contains("takes 5"), "{error}");
+    assert!(error.to_string().contains("accepts 5"), "{error}");
     assert!(!zip.exists());
 }

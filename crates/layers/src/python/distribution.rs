@@ -1,30 +1,35 @@
-//! An installed package, by what its `.dist-info` folder says:
+//! Reads an installed Python package's `.dist-info` folder:
 //! <https://packaging.python.org/en/latest/specifications/recording-installed-packages/>.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::error::{During, Error, Kind, Result};
+use crate::error::{Error, ErrorContext, Kind, Result};
 
+/// An installed Python package.
 pub struct Distribution {
+    /// Its version.
     pub version: String,
+    /// The folder that it is installed in.
     pub library: PathBuf,
-    /// Its `.dist-info` folder's name.
+    /// The name of its `.dist-info` folder.
     pub information: String,
-    /// From its library; without bytecode and without the commands that pip puts elsewhere.
+    /// Its files, relative to the library; without bytecode, and without the commands that pip installs elsewhere.
     pub files: Vec<String>,
+    /// The packages that it always needs.
     pub needs: Vec<String>,
-    /// Under a condition, such as Python's version: pip has decided whether they are installed.
-    /// Without those of extras.
+    /// The packages that it needs under a condition, such as a version of Python: pip installed them if the
+    /// condition was true. Without those of extras.
     pub may_need: Vec<String>,
 }
 
-/// `Snapshot_Restore.py` and `snapshot-restore-py` are one name.
+/// The normal form of a package's name: `Snapshot_Restore.py` and `snapshot-restore-py` are the same.
 pub fn normal(name: &str) -> String {
     let parts = name.split(['-', '_', '.']).filter(|part| !part.is_empty());
     parts.collect::<Vec<_>>().join("-").to_lowercase()
 }
 
+/// Finds an installed package by the normal form of its name. The first library that has it counts.
 pub fn find(libraries: &[PathBuf], name: &str) -> Result<Option<Distribution>> {
     for library in libraries {
         let Ok(entries) = fs::read_dir(library) else { continue };
@@ -47,7 +52,7 @@ fn read(library: &Path, folder: &Path, information: &str) -> Result<Distribution
         fs::read_to_string(&path).during(Kind::FixSetup, format!("read {}", path.display()))
     };
     let metadata = text("METADATA")?;
-    // The package's description follows its fields behind an empty line.
+    // The package's description follows after an empty line.
     let fields = metadata.lines().take_while(|line| !line.is_empty());
     let field = |name: &'static str| {
         fields.clone().filter_map(move |line| line.strip_prefix(name)?.strip_prefix(": ").map(str::trim))
@@ -76,7 +81,7 @@ fn read(library: &Path, folder: &Path, information: &str) -> Result<Distribution
     })
 }
 
-/// `path,hash,size`, the path in quotes where it holds a comma.
+/// The path of a line `path,hash,size`. A path with a comma is in quotes.
 fn path_of(line: &str) -> Option<String> {
     match line.strip_prefix('"') {
         Some(rest) => rest.rsplit_once("\",").map(|(path, _)| path.replace("\"\"", "\"")),

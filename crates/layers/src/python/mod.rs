@@ -1,10 +1,8 @@
-//! Python as layers: the machine's own CPython with AWS's runtime interface client, and packages
-//! on top.
+//! Packs Python as layers: this machine's CPython with AWS's runtime interface client, and layers of packages.
 //!
-//! Inside a layer the interpreter lies under `/opt/cpython`, its shared libraries in
-//! `/opt/cpython/shared`; packages of further layers where AWS Lambda expects them, in
-//! `/opt/python`. Bytecode is made when a layer is packed: there it can't be kept, and a cold
-//! start would compile all that it imports.
+//! In a layer the interpreter is in `/opt/cpython` and its shared libraries in `/opt/cpython/shared`. Packages of
+//! further layers are in `/opt/python`, where AWS Lambda expects them. Bytecode is compiled when a layer is packed:
+//! a function can't write it to a layer, so each cold start would compile everything that it imports.
 
 mod distribution;
 
@@ -15,10 +13,10 @@ use std::process::Command;
 use tempfile::TempDir;
 use walkdir::WalkDir;
 
-use crate::below::{Below, Language};
-use crate::error::{During, Error, Kind, Result};
-use crate::ground;
-use crate::pack::{About, Layer, Named, Packed};
+use crate::base_layers::{BaseLayers, Language};
+use crate::error::{Error, ErrorContext, Kind, Result};
+use crate::pack::{Layer, LayerDescription, PackedLayer, PackedPart};
+use crate::runtime_files;
 use distribution::Distribution;
 
 const KIND_RUNTIME: &str = "python";
@@ -27,10 +25,10 @@ const HOME: &str = "cpython";
 const LIBRARIES: &str = "cpython/shared";
 const OWN_PACKAGES: &str = "cpython/site-packages";
 const LANGUAGE: &str = "Python";
-/// What AWS's own images run functions with.
+/// The package with AWS's runtime interface client.
 const CLIENT: &str = "awslambdaric";
 
-/// Parts of the standard library that nothing in a function runs, and the host's own settings.
+/// Parts of the standard library that no function needs, and files with the host's own settings.
 const LEFT_OUT: [&str; 11] = [
     "test",
     "idlelib",
@@ -45,137 +43,152 @@ const LEFT_OUT: [&str; 11] = [
     "sitecustomize.py",
 ];
 
-/// Where Python and its packages are.
+/// Where Python and its packages are installed on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Machine {
+pub struct Installation {
+    /// The interpreter, as a path or as a command's name.
     pub program: PathBuf,
-    /// Folders that packages are installed in, such as a virtual environment's `site-packages`;
-    /// the first that has a package is taken.
+    /// Folders that packages are installed in, such as a virtual environment's `site-packages`. The first that has a
+    /// package counts.
     pub libraries: Vec<PathBuf>,
 }
 
-/// What the interpreter says of itself.
+/// What the interpreter reports about itself.
 struct Interpreter {
     version: String,
     program: PathBuf,
     library: PathBuf,
 }
 
-/// Packs this machine's Python, with `awslambdaric` and the other `names`, and a bootstrap.
-pub fn runtime(out_zip: &Path, machine: &Machine, names: &[String]) -> Result<Packed> {
-    let python = machine.ask()?;
+/// Packs this machine's Python into the zip `out_zip`, with a bootstrap, `awslambdaric` and the packages `names`.
+///
+/// # Errors
+/// [`Kind::FixSetup`] where something that every layer needs is not installed, [`Kind::FixInput`] where a named
+/// package is not installed.
+pub fn runtime(out_zip: &Path, installation: &Installation, names: &[String]) -> Result<PackedLayer> {
+    let python = installation.ask()?;
     let name = python.name();
-    let work = Work::new()?;
+    let work = StagingFolder::new()?;
     let standard = work.copy(&format!("{HOME}/lib/{name}"), &python.library, |path| {
         let first = path.components().next().map(|part| part.as_os_str().to_string_lossy().into_owned());
         let first = first.unwrap_or_default();
         !LEFT_OUT.contains(&first.as_str()) && !first.starts_with("config-")
     })?;
     let all: Vec<String> = names.iter().cloned().chain([CLIENT.to_owned()]).collect();
-    let packages = work.copy_packages(machine, OWN_PACKAGES, &all, &BTreeSet::new())?;
+    let packages = work.copy_packages(installation, OWN_PACKAGES, &all, &BTreeSet::new())?;
     work.compile(&python)?;
     let mut layer = Layer::default();
     layer.folder(HOME, &work.folder.path().join(HOME), |_| true)?;
     let program = format!("{HOME}/bin/{name}");
     layer.file(&program, &python.program, true);
-    let tools = ground::put_programs(&mut layer, &["bash"])?;
-    ground::put_encodings(&mut layer, HOME)?;
-    let libraries = ground::put_libraries(&mut layer, LIBRARIES, &[], &BTreeSet::new())?;
-    let loader = ground::loader_of(&python.program)?;
-    ground::rehome(&mut layer, &tools, LIBRARIES, &loader)?;
-    // It starts itself by its name for processes of its own.
-    layer.bytes(program, ground::rehomed(&python.program, LIBRARIES, &loader)?, true);
-    ground::put_zones_and_locale(&mut layer, HOME)?;
+    let tools = runtime_files::put_programs(&mut layer, &["bash"])?;
+    runtime_files::put_encodings(&mut layer, HOME)?;
+    let libraries = runtime_files::put_libraries(&mut layer, LIBRARIES, &[], &BTreeSet::new())?;
+    let loader = runtime_files::loader_of(&python.program)?;
+    runtime_files::set_loader(&mut layer, &tools, LIBRARIES, &loader)?;
+    // With the layer's loader in it: `multiprocessing` starts the program itself, without the bootstrap.
+    layer.bytes(program, runtime_files::with_loader(&python.program, LIBRARIES, &loader)?, true);
+    runtime_files::put_zones_and_locale(&mut layer, HOME)?;
     let bootstrap = include_str!("layer/bootstrap.sh").replace("@LOADER@", &loader).replace("@PYTHON@", &name);
     layer.bytes("bootstrap", bootstrap, true);
     let version = python.version;
-    let mut named = vec![Named { name, version: Some(version.clone()), at: standard }];
+    let mut named = vec![PackedPart { name, version: Some(version.clone()), at: standard }];
     named.extend(packages);
-    layer.write(out_zip, About { kind: KIND_RUNTIME, version, packages: named, libraries, below: vec![] })
+    layer.write(out_zip, LayerDescription { kind: KIND_RUNTIME, version, packages: named, libraries, below: vec![] })
 }
 
-/// Packs installed packages and all that they need, less what the layers `below` have: Python's
-/// own first, then those that this one is laid over.
-pub fn packages(out_zip: &Path, machine: &Machine, names: &[String], below: &[PathBuf]) -> Result<Packed> {
-    let python = machine.ask()?;
-    let below = Below::read(&Language { name: LANGUAGE, kind: KIND_RUNTIME, version: &python.version }, below)?;
+/// Packs installed packages, and all packages that they need, into the zip `out_zip`, without those that the layers
+/// `below` contain. The first of these is Python's own.
+///
+/// # Errors
+/// [`Kind::FixInput`] where a named package is not installed, or the layers below do not fit.
+pub fn packages(
+    out_zip: &Path,
+    installation: &Installation,
+    names: &[String],
+    below: &[PathBuf],
+) -> Result<PackedLayer> {
+    let python = installation.ask()?;
+    let below = BaseLayers::read(&Language { name: LANGUAGE, kind: KIND_RUNTIME, version: &python.version }, below)?;
     below.check_new(names, LANGUAGE)?;
-    let work = Work::new()?;
+    let work = StagingFolder::new()?;
     let at = format!("python/lib/{}/site-packages", python.name());
-    let packages = work.copy_packages(machine, &at, names, &below.packages)?;
+    let packages = work.copy_packages(installation, &at, names, &below.packages)?;
     work.compile(&python)?;
     let mut layer = Layer::default();
     layer.folder("python", &work.folder.path().join("python"), |_| true)?;
-    let libraries = ground::put_libraries(&mut layer, LIBRARIES, &[], &below.libraries)?;
+    let libraries = runtime_files::put_libraries(&mut layer, LIBRARIES, &[], &below.libraries)?;
     let version = python.version;
-    layer.write(out_zip, About { kind: KIND_PACKAGES, version, packages, libraries, below: below.layers })
+    layer.write(out_zip, LayerDescription { kind: KIND_PACKAGES, version, packages, libraries, below: below.layers })
 }
 
-impl Machine {
+impl Installation {
+    /// Starts the interpreter to find its version, its file and its library.
     fn ask(&self) -> Result<Interpreter> {
         const QUESTION: &str = "import os, sys, sysconfig; print('.'.join(map(str, sys.version_info[:3]))); \
             print(os.path.realpath(sys.executable)); print(sysconfig.get_path('stdlib'))";
-        let context = format!("ask {} where its library is", self.program.display());
+        let context = format!("find the library of {}", self.program.display());
         let ran = supervisor::output(Command::new(&self.program).args(["-I", "-c", QUESTION]));
         let ran = ran.during(Kind::FixSetup, &context)?;
-        let said = String::from_utf8_lossy(&ran.stdout).into_owned();
-        match said.lines().collect::<Vec<_>>()[..] {
+        let output = String::from_utf8_lossy(&ran.stdout).into_owned();
+        match output.lines().collect::<Vec<_>>()[..] {
             [version, program, library] if ran.status.success() => {
                 Ok(Interpreter { version: version.to_owned(), program: program.into(), library: library.into() })
             }
             _ => {
-                let said = String::from_utf8_lossy(&ran.stderr).trim().to_owned();
-                Err(Error::new(Kind::FixSetup, context).because(said))
+                let errors = String::from_utf8_lossy(&ran.stderr).trim().to_owned();
+                Err(Error::new(Kind::FixSetup, context).because(errors))
             }
         }
     }
 }
 
 impl Interpreter {
-    /// `python3.11`
+    /// The name of its program and library: `python3.11`.
     fn name(&self) -> String {
         format!("python{}", self.version.split('.').take(2).collect::<Vec<_>>().join("."))
     }
 }
 
-/// The layer's files before they are packed: bytecode is made beside them.
-struct Work {
+/// A temporary folder with the layer's files, where bytecode is compiled before they are packed.
+struct StagingFolder {
     folder: TempDir,
 }
 
-impl Work {
-    fn new() -> Result<Work> {
+impl StagingFolder {
+    fn new() -> Result<StagingFolder> {
         let folder = tempfile::tempdir().during(Kind::FixSetup, "make a folder to pack from")?;
-        Ok(Work { folder })
+        Ok(StagingFolder { folder })
     }
 
-    /// Gives the place in the layer, for the manifest.
+    /// Copies a folder to `at`, without bytecode, and gives `at`, for the manifest.
     fn copy(&self, at: &str, from: &Path, wanted: impl Fn(&Path) -> bool) -> Result<String> {
         let mut layer = Layer::default();
         layer.folder(at, from, |path| !path.ends_with("__pycache__") && wanted(path))?;
-        layer.spread(self.folder.path())?;
+        layer.write_files(self.folder.path())?;
         Ok(at.to_owned())
     }
 
+    /// Copies packages, and all packages that they need, to `at`, without those in `provided`.
     fn copy_packages(
         &self,
-        machine: &Machine,
+        installation: &Installation,
         at: &str,
         names: &[String],
-        given: &BTreeSet<String>,
-    ) -> Result<Vec<Named>> {
+        provided: &BTreeSet<String>,
+    ) -> Result<Vec<PackedPart>> {
         let mut found: BTreeMap<String, Distribution> = BTreeMap::new();
         let mut waiting: Vec<(String, Option<String>)> = names.iter().map(|name| (name.clone(), None)).collect();
         while let Some((name, needed_by)) = waiting.pop() {
             let name = distribution::normal(&name);
-            if given.contains(&name) || found.contains_key(&name) {
+            if provided.contains(&name) || found.contains_key(&name) {
                 continue;
             }
-            let Some(package) = distribution::find(&machine.libraries, &name)? else {
-                return Err(missing(machine, &name, needed_by.as_deref()));
+            let Some(package) = distribution::find(&installation.libraries, &name)? else {
+                return Err(missing(installation, &name, needed_by.as_deref()));
             };
             for need in &package.may_need {
-                if distribution::find(&machine.libraries, &distribution::normal(need))?.is_some() {
+                if distribution::find(&installation.libraries, &distribution::normal(need))?.is_some() {
                     waiting.push((need.clone(), Some(name.clone())));
                 }
             }
@@ -188,14 +201,15 @@ impl Work {
             for file in &package.files {
                 layer.file(format!("{at}/{file}"), &package.library.join(file), false);
             }
-            layer.spread(self.folder.path())?;
+            layer.write_files(self.folder.path())?;
             let at = format!("{at}/{}", package.information);
-            named.push(Named { name, version: Some(package.version), at });
+            named.push(PackedPart { name, version: Some(package.version), at });
         }
         Ok(named)
     }
 
-    /// By its content's hash, unchecked: unpacked files have no time that could tell.
+    /// Compiles all files. The bytecode refers to its source by hash and is not checked against it: unpacked files
+    /// have no reliable time.
     fn compile(&self, python: &Interpreter) -> Result<()> {
         const COMPILE: &str = "compile a layer's Python files";
         let folder = self.folder.path();
@@ -207,25 +221,26 @@ impl Work {
             .arg(folder)
             .env("PYTHONHASHSEED", "0");
         let ran = supervisor::output(&mut compile).during(Kind::FixSetup, COMPILE)?;
-        // It fails for a single file that is no Python of this version, such as a package's
-        // template, which nothing imports.
-        let made = WalkDir::new(folder).into_iter().flatten().any(|entry| entry.file_name() == "__pycache__");
-        if made {
+        // compileall fails because of any file that is not Python of this version, such as a package's template, which
+        // is never imported. So the presence of bytecode decides.
+        let is_compiled = WalkDir::new(folder).into_iter().flatten().any(|entry| entry.file_name() == "__pycache__");
+        if is_compiled {
             return Ok(());
         }
-        let said = [ran.stdout, ran.stderr].concat();
-        Err(Error::new(Kind::FixSetup, COMPILE).because(String::from_utf8_lossy(&said).trim().to_owned()))
+        let output = [ran.stdout, ran.stderr].concat();
+        Err(Error::new(Kind::FixSetup, COMPILE).because(String::from_utf8_lossy(&output).trim().to_owned()))
     }
 }
 
-fn missing(machine: &Machine, name: &str, needed_by: Option<&str>) -> Error {
+fn missing(installation: &Installation, name: &str, needed_by: Option<&str>) -> Error {
     let by = needed_by.map(|by| format!(", which {by} needs")).unwrap_or_default();
-    let libraries: Vec<String> = machine.libraries.iter().map(|library| library.display().to_string()).collect();
+    let libraries: Vec<String> = installation.libraries.iter().map(|library| library.display().to_string()).collect();
     let folder = libraries.first().map_or("FOLDER", String::as_str);
     let what = format!(
-        "find the Python package {name}{by}: none of [{}] has it; install it with `{} -m pip install --target {folder} {name}`",
+        "find the Python package {name}{by}: it is in none of [{}]; install it with \
+         `{} -m pip install --target {folder} {name}`",
         libraries.join(", "),
-        machine.program.display()
+        installation.program.display()
     );
     Error::new(if needed_by.is_some() { Kind::FixSetup } else { Kind::FixInput }, what)
 }

@@ -1,22 +1,25 @@
-//! R as layers: the machine's own R with all that it needs, and its packages on top.
+//! Packs R as layers: this machine's R with everything that it needs, and layers of packages.
 //!
-//! Inside a layer everything lies under `/opt/R`: R itself is `/opt/R` (its R_HOME), what is added
-//! to it `/opt/R/site-library`, the shared libraries of both `/opt/R/lib`, so that packages of
-//! several layers come together where they are laid over one another.
+//! In a layer everything is in `/opt/R`: R itself (this is its R_HOME), further packages in `/opt/R/site-library`
+//! and all shared libraries in `/opt/R/lib`. So the packages of several layers are in one library when the layers
+//! are merged.
 
+mod installation;
 mod library;
-mod machine;
 mod packages;
 mod runtime;
 
-pub use machine::Machine;
+pub use installation::Installation;
 pub use packages::{package_source, packages};
 pub use runtime::{Options, Shape, runtime};
 
-/// Where the layer puts things, by their names in its zip.
+/// The layer's folders, by their names in its zip.
 mod place {
+    /// R_HOME.
     pub const HOME: &str = "R";
+    /// Shared libraries.
     pub const LIBRARIES: &str = "R/lib";
+    /// Packages that are not R's own.
     pub const SITE_LIBRARY: &str = "R/site-library";
 }
 

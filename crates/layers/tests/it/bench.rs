@@ -1,5 +1,5 @@
-//! `cargo test -p layers --test it -- measure`: sizes, cold starts and warm invocations of this
-//! machine's R and Python, said on standard output. A measurement, not a test.
+//! `cargo test -p layers --test it -- measure` measures sizes, cold starts and warm invocations of this machine's R and
+//! Python, and prints them. It is not a test.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

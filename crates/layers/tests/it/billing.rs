@@ -1,5 +1,5 @@
-//! The example's billing algorithm where it will run: in the sandbox, on three layers, with nothing
-//! of the machine beside them. Its own tests in R run there too, one event each.
+//! The example's billing algorithm in the sandbox, with three layers and nothing else of the machine. Its own tests
+//! in R run there too, one event each.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::world::{Host, LAYERS, Root, trial};
 
 /// Runs one of the tests in R.
 const CHECK: &str = r#"check <- function(event) { source(file.path("tests", event$test)); "passed" }"#;
-/// What tests have in common, no test itself.
+/// Shared by the tests, and not a test itself.
 const SHARED: &str = "month.R";
 
 fn folder() -> PathBuf {

@@ -1,17 +1,16 @@
-//! lambdr, a client of the Runtime API in R that others wrote, as it comes from CRAN: unchanged, in
-//! layers of its own over R's. Where it could not be fetched its tests are passed over; `./test`
-//! says so.
+//! lambdr from CRAN, a client of the Runtime API in R, unchanged, in a layer above R's. Its tests are skipped where
+//! it is not installed; `./test` reports that.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use function::store::Digest;
-use layers::r::{Machine, packages};
+use layers::r::{Installation, packages};
 use libtest_mimic::Trial;
 use serde_json::json;
 
-use crate::world::{Host, LAYERS, PATIENT, Root, trial};
+use crate::world::{Host, LAYERS, LONG_TIMEOUT, Root, trial};
 
 /// Where `./test` installs it.
 const LIBRARY: &str = "WATTLAKE_TEST_R_LIBRARY";
@@ -54,10 +53,10 @@ pub fn trials() -> Vec<Trial> {
 
 static OWN: LazyLock<Vec<Digest>> = LazyLock::new(|| {
     let at = |name: &str| LAYERS.folder.path().join(name);
-    let mut machine = Machine::default();
-    machine.libraries.insert(0, library().expect("lambdr is installed"));
+    let mut installation = Installation::default();
+    installation.libraries.insert(0, library().expect("lambdr is installed"));
     let below = [at("r.zip"), at("second.zip")];
-    let own = packages(&at("lambdr.zip"), &machine, &["lambdr".to_owned()], &below).expect("lambdr's layer");
+    let own = packages(&at("lambdr.zip"), &installation, &["lambdr".to_owned()], &below).expect("lambdr's layer");
     vec![LAYERS.digest(&LAYERS.persistent), LAYERS.digest(&LAYERS.second), LAYERS.digest(&own)]
 });
 
@@ -67,7 +66,7 @@ fn host(runtime: &str, timeout: Duration) -> Host {
 }
 
 fn usual() -> Host {
-    host(RUNTIME, PATIENT)
+    host(RUNTIME, LONG_TIMEOUT)
 }
 
 async fn answered() {
@@ -86,7 +85,7 @@ async fn wrong() {
 }
 
 async fn broken() {
-    let host = host(&RUNTIME.replace(r#"Sys.getenv("BROKEN") == "yes""#, "TRUE"), PATIENT);
+    let host = host(&RUNTIME.replace(r#"Sys.getenv("BROKEN") == "yes""#, "TRUE"), LONG_TIMEOUT);
     let (kind, _) = host.failure("{}").await;
     assert_eq!(kind, "Runtime.ExitError");
     assert!(host.log().contains("no prices"), "{}", host.log());

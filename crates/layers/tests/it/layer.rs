@@ -1,11 +1,11 @@
-//! What is in the layers.
+//! The content of layers of R.
 
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use layers::r::{Machine, Options, package_source, packages, runtime};
+use layers::r::{Installation, Options, package_source, packages, runtime};
 use layers::{Kind, Manifest};
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -17,14 +17,14 @@ pub fn trials() -> Vec<Trial> {
         trial("layer::the_same_machine_gives_the_same_bytes", async || same_bytes()),
         trial("layer::its_manifest_names_r_and_its_packages", async || manifest()),
         trial("layer::a_layer_has_nothing_that_those_below_have", async || nothing_twice()),
-        trial("layer::what_cannot_be_packed_says_why", async || refusals()),
-        trial("layer::killed_while_it_is_packed_nothing_looks_whole", async || killed()),
+        trial("layer::what_cannot_be_packed_is_reported_with_the_reason", async || refusals()),
+        trial("layer::a_kill_while_packing_leaves_no_zip", async || killed()),
         trial("layer::packages_that_others_link_to_come_along", async || links()),
         trial("layer::a_source_package_of_ones_own", source_package),
     ]
 }
 
-/// In a process of its own, which is killed.
+/// Packs R's layer. Runs in a process of its own, which a test kills.
 pub fn pack(out: &str) -> ExitCode {
     match runtime(Path::new(out), &Options::default()) {
         Ok(_) => ExitCode::SUCCESS,
@@ -45,7 +45,7 @@ fn manifest() {
     assert_eq!(manifest, LAYERS.persistent.manifest);
     assert_eq!(
         (manifest.kind.as_str(), manifest.version.as_str()),
-        ("r", Machine::default().version().expect("R").as_str())
+        ("r", Installation::default().version().expect("R").as_str())
     );
     for name in ["base", "methods", "stats", "utils", "grDevices", "compiler"] {
         let package = manifest.packages.iter().find(|package| package.name == name).expect(name);
@@ -72,11 +72,11 @@ fn nothing_twice() {
 
 fn refusals() {
     let out = LAYERS.folder.path().join("refused.zip");
-    let machine = Machine::default();
+    let installation = Installation::default();
     let r = LAYERS.persistent.zip.clone();
     let refused = |names: &[&str], below: &[std::path::PathBuf]| {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let error = packages(&out, &machine, &names, below).expect_err("a refusal");
+        let error = packages(&out, &installation, &names, below).expect_err("a refusal");
         assert_eq!(error.kind, Kind::FixInput, "{error}");
         error.to_string()
     };
@@ -84,7 +84,7 @@ fn refusals() {
     assert!(refused(&["jsonlite"], std::slice::from_ref(&LAYERS.second.zip)).contains("name R's own layer first"));
     assert!(refused(&["jsonlite"], &[LAYERS.folder.path().join("none.zip")]).contains("none.zip"));
     assert!(refused(&["noSuchPackage"], std::slice::from_ref(&r)).contains("install.packages(\"noSuchPackage\")"));
-    assert!(refused(&["stats"], std::slice::from_ref(&r)).contains("a layer below has it already"));
+    assert!(refused(&["stats"], std::slice::from_ref(&r)).contains("a layer below contains it already"));
     assert!(refused(&[], std::slice::from_ref(&r)).contains("at least one"));
     assert!(!out.exists());
 }
@@ -114,7 +114,7 @@ fn killed() {
 }
 
 fn links() {
-    let machine = Machine::default();
+    let installation = Installation::default();
     let library = LAYERS.folder.path().join("library");
     for (name, field) in [("outer", "LinkingTo: headers, noSuchHeaders\nImports: jsonlite\n"), ("headers", "")] {
         let folder = library.join(name);
@@ -122,16 +122,17 @@ fn links() {
         fs::write(folder.join("include/large.h"), "for compilers").expect("a file");
         fs::write(folder.join("DESCRIPTION"), format!("Package: {name}\nVersion: 1\n{field}")).expect("a file");
     }
-    let machine = Machine { libraries: [vec![library], machine.libraries.clone()].concat(), ..machine };
+    let installation =
+        Installation { libraries: [vec![library], installation.libraries.clone()].concat(), ..installation };
     let out = LAYERS.folder.path().join("links.zip");
     let below = [LAYERS.persistent.zip.clone(), LAYERS.second.zip.clone()];
-    let packed = packages(&out, &machine, &["outer".to_owned()], &below).expect("a layer");
+    let packed = packages(&out, &installation, &["outer".to_owned()], &below).expect("a layer");
     let names: Vec<&str> = packed.manifest.packages.iter().map(|package| package.name.as_str()).collect();
     assert_eq!(names, ["headers", "outer"]);
     assert_eq!(packed.files, 3, "no headers: {packed:?}");
     fs::write(LAYERS.folder.path().join("library/outer/DESCRIPTION"), "Package: outer\nVersion: 1\nImports: noSuch\n")
         .expect("a file");
-    let error = packages(&out, &machine, &["outer".to_owned()], &below).expect_err("a refusal");
+    let error = packages(&out, &installation, &["outer".to_owned()], &below).expect_err("a refusal");
     assert_eq!(error.kind, Kind::FixSetup);
     assert!(error.to_string().contains("noSuch, which outer needs"), "{error}");
 }
@@ -145,12 +146,15 @@ async fn source_package() {
     fs::write(folder.join("R/price.R"), "price <- function(kwh) round(kwh * 0.1234, 2)\n").expect("a file");
     let out = LAYERS.folder.path().join("tariff.zip");
     let below = [LAYERS.persistent.zip.clone()];
-    let packed = package_source(&out, &Machine::default(), &folder, &below).expect("a layer");
+    let packed = package_source(&out, &Installation::default(), &folder, &below).expect("a layer");
     assert_eq!(packed.manifest.packages[0].version.as_deref(), Some("1.2"));
     let layers = [&LAYERS.persistent, &packed].map(|packed| LAYERS.digest(packed)).to_vec();
     let host = Host::new("run <- function(kwh) tariff::price(kwh)", "bill.run", layers, Root::Host);
     assert_eq!(host.value(r#"{"kwh": 1000}"#).await, json!(123.4));
     fs::write(folder.join("R/price.R"), "price <- function(kwh) {\n").expect("a file");
-    let error = package_source(&out, &Machine::default(), &folder, &below).expect_err("a refusal");
-    assert!(std::error::Error::source(&error).is_some_and(|said| said.to_string().contains("price.R")), "{error:?}");
+    let error = package_source(&out, &Installation::default(), &folder, &below).expect_err("a refusal");
+    assert!(
+        std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("price.R")),
+        "{error:?}"
+    );
 }

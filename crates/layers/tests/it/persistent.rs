@@ -1,4 +1,4 @@
-//! One R that polls: a bill by three layers, and what goes wrong.
+//! One R process that polls: a bill with three layers, and errors.
 
 use std::time::Duration;
 
@@ -94,12 +94,12 @@ pub fn trials() -> Vec<Trial> {
         trial("persistent::clocks_change_in_paris_without_a_host", async || clocks(Root::Bare).await),
         trial("persistent::accents_stay", async || accents(Root::Host).await),
         trial("persistent::accents_stay_without_a_host", async || accents(Root::Bare).await),
-        trial("persistent::numbers_come_back_as_they_were", numbers),
+        trial("persistent::numbers_come_back_unchanged", numbers),
         trial("persistent::events_arrive_as_jsonlite_reads_them", events),
-        trial("persistent::what_is_no_json_says_where", no_json),
+        trial("persistent::an_event_that_is_not_json_is_reported_with_its_position", no_json),
         trial("persistent::what_it_prints_is_logged", printed),
         trial("persistent::it_stays_warm_and_survives_a_function_that_cleans_up", warm),
-        trial("persistent::errors_say_what_and_where", errors),
+        trial("persistent::errors_name_what_and_where", errors),
         trial("persistent::an_exit_of_r_is_an_exit", exit),
         trial("persistent::large_events_and_results", large),
         trial("persistent::what_a_data_scientist_uses", daily),
@@ -134,7 +134,7 @@ async fn the_layers_own() {
     let host = probe(Root::Host);
     let library = ["/opt/R/site-library", "/opt/R/library"];
     let home = host.value(r#"{"what": "home"}"#).await;
-    // Without packages there is no site-library to look in.
+    // Without further packages there is no site-library.
     assert_eq!(home[0], json!("/opt/R"));
     assert_eq!(home[1], json!(library[1]));
     assert_eq!((&home[2], &home[3]), (&json!("/opt/R"), &json!("C.UTF-8")));
@@ -145,8 +145,7 @@ async fn the_layers_own() {
     assert!(strangers.is_empty(), "{strangers:?}");
 }
 
-/// AWS Lambda sets LD_LIBRARY_PATH, and its own C library is in it: what the layer starts takes
-/// none from there.
+/// AWS Lambda sets LD_LIBRARY_PATH, which leads to another C library: the layer's programs must not load it.
 async fn foreign_libraries() {
     let names = ["libc.so.6", "libR.so", "libtinfo.so.6", "libcurl.so.4", "ld-linux-x86-64.so.2"];
     let paths = names.map(|name| format!("lib/{name}"));
@@ -187,7 +186,7 @@ async fn numbers() {
     assert_eq!(String::from_utf8_lossy(&body), expected);
 }
 
-/// Both read the same text, the event's copy of it by the runtime.
+/// jsonlite and the runtime read the same text.
 async fn events() {
     let text = "run <- function(event) {
         theirs <- jsonlite::fromJSON(event$text)
@@ -244,7 +243,7 @@ async fn no_json() {
         ("\"é\" é", 5, "' é'"),
     ] {
         let (kind, body) = host.failure(text).await;
-        let expected = format!("the event is no JSON: byte {byte}, near {near}");
+        let expected = format!("the event is not JSON: byte {byte}, near {near}");
         assert_eq!((kind.as_str(), &body["errorMessage"]), ("Function.SimpleError", &json!(expected)), "{text}");
     }
 }
@@ -252,10 +251,10 @@ async fn no_json() {
 async fn printed() {
     let host = probe(Root::Host);
     assert_eq!(host.value(r#"{"what": "print"}"#).await, json!(1));
-    // The host reads what is printed beside the answer: it may be a moment behind.
+    // The host may read the output a moment after the answer.
     let all = ["[1] \"said\"", "more", "no end of line", "beware"];
     for _ in 0..18_000 {
-        if all.iter().all(|said| host.log().contains(said)) {
+        if all.iter().all(|line| host.log().contains(line)) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -290,9 +289,12 @@ async fn errors() {
     assert!(body["stackTrace"].as_array().is_some_and(|stack| stack.len() <= 60), "{body}");
     assert!(body["errorType"].as_str().is_some_and(|kind| kind.to_lowercase().contains("stack")), "{body}");
     let (_, body) = host.failure(r#"{"what": "bad"}"#).await;
-    assert_eq!(body["errorMessage"], json!("the result's value$lines$amount is a function, which JSON has not"));
+    assert_eq!(
+        body["errorMessage"],
+        json!("the result's value$lines$amount is a function, which JSON can't represent")
+    );
     let (_, body) = host.failure(r#"{"what": }"#).await;
-    assert_eq!(body["errorMessage"], json!("the event is no JSON: byte 10, near '}'"));
+    assert_eq!(body["errorMessage"], json!("the event is not JSON: byte 10, near '}'"));
     assert_eq!(host.value(r#"{"what": "state"}"#).await, json!(1), "and it lives on");
 }
 

@@ -1,4 +1,4 @@
-//! The shape that R runtimes for AWS Lambda are published in: a shell polls, and starts
+//! R runtimes in the form in which they are published for AWS Lambda: a shell script polls and starts
 //! `Rscript runtime.R EVENT REQUEST_ID HANDLER` for each event.
 
 use libtest_mimic::Trial;
@@ -14,8 +14,8 @@ run <- function(event) {
 }
 "#;
 
-/// As it is found: bash by its name, options that only bash has, headers as AWS spells them, the
-/// layer's R by its path, tools from wherever PATH leads.
+/// A published bootstrap: it uses bash by its path, options that only bash has, headers in AWS's spelling, the
+/// layer's R by its path, and tools from PATH.
 const BOOTSTRAP: &str = r#"#!/bin/bash
 set -euo pipefail
 while true
@@ -27,7 +27,7 @@ do
 done
 "#;
 
-/// Posts by curl, as an own runtime.R may.
+/// A runtime.R of a user's own, which sends the response with curl.
 const RUNTIME: &str = r#"
 arguments <- commandArgs(trailingOnly = TRUE)
 event <- jsonlite::fromJSON(arguments[1])

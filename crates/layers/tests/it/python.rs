@@ -1,23 +1,23 @@
-//! This machine's Python with AWS's own client, in the sandbox.
+//! This machine's Python with AWS's runtime interface client, in the sandbox.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use layers::python::{Machine, packages, runtime};
-use layers::{Kind, Packed};
+use layers::python::{Installation, packages, runtime};
+use layers::{Kind, PackedLayer};
 use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::world::{Host, LAYERS, Root, trial};
 
-pub static PYTHON: LazyLock<Packed> = LazyLock::new(|| pack("python.zip"));
+pub static PYTHON: LazyLock<PackedLayer> = LazyLock::new(|| pack("python.zip"));
 
-fn pack(name: &str) -> Packed {
-    runtime(&LAYERS.folder.path().join(name), &machine(), &[]).expect("Python's layer")
+fn pack(name: &str) -> PackedLayer {
+    runtime(&LAYERS.folder.path().join(name), &installation(), &[]).expect("Python's layer")
 }
 
-/// The tests' own environment, which has the packages of crates/wattlake/tests/requirements.txt.
-fn machine() -> Machine {
+/// Python in the tests' virtual environment, with the packages of crates/wattlake/tests/requirements.txt.
+fn installation() -> Installation {
     let given = std::env::var_os("WATTLAKE_TEST_PYTHON").map(PathBuf::from);
     let program = given.unwrap_or_else(|| {
         PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/wattlake/test-venv/bin/python")
@@ -25,7 +25,7 @@ fn machine() -> Machine {
     let folder = program.parent().and_then(|bin| bin.parent()).expect("an environment").join("lib");
     let versions = std::fs::read_dir(&folder).expect("there is no Python for the tests: run ./test, which installs it");
     let libraries = versions.flatten().map(|entry| entry.path().join("site-packages")).collect();
-    Machine { program, libraries }
+    Installation { program, libraries }
 }
 
 const PROBE: &str = r#"
@@ -68,11 +68,11 @@ pub fn trials() -> Vec<Trial> {
             assert_eq!(pack("python-again.zip").sha256, PYTHON.sha256);
         }),
         trial("python::packages_of_another_layer", more_packages),
-        trial("python::what_cannot_be_packed_says_why", async || refusals()),
+        trial("python::what_cannot_be_packed_is_reported_with_the_reason", async || refusals()),
     ]
 }
 
-fn probe(root: Root, layers: &[&Packed]) -> Host {
+fn probe(root: Root, layers: &[&PackedLayer]) -> Host {
     let layers = layers.iter().map(|packed| LAYERS.digest(packed)).collect();
     Host::of(&[("bill.py", 0o100_644, PROBE)], "bill.run", layers, root)
 }
@@ -100,7 +100,7 @@ async fn answers(root: Root) {
 async fn more_packages() {
     let out = LAYERS.folder.path().join("python-packages.zip");
     let below = [PYTHON.zip.clone()];
-    let packed = packages(&out, &machine(), &["pandas".to_owned()], &below).expect("a layer");
+    let packed = packages(&out, &installation(), &["pandas".to_owned()], &below).expect("a layer");
     let names: Vec<&str> = packed.manifest.packages.iter().map(|package| package.name.as_str()).collect();
     assert!(names.contains(&"numpy") && names.contains(&"pandas") && !names.contains(&"awslambdaric"), "{names:?}");
     assert!(
@@ -117,7 +117,7 @@ fn refusals() {
     let out = LAYERS.folder.path().join("refused-python.zip");
     let refused = |names: &[&str], below: &[PathBuf]| {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let error = packages(&out, &machine(), &names, below).expect_err("a refusal");
+        let error = packages(&out, &installation(), &names, below).expect_err("a refusal");
         assert_eq!(error.kind, Kind::FixInput, "{error}");
         error.to_string()
     };
@@ -125,9 +125,9 @@ fn refusals() {
         refused(&["pandas"], std::slice::from_ref(&LAYERS.persistent.zip)).contains("name Python's own layer first")
     );
     assert!(refused(&["no-such"], std::slice::from_ref(&PYTHON.zip)).contains("pip install --target"));
-    let nowhere = Machine { program: "/none/python3".into(), libraries: vec![] };
+    let nowhere = Installation { program: "/none/python3".into(), libraries: vec![] };
     assert_eq!(runtime(&out, &nowhere, &[]).expect_err("a refusal").kind, Kind::FixSetup);
-    let alone = Machine { libraries: vec![], ..machine() };
+    let alone = Installation { libraries: vec![], ..installation() };
     assert!(
         runtime(&out, &alone, &[]).expect_err("a refusal").to_string().contains("find the Python package awslambdaric")
     );

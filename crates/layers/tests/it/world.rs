@@ -1,4 +1,4 @@
-//! This machine's R packed into layers, once for all tests, and functions that stand on them.
+//! Packs this machine's R into layers, once for all tests, and runs functions with them.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use function::host::{Answer, Event, Function, Line, Outcome, Pool, Settings};
-use function::sandbox::{Launcher, Limits};
+use function::host::{Answer, Event, Function, Line, Outcome, Pool, PoolSettings};
 use function::store::{Digest, Store};
-use layers::Packed;
-use layers::r::{Machine, Options, Shape, packages, runtime};
+use layers::PackedLayer;
+use layers::r::{Installation, Options, Shape, packages, runtime};
 use libtest_mimic::{Failed, Trial};
+use sandbox::{Launcher, Limits};
 use tempfile::TempDir;
 
 pub static LAYERS: LazyLock<Layers> = LazyLock::new(Layers::pack);
@@ -20,12 +20,12 @@ pub static LAYERS: LazyLock<Layers> = LazyLock::new(Layers::pack);
 pub struct Layers {
     pub folder: TempDir,
     pub store: Store,
-    pub persistent: Packed,
-    pub per_event: Packed,
-    /// jsonlite and curl.
-    pub second: Packed,
-    /// data.table.
-    pub third: Packed,
+    pub persistent: PackedLayer,
+    pub per_event: PackedLayer,
+    /// A layer with jsonlite and curl.
+    pub second: PackedLayer,
+    /// A layer with data.table.
+    pub third: PackedLayer,
 }
 
 impl Layers {
@@ -35,35 +35,36 @@ impl Layers {
         let of = |shape| Options { shape, ..Options::default() };
         let persistent = runtime(&at("r.zip"), &of(Shape::Persistent)).expect("R's layer");
         let per_event = runtime(&at("r-per-event.zip"), &of(Shape::PerEvent)).expect("R's other layer");
-        let machine = Machine::default();
+        let installation = Installation::default();
         let names = ["jsonlite".to_owned(), "curl".to_owned()];
-        let second = packages(&at("second.zip"), &machine, &names, &[at("r.zip")]).expect("the second layer");
+        let second = packages(&at("second.zip"), &installation, &names, &[at("r.zip")]).expect("the second layer");
         let below = [at("r.zip"), at("second.zip")];
-        let third = packages(&at("third.zip"), &machine, &["data.table".to_owned()], &below).expect("the third layer");
+        let third =
+            packages(&at("third.zip"), &installation, &["data.table".to_owned()], &below).expect("the third layer");
         let store = Store::open(&at("store")).expect("a store");
         fs::create_dir(at("roots")).expect("a folder");
         Layers { folder, store, persistent, per_event, second, third }
     }
 
-    pub fn digest(&self, packed: &Packed) -> Digest {
+    pub fn digest(&self, packed: &PackedLayer) -> Digest {
         self.store.put(&packed.zip).expect("a layer that the store takes")
     }
 
-    /// R, jsonlite and curl, data.table.
+    /// The layers with R, with jsonlite and curl, and with data.table.
     pub fn three(&self) -> Vec<Digest> {
         [&self.persistent, &self.second, &self.third].map(|packed| self.digest(packed)).to_vec()
     }
 }
 
-/// What the function's root holds beside its own: this machine's programs, or none at all.
+/// Whether the function's root has this machine's programs, or no programs at all.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Root {
     Host,
     Bare,
 }
 
-/// Of functions whose time is not what is tested: no machine is too slow for it.
-pub const PATIENT: Duration = Duration::from_secs(300);
+/// The timeout of functions whose timeout is not tested.
+pub const LONG_TIMEOUT: Duration = Duration::from_secs(300);
 
 pub struct Host {
     pub pool: Pool,
@@ -72,13 +73,13 @@ pub struct Host {
 }
 
 impl Host {
-    /// Of a function that is this one file, `bill.R`.
+    /// A host of a function with the single file `bill.R`.
     pub fn new(text: &str, handler: &str, layers: Vec<Digest>, root: Root) -> Host {
         Host::of(&[("bill.R", 0o100_644, text)], handler, layers, root)
     }
 
     pub fn of(files: &[(&str, u32, &str)], handler: &str, layers: Vec<Digest>, root: Root) -> Host {
-        Host::within(files, handler, layers, root, PATIENT)
+        Host::within(files, handler, layers, root, LONG_TIMEOUT)
     }
 
     pub fn within(
@@ -94,7 +95,7 @@ impl Host {
         let kept = Arc::clone(&lines);
         let bare = folder.path().join("bare");
         fs::create_dir(&bare).expect("a folder");
-        let settings = Settings {
+        let settings = PoolSettings {
             launcher: Launcher::new(std::env::current_exe().expect("this program")),
             roots: LAYERS.folder.path().join("roots"),
             environment: [].into(),
@@ -119,10 +120,10 @@ impl Host {
     }
 
     pub async fn ask(&self, payload: &str) -> Outcome {
-        // An instance that is slow to ask for its next event would be passed over for a new one.
+        // An instance that is slow to ask for its next event would not be used.
         let began = Instant::now();
         while !self.pool.is_at_rest() {
-            assert!(began.elapsed() < PATIENT, "it does not ask for its next event");
+            assert!(began.elapsed() < LONG_TIMEOUT, "it does not ask for its next event");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
@@ -131,7 +132,7 @@ impl Host {
         self.pool.invoke(event).await.expect("an invocation")
     }
 
-    /// The answer to an event.
+    /// The response to an event, which must succeed.
     pub async fn value(&self, payload: &str) -> serde_json::Value {
         let outcome = self.ask(payload).await;
         match &outcome.answer {
@@ -170,7 +171,7 @@ pub fn is_root() -> bool {
     fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0).unwrap_or(false)
 }
 
-/// Name, mode with its kind, content.
+/// Writes a zip of entries: name, mode with the file's type, content.
 pub fn zip_of(folder: &Path, name: &str, entries: &[(&str, u32, &str)]) -> PathBuf {
     let path = folder.join(name);
     let mut zip = zip::ZipWriter::new(File::create(&path).expect("a file"));

@@ -1,4 +1,4 @@
-//! Events and their followers, logs, forgetting.
+//! Events and their followers, logs, and the deletion of old rows.
 
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
@@ -7,8 +7,8 @@ use tempfile::TempDir;
 use super::file;
 use crate::*;
 
-fn caused(event: &EventRow) -> Vec<Entry> {
-    vec![Entry {
+fn caused(event: &EventRow) -> Vec<QueueEntry> {
+    vec![QueueEntry {
         job: "mart:daily".into(),
         key: format!("event/mart:daily/1/{}", event.seq),
         cause: format!("event {}", event.name),
@@ -39,9 +39,9 @@ fn a_follower_sees_each_event_once_and_begins_at_the_present() {
 fn a_runs_end_is_an_event_of_its_own() {
     let tmp = TempDir::new().unwrap();
     let ledger = Ledger::open(&file(&tmp)).unwrap();
-    let start = Start { logical: Some("2026-09".into()), cause: "cron 0 2 * * *".into(), ..Start::default() };
+    let start = RunStart { logical: Some("2026-09".into()), cause: "cron 0 2 * * *".into(), ..RunStart::default() };
     ledger.begin("transfer:platform", start).unwrap().finish(Outcome::Succeeded, json!({"rows": 7})).unwrap();
-    drop(ledger.begin("transfer:platform", Start::default()).unwrap());
+    drop(ledger.begin("transfer:platform", RunStart::default()).unwrap());
     let events = ledger.events(9, None).unwrap();
     assert_eq!(events[0].name, "run.failed");
     assert_eq!(events[1].name, "run.succeeded");
@@ -99,11 +99,11 @@ fn what_is_old_is_forgotten_except_the_last_of_each_job() {
     let tmp = TempDir::new().unwrap();
     let ledger = Ledger::open(&file(&tmp)).unwrap();
     for _ in 0..3 {
-        let run = ledger.begin("mart:daily", Start::default()).unwrap();
+        let run = ledger.begin("mart:daily", RunStart::default()).unwrap();
         ledger.log(run.id(), &[(Utc::now(), "info".into(), "said".into())]).unwrap();
         run.finish(Outcome::Succeeded, json!({})).unwrap();
     }
-    let living = ledger.begin("mart:hourly", Start::default()).unwrap();
+    let living = ledger.begin("mart:hourly", RunStart::default()).unwrap();
     let pruned = ledger.prune(Utc::now() + TimeDelta::seconds(1)).unwrap();
     assert_eq!((pruned.runs, pruned.log_lines), (2, 2));
     let left = ledger.runs(9, None).unwrap();
@@ -116,14 +116,14 @@ fn what_a_follower_has_not_seen_and_the_last_success_are_not_forgotten() {
     let tmp = TempDir::new().unwrap();
     let ledger = Ledger::open(&file(&tmp)).unwrap();
     ledger.follow("scheduler", 10, |_| vec![]).unwrap();
-    let end = |outcome| ledger.begin("mart:daily", Start::default()).unwrap().finish(outcome, json!({})).unwrap();
+    let end = |outcome| ledger.begin("mart:daily", RunStart::default()).unwrap().finish(outcome, json!({})).unwrap();
     end(Outcome::Succeeded);
     end(Outcome::Succeeded);
     for _ in 0..3 {
-        end(Outcome::Failed { error: "the source is away".into() });
+        end(Outcome::Failed { error: "the source is away".into(), retryable: false });
     }
     let soon = || Utc::now() + TimeDelta::seconds(1);
-    assert_eq!(ledger.prune(soon()).unwrap(), Pruned::default(), "the server was down all the while");
+    assert_eq!(ledger.prune(soon()).unwrap(), PruneCounts::default(), "the server was down all the while");
     assert_eq!(ledger.follow("scheduler", 10, |_| vec![]).unwrap(), 5);
     let pruned = ledger.prune(soon()).unwrap();
     assert_eq!((pruned.runs, pruned.events), (3, 5));
@@ -157,9 +157,9 @@ fn very_many_old_entries_go_in_portions() {
 fn one_process_holds_what_only_one_may() {
     let tmp = TempDir::new().unwrap();
     let (one, two) = (Ledger::open(&file(&tmp)).unwrap(), Ledger::open(&file(&tmp)).unwrap());
-    let held = one.hold("serve").unwrap();
+    let held = one.take_lease("serve").unwrap();
     assert!(held.is_some());
-    assert!(two.hold("serve").unwrap().is_none());
+    assert!(two.take_lease("serve").unwrap().is_none());
     drop(held);
-    assert!(two.hold("serve").unwrap().is_some());
+    assert!(two.take_lease("serve").unwrap().is_some());
 }

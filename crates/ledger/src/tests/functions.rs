@@ -1,4 +1,4 @@
-//! Versions, aliases and layers.
+//! Versions and aliases of functions, and layers.
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -44,12 +44,12 @@ fn a_number_means_the_same_content_for_ever() {
     ledger.deploy_function(&deployment("b")).unwrap();
     assert!(ledger.delete_function("bill").unwrap());
     assert!(!ledger.delete_function("bill").unwrap());
-    assert!(ledger.functions().unwrap().is_empty() && ledger.choose_function("bill", "1").unwrap().is_none());
+    assert!(ledger.functions().unwrap().is_empty() && ledger.resolve_function("bill", "1").unwrap().is_none());
     assert_eq!(ledger.function_version("bill", 2).unwrap().unwrap().content, "b", "what ran can be looked up");
     assert_eq!(ledger.deploy_function(&deployment("c")).unwrap(), (3, true));
-    assert!(ledger.choose_function("bill", "1").unwrap().is_none(), "deleted is deleted");
+    assert!(ledger.resolve_function("bill", "1").unwrap().is_none(), "deleted is deleted");
     assert_eq!(ledger.deploy_function(&deployment("b")).unwrap(), (2, false));
-    assert!(ledger.choose_function("bill", "2").unwrap().is_some());
+    assert!(ledger.resolve_function("bill", "2").unwrap().is_some());
 }
 
 #[test]
@@ -59,13 +59,13 @@ fn a_qualifier_leads_to_a_version() {
     ledger.deploy_function(&deployment("a")).unwrap();
     ledger.deploy_function(&deployment("b")).unwrap();
     ledger.point_alias("bill", "prod", 1).unwrap();
-    let version = |qualifier: &str| ledger.choose_function("bill", qualifier).unwrap().map(|chosen| chosen.version);
+    let version = |qualifier: &str| ledger.resolve_function("bill", qualifier).unwrap().map(|chosen| chosen.version);
     assert_eq!(["$LATEST", "1", "prod", "3", "dev"].map(version), [Some(2), Some(1), Some(1), None, None]);
     let error = ledger.delete_function_version("bill", 1).unwrap_err();
-    assert_eq!(error.to_string(), "delete version 1 of bill: alias prod is that version");
-    let before = ledger.choose_function("bill", "prod").unwrap().unwrap().revision;
+    assert_eq!(error.to_string(), "delete version 1 of bill: alias prod points to it");
+    let before = ledger.resolve_function("bill", "prod").unwrap().unwrap().revision;
     ledger.point_alias("bill", "prod", 2).unwrap();
-    let after = ledger.choose_function("bill", "prod").unwrap().unwrap();
+    let after = ledger.resolve_function("bill", "prod").unwrap().unwrap();
     assert!(after.version == 2 && after.revision > before);
     assert!(ledger.delete_function_version("bill", 1).unwrap());
     assert_eq!(version("1"), None);
@@ -74,7 +74,7 @@ fn a_qualifier_leads_to_a_version() {
     assert!(ledger.delete_alias("bill", "prod").unwrap());
     assert_eq!(version("prod"), None);
     let error = ledger.delete_function_version("bill", 2).unwrap_err();
-    assert_eq!(error.to_string(), "delete version 2 of bill: $LATEST is that version");
+    assert_eq!(error.to_string(), "delete version 2 of bill: $LATEST points to it");
 }
 
 #[test]

@@ -8,30 +8,35 @@ use datafusion::physical_expr::expressions::{
     BinaryExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, LikeExpr, Literal, NotExpr,
 };
 
-/// What it takes to evaluate a condition for a row; conditions are evaluated in this order.
+/// The cost of evaluating a condition. Conditions are evaluated in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Cost {
-    /// A comparison: sooner done for all rows than for those that are left.
+    /// A comparison: evaluating it for all rows is cheaper than selecting rows first.
     Low,
-    /// Known when the query runs, and left out where it keeps most rows. It can't fail.
+    /// A dynamic condition, known when the query runs. It is skipped where it keeps most rows, and can't fail.
     Runtime,
+    /// More than a comparison, such as LIKE. It can't fail.
     High,
     /// It may be an error for rows that a condition before it rejects, such as a division by zero.
     MayFail,
 }
 
+/// A part of a conjunction.
 #[derive(Debug, Clone)]
 pub(super) struct Condition {
+    /// The condition, over the columns of the filter's input.
     pub(super) expr: Arc<dyn PhysicalExpr>,
+    /// By which it is ordered.
     pub(super) cost: Cost,
 }
 
 impl Condition {
-    /// Of the query.
-    pub(super) fn given(expr: &Arc<dyn PhysicalExpr>) -> Self {
+    /// A condition that the query has.
+    pub(super) fn of_query(expr: &Arc<dyn PhysicalExpr>) -> Self {
         Self { cost: cost(expr), expr: Arc::clone(expr) }
     }
 
+    /// A condition that is known only when the query runs.
     pub(super) fn runtime(expr: Arc<dyn PhysicalExpr>) -> Self {
         Self { cost: Cost::Runtime, expr }
     }

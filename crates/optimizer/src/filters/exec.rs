@@ -1,4 +1,4 @@
-//! The operator: rows that a condition rejects leave the stream, what is left is put together to full batches.
+//! The operator `OrderedFilterExec`: drops the rows that a condition rejects, and combines the others to full batches.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,22 +18,23 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::adaptive::AdaptiveCondition;
 use super::condition::{Condition, Cost};
 
-/// One row in so many is few: what is costly is then evaluated for these alone.
+/// If fewer than one row in so many is kept so far, costly conditions are evaluated for these rows alone.
 const FEW: usize = 4;
 
+/// A filter by a conjunction, whose conditions are evaluated in the order of their cost.
 #[derive(Debug)]
 pub(super) struct OrderedFilterExec {
     input: Arc<dyn ExecutionPlan>,
-    /// By their cost.
+    /// Sorted by cost.
     conditions: Vec<Condition>,
-    /// Columns of the input that come out; all without one.
+    /// The columns of the input that are returned; `None` for all.
     projection: Option<Arc<[usize]>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl OrderedFilterExec {
-    /// `properties` are those of the operator that this one stands for.
+    /// `properties` are those of the operator that this one replaces. `conditions` may be in any order.
     pub(super) fn new(
         input: Arc<dyn ExecutionPlan>,
         mut conditions: Vec<Condition>,
@@ -81,7 +82,7 @@ impl ExecutionPlan for OrderedFilterExec {
         vec![false]
     }
 
-    /// Rules that change the scan's partitions or order run before the operator is put in.
+    /// The properties stay valid: rules that change partitions or order run before this operator is inserted.
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         let input = children.pop().unwrap_or_else(|| Arc::clone(&self.input));
         let properties = Arc::clone(&self.properties);

@@ -1,5 +1,5 @@
-//! How many rows a plan gives, and how many distinct values its columns have: by the statistics of tables, with the
-//! usual guesses where these do not say.
+//! Estimates of how many rows a plan returns, and how many distinct values its columns have: from the statistics of
+//! tables, with the usual guesses where these are incomplete.
 
 use std::collections::HashMap;
 
@@ -9,17 +9,18 @@ use datafusion::common::{Column, ColumnStatistics, ScalarValue};
 use datafusion::logical_expr::expr::{Between, InList};
 use datafusion::logical_expr::{BinaryExpr, Expr, JoinType, LogicalPlan, Operator, TableScan};
 
-/// The share of rows that meet a condition of which nothing is known, by its kind.
+/// The share of rows that meet a condition, by its kind, where nothing is known of the values.
 const EQUAL: f64 = 0.1;
 const NULL: f64 = 0.05;
 const LIKE: f64 = 0.1;
 const OTHER: f64 = 0.3;
 
-/// What is estimated of a plan's rows.
+/// The estimate of a plan's rows.
 #[derive(Debug, Clone)]
 pub(super) struct Estimate {
+    /// The rows that the plan returns, at least 1.
     pub(super) rows: f64,
-    /// Before filters.
+    /// The rows before filters.
     pub(super) rows_total: f64,
     columns: HashMap<Column, Values>,
 }
@@ -27,12 +28,12 @@ pub(super) struct Estimate {
 #[derive(Debug, Clone, Copy)]
 struct Values {
     distinct: f64,
-    /// Of the smallest and the greatest.
+    /// The smallest and the greatest value.
     range: Option<(f64, f64)>,
 }
 
 impl Estimate {
-    /// `None` where a table has no statistics.
+    /// The estimate of a plan; `None` where a table has no statistics, or the plan has an operator that is not covered.
     pub(super) fn of(plan: &LogicalPlan) -> Option<Estimate> {
         match plan {
             LogicalPlan::TableScan(scan) => Estimate::of_scan(scan),
@@ -103,13 +104,13 @@ impl Estimate {
         Estimate { rows: (self.rows * self.share(condition)).max(1.0), ..self }
     }
 
-    /// No more than there are rows; as many where nothing is known.
+    /// The number of distinct values of an expression, at most the number of rows; that many where nothing is known.
     pub(super) fn distinct(&self, expr: &Expr) -> f64 {
         let known = column(expr).and_then(|column| self.columns.get(column)).map(|values| values.distinct);
         known.unwrap_or(self.rows).min(self.rows).max(1.0)
     }
 
-    /// Of the rows that meet the condition.
+    /// The share of rows that meet a condition, from 0 to 1.
     pub(super) fn share(&self, condition: &Expr) -> f64 {
         match condition {
             Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => self.share(left) * self.share(right),
@@ -182,7 +183,7 @@ impl Values {
     }
 }
 
-/// The column, or the one of which this is only another type.
+/// The column that an expression is, or that it casts or renames.
 fn column(expr: &Expr) -> Option<&Column> {
     match expr {
         Expr::Column(column) => Some(column),
@@ -192,7 +193,7 @@ fn column(expr: &Expr) -> Option<&Column> {
     }
 }
 
-/// Its values have a distance of one.
+/// Whether the values between two others can be counted.
 fn is_discrete(value: &ScalarValue) -> bool {
     value.data_type().is_integer() || matches!(value, ScalarValue::Date32(_))
 }

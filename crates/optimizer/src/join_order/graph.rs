@@ -1,4 +1,4 @@
-//! Relations that are joined with each other, and what ties them.
+//! The join graph: relations that are joined with each other, and the conditions of their joins.
 
 use std::sync::Arc;
 
@@ -11,35 +11,44 @@ use datafusion::logical_expr::{
 
 use super::estimate::Estimate;
 
-/// All orders of so many are looked at.
+/// The most relations that are reordered: the search examines all orders.
 const RELATIONS_MAX: usize = 10;
+/// The fewest relations that are reordered.
 const RELATIONS_MIN: usize = 3;
 
-/// Relations as bits, in the order in which the query names them.
+/// A set of relations, one bit each, in the order in which the query names them.
 pub(super) type Set = u32;
 
+/// Inner joins of several relations.
 pub(super) struct Graph {
+    /// The relations, in the order in which the query names them.
     pub(super) relations: Vec<(LogicalPlan, Estimate)>,
+    /// Classes of values that the joins equate.
     pub(super) classes: Vec<Vec<Member>>,
-    /// Conditions that are not an equality of two relations, and what they need.
+    /// Conditions that are not equalities of two relations, with the relations that they use.
     pub(super) conditions: Vec<(Set, Expr)>,
-    pub(super) written: Tree,
+    /// The order that the query has.
+    pub(super) query_order: Tree,
 }
 
 /// A value of a relation that is equal to those of the other members of its class.
 pub(super) struct Member {
+    /// The number of the relation in [`Graph::relations`].
     pub(super) relation: usize,
+    /// The estimated number of distinct values.
     pub(super) distinct: f64,
     value: Expr,
 }
 
+/// An order of joins.
 #[derive(Debug, Clone)]
 pub(super) enum Tree {
+    /// A relation, by its number in [`Graph::relations`].
     Relation(usize),
     Join(Box<Tree>, Box<Tree>),
 }
 
-/// A join whose order with others is free.
+/// The plan's join, if it may be reordered with others: an inner join in which NULL equals nothing.
 pub(super) fn inner_join(plan: &LogicalPlan) -> Option<&Join> {
     match plan {
         LogicalPlan::Join(join) => Some(join).filter(|join| {
@@ -52,17 +61,17 @@ pub(super) fn inner_join(plan: &LogicalPlan) -> Option<&Join> {
 }
 
 impl Graph {
-    /// `None` where there is nothing to choose, or too little is known.
+    /// The join graph of a plan; `None` where there are too few or too many relations, or a relation has no estimate.
     pub(super) fn of(plan: &LogicalPlan) -> Option<Graph> {
         inner_join(plan)?;
         let (mut plans, mut conditions) = (Vec::new(), Vec::new());
-        let written = flatten(plan, &mut plans, &mut conditions);
+        let query_order = flatten(plan, &mut plans, &mut conditions);
         if !(RELATIONS_MIN..=RELATIONS_MAX).contains(&plans.len()) || conditions.iter().any(Expr::is_volatile) {
             return None;
         }
         let relations =
             plans.into_iter().map(|plan| Some((plan.clone(), Estimate::of(plan)?))).collect::<Option<_>>()?;
-        let mut graph = Graph { relations, classes: Vec::new(), conditions: Vec::new(), written };
+        let mut graph = Graph { relations, classes: Vec::new(), conditions: Vec::new(), query_order };
         for condition in conditions {
             graph.add(condition)?;
         }
@@ -117,7 +126,8 @@ impl Graph {
         member.value.get_type(self.relations[member.relation].0.schema()).ok()
     }
 
-    /// The relations whose columns it names; `None` where one is of none, as in a correlated query.
+    /// The relations whose columns an expression uses; `None` where a column is of none of them, as in a correlated
+    /// query.
     fn set_of(&self, expr: &Expr) -> Option<Set> {
         let mut set = 0;
         for column in expr.column_refs() {
@@ -128,6 +138,7 @@ impl Graph {
         Some(set)
     }
 
+    /// The plan that joins the relations in the order of `tree`, with all conditions.
     pub(super) fn joined(&self, tree: &Tree) -> Result<LogicalPlan> {
         Ok(match tree {
             Tree::Relation(at) => {
@@ -160,6 +171,7 @@ impl Graph {
 }
 
 impl Tree {
+    /// The relations in the tree.
     pub(super) fn set(&self) -> Set {
         match self {
             Tree::Relation(at) => 1 << at,

@@ -1,29 +1,33 @@
-//! The cheapest order of all, by dynamic programming over the sets of relations (Selinger's method, bushy trees
-//! included). The cost of an order is the rows that all of its joins give and those that they hash.
+//! Finds the cheapest order of joins, by dynamic programming over sets of relations (Selinger's method, with bushy
+//! trees). The cost of an order is the number of rows that all its joins return and hash.
 
 use super::graph::{Graph, Member, Set, Tree};
 
 /// The share of rows that meet a condition over several relations.
 const CONDITION: f64 = 0.3;
 
-pub(super) struct Cheapest {
+/// The result of the search.
+pub(super) struct CheapestOrder {
+    /// The order.
     pub(super) tree: Tree,
+    /// Its cost, in rows.
     pub(super) cost: f64,
 }
 
+/// The cheapest join found for a set of relations.
 #[derive(Clone, Copy)]
-struct Joined {
+struct JoinCandidate {
     set: Set,
     rows: f64,
     cost: f64,
-    /// The relations on its left; none of a relation.
+    /// The relations on its left side; empty for a single relation.
     left: Set,
 }
 
-/// `None` where the relations are not all tied: then the order is left as it is.
-pub(super) fn cheapest(graph: &Graph) -> Option<Cheapest> {
+/// The cheapest order of all; `None` where the relations are not all connected by equalities.
+pub(super) fn cheapest(graph: &Graph) -> Option<CheapestOrder> {
     let all: Set = (1 << graph.relations.len()) - 1;
-    let mut best: Vec<Option<Joined>> = vec![None; all as usize + 1];
+    let mut best: Vec<Option<JoinCandidate>> = vec![None; all as usize + 1];
     for set in 1..=all {
         best[set as usize] = match set.count_ones() {
             1 => Some(relation(graph, set.trailing_zeros() as usize)),
@@ -32,12 +36,12 @@ pub(super) fn cheapest(graph: &Graph) -> Option<Cheapest> {
                 .min_by(|one, other| one.cost.total_cmp(&other.cost)),
         };
     }
-    Some(Cheapest { tree: tree(&best, all)?, cost: best[all as usize]?.cost })
+    Some(CheapestOrder { tree: tree(&best, all)?, cost: best[all as usize]?.cost })
 }
 
-/// Of an order that is given.
+/// The cost of a given order.
 pub(super) fn cost(graph: &Graph, tree: &Tree) -> Option<f64> {
-    fn of(graph: &Graph, tree: &Tree) -> Joined {
+    fn of(graph: &Graph, tree: &Tree) -> JoinCandidate {
         match tree {
             Tree::Relation(at) => relation(graph, *at),
             Tree::Join(left, right) => {
@@ -50,7 +54,7 @@ pub(super) fn cost(graph: &Graph, tree: &Tree) -> Option<f64> {
     Some(of(graph, tree).cost)
 }
 
-/// Each way to part a set in two, once.
+/// Each way to split a set in two, once.
 fn splits(set: Set) -> impl Iterator<Item = Set> {
     let lowest = set & set.wrapping_neg();
     let others = set & !lowest;
@@ -58,27 +62,27 @@ fn splits(set: Set) -> impl Iterator<Item = Set> {
     std::iter::successors(Some(others), next).map(move |part| part | lowest).filter(move |part| *part != set)
 }
 
-fn relation(graph: &Graph, at: usize) -> Joined {
+fn relation(graph: &Graph, at: usize) -> JoinCandidate {
     let set = 1 << at;
     let conditions = graph.conditions.iter().filter(|(of, _)| *of == set);
     let estimate = &graph.relations[at].1;
     let share: f64 = conditions.map(|(_, condition)| estimate.share(condition)).product();
-    Joined { set, rows: (estimate.rows * share).max(1.0), cost: 0.0, left: 0 }
+    JoinCandidate { set, rows: (estimate.rows * share).max(1.0), cost: 0.0, left: 0 }
 }
 
-fn join(graph: &Graph, left: Joined, right: Joined) -> Option<Joined> {
+fn join(graph: &Graph, left: JoinCandidate, right: JoinCandidate) -> Option<JoinCandidate> {
     let rows = left.rows * right.rows * share(graph, left.set, right.set)?;
-    // The side that is hashed stands on the left.
+    // DataFusion hashes the left side.
     Some(if left.rows <= right.rows { joined(left, right, rows) } else { joined(right, left, rows) })
 }
 
-fn joined(left: Joined, right: Joined, rows: f64) -> Joined {
+fn joined(left: JoinCandidate, right: JoinCandidate, rows: f64) -> JoinCandidate {
     let rows = rows.max(1.0);
     let cost = left.cost + right.cost + rows + left.rows.min(right.rows);
-    Joined { set: left.set | right.set, rows, cost, left: left.set }
+    JoinCandidate { set: left.set | right.set, rows, cost, left: left.set }
 }
 
-/// Of all pairs of rows, those that are joined; `None` where nothing ties both sides.
+/// The share of all pairs of rows that are joined; `None` where no equality connects the sides.
 fn share(graph: &Graph, left: Set, right: Set) -> Option<f64> {
     let mut ties = 0;
     let (mut pairs, mut rows_left, mut rows_right) = (1.0_f64, 1.0_f64, 1.0_f64);
@@ -89,7 +93,7 @@ fn share(graph: &Graph, left: Set, right: Set) -> Option<f64> {
         rows_left = rows_left.max(graph.relations[one.relation].1.rows_total);
         rows_right = rows_right.max(graph.relations[other.relation].1.rows_total);
     }
-    // Keys of several columns have no more values than there are rows.
+    // A key of several columns has at most as many values as there are rows.
     let pairs = if ties > 1 { pairs.min(rows_left.min(rows_right)) } else { pairs };
     let is_new = |set: Set| set & !(left | right) == 0 && set & left != 0 && set & right != 0;
     let conditions = graph.conditions.iter().filter(|(set, _)| is_new(*set)).count();
@@ -101,7 +105,7 @@ fn fewest(class: &[Member], of: Set) -> Option<&Member> {
     members.min_by(|one, other| one.distinct.total_cmp(&other.distinct))
 }
 
-fn tree(best: &[Option<Joined>], set: Set) -> Option<Tree> {
+fn tree(best: &[Option<JoinCandidate>], set: Set) -> Option<Tree> {
     let joined = best[set as usize]?;
     Some(match joined.left {
         0 => Tree::Relation(set.trailing_zeros() as usize),

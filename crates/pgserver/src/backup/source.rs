@@ -1,36 +1,43 @@
-//! A source's connection string with its password taken out, in both of libpq's forms.
+//! Separates the password from a connection string, in both forms of libpq.
 
 use std::process::Command;
 
 use crate::Result;
 use crate::error::Error;
 
+/// The connection string of a source.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Source {
-    /// Fit for a command line.
-    pub bare: String,
+    /// The connection string without the password, for a command line.
+    pub without_password: String,
+    /// The password, where there is one.
     pub password: Option<String>,
 }
 
 impl Source {
+    /// Reads a URL, or keywords and values.
+    ///
+    /// # Errors
+    /// Where the string is malformed, or contains `sslpassword`. The message does not contain the string.
     pub fn parse(given: &str) -> Result<Self> {
         if given.starts_with("postgres://") || given.starts_with("postgresql://") {
             from_url(given)
         } else {
             from_keywords(given)
         }
-        .filter(|source| !source.bare.contains("sslpassword"))
+        .filter(|source| !source.without_password.contains("sslpassword"))
         .ok_or_else(|| {
             Error::input(
-                "read the source's connection string: it is malformed (in a url, percent-encode \
-                 what is special in a password), or holds sslpassword, which has no safe way",
+                "read the source's connection string: it is malformed (percent-encode special characters of a URL's \
+                 password), or it has sslpassword, which can't be passed on safely",
             )
         })
     }
 
-    /// The environment of a process is readable by its own user only; its command line by everybody.
+    /// Adds the connection to a command of libpq. The password is passed in the environment, which only the user of a
+    /// process can read, and not on the command line, which every user can read.
     pub fn apply(&self, command: &mut Command) {
-        command.arg("-d").arg(&self.bare);
+        command.arg("-d").arg(&self.without_password);
         command.env("PGAPPNAME", "wattlake");
         if let Some(password) = &self.password {
             command.env("PGPASSWORD", password);
@@ -42,7 +49,7 @@ impl Source {
 fn from_url(url: &str) -> Option<Source> {
     let mut password = None;
     let (scheme, rest) = url.split_once("://")?;
-    // As libpq does: an at sign before the first slash ends the user, whatever stands before it.
+    // As in libpq, the last at sign before the first slash ends the user and the password.
     let first_slash = rest.find('/').unwrap_or(rest.len());
     let (user, rest) = match rest[..first_slash].rfind('@') {
         Some(at) => (&rest[..=at], &rest[at + 1..]),
@@ -59,7 +66,7 @@ fn from_url(url: &str) -> Option<Source> {
         Some((place, query)) => (place, Some(query)),
         None => (rest, None),
     };
-    // A password with a bare slash ends up here: refused, or its rest would be shown.
+    // A password with a slash that is not encoded: without the refusal, its rest would be on the command line.
     if place.contains('@') {
         return None;
     }
@@ -74,7 +81,10 @@ fn from_url(url: &str) -> Option<Source> {
         kept if kept.is_empty() => String::new(),
         kept => format!("?{kept}"),
     };
-    Some(Source { bare: format!("{scheme}://{user}{place}{query}"), password: password.filter(|p| !p.is_empty()) })
+    Some(Source {
+        without_password: format!("{scheme}://{user}{place}{query}"),
+        password: password.filter(|p| !p.is_empty()),
+    })
 }
 
 /// `host=db user=u password='it\'s secret'`
@@ -96,10 +106,10 @@ fn from_keywords(text: &str) -> Option<Source> {
         }
         rest = after[raw_len..].trim_start();
     }
-    Some(Source { bare: kept.join(" "), password: password.filter(|p| !p.is_empty()) })
+    Some(Source { without_password: kept.join(" "), password: password.filter(|p| !p.is_empty()) })
 }
 
-/// The value that `text` starts with, and how many bytes it takes as written.
+/// The value at the start of `text`, and the number of its bytes in `text`.
 fn keyword_value(text: &str) -> Option<(String, usize)> {
     let quoted = text.starts_with('\'');
     let mut value = String::new();

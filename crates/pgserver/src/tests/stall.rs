@@ -1,14 +1,14 @@
-//! A way to a server on which a base backup neither ends nor fails.
+//! A proxy to a server by which a base backup neither ends nor fails.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 
-/// What comes back on each connection before nothing more does: enough for logins and questions.
+/// The bytes that each connection returns before it stalls: enough for logins and queries.
 const BYTES_MAX: usize = 1 << 20;
 
-/// Gives the port on 127.0.0.1 that leads to `server_port`. The end of either side is passed on.
-pub fn stalled_way_to(server_port: u16) -> u16 {
+/// Starts the proxy and returns its port on 127.0.0.1. Where one side closes a connection, the other is closed too.
+pub fn stalling_proxy_to(server_port: u16) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {

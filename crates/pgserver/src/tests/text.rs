@@ -1,14 +1,14 @@
-//! What is read from and written to text: connection strings, versions, progress.
+//! Tests of connection strings, and of the output of tools.
 
 use crate::Binaries;
 use crate::backup::{Source, parse_progress};
 use crate::binaries::parse_major;
 
 #[test]
-fn passwords_leave_the_connection_string() {
+fn passwords_are_removed_from_connection_strings() {
     let parse = |text: &str| {
         let source = Source::parse(text).unwrap();
-        (source.bare, source.password.unwrap_or_default())
+        (source.without_password, source.password.unwrap_or_default())
     };
     let cases = [
         ("postgres://u:p%40ss@h:1/db?sslmode=require", "postgres://u@h:1/db?sslmode=require", "p@ss"),
@@ -19,9 +19,9 @@ fn passwords_leave_the_connection_string() {
         ("host=h password = 'it\\'s a' user=u", "host=h user=u", "it's a"),
         ("password=plain\\ x options='-c a=b'", "options='-c a=b'", "plain x"),
     ];
-    for (given, bare, password) in cases {
+    for (given, without_password, password) in cases {
         let password = if given.ends_with("password=") { "" } else { password };
-        assert_eq!(parse(given), (bare.to_owned(), password.to_owned()), "{given}");
+        assert_eq!(parse(given), (without_password.to_owned(), password.to_owned()), "{given}");
     }
     for bad in ["postgresql://u:se/cret@h/db", "host", "host='open", "postgres://u:%zz@h"] {
         assert!(Source::parse(bad).is_err(), "{bad}");
@@ -29,7 +29,7 @@ fn passwords_leave_the_connection_string() {
 }
 
 #[test]
-fn tools_are_understood() {
+fn the_output_of_tools_is_parsed() {
     assert_eq!(parse_major("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)\n"), Some(15));
     assert_eq!(parse_major("postgres (PostgreSQL) 18beta1"), Some(18));
     assert_eq!(parse_progress("  2/30 kB (6%), 0/1 tablespace"), Some((2048, Some(30720))));

@@ -1,52 +1,58 @@
-//! What goes wrong with files from so many hands, each kind once or twice in the six months. What is
-//! wrong comes right some days later, as a new version of the same name.
+//! Adds faults to the producers' files, each kind once or twice in the six months. A wrong file is corrected some days
+//! later by a new version of the same name.
 
 use super::Month;
 use super::portfolio::Producer;
 use super::production::{Row, local_text};
 use crate::calendar::DAY_S;
 
-/// One state of a producer's file.
+/// One version of a producer's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Version {
-    /// Of its name.
+    /// A suffix of the file's name.
     pub suffix: &'static str,
+    /// Its rows.
     pub rows: Vec<Row>,
+    /// The declared total.
     pub total_wh: i64,
+    /// The decimal separator.
     pub decimal: char,
+    /// The instant from which it can be fetched.
     pub at: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
-    /// After the month was billed, where nothing but the file tells the energy.
-    Late,
-    /// A point for a comma: a thousand times as much to a careless reader.
+    /// The file comes after the month was billed, and is the only source of the energy.
+    LateFile,
+    /// A point instead of a comma: read as a thousands separator, it makes values a thousand times as large.
     DecimalPoint,
-    /// The same bytes under a second name.
-    Twice,
-    /// The hour that the clock passes over is there, and the next one is the same instant again.
+    /// The same bytes come again under another name.
+    SentTwice,
+    /// The file has the hour that the clock skips, so that the next row is of the same instant.
     ClockChange,
+    /// The total is not the sum of the rows.
     WrongTotal,
-    /// Three hours are missing from the first state; it is billed before the second comes.
-    Corrected,
-    /// By one percent more than the meter says.
-    TooMuch,
-    /// Forty hours that the producer guessed.
-    Estimated,
+    /// The first version has no energy for three hours, and is billed before the second comes.
+    MissingHours,
+    /// The energy is one percent more than the meter's.
+    TooMuchEnergy,
+    /// The producer has estimated forty hours.
+    EstimatedHours,
 }
 
 const FAULTS: [(&str, &str, Fault); 8] = [
     ("PRD0001", "2026-01", Fault::DecimalPoint),
-    ("PRD0002", "2026-02", Fault::Twice),
-    ("PRD0003", "2026-02", Fault::Corrected),
-    ("PRD0003", "2026-05", Fault::Estimated),
+    ("PRD0002", "2026-02", Fault::SentTwice),
+    ("PRD0003", "2026-02", Fault::MissingHours),
+    ("PRD0003", "2026-05", Fault::EstimatedHours),
     ("PRD0005", "2026-03", Fault::ClockChange),
-    ("PRD0005", "2026-04", Fault::TooMuch),
+    ("PRD0005", "2026-04", Fault::TooMuchEnergy),
     ("PRD0006", "2026-04", Fault::WrongTotal),
-    ("PRD0007", "2026-01", Fault::Late),
+    ("PRD0007", "2026-01", Fault::LateFile),
 ];
 
+/// The versions of a producer's file for a month, with its faults.
 pub(crate) fn versions(producer: &Producer, month: &Month, rows: Vec<Row>) -> Vec<Version> {
     let number: i64 = producer.id.trim_start_matches("PRD").parse().unwrap_or_default();
     let fault = FAULTS.iter().find(|(id, name, _)| *id == producer.id && *name == month.name).map(|(.., fault)| *fault);
@@ -54,20 +60,20 @@ pub(crate) fn versions(producer: &Producer, month: &Month, rows: Vec<Row>) -> Ve
     let later = |days: i64, hours: i64| Version { at: month.later(days, hours), ..right.clone() };
     match fault {
         None => vec![right],
-        Some(Fault::Late) => vec![later(5, 9)],
+        Some(Fault::LateFile) => vec![later(5, 9)],
         Some(Fault::DecimalPoint) => vec![Version { decimal: '.', ..right.clone() }, later(2, 14)],
-        Some(Fault::Twice) => vec![right.clone(), Version { suffix: " (1)", ..later(0, 11) }],
-        Some(Fault::ClockChange) => vec![changed(&right, clock_change), later(1, 15)],
+        Some(Fault::SentTwice) => vec![right.clone(), Version { suffix: " (1)", ..later(0, 11) }],
+        Some(Fault::ClockChange) => vec![with_change(&right, clock_change), later(1, 15)],
         Some(Fault::WrongTotal) => vec![Version { total_wh: right.total_wh + 1_000_000, ..right.clone() }, later(1, 8)],
-        Some(Fault::Corrected) => {
+        Some(Fault::MissingHours) => {
             let mut second = later(11, 10);
-            mark(&mut second.rows, "corrigé après relève du compteur");
-            vec![changed(&right, |rows| forgotten(rows)), second]
+            add_comment(&mut second.rows, "corrigé après relève du compteur");
+            vec![with_change(&right, |rows| clear_hours(rows)), second]
         }
-        Some(Fault::TooMuch) => {
-            vec![changed(&right, |rows| rows.iter_mut().for_each(|row| row.energy_wh += row.energy_wh / 100))]
+        Some(Fault::TooMuchEnergy) => {
+            vec![with_change(&right, |rows| rows.iter_mut().for_each(|row| row.energy_wh += row.energy_wh / 100))]
         }
-        Some(Fault::Estimated) => vec![changed(&right, |rows| estimated(rows))],
+        Some(Fault::EstimatedHours) => vec![with_change(&right, |rows| mark_estimated(rows))],
     }
 }
 
@@ -75,36 +81,37 @@ fn sum(rows: &[Row]) -> i64 {
     rows.iter().map(|row| row.energy_wh).sum()
 }
 
-fn changed(version: &Version, change: impl Fn(&mut Vec<Row>)) -> Version {
+fn with_change(version: &Version, change: impl Fn(&mut Vec<Row>)) -> Version {
     let mut changed = version.clone();
     change(&mut changed.rows);
     changed.total_wh = sum(&changed.rows);
     changed
 }
 
-/// Noon of the tenth day and the two hours that follow.
-fn is_forgotten(row: &Row, first: i64) -> bool {
+/// Whether a row is of the three hours from noon of the tenth day on. `first` is the instant of the file's first row.
+fn is_missing_hour(row: &Row, first: i64) -> bool {
     let noon = first + 9 * DAY_S + 12 * 3_600;
     (noon..noon + 3 * 3_600).contains(&row.at)
 }
 
-fn forgotten(rows: &mut [Row]) {
+fn clear_hours(rows: &mut [Row]) {
     let Some(first) = rows.first().map(|row| row.at) else { return };
-    for row in rows.iter_mut().filter(|row| is_forgotten(row, first)) {
+    for row in rows.iter_mut().filter(|row| is_missing_hour(row, first)) {
         row.energy_wh = 0;
         row.availability_pct = 0;
         row.event = "INDISPO";
     }
 }
 
-fn mark(rows: &mut [Row], comment: &'static str) {
+fn add_comment(rows: &mut [Row], comment: &'static str) {
     let Some(first) = rows.first().map(|row| row.at) else { return };
-    for row in rows.iter_mut().filter(|row| is_forgotten(row, first)) {
+    for row in rows.iter_mut().filter(|row| is_missing_hour(row, first)) {
         row.comment = comment;
     }
 }
 
-/// From two o'clock on the clock of winter: "02:00+01:00" is three o'clock, which comes next.
+/// Adds the hour that the clock skips, by winter time: "02:00+01:00" is the same instant as "03:00+02:00", the next
+/// row.
 fn clock_change(rows: &mut Vec<Row>) {
     let offset = |row: &Row| crate::calendar::paris(row.at) - row.at;
     let Some(place) = (1..rows.len()).find(|place| offset(&rows[*place]) > offset(&rows[place - 1])) else { return };
@@ -115,7 +122,7 @@ fn clock_change(rows: &mut Vec<Row>) {
     rows.insert(place, extra);
 }
 
-fn estimated(rows: &mut [Row]) {
+fn mark_estimated(rows: &mut [Row]) {
     const HOURS: usize = 40;
     for row in rows.iter_mut().skip(200).take(HOURS) {
         row.source = "ESTIME";

@@ -1,11 +1,9 @@
-//! What a month's bills are made of, as files: what producers declare, with the faults that files from
-//! so many hands have, and the aggregator's own tables of contracts, meters, prices, sources and
-//! curtailment orders. Needs no PostgreSQL.
+//! Generates the files of a monthly billing: the declarations of producers, with typical faults, and the aggregator's
+//! own tables of contracts, meters, prices, sources and curtailment orders. Needs no PostgreSQL.
 //!
-//! It all fits together: a producer's file says what its meter measured, the meter what the plant
-//! gave under the season's weather and the orders to stop, and those came when prices were negative.
-//! From December 2025 to May 2026, so that there is a clock change, a turn of the year and a spring
-//! with negative prices.
+//! The files are consistent: a producer declares what its meter has measured, the meter measures what the plant
+//! generates under the weather and the curtailment orders, and orders are given at negative prices. The months from
+//! December 2025 to May 2026 contain a clock change, a turn of the year and a spring with negative prices.
 
 mod energy;
 mod faults;
@@ -24,49 +22,55 @@ use crate::calendar::{paris, unix_midnight};
 use crate::output::Output;
 use crate::{Result, Scale};
 
-use energy::Energies;
+use energy::SiteEnergy;
 use portfolio::{Agreement, agreements};
 use prices::Prices;
 
-/// A file and when it can first be fetched. A later one of the same name is its new version.
+/// A file. A later one of the same name is its next version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// With its folder: `production/PRD0001-2026-03.csv`, `reference/prices-2026-03.csv`.
+    /// Its name with the folder, such as `production/PRD0001-2026-03.csv` or `reference/prices-2026-03.csv`.
     pub name: String,
+    /// Its content.
     pub bytes: Vec<u8>,
+    /// The instant from which it can be fetched.
     pub available_at: DateTime<Utc>,
 }
 
-/// The months that there are files of; each is billed after its end.
+/// The months with files. Each is billed after its end.
 pub const MONTHS: [&str; 6] = ["2025-12", "2026-01", "2026-02", "2026-03", "2026-04", "2026-05"];
 
+/// A quarter of an hour in seconds.
 pub(crate) const QUARTER_S: i64 = 900;
 
-/// All files that were there before `until`, in the order in which they came.
+/// All files that are available before `until`, in the order of their instants. The same seed generates the same bytes.
 pub fn files(seed: u64, until: DateTime<Utc>) -> Result<Vec<File>> {
-    let world = World::new(seed);
-    let mut files = reference::files(&world);
-    files.extend(production::files(&world)?);
+    let data = BillingData::new(seed);
+    let mut files = reference::files(&data);
+    files.extend(production::files(&data)?);
     files.retain(|file| file.available_at < until);
     files.sort_by(|a, b| (a.available_at, &a.name).cmp(&(b.available_at, &b.name)));
     Ok(files)
 }
 
-/// What all files are written from.
-pub(crate) struct World {
+/// The data of all files.
+pub(crate) struct BillingData {
+    /// The contracts with producers.
     pub agreements: Vec<Agreement>,
+    /// The months of [`MONTHS`].
     pub months: Vec<Month>,
+    /// The prices of all months.
     pub prices: Prices,
-    /// By the place of the agreement.
-    pub energies: Vec<Energies>,
+    /// The energy of each agreement, in the order of `agreements`.
+    pub energies: Vec<SiteEnergy>,
 }
 
-impl World {
-    fn new(seed: u64) -> World {
+impl BillingData {
+    fn new(seed: u64) -> BillingData {
         let months: Vec<Month> = MONTHS.iter().filter_map(|name| Month::new(name)).collect();
         let scale = Scale {
             seed,
-            // A week before the first month: forecasts and levels of reservoirs have a past.
+            // A week before the first month, so that forecasts and reservoirs have a past.
             start: NaiveDate::from_ymd_opt(2025, 11, 24).unwrap_or_default(),
             days: 191,
             sites: 10,
@@ -77,16 +81,19 @@ impl World {
         let output = Output::new(&scale, 0);
         let prices = Prices::new(&scale, &output, &months);
         let agreements = agreements(&output);
-        let energies = agreements.iter().map(|one| Energies::new(&scale, &output, one, &prices)).collect();
-        World { agreements, months, prices, energies }
+        let energies = agreements.iter().map(|one| SiteEnergy::new(&scale, &output, one, &prices)).collect();
+        BillingData { agreements, months, prices, energies }
     }
 }
 
-/// A local month, in seconds since 1970.
+/// A month of local time in France.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Month {
+    /// Such as `2026-03`.
     pub name: &'static str,
+    /// Its start, in seconds since 1970.
     pub from: i64,
+    /// Its end, in seconds since 1970.
     pub to: i64,
 }
 
@@ -97,12 +104,13 @@ impl Month {
         Some(Month { name, from: local_midnight(first), to: local_midnight(after) })
     }
 
+    /// The starts of the quarters of an hour in the month.
     pub fn quarters(&self) -> impl Iterator<Item = i64> + use<> {
         let (from, count) = (self.from, (self.to - self.from) / QUARTER_S);
         (0..count).map(move |at| from + at * QUARTER_S)
     }
 
-    /// Days and hours after its end: when something about it comes.
+    /// The instant that is this long after the month's end.
     pub fn later(&self, days: i64, hours: i64) -> i64 {
         self.to + days * crate::calendar::DAY_S + hours * 3_600
     }
@@ -115,11 +123,12 @@ pub(crate) fn local_midnight(day: NaiveDate) -> i64 {
     if paris(summer) == local { summer } else { local - 3_600 }
 }
 
+/// The instant as a date and time.
 pub(crate) fn instant(at: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(at, 0).unwrap_or_default()
 }
 
-/// As ISO 8601 has it, in UTC.
+/// The instant in ISO 8601, in UTC.
 pub(crate) fn instant_text(at: i64) -> String {
     instant(at).format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

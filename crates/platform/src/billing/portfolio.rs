@@ -1,4 +1,4 @@
-//! Who sells to the aggregator, on which terms, and how each of them sends files.
+//! The producers, their contracts with the aggregator, and the formats of their files.
 
 use crate::fleet::{Site, Technology};
 use crate::output::Output;
@@ -6,58 +6,85 @@ use crate::random::stream;
 use crate::registry::{eic, siret};
 use rand::Rng;
 
-/// A contract over all its versions.
+/// A contract with all its versions.
 pub(crate) struct Agreement {
+    /// The number of the contract.
     pub contract: String,
+    /// The producer.
     pub producer: &'static Producer,
+    /// The code of the site in the files.
     pub site_code: String,
+    /// The number of the metering point.
     pub prm: String,
+    /// The site.
     pub site: Site,
+    /// The kind of contract.
     pub kind: &'static str,
+    /// The terms, in the order of their validity.
     pub versions: Vec<Terms>,
-    /// Whether the grid's operator meters it by the quarter; else the producer's file is all there is.
+    /// Whether the grid operator meters it by quarters of an hour. Otherwise the producer's file is the main source.
     pub is_metered: bool,
-    /// Whether it is forecast: its imbalances are shared.
+    /// Whether it has forecasts, because its imbalances are shared.
     pub is_forecast: bool,
     /// Whether the aggregator may order it to stop.
     pub is_curtailed: bool,
 }
 
-/// From a local day on. What a kind has no use for is empty.
+/// The terms of a contract from a local day on, as texts of the file. What a kind does not use is empty.
 #[derive(Clone, Default)]
 pub(crate) struct Terms {
+    /// The first day of their validity.
     pub valid_from: &'static str,
-    /// The first day on which they no longer hold.
+    /// The first day after their validity.
     pub valid_to: &'static str,
+    /// EUR/MWh
     pub price: &'static str,
+    /// EUR/MWh
     pub fee: &'static str,
+    /// EUR/MW and month
     pub fee_per_mw: &'static str,
+    /// EUR/MWh
     pub management_premium: &'static str,
+    /// The capacity that is deducted, in MW.
     pub nbcapa_mw: &'static str,
+    /// The producer's share of the imbalance costs.
     pub imbalance_share: &'static str,
+    /// The price of guarantees of origin, in EUR/MWh.
     pub guarantee: &'static str,
+    /// `yes` where a premium is paid for negative prices.
     pub negative_premium: &'static str,
+    /// The VAT scheme.
     pub vat: &'static str,
 }
 
-/// Whose file it is, and how it is written.
+/// A producer, with the format of its files.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Producer {
+    /// Such as `PRD0001`.
     pub id: &'static str,
+    /// The company's name.
     pub name: &'static str,
-    pub form: Form,
+    /// The format of its files.
+    pub format: FileFormat,
+    /// The step of its files, in seconds.
     pub step_s: i64,
 }
 
+/// The format of a producer's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum FileFormat {
+    /// CSV in UTF-8.
     Utf8,
+    /// CSV in UTF-8 with a byte order mark.
     Utf8WithMark,
+    /// CSV in Latin-1.
     Latin1,
-    Sheet,
+    /// An Excel workbook.
+    Workbook,
 }
 
 impl Producer {
+    /// The company's SIRET.
     pub fn siret(&self) -> String {
         let number = self.id.bytes().fold(412_345_678, |number: u32, byte| number + u32::from(byte) * 7_919);
         siret(number)
@@ -65,17 +92,28 @@ impl Producer {
 }
 
 const PRODUCERS: [Producer; 7] = [
-    Producer { id: "PRD0001", name: "Éoliennes citoyennes des Cévennes", form: Form::Utf8, step_s: 900 },
-    Producer { id: "PRD0002", name: "Coopérative solaire du Béarn", form: Form::Utf8WithMark, step_s: 1_800 },
+    Producer { id: "PRD0001", name: "Éoliennes citoyennes des Cévennes", format: FileFormat::Utf8, step_s: 900 },
+    Producer { id: "PRD0002", name: "Coopérative solaire du Béarn", format: FileFormat::Utf8WithMark, step_s: 1_800 },
     Producer {
-        id: "PRD0003", name: "Société hydroélectrique de l'Orée des Vosges", form: Form::Sheet, step_s: 3_600
+        id: "PRD0003",
+        name: "Société hydroélectrique de l'Orée des Vosges",
+        format: FileFormat::Workbook,
+        step_s: 3_600,
     },
-    Producer { id: "PRD0004", name: "Énergies renouvelables du Cœur de Brière", form: Form::Latin1, step_s: 900 },
-    Producer { id: "PRD0005", name: "SAS Électricité verte", form: Form::Utf8, step_s: 3_600 },
-    Producer { id: "PRD0006", name: "Régie d'électricité de la Forêt d'Othe", form: Form::Utf8, step_s: 900 },
-    Producer { id: "PRD0007", name: "Les Producteurs associés du Guil", form: Form::Utf8, step_s: 1_800 },
+    Producer {
+        id: "PRD0004",
+        name: "Énergies renouvelables du Cœur de Brière",
+        format: FileFormat::Latin1,
+        step_s: 900,
+    },
+    Producer { id: "PRD0005", name: "SAS Électricité verte", format: FileFormat::Utf8, step_s: 3_600 },
+    Producer {
+        id: "PRD0006", name: "Régie d'électricité de la Forêt d'Othe", format: FileFormat::Utf8, step_s: 900
+    },
+    Producer { id: "PRD0007", name: "Les Producteurs associés du Guil", format: FileFormat::Utf8, step_s: 1_800 },
 ];
 
+/// All contracts.
 pub(crate) fn agreements(output: &Output) -> Vec<Agreement> {
     let since = Terms { valid_from: "2021-01-01", vat: "reverse_charge", ..Terms::default() };
     let spot = Terms { fee: "1.8500", imbalance_share: "0.5000", ..since.clone() };
@@ -84,7 +122,7 @@ pub(crate) fn agreements(output: &Output) -> Vec<Agreement> {
     let hydro =
         Terms { price: "132.1000", management_premium: "2.0000", nbcapa_mw: "0.6000", vat: "none", ..since.clone() };
     let fixed = Terms { price: "68.6115", valid_to: "2026-03-16", guarantee: "0.3500", ..since.clone() };
-    // Indexed in the middle of a month.
+    // The price is indexed in the middle of a month.
     let indexed = Terms { price: "70.2500", valid_from: "2026-03-16", valid_to: "", ..fixed.clone() };
     let reference = Terms { fee: "2.3700", ..since.clone() };
     let both = Terms { fee: "2.1000", fee_per_mw: "35.0000", imbalance_share: "0.2500", ..since.clone() };
@@ -128,12 +166,12 @@ fn agreement(output: &Output, id: u32, producer: usize, kind: &'static str, vers
 }
 
 impl Agreement {
-    /// Of the balance perimeter that it is in: all are in the aggregator's one.
+    /// The EIC of its balance perimeter: all contracts are in that of the aggregator.
     pub fn perimeter(&self) -> String {
         eic(9_000)
     }
 
-    /// What the plant's own machines take, in Wh a quarter.
+    /// The consumption of the plant's auxiliaries, in Wh per quarter.
     pub fn auxiliaries_wh(&self, seed: u64) -> i64 {
         let mut rng = stream(seed, "auxiliaries", self.site.id, 0);
         (self.site.pmax_kw * rng.random_range(0.5..1.5)).round() as i64

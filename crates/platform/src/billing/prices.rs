@@ -1,4 +1,4 @@
-//! The market's prices, and those that are made of them: for imbalances, and the reference price M0.
+//! The day-ahead prices of the market, and the prices derived from them: imbalance prices and the reference price M0.
 
 use rand::Rng;
 use rand_distr::StandardNormal;
@@ -10,17 +10,19 @@ use crate::market::{ZONES, prices};
 use crate::output::Output;
 use crate::random::stream;
 
+/// The prices of all months.
 pub(crate) struct Prices {
     from: i64,
-    /// EUR/MWh in hundredths, by quarters from the first month on.
+    /// In hundredths of EUR/MWh, for each quarter from the first month on.
     day_ahead: Vec<i64>,
     imbalance: Vec<i64>,
-    /// Of the country, as shares of the installed power.
+    /// The output of the country's plants, as shares of their rated power.
     wind: Vec<f64>,
     solar: Vec<f64>,
 }
 
 impl Prices {
+    /// Generates the prices of these months.
     pub fn new(scale: &Scale, output: &Output, months: &[Month]) -> Prices {
         let from = months.first().map_or(0, |month| month.from);
         let to = months.last().map_or(0, |month| month.to);
@@ -30,7 +32,7 @@ impl Prices {
         let mut rng = stream(scale.seed, "imbalance", 0, 0);
         let mut tendency: f64 = rng.sample(StandardNormal);
         let imbalance = day_ahead.iter().map(|cents| {
-            // The system is long or short for hours.
+            // An imbalance of the system lasts for hours.
             tendency = 0.96 * tendency + 0.28 * rng.sample::<f64, _>(StandardNormal);
             cents + (tendency * 1_800.0).round() as i64
         });
@@ -45,16 +47,18 @@ impl Prices {
         ((at - self.from) / QUARTER_S).max(0) as usize
     }
 
+    /// The day-ahead price at an instant, in hundredths of EUR/MWh.
     pub fn day_ahead(&self, at: i64) -> i64 {
         self.day_ahead.get(self.place(at)).copied().unwrap_or_default()
     }
 
+    /// The imbalance price at an instant, in hundredths of EUR/MWh.
     pub fn imbalance(&self, at: i64) -> i64 {
         self.imbalance.get(self.place(at)).copied().unwrap_or_default()
     }
 
-    /// M0 of a month in hundredths: the mean of prices that are not negative, weighted by what the
-    /// country's plants of the technology gave; for hydro by time.
+    /// The price M0 of a month in hundredths of EUR/MWh: the mean of the prices that are not negative, weighted by the
+    /// output of the country's plants of the technology; for hydro by time.
     pub fn reference(&self, month: &Month, technology: Technology) -> i64 {
         let (mut value, mut weight) = (0.0, 0.0);
         for place in month.quarters().map(|at| self.place(at)) {

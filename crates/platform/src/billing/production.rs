@@ -1,15 +1,14 @@
-//! The file that a producer completes each month: its layout is in docs/billing.md. How well it is
-//! written is the matter of [`super::faults`].
+//! Writes the monthly file of a producer, whose layout is in docs/billing.md. [`super::faults`] adds its faults.
 
 use std::fmt::Write;
 
 use super::faults::{Version, versions};
-use super::portfolio::{Form, Producer};
-use super::{File, Month, World, instant, sheet};
+use super::portfolio::{FileFormat, Producer};
+use super::{BillingData, File, Month, instant, sheet};
 use crate::Result;
 use crate::calendar::paris;
 
-/// In the file's own language.
+/// The columns of the file, with French names.
 pub(crate) const COLUMNS: [&str; 15] = [
     "schema_version",
     "producteur_id",
@@ -28,37 +27,50 @@ pub(crate) const COLUMNS: [&str; 15] = [
     "commentaire",
 ];
 
-/// A step of a metering point.
+/// One step of a metering point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
+    /// The number of the contract.
     pub contract: String,
+    /// The code of the site.
     pub site: String,
+    /// The number of the metering point.
     pub prm: String,
+    /// The start of the step.
     pub at: i64,
-    /// As it is written where that is not what `at` is.
+    /// The text of the start in the file, where it is not that of `at`.
     pub written_at: Option<String>,
+    /// The length of the step, in seconds.
     pub step_s: i64,
+    /// The injected energy.
     pub energy_wh: i64,
+    /// The energy withdrawn by auxiliaries.
     pub auxiliaries_wh: i64,
+    /// The available power in percent.
     pub availability_pct: i64,
+    /// The code of the event, or empty.
     pub event: &'static str,
+    /// Where the energy comes from: `COMPTEUR` or `ESTIME`.
     pub source: &'static str,
+    /// `DEFINITIF` or `PROVISOIRE`.
     pub status: &'static str,
+    /// A comment, or empty.
     pub comment: &'static str,
 }
 
-pub(crate) fn files(world: &World) -> Result<Vec<File>> {
+/// The files of all producers and months, in all their versions.
+pub(crate) fn files(data: &BillingData) -> Result<Vec<File>> {
     let mut files = Vec::new();
-    let mut producers: Vec<&'static Producer> = world.agreements.iter().map(|one| one.producer).collect();
+    let mut producers: Vec<&'static Producer> = data.agreements.iter().map(|one| one.producer).collect();
     producers.dedup();
     for producer in producers {
-        for month in &world.months {
-            for version in versions(producer, month, rows(world, producer, month)) {
-                let bytes = match producer.form {
-                    Form::Sheet => sheet::written(producer, month, &version)?,
+        for month in &data.months {
+            for version in versions(producer, month, rows(data, producer, month)) {
+                let bytes = match producer.format {
+                    FileFormat::Workbook => sheet::workbook_bytes(producer, month, &version)?,
                     form => encoded(&text(producer, month, &version), form),
                 };
-                let ending = if producer.form == Form::Sheet { "xlsx" } else { "csv" };
+                let ending = if producer.format == FileFormat::Workbook { "xlsx" } else { "csv" };
                 let name = format!("production/{}-{}{}.{ending}", producer.id, month.name, version.suffix);
                 files.push(File { name, bytes, available_at: instant(version.at) });
             }
@@ -67,10 +79,10 @@ pub(crate) fn files(world: &World) -> Result<Vec<File>> {
     Ok(files)
 }
 
-/// What a producer's meters say of a month: the truth.
-fn rows(world: &World, producer: &Producer, month: &Month) -> Vec<Row> {
+/// The correct rows of a producer's file: what its meters have measured.
+fn rows(data: &BillingData, producer: &Producer, month: &Month) -> Vec<Row> {
     let mut rows = Vec::new();
-    for (agreement, energies) in world.agreements.iter().zip(&world.energies) {
+    for (agreement, energies) in data.agreements.iter().zip(&data.energies) {
         if agreement.producer != producer {
             continue;
         }
@@ -105,7 +117,7 @@ fn rows(world: &World, producer: &Producer, month: &Month) -> Vec<Row> {
 }
 
 fn text(producer: &Producer, month: &Month, version: &Version) -> String {
-    let end = if producer.form == Form::Latin1 { "\r\n" } else { "\n" };
+    let end = if producer.format == FileFormat::Latin1 { "\r\n" } else { "\n" };
     let mut text = format!("{}{end}", COLUMNS.join(";"));
     for row in &version.rows {
         let _ = write!(
@@ -131,7 +143,7 @@ fn text(producer: &Producer, month: &Month, version: &Version) -> String {
     text
 }
 
-/// Local time with its offset.
+/// The start of a row as it is written: local time with its offset.
 pub(crate) fn starts_at(row: &Row) -> String {
     if let Some(text) = &row.written_at {
         return text.clone();
@@ -139,11 +151,13 @@ pub(crate) fn starts_at(row: &Row) -> String {
     local_text(row.at)
 }
 
+/// An instant as local time with its offset.
 pub(crate) fn local_text(at: i64) -> String {
     let offset_h = (paris(at) - at) / 3_600;
     format!("{}+{offset_h:02}:00", instant(paris(at)).format("%Y-%m-%dT%H:%M:%S"))
 }
 
+/// A step in ISO 8601, such as `PT15M`.
 pub(crate) fn step(step_s: i64) -> String {
     format!("PT{}M", step_s / 60)
 }
@@ -158,11 +172,11 @@ fn kwh(wh: i64, decimal: char) -> String {
     format!("{whole}{decimal}{}", fraction.trim_end_matches('0'))
 }
 
-fn encoded(text: &str, form: Form) -> Vec<u8> {
-    match form {
-        Form::Utf8WithMark => [&[0xEF, 0xBB, 0xBF], text.as_bytes()].concat(),
-        // All that is written here is in the first 256 characters.
-        Form::Latin1 => text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect(),
-        Form::Utf8 | Form::Sheet => text.as_bytes().to_vec(),
+fn encoded(text: &str, format: FileFormat) -> Vec<u8> {
+    match format {
+        FileFormat::Utf8WithMark => [&[0xEF, 0xBB, 0xBF], text.as_bytes()].concat(),
+        // The texts of this file contain only the first 256 characters.
+        FileFormat::Latin1 => text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect(),
+        FileFormat::Utf8 | FileFormat::Workbook => text.as_bytes().to_vec(),
     }
 }

@@ -1,34 +1,35 @@
-//! The aggregator's own tables as CSV: `,` between fields, a decimal point, UTF-8, instants in UTC.
-//! Each row says since when it was known, so that a bill can be made again as of an earlier instant.
+//! Writes the aggregator's own tables as CSV: fields separated by `,`, a decimal point, UTF-8, instants in UTC. Each
+//! row has the instant since which it is known, so that a bill can be computed as of an earlier instant.
 
 use std::fmt::Write;
 
 use super::portfolio::{Agreement, Terms};
-use super::{File, Month, QUARTER_S, World, hundredths, instant, instant_text, local_midnight};
+use super::{BillingData, File, Month, QUARTER_S, hundredths, instant, instant_text, local_midnight};
 use crate::calendar::DAY_S;
 use crate::fleet::Technology;
 use chrono::NaiveDate;
 
 /// 2025-11-24 08:00 UTC, before the first month.
-const FOUNDED_AT: i64 = 1_763_971_200;
+const KNOWN_FROM_START_AT: i64 = 1_763_971_200;
 /// 2026-03-10 09:00 UTC: the fixed price is indexed from the 16th on.
 const INDEXED_AT: i64 = 1_773_133_200;
 
-pub(crate) fn files(world: &World) -> Vec<File> {
+/// The files of all tables and months.
+pub(crate) fn files(data: &BillingData) -> Vec<File> {
     let mut files = vec![
-        file("contracts.csv", contracts(&world.agreements, FOUNDED_AT), FOUNDED_AT),
-        file("contracts.csv", contracts(&world.agreements, INDEXED_AT), INDEXED_AT),
-        file("precedence.csv", precedence(), FOUNDED_AT),
-        file("prices-capacity.csv", capacity(), FOUNDED_AT),
+        file("contracts.csv", contracts(&data.agreements, KNOWN_FROM_START_AT), KNOWN_FROM_START_AT),
+        file("contracts.csv", contracts(&data.agreements, INDEXED_AT), INDEXED_AT),
+        file("precedence.csv", precedence(), KNOWN_FROM_START_AT),
+        file("prices-capacity.csv", capacity(), KNOWN_FROM_START_AT),
     ];
-    for month in &world.months {
+    for month in &data.months {
         let name = month.name;
-        files.push(file(&format!("meters-{name}.csv"), meters(world, month), month.later(0, 10)));
-        files.push(file(&format!("prices-{name}.csv"), prices(world, month), month.later(0, 13)));
-        files.push(file(&format!("orders-{name}.csv"), orders(world, month), month.later(0, 3)));
+        files.push(file(&format!("meters-{name}.csv"), meters(data, month), month.later(0, 10)));
+        files.push(file(&format!("prices-{name}.csv"), prices(data, month), month.later(0, 13)));
+        files.push(file(&format!("orders-{name}.csv"), orders(data, month), month.later(0, 3)));
         let at = month.later(19, 6);
-        // A month without failures has none.
-        files.extend(corrected(world, month, at).map(|text| file(&format!("meters-{name}-corrected.csv"), text, at)));
+        // Only for months in which telemetry failed.
+        files.extend(corrected(data, month, at).map(|text| file(&format!("meters-{name}-corrected.csv"), text, at)));
     }
     files
 }
@@ -41,16 +42,16 @@ const CONTRACT_COLUMNS: &str = "contract_id,producer_id,producer,siret,site_id,s
     kind,valid_from,valid_to,price_eur_mwh,fee_eur_mwh,fee_eur_mw_month,management_premium_eur_mwh,nbcapa_mw,\
     imbalance_share,go_eur_mwh,negative_premium,vat,vat_rate_pct,known_at\n";
 
-/// All versions as they were known at an instant.
+/// The table of contracts as it is known at an instant.
 fn contracts(agreements: &[Agreement], at: i64) -> String {
     let mut text = CONTRACT_COLUMNS.to_owned();
     for agreement in agreements {
         let count = if at < INDEXED_AT { 1 } else { agreement.versions.len() };
         for (rank, terms) in agreement.versions.iter().take(count).enumerate() {
-            // What ends when the next one begins had no end before that was agreed.
+            // The first version has no end until the second one is agreed.
             let is_changed = agreement.versions.len() > 1;
             let valid_to = if rank + 1 == count && rank + 1 < agreement.versions.len() { "" } else { terms.valid_to };
-            let known_at = if is_changed { at } else { FOUNDED_AT };
+            let known_at = if is_changed { at } else { KNOWN_FROM_START_AT };
             contract(&mut text, agreement, terms, valid_to, known_at);
         }
     }
@@ -89,7 +90,7 @@ fn contract(text: &mut String, agreement: &Agreement, terms: &Terms, valid_to: &
     push(text, &fields);
 }
 
-/// Names have commas nowhere: nothing needs quotes.
+/// Adds a row. No field contains a comma, so none needs quotes.
 fn push(text: &mut String, fields: &[&str]) {
     text.push_str(&fields.join(","));
     text.push('\n');
@@ -97,7 +98,7 @@ fn push(text: &mut String, fields: &[&str]) {
 
 fn precedence() -> String {
     let mut text = "kind,source,rank,valid_from,valid_to,known_at\n".to_owned();
-    let known_at = instant_text(FOUNDED_AT);
+    let known_at = instant_text(KNOWN_FROM_START_AT);
     for (rank, source) in ["DSO_CORRECTED", "DSO_RAW", "PRODUCER_DECLARED", "SCADA"].iter().enumerate() {
         let rank = (rank + 1).to_string();
         push(&mut text, &["*", source, &rank, "2020-01-01", "", &known_at]);
@@ -107,39 +108,39 @@ fn precedence() -> String {
 
 const PRICE_COLUMNS: &str = "series,starts_at,step,price,known_at\n";
 
-/// Prefcapa, EUR/MW of a year.
+/// The capacity prices (Prefcapa), in EUR/MW and year.
 fn capacity() -> String {
     let mut text = PRICE_COLUMNS.to_owned();
     for (year, price) in [(2025, "11384.70"), (2026, "14211.50")] {
         let first = NaiveDate::from_ymd_opt(year, 1, 1).unwrap_or_default();
         let starts_at = instant_text(local_midnight(first));
-        push(&mut text, &["PREFCAPA", &starts_at, "P1Y", price, &instant_text(FOUNDED_AT)]);
+        push(&mut text, &["PREFCAPA", &starts_at, "P1Y", price, &instant_text(KNOWN_FROM_START_AT)]);
     }
     text
 }
 
-fn prices(world: &World, month: &Month) -> String {
+fn prices(data: &BillingData, month: &Month) -> String {
     let mut text = PRICE_COLUMNS.to_owned();
     for at in month.quarters() {
-        // The auction's results come at noon of the day before, those of imbalances a day after.
+        // The results of the auction are known at noon of the day before.
         let day = at - (at - month.from).rem_euclid(DAY_S);
         let _ = writeln!(
             text,
             "DAY_AHEAD_FR,{},PT15M,{},{}",
             instant_text(at),
-            hundredths(world.prices.day_ahead(at)),
+            hundredths(data.prices.day_ahead(at)),
             instant_text(day - DAY_S / 2)
         );
     }
     for at in month.quarters() {
         let known_at = (at + DAY_S / 2).min(month.later(0, 12));
-        let price = hundredths(world.prices.imbalance(at));
+        let price = hundredths(data.prices.imbalance(at));
         let _ = writeln!(text, "IMBALANCE_FR,{},PT15M,{price},{}", instant_text(at), instant_text(known_at));
     }
     for (series, technology) in
         [("M0_WIND", Technology::Wind), ("M0_SOLAR", Technology::Solar), ("M0_HYDRO", Technology::Hydro)]
     {
-        let price = hundredths(world.prices.reference(month, technology));
+        let price = hundredths(data.prices.reference(month, technology));
         let _ =
             writeln!(text, "{series},{},P1M,{price},{}", instant_text(month.from), instant_text(month.later(0, 12)));
     }
@@ -148,11 +149,11 @@ fn prices(world: &World, month: &Month) -> String {
 
 const METER_COLUMNS: &str = "prm,source,starts_at,step,energy_wh,withdrawal_wh,quality,known_at\n";
 
-fn meters(world: &World, month: &Month) -> String {
+fn meters(data: &BillingData, month: &Month) -> String {
     let mut text = METER_COLUMNS.to_owned();
-    for (agreement, energies) in world.agreements.iter().zip(&world.energies) {
+    for (agreement, energies) in data.agreements.iter().zip(&data.energies) {
         let prm = &agreement.prm;
-        // Of a day by five in the next morning; all of it before the file is there.
+        // A day is known at five in the next morning, and the last one before the file is available.
         let known_at = |at: i64| instant_text((at - at.rem_euclid(DAY_S) + DAY_S + 5 * 3_600).min(month.later(0, 9)));
         for at in month.quarters().filter(|_| agreement.is_metered) {
             let (wh, quality) = match energies.is_estimated(at) {
@@ -173,25 +174,25 @@ fn meters(world: &World, month: &Month) -> String {
             let _ = writeln!(text, "{prm},SCADA,{start},PT60M,{wh},{withdrawn},measured,{seen_at}");
         }
     }
-    perimeter(&mut text, world, month);
+    perimeter(&mut text, data, month);
     text
 }
 
-/// What the system operator counts of all plants together.
-fn perimeter(text: &mut String, world: &World, month: &Month) {
-    let Some(code) = world.agreements.first().map(Agreement::perimeter) else { return };
+/// Adds the energy of all plants together, as the system operator measures it.
+fn perimeter(text: &mut String, data: &BillingData, month: &Month) {
+    let Some(code) = data.agreements.first().map(Agreement::perimeter) else { return };
     for at in month.quarters().step_by((3_600 / QUARTER_S) as usize) {
-        let wh: i64 = world.energies.iter().map(|one| one.sum_wh(at, 3_600)).sum();
+        let wh: i64 = data.energies.iter().map(|one| one.sum_wh(at, 3_600)).sum();
         let (start, known_at) = (instant_text(at), instant_text((at + 12 * 3_600).min(month.later(0, 9))));
         let _ = writeln!(text, "{code},TSO,{start},PT60M,{wh},0,measured,{known_at}");
     }
 }
 
-/// What the operator puts right once the month is billed.
-fn corrected(world: &World, month: &Month, at: i64) -> Option<String> {
+/// The grid operator's corrections after the month was billed; `None` where there are none.
+fn corrected(data: &BillingData, month: &Month, at: i64) -> Option<String> {
     let mut text = METER_COLUMNS.to_owned();
     let known_at = instant_text(at - 3_600);
-    for (agreement, energies) in world.agreements.iter().zip(&world.energies).filter(|(one, _)| one.is_metered) {
+    for (agreement, energies) in data.agreements.iter().zip(&data.energies).filter(|(one, _)| one.is_metered) {
         for at in month.quarters().filter(|at| energies.is_estimated(*at)) {
             let (start, wh, withdrawn) = (instant_text(at), energies.injected_wh(at), energies.withdrawn_wh);
             let prm = &agreement.prm;
@@ -201,9 +202,9 @@ fn corrected(world: &World, month: &Month, at: i64) -> Option<String> {
     (text != METER_COLUMNS).then_some(text)
 }
 
-fn orders(world: &World, month: &Month) -> String {
+fn orders(data: &BillingData, month: &Month) -> String {
     let mut text = "order_id,contract_id,prm,starts_at,ends_at,reason,known_at\n".to_owned();
-    for (agreement, energies) in world.agreements.iter().zip(&world.energies) {
+    for (agreement, energies) in data.agreements.iter().zip(&data.energies) {
         for order in energies.orders.iter().filter(|order| (month.from..month.to).contains(&order.from)) {
             let (starts_at, ends_at) = (instant_text(order.from), instant_text(order.to));
             let id = format!("ORD-{}-{}", agreement.site_code, starts_at.replace([':', '-'], ""));

@@ -1,4 +1,4 @@
-//! The same file as a workbook, for the producer whose office knows nothing else.
+//! Writes a producer's monthly file as an Excel workbook.
 
 use rust_xlsxwriter::{DocProperties, ExcelDateTime, Workbook, XlsxError};
 
@@ -6,19 +6,18 @@ use super::Month;
 use super::faults::Version;
 use super::portfolio::Producer;
 use super::production::{COLUMNS, starts_at, step};
-use crate::{Error, Kind, Result};
+use crate::{Error, Result};
 
-pub(crate) fn written(producer: &Producer, month: &Month, version: &Version) -> Result<Vec<u8>> {
-    workbook(producer, month, version).map_err(|source| Error {
-        kind: Kind::Bug,
-        context: format!("write the workbook of {} for {}", producer.id, month.name),
-        source: Some(Box::new(source)),
+/// The bytes of the workbook.
+pub(crate) fn workbook_bytes(producer: &Producer, month: &Month, version: &Version) -> Result<Vec<u8>> {
+    workbook(producer, month, version).map_err(|source| {
+        Error::bug(format!("write the workbook of {} for {}", producer.id, month.name)).because(source)
     })
 }
 
 fn workbook(producer: &Producer, month: &Month, version: &Version) -> Result<Vec<u8>, XlsxError> {
     let mut workbook = Workbook::new();
-    // The same bytes at any time.
+    // A fixed time of creation, so that the bytes are always the same.
     let created = ExcelDateTime::from_timestamp(version.at)?;
     workbook.set_properties(&DocProperties::new().set_author(producer.name).set_creation_datetime(&created));
     let sheet = workbook.add_worksheet();

@@ -1,4 +1,4 @@
-//! What the files say, and that they say the same of the same.
+//! Tests of the content of the files, and of their consistency.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ fn text(file: &File) -> String {
     String::from_utf8(file.bytes.clone()).unwrap()
 }
 
-/// Lines of a producer's file but its head, cut into fields; the total last.
+/// The lines of a producer's file without its header, split into fields; the total is the last one.
 fn fields(file: &File) -> Vec<Vec<String>> {
     let text = text(file);
     text.trim_start_matches('\u{feff}')
@@ -37,7 +37,7 @@ fn wh(kwh: &str) -> i64 {
     whole.parse::<i64>().unwrap() * 1_000 + format!("{rest:0<3}").parse::<i64>().unwrap()
 }
 
-/// By metering point and instant, of one source.
+/// The energy of one source, by metering point and instant.
 fn readings(file: &File, source: &str) -> BTreeMap<(String, String), i64> {
     let text = text(file);
     let rows = text.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
@@ -55,7 +55,8 @@ fn a_seed_gives_the_same_files_and_they_come_one_after_the_other() {
     assert_eq!(earlier, first[..earlier.len()]);
     assert!(earlier.last().unwrap().available_at < until && first[earlier.len()].available_at >= until);
     let of = |folder: &str| first.iter().filter(|file| file.name.starts_with(folder)).count();
-    // Seven producers, six months, five files that came twice; three tables of each month, and four of the whole.
+    // Seven producers and six months, five files in two versions; three tables for each month, and four for all of
+    // them.
     let corrections = first.iter().filter(|file| file.name.contains("corrected")).count();
     assert_eq!((of("production/"), of("reference/")), (7 * 6 + 5, 3 * 6 + 4 + corrections));
     assert!((1..6).contains(&corrections), "some months have no failure of telemetry");
@@ -80,7 +81,7 @@ fn a_month_is_there_by_local_time_and_adds_up() {
 }
 
 #[test]
-fn what_is_declared_was_metered() {
+fn declared_energy_is_the_metered_energy() {
     let files = all();
     for month in ["2025-12", "2026-03"] {
         let mut metered = readings(states(&files, &format!("reference/meters-{month}.csv"))[0], "DSO_RAW");
@@ -126,7 +127,7 @@ fn forms() {
 }
 
 #[test]
-fn each_fault_is_there_and_comes_right() {
+fn each_fault_occurs_and_is_corrected() {
     let files = all();
     let two = |name: &str| -> [File; 2] {
         states(&files, name).into_iter().cloned().collect::<Vec<_>>().try_into().unwrap_or_else(|_| panic!("{name}"))
@@ -149,7 +150,7 @@ fn each_fault_is_there_and_comes_right() {
     assert_eq!(once.bytes, states(&files, "production/PRD0002-2026-02 (1).csv")[0].bytes);
     let [first, second] = two("production/PRD0003-2026-02.xlsx");
     assert_ne!(first.bytes, second.bytes);
-    // Billed on the second.
+    // The month is billed on the second.
     let billed_at = DateTime::parse_from_rfc3339("2026-03-02T05:00:00Z").unwrap();
     assert!(first.available_at < billed_at && second.available_at > billed_at);
     let late = states(&files, "production/PRD0007-2026-01.csv")[0];
@@ -159,35 +160,35 @@ fn each_fault_is_there_and_comes_right() {
 }
 
 #[test]
-fn prices_turn_negative_and_who_is_told_to_stops() {
-    let world = World::new(SEED);
-    let is_negative = |at: &i64| world.prices.day_ahead(*at) < 0;
+fn plants_stop_by_orders_at_negative_prices() {
+    let data = BillingData::new(SEED);
+    let is_negative = |at: &i64| data.prices.day_ahead(*at) < 0;
     let hours = |name: &str| {
-        let month = world.months.iter().find(|month| month.name == name).unwrap();
+        let month = data.months.iter().find(|month| month.name == name).unwrap();
         month.quarters().filter(is_negative).count() as f64 / 4.0
     };
     let spring: f64 = ["2026-01", "2026-02", "2026-03", "2026-04", "2026-05"].iter().map(|name| hours(name)).sum();
     assert!(spring > 15.0, "enough for a premium: {spring} hours");
-    let solar = &world.energies[1];
-    let quarters = |order: &energy::Order| {
+    let solar = &data.energies[1];
+    let quarters = |order: &energy::CurtailmentOrder| {
         let (from, to) = (order.from, order.to);
         (from..to).step_by(QUARTER_S as usize).map(|at| solar.injected_wh(at)).sum::<i64>()
     };
     let (followed, not): (Vec<_>, Vec<_>) = solar.orders.iter().partition(|order| order.is_followed);
     assert!(followed.len() > 3 && followed.iter().all(|order| quarters(order) == 0));
     assert!(not.iter().any(|order| quarters(order) > 0), "one goes on in the sun");
-    for month in &world.months {
+    for month in &data.months {
         for technology in
             [crate::fleet::Technology::Wind, crate::fleet::Technology::Solar, crate::fleet::Technology::Hydro]
         {
-            let reference = world.prices.reference(month, technology);
+            let reference = data.prices.reference(month, technology);
             assert!((1_000..12_000).contains(&reference), "{} {technology:?}: {reference}", month.name);
         }
     }
 }
 
 #[test]
-fn what_is_known_is_known_before_it_can_be_fetched() {
+fn rows_are_known_before_their_file_is_available() {
     for file in all().iter().filter(|file| file.name.starts_with("reference/")) {
         let available_at = instant_text(file.available_at.timestamp());
         let text = text(file);

@@ -1,4 +1,4 @@
-//! In a real PostgreSQL.
+//! Tests in a real PostgreSQL.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -75,7 +75,7 @@ async fn content(client: &Client) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fills_twice_alike_and_lives_on() {
+async fn fills_twice_equally_and_simulates_days() {
     let database = Database::new();
     let scale = Scale::tiny();
     let mut contents = Vec::new();
@@ -104,22 +104,22 @@ async fn fills_twice_alike_and_lives_on() {
     assert_eq!(contents[0], contents[1]);
 
     let client = connect(&database.config("one")).await.unwrap();
-    believable(&client).await;
+    check_filled(&client).await;
     let error = create(&client, &scale).await.unwrap_err();
     assert_eq!(error.kind, Kind::FixInput);
-    lives(&client, &scale).await;
+    check_simulated_days(&client, &scale).await;
     let other = connect(&database.config("two")).await.unwrap();
     for day in 0..2 {
-        live_a_day(&other, &scale, day).await.unwrap();
+        simulate_day(&other, &scale, day).await.unwrap();
     }
-    // Clocks differ; the rest does not.
+    // Only the clocks differ.
     let sql = "select md5(string_agg((series_id, ts, power_kw, energy_wh, quality)::text, '|' order by series_id, ts)) \
                from platform.measurements_10min";
     assert_eq!(text(&client, sql).await, text(&other, sql).await);
 }
 
-/// What can be told of the filled tables by SQL alone.
-async fn believable(client: &Client) {
+/// Checks the filled tables by SQL.
+async fn check_filled(client: &Client) {
     let none = [
         "select 1 from platform.measurements_10min m join platform.series s on s.id = m.series_id \
          join (select site_id, sum(pmax_kw) as pmax_kw from platform.units group by 1) u using (site_id) \
@@ -149,11 +149,11 @@ async fn believable(client: &Client) {
     assert_eq!(text(client, "select nextval('platform.sites_id_seq')").await, "(5)");
 }
 
-async fn lives(client: &Client, scale: &Scale) {
+async fn check_simulated_days(client: &Client, scale: &Scale) {
     for day in 0..2 {
         let (from, to) = (scale.day_start(scale.days + day), scale.day_start(scale.days + day + 1));
         let clock = text(client, "select max(updated_at)::text from platform.measurements_10min").await;
-        let changes = live_a_day(client, scale, day).await.unwrap();
+        let changes = simulate_day(client, scale, day).await.unwrap();
         let measured = changes.of("platform.measurements_10min");
         assert_eq!((measured.inserted, measured.purged), (4 * 144, 4 * 144));
         assert!(measured.corrected > 0);
@@ -174,7 +174,7 @@ async fn lives(client: &Client, scale: &Scale) {
         assert_eq!(changes.of("platform.market_prices").corrected, 4);
     }
     let rows = number(client, "select count(*) from platform.measurements_10min").await;
-    let again = live_a_day(client, scale, 1).await.unwrap_err();
+    let again = simulate_day(client, scale, 1).await.unwrap_err();
     assert_eq!(again.kind, Kind::FixInput);
     assert_eq!(number(client, "select count(*) from platform.measurements_10min").await, rows);
 }
@@ -195,7 +195,7 @@ async fn bench_tables() {
     assert_eq!(text(&client, columns).await, "(16,15)");
     let bytes = number(&client, "select pg_relation_size('bench.wide') / 20000").await;
     assert!((250..290).contains(&bytes), "{bytes}");
-    // What the binary format was given is what PostgreSQL reads.
+    // PostgreSQL reads the values that were written in the binary format.
     let values = "select count(*) from bench.wide where price between -60 and 220 and amount between -9000 and 900000 \
          and scale(price) = 6 and scale(amount) = 2 and day = (recorded_at at time zone 'UTC')::date \
          and local_at - interval '1 hour' = date_trunc('second', recorded_at at time zone 'UTC') \
@@ -219,7 +219,7 @@ async fn the_demo_fills_within_its_time() {
     let taken = begun.elapsed();
     let total: u64 = counts.iter().map(|(_, rows)| rows).sum();
     let begun = Instant::now();
-    let changes = live_a_day(&client, &scale, 0).await.unwrap();
+    let changes = simulate_day(&client, &scale, 0).await.unwrap();
     let day = begun.elapsed();
     let begun = Instant::now();
     bench_measures(&client, 1_000_000).await.unwrap();
@@ -231,14 +231,14 @@ async fn the_demo_fills_within_its_time() {
     assert!(taken.as_secs() <= 45, "{taken:?}");
 }
 
-/// Callers run these in tasks of their own.
+/// Callers spawn these futures as tasks.
 #[test]
 fn futures_can_move_between_threads() {
     fn is_send<T: Send>(_: T) {}
     async fn all(client: &Client, scale: &Scale, config: &Config) {
         is_send(create(client, scale));
         is_send(fill(|| connect(config), scale, &|_, _| {}));
-        is_send(live_a_day(client, scale, 0));
+        is_send(simulate_day(client, scale, 0));
         is_send(bench_measures(client, 1));
         is_send(bench_wide(client, 1));
     }

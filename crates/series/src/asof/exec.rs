@@ -1,5 +1,5 @@
-//! The operator: the right side is read once, whole, within the query's memory; the left side
-//! streams past it in as many partitions as it has.
+//! The operator `AsofJoinExec`: it reads the whole right side once, into the query's memory, and streams the left side
+//! in its own partitions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,15 +23,18 @@ use datafusion::physical_plan::{
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
-use super::probe::Held;
+use super::probe::RightRows;
 
-/// One side: its keys and its time.
+/// The expressions over one side that are compared.
 #[derive(Debug, Clone)]
 pub(crate) struct Side {
+    /// The keys, in the same order for both sides.
     pub(crate) keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// The time.
     pub(crate) time: Arc<dyn PhysicalExpr>,
 }
 
+/// An ASOF join.
 #[derive(Debug)]
 pub(crate) struct AsofJoinExec {
     left: Arc<dyn ExecutionPlan>,
@@ -39,19 +42,22 @@ pub(crate) struct AsofJoinExec {
     sides: [Side; 2],
     op: Operator,
     kind: JoinType,
-    held: Arc<OnceCell<Arc<HeldCell>>>,
+    right_rows: Arc<OnceCell<Arc<BuildSide>>>,
     properties: Arc<PlanProperties>,
 }
 
-pub(crate) struct HeldCell(Held);
+/// The right side, with an output for debugging.
+pub(crate) struct BuildSide(RightRows);
 
-impl fmt::Debug for HeldCell {
+impl fmt::Debug for BuildSide {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} rows", self.0.batch.num_rows())
     }
 }
 
 impl AsofJoinExec {
+    /// Joins rows of `left` and `right` whose keys are equal, with `op` between the left time and the right one. `kind`
+    /// is inner or left; `schema` has the columns of both.
     pub(crate) fn new(
         left: Arc<dyn ExecutionPlan>,
         right: Arc<dyn ExecutionPlan>,
@@ -66,7 +72,7 @@ impl AsofJoinExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        AsofJoinExec { left, right, sides, op, kind, held: Arc::default(), properties: Arc::new(properties) }
+        AsofJoinExec { left, right, sides, op, kind, right_rows: Arc::default(), properties: Arc::new(properties) }
     }
 }
 
@@ -116,15 +122,15 @@ impl ExecutionPlan for AsofJoinExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let left = self.left.execute(partition, Arc::clone(&context))?;
-        let (right, cell) = (Arc::clone(&self.right), Arc::clone(&self.held));
+        let (right, cell) = (Arc::clone(&self.right), Arc::clone(&self.right_rows));
         let [probe, build] = self.sides.clone();
         let (schema, op, kind) = (self.schema(), self.op, self.kind);
         let joined = Arc::clone(&schema);
         let stream = futures::stream::once(async move {
-            let held = cell.get_or_try_init(|| hold(right, build, context)).await?;
-            let held = Arc::clone(held);
+            let right_rows = cell.get_or_try_init(|| read_right(right, build, context)).await?;
+            let right_rows = Arc::clone(right_rows);
             Ok::<_, DataFusionError>(left.and_then(move |batch| {
-                let out = join(&batch, &held.0, &probe, op, kind, &joined);
+                let out = join(&batch, &right_rows.0, &probe, op, kind, &joined);
                 futures::future::ready(out)
             }))
         })
@@ -134,24 +140,24 @@ impl ExecutionPlan for AsofJoinExec {
     }
 }
 
-async fn hold(right: Arc<dyn ExecutionPlan>, side: Side, context: Arc<TaskContext>) -> Result<Arc<HeldCell>> {
+async fn read_right(right: Arc<dyn ExecutionPlan>, side: Side, context: Arc<TaskContext>) -> Result<Arc<BuildSide>> {
     let memory = MemoryConsumer::new("AsofJoinExec").register(context.memory_pool());
     let mut stream = right.execute(0, context)?;
     let mut batches: Vec<RecordBatch> = Vec::new();
     while let Some(batch) = stream.try_next().await? {
-        // Twice: while they are put together, they are held in pieces too.
+        // Twice its size: while the batches are concatenated, the pieces are in memory too.
         memory.try_grow(2 * batch.get_array_memory_size())?;
         batches.push(batch);
     }
     let whole = concat_batches(&right.schema(), &batches)?;
     drop(batches);
     memory.try_resize(whole.get_array_memory_size())?;
-    Ok(Arc::new(HeldCell(Held::new(whole, &side.keys, &side.time, memory)?)))
+    Ok(Arc::new(BuildSide(RightRows::new(whole, &side.keys, &side.time, memory)?)))
 }
 
 fn join(
     left: &RecordBatch,
-    right: &Held,
+    right: &RightRows,
     side: &Side,
     op: Operator,
     kind: JoinType,

@@ -1,4 +1,4 @@
-//! The join in a logical plan, and what the optimizer may do with it.
+//! The logical node of an ASOF join, and the rule that pushes filters under it.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -15,11 +15,14 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
+/// An ASOF join.
 #[derive(Debug, Clone)]
 pub(crate) struct AsofJoin {
+    /// The table whose rows are matched.
     pub(crate) left: LogicalPlan,
+    /// The table of which each row gets the nearest one.
     pub(crate) right: LogicalPlan,
-    /// Equalities of keys.
+    /// The equalities of keys.
     pub(crate) on: Vec<Expr>,
     /// The comparison of times.
     pub(crate) matching: Expr,
@@ -29,6 +32,7 @@ pub(crate) struct AsofJoin {
 }
 
 impl AsofJoin {
+    /// An error where the columns of both sides can't be combined.
     pub(crate) fn new(
         left: LogicalPlan,
         right: LogicalPlan,
@@ -117,7 +121,7 @@ impl UserDefinedLogicalNodeCore for AsofJoin {
     }
 }
 
-/// A condition on the left table alone holds for its rows before the join as after it.
+/// A rule that pushes conditions on the left table alone under the join.
 #[derive(Debug)]
 pub(crate) struct FilterBelowAsof;
 
@@ -149,6 +153,7 @@ impl OptimizerRule for FilterBelowAsof {
     }
 }
 
+/// The ASOF join that a node is; `None` for other nodes.
 pub(crate) fn as_asof(node: &dyn UserDefinedLogicalNode) -> Option<&AsofJoin> {
     node.as_any().downcast_ref()
 }

@@ -1,4 +1,4 @@
-//! The right side in memory, by key and time, and the search in it.
+//! The right side in memory, sorted by key and time, and the search in it.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -13,28 +13,29 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use crate::points::keys;
 
-/// From and to, of rows with one key.
+/// The rows with one key: the first, and the one after the last.
 type Run = (usize, usize);
 
-/// All rows of the right side that have a time and whole keys.
-pub(crate) struct Held {
+/// The right side, with an index of the rows whose time and keys are not NULL.
+pub(crate) struct RightRows {
+    /// All rows.
     pub(crate) batch: RecordBatch,
     groups: HashMap<Box<[u8]>, (usize, usize)>,
-    /// Within a group in order, each with the row that it is of.
+    /// Sorted within a group. Each is the time of the row at the same place in `rows`.
     times: Vec<i64>,
     rows: Vec<u32>,
     _memory: MemoryReservation,
 }
 
-/// Columns of keys as comparable bytes, and their times.
-struct Keyed {
+/// The keys of a batch as comparable bytes, and its times.
+struct KeyedBatch {
     keys: Option<Rows>,
     times: Int64Array,
     columns: Vec<ArrayRef>,
 }
 
-impl Keyed {
-    fn of(batch: &RecordBatch, on: &[Arc<dyn PhysicalExpr>], time: &Arc<dyn PhysicalExpr>) -> Result<Keyed> {
+impl KeyedBatch {
+    fn of(batch: &RecordBatch, on: &[Arc<dyn PhysicalExpr>], time: &Arc<dyn PhysicalExpr>) -> Result<KeyedBatch> {
         let of = |expr: &Arc<dyn PhysicalExpr>| expr.evaluate(batch)?.into_array(batch.num_rows());
         let columns = on.iter().map(of).collect::<Result<Vec<_>>>()?;
         let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
@@ -42,10 +43,10 @@ impl Keyed {
             [] => None,
             _ => Some(RowConverter::new(fields)?.convert_columns(&columns)?),
         };
-        Ok(Keyed { keys, times: keys_of_time(&of(time)?)?, columns })
+        Ok(KeyedBatch { keys, times: keys_of_time(&of(time)?)?, columns })
     }
 
-    /// `None` where the key or the time is NULL: it equals nothing.
+    /// The key and the time of a row; `None` where one of them is NULL, which equals nothing.
     fn row(&self, row: usize) -> Option<(&[u8], i64)> {
         let whole = self.times.is_valid(row) && self.columns.iter().all(|column| column.is_valid(row));
         let key = self.keys.as_ref().map_or(&[][..], |keys| keys.row(row).data());
@@ -57,14 +58,18 @@ fn keys_of_time(times: &ArrayRef) -> Result<Int64Array> {
     keys(times)
 }
 
-impl Held {
+impl RightRows {
+    /// Indexes the right side. `memory` has the batch's size reserved, and grows by the size of the index.
+    ///
+    /// # Errors
+    /// Where there is not enough memory, or there are more than 4 billion rows.
     pub(crate) fn new(
         batch: RecordBatch,
         on: &[Arc<dyn PhysicalExpr>],
         time: &Arc<dyn PhysicalExpr>,
         memory: MemoryReservation,
-    ) -> Result<Held> {
-        let keyed = Keyed::of(&batch, on, time)?;
+    ) -> Result<RightRows> {
+        let keyed = KeyedBatch::of(&batch, on, time)?;
         let count = u32::try_from(batch.num_rows()).map_err(|_| {
             DataFusionError::ResourcesExhausted(
                 "the right side of an ASOF join has more than 4 billion rows".to_owned(),
@@ -94,10 +99,11 @@ impl Held {
         }
         let groups = ids.into_iter().map(|(key, id)| (key, bounds[id as usize])).collect();
         let (times, rows) = order.into_iter().map(|(_, time, row)| (time, row)).unzip();
-        Ok(Held { batch, groups, times, rows, _memory: memory })
+        Ok(RightRows { batch, groups, times, rows, _memory: memory })
     }
 
-    /// For each row of the left batch the row of the right one, or NULL.
+    /// For each row of the left batch the number of its row on the right side, or NULL. The left time is compared with
+    /// the right one by `op`.
     pub(crate) fn matches(
         &self,
         left: &RecordBatch,
@@ -105,13 +111,13 @@ impl Held {
         time: &Arc<dyn PhysicalExpr>,
         op: Operator,
     ) -> Result<UInt32Array> {
-        let keyed = Keyed::of(left, on, time)?;
+        let keyed = KeyedBatch::of(left, on, time)?;
         let mut known: Option<(&[u8], Option<Run>)> = None;
         let mut near = 0;
         let found = (0..left.num_rows()).map(|row| {
             let (key, time) = keyed.row(row)?;
             let group = match known {
-                Some((held, group)) if held == key => group,
+                Some((last, group)) if last == key => group,
                 _ => {
                     let group = self.groups.get(key).copied();
                     known = Some((key, group));
@@ -133,14 +139,14 @@ impl Held {
     }
 }
 
-/// How many of the sorted times hold, searched from where the last row's was found.
+/// How many of the sorted times meet `holds`, which the first ones do. The search begins at `near`, the last result.
 fn before(times: &[i64], near: &mut usize, holds: impl Fn(i64) -> bool) -> usize {
     let at = *near;
     let left = at == 0 || times.get(at - 1).is_some_and(|time| holds(*time));
     let right = times.get(at).is_none_or(|time| !holds(*time));
     let found = match left.cmp(&right) {
         Ordering::Equal if left => at,
-        // Rows of a series come in order: the next time is the likely one.
+        // Rows of a series are mostly in order, so the next time is the likely one.
         Ordering::Greater if times.get(at + 1).is_none_or(|time| !holds(*time)) => at + 1,
         Ordering::Greater => at + 1 + times[at + 1..].partition_point(|time| holds(*time)),
         _ => times.partition_point(|time| holds(*time)),

@@ -1,4 +1,4 @@
-//! The operator: reads rows in the order of series and bucket, and holds one series at a time.
+//! The operator `GapFillExec`: it reads rows in the order of series and bucket, and has one series in memory at a time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,8 +27,9 @@ use futures::TryStreamExt;
 use super::fill::Filler;
 use super::node::{Fill, Grid};
 use crate::column::{instants, per_second, zone};
-use crate::floor::{Floor, Manner};
+use crate::floor::{ClockChanges, Floor};
 
+/// Adds a row for each missing bucket of each series.
 #[derive(Debug)]
 pub(crate) struct GapFillExec {
     input: Arc<dyn ExecutionPlan>,
@@ -40,6 +41,7 @@ pub(crate) struct GapFillExec {
 }
 
 impl GapFillExec {
+    /// `bucket` and `series` are numbers of columns of `input`; `fills` has an entry for each of its columns.
     pub(crate) fn new(
         input: Arc<dyn ExecutionPlan>,
         bucket: usize,
@@ -127,7 +129,7 @@ impl ExecutionPlan for GapFillExec {
         let zone = zone(self.grid.zone.as_deref(), of, context.session_config().options())?;
         let second = per_second(instants(of)?.0);
         let filler = Filler {
-            floor: Floor::new(self.grid.width, zone, second, self.grid.origin, Manner::Bucket)?,
+            floor: Floor::new(self.grid.width, zone, second, self.grid.origin, ClockChanges::TimeBucket)?,
             from: self.grid.from,
             to: self.grid.to,
             bucket: self.bucket,
@@ -136,7 +138,7 @@ impl ExecutionPlan for GapFillExec {
             schema: Arc::clone(&schema),
         };
         let fields = self.series.iter().map(|at| SortField::new(schema.field(*at).data_type().clone())).collect();
-        let pending = Pending {
+        let pending = PendingSeries {
             converter: RowConverter::new(fields)?,
             series: self.series.clone(),
             schema: self.input.schema(),
@@ -149,9 +151,9 @@ impl ExecutionPlan for GapFillExec {
     }
 }
 
-type Work = (SendableRecordBatchStream, Pending, Filler);
+type Work = (SendableRecordBatchStream, PendingSeries, Filler);
 
-/// Reads until some series is whole, and fills it.
+/// Reads until one or more series are complete, and fills them.
 async fn step(work: Option<Work>) -> Result<Option<(RecordBatch, Option<Work>)>> {
     let Some((mut input, mut pending, mut filler)) = work else { return Ok(None) };
     while let Some(batch) = input.try_next().await? {
@@ -164,8 +166,8 @@ async fn step(work: Option<Work>) -> Result<Option<(RecordBatch, Option<Work>)>>
     Ok(Some((filler.fill(&whole, &ends)?, None)))
 }
 
-/// Rows of a series that may not be whole yet.
-struct Pending {
+/// The rows that were read of a series that may not be complete yet.
+struct PendingSeries {
     converter: RowConverter,
     series: Vec<usize>,
     schema: SchemaRef,
@@ -174,8 +176,8 @@ struct Pending {
     memory: MemoryReservation,
 }
 
-impl Pending {
-    /// All series that are whole now, and where each ends.
+impl PendingSeries {
+    /// Adds a batch. Returns the series that are complete now, and where each ends.
     fn add(&mut self, batch: RecordBatch) -> Result<Option<(RecordBatch, Vec<usize>)>> {
         if batch.num_rows() == 0 {
             return Ok(None);
@@ -192,7 +194,7 @@ impl Pending {
             return Ok(None);
         }
         let (whole, mut ends) = self.rest()?;
-        // The last series goes on, maybe: its rows wait.
+        // The last series may continue in the next batch, so its rows stay.
         ends.pop();
         let done = ends.last().copied().unwrap_or(0);
         let waiting = whole.slice(done, whole.num_rows() - done);

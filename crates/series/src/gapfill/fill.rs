@@ -1,4 +1,4 @@
-//! Whole series in, the same with all their buckets out.
+//! Fills complete series: adds their missing buckets, and the values of the added rows.
 
 use std::sync::Arc;
 
@@ -13,33 +13,44 @@ use datafusion::error::Result;
 use super::node::Fill;
 use crate::floor::Floor;
 
-/// Rows that one step may make: a range of years by the second is a mistake.
+/// The most rows that are made of one input batch: a range of years in buckets of a second is taken for a mistake.
 const ROWS_MAX: usize = 20_000_000;
 
+/// Fills the series of batches.
 pub(crate) struct Filler {
+    /// The buckets.
     pub(crate) floor: Floor,
+    /// The first instant of each series, in ticks; its own first bucket where there is none.
     pub(crate) from: Option<i64>,
+    /// The instant after the last one of each series, in ticks; after its own last bucket where there is none.
     pub(crate) to: Option<i64>,
+    /// The column of the bucket.
     pub(crate) bucket: usize,
+    /// The columns that identify a series.
     pub(crate) series: Vec<usize>,
+    /// The values of added rows, by column.
     pub(crate) fills: Vec<Fill>,
+    /// The columns of the result.
     pub(crate) schema: SchemaRef,
 }
 
-/// The rows to come, each with where it is from.
+/// The rows of the result. Other rows of it are named by their number in the input batch.
 #[derive(Default)]
 struct Rows {
     buckets: Vec<Option<i64>>,
-    /// The row itself.
+    /// The input row; `None` for an added row.
     own: Vec<Option<u32>>,
-    /// Any row of the same series.
+    /// An input row of the same series.
     like: Vec<Option<u32>>,
-    /// Where each series ends.
+    /// Where each series ends in the result.
     ends: Vec<usize>,
 }
 
 impl Filler {
-    /// `ends` are where the series of the batch end.
+    /// The rows of a batch of complete series, with the missing ones. `ends` says where each series of the batch ends.
+    ///
+    /// # Errors
+    /// Where the result has more than 20 million rows.
     pub(crate) fn fill(&mut self, batch: &RecordBatch, ends: &[usize]) -> Result<RecordBatch> {
         let buckets = cast(batch.column(self.bucket), &DataType::Int64)?;
         let buckets = buckets.as_primitive::<Int64Type>();
@@ -74,7 +85,7 @@ impl Filler {
             rows.own.push(row.and_then(|_| u32::try_from(from + at).ok()));
             rows.like.push(like);
             at += usize::from(row.is_some());
-            // A row before the range keeps its place; the bucket itself is still to come.
+            // A row before the range is kept; the bucket itself has not been made yet.
             if row.is_none_or(|row| *row == bucket) {
                 next = Some(self.floor.next(bucket));
             }
@@ -110,7 +121,7 @@ impl Filler {
     }
 }
 
-/// For each row the last one of its series up to it whose value is not NULL.
+/// For each row of the result the last input row of its series, up to that row, whose value is not NULL.
 fn carried(column: &ArrayRef, own: &UInt32Array, ends: &[usize]) -> UInt32Array {
     let mut out = Vec::with_capacity(own.len());
     let mut from = 0;
@@ -139,7 +150,7 @@ fn interpolated(values: &ArrayRef, at: &Int64Array, ends: &[usize]) -> ArrayRef 
         return Arc::new(out.with_data_type(values.data_type().clone()));
     }
     let floats = values.as_primitive::<Float64Type>();
-    // The parts of an interval are whole numbers far below the 53 bits of a float.
+    // The parts of an interval are integers far below 2^53, which floats represent exactly.
     let between = |(from, to): (f64, f64), part: i128, whole: i128| from + (to - from) * (part as f64 / whole as f64);
     Arc::new(lines(floats.iter().collect(), at, ends, between).into_iter().collect::<Float64Array>())
 }

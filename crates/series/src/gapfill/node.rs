@@ -1,4 +1,4 @@
-//! The operator in a logical plan.
+//! The logical node of gap filling.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,42 +8,50 @@ use datafusion::common::{DFSchema, DFSchemaRef, internal_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
-/// What an added row holds in a column.
+/// The value of a column in added rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd)]
 pub(crate) enum Fill {
     /// NULL.
     Nothing,
-    /// What the last row before it holds that is not NULL.
+    /// The last value before it that is not NULL (last observation carried forward).
     Locf,
-    /// On the line between the rows around it that are not NULL.
+    /// A value on the line between the nearest values before and after it that are not NULL.
     Interpolate,
 }
 
-/// Which buckets there are. Texts, so that a plan can be compared.
+/// The buckets of a query. The zone is a text, so that plans can be compared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd)]
 pub(crate) struct Grid {
+    /// The width of each bucket.
     pub(crate) width: crate::width::Width,
+    /// The time zone, if the query names one.
     pub(crate) zone: Option<String>,
-    /// A local time in ticks.
+    /// A local time, in ticks, at which a bucket begins.
     pub(crate) origin: Option<i64>,
-    /// In ticks: the first instant, and the first after the last. Where there is none, a series is
-    /// filled from its own first, or to its own last, row.
+    /// The first instant, in ticks; a series begins with its own first row where there is none.
     pub(crate) from: Option<i64>,
+    /// The instant after the last one, in ticks; a series ends with its own last row where there is none.
     pub(crate) to: Option<i64>,
 }
 
+/// Adds a row for each missing bucket of each series.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct GapFill {
+    /// The aggregate, and a column for each mark.
     pub(crate) input: LogicalPlan,
+    /// The column of the bucket.
     pub(crate) bucket: usize,
+    /// The columns that identify a series.
     pub(crate) series: Vec<usize>,
-    /// By column of the input.
+    /// The values of added rows, for each column of the input.
     pub(crate) fills: Vec<Fill>,
+    /// The buckets.
     pub(crate) grid: Grid,
     schema: DFSchemaRef,
 }
 
 impl GapFill {
+    /// An error where the schema of the result can't be built.
     pub(crate) fn new(
         input: LogicalPlan,
         bucket: usize,
@@ -51,7 +59,7 @@ impl GapFill {
         fills: Vec<Fill>,
         grid: Grid,
     ) -> Result<Self> {
-        // Added rows are NULL in all but their series, even where an aggregate of rows never is.
+        // Added rows are NULL in all columns but those of the series, even where an aggregate never is.
         let fields = input.schema().iter().enumerate().map(|(at, (qualifier, field))| {
             let field = if series.contains(&at) {
                 Arc::clone(field)

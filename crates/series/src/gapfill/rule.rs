@@ -1,6 +1,5 @@
-//! Finds aggregates by `time_bucket_gapfill` and puts the operator above them. Comes before all
-//! other rules, while the WHERE clause is still where the query has it: it says which buckets
-//! there are.
+//! The rule that finds aggregates by `time_bucket_gapfill` and puts the operator above them. It runs before all other
+//! rules, while the WHERE clause is still where the query has it: its bounds of the instants are those of the buckets.
 
 use std::sync::Arc;
 
@@ -25,6 +24,7 @@ use crate::bucket::TimeBucket;
 use crate::column::{instants, per_second, text, ticks, zone};
 use crate::width::Width;
 
+/// The rule.
 #[derive(Debug)]
 pub(crate) struct FillGaps;
 
@@ -48,7 +48,7 @@ impl OptimizerRule for FillGaps {
     }
 }
 
-/// The aggregate with gaps to fill below a node, with nothing but filters and windows between.
+/// The aggregate with gaps to fill under a node, with only projections, filters and windows between them.
 fn aggregate_below(plan: &LogicalPlan) -> Option<&Aggregate> {
     match plan {
         LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.iter().any(|key| gapfill(key).is_some()) => {
@@ -126,10 +126,10 @@ fn operator(aggregate: Aggregate, fills: &[(Expr, Fill)], config: &dyn Optimizer
     let keys: Vec<usize> =
         (0..aggregate.group_expr.len()).filter(|at| gapfill(&aggregate.group_expr[*at]).is_some()).collect();
     let ([bucket], false) = (&keys[..], matches!(aggregate.group_expr[..], [Expr::GroupingSet(_)])) else {
-        return plan_err!("a query groups by one {GAPFILL}, without grouping sets");
+        return plan_err!("a query can group by one {GAPFILL} only, and not in grouping sets");
     };
     let Some(call) = gapfill(&aggregate.group_expr[*bucket]).cloned() else {
-        return plan_err!("a query groups by one {GAPFILL}");
+        return plan_err!("a query can group by one {GAPFILL} only");
     };
     let grid = grid(&call, &aggregate.input, config)?;
     let mut group_expr = aggregate.group_expr.clone();
@@ -188,7 +188,7 @@ fn grid(call: &ScalarFunction, input: &LogicalPlan, config: &dyn OptimizerConfig
     Ok(grid)
 }
 
-/// What the WHERE clause says of the instants.
+/// Narrows the grid to the bounds of the instants in the WHERE clause.
 fn bounds(
     input: &LogicalPlan,
     instant: &Expr,
@@ -230,7 +230,7 @@ fn narrow(grid: &mut Grid, op: Operator, at: Option<i64>) {
     grid.to = [grid.to, to].into_iter().flatten().min();
 }
 
-/// Without casts between kinds of instants.
+/// The expression without casts from one timestamp type to another.
 fn bare(expr: &Expr) -> &Expr {
     match expr {
         Expr::Cast(Cast { expr, field }) if matches!(field.data_type(), DataType::Timestamp(..)) => bare(expr),

@@ -1,4 +1,5 @@
-//! `x = ANY (ARRAY[...])` becomes `x IN (...)`, `x = ANY ($1)` becomes `x = $1`, `x = ANY (SELECT ...)` is `x IN (...)`.
+//! Comparisons with arrays: `x = ANY (ARRAY[...])` and `x = ANY (SELECT ...)` become `x IN (...)`, `x = ANY ($1)`
+//! becomes `x = $1`; and so for `x <> ALL (...)`.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -7,7 +8,8 @@ use sqlparser::ast::{
     ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Statement, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
-pub(super) fn any_of_values(statement: &mut Statement) -> BTreeSet<String> {
+/// See [`super::rewrite_array_comparisons`].
+pub(super) fn rewrite_array_comparisons(statement: &mut Statement) -> BTreeSet<String> {
     let mut visitor = Arrays { parameters: BTreeSet::new() };
     let _ = statement.visit(&mut visitor);
     visitor.parameters
@@ -47,7 +49,7 @@ fn unnested(expr: &Expr) -> &Expr {
     }
 }
 
-/// The elements of an array that is written out; one that is empty stays as it is.
+/// The elements of an array constructor or an array literal. An empty array is not rewritten: `IN ()` is no SQL.
 fn values(expr: &Expr) -> Option<Vec<Expr>> {
     let (expr, element) = match expr {
         Expr::Cast { expr, data_type, .. } => (unnested(expr), element_of(data_type)),
@@ -72,7 +74,7 @@ fn values(expr: &Expr) -> Option<Vec<Expr>> {
     (!list.is_empty()).then(|| list.into_iter().map(cast).collect())
 }
 
-/// The elements of an array's text, `{a,"b c",NULL}`, of one dimension.
+/// The elements of the text of a one-dimensional array, `{a,"b c",NULL}`; `None` where the text is not one.
 fn elements(text: &str) -> Option<Vec<Option<String>>> {
     let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
     let mut elements = Vec::new();
@@ -130,7 +132,7 @@ mod tests {
     use super::elements;
 
     #[test]
-    fn texts_of_arrays_are_read() {
+    fn texts_of_arrays_are_parsed() {
         let texts = |list: &[&str]| Some(list.iter().map(|text| Some((*text).to_owned())).collect::<Vec<_>>());
         assert_eq!(elements("{a, b}"), texts(&["a", "b"]));
         assert_eq!(elements(r#"{"a b","c,\"d\\"}"#), texts(&["a b", "c,\"d\\"]));

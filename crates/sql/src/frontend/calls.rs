@@ -1,4 +1,4 @@
-//! Calls of functions that the engine has under another name, or with other arguments.
+//! Calls of functions that DataFusion has under another name, or with other arguments.
 
 use std::ops::ControlFlow;
 
@@ -9,7 +9,7 @@ use sqlparser::ast::{
 
 use super::parsed;
 
-/// PostgreSQL's name, and the engine's.
+/// PostgreSQL's names, and DataFusion's.
 const NAMES: [(&str, &str); 8] = [
     ("array_remove", "array_remove_all"),
     ("array_replace", "array_replace_all"),
@@ -23,6 +23,7 @@ const NAMES: [(&str, &str); 8] = [
 
 const INTERVAL_PARTS: [&str; 7] = ["years", "months", "weeks", "days", "hours", "mins", "secs"];
 
+/// The pass `calls`.
 pub(super) fn rewrite(statement: &mut Statement) {
     let _ = statement.visit(&mut Calls);
 }
@@ -47,6 +48,7 @@ impl VisitorMut for Calls {
     }
 }
 
+/// The name of a function, folded to lower case unless it is quoted, without its schema.
 pub(super) fn name_of(call: &Function) -> Option<String> {
     let [.., ObjectNamePart::Identifier(name)] = &call.name.0[..] else { return None };
     Some(if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() })
@@ -59,6 +61,7 @@ fn renamed(call: &mut Function) {
     }
 }
 
+/// The expression for a call, where DataFusion has no such function.
 fn called(call: &Function) -> Option<Expr> {
     if call.args == FunctionArguments::None && name_of(call)? == "localtimestamp" {
         return parsed("CAST(now() AS TIMESTAMP)");
@@ -75,12 +78,12 @@ fn called(call: &Function) -> Option<Expr> {
         ("make_timestamp", Some([year, month, day, hours, minutes, seconds])) => parsed(&format!(
             "(make_date({year}, {month}, {day}) + make_interval(0, 0, 0, 0, {hours}, {minutes}, {seconds}))"
         )),
-        // The engine's is an integer.
+        // DataFusion's returns an integer, PostgreSQL's a double precision.
         ("date_part", Some([Expr::Value(field), value])) => {
             let field = field.value.clone().into_string()?;
             parsed(&format!("CAST(extract({field} FROM {value}) AS double precision)"))
         }
-        // Of no elements there is no length.
+        // The length of an empty array is NULL.
         ("array_length", Some([array, dimension])) => {
             parsed(&format!("CAST(nullif(array_length(({array}), {dimension}), 0) AS integer)"))
         }

@@ -1,4 +1,4 @@
-//! Casts whose types the engine lacks, or knows without their length.
+//! Casts to types that DataFusion does not have, or has without a length.
 
 use std::ops::ControlFlow;
 
@@ -9,6 +9,7 @@ use sqlparser::ast::{
 
 use super::parsed;
 
+/// The pass `casts`.
 pub(super) fn rewrite(statement: &mut Statement) {
     let _ = statement.visit(&mut Casts);
 }
@@ -19,7 +20,7 @@ impl VisitorMut for Casts {
     type Break = ();
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        // The engine would put the sign before the first number alone.
+        // DataFusion would apply the sign to the first number alone.
         if let Expr::UnaryOp { op: UnaryOperator::Minus, expr: value } = expr
             && let Expr::Interval(_) = value.as_ref()
             && let Some(other) = parsed(&format!("({value} * -1)"))
@@ -49,11 +50,11 @@ impl VisitorMut for Casts {
 fn cast(value: &Expr, data_type: &DataType) -> Option<Expr> {
     let text = || format!("CAST({value} AS VARCHAR)");
     match data_type {
-        // A length cuts.
+        // A cast to a length truncates.
         DataType::Varchar(length) | DataType::CharacterVarying(length) | DataType::CharVarying(length) => {
             parsed(&format!("left({}, {})", text(), characters(length.as_ref()?)?))
         }
-        // What fills a char(n) up counts nowhere but where it is shown.
+        // The spaces that pad a char(n) are insignificant, except in its output.
         DataType::Char(length) | DataType::Character(length) => {
             let length = length.as_ref().map_or(Some(1), characters)?;
             parsed(&format!("rtrim(left({}, {length}), ' ')", text()))
@@ -74,13 +75,13 @@ fn cast(value: &Expr, data_type: &DataType) -> Option<Expr> {
             let plain = plain_interval(value)?;
             parsed(&format!("CAST({plain} AS INTERVAL)"))
         }
-        // Documents are carried as their texts.
+        // JSON documents are stored as texts.
         DataType::JSON | DataType::JSONB => parsed(&text()),
         _ => None,
     }
 }
 
-/// `1 mon 2 days 04:05:06` in words that Arrow reads, where it is not so written already.
+/// The literal `1 mon 2 days 04:05:06` with units that Arrow parses; `None` where nothing has to change.
 fn plain_interval(value: &Expr) -> Option<Expr> {
     let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span }) = value else { return None };
     let text = interval_words(text)?;
@@ -120,10 +121,10 @@ fn characters(length: &CharacterLength) -> Option<u64> {
     }
 }
 
-/// Without a precision, a numeric keeps all digits that it has.
+/// A cast to numeric without precision, which keeps all digits of the value.
 fn numeric(value: &Expr) -> Option<Expr> {
     match value {
-        // Its type is what the cast says.
+        // The cast gives the parameter its type.
         Expr::Value(ValueWithSpan { value: Value::Placeholder(_), .. }) => None,
         Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) => {
             let digits = text.trim().trim_start_matches('-');

@@ -1,4 +1,4 @@
-//! Conditions that the engine has in another form: escapes of LIKE, SIMILAR TO, rows IN a query, EXISTS as a value.
+//! Conditions that DataFusion has in another form: LIKE with an escape, SIMILAR TO, rows IN a query, EXISTS as a value.
 
 use std::ops::ControlFlow;
 
@@ -8,6 +8,7 @@ use sqlparser::ast::{
 
 use super::parsed;
 
+/// The pass `conditions`.
 pub(super) fn rewrite(statement: &mut Statement) {
     let _ = statement.visit(&mut Conditions);
 }
@@ -37,7 +38,7 @@ impl VisitorMut for Conditions {
                     *expr = other;
                 }
             }
-            // The engine knows the backslash only.
+            // DataFusion escapes with the backslash only.
             Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
                 if let Some(ValueWithSpan { value: Value::SingleQuotedString(escape), .. }) = escape_char
                     && escape != "\\"
@@ -68,7 +69,7 @@ impl VisitorMut for Conditions {
     }
 }
 
-/// `SELECT EXISTS (...)`: the engine knows it in conditions only.
+/// `SELECT EXISTS (...)`: DataFusion has EXISTS in conditions only.
 fn counted(expr: &mut Expr) {
     if let Expr::Exists { subquery, negated } = expr {
         let sign = if *negated { "=" } else { ">" };
@@ -78,7 +79,7 @@ fn counted(expr: &mut Expr) {
     }
 }
 
-/// `(a, b) IN (SELECT ...)`, by names that no column has.
+/// `(a, b) IN (SELECT ...)` as an EXISTS. The columns of the query get names that no other column has.
 fn row_in(values: &[Expr], subquery: &Query) -> Option<Expr> {
     let columns: Vec<String> = (1..=values.len()).map(|at| format!("\"member {at}\"")).collect();
     let equal: Vec<String> = values.iter().zip(&columns).map(|(value, column)| format!("{column} = {value}")).collect();

@@ -1,6 +1,6 @@
-//! `l RIGHT JOIN r USING (k)` and FULL: `k` is the side's that has it, `l.k` the left side's own, which may be NULL. The
-//! engine takes both for the left side's. So a column that is named with its table is marked here; the join gives the
-//! others their value in `semantics`.
+//! RIGHT and FULL joins with USING or NATURAL. In `l FULL JOIN r USING (k)`, `k` is the value of the side that has a
+//! row, and `l.k` the left side's, which may be NULL; DataFusion takes both for the left side's. So columns that are
+//! named with their table are marked here; `semantics` gives the others the value of the side that has one.
 
 use std::ops::ControlFlow;
 
@@ -11,17 +11,18 @@ use sqlparser::ast::{
 
 use super::parsed;
 
-/// The mark: a function that gives its argument back.
+/// The mark: a function that returns its argument.
 pub(crate) const ONE_SIDE: &str = "column_of_one_side";
 
+/// The pass `one_sides`.
 pub(super) fn mark_sides(statement: &mut Statement) {
     let _ = statement.visit(&mut NaturalJoins);
     let _ = statement.visit(&mut Queries);
-    // After the marks, so that what is qualified here has none.
+    // After the marks, so that columns that are qualified here are not marked.
     let _ = statement.visit(&mut Names);
 }
 
-/// NATURAL is USING where the columns of both sides are named.
+/// Rewrites NATURAL to USING, where aliases list the columns of both sides.
 struct NaturalJoins;
 
 impl VisitorMut for NaturalJoins {
@@ -33,7 +34,7 @@ impl VisitorMut for NaturalJoins {
     }
 }
 
-/// In WHERE the engine does not know which `k` of `USING (k)` is meant.
+/// Qualifies the columns of USING in WHERE, where they would be ambiguous to DataFusion.
 struct Names;
 
 impl VisitorMut for Names {

@@ -1,8 +1,9 @@
-//! From a statement's text to the tree that is planned: one way for `wattlake sql`, psql, marts and roles' filters.
+//! Rewrites a statement's syntax tree to the form that is planned, the same for `wattlake sql`, psql, marts and row
+//! filters of roles.
 //!
-//! On the tokens, as `statement::read` has them: the bounds of `complexity`, time travel, numbers with exponents, and the
-//! marks of ASOF joins. On the tree, [`PASSES`] in their order; `golden.txt` shows statements after each pass that changes
-//! them. What depends on types is not here: that is `semantics`, over the plan.
+//! `statement::parse_any` works on the tokens: the limits of `complexity`, time travel, numbers with exponents, and
+//! marks of ASOF joins. The [`PASSES`] work on the tree, in their order; `golden.txt` has statements after each pass
+//! that changes them. What depends on types is done in `semantics`, on the plan.
 
 mod arrays;
 mod calls;
@@ -27,40 +28,44 @@ use sqlparser::parser::Parser;
 use crate::grammar::Grammar;
 pub(crate) use joins::ONE_SIDE;
 
-/// A rewriting of a statement's tree that keeps its meaning.
+/// A rewrite of a statement's syntax tree, which keeps its meaning.
 pub struct Pass {
+    /// The name in `golden.txt`.
     pub name: &'static str,
+    /// Rewrites a statement in place.
     pub apply: fn(&mut Statement),
 }
 
-/// In the order in which they run.
+/// All passes, in the order in which they run.
 pub const PASSES: [Pass; 12] = [
-    Pass { name: "asof_joins", apply: asof::bracket },
-    Pass { name: "at_time_zone", apply: at_zone::called },
-    Pass { name: "arrays", apply: |statement| drop(any_of_values(statement)) },
-    Pass { name: "column_names", apply: names::given },
+    Pass { name: "asof_joins", apply: asof::bracket_joins },
+    Pass { name: "at_time_zone", apply: at_zone::rewrite_at_time_zone },
+    Pass { name: "arrays", apply: |statement| drop(rewrite_array_comparisons(statement)) },
+    Pass { name: "column_names", apply: names::name_columns },
     Pass { name: "one_sides", apply: joins::mark_sides },
     Pass { name: "table_functions", apply: table_functions::rewrite },
     Pass { name: "sets", apply: sets::rewrite },
     Pass { name: "casts", apply: casts::rewrite },
     Pass { name: "conditions", apply: conditions::rewrite },
     Pass { name: "calls", apply: calls::rewrite },
-    Pass { name: "whole_tables", apply: sets::whole_names },
+    Pass { name: "whole_tables", apply: sets::qualify_wildcards },
     Pass { name: "catalogue_forms", apply: catalogue_forms },
 ];
 
-/// How many of the passes run as a statement is read: what it is must be known before the others.
-pub(crate) const READING: usize = 2;
+/// How many of the passes, the first ones, run as a part of parsing. The others run once it is known what the statement
+/// does.
+pub(crate) const PASSES_AT_PARSE: usize = 2;
 
-/// The statement as it is planned, once it was read.
-pub fn prepared(mut statement: Statement) -> Statement {
-    PASSES[READING..].iter().for_each(|pass| (pass.apply)(&mut statement));
+/// Runs the passes after those of parsing: the result is the statement as it is planned.
+pub fn rewrite(mut statement: Statement) -> Statement {
+    PASSES[PASSES_AT_PARSE..].iter().for_each(|pass| (pass.apply)(&mut statement));
     statement
 }
 
-/// The parameters that stand for arrays, whose values take their places when they are known: `x = ANY ($1)`.
-pub fn any_of_values(statement: &mut Statement) -> BTreeSet<String> {
-    arrays::any_of_values(statement)
+/// Rewrites comparisons with arrays, `x = ANY (...)` and `x <> ALL (...)`. Returns the parameters that stand for
+/// arrays, such as `$1` of `x = ANY ($1)`. That becomes `x = $1`, and must become a list once the value is known.
+pub fn rewrite_array_comparisons(statement: &mut Statement) -> BTreeSet<String> {
+    arrays::rewrite_array_comparisons(statement)
 }
 
 static LIBRARY: LazyLock<Vec<Box<dyn SqlStatementRewriteRule>>> = LazyLock::new(|| {
@@ -74,12 +79,13 @@ static LIBRARY: LazyLock<Vec<Box<dyn SqlStatementRewriteRule>>> = LazyLock::new(
     ]
 });
 
-/// Those of the catalogue's library.
+/// The rewrites of the library `datafusion_pg_catalog`.
 fn catalogue_forms(statement: &mut Statement) {
     let rewritten = LIBRARY.iter().fold(statement.clone(), |statement, rule| rule.rewrite(statement));
     *statement = rewritten;
 }
 
+/// Parses an expression that a pass has composed.
 fn parsed(expr: &str) -> Option<Expr> {
     Parser::new(&Grammar).try_with_sql(expr).ok()?.parse_expr().ok()
 }

@@ -1,40 +1,42 @@
-//! The names of a result's columns: those that PostgreSQL gives, by which programs find them
-//! again (`count`, not `count(*)`). The engine wants each once: a repeated name carries a mark
-//! that is taken off before it is shown.
+//! The names of a result's columns, which are PostgreSQL's (`count`, not `count(*)`): clients find columns by them.
+//! DataFusion needs unique names, so a repeated name gets a suffix that is removed in the output.
 
 use std::collections::HashSet;
 
 use sqlparser::ast::{Expr, Ident, Query, Select, SelectItem, SetExpr, Statement, TableFactor, Value};
 
+/// What separates a name from its suffix.
 const MARK: char = '\u{1}';
 
-/// Of an expression that gives itself no name.
-pub const NONE: &str = "?column?";
+/// The name of a column whose expression has none.
+pub const UNNAMED: &str = "?column?";
 
-/// The name without what made it unique.
-pub fn shown(name: &str) -> &str {
+/// A column's name as clients get it: without the suffix that made it unique.
+pub fn displayed(name: &str) -> &str {
     name.split_once(MARK).map_or(name, |(shown, _)| shown)
 }
 
-pub fn repeated(name: &str, number: usize) -> String {
+/// A name with the suffix `number`, which must differ for each column of that name.
+pub fn made_unique(name: &str, number: usize) -> String {
     format!("{name}{MARK}{number}")
 }
 
-pub fn given(statement: &mut Statement) {
+/// The pass `column_names`: gives the columns of a query's result PostgreSQL's names.
+pub fn name_columns(statement: &mut Statement) {
     if let Statement::Query(query) = statement {
         of_query(query);
     }
 }
 
-/// Also in its FROM and its WITH: what stands around it goes by these names.
+/// Names the columns of WITH queries and of subqueries in FROM too, since the query refers to them by these names.
 fn of_query(query: &mut Query) {
     if let Some(with) = &mut query.with {
         with.cte_tables.iter_mut().for_each(|table| of_query(&mut table.query));
     }
     if let Some(select) = first_select(&mut query.body) {
-        // Its ORDER BY must find the expressions as they are.
+        // The ORDER BY of a SELECT DISTINCT must find its expressions unchanged.
         if select.distinct.is_none() {
-            name_columns(select);
+            name_select_columns(select);
         }
         for joined in &mut select.from {
             of_factor(&mut joined.relation);
@@ -54,7 +56,7 @@ fn of_factor(factor: &mut TableFactor) {
     }
 }
 
-/// A union is named by its first part.
+/// The SELECT that names the columns: of a UNION, the first one.
 fn first_select(body: &mut SetExpr) -> Option<&mut Select> {
     match body {
         SetExpr::Select(select) => Some(select),
@@ -64,7 +66,7 @@ fn first_select(body: &mut SetExpr) -> Option<&mut Select> {
     }
 }
 
-fn name_columns(select: &mut Select) {
+fn name_select_columns(select: &mut Select) {
     let mut taken: HashSet<String> = HashSet::new();
     for item in &mut select.projection {
         let (expr, name) = match item {
@@ -76,19 +78,20 @@ fn name_columns(select: &mut Select) {
             _ => continue,
         };
         let is_new = taken.insert(name.clone());
-        let as_it_is = match item {
+        let has_name = match item {
             SelectItem::UnnamedExpr(expr) => matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)),
             _ => true,
         };
-        if is_new && as_it_is {
+        if is_new && has_name {
             continue;
         }
-        let alias = if is_new { name } else { repeated(&name, taken.len()) };
+        let alias = if is_new { name } else { made_unique(&name, taken.len()) };
         taken.insert(alias.clone());
         *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', alias) };
     }
 }
 
+/// The name that PostgreSQL gives a column of this expression, [`UNNAMED`] where it has none.
 pub fn name_of(expr: &Expr) -> String {
     let known = match expr {
         Expr::Identifier(name) => return folded(name),
@@ -96,7 +99,7 @@ pub fn name_of(expr: &Expr) -> String {
         Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => return name_of(inner),
         Expr::Cast { expr: inner, data_type, .. } => {
             let inner = name_of(inner);
-            return if inner == NONE { data_type.to_string().to_lowercase() } else { inner };
+            return if inner == UNNAMED { data_type.to_string().to_lowercase() } else { inner };
         }
         Expr::Function(function) => {
             return function.name.0.last().and_then(|part| part.as_ident()).map_or_else(String::new, folded);
@@ -116,9 +119,9 @@ pub fn name_of(expr: &Expr) -> String {
         Expr::TypedString(typed) => return typed.data_type.to_string().to_lowercase(),
         Expr::Value(value) => match value.value {
             Value::Boolean(_) => "bool",
-            _ => NONE,
+            _ => UNNAMED,
         },
-        _ => NONE,
+        _ => UNNAMED,
     };
     known.to_owned()
 }
@@ -128,10 +131,10 @@ fn folded(name: &Ident) -> String {
 }
 
 fn of_subquery(query: &Query) -> String {
-    let SetExpr::Select(select) = query.body.as_ref() else { return NONE.to_owned() };
+    let SetExpr::Select(select) = query.body.as_ref() else { return UNNAMED.to_owned() };
     match &select.projection[..] {
         [SelectItem::UnnamedExpr(expr)] => name_of(expr),
         [SelectItem::ExprWithAlias { alias, .. }] => alias.value.clone(),
-        _ => NONE.to_owned(),
+        _ => UNNAMED.to_owned(),
     }
 }

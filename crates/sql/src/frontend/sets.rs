@@ -1,4 +1,4 @@
-//! Functions that give rows, whole tables, and FETCH FIRST.
+//! The columns of set-returning functions in FROM, `t.*` of tables with a schema, and FETCH FIRST.
 
 use std::ops::ControlFlow;
 
@@ -9,6 +9,7 @@ use sqlparser::ast::{
 
 use super::parsed;
 
+/// The pass `sets`.
 pub(super) fn rewrite(statement: &mut Statement) {
     let _ = statement.visit(&mut Sets);
 }
@@ -23,7 +24,7 @@ impl VisitorMut for Sets {
         ControlFlow::Continue(())
     }
 
-    /// A function's only column has the alias's name: `generate_series(1, 3) AS n`.
+    /// The alias of a function names its only column too: `generate_series(1, 3) AS n`.
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         if let TableFactor::Table { name, alias: Some(alias), args: Some(_), .. } = factor
             && let Some(function) = name.0.last().and_then(|name| name.as_ident())
@@ -43,7 +44,7 @@ impl VisitorMut for Sets {
     }
 }
 
-/// `unnest(...) WITH ORDINALITY`: the elements with their places.
+/// `unnest(...) WITH ORDINALITY`: the elements, numbered.
 fn with_ordinality(factor: &TableFactor) -> Option<TableFactor> {
     let TableFactor::UNNEST { alias, array_exprs, with_ordinality: true, .. } = factor else { return None };
     let [array] = &array_exprs[..] else { return None };
@@ -53,7 +54,7 @@ fn with_ordinality(factor: &TableFactor) -> Option<TableFactor> {
     Some(TableFactor::Derived { lateral: true, subquery, alias: alias.clone(), sample: None })
 }
 
-/// `FETCH FIRST 3 ROWS ONLY` is LIMIT.
+/// `FETCH FIRST 3 ROWS ONLY` becomes `LIMIT 3`.
 fn first(query: &mut Query) {
     let Some(fetch) = query.fetch.as_ref().filter(|fetch| !fetch.with_ties && !fetch.percent) else { return };
     let rows = fetch.quantity.clone().or_else(|| parsed("1"));
@@ -67,8 +68,8 @@ fn first(query: &mut Query) {
     query.fetch = None;
 }
 
-/// `t.*` of a table that the query names with its schema.
-pub(super) fn whole_names(statement: &mut Statement) {
+/// The pass `whole_tables`: `t.*` of a table that FROM names as `s.t` becomes `s.t.*`.
+pub(super) fn qualify_wildcards(statement: &mut Statement) {
     let _ = statement.visit(&mut WholeTables);
 }
 

@@ -1,5 +1,5 @@
-//! Functions that give rows. The engine unnests lists: `FROM t, jsonb_array_elements(t.doc) AS e` is
-//! `FROM t, LATERAL (SELECT unnest(json_elements(t.doc)) AS value) AS e`, and in the SELECT list `unnest(...)`.
+//! Set-returning functions, by lists that DataFusion unnests: `FROM t, jsonb_array_elements(t.doc) AS e` becomes
+//! `FROM t, LATERAL (SELECT unnest(json_elements(t.doc)) AS value) AS e`. In the SELECT list they become `unnest(...)`.
 
 use std::ops::ControlFlow;
 
@@ -11,18 +11,18 @@ use sqlparser::ast::{
 use super::calls::name_of;
 use super::parsed;
 
-/// What the only column is called.
+/// The name of the only column.
 #[derive(Clone, Copy, PartialEq)]
 enum ColumnName {
-    /// As the alias, or as the function.
+    /// That of the alias, or of the function.
     Alias,
-    /// `value`, by the function's definition; the alias stands for it too.
+    /// `value`, by the function's definition; the alias names it too.
     Value,
 }
 
 struct TableFunction {
     name: &'static str,
-    /// The function that gives a list.
+    /// The function that returns a list; empty for the list itself.
     list: &'static str,
     column: ColumnName,
 }
@@ -41,11 +41,11 @@ const FUNCTIONS: [TableFunction; 10] = [
     function("jsonb_object_keys", "json_keys", ColumnName::Alias),
     function("regexp_split_to_table", "regexp_split_to_array", ColumnName::Alias),
     function("string_to_table", "string_to_array", ColumnName::Alias),
-    // After LATERAL; without it the parser knows it.
+    // After LATERAL; without it the parser has a node for it.
     function("unnest", "", ColumnName::Alias),
 ];
 
-/// Key and value of each member.
+/// Functions that give the key and the value of each member of an object, and the functions that extract the value.
 const MEMBERS: [(&str, &str); 4] = [
     ("json_each", "json_extract_path"),
     ("json_each_text", "json_extract_path_text"),
@@ -53,6 +53,7 @@ const MEMBERS: [(&str, &str); 4] = [
     ("jsonb_each_text", "json_extract_path_text"),
 ];
 
+/// The pass `table_functions`.
 pub(super) fn rewrite(statement: &mut Statement) {
     let _ = statement.visit(&mut TableFunctions);
 }
@@ -77,7 +78,7 @@ impl VisitorMut for TableFunctions {
     }
 }
 
-/// In the SELECT list.
+/// Rewrites functions in the SELECT list.
 fn listed(select: &mut Select) {
     for item in &mut select.projection {
         let (expr, alias) = match &*item {
@@ -98,7 +99,7 @@ fn known(name: &str) -> Option<&'static TableFunction> {
     FUNCTIONS.iter().find(|function| function.name == name)
 }
 
-/// In FROM. Gives the alias by which the rows' values can be named.
+/// Rewrites a function in FROM. Returns the alias that names the values too.
 fn lateral(factor: &mut TableFactor) -> Option<Ident> {
     let (name, alias, args) = match &*factor {
         TableFactor::Table { name, alias, args: Some(args), with_ordinality: false, .. } => (name, alias, &args.args),
@@ -111,14 +112,15 @@ fn lateral(factor: &mut TableFactor) -> Option<Ident> {
     if let Some((_, member)) = MEMBERS.iter().find(|(known, _)| *known == function) {
         let document = args.first()?;
         let query = format!(
-            "(SELECT key, {member}({document}, key) AS value FROM (SELECT unnest(json_keys({document})) AS key) AS keys)"
+            "(SELECT key, {member}({document}, key) AS value \
+             FROM (SELECT unnest(json_keys({document})) AS key) AS keys)"
         );
         let alias = alias.clone().unwrap_or_else(|| alias_of(&function));
         *factor = derived(&query, alias)?;
         return None;
     }
     let known = known(&function)?;
-    // The engine's own gives its rows one by one, and does not hold them.
+    // DataFusion's own `generate_series` streams its rows, where a list would be in memory.
     if function == "generate_series" && !is_lateral && !takes_columns(factor) {
         return None;
     }
@@ -151,7 +153,7 @@ fn takes_columns(factor: &TableFactor) -> bool {
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
             match expr {
                 Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
-                // Of another type until the query is analysed, which its arguments are not.
+                // These have another type before the analysis, which arguments of table functions do not pass.
                 Expr::Function(call) if matches!(name_of(call).as_deref(), Some("array_length" | "cardinality")) => {
                     ControlFlow::Break(())
                 }
@@ -162,7 +164,7 @@ fn takes_columns(factor: &TableFactor) -> bool {
     factor.visit(&mut Columns).is_break()
 }
 
-/// `SELECT e FROM jsonb_array_elements(...) AS e`: `e` is `e.value`.
+/// Rewrites the alias of such a function to its value: `e` to `e.value`.
 struct ValueNames {
     aliases: Vec<Ident>,
 }

@@ -1,11 +1,11 @@
-//! Statements after each pass that changes them, as `golden.txt` has them. `WATTLAKE_UPDATE=1` writes it anew.
+//! Statements after each pass that changes them, compared with `golden.txt`. `WATTLAKE_UPDATE=1` writes that file.
 
 use std::fmt::Write as _;
 
 use datafusion::sql::parser::Statement;
 
-use super::{PASSES, READING, any_of_values};
-use crate::statement::{self, read};
+use super::{PASSES, PASSES_AT_PARSE, rewrite_array_comparisons};
+use crate::statement::{self, parse_any};
 
 const STATEMENTS: [&str; 29] = [
     "SELECT x = ANY (ARRAY[1, 2]), x <> ALL (ARRAY['a']), x = ANY ('{a,\"b c\"}'), x = ANY ('{1,2}'::int[])",
@@ -45,7 +45,7 @@ fn script() -> String {
         let _ = writeln!(script, "{sql}");
         let tokens = read_without_passes(sql);
         let Statement::Statement(mut tree) = tokens else {
-            let prepared = statement::prepared(read(sql).unwrap().remove(0));
+            let prepared = statement::rewrite(parse_any(sql).unwrap().remove(0));
             let _ = writeln!(script, "    explained         {prepared}\n");
             continue;
         };
@@ -66,9 +66,9 @@ fn script() -> String {
     script
 }
 
-/// As the parser gives it; the passes of reading change nothing the second time.
+/// The parsed statement; the passes of parsing change nothing when they run again.
 fn read_without_passes(sql: &str) -> Statement {
-    read(sql).unwrap().remove(0)
+    parse_any(sql).unwrap().remove(0)
 }
 
 #[test]
@@ -86,16 +86,19 @@ fn statements_after_each_pass() {
 }
 
 #[test]
-fn passes_have_names_and_reading_comes_first() {
+fn passes_have_names_and_those_of_parsing_come_first() {
     let names: std::collections::BTreeSet<&str> = PASSES.iter().map(|pass| pass.name).collect();
     assert_eq!(names.len(), PASSES.len());
-    assert_eq!(PASSES[..READING].iter().map(|pass| pass.name).collect::<Vec<_>>(), ["asof_joins", "at_time_zone"]);
+    assert_eq!(
+        PASSES[..PASSES_AT_PARSE].iter().map(|pass| pass.name).collect::<Vec<_>>(),
+        ["asof_joins", "at_time_zone"]
+    );
 }
 
 #[test]
-fn parameters_that_are_arrays_are_named() {
+fn parameters_that_are_arrays_are_returned() {
     let sql = "SELECT 1 WHERE x = ANY ($2) AND y <> ALL ($1::text[]) AND z = $3";
-    let Statement::Statement(mut tree) = read(sql).unwrap().remove(0) else { panic!("no query") };
-    assert_eq!(any_of_values(&mut tree).into_iter().collect::<Vec<_>>(), ["$1", "$2"]);
+    let Statement::Statement(mut tree) = parse_any(sql).unwrap().remove(0) else { panic!("no query") };
+    assert_eq!(rewrite_array_comparisons(&mut tree).into_iter().collect::<Vec<_>>(), ["$1", "$2"]);
     assert_eq!(tree.to_string(), "SELECT 1 WHERE x = $2 AND y <> CAST($1 AS TEXT) AND z = $3");
 }

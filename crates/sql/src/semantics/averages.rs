@@ -1,4 +1,4 @@
-//! `avg` of integers and numerics: a numeric with a quotient's scale. Of all else it is the engine's own.
+//! `avg` of integers and numerics, as a numeric with the scale of a quotient. For other types the engine's is used.
 
 use std::sync::Arc;
 
@@ -20,10 +20,11 @@ use super::numeric::{exact, quotient_type, quotients};
 
 const COUNT: DataType = DataType::Int64;
 
+/// The aggregate `avg`, with its aliases.
 pub(super) fn function() -> AggregateUDF {
     AggregateUDF::from(Average {
         signature: Signature::user_defined(Volatility::Immutable),
-        // Under the engine's other name it would come back when a session is made of another.
+        // Under its alias, a session that is made from another would register the engine's own again.
         aliases: avg_udaf().aliases().to_vec(),
     })
 }
@@ -34,7 +35,7 @@ struct Average {
     aliases: Vec<String>,
 }
 
-/// The type of the sums: as wide as a numeric can be.
+/// The type of the sum, which is as wide as a numeric can be; `None` for types whose average is the engine's.
 fn sum_type(given: &DataType) -> Option<DataType> {
     match given {
         DataType::Decimal128(_, scale) => Some(DataType::Decimal128(38, *scale)),
@@ -66,8 +67,8 @@ impl AggregateUDFImpl for Average {
             [only] if exact(only).is_some() => Ok(exact(only).into_iter().collect()),
             [DataType::Float16 | DataType::Float32 | DataType::Float64 | DataType::Null] => Ok(vec![DataType::Float64]),
             [DataType::Duration(_)] => Ok(given.to_vec()),
-            [other] => plan_err!("function avg({other}) does not exist: it takes numbers, and differences of instants"),
-            _ => plan_err!("avg takes one value"),
+            [other] => plan_err!("function avg({other}) does not exist: it needs numbers or differences of timestamps"),
+            _ => plan_err!("avg needs one value"),
         }
     }
 
@@ -140,7 +141,7 @@ impl AggregateUDFImpl for Average {
     }
 }
 
-/// The same arguments, of a function with another result.
+/// The same arguments for an aggregate with another result field.
 fn returning<'a>(args: &AccumulatorArgs<'a>, return_field: &FieldRef) -> AccumulatorArgs<'a> {
     AccumulatorArgs {
         return_field: Arc::clone(return_field),
@@ -165,7 +166,7 @@ fn state_fields(function: &AggregateUDF, args: &AccumulatorArgs<'_>, return_fiel
     })
 }
 
-/// Quotients of sums and counts; NULL where nothing was counted.
+/// The quotients of sums and counts; NULL if the count is 0.
 fn averages(sums: &ArrayRef, counts: &ArrayRef, result: &DataType) -> Result<ArrayRef> {
     let counts = cast(counts, &COUNT)?;
     let counts = counts.as_primitive::<Int64Type>();
@@ -250,7 +251,7 @@ impl GroupsAccumulator for AverageOfGroups {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef], groups: &[usize], total: usize) -> Result<()> {
-        // Each of both has one.
+        // Sums and counts of groups have one state column each.
         let (sums, counts) = states.split_at(1);
         self.sum.merge_batch(sums, groups, total)?;
         self.count.merge_batch(counts, groups, total)

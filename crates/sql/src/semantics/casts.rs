@@ -1,4 +1,4 @@
-//! Casts: to integers by rounding, of doubles to numerics by their digits, to texts in PostgreSQL's forms.
+//! Casts as in PostgreSQL: to integers with rounding, from doubles to numerics by their digits, to texts in its format.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use datafusion::logical_expr::{Cast, Expr, ExprSchemable, cast};
 use super::intervals::is_interval;
 use super::kernel::Kernel;
 use super::numeric::TO_NUMERIC;
-use crate::shown::as_text;
+use crate::timestamp_text::as_text;
 
-/// The cast as PostgreSQL does it; `None` where the engine does so already.
+/// The cast with PostgreSQL's result; `None` if the engine's cast already has it.
 pub(super) fn cast_as_postgres(given: &Cast, schema: &DFSchema) -> Option<Expr> {
-    // What has no type here (an outer column) stays as it is.
+    // An operand without a type here (an outer column) is not changed.
     let (from, to) = (given.expr.get_type(schema).ok()?, given.field.data_type());
     let value = || given.expr.as_ref().clone();
     match (&from, to) {
@@ -52,7 +52,7 @@ fn has_own_text(data_type: &DataType) -> bool {
         )
 }
 
-/// A double to the nearest integer, of two that are as near to the even one.
+/// Rounds a double to an integer, halves to the even one.
 const TO_INTEGER: Kernel = Kernel {
     name: "double_to_integer",
     result: |_| Ok(DataType::Int64),

@@ -1,4 +1,4 @@
-//! `variance` and `stddev` of integers and numerics: numerics, from exact sums. Of doubles they are the engine's own.
+//! `variance` and `stddev` of integers and numerics, as numerics from exact sums. For doubles the engine's are used.
 
 use std::sync::Arc;
 
@@ -14,8 +14,9 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-use super::numeric::{SCALE, exact, out_of_range, root, wide_quotient};
+use super::numeric::{SCALE, exact, out_of_range, square_root, wide_quotient};
 
+/// `var_samp`, `var_pop`, `stddev_samp` and `stddev_pop`, with their aliases.
 pub(super) fn functions() -> Vec<AggregateUDF> {
     let of = |engine: Arc<AggregateUDF>, is_population: bool, is_deviation: bool| {
         let signature = Signature::user_defined(Volatility::Immutable);
@@ -31,7 +32,7 @@ pub(super) fn functions() -> Vec<AggregateUDF> {
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Dispersion {
-    /// That of doubles.
+    /// The engine's aggregate, for doubles.
     engine: Arc<AggregateUDF>,
     signature: Signature,
     is_population: bool,
@@ -61,8 +62,8 @@ impl AggregateUDFImpl for Dispersion {
         match given {
             [only] if exact(only).is_some() => Ok(exact(only).into_iter().collect()),
             [only] if only.is_numeric() || only.is_null() => Ok(vec![DataType::Float64]),
-            [other] => plan_err!("function {}({other}) does not exist: it takes numbers", self.name()),
-            _ => plan_err!("{} takes one value", self.name()),
+            [other] => plan_err!("function {}({other}) does not exist: it needs a number", self.name()),
+            _ => plan_err!("{} needs one value", self.name()),
         }
     }
 
@@ -118,7 +119,7 @@ impl AggregateUDFImpl for Dispersion {
     }
 }
 
-/// In units of the values' scale, and of its square.
+/// The exact sums of values and of their squares, in units of the values' scale.
 #[derive(Debug)]
 struct ExactSums {
     count: i64,
@@ -162,7 +163,7 @@ impl ExactSums {
         let divisor = product(count, i256::from(others))?;
         let variance = wide_quotient((dividend, 2 * i32::from(self.scale)), divisor, scale)?;
         Ok(Some(match self.is_deviation {
-            true => root(variance, scale)?,
+            true => square_root(variance, scale)?,
             false => variance.numeric()?,
         }))
     }

@@ -1,4 +1,4 @@
-//! `extract(field FROM value)`: a numeric, with the fraction of a second.
+//! `extract(field FROM value)` as a numeric, with the decimals of a second.
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use super::intervals;
 use super::kernel::{Kernel, KernelCall};
 use super::numeric::scaled;
 
+/// Plans `extract`.
 #[derive(Debug)]
 pub(super) struct ExtractFields;
 
@@ -31,22 +32,22 @@ impl ExprPlanner for ExtractFields {
             "second" | "seconds" => scaled(6, OF_MINUTE.call(vec![value.clone()])),
             "millisecond" | "milliseconds" => scaled(3, OF_MINUTE.call(vec![value.clone()])),
             "microsecond" | "microseconds" => scaled(0, OF_MINUTE.call(vec![value.clone()])),
-            "century" | "centuries" => of_years(CENTURIES, part("year")),
-            "decade" | "decades" => of_years(DECADES, part("year")),
-            "millennium" | "millennia" => of_years(MILLENNIA, part("year")),
-            "julian" => return plan_err!("extract(julian FROM ...) is not known: use to_char(..., 'J')"),
+            "century" | "centuries" => periods_of_year(CENTURIES, part("year")),
+            "decade" | "decades" => periods_of_year(DECADES, part("year")),
+            "millennium" | "millennia" => periods_of_year(MILLENNIA, part("year")),
+            "julian" => return plan_err!("extract(julian FROM ...) is not supported: use to_char(..., 'J')"),
             other => cast(part(other), DataType::Decimal128(10, 0)),
         }))
     }
 }
 
-fn of_years(kernel: Kernel, years: Expr) -> Expr {
+fn periods_of_year(kernel: Kernel, years: Expr) -> Expr {
     cast(kernel.call(vec![cast(years, DataType::Int64)]), DataType::Decimal128(10, 0))
 }
 
-/// Years from 1 to 100 are the first century. Before the year 1 there is the year 0 for the engine.
-const CENTURIES: Kernel = years_kernel("centuries", |call| in_periods(&call.args[0], 100));
-const MILLENNIA: Kernel = years_kernel("millennia", |call| in_periods(&call.args[0], 1000));
+/// Centuries: the years 1 to 100 are the first one. The engine counts a year 0, which is 1 BC.
+const CENTURIES: Kernel = years_kernel("centuries", |call| period_numbers(&call.args[0], 100));
+const MILLENNIA: Kernel = years_kernel("millennia", |call| period_numbers(&call.args[0], 1000));
 const DECADES: Kernel = years_kernel("decades", |call| {
     Ok(Arc::new(call.args[0].as_primitive::<Int64Type>().unary::<_, Int64Type>(|year| year.div_euclid(10))))
 });
@@ -55,7 +56,7 @@ const fn years_kernel(name: &'static str, run: fn(&KernelCall<'_>) -> Result<Arr
     Kernel { name, result: |_| Ok(DataType::Int64), run }
 }
 
-fn in_periods(years: &ArrayRef, length: i64) -> Result<ArrayRef> {
+fn period_numbers(years: &ArrayRef, length: i64) -> Result<ArrayRef> {
     let period = |year: i64| match year {
         1.. => (year + length - 1) / length,
         _ => -((length - year) / length),
@@ -63,11 +64,11 @@ fn in_periods(years: &ArrayRef, length: i64) -> Result<ArrayRef> {
     Ok(Arc::new(years.as_primitive::<Int64Type>().unary::<_, Int64Type>(period)))
 }
 
-/// Microseconds since 1970, or of an interval: 365.25 days a year and 30 a month, as PostgreSQL counts them.
+/// Microseconds since 1970, or those of an interval; as in PostgreSQL, a year has 365.25 days and a month 30.
 const EPOCH: Kernel =
     Kernel { name: "epoch_microseconds", result: |_| Ok(DataType::Int64), run: |call| epoch(&call.args[0]) };
 
-/// Microseconds of the minute.
+/// Microseconds since the start of the minute.
 const OF_MINUTE: Kernel = Kernel {
     name: "microseconds_of_minute",
     result: |_| Ok(DataType::Int64),
@@ -106,7 +107,7 @@ fn epoch(value: &ArrayRef) -> Result<ArrayRef> {
 
 fn of_interval(value: datafusion::arrow::datatypes::IntervalMonthDayNano) -> Result<i64, ArrowError> {
     let (years, months) = (i64::from(value.months / 12), i64::from(value.months % 12));
-    // 365.25 days have a whole number of seconds.
+    // 365.25 days are a whole number of seconds.
     let seconds = years * 31_557_600 + (months * 30 + i64::from(value.days)) * 86_400;
     let micros = seconds.checked_mul(1_000_000).and_then(|micros| micros.checked_add(value.nanoseconds / 1_000));
     micros.ok_or_else(|| ArrowError::ArithmeticOverflow("interval out of range".to_owned()))

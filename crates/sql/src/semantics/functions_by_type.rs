@@ -1,4 +1,4 @@
-//! Calls whose meaning in PostgreSQL depends on their arguments' types.
+//! Functions whose result in PostgreSQL depends on the types of their arguments.
 
 use std::sync::Arc;
 
@@ -17,16 +17,17 @@ use super::numeric::{self, Rounding};
 use super::{joins, operators};
 use crate::frontend::ONE_SIDE;
 
-pub(super) fn typed(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<Expr> {
+/// Rewrites a call to one with PostgreSQL's result for the types of its arguments.
+pub(super) fn rewrite_call(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<Expr> {
     let changed = match call.func.name() {
-        ONE_SIDE => return joins::unmarked(call, schema),
+        ONE_SIDE => return joins::resolve_marked_column(call, schema),
         "character_length" if call.args.iter().all(|arg| arg.get_type(schema).is_ok_and(|own| own.is_binary())) => {
             Some(BYTES.call(std::mem::take(&mut call.args)))
         }
         "gcd" | "lcm" if call.args.iter().all(|arg| is_int4(arg, schema)) => {
             Some(cast(Expr::ScalarFunction(call.clone()), DataType::Int32))
         }
-        // The engine's are bigints.
+        // The engine returns bigints.
         "generate_series" | "range" if call.args.iter().all(|arg| is_int4(arg, schema)) => {
             let list = DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
             Some(cast(Expr::ScalarFunction(call.clone()), list))
@@ -38,16 +39,16 @@ pub(super) fn typed(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<
             let own = call.args[0].get_type(schema).ok();
             own.map(|own| Expr::Literal(ScalarValue::from(postgres_name(&own)), None))
         }
-        "round" | "trunc" | "ceil" | "floor" => rounded(&call, schema),
-        "nullif" if own_type_beside(&call.args, schema).is_some() => {
-            own_type_beside(&call.args, schema).map(|own| cast(Expr::ScalarFunction(call.clone()), own))
+        "round" | "trunc" | "ceil" | "floor" => rewrite_rounding(&call, schema),
+        "nullif" if type_of_nullif(&call.args, schema).is_some() => {
+            type_of_nullif(&call.args, schema).map(|own| cast(Expr::ScalarFunction(call.clone()), own))
         }
         "coalesce" | "greatest" | "least" | "nullif" => {
             let changed = operators::arguments(&mut call.args, schema);
             let call = Expr::ScalarFunction(call);
             return if changed { Transformed::yes(call) } else { Transformed::no(call) };
         }
-        // An integer to the power of another is a double.
+        // The power of two integers is a double.
         "power" if call.args.iter().all(|arg| arg.get_type(schema).is_ok_and(|own| own.is_integer())) => {
             call.args = call.args.into_iter().map(|arg| cast(arg, DataType::Float64)).collect();
             return Transformed::yes(Expr::ScalarFunction(call));
@@ -60,8 +61,8 @@ pub(super) fn typed(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<
     }
 }
 
-/// The first value's type, where PostgreSQL compares it with one of the second's type without a cast.
-fn own_type_beside(args: &[Expr], schema: &DFSchema) -> Option<DataType> {
+/// The result type of `nullif`: that of the first argument, if PostgreSQL compares the two types without a cast.
+fn type_of_nullif(args: &[Expr], schema: &DFSchema) -> Option<DataType> {
     let [one, other] = args else { return None };
     let (one, other) = (one.get_type(schema).ok()?, other.get_type(schema).ok()?);
     let are_both = |is: fn(&DataType) -> bool| is(&one) && is(&other);
@@ -71,7 +72,7 @@ fn own_type_beside(args: &[Expr], schema: &DFSchema) -> Option<DataType> {
     (is_comparable && one != other).then_some(one)
 }
 
-/// The place of an array's last element: of no elements, and of another dimension, NULL.
+/// `array_upper(array, dimension)`: the index of the last element; NULL for an empty array or another dimension than 1.
 pub(super) const ARRAY_UPPER: Kernel = Kernel {
     name: "array_upper",
     result: |_| Ok(DataType::Int32),
@@ -84,13 +85,13 @@ pub(super) const ARRAY_UPPER: Kernel = Kernel {
     },
 };
 
-/// `sign(x)`: a numeric of a numeric, else a double.
+/// `sign(x)`: a numeric for a numeric, else a double.
 pub(super) const SIGN: Kernel = Kernel {
     name: "sign",
     result: |given| match given {
         [DataType::Decimal128(..)] => Ok(DataType::Decimal128(1, 0)),
         [only] if only.is_numeric() || only.is_null() => Ok(DataType::Float64),
-        _ => plan_err!("sign takes a number"),
+        _ => plan_err!("sign needs a number"),
     },
     run: |call| match call.args[0].as_primitive_opt::<Decimal128Type>() {
         Some(numerics) => {
@@ -109,7 +110,7 @@ fn is_int4(expr: &Expr, schema: &DFSchema) -> bool {
     matches!(expr.get_type(schema), Ok(DataType::Int16 | DataType::Int32))
 }
 
-/// A literal takes its place as soon as the type is known.
+/// `pg_typeof(x)`. Calls whose argument has a known type are replaced by literals.
 pub(super) const TYPE_OF: Kernel = Kernel {
     name: "pg_typeof",
     result: |_| Ok(DataType::Utf8),
@@ -142,14 +143,14 @@ fn postgres_name(data_type: &DataType) -> String {
     name.to_owned()
 }
 
-/// The length of bytes.
+/// The number of bytes of a `bytea`.
 const BYTES: Kernel = Kernel {
     name: "byte_length",
     result: |_| Ok(DataType::Int32),
     run: |call| Ok(length(&cast_array(&call.args[0], &DataType::Binary)?)?),
 };
 
-fn rounded(call: &ScalarFunction, schema: &DFSchema) -> Option<Expr> {
+fn rewrite_rounding(call: &ScalarFunction, schema: &DFSchema) -> Option<Expr> {
     let rounding = match call.func.name() {
         "round" => Rounding::Nearest,
         "trunc" => Rounding::TowardsZero,
@@ -159,7 +160,7 @@ fn rounded(call: &ScalarFunction, schema: &DFSchema) -> Option<Expr> {
     let value = call.args.first()?;
     let data_type = value.get_type(schema).ok()?;
     match &call.args[..] {
-        // PostgreSQL has these of doubles and of numerics, and prefers doubles.
+        // PostgreSQL has these functions for doubles and numerics, and prefers doubles for integers.
         [_] if data_type.is_integer() => {
             let double = cast(value.clone(), DataType::Float64);
             Some(call.func.call(vec![double]))

@@ -1,4 +1,4 @@
-//! Arithmetic of integers that ends where their type does.
+//! Arithmetic of integers that fails on overflow.
 
 use std::any::Any;
 
@@ -13,6 +13,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr_common::datum::apply;
 use datafusion::scalar::ScalarValue;
 
+/// An operation on integers of one type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Operation {
     Add,
@@ -21,26 +22,26 @@ pub(super) enum Operation {
     Negate,
 }
 
-/// The operation as a call that fails where the integer type of its result ends.
-pub(super) fn checked(operation: Operation, data_type: DataType, args: Vec<Expr>) -> Expr {
+/// A call of the operation, which fails if its result does not fit `data_type`.
+pub(super) fn checked_call(operation: Operation, data_type: DataType, args: Vec<Expr>) -> Expr {
     let signature = Signature::any(args.len(), Volatility::Immutable);
-    ScalarUDF::from(Checked { operation, data_type, signature }).call(args)
+    ScalarUDF::from(CheckedArithmetic { operation, data_type, signature }).call(args)
 }
 
-/// The type of what [`checked`] made.
+/// The result type of a function of [`checked_call`]; `None` for other functions.
 pub(super) fn type_of(function: &ScalarUDF) -> Option<DataType> {
     let inner: &dyn Any = function.inner().as_ref();
-    inner.downcast_ref::<Checked>().map(|checked| checked.data_type.clone())
+    inner.downcast_ref::<CheckedArithmetic>().map(|checked| checked.data_type.clone())
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Checked {
+struct CheckedArithmetic {
     operation: Operation,
     data_type: DataType,
     signature: Signature,
 }
 
-impl ScalarUDFImpl for Checked {
+impl ScalarUDFImpl for CheckedArithmetic {
     fn name(&self) -> &str {
         match self.operation {
             Operation::Add => "integer_add",

@@ -1,4 +1,4 @@
-//! Intervals: products, comparisons, and instants moved by days and months of the session's time zone.
+//! Intervals: products, comparisons, and their addition to instants by days and months of the session's time zone.
 
 use std::sync::Arc;
 
@@ -19,15 +19,18 @@ use datafusion::error::Result;
 use super::kernel::{Kernel, KernelCall};
 use crate::literals::instant;
 
+/// The type of intervals.
 pub(super) const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 const DAYS_PER_MONTH: i64 = 30;
 
+/// `make_interval`, `age` and the `justify` functions.
 pub(super) fn functions() -> Vec<Kernel> {
     vec![MAKE_INTERVAL, AGE, JUSTIFY_HOURS, JUSTIFY_DAYS, JUSTIFY_INTERVAL]
 }
 
+/// Whether a type is an interval for PostgreSQL; durations are differences of timestamps.
 pub(super) fn is_interval(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Interval(_) | DataType::Duration(_))
 }
@@ -36,7 +39,10 @@ fn out_of_range(of: &str) -> ArrowError {
     ArrowError::ArithmeticOverflow(format!("{of} out of range"))
 }
 
-/// Differences of instants count hours; PostgreSQL makes days of 24 of them.
+/// An array of intervals or durations as intervals. As in PostgreSQL, a duration becomes days of 24 hours and a rest.
+///
+/// # Errors
+/// If the array has another type.
 pub(crate) fn of_array(array: &ArrayRef) -> Result<IntervalMonthDayNanoArray, ArrowError> {
     if let DataType::Duration(_) = array.data_type() {
         let micros = cast_array(array, &DataType::Duration(TimeUnit::Microsecond))?;
@@ -51,12 +57,12 @@ fn days_and_hours(micros: i64) -> IntervalMonthDayNano {
     IntervalMonthDayNano::new(0, (micros / MICROS_PER_DAY) as i32, micros % MICROS_PER_DAY * 1_000)
 }
 
-/// As PostgreSQL compares them: days of 24 hours, months of 30 days.
+/// An interval in microseconds, by which PostgreSQL compares intervals: days have 24 hours and months 30 days.
 pub(super) const SPAN: Kernel = Kernel {
     name: "interval_span",
     result: |given| match given {
         [data_type] if is_interval(data_type) => Ok(DataType::Int64),
-        _ => plan_err!("interval_span takes an interval"),
+        _ => plan_err!("interval_span needs an interval"),
     },
     run: |call| {
         let spans = of_array(&call.args[0])?;
@@ -75,12 +81,14 @@ fn span(value: IntervalMonthDayNano) -> Result<i64, ArrowError> {
 pub(super) const AS_INTERVAL: Kernel =
     Kernel { name: "interval_of", result: |_| Ok(INTERVAL), run: |call| Ok(Arc::new(of_array(&call.args[0])?)) };
 
+/// An interval multiplied by a double.
 pub(super) const MULTIPLY: Kernel = Kernel {
     name: "interval_multiply",
     result: |_| Ok(INTERVAL),
     run: |call| scaled(call, |field, factor| field * factor),
 };
 
+/// An interval divided by a double; an error if it is zero.
 pub(super) const DIVIDE: Kernel = Kernel {
     name: "interval_divide",
     result: |_| Ok(INTERVAL),
@@ -105,7 +113,8 @@ fn scaled(call: &KernelCall<'_>, by: fn(f64, f64) -> f64) -> Result<ArrayRef> {
     Ok(Arc::new(products.collect::<Result<IntervalMonthDayNanoArray, ArrowError>>()?))
 }
 
-/// Fractions of months become days and fractions of days become hours, as PostgreSQL's `interval_mul` does it.
+/// Applies `by` to each field; as in PostgreSQL's `interval_mul`, fractions of months become days and fractions of days
+/// become time. `None` if the result is out of range.
 fn product(value: IntervalMonthDayNano, by: impl Fn(f64) -> f64) -> Option<IntervalMonthDayNano> {
     const SECONDS_PER_DAY: f64 = 86_400.0;
     let whole = |number: f64| (number.abs() < f64::from(i32::MAX)).then_some(number as i32);
@@ -124,17 +133,18 @@ fn product(value: IntervalMonthDayNano, by: impl Fn(f64) -> f64) -> Option<Inter
     (micros.abs() < 9.2e15).then(|| IntervalMonthDayNano::new(months, days, micros as i64 * 1_000))
 }
 
+/// `-interval`.
 pub(super) const NEGATE: Kernel = Kernel {
     name: "interval_negate",
     result: |_| Ok(INTERVAL),
     run: |call| {
         let negated = of_array(&call.args[0])?;
-        let negated = negated.iter().map(|value| value.map(negated_interval).transpose());
+        let negated = negated.iter().map(|value| value.map(negate).transpose());
         Ok(Arc::new(negated.collect::<Result<IntervalMonthDayNanoArray, ArrowError>>()?))
     },
 };
 
-fn negated_interval(value: IntervalMonthDayNano) -> Result<IntervalMonthDayNano, ArrowError> {
+fn negate(value: IntervalMonthDayNano) -> Result<IntervalMonthDayNano, ArrowError> {
     let parts = (value.months.checked_neg(), value.days.checked_neg(), value.nanoseconds.checked_neg());
     match parts {
         (Some(months), Some(days), Some(nanos)) => Ok(IntervalMonthDayNano::new(months, days, nanos)),
@@ -142,14 +152,15 @@ fn negated_interval(value: IntervalMonthDayNano) -> Result<IntervalMonthDayNano,
     }
 }
 
-/// An instant moved by an interval: months and days by the clock of the session's zone, the rest by the time that passes.
+/// An instant plus an interval: months and days are added to the local time in the session's time zone, the rest to the
+/// instant.
 pub(super) const MOVE_INSTANT: Kernel = Kernel {
     name: "timestamptz_add",
     result: |given| match given {
         [instant @ DataType::Timestamp(_, Some(_)), _] => {
             Ok(DataType::Timestamp(TimeUnit::Microsecond, zone_of(instant)))
         }
-        _ => plan_err!("timestamptz_add takes an instant and an interval"),
+        _ => plan_err!("timestamptz_add needs a timestamp with time zone and an interval"),
     },
     run: |call| {
         let zone: Tz = call.zone.parse().map_err(DataFusionError::from)?;
@@ -158,7 +169,9 @@ pub(super) const MOVE_INSTANT: Kernel = Kernel {
         let micros = micros.as_primitive::<TimestampMicrosecondType>();
         let intervals = of_array(&call.args[1])?;
         let moved = micros.iter().zip(intervals.iter()).map(|pair| match pair {
-            (Some(micros), Some(by)) => moved(micros, by, &zone).map(Some).ok_or_else(|| out_of_range("timestamp")),
+            (Some(micros), Some(by)) => {
+                add_to_instant(micros, by, &zone).map(Some).ok_or_else(|| out_of_range("timestamp"))
+            }
             _ => Ok(None),
         });
         let moved = moved.collect::<Result<TimestampMicrosecondArray, ArrowError>>()?;
@@ -173,20 +186,20 @@ fn zone_of(data_type: &DataType) -> Option<Arc<str>> {
     }
 }
 
-fn moved(micros: i64, by: IntervalMonthDayNano, zone: &Tz) -> Option<i64> {
+fn add_to_instant(micros: i64, by: IntervalMonthDayNano, zone: &Tz) -> Option<i64> {
     let mut at = DateTime::from_timestamp_micros(micros)?;
     for (months, days) in [(by.months, 0), (0, by.days)] {
         if (months, days) != (0, 0) {
             let utc = at.naive_utc();
             let offset = zone.offset_from_utc_datetime(&utc).fix().local_minus_utc();
             let local = utc.checked_add_signed(TimeDelta::seconds(offset.into()))?;
-            at = instant(later(local, months, days)?, zone)?;
+            at = instant(add_to_local(local, months, days)?, zone)?;
         }
     }
     at.timestamp_micros().checked_add(by.nanoseconds / 1_000)
 }
 
-fn later(local: NaiveDateTime, months: i32, days: i32) -> Option<NaiveDateTime> {
+fn add_to_local(local: NaiveDateTime, months: i32, days: i32) -> Option<NaiveDateTime> {
     let size = |number: i32| number.unsigned_abs();
     let local = match months {
         0.. => local.checked_add_months(Months::new(size(months)))?,
@@ -203,7 +216,7 @@ const MAKE_INTERVAL: Kernel = Kernel {
     name: "make_interval",
     result: |given| match given.len() {
         0..=7 => Ok(INTERVAL),
-        _ => plan_err!("make_interval takes years, months, weeks, days, hours, mins and secs"),
+        _ => plan_err!("make_interval needs years, months, weeks, days, hours, mins and secs"),
     },
     run: |call| {
         let doubles = call.args.iter().map(|arg| cast_array(arg, &DataType::Float64)).collect::<Result<Vec<_>, _>>()?;
@@ -215,13 +228,13 @@ const MAKE_INTERVAL: Kernel = Kernel {
                 }
                 *part = doubles.as_primitive::<Float64Type>().value(row);
             }
-            made(parts).map(Some).ok_or_else(|| out_of_range("interval"))
+            interval_of_parts(parts).map(Some).ok_or_else(|| out_of_range("interval"))
         });
         Ok(Arc::new(parts.collect::<Result<IntervalMonthDayNanoArray, ArrowError>>()?))
     },
 };
 
-fn made([years, months, weeks, days, hours, minutes, seconds]: [f64; 7]) -> Option<IntervalMonthDayNano> {
+fn interval_of_parts([years, months, weeks, days, hours, minutes, seconds]: [f64; 7]) -> Option<IntervalMonthDayNano> {
     let whole = |number: f64| (number.abs() < f64::from(i32::MAX)).then_some(number as i32);
     let micros = ((hours * 3_600.0 + minutes * 60.0) * 1e6 + (seconds * 1e6).round_ties_even()) as i64;
     let nanos = micros.checked_mul(1_000)?;
@@ -232,7 +245,7 @@ const JUSTIFY_HOURS: Kernel = Kernel {
     name: "justify_hours",
     result: |_| Ok(INTERVAL),
     run: |call| {
-        justified(call, |months, days, micros| {
+        justify(call, |months, days, micros| {
             with_hours((months, days + micros / MICROS_PER_DAY, micros % MICROS_PER_DAY))
         })
     },
@@ -242,9 +255,7 @@ const JUSTIFY_DAYS: Kernel = Kernel {
     name: "justify_days",
     result: |_| Ok(INTERVAL),
     run: |call| {
-        justified(call, |months, days, micros| {
-            with_days((months + days / DAYS_PER_MONTH, days % DAYS_PER_MONTH, micros))
-        })
+        justify(call, |months, days, micros| with_days((months + days / DAYS_PER_MONTH, days % DAYS_PER_MONTH, micros)))
     },
 };
 
@@ -252,7 +263,7 @@ const JUSTIFY_INTERVAL: Kernel = Kernel {
     name: "justify_interval",
     result: |_| Ok(INTERVAL),
     run: |call| {
-        justified(call, |months, days, micros| {
+        justify(call, |months, days, micros| {
             let days = days + micros / MICROS_PER_DAY;
             with_hours(with_days((months + days / DAYS_PER_MONTH, days % DAYS_PER_MONTH, micros % MICROS_PER_DAY)))
         })
@@ -261,7 +272,7 @@ const JUSTIFY_INTERVAL: Kernel = Kernel {
 
 type Parts = (i64, i64, i64);
 
-fn justified(call: &KernelCall<'_>, carried: fn(i64, i64, i64) -> Parts) -> Result<ArrayRef> {
+fn justify(call: &KernelCall<'_>, carried: fn(i64, i64, i64) -> Parts) -> Result<ArrayRef> {
     let intervals = of_array(&call.args[0])?;
     let justified = intervals.iter().map(|value| {
         let Some(value) = value else { return Ok(None) };
@@ -273,7 +284,7 @@ fn justified(call: &KernelCall<'_>, carried: fn(i64, i64, i64) -> Parts) -> Resu
     Ok(Arc::new(justified.collect::<Result<IntervalMonthDayNanoArray, ArrowError>>()?))
 }
 
-/// What a carry leaves has the sign of what it is carried to.
+/// Gives days and time the sign of the months.
 fn with_days((mut months, mut days, micros): Parts) -> Parts {
     if months > 0 && (days < 0 || (days == 0 && micros < 0)) {
         (months, days) = (months - 1, days + DAYS_PER_MONTH);
@@ -283,6 +294,7 @@ fn with_days((mut months, mut days, micros): Parts) -> Parts {
     (months, days, micros)
 }
 
+/// Gives the time the sign of the days.
 fn with_hours((months, mut days, mut micros): Parts) -> Parts {
     if days > 0 && micros < 0 {
         (days, micros) = (days - 1, micros + MICROS_PER_DAY);
@@ -292,31 +304,31 @@ fn with_hours((months, mut days, mut micros): Parts) -> Parts {
     (months, days, micros)
 }
 
-/// `age(later, earlier)`, by the clock; `age(earlier)` up to today's midnight is made of it.
+/// `age(later, earlier)`, by local times.
 const AGE: Kernel = Kernel {
     name: "age",
     result: |given| match given {
         [_, _] => Ok(INTERVAL),
-        _ => plan_err!("age takes two timestamps: age(current_date, ts) is what age(ts) means"),
+        _ => plan_err!("age needs two timestamps: write age(ts) as age(current_date, ts)"),
     },
     run: |call| {
         let zone: Tz = call.zone.parse().map_err(DataFusionError::from)?;
-        let (later, earlier) = (clocks(&call.args[0], &zone)?, clocks(&call.args[1], &zone)?);
+        let (later, earlier) = (local_times(&call.args[0], &zone)?, local_times(&call.args[1], &zone)?);
         let ages = later.into_iter().zip(earlier).map(|(later, earlier)| Some(age(later?, earlier?)));
         Ok(Arc::new(ages.collect::<IntervalMonthDayNanoArray>()))
     },
 };
 
-/// What clocks show: those of the session's zone for instants.
-fn clocks(array: &ArrayRef, zone: &Tz) -> Result<Vec<Option<NaiveDateTime>>> {
+/// Local times: for instants those of the session's time zone.
+fn local_times(array: &ArrayRef, zone: &Tz) -> Result<Vec<Option<NaiveDateTime>>> {
     let is_instant = zone_of(array.data_type()).is_some();
     let micros = cast_array(array, &DataType::Timestamp(TimeUnit::Microsecond, zone_of(array.data_type())))?;
-    let clock = |micros: i64| {
+    let to_local = |micros: i64| {
         let utc = DateTime::from_timestamp_micros(micros)?.naive_utc();
         let offset = if is_instant { zone.offset_from_utc_datetime(&utc).fix().local_minus_utc() } else { 0 };
         utc.checked_add_signed(TimeDelta::seconds(offset.into()))
     };
-    Ok(micros.as_primitive::<TimestampMicrosecondType>().iter().map(|micros| clock(micros?)).collect())
+    Ok(micros.as_primitive::<TimestampMicrosecondType>().iter().map(|micros| to_local(micros?)).collect())
 }
 
 fn age(later: NaiveDateTime, earlier: NaiveDateTime) -> IntervalMonthDayNano {
@@ -331,7 +343,7 @@ fn age(later: NaiveDateTime, earlier: NaiveDateTime) -> IntervalMonthDayNano {
         (days, rest) = (days - 1, rest + MICROS_PER_DAY);
     }
     if days < 0 {
-        // The month in which the earlier one lies is the one that is not whole.
+        // The incomplete month is the one of the earlier time.
         (months, days) = (months - 1, days + days_of_month(from));
     }
     let sign = if is_negative { -1 } else { 1 };

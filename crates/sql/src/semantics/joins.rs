@@ -1,4 +1,4 @@
-//! The joined columns of RIGHT and FULL joins by name: the value of the side that has one. See `frontend::joins`.
+//! The merged columns of RIGHT and FULL joins with USING: the value of the side that has a row. See `frontend::joins`.
 
 use std::sync::Arc;
 
@@ -12,20 +12,20 @@ use datafusion::logical_expr::{Expr, Join, LogicalPlan, Projection};
 use super::kernel::Kernel;
 use crate::frontend::ONE_SIDE;
 
-/// Only ever seen between the front end and this rule.
+/// Marks a column that is qualified with its table. The front end adds it, and the rule of this module removes it.
 pub(super) const COLUMN_OF_ONE_SIDE: Kernel =
     Kernel { name: ONE_SIDE, result: |given| Ok(given[0].clone()), run: |call| Ok(Arc::clone(&call.args[0])) };
 
-/// Under which name the left side's own column goes on.
-fn own_name(column: &Column) -> String {
+/// The name of the hidden column with the left side's own value.
+fn left_column_name(column: &Column) -> String {
     format!("{ONE_SIDE} {}", column.flat_name())
 }
 
-/// A column that was named with its table.
-pub(super) fn unmarked(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<Expr> {
+/// Replaces a marked column by the left side's own column if the join has one, else by the column itself.
+pub(super) fn resolve_marked_column(mut call: ScalarFunction, schema: &DFSchema) -> Transformed<Expr> {
     match (call.func.name() == ONE_SIDE).then(|| call.args.pop()).flatten() {
         Some(Expr::Column(column)) => {
-            let own = Column::new_unqualified(own_name(&column));
+            let own = Column::new_unqualified(left_column_name(&column));
             Transformed::yes(Expr::Column(if schema.has_column(&own) { own } else { column }))
         }
         Some(other) => Transformed::yes(other),
@@ -33,13 +33,13 @@ pub(super) fn unmarked(mut call: ScalarFunction, schema: &DFSchema) -> Transform
     }
 }
 
-/// The join with the columns that its names stand for.
-pub(super) fn merged(mut join: Join) -> Result<LogicalPlan> {
+/// A RIGHT or FULL join with USING, under a projection with the merged columns; other joins unchanged.
+pub(super) fn with_merged_columns(mut join: Join) -> Result<LogicalPlan> {
     let is_one_sided = matches!(join.join_type, JoinType::Right | JoinType::Full);
     if join.join_constraint != JoinConstraint::Using || !is_one_sided {
         return Ok(LogicalPlan::Join(join));
     }
-    // From here on it is a join like others.
+    // The columns are merged by the projection, so that the join itself is an ordinary one.
     join.join_constraint = JoinConstraint::On;
     let sides: Vec<(Column, Column)> = join
         .on
@@ -62,7 +62,7 @@ pub(super) fn merged(mut join: Join) -> Result<LogicalPlan> {
         });
     }
     for (left, _) in &sides {
-        columns.push(Expr::Column(left.clone()).alias_qualified(None::<TableReference>, own_name(left)));
+        columns.push(Expr::Column(left.clone()).alias_qualified(None::<TableReference>, left_column_name(left)));
     }
     let join = Arc::new(LogicalPlan::Join(join));
     Ok(LogicalPlan::Projection(Projection::try_new(columns, join)?))

@@ -1,4 +1,4 @@
-//! Documents, which the lake has as texts: PostgreSQL's operators and the functions that take values out of them.
+//! JSON documents, which the lake stores as texts: PostgreSQL's operators and functions that read them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,10 +19,12 @@ use sqlparser::ast::BinaryOperator;
 use super::kernel::{Kernel, KernelCall};
 use crate::values::Column;
 
+/// The functions that the operators and the front end call.
 pub(super) fn functions() -> Vec<ScalarUDF> {
     [ARRAY_TO_JSON, VALUE, TEXT, LENGTH, HAS_KEY, TYPE].into_iter().map(Kernel::function).collect()
 }
 
+/// Plans `->`, `->>`, `#>`, `#>>` and `?`.
 #[derive(Debug)]
 pub(super) struct JsonOperators;
 
@@ -43,31 +45,31 @@ impl ExprPlanner for JsonOperators {
     }
 }
 
-/// `'{b,c,0}'`: keys, and places in arrays.
+/// Reads a path such as `'{b,c,0}'`: keys, and indices of arrays.
 fn path(right: &Expr) -> Result<Vec<Expr>> {
     let Expr::Literal(ScalarValue::Utf8(Some(text)), _) = right else {
-        return plan_err!("a path into a document is a text such as '{{b,c}}'");
+        return plan_err!("a path into a JSON document must be a text such as '{{b,c}}'");
     };
     let Some(inner) = text.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
-        return plan_err!("a path into a document is a text such as '{{b,c}}', not {text:?}");
+        return plan_err!("a path into a JSON document must be a text such as '{{b,c}}', not {text:?}");
     };
     let part = |part: &str| Expr::Literal(ScalarValue::from(part.trim().trim_matches('"')), None);
     Ok(inner.split(',').map(part).collect())
 }
 
-/// `json_extract_path(document, part, ...)`: a document.
+/// `json_extract_path(document, part, ...)`: the value as a document.
 const VALUE: Kernel = Kernel {
     name: "json_extract_path",
     result: |_| Ok(DataType::Utf8),
-    run: |call| extracted(call, |raw| Some(raw.get().to_owned())),
+    run: |call| extract(call, |raw| Some(raw.get().to_owned())),
 };
 
-/// `json_extract_path_text(document, part, ...)`: a text, without quotes; NULL for null.
+/// `json_extract_path_text(document, part, ...)`: the value as a text, strings without quotes; NULL for null.
 const TEXT: Kernel = Kernel {
     name: "json_extract_path_text",
     result: |_| Ok(DataType::Utf8),
     run: |call| {
-        extracted(call, |raw| match raw.get() {
+        extract(call, |raw| match raw.get() {
             "null" => None,
             text if text.starts_with('"') => serde_json::from_str::<String>(text).ok(),
             text => Some(text.to_owned()),
@@ -85,7 +87,7 @@ const LENGTH: Kernel = Kernel {
             let Some(document) = document else { return Ok(None) };
             match serde_json::from_str::<Vec<&RawValue>>(document) {
                 Ok(all) => Ok(i32::try_from(all.len()).ok()),
-                Err(_) => Err(exec_datafusion_err!("cannot get array length of a document that is no array")),
+                Err(_) => Err(exec_datafusion_err!("cannot get array length of a document that is not an array")),
             }
         });
         Ok(Arc::new(lengths.collect::<Result<Int32Array>>()?))
@@ -132,21 +134,23 @@ const TYPE: Kernel = Kernel {
     },
 };
 
+/// An array cast to texts.
 pub(super) fn texts(array: &ArrayRef) -> Result<StringArray> {
     Ok(cast(array, &DataType::Utf8)?.as_string::<i32>().clone())
 }
 
+/// The error for a text that is not JSON.
 pub(super) fn invalid(error: &serde_json::Error) -> datafusion::common::DataFusionError {
     exec_datafusion_err!("invalid input syntax for type json: {error}")
 }
 
-/// A step into a document: a key, or a place in an array, from its end where it is below zero.
+/// A step into a document: a key of an object, or an index of an array; a negative index counts from the end.
 enum Part {
     Key(String),
-    Place(i64),
+    Index(i64),
 }
 
-fn extracted(call: &KernelCall<'_>, shown: fn(&RawValue) -> Option<String>) -> Result<ArrayRef> {
+fn extract(call: &KernelCall<'_>, shown: fn(&RawValue) -> Option<String>) -> Result<ArrayRef> {
     let documents = texts(&call.args[0])?;
     let mut out = StringBuilder::new();
     let part = |array: &ArrayRef, row: usize| -> Result<Option<Part>> {
@@ -154,11 +158,11 @@ fn extracted(call: &KernelCall<'_>, shown: fn(&RawValue) -> Option<String>) -> R
             return Ok(None);
         }
         if array.data_type().is_integer() {
-            return Ok(Some(Part::Place(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().value(row))));
+            return Ok(Some(Part::Index(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().value(row))));
         }
         Ok(Some(Part::Key(cast(array, &DataType::Utf8)?.as_string::<i32>().value(row).to_owned())))
     };
-    // A column of parts is seldom: one that is constant is cut out of its array once a row, which costs little.
+    // The parts are nearly always constants, so converting them again for each row costs little.
     for row in 0..call.rows {
         let parts =
             call.args[1..].iter().map(|array| part(&array.slice(row, 1), 0)).collect::<Result<Option<Vec<Part>>>>()?;
@@ -180,12 +184,12 @@ fn at_path(document: &str, parts: &[Part]) -> Result<Option<Box<RawValue>>> {
                     serde_json::from_str(at.get()).map_err(|error| invalid(&error))?;
                 members.remove(key)
             }
-            // A path of texts steps into arrays too.
-            (Part::Key(place), Some(b'[')) => match place.parse() {
-                Ok(place) => element(at.get(), place)?,
+            // In a path of texts, a number is an index if the value is an array.
+            (Part::Key(index), Some(b'[')) => match index.parse() {
+                Ok(index) => element(at.get(), index)?,
                 Err(_) => None,
             },
-            (Part::Place(place), Some(b'[')) => element(at.get(), *place)?,
+            (Part::Index(index), Some(b'[')) => element(at.get(), *index)?,
             _ => None,
         };
         match next {
@@ -196,25 +200,25 @@ fn at_path(document: &str, parts: &[Part]) -> Result<Option<Box<RawValue>>> {
     Ok(Some(at))
 }
 
-fn element(array: &str, place: i64) -> Result<Option<Box<RawValue>>> {
+fn element(array: &str, index: i64) -> Result<Option<Box<RawValue>>> {
     let mut all: Vec<Box<RawValue>> = serde_json::from_str(array).map_err(|error| invalid(&error))?;
     let count = i64::try_from(all.len()).unwrap_or(i64::MAX);
-    let place = if place < 0 { place + count } else { place };
-    let place = usize::try_from(place).ok().filter(|place| *place < all.len());
-    Ok(place.map(|place| all.swap_remove(place)))
+    let index = if index < 0 { index + count } else { index };
+    let index = usize::try_from(index).ok().filter(|index| *index < all.len());
+    Ok(index.map(|index| all.swap_remove(index)))
 }
 
-/// An array as a document.
+/// `array_to_json(array)`: an array as a document.
 const ARRAY_TO_JSON: Kernel = Kernel {
     name: "array_to_json",
     result: |given| match given {
         [DataType::List(_) | DataType::LargeList(_)] => Ok(DataType::Utf8),
-        _ => plan_err!("array_to_json takes an array"),
+        _ => plan_err!("array_to_json needs an array"),
     },
     run: |call| {
         let element = match call.args[0].data_type() {
             DataType::List(field) | DataType::LargeList(field) => Arc::clone(field),
-            _ => return plan_err!("array_to_json takes an array"),
+            _ => return plan_err!("array_to_json needs an array"),
         };
         let lists = cast(&call.args[0], &DataType::LargeList(element))?;
         let lists: &LargeListArray = lists.as_list();
@@ -253,7 +257,7 @@ fn write_value(values: &Column, at: usize, is_number: bool, out: &mut String) ->
     }
     let mut text = String::new();
     values.text(at, &mut text)?;
-    // Writing to a String can't fail.
+    // Writing to a String cannot fail.
     let _ = if is_number { write!(out, "{text}") } else { write!(out, "{}", Value::from(text)) };
     Ok(())
 }
@@ -263,13 +267,13 @@ mod tests {
     use super::{Part, at_path};
 
     #[test]
-    fn values_are_found_by_keys_and_places() {
+    fn values_are_found_by_keys_and_indices() {
         let document = r#"{"a": 1.10, "b": {"c": "x"}, "l": [1, 2, {"d": null}]}"#;
         let at = |parts: &[Part]| at_path(document, parts).unwrap().map(|raw| raw.get().to_owned());
         let key = |key: &str| Part::Key(key.to_owned());
         assert_eq!(at(&[key("a")]).as_deref(), Some("1.10"));
         assert_eq!(at(&[key("b"), key("c")]).as_deref(), Some("\"x\""));
-        assert_eq!(at(&[key("l"), Part::Place(-1), key("d")]).as_deref(), Some("null"));
+        assert_eq!(at(&[key("l"), Part::Index(-1), key("d")]).as_deref(), Some("null"));
         assert_eq!(at(&[key("l"), key("0")]).as_deref(), Some("1"));
         assert_eq!(at(&[key("a"), key("c")]), None);
         assert!(at_path("no document", &[key("a")]).is_err());

@@ -1,4 +1,4 @@
-//! Documents as rows: what `jsonb_array_elements` and `jsonb_object_keys` give, as lists.
+//! Elements and keys of JSON documents as lists, for `jsonb_array_elements` and `jsonb_object_keys`.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::json::{invalid, texts};
 use super::kernel::{Kernel, KernelCall};
 
+/// `json_elements`, `json_elements_text` and `json_keys`.
 pub(super) fn functions() -> Vec<ScalarUDF> {
     [ELEMENTS, ELEMENTS_TEXT, KEYS].into_iter().map(Kernel::function).collect()
 }
@@ -26,7 +27,7 @@ const ELEMENTS: Kernel = lists("json_elements", |call| {
     each(call, |document| Ok(elements(document)?.into_iter().map(|element| Some(element.get().to_owned())).collect()))
 });
 
-/// Without quotes; NULL for null.
+/// Elements as texts: strings without quotes, and NULL for null.
 const ELEMENTS_TEXT: Kernel = lists("json_elements_text", |call| {
     each(call, |document| {
         let texts = elements(document)?.into_iter().map(|element| match element.get() {
@@ -44,26 +45,26 @@ const KEYS: Kernel = lists("json_keys", |call| {
             let members: Map<String, Value> = members;
             Ok(members.into_iter().map(|(key, _)| Some(key)).collect())
         }
-        _ => Err(exec_datafusion_err!("cannot get keys of a document that is no object")),
+        _ => Err(exec_datafusion_err!("cannot get keys of a document that is not an object")),
     })
 });
 
 fn elements(document: &str) -> Result<Vec<&RawValue>> {
     if !document.trim_start().starts_with('[') {
-        // A text that is no document at all is told as such.
+        // A text that is not JSON at all gives a syntax error.
         let _: &RawValue = serde_json::from_str(document).map_err(|error| invalid(&error))?;
-        return Err(exec_datafusion_err!("cannot get elements of a document that is no array"));
+        return Err(exec_datafusion_err!("cannot get elements of a document that is not an array"));
     }
     serde_json::from_str(document).map_err(|error| invalid(&error))
 }
 
-fn each(call: &KernelCall<'_>, listed: fn(&str) -> Result<Vec<Option<String>>>) -> Result<ArrayRef> {
+fn each(call: &KernelCall<'_>, list_of: fn(&str) -> Result<Vec<Option<String>>>) -> Result<ArrayRef> {
     let documents = texts(&call.args[0])?;
     let mut lists = ListBuilder::new(StringBuilder::new());
     for row in 0..call.rows {
         let is_known = documents.is_valid(row);
         if is_known {
-            listed(documents.value(row))?.into_iter().for_each(|text| lists.values().append_option(text));
+            list_of(documents.value(row))?.into_iter().for_each(|text| lists.values().append_option(text));
         }
         lists.append(is_known);
     }

@@ -1,4 +1,4 @@
-//! Functions that are given by two others: the type of the result, and the values of a batch.
+//! Scalar functions that are defined by two Rust functions: the result type, and the values of a batch.
 
 use std::hash::{Hash, Hasher};
 
@@ -10,26 +10,33 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
+/// A scalar function. Two kernels with the same name are the same function.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kernel {
+    /// The SQL name.
     pub(super) name: &'static str,
+    /// The result type for the types of the arguments.
     pub(super) result: fn(&[DataType]) -> Result<DataType>,
+    /// Computes the results of a batch, one for each row.
     pub(super) run: fn(&KernelCall<'_>) -> Result<ArrayRef>,
 }
 
-/// A batch of arguments, all of one length.
+/// The arguments of a batch, all of the same length.
 pub(super) struct KernelCall<'a> {
     pub(super) args: Vec<ArrayRef>,
+    /// The result type.
     pub(super) result: &'a DataType,
     /// The session's time zone.
     pub(super) zone: &'a str,
+    /// The number of rows; 1 if all arguments are constants.
     pub(super) rows: usize,
 }
 
-/// Those that look at the session's time zone: what they give belongs to the query.
+/// The kernels that depend on the session's time zone; they are stable and not immutable.
 const ZONED: [&str; 3] = ["age", "array_to_json", "timestamptz_add"];
 
 impl Kernel {
+    /// The function, to register it.
     pub(super) fn function(self) -> ScalarUDF {
         ScalarUDF::from(KernelFunction { kernel: self, signature: self.signature(), fixed: None })
     }
@@ -39,11 +46,12 @@ impl Kernel {
         Signature::variadic_any(if is_zoned { Volatility::Stable } else { Volatility::Immutable })
     }
 
+    /// A call with these arguments.
     pub(super) fn call(self, args: Vec<Expr>) -> Expr {
         self.function().call(args)
     }
 
-    /// A call whose result has a type that its arguments' types do not tell.
+    /// A call with a given result type, where it does not follow from the argument types.
     pub(super) fn call_as(self, data_type: DataType, args: Vec<Expr>) -> Expr {
         let signature = self.signature();
         ScalarUDF::from(KernelFunction { kernel: self, signature, fixed: Some(data_type) }).call(args)

@@ -1,37 +1,38 @@
-//! Where DataFusion's values differ from PostgreSQL's, PostgreSQL's: rules that rewrite expressions, and the functions
-//! that they put in their places.
+//! Makes queries return PostgreSQL's values where DataFusion's differ: rules that rewrite expressions, and the
+//! functions that the rewritten expressions call.
 //!
 //! | expression | DataFusion | here, as in PostgreSQL |
 //! |---|---|---|
-//! | `1` | a bigint | an integer where it is small enough |
+//! | `1` | a bigint | an integer if it fits |
 //! | `+ - *` of integers, `-x` | wraps around | an error: [`integers`] |
 //! | `sum` of bigint | wraps around | a numeric |
 //! | `avg` of integers and numerics | a double, or four digits more | a numeric of a quotient's scale: [`averages`] |
 //! | `/` of numerics | four digits more | 16 significant digits or more: [`numeric`] |
-//! | `round`, `trunc`, `ceil`, `floor` of numerics | the scale stays | the scale that is asked for: [`numeric`] |
+//! | `round`, `trunc`, `ceil`, `floor` of numerics | the scale of the argument | the requested scale: [`numeric`] |
 //! | a double beside a numeric | decimals of 15 digits | doubles: [`operators`] |
 //! | a double divided by zero | infinite | an error |
 //! | `round` of a double | away from zero | to the even neighbour: [`rounding`] |
-//! | a double or a numeric as an integer | cut | rounded: [`casts`] |
+//! | a double or a numeric as an integer | truncated | rounded: [`casts`] |
 //! | a double as a numeric | its binary value | its 15 significant digits |
 //! | doubles, intervals, arrays, bytes as texts | Arrow's forms | PostgreSQL's: [`casts`] |
 //! | date + interval | a date | a timestamp |
 //! | timestamptz + days or months | in UTC | in the session's time zone: [`intervals`] |
 //! | intervals compared | field by field | days of 24 hours, months of 30 days |
-//! | interval * number, interval / number | not known | fractions carried down: [`intervals`] |
+//! | interval * number, interval / number | not supported | fractions carried to smaller units: [`intervals`] |
 //! | `extract` | an integer | a numeric |
-//! | `to_char`, `to_timestamp`, `to_date` | strftime's patterns, or the pattern as the answer | [`formats`] |
+//! | `to_char`, `to_timestamp`, `to_date` | strftime's patterns | PostgreSQL's patterns: [`formats`] |
 //! | `k` of `FULL JOIN ... USING (k)` | the left side's | the value of the side that has one: [`joins`] |
-//! | `->`, `->>`, `#>>` | not known | documents' values: [`json`] |
+//! | `->`, `->>`, `#>>` | not supported | values of a JSON document: [`json`] |
 //! | a query as a value | must be aggregated | one row, or NULL: [`subqueries`] |
-//! | what takes columns of the query around it | by equality alone | any: [`decorrelation`] |
-//! | `percentile_cont`, `percentile_disc`, `mode` | six digits, or not known | [`ordered_sets`] |
+//! | a correlated subquery | correlated by equality only | correlated by any condition: [`decorrelation`] |
+//! | `percentile_cont`, `percentile_disc`, `mode` | six digits, or not supported | all digits: [`ordered_sets`] |
 //! | `variance`, `stddev` of integers and numerics | doubles | numerics: [`dispersion`] |
-//! | `IS NOT DISTINCT FROM` of columns | makes NULLs equal in other keys of a join | [`null_safe`] |
+//! | `IS NOT DISTINCT FROM` of columns | makes NULLs equal in other keys of a join | only here: [`null_safe`] |
 //! | `SIMILAR TO` | a regular expression of its own | SQL's: [`similar`] |
 //!
-//! Two rules, since types that change must be known before operands are made to agree: [`Types`] runs before DataFusion's
-//! type coercion, [`Values`] after it. Operators that the engine can't plan at all are planned by [`IntervalOperators`].
+//! There are two rules, since changed types must be known before operands are coerced: [`PostgresTypes`] runs before
+//! DataFusion's type coercion, [`PostgresValues`] after it. Operators that the engine cannot plan at all are planned by
+//! [`operators::IntervalOperators`].
 
 mod averages;
 mod casts;
@@ -52,10 +53,10 @@ mod operators;
 mod ordered_sets;
 mod output_limits;
 mod recursion;
+mod regexp_split;
 mod rounding;
 mod similar;
 mod subqueries;
-mod texts;
 mod width_bucket;
 
 use std::sync::Arc;
@@ -76,25 +77,26 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::scalar::ScalarValue;
 
-use crate::literals::MissingSeconds;
-use integers::{Operation, checked};
+use crate::literals::TimestampLiterals;
+use integers::{Operation, checked_call};
 
-/// The widest numeric without a fraction.
+/// The widest numeric without decimals.
 const WHOLE: DataType = DataType::Decimal128(38, 0);
 
+/// A timestamp without time zone.
 const LOCAL: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
-/// All rules by which a query is analysed, in their order.
+/// All analyzer rules, in order.
 pub(crate) fn rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
-        vec![Arc::new(decorrelation::CorrelatedQueries), Arc::new(Types)];
+        vec![Arc::new(decorrelation::CorrelatedQueries), Arc::new(PostgresTypes)];
     rules.extend(Analyzer::new().rules);
-    rules.push(Arc::new(MissingSeconds));
-    rules.push(Arc::new(Values));
+    rules.push(Arc::new(TimestampLiterals));
+    rules.push(Arc::new(PostgresValues));
     rules
 }
 
-/// Functions that the engine lacks, or has with another meaning.
+/// Functions that the engine lacks, or has with another meaning than PostgreSQL.
 pub(crate) fn functions() -> Vec<ScalarUDF> {
     let mut all = formats::functions();
     all.extend(output_limits::functions());
@@ -103,7 +105,7 @@ pub(crate) fn functions() -> Vec<ScalarUDF> {
     all.push(joins::COLUMN_OF_ONE_SIDE.function());
     all.extend(json::functions());
     all.extend(json_sets::functions());
-    all.push(texts::SPLIT.function());
+    all.push(regexp_split::SPLIT.function());
     all.push(width_bucket::WIDTH_BUCKET.function());
     all.extend(
         [functions_by_type::ARRAY_UPPER, functions_by_type::SIGN, functions_by_type::TYPE_OF]
@@ -113,6 +115,7 @@ pub(crate) fn functions() -> Vec<ScalarUDF> {
     all
 }
 
+/// Aggregates that the engine lacks, or has with another result than PostgreSQL.
 pub(crate) fn aggregates() -> Vec<AggregateUDF> {
     let mut all = vec![averages::function(), subqueries::single_value()];
     all.extend(ordered_sets::functions());
@@ -120,16 +123,16 @@ pub(crate) fn aggregates() -> Vec<AggregateUDF> {
     all
 }
 
-/// Plans what the engine can't; before the engine's own planners.
+/// Planners of expressions that the engine cannot plan; they come before the engine's own.
 pub(crate) fn planners() -> Vec<Arc<dyn ExprPlanner>> {
     vec![Arc::new(operators::IntervalOperators), Arc::new(extract::ExtractFields), Arc::new(json::JsonOperators)]
 }
 
-/// Expressions whose type is another in PostgreSQL.
+/// Rewrites expressions that have another type in PostgreSQL.
 #[derive(Debug)]
-struct Types;
+struct PostgresTypes;
 
-impl AnalyzerRule for Types {
+impl AnalyzerRule for PostgresTypes {
     fn name(&self) -> &str {
         "postgres_types"
     }
@@ -140,11 +143,11 @@ impl AnalyzerRule for Types {
     }
 }
 
-/// Expressions of the same type whose value is another in PostgreSQL.
+/// Rewrites expressions that have the same type and another value in PostgreSQL.
 #[derive(Debug)]
-struct Values;
+struct PostgresValues;
 
-impl AnalyzerRule for Values {
+impl AnalyzerRule for PostgresValues {
     fn name(&self) -> &str {
         "postgres_values"
     }
@@ -154,16 +157,16 @@ impl AnalyzerRule for Values {
     }
 }
 
-/// Rewrites all expressions of a plan, the inner ones first; the columns keep their names.
+/// Rewrites all expressions of a plan, inner expressions first. The columns keep their names.
 fn rewrite_expressions(
     plan: LogicalPlan,
     rewrite: &dyn Fn(Expr, &DFSchema) -> Transformed<Expr>,
 ) -> Result<LogicalPlan> {
     if let LogicalPlan::RecursiveQuery(query) = plan {
-        return recursion::rewritten(query, &|term| rewrite_expressions(term, rewrite));
+        return recursion::rewrite(query, &|term| rewrite_expressions(term, rewrite));
     }
     let plan = plan.map_children(|input| rewrite_expressions(input, rewrite).map(Transformed::yes))?.data;
-    // The planner takes its numbers as they are.
+    // The planner needs the numbers of LIMIT as bigint literals.
     if matches!(plan, LogicalPlan::Limit(_)) {
         return plan.recompute_schema();
     }
@@ -174,19 +177,19 @@ fn rewrite_expressions(
         rewrite_expressions(query, rewrite).map(Transformed::yes)
     })?;
     let rewritten = plan.data.map_expressions(|expr| {
-        // The planner looks for it as it is.
+        // The planner looks for unchanged grouping sets.
         if matches!(expr, Expr::GroupingSet(_)) {
             return Ok(Transformed::no(expr));
         }
         let name = names.save(&expr);
-        let rewritten = expr.transform_up(|expr| Ok(rewrite(outer_typed(expr, &schema), &schema)))?;
+        let rewritten = expr.transform_up(|expr| Ok(rewrite(with_outer_column_types(expr, &schema), &schema)))?;
         Ok(rewritten.update_data(|expr| name.restore(expr)))
     })?;
-    // What is above sees the types that the expressions have now.
-    with_types(rewritten.data)
+    // The nodes above must see the changed types.
+    with_recomputed_types(rewritten.data)
 }
 
-/// The query with the types that the columns of the query around it have now.
+/// A subquery whose references to outer columns have the current types of those columns.
 fn with_outer_types(query: LogicalPlan, schema: &DFSchema) -> Result<LogicalPlan> {
     let typed = query.transform_down_with_subqueries(|node| {
         node.map_expressions(|expr| expr.transform_up(|expr| Ok(outer_column(expr, schema))))
@@ -206,8 +209,8 @@ fn outer_column(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     }
 }
 
-/// What a subquery says of the columns that it takes from outside.
-fn outer_typed(mut expr: Expr, schema: &DFSchema) -> Expr {
+/// Updates the types in a subquery's list of outer columns.
+fn with_outer_column_types(mut expr: Expr, schema: &DFSchema) -> Expr {
     let subquery = match &mut expr {
         Expr::ScalarSubquery(subquery) => subquery,
         Expr::Exists(exists) => &mut exists.subquery,
@@ -220,13 +223,13 @@ fn outer_typed(mut expr: Expr, schema: &DFSchema) -> Expr {
     expr
 }
 
-/// The node with a schema of the types that its expressions and inputs have.
-fn with_types(plan: LogicalPlan) -> Result<LogicalPlan> {
+/// The node with a schema that has the types of its expressions and inputs.
+fn with_recomputed_types(plan: LogicalPlan) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::Values(values) => LogicalPlanBuilder::values(values.values)?.build(),
         LogicalPlan::Union(union) => Ok(LogicalPlan::Union(Union::try_new_with_loose_types(union.inputs)?)),
         other => match other.recompute_schema()? {
-            LogicalPlan::Join(join) => joins::merged(join),
+            LogicalPlan::Join(join) => joins::with_merged_columns(join),
             other => Ok(other),
         },
     }
@@ -252,35 +255,38 @@ fn postgres_type(expr: Expr, schema: &DFSchema, zone: &str) -> Transformed<Expr>
         Expr::Negative(inner) if inner.get_type(schema).is_ok_and(|data_type| intervals::is_interval(&data_type)) => {
             Transformed::yes(intervals::NEGATE.call(vec![*inner]))
         }
-        Expr::ScalarFunction(call) => functions_by_type::typed(call, schema),
-        Expr::ScalarSubquery(subquery) => match subqueries::single(subquery.clone()) {
+        Expr::ScalarFunction(call) => functions_by_type::rewrite_call(call, schema),
+        Expr::ScalarSubquery(subquery) => match subqueries::with_single_row(subquery.clone()) {
             Ok(single) => Transformed::yes(Expr::ScalarSubquery(single)),
-            // The engine says what is wrong with it.
+            // The engine reports the error.
             Err(_) => Transformed::no(Expr::ScalarSubquery(subquery)),
         },
         Expr::AggregateFunction(AggregateFunction { func, mut params }) => {
             if func.name() == "sum"
-                && let Some(summed) = summed_as(&params.args, schema)
+                && let Some(summed) = type_to_sum(&params.args, schema)
             {
                 params.args = params.args.into_iter().map(|arg| cast(arg, summed.clone())).collect();
             } else if func.name() == "count" {
-                params.args.iter_mut().for_each(as_planned);
+                params.args.iter_mut().for_each(as_bigint_literal);
             } else {
-                // Beyond the first they are parameters, which are read as they are.
-                params.args.iter_mut().skip(1).for_each(as_planned);
+                // Arguments after the first are parameters, which the engine reads as bigint literals.
+                params.args.iter_mut().skip(1).for_each(as_bigint_literal);
             }
             Transformed::yes(Expr::AggregateFunction(AggregateFunction { func, params }))
         }
         Expr::WindowFunction(mut window) => {
             if is_sum(&window)
-                && let Some(summed) = summed_as(&window.params.args, schema)
+                && let Some(summed) = type_to_sum(&window.params.args, schema)
             {
                 let args = std::mem::take(&mut window.params.args);
                 window.params.args = args.into_iter().map(|arg| cast(arg, summed.clone())).collect();
             } else if !is_sum(&window) {
-                // Of an aggregate the first one is its value, but for what `count` counts.
-                let is_value = matches!(&window.fun, WindowFunctionDefinition::AggregateUDF(function) if function.name() != "count");
-                window.params.args.iter_mut().skip(usize::from(is_value)).for_each(as_planned);
+                // The first argument of an aggregate is its value, except for `count`.
+                let is_value = match &window.fun {
+                    WindowFunctionDefinition::AggregateUDF(function) => function.name() != "count",
+                    _ => false,
+                };
+                window.params.args.iter_mut().skip(usize::from(is_value)).for_each(as_bigint_literal);
             }
             Transformed::yes(Expr::WindowFunction(window))
         }
@@ -288,8 +294,8 @@ fn postgres_type(expr: Expr, schema: &DFSchema, zone: &str) -> Transformed<Expr>
     }
 }
 
-/// The literal as the planner made it: what the engine takes it for depends on its type.
-fn as_planned(arg: &mut Expr) {
+/// Makes an integer literal a bigint again, as the planner had made it: the engine expects that type.
+fn as_bigint_literal(arg: &mut Expr) {
     if let Expr::Literal(ScalarValue::Int32(Some(value)), metadata) = arg {
         *arg = Expr::Literal(ScalarValue::Int64(Some(i64::from(*value))), metadata.take());
     }
@@ -299,12 +305,12 @@ fn postgres_value(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     match expr {
         Expr::BinaryExpr(binary) => match operation(&binary, schema) {
             Some((operation, data_type)) => {
-                Transformed::yes(checked(operation, data_type, vec![*binary.left, *binary.right]))
+                Transformed::yes(checked_call(operation, data_type, vec![*binary.left, *binary.right]))
             }
             None => Transformed::no(Expr::BinaryExpr(binary)),
         },
         Expr::Negative(inner) => match integer(&inner, schema) {
-            Some(data_type) => Transformed::yes(checked(Operation::Negate, data_type, vec![*inner])),
+            Some(data_type) => Transformed::yes(checked_call(Operation::Negate, data_type, vec![*inner])),
             None => Transformed::no(Expr::Negative(inner)),
         },
         Expr::ScalarFunction(mut call) if call.func.name() == "round" && call.args.len() == 1 => {
@@ -335,8 +341,8 @@ fn operation(binary: &BinaryExpr, schema: &DFSchema) -> Option<(Operation, DataT
     (left == right).then_some((operation, left))
 }
 
-/// The type of an expression where it is an integer's. What was put in its place knows it; the engine would work it out
-/// from the innermost operand each time.
+/// The type of an integer expression. A call that this rule has made knows its type; the engine would derive it from
+/// the innermost operand each time.
 fn integer(expr: &Expr, schema: &DFSchema) -> Option<DataType> {
     if let Expr::ScalarFunction(call) = expr
         && let Some(known) = integers::type_of(&call.func)
@@ -351,8 +357,8 @@ fn is_sum(window: &WindowFunction) -> bool {
     matches!(&window.fun, WindowFunctionDefinition::AggregateUDF(function) if function.name() == "sum")
 }
 
-/// As what a sum adds, where that is another type than its argument's. A sum of sums has the type of the sums.
-fn summed_as(args: &[Expr], schema: &DFSchema) -> Option<DataType> {
+/// The type to which the argument of `sum` is cast, if it is not its own. A sum of sums has the type of the sums.
+fn type_to_sum(args: &[Expr], schema: &DFSchema) -> Option<DataType> {
     let [only] = args else { return None };
     match only.get_type(schema).ok()? {
         DataType::Int64 => Some(WHOLE),

@@ -1,7 +1,7 @@
-//! `a IS NOT DISTINCT FROM b`, by equalities alone.
+//! Rewrites `a IS NOT DISTINCT FROM b` with equalities.
 //!
-//! The engine makes it a key of a hash join where a join has no other one; from then on NULLs are equal in every key of
-//! that join, also in those of `a = b` that come to it later.
+//! In a join without other keys, the engine makes it a key of a hash join; from then on NULLs are equal in every key of
+//! that join, also in keys `a = b` that are added later.
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
@@ -11,7 +11,7 @@ use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, binary_expr, cast, lit};
 use datafusion::scalar::ScalarValue;
 
-/// Of columns, which may be keys of a join.
+/// Rewrites the operator between two columns, which may become keys of a join; `None` if it does not apply.
 pub(super) fn of_columns(binary: &BinaryExpr, schema: &DFSchema) -> Option<Expr> {
     let (left, right) = (binary.left.as_ref(), binary.right.as_ref());
     let has_column = |expr: &Expr| !expr.column_refs().is_empty();
@@ -26,7 +26,10 @@ pub(super) fn of_columns(binary: &BinaryExpr, schema: &DFSchema) -> Option<Expr>
     equal(side(left, types.0), side(right, types.1), &common, is_nullable).ok()
 }
 
-/// Equal, or both NULL.
+/// The condition that two values of `data_type` are equal or both NULL.
+///
+/// # Errors
+/// If the type has no default value.
 pub(super) fn equal(left: Expr, right: Expr, data_type: &DataType, is_nullable: bool) -> Result<Expr> {
     if !is_nullable {
         return Ok(left.eq(right));

@@ -1,9 +1,9 @@
-//! Numerics: the scale of a quotient, rounding to a scale, and doubles as numerics.
+//! Numerics: quotients and their scale, rounding to a scale, and conversion from doubles.
 //!
-//! PostgreSQL chooses the scale of each quotient by its operands' values, so that it has 16 significant digits or more.
-//! A column here has one scale: [`SCALE`] digits, or its operands' where those are more. A quotient is rounded where
-//! PostgreSQL rounds it, and filled up with zeros: the same number, but for quotients so small that PostgreSQL shows more
-//! digits than [`SCALE`].
+//! PostgreSQL chooses the scale of each quotient by the values of its operands, so that it has 16 significant digits or
+//! more. Here all values of a column have one scale: [`SCALE`] digits, or that of an operand if it is larger. A
+//! quotient is rounded to the digit to which PostgreSQL rounds it, and padded with zeros. So it is the same number,
+//! except for quotients so small that PostgreSQL returns more than [`SCALE`] digits.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use datafusion::logical_expr::{Expr, cast};
 
 use super::kernel::{Kernel, KernelCall};
 
-/// Digits after the point of a quotient, of an average, and of a double that becomes a numeric.
+/// Decimals of a quotient, of an average, and of a numeric that is made from a double.
 pub(super) const SCALE: i8 = 20;
 
 const PRECISION: u8 = 38;
 
-/// Significant digits that PostgreSQL keeps at least.
+/// The least number of significant digits of a quotient in PostgreSQL.
 const SIGNIFICANT: i32 = 16;
 
-/// The numeric type that holds all values of a number's type; `None` for doubles and what is no number.
+/// The numeric type that holds all values of an integer or numeric type exactly; `None` for other types.
 pub(super) fn exact(data_type: &DataType) -> Option<DataType> {
     Some(match data_type {
         DataType::Decimal128(..) => data_type.clone(),
@@ -44,7 +44,7 @@ fn scale_of(data_type: &DataType) -> i8 {
     }
 }
 
-/// The type of a quotient, given the types of both sides.
+/// The type of a quotient of two exact types.
 pub(super) fn quotient_type(left: &DataType, right: &DataType) -> DataType {
     DataType::Decimal128(PRECISION, SCALE.max(scale_of(left)).max(scale_of(right)))
 }
@@ -68,7 +68,10 @@ const DIVIDE: Kernel = Kernel {
     run: |call| quotients(&call.args[0], &call.args[1], call.result),
 };
 
-/// The quotients of two columns of numerics.
+/// The quotients of two columns of numerics; NULL if one is NULL.
+///
+/// # Errors
+/// If a divisor is zero or a quotient has more than 38 digits.
 pub(super) fn quotients(left: &ArrayRef, right: &ArrayRef, result: &DataType) -> Result<ArrayRef> {
     let (left_scale, right_scale, scale) = (scale_of(left.data_type()), scale_of(right.data_type()), scale_of(result));
     let (left, right) = (numerics(left)?, numerics(right)?);
@@ -83,15 +86,16 @@ pub(super) fn quotients(left: &ArrayRef, right: &ArrayRef, result: &DataType) ->
 fn numerics(array: &ArrayRef) -> Result<Decimal128Array> {
     match array.as_primitive_opt::<Decimal128Type>() {
         Some(numerics) => Ok(numerics.clone()),
-        None => exec_err!("a numeric was expected, not {}", array.data_type()),
+        None => exec_err!("expected a numeric, got {}", array.data_type()),
     }
 }
 
+/// The error for a result with more than 38 digits.
 pub(super) fn out_of_range() -> ArrowError {
     ArrowError::ArithmeticOverflow("numeric out of range: more than 38 digits".to_owned())
 }
 
-/// Rounded where PostgreSQL's `select_div_scale` rounds it.
+/// A quotient at `scale`, rounded to the number of decimals that PostgreSQL's `select_div_scale` chooses.
 fn quotient(left: (i128, i8), right: (i128, i8), scale: i8) -> Result<i128, ArrowError> {
     if right.0 == 0 {
         return Err(ArrowError::DivideByZero);
@@ -99,7 +103,7 @@ fn quotient(left: (i128, i8), right: (i128, i8), scale: i8) -> Result<i128, Arro
     let ((left_weight, left_digit), (right_weight, right_digit)) = (leading(left), leading(right));
     let weight = left_weight - right_weight - i32::from(left_digit <= right_digit);
     let shown = (SIGNIFICANT - 4 * weight).max(left.1.into()).max(right.1.into()).clamp(0, scale.into());
-    // Not negative: a quotient has its operands' scales at least.
+    // The shift is not negative, since a quotient has at least the scales of its operands.
     let shift = (shown + i32::from(right.1) - i32::from(left.1)).unsigned_abs();
     let quotient = match 10_i128.checked_pow(shift).and_then(|power| left.0.checked_mul(power)) {
         Some(dividend) => rounded(dividend, right.0),
@@ -117,7 +121,7 @@ fn fits(value: i128) -> bool {
     value.unsigned_abs() < 10_u128.pow(PRECISION.into())
 }
 
-/// The first digit to base 10000, and its weight.
+/// The weight of a number's first digit to base 10000, and the digit.
 fn leading((value, scale): (i128, i8)) -> (i32, u128) {
     let value = value.unsigned_abs();
     if value == 0 {
@@ -130,7 +134,7 @@ fn leading((value, scale): (i128, i8)) -> (i32, u128) {
     (weight, if shift >= 0 { value / power } else { value * power })
 }
 
-/// Half away from zero.
+/// The quotient as a whole number; halves are rounded away from zero.
 fn rounded(dividend: i128, divisor: i128) -> i128 {
     let (quotient, rest) = (dividend / divisor, dividend % divisor);
     if rest.unsigned_abs() >= divisor.unsigned_abs() - rest.unsigned_abs() {
@@ -141,17 +145,17 @@ fn rounded(dividend: i128, divisor: i128) -> i128 {
 }
 
 fn rounded_wide(dividend: i256, divisor: i256) -> Option<i128> {
-    nearest(dividend, divisor)?.to_i128()
+    divide_half_away(dividend, divisor)?.to_i128()
 }
 
-fn nearest(dividend: i256, divisor: i256) -> Option<i256> {
+fn divide_half_away(dividend: i256, divisor: i256) -> Option<i256> {
     let (quotient, rest) = (dividend.checked_div(divisor)?, dividend.checked_rem(divisor)?);
     let (rest, size) = (rest.wrapping_abs(), divisor.wrapping_abs());
     let away = i256::from_i128(if (dividend < i256::ZERO) == (divisor < i256::ZERO) { 1 } else { -1 });
     if rest >= size.wrapping_sub(rest) { quotient.checked_add(away) } else { Some(quotient) }
 }
 
-/// A quotient whose digits after `shown` are zeros.
+/// A quotient whose decimals after the first `shown` are zeros.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Quotient {
     value: i256,
@@ -159,13 +163,19 @@ pub(super) struct Quotient {
 }
 
 impl Quotient {
-    /// As a numeric, where it has no more digits than that.
+    /// The quotient as a numeric.
+    ///
+    /// # Errors
+    /// If it has more than 38 digits.
     pub(super) fn numeric(self) -> Result<i128, ArrowError> {
         self.value.to_i128().filter(|value| fits(*value)).ok_or_else(out_of_range)
     }
 }
 
-/// The quotient of numbers that are wider than numerics, by a whole number.
+/// The quotient of a wide number, with its scale, by a whole number, rounded as [`quotients`] are.
+///
+/// # Errors
+/// If an intermediate result has more than 76 digits.
 pub(super) fn wide_quotient(dividend: (i256, i32), divisor: i256, scale: i8) -> Result<Quotient, ArrowError> {
     let (weight, digit) = leading_wide(dividend);
     let (divisor_weight, divisor_digit) = leading_wide((divisor, 0));
@@ -178,7 +188,7 @@ pub(super) fn wide_quotient(dividend: (i256, i32), divisor: i256, scale: i8) -> 
         _ => (Some(dividend.0), divisor.checked_mul(power(shift)?)),
     };
     let (dividend, divisor) = dividend.zip(divisor).ok_or_else(out_of_range)?;
-    let quotient = nearest(dividend, divisor).ok_or_else(out_of_range)?;
+    let quotient = divide_half_away(dividend, divisor).ok_or_else(out_of_range)?;
     let value = quotient.checked_mul(power(i32::from(scale) - shown)?).ok_or_else(out_of_range)?;
     Ok(Quotient { value, shown: shown.unsigned_abs() })
 }
@@ -190,14 +200,17 @@ fn leading_wide((value, scale): (i256, i32)) -> (i32, u128) {
     }
     let exponent = i32::try_from(digits.len()).unwrap_or_default() - 1 - scale;
     let weight = exponent.div_euclid(4);
-    // As many digits as are before the point of this digit to base 10000.
+    // The number of decimal digits in the first digit to base 10000.
     let count = usize::try_from(exponent - 4 * weight + 1).unwrap_or(1);
     let digit = format!("{digits:0<count$}").get(..count).and_then(|digits| digits.parse().ok());
     (weight, digit.unwrap_or_default())
 }
 
-/// The square root, of as many digits.
-pub(super) fn root(square: Quotient, scale: i8) -> Result<i128, ArrowError> {
+/// The square root of a quotient, with as many decimals as the quotient shows.
+///
+/// # Errors
+/// If an intermediate result has too many digits.
+pub(super) fn square_root(square: Quotient, scale: i8) -> Result<i128, ArrowError> {
     let power = |exponent: u32| i256::from_i128(10).checked_pow(exponent).ok_or_else(out_of_range);
     let zeros = power(u32::from(scale.unsigned_abs()) - square.shown)?;
     let number = (square.value / zeros).checked_mul(power(square.shown)?).ok_or_else(out_of_range)?;
@@ -205,7 +218,7 @@ pub(super) fn root(square: Quotient, scale: i8) -> Result<i128, ArrowError> {
         return Ok(0);
     }
     let mut root = i256::from_i128(10_i128.pow(u32::try_from(number.to_string().len().div_ceil(2)).unwrap_or(38)));
-    // Newton's, from above.
+    // Newton's method, starting above the root.
     loop {
         let next = (root + number / root) / i256::from_i128(2);
         if next >= root {
@@ -219,7 +232,7 @@ pub(super) fn root(square: Quotient, scale: i8) -> Result<i128, ArrowError> {
     root.filter(|root| fits(*root)).ok_or_else(out_of_range)
 }
 
-/// How digits go.
+/// How decimals are removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rounding {
     Nearest,
@@ -228,7 +241,7 @@ pub(super) enum Rounding {
     Down,
 }
 
-/// A numeric with `digits` digits after the point, and the type that it has then.
+/// A numeric rounded to a constant number of `digits`, which becomes its scale; `None` if the value is not a numeric.
 pub(super) fn round_to(rounding: Rounding, value: Expr, data_type: &DataType, digits: i64) -> Option<Expr> {
     let DataType::Decimal128(precision, scale) = data_type else { return None };
     let shown = i8::try_from(digits.clamp(0, PRECISION.into())).ok()?;
@@ -236,7 +249,7 @@ pub(super) fn round_to(rounding: Rounding, value: Expr, data_type: &DataType, di
     let precision = u8::try_from((whole + i16::from(shown)).clamp(1, PRECISION.into())).ok()?;
     let result = DataType::Decimal128(precision, shown);
     let kernel = match rounding {
-        // Arrow rounds so where a cast takes digits away.
+        // A cast of Arrow to a smaller scale rounds in this way.
         Rounding::Nearest if digits >= 0 => return Some(cast(value, result)),
         Rounding::Nearest => ROUND,
         Rounding::TowardsZero => TRUNC,
@@ -246,7 +259,7 @@ pub(super) fn round_to(rounding: Rounding, value: Expr, data_type: &DataType, di
     Some(kernel.call_as(result, vec![value, cast(datafusion::logical_expr::lit(digits), DataType::Int64)]))
 }
 
-/// `round(value, digits)` where the digits are known only row by row: the type stays.
+/// `round` or `trunc` to a number of digits that is not constant; the value keeps its type.
 pub(super) fn round_by_row(rounding: Rounding, value: Expr, data_type: &DataType, digits: Expr) -> Expr {
     let kernel = if rounding == Rounding::Nearest { ROUND } else { TRUNC };
     kernel.call_as(data_type.clone(), vec![value, cast(digits, DataType::Int64)])
@@ -270,18 +283,18 @@ fn round_column(rounding: Rounding, call: &KernelCall<'_>) -> Result<ArrayRef> {
         _ => Ok(None),
     });
     let rounded = rounded.collect::<Result<Decimal128Array, ArrowError>>()?;
-    let DataType::Decimal128(precision, scale) = call.result else { return exec_err!("a numeric is rounded") };
+    let DataType::Decimal128(precision, scale) = call.result else { return exec_err!("expected a numeric to round") };
     Ok(Arc::new(rounded.with_precision_and_scale(*precision, *scale)?))
 }
 
 fn round_value(rounding: Rounding, (value, from): (i128, i8), digits: i64, to: i8) -> Result<i128, ArrowError> {
-    let taken = (i64::from(from) - digits).clamp(0, 39);
-    let kept = if taken == 0 {
+    let dropped = (i64::from(from) - digits).clamp(0, 39);
+    let rounded_value = if dropped == 0 {
         value
-    } else if taken == 39 {
+    } else if dropped == 39 {
         0
     } else {
-        let unit = 10_i128.checked_pow(taken as u32).ok_or_else(out_of_range)?;
+        let unit = 10_i128.checked_pow(dropped as u32).ok_or_else(out_of_range)?;
         let whole = match rounding {
             Rounding::Nearest => rounded(value, unit),
             Rounding::TowardsZero => value / unit,
@@ -292,10 +305,10 @@ fn round_value(rounding: Rounding, (value, from): (i128, i8), digits: i64, to: i
     };
     let change = i32::from(to) - i32::from(from);
     let power = 10_i128.checked_pow(change.unsigned_abs()).ok_or_else(out_of_range)?;
-    if change >= 0 { kept.checked_mul(power).ok_or_else(out_of_range) } else { Ok(kept / power) }
+    if change >= 0 { rounded_value.checked_mul(power).ok_or_else(out_of_range) } else { Ok(rounded_value / power) }
 }
 
-/// `x::numeric` without a precision: of the argument's own scale.
+/// `x::numeric` without precision: the argument's own scale, or [`SCALE`] for a double.
 pub(super) const TO_NUMERIC: Kernel = Kernel {
     name: "to_numeric",
     result: |given| match given {
@@ -317,7 +330,7 @@ pub(super) const TO_NUMERIC: Kernel = Kernel {
     },
 };
 
-/// Of a double, PostgreSQL takes 15 significant digits; of a real, 6.
+/// Doubles as numerics, with 15 significant digits as in PostgreSQL; reals with 6.
 fn numerics_of_doubles(doubles: &Float64Array, is_single: bool) -> Result<ArrayRef> {
     let digits = if is_single { 5 } else { 14 };
     let numerics = doubles.iter().map(|value| value.map(|value| numeric_of_double(value, digits)).transpose());
@@ -328,7 +341,7 @@ fn numerics_of_doubles(doubles: &Float64Array, is_single: bool) -> Result<ArrayR
 fn numeric_of_double(value: f64, digits: usize) -> Result<i128, ArrowError> {
     if !value.is_finite() {
         return Err(ArrowError::InvalidArgumentError(format!(
-            "{value} can't be a numeric: here a numeric is a number of up to 38 digits"
+            "{value} cannot be converted to numeric, which has numbers of up to 38 digits only"
         )));
     }
     let text = format!("{value:.digits$e}");
@@ -346,7 +359,7 @@ fn numeric_of_double(value: f64, digits: usize) -> Result<i128, ArrowError> {
     }
 }
 
-/// A double by a double: never infinite where the divisor is zero.
+/// Divides doubles; an error if the divisor is zero.
 pub(super) const DIVIDE_DOUBLES: Kernel = Kernel {
     name: "double_divide",
     result: |given| Ok(given[0].clone()),
@@ -365,7 +378,7 @@ pub(super) const DIVIDE_DOUBLES: Kernel = Kernel {
     },
 };
 
-/// Integers that count units of a scale: seconds in microseconds become seconds.
+/// An integer that counts units of a scale as a numeric: with scale 6, microseconds become seconds.
 pub(super) fn scaled(scale: i8, value: Expr) -> Expr {
     SCALED.call_as(DataType::Decimal128(20, scale), vec![cast(value, DataType::Int64)])
 }
@@ -382,7 +395,7 @@ const SCALED: Kernel = Kernel {
 
 #[cfg(test)]
 mod tests {
-    use super::{i256, numeric_of_double, quotient, root, rounded, wide_quotient};
+    use super::{i256, numeric_of_double, quotient, rounded, square_root, wide_quotient};
 
     #[test]
     fn quotients_are_rounded_where_postgres_rounds_them() {
@@ -399,9 +412,9 @@ mod tests {
         // SELECT variance(x), stddev(x) FROM (VALUES (1), (2), (4)) AS v(x)
         let variance = wide_quotient((i256::from_i128(14), 0), i256::from_i128(6), 20).unwrap();
         assert_eq!(variance.numeric().unwrap(), 233_333_333_333_333_330_000);
-        assert_eq!(root(variance, 20).unwrap(), 152_752_523_165_194_670_000);
+        assert_eq!(square_root(variance, 20).unwrap(), 152_752_523_165_194_670_000);
         let none = wide_quotient((i256::ZERO, 4), i256::from_i128(6), 20).unwrap();
-        assert_eq!(root(none, 20).unwrap(), 0);
+        assert_eq!(square_root(none, 20).unwrap(), 0);
         // Of 1000000 and 4000000: 4500000000000, 2121320.34355964
         let variance = wide_quotient((i256::from_i128(9_000_000_000_000), 0), i256::from_i128(2), 20).unwrap();
         assert_eq!(variance.numeric().unwrap() / 10_i128.pow(20), 4_500_000_000_000);

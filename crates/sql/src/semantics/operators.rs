@@ -1,4 +1,4 @@
-//! Operators whose operands' types decide what PostgreSQL makes of them.
+//! Operators whose result in PostgreSQL depends on the types of their operands.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::intervals::{self, INTERVAL, is_interval};
 use super::kernel::Kernel;
 use super::{LOCAL, numeric};
 
-/// Operators between types for which the engine has no type, so that it can't plan them at all.
+/// Plans operators between types for which the engine cannot derive a result type.
 #[derive(Debug)]
 pub(super) struct IntervalOperators;
 
@@ -42,7 +42,7 @@ impl ExprPlanner for IntervalOperators {
             BinaryOperator::PGOverlap if matches!((&left, &right), (DataType::List(_), DataType::List(_))) => {
                 array_has_any(expr.left, expr.right)
             }
-            // Instants of several zones are instants.
+            // The engine cannot subtract timestamps whose time zones differ.
             BinaryOperator::Minus
                 if matches!(
                     (&left, &right),
@@ -74,9 +74,9 @@ fn is_mixed(left: &DataType, right: &DataType) -> bool {
     )
 }
 
-/// A timestamp's day beside a column, such that the engine estimates nothing by it: it takes the days back to timestamps
-/// that lie outside of the column's own range, and ends the query by an assertion of its own.
-fn opaque_days(left: &Expr, right: &Expr, schema: &DFSchema) -> Option<(Expr, Expr)> {
+/// Hides a timestamp's cast to a date from the engine's estimates: comparing it with a column, the engine would convert
+/// the column's dates to timestamps outside of their range, and fail the query by an internal assertion.
+fn with_opaque_days(left: &Expr, right: &Expr, schema: &DFSchema) -> Option<(Expr, Expr)> {
     let is_day = |side: &Expr| match side {
         Expr::Cast(cast) => {
             *cast.field.data_type() == DataType::Date32
@@ -90,9 +90,9 @@ fn opaque_days(left: &Expr, right: &Expr, schema: &DFSchema) -> Option<(Expr, Ex
     changes.then(|| (opaque(left), opaque(right)))
 }
 
-/// The operator with operands for which the engine does as PostgreSQL does; `None` where it does so already.
+/// The operator with operands for which the engine returns PostgreSQL's result; `None` if it already does.
 pub(super) fn binary(binary: &BinaryExpr, schema: &DFSchema, zone: &str) -> Option<Expr> {
-    // What has no type here (an outer column) stays as it is.
+    // An operand without a type here (an outer column) is not changed.
     let (left, right) = (binary.left.get_type(schema).ok()?, binary.right.get_type(schema).ok()?);
     let with =
         |left: Expr, right: Expr| Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), binary.op, Box::new(right))));
@@ -104,7 +104,7 @@ pub(super) fn binary(binary: &BinaryExpr, schema: &DFSchema, zone: &str) -> Opti
             match (&left, &right) {
                 (DataType::Date32, DataType::Interval(_)) => return with(cast(own_left(), LOCAL), own_right()),
                 (DataType::Interval(_), DataType::Date32) => return with(own_left(), cast(own_right(), LOCAL)),
-                // In UTC all days have 24 hours, and the engine's own operator is one that statistics see through.
+                // In UTC all days have 24 hours, and the engine uses statistics only with its own operator.
                 (DataType::Timestamp(_, Some(_)), by_type) if is_interval(by_type) && zone != "UTC" => {
                     return Some(intervals::MOVE_INSTANT.call(vec![own_left(), by(own_right())]));
                 }
@@ -138,19 +138,17 @@ pub(super) fn binary(binary: &BinaryExpr, schema: &DFSchema, zone: &str) -> Opti
             if (is_interval(&left) && (is_interval(&right) || right.is_string()))
                 || (left.is_string() && is_interval(&right))
             {
-                let span = |side: Expr, own: &DataType| {
-                    intervals::SPAN.call(vec![if own.is_string() { cast(side, INTERVAL) } else { side }])
-                };
-                return with(span(own_left(), &left), span(own_right(), &right));
+                return with(interval_span(own_left(), &left), interval_span(own_right(), &right));
             }
-            if let Some(sides) = opaque_days(&binary.left, &binary.right, schema) {
+            if let Some(sides) = with_opaque_days(&binary.left, &binary.right, schema) {
                 return with(sides.0, sides.1);
             }
-            // What a clock shows is an instant of the session's zone: the other side's statistics stay of use.
-            if is_instant(&left) && is_clock(&right) {
+            // A local time is an instant in the session's zone. The cast is on its side, so that the engine can use
+            // the statistics of the other one.
+            if is_instant(&left) && is_local_time(&right) {
                 return with(own_left(), cast(own_right(), left));
             }
-            if is_clock(&left) && is_instant(&right) {
+            if is_local_time(&left) && is_instant(&right) {
                 return with(cast(own_left(), right), own_right());
             }
         }
@@ -162,7 +160,12 @@ pub(super) fn binary(binary: &BinaryExpr, schema: &DFSchema, zone: &str) -> Opti
     is_double_and_numeric(&left, &right).then(|| with(as_double(own_left(), &left), as_double(own_right(), &right)))?
 }
 
-/// Days from the second date to the first. The engine takes its own difference for a duration where it reasons of ranges.
+/// An interval as one number that orders intervals as PostgreSQL does; a text is read as an interval first.
+fn interval_span(side: Expr, own: &DataType) -> Expr {
+    intervals::SPAN.call(vec![if own.is_string() { cast(side, INTERVAL) } else { side }])
+}
+
+/// The days from the second date to the first. The engine's own difference is a duration in its range analysis.
 const DAYS_BETWEEN: Kernel = Kernel {
     name: "days_between",
     result: |_| Ok(DataType::Int32),
@@ -172,6 +175,7 @@ const DAYS_BETWEEN: Kernel = Kernel {
     },
 };
 
+/// Returns its argument; the engine makes no estimates about it.
 const SAME_DAY: Kernel =
     Kernel { name: "same_day", result: |given| Ok(given[0].clone()), run: |call| Ok(Arc::clone(&call.args[0])) };
 
@@ -180,7 +184,7 @@ fn is_comparison(op: Operator) -> bool {
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
-fn is_clock(data_type: &DataType) -> bool {
+fn is_local_time(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Timestamp(_, None) | DataType::Date32)
 }
 
@@ -196,7 +200,7 @@ fn is_double_and_numeric(left: &DataType, right: &DataType) -> bool {
     (left.is_floating() && is_numeric(right)) || (is_numeric(left) && right.is_floating())
 }
 
-/// The number as a double; a literal becomes the double that its digits say.
+/// A number as a double; a numeric literal is parsed as a double, so that no digit is lost.
 fn as_double(expr: Expr, data_type: &DataType) -> Expr {
     if let Expr::Literal(value @ ScalarValue::Decimal128(Some(_), ..), _) = &expr
         && let Ok(double) = value.to_string().parse::<f64>()
@@ -206,8 +210,8 @@ fn as_double(expr: Expr, data_type: &DataType) -> Expr {
     if *data_type == DataType::Float64 { expr } else { cast(expr, DataType::Float64) }
 }
 
-/// Of values that become one: doubles where one of them is a double and another a numeric.
-fn doubles(values: Vec<Expr>, schema: &DFSchema) -> std::result::Result<Vec<Expr>, Vec<Expr>> {
+/// Casts the alternatives of one value to doubles if some are doubles and others numerics; `Err` if nothing changes.
+fn with_doubles(values: Vec<Expr>, schema: &DFSchema) -> std::result::Result<Vec<Expr>, Vec<Expr>> {
     let types: Vec<Option<DataType>> = values.iter().map(|value| value.get_type(schema).ok()).collect();
     let has = |is: fn(&DataType) -> bool| types.iter().flatten().any(is);
     if !has(DataType::is_floating) || !has(is_numeric) {
@@ -220,9 +224,9 @@ fn doubles(values: Vec<Expr>, schema: &DFSchema) -> std::result::Result<Vec<Expr
     Ok(values.into_iter().zip(types).map(double).collect())
 }
 
-/// Of values that become one: a type that holds all of these numbers exactly. The engine would take the first one's for
-/// the type of all, until it makes them agree.
-fn one_numeric(values: Vec<Expr>, schema: &DFSchema) -> std::result::Result<Vec<Expr>, Vec<Expr>> {
+/// Casts the alternatives of one value to a type that holds all of them exactly; `Err` if nothing changes. Until its
+/// type coercion, the engine would assume the type of the first one.
+fn with_common_numeric(values: Vec<Expr>, schema: &DFSchema) -> std::result::Result<Vec<Expr>, Vec<Expr>> {
     let types: Vec<DataType> = values.iter().map(|value| value.get_type(schema).unwrap_or(DataType::Null)).collect();
     let mut known = types.iter().filter(|data_type| !data_type.is_null());
     let Some(first) = known.next() else { return Err(values) };
@@ -253,7 +257,7 @@ fn one_numeric(values: Vec<Expr>, schema: &DFSchema) -> std::result::Result<Vec<
     Ok(values.into_iter().zip(types).map(one).collect())
 }
 
-/// `x BETWEEN low AND high` as the two comparisons that it is, where they are not the engine's own.
+/// Rewrites `x BETWEEN low AND high` as two comparisons if one of them must be rewritten.
 pub(super) fn between(between: &Between, schema: &DFSchema, zone: &str) -> Option<Expr> {
     let side = |op: Operator, bound: &Expr| BinaryExpr::new(between.expr.clone(), op, Box::new(bound.clone()));
     let (low, high) = (side(Operator::GtEq, &between.low), side(Operator::LtEq, &between.high));
@@ -266,10 +270,11 @@ pub(super) fn between(between: &Between, schema: &DFSchema, zone: &str) -> Optio
     Some(if between.negated { Expr::Not(Box::new(within)) } else { within })
 }
 
+/// Casts the values of an IN list to doubles if needed; `Err` if nothing changes.
 pub(super) fn in_list(mut list: InList, schema: &DFSchema) -> std::result::Result<Expr, Expr> {
     let mut all = vec![*list.expr];
     all.append(&mut list.list);
-    let (all, changed) = match doubles(all, schema) {
+    let (all, changed) = match with_doubles(all, schema) {
         Ok(all) => (all, true),
         Err(all) => (all, false),
     };
@@ -279,11 +284,12 @@ pub(super) fn in_list(mut list: InList, schema: &DFSchema) -> std::result::Resul
     if changed { Ok(Expr::InList(list)) } else { Err(Expr::InList(list)) }
 }
 
+/// Casts the results of CASE to a common type if needed; `Err` if nothing changes.
 pub(super) fn case(mut case: Case, schema: &DFSchema) -> std::result::Result<Expr, Expr> {
     let has_else = case.else_expr.is_some();
     let results = case.when_then_expr.iter().map(|(_, then)| then.as_ref().clone());
     let results: Vec<Expr> = results.chain(case.else_expr.iter().map(|other| other.as_ref().clone())).collect();
-    let results = doubles(results, schema).or_else(|results| one_numeric(results, schema));
+    let results = with_doubles(results, schema).or_else(|results| with_common_numeric(results, schema));
     let Ok(mut results) = results else { return Err(Expr::Case(case)) };
     if has_else {
         case.else_expr = results.pop().map(Box::new);
@@ -294,8 +300,9 @@ pub(super) fn case(mut case: Case, schema: &DFSchema) -> std::result::Result<Exp
     Ok(Expr::Case(case))
 }
 
+/// Casts the arguments of a function such as `coalesce` to doubles if needed, and returns whether any was changed.
 pub(super) fn arguments(args: &mut Vec<Expr>, schema: &DFSchema) -> bool {
-    match doubles(std::mem::take(args), schema) {
+    match with_doubles(std::mem::take(args), schema) {
         Ok(changed) => {
             *args = changed;
             true

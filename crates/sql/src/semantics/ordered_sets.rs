@@ -1,6 +1,6 @@
 //! `percentile_cont`, `percentile_disc` and `mode`, each `WITHIN GROUP (ORDER BY x)`.
 //!
-//! The engine lacks the last two, and its `percentile_cont` interpolates with six digits.
+//! The engine lacks the last two, and its `percentile_cont` interpolates with a precision of six digits.
 
 use std::sync::Arc;
 
@@ -18,16 +18,17 @@ use datafusion::scalar::ScalarValue;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
-    /// Between two values where none is at the place.
+    /// `percentile_cont`, which interpolates between two values.
     Continuous,
-    /// One of the values.
+    /// `percentile_disc`, which returns one of the values.
     Discrete,
-    /// The most frequent value, the first of several.
+    /// `mode`, the most frequent value; of several, the first in the order.
     Mode,
 }
 
+/// `percentile_cont`, with its aliases, `percentile_disc` and `mode`.
 pub(super) fn functions() -> Vec<AggregateUDF> {
-    // Under the engine's other name its own would come back when a session is made of another.
+    // Under its alias, a session that is made from another would register the engine's own again.
     let aliases = percentile_cont_udaf().aliases().to_vec();
     [(Kind::Continuous, aliases), (Kind::Discrete, Vec::new()), (Kind::Mode, Vec::new())]
         .map(|(kind, aliases)| {
@@ -68,7 +69,7 @@ impl AggregateUDFImpl for OrderedSet {
         let name = self.name();
         let value = |value: &DataType| match self.kind {
             Kind::Continuous if value.is_numeric() || value.is_null() => Ok(DataType::Float64),
-            Kind::Continuous => plan_err!("{name} takes numbers, not {value}"),
+            Kind::Continuous => plan_err!("{name} needs numbers, not {value}"),
             Kind::Discrete | Kind::Mode => Ok(value.clone()),
         };
         match (self.kind, given) {
@@ -79,8 +80,8 @@ impl AggregateUDFImpl for OrderedSet {
             (Kind::Continuous | Kind::Discrete, [first, fraction]) if fraction.is_numeric() => {
                 Ok(vec![value(first)?, DataType::Float64])
             }
-            (Kind::Mode, _) => plan_err!("mode takes no argument: mode() WITHIN GROUP (ORDER BY x)"),
-            _ => plan_err!("{name} takes a fraction: {name}(0.5) WITHIN GROUP (ORDER BY x)"),
+            (Kind::Mode, _) => plan_err!("mode has no argument: mode() WITHIN GROUP (ORDER BY x)"),
+            _ => plan_err!("{name} needs a fraction: {name}(0.5) WITHIN GROUP (ORDER BY x)"),
         }
     }
 
@@ -93,17 +94,17 @@ impl AggregateUDFImpl for OrderedSet {
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         let options = args.order_bys.first().map_or_else(SortOptions::default, |order| order.options);
-        let wanted = match self.kind {
-            Kind::Mode => Wanted::Mode,
+        let result = match self.kind {
+            Kind::Mode => SetResult::Mode,
             kind => {
                 let given = constant(&args)?;
                 let (fractions, is_list) = fractions(&given)?;
-                Wanted::Places { fractions, is_list, is_continuous: kind == Kind::Continuous }
+                SetResult::Percentiles { fractions, is_list, is_continuous: kind == Kind::Continuous }
             }
         };
         let values = new_empty_array(args.expr_fields[0].data_type());
         let is_descending = options.descending;
-        Ok(Box::new(SetAccumulator { values: vec![values], bytes: 0, wanted, is_descending }))
+        Ok(Box::new(SetAccumulator { values: vec![values], bytes: 0, result, is_descending }))
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
@@ -116,14 +117,17 @@ impl AggregateUDFImpl for OrderedSet {
     }
 }
 
-/// The value of the second argument, which is the same for all rows.
+/// The value of the second argument.
+///
+/// # Errors
+/// If it is not a constant.
 fn constant(args: &AccumulatorArgs<'_>) -> Result<ArrayRef> {
     let options = RecordBatchOptions::new().with_row_count(Some(1));
     let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)?;
     match args.exprs[1].evaluate(&row) {
         Ok(ColumnarValue::Scalar(value)) => value.to_array(),
         Ok(ColumnarValue::Array(array)) => Ok(array),
-        Err(_) => plan_err!("a percentile is asked for by a constant"),
+        Err(_) => plan_err!("the fraction of a percentile must be a constant"),
     }
 }
 
@@ -141,17 +145,17 @@ fn fractions(given: &ArrayRef) -> Result<(Vec<Option<f64>>, bool)> {
 }
 
 #[derive(Debug)]
-enum Wanted {
-    Places { fractions: Vec<Option<f64>>, is_list: bool, is_continuous: bool },
+enum SetResult {
+    Percentiles { fractions: Vec<Option<f64>>, is_list: bool, is_continuous: bool },
     Mode,
 }
 
-/// All values, since any of them may be the one.
+/// Collects all values, since any of them may be the result.
 #[derive(Debug)]
 struct SetAccumulator {
     values: Vec<ArrayRef>,
     bytes: usize,
-    wanted: Wanted,
+    result: SetResult,
     is_descending: bool,
 }
 
@@ -161,7 +165,7 @@ impl SetAccumulator {
         self.values.push(values);
     }
 
-    /// Without NULLs, as one.
+    /// All values that are not NULL, as one array.
     fn all(&mut self) -> Result<ArrayRef> {
         if self.values.len() > 1 {
             let parts: Vec<&dyn Array> = self.values.iter().map(AsRef::as_ref).collect();
@@ -180,7 +184,7 @@ impl Accumulator for SetAccumulator {
             _ => datafusion::arrow::compute::filter(column, &datafusion::arrow::compute::is_not_null(column)?)?,
         };
         if !known.is_empty() {
-            // A copy of its own: a slice would hold the whole batch.
+            // A copy, since a slice would keep the whole batch in memory.
             self.push(concat(&[known.as_ref()])?);
         }
         Ok(())
@@ -190,15 +194,15 @@ impl Accumulator for SetAccumulator {
         let all = self.all()?;
         let options = SortOptions { descending: self.is_descending, nulls_first: false };
         let sorted = sort(&all, Some(options))?;
-        match &self.wanted {
-            Wanted::Mode => mode(&sorted),
-            Wanted::Places { fractions, is_list: false, is_continuous } => {
+        match &self.result {
+            SetResult::Mode => mode(&sorted),
+            SetResult::Percentiles { fractions, is_list: false, is_continuous } => {
                 at_fraction(&sorted, fractions.first().copied().flatten(), *is_continuous)
             }
-            Wanted::Places { is_list: true, .. } if sorted.is_empty() => {
+            SetResult::Percentiles { is_list: true, .. } if sorted.is_empty() => {
                 ScalarValue::try_from(&list_of(sorted.data_type().clone()))
             }
-            Wanted::Places { fractions, is_continuous, .. } => {
+            SetResult::Percentiles { fractions, is_continuous, .. } => {
                 let values = fractions.iter().map(|fraction| at_fraction(&sorted, *fraction, *is_continuous));
                 let values = ScalarValue::iter_to_array(values.collect::<Result<Vec<_>>>()?)?;
                 Ok(SingleRowListArrayBuilder::new(values).build_list_scalar())
@@ -228,13 +232,13 @@ fn at_fraction(sorted: &ArrayRef, fraction: Option<f64>, is_continuous: bool) ->
     };
     let count = sorted.len() as f64;
     if !is_continuous {
-        let place = (fraction * count).ceil().max(1.0) as usize - 1;
-        return ScalarValue::try_from_array(sorted, place.min(sorted.len() - 1));
+        let position = (fraction * count).ceil().max(1.0) as usize - 1;
+        return ScalarValue::try_from_array(sorted, position.min(sorted.len() - 1));
     }
-    let place = fraction * (count - 1.0);
+    let position = fraction * (count - 1.0);
     let values = sorted.as_primitive::<Float64Type>();
-    let (low, high) = (values.value(place.floor() as usize), values.value(place.ceil() as usize));
-    Ok(ScalarValue::from(if low == high { low } else { low + (place - place.floor()) * (high - low) }))
+    let (low, high) = (values.value(position.floor() as usize), values.value(position.ceil() as usize));
+    Ok(ScalarValue::from(if low == high { low } else { low + (position - position.floor()) * (high - low) }))
 }
 
 fn mode(sorted: &ArrayRef) -> Result<ScalarValue> {

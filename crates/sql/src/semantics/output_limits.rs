@@ -1,7 +1,7 @@
-//! Functions that make much of little: what a call would give is counted before it is made.
+//! Limits for functions whose result can be much larger than their arguments: its size is estimated before the call.
 //!
-//! A batch's values are made at once, outside of what operators account for. So a call for a batch may give
-//! [`BATCH_BYTES_MAX`], and one value no more than PostgreSQL's may have.
+//! The values of a batch are computed at once, outside of the memory that operators reserve. So a call may return at
+//! most [`BATCH_BYTES_MAX`] for a batch, and one value may have at most the size that PostgreSQL allows.
 
 use std::sync::Arc;
 
@@ -16,20 +16,21 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 
-/// What one call may give for the rows of a batch.
+/// The most bytes that one call may return for a batch.
 const BATCH_BYTES_MAX: u128 = 256 << 20;
 
-/// PostgreSQL's bound of a value.
+/// The most bytes of one value, as in PostgreSQL.
 const VALUE_BYTES_MAX: u128 = 1 << 30;
 
-/// The bytes that a row's arguments give.
+/// Estimates the bytes of a row's result from its arguments.
 type Estimate = fn(&[ArrayRef], usize) -> u128;
 
+/// The engine's functions with a limit, under their own names.
 pub(super) fn functions() -> Vec<ScalarUDF> {
     let limited = |inner: Arc<ScalarUDF>, estimate: Estimate| ScalarUDF::from(LimitedFunction { inner, estimate });
     vec![
         limited(string::repeat(), |args, row| length(&args[0], row) * number(&args[1], row)),
-        // A character of the filling has four bytes at most.
+        // A character has at most four bytes.
         limited(unicode::lpad(), |args, row| 4 * number(&args[1], row)),
         limited(unicode::rpad(), |args, row| 4 * number(&args[1], row)),
         limited(string::replace(), |args, row| {
@@ -67,7 +68,7 @@ fn whole(array: &ArrayRef, row: usize) -> Option<i128> {
     value.is_valid(0).then(|| value.as_primitive::<Int64Type>().value(0).into())
 }
 
-/// From the first to the last argument but one, by the last.
+/// The bytes of a series from its first to its last value, by its step.
 fn steps(args: &[ArrayRef], row: usize) -> u128 {
     const DAY: i128 = 86_400_000_000;
     let micros = |array: &ArrayRef| match array.data_type() {
@@ -167,7 +168,7 @@ impl ScalarUDFImpl for LimitedFunction {
         if total > BATCH_BYTES_MAX {
             let (given, max) = (total >> 20, BATCH_BYTES_MAX >> 20);
             return Err(too_large(format!(
-                "{} would give {given} MiB for {rows} rows at once, more than {max}",
+                "{} would return {given} MiB for {rows} rows at once; the limit is {max} MiB",
                 self.name()
             )));
         }

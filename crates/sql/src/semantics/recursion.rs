@@ -1,4 +1,4 @@
-//! `WITH RECURSIVE`: the recursive term reads rows of the types that the first term has, and gives such rows.
+//! `WITH RECURSIVE`: the recursive term reads and returns rows of the types of the first term.
 
 use std::sync::Arc;
 
@@ -14,42 +14,50 @@ use datafusion::logical_expr::{
 
 use super::numeric::SCALE;
 
-/// Both terms rewritten, the second one for the types of the first.
-pub(super) fn rewritten(
+/// Rewrites both terms by `rewrite_plan`, and casts the columns of the recursive term to the types of the first.
+///
+/// # Errors
+/// If a column has types of different kinds in the two terms.
+pub(super) fn rewrite(
     query: RecursiveQuery,
-    rewrite: &dyn Fn(LogicalPlan) -> Result<LogicalPlan>,
+    rewrite_plan: &dyn Fn(LogicalPlan) -> Result<LogicalPlan>,
 ) -> Result<LogicalPlan> {
-    let term = without_planned_types(query.recursive_term.as_ref().clone(), &query.static_term)?;
-    let first = rewrite(query.static_term.as_ref().clone())?;
-    // A numeric has the digits that its steps add: as they are, or as many as a quotient has.
+    let planned = without_planned_types(query.recursive_term.as_ref().clone(), &query.static_term)?;
+    let first = rewrite_plan(query.static_term.as_ref().clone())?;
+    // A numeric column keeps its scale, or gets that of a quotient if the recursive term has more decimals.
     for scale in [0, SCALE] {
         let first = with_scale(first.clone(), scale)?;
-        let reading = reading(term.clone(), &query.name, first.schema())?;
-        let next = rewrite(reading)?;
+        let term = with_input_types(planned.clone(), &query.name, first.schema())?;
+        let next = rewrite_plan(term)?;
         if scale == SCALE || !loses_digits(first.schema(), next.schema()) {
-            let next = of_types(next, first.schema(), &query.name)?;
+            let next = cast_to_types(next, first.schema(), &query.name)?;
             let query = RecursiveQuery::try_new(query.name, Arc::new(first), Arc::new(next), query.is_distinct)?;
             return Ok(LogicalPlan::RecursiveQuery(query));
         }
     }
-    plan_err!("the recursive term of {:?} has no types", query.name)
+    plan_err!("the column types of the recursive term of {:?} cannot be determined", query.name)
 }
 
-/// The planner casts the recursive term's numerics to the type of the first term's literals, which is theirs alone.
+/// Removes the casts of the planner from the recursive term: it casts numerics to the types of literals in the first
+/// term, whose precision and scale are only those of the literals.
 fn without_planned_types(term: LogicalPlan, first: &LogicalPlan) -> Result<LogicalPlan> {
     let LogicalPlan::Projection(projection) = term else { return Ok(term) };
     let (types, input) = (first.schema(), projection.input.schema());
     let exprs = projection.expr.into_iter().enumerate().map(|(at, expr)| {
         let name = expr.qualified_name();
         let planned = match expr.clone().unalias() {
-            Expr::Cast(planned) if planned.field.data_type() == types.field(at).data_type() && is_literal(first, at) => planned,
+            Expr::Cast(planned)
+                if planned.field.data_type() == types.field(at).data_type() && is_literal(first, at) =>
+            {
+                planned
+            }
             _ => return Ok(expr),
         };
         match (planned.field.data_type(), planned.expr.get_type(input)?) {
             (DataType::Decimal128(..), _) => Ok(planned.expr.alias_qualified(name.0, name.1)),
             (DataType::Int64, own @ (DataType::Decimal128(..) | DataType::Float64 | DataType::Float32)) => plan_err!(
-                "recursive query: column {:?} is an integer in the first term but {own} in the recursive one; cast it in \
-                 the first",
+                "recursive query: column {:?} is an integer in the first term but {own} in the recursive one; \
+                 cast it in the first",
                 name.1
             ),
             _ => Ok(expr),
@@ -74,7 +82,7 @@ fn is_literal(plan: &LogicalPlan, at: usize) -> bool {
     }
 }
 
-/// Numerics of this scale at least, and as wide as they can be.
+/// Casts the numeric columns to a scale of at least `least` and 38 digits.
 fn with_scale(plan: LogicalPlan, least: i8) -> Result<LogicalPlan> {
     if !plan.schema().fields().iter().any(|field| matches!(field.data_type(), DataType::Decimal128(..))) {
         return Ok(plan);
@@ -100,8 +108,8 @@ fn loses_digits(first: &DFSchema, next: &DFSchema) -> bool {
     })
 }
 
-/// The term over rows of these types.
-fn reading(term: LogicalPlan, name: &str, types: &DFSchema) -> Result<LogicalPlan> {
+/// The recursive term with a work table whose columns have these types.
+fn with_input_types(term: LogicalPlan, name: &str, types: &DFSchema) -> Result<LogicalPlan> {
     let read = term.transform_up_with_subqueries(|node| {
         let LogicalPlan::TableScan(scan) = &node else { return Ok(Transformed::no(node)) };
         match scan_of(scan, name, types)? {
@@ -126,8 +134,8 @@ fn scan_of(scan: &TableScan, name: &str, types: &DFSchema) -> Result<Option<Logi
     LogicalPlanBuilder::scan(scan.table_name.clone(), source, scan.projection.clone())?.build().map(Some)
 }
 
-/// The rows of the recursive term as rows of the first.
-fn of_types(term: LogicalPlan, types: &DFSchema, name: &str) -> Result<LogicalPlan> {
+/// Casts the columns of the recursive term to the types of the first term.
+fn cast_to_types(term: LogicalPlan, types: &DFSchema, name: &str) -> Result<LogicalPlan> {
     let mut columns = Vec::new();
     for ((qualifier, field), wanted) in term.schema().iter().zip(types.fields()) {
         let column = Expr::Column(Column::new(qualifier.cloned(), field.name()));
@@ -138,8 +146,8 @@ fn of_types(term: LogicalPlan, types: &DFSchema, name: &str) -> Result<LogicalPl
             columns.push(cast(column, wanted_type.clone()).alias_qualified(qualifier.cloned(), field.name()));
         } else {
             return plan_err!(
-                "recursive query {name:?}: column {:?} is {wanted_type} in the first term but {own} in the recursive one; \
-                 cast it in the first",
+                "recursive query {name:?}: column {:?} is {wanted_type} in the first term but {own} in the recursive \
+                 one; cast it in the first",
                 wanted.name()
             );
         }
@@ -156,5 +164,8 @@ fn is_same_kind(own: &DataType, wanted: &DataType) -> bool {
         || (own.is_integer() && (wanted.is_floating() || matches!(wanted, DataType::Decimal128(..))))
         || both(|data_type| matches!(data_type, DataType::Decimal128(..)))
         || both(|data_type| matches!(data_type, DataType::List(_)))
-        || matches!((own, wanted), (DataType::Timestamp(_, own), DataType::Timestamp(_, wanted)) if own.is_some() == wanted.is_some())
+        || matches!(
+            (own, wanted),
+            (DataType::Timestamp(_, own), DataType::Timestamp(_, wanted)) if own.is_some() == wanted.is_some()
+        )
 }

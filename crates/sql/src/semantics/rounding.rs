@@ -1,4 +1,4 @@
-//! `round` of a double: where two whole numbers are as near, the even one.
+//! `round` of a double, which rounds halves to the even neighbour.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::scalar::ScalarValue;
 
+/// The function `round_to_even(double)`.
 pub(super) fn to_even() -> Arc<ScalarUDF> {
     Arc::new(ScalarUDF::from(RoundToEven { signature: Signature::any(1, Volatility::Immutable) }))
 }

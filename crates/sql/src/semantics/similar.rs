@@ -1,4 +1,4 @@
-//! `SIMILAR TO`: SQL's regular expressions as those that the engine has.
+//! `SIMILAR TO`: translates SQL's regular expressions to those of the engine.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::scalar::ScalarValue;
 
-/// `similar_to_escape(pattern [, escape])`, as PostgreSQL calls it.
+/// `similar_to_escape(pattern [, escape])`, named as in PostgreSQL.
 pub(super) fn function() -> ScalarUDF {
     ScalarUDF::from(SimilarToEscape { signature: Signature::variadic_any(Volatility::Immutable) })
 }
@@ -32,7 +32,7 @@ impl ScalarUDFImpl for SimilarToEscape {
     fn return_type(&self, given: &[DataType]) -> Result<DataType> {
         match given {
             [_] | [_, _] => Ok(DataType::Utf8),
-            _ => plan_err!("similar_to_escape takes a pattern and an escape character"),
+            _ => plan_err!("similar_to_escape needs a pattern and optionally an escape character"),
         }
     }
 
@@ -77,7 +77,7 @@ fn regex_of(pattern: &str, escape: Option<char>) -> String {
     while let Some(char) = chars.next() {
         let is_first = std::mem::take(&mut at_start_of_brackets);
         match char {
-            // Escaped letters are classes: \d is a digit.
+            // Escaped letters stay escaped, since they are classes: \d is a digit.
             _ if Some(char) == escape => {
                 regex.push('\\');
                 regex.push(chars.next().unwrap_or(char));

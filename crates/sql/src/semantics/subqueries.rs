@@ -1,8 +1,8 @@
-//! Queries as values: NULL where they have no row, an error where they have more than one.
+//! Scalar subqueries: NULL if they return no row, an error if they return more than one.
 //!
-//! DataFusion takes what is not aggregated for a table: of a correlated one it has no plan, and of another one a column
-//! that can't be NULL. So an aggregate stands above each: `single_value`, or the first value where the query says which
-//! row it wants by `ORDER BY ... LIMIT 1`.
+//! DataFusion plans a subquery without an aggregate like a table: it cannot plan it if it is correlated, and else
+//! assumes that its column is not NULL. So each gets an aggregate on top: `single_value`, or the first value if the
+//! subquery is a correlated `ORDER BY ... LIMIT 1`.
 
 use std::sync::Arc;
 
@@ -20,8 +20,11 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-/// The subquery with one row.
-pub(super) fn single(subquery: Subquery) -> Result<Subquery> {
+/// The subquery in a form that always returns one row.
+///
+/// # Errors
+/// If the aggregate cannot be built.
+pub(super) fn with_single_row(subquery: Subquery) -> Result<Subquery> {
     let plan = subquery.subquery.as_ref();
     if has_one_row(plan) {
         return Ok(subquery);
@@ -29,7 +32,7 @@ pub(super) fn single(subquery: Subquery) -> Result<Subquery> {
     let Some((qualifier, field)) = plan.schema().iter().next() else { return Ok(subquery) };
     let name = (qualifier.cloned(), field.name().clone());
     let (input, value) = match first_of_order(plan).filter(|_| !subquery.outer_ref_columns.is_empty()) {
-        Some(First { input, value, order }) => {
+        Some(FirstRow { input, value, order }) => {
             let first = first_value_udaf().call(vec![value]).order_by(order).build()?;
             (input, first)
         }
@@ -54,14 +57,14 @@ fn has_one_row(plan: &LogicalPlan) -> bool {
     }
 }
 
-struct First {
+struct FirstRow {
     input: Arc<LogicalPlan>,
     value: Expr,
     order: Vec<SortExpr>,
 }
 
-/// `... ORDER BY x LIMIT 1`.
-fn first_of_order(plan: &LogicalPlan) -> Option<First> {
+/// The parts of a query `... ORDER BY x LIMIT 1`; `None` for other queries.
+fn first_of_order(plan: &LogicalPlan) -> Option<FirstRow> {
     let LogicalPlan::Limit(Limit { skip: None, fetch: Some(fetch), input }) = plan else { return None };
     let is_one = matches!(fetch.as_ref(), Expr::Literal(ScalarValue::Int64(Some(1)) | ScalarValue::Int32(Some(1)), _));
     if !is_one {
@@ -71,12 +74,12 @@ fn first_of_order(plan: &LogicalPlan) -> Option<First> {
         LogicalPlan::Sort(sort) if sort.fetch.is_none() => {
             let (qualifier, field) = sort.input.schema().iter().next()?;
             let value = Expr::Column(Column::new(qualifier.cloned(), field.name()));
-            Some(First { input: Arc::clone(&sort.input), value, order: sort.expr.clone() })
+            Some(FirstRow { input: Arc::clone(&sort.input), value, order: sort.expr.clone() })
         }
         LogicalPlan::Projection(projection) => match (projection.input.as_ref(), &projection.expr[..]) {
             (LogicalPlan::Sort(sort), [value]) if sort.fetch.is_none() => {
                 let value = value.clone().unalias();
-                Some(First { input: Arc::clone(&sort.input), value, order: sort.expr.clone() })
+                Some(FirstRow { input: Arc::clone(&sort.input), value, order: sort.expr.clone() })
             }
             _ => None,
         },
@@ -84,6 +87,7 @@ fn first_of_order(plan: &LogicalPlan) -> Option<First> {
     }
 }
 
+/// An aggregate that returns the value of its only row, NULL without rows, and an error with more than one.
 pub(super) fn single_value() -> AggregateUDF {
     AggregateUDF::from(SingleValue { signature: Signature::any(1, Volatility::Immutable) })
 }
@@ -125,7 +129,7 @@ struct SingleValueAccumulator {
 }
 
 impl SingleValueAccumulator {
-    fn take(&mut self, values: &ArrayRef, rows: u64) -> Result<()> {
+    fn add(&mut self, values: &ArrayRef, rows: u64) -> Result<()> {
         self.rows += rows;
         if rows == 1 && self.rows == 1 {
             self.value = ScalarValue::try_from_array(values, 0)?;
@@ -139,7 +143,7 @@ impl SingleValueAccumulator {
 
 impl Accumulator for SingleValueAccumulator {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.take(&values[0], values[0].len() as u64)
+        self.add(&values[0], values[0].len() as u64)
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
@@ -159,8 +163,8 @@ impl Accumulator for SingleValueAccumulator {
         let total = sum(rows).unwrap_or(0);
         let at = rows.iter().position(|rows| rows == Some(1));
         match at {
-            Some(at) => self.take(&states[0].slice(at, 1), total),
-            None => self.take(&states[0], total),
+            Some(at) => self.add(&states[0].slice(at, 1), total),
+            None => self.add(&states[0], total),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `width_bucket`: which of several equal ranges a value is in, or between which limits of an array.
+//! `width_bucket`: the number of the range that a value is in, of equal ranges or between the limits of an array.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use datafusion::error::Result;
 use super::kernel::{Kernel, KernelCall};
 use super::numeric::{exact, out_of_range};
 
+/// `width_bucket(value, low, high, count)` and `width_bucket(value, limits)`.
 pub(super) const WIDTH_BUCKET: Kernel = Kernel {
     name: "width_bucket",
     result: |given| match given {
@@ -67,7 +68,7 @@ fn each(
     buckets.collect()
 }
 
-/// Before the first range, or after the last; the bounds may fall.
+/// The bucket of a value before the first range (0) or after the last (`count + 1`). `high` may be below `low`.
 fn outside<T: PartialOrd>(value: T, low: T, high: T, count: i32) -> Option<i32> {
     let (before, after) = if high < low { (value > low, value <= high) } else { (value < low, value >= high) };
     if before { Some(0) } else { after.then_some(count + 1) }
@@ -82,8 +83,8 @@ fn exact_bucket(value: i128, low: i128, high: i128, count: i32) -> Result<i32> {
     }
     let distance = |from: i128, to: i128| i256::from_i128(to).wrapping_sub(i256::from_i128(from)).wrapping_abs();
     let product = distance(low, value).checked_mul(i256::from(count)).ok_or_else(out_of_range)?;
-    let place = product.checked_div(distance(low, high)).and_then(i256::to_i128).ok_or_else(out_of_range)?;
-    i32::try_from(place + 1).map_err(|_| exec_datafusion_err!("integer out of range"))
+    let position = product.checked_div(distance(low, high)).and_then(i256::to_i128).ok_or_else(out_of_range)?;
+    i32::try_from(position + 1).map_err(|_| exec_datafusion_err!("integer out of range"))
 }
 
 fn double_bucket(value: f64, low: f64, high: f64, count: i32) -> Result<i32> {
@@ -99,13 +100,14 @@ fn double_bucket(value: f64, low: f64, high: f64, count: i32) -> Result<i32> {
     if let Some(outside) = outside(value, low, high, count) {
         return Ok(outside);
     }
-    let place = (value - low) / (high - low) * f64::from(count);
-    Ok((place.floor() as i32).min(count - 1) + 1)
+    let position = (value - low) / (high - low) * f64::from(count);
+    Ok((position.floor() as i32).min(count - 1) + 1)
 }
 
-/// How many of the limits, which rise, are not above the value.
+/// The number of limits that are at most the value; the limits are in ascending order.
 fn between_limits(values: &ArrayRef, limits: &ArrayRef) -> Result<ArrayRef> {
-    let limits = limits.as_list_opt::<i32>().ok_or_else(|| exec_datafusion_err!("limits are an array"))?;
+    let limits =
+        limits.as_list_opt::<i32>().ok_or_else(|| exec_datafusion_err!("width_bucket needs an array of limits"))?;
     let common = match (exact(values.data_type()), exact(&limits.value_type())) {
         (Some(DataType::Decimal128(_, value)), Some(DataType::Decimal128(_, limit))) => {
             DataType::Decimal128(38, value.max(limit))

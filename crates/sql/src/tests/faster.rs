@@ -1,6 +1,6 @@
-//! What the rules of `faster` make is what a sort would have found.
+//! The optimizer rules for first rows return the rows that a sort would return.
 
-use super::{House, rows};
+use super::{TestLake, rows};
 use crate::session::Session;
 
 /// 40,000 rows of 613 sites over many batches, with NULL keys, instants and texts; `id` breaks ties.
@@ -14,12 +14,12 @@ async fn plan(session: &Session, sql: &str) -> String {
     rows(session, &format!("EXPLAIN {sql}")).await
 }
 
-/// The remainder hides from the rules that only the first row is wanted.
+/// A condition on the rank that the rules do not recognize as "the first row".
 const SORTED: &str = "rank % 1000000 = 1";
 
 #[tokio::test]
 async fn the_first_row_of_each_partition_as_a_sort_finds_it() {
-    let session = House::new().await.session();
+    let session = TestLake::new().await.session();
     let orders = [
         "at DESC, id",
         "at DESC NULLS LAST, id DESC",
@@ -52,7 +52,7 @@ async fn the_first_row_of_each_partition_as_a_sort_finds_it() {
 
 #[tokio::test]
 async fn other_conditions_and_other_columns_stay() {
-    let session = House::new().await.session();
+    let session = TestLake::new().await.session();
     let ranked = |rank: &str| {
         format!(
             "{READINGS} SELECT rank, site % 10 AS tens, id FROM (SELECT site, id, kw, row_number() OVER \
@@ -67,8 +67,8 @@ async fn other_conditions_and_other_columns_stay() {
 }
 
 #[tokio::test]
-async fn what_asks_for_more_than_the_first_row_is_left_alone() {
-    let session = House::new().await.session();
+async fn queries_for_more_than_the_first_row_are_unchanged() {
+    let session = TestLake::new().await.session();
     for (ranks, rank) in [
         ("row_number() OVER (PARTITION BY site ORDER BY id) AS rank", "rank <= 2"),
         ("row_number() OVER (PARTITION BY site ORDER BY id) AS rank", "rank = 2"),
@@ -85,7 +85,7 @@ async fn what_asks_for_more_than_the_first_row_is_left_alone() {
 
 #[tokio::test]
 async fn first_and_last_values_of_one_order_come_from_one_row() {
-    let session = House::new().await.session();
+    let session = TestLake::new().await.session();
     let sql = format!(
         "{READINGS} SELECT site, first_value(id ORDER BY ts, id) AS first, count(*) AS points, \
          first_value(note ORDER BY ts, id) AS note, last_value(id ORDER BY ts DESC, id DESC) AS again \
@@ -93,8 +93,9 @@ async fn first_and_last_values_of_one_order_come_from_one_row() {
     );
     assert!(plan(&session, &sql).await.contains("first_row"));
     let by_sort = format!(
-        "{READINGS} SELECT site, id AS first, points, note, id AS again FROM (SELECT *, count(*) OVER (PARTITION BY site) \
-         AS points, row_number() OVER (PARTITION BY site ORDER BY ts, id) AS rank FROM readings) AS ranked WHERE rank = 1"
+        "{READINGS} SELECT site, id AS first, points, note, id AS again FROM (SELECT *, \
+         count(*) OVER (PARTITION BY site) AS points, row_number() OVER (PARTITION BY site ORDER BY ts, id) AS rank \
+         FROM readings) AS ranked WHERE rank = 1"
     );
     assert!(!plan(&session, &by_sort).await.contains("first_row"));
     let ordered = |sql: &str| format!("SELECT * FROM ({sql}) AS found ORDER BY site");

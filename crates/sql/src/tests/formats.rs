@@ -4,7 +4,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::*;
 use crate::error::Kind;
-use crate::output::Written;
+use crate::output::RowCounts;
 
 const ALL_KINDS: &str = "SELECT * FROM (VALUES \
     (1, timestamptz '2026-01-01 00:00:00.5', 'a,\"b\"', decode('00ff', 'hex'), [timestamp '2026-01-01 06:00']), \
@@ -12,7 +12,7 @@ const ALL_KINDS: &str = "SELECT * FROM (VALUES \
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_aligned() {
-    let session = House::new().await.session();
+    let session = TestLake::new().await.session();
     let expected = "\x20 n | at                       | text  | bin    | list\n\
                     ----+--------------------------+-------+--------+-----------------------\n\
                     \x20 1 | 2026-01-01 00:00:00.5+00 | a,\"b\" | \\x00ff | [2026-01-01 06:00:00]\n\
@@ -22,17 +22,17 @@ async fn tables_are_aligned() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_show_the_first_rows_and_count_all() {
-    let session = House::new().await.session();
+    let session = TestLake::new().await.session();
     let stream = session.run("SELECT value FROM generate_series(1, 20000) ORDER BY value").await.unwrap();
     let mut out = Vec::new();
     let written = output::write(stream, Format::Table, &mut out, 3).await.unwrap();
-    assert_eq!(written, Written { rows: 20000, rows_shown: 3 });
+    assert_eq!(written, RowCounts { rows: 20000, rows_shown: 3 });
     assert_eq!(String::from_utf8(out).unwrap(), " value\n-------\n     1\n     2\n     3\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn csv_tells_null_from_the_empty_text() {
-    let session = House::new().await.session();
+async fn csv_distinguishes_null_from_an_empty_text() {
+    let session = TestLake::new().await.session();
     let expected = "n,at,text,bin,list\n\
                     1,2026-01-01 00:00:00.5+00,\"a,\"\"b\"\"\",\\x00ff,[2026-01-01 06:00:00]\n\
                     20,,\"\",,\n";
@@ -41,8 +41,8 @@ async fn csv_tells_null_from_the_empty_text() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn json_is_one_array_with_exact_decimals() {
-    let house = House::with_measures().await;
-    let session = house.session();
+    let test_lake = TestLake::with_measures().await;
+    let session = test_lake.session();
     let big =
         "SELECT id, ts, value, note, 12345678901234567890.123456789 AS exact FROM measures WHERE id > 1 ORDER BY id";
     let text = written(&session, big, Format::Json).await;
@@ -55,9 +55,9 @@ async fn json_is_one_array_with_exact_decimals() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parquet_comes_back_the_same() {
-    let house = House::with_measures().await;
-    let session = house.session();
+async fn parquet_is_read_back_unchanged() {
+    let test_lake = TestLake::with_measures().await;
+    let session = test_lake.session();
     for (sql, count) in [("SELECT * FROM measures ORDER BY id", 3), ("SELECT * FROM measures WHERE id > 99", 0)] {
         let stream = session.run(sql).await.unwrap();
         let schema = stream.schema();
@@ -71,10 +71,10 @@ async fn parquet_comes_back_the_same() {
     }
 }
 
-/// A pipe whose reader is gone.
-struct Closed;
+/// A pipe whose reader has closed it.
+struct ClosedPipe;
 
-impl std::io::Write for Closed {
+impl std::io::Write for ClosedPipe {
     fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
         Err(std::io::ErrorKind::BrokenPipe.into())
     }
@@ -85,11 +85,11 @@ impl std::io::Write for Closed {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_closed_pipe_can_be_told_apart() {
-    let session = House::new().await.session();
+async fn a_closed_pipe_is_a_setup_error() {
+    let session = TestLake::new().await.session();
     for format in [Format::Table, Format::Csv, Format::Json, Format::Parquet] {
         let stream: SendableRecordBatchStream = session.run("SELECT 1").await.unwrap();
-        let error = output::write(stream, format, &mut Closed, 10).await.unwrap_err();
+        let error = output::write(stream, format, &mut ClosedPipe, 10).await.unwrap_err();
         assert_eq!(error.kind, Kind::FixSetup, "{format:?}: {}", chain(&error));
     }
 }

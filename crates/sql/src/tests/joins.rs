@@ -1,4 +1,4 @@
-//! Plans of joins: their order, and filters that are known when the query runs.
+//! Plans of joins: their order, and dynamic filters.
 
 use arrow::array::StringArray;
 
@@ -7,24 +7,24 @@ use super::*;
 const CONTRACTS: i64 = 2_000;
 const READINGS: i64 = 120_000;
 
-/// Regions of contracts, contracts, and readings of contracts: each is some hundred times the one before.
-async fn house() -> House {
-    let house = House::new().await;
+/// Regions, their contracts and the readings of these: each table is some hundred times larger than the one before.
+async fn test_lake() -> TestLake {
+    let test_lake = TestLake::new().await;
     let regions = batch(&[("region_id", numbers(4, |row| row)), ("name", names(4, |row| format!("region {row}")))]);
-    house.replace("platform", "regions", &regions).await;
+    test_lake.replace("platform", "regions", &regions).await;
     let contracts = batch(&[
         ("contract_id", numbers(CONTRACTS, |row| row)),
         ("region_id", numbers(CONTRACTS, |row| row % 4)),
         ("kind", names(CONTRACTS, |row| format!("kind {}", row % 1_000))),
     ]);
-    house.replace("platform", "contracts", &contracts).await;
+    test_lake.replace("platform", "contracts", &contracts).await;
     let readings = batch(&[
         ("reading_id", numbers(READINGS, |row| row)),
         ("contract_id", numbers(READINGS, |row| row % CONTRACTS)),
         ("value", numbers(READINGS, |row| row % 7)),
     ]);
-    house.replace("platform", "readings", &readings).await;
-    house
+    test_lake.replace("platform", "readings", &readings).await;
+    test_lake
 }
 
 fn batch(columns: &[(&str, ArrayRef)]) -> RecordBatch {
@@ -39,7 +39,7 @@ fn names(rows: i64, of: impl Fn(i64) -> String) -> ArrayRef {
     Arc::new((0..rows).map(of).map(Some).collect::<StringArray>())
 }
 
-/// The tables of a plan from its top to its bottom.
+/// The tables of a plan, from top to bottom.
 async fn order(session: &Session, sql: &str) -> Vec<String> {
     let plan = session.run(&format!("EXPLAIN {sql}")).await.unwrap();
     let batches: Vec<RecordBatch> = plan.try_collect().await.unwrap();
@@ -53,21 +53,21 @@ async fn order(session: &Session, sql: &str) -> Vec<String> {
         .collect()
 }
 
-/// The rows that come out of the operators of this name.
+/// The number of output rows of each operator with this name.
 async fn rows_out_of(session: &Session, operator: &str, sql: &str) -> Vec<String> {
     let plan = session.run(&format!("EXPLAIN ANALYZE {sql}")).await.unwrap();
     let batches: Vec<RecordBatch> = plan.try_collect().await.unwrap();
     let text = arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string();
     let lines = text.lines().filter(|line| line.contains(&format!(" {operator}:")));
-    // One that did not run has no metrics.
+    // An operator that did not run has no metrics.
     let rows = lines.filter_map(|line| line.split("output_rows=").nth(1)?.split(',').next());
     rows.map(str::to_owned).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_keys_of_the_smaller_side_filter_the_larger_one_by_rows() {
-    let house = house().await;
-    let session = house.session();
+    let test_lake = test_lake().await;
+    let session = test_lake.session();
     let sql = "SELECT count(*), sum(value) FROM readings r JOIN contracts c USING (contract_id) WHERE kind = 'kind 7'";
     assert_eq!(rows(&session, sql).await, "120,357");
     // Two contracts are of the kind, each with 60 readings.
@@ -76,16 +76,16 @@ async fn the_keys_of_the_smaller_side_filter_the_larger_one_by_rows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_that_keeps_most_rows_is_left_out_and_changes_nothing() {
-    let house = house().await;
-    let session = house.session();
+    let test_lake = test_lake().await;
+    let session = test_lake.session();
     let sql = "SELECT count(*) FROM readings JOIN contracts USING (contract_id) WHERE kind <> 'kind 7'";
     assert_eq!(rows(&session, sql).await, "119880");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_fail_sees_only_rows_that_other_conditions_keep() {
-    let house = house().await;
-    let session = house.session();
+async fn conditions_that_may_fail_see_only_filtered_rows() {
+    let test_lake = test_lake().await;
+    let session = test_lake.session();
     // A value is zero in every seventh row.
     for sql in [
         "SELECT count(*) FROM readings WHERE value <> 0 AND 6 / value = 2",
@@ -101,9 +101,9 @@ async fn what_may_fail_sees_only_rows_that_other_conditions_keep() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn joins_are_ordered_by_the_rows_that_they_give() {
-    let house = house().await;
-    let session = house.session();
-    // Contracts of one kind first, and their readings last, however the query names them.
+    let test_lake = test_lake().await;
+    let session = test_lake.session();
+    // Contracts of one kind come first and their readings last, in whatever order the query names them.
     let conditions = "WHERE r.contract_id = c.contract_id AND c.region_id = g.region_id AND c.kind = 'kind 7'";
     let mut orders = Vec::new();
     for tables in [
@@ -122,19 +122,19 @@ async fn joins_are_ordered_by_the_rows_that_they_give() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn relations_are_tied_by_what_is_equal_to_both() {
-    let house = house().await;
-    let session = house.session();
-    // Nothing is said of regions and contracts together, but both are tied to readings.
+async fn relations_are_joined_by_transitive_equality() {
+    let test_lake = test_lake().await;
+    let session = test_lake.session();
+    // No condition relates regions and contracts, but both are joined with readings.
     let sql = "SELECT count(*) FROM readings r, contracts c, regions g
                WHERE r.contract_id = c.contract_id AND r.contract_id = g.region_id AND g.name <> 'region 0'";
     assert_eq!(rows(&session, sql).await, "180");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_columns_come_in_the_order_of_the_query() {
-    let house = house().await;
-    let session = house.session();
+async fn columns_keep_the_order_of_the_query() {
+    let test_lake = test_lake().await;
+    let session = test_lake.session();
     let sql = "SELECT * FROM readings r, contracts c, regions g
                WHERE r.contract_id = c.contract_id AND c.region_id = g.region_id AND c.kind = 'kind 7' AND r.value > 5
                ORDER BY reading_id LIMIT 1";
@@ -145,9 +145,9 @@ const TWICE: &str = "WITH sums AS (SELECT contract_id, sum(value) AS total FROM 
     SELECT count(*), min(total) FROM sums WHERE total = (SELECT max(total) FROM sums)";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grouping_that_is_named_twice_is_computed_once() {
-    let house = house().await;
-    let session = house.session();
+async fn a_repeated_grouping_is_computed_once() {
+    let test_lake = test_lake().await;
+    let session = test_lake.session();
     assert_eq!(rows(&session, TWICE).await, "285,183");
     assert_eq!(
         rows_out_of(&session, "DataSourceExec", TWICE).await.iter().filter(|rows| *rows == "120.0 K").count(),
@@ -156,27 +156,27 @@ async fn a_grouping_that_is_named_twice_is_computed_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_that_lie_far_apart_take_no_more_memory_than_there_is() {
-    let house = house().await;
+async fn sparse_keys_do_not_exceed_the_memory_limit() {
+    let test_lake = test_lake().await;
     let far = batch(&[("contract_id", numbers(CONTRACTS, |row| row * 8_000))]);
-    house.replace("platform", "far", &far).await;
-    // An array of all that lies between them would have 64 MB.
+    test_lake.replace("platform", "far", &far).await;
+    // An array over the whole range of keys would take 64 MB.
     let sql = "SELECT count(*) FROM far JOIN readings ON readings.reading_id = far.contract_id";
-    assert_eq!(rows(&house.session_within(16 << 20), sql).await, "15");
+    assert_eq!(rows(&test_lake.session_within(16 << 20), sql).await, "15");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grouping_that_is_named_twice_is_right_in_little_memory() {
-    let house = house().await;
+async fn a_repeated_grouping_is_right_with_little_memory() {
+    let test_lake = test_lake().await;
     for megabytes in [2, 4, 64] {
-        assert_eq!(rows(&house.session_within(megabytes << 20), TWICE).await, "285,183", "{megabytes} MB");
+        assert_eq!(rows(&test_lake.session_within(megabytes << 20), TWICE).await, "285,183", "{megabytes} MB");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_groupings_are_not_shared() {
-    let house = house().await;
+    let test_lake = test_lake().await;
     let sql = "WITH drawn AS (SELECT contract_id, max(random()) AS one FROM readings GROUP BY contract_id)
         SELECT count(*) FROM drawn a JOIN drawn b USING (contract_id) WHERE a.one <> b.one";
-    assert_eq!(rows(&house.session(), sql).await, "2000");
+    assert_eq!(rows(&test_lake.session(), sql).await, "2000");
 }

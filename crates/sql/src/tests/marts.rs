@@ -1,11 +1,11 @@
-//! Views under names, and how far a change shows in an answer.
+//! Named views, and which rows of a query a change of its tables affects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
+use crate::mart_query::AffectedRows;
 use crate::marts::Views;
-use crate::prepared::Affected;
 use crate::roles::Role;
 
 fn views(of: &[(&str, &str)]) -> Arc<Views> {
@@ -30,21 +30,21 @@ fn chain(error: &Error) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn views_stand_on_tables_and_on_one_another() {
-    let house = House::with_measures().await;
+    let test_lake = TestLake::with_measures().await;
     let of = [
         ("sums", "SELECT date_trunc('day', ts) AS day, sum(value) AS total FROM platform.measures GROUP BY 1"),
         ("totals", "-- a comment\nSELECT day, total * 2 AS twice FROM sums"),
     ];
-    let session = house.session().with_views(views(&of));
+    let session = test_lake.session().with_views(views(&of));
     assert_eq!(rows(&session, "SELECT twice FROM marts.totals").await, "twice\n6.600\n");
     assert_eq!(rows(&session, "SELECT total FROM sums WHERE day >= '2020-01-01'").await, "total\n3.300\n");
     let listed = "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = 'marts' ORDER BY 1";
     assert_eq!(rows(&session, listed).await, "table_name,table_type\nsums,VIEW\ntotals,VIEW\n");
     let columns = "SELECT column_name FROM information_schema.columns WHERE table_name = 'totals' ORDER BY 1";
     assert_eq!(rows(&session, columns).await, "column_name\nday\ntwice\n");
-    // Later rows show at once, and an earlier state is of all that lies below.
+    // New rows are visible at once, and an earlier state is that of all underlying tables.
     let before = Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
-    house.append("platform", "measures", &three("2.000")).await;
+    test_lake.append("platform", "measures", &three("2.000")).await;
     assert_eq!(rows(&session, "SELECT twice FROM totals").await, "twice\n18.600\n");
     assert_eq!(rows(&session, &format!("SELECT twice FROM marts.\"totals@{before}\"")).await, "twice\n6.600\n");
     let error = session.run("SELECT * FROM \"totals@v0\"").await.err().unwrap();
@@ -52,12 +52,12 @@ async fn views_stand_on_tables_and_on_one_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_round_of_views_is_named() {
-    let house = House::with_measures().await;
-    let session = house.session().with_views(views(&[("a", "SELECT * FROM b"), ("b", "SELECT * FROM marts.a")]));
+async fn a_cycle_of_views_is_reported() {
+    let test_lake = TestLake::with_measures().await;
+    let session = test_lake.session().with_views(views(&[("a", "SELECT * FROM b"), ("b", "SELECT * FROM marts.a")]));
     let error = session.run("SELECT * FROM b").await.err().unwrap();
     assert!(chain(&error).contains("marts.b -> marts.a -> marts.b"), "{}", chain(&error));
-    let session = house.session().with_views(views(&[("a", "DELETE FROM x"), ("b", "SELECT 1; SELECT 2")]));
+    let session = test_lake.session().with_views(views(&[("a", "DELETE FROM x"), ("b", "SELECT 1; SELECT 2")]));
     for name in ["a", "b"] {
         let error = session.run(&format!("SELECT * FROM {name}")).await.err().unwrap();
         assert_eq!(error.kind, Kind::FixInput, "{}", chain(&error));
@@ -66,7 +66,7 @@ async fn a_round_of_views_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_sees_through_a_view_only_its_rows() {
-    let house = House::with_measures().await;
+    let test_lake = TestLake::with_measures().await;
     let role = |tables: &[&str]| Role {
         name: "analyst".into(),
         tables: tables.iter().map(|table| (*table).to_owned()).collect(),
@@ -74,10 +74,10 @@ async fn a_role_sees_through_a_view_only_its_rows() {
         system: false,
     };
     let of = views(&[("all_rows", "SELECT id FROM platform.measures")]);
-    let session = house.session().with_views(Arc::clone(&of)).of_role(Arc::new(role(&["marts.*"])));
+    let session = test_lake.session().with_views(Arc::clone(&of)).with_role(Arc::new(role(&["marts.*"])));
     assert_eq!(rows(&session, "SELECT id FROM all_rows").await, "id\n2\n");
     assert!(session.run("SELECT id FROM platform.measures").await.is_err());
-    let session = house.session().with_views(of).of_role(Arc::new(role(&["platform.*"])));
+    let session = test_lake.session().with_views(of).with_role(Arc::new(role(&["platform.*"])));
     assert!(session.run("SELECT id FROM marts.all_rows").await.is_err());
 }
 
@@ -85,27 +85,27 @@ const DAY: &str = "SELECT date_trunc('day', ts) AS day, sum(value) AS total FROM
 /// 2 January 2020, in microseconds.
 const SECOND: i64 = 1_577_923_200_000_000;
 
-async fn affected(house: &House, sql: &str, change: &str) -> Affected {
-    let session = house.session().with_views(views(&[("daily", DAY)]));
+async fn affected(test_lake: &TestLake, sql: &str, change: &str) -> AffectedRows {
+    let session = test_lake.session().with_views(views(&[("daily", DAY)]));
     let before = session.prepare(sql).await.unwrap_or_else(|error| panic!("{sql}: {}", chain(&error)));
     let versions: BTreeMap<TableName, u64> =
         before.inputs().iter().map(|table| (table.name().clone(), table.version())).collect();
-    assert_eq!(before.affected(Some("day"), &versions).await.unwrap(), Affected::Nothing);
-    house.append("platform", change, &three("5.000")).await;
+    assert_eq!(before.affected(Some("day"), &versions).await.unwrap(), AffectedRows::InputsUnchanged);
+    test_lake.append("platform", change, &three("5.000")).await;
     let after = session.prepare(sql).await.unwrap();
     after.affected(Some("day"), &versions).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_change_reaches_is_proven_from_the_plan() {
-    let house = House::with_measures().await;
-    house.replace("platform", "others", &three("1.000")).await;
+async fn affected_rows_are_proven_from_the_plan() {
+    let test_lake = TestLake::with_measures().await;
+    test_lake.replace("platform", "others", &three("1.000")).await;
     for (sql, change) in [
         (DAY, "measures"),
         ("SELECT * FROM marts.daily WHERE total > 0 ORDER BY day", "measures"),
         ("SELECT ts AS day, value FROM platform.measures UNION ALL SELECT ts, value FROM platform.others", "others"),
         ("SELECT DISTINCT date_trunc('day', m.ts) AS day, note FROM platform.measures AS m", "measures"),
-        // The other table comes in by a column that is equal to the one of the answer.
+        // The other table is joined by a column that equals the one of the result.
         (
             "SELECT date_trunc('day', m.ts) AS day, sum(m.value * o.value) AS s FROM platform.measures m
           JOIN platform.others o ON o.ts = m.ts AND o.id > 0 GROUP BY 1",
@@ -131,17 +131,17 @@ async fn what_a_change_reaches_is_proven_from_the_plan() {
             "measures",
         ),
     ] {
-        let reached = affected(&house, sql, change).await;
-        assert_eq!(reached, Affected::From(SECOND), "{sql}");
+        let reached = affected(&test_lake, sql, change).await;
+        assert_eq!(reached, AffectedRows::From(SECOND), "{sql}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_proven_counts_as_everything() {
-    let house = House::with_measures().await;
-    house.replace("platform", "others", &three("1.000")).await;
+    let test_lake = TestLake::with_measures().await;
+    test_lake.replace("platform", "others", &three("1.000")).await;
     for (sql, change) in [
-        // Other rows of the answer look at the one that changed.
+        // Other rows of the result depend on the changed one.
         ("SELECT ts AS day, value - lag(value) OVER (ORDER BY ts) AS step FROM platform.measures", "measures"),
         ("SELECT ts AS day, value FROM platform.measures ORDER BY ts DESC LIMIT 5", "measures"),
         ("SELECT max(ts) AS day, sum(value) AS total FROM platform.measures", "measures"),
@@ -162,30 +162,32 @@ async fn what_is_not_proven_counts_as_everything() {
             "measures",
         ),
     ] {
-        let reached = affected(&house, sql, change).await;
-        assert!(matches!(reached, Affected::Everything(_)), "{sql}: {reached:?}");
+        let reached = affected(&test_lake, sql, change).await;
+        assert!(matches!(reached, AffectedRows::All(_)), "{sql}: {reached:?}");
     }
-    let session = house.session();
+    let session = test_lake.session();
     for sql in ["SELECT now() AS day", "SELECT id, random() AS r FROM platform.measures", "SELECT * FROM system.runs"] {
-        assert!(session.prepare(sql).await.unwrap().is_moving(), "{sql}");
+        assert!(session.prepare(sql).await.unwrap().is_volatile(), "{sql}");
     }
-    assert!(!session.prepare(DAY).await.unwrap().is_moving());
+    assert!(!session.prepare(DAY).await.unwrap().is_volatile());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_column_to_refresh_by_must_be_there_and_in_order() {
-    let house = House::with_measures().await;
-    let query = house.session().prepare("SELECT id, ts, note FROM platform.measures").await.unwrap();
+    let test_lake = TestLake::with_measures().await;
+    let query = test_lake.session().prepare("SELECT id, ts, note FROM platform.measures").await.unwrap();
     assert!(query.check_since("ts").is_ok() && query.check_since("id").is_ok());
     assert!(query.check_since("note").unwrap_err().to_string().contains("its type is"));
-    assert!(query.check_since("day").unwrap_err().to_string().contains("no such column, but id, ts, note"));
+    assert!(
+        query.check_since("day").unwrap_err().to_string().contains("returns no such column; it returns id, ts, note")
+    );
 }
 
 #[tokio::test]
-async fn functions_of_postgres_are_no_clock() {
-    let house = House::with_measures().await;
-    let session = house.session();
-    for (value, is_moving) in [
+async fn functions_of_postgres_do_not_read_the_clock() {
+    let test_lake = TestLake::with_measures().await;
+    let session = test_lake.session();
+    for (value, is_volatile) in [
         ("extract(epoch FROM ts)", false),
         ("value / 3", false),
         ("interval '1 day' * id", false),
@@ -195,6 +197,6 @@ async fn functions_of_postgres_are_no_clock() {
         ("now()", true),
     ] {
         let query = session.prepare(&format!("SELECT {value} AS v FROM platform.measures")).await.unwrap();
-        assert_eq!(query.is_moving(), is_moving, "{value}");
+        assert_eq!(query.is_volatile(), is_volatile, "{value}");
     }
 }

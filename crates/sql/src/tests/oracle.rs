@@ -1,8 +1,9 @@
-//! A private PostgreSQL server, whose answers are the right ones.
+//! A private PostgreSQL server, whose results are the expected ones.
 
 use pgserver::{Binaries, Options, Server};
 use tokio_postgres::{Client, NoTls};
 
+/// A running PostgreSQL server, and a connection to it.
 pub(crate) struct Oracle {
     pub(crate) client: Client,
     pub(crate) server: Server,
@@ -10,8 +11,9 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
+    /// Starts a server.
     pub(crate) async fn new() -> Oracle {
-        // The user postgres must be able to pass through it.
+        // The user postgres must be able to enter this folder.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         let folder = tempfile::Builder::new().permissions(open).tempdir().unwrap();
         let place = folder.path().join("oracle");

@@ -1,12 +1,12 @@
-use lake::{Hidden, Keys, TableName};
+use lake::{HiddenRows, KeySet, TableName};
 
 use super::*;
 use crate::error::Kind;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_filters_and_exact_sums() {
-    let house = House::with_measures().await;
-    let session = house.session();
+    let test_lake = TestLake::with_measures().await;
+    let session = test_lake.session();
     assert_eq!(rows(&session, "SELECT id FROM measures WHERE note = 'night'").await, "1");
     assert_eq!(rows(&session, "SELECT Sum(VALUE) FROM Platform.Measures").await, "3.300");
     assert_eq!(rows(&session, "SELECT sum(value) * 1.1 FROM wattlake.platform.measures").await, "3.6300");
@@ -18,8 +18,8 @@ async fn rows_filters_and_exact_sums() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn instants_as_postgresql_accepts_them() {
-    let house = House::with_measures().await;
-    let session = house.session();
+    let test_lake = TestLake::with_measures().await;
+    let session = test_lake.session();
     for (condition, ids) in [
         ("ts >= '2020-01-02 06:00'", "2;3"),
         ("'2020-01-02T06:00' < ts", "3"),
@@ -46,19 +46,19 @@ async fn instants_as_postgresql_accepts_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hidden_rows_are_not_there() {
-    let house = House::with_measures().await;
+async fn hidden_rows_are_not_returned() {
+    let test_lake = TestLake::with_measures().await;
     let name = TableName::new("platform", "measures");
-    let table = house.lake.table(&name).await.unwrap().unwrap();
+    let table = test_lake.lake.table(&name).await.unwrap().unwrap();
     let second: ArrayRef = Arc::new(Int64Array::from(vec![2]));
-    let keys = Keys::of(&RecordBatch::try_from_iter([("id", second)]).unwrap(), &["id".to_owned()]).unwrap();
-    let found = table.find(&keys, &lake::Orders::default(), &Hidden::default()).await.unwrap();
+    let keys = KeySet::of(&RecordBatch::try_from_iter([("id", second)]).unwrap(), &["id".to_owned()]).unwrap();
+    let found = table.find(&keys, &lake::OrderColumns::default(), &HiddenRows::default()).await.unwrap();
     assert_eq!(found.len(), 1);
-    let mut hidden = Hidden::default();
-    hidden.row(&found[0].path, found[0].position);
+    let mut hidden = HiddenRows::default();
+    hidden.insert(&found[0].path, found[0].position);
     table.commit(RUN, "delete").hide(hidden).write().await.unwrap();
 
-    let session = house.session();
+    let session = test_lake.session();
     assert_eq!(rows(&session, "SELECT id FROM measures ORDER BY id").await, "1;3");
     assert_eq!(rows(&session, "SELECT count(*) FROM measures WHERE id = 2").await, "0");
     assert_eq!(rows(&session, "SELECT count(*), count(id), max(id) FROM measures").await, "2,2,3");
@@ -69,9 +69,9 @@ async fn hidden_rows_are_not_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn system_tables() {
-    let house = House::with_measures().await;
-    house.append("platform", "measures", &three("2.000")).await;
-    let session = house.session();
+    let test_lake = TestLake::with_measures().await;
+    test_lake.append("platform", "measures", &three("2.000")).await;
+    let session = test_lake.session();
     let tables = "SELECT schema, \"table\", version, files, rows, bytes > 0, bytes / rows = floor(bytes_per_row), \
                   changed_at > now() - interval '1 hour' FROM system.tables";
     assert_eq!(rows(&session, tables).await, "platform,measures,1,2,6,true,true,true");
@@ -85,9 +85,9 @@ async fn system_tables() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn information_schema_lists_all() {
-    let house = House::with_measures().await;
-    house.replace("billing", "bills", &three("1.000")).await;
-    let session = house.session();
+    let test_lake = TestLake::with_measures().await;
+    test_lake.replace("billing", "bills", &three("1.000")).await;
+    let session = test_lake.session();
     let tables = "SELECT table_schema, table_name FROM information_schema.tables \
                   WHERE table_schema <> 'information_schema' ORDER BY 1, 2";
     let all = "billing,bills;platform,measures;system,runs;system,tables;system,versions";
@@ -101,8 +101,8 @@ async fn information_schema_lists_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_in_a_row_and_settings() {
-    let house = House::with_measures().await;
-    let session = house.session();
+    let test_lake = TestLake::with_measures().await;
+    let session = test_lake.session();
     let results = session.query("SET timezone = 'Europe/Paris'; SELECT id FROM measures; ;").await.unwrap();
     let mut counts = Vec::new();
     for stream in results {
@@ -118,9 +118,9 @@ async fn statements_in_a_row_and_settings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_has_a_bound() {
-    let house = House::with_measures().await;
-    let session = house.session_within(4 << 20);
+async fn memory_is_limited() {
+    let test_lake = TestLake::with_measures().await;
+    let session = test_lake.session_within(4 << 20);
     let error = failure(&session, "SELECT array_agg(v) FROM generate_series(1, 3000000) AS s(v)").await;
     assert_eq!(error.kind, Kind::FixSetup, "{}", chain(&error));
     assert_eq!(rows(&session, "SELECT count(*) FROM measures").await, "3");
@@ -128,8 +128,8 @@ async fn memory_has_a_bound() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn completions_know_the_lake() {
-    let house = House::with_measures().await;
-    let words = house.session().completions().await.unwrap();
+    let test_lake = TestLake::with_measures().await;
+    let words = test_lake.session().completions().await.unwrap();
     for word in [
         "SELECT",
         "platform",
@@ -147,8 +147,8 @@ async fn completions_know_the_lake() {
 
 #[tokio::test]
 async fn joined_columns_are_known_in_conditions() {
-    let house = House::with_measures().await;
-    let session = house.session();
+    let test_lake = TestLake::with_measures().await;
+    let session = test_lake.session();
     let join = "platform.measures JOIN platform.measures AS other USING (id)";
     assert_eq!(rows(&session, &format!("SELECT id FROM {join} WHERE id = 2")).await, "2");
     assert_eq!(rows(&session, &format!("SELECT count(*) FROM {join} WHERE id > 1 AND other.value > 1")).await, "2");
@@ -161,13 +161,13 @@ async fn joined_columns_are_known_in_conditions() {
     let full = "SELECT (SELECT count(*) FROM platform.measures a FULL JOIN platform.measures b ON a.id = m.id) \
                 FROM platform.measures AS m";
     let refused = session.run(full).await.map(drop).unwrap_err();
-    assert!(chain(&refused).contains("FULL JOIN in a query that takes columns"), "{}", chain(&refused));
+    assert!(chain(&refused).contains("FULL JOIN in a correlated subquery"), "{}", chain(&refused));
 }
 
 #[tokio::test]
 async fn a_session_has_the_days_of_its_zone() {
-    let house = House::new().await;
+    let test_lake = TestLake::new().await;
     let day = "SELECT (timestamptz '2026-06-30 22:30:00+00')::date AS day";
-    assert_eq!(rows(&house.session(), day).await, "2026-06-30");
-    assert_eq!(rows(&house.session().in_zone("Europe/Paris"), day).await, "2026-07-01");
+    assert_eq!(rows(&test_lake.session(), day).await, "2026-06-30");
+    assert_eq!(rows(&test_lake.session().with_time_zone("Europe/Paris"), day).await, "2026-07-01");
 }

@@ -3,9 +3,9 @@ use crate::error::Kind;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_writes() {
-    let house = House::with_measures().await;
-    let session = house.session();
-    let target = house.lake.folder().unwrap().join("out.csv");
+    let test_lake = TestLake::with_measures().await;
+    let session = test_lake.session();
+    let target = test_lake.lake.folder().unwrap().join("out.csv");
     let copy = format!("COPY (SELECT 1) TO '{}'", target.display());
     let external = format!("CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '{}'", target.display());
     for sql in [
@@ -30,7 +30,7 @@ async fn nothing_writes() {
     ] {
         let error = failure(&session, sql).await;
         assert_eq!(error.kind, Kind::FixInput, "{sql}: {}", chain(&error));
-        let read_only = error.to_string().contains("only reads the lake");
+        let read_only = error.to_string().contains("is read-only");
         assert!(
             read_only || error.to_string().starts_with("read the query") || sql.starts_with("WITH"),
             "{sql}: {}",
@@ -38,22 +38,22 @@ async fn nothing_writes() {
         );
     }
     assert!(!target.exists());
-    assert_eq!(house.lake.tables().await.unwrap().len(), 1);
-    let table = house.lake.table(&TableName::new("platform", "measures")).await.unwrap().unwrap();
+    assert_eq!(test_lake.lake.tables().await.unwrap().len(), 1);
+    let table = test_lake.lake.table(&TableName::new("platform", "measures")).await.unwrap().unwrap();
     assert_eq!(table.version(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_writes_stops_all_of_a_text() {
-    let house = House::with_measures().await;
-    let Err(error) = house.session().query("SELECT 1; DROP TABLE measures").await else { panic!("it ran") };
+async fn a_statement_that_writes_stops_the_whole_text() {
+    let test_lake = TestLake::with_measures().await;
+    let Err(error) = test_lake.session().query("SELECT 1; DROP TABLE measures").await else { panic!("it ran") };
     assert!(error.to_string().starts_with("run DROP TABLE: "), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_bounds_of_a_session_stay() {
-    let house = House::with_measures().await;
-    let session = house.session();
+async fn settings_that_limit_a_session_cannot_be_changed() {
+    let test_lake = TestLake::with_measures().await;
+    let session = test_lake.session();
     for sql in [
         "SET datafusion.runtime.memory_limit = '100G'",
         "RESET datafusion.runtime.memory_limit",
@@ -61,14 +61,14 @@ async fn the_bounds_of_a_session_stay() {
         "SET datafusion.sql_parser.enable_ident_normalization = false",
     ] {
         let error = failure(&session, sql).await;
-        assert!(error.to_string().ends_with("fixed for the session"), "{sql}: {}", chain(&error));
+        assert!(error.to_string().ends_with("it can't be changed in a session"), "{sql}: {}", chain(&error));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mistakes_are_placed() {
-    let house = House::with_measures().await;
-    let session = house.session();
+async fn errors_have_positions() {
+    let test_lake = TestLake::with_measures().await;
+    let session = test_lake.session();
     let error = failure(&session, "SELECT id,\n  valeu FROM measures").await;
     assert_eq!((error.kind, error.to_string().as_str()), (Kind::FixInput, "plan the query, at line 2, column 3"));
     assert!(chain(&error).contains("valeu"), "{}", chain(&error));
@@ -76,8 +76,11 @@ async fn mistakes_are_placed() {
     assert_eq!(error.kind, Kind::FixInput);
     assert!(chain(&error).contains("Line: 1"), "{}", chain(&error));
     assert_eq!(failure(&session, "SELECT 'open").await.kind, Kind::FixInput);
-    assert_eq!(failure(&session, " ; ").await.to_string(), "run the query: it is empty");
-    assert_eq!(failure(&session, "SELECT 1; SELECT 2").await.to_string(), "run one statement: there are 2");
+    assert_eq!(failure(&session, " ; ").await.to_string(), "run the query: the text has no statement");
+    assert_eq!(
+        failure(&session, "SELECT 1; SELECT 2").await.to_string(),
+        "run the query: the text has 2 statements, not one"
+    );
     assert_eq!(failure(&session, "SELECT 1 / (id - id) FROM measures").await.kind, Kind::FixInput);
     assert_eq!(failure(&session, "SELECT id FROM measures WHERE ts > 'soon'").await.kind, Kind::FixInput);
 }

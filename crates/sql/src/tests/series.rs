@@ -1,4 +1,4 @@
-//! Series functions, by hand-made cases around clock changes, and beside PostgreSQL itself.
+//! Series functions: cases around clock changes, and comparisons with PostgreSQL.
 
 mod asof;
 mod buckets;
@@ -11,10 +11,10 @@ mod postgres;
 use arrow::array::{Array, AsArray};
 use futures::TryStreamExt;
 
-use super::{House, failure, rows};
+use super::{TestLake, failure, rows};
 use crate::session::Session;
 
-/// The result as text, values joined by commas, rows by `;`, with NULL spelled out.
+/// The result as text: values joined by commas, rows by `;`.
 async fn shown(session: &Session, sql: &str) -> String {
     rows(session, sql).await
 }

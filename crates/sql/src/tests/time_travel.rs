@@ -2,19 +2,19 @@ use super::*;
 use crate::error::Kind;
 
 /// Versions 0 (three rows of 1.100), 1 (three more of 2.000), and the instant between them.
-async fn two_versions() -> (House, DateTime<Utc>) {
-    let house = House::with_measures().await;
+async fn two_versions() -> (TestLake, DateTime<Utc>) {
+    let test_lake = TestLake::with_measures().await;
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     let between = Utc::now();
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    house.append("platform", "measures", &three("2.000")).await;
-    (house, between)
+    test_lake.append("platform", "measures", &three("2.000")).await;
+    (test_lake, between)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_form_of_as_of() {
-    let (house, between) = two_versions().await;
-    let session = house.session();
+    let (test_lake, between) = two_versions().await;
+    let session = test_lake.session();
     let instant = between.to_rfc3339();
     for from in [
         "\"measures@v0\"".to_owned(),
@@ -34,7 +34,7 @@ async fn every_form_of_as_of() {
     }
     assert_eq!(rows(&session, "SELECT count(*) FROM measures").await, "6");
     assert_eq!(rows(&session, "SELECT count(*) FROM measures VERSION AS OF 1").await, "6");
-    // The name stays usable, and what only looks like a clause is left alone.
+    // The word is still usable as a name, and text that only looks like the clause is not changed.
     let named = "SELECT max(measures.id) FROM measures VERSION AS OF 0 WHERE measures.id < 3";
     assert_eq!(rows(&session, named).await, "2");
     assert_eq!(rows(&session, "SELECT version AS of FROM (VALUES (1)) t(version)").await, "1");
@@ -42,38 +42,38 @@ async fn every_form_of_as_of() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_states_in_one_query() {
-    let (house, _) = two_versions().await;
+    let (test_lake, _) = two_versions().await;
     let sql = "SELECT count(*) FROM measures AS new LEFT JOIN measures VERSION AS OF 0 AS old \
                ON new.id = old.id AND new.value = old.value WHERE old.id IS NULL";
-    assert_eq!(rows(&house.session(), sql).await, "3");
+    assert_eq!(rows(&test_lake.session(), sql).await, "3");
     let sql = "SELECT (SELECT count(*) FROM measures) - (SELECT count(*) FROM measures VERSION AS OF 0)";
-    assert_eq!(rows(&house.session(), sql).await, "3");
+    assert_eq!(rows(&test_lake.session(), sql).await, "3");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_at_an_instant() {
-    let (house, between) = two_versions().await;
-    house.replace("platform", "late", &three("1.000")).await;
-    let session = house.session_as_of(When::Instant(between));
+    let (test_lake, between) = two_versions().await;
+    test_lake.replace("platform", "late", &three("1.000")).await;
+    let session = test_lake.session_as_of(AsOf::Instant(between));
     assert_eq!(rows(&session, "SELECT count(*) FROM measures").await, "3");
     assert_eq!(rows(&session, "SELECT count(*) FROM measures VERSION AS OF 1").await, "6");
     let error = failure(&session, "SELECT * FROM late").await;
     assert_eq!(error.kind, Kind::FixInput);
-    assert!(chain(&error).contains("its first version is of "), "{}", chain(&error));
+    assert!(chain(&error).contains("its first version is from "), "{}", chain(&error));
     let columns = "SELECT DISTINCT table_name FROM information_schema.columns WHERE table_schema = 'platform'";
     assert_eq!(rows(&session, columns).await, "measures");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn states_that_are_not_there() {
-    let (house, _) = two_versions().await;
-    let session = house.session();
+async fn unknown_versions_are_refused() {
+    let (test_lake, _) = two_versions().await;
+    let session = test_lake.session();
     for (from, says) in [
         ("\"measures@yesterday\"", "\"yesterday\" is neither a version (v3) nor an instant"),
-        ("measures FOR SYSTEM_TIME AS OF now()", "it takes an instant in quotes or a version's number"),
+        ("measures FOR SYSTEM_TIME AS OF now()", "an instant in quotes or a version number must follow"),
         ("measures TIMESTAMP AS OF 'soon'", "at line 1, column 40: 'soon' is neither"),
-        ("measures VERSION AS OF 'x'", "'x' is neither an instant nor a version's number"),
-        ("measures TIMESTAMP AS OF '1999-01-01'", "its first version is of "),
+        ("measures VERSION AS OF 'x'", "'x' is neither an instant nor a version number"),
+        ("measures TIMESTAMP AS OF '1999-01-01'", "its first version is from "),
         ("measures VERSION AS OF 7", "at version 7: its newest version is 1"),
     ] {
         let error = failure(&session, &format!("SELECT * FROM {from}")).await;

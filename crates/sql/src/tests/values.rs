@@ -1,9 +1,9 @@
-//! Values as PostgreSQL has them: each expression is asked of a real server too.
+//! Compares the values of expressions with those of a PostgreSQL server.
 
 use tokio_postgres::SimpleQueryMessage;
 
 use super::oracle::Oracle;
-use super::{House, Session};
+use super::{Session, TestLake};
 
 impl Oracle {
     async fn in_utc() -> Oracle {
@@ -12,7 +12,7 @@ impl Oracle {
         oracle
     }
 
-    /// The texts of the only row, or `None` where it is an error.
+    /// The texts of the only row; `None` if the query fails.
     async fn row(&self, sql: &str) -> Option<Vec<Option<String>>> {
         let messages = self.client.simple_query(sql).await.ok()?;
         messages.iter().find_map(|message| match message {
@@ -22,17 +22,17 @@ impl Oracle {
     }
 }
 
-/// Holds expressions against the server: the same texts, or an error on both sides.
+/// Compares expressions with the server: both must return the same text, or both an error.
 async fn same(oracle: &Oracle, session: &Session, expressions: &[String]) {
     let mut wrong = Vec::new();
     for expression in expressions {
         let expected = oracle.row(&format!("SELECT ({expression})::text")).await;
         let expected = expected.map(|row| row[0].clone().unwrap_or_else(|| "NULL".to_owned()));
-        let came = one(session, &format!("SELECT ({expression})::text AS value")).await;
-        match (&expected, &came) {
-            (Some(expected), Ok(came)) if expected == came => {}
+        let actual = one(session, &format!("SELECT ({expression})::text AS value")).await;
+        match (&expected, &actual) {
+            (Some(expected), Ok(actual)) if expected == actual => {}
             (None, Err(_)) => {}
-            _ => wrong.push(format!("{expression}\n    PostgreSQL {expected:?}\n    here       {came:?}")),
+            _ => wrong.push(format!("{expression}\n    PostgreSQL {expected:?}\n    here       {actual:?}")),
         }
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), expressions.len(), wrong.join("\n"));
@@ -52,8 +52,8 @@ async fn one(session: &Session, sql: &str) -> Result<String, String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn integers_end_where_their_type_does() {
-    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+async fn integers_overflow_at_the_limits_of_their_type() {
+    let (oracle, test_lake) = (Oracle::in_utc().await, TestLake::new().await);
     let values = ["0", "1", "-7", "2147483647", "-2147483648", "46341", "9223372036854775807", "-9223372036854775808"];
     let mut expressions = Vec::new();
     for type_name in ["int", "bigint", "smallint"] {
@@ -73,12 +73,12 @@ async fn integers_end_where_their_type_does() {
         ]
         .map(str::to_owned),
     );
-    same(&oracle, &house.session(), &expressions).await;
+    same(&oracle, &test_lake.session(), &expressions).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sums_have_the_types_of_what_they_add() {
-    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+async fn sums_have_the_types_of_postgresql() {
+    let (oracle, test_lake) = (Oracle::in_utc().await, TestLake::new().await);
     let rows =
         "(VALUES (1::int, 5::bigint, true), (2::int, 6::bigint, false), (4::int, 9::bigint, false)) AS v(i, b, ok)";
     let mut expressions = Vec::new();
@@ -95,12 +95,12 @@ async fn sums_have_the_types_of_what_they_add() {
         "(WITH RECURSIVE t(n) AS (SELECT 1::bigint UNION ALL SELECT n + 1 FROM t WHERE n < 5) SELECT sum(n) FROM t)"
             .to_owned(),
     );
-    same(&oracle, &house.session(), &expressions).await;
+    same(&oracle, &test_lake.session(), &expressions).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dates_and_intervals() {
-    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+    let (oracle, test_lake) = (Oracle::in_utc().await, TestLake::new().await);
     let mut expressions = Vec::new();
     for interval in ["90 minutes", "1 day", "1 month", "-3 hours", "1 year 2 days 1.5 seconds"] {
         for date in ["2026-03-29", "2024-02-29", "1999-12-31"] {
@@ -111,12 +111,12 @@ async fn dates_and_intervals() {
                 .push(format!("(SELECT d + i::interval FROM (VALUES (date '{date}', '{interval}')) AS v(d, i))"));
         }
     }
-    same(&oracle, &house.session(), &expressions).await;
+    same(&oracle, &test_lake.session(), &expressions).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn instants_by_a_pattern() {
-    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+    let (oracle, test_lake) = (Oracle::in_utc().await, TestLake::new().await);
     let patterns = [
         "YYYY-MM-DD HH24:MI:SS",
         "YYYY-MM-DD HH24:MI:SS.MS",
@@ -156,12 +156,12 @@ async fn instants_by_a_pattern() {
         }
         expressions.push(format!("to_char('{at}'::timestamp::date, 'DD.MM.YYYY HH24')"));
     }
-    same(&oracle, &house.session(), &expressions).await;
+    same(&oracle, &test_lake.session(), &expressions).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn texts_read_by_a_pattern() {
-    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+    let (oracle, test_lake) = (Oracle::in_utc().await, TestLake::new().await);
     let mut expressions = Vec::new();
     for (text, pattern) in [
         ("2026-03-28 00:00:00.000000", "YYYY-MM-DD HH24:MI:SS.US"),
@@ -194,12 +194,12 @@ async fn texts_read_by_a_pattern() {
         expressions.push(format!("to_date('{text}', '{pattern}')"));
     }
     expressions.push("to_timestamp(1774750509.25)".to_owned());
-    same(&oracle, &house.session(), &expressions).await;
+    same(&oracle, &test_lake.session(), &expressions).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_by_a_pattern() {
-    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+    let (oracle, test_lake) = (Oracle::in_utc().await, TestLake::new().await);
     let patterns = [
         "9,999.99",
         "FM9,999.99",
@@ -231,16 +231,16 @@ async fn numbers_by_a_pattern() {
         }
         expressions.push(format!("to_char(42, '{pattern}')"));
     }
-    same(&oracle, &house.session(), &expressions).await;
+    same(&oracle, &test_lake.session(), &expressions).await;
     for pattern in ["RN", "9.99EEEE", "L999", "999V9", "SG999", "PL999", "999PR", "999TH"] {
-        let refused = one(&house.session(), &format!("SELECT to_char(1.5, '{pattern}')")).await.unwrap_err();
+        let refused = one(&test_lake.session(), &format!("SELECT to_char(1.5, '{pattern}')")).await.unwrap_err();
         assert!(refused.contains("not supported"), "{refused}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn similar_to() {
-    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+    let (oracle, test_lake) = (Oracle::in_utc().await, TestLake::new().await);
     let mut expressions = Vec::new();
     for text in ["123", "a1", "abc", "a.c", "100%", "a\nb", "", "FR-12", "ab"] {
         for pattern in [
@@ -263,12 +263,12 @@ async fn similar_to() {
         }
         expressions.push(format!("E'{}' SIMILAR TO '100#%' ESCAPE '#'", text.replace('\n', "\\n")));
     }
-    same(&oracle, &house.session(), &expressions).await;
+    same(&oracle, &test_lake.session(), &expressions).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn numerics_have_the_scales_that_are_asked_for() {
-    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+async fn numerics_have_the_requested_scales() {
+    let (oracle, test_lake) = (Oracle::in_utc().await, TestLake::new().await);
     let mut expressions = Vec::new();
     let values = ["0", "1", "-7", "2.5", "-2.345", "1234.5678", "0.004", "99999.995"];
     for value in values {
@@ -293,8 +293,8 @@ async fn numerics_have_the_scales_that_are_asked_for() {
         ["1e-18::float8 > 0.0", "1.0::float8 / 0", "1.0 / 0", "1 / 0", "2147483647 + 1", "1e10::float8::int"]
             .map(str::to_owned),
     );
-    same(&oracle, &house.session(), &expressions).await;
-    // A quotient's scale is its column's: the same number, with other zeros at its end.
+    same(&oracle, &test_lake.session(), &expressions).await;
+    // Quotients have the scale of their column: the same number with other trailing zeros.
     let mut quotients = Vec::new();
     for (left, right) in values.iter().flat_map(|left| values.iter().map(move |right| (left, right))) {
         if *right != "0" {
@@ -323,25 +323,25 @@ async fn numerics_have_the_scales_that_are_asked_for() {
     quotients.push(format!(
         "(SELECT trim_scale(sum(a)::numeric(38,20)) FROM (SELECT avg(n) AS a FROM {rows} GROUP BY i % 2) AS g)"
     ));
-    numbers(&oracle, &house.session(), &quotients).await;
+    numbers(&oracle, &test_lake.session(), &quotients).await;
 }
 
-/// Holds numbers against the server by their values.
+/// Compares numbers with the server by their values.
 async fn numbers(oracle: &Oracle, session: &Session, expressions: &[String]) {
     let mut wrong = Vec::new();
     for expression in expressions {
         let expected = oracle.row(&format!("SELECT ({expression})::text")).await;
         let expected = expected.map(|row| row[0].clone().unwrap_or_else(|| "NULL".to_owned()));
         let here = expression.replace("trim_scale", "");
-        let came = one(session, &format!("SELECT ({here})::text AS value")).await;
+        let actual = one(session, &format!("SELECT ({here})::text AS value")).await;
         let plain = |text: &str| match text.contains('.') {
             true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
             false => text.to_owned(),
         };
-        match (&expected, &came) {
-            (Some(expected), Ok(came)) if plain(expected) == plain(came) => {}
+        match (&expected, &actual) {
+            (Some(expected), Ok(actual)) if plain(expected) == plain(actual) => {}
             (None, Err(_)) => {}
-            _ => wrong.push(format!("{expression}\n    PostgreSQL {expected:?}\n    here       {came:?}")),
+            _ => wrong.push(format!("{expression}\n    PostgreSQL {expected:?}\n    here       {actual:?}")),
         }
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), expressions.len(), wrong.join("\n"));
@@ -349,7 +349,7 @@ async fn numbers(oracle: &Oracle, session: &Session, expressions: &[String]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn intervals_are_counted_and_compared() {
-    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+    let (oracle, test_lake) = (Oracle::in_utc().await, TestLake::new().await);
     let mut expressions = Vec::new();
     let intervals =
         ["15 min", "1 month", "1 day", "25 hours", "-3 days 2 hours", "1 year 2 mons 3 days 04:05:06.5", "30 days"];
@@ -409,16 +409,17 @@ async fn intervals_are_counted_and_compared() {
         ]
         .map(str::to_owned),
     );
-    same(&oracle, &house.session(), &expressions).await;
+    same(&oracle, &test_lake.session(), &expressions).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn instants_move_and_compare_in_the_sessions_zone() {
-    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+    let (oracle, test_lake) = (Oracle::in_utc().await, TestLake::new().await);
     oracle.client.batch_execute("SET timezone = 'Europe/Paris'").await.unwrap();
-    let session = house.session();
+    let session = test_lake.session();
     session.run("SET datafusion.execution.time_zone = 'Europe/Paris'").await.unwrap();
-    let rows = "(VALUES (timestamptz '2026-03-28 23:00:00Z'), (timestamptz '2026-10-24 22:00:00Z'), (timestamptz '2026-10-25 00:30:00Z'), \
+    let rows = "(VALUES (timestamptz '2026-03-28 23:00:00Z'), (timestamptz '2026-10-24 22:00:00Z'), (timestamptz \
+                '2026-10-25 00:30:00Z'), \
         (timestamptz '2024-02-29 12:00:00Z')) AS v(ts)";
     let mut expressions = Vec::new();
     for interval in ["1 day", "1 month", "-1 day", "1 year 3 hours", "24 hours", "1 day 30 minutes"] {
@@ -443,7 +444,7 @@ async fn instants_move_and_compare_in_the_sessions_zone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn joins_subqueries_and_rows() {
-    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+    let (oracle, test_lake) = (Oracle::in_utc().await, TestLake::new().await);
     let (l, r) = ("(VALUES (1, 'x'), (2, 'y')) AS l(k, a)", "(VALUES (2, 'p'), (3, 'q')) AS r(k, b)");
     let t = "(VALUES (1, 'A', 'one'), (2, 'A', 'two'), (3, 'B', 'three')) AS t(id, grp, name)";
     let s = "(VALUES (1), (2), (3)) AS s(id)";
@@ -479,12 +480,12 @@ async fn joins_subqueries_and_rows() {
         "(SELECT sum(x) FROM unnest(ARRAY[1, 2, 3]) AS x)".to_owned(),
         "(SELECT x FROM (VALUES (1), (2), (3)) AS v(x) ORDER BY x OFFSET 1 ROW FETCH FIRST 1 ROW ONLY)".to_owned(),
     ]);
-    same(&oracle, &house.session(), &expressions).await;
+    same(&oracle, &test_lake.session(), &expressions).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn texts_documents_and_bytes() {
-    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+    let (oracle, test_lake) = (Oracle::in_utc().await, TestLake::new().await);
     let document = r#"'{"a": 1, "b": {"c": "x y"}, "l": [1, 2], "n": null, "t": true}'"#;
     let mut expressions: Vec<String> =
         ["->> 'a'", "-> 'b' ->> 'c'", "->> 'b'", "-> 'l' ->> 0", "-> 'l' ->> -1", "->> 'n'", "->> 'none'"]
@@ -529,12 +530,12 @@ async fn texts_documents_and_bytes() {
         .map(str::to_owned),
     );
     expressions.pop();
-    same(&oracle, &house.session(), &expressions).await;
+    same(&oracle, &test_lake.session(), &expressions).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_of_several_types_agree_before_they_are_summed() {
-    let (oracle, house) = (Oracle::in_utc().await, House::new().await);
+    let (oracle, test_lake) = (Oracle::in_utc().await, TestLake::new().await);
     let mut expressions = Vec::new();
     let flags = "(VALUES (true), (false)) AS v(x)";
     for (one, other) in
@@ -543,7 +544,7 @@ async fn numbers_of_several_types_agree_before_they_are_summed() {
         for (one, other) in [(one, other), (other, one)] {
             expressions
                 .push(format!("(SELECT sum(CASE WHEN x THEN {one} ELSE {other} END)::numeric(15,3) FROM {flags})"));
-            // A bare NULL is a text to PostgreSQL.
+            // PostgreSQL gives an untyped NULL the type text.
             if one != "NULL" {
                 expressions.push(format!(
                     "(SELECT sum(coalesce(CASE WHEN x THEN {one} END, {other}))::numeric(15,3) FROM {flags})"
@@ -551,5 +552,5 @@ async fn numbers_of_several_types_agree_before_they_are_summed() {
             }
         }
     }
-    same(&oracle, &house.session(), &expressions).await;
+    same(&oracle, &test_lake.session(), &expressions).await;
 }

@@ -1,8 +1,7 @@
-//! PostgreSQL's binary COPY to Arrow, in place: the bytes are read where the socket put them.
-//! No public crate does this; it is one of the parts that Wattlake owns.
+//! Decodes PostgreSQL's binary COPY format into Arrow arrays, directly from the receive buffer.
 //!
-//! Never looks at the catalogue and never touches the network: [`crate::carried`] says what the
-//! columns are, the caller brings the bytes.
+//! This module never reads the catalogue and never uses the network: the caller passes the columns, by the kinds of
+//! [`crate::type_map`], and the bytes.
 
 mod bytes;
 mod column;
@@ -14,26 +13,29 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
-use crate::carried::Kind;
 use crate::error::{Error, Result};
+use crate::type_map::ColumnKind;
 use bytes::Reader;
 use column::Column;
 
-/// What `-infinity` and `infinity` become, in microseconds since 1970.
+/// The timestamps that stand for `-infinity` and `infinity`, in microseconds since 1970.
 pub const INFINITE_MICROS: [i64; 2] = [column::MICROS_FIRST, column::MICROS_LAST];
 
+/// The first bytes of the binary COPY format.
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 
-/// A value that can't be carried, and why.
+/// Why a value can't be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ValueError {
+    /// What is wrong with the value.
     pub what: String,
+    /// What the user can do about it.
     pub hint: Option<&'static str>,
 }
 
-impl Fault {
+impl ValueError {
     fn new(what: impl Into<String>) -> Self {
-        Fault { what: what.into(), hint: None }
+        ValueError { what: what.into(), hint: None }
     }
 
     fn hint(mut self, hint: &'static str) -> Self {
@@ -42,12 +44,12 @@ impl Fault {
     }
 }
 
-/// Turns rows into batches. One decoder a stream.
+/// Decodes the rows of one stream into batches.
 pub struct Decoder {
     schema: SchemaRef,
     columns: Vec<Column>,
-    kinds: Vec<Kind>,
-    /// The columns that name a row in an error.
+    kinds: Vec<ColumnKind>,
+    /// The columns by which an error names a row.
     key: Vec<usize>,
     table: String,
     rows: usize,
@@ -58,9 +60,11 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    pub fn new(table: &str, columns: &[(String, Kind)], key: &[usize]) -> Self {
+    /// A decoder for columns with these names and kinds, in the order of the COPY. `table` and `key`, the places of the
+    /// key's columns, are for errors.
+    pub fn new(table: &str, columns: &[(String, ColumnKind)], key: &[usize]) -> Self {
         let fields: Vec<Field> = columns.iter().map(|(name, kind)| Field::new(name, kind.arrow(), true)).collect();
-        let kinds: Vec<Kind> = columns.iter().map(|(_, kind)| kind.clone()).collect();
+        let kinds: Vec<ColumnKind> = columns.iter().map(|(_, kind)| kind.clone()).collect();
         Decoder {
             schema: Arc::new(Schema::new(fields)),
             columns: kinds.iter().map(Column::new).collect(),
@@ -75,39 +79,44 @@ impl Decoder {
         }
     }
 
-    /// Looks at each text by itself, so that an error names its row: for a database without an encoding.
+    /// Makes the decoder check that each text is UTF-8, so that an error names its row: for a database without an
+    /// encoding. Otherwise [`Decoder::take`] checks the texts of a batch together.
     pub fn check_texts(&mut self) {
         self.checks_texts = true;
     }
 
-    fn text_fault(&self, index: usize, value: &[u8]) -> Option<Fault> {
-        let is_bad = self.checks_texts && self.kinds[index] == Kind::Text && std::str::from_utf8(value).is_err();
+    fn check_text(&self, index: usize, value: &[u8]) -> Option<ValueError> {
+        let is_bad = self.checks_texts && self.kinds[index] == ColumnKind::Text && std::str::from_utf8(value).is_err();
         is_bad.then(|| {
-            Fault::new("its bytes are not UTF-8, and the database says no encoding")
-                .hint("carry the column as its bytes: [tables.\"SCHEMA.TABLE\".columns.COLUMN] as = \"bytes\"")
+            ValueError::new("its bytes are not UTF-8, and the database has no encoding")
+                .hint("transfer the column as bytes: [tables.\"SCHEMA.TABLE\".columns.COLUMN] as = \"bytes\"")
         })
     }
 
+    /// The schema of the batches.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// Rows waiting for [`Decoder::take`].
+    /// The rows decoded since the last [`Decoder::take`].
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Bytes that the waiting rows had on the wire.
+    /// The bytes of those rows in the COPY format.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// A new COPY on the same decoder: its header comes again.
+    /// Prepares the decoder for a further COPY, which begins with a header of its own.
     pub fn restart(&mut self) {
         self.in_rows = false;
     }
 
-    /// Decodes one CopyData message.
+    /// Decodes one CopyData message, which holds whole rows.
+    ///
+    /// # Errors
+    /// Where a value can't be decoded, with the table, the column and the row; a decoder is of no use after an error.
     pub fn push(&mut self, message: &[u8]) -> Result<()> {
         let mut reader = Reader::new(message);
         if !self.in_rows {
@@ -134,18 +143,18 @@ impl Decoder {
             }
             for index in 0..self.columns.len() {
                 let decoded = match reader.value() {
-                    None => Err(Fault::new("the row ends before its last column")),
+                    None => Err(ValueError::new("the row ends before its last column")),
                     Some(None) => {
                         self.columns[index].null();
                         Ok(())
                     }
-                    Some(Some(value)) => match self.text_fault(index, value) {
-                        Some(fault) => Err(fault),
+                    Some(Some(value)) => match self.check_text(index, value) {
+                        Some(error) => Err(error),
                         None => self.columns[index].push(value),
                     },
                 };
-                if let Err(fault) = decoded {
-                    return Err(self.fault(index, row, &fault));
+                if let Err(error) = decoded {
+                    return Err(self.row_error(index, row, &error));
                 }
             }
             self.bytes += row.len() - reader.rest().len();
@@ -154,7 +163,10 @@ impl Decoder {
         Ok(())
     }
 
-    /// The rows decoded since the last call.
+    /// Takes the rows decoded since the last call as a batch.
+    ///
+    /// # Errors
+    /// Where a text is not UTF-8.
     pub fn take(&mut self) -> Result<RecordBatch> {
         let arrays = self
             .columns
@@ -172,9 +184,9 @@ impl Decoder {
             .map_err(|e| Error::bug(format!("batch the rows of {}", self.table)).because(e))
     }
 
-    /// Names table, column and row, so that the user finds the value at the source.
+    /// An error with the table, the column and the row, so that the user finds the value at the source.
     #[cold]
-    fn fault(&self, index: usize, row: &[u8], fault: &Fault) -> Error {
+    fn row_error(&self, index: usize, row: &[u8], cause: &ValueError) -> Error {
         let column = self.schema.field(index).name();
         let key = self.key_of(row);
         let at = if key.is_empty() {
@@ -182,8 +194,8 @@ impl Decoder {
         } else {
             format!("row {key}")
         };
-        let error = Error::input(format!("{}, column {column:?}, {at}: {}", self.table, fault.what));
-        match fault.hint {
+        let error = Error::input(format!("{}, column {column:?}, {at}: {}", self.table, cause.what));
+        match cause.hint {
             Some(hint) => error.hint(hint),
             None => error,
         }

@@ -1,7 +1,7 @@
-//! PostgreSQL's numeric: base-10000 digits with a weight (src/backend/utils/adt/numeric.c,
-//! `numeric_send`), to a decimal of fixed scale or to its exact text.
+//! Decodes PostgreSQL's numeric, which is sent as digits of base 10000 with a weight (`numeric_send` in
+//! src/backend/utils/adt/numeric.c), into a decimal of fixed scale or into its exact text.
 
-use super::Fault;
+use super::ValueError;
 use super::bytes::Reader;
 
 const NEGATIVE: u16 = 0x4000;
@@ -9,7 +9,7 @@ const NAN: u16 = 0xC000;
 const INFINITY: u16 = 0xD000;
 const NEGATIVE_INFINITY: u16 = 0xF000;
 
-const AS_TEXT: &str = "carry the column as text or double: [tables.\"SCHEMA.TABLE\".columns.COLUMN] as = \"text\"";
+const AS_TEXT: &str = "transfer the column as text or double: [tables.\"SCHEMA.TABLE\".columns.COLUMN] as = \"text\"";
 
 const POWERS: [i128; 39] = {
     let mut powers = [1i128; 39];
@@ -44,17 +44,17 @@ impl Numeric<'_> {
     }
 }
 
-/// The value as an integer of `10^-scale`, exact or a fault.
+/// The value as an integer of `10^-scale`. A value that is not exact in this type, NaN and infinities are errors.
 #[inline]
-pub fn decimal(value: &[u8], precision: u8, scale: i8) -> Result<i128, Fault> {
-    let numeric = parse(value).ok_or_else(|| Fault::new("not a numeric in binary form"))?;
+pub fn decimal(value: &[u8], precision: u8, scale: i8) -> Result<i128, ValueError> {
+    let numeric = parse(value).ok_or_else(|| ValueError::new("not a numeric in binary form"))?;
     match numeric.sign {
         0 | NEGATIVE => {}
-        NAN => return Err(Fault::new("NaN, which a decimal can't hold").hint(AS_TEXT)),
-        _ => return Err(Fault::new("an infinity, which a decimal can't hold").hint(AS_TEXT)),
+        NAN => return Err(ValueError::new("NaN, which a decimal can't hold").hint(AS_TEXT)),
+        _ => return Err(ValueError::new("an infinity, which a decimal can't hold").hint(AS_TEXT)),
     }
     let too_large =
-        || Fault::new(format!("a numeric that decimal({precision},{scale}) can't hold exactly")).hint(AS_TEXT);
+        || ValueError::new(format!("a numeric that decimal({precision},{scale}) can't hold exactly")).hint(AS_TEXT);
     let mut digits = numeric.digits;
     while let [rest @ .., 0, 0] = digits {
         digits = rest;
@@ -62,8 +62,8 @@ pub fn decimal(value: &[u8], precision: u8, scale: i8) -> Result<i128, Fault> {
     let count = digits.len() / 2;
     // The last digit stands for 10000^(weight - count + 1).
     let shift = 4 * (numeric.weight - count as i32 + 1) + i32::from(scale);
-    // Where the scale ends inside the last digit, only a part of it is taken up: all four of its
-    // places could be too many.
+    // Where the scale ends inside the last digit of four places, only those up to the scale are used: all four could
+    // overflow.
     let divisor = match shift {
         0.. => 1,
         -3..0 => 10u16.pow(shift.unsigned_abs()),
@@ -91,7 +91,8 @@ pub fn decimal(value: &[u8], precision: u8, scale: i8) -> Result<i128, Fault> {
     Ok(if numeric.sign == NEGATIVE { -unscaled } else { unscaled })
 }
 
-/// What `numeric_out` writes: every digit up to the display scale.
+/// Appends the text of a numeric as `numeric_out` writes it, with all digits up to its display scale. `None` where the
+/// bytes are no numeric.
 pub fn write_text(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let numeric = parse(value)?;
     match numeric.sign {

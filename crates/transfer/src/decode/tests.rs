@@ -7,13 +7,14 @@ use super::*;
 mod wire;
 use wire::{array, field, header, lengths, numeric, row, trailer};
 
-fn decoder(columns: &[(&str, Kind)]) -> Decoder {
-    let columns: Vec<(String, Kind)> = columns.iter().map(|(name, kind)| ((*name).to_owned(), kind.clone())).collect();
+fn decoder(columns: &[(&str, ColumnKind)]) -> Decoder {
+    let columns: Vec<(String, ColumnKind)> =
+        columns.iter().map(|(name, kind)| ((*name).to_owned(), kind.clone())).collect();
     Decoder::new("grid.measures", &columns, &[0])
 }
 
 /// One column, one row a value.
-fn decode(kind: Kind, values: &[Option<Vec<u8>>]) -> Result<arrow::array::ArrayRef> {
+fn decode(kind: ColumnKind, values: &[Option<Vec<u8>>]) -> Result<arrow::array::ArrayRef> {
     let mut decoder = decoder(&[("v", kind)]);
     let mut message = header();
     for value in values {
@@ -24,13 +25,13 @@ fn decode(kind: Kind, values: &[Option<Vec<u8>>]) -> Result<arrow::array::ArrayR
     Ok(Arc::clone(decoder.take()?.column(0)))
 }
 
-fn text_of(kind: Kind, value: &[u8]) -> String {
+fn text_of(kind: ColumnKind, value: &[u8]) -> String {
     decode(kind, &[Some(value.to_vec())]).unwrap().as_string::<i32>().value(0).to_owned()
 }
 
-/// What can't be decoded, as the user reads it.
-fn refusal(kind: Kind, value: &[u8]) -> Error {
-    let columns = [("id", Kind::I32), ("reading", kind)];
+/// The error for a value that can't be decoded.
+fn refusal(kind: ColumnKind, value: &[u8]) -> Error {
+    let columns = [("id", ColumnKind::I32), ("reading", kind)];
     let mut message = header();
     message.extend(row(&[Some(&7i32.to_be_bytes()), Some(value)]));
     decoder(&columns).push(&message).unwrap_err()
@@ -62,13 +63,13 @@ fn numerics_as_text_keep_every_digit() {
         "-0.5",
     ];
     for text in texts {
-        assert_eq!(text_of(Kind::NumericText, &numeric(text)), text);
+        assert_eq!(text_of(ColumnKind::NumericText, &numeric(text)), text);
     }
     for (sign, text) in [(0xC000u16, "NaN"), (0xD000, "Infinity"), (0xF000, "-Infinity")] {
         let mut bytes = vec![0, 0, 0, 0];
         bytes.extend(sign.to_be_bytes());
         bytes.extend([0, 0]);
-        assert_eq!(text_of(Kind::NumericText, &bytes), text);
+        assert_eq!(text_of(ColumnKind::NumericText, &bytes), text);
     }
 }
 
@@ -100,7 +101,7 @@ fn decimals_are_exact_up_to_38_digits() {
         ("1000000000000.0000".into(), 17, 4, 10i128.pow(16)),
     ];
     for (text, precision, scale, expected) in cases {
-        let kind = Kind::Decimal { precision, scale };
+        let kind = ColumnKind::Decimal { precision, scale };
         let array = decode(kind, &[Some(numeric(&text))]).unwrap_or_else(|e| panic!("{text}: {e}"));
         assert_eq!(array.as_primitive::<Decimal128Type>().value(0), expected, "{text}");
     }
@@ -110,22 +111,22 @@ fn decimals_are_exact_up_to_38_digits() {
 fn a_decimal_that_would_be_rounded_or_cut_is_refused() {
     let refused = [("1000", 3, 0), ("0.001", 10, 2), ("9.995", 3, 2), ("100000000000000000000", 38, 19)];
     for (text, precision, scale) in &refused {
-        let error = refusal(Kind::Decimal { precision: *precision, scale: *scale }, &numeric(text));
+        let error = refusal(ColumnKind::Decimal { precision: *precision, scale: *scale }, &numeric(text));
         assert_eq!(error.kind, crate::Kind::FixInput);
         assert!(error.context.starts_with("grid.measures, column \"reading\", row id=7: a numeric that"), "{error}");
         assert!(error.hint.unwrap().contains("as = \"text\""));
     }
     let huge = "9".repeat(60);
-    refusal(Kind::Decimal { precision: 38, scale: 0 }, &numeric(&huge));
-    let error = refusal(Kind::Decimal { precision: 10, scale: 2 }, &[0, 0, 0, 0, 0xC0, 0, 0, 0]);
+    refusal(ColumnKind::Decimal { precision: 38, scale: 0 }, &numeric(&huge));
+    let error = refusal(ColumnKind::Decimal { precision: 10, scale: 2 }, &[0, 0, 0, 0, 0xC0, 0, 0, 0]);
     assert!(error.context.contains("NaN"), "{error}");
-    let error = refusal(Kind::Decimal { precision: 10, scale: 2 }, &[0, 0, 0, 0, 0xD0, 0, 0, 0]);
+    let error = refusal(ColumnKind::Decimal { precision: 10, scale: 2 }, &[0, 0, 0, 0, 0xD0, 0, 0, 0]);
     assert!(error.context.contains("infinity"), "{error}");
 }
 
 #[test]
 fn times_of_day() {
-    let time = |micros: i64| text_of(Kind::Time, &micros.to_be_bytes());
+    let time = |micros: i64| text_of(ColumnKind::Time, &micros.to_be_bytes());
     assert_eq!(time(0), "00:00:00");
     assert_eq!(time(86_400_000_000), "24:00:00");
     assert_eq!(time(45_296_000_000), "12:34:56");
@@ -135,7 +136,7 @@ fn times_of_day() {
     let time_tz = |west: i32| {
         let mut bytes = 3_600_000_000i64.to_be_bytes().to_vec();
         bytes.extend(west.to_be_bytes());
-        text_of(Kind::TimeTz, &bytes)
+        text_of(ColumnKind::TimeTz, &bytes)
     };
     assert_eq!(time_tz(0), "01:00:00+00");
     assert_eq!(time_tz(-7200), "01:00:00+02");
@@ -151,7 +152,7 @@ fn intervals_are_written_in_iso_8601() {
         let mut bytes = micros.to_be_bytes().to_vec();
         bytes.extend(days.to_be_bytes());
         bytes.extend(months.to_be_bytes());
-        text_of(Kind::Interval, &bytes)
+        text_of(ColumnKind::Interval, &bytes)
     };
     assert_eq!(interval(0, 0, 0), "PT0S");
     assert_eq!(interval(14, 3, 0), "P1Y2M3D");
@@ -170,7 +171,7 @@ fn network_addresses() {
     let v4 = |bits, is_cidr, a: [u8; 4]| {
         let mut bytes = vec![2, bits, is_cidr, 4];
         bytes.extend(a);
-        text_of(Kind::Inet, &bytes)
+        text_of(ColumnKind::Inet, &bytes)
     };
     assert_eq!(v4(32, 0, [10, 0, 0, 1]), "10.0.0.1");
     assert_eq!(v4(24, 0, [10, 0, 0, 1]), "10.0.0.1/24");
@@ -178,41 +179,41 @@ fn network_addresses() {
     let v6 = |bits, is_cidr, address: &str| {
         let mut bytes = vec![3, bits, is_cidr, 16];
         bytes.extend(address.parse::<std::net::Ipv6Addr>().unwrap().octets());
-        text_of(Kind::Inet, &bytes)
+        text_of(ColumnKind::Inet, &bytes)
     };
     for text in
         ["::", "::1", "::2", "1::", "0:0:1::", "2001:db8::8:800:200c:417a", "::ffff:1.2.3.4", "::ffff:0:102:304"]
     {
         assert_eq!(v6(128, 0, text), text);
     }
-    // PostgreSQL's own way with addresses that have an IPv4 one inside.
+    // PostgreSQL's own format of IPv4-compatible addresses.
     assert_eq!(v6(128, 0, "::102:304"), "::1.2.3.4");
     assert_eq!(v6(128, 0, "::1:0"), "::0.1.0.0");
     assert_eq!(v6(64, 1, "2001:db8::"), "2001:db8::/64");
-    assert_eq!(text_of(Kind::MacAddress, &[8, 0, 0x2b, 1, 2, 3]), "08:00:2b:01:02:03");
-    assert_eq!(text_of(Kind::MacAddress, &[8, 0, 0x2b, 1, 2, 3, 4, 0xff]), "08:00:2b:01:02:03:04:ff");
+    assert_eq!(text_of(ColumnKind::MacAddress, &[8, 0, 0x2b, 1, 2, 3]), "08:00:2b:01:02:03");
+    assert_eq!(text_of(ColumnKind::MacAddress, &[8, 0, 0x2b, 1, 2, 3, 4, 0xff]), "08:00:2b:01:02:03:04:ff");
 }
 
 #[test]
 fn infinite_times_are_the_first_and_the_last() {
     let micros = [i64::MIN, i64::MAX, 0].map(|v| Some(v.to_be_bytes().to_vec()));
-    let array = decode(Kind::Timestamp { utc: true }, &micros).unwrap();
+    let array = decode(ColumnKind::Timestamp { utc: true }, &micros).unwrap();
     let array = array.as_primitive::<TimestampMicrosecondType>();
     assert_eq!(array.values(), &[INFINITE_MICROS[0], INFINITE_MICROS[1], 946_684_800_000_000]);
     let days = [i32::MIN, i32::MAX, 0].map(|v| Some(v.to_be_bytes().to_vec()));
-    let array = decode(Kind::Date, &days).unwrap();
+    let array = decode(ColumnKind::Date, &days).unwrap();
     let array = array.as_primitive::<Date32Type>();
     let shown: Vec<String> = (0..3).map(|at| array.value_as_date(at).unwrap().to_string()).collect();
     assert_eq!(shown, ["0001-01-01", "9999-12-31", "2000-01-01"]);
     for days in [2_932_897 - 10_957, -719_163 - 10_957] {
-        let error = refusal(Kind::Date, &i32::to_be_bytes(days));
+        let error = refusal(ColumnKind::Date, &i32::to_be_bytes(days));
         assert!(error.context.contains("outside the years 1 to 9999"), "{error}");
     }
 }
 
 #[test]
 fn lists_have_nulls_and_one_dimension() {
-    let kind = Kind::List(Box::new(Kind::I32));
+    let kind = ColumnKind::List(Box::new(ColumnKind::I32));
     let value = array(&[(3, 1)], &[field(Some(&1i32.to_be_bytes())), field(None), field(Some(&3i32.to_be_bytes()))]);
     let empty = array(&[], &[]);
     let lists = decode(kind.clone(), &[Some(value), None, Some(empty)]).unwrap();
@@ -234,7 +235,7 @@ fn lists_have_nulls_and_one_dimension() {
 
 #[test]
 fn messages_may_hold_any_number_of_rows_and_batches_follow_one_another() {
-    let mut decoder = decoder(&[("id", Kind::I32), ("name", Kind::Text)]);
+    let mut decoder = decoder(&[("id", ColumnKind::I32), ("name", ColumnKind::Text)]);
     decoder.push(&header()).unwrap();
     for id in 0..3i32 {
         decoder.push(&row(&[Some(&id.to_be_bytes()), (id != 1).then_some(b"x".as_slice())])).unwrap();
@@ -243,7 +244,7 @@ fn messages_may_hold_any_number_of_rows_and_batches_follow_one_another() {
     let batch = decoder.take().unwrap();
     assert_eq!((batch.num_rows(), batch.column(1).null_count()), (3, 1));
     assert_eq!((decoder.rows(), decoder.bytes()), (0, 0));
-    // NULLs of one batch are none of the next.
+    // The NULLs of one batch don't affect the next.
     decoder.push(&row(&[Some(&9i32.to_be_bytes()), Some(b"y")])).unwrap();
     decoder.push(&trailer()).unwrap();
     decoder.restart();
@@ -253,37 +254,37 @@ fn messages_may_hold_any_number_of_rows_and_batches_follow_one_another() {
 }
 
 #[test]
-fn what_is_no_copy_is_a_bug_and_a_broken_text_is_named() {
-    let mut other = decoder(&[("id", Kind::I32)]);
+fn bytes_that_are_no_copy_are_a_bug_and_an_invalid_text_is_named() {
+    let mut other = decoder(&[("id", ColumnKind::I32)]);
     assert_eq!(other.push(b"not a copy at all, and long enough").unwrap_err().kind, crate::Kind::Bug);
-    let mut narrow = decoder(&[("id", Kind::I32)]);
+    let mut narrow = decoder(&[("id", ColumnKind::I32)]);
     let error = narrow.push(&[header(), row(&[None, None])].concat()).unwrap_err();
     assert!(error.context.contains("Some(2) fields, not 1"), "{error}");
-    let error = decode(Kind::Text, &[Some(vec![0xff])]).unwrap_err();
+    let error = decode(ColumnKind::Text, &[Some(vec![0xff])]).unwrap_err();
     assert_eq!(error.context, "decode column \"v\" of grid.measures");
 }
 
-fn kinds() -> Vec<(&'static str, Kind)> {
-    let composite = Kind::Struct(vec![
-        ("a".into(), Kind::I64),
-        ("b".into(), Kind::List(Box::new(Kind::Struct(vec![("c".into(), Kind::Text)])))),
+fn kinds() -> Vec<(&'static str, ColumnKind)> {
+    let composite = ColumnKind::Struct(vec![
+        ("a".into(), ColumnKind::I64),
+        ("b".into(), ColumnKind::List(Box::new(ColumnKind::Struct(vec![("c".into(), ColumnKind::Text)])))),
     ]);
     vec![
-        ("id", Kind::I32),
-        ("decimal", Kind::Decimal { precision: 38, scale: 3 }),
-        ("numeric", Kind::NumericText),
-        ("jsonb", Kind::Jsonb),
-        ("bytes", Kind::Bytes),
-        ("uuid", Kind::Uuid),
-        ("timetz", Kind::TimeTz),
-        ("interval", Kind::Interval),
-        ("inet", Kind::Inet),
-        ("mac", Kind::MacAddress),
-        ("at", Kind::Timestamp { utc: false }),
-        ("list", Kind::List(Box::new(Kind::NumericText))),
+        ("id", ColumnKind::I32),
+        ("decimal", ColumnKind::Decimal { precision: 38, scale: 3 }),
+        ("numeric", ColumnKind::NumericText),
+        ("jsonb", ColumnKind::Jsonb),
+        ("bytes", ColumnKind::Bytes),
+        ("uuid", ColumnKind::Uuid),
+        ("timetz", ColumnKind::TimeTz),
+        ("interval", ColumnKind::Interval),
+        ("inet", ColumnKind::Inet),
+        ("mac", ColumnKind::MacAddress),
+        ("at", ColumnKind::Timestamp { utc: false }),
+        ("list", ColumnKind::List(Box::new(ColumnKind::NumericText))),
         ("struct", composite),
-        ("range", Kind::Range(Box::new(Kind::Date))),
-        ("multirange", Kind::Multirange(Box::new(Kind::I32))),
+        ("range", ColumnKind::Range(Box::new(ColumnKind::Date))),
+        ("multirange", ColumnKind::Multirange(Box::new(ColumnKind::I32))),
     ]
 }
 
@@ -297,7 +298,7 @@ proptest! {
         if whole.push(&[header(), row(&values)].concat()).is_ok() {
             let _ = whole.take();
         }
-        // Each kind meets the bytes, whatever the columns before it made of theirs.
+        // Each kind by itself, so that an error of an earlier column does not hide it.
         for ((name, kind), value) in kinds().into_iter().zip(values) {
             let mut one = decoder(&[(name, kind)]);
             if one.push(&[header(), row(&[value])].concat()).is_ok() {

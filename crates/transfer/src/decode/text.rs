@@ -1,15 +1,16 @@
-//! Binary forms that become text, written as PostgreSQL itself writes them with
-//! `datestyle = ISO` and `intervalstyle = iso_8601`.
+//! Formats binary values as text, as PostgreSQL does with `datestyle = ISO` and `intervalstyle = iso_8601`. Each
+//! function appends the text to `out`, and returns `None` where the bytes are not a value of its type.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::bytes::Reader;
 use super::column::Column;
-use crate::carried::Kind;
+use crate::type_map::ColumnKind;
 
 const MICROS_SECOND: i64 = 1_000_000;
 
+/// Formats a uuid.
 pub fn uuid(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let bytes: &[u8; 16] = value.try_into().ok()?;
@@ -27,6 +28,7 @@ pub fn uuid(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
+/// Formats a time.
 pub fn time(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
     write_time(i64::from_be_bytes(value.try_into().ok()?), out)
 }
@@ -48,10 +50,11 @@ fn write_fraction(micros: i64, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
+/// Formats a time with time zone.
 pub fn time_tz(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut reader = Reader::new(value);
     write_time(reader.i64()?, out)?;
-    // Sent as seconds west of Greenwich.
+    // PostgreSQL sends the offset as seconds west of Greenwich.
     let west = reader.i32()?;
     let (sign, away) = if west > 0 { ('-', west) } else { ('+', west.saturating_neg()) };
     write!(out, "{sign}{:02}", away / 3600).ok()?;
@@ -64,12 +67,13 @@ pub fn time_tz(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
+/// Formats an interval in ISO 8601.
 pub fn interval(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut reader = Reader::new(value);
     let (micros, days, months) = (reader.i64()?, reader.i32()?, reader.i32()?);
     match (micros, days, months) {
         (0, 0, 0) => out.extend_from_slice(b"PT0S"),
-        // PostgreSQL 17 has endless intervals.
+        // The infinite intervals of PostgreSQL 17.
         (i64::MAX, i32::MAX, i32::MAX) => out.extend_from_slice(b"infinity"),
         (i64::MIN, i32::MIN, i32::MIN) => out.extend_from_slice(b"-infinity"),
         _ => {
@@ -108,10 +112,11 @@ fn write_interval_time(micros: i64, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-// PostgreSQL's own families, whatever the platform's AF_INET6 is (src/include/utils/inet.h).
+// PostgreSQL's own address families, which don't depend on the platform's AF_INET6 (src/include/utils/inet.h).
 const IPV4: u8 = 2;
 const IPV6: u8 = 3;
 
+/// Formats an inet or a cidr.
 pub fn inet(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut reader = Reader::new(value);
     let (family, bits, is_cidr, _length) = (reader.u8()?, reader.u8()?, reader.u8()?, reader.u8()?);
@@ -122,7 +127,7 @@ pub fn inet(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
         }
         IPV6 => {
             let address = Ipv6Addr::from(reader.array::<16>()?);
-            // PostgreSQL shows what looks like an IPv4 address inside as one, as libc once did.
+            // PostgreSQL writes an IPv4-compatible address with its IPv4 part in decimal.
             match address.segments() {
                 [0, 0, 0, 0, 0, 0, high, _] if high != 0 => {
                     write!(out, "::{}", Ipv4Addr::from(address.to_bits() as u32)).ok()?
@@ -139,6 +144,7 @@ pub fn inet(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
+/// Formats a macaddr or a macaddr8.
 pub fn mac_address(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
     if !matches!(value.len(), 6 | 8) {
         return None;
@@ -150,11 +156,11 @@ pub fn mac_address(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// A value as an error shows it.
-pub fn display(kind: &Kind, value: &[u8]) -> String {
+/// A value as text for an error, also where its bytes can't be decoded.
+pub fn display(kind: &ColumnKind, value: &[u8]) -> String {
     let mut column = Column::new(kind);
     let shown = column.push(value).ok().and_then(|()| column.finish(&kind.arrow()).ok());
     shown
         .and_then(|array| arrow::util::display::array_value_to_string(&array, 0).ok())
-        .unwrap_or_else(|| "a value that can't be shown".to_owned())
+        .unwrap_or_else(|| "a value that can't be displayed".to_owned())
 }

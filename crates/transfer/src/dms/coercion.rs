@@ -1,85 +1,89 @@
-//! How values of different types meet: SQLite takes any with any, PostgreSQL asks for casts.
+//! Casts for values of different types: SQLite accepts all combinations, PostgreSQL requires casts.
 
-use super::Fault;
+use super::RuleError;
 use super::data_type::{Family, Sql, cast, in_utc};
 
-pub(super) fn truth(text: String) -> Sql {
-    Sql::new(text, Family::Truth)
+/// SQL that is a condition.
+pub(super) fn condition_sql(text: String) -> Sql {
+    Sql::new(text, Family::Condition)
 }
 
-pub(super) fn number_of(value: Sql) -> Result<Sql, Fault> {
+/// The value as a number. Dates, times, bytes and conditions are refused.
+pub(super) fn number_of(value: Sql) -> Result<Sql, RuleError> {
     let Sql { text, family } = value;
     Ok(match family {
         Family::Bool => Sql::new(cast(&text, "integer"), Family::Int4),
         Family::Text | Family::Literal | Family::Null => Sql::new(cast(&text, "numeric"), Family::Decimal),
         family if family.is_number() => Sql::new(text, family),
         family => {
-            return Err(Fault::new(format!("calculates with {}", family.word()))
+            return Err(RuleError::new(format!("{} is used as a number", family.description()))
                 .hint("CAST it to a number first, or use strftime() on a date"));
         }
     })
 }
 
-pub(super) fn compared(a: Sql, op: &str, b: Sql) -> Result<Sql, Fault> {
+/// The comparison of two values by `op`, or an error where their types can't be compared.
+pub(super) fn compare_values(a: Sql, op: &str, b: Sql) -> Result<Sql, RuleError> {
     let (a, b) = match comparison(&a, &b)? {
-        Comparison::AsTheyAre => aligned(a, b),
-        Comparison::AsTexts => (a.into_text()?, b.into_text()?),
+        Comparison::Values => align(a, b),
+        Comparison::Texts => (a.into_text()?, b.into_text()?),
     };
     // SQLite orders texts by their bytes, PostgreSQL by the database's collation.
     let ordered = matches!(op, "<" | "<=" | ">" | ">=");
     let texts = a.family.is_text() && b.family.is_text();
     let bytewise = if ordered && texts { " COLLATE \"C\"" } else { "" };
-    Ok(truth(format!("({}{bytewise} {op} {})", a.text, b.text)))
+    Ok(condition_sql(format!("({}{bytewise} {op} {})", a.text, b.text)))
 }
 
-/// Without what stands behind the point, as `%` and CAST take a number in SQLite.
-pub(super) fn whole(number: Sql) -> Sql {
+/// The number without its fraction, as `%` and CAST use it in SQLite.
+pub(super) fn truncate(number: Sql) -> Sql {
     match number.family {
         Family::Int4 | Family::Int8 => number,
         _ => Sql::new(cast(&format!("trunc({})", number.text), "bigint"), Family::Int8),
     }
 }
 
+/// The family of the result of arithmetic.
 pub(super) fn widest(a: Family, b: Family) -> Family {
     let order = [Family::Float, Family::Decimal, Family::Int8, Family::Int4];
     order.into_iter().find(|f| *f == a || *f == b).unwrap_or(Family::Other)
 }
 
-/// What two values are compared as.
+/// How two values are compared.
 enum Comparison {
-    AsTheyAre,
-    AsTexts,
+    Values,
+    Texts,
 }
 
-/// How two values can be compared; a literal takes the type of the other side.
-fn comparison(a: &Sql, b: &Sql) -> Result<Comparison, Fault> {
+/// How two values can be compared; a literal gets the type of the other side.
+fn comparison(a: &Sql, b: &Sql) -> Result<Comparison, RuleError> {
     use Family::*;
     let is_number = |f: Family| f.is_number() || f == Bool;
     match (a.family, b.family) {
-        (Null, _) | (_, Null) => Ok(Comparison::AsTheyAre),
-        (x, y) if x == y || (x.is_text() && y.is_text()) => Ok(Comparison::AsTheyAre),
-        (x, y) if is_number(x) && is_number(y) => Ok(Comparison::AsTheyAre),
+        (Null, _) | (_, Null) => Ok(Comparison::Values),
+        (x, y) if x == y || (x.is_text() && y.is_text()) => Ok(Comparison::Values),
+        (x, y) if is_number(x) && is_number(y) => Ok(Comparison::Values),
         (x, Literal) if x.is_number() => numeric_literal(b),
         (Literal, x) if x.is_number() => numeric_literal(a),
-        (Other, Literal) | (Literal, Other) => Ok(Comparison::AsTexts),
-        (_, Literal) | (Literal, _) => Ok(Comparison::AsTheyAre),
-        (x, y) if x.is_temporal() && y.is_temporal() && (x == Time) == (y == Time) => Ok(Comparison::AsTheyAre),
-        (Text, y) if y.is_temporal() || y == Other => Ok(Comparison::AsTexts),
-        (x, Text) if x.is_temporal() || x == Other => Ok(Comparison::AsTexts),
-        (x, y) => Err(Fault::new(format!("compares {} with {}", x.word(), y.word()))
+        (Other, Literal) | (Literal, Other) => Ok(Comparison::Texts),
+        (_, Literal) | (Literal, _) => Ok(Comparison::Values),
+        (x, y) if x.is_temporal() && y.is_temporal() && (x == Time) == (y == Time) => Ok(Comparison::Values),
+        (Text, y) if y.is_temporal() || y == Other => Ok(Comparison::Texts),
+        (x, Text) if x.is_temporal() || x == Other => Ok(Comparison::Texts),
+        (x, y) => Err(RuleError::new(format!("{} is compared with {}", x.description(), y.description()))
             .hint("CAST one of them to the type of the other")),
     }
 }
 
-fn numeric_literal(literal: &Sql) -> Result<Comparison, Fault> {
+fn numeric_literal(literal: &Sql) -> Result<Comparison, RuleError> {
     match literal.text.trim_matches('\'').trim().parse::<f64>() {
-        Ok(_) => Ok(Comparison::AsTheyAre),
-        Err(_) => Err(Fault::new(format!("compares a number with {}", literal.text))),
+        Ok(_) => Ok(Comparison::Values),
+        Err(_) => Err(RuleError::new(format!("a number is compared with {}", literal.text))),
     }
 }
 
-/// Two values that can be compared, in types that PostgreSQL compares.
-fn aligned(a: Sql, b: Sql) -> (Sql, Sql) {
+/// Two comparable values, with casts to types that PostgreSQL compares.
+fn align(a: Sql, b: Sql) -> (Sql, Sql) {
     use Family::*;
     let number = |s: Sql| Sql::new(cast(&s.text, "integer"), Int4);
     let utc = |s: Sql| Sql::new(in_utc(&s.text), Timestamp);
@@ -92,8 +96,9 @@ fn aligned(a: Sql, b: Sql) -> (Sql, Sql) {
     }
 }
 
-/// Values of which one is taken, in one type: SQLite lets each row have its own.
-pub(super) fn unified(values: Vec<Sql>) -> Result<(Vec<Sql>, Family), Fault> {
+/// Values of which one is the result, such as the arguments of `coalesce`, cast to one type: in SQLite each row may
+/// have another type.
+pub(super) fn unify(values: Vec<Sql>) -> Result<(Vec<Sql>, Family), RuleError> {
     use Family::*;
     let mut kinds: Vec<Family> = values.iter().map(|v| v.family).filter(|f| *f != Null).collect();
     kinds.dedup();

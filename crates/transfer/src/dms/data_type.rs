@@ -1,23 +1,23 @@
-//! DMS's data types, the families of PostgreSQL types that they come from, and the casts between
-//! them. Casts go through UTC where a time zone is dropped, and never shorten a text.
+//! The data types of DMS, the families of PostgreSQL types, and the casts between them. A cast that drops a time zone
+//! converts to UTC first; none truncates a text.
 
-use super::Fault;
-use super::json::{Object, Report};
+use super::RuleError;
+use super::json::{Object, RuleProblems};
 
-/// What an expression yields, as far as its SQL depends on it.
+/// The type of an expression, as far as the SQL around it depends on the type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     Null,
     Bool,
-    /// The outcome of a condition: a boolean in PostgreSQL, 1 or 0 as a value in SQLite.
-    Truth,
-    /// Up to 32 bits.
+    /// The result of a condition: a boolean in PostgreSQL, 1 or 0 as a value in SQLite.
+    Condition,
+    /// smallint and integer.
     Int4,
     Int8,
     Decimal,
     Float,
     Text,
-    /// A quoted literal, which PostgreSQL still reads as whatever it meets.
+    /// A quoted literal, which PostgreSQL reads as the type that its context needs.
     Literal,
     Bytes,
     Date,
@@ -28,7 +28,7 @@ pub(super) enum Family {
 }
 
 impl Family {
-    /// Of a type as `format_type()` writes it.
+    /// The family of a type, given as `format_type()` writes it.
     pub(super) fn of(type_name: &str) -> Family {
         let array = type_name.ends_with(']');
         match type_name.split(['(', '[']).next().unwrap_or_default().trim() {
@@ -49,22 +49,26 @@ impl Family {
         }
     }
 
+    /// Whether values are numbers.
     pub(super) fn is_number(self) -> bool {
         matches!(self, Family::Int4 | Family::Int8 | Family::Decimal | Family::Float)
     }
 
+    /// Whether values are texts or literals.
     pub(super) fn is_text(self) -> bool {
         matches!(self, Family::Text | Family::Literal)
     }
 
+    /// Whether values are dates or times.
     pub(super) fn is_temporal(self) -> bool {
         matches!(self, Family::Date | Family::Time | Family::Timestamp | Family::TimestampTz)
     }
 
-    pub(super) fn word(self) -> &'static str {
+    /// The family in a message: "a text", "an integer".
+    pub(super) fn description(self) -> &'static str {
         match self {
             Family::Null => "NULL",
-            Family::Bool | Family::Truth => "a boolean",
+            Family::Bool | Family::Condition => "a boolean",
             Family::Int4 | Family::Int8 => "an integer",
             Family::Decimal => "a decimal",
             Family::Float => "a float",
@@ -73,45 +77,49 @@ impl Family {
             Family::Date => "a date",
             Family::Time => "a time",
             Family::Timestamp | Family::TimestampTz => "a timestamp",
-            Family::Other => "a type of its own",
+            Family::Other => "a value of another type",
         }
     }
 }
 
-/// SQL with what it yields.
+/// A SQL expression with its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sql {
     pub(super) text: String,
     pub(super) family: Family,
 }
 
+/// The SQL that casts an expression to a type.
 pub(super) fn cast(sql: &str, to: &str) -> String {
     format!("CAST({sql} AS {to})")
 }
 
+/// The SQL that converts a timestamp with time zone to local time in UTC.
 pub(super) fn in_utc(sql: &str) -> String {
     format!("({sql} AT TIME ZONE 'UTC')")
 }
 
 impl Sql {
+    /// An expression with its type.
     pub(super) fn new(text: impl Into<String>, family: Family) -> Sql {
         Sql { text: text.into(), family }
     }
 
-    /// A condition becomes 1 or 0, as in SQLite.
+    /// The expression as a value: a condition becomes 1 or 0, as in SQLite.
     pub(super) fn value(self) -> Sql {
         match self.family {
-            Family::Truth => Sql::new(cast(&self.text, "integer"), Family::Int4),
+            Family::Condition => Sql::new(cast(&self.text, "integer"), Family::Int4),
             _ => self,
         }
     }
 
-    pub(super) fn into_text(self) -> Result<Sql, Fault> {
+    /// The expression as a text. Bytes are refused.
+    pub(super) fn into_text(self) -> Result<Sql, RuleError> {
         let Sql { text, family } = self.value();
         Ok(match family {
             Family::Text | Family::Literal => Sql::new(text, family),
             Family::Bytes => {
-                return Err(Fault::new("takes bytes for a text").hint("use hex() on them"));
+                return Err(RuleError::new("bytes are used as a text").hint("convert them with hex()"));
             }
             Family::TimestampTz => Sql::new(cast(&in_utc(&text), "text"), Family::Text),
             _ => Sql::new(cast(&text, "text"), Family::Text),
@@ -119,7 +127,7 @@ impl Sql {
     }
 }
 
-/// A type of the target: how PostgreSQL calls it, and its family.
+/// A type of the target: its name in PostgreSQL, and its family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DataType {
     pub(super) sql: String,
@@ -131,16 +139,18 @@ const KNOWN: [&str; 20] = [
     "wstring", "uint1", "uint2", "uint4", "uint8", "blob", "clob", "nclob",
 ];
 
+/// Whether DMS has a data type of this name.
 pub(super) fn is_known(name: &str) -> bool {
     KNOWN.contains(&name) || name == "boolean"
 }
 
-pub(super) fn unknown(name: &str) -> Fault {
-    Fault::new(format!("data-type \"{name}\" is not supported"))
+/// The error for a data type that DMS does not have.
+pub(super) fn unknown(name: &str) -> RuleError {
+    RuleError::new(format!("data-type \"{name}\" is not supported"))
         .hint(format!("use one of {}, boolean", KNOWN.join(", ")))
 }
 
-/// Whether DMS reads a PostgreSQL type as this type of its own.
+/// Whether DMS maps a PostgreSQL type to this data type of its own.
 pub(super) fn is_carried_as(type_name: &str, dms: &str) -> bool {
     let names: &[&str] = match Family::of(type_name) {
         Family::Int4 if type_name == "smallint" => &["int2"],
@@ -163,7 +173,8 @@ pub(super) fn is_carried_as(type_name: &str, dms: &str) -> bool {
 }
 
 impl DataType {
-    pub(super) fn read(object: &Object<'_>, report: &mut Report) -> Option<DataType> {
+    /// Reads a `data-type` object, with its problems.
+    pub(super) fn read(object: &Object<'_>, report: &mut RuleProblems) -> Option<DataType> {
         object.only(&["type", "precision", "scale", "length"], report);
         let name = object.required("type", report)?;
         let mut number = |key| object.number(key, report);
@@ -175,40 +186,40 @@ impl DataType {
             "int8" | "uint4" | "uint8" => of("bigint", Family::Int8),
             "real4" => of("real", Family::Float),
             "real8" => of("double precision", Family::Float),
-            "numeric" => of(&report.take(numeric(precision, scale))?, Family::Decimal),
+            "numeric" => of(&report.accept(numeric(precision, scale))?, Family::Decimal),
             "boolean" => of("boolean", Family::Bool),
             "date" => of("date", Family::Date),
-            // PostgreSQL keeps microseconds; more digits than its six are never in the source.
-            "time" => of(&report.take(with_fraction("time", precision, scale))?, Family::Time),
+            // PostgreSQL stores microseconds, so values of the source never have more than six digits.
+            "time" => of(&report.accept(with_fraction("time", precision, scale))?, Family::Time),
             "datetime" => {
-                let sql = report.take(with_fraction("timestamp", precision, scale))?;
+                let sql = report.accept(with_fraction("timestamp", precision, scale))?;
                 of(&sql, Family::Timestamp)
             }
             "string" | "wstring" => match length {
                 None | Some(0) => of("text", Family::Text),
                 Some(n @ 1..=10_485_760) => of(&format!("character varying({n})"), Family::Text),
                 Some(n) => {
-                    report.says(format!("a string can't have the length {n}"));
+                    report.add(format!("a string can't have the length {n}"));
                     None
                 }
             },
             "clob" | "nclob" => of("text", Family::Text),
             "bytes" | "blob" => of("bytea", Family::Bytes),
             other => {
-                report.fault(unknown(other));
+                report.add_error(unknown(other));
                 None
             }
         }
     }
 
-    /// The cast of a value to this type, where it has one.
-    pub(super) fn convert(&self, from: Sql) -> Result<Sql, Fault> {
+    /// The cast of a value to this type, or an error where there is none.
+    pub(super) fn convert(&self, from: Sql) -> Result<Sql, RuleError> {
         use Family::*;
         let from = from.value();
         let sql = from.text.as_str();
         let none = || {
-            let word = from.family.word();
-            Fault::new(format!("{word} can't become {}", self.sql))
+            let word = from.family.description();
+            RuleError::new(format!("{word} can't be cast to {}", self.sql))
                 .hint("change it to string first, or build the value with an expression")
         };
         let plain = Ok(cast(sql, &self.sql));
@@ -230,22 +241,22 @@ impl DataType {
     }
 }
 
-fn numeric(precision: Option<i64>, scale: Option<i64>) -> Result<String, Fault> {
+fn numeric(precision: Option<i64>, scale: Option<i64>) -> Result<String, RuleError> {
     match (precision, scale.unwrap_or(0)) {
         (None | Some(0), 0) => Ok("numeric".to_owned()),
         (Some(p @ 1..=1000), s) if (0..=p).contains(&s) => Ok(format!("numeric({p},{s})")),
         (p, s) => {
             let p = p.unwrap_or(0);
-            Err(Fault::new(format!("numeric can't have the precision {p} and the scale {s}")))
+            Err(RuleError::new(format!("numeric can't have the precision {p} and the scale {s}")))
         }
     }
 }
 
-/// DMS's documents put the digits of a second into precision, its console into scale.
-fn with_fraction(name: &str, precision: Option<i64>, scale: Option<i64>) -> Result<String, Fault> {
+/// The digits of a second are in `precision` by DMS's documentation, and in `scale` as its console writes them.
+fn with_fraction(name: &str, precision: Option<i64>, scale: Option<i64>) -> Result<String, RuleError> {
     match precision.filter(|p| *p > 0).or(scale) {
         None => Ok(name.to_owned()),
         Some(digits @ 0..=9) => Ok(format!("{name}({})", digits.min(6))),
-        Some(digits) => Err(Fault::new(format!("{name} can't have {digits} digits of a second"))),
+        Some(digits) => Err(RuleError::new(format!("{name} can't have {digits} digits of a second"))),
     }
 }

@@ -1,12 +1,12 @@
-//! Source filters of a selection rule, as a SQL predicate. Values stay quoted literals, so that
-//! PostgreSQL reads them as the column's own type, and an index on the column can serve.
+//! The source filters of a selection rule, as a SQL predicate. Values are quoted literals, so that PostgreSQL reads
+//! them as the column's own type and can use an index on the column.
 
 use serde_json::Value;
 
-use super::json::{Object, Report};
-use super::{Column, Fault, Problem, ident, literal};
+use super::json::{Object, RuleProblems};
+use super::{Column, Problem, RuleError, ident, literal};
 
-/// One `filters` entry: a column and conditions of which one must hold.
+/// One entry of `filters`: a column, and conditions of which a row must fulfil one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     rule: String,
@@ -24,22 +24,22 @@ enum Condition {
 const OPERATORS: &str = "lte, ste, gte, eq, noteq, between, notbetween, null, notnull";
 
 impl Filter {
-    pub(super) fn read(value: &Value, report: &mut Report) -> Option<Filter> {
+    pub(super) fn read(value: &Value, report: &mut RuleProblems) -> Option<Filter> {
         let filter = Object::of("filter", value, report)?;
         filter.only(&["filter-type", "column-name", "filter-conditions"], report);
         if filter.required("filter-type", report).is_some_and(|t| t != "source") {
-            report.says("filter-type must be \"source\"");
+            report.add("filter-type must be \"source\"");
         }
         let column = filter.required("column-name", report);
         let listed = filter.array("filter-conditions", report);
         let conditions: Vec<_> = listed.iter().filter_map(|c| condition(c, report)).collect();
         if listed.is_empty() {
-            report.says("a filter needs filter-conditions");
+            report.add("a filter needs filter-conditions");
         }
         if conditions.iter().filter(|c| c.is_negative()).count() > 1 {
-            report.fault(
-                Fault::new("a filter with two negative conditions lets every row through")
-                    .hint("give each negative condition its own filter"),
+            report.add_error(
+                RuleError::new("a filter with two negative conditions accepts every row")
+                    .hint("put each negative condition into a filter of its own"),
             );
         }
         let rule = report.label.clone();
@@ -48,15 +48,15 @@ impl Filter {
 
     fn sql(&self, columns: &[Column<'_>]) -> Result<String, Problem> {
         let Some(column) = columns.iter().find(|c| c.name == self.column) else {
-            let what = format!("filters on \"{}\", which the table doesn't have", self.column);
+            let what = format!("filters by \"{}\", which is not a column of the table", self.column);
             let names: Vec<_> = columns.iter().map(|c| c.name).collect();
             let hint = format!("its columns are {}", names.join(", "));
-            return Err(Fault::new(what).hint(hint).of(&self.rule));
+            return Err(RuleError::new(what).hint(hint).of(&self.rule));
         };
         let compares = self.conditions.iter().any(|c| !matches!(c, Condition::Null { .. }));
         if compares && matches!(column.type_name, "json" | "xml" | "point" | "polygon") {
-            let what = format!("\"{}\" is {}, which can't be compared", column.name, column.type_name);
-            return Err(Fault::new(what).of(&self.rule));
+            let what = format!("\"{}\" has the type {}, which can't be compared", column.name, column.type_name);
+            return Err(RuleError::new(what).of(&self.rule));
         }
         let name = ident(column.name);
         let conditions: Vec<_> = self.conditions.iter().map(|c| c.sql(&name)).collect();
@@ -90,7 +90,7 @@ impl Condition {
     }
 }
 
-fn condition(value: &Value, report: &mut Report) -> Option<Condition> {
+fn condition(value: &Value, report: &mut RuleProblems) -> Option<Condition> {
     let condition = Object::of("filter condition", value, report)?;
     let operator = condition.required("filter-operator", report)?;
     let compare = match operator {
@@ -110,7 +110,7 @@ fn condition(value: &Value, report: &mut Report) -> Option<Condition> {
         }
         other => {
             let what = format!("filter-operator \"{other}\" is unknown");
-            report.fault(Fault::new(what).hint(format!("use one of {OPERATORS}")));
+            report.add_error(RuleError::new(what).hint(format!("use one of {OPERATORS}")));
             return None;
         }
     };
@@ -118,23 +118,24 @@ fn condition(value: &Value, report: &mut Report) -> Option<Condition> {
     scalar(&condition, "value", report).map(|value| Condition::Compare(compare, value))
 }
 
-/// A value may be an empty text, a number or a boolean.
-fn scalar(condition: &Object<'_>, key: &str, report: &mut Report) -> Option<String> {
+/// The value of a condition: a text, also an empty one, a number or a boolean.
+fn scalar(condition: &Object<'_>, key: &str, report: &mut RuleProblems) -> Option<String> {
     match condition.get(key) {
         Some(Value::String(text)) if !text.contains('\0') => Some(text.clone()),
         Some(value @ (Value::Number(_) | Value::Bool(_))) => Some(value.to_string()),
         Some(_) => {
-            report.says(format!("{key} must be a text or a number"));
+            report.add(format!("{key} must be a text or a number"));
             None
         }
         None => {
-            report.says(format!("the filter condition needs a {key}"));
+            report.add(format!("the filter condition needs a {key}"));
             None
         }
     }
 }
 
-/// All filters of a table as one predicate.
+/// All filters of a table as one predicate; `None` where there are none. Rules that filter the table differently are a
+/// problem.
 pub(super) fn predicate(filters: &[Filter], columns: &[Column<'_>], problems: &mut Vec<Problem>) -> Option<String> {
     let mut chosen: Option<(&str, Vec<String>)> = None;
     for filters in filters.chunk_by(|a, b| a.rule == b.rule) {
@@ -150,7 +151,7 @@ pub(super) fn predicate(filters: &[Filter], columns: &[Column<'_>], problems: &m
             None => chosen = Some((rule, terms)),
             Some((_, same)) if *same == terms => {}
             Some((first, _)) => problems.push(
-                Fault::new(format!("filters the table otherwise than {first} does"))
+                RuleError::new(format!("filters the table differently from {first}"))
                     .hint("put all filters of the table into one rule")
                     .of(rule),
             ),

@@ -1,18 +1,19 @@
-//! SQLite's functions, each as PostgreSQL gives the same value. One that is not here is refused.
+//! SQLite's functions, each with the PostgreSQL expression of the same value. Other functions are refused.
 
 use sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator, Value};
 
-use super::coercion::unified;
+use super::coercion::unify;
 use super::data_type::{Family, Sql, cast, in_utc};
 use super::expression::Compiler;
-use super::{Fault, literal};
+use super::{RuleError, literal};
 
 const SUPPORTED: &str = "abs, coalesce, date, datetime, hex, ifnull, iif, instr, julianday, \
      length, lower, ltrim, max, min, nullif, replace, round, rtrim, strftime, substr, substring, \
      time, trim, upper";
 
 impl Compiler<'_> {
-    pub(super) fn function(self, function: &Function) -> Result<Sql, Fault> {
+    /// The SQL of a function call. Calls with a window, a filter or a DISTINCT are refused.
+    pub(super) fn function(self, function: &Function) -> Result<Sql, RuleError> {
         let name = function.name.to_string().to_lowercase();
         let plain = function.parameters == FunctionArguments::None
             && function.filter.is_none()
@@ -33,7 +34,8 @@ impl Compiler<'_> {
         self.call(&name, &args)
     }
 
-    pub(super) fn call(self, name: &str, args: &[&Expr]) -> Result<Sql, Fault> {
+    /// The SQL of a function by its name in lower case.
+    pub(super) fn call(self, name: &str, args: &[&Expr]) -> Result<Sql, RuleError> {
         let (text, int) = (Family::Text, Family::Int4);
         match (name, args) {
             ("abs", [x]) => {
@@ -45,13 +47,13 @@ impl Compiler<'_> {
             ("iif" | "if", [condition, rest @ ..]) if matches!(rest.len(), 1 | 2) => {
                 let condition = self.condition(condition)?;
                 let values = rest.iter().map(|e| self.value(e)).collect::<Result<_, _>>()?;
-                let (values, family) = unified(values)?;
+                let (values, family) = unify(values)?;
                 let otherwise = values.get(1).map_or("NULL", |v| &v.text);
                 let then = &values[0].text;
                 let sql = format!("CASE WHEN {condition} THEN {then} ELSE {otherwise} END");
                 Ok(Sql::new(sql, family))
             }
-            // Under "C" only ASCII letters have a case, as in SQLite.
+            // In the collation "C" only ASCII letters have a case, as in SQLite.
             ("lower" | "upper", [x]) => Ok(Sql::new(format!("{name}({} COLLATE \"C\")", self.text(x)?), text)),
             ("length", [x]) => Ok(match self.value(x)? {
                 Sql { text, family: Family::Bytes } => Sql::new(format!("length({text})"), int),
@@ -68,7 +70,7 @@ impl Compiler<'_> {
             ("round", [x]) => self.round(x, "0"),
             ("round", [x, digits]) => match whole_literal(digits) {
                 Some(digits @ 0..=30) => self.round(x, &digits.to_string()),
-                _ => Err(Fault::new("round() takes a number from 0 to 30 for its digits")),
+                _ => Err(RuleError::new("the digits of round() must be a number from 0 to 30")),
             },
             ("min" | "max", [_, _, ..]) => self.extreme(name, args),
             ("hex", [x]) => Ok(Sql::new(self.hex(x)?, text)),
@@ -88,36 +90,38 @@ impl Compiler<'_> {
         }
     }
 
-    fn refusal(self, name: &str, count: usize) -> Fault {
+    fn refusal(self, name: &str, count: usize) -> RuleError {
         let known = SUPPORTED.split(", ").any(|known| known == name);
         match name {
-            "operation_indicator" => Fault::new("operation_indicator() belongs to changes and is not built yet"),
-            "random" | "randomblob" => {
-                Fault::new(format!("{name}() gives every run other values, so that no copy could be compared"))
+            "operation_indicator" => {
+                RuleError::new("operation_indicator() is for changes, which are not supported yet")
             }
+            "random" | "randomblob" => RuleError::new(format!(
+                "{name}() makes other values in every run, so that copies could not be compared"
+            )),
             "date" | "time" | "datetime" | "strftime" | "julianday" => {
-                Fault::new(format!("{name}() with modifiers is not supported"))
-                    .hint(format!("{name}() takes a column, or 'now'"))
+                RuleError::new(format!("{name}() with modifiers is not supported"))
+                    .hint(format!("call {name}() with a column or 'now' alone"))
             }
-            _ if known => Fault::new(format!("{name}() with {count} arguments is not supported")),
+            _ if known => RuleError::new(format!("{name}() with {count} arguments is not supported")),
             _ => unsupported(name),
         }
     }
 
-    fn texts(self, function: &str, args: &[&Expr]) -> Result<Sql, Fault> {
+    fn texts(self, function: &str, args: &[&Expr]) -> Result<Sql, RuleError> {
         let args = args.iter().map(|e| self.text(e)).collect::<Result<Vec<_>, _>>()?;
         Ok(Sql::new(format!("{function}({})", args.join(", ")), Family::Text))
     }
 
-    fn any_of(self, function: &str, args: &[&Expr]) -> Result<Sql, Fault> {
+    fn any_of(self, function: &str, args: &[&Expr]) -> Result<Sql, RuleError> {
         let values = args.iter().map(|e| self.value(e)).collect::<Result<_, _>>()?;
-        let (values, family) = unified(values)?;
+        let (values, family) = unify(values)?;
         let list: Vec<_> = values.iter().map(|v| v.text.as_str()).collect();
         Ok(Sql::new(format!("{function}({})", list.join(", ")), family))
     }
 
-    /// SQLite counts from the end where the start is negative, PostgreSQL does not.
-    pub(super) fn substr(self, x: &Expr, from: &Expr, length: Option<&Expr>) -> Result<Sql, Fault> {
+    /// `substr`: a negative start counts from the end of the text in SQLite, and not in PostgreSQL.
+    pub(super) fn substr(self, x: &Expr, from: &Expr, length: Option<&Expr>) -> Result<Sql, RuleError> {
         let text = self.text(x)?;
         let start = match whole_literal(from) {
             Some(n) if n >= 0 => n.to_string(),
@@ -130,13 +134,13 @@ impl Compiler<'_> {
         let count = match length.map(|l| (l, whole_literal(l))) {
             None => String::new(),
             Some((_, Some(n))) if n >= 0 => format!(", {n}"),
-            Some((_, Some(_))) => return Err(Fault::new("substr() takes no negative length")),
+            Some((_, Some(_))) => return Err(RuleError::new("the length of substr() must not be negative")),
             Some((length, None)) => format!(", {}", cast(&self.number(length)?.text, "integer")),
         };
         Ok(Sql::new(format!("substr({text}, {start}{count})"), Family::Text))
     }
 
-    fn round(self, x: &Expr, digits: &str) -> Result<Sql, Fault> {
+    fn round(self, x: &Expr, digits: &str) -> Result<Sql, RuleError> {
         let x = self.number(x)?;
         let rounded = |sql: &str| format!("round({sql}, {digits})");
         Ok(match x.family {
@@ -148,10 +152,10 @@ impl Compiler<'_> {
         })
     }
 
-    /// SQLite's min and max are NULL as soon as one value is; LEAST and GREATEST pass over it.
-    fn extreme(self, name: &str, args: &[&Expr]) -> Result<Sql, Fault> {
+    /// `min` and `max`, which are NULL in SQLite as soon as one value is; LEAST and GREATEST ignore NULLs.
+    fn extreme(self, name: &str, args: &[&Expr]) -> Result<Sql, RuleError> {
         let values = args.iter().map(|e| self.value(e)).collect::<Result<_, _>>()?;
-        let (values, family) = unified(values)?;
+        let (values, family) = unify(values)?;
         let function = if name == "min" { "LEAST" } else { "GREATEST" };
         let nulls: Vec<_> = values.iter().map(|v| format!("{} IS NULL", v.text)).collect();
         let bytewise = if family == Family::Text { " COLLATE \"C\"" } else { "" };
@@ -160,23 +164,23 @@ impl Compiler<'_> {
         Ok(Sql::new(format!("CASE WHEN {nulls} THEN NULL ELSE {function}({list}) END"), family))
     }
 
-    fn hex(self, x: &Expr) -> Result<String, Fault> {
+    fn hex(self, x: &Expr) -> Result<String, RuleError> {
         let x = self.value(x)?;
         let bytes = match x.family {
             Family::Bytes => x.text,
             _ => format!("convert_to({}, 'UTF8')", x.into_text()?.text),
         };
-        // In SQLite hex(NULL) is the empty text.
+        // In SQLite, hex(NULL) is the empty text.
         Ok(format!("COALESCE(upper(encode({bytes}, 'hex')), '')"))
     }
 
-    fn format(self, x: &Expr, format: &str) -> Result<Sql, Fault> {
+    fn format(self, x: &Expr, format: &str) -> Result<Sql, RuleError> {
         let instant = self.instant(x)?;
         Ok(Sql::new(format!("to_char({instant}, {})", literal(format)), Family::Text))
     }
 
-    /// A moment in UTC, as SQLite takes one from a column or a text.
-    fn instant(self, x: &Expr) -> Result<String, Fault> {
+    /// A timestamp in UTC, as SQLite reads it from a column or a text.
+    fn instant(self, x: &Expr) -> Result<String, RuleError> {
         let value = self.value(x)?;
         let is_now = value.text.eq_ignore_ascii_case("'now'");
         match value.family {
@@ -184,15 +188,15 @@ impl Compiler<'_> {
             Family::Timestamp => Ok(value.text),
             Family::TimestampTz => Ok(in_utc(&value.text)),
             Family::Date | Family::Text | Family::Literal | Family::Null => Ok(cast(&value.text, "timestamp")),
-            // SQLite lets a time stand on a day of its own.
+            // SQLite reads a time as one of 2000-01-01.
             Family::Time => Ok(format!("(DATE '2000-01-01' + {})", value.text)),
-            family => Err(Fault::new(format!("\"{x}\" is {}, not a date", family.word()))),
+            family => Err(RuleError::new(format!("\"{x}\" is {}, not a date", family.description()))),
         }
     }
 }
 
-fn unsupported(name: &str) -> Fault {
-    Fault::new(format!("the function {name}() is not supported")).hint(format!("supported are {SUPPORTED}"))
+fn unsupported(name: &str) -> RuleError {
+    RuleError::new(format!("the function {name}() is not supported")).hint(format!("supported are {SUPPORTED}"))
 }
 
 fn argument(arg: &FunctionArg) -> Option<&Expr> {
@@ -202,7 +206,7 @@ fn argument(arg: &FunctionArg) -> Option<&Expr> {
     }
 }
 
-/// When the copy began: the start of the transaction that reads.
+/// The current date or time: the start of the transaction that reads, the same for all rows.
 fn current(name: &str) -> Option<Sql> {
     let format = match name {
         "current_date" => "YYYY-MM-DD",
@@ -226,14 +230,14 @@ fn whole_literal(expr: &Expr) -> Option<i32> {
     }
 }
 
-/// strftime's letters as those of to_char; all else is quoted.
-fn to_char_format(format: &Expr) -> Result<String, Fault> {
+/// The format of strftime as a format of to_char; text between the fields is quoted.
+fn to_char_format(format: &Expr) -> Result<String, RuleError> {
     const LETTERS: &str = "%Y %m %d %H %M %S %f %j %F %T %R %%";
     let Expr::Value(value) = format else {
-        return Err(Fault::new("strftime() needs a text for its format"));
+        return Err(RuleError::new("the format of strftime() must be a text"));
     };
     let Value::SingleQuotedString(format) = &value.value else {
-        return Err(Fault::new("strftime() needs a text for its format"));
+        return Err(RuleError::new("the format of strftime() must be a text"));
     };
     let (mut out, mut plain) = (String::new(), String::new());
     let mut chars = format.chars();
@@ -256,7 +260,7 @@ fn to_char_format(format: &Expr) -> Result<String, Fault> {
             }
             ('%', other) => {
                 let letter = other.map(String::from).unwrap_or_default();
-                let fault = Fault::new(format!("strftime() with %{letter} is not supported"));
+                let fault = RuleError::new(format!("strftime() with %{letter} is not supported"));
                 return Err(fault.hint(format!("supported are {LETTERS}")));
             }
             (c, _) => {

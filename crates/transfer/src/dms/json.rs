@@ -1,13 +1,14 @@
-//! Reads the mapping's JSON strictly: a key given twice is an error, since one of the two would be
-//! lost, and every object is held against the keys that it may have.
+//! Reads the mapping's JSON strictly: a key that occurs twice is an error, since one of its values would be lost, and
+//! every key of an object must be known.
 
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{Fault, Problem};
+use super::{Problem, RuleError};
 
+/// Parses JSON. A key that occurs twice in an object, and a number too large for its digits to be exact, are errors.
 pub(super) fn parse(text: &str) -> Result<Value, Problem> {
     serde_json::from_str::<Strict>(text).map(|strict| strict.0).map_err(|e| {
         // serde_json's message ends with the line and the column.
@@ -49,9 +50,9 @@ impl<'de> Visitor<'de> for StrictVisitor {
     }
 
     fn visit_f64<E: de::Error>(self, v: f64) -> Result<Value, E> {
-        // Beyond 2^53 the digits written may not be the number read.
+        // Above 2^53 a floating-point number may differ from its digits in the file.
         if v.abs() >= 9_007_199_254_740_992.0 {
-            return Err(E::custom("a number is too large to be exact; write it as a string"));
+            return Err(E::custom("a number is too large to be exact: write it as a string"));
         }
         Ok(v.into())
     }
@@ -72,7 +73,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             if map.contains_key(&key) {
-                return Err(de::Error::custom(format!("\"{key}\" is given twice")));
+                return Err(de::Error::custom(format!("the key \"{key}\" occurs twice")));
             }
             let Strict(value) = entries.next_value()?;
             map.insert(key, value);
@@ -81,28 +82,32 @@ impl<'de> Visitor<'de> for StrictVisitor {
     }
 }
 
-/// Gathers the problems of one rule.
-pub(super) struct Report {
+/// Collects the problems of one rule.
+pub(super) struct RuleProblems {
+    /// The rule's name in messages.
     pub(super) label: String,
     pub(super) problems: Vec<Problem>,
 }
 
-impl Report {
-    pub(super) fn says(&mut self, what: impl Into<String>) {
-        self.fault(Fault::new(what));
+impl RuleProblems {
+    /// Adds a problem without a hint.
+    pub(super) fn add(&mut self, what: impl Into<String>) {
+        self.add_error(RuleError::new(what));
     }
 
-    pub(super) fn fault(&mut self, fault: Fault) {
+    /// Adds an error as a problem of this rule.
+    pub(super) fn add_error(&mut self, fault: RuleError) {
         self.problems.push(fault.of(&self.label));
     }
 
-    /// The value, or nothing and one problem more.
-    pub(super) fn take<T>(&mut self, result: Result<T, Fault>) -> Option<T> {
-        result.map_err(|fault| self.fault(fault)).ok()
+    /// The value of a result; where it is an error, `None`, and the error is added.
+    pub(super) fn accept<T>(&mut self, result: Result<T, RuleError>) -> Option<T> {
+        result.map_err(|fault| self.add_error(fault)).ok()
     }
 }
 
-/// A JSON object under its name. A key that is null counts as absent: DMS's console writes those.
+/// A JSON object with its name in messages. A key whose value is null counts as absent: the console of DMS writes such
+/// keys.
 #[derive(Clone, Copy)]
 pub(super) struct Object<'a> {
     name: &'a str,
@@ -110,20 +115,22 @@ pub(super) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    pub(super) fn of(name: &'a str, value: &'a Value, report: &mut Report) -> Option<Self> {
+    /// The value as an object; adds a problem where it is of another type.
+    pub(super) fn of(name: &'a str, value: &'a Value, report: &mut RuleProblems) -> Option<Self> {
         let map = value.as_object();
         if map.is_none() {
-            report.says(format!("{name} must be an object"));
+            report.add(format!("{name} must be an object"));
         }
         map.map(|map| Object { name, map })
     }
 
+    /// The value of a key; `None` where it is absent or null.
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
-    /// Every other key is a problem, unless it is empty.
-    pub(super) fn only(&self, known: &[&str], report: &mut Report) {
+    /// Adds a problem for every key that is not known and whose value is not empty.
+    pub(super) fn only(&self, known: &[&str], report: &mut RuleProblems) {
         let is_empty = |v: &Value| match v {
             Value::Null => true,
             Value::String(text) => text.is_empty(),
@@ -132,38 +139,39 @@ impl<'a> Object<'a> {
         };
         for (key, value) in self.map {
             if !known.contains(&key.as_str()) && !is_empty(value) {
-                report.says(format!("\"{key}\" has no place in this {}, which takes {}", self.name, known.join(", ")));
+                report.add(format!("\"{key}\" is not a key of the {}; its keys are {}", self.name, known.join(", ")));
             }
         }
     }
 
-    /// A text that is there and not empty.
-    pub(super) fn text(&self, key: &str, report: &mut Report) -> Option<&'a str> {
+    /// The text of a key; `None` where it is absent or empty. Adds a problem where the value is no text.
+    pub(super) fn text(&self, key: &str, report: &mut RuleProblems) -> Option<&'a str> {
         match self.get(key)? {
             Value::String(text) if text.is_empty() => None,
             Value::String(text) if text.contains('\0') => {
-                report.says(format!("{key} holds a zero character"));
+                report.add(format!("{key} contains a zero character"));
                 None
             }
             Value::String(text) => Some(text),
             _ => {
-                report.says(format!("{key} must be a text"));
+                report.add(format!("{key} must be a text"));
                 None
             }
         }
     }
 
-    pub(super) fn required(&self, key: &str, report: &mut Report) -> Option<&'a str> {
+    /// The text of a key; adds a problem where it is absent or empty.
+    pub(super) fn required(&self, key: &str, report: &mut RuleProblems) -> Option<&'a str> {
         let before = report.problems.len();
         let text = self.text(key, report);
         if text.is_none() && report.problems.len() == before {
-            report.says(format!("the {} needs a {key}", self.name));
+            report.add(format!("the {} needs a {key}", self.name));
         }
         text
     }
 
-    /// A whole number, which DMS writes as a number or as a text.
-    pub(super) fn number(&self, key: &str, report: &mut Report) -> Option<i64> {
+    /// The integer of a key, which DMS writes as a number or as a text. Adds a problem where it is neither.
+    pub(super) fn number(&self, key: &str, report: &mut RuleProblems) -> Option<i64> {
         let value = self.get(key)?;
         let number = match value {
             Value::String(text) if text.is_empty() => return None,
@@ -171,21 +179,23 @@ impl<'a> Object<'a> {
             other => other.as_i64(),
         };
         if number.is_none() {
-            report.says(format!("{key} must be a whole number, not {value}"));
+            report.add(format!("{key} must be a whole number, not {value}"));
         }
         number
     }
 
-    pub(super) fn object(&self, key: &'a str, report: &mut Report) -> Option<Object<'a>> {
+    /// The object of a key. Adds a problem where the value is of another type.
+    pub(super) fn object(&self, key: &'a str, report: &mut RuleProblems) -> Option<Object<'a>> {
         self.get(key).and_then(|value| Object::of(key, value, report))
     }
 
-    pub(super) fn array(&self, key: &str, report: &mut Report) -> &'a [Value] {
+    /// The list of a key, empty where it is absent. Adds a problem where the value is of another type.
+    pub(super) fn array(&self, key: &str, report: &mut RuleProblems) -> &'a [Value] {
         match self.get(key) {
             None => &[],
             Some(Value::Array(values)) => values,
             Some(_) => {
-                report.says(format!("{key} must be a list"));
+                report.add(format!("{key} must be a list"));
                 &[]
             }
         }

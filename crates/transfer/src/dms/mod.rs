@@ -1,32 +1,31 @@
-//! AWS DMS table mappings, taken as they are and turned into SQL for a PostgreSQL source.
+//! Table mappings of AWS DMS, read without changes and translated into SQL for a PostgreSQL source.
 //!
-//! It exists so that a team that leaves DMS keeps its mapping file: every rule becomes a name, a
-//! `SELECT` expression or a `WHERE` predicate of the copy, so that no row is touched afterwards.
-//! It never talks to a database, never ignores a rule that it can't carry out (that is a
-//! [`Problem`] naming the rule) and never cuts a value.
+//! A team that leaves DMS keeps its mapping file: every rule becomes a name, a `SELECT` expression or a `WHERE`
+//! predicate of the copy, so that no row is changed after it was read. This module never connects to a database, never
+//! ignores a rule that it can't apply (it reports a [`Problem`] with the rule) and never truncates a value.
 //!
 //! **Sessions.** The SQL expects `TimeZone = 'UTC'` and `DateStyle = 'ISO'`, as DMS itself works in UTC.
 //!
 //! **Selection.** A table is taken when an `include` matches it and no `exclude` does; `explicit`
 //! takes exactly its table or view, even where a wildcard excludes it. The load order, highest
-//! first, comes from the rule that names the table without wildcards, then from the lowest rule-id.
-//! When two rules filter one table differently, DMS leaves the outcome open: here it is a problem.
+//! first, comes from the rule that names the table without wildcards, else from the lowest rule-id.
+//! Where two rules filter one table differently, the result in DMS is undefined: here it is a problem.
 //!
 //! **Order of transformations.** For one object and one kind of action the lowest rule-id wins
 //! (upper and lower case are one kind; so are removing and replacing a prefix, or a suffix; so are
 //! `include-column` and `remove-column`). `rename` comes first, since it sets the whole name; the
 //! other names follow in the order of their rule-ids. `change-data-type` and masks also follow
-//! their rule-ids: DMS asks for the type to have the lower one. Locators always mean source names;
+//! their rule-ids: DMS requires the lower one for the change of type. Locators always name objects of the source;
 //! the `value` of `add-column` is the final name.
 //!
-//! **What changes nothing here.** `parallel-load` says how fast, not what: every row is carried,
-//! and [`Selection::parallel`] passes the wish on. `lob-settings` is accepted because values are
-//! always carried whole. A string's `length` is kept as the declared type of the target, and no
-//! value is cut to it. The name of a primary key is not kept.
+//! **Settings without effect on the rows.** `parallel-load` changes the speed only: every row is copied, and
+//! [`Selection::parallel`] has the setting. `lob-settings` is accepted because values are always copied whole. A
+//! string's `length` is part of the type that is declared in the target, and no value is truncated to it. The name of a
+//! primary key is ignored.
 //!
-//! **Expressions** follow SQLite: integers are 64 bits wide, a division by zero is NULL, a
-//! condition as a value is 1 or 0, texts order by bytes, `lower`, `upper` and `LIKE` know ASCII
-//! only. Where SQLite would turn a malformed text into 0 or NULL, PostgreSQL refuses the row.
+//! **Expressions** follow SQLite: integers have 64 bits, a division by zero is NULL, a condition as a value is 1 or 0,
+//! texts are ordered by their bytes, and `lower`, `upper` and `LIKE` know the case of ASCII letters only. Where SQLite
+//! would read a malformed text as 0 or NULL, PostgreSQL refuses the row.
 
 mod action;
 mod coercion;
@@ -46,17 +45,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use filter::Filter;
-use rules::{Rules, Select};
+use rules::{Rules, SelectionRule};
 
-/// The largest mapping that DMS takes.
+/// The largest mapping that DMS accepts.
 const MAPPING_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// What is wrong with a mapping, and how to correct it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// `rule-id 3 ("rename schema")`, where one rule is at fault.
+    /// The rule, such as `rule-id 3 ("rename schema")`; `None` where no single rule is wrong.
     pub rule: Option<String>,
+    /// What is wrong.
     pub what: String,
+    /// How to correct it, where that is known.
     pub hint: Option<String>,
 }
 
@@ -77,16 +78,16 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// What is wrong, before it is known in which rule.
+/// What is wrong with a rule, without the rule's name: [`RuleError::of`] makes it a [`Problem`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Fault {
+struct RuleError {
     what: String,
     hint: Option<String>,
 }
 
-impl Fault {
+impl RuleError {
     fn new(what: impl Into<String>) -> Self {
-        Fault { what: what.into(), hint: None }
+        RuleError { what: what.into(), hint: None }
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -94,9 +95,9 @@ impl Fault {
         self
     }
 
-    /// Says where in an expression, or at which column.
-    fn within(self, place: &dyn fmt::Display) -> Fault {
-        Fault { what: format!("\"{place}\": {}", self.what), ..self }
+    /// Adds the part of an expression, or the column, that the error is about.
+    fn within(self, place: &dyn fmt::Display) -> RuleError {
+        RuleError { what: format!("\"{place}\": {}", self.what), ..self }
     }
 
     fn of(self, rule: &str) -> Problem {
@@ -104,72 +105,88 @@ impl Fault {
     }
 }
 
+/// The two kinds of relations that a selection rule tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableKind {
+    /// A table, whatever its kind.
     Table,
+    /// A view or a materialized view.
     View,
 }
 
 /// A table or view of the source.
 #[derive(Debug, Clone, Copy)]
 pub struct Table<'a> {
+    /// The name of its schema.
     pub schema: &'a str,
+    /// Its name, without the schema.
     pub name: &'a str,
+    /// Whether it is a table or a view.
     pub kind: TableKind,
 }
 
-/// A column of the source; `type_name` as `format_type()` gives it.
+/// A column of the source.
 #[derive(Debug, Clone, Copy)]
 pub struct Column<'a> {
+    /// Its name.
     pub name: &'a str,
+    /// Its type, as `format_type()` gives it.
     pub type_name: &'a str,
 }
 
-/// That a table is taken, and how.
+/// How a table that the mapping selects is copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
-    /// Higher first.
+    /// Tables with a higher value are copied first.
     pub load_order: i64,
-    /// Of every rule that takes the table, each with its rule.
+    /// The filters of all rules that select the table.
     pub filters: Vec<Filter>,
-    /// The mapping asks for the table to be copied by several readers.
+    /// The mapping has the table read by several connections.
     pub parallel: bool,
 }
 
-/// What to read of a table, and what it becomes.
+/// A table of the source with the names, expressions and filter that the mapping gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Planned {
+pub struct MappedTable {
+    /// The schema in the target.
     pub schema: String,
+    /// The table's name in the target.
     pub table: String,
-    pub columns: Vec<PlannedColumn>,
-    /// Target names, where `define-primary-key` sets one.
+    /// The columns of the target, in their order.
+    pub columns: Vec<MappedColumn>,
+    /// The key as columns of the target, where a rule `define-primary-key` sets one.
     pub primary_key: Option<Vec<String>>,
-    /// A SQL predicate over the source's columns.
+    /// A SQL predicate over the source's columns; `None` where all rows are copied.
     pub filter: Option<String>,
+    /// As [`Selection::load_order`].
     pub load_order: i64,
 }
 
+/// A column of a [`MappedTable`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlannedColumn {
-    /// In the target.
+pub struct MappedColumn {
+    /// The name in the target.
     pub name: String,
-    /// The source's column, when the value is just that column.
+    /// The column of the source, where the expression is that column and nothing else.
     pub source: Option<String>,
-    /// What stands in the SELECT list, casts included.
+    /// The expression of the SELECT list, with its casts.
     pub expression: String,
-    /// The PostgreSQL type to declare in the target, where a rule sets one. The expression has it
-    /// already, but for the length of a string: a cast to it would cut longer values in silence.
+    /// The PostgreSQL type to declare in the target, where a rule sets one. The expression has this type already,
+    /// without the length of a string: a cast to it would truncate longer values without an error.
     pub cast: Option<String>,
 }
 
-/// A whole table mapping, proved as far as it can be without a table.
+/// A table mapping, checked as far as that is possible without the source's tables.
 #[derive(Debug)]
 pub struct Mapping {
     rules: Rules,
 }
 
 impl Mapping {
-    /// Reads `{"rules": [...]}`, and says all that is wrong with it at once.
+    /// Reads a mapping of the form `{"rules": [...]}`.
+    ///
+    /// # Errors
+    /// All problems of the mapping at once.
     pub fn parse(json: &str) -> Result<Mapping, Vec<Problem>> {
         if json.len() > MAPPING_BYTES_MAX {
             let what = format!("the mapping has {} bytes; 2 MB is the limit", json.len());
@@ -179,41 +196,44 @@ impl Mapping {
         Rules::read(&json::parse(json).map_err(|p| vec![p])?).map(|rules| Mapping { rules })
     }
 
-    /// Whether the mapping takes a table, and how.
+    /// How the mapping copies a table; `None` where it does not select it.
     pub fn select(&self, table: &Table<'_>) -> Option<Selection> {
-        let taking = self.rules.taking(table);
-        let first = taking.iter().min_by_key(|rule| (!rule.names_one_table(), rule.id))?;
-        let with_order = taking.iter().filter(|rule| rule.load_order.is_some());
+        let selecting = self.rules.rules_selecting(table);
+        let first = selecting.iter().min_by_key(|rule| (!rule.names_one_table(), rule.id))?;
+        let with_order = selecting.iter().filter(|rule| rule.load_order.is_some());
         let order = with_order.min_by_key(|rule| (!rule.names_one_table(), rule.id));
         let mut settings = self.rules.settings.iter().filter(|s| s.locator.table_matches(table));
         let parallel = settings.find_map(|s| s.parallel);
         Some(Selection {
             load_order: order.and_then(|rule| rule.load_order).unwrap_or(0),
-            filters: taking.iter().flat_map(|rule| rule.filters.iter().cloned()).collect(),
+            filters: selecting.iter().flat_map(|rule| rule.filters.iter().cloned()).collect(),
             parallel: parallel.unwrap_or(first.parallel),
         })
     }
 
-    /// Names, expressions and filter of a selected table.
+    /// The names, expressions and filter of a selected table.
+    ///
+    /// # Errors
+    /// All problems of the rules with this table and these columns.
     pub fn plan(
         &self,
         table: &Table<'_>,
         columns: &[Column<'_>],
         selection: &Selection,
-    ) -> Result<Planned, Vec<Problem>> {
+    ) -> Result<MappedTable, Vec<Problem>> {
         transform::plan(&self.rules.transforms, table, columns, selection)
     }
 
-    /// Rules that touch nothing of these tables, each with its columns: what they were meant to do is not done.
+    /// A problem for each rule that applies to none of these tables, or to none of their columns: it has no effect.
     pub fn unmatched(&self, tables: &[(Table<'_>, Vec<Column<'_>>)]) -> Vec<Problem> {
         let problem = |label: &str, what: &str| Problem::new(Some(label), what, None);
-        let no_table = "matches no table of the source that the mapping takes";
-        // A pattern may exclude what is not there yet; a name that is excluded was meant to be there.
-        let untaken = |rule: &&Select| {
-            (!rule.excludes() || rule.names_one_table()) && !tables.iter().any(|(table, _)| rule.takes(table))
+        let no_table = "matches no table that the mapping selects from the source";
+        // An exclusion by a pattern may be for tables that don't exist yet; one by a name is for a table that exists.
+        let is_unmatched = |rule: &&SelectionRule| {
+            (!rule.excludes() || rule.names_one_table()) && !tables.iter().any(|(table, _)| rule.selects(table))
         };
         let selected: Vec<_> = tables.iter().filter(|(table, _)| self.select(table).is_some()).collect();
-        let selections = self.rules.selections.iter().filter(untaken).map(|rule| problem(&rule.label, no_table));
+        let selections = self.rules.selections.iter().filter(is_unmatched).map(|rule| problem(&rule.label, no_table));
         let of = |locator: &rules::Locator| selected.iter().filter(|(table, _)| locator.table_matches(table)).count();
         let transforms = self.rules.transforms.iter().filter_map(|rule| {
             if of(&rule.locator) == 0 {
@@ -228,7 +248,7 @@ impl Mapping {
             let hint = rule
                 .locator
                 .column_of_another_case(&names)
-                .map(|name| format!("write {name:?}: names are told apart by case"));
+                .map(|name| format!("write {name:?}: names are case-sensitive"));
             Some(Problem { hint, ..problem(&rule.label, "matches no column of the tables that it applies to") })
         });
         let settings = self.rules.settings.iter().filter(|rule| of(&rule.locator) == 0);
@@ -237,15 +257,15 @@ impl Mapping {
     }
 }
 
-/// Tables that end with the same target name; each comes with its name in the source.
-pub fn collisions(planned: &[(&str, &Planned)]) -> Vec<Problem> {
+/// A problem for each name in the target that several tables would get. The first of a pair is the name in the source.
+pub fn collisions(planned: &[(&str, &MappedTable)]) -> Vec<Problem> {
     let mut sources: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for (source, plan) in planned {
         sources.entry((&plan.schema, &plan.table)).or_default().push(source);
     }
     let shared = sources.into_iter().filter(|(_, sources)| sources.len() > 1);
     let problem = |((schema, table), sources): ((&str, &str), Vec<&str>)| {
-        let what = format!("{} all become {schema}.{table}", sources.join(", "));
+        let what = format!("the tables {} would all become {schema}.{table}", sources.join(", "));
         Problem::new(None, what, Some("give each its own name by a rename rule".to_owned()))
     };
     shared.map(problem).collect()
@@ -256,7 +276,7 @@ fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A quoted literal, the same under either setting of `standard_conforming_strings`.
+/// A quoted literal with the same value under both settings of `standard_conforming_strings`.
 fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }

@@ -1,37 +1,43 @@
-//! The wildcards of a locator: `%` any run, `_` one character, `[_]` that character itself,
-//! `[ab]` a set, `[a-d]` a range. Names are compared by case.
+//! The wildcards of a locator: `%` is any sequence of characters, `_` any character, `[_]` that character itself,
+//! `[ab]` a set, `[a-d]` a range. Case is significant.
 
-use super::Fault;
+use super::RuleError;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
-    Run,
-    One,
+    AnyText,
+    AnyChar,
+    /// Ranges of characters, each with its first and last one.
     Set(Vec<(char, char)>),
     Char(char),
 }
 
+/// A pattern for names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pattern {
+    /// As it stands in the mapping.
     pub(super) text: String,
     pieces: Vec<Piece>,
 }
 
 impl Pattern {
-    pub(super) fn parse(text: &str) -> Result<Pattern, Fault> {
+    /// Reads a pattern. A bracket without its end, and an empty or reversed set, are errors.
+    pub(super) fn parse(text: &str) -> Result<Pattern, RuleError> {
         let mut pieces = Vec::new();
         let mut rest = text.chars();
         while let Some(c) = rest.next() {
             pieces.push(match c {
-                '%' => Piece::Run,
-                '_' => Piece::One,
+                '%' => Piece::AnyText,
+                '_' => Piece::AnyChar,
                 '[' => {
                     let (set, after) = rest
                         .as_str()
                         .split_once(']')
-                        .ok_or_else(|| Fault::new(format!("the pattern \"{text}\" has a [ without its ]")))?;
+                        .ok_or_else(|| RuleError::new(format!("the pattern \"{text}\" has a [ without a ]")))?;
                     rest = after.chars();
-                    set_of(set).ok_or_else(|| Fault::new(format!("\"[{set}]\" of \"{text}\" is no set")))?
+                    set_of(set).ok_or_else(|| {
+                        RuleError::new(format!("\"[{set}]\" in the pattern \"{text}\" is not a set of characters"))
+                    })?
                 }
                 c => Piece::Char(c),
             });
@@ -39,17 +45,18 @@ impl Pattern {
         Ok(Pattern { text: text.to_owned(), pieces })
     }
 
-    /// Whether it can only mean one name; `_` counts, since most who write it mean the character.
+    /// Whether the pattern stands for a single name. `_` does not count as a wildcard here, since names with that
+    /// character are usually written without brackets.
     pub(super) fn names_one(&self) -> bool {
-        !self.pieces.iter().any(|p| matches!(p, Piece::Run | Piece::Set(_)))
+        !self.pieces.iter().any(|p| matches!(p, Piece::AnyText | Piece::Set(_)))
     }
 
-    /// The name as it stands, for rules that take no wildcards.
+    /// The name that the pattern stands for, where it has no wildcards but `_`.
     pub(super) fn exact_name(&self) -> Option<String> {
         let name = |piece: &Piece| match piece {
             Piece::Char(c) => Some(*c),
-            Piece::One => Some('_'),
-            Piece::Run | Piece::Set(_) => None,
+            Piece::AnyChar => Some('_'),
+            Piece::AnyText | Piece::Set(_) => None,
         };
         self.pieces.iter().map(name).collect()
     }
@@ -59,15 +66,15 @@ impl Pattern {
         Pattern::parse(&self.text.to_lowercase()).unwrap_or_else(|_| self.clone())
     }
 
-    /// At most pattern × name steps, whatever the pattern.
+    /// Whether a name matches. Takes at most as many steps as the product of the two lengths.
     pub(super) fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();
         let (mut p, mut n) = (0, 0);
-        // Where to go back to: after the last run, and where that run ended.
+        // Where to go back to after a mismatch: after the last `%`, and where its text ended.
         let mut back: Option<(usize, usize)> = None;
         while n < name.len() {
             match self.pieces.get(p) {
-                Some(Piece::Run) => {
+                Some(Piece::AnyText) => {
                     p += 1;
                     back = Some((p, n));
                 }
@@ -81,14 +88,14 @@ impl Pattern {
                 },
             }
         }
-        self.pieces[p..].iter().all(|piece| *piece == Piece::Run)
+        self.pieces[p..].iter().all(|piece| *piece == Piece::AnyText)
     }
 }
 
 fn fits(piece: &Piece, c: char) -> bool {
     match piece {
-        Piece::Run => false,
-        Piece::One => true,
+        Piece::AnyText => false,
+        Piece::AnyChar => true,
         Piece::Set(ranges) => ranges.iter().any(|(from, to)| (*from..=*to).contains(&c)),
         Piece::Char(expected) => *expected == c,
     }

@@ -87,7 +87,7 @@ fn on_column(id: u32, column: &str, action: &str, rest: &str) -> String {
     rule(id, "column", action, &format!(r#""table-name": "t", "column-name": "{column}""#), rest)
 }
 
-fn plan(rules: &str, of: &[(&str, &str)]) -> Result<Planned, Vec<Problem>> {
+fn plan(rules: &str, of: &[(&str, &str)]) -> Result<MappedTable, Vec<Problem>> {
     let mapping = Mapping::parse(&with(rules))?;
     let table = table("s", "t");
     mapping.plan(&table, &columns(of), &mapping.select(&table).expect("everything is included"))
@@ -177,7 +177,7 @@ fn a_rule_for_columns_that_are_not_there_touches_nothing() {
     let unmatched = mapping.unmatched(&tables("iban"));
     assert_eq!(unmatched.len(), 1);
     assert!(unmatched[0].to_string().contains("rule-id 2") && unmatched[0].what.contains("no column"));
-    assert_eq!(unmatched[0].hint.as_deref(), Some("write \"iban\": names are told apart by case"));
+    assert_eq!(unmatched[0].hint.as_deref(), Some("write \"iban\": names are case-sensitive"));
     assert!(mapping.unmatched(&tables("IBAN")).is_empty());
 }
 
@@ -195,9 +195,12 @@ fn an_explicit_rule_stands_against_a_wildcard_but_not_against_its_own_name() {
     assert!(mapping.select(&table("s", "b")).is_none());
     refuses(
         &both(selection(1, "a", "explicit"), selection(2, "a", "exclude")),
-        "rule-id 1: takes the very table that rule-id 2 excludes",
+        "rule-id 1: selects the table that rule-id 2 excludes",
     );
-    refuses(&both(selection(1, "a%", "explicit"), selection(2, "a", "include")), "an explicit rule names one table");
+    refuses(
+        &both(selection(1, "a%", "explicit"), selection(2, "a", "include")),
+        "an explicit rule must name one table",
+    );
 }
 
 #[test]
@@ -261,7 +264,7 @@ fn filters_become_one_predicate_of_quoted_literals() {
     for (condition, expected) in [
         (r#"{ "filter-operator": "like", "value": "x" }"#, "rule-id 1: filter-operator \"like\" is unknown"),
         (r#"{ "filter-operator": "eq" }"#, "rule-id 1: the filter condition needs a value"),
-        (r#"{ "filter-operator": "null", "value": "x" }"#, "\"value\" has no place in this filter condition"),
+        (r#"{ "filter-operator": "null", "value": "x" }"#, "\"value\" is not a key of the filter condition"),
         (
             r#"{ "filter-operator": "noteq", "value": 1 }, { "filter-operator": "noteq", "value": 2 }"#,
             "two negative conditions",
@@ -283,9 +286,9 @@ fn a_filter_on_no_column_and_two_filtering_rules_are_named() {
         )
     };
     let of = [("a", "integer"), ("b", "integer")];
-    refuses_plan(&filtering(2, "c"), &of, "rule-id 2 (\"f2\"): filters on \"c\", which the table doesn't have");
+    refuses_plan(&filtering(2, "c"), &of, "rule-id 2 (\"f2\"): filters by \"c\", which is not a column of the table");
     let two = format!("{}, {}", filtering(2, "a"), filtering(3, "b"));
-    refuses_plan(&two, &of, "rule-id 3 (\"f3\"): filters the table otherwise than rule-id 2 (\"f2\") does");
+    refuses_plan(&two, &of, "rule-id 3 (\"f3\"): filters the table differently from rule-id 2 (\"f2\")");
     let same = format!("{}, {}", filtering(2, "a"), filtering(3, "a"));
     assert_eq!(plan(&same, &of).unwrap().filter.as_deref(), Some("\"a\" IS NOT NULL"));
 }
@@ -317,7 +320,7 @@ fn names_are_renamed_first_and_then_in_the_order_of_rule_ids() {
     refuses_plan(
         &on_table(2, "remove-prefix", &value("t")),
         &[("a", "text")],
-        "rule-id 2 (\"r2\"): leaves nothing of the name \"t\"",
+        "rule-id 2 (\"r2\"): makes the name \"t\" empty",
     );
 }
 
@@ -332,8 +335,8 @@ fn columns_are_removed_included_and_may_not_meet() {
     assert_eq!(names(&on_column(2, "b%", "include-column", "")), ["b", "b2"]);
     let both = [on_column(2, "b2", "remove-column", ""), on_column(3, "b%", "include-column", "")];
     assert_eq!(names(&both.join(",")), ["b"]);
-    refuses_plan(&on_column(2, "%", "remove-column", ""), &of, "no column of s.t is left");
-    refuses_plan(&on_column(2, "b", "rename", r#", "value": "a""#), &of, "two columns of s.t become \"a\"");
+    refuses_plan(&on_column(2, "%", "remove-column", ""), &of, "no column of s.t is left to copy");
+    refuses_plan(&on_column(2, "b", "rename", r#", "value": "a""#), &of, "two columns of s.t would become \"a\"");
     refuses_plan(
         &on_column(2, "emial", "data-masking-hash-mask", ""),
         &of,
@@ -362,7 +365,7 @@ fn masks_come_after_the_change_of_type_that_they_need() {
     refuses_plan(
         &[string(3), digits(2)].join(","),
         &of,
-        "rule-id 2 (\"r2\"): \"pin\": a mask takes a text, not an integer",
+        "rule-id 2 (\"r2\"): \"pin\": a mask needs a text, not an integer",
     );
     let backslash = on_column(2, "code", "data-masking-digits-mask", r#", "value": "\\""#);
     assert_eq!(
@@ -372,7 +375,7 @@ fn masks_come_after_the_change_of_type_that_they_need() {
     refuses(&with(&on_column(2, "code", "data-masking-digits-mask", r#", "value": "xx""#)), "one printable ASCII");
     refuses(
         &with(&on_column(2, "code", "data-masking-digits-randomize", "")),
-        "rule-id 2 (\"r2\"): data-masking-digits-randomize gives every run other digits",
+        "rule-id 2 (\"r2\"): data-masking-digits-randomize makes other digits in every run",
     );
 }
 
@@ -387,7 +390,7 @@ fn a_primary_key_has_target_names_and_no_masked_digits() {
     assert_eq!(planned.primary_key, Some(vec!["series_id".to_owned()]));
     refuses_plan(&key("\"nope\""), &of, "\"nope\" of the key is not a column of the target");
     let mask = on_column(3, "id", "data-masking-digits-mask", r#", "value": "x""#);
-    refuses_plan(&[key("\"id\""), mask].join(","), &of, "is masked, so that keys would coincide");
+    refuses_plan(&[key("\"id\""), mask].join(","), &of, "is masked by digits");
     let wild =
         rule(2, "table", "define-primary-key", r#""table-name": "%""#, r#", "primary-key-def": { "columns": ["id"] }"#);
     refuses(&with(&wild), "define-primary-key takes no wildcards");
@@ -419,10 +422,10 @@ fn types_are_those_that_dms_documents() {
         assert_eq!((cast.as_str(), sql.as_str()), (declared, expression), "{source} to {data_type}");
     }
     for (source, data_type, expected) in [
-        ("integer", r#""type": "date""#, "rule-id 2 (\"r2\"): \"c\": an integer can't become date"),
+        ("integer", r#""type": "date""#, "rule-id 2 (\"r2\"): \"c\": an integer can't be cast to date"),
         ("text", r#""type": "map""#, "rule-id 2 (\"r2\"): data-type \"map\" is not supported"),
         ("text", r#""type": "numeric", "precision": 2, "scale": 3"#, "can't have the precision 2 and the scale 3"),
-        ("integer[]", r#""type": "int4""#, "a type of its own can't become integer"),
+        ("integer[]", r#""type": "int4""#, "a value of another type can't be cast to integer"),
     ] {
         let problems = cast(source, data_type).expect_err(data_type);
         assert!(said(&problems).contains(expected), "{}", said(&problems));
@@ -448,18 +451,18 @@ fn all_problems_come_at_once_and_each_names_its_rule() {
     let problems = Mapping::parse(json).unwrap_err();
     let said = said(&problems);
     for expected in [
-        "rule-id 1 (\"a\"): the pattern \"[\" has a [ without its ]",
+        "rule-id 1 (\"a\"): the pattern \"[\" has a [ without a ]",
         "rule-id 2 (\"b\"): rule-type \"object-mapping\" is not supported",
         "rule-id 2 (\"c\"): has the same rule-id as rule-id 2 (\"b\")",
         "rule-id 2 (\"c\"): rule-action \"drop\" is unknown for a transformation",
-        "rule-id 2 (\"c\"): \"columns\" has no place in this object-locator",
-        "rule-id 3 (\"d\"): add-before-image-columns belongs to changes and is not built yet",
-        "rule 5 of the list: needs a rule-id, a number of its own",
-        "rule 5 of the list: rule-target \"table-tablespace\" is for Oracle only",
-        "rule-id 4 (\"f\"): \"valeu\" has no place in this rule",
-        "rule-id 4 (\"f\"): remove-column goes with the rule-target column",
+        "rule-id 2 (\"c\"): \"columns\" is not a key of the object-locator",
+        "rule-id 3 (\"d\"): add-before-image-columns is for changes, which are not supported yet",
+        "rule 5 of the list: needs a rule-id, a number that no other rule has",
+        "rule 5 of the list: rule-target \"table-tablespace\" is for Oracle sources only",
+        "rule-id 4 (\"f\"): \"valeu\" is not a key of the rule",
+        "rule-id 4 (\"f\"): remove-column needs the rule-target column",
         "rule-id 5: parallel-load type \"quick\" is unknown",
-        "rule-id 5: \"chunk\" has no place in this lob-settings",
+        "rule-id 5: \"chunk\" is not a key of the lob-settings",
     ] {
         assert!(said.contains(expected), "{expected}\nis missing in\n{said}");
     }
@@ -471,7 +474,7 @@ fn json_is_read_strictly() {
         "{ \"rules\": [\n  { \"rule-id\": } ] }",
         "the mapping is not valid JSON: expected value at line 2 column 16",
     );
-    refuses(r#"{ "rules": [], "rules": [] }"#, "\"rules\" is given twice");
+    refuses(r#"{ "rules": [], "rules": [] }"#, "the key \"rules\" occurs twice");
     refuses(r#"{ "rules": [] }"#, "no selection rule includes anything");
     refuses(r#"[]"#, "the mapping must be an object");
     refuses(&with("{}").replace("\"rules\"", "\"rule\""), "the mapping needs a list \"rules\"");
@@ -490,5 +493,5 @@ fn tables_that_meet_in_the_target_are_found() {
     };
     let (t1, t2, other) = (planned("t1"), planned("t2"), planned("other"));
     let problems = collisions(&[("s.t1", &t1), ("s.other", &other), ("s.t2", &t2)]);
-    assert_eq!(said(&problems), "s.t1, s.t2 all become s.t");
+    assert_eq!(said(&problems), "the tables s.t1, s.t2 would all become s.t");
 }

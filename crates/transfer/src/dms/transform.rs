@@ -1,83 +1,85 @@
-//! From the rules and a table's columns to what is read and what it becomes.
+//! Applies the rules to a table and its columns.
 
 use std::collections::BTreeSet;
 
-use super::action::{Action, Kind, Target};
+use super::action::{Action, ActionKind, Target};
 use super::data_type::{Family, Sql, cast};
 use super::expression::Scope;
 use super::pattern::Pattern;
-use super::rules::Transform;
-use super::{Column, Fault, Planned, PlannedColumn, Problem, Selection, Table, filter, ident, literal};
+use super::rules::TransformationRule;
+use super::{Column, MappedColumn, MappedTable, Problem, RuleError, Selection, Table, filter, ident, literal};
 
+/// The names, expressions and filter of a selected table, or all problems of the rules with it.
 pub(super) fn plan(
-    rules: &[Transform],
+    rules: &[TransformationRule],
     table: &Table<'_>,
     columns: &[Column<'_>],
     selection: &Selection,
-) -> Result<Planned, Vec<Problem>> {
+) -> Result<MappedTable, Vec<Problem>> {
     let rules: Vec<_> = rules.iter().filter(|r| r.locator.table_matches(table)).collect();
     let of = |target| rules.iter().copied().filter(|r| r.target == target).collect::<Vec<_>>();
-    let mut work = Work { table, columns, rules: &rules, problems: Vec::new() };
+    let mut mapper = TableMapper { table, columns, rules: &rules, problems: Vec::new() };
     let mut planned = Vec::new();
     for column in columns {
-        planned.extend(work.column(column));
+        planned.extend(mapper.column(column));
     }
-    work.added(&mut planned);
-    work.missed();
+    mapper.add_columns(&mut planned);
+    mapper.check_named_columns();
     let names: Vec<_> = planned.iter().map(|p| p.column.name.as_str()).collect();
-    work.duplicates(&names);
-    let primary_key = work.primary_key(&planned);
-    let filter = filter::predicate(&selection.filters, columns, &mut work.problems);
-    let plan = Planned {
-        schema: work.renamed(table.schema, &of(Target::Schema)),
-        table: work.renamed(table.name, &of(Target::Table)),
+    mapper.check_duplicates(&names);
+    let primary_key = mapper.primary_key(&planned);
+    let filter = filter::predicate(&selection.filters, columns, &mut mapper.problems);
+    let plan = MappedTable {
+        schema: mapper.renamed(table.schema, &of(Target::Schema)),
+        table: mapper.renamed(table.name, &of(Target::Table)),
         columns: planned.into_iter().map(|p| p.column).collect(),
         primary_key,
         filter,
         load_order: selection.load_order,
     };
-    if work.problems.is_empty() && plan.columns.is_empty() {
-        let what = format!("no column of {}.{} is left", table.schema, table.name);
-        work.problems.push(Problem::new(None, what, None));
+    if mapper.problems.is_empty() && plan.columns.is_empty() {
+        let what = format!("no column of {}.{} is left to copy", table.schema, table.name);
+        mapper.problems.push(Problem::new(None, what, None));
     }
-    if work.problems.is_empty() { Ok(plan) } else { Err(work.problems) }
+    if mapper.problems.is_empty() { Ok(plan) } else { Err(mapper.problems) }
 }
 
-/// Rules come by rule-id, so the first of a kind is the one that stands.
-fn first_of_kind<'a>(rules: impl Iterator<Item = &'a Transform>) -> Vec<&'a Transform> {
+/// The first rule of each kind: they come in the order of their rule-ids, so it is the one that applies.
+fn first_of_kind<'a>(rules: impl Iterator<Item = &'a TransformationRule>) -> Vec<&'a TransformationRule> {
     let mut seen = BTreeSet::new();
     rules.filter(|rule| seen.insert(rule.action.kind())).collect()
 }
 
-struct Work<'a> {
+struct TableMapper<'a> {
     table: &'a Table<'a>,
     columns: &'a [Column<'a>],
-    /// Those that match the table.
-    rules: &'a [&'a Transform],
+    /// The rules that match the table.
+    rules: &'a [&'a TransformationRule],
     problems: Vec<Problem>,
 }
 
-struct Draft {
-    column: PlannedColumn,
+struct DraftColumn {
+    column: MappedColumn,
+    /// The source's column that it is made from; `None` for an added one.
     from: Option<String>,
-    /// A digits mask makes different values equal.
+    /// It has a digits mask, which makes different values equal.
     merges_values: bool,
 }
 
-impl Work<'_> {
-    fn fault(&mut self, rule: &Transform, fault: Fault) {
+impl TableMapper<'_> {
+    fn fault(&mut self, rule: &TransformationRule, fault: RuleError) {
         self.problems.push(fault.of(&rule.label));
     }
 
-    /// Rules of a schema, a table or a column, in the order of their ids.
-    fn renamed(&mut self, name: &str, rules: &[&Transform]) -> String {
+    /// The name after the rules of a schema, a table or a column, which come in the order of their ids.
+    fn renamed(&mut self, name: &str, rules: &[&TransformationRule]) -> String {
         let mut new = name.to_owned();
-        let is_rename = |rule: &&&Transform| rule.action.kind() == Kind::Rename;
+        let is_rename = |rule: &&&TransformationRule| rule.action.kind() == ActionKind::Rename;
         let renames = rules.iter().filter(is_rename).take(1);
         let others = rules.iter().filter(|rule| !is_rename(rule));
         let mut seen = BTreeSet::new();
         for rule in renames.chain(others) {
-            // One that finds no prefix to take away leaves the name to the next of its kind.
+            // Where the name lacks a rule's prefix, the next rule of the kind applies.
             let Some(changed) = rule.action.rename(&new) else {
                 continue;
             };
@@ -86,21 +88,21 @@ impl Work<'_> {
             }
             new = changed;
             if new.is_empty() {
-                self.fault(rule, Fault::new(format!("leaves nothing of the name \"{name}\"")));
+                self.fault(rule, RuleError::new(format!("makes the name \"{name}\" empty")));
                 return name.to_owned();
             }
         }
         new
     }
 
-    fn column(&mut self, column: &Column<'_>) -> Option<Draft> {
+    fn column(&mut self, column: &Column<'_>) -> Option<DraftColumn> {
         let on_columns = self.rules.iter().copied().filter(|rule| rule.target == Target::Column);
         let on_this = on_columns.clone().filter(|rule| rule.locator.column_matches(column));
         let matching: Vec<_> = on_this.filter(|rule| !rule.action.adds_column()).collect();
         let rules = first_of_kind(matching.iter().copied());
-        let is_include = |rule: &Transform| matches!(rule.action, Action::IncludeColumn);
+        let is_include = |rule: &TransformationRule| matches!(rule.action, Action::IncludeColumn);
         let only_included = on_columns.clone().any(is_include);
-        let kept = match rules.iter().find(|rule| rule.action.kind() == Kind::Keep) {
+        let kept = match rules.iter().find(|rule| rule.action.kind() == ActionKind::IncludeColumn) {
             Some(rule) => is_include(rule),
             None => !only_included,
         };
@@ -118,7 +120,7 @@ impl Work<'_> {
                 action @ (Action::MaskDigits(_) | Action::MaskHash) => {
                     declared.get_or_insert_with(|| "text".to_owned());
                     merges_values |= matches!(action, Action::MaskDigits(_));
-                    masked(action, sql.clone())
+                    mask(action, sql.clone())
                 }
                 _ => continue,
             };
@@ -127,17 +129,17 @@ impl Work<'_> {
                 Err(fault) => self.fault(rule, fault.within(&column.name)),
             }
         }
-        let untouched = sql.text == ident(column.name);
-        let planned = PlannedColumn {
+        let is_unchanged = sql.text == ident(column.name);
+        let planned = MappedColumn {
             name: self.renamed(column.name, &matching),
-            source: untouched.then(|| column.name.to_owned()),
+            source: is_unchanged.then(|| column.name.to_owned()),
             expression: sql.text,
             cast: declared,
         };
-        Some(Draft { column: planned, from: Some(column.name.to_owned()), merges_values })
+        Some(DraftColumn { column: planned, from: Some(column.name.to_owned()), merges_values })
     }
 
-    fn added(&mut self, planned: &mut Vec<Draft>) {
+    fn add_columns(&mut self, planned: &mut Vec<DraftColumn>) {
         let mut seen = BTreeSet::new();
         for rule in self.rules {
             let Action::AddColumn { name, expression, data_type } = &rule.action else {
@@ -173,24 +175,24 @@ impl Work<'_> {
                 }
             };
             if let Some(taken) = planned.iter().find(|p| p.column.name.to_lowercase() == name.to_lowercase()) {
-                let what = format!("adds \"{name}\", which is there as \"{}\"", taken.column.name);
-                self.fault(rule, Fault::new(what).hint("give the new column another name"));
+                let what = format!("adds \"{name}\", which the table already has as \"{}\"", taken.column.name);
+                self.fault(rule, RuleError::new(what).hint("give the new column another name"));
                 continue;
             }
-            let alone = expression.as_ref().and_then(|e| e.column_alone());
-            let column = PlannedColumn {
+            let column_only = expression.as_ref().and_then(|e| e.single_column());
+            let column = MappedColumn {
                 name: name.clone(),
-                source: alone.filter(|name| sql.text == ident(name)).map(str::to_owned),
+                source: column_only.filter(|name| sql.text == ident(name)).map(str::to_owned),
                 expression: sql.text,
                 cast: data_type.as_ref().map(|t| t.sql.clone()),
             };
-            planned.push(Draft { column, from: None, merges_values: false });
+            planned.push(DraftColumn { column, from: None, merges_values: false });
         }
     }
 
-    /// A rule that names one column of one table, which is not there: a misspelt mask must not
-    /// let the values through.
-    fn missed(&mut self) {
+    /// Adds a problem for each rule that names a column which the table does not have: values must not stay unmasked
+    /// because of a misspelt name.
+    fn check_named_columns(&mut self) {
         for rule in self.rules {
             let Some(pattern) = &rule.locator.column else {
                 continue;
@@ -198,27 +200,27 @@ impl Work<'_> {
             let exact = rule.locator.names_one_table() && pattern.names_one();
             if exact && !self.columns.iter().any(|column| pattern.matches(column.name)) {
                 let what = format!("\"{}\" is not a column of the table", pattern.text);
-                let hint = "names are compared by case, and are those of the source";
-                self.fault(rule, Fault::new(what).hint(hint));
+                let hint = "names are case-sensitive, and are those of the source";
+                self.fault(rule, RuleError::new(what).hint(hint));
             }
         }
     }
 
-    fn duplicates(&mut self, names: &[&str]) {
+    fn check_duplicates(&mut self, names: &[&str]) {
         let mut seen = BTreeSet::new();
         for name in names {
             if !seen.insert(*name) {
                 let (schema, table) = (self.table.schema, self.table.name);
-                let what = format!("two columns of {schema}.{table} become \"{name}\"");
+                let what = format!("two columns of {schema}.{table} would become \"{name}\"");
                 let hint = "rename one of them by a rule of its own".to_owned();
                 self.problems.push(Problem::new(None, what, Some(hint)));
             }
         }
     }
 
-    /// The key's columns may be given by their source names or by those of the target.
-    fn primary_key(&mut self, planned: &[Draft]) -> Option<Vec<String>> {
-        let is_key = |rule: &&&Transform| matches!(rule.action, Action::PrimaryKey(_));
+    /// The key as columns of the target. A rule may name them by their names in the source or in the target.
+    fn primary_key(&mut self, planned: &[DraftColumn]) -> Option<Vec<String>> {
+        let is_key = |rule: &&&TransformationRule| matches!(rule.action, Action::PrimaryKey(_));
         let rule = *self.rules.iter().find(is_key)?;
         let Action::PrimaryKey(names) = &rule.action else {
             return None;
@@ -230,31 +232,31 @@ impl Work<'_> {
             let fault = match draft {
                 None => format!("\"{name}\" of the key is not a column of the target"),
                 Some(draft) if draft.merges_values => {
-                    format!("\"{name}\" of the key is masked, so that keys would coincide")
+                    format!("\"{name}\" of the key is masked by digits, so that different rows would have equal keys")
                 }
                 Some(draft) if key.contains(&draft.column.name) => {
-                    format!("\"{name}\" stands twice in the key")
+                    format!("\"{name}\" occurs twice in the key")
                 }
                 Some(draft) => {
                     key.push(draft.column.name.clone());
                     continue;
                 }
             };
-            self.fault(rule, Fault::new(fault));
+            self.fault(rule, RuleError::new(fault));
         }
         Some(key)
     }
 }
 
-fn masked(action: &Action, sql: Sql) -> Result<Sql, Fault> {
+fn mask(action: &Action, sql: Sql) -> Result<Sql, RuleError> {
     if sql.family != Family::Text {
-        return Err(Fault::new(format!("a mask takes a text, not {}", sql.family.word()))
-            .hint("change-data-type to string, by a rule with a lower rule-id"));
+        return Err(RuleError::new(format!("a mask needs a text, not {}", sql.family.description()))
+            .hint("add a change-data-type to string with a lower rule-id"));
     }
     let text = cast(&sql.text, "text");
     let text = match action {
         Action::MaskDigits(c) => {
-            // In a replacement a backslash begins a reference.
+            // In a replacement text, a backslash begins a reference to a group.
             let with = if *c == '\\' { "\\\\".to_owned() } else { c.to_string() };
             format!("regexp_replace({text}, '[0-9]', {}, 'g')", literal(&with))
         }

@@ -1,15 +1,15 @@
-//! Which columns order a table in an INCREMENTAL transfer, and how far behind the last place each run starts again.
+//! The choice of a table's cursor, the columns that order its changes, and how far before the position each run starts.
 
 use std::time::Duration;
 
-use crate::carried::Kind;
 use crate::cursor::{Cursor, CursorColumn, CursorKind, TRANSACTION};
 use crate::error::{Error, Result};
 use crate::plan::{Overlap, PlanColumn, Settings, TablePlan, TableSettings};
 use crate::postgres::{Sequence, Table, TableKind};
+use crate::type_map::ColumnKind;
 
-/// The cursor asked for, else the key where it is a single integer; or why there is none.
-pub fn choose(
+/// The cursor of the settings, or else the key where it is a single integer. The error is the reason why there is none.
+pub fn choose_cursor(
     table: &Table,
     plan: &TablePlan,
     names: &[(String, String)],
@@ -31,14 +31,15 @@ pub fn choose(
         return Err(format!("its key {:?} is a {}, and no cursor is set for it", column.column, column.type_name));
     }
     if plan.key.is_empty() {
-        return Err("it has no key, by which a row that is read again could be told".into());
+        return Err("it has no key by which a row that is read again could be recognized".into());
     }
     let is_integer = chosen.iter().all(|column| column.kind == CursorKind::Integer);
-    let is_key = chosen.len() == 1 && plan.key_holds && plan.key == [chosen[0].name.clone()] && is_integer;
+    let is_key = chosen.len() == 1 && plan.is_key_enforced && plan.key == [chosen[0].name.clone()] && is_integer;
     Ok(Cursor { columns: chosen, is_key })
 }
 
-/// The system column says for each row which transaction wrote it: nothing else is needed, but the whole table is read.
+/// The system column `xmin`, the transaction that wrote the row. No column of the table is needed, but each run reads
+/// the whole table.
 fn by_transaction(table: &Table) -> Result<Cursor, String> {
     let has_rows = table.leaves.iter().all(|leaf| leaf.has_pages) && !table.is_view();
     if !has_rows || table.kind == TableKind::Foreign {
@@ -68,13 +69,14 @@ fn by_column(
     let Some((_, name)) = names.iter().find(|(from, _)| from == column) else {
         return Err(format!("its cursor {column:?} is not carried"));
     };
-    // As it is carried: a number that goes over as text has another order.
+    // By the type in the target: a number that is carried as text has another order.
     let kind = plan.columns.iter().find(|c| c.name == *name).and_then(kind_of);
     let Some(kind) = kind else {
         if own.columns.contains_key(column) {
-            return Err(format!("its cursor {column:?} is carried another way, which has no order to go by"));
+            return Err(format!("its cursor {column:?} is carried as a type whose order can't be used"));
         }
-        let what = "a cursor is an integer, a numeric, a date, a timestamp, a uuid of version 7 or a text that sorts";
+        let what =
+            "a cursor is an integer, a numeric, a date, a timestamp, a uuid of version 7 or a text that sorts by time";
         return Err(format!("{column:?} is a {}, and {what}", source.type_name));
     };
     let nullable = source.nullable || table.is_view() || table.kind == TableKind::Foreign;
@@ -93,19 +95,21 @@ fn by_column(
 fn kind_of(column: &PlanColumn) -> Option<CursorKind> {
     let is_text = ["text", "character varying", "character"].iter().any(|name| column.type_name.starts_with(name));
     Some(match &column.kind {
-        Kind::I16 | Kind::I32 | Kind::I64 => CursorKind::Integer,
-        Kind::Decimal { .. } | Kind::NumericText => CursorKind::Numeric,
-        Kind::Date => CursorKind::Date,
-        Kind::Timestamp { utc } => CursorKind::Instant { utc: *utc },
-        Kind::Uuid => CursorKind::Uuid,
-        Kind::Text if is_text && column.source.as_ref().is_some_and(|source| source.type_name == column.type_name) => {
+        ColumnKind::I16 | ColumnKind::I32 | ColumnKind::I64 => CursorKind::Integer,
+        ColumnKind::Decimal { .. } | ColumnKind::NumericText => CursorKind::Numeric,
+        ColumnKind::Date => CursorKind::Date,
+        ColumnKind::Timestamp { utc } => CursorKind::Instant { utc: *utc },
+        ColumnKind::Uuid => CursorKind::Uuid,
+        ColumnKind::Text
+            if is_text && column.source.as_ref().is_some_and(|source| source.type_name == column.type_name) =>
+        {
             CursorKind::Text
         }
         _ => return None,
     })
 }
 
-/// In the unit of the cursor's first column: numbers, or microseconds.
+/// The table's overlap in the unit of the cursor's first column: a number of ids, or microseconds.
 pub fn overlap(cursor: &Cursor, own: &TableSettings, settings: &Settings) -> Result<i64> {
     let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
     let Some(column) = cursor.columns.first() else { return Ok(0) };
@@ -114,7 +118,7 @@ pub fn overlap(cursor: &Cursor, own: &TableSettings, settings: &Settings) -> Res
         None if is_time => Ok(micros(settings.overlap)),
         None => Ok(0),
         Some(_) if column.kind == CursorKind::Transaction => {
-            Err(Error::setup("set an overlap for the cursor \"xmin\", which is exact").hint("leave the overlap out"))
+            Err(Error::setup("set an overlap for the cursor \"xmin\", which is exact").hint("remove the overlap"))
         }
         Some(Overlap::Ids(ids)) if !is_time => Ok(i64::try_from(ids).unwrap_or(i64::MAX)),
         Some(Overlap::Time(time)) if is_time => Ok(micros(time)),

@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
+use crate::postgres::TableKind;
 
 fn builtin(name: &str) -> SourceType {
     SourceType::Builtin { name: name.into(), modifier: -1 }
@@ -69,7 +71,7 @@ fn with_table(mode: Mode, own: TableSettings) -> Settings {
 }
 
 fn planned(table: &Table, settings: &Settings) -> Result<TablePlan> {
-    plan_plain(table, settings).and_then(|plan| check(plan, settings, "transfer"))
+    plan_unmapped(table, settings).and_then(|plan| check_table(plan, settings, "transfer"))
 }
 
 fn cursor_of(own: TableSettings) -> Result<TablePlan> {
@@ -138,7 +140,7 @@ fn a_table_without_a_cursor_is_refused_with_its_hint_or_read_whole() {
         assert!(hint.contains("[tables.\"grid.measures\"]") && hint.contains("on_no_cursor = \"reload\""), "{hint}");
         assert!(planned(table, &settings(Mode::Initial)).unwrap().cursor.is_none());
         let reload = Settings { on_no_cursor: OnNoCursor::Reload, ..settings(Mode::Incremental) };
-        assert!(planned(table, &reload).unwrap().no_cursor.unwrap().contains(reason));
+        assert!(planned(table, &reload).unwrap().no_cursor_reason.unwrap().contains(reason));
     }
 }
 
@@ -161,7 +163,7 @@ fn a_cursor_that_was_asked_for_and_can_not_be_is_an_error_in_every_mode() {
 fn a_cursor_that_is_carried_as_text_has_no_order() {
     let own = TableSettings { columns: BTreeMap::from([("id".to_owned(), ColumnAs::Text)]), ..named("id") };
     let error = cursor_of(own).unwrap_err();
-    assert!(error.context.contains("\"id\" is carried another way"), "{error}");
+    assert!(error.context.contains("\"id\" is carried as a type"), "{error}");
 }
 
 #[test]
@@ -186,16 +188,16 @@ fn queries_put_filter_and_condition_together() {
     assert_eq!(plan.select("t", Some("a OR b")), format!("{columns} t WHERE (a OR b)"));
     plan.filter = Some("c OR d".into());
     assert_eq!(plan.select("t", Some("a")), format!("{columns} t WHERE (c OR d) AND (a)"));
-    // A PostgreSQL target takes built-in types as they are.
-    assert_eq!(plan.select_plain("t", None), "SELECT \"i\"\"d\", \"at\" FROM t WHERE (c OR d)");
+    // A target in PostgreSQL needs no casts of built-in types.
+    assert_eq!(plan.select_for_postgres("t", None), "SELECT \"i\"\"d\", \"at\" FROM t WHERE (c OR d)");
 }
 
 #[test]
 fn columns_carried_another_way() {
     let ways = [
-        (ColumnAs::Text, Kind::Text, "text", "text"),
-        (ColumnAs::Double, Kind::F64, "float8", "double precision"),
-        (ColumnAs::Decimal(20, 4), Kind::Decimal { precision: 20, scale: 4 }, "numeric", "numeric"),
+        (ColumnAs::Text, ColumnKind::Text, "text", "text"),
+        (ColumnAs::Double, ColumnKind::F64, "float8", "double precision"),
+        (ColumnAs::Decimal(20, 4), ColumnKind::Decimal { precision: 20, scale: 4 }, "numeric", "numeric"),
     ];
     for (carried_as, kind, cast, type_name) in ways {
         let own =
@@ -242,6 +244,6 @@ fn two_tables_do_not_become_one() {
     let settings = Settings { into: Some("lake".into()), ..settings(Mode::Initial) };
     let tables = ["a", "b"].map(|schema| planned(&table(schema, "t", &[("id", "int4")], &["id"]), &settings).unwrap());
     assert_eq!(tables[0].target, TableName::new("lake", "t"));
-    let error = distinct_targets(&Plan { tables: tables.into(), ..Plan::default() }).unwrap_err();
+    let error = check_distinct_targets(&TransferPlan { tables: tables.into(), ..TransferPlan::default() }).unwrap_err();
     assert_eq!(error.context, "a.t and b.t would both become lake.t");
 }

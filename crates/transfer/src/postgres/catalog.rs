@@ -1,107 +1,129 @@
-//! What the source holds: tables with their columns, keys and partitions, read in a handful of
-//! queries whatever the number of tables.
+//! The tables of a server with their columns, keys and partitions, read by a fixed number of queries.
 
 use std::collections::{BTreeMap, HashMap};
 
 use tokio_postgres::{Client, Row};
 
 use super::quote;
-use crate::carried::SourceType;
 use crate::error::{Context, Result};
+use crate::type_map::SourceType;
 
+/// The kinds of relations that can be transferred, by `pg_class.relkind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TableKind {
+    /// An ordinary table.
     #[default]
     Table,
+    /// A partitioned table.
     Partitioned,
+    /// A view.
     View,
+    /// A materialized view.
     MaterializedView,
+    /// A foreign table.
     Foreign,
 }
 
+/// A column of a table.
 #[derive(Debug, Clone)]
 pub struct Column {
+    /// Its name.
     pub name: String,
-    /// `pg_attribute.attnum`: stays when the column is renamed.
+    /// `pg_attribute.attnum`, which stays when the column is renamed.
     pub number: i16,
-    /// As `format_type()` gives it, for messages.
+    /// Its type as `format_type()` gives it.
     pub type_name: String,
+    /// Its type, resolved.
     pub source: SourceType,
+    /// It may contain NULL.
     pub nullable: bool,
     /// The user may read it.
     pub readable: bool,
-    /// The text of the value that rows have which are older than the column, where it was added with a constant default.
+    /// The text of the value in rows that are older than the column, where it was added with a constant default.
     pub missing: Option<String>,
-    /// Rows that are older than the column may have a value in it: a default, or one that is computed.
+    /// Rows that are older than the column may have a value in it: a default, or a computed one.
     pub filled: bool,
-    /// The sequence that gives the column its values.
+    /// The sequence that its values come from.
     pub sequence: Option<Sequence>,
 }
 
-/// A sequence that a column owns, or that its identity is drawn from.
+/// The sequence of a `serial` or identity column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sequence {
+    /// `pg_class.oid`
     pub oid: u32,
-    /// `None` where no value was given out since it was made or restarted, or where the user may not read it.
+    /// The last value; `None` where none was taken since the sequence was created or restarted, or where the user may
+    /// not read it.
     pub last: Option<i64>,
-    /// Values that a session takes at a time.
+    /// How many values a session takes at a time.
     pub cache: i64,
     /// It counts up and does not start again at its end.
     pub grows: bool,
+    /// The user may read it, and it is not locked.
     pub readable: bool,
 }
 
-/// A piece of a table that can be read by page ranges.
+/// A relation that holds rows of a table: the table itself, a partition or a child.
 #[derive(Debug, Clone)]
 pub struct Leaf {
+    /// `pg_class.oid`
     pub oid: u32,
     /// Schema and name, quoted.
     pub name: String,
-    /// An estimate of the statistics; 0 where there is none.
+    /// The number of its pages, by the statistics; 0 where there are none.
     pub pages: u64,
-    /// `pg_class.relfilenode`: another one after the relation was truncated or rewritten. 0 where it has none.
+    /// `pg_class.relfilenode`, which changes when the relation is truncated or rewritten. 0 where it has none.
     pub file_node: u32,
-    /// A foreign partition has no pages of its own.
+    /// It can be read by page ranges. A foreign partition has no pages of its own.
     pub has_pages: bool,
-    /// By itself; a right on the parent is enough to read it through the parent.
+    /// The user may read it directly. A privilege on the parent is enough to read it through the parent.
     pub readable: bool,
 }
 
+/// A table, view or foreign table.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
+    /// `pg_class.oid`
     pub oid: u32,
+    /// The name of its schema.
     pub schema: String,
+    /// Its name, without the schema.
     pub name: String,
+    /// The kind of relation.
     pub kind: TableKind,
+    /// Its columns, in their order.
     pub columns: Vec<Column>,
-    /// The primary key, else a unique index that can identify a row; empty where there is neither.
+    /// The columns of the primary key, else of a unique index that identifies rows; empty where there is neither.
     pub key: Vec<String>,
+    /// The relations that hold its rows; none for a view.
     pub leaves: Vec<Leaf>,
     /// Other tables inherit from it (`INHERITS`, hypertables): their rows are its rows, and they are its leaves.
     pub has_children: bool,
+    /// The number of its rows, by the statistics.
     pub rows_estimate: u64,
-    /// An estimate, as the rows are.
+    /// The size of its pages in bytes, by the statistics.
     pub bytes: u64,
-    /// The user may read the schema, and some of the columns.
+    /// The user may use the schema, and read some of the columns.
     pub readable: bool,
-    /// Not written to the log: empty in a base backup, unreadable on a standby.
+    /// It is not written to the log: it is empty in a base backup, and unreadable on a standby.
     pub unlogged: bool,
     /// `pg_class.relreplident`: d(efault), n(othing), f(ull), i(ndex).
     pub replica_identity: char,
 }
 
 impl Table {
+    /// The name with its schema, quoted.
     pub fn qualified(&self) -> String {
         format!("{}.{}", quote(&self.schema), quote(&self.name))
     }
 
-    /// What a query reads the rows from: the table with its partitions and children.
+    /// What a query selects from to read all rows: the table with its partitions and children.
     pub fn rows(&self) -> String {
         self.qualified()
     }
 
-    /// What a query reads the rows of a leaf from: the leaf alone, or where the user has no right on it, its part of the
-    /// table.
+    /// What a query selects from to read the rows of a leaf: the leaf alone or, where the user has no privilege on it,
+    /// its rows of the table.
     pub fn rows_of(&self, leaf: &Leaf) -> String {
         if leaf.readable {
             return format!("ONLY {}", leaf.name);
@@ -109,43 +131,45 @@ impl Table {
         format!("(SELECT *, tableoid, ctid, xmin FROM {} WHERE tableoid = {}::oid) AS leaf", self.rows(), leaf.oid)
     }
 
-    /// Itself, and the relations that hold its rows.
+    /// The OIDs of the table and of the relations that hold its rows.
     pub fn relations(&self) -> impl Iterator<Item = u32> {
         std::iter::once(self.oid).chain(self.leaves.iter().map(|leaf| leaf.oid))
     }
 
-    /// `schema.name`, for messages and for the keys of the configuration. A part that holds a dot or a quote is
-    /// quoted, so that no two tables are shown alike.
+    /// `schema.name`, for messages and for the keys of the configuration. A part with a dot or a quote in it is quoted,
+    /// so that no two tables have the same name.
     pub fn display(&self) -> String {
         display(&self.schema, &self.name)
     }
 
+    /// Whether it is a view or a materialized view.
     pub fn is_view(&self) -> bool {
         matches!(self.kind, TableKind::View | TableKind::MaterializedView)
     }
 }
 
-/// As [`Table::display`].
+/// The name of a table as [`Table::display`] writes it.
 pub fn display(schema: &str, name: &str) -> String {
-    format!("{}.{}", shown(schema), shown(name))
+    format!("{}.{}", quote_if_needed(schema), quote_if_needed(name))
 }
 
-fn shown(name: &str) -> String {
+fn quote_if_needed(name: &str) -> String {
     if name.contains(['.', '"']) { quote(name) } else { name.to_owned() }
 }
 
-/// Which server and database this is, whatever name it is reached by.
+/// The identity of a database, independent of the address that it is reached by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// `pg_control_system().system_identifier`: the same for a cluster and its standbys.
+    /// `pg_control_system().system_identifier`, which a cluster and its standbys have in common.
     pub system: i64,
     /// `pg_database.oid`
     pub database: u32,
 }
 
 impl Identity {
+    /// Reads the identity of the connection's database.
     pub async fn of(client: &Client) -> Result<Identity> {
-        let row = client.query_one(IDENTITY, &[]).await.context("ask the server for its identity")?;
+        let row = client.query_one(IDENTITY, &[]).await.context("read the server's identity")?;
         Ok(Identity { system: row.get(0), database: row.get(1) })
     }
 }
@@ -153,16 +177,19 @@ impl Identity {
 const IDENTITY: &str = "SELECT (SELECT system_identifier FROM pg_control_system()), oid FROM pg_database \
      WHERE datname = current_database()";
 
-/// All types of the source, so that any column or expression can be resolved.
+/// The tables and types of a database.
 pub struct Catalog {
     types: HashMap<u32, TypeRow>,
     composites: HashMap<u32, Vec<(String, u32, i32)>>,
     ranges: HashMap<u32, u32>,
     multiranges: HashMap<u32, u32>,
+    /// The tables, ordered by schema and name.
     pub tables: Vec<Table>,
+    /// `server_version_num`, such as 150014.
     pub server_version: u32,
+    /// The database's identity.
     pub identity: Identity,
-    /// As whom the source is read.
+    /// The user of the connection.
     pub user: String,
 }
 
@@ -178,6 +205,7 @@ struct TypeRow {
 }
 
 impl Catalog {
+    /// Reads the catalogue. No query waits for a lock on a user's table.
     pub async fn read(client: &Client) -> Result<Catalog> {
         let mut catalog = Catalog::read_types(client).await.context("read the source's types")?;
         catalog.tables = catalog.read_tables(client).await.context("read the source's tables")?;
@@ -187,7 +215,7 @@ impl Catalog {
     async fn read_types(client: &Client) -> Result<Catalog> {
         let server =
             client.query_one("SELECT current_setting('server_version_num')::int, current_user::text", &[]).await;
-        let server = server.context("ask for the server's version")?;
+        let server = server.context("read the server's version")?;
         let (server_version, user) = (server.get::<_, i32>(0).unsigned_abs(), server.get(1));
         let types = client.query(TYPES, &[]).await.context("list types")?;
         let composites = client.query(COMPOSITES, &[]).await.context("list composite types")?;
@@ -212,9 +240,9 @@ impl Catalog {
         })
     }
 
-    /// What a type is made of; `modifier` is `atttypmod`.
+    /// The type with this OID, resolved; `modifier` is `atttypmod`.
     pub fn resolve(&self, oid: u32, modifier: i32) -> SourceType {
-        // PostgreSQL refuses a composite that holds itself, but an array of itself it allows.
+        // The depth is limited: PostgreSQL allows a composite with an array of itself.
         self.resolve_within(oid, modifier, 0)
     }
 
@@ -360,8 +388,8 @@ const COMPOSITES: &str = "SELECT a.attrelid, a.attname::text, a.atttypid, a.attt
      WHERE a.attnum > 0 AND NOT a.attisdropped AND c.reltype <> 0 \
        AND c.relnamespace <> 'pg_catalog'::regnamespace ORDER BY a.attrelid, a.attnum";
 
-/// What a user made, partitions aside, and children by inheritance that have no column of their own: they are read through the table that
-/// they belong to. No question here opens a relation: a table that somebody has locked must not stop the others.
+/// The tables of users, without partitions and without children by inheritance that have no column of their own: those
+/// are read through their parent. No query here opens a relation: a locked table must not stop the others.
 const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind, \
      has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'SELECT'), c.relreplident \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -399,7 +427,7 @@ const KEYS: &str = "SELECT i.indrelid, k.names FROM pg_index i \
      WHERE i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL \
        AND k.never_null ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, i.indexrelid";
 
-/// Where the rows of a table lie: itself, and all that inherits from it, as partitions or by `INHERITS`.
+/// The relations that hold the rows of a table: itself, and all that inherit from it, as partitions or by `INHERITS`.
 const LEAVES: &str = "WITH RECURSIVE tree AS ( \
          SELECT c.oid AS root, c.oid AS relid, false AS is_child FROM pg_class c \
          WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence <> 't' \

@@ -1,5 +1,5 @@
-//! Where a PostgreSQL server is and how it wants to be spoken to.
-//! Both ways in start here: tokio-postgres for questions, [`super::wire`] for bulk rows.
+//! The address of a PostgreSQL server and the settings of connections to it. Both kinds of connections are made by it:
+//! those of tokio-postgres for queries, and those of [`super::wire`] for the rows of tables.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,27 +14,35 @@ use tokio_postgres::{Client, Config};
 use super::pooling;
 use crate::error::{Context, Error, Result};
 
-/// libpq's `sslmode`, without its two rarely used shades (`allow`, `verify-ca`).
+/// libpq's `sslmode`. `allow` is read as `prefer`, and `verify-ca` as `verify-full`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tls {
+    /// Without TLS.
     Disable,
+    /// With TLS where the server offers it; the certificate is not checked.
     Prefer,
-    /// Encrypted, the certificate not checked: what libpq does for `require`.
+    /// With TLS; the certificate is not checked, as in libpq.
     Require,
+    /// With TLS; the certificate and the host's name are checked.
     VerifyFull,
 }
 
+/// A database on a PostgreSQL server, with the user and the settings of connections to it.
 #[derive(Clone)]
 pub struct Endpoint {
+    /// The address, the user and the password.
     pub(crate) config: Config,
+    /// Whether connections use TLS.
     pub(crate) tls: Tls,
+    /// The settings of TLS.
     pub(crate) client_config: Arc<ClientConfig>,
     lock_timeout: Duration,
     /// Set once it is known that each connection has a session of its own.
     has_sessions: Arc<OnceCell<()>>,
 }
 
-/// Long enough for what holds a lock in passing, short enough for a run not to hang on one table.
+/// How long to wait for a lock by default: long enough for locks that are held briefly, short enough that one table
+/// does not block a run.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl std::fmt::Debug for Endpoint {
@@ -44,7 +52,10 @@ impl std::fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    /// Reads a `postgresql://` URL, `sslmode` and `sslrootcert` included.
+    /// Reads a `postgresql://` URL with the parameters of libpq, `sslmode` and `sslrootcert` included.
+    ///
+    /// # Errors
+    /// Where the URL is malformed, or the certificates can't be read.
     pub fn parse(url: &str) -> Result<Self> {
         let mut parsed = url::Url::parse(url).map_err(|e| Error::setup("read the connection's URL").because(e))?;
         let (mut tls, mut root_cert, mut rest) = (Tls::Prefer, None, Vec::new());
@@ -66,7 +77,7 @@ impl Endpoint {
             Tls::Require | Tls::VerifyFull => SslMode::Require,
         });
         if config.get_user().is_none() {
-            // Both ways in must take the same, and the name of the system's user is not ours to look up.
+            // Both kinds of connections must use the same user. The name of the system's user is not looked up.
             config.user("postgres");
         }
         if config.get_application_name().is_none() {
@@ -79,7 +90,7 @@ impl Endpoint {
         Ok(Endpoint { config, tls, client_config, lock_timeout: LOCK_TIMEOUT, has_sessions: Arc::default() })
     }
 
-    /// The same database and user on a private server that trusts its socket.
+    /// The database and user of `like` on a private server, by its Unix socket, without TLS and without a password.
     pub fn socket(folder: &std::path::Path, port: u16, like: &Endpoint) -> Result<Self> {
         let mut config = Config::new();
         config.host_path(folder).port(port).user(like.user()).dbname(like.database()).application_name("wattlake");
@@ -89,15 +100,17 @@ impl Endpoint {
         Ok(Endpoint { config, tls: Tls::Disable, client_config, lock_timeout, has_sessions: Arc::default() })
     }
 
+    /// The user's name.
     pub fn user(&self) -> &str {
         self.config.get_user().unwrap_or("postgres")
     }
 
+    /// The database's name.
     pub fn database(&self) -> &str {
         self.config.get_dbname().unwrap_or_else(|| self.user())
     }
 
-    /// `host:port/database`, never the user's password.
+    /// `host:port/database` for messages, without user and password.
     pub fn display(&self) -> String {
         let host = match self.config.get_hosts().first() {
             Some(Host::Tcp(host)) => host.clone(),
@@ -109,7 +122,10 @@ impl Endpoint {
         format!("{host}:{port}/{}", self.config.get_dbname().unwrap_or("postgres"))
     }
 
-    /// A connection for questions, with the session set so that texts are exact and portable.
+    /// A connection for queries, with the settings of [`SESSION`].
+    ///
+    /// # Errors
+    /// Where the connection fails, and where a pooler shares sessions between connections.
     pub async fn connect(&self) -> Result<Client> {
         let tls = tokio_postgres_rustls::MakeRustlsConnect::new((*self.client_config).clone());
         let (client, connection) =
@@ -119,18 +135,18 @@ impl Endpoint {
                 tracing::debug!(%error, "connection ended");
             }
         });
-        // Before any setting is made: it would reach other clients of the pool.
+        // Before any setting is changed: it would affect other clients of the pooler.
         self.has_sessions.get_or_try_init(|| pooling::refuse_shared_sessions(self)).await?;
         client.batch_execute(&self.session()).await.context("set up the session")?;
         Ok(client)
     }
 
-    /// The statements that every session starts with.
+    /// The SQL that every session starts with.
     pub(crate) fn session(&self) -> String {
         format!("{SESSION}; SET lock_timeout = '{}ms'", self.lock_timeout.as_millis())
     }
 
-    /// How long a lock is waited for, before the table that it is on fails. Zero waits without an end.
+    /// Sets how long to wait for a lock before its table fails. Zero waits without a limit.
     #[must_use]
     pub fn with_lock_timeout(mut self, lock_timeout: Duration) -> Self {
         self.lock_timeout = lock_timeout;
@@ -138,8 +154,8 @@ impl Endpoint {
     }
 }
 
-/// Texts of dates, intervals and floats must not depend on the server's or the role's settings, and nothing but a lock
-/// may time out. Settings that an older server does not know are left out.
+/// The settings of every session: the texts of dates, intervals and floats don't depend on the settings of the server
+/// or the role, and nothing but a lock may time out. Settings that an older server lacks are not set.
 pub(crate) const SESSION: &str = "SET datestyle = 'ISO, YMD'; SET intervalstyle = 'iso_8601'; SET timezone = 'UTC'; \
      SET extra_float_digits = 1; SET bytea_output = 'hex'; SET client_encoding = 'UTF8'; \
      SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET search_path = pg_catalog; SET row_security = off; \
@@ -177,7 +193,7 @@ fn client_config(tls: Tls, root_cert: Option<&str>) -> Result<ClientConfig> {
         }
         None => {
             for cert in rustls_native_certs::load_native_certs().certs {
-                // A certificate of the system's store that rustls can't read is of no use to anybody.
+                // A certificate of the system's store that rustls can't read can't verify a server either.
                 let _ = roots.add(cert);
             }
         }
@@ -185,7 +201,7 @@ fn client_config(tls: Tls, root_cert: Option<&str>) -> Result<ClientConfig> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// `sslmode=require` encrypts and does not verify, as in libpq.
+/// Accepts every certificate: `sslmode=require` encrypts and does not verify, as in libpq.
 #[derive(Debug)]
 struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
 

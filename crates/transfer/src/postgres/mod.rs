@@ -1,4 +1,4 @@
-//! The source side: where servers are, what they hold, and how their rows come out.
+//! Access to PostgreSQL servers: connections, the catalogue, snapshots and COPY.
 
 pub mod catalog;
 pub mod endpoint;
@@ -10,12 +10,12 @@ pub use catalog::{Catalog, Column, Identity, Sequence, Table, TableKind};
 pub use endpoint::{Endpoint, LOCK_TIMEOUT};
 pub use snapshot::Snapshot;
 
-/// An identifier, quoted.
+/// A quoted identifier.
 pub fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text literal, quoted; safe whatever `standard_conforming_strings` says.
+/// A quoted text literal with the same value under both settings of `standard_conforming_strings`.
 pub fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') { format!(" E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }

@@ -1,21 +1,23 @@
-//! Connection poolers. One that lends a server's session for a transaction at a time can't serve a transfer: settings
-//! would reach other clients, and a snapshot that is kept open takes sessions away from them.
+//! Detects connection poolers. A transfer can't use a pooler that assigns a session of the server for one transaction
+//! at a time: settings would affect other clients, and an open snapshot would take sessions away from them.
 
 use super::Endpoint;
 use super::wire::Wire;
 use crate::error::{Error, Result};
 
-/// How often two connections are compared: a pool may lend other sessions each time.
+/// How often two connections are compared: a pooler may assign other sessions each time.
 const ROUNDS: usize = 5;
 
+/// Checks that each connection has a session of the server for itself.
+///
 /// # Errors
-/// Where two connections share one session of the server.
+/// Where a pooler assigns sessions per transaction or per statement, and where a connection fails.
 pub async fn refuse_shared_sessions(endpoint: &Endpoint) -> Result<()> {
     let own = endpoint.clone();
     let shares = tokio::task::spawn_blocking(move || shares_sessions(&own)).await;
-    if shares.map_err(|e| Error::bug("ask for the server's sessions").because(e))?? {
+    if shares.map_err(|e| Error::bug("compare the sessions of two connections").because(e))?? {
         let context = format!(
-            "use the connection to {}: a pooler lends sessions for a transaction at a time, or for a statement",
+            "use the connection to {}: a pooler assigns sessions per transaction or per statement",
             endpoint.display()
         );
         return Err(Error::setup(context)
@@ -30,11 +32,11 @@ fn shares_sessions(endpoint: &Endpoint) -> Result<bool> {
     if Some(first.process_id().to_string()) == process {
         return Ok(false);
     }
-    // Something is between us and the server. While this session is ours, no other connection has it.
+    // A pooler is between this process and the server. It must give this session to no other connection.
     let mut second = Wire::connect_bare(endpoint)?;
     for _ in 0..ROUNDS {
         if let Err(error) = second.batch("BEGIN") {
-            // One that lends a session for a statement at a time refuses transactions.
+            // A pooler that assigns a session per statement refuses transactions.
             return if error.to_string().contains("transaction blocks not allowed") { Ok(true) } else { Err(error) };
         }
         let shares = backend(&mut second)? == process || backend(&mut first)? != process;
@@ -46,7 +48,7 @@ fn shares_sessions(endpoint: &Endpoint) -> Result<bool> {
     Ok(false)
 }
 
-/// The process that serves a connection, by the server itself.
+/// The process that serves a connection, as the server reports it.
 fn backend(wire: &mut Wire) -> Result<Option<String>> {
     Ok(wire.rows("SELECT pg_backend_pid()")?.into_iter().flatten().next().flatten())
 }

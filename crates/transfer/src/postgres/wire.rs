@@ -1,9 +1,9 @@
-//! The bulk way in: a blocking connection on a thread of its own that hands COPY's bytes to
-//! the decoder where they lie in the receive buffer.
+//! A blocking connection for the rows of tables, which passes COPY's bytes to the decoder from the receive buffer,
+//! without a copy.
 //!
-//! tokio-postgres gives one reference-counted message a row and reads 8 KiB at a time; at ten
-//! million rows that is a good part of the whole cost. This transport speaks only what a copy
-//! needs: start-up, authentication, simple queries, COPY OUT and COPY IN.
+//! tokio-postgres allocates a reference-counted message for each row and reads 8 KiB at a time; with ten million rows
+//! that is a large part of the whole cost. This connection implements only what a transfer needs of the protocol:
+//! start-up, authentication, simple queries, COPY OUT and COPY IN.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -18,12 +18,13 @@ use tokio_postgres::config::Host;
 use super::endpoint::{Endpoint, Tls};
 use crate::error::{Context, Error, Kind, Result};
 
-/// Large enough that a read takes what the kernel holds, small enough for the processor's cache.
+/// The size of a read: large enough for what the kernel has buffered, small enough for the processor's cache.
 const READ_BYTES: usize = 256 * 1024;
 
 trait Transport: Read + Write + Send {}
 impl<T: Read + Write + Send> Transport for T {}
 
+/// A blocking connection to PostgreSQL, for one thread at a time.
 pub struct Wire {
     stream: Box<dyn Transport>,
     buffer: Vec<u8>,
@@ -31,22 +32,26 @@ pub struct Wire {
     end: usize,
     out: BytesMut,
     process_id: i32,
-    /// The database has no encoding: its texts are bytes that the server can't convert.
+    /// The database has the encoding SQL_ASCII, which is none: the server can't convert its texts.
     has_bytes: bool,
 }
 
 impl Wire {
+    /// A connection with the settings of every session.
+    ///
+    /// # Errors
+    /// Where the server can't be reached, or refuses the user.
     pub fn connect(endpoint: &Endpoint) -> Result<Self> {
         let mut wire = Wire::connect_bare(endpoint)?;
         wire.batch(&endpoint.session())?;
         if wire.has_bytes {
-            // As they are: which of them are UTF-8 is looked at where they are decoded, row by row.
+            // Texts are sent without a conversion; the decoder checks row by row whether they are UTF-8.
             wire.batch("SET client_encoding = 'SQL_ASCII'")?;
         }
         Ok(wire)
     }
 
-    /// Without any setting of ours.
+    /// A connection without any setting.
     pub(super) fn connect_bare(endpoint: &Endpoint) -> Result<Self> {
         let what = || format!("connect to PostgreSQL at {}", endpoint.display());
         let stream = open(endpoint).map_err(|e| e.within(what()))?;
@@ -68,18 +73,19 @@ impl Wire {
         self.process_id
     }
 
-    /// The database has no encoding, and texts come as whatever bytes they have.
+    /// Whether the database has no encoding, so that texts may be any bytes.
     pub fn has_bytes(&self) -> bool {
         self.has_bytes
     }
 
-    /// Runs statements whose results nobody reads.
+    /// Executes statements and ignores their results.
     pub fn batch(&mut self, sql: &str) -> Result<()> {
         self.query(sql)?;
         self.until_ready()
     }
 
-    /// Runs a `COPY ... TO STDOUT` and hands each message's bytes to `rows`. Returns the bytes received.
+    /// Executes a `COPY ... TO STDOUT` and passes the bytes of each message to `rows`. Returns the number of bytes.
+    /// After an error of `rows` the connection can't be used any more.
     pub fn copy_out(&mut self, sql: &str, mut rows: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
         self.query(sql)?;
         let mut received = 0u64;
@@ -97,7 +103,7 @@ impl Wire {
         }
     }
 
-    /// Starts a `COPY ... FROM STDIN`; follow with [`Wire::copy_data`] and [`Wire::copy_done`].
+    /// Starts a `COPY ... FROM STDIN`. [`Wire::copy_data`] sends its rows, and [`Wire::copy_done`] ends it.
     pub fn copy_in(&mut self, sql: &str) -> Result<()> {
         self.query(sql)?;
         loop {
@@ -114,7 +120,7 @@ impl Wire {
         }
     }
 
-    /// Rows for the running COPY, sent in large messages whatever the pieces they come in.
+    /// Adds rows to the running COPY. They are sent in large messages.
     pub fn copy_data(&mut self, rows: &[u8]) -> Result<()> {
         if self.out.is_empty() {
             self.out.extend_from_slice(&[b'd', 0, 0, 0, 0]);
@@ -132,7 +138,7 @@ impl Wire {
         self.flush()
     }
 
-    /// Ends a `COPY ... FROM STDIN`: what the server refuses is said here. Returns the rows taken.
+    /// Ends a `COPY ... FROM STDIN`. Returns the number of rows, or the server's error about them.
     pub fn copy_done(&mut self) -> Result<u64> {
         self.send_rows()?;
         frontend::copy_done(&mut self.out);
@@ -140,13 +146,13 @@ impl Wire {
         self.completed()
     }
 
-    /// Runs one statement. Returns the rows that it changed.
+    /// Executes one statement. Returns the number of rows that it changed.
     pub fn execute(&mut self, sql: &str) -> Result<u64> {
         self.query(sql)?;
         self.completed()
     }
 
-    /// Runs one statement. Returns its rows as texts.
+    /// Executes one statement. Returns its rows as texts, where `None` is NULL.
     pub fn rows(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
         self.query(sql)?;
         let (mut rows, mut failed) = (Vec::new(), None);
@@ -161,7 +167,7 @@ impl Wire {
         }
     }
 
-    /// Waits for the end of a statement: "COPY 42", "INSERT 0 42".
+    /// Waits for the end of a statement and returns the number of its tag, such as "COPY 42" or "INSERT 0 42".
     fn completed(&mut self) -> Result<u64> {
         let mut outcome = Ok(0);
         loop {
@@ -193,7 +199,7 @@ impl Wire {
     fn until_ready(&mut self) -> Result<()> {
         let mut outcome = Ok(());
         loop {
-            // A server that has said why it closes the connection has said enough.
+            // Where the server sent an error before it closed the connection, that error is returned.
             let (tag, at, end) = match self.message() {
                 Ok(message) => message,
                 Err(closed) => return outcome.and(Err(closed)),
@@ -206,7 +212,7 @@ impl Wire {
         }
     }
 
-    /// The next message: its tag and where its body lies in the buffer.
+    /// Reads the next message. Returns its tag, and where its body begins and ends in the buffer.
     #[inline]
     fn message(&mut self) -> Result<(u8, usize, usize)> {
         self.fill(5)?;
@@ -222,7 +228,7 @@ impl Wire {
         Ok((tag, at, self.start))
     }
 
-    /// Makes sure that `wanted` bytes lie in the buffer from `start` on.
+    /// Makes sure that `wanted` bytes are in the buffer from `start` on.
     #[inline]
     fn fill(&mut self, wanted: usize) -> Result<()> {
         if self.end - self.start >= wanted { Ok(()) } else { self.read_more(wanted) }
@@ -236,7 +242,7 @@ impl Wire {
         if self.buffer.len() < wanted {
             self.buffer.resize(wanted.next_multiple_of(READ_BYTES), 0);
         } else if self.buffer.len() > 4 * READ_BYTES && wanted < READ_BYTES {
-            // One row of 50 MB must not keep 50 MB until the end of the table.
+            // One row of 50 MB must not take 50 MB until the end of the table.
             self.buffer.truncate(READ_BYTES.max(self.end));
             self.buffer.shrink_to_fit();
         }
@@ -290,7 +296,7 @@ impl Wire {
     ) -> Result<()> {
         let needs_password = || {
             if password.is_empty() {
-                return Err(Error::setup("authenticate: the server asks for a password and none is configured"));
+                return Err(Error::setup("authenticate: the server requires a password, and none is configured"));
             }
             Ok(())
         };
@@ -323,7 +329,7 @@ impl Wire {
                 frontend::sasl_response(client.message(), &mut self.out).context("authenticate")?;
             }
             other => {
-                return Err(Error::setup(format!("authenticate: the server asks for method {other}"))
+                return Err(Error::setup(format!("authenticate: the server requires the unsupported method {other}"))
                     .hint("use scram-sha-256, md5, password or trust in pg_hba.conf"));
             }
         }
@@ -383,9 +389,9 @@ fn secure(endpoint: &Endpoint, host: &str, mut stream: TcpStream) -> Result<Box<
     }
     let mut request = BytesMut::new();
     frontend::ssl_request(&mut request);
-    stream.write_all(&request).context("ask for TLS")?;
+    stream.write_all(&request).context("request TLS")?;
     let mut answer = [0u8];
-    stream.read_exact(&mut answer).context("ask for TLS")?;
+    stream.read_exact(&mut answer).context("request TLS")?;
     match (answer[0], endpoint.tls) {
         (b'S', _) => {
             let name = rustls::pki_types::ServerName::try_from(host.to_owned())
@@ -395,8 +401,8 @@ fn secure(endpoint: &Endpoint, host: &str, mut stream: TcpStream) -> Result<Box<
             Ok(Box::new(rustls::StreamOwned::new(session, stream)))
         }
         (_, Tls::Prefer) => Ok(Box::new(stream)),
-        _ => Err(Error::setup("start TLS: the server offers none")
-            .hint("set ssl = on at the server, or sslmode = \"prefer\"")),
+        _ => Err(Error::setup("start TLS: the server does not support it")
+            .hint("set ssl = on at the server, or sslmode = \"prefer\" for the connection")),
     }
 }
 

@@ -25,7 +25,7 @@ fn table(leaves: &[u64]) -> Table {
     }
 }
 
-/// The pages that a condition takes: from, and up to where it is not open.
+/// The first page of a condition, and the page that it ends before, where it has an end.
 fn pages(range: &str) -> (u64, Option<u64>) {
     let at = |text: &str| {
         text.split_once("'(").and_then(|(_, rest)| rest.split_once(",0)'")).map(|(n, _)| n.parse().unwrap())
@@ -37,52 +37,52 @@ fn pages(range: &str) -> (u64, Option<u64>) {
 }
 
 #[test]
-fn a_view_is_read_in_one_piece() {
-    assert_eq!(pieces(&table(&[]), V15, 4), [("\"grid\".\"measures\"".to_owned(), None)]);
+fn a_view_is_read_by_one_query() {
+    assert_eq!(page_ranges(&table(&[]), V15, 4), [("\"grid\".\"measures\"".to_owned(), None)]);
 }
 
 #[test]
-fn a_small_table_is_read_in_one_piece_and_an_empty_one_too() {
-    for leaves in [&[0][..], &[1], &[PIECE_PAGES]] {
-        assert_eq!(pieces(&table(leaves), V15, 4), [("ONLY \"grid\".\"leaf_0\"".to_owned(), None)]);
+fn a_small_table_and_an_empty_one_are_read_by_one_query() {
+    for leaves in [&[0][..], &[1], &[RANGE_PAGES_MIN]] {
+        assert_eq!(page_ranges(&table(leaves), V15, 4), [("ONLY \"grid\".\"leaf_0\"".to_owned(), None)]);
     }
 }
 
 #[test]
-fn ranges_cover_all_pages_once_and_the_last_is_open() {
-    for pages_all in [PIECE_PAGES + 1, 10_000, 100_001, 1_234_567] {
+fn ranges_cover_all_pages_once_and_the_last_has_no_end() {
+    for pages_all in [RANGE_PAGES_MIN + 1, 10_000, 100_001, 1_234_567] {
         for streams in [2, 3, 8] {
-            let pieces = pieces(&table(&[pages_all]), V15, streams);
-            assert!(pieces.len() > 1 && pieces.len() as u64 <= streams * PIECES_A_STREAM + 1, "{}", pieces.len());
+            let ranges = page_ranges(&table(&[pages_all]), V15, streams);
+            assert!(ranges.len() > 1 && ranges.len() as u64 <= streams * RANGES_PER_STREAM + 1, "{}", ranges.len());
             let mut expected = 0;
-            for (at, (from, range)) in pieces.iter().enumerate() {
+            for (at, (from, range)) in ranges.iter().enumerate() {
                 assert_eq!(from, "ONLY \"grid\".\"leaf_0\"");
                 let (low, high) = pages(range.as_deref().unwrap());
                 assert_eq!(low, expected);
                 match high {
                     Some(high) => expected = high,
-                    None => assert_eq!(at, pieces.len() - 1),
+                    None => assert_eq!(at, ranges.len() - 1),
                 }
             }
-            assert!(expected < pages_all && pages(pieces.last().unwrap().1.as_deref().unwrap()).1.is_none());
+            assert!(expected < pages_all && pages(ranges.last().unwrap().1.as_deref().unwrap()).1.is_none());
         }
     }
 }
 
 #[test]
 fn each_partition_is_read_and_only_large_ones_in_ranges() {
-    let pieces = pieces(&table(&[10, 20_000, 0]), V15, 2);
-    let of = |leaf: &str| pieces.iter().filter(|(from, _)| from.contains(leaf)).count();
+    let ranges = page_ranges(&table(&[10, 20_000, 0]), V15, 2);
+    let of = |leaf: &str| ranges.iter().filter(|(from, _)| from.contains(leaf)).count();
     assert_eq!((of("leaf_0"), of("leaf_2")), (1, 1));
     assert!(of("leaf_1") > 1);
 }
 
 #[test]
-fn without_page_ranges_a_leaf_is_read_in_one_piece() {
+fn without_page_ranges_a_leaf_is_read_by_one_query() {
     let large = table(&[1_000_000]);
-    assert_eq!(pieces(&large, 130_000, 8).len(), 1);
-    assert_eq!(pieces(&large, V15, 1).len(), 1);
+    assert_eq!(page_ranges(&large, 130_000, 8).len(), 1);
+    assert_eq!(page_ranges(&large, V15, 1).len(), 1);
     let mut foreign = large;
     foreign.leaves[0].has_pages = false;
-    assert_eq!(pieces(&foreign, V15, 8).len(), 1);
+    assert_eq!(page_ranges(&foreign, V15, 8).len(), 1);
 }

@@ -1,4 +1,4 @@
-//! A table's columns now, held against those that the target's rows were carried with.
+//! A comparison of a table's columns with those with which the target's rows were transferred.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::plan::TablePlan;
 use crate::postgres::quote;
 
-/// Relations that were truncated or written anew since the last run, where no change of a column's type explains it: one
-/// that was added seldom does.
-pub fn rewritten(plan: &TablePlan, origin: &Origin) -> Vec<u32> {
+/// The relations of the table that were truncated or rewritten since the last run, by OID. None where a column's type
+/// has changed, which rewrites the relations; an added column seldom does.
+pub fn rewritten_relations(plan: &TablePlan, origin: &Origin) -> Vec<u32> {
     let known: BTreeMap<i16, &str> = origin.columns.iter().map(|c| (c.number, c.type_name.as_str())).collect();
     let columns = plan.columns.iter().filter_map(|column| column.source.as_ref());
     if columns.into_iter().any(|column| known.get(&column.number).is_some_and(|was| *was != column.type_name)) {
@@ -22,12 +22,12 @@ pub fn rewritten(plan: &TablePlan, origin: &Origin) -> Vec<u32> {
         .collect()
 }
 
-/// Columns that rows of the target may have by another expression than the plan's: their names, and those expressions.
+/// Columns whose values in the target may come from another expression than the plan's, with those expressions.
 pub fn changed_expressions(plan: &TablePlan, origin: &Origin) -> Vec<(String, Vec<String>)> {
     let mut changed = Vec::new();
     for column in &plan.columns {
         let Some(was) = origin.columns.iter().find(|was| was.target == column.name) else { continue };
-        // A column that was renamed has another expression, and the same values.
+        // The expression of a renamed column has changed, and its values have not.
         let renamed = |expression: &String| match &column.source {
             Some(now) if now.number == was.number => expression.replace(&quote(&was.name), &quote(&now.name)),
             _ => expression.clone(),
@@ -38,7 +38,7 @@ pub fn changed_expressions(plan: &TablePlan, origin: &Origin) -> Vec<(String, Ve
             changed.push((column.name.clone(), earlier));
         }
     }
-    // What the mapping has taken away since, the target still has of the rows from before.
+    // Columns that the mapping has removed since: the target has their values of earlier rows.
     let is_there = |number: i16| plan.source.columns.iter().any(|column| column.number == number);
     for was in &origin.columns {
         if is_there(was.number) && !plan.columns.iter().any(|column| column.name == was.target) {
@@ -48,18 +48,19 @@ pub fn changed_expressions(plan: &TablePlan, origin: &Origin) -> Vec<(String, Ve
     changed
 }
 
-/// Lets columns that were renamed at the source keep their names in the target, followed by their numbers.
+/// Gives the columns of the plan that were renamed at the source their earlier names, which they have in the target.
+/// Columns are recognized by their numbers in PostgreSQL's catalogue.
 ///
 /// # Errors
-/// Where another column of the source now has the name that a renamed one has in the target.
+/// Where another column of the source has the name now that a renamed column has in the target.
 pub fn keep_names(plan: &mut TablePlan, origin: &Origin) -> Result<()> {
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     for column in &plan.columns {
         let Some(source) = &column.source else { continue };
         let was = origin.columns.iter().find(|was| was.number == source.number && origin.table == plan.source.oid);
-        // Renamed at the source, now or before. Where neither is so, the mapping gives it another name.
-        let follows = |was: &OriginColumn| was.planned == column.name || was.name != source.name;
-        if let Some(was) = was.filter(|was| follows(was) && was.target != column.name) {
+        // Renamed at the source, now or before. Otherwise the mapping gives it another name, which it gets.
+        let is_renamed = |was: &OriginColumn| was.planned == column.name || was.name != source.name;
+        if let Some(was) = was.filter(|was| is_renamed(was) && was.target != column.name) {
             names.insert(column.name.clone(), was.target.clone());
         }
     }
@@ -78,7 +79,7 @@ pub fn keep_names(plan: &mut TablePlan, origin: &Origin) -> Result<()> {
             );
             return Err(Error::input(context)
                 .state("columns-changed")
-                .hint("give the new column another name with a table mapping, or replace what the target has"));
+                .hint("give the new column another name with a table mapping, or replace the target's rows"));
         }
     }
     let keep = |name: &mut String| {
@@ -90,7 +91,7 @@ pub fn keep_names(plan: &mut TablePlan, origin: &Origin) -> Result<()> {
         let planned = column.name.clone();
         keep(&mut column.name);
         if let Some(source) = column.source.as_mut().filter(|_| planned != column.name) {
-            source.planned = Some(planned);
+            source.planned_name = Some(planned);
         }
     }
     plan.key.iter_mut().for_each(keep);
@@ -98,30 +99,30 @@ pub fn keep_names(plan: &mut TablePlan, origin: &Origin) -> Result<()> {
     Ok(())
 }
 
-/// Whether values carried as the one type are those of the other, where both are carried alike; where they are not, the
-/// target's columns say whether one is as good as the other.
+/// Whether equal values of the two types have the same form in the target. Types that have different types in the
+/// target are compared elsewhere, by the target's columns.
 pub(super) fn has_same_form(was: &str, now: &str) -> bool {
     let base = |name: &str| {
         let name = name.trim_end_matches("[]");
         name.split_once('(').map_or(name, |(base, rest)| if rest.ends_with(')') { base } else { name }).to_owned()
     };
     let (was_base, now_base) = (base(was), base(now));
-    // Filled up to their length.
+    // Values are padded to the length.
     let is_padded = |base: &str| matches!(base, "character" | "bit");
     if was == now || was_base == now_base {
         return was == now || !is_padded(&now_base);
     }
-    // Of a user's own type the text is its label, which a text can have too.
+    // A value of a user's type is carried as its text, such as an enum's label.
     let is_text = |base: &str| matches!(base, "text" | "character varying" | "name") || base.contains('.');
     let is_number =
         |base: &str| matches!(base, "smallint" | "integer" | "bigint" | "numeric" | "real" | "double precision");
     (is_text(&was_base) && is_text(&now_base))
         || (is_number(&was_base) && (is_number(&now_base) || is_text(&now_base)))
-        // Carried by types of their own, which can be compared.
+        // Types that are not carried as text: their types in the target are compared.
         || ![&was_base, &now_base].iter().any(|base| is_text(base) || is_carried_as_text(base))
 }
 
-/// Types that go over as the text that PostgreSQL shows of them.
+/// Types that are carried as the text that PostgreSQL shows.
 fn is_carried_as_text(base: &str) -> bool {
     matches!(
         base,

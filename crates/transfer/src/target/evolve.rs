@@ -1,5 +1,5 @@
-//! What a changed source means for a table that is there already: columns that came are added,
-//! those that went stay, wider types are taken over, and a narrower one is refused.
+//! The effect of changed columns of the source on a table of the lake: new columns are added, dropped ones
+//! are kept, a wider type is applied to the table, and any other change of a type is refused.
 
 use std::sync::Arc;
 
@@ -7,16 +7,22 @@ use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::error::{Error, Result};
 
+/// How the schema of a table in the lake changes.
 #[derive(Debug, PartialEq)]
 pub enum Evolution {
+    /// Not at all.
     Same,
-    /// The same columns and more.
+    /// By further columns, to this schema.
     Add(SchemaRef),
-    /// Columns have wider types now: what is there must be written again.
+    /// By wider types of columns, to this schema: the table's files must be rewritten.
     Rewrite(SchemaRef),
 }
 
-/// `replace` is the command that reads the table anew.
+/// Compares the schema of the lake's table, `present`, with the source's, and decides how it changes. `replace` is the
+/// command, for the hint, that replaces the table.
+///
+/// # Errors
+/// Where a column's type has changed to one that can't hold all values of the earlier type.
 pub fn evolve(table: &str, present: &Schema, source: &Schema, replace: &str) -> Result<Evolution> {
     let mut fields = present.fields().to_vec();
     let (mut adds, mut rewrites) = (false, false);
@@ -33,7 +39,8 @@ pub fn evolve(table: &str, present: &Schema, source: &Schema, replace: &str) -> 
         if !lake::widens(was, is) {
             let context = format!("carry {table}: column {:?} was {was} and is {is} now", field.name());
             return Err(Error::input(context).hint(format!(
-                "change the column back, or read the table anew: {replace} (rows purged at the source leave the table; its \
+                "change the column back, or replace the table: {replace} (rows purged at the source are lost from \
+                 the table; its \
                  earlier versions keep them)"
             )));
         }

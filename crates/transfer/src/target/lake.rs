@@ -1,12 +1,12 @@
-//! The lake as a target: INITIAL replaces a table in one commit, INCREMENTAL adds to it in one.
-//! The position lies in the same commit as the rows.
+//! The lake as a target. INITIAL replaces a table in one commit, INCREMENTAL adds rows to it in one commit.
+//! The position is written in the commit of the rows.
 
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
-use lake::{DataFile, FileWriter, Hidden, Keys, Lake, Orders, Table, TableName};
+use lake::{DataFile, FileWriter, HiddenRows, KeySet, Lake, OrderColumns, Table, TableName};
 use tokio::runtime::Handle;
 
 use super::evolve::{Evolution, evolve};
@@ -15,10 +15,11 @@ use crate::checkpoint::{Checkpoint, Origin, Position};
 use crate::cursor::Cursor;
 use crate::error::{Context, Error, Result};
 use crate::plan::TablePlan;
-use crate::read::{Reading, Sink};
+use crate::read::{Sink, TableReader};
 use crate::resume::TargetState;
 
-/// Rows that are looked up together, and their bytes: what the look-up's memory grows with. One row more may come on top.
+/// The number of rows, and of their bytes, that are looked up together, which bounds the memory. The last batch may
+/// exceed them.
 const CHUNK_ROWS: usize = 262_144;
 const CHUNK_BYTES: usize = 64 << 20;
 
@@ -26,13 +27,13 @@ const CHUNK_BYTES: usize = 64 << 20;
 const ORIGIN: &str = "wattlake.origin";
 const POSITION: &str = "wattlake.position";
 
-/// What the lake has of the table.
+/// The state of the table in the lake.
 pub async fn target_state(table: &Table, transfer: &str, plan: &TablePlan) -> Result<TargetState> {
     let read = |name: &str| table.property(name).context("read the table's checkpoint");
     let (origin, position) = (read(ORIGIN)?, read(POSITION)?);
     let has_rows = table.size().context("read the table's size")?.rows > 0;
     let checkpoint = match (parsed(origin)?, parsed(position)?) {
-        (None, None) => legacy::position(table, transfer, plan)
+        (None, None) => legacy::lake_position(table, transfer, plan)
             .await?
             .map(|position| Checkpoint { origin: None, position: Some(position) }),
         (origin, position) => Some(Checkpoint { origin, position }),
@@ -44,40 +45,50 @@ fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option
     let parse = |text: String| {
         serde_json::from_str::<Option<T>>(&text).map_err(|e| {
             let error = Error::setup("read the table's checkpoint").because(e);
-            error.hint("a newer Wattlake may have written it: use that one")
+            error.hint("a newer version of wattlake may have written it: use that version")
         })
     };
     Ok(text.map(parse).transpose()?.flatten())
 }
 
-fn keep(commit: lake::Commit, kept: &CheckpointUpdate<'_>, position: Option<&Position>) -> Result<lake::Commit> {
+/// Adds the checkpoint to a commit.
+fn with_checkpoint(
+    commit: lake::Commit,
+    update: &CheckpointUpdate<'_>,
+    position: Option<&Position>,
+) -> Result<lake::Commit> {
     let text = |value: serde_json::Result<String>| value.map_err(|e| Error::bug("write the checkpoint").because(e));
     let mut commit = commit;
-    if kept.before != Some(&kept.origin) {
-        commit = commit.property(ORIGIN, text(serde_json::to_string(&kept.origin))?);
+    if update.before != Some(&update.origin) {
+        commit = commit.property(ORIGIN, text(serde_json::to_string(&update.origin))?);
     }
     Ok(commit.property(POSITION, text(serde_json::to_string(&position))?))
 }
 
-/// What goes into a commit beside the rows.
+/// The new checkpoint of a table, without its position.
 pub struct CheckpointUpdate<'a> {
+    /// The run's id.
     pub run: &'a str,
+    /// The origin to write.
     pub origin: Origin,
-    /// The origin that the table has already.
+    /// The origin that the table has; the same origin is not written again.
     pub before: Option<&'a Origin>,
 }
 
-/// What a table's transfer into the lake left.
+/// What the transfer of a table has written.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Written {
+pub struct WriteSummary {
+    /// The number of rows.
     pub rows: u64,
-    /// Rows that took the place of an earlier version of theirs.
+    /// The number of these rows that replaced an earlier version of themselves.
     pub replaced: u64,
+    /// The number of bytes.
     pub bytes: u64,
+    /// The version of the lake's table; none where nothing was committed, and in PostgreSQL.
     pub version: Option<u64>,
 }
 
-/// Writes a stream's batches and remembers the greatest integer of the cursor.
+/// Writes the batches of one stream to files, and remembers the greatest value of an integer cursor.
 pub struct InitialSink {
     writer: FileWriter,
     cursor: Option<Cursor>,
@@ -85,6 +96,7 @@ pub struct InitialSink {
 }
 
 impl InitialSink {
+    /// A sink for rows of `schema` in files of the run.
     pub fn new(lake: &Lake, target: &TableName, run: &str, schema: &SchemaRef, cursor: Option<&Cursor>) -> Self {
         let writer = lake.writer(target, run, Arc::clone(schema), Handle::current());
         InitialSink { writer, cursor: cursor.cloned(), top: None }
@@ -106,7 +118,7 @@ impl Sink for InitialSink {
     }
 }
 
-/// The values of a single integer cursor.
+/// The values of the cursor; none where it is not a single integer.
 fn integers(batch: &RecordBatch, cursor: &Cursor) -> Result<Option<Int64Array>> {
     let Some(column) = cursor.integer() else { return Ok(None) };
     let values = batch
@@ -120,46 +132,54 @@ fn greatest(batch: &RecordBatch, cursor: &Cursor) -> Result<Option<i64>> {
     Ok(integers(batch, cursor)?.and_then(|values| arrow::compute::max(&values)))
 }
 
-/// How rows are matched with those that the table has.
+/// How the rows that are read are matched with the rows of the table.
 #[derive(Clone)]
 pub struct RowMatching {
+    /// The columns by which rows are matched.
     pub key: Vec<String>,
-    /// A row is the same version as the table's where its cursor is; `None`: the one that is read counts, always.
+    /// A row with the same values of the cursor as the table's is the same version, and is not written. `None`: the row
+    /// that is read always replaces the table's.
     pub cursor: Option<Cursor>,
-    /// Keys above it are new: they need no look-up.
+    /// The greatest key of the table's rows: rows above it are new, and are not looked up.
     pub top: Option<i64>,
-    /// Where the cursor is the key: rows above it have come to the source since, whatever the table has under their key.
-    /// `None` where rows below it have too.
+    /// Where the cursor is the key: rows above it were inserted at the source since the last run, also where the table
+    /// has rows of the same keys. `None` where rows below it were, too.
     pub high: Option<i64>,
 }
 
-/// Matches rows with the table's by key, and lets those that were read take their places.
+/// Matches the rows that are read with the table's by key. It writes those that are new or changed, and collects the
+/// table's rows that they replace.
 pub struct IncrementSink {
     table: Table,
     writer: FileWriter,
     schema: SchemaRef,
     matching: RowMatching,
-    orders: Orders,
+    orders: OrderColumns,
     cursor: Option<Cursor>,
     waiting: Vec<RecordBatch>,
     waiting_rows: usize,
     waiting_bytes: usize,
-    hidden: Hidden,
+    hidden: HiddenRows,
     top: Option<i64>,
     rows: u64,
     runtime: Handle,
 }
 
-/// What an increment comes to.
+/// The result of one stream of an increment.
 #[derive(Default)]
 pub struct Increment {
+    /// The files with the rows.
     pub files: Vec<DataFile>,
-    pub hidden: Hidden,
+    /// The table's rows that were replaced.
+    pub hidden: HiddenRows,
+    /// The greatest value of an integer cursor.
     pub top: Option<i64>,
+    /// The number of rows in the files.
     pub rows: u64,
 }
 
 impl IncrementSink {
+    /// A sink for one stream of rows, which are written with `schema`.
     pub fn new(table: &Table, plan: &TablePlan, matching: &RowMatching, schema: &SchemaRef, run: &str) -> Self {
         let names = matching.cursor.as_ref().map(Cursor::names).unwrap_or_default();
         let types = names.iter().filter_map(|name| Some(schema.field_with_name(name).ok()?.data_type().clone()));
@@ -167,13 +187,13 @@ impl IncrementSink {
             writer: table.writer(run, Arc::clone(schema), Handle::current()),
             table: table.clone(),
             schema: Arc::clone(schema),
-            orders: Orders { types: types.collect(), names },
+            orders: OrderColumns { types: types.collect(), names },
             matching: matching.clone(),
             cursor: plan.cursor.clone(),
             waiting: Vec::new(),
             waiting_rows: 0,
             waiting_bytes: 0,
-            hidden: Hidden::default(),
+            hidden: HiddenRows::default(),
             top: None,
             rows: 0,
             runtime: Handle::current(),
@@ -199,7 +219,7 @@ impl IncrementSink {
         self.writer.write(&batch).context("write rows to the lake")
     }
 
-    /// Where the cursor is the key, values above all that were carried are of rows that the table can't have.
+    /// Which rows are new without a look-up: where the cursor is the key, those above the table's greatest key.
     fn new_rows(&self, batch: &RecordBatch) -> Result<Vec<bool>> {
         let values = match (&self.matching.cursor, self.matching.top) {
             (Some(cursor), Some(top)) if cursor.is_key => integers(batch, cursor)?.map(|values| (values, top)),
@@ -211,19 +231,19 @@ impl IncrementSink {
         })
     }
 
-    /// Whether there are rows whose cursor, being their key, can't say if they are what the table has: of a table whose
-    /// ids began again, and of ids far ahead.
-    fn has_come_since(&self, looked_for: &RecordBatch) -> Result<bool> {
+    /// Whether there are rows that must be compared by all their values, since the cursor is the key and the rows were
+    /// inserted since the last run: where ids have started again, and for ids far above the sequence.
+    fn was_inserted_since(&self, looked_for: &RecordBatch) -> Result<bool> {
         Ok(match &self.matching.cursor {
             Some(cursor) if cursor.is_key => greatest(looked_for, cursor)? > self.matching.high,
             _ => false,
         })
     }
 
-    /// Rows are the same where all of their values are.
-    fn whole_rows(&self) -> Orders {
+    /// All columns, for a comparison by all values.
+    fn whole_rows(&self) -> OrderColumns {
         let fields = self.schema.fields();
-        Orders {
+        OrderColumns {
             names: fields.iter().map(|field| field.name().clone()).collect(),
             types: fields.iter().map(|field| field.data_type().clone()).collect(),
         }
@@ -233,24 +253,24 @@ impl IncrementSink {
         let matching = &self.matching;
         let context = || format!("look for rows of {}", self.table.name());
         let keys = if matching.cursor.is_some() {
-            Keys::of(looked_for, &matching.key)
+            KeySet::of(looked_for, &matching.key)
         } else {
-            Keys::any(looked_for, &matching.key)
+            KeySet::with_duplicates(looked_for, &matching.key)
         };
         let keys = keys.context(context())?;
-        let orders = if self.has_come_since(looked_for)? { self.whole_rows() } else { self.orders.clone() };
+        let orders = if self.was_inserted_since(looked_for)? { self.whole_rows() } else { self.orders.clone() };
         let search = self.table.find(&keys, &orders, &self.hidden);
         let found = self.runtime.block_on(search).context("look for rows")?;
         let orders = match orders.names.is_empty() || found.is_empty() {
             true => None,
-            false => Some(lake::orders_of(looked_for, &orders.names, &orders.types).context("look for rows")?),
+            false => Some(lake::order_digests(looked_for, &orders.names, &orders.types).context("look for rows")?),
         };
         for row in found {
             let is_same = orders.as_ref().is_some_and(|orders| row.order == Some(orders[row.index]));
             if is_same {
                 keep[known_at[row.index]] = false;
             } else {
-                self.hidden.row(&row.path, row.position);
+                self.hidden.insert(&row.path, row.position);
             }
         }
         Ok(())
@@ -277,15 +297,16 @@ impl Sink for IncrementSink {
     }
 }
 
-/// Reads the table whole and replaces what the lake has of it.
-pub async fn initial(
+/// Reads the source's table whole and replaces the lake's table in one commit. A crash before the commit leaves the
+/// lake's table unchanged.
+pub async fn replace(
     lake: &Lake,
-    reading: &Arc<Reading>,
+    reading: &Arc<TableReader>,
     streams: usize,
-    keep: &CheckpointUpdate<'_>,
+    update: &CheckpointUpdate<'_>,
     position: Option<Position>,
-) -> Result<Written> {
-    let (plan, run) = (&reading.plan, keep.run);
+) -> Result<WriteSummary> {
+    let (plan, run) = (&reading.plan, update.run);
     let schema = schema_of(plan);
     let sinks =
         (0..streams).map(|_| InitialSink::new(lake, &plan.target, run, &schema, plan.cursor.as_ref())).collect();
@@ -296,31 +317,37 @@ pub async fn initial(
     let (rows, bytes) = (files.iter().map(|f| f.rows).sum(), files.iter().map(|f| f.bytes).sum());
     let commit = lake.replace(&plan.target, schema, run, "initial").await.context("start the commit")?.files(files);
     let position = position.map(|position| Position { top, ..position });
-    let commit = self::keep(commit.order(&plan.key), keep, position.as_ref())?;
+    let commit = with_checkpoint(commit.order(&plan.key), update, position.as_ref())?;
     let version = commit.write().await.context("commit")?;
     fail::fail_point!("after-commit");
-    Ok(Written { rows, replaced: 0, bytes, version: Some(version) })
+    Ok(WriteSummary { rows, replaced: 0, bytes, version: Some(version) })
 }
 
-/// How rows are added to a table that is there.
+/// How rows are added to a table.
 pub struct Addition<'a> {
+    /// The new checkpoint.
     pub update: &'a CheckpointUpdate<'a>,
+    /// How rows are matched with the table's.
     pub matching: RowMatching,
-    /// The position before and after it; none before where the table is read again.
+    /// The position of the last run; none where the table is read again.
     pub before: Option<&'a Position>,
+    /// The position of this run, without its greatest value.
     pub after: Option<Position>,
-    /// For columns that are new: the values of rows that are older than the column.
+    /// The values of new columns in rows that are older than the columns.
     pub defaults: Option<RecordBatch>,
-    /// Columns that become NULL in all rows that the table has.
+    /// The columns that are set to NULL in all of the table's rows.
     pub cleared: Vec<String>,
+    /// The number of streams to read with.
     pub streams: usize,
+    /// The name of the operation in the commit.
     pub operation: &'static str,
 }
 
-/// Reads rows and adds them: those that take the place of an earlier version of theirs hide it.
-pub async fn add(table: Table, reading: &Arc<Reading>, addition: Addition<'_>) -> Result<Written> {
+/// Reads rows and adds them in one commit, in which the earlier versions of replaced rows are hidden. Nothing is
+/// committed where there is nothing new. Changes of the schema and cleared columns may be committed before.
+pub async fn add(table: Table, reading: &Arc<TableReader>, addition: Addition<'_>) -> Result<WriteSummary> {
     let (plan, run) = (&reading.plan, addition.update.run);
-    let table = clear(table, run, &addition.cleared).await?;
+    let table = clear_columns(table, run, &addition.cleared).await?;
     let (table, schema, evolved) = fit(table, plan, run, addition.defaults.as_ref()).await?;
     let sink = |_| IncrementSink::new(&table, plan, &addition.matching, &schema, run);
     let mut whole = Increment::default();
@@ -332,14 +359,14 @@ pub async fn add(table: Table, reading: &Arc<Reading>, addition: Addition<'_>) -
     }
     fail::fail_point!("before-commit");
     let after = addition.after.map(|after| Position { top: after.top.max(whole.top), ..after });
-    // A writer that was remembered, or has to be from now on, is news of its own.
+    // A position with an open transaction, before or after the run, must be written also without rows.
     let xid = |position: Option<&Position>| position.and_then(|position| position.xid).is_none();
     let has_news = !xid(addition.before) || !xid(after.as_ref()) || addition.before.is_none();
-    // So is a partition that is gone or there again.
+    // So must a changed list of partitions.
     let has_news =
         has_news || addition.update.before.is_none_or(|before| before.storage != addition.update.origin.storage);
     if whole.files.is_empty() && whole.hidden.is_empty() && !evolved && !has_news {
-        return Ok(Written::default());
+        return Ok(WriteSummary::default());
     }
     let bytes = whole.files.iter().map(|f| f.bytes).sum();
     let replaced = whole.hidden.rows();
@@ -347,43 +374,44 @@ pub async fn add(table: Table, reading: &Arc<Reading>, addition: Addition<'_>) -
     if evolved {
         commit = commit.schema(schema);
     }
-    let version = keep(commit, addition.update, after.as_ref())?.write().await.context("commit")?;
+    let version = with_checkpoint(commit, addition.update, after.as_ref())?.write().await.context("commit")?;
     fail::fail_point!("after-commit");
-    Ok(Written { rows: whole.rows, replaced, bytes, version: Some(version) })
+    Ok(WriteSummary { rows: whole.rows, replaced, bytes, version: Some(version) })
 }
 
-/// Keeps what was found of the source, without a row.
-pub async fn keep_position(table: &Table, run: &str, position: &Position) -> Result<()> {
+/// Writes a position with a refusal, in a commit without rows.
+pub async fn write_position(table: &Table, run: &str, position: &Position) -> Result<()> {
     let text = serde_json::to_string(&Some(position)).map_err(|e| Error::bug("write the checkpoint").because(e))?;
-    table.commit(run, "refuse").property(POSITION, text).write().await.context("keep what was found")?;
+    table.commit(run, "refuse").property(POSITION, text).write().await.context("write the position")?;
     Ok(())
 }
 
-/// Takes a table over without a row: from now on its checkpoint names another transfer, or another source.
+/// Writes a checkpoint in a commit without rows, which names another transfer or another source from now on.
 pub async fn hand_over(table: &Table, run: &str, checkpoint: &Checkpoint) -> Result<()> {
     let Some(origin) = checkpoint.origin.clone() else { return Ok(()) };
-    let kept = CheckpointUpdate { run, origin, before: None };
-    let commit = keep(table.commit(run, "hand over"), &kept, checkpoint.position.as_ref())?;
+    let update = CheckpointUpdate { run, origin, before: None };
+    let commit = with_checkpoint(table.commit(run, "hand over"), &update, checkpoint.position.as_ref())?;
     commit.write().await.context("commit")?;
     Ok(())
 }
 
-/// Makes columns NULL, in a commit of its own.
-async fn clear(table: Table, run: &str, columns: &[String]) -> Result<Table> {
+/// Sets columns to NULL in all rows of the table, in a commit of its own.
+async fn clear_columns(table: Table, run: &str, columns: &[String]) -> Result<Table> {
     if columns.is_empty() {
         return Ok(table);
     }
     let context = "clear the columns whose mapping has changed";
     let schema = table.schema().context(context)?;
-    let files = table.clear(run, columns).await.context(context)?;
-    // Without a position, whatever run comes next reads the table again: rows that the source has get their values.
-    let commit = table.rewritten(run, "clear", schema).files(files).property(POSITION, "null");
+    let files = table.clear_columns(run, columns).await.context(context)?;
+    // Without a position, the next run reads the table again, and rows that the source has get their values back.
+    let commit = table.replace_files(run, "clear", schema).files(files).property(POSITION, "null");
     commit.write().await.context(context)?;
     table.reload().await.context(context)
 }
 
-/// Makes the table fit the source: wider types, and columns whose older rows have a value, are taken over in a commit
-/// of their own, other new columns with the rows that bring them.
+/// Adapts the table's schema to the source's. Wider types, and new columns with a value in older rows, are committed
+/// here; other new columns are committed with the rows. Returns the table, the schema to write with, and whether that
+/// schema is to be committed with the rows.
 async fn fit(
     table: Table,
     plan: &TablePlan,
@@ -391,17 +419,18 @@ async fn fit(
     defaults: Option<&RecordBatch>,
 ) -> Result<(Table, SchemaRef, bool)> {
     let present = table.schema().context("read the table's schema")?;
-    let schema = match evolve(&plan.source.display(), &present, &schema_of(plan), &plan.replace)? {
+    let schema = match evolve(&plan.source.display(), &present, &schema_of(plan), &plan.replace_command)? {
         Evolution::Same => return Ok((table, present, false)),
         Evolution::Add(schema) if defaults.is_none() => return Ok((table, schema, true)),
         Evolution::Add(schema) | Evolution::Rewrite(schema) => schema,
     };
-    let context = "take the source's new types and columns over";
+    let context = "apply the source's new types and columns";
     let files = table.rewrite(run, Arc::clone(&schema), defaults).await.context(context)?;
-    table.rewritten(run, "widen", Arc::clone(&schema)).files(files).write().await.context(context)?;
+    table.replace_files(run, "widen", Arc::clone(&schema)).files(files).write().await.context(context)?;
     Ok((table.reload().await.context(context)?, schema, false))
 }
 
+/// The schema of a plan's columns in the lake; all columns may be NULL.
 pub fn schema_of(plan: &TablePlan) -> SchemaRef {
     let fields: Vec<arrow::datatypes::Field> =
         plan.columns.iter().map(|c| arrow::datatypes::Field::new(&c.name, c.kind.arrow(), true)).collect();

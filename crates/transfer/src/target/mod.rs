@@ -1,4 +1,4 @@
-//! Where rows go: the lake, or another PostgreSQL.
+//! The targets of transfers: the lake, and another database of PostgreSQL.
 
 pub mod evolve;
 pub mod lake;

@@ -1,5 +1,5 @@
-//! PostgreSQL as a target: rows go over as the source's own binary COPY, undecoded, into a
-//! staging table; one transaction then puts them in place together with the position.
+//! PostgreSQL as a target: the rows of the source's binary COPY are written, without decoding them, to a
+//! staging table. One transaction then moves them to their table and writes the position.
 
 use std::sync::Arc;
 
@@ -13,27 +13,28 @@ use crate::error::{Context, Error, Result};
 use crate::plan::TablePlan;
 use crate::postgres::wire::Wire;
 use crate::postgres::{Endpoint, literal, quote};
-use crate::read::{Reading, pieces};
+use crate::read::{TableReader, page_ranges};
 use crate::resume::TargetState;
-use crate::target::lake::{CheckpointUpdate, RowMatching, Written};
+use crate::target::lake::{CheckpointUpdate, RowMatching, WriteSummary};
 
-/// Staging tables live here, and positions: a schema that users can drop when they leave.
+/// The schema of staging tables and checkpoints in the target. Users can drop it when they stop using Wattlake.
 const SCHEMA: &str = "wattlake";
 
 const PREPARE: &str = "CREATE SCHEMA IF NOT EXISTS wattlake; \
-     CREATE TABLE IF NOT EXISTS wattlake.checkpoints (target_schema text, target_table text, origin text, position text, \
+     CREATE TABLE IF NOT EXISTS wattlake.checkpoints (target_schema text, target_table text, origin text, position \
+     text, \
      run text NOT NULL, committed_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (target_schema, target_table))";
 
-/// Makes what the target needs of ours.
+/// Creates the schema and the table of checkpoints in the target, where they do not exist.
 pub async fn prepare(client: &Client) -> Result<()> {
-    // Two transfers may start at once, and IF NOT EXISTS alone does not keep them apart.
+    // Two transfers may do this at the same time, and IF NOT EXISTS alone does not prevent a conflict.
     let locked = format!(
         "SELECT pg_advisory_lock(hashtext('wattlake')); {PREPARE}; SELECT pg_advisory_unlock(hashtext('wattlake'))"
     );
     client.batch_execute(&locked).await.context("prepare the target's schema wattlake")
 }
 
-/// What the target has of the table.
+/// The state of the table in the target.
 pub async fn target_state(client: &Client, transfer: &str, plan: &TablePlan) -> Result<TargetState> {
     if present_columns(client, plan).await?.is_empty() {
         return Ok(TargetState::default());
@@ -43,7 +44,7 @@ pub async fn target_state(client: &Client, transfer: &str, plan: &TablePlan) -> 
     let sql = "SELECT origin, position FROM wattlake.checkpoints WHERE target_schema = $1 AND target_table = $2";
     let row = client.query_opt(sql, &[&plan.target.schema, &plan.target.table]).await.context("read the checkpoint")?;
     let checkpoint = match row {
-        None => legacy::of_transfer(client, transfer, plan)
+        None => legacy::postgres_position(client, transfer, plan)
             .await?
             .map(|position| Checkpoint { origin: None, position: Some(position) }),
         Some(row) => Some(Checkpoint { origin: parsed(row.get(0))?, position: parsed(row.get(1))? }),
@@ -58,38 +59,39 @@ fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option
     Ok(text.map(parse).transpose()?.flatten())
 }
 
-/// The statement that keeps the checkpoint.
-fn keep(plan: &TablePlan, keep: &CheckpointUpdate<'_>, position: Option<&Position>) -> Result<String> {
+/// The SQL that writes the checkpoint.
+fn checkpoint_sql(plan: &TablePlan, update: &CheckpointUpdate<'_>, position: Option<&Position>) -> Result<String> {
     let text = |value: serde_json::Result<String>| value.map_err(|e| Error::bug("write the checkpoint").because(e));
     Ok(format!(
         "INSERT INTO wattlake.checkpoints VALUES ({}, {}, {}, {}, {}) ON CONFLICT (target_schema, target_table) \
-         DO UPDATE SET origin = excluded.origin, position = excluded.position, run = excluded.run, committed_at = now()",
+         DO UPDATE SET origin = excluded.origin, position = excluded.position, run = excluded.run, committed_at = \
+         now()",
         literal(&plan.target.schema),
         literal(&plan.target.table),
-        literal(&text(serde_json::to_string(&keep.origin))?),
+        literal(&text(serde_json::to_string(&update.origin))?),
         literal(&text(serde_json::to_string(&position))?),
-        literal(keep.run),
+        literal(update.run),
     ))
 }
 
-/// Takes a table over without a row: from now on its checkpoint names another transfer, or another source.
+/// Writes a checkpoint without rows, which names another transfer or another source from now on.
 pub async fn hand_over(client: &Client, run: &str, plan: &TablePlan, checkpoint: &Checkpoint) -> Result<()> {
     let Some(origin) = checkpoint.origin.clone() else { return Ok(()) };
-    let kept = CheckpointUpdate { run, origin, before: None };
-    let statement = keep(plan, &kept, checkpoint.position.as_ref())?;
-    client.batch_execute(&statement).await.context("keep the position")
+    let update = CheckpointUpdate { run, origin, before: None };
+    let sql = checkpoint_sql(plan, &update, checkpoint.position.as_ref())?;
+    client.batch_execute(&sql).await.context("write the checkpoint")
 }
 
-/// Keeps what was found of the source, without a row.
-pub async fn keep_position(client: &Client, plan: &TablePlan, position: &Position) -> Result<()> {
+/// Writes a position with a refusal, without rows.
+pub async fn write_position(client: &Client, plan: &TablePlan, position: &Position) -> Result<()> {
     let text = serde_json::to_string(&Some(position)).map_err(|e| Error::bug("write the checkpoint").because(e))?;
     let sql = "UPDATE wattlake.checkpoints SET position = $3 WHERE target_schema = $1 AND target_table = $2";
-    let kept = client.execute(sql, &[&plan.target.schema, &plan.target.table, &text]).await;
-    kept.map(drop).context("keep what was found")
+    let written = client.execute(sql, &[&plan.target.schema, &plan.target.table, &text]).await;
+    written.map(drop).context("write the position")
 }
 
-/// The columns that the target has, by their names alone.
-pub async fn names(client: &Client, plan: &TablePlan) -> Result<Schema> {
+/// A schema with the names of the target's columns; its types have no meaning.
+pub async fn name_schema(client: &Client, plan: &TablePlan) -> Result<Schema> {
     let columns = present_columns(client, plan).await?;
     Ok(Schema::new(columns.into_iter().map(|(name, _)| Field::new(name, DataType::Utf8, true)).collect::<Vec<_>>()))
 }
@@ -98,7 +100,8 @@ fn target(plan: &TablePlan) -> String {
     format!("{}.{}", quote(&plan.target.schema), quote(&plan.target.table))
 }
 
-/// A name of its own for each target: two names may be as long as PostgreSQL allows and differ at the end.
+/// The name of the table's staging table. It is a hash, since PostgreSQL could truncate a prefix with a long name to
+/// the name of another table's.
 fn staging_name(plan: &TablePlan) -> String {
     format!("staging_{:032x}", xxhash_rust::xxh3::xxh3_128(target(plan).as_bytes()))
 }
@@ -115,17 +118,19 @@ fn list(names: &[String]) -> String {
     names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ")
 }
 
-/// The queries that read all of a table in the form that the target takes.
-pub fn whole(plan: &TablePlan, server_version: u32, streams: usize) -> (Vec<String>, usize) {
-    let pieces = pieces(&plan.source, server_version, streams as u64);
-    let queries: Vec<String> = pieces.iter().map(|(from, range)| plan.select_plain(from, range.as_deref())).collect();
+/// The queries that read the whole table for a target in PostgreSQL, and the number of streams for them.
+pub fn read_queries(plan: &TablePlan, server_version: u32, streams: usize) -> (Vec<String>, usize) {
+    let pieces = page_ranges(&plan.source, server_version, streams as u64);
+    let queries: Vec<String> =
+        pieces.iter().map(|(from, range)| plan.select_for_postgres(from, range.as_deref())).collect();
     let streams = streams.min(queries.len()).max(1);
     (queries, streams)
 }
 
-/// Streams COPY out of the source into COPY on the target.
+/// Copies the rows from the source's COPY to the target's, in several streams. Returns the connections to the target,
+/// in which `begin` was executed before.
 async fn pipe(
-    reading: &Arc<Reading>,
+    reading: &Arc<TableReader>,
     to: &Endpoint,
     into: &str,
     begin: Option<&str>,
@@ -155,7 +160,7 @@ async fn pipe(
     failed.map_or(Ok(wires), Err)
 }
 
-fn pipe_stream(reading: &Reading, to: &Endpoint, into: &str, begin: Option<&str>) -> Result<Wire> {
+fn pipe_stream(reading: &TableReader, to: &Endpoint, into: &str, begin: Option<&str>) -> Result<Wire> {
     let mut target = Wire::connect(to)?;
     if let Some(begin) = begin {
         target.batch(begin)?;
@@ -190,17 +195,18 @@ fn pipe_stream(reading: &Reading, to: &Endpoint, into: &str, begin: Option<&str>
     Ok(target)
 }
 
-/// Copies the table whole and swaps it in.
-pub async fn initial(
+/// Copies the source's table whole and replaces the target's table in one transaction. A crash before its commit leaves
+/// the target's table unchanged.
+pub async fn replace(
     to: &Endpoint,
     client: &mut Client,
-    reading: &Arc<Reading>,
+    reading: &Arc<TableReader>,
     streams: usize,
-    kept: &CheckpointUpdate<'_>,
+    update: &CheckpointUpdate<'_>,
     position: Option<&Position>,
-) -> Result<Written> {
+) -> Result<WriteSummary> {
     let plan = &reading.plan;
-    let keep = keep(plan, kept, position)?;
+    let checkpoint = checkpoint_sql(plan, update, position)?;
     let staging = staging(plan);
     let create = format!("DROP TABLE IF EXISTS {staging}; CREATE TABLE {staging} ({})", definition(plan));
     client.batch_execute(&create).await.context("create the staging table")?;
@@ -210,19 +216,19 @@ pub async fn initial(
         client.batch_execute(&key).await.context("build the key")?;
     }
     fail::fail_point!("before-commit");
-    let mut swapped = swap(client, plan, &staging, &keep, false).await;
-    // Two tables whose long names differ only at the end, put in place at once: PostgreSQL cuts the
-    // names of their array types to the same one. By now the other is in place, and is seen.
+    let mut swapped = swap(client, plan, &staging, &checkpoint, false).await;
+    // Two tables whose long names differ at the end only may be renamed at the same time: PostgreSQL truncates the
+    // names of their array types to the same name. Now the other table is committed, and another name is chosen.
     if swapped.as_ref().is_err_and(|e| has_code(e, &SqlState::UNIQUE_VIOLATION)) {
-        swapped = swap(client, plan, &staging, &keep, false).await;
+        swapped = swap(client, plan, &staging, &checkpoint, false).await;
     }
-    // Views or foreign keys hang on the table: its rows are replaced, the table stays.
+    // Views or foreign keys depend on the table: its rows are replaced, and the table is kept.
     if swapped.as_ref().is_err_and(|e| has_code(e, &SqlState::DEPENDENT_OBJECTS_STILL_EXIST)) {
-        swapped = swap(client, plan, &staging, &keep, true).await;
+        swapped = swap(client, plan, &staging, &checkpoint, true).await;
     }
     swapped?;
     fail::fail_point!("after-commit");
-    Ok(Written { rows: reading.rows(), replaced: 0, bytes: reading.bytes(), version: None })
+    Ok(WriteSummary { rows: reading.rows(), replaced: 0, bytes: reading.bytes(), version: None })
 }
 
 fn has_code(error: &Error, code: &SqlState) -> bool {
@@ -236,27 +242,29 @@ fn has_code(error: &Error, code: &SqlState) -> bool {
     false
 }
 
-async fn swap(client: &mut Client, plan: &TablePlan, staging: &str, keep: &str, stays: bool) -> Result<()> {
+async fn swap(client: &mut Client, plan: &TablePlan, staging: &str, checkpoint: &str, is_kept: bool) -> Result<()> {
     let target = target(plan);
     let (schema, name) = (quote(&plan.target.schema), quote(&plan.target.table));
-    // Columns that came since must be there before the rows are.
-    let alter = if stays { alter(client, plan).await? } else { String::new() };
+    // New columns must exist before the rows are inserted.
+    let alter = if is_kept { alter(client, plan).await? } else { String::new() };
     let transaction = client.transaction().await.context("open a transaction on the target")?;
-    let statements = if stays {
+    let statements = if is_kept {
         format!("{alter}{}; DROP TABLE {staging}", replace_rows(plan, staging))
     } else {
         let unqualified = staging_name(plan);
         format!(
             "CREATE SCHEMA IF NOT EXISTS {schema}; DROP TABLE IF EXISTS {target}; \
-             ALTER TABLE {SCHEMA}.{unqualified} SET SCHEMA {schema}; ALTER TABLE {schema}.{unqualified} RENAME TO {name}"
+             ALTER TABLE {SCHEMA}.{unqualified} SET SCHEMA {schema}; ALTER TABLE {schema}.{unqualified} RENAME TO \
+             {name}"
         )
     };
-    transaction.batch_execute(&statements).await.context(format!("put {} in place", plan.target))?;
-    transaction.batch_execute(keep).await.context("keep the position")?;
+    transaction.batch_execute(&statements).await.context(format!("replace {}", plan.target))?;
+    transaction.batch_execute(checkpoint).await.context("write the checkpoint")?;
     transaction.commit().await.context(format!("commit {}", plan.target))
 }
 
-/// Rows that come again are updated: what hangs on them by foreign keys stays. Only rows that are gone are deleted.
+/// SQL that replaces the rows of a table that is kept. Rows of the same key are updated, so that rows that refer to
+/// them by foreign keys are not affected; rows that the source no longer has are deleted.
 fn replace_rows(plan: &TablePlan, staging: &str) -> String {
     let target = target(plan);
     let names: Vec<String> = plan.columns.iter().map(|c| c.name.clone()).collect();
@@ -280,23 +288,24 @@ fn replace_rows(plan: &TablePlan, staging: &str) -> String {
     )
 }
 
-/// What becomes of the rows that a table has.
-pub struct Changes {
+/// The changes to the rows of a table to which rows are added.
+pub struct RowChanges {
+    /// How the rows that are read are matched with the table's.
     pub matching: RowMatching,
-    /// Columns that become NULL in all of them.
+    /// The columns that are set to NULL in all of the table's rows.
     pub cleared: Vec<String>,
 }
 
-/// Adds rows, in one transaction of the stream's own connection: those that are known by their key take the place of
-/// their earlier version.
+/// Reads rows and adds them in one transaction, on the connection that receives them: a row whose key the table has
+/// replaces the earlier version.
 pub async fn add(
     to: &Endpoint,
     client: &Client,
-    reading: &Arc<Reading>,
-    kept: &CheckpointUpdate<'_>,
+    reading: &Arc<TableReader>,
+    update: &CheckpointUpdate<'_>,
     after: Option<&Position>,
-    changes: &Changes,
-) -> Result<Written> {
+    changes: &RowChanges,
+) -> Result<WriteSummary> {
     let matching = &changes.matching;
     let plan = Arc::clone(&reading.plan);
     let alter = alter(client, &plan).await?;
@@ -307,10 +316,10 @@ pub async fn add(
         target(&plan)
     );
     let mut wires = pipe(reading, to, "pg_temp.wattlake_new", Some(&begin), 1).await?;
-    let Some(wire) = wires.pop() else { return Ok(Written::default()) };
+    let Some(wire) = wires.pop() else { return Ok(WriteSummary::default()) };
     let statements =
-        [clear(&plan, &changes.cleared), make_room(&plan, matching, kept), Some(insert(&plan, matching, &names))];
-    let finish = format!("{}; COMMIT", keep(&plan, kept, after)?);
+        [clear(&plan, &changes.cleared), change_key(&plan, matching, update), Some(insert(&plan, matching, &names))];
+    let finish = format!("{}; COMMIT", checkpoint_sql(&plan, update, after)?);
     fail::fail_point!("before-commit");
     let commit = move || {
         let mut wire = wire;
@@ -323,7 +332,7 @@ pub async fn add(
     let rows =
         tokio::task::spawn_blocking(commit).await.map_err(|e| Error::bug("commit on the target").because(e))??;
     fail::fail_point!("after-commit");
-    Ok(Written { rows, replaced: 0, bytes: reading.bytes(), version: None })
+    Ok(WriteSummary { rows, replaced: 0, bytes: reading.bytes(), version: None })
 }
 
 fn clear(plan: &TablePlan, columns: &[String]) -> Option<String> {
@@ -331,23 +340,25 @@ fn clear(plan: &TablePlan, columns: &[String]) -> Option<String> {
     (!sets.is_empty()).then(|| format!("UPDATE {} SET {}", target(plan), sets.join(", ")))
 }
 
-/// Where a table is read again by another key: takes out the rows that come again, and makes the key what it is now.
-fn make_room(plan: &TablePlan, matching: &RowMatching, kept: &CheckpointUpdate<'_>) -> Option<String> {
+/// SQL for a table that is read again with another key: deletes the rows that are read again, and replaces the table's
+/// key. None where the key has not changed.
+fn change_key(plan: &TablePlan, matching: &RowMatching, update: &CheckpointUpdate<'_>) -> Option<String> {
     if matching.cursor.is_some() || matching.key.is_empty() {
         return None;
     }
     let target = target(plan);
     let same: Vec<String> = matching.key.iter().map(|name| format!("old.{0} = new.{0}", quote(name))).collect();
     let delete = format!("DELETE FROM {target} AS old USING pg_temp.wattlake_new AS new WHERE {}", same.join(" AND "));
-    // By the key that the target has, rows that come again are updated.
-    if kept.before.is_none_or(|before| before.key == plan.key) {
+    // With the same key, rows that are read again are updated.
+    if update.before.is_none_or(|before| before.key == plan.key) {
         return None;
     }
     // Rows that the source no longer has may lack columns of the new key, which a primary key does not allow.
     let drop = format!(
         "DO $wattlake$ DECLARE name text; BEGIN \
              SELECT conname INTO name FROM pg_constraint WHERE conrelid = {}::regclass AND contype = 'p'; \
-             IF name IS NOT NULL THEN EXECUTE format('ALTER TABLE {} DROP CONSTRAINT %I', name); END IF; END $wattlake$",
+             IF name IS NOT NULL THEN EXECUTE format('ALTER TABLE {} DROP CONSTRAINT %I', name); END IF; END \
+             $wattlake$",
         literal(&target),
         target.replace('\'', "\'\'").replace('%', "%%")
     );
@@ -363,10 +374,10 @@ fn insert(plan: &TablePlan, matching: &RowMatching, names: &[String]) -> String 
         names.iter().filter(|n| !plan.key.contains(n)).map(|n| format!("{0} = excluded.{0}", quote(n))).collect();
     let set = set.join(", ");
     let versions = matching.cursor.as_ref().map(|cursor| cursor.names());
-    // The rule of the lake: the same key with the same cursor is the same version of a row.
+    // As in the lake: a row of the same key with the same values of the cursor is the same version.
     let action = match versions {
         _ if set.is_empty() => "DO NOTHING".to_owned(),
-        // The key says nothing of a row's version: what is read is what the source has.
+        // The key does not tell a row's version: the row that is read replaces the target's.
         Some(names) if names.iter().all(|name| plan.key.contains(name)) => format!("DO UPDATE SET {set}"),
         Some(names) => {
             let of = |row: &str| names.iter().map(|n| format!("{row}.{}", quote(n))).collect::<Vec<_>>().join(", ");
@@ -384,7 +395,10 @@ async fn present_columns(client: &Client, plan: &TablePlan) -> Result<Vec<(Strin
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Statements that make the target fit a source that has changed.
+/// SQL that adapts the target's columns to the source's; empty where nothing has changed.
+///
+/// # Errors
+/// Where a column's type has changed to one that can't hold all values of the earlier type.
 async fn alter(client: &Client, plan: &TablePlan) -> Result<String> {
     let present = present_columns(client, plan).await?;
     let target = target(plan);
@@ -394,9 +408,10 @@ async fn alter(client: &Client, plan: &TablePlan) -> Result<String> {
         match present.iter().find(|(n, _)| *n == column.name) {
             None => match column.source.as_ref().and_then(|source| source.missing.as_ref()) {
                 None => statements.push_str(&format!("ALTER TABLE {target} ADD COLUMN {name} {is}; ")),
-                // Rows from before the column have this value at the source.
+                // Rows that are older than the column have this value at the source.
                 Some(missing) => statements.push_str(&format!(
-                    "ALTER TABLE {target} ADD COLUMN {name} {is} DEFAULT {}; ALTER TABLE {target} ALTER COLUMN {name} DROP DEFAULT; ",
+                    "ALTER TABLE {target} ADD COLUMN {name} {is} DEFAULT {}; ALTER TABLE {target} ALTER COLUMN \
+                     {name} DROP DEFAULT; ",
                     literal(missing)
                 )),
             },
@@ -408,14 +423,14 @@ async fn alter(client: &Client, plan: &TablePlan) -> Result<String> {
                 let context =
                     format!("carry {}: column {:?} was {was} and is {is} now", plan.source.display(), column.name);
                 return Err(Error::input(context)
-                    .hint(format!("change the column back, or read the table anew: {}", plan.replace)));
+                    .hint(format!("change the column back, or replace the table: {}", plan.replace_command)));
             }
         }
     }
     Ok(statements)
 }
 
-/// Whether each value of a PostgreSQL type is one of the other.
+/// Whether the type `is` of PostgreSQL has all values of the type `was`.
 fn widens(was: &str, is: &str) -> bool {
     let rank = |name: &str| ["smallint", "integer", "bigint", "numeric"].iter().position(|n| *n == name);
     let sized = |name: &str| -> Option<(String, Vec<i64>)> {

@@ -1,4 +1,4 @@
-//! Connection poolers between a transfer and the platform.
+//! Connection poolers between a transfer and its source.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio_postgres::Config;
 
-use super::world::{World, incremental};
+use super::fixture::{Fixture, incremental};
 use crate::postgres::Endpoint;
 
 /// A PgBouncer in front of the tests' server.
@@ -28,9 +28,9 @@ impl Drop for Pooler {
 }
 
 impl Pooler {
-    fn start(world: &World, mode: &str) -> Pooler {
+    fn start(fixture: &Fixture, mode: &str) -> Pooler {
         let folder = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
-        let server: Config = world.url.parse().unwrap();
+        let server: Config = fixture.url.parse().unwrap();
         let (name, user) = (server.get_dbname().unwrap(), server.get_user().unwrap());
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let users = folder.path().join("users.txt");
@@ -63,36 +63,36 @@ impl Pooler {
     }
 }
 
-/// For root, another user: `postgres` comes with the server.
+/// The account of the pooler for tests that run as root: `postgres`, which the server's package creates.
 fn pooler_account() -> Option<(u32, u32)> {
     let id = |option: &str, user: &[&str]| {
-        let said = Command::new("id").arg(option).args(user).output().unwrap();
-        String::from_utf8(said.stdout).unwrap().trim().parse::<u32>().unwrap()
+        let output = Command::new("id").arg(option).args(user).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().parse::<u32>().unwrap()
     };
     (id("-u", &[]) == 0).then(|| (id("-u", &["postgres"]), id("-g", &["postgres"])))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pool_of_sessions_serves() {
-    let mut world =
-        World::new("CREATE TABLE t (id bigserial PRIMARY KEY, v text); INSERT INTO t (v) VALUES ('a')").await;
-    let pooler = Pooler::start(&world, "session");
-    world.source = Endpoint::parse(&pooler.url).unwrap();
-    world.carries(&incremental()).await;
-    world.sql("INSERT INTO t (v) VALUES ('b')").await;
-    world.carries(&incremental()).await;
-    assert_eq!(world.rows("public.t").await, ["1|a", "2|b"]);
+async fn a_pool_of_sessions_works() {
+    let mut fixture =
+        Fixture::new("CREATE TABLE t (id bigserial PRIMARY KEY, v text); INSERT INTO t (v) VALUES ('a')").await;
+    let pooler = Pooler::start(&fixture, "session");
+    fixture.source = Endpoint::parse(&pooler.url).unwrap();
+    fixture.run_ok(&incremental()).await;
+    fixture.sql("INSERT INTO t (v) VALUES ('b')").await;
+    fixture.run_ok(&incremental()).await;
+    assert_eq!(fixture.rows("public.t").await, ["1|a", "2|b"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pool_of_transactions_is_refused_and_left_as_it_was() {
-    let world = World::new("CREATE TABLE t (id bigserial PRIMARY KEY)").await;
+async fn a_pool_of_transactions_is_refused_and_unchanged() {
+    let fixture = Fixture::new("CREATE TABLE t (id bigserial PRIMARY KEY)").await;
     for mode in ["transaction", "statement"] {
-        let pooler = Pooler::start(&world, mode);
+        let pooler = Pooler::start(&fixture, mode);
         let endpoint = Endpoint::parse(&pooler.url).unwrap();
         let error = endpoint.connect().await.err().unwrap_or_else(|| panic!("{mode}: connected"));
-        assert!(error.to_string().contains("a pooler lends sessions for a transaction at a time"), "{mode}: {error}");
-        // Another client of the pool has its own settings, and none of ours.
+        assert!(error.to_string().contains("a pooler assigns sessions per transaction"), "{mode}: {error}");
+        // The refused connection has not changed the settings of the pool's other clients.
         let (client, connection) = pooler.url.parse::<Config>().unwrap().connect(tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         let messages = client.simple_query("SHOW search_path").await.unwrap();

@@ -1,9 +1,9 @@
-//! Values that no column of the lake can hold: an error names table, column and row, the hint
-//! makes it pass, and nothing is half done meanwhile.
+//! Values that no column of the lake can hold: the error has the table, the column and the row, the hint solves it, and
+//! nothing is written before.
 
 use std::collections::BTreeMap;
 
-use super::world::{World, error_of, incremental, initial, with};
+use super::fixture::{Fixture, error_of, incremental, initial, with};
 use crate::plan::{ColumnAs, Settings, TableSettings};
 
 fn carried_as(settings: Settings, carried_as: ColumnAs) -> Settings {
@@ -11,25 +11,25 @@ fn carried_as(settings: Settings, carried_as: ColumnAs) -> Settings {
     with(settings, "public.t", TableSettings { columns, ..TableSettings::default() })
 }
 
-/// Row 7 has a value that can't be carried; the table beside it is carried all the same.
-async fn refused(world: &World, settings: &Settings, what: &str) {
-    let report = world.run(settings).await;
+/// Row 7 has a value that can't be transferred; the other table is transferred.
+async fn refused(fixture: &Fixture, settings: &Settings, what: &str) {
+    let report = fixture.run(settings).await;
     let (error, hint) = error_of(&report, "public.t");
     assert!(error.contains(&format!("public.t, column \"v\", row id=7: {what}")), "{error}");
     assert!(hint.contains("as = \"text\""), "{hint}");
-    assert!(world.lake.table(&lake::TableName::new("public", "t")).await.unwrap().is_none());
-    assert_eq!(world.rows("public.beside").await, ["1"]);
+    assert!(fixture.lake.table(&lake::TableName::new("public", "t")).await.unwrap().is_none());
+    assert_eq!(fixture.rows("public.beside").await, ["1"]);
 }
 
 async fn refused_until_text(kind: &str, bad: &str, what: &str, text: &str) {
-    let world = World::new(&format!(
+    let fixture = Fixture::new(&format!(
         "CREATE TABLE beside AS SELECT 1 AS id; CREATE TABLE t (id int PRIMARY KEY, v {kind}); \
          INSERT INTO t VALUES (1, NULL), (7, '{bad}')"
     ))
     .await;
-    refused(&world, &initial(), what).await;
-    world.carries(&carried_as(initial(), ColumnAs::Text)).await;
-    assert_eq!(world.rows("public.t").await, ["1|NULL".to_owned(), format!("7|{text}")]);
+    refused(&fixture, &initial(), what).await;
+    fixture.run_ok(&carried_as(initial(), ColumnAs::Text)).await;
+    assert_eq!(fixture.rows("public.t").await, ["1|NULL".to_owned(), format!("7|{text}")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,38 +62,39 @@ async fn an_array_that_starts_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decimal_that_was_chosen_too_small() {
-    let world = World::new(
+    let fixture = Fixture::new(
         "CREATE TABLE beside AS SELECT 1 AS id; CREATE TABLE t (id int PRIMARY KEY, v numeric); \
          INSERT INTO t VALUES (1, 1.5), (7, 1234.567)",
     )
     .await;
     let small = carried_as(initial(), ColumnAs::Decimal(6, 2));
-    refused(&world, &small, "a numeric that decimal(6,2) can't hold exactly").await;
-    world.carries(&carried_as(initial(), ColumnAs::Decimal(7, 3))).await;
-    assert_eq!(world.rows("public.t").await, ["1|1.500", "7|1234.567"]);
-    world.carries(&carried_as(initial(), ColumnAs::Text)).await;
-    assert_eq!(world.rows("public.t").await, ["1|1.5", "7|1234.567"]);
-    world.carries(&carried_as(initial(), ColumnAs::Double)).await;
-    assert_eq!(world.rows("public.t").await, ["1|1.5", "7|1234.567"]);
+    refused(&fixture, &small, "a numeric that decimal(6,2) can't hold exactly").await;
+    fixture.run_ok(&carried_as(initial(), ColumnAs::Decimal(7, 3))).await;
+    assert_eq!(fixture.rows("public.t").await, ["1|1.500", "7|1234.567"]);
+    fixture.run_ok(&carried_as(initial(), ColumnAs::Text)).await;
+    assert_eq!(fixture.rows("public.t").await, ["1|1.5", "7|1234.567"]);
+    fixture.run_ok(&carried_as(initial(), ColumnAs::Double)).await;
+    assert_eq!(fixture.rows("public.t").await, ["1|1.5", "7|1234.567"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_without_a_key_is_named_by_its_place() {
-    let world = World::new("CREATE TABLE t (v date); INSERT INTO t VALUES ('2026-01-01'), ('0001-01-01 BC')").await;
-    let (error, _) = error_of(&world.run(&initial()).await, "public.t");
+    let fixture = Fixture::new("CREATE TABLE t (v date); INSERT INTO t VALUES ('2026-01-01'), ('0001-01-01 BC')").await;
+    let (error, _) = error_of(&fixture.run(&initial()).await, "public.t");
     assert!(error.contains("public.t, column \"v\", row 2 of this stream"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_increment_that_is_refused_leaves_rows_and_position_as_they_were() {
-    let world = World::new("CREATE TABLE t (id int PRIMARY KEY, v date); INSERT INTO t VALUES (1, '2026-01-01')").await;
-    world.carries(&incremental()).await;
-    world.sql("INSERT INTO t VALUES (2, '2026-01-02'), (3, '12026-01-03'), (4, '2026-01-04')").await;
-    let before = world.table("public.t").await.version();
-    let (error, _) = error_of(&world.run(&incremental()).await, "public.t");
+async fn an_increment_that_is_refused_leaves_rows_and_position_unchanged() {
+    let fixture =
+        Fixture::new("CREATE TABLE t (id int PRIMARY KEY, v date); INSERT INTO t VALUES (1, '2026-01-01')").await;
+    fixture.run_ok(&incremental()).await;
+    fixture.sql("INSERT INTO t VALUES (2, '2026-01-02'), (3, '12026-01-03'), (4, '2026-01-04')").await;
+    let before = fixture.table("public.t").await.version();
+    let (error, _) = error_of(&fixture.run(&incremental()).await, "public.t");
     assert!(error.contains("column \"v\", row id=3"), "{error}");
-    assert_eq!(world.table("public.t").await.version(), before);
-    world.sql("UPDATE t SET v = '2026-01-03' WHERE id = 3").await;
-    world.carries(&incremental()).await;
-    assert_eq!(world.rows("public.t").await, ["1|2026-01-01", "2|2026-01-02", "3|2026-01-03", "4|2026-01-04"]);
+    assert_eq!(fixture.table("public.t").await.version(), before);
+    fixture.sql("UPDATE t SET v = '2026-01-03' WHERE id = 3").await;
+    fixture.run_ok(&incremental()).await;
+    assert_eq!(fixture.rows("public.t").await, ["1|2026-01-01", "2|2026-01-02", "3|2026-01-03", "4|2026-01-04"]);
 }

@@ -1,6 +1,6 @@
-//! Random schemas and rows through the lake, each value held against PostgreSQL's own word.
+//! Random schemas and rows through the lake: the text of each value is compared with PostgreSQL's.
 //!
-//! A failure prints how to have it again: `WATTLAKE_SEED=... WATTLAKE_CASES=1 cargo test`.
+//! A failure prints how to repeat it: `WATTLAKE_SEED=... WATTLAKE_CASES=1 cargo test`.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::columns::{Type, Types};
-use super::shown::{SAY, exact};
-use super::world::{World, chain, initial};
+use super::fixture::{Fixture, chain, initial};
+use super::random_types::{Type, Types};
+use super::value_text::{TEXT_FUNCTIONS, exact};
 use crate::postgres::quote;
 use crate::run::TableReport;
 
@@ -19,7 +19,7 @@ const CASES: u64 = 25;
 const TABLES: usize = 4;
 const ROWS: usize = 25;
 
-/// What a name may hold; the one that orders comparison is `id`.
+/// Names of columns and tables; the column `id` identifies the rows.
 const NAMES: &[&str] = &[
     "plain",
     "Upper",
@@ -51,39 +51,41 @@ const NAMES: &[&str] = &[
     "sixty-three bytes long, which is as long as a name can be......",
 ];
 
-pub struct Drawn {
+/// A random table with rows.
+pub struct RandomTable {
     pub schema: String,
     pub name: String,
     pub columns: Vec<(String, Type)>,
-    pub made: Vec<String>,
+    pub statements: Vec<String>,
     pub rows: Vec<String>,
 }
 
-impl Drawn {
-    pub fn new(rng: &mut ChaCha8Rng, at: usize) -> Drawn {
+impl RandomTable {
+    pub fn new(rng: &mut ChaCha8Rng, at: usize) -> RandomTable {
         let schema = format!("Case \"{at}\" é");
         let mut names = NAMES.to_vec();
         names.shuffle(rng);
         let name = format!("{} {at}", names.pop().unwrap().chars().take(15).collect::<String>());
         let count = rng.random_range(5..=12);
-        let mut types = Types { rng, schema: schema.clone(), made: vec![format!("CREATE SCHEMA {}", quote(&schema))] };
+        let mut types =
+            Types { rng, schema: schema.clone(), statements: vec![format!("CREATE SCHEMA {}", quote(&schema))] };
         let mut columns: Vec<(String, Type)> = Vec::new();
         for name in names.into_iter().take(count) {
             let column = types.column();
             columns.push((name.to_owned(), column));
         }
-        let mut made = types.made;
+        let mut statements = types.statements;
         let list: Vec<String> =
             columns.iter().map(|(name, column)| format!("{} {}", quote(name), column.sql())).collect();
         let qualified = format!("{}.{}", quote(&schema), quote(&name));
-        made.push(format!("CREATE TABLE {qualified} (id int4 PRIMARY KEY, {})", list.join(", ")));
+        statements.push(format!("CREATE TABLE {qualified} (id int4 PRIMARY KEY, {})", list.join(", ")));
         let rows = (0..ROWS)
             .map(|id| {
                 let values: Vec<String> = columns.iter().map(|(_, column)| column.value(rng)).collect();
                 format!("INSERT INTO {qualified} VALUES ({id}, {})", values.join(", "))
             })
             .collect();
-        Drawn { schema, name, columns, made, rows }
+        RandomTable { schema, name, columns, statements, rows }
     }
 
     pub fn qualified(&self) -> String {
@@ -94,27 +96,30 @@ impl Drawn {
         crate::postgres::catalog::display(&self.schema, &self.name)
     }
 
-    pub async fn make(&self, world: &World) {
-        for statement in self.made.iter().chain(&self.rows) {
-            if let Err(error) = world.client.batch_execute(statement).await {
+    /// Creates the table and inserts its rows.
+    pub async fn create(&self, fixture: &Fixture) {
+        for statement in self.statements.iter().chain(&self.rows) {
+            if let Err(error) = fixture.client.batch_execute(statement).await {
                 panic!("{error}: {:?}\n{statement}", error.as_db_error());
             }
         }
     }
 
-    /// PostgreSQL's own word for each value, by id.
-    pub async fn said(&self, world: &World) -> BTreeMap<i32, Vec<String>> {
-        let said: Vec<String> =
-            self.columns.iter().map(|(name, column)| column.say(&format!("t.{}", quote(name)))).collect();
-        let sql = format!("SELECT t.id, {} FROM {} t", said.join(", "), self.qualified());
-        let rows = world.client.query(&sql, &[]).await.unwrap_or_else(|e| panic!("{e}: {:?}\n{sql}", e.as_db_error()));
+    /// PostgreSQL's exact texts of all values, by id.
+    pub async fn source_texts(&self, fixture: &Fixture) -> BTreeMap<i32, Vec<String>> {
+        let texts: Vec<String> =
+            self.columns.iter().map(|(name, column)| column.text_sql(&format!("t.{}", quote(name)))).collect();
+        let sql = format!("SELECT t.id, {} FROM {} t", texts.join(", "), self.qualified());
+        let rows =
+            fixture.client.query(&sql, &[]).await.unwrap_or_else(|e| panic!("{e}: {:?}\n{sql}", e.as_db_error()));
         let value = |row: &tokio_postgres::Row, at| row.get::<_, Option<String>>(at).unwrap_or_else(|| "NULL".into());
         rows.iter().map(|row| (row.get(0), (1..row.len()).map(|at| value(row, at)).collect())).collect()
     }
 
-    async fn carried(&self, world: &World) -> BTreeMap<i32, Vec<String>> {
+    /// The lake's exact texts of all values, by id.
+    async fn lake_texts(&self, fixture: &Fixture) -> BTreeMap<i32, Vec<String>> {
         let name = lake::TableName::new(&self.schema, &self.name);
-        let table = world.lake.table(&name).await.unwrap().unwrap();
+        let table = fixture.lake.table(&name).await.unwrap().unwrap();
         // The types that the plan gave, whatever views the engine reads texts as.
         let schema = table.schema().unwrap();
         let mut rows = BTreeMap::new();
@@ -132,16 +137,16 @@ impl Drawn {
         rows
     }
 
-    /// The first value that differs, as a complaint.
-    async fn difference(&self, world: &World, report: &TableReport) -> Option<String> {
+    /// A description of the first value that differs.
+    async fn difference(&self, fixture: &Fixture, report: &TableReport) -> Option<String> {
         if let Some(error) = &report.error {
             return Some(chain(error));
         }
-        let (said, carried) = (self.said(world).await, self.carried(world).await);
-        if said.len() != carried.len() {
-            return Some(format!("{} rows at the source, {} in the lake", said.len(), carried.len()));
+        let (expected_rows, carried) = (self.source_texts(fixture).await, self.lake_texts(fixture).await);
+        if expected_rows.len() != carried.len() {
+            return Some(format!("{} rows at the source, {} in the lake", expected_rows.len(), carried.len()));
         }
-        for (id, expected) in &said {
+        for (id, expected) in &expected_rows {
             let Some(got) = carried.get(id) else { return Some(format!("row {id} is not in the lake")) };
             for ((name, column), (expected, got)) in self.columns.iter().zip(expected.iter().zip(got)) {
                 if expected != got {
@@ -164,25 +169,25 @@ fn number(name: &str) -> Option<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_value_comes_out_as_postgresql_says_it() {
     let seed = number("WATTLAKE_SEED").unwrap_or_else(|| rand::rng().random_range(0..1_000_000_000));
-    let world = World::new(&format!("{SAY} CREATE EXTENSION hstore SCHEMA public")).await;
+    let fixture = Fixture::new(&format!("{TEXT_FUNCTIONS} CREATE EXTENSION hstore SCHEMA public")).await;
     for seed in seed..seed + number("WATTLAKE_CASES").unwrap_or(CASES) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let tables: Vec<Drawn> = (0..TABLES).map(|at| Drawn::new(&mut rng, at)).collect();
+        let tables: Vec<RandomTable> = (0..TABLES).map(|at| RandomTable::new(&mut rng, at)).collect();
         for table in &tables {
-            table.make(&world).await;
+            table.create(&fixture).await;
         }
-        let report = world.run(&initial()).await;
+        let report = fixture.run(&initial()).await;
         assert_eq!(report.tables.len(), TABLES);
         for table in &tables {
             let report = report.tables.iter().find(|r| r.source == table.display()).unwrap();
-            if let Some(difference) = table.difference(&world, report).await {
-                let schema = table.made.join(";\n");
+            if let Some(difference) = table.difference(&fixture, report).await {
+                let schema = table.statements.join(";\n");
                 panic!(
-                    "have it again with WATTLAKE_SEED={seed} WATTLAKE_CASES=1\n{schema}\n{}: {difference}",
+                    "repeat with WATTLAKE_SEED={seed} WATTLAKE_CASES=1\n{schema}\n{}: {difference}",
                     table.display()
                 );
             }
-            world.sql(&format!("DROP SCHEMA {} CASCADE", quote(&table.schema))).await;
+            fixture.sql(&format!("DROP SCHEMA {} CASCADE", quote(&table.schema))).await;
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What happens to a platform between runs, drawn at random and in any order: after each run the lake holds what the
-//! rules say, or the table is in a named state, from which a resync goes on. Never silent.
+//! Random sequences of changes of the source between runs: after each run the lake has the rows that the rules
+//! require, or the table is in a named state, from which a resync continues.
 //!
-//! `WATTLAKE_SEQUENCES` says how many are drawn; a failure prints the seed of its own, for `WATTLAKE_SEED`.
+//! `WATTLAKE_SEQUENCES` is the number of sequences; a failure prints its seed, for `WATTLAKE_SEED`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio_postgres::Client;
 
-use super::world::{World, by_cursor, chain, incremental, of, with};
+use super::fixture::{Fixture, by_cursor, chain, incremental, table_report, with};
 use crate::plan::Settings;
 use crate::resume::Permission;
 
 const SEQUENCES: u64 = 50;
-/// In which something was found before.
-const FOUND: [u64; 5] = [300_000_000, 800_000_017, 800_000_072, 800_000_128, 800_000_177];
+/// The seeds of sequences that have found defects.
+const KNOWN_SEEDS: [u64; 5] = [300_000_000, 800_000_017, 800_000_072, 800_000_128, 800_000_177];
 const STEPS: usize = 8;
 
-/// By key: the cursor `at`, and the value.
+/// By key, the cursor `at` and the value.
 type Rows = BTreeMap<i64, (String, String)>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ enum Event {
     Insert,
     InsertLate,
     Update,
-    UpdateInSilence,
+    UpdateWithoutCursor,
     Delete,
     DeleteAll,
     Truncate,
@@ -57,7 +57,7 @@ const EVENTS: [Event; 19] = [
     Event::Insert,
     Event::InsertLate,
     Event::Update,
-    Event::UpdateInSilence,
+    Event::UpdateWithoutCursor,
     Event::Delete,
     Event::DeleteAll,
     Event::Truncate,
@@ -75,17 +75,20 @@ const EVENTS: [Event; 19] = [
     Event::FarAhead,
 ];
 
-/// A table with a partition whose rows can leave and come back.
-const CREATE: &str = "CREATE TABLE t (id bigserial PRIMARY KEY, at timestamptz NOT NULL, v text, n int DEFAULT 1) PARTITION BY RANGE (id); \
+/// A table with a partition that can be detached and attached with its rows.
+const CREATE: &str = "CREATE TABLE t (id bigserial PRIMARY KEY, at timestamptz NOT NULL, v text, n int DEFAULT 1) \
+    PARTITION BY RANGE (id); \
      CREATE TABLE t_main PARTITION OF t FOR VALUES FROM (MINVALUE) TO (1000000); \
-     CREATE TABLE IF NOT EXISTS t_side (id bigint NOT NULL DEFAULT 0 PRIMARY KEY, at timestamptz NOT NULL, v text, n int)";
+     CREATE TABLE IF NOT EXISTS t_side (id bigint NOT NULL DEFAULT 0 PRIMARY KEY, at timestamptz NOT NULL, v text, n \
+     int)";
 
 struct Platform {
-    world: World,
+    fixture: Fixture,
     rng: ChaCha8Rng,
     value_column: String,
     has_side: bool,
-    /// Made anew since the last run: its columns are not those of before, whatever their names become.
+    /// The table was created again since the last run: its columns are not those of before, whatever their names
+    /// become.
     is_anew: bool,
     is_wide: bool,
     columns: usize,
@@ -97,7 +100,7 @@ struct Platform {
 impl Platform {
     async fn sql(&mut self, sql: &str) {
         self.log.push(sql.to_owned());
-        self.world.sql(sql).await;
+        self.fixture.sql(sql).await;
     }
 
     fn value(&mut self) -> String {
@@ -110,19 +113,19 @@ impl Platform {
         format!("INSERT INTO t (at, {column}) SELECT clock_timestamp(), '{value}' FROM generate_series(1, {count})")
     }
 
-    fn draw(&mut self, seed: u64, in_step: &[Event]) -> Event {
+    fn next_event(&mut self, seed: u64, in_step: &[Event]) -> Event {
         let restarts = [Event::RestartIdentity, Event::RestartAndRefill];
         match *EVENTS.choose(&mut self.rng).unwrap() {
-            // Each run waits for such a transaction for seconds.
+            // Each run waits some seconds for such a transaction.
             Event::InsertLate if !seed.is_multiple_of(8) => Event::Insert,
-            // Both write all rows anew, and neither tells the other apart: see docs/transfer.md.
+            // Both rewrite all rows, and cannot be distinguished: see docs/transfer.md.
             event if restarts.contains(&event) && in_step.contains(&Event::Widen) => Event::Insert,
             Event::Widen if restarts.iter().any(|event| in_step.contains(event)) => Event::Insert,
             event => event,
         }
     }
 
-    async fn happens(&mut self, event: Event) {
+    async fn apply(&mut self, event: Event) {
         let (column, value) = (self.value_column.clone(), self.value());
         let some = format!("id % 3 = {}", self.rng.random_range(0..3));
         match event {
@@ -132,15 +135,15 @@ impl Platform {
             }
             Event::InsertLate => {
                 let insert = self.insert();
-                self.log.push(format!("in a transaction that goes on: {insert}"));
-                let session = self.world.session().await;
+                self.log.push(format!("in an open transaction: {insert}"));
+                let session = self.fixture.session().await;
                 session.batch_execute(&format!("BEGIN; {insert}")).await.unwrap();
                 self.late.push(session);
             }
             Event::Update => {
                 self.sql(&format!("UPDATE t SET {column} = '{value}', at = clock_timestamp() WHERE {some}")).await
             }
-            Event::UpdateInSilence => self.sql(&format!("UPDATE t SET {column} = '{value}' WHERE {some}")).await,
+            Event::UpdateWithoutCursor => self.sql(&format!("UPDATE t SET {column} = '{value}' WHERE {some}")).await,
             Event::Delete => self.sql(&format!("DELETE FROM t WHERE {some}")).await,
             Event::DeleteAll => self.sql("DELETE FROM t").await,
             Event::Truncate => self.sql("TRUNCATE t").await,
@@ -151,7 +154,7 @@ impl Platform {
                 self.sql(&insert).await;
             }
             Event::DropAndCreate => {
-                // A narrower type than the target's would be refused, as it should be.
+                // A narrower type than the target's would be refused.
                 let create = if self.is_wide { CREATE.replace(" n int", " n bigint") } else { CREATE.to_owned() };
                 self.sql(&format!("DROP TABLE t; DROP TABLE IF EXISTS t_side; {create}")).await;
                 (self.value_column, self.has_side, self.is_anew) = ("v".into(), false, true);
@@ -168,11 +171,11 @@ impl Platform {
                 };
                 self.sql(&format!("{side}ALTER TABLE t RENAME {column} TO {renamed}")).await;
             }
-            _ => self.changes(event).await,
+            _ => self.apply_change(event).await,
         }
     }
 
-    async fn changes(&mut self, event: Event) {
+    async fn apply_change(&mut self, event: Event) {
         let both = |has_side: bool, change: &str| match has_side {
             true => format!("ALTER TABLE t {change}"),
             false => format!("ALTER TABLE t {change}; ALTER TABLE t_side {change}"),
@@ -186,15 +189,16 @@ impl Platform {
             }
             Event::DropColumn => self.sql(&both(self.has_side, "DROP COLUMN IF EXISTS n")).await,
             Event::Widen => {
-                let has = "SELECT count(*)::text FROM pg_attribute WHERE attrelid = 'public.t'::regclass AND attname = 'n' AND NOT attisdropped";
-                if self.world.ask(has).await == ["1"] {
+                let has = "SELECT count(*)::text FROM pg_attribute WHERE attrelid = 'public.t'::regclass AND attname \
+                    = 'n' AND NOT attisdropped";
+                if self.fixture.first_column(has).await == ["1"] {
                     self.is_wide = true;
                     self.sql(&both(self.has_side, "ALTER n TYPE bigint")).await;
                 }
             }
             Event::Rewrite => {
                 self.log.push("VACUUM FULL".into());
-                self.world.client.batch_execute("VACUUM FULL public.t_main").await.unwrap();
+                self.fixture.client.batch_execute("VACUUM FULL public.t_main").await.unwrap();
             }
             Event::Detach if self.has_side => {
                 self.has_side = false;
@@ -205,7 +209,8 @@ impl Platform {
                 let (column, value, id) =
                     (self.value_column.clone(), self.value(), 1_000_000 + i64::from(self.written));
                 let rows = format!(
-                    "INSERT INTO t_side (id, at, {column}) VALUES ({id}, clock_timestamp() - interval '1 day', '{value}')"
+                    "INSERT INTO t_side (id, at, {column}) VALUES ({id}, clock_timestamp() - interval '1 day', \
+                     '{value}')"
                 );
                 self.sql(&format!(
                     "{rows}; ALTER TABLE t ATTACH PARTITION t_side FOR VALUES FROM (1000000) TO (2000000)"
@@ -231,7 +236,7 @@ impl Platform {
         }
     }
 
-    /// The rows that the run may leave to a later one: none at the end, when all transactions have ended.
+    /// The rows that the run may leave to a later run; none at the end, when all transactions have ended.
     async fn before_run(&mut self, order: Order, is_last: bool) -> Vec<i64> {
         if is_last {
             self.end_late().await;
@@ -249,19 +254,19 @@ impl Platform {
             "SELECT concat_ws('|', id, to_char(at, 'YYYY-MM-DD HH24:MI:SS.US') || ' UTC', {}) FROM public.t",
             self.value_column
         );
-        parsed(&self.world.ask(&sql).await)
+        parsed(&self.fixture.first_column(&sql).await)
     }
 
-    /// Of rows whose transactions are not older than all that run on the server, in other databases too: the order by
-    /// `xmin` leaves them to a later run, or takes them where those transactions end in time.
+    /// The rows whose transactions are not older than all running transactions of the server, in other databases, too.
+    /// With the cursor `xmin` they are left to a later run, or read where those transactions end in time.
     async fn pending(&self) -> Vec<i64> {
         let sql = "SELECT id::text FROM public.t WHERE age(xmin) <= \
              age((pg_snapshot_xmin(pg_current_snapshot())::text::bigint & 4294967295)::text::xid)";
-        self.world.ask(sql).await.iter().map(|id| id.parse().unwrap()).collect()
+        self.fixture.first_column(sql).await.iter().map(|id| id.parse().unwrap()).collect()
     }
 
     async fn lake(&self) -> Rows {
-        parsed(&self.world.rows("public.t").await)
+        parsed(&self.fixture.rows("public.t").await)
     }
 }
 
@@ -275,14 +280,15 @@ fn parsed(rows: &[String]) -> Rows {
     all
 }
 
-/// What the rules say that a run leaves: rows gone from the source stay, others are told by key and cursor.
-/// `last` is the source as it was at the last run: an id that came since is new, whatever the lake has under it.
+/// The rows that the lake must have after a run: those that the source no longer has are kept, others are matched by
+/// key and cursor. `last` has the source's rows at the last run: an id that is not in it is new, also where the lake
+/// has it.
 fn expected(order: Order, before: &Rows, last: &Rows, source: &Rows, is_resync: bool) -> Rows {
     let mut rows = before.clone();
     for (id, row) in source {
         let is_same = match (order, before.get(id)) {
             (_, None) => false,
-            // Ids beyond their sequence are read and compared by each run.
+            // Each run reads and compares the ids above the sequence.
             (Order::Id, Some(_)) => !is_resync && last.contains_key(id) && *id < 900_000,
             (Order::At, Some(known)) => !is_resync && known.0 == row.0,
             (Order::Transaction, Some(_)) => false,
@@ -294,7 +300,7 @@ fn expected(order: Order, before: &Rows, last: &Rows, source: &Rows, is_resync: 
     rows
 }
 
-/// Rows that may be left to a later run are wanted as they were, where they are.
+/// Expects the earlier versions of rows that may be left to a later run, where the lake has these versions.
 fn leave_pending(wanted: &mut Rows, pending: &[i64], before: &Rows, lake: &Rows) {
     for id in pending.iter().filter(|id| lake.get(id) == before.get(id)) {
         match before.get(id) {
@@ -304,7 +310,7 @@ fn leave_pending(wanted: &mut Rows, pending: &[i64], before: &Rows, lake: &Rows)
     }
 }
 
-async fn play(seed: u64) -> Result<(), String> {
+async fn run_sequence(seed: u64) -> Result<(), String> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let order = *[Order::Id, Order::At, Order::Transaction].choose(&mut rng).unwrap();
     let settings = Settings { include: vec!["public.t".into()], ..incremental() };
@@ -313,9 +319,9 @@ async fn play(seed: u64) -> Result<(), String> {
         Order::At => with(settings, "public.t", by_cursor("at")),
         Order::Transaction => with(settings, "public.t", by_cursor("xmin")),
     };
-    let world = World::new(CREATE).await;
+    let fixture = Fixture::new(CREATE).await;
     let mut platform = Platform {
-        world,
+        fixture,
         rng,
         value_column: "v".into(),
         has_side: false,
@@ -326,39 +332,39 @@ async fn play(seed: u64) -> Result<(), String> {
         log: vec![format!("{order:?}")],
         late: Vec::new(),
     };
-    platform.happens(Event::Insert).await;
-    platform.world.carries(&settings).await;
+    platform.apply(Event::Insert).await;
+    platform.fixture.run_ok(&settings).await;
     let mut last = platform.source().await;
     for step in 0..STEPS {
         let mut in_step = Vec::new();
         for _ in 0..platform.rng.random_range(1..4) {
-            let event = platform.draw(seed, &in_step);
+            let event = platform.next_event(seed, &in_step);
             in_step.push(event);
-            // Only what changes rows goes on beside a transaction that writes: all else waits for its locks.
+            // Beside an open transaction that writes, only changes of rows are possible: others wait for its locks.
             let waits = !matches!(event, Event::Insert | Event::Update | Event::Delete | Event::FarAhead);
             if platform.late.is_empty() || !waits {
-                platform.happens(event).await;
+                platform.apply(event).await;
             }
         }
         let pending = platform.before_run(order, step + 1 == STEPS).await;
         let (before, source) = (platform.lake().await, platform.source().await);
         platform.log.push(format!("run; pending {pending:?}"));
-        let report = platform.world.run(&settings).await;
+        let report = platform.fixture.run(&settings).await;
         let mut wanted = expected(order, &before, &last, &source, false);
-        if let Some(error) = &of(&report, "public.t").error {
+        if let Some(error) = &table_report(&report, "public.t").error {
             let state = error.state.ok_or_else(|| format!("no state: {}\n{:#?}", chain(error), platform.log))?;
             platform.log.push(format!("{state}, resync"));
-            let report = platform.world.run_with(&settings, Permission::Resync).await;
-            if let Some(error) = &of(&report, "public.t").error {
+            let report = platform.fixture.run_with(&settings, Permission::Resync).await;
+            if let Some(error) = &table_report(&report, "public.t").error {
                 return Err(format!("resync: {}\n{:#?}", chain(error), platform.log));
             }
             wanted = expected(order, &before, &last, &source, true);
         }
         let lake = platform.lake().await;
         leave_pending(&mut wanted, &pending, &before, &lake);
-        // A run may read more than it must.
+        // A run may read more rows than necessary.
         wanted.extend(source.iter().filter(|(id, row)| lake.get(id) == Some(row)).map(|(id, row)| (*id, row.clone())));
-        // What a transaction that goes on has written is the next run's, or a later one's.
+        // Rows of open transactions are read by the next run, or a later one.
         if lake != wanted {
             return Err(format!("the lake has {lake:?}\nand not {wanted:?}\n{:#?}", platform.log));
         }
@@ -372,15 +378,15 @@ async fn play(seed: u64) -> Result<(), String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_happens_between_runs_is_carried_or_said() {
+async fn changes_between_runs_are_transferred_or_refused() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let count = number("WATTLAKE_SEQUENCES").unwrap_or(SEQUENCES);
     let given = number("WATTLAKE_SEED");
     let first = given.unwrap_or_else(|| rand::rng().random_range(0..1_000_000_000));
-    let found = FOUND.into_iter().filter(|_| given.is_none());
+    let found = KNOWN_SEEDS.into_iter().filter(|_| given.is_none());
     for seed in found.chain(first..first + count) {
-        if let Err(what) = play(seed).await {
-            panic!("have it again with WATTLAKE_SEED={seed} WATTLAKE_SEQUENCES=1\n{what}");
+        if let Err(what) = run_sequence(seed).await {
+            panic!("repeat with WATTLAKE_SEED={seed} WATTLAKE_SEQUENCES=1\n{what}");
         }
     }
 }

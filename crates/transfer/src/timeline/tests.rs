@@ -17,18 +17,18 @@ fn ends_of_timelines() {
 fn what_is_part_of_a_log() {
     let log = Log { now: at(4, 2 << 32), is_standby: false, ends: Some(timeline_ends(HISTORY)) };
     for (before, continuity) in [
-        (at(4, 2 << 32), Continuity::Whole),
-        (at(4, (2 << 32) + 1), Continuity::Cut(log.now)),
-        (at(3, (1 << 32) + 0xA0), Continuity::Whole),
-        (at(3, (1 << 32) + 0xA1), Continuity::Cut(at(3, (1 << 32) + 0xA0))),
-        (at(1, 0x0300_0060), Continuity::Whole),
-        (at(1, 0x0300_0061), Continuity::Cut(at(1, 0x0300_0060))),
-        // Timeline 2 was left beside: 4 goes back to 3, and 3 to 1.
-        (at(2, 0x0300_0070), Continuity::Cut(at(1, 0x0300_0060))),
-        (at(5, 7), Continuity::Cut(log.now)),
+        (at(4, 2 << 32), Continuity::Complete),
+        (at(4, (2 << 32) + 1), Continuity::Diverged(log.now)),
+        (at(3, (1 << 32) + 0xA0), Continuity::Complete),
+        (at(3, (1 << 32) + 0xA1), Continuity::Diverged(at(3, (1 << 32) + 0xA0))),
+        (at(1, 0x0300_0060), Continuity::Complete),
+        (at(1, 0x0300_0061), Continuity::Diverged(at(1, 0x0300_0060))),
+        // Timeline 2 is no ancestor: 4 descends from 3, and 3 from 1.
+        (at(2, 0x0300_0070), Continuity::Diverged(at(1, 0x0300_0060))),
+        (at(5, 7), Continuity::Diverged(log.now)),
     ] {
         assert_eq!(log.continuity(before), continuity, "{before}");
     }
     let hidden = Log { now: at(2, 9), is_standby: true, ends: None };
-    assert_eq!((hidden.continuity(at(1, 3)), hidden.continuity(at(2, 3))), (Continuity::Unknown, Continuity::Whole));
+    assert_eq!((hidden.continuity(at(1, 3)), hidden.continuity(at(2, 3))), (Continuity::Unknown, Continuity::Complete));
 }

@@ -1,5 +1,5 @@
-//! The ranges that differ, key by key: the source's rows are remembered by key and checksum, the
-//! lake's are held against them. Memory grows with a group of ranges, never with the table.
+//! The comparison of the ranges that differ, row by row: the source's rows are held in memory by key and checksum, and
+//! the lake's rows are compared with them. Memory grows with a group of ranges, not with the table.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 
-use super::digest::{Digests, Encoder, Ranges};
+use super::digest::{Digests, KeyRanges, RowEncoder};
 use super::{Difference, TableValidation};
 use crate::cursor::Cursor;
 use crate::error::{Context, Result};
 use crate::plan::TablePlan;
 use crate::read::Sink;
 
-/// Rows of both sides that are compared in one go.
+/// The number of rows, of the source and the lake together, that one group of ranges has at most.
 const GROUP_ROWS: u64 = 2_000_000;
 
-/// Cuts the differing ranges into groups of a bounded number of rows.
+/// Divides the differing ranges into groups of at most [`GROUP_ROWS`] rows; a larger range is a group of its own.
 pub fn groups(differing: &[usize], source: &Digests, lake: &Digests) -> Vec<Vec<usize>> {
     let (mut groups, mut rows): (Vec<Vec<usize>>, u64) = (Vec::new(), 0);
     for range in differing {
@@ -37,30 +37,33 @@ pub fn groups(differing: &[usize], source: &Digests, lake: &Digests) -> Vec<Vec<
     groups
 }
 
-/// The column of the source's batches that says whether the next run would read the row. The last one.
+/// The name of the last column of the source's batches, which tells whether the next run would read the row.
 pub const IS_PENDING: &str = "wattlake: is pending";
 
 struct Row {
     checksum: u128,
-    /// Of the cursor's columns: tells the row's versions apart.
+    /// The digest of the cursor's columns, which differs between versions of the row.
     version: u128,
     is_pending: bool,
 }
 
+/// The comparison of one group of ranges. As a sink it takes the source's rows; then [`Comparison::check`] compares the
+/// lake's rows, and [`Comparison::note_unmatched`] reports the rest.
 pub struct Comparison {
     plan: Arc<TablePlan>,
-    ranges: Arc<Ranges>,
+    ranges: Arc<KeyRanges>,
     wanted: HashSet<usize>,
     first: usize,
     last: usize,
-    encoder: Option<Encoder>,
+    encoder: Option<RowEncoder>,
     seen: HashMap<Box<[u8]>, Row>,
-    /// Keys of the lake.
+    /// The keys of the lake's rows so far.
     checked: HashSet<Box<[u8]>>,
 }
 
 impl Comparison {
-    pub fn new(plan: &Arc<TablePlan>, ranges: &Arc<Ranges>, group: Vec<usize>) -> Self {
+    /// A comparison of the ranges of `group`, which ascend.
+    pub fn new(plan: &Arc<TablePlan>, ranges: &Arc<KeyRanges>, group: Vec<usize>) -> Self {
         Comparison {
             plan: Arc::clone(plan),
             ranges: Arc::clone(ranges),
@@ -73,7 +76,7 @@ impl Comparison {
         }
     }
 
-    /// What to ask of the source, where its key has an order.
+    /// The SQL condition for the source's rows of the group; none where the ranges are of hashes.
     pub fn condition(&self) -> Option<String> {
         let column = self.ranges.column.as_ref()?;
         let name = crate::postgres::quote(&column.column);
@@ -93,11 +96,11 @@ impl Comparison {
         &mut self,
         batch: &RecordBatch,
         pending: Option<&BooleanArray>,
-        mut row: impl FnMut(&mut Comparison, &[u8], Row, &Encoder) -> Result<()>,
+        mut row: impl FnMut(&mut Comparison, &[u8], Row, &RowEncoder) -> Result<()>,
     ) -> Result<()> {
         let encoder = match self.encoder.take() {
             Some(encoder) => encoder,
-            None => Encoder::new(&self.plan)?,
+            None => RowEncoder::new(&self.plan)?,
         };
         let (checksums, keys) = (encoder.checksums(batch)?, encoder.keys(batch)?);
         let ranges = self.ranges.of_rows(batch, &keys)?;
@@ -108,7 +111,7 @@ impl Comparison {
             .collect();
         let versions = match names.is_empty() {
             true => vec![0; batch.num_rows()],
-            false => lake::orders_of(batch, &names, &types).context("compare versions of rows")?,
+            false => lake::order_digests(batch, &names, &types).context("compare versions of rows")?,
         };
         for (at, (key, checksum)) in keys.iter().zip(checksums).enumerate() {
             if self.wanted.contains(&ranges[at]) {
@@ -120,7 +123,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// Compares the lake's rows with the source's.
+    /// Compares a batch of the lake's rows with the source's.
     pub fn check(&mut self, batch: &RecordBatch, validation: &mut TableValidation) -> Result<()> {
         let names = self.plan.key.clone();
         self.each(batch, None, |this, key, lake, encoder| {
@@ -143,15 +146,15 @@ impl Comparison {
         })
     }
 
-    /// What the source has and the lake has not.
-    pub fn left(self, validation: &mut TableValidation) -> Result<()> {
+    /// Reports the rows that the source has and the lake does not have.
+    pub fn note_unmatched(self, validation: &mut TableValidation) -> Result<()> {
         let encoder = match self.encoder {
             Some(encoder) => encoder,
-            None => Encoder::new(&self.plan)?,
+            None => RowEncoder::new(&self.plan)?,
         };
-        let mut left: Vec<(Box<[u8]>, Row)> = self.seen.into_iter().collect();
-        left.sort_by(|a, b| a.0.cmp(&b.0));
-        for (key, row) in left {
+        let mut unmatched: Vec<(Box<[u8]>, Row)> = self.seen.into_iter().collect();
+        unmatched.sort_by(|a, b| a.0.cmp(&b.0));
+        for (key, row) in unmatched {
             let difference = if row.is_pending { Difference::Pending } else { Difference::Lost };
             validation.note(difference, || show(&encoder, &self.plan.key, &key));
         }
@@ -159,7 +162,7 @@ impl Comparison {
     }
 }
 
-fn show(encoder: &Encoder, names: &[String], key: &[u8]) -> String {
+fn show(encoder: &RowEncoder, names: &[String], key: &[u8]) -> String {
     let parser = encoder.keys.parser();
     let Ok(columns) = encoder.keys.convert_rows([parser.parse(key)]) else { return "a key that can't be shown".into() };
     let value = |column| array_value_to_string(column, 0).unwrap_or_default();
@@ -177,7 +180,7 @@ impl Sink for Comparison {
             this.seen.insert(key.into(), row);
             Ok(())
         })
-        .context("remember the source's keys")
+        .context("read the source's keys")
     }
 
     fn done(self) -> Result<Comparison> {

@@ -1,4 +1,4 @@
-//! Counts and checksums by key range, computed alike for both sides.
+//! Counts and checksums of rows by ranges of keys, computed in the same way for the source and the lake.
 
 use std::sync::Arc;
 
@@ -9,32 +9,34 @@ use arrow_row::{RowConverter, SortField};
 use tokio_postgres::Client;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::carried::Kind;
 use crate::decode::INFINITE_MICROS;
 use crate::error::{Context, Error, Result};
 use crate::plan::TablePlan;
 use crate::postgres::quote;
 use crate::read::Sink;
 use crate::target::lake::schema_of;
+use crate::type_map::ColumnKind;
 
-/// Into how many ranges a table's keys are cut.
+/// The number of ranges of a table's keys.
 const RANGES: usize = 1024;
 
-/// A leading key column that orders as an integer, at the source and in the batches.
-pub struct Leading {
+/// The first column of a key, whose values are ordered as integers at the source and in the batches.
+pub struct LeadingColumn {
+    /// The column at the source.
     pub column: String,
+    /// The column in the target.
     name: String,
-    /// Of instants and local times: their zone.
+    /// None for integers; for timestamps, whether they have a time zone.
     utc: Option<bool>,
 }
 
-impl Leading {
-    /// A bound as SQL: an integer, or microseconds since 1970.
+impl LeadingColumn {
+    /// A bound, an integer or microseconds since 1970, as SQL of the column's type.
     pub fn literal(&self, bound: i64) -> String {
         let Some(utc) = self.utc else { return format!("'{bound}'::bigint") };
         let type_name = if utc { "timestamptz" } else { "timestamp" };
         match chrono::DateTime::from_timestamp_micros(bound) {
-            // Of years before the first PostgreSQL has another notation: nothing is carried from there.
+            // PostgreSQL writes years before the year 1 differently; no timestamps before it are transferred.
             Some(at) if bound >= INFINITE_MICROS[0] => {
                 let zone = if utc { "+00" } else { "" };
                 format!("'{}{zone}'::{type_name}", at.format("%Y-%m-%d %H:%M:%S%.6f"))
@@ -43,7 +45,7 @@ impl Leading {
         }
     }
 
-    /// An expression of the column's type as SQL that gives an integer.
+    /// SQL for an expression of the column's type as an integer.
     fn as_integer(&self, expression: &str) -> String {
         match self.utc {
             None => format!("({expression})::bigint"),
@@ -54,17 +56,21 @@ impl Leading {
     }
 }
 
-/// The ranges of a table's leading key column where it is a number or a time, else of its hash.
-pub struct Ranges {
-    pub column: Option<Leading>,
+/// The ranges of a table's keys: of the first column's values where they are integers or timestamps, otherwise of the
+/// keys' hashes.
+pub struct KeyRanges {
+    /// The first column of the key; none where the ranges are of hashes.
+    pub column: Option<LeadingColumn>,
     start: i64,
     width: i64,
     count: usize,
 }
 
-impl Ranges {
-    pub async fn of(plan: &TablePlan, client: &Client) -> Result<Ranges> {
-        let by_hash = Ranges { column: None, start: 0, width: 0, count: if plan.key.is_empty() { 1 } else { RANGES } };
+impl KeyRanges {
+    /// Divides the keys from the source's least to its greatest into ranges.
+    pub async fn of(plan: &TablePlan, client: &Client) -> Result<KeyRanges> {
+        let by_hash =
+            KeyRanges { column: None, start: 0, width: 0, count: if plan.key.is_empty() { 1 } else { RANGES } };
         let Some(column) = plan.key.first().and_then(|key| leading(plan, key)) else { return Ok(by_hash) };
         let (low, high) = (format!("min({})", quote(&column.column)), format!("max({})", quote(&column.column)));
         let sql =
@@ -74,20 +80,22 @@ impl Ranges {
             return Ok(by_hash);
         };
         let width = (high.saturating_sub(low) / (RANGES as i64 - 2)).max(1);
-        Ok(Ranges { column: Some(column), start: low, width, count: RANGES })
+        Ok(KeyRanges { column: Some(column), start: low, width, count: RANGES })
     }
 
+    /// The number of ranges.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// The first range also takes what lies below the source's least key, the last what lies above.
+    /// The range of a value. The first range also has the values below the source's least key, the last those above its
+    /// greatest.
     fn at(&self, value: i64) -> usize {
         let at = value.saturating_sub(self.start).div_euclid(self.width).saturating_add(1);
         usize::try_from(at.max(0)).unwrap_or(0).min(self.count - 1)
     }
 
-    /// The least and greatest values of a range; `None` where it is open.
+    /// The least and greatest values of a range; `None` where the range is not bounded on that side.
     pub fn bounds(&self, range: usize) -> (Option<i64>, Option<i64>) {
         let at = |range: usize| self.start.saturating_add(self.width.saturating_mul(range as i64 - 1));
         let low = (range > 0).then(|| at(range));
@@ -95,7 +103,7 @@ impl Ranges {
         (low, high)
     }
 
-    /// The range of each row.
+    /// The range of each row of a batch, whose keys are `keys`.
     pub fn of_rows(&self, batch: &RecordBatch, keys: &arrow_row::Rows) -> Result<Vec<usize>> {
         let Some(column) = &self.column else {
             return Ok(keys.iter().map(|key| (xxh3_128(key.as_ref()) % self.count as u128) as usize).collect());
@@ -105,16 +113,16 @@ impl Ranges {
     }
 }
 
-/// A leading key column that orders as an integer, and is the same at the source and in the target.
-fn leading(plan: &TablePlan, key: &str) -> Option<Leading> {
+/// The key's first column, where its values are ordered as integers and are the same at the source and in the target.
+fn leading(plan: &TablePlan, key: &str) -> Option<LeadingColumn> {
     let column = plan.columns.iter().find(|c| c.name == key)?;
     let source = plan.source.columns.iter().find(|c| quote(&c.name) == column.expression)?;
     let utc = match column.kind {
-        Kind::I16 | Kind::I32 | Kind::I64 => None,
-        Kind::Timestamp { utc } => Some(utc),
+        ColumnKind::I16 | ColumnKind::I32 | ColumnKind::I64 => None,
+        ColumnKind::Timestamp { utc } => Some(utc),
         _ => return None,
     };
-    Some(Leading { column: source.name.clone(), name: key.to_owned(), utc })
+    Some(LeadingColumn { column: source.name.clone(), name: key.to_owned(), utc })
 }
 
 fn integers(batch: &RecordBatch, name: &str) -> Result<arrow::array::Int64Array> {
@@ -123,27 +131,33 @@ fn integers(batch: &RecordBatch, name: &str) -> Result<arrow::array::Int64Array>
     Ok(cast(column, &DataType::Int64).context(format!("compare column {name:?}"))?.as_primitive::<Int64Type>().clone())
 }
 
-/// A range's rows: how many, and the sum of their checksums, whatever their order.
+/// The number of rows of a range, and the sum of their checksums, which does not depend on the rows' order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Digest {
+    /// The number of rows.
     pub rows: u64,
     sum: u128,
 }
 
+/// The digests of all ranges of a table.
 #[derive(Debug, Clone)]
 pub struct Digests {
+    /// By the range's index.
     pub ranges: Vec<Digest>,
 }
 
 impl Digests {
+    /// Digests of `count` ranges without rows.
     pub fn new(count: usize) -> Self {
         Digests { ranges: vec![Digest::default(); count] }
     }
 
+    /// The number of rows of all ranges.
     pub fn rows(&self) -> u64 {
         self.ranges.iter().map(|range| range.rows).sum()
     }
 
+    /// Adds the rows of `other`, range by range.
     pub fn add(&mut self, other: &Digests) {
         for (mine, theirs) in self.ranges.iter_mut().zip(&other.ranges) {
             mine.rows += theirs.rows;
@@ -152,15 +166,17 @@ impl Digests {
     }
 }
 
-/// Turns rows into comparable bytes: the whole row, and its key.
-pub struct Encoder {
+/// Encodes rows and their keys as comparable bytes.
+pub struct RowEncoder {
     rows: RowConverter,
+    /// The converter of keys.
     pub keys: RowConverter,
     key: Vec<usize>,
 }
 
-impl Encoder {
-    pub fn new(plan: &TablePlan) -> Result<Encoder> {
+impl RowEncoder {
+    /// An encoder of a table's rows, with the columns of the plan.
+    pub fn new(plan: &TablePlan) -> Result<RowEncoder> {
         let schema = schema_of(plan);
         let converter = |types: Vec<DataType>| {
             RowConverter::new(types.into_iter().map(SortField::new).collect()).context("compare rows")
@@ -168,31 +184,41 @@ impl Encoder {
         let key = plan.key_positions();
         let all = schema.fields().iter().map(|f| f.data_type().clone()).collect();
         let key_types = key.iter().map(|at| schema.field(*at).data_type().clone()).collect();
-        Ok(Encoder { rows: converter(all)?, keys: converter(key_types)?, key })
+        Ok(RowEncoder { rows: converter(all)?, keys: converter(key_types)?, key })
     }
 
+    /// The checksum of each row.
     pub fn checksums(&self, batch: &RecordBatch) -> Result<Vec<u128>> {
         let rows = self.rows.convert_columns(batch.columns()).context("compare rows")?;
         Ok(rows.iter().map(|row| xxh3_128(row.as_ref())).collect())
     }
 
+    /// The key of each row.
     pub fn keys(&self, batch: &RecordBatch) -> Result<arrow_row::Rows> {
         let columns: Vec<ArrayRef> = self.key.iter().map(|at| Arc::clone(batch.column(*at))).collect();
         self.keys.convert_columns(&columns).context("compare keys")
     }
 }
 
+/// Computes the digests of the rows that it receives.
 pub struct DigestSink {
-    encoder: Encoder,
-    ranges: Arc<Ranges>,
+    encoder: RowEncoder,
+    ranges: Arc<KeyRanges>,
+    /// The digests of the rows so far.
     pub digests: Digests,
 }
 
 impl DigestSink {
-    pub fn new(plan: &TablePlan, ranges: &Arc<Ranges>) -> Result<Self> {
-        Ok(DigestSink { encoder: Encoder::new(plan)?, ranges: Arc::clone(ranges), digests: Digests::new(ranges.len()) })
+    /// A sink without rows.
+    pub fn new(plan: &TablePlan, ranges: &Arc<KeyRanges>) -> Result<Self> {
+        Ok(DigestSink {
+            encoder: RowEncoder::new(plan)?,
+            ranges: Arc::clone(ranges),
+            digests: Digests::new(ranges.len()),
+        })
     }
 
+    /// Adds the rows of a batch.
     pub fn count(&mut self, batch: &RecordBatch) -> Result<()> {
         let checksums = self.encoder.checksums(batch)?;
         let ranges = if self.ranges.len() == 1 {

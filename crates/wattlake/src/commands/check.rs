@@ -1,7 +1,7 @@
-mod awaited;
 mod flow;
+mod group;
 mod misplaced;
-mod shared;
+mod unfilled;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,9 +13,9 @@ use lake::TableName;
 use owo_colors::{OwoColorize, Stream};
 use serde_json::json;
 use sql::Session;
-use transfer::preflight::{self, Finding, Preflight, Severity, Way};
+use transfer::preflight::{self, Finding, PreflightReport, ReadPath, Severity};
 
-use crate::config::{Mart, Unset, Via};
+use crate::config::{Mart, UnsetVariables, Via};
 use crate::flows::mart::{check_order, schema_of};
 use crate::flows::transfer::{settings, source, target};
 use crate::report;
@@ -23,25 +23,26 @@ use crate::system::LedgerTables;
 use crate::text;
 use crate::warehouse::Warehouse;
 
-use awaited::Awaited;
+use unfilled::UnfilledTables;
 
-/// Prove the whole configuration before anything runs
+/// Check the whole configuration before anything runs
 ///
 /// Reads every file, connects to every source, and looks at versions, permissions, keys, types,
-/// cursors and indexes. What is wrong is said with its hint. Exits with 4 where a run would fail.
+/// cursors and indexes. Each finding comes with a hint. Exits with 4 where a run would fail.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// One JSON object a finding
+    /// Print one JSON object for each finding
     #[arg(long)]
     json: bool,
 }
 
 impl Check {
+    /// Prints the findings and returns the exit code.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
         let warehouse = Warehouse::open(root)?;
         let mut errors = self.check_unset(&warehouse);
         for finding in misplaced::findings(&warehouse.config) {
-            self.say("lake", &finding);
+            self.print("lake", &finding);
         }
         if let Err(error) = warehouse.lake().await {
             errors += self.failed("lake", &error);
@@ -56,12 +57,12 @@ impl Check {
             return Ok(ExitCode::from(report::code::FIX_SETUP));
         }
         if !self.json {
-            println!("nothing stands in the way");
+            println!("no errors found");
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The variables that parts lack; what needs them is not looked at further.
+    /// Prints the variables that are not set; the parts that need them are not checked further. Returns their number.
     fn check_unset(&self, warehouse: &Warehouse) -> usize {
         let unset = warehouse.config.unset();
         let problems = unset.iter().flat_map(|(part, unset)| unset.0.iter().map(move |problem| (part, problem)));
@@ -70,7 +71,7 @@ impl Check {
             errors += 1;
             let subject = format!("{}:{}:{}", problem.file.display(), problem.line, problem.column);
             let (what, hint) = (problem.what.clone(), problem.hint.clone());
-            self.say(part, &Finding { severity: Severity::Error, subject, what, hint, shared: None });
+            self.print(part, &Finding { severity: Severity::Error, subject, what, hint, common: None });
         }
         errors
     }
@@ -81,10 +82,10 @@ impl Check {
             Err(error) => return self.failed(name, &error),
         };
         if self.json {
-            preflight.findings.iter().for_each(|finding| self.say(name, finding));
+            preflight.findings.iter().for_each(|finding| self.print(name, finding));
         } else {
             let file = format!("transfers/{name}.toml");
-            shared::together(&preflight.findings, &file).iter().for_each(|finding| self.say(name, finding));
+            group::group_findings(&preflight.findings, &file).iter().for_each(|finding| self.print(name, finding));
             println!(
                 "{name}: {}, {} tables, {} columns, about {} rows",
                 preflight.server,
@@ -96,62 +97,62 @@ impl Check {
         preflight.findings.iter().filter(|finding| finding.severity == Severity::Error).count()
     }
 
-    /// Returns how many errors it is: none where a variable is not set, which is said already.
+    /// Prints an error, and returns 1; 0 where a variable is not set, since [`Check::check_unset`] has printed it.
     fn failed(&self, about: &str, error: &anyhow::Error) -> usize {
-        if error.chain().any(|cause| cause.is::<Unset>()) {
+        if error.chain().any(|cause| cause.is::<UnsetVariables>()) {
             return 0;
         }
-        self.say(about, &finding(error));
+        self.print(about, &finding(error));
         1
     }
 
-    /// Plans each query against the lake as it is.
+    /// Plans each query against the present tables of the lake.
     async fn check_queries(&self, warehouse: &Warehouse, lake: &lake::Lake) -> usize {
-        let awaited = match Awaited::of(&warehouse.config, lake).await {
-            Ok(awaited) => awaited,
+        let unfilled = match UnfilledTables::of(&warehouse.config, lake).await {
+            Ok(unfilled) => unfilled,
             Err(error) => {
-                self.say("lake", &finding(&error.into()));
+                self.print("lake", &finding(&error.into()));
                 return 1;
             }
         };
         let errors =
-            self.check_marts(warehouse, lake, &awaited).await + self.check_flow(warehouse, lake, &awaited).await;
-        if let Some(note) = awaited.finding() {
-            self.say("queries", &note);
+            self.check_marts(warehouse, lake, &unfilled).await + self.check_flow(warehouse, lake, &unfilled).await;
+        if let Some(note) = unfilled.finding() {
+            self.print("queries", &note);
         }
         errors
     }
 
-    async fn check_marts(&self, warehouse: &Warehouse, lake: &lake::Lake, awaited: &Awaited<'_>) -> usize {
+    async fn check_marts(&self, warehouse: &Warehouse, lake: &lake::Lake, unfilled: &UnfilledTables<'_>) -> usize {
         let mut errors = 0;
         for mart in warehouse.config.marts_in_order() {
-            if awaited.has(&mart.sql) {
+            if unfilled.are_read_by(&mart.sql) {
                 continue;
             }
-            match prove(warehouse, lake, mart).await {
+            match plan_mart(warehouse, lake, mart).await {
                 Ok(()) if self.json => {}
                 Ok(()) => println!("mart {}: {}", mart.name, mart.kind.as_str()),
                 Err(error) => {
                     errors += 1;
-                    self.say(&format!("mart {}", mart.name), &finding(&error));
+                    self.print(&format!("mart {}", mart.name), &finding(&error));
                 }
             }
         }
         errors
     }
 
-    async fn check_flow(&self, warehouse: &Warehouse, lake: &lake::Lake, awaited: &Awaited<'_>) -> usize {
-        let found = match flow::findings(warehouse, lake, awaited).await {
+    async fn check_flow(&self, warehouse: &Warehouse, lake: &lake::Lake, unfilled: &UnfilledTables<'_>) -> usize {
+        let found = match flow::findings(warehouse, lake, unfilled).await {
             Ok(found) => found,
             Err(error) => vec![("functions".to_owned(), finding(&error))],
         };
         for (about, finding) in &found {
-            self.say(about, finding);
+            self.print(about, finding);
         }
         found.iter().filter(|(_, finding)| finding.severity == Severity::Error).count()
     }
 
-    fn say(&self, about: &str, finding: &Finding) {
+    fn print(&self, about: &str, finding: &Finding) {
         let severity = match finding.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
@@ -170,7 +171,7 @@ impl Check {
             Severity::Warning => severity.if_supports_color(Stream::Stdout, |t| t.yellow()).to_string(),
             Severity::Note => severity.if_supports_color(Stream::Stdout, |t| t.dimmed()).to_string(),
         };
-        // What is of the transfer as a whole has its name as the subject.
+        // A finding about the whole transfer has the transfer's name as its subject: it is not printed twice.
         let subject = if finding.subject == about { String::new() } else { format!("{}: ", finding.subject) };
         println!("{label}: {about}: {subject}{}", finding.what);
         if let Some(hint) = &finding.hint {
@@ -179,23 +180,23 @@ impl Check {
     }
 }
 
-async fn check(warehouse: &Warehouse, name: &str) -> Result<Preflight> {
+async fn check(warehouse: &Warehouse, name: &str) -> Result<PreflightReport> {
     let config = warehouse.transfer(name)?;
-    let way = match config.via {
-        Via::Direct => Way::Direct,
-        Via::Replica => Way::Replica,
-        Via::Basebackup => Way::Basebackup,
+    let path = match config.via {
+        Via::Direct => ReadPath::Direct,
+        Via::Replica => ReadPath::Replica,
+        Via::Basebackup => ReadPath::Basebackup,
     };
-    if way == Way::Basebackup {
+    if path == ReadPath::Basebackup {
         warehouse.postgres()?;
     }
     let target = target(warehouse, config).await?;
     let source = source(warehouse, config)?;
-    Ok(preflight::check(&settings(warehouse, config), &source, way, Some(&target)).await?)
+    Ok(preflight::check(&settings(warehouse, config), &source, path, Some(&target)).await?)
 }
 
-/// Tables that no refresh has made yet are taken for views.
-async fn prove(warehouse: &Warehouse, lake: &lake::Lake, mart: &Mart) -> Result<()> {
+/// Plans a mart's query. A mart whose table no refresh has written yet is planned as a view.
+async fn plan_mart(warehouse: &Warehouse, lake: &lake::Lake, mart: &Mart) -> Result<()> {
     let tables = lake.tables().await?;
     let mut views = warehouse.config.views().as_ref().clone();
     for other in warehouse.config.marts.values() {
@@ -218,8 +219,8 @@ fn finding(error: &anyhow::Error) -> Finding {
     Finding {
         severity: Severity::Error,
         subject: "setup".into(),
-        what: report::chain(error.as_ref()),
+        what: base::chain(error.as_ref()),
         hint,
-        shared: None,
+        common: None,
     }
 }

@@ -11,7 +11,7 @@ use crate::flows::control::{revoke, waive, waivers};
 use crate::text;
 use crate::warehouse::Warehouse;
 
-/// Queries that return the rows that offend: controls/SET/NAME.sql
+/// Queries whose rows are findings: controls/SET/NAME.sql
 #[derive(Debug, Subcommand)]
 pub enum Control {
     List(List),
@@ -21,6 +21,7 @@ pub enum Control {
 }
 
 impl Control {
+    /// Opens the warehouse and runs the subcommand.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
         let warehouse = Warehouse::open(root)?;
         match self {
@@ -35,7 +36,7 @@ impl Control {
 /// List the controls of all sets
 #[derive(Debug, Args)]
 pub struct List {
-    /// One JSON object a control
+    /// Print one JSON object for each control
     #[arg(long)]
     json: bool,
 }
@@ -67,21 +68,21 @@ impl List {
     }
 }
 
-/// Let rows of a control pass, for a time
+/// Waive a control's findings until a given time
 #[derive(Debug, Args)]
 pub struct Waive {
-    /// SET/CONTROL
+    /// The control, as SET/CONTROL
     control: String,
-    /// Only rows with this value, as column=value; may be given again
+    /// Only rows with this value, as column=value; may be repeated
     #[arg(long = "where", value_name = "COLUMN=VALUE")]
     matches: Vec<String>,
-    /// Who lets them pass
+    /// Who decides it
     #[arg(long)]
     who: String,
     /// Why
     #[arg(long)]
     why: String,
-    /// Until when: a day, or an instant in RFC 3339
+    /// When the waiver ends: a day, or an instant in RFC 3339
     #[arg(long)]
     until: String,
 }
@@ -89,7 +90,7 @@ pub struct Waive {
 impl Waive {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let Some((set, control)) = self.control.split_once('/') else {
-            bail!("{:?} is no control: write SET/CONTROL", self.control);
+            bail!("{:?} is not a control's name; write SET/CONTROL", self.control);
         };
         let mut matches = BTreeMap::new();
         for pair in &self.matches {
@@ -103,18 +104,21 @@ impl Waive {
     }
 }
 
+/// A day means its first instant, UTC.
 fn instant(text: &str) -> Result<DateTime<Utc>> {
     if let Ok(day) = text.parse::<NaiveDate>() {
         return Ok(day.and_time(chrono::NaiveTime::MIN).and_utc());
     }
     let at = DateTime::parse_from_rfc3339(text);
-    Ok(at.with_context(|| format!("{text:?} is neither a day nor an instant: write 2026-05-01"))?.to_utc())
+    Ok(at
+        .with_context(|| format!("{text:?} is neither a day nor an instant; write 2026-05-01 or 2026-05-01T08:00:00Z"))?
+        .to_utc())
 }
 
 /// List the waivers that are not revoked
 #[derive(Debug, Args)]
 pub struct Waivers {
-    /// One JSON object a waiver
+    /// Print one JSON object for each waiver
     #[arg(long)]
     json: bool,
 }
@@ -142,12 +146,12 @@ impl Waivers {
     }
 }
 
-/// Take a waiver back
+/// Revoke a waiver
 #[derive(Debug, Args)]
 pub struct Revoke {
     /// The waiver's id
     waiver: String,
-    /// Who takes it back
+    /// Who revokes it
     #[arg(long)]
     who: String,
     /// Why

@@ -1,6 +1,6 @@
 mod billing;
 mod example;
-mod story;
+mod scenario;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,27 +13,29 @@ use pgserver::{Binaries, Options, Server};
 use crate::text;
 use crate::warehouse::STATE;
 
-/// Play transfer and billing on an aggregator's platform that is made up for it
+/// Demonstrate transfer and billing on a generated platform of an aggregator
 ///
 /// Starts a private PostgreSQL, fills it with 5.4 million rows of producers, sites, measurements,
-/// forecasts and prices, carries them into a lake, lets a day pass at the source (new rows, late
-/// corrections, a purge), carries what is new, proves it, keeps marts fresh, packs the lake, bills six
-/// months of producers' files with an algorithm in R, and asks the lake a few questions.
-/// The server is gone at the end; the lake stays in DIR, to be looked at.
+/// forecasts and prices, transfers them into a lake, simulates a day at the source (new rows, late
+/// corrections, a purge), transfers what is new, validates it, refreshes marts, packs the lake, bills six
+/// months of producers' files with an algorithm in R, and runs a few queries.
+/// The server is removed at the end; the lake stays in DIR.
 #[derive(Debug, Args)]
 pub struct Demo {
     /// The warehouse's folder; a lake of an earlier demo in it is replaced
     #[arg(default_value = "wattlake-demo")]
     dir: PathBuf,
-    /// A small platform: 20 thousand rows
+    /// Generate a small platform: 20 thousand rows
     #[arg(long)]
     tiny: bool,
 }
 
-/// Says that the folder's lake is a demo's, and may be replaced by the next; and which files it wrote.
+/// The file in the state folder that marks the lake as a demo's, which the next demo may replace. It lists the files
+/// that the demo wrote, as [`example::write`] returns them.
 const MARK: &str = "demo";
 
 impl Demo {
+    /// Runs the demo in its folder and stops its server, also after a failure.
     pub async fn run(self) -> Result<ExitCode> {
         let dir = clear(&self.dir)?;
         let scale = if self.tiny { platform::Scale::tiny() } else { platform::Scale::demo() };
@@ -43,34 +45,34 @@ impl Demo {
             move || Source::start(&dir)
         })
         .await??;
-        eprintln!("a private PostgreSQL is up ({})", text::seconds(started.elapsed().as_secs_f64()));
-        let told = story::play(&dir, &source.url(), &scale).await;
+        eprintln!("started a private PostgreSQL ({})", text::seconds(started.elapsed().as_secs_f64()));
+        let outcome = scenario::run(&dir, &source.url(), &scale).await;
         tokio::task::spawn_blocking(move || source.stop()).await??;
-        told?;
+        outcome?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Makes the folder a warehouse without a lake.
+/// Writes the example warehouse into the folder, without a lake: an earlier demo's is removed.
 fn clear(dir: &Path) -> Result<PathBuf> {
     std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
     let dir = dir.canonicalize()?;
     let (lake, state) = (dir.join("lake"), dir.join(STATE));
     if (lake.exists() || state.exists()) && !state.join(MARK).exists() {
-        bail!("{} holds a lake that no demo made; give another folder", dir.display());
+        bail!("{} holds a lake that no demo made; name another folder", dir.display());
     }
-    let before = std::fs::read_to_string(state.join(MARK)).unwrap_or_default();
+    let earlier_files = std::fs::read_to_string(state.join(MARK)).unwrap_or_default();
     for folder in [&lake, &state, &dir.join("inbox"), &dir.join("outbox")] {
         if folder.exists() {
             std::fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
         }
     }
     std::fs::create_dir_all(&state)?;
-    std::fs::write(state.join(MARK), example::write(&dir, &before)?)?;
+    std::fs::write(state.join(MARK), example::write(&dir, &earlier_files)?)?;
     Ok(dir)
 }
 
-/// The made-up platform's server, in the warehouse's own folder where its user can reach it.
+/// The server of the generated platform, in the warehouse's folder where PostgreSQL's user may enter it.
 struct Source {
     server: Server,
     folder: PathBuf,
@@ -83,7 +85,7 @@ impl Source {
         let folder = match pgserver::init(&binaries, &own) {
             Ok(()) => own,
             Err(error) if error.kind == pgserver::Kind::FixSetup => {
-                // A home folder that only its owner may enter: PostgreSQL's own user can't.
+                // Run as root, PostgreSQL runs as another user, which may not enter a private home folder.
                 let elsewhere = std::env::temp_dir().join(format!("wattlake-demo-{}", std::process::id()));
                 pgserver::init(&binaries, &elsewhere)?;
                 elsewhere

@@ -6,26 +6,26 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use function::definition::{Finding, refused_by_aws};
-use function::host::{Answer, Event, Files, Input};
-use function::registry::{Deployed, Found, LATEST};
+use function::host::{Answer, Event, EventFiles, Input};
+use function::registry::{DeploymentResult, FunctionVersion, LATEST};
 use ledger::Invocation;
-use ledger::schedule::Period;
+use schedule::Period;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::flows::function::{answer, answered, failed, refused};
+use crate::flows::function::{failure_text, latest_answer, open_answer, refusal_error};
 use crate::host::{self, Host};
 use crate::report;
 use crate::text;
 use crate::warehouse::Warehouse;
 
-/// Functions behind AWS Lambda's contracts: functions/NAME/
+/// Functions that run as on AWS Lambda: functions/NAME/
 #[derive(Debug, Subcommand)]
 pub enum Function {
     Deploy(Deploy),
     List(List),
     Invoke(Invoke),
-    Answer(Answered),
+    Answer(PrintAnswer),
     Logs(Logs),
     Events(Events),
     Resend(Resend),
@@ -33,6 +33,7 @@ pub enum Function {
 }
 
 impl Function {
+    /// Opens the warehouse and runs the subcommand.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
         let warehouse = Warehouse::open(root)?;
         match self {
@@ -48,17 +49,17 @@ impl Function {
     }
 }
 
-/// Pack functions and their layers, and make them what runs
+/// Deploy functions with their layers
 ///
-/// The same content is the same version. Says what AWS Lambda would refuse.
+/// A new version is made only where the content has changed. Prints what AWS Lambda would refuse.
 #[derive(Debug, Args)]
 pub struct Deploy {
-    /// Folders of functions/; all of them where none is named
+    /// Folders of functions/; all by default
     names: Vec<String>,
     /// Point this alias at the version
     #[arg(long)]
     alias: Option<String>,
-    /// One JSON object a function
+    /// Print one JSON object for each function
     #[arg(long)]
     json: bool,
 }
@@ -70,7 +71,7 @@ impl Deploy {
             names => names.iter().map(String::as_str).collect(),
         };
         if names.is_empty() {
-            bail!("there is no function in functions/");
+            bail!("functions/ has no function; write functions/NAME/function.toml");
         }
         let registry = host::registry(warehouse)?;
         for name in names {
@@ -79,26 +80,26 @@ impl Deploy {
             if let Some(alias) = &self.alias {
                 registry.point_alias(name, alias, deployed.version)?;
             }
-            self.say(name, &deployed, &refused_by_aws(definition, &deployed.measured));
+            self.print(name, &deployed, &refused_by_aws(definition, &deployed.sizes));
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    fn say(&self, name: &str, deployed: &Deployed, findings: &[Finding]) {
+    fn print(&self, name: &str, deployed: &DeploymentResult, findings: &[Finding]) {
         if self.json {
             let findings: Vec<Value> = findings.iter().map(|f| json!({"what": f.what, "hint": f.hint})).collect();
             let layers: Vec<String> = deployed.layers.iter().map(ToString::to_string).collect();
             let shown = json!({
                 "function": name, "version": deployed.version, "new": deployed.new, "alias": self.alias,
                 "content": deployed.content.to_string(), "code": deployed.code.to_string(), "layers": layers,
-                "code_bytes": deployed.measured.code_zip_bytes, "unpacked_bytes": deployed.measured.unpacked_bytes,
+                "code_bytes": deployed.sizes.code_zip_bytes, "unpacked_bytes": deployed.sizes.unpacked_bytes,
                 "refused_by_aws": findings,
             });
             println!("{shown}");
             return;
         }
-        let what = if deployed.new { "deployed" } else { "is as it was" };
-        let (code, unpacked) = (deployed.measured.code_zip_bytes, deployed.measured.unpacked_bytes);
+        let what = if deployed.new { "deployed" } else { "is unchanged" };
+        let (code, unpacked) = (deployed.sizes.code_zip_bytes, deployed.sizes.unpacked_bytes);
         println!(
             "{name}: version {} {what}: code {}, {} layers, {} unpacked",
             deployed.version,
@@ -113,12 +114,12 @@ impl Deploy {
     }
 }
 
-/// List what is deployed
+/// List deployed functions
 #[derive(Debug, Args)]
 pub struct List {
-    /// All versions of this one, with its aliases
+    /// List all versions of this function
     name: Option<String>,
-    /// One JSON object a version
+    /// Print one JSON object for each version
     #[arg(long)]
     json: bool,
 }
@@ -131,7 +132,7 @@ impl List {
             None => registry.list()?,
         };
         if self.name.is_some() && found.is_empty() {
-            bail!("nothing is deployed as {:?}", self.name.unwrap_or_default());
+            bail!("no function {:?} is deployed", self.name.unwrap_or_default());
         }
         let mut rows = Vec::new();
         for found in &found {
@@ -154,7 +155,7 @@ impl List {
     }
 }
 
-fn row(found: &Found, aliases: &[String]) -> Vec<String> {
+fn row(found: &FunctionVersion, aliases: &[String]) -> Vec<String> {
     vec![
         found.name.clone(),
         found.version.to_string(),
@@ -167,28 +168,28 @@ fn row(found: &Found, aliases: &[String]) -> Vec<String> {
     ]
 }
 
-/// Run a function in its sandbox and print what it answers
+/// Run a function in its sandbox and print its answer
 ///
-/// What it prints goes to standard error. Exits with 1 where the function fails.
+/// The function's log goes to standard error. Exits with 1 where the function fails.
 #[derive(Debug, Args)]
 pub struct Invoke {
     name: String,
     /// The event: JSON, @FILE, or - for standard input
     #[arg(long, default_value = "{}")]
     event: String,
-    /// A version's number or an alias
+    /// A version's number, or an alias
     #[arg(long, default_value = LATEST)]
     qualifier: String,
-    /// Leave it to the server's queue and print the event's id
+    /// Put the event into the server's queue, print its id and return
     #[arg(long, conflicts_with_all = ["input", "results"])]
     detach: bool,
-    /// A file or a folder that the function finds in /inputs; may be given again
+    /// A file or a folder that the function finds in /inputs; may be repeated
     #[arg(long, value_name = "PATH")]
     input: Vec<PathBuf>,
-    /// A folder, made for what the function leaves in /results
+    /// A folder to create for the files that the function writes to /results
     #[arg(long, value_name = "DIR")]
     results: Option<PathBuf>,
-    /// The answer with what the run came to, as one JSON object
+    /// Print one JSON object with the answer, the log and the figures of the run
     #[arg(long)]
     json: bool,
 }
@@ -203,14 +204,14 @@ impl Invoke {
         let request_id = Uuid::now_v7().to_string();
         let event = Event { request_id: request_id.clone(), payload, files: self.files()?, ..Event::default() };
         let (fleet, name, qualifier) = (host.fleet.clone(), self.name.clone(), self.qualifier.clone());
-        let ran = tokio::spawn(async move { fleet.invoke(&name, &qualifier, event, None).await });
-        let ran = match ran.await.context("wait for the function")? {
-            Ok(ran) => ran,
+        let invocation = tokio::spawn(async move { fleet.invoke(&name, &qualifier, event, None).await });
+        let execution = match invocation.await.context("wait for the function")? {
+            Ok(execution) => execution,
             Err(function::host::Refusal::Unknown) => return Err(self.unknown(warehouse)),
-            Err(refusal) => return Err(refused(&self.name, refusal)),
+            Err(refusal) => return Err(refusal_error(&self.name, refusal)),
         };
-        let outcome = ran.outcome;
-        let (is_well, body) = match &outcome.answer {
+        let outcome = execution.outcome;
+        let (is_success, body) = match &outcome.answer {
             Answer::Response(body) => (true, body.clone()),
             Answer::Error(failure) => (false, failure.body.clone()),
         };
@@ -219,8 +220,8 @@ impl Invoke {
             let results: Vec<Value> =
                 outcome.results.iter().map(|file| json!({"name": file.name, "bytes": file.bytes})).collect();
             let shown = json!({
-                "request_id": request_id, "version": ran.found.version, "failed": !is_well, "answer": answer,
-                "milliseconds": outcome.duration.as_secs_f64() * 1e3,
+                "request_id": request_id, "version": execution.function_version.version, "failed": !is_success,
+                "answer": answer, "milliseconds": outcome.duration.as_secs_f64() * 1e3,
                 "init_milliseconds": outcome.init.map(|init| init.as_secs_f64() * 1e3),
                 "memory_peak_bytes": outcome.memory_peak_bytes, "log": outcome.log_tail, "results": results,
             });
@@ -228,19 +229,23 @@ impl Invoke {
         } else {
             eprint!("{}", outcome.log_tail);
             match &outcome.answer {
-                Answer::Response(body) => show(body)?,
-                Answer::Error(failure) => bail!(failed(&ran.found, &failure.error_type, &failure.body)),
+                Answer::Response(body) => print_body(body)?,
+                Answer::Error(failure) => {
+                    bail!(failure_text(&execution.function_version, &failure.error_type, &failure.body))
+                }
             }
         }
-        Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(report::code::FAILED) })
+        Ok(if is_success { ExitCode::SUCCESS } else { ExitCode::from(report::code::FAILED) })
     }
 
     fn unknown(&self, warehouse: &Warehouse) -> anyhow::Error {
         let (name, qualifier) = (&self.name, &self.qualifier);
         if warehouse.config.functions.contains_key(name) && qualifier == LATEST {
-            return anyhow::anyhow!("{name} is not deployed yet: wattlake function deploy {name}");
+            return anyhow::anyhow!("{name} is not deployed yet: run `wattlake function deploy {name}`");
         }
-        anyhow::anyhow!("there is no function {name} with {qualifier}: `wattlake function list` shows what is deployed")
+        anyhow::anyhow!(
+            "no version or alias {qualifier} of function {name} is deployed: `wattlake function list` shows what is"
+        )
     }
 
     fn payload(&self) -> Result<Bytes> {
@@ -259,7 +264,7 @@ impl Invoke {
         Ok(bytes.into())
     }
 
-    fn files(&self) -> Result<Option<Files>> {
+    fn files(&self) -> Result<Option<EventFiles>> {
         if self.input.is_empty() && self.results.is_none() {
             return Ok(None);
         }
@@ -269,7 +274,7 @@ impl Invoke {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             inputs.push(Input { name, path });
         }
-        Ok(Some(Files { inputs, results: self.results.clone() }))
+        Ok(Some(EventFiles { inputs, results: self.results.clone() }))
     }
 
     async fn queue(&self, warehouse: &Warehouse, payload: Bytes) -> Result<ExitCode> {
@@ -277,7 +282,7 @@ impl Invoke {
         if host.fleet.registry().find(&self.name, &self.qualifier)?.is_none() {
             return Err(self.unknown(warehouse));
         }
-        let deferred = host.deferred();
+        let queue = host.event_queue();
         let request_id = Uuid::now_v7().to_string();
         let invocation = Invocation {
             request_id: request_id.clone(),
@@ -288,42 +293,43 @@ impl Invoke {
             cause: "hand".to_owned(),
             depth: 0,
         };
-        if deferred.put(invocation).await? == ledger::Put::Full {
-            bail!("the queue of events is full: `wattlake function events` shows what it holds");
+        if queue.put(invocation).await? == ledger::PutOutcome::Full {
+            bail!("the queue of events is full: `wattlake function events` lists it");
         }
         println!("{request_id}");
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Print what a function answered as a job
+/// Print the answer of a function that ran as a job
 #[derive(Debug, Args)]
-pub struct Answered {
+pub struct PrintAnswer {
     name: String,
-    /// The period that the run was for; the newest run without it
+    /// The period of the run; the newest run by default
     #[arg(long = "for", value_name = "PERIOD")]
     period: Option<String>,
-    /// A file that it left in /results, in place of the answer
+    /// Print this file of /results in place of the answer
     #[arg(long, value_name = "NAME")]
     file: Option<String>,
 }
 
-impl Answered {
+impl PrintAnswer {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let period = self.period.as_deref().map(str::parse::<Period>).transpose()?.map(|period| period.to_string());
         let lake = warehouse.lake().await?;
-        let run = answered(warehouse, &self.name, period.as_deref())?;
+        let run = latest_answer(warehouse, &self.name, period.as_deref())?;
         let mut body = Vec::new();
-        answer(warehouse, &lake, &run, self.file.as_deref())
+        open_answer(warehouse, &lake, &run, self.file.as_deref())
             .await?
             .read_to_end(&mut body)
             .context("read the answer")?;
-        show(&body)?;
+        print_body(&body)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn show(body: &[u8]) -> Result<()> {
+/// Prints an answer; JSON is indented on a terminal.
+fn print_body(body: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match serde_json::from_slice::<Value>(body) {
         Ok(value) if out.is_terminal() => writeln!(out, "{value:#}")?,
@@ -337,17 +343,17 @@ fn show(body: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Show what a function printed, the oldest first
+/// Show a function's log, the oldest line first
 #[derive(Debug, Args)]
 pub struct Logs {
     name: String,
-    /// Only of this event
+    /// Only the lines of this event
     #[arg(long, value_name = "ID")]
     request: Option<String>,
-    /// The newest lines
+    /// At most so many of the newest lines
     #[arg(long, default_value_t = 1000)]
     limit: usize,
-    /// One JSON object a line
+    /// Print one JSON object for each line
     #[arg(long)]
     json: bool,
 }
@@ -365,18 +371,18 @@ impl Logs {
     }
 }
 
-/// List asynchronous events, the newest first: those that wait, and those that failed for good
+/// List asynchronous events, the newest first
 #[derive(Debug, Args)]
 pub struct Events {
-    /// Only of this function
+    /// Only events of this function
     name: Option<String>,
-    /// Only in this state
+    /// Only events in this state
     #[arg(long, value_parser = ["waiting", "running", "succeeded", "failed", "dead", "resent", "dropped"])]
     state: Option<String>,
-    /// At most so many
+    /// At most so many of the newest events
     #[arg(long, default_value_t = 20)]
     limit: usize,
-    /// One JSON object a line
+    /// Print one JSON object for each line
     #[arg(long)]
     json: bool,
 }
@@ -414,14 +420,14 @@ impl Resend {
     fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let new = Uuid::now_v7().to_string();
         if !warehouse.ledger.resend_invocation(&self.event, &new)? {
-            bail!("{} is no dead letter: `wattlake function events --state dead` lists them", self.event);
+            bail!("{} is not a dead letter: `wattlake function events --state dead` lists them", self.event);
         }
         println!("{new}");
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Delete a function, one of its versions or one of its aliases; what it did stays known
+/// Delete a function, one of its versions or one of its aliases; its runs, events and logs are kept
 #[derive(Debug, Args)]
 pub struct Delete {
     name: String,
@@ -436,13 +442,13 @@ pub struct Delete {
 impl Delete {
     fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let registry = host::registry(warehouse)?;
-        let gone = match (self.version, &self.alias) {
+        let is_deleted = match (self.version, &self.alias) {
             (Some(version), _) => registry.delete_version(&self.name, version)?,
             (None, Some(alias)) => registry.delete_alias(&self.name, alias)?,
             (None, None) => registry.delete(&self.name)?,
         };
-        if !gone {
-            bail!("there is nothing of that name: `wattlake function list` shows what is deployed");
+        if !is_deleted {
+            bail!("no such function, version or alias is deployed: `wattlake function list` shows what is");
         }
         Ok(ExitCode::SUCCESS)
     }

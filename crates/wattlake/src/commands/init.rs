@@ -7,21 +7,22 @@ use clap::Args;
 use crate::config;
 use crate::program::{program, quoted};
 
-/// Write a commented warehouse to start from
+/// Write a new warehouse with comments to start from
 #[derive(Debug, Args)]
 pub struct Init {
-    /// The folder, made where it is missing
+    /// The folder, created where it does not exist
     dir: PathBuf,
-    /// The example's billing flow with it (layouts, loads, an algorithm in R, controls, statements), or into a
-    /// warehouse that is there
+    /// Add the example's billing flow (layouts, loads, an algorithm in R, controls, statements), also to an existing
+    /// warehouse
     #[arg(long)]
     billing: bool,
 }
 
 impl Init {
+    /// Writes the files and prints their paths and the next commands.
     pub fn run(self) -> Result<ExitCode> {
         let files = config::init(&self.dir, self.billing)
-            .with_context(|| format!("start a warehouse in {}", self.dir.display()))?;
+            .with_context(|| format!("create a warehouse in {}", self.dir.display()))?;
         for file in &files {
             println!("{}", file.display());
         }

@@ -25,6 +25,7 @@ pub enum Lake {
 }
 
 impl Lake {
+    /// Opens the warehouse and runs the subcommand.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
         let warehouse = Warehouse::open(root)?;
         match self {
@@ -36,7 +37,7 @@ impl Lake {
     }
 }
 
-/// The tables that a name means: `schema.table`, `table` where it is the only one, or all.
+/// The tables of a name: `schema.table`, or `table` where only one schema has it. All tables without a name.
 async fn tables(lake: &lake::Lake, name: Option<&str>) -> Result<Vec<TableName>> {
     let all = lake.tables().await?;
     let Some(name) = name else { return Ok(all) };
@@ -48,7 +49,7 @@ async fn tables(lake: &lake::Lake, name: Option<&str>) -> Result<Vec<TableName>>
         ),
         1 => Ok(found),
         _ => bail!(
-            "{name} is in several schemas: {}",
+            "several schemas have a table {name}; name one of: {}",
             found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         ),
     }
@@ -57,7 +58,7 @@ async fn tables(lake: &lake::Lake, name: Option<&str>) -> Result<Vec<TableName>>
 /// List the tables with their rows, files and bytes
 #[derive(Debug, Args)]
 pub struct List {
-    /// One JSON object a table
+    /// Print one JSON object for each table
     #[arg(long)]
     json: bool,
 }
@@ -69,12 +70,12 @@ impl List {
         for name in lake.tables().await? {
             let Some(table) = lake.table(&name).await? else { continue };
             let size = table.size()?;
-            let each = size.bytes as f64 / size.rows.max(1) as f64;
+            let bytes_per_row = size.bytes as f64 / size.rows.max(1) as f64;
             if self.json {
                 println!(
                     "{}",
                     json!({"table": name.to_string(), "version": table.version(), "rows": size.rows,
-                           "files": size.files, "bytes": size.bytes, "bytes_per_row": each})
+                           "files": size.files, "bytes": size.bytes, "bytes_per_row": bytes_per_row})
                 );
             }
             rows.push(vec![
@@ -83,11 +84,11 @@ impl List {
                 text::count(size.rows),
                 size.files.to_string(),
                 text::bytes(size.bytes),
-                format!("{each:.2}"),
+                format!("{bytes_per_row:.2}"),
             ]);
         }
         if !self.json {
-            print!("{}", text::table(&["table", ">version", ">rows", ">files", ">size", ">bytes a row"], &rows));
+            print!("{}", text::table(&["table", ">version", ">rows", ">files", ">size", ">bytes per row"], &rows));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -97,7 +98,7 @@ impl List {
 #[derive(Debug, Args)]
 pub struct Describe {
     table: String,
-    /// One JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -143,20 +144,20 @@ impl Describe {
     }
 }
 
-/// Remove what no kept version needs, and what a crash left behind
+/// Remove files that no kept version needs, and files that a crash left behind
 ///
-/// Files of running jobs are never touched. Versions younger than the retention stay readable.
+/// Files of running jobs are never removed. Versions younger than the retention stay readable.
 #[derive(Debug, Args)]
 pub struct Vacuum {
     /// Only this table
     table: Option<String>,
-    /// Keep the versions of so many days
+    /// Keep the versions of the last days, so many
     #[arg(long, default_value_t = lake::RETENTION_DAYS)]
     retain_days: i64,
-    /// Say what would go, and remove nothing
+    /// Print what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
-    /// One JSON object a table
+    /// Print one JSON object for each table
     #[arg(long)]
     json: bool,
 }
@@ -183,8 +184,8 @@ impl Vacuum {
                 text::bytes(vacuumed.bytes),
             ]);
         }
-        for name in lake.unfinished().await? {
-            let removed = if self.dry_run { 0 } else { lake.sweep_unfinished(&name, &life).await? };
+        for name in lake.uncommitted().await? {
+            let removed = if self.dry_run { 0 } else { lake.sweep_uncommitted(&name, &life).await? };
             rows.push(vec![format!("{name} (never committed)"), removed.to_string(), "0".into(), String::new()]);
         }
         if !self.json {

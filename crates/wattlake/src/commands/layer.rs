@@ -4,17 +4,17 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use layers::{Packed, python, r};
+use layers::{PackedLayer, python, r};
 use ledger::LayerRow;
 use serde_json::json;
 
-use crate::config::Layer as Known;
+use crate::config::Layer as LayerConfig;
 use crate::config::flow::Language;
 use crate::host;
 use crate::text;
 use crate::warehouse::Warehouse;
 
-/// What functions stand on: languages and packages as zips, layers/NAME.toml
+/// Layers of functions: languages and packages as zip files, by layers/NAME.toml
 #[derive(Debug, Subcommand)]
 pub enum Layer {
     Build(Build),
@@ -23,6 +23,7 @@ pub enum Layer {
 }
 
 impl Layer {
+    /// Opens the warehouse and runs the subcommand.
     pub fn run(self, root: &Path) -> Result<ExitCode> {
         let warehouse = Warehouse::open(root)?;
         match self {
@@ -33,14 +34,14 @@ impl Layer {
     }
 }
 
-/// Pack layers from what this machine has, and publish them
+/// Build layers from languages and packages that are installed on this machine, and publish them
 ///
-/// The zips run here and on AWS Lambda alike: each carries all that it needs.
+/// The zip files contain all that they need, and also run on AWS Lambda.
 #[derive(Debug, Args)]
 pub struct Build {
-    /// Of layers/; all of them where none is named. Those that they lie over come first
+    /// Files of layers/; all by default. Their base layers are built first
     names: Vec<String>,
-    /// One JSON object a layer
+    /// Print one JSON object for each layer
     #[arg(long)]
     json: bool,
 }
@@ -52,7 +53,7 @@ impl Build {
         for name in &self.names {
             if !known.contains_key(name) {
                 let names: Vec<&str> = known.keys().map(String::as_str).collect();
-                bail!("there is no layer {name:?} in layers/; there are: {}", names.join(", "));
+                bail!("layers/ has no layer {name:?}; it has: {}", names.join(", "));
             }
             wanted.insert(name.clone());
         }
@@ -61,68 +62,72 @@ impl Build {
         }
         let mut built = BTreeSet::new();
         for name in wanted {
-            build(warehouse, &name, &mut built, &mut Vec::new(), &|row, packed| say(row, Some(packed), self.json))?;
+            build(warehouse, &name, &mut built, &mut Vec::new(), &|row, packed| {
+                print_layer(row, Some(packed), self.json)
+            })?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// All of `layers/`, told to people.
+/// Builds and publishes all layers of `layers/`, and prints a line for each.
 pub fn build_all(warehouse: &Warehouse) -> Result<()> {
     Build { names: Vec::new(), json: false }.run(warehouse).map(drop)
 }
 
-type Told<'a> = &'a dyn Fn(&LayerRow, &Packed);
+/// Called with each layer that was built.
+type OnBuilt<'a> = &'a dyn Fn(&LayerRow, &PackedLayer);
 
+/// Builds a layer after its base layers. `above` has the layers that wait for it, to find a cycle.
 fn build(
     warehouse: &Warehouse,
     name: &str,
     built: &mut BTreeSet<String>,
     above: &mut Vec<String>,
-    told: Told<'_>,
+    on_built: OnBuilt<'_>,
 ) -> Result<()> {
     if built.contains(name) {
         return Ok(());
     }
     if above.iter().any(|other| other == name) {
-        bail!("the layer {name} lies over itself: {} -> {name}", above.join(" -> "));
+        bail!("the layer {name} is below itself: {} -> {name}", above.join(" -> "));
     }
     let layer = &warehouse.config.layers[name];
     above.push(name.to_owned());
-    for below in &layer.below {
-        build(warehouse, below, built, above, told)?;
+    for base in &layer.base_layers {
+        build(warehouse, base, built, above, on_built)?;
     }
     above.pop();
     let folder = host::layers_folder(warehouse);
-    std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    let below: Vec<PathBuf> = layer.below.iter().map(|name| folder.join(format!("{name}.zip"))).collect();
-    let packed =
-        pack(layer, &folder.join(format!("{name}.zip")), &below).with_context(|| format!("pack the layer {name}"))?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let base_zips: Vec<PathBuf> = layer.base_layers.iter().map(|name| folder.join(format!("{name}.zip"))).collect();
+    let packed = pack(layer, &folder.join(format!("{name}.zip")), &base_zips)
+        .with_context(|| format!("pack the layer {name}"))?;
     let row = host::registry(warehouse)?.publish_layer(name, &packed.zip)?;
-    told(&row, &packed);
+    on_built(&row, &packed);
     built.insert(name.to_owned());
     Ok(())
 }
 
-fn pack(layer: &Known, zip: &Path, below: &[PathBuf]) -> Result<Packed> {
+fn pack(layer: &LayerConfig, zip: &Path, base_zips: &[PathBuf]) -> Result<PackedLayer> {
     Ok(match layer.language {
         Language::R => {
-            let machine = r::Machine::default();
-            match (&layer.source, below) {
-                (Some(source), below) => r::package_source(zip, &machine, source, below)?,
+            let installation = r::Installation::default();
+            match (&layer.source, base_zips) {
+                (Some(source), base_zips) => r::package_source(zip, &installation, source, base_zips)?,
                 (None, []) => {
                     let shape = if layer.is_script { r::Shape::PerEvent } else { r::Shape::Persistent };
                     let packages = layer.packages.clone();
-                    r::runtime(zip, &r::Options { machine, packages, shape, graphics: false })?
+                    r::runtime(zip, &r::Options { installation, packages, shape, graphics: false })?
                 }
-                (None, below) => r::packages(zip, &machine, &layer.packages, below)?,
+                (None, base_zips) => r::packages(zip, &installation, &layer.packages, base_zips)?,
             }
         }
         Language::Python => {
-            let machine = python::Machine { program: "python3".into(), libraries: layer.libraries.clone() };
-            match below {
-                [] => python::runtime(zip, &machine, &layer.packages)?,
-                below => python::packages(zip, &machine, &layer.packages, below)?,
+            let installation = python::Installation { program: "python3".into(), libraries: layer.libraries.clone() };
+            match base_zips {
+                [] => python::runtime(zip, &installation, &layer.packages)?,
+                base_zips => python::packages(zip, &installation, &layer.packages, base_zips)?,
             }
         }
     })
@@ -133,7 +138,7 @@ fn pack(layer: &Known, zip: &Path, below: &[PathBuf]) -> Result<Packed> {
 pub struct Publish {
     name: String,
     path: PathBuf,
-    /// One JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -141,15 +146,15 @@ pub struct Publish {
 impl Publish {
     fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let row = host::registry(warehouse)?.publish_layer(&self.name, &self.path)?;
-        say(&row, None, self.json);
+        print_layer(&row, None, self.json);
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// List the layers that are published, with their versions
+/// List the published layers with their versions
 #[derive(Debug, Args)]
 pub struct List {
-    /// One JSON object a version
+    /// Print one JSON object for each version
     #[arg(long)]
     json: bool,
 }
@@ -158,7 +163,7 @@ impl List {
     fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let layers = host::registry(warehouse)?.layers()?;
         if self.json {
-            layers.iter().for_each(|row| say(row, None, true));
+            layers.iter().for_each(|row| print_layer(row, None, true));
             return Ok(ExitCode::SUCCESS);
         }
         let rows: Vec<Vec<String>> = layers
@@ -173,7 +178,7 @@ impl List {
     }
 }
 
-fn say(row: &LayerRow, packed: Option<&Packed>, json: bool) {
+fn print_layer(row: &LayerRow, packed: Option<&PackedLayer>, json: bool) {
     let packages = packed.map(|packed| {
         let packages = packed.manifest.packages.iter();
         packages.map(|part| part.name.clone()).collect::<Vec<_>>()

@@ -10,23 +10,24 @@ use serde_json::{Map, Value};
 use crate::jobs;
 use crate::warehouse::Warehouse;
 
-/// Show what a run said: a run by its id, or the newest run of a job
+/// Show the log of a run, or of the newest run of a job
 #[derive(Debug, Args)]
 pub struct Logs {
     /// A run's id, or a job
     what: String,
-    /// The newest lines
+    /// At most so many of the newest lines
     #[arg(long, default_value_t = 1000)]
     limit: usize,
-    /// Go on while the run lives
+    /// Print new lines until the run ends
     #[arg(short, long)]
     follow: bool,
-    /// One JSON object a line
+    /// Print one JSON object for each line
     #[arg(long)]
     json: bool,
 }
 
 impl Logs {
+    /// Prints the log lines.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
         let warehouse = Warehouse::open(root)?;
         let ledger = &warehouse.ledger;
@@ -42,7 +43,7 @@ impl Logs {
             }
         };
         let mut seen = self.show(ledger, &run.id, i64::MIN)?;
-        while self.follow && ledger.alive(&run.id)? {
+        while self.follow && ledger.is_run_alive(&run.id)? {
             tokio::time::sleep(Duration::from_millis(300)).await;
             seen = self.show(ledger, &run.id, seen)?;
         }
@@ -50,7 +51,7 @@ impl Logs {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Lines after one; returns the last.
+    /// Prints the lines after the number `seen`; returns the number of the last line.
     fn show(&self, ledger: &Ledger, run: &str, seen: i64) -> Result<i64> {
         let lines: Vec<LogRow> = ledger.logs(run, self.limit)?.into_iter().filter(|line| line.seq > seen).collect();
         for line in &lines {
@@ -64,34 +65,35 @@ impl Logs {
     }
 }
 
-/// Note that something happened outside, for jobs that wait for it
+/// Record an event from outside, for triggers that wait for it
 #[derive(Debug, Args)]
 pub struct Emit {
-    /// Such as file.arrived
+    /// The event's name, such as file.arrived
     name: String,
     /// Its fields, as key=value: text, or JSON
     fields: Vec<String>,
 }
 
 impl Emit {
+    /// Records the event and prints its number.
     pub fn run(self, root: &Path) -> Result<ExitCode> {
         let is_name = |part: &str| {
             !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b"_-0123456789".contains(&b))
         };
         if !self.name.contains('.') || !self.name.split('.').all(is_name) {
             bail!(
-                "an event is called as in file.arrived, not {:?}: words in a-z, 0-9, _ and -, with dots between them",
+                "{:?} is not an event name: write words of a-z, 0-9, _ and - joined by dots, such as file.arrived",
                 self.name
             );
         }
         const OWN: [&str; 3] = ["run.", "job.", "chain."];
         if OWN.iter().any(|own| self.name.starts_with(own)) {
-            bail!("events that begin with {} are Wattlake's own; call it otherwise", OWN.join(", "));
+            bail!("names that begin with {} are reserved for Wattlake; choose another name", OWN.join(", "));
         }
         let mut fields = Map::new();
         for field in &self.fields {
             let Some((key, value)) = field.split_once('=').filter(|(key, _)| !key.is_empty()) else {
-                bail!("{field:?} is no field: write key=value");
+                bail!("{field:?} is not a field; write key=value");
             };
             let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
             fields.insert(key.to_owned(), value);

@@ -6,14 +6,14 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::config::{self, Mart as Known, MartKind};
+use crate::config::{self, Mart as MartConfig, MartKind};
 use crate::flows::mart::{refresh, status};
-use crate::jobs::Asked;
+use crate::jobs::RunRequest;
 use crate::report;
 use crate::text;
 use crate::warehouse::Warehouse;
 
-/// Queries kept under a name: marts/NAME.sql
+/// Named queries as views or tables: marts/NAME.sql
 #[derive(Debug, Subcommand)]
 pub enum Mart {
     List(List),
@@ -22,6 +22,7 @@ pub enum Mart {
 }
 
 impl Mart {
+    /// Opens the warehouse and runs the subcommand.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
         let warehouse = Warehouse::open(root)?;
         match self {
@@ -32,10 +33,10 @@ impl Mart {
     }
 }
 
-/// List the marts, and whether each shows what the lake holds now
+/// List the marts, and whether each is up to date
 #[derive(Debug, Args)]
 pub struct List {
-    /// One JSON object a mart
+    /// Print one JSON object for each mart
     #[arg(long)]
     json: bool,
 }
@@ -54,7 +55,7 @@ impl List {
                     "state": status.state.as_str(), "why": status.state.why(),
                     "rows": status.rows, "version": status.version,
                     "refreshed_at": status.refreshed_at.map(|at| at.to_rfc3339()),
-                    "inputs": inputs.collect::<serde_json::Map<_, _>>(), "stands_on": mart.stands_on,
+                    "inputs": inputs.collect::<serde_json::Map<_, _>>(), "stands_on": mart.depends_on,
                     "refreshed_after": warehouse.config.jobs_before(mart),
                 });
                 println!("{shown}");
@@ -76,21 +77,21 @@ impl List {
     }
 }
 
-/// Bring a mart's table up to what the lake holds now
+/// Refresh a mart's table from the present tables of the lake
 ///
-/// Does nothing where nothing changed. With `since`, computes only what may differ.
+/// Does nothing where nothing changed. With `since`, computes only the part that may differ.
 #[derive(Debug, Args)]
 pub struct Refresh {
-    /// Which; alone, without those that it stands on
+    /// Only this mart, without those that it depends on
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     name: Option<String>,
-    /// All tables, each after those that it stands on
+    /// All tables, each after those that it depends on
     #[arg(long)]
     all: bool,
     /// Compute everything again
     #[arg(long)]
     full: bool,
-    /// One JSON object a mart
+    /// Print one JSON object for each mart
     #[arg(long)]
     json: bool,
 }
@@ -98,26 +99,26 @@ pub struct Refresh {
 impl Refresh {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         if let Some(name) = &self.name {
-            let figures = refresh(warehouse, &Asked::by_hand(), name, self.full).await?;
-            say(name, &figures, self.json);
+            let figures = refresh(warehouse, &RunRequest::by_hand(), name, self.full).await?;
+            print_refresh(name, &figures, self.json);
             return Ok(ExitCode::SUCCESS);
         }
         let mut failed: BTreeSet<&str> = BTreeSet::new();
         let mut code = ExitCode::SUCCESS;
         for mart in warehouse.config.marts_in_order() {
-            if let Some(below) = mart.stands_on.iter().find(|below| failed.contains(below.as_str())) {
+            if let Some(input) = mart.depends_on.iter().find(|input| failed.contains(input.as_str())) {
                 failed.insert(&mart.name);
                 if mart.kind == MartKind::Table {
-                    eprintln!("{}: left as it is, since {below} failed", mart.name);
+                    eprintln!("{}: not refreshed, since {input} failed", mart.name);
                 }
                 continue;
             }
             if mart.kind == MartKind::View {
                 continue;
             }
-            match refresh(warehouse, &Asked::by_hand(), &mart.name, self.full).await {
-                Ok(figures) => say(&mart.name, &figures, self.json),
-                // What does not stand on it goes on; the first failure gives the exit code.
+            match refresh(warehouse, &RunRequest::by_hand(), &mart.name, self.full).await {
+                Ok(figures) => print_refresh(&mart.name, &figures, self.json),
+                // Marts that do not depend on it are still refreshed; the first failure gives the exit code.
                 Err(error) => {
                     let failure = report::failure(&error);
                     if failed.is_empty() {
@@ -131,8 +132,8 @@ impl Refresh {
     }
 }
 
-/// What a refresh came to.
-pub fn say(name: &str, figures: &Value, json: bool) {
+/// Prints the result of a refresh from the figures of its run.
+pub fn print_refresh(name: &str, figures: &Value, json: bool) {
     if json {
         let mut figures = figures.clone();
         figures["mart"] = json!(name);
@@ -142,15 +143,15 @@ pub fn say(name: &str, figures: &Value, json: bool) {
     let count = |key: &str| text::count(figures[key].as_u64().unwrap_or_default());
     let took = text::seconds(figures["seconds"].as_f64().unwrap_or_default());
     match (figures["how"].as_str(), figures["why"].as_str()) {
-        (Some("nothing"), _) => println!("{name}: fresh, nothing to do ({took})"),
+        (Some("nothing"), _) => println!("{name}: up to date ({took})"),
         (Some("part"), _) => {
-            println!("{name}: {} rows in place of {} ({took})", count("rows"), count("replaced"));
+            println!("{name}: {} rows replace {} ({took})", count("rows"), count("replaced"));
         }
-        (_, why) => println!("{name}: {} rows, all of it: {} ({took})", count("rows"), why.unwrap_or_default()),
+        (_, why) => println!("{name}: {} rows, computed in full: {} ({took})", count("rows"), why.unwrap_or_default()),
     }
 }
 
-/// Show which mart stands on which tables
+/// Show which tables and marts each mart reads
 #[derive(Debug, Args)]
 pub struct Graph {
     #[arg(long, default_value = "text")]
@@ -168,7 +169,7 @@ enum GraphFormat {
 impl Graph {
     fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         if warehouse.config.marts.is_empty() {
-            bail!("there are no marts: write one as marts/NAME.sql");
+            bail!("there are no marts; write one as marts/NAME.sql");
         }
         let marts = warehouse.config.marts_in_order();
         match self.format {
@@ -202,12 +203,13 @@ impl Graph {
     }
 }
 
-/// By the names of marts, and of tables as the query writes them.
-fn inputs(config: &config::Warehouse, mart: &Known) -> BTreeSet<String> {
+/// What a mart reads: names of marts, and names of other tables as the query has them.
+fn inputs(config: &config::Warehouse, mart: &MartConfig) -> BTreeSet<String> {
     let named = |read: &sql::Reference| {
-        let below = mart.stands_on.iter().filter_map(|name| config.marts.get(name)).find(|below| below.is_named(read));
-        match (below, &read.schema) {
-            (Some(below), _) => below.name.clone(),
+        let input =
+            mart.depends_on.iter().filter_map(|name| config.marts.get(name)).find(|input| input.may_be_named_by(read));
+        match (input, &read.schema) {
+            (Some(input), _) => input.name.clone(),
             (None, Some(schema)) => format!("{schema}.{}", read.table),
             (None, None) => read.table.clone(),
         }

@@ -1,10 +1,9 @@
-//! One file a command; the comment on its arguments is its help.
+//! The commands of the program, a file for each. The doc comments of their arguments are the help texts.
 
 mod check;
 mod completions;
 mod control;
 mod demo;
-
 pub mod function;
 mod init;
 mod lake;
@@ -28,12 +27,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-/// The data warehouse of an energy aggregator: the platform's PostgreSQL into an open lake, with
-/// its whole history, and SQL over all of it.
+/// A data warehouse for energy aggregators: transfers the platform's PostgreSQL into an open lake with its whole
+/// history, and answers SQL over it.
 #[derive(Debug, Parser)]
 #[command(name = "wattlake", version, max_term_width = 100, propagate_version = true)]
 pub struct Arguments {
-    /// The warehouse's folder, which holds wattlake.toml
+    /// The warehouse's folder, with its wattlake.toml
     #[arg(
         short = 'C',
         long = "warehouse",
@@ -44,13 +43,15 @@ pub struct Arguments {
         env = "WATTLAKE_WAREHOUSE"
     )]
     pub warehouse: PathBuf,
-    /// Say more about what is being done
+    /// Log more details
     #[arg(short, long, global = true)]
     pub verbose: bool,
+    // Without a doc comment, which clap would print as help.
     #[command(subcommand)]
     pub command: Command,
 }
 
+// Without a doc comment, which clap would print as help.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Init(init::Init),
@@ -87,18 +88,20 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs until it is stopped, and says what happens.
+    /// Whether it runs until it is stopped: a server logs more than other commands.
     pub fn is_server(&self) -> bool {
         matches!(self, Command::Serve(_))
     }
 
+    /// Whether log lines are written as JSON.
     pub fn logs_json(&self) -> bool {
         matches!(self, Command::Serve(serve) if serve.logs_json())
     }
 }
 
+/// Runs the command that the arguments name and returns its exit code.
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
-    // Whatever is resolved against it is absolute from here on, wherever it is used.
+    // Paths that are resolved against it are absolute then, and hold in every working directory.
     let root = std::path::absolute(&arguments.warehouse)
         .with_context(|| format!("find the warehouse's folder {}", arguments.warehouse.display()))?;
     let root = root.as_path();

@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use ledger::{Cancel as Met, Ledger, QueueRow, RunRow};
+use ledger::{CancelOutcome, Ledger, QueueRow, RunRow};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -11,21 +11,22 @@ use crate::jobs;
 use crate::text;
 use crate::warehouse::Warehouse;
 
-/// List what is to be run, what is under way and what became of it, the newest first
+/// List queued, running and ended runs of the queue, the newest first
 #[derive(Debug, Args)]
 pub struct Queue {
-    /// Only entries in this state: waiting, running, succeeded, failed or cancelled
+    /// Only entries in this state
     #[arg(long, value_parser = ["waiting", "running", "succeeded", "failed", "cancelled"])]
     state: Option<String>,
-    /// At most so many
+    /// At most so many entries
     #[arg(long, default_value_t = 20)]
     limit: usize,
-    /// One JSON object a line
+    /// Print one JSON object for each entry
     #[arg(long)]
     json: bool,
 }
 
 impl Queue {
+    /// Prints the entries.
     pub fn run(self, root: &Path) -> Result<ExitCode> {
         let warehouse = Warehouse::open(root)?;
         let entries = warehouse.ledger.queue(self.limit, self.state.as_deref())?;
@@ -54,46 +55,48 @@ impl Queue {
     }
 }
 
-/// Stop a run, or take an entry out of the queue
+/// Stop a run, or remove an entry from the queue
 ///
-/// What a run has not committed is lost, nothing else; a run that does not stop within ten seconds
-/// is ended by the server. It is not tried again.
+/// Only uncommitted work is lost. A run that does not stop within ten seconds is killed by the server. Cancelled runs
+/// are not retried.
 #[derive(Debug, Args)]
 pub struct Cancel {
-    /// A run's id, an entry's number in the queue, or a job: all of its that waits or runs
+    /// A run's id, an entry's number in the queue, or a job, whose waiting and running entries are all cancelled
     what: String,
+    /// Print one JSON object for each cancelled run or entry
     #[arg(long)]
     json: bool,
 }
 
 impl Cancel {
+    /// Cancels, and prints a line for each run or entry.
     pub fn run(self, root: &Path) -> Result<ExitCode> {
         let warehouse = Warehouse::open(root)?;
         let ledger = &warehouse.ledger;
-        let mut told = Vec::new();
+        let mut lines = Vec::new();
         if let Ok(id) = self.what.parse() {
-            told.push(cancel_entry(ledger, id)?);
+            lines.push(cancel_entry(ledger, id)?);
         } else if let Some(run) = ledger.run(&self.what)? {
-            told.push(cancel_run(ledger, &run)?);
+            lines.push(cancel_run(ledger, &run)?);
         } else {
             let job = jobs::find(&warehouse, &self.what)
-                .with_context(|| format!("{:?} is no run, no number of an entry and no job", self.what))?
+                .with_context(|| format!("{:?} is neither a run, nor a number in the queue, nor a job", self.what))?
                 .full_name();
             let open = ["waiting", "running"].map(|state| ledger.queue(usize::MAX, Some(state)));
             for entry in open.into_iter().collect::<ledger::Result<Vec<_>>>()?.concat() {
                 if entry.job == job {
-                    told.push(cancel_entry(ledger, entry.id)?);
+                    lines.push(cancel_entry(ledger, entry.id)?);
                 }
             }
             let newest = ledger.runs(1, Some(&job))?;
             for run in newest.iter().filter(|run| run.state == "running" && run.queue_id.is_none()) {
-                told.push(cancel_run(ledger, run)?);
+                lines.push(cancel_run(ledger, run)?);
             }
-            if told.is_empty() {
-                bail!("nothing of {job} waits or runs");
+            if lines.is_empty() {
+                bail!("{job} has no waiting or running entry");
             }
         }
-        for line in told {
+        for line in lines {
             if self.json {
                 println!("{}", json!({"cancelled": line}));
             } else {
@@ -106,17 +109,17 @@ impl Cancel {
 
 fn cancel_entry(ledger: &Ledger, id: i64) -> Result<String> {
     Ok(match ledger.cancel(id)? {
-        Met::Withdrawn => format!("entry {id} is taken out of the queue"),
-        Met::Requested => {
-            // The server sends the signal as well; without one, nobody else would.
-            let run = ledger.queued(id)?.and_then(|entry| entry.run_id);
+        CancelOutcome::Withdrawn => format!("entry {id} is removed from the queue"),
+        CancelOutcome::Requested => {
+            // The server would send the signal as well, but it may not be running.
+            let run = ledger.queue_entry(id)?.and_then(|entry| entry.run_id);
             if let Some(run) = run.map(|run| ledger.run(&run)).transpose()?.flatten() {
                 interrupt(ledger, &run)?;
             }
             format!("entry {id} is being stopped")
         }
-        Met::AlreadyEnded(state) => bail!("entry {id} has ended already: {state}"),
-        Met::Unknown => bail!("there is no entry {id} in the queue; `wattlake queue` lists them"),
+        CancelOutcome::AlreadyEnded(state) => bail!("entry {id} has ended already: {state}"),
+        CancelOutcome::Unknown => bail!("there is no entry {id} in the queue; `wattlake queue` lists them"),
     })
 }
 
@@ -130,13 +133,13 @@ fn cancel_run(ledger: &Ledger, run: &RunRow) -> Result<String> {
     Ok(format!("run {} is being stopped", run.id))
 }
 
-/// False where its process is gone. A run's lease is its process's: while it is held, the number is
-/// still its own.
+/// Sends SIGINT to a run's process; false where the run has ended. The process holds the run's lease: while it is held,
+/// the process number can't belong to another process.
 fn interrupt(ledger: &Ledger, run: &RunRow) -> Result<bool> {
-    if !ledger.alive(&run.id)? {
+    if !ledger.is_run_alive(&run.id)? {
         return Ok(false);
     }
-    let pid = i32::try_from(run.pid).ok().and_then(Pid::from_raw).context("a run without a process")?;
+    let pid = i32::try_from(run.pid).ok().and_then(Pid::from_raw).context("read the process number of a run")?;
     kill_process(pid, Signal::INT).with_context(|| format!("signal the process {} of run {}", run.pid, run.id))?;
     Ok(true)
 }

@@ -4,15 +4,15 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use chrono::Utc;
 use clap::Args;
-use ledger::Entry;
-use ledger::schedule::Period;
+use ledger::QueueEntry;
+use schedule::Period;
 use serde_json::json;
 
 use super::{mart, transfer};
 use crate::config::Job;
 use crate::flows;
-use crate::flows::moment::{AS_OF, written};
-use crate::jobs::{self, Asked, BrokenOff};
+use crate::flows::moment::{AS_OF, instant_text};
+use crate::jobs::{self, Interruption, RunRequest};
 use crate::report;
 use crate::serve;
 use crate::text;
@@ -21,35 +21,37 @@ use crate::warehouse::Warehouse;
 /// Run a job now, whatever its kind: transfer:platform, mart:daily, upkeep:lake
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Its kind and name; the name alone where it is the only one
+    /// The job's kind and name, or its name where no other job has it
     job: String,
-    /// The period that it is for, such as 2026-09 or 2026-09-14; 2026-01..2026-09: one after the other
+    /// The period to run for, such as 2026-09 or 2026-09-14; 2026-01..2026-09 runs for each month in turn
     #[arg(long = "for", value_name = "PERIOD")]
     period: Option<String>,
-    /// Look at the world as it was known at an instant, 2026-04-02T06:00:00Z: functions and controls
+    /// For functions and controls: read tables as of an instant, such as 2026-04-02T06:00:00Z
     #[arg(long, value_name = "INSTANT")]
     as_of: Option<chrono::DateTime<Utc>>,
-    /// Leave it to the server: queue it and return
+    /// Put it into the server's queue and return
     #[arg(long)]
     detach: bool,
-    /// One JSON object a table or a run
+    /// Print one JSON object for each table or run
     #[arg(long)]
     json: bool,
-    /// The server's entry that is to be run
+    /// The entry of the server's queue to run
     #[arg(long, hide = true, requires = "attempt", conflicts_with_all = ["period", "detach"])]
     queued: Option<i64>,
+    /// Which attempt of the entry it is, from 1
     #[arg(long, hide = true)]
     attempt: Option<u32>,
 }
 
 impl Run {
+    /// Runs or queues the job, once for each period; the exit code is that of the last failure.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
         let warehouse = Warehouse::open(root)?;
         let job = jobs::find(&warehouse, &self.job)?;
         if let (Some(id), Some(attempt)) = (self.queued, self.attempt) {
-            let entry = warehouse.ledger.queued(id)?.with_context(|| format!("there is no entry {id} in the queue"))?;
-            let asked = Asked { queued: Some((id, attempt)), ..Asked::by_queue(&entry)? };
-            return carry(&warehouse, &job, &asked, self.json).await;
+            let entry = warehouse.ledger.queue_entry(id)?.with_context(|| format!("the queue has no entry {id}"))?;
+            let request = RunRequest { queued: Some((id, attempt)), ..RunRequest::by_queue(&entry)? };
+            return run_job(&warehouse, &job, &request, self.json).await;
         }
         let periods = match &self.period {
             Some(text) => Period::range(text)?.into_iter().map(Some).collect(),
@@ -66,12 +68,12 @@ impl Run {
                 eprintln!("{} for {period} ({} of {})", job.full_name(), at + 1, periods.len());
             }
             let cause = if periods.len() > 1 { "backfill" } else { "hand" };
-            let asked = Asked { period: *period, given: self.given(), ..Asked::by(cause) };
-            match carry(&warehouse, &job, &asked, self.json).await {
+            let request = RunRequest { period: *period, parameters: self.parameters(), ..RunRequest::by(cause) };
+            match run_job(&warehouse, &job, &request, self.json).await {
                 Ok(ended) if ended == ExitCode::SUCCESS => {}
                 Ok(ended) => (code, failed) = (ended, failed + 1),
-                // Whoever stops one means all.
-                Err(error) if periods.len() == 1 || error.is::<BrokenOff>() => return Err(error),
+                // A user who interrupts one run means all of them.
+                Err(error) if periods.len() == 1 || error.is::<Interruption>() => return Err(error),
                 Err(error) => (code, failed) = (report::failure(&error), failed + 1),
             }
         }
@@ -81,9 +83,9 @@ impl Run {
         Ok(code)
     }
 
-    fn given(&self) -> serde_json::Value {
+    fn parameters(&self) -> serde_json::Value {
         match self.as_of {
-            Some(at) => json!({AS_OF: written(at)}),
+            Some(at) => json!({AS_OF: instant_text(at)}),
             None => json!({}),
         }
     }
@@ -92,52 +94,52 @@ impl Run {
         let cause = if periods.len() > 1 { "backfill" } else { "hand" };
         for period in periods {
             let now = Utc::now();
-            let entry = Entry {
+            let entry = QueueEntry {
                 job: job.full_name(),
                 key: format!("{cause}/{}/{}/{}", job.full_name(), period.map_or(String::new(), |p| p.to_string()), now),
                 cause: cause.to_owned(),
                 logical: period.map(|period| period.to_string()),
-                detail: self.given(),
+                detail: self.parameters(),
                 not_before: now,
             };
-            let Some(id) = warehouse.ledger.enqueue(&entry)? else { bail!("{} was queued just now", entry.job) };
+            let Some(id) = warehouse.ledger.enqueue(&entry)? else { bail!("{} is queued already", entry.job) };
             match (self.json, &entry.logical) {
                 (true, logical) => println!("{}", json!({"queued": id, "job": entry.job, "for": logical})),
                 (false, Some(logical)) => println!("queued {} for {logical} as {id}", entry.job),
                 (false, None) => println!("queued {} as {id}", entry.job),
             }
         }
-        if !warehouse.ledger.is_held(serve::HELD)? {
-            eprintln!("no server runs on this warehouse: it begins when `wattlake serve` does");
+        if !warehouse.ledger.is_lease_held(serve::SERVER_LOCK)? {
+            eprintln!("no server runs on this warehouse: the job starts once `wattlake serve` runs");
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Runs it by its kind, and shows what it came to.
-async fn carry(warehouse: &Warehouse, job: &Job<'_>, asked: &Asked, json: bool) -> Result<ExitCode> {
+/// Runs a job in this process, by its kind, and prints its result.
+async fn run_job(warehouse: &Warehouse, job: &Job<'_>, request: &RunRequest, json: bool) -> Result<ExitCode> {
     match job.kind {
-        "transfer" => transfer::carry(warehouse, asked, job.name, transfer::RunOptions::default(), json).await,
+        "transfer" => transfer::run_transfer(warehouse, request, job.name, transfer::RunOptions::default(), json).await,
         "mart" => {
-            let figures = flows::mart::refresh(warehouse, asked, job.name, false).await?;
-            mart::say(job.name, &figures, json);
+            let figures = flows::mart::refresh(warehouse, request, job.name, false).await?;
+            mart::print_refresh(job.name, &figures, json);
             Ok(ExitCode::SUCCESS)
         }
         "function" => {
-            let figures = flows::function::run(warehouse, asked, job.name).await?;
-            say(job, &figures, json);
+            let figures = flows::function::run(warehouse, request, job.name).await?;
+            print_function_run(job, &figures, json);
             Ok(ExitCode::SUCCESS)
         }
-        "ingest" => ingest(warehouse, asked, job.name, json).await,
-        "load" => load(warehouse, asked, job, json).await,
-        "control" => control(warehouse, asked, job, json).await,
-        "statement" => super::statement::issue(warehouse, asked, job.name, json).await,
-        "upkeep" => upkeep(warehouse, asked, json).await,
-        kind => bail!("{kind} is no kind of job"),
+        "ingest" => ingest(warehouse, request, job.name, json).await,
+        "load" => load(warehouse, request, job, json).await,
+        "control" => control(warehouse, request, job, json).await,
+        "statement" => super::statement::issue(warehouse, request, job.name, json).await,
+        "upkeep" => upkeep(warehouse, request, json).await,
+        kind => bail!("unknown kind of job: {kind}"),
     }
 }
 
-fn say(job: &Job<'_>, figures: &serde_json::Value, json: bool) {
+fn print_function_run(job: &Job<'_>, figures: &serde_json::Value, json: bool) {
     if json {
         println!("{figures}");
         return;
@@ -147,7 +149,7 @@ fn say(job: &Job<'_>, figures: &serde_json::Value, json: bool) {
         inputs.map(|(name, rows)| format!("{name} {}", text::count(rows.as_u64().unwrap_or_default()))).collect();
     let number = |key: &str| figures[key].as_u64().unwrap_or_default();
     println!(
-        "{}: version {} answered {} in {:.2} s (rows in: {})\nresult {}",
+        "{}: version {} answered {} in {:.2} s (input rows: {})\nresult {}",
         job.full_name(),
         number("version"),
         text::bytes(number("result_bytes")),
@@ -157,27 +159,27 @@ fn say(job: &Job<'_>, figures: &serde_json::Value, json: bool) {
     );
 }
 
-async fn ingest(warehouse: &Warehouse, asked: &Asked, name: &str, json: bool) -> Result<ExitCode> {
-    let report = flows::ingest::run(warehouse, asked, name).await?;
+async fn ingest(warehouse: &Warehouse, request: &RunRequest, name: &str, json: bool) -> Result<ExitCode> {
+    let report = flows::ingest::run(warehouse, request, name).await?;
     if json {
         for file in &report.files {
-            println!("{}", json!({"file": file.name, "verdict": file.judged.as_str(), "faults": file.faults}));
+            println!("{}", json!({"file": file.name, "verdict": file.verdict.as_str(), "faults": file.faults}));
         }
         return Ok(ExitCode::SUCCESS);
     }
     for file in &report.files {
-        println!("{:<11} {}", file.judged.as_str(), file.name);
+        println!("{:<11} {}", file.verdict.as_str(), file.name);
         for fault in &file.faults {
             println!("            {fault}");
         }
     }
-    for (name, why) in &report.left {
+    for (name, why) in &report.skipped {
         println!("{:<11} {name}: it {why}", "left");
     }
     let figures = report.figures();
     let count = |key: &str| text::count(figures[key].as_u64().unwrap_or_default());
     println!(
-        "{} files came: {} accepted, {} quarantined, {} duplicates; {} unchanged",
+        "{} files arrived: {} accepted, {} quarantined, {} duplicates; {} unchanged",
         count("files"),
         count("accepted"),
         count("quarantined"),
@@ -187,15 +189,15 @@ async fn ingest(warehouse: &Warehouse, asked: &Asked, name: &str, json: bool) ->
     Ok(ExitCode::SUCCESS)
 }
 
-async fn load(warehouse: &Warehouse, asked: &Asked, job: &Job<'_>, json: bool) -> Result<ExitCode> {
-    let figures = flows::load::run(warehouse, asked, job.name).await?;
+async fn load(warehouse: &Warehouse, request: &RunRequest, job: &Job<'_>, json: bool) -> Result<ExitCode> {
+    let figures = flows::load::run(warehouse, request, job.name).await?;
     if json {
         println!("{figures}");
         return Ok(ExitCode::SUCCESS);
     }
     let count = |key: &str| text::count(figures[key].as_u64().unwrap_or_default());
     println!(
-        "{}: {} rows of {} files and {} documents: {} new, {} changed, {} withdrawn, {} as they were",
+        "{}: {} rows of {} files and {} documents: {} new, {} changed, {} withdrawn, {} unchanged",
         job.full_name(),
         count("rows"),
         count("files"),
@@ -208,25 +210,25 @@ async fn load(warehouse: &Warehouse, asked: &Asked, job: &Job<'_>, json: bool) -
     Ok(ExitCode::SUCCESS)
 }
 
-async fn control(warehouse: &Warehouse, asked: &Asked, job: &Job<'_>, json: bool) -> Result<ExitCode> {
-    let report = flows::control::run(warehouse, asked, job.name).await?;
+async fn control(warehouse: &Warehouse, request: &RunRequest, job: &Job<'_>, json: bool) -> Result<ExitCode> {
+    let report = flows::control::run(warehouse, request, job.name).await?;
     for verdict in &report.verdicts {
         if json {
             println!("{}", verdict.json());
         } else {
-            println!("{}", verdict.told());
+            println!("{}", verdict.summary());
         }
     }
     Ok(if report.blocking().is_empty() { ExitCode::SUCCESS } else { ExitCode::from(report::code::FAILED) })
 }
 
-async fn upkeep(warehouse: &Warehouse, asked: &Asked, json: bool) -> Result<ExitCode> {
-    let on_table = |table: &lake::TableReport| {
+async fn upkeep(warehouse: &Warehouse, request: &RunRequest, json: bool) -> Result<ExitCode> {
+    let on_table = |table: &lake::TableUpkeepReport| {
         if let Some(error) = &table.error {
-            eprintln!("{}: {}", table.name, report::chain(error));
+            eprintln!("{}: {}", table.name, base::chain(error));
         }
     };
-    let figures = flows::upkeep::run(warehouse, asked, &on_table).await?;
+    let figures = flows::upkeep::run(warehouse, request, &on_table).await?;
     if json {
         println!("{figures}");
     } else {
@@ -241,6 +243,6 @@ async fn upkeep(warehouse: &Warehouse, asked: &Asked, json: bool) -> Result<Exit
             number("checkpoints")
         );
     }
-    let is_well = figures["failed"] == 0;
-    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(report::code::RETRY) })
+    let is_success = figures["failed"] == 0;
+    Ok(if is_success { ExitCode::SUCCESS } else { ExitCode::from(report::code::RETRY) })
 }

@@ -12,15 +12,16 @@ use crate::warehouse::Warehouse;
 pub struct Runs {
     /// Only this job, such as transfer:platform
     job: Option<String>,
-    /// At most so many
+    /// At most so many runs
     #[arg(long, default_value_t = 20)]
     limit: usize,
-    /// One JSON object a line
+    /// Print one JSON object for each run
     #[arg(long)]
     json: bool,
 }
 
 impl Runs {
+    /// Prints the runs.
     pub fn run(self, root: &Path) -> Result<ExitCode> {
         let warehouse = Warehouse::open(root)?;
         let runs = warehouse.ledger.runs(self.limit, self.job.as_deref())?;
@@ -51,20 +52,21 @@ impl Runs {
     }
 }
 
-/// List what happened, the newest first
+/// List events, the newest first
 #[derive(Debug, Args)]
 pub struct Events {
     /// Only events of this name, such as transfer.finished
     name: Option<String>,
-    /// At most so many
+    /// At most so many events
     #[arg(long, default_value_t = 20)]
     limit: usize,
-    /// One JSON object a line
+    /// Print one JSON object for each event
     #[arg(long)]
     json: bool,
 }
 
 impl Events {
+    /// Prints the events.
     pub fn run(self, root: &Path) -> Result<ExitCode> {
         let warehouse = Warehouse::open(root)?;
         let events = warehouse.ledger.events(self.limit, self.name.as_deref())?;

@@ -3,9 +3,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use crate::config::{Which, json_schema};
+use crate::config::{FileKind, json_schema};
 
-/// Print the JSON schema of a configuration file, for editors
+/// Print the JSON schema of a kind of configuration file, for editors
 #[derive(Debug, Args)]
 pub struct Schema {
     file: File,
@@ -36,20 +36,21 @@ enum File {
 }
 
 impl Schema {
+    /// Prints the schema.
     pub fn run(self) -> Result<ExitCode> {
-        let which = match self.file {
-            File::Warehouse => Which::Warehouse,
-            File::Transfer => Which::Transfer,
-            File::Mart => Which::Mart,
-            File::Layer => Which::Layer,
-            File::FunctionJob => Which::Call,
-            File::Ingest => Which::Ingest,
-            File::Load => Which::Load,
-            File::Controls => Which::Controls,
-            File::Control => Which::Control,
-            File::Statement => Which::Statement,
+        let kind = match self.file {
+            File::Warehouse => FileKind::Warehouse,
+            File::Transfer => FileKind::Transfer,
+            File::Mart => FileKind::Mart,
+            File::Layer => FileKind::Layer,
+            File::FunctionJob => FileKind::FunctionJob,
+            File::Ingest => FileKind::Ingest,
+            File::Load => FileKind::Load,
+            File::Controls => FileKind::Controls,
+            File::Control => FileKind::Control,
+            File::Statement => FileKind::Statement,
         };
-        println!("{}", serde_json::to_string_pretty(&json_schema(which))?);
+        println!("{}", serde_json::to_string_pretty(&json_schema(kind))?);
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -7,31 +7,33 @@ use clap::{Args, ValueEnum};
 use crate::serve;
 use crate::warehouse::Warehouse;
 
-/// Serve the lake until stopped: SQL on PostgreSQL's protocol, health and metrics by HTTP
+/// Serve SQL over PostgreSQL's protocol, and health and metrics over HTTP, and run scheduled jobs
 ///
-/// What it listens on is in [serve] of wattlake.toml, who may connect in [roles]. SIGTERM and
-/// Ctrl-C stop it: queries have a few seconds to end.
+/// Addresses are in [serve] of wattlake.toml, users in [roles]. SIGTERM and Ctrl-C stop the server: running queries
+/// have a few seconds to end.
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// How each line of the log is written to standard error
+    /// The format of log lines on standard error
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
-    /// For people
+    /// Text for people
     #[default]
     Text,
-    /// One JSON object a line
+    /// One JSON object for each line
     Json,
 }
 
 impl Serve {
+    /// Whether log lines are written as JSON.
     pub fn logs_json(&self) -> bool {
         self.log_format == LogFormat::Json
     }
 
+    /// Serves until the process is told to stop.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
         serve::run(Warehouse::open(root)?).await?;
         Ok(ExitCode::SUCCESS)

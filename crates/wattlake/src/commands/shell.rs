@@ -1,4 +1,4 @@
-//! The interactive session: history, completion, a query over several lines, Ctrl-C stops a query.
+//! The interactive session: history, completion, queries over several lines. Ctrl-C stops a query.
 
 use std::time::Instant;
 
@@ -11,7 +11,6 @@ use rustyline::{Context, Editor, Helper, Highlighter, Hinter};
 use sql::Session;
 
 use super::sql::{FormatName, print_with};
-use crate::report;
 use crate::text;
 use crate::warehouse::{STATE, Warehouse};
 
@@ -20,41 +19,43 @@ A query ends with ; and may go over several lines.
   \\d               tables           \\d TABLE   columns of a table
   \\v TABLE         its versions     \\timing    show how long queries take
   \\format NAME     table, csv, json
-  \\?               this help        \\q         leave (or Ctrl-D)
+  \\?               this help        \\q         quit (or Ctrl-D)
 An earlier state of a table: \"measures@v3\", \"measures@2026-01-31T00:00:00Z\"";
 
 #[derive(Helper, Highlighter, Hinter)]
-struct Words {
+/// Completes words, and waits for the `;` of a query.
+struct ShellHelper {
     words: Vec<String>,
 }
 
-impl Completer for Words {
+impl Completer for ShellHelper {
     type Candidate = String;
 
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
         let start = line[..at].rfind(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.')).map_or(0, |i| i + 1);
-        let begun = line[start..at].to_lowercase();
-        if begun.is_empty() {
+        let prefix = line[start..at].to_lowercase();
+        if prefix.is_empty() {
             return Ok((at, Vec::new()));
         }
-        let found = self.words.iter().filter(|word| word.to_lowercase().starts_with(&begun)).cloned().collect();
+        let found = self.words.iter().filter(|word| word.to_lowercase().starts_with(&prefix)).cloned().collect();
         Ok((start, found))
     }
 }
 
-impl Validator for Words {
+impl Validator for ShellHelper {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         let input = context.input().trim();
-        let is_whole = input.is_empty() || input.starts_with('\\') || input.ends_with(';');
-        Ok(if is_whole { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
+        let is_complete = input.is_empty() || input.starts_with('\\') || input.ends_with(';');
+        Ok(if is_complete { ValidationResult::Valid(None) } else { ValidationResult::Incomplete })
     }
 }
 
+/// Reads and runs input until the user leaves. A failed query is printed and does not end the session.
 pub async fn run(session: Session, format: FormatName, max_rows: u64, warehouse: &Warehouse) -> Result<()> {
-    let mut editor: Editor<Words, FileHistory> = Editor::new()?;
-    editor.set_helper(Some(Words { words: session.completions().await? }));
+    let mut editor: Editor<ShellHelper, FileHistory> = Editor::new()?;
+    editor.set_helper(Some(ShellHelper { words: session.completions().await? }));
     let history = warehouse.config.root.join(STATE).join("sql-history");
-    // There is none before the first session.
+    // The file does not exist before the first session.
     let _ = editor.load_history(&history);
     println!("wattlake {}; \\? for help", env!("CARGO_PKG_VERSION"));
     let (mut format, mut timing) = (format, false);
@@ -67,9 +68,9 @@ pub async fn run(session: Session, format: FormatName, max_rows: u64, warehouse:
             Err(error) => return Err(error.into()),
         };
         let _ = editor.add_history_entry(input.trim());
-        let query = match command(input.trim()) {
+        let query = match parse_input(input.trim()) {
             Input::Nothing => continue,
-            Input::Leave => break,
+            Input::Quit => break,
             Input::Help => {
                 println!("{HELP}");
                 continue;
@@ -81,7 +82,7 @@ pub async fn run(session: Session, format: FormatName, max_rows: u64, warehouse:
             }
             Input::Format(name) => {
                 match <FormatName as clap::ValueEnum>::from_str(name, true) {
-                    Ok(FormatName::Parquet) | Err(_) => println!("the formats of a session are table, csv and json"),
+                    Ok(FormatName::Parquet) | Err(_) => println!("choose table, csv or json"),
                     Ok(chosen) => format = chosen,
                 }
                 continue;
@@ -91,10 +92,10 @@ pub async fn run(session: Session, format: FormatName, max_rows: u64, warehouse:
         let started = Instant::now();
         let answer = tokio::select! {
             answer = print_with(&session, &query, format.format(), max_rows) => answer,
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped")),
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("the query was stopped")),
         };
         match answer {
-            Err(error) => eprintln!("{}", report::chain(error.as_ref())),
+            Err(error) => eprintln!("{}", base::chain(error.as_ref())),
             Ok(()) if timing => println!("{}", text::seconds(started.elapsed().as_secs_f64())),
             Ok(()) => {}
         }
@@ -105,14 +106,15 @@ pub async fn run(session: Session, format: FormatName, max_rows: u64, warehouse:
 
 enum Input<'a> {
     Nothing,
-    Leave,
+    Quit,
     Help,
     Timing,
     Format(&'a str),
     Query(String),
 }
 
-fn command(input: &str) -> Input<'_> {
+/// Parses a line: a command that begins with `\`, or a query.
+fn parse_input(input: &str) -> Input<'_> {
     let name = |rest: &str| rest.trim().trim_matches('"').replace('\'', "''");
     let (schema_filter, table) = match input.split_once(' ') {
         Some((_, rest)) => match name(rest).rsplit_once('.') {
@@ -123,7 +125,7 @@ fn command(input: &str) -> Input<'_> {
     };
     match input.split_whitespace().next().unwrap_or_default() {
         "" => Input::Nothing,
-        "\\q" | "exit" | "quit" | "exit;" | "quit;" => Input::Leave,
+        "\\q" | "exit" | "quit" | "exit;" | "quit;" => Input::Quit,
         "\\?" | "help" | "help;" => Input::Help,
         "\\timing" => Input::Timing,
         "\\format" => Input::Format(input.split_whitespace().nth(1).unwrap_or_default()),

@@ -5,18 +5,18 @@ use anyhow::Result;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use lake::TableName;
-use ledger::schedule::Period;
+use schedule::Period;
 use serde_json::{Value, json};
 
-use crate::flows::moment::{AS_OF, written};
+use crate::flows::moment::{AS_OF, instant_text};
 use crate::flows::rows;
 use crate::flows::statement::{self, Entry, entries, euros};
-use crate::jobs::Asked;
+use crate::jobs::RunRequest;
 use crate::report::code;
 use crate::text;
 use crate::warehouse::Warehouse;
 
-/// Bills that people read, by statements/NAME.toml; `wattlake run statement:NAME` lets them go out
+/// Bills as documents, by statements/NAME.toml; `wattlake run statement:NAME` issues them
 #[derive(Debug, Subcommand)]
 pub enum Statement {
     List(List),
@@ -24,6 +24,7 @@ pub enum Statement {
 }
 
 impl Statement {
+    /// Opens the warehouse and runs the subcommand.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
         let warehouse = Warehouse::open(root)?;
         match self {
@@ -33,13 +34,13 @@ impl Statement {
     }
 }
 
-/// List what went out
+/// List issued statements
 #[derive(Debug, Args)]
 pub struct List {
-    /// Of one month only, such as 2026-09
+    /// Only statements of this month, such as 2026-09
     #[arg(long = "for", value_name = "PERIOD")]
     period: Option<Period>,
-    /// One JSON object a statement
+    /// Print one JSON object for each statement
     #[arg(long)]
     json: bool,
 }
@@ -77,42 +78,42 @@ impl List {
 fn json_of(entry: &Entry, page: &Path) -> Value {
     json!({
         "statement": entry.statement, "number": entry.number, "for": entry.period, "producer_id": entry.producer_id,
-        "producer": entry.producer, "replaces": entry.replaces, "issued_at": written(entry.issued_at),
+        "producer": entry.producer, "replaces": entry.replaces, "issued_at": instant_text(entry.issued_at),
         "lines": entry.lines, "amount_cents": entry.cents, "vat_cents": entry.vat_cents, "page": page, "workbook": page.with_extension("xlsx"),
         "page_sha256": entry.page.to_string(), "workbook_sha256": entry.workbook.to_string(),
     })
 }
 
-/// Make pages and workbooks of a month as it stands, marked as drafts; nothing goes out
+/// Write drafts of a month's pages and workbooks; nothing is issued
 #[derive(Debug, Args)]
 pub struct Draft {
-    /// statements/NAME.toml
+    /// The statement's name, as in statements/NAME.toml
     name: String,
     /// The month, such as 2026-09
     #[arg(long = "for", value_name = "PERIOD")]
     period: Period,
-    /// Of one producer only
+    /// Only this producer's
     #[arg(long, value_name = "ID")]
     producer: Option<String>,
-    /// Look at the world as it was known at an instant
+    /// Read tables as of an instant
     #[arg(long, value_name = "INSTANT")]
     as_of: Option<DateTime<Utc>>,
 }
 
 impl Draft {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
-        let given = self.as_of.map_or(json!({}), |at| json!({AS_OF: written(at)}));
-        let asked = Asked { period: Some(self.period), given, ..Asked::by_hand() };
-        for file in statement::drafts(warehouse, &asked, &self.name, self.producer.as_deref()).await? {
+        let parameters = self.as_of.map_or(json!({}), |at| json!({AS_OF: instant_text(at)}));
+        let request = RunRequest { period: Some(self.period), parameters, ..RunRequest::by_hand() };
+        for file in statement::drafts(warehouse, &request, &self.name, self.producer.as_deref()).await? {
             println!("{}", file.display());
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Lets them go out as a run of their job, and shows them.
-pub async fn issue(warehouse: &Warehouse, asked: &Asked, name: &str, json: bool) -> Result<ExitCode> {
-    let report = statement::run(warehouse, asked, name).await?;
+/// Issues statements as a run of their job, and prints them. Returns a failure where a control blocks them.
+pub async fn issue(warehouse: &Warehouse, request: &RunRequest, name: &str, json: bool) -> Result<ExitCode> {
+    let report = statement::run(warehouse, request, name).await?;
     for issued in &report.issued {
         if json {
             println!("{}", json_of(&issued.entry, &issued.page));
@@ -125,15 +126,15 @@ pub async fn issue(warehouse: &Warehouse, asked: &Asked, name: &str, json: bool)
         if json {
             println!("{}", verdict.json());
         } else {
-            println!("{}", verdict.told());
+            println!("{}", verdict.summary());
         }
     }
     if report.blocking.is_empty() {
         if !json {
-            println!("{}", report.told());
+            println!("{}", report.summary());
         }
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("no statement goes out: hint what is wrong, or waive it with `wattlake control waive`");
+    eprintln!("no statement is issued: correct what the controls found, or waive it with `wattlake control waive`");
     Ok(ExitCode::from(code::FAILED))
 }

@@ -1,4 +1,4 @@
-//! The reference of the command line is the commands' own help.
+//! docs/command-line.md contains the help of all commands.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -35,15 +35,14 @@ fn the_reference_is_the_help() {
     let path = Path::new("../../docs/command-line.md");
     let page = std::fs::read_to_string(path).expect("read docs/command-line.md");
     let (before, rest) = page.split_once(BEGIN).expect("the page has a begin mark");
-    let (held, after) = rest.split_once(END).expect("the page has an end mark");
-    // The program's own name and version come from the build.
+    let (current, after) = rest.split_once(END).expect("the page has an end mark");
     let help = help();
     if std::env::var_os("WATTLAKE_UPDATE").is_some() {
         std::fs::write(path, format!("{before}{BEGIN}\n{help}\n{END}{after}")).expect("write docs/command-line.md");
         return;
     }
-    // Not both in full: they are long.
-    assert!(held.trim() == help.trim(), "docs/command-line.md is behind: run again with WATTLAKE_UPDATE=1");
+    // Not assert_eq, which would print both long texts.
+    assert!(current.trim() == help.trim(), "docs/command-line.md is out of date: run this test with WATTLAKE_UPDATE=1");
 }
 
 #[test]

@@ -7,18 +7,18 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use transfer::plan::Mode;
 use transfer::resume::Permission;
-use transfer::run::{How, Report, TableReport};
+use transfer::run::{TableMode, TableReport, TransferReport};
 use transfer::validate::TableValidation;
 
 use crate::config::Target;
-use crate::flows::transfer::{Carry, hand_over, run, settings, source};
-use crate::jobs::Asked;
-use crate::progress::Bars;
+use crate::flows::transfer::{TransferOptions, hand_over, run, settings, source};
+use crate::jobs::RunRequest;
+use crate::progress::ProgressBars;
 use crate::report;
 use crate::text;
 use crate::warehouse::Warehouse;
 
-/// The platform's PostgreSQL into the lake
+/// Transfers from PostgreSQL into the lake or into another PostgreSQL: transfers/NAME.toml
 #[derive(Debug, Subcommand)]
 pub enum Transfer {
     Run(Run),
@@ -30,6 +30,7 @@ pub enum Transfer {
 }
 
 impl Transfer {
+    /// Opens the warehouse and runs the subcommand.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
         let warehouse = Warehouse::open(root)?;
         match self {
@@ -47,25 +48,25 @@ impl Transfer {
 #[derive(Debug, Args)]
 pub struct Run {
     name: String,
-    /// Instead of the mode in the transfer's file
+    /// Use this mode in place of the one in the transfer's file
     #[arg(long)]
     mode: Option<ModeName>,
-    /// Only this table of the source, as SCHEMA.TABLE; may be given again
+    /// Only this table of the source, as SCHEMA.TABLE; may be repeated
     #[arg(long = "table", value_name = "TABLE")]
     tables: Vec<String>,
-    /// Read tables whole and drop what the target has of them, also the rows that the source no longer has
+    /// Read tables whole and replace them in the target, also rows that the source no longer has
     #[arg(long)]
     replace: bool,
-    /// One JSON object a table
+    /// Print one JSON object for each table
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ModeName {
-    /// The tables as they are; the target is replaced in one commit
+    /// All rows; the target is replaced in one commit
     Initial,
-    /// Only what is new; what was deleted at the source stays
+    /// New and changed rows only; rows deleted at the source stay
     Incremental,
     /// From the write-ahead log
     Changes,
@@ -77,125 +78,130 @@ impl Run {
             None => None,
             Some(ModeName::Initial) => Some(Mode::Initial),
             Some(ModeName::Incremental) => Some(Mode::Incremental),
-            Some(ModeName::Changes) => bail!("mode changes is not built yet; use initial or incremental"),
+            Some(ModeName::Changes) => bail!("mode changes is not implemented yet; use initial or incremental"),
         };
         let permission = self.replace.then_some(Permission::Replace);
         let options = RunOptions { mode, permission, tables: self.tables, clears_changed: false };
-        carry(warehouse, &Asked::by_hand(), &self.name, options, self.json).await
+        run_transfer(warehouse, &RunRequest::by_hand(), &self.name, options, self.json).await
     }
 }
 
-/// Read tables again and keep what the source no longer has
+/// Read tables again whole and keep the rows that the source no longer has
 ///
-/// Rows of the source take the place of the target's by key, rows gone from the source stay. For tables that a run
-/// refuses to go on with: made anew, restarted, with another key or another cursor.
+/// Rows of the source replace the target's by key. For tables that a run refuses to continue: created again at the
+/// source, restored from a backup, with another key or another cursor.
 #[derive(Debug, Args)]
 pub struct Resync {
     name: String,
-    /// A table of the source, as SCHEMA.TABLE; may be given again
+    /// A table of the source, as SCHEMA.TABLE; may be repeated
     #[arg(long = "table", value_name = "TABLE", required_unless_present = "all", conflicts_with = "all")]
     tables: Vec<String>,
-    /// All tables that the transfer carries
+    /// All tables of the transfer
     #[arg(long)]
     all: bool,
     /// Where the mapping of a column has changed, make it NULL in rows that the source no longer has
     ///
-    /// A mask that came later can't be applied to them: the source, which computes it, has them no more. Files with the
-    /// clear values go with the next removal of unused files.
+    /// A new mask can't be applied to such rows, since the source computes masks. The next vacuum removes the files
+    /// with the unmasked values.
     #[arg(long)]
     clear_changed: bool,
-    /// One JSON object a table
+    /// Print one JSON object for each table
     #[arg(long)]
     json: bool,
 }
 
 impl Resync {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
-        // Without a table, all are.
+        // No table means all of them.
         let permission = Some(Permission::Resync);
         let options = RunOptions { mode: None, permission, tables: self.tables, clears_changed: self.clear_changed };
-        carry(warehouse, &Asked::by_hand(), &self.name, options, self.json).await
+        run_transfer(warehouse, &RunRequest::by_hand(), &self.name, options, self.json).await
     }
 }
 
-/// Let a transfer go on with tables that another one carried
+/// Let a transfer continue with the tables of another transfer
 ///
-/// Also where the source has become another server, after an upgrade or a restore: the position stays, and is trusted.
+/// Also where the source is another server than before, after an upgrade or a restore: the position is taken over
+/// without a check.
 #[derive(Debug, Args)]
 pub struct HandOver {
-    /// The transfer that goes on
+    /// The transfer that continues
     name: String,
-    /// A table of the source, as SCHEMA.TABLE; may be given again
+    /// A table of the source, as SCHEMA.TABLE; may be repeated
     #[arg(long = "table", value_name = "TABLE", required_unless_present = "all", conflicts_with = "all")]
     tables: Vec<String>,
-    /// All tables that the transfer carries
+    /// All tables of the transfer
     #[arg(long)]
     all: bool,
 }
 
 impl HandOver {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
-        let taken = hand_over(warehouse, &self.name, self.tables).await?;
-        for table in taken {
-            println!("{}: {} goes on with {}, from {} on", table.source, self.name, table.target, table.position);
+        let tables = hand_over(warehouse, &self.name, self.tables).await?;
+        for table in tables {
+            println!("{}: {} continues with {}, from {}", table.source, self.name, table.target, table.position);
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// What is asked of a transfer beyond its file.
+/// Options of a run that are not in the transfer's file.
 #[derive(Default)]
 pub struct RunOptions {
+    /// In place of the mode in the file.
     pub mode: Option<Mode>,
+    /// To read tables again whole.
     pub permission: Option<Permission>,
+    /// Source tables as `schema.table`; all where it is empty.
     pub tables: Vec<String>,
+    /// Make columns whose mapping changed NULL in rows that the source no longer has.
     pub clears_changed: bool,
 }
 
-/// Runs it and shows what it came to.
-pub async fn carry(
+/// Runs a transfer and prints its result; the exit code is that of the first table that failed.
+pub async fn run_transfer(
     warehouse: &Warehouse,
-    asked: &Asked,
+    request: &RunRequest,
     name: &str,
     options: RunOptions,
     json: bool,
 ) -> Result<ExitCode> {
-    let bars = Arc::new(Bars::new());
+    let bars = Arc::new(ProgressBars::new());
     let RunOptions { mode, permission, tables, clears_changed } = options;
-    let carry = Carry { name, mode, permission, clears_changed, tables, progress: bars.clone() };
-    let outcome = run(warehouse, asked, carry).await;
+    let options = TransferOptions { name, mode, permission, clears_changed, tables, progress: bars.clone() };
+    let outcome = run(warehouse, request, options).await;
     bars.clear();
     let report = outcome?;
     if json {
         report.tables.iter().for_each(|table| println!("{}", json_of(table)));
     } else {
-        print!("{}", told(&report));
+        print!("{}", report_text(&report));
     }
     Ok(exit(&report))
 }
 
 fn json_of(table: &TableReport) -> serde_json::Value {
     json!({
-        "source": table.source, "target": table.target, "mode": How::as_str(table.how),
+        "source": table.source, "target": table.target, "mode": TableMode::as_str(table.mode),
         "rows": table.rows, "replaced": table.replaced, "bytes_read": table.bytes_read,
         "bytes_written": table.bytes_written, "seconds": table.seconds, "version": table.version,
         "position": table.position.as_ref().and_then(|p| p.high.as_ref()).map(ToString::to_string),
         "state": table.error.as_ref().and_then(|e| e.state),
-        "error": table.error.as_ref().map(|e| report::chain(e)),
+        "error": table.error.as_ref().map(|e| base::chain(e)),
         "hint": table.error.as_ref().and_then(|e| e.hint.clone()),
     })
 }
 
-/// A line a table and a line for all.
-pub fn told(report: &Report) -> String {
+/// A line for each table, its error and hint, and a line for all tables.
+pub fn report_text(report: &TransferReport) -> String {
     let rows: Vec<Vec<String>> = report
         .tables
         .iter()
         .map(|table| {
             let state = match (&table.error, table.version, table.rows) {
                 (Some(_), ..) => "failed".to_owned(),
-                (None, _, 0) if table.how == How::Incremental => "nothing new".to_owned(),
-                _ => How::as_str(table.how).to_owned(),
+                (None, _, 0) if table.mode == TableMode::Incremental => "nothing new".to_owned(),
+                _ => TableMode::as_str(table.mode).to_owned(),
             };
             vec![
                 table.source.clone(),
@@ -208,43 +214,38 @@ pub fn told(report: &Report) -> String {
             ]
         })
         .collect();
-    let mut told = text::table(&["table", "how", ">rows", ">of them changed", ">read", ">written", ">took"], &rows);
+    let mut text = text::table(&["table", "how", ">rows", ">of them changed", ">read", ">written", ">took"], &rows);
     for table in &report.tables {
         if let Some(error) = &table.error {
-            told.push_str(&format!("\n{}: {}\n", table.source, report::chain(error)));
+            text.push_str(&format!("\n{}: {}\n", table.source, base::chain(error)));
             if let Some(hint) = &error.hint {
-                told.push_str(&format!("  hint: {hint}\n"));
+                text.push_str(&format!("  hint: {hint}\n"));
             }
         }
     }
     let total: u64 = report.tables.iter().map(|t| t.rows).sum();
     let per_second = (total as f64 / report.seconds.max(0.001)) as u64;
-    told.push_str(&format!(
+    text.push_str(&format!(
         "\n{} rows of {} tables in {} ({} rows/s)\n",
         text::count(total),
         report.tables.len(),
         text::seconds(report.seconds),
         text::count(per_second)
     ));
-    told
+    text
 }
 
-fn exit(report: &Report) -> ExitCode {
+fn exit(report: &TransferReport) -> ExitCode {
     match report.tables.iter().find_map(|table| table.error.as_ref()) {
         None => ExitCode::SUCCESS,
-        Some(error) => match error.kind {
-            transfer::Kind::FixInput => ExitCode::from(report::code::FIX_INPUT),
-            transfer::Kind::FixSetup => ExitCode::from(report::code::FIX_SETUP),
-            transfer::Kind::Retry => ExitCode::from(report::code::RETRY),
-            transfer::Kind::Bug => ExitCode::from(report::code::FAILED),
-        },
+        Some(error) => ExitCode::from(report::exit_code_of_kind(error.kind)),
     }
 }
 
 /// List the transfers of the warehouse
 #[derive(Debug, Args)]
 pub struct List {
-    /// One JSON object a transfer
+    /// Print one JSON object for each transfer
     #[arg(long)]
     json: bool,
 }
@@ -278,11 +279,11 @@ impl List {
     }
 }
 
-/// Show how each table of a transfer stands
+/// Show the state of each table of a transfer
 #[derive(Debug, Args)]
 pub struct Status {
     name: String,
-    /// One JSON object a table
+    /// Print one JSON object for each table
     #[arg(long)]
     json: bool,
 }
@@ -315,17 +316,17 @@ impl Status {
     }
 }
 
-/// Prove the lake against the source, row by row, under one snapshot
+/// Compare the lake with the source, row by row, under one snapshot
 ///
-/// Tells rows purged at the source, which the lake keeps, from rows lost, and names the first of
-/// each. Exits with 1 where a row is lost or differs.
+/// Distinguishes rows purged at the source, which the lake keeps, from lost rows, and names the first of each.
+/// Exits with 1 where a row is lost or differs.
 #[derive(Debug, Args)]
 pub struct Validate {
     name: String,
-    /// Only this table of the source, as SCHEMA.TABLE; may be given again
+    /// Only this table of the source, as SCHEMA.TABLE; may be repeated
     #[arg(long = "table", value_name = "TABLE")]
     tables: Vec<String>,
-    /// One JSON object a table
+    /// Print one JSON object for each table
     #[arg(long)]
     json: bool,
 }
@@ -334,9 +335,9 @@ impl Validate {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let config = warehouse.transfer(&self.name)?;
         if config.target != Target::Lake {
-            bail!("validate compares the source with the lake, and transfer {} goes to a PostgreSQL", self.name);
+            bail!("validate compares with the lake, and the target of transfer {} is a PostgreSQL", self.name);
         }
-        let bars = Arc::new(Bars::new());
+        let bars = Arc::new(ProgressBars::new());
         let progress: Arc<dyn transfer::read::Progress> = bars.clone();
         let (source, lake) = (source(warehouse, config)?, warehouse.lake().await?);
         let outcome =
@@ -346,7 +347,7 @@ impl Validate {
         if self.json {
             tables.iter().for_each(|table| println!("{}", validation_json(table)));
         } else {
-            print!("{}", validation_told(&tables));
+            print!("{}", validation_text(&tables));
         }
         let is_ok = tables.iter().all(TableValidation::is_ok);
         Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::from(report::code::FAILED) })
@@ -360,13 +361,13 @@ fn validation_json(table: &TableValidation) -> serde_json::Value {
         "source_rows": table.source_rows, "lake_rows": table.lake_rows,
         "ranges": table.ranges, "ranges_differing": table.ranges_differing,
         "lost": table.lost, "differs": table.differs, "doubled": table.doubled, "purged": table.purged, "pending": table.pending,
-        "samples": samples, "seconds": table.seconds, "error": table.error.as_ref().map(|e| report::chain(e)),
+        "samples": samples, "seconds": table.seconds, "error": table.error.as_ref().map(|e| base::chain(e)),
         "hint": table.error.as_ref().and_then(|e| e.hint.clone()),
     })
 }
 
-/// A line a table, then the first rows of each difference.
-pub fn validation_told(tables: &[TableValidation]) -> String {
+/// A line for each table, then the keys of the first rows of each difference.
+pub fn validation_text(tables: &[TableValidation]) -> String {
     let rows: Vec<Vec<String>> = tables
         .iter()
         .map(|table| {
@@ -402,17 +403,17 @@ pub fn validation_told(tables: &[TableValidation]) -> String {
         ">pending",
         ">took",
     ];
-    let mut told = text::table(&header, &rows);
+    let mut text = text::table(&header, &rows);
     for table in tables {
         if let Some(error) = &table.error {
-            told.push_str(&format!("\n{}: {}\n", table.source, report::chain(error)));
+            text.push_str(&format!("\n{}: {}\n", table.source, base::chain(error)));
             if let Some(hint) = &error.hint {
-                told.push_str(&format!("  hint: {hint}\n"));
+                text.push_str(&format!("  hint: {hint}\n"));
             }
         }
         for (difference, key) in &table.samples {
-            told.push_str(&format!("  {} {}: {key}\n", table.source, difference.as_str()));
+            text.push_str(&format!("  {} {}: {key}\n", table.source, difference.as_str()));
         }
     }
-    told
+    text
 }

@@ -1,61 +1,63 @@
-//! `${VARIABLES}` in the strings of a file, filled in before anything else looks at them.
-//! A variable's value never becomes syntax: inside a connection's URL it is percent-encoded.
+//! Replaces `${VARIABLE}` in the strings of a configuration file, before its values are checked.
+//! A value can't change the syntax around it: inside a connection's URL it is percent-encoded.
 
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::Report;
+use super::problem::FileProblems;
 
+/// Looks up an environment variable; `None` where it is not set.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-pub fn strings(table: &mut DeTable<'_>, env: Env<'_>, report: &mut Report<'_>) {
-    each(table, &mut Vec::new(), env, report);
+/// Expands all strings of a file. Variables that are not set or not well written become problems.
+pub fn strings(table: &mut DeTable<'_>, env: Env<'_>, report: &mut FileProblems<'_>) {
+    expand_table(table, &mut Vec::new(), env, report);
 }
 
-fn each(table: &mut DeTable<'_>, path: &mut Vec<String>, env: Env<'_>, report: &mut Report<'_>) {
+fn expand_table(table: &mut DeTable<'_>, path: &mut Vec<String>, env: Env<'_>, report: &mut FileProblems<'_>) {
     for (key, value) in table.iter_mut() {
         path.push(key.get_ref().to_string());
-        one(value, path, env, report);
+        expand_value(value, path, env, report);
         path.pop();
     }
 }
 
-fn one(value: &mut Spanned<DeValue<'_>>, path: &mut Vec<String>, env: Env<'_>, report: &mut Report<'_>) {
+fn expand_value(value: &mut Spanned<DeValue<'_>>, path: &mut Vec<String>, env: Env<'_>, report: &mut FileProblems<'_>) {
     let span = value.span();
     match value.get_mut() {
         DeValue::String(text) if text.contains('$') => {
             let is_url = path.len() == 3 && path[0] == "connections" && path[2] == "url";
-            let (expanded, faults) = expand(text, env, is_url);
+            let (expanded, problems) = expand(text, env, is_url);
             let mut from = span.start;
-            for fault in faults {
-                from = fault.report(path, from..span.end, report);
+            for problem in problems {
+                from = problem.report(path, from..span.end, report);
             }
             *text = expanded.into();
         }
-        DeValue::Table(inner) => each(inner, path, env, report),
+        DeValue::Table(inner) => expand_table(inner, path, env, report),
         DeValue::Array(items) => {
             for item in items.iter_mut() {
-                one(item, path, env, report);
+                expand_value(item, path, env, report);
             }
         }
         _ => {}
     }
 }
 
-struct Fault {
-    /// The place's beginning as it is written, to find it in the file.
+struct ExpandProblem {
+    /// The text of the variable as written, to find its place in the file.
     written: String,
     what: String,
     hint: String,
-    /// A variable that is not set: what is written is right, and another environment has it.
+    /// The variable is not set: the file is right, and another environment may have it.
     is_unset: bool,
 }
 
-impl Fault {
-    /// Returns where to look for the next.
-    fn report(self, path: &[String], span: Range<usize>, report: &mut Report<'_>) -> usize {
+impl ExpandProblem {
+    /// Adds the problem at its place within `span`. Returns the offset to search the next problem from.
+    fn report(self, path: &[String], span: Range<usize>, report: &mut FileProblems<'_>) -> usize {
         let inside = report.text().get(span.clone()).and_then(|text| text.find(&self.written)).unwrap_or(0);
         let at = span.start + inside;
         if self.is_unset {
@@ -67,10 +69,10 @@ impl Fault {
     }
 }
 
-/// With `is_url`, a value in the middle is one part of the URL, whatever characters it has; one at the very start
-/// brings the scheme, so it is a URL already.
-fn expand(text: &str, env: Env<'_>, is_url: bool) -> (String, Vec<Fault>) {
-    let (mut expanded, mut faults, mut rest) = (String::with_capacity(text.len()), Vec::new(), text);
+/// With `is_url`, a value is percent-encoded as a part of the URL; a value at the very start has the scheme, so it is a
+/// URL itself and is used unchanged.
+fn expand(text: &str, env: Env<'_>, is_url: bool) -> (String, Vec<ExpandProblem>) {
+    let (mut expanded, mut problems, mut rest) = (String::with_capacity(text.len()), Vec::new(), text);
     while let Some(at) = rest.find('$') {
         expanded.push_str(&rest[..at]);
         let after = &rest[at + 1..];
@@ -84,42 +86,47 @@ fn expand(text: &str, env: Env<'_>, is_url: bool) -> (String, Vec<Fault>) {
             rest = after;
             continue;
         };
-        let Some((name, behind)) = inside.split_once('}') else {
-            faults.push(Fault {
+        let Some((name, after)) = inside.split_once('}') else {
+            problems.push(ExpandProblem {
                 written: "${".to_owned() + inside,
                 what: "`${` without its `}`".into(),
                 hint: "write ${NAME}, or $$ for a dollar sign".into(),
                 is_unset: false,
             });
-            return (expanded, faults);
+            return (expanded, problems);
         };
         match value(name, env) {
             Ok(value) if is_url && !expanded.is_empty() => expanded.push_str(&encode(&value)),
             Ok(value) => expanded.push_str(&value),
-            Err(fault) => faults.push(fault),
+            Err(problem) => problems.push(problem),
         }
-        rest = behind;
+        rest = after;
     }
     expanded.push_str(rest);
-    (expanded, faults)
+    (expanded, problems)
 }
 
-fn value(name: &str, env: Env<'_>) -> Result<String, Fault> {
+fn value(name: &str, env: Env<'_>) -> Result<String, ExpandProblem> {
     let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     let written = format!("${{{name}}}");
     if !is_name {
-        // Not quoted: it may be a piece of a secret that was written with a dollar sign in it.
-        let what = "what stands in `${}` can't be the name of an environment variable".into();
-        return Err(Fault { written, what, hint: "write ${NAME}, or $$ for a dollar sign".into(), is_unset: false });
+        // Not quoted: it may be a part of a secret that has a dollar sign in it.
+        let what = "the text in `${}` is not a name of an environment variable".into();
+        return Err(ExpandProblem {
+            written,
+            what,
+            hint: "write ${NAME}, or $$ for a dollar sign".into(),
+            is_unset: false,
+        });
     }
     env(name).ok_or_else(|| {
         let what = format!("the environment variable {name} is not set");
-        Fault { written, what, hint: format!("set it: export {name}=..."), is_unset: true }
+        ExpandProblem { written, what, hint: format!("set it: export {name}=..."), is_unset: true }
     })
 }
 
-/// Percent-encoding that is safe in every part of a URL.
+/// Percent-encodes a text for any part of a URL.
 pub fn encode(text: &str) -> String {
     use std::fmt::Write;
     text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {

@@ -1,4 +1,5 @@
-//! The billing flow's jobs as the configuration has them: layers, functions, ingests, loads, controls, statements.
+//! The checked configuration of the billing flow: layers, functions, ingests, loads, controls, statements.
+//! Paths are resolved against the warehouse's folder; `name` is the file's name without its extension.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,71 +7,84 @@ use std::time::Duration;
 
 use function::definition::Definition;
 use ingest::layout::Layout;
-use ingest::load::Roles;
+use ingest::load::ColumnRoles;
 use statement::Labels;
 
-use super::job::Rules;
-use super::{Filled, Secret};
+use super::{OrUnset, Secret};
+use schedule::JobRules;
 
-/// `layers/NAME.toml`
+/// A layer that can be built: `layers/NAME.toml`.
 #[derive(Debug, Clone)]
 pub struct Layer {
     pub name: String,
     pub language: Language,
     pub packages: Vec<String>,
-    /// Names of other layers. Empty: this one holds the language.
-    pub below: Vec<String>,
+    /// Names of the layers that this one extends. Empty: this layer holds the language itself.
+    pub base_layers: Vec<String>,
+    /// The folder of an R source package to build.
     pub source: Option<PathBuf>,
+    /// Starts R for each event; otherwise one process handles all events.
     pub is_script: bool,
+    /// Folders with installed Python packages.
     pub libraries: Vec<PathBuf>,
 }
 
+/// The language of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
     R,
     Python,
 }
 
-/// `functions/NAME/`
+/// A function: the folder `functions/NAME/`.
 #[derive(Debug, Clone)]
 pub struct Function {
     pub name: String,
     pub definition: Definition,
-    /// It runs as a job only where it has a `job.toml`.
-    pub call: Option<Call>,
+    /// Its `job.toml`; a function without one runs only when it is invoked.
+    pub job: Option<FunctionJob>,
 }
 
-/// `functions/NAME/job.toml`
+/// How a function runs as a job: `functions/NAME/job.toml`.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub struct FunctionJob {
     pub file: PathBuf,
+    /// A version's number or an alias.
     pub qualifier: String,
-    /// SQL by name, with `{period}` and its kin still in it.
+    /// SQL by name, with its placeholders.
     pub inputs: BTreeMap<String, String>,
+    /// Texts by name, with their placeholders.
     pub parameters: BTreeMap<String, String>,
-    pub rules: Rules,
+    pub rules: JobRules,
 }
 
-/// `ingests/NAME.toml`
+/// An ingest of files: `ingests/NAME.toml`.
 #[derive(Debug, Clone)]
 pub struct Ingest {
     pub name: String,
     pub file: PathBuf,
-    pub source: Filled<Source>,
+    pub source: OrUnset<IngestSource>,
+    /// A file that changed within this time is left for the next run.
     pub settle: Duration,
     pub layout_file: PathBuf,
     pub layout: Layout,
-    pub rules: Rules,
+    pub rules: JobRules,
 }
 
+/// Where an ingest reads files. `files` are patterns of their names.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum IngestSource {
+    /// A local folder.
     Folder { folder: PathBuf, files: Vec<String> },
+    /// A folder of an SFTP server.
     Sftp { at: Box<Sftp>, files: Vec<String> },
+    /// Files by HTTP or HTTPS, with the headers of each request.
     Urls { urls: Vec<String>, headers: BTreeMap<String, Secret> },
+    /// An object store.
     Store { url: String, options: BTreeMap<String, Secret>, files: Vec<String> },
 }
 
+/// An SFTP server: a password or a key to log in, and a fingerprint or a `known_hosts` file to verify the server.
 #[derive(Debug, Clone)]
 pub struct Sftp {
     pub host: String,
@@ -78,94 +92,107 @@ pub struct Sftp {
     pub user: String,
     pub folder: String,
     pub password: Option<Secret>,
+    /// The file of a private key.
     pub key: Option<PathBuf>,
+    /// The passphrase of the private key.
     pub passphrase: Option<Secret>,
+    /// The server's key, as `SHA256:...`.
     pub fingerprint: Option<String>,
     pub known_hosts: Option<PathBuf>,
 }
 
-/// `loads/NAME.toml`
+/// A load of rows into a table of the lake: `loads/NAME.toml`.
 #[derive(Debug, Clone)]
 pub struct Load {
     pub name: String,
     pub file: PathBuf,
-    pub from: From,
+    pub from: LoadSource,
     pub schema: String,
     pub table: String,
-    /// The columns that name a document; empty: rows are only added.
+    /// The columns that identify a document, such as a bill. Empty: rows are only added.
     pub document: Vec<String>,
-    /// Of a document.
-    pub roles: Roles,
-    pub rules: Rules,
+    /// The roles of columns in a document.
+    pub roles: ColumnRoles,
+    pub rules: JobRules,
 }
 
+/// Where a load's rows come from.
 #[derive(Debug, Clone)]
-pub enum From {
-    /// One of [`super::Warehouse::ingests`].
+pub enum LoadSource {
+    /// The files of an ingest: a name of [`super::Warehouse::ingests`].
     Ingest(String),
-    /// One of [`super::Warehouse::functions`], with a job.
-    Function { name: String, part: Part, layout: Box<Layout> },
+    /// The answers of a function that has a job: a name of [`super::Warehouse::functions`].
+    Function { name: String, part: AnswerPart, layout: Box<Layout> },
 }
 
-/// Which rows of an answer.
+/// The part of a function's answer that has the rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum AnswerPart {
+    /// The answer itself.
     Whole,
-    /// Those under a name in a JSON object.
+    /// The value under a name in a JSON object.
     At(String),
-    /// Those of a file that came with it.
+    /// A file that the function left in `/results`.
     File(String),
 }
 
-impl From {
+impl LoadSource {
+    /// The full name of the job that makes the rows: `ingest:NAME` or `function:NAME`.
     pub fn job(&self) -> String {
         match self {
-            From::Ingest(name) => format!("ingest:{name}"),
-            From::Function { name, .. } => format!("function:{name}"),
+            LoadSource::Ingest(name) => format!("ingest:{name}"),
+            LoadSource::Function { name, .. } => format!("function:{name}"),
         }
     }
 }
 
-/// `controls/NAME/*.sql`, with `controls/NAME.toml`.
+/// A set of controls: `controls/NAME/*.sql`, with `controls/NAME.toml`.
 #[derive(Debug, Clone)]
 pub struct Controls {
     pub name: String,
-    /// The TOML, or the first of its controls.
+    /// The TOML file, or the file of its first control where there is none.
     pub file: PathBuf,
     /// By name.
     pub controls: BTreeMap<String, Control>,
-    pub rules: Rules,
+    pub rules: JobRules,
 }
 
-/// `statements/NAME.toml`
+/// A statement, the document of a producer's bill: `statements/NAME.toml`.
 #[derive(Debug, Clone)]
 pub struct Statement {
     pub name: String,
     pub file: PathBuf,
     pub template_file: PathBuf,
     pub labels_file: PathBuf,
-    /// It could be read.
+    /// The template's text, which has been parsed without error.
     pub template: String,
     pub labels: Labels,
-    /// SQL, with `{period}` and its kin still in it.
+    /// The query of the lines of all producers, with its placeholders.
     pub lines: String,
+    /// The query of the energy of each day, with its placeholders.
     pub days: Option<String>,
-    /// One of [`super::Warehouse::controls`].
+    /// The set whose controls can block it: a name of [`super::Warehouse::controls`].
     pub controls: Option<String>,
+    /// Where pages and workbooks are written.
     pub folder: PathBuf,
     pub schema: String,
     pub table: String,
-    pub rules: Rules,
+    pub rules: JobRules,
 }
 
+/// One control: `controls/SET/NAME.sql`.
 #[derive(Debug, Clone)]
 pub struct Control {
     pub name: String,
+    /// Its findings stop the jobs that come after it; otherwise they are reported only.
     pub blocks: bool,
+    /// What is wrong where there are rows, for people.
     pub text: String,
     pub hint: Option<String>,
+    /// The value of `{tolerance}` in the query.
     pub tolerance: f64,
+    /// The most rows with which it still passes.
     pub rows_max: u64,
-    /// The whole file, so that a line of it is the line of an error.
+    /// The text of the whole file, so that lines in errors of SQL are lines of the file.
     pub sql: String,
 }

@@ -1,38 +1,39 @@
-//! A commented warehouse to start from. It writes new files only: nothing that is there is ever touched.
+//! Writes a new warehouse with comments. It only creates files, and never changes an existing one.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::raw::{Which, json_schema};
+use super::raw::{FileKind, json_schema};
 use crate::example;
 
-/// Returns the files written, in `dir`, which is made where it isn't there.
+/// Writes the files of a new warehouse into `dir`, which is created where it does not exist. Returns their paths.
+/// With `with_billing`, adds the billing flow of the example, also to an existing warehouse.
 ///
 /// # Errors
-/// `AlreadyExists`, with the names, where one of the files is there already: then nothing is written.
+/// `AlreadyExists` with the paths of the files that exist; nothing is written then.
 pub fn init(dir: &Path, with_billing: bool) -> io::Result<Vec<PathBuf>> {
     let mut files: Vec<(&str, String)> = vec![
         ("wattlake.toml", include_str!("init/wattlake.toml").to_owned()),
         ("transfers/platform.toml", include_str!("init/platform.toml").to_owned()),
         (".gitignore", include_str!("init/gitignore").to_owned()),
-        ("schema/wattlake.schema.json", pretty(Which::Warehouse)),
-        ("schema/transfer.schema.json", pretty(Which::Transfer)),
+        ("schema/wattlake.schema.json", pretty(FileKind::Warehouse)),
+        ("schema/transfer.schema.json", pretty(FileKind::Transfer)),
     ];
     if with_billing {
-        // To a warehouse that is there, it is added.
+        // An existing warehouse keeps its own files.
         if dir.join("wattlake.toml").exists() {
             files.clear();
         }
         files.extend(example::billing().map(|(name, text)| (name, text.to_owned())));
     }
-    let there: Vec<String> = files
+    let existing: Vec<String> = files
         .iter()
         .map(|(name, _)| dir.join(name))
         .filter(|path| path.symlink_metadata().is_ok())
         .map(|path| path.display().to_string())
         .collect();
-    if !there.is_empty() {
-        let what = format!("already there, and left as they are: {}", there.join(", "));
+    if !existing.is_empty() {
+        let what = format!("these files exist already: {}", existing.join(", "));
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
     }
     files.iter().map(|(name, text)| write_new(dir.join(name), text)).collect()
@@ -48,6 +49,6 @@ fn write_new(path: PathBuf, text: &str) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-fn pretty(which: Which) -> String {
-    format!("{:#}\n", json_schema(which))
+fn pretty(kind: FileKind) -> String {
+    format!("{:#}\n", json_schema(kind))
 }

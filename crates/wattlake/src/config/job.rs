@@ -1,132 +1,63 @@
-//! Jobs as the configuration has them: what runs by itself, when, and how its runs are treated.
+//! The checked configuration of jobs: what can run, its triggers, and the hooks that are called at its end.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono::{DateTime, FixedOffset, SubsecRound, Timelike};
-use ledger::schedule::{Backoff, Catchup, Cron, Pattern, Period};
+use schedule::{AfterTrigger, HookRules, JobRules, Planner, Trigger};
 
-use super::{Filled, MartKind, Secret, Warehouse};
+use super::{MartKind, OrUnset, Secret, Warehouse};
 
-/// The one job of its kind.
+/// The full name of the upkeep job, the only one of its kind.
 pub const UPKEEP: &str = "upkeep:lake";
 
-/// When and how a job runs.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    pub triggers: Vec<Trigger>,
-    /// Attempts after the first.
-    pub retries: u32,
-    pub backoff: Backoff,
-    pub timeout: Option<Duration>,
-    pub concurrency: Option<String>,
-}
-
-impl Default for Rules {
-    fn default() -> Rules {
-        Rules { triggers: Vec::new(), retries: 3, backoff: Backoff::default(), timeout: None, concurrency: None }
-    }
-}
-
-#[derive(Debug, Clone)]
-pub enum Trigger {
-    Cron(Box<Timed>),
-    After(After),
-    On(Pattern),
-}
-
-#[derive(Debug, Clone)]
-pub struct Timed {
-    pub spec: String,
-    pub cron: Cron,
-    pub catchup: Catchup,
-    pub period: Option<Periods>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct After {
-    /// "transfer:platform"
-    pub job: String,
-    /// Where it is written, for a name that leads nowhere. 0: nowhere, it comes from the SQL.
-    pub line: usize,
-    pub column: usize,
-}
-
-/// A period told by a slot's own clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Periods {
-    ThisHour,
-    LastHour,
-    Today,
-    Yesterday,
-    ThisMonth,
-    LastMonth,
-    ThisYear,
-    LastYear,
-}
-
+/// An action that the server takes when a job fails or recovers.
 #[derive(Debug, Clone)]
 pub struct Hook {
-    pub on_failure: bool,
-    pub on_recovery: bool,
-    /// Patterns; all where it is empty.
-    pub jobs: Vec<String>,
-    pub act: Filled<Act>,
+    /// When it is called.
+    pub rules: HookRules,
+    /// What it does.
+    pub action: OrUnset<HookAction>,
 }
 
+/// What a hook does.
 #[derive(Debug, Clone)]
-pub enum Act {
-    /// A program and its arguments.
+pub enum HookAction {
+    /// Runs a program with its arguments, without a shell.
     Command(Vec<String>),
+    /// Sends the event to a URL by POST.
     Webhook(Secret),
 }
 
+/// The upkeep job of the lake and the ledger.
 #[derive(Debug, Clone)]
 pub struct Upkeep {
-    pub rules: Rules,
+    pub rules: JobRules,
+    /// How long a table's older versions can be read.
     pub versions: Duration,
+    /// How long runs, events and logs are kept.
     pub history: Duration,
 }
 
-/// Whatever can be run.
+/// A job of the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
     pub kind: &'static str,
     pub name: &'a str,
-    pub rules: &'a Rules,
-    /// Where it is written.
+    pub rules: &'a JobRules,
+    /// The file that configures it.
     pub file: &'a PathBuf,
 }
 
 impl Job<'_> {
+    /// Kind and name: `transfer:platform`.
     pub fn full_name(&self) -> String {
         format!("{}:{}", self.kind, self.name)
     }
 }
 
-impl Periods {
-    /// `slot` as a schedule has it: on the local clock, with its offset.
-    pub fn of(self, slot: &str) -> Option<Period> {
-        let local = DateTime::<FixedOffset>::parse_from_rfc3339(slot).ok()?.naive_local().trunc_subsecs(0);
-        let (date, hour) = (local.date(), local.with_minute(0)?.with_second(0)?);
-        let month = chrono::Datelike::with_day(&date, 1)?;
-        let year = chrono::Datelike::year(&date);
-        Some(match self {
-            Periods::ThisHour => Period::Hour(hour),
-            Periods::LastHour => Period::Hour(hour - chrono::TimeDelta::hours(1)),
-            Periods::Today => Period::Day(date),
-            Periods::Yesterday => Period::Day(date.pred_opt()?),
-            Periods::ThisMonth => Period::Month(month),
-            Periods::LastMonth => Period::Month(month.checked_sub_months(chrono::Months::new(1))?),
-            Periods::ThisYear => Period::Year(year),
-            Periods::LastYear => Period::Year(year - 1),
-        })
-    }
-}
-
 impl Warehouse {
-    /// All of them, by full name: "transfer:platform". Views are no jobs: nothing of theirs runs.
+    /// All jobs by full name, such as `transfer:platform`. Views are no jobs, since they are never refreshed.
     pub fn jobs(&self) -> BTreeMap<String, Job<'_>> {
         let transfers = self.transfers.values().map(|transfer| Job {
             kind: "transfer",
@@ -137,8 +68,8 @@ impl Warehouse {
         let tables = self.marts.values().filter(|mart| mart.kind == MartKind::Table);
         let marts = tables.map(|mart| Job { kind: "mart", name: &mart.name, rules: &mart.rules, file: &mart.file });
         let functions = self.functions.values().filter_map(|function| {
-            let call = function.call.as_ref()?;
-            Some(Job { kind: "function", name: &function.name, rules: &call.rules, file: &call.file })
+            let job = function.job.as_ref()?;
+            Some(Job { kind: "function", name: &function.name, rules: &job.rules, file: &job.file })
         });
         let ingests = self.ingests.values().map(|ingest| Job {
             kind: "ingest",
@@ -169,13 +100,19 @@ impl Warehouse {
         transfers.chain(marts).chain(billing).chain([upkeep]).map(|job| (job.full_name(), job)).collect()
     }
 
-    /// Tables are refreshed after what fills their inputs, where nothing else is written.
-    pub(super) fn give_marts_their_triggers(&mut self) {
+    /// The planner of all jobs and hooks.
+    pub fn planner(&self) -> Planner {
+        let rules = self.jobs().into_iter().map(|(name, job)| (name, job.rules.clone()));
+        Planner::new(rules, self.hooks.iter().map(|(name, hook)| (name.clone(), hook.rules.clone())).collect())
+    }
+
+    /// Gives each mart table without triggers of its own a trigger after each job that writes its inputs.
+    pub(super) fn set_mart_triggers(&mut self) {
         let tables = self.marts.values().filter(|mart| mart.kind == MartKind::Table && mart.follows_inputs);
         let found: Vec<(String, Vec<Trigger>)> = tables
             .map(|mart| {
                 let before = self.jobs_before(mart).into_iter();
-                let triggers = before.map(|job| Trigger::After(After { job, line: 0, column: 0 }));
+                let triggers = before.map(|job| Trigger::After(AfterTrigger { job, line: 0, column: 0 }));
                 (mart.name.clone(), triggers.collect())
             })
             .collect();
@@ -186,28 +123,28 @@ impl Warehouse {
         }
     }
 
-    /// Chains of `after` that come back to where they began, each as the names of its jobs.
-    pub(super) fn rounds(&self) -> Vec<Vec<String>> {
+    /// Cycles of `after` triggers, each as the names of its jobs, the first again at the end.
+    pub(super) fn trigger_cycles(&self) -> Vec<Vec<String>> {
         let jobs = self.jobs();
-        let mut rounds: Vec<Vec<String>> = Vec::new();
+        let mut cycles: Vec<Vec<String>> = Vec::new();
         for start in jobs.keys() {
             let mut path = vec![start.clone()];
-            walk(&jobs, start, &mut path, &mut rounds);
+            walk(&jobs, start, &mut path, &mut cycles);
         }
-        rounds
+        cycles
     }
 }
 
-/// From a job to those it comes after. A round is kept once, beginning with its least name.
-fn walk(jobs: &BTreeMap<String, Job<'_>>, start: &str, path: &mut Vec<String>, rounds: &mut Vec<Vec<String>>) {
+/// Follows `after` triggers from the last job of `path`. Each cycle is found once, from its least name.
+fn walk(jobs: &BTreeMap<String, Job<'_>>, start: &str, path: &mut Vec<String>, cycles: &mut Vec<Vec<String>>) {
     let Some(job) = path.last().and_then(|name| jobs.get(name)) else { return };
     for trigger in &job.rules.triggers {
         let Trigger::After(after) = trigger else { continue };
         if after.job == start {
-            rounds.push(path.iter().chain([&after.job]).cloned().collect());
+            cycles.push(path.iter().chain([&after.job]).cloned().collect());
         } else if after.job.as_str() > start && !path.contains(&after.job) {
             path.push(after.job.clone());
-            walk(jobs, start, path, rounds);
+            walk(jobs, start, path, cycles);
             path.pop();
         }
     }

@@ -1,15 +1,16 @@
-//! Marts as the configuration has them: queries under names, and which of them stand on which.
+//! The checked configuration of marts: named queries and the order in which they depend on each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use sql::Reference;
 
-use super::job::Rules;
+use schedule::JobRules;
 
-/// The schema of marts that lie in no folder of their own.
-pub const SCHEMA: &str = "marts";
+/// The schema of marts whose files are in `marts/` itself.
+pub const DEFAULT_SCHEMA: &str = "marts";
 
+/// A mart: `marts/NAME.sql` or `marts/SCHEMA/NAME.sql`.
 #[derive(Debug, Clone)]
 pub struct Mart {
     /// `daily` for `marts.daily`, `schema.daily` for any other schema.
@@ -19,27 +20,32 @@ pub struct Mart {
     pub table: String,
     pub kind: MartKind,
     pub description: Option<String>,
+    /// The column by whose values the table is refreshed in part.
     pub since: Option<String>,
-    /// Empty: as the rows come.
+    /// The columns that packed files are sorted by. Empty: not sorted.
     pub order: Vec<String>,
-    /// The whole file, so that a line of it is the line of an error.
+    /// The text of the whole file, so that lines in errors of SQL are lines of the file.
     pub sql: String,
-    /// The tables that it names.
+    /// The tables that the query names.
     pub reads: Vec<Reference>,
-    /// The marts among them, by name.
-    pub stands_on: BTreeSet<String>,
-    /// No triggers were written: it is refreshed after what fills its inputs.
+    /// The names of the marts among them.
+    pub depends_on: BTreeSet<String>,
+    /// The file has no triggers: the mart is refreshed after the jobs that write its inputs.
     pub follows_inputs: bool,
-    pub rules: Rules,
+    pub rules: JobRules,
 }
 
+/// How a mart's rows are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MartKind {
+    /// Computed by each query that reads it.
     View,
+    /// Computed by its job and kept in the lake.
     Table,
 }
 
 impl MartKind {
+    /// `view` or `table`, as the configuration writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             MartKind::View => "view",
@@ -49,21 +55,22 @@ impl MartKind {
 }
 
 impl Mart {
+    /// The name of a mart with this schema and table.
     pub fn name_of(schema: &str, table: &str) -> String {
-        if schema == SCHEMA { table.to_owned() } else { format!("{schema}.{table}") }
+        if schema == DEFAULT_SCHEMA { table.to_owned() } else { format!("{schema}.{table}") }
     }
 
-    /// Whether a query that names a table may mean this mart.
-    pub fn is_named(&self, reference: &Reference) -> bool {
+    /// Whether a table that a query names may be this mart; a name without a schema may.
+    pub fn may_be_named_by(&self, reference: &Reference) -> bool {
         self.table == reference.table && reference.schema.as_ref().is_none_or(|schema| *schema == self.schema)
     }
 }
 
-/// Each after all that it stands on.
+/// All marts, each after those that it depends on.
 ///
 /// # Errors
-/// The names of a round, the first of them again at the end.
-pub fn ordered(marts: &BTreeMap<String, Mart>) -> Result<Vec<&Mart>, Vec<String>> {
+/// The names of marts that depend on each other in a cycle, the first again at the end.
+pub fn in_dependency_order(marts: &BTreeMap<String, Mart>) -> Result<Vec<&Mart>, Vec<String>> {
     let (mut done, mut order) = (BTreeSet::new(), Vec::with_capacity(marts.len()));
     for name in marts.keys() {
         visit(marts, name, &mut Vec::new(), &mut done, &mut order)?;
@@ -83,8 +90,8 @@ fn visit<'a>(
         return Err(path[at..].iter().chain([&name]).map(|name| (*name).to_owned()).collect());
     }
     path.push(name);
-    for below in &mart.stands_on {
-        visit(marts, below, path, done, order)?;
+    for input in &mart.depends_on {
+        visit(marts, input, path, done, order)?;
     }
     path.pop();
     done.insert(name);
@@ -93,29 +100,32 @@ fn visit<'a>(
 }
 
 impl super::Warehouse {
-    /// All marts, each after those it stands on.
+    /// All marts, each after those that it depends on.
     pub fn marts_in_order(&self) -> Vec<&Mart> {
-        // Rounds were refused when the files were read.
-        ordered(&self.marts).unwrap_or_default()
+        // Cycles were refused when the files were read.
+        in_dependency_order(&self.marts).unwrap_or_default()
     }
 
-    /// The jobs whose end may give a mart something new, without a trigger of its own: the transfers
-    /// into the lake, and the tables that it stands on, through views too. Which tables a transfer
-    /// carries is known at its source only; a refresh that finds nothing changed does nothing.
+    /// The jobs that may change what a mart reads, also through views: the jobs of mart tables, and all transfers into
+    /// the lake where it reads tables that are no marts. The tables of a transfer are known only at its source, so some
+    /// of these transfers may not matter; a refresh that finds nothing changed does nothing.
     pub fn jobs_before(&self, mart: &Mart) -> BTreeSet<String> {
         let (mut jobs, mut left) = (BTreeSet::new(), vec![mart]);
         while let Some(mart) = left.pop() {
-            let stands_on_tables = mart.reads.iter().any(|read| {
-                !mart.stands_on.iter().any(|below| self.marts.get(below).is_some_and(|below| below.is_named(read)))
+            let reads_other_tables = mart.reads.iter().any(|read| {
+                !mart
+                    .depends_on
+                    .iter()
+                    .any(|name| self.marts.get(name).is_some_and(|input| input.may_be_named_by(read)))
             });
-            if stands_on_tables {
+            if reads_other_tables {
                 let into_lake = self.transfers.values().filter(|transfer| transfer.target == super::Target::Lake);
                 jobs.extend(into_lake.map(|transfer| format!("transfer:{}", transfer.name)));
             }
-            for below in mart.stands_on.iter().filter_map(|name| self.marts.get(name)) {
-                match below.kind {
-                    MartKind::Table => drop(jobs.insert(format!("mart:{}", below.name))),
-                    MartKind::View => left.push(below),
+            for input in mart.depends_on.iter().filter_map(|name| self.marts.get(name)) {
+                match input.kind {
+                    MartKind::Table => drop(jobs.insert(format!("mart:{}", input.name))),
+                    MartKind::View => left.push(input),
                 }
             }
         }

@@ -1,108 +1,78 @@
-//! What is wrong in a file, and where: collected, so that one run of `wattlake check` shows everything.
+//! The problems of one configuration file, collected, so that one run of `wattlake check` shows everything.
 //! Texts are quoted as they stand in the file, never with their variables filled in.
 
-use std::fmt;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::Unset;
+use base::{Problem, Problems};
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Relative to the warehouse.
-    pub file: PathBuf,
-    /// From 1.
-    pub line: usize,
-    /// From 1, in characters.
-    pub column: usize,
-    pub what: String,
-    pub hint: Option<String>,
+use super::UnsetVariables;
+
+/// Collects the problems of one file; those of unset variables can be handed to the part that needs the variable.
+pub struct FileProblems<'a> {
+    problems: Problems<'a>,
+    unset: Vec<UnsetVariable>,
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}", self.file.display(), self.line, self.column, self.what)?;
-        match &self.hint {
-            Some(hint) => write!(f, "; {hint}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for Problem {}
-
-/// The problems of one file.
-pub struct Report<'a> {
-    file: PathBuf,
-    text: &'a str,
-    found: Vec<(usize, Problem)>,
-    unset: Vec<Variable>,
-}
-
-/// One that is not set.
-struct Variable {
+/// A variable that is not set.
+struct UnsetVariable {
     /// The keys that lead to its text.
     path: Vec<String>,
-    at: usize,
+    offset: usize,
     problem: Problem,
     /// A part of the warehouse has it as its own problem.
     is_taken: bool,
 }
 
-impl<'a> Report<'a> {
-    pub fn new(file: &Path, text: &'a str) -> Report<'a> {
-        Report { file: file.to_owned(), text, found: Vec::new(), unset: Vec::new() }
+impl<'a> FileProblems<'a> {
+    /// Of the text of a file, named relative to the warehouse.
+    pub fn new(file: &Path, text: &'a str) -> FileProblems<'a> {
+        FileProblems { problems: Problems::in_file(file, text), unset: Vec::new() }
     }
 
+    /// Adds a problem at the start of a span.
     pub fn add(&mut self, span: Range<usize>, what: impl Into<String>, hint: impl Into<Option<String>>) {
-        let problem = self.problem(span.start, what.into(), hint.into());
-        self.found.push((span.start, problem));
+        self.problems.add(span, what, hint);
     }
 
-    /// A variable that is not set, in the text that the keys of `path` lead to.
+    /// Adds a variable that is not set, in the text that the keys of `path` lead to.
     pub fn add_unset(&mut self, path: &[String], span: Range<usize>, what: String, hint: String) {
-        let problem = self.problem(span.start, what, Some(hint));
-        self.unset.push(Variable { path: path.to_owned(), at: span.start, problem, is_taken: false });
+        let problem = self.problems.problem_at(span.start, what, Some(hint));
+        self.unset.push(UnsetVariable { path: path.to_owned(), offset: span.start, problem, is_taken: false });
     }
 
-    /// Hands the unset variables of a part to it, chosen by the keys that lead to them. Those that nobody takes are
+    /// Hands the unset variables of a part to it, chosen by the keys that lead to them. Those that no part takes are
     /// problems of the whole file.
-    pub fn take_unset(&mut self, is_of_part: impl Fn(&[String]) -> bool) -> Option<Unset> {
+    pub fn take_unset(&mut self, is_of_part: impl Fn(&[String]) -> bool) -> Option<UnsetVariables> {
         let mut taken = Vec::new();
         for variable in self.unset.iter_mut().filter(|variable| is_of_part(&variable.path)) {
             variable.is_taken = true;
-            taken.push((variable.at, variable.problem.clone()));
+            taken.push((variable.offset, variable.problem.clone()));
         }
         // In the order of the file, not of the keys.
-        taken.sort_by_key(|(at, _)| *at);
+        taken.sort_by_key(|(offset, _)| *offset);
         let taken: Vec<Problem> = taken.into_iter().map(|(_, problem)| problem).collect();
-        (!taken.is_empty()).then_some(Unset(taken))
+        (!taken.is_empty()).then_some(UnsetVariables(taken))
     }
 
-    /// Those under the keys that lead to a part.
-    pub fn take_unset_under(&mut self, keys: &[&str]) -> Option<Unset> {
+    /// Hands the unset variables under the keys of a part to it.
+    pub fn take_unset_under(&mut self, keys: &[&str]) -> Option<UnsetVariables> {
         self.take_unset(|path| path.len() >= keys.len() && path.iter().zip(keys).all(|(key, wanted)| key == wanted))
     }
 
-    /// What parts have taken.
+    /// The unset variables that parts have taken.
     pub fn taken(&self) -> impl Iterator<Item = Problem> {
         self.unset.iter().filter(|variable| variable.is_taken).map(|variable| variable.problem.clone())
     }
 
-    fn problem(&self, at: usize, what: String, hint: Option<String>) -> Problem {
-        let (line, column) = position(self.text, at);
-        Problem { file: self.file.clone(), line, column, what, hint }
-    }
-
     /// True where something within the span was found wrong already: a second finding would only confuse.
     pub fn covers(&self, span: &Range<usize>) -> bool {
-        let unset = self.unset.iter().map(|variable| &variable.at);
-        self.found.iter().map(|(at, _)| at).chain(unset).any(|at| span.contains(at))
+        self.problems.covers(span) || self.unset.iter().any(|variable| span.contains(&variable.offset))
     }
 
-    /// A value as it stands in the file.
+    /// A value as written in the file, for a message.
     pub fn written(&self, span: &Range<usize>) -> &'a str {
-        match self.text.get(span.clone()) {
+        match self.text().get(span.clone()) {
             Some(text) if !text.contains('\n') => text,
             _ => "a text of several lines",
         }
@@ -110,32 +80,24 @@ impl<'a> Report<'a> {
 
     /// Line and column, for a finding that has to wait until other files are read.
     pub fn place(&self, span: &Range<usize>) -> (usize, usize) {
-        position(self.text, span.start)
+        base::position(self.text(), span.start)
     }
 
+    /// The text of the file.
     pub fn text(&self) -> &'a str {
-        self.text
+        self.problems.text()
     }
 
+    /// Whether nothing is wrong but unset variables.
     pub fn is_empty(&self) -> bool {
-        self.found.is_empty()
+        self.problems.is_empty()
     }
 
     /// In the order of the file, without what parts have taken.
     pub fn finish(mut self) -> Vec<Problem> {
-        let left = self.unset.into_iter().filter(|variable| !variable.is_taken);
-        self.found.extend(left.map(|variable| (variable.at, variable.problem)));
-        self.found.sort_by_key(|(at, _)| *at);
-        self.found.into_iter().map(|(_, problem)| problem).collect()
+        for variable in self.unset.into_iter().filter(|variable| !variable.is_taken) {
+            self.problems.push(variable.offset, variable.problem);
+        }
+        self.problems.finish()
     }
-}
-
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let mut end = offset.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let before = &text[..end];
-    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }

@@ -1,16 +1,18 @@
-//! A text that is handed on but never shown.
+//! A text that is never printed: passwords, keys, URLs with credentials.
 
 use std::fmt;
 
+/// A secret text. `Debug` and `Display` print `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
+    /// Wraps a text.
     pub fn new(text: impl Into<String>) -> Secret {
         Secret(text.into())
     }
 
-    /// In clear: for the one who connects, never for a message.
+    /// The text itself, for a connection; never for a message.
     pub fn reveal(&self) -> &str {
         &self.0
     }

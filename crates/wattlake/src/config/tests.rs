@@ -50,8 +50,8 @@ fn transfer_problems(text: &str) -> Vec<String> {
     problems(&[("wattlake.toml", BASE), ("transfers/x.toml", text)])
 }
 
-/// A transfer with nothing wrong but the lines given, which begin at line 3.
-fn problems_beside(lines: &str) -> Vec<String> {
+/// The problems of a valid transfer with these lines added, from line 3 on.
+fn problems_with(lines: &str) -> Vec<String> {
     transfer_problems(&format!("source = 'platform'\nmode = 'initial'\n{lines}"))
 }
 
@@ -150,7 +150,7 @@ fn everything_written_is_read() {
 }
 
 #[test]
-fn what_is_not_written_has_a_default() {
+fn missing_keys_have_defaults() {
     let dir = folder(&[("wattlake.toml", BASE), ("transfers/x.toml", "source = 'platform'\nmode = 'initial'")]);
     let warehouse = Warehouse::load(dir.path(), &env).unwrap();
     assert_eq!(warehouse.lake.unwrap().url, dir.path().join("lake").to_string_lossy());
@@ -160,7 +160,7 @@ fn what_is_not_written_has_a_default() {
     assert_eq!((transfer.on_no_cursor, transfer.overlap), (OnNoCursor::Error, Duration::from_secs(600)));
     assert!(transfer.include.is_empty() && transfer.exclude.is_empty() && transfer.tables.is_empty());
 
-    let defaults = json_schema(Which::Transfer);
+    let defaults = json_schema(FileKind::Transfer);
     let default = |key: &str| defaults["properties"][key]["default"].clone();
     assert_eq!([default("streams"), default("parallel_tables"), default("views")], [json!(2), json!(1), json!(false)]);
     assert_eq!([default("target"), default("via")], [json!("lake"), json!("direct")]);
@@ -168,13 +168,13 @@ fn what_is_not_written_has_a_default() {
 }
 
 #[test]
-fn an_unknown_key_has_its_nearest() {
+fn an_unknown_key_has_a_suggestion() {
     assert_eq!(
         transfer_problems("mode = 'initial'\n\nsorce = 'platform'\n"),
         [r#"transfers/x.toml:3:1: unknown key "sorce"; nearest known key: "source""#]
     );
     assert_eq!(
-        problems_beside("[tables.\"p.t\"]\ncurser = 'a'\n[tables.\"p.t\".columns.\"é\"]\n'as' = 'text'\n  \"é\" = 1"),
+        problems_with("[tables.\"p.t\"]\ncurser = 'a'\n[tables.\"p.t\".columns.\"é\"]\n'as' = 'text'\n  \"é\" = 1"),
         [
             r#"transfers/x.toml:4:1: unknown key "curser"; nearest known key: "cursor""#,
             r#"transfers/x.toml:7:3: unknown key "é"; known keys: "as""#,
@@ -190,7 +190,7 @@ fn an_unknown_key_has_its_nearest() {
 }
 
 #[test]
-fn a_missing_key_is_named_at_its_section() {
+fn a_missing_key_is_reported_at_its_section() {
     assert_eq!(
         transfer_problems("views = true"),
         [
@@ -208,7 +208,7 @@ fn a_missing_key_is_named_at_its_section() {
         ]
     );
     assert_eq!(
-        problems_beside("[tables.'p.t'.columns.c]\n"),
+        problems_with("[tables.'p.t'.columns.c]\n"),
         [
             r#"transfers/x.toml:3:1: "c" has no "as"; `text`, `double`, `decimal(PRECISION,SCALE)`, or `bytes` for a text whose bytes are in no known encoding."#
         ]
@@ -220,7 +220,7 @@ fn wrong_types_are_all_found() {
     let lines = "streams = 'two'\nviews = 1\ninclude = 'a.b'\nexclude = ['a.b', 3, true]\ninto = 7\noverlap = 1.5\n\
                  tables = []\n";
     assert_eq!(
-        problems_beside(lines),
+        problems_with(lines),
         [
             r#"transfers/x.toml:3:11: "streams": expected an integer, found a string"#,
             r#"transfers/x.toml:4:9: "views": expected a boolean, found an integer"#,
@@ -233,7 +233,7 @@ fn wrong_types_are_all_found() {
         ]
     );
     assert_eq!(
-        problems_beside("mapping = ['m']\n[tables.'p.t']\noverlap = true\nkey = []\n[tables.'p.u']\nkey = ['']\n"),
+        problems_with("mapping = ['m']\n[tables.'p.t']\noverlap = true\nkey = []\n[tables.'p.u']\nkey = ['']\n"),
         [
             r#"transfers/x.toml:3:11: "mapping": expected a string, found an array"#,
             r#"transfers/x.toml:5:11: "overlap": expected an integer or a string, found a boolean"#,
@@ -253,7 +253,7 @@ fn wrong_types_are_all_found() {
 #[test]
 fn numbers_have_bounds() {
     assert_eq!(
-        problems_beside("streams = 33\nparallel_tables = 0\n[tables.\"p.t\"]\noverlap = -1\n"),
+        problems_with("streams = 33\nparallel_tables = 0\n[tables.\"p.t\"]\noverlap = -1\n"),
         [
             r#"transfers/x.toml:3:11: "streams": expected 1 to 32, found 33"#,
             r#"transfers/x.toml:4:19: "parallel_tables": expected 1 to 16, found 0"#,
@@ -261,7 +261,7 @@ fn numbers_have_bounds() {
         ]
     );
     assert_eq!(
-        problems_beside("streams = 99_999_999_999_999_999_999\n"),
+        problems_with("streams = 99_999_999_999_999_999_999\n"),
         [r#"transfers/x.toml:3:11: "streams": expected 1 to 32, found 99_999_999_999_999_999_999"#]
     );
 }
@@ -280,18 +280,19 @@ fn an_unknown_word_lists_the_known() {
 }
 
 #[test]
-fn what_is_not_built_yet_says_so() {
+fn unimplemented_modes_are_refused() {
     assert_eq!(
         transfer_problems("source = 'platform'\nmode = 'changes'\nvia = 'rds'\n"),
         [
-            "transfers/x.toml:2:8: mode \"changes\" is not built yet; use mode = \"incremental\" at a short rhythm",
-            "transfers/x.toml:3:7: via \"rds\" is not built yet; use via = \"replica\" to spare the source",
+            "transfers/x.toml:2:8: mode \"changes\" is not implemented yet; \
+             use mode = \"incremental\" at short intervals",
+            "transfers/x.toml:3:7: via \"rds\" is not implemented yet; use via = \"replica\" to relieve the source",
         ]
     );
 }
 
 #[test]
-fn a_connection_must_be_there() {
+fn a_connection_must_exist() {
     assert_eq!(
         transfer_problems("source = 'platfrom'\ntarget = 'cpy'\nmode = 'initial'"),
         [
@@ -321,25 +322,25 @@ fn a_broken_connection_is_still_known_to_the_transfers() {
 }
 
 #[test]
-fn the_source_is_not_written_over() {
-    let what = "transfers/x.toml:3:10: the target is the source itself: its tables would be written over; \
+fn the_source_is_not_overwritten() {
+    let what = "transfers/x.toml:3:10: the target is the source: its tables would be overwritten; \
                 choose another target, or a schema for the copies with into = \"...\"";
-    assert_eq!(problems_beside("target = 'platform'"), [what]);
+    assert_eq!(problems_with("target = 'platform'"), [what]);
     let text = "source = 'platform'\nmode = 'initial'\ntarget = 'platform'\ninto = 'copies'";
     let dir = folder(&[("wattlake.toml", BASE), ("transfers/x.toml", text)]);
     assert!(Warehouse::load(dir.path(), &env).is_ok());
 }
 
 #[test]
-fn a_mapping_stands_alone_and_is_there() {
+fn a_mapping_excludes_patterns_and_must_exist() {
     assert_eq!(
-        problems_beside("include = ['a.*']\nmapping = 'no.json'\nexclude = ['b.*']"),
+        problems_with("include = ['a.*']\nmapping = 'no.json'\nexclude = ['b.*']"),
         [
-            "transfers/x.toml:3:11: \"include\" beside \"mapping\", which selects the tables itself; \
-             keep \"mapping\" alone, or take it out and keep \"include\"",
+            "transfers/x.toml:3:11: \"include\" can't be used with \"mapping\", which selects the tables; \
+             remove \"include\" or \"mapping\"",
             "transfers/x.toml:4:11: there is no file \"no.json\"; the path is relative to the transfer's file",
-            "transfers/x.toml:5:11: \"exclude\" beside \"mapping\", which selects the tables itself; \
-             keep \"mapping\" alone, or take it out and keep \"exclude\"",
+            "transfers/x.toml:5:11: \"exclude\" can't be used with \"mapping\", which selects the tables; \
+             remove \"exclude\" or \"mapping\"",
         ]
     );
 }
@@ -347,7 +348,7 @@ fn a_mapping_stands_alone_and_is_there() {
 #[test]
 fn tables_and_patterns_carry_their_schema() {
     assert_eq!(
-        problems_beside("include = ['*', '?.a', 'measures']\n[tables.orders]\ncursor = 'id'\n"),
+        problems_with("include = ['*', '?.a', 'measures']\n[tables.orders]\ncursor = 'id'\n"),
         [
             "transfers/x.toml:3:24: the pattern \"measures\" matches no \"schema.table\"; \
              write \"public.measures\" or \"*.measures\"",
@@ -355,15 +356,15 @@ fn tables_and_patterns_carry_their_schema() {
         ]
     );
     assert_eq!(
-        problems_beside("[tables.platform.orders]\ncursor = 'id'\n"),
+        problems_with("[tables.platform.orders]\ncursor = 'id'\n"),
         ["transfers/x.toml:3:9: a table's name must be in quotes; write [tables.\"platform.orders\"]"]
     );
 }
 
 #[test]
-fn texts_with_a_meaning_are_read() {
+fn durations_keys_and_types_are_checked() {
     assert_eq!(
-        problems_beside(
+        problems_with(
             "overlap = '10m'\n[tables.'p.t']\noverlap = '1 week'\nkey = ['a', 'b', 'a']\n\
              columns.a.as = 'decimal(39,2)'\ncolumns.b.as = 'float'\n"
         ),
@@ -371,24 +372,24 @@ fn texts_with_a_meaning_are_read() {
             "transfers/x.toml:3:11: \"10m\" is not a duration; write a whole number and s, min, h or d: \"10min\"",
             "transfers/x.toml:5:11: \"1 week\" is not a duration; write a whole number and s, min, h or d: \"10min\"",
             "transfers/x.toml:6:18: \"a\" is in the key twice",
-            "transfers/x.toml:7:16: a column can't be carried as \"decimal(39,2)\"; \
+            "transfers/x.toml:7:16: a column can't be transferred as \"decimal(39,2)\"; \
              write text, double, bytes or decimal(P,S) with P of 1 to 38 and S of 0 to P",
-            "transfers/x.toml:8:16: a column can't be carried as \"float\"; \
+            "transfers/x.toml:8:16: a column can't be transferred as \"float\"; \
              write text, double, bytes or decimal(P,S) with P of 1 to 38 and S of 0 to P",
         ]
     );
     for wrong in ["", "s", "min", "-1s", "+1s", "1.5h", "1  s", "1s ", "99999999999999999999s", "40000d", "1h30min"] {
-        assert_eq!(problems_beside(&format!("overlap = '{wrong}'")).len(), 1, "{wrong:?}");
+        assert_eq!(problems_with(&format!("overlap = '{wrong}'")).len(), 1, "{wrong:?}");
     }
     for wrong in ["decimal(5,6)", "decimal(0,0)", "decimal(5)", "decimal(5,-1)", "decimal(+5,1)", "TEXT", ""] {
-        assert_eq!(problems_beside(&format!("tables.'p.t'.columns.c.as = '{wrong}'")).len(), 1, "{wrong:?}");
+        assert_eq!(problems_with(&format!("tables.'p.t'.columns.c.as = '{wrong}'")).len(), 1, "{wrong:?}");
     }
 }
 
-/// An editor must not refuse what the check takes, nor the other way round where a pattern can say it.
+/// An editor must accept and refuse the same texts as the check, where a pattern can express it.
 #[test]
 fn the_patterns_of_the_schema_say_what_the_check_says() {
-    let schema = json_schema(Which::Transfer);
+    let schema = json_schema(FileKind::Transfer);
     let table = &schema["properties"]["tables"]["additionalProperties"]["properties"];
     let pattern = |field: &serde_json::Value| regex::Regex::new(field["pattern"].as_str().unwrap()).unwrap();
     let carried = pattern(&table["columns"]["additionalProperties"]["properties"]["as"]);
@@ -409,7 +410,7 @@ fn the_patterns_of_the_schema_say_what_the_check_says() {
 }
 
 #[test]
-fn what_is_not_toml_has_its_place() {
+fn toml_errors_have_their_place() {
     let found = transfer_problems("source = 'platform'\nmode = initial\n[tables\n");
     assert!(found[0].starts_with("transfers/x.toml:2:8: not TOML: "), "{found:?}");
     assert!(found.len() > 1 && found[1].starts_with("transfers/x.toml:3:"), "{found:?}");
@@ -436,8 +437,9 @@ fn files_that_cannot_be_read() {
     assert_eq!(
         found[..2],
         [
-            "transfers/Day.toml:1:1: a transfer can't be called \"Day\"; name the file with a-z, 0-9, _ and - only",
-            "transfers/latin.toml:2:6: not UTF-8; save the file as UTF-8",
+            "transfers/Day.toml:1:1: \"Day\" is not a valid name for a transfer; \
+             name the file with a-z, 0-9, _ and - only",
+            "transfers/latin.toml:2:6: this is not UTF-8; save the file as UTF-8",
         ]
     );
     assert!(found[2].starts_with("transfers/z.toml:1:1: can't be read: "), "{found:?}");
@@ -473,9 +475,9 @@ fn variables_are_filled_in_or_found_wrong() {
             "wattlake.toml:1:18: the environment variable B_1 is not set; set it: export B_1=...",
             "wattlake.toml:1:24: the environment variable A is not set; set it: export A=...",
             "wattlake.toml:3:9: `${` without its `}`; write ${NAME}, or $$ for a dollar sign",
-            "wattlake.toml:4:6: what stands in `${}` can't be the name of an environment variable; \
+            "wattlake.toml:4:6: the text in `${}` is not a name of an environment variable; \
              write ${NAME}, or $$ for a dollar sign",
-            "wattlake.toml:5:7: what stands in `${}` can't be the name of an environment variable; \
+            "wattlake.toml:5:7: the text in `${}` is not a name of an environment variable; \
              write ${NAME}, or $$ for a dollar sign",
             "wattlake.toml:7:9: the environment variable C is not set; set it: export C=...",
             "wattlake.toml:8:8: \"port\": expected 1 to 65535, found 0",
@@ -537,7 +539,7 @@ fn wrong_connections() {
     let cases: [(&str, &[&str]); 12] = [
         (
             "url = 'postgresql://h/d'\nport = 1",
-            &["wattlake.toml:4:8: \"port\" beside \"url\"; keep the url alone, or the fields alone"],
+            &["wattlake.toml:4:8: \"port\" can't be used with \"url\"; write \"url\" or the other keys, not both"],
         ),
         (
             "url = 'mysql://h/d'",
@@ -550,7 +552,7 @@ fn wrong_connections() {
         ),
         (
             "url = 'postgresql:///d'",
-            &["wattlake.toml:3:7: the connection's URL names no host; postgresql://user@host:5432/database"],
+            &["wattlake.toml:3:7: the connection's URL has no host; write postgresql://user@host:5432/database"],
         ),
         (
             "url = 'postgresql://h/d?sslmode=requir&sslmod=x'",
@@ -569,8 +571,8 @@ fn wrong_connections() {
         ("host = 'h'\npassword = 'hunter2'", &["wattlake.toml:4:12: a password without a user; add user = \"...\""]),
         (
             "host = 'h:5432'",
-            &["wattlake.toml:3:8: \"host\" is more than a host; write the name or the address alone; \
-               the port is a key of its own, and so is the URL"],
+            &["wattlake.toml:3:8: \"host\" has more than a host; write only the name or the address; \
+               write a port as \"port\", and a URL as \"url\""],
         ),
         ("host = 'h'\nport = 65536", &["wattlake.toml:4:8: \"port\": expected 1 to 65535, found 65536"]),
         ("host = 'h'\nport = '${SECRET}'", &["wattlake.toml:4:8: \"port\": expected 1 to 65535, found '${SECRET}'"]),
@@ -592,9 +594,9 @@ fn wrong_connections() {
     assert_eq!(
         warehouse_problems("lake.url = 's4://b'\n[connections.lake]\nhost = 'h'"),
         [
-            "wattlake.toml:1:12: unknown kind of store in 's4://b'; nearest scheme: \"s3\"",
-            "wattlake.toml:2:14: a connection can't be called \"lake\", the word for the lake among targets; \
-             give it another name",
+            "wattlake.toml:1:12: unknown kind of object store in 's4://b'; nearest scheme: \"s3\"",
+            "wattlake.toml:2:14: a connection can't have the name \"lake\", which is the lake as a target; \
+             choose another name",
         ]
     );
 }
@@ -627,13 +629,13 @@ fn a_new_warehouse_loads() {
     let header = |name: &str| fs::read_to_string(root.join(name)).unwrap().lines().next().unwrap().to_owned();
     assert_eq!(header("wattlake.toml"), "#:schema schema/wattlake.schema.json");
     assert_eq!(header("transfers/platform.toml"), "#:schema ../schema/transfer.schema.json");
-    for (name, which) in [("wattlake", Which::Warehouse), ("transfer", Which::Transfer)] {
+    for (name, which) in [("wattlake", FileKind::Warehouse), ("transfer", FileKind::Transfer)] {
         let text = fs::read_to_string(root.join(format!("schema/{name}.schema.json"))).unwrap();
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), json_schema(which));
     }
 }
 
-/// What stands there as a comment must work once it is uncommented.
+/// The commented keys must be valid once they are uncommented.
 #[test]
 fn the_commented_lines_of_a_new_warehouse_load() {
     let dir = tempfile::tempdir().unwrap();
@@ -660,16 +662,13 @@ fn the_commented_lines_of_a_new_warehouse_load() {
 }
 
 #[test]
-fn nothing_is_written_over() {
+fn no_file_is_overwritten() {
     let dir = folder(&[("wattlake.toml", "mine"), (".gitignore", "mine")]);
     let error = init(dir.path(), false).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
     let path = |name: &str| dir.path().join(name);
-    let expected = format!(
-        "already there, and left as they are: {}, {}",
-        path("wattlake.toml").display(),
-        path(".gitignore").display()
-    );
+    let expected =
+        format!("these files exist already: {}, {}", path("wattlake.toml").display(), path(".gitignore").display());
     assert_eq!(error.to_string(), expected);
     assert_eq!(fs::read_to_string(path("wattlake.toml")).unwrap(), "mine");
     assert!(!path("schema").exists() && !path("transfers").exists());
@@ -697,9 +696,16 @@ fn the_schema_describes_every_key() {
         }
     }
     let mut keys = 0;
-    let jobs =
-        [Which::Layer, Which::Call, Which::Ingest, Which::Load, Which::Controls, Which::Control, Which::Statement];
-    for which in [Which::Warehouse, Which::Transfer, Which::Mart].into_iter().chain(jobs) {
+    let jobs = [
+        FileKind::Layer,
+        FileKind::FunctionJob,
+        FileKind::Ingest,
+        FileKind::Load,
+        FileKind::Controls,
+        FileKind::Control,
+        FileKind::Statement,
+    ];
+    for which in [FileKind::Warehouse, FileKind::Transfer, FileKind::Mart].into_iter().chain(jobs) {
         let schema = json_schema(which);
         assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
         assert_eq!(schema["additionalProperties"], false);
@@ -738,26 +744,26 @@ fn marts_are_read_with_their_heads() {
 }
 
 #[test]
-fn what_is_wrong_with_a_mart_is_said_where_it_stands() {
+fn problems_of_marts_have_their_place() {
     let cases: [(&[(&str, &str)], &str); 9] = [
         (
             &[("marts/a.sql", "--| knd = 'table'\nSELECT 1")],
             "marts/a.sql:1:5: unknown key \"knd\"; nearest known key: \"kind\"",
         ),
         (&[("marts/a.sql", "\n--| kind = 'tabel'\nSELECT 1")], "marts/a.sql:2:12: unknown kind 'tabel'"),
-        (&[("marts/a.sql", "--| since = 'day'\nSELECT 1")], "\"since\" means nothing to a view"),
+        (&[("marts/a.sql", "--| since = 'day'\nSELECT 1")], "\"since\" is not for views"),
         (&[("marts/a.sql", "SELECT 1\n--| kind = 'table'\n")], "marts/a.sql:2:1: a line that begins with --| below"),
         (&[("marts/a.sql", "--| kind = 'view'\nSELEC 1")], "marts/a.sql:2:1: read the query"),
         (&[("marts/a.sql", "DROP TABLE x")], "marts/a.sql:1:1: run DROP TABLE"),
-        (&[("marts/A b.sql", "SELECT 1")], "a mart can't be called \"A b\""),
-        (&[("marts/system/a.sql", "SELECT 1")], "the schema \"system\" is not for marts"),
+        (&[("marts/A b.sql", "SELECT 1")], "\"A b\" is not a valid name for a mart"),
+        (&[("marts/system/a.sql", "SELECT 1")], "the schema \"system\" is reserved"),
         (
             &[("marts/a.sql", "SELECT * FROM b"), ("marts/b.sql", "SELECT * FROM marts.a")],
-            "stands on itself: a -> b -> a",
+            "depends on itself: a -> b -> a",
         ),
     ];
-    for (files, said) in cases {
+    for (files, expected) in cases {
         let problems = mart_problems(files);
-        assert!(problems.iter().any(|problem| problem.contains(said)), "{files:?}: {problems:?}");
+        assert!(problems.iter().any(|problem| problem.contains(expected)), "{files:?}: {problems:?}");
     }
 }

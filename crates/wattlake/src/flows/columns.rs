@@ -1,6 +1,6 @@
-//! A query's answer as an event carries it: column by column, so that a month of quarter hours is
-//! small. Numbers are numbers as far as every language holds them exactly; decimals are texts, and
-//! so are instants, in ISO 8601 and UTC.
+//! The result of a query in the form that an event has: column by column, which keeps a month of
+//! quarter hours small. A whole number is a JSON number where every language holds it exactly, else
+//! a text; decimals are texts, and so are instants, in ISO 8601 and UTC.
 
 use anyhow::{Context, Result};
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -9,9 +9,10 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde_json::{Map, Value, json};
 
-/// Doubles hold whole numbers exactly up to here, and many languages have no others.
+/// The greatest whole number up to which doubles are exact; many languages have no other numbers.
 const WHOLE_MAX: u64 = 1 << 53;
 
+/// The result of a query as JSON values, by column.
 pub struct Columns {
     names: Vec<String>,
     values: Vec<Vec<Value>>,
@@ -19,6 +20,7 @@ pub struct Columns {
 }
 
 impl Columns {
+    /// Converts the batches of one result; all have the first one's schema.
     pub fn of(batches: &[RecordBatch]) -> Result<Columns> {
         let Some(first) = batches.first() else {
             return Ok(Columns { names: Vec::new(), values: Vec::new(), rows: 0 });
@@ -33,21 +35,24 @@ impl Columns {
         Ok(Columns { names, values, rows: batches.iter().map(RecordBatch::num_rows).sum() })
     }
 
+    /// How many rows the result has.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
+    /// One row, counted from 0, as values by column name.
     pub fn row(&self, row: usize) -> Map<String, Value> {
         self.names.iter().zip(&self.values).map(|(name, values)| (name.clone(), values[row].clone())).collect()
     }
 
+    /// `{"columns": {NAME: [VALUE, ...]}}`.
     pub fn json(&self) -> Value {
         let columns: Map<String, Value> =
             self.names.iter().zip(&self.values).map(|(name, values)| (name.clone(), json!(values))).collect();
         json!({"columns": columns})
     }
 
-    /// RFC 4180; an empty field is no value, `""` the empty text.
+    /// The result as CSV by RFC 4180, with a header line. An empty field is NULL, `""` the empty text.
     pub fn csv(&self) -> String {
         let mut text = self.names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(",");
         text.push('\n');
@@ -77,7 +82,7 @@ fn append(column: &dyn Array, into: &mut Vec<Value>) -> Result<()> {
             into.extend(rows.map(|row| if values.is_valid(row) { json!(values.value(row)) } else { Value::Null }));
         }
         kind if kind.is_integer() => {
-            let wide = cast(column, &DataType::Int64).context("carry whole numbers over")?;
+            let wide = cast(column, &DataType::Int64).context("convert whole numbers to 64 bits")?;
             let values = wide.as_primitive::<Int64Type>();
             into.extend(rows.map(|row| match values.value(row) {
                 _ if values.is_null(row) => Value::Null,
@@ -86,9 +91,9 @@ fn append(column: &dyn Array, into: &mut Vec<Value>) -> Result<()> {
             }));
         }
         kind if kind.is_floating() => {
-            let wide = cast(column, &DataType::Float64).context("carry numbers over")?;
+            let wide = cast(column, &DataType::Float64).context("convert numbers to doubles")?;
             let values = wide.as_primitive::<Float64Type>();
-            // JSON has no NaN.
+            // JSON has no NaN and no infinities: json! makes null of them.
             into.extend(rows.map(|row| if values.is_valid(row) { json!(values.value(row)) } else { Value::Null }));
         }
         _ => {
@@ -96,7 +101,7 @@ fn append(column: &dyn Array, into: &mut Vec<Value>) -> Result<()> {
                 .with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.fZ"))
                 .with_timestamp_format(Some("%Y-%m-%dT%H:%M:%S%.f"));
             let utc = in_utc(column)?;
-            let formatter = ArrayFormatter::try_new(utc.as_ref(), &options).context("write values")?;
+            let formatter = ArrayFormatter::try_new(utc.as_ref(), &options).context("format the values of a column")?;
             into.extend(
                 rows.map(|row| if utc.is_valid(row) { json!(formatter.value(row).to_string()) } else { Value::Null }),
             );
@@ -110,5 +115,5 @@ fn in_utc(column: &dyn Array) -> Result<arrow::array::ArrayRef> {
         DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some("UTC".into())),
         other => other.clone(),
     };
-    cast(column, &kind).context("carry instants over to UTC")
+    cast(column, &kind).context("convert instants to UTC")
 }

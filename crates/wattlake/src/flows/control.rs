@@ -1,9 +1,9 @@
-//! **control**: queries that return the rows that offend. Each has a severity and a tolerance;
-//! what somebody has waived, with a reason and for a time, does not count. Every result and every
-//! offending row is kept, in tables of the lake.
+//! **control**: queries whose rows are findings. Each has a severity and a tolerance; a finding that
+//! somebody has waived, with a reason and for a time, does not count. All results and findings are
+//! kept in tables of the lake.
 //!
-//! A control that blocks ends the run as failed, so that nothing that comes after it begins. So
-//! does one whose query fails: what can't be looked at is not in order.
+//! A control with the severity `block` that fails ends the run as failed, so that no job that depends
+//! on it begins. A control whose query fails does the same: what was not checked is not accepted.
 
 mod tables;
 mod waivers;
@@ -15,33 +15,37 @@ use ledger::{Outcome, Run};
 use serde_json::{Map, Value, json};
 
 use crate::config::flow::Control;
-use crate::config::holes;
+use crate::config::placeholders;
 use crate::flows::columns::Columns;
 use crate::flows::moment::{AS_OF, Moment};
 use crate::flows::rows;
-use crate::jobs::{self, Asked, Ended};
-use crate::report;
+use crate::jobs::{self, FlowOutcome, RunRequest};
 use crate::text;
 use crate::warehouse::Warehouse;
 
 pub use tables::{instants, texts};
 pub use waivers::{Waiver, revoke, waive, waivers};
 
-/// Of a control; all are counted.
+/// How many findings of one control are kept; all are counted.
 const FINDINGS_MAX: usize = 1000;
-const SHOWN: usize = 3;
+/// How many findings of one control are printed.
+const FINDINGS_SHOWN: usize = 3;
 
+/// How a control ended in one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
+    /// It has no more findings than it allows.
     Passed,
-    /// All that offends is waived.
+    /// It has more findings than it allows, and enough of them are waived.
     Waived,
+    /// It has more findings that are not waived than it allows.
     Failed,
     /// Its query failed.
     Broken,
 }
 
 impl State {
+    /// The word for it in `controls.results`.
     pub fn as_str(self) -> &'static str {
         match self {
             State::Passed => "passed",
@@ -52,36 +56,42 @@ impl State {
     }
 }
 
-/// What one control found.
+/// The result of one control in one run.
 #[derive(Debug, Clone)]
 pub struct Verdict {
+    /// The control's name in its set.
     pub control: String,
+    /// True for the severity `block`, false for `warn`.
     pub blocks: bool,
     pub state: State,
+    /// What a finding of this control means, from the control's file.
     pub text: String,
     pub hint: Option<String>,
+    /// How many findings it has, waived ones included.
     pub rows: u64,
+    /// How many of the findings are waived.
     pub waived: u64,
-    /// The first of them, with the waiver that covers each.
+    /// The first findings, each with the id of the waiver that covers it.
     pub findings: Vec<(Map<String, Value>, Option<String>)>,
-    /// Of a query that failed.
+    /// Why the query failed, where it did.
     pub error: Option<String>,
 }
 
+/// The results of all controls of a set in one run.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct ControlReport {
     pub verdicts: Vec<Verdict>,
 }
 
-impl Report {
-    /// Those that stop what follows.
+impl ControlReport {
+    /// The controls that stop the jobs that depend on the set.
     pub fn blocking(&self) -> Vec<&Verdict> {
         self.verdicts.iter().filter(|verdict| verdict.stops()).collect()
     }
 }
 
 impl Verdict {
-    /// What follows.
+    /// True where the jobs that depend on the set must not run.
     pub fn stops(&self) -> bool {
         self.state == State::Broken || (self.state == State::Failed && self.blocks)
     }
@@ -90,6 +100,7 @@ impl Verdict {
         if self.blocks { "block" } else { "warn" }
     }
 
+    /// The result as a JSON object, for `--json`.
     pub fn json(&self) -> Value {
         let findings: Vec<Value> =
             self.findings.iter().map(|(row, waiver)| json!({"row": row, "waiver": waiver})).collect();
@@ -99,38 +110,40 @@ impl Verdict {
         })
     }
 
-    pub fn told(&self) -> String {
-        let mut told = format!("{:<7} {}", self.state.as_str(), self.control);
+    /// The result for people: one line, and more lines for findings and the hint.
+    pub fn summary(&self) -> String {
+        let mut text = format!("{:<7} {}", self.state.as_str(), self.control);
         match (self.state, &self.error) {
-            (State::Passed, _) => return told,
-            (_, Some(error)) => return format!("{told}: {error}"),
+            (State::Passed, _) => return text,
+            (_, Some(error)) => return format!("{text}: {error}"),
             _ => {}
         }
-        told.push_str(&format!(" ({}): {}: {}", self.severity(), self.text, text::of(self.rows, "row")));
+        text.push_str(&format!(" ({}): {}: {}", self.severity(), self.text, text::quantity(self.rows, "row")));
         if self.waived > 0 {
-            told.push_str(&format!(", {} of them waived", text::count(self.waived)));
+            text.push_str(&format!(", {} of them waived", text::count(self.waived)));
         }
         let open = self.findings.iter().filter(|(_, waiver)| waiver.is_none());
-        for (row, _) in open.take(SHOWN) {
+        for (row, _) in open.take(FINDINGS_SHOWN) {
             let cells = row.iter().map(|(name, value)| match value {
                 Value::String(text) => format!("{name} {text}"),
                 other => format!("{name} {other}"),
             });
-            told.push_str(&format!("\n          {}", cells.collect::<Vec<_>>().join(", ")));
+            text.push_str(&format!("\n          {}", cells.collect::<Vec<_>>().join(", ")));
         }
         if let (Some(hint), State::Failed) = (&self.hint, self.state) {
-            told.push_str(&format!("\n          {hint}"));
+            text.push_str(&format!("\n          {hint}"));
         }
-        told
+        text
     }
 }
 
-pub async fn run(warehouse: &Warehouse, asked: &Asked, name: &str) -> Result<Report> {
-    let moment = Moment::of(warehouse, asked)?;
+/// Runs all controls of the set `name` as a run of `control:NAME`. The run fails where a control blocks.
+pub async fn run(warehouse: &Warehouse, request: &RunRequest, name: &str) -> Result<ControlReport> {
+    let moment = Moment::of(warehouse, request)?;
     let detail = json!({"controls": name, AS_OF: moment.as_of()});
-    jobs::run(warehouse, &format!("control:{name}"), asked, detail, async |run| {
+    jobs::run(warehouse, &format!("control:{name}"), request, detail, async |run| {
         let started = Instant::now();
-        let report = judge(warehouse, run, name, &moment).await?;
+        let report = evaluate(warehouse, run, name, &moment).await?;
         let count = |state: State| report.verdicts.iter().filter(|verdict| verdict.state == state).count();
         let figures = json!({
             "controls": report.verdicts.len(), "passed": count(State::Passed), "waived": count(State::Waived),
@@ -143,32 +156,38 @@ pub async fn run(warehouse: &Warehouse, asked: &Asked, name: &str) -> Result<Rep
             blocking => {
                 let names: Vec<&str> = blocking.iter().map(|verdict| verdict.control.as_str()).collect();
                 let what = if names.len() == 1 {
-                    "1 control stops".to_owned()
+                    "1 control blocks".to_owned()
                 } else {
-                    format!("{} controls stop", names.len())
+                    format!("{} controls block", names.len())
                 };
-                Outcome::Failed { error: format!("{what} what follows: {}", names.join(", ")) }
+                let error = format!("{what} the jobs that depend on it: {}", names.join(", "));
+                Outcome::Failed { error, retryable: false }
             }
         };
-        Ok(Ended { shown: report, outcome, figures, may_pass: false })
+        Ok(FlowOutcome { output: report, outcome, figures })
     })
     .await
 }
 
-/// Looks at all of a set, and keeps what it finds as the run's.
-pub async fn judge(warehouse: &Warehouse, run: &Run, set: &str, moment: &Moment) -> Result<Report> {
+/// Evaluates all controls of a set, and records their results and findings under the run.
+pub async fn evaluate(warehouse: &Warehouse, run: &Run, set: &str, moment: &Moment) -> Result<ControlReport> {
     let set = warehouse.config.controls.get(set).with_context(|| format!("there is no folder controls/{set}"))?;
     let lake = warehouse.lake().await?;
     let session = rows::session(warehouse, &lake)?;
     let waivers = waivers::in_force(&session, &set.name, moment).await?;
-    let mut report = Report::default();
+    let mut report = ControlReport::default();
     for control in set.controls.values() {
-        let found = offending(&session, control, moment).await;
-        let verdict = verdict(control, found, &waivers);
-        tracing::info!(control = control.name, state = verdict.state.as_str(), rows = verdict.rows, "looked at");
+        let columns = run_query(&session, control, moment).await;
+        let verdict = verdict(control, columns, &waivers);
+        tracing::info!(
+            control = control.name,
+            state = verdict.state.as_str(),
+            rows = verdict.rows,
+            "control evaluated"
+        );
         report.verdicts.push(verdict);
     }
-    tables::keep(&lake, run, &set.name, moment, &report).await?;
+    tables::append(&lake, run, &set.name, moment, &report).await?;
     for verdict in report.verdicts.iter().filter(|verdict| matches!(verdict.state, State::Failed | State::Broken)) {
         let fields = json!({
             "set": set.name, "control": verdict.control, "severity": verdict.severity(), "rows": verdict.rows,
@@ -179,14 +198,14 @@ pub async fn judge(warehouse: &Warehouse, run: &Run, set: &str, moment: &Moment)
     Ok(report)
 }
 
-async fn offending(session: &sql::Session, control: &Control, moment: &Moment) -> Result<Columns> {
-    debug_assert!(holes::OF_CONTROLS.contains(&"tolerance"));
+async fn run_query(session: &sql::Session, control: &Control, moment: &Moment) -> Result<Columns> {
+    debug_assert!(placeholders::CONTROL_PLACEHOLDERS.contains(&"tolerance"));
     let tolerance = |word: &str| (word == "tolerance").then(|| control.tolerance.to_string());
     let query = moment.fill(&control.sql, &tolerance)?;
-    Columns::of(&rows::asked(session, &query).await?)
+    Columns::of(&rows::query(session, &query).await?)
 }
 
-fn verdict(control: &Control, found: Result<Columns>, waivers: &[Waiver]) -> Verdict {
+fn verdict(control: &Control, columns: Result<Columns>, waivers: &[Waiver]) -> Verdict {
     let mut verdict = Verdict {
         control: control.name.clone(),
         blocks: control.blocks,
@@ -198,11 +217,11 @@ fn verdict(control: &Control, found: Result<Columns>, waivers: &[Waiver]) -> Ver
         findings: Vec::new(),
         error: None,
     };
-    let columns = match found {
+    let columns = match columns {
         Ok(columns) => columns,
         Err(error) => {
             verdict.state = State::Broken;
-            verdict.error = Some(report::chain(error.as_ref()));
+            verdict.error = Some(base::chain(error.as_ref()));
             return verdict;
         }
     };

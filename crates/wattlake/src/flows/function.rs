@@ -1,7 +1,7 @@
-//! **function**: queries' answers go to a function as one event; what it answers is kept in the
-//! lake's objects. The run names all that the answer came from: the function's version with the
-//! hashes of its code and layers, the event, the instant that it looks at the world as of. The
-//! same of them gives the same answer.
+//! **function**: sends the results of queries to a function as one event, and keeps its answer in
+//! the lake's objects. The run records all that the answer depends on: the function's version with
+//! the hashes of its code and layers, the event, and the `as_of` instant of its queries. With the
+//! same of them a function gives the same answer.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,102 +9,117 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use function::host::{Answer, Event, Files, Input, Ran, Refusal};
-use function::registry::Found;
+use function::host::{Answer, Event, EventFiles, Execution, Input, Refusal};
+use function::registry::FunctionVersion;
 use ingest::objects::{Hash, Objects};
 use ledger::{Run, RunRow};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::config::Function;
-use crate::config::flow::Call;
+use crate::config::flow::FunctionJob;
 use crate::flows::columns::Columns;
 use crate::flows::moment::{AS_OF, Moment};
 use crate::flows::rows;
 use crate::host::{self, Host};
-use crate::jobs::{self, Asked, Ended};
+use crate::jobs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::{STATE, Warehouse};
 
-/// Among so many runs the one that is asked for is looked for.
+/// How many of a job's newest runs are searched for an answer.
 const RUNS_MAX: usize = 10_000;
+/// The folder of a run's own folder that is `/results` of the function.
 const RESULTS: &str = "results";
 const PIECE_BYTES: usize = 1 << 20;
 
-pub async fn run(warehouse: &Warehouse, asked: &Asked, name: &str) -> Result<Value> {
+/// Invokes a function as a run of `function:NAME`. Returns the run's figures, with the hash of the answer.
+pub async fn run(warehouse: &Warehouse, request: &RunRequest, name: &str) -> Result<Value> {
     let function = warehouse.function(name)?;
-    let call = function.call.as_ref().with_context(|| format!("functions/{name} has no job.toml: it is no job"))?;
-    let moment = Moment::of(warehouse, asked)?;
+    let call =
+        function.job.as_ref().with_context(|| format!("functions/{name} has no job.toml, so it is not a job"))?;
+    let moment = Moment::of(warehouse, request)?;
     let detail = json!({"function": name, "qualifier": call.qualifier, AS_OF: moment.as_of()});
-    jobs::run(warehouse, &format!("function:{name}"), asked, detail, async |run| {
-        let figures = carry(warehouse, run, function, call, &moment).await?;
-        Ok(Ended::well(figures.clone(), figures))
+    jobs::run(warehouse, &format!("function:{name}"), request, detail, async |run| {
+        let figures = invoke_with_inputs(warehouse, run, function, call, &moment).await?;
+        Ok(FlowOutcome::succeeded(figures.clone(), figures))
     })
     .await
 }
 
-async fn carry(warehouse: &Warehouse, run: &Run, function: &Function, call: &Call, moment: &Moment) -> Result<Value> {
-    let found = deployed(warehouse, function, call)?;
+async fn invoke_with_inputs(
+    warehouse: &Warehouse,
+    run: &Run,
+    function: &Function,
+    call: &FunctionJob,
+    moment: &Moment,
+) -> Result<Value> {
+    let version = deployed(warehouse, function, call)?;
     let lake = warehouse.lake().await?;
     let objects = warehouse.objects(&lake);
     let inputs = inputs(warehouse, &lake, call, moment).await?;
-    let event = Composed::of(&found, call, moment, inputs)?;
+    let event = ComposedEvent::of(&version, call, moment, inputs)?;
     let event_object = put(&objects, &event.whole).await?;
     let hashes = json!({
-        "function": found.content.to_string(), "code": found.code.to_string(),
-        "layers": found.layers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "function": version.content.to_string(), "code": version.code.to_string(),
+        "layers": version.layers.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "event": event_object,
     });
     run.note_inputs(hashes.as_object().unwrap_or(&Map::new()))?;
     let folders = warehouse.config.root.join(STATE).join("events");
-    sweep(warehouse, &folders);
+    remove_abandoned_folders(warehouse, &folders);
     let folder = folders.join(run.id());
-    let ran = invoke(warehouse, call, &found, &event, &folder).await;
-    let figures = match ran {
-        Ok(ran) => kept(&objects, &found, &event, &ran, &folder).await,
+    let execution = invoke(warehouse, call, &version, &event, &folder).await;
+    let figures = match execution {
+        Ok(execution) => store_answer(&objects, &version, &event, &execution, &folder).await,
         Err(error) => Err(error),
     };
     let _ = std::fs::remove_dir_all(&folder);
     let mut figures = figures?;
     figures[AS_OF] = json!(moment.as_of());
     let period = moment.period.map(|period| period.to_string());
-    let fields = json!({"function": found.name, "for": period, "result": figures["result"]});
+    let fields = json!({"function": version.name, "for": period, "result": figures["result"]});
     run.event("function.answered", fields)?;
     Ok(figures)
 }
 
-/// The answer and the files that came with it, as objects.
-async fn kept(objects: &Objects, found: &Found, event: &Composed, ran: &Ran, folder: &Path) -> Result<Value> {
-    let outcome = &ran.outcome;
+/// Stores the answer and the files of `/results` as objects. Returns the run's figures.
+async fn store_answer(
+    objects: &Objects,
+    version: &FunctionVersion,
+    event: &ComposedEvent,
+    execution: &Execution,
+    folder: &Path,
+) -> Result<Value> {
+    let outcome = &execution.outcome;
     for line in outcome.log_tail.lines() {
         tracing::info!(target: "wattlake::function", "{line}");
     }
     let answer = match &outcome.answer {
         Answer::Response(answer) => answer.clone(),
-        Answer::Error(failure) => bail!(failed(found, &failure.error_type, &failure.body)),
+        Answer::Error(failure) => bail!(failure_text(version, &failure.error_type, &failure.body)),
     };
     #[cfg(feature = "failpoints")]
     fail::fail_point!("function-before-result");
     let result = put(objects, &answer).await?;
     let mut files = Vec::new();
-    let mut produced: Vec<_> = outcome.results.iter().collect();
-    produced.sort_by(|a, b| a.name.cmp(&b.name));
-    for file in produced {
+    let mut results: Vec<_> = outcome.results.iter().collect();
+    results.sort_by(|a, b| a.name.cmp(&b.name));
+    for file in results {
         let path = folder.join(RESULTS).join(&file.name);
-        let object = put_file(objects, &path).await.with_context(|| format!("keep /results/{}", file.name))?;
+        let object = put_file(objects, &path).await.with_context(|| format!("store /results/{}", file.name))?;
         files.push(json!({"name": file.name, "bytes": file.bytes, "sha256": object}));
     }
-    // All that came out, in one hash: two runs with the same gave the same.
+    // One hash of the answer and the files: runs with the same hash gave the same output.
     let output = Hash::of(json!([result, files]).to_string().as_bytes()).to_string();
     Ok(json!({
-        "version": found.version, "result": result, "result_bytes": answer.len(), "files": files, "output": output,
+        "version": version.version, "result": result, "result_bytes": answer.len(), "files": files, "output": output,
         "event_bytes": event.whole.len(), "inputs": event.rows, "milliseconds": outcome.duration.as_millis() as u64,
         "init_milliseconds": outcome.init.map(|init| init.as_millis() as u64),
         "memory_peak_bytes": outcome.memory_peak_bytes,
     }))
 }
 
-/// Folders of runs that were killed.
-fn sweep(warehouse: &Warehouse, folders: &Path) {
+/// Removes the folders of runs that were killed.
+fn remove_abandoned_folders(warehouse: &Warehouse, folders: &Path) {
     for entry in std::fs::read_dir(folders).into_iter().flatten().flatten() {
         let run = warehouse.ledger.run(&entry.file_name().to_string_lossy());
         if run.is_ok_and(|run| run.is_none_or(|run| run.state != "running")) {
@@ -127,8 +142,8 @@ async fn put_file(objects: &Objects, path: &Path) -> Result<String> {
     Ok(incoming.finish().await?.sha256.to_string())
 }
 
-/// Where a job runs `$LATEST`, the folder is deployed first: what is in it is what runs.
-fn deployed(warehouse: &Warehouse, function: &Function, call: &Call) -> Result<Found> {
+/// The version that the job's qualifier names. For `$LATEST` the function's folder is deployed first.
+fn deployed(warehouse: &Warehouse, function: &Function, call: &FunctionJob) -> Result<FunctionVersion> {
     let registry = host::registry(warehouse)?;
     if call.qualifier == function::registry::LATEST {
         registry.deploy(&function.definition).with_context(|| format!("deploy {}", function.name))?;
@@ -139,34 +154,43 @@ fn deployed(warehouse: &Warehouse, function: &Function, call: &Call) -> Result<F
     })
 }
 
+/// The results of the job's queries, by the inputs' names.
 async fn inputs(
     warehouse: &Warehouse,
     lake: &lake::Lake,
-    call: &Call,
+    call: &FunctionJob,
     moment: &Moment,
 ) -> Result<BTreeMap<String, Columns>> {
     let session = rows::session(warehouse, lake)?;
     let mut inputs = BTreeMap::new();
     for (name, query) in &call.inputs {
         let query = moment.fill(query, &|_| None)?;
-        let batches = rows::asked(&session, &query).await.with_context(|| format!("ask for input {name}"))?;
-        inputs.insert(name.clone(), Columns::of(&batches).with_context(|| format!("write input {name}"))?);
+        let batches =
+            rows::query(&session, &query).await.with_context(|| format!("run the query of the input {name}"))?;
+        inputs.insert(name.clone(), Columns::of(&batches).with_context(|| format!("convert the input {name}"))?);
     }
     Ok(inputs)
 }
 
-/// The event as it is sent, and what it stands for.
-struct Composed {
-    /// With all rows in it: what is hashed and kept.
+/// The event of a run, in the form that is stored and in the form that is sent.
+struct ComposedEvent {
+    /// With all rows in it: this form is hashed and stored.
     whole: Bytes,
+    /// The same, or with the names of files in place of rows where these are too large for an event.
     sent: Bytes,
-    /// By name, where the event is too large to hold them.
+    /// Files of `/inputs` by name, where the event is too large to hold the rows.
     files: Vec<(String, String)>,
+    /// How many rows each input has.
     rows: Value,
 }
 
-impl Composed {
-    fn of(found: &Found, call: &Call, moment: &Moment, inputs: BTreeMap<String, Columns>) -> Result<Composed> {
+impl ComposedEvent {
+    fn of(
+        version: &FunctionVersion,
+        call: &FunctionJob,
+        moment: &Moment,
+        inputs: BTreeMap<String, Columns>,
+    ) -> Result<ComposedEvent> {
         let parameters = call.parameters.iter().map(|(name, text)| Ok((name.clone(), moment.fill(text, &|_| None)?)));
         let parameters: BTreeMap<String, String> = parameters.collect::<Result<_>>()?;
         let event = |inputs: Value| {
@@ -180,37 +204,45 @@ impl Composed {
         let whole: Map<String, Value> = inputs.iter().map(|(name, columns)| (name.clone(), columns.json())).collect();
         let whole: Bytes = serde_json::to_vec(&event(Value::Object(whole))).context("write the event")?.into();
         if whole.len() <= function::invoke::REQUEST_BYTES_MAX {
-            return Ok(Composed { sent: whole.clone(), whole, files: Vec::new(), rows: Value::Object(rows) });
+            return Ok(ComposedEvent { sent: whole.clone(), whole, files: Vec::new(), rows: Value::Object(rows) });
         }
-        if found.settings.files.is_none() {
-            let (name, bytes) = (&found.name, crate::text::bytes(whole.len() as u64));
-            bail!("the event of {name} has {bytes}, more than 6 MB: allow it files with [files] in its function.toml");
+        if version.settings.files.is_none() {
+            let (name, bytes) = (&version.name, crate::text::bytes(whole.len() as u64));
+            bail!(
+                "the event of {name} has {bytes}, more than 6 MB: allow inputs as files by [files] in its function.toml"
+            );
         }
         let named: Map<String, Value> =
             inputs.keys().map(|name| (name.clone(), json!({"file": format!("/inputs/{name}.csv")}))).collect();
         let sent = serde_json::to_vec(&event(Value::Object(named))).context("write the event")?.into();
         let files = inputs.iter().map(|(name, columns)| (format!("{name}.csv"), columns.csv())).collect();
-        Ok(Composed { whole, sent, files, rows: Value::Object(rows) })
+        Ok(ComposedEvent { whole, sent, files, rows: Value::Object(rows) })
     }
 }
 
-/// `folder` is the run's own, for the files that go in and come out.
-async fn invoke(warehouse: &Warehouse, call: &Call, found: &Found, event: &Composed, folder: &Path) -> Result<Ran> {
+/// Invokes the function once. `folder` is the run's own, for the files of `/inputs` and `/results`.
+async fn invoke(
+    warehouse: &Warehouse,
+    call: &FunctionJob,
+    version: &FunctionVersion,
+    event: &ComposedEvent,
+    folder: &Path,
+) -> Result<Execution> {
     let host = Host::open(warehouse).await?;
-    let mut files = lay_out(folder, event)?;
-    if found.settings.files.is_some() {
+    let mut files = write_inputs(folder, event)?;
+    if version.settings.files.is_some() {
         files.get_or_insert_default().results = Some(folder.join(RESULTS));
     }
     let request_id = Uuid::now_v7().to_string();
-    let asked = Event { request_id, payload: event.sent.clone(), files, ..Event::default() };
-    let (fleet, name, qualifier) = (host.fleet.clone(), found.name.clone(), call.qualifier.clone());
-    // In a task of its own: who gives up on it would kill the instance.
-    let ran = tokio::spawn(async move { fleet.invoke(&name, &qualifier, asked, None).await });
-    let ran = ran.await.context("wait for the function")?;
-    ran.map_err(|refusal| refused(&found.name, refusal))
+    let request = Event { request_id, payload: event.sent.clone(), files, ..Event::default() };
+    let (fleet, name, qualifier) = (host.fleet.clone(), version.name.clone(), call.qualifier.clone());
+    // In a task of its own: an invocation whose future is dropped kills the instance.
+    let execution = tokio::spawn(async move { fleet.invoke(&name, &qualifier, request, None).await });
+    let execution = execution.await.context("wait for the function")?;
+    execution.map_err(|refusal| refusal_error(&version.name, refusal))
 }
 
-fn lay_out(folder: &Path, event: &Composed) -> Result<Option<Files>> {
+fn write_inputs(folder: &Path, event: &ComposedEvent) -> Result<Option<EventFiles>> {
     std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     if event.files.is_empty() {
         return Ok(None);
@@ -221,22 +253,25 @@ fn lay_out(folder: &Path, event: &Composed) -> Result<Option<Files>> {
         std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
         inputs.push(Input { name: name.clone(), path });
     }
-    Ok(Some(Files { inputs, results: None }))
+    Ok(Some(EventFiles { inputs, results: None }))
 }
 
-pub fn refused(name: &str, refusal: Refusal) -> anyhow::Error {
+/// The error of an invocation of the function `name` that was refused.
+pub fn refusal_error(name: &str, refusal: Refusal) -> anyhow::Error {
     match refusal {
         Refusal::Unknown => anyhow::anyhow!("there is no such version or alias of {name}"),
-        Refusal::Busy(_) => anyhow::anyhow!("{name} runs as often as it may already"),
+        Refusal::Busy(_) => {
+            anyhow::anyhow!("{name} has reached its concurrency limit: try again when an invocation of it has ended")
+        }
         Refusal::Failed(error) => error.into(),
     }
 }
 
-/// What a function says of its own failure, for people.
-pub fn failed(found: &Found, error_type: &str, body: &[u8]) -> String {
+/// The error that a function answered with, for people: its type, its message and the start of its stack trace.
+pub fn failure_text(version: &FunctionVersion, error_type: &str, body: &[u8]) -> String {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let message = body["errorMessage"].as_str().unwrap_or_default();
-    let (name, version) = (&found.name, found.version);
+    let (name, version) = (&version.name, version.version);
     let mut text = format!("{name} (version {version}) failed: {error_type}: {message}");
     for line in body["stackTrace"].as_array().into_iter().flatten().filter_map(Value::as_str).take(20) {
         text.push_str("\n  ");
@@ -250,26 +285,27 @@ async fn put(objects: &Objects, bytes: &Bytes) -> Result<String> {
     Ok(objects.put(futures::stream::iter([piece])).await?.sha256.to_string())
 }
 
-/// The run of the function's job that looked at the latest instant, for the period or for any where none is named;
-/// of several the newest. A rerun as of an earlier one shows what was seen then, and counts for nothing.
-pub fn answered(warehouse: &Warehouse, name: &str, period: Option<&str>) -> Result<RunRow> {
+/// The run whose answer is in force: of the successful runs of the function's job for `period`, or for
+/// any where it is `None`, the one with the latest `as_of`; of several with the same, the newest. So a
+/// rerun as of an earlier instant never replaces an answer.
+pub fn latest_answer(warehouse: &Warehouse, name: &str, period: Option<&str>) -> Result<RunRow> {
     let runs = warehouse.ledger.runs(RUNS_MAX, Some(&format!("function:{name}")))?;
     let is_wanted = |run: &RunRow| run.state == "succeeded" && (period.is_none() || run.logical.as_deref() == period);
-    let mut found: Option<RunRow> = None;
+    let mut latest: Option<RunRow> = None;
     for run in runs.into_iter().filter(is_wanted) {
-        // Written alike, instants are in order as texts.
-        if found.as_ref().is_none_or(|found| run.figures[AS_OF].as_str() > found.figures[AS_OF].as_str()) {
-            found = Some(run);
+        // All are formatted alike, so that the texts are in the order of the instants.
+        if latest.as_ref().is_none_or(|latest| run.figures[AS_OF].as_str() > latest.figures[AS_OF].as_str()) {
+            latest = Some(run);
         }
     }
-    found.with_context(|| {
+    latest.with_context(|| {
         let of = period.map(|period| format!(" for {period}")).unwrap_or_default();
-        format!("no run of function:{name}{of} has succeeded: `wattlake runs function:{name}` shows them")
+        format!("no run of function:{name}{of} has succeeded: `wattlake runs function:{name}` shows its runs")
     })
 }
 
-/// The answer itself, or a file that it left in `/results`; proven by its hash.
-pub async fn answer(warehouse: &Warehouse, lake: &lake::Lake, run: &RunRow, file: Option<&str>) -> Result<File> {
+/// Opens the answer of a run, or a file that the function wrote to `/results`. Its hash is checked.
+pub async fn open_answer(warehouse: &Warehouse, lake: &lake::Lake, run: &RunRow, file: Option<&str>) -> Result<File> {
     let hash = match file {
         None => run.figures["result"].as_str().with_context(|| format!("the run {} has no answer", run.id))?,
         Some(wanted) => {
@@ -277,8 +313,8 @@ pub async fn answer(warehouse: &Warehouse, lake: &lake::Lake, run: &RunRow, file
             let found = files.iter().find(|file| file["name"] == wanted).and_then(|file| file["sha256"].as_str());
             found.with_context(|| {
                 let names: Vec<&str> = files.iter().filter_map(|file| file["name"].as_str()).collect();
-                let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-                format!("the run {} left no file {wanted:?} in /results; there are: {there}", run.id)
+                let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                format!("the run {} has no file {wanted:?} in /results; there are: {known}", run.id)
             })?
         }
     };

@@ -1,9 +1,9 @@
-//! **load**: rows into a table of the lake, by a layout. Of an ingest's accepted files, each in one
-//! commit, once; of a function's answer, document by document: what differs from what is in force
-//! becomes a reversal and a new entry, and nothing is ever changed.
+//! **load**: adds rows to a table of the lake, by a layout. The accepted files of an ingest are added
+//! one commit a file, each once. The answer of a function is added by document: a row that differs
+//! from the one in force becomes a reversal and a new entry, and no row is ever changed.
 //!
-//! Killed at any instant and run again, it loads what is not there yet: what the table holds
-//! decides, never what the ledger remembers.
+//! A load that is killed and run again adds what is not there yet. It decides by what the table
+//! holds, never by the ledger.
 
 mod documents;
 
@@ -23,41 +23,46 @@ use ledger::Run;
 use serde_json::{Value, json};
 
 use crate::config::Load;
-use crate::config::flow::{From, Part};
+use crate::config::flow::{AnswerPart, LoadSource};
 use crate::flows::function;
-use crate::flows::ingest::{Arrived, Judged, arrivals, current};
+use crate::flows::ingest::{ArrivalRow, FileVerdict, arrivals, current};
 use crate::flows::rows;
-use crate::jobs::{self, Asked, Ended};
+use crate::jobs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
 
 use documents::Counts;
 
 const OPERATION: &str = "load";
-const FAULTS_TOLD: usize = 10;
+/// How many faults an error lists.
+const FAULTS_SHOWN: usize = 10;
 
-pub async fn run(warehouse: &Warehouse, asked: &Asked, name: &str) -> Result<Value> {
+/// Runs the load `name` as a run of `load:NAME`. Returns the run's figures.
+pub async fn run(warehouse: &Warehouse, request: &RunRequest, name: &str) -> Result<Value> {
     let load = warehouse.load(name)?;
-    let period = asked.period.map(|period| period.to_string());
+    let period = request.period.map(|period| period.to_string());
     let detail = json!({"load": name, "table": format!("{}.{}", load.schema, load.table), "from": load.from.job()});
-    jobs::run(warehouse, &format!("load:{name}"), asked, detail, async |run| {
+    jobs::run(warehouse, &format!("load:{name}"), request, detail, async |run| {
         let lake = warehouse.lake().await?;
-        let desk = Desk { warehouse, run, load, lake, recorded_at: Utc::now().trunc_subsecs(6) };
+        let load_run = LoadRun { warehouse, run, load, lake, recorded_at: Utc::now().trunc_subsecs(6) };
         let figures = match &load.from {
-            From::Ingest(from) => desk.files(from).await?,
-            From::Function { name, part, layout } => desk.answer(name, part, layout, period.as_deref()).await?,
+            LoadSource::Ingest(from) => load_run.files(from).await?,
+            LoadSource::Function { name, part, layout } => {
+                load_run.answer(name, part, layout, period.as_deref()).await?
+            }
         };
         if figures["rows"].as_u64() > Some(0) {
             let mut fields = figures.clone();
-            fields["table"] = json!(desk.target().to_string());
+            fields["table"] = json!(load_run.target().to_string());
             fields["for"] = json!(period);
             run.event("load.committed", fields)?;
         }
-        Ok(Ended::well(figures.clone(), figures))
+        Ok(FlowOutcome::succeeded(figures.clone(), figures))
     })
     .await
 }
 
-struct Desk<'a> {
+/// What the steps of one run share.
+struct LoadRun<'a> {
     warehouse: &'a Warehouse,
     run: &'a Run,
     load: &'a Load,
@@ -65,20 +70,20 @@ struct Desk<'a> {
     recorded_at: DateTime<Utc>,
 }
 
-impl Desk<'_> {
+impl LoadRun<'_> {
     fn target(&self) -> TableName {
         TableName::new(&self.load.schema, &self.load.table)
     }
 
-    /// The accepted files that the table has no rows of.
+    /// Loads the accepted files that the table has no rows of.
     async fn files(&self, from: &str) -> Result<Value> {
         let ingest = self.warehouse.ingest(from)?;
         let session = rows::session(self.warehouse, &self.lake)?;
         let past = arrivals(&session, from).await?;
-        let there = self.hashes_there(&session).await?;
-        let accepted = current(&past).into_iter().filter(|arrived| arrived.judged == Judged::Accepted);
+        let loaded = self.loaded_files(&session).await?;
+        let accepted = current(&past).into_iter().filter(|arrived| arrived.verdict == FileVerdict::Accepted);
         let mut figures = Figures::default();
-        for arrived in accepted.filter(|arrived| !there.contains(&version_key(arrived))) {
+        for arrived in accepted.filter(|arrived| !loaded.contains(&version_key(arrived))) {
             let object = self.warehouse.objects(&self.lake).get(&arrived.sha256).await?;
             let read = rows_of(object, &ingest.layout).await.with_context(|| format!("read {}", arrived.name))?;
             figures.files += 1;
@@ -86,30 +91,31 @@ impl Desk<'_> {
                 figures.rows += self.append(arrived, &ingest.layout, read).await?;
             } else {
                 let batches: Vec<RecordBatch> = read.into_iter().map(|rows| rows.batch).collect();
-                let made = documents::Made {
+                let origin = documents::Origin {
                     inputs: arrived.sha256.to_string(),
                     code: arrived.layout.to_string(),
-                    // A version that came back counts again.
+                    // A version of a file that is delivered again is in force again.
                     again: true,
                     whole: None,
                 };
-                figures.add(&documents::enter(self, &session, &ingest.layout, &made, batches).await?);
+                figures.add(&documents::enter(self, &session, &ingest.layout, &origin, batches).await?);
             }
         }
         Ok(figures.json())
     }
 
-    async fn hashes_there(&self, session: &sql::Session) -> Result<Vec<String>> {
+    /// The [`version_key`] of each file that the table has rows of; empty for a table of documents.
+    async fn loaded_files(&self, session: &sql::Session) -> Result<Vec<String>> {
         if self.lake.table(&self.target()).await?.is_none() || !self.load.document.is_empty() {
             return Ok(Vec::new());
         }
         let table = sql_name(&self.target());
         let query = format!("SELECT DISTINCT file_name || ' ' || file_version || ' ' || file_sha256 FROM {table}");
-        let batches = rows::asked(session, &query).await.with_context(|| format!("ask what {table} holds"))?;
+        let batches = rows::query(session, &query).await.with_context(|| format!("read which files {table} holds"))?;
         Ok(rows::texts(&batches, 0)?.into_iter().flatten().collect())
     }
 
-    async fn append(&self, arrived: &Arrived, layout: &Layout, read: Vec<Rows>) -> Result<u64> {
+    async fn append(&self, arrived: &ArrivalRow, layout: &Layout, read: Vec<Rows>) -> Result<u64> {
         let batches = read.into_iter().map(|rows| self.with_origin(arrived, rows));
         let batches: Vec<RecordBatch> = batches.collect::<Result<_>>()?;
         let schema = match batches.first() {
@@ -122,8 +128,9 @@ impl Desk<'_> {
         Ok(count)
     }
 
-    /// Where each row came from: `file_name`, `file_version`, `file_sha256`, `file_row`, `recorded_at`.
-    fn with_origin(&self, arrived: &Arrived, rows: Rows) -> Result<RecordBatch> {
+    /// Adds the columns that say where each row comes from: `file_name`, `file_version`, `file_sha256`,
+    /// `file_row`, `recorded_at`.
+    fn with_origin(&self, arrived: &ArrivalRow, rows: Rows) -> Result<RecordBatch> {
         let count = rows.batch.num_rows();
         let text =
             |text: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, count))) };
@@ -141,44 +148,49 @@ impl Desk<'_> {
             ("recorded_at", Arc::new(at)),
         ];
         let origin = origin.into_iter().map(|(name, column)| (name.to_owned(), column, true));
-        RecordBatch::try_from_iter_with_nullable(own.chain(origin)).context("write where rows came from")
+        RecordBatch::try_from_iter_with_nullable(own.chain(origin)).context("add the columns of the rows' origin")
     }
 
-    async fn answer(&self, name: &str, part: &Part, layout: &Layout, period: Option<&str>) -> Result<Value> {
-        let run = function::answered(self.warehouse, name, period)?;
-        let answer = |file| function::answer(self.warehouse, &self.lake, &run, file);
+    /// Loads the answer of a function, or the part of it that the load names.
+    async fn answer(&self, name: &str, part: &AnswerPart, layout: &Layout, period: Option<&str>) -> Result<Value> {
+        let run = function::latest_answer(self.warehouse, name, period)?;
+        let answer = |file| function::open_answer(self.warehouse, &self.lake, &run, file);
         let rows = match part {
-            Part::Whole => answer(None).await?,
-            Part::At(at) => {
-                under(answer(None).await?, at).with_context(|| format!("look into the answer of {name}"))?
+            AnswerPart::Whole => answer(None).await?,
+            AnswerPart::At(at) => {
+                value_at(answer(None).await?, at).with_context(|| format!("find {at:?} in the answer of {name}"))?
             }
-            Part::File(file) => answer(Some(file)).await?,
+            AnswerPart::File(file) => answer(Some(file)).await?,
         };
         let read = rows_of(rows, layout).await.with_context(|| format!("read the answer of {name}"))?;
         let session = rows::session(self.warehouse, &self.lake)?;
         let text = |key: &str| run.inputs[key].as_str().unwrap_or_default().to_owned();
         let code = Hash::of(format!("{} {}", text("function"), text("code")).as_bytes()).to_string();
-        let made =
-            documents::Made { inputs: text("event"), code, again: false, whole: Some(period.map(str::to_owned)) };
+        let origin =
+            documents::Origin { inputs: text("event"), code, again: false, whole: Some(period.map(str::to_owned)) };
         let batches: Vec<RecordBatch> = read.into_iter().map(|rows| rows.batch).collect();
         let mut figures = Figures::default();
-        figures.add(&documents::enter(self, &session, layout, &made, batches).await?);
+        figures.add(&documents::enter(self, &session, layout, &origin, batches).await?);
         let mut shown = figures.json();
         shown["answer_of"] = json!(run.id);
         Ok(shown)
     }
 }
 
-fn version_key(arrived: &Arrived) -> String {
+/// Names one version of a file, in commits and in queries.
+fn version_key(arrived: &ArrivalRow) -> String {
     format!("{} {} {}", arrived.name, arrived.version, arrived.sha256)
 }
 
-/// For a query.
+/// The table's name, quoted for SQL.
 fn sql_name(name: &TableName) -> String {
     name.to_string().split('.').map(|part| format!("\"{part}\"")).collect::<Vec<_>>().join(".")
 }
 
-/// All of a file that is as its layout says; anything else is an error that says what is wrong.
+/// All rows of a file.
+///
+/// # Errors
+/// The file breaks its layout's rules: the error lists the first faults.
 async fn rows_of(file: File, layout: &Layout) -> Result<Vec<Rows>> {
     let layout = layout.clone();
     let read = tokio::task::spawn_blocking(move || {
@@ -191,22 +203,22 @@ async fn rows_of(file: File, layout: &Layout) -> Result<Vec<Rows>> {
     });
     let (rows, report) = read.await.context("read rows")??;
     if let Verdict::Quarantine { reason } = &report.verdict {
-        let faults: Vec<String> = report.faults.iter().take(FAULTS_TOLD).map(|fault| format!("\n  {fault}")).collect();
-        let what = format!("hold the rows against their layout: {reason}{}", faults.concat());
+        let faults: Vec<String> = report.faults.iter().take(FAULTS_SHOWN).map(|fault| format!("\n  {fault}")).collect();
+        let what = format!("check the rows against their layout: {reason}{}", faults.concat());
         return Err(ingest::Error::new(ingest::Kind::FixInput, what).into());
     }
     Ok(rows)
 }
 
-/// The rows under a name in a JSON object.
-fn under(mut answer: File, at: &str) -> Result<File> {
+/// The value of one name of a JSON object, as a file of its own.
+fn value_at(mut answer: File, at: &str) -> Result<File> {
     let mut text = String::new();
     answer.read_to_string(&mut text)?;
     let mut whole: serde_json::Map<String, Value> =
-        serde_json::from_str(&text).context("the answer is no JSON object")?;
+        serde_json::from_str(&text).context("the answer is not a JSON object")?;
     let names = whole.keys().cloned().collect::<Vec<_>>().join(", ");
-    let rows = whole.remove(at).with_context(|| format!("there is nothing under {at:?}; there are: {names}"))?;
-    let mut file = tempfile::tempfile().context("make a file for rows")?;
+    let rows = whole.remove(at).with_context(|| format!("the answer has no {at:?}; it has: {names}"))?;
+    let mut file = tempfile::tempfile().context("create a temporary file for rows")?;
     file.write_all(&serde_json::to_vec(&rows)?)?;
     file.seek(SeekFrom::Start(0))?;
     Ok(file)
@@ -221,10 +233,10 @@ struct Figures {
 }
 
 impl Figures {
-    fn add(&mut self, entered: &documents::Entered) {
-        self.rows += entered.rows;
-        self.documents += entered.documents;
-        self.counts.add(entered.counts);
+    fn add(&mut self, added: &documents::DocumentCounts) {
+        self.rows += added.rows;
+        self.documents += added.documents;
+        self.counts.add(added.counts);
     }
 
     fn json(&self) -> Value {

@@ -1,12 +1,12 @@
-//! **mart**: a query's answer kept as a table of the lake. One run, one commit: the rows that are
-//! new, those that they take the place of, and the versions of the tables that they were computed
-//! from. Killed at any instant, the table is as it was or as it should be.
+//! **mart**: keeps the result of a query as a table of the lake. A run is one commit: the new rows,
+//! the rows that they replace, and the versions of the tables that they were computed from. A run
+//! that is killed leaves the table unchanged or refreshed, never between.
 //!
 //! Where nothing that the query reads has changed, nothing is done. Where it is proven that only
-//! rows from some value of `since` on may differ, only those are computed and replaced.
+//! rows from some value of `since` on can differ, only those are computed and replaced.
 
 mod columns;
-mod marks;
+mod provenance;
 mod state;
 
 use std::time::Instant;
@@ -14,60 +14,66 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
-use lake::{DataFile, FileWriter, Hidden, Lake, Table, TableName};
+use lake::{DataFile, FileWriter, HiddenRows, Lake, Table, TableName};
 use ledger::Run;
 use serde_json::{Value, json};
-use sql::{Affected, Limits, Query, Session};
+use sql::{AffectedRows, Limits, MartQuery, Session};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::config::{self, Mart, MartKind};
-use crate::jobs::{self, Asked, Ended};
+use crate::jobs::{self, FlowOutcome, RunRequest};
 use crate::system::LedgerTables;
 use crate::warehouse::Warehouse;
-use marks::Marks;
+use provenance::QueryHash;
 
 pub use columns::{check_order, schema_of};
 pub use state::{Status, status};
 
-/// Beyond it sorts and aggregates go to disk.
+/// How much memory sorts and aggregates of one refresh use before they spill to disk.
 const MEMORY_BYTES: usize = 2 << 30;
 const OPERATION: &str = "mart";
 
-pub async fn refresh(warehouse: &Warehouse, asked: &Asked, name: &str, full: bool) -> Result<Value> {
+/// Refreshes the mart `name` as a run of `mart:NAME`; with `full` all of it. Returns the run's figures.
+///
+/// # Errors
+/// The mart is a view, its query fails, or its table was not made by a mart.
+pub async fn refresh(warehouse: &Warehouse, request: &RunRequest, name: &str, full: bool) -> Result<Value> {
     let mart = warehouse.mart(name)?;
     if mart.kind == MartKind::View {
-        let context = format!("refresh {name}: it is a view, computed by each query; kind = \"table\" keeps it");
+        let context = format!(
+            "refresh {name}: it is a view, which each query computes; write kind = \"table\" in its file to store it"
+        );
         return Err(sql::Error::new(sql::Kind::FixInput, context).into());
     }
     let detail = json!({"mart": name, "full": full});
-    jobs::run(warehouse, &format!("mart:{name}"), asked, detail, async |begun| {
-        let figures = run(warehouse, begun, mart, full).await?;
-        Ok(Ended::well(figures.clone(), figures))
+    jobs::run(warehouse, &format!("mart:{name}"), request, detail, async |run| {
+        let figures = refresh_table(warehouse, run, mart, full).await?;
+        Ok(FlowOutcome::succeeded(figures.clone(), figures))
     })
     .await
 }
 
-/// Brings a mart's table up to its inputs. Returns what it came to.
-async fn run(warehouse: &Warehouse, run: &Run, mart: &Mart, full: bool) -> Result<Value> {
+/// Makes a mart's table equal to its query's result. Returns the run's figures.
+async fn refresh_table(warehouse: &Warehouse, run: &Run, mart: &Mart, full: bool) -> Result<Value> {
     let (started, name) = (Instant::now(), &mart.name);
     let lake = warehouse.lake().await?;
     let limits = Limits { memory_bytes_max: Some(MEMORY_BYTES), partitions: None };
     let system = std::sync::Arc::new(LedgerTables::of(&warehouse.ledger));
     let session = Session::with_limits(lake.clone(), system, None, limits)?.with_views(warehouse.config.views());
     let query = session.prepare(&mart.sql).await.with_context(|| format!("plan mart {name}"))?;
-    let refresh = Refresh { mart, lake: &lake, query, marks: Marks::of(&warehouse.config, mart) };
+    let refresh = Refresh { mart, lake: &lake, query, hash: QueryHash::of(&warehouse.config, mart) };
     let table = lake.table(&refresh.target()).await?;
-    let what = refresh.what(table.as_ref(), full).await?;
-    let written = refresh.carry_out(run, table.as_ref(), &what).await?;
+    let scope = refresh.scope(table.as_ref(), full).await?;
+    let written = refresh.write_commit(run, table.as_ref(), &scope).await?;
     let inputs = refresh.query.inputs();
     let versions = inputs.iter().map(|table| (table.name().to_string(), json!(table.version())));
     run.note_inputs(&versions.collect())?;
     let mut figures = json!({
-        "table": refresh.target().to_string(), "how": what.how(), "why": what.why(), "rows": written.rows,
+        "table": refresh.target().to_string(), "how": scope.how(), "why": scope.why(), "rows": written.rows,
         "replaced": written.replaced, "bytes_written": written.bytes, "version": written.version,
     });
-    if written.version.is_some() && !matches!(what, What::Note) {
+    if written.version.is_some() && !matches!(scope, Scope::RecordOnly) {
         let mut fields = figures.clone();
         fields["mart"] = json!(name);
         run.event("mart.refreshed", fields)?;
@@ -76,28 +82,30 @@ async fn run(warehouse: &Warehouse, run: &Run, mart: &Mart, full: bool) -> Resul
     Ok(figures)
 }
 
-/// What a refresh has to do.
-enum What {
+/// What a refresh has to compute.
+enum Scope {
+    /// No input has changed.
     Nothing,
-    /// Only to note that the inputs were looked at.
-    Note,
-    /// From this value of the mart's `since` on.
-    Part(i64),
+    /// The inputs have new versions that change no row: only the versions are recorded.
+    RecordOnly,
+    /// The rows from this value of the mart's `since` on.
+    From(i64),
+    /// All rows, for this reason.
     Whole(String),
 }
 
-impl What {
+impl Scope {
     fn how(&self) -> &'static str {
         match self {
-            What::Nothing | What::Note => "nothing",
-            What::Part(_) => "part",
-            What::Whole(_) => "whole",
+            Scope::Nothing | Scope::RecordOnly => "nothing",
+            Scope::From(_) => "part",
+            Scope::Whole(_) => "whole",
         }
     }
 
     fn why(&self) -> Option<&str> {
         match self {
-            What::Whole(why) => Some(why),
+            Scope::Whole(why) => Some(why),
             _ => None,
         }
     }
@@ -114,8 +122,8 @@ struct Written {
 struct Refresh<'a> {
     mart: &'a Mart,
     lake: &'a Lake,
-    query: Query,
-    marks: Marks,
+    query: MartQuery,
+    hash: QueryHash,
 }
 
 impl Refresh<'_> {
@@ -123,53 +131,53 @@ impl Refresh<'_> {
         TableName::new(&self.mart.schema, &self.mart.table)
     }
 
-    /// Sets out from what the table's own commits say, never from the ledger.
-    async fn what(&self, table: Option<&Table>, full: bool) -> Result<What> {
+    /// Decides by what the table's own commits record, never by the ledger.
+    async fn scope(&self, table: Option<&Table>, full: bool) -> Result<Scope> {
         let since = self.mart.since.as_deref();
         if let Some(since) = since {
             self.query.check_since(since)?;
         }
         let schema = schema_of(&self.query.schema())?;
         columns::check_order(&self.mart.order, &schema)?;
-        let Some(table) = table else { return Ok(What::Whole("the first refresh".to_owned())) };
-        let Some(mark) = self.marks.query_of(table).await? else {
+        let Some(table) = table else { return Ok(Scope::Whole("the first refresh".to_owned())) };
+        let Some(query_hash) = provenance::query_of(table).await? else {
             let context = format!(
-                "refresh {}: {} is a table that no mart made; give the mart's file another name, or remove the table",
+                "refresh {}: {} is a table that no mart made; rename the mart's file, or remove the table",
                 self.mart.name,
                 table.name()
             );
             return Err(sql::Error::new(sql::Kind::FixInput, context).into());
         };
         if full {
-            return Ok(What::Whole("asked for".to_owned()));
+            return Ok(Scope::Whole("asked for".to_owned()));
         }
-        if mark != self.marks.query || table.schema()? != schema {
-            return Ok(What::Whole("the query changed".to_owned()));
+        if query_hash != self.hash.value || table.schema()? != schema {
+            return Ok(Scope::Whole("the query changed".to_owned()));
         }
-        if self.query.is_moving() {
-            return Ok(What::Whole("the query asks for more than the lake's tables, such as the time".to_owned()));
+        if self.query.is_volatile() {
+            return Ok(Scope::Whole("the query asks for more than the lake's tables, such as the time".to_owned()));
         }
-        let before = marks::inputs_of(table, &self.query.inputs()).await?;
+        let before = provenance::inputs_of(table, &self.query.inputs()).await?;
         Ok(match self.query.affected(since, &before).await? {
-            Affected::Nothing => What::Nothing,
-            Affected::Nowhere => What::Note,
-            Affected::From(least) => What::Part(least),
-            Affected::Everything(why) => What::Whole(why),
+            AffectedRows::InputsUnchanged => Scope::Nothing,
+            AffectedRows::None => Scope::RecordOnly,
+            AffectedRows::From(least) => Scope::From(least),
+            AffectedRows::All(why) => Scope::Whole(why),
         })
     }
 
-    async fn carry_out(&self, run: &Run, table: Option<&Table>, what: &What) -> Result<Written> {
+    async fn write_commit(&self, run: &Run, table: Option<&Table>, scope: &Scope) -> Result<Written> {
         let target = self.target();
         let schema = schema_of(&self.query.schema())?;
-        let (part, hidden) = match (what, table, &self.mart.since) {
-            (What::Nothing, ..) => return Ok(Written::default()),
-            (What::Part(least), Some(table), Some(since)) => {
+        let (part, hidden) = match (scope, table, &self.mart.since) {
+            (Scope::Nothing, ..) => return Ok(Written::default()),
+            (Scope::From(least), Some(table), Some(since)) => {
                 (Some((since.as_str(), *least)), table.rows_from(since, *least).await?)
             }
-            _ => (None, Hidden::default()),
+            _ => (None, HiddenRows::default()),
         };
-        let files = match what {
-            What::Note => Vec::new(),
+        let files = match scope {
+            Scope::RecordOnly => Vec::new(),
             _ => {
                 self.write(&target, run, &schema, part).await.with_context(|| format!("compute {}", self.mart.name))?
             }
@@ -182,18 +190,18 @@ impl Refresh<'_> {
         };
         #[cfg(feature = "failpoints")]
         fail::fail_point!("mart-before-commit");
-        let commit = match (what, table) {
-            (What::Part(_) | What::Note, Some(table)) => table.commit(run.id(), OPERATION).hide(hidden),
+        let commit = match (scope, table) {
+            (Scope::From(_) | Scope::RecordOnly, Some(table)) => table.commit(run.id(), OPERATION).hide(hidden),
             _ => self.lake.replace(&target, schema, run.id(), OPERATION).await?.order(&self.mart.order),
         };
-        let commit = self.marks.on(commit.files(files), &self.query.inputs())?;
+        let commit = self.hash.record_in(commit.files(files), &self.query.inputs())?;
         let version = commit.write().await?;
         #[cfg(feature = "failpoints")]
         fail::fail_point!("mart-after-commit");
         Ok(Written { version: Some(version), ..written })
     }
 
-    /// A batch at a time, whatever the answer's size.
+    /// Writes the result's data files, a batch at a time, so that memory does not depend on its size.
     async fn write(
         &self,
         target: &TableName,
@@ -206,7 +214,7 @@ impl Refresh<'_> {
         let (sender, receiver) = mpsc::channel(2);
         let writing = tokio::task::spawn_blocking(move || write_all(writer, receiver));
         while let Some(batch) = batches.next().await {
-            let batch = batch.map_err(sql::Error::from_query)?;
+            let batch = batch.map_err(|error| sql::error::query_error(error, "run the query"))?;
             let batch = lake::conform(&batch, schema)?;
             if sender.send(batch).await.is_err() {
                 break;
@@ -228,7 +236,7 @@ fn write_all(
 }
 
 impl config::Warehouse {
-    /// The queries that answer under names.
+    /// The queries of the marts that are views, by the views' names.
     pub fn views(&self) -> std::sync::Arc<sql::Views> {
         let views = self.marts.values().filter(|mart| mart.kind == MartKind::View);
         let views = views.map(|mart| (TableName::new(&mart.schema, &mart.table), mart.sql.clone()));

@@ -1,8 +1,8 @@
-//! The stories, each read in one screen.
+//! What each kind of job does, from its configuration to its result: one module a kind.
 
+pub mod base_backups;
 pub mod columns;
 pub mod control;
-pub mod copies;
 pub mod function;
 pub mod ingest;
 pub mod load;

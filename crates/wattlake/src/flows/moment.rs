@@ -1,68 +1,80 @@
-//! What a run is for: its period on the warehouse's clock, and the instant as of which it looks at
-//! the world. A rerun as of the same instant sees the same.
+//! What a run is for: its period, and the instant as of which its queries read. A rerun as of the
+//! same instant reads the same.
 
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
-use ledger::schedule::Period;
+use schedule::Period;
 
-use crate::config::holes;
-use crate::jobs::Asked;
+use crate::config::placeholders;
+use crate::jobs::RunRequest;
 use crate::warehouse::Warehouse;
 
-/// Where a run's instant is among what was given along.
+/// The key of a run's instant among its parameters and its figures.
 pub const AS_OF: &str = "as_of";
 
+/// The period and the instant of one run.
 pub struct Moment {
     pub period: Option<Period>,
+    /// The period's first instant, and the first one after it.
     bounds: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// The parameter `as_of`, or the time at which the run began.
     pub as_of: DateTime<Utc>,
 }
 
 impl Moment {
-    pub fn of(warehouse: &Warehouse, asked: &Asked) -> Result<Moment> {
-        let as_of = match asked.given.get(AS_OF).and_then(serde_json::Value::as_str) {
+    /// The period and the instant that a run was requested for.
+    ///
+    /// # Errors
+    /// `as_of` is not an instant of RFC 3339, or the period is out of the range of instants.
+    pub fn of(warehouse: &Warehouse, request: &RunRequest) -> Result<Moment> {
+        let as_of = match request.parameters.get(AS_OF).and_then(serde_json::Value::as_str) {
             Some(text) => DateTime::parse_from_rfc3339(text).with_context(|| format!("read as_of {text:?}"))?.to_utc(),
             None => Utc::now().trunc_subsecs(3),
         };
         let zone = &warehouse.config.serve.timezone;
-        let bounds = match asked.period {
+        let bounds = match request.period {
             Some(period) => {
                 let zone = zone.parse().with_context(|| format!("read the time zone {zone:?}"))?;
                 let bounds: Option<(DateTime<Utc>, DateTime<Utc>)> = period.bounds(zone);
-                Some(bounds.with_context(|| format!("{period} is beyond what can be told"))?)
+                Some(bounds.with_context(|| format!("{period} is out of the range of instants"))?)
             }
             None => None,
         };
-        Ok(Moment { period: asked.period, bounds, as_of })
+        Ok(Moment { period: request.period, bounds, as_of })
     }
 
-    /// Its period's first instant.
+    /// The first instant of the period, in the warehouse's time zone.
     pub fn from(&self) -> Option<DateTime<Utc>> {
         self.bounds.map(|(from, _)| from)
     }
 
+    /// `as_of` as RFC 3339, in UTC.
     pub fn as_of(&self) -> String {
-        written(self.as_of)
+        instant_text(self.as_of)
     }
 
-    /// `{period}`, `{from}`, `{to}`, `{as_of}`, and what else is `known`.
+    /// Replaces `{period}`, `{from}`, `{to}`, `{as_of}`, and each other `{word}` that `known` has a text for.
+    ///
+    /// # Errors
+    /// The text has a hole for the period, and the run is for no period.
     pub fn fill(&self, text: &str, known: &dyn Fn(&str) -> Option<String>) -> Result<String> {
         if self.period.is_none()
-            && let Some(word) = ["period", "from", "to"].into_iter().find(|word| holes::has(text, word))
+            && let Some(word) = ["period", "from", "to"].into_iter().find(|word| placeholders::has(text, word))
         {
-            bail!("{{{word}}} is asked for, and the run is for no period: name one with --for 2026-09");
+            bail!("{{{word}}} needs a period, and the run has none: name one, such as --for 2026-09");
         }
         let (from, to) = self.bounds.unzip();
-        Ok(holes::fill(text, &|word| match word {
+        Ok(placeholders::fill(text, &|word| match word {
             "period" => self.period.map(|period| period.to_string()).unwrap_or_default(),
-            "from" => from.map(written).unwrap_or_default(),
-            "to" => to.map(written).unwrap_or_default(),
+            "from" => from.map(instant_text).unwrap_or_default(),
+            "to" => to.map(instant_text).unwrap_or_default(),
             "as_of" => self.as_of(),
             other => known(other).unwrap_or_else(|| format!("{{{other}}}")),
         }))
     }
 }
 
-pub fn written(at: DateTime<Utc>) -> String {
+/// An instant as RFC 3339, in UTC.
+pub fn instant_text(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }

@@ -1,5 +1,5 @@
-//! Rows added to a table of the lake, in one commit; the table is made by its first rows, and has
-//! more columns when rows bring more. What it holds never changes.
+//! Adds rows to a table of the lake, in one commit. The first rows create the table, and rows with
+//! further columns add these to it. Rows that it holds never change.
 
 use std::sync::Arc;
 
@@ -14,8 +14,12 @@ use tokio::runtime::Handle;
 use crate::system::LedgerTables;
 use crate::warehouse::Warehouse;
 
-/// Nothing is written where there are no rows and the table is there. Of two commits with the same
-/// name among their `positions`, made at once, one fails.
+/// Adds rows in one commit. Returns the table's new version, or `None` where the table exists and
+/// there are no rows, so that nothing was written. Of two concurrent commits that share a name among
+/// their `positions`, one fails.
+///
+/// # Errors
+/// A column has another type than the table's column of that name.
 pub async fn append(
     lake: &Lake,
     name: &TableName,
@@ -52,11 +56,12 @@ pub async fn append(
     Ok(Some(commit.files(files).write().await?))
 }
 
-/// Rows of later runs may lack a value that the first ones had.
+/// All columns are nullable: rows of later runs may lack a value that the first ones had.
 fn nullable(field: &Arc<Field>) -> Field {
     field.as_ref().clone().with_nullable(true)
 }
 
+/// The table's schema with the columns that only the new rows have.
 fn merged(name: &TableName, there: &SchemaRef, new: &SchemaRef) -> Result<SchemaRef> {
     let mut fields: Vec<Field> = there.fields().iter().map(|field| field.as_ref().clone()).collect();
     for field in new.fields() {
@@ -65,7 +70,7 @@ fn merged(name: &TableName, there: &SchemaRef, new: &SchemaRef) -> Result<Schema
             Ok(old) => {
                 let (column, old, new) = (field.name(), old.data_type(), field.data_type());
                 let context = format!(
-                    "add rows to {name}: its column {column:?} is {old} and theirs is {new}; \
+                    "add rows to {name}: its column {column:?} has the type {old}, and the new rows have {new}; \
                      give the layout the table's type, or load into another table"
                 );
                 return Err(sql::Error::new(sql::Kind::FixInput, context).into());
@@ -76,29 +81,29 @@ fn merged(name: &TableName, there: &SchemaRef, new: &SchemaRef) -> Result<Schema
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// A session that sees all of the lake.
+/// A SQL session without a role's limits: it reads all tables of the lake, the system tables and the views.
 pub fn session(warehouse: &Warehouse, lake: &Lake) -> Result<Session> {
     let system = Arc::new(LedgerTables::of(&warehouse.ledger));
     Ok(Session::new(lake.clone(), system, None)?.with_views(warehouse.config.views()))
 }
 
-/// All rows of a query, which are few.
-pub async fn asked(session: &Session, query: &str) -> Result<Vec<RecordBatch>> {
-    let mut stream = session.run(query).await?;
+/// Runs a query, and returns all rows at once: for results that are small.
+pub async fn query(session: &Session, sql: &str) -> Result<Vec<RecordBatch>> {
+    let mut stream = session.run(sql).await?;
     let mut batches = Vec::new();
     while let Some(batch) = stream.next().await {
-        batches.push(batch.map_err(sql::Error::from_query)?);
+        batches.push(batch.map_err(|error| sql::error::query_error(error, "run the query"))?);
     }
     Ok(batches)
 }
 
-/// A column of texts, whatever form it has.
+/// The values of one column, counted from 0, converted to texts.
 pub fn texts(batches: &[RecordBatch], column: usize) -> Result<Vec<Option<String>>> {
-    let mut found = Vec::new();
+    let mut texts = Vec::new();
     for batch in batches {
         let cast = arrow::compute::cast(batch.column(column), &arrow::datatypes::DataType::Utf8)?;
-        let cast = cast.as_any().downcast_ref::<arrow::array::StringArray>().context("a column of texts")?;
-        found.extend((0..cast.len()).map(|row| cast.is_valid(row).then(|| cast.value(row).to_owned())));
+        let cast = cast.as_any().downcast_ref::<arrow::array::StringArray>().context("convert a column to texts")?;
+        texts.extend((0..cast.len()).map(|row| cast.is_valid(row).then(|| cast.value(row).to_owned())));
     }
-    Ok(found)
+    Ok(texts)
 }

@@ -1,53 +1,54 @@
-//! **transfer**: the platform's PostgreSQL into its target. One run, one row in the ledger, an
-//! event a stage; tables in error are named and do not stop the others.
+//! **transfer**: copies tables of a PostgreSQL to the transfer's target. A run has one row in the
+//! ledger and an event a stage; a table that fails is named, and does not stop the others.
 
 use std::sync::Arc;
 
 use anyhow::Result;
 use ledger::{Outcome, Run, TableOutcome};
 use serde_json::{Value, json};
+use transfer::base_backup;
 use transfer::hand_over::HandOver;
 use transfer::plan::{ColumnAs, Mode, OnNoCursor, Overlap, Settings, TableSettings};
 use transfer::postgres::Endpoint;
-use transfer::read::{Progress, Quiet};
+use transfer::read::{NoProgress, Progress};
 use transfer::resume::Permission;
-use transfer::run::{How, Report, Request, TableReport, Target};
-use transfer::via;
+use transfer::run::{Request, TableMode, TableReport, Target, TransferReport};
 
 use crate::config::{self, Via};
-use crate::flows::copies;
-use crate::jobs::{self, Asked, Ended};
+use crate::flows::base_backups;
+use crate::jobs::{self, FlowOutcome, RunRequest};
 use crate::program::program_in;
-use crate::report;
 use crate::warehouse::Warehouse;
 
-/// What to carry.
-pub struct Carry<'a> {
+/// What one run of a transfer is asked to do.
+pub struct TransferOptions<'a> {
+    /// The transfer's name.
     pub name: &'a str,
-    /// Instead of the file's own mode.
+    /// In place of the mode in the transfer's file.
     pub mode: Option<Mode>,
-    /// What the user has asked for by name.
+    /// What the user allows the run to do to tables of the target; by the mode where it is absent.
     pub permission: Option<Permission>,
-    /// As [`Request::clears_changed`].
+    /// See [`Request::clears_changed`].
     pub clears_changed: bool,
-    /// All that the file names where it is empty.
+    /// The source tables to carry; all that the file names where it is empty.
     pub tables: Vec<String>,
     pub progress: Arc<dyn Progress>,
 }
 
-pub async fn run(warehouse: &Warehouse, asked: &Asked, carry: Carry<'_>) -> Result<Report> {
-    let config = warehouse.transfer(carry.name)?;
+/// Runs a transfer as a run of `transfer:NAME`. The report has an entry for each table, failed ones included.
+pub async fn run(warehouse: &Warehouse, request: &RunRequest, options: TransferOptions<'_>) -> Result<TransferReport> {
+    let config = warehouse.transfer(options.name)?;
     let mut settings = settings(warehouse, config);
-    let by_hand = carry.mode.is_some_and(|mode| mode != settings.mode);
-    let permission = carry.permission.unwrap_or(if by_hand { Permission::Add } else { Permission::File });
-    settings.mode = carry.mode.unwrap_or(settings.mode);
+    let by_hand = options.mode.is_some_and(|mode| mode != settings.mode);
+    let permission = options.permission.unwrap_or(if by_hand { Permission::Add } else { Permission::AsConfigured });
+    settings.mode = options.mode.unwrap_or(settings.mode);
     let mode = if settings.mode == Mode::Initial { "initial" } else { "incremental" };
-    let detail = json!({"transfer": carry.name, "mode": mode, "tables": carry.tables, "source": config.source});
-    jobs::run(warehouse, &format!("transfer:{}", carry.name), asked, detail, async |run| {
-        match carry_out(warehouse, config, settings, permission, &carry, run).await {
-            Ok(report) => ended(run, carry.name, &config.source, report),
+    let detail = json!({"transfer": options.name, "mode": mode, "tables": options.tables, "source": config.source});
+    jobs::run(warehouse, &format!("transfer:{}", options.name), request, detail, async |run| {
+        match transfer_tables(warehouse, config, settings, permission, &options, run).await {
+            Ok(report) => record_report(run, options.name, &config.source, report),
             Err(error) => {
-                run.event("transfer.failed", json!({"transfer": carry.name}))?;
+                run.event("transfer.failed", json!({"transfer": options.name}))?;
                 Err(error)
             }
         }
@@ -55,72 +56,73 @@ pub async fn run(warehouse: &Warehouse, asked: &Asked, carry: Carry<'_>) -> Resu
     .await
 }
 
-/// Lets a transfer go on with tables that another one carried.
+/// Hands tables over from the transfer that carried them to the transfer `name`, which goes on from their position.
 pub async fn hand_over(warehouse: &Warehouse, name: &str, tables: Vec<String>) -> Result<Vec<HandOver>> {
     let config = warehouse.transfer(name)?;
     let detail = json!({"transfer": name, "tables": tables, "source": config.source});
-    jobs::run(warehouse, &format!("transfer:{name}"), &Asked::by_hand(), detail, async |run| {
+    jobs::run(warehouse, &format!("transfer:{name}"), &RunRequest::by_hand(), detail, async |run| {
         let request = Request {
             settings: settings(warehouse, config),
             source: source(warehouse, config)?,
             target: target(warehouse, config).await?,
             run: run.id().to_owned(),
             tables,
-            permission: Permission::File,
+            permission: Permission::AsConfigured,
             clears_changed: false,
-            progress: Arc::new(Quiet),
+            progress: Arc::new(NoProgress),
         };
-        let taken = transfer::hand_over::hand_over(&request).await?;
-        let names: Vec<&String> = taken.iter().map(|table| &table.source).collect();
+        let handed_over = transfer::hand_over::hand_over(&request).await?;
+        let names: Vec<&String> = handed_over.iter().map(|table| &table.source).collect();
         run.event("transfer.handed_over", json!({"transfer": name, "tables": names}))?;
-        let figures = json!({"tables": taken.len()});
-        Ok(Ended { shown: taken, outcome: Outcome::Succeeded, figures, may_pass: false })
+        let figures = json!({"tables": handed_over.len()});
+        Ok(FlowOutcome { output: handed_over, outcome: Outcome::Succeeded, figures })
     })
     .await
 }
 
-async fn carry_out(
+async fn transfer_tables(
     warehouse: &Warehouse,
     config: &config::Transfer,
     settings: Settings,
     permission: Permission,
-    carry: &Carry<'_>,
+    options: &TransferOptions<'_>,
     run: &Run,
-) -> Result<Report> {
+) -> Result<TransferReport> {
     let request = Request {
         settings,
         source: source(warehouse, config)?,
         permission,
-        clears_changed: carry.clears_changed,
+        clears_changed: options.clears_changed,
         target: target(warehouse, config).await?,
         run: run.id().to_owned(),
-        tables: carry.tables.clone(),
-        progress: Arc::clone(&carry.progress),
+        tables: options.tables.clone(),
+        progress: Arc::clone(&options.progress),
     };
-    copies::sweep(warehouse).await?;
+    base_backups::remove_abandoned(warehouse).await?;
     match config.via {
         Via::Direct | Via::Replica => Ok(transfer::run::run(&request).await?),
         Via::Basebackup => {
             let binaries = warehouse.postgres()?;
             let url = warehouse.url(&config.source)?;
-            let folder = warehouse.backups_folder().join(carry.name);
-            let _held = copies::hold(warehouse, carry.name).await?;
+            let folder = warehouse.backups_folder().join(options.name);
+            let _lock = base_backups::lock(warehouse, options.name).await?;
             let on_event = |name: &str, fields: Value| {
                 // An event that can't be written must not undo a backup that was taken.
                 if let Err(error) = run.event(name, fields) {
                     tracing::warn!(%error, name, "event not recorded");
                 }
             };
-            Ok(via::basebackup(&request, &url, &binaries, &folder, &on_event).await?)
+            Ok(base_backup::run(&request, &url, &binaries, &folder, &on_event).await?)
         }
     }
 }
 
-/// The source's server, with the transfer's patience for locks.
+/// The source's server, with the transfer's `lock_timeout`.
 pub fn source(warehouse: &Warehouse, config: &config::Transfer) -> Result<Endpoint> {
     Ok(warehouse.endpoint(&config.source)?.with_lock_timeout(config.lock_timeout))
 }
 
+/// The transfer's target, opened.
 pub async fn target(warehouse: &Warehouse, config: &config::Transfer) -> Result<Target> {
     Ok(match &config.target {
         config::Target::Lake => Target::Lake(warehouse.lake().await?),
@@ -128,15 +130,15 @@ pub async fn target(warehouse: &Warehouse, config: &config::Transfer) -> Result<
     })
 }
 
-/// Notes what became of each table.
-fn ended(run: &Run, name: &str, source: &str, report: Report) -> Result<Ended<Report>> {
+/// Records the result of each table in the ledger, and makes the run's outcome of them.
+fn record_report(run: &Run, name: &str, source: &str, report: TransferReport) -> Result<FlowOutcome<TransferReport>> {
     run.tables(&report.tables.iter().map(|table| outcome(name, table)).collect::<Vec<_>>())?;
     for table in &report.tables {
         match &table.error {
             None => {
-                tracing::info!(rows = table.rows, seconds = table.seconds, "{}: {}", table.source, table.how.as_str())
+                tracing::info!(rows = table.rows, seconds = table.seconds, "{}: {}", table.source, table.mode.as_str())
             }
-            Some(error) => tracing::info!("{}: {}", table.source, report::chain(error)),
+            Some(error) => tracing::info!("{}: {}", table.source, base::chain(error)),
         }
     }
     let errors: Vec<_> = report.tables.iter().filter_map(|table| table.error.as_ref()).collect();
@@ -150,13 +152,13 @@ fn ended(run: &Run, name: &str, source: &str, report: Report) -> Result<Ended<Re
     });
     let event = if failed == 0 { "transfer.finished" } else { "transfer.failed" };
     run.event(event, json!({"transfer": name, "source": source, "tables": tables, "failed": failed, "rows": rows}))?;
+    // Another attempt copies the tables that failed; for the others it costs little.
+    let retryable = errors.iter().any(|error| error.kind == transfer::Kind::Retry);
     let outcome = match failed {
         0 => Outcome::Succeeded,
-        _ => Outcome::Failed { error: format!("{failed} of {tables} tables failed") },
+        _ => Outcome::Failed { error: format!("{failed} of {tables} tables failed"), retryable },
     };
-    // Another attempt carries what may pass; it costs little where nothing is new.
-    let may_pass = errors.iter().any(|error| error.kind == transfer::Kind::Retry);
-    Ok(Ended { shown: report, outcome, figures, may_pass })
+    Ok(FlowOutcome { output: report, outcome, figures })
 }
 
 fn outcome(transfer: &str, table: &TableReport) -> TableOutcome {
@@ -168,19 +170,19 @@ fn outcome(transfer: &str, table: &TableReport) -> TableOutcome {
             Some(error) => error.state.unwrap_or("errored").to_owned(),
             None => "copied".to_owned(),
         },
-        mode: if table.error.is_some() && table.target.is_empty() { "refused" } else { How::as_str(table.how) }
+        mode: if table.error.is_some() && table.target.is_empty() { "refused" } else { TableMode::as_str(table.mode) }
             .to_owned(),
         rows: table.rows,
         bytes_read: table.bytes_read,
         bytes_written: table.bytes_written,
         seconds: table.seconds,
         position: table.position.as_ref().and_then(|p| p.high.as_ref()).map(ToString::to_string),
-        reason: table.error.as_ref().map(|e| report::chain(e)),
+        reason: table.error.as_ref().map(|e| base::chain(e)),
         hint: table.error.as_ref().and_then(|e| e.hint.clone()),
     }
 }
 
-/// From the file's words to the crate's.
+/// The settings of a transfer's file as the transfer crate takes them.
 pub fn settings(warehouse: &Warehouse, config: &config::Transfer) -> Settings {
     let mode = match config.mode {
         config::Mode::Initial => Mode::Initial,

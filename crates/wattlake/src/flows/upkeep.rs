@@ -1,33 +1,37 @@
-//! **upkeep**: the lake's tables packed, checkpointed and vacuumed, the ledger's past forgotten,
-//! base backups of killed runs removed.
-//! Readers and writers go on meanwhile: whoever is in the way of a commit wins over upkeep.
+//! **upkeep**: packs, checkpoints and vacuums the lake's tables, removes old rows of the ledger and
+//! base backups of killed runs. Readers and writers go on meanwhile: where another commit and one of
+//! upkeep conflict, upkeep's is given up.
 
 use anyhow::Result;
 use chrono::{TimeDelta, Utc};
-use lake::{Life, Policy, TableReport};
+use lake::{RunLiveness, TableUpkeepReport, UpkeepPolicy};
 use ledger::{Ledger, Outcome};
 use serde_json::{Value, json};
 
 use crate::config::job::UPKEEP;
-use crate::flows::copies;
-use crate::jobs::{self, Asked, Ended};
-use crate::report;
+use crate::flows::base_backups;
+use crate::jobs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
 
-/// Returns what it came to.
-pub async fn run(warehouse: &Warehouse, asked: &Asked, on_table: &(dyn Fn(&TableReport) + Sync)) -> Result<Value> {
+/// Runs upkeep over the whole lake, and calls `on_table` after each table. Returns the run's figures.
+/// A table that fails does not stop the others; the run fails.
+pub async fn run(
+    warehouse: &Warehouse,
+    request: &RunRequest,
+    on_table: &(dyn Fn(&TableUpkeepReport) + Sync),
+) -> Result<Value> {
     let config = &warehouse.config.upkeep;
     let detail = json!({"versions": config.versions.as_secs(), "history": config.history.as_secs()});
-    jobs::run(warehouse, UPKEEP, asked, detail, async |run| {
-        let copies = copies::sweep(warehouse).await?;
+    jobs::run(warehouse, UPKEEP, request, detail, async |run| {
+        let copies = base_backups::remove_abandoned(warehouse).await?;
         let lake = warehouse.lake().await?;
-        let policy = Policy { retention: TimeDelta::from_std(config.versions)?, ..Policy::default() };
+        let policy = UpkeepPolicy { retention: TimeDelta::from_std(config.versions)?, ..UpkeepPolicy::default() };
         let report = lake.upkeep(run.id(), &policy, &life(&warehouse.ledger), on_table).await?;
         let pruned = warehouse.ledger.prune(Utc::now() - TimeDelta::from_std(config.history)?)?;
-        let sum = |figure: fn(&TableReport) -> u64| report.tables.iter().map(figure).sum::<u64>();
+        let sum = |figure: fn(&TableUpkeepReport) -> u64| report.tables.iter().map(figure).sum::<u64>();
         let errors: Vec<_> = report.tables.iter().filter_map(|t| Some((&t.name, t.error.as_ref()?))).collect();
         for (name, error) in &errors {
-            tracing::warn!(table = %name, "upkeep: {}", report::chain(*error));
+            tracing::warn!(table = %name, "upkeep: {}", base::chain(*error));
         }
         let figures = json!({
             "tables": report.tables.len(), "failed": errors.len(), "packed_files": sum(|t| t.packed.files_before),
@@ -42,22 +46,23 @@ pub async fn run(warehouse: &Warehouse, asked: &Asked, on_table: &(dyn Fn(&Table
             [] => Outcome::Succeeded,
             [(name, error), ..] => {
                 let (failed, tables) = (errors.len(), report.tables.len());
-                let first = report::chain(*error);
-                Outcome::Failed { error: format!("{failed} of {tables} tables are as they were; {name}: {first}") }
+                let first = base::chain(*error);
+                let retryable = errors.iter().all(|(_, error)| error.kind == lake::Kind::Retry);
+                let error = format!("{failed} of {tables} tables are unchanged; {name}: {first}");
+                Outcome::Failed { error, retryable }
             }
         };
-        let may_pass = errors.iter().all(|(_, error)| error.kind == lake::Kind::Retry);
-        Ok(Ended { shown: figures.clone(), outcome, figures, may_pass })
+        Ok(FlowOutcome { output: figures.clone(), outcome, figures })
     })
     .await
 }
 
-/// Whether a run may still write.
-pub fn life(ledger: &Ledger) -> impl Fn(&str) -> Life + Sync {
-    |run: &str| match (ledger.run(run), ledger.alive(run)) {
-        (Ok(Some(_)), Ok(false)) => Life::Dead,
-        (Ok(None), Ok(false)) => Life::Unknown,
-        // A ledger that can't answer counts as a living run: nothing is removed on a guess.
-        _ => Life::Alive,
+/// Tells whether a run may still write, from the ledger and the run's lease.
+pub fn life(ledger: &Ledger) -> impl Fn(&str) -> RunLiveness + Sync {
+    |run: &str| match (ledger.run(run), ledger.is_run_alive(run)) {
+        (Ok(Some(_)), Ok(false)) => RunLiveness::Dead,
+        (Ok(None), Ok(false)) => RunLiveness::Unknown,
+        // A ledger that can't answer counts as a living run, so that no file is removed by mistake.
+        _ => RunLiveness::Alive,
     }
 }

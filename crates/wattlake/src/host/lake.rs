@@ -1,5 +1,5 @@
-//! The lake in a function's reach, where its `[lake]` allows it: SQL on PostgreSQL's protocol and
-//! the lake's files by HTTP, on the function's own loopback. All of it reads.
+//! Gives functions access to the lake, where their `[lake]` allows it: SQL on PostgreSQL's protocol
+//! and the lake's files by HTTP, on the loopback of the function's sandbox. Nothing can be written.
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
@@ -14,8 +14,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use function::host::{Lake, Serve};
-use function::registry::Found;
+use function::host::{LakeServices, ServiceFn};
+use function::registry::FunctionVersion;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use sql::Role;
@@ -29,10 +29,10 @@ const CONNECTIONS_MAX: usize = 16;
 const MEMORY_BYTES_MAX: usize = 2 << 30;
 const QUERY_TIME_MAX: Duration = Duration::from_secs(900);
 
-/// With what tells a function how to log in.
-pub async fn open(warehouse: &Warehouse) -> Result<(BTreeMap<String, String>, Lake)> {
+/// The services for functions, and the environment variables with which a function logs in.
+pub async fn open(warehouse: &Warehouse) -> Result<(BTreeMap<String, String>, LakeServices)> {
     let lake = warehouse.lake().await?;
-    // The listener is the function's own and nobody else reaches it: the password is there because clients want one.
+    // Only the function's sandbox reaches the listener; the password is there because clients need one.
     let password = uuid::Uuid::new_v4().to_string();
     let environment = BTreeMap::from([
         ("PGPASSWORD".to_owned(), password.clone()),
@@ -40,7 +40,7 @@ pub async fn open(warehouse: &Warehouse) -> Result<(BTreeMap<String, String>, La
         ("PGSSLMODE".to_owned(), "disable".to_owned()),
     ]);
     let store = Arc::clone(lake.store());
-    let sql = Logins {
+    let sql = SqlServers {
         lake,
         system: Arc::new(LedgerTables::of(&warehouse.ledger)),
         views: warehouse.config.views(),
@@ -48,32 +48,33 @@ pub async fn open(warehouse: &Warehouse) -> Result<(BTreeMap<String, String>, La
         password,
         servers: Mutex::default(),
     };
-    let sql: Serve = Arc::new(move |found, listener| served(sql.serve(found, listener), found));
-    let objects: Serve = Arc::new(move |found, listener| served(objects(&store, found, listener), found));
-    Ok((environment, Lake { sql: Some(sql), objects: Some(objects) }))
+    let sql: ServiceFn = Arc::new(move |found, listener| log_failure(sql.serve(found, listener), found));
+    let objects: ServiceFn = Arc::new(move |found, listener| log_failure(objects(&store, found, listener), found));
+    Ok((environment, LakeServices { sql: Some(sql), objects: Some(objects) }))
 }
 
-fn served(begun: Result<Box<dyn Any + Send + Sync>>, found: &Found) -> Box<dyn Any + Send + Sync> {
-    begun.unwrap_or_else(|error| {
-        tracing::error!(function = found.name, error = format!("{error:#}"), "the lake is out of its reach");
+fn log_failure(started: Result<Box<dyn Any + Send + Sync>>, found: &FunctionVersion) -> Box<dyn Any + Send + Sync> {
+    started.unwrap_or_else(|error| {
+        tracing::error!(function = found.name, error = format!("{error:#}"), "the function has no access to the lake");
         Box::new(())
     })
 }
 
-struct Logins {
+/// The SQL servers of functions, started when a function first needs its own.
+struct SqlServers {
     lake: lake::Lake,
     system: Arc<LedgerTables>,
     views: Arc<sql::Views>,
     timezone: String,
     password: String,
-    /// One for each function, with it as its only role.
+    /// By function: a server whose only role is the function.
     servers: Mutex<HashMap<String, Arc<Server>>>,
 }
 
-impl Logins {
-    fn serve(&self, found: &Found, listener: TcpListener) -> Result<Box<dyn Any + Send + Sync>> {
+impl SqlServers {
+    fn serve(&self, found: &FunctionVersion, listener: TcpListener) -> Result<Box<dyn Any + Send + Sync>> {
         let server = self.server(&found.name)?;
-        let (stop, listener) = (CancellationToken::new(), taken(listener)?);
+        let (stop, listener) = (CancellationToken::new(), to_tokio(listener)?);
         let guard = stop.clone().drop_guard();
         tokio::spawn(async move { server.serve(listener, stop).await });
         Ok(Box::new(guard))
@@ -106,35 +107,40 @@ impl Logins {
     }
 }
 
-fn taken(listener: TcpListener) -> Result<tokio::net::TcpListener> {
+fn to_tokio(listener: TcpListener) -> Result<tokio::net::TcpListener> {
     listener.set_nonblocking(true).context("take over a function's port")?;
     tokio::net::TcpListener::from_std(listener).context("take over a function's port")
 }
 
+/// The files of the lake that one function may read.
 #[derive(Clone)]
 struct Objects {
     store: Arc<dyn ObjectStore>,
     prefixes: Arc<[Path]>,
 }
 
-fn objects(store: &Arc<dyn ObjectStore>, found: &Found, listener: TcpListener) -> Result<Box<dyn Any + Send + Sync>> {
+fn objects(
+    store: &Arc<dyn ObjectStore>,
+    found: &FunctionVersion,
+    listener: TcpListener,
+) -> Result<Box<dyn Any + Send + Sync>> {
     let prefixes = found.settings.lake.objects.iter().map(|prefix| Path::from(prefix.as_str())).collect();
     let state = Objects { store: Arc::clone(store), prefixes };
     let router = Router::new().route("/{*path}", get(object)).with_state(state);
-    let (stop, listener) = (CancellationToken::new(), taken(listener)?);
+    let (stop, listener) = (CancellationToken::new(), to_tokio(listener)?);
     let guard = stop.clone().drop_guard();
     tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await });
     Ok(Box::new(guard))
 }
 
-/// `GET /PATH`, a file of the lake under one of the function's prefixes.
+/// Answers `GET /PATH` with a file of the lake, where it is under one of the function's prefixes.
 async fn object(State(objects): State<Objects>, uri: Uri) -> Response {
     let Ok(path) = Path::from_url_path(uri.path().trim_start_matches('/')) else {
         return (StatusCode::BAD_REQUEST, "not a path\n").into_response();
     };
     if !objects.prefixes.iter().any(|prefix| path.prefix_matches(prefix)) {
-        let says = "not among the function's objects: [lake] of its function.toml names them\n";
-        return (StatusCode::FORBIDDEN, says).into_response();
+        let body = "the function may not read this path: [lake] of its function.toml names the prefixes\n";
+        return (StatusCode::FORBIDDEN, body).into_response();
     }
     match objects.store.get(&path).await {
         Ok(found) => {

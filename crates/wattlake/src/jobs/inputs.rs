@@ -1,4 +1,4 @@
-//! Hashes of what a run works with: two runs with the same were asked for the same.
+//! Hashes of what a run depends on: two runs with the same hashes ran the same configuration.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::config::Job;
 use crate::warehouse::Warehouse;
 
-/// The job's own files by their path in the warehouse, and the program.
+/// A JSON object: the hash of each file of the job, by its path in the warehouse, and the program's version.
 pub fn of(warehouse: &Warehouse, job: &Job<'_>) -> Result<Value> {
     let mut files = vec![job.file.as_path()];
     if let ("transfer", Some(transfer)) = (job.kind, warehouse.config.transfers.get(job.name)) {

@@ -1,6 +1,6 @@
-//! What a run says is kept with it. A process has one run at a time, so that its log is the run's.
-//! Lines wait here until there are enough of them, or a second has passed: a run that talks much
-//! does not wait for the disk at each word.
+//! Stores what is logged during a run in the ledger, under the run. A process has one run at a time,
+//! so that all of its log lines are the run's. Lines are buffered until there are enough of them or a
+//! second has passed, so that a run with many lines does not wait for the disk at each.
 
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,30 +13,32 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+/// Lines that are written at once.
 const LINES: usize = 100;
+/// How long a line waits for the next one.
 const WAIT: Duration = Duration::from_secs(1);
 
 type Line = (DateTime<Utc>, String, String);
 
-struct Kept {
+struct LogBuffer {
     ledger: Ledger,
     run: String,
     lines: Vec<Line>,
     written_at: Instant,
 }
 
-static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
+static BUFFER: Mutex<Option<LogBuffer>> = Mutex::new(None);
 
-fn kept() -> MutexGuard<'static, Option<Kept>> {
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+fn buffer() -> MutexGuard<'static, Option<LogBuffer>> {
+    BUFFER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The layer that hears what is logged.
-pub struct FollowRun;
+/// The tracing layer that sends each log line to the current run's log, where there is a run.
+pub struct RunLogLayer;
 
-impl<S: Subscriber> Layer<S> for FollowRun {
+impl<S: Subscriber> Layer<S> for RunLogLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if kept().is_none() {
+        if buffer().is_none() {
             return;
         }
         let mut line = Text::default();
@@ -46,27 +48,27 @@ impl<S: Subscriber> Layer<S> for FollowRun {
 }
 
 fn add(level: &str, line: String) {
-    let mut held = kept();
-    let Some(kept) = held.as_mut() else { return };
-    kept.lines.push((Utc::now(), level.to_owned(), line));
-    if kept.lines.len() < LINES && kept.written_at.elapsed() < WAIT {
+    let mut guard = buffer();
+    let Some(log) = guard.as_mut() else { return };
+    log.lines.push((Utc::now(), level.to_owned(), line));
+    if log.lines.len() < LINES && log.written_at.elapsed() < WAIT {
         return;
     }
-    let (ledger, run, lines) = (kept.ledger.clone(), kept.run.clone(), std::mem::take(&mut kept.lines));
-    kept.written_at = Instant::now();
-    // Writing may log something itself.
-    drop(held);
+    let (ledger, run, lines) = (log.ledger.clone(), log.run.clone(), std::mem::take(&mut log.lines));
+    log.written_at = Instant::now();
+    // Writing may log something itself, and would wait for this lock.
+    drop(guard);
     write(&ledger, &run, &lines);
 }
 
 fn write(ledger: &Ledger, run: &str, lines: &[Line]) {
     if let Err(error) = ledger.log(run, lines) {
-        // To where people look: the log itself is what can't be written.
-        eprintln!("the log of run {run} is not kept: {error}");
+        // On standard error, since the log itself can't be written.
+        eprintln!("lines of the log of run {run} could not be stored: {error}");
     }
 }
 
-/// The message, then the fields.
+/// The text of an event: the message, then the fields.
 #[derive(Default)]
 struct Text(String);
 
@@ -83,36 +85,39 @@ impl Visit for Text {
     }
 }
 
-/// Until it ends or is dropped, what is logged belongs to the run.
-pub struct Log {
+/// The log of the current run. Until it is ended or dropped, all log lines of the process belong to the run.
+pub struct RunLog {
     has_ended: bool,
 }
 
-pub fn keep_log_of(ledger: &Ledger, run: &str) -> Log {
+/// Starts to collect log lines for a run.
+pub fn start_run_log(ledger: &Ledger, run: &str) -> RunLog {
     let (ledger, run) = (ledger.clone(), run.to_owned());
-    *kept() = Some(Kept { ledger, run, lines: Vec::new(), written_at: Instant::now() });
-    Log { has_ended: false }
+    *buffer() = Some(LogBuffer { ledger, run, lines: Vec::new(), written_at: Instant::now() });
+    RunLog { has_ended: false }
 }
 
-impl Log {
+impl RunLog {
+    /// Adds a line; `level` is `INFO`, `ERROR` or another of tracing's.
     pub fn line(&self, level: &str, line: String) {
         add(level, line);
     }
 
+    /// Writes the lines that wait, and stops collecting.
     pub fn end(mut self) {
         self.finish();
     }
 
     fn finish(&mut self) {
         self.has_ended = true;
-        let taken = kept().take();
-        if let Some(kept) = taken {
-            write(&kept.ledger, &kept.run, &kept.lines);
+        let last = buffer().take();
+        if let Some(log) = last {
+            write(&log.ledger, &log.run, &log.lines);
         }
     }
 }
 
-impl Drop for Log {
+impl Drop for RunLog {
     fn drop(&mut self) {
         if !self.has_ended {
             self.finish();

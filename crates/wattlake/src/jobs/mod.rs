@@ -1,5 +1,5 @@
-//! The one way in which a run begins, is broken off and ends: by hand, by cron or by event, of any
-//! kind of job. What a job does is its flow's affair.
+//! Begins, interrupts and ends runs, of all kinds of jobs and for all causes: a user, a schedule or an
+//! event. What a job does is in its module of `flows`.
 
 mod inputs;
 mod log;
@@ -7,8 +7,8 @@ mod log;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use ledger::schedule::Period;
-use ledger::{Outcome, QueueRow, Run, Start};
+use ledger::{Outcome, QueueRow, Run, RunStart};
+use schedule::Period;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,139 +16,145 @@ use crate::config::Job;
 use crate::report;
 use crate::warehouse::Warehouse;
 
-pub use log::{FollowRun, keep_log_of};
+pub use log::{RunLogLayer, start_run_log};
 
-/// Why a run is to begin.
+/// What a run is requested for, and by whom.
 #[derive(Debug, Clone)]
-pub struct Asked {
-    /// "hand", or what the entry of the queue says.
+pub struct RunRequest {
+    /// `hand`, `demo`, `waiver`, or the cause of the queue's entry.
     pub cause: String,
     pub period: Option<Period>,
-    /// The entry's number, and which of its attempts this is.
+    /// The queue entry's id, and the number of this attempt, from 1.
     pub queued: Option<(i64, u32)>,
-    /// What the trigger gave along: the event, how long the chain is.
-    pub given: Value,
+    /// A JSON object: `as_of`, and from a trigger its name, the event and the depth of the chain of events.
+    pub parameters: Value,
 }
 
-impl Asked {
-    pub fn by(cause: &str) -> Asked {
-        Asked { cause: cause.to_owned(), period: None, queued: None, given: json!({}) }
+impl RunRequest {
+    /// A request without a period, parameters or a queue entry.
+    pub fn by(cause: &str) -> RunRequest {
+        RunRequest { cause: cause.to_owned(), period: None, queued: None, parameters: json!({}) }
     }
 
-    pub fn by_hand() -> Asked {
-        Asked::by("hand")
+    /// A request by a user.
+    pub fn by_hand() -> RunRequest {
+        RunRequest::by("hand")
     }
 
-    pub fn by_queue(entry: &QueueRow) -> Result<Asked> {
+    /// The request of a queue entry that was claimed.
+    pub fn by_queue(entry: &QueueRow) -> Result<RunRequest> {
         let period = entry.logical.as_deref().map(str::parse).transpose()?;
-        let (cause, given) = (entry.cause.clone(), entry.detail.clone());
-        Ok(Asked { cause, period, queued: Some((entry.id, entry.attempts)), given })
+        let (cause, parameters) = (entry.cause.clone(), entry.detail.clone());
+        Ok(RunRequest { cause, period, queued: Some((entry.id, entry.attempts)), parameters })
     }
 }
 
-/// What a flow hands back. A run may fail and still have much to show.
-pub struct Ended<T> {
-    pub shown: T,
+/// What a flow returns where it came to its end. A run that failed has an output too.
+pub struct FlowOutcome<T> {
+    /// For the caller of [`run`].
+    pub output: T,
+    /// The run's end in the ledger.
     pub outcome: Outcome,
+    /// The run's figures in the ledger: a JSON object.
     pub figures: Value,
-    /// The same run may succeed later.
-    pub may_pass: bool,
 }
 
-impl<T> Ended<T> {
-    pub fn well(shown: T, figures: Value) -> Ended<T> {
-        Ended { shown, outcome: Outcome::Succeeded, figures, may_pass: false }
+impl<T> FlowOutcome<T> {
+    /// A run that succeeded.
+    pub fn succeeded(output: T, figures: Value) -> FlowOutcome<T> {
+        FlowOutcome { output, outcome: Outcome::Succeeded, figures }
     }
 }
 
-/// Runs `flow` as a run of `job`: with its lease and its keys, until it ends, the user stops it, or
-/// its time is up. Whatever happens, the ledger has its end.
+/// Runs `flow` as a run of `job`, with the job's lease and concurrency keys, until it ends, the user
+/// stops it, or its time limit is over. In all cases the run's end is in the ledger.
 pub async fn run<T>(
     warehouse: &Warehouse,
     job: &str,
-    asked: &Asked,
+    request: &RunRequest,
     mut detail: Value,
-    flow: impl AsyncFnOnce(&Run) -> Result<Ended<T>>,
+    flow: impl AsyncFnOnce(&Run) -> Result<FlowOutcome<T>>,
 ) -> Result<T> {
     let known = warehouse.config.jobs();
     let known = known.get(job).with_context(|| format!("there is no job {job:?}"))?;
     for key in ["depth", "event", "trigger"] {
-        if let Some(value) = asked.given.get(key) {
+        if let Some(value) = request.parameters.get(key) {
             detail[key] = value.clone();
         }
     }
-    let start = Start {
-        cause: asked.cause.clone(),
+    let start = RunStart {
+        cause: request.cause.clone(),
         detail,
-        logical: asked.period.map(|period| period.to_string()),
+        logical: request.period.map(|period| period.to_string()),
         inputs: inputs::of(warehouse, known)?,
-        queued: asked.queued.map(|(entry, _)| entry),
-        attempt: asked.queued.map_or(1, |(_, attempt)| attempt),
-        keys: known.rules.concurrency.iter().cloned().collect(),
+        queue_entry: request.queued.map(|(entry, _)| entry),
+        attempt: request.queued.map_or(1, |(_, attempt)| attempt),
+        concurrency_keys: known.rules.concurrency.iter().cloned().collect(),
     };
     let run = warehouse.ledger.begin(job, start)?;
-    let log = keep_log_of(&warehouse.ledger, run.id());
-    log.line("INFO", begins(asked, job));
-    let ended = tokio::select! {
-        ended = flow(&run) => ended,
-        broken = broken_off(known.rules.timeout) => Err(broken.into()),
+    let log = start_run_log(&warehouse.ledger, run.id());
+    log.line("INFO", start_text(request, job));
+    let result = tokio::select! {
+        result = flow(&run) => result,
+        interruption = interruption(known.rules.timeout) => Err(interruption.into()),
     };
-    let ended = match ended {
+    let ended = match result {
         Ok(ended) => ended,
         Err(error) => {
-            let (outcome, told) = match error.downcast_ref::<BrokenOff>() {
-                Some(BrokenOff::ByHand) => (Outcome::Cancelled, error.to_string()),
+            let (outcome, text) = match error.downcast_ref::<Interruption>() {
+                Some(Interruption::ByUser) => (Outcome::Cancelled, error.to_string()),
                 _ => {
-                    let told = report::chain(error.as_ref());
-                    (Outcome::Failed { error: told.clone() }, told)
+                    let text = base::chain(error.as_ref());
+                    (Outcome::Failed { error: text.clone(), retryable: report::is_retryable(&error) }, text)
                 }
             };
-            log.line("ERROR", told);
+            log.line("ERROR", text);
             log.end();
-            run.finish(outcome, json!({"may_pass": report::may_pass(&error)}))?;
+            run.finish(outcome, json!({}))?;
             return Err(error);
         }
     };
-    let mut figures = ended.figures;
-    log.line("INFO", format!("figures: {figures}"));
-    if let Outcome::Failed { error } = &ended.outcome {
+    log.line("INFO", format!("figures: {}", ended.figures));
+    if let Outcome::Failed { error, .. } = &ended.outcome {
         log.line("ERROR", error.clone());
-        figures["may_pass"] = json!(ended.may_pass);
     }
     log.end();
-    run.finish(ended.outcome, figures).context("write the run's end")?;
-    Ok(ended.shown)
+    run.finish(ended.outcome, ended.figures).context("write the run's end")?;
+    Ok(ended.output)
 }
 
-fn begins(asked: &Asked, job: &str) -> String {
-    let period = asked.period.map(|period| format!(" for {period}")).unwrap_or_default();
-    let attempt = asked.queued.map(|(_, attempt)| format!(", attempt {attempt}")).unwrap_or_default();
-    format!("{job}{period} begins: {}{attempt}", asked.cause)
+/// The first line of a run's log.
+fn start_text(request: &RunRequest, job: &str) -> String {
+    let period = request.period.map(|period| format!(" for {period}")).unwrap_or_default();
+    let attempt = request.queued.map(|(_, attempt)| format!(", attempt {attempt}")).unwrap_or_default();
+    format!("{job}{period} begins: {}{attempt}", request.cause)
 }
 
-/// Work that was not committed is lost, and nothing else.
+/// Why a run was interrupted. Work that it had not committed is lost, and nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BrokenOff {
+pub enum Interruption {
     /// Ctrl-C, SIGTERM, or `wattlake cancel`.
-    ByHand,
-    ByTime(Duration),
+    ByUser,
+    /// The job's `timeout`.
+    TimeLimit(Duration),
 }
 
-impl std::fmt::Display for BrokenOff {
+impl std::fmt::Display for Interruption {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            BrokenOff::ByHand => f.write_str("stopped; what was not committed yet stays as it was"),
-            BrokenOff::ByTime(limit) => {
+            Interruption::ByUser => f.write_str("stopped; work that was not committed is discarded"),
+            Interruption::TimeLimit(limit) => {
                 let limit = crate::text::duration(*limit);
-                write!(f, "stopped after {limit}, its time limit; what was not committed yet stays as it was")
+                write!(f, "stopped after {limit}, its time limit; work that was not committed is discarded")
             }
         }
     }
 }
 
-impl std::error::Error for BrokenOff {}
+impl std::error::Error for Interruption {}
 
-async fn broken_off(timeout: Option<Duration>) -> BrokenOff {
+/// Waits for a signal, or for the end of the job's time.
+async fn interruption(timeout: Option<Duration>) -> Interruption {
     let limit = async {
         match timeout {
             Some(limit) => {
@@ -159,12 +165,12 @@ async fn broken_off(timeout: Option<Duration>) -> BrokenOff {
         }
     };
     tokio::select! {
-        () = stop_signal() => BrokenOff::ByHand,
-        limit = limit => BrokenOff::ByTime(limit),
+        () = stop_signal() => Interruption::ByUser,
+        limit = limit => Interruption::TimeLimit(limit),
     }
 }
 
-/// SIGINT or SIGTERM.
+/// Waits for SIGINT or SIGTERM.
 async fn stop_signal() {
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
@@ -176,7 +182,7 @@ async fn stop_signal() {
     }
 }
 
-/// By its full name ("transfer:platform"), or by its own where no other kind has the same.
+/// Finds a job by its full name, such as `transfer:platform`, or by its name alone where only one kind has it.
 pub fn find<'a>(warehouse: &'a Warehouse, written: &str) -> Result<Job<'a>> {
     let jobs = warehouse.config.jobs();
     if let Some(job) = jobs.get(written) {
@@ -188,14 +194,14 @@ pub fn find<'a>(warehouse: &'a Warehouse, written: &str) -> Result<Job<'a>> {
         [] => {
             let is_view = written.strip_prefix("mart:").is_some_and(|name| warehouse.config.marts.contains_key(name));
             if is_view {
-                bail!("{written} is a view: each query computes it, and nothing of it is run");
+                bail!("{written} is a view: each query computes it, so there is nothing to run");
             }
             let known: Vec<&str> = jobs.keys().map(String::as_str).collect();
             bail!("there is no job {written:?}; there are: {}", known.join(", "))
         }
         _ => {
             let names: Vec<&str> = named.iter().map(|name| name.as_str()).collect();
-            bail!("{written:?} may be {}: write the kind, too", names.join(" or "))
+            bail!("{written:?} is the name of several jobs: write {}", names.join(" or "))
         }
     }
 }

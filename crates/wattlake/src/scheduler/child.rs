@@ -1,5 +1,5 @@
-//! A run as a process of its own: a run that crashes, hangs or eats memory takes nothing with it,
-//! and a signal always ends it. docs/decisions/0009-runs-are-processes.md
+//! Starts a run as a process of its own: a run that crashes, hangs or uses too much memory does not
+//! harm the server, and a signal always ends it. See docs/decisions/0009-runs-are-processes.md.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -13,68 +13,73 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-/// Of what it says on standard error, the end is kept.
+/// How many bytes of a process's standard error are kept, from its end.
 const TAIL: usize = 8 * 1024;
-/// Between the asking and the killing.
+/// Between the signal to stop and the signal that kills.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How it ended.
+/// The end of a run's process.
 pub struct Exit {
+    /// The id of the queue entry.
     pub entry: i64,
+    /// `None` where it could not be waited for.
     pub status: Option<ExitStatus>,
-    pub said: String,
+    /// The end of what it wrote to standard error.
+    pub stderr_tail: String,
 }
 
-/// Asks the process to stop, and makes sure that it does. Asking again changes nothing.
+/// Stops a run's process: by SIGINT, and by SIGKILL where it has not ended ten seconds later.
 #[derive(Debug, Clone)]
-pub struct Stop(mpsc::Sender<()>);
+pub struct StopHandle(mpsc::Sender<()>);
 
-impl Stop {
-    pub fn ask(&self) {
-        // Full: it was asked already. Closed: it has ended.
+impl StopHandle {
+    /// Requests the stop. A second request has no effect.
+    pub fn request(&self) {
+        // Full: a stop was requested already. Closed: the process has ended.
         let _ = self.0.try_send(());
     }
 }
 
-/// The program itself, with its own environment, on the entry of the queue.
-pub fn start(root: &Path, entry: &QueueRow) -> Result<(Stop, impl Future<Output = Exit> + Send + use<>)> {
-    let program = std::env::current_exe().context("find this program's own file")?;
+/// Starts this program on a queue entry, with this process's environment. Returns the handle that
+/// stops it, and a future that ends with the process.
+pub fn start(root: &Path, entry: &QueueRow) -> Result<(StopHandle, impl Future<Output = Exit> + Send + use<>)> {
+    let program = std::env::current_exe().context("find the path of this program")?;
     let mut command = Command::new(program);
     command.arg("-C").arg(root).args(["run", &entry.job, "--queued", &entry.id.to_string()]);
-    // Claiming it counted one more.
+    // `entry` was read before it was claimed, which counted this attempt.
     command.args(["--attempt", &(entry.attempts + 1).to_string()]);
-    // In a group of its own: Ctrl-C in the server's terminal is the server's to pass on.
+    // In a process group of its own: Ctrl-C in a terminal signals the server only, which decides when runs stop.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
     let child = command.spawn().with_context(|| format!("start a process for {}", entry.job))?;
-    let (stop, asked) = mpsc::channel(1);
-    Ok((Stop(stop), watch(entry.id, child, asked)))
+    let (stop, requests) = mpsc::channel(1);
+    Ok((StopHandle(stop), watch(entry.id, child, requests)))
 }
 
-async fn watch(entry: i64, mut child: Child, mut asked: mpsc::Receiver<()>) -> Exit {
-    let saying = tokio::spawn(tail(child.stderr.take()));
-    let mut is_asked = false;
+async fn watch(entry: i64, mut child: Child, mut requests: mpsc::Receiver<()>) -> Exit {
+    let tail = tokio::spawn(read_tail(child.stderr.take()));
+    let mut stop_requested = false;
     let status = loop {
         tokio::select! {
             status = child.wait() => break status.ok(),
-            Some(()) = asked.recv(), if !is_asked => {
-                is_asked = true;
+            Some(()) = requests.recv(), if !stop_requested => {
+                stop_requested = true;
                 signal(&child, Signal::INT);
             }
-            () = tokio::time::sleep(GRACE), if is_asked => signal(&child, Signal::KILL),
+            () = tokio::time::sleep(GRACE), if stop_requested => signal(&child, Signal::KILL),
         }
     };
-    Exit { entry, status, said: saying.await.unwrap_or_default() }
+    Exit { entry, status, stderr_tail: tail.await.unwrap_or_default() }
 }
 
-/// Not reaped yet: the number is still its own.
+/// The process is not reaped yet, so that its id can't belong to another one.
 fn signal(child: &Child, signal: Signal) {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(Err(error)) = pid.map(|pid| kill_process(pid, signal)) {
-        tracing::warn!(%error, "a run's process could not be signalled");
+        tracing::warn!(%error, "a run's process could not be sent a signal");
     }
 }
 
-async fn tail(from: Option<impl AsyncRead + Unpin>) -> String {
+async fn read_tail(from: Option<impl AsyncRead + Unpin>) -> String {
     let Some(mut from) = from else { return String::new() };
     let (mut kept, mut buffer) = (VecDeque::with_capacity(TAIL), [0; 1024]);
     while let Ok(read @ 1..) = from.read(&mut buffer).await {

@@ -1,6 +1,6 @@
-//! Those who are told of failures and recoveries: a program, or a URL. One that hangs is ended, with
-//! all that it started; nothing waits for it. A program ends with the server as well, also where the
-//! server is killed: its limit would not be kept any more, and the next server tells it again.
+//! Calls hooks, which are notified of failures and recoveries: a program, or a URL. A program that
+//! hangs is ended with all that it started. It also ends with the server, however that ends: nobody
+//! would enforce its time limit any more, and the next server calls it again.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -9,34 +9,37 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use ledger::QueueRow;
 use serde_json::{Value, json};
-use supervisor::{Ending, Group};
+use supervisor::{Group, Termination};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::config::job::Act;
-use crate::config::{Filled, Unset};
+use crate::config::job::HookAction;
+use crate::config::{OrUnset, UnsetVariables};
 
+/// The time limit of a hook's program.
 const COMMAND_TIME: Duration = Duration::from_secs(30);
+/// The time limit of a request to a webhook.
 const WEBHOOK_TIME: Duration = Duration::from_secs(10);
 
-pub async fn tell(act: &Filled<Act>, entry: &QueueRow, warehouse: &str) -> Result<()> {
-    let told = json!({
+/// Calls one hook for the event of a queue entry. `warehouse` is the warehouse's folder.
+pub async fn call(act: &OrUnset<HookAction>, entry: &QueueRow, warehouse: &str) -> Result<()> {
+    let message = json!({
         "event": entry.detail["event"], "at": entry.detail["at"], "run": entry.detail["run"],
         "warehouse": warehouse, "job": entry.detail["fields"]["job"], "error": entry.detail["fields"]["error"],
         "fields": entry.detail["fields"],
     });
-    match act.as_ref().map_err(Unset::clone)? {
-        Act::Command(command) => run(command, Path::new(warehouse), &told).await,
-        Act::Webhook(url) => post(url.reveal(), &told).await,
+    match act.as_ref().map_err(UnsetVariables::clone)? {
+        HookAction::Command(command) => run(command, Path::new(warehouse), &message).await,
+        HookAction::Webhook(url) => post(url.reveal(), &message).await,
     }
 }
 
-/// In the warehouse's folder, wherever the server was started.
-async fn run(command: &[String], folder: &Path, told: &Value) -> Result<()> {
+/// Runs a program in the warehouse's folder, with the message on standard input and in its environment.
+async fn run(command: &[String], folder: &Path, message: &Value) -> Result<()> {
     let (program, arguments) = command.split_first().context("an empty command")?;
-    let text = |key: &str| told[key].as_str().unwrap_or_default().to_owned();
+    let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
     // Ended when it is dropped, also because the server stops while the command runs.
-    let group = Group::new(Ending::TOOL).context("start /bin/sh to supervise a hook's command")?;
+    let group = Group::new(Termination::TOOL).context("start /bin/sh to supervise a hook's command")?;
     let mut child = Command::new(program)
         .args(arguments)
         .current_dir(folder)
@@ -48,12 +51,12 @@ async fn run(command: &[String], folder: &Path, told: &Value) -> Result<()> {
         .spawn()
         .with_context(|| format!("start the hook's command {program}"))?;
     if let Some(id) = child.id() {
-        group.follow(id);
+        group.set_program(id);
     }
-    let (mut input, line) = (child.stdin.take(), format!("{told}\n"));
+    let (mut input, line) = (child.stdin.take(), format!("{message}\n"));
     let ended = tokio::time::timeout(COMMAND_TIME, async {
         if let Some(mut input) = input.take() {
-            // One that does not read is not at fault.
+            // A program that does not read its input is no error.
             let _ = input.write_all(line.as_bytes()).await;
         }
         child.wait().await
@@ -64,7 +67,7 @@ async fn run(command: &[String], folder: &Path, told: &Value) -> Result<()> {
         let _ = child.wait().await;
         bail!("the hook's command {program} did not end within {} s and was killed", COMMAND_TIME.as_secs());
     };
-    // What a command that has ended leaves in the background is its own affair.
+    // The command has ended: a process that it left in the background is not supervised.
     group.release();
     let status = status.context("wait for the hook's command")?;
     if !status.success() {
@@ -73,10 +76,10 @@ async fn run(command: &[String], folder: &Path, told: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The URL may hold a secret: it stays out of all errors.
-async fn post(url: &str, told: &Value) -> Result<()> {
+/// Posts the message to a URL. The URL may hold a secret, so it is in no error.
+async fn post(url: &str, message: &Value) -> Result<()> {
     let client = reqwest::Client::builder().timeout(WEBHOOK_TIME).build().context("make an HTTP client")?;
-    let request = client.post(url).header("content-type", "application/json").body(told.to_string());
+    let request = client.post(url).header("content-type", "application/json").body(message.to_string());
     let answer = request.send().await.map_err(reqwest::Error::without_url).context("call the webhook")?;
     if !answer.status().is_success() {
         bail!("the webhook answered {}", answer.status());

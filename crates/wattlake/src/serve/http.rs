@@ -1,5 +1,5 @@
-//! What operators and their tools ask by HTTP: is it well, how is it going, what has run. All of
-//! it reads; nothing can be changed from here.
+//! Health, metrics and state of the server by HTTP, for operators and their tools. All of it only
+//! reads; nothing can be changed from here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,22 +16,25 @@ use sql::output::{self, Format};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Served, metrics};
-use crate::report;
+use super::{ServerState, metrics};
 use crate::system::LedgerTables;
 
+/// How many rows an answer has without `limit`.
 const LIMIT: usize = 100;
+/// The greatest `limit`.
 const LIMIT_MAX: usize = 10_000;
+/// How many log lines of a run an answer has.
 const LOG_LINES: usize = 1_000;
 
-type Shared = State<Arc<Served>>;
+type Shared = State<Arc<ServerState>>;
 
-pub async fn serve(served: Arc<Served>, listener: TcpListener, stop: CancellationToken) -> Result<()> {
+/// Serves HTTP on a listener until `stop` is cancelled.
+pub async fn serve(server: Arc<ServerState>, listener: TcpListener, stop: CancellationToken) -> Result<()> {
     let router = Router::new()
         .route("/", get(index))
         .route("/health/live", get(|| async { Json(json!({"status": "ok"})) }))
         .route("/health/ready", get(ready))
-        .route("/metrics", get(shown))
+        .route("/metrics", get(metrics_text))
         .route("/api/runs", get(runs))
         .route("/api/runs/{id}", get(run))
         .route("/api/events", get(events))
@@ -39,72 +42,81 @@ pub async fn serve(served: Arc<Served>, listener: TcpListener, stop: Cancellatio
         .route("/api/schedules", get(schedules))
         .route("/api/tables", get(tables))
         .fallback(|| async {
-            (StatusCode::NOT_FOUND, Json(json!({"error": "there is nothing here; / lists what there is"})))
+            (StatusCode::NOT_FOUND, Json(json!({"error": "there is no such path; / lists the paths"})))
         })
-        .with_state(served);
+        .with_state(server);
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await.context("serve HTTP")
 }
 
 async fn index() -> Json<Value> {
     Json(json!({"paths": [
-        "/health/live", "/health/ready", "/metrics", "/api/runs?job=&limit=", "/api/runs/{id}", "/api/events?name=&limit=",
-        "/api/queue?state=&limit=", "/api/schedules", "/api/tables",
+        "/health/live", "/health/ready", "/metrics", "/api/runs?job=&limit=", "/api/runs/{id}",
+        "/api/events?name=&limit=", "/api/queue?state=&limit=", "/api/schedules", "/api/tables",
     ]}))
 }
 
-/// Ready: the ledger answers and the lake can be listed.
-async fn ready(State(served): Shared) -> Response {
-    let ledger = served.warehouse.ledger.schedules().map(drop).map_err(|error| report::chain(&error));
-    let lake = served.lake.tables().await.map(|tables| tables.len()).map_err(|error| report::chain(&error));
+/// Answers 200 where the ledger can be read and the lake can be listed, 503 otherwise.
+async fn ready(State(server): Shared) -> Response {
+    let ledger = server.warehouse.ledger.schedules().map(drop).map_err(|error| base::chain(&error));
+    let lake = server.lake.tables().await.map(|tables| tables.len()).map_err(|error| base::chain(&error));
     let status = if ledger.is_ok() && lake.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let said = |error: Option<&String>| error.map_or_else(|| "ok".to_owned(), Clone::clone);
+    let status_text = |error: Option<&String>| error.map_or_else(|| "ok".to_owned(), Clone::clone);
     let body = json!({
         "status": if status == StatusCode::OK { "ok" } else { "not ready" },
-        "ledger": said(ledger.as_ref().err()), "lake": said(lake.as_ref().err()), "tables": lake.ok(),
+        "ledger": status_text(ledger.as_ref().err()), "lake": status_text(lake.as_ref().err()), "tables": lake.ok(),
     });
     (status, Json(body)).into_response()
 }
 
-async fn shown(State(served): Shared) -> Result<Response, Failed> {
-    let text = metrics::text(&served).await?;
+async fn metrics_text(State(server): Shared) -> Result<Response, HttpError> {
+    let text = metrics::text(&server).await?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
-async fn runs(State(served): Shared, Query(asked): Query<HashMap<String, String>>) -> Result<Json<Value>, Failed> {
-    let limit = limit_of(&asked)?;
-    let runs = served.warehouse.ledger.runs(limit, asked.get("job").map(String::as_str))?;
+async fn runs(
+    State(server): Shared,
+    Query(parameters): Query<HashMap<String, String>>,
+) -> Result<Json<Value>, HttpError> {
+    let limit = limit_of(&parameters)?;
+    let runs = server.warehouse.ledger.runs(limit, parameters.get("job").map(String::as_str))?;
     Ok(Json(json!({"runs": runs})))
 }
 
-async fn run(State(served): Shared, Path(id): Path<String>) -> Result<Json<Value>, Failed> {
-    let ledger = &served.warehouse.ledger;
+async fn run(State(server): Shared, Path(id): Path<String>) -> Result<Json<Value>, HttpError> {
+    let ledger = &server.warehouse.ledger;
     let Some(run) = ledger.run(&id)? else {
-        return Err(Failed(StatusCode::NOT_FOUND, format!("there is no run {id}")));
+        return Err(HttpError(StatusCode::NOT_FOUND, format!("there is no run {id}")));
     };
     let (tables, events, log) = (ledger.run_tables(&id)?, ledger.run_events(&id)?, ledger.logs(&id, LOG_LINES)?);
     Ok(Json(json!({"run": run, "tables": tables, "events": events, "log": log})))
 }
 
-async fn events(State(served): Shared, Query(asked): Query<HashMap<String, String>>) -> Result<Json<Value>, Failed> {
-    let limit = limit_of(&asked)?;
-    let events = served.warehouse.ledger.events(limit, asked.get("name").map(String::as_str))?;
+async fn events(
+    State(server): Shared,
+    Query(parameters): Query<HashMap<String, String>>,
+) -> Result<Json<Value>, HttpError> {
+    let limit = limit_of(&parameters)?;
+    let events = server.warehouse.ledger.events(limit, parameters.get("name").map(String::as_str))?;
     Ok(Json(json!({"events": events})))
 }
 
-async fn queue(State(served): Shared, Query(asked): Query<HashMap<String, String>>) -> Result<Json<Value>, Failed> {
-    let limit = limit_of(&asked)?;
-    let queue = served.warehouse.ledger.queue(limit, asked.get("state").map(String::as_str))?;
+async fn queue(
+    State(server): Shared,
+    Query(parameters): Query<HashMap<String, String>>,
+) -> Result<Json<Value>, HttpError> {
+    let limit = limit_of(&parameters)?;
+    let queue = server.warehouse.ledger.queue(limit, parameters.get("state").map(String::as_str))?;
     Ok(Json(json!({"queue": queue})))
 }
 
-async fn schedules(State(served): Shared) -> Result<Json<Value>, Failed> {
-    Ok(Json(json!({"schedules": served.warehouse.ledger.schedules()?})))
+async fn schedules(State(server): Shared) -> Result<Json<Value>, HttpError> {
+    Ok(Json(json!({"schedules": server.warehouse.ledger.schedules()?})))
 }
 
-async fn tables(State(served): Shared) -> Result<Response, Failed> {
-    let system = Arc::new(LedgerTables::of(&served.warehouse.ledger));
-    let session = Session::new(served.lake.clone(), system, None)?;
+async fn tables(State(server): Shared) -> Result<Response, HttpError> {
+    let system = Arc::new(LedgerTables::of(&server.warehouse.ledger));
+    let session = Session::new(server.lake.clone(), system, None)?;
     let rows = session.run("SELECT * FROM system.tables ORDER BY 1, 2").await?;
     let mut body = br#"{"tables":"#.to_vec();
     output::write(rows, Format::Json, &mut body, u64::MAX).await?;
@@ -112,27 +124,31 @@ async fn tables(State(served): Shared) -> Result<Response, Failed> {
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-fn limit_of(asked: &HashMap<String, String>) -> Result<usize, Failed> {
-    let Some(text) = asked.get("limit") else { return Ok(LIMIT) };
+fn limit_of(parameters: &HashMap<String, String>) -> Result<usize, HttpError> {
+    let Some(text) = parameters.get("limit") else { return Ok(LIMIT) };
     match text.parse() {
         Ok(limit) if limit <= LIMIT_MAX => Ok(limit),
-        _ => Err(Failed(StatusCode::BAD_REQUEST, format!("limit is a number up to {LIMIT_MAX}, not {text:?}"))),
+        _ => Err(HttpError(
+            StatusCode::BAD_REQUEST,
+            format!("limit must be a whole number up to {LIMIT_MAX}, not {text:?}"),
+        )),
     }
 }
 
-pub struct Failed(StatusCode, String);
+/// An error as a status and a JSON body with the key `error`.
+pub struct HttpError(StatusCode, String);
 
-impl IntoResponse for Failed {
+impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         (self.0, Json(json!({"error": self.1}))).into_response()
     }
 }
 
-impl<E: Into<anyhow::Error>> From<E> for Failed {
-    fn from(error: E) -> Failed {
+impl<E: Into<anyhow::Error>> From<E> for HttpError {
+    fn from(error: E) -> HttpError {
         let error = error.into();
-        let told = report::chain(error.as_ref());
-        tracing::warn!(error = told, "a request by HTTP failed");
-        Failed(StatusCode::INTERNAL_SERVER_ERROR, told)
+        let text = base::chain(error.as_ref());
+        tracing::warn!(error = text, "an HTTP request failed");
+        HttpError(StatusCode::INTERNAL_SERVER_ERROR, text)
     }
 }

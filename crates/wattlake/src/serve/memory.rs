@@ -1,4 +1,4 @@
-//! How much memory this process may have: the machine's, or what its control group leaves it.
+//! How much memory this process can use: the machine's, or the limit of its control group.
 
 use std::fs;
 use std::path::Path;
@@ -16,12 +16,12 @@ fn of_machine() -> Option<usize> {
     Some(kilobytes * 1024)
 }
 
-/// Of the process's group and of those that it is in.
+/// The least limit of the process's control group and of the groups that contain it. `text` is /proc/self/cgroup.
 fn of_groups(text: &str, mount: &str) -> Option<usize> {
     let limits = text.lines().flat_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, group) = (parts.next().unwrap_or_default(), parts.next().unwrap_or("/"));
-        // Version 2 has one tree without a name; in version 1 memory has its own.
+        // Version 2 has one tree without a controller's name; in version 1 memory has a tree of its own.
         let (root, file) = match controllers {
             "" => (mount.to_owned(), "memory.max"),
             names if names.split(',').any(|name| name == "memory") => {

@@ -1,5 +1,5 @@
-//! The figures of the server in OpenMetrics' form, made anew at each request from the ledger, the
-//! lake and the SQL server's own counts: nothing to keep in step.
+//! The server's metrics in the OpenMetrics format. Each request computes them from the ledger, the
+//! lake and the SQL server's counts, so that there is no other state to keep.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -12,12 +12,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::Served;
+use super::ServerState;
 
 type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
 
-pub async fn text(served: &Arc<Served>) -> Result<String> {
+/// All metrics as text.
+pub async fn text(server: &Arc<ServerState>) -> Result<String> {
     let mut registry = Registry::with_prefix("wattlake");
     registry.register("build", "The program", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
     single(
@@ -25,21 +26,21 @@ pub async fn text(served: &Arc<Served>) -> Result<String> {
         "uptime",
         "Since the server started",
         Some(Unit::Seconds),
-        served.since.elapsed().as_secs_f64(),
+        server.since.elapsed().as_secs_f64(),
     );
     if let Some(bytes) = resident_bytes() {
         single(&mut registry, "memory", "Of the server's process", Some(Unit::Bytes), bytes);
     }
-    jobs(&mut registry, served)?;
-    queries(&mut registry, served);
-    tables(&mut registry, served).await?;
+    jobs(&mut registry, server)?;
+    queries(&mut registry, server);
+    tables(&mut registry, server).await?;
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
 }
 
-fn jobs(registry: &mut Registry, served: &Served) -> Result<()> {
-    let counts = served.warehouse.ledger.counts()?;
+fn jobs(registry: &mut Registry, server: &ServerState) -> Result<()> {
+    let counts = server.warehouse.ledger.counts()?;
     let runs = gauges(registry, "runs", "Runs that the ledger has, by job and state", None);
     let last = gauges(registry, "last_success_timestamp", "When a job last succeeded", Some(Unit::Seconds));
     let took = gauges(registry, "last_success_duration", "How long that run took", Some(Unit::Seconds));
@@ -70,7 +71,7 @@ fn jobs(registry: &mut Registry, served: &Served) -> Result<()> {
     counter(registry, "events", "Events that happened", counts.events);
     let next = gauges(registry, "schedule_next_timestamp", "When a cron trigger is due next", Some(Unit::Seconds));
     let paused = gauges(registry, "schedule_paused", "1 where a trigger is paused", None);
-    for row in served.warehouse.ledger.schedules()? {
+    for row in server.warehouse.ledger.schedules()? {
         let labels = vec![("job", row.job), ("trigger", row.name)];
         if let Some(at) = row.next_at {
             next.get_or_create(&labels).set(at.timestamp_millis() as f64 / 1e3);
@@ -80,8 +81,8 @@ fn jobs(registry: &mut Registry, served: &Served) -> Result<()> {
     Ok(())
 }
 
-fn queries(registry: &mut Registry, served: &Served) {
-    let Some(figures) = served.sql.as_ref().map(wire::Server::figures) else { return };
+fn queries(registry: &mut Registry, server: &ServerState) {
+    let Some(figures) = server.sql.as_ref().map(wire::Server::figures) else { return };
     single(registry, "sql_connections", "Open now", None, figures.connections as f64);
     single(registry, "sql_queries_running", "Queries under way", None, figures.queries_running as f64);
     single(registry, "sql_memory", "Held by queries", Some(Unit::Bytes), figures.memory_bytes as f64);
@@ -95,12 +96,12 @@ fn queries(registry: &mut Registry, served: &Served) {
     registry.register_with_unit("sql_query_time", "Spent in queries", Unit::Seconds, seconds);
 }
 
-async fn tables(registry: &mut Registry, served: &Served) -> Result<()> {
+async fn tables(registry: &mut Registry, server: &ServerState) -> Result<()> {
     let files = gauges(registry, "table_files", "Data files of a table", None);
     let bytes = gauges(registry, "table_size", "On disk", Some(Unit::Bytes));
     let rows = gauges(registry, "table_rows", "Rows to be seen", None);
-    for name in served.lake.tables().await? {
-        let Some(table) = served.lake.table(&name).await? else { continue };
+    for name in server.lake.tables().await? {
+        let Some(table) = server.lake.table(&name).await? else { continue };
         let size = table.size()?;
         let labels = vec![("table", name.to_string())];
         files.get_or_create(&labels).set(size.files as f64);

@@ -1,5 +1,6 @@
-//! The server: jobs by their triggers, SQL on PostgreSQL's protocol, health and state by HTTP. One
-//! for a warehouse, until it is told to stop. It never runs a job in its own process.
+//! The server: it starts jobs by their triggers, and serves SQL on PostgreSQL's protocol, health and
+//! state by HTTP, and functions. A warehouse has one server at a time. It never runs a job in its
+//! own process.
 
 mod http;
 mod memory;
@@ -25,49 +26,55 @@ use crate::scheduler::Scheduler;
 use crate::system::LedgerTables;
 use crate::warehouse::Warehouse;
 
-/// What one server at a time has of a warehouse.
-pub const HELD: &str = "serve";
+/// The name of the lease that a warehouse's server holds.
+pub const SERVER_LOCK: &str = "serve";
 
-/// What all parts of the server see.
-pub struct Served {
+/// What all parts of the server share.
+pub struct ServerState {
     pub warehouse: Warehouse,
     pub lake: lake::Lake,
+    /// The SQL server, where `serve.sql` is set.
     pub sql: Option<Server>,
+    /// When the server started.
     pub since: Instant,
 }
 
 /// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Another server runs on the warehouse, an address is in use, or a setting of `[serve]` or `[roles]`
+/// can't be used.
 pub async fn run(warehouse: Warehouse) -> Result<()> {
-    let Some(_alone) = warehouse.ledger.hold(HELD)? else {
-        bail!("another `wattlake serve` is running on this warehouse");
+    let Some(_lock) = warehouse.ledger.take_lease(SERVER_LOCK)? else {
+        bail!("another `wattlake serve` is running on this warehouse: stop it first");
     };
     if let Some(unset) = &warehouse.config.serve.unset {
         return Err(unset.clone()).context("read [serve] of wattlake.toml");
     }
     for (part, unset) in warehouse.config.unset() {
-        tracing::warn!("{part} can't be used, and all else goes on: {unset}");
+        tracing::warn!("{part} can't be used and is left out: {unset}");
     }
     let lake = warehouse.lake().await?;
     let serve = warehouse.config.serve.clone();
-    // Who connects to an address may also send a signal.
-    let stop = stopped_by_signals()?;
-    // All that may be taken by others comes before anything runs.
-    let sql_at = bound(serve.sql, "sql").await?;
-    let http_at = bound(serve.http, "http").await?;
-    let functions_at = bound(serve.functions.filter(|_| !warehouse.config.functions.is_empty()), "functions").await?;
+    // Before the listeners: whoever can connect can expect that a signal stops the server.
+    let stop = stop_on_signals()?;
+    // Addresses may be in use: all are bound before anything runs.
+    let sql_at = listen(serve.sql, "sql").await?;
+    let http_at = listen(serve.http, "http").await?;
+    let functions_at = listen(serve.functions.filter(|_| !warehouse.config.functions.is_empty()), "functions").await?;
     let sql = match serve.sql {
         Some(_) => Some(sql_server(&warehouse, &lake).await?),
         None => None,
     };
-    let served = Arc::new(Served { warehouse, lake, sql, since: Instant::now() });
-    let scheduler = Scheduler::new(&served.warehouse.config, &served.warehouse.ledger)?;
+    let state = Arc::new(ServerState { warehouse, lake, sql, since: Instant::now() });
+    let scheduler = Scheduler::new(&state.warehouse.config, &state.warehouse.ledger)?;
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(scheduler.run(stop.clone()));
     if let Some((listener, at)) = sql_at {
         tracing::info!(address = %at, "SQL is served: psql -h {} -p {} -U ROLE wattlake", at.ip(), at.port());
-        let (served, stop) = (Arc::clone(&served), stop.clone());
+        let (state, stop) = (Arc::clone(&state), stop.clone());
         tasks.spawn(async move {
-            match &served.sql {
+            match &state.sql {
                 Some(server) => server.serve(listener, stop).await.context("serve SQL"),
                 None => Ok(()),
             }
@@ -75,16 +82,16 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     }
     if let Some((listener, at)) = http_at {
         tracing::info!(address = %at, "health, metrics and state are served: http://{at}/");
-        tasks.spawn(http::serve(Arc::clone(&served), listener, stop.clone()));
+        tasks.spawn(http::serve(Arc::clone(&state), listener, stop.clone()));
     }
     if let Some((listener, at)) = functions_at {
-        let host = Host::open(&served.warehouse).await.context("make functions ready")?;
+        let host = Host::open(&state.warehouse).await.context("open the host of functions")?;
         tracing::info!(address = %at, "functions are invoked: aws lambda invoke --endpoint-url http://{at}");
         let stop = stop.clone();
         tasks.spawn(functions(host, listener, stop));
     }
     notify("READY=1");
-    tracing::info!(warehouse = %served.warehouse.config.root.display(), "ready");
+    tracing::info!(warehouse = %state.warehouse.config.root.display(), "ready");
     stop.cancelled().await;
     notify("STOPPING=1");
     tracing::info!("stopping: queries have a few seconds");
@@ -95,12 +102,12 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     Ok(())
 }
 
-/// The Invoke API, and the queue of asynchronous events.
+/// Serves the Invoke API, and runs the queue of asynchronous events.
 async fn functions(host: Host, listener: TcpListener, stop: CancellationToken) -> Result<()> {
-    let deferred = host.deferred();
-    let api = Api::new(host.fleet.clone(), deferred.clone(), function::invoke::no_web_pages());
+    let queue = host.event_queue();
+    let api = Api::new(host.fleet.clone(), queue.clone(), function::invoke::refuse_web_pages());
     let http = function::invoke::serve(api, listener, stop.clone().cancelled_owned());
-    let queue = deferred.run(stop.cancelled_owned());
+    let queue = queue.run(stop.cancelled_owned());
     let ((), queue) = tokio::join!(http, queue);
     queue.context("run the queue of events")
 }
@@ -109,7 +116,7 @@ async fn sql_server(warehouse: &Warehouse, lake: &lake::Lake) -> Result<Server> 
     let config = &warehouse.config;
     let limit = memory::limit();
     let memory = config.serve.memory_bytes_max.or(limit.map(|bytes| bytes / 2));
-    // A role without its password is refused like one that is not there.
+    // A role whose password is not set is refused like a role that does not exist.
     let logins = config.roles.iter().filter_map(|(name, role)| login(name, role)).collect();
     let settings = Settings {
         tls: config.serve.tls.as_ref().map(tls::load).transpose()?,
@@ -128,7 +135,7 @@ async fn sql_server(warehouse: &Warehouse, lake: &lake::Lake) -> Result<Server> 
     let server = Server::new(lake.clone(), Arc::new(system), settings)?;
     server.check().await.context("check [roles] of wattlake.toml")?;
     if config.roles.is_empty() {
-        tracing::warn!("nobody may connect: there is no [roles.NAME] in wattlake.toml");
+        tracing::warn!("nobody can connect: wattlake.toml has no [roles.NAME]");
     }
     Ok(server)
 }
@@ -146,15 +153,17 @@ fn login(name: &str, role: &config::Role) -> Option<Login> {
     })
 }
 
-async fn bound(address: Option<SocketAddr>, key: &str) -> Result<Option<(TcpListener, SocketAddr)>> {
+/// Binds an address, where there is one. `key` is its key of `[serve]`.
+async fn listen(address: Option<SocketAddr>, key: &str) -> Result<Option<(TcpListener, SocketAddr)>> {
     let Some(address) = address else { return Ok(None) };
     let listener = TcpListener::bind(address).await;
-    let listener = listener.with_context(|| format!("listen on {address}: choose another with serve.{key}"))?;
+    let listener = listener.with_context(|| format!("listen on {address}: choose another address with serve.{key}"))?;
     let at = listener.local_addr()?;
     Ok(Some((listener, at)))
 }
 
-fn stopped_by_signals() -> Result<CancellationToken> {
+/// A token that SIGTERM or SIGINT cancels.
+fn stop_on_signals() -> Result<CancellationToken> {
     let stop = CancellationToken::new();
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let (mut signals, stop) = (signal(kind).context("listen to signals")?, stop.clone());
@@ -166,11 +175,11 @@ fn stopped_by_signals() -> Result<CancellationToken> {
     Ok(stop)
 }
 
-/// systemd's Type=notify; nothing without it.
+/// Notifies systemd, for units with `Type=notify`. Does nothing elsewhere.
 fn notify(state: &str) {
     let Ok(path) = std::env::var("NOTIFY_SOCKET") else { return };
     let sent = UnixDatagram::unbound().and_then(|socket| socket.send_to(state.as_bytes(), Path::new(&path)));
     if let Err(error) = sent {
-        tracing::warn!(%error, "systemd was not told: {state}");
+        tracing::warn!(%error, "systemd could not be notified: {state}");
     }
 }

@@ -1,4 +1,4 @@
-//! The SQL server's certificate and key.
+//! Loads the SQL server's certificate and key.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config;
 
+/// Reads the certificate chain and the key of `[serve]`, and checks that they belong together.
 pub fn load(tls: &config::Tls) -> Result<wire::Tls> {
     let read = || format!("read the certificates of {}", tls.cert.display());
     let chain = CertificateDer::pem_file_iter(&tls.cert)
@@ -16,7 +17,7 @@ pub fn load(tls: &config::Tls) -> Result<wire::Tls> {
         .collect::<Result<Vec<_>, _>>()
         .with_context(read)?;
     if chain.is_empty() {
-        bail!("{}: there is no certificate in it; it begins with -----BEGIN CERTIFICATE-----", read());
+        bail!("{}: the file has no certificate; a certificate starts with -----BEGIN CERTIFICATE-----", read());
     }
     let key =
         PrivateKeyDer::from_pem_file(&tls.key).with_context(|| format!("read the key of {}", tls.key.display()))?;

@@ -1,4 +1,4 @@
-//! A warehouse's files, from `init` to what is wrong in them: where, what, and the hint.
+//! The files of a warehouse: `init`, the problems that `check` reports, and unset variables.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::world::{Said, Source, Warehouse};
+use crate::world::{CommandResult, Source, Warehouse};
 
 const PASSWORD: &str = "not-to-be-shown";
 
@@ -21,12 +21,12 @@ fn billing_is_added_to_a_warehouse_and_passes_its_check() {
     assert!(!warehouse.path().join("transfers").exists());
     let said = warehouse.run(&["check"]);
     said.has("billing.contracts, billing.days, billing.declared").has("run the jobs that fill these tables");
-    said.has("no layer r is published").has("nothing stands in the way");
-    assert!(warehouse.run(&["init", &dir, "--billing"]).code != 0, "what is there is left as it is");
+    said.has("no layer r is published").has("no errors found");
+    assert!(warehouse.run(&["init", &dir, "--billing"]).code != 0, "existing files are kept");
 }
 
 #[test]
-fn a_new_warehouse_asks_for_its_password_first() {
+fn a_new_warehouse_needs_its_password_variable() {
     let warehouse = Warehouse::new(&[]);
     let dir = warehouse.path().join("new");
     let dir = dir.to_str().unwrap();
@@ -38,14 +38,14 @@ fn a_new_warehouse_asks_for_its_password_first() {
     assert_eq!(said.code, 4, "{said:?}");
     said.has(&format!("wattlake.toml:{line}:")).has("PLATFORM_PASSWORD is not set").has("export PLATFORM_PASSWORD=");
 
-    // A second start would write over what the user has changed since.
+    // A second `init` must not overwrite the user's changes.
     fs::write(warehouse.path().join("new/wattlake.toml"), "# mine").unwrap();
     assert_ne!(warehouse.run(&["init", dir]).code, 0);
     assert_eq!(fs::read_to_string(warehouse.path().join("new/wattlake.toml")).unwrap(), "# mine");
 }
 
 #[test]
-fn every_problem_of_every_file_is_told_with_its_place() {
+fn every_problem_of_every_file_is_reported_with_its_place() {
     let warehouse = Warehouse::new(&[
         ("wattlake.toml", "[lake]\nurl = 'lake'\n[connections.source]\nhost = 'db'\nprot = 5432\n"),
         ("transfers/a.toml", "source = 'sourec'\nmode = 'initial'\n"),
@@ -58,19 +58,19 @@ fn every_problem_of_every_file_is_told_with_its_place() {
     said.has("transfers/a.toml:1:10: unknown connection \"sourec\"").has("\"source\"");
     said.has("transfers/b.toml:3:11: \"streams\": expected an integer, found a string");
     said.has("transfers/b.toml:5:11: \"10 years\" is not a duration");
-    said.has("transfers/c.toml:2:8: mode \"changes\" is not built yet");
-    assert_eq!(warehouse.run(&["runs"]).code, 4, "no command works on files that are wrong");
+    said.has("transfers/c.toml:2:8: mode \"changes\" is not implemented yet");
+    assert_eq!(warehouse.run(&["runs"]).code, 4, "every command refuses wrong files");
 }
 
 #[test]
-fn a_folder_that_is_no_warehouse_is_said_so() {
+fn a_folder_without_a_warehouse_is_reported() {
     let said = Warehouse::new(&[]).run(&["runs"]);
     assert_eq!(said.code, 4, "{said:?}");
     said.has("there is no such file").has("wattlake init DIR");
 }
 
 #[test]
-fn a_wrong_password_and_a_server_that_is_not_there_are_told_and_no_secret_is_shown() {
+fn failed_connections_are_reported_without_secrets() {
     let source = Source::empty();
     source.execute("create role locked login password 'right'");
     let toml = format!(
@@ -105,9 +105,11 @@ fn a_wrong_password_and_a_server_that_is_not_there_are_told_and_no_secret_is_sho
 
 const THREE: &str = "--| kind = 'table'\nSELECT * FROM (VALUES (1), (2), (3)) AS v(n)\n";
 
-/// Runs the binary in a folder, with `-C` as it is given.
-fn run_in(warehouse: &Warehouse, folder: &Path, arguments: &[&str]) -> Said {
-    Said::of(warehouse.command(arguments).env_remove("WATTLAKE_WAREHOUSE").current_dir(folder).output().unwrap())
+/// Runs the binary in a folder, with exactly these arguments.
+fn run_in(warehouse: &Warehouse, folder: &Path, arguments: &[&str]) -> CommandResult {
+    CommandResult::of(
+        warehouse.command(arguments).env_remove("WATTLAKE_WAREHOUSE").current_dir(folder).output().unwrap(),
+    )
 }
 
 #[test]
@@ -123,7 +125,7 @@ fn a_relative_folder_is_the_same_warehouse_from_everywhere() {
         assert_eq!(said.out, "n\n3\n", "from {}: {given}: {said:?}", folder.display());
     }
     let by_variable = outer.command(&query).env("WATTLAKE_WAREHOUSE", "w").current_dir(&outside).output().unwrap();
-    assert_eq!(Said::of(by_variable).out, "n\n3\n");
+    assert_eq!(CommandResult::of(by_variable).out, "n\n3\n");
     assert!(!run_in(&outer, &outside, &["-C", "w", "check"]).text().contains("earlier build"));
 }
 
@@ -139,11 +141,11 @@ fn days_of_sql_are_those_of_the_servers_time_zone() {
 }
 
 #[test]
-fn a_lake_that_an_earlier_build_misplaced_is_found_and_moved_by_what_check_prints() {
+fn a_misplaced_lake_is_found_and_moved_by_the_printed_command() {
     let outer = Warehouse::new(&[("data/w/wattlake.toml", "lake.url = 'lake'\n"), ("data/w/marts/three.sql", THREE)]);
     let root = outer.path().join("data/w");
     assert_eq!(run_in(&outer, &root, &["run", "mart:three"]).code, 0);
-    // As `-C data/w` put it, with another warehouse beside it, whose lake is its own.
+    // As an earlier build did with `-C data/w`, with another warehouse beside it, whose lake is its own.
     fs::create_dir_all(root.join("data/w")).unwrap();
     fs::rename(root.join("lake"), root.join("data/w/lake")).unwrap();
     outer.write("data/w/demo/wattlake.toml", "lake.url = 'lake'\n");
@@ -167,7 +169,7 @@ hooks.page.webhook = '${PAGE_URL}'
 ";
 
 #[test]
-fn who_asks_the_lake_needs_no_password_of_a_source() {
+fn queries_of_the_lake_need_no_password_of_a_source() {
     let warehouse = Warehouse::new(&[
         ("wattlake.toml", WITH_SECRETS),
         ("transfers/t.toml", "source = 'source'\nmode = 'initial'\n"),

@@ -1,5 +1,5 @@
-//! Killed with -9 at each point that matters: no reader ever sees half a table, the next run makes
-//! good, and nothing is left behind. Needs a binary with the feature `failpoints`.
+//! Runs killed with SIGKILL at each critical point: no reader sees a part of a commit, the next run
+//! recovers, and no file is left. Needs a binary with the feature `failpoints`.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -73,7 +73,7 @@ impl Crash {
         self.warehouse.table("public.readings").join(format!("_delta_log/{version:020}.json")).exists()
     }
 
-    /// Version by what a reader sees: nothing, or all of it.
+    /// Checks what a reader sees: no table, or all rows of this version.
     fn assert_lake_holds(&self, version: Option<u64>, rows: u64, changed: u64) {
         let listed = self.warehouse.json(&["lake", "list", "--json"]);
         let Some(version) = version else {
@@ -88,8 +88,9 @@ impl Crash {
         assert_eq!(self.warehouse.number(negative), changed);
     }
 
-    /// The killed run is told so, the next makes good, and a vacuum leaves what the log names.
-    fn assert_hint(&self, runs_before: usize) {
+    /// Checks that the killed run is recorded as crashed, that the next run completes the work, and that
+    /// after a vacuum only files are left that the log names.
+    fn assert_recovers(&self, runs_before: usize) {
         let runs = self.warehouse.json(&["runs", "--json"]);
         assert_eq!((runs.len(), &runs[0]["state"]), (runs_before + 1, &json!("crashed")), "{runs:?}");
         self.warehouse.ok(&["transfer", "run", "t"]);
@@ -118,10 +119,10 @@ fn in_the_middle_of_the_first_copy() {
     let crash = Crash::new(INCREMENTAL);
     kill_at(&crash.warehouse, "mid-copy=1*off->sleep(3600000)", || crash.is_writing());
     crash.assert_lake_holds(None, 0, 0);
-    // Swept without a next run too: the folder that never became a table goes.
+    // A vacuum without a next run also removes the folder that never became a table.
     crash.warehouse.ok(&["lake", "vacuum"]);
     assert_eq!(files_under(&crash.warehouse.path().join("lake")), BTreeSet::new());
-    crash.assert_hint(0);
+    crash.assert_recovers(0);
 }
 
 #[test]
@@ -129,7 +130,7 @@ fn before_the_first_commit() {
     let crash = Crash::new(INCREMENTAL);
     kill_at(&crash.warehouse, &at("before-commit"), || crash.data_files() == 1);
     crash.assert_lake_holds(None, 0, 0);
-    crash.assert_hint(0);
+    crash.assert_recovers(0);
     assert_eq!(crash.data_files(), 1);
 }
 
@@ -138,7 +139,7 @@ fn after_the_first_commit() {
     let crash = Crash::new(INCREMENTAL);
     kill_at(&crash.warehouse, &at("after-commit"), || crash.has_version(0));
     crash.assert_lake_holds(Some(0), 100_000, 0);
-    crash.assert_hint(0);
+    crash.assert_recovers(0);
 }
 
 #[test]
@@ -146,7 +147,7 @@ fn before_a_replacing_commit_readers_keep_the_old() {
     let crash = Crash::changed(&INCREMENTAL.replace("incremental", "initial"));
     kill_at(&crash.warehouse, &at("before-commit"), || crash.data_files() == 2);
     crash.assert_lake_holds(Some(0), 100_000, 0);
-    crash.assert_hint(1);
+    crash.assert_recovers(1);
 }
 
 #[test]
@@ -154,7 +155,7 @@ fn before_the_commit_of_an_increment() {
     let crash = Crash::changed(INCREMENTAL);
     kill_at(&crash.warehouse, &at("before-commit"), || crash.data_files() == 2);
     crash.assert_lake_holds(Some(0), 100_000, 0);
-    crash.assert_hint(1);
+    crash.assert_recovers(1);
 }
 
 #[test]
@@ -162,38 +163,38 @@ fn after_the_commit_of_an_increment() {
     let crash = Crash::changed(INCREMENTAL);
     kill_at(&crash.warehouse, &at("after-commit"), || crash.has_version(1));
     crash.assert_lake_holds(Some(1), 100_500, 1000);
-    crash.assert_hint(1);
+    crash.assert_recovers(1);
     assert!(!crash.has_version(2), "what was committed is not carried again");
 }
 
-fn assert_copy_hint(point: &str, event: &str) {
+fn assert_backup_recovers(point: &str, event: &str) {
     let crash = Crash::new(&INCREMENTAL.replace("streams", "via = 'basebackup'\nstreams"));
     let has_event = || !crash.warehouse.json(&["events", event, "--json"]).is_empty();
     kill_at(&crash.warehouse, &at(point), has_event);
     crash.assert_lake_holds(None, 0, 0);
-    // The kernel ends the copy's server with the run; the folder goes with the next.
+    // The kernel ends the backup's server with the run; the next run removes the folder.
     let deadline = Instant::now() + Duration::from_secs(180);
     while !processes_in(crash.warehouse.path()).is_empty() {
-        assert!(Instant::now() < deadline, "the copy's server outlives its run");
+        assert!(Instant::now() < deadline, "the backup's server outlives its run");
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(crash.warehouse.path().join(".wattlake/basebackup/t").exists());
-    crash.assert_hint(0);
+    crash.assert_recovers(0);
     assert_eq!(files_under(&crash.warehouse.path().join(".wattlake/basebackup")), BTreeSet::new());
     assert_eq!(processes_in(crash.warehouse.path()), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]
 fn after_the_backup() {
-    assert_copy_hint("after-backup", "snapshot.created");
+    assert_backup_recovers("after-backup", "snapshot.created");
 }
 
 #[test]
 fn after_the_restore() {
-    assert_copy_hint("after-restore", "database.available");
+    assert_backup_recovers("after-restore", "database.available");
 }
 
-/// The target is another PostgreSQL: its own transactions keep readers from halves.
+/// The target is another PostgreSQL, whose transactions hide uncommitted rows.
 struct ToPostgres {
     crash: Crash,
     target: Source,
@@ -211,7 +212,7 @@ impl ToPostgres {
         ToPostgres { crash, target }
     }
 
-    fn assert_hint(&self) {
+    fn assert_recovers(&self) {
         let runs = self.crash.warehouse.json(&["runs", "--json"]);
         assert_eq!(runs[0]["state"], "crashed");
         self.crash.warehouse.ok(&["transfer", "run", "t"]);
@@ -229,7 +230,7 @@ fn before_the_first_commit_to_postgresql() {
         and exists (select from pg_index i where i.indrelid = c.oid))";
     kill_at(&to.crash.warehouse, &at("before-commit"), || to.target.value(staged) == "t");
     assert_eq!(to.target.value("select to_regclass('public.readings') is null"), "t");
-    to.assert_hint();
+    to.assert_recovers();
 }
 
 #[test]
@@ -241,5 +242,5 @@ fn before_the_commit_of_an_increment_to_postgresql() {
         and application_name = 'wattlake' and state = 'idle in transaction'";
     kill_at(&to.crash.warehouse, &at("before-commit"), || to.target.value(staged) == "t");
     assert_eq!((to.target.count("readings"), to.target.count("readings where value = -1")), (100_000, 0));
-    to.assert_hint();
+    to.assert_recovers();
 }

@@ -1,12 +1,12 @@
-//! How commands end: the documented codes, a run that is refused beside a living one, Ctrl-C.
+//! Exit codes: those documented, of a run that is refused while another one is running, and of Ctrl-C.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::world::{Said, Source, Warehouse};
+use crate::world::{CommandResult, Source, Warehouse};
 
 #[test]
-fn wrong_arguments_end_with_2_and_names_that_lead_nowhere_list_what_there_is() {
+fn wrong_arguments_end_with_2_and_unknown_names_list_the_known_ones() {
     let source = Source::empty();
     source.execute("create table a (id int primary key)");
     let warehouse = Warehouse::of(&source, "mode = 'initial'\n");
@@ -26,7 +26,7 @@ fn wrong_arguments_end_with_2_and_names_that_lead_nowhere_list_what_there_is() {
 }
 
 #[test]
-fn what_the_source_must_change_ends_with_3() {
+fn a_fault_of_the_source_ends_with_3() {
     let source = Source::empty();
     source.execute("create table twins (id int primary key, a int, \"A\" int)");
     let warehouse = Warehouse::of(&source, "mode = 'initial'\n");
@@ -35,7 +35,7 @@ fn what_the_source_must_change_ends_with_3() {
     said.has("public.twins").has("differ by case only").has("hint: rename one of them");
 }
 
-/// A transfer that waits for a table which somebody has locked.
+/// Starts a transfer that waits for a locked table.
 fn waiting(source: &Source, warehouse: &Warehouse) -> Child {
     source.execute("begin; lock table a");
     let mut command = warehouse.command(&["transfer", "run", "t"]);
@@ -56,7 +56,7 @@ fn locked_source() -> Source {
 }
 
 #[test]
-fn a_transfer_that_runs_already_is_refused_with_5_and_says_who_runs() {
+fn a_transfer_that_runs_already_is_refused_with_5_and_its_process() {
     let source = locked_source();
     let warehouse = Warehouse::of(&source, "mode = 'initial'\n");
     let first = waiting(&source, &warehouse);
@@ -67,10 +67,10 @@ fn a_transfer_that_runs_already_is_refused_with_5_and_says_who_runs() {
     assert_eq!(warehouse.json(&["runs", "--json"])[0]["state"], "running");
 
     source.execute("commit");
-    let first = Said::of(first.wait_with_output().unwrap());
+    let first = CommandResult::of(first.wait_with_output().unwrap());
     assert_eq!(first.code, 0, "{first:?}");
     let runs = warehouse.json(&["runs", "--json"]);
-    assert_eq!(runs.len(), 1, "the refused one leaves no row: {runs:?}");
+    assert_eq!(runs.len(), 1, "the refused run leaves no row: {runs:?}");
     assert_eq!(runs[0]["state"], "succeeded");
     assert_eq!(warehouse.count("public.a"), 1000);
 }
@@ -81,7 +81,7 @@ fn ctrl_c_ends_a_run_that_is_recorded_as_cancelled() {
     let warehouse = Warehouse::of(&source, "mode = 'initial'\n");
     let child = waiting(&source, &warehouse);
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    let said = Said::of(child.wait_with_output().unwrap());
+    let said = CommandResult::of(child.wait_with_output().unwrap());
     assert_eq!(said.code, 130, "{said:?}");
     said.has("stopped");
     source.execute("commit");

@@ -1,6 +1,6 @@
 //! The binary from end to end: a real PostgreSQL, real folders and object stores, real readers.
-//! Nothing of the lake's own code is linked here; what it wrote is judged from outside.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in what tests stand on too")]
+//! None of the lake's own code is linked here; what it wrote is checked from outside.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in fixtures too")]
 
 mod world;
 
@@ -9,6 +9,7 @@ mod clients;
 mod configuration;
 #[cfg(feature = "failpoints")]
 mod crash;
+mod example_platform;
 mod exits;
 mod mapping;
 mod object_store;
@@ -18,5 +19,4 @@ mod printed;
 mod readers;
 mod schedules;
 mod serve;
-mod story;
 mod via;

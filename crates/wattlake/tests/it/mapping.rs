@@ -1,4 +1,4 @@
-//! An AWS DMS table mapping, taken as it is.
+//! A transfer with an AWS DMS table mapping.
 
 use serde_json::{Value, json};
 
@@ -61,7 +61,7 @@ fn a_mapping_selects_filters_renames_adds_removes_and_masks() {
     let source = Source::empty();
     source.execute(TABLES);
     let warehouse = mapped(&source, &rules());
-    warehouse.ok(&["check"]).has("nothing stands in the way");
+    warehouse.ok(&["check"]).has("no errors found");
     warehouse.ok(&["transfer", "run", "t"]);
     let listed = warehouse.json(&["lake", "list", "--json"]);
     let names: Vec<&str> = listed.iter().map(|table| table["table"].as_str().unwrap()).collect();
@@ -80,12 +80,16 @@ fn a_mapping_selects_filters_renames_adds_removes_and_masks() {
         "insert into platform.meters values (200, 'c', 'o', 1, 1, 'i'); insert into platform.other values (1)",
     );
     warehouse.ok(&["transfer", "run", "t"]);
-    assert_eq!((warehouse.count("history.counters"), warehouse.count("history.other")), (50, 1), "the filter holds");
+    assert_eq!(
+        (warehouse.count("history.counters"), warehouse.count("history.other")),
+        (50, 1),
+        "the filter is applied"
+    );
     warehouse.ok(&["transfer", "validate", "t"]);
 }
 
 #[test]
-fn a_rule_that_cannot_be_carried_out_is_named() {
+fn an_unsupported_rule_is_reported() {
     let source = Source::empty();
     source.execute(TABLES);
     let mut with_random = rules();
@@ -100,6 +104,10 @@ fn a_rule_that_cannot_be_carried_out_is_named() {
             assert_eq!(said.code, 4, "{said:?}");
             said.has(label).has("mapping.json");
         }
-        assert_eq!(warehouse.json(&["lake", "list", "--json"]).len(), 0, "nothing is carried by half a mapping");
+        assert_eq!(
+            warehouse.json(&["lake", "list", "--json"]).len(),
+            0,
+            "no table is transferred by a part of a mapping"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::world::{Python, Said, Source, Warehouse, python};
+use crate::world::{CommandResult, Python, Source, Warehouse, python};
 
 /// Lists a bucket by Amazon's own client, or makes it.
 const BUCKET: &str = r#"
@@ -47,18 +47,18 @@ fn run_both(warehouse: &Warehouse) {
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
     };
     for child in [start("measured"), start("prices")] {
-        let said = Said::of(child.wait_with_output().unwrap());
+        let said = CommandResult::of(child.wait_with_output().unwrap());
         assert_eq!(said.code, 0, "{said:?}");
     }
 }
 
 #[test]
-fn a_lake_in_s3_grows_and_is_asked_and_swept() {
+fn a_lake_in_s3_is_written_read_and_vacuumed() {
     let source = Source::platform();
     let (_s3, url) = Python::s3();
     python(BUCKET, &json!({"url": url, "make": true}));
     let warehouse = warehouse(&source, &url);
-    warehouse.ok(&["check"]).has("nothing stands in the way");
+    warehouse.ok(&["check"]).has("no errors found");
     run_both(&warehouse);
     let first = keys(&url);
     for table in ["measurements_10min", "market_prices"] {
@@ -69,7 +69,7 @@ fn a_lake_in_s3_grows_and_is_asked_and_swept() {
     }
 
     let before = source.count("platform.measurements_10min");
-    let changes = source.live_a_day(0);
+    let changes = source.simulate_day(0);
     run_both(&warehouse);
     let inserted = changes.of("platform.measurements_10min").inserted;
     assert_eq!(warehouse.count("platform.measurements_10min"), before + inserted, "what was purged stays");
@@ -87,7 +87,7 @@ fn a_lake_in_s3_grows_and_is_asked_and_swept() {
 }
 
 #[test]
-fn a_store_that_refuses_or_is_not_there_is_told_without_its_secret() {
+fn an_error_of_the_store_does_not_show_its_secret() {
     let source = Source::platform();
     let warehouse = warehouse(&source, "http://127.0.0.1:1").with_env("S3_SECRET", "not-to-be-shown");
     let said = warehouse.run(&["lake", "list"]);

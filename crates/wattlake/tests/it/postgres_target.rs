@@ -1,4 +1,4 @@
-//! Another PostgreSQL as the target.
+//! Transfers into another PostgreSQL.
 
 use serde_json::json;
 
@@ -27,7 +27,7 @@ const CHECKSUM: &str = r#"select count(*), sum("Id"), sum("select"), md5(string_
     updated_at), '' order by "Id")) from "Été"."Deux mots""#;
 
 #[test]
-fn all_goes_over_then_what_is_new_and_what_is_purged_stays() {
+fn all_rows_then_new_rows_are_carried_and_purged_rows_stay() {
     let (source, target) = (Source::empty(), Source::empty());
     source.execute(ODD);
     let warehouse = between(
@@ -35,7 +35,7 @@ fn all_goes_over_then_what_is_new_and_what_is_purged_stays() {
         &target,
         "mode = 'incremental'\n[tables.'Été.Deux mots']\ncursor = 'updated_at'\noverlap = '0s'\n",
     );
-    warehouse.ok(&["check"]).has("nothing stands in the way");
+    warehouse.ok(&["check"]).has("no errors found");
     warehouse.ok(&["transfer", "run", "t"]);
     assert_eq!(target.rows(CHECKSUM), source.rows(CHECKSUM));
     let key = r#"select count(*) from pg_index where indisprimary and indrelid = '"Été"."Deux mots"'::regclass"#;
@@ -56,7 +56,7 @@ fn all_goes_over_then_what_is_new_and_what_is_purged_stays() {
 }
 
 #[test]
-fn a_table_that_others_hang_on_is_replaced_in_place() {
+fn a_table_with_dependents_is_replaced_in_place() {
     let (source, target) = (Source::empty(), Source::empty());
     source.execute("create table a (id int primary key, v text); insert into a values (1, 'one'), (2, 'two')");
     let warehouse = between(&source, &target, "mode = 'initial'\n");
@@ -69,9 +69,9 @@ fn a_table_that_others_hang_on_is_replaced_in_place() {
 }
 
 #[test]
-fn names_that_are_long_or_our_own_stay_apart() {
+fn long_and_reserved_names_do_not_collide() {
     let (source, target) = (Source::empty(), Source::empty());
-    // 63 bytes each, and the same but for the last; then one that is ours in the target.
+    // 63 bytes each, and different only in the last; then a name that Wattlake itself uses in the target.
     let long = ["a", "b"].map(|end| format!("{}{end}", "n".repeat(62)));
     let names = [&long[0], &long[1], "positions"];
     for (name, rows) in names.iter().zip([10, 20, 30]) {

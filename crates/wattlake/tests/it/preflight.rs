@@ -1,4 +1,4 @@
-//! `check` against a source with faults: each is found, with the statement that corrects it.
+//! `check` of a source with faults: each is found, with the SQL that corrects it.
 
 use serde_json::Value;
 
@@ -57,12 +57,12 @@ fn each_fault_is_found_with_its_hint() {
         "no index starts with its cursor \"updated_at\"",
         "CREATE INDEX CONCURRENTLY ON",
     );
-    found(&findings, "silent", "note", "replica identity is nothing", "REPLICA IDENTITY DEFAULT");
+    found(&findings, "silent", "note", "replica identity is NOTHING", "REPLICA IDENTITY DEFAULT");
     found(&findings, "silent", "note", "is a numeric: it is carried as its exact text", "as = \"decimal(38,9)\"");
     found(&findings, "silent", "note", "later changes to old rows are not", "");
     assert_eq!(about(&findings, "quick"), []);
 
-    // For people: the same, and the hints that are statements work as they stand.
+    // The text output has the same findings, and hints that are SQL can be run.
     let told = warehouse.run(&["check"]);
     told.has("error: t: public.hidden: ").has("warning: t: public.slow: ").has("4 tables");
     for (table, statement) in [("slow", "CREATE INDEX"), ("silent", "ALTER TABLE")] {
@@ -72,7 +72,7 @@ fn each_fault_is_found_with_its_hint() {
     source.execute(&format!("grant select on hidden to {role}"));
     let said = warehouse.ok(&["check"]);
     assert!(!said.out.contains("public.slow") && !said.out.contains("replica identity"), "{}", said.out);
-    said.has("nothing stands in the way");
+    said.has("no errors found");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_table_without_a_cursor_is_an_error_unless_it_may_be_reloaded() {
     assert_eq!(said.code, 4, "{said:?}");
     found(&said.objects(), "keyless", "error", "it has no key", "on_no_cursor = \"reload\"");
 
-    // The run says the same of that table, and carries the other.
+    // The run reports the same of that table, and transfers the other.
     let run = warehouse.run(&["transfer", "run", "t"]);
     assert_eq!(run.code, 4, "{run:?}");
     run.has("hint: ").has("on_no_cursor");
@@ -92,7 +92,7 @@ fn a_table_without_a_cursor_is_an_error_unless_it_may_be_reloaded() {
 }
 
 #[test]
-fn what_many_tables_share_is_told_once_with_the_line_that_settles_it() {
+fn a_finding_of_many_tables_is_reported_once_with_a_hint_for_all() {
     let source = Source::empty();
     source.execute(
         "do $$ begin for n in 1..7 loop execute format('create table keyless_%s (n int)', n); end loop; end $$;
@@ -101,10 +101,10 @@ fn what_many_tables_share_is_told_once_with_the_line_that_settles_it() {
     let warehouse = Warehouse::of(&source, "mode = 'incremental'\n");
     let said = warehouse.run(&["check"]);
     assert_eq!(said.code, 4, "{said:?}");
-    said.has("error: t: 7 tables: they have no cursor that shows what is new: public.keyless_1, ");
+    said.has("error: t: 7 tables: no cursor shows which rows are new: public.keyless_1, ");
     said.has(" and 2 more").has("on_no_cursor = \"reload\" at the top of transfers/t.toml");
     assert_eq!(said.out.matches("error: ").count(), 1, "{}", said.out);
-    // For programs, each by itself.
+    // The JSON output has each finding by itself.
     let errors = warehouse.run(&["check", "--json"]).objects();
     assert_eq!(errors.iter().filter(|finding| finding["severity"] == "error").count(), 7);
 

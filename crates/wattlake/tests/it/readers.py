@@ -1,4 +1,4 @@
-"""Reads tables by each of the lake's readers, and tells them in one form.
+"""Reads tables with each of the lake's readers, and prints their rows in one form.
 
 Input: {"tables": {name: folder}, "parquet": {name: file}, "postgres": {name: [url, query]}}.
 Output: {name: {reader: rows}}: the rows in order, each a list of [column, value].

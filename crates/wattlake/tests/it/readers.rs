@@ -1,5 +1,5 @@
-//! The lake as others read it: Delta's own Python package, polars and DuckDB see what we see,
-//! deletion vectors included. What they can't do yet is in docs/lake.md.
+//! The lake by other readers: Delta's own Python package, polars and DuckDB return the same rows as
+//! Wattlake, deletion vectors included. What they can't read yet is in docs/lake.md.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::world::{Source, Warehouse, python};
 
 const SCRIPT: &str = include_str!("readers.py");
 
-/// Every reader's rows of every table; `wattlake` among them, through SQL.
+/// The rows of every table by every reader, with Wattlake's SQL as the reader `wattlake`.
 fn read(warehouse: &Warehouse, names: &[(String, String)], postgres: Value) -> Map<String, Value> {
     let (mut tables, mut parquet) = (Map::new(), Map::new());
     for (name, quoted) in names {
@@ -46,7 +46,7 @@ fn every_table_of_the_platform_is_the_same_to_all_readers() {
     let source = Source::platform();
     let warehouse = Warehouse::example(&source);
     warehouse.ok(&["transfer", "run", "platform"]);
-    let changes = source.live_a_day(0);
+    let changes = source.simulate_day(0);
     warehouse.ok(&["transfer", "run", "platform"]);
 
     let listed = warehouse.json(&["lake", "list", "--json"]);
@@ -62,7 +62,7 @@ fn every_table_of_the_platform_is_the_same_to_all_readers() {
     }
     let vectors = warehouse.table("platform.measurements_10min").read_dir().unwrap().flatten();
     let vectors = vectors.filter(|entry| entry.file_name().to_string_lossy().starts_with("dv-"));
-    assert_eq!(vectors.count(), 1, "corrections are hidden by a deletion vector, or this proves nothing");
+    assert_eq!(vectors.count(), 1, "a deletion vector hides the corrected rows: without one this test proves nothing");
 }
 
 const ODD: &str = r#"
@@ -103,12 +103,12 @@ const CHANGE: &str = r#"
     insert into "Été 2026"."Mesures d'été" ("Id", note, updated_at) values (500, '', '2026-01-02');
 "#;
 
-/// What psycopg would give as text, as the struct that it is.
+/// The columns without the two structs, which psycopg returns as texts.
 const FLAT: &str = r#"select "Id", énergie, huge, instant, local, day, tags, steps, note, raw, flag, small, single::float8,
     "select", "日本", updated_at from "Été 2026"."Mesures d'été""#;
 
 #[test]
-fn odd_names_and_all_sorts_of_types_are_the_same_to_all_readers() {
+fn unusual_names_and_many_types_are_the_same_to_all_readers() {
     let source = Source::empty();
     source.execute(ODD);
     let warehouse =

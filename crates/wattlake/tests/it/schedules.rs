@@ -1,5 +1,5 @@
-//! Jobs that run by themselves, as their users meet them: triggers in the files, a server, and what
-//! the ledger says afterwards. Servers and runs are killed at bad moments: each run happens once.
+//! Scheduled jobs from outside: triggers in the files, a server, and the ledger afterwards. Servers
+//! and runs are killed at bad moments: each run still happens once.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -37,26 +37,26 @@ impl Scheduled {
     fn start(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(self.warehouse.path().join("serve.log"));
         let mut command = self.warehouse.command(&["serve"]);
-        let readies = self.said().matches(" ready ").count();
+        let readies = self.log().matches(" ready ").count();
         self.server = Some(command.stdout(Stdio::null()).stderr(log.unwrap()).spawn().unwrap());
-        self.until("the server is ready", |it| it.said().matches(" ready ").count() > readies);
+        self.until("the server is ready", |it| it.log().matches(" ready ").count() > readies);
     }
 
-    fn said(&self) -> String {
+    fn log(&self) -> String {
         std::fs::read_to_string(self.warehouse.path().join("serve.log")).unwrap_or_default()
     }
 
     fn until(&self, what: &str, is_so: impl Fn(&Scheduled) -> bool) {
-        // Only ends a test that has failed: none is about how fast the machine is.
+        // Long enough for any machine: only a test that has failed gets here.
         let deadline = Instant::now() + PATIENCE;
         while !is_so(self) {
             let queue = self.warehouse.ok(&["queue"]).out;
-            assert!(Instant::now() < deadline, "not so: {what}\n{queue}\n{}", self.said());
+            assert!(Instant::now() < deadline, "not so: {what}\n{queue}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    /// As systemd does it; returns the exit code.
+    /// Stops the server by SIGTERM, as systemd does. Returns the exit code.
     fn stop(&mut self) -> Option<i32> {
         let mut server = self.server.take().unwrap();
         assert!(Command::new("kill").arg(server.id().to_string()).status().unwrap().success());
@@ -89,7 +89,7 @@ impl Scheduled {
         self.warehouse.ok(&[&["emit"], event].concat());
     }
 
-    /// The transfer stands before its table until `commit`.
+    /// Locks the table, so that the transfer waits until `commit`.
     fn lock(&self) {
         self.source.execute("begin; lock table a");
     }
@@ -111,13 +111,13 @@ impl Drop for Scheduled {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+    value.as_str().unwrap_or_else(|| panic!("{value} is not a text")).to_owned()
 }
 
 const ON_GO: &str = "[[triggers]]\non = 'test.go'\n";
 
 #[test]
-fn time_and_ends_and_events_start_jobs() {
+fn cron_after_and_event_triggers_start_jobs() {
     let every_second = "mode = 'incremental'\n[[triggers]]\ncron = '* * * * * *'\nfor = 'this-month'\n";
     let mut it = Scheduled::new(every_second, "");
     it.warehouse.write("marts/counted.sql", "--| kind = 'table'\nSELECT count(*) AS n FROM public.a");
@@ -136,7 +136,7 @@ fn time_and_ends_and_events_start_jobs() {
     it.emit(&["file.arrived", "source=prices", r#"file={"kind":"csv"}"#]);
     it.emit(&["file.arrived", "source=meters-8"]);
     it.until("the event's run is there", |it| it.states("transfer:other") == ["succeeded"]);
-    assert_eq!(it.stop(), Some(0), "{}", it.said());
+    assert_eq!(it.stop(), Some(0), "{}", it.log());
 
     let run = &it.runs("transfer:t")[1];
     assert_eq!((run["cause"].as_str(), run["state"].as_str()), (Some("cron * * * * * *"), Some("succeeded")));
@@ -153,14 +153,14 @@ fn time_and_ends_and_events_start_jobs() {
     assert!(it.warehouse.number("select count(*) n from system.logs where line like '%begins%'") > 2);
 }
 
-/// A way to the source that can be opened and closed, as a database that is away for a while.
-struct Way {
+/// A proxy to the source that can be opened and closed, as a database that is away for a while.
+struct Proxy {
     port: u16,
     open: mpsc::Sender<()>,
 }
 
-impl Way {
-    fn closed(source: &Source) -> Way {
+impl Proxy {
+    fn closed(source: &Source) -> Proxy {
         let url = source.url();
         let port = url.rsplit_once(':').unwrap().1.split('/').next().unwrap().to_owned();
         let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -184,13 +184,13 @@ impl Way {
                 }
             }
         });
-        Way { port: mine, open }
+        Proxy { port: mine, open }
     }
 }
 
-/// The bodies that are posted to a server of one line.
+/// Serves HTTP on a listener, and passes on the JSON bodies that are posted to it.
 fn posted(hook: TcpListener) -> mpsc::Receiver<Value> {
-    let (heard, hear) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         for stream in hook.incoming() {
             let mut stream = BufReader::new(stream.unwrap());
@@ -203,16 +203,16 @@ fn posted(hook: TcpListener) -> mpsc::Receiver<Value> {
             let mut body = vec![0; length];
             stream.read_exact(&mut body).unwrap();
             stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
-            if heard.send(serde_json::from_slice::<Value>(&body).unwrap()).is_err() {
+            if sender.send(serde_json::from_slice::<Value>(&body).unwrap()).is_err() {
                 return;
             }
         }
     });
-    hear
+    receiver
 }
 
 #[test]
-fn what_may_pass_is_tried_again_and_people_are_told() {
+fn failed_runs_are_retried_and_hooks_are_called() {
     let hook = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let refused = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let gone = refused.local_addr().unwrap().port();
@@ -227,26 +227,26 @@ fn what_may_pass_is_tried_again_and_people_are_told() {
     );
     let rules = format!("{INITIAL}{ON_GO}[run]\nretries = 1\nbackoff = '1s'\n");
     let mut it = Scheduled::new(&rules, &hooks);
-    let way = Way::closed(&it.source);
+    let proxy = Proxy::closed(&it.source);
     let toml = std::fs::read_to_string(it.warehouse.path().join("wattlake.toml")).unwrap();
     let url = it.source.url();
-    let away = format!("{}:{}/{}", url.rsplit_once(':').unwrap().0, way.port, url.rsplit_once('/').unwrap().1);
+    let away = format!("{}:{}/{}", url.rsplit_once(':').unwrap().0, proxy.port, url.rsplit_once('/').unwrap().1);
     it.warehouse.write("wattlake.toml", &toml.replace(&url, &away));
     it.warehouse.write("run.sh", "");
-    let hear = posted(hook);
+    let posts = posted(hook);
 
     it.start();
     it.emit(&["test.go"]);
-    let told = hear.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("not told:\n{}", it.said()));
+    let told = posts.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("not told:\n{}", it.log()));
     assert_eq!((told["event"].as_str(), told["job"].as_str()), (Some("job.failed"), Some("transfer:t")));
     assert!(text(&told["error"]).contains("connect to PostgreSQL"), "{told}");
     let runs = it.runs("transfer:t");
     let attempts: Vec<_> = runs.iter().map(|run| run["attempt"].as_u64().unwrap()).collect();
     assert_eq!(attempts, [2, 1], "one retry: {runs:?}");
 
-    way.open.send(()).unwrap();
+    proxy.open.send(()).unwrap();
     it.emit(&["test.go"]);
-    let told = hear.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("not told:\n{}", it.said()));
+    let told = posts.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("not told:\n{}", it.log()));
     assert_eq!(told["event"], "job.recovered");
     it.emit(&["test.go"]);
     it.until("three entries have ended", |it| {
@@ -264,7 +264,7 @@ fn what_may_pass_is_tried_again_and_people_are_told() {
     assert!(hanging["state"] != "succeeded" && !waited, "nothing waited for it: {hanging}");
     let failed = it.queue().into_iter().find(|entry| entry["job"] == "hook:gone").unwrap();
     assert!(!failed["error"].to_string().contains("secret"), "{failed}");
-    assert!(!it.said().contains("secret"));
+    assert!(!it.log().contains("secret"));
     assert!(!it.warehouse.path().join("wrong").exists());
     it.stop();
 }
@@ -311,14 +311,14 @@ fn a_cancelled_run_stays_cancelled() {
     it.emit(&["test.go"]);
     it.wait_for_the_lock();
     it.until("both events have an entry", |it| it.queue().len() == 2);
-    it.warehouse.ok(&["cancel", "transfer:t"]).has("is being stopped").has("taken out of the queue");
+    it.warehouse.ok(&["cancel", "transfer:t"]).has("is being stopped").has("removed from the queue");
     it.until("it is cancelled", |it| it.states("transfer:t") == ["cancelled"]);
     it.until("both entries are", |it| it.queue().iter().all(|entry| entry["state"] == "cancelled"));
     assert!(it.events("job.failed").is_empty(), "whoever cancels it knows");
     it.source.execute("commit");
-    it.warehouse.run(&["cancel", "transfer:t"]).has("nothing of transfer:t waits or runs");
+    it.warehouse.run(&["cancel", "transfer:t"]).has("transfer:t has no waiting or running entry");
     it.warehouse.run(&["cancel", "77"]).has("there is no entry 77");
-    it.warehouse.run(&["cancel", "nobody"]).has("is no run, no number of an entry and no job");
+    it.warehouse.run(&["cancel", "nobody"]).has("is neither a run, nor a number in the queue, nor a job");
 }
 
 #[test]
@@ -364,26 +364,26 @@ fn a_server_that_is_killed_leaves_its_runs_to_end() {
     it.wait_for_the_lock();
     it.kill();
     it.start();
-    it.until("it knows the run", |it| it.said().contains("goes on: an earlier server started it"));
+    it.until("it knows the run", |it| it.log().contains("still running: an earlier server started it"));
     it.source.execute("commit");
-    it.until("it is settled", |it| it.queue()[0]["state"] == "succeeded");
+    it.until("the entry has ended", |it| it.queue()[0]["state"] == "succeeded");
     assert_eq!(it.states("transfer:t"), ["succeeded"], "once");
 
-    // Stopped with patience: the run is broken off, and begins anew with the next server.
+    // Stopped with the grace period: the run is interrupted, and the next server runs it again.
     it.lock();
     it.emit(&["test.go"]);
     it.wait_for_the_lock();
-    assert_eq!(it.stop(), Some(0), "{}", it.said());
+    assert_eq!(it.stop(), Some(0), "{}", it.log());
     assert_eq!(it.states("transfer:t"), ["cancelled", "succeeded"]);
     assert_eq!(it.queue()[0]["state"], "waiting");
     it.source.execute("commit");
     it.start();
-    it.until("it is settled", |it| it.queue()[0]["state"] == "succeeded");
+    it.until("the entry has ended", |it| it.queue()[0]["state"] == "succeeded");
     assert_eq!(it.states("transfer:t"), ["succeeded", "cancelled", "succeeded"]);
 }
 
 #[test]
-fn a_run_that_is_killed_is_tried_again() {
+fn a_run_that_is_killed_is_retried() {
     let mut it = Scheduled::new(&format!("{INITIAL}{ON_GO}[run]\nbackoff = '1s'\n"), "");
     it.lock();
     it.start();
@@ -393,7 +393,7 @@ fn a_run_that_is_killed_is_tried_again() {
     assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     it.until("it is noticed", |it| it.states("transfer:t").contains(&"crashed".to_owned()));
     it.source.execute("commit");
-    it.until("it is settled", |it| it.queue()[0]["state"] == "succeeded");
+    it.until("the entry has ended", |it| it.queue()[0]["state"] == "succeeded");
     assert_eq!(it.states("transfer:t"), ["succeeded", "crashed"]);
     assert_eq!(it.warehouse.count("public.a"), 1000);
 }
@@ -441,7 +441,7 @@ fn a_chain_without_an_end_is_broken() {
     it.warehouse.ok(&["run", "t"]);
     it.until("the chain is broken", |it| !it.events("chain.broken").is_empty());
     assert_eq!(it.states("transfer:t").len(), 21);
-    assert!(it.said().contains("the chain of jobs and events is too long to have an end"));
+    assert!(it.log().contains("the chain of jobs and events is too long"));
 }
 
 #[test]

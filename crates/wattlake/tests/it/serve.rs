@@ -1,5 +1,4 @@
-//! `wattlake serve` as users meet it: psql in, HTTP beside it, and whatever goes wrong goes wrong
-//! for one of them only.
+//! `wattlake serve` from outside: psql and HTTP; an error of one client does not affect the others.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -27,19 +26,19 @@ const ROLES: &str = "
     filters = { 'public.readings' = 'site = 3' }
 ";
 
-struct Served {
+struct TestServer {
     warehouse: Warehouse,
     child: Child,
     sql: u16,
     http: u16,
 }
 
-impl Served {
-    fn new(more: &str) -> Served {
+impl TestServer {
+    fn new(more: &str) -> TestServer {
         let source = Source::empty();
         source.execute(DATA);
         let warehouse = Warehouse::of(&source, "mode = 'initial'\n");
-        // Both are held at a time, so that they differ.
+        // Both listeners are open at the same time, so that the ports differ.
         let free = [(), ()].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let [sql, http] = free.map(|listener| listener.local_addr().unwrap().port());
         let toml = std::fs::read_to_string(warehouse.path().join("wattlake.toml")).unwrap();
@@ -47,7 +46,7 @@ impl Served {
         warehouse.write("wattlake.toml", &format!("{toml}{serve}{ROLES}"));
         warehouse.ok(&["transfer", "run", "t"]);
         let child = start(&warehouse);
-        let served = Served { warehouse, child, sql, http };
+        let served = TestServer { warehouse, child, sql, http };
         served.wait();
         served
     }
@@ -79,7 +78,7 @@ impl Served {
         psql.stdin(Stdio::null()).output().unwrap()
     }
 
-    fn asked(&self, login: &str, query: &str) -> String {
+    fn query(&self, login: &str, query: &str) -> String {
         let output = self.psql(login, &[query]);
         assert!(output.status.success(), "{query}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
@@ -102,7 +101,7 @@ impl Served {
     }
 }
 
-impl Drop for Served {
+impl Drop for TestServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -117,46 +116,46 @@ fn start(warehouse: &Warehouse) -> Child {
 const ANALYST: &str = "analyst:right";
 
 #[test]
-fn psql_asks_the_lake() {
-    let served = Served::new("timezone = 'Europe/Paris'\n");
-    assert_eq!(served.asked(ANALYST, "select count(*), max(kw) from readings"), "5000|1250.00");
-    assert_eq!(served.asked(ANALYST, "select at from readings where id = 2"), "2026-03-29 03:00:00+02");
+fn psql_queries_the_lake() {
+    let served = TestServer::new("timezone = 'Europe/Paris'\n");
+    assert_eq!(served.query(ANALYST, "select count(*), max(kw) from readings"), "5000|1250.00");
+    assert_eq!(served.query(ANALYST, "select at from readings where id = 2"), "2026-03-29 03:00:00+02");
     let days = "select date_trunc('day', at), count(*) from readings group by 1 order by 1 limit 1";
-    assert_eq!(served.asked(ANALYST, days), "2026-03-29 00:00:00+01|22");
-    assert_eq!(served.asked(ANALYST, "select count(*) from readings for version as of 0"), "5000");
+    assert_eq!(served.query(ANALYST, days), "2026-03-29 00:00:00+01|22");
+    assert_eq!(served.query(ANALYST, "select count(*) from readings for version as of 0"), "5000");
     assert_eq!(
-        served.asked(ANALYST, "copy (select id, kw from readings order by id limit 2) to stdout csv header"),
+        served.query(ANALYST, "copy (select id, kw from readings order by id limit 2) to stdout csv header"),
         "id,kw\n1,0.25\n2,0.50"
     );
-    assert!(served.asked(ANALYST, "\\d readings").contains("kw|numeric"));
-    assert_eq!(served.asked(ANALYST, "select state from system.runs"), "succeeded");
+    assert!(served.query(ANALYST, "\\d readings").contains("kw|numeric"));
+    assert_eq!(served.query(ANALYST, "select state from system.runs"), "succeeded");
 }
 
 #[test]
 fn a_role_sees_its_tables_and_its_rows() {
-    let served = Served::new("");
+    let served = TestServer::new("");
     let role = "site_three:three";
-    assert_eq!(served.asked(role, "select distinct site from readings"), "3");
-    assert_eq!(served.asked(role, "select count(*) from (select * from readings where id > 0) r"), "500");
-    assert_eq!(served.asked(role, "select count(*) from readings for version as of 0"), "500");
+    assert_eq!(served.query(role, "select distinct site from readings"), "3");
+    assert_eq!(served.query(role, "select count(*) from (select * from readings where id > 0) r"), "500");
+    assert_eq!(served.query(role, "select count(*) from readings for version as of 0"), "500");
     assert!(served.refused(role, "select * from secrets").contains("42501"));
     assert!(served.refused(role, "select * from system.runs").contains("42501"));
-    assert!(!served.asked(role, "\\dt *.*").contains("secrets"));
+    assert!(!served.query(role, "\\dt *.*").contains("secrets"));
     assert_eq!(
-        served.asked(role, "select table_name from information_schema.tables where table_schema = 'public'"),
+        served.query(role, "select table_name from information_schema.tables where table_schema = 'public'"),
         "readings"
     );
     assert!(served.refused("site_three:four", "select 1").contains("password authentication failed"));
     assert!(served.refused("nobody:right", "select 1").contains("password authentication failed"));
     // A role that lacks its password is refused alone, and the log says why.
     assert!(served.refused("unset:any", "select 1").contains("password authentication failed"));
-    let unset = "role unset can't be used, and all else goes on: wattlake.toml:";
+    let unset = "role unset can't be used and is left out: wattlake.toml:";
     assert!(served.log().contains(unset) && served.log().contains("NOT_SET is not set"), "{}", served.log());
 }
 
 #[test]
-fn what_goes_wrong_goes_wrong_for_one() {
-    let served = Served::new("query_memory_max = '60MB'\n");
+fn errors_affect_one_session_only() {
+    let served = TestServer::new("query_memory_max = '60MB'\n");
     assert!(served.refused(ANALYST, "select nothing from readings").contains("42703"));
     assert!(served.refused(ANALYST, "selekt 1").contains("42601"));
     assert!(served.refused(ANALYST, "insert into readings values (1)").contains("25006"));
@@ -171,10 +170,10 @@ fn what_goes_wrong_goes_wrong_for_one() {
     while !served.psql(ANALYST, &["select count(*) from readings"]).status.success() {
         assert!(Instant::now() < deadline, "the server does not go on:\n{}", served.log());
     }
-    assert_eq!(served.asked(ANALYST, "select count(*) from readings"), "5000", "the server goes on");
+    assert_eq!(served.query(ANALYST, "select count(*) from readings"), "5000", "the server goes on");
     assert_eq!(served.get("/health/ready").0, 200);
     // A server of its own, since on a slow machine the others would take longer than that too.
-    let served = Served::new("query_time_max = '3s'\n");
+    let served = TestServer::new("query_time_max = '3s'\n");
     let began = Instant::now();
     assert!(served.refused(ANALYST, long).contains("57014"), "longer than allowed");
     assert!(began.elapsed() < Duration::from_secs(300), "what is allowed where nothing is said is twice as much");
@@ -182,8 +181,8 @@ fn what_goes_wrong_goes_wrong_for_one() {
 
 #[test]
 fn health_metrics_and_state_by_http() {
-    let served = Served::new("");
-    served.asked(ANALYST, "select 1");
+    let served = TestServer::new("");
+    served.query(ANALYST, "select 1");
     let (status, ready) = served.get("/health/ready");
     assert_eq!((status, ready.contains("\"status\":\"ok\"")), (200, true), "{ready}");
     let (_, metrics) = served.get("/metrics");
@@ -207,7 +206,7 @@ fn health_metrics_and_state_by_http() {
 
 #[test]
 fn one_server_a_warehouse_and_a_clean_end() {
-    let mut served = Served::new("");
+    let mut served = TestServer::new("");
     let second = served.warehouse.run(&["serve"]);
     assert_eq!(second.code, 1, "{second:?}");
     second.has("another `wattlake serve` is running");
@@ -219,7 +218,7 @@ fn one_server_a_warehouse_and_a_clean_end() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_told_before_anything_runs() {
+fn an_address_in_use_stops_the_server_before_anything_runs() {
     let source = Source::empty();
     let warehouse = Warehouse::of(&source, "mode = 'initial'\n");
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -228,7 +227,7 @@ fn an_address_that_is_taken_is_told_before_anything_runs() {
     warehouse.write("wattlake.toml", &format!("{toml}[serve]\nsql = '127.0.0.1:0'\nhttp = '{at}'\n{ROLES}"));
     let said = warehouse.run(&["serve"]);
     assert_eq!(said.code, 1, "{said:?}");
-    said.has(&format!("listen on {at}: choose another with serve.http"));
+    said.has(&format!("listen on {at}: choose another address with serve.http"));
     assert!(!said.err.contains("panicked") && !said.err.contains("is served"), "{said:?}");
 }
 
@@ -241,8 +240,8 @@ fn a_server_that_would_be_open_to_all_is_refused() {
     let said = warehouse.run(&["serve"]);
     assert_eq!(said.code, 4, "{said:?}");
     for text in [
-        "0.0.0.0:5433 is open to the network",
-        "\"4 gigs\" is no amount of memory",
+        "0.0.0.0:5433 can be reached from the network",
+        "\"4 gigs\" is not an amount of memory",
         "there is no file \"none.pem\"",
         "Europe/Pari",
     ] {
@@ -258,8 +257,11 @@ fn tls_is_offered_verified_and_may_be_required() {
     openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]);
     openssl.args(["-addext", "subjectAltName=DNS:localhost", "-keyout"]).arg(&key).arg("-out").arg(&cert);
     assert!(openssl.stderr(Stdio::null()).status().unwrap().success());
-    let served =
-        Served::new(&format!("tls_cert = '{}'\ntls_key = '{}'\ntls_required = true\n", cert.display(), key.display()));
+    let served = TestServer::new(&format!(
+        "tls_cert = '{}'\ntls_key = '{}'\ntls_required = true\n",
+        cert.display(),
+        key.display()
+    ));
     let ask = |options: &str| {
         let url = format!("host=localhost port={} user=analyst password=right dbname=wattlake {options}", served.sql);
         Command::new("psql").args([&url, "-XAtc", "select count(*) from readings"]).output().unwrap()

@@ -1,17 +1,17 @@
-//! Ways to spare the source: a private copy that is gone afterwards, also where its run is broken
-//! off, and a standby.
+//! Transfers that spare the source: by a base backup, which is removed afterwards, also where the
+//! run is interrupted, and by a standby.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::world::{Said, Source, Standby, Warehouse, processes_in, stalled_way_to};
+use crate::world::{CommandResult, Source, Standby, Warehouse, processes_in, stalling_proxy_to};
 
 const TABLE: &str = "create table readings (id bigint primary key, value float8);
     insert into readings select n, n from generate_series(1, 5000) n";
 
 fn assert_nothing_left(warehouse: &Warehouse) {
     let left = warehouse.path().join(".wattlake/basebackup").read_dir().into_iter().flatten().count();
-    assert_eq!(left, 0, "a copy is left behind");
+    assert_eq!(left, 0, "a base backup is left");
     assert_eq!(processes_in(warehouse.path()), Vec::<std::path::PathBuf>::new());
 }
 
@@ -20,7 +20,7 @@ fn a_base_backup_is_a_chain_of_events_and_leaves_nothing() {
     let source = Source::empty();
     source.execute(TABLE);
     let warehouse = Warehouse::of(&source, "mode = 'incremental'\nvia = 'basebackup'\n");
-    warehouse.ok(&["check"]).has("nothing stands in the way");
+    warehouse.ok(&["check"]).has("no errors found");
     warehouse.ok(&["transfer", "run", "t"]);
     assert_eq!(warehouse.count("public.readings"), 5000);
     assert_nothing_left(&warehouse);
@@ -59,11 +59,11 @@ fn a_base_backup_that_fails_leaves_nothing_either() {
     assert_nothing_left(&warehouse);
 }
 
-/// A transfer whose base backup never comes to its end.
+/// A transfer whose base backup never ends.
 struct Stalled {
     source: Source,
     warehouse: Warehouse,
-    /// Of this transfer alone: tests share the server.
+    /// A role of this test alone, since tests share the server.
     role: String,
 }
 
@@ -76,7 +76,7 @@ impl Stalled {
         let url = source.url_as(&role);
         let (before, after) = url.rsplit_once(':').unwrap();
         let (port, database) = after.split_once('/').unwrap();
-        let stalled = stalled_way_to(port.parse().unwrap());
+        let stalled = stalling_proxy_to(port.parse().unwrap());
         let toml = format!(
             "lake.url = 'lake'\nconnections.source.url = '{url}'\n\
              connections.stalled.url = '{before}:{stalled}/{database}'\n"
@@ -100,7 +100,7 @@ impl Stalled {
         }
     }
 
-    /// Until files come by one connection and the log by another.
+    /// Starts the transfer, and waits until the files and the log are being received, each by its connection.
     fn run(&self) -> Child {
         let mut command = self.warehouse.command(&["transfer", "run", "t"]);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -128,7 +128,7 @@ fn a_base_backup_that_is_stopped_is_gone_before_the_run_ends() {
     for signal in ["-INT", "-TERM"] {
         let child = stalled.run();
         assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
-        let said = Said::of(child.wait_with_output().unwrap());
+        let said = CommandResult::of(child.wait_with_output().unwrap());
         assert_eq!(said.code, 130, "{said:?}");
         assert_nothing_left(&stalled.warehouse);
         assert_eq!(stalled.warehouse.json(&["runs", "--json"])[0]["state"], "cancelled");
@@ -170,7 +170,7 @@ fn a_standby_is_read_in_place_of_its_primary() {
     let toml = format!("lake.url = 'lake'\nconnections.source.url = '{}'\n", standby.url(source.name()));
     let transfer = "source = 'source'\nmode = 'incremental'\nvia = 'replica'\n";
     let warehouse = Warehouse::new(&[("wattlake.toml", &toml), ("transfers/t.toml", transfer)]);
-    warehouse.ok(&["check"]).has("nothing stands in the way");
+    warehouse.ok(&["check"]).has("no errors found");
     warehouse.ok(&["transfer", "run", "t"]);
     assert_eq!(warehouse.count("public.readings"), 5000);
 

@@ -1,4 +1,5 @@
-//! Functions that tools call without a thought: who am I, what is this called, may I.
+//! Functions of PostgreSQL that clients call in catalogue queries: the session's user, names of
+//! objects, privileges, settings, and cancelling other connections.
 
 use std::sync::{Arc, Mutex, Weak};
 
@@ -12,16 +13,16 @@ use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion_pg_catalog::pg_catalog as library;
 
-use super::super::connection::{Connection, Reason};
+use super::super::connection::{Connection, StopReason};
 use super::super::variables::{SERVER_VERSION, Variables};
 use super::super::{Shared, locked};
 use lake::TableName;
 use sql::roles::Role;
-use sql::view::{CATALOG, DEFAULT_SCHEMA};
+use sql::snapshot::{CATALOG, DEFAULT_SCHEMA};
 
 type Call = dyn Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync;
 
-/// A function of any arguments.
+/// A function that takes any arguments.
 struct Function {
     name: String,
     returns: DataType,
@@ -89,8 +90,8 @@ fn text(value: &str) -> ScalarValue {
     ScalarValue::Utf8(Some(value.to_owned()))
 }
 
-/// What has no counterpart here is nothing, or may be done.
-const NOTHING: [&str; 18] = [
+/// Functions that return NULL, since what they describe does not exist here.
+const NULL_TEXT_FUNCTIONS: [&str; 18] = [
     "json_build_object",
     "pg_get_constraintdef",
     "obj_description",
@@ -110,7 +111,8 @@ const NOTHING: [&str; 18] = [
     "inet_client_addr",
     "pg_get_function_sqlbody",
 ];
-const ALLOWED: [&str; 14] = [
+/// Functions that return true.
+const TRUE_FUNCTIONS: [&str; 14] = [
     "pg_function_is_visible",
     "pg_type_is_visible",
     "pg_operator_is_visible",
@@ -126,7 +128,8 @@ const ALLOWED: [&str; 14] = [
     "has_foreign_data_wrapper_privilege",
     "has_server_privilege",
 ];
-const NONE: [&str; 8] = [
+/// Functions that return 0.
+const ZERO_FUNCTIONS: [&str; 8] = [
     "pg_my_temp_schema",
     "pg_table_size",
     "pg_indexes_size",
@@ -137,6 +140,7 @@ const NONE: [&str; 8] = [
     "pg_stat_get_live_tuples",
 ];
 
+/// Registers the functions for a connection of `role` with process id `pid`.
 pub(crate) fn register(
     context: &SessionContext,
     shared: &Arc<Shared>,
@@ -144,14 +148,14 @@ pub(crate) fn register(
     role: &Role,
     pid: i32,
 ) {
-    from_library(context, shared);
-    for name in NOTHING {
+    register_library(context, shared);
+    for name in NULL_TEXT_FUNCTIONS {
         context.register_udf(constant(name, ScalarValue::Utf8(None)));
     }
-    for name in ALLOWED {
+    for name in TRUE_FUNCTIONS {
         context.register_udf(constant(name, ScalarValue::Boolean(Some(true))));
     }
-    for name in NONE {
+    for name in ZERO_FUNCTIONS {
         context.register_udf(constant(name, ScalarValue::Int64(Some(0))));
     }
     for name in ["has_schema_privilege", "has_database_privilege"] {
@@ -182,15 +186,15 @@ pub(crate) fn register(
     ] {
         context.register_udf(constant(name, value));
     }
-    settings(context, variables);
-    cancelling(context, shared, role);
+    register_settings(context, variables);
+    register_cancel(context, shared, role);
     context.register_udf(user_by_id());
     context.register_udf(size_pretty());
     context.register_udf(quote_literal());
     context.register_udf(format());
 }
 
-fn from_library(context: &SessionContext, shared: &Shared) {
+fn register_library(context: &SessionContext, shared: &Shared) {
     context.register_udf(library::create_current_schemas_udf());
     context.register_udf(library::create_pg_table_is_visible());
     context.register_udf(library::format_type::create_format_type_udf());
@@ -215,44 +219,47 @@ fn texts(value: &ColumnarValue, rows: usize) -> Result<StringArray> {
     Ok(as_string_array(&array)?.clone())
 }
 
-/// The lake is only read, so the only privilege that is granted is the one to read. For tables that are given by name,
-/// the role must have it; one that is given by its OID comes from the catalogue, which lists what the role may read.
+/// A function that tests a privilege. Sessions are read-only, so only privileges to read are granted. For a table that
+/// is given by name, the role must have it; an OID comes from the catalogue, which only lists what the role may read.
 fn privilege(name: &str, of_tables: Option<&Role>) -> ScalarUDF {
     let of_tables = of_tables.cloned();
     function(name, DataType::Boolean, Volatility::Stable, move |args, rows| {
-        let Some(asked) = args.last() else { return Ok(ColumnarValue::Scalar(ScalarValue::Boolean(None))) };
-        let reads = |asked: &str| {
-            let mut words = asked.split(',').map(|word| word.trim().to_uppercase());
+        let Some(privileges) = args.last() else { return Ok(ColumnarValue::Scalar(ScalarValue::Boolean(None))) };
+        let reads = |privileges: &str| {
+            let mut words = privileges.split(',').map(|word| word.trim().to_uppercase());
             words.any(|word| ["SELECT", "USAGE", "CONNECT"].iter().any(|right| word.starts_with(right)))
         };
-        let asked = texts(asked, rows)?;
+        let privileges = texts(privileges, rows)?;
         let tables = args.len().checked_sub(2).map(|at| &args[at]).filter(|table| table.data_type().is_string());
         let tables = tables.map(|tables| texts(tables, rows)).transpose()?;
         let may_read = |row: usize| match (&of_tables, &tables) {
-            (Some(role), Some(tables)) if !tables.is_null(row) => sees(role, tables.value(row)),
+            (Some(role), Some(tables)) if !tables.is_null(row) => may_read_table(role, tables.value(row)),
             _ => true,
         };
-        let answers: BooleanArray =
-            asked.iter().enumerate().map(|(row, asked)| asked.map(|asked| reads(asked) && may_read(row))).collect();
+        let answers: BooleanArray = privileges
+            .iter()
+            .enumerate()
+            .map(|(row, privileges)| privileges.map(|privileges| reads(privileges) && may_read(row)))
+            .collect();
         Ok(ColumnarValue::Array(Arc::new(answers)))
     })
 }
 
-fn sees(role: &Role, table: &str) -> bool {
+fn may_read_table(role: &Role, table: &str) -> bool {
     let reference = TableReference::parse_str(table);
     match reference.schema().unwrap_or(DEFAULT_SCHEMA) {
         super::PG_CATALOG | super::INFORMATION_SCHEMA => true,
         sql::system::SCHEMA => role.system,
-        schema => role.reads(&TableName::new(schema, reference.table())),
+        schema => role.may_read(&TableName::new(schema, reference.table())),
     }
 }
 
-fn settings(context: &SessionContext, variables: &Arc<Mutex<Variables>>) {
+fn register_settings(context: &SessionContext, variables: &Arc<Mutex<Variables>>) {
     let failed = |error: pgwire::error::PgWireError| DataFusionError::Execution(error.to_string());
     let held = Arc::clone(variables);
     context.register_udf(function("current_setting", DataType::Utf8, Volatility::Stable, move |args, rows| {
         let [name, rest @ ..] = args else {
-            return Err(DataFusionError::Execution("current_setting takes a parameter's name".to_owned()));
+            return Err(DataFusionError::Execution("current_setting needs the name of a parameter".to_owned()));
         };
         let missing_ok = matches!(rest.first(), Some(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true)))));
         let variables = locked(&held);
@@ -268,7 +275,7 @@ fn settings(context: &SessionContext, variables: &Arc<Mutex<Variables>>) {
     context.register_udf(function("set_config", DataType::Utf8, Volatility::Volatile, move |args, rows| {
         let [name, value, ..] = args else {
             return Err(DataFusionError::Execution(
-                "set_config takes a name, a value and whether it is local".to_owned(),
+                "set_config needs a name, a value and whether it is local".to_owned(),
             ));
         };
         let (names, values) = (texts(name, rows)?, texts(value, rows)?);
@@ -281,32 +288,33 @@ fn settings(context: &SessionContext, variables: &Arc<Mutex<Variables>>) {
     }));
 }
 
-fn cancelling(context: &SessionContext, shared: &Arc<Shared>, role: &Role) {
+fn register_cancel(context: &SessionContext, shared: &Arc<Shared>, role: &Role) {
     for (name, ends) in [("pg_cancel_backend", false), ("pg_terminate_backend", true)] {
         let shared: Weak<Shared> = Arc::downgrade(shared);
         let role = role.clone();
         context.register_udf(function(name, DataType::Boolean, Volatility::Volatile, move |args, rows| {
             let [pid, ..] = args else {
-                return Err(DataFusionError::Execution("a connection's pid is expected".to_owned()));
+                return Err(DataFusionError::Execution("the pid of a connection is expected".to_owned()));
             };
             let pids = pid.cast_to(&DataType::Int32, None)?.into_array(rows)?;
             let answers = pids.as_primitive::<Int32Type>().iter().map(|pid| {
                 let shared = shared.upgrade()?;
                 let connection = locked(&shared.connections).get(&pid?).cloned();
-                Some(connection.is_some_and(|connection| stopped(&connection, &role, ends)))
+                Some(connection.is_some_and(|connection| stop(&connection, &role, ends)))
             });
             Ok(ColumnarValue::Array(Arc::new(answers.collect::<BooleanArray>())))
         }));
     }
 }
 
-/// Everyone may stop what is his own.
-fn stopped(connection: &Connection, role: &Role, ends: bool) -> bool {
+/// Cancels a connection's query, or ends the connection. A role may stop its own connections; one with access to the
+/// system tables may stop all.
+fn stop(connection: &Connection, role: &Role, ends: bool) -> bool {
     if !role.system && connection.role.name != role.name {
         return false;
     }
     if ends {
-        connection.end(Reason::Terminated);
+        connection.terminate(StopReason::Terminated);
         return true;
     }
     connection.cancel()
@@ -349,11 +357,11 @@ fn quote_literal() -> ScalarUDF {
     })
 }
 
-/// `%s` as it is, `%I` as a name, `%L` as a literal, `%%`.
+/// `format`: `%s` inserts a text, `%I` an identifier, `%L` a literal, `%%` a percent sign.
 fn format() -> ScalarUDF {
     function("format", DataType::Utf8, Volatility::Immutable, |args, rows| {
         let [form, values @ ..] = args else {
-            return Err(DataFusionError::Execution("format takes a form and values".to_owned()));
+            return Err(DataFusionError::Execution("format needs a format string".to_owned()));
         };
         let forms = texts(form, rows)?;
         let values = values.iter().map(|value| texts(value, rows)).collect::<Result<Vec<_>>>()?;
@@ -392,7 +400,7 @@ fn formatted(form: &str, values: &mut dyn Iterator<Item = Option<&str>>) -> Resu
             }
             (Some('L'), Some(text)) => out.push_str(&format!("'{}'", text.replace('\'', "''"))),
             (Some('L'), None) => out.push_str("NULL"),
-            _ => return Err(DataFusionError::Execution("format() takes %s, %I, %L and %%".to_owned())),
+            _ => return Err(DataFusionError::Execution("format() supports %s, %I, %L and %%".to_owned())),
         }
     }
     Ok(out)

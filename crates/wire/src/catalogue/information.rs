@@ -1,4 +1,4 @@
-//! `information_schema`: the same tables in the words of the standard.
+//! `information_schema`: the lake's tables and columns as the SQL standard describes them.
 
 use std::sync::Arc;
 
@@ -7,12 +7,13 @@ use datafusion::catalog::TableProvider;
 use datafusion::scalar::ScalarValue;
 use pgwire::api::Type;
 
-use super::super::{Shared, kinds};
-use super::pg::{Row, described, made, text};
+use super::super::{Shared, pg_types};
+use super::pg::{Row, memory_table, schema_of, text};
 use super::relations::{self, Relation};
 use sql::error::Result;
-use sql::view::{CATALOG, View};
+use sql::snapshot::{CATALOG, LakeSnapshot};
 
+/// The tables that are listed; others of the standard can be read and are empty.
 pub(crate) const NAMES: [&str; 12] = [
     "columns",
     "enabled_roles",
@@ -28,20 +29,23 @@ pub(crate) const NAMES: [&str; 12] = [
     "views",
 ];
 
-/// `None` where the table is not one of these.
-pub(crate) async fn table(shared: &Shared, view: &View, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-    let listed = || relations::all(&shared.catalogue.known, view);
+/// A table of `information_schema` that depends on the lake; `None` if the name is another.
+///
+/// # Errors
+/// If the lake's tables cannot be listed.
+pub(crate) async fn table(shared: &Shared, view: &LakeSnapshot, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+    let listed = || relations::all(&shared.catalogue.column_cache, view);
     let (schema, rows) = match name {
-        "tables" => (TABLES, listed().await?.iter().map(a_table).collect()),
+        "tables" => (TABLES, listed().await?.iter().map(table_row).collect()),
         "columns" => (COLUMNS, listed().await?.iter().flat_map(columns).collect()),
         "schemata" => (SCHEMATA, schemata(&listed().await?)),
-        "views" => (VIEWS, listed().await?.iter().filter(|relation| relation.is_view).map(a_view).collect()),
+        "views" => (VIEWS, listed().await?.iter().filter(|relation| relation.is_view).map(view_row).collect()),
         "table_privileges" => (PRIVILEGES, listed().await?.iter().map(|relation| privilege(relation, view)).collect()),
         "enabled_roles" => ("role_name:t", vec![Row::from([("role_name", text(role(view)))])]),
         "information_schema_catalog_name" => ("catalog_name:t", vec![Row::from([("catalog_name", text(CATALOG))])]),
         _ => return Ok(None),
     };
-    made(described(schema), &rows).map(Some)
+    memory_table(schema_of(schema), &rows).map(Some)
 }
 
 const TABLES: &str = "table_catalog:t table_schema:t table_name:t table_type:t self_referencing_column_name:t \
@@ -59,7 +63,7 @@ const VIEWS: &str = "table_catalog:t table_schema:t table_name:t view_definition
 const PRIVILEGES: &str = "grantor:t grantee:t table_catalog:t table_schema:t table_name:t privilege_type:t \
     is_grantable:t with_hierarchy:t";
 
-fn named(relation: &Relation) -> Row {
+fn name_columns(relation: &Relation) -> Row {
     Row::from([
         ("table_catalog", text(CATALOG)),
         ("table_schema", text(&relation.name.schema)),
@@ -67,26 +71,26 @@ fn named(relation: &Relation) -> Row {
     ])
 }
 
-fn a_table(relation: &Relation) -> Row {
-    let mut row = named(relation);
+fn table_row(relation: &Relation) -> Row {
+    let mut row = name_columns(relation);
     row.insert("table_type", text(if relation.is_view { "VIEW" } else { "BASE TABLE" }));
     row.insert("is_insertable_into", text("NO"));
     row.insert("is_typed", text("NO"));
     row
 }
 
-fn a_view(relation: &Relation) -> Row {
-    let mut row = named(relation);
+fn view_row(relation: &Relation) -> Row {
+    let mut row = name_columns(relation);
     row.extend([("check_option", text("NONE")), ("is_updatable", text("NO")), ("is_insertable_into", text("NO"))]);
     row
 }
 
-fn role(view: &View) -> String {
+fn role(view: &LakeSnapshot) -> String {
     view.role.as_ref().map(|role| role.name.clone()).unwrap_or_default()
 }
 
-fn privilege(relation: &Relation, view: &View) -> Row {
-    let mut row = named(relation);
+fn privilege(relation: &Relation, view: &LakeSnapshot) -> Row {
+    let mut row = name_columns(relation);
     row.extend([
         ("grantor", text("wattlake")),
         ("grantee", text(role(view))),
@@ -109,7 +113,7 @@ fn columns(relation: &Relation) -> Vec<Row> {
     fields
         .map(|(at, field)| {
             let position = i32::try_from(at + 1).unwrap_or(i32::MAX);
-            let mut row = named(relation);
+            let mut row = name_columns(relation);
             row.extend(column(field, position));
             row
         })
@@ -117,7 +121,7 @@ fn columns(relation: &Relation) -> Vec<Row> {
 }
 
 fn column(field: &Field, position: i32) -> Vec<(&'static str, ScalarValue)> {
-    let pg_type = kinds::of_field(field);
+    let pg_type = pg_types::of_field(field);
     let number = |value: Option<i32>| ScalarValue::Int32(value);
     let (precision, radix, scale) = match field.data_type() {
         DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
@@ -169,7 +173,7 @@ fn standard_name(pg_type: &Type) -> &str {
         Type::TIMESTAMPTZ => "timestamp with time zone",
         Type::TIME => "time without time zone",
         Type::CHAR => "\"char\"",
-        _ if kinds::is_array(pg_type) => "ARRAY",
+        _ if pg_types::is_array(pg_type) => "ARRAY",
         _ => pg_type.name(),
     }
 }

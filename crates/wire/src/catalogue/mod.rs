@@ -1,13 +1,13 @@
-//! `pg_catalog` and `information_schema`: what tools ask before anything else. They show the lake
-//! as the connection's role sees it; what is PostgreSQL's alone (types, operators) comes ready
-//! made from a library, and what has no counterpart here is there and empty.
+//! `pg_catalog` and `information_schema`, which clients query to list tables, columns and types. They
+//! contain the tables that the connection's role may read. PostgreSQL's own entries (types,
+//! operators) come from a library, and tables without a counterpart in the lake are empty.
 
-mod asked;
-mod empty;
+mod asyncpg_types;
+mod catalog_rewrite;
+mod empty_relations;
+mod empty_tables;
 mod functions;
 mod information;
-mod introspection;
-mod nothing;
 mod pg;
 mod relations;
 mod type_functions;
@@ -21,7 +21,7 @@ use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Schema};
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::datasource::MemTable;
-use datafusion::error::{DataFusionError, Result as Planned};
+use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
@@ -32,40 +32,44 @@ use super::variables::Variables;
 use sql::catalog::OtherSchemas;
 use sql::error::{Context, Result};
 use sql::session::Session;
-use sql::view::{INFORMATION_SCHEMA, View};
+use sql::snapshot::{INFORMATION_SCHEMA, LakeSnapshot};
 
-pub(crate) use asked::{cast_to_oid, is_asked, procedures, rewritten};
-pub(crate) use introspection::in_short;
-pub(crate) use nothing::answered;
-use relations::Known;
+pub(crate) use asyncpg_types::short_types_query;
+pub(crate) use catalog_rewrite::{parameters_cast_to_oid, reads_catalogue, rewrite, rewrite_procedure_names};
+pub(crate) use empty_relations::without_rows;
+use relations::ColumnCache;
 
 const PG_CATALOG: &str = "pg_catalog";
 
 type Library = PgCatalogSchemaProvider<Arc<dyn datafusion::catalog::CatalogProviderList>, EmptyContextProvider>;
 
-/// What is the same for all connections.
+/// The parts of the catalogue that all connections share.
 pub(crate) struct Catalogue {
-    /// With `typreceive` as a number, by which it is joined to `pg_proc`.
+    /// The rows of `pg_type`, with `typreceive` as the OID by which clients join it to `pg_proc`.
     types: RecordBatch,
     tables: Arc<PgCatalogStaticTables>,
     library: Library,
-    /// The columns of tables, for a little while.
-    known: Known,
+    /// The columns of the lake's tables, cached for a few seconds.
+    column_cache: ColumnCache,
 }
 
 impl Catalogue {
+    /// Loads PostgreSQL's own entries.
+    ///
+    /// # Errors
+    /// If the library's tables cannot be read.
     pub(crate) fn new() -> Result<Catalogue> {
         let tables = Arc::new(PgCatalogStaticTables::try_new().context("read PostgreSQL's own catalogue")?);
         let none: Arc<dyn datafusion::catalog::CatalogProviderList> =
             Arc::new(datafusion::catalog::MemoryCatalogProviderList::new());
         let library = PgCatalogSchemaProvider::try_new(none, Arc::clone(&tables), EmptyContextProvider);
         let library = library.context("read PostgreSQL's own catalogue")?;
-        let types = types_with_numbers(&tables).context("read PostgreSQL's own catalogue")?;
-        Ok(Catalogue { types, tables, library, known: Known::default() })
+        let types = types_with_procedure_oids(&tables).context("read PostgreSQL's own catalogue")?;
+        Ok(Catalogue { types, tables, library, column_cache: ColumnCache::default() })
     }
 }
 
-fn types_with_numbers(tables: &PgCatalogStaticTables) -> Planned<RecordBatch> {
+fn types_with_procedure_oids(tables: &PgCatalogStaticTables) -> EngineResult<RecordBatch> {
     let [types, procedures] =
         [&tables.pg_type, &tables.pg_proc].map(|table| concat_batches(&table.schema(), table.data()));
     let (types, procedures) = (types?, procedures?);
@@ -91,36 +95,42 @@ fn types_with_numbers(tables: &PgCatalogStaticTables) -> Planned<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
-/// The session with the catalogue, its functions and its types.
-pub(crate) fn into(mut session: Session, shared: &Arc<Shared>, variables: &Arc<Mutex<Variables>>, pid: i32) -> Session {
-    let role = session.view().role.clone().unwrap_or_default();
+/// Adds the catalogue's schemas, functions and types to a session.
+pub(crate) fn install(
+    mut session: Session,
+    shared: &Arc<Shared>,
+    variables: &Arc<Mutex<Variables>>,
+    pid: i32,
+) -> Session {
+    let role = session.snapshot().role.clone().unwrap_or_default();
     {
         let state = session.context.state_ref();
         let mut state = state.write();
         let mut built =
             SessionStateBuilder::new_from_existing(state.clone()).with_type_planner(Arc::new(PgOidTypePlanner)).build();
-        // Ours stands in its place.
+        // The engine's own information_schema is replaced by the one of this module.
         built.config_mut().options_mut().catalog.information_schema = false;
         *state = built;
     }
     functions::register(&session.context, shared, variables, &role, pid);
-    session.others = Some(Arc::new(Others { shared: Arc::downgrade(shared), variables: Arc::clone(variables) }));
+    session.other_schemas =
+        Some(Arc::new(CatalogueSchemas { shared: Arc::downgrade(shared), variables: Arc::clone(variables) }));
     session
 }
 
-struct Others {
-    /// A connection is held by what is shared, not the other way around.
+struct CatalogueSchemas {
+    /// Weak, since the shared state owns the connections and through them this value.
     shared: std::sync::Weak<Shared>,
     variables: Arc<Mutex<Variables>>,
 }
 
-impl OtherSchemas for Others {
+impl OtherSchemas for CatalogueSchemas {
     fn names(&self) -> &'static [&'static str] {
         &[PG_CATALOG, INFORMATION_SCHEMA]
     }
 
-    fn schema(&self, name: &'static str, view: &Arc<View>) -> Arc<dyn SchemaProvider> {
-        Arc::new(OneSchema {
+    fn schema(&self, name: &'static str, view: &Arc<LakeSnapshot>) -> Arc<dyn SchemaProvider> {
+        Arc::new(CatalogueSchema {
             name,
             view: Arc::clone(view),
             shared: self.shared.clone(),
@@ -129,30 +139,30 @@ impl OtherSchemas for Others {
     }
 }
 
-struct OneSchema {
+struct CatalogueSchema {
     name: &'static str,
-    view: Arc<View>,
+    view: Arc<LakeSnapshot>,
     shared: std::sync::Weak<Shared>,
     variables: Arc<Mutex<Variables>>,
 }
 
-impl std::fmt::Debug for OneSchema {
+impl std::fmt::Debug for CatalogueSchema {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("OneSchema").field(&self.name).finish()
+        f.debug_tuple("CatalogueSchema").field(&self.name).finish()
     }
 }
 
-impl OneSchema {
-    async fn made(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+impl CatalogueSchema {
+    async fn table_named(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let Some(shared) = self.shared.upgrade() else { return Ok(None) };
         if self.name == INFORMATION_SCHEMA {
             return match information::table(&shared, &self.view, name).await? {
-                None => empty::information(name),
-                made => Ok(made),
+                None => empty_tables::information(name),
+                table => Ok(table),
             };
         }
-        if let Some(made) = pg::table(&shared, &self.view, &self.variables, name).await? {
-            return Ok(Some(made));
+        if let Some(table) = pg::table(&shared, &self.view, &self.variables, name).await? {
+            return Ok(Some(table));
         }
         if name == "pg_type" {
             let types = shared.catalogue.types.clone();
@@ -162,13 +172,13 @@ impl OneSchema {
         let library = shared.catalogue.library.build_table_by_name(name).context("read the catalogue")?;
         match library {
             Some(table) => table.try_into_table_provider().context("read the catalogue").map(Some),
-            None => empty::pg(name),
+            None => empty_tables::pg(name),
         }
     }
 }
 
 #[async_trait]
-impl SchemaProvider for OneSchema {
+impl SchemaProvider for CatalogueSchema {
     fn table_names(&self) -> Vec<String> {
         match self.name {
             PG_CATALOG => PG_CATALOG_TABLES.iter().map(|name| (*name).to_owned()).collect(),
@@ -176,8 +186,8 @@ impl SchemaProvider for OneSchema {
         }
     }
 
-    async fn table(&self, name: &str) -> Planned<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        self.made(name).await.map_err(|error| DataFusionError::External(Box::new(error)))
+    async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        self.table_named(name).await.map_err(|error| DataFusionError::External(Box::new(error)))
     }
 
     fn table_exist(&self, name: &str) -> bool {

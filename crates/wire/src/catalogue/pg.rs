@@ -1,4 +1,4 @@
-//! `pg_catalog`'s tables that depend on the lake, on its roles and on who is connected.
+//! The tables of `pg_catalog` that depend on the lake, its roles and the open connections.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -12,31 +12,36 @@ use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use pgwire::api::Type;
 
 use super::super::variables::Variables;
-use super::super::{Shared, encode, kinds, locked};
+use super::super::{Shared, encode, locked, pg_types};
 use super::relations::{self, Relation};
 use sql::error::{Context, Error, Kind, Result};
-use sql::view::{CATALOG, View};
+use sql::snapshot::{CATALOG, LakeSnapshot};
 
+/// The OID of the role that owns everything.
 pub(crate) const OWNER: i32 = 10;
 const DATABASE_OID: i32 = 16_384;
-/// Of a column that is NULL in a row without a value for it.
-const NULL_WITHOUT: &str = "null_without";
+/// The metadata key of a column that is NULL in rows without a value for it.
+const NULL_BY_DEFAULT: &str = "null_by_default";
 
-/// One row: values by column; a column without one has its type's nothing.
+/// One row: values by column. A column without a value gets the default of its type: false, 0 or an empty text.
 pub(crate) type Row = HashMap<&'static str, ScalarValue>;
 
+/// A text value.
 pub(crate) fn text(value: impl Into<String>) -> ScalarValue {
     ScalarValue::Utf8(Some(value.into()))
 }
 
-/// `None` where the table is not one of these.
+/// A table of `pg_catalog` that depends on the lake or the connections; `None` if the name is another.
+///
+/// # Errors
+/// If the lake's tables cannot be listed.
 pub(crate) async fn table(
     shared: &Arc<Shared>,
-    view: &View,
+    view: &LakeSnapshot,
     variables: &Mutex<Variables>,
     name: &str,
 ) -> Result<Option<Arc<dyn TableProvider>>> {
-    let listed = || relations::all(&shared.catalogue.known, view);
+    let listed = || relations::all(&shared.catalogue.column_cache, view);
     let rows = match name {
         "pg_class" => classes(&listed().await?),
         "pg_attribute" => attributes(&listed().await?),
@@ -51,51 +56,52 @@ pub(crate) async fn table(
         _ => return Ok(None),
     };
     let schema = match name {
-        "pg_views" => described("schemaname:t viewname:t viewowner:t definition:t"),
+        "pg_views" => schema_of("schemaname:t viewname:t viewowner:t definition:t"),
         "pg_user" | "pg_shadow" => {
-            described("usename:t usesysid:o usecreatedb:b usesuper:b userepl:b usebypassrls:b passwd:n useconfig:a")
+            schema_of("usename:t usesysid:o usecreatedb:b usesuper:b userepl:b usebypassrls:b passwd:n useconfig:a")
         }
-        "pg_database" => described(
+        "pg_database" => schema_of(
             "oid:o datname:t datdba:o encoding:i datlocprovider:t datistemplate:b datallowconn:b datconnlimit:i \
-             datfrozenxid:i datminmxid:i dattablespace:o datcollate:t datctype:t daticulocale:n datcollversion:n datacl:a",
+             datfrozenxid:i datminmxid:i dattablespace:o datcollate:t datctype:t daticulocale:n datcollversion:n \
+             datacl:a",
         ),
-        "pg_roles" | "pg_authid" => described(
+        "pg_roles" | "pg_authid" => schema_of(
             "oid:o rolname:t rolsuper:b rolinherit:b rolcreaterole:b rolcreatedb:b rolcanlogin:b rolreplication:b \
              rolconnlimit:i rolpassword:n rolvaliduntil:z rolbypassrls:b rolconfig:a",
         ),
-        "pg_settings" => described(
+        "pg_settings" => schema_of(
             "name:t setting:t unit:n category:t short_desc:t extra_desc:n context:t vartype:t source:t min_val:n \
              max_val:n enumvals:n boot_val:t reset_val:t sourcefile:n sourceline:i pending_restart:b",
         ),
-        "pg_stat_activity" => described(
+        "pg_stat_activity" => schema_of(
             "datid:o datname:t pid:i leader_pid:i usesysid:o usename:t application_name:t client_addr:t \
              client_hostname:n client_port:i backend_start:z xact_start:z query_start:z state_change:z \
              wait_event_type:n wait_event:n state:t backend_xid:i backend_xmin:i query_id:i query:t backend_type:t",
         ),
-        "pg_namespace" => described("oid:o nspname:t nspowner:o nspacl:a"),
-        "pg_tables" => described(
+        "pg_namespace" => schema_of("oid:o nspname:t nspowner:o nspacl:a"),
+        "pg_tables" => schema_of(
             "schemaname:t tablename:t tableowner:t tablespace:n hasindexes:b hasrules:b hastriggers:b rowsecurity:b",
         ),
-        "pg_class" => described(
+        "pg_class" => schema_of(
             "oid:o relname:t relnamespace:o reltype:o reloftype:o relowner:o relam:o relfilenode:o reltablespace:o \
              relpages:i reltuples:f relallvisible:i reltoastrelid:o relhasindex:b relisshared:b relpersistence:t \
              relkind:t relnatts:s relchecks:s relhasrules:b relhastriggers:b relhassubclass:b relrowsecurity:b \
              relforcerowsecurity:b relispopulated:b relreplident:t relispartition:b relrewrite:o relfrozenxid:i \
              relminmxid:i relacl:a reloptions:a relpartbound:n",
         ),
-        _ => described(
+        _ => schema_of(
             "attrelid:o attname:t atttypid:o attstattarget:i attlen:s attnum:s attndims:i attcacheoff:i atttypmod:i \
              attbyval:b attalign:t attstorage:t attcompression:n attnotnull:b atthasdef:b atthasmissing:b \
              attidentity:t attgenerated:t attisdropped:b attislocal:b attinhcount:i attcollation:o attacl:a \
              attoptions:a attfdwoptions:a attmissingval:n",
         ),
     };
-    made(schema, &rows).map(Some)
+    memory_table(schema, &rows).map(Some)
 }
 
-/// Columns from `name:type`: b boolean, i integer, s smallint, l bigint, f float, t text, n a text
-/// that is NULL without a value, a text[], o oid, z instant.
-pub(crate) fn described(columns: &str) -> SchemaRef {
+/// Columns from a list of `name:type`: b boolean, i integer, s smallint, l bigint, f float, t text,
+/// n text that is NULL by default, a text[], o oid, z timestamp with time zone.
+pub(crate) fn schema_of(columns: &str) -> SchemaRef {
     let fields = columns.split_whitespace().map(|column| {
         let (name, letter) = column.split_once(':').unwrap_or((column, "t"));
         let data_type = match letter {
@@ -110,21 +116,25 @@ pub(crate) fn described(columns: &str) -> SchemaRef {
         };
         let field = Field::new(name, data_type, true);
         match letter {
-            "n" => field.with_metadata([(NULL_WITHOUT.to_owned(), String::new())].into()),
-            "o" => field.with_metadata([(kinds::OID_KEY.to_owned(), "oid".to_owned())].into()),
+            "n" => field.with_metadata([(NULL_BY_DEFAULT.to_owned(), String::new())].into()),
+            "o" => field.with_metadata([(pg_types::OID_KEY.to_owned(), "oid".to_owned())].into()),
             _ => field,
         }
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// What PostgreSQL never leaves NULL has its type's nothing.
-pub(crate) fn made(schema: SchemaRef, rows: &[Row]) -> Result<Arc<dyn TableProvider>> {
-    const MAKE: &str = "make a table of the catalogue";
+/// A table in memory. Columns that PostgreSQL never leaves NULL get the default of their type.
+///
+/// # Errors
+/// If a value does not have its column's type, which is a bug.
+pub(crate) fn memory_table(schema: SchemaRef, rows: &[Row]) -> Result<Arc<dyn TableProvider>> {
+    const MAKE: &str = "build a table of the catalogue";
     let wrong = |error: datafusion::error::DataFusionError| Error::new(Kind::Bug, MAKE).because(error);
     let mut columns: Vec<ArrayRef> = Vec::new();
     for field in schema.fields() {
-        let values = rows.iter().map(|row| row.get(field.name().as_str()).cloned().unwrap_or_else(|| nothing(field)));
+        let values =
+            rows.iter().map(|row| row.get(field.name().as_str()).cloned().unwrap_or_else(|| default_value(field)));
         columns.push(match rows.is_empty() {
             true => new_null_array(field.data_type(), 0),
             false => ScalarValue::iter_to_array(values).map_err(wrong)?,
@@ -134,9 +144,9 @@ pub(crate) fn made(schema: SchemaRef, rows: &[Row]) -> Result<Arc<dyn TableProvi
     Ok(Arc::new(MemTable::try_new(schema, vec![vec![batch]]).map_err(wrong)?))
 }
 
-fn nothing(field: &Field) -> ScalarValue {
+fn default_value(field: &Field) -> ScalarValue {
     match field.data_type() {
-        _ if field.metadata().contains_key(NULL_WITHOUT) => {
+        _ if field.metadata().contains_key(NULL_BY_DEFAULT) => {
             ScalarValue::try_from(field.data_type()).unwrap_or(ScalarValue::Null)
         }
         DataType::Boolean => ScalarValue::Boolean(Some(false)),
@@ -157,7 +167,7 @@ fn small(value: i16) -> ScalarValue {
     ScalarValue::Int16(Some(value))
 }
 
-fn yes() -> ScalarValue {
+fn true_value() -> ScalarValue {
     ScalarValue::Boolean(Some(true))
 }
 
@@ -175,7 +185,7 @@ fn classes(relations: &[Relation]) -> Vec<Row> {
             ("relpersistence", text("p")),
             ("relkind", text(kind)),
             ("relnatts", small(i16::try_from(columns).unwrap_or(i16::MAX))),
-            ("relispopulated", yes()),
+            ("relispopulated", true_value()),
             ("relreplident", text("d")),
         ])
     };
@@ -184,7 +194,7 @@ fn classes(relations: &[Relation]) -> Vec<Row> {
         let kind = if relation.is_view { "v" } else { "r" };
         row(relation.oid, &relation.name.table, schema, kind, relation.columns.fields().len())
     });
-    // Tools look their numbers up by `'pg_class'::regclass`.
+    // Clients look these OIDs up by `'pg_class'::regclass`; well-known ones are PostgreSQL's.
     let mut taken = std::collections::HashSet::new();
     let postgres = PG_CATALOG_TABLES.iter().map(|name| {
         let oid = match *name {
@@ -200,7 +210,7 @@ fn classes(relations: &[Relation]) -> Vec<Row> {
             "pg_index" => 2610,
             "pg_namespace" => 2615,
             "pg_extension" => 3079,
-            name => relations::number(&format!("pg_catalog.{name}"), &mut taken),
+            name => relations::oid_of(&format!("pg_catalog.{name}"), &mut taken),
         };
         row(oid, name, 11, "r", 0)
     });
@@ -210,8 +220,8 @@ fn classes(relations: &[Relation]) -> Vec<Row> {
 fn attributes(relations: &[Relation]) -> Vec<Row> {
     let of = |relation: &Relation| {
         let columns = relation.columns.fields().iter().enumerate().map(|(at, field)| {
-            let pg_type = kinds::of_field(field);
-            let size = encode::size_of(&pg_type);
+            let pg_type = pg_types::of_field(field);
+            let size = encode::type_size(&pg_type);
             Row::from([
                 ("attrelid", int(relation.oid)),
                 ("attname", text(field.name())),
@@ -221,12 +231,12 @@ fn attributes(relations: &[Relation]) -> Vec<Row> {
                 ("attnum", small(i16::try_from(at + 1).unwrap_or(i16::MAX))),
                 ("attndims", int(i32::from(matches!(field.data_type(), DataType::List(_))))),
                 ("attcacheoff", int(-1)),
-                ("atttypmod", int(encode::modifier_of(field.data_type()))),
+                ("atttypmod", int(encode::type_modifier(field.data_type()))),
                 ("attbyval", ScalarValue::Boolean(Some(size > 0))),
                 ("attalign", text("i")),
                 ("attstorage", text(if size > 0 { "p" } else { "x" })),
                 ("attnotnull", ScalarValue::Boolean(Some(!field.is_nullable()))),
-                ("attislocal", yes()),
+                ("attislocal", true_value()),
                 ("attcollation", int(if pg_type == Type::TEXT { 100 } else { 0 })),
             ])
         });
@@ -262,7 +272,7 @@ fn database() -> Row {
         ("datdba", int(OWNER)),
         ("encoding", int(6)),
         ("datlocprovider", text("c")),
-        ("datallowconn", yes()),
+        ("datallowconn", true_value()),
         ("datconnlimit", int(-1)),
         ("dattablespace", int(1663)),
         ("datcollate", text("C.UTF-8")),
@@ -270,23 +280,23 @@ fn database() -> Row {
     ])
 }
 
-/// The owner of everything, and those whom the role may know of: itself, or all.
-fn visible<'a>(shared: &'a Shared, view: &View) -> Vec<(i32, &'a str)> {
+/// OIDs and names of the roles that the connection's role may see: the owner of everything, and itself or all.
+fn visible<'a>(shared: &'a Shared, view: &LakeSnapshot) -> Vec<(i32, &'a str)> {
     let mut names: Vec<&str> = shared.logins.keys().map(String::as_str).collect();
     names.sort_unstable();
     let mut taken = std::collections::HashSet::new();
-    let numbered = names.into_iter().map(|name| (relations::number(&format!("role {name}"), &mut taken), name));
+    let numbered = names.into_iter().map(|name| (relations::oid_of(&format!("role {name}"), &mut taken), name));
     let own = view.role.as_ref().map(|role| role.name.as_str());
     let seen = numbered.filter(|(_, name)| view.sees_system() || own == Some(name));
     std::iter::once((OWNER, "wattlake")).chain(seen.filter(|(_, name)| *name != "wattlake")).collect()
 }
 
-fn roles(shared: &Shared, view: &View) -> Vec<Row> {
+fn roles(shared: &Shared, view: &LakeSnapshot) -> Vec<Row> {
     let row = |(oid, name): (i32, &str)| {
         Row::from([
             ("oid", int(oid)),
             ("rolname", text(name)),
-            ("rolinherit", yes()),
+            ("rolinherit", true_value()),
             ("rolcanlogin", ScalarValue::Boolean(Some(shared.logins.contains_key(name)))),
             ("rolconnlimit", int(-1)),
         ])
@@ -294,7 +304,7 @@ fn roles(shared: &Shared, view: &View) -> Vec<Row> {
     visible(shared, view).into_iter().map(row).collect()
 }
 
-fn users(shared: &Shared, view: &View) -> Vec<Row> {
+fn users(shared: &Shared, view: &LakeSnapshot) -> Vec<Row> {
     let known = visible(shared, view).into_iter().filter(|(_, name)| shared.logins.contains_key(*name));
     known.map(|(oid, name)| Row::from([("usename", text(name)), ("usesysid", int(oid))])).collect()
 }
@@ -314,8 +324,8 @@ fn settings(variables: &Variables) -> Vec<Row> {
     variables.all().map(row).collect()
 }
 
-/// A role sees its own connections; who may see the system sees all.
-fn activity(shared: &Shared, view: &View) -> Vec<Row> {
+/// `pg_stat_activity`: a role sees its own connections; one with access to the system tables sees all.
+fn activity(shared: &Shared, view: &LakeSnapshot) -> Vec<Row> {
     let own = view.role.as_ref().map(|role| role.name.as_str());
     let numbers: HashMap<&str, i32> = visible(shared, view).into_iter().map(|(oid, name)| (name, oid)).collect();
     let instant = |at: Option<chrono::DateTime<chrono::Utc>>| {
@@ -340,9 +350,9 @@ fn activity(shared: &Shared, view: &View) -> Vec<Row> {
             ("application_name", text(activity.application)),
             ("client_addr", text(connection.client.ip().to_string())),
             ("client_port", int(i32::from(connection.client.port()))),
-            ("backend_start", instant(Some(connection.since))),
-            ("query_start", instant(activity.since)),
-            ("state_change", instant(activity.since)),
+            ("backend_start", instant(Some(connection.connected_at))),
+            ("query_start", instant(activity.started_at)),
+            ("state_change", instant(activity.started_at)),
             ("state", text(state)),
             ("query", text(activity.text)),
             ("backend_type", text("client backend")),

@@ -1,5 +1,5 @@
-//! The functions of types, such as `typreceive`: PostgreSQL shows their names, and compares them with numbers. Here one
-//! is a number, by which tools join it with `pg_proc`, and the others are names.
+//! The function columns of `pg_type`, such as `typreceive`. PostgreSQL prints them as names and compares them with
+//! numbers. Here `typreceive` is a number, by which clients join it with `pg_proc`, and the others are names.
 
 use std::ops::ControlFlow;
 
@@ -8,13 +8,13 @@ use sqlparser::ast::{
     visit_relations,
 };
 
-use super::asked::parsed;
+use super::catalog_rewrite::parse_expr;
 
-const NUMBER: &str = "typreceive";
-const NAMES: [&str; 3] = ["typinput", "typoutput", "typsend"];
+const OID_COLUMN: &str = "typreceive";
+const NAME_COLUMNS: [&str; 3] = ["typinput", "typoutput", "typsend"];
 
-/// In a statement that reads `pg_type` alone.
-pub(super) fn rewritten(statement: &mut Statement) {
+/// Rewrites these columns in a statement that reads only `pg_type`.
+pub(super) fn rewrite(statement: &mut Statement) {
     let others = visit_relations(statement, |name: &ObjectName| {
         let table = name.0.last().and_then(|part| part.as_ident());
         let is_it = table.is_some_and(|table| table.value.eq_ignore_ascii_case("pg_type"));
@@ -33,10 +33,10 @@ impl VisitorMut for TypeFunctions {
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) = item
-                && is_column(expr, &[NUMBER])
+                && is_column(expr, &[OID_COLUMN])
                 && let Some(expr) = name_of(expr)
             {
-                *item = SelectItem::ExprWithAlias { expr, alias: Ident::new(NUMBER) };
+                *item = SelectItem::ExprWithAlias { expr, alias: Ident::new(OID_COLUMN) };
             }
         }
         ControlFlow::Continue(())
@@ -45,15 +45,15 @@ impl VisitorMut for TypeFunctions {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let other = match expr {
             Expr::Cast { expr: inner, data_type, .. }
-                if is_column(inner, &[NUMBER])
+                if is_column(inner, &[OID_COLUMN])
                     && matches!(data_type.to_string().to_lowercase().as_str(), "text" | "varchar") =>
             {
                 name_of(inner)
             }
             Expr::BinaryOp { left, op: BinaryOperator::Eq | BinaryOperator::NotEq, right }
-                if is_column(left, &NAMES) && is_zero(right) =>
+                if is_column(left, &NAME_COLUMNS) && is_zero(right) =>
             {
-                // No function.
+                // 0 is "no function", whose name is `-`.
                 **right = Expr::value(Value::SingleQuotedString("-".to_owned()));
                 None
             }
@@ -80,5 +80,5 @@ fn is_zero(expr: &Expr) -> bool {
 }
 
 fn name_of(column: &Expr) -> Option<Expr> {
-    parsed(&format!("coalesce((SELECT max(proname) FROM pg_catalog.pg_proc WHERE oid = {column}), '-')"))
+    parse_expr(&format!("coalesce((SELECT max(proname) FROM pg_catalog.pg_proc WHERE oid = {column}), '-')"))
 }

@@ -3,12 +3,12 @@ use futures::TryStreamExt;
 use tokio_postgres::error::ErrorPosition;
 use tokio_postgres::types::Type;
 
-use super::{one, place, refused, rows, told};
+use super::{error_text, fixture, one_value, refused, rows};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_are_written_as_postgres_writes_them() {
-    let place = place().await;
-    let client = place.client("analyst").await;
+    let fixture = fixture().await;
+    let client = fixture.client("analyst").await;
     for (sql, expected) in [
         ("SELECT ts FROM measures ORDER BY ts LIMIT 1", "2020-01-02 00:00:00+00"),
         ("SELECT value FROM platform.measures LIMIT 1", "1.100"),
@@ -24,15 +24,15 @@ async fn values_are_written_as_postgres_writes_them() {
         ("SELECT current_user", "analyst"),
         ("SELECT 1 = ANY ('{1,2}'::int[])", "t"),
     ] {
-        assert_eq!(one(&client, sql).await, expected, "{sql}");
+        assert_eq!(one_value(&client, sql).await, expected, "{sql}");
     }
-    assert!(one(&client, "SELECT version()").await.starts_with("PostgreSQL 15"));
+    assert!(one_value(&client, "SELECT version()").await.starts_with("PostgreSQL 15"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn parameters_and_results_go_in_binary() {
-    let place = place().await;
-    let client = place.client("analyst").await;
+    let fixture = fixture().await;
+    let client = fixture.client("analyst").await;
     let row = client
         .query_one(
             "SELECT id, name, id::bigint, id::float8, id = $1, ARRAY[id, 7] FROM platform.sites WHERE id = $1",
@@ -63,18 +63,18 @@ async fn parameters_and_results_go_in_binary() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prepared_statement_sees_what_came_later() {
-    let place = place().await;
-    let client = place.client("analyst").await;
+    let fixture = fixture().await;
+    let client = fixture.client("analyst").await;
     let statement = client.prepare("SELECT count(*) FROM platform.measures").await.unwrap();
     assert_eq!(client.query_one(&statement, &[]).await.unwrap().get::<_, i64>(0), 3);
-    place.house.append("platform", "measures", &sql::testing::three("2.000")).await;
+    fixture.test_lake.append("platform", "measures", &sql::testing::three("2.000")).await;
     assert_eq!(client.query_one(&statement, &[]).await.unwrap().get::<_, i64>(0), 6);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn portals_give_as_many_rows_as_are_asked_for() {
-    let place = place().await;
-    let mut client = place.client("analyst").await;
+async fn portals_return_as_many_rows_as_requested() {
+    let fixture = fixture().await;
+    let mut client = fixture.client("analyst").await;
     let block = client.transaction().await.unwrap();
     let portal = block.bind("SELECT id FROM platform.sites ORDER BY id", &[]).await.unwrap();
     let first = block.query_portal(&portal, 2).await.unwrap();
@@ -84,9 +84,9 @@ async fn portals_give_as_many_rows_as_are_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn copies_in_each_form() {
-    let place = place().await;
-    let client = place.client("analyst").await;
+async fn copies_in_each_format() {
+    let fixture = fixture().await;
+    let client = fixture.client("analyst").await;
     let sql = "SELECT id, name FROM platform.sites ORDER BY id";
     let copied = |options: &'static str| {
         let client = &client;
@@ -111,24 +111,24 @@ async fn copies_in_each_form() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn psql_reads_and_copies() {
-    let place = place().await;
-    assert_eq!(place.psql("analyst", &["SELECT count(*) FROM platform.sites"]).await, "3\n");
+    let fixture = fixture().await;
+    assert_eq!(fixture.psql("analyst", &["SELECT count(*) FROM platform.sites"]).await, "3\n");
     assert_eq!(
-        place.psql("analyst", &["\\copy (SELECT id FROM platform.sites ORDER BY id) TO STDOUT"]).await,
+        fixture.psql("analyst", &["\\copy (SELECT id FROM platform.sites ORDER BY id) TO STDOUT"]).await,
         "1\n2\n3\n"
     );
     assert_eq!(
-        place.psql("analyst", &["\\set FETCH_COUNT 2", "SELECT id FROM platform.sites ORDER BY id"]).await,
+        fixture.psql("analyst", &["\\set FETCH_COUNT 2", "SELECT id FROM platform.sites ORDER BY id"]).await,
         "1\n2\n3\n"
     );
-    assert_eq!(place.psql("analyst", &["BEGIN; SELECT 1; SELECT 2; COMMIT"]).await, "1\n2\n");
+    assert_eq!(fixture.psql("analyst", &["BEGIN; SELECT 1; SELECT 2; COMMIT"]).await, "1\n2\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_have_codes_and_hints() {
-    let place = place().await;
-    let client = place.client("analyst").await;
-    for (sql, code, said) in [
+    let fixture = fixture().await;
+    let client = fixture.client("analyst").await;
+    for (sql, code, part) in [
         ("SELECT * FROM platform.site", "42P01", "does not exist"),
         ("SELECT nam FROM platform.sites", "42703", "nam"),
         ("SELEC 1", "42601", "syntax error"),
@@ -146,7 +146,7 @@ async fn refusals_have_codes_and_hints() {
     ] {
         let (found, message, _) = refused(&client, sql).await;
         assert_eq!(found, code, "{sql}: {message}");
-        assert!(message.contains(said), "{sql}: {message}");
+        assert!(message.contains(part), "{sql}: {message}");
     }
     let (_, _, hint) = refused(&client, "SELECT * FROM platform.site").await;
     assert!(hint.unwrap().contains("platform.sites"));
@@ -158,12 +158,12 @@ async fn refusals_have_codes_and_hints() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_have_the_names_that_postgres_gives() {
-    let place = place().await;
-    let client = place.client("analyst").await;
+    let fixture = fixture().await;
+    let client = fixture.client("analyst").await;
     let sql = "SELECT count(*), count(*), max(id)::bigint, id, id, sites.id, 1 + 1, true, s.*, sites.name, \
                lower(sites.name) AS l, CASE WHEN true THEN 1 END, pg_catalog.version(), (SELECT 1 AS one) \
                FROM platform.sites CROSS JOIN (SELECT 7 AS name, 8 AS x) s GROUP BY id, sites.name, s.name, s.x";
-    let statement = client.prepare(sql).await.unwrap_or_else(|error| panic!("{}", told(&error)));
+    let statement = client.prepare(sql).await.unwrap_or_else(|error| panic!("{}", error_text(&error)));
     let names: Vec<&str> = statement.columns().iter().map(|column| column.name()).collect();
     let expected = [
         "count", "count", "max", "id", "id", "id", "?column?", "bool", "name", "x", "name", "l", "case", "version",
@@ -177,10 +177,10 @@ async fn columns_have_the_names_that_postgres_gives() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_of_a_session_are_postgresqls() {
-    let place = place().await;
-    // The engine has others of these names, and of names beside them.
+    let fixture = fixture().await;
+    // The engine has functions of these names of its own.
     for _ in 0..8 {
-        let client = place.client("analyst").await;
+        let client = fixture.client("analyst").await;
         for (asked, expected) in [
             ("to_char(timestamp '2026-03-29 02:05:09.5', 'YYYY-MM')", "2026-03"),
             ("to_char(1234.5, '9,999.99')", " 1,234.50"),
@@ -188,7 +188,7 @@ async fn functions_of_a_session_are_postgresqls() {
             ("to_timestamp('2026-03-28', 'YYYY-MM-DD')", "2026-03-28 00:00:00+00"),
             ("'a1' SIMILAR TO '_[0-9]'", "t"),
         ] {
-            assert_eq!(one(&client, &format!("SELECT {asked}")).await, expected, "{asked}");
+            assert_eq!(one_value(&client, &format!("SELECT {asked}")).await, expected, "{asked}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Who takes part, and how each is told to copy. Each starts from nothing and what it wrote is
-//! counted and removed before the next one starts.
+//! The contenders of `bench copy` and how each copies. Each starts with an empty target; its rows are counted and
+//! removed before the next one starts.
 
 #[cfg(test)]
 mod tests;
@@ -18,12 +18,13 @@ use super::programs::Programs;
 use super::servers::{COPY, Servers};
 use crate::project::output;
 
+/// A program that copies the tables, or a way in which one does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Contender {
-    /// `psql` COPY binary to /dev/null, one connection: what the server alone needs
+    /// COPY in binary to /dev/null by psql over one connection: the time that the server alone needs
     #[value(name = "floor-1")]
     Floor1,
-    /// The same by two connections, half of the pages each
+    /// The same over two connections, half of the pages each
     #[value(name = "floor-2")]
     Floor2,
     Wattlake,
@@ -41,15 +42,17 @@ pub enum Contender {
     Pgcopydb,
 }
 
-pub struct Place<'a> {
+/// What a contender's run needs.
+pub struct CopyBench<'a> {
     pub programs: &'a Programs,
     pub servers: &'a Servers,
-    /// For what contenders write.
+    /// The folder that contenders write to.
     pub out: PathBuf,
     pub rows: Rows,
 }
 
 impl Contender {
+    /// Whether it runs Wattlake.
     pub fn is_wattlake(self) -> bool {
         matches!(self, Self::Wattlake | Self::WattlakePg)
     }
@@ -68,79 +71,79 @@ impl Contender {
         }
     }
 
-    /// One run a table, or one for both where it copies a database.
-    pub fn run(self, place: &Place<'_>, round: u32) -> Result<Vec<Run>> {
+    /// Runs it: once for each table, or once for both where it copies a database.
+    pub fn run(self, bench: &CopyBench<'_>, round: u32) -> Result<Vec<Run>> {
         let named = |run: Run, table| Run { contender: self.name(), table, round, ..run };
         let doing = || format!("round {round}: {}", self.name());
         match self {
             Self::WattlakePg | Self::Native | Self::Pgcopydb => {
-                Ok(vec![named(self.to_server(place).with_context(doing)?, "both")])
+                Ok(vec![named(self.to_server(bench).with_context(doing)?, "both")])
             }
             _ => TABLES
                 .into_iter()
-                .map(|table| Ok(named(self.to_files(place, table).with_context(doing)?, table)))
+                .map(|table| Ok(named(self.to_files(bench, table).with_context(doing)?, table)))
                 .collect(),
         }
     }
 
-    fn to_files(self, place: &Place<'_>, table: &str) -> Result<Run> {
-        place.settle()?;
+    fn to_files(self, bench: &CopyBench<'_>, table: &str) -> Result<Run> {
+        bench.reset()?;
         let name = format!("bench.{table}");
-        let url = place.servers.source_url();
+        let url = bench.servers.source_url();
         let to =
-            place.out.join(if matches!(self, Self::Duckdb | Self::DuckdbDefault) { "copy.parquet" } else { "copy" });
+            bench.out.join(if matches!(self, Self::Duckdb | Self::DuckdbDefault) { "copy.parquet" } else { "copy" });
         let python = |script: &str, rest: &[&str]| {
-            let mut command = Command::new(&place.programs.python);
-            command.arg(place.programs.script(script)).args([&url, &name]).arg(&to).args(rest);
+            let mut command = Command::new(&bench.programs.python);
+            command.arg(bench.programs.script(script)).args([&url, &name]).arg(&to).args(rest);
             command
         };
         let command = match self {
-            Self::Floor1 => return place.measure(&copy_to_nowhere(place, &[name])),
-            Self::Floor2 => return place.measure(&copy_to_nowhere(place, &place.halves(&name)?)),
+            Self::Floor1 => return bench.measure(&copy_to_nowhere(bench, &[name])),
+            Self::Floor2 => return bench.measure(&copy_to_nowhere(bench, &bench.halves(&name)?)),
             Self::Duckdb => python("duckdb_copy.py", &["zstd"]),
             Self::DuckdbDefault => python("duckdb_copy.py", &["default"]),
             Self::Connectorx => python("connectorx_copy.py", &[]),
-            _ => wattlake(place, &to, table, &format!("include = [\"{name}\"]\n"))?,
+            _ => wattlake(bench, &to, table, &format!("include = [\"{name}\"]\n"))?,
         };
-        let run = place.measure(&command)?;
-        place.counted(run, &to, table)
+        let run = bench.measure(&command)?;
+        bench.with_row_count(run, &to, table)
     }
 
-    fn to_server(self, place: &Place<'_>) -> Result<Run> {
-        place.settle()?;
-        place.admin(&format!("CREATE DATABASE {COPY}"))?;
+    fn to_server(self, bench: &CopyBench<'_>) -> Result<Run> {
+        bench.reset()?;
+        bench.admin(&format!("CREATE DATABASE {COPY}"))?;
         let run = match self {
-            Self::Native => native(place)?,
+            Self::Native => native(bench)?,
             Self::Pgcopydb => {
                 let mut command = Command::new("pgcopydb");
                 command.args(["clone", "--table-jobs", "2", "--index-jobs", "2", "--skip-large-objects", "--source"]);
-                command.arg(place.servers.source_url()).arg("--target").arg(place.servers.target_url());
-                place.measure(command.arg("--dir").arg(place.out.join("pgcopydb")))?
+                command.arg(bench.servers.source_url()).arg("--target").arg(bench.servers.target_url());
+                bench.measure(command.arg("--dir").arg(bench.out.join("pgcopydb")))?
             }
             _ => {
                 let rest = "target = \"copy\"\ninclude = [\"bench.measures\", \"bench.wide\"]\n";
-                place.measure(&wattlake(place, &place.out.join("copy"), "pg", rest)?)?
+                bench.measure(&wattlake(bench, &bench.out.join("copy"), "pg", rest)?)?
             }
         };
-        fill::check(place.programs, place.servers, &place.servers.target_url(), place.rows)?;
+        fill::check(bench.programs, bench.servers, &bench.servers.target_url(), bench.rows)?;
         let sql = "SELECT pg_total_relation_size('bench.measures') + pg_total_relation_size('bench.wide')";
-        let bytes = place.programs.query(place.servers, &place.servers.target_url(), sql)?.parse()?;
-        place.admin(&format!("DROP DATABASE {COPY} WITH (FORCE)"))?;
-        Ok(Run { bytes: Some(bytes), rows: Some(place.rows.long + place.rows.wide), ..run })
+        let bytes = bench.programs.query(bench.servers, &bench.servers.target_url(), sql)?.parse()?;
+        bench.admin(&format!("DROP DATABASE {COPY} WITH (FORCE)"))?;
+        Ok(Run { bytes: Some(bytes), rows: Some(bench.rows.long + bench.rows.wide), ..run })
     }
 }
 
-impl Place<'_> {
+impl CopyBench<'_> {
     fn measure(&self, command: &Command) -> Result<Run> {
-        measure(self.programs, command, &self.out.join("said.log"))
+        measure(self.programs, command, &self.out.join("output.log"))
     }
 
-    /// An empty folder, and nothing of an earlier run left to be written to the disk.
-    fn settle(&self) -> Result<()> {
+    /// Empties the folder, and flushes the servers' and the system's writes of the run before.
+    fn reset(&self) -> Result<()> {
         if self.out.exists() {
             fs::remove_dir_all(&self.out).context("remove an earlier run's files")?;
         }
-        fs::create_dir_all(&self.out).context("make the folder for copies")?;
+        fs::create_dir_all(&self.out).context("create the folder for copies")?;
         self.programs.query(self.servers, &self.servers.source_url(), "CHECKPOINT")?;
         self.admin("CHECKPOINT")?;
         output(&mut Command::new("sync"))?;
@@ -158,34 +161,34 @@ impl Place<'_> {
         Ok(["<", ">="].map(|side| format!("(SELECT * FROM ONLY {name} WHERE ctid {side} '({middle},0)'::tid)")))
     }
 
-    /// Reads back what was written, by a program that did not write it: DuckDB and Delta's own.
-    fn counted(&self, run: Run, written: &Path, table: &str) -> Result<Run> {
+    /// Counts the rows with programs that did not write them: DuckDB and Delta's own library.
+    fn with_row_count(&self, run: Run, written: &Path, table: &str) -> Result<Run> {
         let mut command = Command::new(&self.programs.python);
-        let said = output(command.arg(self.programs.script("count.py")).arg(written).arg(table))?;
-        let said: Value = serde_json::from_str(&said).context("read what count.py says")?;
-        let rows = said["rows"].as_u64().context("count.py says no rows")?;
+        let counts = output(command.arg(self.programs.script("count.py")).arg(written).arg(table))?;
+        let counts: Value = serde_json::from_str(&counts).context("parse the output of count.py")?;
+        let rows = counts["rows"].as_u64().context("count.py printed no rows")?;
         ensure!(rows == self.rows.of(table), "it wrote {rows} rows, not {}", self.rows.of(table));
-        Ok(Run { rows: Some(rows), bytes: said["bytes"].as_u64(), ..run })
+        Ok(Run { rows: Some(rows), bytes: counts["bytes"].as_u64(), ..run })
     }
 }
 
-/// One connection for each of the tables or queries.
-fn copy_to_nowhere(place: &Place<'_>, what: &[String]) -> Command {
+/// COPY to /dev/null, over one connection for each table or query.
+fn copy_to_nowhere(bench: &CopyBench<'_>, what: &[String]) -> Command {
     let script = "status=0; pids=''; program=$1; url=$2; shift 2
 for sql; do \"$program\" -X -q -v ON_ERROR_STOP=1 -d \"$url\" -c \"$sql\" > /dev/null & pids=\"$pids $!\"; done
 for pid in $pids; do wait \"$pid\" || status=1; done
 exit $status";
     let mut command = Command::new("sh");
-    command.args(["-c", script, "floor"]).arg(place.servers.bin.path("psql")).arg(place.servers.source_url());
+    command.args(["-c", script, "floor"]).arg(bench.servers.bin.path("psql")).arg(bench.servers.source_url());
     command.args(what.iter().map(|from| format!("COPY {from} TO STDOUT (FORMAT binary)")));
     command
 }
 
-/// A warehouse with nothing in it but this transfer.
-fn wattlake(place: &Place<'_>, warehouse: &Path, transfer: &str, rest: &str) -> Result<Command> {
+/// A warehouse with only this transfer.
+fn wattlake(bench: &CopyBench<'_>, warehouse: &Path, transfer: &str, rest: &str) -> Result<Command> {
     let transfer = if transfer == "measures" { "long" } else { transfer };
-    let binary = place.programs.wattlake.as_ref().context("wattlake was not built")?;
-    let (source, target) = (place.servers.source_url(), place.servers.target_url());
+    let binary = bench.programs.wattlake.as_ref().context("wattlake was not built")?;
+    let (source, target) = (bench.servers.source_url(), bench.servers.target_url());
     let main = format!(
         "[lake]\nurl = \"lake\"\n\n[connections.bench]\nurl = \"{source}\"\n\n[connections.copy]\nurl = \"{target}\"\n"
     );
@@ -199,14 +202,14 @@ fn wattlake(place: &Place<'_>, warehouse: &Path, transfer: &str, rest: &str) -> 
     Ok(command)
 }
 
-/// From CREATE SUBSCRIPTION until both tables are ready. The tables are there before, with their
-/// keys, as it needs them; the work is the servers', so only the time is ours to measure.
-fn native(place: &Place<'_>) -> Result<Run> {
-    let Place { programs, servers, .. } = place;
+/// Logical replication, from CREATE SUBSCRIPTION until both tables are ready. It needs the tables with their keys to
+/// exist. The servers do the work, so only the time is measured.
+fn native(bench: &CopyBench<'_>) -> Result<Run> {
+    let CopyBench { programs, servers, .. } = bench;
     let (source, target) = (servers.source_url(), servers.target_url());
     let schema =
         output(Command::new(servers.bin.path("pg_dump")).args(["--schema-only", "-n", "bench", "-d", &source]))?;
-    let file = place.out.join("schema.sql");
+    let file = bench.out.join("schema.sql");
     fs::write(&file, schema).context("write the schema")?;
     output(programs.psql(servers, &target).arg("-f").arg(&file))?;
     programs.query(servers, &source, "CREATE PUBLICATION bench_copy FOR TABLE bench.measures, bench.wide")?;
@@ -219,7 +222,7 @@ fn native(place: &Place<'_>) -> Result<Run> {
         "DO $$ BEGIN WHILE EXISTS (SELECT FROM pg_subscription_rel WHERE srsubstate <> 'r') LOOP \
          PERFORM pg_sleep(0.01); END LOOP; END $$",
     ]);
-    let run = place.measure(&command)?;
+    let run = bench.measure(&command)?;
     programs.query(servers, &target, "DROP SUBSCRIPTION bench_copy")?;
     programs.query(servers, &source, "DROP PUBLICATION bench_copy")?;
     Ok(Run { cpu_s: None, rss_max_mib: None, ..run })

@@ -1,5 +1,5 @@
-//! `bench copy`: the same two tables, by every contender in turn, for several rounds.
-//! Interleaved, so that a slow minute of the machine falls on all of them.
+//! `bench copy`: every contender copies the same two tables, for several rounds.
+//! Contenders take turns in each round, so that a slow phase of the machine affects all of them.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::contenders::{Contender, Place};
+use super::contenders::{Contender, CopyBench};
 use super::fill::{self, Rows};
 use super::measure::Run;
 use super::programs::Programs;
@@ -15,6 +15,7 @@ use super::report;
 use super::servers::Servers;
 use crate::project::Project;
 
+/// The options of `bench copy`.
 #[derive(Args)]
 pub struct Options {
     /// Rows of bench.measures (7 columns)
@@ -25,10 +26,10 @@ pub struct Options {
     rows_wide: u64,
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// 200,000 and 20,000 rows, one round: proves that it works; its numbers mean nothing and are not kept
+    /// Run 200,000 and 20,000 rows and one round to test the benchmark; the results are not kept
     #[arg(long)]
     quick: bool,
-    /// Of the wattlake binary; `dev` is what the README's commands build
+    /// The profile of the wattlake binary; `dev` is what the README's commands build
     #[arg(long, value_enum, default_value_t = Profile::Dev)]
     profile: Profile,
     /// Only these contenders
@@ -36,6 +37,7 @@ pub struct Options {
     only: Vec<Contender>,
 }
 
+/// A profile of Cargo.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Profile {
     Dev,
@@ -43,6 +45,7 @@ pub enum Profile {
 }
 
 impl Profile {
+    /// The profile's name for Cargo.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dev => "dev",
@@ -51,6 +54,7 @@ impl Profile {
     }
 }
 
+/// Runs the benchmark and writes its results.
 pub fn run(project: &Project, options: &Options) -> Result<()> {
     let rows = match options.quick {
         true => Rows { long: 200_000, wide: 20_000 },
@@ -65,17 +69,17 @@ pub fn run(project: &Project, options: &Options) -> Result<()> {
         .collect();
 
     let work = project.root.join("bench/work");
-    fs::create_dir_all(&work).with_context(|| format!("make {}", work.display()))?;
-    let programs = Programs::ready(project, &work, &contenders, options.profile)?;
+    fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
+    let programs = Programs::prepare(project, &work, &contenders, options.profile)?;
     let servers = Servers::start(&work)?;
     eprintln!("bench copy: fill {} + {} rows", rows.long, rows.wide);
     fill::fill(&programs, &servers, rows)?;
 
-    let place = Place { programs: &programs, servers: &servers, out: work.join("out"), rows };
+    let bench = CopyBench { programs: &programs, servers: &servers, out: work.join("out"), rows };
     let mut runs = Vec::new();
     for round in 1..=rounds {
         for contender in &contenders {
-            for run in contender.run(&place, round)? {
+            for run in contender.run(&bench, round)? {
                 eprintln!("{}", run.line());
                 runs.push(run);
             }
@@ -84,7 +88,7 @@ pub fn run(project: &Project, options: &Options) -> Result<()> {
     let result = result(project, options.profile, rows, &programs, &servers, &runs)?;
     let folder = match options.quick {
         true => work.join("quick"),
-        false => report::kept_folder(project, &result)?,
+        false => report::results_folder(project, &result)?,
     };
     report::write(&folder, &result, &runs)?;
     servers.stop()

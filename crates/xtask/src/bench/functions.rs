@@ -1,11 +1,11 @@
-//! `bench functions`: what an invocation costs by loopback HTTP, warm and cold: Wattlake's Invoke
-//! API beside AWS's own runtime interface emulator, in turns, the same function behind both.
+//! `bench functions`: measures invocations over loopback HTTP, warm and cold. Wattlake's Invoke API and AWS's runtime
+//! interface emulator take turns with the same functions.
 
 mod client;
 mod contenders;
-mod measured;
-mod ready;
+mod measurements;
 mod report;
+mod setup;
 
 use std::fs;
 use std::thread;
@@ -15,16 +15,17 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::json;
 
-use super::report::{commit, kept_folder, machine, today};
+use super::report::{commit, machine, results_folder, today};
 use crate::project::Project;
 use client::Client;
 use contenders::{Emulator, Wattlake};
-use measured::{Measured, Times};
-use ready::Ready;
+use measurements::{Measurements, Times};
+use setup::Setup;
 
+/// The options of `bench functions`.
 #[derive(Args)]
 pub struct Options {
-    /// Wattlake and the emulator take turns in each
+    /// Rounds; Wattlake and the emulator take turns in each
     #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// Warm invocations of each function by each contender, in each round
@@ -33,33 +34,34 @@ pub struct Options {
     /// Cold starts of each function by each contender, in each round
     #[arg(long, default_value_t = 10)]
     starts: u32,
-    /// One round of few invocations: proves that it works; its numbers mean nothing and are not kept
+    /// Run one round of few invocations to test the benchmark; the results are not kept
     #[arg(long)]
     quick: bool,
 }
 
-/// Of 40 callers at once.
+/// Concurrent callers.
 const AT_ONCE: u32 = 40;
-/// Before times are taken.
+/// Invocations before the measured ones.
 const WARMING: u32 = 200;
-/// A cold start comes by itself, not on the heels of another one.
+/// The pause before a cold start, so that the end of the instance before does not slow it.
 const BETWEEN_STARTS: Duration = Duration::from_millis(150);
 const EVENT: &str = r#"{"period":"2026-09","inputs":[{"location":"bills/2026-09","sha256":"0123456789abcdef"}]}"#;
 
+/// Runs the benchmark and writes its results.
 pub fn run(project: &Project, options: &Options) -> Result<()> {
     let (rounds, invocations, starts) =
         if options.quick { (1, 100, 2) } else { (options.rounds, options.invocations, options.starts) };
     ensure!(rounds > 0 && invocations > 0 && starts > 0, "rounds, invocations and starts must be above zero");
     let work = project.root.join("bench/work/functions");
     fs::create_dir_all(&work).with_context(|| format!("make {}", work.display()))?;
-    let ready = Ready::make(project, &work)?;
-    let wattlake = Wattlake::start(&ready)?;
-    let mut measured = Measured::default();
+    let setup = Setup::prepare(project, &work)?;
+    let wattlake = Wattlake::start(&setup)?;
+    let mut measured = Measurements::default();
     for round in 1..=rounds {
         eprintln!("bench functions: round {round} of {rounds}");
-        warm(&ready, &wattlake, invocations, &mut measured)?;
-        cold(&ready, &wattlake, starts, &mut measured)?;
-        at_once(&ready, &wattlake, invocations, &mut measured)?;
+        warm(&setup, &wattlake, invocations, &mut measured)?;
+        cold(&setup, &wattlake, starts, &mut measured)?;
+        at_once(&setup, &wattlake, invocations, &mut measured)?;
     }
     let result = json!({
         "benchmark": "functions",
@@ -67,21 +69,21 @@ pub fn run(project: &Project, options: &Options) -> Result<()> {
         "commit": commit(project)?,
         "profile": "release",
         "machine": machine()?,
-        "versions": ready.versions,
+        "versions": setup.versions,
         "rounds": rounds,
         "invocations": invocations,
         "starts": starts,
     });
-    let folder = if options.quick { project.root.join("bench/work/quick") } else { kept_folder(project, &result)? };
+    let folder = if options.quick { project.root.join("bench/work/quick") } else { results_folder(project, &result)? };
     report::write(&folder, result, &measured)
 }
 
-/// One caller, one connection, one event after the other.
-fn warm(ready: &Ready, wattlake: &Wattlake, count: u32, measured: &mut Measured) -> Result<()> {
+/// Measures invocations by one caller on one connection, one after the other.
+fn warm(setup: &Setup, wattlake: &Wattlake, count: u32, measured: &mut Measurements) -> Result<()> {
     for function in ["native", "python", "r"] {
         let mut client = Client::connect(wattlake.address)?;
         measured.add("warm", function, "wattlake", one_by_one(&mut client, function, count)?);
-        if let Some(emulator) = Emulator::start(ready, function)? {
+        if let Some(emulator) = Emulator::start(setup, function)? {
             let mut client = Client::connect(emulator.address)?;
             measured.add("warm", function, "emulator", one_by_one(&mut client, "function", count)?);
             emulator.end()?;
@@ -97,8 +99,8 @@ fn one_by_one(client: &mut Client, name: &str, count: u32) -> Result<Times> {
     (0..count).map(|_| client.invoke(name, EVENT)).collect()
 }
 
-/// The first event that an instance sees, its start included.
-fn cold(ready: &Ready, wattlake: &Wattlake, count: u32, measured: &mut Measured) -> Result<()> {
+/// Measures the first invocation of an instance, with its start.
+fn cold(setup: &Setup, wattlake: &Wattlake, count: u32, measured: &mut Measurements) -> Result<()> {
     for function in ["cold-native", "cold-python", "cold-r"] {
         let name = function.trim_start_matches("cold-");
         let (mut times, mut emulated) = (Times::new(), Times::new());
@@ -106,7 +108,7 @@ fn cold(ready: &Ready, wattlake: &Wattlake, count: u32, measured: &mut Measured)
             thread::sleep(BETWEEN_STARTS);
             times.push(Client::connect(wattlake.address)?.invoke(function, EVENT)?);
             wattlake.end_instances(function)?;
-            if let Some(emulator) = Emulator::start(ready, name)? {
+            if let Some(emulator) = Emulator::start(setup, name)? {
                 thread::sleep(BETWEEN_STARTS);
                 emulated.push(Client::connect(emulator.address)?.invoke("function", EVENT)?);
                 emulator.end()?;
@@ -116,19 +118,19 @@ fn cold(ready: &Ready, wattlake: &Wattlake, count: u32, measured: &mut Measured)
         measured.add("cold", name, "emulator", emulated);
     }
     for _ in 0..count {
-        measured.add("cold", "r", "Rscript alone", vec![ready.rscript_alone()?]);
+        measured.add("cold", "r", "Rscript alone", vec![setup.rscript_alone()?]);
     }
     Ok(())
 }
 
-/// Forty callers, each with a connection of its own.
-fn at_once(ready: &Ready, wattlake: &Wattlake, count: u32, measured: &mut Measured) -> Result<()> {
+/// Measures invocations by 40 callers at a time, each with its own connection.
+fn at_once(setup: &Setup, wattlake: &Wattlake, count: u32, measured: &mut Measurements) -> Result<()> {
     let each = (count / AT_ONCE).max(1);
     let (times, failed) = client::at_once(wattlake.address, "native", EVENT, AT_ONCE, each);
     ensure!(failed == 0, "{failed} of {} invocations at once failed", AT_ONCE * each);
     measured.add("40 at once", "native", "wattlake", times);
-    if let Some(emulator) = Emulator::start(ready, "native")? {
-        // It fails under this, at times altogether: what it answers counts.
+    if let Some(emulator) = Emulator::start(setup, "native")? {
+        // The emulator fails some or all of these invocations: only answered ones are measured.
         let (times, failed) = client::at_once(emulator.address, "function", EVENT, AT_ONCE, each);
         measured.add("40 at once", "native", "emulator", times);
         measured.fail("40 at once", "native", "emulator", failed);

@@ -1,4 +1,4 @@
-//! One run of one program, measured from outside by bench/measure.py, the same way for all.
+//! Measures one run of a program by bench/measure.py, the same way for all programs.
 
 use std::fs;
 use std::path::Path;
@@ -8,8 +8,9 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::programs::Programs;
-use crate::project::{output, shown};
+use crate::project::{command_text, output};
 
+/// The measurements of one run.
 #[derive(Clone, Debug)]
 pub struct Run {
     pub contender: &'static str,
@@ -17,18 +18,19 @@ pub struct Run {
     pub table: &'static str,
     pub round: u32,
     pub wall_s: f64,
-    /// User and system time of the program and all that it started; None where the work is a server's.
+    /// User and system time of the program and its children; None where a server does the work.
     pub cpu_s: Option<f64>,
-    /// Of the largest process.
+    /// The peak memory of the largest process.
     pub rss_max_mib: Option<f64>,
-    /// What the program itself says that the copy took, without its own start.
+    /// The time of the copy as the program itself measured it, without its start.
     pub inside_s: Option<f64>,
-    /// Of what was written.
+    /// The size of the copy.
     pub bytes: Option<u64>,
     pub rows: Option<u64>,
 }
 
 impl Run {
+    /// A line for the terminal.
     pub fn line(&self) -> String {
         let part = |value: Option<f64>, unit: &str| value.map_or(String::new(), |v| format!("  {v:.2} {unit}"));
         format!(
@@ -43,6 +45,7 @@ impl Run {
         )
     }
 
+    /// All measurements as JSON.
     pub fn json(&self) -> Value {
         json!({
             "contender": self.contender, "table": self.table, "round": self.round, "wall_s": self.wall_s,
@@ -52,18 +55,18 @@ impl Run {
     }
 }
 
-/// Runs it to its end; what it wrote goes to `log`, and its last words into the error where it fails.
+/// Runs a command and measures it. Its output goes to `log`; the error of a failure has the last lines of it.
 pub fn measure(programs: &Programs, command: &Command, log: &Path) -> Result<Run> {
     let mut runner = Command::new(&programs.python);
     runner.arg(programs.script("measure.py")).arg(log).arg(command.get_program()).args(command.get_args());
-    let measured: Value = serde_json::from_str(&output(&mut runner)?).context("read what measure.py says")?;
-    let said = fs::read_to_string(log).unwrap_or_default();
+    let measured: Value = serde_json::from_str(&output(&mut runner)?).context("parse the output of measure.py")?;
+    let output_text = fs::read_to_string(log).unwrap_or_default();
     if measured["exit"] != 0 {
-        let lines: Vec<&str> = said.lines().collect();
+        let lines: Vec<&str> = output_text.lines().collect();
         let tail = lines[lines.len().saturating_sub(20)..].join("\n");
-        bail!("{}: exit {}\n{tail}", shown(command), measured["exit"]);
+        bail!("{}: exit {}\n{tail}", command_text(command), measured["exit"]);
     }
-    let number = |key: &str| measured[key].as_f64().with_context(|| format!("measure.py says no {key}"));
+    let number = |key: &str| measured[key].as_f64().with_context(|| format!("measure.py printed no {key}"));
     Ok(Run {
         contender: "",
         table: "",
@@ -71,7 +74,7 @@ pub fn measure(programs: &Programs, command: &Command, log: &Path) -> Result<Run
         wall_s: number("wall_s")?,
         cpu_s: Some(number("user_s")? + number("sys_s")?),
         rss_max_mib: Some(number("rss_max_mib")?),
-        inside_s: said.lines().find_map(|l| l.strip_prefix("inside_s ")?.parse().ok()),
+        inside_s: output_text.lines().find_map(|l| l.strip_prefix("inside_s ")?.parse().ok()),
         bytes: None,
         rows: None,
     })

@@ -1,5 +1,5 @@
-//! The programs that take part, made ready: Python's in a virtual environment of our own, pgcopydb
-//! from the system's packages, Wattlake built as the whole workspace is.
+//! Prepares the programs of a benchmark: Python packages in a virtual environment, pgcopydb from the system's packages,
+//! Wattlake built with the whole workspace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,15 +13,18 @@ use super::copy::Profile;
 use super::servers::Servers;
 use crate::project::{Project, is_installed, output, run};
 
+/// The programs of a benchmark.
 pub struct Programs {
     scripts: PathBuf,
+    /// Python of the virtual environment.
     pub python: PathBuf,
-    /// None where Wattlake does not take part.
+    /// The binary; None where Wattlake does not take part.
     pub wattlake: Option<PathBuf>,
 }
 
 impl Programs {
-    pub fn ready(project: &Project, work: &Path, contenders: &[Contender], profile: Profile) -> Result<Self> {
+    /// Installs and builds what the contenders need.
+    pub fn prepare(project: &Project, work: &Path, contenders: &[Contender], profile: Profile) -> Result<Self> {
         let scripts = project.root.join("bench");
         let python = python(project, &scripts, &work.join("venv"))?;
         if contenders.contains(&Contender::Pgcopydb) {
@@ -32,22 +35,24 @@ impl Programs {
         Ok(Self { scripts, python, wattlake })
     }
 
+    /// The path of a script in `bench/`.
     pub fn script(&self, name: &str) -> PathBuf {
         self.scripts.join(name)
     }
 
+    /// A command that runs psql; errors stop it.
     pub fn psql(&self, servers: &Servers, url: &str) -> Command {
         let mut psql = Command::new(servers.bin.path("psql"));
         psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url]);
         psql
     }
 
-    /// The one value that a statement returns, as text; empty where it returns none.
+    /// The one value that a query returns, as text; empty where it returns none.
     pub fn query(&self, servers: &Servers, url: &str, sql: &str) -> Result<String> {
         Ok(output(self.psql(servers, url).args(["-A", "-t", "-c", sql]))?.trim().to_owned())
     }
 
-    /// Of Python packages, and of Wattlake where it takes part.
+    /// The versions of Python packages, and of Wattlake where it takes part.
     pub fn packages(&self, names: &[&str]) -> Result<Value> {
         let packages = output(Command::new(&self.python).args(["-m", "pip", "list", "--format", "json"]))?;
         let packages: Vec<Value> = serde_json::from_str(&packages).context("read what pip lists")?;
@@ -62,18 +67,19 @@ impl Programs {
         Ok(all)
     }
 
+    /// The versions of all programs of `bench copy`.
     pub fn versions(&self, servers: &Servers) -> Result<Value> {
         let mut all = self.packages(&["duckdb", "connectorx", "deltalake", "pyarrow"])?;
         all["postgresql"] = self.query(servers, &servers.source_url(), "SHOW server_version")?.into();
-        if let Ok(said) = output(Command::new("pgcopydb").args(["version"])) {
-            let version = said.lines().find_map(|l| l.strip_prefix("pgcopydb version "));
+        if let Ok(text) = output(Command::new("pgcopydb").args(["version"])) {
+            let version = text.lines().find_map(|l| l.strip_prefix("pgcopydb version "));
             all["pgcopydb"] = version.map_or(Value::Null, Value::from);
         }
         Ok(all)
     }
 }
 
-/// Made again where the list of packages has changed.
+/// Makes the virtual environment, again where the list of packages has changed.
 fn python(project: &Project, scripts: &Path, venv: &Path) -> Result<PathBuf> {
     let python = venv.join("bin/python");
     let wanted = fs::read_to_string(scripts.join("requirements.txt")).context("read bench/requirements.txt")?;
@@ -105,7 +111,7 @@ fn pgcopydb(project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// The whole workspace with only this binary: `-p wattlake` would choose other features, and build Arrow anew.
+/// Builds the binary with `--workspace`: `-p wattlake` would select other features, and build Arrow again.
 fn wattlake(project: &Project, profile: Profile) -> Result<PathBuf> {
     let mut cargo = project.cargo()?;
     run(cargo.args(["build", "--workspace", "--bin", "wattlake", "--profile", profile.name()]))?;

@@ -1,9 +1,9 @@
-//! `bench query`: what analysts and dashboards ask of series, by Wattlake's server through psql and by
-//! DuckDB over the same Parquet files. Both are warm, take turns, and must agree on every answer.
+//! `bench query`: queries of time series on Wattlake's server through psql, and on DuckDB with the same Parquet files.
+//! Both programs are warm, take turns, and must return the same rows.
 
 mod answers;
-mod asked;
-pub mod questions;
+pub mod queries;
+mod query_process;
 mod report;
 
 use std::fs;
@@ -15,21 +15,22 @@ use serde_json::{Value, json};
 
 use super::contenders::Contender;
 use super::copy::Profile;
-use super::energy::{Energy, SCHEMA, Size, TABLES};
 use super::programs::Programs;
-use super::report::{commit, kept_folder, machine, today};
+use super::report::{commit, machine, results_folder, today};
+use super::warehouse::{BenchWarehouse, SCHEMA, Size, TABLES};
 use crate::project::Project;
-use asked::Answer;
-pub use asked::{Asked, peak_mib};
-use questions::Question;
+use queries::BenchQuery;
+use query_process::Answer;
+pub use query_process::{QueryProcess, peak_mib};
 pub use report::write as write_report;
 
+/// The options of `bench query`.
 #[derive(Args)]
 pub struct Options {
-    /// Of the portfolio, each a year in 10-minute steps: 200 make 10 million rows
+    /// Series of the portfolio, each a year in 10-minute steps: 200 make 10 million rows
     #[arg(long, default_value_t = 200)]
     series: u32,
-    /// Timed ones; another one before them warms both
+    /// Measured rounds; one more before them warms both programs up
     #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// Only these queries (names of files in bench/queries)
@@ -38,18 +39,18 @@ pub struct Options {
     /// Pack the lake first, as its nightly upkeep does
     #[arg(long)]
     pack: bool,
-    /// Take the lake of an earlier run of the same size
+    /// Use the lake of an earlier run of the same size
     #[arg(long)]
     keep: bool,
-    /// 20 series, two rounds: proves that it works; its numbers mean nothing and are not kept
+    /// Run 20 series and two rounds to test the benchmark; the results are not kept
     #[arg(long)]
     quick: bool,
-    /// Of the wattlake binary; `dev` is what the README's commands build
+    /// The profile of the wattlake binary; `dev` is what the README's commands build
     #[arg(long, value_enum, default_value_t = Profile::Dev)]
     profile: Profile,
 }
 
-/// Of one question, by one program.
+/// The measurements of one query in one program.
 #[derive(Default)]
 struct Times {
     seconds: Vec<f64>,
@@ -63,47 +64,50 @@ impl Times {
     }
 }
 
-pub struct Asking {
-    question: Question,
+/// A query with the measurements of both programs.
+pub struct QueryComparison {
+    query: BenchQuery,
     wattlake: Times,
     duckdb: Times,
 }
 
-impl Asking {
+impl QueryComparison {
+    /// A line for the terminal.
     pub fn line(&self) -> String {
         report::line(self)
     }
 }
 
+/// Runs the benchmark and writes its results.
 pub fn run(project: &Project, options: &Options) -> Result<()> {
     let (series, rounds) = if options.quick { (20, 2) } else { (options.series, options.rounds) };
     ensure!(series > 0 && rounds > 0, "series and rounds must be above zero");
     let work = project.root.join("bench/work");
-    fs::create_dir_all(&work).with_context(|| format!("make {}", work.display()))?;
-    let programs = Programs::ready(project, &work, &[Contender::Wattlake], options.profile)?;
+    fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
+    let programs = Programs::prepare(project, &work, &[Contender::Wattlake], options.profile)?;
     let wattlake = programs.wattlake.as_deref().context("wattlake was not built")?;
-    let questions = questions::read(&project.root.join("bench/queries"), &options.only)?;
+    let queries = queries::read(&project.root.join("bench/queries"), &options.only)?;
 
     let size = Size { series, steps: 52_560 };
-    let energy = Energy::ready(&project.root.join("bench"), &work, wattlake, size, options.keep)?;
+    let warehouse = BenchWarehouse::prepare(&project.root.join("bench"), &work, wattlake, size, options.keep)?;
     if options.pack {
-        energy.pack()?;
+        warehouse.pack()?;
     }
-    let served = energy.serve()?;
-    let mut ours = Asked::start(&mut energy.psql(), Some(served.pid()), work.join("psql.log"))?;
+    let server = warehouse.serve()?;
+    let mut ours = QueryProcess::start(&mut warehouse.psql(), Some(server.pid()), work.join("psql.log"))?;
     ours.ask("SET TIME ZONE 'UTC'").context("wattlake: choose UTC")?;
     let mut duckdb = Command::new(&programs.python);
-    duckdb.arg(programs.script("query_duckdb.py")).arg(energy.lake()).arg(SCHEMA).args(TABLES);
-    let mut theirs = Asked::start(&mut duckdb, None, work.join("duckdb.log"))?;
+    duckdb.arg(programs.script("query_duckdb.py")).arg(warehouse.lake()).arg(SCHEMA).args(TABLES);
+    let mut theirs = QueryProcess::start(&mut duckdb, None, work.join("duckdb.log"))?;
 
     let rows = count(&mut ours)?;
-    eprintln!("bench query: {rows} rows, {} queries, {rounds} rounds", questions.len());
+    eprintln!("bench query: {rows} rows, {} queries, {rounds} rounds", queries.len());
     let mut all = Vec::new();
-    for question in questions {
-        let name = question.name.clone();
-        let asking = ask(&mut ours, &mut theirs, question, rounds).with_context(|| format!("query {name}"))?;
-        eprintln!("{}", asking.line());
-        all.push(asking);
+    for query in queries {
+        let name = query.name.clone();
+        let comparison = ask(&mut ours, &mut theirs, query, rounds).with_context(|| format!("query {name}"))?;
+        eprintln!("{}", comparison.line());
+        all.push(comparison);
     }
     let result = json!({
         "benchmark": "query",
@@ -116,33 +120,38 @@ pub fn run(project: &Project, options: &Options) -> Result<()> {
         "is_packed": options.pack,
         "rounds": rounds,
     });
-    let folder = if options.quick { work.join("quick") } else { kept_folder(project, &result)? };
+    let folder = if options.quick { work.join("quick") } else { results_folder(project, &result)? };
     report::write(&folder, "query", result, &all)
 }
 
-/// The first round is not timed: it reads the files, and proves that both give the same answer.
-pub fn ask(ours: &mut Asked, theirs: &mut Asked, question: Question, rounds: u32) -> Result<Asking> {
-    let mut asking = Asking { question, wattlake: Times::default(), duckdb: Times::default() };
+/// Measures one query in both programs. Before the measured rounds, one run reads the files and compares the results.
+pub fn ask(
+    ours: &mut QueryProcess,
+    theirs: &mut QueryProcess,
+    query: BenchQuery,
+    rounds: u32,
+) -> Result<QueryComparison> {
+    let mut comparison = QueryComparison { query, wattlake: Times::default(), duckdb: Times::default() };
     for round in 0..=rounds {
-        let our = ours.ask(&asking.question.wattlake).context("wattlake")?;
-        let their = theirs.ask(&asking.question.duckdb).context("duckdb")?;
-        answers::compare(&our.lines, &their.lines).context("wattlake's answer is not DuckDB's")?;
+        let our = ours.ask(&comparison.query.wattlake).context("wattlake")?;
+        let their = theirs.ask(&comparison.query.duckdb).context("duckdb")?;
+        answers::compare(&our.lines, &their.lines).context("Wattlake's rows differ from DuckDB's")?;
         if round > 0 {
-            asking.wattlake.add(&our);
-            asking.duckdb.add(&their);
+            comparison.wattlake.add(&our);
+            comparison.duckdb.add(&their);
         }
     }
-    Ok(asking)
+    Ok(comparison)
 }
 
-fn count(ours: &mut Asked) -> Result<u64> {
+fn count(ours: &mut QueryProcess) -> Result<u64> {
     let answer = ours.ask("SELECT count(*) FROM bench.measurements")?;
     let rows = answer.lines.get(1).context("count the rows: no answer")?;
     rows.parse().context("count the rows")
 }
 
-/// What `result` says apart from the numbers themselves.
-fn described(result: &Value) -> String {
+/// The size, machine and versions of a result, as a sentence.
+fn description(result: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let size = match &result["scale"] {
         Value::Null => format!("{} rows", result["rows"]),

@@ -1,4 +1,5 @@
-//! What was measured, for machines (copy.json: every run) and for people (copy.md: medians).
+//! Writes the results of `bench copy`: copy.json with every run, copy.md with medians. Also finds the date, commit and
+//! machine for the results of all benchmarks.
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use super::measure::Run;
 use crate::project::{Project, output};
 
-/// Who is compared with whom, by the time it took.
+/// The pairs of contenders whose wall times are compared.
 const PAIRS: [(&str, &str); 8] = [
     ("wattlake", "floor-1"),
     ("wattlake", "floor-2"),
@@ -35,6 +36,7 @@ struct Summary {
     bytes: Option<f64>,
 }
 
+/// The median and the range of some values.
 #[derive(Debug, PartialEq)]
 pub struct Spread {
     pub median: f64,
@@ -43,7 +45,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// None of nothing.
+    /// None where there are no values.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
@@ -54,6 +56,7 @@ impl Spread {
     }
 }
 
+/// Writes copy.json and copy.md into a folder.
 pub fn write(folder: &Path, result: &Value, runs: &[Run]) -> Result<()> {
     let summaries = summaries(runs);
     let text = markdown(result, &summaries);
@@ -63,7 +66,7 @@ pub fn write(folder: &Path, result: &Value, runs: &[Run]) -> Result<()> {
         .into_iter()
         .map(|(table, one, other, ratio)| json!({"table": table, "of": one, "to": other, "wall": ratio}))
         .collect();
-    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let mut exact = serde_json::to_string_pretty(&result).context("write the result as JSON")?;
     exact.push('\n');
     for (name, content) in [("copy.json", &exact), ("copy.md", &text)] {
@@ -75,7 +78,7 @@ pub fn write(folder: &Path, result: &Value, runs: &[Run]) -> Result<()> {
     Ok(())
 }
 
-/// In the order in which they first ran, table by table.
+/// Summaries by table, then in the order of the first runs.
 fn summaries(runs: &[Run]) -> Vec<Summary> {
     let mut keys: Vec<(&'static str, &'static str)> = Vec::new();
     for run in runs {
@@ -94,7 +97,7 @@ fn summaries(runs: &[Run]) -> Vec<Summary> {
             contender,
             wall: Spread::of(mine.iter().map(|r| r.wall_s))?,
             cpu_s: median(|r| r.cpu_s),
-            // Memory is judged by the worst round.
+            // Of memory, the worst round counts.
             rss_max_mib: Spread::of(mine.iter().filter_map(|r| r.rss_max_mib)).map(|s| s.max),
             inside_s: median(|r| r.inside_s),
             bytes: median(|r| r.bytes.map(|b| b as f64)),
@@ -111,7 +114,7 @@ fn summary_json(summary: &Summary) -> Value {
     })
 }
 
-/// Median by median; 0.5 means half the time.
+/// Ratios of median times within a table; 0.5 means half the time.
 fn ratios(summaries: &[Summary]) -> Vec<(&'static str, &'static str, &'static str, f64)> {
     let mut all = Vec::new();
     for (one, other) in PAIRS {
@@ -178,11 +181,12 @@ fn cell(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |v| format!("{v:.digits$}"))
 }
 
+/// The date in UTC, as `2026-01-31`.
 pub fn today(project: &Project) -> Result<String> {
     Ok(output(project.command("date").args(["-u", "+%F"]))?.trim().to_owned())
 }
 
-/// With "+" where files were changed since; null before the first commit.
+/// The commit's short hash, with "+" where files have changed since; null before the first commit.
 pub fn commit(project: &Project) -> Result<Value> {
     let Ok(head) = output(project.command("git").args(["rev-parse", "--short", "HEAD"])) else {
         return Ok(Value::Null);
@@ -191,7 +195,7 @@ pub fn commit(project: &Project) -> Result<Value> {
     Ok(format!("{}{}", head.trim(), if changed.is_empty() { "" } else { "+" }).into())
 }
 
-/// What matters to a measurement, and nothing by which the machine could be told from its like.
+/// The properties of the machine that matter to measurements, and none that identifies it.
 pub fn machine() -> Result<Value> {
     let cores = std::thread::available_parallelism().context("count the cores")?.get();
     let value = |path: &str, key: &str| -> Option<String> {
@@ -210,8 +214,8 @@ pub fn machine() -> Result<Value> {
     }))
 }
 
-/// Where the results of a full run stay.
-pub fn kept_folder(project: &Project, result: &Value) -> Result<PathBuf> {
+/// The folder to keep the results of a full run in, by date and machine.
+pub fn results_folder(project: &Project, result: &Value) -> Result<PathBuf> {
     let date = result["date"].as_str().context("a result has no date")?;
     let machine = machine_slug(&result["machine"]);
     Ok(project.root.join("bench/runs").join(format!("{date}-{machine}")))

@@ -15,7 +15,7 @@ expression = "MIT"
 
 fn violations_of(packages: &[(&str, Option<&str>)]) -> Vec<String> {
     let mut all: Vec<Package> = Vec::new();
-    // These three keep every rule in use, so that a test sees only what it is about.
+    // These three packages use every rule, so that no test gets a violation for an unused one.
     let base = [("both", Some("Apache-2.0 AND MIT")), ("shared", Some("MPL-2.0")), ("silent", None)];
     for (name, license) in base.iter().chain(packages) {
         let license = license.map(str::to_owned);
@@ -33,7 +33,7 @@ fn allowed_expressions_pass() {
 }
 
 #[test]
-fn what_is_not_allowed_is_named() {
+fn packages_without_an_allowed_licence_are_named() {
     let refused = violations_of(&[("a", Some("MIT AND GPL-3.0-only"))]);
     assert_eq!(refused, ["a 1.0.0: `MIT AND GPL-3.0-only` is not allowed"]);
     assert_eq!(violations_of(&[("b", None)]), ["b 1.0.0: its manifest names no licence"]);
@@ -52,7 +52,7 @@ fn with_an_exception_clause_it_is_another_licence() {
 }
 
 #[test]
-fn what_nobody_needs_is_to_be_removed() {
+fn unused_rules_are_named() {
     let packages = [Package { name: "a".into(), version: "1.0.0".into(), license: Some("MIT".into()) }];
     let wrong = violations(&Rules::parse(RULES).unwrap(), &packages);
     assert_eq!(
@@ -66,7 +66,7 @@ fn what_nobody_needs_is_to_be_removed() {
 }
 
 #[test]
-fn our_own_crates_are_no_dependencies() {
+fn crates_of_the_workspace_are_no_dependencies() {
     let metadata = r#"{"workspace_members": ["w"], "packages": [
         {"id": "w", "name": "ours", "version": "0.1.0", "license": null},
         {"id": "x", "name": "theirs", "version": "2.0.0", "license": "MIT"}]}"#;

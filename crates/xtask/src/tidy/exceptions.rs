@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
+/// A finding that is allowed, and its exact measure.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Exception {
     pub rule: String,
@@ -9,6 +10,7 @@ pub struct Exception {
     pub limit: usize,
 }
 
+/// The exceptions of the file, one a line: rule, place, limit.
 pub fn parse(text: &str) -> Result<Vec<Exception>> {
     let mut all: Vec<Exception> = Vec::new();
     for (at, line) in text.lines().enumerate() {

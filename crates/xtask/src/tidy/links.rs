@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::modules::normal;
 use super::{File, Finding};
 
+/// Adds links that lead nowhere.
 pub fn check(files: &[File], found: &mut Vec<Finding>) {
     let anchors: BTreeMap<&str, Vec<String>> =
         files.iter().filter(|f| f.is_markdown()).map(|f| (f.path.as_str(), headings(&f.text))).collect();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{File, Finding};
 
+/// Adds files that no module declares, and modules without a file.
 pub fn check(files: &[File], found: &mut Vec<Finding>) {
     let rust: BTreeMap<&str, &File> =
         files.iter().filter(|f| f.is_rust() && f.crate_name().is_some()).map(|f| (f.path.as_str(), f)).collect();

@@ -48,6 +48,7 @@ const SURROUNDINGS: [&str; 16] = [
     "*",
 ];
 
+/// Adds what is wrong in one Rust file.
 pub fn check(file: &File, found: &mut Vec<Finding>) {
     check_size(file, found);
     check_name(file, found);

@@ -182,3 +182,29 @@ fn a_list_that_cannot_be_read_is_an_error() {
 fn what_cannot_be_parsed_is_told() {
     assert!(found(&in_crate("lake", "fn f( {\n")).contains(&"parse crates/lake/src/lib.rs".to_owned()));
 }
+
+#[test]
+fn words_that_the_glossary_replaces_are_found_in_prose_and_names() {
+    let glossary = file(
+        "docs/glossary.md",
+        "| term | meaning | in place of |\n|---|---|---|\n| hint | x | `mend`, `set aside` |\n",
+    );
+    let with = |text: &str| vec![glossary_copy(&glossary), file("docs/lake.md", text)];
+    assert_eq!(found(&with("The Mend of it.\n")), ["glossary docs/lake.md"]);
+    assert_eq!(found(&with("Call `set_aside`.\n")), ["glossary docs/lake.md"]);
+    assert!(found(&with("Amend it; the control `files_set_aside`.\n")).is_empty());
+}
+
+fn glossary_copy(file: &File) -> File {
+    File { path: file.path.clone(), text: file.text.clone() }
+}
+
+#[test]
+fn nineteen_of_twenty_public_items_are_documented() {
+    let lines =
+        |documented: usize, bare: usize| "/// x\npub fn f() {}\n".repeat(documented) + &"pub fn f() {}\n".repeat(bare);
+    assert!(found(&in_crate("lake", &lines(19, 1))).is_empty());
+    assert_eq!(found(&in_crate("lake", &lines(18, 1))), ["documented crates/lake"]);
+    let others = "fn f() {}\npub(crate) struct A;\nimpl Display for A { fn fmt() {} }\n#[cfg(test)]\nmod tests { pub fn f() {} }\n";
+    assert!(found(&in_crate("lake", others)).is_empty());
+}

@@ -8,6 +8,7 @@ const FREE: [&str; 5] = [".lock", ".tsv", ".patch", ".diff", ".snap"];
 /// In two pieces, or this file would be its own finding.
 const HOMES: [&str; 2] = [concat!("/ro", "ot/"), concat!("/ho", "me/")];
 
+/// Adds what is wrong in one text file.
 pub fn check(file: &File, found: &mut Vec<Finding>) {
     let free = FREE.iter().any(|end| file.path.ends_with(end));
     for (at, line) in file.text.lines().enumerate() {

@@ -1,4 +1,4 @@
-//! JSON, a JSON object a line, and Parquet.
+//! JSON, JSON with one object per line, and Parquet.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use arrow::datatypes::{Decimal128Type, Float64Type, Int32Type};
 use parquet::arrow::ArrowWriter;
 
 use super::{layout, reading};
-use crate::read::What;
+use crate::read::FaultKind;
 
 const COLUMNS: &str = "
 [columns.prm]
@@ -56,12 +56,12 @@ fn what_is_wrong_in_json() {
     );
     let faults = read.faults();
     let expected = [
-        (1, What::Fields),
-        (2, What::Form),
-        (2, What::Fields),
-        (4, What::Fields),
-        (4, What::Digits),
-        (4, What::Unreadable),
+        (1, FaultKind::Fields),
+        (2, FaultKind::Form),
+        (2, FaultKind::Fields),
+        (4, FaultKind::Fields),
+        (4, FaultKind::Digits),
+        (4, FaultKind::Unreadable),
     ];
     assert_eq!(
         faults.iter().map(|(_, what)| *what).collect::<Vec<_>>(),
@@ -70,22 +70,22 @@ fn what_is_wrong_in_json() {
         read.report
     );
     assert!(read.report.faults[0].to_string().contains("nearest: \"amount\""));
-    assert!(read.report.faults[1].to_string().contains("expected one value, and this holds several"));
-    assert!(read.report.faults[5].hint.contains("was the file cut off?"));
+    assert!(read.report.faults[1].to_string().contains("expected one value, found several"));
+    assert!(read.report.faults[5].hint.contains("was the file truncated?"));
     assert_eq!(read.texts("prm"), [Some("F")]);
 }
 
 #[test]
-fn one_object_a_line() {
+fn one_object_per_line() {
     let read = reading(
         &of("ndjson"),
         b"\xef\xbb\xbf{\"prm\":\"A\",\"amount\":1}\r\n\n{\"prm\":\"B\"\n{\"prm\":\"C\",\"at\":1}\n{\"prm\":\"D\"}",
     );
-    assert_eq!(read.faults(), [(3, What::Fields), (4, What::Form)]);
+    assert_eq!(read.faults(), [(3, FaultKind::Fields), (4, FaultKind::Form)]);
     assert_eq!((read.lines.as_slice(), read.texts("prm")), ([1, 5].as_slice(), vec![Some("A"), Some("D")]));
     let endless = format!("{{\"prm\":\"{}\"}}", "x".repeat(5 << 20));
-    assert_eq!(reading(&of("ndjson"), endless.as_bytes()).report.counts[&What::Unreadable], 1);
-    assert_eq!(reading(&of("json"), format!("[{endless}]").as_bytes()).report.counts[&What::Unreadable], 1);
+    assert_eq!(reading(&of("ndjson"), endless.as_bytes()).report.counts[&FaultKind::Unreadable], 1);
+    assert_eq!(reading(&of("json"), format!("[{endless}]").as_bytes()).report.counts[&FaultKind::Unreadable], 1);
 }
 
 fn parquet_of(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
@@ -112,9 +112,9 @@ fn columns() -> Vec<(&'static str, ArrayRef)> {
 }
 
 #[test]
-fn parquet_by_its_values() {
+fn parquet_is_read_by_its_values() {
     let read = reading(&of("parquet"), &parquet_of(columns()));
-    assert_eq!(read.faults(), [(2, What::Digits)], "0.007 has no cents");
+    assert_eq!(read.faults(), [(2, FaultKind::Digits)], "0.007 has no cents");
     assert_eq!(read.rows["amount"].as_primitive::<Decimal128Type>().value(0), 1250);
     assert_eq!(read.instants("at"), ["01T00:00Z"]);
     let mut plain = columns();

@@ -1,11 +1,11 @@
-//! Workbooks, written by a writer that is not ours.
+//! Workbooks, written by another library.
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Date32Type, Decimal128Type, Float64Type};
 use rust_xlsxwriter::{ExcelDateTime, Format, Formula, Workbook};
 
 use super::{layout, reading};
-use crate::read::What;
+use crate::read::FaultKind;
 
 const LAYOUT: &str = r##"
 format = "xlsx"
@@ -95,8 +95,13 @@ fn what_is_wrong_in_a_sheet() {
             sheet.write(2, 8, "à côté").unwrap();
         }),
     );
-    let counts: Vec<What> = read.report.counts.keys().copied().collect();
-    assert_eq!(counts, [What::Fields, What::Form, What::Digits, What::Total], "{:#?}", read.report.faults);
+    let counts: Vec<FaultKind> = read.report.counts.keys().copied().collect();
+    assert_eq!(
+        counts,
+        [FaultKind::Fields, FaultKind::Form, FaultKind::Digits, FaultKind::Total],
+        "{:#?}",
+        read.report.faults
+    );
     let said: Vec<String> = read.report.faults.iter().map(ToString::to_string).collect();
     assert!(said.iter().any(|one| one.starts_with("line 5: column \"jour\": \"01/09/2026\": expected a date such as")));
     assert!(said.iter().any(|one| one.contains("line 6: column \"definitif\": \"#DIV/0!\"")), "{said:#?}");

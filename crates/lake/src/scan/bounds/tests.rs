@@ -1,7 +1,7 @@
 use super::units;
 
 #[test]
-fn decimals_keep_fifteen_digits_and_no_guess_beyond() {
+fn decimals_of_more_than_fifteen_digits_have_no_bound() {
     assert_eq!(units(123.456, 3), Some(123_456));
     assert_eq!(units(-0.001, 3), Some(-1));
     assert_eq!(units(999_999_999_999.999, 3), Some(999_999_999_999_999));

@@ -1,4 +1,4 @@
-//! Folders as pip leaves them.
+//! Folders as pip writes them.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
 #!/opt/bin/bash
-# A new R for each event: slower by R's own start, and nothing stays behind from one to the next.
+# A new R process for each event: each event waits for R's start, and no state remains from one event to the next.
 set -euo pipefail
 PATH="$PATH:/opt/bin"
 api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
@@ -13,7 +13,7 @@ while true; do
   /opt/R/bin/Rscript --no-init-file /opt/runtime.R "$event" "$request_id" "$_HANDLER" || status=$?
   if ((status != 0)); then
     error='{"errorMessage":"R exited with status '$status'","errorType":"Runtime.ExitError","stackTrace":[]}'
-    # Refused where R has answered before it failed.
+    # The Runtime API refuses this where R has answered before it failed.
     curl -sS -o /dev/null -X POST -H 'Lambda-Runtime-Function-Error-Type: Runtime.ExitError' -d "$error" \
       "$api/invocation/$request_id/error"
   fi

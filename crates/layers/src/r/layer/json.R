@@ -1,5 +1,5 @@
-# JSON for the layer's runtime.R, whose environment this becomes a part of. In base R: jsonlite takes
-# 70 ms of a cold start, and gives at most 15 of a number's 17 digits.
+# JSON for the layer's runtime.R, which includes this file. In base R, since jsonlite takes 70 ms of a cold start and
+# writes at most 15 of a number's 17 digits.
 
 # ---- JSON into R ----
 
@@ -22,7 +22,7 @@ json_tokens <- function(text) {
 
 json_refuse <- function(at, near) {
   near <- iconv(near, "UTF-8", "UTF-8", sub = "?")
-  stop(sprintf("the event is no JSON: byte %d, near %s", at, encodeString(near, quote = "'")), call. = FALSE)
+  stop(sprintf("the event is not JSON: byte %d, near %s", at, encodeString(near, quote = "'")), call. = FALSE)
 }
 
 json_escapes <- c(n = "\n", t = "\t", r = "\r", b = "\b", f = "\f", `/` = "/", `\\` = "\\", `"` = "\"")
@@ -46,7 +46,7 @@ json_unescape <- function(text) {
       low <- strtoi(substr(escape, 9L, 12L), 16L)
       return(intToUtf8(0x10000 + (high - 0xd800) * 0x400 + (low - 0xdc00)))
     }
-    if (high == 0L) stop("the event holds \\u0000, which no text of R can", call. = FALSE)
+    if (high == 0L) stop("the event contains \\u0000, which no text in R can", call. = FALSE)
     if (high >= 0xd800 && high <= 0xdfff) "\ufffd" else intToUtf8(high)
   }, ""))
   text
@@ -130,8 +130,7 @@ from_json <- function(text) {
 is_scalar <- function(x) is.null(x) || (is.atomic(x) && length(x) == 1L)
 is_record <- function(x) is.list(x) && !is.null(names(x)) && !is.data.frame(x)
 
-# Arrays as jsonlite simplifies them: scalars to a vector, records to a data frame, vectors of
-# one length to a matrix.
+# Simplifies arrays as jsonlite does: scalars to a vector, records to a data frame, vectors of one length to a matrix.
 simplified <- function(x, matrices) {
   if (!is.list(x) || is.data.frame(x)) return(x)
   if (!is.null(names(x))) {
@@ -152,7 +151,7 @@ simplified <- function(x, matrices) {
   if (matrices && all(vapply(x, is.array, NA)) && length(unique(lapply(x, dim))) == 1L) {
     return(array(do.call(rbind, lapply(x, as.vector)), c(length(x), dim(x[[1L]]))))
   }
-  # [[], [1]]: an empty one is of the others' kind.
+  # An empty element gets the type of the others, as in [[], [1]].
   empty <- vapply(x, identical, NA, list())
   if (any(empty) && !all(empty)) {
     if (all(vapply(x[!empty], is.data.frame, NA))) x[empty] <- list(data.frame())
@@ -175,7 +174,7 @@ json_text <- function(x) {
   x <- enc2utf8(as.character(x))
   missing <- is.na(x)
   if (!all(validUTF8(x[!missing]))) {
-    stop("the result holds a text that is not UTF-8: say its encoding when it is read", call. = FALSE)
+    stop("the result contains a text that is not UTF-8: name its encoding where it is read", call. = FALSE)
   }
   if (any(grepl("[\"\\\\[:cntrl:]]", x))) {
     x <- gsub("\\", "\\\\", x, fixed = TRUE)
@@ -192,7 +191,7 @@ json_text <- function(x) {
   x
 }
 
-# As few digits as give the same number back.
+# As few digits as are needed to read the same number back.
 json_double <- function(x) {
   digits <- sprintf("%.15g", x)
   finite <- is.finite(x)
@@ -229,7 +228,7 @@ json_atoms <- function(x, path) {
     integer = ifelse(is.na(x), "null", sprintf("%d", x)),
     double = json_double(as.double(x)),
     character = json_text(x),
-    stop(sprintf("the result's %s is of type %s, which JSON has not", path, typeof(x)), call. = FALSE))
+    stop(sprintf("the result's %s is of type %s, which JSON can't represent", path, typeof(x)), call. = FALSE))
 }
 
 json_rows <- function(x, path) {
@@ -267,7 +266,7 @@ to_json <- function(x, path = "value") {
     return(paste0("{", paste(json_text(names), all, sep = ":", collapse = ","), "}"))
   }
   if (!is.atomic(x) && !inherits(x, "POSIXlt")) {
-    stop(sprintf("the result's %s is a %s, which JSON has not", path, class(x)[1L]), call. = FALSE)
+    stop(sprintf("the result's %s is a %s, which JSON can't represent", path, class(x)[1L]), call. = FALSE)
   }
   if (is.matrix(x)) {
     rows <- vapply(seq_len(nrow(x)), function(row) json_vector(x[row, ], path), "")

@@ -3,22 +3,22 @@
 #   run <- function(event) ...            the whole event
 #   run <- function(event, context) ...   and request_id, deadline_ms, function_arn, ...
 #   run <- function(period, inputs) ...   the event's fields, by name
-# The event arrives as jsonlite::fromJSON() would give it; a scalar of the result is a JSON scalar,
-# I(x) keeps it an array, and NA is null. Without arguments this process polls for events until it
-# is ended; with EVENT REQUEST_ID HANDLER it answers that one. Base R only, so that no package of a
-# function is ever in the way of one of ours.
+# The event is what jsonlite::fromJSON() would return. A vector of length 1 in the result becomes a JSON scalar, or an
+# array with I(x), and NA becomes null. Without arguments this process polls for events until it is ended; with EVENT
+# REQUEST_ID HANDLER it answers that one event. It uses base R only, so that it can't conflict with a function's
+# packages.
 
 local({
-  options(warn = 1)  # a warning that waits for the top level is never seen
+  options(warn = 1)  # print warnings at once: the top level, where they would be printed, is never reached
 
 @JSON@
-  # ---- the Runtime API, over one socket that is kept ----
+  # ---- the Runtime API, over one socket that stays open ----
 
   address <- strsplit(Sys.getenv("AWS_LAMBDA_RUNTIME_API"), ":", fixed = TRUE)[[1L]]
   host <- paste0("Host: ", paste(address, collapse = ":"), "\r\n")
   path <- "/2018-06-01/runtime/"
   connection <- NULL
-  wait_max <- 2678400L  # 31 days, the longest that a socket of R waits; then it is asked again
+  wait_max <- 2678400L  # 31 days, the longest timeout of a socket in R; the request is repeated then
 
   connect <- function() {
     port <- if (length(address) > 1L) as.integer(address[2L]) else 80L
@@ -26,8 +26,8 @@ local({
                                     options = "no-delay")
   }
 
-  # Once more over a new socket where a function has closed all connections, ours among them, or
-  # the other end has.
+  # Sends a request. It is repeated once over a new socket where the connection was closed, by the other end or by a
+  # function that closes all connections.
   ask <- function(method, what, body = raw(), headers = "") {
     head <- paste0(method, " ", path, what, " HTTP/1.1\r\n", host, headers,
                    if (method == "POST") paste0("Content-Length: ", length(body), "\r\n"), "\r\n")
@@ -64,7 +64,7 @@ local({
     body <- readBin(connection, "raw", count)
     while (length(body) < count) {
       more <- readBin(connection, "raw", count - length(body))
-      if (length(more) == 0L) stop("the Runtime API has closed its connection half-way", call. = FALSE)
+      if (length(more) == 0L) stop("the Runtime API has closed its connection too early", call. = FALSE)
       body <- c(body, more)
     }
     body
@@ -84,7 +84,7 @@ local({
   post <- function(what, text, headers = "") {
     body <- if (is.raw(text)) text else charToRaw(text)
     answer <- ask("POST", what, body, headers)
-    # 400: the first of two answers arrived, or the deadline has passed; 413: told to the caller.
+    # 400: the event has been answered already, or its deadline has passed. 413: the caller gets the error.
     if (answer$status != 202L) message("runtime: ", what, ": ", answer$status, " ", rawToChar(answer$body))
     invisible(answer$status)
   }
@@ -93,7 +93,7 @@ local({
 
   stack_max <- 50L
 
-  # The calls of the function's own, innermost last, with the lines that they stand on.
+  # The function's own calls, the innermost last, with their files and lines.
   stack_of <- function(calls, below) {
     calls <- calls[seq_len(max(0L, length(calls) - 2L))]
     calls <- calls[-seq_len(min(below, length(calls)))]
@@ -106,12 +106,12 @@ local({
     }, "", USE.NAMES = FALSE)
   }
 
-  # What `code` gives, or list(error, stack) of class "failed".
+  # The value of `code`, or list(error, stack) of class "failed".
   guarded <- function(code) {
     stack <- character()
     below <- sys.nframe()
     tryCatch(
-      # What R adds above the function: tryCatch's four and withCallingHandlers' one frames.
+      # tryCatch adds four frames above the function's, and withCallingHandlers one.
       withCallingHandlers(code, error = function(e) stack <<- stack_of(sys.calls(), below + 5L)),
       error = function(e) structure(list(error = e, stack = stack), class = "failed"))
   }
@@ -121,7 +121,7 @@ local({
            ",\"stackTrace\":", json_vector(failed$stack, "stackTrace"), "}")
   }
 
-  # As the Runtime API wants it: Function.SimpleError.
+  # The error type in the Runtime API's form: Function.SimpleError.
   type_header <- function(type) {
     type <- if (grepl("^(Runtime|Function)\\.[A-Z][a-zA-Z]+$", type)) type else {
       words <- strsplit(type, "[^a-zA-Z]+")[[1L]]
@@ -146,10 +146,10 @@ local({
     files <- file.path(rep(folders, each = 2L), paste0(parts[2L], c(".R", ".r")))
     file <- files[file.exists(files)][1L]
     if (is.na(file)) {
-      stop(sprintf("the handler '%s' needs a file %s: none of %s is there", name, paste0(parts[2L], ".R"),
+      stop(sprintf("the handler '%s' needs a file %s: none of %s exists", name, paste0(parts[2L], ".R"),
                    paste(files, collapse = ", ")), call. = FALSE)
     }
-    # source() without its 40 ms of preparations.
+    # Like source(), which would take 40 ms more.
     for (expression in parse(file, keep.source = TRUE, encoding = "UTF-8")) eval(expression, globalenv())
     handler <- get0(parts[3L], globalenv(), mode = "function")
     if (is.null(handler)) stop(sprintf("%s defines no function '%s'", file, parts[3L]), call. = FALSE)
@@ -227,7 +227,7 @@ local({
     }
   }
 
-  # EVENT may be @FILE: an argument of more than 128 KB is refused by the kernel.
+  # EVENT may be @FILE, since the kernel refuses arguments of more than 128 KB.
   once <- function(event, request_id, name) {
     if (startsWith(event, "@")) {
       file <- substring(event, 2L)

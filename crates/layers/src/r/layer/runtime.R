@@ -1,3 +1,2 @@
-# R/etc/runtime.R, compiled when the layer was packed: parsed and compiled anew at each cold start
-# it would take 150 ms.
+# R/etc/runtime.R, compiled when the layer was packed: to parse and compile it at each cold start would take 150 ms.
 eval(readRDS("/opt/R/etc/runtime.rds"))

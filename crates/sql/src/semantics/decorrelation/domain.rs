@@ -1,4 +1,4 @@
-//! The values for which a query is asked, and the query joined with them.
+//! The values of outer columns for which a correlated query is evaluated, and the join of the query with them.
 
 use std::sync::Arc;
 
@@ -20,14 +20,18 @@ use datafusion::scalar::ScalarValue;
 use super::super::null_safe::equal;
 use super::free::{free_columns, subquery_of_mut};
 
-/// The distinct values of the columns that a query takes from outside.
+/// The distinct values of the outer columns that a query refers to.
 pub(super) struct Domain {
-    /// Outside, and as they are called in the query.
+    /// The outer columns, and their names inside the query.
     columns: Vec<(Column, String)>,
     plan: LogicalPlan,
 }
 
 impl Domain {
+    /// The values of `columns` in the outer plan; `number` makes their names unique.
+    ///
+    /// # Errors
+    /// If the plan cannot be built.
     pub(super) fn new(outside: &LogicalPlan, columns: Vec<Column>, number: usize) -> Result<Domain> {
         let named = columns.into_iter().enumerate().map(|(at, column)| (column, format!("__outer_{number}_{at}")));
         let columns: Vec<(Column, String)> = named.collect();
@@ -36,65 +40,75 @@ impl Domain {
         Ok(Domain { columns, plan })
     }
 
-    /// The query's columns, then the domain's: the rows that it has for each of its values.
-    pub(super) fn joined(&self, query: &LogicalPlan) -> Result<LogicalPlan> {
+    /// The query's rows for each value of the domain: the columns of the query, then those of the domain.
+    ///
+    /// # Errors
+    /// If the query has a node that is not supported in a correlated query.
+    pub(super) fn join_with(&self, query: &LogicalPlan) -> Result<LogicalPlan> {
         if !self.is_used_in(query)? {
-            return self.beside(query);
+            return self.cross_joined(query);
         }
         let joined = match query {
             LogicalPlan::Projection(node) => {
-                let input = self.joined(&node.input)?;
-                let exprs = self.all_inside(&node.expr, &node.input, &input)?;
-                self.projected(exprs, input)?
+                let input = self.join_with(&node.input)?;
+                let exprs = self.replace_all(&node.expr, &node.input, &input)?;
+                self.project(exprs, input)?
             }
             LogicalPlan::Filter(node) => {
-                let input = self.joined(&node.input)?;
-                let predicate = self.inside(node.predicate.clone(), node.input.schema(), input.schema())?;
+                let input = self.join_with(&node.input)?;
+                let predicate = self.replace_outer(node.predicate.clone(), node.input.schema(), input.schema())?;
                 LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?)
             }
             LogicalPlan::SubqueryAlias(node) => {
-                let input = Arc::new(self.joined(&node.input)?);
+                let input = Arc::new(self.join_with(&node.input)?);
                 LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(input, node.alias.clone())?)
             }
-            LogicalPlan::Subquery(node) => self.joined(&node.subquery)?,
-            LogicalPlan::Aggregate(node) => self.aggregated(node)?,
-            // Only a limit takes rows by their order.
-            LogicalPlan::Sort(node) => self.joined(&node.input)?,
-            LogicalPlan::Limit(node) => self.limited(node)?,
+            LogicalPlan::Subquery(node) => self.join_with(&node.subquery)?,
+            LogicalPlan::Aggregate(node) => self.aggregate(node)?,
+            // Without LIMIT the order has no effect.
+            LogicalPlan::Sort(node) => self.join_with(&node.input)?,
+            LogicalPlan::Limit(node) => self.limit(node)?,
             LogicalPlan::Distinct(Distinct::All(input)) => {
-                LogicalPlan::Distinct(Distinct::All(Arc::new(self.joined(input)?)))
+                LogicalPlan::Distinct(Distinct::All(Arc::new(self.join_with(input)?)))
             }
             LogicalPlan::Distinct(Distinct::On(node)) => self.distinct_on(node)?,
             LogicalPlan::Union(node) => {
-                let inputs = node.inputs.iter().map(|input| self.joined(input).map(Arc::new));
+                let inputs = node.inputs.iter().map(|input| self.join_with(input).map(Arc::new));
                 LogicalPlan::Union(Union::try_new_with_loose_types(inputs.collect::<Result<Vec<_>>>()?)?)
             }
-            LogicalPlan::Window(node) => self.windowed(node)?,
+            LogicalPlan::Window(node) => self.window(node)?,
             LogicalPlan::Join(node) => self.join(node)?,
             LogicalPlan::Unnest(node) => {
-                let input = LogicalPlanBuilder::from(self.joined(&node.input)?);
+                let input = LogicalPlanBuilder::from(self.join_with(&node.input)?);
                 input.unnest_columns_with_options(node.exec_columns.clone(), node.options.clone())?.build()?
             }
             LogicalPlan::Values(node) => self.values(node)?,
             other => {
                 let kind = other.display().to_string();
                 let kind = kind.split([':', ' ']).next().unwrap_or_default();
-                return not_impl_err!("a query that takes columns of the query around it, with {kind} in it");
+                return not_impl_err!("a correlated subquery with {kind} in it");
             }
         };
-        self.arranged(joined, query.schema())
+        self.in_order(joined, query.schema())
     }
 
-    /// That a row outside and one of the query belong together.
+    /// The conditions that join an outer row with the rows of the query for its values.
+    ///
+    /// # Errors
+    /// If `query` lacks the domain's columns.
     pub(super) fn matches(&self, query: &DFSchema) -> Result<Vec<Expr>> {
         let inside = self.columns_in(query)?;
         let pairs = self.columns.iter().zip(self.plan.schema().fields()).zip(inside);
         let equal = |((outside, field), inside): ((&(Column, String), &Arc<_>), Column)| {
-            same(Expr::Column(outside.0.clone()), Expr::Column(inside), field)
+            is_same(Expr::Column(outside.0.clone()), Expr::Column(inside), field)
         };
         pairs.map(equal).collect()
     }
 
+    /// The domain's columns in a schema.
+    ///
+    /// # Errors
+    /// If one is missing.
     pub(super) fn columns_in(&self, schema: &DFSchema) -> Result<Vec<Column>> {
         self.columns.iter().map(|(_, name)| column_named(schema, name)).collect()
     }
@@ -111,7 +125,7 @@ impl Domain {
         Ok(free_columns(query)?.iter().any(|column| self.name_of(column).is_some()))
     }
 
-    fn beside(&self, query: &LogicalPlan) -> Result<LogicalPlan> {
+    fn cross_joined(&self, query: &LogicalPlan) -> Result<LogicalPlan> {
         if let LogicalPlan::EmptyRelation(empty) = query
             && empty.produce_one_row
             && empty.schema.fields().is_empty()
@@ -121,8 +135,8 @@ impl Domain {
         LogicalPlanBuilder::from(query.clone()).cross_join(self.plan.clone())?.build()
     }
 
-    /// The columns in the order that [`Domain::joined`] has.
-    fn arranged(&self, plan: LogicalPlan, own: &DFSchema) -> Result<LogicalPlan> {
+    /// Puts the columns in the order that [`Domain::join_with`] promises.
+    fn in_order(&self, plan: LogicalPlan, own: &DFSchema) -> Result<LogicalPlan> {
         let mut columns = own.columns();
         columns.extend(self.columns_in(plan.schema())?);
         if plan.schema().columns() == columns {
@@ -132,26 +146,26 @@ impl Domain {
         Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?))
     }
 
-    fn projected(&self, mut exprs: Vec<Expr>, input: LogicalPlan) -> Result<LogicalPlan> {
+    fn project(&self, mut exprs: Vec<Expr>, input: LogicalPlan) -> Result<LogicalPlan> {
         exprs.extend(self.own_columns(input.schema())?);
         Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?))
     }
 
-    fn all_inside(&self, exprs: &[Expr], before: &LogicalPlan, input: &LogicalPlan) -> Result<Vec<Expr>> {
-        let inside = |expr: &Expr| self.inside(expr.clone(), before.schema(), input.schema());
+    fn replace_all(&self, exprs: &[Expr], before: &LogicalPlan, input: &LogicalPlan) -> Result<Vec<Expr>> {
+        let inside = |expr: &Expr| self.replace_outer(expr.clone(), before.schema(), input.schema());
         exprs.iter().map(inside).collect()
     }
 
-    fn sorts_inside(&self, sorts: &[SortExpr], before: &DFSchema, input: &DFSchema) -> Result<Vec<SortExpr>> {
+    fn replace_in_sorts(&self, sorts: &[SortExpr], before: &DFSchema, input: &DFSchema) -> Result<Vec<SortExpr>> {
         let inside = |sort: &SortExpr| {
-            let expr = self.inside(sort.expr.clone(), before, input)?;
+            let expr = self.replace_outer(sort.expr.clone(), before, input)?;
             Ok(SortExpr { expr, ..*sort })
         };
         sorts.iter().map(inside).collect()
     }
 
-    /// The expression with the domain's columns for those from outside; its name stays.
-    fn inside(&self, expr: Expr, before: &DFSchema, input: &DFSchema) -> Result<Expr> {
+    /// Replaces the outer columns in an expression by the domain's columns; the expression keeps its name.
+    fn replace_outer(&self, expr: Expr, before: &DFSchema, input: &DFSchema) -> Result<Expr> {
         let name = expr.qualified_name();
         let changed = expr.transform_up(|mut part| {
             if let Expr::OuterReferenceColumn(_, column) = &part
@@ -160,7 +174,7 @@ impl Domain {
                 return Ok(Transformed::yes(Expr::Column(column_named(input, name)?)));
             }
             if let Some(subquery) = subquery_of_mut(&mut part) {
-                *subquery = self.renamed(subquery, &[before], input)?;
+                *subquery = self.rename_in_subquery(subquery, &[before], input)?;
                 return Ok(Transformed::yes(part));
             }
             Ok(Transformed::no(part))
@@ -171,15 +185,15 @@ impl Domain {
         })
     }
 
-    /// A query within the query: what it took from outside, it takes from the domain's columns beside it.
-    fn renamed(&self, subquery: &Subquery, nearer: &[&DFSchema], input: &DFSchema) -> Result<Subquery> {
-        let plan = self.renamed_plan(subquery.subquery.as_ref().clone(), nearer, input)?;
+    /// Makes a subquery of the query refer to the domain's columns instead of the outer ones.
+    fn rename_in_subquery(&self, subquery: &Subquery, nearer: &[&DFSchema], input: &DFSchema) -> Result<Subquery> {
+        let plan = self.rename_in_plan(subquery.subquery.as_ref().clone(), nearer, input)?;
         let outer_ref_columns = plan.all_out_ref_exprs();
         Ok(Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: subquery.spans.clone() })
     }
 
-    fn renamed_plan(&self, plan: LogicalPlan, nearer: &[&DFSchema], input: &DFSchema) -> Result<LogicalPlan> {
-        let plan = plan.map_children(|child| self.renamed_plan(child, nearer, input).map(Transformed::yes))?.data;
+    fn rename_in_plan(&self, plan: LogicalPlan, nearer: &[&DFSchema], input: &DFSchema) -> Result<LogicalPlan> {
+        let plan = plan.map_children(|child| self.rename_in_plan(child, nearer, input).map(Transformed::yes))?.data;
         let own = merge_schema(&plan.inputs());
         let mut within = nearer.to_vec();
         within.push(&own);
@@ -193,7 +207,7 @@ impl Domain {
                     return Ok(Transformed::yes(renamed));
                 }
                 if let Some(subquery) = subquery_of_mut(&mut part) {
-                    *subquery = self.renamed(subquery, &within, input)?;
+                    *subquery = self.rename_in_subquery(subquery, &within, input)?;
                     return Ok(Transformed::yes(part));
                 }
                 Ok(Transformed::no(part))
@@ -202,12 +216,13 @@ impl Domain {
         Ok(changed.data)
     }
 
-    /// By the domain's columns too. Without groups of its own there is a row for each of its values, also of none.
-    fn aggregated(&self, node: &Aggregate) -> Result<LogicalPlan> {
-        let input = self.joined(&node.input)?;
+    /// Groups also by the domain's columns. An aggregate without GROUP BY returns a row for each value of the domain,
+    /// also if there are no rows for it.
+    fn aggregate(&self, node: &Aggregate) -> Result<LogicalPlan> {
+        let input = self.join_with(&node.input)?;
         let mut groups = self.own_columns(input.schema())?;
-        groups.extend(self.all_inside(&node.group_expr, &node.input, &input)?);
-        let values = self.all_inside(&node.aggr_expr, &node.input, &input)?;
+        groups.extend(self.replace_all(&node.group_expr, &node.input, &input)?);
+        let values = self.replace_all(&node.aggr_expr, &node.input, &input)?;
         let grouped = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), groups, values)?);
         if !node.group_expr.is_empty() {
             return Ok(grouped);
@@ -221,19 +236,20 @@ impl Domain {
         let grouped = LogicalPlan::Projection(Projection::try_new(columns, Arc::new(grouped))?);
         let pairs = self.columns.iter().zip(self.plan.schema().fields()).map(|((_, name), field)| {
             let of_rows = Column::from_name(inner(name));
-            same(Expr::Column(Column::from_name(name)), Expr::Column(of_rows), field)
+            is_same(Expr::Column(Column::from_name(name)), Expr::Column(of_rows), field)
         });
         let pairs = pairs.collect::<Result<Vec<Expr>>>()?;
         let all = LogicalPlanBuilder::from(self.plan.clone()).join_on(grouped, JoinType::Left, pairs)?.build()?;
-        let values = own.into_iter().zip(&node.aggr_expr).map(|(column, call)| of_no_rows(column, call, &node.schema));
-        self.projected(values.collect::<Result<Vec<Expr>>>()?, all)
+        let values =
+            own.into_iter().zip(&node.aggr_expr).map(|(column, call)| value_without_rows(column, call, &node.schema));
+        self.project(values.collect::<Result<Vec<Expr>>>()?, all)
     }
 
-    /// The first rows of each value of the domain.
-    fn limited(&self, node: &Limit) -> Result<LogicalPlan> {
+    /// LIMIT and OFFSET for each value of the domain.
+    fn limit(&self, node: &Limit) -> Result<LogicalPlan> {
         let (SkipType::Literal(skip), FetchType::Literal(fetch)) = (node.get_skip_type()?, node.get_fetch_type()?)
         else {
-            return not_impl_err!("LIMIT by a value, in a query that takes columns of the query around it");
+            return not_impl_err!("a LIMIT that is not a constant, in a correlated subquery");
         };
         self.first_rows(&node.input, skip, fetch)
     }
@@ -242,20 +258,20 @@ impl Domain {
         let (input, order) = match plan {
             LogicalPlan::Projection(node) if is_ordered(&node.input) => {
                 let input = self.first_rows(&node.input, skip, fetch)?;
-                let exprs = self.all_inside(&node.expr, &node.input, &input)?;
-                return self.projected(exprs, input);
+                let exprs = self.replace_all(&node.expr, &node.input, &input)?;
+                return self.project(exprs, input);
             }
             LogicalPlan::SubqueryAlias(node) if is_ordered(&node.input) => {
                 let input = Arc::new(self.first_rows(&node.input, skip, fetch)?);
                 return Ok(LogicalPlan::SubqueryAlias(SubqueryAlias::try_new(input, node.alias.clone())?));
             }
             LogicalPlan::Sort(node) => {
-                let input = self.joined(&node.input)?;
-                let order = self.sorts_inside(&node.expr, node.input.schema(), input.schema())?;
+                let input = self.join_with(&node.input)?;
+                let order = self.replace_in_sorts(&node.expr, node.input.schema(), input.schema())?;
                 (input, order)
             }
-            LogicalPlan::Distinct(Distinct::On(node)) => (self.joined(plan)?, order_of_distinct(node)?),
-            other => (self.joined(other)?, Vec::new()),
+            LogicalPlan::Distinct(Distinct::On(node)) => (self.join_with(plan)?, order_of_distinct(node)?),
+            other => (self.join_with(other)?, Vec::new()),
         };
         let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
         let by = self.own_columns(input.schema())?;
@@ -275,25 +291,25 @@ impl Domain {
     }
 
     fn distinct_on(&self, node: &DistinctOn) -> Result<LogicalPlan> {
-        let input = self.joined(&node.input)?;
+        let input = self.join_with(&node.input)?;
         let own = self.own_columns(input.schema())?;
         let with_own = |exprs: Vec<Expr>| own.iter().cloned().chain(exprs).collect::<Vec<Expr>>();
-        let on = with_own(self.all_inside(&node.on_expr, &node.input, &input)?);
-        let mut selected = self.all_inside(&node.select_expr, &node.input, &input)?;
+        let on = with_own(self.replace_all(&node.on_expr, &node.input, &input)?);
+        let mut selected = self.replace_all(&node.select_expr, &node.input, &input)?;
         selected.extend(own.iter().cloned());
         let order = node.sort_expr.as_ref().map(|sorts| {
             let mut order: Vec<SortExpr> = own.iter().map(|column| column.clone().sort(true, false)).collect();
-            order.extend(self.sorts_inside(sorts, node.input.schema(), input.schema())?);
+            order.extend(self.replace_in_sorts(sorts, node.input.schema(), input.schema())?);
             Ok::<_, DataFusionError>(order)
         });
         let distinct = DistinctOn::try_new(on, selected, order.transpose()?, Arc::new(input.clone()))?;
         Ok(LogicalPlan::Distinct(Distinct::On(distinct)))
     }
 
-    fn windowed(&self, node: &Window) -> Result<LogicalPlan> {
-        let input = self.joined(&node.input)?;
+    fn window(&self, node: &Window) -> Result<LogicalPlan> {
+        let input = self.join_with(&node.input)?;
         let own = self.own_columns(input.schema())?;
-        let calls = self.all_inside(&node.window_expr, &node.input, &input)?.into_iter().map(|call| {
+        let calls = self.replace_all(&node.window_expr, &node.input, &input)?.into_iter().map(|call| {
             let name = call.qualified_name();
             let partitioned = call.transform_up(|part| match part {
                 Expr::WindowFunction(mut function) => {
@@ -310,18 +326,18 @@ impl Domain {
 
     fn join(&self, node: &Join) -> Result<LogicalPlan> {
         let (is_left, is_right) = (self.is_used_in(&node.left)?, self.is_used_in(&node.right)?);
-        // The side whose rows are all kept has the domain's columns.
+        // The preserved side of an outer join must have the domain's columns.
         let kept = match node.join_type {
             JoinType::Inner => (is_left || !is_right, is_right),
             JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti => (true, is_right),
             JoinType::Right if !is_left => (false, true),
             other => {
                 let kind = other.to_string().to_uppercase();
-                return not_impl_err!("{kind} JOIN in a query that takes columns of the query around it");
+                return not_impl_err!("{kind} JOIN in a correlated subquery");
             }
         };
-        let left = if kept.0 { self.joined(&node.left)? } else { node.left.as_ref().clone() };
-        let mut right = if kept.1 { self.joined(&node.right)? } else { node.right.as_ref().clone() };
+        let left = if kept.0 { self.join_with(&node.left)? } else { node.left.as_ref().clone() };
+        let mut right = if kept.1 { self.join_with(&node.right)? } else { node.right.as_ref().clone() };
         let mut conditions: Vec<Expr> = Vec::new();
         if kept == (true, true) {
             let other = |name: &str| format!("{name}_again");
@@ -332,34 +348,34 @@ impl Domain {
             right = LogicalPlan::Projection(Projection::try_new(columns, Arc::new(right))?);
             for ((_, name), field) in self.columns.iter().zip(self.plan.schema().fields()) {
                 let left = Expr::Column(column_named(left.schema(), name)?);
-                conditions.push(same(left, Expr::Column(Column::from_name(other(name))), field)?);
+                conditions.push(is_same(left, Expr::Column(Column::from_name(other(name))), field)?);
             }
         }
         let both = left.schema().join(right.schema())?;
         let before = node.left.schema().join(node.right.schema())?;
         for (left, right) in &node.on {
-            // Of EXCEPT and INTERSECT, whose NULLs are equal.
+            // EXCEPT and INTERSECT join with equal NULLs.
             let operator = match node.null_equality {
                 NullEquality::NullEqualsNothing => Operator::Eq,
                 NullEquality::NullEqualsNull => Operator::IsNotDistinctFrom,
             };
-            conditions.push(self.inside(binary_expr(left.clone(), operator, right.clone()), &before, &both)?);
+            conditions.push(self.replace_outer(binary_expr(left.clone(), operator, right.clone()), &before, &both)?);
         }
         if let Some(filter) = &node.filter {
-            conditions.push(self.inside(filter.clone(), &before, &both)?);
+            conditions.push(self.replace_outer(filter.clone(), &before, &both)?);
         }
         LogicalPlanBuilder::from(left).join_on(right, node.join_type, conditions)?.build()
     }
 
-    /// `VALUES (o.a), (o.b)`: a query for each row.
+    /// Rewrites `VALUES (o.a), (o.b)` as a union of one query for each row.
     fn values(&self, node: &Values) -> Result<LogicalPlan> {
         let empty = DFSchema::empty();
         let rows = node.values.iter().map(|row| {
             let exprs = row.iter().zip(node.schema.fields()).map(|(value, field)| {
-                let value = self.inside(value.clone(), &empty, self.plan.schema())?.unalias();
+                let value = self.replace_outer(value.clone(), &empty, self.plan.schema())?.unalias();
                 Ok(cast(value, field.data_type().clone()).alias(field.name()))
             });
-            self.projected(exprs.collect::<Result<Vec<Expr>>>()?, self.plan.clone()).map(Arc::new)
+            self.project(exprs.collect::<Result<Vec<Expr>>>()?, self.plan.clone()).map(Arc::new)
         });
         let mut rows = rows.collect::<Result<Vec<_>>>()?;
         match rows.len() {
@@ -371,7 +387,9 @@ impl Domain {
 
 fn column_named(schema: &DFSchema, name: &str) -> Result<Column> {
     let found = schema.iter().find(|(_, field)| field.name() == name);
-    found.map(Column::from).ok_or_else(|| plan_datafusion_err!("no column {name} of the query around"))
+    found
+        .map(Column::from)
+        .ok_or_else(|| plan_datafusion_err!("the outer column {name} is missing in a correlated subquery"))
 }
 
 fn is_ordered(plan: &LogicalPlan) -> bool {
@@ -383,23 +401,22 @@ fn is_ordered(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// By its own columns.
+/// The order of DISTINCT ON, by the columns that it selects.
 fn order_of_distinct(node: &DistinctOn) -> Result<Vec<SortExpr>> {
     let own = |sort: &SortExpr| {
         let at = node.select_expr.iter().position(|expr| expr.clone().unalias() == sort.expr.clone().unalias());
         match at {
             Some(at) => Ok(SortExpr { expr: Expr::Column(Column::from(node.schema.qualified_field(at))), ..*sort }),
             None => not_impl_err!(
-                "LIMIT above DISTINCT ON that is ordered by what it does not select, in a query that takes columns of the \
-                 query around it"
+                "LIMIT above DISTINCT ON that is ordered by what it does not select, in a correlated subquery"
             ),
         }
     };
     node.sort_expr.iter().flatten().map(own).collect()
 }
 
-/// The value of an aggregate over no rows, where there is none.
-fn of_no_rows(column: Column, call: &Expr, schema: &DFSchema) -> Result<Expr> {
+/// The value of an aggregate, or its value without rows (0 for a count) if the join found none.
+fn value_without_rows(column: Column, call: &Expr, schema: &DFSchema) -> Result<Expr> {
     let value = Expr::Column(column.clone());
     let Expr::AggregateFunction(call) = call.clone().unalias() else { return Ok(value) };
     let default = call.func.default_value(schema.qualified_field_from_column(&column)?.1.data_type())?;
@@ -409,6 +426,6 @@ fn of_no_rows(column: Column, call: &Expr, schema: &DFSchema) -> Result<Expr> {
     Ok(coalesce(vec![value, lit(default)]).alias_qualified(column.relation, column.name))
 }
 
-fn same(left: Expr, right: Expr, field: &FieldRef) -> Result<Expr> {
+fn is_same(left: Expr, right: Expr, field: &FieldRef) -> Result<Expr> {
     equal(left, right, field.data_type(), field.is_nullable())
 }

@@ -1,4 +1,4 @@
-//! Which columns a query takes from the queries around it.
+//! The columns of outer queries to which a query refers.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema};
@@ -6,7 +6,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan, Subquery};
 
-/// In the order in which they are named, each once.
+/// The outer columns that a query refers to, each once, in the order of their first use.
 pub(super) fn free_columns(plan: &LogicalPlan) -> Result<Vec<Column>> {
     let mut found = Vec::new();
     collect(plan, &mut found)?;
@@ -34,12 +34,13 @@ fn collect(plan: &LogicalPlan, found: &mut Vec<Column>) -> Result<()> {
     plan.inputs().into_iter().try_for_each(|input| collect(input, found))
 }
 
-/// Those that the query around the subquery does not have itself.
+/// The outer columns of a subquery that are not columns of the query that contains it.
 fn free_of(subquery: &Subquery, own: &DFSchema) -> Result<Vec<Column>> {
     let columns = free_columns(&subquery.subquery)?;
     Ok(columns.into_iter().filter(|column| !own.has_column(column)).collect())
 }
 
+/// The subquery of an expression that is one.
 pub(super) fn subquery_of(expr: &Expr) -> Option<&Subquery> {
     match expr {
         Expr::ScalarSubquery(subquery) => Some(subquery),
@@ -50,6 +51,7 @@ pub(super) fn subquery_of(expr: &Expr) -> Option<&Subquery> {
     }
 }
 
+/// Like [`subquery_of`], to change it.
 pub(super) fn subquery_of_mut(expr: &mut Expr) -> Option<&mut Subquery> {
     match expr {
         Expr::ScalarSubquery(subquery) => Some(subquery),

@@ -1,15 +1,15 @@
-//! Queries that take columns of the query around them, where the engine has no plan for them: `LATERAL`, values chosen
-//! by other than equality, `EXISTS` and `IN` outside WHERE.
+//! Rewrites correlated subqueries that the engine cannot plan: `LATERAL`, correlation by other conditions than
+//! equality, `EXISTS` and `IN` outside of WHERE.
 //!
-//! Each is run once, for all values that it is asked for, instead of once a row (Neumann and Kemper, "Unnesting arbitrary
-//! queries", BTW 2015): the distinct values of the columns that it takes are a table of their own, the [`Domain`], which
-//! goes down to where they are used, and its columns come up with the rows that belong to them. What comes up is joined
-//! with the query around it by those columns.
+//! Each runs once, for all values of the outer columns, instead of once for each outer row (Neumann and Kemper,
+//! "Unnesting arbitrary queries", BTW 2015). The distinct values of the outer columns that it uses are a relation, the
+//! [`Domain`]. It is joined inside the subquery where those columns are used, and its columns become columns of the
+//! result. The result is joined with the outer query by them.
 
 mod domain;
 mod free;
 mod shapes;
-mod values;
+mod subquery_columns;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -24,11 +24,12 @@ use datafusion::optimizer::AnalyzerRule;
 
 use domain::Domain;
 use free::free_columns;
-use values::{Place, Values};
+use subquery_columns::{Place, SubqueryColumns};
 
-/// Queries in one another; deeper ones the engine refuses.
+/// The most passes, one for each level of nesting; the engine refuses deeper queries.
 const LEVELS_MAX: usize = 20;
 
+/// The analyzer rule.
 #[derive(Debug)]
 pub(super) struct CorrelatedQueries;
 
@@ -40,11 +41,11 @@ impl AnalyzerRule for CorrelatedQueries {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let names = Names::default();
         let mut plan = plan;
-        // A query that takes columns from two levels up takes them from the next one after the first pass.
+        // A query that refers to columns two levels up refers to the next level after the first pass.
         for _ in 0..LEVELS_MAX {
-            let before = names.given();
-            plan = rewritten(plan, &names)?;
-            if names.given() == before {
+            let before = names.issued();
+            plan = rewrite(plan, &names)?;
+            if names.issued() == before {
                 break;
             }
         }
@@ -52,7 +53,7 @@ impl AnalyzerRule for CorrelatedQueries {
     }
 }
 
-/// Numbers for the names of columns that queries do not see.
+/// Issues numbers for the names of hidden columns.
 #[derive(Default)]
 struct Names {
     last: Cell<usize>,
@@ -64,28 +65,28 @@ impl Names {
         self.last.get()
     }
 
-    fn given(&self) -> usize {
+    fn issued(&self) -> usize {
         self.last.get()
     }
 }
 
-/// The plan with the same columns.
-fn rewritten(plan: LogicalPlan, names: &Names) -> Result<LogicalPlan> {
-    let plan = plan.map_children(|input| rewritten(input, names).map(Transformed::yes))?.data;
-    let plan = plan.map_subqueries(|query| rewritten(query, names).map(Transformed::yes))?.data;
+/// Rewrites a plan, which keeps its columns.
+fn rewrite(plan: LogicalPlan, names: &Names) -> Result<LogicalPlan> {
+    let plan = plan.map_children(|input| rewrite(input, names).map(Transformed::yes))?.data;
+    let plan = plan.map_subqueries(|query| rewrite(query, names).map(Transformed::yes))?.data;
     match plan {
-        LogicalPlan::Join(join) => lateral(join, names),
-        LogicalPlan::Filter(filter) => filtered(filter, names),
+        LogicalPlan::Join(join) => rewrite_lateral(join, names),
+        LogicalPlan::Filter(filter) => rewrite_filter(filter, names),
         plan @ (LogicalPlan::Projection(_)
         | LogicalPlan::Aggregate(_)
         | LogicalPlan::Sort(_)
-        | LogicalPlan::Window(_)) => with_values(plan, names),
+        | LogicalPlan::Window(_)) => rewrite_expressions(plan, names),
         other => Ok(other),
     }
 }
 
-/// `l, LATERAL r`: `l` joined with what `r` is for all values of `l`.
-fn lateral(join: Join, names: &Names) -> Result<LogicalPlan> {
+/// Rewrites `l, LATERAL r` as a join of `l` with the rows of `r` for all values of `l`.
+fn rewrite_lateral(join: Join, names: &Names) -> Result<LogicalPlan> {
     let Some(query) = lateral_query(&join.right)? else { return Ok(LogicalPlan::Join(join)) };
     let left = join.left.as_ref().clone();
     let columns: Vec<Column> =
@@ -94,12 +95,12 @@ fn lateral(join: Join, names: &Names) -> Result<LogicalPlan> {
         return Ok(LogicalPlan::Join(Join { right: Arc::new(query), ..join }));
     }
     let domain = Domain::new(&join.left, columns, names.next())?;
-    let right = domain.joined(&query)?;
+    let right = domain.join_with(&query)?;
     let mut conditions = domain.matches(right.schema())?;
     conditions.extend(join.on.into_iter().map(|(left, right)| left.eq(right)));
     conditions.extend(join.filter);
     let joined = LogicalPlanBuilder::from(left).join_on(right, join.join_type, conditions)?.build()?;
-    // Without the domain's columns.
+    // The projection removes the domain's columns.
     let columns = join.schema.columns().into_iter().map(Expr::Column).collect();
     Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(joined))?))
 }
@@ -117,19 +118,20 @@ fn lateral_query(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     })
 }
 
-/// What needs no query is filtered before, so that the queries are asked for fewer values.
-fn filtered(filter: Filter, names: &Names) -> Result<LogicalPlan> {
+/// Rewrites a filter. Conditions without subqueries are applied first, so that the domain has fewer values.
+fn rewrite_filter(filter: Filter, names: &Names) -> Result<LogicalPlan> {
     let place = Place::Filter;
-    let (asking, plain): (Vec<Expr>, Vec<Expr>) =
-        split_conjunction_owned(filter.predicate.clone()).into_iter().partition(|part| place.has_values(part));
-    let Some(asking) = conjunction(asking) else { return Ok(LogicalPlan::Filter(filter)) };
+    let (correlated, plain): (Vec<Expr>, Vec<Expr>) = split_conjunction_owned(filter.predicate.clone())
+        .into_iter()
+        .partition(|part| place.has_unsupported_query(part));
+    let Some(correlated) = conjunction(correlated) else { return Ok(LogicalPlan::Filter(filter)) };
     let mut input = filter.input;
     if let Some(plain) = conjunction(plain) {
         input = Arc::new(LogicalPlan::Filter(Filter::try_new(plain, input)?));
     }
     let columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
-    let mut values = Values::new(input.as_ref().clone(), place, names);
-    let predicate = values.taken_from(asking)?;
+    let mut values = SubqueryColumns::new(input.as_ref().clone(), place, names);
+    let predicate = values.replace_subqueries(correlated)?;
     if !values.is_changed() {
         return Ok(LogicalPlan::Filter(Filter::try_new(predicate, input)?));
     }
@@ -137,19 +139,20 @@ fn filtered(filter: Filter, names: &Names) -> Result<LogicalPlan> {
     Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(filtered))?))
 }
 
-fn with_values(plan: LogicalPlan, names: &Names) -> Result<LogicalPlan> {
+/// Rewrites the subqueries in the expressions of a projection, aggregate, sort or window.
+fn rewrite_expressions(plan: LogicalPlan, names: &Names) -> Result<LogicalPlan> {
     let place = if matches!(plan, LogicalPlan::Projection(_)) { Place::Projection } else { Place::Other };
-    if !plan.expressions().iter().any(|expr| place.has_values(expr)) {
+    if !plan.expressions().iter().any(|expr| place.has_unsupported_query(expr)) {
         return Ok(plan);
     }
     let [input] = plan.inputs()[..] else { return Ok(plan) };
-    let mut values = Values::new(input.clone(), place, names);
+    let mut values = SubqueryColumns::new(input.clone(), place, names);
     let expressions = plan.expressions().into_iter();
     let expressions = expressions
         .map(|expr| {
             let name = expr.qualified_name();
-            let taken = values.taken_from(expr)?;
-            // A column of the output has the name that it had.
+            let taken = values.replace_subqueries(expr)?;
+            // The output columns keep their names.
             Ok(match plan {
                 LogicalPlan::Sort(_) => taken,
                 _ if taken.qualified_name() == name => taken,

@@ -1,6 +1,6 @@
-//! The few correlated queries that are left to the engine, which has plans for them without a domain of values. Of others
-//! it gives wrong answers: where two relations are tied to one column, where an aggregate has HAVING or DISTINCT above it,
-//! or where `EXISTS` and `IN` ask for an aggregate, a window or an OFFSET.
+//! Recognizes the correlated queries that are left to the engine, which plans them without a domain of values. For
+//! others it returns wrong results: if two relations are compared with one outer column, if an aggregate is below
+//! HAVING or DISTINCT, or if the query of `EXISTS` or `IN` has an aggregate, a window or an OFFSET.
 
 use datafusion::arrow::datatypes::FieldRef;
 use datafusion::common::Column;
@@ -10,11 +10,12 @@ use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, LogicalPlan, Operato
 
 use super::free::{free_columns, subquery_of};
 
+/// Whether a query refers to columns of an outer query.
 pub(super) fn is_correlated(plan: &LogicalPlan) -> bool {
     !free_columns(plan).is_ok_and(|columns| columns.is_empty())
 }
 
-/// Aggregates that are NULL of no rows, over the rows that are equal in some columns.
+/// Whether a query is an aggregate that is NULL without rows, correlated only by equalities in WHERE.
 pub(super) fn is_plain_aggregate(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::SubqueryAlias(node) => is_plain_aggregate(&node.input),
@@ -27,7 +28,7 @@ pub(super) fn is_plain_aggregate(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Rows that are chosen by conditions.
+/// Whether a query is correlated only by conditions in WHERE.
 pub(super) fn is_plain_query(plan: &LogicalPlan) -> bool {
     match plan {
         LogicalPlan::SubqueryAlias(node) => is_plain_query(&node.input),
@@ -36,7 +37,7 @@ pub(super) fn is_plain_query(plan: &LogicalPlan) -> bool {
     }
 }
 
-/// Whether all that is taken from outside is in conditions on rows, each of which is known.
+/// Whether outer columns are used only in filters, and only in conditions for which `is_known` returns true.
 fn is_chosen_by(plan: &LogicalPlan, is_known: &mut dyn FnMut(&Expr) -> bool) -> bool {
     match plan {
         LogicalPlan::Filter(filter) => {
@@ -62,7 +63,7 @@ fn is_null_of_no_rows(node: &Aggregate) -> bool {
         && !node.aggr_expr.iter().any(Expr::contains_outer)
 }
 
-/// NULL where its aggregate is NULL.
+/// Whether an expression is NULL if the aggregate in it is NULL.
 fn is_strict(expr: &Expr) -> bool {
     match expr {
         Expr::Alias(alias) => is_strict(&alias.expr),
@@ -76,7 +77,7 @@ fn is_strict(expr: &Expr) -> bool {
     }
 }
 
-/// `inner = outer`, of another column of the query around than those before.
+/// Whether a condition is `inner = outer`, with an outer column that is not in `before`; adds that column.
 fn is_equality(expr: &Expr, before: &mut Vec<Column>) -> bool {
     let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = expr else { return false };
     let (column, inner) = match (left.as_ref(), right.as_ref()) {

@@ -1,8 +1,8 @@
-//! `to_char`, `to_timestamp` and `to_date` with PostgreSQL's patterns. A pattern that is not known here is an error: never
-//! a text that looks like an answer.
+//! `to_char`, `to_timestamp` and `to_date` with PostgreSQL's patterns. A pattern that is not supported is an error,
+//! never a wrong result.
 
 mod numbers;
-mod reading;
+mod parse;
 mod times;
 
 use std::sync::Arc;
@@ -17,14 +17,15 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::scalar::ScalarValue;
 
+/// `to_char`, `to_timestamp` and `to_date`.
 pub(super) fn functions() -> Vec<ScalarUDF> {
-    let all = [Direction::Text, Direction::Instant, Direction::Date];
-    all.into_iter().map(|direction| ScalarUDF::from(FormatFunction::new(direction))).collect()
+    let all = [Target::Text, Target::Instant, Target::Date];
+    all.into_iter().map(|target| ScalarUDF::from(FormatFunction::new(target))).collect()
 }
 
-/// What a function makes.
+/// The result of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Direction {
+enum Target {
     Text,
     Instant,
     Date,
@@ -32,16 +33,16 @@ enum Direction {
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct FormatFunction {
-    direction: Direction,
+    target: Target,
     signature: Signature,
-    /// The names of the engine's own function: under one of them it would come back when a session is made of another.
+    /// The names of the engine's own function: a session that is made from another would register it again under them.
     aliases: Vec<String>,
 }
 
 impl FormatFunction {
-    fn new(direction: Direction) -> FormatFunction {
-        let aliases = if direction == Direction::Text { vec!["date_format".to_owned()] } else { Vec::new() };
-        FormatFunction { direction, signature: Signature::variadic_any(Volatility::Stable), aliases }
+    fn new(target: Target) -> FormatFunction {
+        let aliases = if target == Target::Text { vec!["date_format".to_owned()] } else { Vec::new() };
+        FormatFunction { target, signature: Signature::variadic_any(Volatility::Stable), aliases }
     }
 }
 
@@ -49,10 +50,10 @@ const INSTANT: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 impl ScalarUDFImpl for FormatFunction {
     fn name(&self) -> &str {
-        match self.direction {
-            Direction::Text => "to_char",
-            Direction::Instant => "to_timestamp",
-            Direction::Date => "to_date",
+        match self.target {
+            Target::Text => "to_char",
+            Target::Instant => "to_timestamp",
+            Target::Date => "to_date",
         }
     }
 
@@ -66,16 +67,16 @@ impl ScalarUDFImpl for FormatFunction {
 
     fn return_type(&self, given: &[DataType]) -> Result<DataType> {
         let is_text = |data_type: &DataType| data_type.is_string() || data_type.is_null();
-        match (self.direction, given) {
-            (Direction::Text, [value, pattern]) if is_text(pattern) && !value.is_string() => Ok(DataType::Utf8),
-            (Direction::Instant, [text, pattern]) if is_text(text) && is_text(pattern) => Ok(instant()),
-            (Direction::Instant, [value]) if value.is_numeric() || is_text(value) => Ok(instant()),
-            (Direction::Date, [text, pattern]) if is_text(text) && is_text(pattern) => Ok(DataType::Date32),
+        match (self.target, given) {
+            (Target::Text, [value, pattern]) if is_text(pattern) && !value.is_string() => Ok(DataType::Utf8),
+            (Target::Instant, [text, pattern]) if is_text(text) && is_text(pattern) => Ok(instant()),
+            (Target::Instant, [value]) if value.is_numeric() || is_text(value) => Ok(instant()),
+            (Target::Date, [text, pattern]) if is_text(text) && is_text(pattern) => Ok(DataType::Date32),
             _ => {
                 let types: Vec<String> = given.iter().map(ToString::to_string).collect();
                 plan_err!(
-                    "No function matches {}({}): to_char(value, pattern), to_timestamp(text, pattern), to_timestamp(seconds) \
-                     and to_date(text, pattern) are known",
+                    "No function matches {}({}): to_char(value, pattern), to_timestamp(text, pattern), \
+                     to_timestamp(seconds) and to_date(text, pattern) are supported",
                     self.name(),
                     types.join(", ")
                 )
@@ -90,37 +91,37 @@ impl ScalarUDFImpl for FormatFunction {
         let values = call.args.iter().map(|arg| arg.to_array(rows)).collect::<Result<Vec<_>>>()?;
         let zone = call.config_options.execution.time_zone.as_deref().unwrap_or("UTC");
         let zone: Tz = zone.parse().map_err(DataFusionError::from)?;
-        let answer: ArrayRef = match (self.direction, &values[..]) {
-            (Direction::Text, [value, pattern]) => to_text(value, &texts(pattern)?)?,
-            (Direction::Instant, [text]) if !text.data_type().is_numeric() => cast(text, &instant())?,
-            (Direction::Instant, [seconds]) => {
+        let answer: ArrayRef = match (self.target, &values[..]) {
+            (Target::Text, [value, pattern]) => to_text(value, &texts(pattern)?)?,
+            (Target::Instant, [text]) if !text.data_type().is_numeric() => cast(text, &instant())?,
+            (Target::Instant, [seconds]) => {
                 let seconds = cast(seconds, &DataType::Float64)?;
                 let micros = seconds
                     .as_primitive::<Float64Type>()
                     .unary::<_, TimestampMicrosecondType>(|seconds| (seconds * 1e6).round_ties_even() as i64);
                 Arc::new(micros.with_timezone("UTC"))
             }
-            (Direction::Instant, [text, pattern]) => {
+            (Target::Instant, [text, pattern]) => {
                 let (text, pattern) = (texts(text)?, texts(pattern)?);
-                let read = (0..rows).map(|row| match both(&text, &pattern, row) {
-                    Some((text, pattern)) => reading::read(text, pattern)
-                        .and_then(|read| placed(read, &zone))
+                let parsed = (0..rows).map(|row| match both(&text, &pattern, row) {
+                    Some((text, pattern)) => parse::parse(text, pattern)
+                        .and_then(|parsed| to_instant(parsed, &zone))
                         .map(|at| Some(at.timestamp_micros())),
                     None => Ok(None),
                 });
-                let read =
-                    read.collect::<Result<Vec<Option<i64>>, String>>().map_err(|e| exec_datafusion_err!("{e}"))?;
-                Arc::new(TimestampMicrosecondArray::from(read).with_timezone("UTC"))
+                let parsed =
+                    parsed.collect::<Result<Vec<Option<i64>>, String>>().map_err(|e| exec_datafusion_err!("{e}"))?;
+                Arc::new(TimestampMicrosecondArray::from(parsed).with_timezone("UTC"))
             }
             (_, [text, pattern]) => {
                 let (text, pattern) = (texts(text)?, texts(pattern)?);
-                let read = (0..rows).map(|row| match both(&text, &pattern, row) {
-                    Some((text, pattern)) => reading::read(text, pattern).map(|read| Some(days(read.local))),
+                let parsed = (0..rows).map(|row| match both(&text, &pattern, row) {
+                    Some((text, pattern)) => parse::parse(text, pattern).map(|parsed| Some(days(parsed.local))),
                     None => Ok(None),
                 });
-                let read =
-                    read.collect::<Result<Vec<Option<i32>>, String>>().map_err(|e| exec_datafusion_err!("{e}"))?;
-                Arc::new(Date32Array::from(read))
+                let parsed =
+                    parsed.collect::<Result<Vec<Option<i32>>, String>>().map_err(|e| exec_datafusion_err!("{e}"))?;
+                Arc::new(Date32Array::from(parsed))
             }
             _ => return Err(exec_datafusion_err!("{} was called with {} arguments", self.name(), values.len())),
         };
@@ -149,17 +150,17 @@ fn days(local: NaiveDateTime) -> i32 {
     i32::try_from(days).unwrap_or_default()
 }
 
-fn placed(read: reading::Moment, zone: &Tz) -> Result<DateTime<FixedOffset>, String> {
+fn to_instant(parsed: parse::ParsedTime, zone: &Tz) -> Result<DateTime<FixedOffset>, String> {
     let out_of_range = || "timestamp out of range".to_owned();
-    if let Some(offset) = read.offset {
+    if let Some(offset) = parsed.offset {
         let offset = FixedOffset::east_opt(offset).ok_or_else(out_of_range)?;
-        return offset.from_local_datetime(&read.local).single().ok_or_else(out_of_range);
+        return offset.from_local_datetime(&parsed.local).single().ok_or_else(out_of_range);
     }
-    let at = crate::literals::instant(read.local, zone).ok_or_else(out_of_range)?;
+    let at = crate::literals::instant(parsed.local, zone).ok_or_else(out_of_range)?;
     Ok(at.fixed_offset())
 }
 
-/// One pattern is read once, however many rows have it.
+/// `to_char`; consecutive rows with the same pattern parse it once.
 fn to_text(value: &ArrayRef, patterns: &StringArray) -> Result<ArrayRef> {
     let failed = |error: String| exec_datafusion_err!("{error}");
     let mut known: Option<(String, times::Pattern)> = None;
@@ -176,7 +177,7 @@ fn to_text(value: &ArrayRef, patterns: &StringArray) -> Result<ArrayRef> {
                 }
                 let pattern = patterns.value(row);
                 if known.as_ref().is_none_or(|(text, _)| text != pattern) {
-                    known = Some((pattern.to_owned(), times::Pattern::read(pattern).map_err(failed)?));
+                    known = Some((pattern.to_owned(), times::Pattern::parse(pattern).map_err(failed)?));
                 }
                 let utc = DateTime::from_timestamp_micros(micros.value(row))
                     .ok_or_else(|| exec_datafusion_err!("timestamp out of range"))?
@@ -193,7 +194,7 @@ fn to_text(value: &ArrayRef, patterns: &StringArray) -> Result<ArrayRef> {
             for row in 0..value.len() {
                 out.push(match value.is_null(row) || patterns.is_null(row) {
                     true => None,
-                    false => Some(numbers::of_double(values.value(row), patterns.value(row)).map_err(failed)?),
+                    false => Some(numbers::format_double(values.value(row), patterns.value(row)).map_err(failed)?),
                 });
             }
         }
@@ -202,7 +203,7 @@ fn to_text(value: &ArrayRef, patterns: &StringArray) -> Result<ArrayRef> {
             for row in 0..value.len() {
                 out.push(match value.is_null(row) || patterns.is_null(row) {
                     true => None,
-                    false => Some(numbers::of_decimal(values.value(row), patterns.value(row)).map_err(failed)?),
+                    false => Some(numbers::format_decimal(values.value(row), patterns.value(row)).map_err(failed)?),
                 });
             }
         }

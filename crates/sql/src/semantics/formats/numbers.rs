@@ -1,20 +1,20 @@
-//! Patterns of numbers: `9,999.99`, `FM000`, `S990D00`.
+//! Patterns of `to_char` for numbers: `9,999.99`, `FM000`, `S990D00`.
 
-/// What a pattern of digits asks for.
+/// A parsed pattern.
 #[derive(Debug, Default)]
 struct Pattern {
-    places: Vec<Place>,
-    /// Digits before the point, and after it.
+    elements: Vec<Element>,
+    /// The number of digits before the decimal point, and after it.
     whole: usize,
     fraction: usize,
     has_point: bool,
-    /// No blanks, no zeros that a 9 stands for at the end.
-    fill: bool,
+    /// Without FM: blanks for missing digits, and trailing zeros for each 9.
+    is_padded: bool,
     sign: Sign,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum Element {
     Digit { is_zero: bool },
     Comma,
     Point,
@@ -23,21 +23,22 @@ enum Place {
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Sign {
-    /// A minus beside the first digit, or a blank.
+    /// A minus or a blank before the first digit.
     #[default]
     Floating,
-    /// S at the beginning, or at the end.
+    /// S at the beginning: a plus or minus before the first digit.
     First,
+    /// S at the end.
     Last,
-    /// MI: a minus or a blank, where it stands.
+    /// MI: a minus or a blank at the end.
     MinusLast,
 }
 
 impl Pattern {
-    fn read(pattern: &str) -> Result<Pattern, String> {
+    fn parse(pattern: &str) -> Result<Pattern, String> {
         let unsupported =
             |what: &str| Err(format!("the pattern {pattern:?} of a number has {what:?}, which is not supported"));
-        let mut read = Pattern { fill: true, ..Pattern::default() };
+        let mut read = Pattern { is_padded: true, ..Pattern::default() };
         let mut rest = pattern;
         while let Some(first) = rest.chars().next() {
             let upper: String = rest.chars().take(2).collect::<String>().to_uppercase();
@@ -47,25 +48,25 @@ impl Pattern {
             }
             match first {
                 '9' | '0' => {
-                    read.places.push(Place::Digit { is_zero: first == '0' });
+                    read.elements.push(Element::Digit { is_zero: first == '0' });
                     if read.has_point { read.fraction += 1 } else { read.whole += 1 }
                 }
-                ',' | 'G' | 'g' => read.places.push(Place::Comma),
+                ',' | 'G' | 'g' => read.elements.push(Element::Comma),
                 '.' | 'D' | 'd' if !read.has_point => {
-                    read.places.push(Place::Point);
+                    read.elements.push(Element::Point);
                     read.has_point = true;
                 }
                 'S' | 's' if read.sign == Sign::Floating => {
-                    let has_digits = read.places.iter().any(|place| matches!(place, Place::Digit { .. }));
+                    let has_digits = read.elements.iter().any(|element| matches!(element, Element::Digit { .. }));
                     read.sign = if has_digits { Sign::Last } else { Sign::First };
                 }
                 '"' => {
                     let end = rest[1..].find('"').map_or(rest.len(), |at| at + 2);
-                    read.places.push(Place::Text(rest[1..end].trim_end_matches('"').to_owned()));
+                    read.elements.push(Element::Text(rest[1..end].trim_end_matches('"').to_owned()));
                     length = end;
                 }
                 _ if upper == "FM" => {
-                    read.fill = false;
+                    read.is_padded = false;
                     length = 2;
                 }
                 _ if upper == "MI" && read.whole + read.fraction > 0 => {
@@ -73,7 +74,7 @@ impl Pattern {
                     length = 2;
                 }
                 letter if letter.is_alphabetic() || letter == '.' => return unsupported(&letter.to_string()),
-                other => read.places.push(Place::Text(other.to_string())),
+                other => read.elements.push(Element::Text(other.to_string())),
             }
             rest = &rest[length..];
         }
@@ -81,93 +82,100 @@ impl Pattern {
     }
 }
 
-/// `number` as PostgreSQL writes numerics: digits, and a point.
-pub(super) fn of_decimal(number: &str, pattern: &str) -> Result<String, String> {
-    let pattern = Pattern::read(pattern)?;
+/// Formats a decimal number, given as digits with an optional sign and decimal point.
+///
+/// # Errors
+/// If the pattern is not supported.
+pub(super) fn format_decimal(number: &str, pattern: &str) -> Result<String, String> {
+    let pattern = Pattern::parse(pattern)?;
     let (is_negative, digits) = match number.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, number),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let (whole, fraction) = rounded(whole, fraction, pattern.fraction);
-    // A numeric has no zero below zero.
+    // A numeric has no negative zero.
     let is_zero = whole.bytes().chain(fraction.bytes()).all(|digit| digit == b'0');
-    Ok(written(&pattern, is_negative && !is_zero, whole.trim_start_matches('0'), &fraction))
+    Ok(write_digits(&pattern, is_negative && !is_zero, whole.trim_start_matches('0'), &fraction))
 }
 
-pub(super) fn of_double(number: f64, pattern: &str) -> Result<String, String> {
-    let read = Pattern::read(pattern)?;
+/// Formats a double.
+///
+/// # Errors
+/// If the pattern is not supported, or the number is infinite or NaN.
+pub(super) fn format_double(number: f64, pattern: &str) -> Result<String, String> {
+    let read = Pattern::parse(pattern)?;
     if !number.is_finite() {
         return Err(format!("to_char of {number} is not supported"));
     }
     let text = format!("{:.*}", read.fraction, number.abs());
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-    Ok(written(&read, number.is_sign_negative() && number != 0.0, whole.trim_start_matches('0'), fraction))
+    Ok(write_digits(&read, number.is_sign_negative() && number != 0.0, whole.trim_start_matches('0'), fraction))
 }
 
-/// Half away from zero, to so many digits after the point.
+/// Rounds to `digits` decimals, halves away from zero.
 fn rounded(whole: &str, fraction: &str, digits: usize) -> (String, String) {
     if fraction.len() <= digits {
         return (whole.to_owned(), format!("{fraction:0<digits$}"));
     }
-    let mut kept: Vec<u8> = whole.bytes().chain(fraction.bytes().take(digits)).collect();
+    let mut all: Vec<u8> = whole.bytes().chain(fraction.bytes().take(digits)).collect();
     if fraction.as_bytes()[digits] >= b'5' {
-        let mut at = kept.len();
+        let mut at = all.len();
         loop {
             if at == 0 {
-                kept.insert(0, b'1');
+                all.insert(0, b'1');
                 break;
             }
             at -= 1;
-            if kept[at] != b'9' {
-                kept[at] += 1;
+            if all[at] != b'9' {
+                all[at] += 1;
                 break;
             }
-            kept[at] = b'0';
+            all[at] = b'0';
         }
     }
-    let text: String = kept.into_iter().map(char::from).collect();
+    let text: String = all.into_iter().map(char::from).collect();
     let at = text.len() - digits;
     (text[..at].to_owned(), text[at..].to_owned())
 }
 
-/// `whole` is without zeros at its beginning, `fraction` as long as the pattern has it.
-fn written(pattern: &Pattern, is_negative: bool, whole: &str, fraction: &str) -> String {
+/// Writes a number by a pattern. `whole` has no leading zeros, and `fraction` as many digits as the pattern.
+fn write_digits(pattern: &Pattern, is_negative: bool, whole: &str, fraction: &str) -> String {
     let overflows = whole.len() > pattern.whole;
-    let last_zero = pattern.places.iter().rposition(|place| *place == Place::Digit { is_zero: true });
+    let last_zero = pattern.elements.iter().rposition(|element| *element == Element::Digit { is_zero: true });
     let significant = fraction.trim_end_matches('0').len();
-    // Zero has a digit of its own where nothing else would be seen of it.
-    let is_bare = !pattern.has_point || (!pattern.fill && significant == 0 && last_zero.is_none());
+    // Zero is written as a digit if nothing else of the number would be visible.
+    let is_bare = !pattern.has_point || (!pattern.is_padded && significant == 0 && last_zero.is_none());
     let whole = if whole.is_empty() && is_bare && pattern.whole > 0 { "0" } else { whole };
     let blanks = pattern.whole.saturating_sub(whole.len());
-    let first_zero = pattern.places.iter().position(|place| *place == Place::Digit { is_zero: true });
+    let first_zero = pattern.elements.iter().position(|element| *element == Element::Digit { is_zero: true });
     let (mut body, mut seen, mut after, mut begun) = (String::new(), 0, 0, false);
     let (mut in_fraction, mut first_at) = (false, None);
-    for (at, place) in pattern.places.iter().enumerate() {
-        if !matches!(place, Place::Text(_)) {
+    for (at, element) in pattern.elements.iter().enumerate() {
+        if !matches!(element, Element::Text(_)) {
             first_at.get_or_insert(body.len());
         }
-        match place {
-            Place::Text(text) => body.push_str(text),
-            Place::Comma if begun => body.push(','),
-            Place::Comma if pattern.fill => body.push(' '),
-            Place::Comma => {}
-            Place::Point => {
+        match element {
+            Element::Text(text) => body.push_str(text),
+            Element::Comma if begun => body.push(','),
+            Element::Comma if pattern.is_padded => body.push(' '),
+            Element::Comma => {}
+            Element::Point => {
                 (in_fraction, begun) = (true, true);
                 body.push('.');
             }
-            Place::Digit { .. } if overflows => {
+            Element::Digit { .. } if overflows => {
                 begun = true;
                 body.push('#');
             }
-            Place::Digit { .. } if in_fraction => {
+            Element::Digit { .. } if in_fraction => {
                 let digit = fraction.as_bytes().get(after).copied().unwrap_or(b'0');
                 after += 1;
-                if pattern.fill || after <= significant || last_zero.is_some_and(|last| last >= at) {
+                if pattern.is_padded || after <= significant || last_zero.is_some_and(|last| last >= at) {
                     body.push(char::from(digit));
                 }
             }
-            Place::Digit { .. } => {
+            Element::Digit { .. } => {
                 let is_blank = seen < blanks;
                 if !is_blank {
                     begun = true;
@@ -175,33 +183,33 @@ fn written(pattern: &Pattern, is_negative: bool, whole: &str, fraction: &str) ->
                 } else if first_zero.is_some_and(|first| first <= at) {
                     begun = true;
                     body.push('0');
-                } else if pattern.fill {
+                } else if pattern.is_padded {
                     body.push(' ');
                 }
                 seen += 1;
             }
         }
     }
-    // The sign is the number's: what stands before the number stands before it.
+    // The sign belongs to the number: literal text before the number comes before the sign.
     let (before, number) = body.split_at(first_at.unwrap_or_default());
-    format!("{before}{}", signed(pattern, is_negative, number))
+    format!("{before}{}", with_sign(pattern, is_negative, number))
 }
 
-fn signed(pattern: &Pattern, is_negative: bool, body: &str) -> String {
+fn with_sign(pattern: &Pattern, is_negative: bool, body: &str) -> String {
     let sign = if is_negative { "-" } else { "+" };
     match pattern.sign {
-        Sign::First => beside(body, sign),
+        Sign::First => with_sign_before_digits(body, sign),
         Sign::Last => format!("{body}{sign}"),
         Sign::MinusLast if is_negative => format!("{body}-"),
-        Sign::MinusLast if pattern.fill => format!("{body} "),
-        Sign::Floating if is_negative => beside(body, "-"),
-        Sign::Floating if pattern.fill => beside(body, " "),
+        Sign::MinusLast if pattern.is_padded => format!("{body} "),
+        Sign::Floating if is_negative => with_sign_before_digits(body, "-"),
+        Sign::Floating if pattern.is_padded => with_sign_before_digits(body, " "),
         Sign::MinusLast | Sign::Floating => body.to_owned(),
     }
 }
 
-/// Before the first digit, behind the blanks.
-fn beside(body: &str, sign: &str) -> String {
+/// Puts the sign before the first digit, after the blanks.
+fn with_sign_before_digits(body: &str, sign: &str) -> String {
     let at = body.len() - body.trim_start_matches(' ').len();
     format!("{}{sign}{}", &body[..at], &body[at..])
 }

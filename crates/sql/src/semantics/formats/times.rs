@@ -1,21 +1,21 @@
-//! Patterns of instants: `YYYY-MM-DD HH24:MI:SS`.
+//! Patterns of dates and times: `YYYY-MM-DD HH24:MI:SS`.
 
 use chrono::{Datelike, NaiveDateTime, Timelike};
 
-/// What a part of a pattern stands for.
+/// A field of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
     Hour12,
     Hour24,
     Minute,
     Second,
-    /// So many digits of the second's fraction.
+    /// This many decimals of the second.
     Fraction(u8),
     SecondOfDay,
     Meridiem {
         dots: bool,
     },
-    /// Its last so many digits; 0 with a comma.
+    /// The last digits of the year, this many; 0 is all digits with a comma (`Y,YYY`).
     Year(u8),
     IsoYear(u8),
     Era {
@@ -45,6 +45,7 @@ pub(super) enum Field {
     Offset,
 }
 
+/// The case in which a name is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Case {
     Upper,
@@ -52,14 +53,17 @@ pub(super) enum Case {
     Lower,
 }
 
+/// A part of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Part {
+    /// `fill` is false after FM; `ordinal` is the case of a TH that follows.
     Field { field: Field, case: Case, fill: bool, ordinal: Option<Case> },
+    /// Literal text.
     Text(String),
 }
 
-/// The words of a pattern, a longer one before those that it begins with.
-const WORDS: [(&str, Field); 57] = [
+/// The fields by their letters; a longer one comes before its own prefixes.
+const FIELDS: [(&str, Field); 57] = [
     ("HH24", Field::Hour24),
     ("HH12", Field::Hour12),
     ("HH", Field::Hour12),
@@ -136,7 +140,8 @@ const MONTHS: [&str; 12] = [
 const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const ROMAN: [&str; 12] = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"];
 
-/// The number of a month by its name, and how much of the text that is.
+/// The number of the month whose name the text begins with, and the length of that name. `is_short` is a name of three
+/// letters.
 pub(super) fn month_named(text: &str, is_short: bool) -> Option<(u32, usize)> {
     MONTHS.iter().zip(1..).find_map(|(name, number)| {
         let name = if is_short { &name[..3] } else { name };
@@ -145,6 +150,7 @@ pub(super) fn month_named(text: &str, is_short: bool) -> Option<(u32, usize)> {
     })
 }
 
+/// The length of the day name that the text begins with. `is_short` is a name of three letters.
 pub(super) fn day_named(text: &str, is_short: bool) -> Option<usize> {
     DAYS.iter().find_map(|name| {
         let name = if is_short { &name[..3] } else { name };
@@ -152,13 +158,18 @@ pub(super) fn day_named(text: &str, is_short: bool) -> Option<usize> {
     })
 }
 
+/// A parsed pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pattern {
     pub(super) parts: Vec<Part>,
 }
 
 impl Pattern {
-    pub(super) fn read(pattern: &str) -> Result<Pattern, String> {
+    /// Parses a pattern.
+    ///
+    /// # Errors
+    /// If it has a field that is not supported.
+    pub(super) fn parse(pattern: &str) -> Result<Pattern, String> {
         let mut parts: Vec<Part> = Vec::new();
         let mut rest = pattern;
         let push_text = |parts: &mut Vec<Part>, text: &str| match parts.last_mut() {
@@ -202,7 +213,9 @@ impl Pattern {
                 continue;
             };
             if field == Field::Offset && ["TZ", "tz"].iter().any(|word| rest.starts_with(word)) {
-                return Err(format!("the pattern {pattern:?} has TZ, a zone's abbreviation; use OF, or TZH and TZM"));
+                return Err(format!(
+                    "the pattern {pattern:?} has TZ (an abbreviation), which is not supported; use OF, or TZH and TZM"
+                ));
             }
             rest = &rest[length..];
             let ordinal = [("TH", Case::Upper), ("th", Case::Lower)].into_iter().find(|(th, _)| rest.starts_with(th));
@@ -215,17 +228,17 @@ impl Pattern {
         Ok(Pattern { parts })
     }
 
-    /// `offset` are the seconds of the zone's offset; a time without a zone has none.
+    /// Writes a local time. `offset` is that of its time zone in seconds, `None` for a time without one.
     pub(super) fn write(&self, at: NaiveDateTime, offset: Option<i32>) -> String {
         let mut out = String::new();
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.push_str(text),
                 Part::Field { field, case, fill, ordinal } => {
-                    let written = write(*field, *case, *fill, at, offset);
-                    out.push_str(&written);
+                    let text = write(*field, *case, *fill, at, offset);
+                    out.push_str(&text);
                     if let Some(case) = ordinal {
-                        let ending = ordinal_ending(&written);
+                        let ending = ordinal_ending(&text);
                         out.push_str(&if *case == Case::Upper { ending.to_uppercase() } else { ending.to_owned() });
                     }
                 }
@@ -236,7 +249,7 @@ impl Pattern {
 }
 
 fn word(rest: &str) -> Option<(Field, Case, usize)> {
-    WORDS.iter().find_map(|(word, field)| {
+    FIELDS.iter().find_map(|(word, field)| {
         let is_title = word.chars().any(|char| char.is_ascii_lowercase());
         if rest.starts_with(word) {
             return Some((*field, if is_title { Case::Title } else { Case::Upper }, word.len()));
@@ -257,7 +270,7 @@ fn ordinal_ending(digits: &str) -> &'static str {
     }
 }
 
-fn cased(text: &str, case: Case) -> String {
+fn with_case(text: &str, case: Case) -> String {
     match case {
         Case::Upper => text.to_uppercase(),
         Case::Title => text.to_owned(),
@@ -268,7 +281,7 @@ fn cased(text: &str, case: Case) -> String {
 fn write(field: Field, case: Case, fill: bool, at: NaiveDateTime, offset: Option<i32>) -> String {
     let padded = |value: i64, width: usize| if fill { format!("{value:0width$}") } else { value.to_string() };
     let named = |name: &str, width: usize| {
-        let name = cased(name, case);
+        let name = with_case(name, case);
         if fill { format!("{name:<width$}") } else { name }
     };
     let (month, week) = (MONTHS[at.month0() as usize], at.iso_week());
@@ -284,16 +297,16 @@ fn write(field: Field, case: Case, fill: bool, at: NaiveDateTime, offset: Option
             format!("{micros:06}")[..digits.into()].to_owned()
         }
         Field::SecondOfDay => at.num_seconds_from_midnight().to_string(),
-        Field::Meridiem { dots } => cased(&dotted(if at.hour() < 12 { "AM" } else { "PM" }, dots), case),
+        Field::Meridiem { dots } => with_case(&dotted(if at.hour() < 12 { "AM" } else { "PM" }, dots), case),
         Field::Year(digits) => year_digits(at.year(), digits, fill),
         Field::IsoYear(digits) => year_digits(week.year(), digits, fill),
-        Field::Era { dots } => cased(&dotted(if at.year() > 0 { "AD" } else { "BC" }, dots), case),
+        Field::Era { dots } => with_case(&dotted(if at.year() > 0 { "AD" } else { "BC" }, dots), case),
         Field::MonthName => named(month, 9),
-        Field::MonthShort => cased(&month[..3], case),
+        Field::MonthShort => with_case(&month[..3], case),
         Field::Month => padded(at.month().into(), 2),
         Field::MonthRoman => named(ROMAN[at.month0() as usize], 4),
         Field::DayName => named(DAYS[day as usize], 9),
-        Field::DayShort => cased(&DAYS[day as usize][..3], case),
+        Field::DayShort => with_case(&DAYS[day as usize][..3], case),
         Field::DayOfYear => padded(at.ordinal().into(), 3),
         Field::IsoDayOfYear => padded(i64::from(week.week0() * 7 + day + 1), 3),
         Field::Day => padded(at.day().into(), 2),
@@ -303,7 +316,7 @@ fn write(field: Field, case: Case, fill: bool, at: NaiveDateTime, offset: Option
         Field::WeekOfYear => padded(i64::from(at.ordinal0() / 7 + 1), 2),
         Field::IsoWeek => padded(week.week().into(), 2),
         Field::Century => {
-            let century = (counted(at.year()) - 1) / 100 + 1;
+            let century = (year_of_era(at.year()) - 1) / 100 + 1;
             if at.year() > 0 { padded(century, 2) } else { format!("-{century:02}") }
         }
         Field::Julian => (i64::from(at.num_days_from_ce()) + 1_721_425).to_string(),
@@ -318,13 +331,13 @@ fn write(field: Field, case: Case, fill: bool, at: NaiveDateTime, offset: Option
     }
 }
 
-/// There is no year 0: the one before 1 is 1 BC.
-fn counted(year: i32) -> i64 {
+/// The year in its era, since there is no year 0: the one before 1 is 1 BC.
+fn year_of_era(year: i32) -> i64 {
     i64::from(if year > 0 { year } else { 1 - year })
 }
 
 fn year_digits(year: i32, digits: u8, fill: bool) -> String {
-    let value = counted(year);
+    let value = year_of_era(year);
     let padded = |value: i64, width: usize| if fill { format!("{value:0width$}") } else { value.to_string() };
     match digits {
         0 => format!("{},{:03}", value / 1000, value % 1000),

@@ -1,4 +1,4 @@
-//! The same rows on both sides: NULLs, numerics of several scales, both clock changes, accents.
+//! The rows of both sides: NULLs, numerics of several scales, times around both clock changes, accents.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
 use super::super::oracle::Oracle;
-use crate::testing::House;
+use crate::testing::TestLake;
 
 type Definition = (&'static str, &'static str, DataType);
 
@@ -63,7 +63,7 @@ const WHOLE: [&str; 6] = ["0", "7", "-3", "NULL", "32000", "2"];
 const LARGE: [&str; 5] = ["0", "5000000000", "NULL", "-1", "9000000000000"];
 const DAYS: [&str; 6] = ["2026-03-29", "2026-10-25", "NULL", "2024-02-29", "1999-12-31", "2026-01-01"];
 
-/// Each column goes round in a step of its own, so that values meet in many ways.
+/// Each column repeats its values with a period of its own, so that the rows have many combinations.
 fn rows() -> Vec<String> {
     let row = |at: usize| {
         let of = |values: &[&str], step: usize| values[(at * step + at / 7) % values.len()].to_owned();
@@ -86,7 +86,8 @@ fn rows() -> Vec<String> {
     (1..=60).map(row).collect()
 }
 
-pub(super) async fn fill(oracle: &Oracle, house: &House) {
+/// Writes the same rows to PostgreSQL and to the lake.
+pub(super) async fn fill(oracle: &Oracle, test_lake: &TestLake) {
     let measures_rows = rows();
     let measured: Vec<&str> = measures_rows.iter().map(String::as_str).collect();
     for (name, columns, rows) in [("m", measures(), measured), ("sites", sites(), SITES.to_vec())] {
@@ -113,6 +114,6 @@ pub(super) async fn fill(oracle: &Oracle, house: &House) {
         let fields: Vec<Field> =
             columns.iter().map(|(name, _, data_type)| Field::new(*name, data_type.clone(), true)).collect();
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap();
-        house.replace("public", name, &batch).await;
+        test_lake.replace("public", name, &batch).await;
     }
 }

@@ -1,9 +1,10 @@
-//! Queries drawn at random, by the types of their expressions.
+//! Generates random queries with well-typed expressions.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
+/// The type of an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Int,
@@ -19,7 +20,7 @@ pub(super) enum Kind {
 
 use Kind::{Big, Bool, Date, Float, Instant, Int, Interval, Num, Text};
 
-/// Of the table of measures.
+/// The columns of the table of measures.
 const COLUMNS: [(&str, Kind); 11] = [
     ("m.id", Int),
     ("m.s", Int),
@@ -34,9 +35,10 @@ const COLUMNS: [(&str, Kind); 11] = [
     ("m.ts", Instant),
 ];
 
-/// Kinds of which values can be shown, compared and put in order.
+/// Kinds whose values can be selected, compared and ordered.
 const SHOWN: [Kind; 8] = [Int, Big, Num, Float, Text, Bool, Date, Instant];
 
+/// A generator of queries; the same seed gives the same queries.
 pub(super) struct Grammar {
     pub(super) rng: ChaCha8Rng,
 }
@@ -86,6 +88,7 @@ impl Grammar {
         self.literal(kind)
     }
 
+    /// A random expression of a kind, nested at most `depth` deep.
     pub(super) fn expr(&mut self, kind: Kind, depth: u32) -> String {
         if depth == 0 || self.rng.random_bool(0.2) {
             return self.leaf(kind);
@@ -219,7 +222,7 @@ impl Grammar {
         }
     }
 
-    /// A number beside one of another type.
+    /// An operation on two numbers of different types.
     fn mixed(&mut self) -> String {
         let kinds = [Int, Big, Num, Float];
         let (one, other) = (*kinds.choose(&mut self.rng).unwrap_or(&Int), *kinds.choose(&mut self.rng).unwrap_or(&Num));
@@ -280,6 +283,7 @@ impl Grammar {
         }
     }
 
+    /// A random query.
     pub(super) fn query(&mut self) -> String {
         let shown = |grammar: &mut Grammar| {
             let count = grammar.rng.random_range(1..4);

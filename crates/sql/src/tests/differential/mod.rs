@@ -1,7 +1,7 @@
-//! Drawn queries, asked of a real PostgreSQL and of a lake with the same rows: cell by cell, with the columns' types.
+//! Compares the results of random queries in PostgreSQL and in a lake with the same rows: all cells and column types.
 //!
-//! `WATTLAKE_QUERIES` says how many, `WATTLAKE_SEED` where they begin, `WATTLAKE_DIFFERENCES` where all that differ are
-//! written. Numerics are compared by their values, since a column here has one scale.
+//! `WATTLAKE_QUERIES` is the number of queries, `WATTLAKE_SEED` the first seed, `WATTLAKE_DIFFERENCES` a file for all
+//! differences. Numerics are compared by their values, since all values of a column have one scale here.
 
 mod data;
 mod grammar;
@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::oracle::Oracle;
-use super::{House, Session};
+use super::{Session, TestLake};
 use crate::values::Column;
 use grammar::Grammar;
 
@@ -31,7 +31,7 @@ struct Answer {
 }
 
 impl Answer {
-    /// Without their order, which most queries do not ask for.
+    /// The answer with sorted rows, since most queries do not order them.
     fn sorted(mut self) -> Answer {
         self.rows.sort();
         self
@@ -41,16 +41,17 @@ impl Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     Same,
-    /// Both refuse it.
+    /// Both return an error.
     BothRefuse,
-    /// PostgreSQL has an error where we have a value.
+    /// Only PostgreSQL returns an error.
     Lenient,
     Refused,
     OtherType,
     OtherValue,
 }
 
-/// As both sides mean it: numerics by value, doubles to 12 digits, since sums of them have no order.
+/// A cell in a comparable form: numerics without trailing zeros, doubles with 12 digits, since their sums depend on the
+/// order of rows.
 fn cell(text: &str, type_name: &str) -> String {
     let number =
         |digits: usize| text.parse::<f64>().map_or_else(|_| text.to_owned(), |value| format!("{value:.digits$e}"));
@@ -58,7 +59,7 @@ fn cell(text: &str, type_name: &str) -> String {
         "numeric" => {
             let trimmed = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text };
             let decimals = trimmed.split_once('.').map_or(0, |(_, decimals)| decimals.len());
-            // Where PostgreSQL shows more digits than a column here has, the first ones count.
+            // PostgreSQL may return more decimals than a column has here: then only the first digits are compared.
             if decimals <= 12 { trimmed.to_owned() } else { number(11) }
         }
         "float8" | "float4" => number(11),
@@ -66,7 +67,7 @@ fn cell(text: &str, type_name: &str) -> String {
     }
 }
 
-async fn of_oracle(oracle: &Oracle, sql: &str) -> Result<Answer, String> {
+async fn answer_of_oracle(oracle: &Oracle, sql: &str) -> Result<Answer, String> {
     let statement = oracle.client.prepare(sql).await.map_err(|error| format!("{error:?}"))?;
     let types: Vec<String> = statement.columns().iter().map(|column| column.type_().name().to_owned()).collect();
     let messages = oracle.client.simple_query(sql).await.map_err(|error| format!("{error:?}"))?;
@@ -101,7 +102,7 @@ fn type_name(data_type: &DataType) -> &'static str {
     }
 }
 
-async fn of_lake(session: &Session, sql: &str, zone: &str) -> Result<Answer, String> {
+async fn answer_of_lake(session: &Session, sql: &str, zone: &str) -> Result<Answer, String> {
     let chain = |error: &dyn std::error::Error| format!("{error}: {:?}", error.source().map(ToString::to_string));
     let stream = session.run(sql).await.map_err(|error| chain(&error))?;
     let types: Vec<String> =
@@ -126,10 +127,10 @@ async fn of_lake(session: &Session, sql: &str, zone: &str) -> Result<Answer, Str
     Ok(Answer { types, rows })
 }
 
-fn judged(expected: &Result<Answer, String>, came: &Result<Answer, String>) -> Outcome {
-    match (expected, came) {
-        (Ok(expected), Ok(came)) if expected.rows != came.rows => Outcome::OtherValue,
-        (Ok(expected), Ok(came)) if expected.types != came.types => Outcome::OtherType,
+fn compare(expected: &Result<Answer, String>, actual: &Result<Answer, String>) -> Outcome {
+    match (expected, actual) {
+        (Ok(expected), Ok(actual)) if expected.rows != actual.rows => Outcome::OtherValue,
+        (Ok(expected), Ok(actual)) if expected.types != actual.types => Outcome::OtherType,
         (Ok(_), Ok(_)) => Outcome::Same,
         (Ok(_), Err(_)) => Outcome::Refused,
         (Err(_), Ok(_)) => Outcome::Lenient,
@@ -147,40 +148,40 @@ fn shown(answer: &Result<Answer, String>) -> String {
     }
 }
 
-/// The first row that one side has and the other has not.
-fn first_difference(expected: &Result<Answer, String>, came: &Result<Answer, String>) -> String {
-    let (Ok(expected), Ok(came)) = (expected, came) else { return String::new() };
-    let missing = expected.rows.iter().find(|row| !came.rows.contains(row));
-    let surplus = came.rows.iter().find(|row| !expected.rows.contains(row));
-    format!("missing {missing:?}, came {surplus:?}")
+/// The first rows that only one of the two answers has.
+fn first_difference(expected: &Result<Answer, String>, actual: &Result<Answer, String>) -> String {
+    let (Ok(expected), Ok(actual)) = (expected, actual) else { return String::new() };
+    let missing = expected.rows.iter().find(|row| !actual.rows.contains(row));
+    let surplus = actual.rows.iter().find(|row| !expected.rows.contains(row));
+    format!("missing {missing:?}, unexpected {surplus:?}")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn drawn_queries_have_the_answers_of_postgresql() {
+async fn random_queries_have_the_results_of_postgresql() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let (count, seed) = (number("WATTLAKE_QUERIES").unwrap_or(QUERIES), number("WATTLAKE_SEED").unwrap_or(SEED));
-    let (oracle, house) = (Oracle::new().await, House::new().await);
-    data::fill(&oracle, &house).await;
+    let (oracle, test_lake) = (Oracle::new().await, TestLake::new().await);
+    data::fill(&oracle, &test_lake).await;
     let mut outcomes: BTreeMap<Outcome, u64> = BTreeMap::new();
     let mut differences = String::new();
     for zone in ["UTC", "Europe/Paris"] {
         oracle.client.batch_execute(&format!("SET timezone = '{zone}'")).await.unwrap();
-        let session = house.session();
+        let session = test_lake.session();
         drop(session.run(&format!("SET datafusion.execution.time_zone = '{zone}'")).await.unwrap());
         for at in 0..count / 2 {
             let seed = seed + at;
             let sql = Grammar { rng: ChaCha8Rng::seed_from_u64(seed) }.query();
-            let expected = of_oracle(&oracle, &sql).await.map(Answer::sorted);
-            let came = of_lake(&session, &sql, zone).await.map(Answer::sorted);
-            let outcome = judged(&expected, &came);
+            let expected = answer_of_oracle(&oracle, &sql).await.map(Answer::sorted);
+            let actual = answer_of_lake(&session, &sql, zone).await.map(Answer::sorted);
+            let outcome = compare(&expected, &actual);
             *outcomes.entry(outcome).or_default() += 1;
             if !matches!(outcome, Outcome::Same | Outcome::BothRefuse) {
                 let _ = writeln!(
                     differences,
                     "{outcome:?} in {zone} (seed {seed}): {sql}\n    {}\n    PostgreSQL {}\n    here       {}",
-                    first_difference(&expected, &came),
+                    first_difference(&expected, &actual),
                     shown(&expected),
-                    shown(&came)
+                    shown(&actual)
                 );
             }
         }

@@ -1,6 +1,6 @@
-//! Written queries, `slt/*.slt`: the results in the files are PostgreSQL's, and are asked of it again.
+//! Runs the queries of `slt/*.slt`. The expected results in the files are PostgreSQL's, and are checked against it, too.
 //!
-//! With `WATTLAKE_UPDATE` they are written anew from its answers.
+//! With `WATTLAKE_UPDATE`, the files are updated with PostgreSQL's results first.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use sqllogictest::{
 };
 
 use super::super::oracle::Oracle;
-use super::{Answer, House, Session, data, of_lake, of_oracle};
+use super::{Answer, Session, TestLake, answer_of_lake, answer_of_oracle, data};
 
-/// One letter a type.
+/// The letter of each column type.
 const TYPES: [(&str, char); 12] = [
     ("bool", 'B'),
     ("int2", 'S'),
@@ -42,17 +42,17 @@ impl ColumnType for Letter {
     }
 }
 
-/// A refusal, which is the same for the runner as an error of PostgreSQL.
+/// The error of a query; the runner does not distinguish the errors of the two sides.
 #[derive(Debug)]
-struct Refusal(String);
+struct QueryError(String);
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for QueryError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for QueryError {}
 
 #[derive(Clone)]
 enum Side {
@@ -62,15 +62,15 @@ enum Side {
 
 #[async_trait]
 impl AsyncDB for Side {
-    type Error = Refusal;
+    type Error = QueryError;
     type ColumnType = Letter;
 
-    async fn run(&mut self, sql: &str) -> Result<DBOutput<Letter>, Refusal> {
+    async fn run(&mut self, sql: &str) -> Result<DBOutput<Letter>, QueryError> {
         let answer = match self {
-            Side::PostgreSql(oracle) => of_oracle(oracle, sql).await,
-            Side::Lake(session) => of_lake(session, sql, "Europe/Paris").await,
+            Side::PostgreSql(oracle) => answer_of_oracle(oracle, sql).await,
+            Side::Lake(session) => answer_of_lake(session, sql, "Europe/Paris").await,
         };
-        let Answer { types, rows } = answer.map_err(Refusal)?;
+        let Answer { types, rows } = answer.map_err(QueryError)?;
         let letter = |name: &String| TYPES.iter().find(|(known, _)| known == name).map_or('?', |(_, letter)| *letter);
         let shown = |cell: String| if cell.is_empty() { "(empty)".to_owned() } else { cell };
         let rows = rows.into_iter().map(|row| row.into_iter().map(shown).collect()).collect();
@@ -81,11 +81,11 @@ impl AsyncDB for Side {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn written_queries_have_the_answers_of_postgresql() {
-    let (oracle, house) = (Oracle::new().await, House::new().await);
-    data::fill(&oracle, &house).await;
+async fn slt_queries_have_the_results_of_postgresql() {
+    let (oracle, test_lake) = (Oracle::new().await, TestLake::new().await);
+    data::fill(&oracle, &test_lake).await;
     oracle.client.batch_execute("SET timezone = 'Europe/Paris'").await.unwrap();
-    let session = house.session();
+    let session = test_lake.session();
     drop(session.run("SET datafusion.execution.time_zone = 'Europe/Paris'").await.unwrap());
     let sides = [Side::PostgreSql(Arc::new(oracle)), Side::Lake(Arc::new(session))];
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/tests/slt");
@@ -104,7 +104,7 @@ async fn written_queries_have_the_answers_of_postgresql() {
                     runner.update_test_file(&file, " ", default_validator, default_normalizer, strict_column_validator);
                 update.await.unwrap();
             }
-            // Each record on its own, so that all that are wrong are named.
+            // Each record runs on its own, so that all wrong ones are reported.
             for record in sqllogictest::parse_file::<Letter>(&file).unwrap() {
                 if let Err(error) = runner.run_async(record).await {
                     wrong.push(format!("{name}: {}", error.display(false)));

@@ -1,4 +1,4 @@
-use super::{House, failure, shown};
+use super::{TestLake, failure, shown};
 use crate::tests::chain;
 
 /// Half-hours from one instant to before another, counted by bucket.
@@ -11,7 +11,7 @@ fn counted(bucket: &str, from: &str, to: &str) -> String {
 
 #[tokio::test]
 async fn a_day_in_paris_has_23_24_or_25_hours() {
-    let session = House::new().await.session();
+    let session = TestLake::new().await.session();
     let day = "time_bucket('1 day', ts, 'Europe/Paris')";
     let spring = shown(&session, &counted(day, "2026-03-27 23:00Z", "2026-03-30 22:00Z")).await;
     assert_eq!(spring, "2026-03-27 23:00:00+00,48;2026-03-28 23:00:00+00,46;2026-03-29 22:00:00+00,48");
@@ -20,8 +20,8 @@ async fn a_day_in_paris_has_23_24_or_25_hours() {
 }
 
 #[tokio::test]
-async fn the_two_hours_of_the_autumn_stay_two() {
-    let session = House::new().await.session();
+async fn the_repeated_hour_in_autumn_has_two_buckets() {
+    let session = TestLake::new().await.session();
     let hours = shown(
         &session,
         &counted("time_bucket('1 hour', ts, 'Europe/Paris')", "2026-10-24 23:00Z", "2026-10-25 03:00Z"),
@@ -35,7 +35,7 @@ async fn the_two_hours_of_the_autumn_stay_two() {
 
 #[tokio::test]
 async fn longer_buckets_follow_the_local_clock() {
-    let session = House::new().await.session();
+    let session = TestLake::new().await.session();
     // 00:00, 06:00, ... in Paris: the first bucket of the long day lasts seven hours.
     let six = "time_bucket(interval '6 hours', ts, 'Europe/Paris')";
     let autumn = shown(&session, &counted(six, "2026-10-24 22:00Z", "2026-10-25 23:00Z")).await;
@@ -56,7 +56,7 @@ async fn longer_buckets_follow_the_local_clock() {
 
 #[tokio::test]
 async fn weeks_months_quarters_and_years_begin_at_local_midnight() {
-    let session = House::new().await.session();
+    let session = TestLake::new().await.session();
     let sql = "SELECT time_bucket('1 week', ts, 'Europe/Paris'), time_bucket('1 month', ts, 'Europe/Paris'), \
                time_bucket('3 months', ts, 'Europe/Paris'), time_bucket('1 year', ts, 'Europe/Paris') \
                FROM (VALUES (timestamptz '2026-03-31 22:30Z')) AS t(ts)";
@@ -67,8 +67,8 @@ async fn weeks_months_quarters_and_years_begin_at_local_midnight() {
 }
 
 #[tokio::test]
-async fn the_south_and_a_change_of_half_an_hour() {
-    let session = House::new().await.session();
+async fn southern_zones_and_a_change_of_half_an_hour() {
+    let session = TestLake::new().await.session();
     // Sydney: 5 April 2026 has 25 hours, 4 October 23.
     let day = "time_bucket('1 day', ts, 'Australia/Sydney')";
     let autumn = shown(&session, &counted(day, "2026-04-04 13:00Z", "2026-04-06 14:00Z")).await;
@@ -85,8 +85,8 @@ async fn the_south_and_a_change_of_half_an_hour() {
 }
 
 #[tokio::test]
-async fn a_midnight_that_never_was_begins_with_the_change() {
-    let session = House::new().await.session();
+async fn a_skipped_midnight_begins_at_the_clock_change() {
+    let session = TestLake::new().await.session();
     // Beirut put its clock forward at 00:00 on 29 March 2026: 22:00Z.
     let day = "time_bucket('1 day', ts, 'Asia/Beirut')";
     let spring = shown(&session, &counted(day, "2026-03-27 22:00Z", "2026-03-29 21:00Z")).await;
@@ -95,7 +95,7 @@ async fn a_midnight_that_never_was_begins_with_the_change() {
 
 #[tokio::test]
 async fn origins_and_local_timestamps() {
-    let session = House::new().await.session();
+    let session = TestLake::new().await.session();
     let sql = "SELECT time_bucket('10 days', timestamp '2026-01-15 12:00', timestamp '2026-01-01 06:00'), \
                time_bucket('1 day', timestamp '2026-03-29 02:30'), \
                time_bucket('1 day', timestamptz '2026-03-29 05:00Z', 'Europe/Paris', timestamptz '2026-01-01 05:00Z')";
@@ -104,7 +104,7 @@ async fn origins_and_local_timestamps() {
 
 #[tokio::test]
 async fn the_sessions_zone_is_the_one_by_default() {
-    let session = House::new().await.session();
+    let session = TestLake::new().await.session();
     shown(&session, "SET datafusion.execution.time_zone = 'Europe/Paris'").await;
     let sql = "SELECT time_bucket('1 day', ts), date_trunc('day', ts), date_trunc('day', ts, 'UTC') \
                FROM (VALUES (timestamptz '2026-03-29 12:00Z')) AS t(ts)";
@@ -113,8 +113,8 @@ async fn the_sessions_zone_is_the_one_by_default() {
 
 #[tokio::test]
 async fn nulls_stay_nulls_and_sorted_rows_stay_sorted() {
-    let house = House::with_measures().await;
-    let session = house.session();
+    let test_lake = TestLake::with_measures().await;
+    let session = test_lake.session();
     let sql = "SELECT time_bucket('1 day', NULL) AS a, time_bucket('1 day', CAST(NULL AS timestamptz)) AS b";
     assert_eq!(shown(&session, sql).await, ",");
     let plan = "EXPLAIN SELECT * FROM (SELECT time_bucket('1 day', ts, 'Europe/Paris') AS b FROM \
@@ -124,17 +124,17 @@ async fn nulls_stay_nulls_and_sorted_rows_stay_sorted() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said() {
-    let house = House::with_measures().await;
-    let session = house.session();
+async fn wrong_arguments_are_reported() {
+    let test_lake = TestLake::with_measures().await;
+    let session = test_lake.session();
     let cases = [
         ("time_bucket('1 day', ts, 'Europe/Pariss')", "the nearest is 'Europe/Paris'"),
         ("time_bucket('1 moon', ts)", "'1 moon' is not an interval"),
         ("time_bucket('1 month 3 days', ts)", "not both"),
-        ("time_bucket('0 days', ts)", "longer than nothing"),
+        ("time_bucket('0 days', ts)", "greater than zero"),
         ("time_bucket(note, ts)", "the same for all rows"),
         ("time_bucket(ts, '1 day')", "takes a width"),
-        ("date_trunc('moon', ts)", "'moon' is no unit"),
+        ("date_trunc('moon', ts)", "'moon' is not a unit"),
         ("last(value, note)", "last_value(value ORDER BY by)"),
     ];
     for (call, said) in cases {

@@ -1,11 +1,13 @@
-use super::{House, failure, shown};
+use super::{TestLake, failure, shown};
 use crate::tests::chain;
 
 #[tokio::test]
 async fn power_by_the_rows_own_step() {
-    let session = House::new().await.session();
-    let sql = "SELECT energy(kw, step) AS a, energy(CAST(kw AS double), step) AS b, mean_power(energy(kw, step), step) AS c FROM \
-               (VALUES (6.0, '10min'), (6.0, '15 minutes'), (6.0, '1 hour'), (NULL, '1h'), (1.0, '10 min')) AS t(kw, step)";
+    let session = TestLake::new().await.session();
+    let sql = "SELECT energy(kw, step) AS a, energy(CAST(kw AS double), step) AS b, mean_power(energy(kw, step), \
+               step) AS c FROM \
+               (VALUES (6.0, '10min'), (6.0, '15 minutes'), (6.0, '1 hour'), (NULL, '1h'), (1.0, '10 min')) AS t(kw, \
+               step)";
     assert_eq!(
         shown(&session, sql).await,
         "1.0000000,1.0,6.0000000000000;1.5000000,1.5,6.0000000000000;6.0000000,6.0,6.0000000000000;,,;\
@@ -22,10 +24,11 @@ const TENS: &str = "SELECT to_timestamp(1774738800 + value * 600) AS ts, \
 
 #[tokio::test]
 async fn resampled_energy_is_the_energy() {
-    let session = House::new().await.session();
+    let session = TestLake::new().await.session();
     for width in ["15 min", "30 min", "1 hour", "7 min", "1 day"] {
         let sql = format!(
-            "WITH tens AS ({TENS}), pieces AS (SELECT unnest(resample(ts, kwh, '10 min', '{width}', 'Europe/Paris')) AS p \
+            "WITH tens AS ({TENS}), pieces AS (SELECT unnest(resample(ts, kwh, '10 min', '{width}', 'Europe/Paris')) \
+            AS p \
              FROM tens) SELECT (SELECT sum(kwh) FROM tens) = (SELECT sum(p['value']) FROM pieces), \
              (SELECT count(*) FROM tens) <= (SELECT count(*) FROM pieces)"
         );
@@ -34,8 +37,8 @@ async fn resampled_energy_is_the_energy() {
 }
 
 #[tokio::test]
-async fn ten_minutes_to_a_quarter_by_the_share_of_the_time() {
-    let session = House::new().await.session();
+async fn ten_minutes_are_split_into_quarters_by_time() {
+    let session = TestLake::new().await.session();
     let sql = "SELECT p['ts'], sum(p['value']) FROM (SELECT unnest(resample(ts, kwh, '10 min', '15 min')) AS p FROM \
                (VALUES (timestamptz '2026-01-01 00:00Z', 1.00), (timestamptz '2026-01-01 00:10Z', 0.01), \
                (timestamptz '2026-01-01 00:20Z', 3.00)) AS t(ts, kwh)) GROUP BY 1 ORDER BY 1";
@@ -48,7 +51,7 @@ async fn ten_minutes_to_a_quarter_by_the_share_of_the_time() {
 
 #[tokio::test]
 async fn a_paris_march_has_743_hours() {
-    let session = House::new().await.session();
+    let session = TestLake::new().await.session();
     let sql = "SELECT expected_points('1 month', ts, '1 hour', 'Europe/Paris'), \
                expected_points('1 day', ts, '10 min', 'Europe/Paris'), expected_points('1 year', ts, 3600, 'UTC') \
                FROM (VALUES (timestamptz '2026-03-29 10:00Z'), (timestamptz '2026-10-25 10:00Z')) AS t(ts)";
@@ -56,14 +59,14 @@ async fn a_paris_march_has_743_hours() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said() {
-    let session = House::new().await.session();
+async fn wrong_arguments_are_reported() {
+    let session = TestLake::new().await.session();
     let cases = [
         ("energy(1.0, '1 month')", "months differ in length"),
-        ("energy(1.0, 0)", "longer than nothing"),
+        ("energy(1.0, 0)", "greater than zero"),
         ("energy('x', now())", "takes a number and a step"),
         ("resample(now(), 1.0, '10 min')", "resample takes"),
-        ("expected_points('1 day', now(), '0 min')", "longer than nothing"),
+        ("expected_points('1 day', now(), '0 min')", "greater than zero"),
     ];
     for (call, said) in cases {
         let error = chain(&failure(&session, &format!("SELECT {call}")).await);

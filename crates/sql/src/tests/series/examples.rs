@@ -1,19 +1,20 @@
-//! Every example of docs/series.md gives what the page says.
+//! The examples of docs/series.md return the results that the page shows.
 
 use arrow::compute::concat_batches;
 use futures::TryStreamExt;
 
-use super::House;
+use super::TestLake;
 use crate::output::Format;
 use crate::tests::written;
 
 const INSTANT: &str = "'Timestamp(Microsecond, Some(\"UTC\"))'";
 
 /// Two sites around the night of the spring change: one by ten minutes with a hole, one by the hour.
-async fn house() -> House {
-    let house = House::new().await;
+async fn test_lake() -> TestLake {
+    let test_lake = TestLake::new().await;
     let measurements = format!(
-        "SELECT site_id, arrow_cast(to_timestamp(at), {INSTANT}) AS ts, arrow_cast(kw, 'Decimal128(10, 2)') AS power_kw, step \
+        "SELECT site_id, arrow_cast(to_timestamp(at), {INSTANT}) AS ts, arrow_cast(kw, 'Decimal128(10, 2)') AS \
+        power_kw, step \
          FROM (SELECT 1 AS site_id, 1774738800 + value * 600 AS at, 60 + value % 7 AS kw, '10 min' AS step \
          FROM generate_series(0, 29) WHERE value NOT BETWEEN 12 AND 19 UNION ALL \
          SELECT 2, 1774738800 + value * 3600, 500 - value * 10, '1 hour' FROM generate_series(0, 4))"
@@ -28,20 +29,20 @@ async fn house() -> House {
          FROM (SELECT value % 3 AS hour, value / 3 AS run FROM generate_series(0, 8))"
     );
     for (table, sql) in [("measurements", measurements), ("prices", prices), ("forecasts", forecasts)] {
-        let session = house.session();
+        let session = test_lake.session();
         let stream = session.run(&sql).await.unwrap();
         let schema = stream.schema();
         let batches: Vec<_> = stream.try_collect().await.unwrap();
-        house.replace("platform", table, &concat_batches(&schema, &batches).unwrap()).await;
+        test_lake.replace("platform", table, &concat_batches(&schema, &batches).unwrap()).await;
     }
-    house
+    test_lake
 }
 
 #[tokio::test]
-async fn the_page_tells_the_truth() {
+async fn the_examples_of_the_page_are_right() {
     let page = std::fs::read_to_string("../../docs/series.md").unwrap();
-    let house = house().await;
-    let session = house.session();
+    let test_lake = test_lake().await;
+    let session = test_lake.session();
     let mut examples = 0;
     let mut rest = page.as_str();
     while let Some((_, after)) = rest.split_once("```sql\n") {

@@ -1,4 +1,4 @@
-use super::{House, shown};
+use super::{TestLake, shown};
 
 const READINGS: &str = "WITH readings(site, at, ts, kw, note) AS (VALUES \
     ('a', 1, timestamptz '2026-01-01 00:00Z', 1.5, 'x'), ('a', 3, timestamptz '2026-01-01 02:00Z', NULL, 'z'), \
@@ -7,7 +7,7 @@ const READINGS: &str = "WITH readings(site, at, ts, kw, note) AS (VALUES \
 
 #[tokio::test]
 async fn the_newest_and_the_oldest_row_of_each_series() {
-    let session = House::new().await.session();
+    let session = TestLake::new().await.session();
     let sql = format!(
         "{READINGS} SELECT site, last(kw, ts), first(kw, ts), last(note, ts), first(note, at), \
          last(kw, ts) FILTER (WHERE kw IS NOT NULL) AS known, max_by(note, at), min_by(kw, kw), max(ts) \
@@ -21,7 +21,7 @@ async fn the_newest_and_the_oldest_row_of_each_series() {
 
 #[tokio::test]
 async fn without_groups_and_over_windows() {
-    let session = House::new().await.session();
+    let session = TestLake::new().await.session();
     let sql =
         format!("{READINGS} SELECT last(note, ts), first(kw, ts), last(kw, ts) FILTER (WHERE false) FROM readings");
     assert_eq!(shown(&session, &sql).await, ",1.5,");
@@ -33,8 +33,8 @@ async fn without_groups_and_over_windows() {
 }
 
 #[tokio::test]
-async fn many_groups_over_many_batches_as_a_sort_would_find() {
-    let session = House::new().await.session();
+async fn many_groups_over_many_batches_as_a_sort_finds_them() {
+    let session = TestLake::new().await.session();
     let rows = "WITH t AS (SELECT value % 997 AS site, (value * 7919) % 100003 AS at, value * 1.5 AS kw, \
                 CAST(value AS varchar) AS note FROM generate_series(1, 100002))";
     let by_last =

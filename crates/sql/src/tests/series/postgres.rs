@@ -2,7 +2,7 @@
 
 use crate::tests::oracle::Oracle;
 
-use super::{House, texts};
+use super::{TestLake, texts};
 
 const ZONES: [&str; 6] =
     ["Europe/Paris", "UTC", "Australia/Lord_Howe", "America/Sao_Paulo", "America/Havana", "Asia/Kathmandu"];
@@ -38,7 +38,7 @@ async fn compare(postgres: &Oracle, expression: &str, kind: &str) {
     let theirs = ask(expression, "CAST(CAST(extract(epoch FROM r) * 1000000 AS bigint) AS text)");
     let theirs = postgres.client.query(&theirs, &[]).await.unwrap_or_else(|e| panic!("{expression}: {e:?}"));
     let theirs: Vec<Option<String>> = theirs.iter().map(|row| row.get(0)).collect();
-    let session = House::new().await.session();
+    let session = TestLake::new().await.session();
     let ours =
         texts(&session, &ask(expression, "arrow_cast(arrow_cast(r, 'Timestamp(Microsecond, None)'), 'Int64')")).await;
     assert_eq!(ours.len(), theirs.len());
@@ -78,9 +78,10 @@ async fn date_trunc_as_postgresql() {
         }
     }
     // The year 1001 is not among the instants that DataFusion's literals, in nanoseconds, can say.
-    let house = House::new().await;
-    let sql = "SELECT CAST(date_trunc('millennium', arrow_cast(timestamp '1900-05-01', 'Timestamp(Microsecond, None)')) AS varchar)";
-    let ours = texts(&house.session(), sql).await;
+    let test_lake = TestLake::new().await;
+    let sql = "SELECT CAST(date_trunc('millennium', arrow_cast(timestamp '1900-05-01', 'Timestamp(Microsecond, \
+               None)')) AS varchar)";
+    let ours = texts(&test_lake.session(), sql).await;
     let theirs = "SELECT CAST(date_trunc('millennium', timestamp '1900-05-01') AS text)";
     let theirs: Option<String> = postgres.client.query_one(theirs, &[]).await.unwrap().get(0);
     assert_eq!(ours, [theirs]);

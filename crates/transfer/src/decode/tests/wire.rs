@@ -1,4 +1,4 @@
-//! Binary COPY as PostgreSQL sends it, written by hand.
+//! Builds messages in the binary COPY format, as PostgreSQL sends them.
 
 pub fn header() -> Vec<u8> {
     [&b"PGCOPY\n\xff\r\n\0"[..], &[0; 8]].concat()
@@ -39,7 +39,7 @@ pub fn array(dimensions: &[(i32, i32)], elements: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
-/// A number's text in groups of four digits, without zeros at either end.
+/// A numeric in its binary format: groups of four digits, without zeros at either end.
 pub fn numeric(text: &str) -> Vec<u8> {
     let (sign, text) = text.strip_prefix('-').map_or((0u16, text), |rest| (0x4000, rest));
     let text = text.trim_end_matches("e0");

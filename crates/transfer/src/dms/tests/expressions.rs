@@ -1,4 +1,5 @@
-//! Exact SQL. Each form was also run on PostgreSQL 15 beside SQLite: values agree, types are PostgreSQL's own.
+//! The exact SQL of expressions. Each was also executed by PostgreSQL 15, and its original by SQLite, with equal
+//! values.
 
 use super::*;
 
@@ -16,7 +17,7 @@ const COLUMNS: [(&str, &str); 11] = [
     ("raw", "bytea"),
 ];
 
-fn added(expression: &str, more: &str) -> Result<PlannedColumn, Vec<Problem>> {
+fn added(expression: &str, more: &str) -> Result<MappedColumn, Vec<Problem>> {
     let expression = serde_json::Value::from(expression);
     let rest = format!(r#", "value": "new", "expression": {expression} {more}"#);
     let rule = rule(2, "column", "add-column", r#""table-name": "t""#, &rest);
@@ -47,7 +48,7 @@ fn arithmetic_is_wide_and_a_division_by_zero_is_null() {
     becomes("-($d * 1.5)", r#"(-("d" * 1.5))"#);
     becomes("$b + 1", r#"(CAST(CAST("b" AS integer) AS bigint) + 1)"#);
     becomes("$t * 2", r#"(CAST("t" AS numeric) * 2)"#);
-    is_refused("$day + 1", "\"$day\": calculates with a date");
+    is_refused("$day + 1", "\"$day\": a date is used as a number");
     is_refused("$n & 1", "the operator & is not supported");
 }
 
@@ -56,7 +57,7 @@ fn texts_are_joined_and_other_types_become_texts() {
     becomes("$t || '_' || $n", r#"(("t" || '_') || CAST("n" AS text))"#);
     becomes("$c || $tz", r#"(CAST("c" AS text) || CAST(("tz" AT TIME ZONE 'UTC') AS text))"#);
     becomes("'it''s $n \\'", r#"CAST(E'it''s $n \\' AS text)"#);
-    is_refused("$raw || 'x'", "takes bytes for a text");
+    is_refused("$raw || 'x'", "bytes are used as a text");
 }
 
 #[test]
@@ -71,8 +72,8 @@ fn conditions_are_booleans_inside_and_numbers_outside() {
     becomes("$n IN (1, 2)", r#"CAST(((("n" = 1) OR ("n" = 2))) AS integer)"#);
     becomes("$n NOT BETWEEN 1 AND 2", r#"CAST((NOT (("n" >= 1) AND ("n" <= 2))) AS integer)"#);
     becomes("$t IS NOT NULL", r#"CAST(("t" IS NOT NULL) AS integer)"#);
-    is_refused("$t = $n", "compares a text with an integer");
-    is_refused("$n = 'abc'", "compares a number with 'abc'");
+    is_refused("$t = $n", "a text is compared with an integer");
+    is_refused("$n = 'abc'", "a number is compared with 'abc'");
     is_refused("CASE WHEN $t THEN 1 END", "is a text, not a condition");
 }
 
@@ -107,9 +108,9 @@ fn functions_keep_what_sqlite_means_by_them() {
         let problems = added(expression, "").unwrap_err();
         assert!(problems[0].hint.as_ref().is_some_and(|m| m.contains("coalesce, date, datetime")));
     }
-    is_refused("random()", "random() gives every run other values");
+    is_refused("random()", "random() makes other values in every run");
     is_refused("min($n)", "min() with 1 arguments is not supported");
-    is_refused("operation_indicator('D', 'U', 'I')", "belongs to changes and is not built yet");
+    is_refused("operation_indicator('D', 'U', 'I')", "is for changes, which are not supported yet");
 }
 
 #[test]
@@ -129,10 +130,10 @@ fn names_are_columns_or_what_dms_knows_of_the_source() {
     assert_eq!((column.source.as_deref(), column.expression.as_str()), (Some("z"), "\"z\""));
     becomes("$AR_M_SOURCE_SCHEMA || '.' || $AR_M_SOURCE_TABLE_NAME", "(('s' || '.') || 't')");
     is_refused("$Z", "\"Z\" is not a column of the table");
-    is_refused("$AR_M_SOURCE_COLUMN_NAME", "needs a column, which an added one has not");
-    is_refused("$AR_H_STREAM_POSITION", "belongs to changes and is not built yet");
+    is_refused("$AR_M_SOURCE_COLUMN_NAME", "needs a column of the source");
+    is_refused("$AR_H_STREAM_POSITION", "is for changes, which are not supported yet");
     is_refused("$AR_M_SOURCE_COLUMN_DATATYPE", "is not supported");
-    is_refused("z", "z is neither column nor text");
+    is_refused("z", "z is neither a column nor a text");
 }
 
 #[test]
@@ -146,20 +147,20 @@ fn the_declared_type_is_cast_to_last() {
     let planned = plan(&rule(2, "column", "add-column", r#""table-name": "t""#, empty), &COLUMNS).unwrap();
     assert_eq!(planned.columns.last().unwrap().expression, "CAST(NULL AS timestamp)");
     let taken = rule(2, "column", "add-column", r#""table-name": "t""#, r#", "value": "N", "expression": "1""#);
-    refuses_plan(&taken, &COLUMNS, "rule-id 2 (\"r2\"): adds \"N\", which is there as \"n\"");
+    refuses_plan(&taken, &COLUMNS, "rule-id 2 (\"r2\"): adds \"N\", which the table already has as \"n\"");
 }
 
 #[test]
-fn nothing_else_gets_through_and_nothing_runs_away() {
+fn other_syntax_is_refused_and_sizes_are_limited() {
     for (expression, expected) in [
         ("(SELECT 1)", "is not supported in an expression"),
         ("$n IN (SELECT 1)", "is not supported in an expression"),
-        ("$n; DROP TABLE t", "stands where it should end"),
+        ("$n; DROP TABLE t", "follows its end"),
         ("sum($n) OVER ()", "the function sum() is not supported"),
         ("$t COLLATE NOCASE", "is not supported in an expression"),
         ("X'00'", "the literal X'00' is not supported"),
         ("'abc", "can't be read"),
-        ("\"n\"", "is neither column nor text"),
+        ("\"n\"", "is neither a column nor a text"),
         ("$n IN ()", "IN needs at least one value"),
     ] {
         is_refused(expression, expected);

@@ -1,20 +1,23 @@
-//! Functions with their layers, and the queries of jobs and controls, against what is there.
+//! Checks functions with their layers, and plans the queries of jobs, controls and statements.
 
 use anyhow::Result;
-use function::definition::{LayerName, Measured, refused_by_aws, variables_of};
+use function::definition::{LayerName, PackageSizes, refused_by_aws, variables_of};
 use function::registry::{LATEST, Registry};
 use lake::Lake;
 use transfer::preflight::{Finding, Severity};
 
-use super::awaited::Awaited;
-use crate::config::{Function, holes};
+use super::unfilled::UnfilledTables;
+use crate::config::{Function, placeholders};
 use crate::flows::rows;
 use crate::host;
-use crate::report;
 use crate::warehouse::Warehouse;
 
-/// Each with what it is about.
-pub async fn findings(warehouse: &Warehouse, lake: &Lake, awaited: &Awaited<'_>) -> Result<Vec<(String, Finding)>> {
+/// The findings, each with the name of what it is about.
+pub async fn findings(
+    warehouse: &Warehouse,
+    lake: &Lake,
+    unfilled: &UnfilledTables<'_>,
+) -> Result<Vec<(String, Finding)>> {
     let mut found = Vec::new();
     let registry = host::registry(warehouse)?;
     for function in warehouse.config.functions.values() {
@@ -22,23 +25,25 @@ pub async fn findings(warehouse: &Warehouse, lake: &Lake, awaited: &Awaited<'_>)
         for finding in of_function(warehouse, &registry, function)? {
             found.push((about.clone(), finding));
         }
-        for (name, query) in function.call.iter().flat_map(|call| &call.inputs) {
+        for (name, query) in function.job.iter().flat_map(|call| &call.inputs) {
             found.extend(
-                prove(warehouse, lake, query, awaited).await.map(|finding| (format!("{about}, input {name}"), finding)),
+                check_query(warehouse, lake, query, unfilled)
+                    .await
+                    .map(|finding| (format!("{about}, input {name}"), finding)),
             );
         }
     }
     for set in warehouse.config.controls.values() {
         for control in set.controls.values() {
             let about = format!("control {}/{}", set.name, control.name);
-            found.extend(prove(warehouse, lake, &control.sql, awaited).await.map(|finding| (about, finding)));
+            found.extend(check_query(warehouse, lake, &control.sql, unfilled).await.map(|finding| (about, finding)));
         }
     }
     for statement in warehouse.config.statements.values() {
         let queries = [("lines", Some(&statement.lines)), ("days", statement.days.as_ref())];
         for (name, query) in queries.into_iter().filter_map(|(name, query)| Some((name, query?))) {
             let about = format!("statement {}, {name}", statement.name);
-            found.extend(prove(warehouse, lake, query, awaited).await.map(|finding| (about, finding)));
+            found.extend(check_query(warehouse, lake, query, unfilled).await.map(|finding| (about, finding)));
         }
     }
     Ok(found)
@@ -46,8 +51,8 @@ pub async fn findings(warehouse: &Warehouse, lake: &Lake, awaited: &Awaited<'_>)
 
 fn of_function(warehouse: &Warehouse, registry: &Registry, function: &Function) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
-    let mut say = |severity: Severity, subject: &str, what: String, hint: Option<String>| {
-        found.push(Finding { severity, subject: subject.to_owned(), what, hint, shared: None });
+    let mut add = |severity: Severity, subject: &str, what: String, hint: Option<String>| {
+        found.push(Finding { severity, subject: subject.to_owned(), what, hint, common: None });
     };
     let definition = &function.definition;
     let published = registry.layers()?;
@@ -57,7 +62,7 @@ fn of_function(warehouse: &Warehouse, registry: &Registry, function: &Function) 
             LayerName::Version(name, version) => (name, Some(*version)),
             LayerName::Path(path) if path.exists() => continue,
             LayerName::Path(path) => {
-                say(Severity::Error, "layer", format!("there is no {}", path.display()), None);
+                add(Severity::Error, "layer", format!("there is no {}", path.display()), None);
                 continue;
             }
         };
@@ -66,10 +71,10 @@ fn of_function(warehouse: &Warehouse, registry: &Registry, function: &Function) 
         }
         let what = format!("no layer {name} is published");
         match warehouse.config.layers.contains_key(name) && version.is_none() {
-            true => say(Severity::Warning, "layer", what, Some(format!("wattlake layer build {name}"))),
+            true => add(Severity::Warning, "layer", what, Some(format!("wattlake layer build {name}"))),
             false => {
                 let hint = format!("write layers/{name}.toml, or `wattlake layer publish {name} ZIP`");
-                say(Severity::Error, "layer", what, Some(hint));
+                add(Severity::Error, "layer", what, Some(hint));
             }
         }
     }
@@ -77,29 +82,34 @@ fn of_function(warehouse: &Warehouse, registry: &Registry, function: &Function) 
         for variable in variables_of(text).unwrap_or_default() {
             if std::env::var_os(variable).is_none() {
                 let what = format!("{name} needs the environment variable {variable}, which is not set");
-                say(Severity::Error, "environment", what, Some(format!("export {variable}=...")));
+                add(Severity::Error, "environment", what, Some(format!("export {variable}=...")));
             }
         }
     }
     let measured = match registry.find(&function.name, LATEST)? {
-        Some(found) => Measured { code_zip_bytes: found.code_bytes, layers: found.layers.len(), unpacked_bytes: 0 },
-        None => Measured { layers: definition.layers.len(), ..Measured::default() },
+        Some(found) => PackageSizes { code_zip_bytes: found.code_bytes, layers: found.layers.len(), unpacked_bytes: 0 },
+        None => PackageSizes { layers: definition.layers.len(), ..PackageSizes::default() },
     };
     for finding in refused_by_aws(definition, &measured) {
-        say(Severity::Note, "AWS Lambda", format!("it would be refused there: {}", finding.what), finding.hint);
+        add(Severity::Note, "AWS Lambda", format!("AWS Lambda would refuse it: {}", finding.what), finding.hint);
     }
     Ok(found)
 }
 
-/// Plans a query with values in its holes, unless it waits for tables.
-async fn prove(warehouse: &Warehouse, lake: &Lake, query: &str, awaited: &Awaited<'_>) -> Option<Finding> {
-    let query = holes::fill(query, &|word| holes::sample(word).to_owned());
-    if awaited.has(&query) {
+/// Plans a query with sample values for its placeholders, unless it reads unfilled tables.
+async fn check_query(
+    warehouse: &Warehouse,
+    lake: &Lake,
+    query: &str,
+    unfilled: &UnfilledTables<'_>,
+) -> Option<Finding> {
+    let query = placeholders::fill(query, &|word| placeholders::sample(word).to_owned());
+    if unfilled.are_read_by(&query) {
         return None;
     }
     let what = match rows::session(warehouse, lake) {
-        Ok(session) => report::chain(&session.prepare(&query).await.err()?),
-        Err(error) => report::chain(error.as_ref()),
+        Ok(session) => base::chain(&session.prepare(&query).await.err()?),
+        Err(error) => base::chain(error.as_ref()),
     };
-    Some(Finding { severity: Severity::Error, subject: "query".into(), what, hint: None, shared: None })
+    Some(Finding { severity: Severity::Error, subject: "query".into(), what, hint: None, common: None })
 }

@@ -1,5 +1,5 @@
-//! The example warehouse's files in a folder: written where they are not, kept where somebody has
-//! changed them, and brought up to date where nobody has.
+//! Writes the example warehouse's files into a folder. Files that a user has changed are kept; files of an earlier
+//! demo that nobody has changed are replaced or, where the example no longer has them, removed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use ingest::objects::Hash;
 
 use crate::example::FILES;
 
-/// Returns what was written, a line a file: its hash and its name; `before` is what an earlier demo wrote.
+/// Returns one line for each file of the example: its hash and its name. `before` is what an earlier call returned.
 pub fn write(dir: &Path, before: &str) -> Result<String> {
     let before: BTreeMap<&str, &str> =
         before.lines().filter_map(|line| line.split_once("  ")).map(|(hash, name)| (name, hash)).collect();
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_changed_file_is_kept_and_an_old_one_goes() {
+    fn a_changed_file_is_kept_and_an_obsolete_one_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let old = "-- of an earlier version";
         fs::write(dir.path().join("old.sql"), old).unwrap();

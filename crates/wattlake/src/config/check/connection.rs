@@ -1,4 +1,5 @@
-//! A connection as one URL, made of its fields where it is not given as one. No message here shows a URL.
+//! `[connections.NAME]`: makes one URL of a connection's fields, or checks its URL. No message shows a URL, which may
+//! contain a password.
 
 use std::net::Ipv6Addr;
 use std::ops::Range;
@@ -8,15 +9,15 @@ use toml::Spanned;
 use url::Url;
 
 use super::super::expand::encode;
-use super::super::nearest::{advice, nearest};
-use super::super::problem::Report;
+use super::super::problem::FileProblems;
 use super::super::raw::{self, NumberOrText, SslMode};
 use super::super::{Connection, Secret};
+use base::{nearest, suggestion};
 
-/// In a URL, where those of other programs are pasted, libpq's rarer two may stay.
+/// The values of `sslmode` in a URL: also the two of libpq that the key `sslmode` does not offer.
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
-/// What may follow the `?`.
+/// The parameters that a URL's query may have.
 const PARAMETERS: [&str; 17] = [
     "application_name",
     "channel_binding",
@@ -37,10 +38,16 @@ const PARAMETERS: [&str; 17] = [
     "user",
 ];
 
-pub fn check(root: &Path, name: &str, raw: &Spanned<raw::Connection>, report: &mut Report<'_>) -> Option<Connection> {
+/// Checks a connection and makes its URL; `None` where a problem was added.
+pub fn check(
+    root: &Path,
+    name: &str,
+    raw: &Spanned<raw::Connection>,
+    report: &mut FileProblems<'_>,
+) -> Option<Connection> {
     let raw = raw.get_ref();
     if let Some(unset) = report.take_unset_under(&["connections", name]) {
-        // The fields that lack a variable are not in `raw`: only the others can be looked at.
+        // Fields with unset variables are not in `raw`: only the others can be checked.
         check_port(&raw.port, report);
         return Some(Connection { url: Err(unset) });
     }
@@ -54,7 +61,7 @@ pub fn check(root: &Path, name: &str, raw: &Spanned<raw::Connection>, report: &m
     url.map(|url| Connection { url: Ok(Secret::new(url)) })
 }
 
-fn refuse_fields(raw: &raw::Connection, report: &mut Report<'_>) {
+fn refuse_fields(raw: &raw::Connection, report: &mut FileProblems<'_>) {
     let fields = [
         ("host", raw.host.span()),
         ("port", raw.port.span()),
@@ -66,13 +73,13 @@ fn refuse_fields(raw: &raw::Connection, report: &mut Report<'_>) {
     ];
     for (name, span) in fields {
         if let Some(span) = span {
-            let hint = "keep the url alone, or the fields alone".to_owned();
-            report.add(span, format!("{name:?} beside \"url\""), hint);
+            let hint = "write \"url\" or the other keys, not both".to_owned();
+            report.add(span, format!("{name:?} can't be used with \"url\""), hint);
         }
     }
 }
 
-fn from_url(root: &Path, text: &str, span: Range<usize>, report: &mut Report<'_>) -> Option<String> {
+fn from_url(root: &Path, text: &str, span: Range<usize>, report: &mut FileProblems<'_>) -> Option<String> {
     let mut url = match Url::parse(text) {
         Ok(url) => url,
         Err(error) => {
@@ -87,33 +94,34 @@ fn from_url(root: &Path, text: &str, span: Range<usize>, report: &mut Report<'_>
     }
     let parameters: Vec<(String, String)> = url.query_pairs().into_owned().collect();
     let mut is_good = true;
-    let mut fault = |what: String, hint: Option<String>| {
+    let mut problem = |what: String, hint: Option<String>| {
         report.add(span.clone(), what, hint);
         is_good = false;
     };
     let names_host = parameters.iter().any(|(key, _)| key == "host" || key == "hostaddr");
     if url.host_str().is_none_or(str::is_empty) && !names_host {
-        fault("the connection's URL names no host".into(), Some("postgresql://user@host:5432/database".into()));
+        problem("the connection's URL has no host".into(), Some("write postgresql://user@host:5432/database".into()));
     }
     for (key, value) in &parameters {
         if !PARAMETERS.contains(&key.as_str()) {
-            // Quoted only where it is nearly a parameter: it may be a piece of a password with a `?` in it.
+            // Quoted only where it resembles a parameter: it may be a part of a password that has a `?` in it.
             let key_shown = nearest(key, PARAMETERS).map(|_| format!(" {key:?}")).unwrap_or_default();
             let what = format!("unknown parameter{key_shown} in the connection's URL");
-            fault(what, advice("parameter", key, &PARAMETERS));
+            problem(what, suggestion("parameter", key, &PARAMETERS));
         } else if key == "sslmode" && !SSL_MODES.contains(&value.as_str()) {
-            fault("unknown sslmode in the connection's URL".into(), advice("sslmode", value, &SSL_MODES));
+            problem("unknown sslmode in the connection's URL".into(), suggestion("sslmode", value, &SSL_MODES));
         }
     }
     if parameters.iter().any(|(key, _)| key == "sslrootcert") {
-        let query: Vec<String> = url.query().unwrap_or_default().split('&').map(|pair| rooted(root, pair)).collect();
+        let query: Vec<String> =
+            url.query().unwrap_or_default().split('&').map(|pair| with_resolved_path(root, pair)).collect();
         url.set_query(Some(&query.join("&")));
     }
     is_good.then(|| url.into())
 }
 
-/// A pair of the query, with the certificate's path resolved against the warehouse and the others as they are.
-fn rooted(root: &Path, pair: &str) -> String {
+/// A parameter of the query; the certificate's path is resolved against the warehouse, others are unchanged.
+fn with_resolved_path(root: &Path, pair: &str) -> String {
     match url::form_urlencoded::parse(pair.as_bytes()).next() {
         Some((key, path)) if key == "sslrootcert" => {
             format!("sslrootcert={}", encode(&root.join(&*path).to_string_lossy()))
@@ -122,7 +130,7 @@ fn rooted(root: &Path, pair: &str) -> String {
     }
 }
 
-fn from_fields(root: &Path, raw: &raw::Connection, report: &mut Report<'_>) -> Option<String> {
+fn from_fields(root: &Path, raw: &raw::Connection, report: &mut FileProblems<'_>) -> Option<String> {
     let host = raw.host.get().zip(raw.host.span()).and_then(|(host, span)| check_host(host, span, report));
     let port = check_port(&raw.port, report);
     if raw.user.get().is_none()
@@ -147,25 +155,26 @@ fn from_fields(root: &Path, raw: &raw::Connection, report: &mut Report<'_>) -> O
         SslMode::Require => "sslmode=require".to_owned(),
         SslMode::VerifyFull => "sslmode=verify-full".to_owned(),
     });
-    let root_cert = raw.sslrootcert.get().map(|path| rooted(root, &format!("sslrootcert={}", encode(path))));
+    let root_cert =
+        raw.sslrootcert.get().map(|path| with_resolved_path(root, &format!("sslrootcert={}", encode(path))));
     let query: Vec<String> = mode.into_iter().chain(root_cert).collect();
     Some(if query.is_empty() { url } else { format!("{url}?{}", query.join("&")) })
 }
 
-fn check_host(host: &str, span: Range<usize>, report: &mut Report<'_>) -> Option<String> {
+fn check_host(host: &str, span: Range<usize>, report: &mut FileProblems<'_>) -> Option<String> {
     if host.parse::<Ipv6Addr>().is_ok() {
         return Some(format!("[{host}]"));
     }
     let is_socket = host.starts_with('/');
     if !is_socket && host.contains([':', '/', '@', ' ']) {
-        let hint = "write the name or the address alone; the port is a key of its own, and so is the URL";
-        report.add(span, "\"host\" is more than a host", hint.to_owned());
+        let hint = "write only the name or the address; write a port as \"port\", and a URL as \"url\"";
+        report.add(span, "\"host\" has more than a host", hint.to_owned());
         return None;
     }
     Some(encode(host))
 }
 
-fn check_port(raw: &raw::Given<NumberOrText>, report: &mut Report<'_>) -> Option<u16> {
+fn check_port(raw: &raw::Field<NumberOrText>, report: &mut FileProblems<'_>) -> Option<u16> {
     let Some((port, span)) = raw.get().zip(raw.span()) else { return Some(5432) };
     let number = match port {
         NumberOrText::Number(number) => u16::try_from(*number).ok(),

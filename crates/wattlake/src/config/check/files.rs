@@ -1,14 +1,16 @@
-//! The files of a warehouse's folders, and their texts.
+//! Lists and reads the files of a warehouse's folders.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::super::problem::{Problem, Report};
+use super::super::Problem;
+use super::super::problem::FileProblems;
 
-/// Begins the lines of TOML at the top of a SQL file.
+/// The prefix of the lines of TOML at the top of a SQL file.
 pub const MARK: &str = "--|";
 
-/// Names in a folder of the warehouse, with whether each is a folder. What begins with a dot is an editor's.
+/// The sorted names in a folder of the warehouse, each with whether it is a folder; none where the folder is missing.
+/// Names that begin with a dot are left out: editors write such files.
 pub fn entries(root: &Path, folder: &Path) -> Result<Vec<(String, bool)>, Problem> {
     let failed = |error: std::io::Error| whole_file(folder, format!("can't be read: {error}"), None);
     let entries = match std::fs::read_dir(root.join(folder)) {
@@ -28,17 +30,18 @@ pub fn entries(root: &Path, folder: &Path) -> Result<Vec<(String, bool)>, Proble
     Ok(found)
 }
 
-/// `FOLDER/*.toml` and their kin, relative to the warehouse, by name.
+/// The files of a folder with an extension, as sorted paths relative to the warehouse.
 pub fn with_extension(root: &Path, folder: &Path, extension: &str, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     let entries = entries(root, folder).unwrap_or_else(|problem| {
         problems.push(problem);
         Vec::new()
     });
-    // A folder of such a name is told when it is read.
+    // A folder with such a name is reported when it is read.
     let files = entries.into_iter().map(|(name, _)| folder.join(name));
     files.filter(|file| file.extension().is_some_and(|found| found == extension)).collect()
 }
 
+/// Reads a file as UTF-8; the problem has the place of the first wrong byte.
 pub fn read_text(root: &Path, file: &Path) -> Result<String, Problem> {
     let bytes = std::fs::read(root.join(file)).map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
@@ -49,14 +52,14 @@ pub fn read_text(root: &Path, file: &Path) -> Result<String, Problem> {
     })?;
     String::from_utf8(bytes).map_err(|error| {
         let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
-        let mut report = Report::new(file, &good);
-        report.add(good.len()..good.len(), "not UTF-8", Some("save the file as UTF-8".to_owned()));
+        let mut report = FileProblems::new(file, &good);
+        report.add(good.len()..good.len(), "this is not UTF-8", Some("save the file as UTF-8".to_owned()));
         // One was added just above.
         report.finish().remove(0)
     })
 }
 
-/// The TOML of a SQL file, each of its bytes where it is in the file; the rest is blank.
+/// The TOML lines at the top of a SQL file. All other text is replaced by spaces, so that offsets and lines stay right.
 pub fn head(text: &str) -> String {
     let mut in_head = true;
     let lines = text.split_inclusive('\n').map(|line| {
@@ -70,16 +73,17 @@ pub fn head(text: &str) -> String {
     lines.collect()
 }
 
-/// Where the query begins, below a head that is the report's text; marks in it are reported.
-pub fn body(text: &str, report: &mut Report<'_>) -> usize {
+/// The offset of the query in a SQL file whose [`head`] is the report's text. Lines of TOML below it are reported.
+pub fn body(text: &str, report: &mut FileProblems<'_>) -> usize {
     let head_end = report.text().trim_end().len();
     for (at, _) in text.match_indices(MARK).filter(|(at, _)| *at > head_end && text[..*at].ends_with('\n')) {
         let hint = "move it to the top of the file".to_owned();
-        report.add(at..at + MARK.len(), "a line that begins with --| below the query's first line", hint);
+        report.add(at..at + MARK.len(), "a line that begins with --| below the start of the query", hint);
     }
     text.len() - text[head_end..].trim_start().len()
 }
 
+/// A problem of a whole file or folder, placed at its start.
 pub fn whole_file(file: &Path, what: String, hint: Option<String>) -> Problem {
     Problem { file: file.to_owned(), line: 1, column: 1, what, hint }
 }

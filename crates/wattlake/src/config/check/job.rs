@@ -1,32 +1,39 @@
-//! Triggers, rules and hooks: patterns that can be read, exactly one way each, jobs that are there.
+//! Checks triggers, retries and hooks: patterns are well-formed, each trigger has one kind, jobs in triggers exist.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use ledger::schedule::{Backoff, Catchup, Cron, Pattern};
+use schedule::{
+    AfterTrigger, Backoff, Catchup, Cron, CronTrigger, EventPattern, HookRules, JobRules, RelativePeriod, Trigger,
+};
 use toml::Spanned;
 use url::Url;
 
-use super::super::job::{Act, After, Hook, Periods, Rules, Timed, Trigger, Upkeep};
-use super::super::nearest::advice;
-use super::super::problem::{Problem, Report};
-use super::super::raw::{self, Given};
+use super::super::Problem;
+use super::super::job::{Hook, HookAction, Upkeep};
+use super::super::problem::FileProblems;
+use super::super::raw::{self, Field};
 use super::super::{Secret, Warehouse};
 use super::texts;
+use base::{DURATION_HINT, suggestion};
 
-const DURATION_HINT: &str = "write a whole number and s, min, h or d: \"10min\"";
-/// Every day, at an hour when little else happens.
+/// Every day at 03:30, when few other jobs run.
 const UPKEEP: &str = "30 3 * * *";
 const DAY: Duration = Duration::from_secs(86_400);
 const VERSIONS: Duration = DAY.saturating_mul(30);
 const HISTORY: Duration = DAY.saturating_mul(400);
 
-/// `zone` is for cron patterns that name none.
-pub fn rules(triggers: &[Spanned<raw::Trigger>], raw: &raw::Rules, zone: &str, report: &mut Report<'_>) -> Rules {
-    let standard = Rules::default();
-    Rules {
+/// Checks the triggers and the `[run]` section of a job. `zone` is the time zone of cron patterns that name none.
+pub fn rules(
+    triggers: &[Spanned<raw::Trigger>],
+    raw: &raw::RunSettings,
+    zone: &str,
+    report: &mut FileProblems<'_>,
+) -> JobRules {
+    let standard = JobRules::default();
+    JobRules {
         triggers: triggers.iter().filter_map(|trigger| check_trigger(trigger, zone, report)).collect(),
         retries: *raw.retries.get().unwrap_or(&standard.retries),
         backoff: Backoff {
@@ -38,7 +45,8 @@ pub fn rules(triggers: &[Spanned<raw::Trigger>], raw: &raw::Rules, zone: &str, r
     }
 }
 
-pub fn duration(raw: &Given<String>, report: &mut Report<'_>) -> Option<Duration> {
+/// Checks a duration; `None` where the key is missing or wrong.
+pub fn duration(raw: &Field<String>, report: &mut FileProblems<'_>) -> Option<Duration> {
     let (text, span) = (raw.get()?, raw.span()?);
     let duration = texts::duration(text);
     if duration.is_none() {
@@ -47,13 +55,13 @@ pub fn duration(raw: &Given<String>, report: &mut Report<'_>) -> Option<Duration
     duration
 }
 
-fn check_trigger(raw: &Spanned<raw::Trigger>, zone: &str, report: &mut Report<'_>) -> Option<Trigger> {
+fn check_trigger(raw: &Spanned<raw::Trigger>, zone: &str, report: &mut FileProblems<'_>) -> Option<Trigger> {
     let (span, raw) = (raw.span(), raw.get_ref());
     let ways = [("cron", raw.cron.span()), ("after", raw.after.span()), ("on", raw.on.span())];
     let ways: Vec<_> = ways.into_iter().filter_map(|(key, at)| at.map(|at| (key, at))).collect();
     if let [(first, _), (second, at), ..] = &ways[..] {
         let hint = "write a [[triggers]] for each".to_owned();
-        report.add(at.clone(), format!("a trigger with {first:?} and {second:?}"), hint);
+        report.add(at.clone(), format!("a trigger can't have both {first:?} and {second:?}"), hint);
         return None;
     }
     let (way, at) = ways.into_iter().next()?;
@@ -64,20 +72,24 @@ fn check_trigger(raw: &Spanned<raw::Trigger>, zone: &str, report: &mut Report<'_
         ("where", "on", (!raw.fields.is_empty()).then_some(span)),
     ] {
         if let Some(given) = given.filter(|_| of != way) {
-            report.add(given, format!("{key:?} means nothing beside {way:?}"), format!("it goes with {of:?}"));
+            report.add(
+                given,
+                format!("{key:?} can't be used with {way:?}"),
+                format!("use it with {of:?}, or remove it"),
+            );
         }
     }
     match way {
         "cron" => check_cron(raw, zone, at, report),
         "after" => {
             let (line, column) = report.place(&at);
-            Some(Trigger::After(After { job: raw.after.get()?.clone(), line, column }))
+            Some(Trigger::After(AfterTrigger { job: raw.after.get()?.clone(), line, column }))
         }
-        _ => Some(Trigger::On(Pattern { name: raw.on.get()?.clone(), fields: raw.fields.clone() })),
+        _ => Some(Trigger::On(EventPattern { name: raw.on.get()?.clone(), fields: raw.fields.clone() })),
     }
 }
 
-fn check_cron(raw: &raw::Trigger, zone: &str, at: Range<usize>, report: &mut Report<'_>) -> Option<Trigger> {
+fn check_cron(raw: &raw::Trigger, zone: &str, at: Range<usize>, report: &mut FileProblems<'_>) -> Option<Trigger> {
     let spec = raw.cron.get()?;
     let zone = raw.timezone.get().map_or(zone, String::as_str);
     let cron = match Cron::parse(spec, zone) {
@@ -95,24 +107,25 @@ fn check_cron(raw: &raw::Trigger, zone: &str, at: Range<usize>, report: &mut Rep
         Some(raw::Catchup::All) => Catchup::All,
     };
     let period = raw.period.get().map(|period| match period {
-        raw::Periods::ThisHour => Periods::ThisHour,
-        raw::Periods::LastHour => Periods::LastHour,
-        raw::Periods::Today => Periods::Today,
-        raw::Periods::Yesterday => Periods::Yesterday,
-        raw::Periods::ThisMonth => Periods::ThisMonth,
-        raw::Periods::LastMonth => Periods::LastMonth,
-        raw::Periods::ThisYear => Periods::ThisYear,
-        raw::Periods::LastYear => Periods::LastYear,
+        raw::RelativePeriod::ThisHour => RelativePeriod::ThisHour,
+        raw::RelativePeriod::LastHour => RelativePeriod::LastHour,
+        raw::RelativePeriod::Today => RelativePeriod::Today,
+        raw::RelativePeriod::Yesterday => RelativePeriod::Yesterday,
+        raw::RelativePeriod::ThisMonth => RelativePeriod::ThisMonth,
+        raw::RelativePeriod::LastMonth => RelativePeriod::LastMonth,
+        raw::RelativePeriod::ThisYear => RelativePeriod::ThisYear,
+        raw::RelativePeriod::LastYear => RelativePeriod::LastYear,
     });
-    Some(Trigger::Cron(Box::new(Timed { spec: spec.clone(), cron, catchup, period })))
+    Some(Trigger::Cron(Box::new(CronTrigger { spec: spec.clone(), cron, catchup, period })))
 }
 
-pub fn upkeep(raw: &raw::Upkeep, zone: &str, report: &mut Report<'_>) -> Upkeep {
+/// Checks `[upkeep]`, and adds its default trigger where it has no list of triggers.
+pub fn upkeep(raw: &raw::Upkeep, zone: &str, report: &mut FileProblems<'_>) -> Upkeep {
     let mut rules = rules(raw.triggers.get().map_or(&[], Vec::as_slice), &raw.run, zone, report);
     if raw.triggers.get().is_none()
         && let Ok(cron) = Cron::parse(UPKEEP, zone)
     {
-        let timed = Timed { spec: UPKEEP.to_owned(), cron, catchup: Catchup::One, period: None };
+        let timed = CronTrigger { spec: UPKEEP.to_owned(), cron, catchup: Catchup::One, period: None };
         rules.triggers.push(Trigger::Cron(Box::new(timed)));
     }
     Upkeep {
@@ -122,72 +135,79 @@ pub fn upkeep(raw: &raw::Upkeep, zone: &str, report: &mut Report<'_>) -> Upkeep 
     }
 }
 
-pub fn hooks(raw: BTreeMap<Spanned<String>, Spanned<raw::Hook>>, report: &mut Report<'_>) -> BTreeMap<String, Hook> {
+/// Checks `[hooks]`, by name.
+pub fn hooks(
+    raw: BTreeMap<Spanned<String>, Spanned<raw::Hook>>,
+    report: &mut FileProblems<'_>,
+) -> BTreeMap<String, Hook> {
     raw.into_iter().filter_map(|(name, hook)| check_hook(name, &hook, report)).collect()
 }
 
-fn check_hook(name: Spanned<String>, raw: &Spanned<raw::Hook>, report: &mut Report<'_>) -> Option<(String, Hook)> {
+fn check_hook(
+    name: Spanned<String>,
+    raw: &Spanned<raw::Hook>,
+    report: &mut FileProblems<'_>,
+) -> Option<(String, Hook)> {
     if !texts::is_name(name.get_ref()) {
-        let what = format!("a hook can't be called {:?}", name.get_ref());
+        let what = format!("{:?} is not a valid name for a hook", name.get_ref());
         report.add(name.span(), what, "use a-z, 0-9, _ and - only".to_owned());
     }
     let raw = raw.get_ref();
-    let act = match report.take_unset_under(&["hooks", name.get_ref()]) {
+    let action = match report.take_unset_under(&["hooks", name.get_ref()]) {
         Some(unset) => Err(unset),
-        None => Ok(check_act(raw, report)?),
+        None => Ok(check_action(raw, report)?),
     };
-    let told = raw.on.get();
-    let has = |wanted: fn(&raw::Told) -> bool| told.is_none_or(|told| told.iter().any(wanted));
-    let hook = Hook {
-        on_failure: has(|told| matches!(told, raw::Told::Failure)),
-        on_recovery: has(|told| matches!(told, raw::Told::Recovery)),
+    let events = raw.on.get();
+    let has = |wanted: fn(&raw::HookEvent) -> bool| events.is_none_or(|events| events.iter().any(wanted));
+    let rules = HookRules {
+        on_failure: has(|event| matches!(event, raw::HookEvent::Failure)),
+        on_recovery: has(|event| matches!(event, raw::HookEvent::Recovery)),
         jobs: raw.jobs.get().into_iter().flatten().map(|pattern| pattern.get_ref().clone()).collect(),
-        act,
     };
-    Some((name.into_inner(), hook))
+    Some((name.into_inner(), Hook { rules, action }))
 }
 
-fn check_act(raw: &raw::Hook, report: &mut Report<'_>) -> Option<Act> {
+fn check_action(raw: &raw::Hook, report: &mut FileProblems<'_>) -> Option<HookAction> {
     match (raw.command.get(), raw.webhook.get(), raw.webhook.span()) {
         (Some(_), Some(_), Some(span)) => {
-            report.add(span, "a hook with a command and a webhook", "make two hooks of it".to_owned());
+            report.add(span, "a hook can't have both a command and a webhook", "write two hooks".to_owned());
             None
         }
-        (Some(command), ..) => Some(Act::Command(command.clone())),
+        (Some(command), ..) => Some(HookAction::Command(command.clone())),
         (None, Some(url), Some(span)) => {
             if !Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
                 // Not quoted: it may be a secret.
-                report.add(span, "the webhook is no URL", "write \"https://host/path\"".to_owned());
+                report.add(span, "the webhook is not an HTTP URL", "write \"https://host/path\"".to_owned());
             }
-            Some(Act::Webhook(Secret::new(url)))
+            Some(HookAction::Webhook(Secret::new(url)))
         }
         _ => None,
     }
 }
 
-/// What only shows when all files are read: jobs that triggers name, and rounds of them.
-pub fn across(warehouse: &Warehouse, root: &Path, problems: &mut Vec<Problem>) {
+/// Checks across all files: jobs that triggers name must exist, and `after` triggers must not form a cycle.
+pub fn check_across_files(warehouse: &Warehouse, root: &Path, problems: &mut Vec<Problem>) {
     let jobs = warehouse.jobs();
     let names: Vec<&str> = jobs.keys().map(String::as_str).collect();
     let mut places = BTreeMap::new();
     for (name, job) in &jobs {
         let file = job.file.strip_prefix(root).unwrap_or(job.file);
         for trigger in &job.rules.triggers {
-            let Trigger::After(After { job: after, line, column }) = trigger else { continue };
+            let Trigger::After(AfterTrigger { job: after, line, column }) = trigger else { continue };
             places.insert((name.clone(), after.clone()), (file, *line, *column));
             if !jobs.contains_key(after) {
-                let what = format!("there is no job {after:?} to come after");
-                let hint = advice("job", after, &names);
+                let what = format!("there is no job {after:?}");
+                let hint = suggestion("job", after, &names);
                 problems.push(Problem { file: file.to_owned(), line: *line, column: *column, what, hint });
             }
         }
     }
-    for round in warehouse.rounds() {
-        let edge = (round[0].clone(), round[1].clone());
+    for cycle in warehouse.trigger_cycles() {
+        let edge = (cycle[0].clone(), cycle[1].clone());
         let Some((file, line, column)) = places.get(&edge) else { continue };
-        let chain: Vec<&str> = round.iter().rev().map(String::as_str).collect();
-        let what = format!("a round of jobs that would never end: {}", chain.join(", then "));
-        let hint = Some("take one of these triggers out".to_owned());
+        let chain: Vec<&str> = cycle.iter().rev().map(String::as_str).collect();
+        let what = format!("these triggers form a cycle: {}", chain.join(", then "));
+        let hint = Some("remove one of these triggers".to_owned());
         problems.push(Problem { file: (*file).to_owned(), line: *line, column: *column, what, hint });
     }
 }

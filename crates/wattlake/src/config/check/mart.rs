@@ -1,22 +1,24 @@
-//! `marts/NAME.sql` and `marts/SCHEMA/NAME.sql`: the lines at the top that begin with `--|` are
-//! TOML, the rest is one SELECT.
+//! Reads `marts/NAME.sql` and `marts/SCHEMA/NAME.sql`: the lines at the top that begin with `--|` are TOML, the rest
+//! is one SELECT.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
-use super::super::mart::{SCHEMA, ordered};
-use super::super::problem::{Problem, Report};
-use super::super::raw::{self, Which};
-use super::super::{Mart, MartKind, shape};
+use super::super::Problem;
+use super::super::mart::{DEFAULT_SCHEMA, in_dependency_order};
+use super::super::problem::FileProblems;
+use super::super::raw::{self, FileKind};
+use super::super::{Mart, MartKind, schema_check};
 use super::files::{self, entries, read_text, whole_file};
 use super::{job, texts};
 
 const FOLDER: &str = "marts";
-/// Schemas that are somebody else's.
-const TAKEN: [&str; 3] = ["system", "information_schema", "pg_catalog"];
+/// Schemas of system tables, which can't have marts.
+const RESERVED_SCHEMAS: [&str; 3] = ["system", "information_schema", "pg_catalog"];
 
+/// Reads all marts, by name, with the marts that each depends on.
 pub fn load(root: &Path, zone: &str, problems: &mut Vec<Problem>) -> BTreeMap<String, Mart> {
     let found = sources(root).unwrap_or_else(|problem| {
         problems.push(problem);
@@ -26,19 +28,19 @@ pub fn load(root: &Path, zone: &str, problems: &mut Vec<Problem>) -> BTreeMap<St
     let mut marts: BTreeMap<String, Mart> = read.into_iter().map(|mart| (mart.name.clone(), mart)).collect();
     let all = marts.clone();
     for mart in marts.values_mut() {
-        let below = all.values().filter(|other| mart.reads.iter().any(|read| other.is_named(read)));
-        mart.stands_on = below.map(|other| other.name.clone()).collect();
+        let inputs = all.values().filter(|other| mart.reads.iter().any(|read| other.may_be_named_by(read)));
+        mart.depends_on = inputs.map(|other| other.name.clone()).collect();
     }
-    if let Err(round) = ordered(&marts) {
-        let file = round.first().and_then(|name| marts.get(name)).map_or(Path::new(FOLDER), |mart| &mart.file);
+    if let Err(cycle) = in_dependency_order(&marts) {
+        let file = cycle.first().and_then(|name| marts.get(name)).map_or(Path::new(FOLDER), |mart| &mart.file);
         let file = file.strip_prefix(root).unwrap_or(file);
-        let what = format!("the mart stands on itself: {}", round.join(" -> "));
-        problems.push(whole_file(file, what, Some("take one of these out of the other's query".to_owned())));
+        let what = format!("the mart depends on itself: {}", cycle.join(" -> "));
+        problems.push(whole_file(file, what, Some("remove one of these from the other's query".to_owned())));
     }
     marts
 }
 
-/// With the schema of each, in order of names.
+/// The SQL files with the schema of each, sorted.
 fn sources(root: &Path) -> Result<Vec<(String, PathBuf)>, Problem> {
     let mut found = Vec::new();
     for (name, is_folder) in entries(root, Path::new(FOLDER))? {
@@ -50,7 +52,7 @@ fn sources(root: &Path) -> Result<Vec<(String, PathBuf)>, Problem> {
                 }
             }
         } else if is_sql(&name) {
-            found.push((SCHEMA.to_owned(), Path::new(FOLDER).join(name)));
+            found.push((DEFAULT_SCHEMA.to_owned(), Path::new(FOLDER).join(name)));
         }
     }
     found.sort();
@@ -64,24 +66,31 @@ fn is_sql(name: &str) -> bool {
 fn read(root: &Path, schema: &str, file: &Path, zone: &str, problems: &mut Vec<Problem>) -> Option<Mart> {
     let text = read_text(root, file).map_err(|problem| problems.push(problem)).ok()?;
     let head = files::head(&text);
-    let mut report = Report::new(file, &head);
+    let mut report = FileProblems::new(file, &head);
     let mart = check(root, schema, file, &text, zone, &mut report);
     problems.extend(report.finish());
     mart
 }
 
-fn check(root: &Path, schema: &str, file: &Path, text: &str, zone: &str, report: &mut Report<'_>) -> Option<Mart> {
+fn check(
+    root: &Path,
+    schema: &str,
+    file: &Path,
+    text: &str,
+    zone: &str,
+    report: &mut FileProblems<'_>,
+) -> Option<Mart> {
     let table = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     check_name("mart", &table, report);
-    if schema != SCHEMA {
+    if schema != DEFAULT_SCHEMA {
         check_name("schema", schema, report);
     }
-    if TAKEN.contains(&schema) {
-        report.add(0..0, format!("the schema {schema:?} is not for marts"), "name its folder otherwise".to_owned());
+    if RESERVED_SCHEMAS.contains(&schema) {
+        report.add(0..0, format!("the schema {schema:?} is reserved"), "rename the folder".to_owned());
     }
     let body = files::body(text, report);
-    let tree = shape::tree(report)?;
-    let raw: raw::Mart = shape::read(Which::Mart, tree, report)?;
+    let tree = schema_check::tree(report)?;
+    let raw: raw::Mart = schema_check::read(FileKind::Mart, tree, report)?;
     let kind = raw.kind.get().map_or(MartKind::View, |kind| match kind {
         raw::MartKind::View => MartKind::View,
         raw::MartKind::Table => MartKind::Table,
@@ -90,15 +99,15 @@ fn check(root: &Path, schema: &str, file: &Path, text: &str, zone: &str, report:
         for (key, span) in [("since", raw.since.span()), ("order", raw.order.span()), ("triggers", raw.triggers.span())]
         {
             if let Some(span) = span {
-                let hint = format!("add kind = \"table\", or take {key:?} out");
-                report.add(span, format!("{key:?} means nothing to a view"), hint);
+                let hint = format!("add kind = \"table\", or remove {key:?}");
+                report.add(span, format!("{key:?} is not for views"), hint);
             }
         }
     }
     let reads = match sql::references(text) {
         Ok(reads) => reads,
         Err(error) => {
-            report.add(body..body, crate::report::chain(&error), None);
+            report.add(body..body, base::chain(&error), None);
             Vec::new()
         }
     };
@@ -114,16 +123,16 @@ fn check(root: &Path, schema: &str, file: &Path, text: &str, zone: &str, report:
         order,
         sql: text.to_owned(),
         reads,
-        stands_on: Default::default(),
+        depends_on: Default::default(),
         follows_inputs: raw.triggers.get().is_none(),
         rules: job::rules(raw.triggers.get().map_or(&[], Vec::as_slice), &raw.run, zone, report),
     })
 }
 
-/// One that SQL takes without quotes.
-fn check_name(noun: &str, name: &str, report: &mut Report<'_>) {
+/// Checks that SQL accepts the name without quotes.
+fn check_name(noun: &str, name: &str, report: &mut FileProblems<'_>) {
     if !texts::is_plain(name) {
-        let hint = "use a-z, 0-9 and _ only, and no digit first, so that SQL takes it without quotes".to_owned();
-        report.add(0..0, format!("a {noun} can't be called {name:?}"), hint);
+        let hint = "use a-z, 0-9 and _ only, and no digit first, so that SQL needs no quotes".to_owned();
+        report.add(0..0, format!("{name:?} is not a valid name for a {noun}"), hint);
     }
 }

@@ -1,15 +1,15 @@
-//! From raw to checked: names that must lead somewhere, texts that must mean something, files that must be there.
-//! Every problem of every file is collected; a file with problems gives nothing to work with.
+//! Checks the raw types of the configuration and makes the checked ones of them: names and files must exist, texts
+//! must be well-formed. All problems of all files are collected; with a problem anywhere there is no configuration.
 
 mod connection;
 mod control;
 mod files;
 mod function;
-pub mod holes;
 mod ingest;
 mod job;
 mod load;
 mod mart;
+pub mod placeholders;
 mod serve;
 mod statement;
 mod texts;
@@ -18,23 +18,28 @@ mod warehouse;
 
 use std::path::{Path, PathBuf};
 
+use super::Problem;
 use super::expand::Env;
-use super::problem::{Problem, Report};
+use super::problem::FileProblems;
 use super::{Transfer, Warehouse};
 use files::{read_text, with_extension};
 
 const WAREHOUSE_FILE: &str = "wattlake.toml";
 const TRANSFERS_FOLDER: &str = "transfers";
 
+/// Reads and checks all files of the warehouse in `root`.
+///
+/// # Errors
+/// All problems, those of `wattlake.toml` first.
 pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
     let mut problems = Vec::new();
-    // Not in the way of those that do not use the part that lacks them.
+    // Unset variables are errors only of the parts that use them.
     let mut unset = Vec::new();
-    // The connections' names, unless they can't be known: then no transfer is blamed for its own.
+    // The names of connections; `None` where they can't be known, and transfers are not checked for theirs.
     let mut connections = None;
     let warehouse = match read_text(root, Path::new(WAREHOUSE_FILE)) {
         Ok(text) => {
-            let mut report = Report::new(Path::new(WAREHOUSE_FILE), &text);
+            let mut report = FileProblems::new(Path::new(WAREHOUSE_FILE), &text);
             let warehouse = warehouse::check(root, &mut report, env, &mut connections);
             unset.extend(report.taken());
             problems.extend(report.finish());
@@ -65,12 +70,12 @@ pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
     warehouse.marts = marts;
     (warehouse.layers, warehouse.functions, warehouse.controls) = (layers, functions, controls);
     (warehouse.ingests, warehouse.loads, warehouse.statements) = (ingests, loads, statements);
-    warehouse.give_marts_their_triggers();
-    job::across(&warehouse, root, &mut problems);
+    warehouse.set_mart_triggers();
+    job::check_across_files(&warehouse, root, &mut problems);
     if problems.is_empty() { Ok(warehouse) } else { Err(in_order(problems, unset)) }
 }
 
-/// Where something is wrong anyway, what is unset is told with it, so that one check shows everything.
+/// All problems by file and line. Unset variables are added, so that one check shows everything.
 fn in_order(mut problems: Vec<Problem>, unset: Vec<Problem>) -> Vec<Problem> {
     problems.extend(unset);
     let mut files: Vec<PathBuf> = vec![WAREHOUSE_FILE.into()];
@@ -84,7 +89,7 @@ fn in_order(mut problems: Vec<Problem>, unset: Vec<Problem>) -> Vec<Problem> {
     problems
 }
 
-/// The name of what a file holds.
+/// The file's name without its extension: the name of the job that it configures.
 fn stem(file: &Path) -> String {
     file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -97,7 +102,7 @@ fn read_transfer(
     problems: &mut Vec<Problem>,
 ) -> Option<Transfer> {
     let text = read_text(root, file).map_err(|problem| problems.push(problem)).ok()?;
-    let mut report = Report::new(file, &text);
+    let mut report = FileProblems::new(file, &text);
     let transfer = transfer::check(root, file, connections, zone, &mut report);
     problems.extend(report.finish());
     transfer

@@ -1,4 +1,4 @@
-//! `[serve]` and `[roles]` of `wattlake.toml`.
+//! Checks `[serve]` and `[roles]` of `wattlake.toml`.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::super::problem::Report;
-use super::super::raw::{self, Given};
+use super::super::problem::FileProblems;
+use super::super::raw::{self, Field};
 use super::super::{Role, Secret, Serve, Tls};
 use super::{job, texts};
 
@@ -20,8 +20,9 @@ const RUNS_MAX: u32 = 4;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 const QUERY_TIME_MAX: Duration = Duration::from_secs(600);
 
-pub fn check(root: &Path, raw: &raw::Serve, report: &mut Report<'_>) -> Option<Serve> {
-    // The time zone is everybody's: of queries, and of months that bills are for.
+/// Checks `[serve]`; keys that are missing get their defaults.
+pub fn check(root: &Path, raw: &raw::Serve, report: &mut FileProblems<'_>) -> Option<Serve> {
+    // The time zone is not taken: queries and periods need it too, so an unset variable in it is a problem of the file.
     let unset = report.take_unset(|path| path[0] == "serve" && path.get(1).is_none_or(|key| key != "timezone"));
     let tls = check_tls(root, raw, report);
     let sql = address("sql", &raw.sql, SQL, report);
@@ -30,8 +31,8 @@ pub fn check(root: &Path, raw: &raw::Serve, report: &mut Report<'_>) -> Option<S
     let open = *raw.open.get().unwrap_or(&false);
     let encrypted = tls.as_ref().is_some_and(|tls| tls.required);
     refuse_open(&raw.sql, sql, open || encrypted, "with tls_cert, tls_key and tls_required = true", report);
-    refuse_open(&raw.http, http, open, "behind a proxy that does TLS and asks who it is", report);
-    refuse_open(&raw.functions, functions, open, "behind a proxy that does TLS and asks who it is", report);
+    refuse_open(&raw.http, http, open, "behind a proxy with TLS and authentication", report);
+    refuse_open(&raw.functions, functions, open, "behind a proxy with TLS and authentication", report);
     Some(Serve {
         sql,
         http,
@@ -48,32 +49,38 @@ pub fn check(root: &Path, raw: &raw::Serve, report: &mut Report<'_>) -> Option<S
     })
 }
 
-fn address(key: &str, raw: &Given<String>, default: &str, report: &mut Report<'_>) -> Option<SocketAddr> {
+fn address(key: &str, raw: &Field<String>, default: &str, report: &mut FileProblems<'_>) -> Option<SocketAddr> {
     let text = raw.get().map_or(default, String::as_str);
     if text == OFF {
         return None;
     }
     let parsed = text.parse().ok();
     if let (None, Some(span)) = (parsed, raw.span()) {
-        let what = format!("{key:?} is no address and port: {text:?}");
+        let what = format!("{key:?}: {text:?} is not an address with a port");
         report.add(span, what, format!("write \"127.0.0.1:5433\", \"[::1]:5433\" or \"{OFF}\""));
     }
     parsed
 }
 
-/// What anybody on the network could listen to is asked for twice.
-fn refuse_open(raw: &Given<String>, address: Option<SocketAddr>, meant: bool, safe: &str, report: &mut Report<'_>) {
+/// Refuses an address that other machines reach without TLS, unless the configuration allows it explicitly.
+fn refuse_open(
+    raw: &Field<String>,
+    address: Option<SocketAddr>,
+    allowed: bool,
+    safe: &str,
+    report: &mut FileProblems<'_>,
+) {
     if let (Some(address), Some(span)) = (address, raw.span())
         && !address.ip().is_loopback()
-        && !meant
+        && !allowed
     {
-        let what = format!("{address} is open to the network, in clear");
-        report.add(span, what, format!("listen on 127.0.0.1, or {safe}, or say that it is meant with open = true"));
+        let what = format!("{address} can be reached from the network without TLS");
+        report.add(span, what, format!("listen on 127.0.0.1, or {safe}, or allow it with open = true"));
     }
 }
 
-fn check_tls(root: &Path, raw: &raw::Serve, report: &mut Report<'_>) -> Option<Tls> {
-    let file = |key: &str, given: &Given<String>, report: &mut Report<'_>| {
+fn check_tls(root: &Path, raw: &raw::Serve, report: &mut FileProblems<'_>) -> Option<Tls> {
+    let file = |key: &str, given: &Field<String>, report: &mut FileProblems<'_>| {
         let (text, span) = (given.get()?, given.span()?);
         let path = root.join(text);
         if !path.is_file() {
@@ -93,30 +100,30 @@ fn check_tls(root: &Path, raw: &raw::Serve, report: &mut Report<'_>) -> Option<T
         (None, None) if !required => {}
         _ => {
             let span = [raw.tls_cert.span(), raw.tls_key.span(), raw.tls_required.span()].into_iter().flatten().next();
-            let hint = "give tls_cert and tls_key, both".to_owned();
-            report.add(span.unwrap_or(0..0), "TLS takes a certificate and its key", hint);
+            let hint = "write both tls_cert and tls_key".to_owned();
+            report.add(span.unwrap_or(0..0), "TLS needs a certificate and its key", hint);
         }
     }
     None
 }
 
-fn bytes(raw: &Given<String>, report: &mut Report<'_>) -> Option<usize> {
+fn bytes(raw: &Field<String>, report: &mut FileProblems<'_>) -> Option<usize> {
     let (text, span) = (raw.get()?, raw.span()?);
-    let bytes = texts::bytes(text);
+    let bytes = base::parse_bytes(text);
     if bytes.is_none() {
         report.add(
             span,
-            format!("{text:?} is no amount of memory"),
+            format!("{text:?} is not an amount of memory"),
             "write a whole number and MB or GB: \"4GB\"".to_owned(),
         );
     }
     bytes
 }
 
-fn check_zone(raw: &Given<String>, report: &mut Report<'_>) -> String {
+fn check_zone(raw: &Field<String>, report: &mut FileProblems<'_>) -> String {
     let (Some(zone), Some(span)) = (raw.get(), raw.span()) else { return "UTC".to_owned() };
-    // The same question that schedules ask.
-    match ledger::schedule::Cron::parse("0 0 * * *", zone) {
+    // The check of schedules knows which names of zones are valid.
+    match schedule::Cron::parse("0 0 * * *", zone) {
         Ok(_) => zone.clone(),
         Err(error) => {
             report.add(span, error.to_string(), None);
@@ -125,9 +132,10 @@ fn check_zone(raw: &Given<String>, report: &mut Report<'_>) -> String {
     }
 }
 
-pub fn role(name: &Spanned<String>, raw: raw::Role, report: &mut Report<'_>) -> (String, Role) {
+/// Checks one of `[roles]`; returns it with its name.
+pub fn role(name: &Spanned<String>, raw: raw::Role, report: &mut FileProblems<'_>) -> (String, Role) {
     if !texts::is_name(name.get_ref()) {
-        let what = format!("a role can't be called {:?}", name.get_ref());
+        let what = format!("{:?} is not a valid name for a role", name.get_ref());
         report.add(name.span(), what, "use a-z, 0-9, _ and - only".to_owned());
     }
     let tables: Vec<String> = raw.tables.get().into_iter().flatten().map(|pattern| pattern.get_ref().clone()).collect();
@@ -143,7 +151,7 @@ pub fn role(name: &Spanned<String>, raw: raw::Role, report: &mut Report<'_>) -> 
         let what = format!("the filter of {table:?} names a table without its schema");
         report.add(name.span(), what, format!("write \"platform.{table}\""));
     }
-    // Of its filters too: without one of them it would read more than it may.
+    // Variables of filters count too: without a filter, the role could read rows that it must not.
     let password = match report.take_unset_under(&["roles", name.get_ref()]) {
         Some(unset) => Err(unset),
         None => Ok(Secret::new(raw.password.get().cloned().unwrap_or_default())),

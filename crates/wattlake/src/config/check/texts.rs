@@ -1,40 +1,18 @@
-//! Texts with a meaning of their own: durations, types, patterns.
+//! Parses and checks texts: durations, types of columns, patterns, names.
 
 use std::time::Duration;
 
 use super::super::ColumnAs;
 
-/// Longer than any overlap with a sense, and far from where microseconds overflow.
+/// Longer than any useful duration, and far from where microseconds overflow.
 const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// A whole number and `s`, `min`, `h` or `d`.
+/// A whole number and `s`, `min`, `h` or `d`, at most a hundred years.
 pub fn duration(text: &str) -> Option<Duration> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let seconds = match unit.strip_prefix(' ').unwrap_or(unit) {
-        "s" => 1,
-        "min" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    let duration = Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?);
-    (duration <= DURATION_MAX).then_some(duration)
+    base::parse_duration(text).filter(|duration| *duration <= DURATION_MAX && !text.ends_with("ms"))
 }
 
-/// A whole number and `MB` or `GB`, in powers of 1024 as PostgreSQL has them.
-pub fn bytes(text: &str) -> Option<usize> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let unit: usize = match unit.strip_prefix(' ').unwrap_or(unit) {
-        "MB" => 1 << 20,
-        "GB" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<usize>().ok()?.checked_mul(unit).filter(|bytes| *bytes > 0)
-}
-
-/// `text`, `double` or `decimal(precision,scale)`.
+/// `text`, `double`, `bytes` or `decimal(precision,scale)`.
 pub fn column_as(text: &str) -> Option<ColumnAs> {
     match text {
         "text" => return Some(ColumnAs::Text),
@@ -45,8 +23,8 @@ pub fn column_as(text: &str) -> Option<ColumnAs> {
     let (precision, scale) = text.strip_prefix("decimal(")?.strip_suffix(')')?.split_once(',')?;
     let precision: u8 = digits(precision)?;
     let scale: u8 = digits(scale)?;
-    let is_good = (1..=38).contains(&precision) && scale <= precision;
-    is_good.then_some(ColumnAs::Decimal(precision, i8::try_from(scale).ok()?))
+    let is_valid = (1..=38).contains(&precision) && scale <= precision;
+    is_valid.then_some(ColumnAs::Decimal(precision, i8::try_from(scale).ok()?))
 }
 
 fn digits(text: &str) -> Option<u8> {
@@ -54,17 +32,17 @@ fn digits(text: &str) -> Option<u8> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// A pattern that can match `schema.table`.
+/// Whether a pattern can match `schema.table`.
 pub fn is_pattern(text: &str) -> bool {
     text.contains('.') || text.contains('*')
 }
 
-/// A transfer's name: it becomes part of positions, of paths and of commands.
+/// Whether a text can name a job, a hook or a role: such names are parts of positions, paths and commands.
 pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
 }
 
-/// One that SQL takes without quotes.
+/// Whether SQL accepts the name without quotes.
 pub fn is_plain(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')

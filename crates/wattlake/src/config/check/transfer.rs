@@ -1,4 +1,4 @@
-//! `transfers/NAME.toml`.
+//! Checks `transfers/NAME.toml`.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,33 +8,33 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::super::nearest::advice;
-use super::super::problem::Report;
-use super::super::raw::{self, Given, NumberOrText, Which};
-use super::super::{ColumnAs, LAKE, Mode, OnNoCursor, Overlap, TableSettings, Target, Transfer, Via, shape};
+use super::super::problem::FileProblems;
+use super::super::raw::{self, Field, FileKind, NumberOrText};
+use super::super::{ColumnAs, LAKE, Mode, OnNoCursor, Overlap, TableSettings, Target, Transfer, Via, schema_check};
 use super::{job, texts};
+use base::{DURATION_HINT, suggestion};
 
 const STREAMS: u32 = 2;
 const PARALLEL_TABLES: u32 = 1;
 const OVERLAP: Duration = Duration::from_secs(600);
-const DURATION_HINT: &str = "write a whole number and s, min, h or d: \"10min\"";
 
-/// `file` is relative to the warehouse.
+/// Checks a transfer's file. `connections` has the names of all connections, unless they can't be known. `file` is
+/// relative to the warehouse.
 pub fn check(
     root: &Path,
     file: &Path,
     connections: Option<&[String]>,
     zone: &str,
-    report: &mut Report<'_>,
+    report: &mut FileProblems<'_>,
 ) -> Option<Transfer> {
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     if !texts::is_name(&name) {
-        let what = format!("a transfer can't be called {name:?}");
+        let what = format!("{name:?} is not a valid name for a transfer");
         report.add(0..0, what, "name the file with a-z, 0-9, _ and - only".to_owned());
     }
-    let tree = shape::tree(report)?;
+    let tree = schema_check::tree(report)?;
     find_unquoted_tables(tree.get_ref(), report);
-    let raw: raw::Transfer = shape::read(Which::Transfer, tree, report)?;
+    let raw: raw::Transfer = schema_check::read(FileKind::Transfer, tree, report)?;
     let source = check_source(&raw.source, connections, report);
     let target = check_target(&raw, connections, report);
     let mode = raw.mode.get().zip(raw.mode.span()).and_then(|(mode, span)| check_mode(*mode, span, report));
@@ -67,8 +67,8 @@ pub fn check(
     })
 }
 
-/// `[tables.schema.table]`: the dot made two keys of the name.
-fn find_unquoted_tables(tree: &DeTable<'_>, report: &mut Report<'_>) {
+/// Reports `[tables.schema.table]`, which TOML reads as two keys.
+fn find_unquoted_tables(tree: &DeTable<'_>, report: &mut FileProblems<'_>) {
     let Some(DeValue::Table(tables)) = tree.get("tables").map(|value| value.get_ref()) else { return };
     for (schema, value) in tables {
         let DeValue::Table(inner) = value.get_ref() else { continue };
@@ -83,7 +83,7 @@ fn find_unquoted_tables(tree: &DeTable<'_>, report: &mut Report<'_>) {
     }
 }
 
-fn check_source(raw: &Given<String>, connections: Option<&[String]>, report: &mut Report<'_>) -> Option<String> {
+fn check_source(raw: &Field<String>, connections: Option<&[String]>, report: &mut FileProblems<'_>) -> Option<String> {
     let (name, span) = (raw.get()?, raw.span()?);
     let Some(known) = connections else { return Some(name.clone()) };
     if known.contains(name) {
@@ -93,7 +93,7 @@ fn check_source(raw: &Given<String>, connections: Option<&[String]>, report: &mu
     None
 }
 
-fn check_target(raw: &raw::Transfer, connections: Option<&[String]>, report: &mut Report<'_>) -> Option<Target> {
+fn check_target(raw: &raw::Transfer, connections: Option<&[String]>, report: &mut FileProblems<'_>) -> Option<Target> {
     let Some((name, span)) = raw.target.get().zip(raw.target.span()) else { return Some(Target::Lake) };
     if name == LAKE {
         return Some(Target::Lake);
@@ -107,49 +107,49 @@ fn check_target(raw: &raw::Transfer, connections: Option<&[String]>, report: &mu
     }
     if raw.source.get() == Some(name) && raw.into.get().is_none() && raw.mapping.get().is_none() {
         let hint = "choose another target, or a schema for the copies with into = \"...\"".to_owned();
-        report.add(span, "the target is the source itself: its tables would be written over", hint);
+        report.add(span, "the target is the source: its tables would be overwritten", hint);
         return None;
     }
     Some(Target::Postgres(name.clone()))
 }
 
-fn unknown_connection(name: &str, span: Range<usize>, noun: &str, known: Vec<&str>, report: &mut Report<'_>) {
-    let hint = advice(noun, name, &known).unwrap_or_else(|| format!("add [connections.{name:?}] to wattlake.toml"));
+fn unknown_connection(name: &str, span: Range<usize>, noun: &str, known: Vec<&str>, report: &mut FileProblems<'_>) {
+    let hint = suggestion(noun, name, &known).unwrap_or_else(|| format!("add [connections.{name:?}] to wattlake.toml"));
     report.add(span, format!("unknown {noun} {name:?}"), hint);
 }
 
-fn check_mode(mode: raw::Mode, span: Range<usize>, report: &mut Report<'_>) -> Option<Mode> {
+fn check_mode(mode: raw::Mode, span: Range<usize>, report: &mut FileProblems<'_>) -> Option<Mode> {
     match mode {
         raw::Mode::Initial => Some(Mode::Initial),
         raw::Mode::Incremental => Some(Mode::Incremental),
         raw::Mode::Changes => {
-            let hint = "use mode = \"incremental\" at a short rhythm".to_owned();
-            report.add(span, "mode \"changes\" is not built yet", hint);
+            let hint = "use mode = \"incremental\" at short intervals".to_owned();
+            report.add(span, "mode \"changes\" is not implemented yet", hint);
             None
         }
     }
 }
 
-fn check_via(raw: &Given<raw::Via>, report: &mut Report<'_>) -> Option<Via> {
+fn check_via(raw: &Field<raw::Via>, report: &mut FileProblems<'_>) -> Option<Via> {
     let Some((via, span)) = raw.get().zip(raw.span()) else { return Some(Via::Direct) };
     match via {
         raw::Via::Direct => Some(Via::Direct),
         raw::Via::Replica => Some(Via::Replica),
         raw::Via::Basebackup => Some(Via::Basebackup),
         raw::Via::Rds => {
-            let hint = "use via = \"replica\" to spare the source".to_owned();
-            report.add(span, "via \"rds\" is not built yet", hint);
+            let hint = "use via = \"replica\" to relieve the source".to_owned();
+            report.add(span, "via \"rds\" is not implemented yet", hint);
             None
         }
     }
 }
 
-fn check_mapping(root: &Path, file: &Path, raw: &raw::Transfer, report: &mut Report<'_>) -> Option<PathBuf> {
+fn check_mapping(root: &Path, file: &Path, raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option<PathBuf> {
     let (mapping, span) = (raw.mapping.get()?, raw.mapping.span()?);
     for (name, other) in [("include", raw.include.span()), ("exclude", raw.exclude.span())] {
         if let Some(span) = other {
-            let hint = format!("keep \"mapping\" alone, or take it out and keep {name:?}");
-            report.add(span, format!("{name:?} beside \"mapping\", which selects the tables itself"), hint);
+            let hint = format!("remove {name:?} or \"mapping\"");
+            report.add(span, format!("{name:?} can't be used with \"mapping\", which selects the tables"), hint);
         }
     }
     let path = root.join(file).parent().unwrap_or(root).join(mapping);
@@ -160,7 +160,7 @@ fn check_mapping(root: &Path, file: &Path, raw: &raw::Transfer, report: &mut Rep
     Some(path)
 }
 
-fn check_patterns(raw: &Given<Vec<Spanned<String>>>, report: &mut Report<'_>) -> Vec<String> {
+fn check_patterns(raw: &Field<Vec<Spanned<String>>>, report: &mut FileProblems<'_>) -> Vec<String> {
     for pattern in raw.get().into_iter().flatten().filter(|pattern| !texts::is_pattern(pattern.get_ref())) {
         let text = pattern.get_ref();
         let what = format!("the pattern {text:?} matches no \"schema.table\"");
@@ -169,7 +169,11 @@ fn check_patterns(raw: &Given<Vec<Spanned<String>>>, report: &mut Report<'_>) ->
     raw.get().into_iter().flatten().map(|pattern| pattern.get_ref().clone()).collect()
 }
 
-fn check_table(name: &Spanned<String>, raw: &raw::TableSettings, report: &mut Report<'_>) -> (String, TableSettings) {
+fn check_table(
+    name: &Spanned<String>,
+    raw: &raw::TableSettings,
+    report: &mut FileProblems<'_>,
+) -> (String, TableSettings) {
     if !name.get_ref().contains('.') {
         let table = name.get_ref();
         let what = format!("the table {table:?} is named without its schema");
@@ -185,7 +189,7 @@ fn check_table(name: &Spanned<String>, raw: &raw::TableSettings, report: &mut Re
     (name.get_ref().clone(), settings)
 }
 
-fn check_overlap(raw: &Given<NumberOrText>, report: &mut Report<'_>) -> Option<Overlap> {
+fn check_overlap(raw: &Field<NumberOrText>, report: &mut FileProblems<'_>) -> Option<Overlap> {
     match (raw.get()?, raw.span()?) {
         (NumberOrText::Number(ids), _) => Some(Overlap::Ids(*ids)),
         (NumberOrText::Text(text), span) => {
@@ -194,7 +198,7 @@ fn check_overlap(raw: &Given<NumberOrText>, report: &mut Report<'_>) -> Option<O
     }
 }
 
-fn check_duration(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Duration> {
+fn check_duration(text: &Spanned<String>, report: &mut FileProblems<'_>) -> Option<Duration> {
     let duration = texts::duration(text.get_ref());
     if duration.is_none() {
         report.add(text.span(), format!("{:?} is not a duration", text.get_ref()), DURATION_HINT.to_owned());
@@ -202,7 +206,7 @@ fn check_duration(text: &Spanned<String>, report: &mut Report<'_>) -> Option<Dur
     duration
 }
 
-fn check_key(raw: &Given<Vec<Spanned<String>>>, report: &mut Report<'_>) -> Vec<String> {
+fn check_key(raw: &Field<Vec<Spanned<String>>>, report: &mut FileProblems<'_>) -> Vec<String> {
     let mut key: Vec<String> = Vec::new();
     for column in raw.get().into_iter().flatten() {
         if key.contains(column.get_ref()) {
@@ -213,17 +217,20 @@ fn check_key(raw: &Given<Vec<Spanned<String>>>, report: &mut Report<'_>) -> Vec<
     key
 }
 
-fn check_columns(raw: &BTreeMap<Spanned<String>, raw::Column>, report: &mut Report<'_>) -> BTreeMap<String, ColumnAs> {
+fn check_columns(
+    raw: &BTreeMap<Spanned<String>, raw::Column>,
+    report: &mut FileProblems<'_>,
+) -> BTreeMap<String, ColumnAs> {
     let mut columns = BTreeMap::new();
     for (name, column) in raw {
         let Some((text, span)) = column.carried_as.get().zip(column.carried_as.span()) else { continue };
         match texts::column_as(text) {
-            Some(carried) => {
-                columns.insert(name.get_ref().clone(), carried);
+            Some(column_as) => {
+                columns.insert(name.get_ref().clone(), column_as);
             }
             None => {
                 let hint = "write text, double, bytes or decimal(P,S) with P of 1 to 38 and S of 0 to P".to_owned();
-                report.add(span, format!("a column can't be carried as {text:?}"), hint);
+                report.add(span, format!("a column can't be transferred as {text:?}"), hint);
             }
         }
     }

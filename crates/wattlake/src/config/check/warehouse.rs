@@ -1,4 +1,4 @@
-//! `wattlake.toml`: the lake, the connections, PostgreSQL's programs.
+//! Checks `wattlake.toml`: the lake, connections, PostgreSQL's programs, the server, roles, hooks and upkeep.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,21 +7,26 @@ use toml::de::{DeTable, DeValue};
 use url::Url;
 
 use super::super::expand::{self, Env};
-use super::super::nearest::advice;
-use super::super::problem::Report;
-use super::super::raw::{self, Which};
-use super::super::{LAKE, Lake, Role, Secret, Warehouse, shape};
+use super::super::problem::FileProblems;
+use super::super::raw::{self, FileKind};
+use super::super::{LAKE, Lake, Role, Secret, Warehouse, schema_check};
 use super::{connection, job, serve};
+use base::suggestion;
 
-/// What the lake's URL may begin with, a folder's path aside.
+/// The schemes that a lake's URL may have; without a scheme it is a folder.
 const SCHEMES: [&str; 9] = ["file", "s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"];
 
-/// Fills in `names` with the connections that are written, whatever is wrong with them.
-pub fn check(root: &Path, report: &mut Report<'_>, env: Env<'_>, names: &mut Option<Vec<String>>) -> Option<Warehouse> {
-    let mut tree = shape::tree(report)?;
+/// Checks the file. `names` gets the names of all connections in it, also of those with problems.
+pub fn check(
+    root: &Path,
+    report: &mut FileProblems<'_>,
+    env: Env<'_>,
+    names: &mut Option<Vec<String>>,
+) -> Option<Warehouse> {
+    let mut tree = schema_check::tree(report)?;
     *names = connection_names(tree.get_ref());
     expand::strings(tree.get_mut(), env, report);
-    let raw: raw::Warehouse = shape::read(Which::Warehouse, tree, report)?;
+    let raw: raw::Warehouse = schema_check::read(FileKind::Warehouse, tree, report)?;
     let lake = match report.take_unset_under(&["lake"]) {
         Some(unset) => Some(Err(unset)),
         None => check_lake(root, &raw.lake, report).map(Ok),
@@ -29,8 +34,8 @@ pub fn check(root: &Path, report: &mut Report<'_>, env: Env<'_>, names: &mut Opt
     let mut connections = BTreeMap::new();
     for (name, connection) in raw.connections {
         if name.get_ref() == LAKE {
-            let what = format!("a connection can't be called {LAKE:?}, the word for the lake among targets");
-            report.add(name.span(), what, Some("give it another name".to_owned()));
+            let what = format!("a connection can't have the name {LAKE:?}, which is the lake as a target");
+            report.add(name.span(), what, Some("choose another name".to_owned()));
         }
         if let Some(checked) = connection::check(root, name.get_ref(), &connection, report) {
             connections.insert(name.into_inner(), checked);
@@ -75,19 +80,19 @@ fn connection_names(tree: &DeTable<'_>) -> Option<Vec<String>> {
     }
 }
 
-fn check_lake(root: &Path, raw: &raw::Lake, report: &mut Report<'_>) -> Option<Lake> {
+fn check_lake(root: &Path, raw: &raw::Lake, report: &mut FileProblems<'_>) -> Option<Lake> {
     let (url, span) = (raw.url.get()?, raw.url.span()?);
     let url = match url.split_once("://") {
         None => root.join(url).to_string_lossy().into_owned(),
         Some((scheme, _)) if !SCHEMES.contains(&scheme) => {
-            let what = format!("unknown kind of store in {}", report.written(&span));
-            report.add(span, what, advice("scheme", scheme, &SCHEMES));
+            let what = format!("unknown kind of object store in {}", report.written(&span));
+            report.add(span, what, suggestion("scheme", scheme, &SCHEMES));
             return None;
         }
         Some(_) => match Url::parse(url) {
             Ok(_) => url.clone(),
             Err(error) => {
-                let what = format!("not a URL: {}: {error}", report.written(&span));
+                let what = format!("this is not a URL: {}: {error}", report.written(&span));
                 report.add(span, what, Some("write a folder, or s3://bucket/prefix".to_owned()));
                 return None;
             }

@@ -1,37 +1,38 @@
-//! What the billing flow's jobs are written as: layers, functions' runs, ingests, loads, controls.
+//! The files of the billing flow as TOML types: layers, function jobs, ingests, loads, controls, statements.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use toml::Spanned;
 
-use super::{Given, Rules, Trigger};
+use super::{Field, RunSettings, Trigger};
 
-/// A layer made of what this machine has: a language, or packages on top of one.
+/// A layer built from what is installed on this machine: a language, or packages for one.
 #[derive(Default, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "layers/NAME.toml", extend("required" = ["language"]))]
 pub struct Layer {
-    /// Whose packages they are.
-    pub language: Given<Language>,
-    /// With what they need themselves, by the names that they are installed under.
+    /// The language of the packages.
+    pub language: Field<Language>,
+    /// Names of installed packages. Their dependencies are added.
     #[schemars(with = "Vec<String>", inner(length(min = 1)))]
-    pub packages: Given<Vec<String>>,
-    /// Layers of `layers/` that this one lies over; what they have is left out. Without any, the layer holds the
-    /// language itself.
+    pub packages: Field<Vec<String>>,
+    /// Layers of `layers/` that this one extends; packages that they contain are left out. Without any, the layer
+    /// contains the language itself.
     #[schemars(with = "Vec<String>", inner(length(min = 1)))]
-    pub below: Given<Vec<Spanned<String>>>,
-    /// A source package of one's own to build (R), relative to the warehouse.
+    pub below: Field<Vec<Spanned<String>>>,
+    /// The folder of a source package to build (R), relative to the warehouse.
     #[schemars(length(min = 1))]
-    pub source: Given<String>,
+    pub source: Field<String>,
     /// One process for all events, or one for each (R).
     #[schemars(extend("default" = "persistent"))]
-    pub shape: Given<Shape>,
+    pub shape: Field<Shape>,
     /// Folders that Python packages are installed in, such as a virtual environment's `site-packages`.
     #[schemars(with = "Vec<String>", inner(length(min = 1)))]
-    pub libraries: Given<Vec<String>>,
+    pub libraries: Field<Vec<String>>,
 }
 
+/// The language of a layer.
 #[derive(Clone, Copy, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
@@ -39,52 +40,53 @@ pub enum Language {
     Python,
 }
 
+/// How many events one process of R handles.
 #[derive(Clone, Copy, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Shape {
-    /// R starts once and answers event after event.
+    /// R starts once and handles all events.
     Persistent,
-    /// A shell asks for events and starts Rscript for each.
+    /// A shell waits for events and starts Rscript for each.
     Script,
 }
 
-/// When this warehouse runs the function, and on what. The function itself is in `function.toml` beside it.
-/// In queries and parameters `{period}`, `{from}`, `{to}` and `{as_of}` stand for the run's own.
+/// When this warehouse runs the function, and with which input. The function itself is in `function.toml` beside it.
+/// In queries and parameters `{period}`, `{from}`, `{to}` and `{as_of}` are replaced by the run's values.
 #[derive(Default, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "functions/NAME/job.toml")]
-pub struct Call {
+pub struct FunctionJob {
     /// A version's number or an alias of the function.
     #[schemars(length(min = 1), extend("default" = "$LATEST"))]
-    pub qualifier: Given<String>,
-    /// Queries by name; their answers come with the event, as columns.
+    pub qualifier: Field<String>,
+    /// Queries by name; their rows are passed with the event, as columns.
     #[schemars(with = "BTreeMap<String, String>")]
     pub inputs: BTreeMap<Spanned<String>, Spanned<String>>,
-    /// Texts that come with the event as they are.
+    /// Texts that are passed with the event.
     pub parameters: BTreeMap<String, String>,
-    /// What makes it run.
+    /// What starts it.
     #[schemars(with = "Vec<Trigger>")]
-    pub triggers: Given<Vec<Spanned<Trigger>>>,
-    /// How its runs are treated.
-    pub run: Rules,
+    pub triggers: Field<Vec<Spanned<Trigger>>>,
+    /// Retries and limits of its runs.
+    pub run: RunSettings,
 }
 
-/// Files from elsewhere into the lake's objects, each held against a layout.
+/// Files that are copied into the lake's objects, each checked against a layout.
 #[derive(Default, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "ingests/NAME.toml", extend("required" = ["source", "layout"]))]
 pub struct Ingest {
-    /// Where they come from.
+    /// Where the files are read from.
     #[schemars(with = "Source")]
-    pub source: Given<Source>,
-    /// The file that says what they look like, relative to the warehouse.
+    pub source: Field<Source>,
+    /// The file of the layout, relative to the warehouse.
     #[schemars(length(min = 1))]
-    pub layout: Given<String>,
-    /// What makes it run.
+    pub layout: Field<String>,
+    /// What starts it.
     #[schemars(with = "Vec<Trigger>")]
-    pub triggers: Given<Vec<Spanned<Trigger>>>,
-    /// How its runs are treated.
-    pub run: Rules,
+    pub triggers: Field<Vec<Spanned<Trigger>>>,
+    /// Retries and limits of its runs.
+    pub run: RunSettings,
 }
 
 /// One of `folder`, `sftp`, `urls` and `store`.
@@ -94,80 +96,80 @@ pub struct Ingest {
 pub struct Source {
     /// A folder of this machine, relative to the warehouse.
     #[schemars(length(min = 1))]
-    pub folder: Given<String>,
-    /// `sftp://user@host:22/folder`; the password is `password`, or the key's file `key`.
+    pub folder: Field<String>,
+    /// `sftp://user@host:22/folder`, with `password` or `key` to log in.
     #[schemars(length(min = 1))]
-    pub sftp: Given<String>,
-    /// Files by HTTP(S): `https://host/{date:%Y-%m}.csv`.
+    pub sftp: Field<String>,
+    /// URLs of files, by HTTP or HTTPS: `https://host/{date:%Y-%m}.csv`.
     #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
-    pub urls: Given<Vec<Spanned<String>>>,
+    pub urls: Field<Vec<Spanned<String>>>,
     /// An object store: `s3://bucket/prefix`, `gs://`, `az://`, `file://`.
     #[schemars(length(min = 1))]
-    pub store: Given<String>,
+    pub store: Field<String>,
     /// Patterns of names: `**/*.csv`, `{date:%Y-%m}/*.xlsx`; all files by default. Not for `urls`.
     #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
-    pub files: Given<Vec<Spanned<String>>>,
+    pub files: Field<Vec<Spanned<String>>>,
     /// A file that changed within this time is left for the next run.
     #[schemars(extend("default" = "2s", "pattern" = "^[0-9]+ ?(s|min|h|d)$"))]
-    pub settle: Given<String>,
-    /// Of SFTP; best as `"${VARIABLE}"`.
+    pub settle: Field<String>,
+    /// The password of SFTP; best as `"${VARIABLE}"`.
     #[schemars(length(min = 1))]
-    pub password: Given<String>,
-    /// Of SFTP: a private key's file, relative to the warehouse.
+    pub password: Field<String>,
+    /// The file of a private key for SFTP, relative to the warehouse.
     #[schemars(length(min = 1))]
-    pub key: Given<String>,
-    /// Of the key, where it has one; best as `"${VARIABLE}"`.
+    pub key: Field<String>,
+    /// The passphrase of the private key; best as `"${VARIABLE}"`.
     #[schemars(length(min = 1))]
-    pub passphrase: Given<String>,
-    /// Of SFTP: the server's key as `SHA256:...`; without it, `known_hosts` decides.
+    pub passphrase: Field<String>,
+    /// The key of the SFTP server as `SHA256:...`, in place of `known_hosts`.
     #[schemars(length(min = 1))]
-    pub fingerprint: Given<String>,
-    /// Of SFTP: relative to the warehouse.
+    pub fingerprint: Field<String>,
+    /// A `known_hosts` file for SFTP, relative to the warehouse.
     #[schemars(length(min = 1))]
-    pub known_hosts: Given<String>,
-    /// Of `urls`: sent along, best as `"${VARIABLE}"`.
+    pub known_hosts: Field<String>,
+    /// Headers of the requests for `urls`; secrets best as `"${VARIABLE}"`.
     pub headers: BTreeMap<String, String>,
-    /// Handed to the object store as they are: `aws_region`, `aws_endpoint_url`, `aws_access_key_id`.
+    /// Options of the object store, passed on unchanged: `aws_region`, `aws_endpoint_url`, `aws_access_key_id`.
     pub options: BTreeMap<String, String>,
 }
 
-/// Rows into a table of the lake: of the files that an ingest accepted, or of what a function answered.
+/// Loads rows into a table of the lake, from files that an ingest accepted or from a function's answer.
 #[derive(Default, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "loads/NAME.toml", extend("required" = ["from", "table"]))]
 pub struct Load {
     /// `ingest:NAME` or `function:NAME`.
     #[schemars(length(min = 1))]
-    pub from: Given<String>,
+    pub from: Field<String>,
     /// The table as `schema.table`.
     #[schemars(length(min = 1))]
-    pub table: Given<String>,
-    /// Of a function's answer: the name under which its rows are; the answer itself is the rows without it.
+    pub table: Field<String>,
+    /// For a function's answer: the name of the value that has the rows; the whole answer by default.
     #[schemars(length(min = 1))]
-    pub at: Given<String>,
-    /// Of a function's answer: a file that it left in `/results`, such as `lines.csv`, in place of the answer itself.
+    pub at: Field<String>,
+    /// For a function's answer: a file of `/results` that has the rows, such as `lines.csv`, in place of the answer.
     #[schemars(length(min = 1))]
-    pub file: Given<String>,
-    /// Of a function's answer: the file that says what its rows look like, relative to the warehouse.
+    pub file: Field<String>,
+    /// For a function's answer: the file of the layout of its rows, relative to the warehouse.
     #[schemars(length(min = 1))]
-    pub layout: Given<String>,
-    /// Columns that name a document, such as a bill: another state of it becomes a reversal and new rows.
+    pub layout: Field<String>,
+    /// Columns that identify a document, such as a bill; a changed document becomes reversals and new rows.
     #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
-    pub document: Given<Vec<Spanned<String>>>,
-    /// Columns by which a row of a document is known again; with `document`.
+    pub document: Field<Vec<Spanned<String>>>,
+    /// Columns that identify a row of a document; required with `document`.
     #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
-    pub key: Given<Vec<Spanned<String>>>,
-    /// Columns that are kept, but whose change alone is no correction.
+    pub key: Field<Vec<Spanned<String>>>,
+    /// Columns that are loaded, but whose change alone is no correction.
     #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
-    pub carried: Given<Vec<Spanned<String>>>,
+    pub carried: Field<Vec<Spanned<String>>>,
     /// Columns that a reversal negates.
     #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
-    pub amounts: Given<Vec<Spanned<String>>>,
-    /// What makes it run; after what it loads from by default, never with an empty list.
+    pub amounts: Field<Vec<Spanned<String>>>,
+    /// What starts it; by default each success of the job that it loads from, and nothing with an empty list.
     #[schemars(with = "Vec<Trigger>")]
-    pub triggers: Given<Vec<Spanned<Trigger>>>,
-    /// How its runs are treated.
-    pub run: Rules,
+    pub triggers: Field<Vec<Spanned<Trigger>>>,
+    /// Retries and limits of its runs.
+    pub run: RunSettings,
 }
 
 /// When the controls in the folder of the same name run.
@@ -175,90 +177,92 @@ pub struct Load {
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "controls/NAME.toml")]
 pub struct Controls {
-    /// What makes them run.
+    /// What starts them.
     #[schemars(with = "Vec<Trigger>")]
-    pub triggers: Given<Vec<Spanned<Trigger>>>,
-    /// How their runs are treated.
-    pub run: Rules,
+    pub triggers: Field<Vec<Spanned<Trigger>>>,
+    /// Retries and limits of their runs.
+    pub run: RunSettings,
 }
 
-/// A query that returns the rows that offend. `{period}`, `{from}`, `{to}` and `{tolerance}` are filled in.
+/// A query whose rows are findings. `{period}`, `{from}`, `{to}` and `{tolerance}` are replaced by values.
 #[derive(Default, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "controls/NAME/CONTROL.sql", extend("required" = ["severity", "text"]))]
 pub struct Control {
-    /// What a row means for what follows.
-    pub severity: Given<Severity>,
+    /// What a finding does to the jobs that come after.
+    pub severity: Field<Severity>,
     /// What is wrong where there are rows, for people.
     #[schemars(length(min = 1))]
-    pub text: Given<String>,
-    /// `{tolerance}` in the query: a share, an amount.
+    pub text: Field<String>,
+    /// The value of `{tolerance}` in the query, such as a share or an amount.
     #[schemars(with = "f64", extend("default" = 0.0))]
-    pub tolerance: Given<Number>,
-    /// So many rows are let pass.
+    pub tolerance: Field<Number>,
+    /// The most rows with which the control still passes.
     #[schemars(range(min = 0), extend("default" = 0))]
-    pub rows_max: Given<u32>,
-    /// What the hint is.
+    pub rows_max: Field<u32>,
+    /// What a user can do about it.
     #[schemars(length(min = 1))]
-    pub hint: Given<String>,
+    pub hint: Field<String>,
 }
 
+/// What a finding does to the jobs that come after.
 #[derive(Clone, Copy, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The run fails, and nothing that comes after it begins.
+    /// The run fails, and no job after it starts.
     Block,
-    /// It is told.
+    /// The finding is reported only.
     Warn,
 }
 
-/// Bills that people read: a page and a workbook of each producer's month, from what queries return.
-/// In queries `{period}`, `{from}`, `{to}` and `{as_of}` stand for the run's own.
+/// Bills as documents: a page and a workbook for each producer and month, from the rows of queries.
+/// In queries `{period}`, `{from}`, `{to}` and `{as_of}` are replaced by the run's values.
 #[derive(Default, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "statements/NAME.toml", extend("required" = ["template", "labels", "lines"]))]
 pub struct Statement {
     /// The page's template, relative to the warehouse.
     #[schemars(length(min = 1))]
-    pub template: Given<String>,
-    /// Its words, and how numbers are written; relative to the warehouse.
+    pub template: Field<String>,
+    /// The file of its labels and number formats, relative to the warehouse.
     #[schemars(length(min = 1))]
-    pub labels: Given<String>,
+    pub labels: Field<String>,
     /// A query for the lines of all producers.
     #[schemars(length(min = 1))]
-    pub lines: Given<String>,
+    pub lines: Field<String>,
     /// A query for the energy of each day of each producer; without it there is no chart.
     #[schemars(length(min = 1))]
-    pub days: Given<String>,
-    /// A set of controls that is looked at anew before statements go out; one that blocks keeps them all back.
+    pub days: Field<String>,
+    /// A set of controls to run before statements are issued; one that blocks stops all of them.
     #[schemars(length(min = 1))]
-    pub controls: Given<String>,
-    /// Where people find them, relative to the warehouse.
+    pub controls: Field<String>,
+    /// The folder for pages and workbooks, relative to the warehouse.
     #[schemars(length(min = 1), extend("default" = "outbox/statements"))]
-    pub folder: Given<String>,
-    /// The register of what went out, as `schema.table`.
+    pub folder: Field<String>,
+    /// The table that records issued statements, as `schema.table`.
     #[schemars(length(min = 1), extend("default" = "billing.statements"))]
-    pub table: Given<String>,
-    /// What makes them go out.
+    pub table: Field<String>,
+    /// What starts the issue of statements.
     #[schemars(with = "Vec<Trigger>")]
-    pub triggers: Given<Vec<Spanned<Trigger>>>,
-    /// How its runs are treated.
-    pub run: Rules,
+    pub triggers: Field<Vec<Spanned<Trigger>>>,
+    /// Retries and limits of its runs.
+    pub run: RunSettings,
 }
 
-/// `1` and `1.0` alike.
+/// A number, as a TOML integer or float.
 #[derive(Clone, Copy, serde::Deserialize)]
 #[serde(untagged)]
 pub enum Number {
-    Whole(i64),
-    Broken(f64),
+    Integer(i64),
+    Float(f64),
 }
 
 impl Number {
+    /// The number as a float.
     pub fn value(self) -> f64 {
         match self {
-            Number::Whole(value) => value as f64,
-            Number::Broken(value) => value,
+            Number::Integer(value) => value as f64,
+            Number::Float(value) => value,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Variables that are not set: an error of the part that names them, and of nothing else.
+//! Variables that are not set: an error of the part that names them, and of no other part.
 
 use super::*;
 
@@ -42,16 +42,16 @@ fn files<'a>(more: &[(&'a str, &'a str)]) -> TempDir {
 }
 
 #[test]
-fn each_part_lacks_its_own_variables_and_the_others_are_whole() {
+fn each_part_reports_its_own_variables() {
     let dir = files(&[]);
     let warehouse = Warehouse::load(dir.path(), &|_| None).unwrap();
-    let told: Vec<String> =
+    let reported: Vec<String> =
         warehouse.unset().iter().map(|(part, unset)| format!("{part}: {unset}").replace("\n  ", " | ")).collect();
     let line = |part: &str, place: &str, name: &str| {
         format!("{part}: {place}: the environment variable {name} is not set; set it: export {name}=...")
     };
     assert_eq!(
-        told,
+        reported,
         [
             line("lake", "wattlake.toml:2:21", "LAKE_KEY"),
             [
@@ -82,13 +82,13 @@ fn each_part_lacks_its_own_variables_and_the_others_are_whole() {
 }
 
 #[test]
-fn a_variable_of_the_whole_warehouse_is_everybodys_problem() {
+fn an_unset_variable_of_no_part_is_a_problem_of_the_file() {
     let found = warehouse_problems("lake.url = 'lake'\nserve.timezone = '${ZONE}'\n");
     assert_eq!(found, ["wattlake.toml:2:19: the environment variable ZONE is not set; set it: export ZONE=..."]);
 }
 
 #[test]
-fn where_something_is_wrong_anyway_the_unset_is_told_with_it_in_the_order_of_the_files() {
+fn unset_variables_are_reported_with_other_problems_in_the_order_of_the_files() {
     let dir = files(&[("transfers/t.toml", "source = 'platform'\nmode = 'x'\n")]);
     let problems = Warehouse::load(dir.path(), &|_| None).unwrap_err();
     let places: Vec<String> =

@@ -1,4 +1,5 @@
-//! `controls.results` and `controls.findings`: what every run of the controls found, for good.
+//! `controls.results` and `controls.findings`: the results of every run of the controls. Rows are
+//! added, and never changed.
 
 use std::sync::Arc;
 
@@ -8,38 +9,42 @@ use chrono::{DateTime, Utc};
 use lake::{Lake, TableName};
 use ledger::Run;
 
-use super::Report;
+use super::ControlReport;
 use crate::flows::moment::Moment;
 use crate::flows::rows;
 
+/// The schema of the lake that holds the tables of controls.
 pub const SCHEMA: &str = "controls";
 const OPERATION: &str = "control";
 
-/// The findings first: a result that is there has all of them.
-pub async fn keep(lake: &Lake, run: &Run, set: &str, moment: &Moment, report: &Report) -> Result<()> {
+/// Adds a run's findings and results. The findings are committed first, so that a result that is
+/// there always has all of its findings.
+pub async fn append(lake: &Lake, run: &Run, set: &str, moment: &Moment, report: &ControlReport) -> Result<()> {
     let now = Utc::now();
     let findings = findings(run, set, moment, report, now)?;
-    put(lake, run, "findings", findings).await?;
+    append_batch(lake, run, "findings", findings).await?;
     #[cfg(feature = "failpoints")]
     fail::fail_point!("control-before-results");
-    put(lake, run, "results", results(run, set, moment, report, now)?).await
+    append_batch(lake, run, "results", results(run, set, moment, report, now)?).await
 }
 
-async fn put(lake: &Lake, run: &Run, table: &str, batch: RecordBatch) -> Result<()> {
+async fn append_batch(lake: &Lake, run: &Run, table: &str, batch: RecordBatch) -> Result<()> {
     let (name, schema) = (TableName::new(SCHEMA, table), batch.schema());
     rows::append(lake, &name, run.id(), OPERATION, &schema, vec![batch], Vec::new()).await.map(drop)
 }
 
+/// A column of texts.
 pub fn texts<T: Into<Option<String>>>(values: impl Iterator<Item = T>) -> ArrayRef {
     Arc::new(values.map(Into::into).collect::<StringArray>())
 }
 
+/// A column of instants, in microseconds and UTC.
 pub fn instants(values: impl Iterator<Item = Option<DateTime<Utc>>>) -> ArrayRef {
     let micros = values.map(|at| at.map(|at| at.timestamp_micros()));
     Arc::new(micros.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
 }
 
-fn results(run: &Run, set: &str, moment: &Moment, report: &Report, now: DateTime<Utc>) -> Result<RecordBatch> {
+fn results(run: &Run, set: &str, moment: &Moment, report: &ControlReport, now: DateTime<Utc>) -> Result<RecordBatch> {
     let verdicts = &report.verdicts;
     let all = |text: Option<String>| texts(verdicts.iter().map(move |_| text.clone()));
     let numbers = |number: fn(&super::Verdict) -> u64| -> ArrayRef {
@@ -63,7 +68,7 @@ fn results(run: &Run, set: &str, moment: &Moment, report: &Report, now: DateTime
         .context("write the controls' results")
 }
 
-fn findings(run: &Run, set: &str, moment: &Moment, report: &Report, now: DateTime<Utc>) -> Result<RecordBatch> {
+fn findings(run: &Run, set: &str, moment: &Moment, report: &ControlReport, now: DateTime<Utc>) -> Result<RecordBatch> {
     let all: Vec<_> = report
         .verdicts
         .iter()
@@ -80,5 +85,5 @@ fn findings(run: &Run, set: &str, moment: &Moment, report: &Report, now: DateTim
         ("recorded_at", instants(all.iter().map(|_| Some(now)))),
     ];
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
-        .context("write what the controls found")
+        .context("write the controls' findings")
 }

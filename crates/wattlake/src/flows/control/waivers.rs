@@ -1,5 +1,5 @@
-//! `controls.waivers`: what somebody lets pass, why, and until when. Waivers are added and revoked,
-//! never changed: who let what pass stays known.
+//! `controls.waivers`: which findings somebody accepts, why, and until when. Waivers are added and
+//! revoked, never changed, so that it stays known who accepted what.
 
 use std::collections::BTreeMap;
 
@@ -11,31 +11,34 @@ use serde_json::{Map, Value, json};
 use sql::Session;
 
 use super::tables::{SCHEMA, instants, texts};
-use crate::flows::moment::{Moment, written};
+use crate::flows::moment::{Moment, instant_text};
 use crate::flows::rows;
-use crate::jobs::{self, Asked, Ended};
+use crate::jobs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
 
 const TABLE: &str = "waivers";
 const OPERATION: &str = "waive";
 
+/// A signed decision that findings of a control do not count until an instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiver {
     pub id: String,
+    /// The set of the control, a folder under `controls/`.
     pub set: String,
     pub control: String,
-    /// Columns of the offending row and the texts that they must have; all rows where it is empty.
+    /// Columns of a finding and the texts that they must have; it covers all findings where it is empty.
     pub matches: BTreeMap<String, String>,
     pub who: String,
     pub why: String,
-    /// As written: RFC 3339, in UTC.
+    /// RFC 3339, in UTC.
     pub until: String,
 }
 
 impl Waiver {
+    /// True where it covers this finding of this control. It does not look at `set` and `until`.
     pub fn covers(&self, control: &str, row: &Map<String, Value>) -> bool {
         let same = |(column, text): (&String, &String)| match row.get(column) {
-            Some(Value::String(found)) => found == text,
+            Some(Value::String(value)) => value == text,
             Some(Value::Null) | None => false,
             Some(other) => *text == format!("{other}"),
         };
@@ -43,19 +46,19 @@ impl Waiver {
     }
 }
 
-/// Of a set, at the instant that a run looks at the world as of.
+/// The waivers of a set that count at the run's `as_of` instant.
 pub async fn in_force(session: &Session, set: &str, moment: &Moment) -> Result<Vec<Waiver>> {
     let waivers = read(session, &moment.as_of()).await?;
     Ok(waivers.into_iter().filter(|waiver| waiver.set == set && waiver.until > moment.as_of()).collect())
 }
 
-/// All that are not revoked.
+/// All waivers that are not revoked now, those that are over included.
 pub async fn waivers(warehouse: &Warehouse) -> Result<Vec<Waiver>> {
     let lake = warehouse.lake().await?;
-    read(&rows::session(warehouse, &lake)?, &written(Utc::now())).await
+    read(&rows::session(warehouse, &lake)?, &instant_text(Utc::now())).await
 }
 
-/// Those that were recorded by `at`, and not revoked by then.
+/// The waivers that were recorded by `at`, and not revoked by then.
 async fn read(session: &Session, at: &str) -> Result<Vec<Waiver>> {
     let name = TableName::new(SCHEMA, TABLE);
     if session.lake.table(&name).await?.is_none() {
@@ -66,7 +69,7 @@ async fn read(session: &Session, at: &str) -> Result<Vec<Waiver>> {
          FROM {SCHEMA}.{TABLE} WHERE revokes IS NULL AND recorded_at <= '{at}' AND id NOT IN
          (SELECT revokes FROM {SCHEMA}.{TABLE} WHERE revokes IS NOT NULL AND recorded_at <= '{at}') ORDER BY id"
     );
-    let batches = rows::asked(session, &query).await.context("read the waivers")?;
+    let batches = rows::query(session, &query).await.context("read the waivers")?;
     let columns: Vec<Vec<Option<String>>> =
         (0..7).map(|column| rows::texts(&batches, column)).collect::<Result<_>>()?;
     let count = columns[0].len();
@@ -75,13 +78,16 @@ async fn read(session: &Session, at: &str) -> Result<Vec<Waiver>> {
         let matches = serde_json::from_str(&text(3, row)).context("read a waiver's matches")?;
         let (id, set, control) = (text(0, row), text(1, row), text(2, row));
         let until = text(6, row).parse().ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
-        let until = written(until.context("read until when a waiver is")?);
+        let until = instant_text(until.context("read until when a waiver counts")?);
         Ok(Waiver { id, set, control, matches, who: text(4, row), why: text(5, row), until })
     };
     (0..count).map(waiver).collect()
 }
 
-/// Lets rows of a control pass. Returns the waiver's id.
+/// Adds a waiver. Returns its id.
+///
+/// # Errors
+/// The control does not exist, or `until` is in the past.
 pub async fn waive(
     warehouse: &Warehouse,
     (set, control): (&str, &str),
@@ -94,7 +100,7 @@ pub async fn waive(
         bail!("there is no control {set}/{control}: `wattlake control list` shows them");
     }
     if until <= Utc::now() {
-        bail!("a waiver until {} is over already", written(until));
+        bail!("a waiver until {} is over already: choose a later instant with --until", instant_text(until));
     }
     let id = uuid::Uuid::now_v7().to_string();
     let matches = serde_json::to_string(matches).context("write what a waiver matches")?;
@@ -104,6 +110,7 @@ pub async fn waive(
     Ok(id)
 }
 
+/// Revokes a waiver: adds a row that names it. The row of the waiver itself stays.
 pub async fn revoke(warehouse: &Warehouse, id: &str, who: &str, why: &str) -> Result<()> {
     let Some(waiver) = waivers(warehouse).await?.into_iter().find(|waiver| waiver.id == id) else {
         bail!("there is no waiver {id}, or it is revoked already: `wattlake control waivers` shows them");
@@ -118,12 +125,12 @@ pub async fn revoke(warehouse: &Warehouse, id: &str, who: &str, why: &str) -> Re
 async fn add(
     warehouse: &Warehouse,
     set: &str,
-    given: [Option<String>; 6],
+    texts_of: [Option<String>; 6],
     until: Option<DateTime<Utc>>,
     revokes: Option<String>,
 ) -> Result<()> {
     let lake = warehouse.lake().await?;
-    let [id, set_name, control, matches, who, why] = given.map(|text| texts([text].into_iter()));
+    let [id, set_name, control, matches, who, why] = texts_of.map(|text| texts([text].into_iter()));
     let columns: [(&str, ArrayRef); 9] = [
         ("id", id),
         ("control_set", set_name),
@@ -138,10 +145,10 @@ async fn add(
     let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
         .context("write a waiver")?;
     let (name, schema) = (TableName::new(SCHEMA, TABLE), batch.schema());
-    // A run of the set's own job: controls that are under way see all of it or nothing.
-    jobs::run(warehouse, &format!("control:{set}"), &Asked::by("waiver"), json!({"waiver": true}), async |run| {
+    // A run of the set's own job, so that it never happens while the set's controls are evaluated.
+    jobs::run(warehouse, &format!("control:{set}"), &RunRequest::by("waiver"), json!({"waiver": true}), async |run| {
         rows::append(&lake, &name, run.id(), OPERATION, &schema, vec![batch], Vec::new()).await?;
-        Ok(Ended::well((), json!({"rows": 1})))
+        Ok(FlowOutcome::succeeded((), json!({"rows": 1})))
     })
     .await
 }

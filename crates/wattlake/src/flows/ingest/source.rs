@@ -1,4 +1,4 @@
-//! A source as the configuration has it, opened.
+//! Opens the source of an ingest by its configuration.
 
 use std::collections::HashMap;
 
@@ -6,23 +6,24 @@ use anyhow::Result;
 use ingest::source::{Folder, HostKey, Http, HttpUrl, Login, Sftp, SftpServer, Source, Store, Template};
 
 use crate::config::flow;
-use crate::config::{Ingest, Unset};
+use crate::config::{Ingest, UnsetVariables};
 
+/// Opens an ingest's source. Connects to nothing yet.
 pub fn open(ingest: &Ingest) -> Result<Box<dyn Source>> {
-    Ok(match ingest.source.as_ref().map_err(Unset::clone)? {
-        flow::Source::Folder { folder, files } => Box::new(Folder::new(folder, templates(files)?)),
-        flow::Source::Store { url, options, files } => {
+    Ok(match ingest.source.as_ref().map_err(UnsetVariables::clone)? {
+        flow::IngestSource::Folder { folder, files } => Box::new(Folder::new(folder, templates(files)?)),
+        flow::IngestSource::Store { url, options, files } => {
             let options: HashMap<String, String> =
                 options.iter().map(|(key, value)| (key.to_lowercase(), value.reveal().to_owned())).collect();
             Box::new(Store::open(url, &options, templates(files)?)?)
         }
-        flow::Source::Urls { urls, headers } => {
+        flow::IngestSource::Urls { urls, headers } => {
             let urls = templates(urls)?.into_iter().map(|url| HttpUrl { url, name: None }).collect();
             let headers: Vec<(String, String)> =
                 headers.iter().map(|(key, value)| (key.clone(), value.reveal().to_owned())).collect();
             Box::new(Http::new(urls, &headers)?)
         }
-        flow::Source::Sftp { at, files } => Box::new(Sftp::new(server(at), &at.folder, templates(files)?)),
+        flow::IngestSource::Sftp { at, files } => Box::new(Sftp::new(server(at), &at.folder, templates(files)?)),
     })
 }
 

@@ -1,4 +1,4 @@
-//! `ingest.files` and `ingest.faults`: what came, and what was wrong with it.
+//! `ingest.files` and `ingest.faults`: the files that arrived, their verdicts and their faults.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,79 +12,90 @@ use chrono::{DateTime, Utc};
 use ingest::arrivals::Arrival;
 use ingest::objects::Hash;
 use ingest::read::{Fault, faults_to_batch};
-use ingest::source::Listed;
+use ingest::source::ListedFile;
 use lake::{Lake, TableName};
 use ledger::Run;
 use sql::Session;
 
 use crate::flows::rows;
 
+/// The schema of the lake that holds the tables of ingests.
 pub const SCHEMA: &str = "ingest";
 const FILES: &str = "files";
 const FAULTS: &str = "faults";
 const OPERATION: &str = "ingest";
 
+/// What a run decided about a file that it fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Judged {
+pub enum FileVerdict {
+    /// Its content is as its layout says.
     Accepted,
+    /// Its content broke its layout's rules.
     Quarantined,
-    /// The bytes of another file.
+    /// It has the bytes of another file.
     Duplicate,
-    /// What it was before; only its description is another.
+    /// Its bytes are unchanged; only its description at the source is another.
     Same,
 }
 
-impl Judged {
-    const ALL: [Judged; 4] = [Judged::Accepted, Judged::Quarantined, Judged::Duplicate, Judged::Same];
+impl FileVerdict {
+    const ALL: [FileVerdict; 4] =
+        [FileVerdict::Accepted, FileVerdict::Quarantined, FileVerdict::Duplicate, FileVerdict::Same];
 
+    /// The word for it in `ingest.files`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Judged::Accepted => "accepted",
-            Judged::Quarantined => "quarantined",
-            Judged::Duplicate => "duplicate",
-            Judged::Same => "same",
+            FileVerdict::Accepted => "accepted",
+            FileVerdict::Quarantined => "quarantined",
+            FileVerdict::Duplicate => "duplicate",
+            FileVerdict::Same => "same",
         }
     }
 }
 
 /// A row of `ingest.files`.
 #[derive(Debug, Clone)]
-pub struct Arrived {
+pub struct ArrivalRow {
     pub ingest: String,
+    /// The file's name at the source.
     pub name: String,
-    /// As its source described it.
-    pub file: Listed,
+    /// The file as its source listed it.
+    pub file: ListedFile,
+    /// The hash of its bytes, which is its name among the objects.
     pub sha256: Hash,
     pub bytes: u64,
     pub listed_at: DateTime<Utc>,
-    /// Of its name, from 1.
+    /// Counts the different contents of this name, from 1.
     pub version: u64,
-    pub judged: Judged,
+    pub verdict: FileVerdict,
     pub reason: Option<String>,
+    /// How many rows it has, where it was read.
     pub rows: Option<u64>,
-    /// The layout that it was held against.
+    /// The hash of the layout that it was checked against.
     pub layout: Hash,
 }
 
-impl Arrived {
+impl ArrivalRow {
+    /// The same as the ingest crate takes it, to recognise files that come again.
     pub fn arrival(&self) -> Arrival {
         Arrival { source: self.ingest.clone(), file: self.file.clone(), sha256: self.sha256, at: self.listed_at }
     }
 }
 
-/// The newest verdict on each file's version; `past` is in the order in which it was noted.
-pub fn current(past: &[Arrived]) -> Vec<&Arrived> {
+/// The newest verdict on each version of each file. `past` is in the order in which it was recorded.
+pub fn current(past: &[ArrivalRow]) -> Vec<&ArrivalRow> {
     let mut newest: HashMap<(&str, u64), usize> = HashMap::new();
-    for (at, arrived) in past.iter().enumerate().filter(|(_, arrived)| arrived.judged != Judged::Same) {
+    for (at, arrived) in past.iter().enumerate().filter(|(_, arrived)| arrived.verdict != FileVerdict::Same) {
         newest.insert((&arrived.name, arrived.version), at);
     }
-    let mut kept: Vec<usize> = newest.into_values().collect();
-    kept.sort_unstable();
-    kept.into_iter().map(|at| &past[at]).collect()
+    let mut places: Vec<usize> = newest.into_values().collect();
+    places.sort_unstable();
+    places.into_iter().map(|at| &past[at]).collect()
 }
 
-/// The faults first: an arrival that is there has all of them.
-pub async fn note(lake: &Lake, run: &Run, arrived: Vec<(Arrived, Vec<Fault>)>) -> Result<()> {
+/// Adds arrivals and their faults. The faults are committed first, so that an arrival that is there
+/// always has all of its faults.
+pub async fn append(lake: &Lake, run: &Run, arrived: Vec<(ArrivalRow, Vec<Fault>)>) -> Result<()> {
     if arrived.is_empty() {
         return Ok(());
     }
@@ -95,14 +106,20 @@ pub async fn note(lake: &Lake, run: &Run, arrived: Vec<(Arrived, Vec<Fault>)>) -
         .map(|(arrived, faults)| faults_of(run, arrived, faults, now))
         .collect::<Result<_>>()?;
     if let Some(schema) = faults.first().map(RecordBatch::schema) {
-        put(lake, run, FAULTS, &schema, faults).await?;
+        append_batches(lake, run, FAULTS, &schema, faults).await?;
     }
-    let arrived: Vec<Arrived> = arrived.into_iter().map(|(arrived, _)| arrived).collect();
+    let arrived: Vec<ArrivalRow> = arrived.into_iter().map(|(arrived, _)| arrived).collect();
     let files = files_of(run, &arrived, now)?;
-    put(lake, run, FILES, &files.schema(), vec![files]).await
+    append_batches(lake, run, FILES, &files.schema(), vec![files]).await
 }
 
-async fn put(lake: &Lake, run: &Run, table: &str, schema: &SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
+async fn append_batches(
+    lake: &Lake,
+    run: &Run,
+    table: &str,
+    schema: &SchemaRef,
+    batches: Vec<RecordBatch>,
+) -> Result<()> {
     let name = TableName::new(SCHEMA, table);
     rows::append(lake, &name, run.id(), OPERATION, schema, batches, Vec::new()).await.map(drop)
 }
@@ -112,18 +129,18 @@ fn instants(values: impl Iterator<Item = Option<DateTime<Utc>>>) -> ArrayRef {
     Arc::new(micros.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
 }
 
-fn files_of(run: &Run, all: &[Arrived], now: DateTime<Utc>) -> Result<RecordBatch> {
-    fn texts(all: &[Arrived], text: impl Fn(&Arrived) -> Option<String>) -> ArrayRef {
+fn files_of(run: &Run, all: &[ArrivalRow], now: DateTime<Utc>) -> Result<RecordBatch> {
+    fn texts(all: &[ArrivalRow], text: impl Fn(&ArrivalRow) -> Option<String>) -> ArrayRef {
         Arc::new(all.iter().map(text).collect::<StringArray>())
     }
-    fn numbers(all: &[Arrived], number: impl Fn(&Arrived) -> Option<u64>) -> ArrayRef {
+    fn numbers(all: &[ArrivalRow], number: impl Fn(&ArrivalRow) -> Option<u64>) -> ArrayRef {
         Arc::new(all.iter().map(|arrived| number(arrived).map(u64::cast_signed)).collect::<Int64Array>())
     }
     let columns: [(&str, ArrayRef); 15] = [
         ("ingest", texts(all, |a| Some(a.ingest.clone()))),
         ("name", texts(all, |a| Some(a.name.clone()))),
         ("version", numbers(all, |a| Some(a.version))),
-        ("verdict", texts(all, |a| Some(a.judged.as_str().to_owned()))),
+        ("verdict", texts(all, |a| Some(a.verdict.as_str().to_owned()))),
         ("reason", texts(all, |a| a.reason.clone())),
         ("rows", numbers(all, |a| a.rows)),
         ("sha256", texts(all, |a| Some(a.sha256.to_string()))),
@@ -137,10 +154,10 @@ fn files_of(run: &Run, all: &[Arrived], now: DateTime<Utc>) -> Result<RecordBatc
         ("recorded_at", instants(all.iter().map(|_| Some(now)))),
     ];
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
-        .context("write what came")
+        .context("write arrivals of files")
 }
 
-fn faults_of(run: &Run, arrived: &Arrived, faults: &[Fault], now: DateTime<Utc>) -> Result<RecordBatch> {
+fn faults_of(run: &Run, arrived: &ArrivalRow, faults: &[Fault], now: DateTime<Utc>) -> Result<RecordBatch> {
     let faults = faults_to_batch(faults)?;
     let count = faults.num_rows();
     let same = |text: String| -> ArrayRef { Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, count))) };
@@ -158,11 +175,11 @@ fn faults_of(run: &Run, arrived: &Arrived, faults: &[Fault], now: DateTime<Utc>)
     }
     columns.push(("run_id".to_owned(), same(run.id().to_owned()), true));
     columns.push(("recorded_at".to_owned(), instants(std::iter::repeat_n(Some(now), count)), true));
-    RecordBatch::try_from_iter_with_nullable(columns).context("write what is wrong")
+    RecordBatch::try_from_iter_with_nullable(columns).context("write faults of files")
 }
 
-/// All rows of an ingest, in the order in which they were noted.
-pub async fn read(session: &Session, ingest: &str) -> Result<Vec<Arrived>> {
+/// All rows of `ingest.files` of one ingest, in the order in which they were recorded.
+pub async fn read(session: &Session, ingest: &str) -> Result<Vec<ArrivalRow>> {
     if session.lake.table(&TableName::new(SCHEMA, FILES)).await?.is_none() {
         return Ok(Vec::new());
     }
@@ -171,8 +188,8 @@ pub async fn read(session: &Session, ingest: &str) -> Result<Vec<Arrived>> {
          FROM {SCHEMA}.{FILES} WHERE ingest = '{ingest}' ORDER BY recorded_at, listed_at, name"
     );
     let mut all = Vec::new();
-    for batch in rows::asked(session, &query).await.context("read what came before")? {
-        let columns = Read::of(&batch)?;
+    for batch in rows::query(session, &query).await.context("read the arrivals of earlier runs")? {
+        let columns = FileColumns::of(&batch)?;
         for row in 0..batch.num_rows() {
             all.push(columns.row(ingest, row)?);
         }
@@ -180,21 +197,22 @@ pub async fn read(session: &Session, ingest: &str) -> Result<Vec<Arrived>> {
     Ok(all)
 }
 
-struct Read {
+/// The columns of a batch of `ingest.files`, by type, in the query's order.
+struct FileColumns {
     texts: Vec<StringArray>,
     numbers: Vec<Int64Array>,
     instants: Vec<TimestampMicrosecondArray>,
 }
 
-impl Read {
-    fn of(batch: &RecordBatch) -> Result<Read> {
+impl FileColumns {
+    fn of(batch: &RecordBatch) -> Result<FileColumns> {
         let instant = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         let cast = |column: usize, to: &DataType| -> Result<ArrayRef> {
-            let found = batch.column(column);
-            let is_null = *found.data_type() == DataType::Null;
-            Ok(if is_null { new_null_array(to, found.len()) } else { arrow::compute::cast(found, to)? })
+            let array = batch.column(column);
+            let is_null = *array.data_type() == DataType::Null;
+            Ok(if is_null { new_null_array(to, array.len()) } else { arrow::compute::cast(array, to)? })
         };
-        Ok(Read {
+        Ok(FileColumns {
             texts: (0..6).map(|at| Ok(cast(at, &DataType::Utf8)?.as_string::<i32>().clone())).collect::<Result<_>>()?,
             numbers: (6..10)
                 .map(|at| Ok(cast(at, &DataType::Int64)?.as_primitive::<Int64Type>().clone()))
@@ -205,27 +223,29 @@ impl Read {
         })
     }
 
-    fn row(&self, ingest: &str, row: usize) -> Result<Arrived> {
+    fn row(&self, ingest: &str, row: usize) -> Result<ArrivalRow> {
         let text = |at: usize| self.texts[at].is_valid(row).then(|| self.texts[at].value(row).to_owned());
         let number = |at: usize| self.numbers[at].is_valid(row).then(|| self.numbers[at].value(row).cast_unsigned());
         let instant = |at: usize| {
             let micros = self.instants[at].is_valid(row).then(|| self.instants[at].value(row))?;
             DateTime::from_timestamp_micros(micros)
         };
-        let must = |at: usize| text(at).with_context(|| format!("{SCHEMA}.{FILES} lacks a value of its own"));
-        let (name, verdict) = (must(0)?, must(1)?);
-        let Some(judged) = Judged::ALL.into_iter().find(|judged| judged.as_str() == verdict) else {
-            bail!("{SCHEMA}.{FILES} has the verdict {verdict:?}, which nobody gives");
+        let must = |at: usize| {
+            text(at).with_context(|| format!("a row of {SCHEMA}.{FILES} lacks a value that Wattlake writes"))
         };
-        Ok(Arrived {
+        let (name, word) = (must(0)?, must(1)?);
+        let Some(verdict) = FileVerdict::ALL.into_iter().find(|verdict| verdict.as_str() == word) else {
+            bail!("{SCHEMA}.{FILES} has the verdict {word:?}, which this version does not know");
+        };
+        Ok(ArrivalRow {
             ingest: ingest.to_owned(),
-            file: Listed { name: name.clone(), size: number(3), modified: instant(0), etag: text(4) },
+            file: ListedFile { name: name.clone(), size: number(3), modified: instant(0), etag: text(4) },
             name,
             sha256: must(3)?.parse()?,
             bytes: number(2).unwrap_or_default(),
             listed_at: instant(1).unwrap_or_default(),
             version: number(0).unwrap_or(1),
-            judged,
+            verdict,
             reason: text(2),
             rows: number(1),
             layout: must(5)?.parse()?,

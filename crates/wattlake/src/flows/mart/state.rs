@@ -1,30 +1,32 @@
-//! Whether a mart shows what its inputs hold now. Reads logs, never data.
+//! Whether a mart is up to date with its inputs. Reads the tables' logs, never their data.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use lake::{Changes, Lake, TableName};
+use lake::{Lake, TableChanges, TableName};
 use ledger::Ledger;
 use sql::Session;
 
-use super::marks::{self, Marks};
+use super::provenance::{self, QueryHash};
 use super::{OPERATION, schema_of};
 use crate::config::{self, Mart, MartKind};
-use crate::report;
 use crate::system::LedgerTables;
 
+/// Whether a mart's rows are what its query would return now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// A view, or a table whose inputs show the same rows as when it was refreshed.
+    /// A view, or a table whose inputs have not changed since it was refreshed.
     Fresh,
-    /// And why.
+    /// An input or the query has changed since; says what.
     Stale(String),
+    /// It was never refreshed.
     Never,
-    /// The query can't be planned: the error.
+    /// The query can't be planned; holds the error.
     Broken(String),
 }
 
 impl State {
+    /// The word for it in `system.marts`.
     pub fn as_str(&self) -> &'static str {
         match self {
             State::Fresh => "fresh",
@@ -34,6 +36,7 @@ impl State {
         }
     }
 
+    /// Why it is stale or broken.
     pub fn why(&self) -> Option<&str> {
         match self {
             State::Stale(why) | State::Broken(why) => Some(why),
@@ -42,18 +45,21 @@ impl State {
     }
 }
 
-/// A mart as it stands.
+/// A mart's state, and what it was computed from.
 #[derive(Debug, Clone)]
 pub struct Status {
     pub state: State,
-    /// The tables of the lake that it is computed from, through views too, and for a table the
-    /// versions that it shows.
+    /// The tables of the lake that its query reads, also through views, and the version of each that
+    /// the mart's rows are computed from; no versions for a view.
     pub inputs: Vec<(TableName, Option<u64>)>,
     pub refreshed_at: Option<DateTime<Utc>>,
+    /// How many rows the mart's table has.
     pub rows: Option<u64>,
+    /// The version of the mart's own table.
     pub version: Option<u64>,
 }
 
+/// The state of a mart. Plans its query, and reads the logs of its inputs and of its own table.
 pub async fn status(config: &config::Warehouse, lake: &Lake, ledger: &Ledger, mart: &Mart) -> lake::Result<Status> {
     let none = Status { state: State::Fresh, inputs: Vec::new(), refreshed_at: None, rows: None, version: None };
     let planned = async {
@@ -64,30 +70,30 @@ pub async fn status(config: &config::Warehouse, lake: &Lake, ledger: &Ledger, ma
     };
     let (query, schema) = match planned.await {
         Ok(planned) => planned,
-        Err(error) => return Ok(Status { state: State::Broken(report::chain(&error)), ..none }),
+        Err(error) => return Ok(Status { state: State::Broken(base::chain(&error)), ..none }),
     };
     let inputs = query.inputs();
     if mart.kind == MartKind::View {
         return Ok(Status { inputs: inputs.iter().map(|table| (table.name().clone(), None)).collect(), ..none });
     }
-    let marks = Marks::of(config, mart);
+    let hash = QueryHash::of(config, mart);
     let Some(table) = lake.table(&TableName::new(&mart.schema, &mart.table)).await? else {
         let inputs = inputs.iter().map(|table| (table.name().clone(), None)).collect();
         return Ok(Status { state: State::Never, inputs, ..none });
     };
-    let before = marks::inputs_of(&table, &inputs).await?;
+    let before = provenance::inputs_of(&table, &inputs).await?;
     let mut state = State::Fresh;
-    if marks.query_of(&table).await? != Some(marks.query) || table.schema()? != schema {
+    if provenance::query_of(&table).await? != Some(hash.value) || table.schema()? != schema {
         state = State::Stale("the query changed".to_owned());
-    } else if query.is_moving() {
+    } else if query.is_volatile() {
         state = State::Stale("the query asks for more than the lake's tables, such as the time".to_owned());
     }
     for input in &inputs {
         let changes = match before.get(input.name()) {
             Some(version) => input.changes_since(*version).await?,
-            None => Changes::Whole,
+            None => TableChanges::Unknown,
         };
-        if changes != Changes::None && state == State::Fresh {
+        if changes != TableChanges::None && state == State::Fresh {
             state = State::Stale(format!("{} changed", input.name()));
         }
     }

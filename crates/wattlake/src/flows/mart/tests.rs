@@ -1,12 +1,12 @@
-//! Over tables that live: after each refresh a mart holds what its query answers, to the row.
+//! Over tables that change: after each refresh a mart holds exactly the rows that its query returns.
 
-use crate::jobs::Asked;
+use crate::jobs::RunRequest;
 use std::fs;
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use lake::{Hidden, Lake, Pack, TableName};
+use lake::{HiddenRows, Lake, PackOptions, TableName};
 use serde_json::Value;
 use sql::Session;
 use sql::output::{self, Format};
@@ -18,10 +18,10 @@ use crate::warehouse::Warehouse;
 
 const RUN: &str = "run-1";
 const HOUR: i64 = 3_600_000_000;
-/// 2026-03-01, in microseconds; the days after it hold a change of the clock in Paris.
+/// 2026-03-01, in microseconds; the clocks of Paris change in the days after it.
 const START: i64 = 1_772_323_200_000_000;
 
-/// Small and quick, and the same on every machine.
+/// A small generator of random numbers that is the same on every machine.
 struct Dice(u64);
 
 impl Dice {
@@ -109,10 +109,10 @@ impl World {
         let (lake, name) = (self.lake().await, TableName::new("platform", table));
         let files = self.files(&lake, &name, &batch).await;
         let table = lake.table(&name).await.unwrap().unwrap();
-        let keys = lake::Keys::of(&batch, &["site_id".to_owned(), "ts".to_owned()]).unwrap();
-        let mut hidden = Hidden::default();
-        for row in table.find(&keys, &lake::Orders::default(), &hidden).await.unwrap() {
-            hidden.row(&row.path, row.position);
+        let keys = lake::KeySet::of(&batch, &["site_id".to_owned(), "ts".to_owned()]).unwrap();
+        let mut hidden = HiddenRows::default();
+        for row in table.find(&keys, &lake::OrderColumns::default(), &hidden).await.unwrap() {
+            hidden.insert(&row.path, row.position);
         }
         table.commit(RUN, "incremental").files(files).hide(hidden).write().await.unwrap();
     }
@@ -134,7 +134,7 @@ impl World {
             7 | 8 => {
                 let (lake, name) = (self.lake().await, TableName::new("platform", table));
                 let table = lake.table(&name).await.unwrap().unwrap();
-                table.pack("run-2", &Pack { files_min: 2, ..Pack::default() }).await.unwrap();
+                table.pack("run-2", &PackOptions { files_min: 2, ..PackOptions::default() }).await.unwrap();
             }
             _ => {
                 let names: &[&str] = if self.dice.below(2) == 0 { &["north", "west"] } else { &["north"] };
@@ -158,7 +158,7 @@ impl World {
     }
 
     async fn refresh(&self, mart: &str, full: bool) -> Value {
-        refresh(&self.warehouse(), &Asked::by_hand(), mart, full)
+        refresh(&self.warehouse(), &RunRequest::by_hand(), mart, full)
             .await
             .unwrap_or_else(|error| panic!("{mart}: {error:?}"))
     }
@@ -222,9 +222,9 @@ async fn a_refresh_in_part_is_a_refresh_of_all() {
                 if figures["how"] == "part" {
                     in_part.insert(name);
                 }
-                let (kept, answered) =
+                let (stored, expected) =
                     (world.query(&format!("SELECT * FROM marts.{name}")).await, world.query(query).await);
-                assert!(kept == answered, "seed {seed}, step {step}, {name}: {figures}\n{kept}\n---\n{answered}");
+                assert!(stored == expected, "seed {seed}, step {step}, {name}: {figures}\n{stored}\n---\n{expected}");
                 assert_eq!(world.refresh(name, false).await["how"], "nothing", "seed {seed}, step {step}, {name}");
             }
             for _ in 0..=world.dice.below(2) {
@@ -237,7 +237,7 @@ async fn a_refresh_in_part_is_a_refresh_of_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn marts_stand_on_marts() {
+async fn marts_read_marts() {
     let daily = "--| kind = 'table'\n--| since = 'day'\n--| order = ['site_id']\nSELECT site_id, date_trunc('day', ts) AS day, sum(value) AS total FROM good GROUP BY 1, 2";
     let monthly = "--| kind = 'table'\n--| since = 'month'\nSELECT date_trunc('month', day) AS month, sum(total) AS total FROM marts.daily GROUP BY 1";
     let good = "SELECT * FROM platform.readings WHERE value > 100";
@@ -264,45 +264,45 @@ async fn marts_stand_on_marts() {
     let expected =
         "mart,kind,state,why\ndaily,table,stale,platform.readings changed\ngood,view,fresh,\nmonthly,table,fresh,\n";
     assert_eq!(String::from_utf8(out).unwrap(), expected);
-    // Another query under the same name is computed whole, and so is what is asked for.
+    // A changed query is computed whole, and so is a refresh with `full`.
     world.refresh("daily", false).await;
     fs::write(world.folder.path().join("marts/good.sql"), "SELECT * FROM platform.readings").unwrap();
     assert_eq!(world.refresh("daily", false).await["why"], "the query changed");
     assert_eq!(world.refresh("daily", true).await["why"], "asked for");
-    // What is said of a query is not the query.
+    // A description is no part of the query.
     let text = format!("--| description = 'By day'\n{daily}").replace("platform.readings", "good");
     fs::write(world.folder.path().join("marts/daily.sql"), text).unwrap();
     assert_eq!(world.refresh("daily", false).await["how"], "nothing");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_can_not_be_kept_is_said() {
+async fn errors_name_what_can_not_be_stored() {
     let table = |query: &str| format!("--| kind = 'table'\n{query}");
     let marts = [
         ("unnamed", table("SELECT value * 2 FROM platform.readings"), "add AS name"),
         ("twice", table("SELECT r.ts, p.ts FROM platform.readings r, platform.prices p"), "two of that name"),
         ("gone", table("SELECT * FROM platform.reading"), "the nearest are platform.readings"),
-        ("spans", table("SELECT ts - ts AS span FROM platform.readings"), "a table holds no"),
+        ("spans", table("SELECT ts - ts AS span FROM platform.readings"), "a table has no type"),
         ("view", "SELECT 1 AS one".to_owned(), "it is a view"),
-        ("order", format!("--| order = ['x']\n{}", table("SELECT 1 AS one")), "gives no such column, but one"),
-        ("since", format!("--| since = 'x'\n{}", table("SELECT 1 AS one")), "gives no such column, but one"),
+        ("order", format!("--| order = ['x']\n{}", table("SELECT 1 AS one")), "returns no such column; it returns one"),
+        ("since", format!("--| since = 'x'\n{}", table("SELECT 1 AS one")), "returns no such column; it returns one"),
     ];
     let texts: Vec<(&str, &str)> = marts.iter().map(|(name, text, _)| (*name, text.as_str())).collect();
     let world = World::new(1, &texts).await;
-    for (name, _, said) in &marts {
-        let error = refresh(&world.warehouse(), &Asked::by_hand(), name, false).await.unwrap_err();
-        assert!(format!("{error:#}").contains(said), "{name}: {error:#}");
+    for (name, _, message) in &marts {
+        let error = refresh(&world.warehouse(), &RunRequest::by_hand(), name, false).await.unwrap_err();
+        assert!(format!("{error:#}").contains(message), "{name}: {error:#}");
         let run = world.warehouse().ledger.runs(1, Some(&format!("mart:{name}"))).unwrap().pop();
         let state = run.as_ref().map(|run| run.state.as_str());
         assert_eq!(state, (*name != "view").then_some("failed"), "a view is no job");
     }
-    // A table that somebody else made is never written over.
+    // A table that no mart made is never overwritten.
     world.replace("taken", &world.sites(&["north"])).await;
     fs::create_dir(world.folder.path().join("marts/platform")).unwrap();
     fs::write(world.folder.path().join("marts/platform/taken.sql"), table("SELECT 1 AS one")).unwrap();
-    let error = refresh(&world.warehouse(), &Asked::by_hand(), "platform.taken", false).await.unwrap_err();
+    let error = refresh(&world.warehouse(), &RunRequest::by_hand(), "platform.taken", false).await.unwrap_err();
     assert!(format!("{error:#}").contains("a table that no mart made"), "{error:#}");
-    // No rows are a table too.
+    // A result without rows is a table too.
     fs::write(world.folder.path().join("marts/none.sql"), table("SELECT value FROM platform.readings WHERE false"))
         .unwrap();
     assert_eq!(world.refresh("none", false).await["rows"], 0);

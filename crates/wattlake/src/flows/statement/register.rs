@@ -1,4 +1,4 @@
-//! The register: a row for each statement that went out, for good.
+//! The register: a table of the lake with a row for each issued statement. Rows never change.
 
 use std::sync::Arc;
 
@@ -17,20 +17,24 @@ use crate::flows::rows;
 
 const OPERATION: &str = "statement";
 
+/// A row of the register: one issued statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The job's name.
+    /// The name of the statement's job.
     pub statement: String,
     pub period: String,
     pub producer_id: String,
     pub producer: String,
+    /// Such as `2026-03-PRD0042-1`.
     pub number: String,
-    /// Of the producer's month, from 1.
+    /// Counts the statements of a producer's month, from 1.
     pub version: i64,
-    /// A number.
+    /// The number of the statement that it replaces.
     pub replaces: Option<String>,
     pub issued_at: DateTime<Utc>,
+    /// How many lines it has.
     pub lines: i64,
+    /// The amount without VAT; negative for a credit note.
     pub cents: i64,
     pub vat_cents: i64,
     /// The hash of what the queries returned.
@@ -40,7 +44,7 @@ pub struct Entry {
     pub run_id: String,
 }
 
-/// In one commit; of two with the same position, made at once, one fails.
+/// Adds entries in one commit. Of two concurrent commits with the same position, one fails.
 pub async fn add(lake: &Lake, run: &Run, table: &TableName, position: &str, entries: &[Entry]) -> Result<()> {
     if entries.is_empty() {
         return Ok(());
@@ -85,7 +89,7 @@ fn batch(entries: &[Entry]) -> Result<RecordBatch> {
         .context("write the register of statements")
 }
 
-/// All that went out, in that order.
+/// All entries of a register, in the order in which they were added.
 pub async fn entries(session: &Session, table: &TableName) -> Result<Vec<Entry>> {
     if session.lake.table(table).await?.is_none() {
         return Ok(Vec::new());
@@ -97,9 +101,11 @@ pub async fn entries(session: &Session, table: &TableName) -> Result<Vec<Entry>>
          FROM \"{}\".\"{}\" ORDER BY recorded_at, number",
         table.schema, table.table
     );
-    let columns = Columns::of(&rows::asked(session, &query).await.with_context(|| format!("read {table}"))?)?;
+    let columns = Columns::of(&rows::query(session, &query).await.with_context(|| format!("read {table}"))?)?;
     let entries = (0..columns.rows()).map(|row| entry(&columns.row(row)));
-    entries.collect::<Option<Vec<Entry>>>().with_context(|| format!("{table} lacks values of its own"))
+    entries
+        .collect::<Option<Vec<Entry>>>()
+        .with_context(|| format!("a row of {table} lacks a value that Wattlake writes"))
 }
 
 fn entry(row: &Map<String, Value>) -> Option<Entry> {

@@ -1,4 +1,4 @@
-//! The example's own billing, in R on its three layers, over files with the faults that files have.
+//! The example's own billing, in R on its three layers, over files that have typical faults.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ struct Flow {
     warehouse: Warehouse,
     files: Vec<File>,
     /// Names of files that were not brought in yet.
-    came: Vec<String>,
+    new_files: Vec<String>,
 }
 
 /// With the load, and how the names of its files begin and end.
@@ -31,12 +31,11 @@ const INGESTS: [(&str, &str, &str, &str); 7] = [
     ("production-workbook", "declared-workbook", "production/", ".xlsx"),
 ];
 
-/// The example's files, without what demos made there.
+/// Copies the example's files, without those that demos made there.
 pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
-        // What demos made there.
         if name == "demo" || name.to_string_lossy().starts_with('.') {
             continue;
         }
@@ -56,34 +55,34 @@ impl Flow {
         warehouse.ok(&["layer", "build"]);
         let mut files = files(SEED, DateTime::<Utc>::MAX_UTC).unwrap();
         files.reverse();
-        Flow { warehouse, files, came: Vec::new() }
+        Flow { warehouse, files, new_files: Vec::new() }
     }
 
-    /// Files that are there by an instant. What was wrong with those that were set aside, by name.
-    fn comes(&mut self, until: &str) -> Vec<(String, String)> {
+    /// Brings in the files that are available by an instant. Returns the quarantined files, each with its reason.
+    fn deliver(&mut self, until: &str) -> Vec<(String, String)> {
         let until: DateTime<Utc> = until.parse().unwrap();
         while let Some(file) = self.files.pop_if(|file| file.available_at <= until) {
             let path = self.warehouse.path().join("inbox").join(&file.name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             if path.exists() {
-                self.brought_in();
+                self.ingest_and_load();
             }
             fs::write(&path, &file.bytes).unwrap();
-            self.came.push(file.name);
-            // One that was written this very second may still grow.
+            self.new_files.push(file.name);
+            // An ingest skips a file that was written just now.
             let minutes_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(300);
             fs::File::options().write(true).open(path).unwrap().set_modified(minutes_ago).unwrap();
         }
-        self.brought_in();
-        assert!(self.came.is_empty(), "no ingest fetches {:?}", self.came);
-        let aside = "select name, reason from ingest.files where verdict = 'quarantined' order by name";
+        self.ingest_and_load();
+        assert!(self.new_files.is_empty(), "no ingest fetches {:?}", self.new_files);
+        let quarantined = "select name, reason from ingest.files where verdict = 'quarantined' order by name";
         let text = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
-        self.warehouse.sql(aside).iter().map(|row| (text(row, "name"), text(row, "reason"))).collect()
+        self.warehouse.sql(quarantined).iter().map(|row| (text(row, "name"), text(row, "reason"))).collect()
     }
 
-    fn brought_in(&mut self) {
+    fn ingest_and_load(&mut self) {
         for (ingest, load, begins, ends) in INGESTS {
-            let came = self.came.extract_if(.., |name| name.starts_with(begins) && name.ends_with(ends)).count();
+            let came = self.new_files.extract_if(.., |name| name.starts_with(begins) && name.ends_with(ends)).count();
             if came == 0 {
                 continue;
             }
@@ -102,8 +101,8 @@ impl Flow {
         self.warehouse.json(&["run", "load:lines", "--for", month, "--json"]).remove(0)
     }
 
-    /// The controls that stop the month.
-    fn stops(&self, month: &str) -> Vec<String> {
+    /// The controls that block the month.
+    fn blocking_controls(&self, month: &str) -> Vec<String> {
         let said = self.warehouse.run(&["run", "control:billing", "--for", month, "--json"]);
         let verdicts = said.objects();
         assert_eq!(verdicts.len(), 26);
@@ -113,8 +112,8 @@ impl Flow {
         verdicts.iter().filter(stops).map(|verdict| verdict["control"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// The server closes a month by itself: each job after the one before it, from the function on.
-    fn closes_by_itself(&self, month: &str) {
+    /// Lets the server close a month: it starts each job after the one before it, from the function on.
+    fn close_by_server(&self, month: &str) {
         let toml = self.warehouse.path().join("wattlake.toml");
         let text = fs::read_to_string(&toml).unwrap();
         fs::write(&toml, format!("{text}sql = \"off\"\nhttp = \"off\"\nfunctions = \"off\"\n")).unwrap();
@@ -128,7 +127,7 @@ impl Flow {
             }
             if Instant::now() > deadline {
                 served.kill().unwrap();
-                panic!("no statement went out: {}", self.warehouse.ok(&["runs"]).out);
+                panic!("no statement was issued: {}", self.warehouse.ok(&["runs"]).out);
             }
             std::thread::sleep(Duration::from_millis(200));
         };
@@ -146,45 +145,49 @@ impl Flow {
 #[test]
 fn months_are_billed_stopped_repaired_and_corrected() {
     let mut it = Flow::new();
-    assert!(it.comes("2026-01-02T05:00:00Z").is_empty());
-    it.closes_by_itself("2025-12");
+    assert!(it.deliver("2026-01-02T05:00:00Z").is_empty());
+    it.close_by_server("2025-12");
     assert_eq!(it.warehouse.count("billing.bills"), 22);
-    assert!(it.stops("2025-12").is_empty());
-    assert_eq!(it.issue("2025-12"), 0, "all have gone out");
+    assert!(it.blocking_controls("2025-12").is_empty());
+    assert_eq!(it.issue("2025-12"), 0, "all are unchanged");
     assert_eq!(it.warehouse.count("billing.statements"), 7);
     let page = it.warehouse.path().join("outbox/statements/2025-12/2025-12-PRD0001-1.html");
     assert_eq!(fs::read_to_string(page).unwrap().matches("<rect ").count(), 31, "the days came before the statement");
 
-    let aside = it.comes("2026-02-02T05:00:00Z");
-    assert_eq!(aside.len(), 1, "{aside:?}");
-    assert!(aside[0].0 == "PRD0001-2026-01.csv" && aside[0].1.contains("decimal mark"), "{aside:?}");
+    let quarantined = it.deliver("2026-02-02T05:00:00Z");
+    assert_eq!(quarantined.len(), 1, "{quarantined:?}");
+    assert!(quarantined[0].0 == "PRD0001-2026-01.csv" && quarantined[0].1.contains("decimal mark"), "{quarantined:?}");
     it.close("2026-01");
-    assert_eq!(it.stops("2026-01"), ["files_set_aside"]);
+    assert_eq!(it.blocking_controls("2026-01"), ["files_set_aside"]);
     let refused = it.warehouse.run(&["run", "statement:producers", "--for", "2026-01"]);
     assert_eq!(refused.code, 1);
-    refused.has("no statement goes out");
-    it.comes("2026-02-06T12:00:00Z");
-    assert_eq!(it.stops("2026-01"), ["corrected_after_billing"]);
+    refused.has("no statement is issued");
+    it.deliver("2026-02-06T12:00:00Z");
+    assert_eq!(it.blocking_controls("2026-01"), ["corrected_after_billing"]);
     assert_eq!(it.close("2026-01")["changed"], 2, "the late file says more than SCADA did");
-    assert!(it.stops("2026-01").is_empty());
+    assert!(it.blocking_controls("2026-01").is_empty());
     assert_eq!(it.issue("2026-01"), 7);
 
     // A rerun as of the same instant: the same event, the same bytes, whatever came since.
-    it.comes("2026-03-02T05:00:00Z");
+    it.deliver("2026-03-02T05:00:00Z");
     let first = it.extract("2026-02", &[]);
     it.warehouse.ok(&["run", "load:lines", "--for", "2026-02"]);
     it.warehouse.ok(&["run", "load:days", "--for", "2026-02"]);
-    assert!(it.stops("2026-02").is_empty());
+    assert!(it.blocking_controls("2026-02").is_empty());
     assert_eq!(it.issue("2026-02"), 7);
-    it.comes("2026-03-13T05:00:00Z");
+    it.deliver("2026-03-13T05:00:00Z");
     let again = it.extract("2026-02", &["--as-of", first["as_of"].as_str().unwrap()]);
     assert_eq!(again["result"], first["result"]);
 
     // A correction after billing: a reversal, a new line, another statement.
-    assert_eq!(it.stops("2026-02"), ["corrected_after_billing"], "a rerun as of then has not seen the file");
+    assert_eq!(
+        it.blocking_controls("2026-02"),
+        ["corrected_after_billing"],
+        "a rerun as of then has not seen the file"
+    );
     let corrected = it.close("2026-02");
     assert_eq!((&corrected["changed"], &corrected["new"]), (&json!(2), &json!(0)));
-    assert!(it.stops("2026-02").is_empty());
+    assert!(it.blocking_controls("2026-02").is_empty());
     let entries = "select rule, reverses is not null as reversal, amount::text as amount from billing.lines
                    where period = '2026-02' and version = 2 order by entry";
     let entries = it.warehouse.sql(entries);

@@ -1,4 +1,4 @@
-//! Functions behind the server: AWS's own client, and a function that asks the lake.
+//! Functions served: invoked by AWS's own client, and reading the lake.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Stdio};
@@ -9,8 +9,8 @@ use serde_json::json;
 use super::Billing;
 use crate::world::python;
 
-/// Answers with what the lake's SQL and its files say.
-const ASKS: &str = r#"#!/bin/bash
+/// Answers with results of the lake's SQL and of HTTP requests for its files.
+const READS_LAKE: &str = r#"#!/bin/bash
 set -uo pipefail
 api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
 while true; do
@@ -41,14 +41,14 @@ print(json.dumps({"status": ran["StatusCode"], "error": ran.get("FunctionError")
                   "tail": "LogResult" in ran, "queued": queued["StatusCode"], "refused": refused}))
 "#;
 
-struct Served<'a> {
+struct TestServer<'a> {
     it: &'a Billing,
     child: Child,
     url: String,
 }
 
-impl<'a> Served<'a> {
-    fn new(it: &'a Billing) -> Served<'a> {
+impl<'a> TestServer<'a> {
+    fn new(it: &'a Billing) -> TestServer<'a> {
         let free = [(), ()].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let [http, functions] = free.map(|listener| listener.local_addr().unwrap().port());
         let toml = format!(
@@ -65,11 +65,11 @@ impl<'a> Served<'a> {
             assert!(Instant::now() < deadline, "it does not listen:\n{}", log());
             std::thread::sleep(Duration::from_millis(30));
         }
-        Served { it, child, url: format!("http://127.0.0.1:{functions}") }
+        TestServer { it, child, url: format!("http://127.0.0.1:{functions}") }
     }
 }
 
-impl Drop for Served<'_> {
+impl Drop for TestServer<'_> {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -77,10 +77,10 @@ impl Drop for Served<'_> {
 }
 
 #[test]
-fn boto3_invokes_and_a_function_asks_the_lake() {
+fn boto3_invokes_and_a_function_reads_the_lake() {
     let it = Billing::new();
     it.files_in();
-    it.warehouse.write("functions/bill/bootstrap", ASKS);
+    it.warehouse.write("functions/bill/bootstrap", READS_LAKE);
     it.warehouse.ok(&["function", "deploy", "bill"]);
     let without = it.warehouse.json(&["function", "invoke", "bill", "--json"]);
     assert_ne!(without[0]["answer"]["count"], "2", "no right, no lake: {without:?}");
@@ -88,7 +88,7 @@ fn boto3_invokes_and_a_function_asks_the_lake() {
     it.warehouse.write("functions/bill/function.toml", toml);
     it.warehouse.ok(&["function", "deploy", "bill"]);
 
-    let served = Served::new(&it);
+    let served = TestServer::new(&it);
     let said = python(INVOKE, &json!({"url": served.url}));
     assert_eq!((&said["status"], &said["error"], &said["tail"]), (&json!(200), &json!(null), &json!(true)), "{said}");
     assert_eq!((&said["queued"], &said["refused"]), (&json!(202), &json!(404)));

@@ -1,4 +1,4 @@
-//! Statements: they go out once controls let them, once each, and again where their content changed.
+//! Statements are issued once no control blocks them, once each, and again where their content changed.
 
 use std::fs;
 use std::path::PathBuf;
@@ -60,7 +60,7 @@ impl Billing {
 }
 
 #[test]
-fn they_go_out_once_and_again_where_their_content_changed() {
+fn statements_are_issued_once_and_again_where_their_content_changed() {
     let it = with_statements();
     let issued = it.warehouse.json(&[&ISSUE[..], &["--json"]].concat());
     assert_eq!(issued.len(), 2, "Z has energy and no lines: {issued:?}");
@@ -69,18 +69,18 @@ fn they_go_out_once_and_again_where_their_content_changed() {
     assert!(it.page("2026-03-A-1").with_extension("xlsx").exists());
     let page = fs::read(it.page("2026-03-A-1")).unwrap();
     fs::remove_file(it.page("2026-03-A-1")).unwrap();
-    it.warehouse.ok(&ISSUE).has("0 statements go out; 2 had gone out as they are");
-    assert_eq!(fs::read(it.page("2026-03-A-1")).unwrap(), page, "what was lost is there again");
+    it.warehouse.ok(&ISSUE).has("0 statements issued; 2 unchanged");
+    assert_eq!(fs::read(it.page("2026-03-A-1")).unwrap(), page, "a removed file is written again");
 
     it.answers(&[("A", 1, "9.50"), ("A", 2, "-2.25")]);
     it.bill();
-    it.warehouse.ok(&ISSUE).has("2 statements go out, 2 of them in place of an earlier one; 0 had gone out");
+    it.warehouse.ok(&ISSUE).has("2 statements issued, 2 of them in place of an earlier one; 0 unchanged");
     assert_eq!(it.numbers(), ["2026-03-A-1", "2026-03-B-1", "2026-03-A-2", "2026-03-B-2"]);
     assert!(it.read("2026-03-A-2").contains("7,25 €\nin place of 2026-03-A-1"));
     let gone = it.read("2026-03-B-2");
     assert!(gone.contains("0,00 €\nin place of 2026-03-B-1"), "B has no lines any more: {gone}");
-    assert!(it.read("2026-03-A-1").contains("8,25"), "what went out stays as it was");
-    it.warehouse.ok(&ISSUE).has("0 statements go out; 2 had gone out as they are");
+    assert!(it.read("2026-03-A-1").contains("8,25"), "an issued statement never changes");
+    it.warehouse.ok(&ISSUE).has("0 statements issued; 2 unchanged");
 
     let register = "select number, replaces, amount::text as amount, is_credit_note, lines from billing.statements
                     order by recorded_at, number";
@@ -90,13 +90,13 @@ fn they_go_out_once_and_again_where_their_content_changed() {
 }
 
 #[test]
-fn a_control_keeps_all_back_and_drafts_can_be_made() {
+fn a_control_blocks_all_statements_and_drafts_can_be_made() {
     let it = with_statements();
     it.answers(&[("A", 1, "10.50"), ("B", 1, "7.00")]);
     it.bill();
     let said = it.warehouse.run(&ISSUE);
     assert_eq!(said.code, 1, "{}", said.text());
-    said.has("failed  large (block): a bill is large").has("no statement goes out");
+    said.has("failed  large (block): a bill is large").has("no statement is issued");
     assert!(it.numbers().is_empty() && !it.warehouse.path().join("outbox").exists());
     let found = it.warehouse.sql("select state from controls.results where control = 'large'");
     assert_eq!(found, [json!({"state": "failed"})]);
@@ -114,14 +114,14 @@ fn a_control_keeps_all_back_and_drafts_can_be_made() {
     let waive =
         ["control", "waive", "billing/large", "--who", "back office", "--why", "agreed", "--until", "2999-01-01"];
     it.warehouse.ok(&waive);
-    it.warehouse.ok(&ISSUE).has("2 statements go out");
+    it.warehouse.ok(&ISSUE).has("2 statements issued");
     let said = it.warehouse.run(&ISSUE[..2]);
     assert_eq!(said.code, 1);
     said.has("--for 2026-09");
 }
 
 #[test]
-fn what_is_wrong_with_one_is_said_with_its_place() {
+fn problems_are_reported_with_their_place() {
     let it = with_statements();
     let said = |text: &str| {
         it.warehouse.write("statements/producers.toml", text);
@@ -129,14 +129,14 @@ fn what_is_wrong_with_one_is_said_with_its_place() {
     };
     said(&STATEMENTS.replace("\"billing\"", "\"biling\"")).has("statements/producers.toml:4:").has("\"billing\"");
     said(&STATEMENTS.replace("page.html", "pag.html")).has("templates/pag.html can't be read");
-    said(&STATEMENTS.replace("{period}", "{perod}")).has("nothing is known as {perod}");
+    said(&STATEMENTS.replace("{period}", "{perod}")).has("unknown placeholder {perod}");
     it.warehouse.write("templates/page.html", "<p>\n{% for line in lines %}");
     said(STATEMENTS).has("statements/producers.toml:2:").has("read templates/page.html, line 2");
     it.warehouse.write("templates/page.html", "{{ numbr }}");
     it.warehouse.ok(&["check"]);
     let wrong = it.warehouse.run(&ISSUE);
     assert_eq!(wrong.code, 3, "{}", wrong.text());
-    wrong.has("make 2026-03-A-1: render page.html, line 1");
+    wrong.has("render 2026-03-A-1: render page.html, line 1");
     it.warehouse.write("templates/page.html", PAGE);
     it.warehouse.write("statements/producers.toml", &STATEMENTS.replace("l.amount,", "'1,5' AS amount,"));
     let wrong = it.warehouse.run(&ISSUE);
@@ -145,7 +145,7 @@ fn what_is_wrong_with_one_is_said_with_its_place() {
     let other = STATEMENTS.replace("l.producer AS producer_id", "'../' || l.producer AS producer_id");
     let other = other.replace("ORDER BY l.producer, l.line", "ORDER BY 1");
     it.warehouse.write("statements/producers.toml", &other);
-    it.warehouse.run(&ISSUE).has("can't be part of a file's name");
+    it.warehouse.run(&ISSUE).has("can't be part of a file name");
     let none: Vec<Value> = it.warehouse.json(&["statement", "list", "--json"]);
     assert!(none.is_empty() && !it.warehouse.path().join("outbox").exists());
 }

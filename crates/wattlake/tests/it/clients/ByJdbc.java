@@ -3,7 +3,7 @@ import java.sql.*;
 import java.time.*;
 import java.util.*;
 
-/** PostgreSQL's JDBC driver, which DBeaver, Metabase, Power BI's gateway and Spark stand on. */
+/** PostgreSQL's JDBC driver, which DBeaver, Metabase, Power BI's gateway and Spark use. */
 public class ByJdbc {
     static void same(Object expected, Object found) {
         if (!Objects.equals(expected, found)) throw new AssertionError("expected " + expected + ", found " + found);
@@ -42,7 +42,7 @@ public class ByJdbc {
             new ArrayList<>(types.values()));
         same("timestamptz", names.get("at"));
         same("_text", names.get("tags"));
-        // A key where there is one; asking for it is no error where there is none.
+        // A key where there is one; a query for it is no error where there is none.
         List<String> key = column(data.getPrimaryKeys(null, "platform", "sites"), "COLUMN_NAME");
         if (!key.isEmpty()) same(List.of("id"), key);
         same(List.of(), column(data.getImportedKeys(null, "platform", "readings"), "FKCOLUMN_NAME"));
@@ -58,7 +58,7 @@ public class ByJdbc {
         if (data.getMaxColumnNameLength() != 63) throw new AssertionError("names");
     }
 
-    /** From the fifth execution on the statement is the server's, and its results are binary. */
+    /** From the fifth execution on the driver prepares the statement on the server, with binary results. */
     static void prepared(Connection connection) throws SQLException {
         String query = "select * from platform.readings where site_id = ? and at = ?";
         OffsetDateTime at = OffsetDateTime.parse("2026-03-28T23:10:00Z");
@@ -92,7 +92,7 @@ public class ByJdbc {
                 statement.setArray(1, connection.createArrayOf("text", new String[] {"note 7", "note 8"}));
                 statement.setObject(2, LocalDateTime.parse("2026-03-29T00:15"));
                 statement.setBigDecimal(3, new BigDecimal("30"));
-                // The session is in Paris, as the driver tells the server: there it is the 29th.
+                // The session is in Paris, which the driver sends to the server: there it is the 29th.
                 statement.setObject(4, LocalDate.parse("2026-03-29"));
                 try (ResultSet rows = statement.executeQuery()) {
                     rows.next();

@@ -17,7 +17,7 @@ with adbc.connect(URL) as connection, connection.cursor() as cursor:
     assert table["note"].null_count == 300
     cursor.execute("SELECT 1 AS a, 'é' AS b, date '2026-03-29' AS c, 2.5::float8 AS d, true AS e")
     assert cursor.fetchall() == [(1, "é", datetime.date(2026, 3, 29), 2.5, True)]
-    # A numeric is a text in Arrow: the protocol does not tell its digits.
+    # A numeric is a text in Arrow: the protocol does not send its precision.
     cursor.execute("SELECT 1.50::numeric AS n")
     assert Decimal(cursor.fetchone()[0]) == Decimal("1.5")
     cursor.execute("SELECT id FROM platform.sites WHERE id = $1", (2,))

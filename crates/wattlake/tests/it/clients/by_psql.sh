@@ -51,7 +51,7 @@ error="$(ask -c 'insert into platform.sites (id) values (9)' 2>&1)" && fail 'a c
 error="$(PGPASSWORD=wrong psql "$(sed -E "s/:[^:@/]+@/@/" <<<"$url")" -X -c 'select 1' 2>&1)" && fail 'a wrong password was taken'
 has "$error" 'password authentication failed for user'
 
-# On a busy machine psql may be interrupted before it has asked: then once more, later.
+# On a busy machine psql may be interrupted before it has sent its query: then again, later.
 for after in 1 5 25 125; do
     started=$SECONDS
     timeout --signal=INT "$after" psql "$url" -X -q -c 'select count(*) from platform.readings a, platform.readings b, platform.readings c

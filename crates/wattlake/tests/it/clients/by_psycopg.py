@@ -146,7 +146,7 @@ def cancelling(connection):
     answered = threading.Event()
 
     def cancel():
-        # On a busy machine a cancel may come before the query: then once more.
+        # On a busy machine a cancel may come before the query: then it is sent again.
         while not answered.wait(0.5):
             connection.cancel_safe()
 

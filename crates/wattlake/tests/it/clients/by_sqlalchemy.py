@@ -40,7 +40,7 @@ def inspected(engine):
     assert columns["at"]["type"].timezone and not columns["local_at"]["type"].timezone
     energy = columns["energy_kwh"]["type"]
     assert (energy.precision, energy.scale) == (18, 6), energy
-    # A key is told where there is one; asking for what a lake has not is no error.
+    # A key is returned where there is one; inspecting what a lake does not have is no error.
     assert inspector.get_pk_constraint("sites", "platform")["constrained_columns"] in (["id"], [])
     assert inspector.get_foreign_keys("sites", "platform") == []
     assert inspector.get_unique_constraints("sites", "platform") == []

@@ -1,20 +1,20 @@
-//! Programs that nobody here wrote, over PostgreSQL's protocol.
+//! Other programs as clients of the SQL server.
 //!
-//! Where the program can be run, it is: a script of a few checks, by a URL. Where it can't be run
-//! here, or where there is more to it than a script reaches, what it sends when it connects and
-//! shows what there is has been recorded. Both go to PostgreSQL first, which shows that the script
-//! or the recording is right, and then to `wattlake serve` over the same tables.
+//! A program that can be run here has a script of a few checks. For a program that can't, or that
+//! does more than a script can start, the statements are recorded that it sends when it connects and
+//! lists tables. Scripts and recordings are run against PostgreSQL first, which shows that they are
+//! right, and then against `wattlake serve` over the same tables.
 //!
-//! The servers are shared: no client changes anything.
+//! The servers are shared, so that no client may change anything.
 
 mod platform;
 mod programs;
 mod recording;
 mod replay;
 
-/// Plays a recording to both servers.
+/// Replays a recording against both servers.
 #[track_caller]
-fn answered(recording: &str) {
+fn assert_replays(recording: &str) {
     let recording = recording::parse(recording);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for (server, url) in platform::servers() {
@@ -29,7 +29,7 @@ macro_rules! recorded {
         $(
             #[test]
             fn $test() {
-                answered(include_str!(concat!("recorded/", $file, ".sql")));
+                assert_replays(include_str!(concat!("recorded/", $file, ".sql")));
             }
         )*
     };
@@ -46,7 +46,7 @@ recorded! {
     odbc_lists_tables_and_columns "odbc";
     pgadmin_opens_the_tree "pgadmin";
     pgjdbc_asks_for_metadata "jdbc";
-    psql_describes_what_there_is "psql";
+    psql_describes_objects "psql";
     rpostgres_lists_and_reads "rpostgres";
     rpostgresql_lists_and_reads "rpostgresql";
     sqlalchemy_inspects "sqlalchemy";

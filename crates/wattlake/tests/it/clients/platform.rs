@@ -14,8 +14,7 @@ const ROLE: &str = "
     grant select on all tables in schema platform to reader;
 ";
 
-/// The server's name and URL, PostgreSQL first. Each is made once, when it is asked for: none of
-/// its clients changes it.
+/// The name and the URL of each server, PostgreSQL first. Each is started once, when it is first used.
 pub fn servers() -> impl Iterator<Item = (&'static str, String)> {
     let servers: [(_, fn() -> String); 2] =
         [("PostgreSQL", || source().url_as("reader:right")), ("Wattlake", || served().to_owned())];
@@ -36,9 +35,9 @@ fn served() -> &'static str {
     static SERVED: OnceLock<String> = OnceLock::new();
     SERVED.get_or_init(|| {
         let (send, served) = mpsc::channel();
-        // The server ends with the thread that started it: one that lives as long as the process.
+        // The server ends with the thread that started it, so the thread lives as long as the process.
         std::thread::spawn(move || {
-            let _kept = serve(&send);
+            let _warehouse = serve(&send);
             loop {
                 std::thread::park();
             }
@@ -49,7 +48,7 @@ fn served() -> &'static str {
 
 fn serve(served: &mpsc::Sender<String>) -> Warehouse {
     let warehouse = Warehouse::of(source(), "mode = 'initial'\n");
-    // Both are held at a time, so that they differ.
+    // Both listeners are open at the same time, so that the ports differ.
     let free = [(), ()].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     let [sql, http] = free.map(|listener| listener.local_addr().unwrap().port());
     let connections = std::fs::read_to_string(warehouse.path().join("wattlake.toml")).unwrap();
@@ -77,11 +76,11 @@ fn start(warehouse: &Warehouse, port: u16) {
     let log = warehouse.path().join("serve.log");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
     let mut server = command.spawn().unwrap();
-    let said = || std::fs::read_to_string(&log).unwrap();
+    let log_text = || std::fs::read_to_string(&log).unwrap();
     let deadline = Instant::now() + Duration::from_secs(180);
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-        assert!(server.try_wait().unwrap().is_none(), "`wattlake serve` ended:\n{}", said());
-        assert!(Instant::now() < deadline, "`wattlake serve` does not listen:\n{}", said());
+        assert!(server.try_wait().unwrap().is_none(), "`wattlake serve` ended:\n{}", log_text());
+        assert!(Instant::now() < deadline, "`wattlake serve` does not listen:\n{}", log_text());
         std::thread::sleep(Duration::from_millis(50));
     }
 }

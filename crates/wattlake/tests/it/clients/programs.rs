@@ -1,4 +1,4 @@
-//! Clients that can be run: each checks what it gets by itself, and fails where it is not as known.
+//! Clients that can be run: each script checks its results itself, and fails where they are wrong.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,20 +12,20 @@ fn script(name: &str) -> PathBuf {
 
 /// Runs the program against both servers.
 #[track_caller]
-fn passes(program: &str, arguments: &[&str], file: &str) {
+fn assert_passes(program: &str, arguments: &[&str], file: &str) {
     for (server, url) in platform::servers() {
         let mut command = Command::new(program);
         command.args(arguments).arg(script(file)).stdin(Stdio::null());
         let output = command.env("WATTLAKE_CLIENT_URL", url).output();
         let output = output.unwrap_or_else(|error| panic!("{program}: {error}: run ./test, which installs it"));
-        let said = [output.stdout, output.stderr].concat();
-        assert!(output.status.success(), "{file} on {server}:\n{}", String::from_utf8_lossy(&said));
+        let text = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{file} on {server}:\n{}", String::from_utf8_lossy(&text));
     }
 }
 
 #[track_caller]
 fn python(file: &str) {
-    passes(interpreter().to_str().unwrap(), &["-W", "error::DeprecationWarning"], file);
+    assert_passes(interpreter().to_str().unwrap(), &["-W", "error::DeprecationWarning"], file);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn duckdb_joins_what_it_attaches() {
 fn pgjdbc_reads_by_prepared_statements_and_portals() {
     let jar = "/usr/share/java/postgresql.jar";
     assert!(Path::new(jar).exists(), "there is no {jar}: run ./test, which installs it");
-    passes("java", &["-cp", jar], "ByJdbc.java");
+    assert_passes("java", &["-cp", jar], "ByJdbc.java");
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn polars_reads_by_connectorx() {
 
 #[test]
 fn psql_runs_its_commands() {
-    passes("bash", &[], "by_psql.sh");
+    assert_passes("bash", &[], "by_psql.sh");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn psycopg_carries_every_type_both_ways() {
 
 #[test]
 fn r_reads_data_frames() {
-    passes("Rscript", &["--vanilla"], "by_rpostgresql.R");
+    assert_passes("Rscript", &["--vanilla"], "by_rpostgresql.R");
 }
 
 #[test]

@@ -1,26 +1,30 @@
-//! What a client sends, as it is written down in `recorded/*.sql`: statements that end with a line
-//! `\g`, as psql has it, each with what must come back.
+//! The format of `recorded/*.sql`: the statements that a client sends. Each ends with a line `\g`, as
+//! in psql, and has comments with what it must return.
 //!
 //! ```text
 //! -- when: \dt                              what makes the client send it
 //! -- way: simple                           only by the simple protocol
 //! -- with: 'platform', '{platform.sites}'   the values of $1, $2, ...
 //! -- row: platform | sites | table          a row that has these cells must be there
-//! select ... where c.oid = {platform.sites} the object's number on the server asked
+//! select ... where c.oid = {platform.sites} the object's OID on that server
 //! \g
 //! ```
 
 /// One statement of a recording.
 pub struct Statement {
+    /// What makes the client send it.
     pub when: String,
+    /// The values of `$1`, `$2` and so on.
     pub with: Vec<String>,
-    /// Several at once, a type without a binary form, an answer that is never twice the same.
+    /// For several commands in one statement, a type without a binary form, or a result that is never the
+    /// same twice.
     pub only_simple: bool,
     /// Rows that must be there, each by some of its cells.
     pub rows: Vec<Vec<String>>,
     pub sql: String,
 }
 
+/// The statements of a recording.
 pub fn parse(recording: &str) -> Vec<Statement> {
     // The first paragraph is about the file.
     let (_, statements) = recording.split_once("\n\n").unwrap();
@@ -42,7 +46,7 @@ fn statement(text: &str) -> Statement {
             _ => read.sql += &format!("{line}\n"),
         }
     }
-    assert!(!read.sql.trim().is_empty(), "nothing is sent: {text}");
+    assert!(!read.sql.trim().is_empty(), "a statement of the recording is empty: {text}");
     read
 }
 

@@ -1,4 +1,5 @@
-//! Plays a recording to a server, by both of the protocol's ways, and tells what went wrong.
+//! Replays a recording against a server, by the simple and by the extended protocol, and reports the
+//! differences.
 
 use std::error::Error;
 
@@ -9,14 +10,14 @@ use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
 use super::recording::Statement;
 
-type Failed = Box<dyn Error + Sync + Send>;
+type BoxError = Box<dyn Error + Sync + Send>;
 
-/// Whatever the statement takes it for, sent as text, as many drivers do.
+/// A parameter of any type, sent in the text format, as many drivers do.
 #[derive(Debug)]
 struct Text(String);
 
 impl ToSql for Text {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Failed> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, BoxError> {
         out.extend_from_slice(self.0.as_bytes());
         Ok(IsNull::No)
     }
@@ -32,15 +33,15 @@ impl ToSql for Text {
     to_sql_checked!();
 }
 
-/// What did not go as recorded, one text for each statement.
+/// Replays all statements. Returns a text for each one that failed.
 pub async fn replay(url: &str, recording: &[Statement]) -> Vec<String> {
     let config: Config = url.parse().unwrap();
     let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     let mut failures = Vec::new();
     for statement in recording {
-        if let Err(error) = played(&client, statement).await {
-            failures.push(format!("{}: {}\n{}", statement.when, told(error.as_ref()), statement.sql));
+        if let Err(error) = replay_one(&client, statement).await {
+            failures.push(format!("{}: {}\n{}", statement.when, error_text(error.as_ref()), statement.sql));
             // Nothing else is answered in a transaction that has failed.
             let _ = client.batch_execute("rollback").await;
         }
@@ -48,16 +49,16 @@ pub async fn replay(url: &str, recording: &[Statement]) -> Vec<String> {
     failures
 }
 
-fn told(error: &(dyn Error + 'static)) -> String {
+fn error_text(error: &(dyn Error + 'static)) -> String {
     let server = error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::as_db_error);
     server.map_or_else(|| error.to_string(), |error| format!("{} ({})", error.message(), error.code().code()))
 }
 
-async fn played(client: &Client, statement: &Statement) -> Result<(), Failed> {
-    let sql = numbered(client, &statement.sql).await?;
+async fn replay_one(client: &Client, statement: &Statement) -> Result<(), BoxError> {
+    let sql = with_oids(client, &statement.sql).await?;
     let mut with = Vec::new();
     for value in &statement.with {
-        with.push(numbered(client, value).await?);
+        with.push(with_oids(client, value).await?);
     }
     if sql.trim_start().to_uppercase().starts_with("COPY") {
         let stream = client.copy_out(&sql).await?;
@@ -95,7 +96,7 @@ async fn simple(client: &Client, sql: &str) -> Result<Vec<Vec<String>>, tokio_po
     Ok(messages.into_iter().filter_map(row).collect())
 }
 
-/// Parameters written into the statement, the last first: `$12` begins with `$1`.
+/// The statement with its parameters as literals. The last one is replaced first: `$12` starts with `$1`.
 fn inlined(sql: &str, with: &[String]) -> String {
     let numbered = with.iter().enumerate().rev();
     numbered.fold(sql.to_owned(), |sql, (at, value)| {
@@ -103,8 +104,8 @@ fn inlined(sql: &str, with: &[String]) -> String {
     })
 }
 
-/// The server's own numbers for `{schema}` and `{schema.table}`, which clients have asked for before.
-async fn numbered(client: &Client, text: &str) -> Result<String, Failed> {
+/// Replaces `{schema}` and `{schema.table}` by the OIDs on this server, which a client has queried before.
+async fn with_oids(client: &Client, text: &str) -> Result<String, BoxError> {
     const SCHEMA: &str = "select oid from pg_catalog.pg_namespace where nspname = 'platform'";
     let mut text = text.to_owned();
     for name in ["platform", "platform.sites", "platform.readings"] {
@@ -119,7 +120,7 @@ async fn numbered(client: &Client, text: &str) -> Result<String, Failed> {
             }
         };
         let rows = simple(client, &query).await?;
-        let [row] = &rows[..] else { return Err(format!("{name} is there {} times", rows.len()).into()) };
+        let [row] = &rows[..] else { return Err(format!("{name} is found {} times", rows.len()).into()) };
         text = text.replace(&written, &row[0]);
     }
     Ok(text)

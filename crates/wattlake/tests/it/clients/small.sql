@@ -1,5 +1,5 @@
--- A small platform whose values are told apart by their type, and known by rule: what every client
--- below is asked about. The same on PostgreSQL and, once it is transferred, in the lake.
+-- A small platform with columns of many types, whose values follow rules: the tables that every client
+-- of this folder reads. The same on PostgreSQL and, once it is transferred, in the lake.
 create schema platform;
 create table platform.sites (
     id integer primary key,

@@ -1,7 +1,7 @@
-//! Every command that the pages, the help, `init` and `demo` print is run as it is printed: by an ordinary user, with an
-//! empty environment and what the text tells to export.
+//! Runs every command that the pages, the help, `init` and `demo` print, exactly as printed: as an ordinary user, with
+//! an environment that has only what the text exports.
 
-mod ground;
+mod environment;
 mod text;
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 
 use crate::billing::example::copy;
 use crate::world::{EXAMPLE, Source};
-use ground::{Ground, connection};
+use environment::{PageEnvironment, connection};
 use text::{Block, blocks, page, pages, within_sentences};
 
 /// Blocks that can't be run here, by their first line, and why.
@@ -26,7 +26,7 @@ const ROLE: &str = "[roles.analyst]\npassword = \"${ANALYST_PASSWORD}\"\n";
 /// Pages whose blocks are run by a test of their own.
 const OWN_TEST: [&str; 3] = ["README.md", "docs/billing.md", "docs/functions.md"];
 
-/// A platform that the role `wattlake` may read by its password.
+/// The example platform with a role `wattlake` that may read it, with a password.
 fn platform() -> Source {
     let source = Source::platform();
     source.execute(
@@ -49,57 +49,59 @@ fn of_language<'a>(blocks: &'a [Block], language: &str) -> Vec<&'a Block> {
 fn readme_works_as_printed() {
     let text = page("README.md");
     assert!(text.lines().count() <= 100, "README.md has {} lines", text.lines().count());
-    let (source, mut ground) = (platform(), Ground::new(false));
-    ground.set("PLATFORM_PASSWORD", "right");
-    ground.set("ANALYST_PASSWORD", "p@ss word");
+    let (source, mut environment) = (platform(), PageEnvironment::new(false));
+    environment.set("PLATFORM_PASSWORD", "right");
+    environment.set("ANALYST_PASSWORD", "p@ss word");
     let blocks = blocks("README.md");
-    let [start, carry, serve] = of_language(&blocks, "sh")[..] else { panic!("other blocks than are known here") };
-    let said = ground.play(start);
+    let [start, transfer, serve] = of_language(&blocks, "sh")[..] else {
+        panic!("README.md has other blocks than this test expects")
+    };
+    let said = environment.run_block(start);
 
-    let written = fs::read_to_string(ground.warehouse().join("wattlake.toml")).unwrap();
+    let written = fs::read_to_string(environment.warehouse().join("wattlake.toml")).unwrap();
     let (before, rest) = written.split_once("[connections.platform]").unwrap();
     let (_, after) = rest.split_once("\n\n").unwrap();
     let (head, serving) = after.split_once("[serve]\n").unwrap();
-    let edited = [before, &connection(&source), "\n", head, &ground.serve_section(), serving].concat();
-    ground.write("warehouse/wattlake.toml", &edited);
-    ground.write("warehouse/transfers/platform.toml", &of_language(&blocks, "toml")[0].text);
+    let edited = [before, &connection(&source), "\n", head, &environment.serve_section(), serving].concat();
+    environment.write("warehouse/wattlake.toml", &edited);
+    environment.write("warehouse/transfers/platform.toml", &of_language(&blocks, "toml")[0].text);
 
-    // What init told, then what the page goes on with.
+    // The commands that init printed, then the following ones of the page.
     let hints: String =
         said[0].err.lines().filter_map(|line| line.strip_prefix("  ")).map(|l| format!("{l}\n")).collect();
     assert!(hints.contains("export ") && hints.contains(" check"), "{}", said[0].err);
-    ground.play(&Block { place: "init".to_owned(), language: "sh".to_owned(), text: hints });
-    ground.play(carry);
+    environment.run_block(&Block { place: "init".to_owned(), language: "sh".to_owned(), text: hints });
+    environment.run_block(transfer);
     assert!(text.contains("`[roles.analyst]`") && text.contains("`password = \"${ANALYST_PASSWORD}\"`"));
-    ground.write("warehouse/wattlake.toml", &(edited + ROLE));
-    ground.play(serve);
-    of_language(&blocks, "python").iter().for_each(|block| ground.python(block));
+    environment.write("warehouse/wattlake.toml", &(edited + ROLE));
+    environment.run_block(serve);
+    of_language(&blocks, "python").iter().for_each(|block| environment.python(block));
 }
 
 #[test]
 fn pages_work_as_printed() {
-    let (source, mut ground) = (platform(), Ground::new(true));
-    let toml = prepare(&ground, &source);
-    ground.set("ANALYST_PASSWORD", "right");
+    let (source, mut environment) = (platform(), PageEnvironment::new(true));
+    let toml = prepare(&environment, &source);
+    environment.set("ANALYST_PASSWORD", "right");
     for command in ["transfer run platform", "mart refresh --all"] {
-        let said = ground.run(&format!("wattlake -C warehouse {command}"));
+        let said = environment.run(&format!("wattlake -C warehouse {command}"));
         assert_eq!(said.code, 0, "{command}: {}", said.text());
     }
-    source.live_a_day(0);
-    assert_eq!(ground.run("wattlake -C warehouse transfer run platform").code, 0);
+    source.simulate_day(0);
+    assert_eq!(environment.run("wattlake -C warehouse transfer run platform").code, 0);
     for name in pages().iter().filter(|name| !OWN_TEST.contains(&name.as_str())) {
-        ground.begin_page();
-        // Where the page tells to write it: `check` asks for its password.
+        environment.start_page();
+        // Only where the page has the role: `check` requires its password.
         let role = if page(name).contains("[roles.analyst]") { ROLE } else { "" };
-        ground.write("warehouse/wattlake.toml", &format!("{toml}{role}"));
-        ground.set("NAME", if name == "docs/marts.md" { "daily_production" } else { "platform" });
+        environment.write("warehouse/wattlake.toml", &format!("{toml}{role}"));
+        environment.set("NAME", if name == "docs/marts.md" { "daily_production" } else { "platform" });
         let is_transfer = name == "docs/transfer.md";
-        ground.set("SCHEMA", if is_transfer { "platform" } else { "SCHEMA" });
-        ground.set("TABLE", if is_transfer { "forecasts" } else { "TABLE" });
+        environment.set("SCHEMA", if is_transfer { "platform" } else { "SCHEMA" });
+        environment.set("TABLE", if is_transfer { "forecasts" } else { "TABLE" });
         for block in blocks(name).iter().filter(|block| is_run(block)) {
             match block.language.as_str() {
-                "python" => ground.python(block),
-                _ => drop(ground.play(block)),
+                "python" => environment.python(block),
+                _ => drop(environment.run_block(block)),
             }
         }
     }
@@ -107,25 +109,28 @@ fn pages_work_as_printed() {
 
 #[test]
 fn functions_and_billing_work_as_printed() {
-    let mut ground = Ground::new(true);
-    prepare(&ground, &Source::empty());
-    ground.write("warehouse/functions/echo/function.toml", "handler = 'echo'\ntimeout = '20s'\n");
-    ground.write("warehouse/functions/echo/bootstrap", ECHO);
-    ground.write("warehouse/functions/echo/job.toml", "parameters.zone = 'Europe/Paris'\n");
-    let bootstrap = ground.warehouse().join("functions/echo/bootstrap");
+    let mut environment = PageEnvironment::new(true);
+    prepare(&environment, &Source::empty());
+    environment.write("warehouse/functions/echo/function.toml", "handler = 'echo'\ntimeout = '20s'\n");
+    environment.write("warehouse/functions/echo/bootstrap", ECHO);
+    environment.write("warehouse/functions/echo/job.toml", "parameters.zone = 'Europe/Paris'\n");
+    let bootstrap = environment.warehouse().join("functions/echo/bootstrap");
     fs::set_permissions(bootstrap, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    ground.set("NAME", "echo");
+    environment.set("NAME", "echo");
     for block in blocks("docs/functions.md").iter().filter(|block| is_run(block)) {
-        ground.play(block);
+        environment.run_block(block);
     }
-    bring_in(&ground);
-    ground.begin_page();
+    load_example_files(&environment);
+    environment.start_page();
     for block in blocks("docs/billing.md") {
         for command in block.commands() {
-            let said =
-                ground.play(&Block { place: block.place.clone(), language: "sh".to_owned(), text: command.clone() });
+            let said = environment.run_block(&Block {
+                place: block.place.clone(),
+                language: "sh".to_owned(),
+                text: command.clone(),
+            });
             if command.contains("control waive ") {
-                ground.set("ID", said[0].out.trim());
+                environment.set("ID", said[0].out.trim());
             }
         }
     }
@@ -143,68 +148,68 @@ while true; do
 done
 "#;
 
-/// The example as `warehouse`, over a platform; returns its `wattlake.toml`.
-fn prepare(ground: &Ground, source: &Source) -> String {
-    copy(Path::new(EXAMPLE), &ground.warehouse());
-    fs::create_dir_all(ground.warehouse().join("schema")).unwrap();
+/// Copies the example to `warehouse` with the platform as its source; returns its `wattlake.toml`.
+fn prepare(environment: &PageEnvironment, source: &Source) -> String {
+    copy(Path::new(EXAMPLE), &environment.warehouse());
+    fs::create_dir_all(environment.warehouse().join("schema")).unwrap();
     let text = page("warehouse/wattlake.toml").replace("${PLATFORM_URL}", &source.url());
     let (before, after) = text.split_once("[serve]\n").unwrap();
-    let text = [before, &ground.serve_section(), after].concat();
-    ground.write("warehouse/wattlake.toml", &text);
+    let text = [before, &environment.serve_section(), after].concat();
+    environment.write("warehouse/wattlake.toml", &text);
     text
 }
 
-/// The files of a month that is billed, each in its last state; the producers' are left to the page.
-fn bring_in(ground: &Ground) {
+/// Loads the files of a month, each in its last version. The page itself loads those of producers.
+fn load_example_files(environment: &PageEnvironment) {
     let until: DateTime<Utc> = "2026-04-08T00:00:00Z".parse().unwrap();
     for file in platform::billing::files(42, until).unwrap() {
-        let path = ground.warehouse().join("inbox").join(&file.name);
+        let path = environment.warehouse().join("inbox").join(&file.name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, &file.bytes).unwrap();
         fs::File::options().write(true).open(path).unwrap().set_modified(file.available_at.into()).unwrap();
     }
-    ground.give_to_user();
+    environment.give_to_user();
     for name in ["contracts", "precedence", "prices", "meters", "orders"] {
         for job in [format!("ingest:{name}"), format!("load:{name}")] {
-            let said = ground.run(&format!("wattlake run {job}"));
+            let said = environment.run(&format!("wattlake run {job}"));
             assert_eq!(said.code, 0, "{job}: {}", said.text());
         }
     }
     for job in ["ingest:production-workbook", "load:declared-workbook"] {
-        let said = ground.run(&format!("wattlake run {job}"));
+        let said = environment.run(&format!("wattlake run {job}"));
         assert_eq!(said.code, 0, "{job}: {}", said.text());
     }
 }
 
 #[test]
-fn what_the_demo_prints_works_from_another_folder() {
-    let ground = Ground::new(false);
-    // As ./demo starts it: by its path.
-    let said = ground.run(&format!("cd \"$HOME\" && {} demo --tiny shown", ground.program()));
+fn commands_that_the_demo_prints_work_from_another_folder() {
+    let environment = PageEnvironment::new(false);
+    // By its path, as ./demo runs it.
+    let said = environment.run(&format!("cd \"$HOME\" && {} demo --tiny shown", environment.program()));
     assert_eq!(said.code, 0, "{}", said.text());
     let (_, hints) = said.out.split_once("The lake stays in").unwrap_or_else(|| panic!("{}", said.out));
     let lines: Vec<&str> = hints.lines().filter_map(|line| line.strip_prefix("  ")).collect();
     let (commands, python): (Vec<&str>, Vec<&str>) = lines.into_iter().partition(|line| line.contains(" -C "));
     assert_eq!((commands.len(), python.len()), (3, 4), "{hints}");
     for command in commands {
-        let said = ground.run(&format!("cd / && {command}"));
+        let said = environment.run(&format!("cd / && {command}"));
         assert_eq!(said.code, 0, "{command}: {}", said.text());
     }
     let text = python.join("\n");
-    ground.python(&Block { place: "demo".to_owned(), language: "python".to_owned(), text });
+    environment.python(&Block { place: "demo".to_owned(), language: "python".to_owned(), text });
 }
 
 #[test]
-fn what_is_listed_as_not_run_is_still_printed() {
+fn blocks_that_are_not_run_exist() {
     let texts: Vec<Block> = pages().iter().flat_map(|name| blocks(name)).collect();
     for (first, why) in NOT_RUN {
-        assert!(texts.iter().any(|block| block.text.starts_with(first)), "{first} ({why}) is printed no more");
+        assert!(texts.iter().any(|block| block.text.starts_with(first)), "{first} ({why}) is no longer in a page");
     }
 }
 
-/// Within sentences there are placeholders and parts of commands: the command and its options must be there.
+/// Commands within sentences may have placeholders or be incomplete: the command and its options must exist.
 #[test]
-fn commands_within_sentences_are_there() {
+fn commands_within_sentences_exist() {
     let reference = page("docs/command-line.md");
     let help = |words: &[&str]| -> Option<String> {
         let (_, rest) = reference.split_once(&format!("\n## wattlake {}\n", words.join(" ")))?;

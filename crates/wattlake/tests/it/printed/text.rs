@@ -1,4 +1,4 @@
-//! What the pages print: fenced blocks, the commands in them, and commands within sentences.
+//! Finds the commands of pages: fenced blocks, the commands in them, and commands within sentences.
 
 use std::fs;
 use std::path::Path;
@@ -7,17 +7,18 @@ use std::path::Path;
 pub struct Block {
     /// `docs/lake.md:73`, of its first line.
     pub place: String,
-    /// What follows the fence; empty where nothing does.
+    /// The word after the opening fence, or empty.
     pub language: String,
+    /// The lines of the block.
     pub text: String,
 }
 
-/// A page of the repository, by its name from the root.
+/// The text of a file of the repository, by its path from the root.
 pub fn page(name: &str) -> String {
     fs::read_to_string(Path::new("../..").join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// README.md and every page of docs/.
+/// The names of README.md and every page of docs/.
 pub fn pages() -> Vec<String> {
     let names = fs::read_dir("../../docs").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut pages: Vec<String> =
@@ -27,6 +28,7 @@ pub fn pages() -> Vec<String> {
     pages
 }
 
+/// The fenced blocks of a page.
 pub fn blocks(name: &str) -> Vec<Block> {
     let text = page(name);
     let (mut blocks, mut open) = (Vec::new(), None::<Block>);
@@ -41,13 +43,13 @@ pub fn blocks(name: &str) -> Vec<Block> {
             (None, None) => {}
         }
     }
-    assert!(open.is_none(), "{name}: a block without its end");
+    assert!(open.is_none(), "{name}: a block does not end");
     blocks
 }
 
 impl Block {
-    /// What a reader would paste into a shell: every line of `sh`, and what stands behind `$ ` elsewhere.
-    /// A command goes on behind a backslash and within quotes.
+    /// The commands of the block: every line of a `sh` block, and lines that begin with `$ ` or `wattlake ` in others.
+    /// A command continues after a backslash and within quotes.
     pub fn commands(&self) -> Vec<String> {
         let (mut commands, mut lines) = (Vec::new(), self.text.lines());
         while let Some(line) = lines.next() {
@@ -57,7 +59,7 @@ impl Block {
             };
             let Some(first) = first else { continue };
             let mut command = first.to_owned();
-            // A remark may have an apostrophe.
+            // A comment may have an apostrophe.
             let is_open = |command: &str| {
                 let code: Vec<&str> = command.lines().filter_map(|line| line.split(" #").next()).collect();
                 code.concat().matches('\'').count() % 2 == 1
@@ -72,11 +74,11 @@ impl Block {
     }
 }
 
-/// Commands between backticks in sentences and tables, on one line each.
+/// Commands of `wattlake` between backticks in sentences and tables, each on one line.
 pub fn within_sentences(name: &str) -> Vec<String> {
     let text = page(name);
     let mut is_code = false;
-    // The help's own sentences are in blocks.
+    // The sentences of docs/command-line.md are in blocks.
     let is_sentence = |line: &&str| {
         is_code ^= line.starts_with("```");
         !is_code || name == "docs/command-line.md"

@@ -1,4 +1,4 @@
-//! What lies on disk and what runs, seen from outside.
+//! The files on disk and the running processes, seen from outside.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use serde_json::Value;
 pub fn files_under(folder: &Path) -> BTreeSet<String> {
     let (mut files, mut folders) = (BTreeSet::new(), vec![folder.to_owned()]);
     while let Some(next) = folders.pop() {
-        // A folder may go while we look.
+        // A folder may be removed meanwhile.
         for entry in fs::read_dir(&next).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.is_dir() {
@@ -35,6 +35,7 @@ pub fn processes_in(folder: &Path) -> Vec<PathBuf> {
 pub struct Referenced(pub BTreeSet<String>);
 
 impl Referenced {
+    /// Reads the JSON commits of a table's log.
     pub fn by_log_of(table: &Path) -> Referenced {
         let log = table.join("_delta_log");
         let mut names = BTreeSet::new();

@@ -1,7 +1,7 @@
-//! What every test stands on: one private PostgreSQL for all of them, a database and a warehouse
-//! for each, the binary, and Python for what reads beside us.
+//! Fixtures: one private PostgreSQL for all tests, a database and a warehouse for each, the binary,
+//! and Python for other readers of the lake.
 
-#[cfg_attr(not(feature = "failpoints"), allow(dead_code, reason = "only after a crash every file is looked at"))]
+#[cfg_attr(not(feature = "failpoints"), allow(dead_code, reason = "used only by the tests of crashes"))]
 mod files;
 mod python;
 mod server;
@@ -16,5 +16,5 @@ pub use files::{Referenced, files_under};
 pub use python::{Python, interpreter, python};
 pub use server::Standby;
 pub use source::Source;
-pub use stall::stalled_way_to;
-pub use warehouse::{EXAMPLE, Said, Warehouse};
+pub use stall::stalling_proxy_to;
+pub use warehouse::{CommandResult, EXAMPLE, Warehouse};

@@ -1,4 +1,4 @@
-//! Python of a private environment, for the lake's other readers and for servers that it brings.
+//! Python from a private environment, for other readers of the lake and for servers in Python.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ pub struct Python {
     child: Child,
 }
 
+/// The path of the Python that ./test installs, or of WATTLAKE_TEST_PYTHON.
 pub fn interpreter() -> PathBuf {
     let given = std::env::var_os("WATTLAKE_TEST_PYTHON").map(PathBuf::from);
     let path = given.unwrap_or_else(|| {
@@ -32,9 +33,9 @@ pub fn python(script: &str, input: &Value) -> Value {
         .unwrap();
     child.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"))
 }
 
 impl Python {
@@ -42,7 +43,7 @@ impl Python {
     pub fn s3() -> (Python, String) {
         let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let server = interpreter().with_file_name("moto_server");
-        // The kernel ends it with the test's thread, whatever comes of the test.
+        // The kernel ends it with the test's thread, however the test ends.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
             .arg(server)
@@ -65,7 +66,7 @@ impl Python {
 
 impl Drop for Python {
     fn drop(&mut self) {
-        // Refused where it has ended already.
+        // An error where it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

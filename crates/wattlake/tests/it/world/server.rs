@@ -1,5 +1,5 @@
-//! The servers. Statics are never dropped: the kernel ends the server with our process, and a
-//! small shell that waits for our end removes the folder, also after a kill.
+//! The PostgreSQL servers. Statics are never dropped: the kernel ends the server with this process,
+//! and a shell that waits for this process's end removes the folder, also after a kill.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,8 +14,8 @@ const REMOVE: &str = "read -r _; tries=0
     while [ -e \"$0/server/data/postmaster.pid\" ] && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
     rm -rf \"$0\"";
 
-/// Where all of this process's tests put what they make; gone when the process is.
-/// The user postgres may pass through it, as base backups need.
+/// The folder for all files of this process's tests, removed when the process ends. The user postgres
+/// can enter it, as base backups need.
 pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -25,13 +25,13 @@ pub fn folder() -> &'static Path {
         let mut remover = Command::new("sh");
         remover.arg("-c").arg(REMOVE).arg(&folder).current_dir("/");
         remover.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        // Its input stays open as long as we live.
+        // Its standard input stays open until this process ends.
         std::mem::forget(remover.spawn().unwrap());
         folder
     })
 }
 
-/// The one that holds every test's database.
+/// The server that holds the databases of all tests.
 pub fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| {
@@ -59,12 +59,13 @@ fn options(settings: &[(&str, &str)]) -> Options {
     Options { settings: settings.collect(), fsync: false, ..Options::default() }
 }
 
-/// A standby of [`server`], which follows it.
+/// A standby of [`server`].
 pub struct Standby {
     server: Server,
 }
 
 impl Standby {
+    /// Starts a standby in a folder of this name.
     pub fn start(name: &str) -> Standby {
         let (binaries, folder) = (Binaries::find(None).unwrap(), folder().join(name));
         pgserver::base_backup(&binaries, &server().tcp_url("postgres"), &folder, &mut |_, _| ()).unwrap();
@@ -77,6 +78,7 @@ impl Standby {
         Standby { server }
     }
 
+    /// The URL of a database of the standby.
     pub fn url(&self, database: &str) -> String {
         self.server.tcp_url(database)
     }

@@ -1,4 +1,4 @@
-//! A test's own database, with SQL for it.
+//! A database for one test, and SQL on it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,6 +10,7 @@ use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
 use super::server::server;
 
+/// A database of the shared server.
 pub struct Source {
     name: String,
     runtime: Runtime,
@@ -22,7 +23,7 @@ impl Source {
         Source::like("template1")
     }
 
-    /// The made-up platform, as it is after its history: 20 thousand rows.
+    /// A copy of the made-up platform after its history: 20 thousand rows.
     pub fn platform() -> Source {
         static TEMPLATE: OnceLock<String> = OnceLock::new();
         let template = TEMPLATE.get_or_init(|| {
@@ -63,23 +64,26 @@ impl Source {
     }
 
     /// A day passes on the platform: new rows, late corrections, a purge.
-    pub fn live_a_day(&self, day: u32) -> platform::Changes {
-        self.runtime.block_on(platform::live_a_day(&self.client, &Scale::tiny(), day)).unwrap()
+    pub fn simulate_day(&self, day: u32) -> platform::Changes {
+        self.runtime.block_on(platform::simulate_day(&self.client, &Scale::tiny(), day)).unwrap()
     }
 
+    /// The database's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
+    /// The URL of the database, as postgres.
     pub fn url(&self) -> String {
         server().tcp_url(&self.name)
     }
 
-    /// As another role, by its password or trust.
+    /// The URL of the database with another user, and its password where it has one: `USER` or `USER:PASSWORD`.
     pub fn url_as(&self, user: &str) -> String {
         self.url().replacen("postgres@", &format!("{user}@"), 1)
     }
 
+    /// Runs statements; panics where one fails.
     pub fn execute(&self, statements: &str) {
         self.try_execute(statements).unwrap();
     }
@@ -88,7 +92,7 @@ impl Source {
         self.runtime.block_on(self.client.batch_execute(statements))
     }
 
-    /// The values as PostgreSQL writes them; NULL as "NULL".
+    /// The rows of a query, as PostgreSQL's texts; NULL as "NULL".
     pub fn rows(&self, query: &str) -> Vec<Vec<String>> {
         let messages = self.runtime.block_on(self.client.simple_query(query)).unwrap();
         let row = |message| match message {
@@ -100,11 +104,12 @@ impl Source {
         messages.into_iter().filter_map(row).collect()
     }
 
-    /// The first value.
+    /// The first value of the first row.
     pub fn value(&self, query: &str) -> String {
         self.rows(query).swap_remove(0).swap_remove(0)
     }
 
+    /// How many rows a table has, or a table with a `where`.
     pub fn count(&self, table: &str) -> u64 {
         self.value(&format!("select count(*) from {table}")).parse().unwrap()
     }

@@ -1,4 +1,4 @@
-//! A test's own warehouse, and the binary run in it.
+//! A warehouse for one test, and the binary run on it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,24 +11,26 @@ use tempfile::TempDir;
 use super::server::folder;
 use super::source::Source;
 
-/// The repository's own example: what users start from is what is tested.
-/// Relative to the crate's folder, in which tests run: another checkout may have built this program.
+/// The repository's example warehouse, which users start from. Relative to the crate's folder, in which
+/// tests run: an absolute path would be that of the checkout in which this program was built.
 pub const EXAMPLE: &str = "../../warehouse";
 
+/// A temporary warehouse, and the environment of its commands.
 pub struct Warehouse {
     dir: TempDir,
     env: Vec<(String, String)>,
 }
 
-/// What a command said, and how it ended.
+/// The exit code and the output of a command; -1 where a signal ended it.
 #[derive(Debug)]
-pub struct Said {
+pub struct CommandResult {
     pub code: i32,
     pub out: String,
     pub err: String,
 }
 
 impl Warehouse {
+    /// A warehouse of these files, by their paths.
     pub fn new(files: &[(&str, &str)]) -> Warehouse {
         let dir = tempfile::Builder::new()
             .prefix("warehouse-")
@@ -39,7 +41,7 @@ impl Warehouse {
         warehouse
     }
 
-    /// The example, over a platform.
+    /// The example's transfer of a platform.
     pub fn example(source: &Source) -> Warehouse {
         let warehouse = Warehouse::new(&[]);
         for name in ["wattlake.toml", "transfers/platform.toml"] {
@@ -54,11 +56,13 @@ impl Warehouse {
         Warehouse::new(&[("wattlake.toml", &toml), ("transfers/t.toml", &format!("source = 'source'\n{transfer}"))])
     }
 
+    /// Adds a variable to the environment of all commands.
     pub fn with_env(mut self, name: &str, value: &str) -> Warehouse {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
+    /// The warehouse's folder.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -68,12 +72,14 @@ impl Warehouse {
         self.path().join("lake").join(name.replace('.', "/"))
     }
 
+    /// Writes a file, by its path in the warehouse.
     pub fn write(&self, name: &str, text: &str) {
         let path = self.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
+    /// The binary with these arguments, not started.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wattlake"));
         command.args(arguments).stdin(Stdio::null()).env("WATTLAKE_WAREHOUSE", self.path());
@@ -82,56 +88,61 @@ impl Warehouse {
         command
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Said {
-        Said::of(self.command(arguments).output().unwrap())
+    /// Runs the binary, whatever its exit code.
+    pub fn run(&self, arguments: &[&str]) -> CommandResult {
+        CommandResult::of(self.command(arguments).output().unwrap())
     }
 
-    /// Runs what must succeed.
-    pub fn ok(&self, arguments: &[&str]) -> Said {
+    /// Runs the binary; panics where it does not succeed.
+    pub fn ok(&self, arguments: &[&str]) -> CommandResult {
         let said = self.run(arguments);
         assert_eq!(said.code, 0, "{arguments:?}\n{}{}", said.out, said.err);
         said
     }
 
-    /// The objects that a command lists.
+    /// The JSON objects that a command prints, one a line.
     pub fn json(&self, arguments: &[&str]) -> Vec<Value> {
         self.ok(arguments).objects()
     }
 
-    /// A query's rows.
+    /// The rows of a query on the lake, as JSON objects.
     pub fn sql(&self, query: &str) -> Vec<Value> {
         serde_json::from_str(&self.ok(&["sql", "--format", "json", query]).out).unwrap()
     }
 
-    /// The only row's column `n`.
+    /// The column `n` of a query's first row.
     pub fn number(&self, query: &str) -> u64 {
         let rows = self.sql(query);
         rows[0]["n"].as_u64().unwrap_or_else(|| panic!("{query}: {rows:?}"))
     }
 
+    /// How many rows a table of the lake has.
     pub fn count(&self, table: &str) -> u64 {
         self.number(&format!("select count(*) as n from {table}"))
     }
 }
 
-impl Said {
-    pub fn of(output: Output) -> Said {
+impl CommandResult {
+    /// The result of a process that has ended.
+    pub fn of(output: Output) -> CommandResult {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let code = output.status.code().unwrap_or(-1);
-        Said { code, out: text(output.stdout), err: text(output.stderr) }
+        CommandResult { code, out: text(output.stdout), err: text(output.stderr) }
     }
 
+    /// Standard output as JSON objects, one a line.
     pub fn objects(&self) -> Vec<Value> {
         self.out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
     }
 
-    /// Everything said, to look for words in.
+    /// Standard output and standard error.
     pub fn text(&self) -> String {
         format!("{}{}", self.out, self.err)
     }
 
+    /// Panics where the output does not contain the words.
     #[track_caller]
-    pub fn has(&self, words: &str) -> &Said {
+    pub fn has(&self, words: &str) -> &CommandResult {
         assert!(self.text().contains(words), "{words:?} is not in:\n{}", self.text());
         self
     }

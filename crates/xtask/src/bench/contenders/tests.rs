@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_contender_has_one_name_for_the_option_and_the_result() {
+fn names_in_options_and_results_are_equal() {
     for contender in Contender::value_variants() {
         let value = contender.to_possible_value().unwrap();
         assert_eq!(value.get_name(), contender.name());

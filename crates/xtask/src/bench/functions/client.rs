@@ -1,4 +1,4 @@
-//! As little of an HTTP client as there can be: what is measured is the server.
+//! A minimal HTTP client, so that the measured time is the server's.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,23 +7,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// No function here takes so long: who does hangs.
+/// Longer than any function of the benchmark takes: an invocation that exceeds it hangs.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
+/// A connection to an Invoke API.
 pub struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Client {
+    /// Connects to a server.
     pub fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
-        stream.set_nodelay(true).context("send at once")?;
-        stream.set_read_timeout(Some(ANSWER_MAX)).context("bound a wait")?;
+        stream.set_nodelay(true).context("set TCP_NODELAY")?;
+        stream.set_read_timeout(Some(ANSWER_MAX)).context("set a read timeout")?;
         Ok(Self { stream, buffer: vec![0; 1 << 16] })
     }
 
-    /// Milliseconds until the last byte of a good answer, which must hold the event.
+    /// Invokes a function; returns the milliseconds until the last byte. The answer must be a success with the event.
     pub fn invoke(&mut self, name: &str, event: &str) -> Result<f64> {
         let began = Instant::now();
         let (head, body) = self.post(name, event)?;
@@ -33,7 +35,7 @@ impl Client {
         Ok(took)
     }
 
-    /// Head and body of whatever comes.
+    /// Sends an event; returns the head and body of the answer, whatever its status.
     pub fn post(&mut self, name: &str, event: &str) -> Result<(String, String)> {
         let length = event.len();
         let head = format!("POST /2015-03-31/functions/{name}/invocations HTTP/1.1\r\nHost: localhost\r\n");
@@ -49,7 +51,7 @@ impl Client {
                 }
             }
             match self.stream.read(&mut self.buffer).context("read an answer")? {
-                0 => bail!("the answer ended before its end"),
+                0 => bail!("the connection ended within an answer"),
                 read => all.extend_from_slice(&self.buffer[..read]),
             }
         }
@@ -63,11 +65,12 @@ fn content_length(head: &str) -> Result<usize> {
     length.trim().parse().context("read an answer's length")
 }
 
-/// Times of what was answered, and how many events were not.
+/// Invokes a function by many callers at a time, `each` times by each; returns the times of successful invocations and
+/// the number of others.
 pub fn at_once(address: SocketAddr, name: &str, event: &str, callers: u32, each: u32) -> (Vec<f64>, u32) {
     let calls = || -> Vec<f64> {
         let Ok(mut client) = Client::connect(address) else { return Vec::new() };
-        // A connection that broke answers nothing more.
+        // After an error, a connection can't be used again.
         (0..each).map_while(|_| client.invoke(name, event).ok()).collect()
     };
     let times: Vec<f64> = thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! The two hosts, each a process of its own: Wattlake's server of the Invoke API with all
-//! functions, and an emulator for each function, since it knows one.
+//! The contenders of `bench functions`, each a process: Wattlake's server with all functions, and an emulator for each
+//! function, since it supports only one.
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::client::Client;
-use super::ready::Ready;
+use super::setup::Setup;
 
 const LISTENS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -24,24 +24,26 @@ impl Drop for Process {
     }
 }
 
+/// Wattlake's server.
 pub struct Wattlake {
     _process: Process,
     pub address: SocketAddr,
 }
 
 impl Wattlake {
-    pub fn start(ready: &Ready) -> Result<Self> {
-        let mut command = Command::new(&ready.server);
-        let child = command.arg(&ready.folder).stdout(Stdio::piped()).spawn().context("start Wattlake's server")?;
+    /// Starts the server and reads its address from its output.
+    pub fn start(setup: &Setup) -> Result<Self> {
+        let mut command = Command::new(&setup.server);
+        let child = command.arg(&setup.folder).stdout(Stdio::piped()).spawn().context("start Wattlake's server")?;
         let mut process = Process(child);
         let mut line = String::new();
-        let said = process.0.stdout.take().context("read what the server says")?;
-        BufReader::new(said).read_line(&mut line).context("read what the server says")?;
+        let stdout = process.0.stdout.take().context("read the server's output")?;
+        BufReader::new(stdout).read_line(&mut line).context("read the server's output")?;
         let address = line.trim().trim_start_matches("http://").parse();
         Ok(Self { _process: process, address: address.with_context(|| format!("read the address {line:?}"))? })
     }
 
-    /// The next event of this function finds no instance.
+    /// Ends the instances of a function, so that its next event needs a cold start.
     pub fn end_instances(&self, function: &str) -> Result<()> {
         let (head, body) = Client::connect(self.address)?.post(function, r#"{"do":"exit"}"#)?;
         ensure!(body.contains("Runtime.ExitError"), "{function} did not end: {head}\n\n{body}");
@@ -49,29 +51,30 @@ impl Wattlake {
     }
 }
 
+/// An emulator with one function.
 pub struct Emulator {
     process: Process,
     pub address: SocketAddr,
 }
 
 impl Emulator {
-    /// None for R, whose layer stands at /opt, where no emulator without a container finds it.
-    pub fn start(ready: &Ready, function: &str) -> Result<Option<Self>> {
-        let Some(mut runtime) = ready.emulated(function) else { return Ok(None) };
+    /// Starts an emulator and waits until it listens. None for R, whose layer must be at /opt, which needs a container.
+    pub fn start(setup: &Setup, function: &str) -> Result<Option<Self>> {
+        let Some(mut runtime) = setup.emulated(function) else { return Ok(None) };
         let (api, own) = (free_address()?, free_address()?);
-        let mut command = Command::new(&ready.emulator);
+        let mut command = Command::new(&setup.emulator);
         command.arg("--log-level").arg("error");
         command.arg("--runtime-api-address").arg(own.to_string());
         command.arg("--runtime-interface-emulator-address").arg(api.to_string());
         command.args(runtime.drain(..));
-        command.env("PYTHONPATH", ready.python_path()).current_dir(&ready.task);
+        command.env("PYTHONPATH", setup.python_path()).current_dir(&setup.task);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let emulator = Self { process: Process(child.context("start the emulator")?), address: api };
-        emulator.listens()?;
+        emulator.wait_until_listening()?;
         Ok(Some(emulator))
     }
 
-    fn listens(&self) -> Result<()> {
+    fn wait_until_listening(&self) -> Result<()> {
         let began = Instant::now();
         while TcpStream::connect(self.address).is_err() {
             ensure!(began.elapsed() < LISTENS_WITHIN, "the emulator does not listen on {}", self.address);
@@ -80,16 +83,16 @@ impl Emulator {
         Ok(())
     }
 
-    /// It must have come through.
+    /// Ends the emulator; an error where it has ended by itself.
     pub fn end(mut self) -> Result<()> {
-        if let Some(status) = self.process.0.try_wait().context("look after the emulator")? {
+        if let Some(status) = self.process.0.try_wait().context("check the emulator")? {
             bail!("the emulator has ended by itself: {status}");
         }
         Ok(())
     }
 }
 
-/// Free a moment ago: the emulator takes no port 0.
+/// An address with a port that is free now: the emulator does not accept port 0.
 fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
     listener.local_addr().context("find a free port")

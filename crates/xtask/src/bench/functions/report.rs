@@ -1,4 +1,4 @@
-//! What was measured, for machines (functions.json: every invocation) and for people (functions.md).
+//! Writes the results of `bench functions`: functions.json with every invocation, functions.md with percentiles.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,12 +7,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::measured::{Measured, Series};
+use super::measurements::{Measurements, Series};
 
-pub fn write(folder: &Path, mut result: Value, measured: &Measured) -> Result<()> {
+/// Writes both files into a folder.
+pub fn write(folder: &Path, mut result: Value, measured: &Measurements) -> Result<()> {
     let text = markdown(&result, measured);
     result["series"] = measured.all().into_iter().map(Series::json).collect();
-    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let mut exact = serde_json::to_string(&result).context("write the result as JSON")?;
     exact.push('\n');
     for (name, content) in [("functions.json", &exact), ("functions.md", &text)] {
@@ -24,7 +25,7 @@ pub fn write(folder: &Path, mut result: Value, measured: &Measured) -> Result<()
     Ok(())
 }
 
-fn markdown(result: &Value, measured: &Measured) -> String {
+fn markdown(result: &Value, measured: &Measurements) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let mut page = format!("# Functions, {}\n\n", text(&result["date"]));
     let machine = &result["machine"];

@@ -1,4 +1,4 @@
-//! How long each of the queries took, from pgbench's log of every one of them.
+//! Latencies of queries, read from pgbench's logs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,17 +8,17 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-/// Milliseconds by query, sorted.
+/// Sorted milliseconds, by the name of the query.
 pub type Latencies = BTreeMap<String, Vec<f64>>;
 
-/// Of all files in the folder; `scripts` in the order in which pgbench was given them.
+/// Reads all logs in the folder. `scripts` are in the order in which they were passed to pgbench.
 pub fn read(folder: &Path, scripts: &[String]) -> Result<Latencies> {
     let mut all = Latencies::new();
     for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
         let path = entry.context("list pgbench's logs")?.path();
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         for line in text.lines() {
-            let (script, ms) = logged(line).with_context(|| format!("read {}: \"{line}\"", path.display()))?;
+            let (script, ms) = parse_line(line).with_context(|| format!("read {}: \"{line}\"", path.display()))?;
             let name = scripts.get(script).with_context(|| format!("there is no script {script}"))?;
             all.entry(name.clone()).or_default().push(ms);
         }
@@ -26,24 +26,25 @@ pub fn read(folder: &Path, scripts: &[String]) -> Result<Latencies> {
     for times in all.values_mut() {
         times.sort_by(f64::total_cmp);
     }
-    ensure!(scripts.iter().all(|name| all.contains_key(name)), "a query never came to its end: the run was too short");
+    ensure!(scripts.iter().all(|name| all.contains_key(name)), "a query never ended: the run was too short");
     Ok(all)
 }
 
-/// client, transaction, microseconds, script, ...
-fn logged(line: &str) -> Result<(usize, f64)> {
+/// The script's number and the milliseconds of a line: client, transaction, microseconds, script, ...
+fn parse_line(line: &str) -> Result<(usize, f64)> {
     let mut fields = line.split(' ').skip(2);
-    let micros: f64 = fields.next().context("no time")?.parse().context("the time is no number")?;
-    let script = fields.next().context("no script")?.parse().context("the script is no number")?;
+    let micros: f64 = fields.next().context("no time")?.parse().context("the time is not a number")?;
+    let script = fields.next().context("no script")?.parse().context("the script is not a number")?;
     Ok((script, micros / 1e3))
 }
 
-/// The least time that so many of a hundred do not exceed.
+/// The percentile of sorted times by the nearest rank; NaN of none.
 fn percentile(sorted: &[f64], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
 
+/// Writes the results as load.json and load.md.
 pub fn write(folder: &Path, mut result: Value, all: &Latencies) -> Result<()> {
     let text = markdown(&result, all);
     let query = |(name, times): (&String, &Vec<f64>)| {
@@ -51,7 +52,7 @@ pub fn write(folder: &Path, mut result: Value, all: &Latencies) -> Result<()> {
             "max_ms": percentile(times, 100)})
     };
     result["queries"] = all.iter().map(query).collect();
-    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let mut exact = serde_json::to_string_pretty(&result).context("write the result as JSON")?;
     exact.push('\n');
     for (name, content) in [("load.json", &exact), ("load.md", &text)] {
@@ -97,8 +98,8 @@ mod tests {
 
     #[test]
     fn a_line_of_the_log() {
-        assert_eq!(logged("0 199 2241 3 1175850568 995598").unwrap(), (3, 2.241));
-        assert!(logged("0 199 failed 0 1175850568 995598").is_err());
+        assert_eq!(parse_line("0 199 2241 3 1175850568 995598").unwrap(), (3, 2.241));
+        assert!(parse_line("0 199 failed 0 1175850568 995598").is_err());
     }
 
     #[test]

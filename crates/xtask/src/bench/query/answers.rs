@@ -1,14 +1,14 @@
-//! Two answers to one question are the same where every cell is: instants by the instant, numbers
-//! within what the order of a sum of doubles may change, all else to the letter.
+//! Compares the results of two programs cell by cell: instants as instants, numbers with a tolerance for the order of
+//! sums of doubles, all else as text.
 
 use anyhow::{Result, bail, ensure};
 
-/// Sums of millions of doubles differ in their last digits by the order in which they are added.
+/// Relative: sums of millions of doubles depend on the order of addition in their last digits.
 const TOLERANCE: f64 = 1e-9;
-/// A mean of decimals is a double for one and a decimal of few places for the other.
+/// Absolute: a mean of decimals is a double in one program and a decimal with few digits in the other.
 const LAST_PLACE: f64 = 1e-6;
 
-/// An error names the first row that differs. Rows come in order: a question ends in ORDER BY or has one row.
+/// Fails with the first row that differs. Queries end in ORDER BY or return one row, so the order is the same.
 pub fn compare(ours: &[String], theirs: &[String]) -> Result<()> {
     ensure!(
         ours.len() == theirs.len(),
@@ -16,7 +16,7 @@ pub fn compare(ours: &[String], theirs: &[String]) -> Result<()> {
         ours.len().saturating_sub(1),
         theirs.len().saturating_sub(1)
     );
-    ensure!(ours.len() > 1, "no rows: a query that finds nothing proves nothing");
+    ensure!(ours.len() > 1, "no rows: the query must return some");
     for (number, (one, other)) in ours.iter().zip(theirs).enumerate().skip(1) {
         let (cells, others): (Vec<&str>, Vec<&str>) = (one.split(',').collect(), other.split(',').collect());
         let same = cells.len() == others.len() && cells.iter().zip(&others).all(|(a, b)| is_same(a, b));
@@ -37,7 +37,8 @@ fn is_same(one: &str, other: &str) -> bool {
     matches!((instant(one), instant(other)), (Some(a), Some(b)) if a == b)
 }
 
-/// Both speak UTC: "2025-01-01 00:00:00+00", "2025-01-01 00:00:00.5+00:00", "2025-01-01T00:00:00".
+/// The instant of a text in one form, where it is one. Both programs write UTC: "2025-01-01 00:00:00+00",
+/// "2025-01-01 00:00:00.5+00:00", "2025-01-01T00:00:00".
 fn instant(text: &str) -> Option<String> {
     let text = text.replace('T', " ");
     let plain = ["+00:00", "+00", "Z"].iter().find_map(|zone| text.strip_suffix(zone)).unwrap_or(&text);
@@ -55,14 +56,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_differently_is_the_same() {
+    fn other_forms_of_a_value_are_equal() {
         let ours = rows("a,b,c\nx,2025-01-01 00:00:00+00,0.30000000000000004\n,2025-01-01T00:00:00.500Z,1.500");
         let theirs = rows("a,b,c\nx,2025-01-01 00:00:00+00:00,0.3\n,2025-01-01 00:00:00.5+00:00,1.5");
         compare(&ours, &theirs).unwrap();
     }
 
     #[test]
-    fn what_differs_is_found() {
+    fn differences_are_found() {
         for (ours, theirs) in [
             ("a\n1", "a\n1.00001"),
             ("a\n1\n2", "a\n1"),

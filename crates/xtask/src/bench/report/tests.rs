@@ -13,7 +13,7 @@ fn runs() -> Vec<Run> {
 }
 
 #[test]
-fn the_middle_of_odd_and_even_counts() {
+fn the_median_of_odd_and_even_counts() {
     assert_eq!(Spread::of([3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
     assert_eq!(Spread::of([4.0, 1.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
     assert_eq!(Spread::of([]), None);

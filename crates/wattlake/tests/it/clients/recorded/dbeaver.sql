@@ -1,4 +1,4 @@
--- What DBeaver asks beside the metadata of its JDBC driver (jdbc.sql): when it connects, and when its tree shows databases, schemas, tables, columns, keys, indexes. Written after its public source, below, and not heard from the program itself.
+-- What DBeaver asks beside the metadata of its JDBC driver (jdbc.sql): when it connects, and when its tree shows databases, schemas, tables, columns, keys, indexes. Written after its public source, below, and not recorded from the program itself.
 -- https://github.com/dbeaver/dbeaver/tree/devel/plugins/org.jkiss.dbeaver.ext.postgresql
 
 -- when: connect

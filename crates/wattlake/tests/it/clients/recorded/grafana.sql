@@ -1,4 +1,4 @@
--- What Grafana's PostgreSQL data source asks: the version, TimescaleDB, what the query builder shows, and a panel's query with its macros expanded. Read from its source, said in our words.
+-- What Grafana's PostgreSQL data source asks: the version, TimescaleDB, what the query builder shows, and a panel's query with its macros expanded. Taken from its source, rewritten.
 -- https://github.com/grafana/grafana/tree/main/public/app/plugins/datasource/grafana-postgresql-datasource
 
 -- when: save and test

@@ -1,4 +1,4 @@
--- What pgjdbc 42.5 sends when it connects and from DatabaseMetaData: DBeaver, Metabase, Spark and others stand on it.
+-- What pgjdbc 42.5 sends when it connects and from DatabaseMetaData: DBeaver, Metabase, Spark and others use it.
 -- https://jdbc.postgresql.org/
 
 -- when: connect, DatabaseMetaData

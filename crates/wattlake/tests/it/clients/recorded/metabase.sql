@@ -1,4 +1,4 @@
--- What Metabase asks beside the metadata of its JDBC driver (jdbc.sql): when it connects, and when it syncs schemas, tables, columns, keys, enums and privileges. Written after its public source, below, and not heard from the program itself.
+-- What Metabase asks beside the metadata of its JDBC driver (jdbc.sql): when it connects, and when it syncs schemas, tables, columns, keys, enums and privileges. Written after its public source, below, and not recorded from the program itself.
 -- https://github.com/metabase/metabase/blob/master/src/metabase/driver/postgres.clj
 
 -- when: connect

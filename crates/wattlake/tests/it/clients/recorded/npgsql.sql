@@ -1,4 +1,4 @@
--- What Npgsql asks at its first connection: all types, by what receives them, in one message. Power BI and Excel's Power Query stand on it. Written after its public source, below, and not heard from the program itself.
+-- What Npgsql asks at its first connection: all types, by what receives them, in one message. Power BI and Excel's Power Query use it. Written after its public source, below, and not recorded from the program itself.
 -- https://github.com/npgsql/npgsql/blob/main/src/Npgsql/PostgresDatabaseInfo.cs
 
 -- when: open

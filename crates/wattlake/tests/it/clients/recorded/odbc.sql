@@ -1,4 +1,4 @@
--- What psqlodbc 13.02 sends when it connects and for SQLTables, SQLColumns, SQLPrimaryKeys, SQLStatistics and SQLForeignKeys: Excel, Tableau and Power BI stand on ODBC.
+-- What psqlodbc 13.02 sends when it connects and for SQLTables, SQLColumns, SQLPrimaryKeys, SQLStatistics and SQLForeignKeys: Excel, Tableau and Power BI use ODBC.
 -- https://odbc.postgresql.org/
 
 -- when: connect, SQLTables, SQLColumns, ...

@@ -1,4 +1,4 @@
--- What pgAdmin 4 asks when it connects and opens the tree: server, databases, schemas, tables, columns. Written after its public source, below, and not heard from the program itself.
+-- What pgAdmin 4 asks when it connects and opens the tree: server, databases, schemas, tables, columns. Written after its public source, below, and not recorded from the program itself.
 -- https://github.com/pgadmin-org/pgadmin4/tree/master/web/pgadmin/browser/server_groups/servers
 
 -- when: connect

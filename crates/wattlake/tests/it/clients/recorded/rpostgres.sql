@@ -1,4 +1,4 @@
--- What R's RPostgres asks when it connects and lists. Read from its source, said in our words.
+-- What R's RPostgres asks when it connects and lists. Taken from its source, rewritten.
 -- https://github.com/r-dbi/RPostgres/tree/main/R
 
 -- when: dbConnect

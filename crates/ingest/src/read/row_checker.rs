@@ -1,0 +1,237 @@
+//! Converts rows of cells to rows of values and checks them: each row by itself, then against the other
+//! rows, and at the end the file as a whole. Rows without faults are passed on in batches.
+
+use super::Sink;
+use super::batch::BatchBuilder;
+use super::cell::Cell;
+use super::fault::{Fault, FaultKind, Faults};
+use super::keys::{self, RepeatedTimes, RowKeys};
+use super::series::SeriesCheck;
+use super::totals::Totals;
+use super::value::{self, Value};
+use super::verdict::{ReadReport, verdict};
+use crate::Result;
+use crate::layout::{Column, Layout, Step, Trailer, Type};
+
+/// Checks the rows of one file.
+pub struct RowChecker<'a> {
+    /// The layout of the file.
+    pub layout: &'a Layout,
+    /// The faults so far.
+    pub faults: Faults,
+    batch: BatchBuilder,
+    every_column: Vec<usize>,
+    keys: RowKeys,
+    repeated_times: RepeatedTimes,
+    /// The columns that identify a series, for times whose meaning depends on the order of the rows.
+    series_by: Vec<usize>,
+    series_check: SeriesCheck,
+    totals: Totals<'a>,
+    rows: u64,
+    rows_quarantined: u64,
+    each: Sink<'a>,
+}
+
+impl<'a> RowChecker<'a> {
+    /// `each` gets the batches of rows without faults.
+    pub fn new(layout: &'a Layout, each: Sink<'a>) -> RowChecker<'a> {
+        let is_time = |at: &usize| matches!(layout.columns[*at].kind, Type::Timestamp { .. });
+        let series_by = match &layout.series {
+            Some(series) => series.by.clone(),
+            None => layout.key.iter().copied().filter(|at| !is_time(at)).collect(),
+        };
+        RowChecker {
+            layout,
+            faults: Faults::default(),
+            batch: BatchBuilder::new(layout),
+            every_column: (0..layout.columns.len()).collect(),
+            keys: RowKeys::default(),
+            repeated_times: RepeatedTimes::default(),
+            series_by,
+            series_check: SeriesCheck::default(),
+            totals: Totals::new(layout),
+            rows: 0,
+            rows_quarantined: 0,
+            each,
+        }
+    }
+
+    /// Adds a row, its cells in the order of the layout's columns.
+    pub fn row(&mut self, line: u64, cells: &[Cell<'_>]) -> Result<()> {
+        let faults_before = self.faults.total();
+        let columns = self.layout.columns.len();
+        let (mut row, mut unread) = (Vec::with_capacity(columns), vec![false; columns]);
+        for (at, (column, cell)) in self.layout.columns.iter().zip(cells).enumerate() {
+            row.push(value::value(column, cell).unwrap_or_else(|wrong| {
+                unread[at] = true;
+                let fault = Fault::at(wrong.kind, line, &cell.shown(), wrong.expected, wrong.hint);
+                self.faults.add(fault.in_column(shown_name(column)));
+                None
+            }));
+        }
+        self.resolve_repeated_times(line, &mut row, &mut unread)?;
+        let is_doubled = self.is_doubled(line, &row, &unread)?;
+        self.totals.add(Some((&row, &unread)));
+        if !is_doubled {
+            self.add_to_series(line, &row, &unread, cells)?;
+        }
+        self.rows += 1;
+        if self.faults.total() > faults_before {
+            self.rows_quarantined += 1;
+            return Ok(());
+        }
+        self.batch.push(line, &row)?;
+        if self.batch.is_full() { self.hand_over() } else { Ok(()) }
+    }
+
+    /// Adds a row that can't be split into its fields, with its fault.
+    pub fn reject_row(&mut self, fault: Fault) {
+        self.faults.add(fault);
+        self.totals.add(None);
+        self.series_check.add_unread();
+        self.rows += 1;
+        self.rows_quarantined += 1;
+    }
+
+    /// The index of the first trailer of the layout that `begins` accepts.
+    pub fn trailer(&self, begins: impl Fn(&Trailer) -> bool) -> Option<usize> {
+        self.layout.trailers.iter().position(begins)
+    }
+
+    /// Adds the line of the trailer with this index.
+    pub fn add_trailer(&mut self, at: usize, line: u64, fields: &[Cell<'_>]) {
+        self.totals.add_trailer(at, line, fields, &mut self.faults);
+    }
+
+    /// Gives times of the hour that occurs twice their instants, by the order of the rows.
+    fn resolve_repeated_times(&mut self, line: u64, row: &mut [Option<Value<'_>>], unread: &mut [bool]) -> Result<()> {
+        // A series is identified by other columns than its times.
+        let series = keys::hash(row, unread, &self.series_by);
+        for at in 0..row.len() {
+            let Some(Value::InOrder { local, first, second }) = row[at] else { continue };
+            let before = match series {
+                Some(series) => self.repeated_times.count(at, series, local)?,
+                // The row's series could not be read, so the row has a fault already.
+                None => 0,
+            };
+            row[at] = match before {
+                0 => Some(Value::Instant(first)),
+                1 => Some(Value::Instant(second)),
+                _ => {
+                    unread[at] = true;
+                    let expected = "this time at most twice, as the clocks show it twice";
+                    let fault = Fault::at(
+                        FaultKind::AmbiguousHour,
+                        line,
+                        &local.to_string(),
+                        expected,
+                        "remove the duplicate row",
+                    );
+                    self.faults.add(fault.in_column(shown_name(&self.layout.columns[at])));
+                    None
+                }
+            };
+        }
+        Ok(())
+    }
+
+    fn is_doubled(&mut self, line: u64, row: &[Option<Value<'_>>], unread: &[bool]) -> Result<bool> {
+        if self.layout.key.is_empty() {
+            return Ok(false);
+        }
+        let Some(key) = keys::hash(row, unread, &self.layout.key) else { return Ok(false) };
+        let none_unread = vec![false; row.len()];
+        let whole = keys::hash(row, &none_unread, &self.every_column).unwrap_or_default();
+        let Some(before) = self.keys.insert(key, whole, line)? else { return Ok(false) };
+        let names: Vec<&str> = self.layout.key.iter().map(|at| shown_name(&self.layout.columns[*at])).collect();
+        let first = before.line;
+        self.faults.add(match before.is_same {
+            true => Fault::at(
+                FaultKind::DoubledRow,
+                line,
+                "",
+                format!("each row once; this one is the same as line {first}"),
+                "remove one of them",
+            ),
+            false => {
+                let expected = format!("other values of {} than on line {first}", names.join(", "));
+                Fault::at(
+                    FaultKind::DoubledKey,
+                    line,
+                    "",
+                    expected,
+                    "find out which of the two is right, and remove the other",
+                )
+            }
+        });
+        Ok(true)
+    }
+
+    /// Adds the row to its series.
+    fn add_to_series(
+        &mut self,
+        line: u64,
+        row: &[Option<Value<'_>>],
+        unread: &[bool],
+        cells: &[Cell<'_>],
+    ) -> Result<()> {
+        let Some(series) = &self.layout.series else { return Ok(()) };
+        let key = keys::hash(row, unread, &series.by);
+        let start = match (&row[series.time], key) {
+            (Some(Value::Instant(at)), Some(key)) => Some((*at, key)),
+            _ => None,
+        };
+        let seconds = match &series.step {
+            Step::Fixed(step) => i64::try_from(step.as_secs()).ok(),
+            Step::Column(at) => match row[*at] {
+                Some(Value::Whole(seconds)) => Some(seconds),
+                _ => None,
+            },
+        };
+        let step = seconds.filter(|seconds| (1..=86_400).contains(seconds)).map(|seconds| seconds * 1_000_000);
+        if let (Some(seconds), None, Step::Column(at)) = (seconds, step, &series.step) {
+            let fault = Fault::at(FaultKind::Range, line, &format!("PT{seconds}S"), "a step of PT1S to PT24H", "");
+            self.faults.add(fault.in_column(shown_name(&self.layout.columns[*at])));
+        }
+        let (Some((start, key)), Some(step)) = (start, step) else {
+            self.series_check.add_unread();
+            return Ok(());
+        };
+        let name = || {
+            let one = |at: &usize| format!("{} {}", shown_name(&self.layout.columns[*at]), cells[*at].shown());
+            let all: Vec<String> = series.by.iter().map(one).collect();
+            if all.is_empty() { String::new() } else { format!(" for {}", all.join(", ")) }
+        };
+        self.series_check.add(key, name, start, step, line)
+    }
+
+    fn hand_over(&mut self) -> Result<()> {
+        match self.batch.take()? {
+            Some(rows) => (self.each)(rows),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the checks of the whole file, at its end, and returns the report.
+    pub fn finish(mut self) -> Result<ReadReport> {
+        self.hand_over()?;
+        // A file that was not read to its end can't be checked as a whole, and has the fault that stopped the reading.
+        let is_stopped =
+            self.faults.counts().keys().any(|kind| matches!(kind, FaultKind::Unreadable | FaultKind::Header));
+        if !is_stopped {
+            self.totals.check(self.rows, &mut self.faults);
+            if let Some(series) = &self.layout.series {
+                self.series_check.check(series, &mut self.faults);
+            }
+        }
+        Ok(verdict(self.faults, self.rows, self.rows_quarantined, self.layout.policy))
+    }
+}
+
+/// The column's name in the file, where it can have only one there; otherwise its name in the layout.
+fn shown_name(column: &Column) -> &str {
+    match column.headers.as_slice() {
+        [header] => header,
+        _ => &column.name,
+    }
+}

@@ -1,0 +1,173 @@
+//! The content of a statement: its header, and the lines and days that the user's queries return, checked.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::number::Decimal;
+use crate::{Error, Kind, Result};
+
+/// Whose statement it is, and of which month.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StatementHeader {
+    /// The month: `2026-03`.
+    pub period: String,
+    /// The producer's identifier.
+    pub producer_id: String,
+    /// The producer's name.
+    pub producer: String,
+    /// The producer's SIRET number.
+    pub siret: Option<String>,
+    /// The statement's number.
+    pub number: String,
+    /// The earlier statement that this one replaces.
+    pub replaces: Option<ReplacedStatement>,
+    /// When it is issued.
+    pub issued_at: DateTime<Utc>,
+    /// Whether it is marked as a draft.
+    pub is_draft: bool,
+}
+
+/// The statement that another one replaces.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct ReplacedStatement {
+    /// Its number.
+    pub number: String,
+    /// Its amount due with VAT, in cents.
+    pub due_cents: i64,
+}
+
+/// A line of a statement, as `billing.bills` has it. Decimals are texts.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StatementLine {
+    /// The contract.
+    pub contract_id: String,
+    /// The first day of the contract's version.
+    pub valid_from: String,
+    /// The site.
+    pub site_id: String,
+    /// The metering point.
+    pub prm: String,
+    /// The kind of contract, a code of the labels.
+    pub kind: String,
+    /// What is paid for, a code of the labels.
+    pub rule: String,
+    /// In `unit`.
+    pub quantity: i64,
+    /// `Wh`, `W` or `s`.
+    pub unit: String,
+    /// In `price_unit`; `None` where each step has its own price.
+    pub price: Option<String>,
+    /// A code of the labels, such as `EUR/MWh`.
+    pub price_unit: Option<String>,
+    /// Without VAT, in euros with whole cents.
+    pub amount: String,
+    /// The VAT regime, a code of the labels.
+    pub vat: String,
+    /// In percent.
+    pub vat_rate_pct: String,
+    /// In euros with whole cents.
+    pub vat_amount: String,
+    /// The quality of the quantity, a code of the labels.
+    pub quality: String,
+}
+
+/// The energy of all contracts of a statement on one local day.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct DayEnergy {
+    /// The local day.
+    pub day: NaiveDate,
+    /// The energy.
+    pub energy_wh: i64,
+}
+
+/// A statement that is valid and complete.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    /// The header.
+    pub(crate) head: StatementHeader,
+    /// The first day of the month.
+    pub(crate) month: NaiveDate,
+    /// The lines, in the order in which they were given.
+    pub(crate) lines: Vec<ParsedLine>,
+    /// The days of the month.
+    pub(crate) days: Vec<DayEnergy>,
+    /// The sum without VAT.
+    pub(crate) cents: i64,
+    /// The sum of VAT.
+    pub(crate) vat_cents: i64,
+}
+
+/// A line with its decimals parsed.
+#[derive(Clone, Debug)]
+pub(crate) struct ParsedLine {
+    /// The line itself.
+    pub line: StatementLine,
+    /// The price.
+    pub price: Option<Decimal>,
+    /// The amount without VAT.
+    pub cents: i64,
+    /// The amount of VAT.
+    pub vat_cents: i64,
+}
+
+impl Statement {
+    /// Checks the content of a statement; lines and days keep their order.
+    ///
+    /// # Errors
+    /// `FixInput` where there are no lines and no statement is replaced, the period is not a month, a text is not a
+    /// decimal, or an amount does not have whole cents.
+    pub fn new(head: StatementHeader, lines: Vec<StatementLine>, days: Vec<DayEnergy>) -> Result<Statement> {
+        let refuse = |what: String| Error::new(Kind::FixInput, what);
+        let name = &head.period;
+        let month = NaiveDate::parse_from_str(&format!("{name}-01"), "%Y-%m-%d")
+            .map_err(|_| refuse(format!("make a statement: the period {name:?} is not a month such as 2026-03")))?;
+        if lines.is_empty() && head.replaces.is_none() {
+            return Err(refuse(format!("make a statement: {} has no lines in {name}", head.producer_id)));
+        }
+        let lines: Vec<ParsedLine> = lines.into_iter().map(ParsedLine::new).collect::<Result<_>>()?;
+        let sum = |of: fn(&ParsedLine) -> i64| lines.iter().try_fold(0_i64, |sum, line| sum.checked_add(of(line)));
+        let too_large = || refuse("make a statement: the sum of its amounts is too large".to_owned());
+        let cents = sum(|line| line.cents).ok_or_else(too_large)?;
+        let vat_cents = sum(|line| line.vat_cents).ok_or_else(too_large)?;
+        Ok(Statement { head, month, lines, days, cents, vat_cents })
+    }
+
+    /// The sum of all lines without VAT, in cents.
+    pub fn cents(&self) -> i64 {
+        self.cents
+    }
+
+    /// The sum of VAT, in cents.
+    pub fn vat_cents(&self) -> i64 {
+        self.vat_cents
+    }
+
+    /// The amount due with VAT, in cents; negative where the producer has to pay it back.
+    pub fn due_cents(&self) -> i64 {
+        self.cents + self.vat_cents
+    }
+
+    /// Whether the sum without VAT is negative.
+    pub fn is_credit_note(&self) -> bool {
+        self.cents < 0
+    }
+}
+
+impl ParsedLine {
+    fn new(line: StatementLine) -> Result<ParsedLine> {
+        let refuse = |column: &str, text: &str, wanted: &str| {
+            let (contract, rule) = (&line.contract_id, &line.rule);
+            Error::new(Kind::FixInput, format!("read {column} {text:?} of {contract}, {rule}: expected {wanted}"))
+        };
+        let decimal = |column: &str, text: &str| {
+            Decimal::parse(text).ok_or_else(|| refuse(column, text, "a decimal such as 1234.56"))
+        };
+        let cents = |column: &str, text: &str| {
+            decimal(column, text)?.cents().ok_or_else(|| refuse(column, text, "whole cents"))
+        };
+        let price = line.price.as_deref().map(|text| decimal("price", text)).transpose()?;
+        decimal("vat_rate_pct", &line.vat_rate_pct)?;
+        let (amount, vat) = (cents("amount", &line.amount)?, cents("vat_amount", &line.vat_amount)?);
+        Ok(ParsedLine { price, cents: amount, vat_cents: vat, line })
+    }
+}
