@@ -1,5 +1,5 @@
 //! What a role may read: the tables that match its patterns, and of some tables only the rows that meet a predicate.
-//! The authentication of its user is the business of the crate `wire`.
+//! The authentication of its user is the business of the crate `pg`.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -2,11 +2,11 @@
 //! checkpoint is written again with the same position, and no row is read or written.
 
 use crate::checkpoint::{Checkpoint, Origin, Position};
+use crate::destination::{lake as to_lake, postgres as to_postgres};
 use crate::error::{Context, Error, Result};
 use crate::plan::{Settings, TablePlan, plan};
 use crate::postgres::{Catalog, TableKind};
 use crate::run::{Request, Target, retain_tables};
-use crate::target::{lake as to_lake, postgres as to_postgres};
 use crate::timeline::Log;
 
 /// A table whose checkpoint now names this transfer and this source.

@@ -24,9 +24,9 @@ pub mod type_map;
 pub mod postgres;
 
 pub mod decode;
+pub mod destination;
 pub mod late;
 pub mod read;
-pub mod target;
 
 pub mod base_backup;
 pub mod preflight;

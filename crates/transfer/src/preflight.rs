@@ -5,14 +5,14 @@ use tokio_postgres::Client;
 
 use crate::checkpoint::Origin;
 use crate::cursor::{Cursor, CursorColumn, CursorKind};
+use crate::destination::evolve::evolve;
+use crate::destination::lake::{schema_of, target_state};
 use crate::error::{Context, Result};
 use crate::late;
 use crate::plan::{Mode, Settings, TablePlan, plan};
 use crate::postgres::{Catalog, Endpoint, Identity, TableKind, quote};
 use crate::resume::{Action, OrderState, Permission, Resumption, changed_expressions, keep_names};
 use crate::run::Target;
-use crate::target::evolve::evolve;
-use crate::target::lake::{schema_of, target_state};
 use crate::timeline::Log;
 
 /// How serious a finding is.

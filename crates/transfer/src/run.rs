@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_postgres::SimpleQueryMessage;
 
 use crate::checkpoint::Position;
+use crate::destination::postgres as to_postgres;
 use crate::error::{Context, Error, Result};
 use crate::late::{self, Mark, Marks};
 use crate::plan::{RefusedTable, Settings, TablePlan, TransferPlan, plan};
@@ -18,7 +19,6 @@ use crate::postgres::{Catalog, Endpoint, Identity, Snapshot, quote};
 use crate::read::{Pool, Progress};
 use crate::resume::Permission;
 use crate::table_transfer::{self, ReadContext};
-use crate::target::postgres as to_postgres;
 use crate::timeline::Log;
 
 /// The number of small tables that are transferred at a time. The transfer's `parallel_tables` limits the large ones.

@@ -10,6 +10,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::checkpoint::{LASTING_STATES, Origin, Position, Refusal};
 use crate::cursor::CursorValue;
+use crate::destination::lake::{Addition, CheckpointUpdate, RowMatching, WriteSummary};
+use crate::destination::{lake as to_lake, postgres as to_postgres};
 use crate::error::{Context, Error, Result};
 use crate::late::{self, Mark};
 use crate::plan::{Mode, TablePlan};
@@ -20,8 +22,6 @@ use crate::resume::{
     Action, OrderState, Resumption, TargetState, changed_expressions, column_sequence, keep_names, rewritten_relations,
 };
 use crate::run::{Request, TableMode};
-use crate::target::lake::{Addition, CheckpointUpdate, RowMatching, WriteSummary};
-use crate::target::{lake as to_lake, postgres as to_postgres};
 use crate::timeline::Log;
 
 /// What the tables of a run have in common: the snapshot under which they are read, and what was read before it.

@@ -13,13 +13,13 @@ use std::time::Instant;
 use lake::Lake;
 
 use crate::checkpoint::Position;
+use crate::destination::lake as to_lake;
 use crate::error::{Context, Error, Result};
 use crate::late;
 use crate::plan::{Mode, PlanColumn, RefusedTable, Settings, TablePlan, plan};
 use crate::postgres::{Catalog, Endpoint, Snapshot};
 use crate::read::{Pool, Progress, TableReader, whole_table_queries};
 use crate::resume::keep_names;
-use crate::target::lake as to_lake;
 use crate::type_map::ColumnKind;
 use compare::Comparison;
 use digest::{DigestSink, Digests, KeyRanges};

@@ -23,7 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 /// The crates whose log lines are shown at the chosen level; of all others, only errors are shown.
-const OWN_CRATES: [&str; 8] = ["wattlake", "transfer", "lake", "sql", "wire", "ledger", "function", "ingest"];
+const OWN_CRATES: [&str; 8] = ["wattlake", "transfer", "lake", "sql", "pg", "ledger", "function", "ingest"];
 
 /// Stack size of a worker thread: SQL is planned by recursion. Only the part that is used takes memory.
 const STACK_BYTES: usize = 64 << 20;

@@ -10,11 +10,11 @@ use tokio_postgres::Client;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::decode::INFINITE_MICROS;
+use crate::destination::lake::schema_of;
 use crate::error::{Context, Error, Result};
 use crate::plan::TablePlan;
 use crate::postgres::quote;
 use crate::read::Sink;
-use crate::target::lake::schema_of;
 use crate::type_map::ColumnKind;
 
 /// The number of ranges of a table's keys.

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bill::Labels;
 use function::definition::Definition;
 use ingest::layout::Layout;
 use ingest::load::ColumnRoles;
-use statement::Labels;
 
 use super::{OrUnset, Secret};
 use schedule::JobRules;

@@ -14,11 +14,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use bill::{ReplacedStatement, Statement, StatementHeader, page, workbook};
 use ingest::objects::{Hash, Objects};
 use lake::TableName;
 use ledger::{Outcome, Run};
 use serde_json::{Value, json};
-use statement::{ReplacedStatement, Statement, StatementHeader, page, workbook};
 
 use crate::config;
 use crate::flows::control::{self, Verdict};

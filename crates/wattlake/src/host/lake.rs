@@ -18,9 +18,9 @@ use function::host::{LakeServices, ServiceFn};
 use function::registry::FunctionVersion;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use pg::{Bounds, Login, Server, Settings, Verifier};
 use sql::Role;
 use tokio_util::sync::CancellationToken;
-use wire::{Bounds, Login, Server, Settings, Verifier};
 
 use crate::system::LedgerTables;
 use crate::warehouse::Warehouse;

@@ -82,7 +82,7 @@ fn jobs(registry: &mut Registry, server: &ServerState) -> Result<()> {
 }
 
 fn queries(registry: &mut Registry, server: &ServerState) {
-    let Some(figures) = server.sql.as_ref().map(wire::Server::figures) else { return };
+    let Some(figures) = server.sql.as_ref().map(pg::Server::figures) else { return };
     single(registry, "sql_connections", "Open now", None, figures.connections as f64);
     single(registry, "sql_queries_running", "Queries under way", None, figures.queries_running as f64);
     single(registry, "sql_memory", "Held by queries", Some(Unit::Bytes), figures.memory_bytes as f64);

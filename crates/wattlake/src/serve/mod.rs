@@ -15,10 +15,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use function::invoke::Api;
+use pg::{Bounds, Login, Server, Settings, Verifier};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use wire::{Bounds, Login, Server, Settings, Verifier};
 
 use crate::config;
 use crate::host::Host;

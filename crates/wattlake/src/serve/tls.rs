@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::config;
 
 /// Reads the certificate chain and the key of `[serve]`, and checks that they belong together.
-pub fn load(tls: &config::Tls) -> Result<wire::Tls> {
+pub fn load(tls: &config::Tls) -> Result<pg::Tls> {
     let read = || format!("read the certificates of {}", tls.cert.display());
     let chain = CertificateDer::pem_file_iter(&tls.cert)
         .with_context(read)?
@@ -25,5 +25,5 @@ pub fn load(tls: &config::Tls) -> Result<wire::Tls> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .with_context(|| format!("use {} with {}", tls.cert.display(), tls.key.display()))?;
-    Ok(wire::Tls { config: Arc::new(config), required: tls.required })
+    Ok(pg::Tls { config: Arc::new(config), required: tls.required })
 }

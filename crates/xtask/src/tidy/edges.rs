@@ -12,9 +12,9 @@ const EDGES: &[(&str, &[&str])] = &[
             "sandbox",
             "layers",
             "ingest",
-            "statement",
+            "bill",
             "supervisor",
-            "wire",
+            "pg",
             "sql",
             "ledger",
             "schedule",
@@ -27,7 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sandbox", &[]),
     ("schedule", &["ledger"]),
     ("transfer", &["lake", "pgserver", "ledger"]),
-    ("wire", &["sql", "lake"]),
+    ("pg", &["sql", "lake"]),
     ("sql", &["optimizer", "series", "lake"]),
     ("optimizer", &[]),
     ("series", &[]),
@@ -38,7 +38,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("ledger", &[]),
     ("pgserver", &["supervisor"]),
     ("platform", &[]),
-    ("statement", &[]),
+    ("bill", &[]),
     ("supervisor", &[]),
     ("xtask", &["pgserver", "platform"]),
 ];
@@ -53,8 +53,8 @@ const TEST_PARTS: [&str; 2] = ["pgserver", "platform"];
 const OWNED: [(&str, &[&str]); 5] = [
     ("deltalake", &["lake"]),
     ("delta_kernel", &["lake"]),
-    ("pgwire", &["wire"]),
-    ("datafusion-postgres", &["wire"]),
+    ("pgwire", &["pg"]),
+    ("datafusion-postgres", &["pg"]),
     ("clap", &["wattlake", "xtask"]),
 ];
 

@@ -18,8 +18,8 @@ const EMPTY_NAMES: [&str; 8] = ["manager", "managers", "helper", "helpers", "uti
 const OWNED_NAMES: [(&str, &[&str]); 5] = [
     ("deltalake", &["lake"]),
     ("delta_kernel", &["lake"]),
-    ("pgwire", &["wire"]),
-    ("datafusion_postgres", &["wire"]),
+    ("pgwire", &["pg"]),
+    ("datafusion_postgres", &["pg"]),
     ("clap", DOORS),
 ];
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ::statement::Labels;
+use bill::Labels;
 
 use super::super::Problem;
 use super::super::flow::{Controls, Statement};
@@ -51,7 +51,7 @@ fn check(
     let tree = schema_check::tree(report)?;
     let raw: raw::Statement = schema_check::read(FileKind::Statement, tree, report)?;
     let template = read_named_file(root, &raw.template, report, |text, name| {
-        ::statement::check_template(name, text).map_err(|error| base::chain(&error))
+        bill::check_template(name, text).map_err(|error| base::chain(&error))
     });
     let labels =
         read_named_file(root, &raw.labels, report, |text, _| Labels::parse(text).map_err(|error| base::chain(&error)));

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use bill::{DayEnergy, StatementLine};
 use ingest::objects::Hash;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sql::Session;
-use statement::{DayEnergy, StatementLine};
 
 use crate::config;
 use crate::flows::columns::Columns;

@@ -9,13 +9,13 @@ use tokio_postgres::error::SqlState;
 
 use super::legacy;
 use crate::checkpoint::{Checkpoint, Position};
+use crate::destination::lake::{CheckpointUpdate, RowMatching, WriteSummary};
 use crate::error::{Context, Error, Result};
 use crate::plan::TablePlan;
 use crate::postgres::wire::Wire;
 use crate::postgres::{Endpoint, literal, quote};
 use crate::read::{TableReader, page_ranges};
 use crate::resume::TargetState;
-use crate::target::lake::{CheckpointUpdate, RowMatching, WriteSummary};
 
 /// The schema of staging tables and checkpoints in the target. Users can drop it when they stop using Wattlake.
 const SCHEMA: &str = "wattlake";
