@@ -34,6 +34,7 @@ fn main() -> ExitCode {
     if let Some(ended) = sandbox::run_if_reexecuted(&arguments) {
         return ended;
     }
+    end_on_closed_output();
     let arguments = commands::Arguments::parse();
     log(&arguments);
     // Two cryptography providers of rustls are linked, so rustls can't choose one by itself.
@@ -51,6 +52,19 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => report::failure(&error),
     }
+}
+
+/// Makes a program whose output is no longer read end quietly, as in `wattlake runs | head -1`: there `println!` panics.
+/// SIGPIPE stays ignored, because a server and a run write to pipes of other programs, too.
+fn end_on_closed_output() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let message = panic.payload_as_str().unwrap_or_default();
+        if message.starts_with("failed printing to std") && message.contains("Broken pipe") {
+            std::process::exit(0);
+        }
+        default(panic);
+    }));
 }
 
 /// Sets failpoints from `FAILPOINTS`. For tests that kill a run, `WATTLAKE_TEST_STOPS_AT` names a failpoint to sleep at

@@ -90,3 +90,20 @@ fn ctrl_c_ends_a_run_that_is_recorded_as_cancelled() {
     assert_eq!(warehouse.json(&["events", "--json"])[0]["name"], "run.cancelled");
     assert_eq!(warehouse.json(&["lake", "list", "--json"]).len(), 0);
 }
+
+#[test]
+fn a_reader_that_stops_reading_ends_a_command_quietly() {
+    let source = Source::empty();
+    source.execute("create table a (id int primary key)");
+    let warehouse = Warehouse::of(&source, "mode = 'initial'\n[[triggers]]\ncron = '* * * * *'\n");
+    warehouse.ok(&["transfer", "run", "t"]);
+    for arguments in
+        [&["schedules", "--next", "500"][..], &["lake", "list", "--json"], &["check"], &["runs"], &["sql", "SELECT 1"]]
+    {
+        let mut child =
+            warehouse.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start wattlake");
+        drop(child.stdout.take());
+        let said = CommandResult::of(child.wait_with_output().expect("wait for wattlake"));
+        assert!(said.code == 0 && !said.err.contains("panicked"), "{arguments:?}: {said:?}");
+    }
+}
