@@ -17,7 +17,8 @@ pub fn rewritten_relations(plan: &TablePlan, origin: &Origin) -> Vec<u32> {
     }
     let leaves = plan.source.leaves.iter();
     leaves
-        .filter(|leaf| origin.file_node(leaf.oid).is_some_and(|node| node != leaf.file_node))
+        // One that was detached is read whole, and what was written into it meanwhile is no reason to refuse it.
+        .filter(|leaf| origin.file_node(leaf.oid).is_some_and(|node| node != 0 && node != leaf.file_node))
         .map(|leaf| leaf.oid)
         .collect()
 }
