@@ -71,7 +71,7 @@ pub(crate) fn of(error: &Error, query: Option<&str>) -> PgWireError {
         Kind::FixInput => "22023",
         Kind::Bug => "XX000",
     };
-    self::error(code, chain(error))
+    self::error(code, base::chain(error))
 }
 
 /// The error response for an error of the engine while a query is planned or runs.
@@ -167,21 +167,8 @@ fn message_of(root: &DataFusionError, whole: &Error) -> String {
             ArrowError::ArithmeticOverflow(text) => text.clone(),
             other => other.to_string(),
         },
-        _ => chain(whole),
+        _ => base::chain(whole),
     }
-}
-
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let cause_text = source.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        cause = source.source();
-    }
-    text
 }
 
 /// The position of a parser error as PostgreSQL counts it, in characters from the start of the query; the parser's

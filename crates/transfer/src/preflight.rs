@@ -117,7 +117,7 @@ pub async fn check(
     for refused in plan.refused {
         let hint = refused.error.hint.clone();
         let has_no_cursor = hint.as_ref().is_some_and(|hint| hint.contains("on_no_cursor"));
-        preflight.add(Severity::Error, refused.table, chain(&refused.error), hint);
+        preflight.add(Severity::Error, refused.table, base::chain(&refused.error), hint);
         if has_no_cursor {
             preflight.mark_common(CommonFinding::NoCursor);
         }
@@ -154,7 +154,7 @@ pub async fn check(
     let late::Marks { marks, failed } = late::read_marks(&client, &tables).await?;
     for table in &tables {
         if let Some(error) = failed.get(&table.source.oid) {
-            preflight.add(Severity::Error, table.source.display(), chain(error), error.hint.clone());
+            preflight.add(Severity::Error, table.source.display(), base::chain(error), error.hint.clone());
         }
     }
     for table in tables {
@@ -181,16 +181,6 @@ fn check_unlogged(table: &TablePlan, settings: &Settings, path: ReadPath, prefli
             Some("exclude it, or set via = \"direct\"".into()),
         );
     }
-}
-
-fn chain(error: &crate::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        text.push_str(&format!(": {inner}"));
-        source = inner.source();
-    }
-    text
 }
 
 /// Warns of tables that logical replication fills: their rows have the publisher's values of the cursor, and are
@@ -436,7 +426,7 @@ async fn check_target(
         origin.map_or(Ok(()), |origin| keep_names(&mut plan, origin)).and_then(|()| resumption.action(&plan, &state));
     let name = table.source.display();
     match checked {
-        Err(error) => preflight.add(Severity::Error, &name, chain(&error), error.hint.clone()),
+        Err(error) => preflight.add(Severity::Error, &name, base::chain(&error), error.hint.clone()),
         Ok(Action::Replace) => {}
         Ok(action) => {
             let schema = present.schema().context("read the table's schema")?;
@@ -447,7 +437,7 @@ async fn check_target(
             if let (Action::Increment(position), true) = (&action, plan.cursor.is_some()) {
                 let order = OrderState::default();
                 if let Err(error) = resumption.check_order(&plan, position, &order) {
-                    preflight.add(Severity::Error, &name, chain(&error), error.hint.clone());
+                    preflight.add(Severity::Error, &name, base::chain(&error), error.hint.clone());
                 }
             }
             if let Some(origin) = origin {
