@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::number::Decimal;
+use crate::number::{parse_decimal, whole_cents};
 use crate::{Error, Kind, Result};
 
 /// Whose statement it is, and of which month.
@@ -103,7 +103,7 @@ pub(crate) struct ParsedLine {
     /// The line itself.
     pub line: StatementLine,
     /// The price.
-    pub price: Option<Decimal>,
+    pub price: Option<rust_decimal::Decimal>,
     /// The amount without VAT.
     pub cents: i64,
     /// The amount of VAT.
@@ -160,10 +160,10 @@ impl ParsedLine {
             Error::new(Kind::FixInput, format!("read {column} {text:?} of {contract}, {rule}: expected {wanted}"))
         };
         let decimal = |column: &str, text: &str| {
-            Decimal::parse(text).ok_or_else(|| refuse(column, text, "a decimal such as 1234.56"))
+            parse_decimal(text).ok_or_else(|| refuse(column, text, "a decimal such as 1234.56"))
         };
         let cents = |column: &str, text: &str| {
-            decimal(column, text)?.cents().ok_or_else(|| refuse(column, text, "whole cents"))
+            whole_cents(decimal(column, text)?).ok_or_else(|| refuse(column, text, "whole cents"))
         };
         let price = line.price.as_deref().map(|text| decimal("price", text)).transpose()?;
         decimal("vat_rate_pct", &line.vat_rate_pct)?;

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use chrono::Datelike;
 use minijinja::{AutoEscape, Environment, Error as Failure, ErrorKind, UndefinedBehavior, value::Serde};
+use rust_decimal::Decimal;
 use serde::Serialize;
 
 use crate::chart::{Chart, chart};
 use crate::content::{DayEnergy, ParsedLine, Statement};
 use crate::labels::Labels;
-use crate::number::{Decimal, NumberFormat};
+use crate::number::{NumberFormat, format_decimal, parse_decimal, rounded};
 use crate::{Error, Kind, Result};
 
 /// Renders a statement; `name` is the template's name in errors.
@@ -224,9 +225,9 @@ fn filters(environment: &mut Environment<'_>, labels: &Labels) {
     environment.add_filter("euros", move |cents: i64| euros(cents, &marks));
     let marks = labels.marks.clone();
     environment.add_filter("decimal", move |text: &str| -> Result<String, Failure> {
-        let decimal = Decimal::parse(text);
+        let decimal = parse_decimal(text);
         let decimal = decimal.ok_or_else(|| refused(format!("{text:?} is not a decimal such as 1234.56")))?;
-        Ok(decimal.format(2, &marks))
+        Ok(format_decimal(decimal, 2, &marks))
     });
     let marks = labels.marks.clone();
     environment.add_filter(
@@ -254,7 +255,7 @@ fn refused(what: String) -> Failure {
 
 /// An amount with its currency.
 pub(crate) fn euros(cents: i64, marks: &NumberFormat) -> String {
-    format!("{}{}", Decimal { digits: cents, scale: 2 }.format(2, marks), marks.currency)
+    format!("{}{}", format_decimal(Decimal::new(cents, 2), 2, marks), marks.currency)
 }
 
 /// A quantity in a common unit: Wh as MWh, W as kW, seconds as hours. Exact without `digits`, otherwise rounded to at
@@ -262,15 +263,15 @@ pub(crate) fn euros(cents: i64, marks: &NumberFormat) -> String {
 pub(crate) fn quantity(amount: i64, unit: &str, digits: Option<u32>, marks: &NumberFormat) -> Option<String> {
     let (decimal, least, unit) = match unit {
         // All decimals, so that a reader can check the amount.
-        "Wh" => (Decimal { digits: amount, scale: 6 }, 6, "MWh"),
-        "W" => (Decimal { digits: amount, scale: 3 }, 0, "kW"),
+        "Wh" => (Decimal::new(amount, 6), 6, "MWh"),
+        "W" => (Decimal::new(amount, 3), 0, "kW"),
         // Hundredths of an hour, which are exact for quarters of an hour.
-        "s" => (Decimal { digits: amount.checked_mul(25)? / 900, scale: 2 }, 0, "h"),
+        "s" => (Decimal::new(amount.checked_mul(25)? / 900, 2), 0, "h"),
         _ => return None,
     };
     let shown = match digits {
-        Some(digits) => decimal.rounded(digits).format(0, marks),
-        None => decimal.format(least, marks),
+        Some(digits) => format_decimal(rounded(decimal, digits), 0, marks),
+        None => format_decimal(decimal, least, marks),
     };
     Some(format!("{shown}\u{a0}{unit}"))
 }

@@ -1,5 +1,6 @@
 //! Writes a statement as a workbook, with numbers as numbers, for further calculation.
 
+use rust_decimal::prelude::ToPrimitive;
 use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook, Worksheet, XlsxError};
 
 use crate::content::Statement;
@@ -57,7 +58,7 @@ fn rows<'a>(labels: &'a Labels, statement: &'a Statement) -> Result<Vec<Row<'a>>
             texts: [&line.contract_id, &line.site_id, &line.prm, item],
             quantity: line.quantity,
             unit: &line.unit,
-            price: counted.price.map(crate::number::Decimal::as_f64),
+            price: counted.price.and_then(|price| price.to_f64()),
             price_unit: line.price_unit.as_deref().map_or(Ok(""), |unit| labels.label("unit", unit))?,
             cents: counted.cents,
             vat_cents: counted.vat_cents,
