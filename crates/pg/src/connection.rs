@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use chrono::{DateTime, Utc};
 use datafusion::arrow::datatypes::SchemaRef;
@@ -12,12 +12,12 @@ use pgwire::messages::startup::SecretKey;
 use tokio_util::sync::CancellationToken;
 
 use super::encode::Cursor;
+use super::lock::locked;
 use super::problem::{self, CANCELLED, SHUTDOWN};
+use super::resources::QueryResources;
 use super::variables::{APPLICATION_NAME, TIME_ZONE, Variables};
-use super::{Shared, catalogue, locked};
-use sql::error::Result;
 use sql::roles::Role;
-use sql::session::{Limits, Session};
+use sql::session::Session;
 use sql::snapshot::LakeSnapshot;
 
 /// Why a query or a connection was stopped.
@@ -55,8 +55,11 @@ pub(crate) struct Connection {
     pub(crate) sync_count: AtomicU64,
     /// Cancelled to close the connection.
     pub(crate) ended: CancellationToken,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) resources: Arc<QueryResources>,
 }
+
+/// Holds the connection once its user has logged in.
+pub(crate) type ConnectionCell = Arc<OnceLock<Arc<Connection>>>;
 
 /// An open cursor.
 pub(crate) struct NamedCursor {
@@ -96,26 +99,16 @@ pub(crate) struct Activity {
 }
 
 impl Connection {
-    /// Opens the session of a client that has logged in. Cancelling `ended` closes the connection.
-    ///
-    /// # Errors
-    /// If the session cannot be created.
+    /// The connection of a client that has logged in. Cancelling `ended` closes it.
     pub(crate) fn open(
-        shared: &Arc<Shared>,
+        session: Session,
+        resources: &Arc<QueryResources>,
         role: &Arc<Role>,
         (pid, secret): (i32, SecretKey),
         client: SocketAddr,
-        variables: Variables,
+        variables: Arc<Mutex<Variables>>,
         ended: CancellationToken,
-    ) -> Result<Arc<Connection>> {
-        // Each query has a memory pool of its own, so plans are made for the limit of one query.
-        let bounds = &shared.bounds;
-        let memory_bytes_max = bounds.query_memory_bytes_max.or(bounds.memory_bytes_max);
-        let limits = Limits { memory_bytes_max, partitions: None };
-        let session = Session::with_limits(shared.lake.clone(), Arc::clone(&shared.system), None, limits)?
-            .with_views(Arc::clone(&shared.views));
-        let variables = Arc::new(Mutex::new(variables));
-        let session = catalogue::install(session.with_role(Arc::clone(role)), shared, &variables, pid);
+    ) -> Arc<Connection> {
         let connection = Connection {
             pid,
             secret,
@@ -130,10 +123,10 @@ impl Connection {
             reason: AtomicU8::new(0),
             sync_count: AtomicU64::new(0),
             ended,
-            shared: Arc::clone(shared),
+            resources: Arc::clone(resources),
         };
         connection.apply_time_zone();
-        Ok(Arc::new(connection))
+        Arc::new(connection)
     }
 
     /// The state of the lake that a statement sees: the newest, or that of the open block.
@@ -172,6 +165,17 @@ impl Connection {
         }
         self.apply_time_zone();
         locked(&self.cursors).retain(|_, cursor| cursor.with_hold && committed);
+    }
+
+    /// The columns of an open cursor.
+    ///
+    /// # Errors
+    /// If no cursor has this name.
+    pub(crate) fn cursor_columns(&self, name: &str) -> PgWireResult<SchemaRef> {
+        match locked(&self.cursors).get(name) {
+            Some(cursor) => Ok(Arc::clone(&cursor.columns)),
+            None => Err(problem::error("34000", format!("cursor \"{name}\" does not exist"))),
+        }
     }
 
     /// Sets a variable, or resets it with `None`, and returns its new value. `local` lasts until the end of the block.
@@ -213,7 +217,7 @@ impl Connection {
         *locked(&self.query) =
             CurrentQuery { token: token.clone(), text: text.to_owned(), started_at: Some(Utc::now()), busy: true };
         let requested = locked(&self.variables).statement_timeout();
-        let limit = match (requested, self.shared.bounds.query_time_max) {
+        let limit = match (requested, self.resources.bounds.query_time_max) {
             (Some(requested), Some(max)) => Some(requested.min(max)),
             (requested, max) => requested.or(max),
         };

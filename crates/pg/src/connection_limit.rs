@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
-use super::locked;
+use super::lock::locked;
 
 /// The most connections whose users have not logged in yet.
 const PENDING_MAX: usize = 256;

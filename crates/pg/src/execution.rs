@@ -18,10 +18,11 @@ use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::connection::Connection;
+use super::lock::locked;
 use super::memory::QueryMemory;
 use super::problem::{self, CANCELLED};
-use super::{Shared, locked};
-use sql::session::PlannedQuery;
+use super::resources::QueryResources;
+use sql::plan::PlannedQuery;
 
 /// How many batches are computed before the client reads them.
 const BATCHES_AHEAD: usize = 2;
@@ -37,7 +38,7 @@ pub(crate) struct Batches {
 
 /// Counts and logs a query when it ends; it never contains the query's text or values.
 pub(crate) struct QueryRecord {
-    shared: Arc<Shared>,
+    resources: Arc<QueryResources>,
     role: String,
     pid: i32,
     started: Instant,
@@ -48,11 +49,11 @@ pub(crate) struct QueryRecord {
 
 impl QueryRecord {
     /// Counts a query as started; dropping the record counts it as ended and logs it.
-    pub(crate) fn open(shared: &Arc<Shared>, connection: &Connection) -> Arc<QueryRecord> {
-        shared.counts.queries.fetch_add(1, Ordering::Relaxed);
-        shared.counts.running.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn open(resources: &Arc<QueryResources>, connection: &Connection) -> Arc<QueryRecord> {
+        resources.counts.queries.fetch_add(1, Ordering::Relaxed);
+        resources.counts.running.fetch_add(1, Ordering::Relaxed);
         Arc::new(QueryRecord {
-            shared: Arc::clone(shared),
+            resources: Arc::clone(resources),
             role: connection.role.name.clone(),
             pid: connection.pid,
             started: Instant::now(),
@@ -69,7 +70,7 @@ impl QueryRecord {
 
 impl Drop for QueryRecord {
     fn drop(&mut self) {
-        let counts = &self.shared.counts;
+        let counts = &self.resources.counts;
         let (rows, elapsed) = (self.rows.load(Ordering::Relaxed), self.started.elapsed());
         counts.running.fetch_sub(1, Ordering::Relaxed);
         counts.rows.fetch_add(rows, Ordering::Relaxed);
@@ -91,27 +92,27 @@ impl Batches {
     /// # Errors
     /// If the query's memory pool cannot be set up; errors of the query itself are returned by [`Batches::next`].
     pub(crate) fn start(
-        shared: &Arc<Shared>,
+        resources: &Arc<QueryResources>,
         connection: &Arc<Connection>,
         planned: PlannedQuery,
         record: Arc<QueryRecord>,
     ) -> PgWireResult<Batches> {
-        let memory = QueryMemory::new(Arc::clone(&shared.memory), shared.bounds.query_memory_bytes_max);
+        let memory = QueryMemory::new(Arc::clone(&resources.memory), resources.bounds.query_memory_bytes_max);
         let memory = Arc::new(memory);
-        let running = shared.running.add(Arc::clone(&memory));
+        let running = resources.running.add(Arc::clone(&memory));
         let runtime = RuntimeEnvBuilder::from_runtime_env(planned.state.runtime_env())
             .with_memory_pool(memory)
             .build_arc()
             .map_err(problem::of_run)?;
         let state = SessionStateBuilder::new_from_existing(planned.state).with_runtime_env(runtime).build();
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
-        let planning = shared.planning().spawn(async move {
+        let planning = resources.planning().spawn(async move {
             let frame = SessionContext::new_with_state(state).execute_logical_plan(planned.plan).await?;
             let context = Arc::new(frame.task_ctx());
             Ok::<_, DataFusionError>((frame.create_physical_plan().await?, context))
         });
         let planning = AbortOnDropHandle::new(planning);
-        let task = shared.queries().spawn(async move {
+        let task = resources.queries().spawn(async move {
             let sending = async {
                 let stream = match planning.await {
                     Ok(Ok((plan, context))) => execute_stream(plan, context).map_err(problem::of_run),

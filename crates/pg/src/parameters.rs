@@ -14,6 +14,10 @@ use super::{pg_types, problem};
 use sql::instant::{local_time, with_seconds};
 use sql::literals::local_to_utc;
 
+/// The days since 1970 of 0001-01-01 and 9999-12-31, which the lake has in the place of -infinity and infinity.
+const INFINITE_DATES: (i32, i32) = (-719_162, 2_932_896);
+const DAY_MICROS: i64 = 86_400_000_000;
+
 /// The value of a parameter; `None` is NULL. `zone` is the time zone of an instant that is written without one.
 ///
 /// # Errors
@@ -49,17 +53,11 @@ fn from_binary(bytes: &[u8], pg_type: &Type) -> PgWireResult<ScalarValue> {
         Type::FLOAT4 => ScalarValue::Float32(read(bytes, pg_type)?),
         Type::FLOAT8 => ScalarValue::Float64(read(bytes, pg_type)?),
         Type::BYTEA => ScalarValue::Binary(Some(bytes.to_vec())),
-        Type::DATE => {
-            ScalarValue::Date32(read::<i32>(bytes, &Type::INT4)?.and_then(|days| days.checked_add(DAYS_TO_2000)))
-        }
-        Type::TIME => ScalarValue::Time64Microsecond(micros()?),
-        Type::TIMESTAMP => {
-            ScalarValue::TimestampMicrosecond(micros()?.and_then(|micros| micros.checked_add(MICROS_TO_2000)), None)
-        }
-        Type::TIMESTAMPTZ => {
-            let micros = micros()?.and_then(|micros| micros.checked_add(MICROS_TO_2000));
-            ScalarValue::TimestampMicrosecond(micros, Some("UTC".into()))
-        }
+        Type::DATE => ScalarValue::Date32(read::<i32>(bytes, &Type::INT4)?.map(date)),
+        // The engine's literals of this type have nanoseconds.
+        Type::TIME => ScalarValue::Time64Nanosecond(micros()?.map(|micros| micros.saturating_mul(1_000))),
+        Type::TIMESTAMP => ScalarValue::TimestampMicrosecond(micros()?.map(timestamp), None),
+        Type::TIMESTAMPTZ => ScalarValue::TimestampMicrosecond(micros()?.map(timestamp), Some("UTC".into())),
         Type::INTERVAL => {
             let (micros, rest) = bytes.split_at_checked(8).ok_or_else(|| malformed(pg_type))?;
             let (days, months) = rest.split_at_checked(4).ok_or_else(|| malformed(pg_type))?;
@@ -91,16 +89,31 @@ fn from_binary(bytes: &[u8], pg_type: &Type) -> PgWireResult<ScalarValue> {
     })
 }
 
+/// A date in days since 1970 of a date in days since 2000. Infinities are the values that the lake has in their place.
+fn date(days: i32) -> i32 {
+    match days {
+        i32::MAX => INFINITE_DATES.1,
+        i32::MIN => INFINITE_DATES.0,
+        days => days.saturating_add(DAYS_TO_2000),
+    }
+}
+
+/// As [`date`], in microseconds.
+fn timestamp(micros: i64) -> i64 {
+    match micros {
+        i64::MAX => (i64::from(INFINITE_DATES.1) + 1) * DAY_MICROS - 1,
+        i64::MIN => i64::from(INFINITE_DATES.0) * DAY_MICROS,
+        micros => micros.saturating_add(MICROS_TO_2000),
+    }
+}
+
 fn from_text(value: &str, pg_type: &Type, zone: &str) -> PgWireResult<ScalarValue> {
     let wrong = || problem::error("22P02", format!("invalid input syntax for type {}: \"{value}\"", pg_type.name()));
     let target = pg_types::engine_type(pg_type);
     match (pg_type, &target) {
         (&Type::NUMERIC, _) => return decimal(value),
         (&Type::BYTEA, _) => {
-            let hex = value.strip_prefix("\\x").ok_or_else(wrong)?;
-            let byte = |at: usize| hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
-            let bytes: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(byte).collect();
-            return bytes.map(|bytes| ScalarValue::Binary(Some(bytes))).ok_or_else(wrong);
+            return sql::values::bytes_of_text(value).map(|bytes| ScalarValue::Binary(Some(bytes))).ok_or_else(wrong);
         }
         (_, DataType::Utf8) => return Ok(ScalarValue::Utf8(Some(value.to_owned()))),
         _ => {}
@@ -117,10 +130,11 @@ fn from_text(value: &str, pg_type: &Type, zone: &str) -> PgWireResult<ScalarValu
     read.ok().filter(|read| !read.is_null()).ok_or_else(wrong)
 }
 
-/// Reads a decimal with all its digits; other numbers (NaN, 1e40) become floats.
+/// Reads a decimal with all its digits; NaN and the infinities become floats.
 fn decimal(written: &str) -> PgWireResult<ScalarValue> {
     let wrong = || problem::error("22P02", format!("invalid input syntax for type numeric: \"{written}\""));
-    let plain = written.trim();
+    let written_out = sql::values::without_exponent(written.trim());
+    let plain = written_out.as_deref().unwrap_or(written.trim());
     let (negative, digits) = match plain.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, plain.strip_prefix('+').unwrap_or(plain)),
@@ -129,6 +143,12 @@ fn decimal(written: &str) -> PgWireResult<ScalarValue> {
     let is_plain =
         whole.len() + fraction.len() > 0 && whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit());
     let mantissa = format!("{whole}{fraction}").parse::<i128>().ok().filter(|_| is_plain && fraction.len() <= 38);
+    let digits_max = 38;
+    let significant = format!("{whole}{fraction}").trim_start_matches('0').len();
+    if is_plain && (significant > digits_max || fraction.len() > digits_max) {
+        let message = format!("numeric {written:?} has more than {digits_max} digits, which is the limit here");
+        return Err(problem::error("22003", message));
+    }
     let Some(mantissa) = mantissa else {
         return plain.parse().map(|value| ScalarValue::Float64(Some(value))).map_err(|_| wrong());
     };
@@ -139,7 +159,7 @@ fn decimal(written: &str) -> PgWireResult<ScalarValue> {
 }
 
 /// The decimal text of a numeric in binary format; `None` if it is malformed.
-pub(crate) fn numeric_text(bytes: &[u8]) -> Option<String> {
+fn numeric_text(bytes: &[u8]) -> Option<String> {
     let word = |at: usize| bytes.get(at * 2..at * 2 + 2).map(|pair| i16::from_be_bytes([pair[0], pair[1]]));
     let (count, weight, sign, scale) =
         (word(0)?, i32::from(word(1)?), word(2)? as u16, usize::try_from(word(3)?).ok()?);
@@ -228,8 +248,9 @@ fn text_array(bytes: &[u8], element: &Type, zone: &str) -> PgWireResult<ScalarVa
                 Some(other) => item.push(other),
             }
         }
-        let null = !quoted && item.trim().eq_ignore_ascii_case("null");
-        let item = if quoted { item.as_str() } else { item.trim() };
+        // Other spaces, such as U+00A0, are a part of the value.
+        let item = if quoted { item.as_str() } else { item.trim_matches([' ', '\t', '\n', '\r', '\u{b}', '\u{c}']) };
+        let null = !quoted && item.eq_ignore_ascii_case("null");
         values.push(value((!null).then_some(item.as_bytes()), element, false, zone)?);
     }
     list(values, element)
@@ -263,7 +284,9 @@ pub(crate) fn elements(array: &ScalarValue) -> PgWireResult<Option<Vec<ScalarVal
 
 #[cfg(test)]
 mod tests {
-    use super::{elements, value};
+    use super::super::values::put_numeric;
+    use super::{elements, numeric_text, value};
+    use bytes::BytesMut;
     use datafusion::common::ScalarValue;
     use pgwire::api::Type;
 
@@ -285,5 +308,16 @@ mod tests {
         let list = elements(&read(r#"{a,"b, \"c\"","NULL"}"#, Type::TEXT_ARRAY)).unwrap().unwrap();
         let texts: Vec<String> = list.iter().map(ToString::to_string).collect();
         assert_eq!(texts, ["a", "b, \"c\"", "NULL"]);
+    }
+
+    /// Compares with the encoder of results.
+    #[test]
+    fn numerics_are_read_back() {
+        for text in ["0", "1.100", "-12345.6789", "0.0001", "100000000", "99999999999999999999.99", "-0.5", "12"] {
+            let mut out = BytesMut::new();
+            put_numeric(text, &mut out);
+            let read = numeric_text(&out).unwrap();
+            assert_eq!(read, *text, "{out:?}");
+        }
     }
 }

@@ -10,8 +10,8 @@ use pgwire::api::{ClientInfo, Type};
 use pgwire::error::PgWireResult;
 use pgwire::messages::response::TransactionStatus;
 
+use super::connection::ConnectionCell;
 use super::prepared::{PreparedStatement, parse};
-use super::queries::ConnectionCell;
 use super::{encode, problem};
 
 /// Prepares the statements of one connection.

@@ -9,7 +9,8 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::logical_expr::expr::{InList, Placeholder};
-use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{Cast, Expr, LogicalPlan, Operator};
 use datafusion::sql::parser::Statement;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use pgwire::api::Type;
@@ -20,10 +21,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::connection::Connection;
 use super::copy::CopyOut;
+use super::lock::locked;
 use super::problem::{self, NOT_SUPPORTED};
-use super::{catalogue, encode, locked, parameters, pg_types};
+use super::{catalogue, encode, parameters, pg_types, variables};
 use sql::complexity::nesting;
-use sql::session::{PlannedQuery, columns_of};
+use sql::plan::{PlannedQuery, columns_of};
 use sql::{frontend, statement};
 
 /// The deepest nesting of parentheses of a catalogue query that the library's parser is given.
@@ -75,6 +77,18 @@ pub(crate) fn parse(sql: &str) -> PgWireResult<Vec<ParsedStatement>> {
     };
     let only = statements.len() == 1;
     statements.into_iter().map(|statement| rewrite_statement(statement, only.then_some(sql))).collect()
+}
+
+/// Parses a text of one statement.
+///
+/// # Errors
+/// If the text has a syntax error, or holds another number of statements.
+pub(crate) fn parse_one(query: &str) -> PgWireResult<ParsedStatement> {
+    let mut statements = parse(query)?;
+    match (statements.pop(), statements.len()) {
+        (Some(only), 0) => Ok(only),
+        _ => Err(problem::error("42601", "one query is expected")),
+    }
 }
 
 /// The full form of `ABORT`, `FETCH cursor` and `FETCH FROM cursor`.
@@ -151,7 +165,7 @@ impl ParsedStatement {
     pub(crate) async fn plan(&self, connection: &Arc<Connection>) -> PgWireResult<PlannedQuery> {
         statement::check_read_only(&self.statement).map_err(|error| problem::of(&error, Some(&self.text)))?;
         let (view, statement, owned) = (connection.view(), self.statement.clone(), Arc::clone(connection));
-        let planning = connection.shared.planning().spawn(async move { owned.session.plan(statement, &view).await });
+        let planning = connection.resources.planning().spawn(async move { owned.session.plan(statement, &view).await });
         let planned = connection.unless_cancelled(async {
             AbortOnDropHandle::new(planning).await.map_err(|_| problem::panicked("planning"))
         });
@@ -172,14 +186,10 @@ impl PreparedStatement {
         let no_columns = || Arc::new(Schema::empty());
         let text = |name: &str| Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8, false)]));
         let columns = match (&parsed.statement, parsed.sql()) {
-            (_, Some(ast::Statement::ShowVariable { variable })) => {
-                text(&super::session_commands::shown_variable(variable))
-            }
-            (_, Some(ast::Statement::Fetch { name, .. })) => {
-                super::session_commands::cursor_columns(connection, &name.value)?
-            }
+            (_, Some(ast::Statement::ShowVariable { variable })) => text(&variables::shown_name(variable)),
+            (_, Some(ast::Statement::Fetch { name, .. })) => connection.cursor_columns(&name.value)?,
             (_, Some(ast::Statement::Declare { stmts })) => {
-                let cursor_query = match super::session_commands::declared_query(stmts)? {
+                let cursor_query = match declared_query(stmts)? {
                     Some(query) => Some(Box::new(PreparedStatement::of_query(query, connection, given).await?)),
                     None => None,
                 };
@@ -192,11 +202,7 @@ impl PreparedStatement {
                     planned: Mutex::default(),
                 });
             }
-            (_, Some(sql))
-                if super::session_commands::is_session_command(sql) || CopyOut::of_statement(sql).is_some() =>
-            {
-                no_columns()
-            }
+            (_, Some(sql)) if is_session_command(sql) || CopyOut::of_statement(sql).is_some() => no_columns(),
             (Statement::Reset(_), _) => no_columns(),
             _ => return PreparedStatement::of_query(parsed, connection, given).await,
         };
@@ -268,6 +274,49 @@ impl PreparedStatement {
             values.push(parameters::value(portal.parameters[at].as_deref(), &pg_type, binary, zone)?);
         }
         Ok(values)
+    }
+}
+
+/// Whether a statement is a command of the session, which needs no plan.
+fn is_session_command(sql: &ast::Statement) -> bool {
+    matches!(
+        sql,
+        ast::Statement::StartTransaction { .. }
+            | ast::Statement::Commit { .. }
+            | ast::Statement::Rollback { .. }
+            | ast::Statement::Savepoint { .. }
+            | ast::Statement::ReleaseSavepoint { .. }
+            | ast::Statement::Set(_)
+            | ast::Statement::ShowVariable { .. }
+            | ast::Statement::Declare { .. }
+            | ast::Statement::Fetch { .. }
+            | ast::Statement::Close { .. }
+            | ast::Statement::Discard { .. }
+            | ast::Statement::Deallocate { .. }
+            | ast::Statement::LISTEN { .. }
+            | ast::Statement::UNLISTEN { .. }
+    )
+}
+
+/// The query of a DECLARE with one cursor; `None` with several.
+///
+/// # Errors
+/// If the statement does not declare a cursor.
+fn declared_query(stmts: &[ast::Declare]) -> PgWireResult<Option<ParsedStatement>> {
+    match stmts {
+        [only] => cursor_query(only).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The query of a declared cursor.
+///
+/// # Errors
+/// If something else than a cursor is declared, or the query has a syntax error.
+pub(crate) fn cursor_query(declare: &ast::Declare) -> PgWireResult<ParsedStatement> {
+    match (&declare.declare_type, &declare.names[..], &declare.for_query) {
+        (Some(ast::DeclareType::Cursor), [_], Some(query)) => parse_one(&query.to_string()),
+        _ => Err(problem::error("42601", "only cursors can be declared: DECLARE name CURSOR FOR query")),
     }
 }
 
@@ -353,7 +402,38 @@ fn with_values(plan: LogicalPlan, values: Vec<ScalarValue>, arrays: &BTreeSet<St
         });
         plan = listed.map_err(problem::of_run)?.data;
     }
+    let plan = plan.transform_up_with_subqueries(|node| keep_types(node, &values)).map_err(problem::of_run)?.data;
     plan.replace_params_with_values(&ParamValues::from(values)).map_err(problem::of_run)
+}
+
+/// Gives parameters the types of their values: a bigint stays one, where a literal of its value would be an integer, and
+/// `$1::numeric` keeps all digits, where the engine's numeric has ten decimals.
+fn keep_types(node: LogicalPlan, values: &[ScalarValue]) -> datafusion::error::Result<Transformed<LogicalPlan>> {
+    // LIMIT needs a literal.
+    if matches!(node, LogicalPlan::Limit(_)) {
+        return Ok(Transformed::no(node));
+    }
+    let value_of = |expr: &Expr| match expr {
+        Expr::Placeholder(Placeholder { id, .. }) => number_of(id).and_then(|number| values.get(number - 1)),
+        _ => None,
+    };
+    let names = NamePreserver::new(&node);
+    node.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let kept = expr.transform_up(|expr| {
+            if matches!(value_of(&expr), Some(ScalarValue::Int64(Some(_)))) {
+                return Ok(Transformed::yes(Expr::Cast(Cast::new(Box::new(expr), DataType::Int64))));
+            }
+            if let Expr::Cast(cast) = &expr
+                && *cast.field.data_type() == pg_types::engine_type(&Type::NUMERIC)
+                && matches!(value_of(&cast.expr), Some(ScalarValue::Decimal128(Some(_), ..)))
+            {
+                return Ok(Transformed::yes(cast.expr.as_ref().clone()));
+            }
+            Ok(Transformed::no(expr))
+        })?;
+        Ok(kept.update_data(|expr| name.restore(expr)))
+    })
 }
 
 fn in_list(expr: Expr, id: &str, elements: Option<&[ScalarValue]>) -> Transformed<Expr> {

@@ -2,8 +2,8 @@
 //! bind, execute). Rows are sent while the query runs, and only as fast as the client reads them.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -32,14 +32,16 @@ use pgwire::messages::startup::ParameterStatus;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::Connection;
+use super::connection::{Connection, ConnectionCell};
 use super::copy::CopyWriter;
 use super::encode::{self, BatchStream};
+use super::lock::locked;
 use super::parser::Parser;
 use super::prepared::{PreparedStatement, parse};
 use super::session_commands::{self, Outcome};
+use super::shared::Shared;
 use super::startup::LoginHandler;
-use super::{Shared, disconnect, locked, problem};
+use super::{disconnect, problem};
 
 type Rows = BoxStream<'static, PgWireResult<DataRow>>;
 
@@ -53,9 +55,6 @@ pub(crate) struct Handlers {
     /// A second handle of the socket, by which a client without TLS is told why the connection ends.
     watched: Arc<TcpStream>,
 }
-
-/// Holds the connection once its user has logged in.
-pub(crate) type ConnectionCell = Arc<OnceLock<Arc<Connection>>>;
 
 /// Executes the statements of one connection.
 pub(crate) struct QueryHandler {
@@ -393,7 +392,7 @@ impl ExtendedQueryHandler for QueryHandler {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let cursor = match (message.target_type, message.name.as_deref()) {
-            (TARGET_TYPE_BYTE_PORTAL, Some(name)) => session_commands::cursor_columns(self.connection()?, name).ok(),
+            (TARGET_TYPE_BYTE_PORTAL, Some(name)) => self.connection()?.cursor_columns(name).ok(),
             _ => None,
         };
         // In PostgreSQL a cursor is a portal, and drivers describe it as one.

@@ -11,16 +11,17 @@ use futures::stream;
 use pgwire::api::portal::Portal;
 use pgwire::error::PgWireResult;
 use pgwire::messages::response::TransactionStatus;
-use sqlparser::ast::{self, CloseCursor, ContextModifier, DeclareType, FetchDirection, Ident, Set, Statement as Sql};
+use sqlparser::ast::{self, CloseCursor, ContextModifier, FetchDirection, Ident, Set, Statement as Sql};
 
 use super::connection::{Connection, NamedCursor};
 use super::copy::{CopyOut, CopyWriter};
 use super::encode::{self, BatchStream, Cursor};
 use super::execution::{Batches, QueryRecord};
-use super::prepared::{ParsedStatement, PreparedStatement, parse};
+use super::lock::locked;
+use super::prepared::{ParsedStatement, PreparedStatement, cursor_query, parse_one};
 use super::problem::{self, ABORTED, NOT_SUPPORTED};
-use super::{locked, variables};
-use sql::session::PlannedQuery;
+use super::variables;
+use sql::plan::PlannedQuery;
 
 /// What the client is sent for one executed statement.
 pub(crate) enum Outcome {
@@ -44,27 +45,6 @@ pub(crate) enum Outcome {
 
 fn done(tag: &str) -> PgWireResult<Outcome> {
     Ok(Outcome::Done { tag: tag.to_owned(), parameter_status: None })
-}
-
-/// Whether a statement is a command of the session, which needs no plan.
-pub(crate) fn is_session_command(sql: &Sql) -> bool {
-    matches!(
-        sql,
-        Sql::StartTransaction { .. }
-            | Sql::Commit { .. }
-            | Sql::Rollback { .. }
-            | Sql::Savepoint { .. }
-            | Sql::ReleaseSavepoint { .. }
-            | Sql::Set(_)
-            | Sql::ShowVariable { .. }
-            | Sql::Declare { .. }
-            | Sql::Fetch { .. }
-            | Sql::Close { .. }
-            | Sql::Discard { .. }
-            | Sql::Deallocate { .. }
-            | Sql::LISTEN { .. }
-            | Sql::UNLISTEN { .. }
-    )
 }
 
 /// Executes a statement of the simple protocol. `status` is the state of the transaction block before it.
@@ -114,7 +94,7 @@ async fn start_query(
     connection: &Arc<Connection>,
     planning: impl Future<Output = PgWireResult<PlannedQuery>>,
 ) -> PgWireResult<(SchemaRef, Batches, LogicalPlan)> {
-    let record = QueryRecord::open(&connection.shared, connection);
+    let record = QueryRecord::open(&connection.resources, connection);
     let mut planned = planning.await.inspect_err(|error| record.failed(error))?;
     // SET of an engine setting must change the session's context, not the query's copy of it.
     if let LogicalPlan::Statement(_) = planned.plan {
@@ -127,7 +107,7 @@ async fn start_query(
         LogicalPlan::Statement(_) => Arc::clone(plan.schema().inner()),
         _ => Arc::clone(&planned.columns),
     };
-    let batches = Batches::start(&connection.shared, connection, planned, record)?;
+    let batches = Batches::start(&connection.resources, connection, planned, record)?;
     Ok((columns, batches, plan))
 }
 
@@ -263,19 +243,8 @@ fn reset(connection: &Connection, name: &str) -> PgWireResult<Outcome> {
     })
 }
 
-/// The name of the variable in a SHOW statement; `SHOW TIME ZONE` gives `TimeZone`.
-pub(crate) fn shown_variable(variable: &[Ident]) -> String {
-    let words: Vec<String> = variable.iter().map(|word| word.value.to_lowercase()).collect();
-    match words.join(" ").as_str() {
-        "time zone" => "TimeZone".to_owned(),
-        "transaction isolation level" => "transaction_isolation".to_owned(),
-        "session authorization" => "session_authorization".to_owned(),
-        _ => words.join("."),
-    }
-}
-
 fn show(connection: &Connection, variable: &[Ident]) -> PgWireResult<Outcome> {
-    let name = shown_variable(variable);
+    let name = variables::shown_name(variable);
     let variables = locked(&connection.variables);
     let text = |names: &[&str]| {
         Arc::new(Schema::new(names.iter().map(|name| Field::new(*name, DataType::Utf8, false)).collect::<Vec<_>>()))
@@ -300,24 +269,6 @@ async fn declare(connection: &Arc<Connection>, stmts: &[ast::Declare]) -> PgWire
         outcome = declare_cursor(connection, declare, parsed.plan(connection)).await;
     }
     outcome
-}
-
-/// The query of a DECLARE with one cursor; `None` with several.
-///
-/// # Errors
-/// If the statement does not declare a cursor.
-pub(crate) fn declared_query(stmts: &[ast::Declare]) -> PgWireResult<Option<ParsedStatement>> {
-    match stmts {
-        [only] => cursor_query(only).map(Some),
-        _ => Ok(None),
-    }
-}
-
-fn cursor_query(declare: &ast::Declare) -> PgWireResult<ParsedStatement> {
-    match (&declare.declare_type, &declare.names[..], &declare.for_query) {
-        (Some(DeclareType::Cursor), [_], Some(query)) => parse_one(&query.to_string()),
-        _ => Err(problem::error("42601", "only cursors can be declared: DECLARE name CURSOR FOR query")),
-    }
 }
 
 async fn declare_cursor(
@@ -345,25 +296,6 @@ async fn declare_cursor(
     done("DECLARE CURSOR")
 }
 
-fn parse_one(query: &str) -> PgWireResult<ParsedStatement> {
-    let mut statements = parse(query)?;
-    match (statements.pop(), statements.len()) {
-        (Some(only), 0) => Ok(only),
-        _ => Err(problem::error("42601", "one query is expected")),
-    }
-}
-
-/// The columns of an open cursor.
-///
-/// # Errors
-/// If no cursor has this name.
-pub(crate) fn cursor_columns(connection: &Connection, name: &str) -> PgWireResult<SchemaRef> {
-    match locked(&connection.cursors).get(name) {
-        Some(cursor) => Ok(Arc::clone(&cursor.columns)),
-        None => Err(problem::error("34000", format!("cursor \"{name}\" does not exist"))),
-    }
-}
-
 async fn fetch(connection: &Connection, name: &str, direction: &FetchDirection) -> PgWireResult<Outcome> {
     let rows = match direction {
         FetchDirection::Next | FetchDirection::Forward { limit: None } => 1,
@@ -379,7 +311,7 @@ async fn fetch(connection: &Connection, name: &str, direction: &FetchDirection) 
             return Err(problem::with_hint("55000", "cursor can only scan forward", hint));
         }
     };
-    let columns = cursor_columns(connection, name)?;
+    let columns = connection.cursor_columns(name)?;
     let cursor = locked(&connection.cursors).get(name).map(|named| Arc::clone(&named.cursor));
     let cursor = cursor.ok_or_else(|| problem::error("34000", format!("cursor \"{name}\" does not exist")))?;
     let batches = encode::fetch(cursor.lock_owned().await, rows);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use futures::Sink;
@@ -14,10 +14,13 @@ use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::Connection;
-use super::queries::ConnectionCell;
+use super::connection::{Connection, ConnectionCell};
+use super::lock::locked;
+use super::shared::Shared;
 use super::variables::Variables;
-use super::{Shared, locked, problem};
+use super::{catalogue, problem};
+use sql::roles::Role;
+use sql::{Limits, Session};
 
 /// Authenticates the client of one connection and opens its session.
 pub(crate) struct LoginHandler {
@@ -46,7 +49,7 @@ impl LoginHandler {
     }
 
     fn check_limits<C: ClientInfo>(&self, client: &C) -> PgWireResult<()> {
-        let bounds = &self.shared.bounds;
+        let bounds = &self.shared.resources.bounds;
         if self.shared.connection_limit.is_full() {
             return Err(too_many(bounds.connections_max));
         }
@@ -60,16 +63,33 @@ impl LoginHandler {
     fn open_connection<C: ClientInfo>(&self, client: &C) -> PgWireResult<()> {
         let user = client.metadata().get("user").map(String::as_str).unwrap_or_default();
         let (role, _) = self.shared.logins.get(user).ok_or_else(|| PgWireError::InvalidPassword(user.to_owned()))?;
-        let variables = startup_variables(&self.shared, client)?;
+        let variables = Arc::new(Mutex::new(startup_variables(&self.shared, client)?));
         let (key, address) = (client.pid_and_secret_key(), client.socket_addr());
-        let connection = Connection::open(&self.shared, role, key, address, variables, self.ended.clone())
-            .map_err(|error| problem::of(&error, None))?;
+        let session = open_session(&self.shared, role, &variables, key.0).map_err(|error| problem::of(&error, None))?;
+        let resources = &self.shared.resources;
+        let connection = Connection::open(session, resources, role, key, address, variables, self.ended.clone());
         let (pid, secure) = (connection.pid, client.is_secure());
         tracing::info!(role = role.name, pid, client = %address, secure, "connection");
         locked(&self.shared.connections).insert(pid, Arc::clone(&connection));
         let _ = self.cell.set(connection);
         Ok(())
     }
+}
+
+/// The session of a connection, with its catalogue.
+fn open_session(
+    shared: &Arc<Shared>,
+    role: &Arc<Role>,
+    variables: &Arc<Mutex<Variables>>,
+    pid: i32,
+) -> sql::error::Result<Session> {
+    // Each query has a memory pool of its own, so plans are made for the limit of one query.
+    let bounds = &shared.resources.bounds;
+    let memory_bytes_max = bounds.query_memory_bytes_max.or(bounds.memory_bytes_max);
+    let limits = Limits { memory_bytes_max, partitions: None };
+    let session = Session::with_limits(shared.lake.clone(), Arc::clone(&shared.system), None, limits)?
+        .with_views(Arc::clone(&shared.views));
+    Ok(catalogue::install(session.with_role(Arc::clone(role)), shared, variables, pid))
 }
 
 fn too_many(max: usize) -> PgWireError {
@@ -91,7 +111,10 @@ impl StartupHandler for LoginHandler {
         // The answer to a correct proof tells the client that it is connected, so the connection is reserved before.
         let reserved = match matches!(message, PgWireFrontendMessage::PasswordMessageFamily(_)) {
             true => Some(
-                self.shared.connection_limit.reserve().ok_or_else(|| too_many(self.shared.bounds.connections_max))?,
+                self.shared
+                    .connection_limit
+                    .reserve()
+                    .ok_or_else(|| too_many(self.shared.resources.bounds.connections_max))?,
             ),
             false => None,
         };

@@ -1,6 +1,7 @@
 //! Tests of a server over a real lake with independent clients: tokio-postgres and psql.
 
 mod catalogue;
+mod framing;
 mod limits;
 mod queries;
 mod rights;

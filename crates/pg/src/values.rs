@@ -99,7 +99,7 @@ pub(crate) fn put_sized(
 }
 
 /// Writes a decimal number as numeric: digits to base 10000, a weight, a sign and the number of decimals.
-fn put_numeric(text: &str, out: &mut BytesMut) {
+pub(crate) fn put_numeric(text: &str, out: &mut BytesMut) {
     let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let whole = whole.trim_start_matches('0');
@@ -123,21 +123,4 @@ fn put_numeric(text: &str, out: &mut BytesMut) {
     out.put_u16(if negative && !groups.is_empty() { 0x4000 } else { 0 });
     out.put_i16(fraction.len() as i16);
     groups.into_iter().for_each(|group| out.put_i16(group));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::put_numeric;
-    use bytes::BytesMut;
-
-    /// Compares with the decoder of parameters.
-    #[test]
-    fn numerics_are_read_back() {
-        for text in ["0", "1.100", "-12345.6789", "0.0001", "100000000", "99999999999999999999.99", "-0.5", "12"] {
-            let mut out = BytesMut::new();
-            put_numeric(text, &mut out);
-            let read = super::super::parameters::numeric_text(&out).unwrap();
-            assert_eq!(read, *text, "{out:?}");
-        }
-    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use datafusion::arrow::array::timezone::Tz;
 use pgwire::error::PgWireError;
+use sqlparser::ast::Ident;
 
 use super::problem::{self, BAD_VALUE, UNDEFINED_OBJECT};
 
@@ -180,6 +181,17 @@ pub(crate) fn reported_name(name: &str) -> Option<&'static str> {
         .map(|(known, ..)| *known)
 }
 
+/// The name of the variable in a SHOW statement; `SHOW TIME ZONE` gives `TimeZone`.
+pub(crate) fn shown_name(variable: &[Ident]) -> String {
+    let words: Vec<String> = variable.iter().map(|word| word.value.to_lowercase()).collect();
+    match words.join(" ").as_str() {
+        "time zone" => "TimeZone".to_owned(),
+        "transaction isolation level" => "transaction_isolation".to_owned(),
+        "session authorization" => "session_authorization".to_owned(),
+        _ => words.join("."),
+    }
+}
+
 fn unknown(name: &str) -> PgWireError {
     problem::error(UNDEFINED_OBJECT, format!("unrecognized configuration parameter \"{name}\""))
 }
@@ -193,20 +205,32 @@ fn is_off(value: &str) -> bool {
     matches!(value.to_lowercase().as_str(), "off" | "false" | "no" | "0")
 }
 
-/// A time zone in the engine's form: a name of the time zone database, or an offset such as `+02:00`.
+/// A time zone in the engine's form: a name of the time zone database, or an offset in ISO 8601 such as `+02:00`.
 fn zone(value: &str) -> Result<String, PgWireError> {
     let plain = value.trim();
     let hours = plain.parse::<i32>().ok().filter(|hours| hours.abs() <= 15);
     let written = match (plain.to_lowercase().as_str(), hours) {
+        (clock, _) if is_posix_offset(clock) => match clock.strip_prefix('-') {
+            Some(clock) => format!("+{clock:0>5}"),
+            None => format!("-{:0>5}", clock.trim_start_matches('+')),
+        },
         ("local" | "default" | "gmt" | "z" | "utc" | "etc/utc", _) => "UTC".to_owned(),
         (_, Some(hours)) => format!("{}{:02}:00", if hours < 0 { '-' } else { '+' }, hours.abs()),
         _ => plain.to_owned(),
     };
     if Tz::from_str(&written).is_err() {
         let message = format!("invalid value for parameter \"TimeZone\": \"{value}\"");
-        return Err(problem::with_hint(BAD_VALUE, message, "write it as Europe/Paris, UTC or +02:00"));
+        return Err(problem::with_hint(BAD_VALUE, message, "write it as Europe/Paris, UTC or +2"));
     }
     Ok(written)
+}
+
+/// Whether a zone is an offset with minutes, such as `-02:00`: as in POSIX, that is east of Greenwich. A number of hours
+/// alone has the sign of ISO 8601.
+fn is_posix_offset(zone: &str) -> bool {
+    let clock = zone.trim_start_matches(['+', '-']);
+    let is_number = |part: &str| (1..=2).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    clock.split_once(':').is_some_and(|(hours, minutes)| is_number(hours) && is_number(minutes) && minutes.len() == 2)
 }
 
 /// Reads a number of milliseconds, or a number with a unit.
@@ -262,7 +286,9 @@ mod tests {
     fn zones_and_durations() {
         assert_eq!(zone("Europe/Paris").unwrap(), "Europe/Paris");
         assert_eq!(zone("+2").unwrap(), "+02:00");
-        assert_eq!(zone("-03:30").unwrap(), "-03:30");
+        assert_eq!(zone("-3").unwrap(), "-03:00");
+        // As in POSIX, with a colon a positive offset is west of Greenwich.
+        assert_eq!((zone("-03:30").unwrap(), zone("2:00").unwrap()), ("+03:30".to_owned(), "-02:00".to_owned()));
         assert!(zone("Mars/Olympus").is_err());
         assert_eq!(duration("1min").unwrap(), Duration::from_secs(60));
         assert!(duration("1 fortnight").is_err());

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::lock::locked;
 use super::memory::{QueryMemory, bytes_text};
-use super::{Shared, locked};
 
 /// The pause between two checks: a query takes longer than this to fill a machine's memory.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
@@ -50,17 +50,17 @@ impl RunningQueries {
 }
 
 /// Ends the largest query whenever the process has more than `bytes_max` in memory; returns when the server is dropped.
-pub(crate) async fn watch(shared: Weak<Shared>, bytes_max: usize) {
+pub(crate) async fn watch(running: Weak<RunningQueries>, bytes_max: usize) {
     let page = rustix::param::page_size();
     loop {
         tokio::time::sleep(CHECK_INTERVAL).await;
-        let Some(shared) = shared.upgrade() else { return };
+        let Some(running) = running.upgrade() else { return };
         let Some(held) = resident(page).filter(|held| *held > bytes_max) else { continue };
-        if let Some(query) = shared.running.largest() {
+        if let Some(query) = running.largest() {
             let (held, bytes_max) = (bytes_text(held), bytes_text(bytes_max));
             tracing::warn!(held, bytes_max, "the process is near its memory limit: the largest query was ended");
             query.ended.cancel();
-            drop((query, shared));
+            drop((query, running));
             tokio::time::sleep(GRACE).await;
         }
     }

@@ -14,7 +14,8 @@ use datafusion::logical_expr::TableType;
 use lake::TableName;
 
 use crate::error::Result;
-use crate::snapshot::{CATALOG, DEFAULT_SCHEMA, INFORMATION_SCHEMA, LakeSnapshot};
+use crate::schemas::{CATALOG, DEFAULT_SCHEMA, INFORMATION_SCHEMA};
+use crate::snapshot::LakeSnapshot;
 use crate::system;
 
 /// Schemas that do not belong to the lake, such as `pg_catalog`.
@@ -106,7 +107,7 @@ struct Schema {
 impl Schema {
     async fn open(&self, table: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if self.name == system::SCHEMA {
-            return system::schema_only_table(&self.snapshot, table).await.map(Some);
+            return system::schema_only_table(table, &self.snapshot.system).await.map(Some);
         }
         self.snapshot.table(&TableName::new(&self.name, table)).await
     }
@@ -128,7 +129,13 @@ impl SchemaProvider for Schema {
         // `information_schema` lists no columns of a table that can't be opened, or that did not exist at the
         // session's instant: only a query that names the table must fail.
         Ok(self.open(name).await.unwrap_or_else(|error| {
-            tracing::warn!(schema = self.name, table = name, %error, "left out of information_schema");
+            // A view over tables that are not there yet is no fault; `system.marts` says why it can't be read.
+            tracing::debug!(
+                schema = self.name,
+                table = name,
+                error = base::chain(&error),
+                "left out of information_schema"
+            );
             None
         }))
     }

@@ -3,13 +3,13 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use crate::values::{self, numeric};
 use arrow::array::timezone::Tz;
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use chrono::{DateTime, NaiveDateTime, Offset, TimeZone, Timelike};
+
+use crate::values::{self, numeric, write_bytes, write_instant};
 
 /// For timestamps inside lists and structs, which Arrow's formatter writes.
 const NESTED: FormatOptions<'static> = FormatOptions::new()
@@ -96,57 +96,5 @@ impl<'a> Column<'a> {
             DataType::Decimal128(..) => Column::Numerics(array.as_primitive().clone()),
             _ => Column::Other { array: array.as_ref(), formatter: ArrayFormatter::try_new(array.as_ref(), &NESTED)? },
         })
-    }
-}
-
-/// Appends a timestamp, `value` in `unit` since 1970 in UTC, to `text` as `2026-01-31 12:00:00.5+01`. Without a `zone`
-/// no offset is written.
-///
-/// # Errors
-/// Where the timestamp is out of chrono's range.
-pub fn write_instant(value: i64, unit: TimeUnit, zone: Option<&Tz>, text: &mut String) -> Result<(), ArrowError> {
-    let per_second = match unit {
-        TimeUnit::Second => 1,
-        TimeUnit::Millisecond => 1_000,
-        TimeUnit::Microsecond => 1_000_000,
-        TimeUnit::Nanosecond => 1_000_000_000,
-    };
-    let nanos = value.rem_euclid(per_second) * (1_000_000_000 / per_second);
-    let utc = u32::try_from(nanos).ok().and_then(|nanos| DateTime::from_timestamp(value.div_euclid(per_second), nanos));
-    let utc = utc.ok_or_else(|| ArrowError::CastError(format!("timestamp {value} {unit:?} is out of range")))?;
-    match zone {
-        None => write_local(utc.naive_utc(), text),
-        Some(zone) => {
-            let seconds = zone.offset_from_utc_datetime(&utc.naive_utc()).fix().local_minus_utc();
-            write_local(utc.naive_utc() + chrono::TimeDelta::seconds(seconds.into()), text);
-            write_offset(seconds, text);
-        }
-    }
-    Ok(())
-}
-
-fn write_local(local: NaiveDateTime, text: &mut String) {
-    // Writing to a String can't fail.
-    let _ = write!(text, "{}", local.format("%Y-%m-%d %H:%M:%S"));
-    if local.nanosecond() != 0 {
-        let fraction = format!("{:09}", local.nanosecond());
-        let _ = write!(text, ".{}", fraction.trim_end_matches('0'));
-    }
-}
-
-fn write_offset(seconds: i32, text: &mut String) {
-    let sign = if seconds < 0 { '-' } else { '+' };
-    let minutes = seconds.abs() / 60;
-    let _ = write!(text, "{sign}{:02}", minutes / 60);
-    if minutes % 60 != 0 {
-        let _ = write!(text, ":{:02}", minutes % 60);
-    }
-}
-
-/// Appends `bytes` to `text` in PostgreSQL's hex format: `\x` and two lower-case digits a byte.
-pub fn write_bytes(bytes: &[u8], text: &mut String) {
-    text.push_str("\\x");
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
     }
 }

@@ -94,7 +94,7 @@ impl Session {
             }
         }
         words.extend(system::names(self.system.as_ref()).iter().map(|name| format!("{}.{name}", system::SCHEMA)));
-        words.extend([system::SCHEMA, crate::snapshot::INFORMATION_SCHEMA].map(str::to_owned));
+        words.extend([system::SCHEMA, crate::schemas::INFORMATION_SCHEMA].map(str::to_owned));
         let state = self.context.state();
         words.extend(state.scalar_functions().keys().cloned());
         words.extend(state.aggregate_functions().keys().cloned());

@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod cells;
 mod completions;
 pub mod complexity;
+mod engine;
 pub mod error;
 pub mod frontend;
 mod grammar;
@@ -16,8 +17,10 @@ mod mart_query;
 pub mod marts;
 mod numbers;
 pub mod output;
+pub mod plan;
 pub mod roles;
 mod row_filter;
+pub mod schemas;
 mod semantics;
 pub mod session;
 pub mod snapshot;
@@ -26,12 +29,13 @@ pub mod system;
 mod timestamp_text;
 pub mod values;
 
+pub use engine::Limits;
 pub use error::{Error, Kind, Result};
 pub use mart_query::{AffectedRows, MartQuery};
 pub use marts::{Reference, Views, references};
 pub use roles::Role;
-pub use session::{Limits, Session};
-pub use system::SystemTables;
+pub use session::Session;
+pub use system::{SystemTableReference, SystemTables, system_table_reference};
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -25,7 +25,8 @@ use lake::{Table, TableChanges, TableName};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::marts::only_query;
-use crate::session::{PlannedQuery, Session};
+use crate::plan::PlannedQuery;
+use crate::session::Session;
 use crate::snapshot::TableRead;
 
 /// A query that is planned and not yet run. It reads its tables at the versions that they had when it was planned.

@@ -15,15 +15,15 @@ use futures::future::BoxFuture;
 use lake::{AsOf, TableName};
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::plan::plan_statement;
 use crate::roles::Role;
-use crate::session::plan_statement;
-use crate::snapshot::LakeSnapshot;
+use crate::snapshot::{LakeSnapshot, SnapshotViews};
 use crate::statement;
 
 /// The SQL of views, by the views' names.
 pub type Views = BTreeMap<TableName, String>;
 
-/// The views of a snapshot, and what it takes to plan them.
+/// The views of a session, and what it takes to plan them.
 #[derive(Clone)]
 pub struct ViewContext {
     /// All views.
@@ -77,28 +77,28 @@ fn is_query(statement: &Statement) -> bool {
     matches!(sql.as_ref(), sqlparser::ast::Statement::Query(_))
 }
 
-impl LakeSnapshot {
-    /// Whether a view has this name.
-    pub fn is_view(&self, name: &TableName) -> bool {
-        self.views.as_ref().is_some_and(|named| named.views.contains_key(name))
+impl SnapshotViews for ViewContext {
+    fn names(&self) -> Vec<TableName> {
+        self.views.keys().cloned().collect()
     }
 
-    /// Plans a view, as a table. `when` is the instant at which it reads the lake, in place of the snapshot's own.
-    ///
-    /// # Errors
-    /// Where the view refers to itself, where `when` is a version, or where the view's query can't be planned.
-    pub fn plan_view<'a>(
+    fn has(&self, name: &TableName) -> bool {
+        self.views.contains_key(name)
+    }
+
+    fn plan<'a>(
         &'a self,
         name: &'a TableName,
         when: Option<AsOf>,
+        snapshot: &'a LakeSnapshot,
     ) -> BoxFuture<'a, Result<Arc<dyn TableProvider>>> {
         async move {
-            let Some((known, sql)) = self.views.as_ref().and_then(|known| Some((known, known.views.get(name)?))) else {
+            let Some(sql) = self.views.get(name) else {
                 return Err(Error::new(Kind::Bug, format!("plan view {name}: there is none")));
             };
             let context = format!("plan view {name}");
-            if let Some(at) = known.path.iter().position(|outer| outer == name) {
-                let cycle: Vec<String> = known.path[at..].iter().chain([name]).map(ToString::to_string).collect();
+            if let Some(at) = self.path.iter().position(|outer| outer == name) {
+                let cycle: Vec<String> = self.path[at..].iter().chain([name]).map(ToString::to_string).collect();
                 let what = format!("{context}: it refers to itself: {}", cycle.join(" -> "));
                 return Err(Error::new(Kind::FixInput, what));
             }
@@ -106,16 +106,16 @@ impl LakeSnapshot {
                 let what = format!("{context}: a view has no versions; use an instant: \"{}@2026-01-31\"", name.table);
                 return Err(Error::new(Kind::FixInput, what));
             }
-            let mut within = known.clone();
-            within.path.push(name.clone());
-            let snapshot = Arc::new(self.within(within, self.role.as_deref().map(author_of), when));
-            let inner = async {
-                let planned = plan_statement(known.state.clone(), only_query(sql)?, &snapshot, None).await?;
+            let mut views = self.clone();
+            views.path.push(name.clone());
+            let inner = Arc::new(snapshot.within(Arc::new(views), snapshot.role.as_deref().map(author_of), when));
+            let planning = async {
+                let planned = plan_statement(self.state.clone(), only_query(sql)?, &inner, None).await?;
                 Ok::<_, Error>(planned.plan)
             };
-            let plan = inner.await.map_err(|e| Error::new(e.kind, context.clone()).because(e))?;
+            let plan = planning.await.map_err(|e| Error::new(e.kind, context.clone()).because(e))?;
             let table: Arc<dyn TableProvider> = Arc::new(ViewTable::new(plan, Some(sql.clone())));
-            self.for_role(table, name)
+            snapshot.for_role(table, name)
         }
         .boxed()
     }

@@ -13,27 +13,42 @@ use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, UNNAMED_TABLE};
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
 use lake::{AsOf, Lake, Table, TableName};
 use sqlparser::ast::ExprWithAlias;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::error::{Context, Error, Kind, Refusal, Result};
-use crate::instant;
-use crate::marts::ViewContext;
 use crate::roles::Role;
 use crate::row_filter::FilteredTable;
-use crate::statement;
+use crate::schemas::{CATALOG, DEFAULT_SCHEMA, INFORMATION_SCHEMA};
 use crate::system::{self, SystemTables};
+use crate::{engine, instant, statement};
 
-/// The name of the only catalog, or database in PostgreSQL's terms.
-pub const CATALOG: &str = "wattlake";
-/// The schema that is searched first for names without a schema.
-pub const DEFAULT_SCHEMA: &str = "public";
-/// The schema of the SQL standard that describes tables and columns.
-pub const INFORMATION_SCHEMA: &str = "information_schema";
 /// How many tables are opened concurrently, where all of them are needed.
 const OPENED_AT_ONCE: usize = 8;
+
+/// Views that a query can name like tables.
+pub trait SnapshotViews: Send + Sync {
+    /// The names of all views.
+    fn names(&self) -> Vec<TableName>;
+
+    /// Whether a view has this name.
+    fn has(&self, name: &TableName) -> bool;
+
+    /// Plans a view over the tables of `snapshot`, as a table. `when` is the instant at which it reads the lake, in
+    /// place of the snapshot's own.
+    ///
+    /// # Errors
+    /// Where the view refers to itself, where `when` is a version, or where the view's query can't be planned.
+    fn plan<'a>(
+        &'a self,
+        name: &'a TableName,
+        when: Option<AsOf>,
+        snapshot: &'a LakeSnapshot,
+    ) -> BoxFuture<'a, Result<Arc<dyn TableProvider>>>;
+}
 
 /// The tables of the lake as one query reads them. Concurrent use is safe: each table is still opened at one version.
 pub struct LakeSnapshot {
@@ -46,8 +61,7 @@ pub struct LakeSnapshot {
     listed: OnceCell<Vec<TableName>>,
     visible: OnceCell<Vec<TableName>>,
     opened: Arc<Mutex<HashMap<TableName, Option<Table>>>>,
-    /// The views that a query can name like tables.
-    pub views: Option<ViewContext>,
+    views: Option<Arc<dyn SnapshotViews>>,
     /// The tables that were read, where that is recorded.
     read: Option<Arc<Mutex<Vec<TableRead>>>>,
 }
@@ -85,14 +99,14 @@ impl LakeSnapshot {
     }
 
     /// Sets the views that a query can name like tables.
-    pub fn with_views(mut self, views: Option<ViewContext>) -> Self {
+    pub fn with_views(mut self, views: Option<Arc<dyn SnapshotViews>>) -> Self {
         self.views = views;
         self
     }
 
     /// A snapshot for the query of a view, with the same tables at the same versions. `role` takes the place of this
     /// snapshot's role, and `when`, if given, of its instant.
-    pub fn within(&self, views: ViewContext, role: Option<Arc<Role>>, when: Option<AsOf>) -> LakeSnapshot {
+    pub fn within(&self, views: Arc<dyn SnapshotViews>, role: Option<Arc<Role>>, when: Option<AsOf>) -> LakeSnapshot {
         LakeSnapshot {
             opened: Arc::clone(&self.opened),
             read: self.read.clone(),
@@ -118,7 +132,7 @@ impl LakeSnapshot {
     async fn listed(&self) -> Result<&[TableName]> {
         let names = self.listed.get_or_try_init(|| async {
             let mut names = self.lake.tables().await.context("list the lake's tables")?;
-            names.extend(self.views.iter().flat_map(|known| known.views.keys().cloned()));
+            names.extend(self.views.iter().flat_map(|views| views.names()));
             names.sort();
             names.dedup();
             Ok::<_, Error>(names)
@@ -137,6 +151,18 @@ impl LakeSnapshot {
             Ok::<_, Error>(listed.iter().filter(|name| role.may_read(name)).cloned().collect())
         });
         Ok(visible.await?)
+    }
+
+    /// Whether a view has this name.
+    pub fn is_view(&self, name: &TableName) -> bool {
+        self.views.as_ref().is_some_and(|views| views.has(name))
+    }
+
+    async fn plan_view(&self, name: &TableName, when: Option<AsOf>) -> Result<Arc<dyn TableProvider>> {
+        match &self.views {
+            Some(views) => views.plan(name, when, self).await,
+            None => Err(Error::new(Kind::Bug, format!("plan view {name}: there is none"))),
+        }
     }
 
     /// Whether the role may read `system.*`.
@@ -235,7 +261,7 @@ impl LakeSnapshot {
             Some(INFORMATION_SCHEMA) => return Ok(None),
             Some(system::SCHEMA) => match &self.role {
                 Some(role) if !role.system => return Err(role.denied_error(reference)),
-                _ => return system::table(self, table).await.map(Some),
+                _ => return system::table(table, self.all(), &self.system).await.map(Some),
             },
             _ => {}
         }
@@ -319,7 +345,7 @@ impl LakeSnapshot {
 /// # Errors
 /// Where `filter` can't be parsed or planned, has a subquery, or is not boolean.
 pub fn with_row_filter(table: Arc<dyn TableProvider>, filter: &str) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-    let state = crate::session::bare_state();
+    let state = engine::bare_state();
     let schema = DFSchema::try_from(table.schema())?;
     let unread = |error: Error| {
         let why = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));

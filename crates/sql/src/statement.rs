@@ -75,7 +75,7 @@ pub fn parse_any(sql: &str) -> Result<Vec<Statement>> {
     let read = read.map_err(|e| DataFusionError::from(ParserError::from(e)));
     let tokens = read.context(READ)?;
     complexity::check(&tokens)?;
-    let mut tokens = time_travel(tokens)?;
+    let mut tokens = time_travel(joined_strings(tokens))?;
     expand_exponents(&mut tokens);
     asof::mark_tokens(&mut tokens);
     let builder = DFParserBuilder::new(tokens).with_dialect(&dialect).with_recursion_limit(RECURSION_LIMIT);
@@ -103,6 +103,29 @@ pub fn parse_any(sql: &str) -> Result<Vec<Statement>> {
     statements.iter().try_for_each(check_sets)?;
     statements.iter_mut().for_each(rewrite_at_parse);
     Ok(statements)
+}
+
+/// Joins string literals with only spaces and a line break between them, which are one literal.
+fn joined_strings(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut joined: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        if let Token::SingleQuotedString(text) = &token.token {
+            let spaces = joined.iter().rev().take_while(|token| matches!(token.token, Token::Whitespace(_))).count();
+            let at = joined.len() - spaces;
+            let has_line_break =
+                joined[at..].iter().any(|token| matches!(token.token, Token::Whitespace(Whitespace::Newline)));
+            let before = at.checked_sub(1).map(|at| &mut joined[at].token);
+            if let (true, Some(Token::SingleQuotedString(first) | Token::EscapedStringLiteral(first))) =
+                (has_line_break, before)
+            {
+                first.push_str(text);
+                joined.truncate(at);
+                continue;
+            }
+        }
+        joined.push(token);
+    }
+    joined
 }
 
 /// Refuses INTERSECT ALL and EXCEPT ALL: DataFusion keeps all equal rows of the left side or none of them, while

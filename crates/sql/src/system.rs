@@ -13,7 +13,6 @@ use futures::{StreamExt, TryStreamExt, stream};
 use lake::{HistoryEntry, Table, TableSize};
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::snapshot::LakeSnapshot;
 
 /// The name of the schema.
 pub const SCHEMA: &str = "system";
@@ -40,15 +39,20 @@ pub fn names(others: &dyn SystemTables) -> Vec<String> {
     own.chain(others.names()).map(str::to_owned).collect()
 }
 
-/// A system table with its rows.
+/// A system table with its rows. `opening` opens the tables of the lake, where the rows are about them; it is not
+/// started for a table of `others`.
 ///
 /// # Errors
 /// Where there is no such table, or its source can't be read.
-pub async fn table(snapshot: &LakeSnapshot, name: &str) -> Result<Arc<dyn TableProvider>> {
+pub async fn table(
+    name: &str,
+    opening: impl Future<Output = Result<Vec<Table>>>,
+    others: &Arc<dyn SystemTables>,
+) -> Result<Arc<dyn TableProvider>> {
     match name {
-        TABLES => in_memory(tables(snapshot).await?),
-        VERSIONS => in_memory(versions(snapshot).await?),
-        _ => in_memory(scan(snapshot, name).await?),
+        TABLES => in_memory(tables(opening.await?).await?),
+        VERSIONS => in_memory(versions(opening.await?).await?),
+        _ => in_memory(scan(name, others).await?),
     }
 }
 
@@ -56,11 +60,11 @@ pub async fn table(snapshot: &LakeSnapshot, name: &str) -> Result<Arc<dyn TableP
 ///
 /// # Errors
 /// As [`table`].
-pub async fn schema_only_table(snapshot: &LakeSnapshot, name: &str) -> Result<Arc<dyn TableProvider>> {
+pub async fn schema_only_table(name: &str, others: &Arc<dyn SystemTables>) -> Result<Arc<dyn TableProvider>> {
     match name {
         TABLES => in_memory(RecordBatch::new_empty(tables_schema())),
         VERSIONS => in_memory(RecordBatch::new_empty(versions_schema())),
-        _ => in_memory(scan(snapshot, name).await?),
+        _ => in_memory(scan(name, others).await?),
     }
 }
 
@@ -69,14 +73,14 @@ fn in_memory(batch: RecordBatch) -> Result<Arc<dyn TableProvider>> {
     Ok(Arc::new(table))
 }
 
-async fn scan(snapshot: &LakeSnapshot, name: &str) -> Result<RecordBatch> {
-    let Some(name) = snapshot.system.names().into_iter().find(|known| *known == name) else {
-        let known = names(snapshot.system.as_ref()).join(", ");
+async fn scan(name: &str, others: &Arc<dyn SystemTables>) -> Result<RecordBatch> {
+    let Some(name) = others.names().into_iter().find(|known| *known == name) else {
+        let known = names(others.as_ref()).join(", ");
         let context = format!("find {SCHEMA}.{name}: there is no such table; the system tables are {known}");
         return Err(Error::new(Kind::FixInput, context));
     };
-    let system = Arc::clone(&snapshot.system);
-    let scanned = tokio::task::spawn_blocking(move || system.scan(name)).await;
+    let others = Arc::clone(others);
+    let scanned = tokio::task::spawn_blocking(move || others.scan(name)).await;
     scanned.map_err(|e| Error::new(Kind::Bug, format!("read {SCHEMA}.{name}")).because(e))?
 }
 
@@ -84,43 +88,89 @@ fn instants() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-fn schema(columns: &[(&str, DataType, bool)]) -> SchemaRef {
-    let fields = columns.iter().map(|(name, data_type, nullable)| Field::new(*name, data_type.clone(), *nullable));
+/// A column of a system table of this module: its name, type and nullability, and what a value means.
+type ColumnDeclaration = (&'static str, fn() -> DataType, bool, &'static str);
+
+fn text() -> DataType {
+    DataType::Utf8
+}
+
+fn integer() -> DataType {
+    DataType::Int64
+}
+
+fn number() -> DataType {
+    DataType::Float64
+}
+
+const TABLES_COLUMNS: &[ColumnDeclaration] = &[
+    ("schema", text, false, "The table's schema."),
+    ("table", text, false, "Its name in the schema."),
+    ("version", integer, false, "Its newest version."),
+    ("files", integer, false, "Data files of that version."),
+    ("bytes", integer, false, "Their size."),
+    ("rows", integer, false, "Rows that a query sees."),
+    ("bytes_per_row", number, true, "`bytes` by `rows`; NULL without rows."),
+    ("rows_hidden", integer, false, "Rows that were replaced or deleted, and are still in the files."),
+    ("changed_at", instants, true, "When the newest version was written."),
+    ("files_small", integer, false, "Files that `wattlake lake optimize` would pack."),
+    ("packed_at", instants, true, "When it was last packed."),
+];
+
+const VERSIONS_COLUMNS: &[ColumnDeclaration] = &[
+    ("schema", text, false, "The table's schema."),
+    ("table", text, false, "Its name in the schema."),
+    ("version", integer, false, "The version, for `\"table@vN\"`."),
+    ("at", instants, true, "When it was written."),
+    ("operation", text, false, "What wrote it: `transfer`, `mart`, `load`, `pack` and so on."),
+    ("run", text, true, "The run that wrote it: `system.runs.id`."),
+    ("rows_added", integer, true, "Rows that it added."),
+    ("rows_removed", integer, true, "Rows that it hid or removed."),
+];
+
+fn schema(columns: &[ColumnDeclaration]) -> SchemaRef {
+    let fields = columns.iter().map(|(name, data_type, nullable, _)| Field::new(*name, data_type(), *nullable));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 fn tables_schema() -> SchemaRef {
-    schema(&[
-        ("schema", DataType::Utf8, false),
-        ("table", DataType::Utf8, false),
-        ("version", DataType::Int64, false),
-        ("files", DataType::Int64, false),
-        ("bytes", DataType::Int64, false),
-        ("rows", DataType::Int64, false),
-        ("bytes_per_row", DataType::Float64, true),
-        ("rows_hidden", DataType::Int64, false),
-        ("changed_at", instants(), true),
-        ("files_small", DataType::Int64, false),
-        ("packed_at", instants(), true),
-    ])
+    schema(TABLES_COLUMNS)
 }
 
 fn versions_schema() -> SchemaRef {
-    schema(&[
-        ("schema", DataType::Utf8, false),
-        ("table", DataType::Utf8, false),
-        ("version", DataType::Int64, false),
-        ("at", instants(), true),
-        ("operation", DataType::Utf8, false),
-        ("run", DataType::Utf8, true),
-        ("rows_added", DataType::Int64, true),
-        ("rows_removed", DataType::Int64, true),
-    ])
+    schema(VERSIONS_COLUMNS)
 }
 
-/// Each table of the lake with its versions, the newest first.
-async fn histories(snapshot: &LakeSnapshot) -> Result<Vec<(Table, Vec<HistoryEntry>)>> {
-    let opened = snapshot.all().await?;
+/// The documentation of a system table that this crate computes.
+pub struct SystemTableReference {
+    pub name: &'static str,
+    /// What a row is.
+    pub documentation: &'static str,
+    /// Name, type and meaning of each column.
+    pub columns: Vec<(&'static str, &'static str, &'static str)>,
+}
+
+/// The documentation of `system.tables` and `system.versions`.
+pub fn system_table_reference() -> Vec<SystemTableReference> {
+    let reference = |name, documentation, columns: &[ColumnDeclaration]| {
+        let type_name = |data_type: &DataType| match data_type {
+            DataType::Int64 => "bigint",
+            DataType::Float64 => "double precision",
+            DataType::Timestamp(..) => "timestamptz",
+            _ => "text",
+        };
+        let columns =
+            columns.iter().map(|(name, data_type, _, text)| (*name, type_name(&data_type()), *text)).collect();
+        SystemTableReference { name, documentation, columns }
+    };
+    vec![
+        reference(TABLES, "A table of the lake.", TABLES_COLUMNS),
+        reference(VERSIONS, "A version of a table of the lake, the newest first.", VERSIONS_COLUMNS),
+    ]
+}
+
+/// Each table with its versions, the newest first.
+async fn histories(opened: Vec<Table>) -> Result<Vec<(Table, Vec<HistoryEntry>)>> {
     let reading = opened.into_iter().map(|table| async move {
         let history = table.history().await.context(&format!("read the history of {}", table.name()))?;
         Ok((table, history))
@@ -128,9 +178,9 @@ async fn histories(snapshot: &LakeSnapshot) -> Result<Vec<(Table, Vec<HistoryEnt
     stream::iter(reading.collect::<Vec<_>>()).buffered(HISTORIES_AT_ONCE).try_collect().await
 }
 
-async fn tables(snapshot: &LakeSnapshot) -> Result<RecordBatch> {
+async fn tables(opened: Vec<Table>) -> Result<RecordBatch> {
     let mut rows = Vec::new();
-    for (table, history) in histories(snapshot).await? {
+    for (table, history) in histories(opened).await? {
         let size = table.size().context(&format!("measure {}", table.name()))?;
         let changed_at = history.first().and_then(|version| version.at);
         let packed_at = history.iter().find(|version| version.operation == "pack").and_then(|version| version.at);
@@ -156,8 +206,8 @@ async fn tables(snapshot: &LakeSnapshot) -> Result<RecordBatch> {
     )
 }
 
-async fn versions(snapshot: &LakeSnapshot) -> Result<RecordBatch> {
-    let histories = histories(snapshot).await?;
+async fn versions(opened: Vec<Table>) -> Result<RecordBatch> {
+    let histories = histories(opened).await?;
     let rows: Vec<_> = histories.iter().flat_map(|(table, of)| of.iter().map(move |v| (table.name(), v))).collect();
     batch(
         versions_schema(),

@@ -9,8 +9,9 @@ use chrono::{DateTime, Utc};
 use lake::{AsOf, DataFile, Lake, TableName};
 use tempfile::TempDir;
 
+use crate::engine::Limits;
 use crate::error::Result;
-use crate::session::{Limits, Session};
+use crate::session::Session;
 use crate::system::SystemTables;
 
 /// The run that all commits name.

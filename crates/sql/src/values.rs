@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use chrono::{DateTime, NaiveDateTime, Offset, TimeZone, Timelike};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, Float32Array, Float64Array,
@@ -13,7 +14,6 @@ use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use crate::cells::{write_bytes, write_instant};
 use crate::semantics::intervals::of_array;
 
 /// The type of numeric quotients and averages.
@@ -235,6 +235,58 @@ pub fn numeric(array: &Decimal128Array, row: usize) -> String {
     text
 }
 
+/// Appends a timestamp, `value` in `unit` since 1970 in UTC, to `text` as `2026-01-31 12:00:00.5+01`. Without a `zone`
+/// no offset is written.
+///
+/// # Errors
+/// Where the timestamp is out of chrono's range.
+pub fn write_instant(value: i64, unit: TimeUnit, zone: Option<&Tz>, text: &mut String) -> Result<(), ArrowError> {
+    let per_second = match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    };
+    let nanos = value.rem_euclid(per_second) * (1_000_000_000 / per_second);
+    let utc = u32::try_from(nanos).ok().and_then(|nanos| DateTime::from_timestamp(value.div_euclid(per_second), nanos));
+    let utc = utc.ok_or_else(|| ArrowError::CastError(format!("timestamp {value} {unit:?} is out of range")))?;
+    match zone {
+        None => write_local(utc.naive_utc(), text),
+        Some(zone) => {
+            let seconds = zone.offset_from_utc_datetime(&utc.naive_utc()).fix().local_minus_utc();
+            write_local(utc.naive_utc() + chrono::TimeDelta::seconds(seconds.into()), text);
+            write_offset(seconds, text);
+        }
+    }
+    Ok(())
+}
+
+fn write_local(local: NaiveDateTime, text: &mut String) {
+    // Writing to a String can't fail.
+    let _ = write!(text, "{}", local.format("%Y-%m-%d %H:%M:%S"));
+    if local.nanosecond() != 0 {
+        let fraction = format!("{:09}", local.nanosecond());
+        let _ = write!(text, ".{}", fraction.trim_end_matches('0'));
+    }
+}
+
+fn write_offset(seconds: i32, text: &mut String) {
+    let sign = if seconds < 0 { '-' } else { '+' };
+    let minutes = seconds.abs() / 60;
+    let _ = write!(text, "{sign}{:02}", minutes / 60);
+    if minutes % 60 != 0 {
+        let _ = write!(text, ":{:02}", minutes % 60);
+    }
+}
+
+/// Appends `bytes` to `text` in PostgreSQL's hex format: `\x` and two lower-case digits a byte.
+pub fn write_bytes(bytes: &[u8], text: &mut String) {
+    text.push_str("\\x");
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+}
+
 fn time(micros: i64, out: &mut String) {
     let seconds = micros / 1_000_000;
     let _ = write!(out, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -303,6 +355,47 @@ fn list(lists: &LargeListArray, elements: &Column, row: usize, out: &mut String)
     }
     out.push('}');
     Ok(())
+}
+
+/// The bytes of a bytea's text: `\x` and hexadecimal digits, or the escape format, in which `\\` is a backslash and
+/// `\nnn` a byte in octal. `None` where it is neither.
+pub fn bytes_of_text(text: &str) -> Option<Vec<u8>> {
+    if let Some(hex) = text.strip_prefix("\\x") {
+        let byte = |at: usize| hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        return (0..hex.len()).step_by(2).map(byte).collect();
+    }
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let [first, after @ ..] = rest {
+        let (byte, length) = match (first, after) {
+            (b'\\', [b'\\', ..]) => (b'\\', 2),
+            (b'\\', _) => (u8::from_str_radix(std::str::from_utf8(after.get(..3)?).ok()?, 8).ok()?, 4),
+            (byte, _) => (*byte, 1),
+        };
+        bytes.push(byte);
+        rest = &rest[length..];
+    }
+    Some(bytes)
+}
+
+/// A number with an exponent, `1.5e3`, without it: `1500`. `None` where it has none, is no number, or where the exponent
+/// is beyond 100.
+pub fn without_exponent(number: &str) -> Option<String> {
+    let (mantissa, exponent) = number.split_once(['e', 'E'])?;
+    let exponent: i32 = exponent.parse().ok().filter(|exponent: &i32| exponent.abs() <= 100)?;
+    let (sign, digits) = mantissa.strip_prefix('-').map_or(("", mantissa.trim_start_matches('+')), |rest| ("-", rest));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if whole.len() + fraction.len() == 0 || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let point = i32::try_from(whole.len()).ok()? + exponent;
+    let all = format!("{whole}{fraction}");
+    let zeros = |count: i32| "0".repeat(usize::try_from(count).unwrap_or_default());
+    let length = i32::try_from(all.len()).ok()?;
+    Some(match usize::try_from(point).ok().filter(|point| *point < all.len()) {
+        Some(point) if point > 0 => format!("{sign}{}.{}", &all[..point], &all[point..]),
+        _ if point <= 0 => format!("{sign}0.{}{all}", zeros(-point)),
+        _ => format!("{sign}{all}{}", zeros(point - length)),
+    })
 }
 
 #[cfg(test)]

@@ -8,12 +8,11 @@ use sqlparser::ast::{
     DataType, Expr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, SelectItem, SetExpr, Statement,
     TableFactor, Value, VisitMut, VisitorMut, visit_expressions, visit_relations,
 };
-use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::parser::Parser;
 
-use super::PG_CATALOG;
+use super::expressions::parse_expr;
+use super::pg::PG_CATALOG;
 use super::{empty_relations, empty_tables};
-use sql::snapshot::INFORMATION_SCHEMA;
+use sql::schemas::INFORMATION_SCHEMA;
 
 /// Tables of `pg_catalog` that the library does not have.
 const OWN_TABLES: [&str; 4] = ["pg_user", "pg_shadow", "pg_stat_activity", "pg_show_all_settings"];
@@ -203,11 +202,6 @@ fn aggregate_scalar_subquery(expr: &mut Expr) {
         select.projection = vec![SelectItem::UnnamedExpr(aggregate)];
         query.limit_clause = None;
     }
-}
-
-/// Parses an SQL expression; `None` on a syntax error.
-pub(super) fn parse_expr(expr: &str) -> Option<Expr> {
-    Parser::new(&PostgreSqlDialect {}).try_with_sql(expr).ok()?.parse_expr().ok()
 }
 
 /// The unqualified name in `'pg_catalog.array_in'::regproc`, escaped for a literal.

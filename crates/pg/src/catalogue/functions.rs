@@ -14,11 +14,12 @@ use datafusion::scalar::ScalarValue;
 use datafusion_pg_catalog::pg_catalog as library;
 
 use super::super::connection::{Connection, StopReason};
+use super::super::lock::locked;
+use super::super::shared::Shared;
 use super::super::variables::{SERVER_VERSION, Variables};
-use super::super::{Shared, locked};
 use lake::TableName;
 use sql::roles::Role;
-use sql::snapshot::{CATALOG, DEFAULT_SCHEMA};
+use sql::schemas::{CATALOG, DEFAULT_SCHEMA, INFORMATION_SCHEMA};
 
 type Call = dyn Fn(&[ColumnarValue], usize) -> Result<ColumnarValue> + Send + Sync;
 
@@ -248,7 +249,7 @@ fn privilege(name: &str, of_tables: Option<&Role>) -> ScalarUDF {
 fn may_read_table(role: &Role, table: &str) -> bool {
     let reference = TableReference::parse_str(table);
     match reference.schema().unwrap_or(DEFAULT_SCHEMA) {
-        super::PG_CATALOG | super::INFORMATION_SCHEMA => true,
+        super::pg::PG_CATALOG | INFORMATION_SCHEMA => true,
         sql::system::SCHEMA => role.system,
         schema => role.may_read(&TableName::new(schema, reference.table())),
     }

@@ -7,11 +7,13 @@ use datafusion::catalog::TableProvider;
 use datafusion::scalar::ScalarValue;
 use pgwire::api::Type;
 
-use super::super::{Shared, pg_types};
+use super::super::pg_types;
+use super::super::shared::Shared;
 use super::pg::{Row, memory_table, schema_of, text};
 use super::relations::{self, Relation};
 use sql::error::Result;
-use sql::snapshot::{CATALOG, LakeSnapshot};
+use sql::schemas::CATALOG;
+use sql::snapshot::LakeSnapshot;
 
 /// The tables that are listed; others of the standard can be read and are empty.
 pub(crate) const NAMES: [&str; 12] = [

@@ -6,94 +6,36 @@ mod asyncpg_types;
 mod catalog_rewrite;
 mod empty_relations;
 mod empty_tables;
+pub(crate) mod entries;
+mod expressions;
 mod functions;
 mod information;
 mod pg;
 mod relations;
 mod type_functions;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, AsArray, Int32Array, RecordBatch};
-use datafusion::arrow::compute::{cast, concat_batches};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Schema};
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::datasource::MemTable;
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
+use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
-use datafusion_pg_catalog::pg_catalog::{PG_CATALOG_TABLES, PgCatalogSchemaProvider, PgCatalogStaticTables};
 
-use super::Shared;
+use super::shared::Shared;
 use super::variables::Variables;
 use sql::catalog::OtherSchemas;
 use sql::error::{Context, Result};
+use sql::schemas::INFORMATION_SCHEMA;
 use sql::session::Session;
-use sql::snapshot::{INFORMATION_SCHEMA, LakeSnapshot};
+use sql::snapshot::LakeSnapshot;
 
 pub(crate) use asyncpg_types::short_types_query;
 pub(crate) use catalog_rewrite::{parameters_cast_to_oid, reads_catalogue, rewrite, rewrite_procedure_names};
 pub(crate) use empty_relations::without_rows;
-use relations::ColumnCache;
-
-const PG_CATALOG: &str = "pg_catalog";
-
-type Library = PgCatalogSchemaProvider<Arc<dyn datafusion::catalog::CatalogProviderList>, EmptyContextProvider>;
-
-/// The parts of the catalogue that all connections share.
-pub(crate) struct Catalogue {
-    /// The rows of `pg_type`, with `typreceive` as the OID by which clients join it to `pg_proc`.
-    types: RecordBatch,
-    tables: Arc<PgCatalogStaticTables>,
-    library: Library,
-    /// The columns of the lake's tables, cached for a few seconds.
-    column_cache: ColumnCache,
-}
-
-impl Catalogue {
-    /// Loads PostgreSQL's own entries.
-    ///
-    /// # Errors
-    /// If the library's tables cannot be read.
-    pub(crate) fn new() -> Result<Catalogue> {
-        let tables = Arc::new(PgCatalogStaticTables::try_new().context("read PostgreSQL's own catalogue")?);
-        let none: Arc<dyn datafusion::catalog::CatalogProviderList> =
-            Arc::new(datafusion::catalog::MemoryCatalogProviderList::new());
-        let library = PgCatalogSchemaProvider::try_new(none, Arc::clone(&tables), EmptyContextProvider);
-        let library = library.context("read PostgreSQL's own catalogue")?;
-        let types = types_with_procedure_oids(&tables).context("read PostgreSQL's own catalogue")?;
-        Ok(Catalogue { types, tables, library, column_cache: ColumnCache::default() })
-    }
-}
-
-fn types_with_procedure_oids(tables: &PgCatalogStaticTables) -> EngineResult<RecordBatch> {
-    let [types, procedures] =
-        [&tables.pg_type, &tables.pg_proc].map(|table| concat_batches(&table.schema(), table.data()));
-    let (types, procedures) = (types?, procedures?);
-    let column = |batch: &RecordBatch, name: &str, data_type: &DataType| {
-        let at = batch.schema().index_of(name)?;
-        cast(batch.column(at), data_type)
-    };
-    let (names, numbers) =
-        (column(&procedures, "proname", &DataType::Utf8)?, column(&procedures, "oid", &DataType::Int32)?);
-    let numbers = numbers.as_primitive::<Int32Type>();
-    let known: HashMap<&str, i32> =
-        names.as_string::<i32>().iter().flatten().zip(numbers.values().iter().copied()).collect();
-    let at = types.schema().index_of("typreceive")?;
-    let written = column(&types, "typreceive", &DataType::Utf8)?;
-    let found =
-        written.as_string::<i32>().iter().map(|name| Some(name.and_then(|name| known.get(name).copied()).unwrap_or(0)));
-    let found: ArrayRef = Arc::new(found.collect::<Int32Array>());
-    let schema = types.schema();
-    let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
-    fields[at] = Arc::new(Field::new("typreceive", DataType::Int32, true));
-    let mut columns = types.columns().to_vec();
-    columns[at] = found;
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
-}
+use pg::PG_CATALOG;
 
 /// Adds the catalogue's schemas, functions and types to a session.
 pub(crate) fn install(

@@ -11,12 +11,17 @@ use datafusion::scalar::ScalarValue;
 use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use pgwire::api::Type;
 
+use super::super::lock::locked;
+use super::super::shared::Shared;
 use super::super::variables::Variables;
-use super::super::{Shared, encode, locked, pg_types};
+use super::super::{encode, pg_types};
 use super::relations::{self, Relation};
 use sql::error::{Context, Error, Kind, Result};
-use sql::snapshot::{CATALOG, LakeSnapshot};
+use sql::schemas::CATALOG;
+use sql::snapshot::LakeSnapshot;
 
+/// The name of the schema.
+pub(super) const PG_CATALOG: &str = "pg_catalog";
 /// The OID of the role that owns everything.
 pub(crate) const OWNER: i32 = 10;
 const DATABASE_OID: i32 = 16_384;

@@ -9,9 +9,10 @@ use datafusion::arrow::datatypes::SchemaRef;
 use futures::{StreamExt, stream};
 use lake::TableName;
 
-use super::super::locked;
+use super::super::lock::locked;
 use sql::error::Result;
-use sql::snapshot::{INFORMATION_SCHEMA, LakeSnapshot};
+use sql::schemas::INFORMATION_SCHEMA;
+use sql::snapshot::LakeSnapshot;
 use sql::system;
 
 /// How long cached columns are used.
@@ -50,7 +51,7 @@ pub(crate) async fn all(cache: &ColumnCache, view: &LakeSnapshot) -> Result<Vec<
     let mut found: Vec<(TableName, SchemaRef, bool)> = found.collect();
     if view.sees_system() {
         for name in system::names(view.system.as_ref()) {
-            let described = system::schema_only_table(view, &name).await?;
+            let described = system::schema_only_table(&name, &view.system).await?;
             found.push((TableName::new(system::SCHEMA, &name), described.schema(), true));
         }
     }

@@ -8,7 +8,7 @@ use sqlparser::ast::{
     visit_relations,
 };
 
-use super::catalog_rewrite::parse_expr;
+use super::expressions::parse_expr;
 
 const OID_COLUMN: &str = "typreceive";
 const NAME_COLUMNS: [&str; 3] = ["typinput", "typoutput", "typsend"];

@@ -169,8 +169,8 @@ async fn a_heavy_query_does_not_delay_others() {
     let asking = tokio::spawn(async move { refused(&heavy, LONG).await });
     wait_for_running(&fixture, 1).await;
     // It is answered while the heavy one runs, which never ends by itself.
-    let version = within(TEST_TIMEOUT, one_value(&light, "SHOW server_version")).await;
-    assert_eq!(version.split('.').next(), Some("15"));
+    let count = within(TEST_TIMEOUT, one_value(&light, "SELECT count(*) FROM platform.sites")).await;
+    assert_eq!(count, "3");
     assert!(!asking.is_finished());
     token.cancel_query(tokio_postgres::NoTls).await.unwrap();
     asking.await.unwrap();

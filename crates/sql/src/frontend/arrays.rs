@@ -8,6 +8,8 @@ use sqlparser::ast::{
     ArrayElemTypeDef, BinaryOperator, CastKind, DataType, Expr, Statement, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
+use super::array_text::{Element, elements};
+
 /// See [`super::rewrite_array_comparisons`].
 pub(super) fn rewrite_array_comparisons(statement: &mut Statement) -> BTreeSet<String> {
     let mut visitor = Arrays { parameters: BTreeSet::new() };
@@ -58,12 +60,13 @@ fn values(expr: &Expr) -> Option<Vec<Expr>> {
     let list = match expr {
         Expr::Array(array) => array.elem.clone(),
         Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span }) => {
-            let value = |element: Option<String>| element.map_or(Value::Null, Value::SingleQuotedString);
-            let elements = elements(text)?;
-            elements
-                .into_iter()
-                .map(|element| Expr::Value(ValueWithSpan { value: value(element), span: *span }))
-                .collect()
+            let value = |element| match element {
+                Element::Null => Some(Value::Null),
+                Element::Text(text) => Some(Value::SingleQuotedString(text)),
+                Element::Array(_) => None,
+            };
+            let literal = |element| Some(Expr::Value(ValueWithSpan { value: value(element)?, span: *span }));
+            elements(text)?.into_iter().map(literal).collect::<Option<Vec<_>>>()?
         }
         _ => return None,
     };
@@ -72,37 +75,6 @@ fn values(expr: &Expr) -> Option<Vec<Expr>> {
         None => value,
     };
     (!list.is_empty()).then(|| list.into_iter().map(cast).collect())
-}
-
-/// The elements of the text of a one-dimensional array, `{a,"b c",NULL}`; `None` where the text is not one.
-fn elements(text: &str) -> Option<Vec<Option<String>>> {
-    let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
-    let mut elements = Vec::new();
-    let mut rest = inner.chars().peekable();
-    if inner.trim().is_empty() {
-        return Some(elements);
-    }
-    loop {
-        while rest.next_if(|c| c.is_whitespace()).is_some() {}
-        let is_quoted = rest.next_if_eq(&'"').is_some();
-        let mut element = String::new();
-        while let Some(c) = rest.next_if(|c| if is_quoted { *c != '"' } else { !matches!(c, ',' | '{' | '}' | '"') }) {
-            element.push(if c == '\\' { rest.next()? } else { c });
-        }
-        if is_quoted {
-            rest.next_if_eq(&'"')?;
-            while rest.next_if(|c| c.is_whitespace()).is_some() {}
-        } else {
-            element.truncate(element.trim_end().len());
-        }
-        let is_null = !is_quoted && element.eq_ignore_ascii_case("null");
-        elements.push((!is_null).then_some(element));
-        match rest.next() {
-            None => return Some(elements),
-            Some(',') => {}
-            Some(_) => return None,
-        }
-    }
 }
 
 fn parameter(expr: &Expr) -> Option<(String, Expr)> {
@@ -125,21 +97,4 @@ fn element_of(data_type: &DataType) -> Option<DataType> {
 
 fn cast(value: Expr, data_type: DataType) -> Expr {
     Expr::Cast { kind: CastKind::Cast, expr: Box::new(value), data_type, array: false, format: None }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::elements;
-
-    #[test]
-    fn texts_of_arrays_are_parsed() {
-        let texts = |list: &[&str]| Some(list.iter().map(|text| Some((*text).to_owned())).collect::<Vec<_>>());
-        assert_eq!(elements("{a, b}"), texts(&["a", "b"]));
-        assert_eq!(elements(r#"{"a b","c,\"d\\"}"#), texts(&["a b", "c,\"d\\"]));
-        assert_eq!(elements("{NULL,\"NULL\"}"), Some(vec![None, Some("NULL".to_owned())]));
-        assert_eq!(elements("{}"), Some(Vec::new()));
-        assert_eq!(elements("{{1},{2}}"), None);
-        assert_eq!(elements("{a"), None);
-        assert_eq!(elements("{\"a}"), None);
-    }
 }

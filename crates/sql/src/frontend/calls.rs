@@ -7,7 +7,7 @@ use sqlparser::ast::{
     VisitMut, VisitorMut,
 };
 
-use super::parsed;
+use super::fragment::parsed;
 
 /// PostgreSQL's names, and DataFusion's.
 const NAMES: [(&str, &str); 8] = [

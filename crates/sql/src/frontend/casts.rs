@@ -3,11 +3,15 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    CharacterLength, DataType, ExactNumberInfo, Expr, Interval, Statement, UnaryOperator, Value, ValueWithSpan,
-    VisitMut, VisitorMut,
+    ArrayElemTypeDef, CastKind, CharacterLength, DataType, ExactNumberInfo, Expr, Interval, Statement, UnaryOperator,
+    Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
-use super::parsed;
+use sqlparser::tokenizer::Span;
+
+use super::array_text::{Element, elements};
+use super::fragment::parsed;
+use crate::values::bytes_of_text;
 
 /// The pass `casts`.
 pub(super) fn rewrite(statement: &mut Statement) {
@@ -62,15 +66,27 @@ fn cast(value: &Expr, data_type: &DataType) -> Option<Expr> {
         DataType::Numeric(ExactNumberInfo::None)
         | DataType::Decimal(ExactNumberInfo::None)
         | DataType::Dec(ExactNumberInfo::None) => numeric(value),
-        DataType::Bytea => match value {
-            Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span }) => {
-                let hex = text.strip_prefix("\\x")?;
-                let is_hex = hex.len().is_multiple_of(2) && hex.chars().all(|c| c.is_ascii_hexdigit());
-                let value = Value::HexStringLiteral(hex.to_owned());
-                is_hex.then_some(Expr::Value(ValueWithSpan { value, span: *span }))
-            }
-            _ => None,
+        DataType::Bytea => {
+            let (text, span) = literal_text(value)?;
+            let hex = bytes_of_text(text)?.iter().map(|byte| format!("{byte:02x}")).collect();
+            Some(Expr::Value(ValueWithSpan { value: Value::HexStringLiteral(hex), span }))
+        }
+        // Uuids are stored as texts, in the form in which PostgreSQL shows them.
+        DataType::Uuid => match literal_text(value) {
+            Some((written, _)) => parsed(&format!("'{}'", uuid(written)?)),
+            None => parsed(&format!("lower({})", text())),
         },
+        DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => {
+            array_literal(literal_text(value)?.0, element.as_ref(), data_type)
+        }
+        // DataFusion's own timestamps have nanoseconds, and end in 2262.
+        DataType::Timestamp(None, zone) => Some(Expr::Cast {
+            kind: CastKind::Cast,
+            expr: Box::new(value.clone()),
+            data_type: DataType::Timestamp(Some(6), *zone),
+            array: false,
+            format: None,
+        }),
         DataType::Interval { .. } => {
             let plain = plain_interval(value)?;
             parsed(&format!("CAST({plain} AS INTERVAL)"))
@@ -78,6 +94,43 @@ fn cast(value: &Expr, data_type: &DataType) -> Option<Expr> {
         // JSON documents are stored as texts.
         DataType::JSON | DataType::JSONB => parsed(&text()),
         _ => None,
+    }
+}
+
+/// The text of a string literal.
+fn literal_text(value: &Expr) -> Option<(&str, Span)> {
+    match value {
+        Expr::Nested(inner) => literal_text(inner),
+        Expr::Value(ValueWithSpan {
+            value: Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text),
+            span,
+        }) => Some((text, *span)),
+        _ => None,
+    }
+}
+
+/// A uuid in PostgreSQL's form: lower case, with hyphens. `None` where the text is not one.
+fn uuid(text: &str) -> Option<String> {
+    let plain: String = text.trim_matches(['{', '}']).chars().filter(|c| *c != '-').collect();
+    let is_uuid = plain.len() == 32 && plain.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let hex = plain.to_lowercase();
+    is_uuid.then(|| [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
+}
+
+/// An array constructor for the text of an array, `{1,2}` or `{{1,2},{3,4}}`.
+fn array_literal(text: &str, element: &DataType, array: &DataType) -> Option<Expr> {
+    fn constructor(elements: &[Element], element: &DataType) -> String {
+        let texts = elements.iter().map(|one| match one {
+            Element::Null => format!("CAST(NULL AS {element})"),
+            Element::Text(text) => format!("CAST('{}' AS {element})", text.replace('\'', "''")),
+            Element::Array(inner) => constructor(inner, element),
+        });
+        format!("ARRAY[{}]", texts.collect::<Vec<_>>().join(", "))
+    }
+    let elements = elements(text)?;
+    match elements.is_empty() {
+        true => parsed(&format!("CAST(ARRAY[] AS {array})")),
+        false => parsed(&constructor(&elements, element)),
     }
 }
 

@@ -6,7 +6,7 @@ use sqlparser::ast::{
     Expr, Query, Select, SelectItem, Statement, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
-use super::parsed;
+use super::fragment::parsed;
 
 /// The pass `conditions`.
 pub(super) fn rewrite(statement: &mut Statement) {

@@ -9,7 +9,7 @@ use sqlparser::ast::{
     TableWithJoins, VisitMut, VisitorMut,
 };
 
-use super::parsed;
+use super::fragment::parsed;
 
 /// The mark: a function that returns its argument.
 pub(crate) const ONE_SIDE: &str = "column_of_one_side";

@@ -5,10 +5,12 @@
 //! marks of ASOF joins. The [`PASSES`] work on the tree, in their order; `golden.txt` has statements after each pass
 //! that changes them. What depends on types is done in `semantics`, on the plan.
 
+mod array_text;
 mod arrays;
 mod calls;
 mod casts;
 mod conditions;
+mod fragment;
 mod joins;
 pub mod names;
 mod sets;
@@ -22,10 +24,8 @@ use datafusion_pg_catalog::sql::rules::{
     RewritePgCatalogOperator, SqlStatementRewriteRule, StripCallableQualifier, StripCollate,
 };
 use series::{asof, at_zone};
-use sqlparser::ast::{Expr, Statement};
-use sqlparser::parser::Parser;
+use sqlparser::ast::Statement;
 
-use crate::grammar::Grammar;
 pub(crate) use joins::ONE_SIDE;
 
 /// A rewrite of a statement's syntax tree, which keeps its meaning.
@@ -83,11 +83,6 @@ static LIBRARY: LazyLock<Vec<Box<dyn SqlStatementRewriteRule>>> = LazyLock::new(
 fn catalogue_forms(statement: &mut Statement) {
     let rewritten = LIBRARY.iter().fold(statement.clone(), |statement, rule| rule.rewrite(statement));
     *statement = rewritten;
-}
-
-/// Parses an expression that a pass has composed.
-fn parsed(expr: &str) -> Option<Expr> {
-    Parser::new(&Grammar).try_with_sql(expr).ok()?.parse_expr().ok()
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 
 use std::collections::HashSet;
 
-use sqlparser::ast::{Expr, Ident, Query, Select, SelectItem, SetExpr, Statement, TableFactor, Value};
+use sqlparser::ast::{
+    ArrayElemTypeDef, DataType, Expr, Ident, Query, Select, SelectItem, SetExpr, Statement, TableFactor, TimezoneInfo,
+    Value,
+};
 
 /// What separates a name from its suffix.
 const MARK: char = '\u{1}';
@@ -99,7 +102,7 @@ pub fn name_of(expr: &Expr) -> String {
         Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => return name_of(inner),
         Expr::Cast { expr: inner, data_type, .. } => {
             let inner = name_of(inner);
-            return if inner == UNNAMED { data_type.to_string().to_lowercase() } else { inner };
+            return if inner == UNNAMED { type_name(data_type) } else { inner };
         }
         Expr::Function(function) => {
             return function.name.0.last().and_then(|part| part.as_ident()).map_or_else(String::new, folded);
@@ -116,7 +119,7 @@ pub fn name_of(expr: &Expr) -> String {
         Expr::Array(_) => "array",
         Expr::Interval(_) => "interval",
         Expr::AtTimeZone { .. } => "timezone",
-        Expr::TypedString(typed) => return typed.data_type.to_string().to_lowercase(),
+        Expr::TypedString(typed) => return type_name(&typed.data_type),
         Expr::Value(value) => match value.value {
             Value::Boolean(_) => "bool",
             _ => UNNAMED,
@@ -124,6 +127,32 @@ pub fn name_of(expr: &Expr) -> String {
         _ => UNNAMED,
     };
     known.to_owned()
+}
+
+/// The name of a type in PostgreSQL's catalogue, without its length or precision; of an array, that of its elements.
+fn type_name(data_type: &DataType) -> String {
+    let name = match data_type {
+        DataType::Int(_) | DataType::Integer(_) | DataType::Int4(_) => "int4",
+        DataType::BigInt(_) | DataType::Int8(_) => "int8",
+        DataType::SmallInt(_) | DataType::Int2(_) => "int2",
+        DataType::Real | DataType::Float4 => "float4",
+        DataType::Double(_) | DataType::DoublePrecision | DataType::Float8 | DataType::Float(_) => "float8",
+        DataType::Numeric(_) | DataType::Decimal(_) | DataType::Dec(_) => "numeric",
+        DataType::Varchar(_) | DataType::CharacterVarying(_) | DataType::CharVarying(_) => "varchar",
+        DataType::Char(_) | DataType::Character(_) => "bpchar",
+        DataType::Bool | DataType::Boolean => "bool",
+        DataType::Timestamp(_, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => "timestamptz",
+        DataType::Timestamp(..) => "timestamp",
+        DataType::Time(_, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => "timetz",
+        DataType::Time(..) => "time",
+        DataType::Interval { .. } => "interval",
+        DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => return type_name(element),
+        DataType::Custom(name, _) => {
+            return name.0.last().and_then(|part| part.as_ident()).map_or_else(String::new, folded);
+        }
+        other => return other.to_string().to_lowercase(),
+    };
+    name.to_owned()
 }
 
 fn folded(name: &Ident) -> String {

@@ -7,7 +7,7 @@ use sqlparser::ast::{
     TableAliasColumnDef, TableFactor, VisitMut, VisitorMut,
 };
 
-use super::parsed;
+use super::fragment::parsed;
 
 /// The pass `sets`.
 pub(super) fn rewrite(statement: &mut Statement) {

@@ -9,7 +9,7 @@ use sqlparser::ast::{
 };
 
 use super::calls::name_of;
-use super::parsed;
+use super::fragment::parsed;
 
 /// The name of the only column.
 #[derive(Clone, Copy, PartialEq)]

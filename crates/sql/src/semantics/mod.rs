@@ -23,6 +23,7 @@
 //! | `to_char`, `to_timestamp`, `to_date` | strftime's patterns | PostgreSQL's patterns: [`formats`] |
 //! | `k` of `FULL JOIN ... USING (k)` | the left side's | the value of the side that has one: [`joins`] |
 //! | `->`, `->>`, `#>>` | not supported | values of a JSON document: [`json`] |
+//! | INTERSECT and EXCEPT of two types | the left side's type | the common type: [`set_operations`] |
 //! | a query as a value | must be aggregated | one row, or NULL: [`subqueries`] |
 //! | a correlated subquery | correlated by equality only | correlated by any condition: [`decorrelation`] |
 //! | `percentile_cont`, `percentile_disc`, `mode` | six digits, or not supported | all digits: [`ordered_sets`] |
@@ -55,6 +56,7 @@ mod output_limits;
 mod recursion;
 mod regexp_split;
 mod rounding;
+mod set_operations;
 mod similar;
 mod subqueries;
 mod width_bucket;
@@ -229,7 +231,10 @@ fn with_recomputed_types(plan: LogicalPlan) -> Result<LogicalPlan> {
         LogicalPlan::Values(values) => LogicalPlanBuilder::values(values.values)?.build(),
         LogicalPlan::Union(union) => Ok(LogicalPlan::Union(Union::try_new_with_loose_types(union.inputs)?)),
         other => match other.recompute_schema()? {
-            LogicalPlan::Join(join) => joins::with_merged_columns(join),
+            LogicalPlan::Join(join) => match set_operations::with_common_types(join)? {
+                LogicalPlan::Join(join) => joins::with_merged_columns(join),
+                other => Ok(other),
+            },
             other => Ok(other),
         },
     }
@@ -245,6 +250,10 @@ fn postgres_type(expr: Expr, schema: &DFSchema, zone: &str) -> Transformed<Expr>
             Ok(value) => Transformed::yes(Expr::Literal(ScalarValue::Int32(Some(value)), metadata)),
             Err(_) => Transformed::no(Expr::Literal(ScalarValue::Int64(Some(value)), metadata)),
         },
+        // The engine reads a literal beyond bigint as an unsigned integer, where there is one.
+        Expr::Literal(ScalarValue::UInt64(Some(value)), metadata) => {
+            Transformed::yes(Expr::Literal(ScalarValue::Decimal128(Some(i128::from(value)), 20, 0), metadata))
+        }
         Expr::BinaryExpr(binary) => {
             let changed = null_safe::of_columns(&binary, schema).or_else(|| operators::binary(&binary, schema, zone));
             either(changed.ok_or(Expr::BinaryExpr(binary)))
@@ -254,6 +263,11 @@ fn postgres_type(expr: Expr, schema: &DFSchema, zone: &str) -> Transformed<Expr>
         Expr::Case(case) => either(operators::case(case, schema)),
         Expr::Negative(inner) if inner.get_type(schema).is_ok_and(|data_type| intervals::is_interval(&data_type)) => {
             Transformed::yes(intervals::NEGATE.call(vec![*inner]))
+        }
+        // With nanoseconds, which end in 2262, it could not be compared with later instants.
+        Expr::ScalarFunction(call) if call.func.name() == "now" => {
+            let micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+            Transformed::yes(cast(Expr::ScalarFunction(call), micros))
         }
         Expr::ScalarFunction(call) => functions_by_type::rewrite_call(call, schema),
         Expr::ScalarSubquery(subquery) => match subqueries::with_single_row(subquery.clone()) {

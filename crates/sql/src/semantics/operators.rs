@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::compute::cast as cast_array;
 use datafusion::arrow::compute::kernels::numeric::sub;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::error::Result;
 use datafusion::functions_nested::expr_fn::array_has_any;
@@ -143,6 +143,12 @@ pub(super) fn binary(binary: &BinaryExpr, schema: &DFSchema, zone: &str) -> Opti
             if let Some(sides) = with_opaque_days(&binary.left, &binary.right, schema) {
                 return with(sides.0, sides.1);
             }
+            if let Some(literal) = timestamp_literal(&binary.right, &left) {
+                return with(own_left(), literal);
+            }
+            if let Some(literal) = timestamp_literal(&binary.left, &right) {
+                return with(literal, own_right());
+            }
             // A local time is an instant in the session's zone. The cast is on its side, so that the engine can use
             // the statistics of the other one.
             if is_instant(&left) && is_local_time(&right) {
@@ -270,8 +276,27 @@ pub(super) fn between(between: &Between, schema: &DFSchema, zone: &str) -> Optio
     Some(if between.negated { Expr::Not(Box::new(within)) } else { within })
 }
 
-/// Casts the values of an IN list to doubles if needed; `Err` if nothing changes.
+/// A text literal that is compared with a timestamp, as a timestamp with microseconds: the engine would compare
+/// nanoseconds, which end in 2262.
+fn timestamp_literal(side: &Expr, other: &DataType) -> Option<Expr> {
+    let is_text = matches!(side, Expr::Literal(value, _) if value.data_type().is_string());
+    match other {
+        DataType::Timestamp(_, zone) if is_text => {
+            Some(cast(side.clone(), DataType::Timestamp(TimeUnit::Microsecond, zone.clone())))
+        }
+        _ => None,
+    }
+}
+
+/// Casts the values of an IN list to doubles or timestamps if needed; `Err` if nothing changes.
 pub(super) fn in_list(mut list: InList, schema: &DFSchema) -> std::result::Result<Expr, Expr> {
+    if let Ok(data_type) = list.expr.get_type(schema)
+        && list.list.iter().any(|value| timestamp_literal(value, &data_type).is_some())
+    {
+        let literal = |value: Expr| timestamp_literal(&value, &data_type).unwrap_or(value);
+        list.list = list.list.into_iter().map(literal).collect();
+        return Ok(Expr::InList(list));
+    }
     let mut all = vec![*list.expr];
     all.append(&mut list.list);
     let (all, changed) = match with_doubles(all, schema) {

@@ -42,7 +42,7 @@ async fn instants_as_postgresql_accepts_them() {
     }
     let named = written(&session, "SELECT timestamp '2020-01-02 06:00', '2020-01-02 06:00' AS text", Format::Csv).await;
     assert!(named.ends_with("\n2020-01-02 06:00:00,2020-01-02 06:00\n"), "{named}");
-    assert_eq!(rows(&session, "SELECT arrow_typeof(now())").await, "\"Timestamp(ns, \"\"UTC\"\")\"");
+    assert_eq!(rows(&session, "SELECT arrow_typeof(now())").await, "\"Timestamp(µs, \"\"UTC\"\")\"");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,10 +8,10 @@
 
 mod domain;
 mod free;
+mod hidden_names;
 mod shapes;
 mod subquery_columns;
 
-use std::cell::Cell;
 use std::sync::Arc;
 
 use datafusion::common::Column;
@@ -24,6 +24,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use domain::Domain;
 use free::free_columns;
+use hidden_names::Names;
 use subquery_columns::{Place, SubqueryColumns};
 
 /// The most passes, one for each level of nesting; the engine refuses deeper queries.
@@ -50,23 +51,6 @@ impl AnalyzerRule for CorrelatedQueries {
             }
         }
         Ok(plan)
-    }
-}
-
-/// Issues numbers for the names of hidden columns.
-#[derive(Default)]
-struct Names {
-    last: Cell<usize>,
-}
-
-impl Names {
-    fn next(&self) -> usize {
-        self.last.set(self.last.get() + 1);
-        self.last.get()
-    }
-
-    fn issued(&self) -> usize {
-        self.last.get()
     }
 }
 

@@ -13,7 +13,8 @@ use datafusion::scalar::ScalarValue;
 use super::super::subqueries::with_single_row;
 use super::domain::Domain;
 use super::free::free_columns;
-use super::{Names, shapes};
+use super::hidden_names::Names;
+use super::shapes;
 
 /// The kind of node that an expression belongs to: the engine can plan some subqueries only in some nodes.
 #[derive(Debug, Clone, Copy, PartialEq)]
