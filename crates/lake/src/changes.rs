@@ -48,7 +48,7 @@ impl Table {
         if commits.len() != newer {
             return Ok(TableChanges::Unknown);
         }
-        let pack = Value::from(crate::pack::OPERATION);
+        let pack = Value::from(crate::commit::PACK);
         let overwrite = Value::from("Overwrite");
         let mut versions = Vec::new();
         for (commit, back) in commits.iter().zip(0u64..) {

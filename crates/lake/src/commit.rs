@@ -15,15 +15,16 @@ use serde_json::{Value, json};
 
 use crate::deletion::HiddenRows;
 use crate::error::{Context, Error, Kind, Result};
-use crate::location::{Lake, TableName};
-use crate::table::{Table, builder};
+use crate::location::Lake;
+use crate::table::{RUN, Table, builder};
+use crate::table_name::TableName;
 use crate::writer::DataFile;
 
 /// How long upkeep keeps removed files by default, for earlier versions and their readers.
 pub const RETENTION_DAYS: i64 = 30;
 
-/// The key of a commit's run in its commit info: by it upkeep recognizes files of runs that never committed.
-pub(crate) const RUN: &str = "wattlakeRun";
+/// The operation of packs in a table's history.
+pub(crate) const PACK: &str = "pack";
 
 /// The property with the columns that packed files are sorted by.
 pub(crate) const ORDER: &str = "wattlake.order";
@@ -74,17 +75,17 @@ impl Commit {
     }
 
     /// The commit that creates a table.
-    pub(crate) fn create(lake: &Lake, name: &TableName, schema: SchemaRef, run: &str, operation: &'static str) -> Self {
+    fn create(lake: &Lake, name: &TableName, schema: SchemaRef, run: &str, operation: &'static str) -> Self {
         Commit { schema: Some(schema), ..Commit::new(lake, name, None, run, operation) }
     }
 
     /// A commit on top of a version of a table.
-    pub(crate) fn on(table: &Table, run: &str, operation: &'static str) -> Self {
+    fn on(table: &Table, run: &str, operation: &'static str) -> Self {
         Commit::new(&table.lake, &table.name, Some(table.clone()), run, operation)
     }
 
     /// Removes all rows of the table, which may get another schema.
-    pub(crate) fn replace(mut self, schema: SchemaRef) -> Self {
+    fn replace(mut self, schema: SchemaRef) -> Self {
         self.replace = true;
         self.schema = Some(schema);
         self
@@ -243,7 +244,7 @@ impl Commit {
         if self.packs.is_empty() {
             let newer = usize::try_from(newer).unwrap_or(usize::MAX);
             let commits: Vec<_> = now.delta.history(Some(newer)).try_collect().await.context(context())?;
-            let pack = Some(&Value::from(crate::pack::OPERATION));
+            let pack = Some(&Value::from(PACK));
             if commits.len() != newer || commits.iter().any(|commit| commit.info.get("wattlakeOperation") != pack) {
                 return Ok(None);
             }
@@ -324,6 +325,34 @@ impl Commit {
         Ok(json!({"protocol": {
             "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features,
         }}))
+    }
+}
+
+impl Table {
+    /// Starts a commit on top of this version; `operation` is its name in the history.
+    pub fn commit(&self, run: &str, operation: &'static str) -> Commit {
+        Commit::on(self, run, operation)
+    }
+
+    /// Starts a commit that removes all files, to be replaced by new ones in another schema.
+    pub fn replace_files(&self, run: &str, operation: &'static str, schema: SchemaRef) -> Commit {
+        self.commit(run, operation).replace(schema)
+    }
+}
+
+impl Lake {
+    /// Starts a commit that creates a table, or replaces all of its rows and its schema.
+    pub async fn replace(
+        &self,
+        name: &TableName,
+        schema: SchemaRef,
+        run: &str,
+        operation: &'static str,
+    ) -> Result<Commit> {
+        Ok(match self.table(name).await? {
+            Some(table) => table.commit(run, operation).replace(schema),
+            None => Commit::create(self, name, schema, run, operation),
+        })
     }
 }
 

@@ -15,8 +15,10 @@ mod pack;
 mod rewrite;
 mod scan;
 mod stats;
+mod store_probe;
 mod table;
 mod table_cache;
+mod table_name;
 mod upkeep;
 mod writer;
 
@@ -25,10 +27,11 @@ pub use commit::{Commit, RETENTION_DAYS};
 pub use deletion::HiddenRows;
 pub use error::{Error, Kind, Result};
 pub use find::{FoundRow, KeySet, OrderColumns, order_digests};
-pub use location::{Lake, TableName};
+pub use location::Lake;
 pub use pack::{PackOptions, PackSummary};
 pub use rewrite::{conform, widens};
 pub use table::{AsOf, HistoryEntry, Table, TableSize};
+pub use table_name::TableName;
 pub use upkeep::{RunLiveness, TableUpkeepReport, UpkeepPolicy, UpkeepReport, VacuumSummary};
 pub use writer::{DataFile, FileWriter};
 

@@ -2,7 +2,6 @@
 //! Every store that object_store opens by URL can be used; commits need its conditional puts.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::{Arc, Once};
@@ -16,80 +15,12 @@ use futures::StreamExt;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::scan::FileCache;
 use crate::table_cache::TableCache;
-
-/// A table's name in the lake.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TableName {
-    /// The schema.
-    pub schema: String,
-    /// The table within the schema.
-    pub table: String,
-}
-
-impl TableName {
-    /// The name of a table in a schema; any text is allowed in both.
-    pub fn new(schema: impl Into<String>, table: impl Into<String>) -> Self {
-        TableName { schema: schema.into(), table: table.into() }
-    }
-
-    /// The folder, relative to the lake, with the names encoded: they may have characters that folders may not.
-    fn folder(&self) -> String {
-        format!("{}/{}", encode(&self.schema), encode(&self.table))
-    }
-}
-
-impl fmt::Display for TableName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.schema, self.table)
-    }
-}
-
-/// The characters that not every store allows in a folder's name, and `%` itself.
-const UNSAFE: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'/')
-    .add(b'\\')
-    .add(b'%')
-    .add(b'#')
-    .add(b'?')
-    .add(b'*')
-    .add(b':')
-    .add(b'"')
-    .add(b'<')
-    .add(b'>')
-    .add(b'|')
-    .add(b'=')
-    .add(b'{')
-    .add(b'}')
-    .add(b'^')
-    .add(b'[')
-    .add(b']')
-    .add(b'~')
-    .add(b'`')
-    .add(b'\'')
-    .add(b'.');
-
-fn encode(name: &str) -> String {
-    // This name is reserved for a table's log.
-    if name == "_delta_log" {
-        return "=5Fdelta_log".into();
-    }
-    // And this one for the lake's objects.
-    if name == OBJECTS {
-        return "=5Fobjects".into();
-    }
-    utf8_percent_encode(name, UNSAFE).to_string().replace('%', "=")
-}
-
-fn decode(folder: &str) -> String {
-    percent_decode_str(&folder.replace('=', "%")).decode_utf8_lossy().into_owned()
-}
+use crate::table_name::{OBJECTS, TableName, decode};
 
 /// A lake, opened. Clones share what they know of its tables and files.
 #[derive(Clone)]
@@ -101,9 +32,6 @@ pub struct Lake {
     file_cache: FileCache,
     table_cache: TableCache,
 }
-
-/// The folder of files that belong to no table; no encoded name of a schema begins like this.
-const OBJECTS: &str = "_objects";
 
 impl Lake {
     /// Opens a lake. `location` is a URL, or a folder, which is created where it does not exist; `options` are passed

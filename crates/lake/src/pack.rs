@@ -14,15 +14,13 @@ use futures::StreamExt;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::commit::ORDER;
+use crate::commit::{ORDER, PACK};
 use crate::error::{Context, Error, Kind, Result};
 use crate::rewrite::{conform, write_all};
 use crate::scan::{File, Scan};
 use crate::table::Table;
 use crate::writer::{DataFile, Destination};
 
-/// The operation of packs in a table's history.
-pub(crate) const OPERATION: &str = "pack";
 /// After so many conflicts with other writers the rest is left to the next upkeep.
 const CONFLICTS_MAX: u64 = 5;
 /// How many sorts run in parallel: more are hardly faster and need more memory.
@@ -118,7 +116,7 @@ impl Table {
             let files = table.write_slice(run, &slice, &order, pack).await?;
             let (count, bytes) = (files.len() as u64, files.iter().map(|file| file.bytes).sum::<u64>());
             let paths = slice.iter().map(|file| file.path.clone());
-            match table.commit(run, OPERATION).packs(paths).files(files).write().await {
+            match table.commit(run, PACK).packs(paths).files(files).write().await {
                 Ok(_) => {
                     packed.add(&slice);
                     packed.files_after += count;

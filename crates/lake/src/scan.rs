@@ -6,7 +6,7 @@
 
 mod bounds;
 mod cache;
-mod files;
+pub(crate) mod files;
 
 use std::sync::Arc;
 
@@ -34,7 +34,8 @@ use crate::error::{Context, Result};
 use crate::table::Table;
 
 pub(crate) use cache::FileCache;
-pub(crate) use files::{File, Files};
+pub(crate) use files::File;
+use files::Files;
 
 /// How many deletion vectors are fetched concurrently.
 const VECTORS_AT_ONCE: usize = 8;
@@ -103,6 +104,13 @@ fn first(files: Vec<&File>, limit: Option<usize>) -> Vec<&File> {
         enough.push(file);
     }
     enough
+}
+
+impl Table {
+    /// The table for DataFusion: deletion vectors applied, filters pushed down to files and pages.
+    pub async fn provider(&self) -> Result<Arc<dyn TableProvider>> {
+        Ok(Arc::new(Scan::of(self)?))
+    }
 }
 
 #[async_trait]

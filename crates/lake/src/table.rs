@@ -1,11 +1,10 @@
 //! A table at one of its versions: its schema, size, history, position and properties, and its rows.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use chrono::{DateTime, Utc};
-use datafusion::catalog::TableProvider;
 use datafusion::execution::context::SessionContext;
 use deltalake::kernel::engine::arrow_conversion::TryIntoArrow;
 use deltalake::{DeltaTable, DeltaTableBuilder};
@@ -14,10 +13,10 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use tokio::runtime::Handle;
 
-use crate::commit::{Commit, RUN};
 use crate::error::{Context, Error, Kind, Result};
-use crate::location::{Lake, TableName};
-use crate::scan::{Files, Scan};
+use crate::location::Lake;
+use crate::scan::files::{Files, KnownFiles};
+use crate::table_name::TableName;
 use crate::writer::{Destination, FILE_BYTES, FileWriter};
 
 /// Which version of a table to read.
@@ -42,8 +41,8 @@ pub struct Table {
     files: KnownFiles,
 }
 
-/// The files of a version, decoded when they are first needed.
-pub(crate) type KnownFiles = Arc<OnceLock<Arc<Files>>>;
+/// The key of a commit's run in its commit info: by it upkeep recognizes files of runs that never committed.
+pub(crate) const RUN: &str = "wattlakeRun";
 
 /// Smaller files count as small.
 const SMALL_BYTES: u64 = FILE_BYTES as u64 / 4;
@@ -88,13 +87,8 @@ impl Table {
     }
 
     /// A version that was loaded.
-    pub(crate) fn of(lake: Lake, name: TableName, delta: DeltaTable, files: KnownFiles) -> Table {
+    fn of(lake: Lake, name: TableName, delta: DeltaTable, files: KnownFiles) -> Table {
         Table { lake, name, delta, files }
-    }
-
-    /// The files of this version, shared with all copies of the table.
-    pub(crate) fn known_files(&self) -> KnownFiles {
-        Arc::clone(&self.files)
     }
 
     /// The name.
@@ -146,14 +140,15 @@ impl Table {
         Ok(Arc::new(schema))
     }
 
-    /// The number that [`Commit::position`] last set for `app_id`, such as a cursor or a log position.
+    /// The number that [`Commit::position`](crate::Commit::position) last set for `app_id`, such as a cursor or a log
+    /// position.
     pub async fn position(&self, app_id: &str) -> Result<Option<i64>> {
         let context = || format!("read position {app_id} of {}", self.name);
         let state = self.delta.snapshot().context(context())?;
         state.transaction_version(self.delta.log_store().as_ref(), app_id).await.context(context())
     }
 
-    /// The text that [`Commit::property`] last set for `name`.
+    /// The text that [`Commit::property`](crate::Commit::property) last set for `name`.
     pub fn property(&self, name: &str) -> Result<Option<String>> {
         let state = self.delta.snapshot().context(format!("read {name} of {}", self.name))?;
         Ok(state.metadata().configuration().get(name).cloned())
@@ -200,17 +195,13 @@ impl Table {
             .collect())
     }
 
-    /// The table for DataFusion: deletion vectors applied, filters pushed down to files and pages.
-    pub async fn provider(&self) -> Result<Arc<dyn TableProvider>> {
-        Ok(Arc::new(Scan::of(self)?))
-    }
-
     /// The data files, decoded once per version.
     pub(crate) fn files(&self) -> Result<Arc<Files>> {
         if let Some(files) = self.files.get() {
             return Ok(Arc::clone(files));
         }
-        let files = Arc::new(Files::of(self)?);
+        let files =
+            Arc::new(Files::of(&self.delta, &self.name, &self.lake.table_path(&self.name), self.schema()?.as_ref())?);
         Ok(Arc::clone(self.files.get_or_init(|| files)))
     }
 
@@ -220,16 +211,6 @@ impl Table {
         let frame = SessionContext::new().read_table(self.provider().await?).context(&context)?;
         let batches = frame.execute_stream().await.context(&context)?;
         Ok(batches.map(move |batch| batch.context(&context)).boxed())
-    }
-
-    /// Starts a commit on top of this version; `operation` is its name in the history.
-    pub fn commit(&self, run: &str, operation: &'static str) -> Commit {
-        Commit::on(self, run, operation)
-    }
-
-    /// Starts a commit that removes all files, to be replaced by new ones in another schema.
-    pub fn replace_files(&self, run: &str, operation: &'static str, schema: SchemaRef) -> Commit {
-        self.commit(run, operation).replace(schema)
     }
 
     /// The newest version of the table.
@@ -252,24 +233,24 @@ impl Table {
 }
 
 impl Lake {
+    /// The newest version of a table; `None` where it does not exist.
+    pub async fn table(&self, name: &TableName) -> Result<Option<Table>> {
+        let store = self.table_store(name);
+        if let Some((delta, files)) = self.table_cache().refreshed(name, &store).await? {
+            return Ok(Some(Table::of(self.clone(), name.clone(), delta, files)));
+        }
+        if !self.is_table(&self.table_path(name)).await? {
+            return Ok(None);
+        }
+        let table = Table::load(self.clone(), name.clone()).await?;
+        self.table_cache().keep(name, &store, &table.delta, &table.files).await;
+        Ok(Some(table))
+    }
+
     /// Writes data files into the folder of a table that may not exist yet. The writer blocks, so it must be used on a
     /// thread that does not belong to an asynchronous runtime.
     pub fn writer(&self, name: &TableName, run: &str, schema: SchemaRef, runtime: Handle) -> FileWriter {
         FileWriter::new(Destination { store: self.table_store(name), run: run.to_owned(), runtime }, schema)
-    }
-
-    /// Starts a commit that creates a table, or replaces all of its rows and its schema.
-    pub async fn replace(
-        &self,
-        name: &TableName,
-        schema: SchemaRef,
-        run: &str,
-        operation: &'static str,
-    ) -> Result<Commit> {
-        Ok(match self.table(name).await? {
-            Some(table) => table.commit(run, operation).replace(schema),
-            None => Commit::create(self, name, schema, run, operation),
-        })
     }
 }
 

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use deltalake::DeltaTable;
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::error::{Context, Result};
-use crate::location::{Lake, TableName};
-use crate::table::{KnownFiles, Table};
+use crate::scan::files::KnownFiles;
+use crate::table_name::TableName;
 
 /// Tables beyond this number are not cached.
 const TABLES_MAX: usize = 10_000;
@@ -37,31 +37,42 @@ struct LogEntry {
 }
 
 impl TableCache {
-    /// The newest version of a cached table; `None` where it is not cached, or its log was replaced.
-    async fn refreshed(&self, lake: &Lake, name: &TableName) -> Result<Option<Table>> {
+    /// The newest version of a cached table, with its files; `None` where it is not cached, or its log was replaced.
+    /// `store` is rooted at the table's folder.
+    pub(crate) async fn refreshed(
+        &self,
+        name: &TableName,
+        store: &Arc<dyn ObjectStore>,
+    ) -> Result<Option<(DeltaTable, KnownFiles)>> {
         let Some(mut cached) = self.lock().get(name).cloned() else { return Ok(None) };
-        if newest_entry(lake, name, &cached.delta).await != Some(cached.entry.clone()) {
+        if newest_entry(store, &cached.delta).await != Some(cached.entry.clone()) {
             self.lock().remove(name);
             return Ok(None);
         }
         let before = cached.delta.version();
         cached.delta.update_state().await.context(format!("open table {name}"))?;
         if cached.delta.version() == before {
-            return Ok(Some(Table::of(lake.clone(), name.clone(), cached.delta, cached.files)));
+            return Ok(Some((cached.delta, cached.files)));
         }
-        let table = Table::of(lake.clone(), name.clone(), cached.delta, KnownFiles::default());
-        self.keep(&table).await;
-        Ok(Some(table))
+        let files = KnownFiles::default();
+        self.keep(name, store, &cached.delta, &files).await;
+        Ok(Some((cached.delta, files)))
     }
 
-    async fn keep(&self, table: &Table) {
-        let name = table.name();
-        let entry = newest_entry(&table.lake, name, &table.delta).await;
+    /// Caches the newest version of a table. `store` is rooted at the table's folder.
+    pub(crate) async fn keep(
+        &self,
+        name: &TableName,
+        store: &Arc<dyn ObjectStore>,
+        delta: &DeltaTable,
+        files: &KnownFiles,
+    ) {
+        let entry = newest_entry(store, delta).await;
         let mut tables = self.lock();
         if let Some(entry) = entry
             && (tables.len() < TABLES_MAX || tables.contains_key(name))
         {
-            tables.insert(name.clone(), CachedTable { delta: table.delta.clone(), files: table.known_files(), entry });
+            tables.insert(name.clone(), CachedTable { delta: delta.clone(), files: Arc::clone(files), entry });
         }
     }
 
@@ -70,23 +81,8 @@ impl TableCache {
     }
 }
 
-async fn newest_entry(lake: &Lake, name: &TableName, delta: &DeltaTable) -> Option<LogEntry> {
+async fn newest_entry(store: &Arc<dyn ObjectStore>, delta: &DeltaTable) -> Option<LogEntry> {
     let path = Path::from(format!("_delta_log/{:020}.json", delta.version()?));
-    let meta = lake.table_store(name).head(&path).await.ok()?;
+    let meta = store.head(&path).await.ok()?;
     Some(LogEntry { e_tag: meta.e_tag, modified_ms: meta.last_modified.timestamp_millis(), bytes: meta.size })
-}
-
-impl Lake {
-    /// The newest version of a table; `None` where it does not exist.
-    pub async fn table(&self, name: &TableName) -> Result<Option<Table>> {
-        if let Some(table) = self.table_cache().refreshed(self, name).await? {
-            return Ok(Some(table));
-        }
-        if !self.is_table(&self.table_path(name)).await? {
-            return Ok(None);
-        }
-        let table = Table::load(self.clone(), name.clone()).await?;
-        self.table_cache().keep(&table).await;
-        Ok(Some(table))
-    }
 }

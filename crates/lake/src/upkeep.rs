@@ -11,9 +11,10 @@ use object_store::{ObjectMeta, ObjectStoreExt};
 
 use crate::commit::RETENTION_DAYS;
 use crate::error::{Context, Error, Result};
-use crate::location::{Lake, TableName};
+use crate::location::Lake;
 use crate::pack::{PackOptions, PackSummary};
 use crate::table::Table;
+use crate::table_name::TableName;
 use crate::writer::Destination;
 
 /// Whether a run may still write.

@@ -10,6 +10,7 @@
 
 mod cgroup;
 mod confinement;
+mod host_side;
 mod inside;
 mod launch;
 mod loopback;
@@ -25,7 +26,8 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
-pub use launch::{End, Launcher, Sandbox};
+pub use host_side::{End, Sandbox};
+pub use launch::Launcher;
 
 /// First arguments by which the program, executed again, knows which process of a sandbox it is.
 const OUTSIDE: &str = "sandbox-outside";

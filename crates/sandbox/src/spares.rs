@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::RootSpec;
-use super::launch::{Maker, Sandbox};
+use super::host_side::{Maker, Sandbox};
 
 /// A pause after a spare was taken, so that its function starts before the next spare does.
 const AFTER_A_START: Duration = Duration::from_millis(30);

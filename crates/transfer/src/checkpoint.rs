@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cursor::CursorValue;
 use crate::plan::TablePlan;
-use crate::postgres::Identity;
-use crate::resume::changed_expressions;
+use crate::postgres::{Identity, quote};
 use crate::timeline::LogPosition;
 
 /// The checkpoint of one table. A table that an earlier build filled has a position and no origin.
@@ -140,7 +139,7 @@ impl Origin {
     /// selected by, and the columns that are not transferred any more.
     #[must_use]
     pub fn with_earlier_columns(mut self, before: &Origin, plan: &TablePlan) -> Origin {
-        for (name, earlier) in changed_expressions(plan, before) {
+        for (name, earlier) in before.changed_expressions(plan) {
             if let Some(column) = self.columns.iter_mut().find(|column| column.target == name) {
                 column.earlier = earlier;
             }
@@ -163,6 +162,32 @@ impl Origin {
             }
         }
         self
+    }
+
+    /// Columns whose values in the target may come from another expression than the plan's, with those expressions.
+    pub fn changed_expressions(&self, plan: &TablePlan) -> Vec<(String, Vec<String>)> {
+        let mut changed = Vec::new();
+        for column in &plan.columns {
+            let Some(was) = self.columns.iter().find(|was| was.target == column.name) else { continue };
+            // The expression of a renamed column has changed, and its values have not.
+            let renamed = |expression: &String| match &column.source {
+                Some(now) if now.number == was.number => expression.replace(&quote(&was.name), &quote(&now.name)),
+                _ => expression.clone(),
+            };
+            let all = was.earlier.iter().chain([&was.expression]).map(renamed);
+            let earlier: Vec<String> = all.filter(|earlier| *earlier != column.expression).collect();
+            if !earlier.is_empty() {
+                changed.push((column.name.clone(), earlier));
+            }
+        }
+        // Columns that the mapping has removed since: the target has their values of earlier rows.
+        let is_there = |number: i16| plan.source.columns.iter().any(|column| column.number == number);
+        for was in &self.columns {
+            if is_there(was.number) && !plan.columns.iter().any(|column| column.name == was.target) {
+                changed.push((was.target.clone(), was.earlier.iter().chain([&was.expression]).cloned().collect()));
+            }
+        }
+        changed
     }
 
     /// The file node of a relation at the last run: 0 where it was detached, `None` where it is not known.

@@ -10,6 +10,7 @@ pub mod run;
 
 pub mod hand_over;
 mod probe;
+mod request;
 pub mod resume;
 pub mod table_transfer;
 

@@ -11,7 +11,7 @@ use crate::error::{Context, Result};
 use crate::late;
 use crate::plan::{Mode, Settings, TablePlan, plan};
 use crate::postgres::{Catalog, Endpoint, Identity, TableKind, quote};
-use crate::resume::{Action, OrderState, Permission, Resumption, changed_expressions, keep_names};
+use crate::resume::{Action, OrderState, Permission, Resumption, keep_names};
 use crate::run::Target;
 use crate::timeline::Log;
 
@@ -450,7 +450,7 @@ async fn check_target(
 
 /// Warns of columns whose expression has changed, such as by a new mask: rows of earlier runs keep their values.
 fn check_expressions(settings: &Settings, plan: &TablePlan, origin: &Origin, preflight: &mut PreflightReport) {
-    for (column, earlier) in changed_expressions(plan, origin) {
+    for (column, earlier) in origin.changed_expressions(plan) {
         let now = match plan.columns.iter().find(|planned| planned.name == column) {
             Some(planned) => format!("is carried as {} now", planned.expression),
             None => "is not carried any more".to_owned(),

@@ -10,7 +10,7 @@ use crate::plan::{Mode, PlanColumn, Settings, TablePlan};
 use crate::postgres::{Identity, TableKind};
 use crate::timeline::{Continuity, Log};
 use columns::has_same_form;
-pub use columns::{changed_expressions, keep_names, rewritten_relations};
+pub use columns::{keep_names, rewritten_relations};
 
 /// What a run may do to a table that holds rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -327,7 +327,7 @@ impl Resumption<'_> {
                 self.command("run", plan, " --replace")
             )));
         }
-        let changed = changed_expressions(plan, origin);
+        let changed = origin.changed_expressions(plan);
         let Some((column, earlier)) = changed.iter().find(|(column, _)| origin.key.contains(column)) else {
             return Ok(());
         };

@@ -2,11 +2,9 @@
 //! A table that fails does not stop the others.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 use futures::StreamExt;
-use lake::Lake;
 use tokio::sync::Semaphore;
 use tokio_postgres::SimpleQueryMessage;
 
@@ -14,12 +12,14 @@ use crate::checkpoint::Position;
 use crate::destination::postgres as to_postgres;
 use crate::error::{Context, Error, Result};
 use crate::late::{self, Mark, Marks};
-use crate::plan::{RefusedTable, Settings, TablePlan, TransferPlan, plan};
+use crate::plan::{RefusedTable, TablePlan, TransferPlan, plan};
 use crate::postgres::{Catalog, Endpoint, Identity, Snapshot, quote};
-use crate::read::{Pool, Progress};
-use crate::resume::Permission;
+use crate::read::Pool;
 use crate::table_transfer::{self, ReadContext};
 use crate::timeline::Log;
+
+pub use crate::request::{Request, Target};
+pub use crate::table_transfer::TableMode;
 
 /// The number of small tables that are transferred at a time. The transfer's `parallel_tables` limits the large ones.
 const TABLES_AT_ONCE: usize = 4;
@@ -32,60 +32,6 @@ const TABLES_PER_TRANSACTION: usize = 100;
 
 /// The number of queries that are sent on one connection before their results are read.
 const QUERIES_AT_ONCE: usize = 32;
-
-/// Where a transfer writes its tables.
-#[derive(Clone)]
-pub enum Target {
-    /// The lake.
-    Lake(Lake),
-    /// Another database of PostgreSQL.
-    Postgres(Endpoint),
-}
-
-/// The parameters of a run.
-pub struct Request {
-    /// The transfer's settings.
-    pub settings: Settings,
-    /// The source's server, on which tables are planned and marked, also where the rows are read from a copy of it.
-    pub source: Endpoint,
-    /// The target.
-    pub target: Target,
-    /// The run's id, which is part of the names of the files in the lake.
-    pub run: String,
-    /// The tables to transfer, as `schema.table`; empty for all tables of the transfer.
-    pub tables: Vec<String>,
-    /// What the run may do to a table that holds rows.
-    pub permission: Permission,
-    /// Whether a resync sets columns whose mapping has changed to NULL in rows that the source no longer has.
-    pub clears_changed: bool,
-    /// Is informed of the progress.
-    pub progress: Arc<dyn Progress>,
-}
-
-/// How a table was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TableMode {
-    /// Whole, in place of the target's rows.
-    Initial,
-    /// What is new or changed since the position.
-    Incremental,
-    /// Whole, because it has no cursor.
-    Reload,
-    /// Whole, and the rows that the source no longer has are kept.
-    Resync,
-}
-
-impl TableMode {
-    /// The name in reports and in the ledger.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            TableMode::Initial => "initial",
-            TableMode::Incremental => "incremental",
-            TableMode::Reload => "reload",
-            TableMode::Resync => "resync",
-        }
-    }
-}
 
 /// The result of one table.
 #[derive(Debug)]
@@ -174,7 +120,10 @@ pub(crate) fn retain_tables(plan: &mut TransferPlan, tables: &[String], transfer
         let known =
             plan.tables.iter().any(|t| t.source.display() == *name) || plan.refused.iter().any(|r| r.table == *name);
         if !known {
-            return Err(Error::setup(format!("transfer {transfer}: it has no table {name}")));
+            let known: Vec<String> = plan.tables.iter().map(|table| table.source.display()).collect();
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            let error = Error::input(format!("transfer {transfer}: it has no table {name}"));
+            return Err(error.hint(base::suggestion("table", name, &known).unwrap_or_default()));
         }
     }
     if !tables.is_empty() {

@@ -17,11 +17,9 @@ use crate::late::{self, Mark};
 use crate::plan::{Mode, TablePlan};
 use crate::postgres::{Endpoint, Identity, Snapshot, TableKind};
 use crate::probe::{self, Probe, ProbeResult};
-use crate::read::{Pool, Progress, RANGE_PAGES_MIN, TableReader, whole_table_queries};
-use crate::resume::{
-    Action, OrderState, Resumption, TargetState, changed_expressions, column_sequence, keep_names, rewritten_relations,
-};
-use crate::run::{Request, TableMode};
+use crate::read::{Pool, RANGE_PAGES_MIN, TableReader, whole_table_queries};
+use crate::request::Request;
+use crate::resume::{Action, OrderState, Resumption, TargetState, column_sequence, keep_names, rewritten_relations};
 use crate::timeline::Log;
 
 /// What the tables of a run have in common: the snapshot under which they are read, and what was read before it.
@@ -42,6 +40,31 @@ pub struct ReadContext<'a> {
     pub greatest: HashMap<u32, Option<i64>>,
     /// Limits how many tables whose rows may take much memory are transferred at a time. Small ones need no permit.
     pub large: Semaphore,
+}
+
+/// How a table was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableMode {
+    /// Whole, in place of the target's rows.
+    Initial,
+    /// What is new or changed since the position.
+    Incremental,
+    /// Whole, because it has no cursor.
+    Reload,
+    /// Whole, and the rows that the source no longer has are kept.
+    Resync,
+}
+
+impl TableMode {
+    /// The name in reports and in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TableMode::Initial => "initial",
+            TableMode::Incremental => "incremental",
+            TableMode::Reload => "reload",
+            TableMode::Resync => "resync",
+        }
+    }
 }
 
 /// What the transfer of a table has read and written.
@@ -253,7 +276,7 @@ impl ReadPlan {
             return Err(Error::setup(context)
                 .hint("an earlier build or another program has filled it: replace the target's table with --replace"));
         };
-        Ok(changed_expressions(&self.plan, origin).into_iter().map(|(column, _)| column).collect())
+        Ok(origin.changed_expressions(&self.plan).into_iter().map(|(column, _)| column).collect())
     }
 
     /// What the target stores about the table from this run on.
@@ -432,11 +455,4 @@ fn has_columns(schema: &Schema, plan: &TablePlan) -> bool {
     let has =
         |name: &String, data_type| schema.field_with_name(name).is_ok_and(|field| *field.data_type() == data_type);
     plan.columns.iter().all(|column| has(&column.name, column.kind.arrow()))
-}
-
-impl Request {
-    /// What receives the run's progress.
-    pub(crate) fn progress(&self) -> Arc<dyn Progress> {
-        Arc::clone(&self.progress)
-    }
 }

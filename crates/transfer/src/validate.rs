@@ -6,6 +6,7 @@
 
 mod compare;
 mod digest;
+mod table_validation;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,91 +24,7 @@ use crate::resume::keep_names;
 use crate::type_map::ColumnKind;
 use compare::Comparison;
 use digest::{DigestSink, Digests, KeyRanges};
-
-/// The number of rows of each kind of difference whose keys are reported.
-pub const SAMPLES: usize = 10;
-
-/// A difference of a row between the source and the lake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Difference {
-    /// At the source and not in the lake, although it is at or before the position.
-    Lost,
-    /// In both, with different values.
-    Differs,
-    /// In the lake only.
-    Purged,
-    /// New or changed at the source since the last run.
-    Pending,
-    /// In the lake twice or more, under one key.
-    Doubled,
-}
-
-impl Difference {
-    /// The name in reports.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Difference::Lost => "lost",
-            Difference::Differs => "differs",
-            Difference::Purged => "purged",
-            Difference::Pending => "pending",
-            Difference::Doubled => "doubled",
-        }
-    }
-}
-
-/// The result of a table.
-#[derive(Debug, Default)]
-pub struct TableValidation {
-    /// The table at the source, as `schema.table`.
-    pub source: String,
-    /// The table in the lake, as `schema.table`.
-    pub target: String,
-    /// The number of rows at the source.
-    pub source_rows: u64,
-    /// The number of rows in the lake.
-    pub lake_rows: u64,
-    /// The number of ranges of keys.
-    pub ranges: usize,
-    /// The number of ranges whose count or checksum differs.
-    pub ranges_differing: usize,
-    /// The number of rows that are [`Difference::Lost`].
-    pub lost: u64,
-    /// The number of rows that are [`Difference::Differs`].
-    pub differs: u64,
-    /// The number of rows that are [`Difference::Purged`].
-    pub purged: u64,
-    /// The number of rows that are [`Difference::Pending`].
-    pub pending: u64,
-    /// The number of rows that are [`Difference::Doubled`].
-    pub doubled: u64,
-    /// The first rows of each difference, at most [`SAMPLES`], with their keys.
-    pub samples: Vec<(Difference, String)>,
-    /// The duration of the comparison.
-    pub seconds: f64,
-    /// Why the table could not be compared.
-    pub error: Option<Error>,
-}
-
-impl TableValidation {
-    /// Whether the lake has all rows that it should have, once and with the source's values.
-    pub fn is_ok(&self) -> bool {
-        self.error.is_none() && self.lost == 0 && self.differs == 0 && self.doubled == 0
-    }
-
-    fn note(&mut self, difference: Difference, key: impl FnOnce() -> String) {
-        let count = match difference {
-            Difference::Lost => &mut self.lost,
-            Difference::Differs => &mut self.differs,
-            Difference::Purged => &mut self.purged,
-            Difference::Pending => &mut self.pending,
-            Difference::Doubled => &mut self.doubled,
-        };
-        *count += 1;
-        if *count <= SAMPLES as u64 {
-            self.samples.push((difference, key()));
-        }
-    }
-}
+pub use table_validation::{Difference, SAMPLES, TableValidation};
 
 /// Compares all tables of the transfer, or those in `only`, given as `schema.table`.
 ///

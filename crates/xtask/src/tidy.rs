@@ -6,6 +6,7 @@
 mod exceptions;
 mod rust;
 
+mod circles;
 mod documented;
 mod edges;
 mod glossary;
@@ -102,6 +103,7 @@ fn check(files: &[File]) -> Vec<Finding> {
         text::check(file, &mut found);
     }
     edges::check(files, &mut found);
+    circles::check(files, &mut found);
     modules::check(files, &mut found);
     links::check(files, &mut found);
     glossary::check(files, &mut found);

@@ -14,8 +14,9 @@ use hyper::header::HeaderMap;
 use tokio::sync::mpsc;
 
 use super::Failure;
-use super::runtime::{ERROR_TYPE, failure};
 
+/// Header with an error's type.
+pub(super) const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 const ERROR_BODY: &str = "lambda-runtime-function-error-body";
 /// How a failure at the end of a body begins.
 const FAILURE_START: &[u8] = b"Lambda-Runtime-Function-Error-Type: ";
@@ -133,7 +134,7 @@ fn parse_failure(error_type: &str, body: &str) -> Failure {
     let text = decoded.unwrap_or_else(|| body.to_owned());
     match serde_json::from_str::<serde_json::Value>(&text) {
         Ok(value) if value.is_object() => Failure { error_type: error_type.to_owned(), body: text.into() },
-        _ => failure(error_type, &text),
+        _ => Failure::with_message(error_type, &text),
     }
 }
 

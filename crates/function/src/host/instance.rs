@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::files::{self, EventFiles, Inputs, InstanceFiles, ResultFile};
 use super::logs::{Log, Sink};
-use super::runtime::{Init, PendingEvent, Runtime, failure};
+use super::runtime::{Init, PendingEvent, Runtime};
 use super::{Answer, Event, Failure, Function, LoopbackService, Outcome, Pieces};
 use crate::error::{Error, ErrorContext, Kind, Result};
 use crate::store::Store;
@@ -216,7 +216,7 @@ impl Instance {
             Ok(produced) => Ok(produced),
             Err(files::ResultsError::Host(error)) => Err(error),
             Err(files::ResultsError::Function(says)) => {
-                *answer = Answer::Error(failure("Function.ResultsRefused", &says));
+                *answer = Answer::Error(Failure::with_message("Function.ResultsRefused", &says));
                 Ok(Vec::new())
             }
         }

@@ -130,10 +130,14 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure whose message has AWS Lambda's form: `RequestId: .. Error: ..`.
-    pub(crate) fn of(error_type: &str, request_id: &str, what: &str) -> Failure {
-        let message = format!("RequestId: {request_id} Error: {what}");
+    /// A failure with this type and message.
+    fn with_message(error_type: &str, message: &str) -> Failure {
         let body = serde_json::json!({"errorType": error_type, "errorMessage": message});
         Failure { error_type: error_type.to_owned(), body: body.to_string().into() }
+    }
+
+    /// A failure whose message has AWS Lambda's form: `RequestId: .. Error: ..`.
+    pub(crate) fn of(error_type: &str, request_id: &str, what: &str) -> Failure {
+        Failure::with_message(error_type, &format!("RequestId: {request_id} Error: {what}"))
     }
 }

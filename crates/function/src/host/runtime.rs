@@ -16,7 +16,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::body::{BodyError, ResponseBody, read_response};
+use super::body::{BodyError, ERROR_TYPE, ResponseBody, read_response};
 use super::{Answer, Event, Failure};
 
 /// The largest response, as on AWS Lambda: 6 MiB and 100 bytes.
@@ -25,8 +25,6 @@ pub const RESPONSE_BYTES_MAX: usize = (6 << 20) + 100;
 pub(super) const STREAM_BYTES_MAX: usize = 200 << 20;
 const ERROR_BYTES_MAX: usize = 256 * 1024;
 
-/// Header with an error's type.
-pub(super) const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 
 /// An event that a runtime has not taken yet.
@@ -185,7 +183,7 @@ impl Runtime {
             Err(BodyError::TooLong) => {
                 let what = format!("Exceeded maximum allowed payload size ({most} bytes).");
                 let says = format!("Response payload size exceeded maximum allowed payload size ({most} bytes).");
-                self.finish(id, Answer::Error(failure("Function.ResponseSizeTooLarge", &says)));
+                self.finish(id, Answer::Error(Failure::with_message("Function.ResponseSizeTooLarge", &says)));
                 return refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", &what);
             }
             Err(BodyError::Interrupted) => {
@@ -279,7 +277,8 @@ async fn read_failure(request: Request<Incoming>) -> Result<Failure, Box<Reply>>
     let parsed: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
     let named = parsed.as_ref().and_then(|value| value.get("errorType")).and_then(|value| value.as_str());
     let error_type = header.or_else(|| named.map(str::to_owned)).unwrap_or_else(|| "Runtime.Unknown".to_owned());
-    let body = if parsed.is_some() { body } else { failure(&error_type, &String::from_utf8_lossy(&body)).body };
+    let body =
+        if parsed.is_some() { body } else { Failure::with_message(&error_type, &String::from_utf8_lossy(&body)).body };
     Ok(Failure { error_type, body })
 }
 
@@ -295,12 +294,6 @@ fn ascii(json: &str) -> String {
         }
     }
     escaped
-}
-
-/// A failure with this type and message.
-pub(super) fn failure(error_type: &str, message: &str) -> Failure {
-    let body = serde_json::json!({"errorType": error_type, "errorMessage": message});
-    Failure { error_type: error_type.to_owned(), body: body.to_string().into() }
 }
 
 fn accepted() -> Reply {

@@ -49,7 +49,7 @@ fn failed(error: &Error) -> ApiError {
 fn find(registry: &Registry, name: &str, query: Option<&str>) -> Result<FunctionVersion, ApiError> {
     let address = Address::of(name, query)?;
     let found = registry.find(&address.name, &address.qualifier).map_err(|error| failed(&error))?;
-    found.ok_or_else(|| ApiError::unknown(&address))
+    found.ok_or_else(|| ApiError::unknown(&address.name, &address.qualifier))
 }
 
 fn functions(registry: &Registry, query: Option<&str>) -> Result<Value, ApiError> {

@@ -6,6 +6,7 @@
 
 mod address;
 mod describe_api;
+mod guard;
 mod reply;
 mod stream;
 
@@ -18,7 +19,6 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use hyper::header::{HeaderMap, HeaderValue};
-use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -33,6 +33,7 @@ use crate::error::Kind;
 use crate::event_queue::{EVENT_BYTES_MAX, EventQueue};
 use crate::host::{Answer, ConcurrencyLimit, Event, Execution, Failure, Fleet, Refusal};
 
+pub use guard::{AccessDenied, Guard, refuse_web_pages};
 pub use reply::Body;
 
 /// The largest request that waits for its response, as on AWS Lambda: 6 MiB.
@@ -42,18 +43,6 @@ const DRAIN_BYTES_MAX: usize = 64 << 20;
 const CLIENT_CONTEXT_BYTES_MAX: usize = 3583;
 /// How many connections are served at a time; further ones wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 1024;
-
-/// Decides whether a request is allowed, by its head and its body.
-pub type Guard = Arc<dyn Fn(&Parts, &Bytes) -> Result<(), AccessDenied> + Send + Sync>;
-
-/// The error of a request that the guard does not allow.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessDenied {
-    /// AWS's name for it, such as `AccessDeniedException` or `InvalidSignatureException`.
-    pub error_type: &'static str,
-    /// Shown to the caller.
-    pub message: String,
-}
 
 /// The Invoke API of a host. Cheap to clone.
 #[derive(Clone)]
@@ -140,7 +129,7 @@ impl Api {
     /// A function that can't start because of its own content has failed, like one that fails while it runs.
     fn refused(&self, refusal: Refusal, address: &Address, request_id: &str) -> Result<Execution, ApiError> {
         match refusal {
-            Refusal::Unknown => Err(ApiError::unknown(address)),
+            Refusal::Unknown => Err(ApiError::unknown(&address.name, &address.qualifier)),
             Refusal::Busy(ConcurrencyLimit::Function) => {
                 Err(ApiError::busy("ReservedFunctionConcurrentInvocationLimitExceeded"))
             }
@@ -173,21 +162,10 @@ impl Api {
 
     fn find(&self, address: &Address) -> Result<Arc<crate::registry::FunctionVersion>, ApiError> {
         let found = self.fleet.find(&address.name, &address.qualifier);
-        found.map_err(|error| ApiError::service(&error.chain()))?.ok_or_else(|| ApiError::unknown(address))
+        found
+            .map_err(|error| ApiError::service(&error.chain()))?
+            .ok_or_else(|| ApiError::unknown(&address.name, &address.qualifier))
     }
-}
-
-/// The default guard: it allows every request but those of web pages, which browsers mark. Otherwise any page that
-/// a user of this machine opens could call functions.
-pub fn refuse_web_pages() -> Guard {
-    Arc::new(|parts: &Parts, _: &Bytes| {
-        let by_page = ["origin", "sec-fetch-site"].iter().any(|name| parts.headers.contains_key(*name));
-        if !by_page {
-            return Ok(());
-        }
-        let message = "requests of web pages are refused".to_owned();
-        Err(AccessDenied { error_type: "AccessDeniedException", message })
-    })
 }
 
 /// Serves a listener until `stop`, then waits until the running requests have been answered.

@@ -11,8 +11,7 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::AccessDenied;
-use super::address::Address;
+use super::guard::AccessDenied;
 use crate::event_queue::EVENT_BYTES_MAX;
 use crate::host::{Answer, Execution, arn};
 
@@ -34,8 +33,8 @@ impl ApiError {
     }
 
     /// No such function, version or alias is deployed.
-    pub fn unknown(address: &Address) -> ApiError {
-        let message = format!("Function not found: {}:{}", arn(&address.name, "$LATEST"), address.qualifier);
+    pub fn unknown(name: &str, qualifier: &str) -> ApiError {
+        let message = format!("Function not found: {}:{qualifier}", arn(name, "$LATEST"));
         ApiError::missing(&message)
     }
 

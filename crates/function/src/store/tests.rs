@@ -115,3 +115,20 @@ fn a_file_that_is_not_a_zip_is_refused() {
     let error = store.put(&path).unwrap_err();
     assert!(error.to_string().contains("f.zip: it is not a zip"), "{error}");
 }
+
+#[test]
+fn random_zips_are_unpacked_or_refused() {
+    let (folder, store) = world();
+    let entries =
+        [("bootstrap", 0o100_755, "#!/bin/sh"), ("lib/data.csv", 0o100_644, "a;b"), ("run", 0o120_777, "bootstrap")];
+    let valid = fs::read(zip_of(folder.path(), "good.zip", &entries)).unwrap();
+    let path = folder.path().join("changed.zip");
+    testkit::read_changed_bytes(&[&valid], |bytes| {
+        fs::write(&path, bytes).unwrap();
+        match store.put(&path) {
+            Ok(digest) => assert!(store.tree(digest).is_ok()),
+            Err(error) => assert_eq!(error.kind, Kind::FixInput, "{}", error.chain()),
+        }
+    });
+    assert_eq!(fs::read_dir(folder.path().join("store/new")).unwrap().count(), 0, "nothing of them stays");
+}

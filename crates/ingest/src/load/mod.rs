@@ -6,7 +6,8 @@
 //! repeated. Of two concurrent loads of one document only one may commit: their plans have the same
 //! [`LoadPlan::version`], and the commit must be conditional on it.
 
-mod columns;
+mod entry_table;
+mod roles;
 
 #[cfg(test)]
 mod tests;
@@ -16,24 +17,16 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use chrono::{DateTime, Utc};
 
 use crate::error::ErrorContext;
 use crate::{Error, Kind, Result};
-use columns::{Entries, conform, negate};
+use entry_table::{Entries, conform, negate};
 
-/// The roles of a document's columns. Columns in none of the lists are compared and stored unchanged.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ColumnRoles {
-    /// The columns that identify a row: at least one; their values are unique within a document.
-    pub key: Vec<String>,
-    /// Columns of signed numbers, which a reversal negates.
-    pub amounts: Vec<String>,
-    /// Columns that are stored but not compared, such as the line that a row came from.
-    pub carried: Vec<String>,
-}
+pub use entry_table::entries_schema;
+pub use roles::ColumnRoles;
 
 /// A document to load.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,40 +72,6 @@ pub struct LoadPlan {
     pub loaded_as: Option<i64>,
 }
 
-// The columns that every entry has after those of its document.
-const DOCUMENT: &str = "document";
-const VERSION: &str = "version";
-/// The entry's number in its document, from 1, over all versions.
-const ENTRY: &str = "entry";
-/// The number of the entry that this one reverses.
-const REVERSES: &str = "reverses";
-const INPUTS: &str = "inputs_sha256";
-const CODE: &str = "code_sha256";
-const RECORDED_AT: &str = "recorded_at";
-
-/// The schema of the table of entries for such rows.
-///
-/// # Errors
-/// `FixInput` where a column has the name of one that every entry has.
-pub fn entries_schema(rows: &Schema) -> Result<SchemaRef> {
-    let added = [
-        Field::new(DOCUMENT, DataType::Utf8, false),
-        Field::new(VERSION, DataType::Int64, false),
-        Field::new(ENTRY, DataType::Int64, false),
-        Field::new(REVERSES, DataType::Int64, true),
-        Field::new(INPUTS, DataType::Utf8, false),
-        Field::new(CODE, DataType::Utf8, false),
-        Field::new(RECORDED_AT, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
-    ];
-    if let Some(taken) = added.iter().find(|field| rows.field_with_name(field.name()).is_ok()) {
-        let what =
-            format!("load the rows: the column {:?} has the name of a column of all entries; rename it", taken.name());
-        return Err(Error::new(Kind::FixInput, what));
-    }
-    let fields = rows.fields().iter().map(|field| field.as_ref().clone()).chain(added);
-    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
-}
-
 /// The entries to append so that exactly the document's `rows` are in force. `before` are all entries that the
 /// table has of this document, in any order (`WHERE document = ...`).
 ///
@@ -129,7 +88,7 @@ pub fn plan(
     let whole = entries_schema(schema)?;
     roles.check(schema)?;
     let rows = concat_batches(schema, rows).during(Kind::FixInput, "load the rows: put the batches together")?;
-    let before = Entries::new(document, conform(&whole, before)?)?;
+    let before = Entries::new(&document.name, conform(&whole, before)?)?;
     let known = before.version_of(&document.inputs, &document.code).filter(|_| !document.again);
     if let Some(known) = known {
         let entries = RecordBatch::new_empty(whole);

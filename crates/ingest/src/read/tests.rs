@@ -375,3 +375,27 @@ proptest! {
         prop_assert_eq!(read.report.counts.is_empty(), read.is_accepted());
     }
 }
+
+/// Reads changed copies of a file: whatever is in it, the answer is a verdict or an error.
+pub fn read_changed_files(layout: &Layout, valid: &[u8]) {
+    testkit::read_changed_bytes(&[valid], |bytes| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file.rewind().unwrap();
+        if let Ok(report) = read(file, layout, &mut |_| Ok(())) {
+            assert!(report.rows_quarantined <= report.rows);
+        }
+    });
+}
+
+#[test]
+fn random_bills_have_a_verdict() {
+    read_changed_files(&layout(BILLS), bill(|_, line| line).as_bytes());
+}
+
+#[test]
+fn random_layouts_are_parsed_or_refused() {
+    testkit::read_changed_bytes(&[BILLS.as_bytes()], |bytes| {
+        let _ = Layout::parse(&String::from_utf8_lossy(bytes));
+    });
+}

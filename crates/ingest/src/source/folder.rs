@@ -73,7 +73,9 @@ impl Source for Folder {
 
 fn list(root: &Path, patterns: &[Pattern]) -> Result<Listing> {
     if !root.is_dir() {
-        return Err(Error::new(Kind::FixSetup, format!("list {}: it is not a folder", root.display())));
+        let what = if root.exists() { "it is not a folder" } else { "there is no such folder" };
+        let error = Error::new(Kind::FixSetup, format!("list {}: {what}", root.display()));
+        return Err(error.hint("create the folder, or change [source] in the ingest's file"));
     }
     let mut listing = Listing::default();
     for pattern in patterns {

@@ -97,7 +97,7 @@ async fn a_vector_committed_during_a_pack_survives() {
     let mut hidden = HiddenRows::default();
     hidden.insert(&touched, present[0]);
     table.commit(RUN, "hide").hide(hidden).write().await.unwrap();
-    let late = table.commit("run-2", super::OPERATION).packs(slice.iter().map(|file| file.path.clone()));
+    let late = table.commit("run-2", super::PACK).packs(slice.iter().map(|file| file.path.clone()));
     assert_eq!(late.files(written).write().await.unwrap_err().kind, Kind::Retry);
     let now = fixture.table().await;
     assert_eq!(ids(&now).await.len(), before - 1);
@@ -105,7 +105,7 @@ async fn a_vector_committed_during_a_pack_survives() {
     let slice = now.files().unwrap().files.clone();
     let written = now.write_slice("run-2", &slice, &order(), &PackOptions::default()).await.unwrap();
     fixture.append(&schema(&[]), 20_000, 7, 7).await;
-    let pack = now.commit("run-2", super::OPERATION).packs(slice.iter().map(|file| file.path.clone()));
+    let pack = now.commit("run-2", super::PACK).packs(slice.iter().map(|file| file.path.clone()));
     pack.files(written).write().await.unwrap();
     assert_eq!(ids(&fixture.table().await).await.len(), before - 1 + 7);
 }

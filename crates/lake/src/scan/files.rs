@@ -1,11 +1,12 @@
 //! The data files of a version of a table, with what query planning needs.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use chrono::DateTime;
 use datafusion::common::Statistics;
 use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
+use deltalake::DeltaTable;
 use deltalake::kernel::DeletionVectorDescriptor;
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -14,7 +15,7 @@ use roaring::RoaringTreemap;
 use super::bounds;
 use super::cache::VisibleRows;
 use crate::error::{Context, Error, Kind, Result};
-use crate::table::Table;
+use crate::table_name::TableName;
 
 /// The data files of a version of a table.
 pub(crate) struct Files {
@@ -25,6 +26,9 @@ pub(crate) struct Files {
     /// The statistics of all files together.
     pub(super) total: Statistics,
 }
+
+/// The files of a version, decoded when they are first needed.
+pub(crate) type KnownFiles = Arc<OnceLock<Arc<Files>>>;
 
 /// A data file.
 #[derive(Clone)]
@@ -84,13 +88,12 @@ fn hidden(vector: Option<&DeletionVectorDescriptor>) -> usize {
 }
 
 impl Files {
-    /// The files of a table's version, from its log.
-    pub(crate) fn of(table: &Table) -> Result<Files> {
-        let context = || format!("read the files of {}", table.name());
-        let schema = with_views(table.schema()?.as_ref());
-        let folder = table.lake.table_path(table.name());
+    /// The files of a table's version, from its log. `folder` is the table's, relative to the lake.
+    pub(crate) fn of(delta: &DeltaTable, name: &TableName, folder: &Path, schema: &Schema) -> Result<Files> {
+        let context = || format!("read the files of {name}");
+        let schema = with_views(schema);
         let mut files = Vec::new();
-        for file in table.delta.snapshot().context(context())?.log_data().iter() {
+        for file in delta.snapshot().context(context())?.log_data().iter() {
             let path = file.path();
             let Some(rows) = file.num_records() else {
                 let context = format!("{}: the log has no number of rows for {path}", context());

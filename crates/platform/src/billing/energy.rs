@@ -4,7 +4,7 @@
 use rand::Rng;
 use rand_distr::StandardNormal;
 
-use super::QUARTER_S;
+use super::month::QUARTER_S;
 use super::portfolio::Agreement;
 use super::prices::Prices;
 use crate::Scale;

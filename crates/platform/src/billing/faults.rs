@@ -1,9 +1,9 @@
 //! Adds faults to the producers' files, each kind once or twice in the six months. A wrong file is corrected some days
 //! later by a new version of the same name.
 
-use super::Month;
+use super::month::Month;
 use super::portfolio::Producer;
-use super::production::{Row, local_text};
+use super::production_row::{Row, local_text};
 use crate::calendar::DAY_S;
 
 /// One version of a producer's file.

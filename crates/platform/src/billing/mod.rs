@@ -7,9 +7,11 @@
 
 mod energy;
 mod faults;
+mod month;
 mod portfolio;
 mod prices;
 mod production;
+mod production_row;
 mod reference;
 mod sheet;
 
@@ -18,11 +20,11 @@ mod tests;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use crate::calendar::{paris, unix_midnight};
 use crate::output::Output;
 use crate::{Result, Scale};
 
 use energy::SiteEnergy;
+use month::Month;
 use portfolio::{Agreement, agreements};
 use prices::Prices;
 
@@ -39,9 +41,6 @@ pub struct File {
 
 /// The months with files. Each is billed after its end.
 pub const MONTHS: [&str; 6] = ["2025-12", "2026-01", "2026-02", "2026-03", "2026-04", "2026-05"];
-
-/// A quarter of an hour in seconds.
-pub(crate) const QUARTER_S: i64 = 900;
 
 /// All files that are available before `until`, in the order of their instants. The same seed generates the same bytes.
 pub fn files(seed: u64, until: DateTime<Utc>) -> Result<Vec<File>> {
@@ -84,43 +83,6 @@ impl BillingData {
         let energies = agreements.iter().map(|one| SiteEnergy::new(&scale, &output, one, &prices)).collect();
         BillingData { agreements, months, prices, energies }
     }
-}
-
-/// A month of local time in France.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Month {
-    /// Such as `2026-03`.
-    pub name: &'static str,
-    /// Its start, in seconds since 1970.
-    pub from: i64,
-    /// Its end, in seconds since 1970.
-    pub to: i64,
-}
-
-impl Month {
-    fn new(name: &'static str) -> Option<Month> {
-        let first = NaiveDate::parse_from_str(&format!("{name}-01"), "%Y-%m-%d").ok()?;
-        let after = first.checked_add_months(chrono::Months::new(1))?;
-        Some(Month { name, from: local_midnight(first), to: local_midnight(after) })
-    }
-
-    /// The starts of the quarters of an hour in the month.
-    pub fn quarters(&self) -> impl Iterator<Item = i64> + use<> {
-        let (from, count) = (self.from, (self.to - self.from) / QUARTER_S);
-        (0..count).map(move |at| from + at * QUARTER_S)
-    }
-
-    /// The instant that is this long after the month's end.
-    pub fn later(&self, days: i64, hours: i64) -> i64 {
-        self.to + days * crate::calendar::DAY_S + hours * 3_600
-    }
-}
-
-/// The instant at which a day begins in France.
-pub(crate) fn local_midnight(day: NaiveDate) -> i64 {
-    let local = unix_midnight(day);
-    let summer = local - 7_200;
-    if paris(summer) == local { summer } else { local - 3_600 }
 }
 
 /// The instant as a date and time.

@@ -3,7 +3,7 @@
 use rand::Rng;
 use rand_distr::StandardNormal;
 
-use super::{Month, QUARTER_S};
+use super::month::{Month, QUARTER_S};
 use crate::Scale;
 use crate::fleet::Technology;
 use crate::market::{ZONES, prices};

@@ -3,60 +3,11 @@
 use std::fmt::Write;
 
 use super::faults::{Version, versions};
+use super::month::{Month, QUARTER_S};
 use super::portfolio::{FileFormat, Producer};
-use super::{BillingData, File, Month, instant, sheet};
+use super::production_row::{COLUMNS, Row, starts_at, step};
+use super::{BillingData, File, instant, sheet};
 use crate::Result;
-use crate::calendar::paris;
-
-/// The columns of the file, with French names.
-pub(crate) const COLUMNS: [&str; 15] = [
-    "schema_version",
-    "producteur_id",
-    "contrat_id",
-    "site_id",
-    "prm",
-    "mois",
-    "horodate_debut",
-    "pas",
-    "energie_injectee_kwh",
-    "energie_soutiree_auxiliaires_kwh",
-    "disponibilite_pct",
-    "code_evenement",
-    "source",
-    "statut",
-    "commentaire",
-];
-
-/// One step of a metering point.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Row {
-    /// The number of the contract.
-    pub contract: String,
-    /// The code of the site.
-    pub site: String,
-    /// The number of the metering point.
-    pub prm: String,
-    /// The start of the step.
-    pub at: i64,
-    /// The text of the start in the file, where it is not that of `at`.
-    pub written_at: Option<String>,
-    /// The length of the step, in seconds.
-    pub step_s: i64,
-    /// The injected energy.
-    pub energy_wh: i64,
-    /// The energy withdrawn by auxiliaries.
-    pub auxiliaries_wh: i64,
-    /// The available power in percent.
-    pub availability_pct: i64,
-    /// The code of the event, or empty.
-    pub event: &'static str,
-    /// Where the energy comes from: `COMPTEUR` or `ESTIME`.
-    pub source: &'static str,
-    /// `DEFINITIF` or `PROVISOIRE`.
-    pub status: &'static str,
-    /// A comment, or empty.
-    pub comment: &'static str,
-}
 
 /// The files of all producers and months, in all their versions.
 pub(crate) fn files(data: &BillingData) -> Result<Vec<File>> {
@@ -104,7 +55,7 @@ fn rows(data: &BillingData, producer: &Producer, month: &Month) -> Vec<Row> {
                 written_at: None,
                 step_s: producer.step_s,
                 energy_wh: energies.sum_wh(at, producer.step_s),
-                auxiliaries_wh: energies.withdrawn_wh * producer.step_s / super::QUARTER_S,
+                auxiliaries_wh: energies.withdrawn_wh * producer.step_s / QUARTER_S,
                 availability_pct,
                 event,
                 source: "COMPTEUR",
@@ -141,25 +92,6 @@ fn text(producer: &Producer, month: &Month, version: &Version) -> String {
     }
     let _ = write!(text, "#TOTAL;{};{}{end}", version.rows.len(), kwh(version.total_wh, version.decimal));
     text
-}
-
-/// The start of a row as it is written: local time with its offset.
-pub(crate) fn starts_at(row: &Row) -> String {
-    if let Some(text) = &row.written_at {
-        return text.clone();
-    }
-    local_text(row.at)
-}
-
-/// An instant as local time with its offset.
-pub(crate) fn local_text(at: i64) -> String {
-    let offset_h = (paris(at) - at) / 3_600;
-    format!("{}+{offset_h:02}:00", instant(paris(at)).format("%Y-%m-%dT%H:%M:%S"))
-}
-
-/// A step in ISO 8601, such as `PT15M`.
-pub(crate) fn step(step_s: i64) -> String {
-    format!("PT{}M", step_s / 60)
 }
 
 /// 216500 as "216,5".

@@ -3,8 +3,9 @@
 
 use std::fmt::Write;
 
+use super::month::{Month, QUARTER_S, local_midnight};
 use super::portfolio::{Agreement, Terms};
-use super::{BillingData, File, Month, QUARTER_S, hundredths, instant, instant_text, local_midnight};
+use super::{BillingData, File, hundredths, instant, instant_text};
 use crate::calendar::DAY_S;
 use crate::fleet::Technology;
 use chrono::NaiveDate;

@@ -2,10 +2,10 @@
 
 use rust_xlsxwriter::{DocProperties, ExcelDateTime, Workbook, XlsxError};
 
-use super::Month;
 use super::faults::Version;
+use super::month::Month;
 use super::portfolio::Producer;
-use super::production::{COLUMNS, starts_at, step};
+use super::production_row::{COLUMNS, starts_at, step};
 use crate::{Error, Result};
 
 /// The bytes of the workbook.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use calamine::{Data, Reader, Xlsx};
 
+use super::month::QUARTER_S;
 use super::*;
 
 const SEED: u64 = 20_251_201;
@@ -72,7 +73,7 @@ fn a_month_is_there_by_local_time_and_adds_up() {
         assert_eq!(rows.len(), quarters, "{month}");
         assert_eq!(total[..2], ["#TOTAL".to_owned(), quarters.to_string()]);
         assert_eq!(wh(&total[2]), rows.iter().map(|row| wh(&row[8])).sum::<i64>());
-        assert!(rows.iter().all(|row| row.len() == production::COLUMNS.len()));
+        assert!(rows.iter().all(|row| row.len() == production_row::COLUMNS.len()));
     }
     let march = text(states(&files, "production/PRD0001-2026-03.csv")[0]);
     let night: Vec<&str> = march.lines().filter(|line| line.contains(";2026-03-29T0")).collect();

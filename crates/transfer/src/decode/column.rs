@@ -13,8 +13,8 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 
-use super::ValueError;
 use super::bytes::Reader;
+use super::value_error::ValueError;
 use super::{numeric, text};
 use crate::type_map::ColumnKind;
 

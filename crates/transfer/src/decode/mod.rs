@@ -7,6 +7,7 @@ mod bytes;
 mod column;
 mod numeric;
 mod text;
+mod value_error;
 
 use std::sync::Arc;
 
@@ -17,32 +18,13 @@ use crate::error::{Error, Result};
 use crate::type_map::ColumnKind;
 use bytes::Reader;
 use column::Column;
+pub use value_error::ValueError;
 
 /// The timestamps that stand for `-infinity` and `infinity`, in microseconds since 1970.
 pub const INFINITE_MICROS: [i64; 2] = [column::MICROS_FIRST, column::MICROS_LAST];
 
 /// The first bytes of the binary COPY format.
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
-
-/// Why a value can't be decoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ValueError {
-    /// What is wrong with the value.
-    pub what: String,
-    /// What the user can do about it.
-    pub hint: Option<&'static str>,
-}
-
-impl ValueError {
-    fn new(what: impl Into<String>) -> Self {
-        ValueError { what: what.into(), hint: None }
-    }
-
-    fn hint(mut self, hint: &'static str) -> Self {
-        self.hint = Some(hint);
-        self
-    }
-}
 
 /// Decodes the rows of one stream into batches.
 pub struct Decoder {
@@ -209,7 +191,7 @@ impl Decoder {
             let value = reader.value();
             if self.key.contains(&index) {
                 let text = match value {
-                    Some(Some(value)) => text::display(&self.kinds[index], value),
+                    Some(Some(value)) => display(&self.kinds[index], value),
                     _ => "NULL".to_owned(),
                 };
                 parts.push(format!("{}={text}", self.schema.field(index).name()));
@@ -217,6 +199,15 @@ impl Decoder {
         }
         parts.join(", ")
     }
+}
+
+/// A value as text for an error, also where its bytes can't be decoded.
+fn display(kind: &ColumnKind, value: &[u8]) -> String {
+    let mut column = Column::new(kind);
+    let shown = column.push(value).ok().and_then(|()| column.finish(&kind.arrow()).ok());
+    shown
+        .and_then(|array| arrow::util::display::array_value_to_string(&array, 0).ok())
+        .unwrap_or_else(|| "a value that can't be displayed".to_owned())
 }
 
 #[cfg(test)]

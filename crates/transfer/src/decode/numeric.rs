@@ -1,8 +1,8 @@
 //! Decodes PostgreSQL's numeric, which is sent as digits of base 10000 with a weight (`numeric_send` in
 //! src/backend/utils/adt/numeric.c), into a decimal of fixed scale or into its exact text.
 
-use super::ValueError;
 use super::bytes::Reader;
+use super::value_error::ValueError;
 
 const NEGATIVE: u16 = 0x4000;
 const NAN: u16 = 0xC000;

@@ -331,3 +331,75 @@ proptest! {
         }
     }
 }
+
+/// A column of each kind.
+fn all_kinds() -> Vec<(String, ColumnKind)> {
+    use ColumnKind as K;
+    let kinds = [
+        K::Bool,
+        K::I16,
+        K::I32,
+        K::I64,
+        K::U32,
+        K::F32,
+        K::F64,
+        K::Decimal { precision: 12, scale: 3 },
+        K::NumericText,
+        K::Text,
+        K::Jsonb,
+        K::Bytes,
+        K::Uuid,
+        K::Date,
+        K::Timestamp { utc: true },
+        K::Time,
+        K::TimeTz,
+        K::Interval,
+        K::Inet,
+        K::MacAddress,
+        K::List(Box::new(K::I32)),
+        K::Struct(vec![("a".to_owned(), K::I32), ("b".to_owned(), K::Text)]),
+        K::Range(Box::new(K::I32)),
+        K::Multirange(Box::new(K::I32)),
+    ];
+    kinds.into_iter().enumerate().map(|(at, kind)| (format!("c{at}"), kind)).collect()
+}
+
+#[test]
+fn random_bytes_are_rows_or_an_error() {
+    let columns = all_kinds();
+    let number = numeric("1.234");
+    let values: Vec<Vec<u8>> = columns
+        .iter()
+        .map(|(_, kind)| match kind {
+            ColumnKind::Decimal { .. } | ColumnKind::NumericText => number.clone(),
+            ColumnKind::Bool => vec![1],
+            ColumnKind::I16 => vec![0, 7],
+            ColumnKind::I64 | ColumnKind::F64 | ColumnKind::Timestamp { .. } | ColumnKind::Time => vec![0; 8],
+            ColumnKind::TimeTz => vec![0; 12],
+            ColumnKind::Uuid | ColumnKind::Interval => vec![0; 16],
+            ColumnKind::Text | ColumnKind::Bytes => "watt".as_bytes().to_vec(),
+            ColumnKind::Jsonb => [&[1][..], b"{}"].concat(),
+            ColumnKind::Inet => vec![2, 32, 0, 4, 10, 0, 0, 1],
+            ColumnKind::MacAddress => vec![0; 6],
+            ColumnKind::List(_) => array(&[(2, 1)], &[field(Some(&7_i32.to_be_bytes())), field(None)]),
+            ColumnKind::Struct(_) => {
+                [&2_i32.to_be_bytes()[..], &lengths(23, &[0, 0, 0, 1]), &lengths(25, b"x")].concat()
+            }
+            ColumnKind::Range(_) => {
+                [&[2][..], &4_i32.to_be_bytes(), &[0, 0, 0, 1], &4_i32.to_be_bytes(), &[0, 0, 0, 9]].concat()
+            }
+            ColumnKind::Multirange(_) => vec![0, 0, 0, 0],
+            _ => vec![0, 0, 0, 7],
+        })
+        .collect();
+    let values: Vec<Option<&[u8]>> = values.iter().map(|value| Some(value.as_slice())).collect();
+    let valid = [header(), row(&values), row(&vec![None; values.len()]), trailer()].concat();
+    let whole = Decoder::new("grid.measures", &columns, &[0]).push(&valid);
+    assert!(whole.is_ok(), "{whole:?}");
+    testkit::read_changed_bytes(&[&valid], |bytes| {
+        let mut decoder = Decoder::new("grid.measures", &columns, &[0]);
+        if decoder.push(bytes).is_ok() {
+            let _ = decoder.take();
+        }
+    });
+}

@@ -5,8 +5,6 @@ use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::bytes::Reader;
-use super::column::Column;
-use crate::type_map::ColumnKind;
 
 const MICROS_SECOND: i64 = 1_000_000;
 
@@ -154,13 +152,4 @@ pub fn mac_address(value: &[u8], out: &mut Vec<u8>) -> Option<()> {
         write!(out, "{colon}{byte:02x}").ok()?;
     }
     Some(())
-}
-
-/// A value as text for an error, also where its bytes can't be decoded.
-pub fn display(kind: &ColumnKind, value: &[u8]) -> String {
-    let mut column = Column::new(kind);
-    let shown = column.push(value).ok().and_then(|()| column.finish(&kind.arrow()).ok());
-    shown
-        .and_then(|array| arrow::util::display::array_value_to_string(&array, 0).ok())
-        .unwrap_or_else(|| "a value that can't be displayed".to_owned())
 }

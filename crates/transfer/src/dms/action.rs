@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::RuleError;
 use super::data_type::DataType;
 use super::expression::Expression;
 use super::json::{Object, RuleProblems};
+use super::problem::RuleError;
 
 /// The `rule-target` of a transformation rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Casts for values of different types: SQLite accepts all combinations, PostgreSQL requires casts.
 
-use super::RuleError;
 use super::data_type::{Family, Sql, cast, in_utc};
+use super::problem::RuleError;
 
 /// SQL that is a condition.
 pub(super) fn condition_sql(text: String) -> Sql {

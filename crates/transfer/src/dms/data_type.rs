@@ -1,8 +1,8 @@
 //! The data types of DMS, the families of PostgreSQL types, and the casts between them. A cast that drops a time zone
 //! converts to UTC first; none truncates a text.
 
-use super::RuleError;
 use super::json::{Object, RuleProblems};
+use super::problem::RuleError;
 
 /// The type of an expression, as far as the SQL around it depends on the type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,9 @@ use sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::coercion::{compare_values, condition_sql, number_of, truncate, unify, widest};
 use super::data_type::{Family, Sql, cast};
-use super::{Column, RuleError, ident, literal};
+use super::problem::RuleError;
+use super::quoting::{ident, literal};
+use super::source_table::Column;
 
 /// These limits bound the stack that parsing, compiling and dropping an expression takes.
 const DEPTH_MAX: usize = 100;

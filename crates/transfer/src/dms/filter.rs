@@ -4,7 +4,9 @@
 use serde_json::Value;
 
 use super::json::{Object, RuleProblems};
-use super::{Column, Problem, RuleError, ident, literal};
+use super::problem::{Problem, RuleError};
+use super::quoting::{ident, literal};
+use super::source_table::Column;
 
 /// One entry of `filters`: a column, and conditions of which a row must fulfil one.
 #[derive(Debug, Clone, PartialEq, Eq)]

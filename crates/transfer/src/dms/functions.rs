@@ -5,7 +5,8 @@ use sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgum
 use super::coercion::unify;
 use super::data_type::{Family, Sql, cast, in_utc};
 use super::expression::Compiler;
-use super::{RuleError, literal};
+use super::problem::RuleError;
+use super::quoting::literal;
 
 const SUPPORTED: &str = "abs, coalesce, date, datetime, hex, ifnull, iif, instr, julianday, \
      length, lower, ltrim, max, min, nullif, replace, round, rtrim, strftime, substr, substring, \

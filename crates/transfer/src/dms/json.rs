@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{Problem, RuleError};
+use super::problem::{Problem, RuleError};
 
 /// Parses JSON. A key that occurs twice in an object, and a number too large for its digits to be exact, are errors.
 pub(super) fn parse(text: &str) -> Result<Value, Problem> {

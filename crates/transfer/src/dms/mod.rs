@@ -35,104 +35,24 @@ mod filter;
 mod functions;
 mod json;
 mod pattern;
+mod problem;
+mod quoting;
 mod rules;
+mod source_table;
 mod transform;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 pub use filter::Filter;
+pub use problem::Problem;
 use rules::{Rules, SelectionRule};
+pub use source_table::{Column, Table, TableKind};
 
 /// The largest mapping that DMS accepts.
 const MAPPING_BYTES_MAX: usize = 2 * 1024 * 1024;
-
-/// What is wrong with a mapping, and how to correct it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The rule, such as `rule-id 3 ("rename schema")`; `None` where no single rule is wrong.
-    pub rule: Option<String>,
-    /// What is wrong.
-    pub what: String,
-    /// How to correct it, where that is known.
-    pub hint: Option<String>,
-}
-
-impl Problem {
-    fn new(rule: Option<&str>, what: impl Into<String>, hint: Option<String>) -> Self {
-        Problem { rule: rule.map(str::to_owned), what: what.into(), hint }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.rule {
-            Some(rule) => write!(f, "{rule}: {}", self.what),
-            None => f.write_str(&self.what),
-        }
-    }
-}
-
-impl std::error::Error for Problem {}
-
-/// What is wrong with a rule, without the rule's name: [`RuleError::of`] makes it a [`Problem`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct RuleError {
-    what: String,
-    hint: Option<String>,
-}
-
-impl RuleError {
-    fn new(what: impl Into<String>) -> Self {
-        RuleError { what: what.into(), hint: None }
-    }
-
-    fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-
-    /// Adds the part of an expression, or the column, that the error is about.
-    fn within(self, place: &dyn fmt::Display) -> RuleError {
-        RuleError { what: format!("\"{place}\": {}", self.what), ..self }
-    }
-
-    fn of(self, rule: &str) -> Problem {
-        Problem::new(Some(rule), self.what, self.hint)
-    }
-}
-
-/// The two kinds of relations that a selection rule tells apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TableKind {
-    /// A table, whatever its kind.
-    Table,
-    /// A view or a materialized view.
-    View,
-}
-
-/// A table or view of the source.
-#[derive(Debug, Clone, Copy)]
-pub struct Table<'a> {
-    /// The name of its schema.
-    pub schema: &'a str,
-    /// Its name, without the schema.
-    pub name: &'a str,
-    /// Whether it is a table or a view.
-    pub kind: TableKind,
-}
-
-/// A column of the source.
-#[derive(Debug, Clone, Copy)]
-pub struct Column<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Its type, as `format_type()` gives it.
-    pub type_name: &'a str,
-}
 
 /// How a table that the mapping selects is copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -269,15 +189,4 @@ pub fn collisions(planned: &[(&str, &MappedTable)]) -> Vec<Problem> {
         Problem::new(None, what, Some("give each its own name by a rename rule".to_owned()))
     };
     shared.map(problem).collect()
-}
-
-/// A quoted identifier.
-fn ident(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A quoted literal with the same value under both settings of `standard_conforming_strings`.
-fn literal(text: &str) -> String {
-    let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
 }

@@ -1,7 +1,7 @@
 //! The wildcards of a locator: `%` is any sequence of characters, `_` any character, `[_]` that character itself,
 //! `[ab]` a set, `[a-d]` a range. Case is significant.
 
-use super::RuleError;
+use super::problem::RuleError;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {

@@ -3,10 +3,12 @@
 use serde_json::Value;
 
 use super::action::{self, Action, Target};
+use super::data_type;
 use super::filter::Filter;
 use super::json::{Object, RuleProblems};
 use super::pattern::Pattern;
-use super::{Column, Problem, RuleError, Table, TableKind, data_type};
+use super::problem::{Problem, RuleError};
+use super::source_table::{Column, Table, TableKind};
 
 /// The rules of a mapping, each list in the order of the rule-ids.
 #[derive(Debug, Default)]

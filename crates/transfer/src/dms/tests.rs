@@ -495,3 +495,14 @@ fn tables_that_meet_in_the_target_are_found() {
     let problems = collisions(&[("s.t1", &t1), ("s.other", &other), ("s.t2", &t2)]);
     assert_eq!(said(&problems), "the tables s.t1, s.t2 would all become s.t");
 }
+
+#[test]
+fn random_mappings_are_planned_or_refused() {
+    testkit::read_changed_bytes(&[PLATFORM.as_bytes()], |bytes| {
+        let Ok(mapping) = Mapping::parse(&String::from_utf8_lossy(bytes)) else { return };
+        let table = Table { schema: "platform", name: "measure", kind: TableKind::Table };
+        if let Some(selection) = mapping.select(&table) {
+            let _ = mapping.plan(&table, &columns(&MEASURE), &selection);
+        }
+    });
+}

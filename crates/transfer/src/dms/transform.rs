@@ -6,8 +6,11 @@ use super::action::{Action, ActionKind, Target};
 use super::data_type::{Family, Sql, cast};
 use super::expression::Scope;
 use super::pattern::Pattern;
+use super::problem::{Problem, RuleError};
+use super::quoting::{ident, literal};
 use super::rules::TransformationRule;
-use super::{Column, MappedColumn, MappedTable, Problem, RuleError, Selection, Table, filter, ident, literal};
+use super::source_table::{Column, Table};
+use super::{MappedColumn, MappedTable, Selection, filter};
 
 /// The names, expressions and filter of a selected table, or all problems of the rules with it.
 pub(super) fn plan(

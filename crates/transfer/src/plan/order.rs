@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use base::suggestion;
+
+use super::transfer_plan::{PlanColumn, TablePlan};
 use crate::cursor::{Cursor, CursorColumn, CursorKind, TRANSACTION};
 use crate::error::{Error, Result};
-use crate::plan::{Overlap, PlanColumn, Settings, TablePlan, TableSettings};
 use crate::postgres::{Sequence, Table, TableKind};
+use crate::settings::{Overlap, Settings, TableSettings};
 use crate::type_map::ColumnKind;
 
 /// The cursor of the settings, or else the key where it is a single integer. The error is the reason why there is none.
@@ -64,7 +67,9 @@ fn by_column(
     column: &str,
 ) -> Result<CursorColumn, String> {
     let Some(source) = table.columns.iter().find(|c| c.name == column) else {
-        return Err(format!("its cursor {column:?} is not a column"));
+        let known: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+        let hint = suggestion("column", column, &known).unwrap_or_default();
+        return Err(format!("its cursor {column:?} is not a column; {hint}"));
     };
     let Some((_, name)) = names.iter().find(|(from, _)| from == column) else {
         return Err(format!("its cursor {column:?} is not carried"));

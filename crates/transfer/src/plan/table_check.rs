@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use base::suggestion;
+
+use super::transfer_plan::{TablePlan, TransferPlan};
 use crate::error::{Error, Result};
-use crate::plan::{Mode, OnNoCursor, Settings, TablePlan, TransferPlan};
 use crate::postgres::{TableKind, quote};
+use crate::settings::{Mode, OnNoCursor, Settings};
 
 /// The schema of the system tables in SQL, where a table of the lake could not be queried.
 const SYSTEM_SCHEMA: &str = "system";
@@ -56,7 +59,9 @@ pub fn check_table(plan: TablePlan, settings: &Settings, user: &str) -> Result<T
     }
     let own = settings.tables.get(&table);
     if let Some(name) = own.and_then(|own| own.columns.keys().find(|n| !plan.columns.iter().any(|c| c.name == **n))) {
-        return Err(Error::setup(format!("plan {table}: there is no column {name:?}, which its settings name")));
+        let known: Vec<&str> = plan.columns.iter().map(|column| column.name.as_str()).collect();
+        let error = Error::setup(format!("plan {table}: there is no column {name:?}, which its settings name"));
+        return Err(error.hint(suggestion("column", name, &known).unwrap_or_default()));
     }
     if settings.mode == Mode::Incremental
         && plan.on_no_cursor == OnNoCursor::Error

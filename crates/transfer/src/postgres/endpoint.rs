@@ -128,8 +128,13 @@ impl Endpoint {
     /// Where the connection fails, and where a pooler shares sessions between connections.
     pub async fn connect(&self) -> Result<Client> {
         let tls = tokio_postgres_rustls::MakeRustlsConnect::new((*self.client_config).clone());
-        let (client, connection) =
-            self.config.connect(tls).await.context(format!("connect to PostgreSQL at {}", self.display()))?;
+        let connected = self.config.connect(tls).await;
+        let hint = connected.as_ref().err().and_then(connect_hint);
+        let connected = connected.context(format!("connect to PostgreSQL at {}", self.display()));
+        let (client, connection) = match hint {
+            Some(hint) => connected.map_err(|error| error.hint(hint))?,
+            None => connected?,
+        };
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");
@@ -238,4 +243,29 @@ impl ServerCertVerifier for AnyCertificate {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// What a user can do about a connection that failed, where its error tells.
+fn connect_hint(error: &tokio_postgres::Error) -> Option<&'static str> {
+    use tokio_postgres::error::SqlState;
+    Some(match error.code() {
+        Some(code) if [SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION].contains(code) => {
+            "check `user` and `password` of the connection in wattlake.toml, and the server's pg_hba.conf"
+        }
+        Some(code) if *code == SqlState::INVALID_CATALOG_NAME => "check `database` of the connection in wattlake.toml",
+        Some(code) if *code == SqlState::TOO_MANY_CONNECTIONS => {
+            "lower `streams` or `parallel_tables` of the transfer, or raise max_connections of the server"
+        }
+        Some(_) => return None,
+        None => {
+            let mut cause: &dyn std::error::Error = error;
+            while let Some(next) = cause.source() {
+                cause = next;
+            }
+            let kind = cause.downcast_ref::<std::io::Error>()?.kind();
+            let is_refused = matches!(kind, std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound);
+            return is_refused
+                .then_some("check `host` and `port` of the connection in wattlake.toml, and that the server runs");
+        }
+    })
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use crate::checkpoint::{Origin, OriginColumn};
 use crate::error::{Error, Result};
 use crate::plan::TablePlan;
-use crate::postgres::quote;
 
 /// The relations of the table that were truncated or rewritten since the last run, by OID. None where a column's type
 /// has changed, which rewrites the relations; an added column seldom does.
@@ -21,32 +20,6 @@ pub fn rewritten_relations(plan: &TablePlan, origin: &Origin) -> Vec<u32> {
         .filter(|leaf| origin.file_node(leaf.oid).is_some_and(|node| node != 0 && node != leaf.file_node))
         .map(|leaf| leaf.oid)
         .collect()
-}
-
-/// Columns whose values in the target may come from another expression than the plan's, with those expressions.
-pub fn changed_expressions(plan: &TablePlan, origin: &Origin) -> Vec<(String, Vec<String>)> {
-    let mut changed = Vec::new();
-    for column in &plan.columns {
-        let Some(was) = origin.columns.iter().find(|was| was.target == column.name) else { continue };
-        // The expression of a renamed column has changed, and its values have not.
-        let renamed = |expression: &String| match &column.source {
-            Some(now) if now.number == was.number => expression.replace(&quote(&was.name), &quote(&now.name)),
-            _ => expression.clone(),
-        };
-        let all = was.earlier.iter().chain([&was.expression]).map(renamed);
-        let earlier: Vec<String> = all.filter(|earlier| *earlier != column.expression).collect();
-        if !earlier.is_empty() {
-            changed.push((column.name.clone(), earlier));
-        }
-    }
-    // Columns that the mapping has removed since: the target has their values of earlier rows.
-    let is_there = |number: i16| plan.source.columns.iter().any(|column| column.number == number);
-    for was in &origin.columns {
-        if is_there(was.number) && !plan.columns.iter().any(|column| column.name == was.target) {
-            changed.push((was.target.clone(), was.earlier.iter().chain([&was.expression]).cloned().collect()));
-        }
-    }
-    changed
 }
 
 /// Gives the columns of the plan that were renamed at the source their earlier names, which they have in the target.

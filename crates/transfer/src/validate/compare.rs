@@ -9,7 +9,7 @@ use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 
 use super::digest::{Digests, KeyRanges, RowEncoder};
-use super::{Difference, TableValidation};
+use super::table_validation::{Difference, TableValidation};
 use crate::cursor::Cursor;
 use crate::error::{Context, Result};
 use crate::plan::TablePlan;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::contenders::{Contender, CopyBench};
 use super::fill::{self, Rows};
 use super::measure::Run;
-use super::programs::Programs;
+use super::programs::{Profile, Programs, Selection};
 use super::report;
 use super::servers::Servers;
 use crate::project::Project;
@@ -37,23 +37,6 @@ pub struct Options {
     only: Vec<Contender>,
 }
 
-/// A profile of Cargo.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Profile {
-    Dev,
-    Release,
-}
-
-impl Profile {
-    /// The profile's name for Cargo.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Dev => "dev",
-            Self::Release => "release",
-        }
-    }
-}
-
 /// Runs the benchmark and writes its results.
 pub fn run(project: &Project, options: &Options) -> Result<()> {
     let rows = match options.quick {
@@ -70,7 +53,11 @@ pub fn run(project: &Project, options: &Options) -> Result<()> {
 
     let work = project.root.join("bench/work");
     fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
-    let programs = Programs::prepare(project, &work, &contenders, options.profile)?;
+    let selection = Selection {
+        pgcopydb: contenders.contains(&Contender::Pgcopydb),
+        wattlake: contenders.iter().any(|c| c.is_wattlake()).then_some(options.profile),
+    };
+    let programs = Programs::prepare(project, &work, &selection)?;
     let servers = Servers::start(&work)?;
     eprintln!("bench copy: fill {} + {} rows", rows.long, rows.wide);
     fill::fill(&programs, &servers, rows)?;

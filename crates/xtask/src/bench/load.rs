@@ -14,9 +14,7 @@ use clap::{Args, ValueEnum};
 use pgserver::Binaries;
 use serde_json::json;
 
-use super::contenders::Contender;
-use super::copy::Profile;
-use super::programs::Programs;
+use super::programs::{Profile, Programs, Selection};
 use super::query::peak_mib;
 use super::report::{commit, machine, results_folder, today};
 use super::warehouse::{BenchWarehouse, Size, Source};
@@ -66,7 +64,8 @@ pub fn run(project: &Project, options: &Options) -> Result<()> {
     ensure!(series > 0 && seconds > 0 && options.connections > 0, "series, seconds and connections must be above zero");
     let work = project.root.join("bench/work");
     fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
-    let programs = Programs::prepare(project, &work, &[Contender::Wattlake], options.profile)?;
+    let selection = Selection { pgcopydb: false, wattlake: Some(options.profile) };
+    let programs = Programs::prepare(project, &work, &selection)?;
     let wattlake = programs.wattlake.as_deref().context("wattlake was not built")?;
     let scripts = scripts(&project.root.join("bench/load"))?;
 

@@ -6,12 +6,36 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::contenders::Contender;
-use super::copy::Profile;
 use super::servers::Servers;
 use crate::project::{Project, is_installed, output, run};
+
+/// A profile of Cargo.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    Dev,
+    Release,
+}
+
+impl Profile {
+    /// The profile's name for Cargo.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// Which programs a benchmark needs beside Python.
+pub struct Selection {
+    /// Whether pgcopydb takes part.
+    pub pgcopydb: bool,
+    /// The profile of the binary; None where Wattlake does not take part.
+    pub wattlake: Option<Profile>,
+}
 
 /// The programs of a benchmark.
 pub struct Programs {
@@ -23,15 +47,14 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Installs and builds what the contenders need.
-    pub fn prepare(project: &Project, work: &Path, contenders: &[Contender], profile: Profile) -> Result<Self> {
+    /// Installs and builds the selected programs.
+    pub fn prepare(project: &Project, work: &Path, selection: &Selection) -> Result<Self> {
         let scripts = project.root.join("bench");
         let python = python(project, &scripts, &work.join("venv"))?;
-        if contenders.contains(&Contender::Pgcopydb) {
+        if selection.pgcopydb {
             pgcopydb(project)?;
         }
-        let takes_part = contenders.iter().any(|c| c.is_wattlake());
-        let wattlake = takes_part.then(|| wattlake(project, profile)).transpose()?;
+        let wattlake = selection.wattlake.map(|profile| wattlake(project, profile)).transpose()?;
         Ok(Self { scripts, python, wattlake })
     }
 

@@ -13,9 +13,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::contenders::Contender;
-use super::copy::Profile;
-use super::programs::Programs;
+use super::programs::{Profile, Programs, Selection};
 use super::report::{commit, machine, results_folder, today};
 use super::warehouse::{BenchWarehouse, SCHEMA, Size, TABLES};
 use crate::project::Project;
@@ -84,7 +82,8 @@ pub fn run(project: &Project, options: &Options) -> Result<()> {
     ensure!(series > 0 && rounds > 0, "series and rounds must be above zero");
     let work = project.root.join("bench/work");
     fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
-    let programs = Programs::prepare(project, &work, &[Contender::Wattlake], options.profile)?;
+    let selection = Selection { pgcopydb: false, wattlake: Some(options.profile) };
+    let programs = Programs::prepare(project, &work, &selection)?;
     let wattlake = programs.wattlake.as_deref().context("wattlake was not built")?;
     let queries = queries::read(&project.root.join("bench/queries"), &options.only)?;
 

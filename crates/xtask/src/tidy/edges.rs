@@ -7,14 +7,15 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "wattlake",
         &[
+            "server",
+            "jobs",
+            "config",
             "transfer",
             "function",
             "sandbox",
             "layers",
             "ingest",
-            "bill",
             "supervisor",
-            "pg",
             "sql",
             "ledger",
             "schedule",
@@ -23,6 +24,26 @@ const EDGES: &[(&str, &[&str])] = &[
             "platform",
         ],
     ),
+    ("server", &["jobs", "config", "function", "pg", "sql", "lake"]),
+    (
+        "jobs",
+        &[
+            "config",
+            "transfer",
+            "function",
+            "sandbox",
+            "ingest",
+            "bill",
+            "pg",
+            "sql",
+            "ledger",
+            "schedule",
+            "lake",
+            "pgserver",
+            "supervisor",
+        ],
+    ),
+    ("config", &["transfer", "function", "ingest", "bill", "sql", "lake", "schedule"]),
     ("base", &[]),
     ("sandbox", &[]),
     ("schedule", &["ledger"]),
@@ -40,6 +61,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("platform", &[]),
     ("bill", &[]),
     ("supervisor", &[]),
+    ("testkit", &[]),
     ("xtask", &["pgserver", "platform"]),
 ];
 
@@ -47,7 +69,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const BASE: &str = "base";
 
 /// Free for everybody's tests.
-const TEST_PARTS: [&str; 2] = ["pgserver", "platform"];
+const TEST_PARTS: [&str; 3] = ["pgserver", "platform", "testkit"];
 
 /// Packages of others that only these crates may depend on.
 const OWNED: [(&str, &[&str]); 5] = [

@@ -208,3 +208,25 @@ fn nineteen_of_twenty_public_items_are_documented() {
     let others = "fn f() {}\npub(crate) struct A;\nimpl Display for A { fn fmt() {} }\n#[cfg(test)]\nmod tests { pub fn f() {} }\n";
     assert!(found(&in_crate("lake", others)).is_empty());
 }
+
+#[test]
+fn files_that_import_from_each_other_are_found() {
+    let (a, b) = ("crates/lake/src/commit.rs", "crates/lake/src/pack/mod.rs");
+    let both = [file(a, "use crate::pack::{self, Pack};\n"), file(b, "use super::commit::Commit;\n")];
+    let circles = |files: &[File]| {
+        let mut found = Vec::new();
+        super::circles::check(files, &mut found);
+        found.into_iter().map(|finding| finding.place).collect::<Vec<_>>()
+    };
+    assert_eq!(circles(&both), [a]);
+    for visibility in ["pub", "pub(crate)", "pub(super)", "pub(in crate::commit)"] {
+        let export = format!("{visibility} use crate::pack::Pack;\n");
+        let exported = [file(a, &export), file(b, "use super::commit::Commit;\n")];
+        assert!(circles(&exported).is_empty(), "an export is no import: {visibility}");
+    }
+    let child = [
+        file("crates/lake/src/pack/mod.rs", "use sort::Order;\n"),
+        file("crates/lake/src/pack/sort.rs", "use super::Pack;\n"),
+    ];
+    assert_eq!(circles(&child), ["crates/lake/src/pack/mod.rs"]);
+}

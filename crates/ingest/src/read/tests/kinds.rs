@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::datatypes::{Decimal128Type, Float64Type, Int32Type};
 use parquet::arrow::ArrowWriter;
 
-use super::{layout, reading};
+use super::{layout, read_changed_files, reading};
 use crate::read::FaultKind;
 
 const COLUMNS: &str = "
@@ -132,4 +132,9 @@ fn parquet_is_read_by_its_values() {
     assert_eq!(read.texts("prm"), [Some("1")]);
     let whole = parquet_of(columns());
     assert!(reading(&of("parquet"), &whole[..whole.len() - 9]).only_fault().contains("a Parquet file"));
+}
+
+#[test]
+fn random_documents_have_a_verdict() {
+    read_changed_files(&of("json"), TWO.as_bytes());
 }

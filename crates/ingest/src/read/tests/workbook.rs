@@ -4,7 +4,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Date32Type, Decimal128Type, Float64Type};
 use rust_xlsxwriter::{ExcelDateTime, Format, Formula, Workbook};
 
-use super::{layout, reading};
+use super::{layout, read_changed_files, reading};
 use crate::read::FaultKind;
 
 const LAYOUT: &str = r##"
@@ -143,4 +143,9 @@ fn long_numbers_keep_their_digits_or_are_refused() {
     assert_eq!(read.texts("id"), [Some("8234567890123456")]);
     assert_eq!(read.rows["ratio"].as_primitive::<Float64Type>().value(0), 0.1 + 0.2, "a double stays one");
     assert!(read.only_fault().starts_with("line 3: column \"id\": \"12345678901234567000\": expected a text"));
+}
+
+#[test]
+fn random_workbooks_have_a_verdict() {
+    read_changed_files(&layout(LAYOUT), &workbook(|_| {}));
 }

@@ -1,4 +1,4 @@
-//! The columns of rows and entries: their checks, and how entries are read.
+//! The table of entries: its columns, and how the entries of a document are read.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,67 +6,44 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::kernels::numeric::neg;
 use arrow::compute::{cast, concat_batches, filter_record_batch};
-use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
-use arrow::util::display::array_value_to_string;
-use base::nearest;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 
-use super::{CODE, ColumnRoles, DOCUMENT, Document, ENTRY, INPUTS, REVERSES, VERSION};
+use super::roles::ColumnRoles;
 use crate::error::ErrorContext;
 use crate::{Error, Kind, Result};
 
-impl ColumnRoles {
-    /// Whether the columns exist and can have their roles.
-    pub(super) fn check(&self, schema: &Schema) -> Result<()> {
-        let wrong = |what: String| Err(Error::new(Kind::FixInput, format!("load the rows: {what}")));
-        if self.key.is_empty() {
-            return wrong("they have no key; name at least one column".to_owned());
-        }
-        for name in self.key.iter().chain(&self.amounts).chain(&self.carried) {
-            if schema.field_with_name(name).is_err() {
-                let near = nearest(name, schema.fields().iter().map(|field| field.name().as_str()));
-                let hint = near.map(|near| format!("; nearest: {near:?}")).unwrap_or_default();
-                return wrong(format!("they have no column {name:?}{hint}"));
-            }
-        }
-        let twice = self.key.iter().find(|name| self.amounts.contains(name) || self.carried.contains(name));
-        if let Some(name) = twice.or(self.amounts.iter().find(|name| self.carried.contains(name))) {
-            return wrong(format!("the column {name:?} has two roles; give it one"));
-        }
-        for name in &self.amounts {
-            let kind = schema.field_with_name(name).map(|field| field.data_type().clone());
-            if !kind.as_ref().is_ok_and(|kind| kind.is_signed_integer() || kind.is_floating() || kind.is_decimal()) {
-                return wrong(format!("the amount {name:?} is not a signed number and can't be reversed"));
-            }
-        }
-        Ok(())
-    }
+// The columns that every entry has after those of its document.
+const DOCUMENT: &str = "document";
+const VERSION: &str = "version";
+/// The entry's number in its document, from 1, over all versions.
+const ENTRY: &str = "entry";
+/// The number of the entry that this one reverses.
+const REVERSES: &str = "reverses";
+const INPUTS: &str = "inputs_sha256";
+const CODE: &str = "code_sha256";
+const RECORDED_AT: &str = "recorded_at";
 
-    /// Whether every row has a value in each column of the key.
-    pub(super) fn check_keys(&self, rows: &RecordBatch) -> Result<()> {
-        for name in &self.key {
-            let null = rows.column_by_name(name).and_then(|column| (0..column.len()).find(|row| column.is_null(*row)));
-            if let Some(row) = null {
-                let what = format!("load the rows: the key {name:?} has no value in row {}", row + 1);
-                return Err(Error::new(Kind::FixInput, what));
-            }
-        }
-        Ok(())
+/// The schema of the table of entries for such rows.
+///
+/// # Errors
+/// `FixInput` where a column has the name of one that every entry has.
+pub fn entries_schema(rows: &Schema) -> Result<SchemaRef> {
+    let added = [
+        Field::new(DOCUMENT, DataType::Utf8, false),
+        Field::new(VERSION, DataType::Int64, false),
+        Field::new(ENTRY, DataType::Int64, false),
+        Field::new(REVERSES, DataType::Int64, true),
+        Field::new(INPUTS, DataType::Utf8, false),
+        Field::new(CODE, DataType::Utf8, false),
+        Field::new(RECORDED_AT, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
+    ];
+    if let Some(taken) = added.iter().find(|field| rows.field_with_name(field.name()).is_ok()) {
+        let what =
+            format!("load the rows: the column {:?} has the name of a column of all entries; rename it", taken.name());
+        return Err(Error::new(Kind::FixInput, what));
     }
-
-    /// The columns that are compared; the key is among them, so that there is always one.
-    pub(super) fn compared(&self, schema: &Schema) -> Vec<String> {
-        let names = schema.fields().iter().map(|field| field.name());
-        names.filter(|name| !self.carried.contains(name)).cloned().collect()
-    }
-
-    /// A row's key, for messages.
-    pub(super) fn shown(&self, batch: &RecordBatch, row: usize) -> String {
-        let one = |name: &String| {
-            let value = batch.column_by_name(name).and_then(|array| array_value_to_string(array, row).ok());
-            format!("{name} = {}", value.unwrap_or_default())
-        };
-        self.key.iter().map(one).collect::<Vec<_>>().join(", ")
-    }
+    let fields = rows.fields().iter().map(|field| field.as_ref().clone()).chain(added);
+    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
 }
 
 /// The batches as one batch of exactly these columns. Texts may have another Arrow type in the table than in the rows;
@@ -134,10 +111,10 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    /// The entries of the document among those of the batch.
-    pub fn new(document: &Document, batch: RecordBatch) -> Result<Entries> {
+    /// The entries of the document with this name among those of the batch.
+    pub fn new(document: &str, batch: RecordBatch) -> Result<Entries> {
         let names = text(&batch, DOCUMENT);
-        let is_ours: BooleanArray = (0..batch.num_rows()).map(|row| Some(names(row) == document.name)).collect();
+        let is_ours: BooleanArray = (0..batch.num_rows()).map(|row| Some(names(row) == document)).collect();
         let batch = filter_record_batch(&batch, &is_ours).during(Kind::Bug, "choose a document's entries")?;
         Ok(Entries { batch })
     }

@@ -1,0 +1,46 @@
+//! What a run is asked to do: the transfer's settings, its source and target, and how it treats tables that hold rows.
+
+use std::sync::Arc;
+
+use lake::Lake;
+
+use crate::plan::Settings;
+use crate::postgres::Endpoint;
+use crate::read::Progress;
+use crate::resume::Permission;
+
+/// Where a transfer writes its tables.
+#[derive(Clone)]
+pub enum Target {
+    /// The lake.
+    Lake(Lake),
+    /// Another database of PostgreSQL.
+    Postgres(Endpoint),
+}
+
+/// The parameters of a run.
+pub struct Request {
+    /// The transfer's settings.
+    pub settings: Settings,
+    /// The source's server, on which tables are planned and marked, also where the rows are read from a copy of it.
+    pub source: Endpoint,
+    /// The target.
+    pub target: Target,
+    /// The run's id, which is part of the names of the files in the lake.
+    pub run: String,
+    /// The tables to transfer, as `schema.table`; empty for all tables of the transfer.
+    pub tables: Vec<String>,
+    /// What the run may do to a table that holds rows.
+    pub permission: Permission,
+    /// Whether a resync sets columns whose mapping has changed to NULL in rows that the source no longer has.
+    pub clears_changed: bool,
+    /// Is informed of the progress.
+    pub progress: Arc<dyn Progress>,
+}
+
+impl Request {
+    /// What receives the run's progress.
+    pub(crate) fn progress(&self) -> Arc<dyn Progress> {
+        Arc::clone(&self.progress)
+    }
+}
