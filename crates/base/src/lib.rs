@@ -7,6 +7,7 @@ mod error;
 mod nearest;
 mod problem;
 mod quantity;
+pub mod text;
 
 pub use error::{Error, ErrorContext, Kind, Result, Source, chain};
 pub use nearest::{nearest, quoted_list, suggestion};

@@ -9,8 +9,14 @@ use std::str::FromStr;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use croner::parser::{CronParser, Seconds, Year};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use base::{Error, Kind, Result};
+
+/// What a cron pattern looks like, for hints.
+const FIELDS: &str = "its fields are minute, hour, day of month, month and weekday: \"15 2 * * *\" is at 02:15, \
+                      \"0 6 L * *\" at 06:00 on a month's last day";
 
 /// A slot that is found up to this late, such as on a busy machine or after a restart, is on time: it runs whatever
 /// the catch-up rule is.
@@ -39,7 +45,8 @@ pub struct Slot {
 }
 
 /// What happens with slots that passed while no server ran.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Catchup {
     /// They are skipped.
     None,
@@ -65,11 +72,10 @@ impl Cron {
         // Where both the day of the month and the weekday are given, either is enough, as in crontab(5).
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
         let whole = parser.parse(spec).map_err(|error| {
-            let context = format!(
-                "read cron pattern {spec:?}: {error}; its fields are minute, hour, day of month, month, weekday, \
-                 such as \"15 2 * * *\" (at 02:15) or \"0 6 L * *\" (at 06:00 on a month's last day)"
-            );
-            Error::new(Kind::FixInput, context)
+            // The library's messages are sentences with a full stop.
+            let cause = error.to_string();
+            let context = format!("read cron pattern {spec:?}: {}", cause.trim_end_matches('.'));
+            Error::new(Kind::FixInput, context).hint(FIELDS)
         })?;
         let patterns = match times_of_day(spec) {
             Some(single) => single.iter().filter_map(|spec| parser.parse(spec).ok()).collect(),

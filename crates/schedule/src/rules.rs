@@ -63,7 +63,8 @@ pub struct AfterTrigger {
 }
 
 /// A period by its distance from a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum RelativePeriod {
     /// The hour that the slot lies in.
     ThisHour,

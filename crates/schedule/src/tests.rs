@@ -100,13 +100,15 @@ fn the_last_day_of_the_month() {
 fn what_cannot_be_read_says_how_it_is_written() {
     for (spec, zone, says) in [
         ("61 * * * *", "UTC", "read cron pattern \"61 * * * *\""),
-        ("every day", "UTC", "minute, hour, day of month, month, weekday"),
+        ("every day", "UTC", "read cron pattern \"every day\""),
         ("0 0 31 2 *", "UTC", "no day ever matches"),
         ("0 0 * * *", "Europe/Pari", "read time zone \"Europe/Pari\""),
     ] {
         let error = Cron::parse(spec, zone).unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
     }
+    let hint = Cron::parse("every day", "UTC").unwrap_err().hint.unwrap_or_default();
+    assert!(hint.starts_with("its fields are minute, hour"), "{hint}");
 }
 
 #[test]

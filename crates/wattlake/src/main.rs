@@ -1,19 +1,9 @@
 //! The command line: the only place that reads arguments and the environment, and that prints text for users.
 
 mod commands;
-mod config;
-mod example;
-mod flows;
-mod host;
-mod jobs;
 mod program;
 mod progress;
 mod report;
-mod scheduler;
-mod serve;
-mod system;
-mod text;
-mod warehouse;
 
 use std::process::ExitCode;
 
@@ -23,7 +13,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 /// The crates whose log lines are shown at the chosen level; of all others, only errors are shown.
-const OWN_CRATES: [&str; 8] = ["wattlake", "transfer", "lake", "sql", "pg", "ledger", "function", "ingest"];
+const OWN_CRATES: [&str; 10] =
+    ["wattlake", "jobs", "server", "transfer", "lake", "sql", "pg", "ledger", "function", "ingest"];
 
 /// Stack size of a worker thread: SQL is planned by recursion. Only the part that is used takes memory.
 const STACK_BYTES: usize = 64 << 20;
@@ -101,5 +92,5 @@ fn log(arguments: &commands::Arguments) {
     };
     // The log of a run, kept in the ledger, has more lines than standard error.
     let recorded = EnvFilter::new(format!("error{}", OWN_CRATES.map(|name| format!(",{name}=info")).concat()));
-    tracing_subscriber::registry().with(lines).with(jobs::RunLogLayer.with_filter(recorded)).init();
+    tracing_subscriber::registry().with(lines).with(jobs::runs::RunLogLayer.with_filter(recorded)).init();
 }

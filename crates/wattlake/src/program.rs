@@ -1,6 +1,21 @@
-//! Commands in messages, written so that a user can paste them into a shell.
+//! What this process passes on to the warehouse, and commands in messages, written so that a user can paste them into a
+//! shell.
 
 use std::path::Path;
+
+use anyhow::{Context, Result};
+use jobs::warehouse::{Environment, Warehouse};
+
+/// Opens the warehouse in a folder, with the environment of this process.
+pub fn open_warehouse(root: &Path) -> Result<Warehouse> {
+    // A variable that is no text can't be named in a file.
+    let texts = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let variables = std::env::vars_os().filter_map(texts).collect();
+    let executable = std::env::current_exe().context("find the path of this program")?;
+    Warehouse::open(root, Environment { variables, command: program_in(root), executable })
+}
 
 /// `wattlake` where `PATH` leads to this very program under that name, else the quoted path of this program.
 pub fn program() -> String {

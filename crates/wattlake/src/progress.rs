@@ -5,10 +5,9 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use base::text;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use transfer::read::Progress;
-
-use crate::text;
 
 /// The progress bars of one transfer; they are hidden where standard error is no terminal.
 pub struct ProgressBars {

@@ -3,25 +3,13 @@
 use std::process::ExitCode;
 
 use base::chain;
+use jobs::failure::Failure;
+pub use jobs::failure::code;
 use owo_colors::{OwoColorize, Stream};
 
-use crate::jobs::Interruption;
-
-/// Exit codes of the program, as docs/command-line.md lists them.
-pub mod code {
-    /// Any failure that no other code describes.
-    pub const FAILED: u8 = 1;
-    /// Wrong arguments: clap's own code.
-    #[allow(dead_code, reason = "given by clap, listed here with the others")]
-    pub const USAGE: u8 = 2;
-    /// The input must be changed: a file or the source's data.
-    pub const FIX_INPUT: u8 = 3;
-    /// The configuration, a permission or a server's settings must be changed.
-    pub const FIX_SETUP: u8 = 4;
-    /// The same command may succeed later.
-    pub const RETRY: u8 = 5;
-    /// Ended by SIGINT, as shells report it.
-    pub const INTERRUPTED: u8 = 130;
+/// An error of the command's arguments or of what they name, with a hint.
+pub fn input(what: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    base::Error::input(what).hint(hint).into()
 }
 
 /// Prints an error and its hint to standard error and returns its exit code. A closed output pipe is a success.
@@ -48,25 +36,13 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|e| e.downcast_ref::<base::Error>().and_then(|e| e.hint.clone()))
 }
 
-/// Whether the same run may succeed later.
-pub fn is_retryable(error: &anyhow::Error) -> bool {
-    exit_code(error) == code::RETRY
-}
-
 /// The code follows from what the caller can do about the error.
 fn exit_code(error: &anyhow::Error) -> u8 {
-    for cause in error.chain() {
-        if let Some(error) = cause.downcast_ref::<base::Error>() {
-            return exit_code_of_kind(error.kind);
-        }
-        if let Some(interruption) = cause.downcast_ref::<Interruption>() {
-            return if *interruption == Interruption::ByUser { code::INTERRUPTED } else { code::RETRY };
-        }
-        if cause.is::<crate::warehouse::Problems>() || cause.is::<crate::config::UnsetVariables>() {
-            return code::FIX_SETUP;
-        }
+    match Failure::of(error) {
+        Failure::Kind(kind) => exit_code_of_kind(kind),
+        Failure::StoppedByUser => code::INTERRUPTED,
+        Failure::Unknown => code::FAILED,
     }
-    code::FAILED
 }
 
 /// The exit code of an error of this kind.

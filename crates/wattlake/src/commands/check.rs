@@ -8,22 +8,24 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
+use base::text;
 use clap::Args;
+use config::{Mart, UnsetVariables, Via};
+use jobs::flows::mart::{check_order, schema_of};
+use jobs::flows::transfer::{settings, source, target};
+use jobs::system::LedgerTables;
+use jobs::unfilled_tables::UnfilledTables;
+use jobs::warehouse::Warehouse;
 use lake::TableName;
 use owo_colors::{OwoColorize, Stream};
 use serde_json::json;
 use sql::Session;
 use transfer::preflight::{self, Finding, PreflightReport, ReadPath, Severity};
 
-use crate::config::{Mart, UnsetVariables, Via};
-use crate::flows::mart::{check_order, schema_of};
-use crate::flows::transfer::{settings, source, target};
 use crate::report;
-use crate::system::LedgerTables;
-use crate::text;
-use crate::warehouse::Warehouse;
 
-use unfilled::UnfilledTables;
+use crate::program::open_warehouse;
+use unfilled::UnfilledQueries;
 
 /// Check the whole configuration before anything runs
 ///
@@ -39,12 +41,13 @@ pub struct Check {
 impl Check {
     /// Prints the findings and returns the exit code.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
-        let warehouse = Warehouse::open(root)?;
+        let warehouse = open_warehouse(root)?;
         let mut errors = self.check_unset(&warehouse);
         for finding in misplaced::findings(&warehouse.config) {
             self.print("lake", &finding);
         }
-        if let Err(error) = warehouse.lake().await {
+        let probed = async { anyhow::Ok(warehouse.lake().await?.check_store().await?) };
+        if let Err(error) = probed.await {
             errors += self.failed("lake", &error);
         }
         for name in warehouse.config.transfers.keys() {
@@ -87,11 +90,11 @@ impl Check {
             let file = format!("transfers/{name}.toml");
             group::group_findings(&preflight.findings, &file).iter().for_each(|finding| self.print(name, finding));
             println!(
-                "{name}: {}, {} tables, {} columns, about {} rows",
+                "{name}: {}, {}, {}, about {}",
                 preflight.server,
-                preflight.tables,
-                text::count(preflight.columns as u64),
-                text::count(preflight.rows_estimate)
+                text::quantity(preflight.tables as u64, "table"),
+                text::quantity(preflight.columns as u64, "column"),
+                text::quantity(preflight.rows_estimate, "row")
             );
         }
         preflight.findings.iter().filter(|finding| finding.severity == Severity::Error).count()
@@ -109,7 +112,7 @@ impl Check {
     /// Plans each query against the present tables of the lake.
     async fn check_queries(&self, warehouse: &Warehouse, lake: &lake::Lake) -> usize {
         let unfilled = match UnfilledTables::of(&warehouse.config, lake).await {
-            Ok(unfilled) => unfilled,
+            Ok(tables) => UnfilledQueries::new(tables),
             Err(error) => {
                 self.print("lake", &finding(&error.into()));
                 return 1;
@@ -123,10 +126,10 @@ impl Check {
         errors
     }
 
-    async fn check_marts(&self, warehouse: &Warehouse, lake: &lake::Lake, unfilled: &UnfilledTables<'_>) -> usize {
+    async fn check_marts(&self, warehouse: &Warehouse, lake: &lake::Lake, unfilled: &UnfilledQueries<'_>) -> usize {
         let mut errors = 0;
         for mart in warehouse.config.marts_in_order() {
-            if unfilled.are_read_by(&mart.sql) {
+            if unfilled.add(&mart.sql) {
                 continue;
             }
             match plan_mart(warehouse, lake, mart).await {
@@ -141,7 +144,7 @@ impl Check {
         errors
     }
 
-    async fn check_flow(&self, warehouse: &Warehouse, lake: &lake::Lake, unfilled: &UnfilledTables<'_>) -> usize {
+    async fn check_flow(&self, warehouse: &Warehouse, lake: &lake::Lake, unfilled: &UnfilledQueries<'_>) -> usize {
         let found = match flow::findings(warehouse, lake, unfilled).await {
             Ok(found) => found,
             Err(error) => vec![("functions".to_owned(), finding(&error))],

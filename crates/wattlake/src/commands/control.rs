@@ -2,14 +2,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
+use base::text;
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Subcommand};
+use jobs::flows::control::{revoke, waive, waivers};
+use jobs::warehouse::Warehouse;
 use serde_json::json;
 
-use crate::flows::control::{revoke, waive, waivers};
-use crate::text;
-use crate::warehouse::Warehouse;
+use crate::program::open_warehouse;
+use crate::report;
 
 /// Queries whose rows are findings: controls/SET/NAME.sql
 #[derive(Debug, Subcommand)]
@@ -23,7 +25,7 @@ pub enum Control {
 impl Control {
     /// Opens the warehouse and runs the subcommand.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
-        let warehouse = Warehouse::open(root)?;
+        let warehouse = open_warehouse(root)?;
         match self {
             Control::List(command) => command.run(&warehouse),
             Control::Waive(command) => command.run(&warehouse).await,
@@ -90,11 +92,14 @@ pub struct Waive {
 impl Waive {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let Some((set, control)) = self.control.split_once('/') else {
-            bail!("{:?} is not a control's name; write SET/CONTROL", self.control);
+            let what = format!("{:?} is not a control's name", self.control);
+            return Err(report::input(what, "write SET/CONTROL; `wattlake control list` lists the controls"));
         };
         let mut matches = BTreeMap::new();
         for pair in &self.matches {
-            let (column, value) = pair.split_once('=').with_context(|| format!("{pair:?} is not COLUMN=VALUE"))?;
+            let Some((column, value)) = pair.split_once('=') else {
+                return Err(report::input(format!("{pair:?} is not a condition"), "write COLUMN=VALUE"));
+            };
             matches.insert(column.to_owned(), value.to_owned());
         }
         let until = instant(&self.until)?;
@@ -109,10 +114,13 @@ fn instant(text: &str) -> Result<DateTime<Utc>> {
     if let Ok(day) = text.parse::<NaiveDate>() {
         return Ok(day.and_time(chrono::NaiveTime::MIN).and_utc());
     }
-    let at = DateTime::parse_from_rfc3339(text);
-    Ok(at
-        .with_context(|| format!("{text:?} is neither a day nor an instant; write 2026-05-01 or 2026-05-01T08:00:00Z"))?
-        .to_utc())
+    match DateTime::parse_from_rfc3339(text) {
+        Ok(at) => Ok(at.to_utc()),
+        Err(_) => {
+            let what = format!("{text:?} is neither a day nor an instant");
+            Err(report::input(what, "write 2026-05-01 or 2026-05-01T08:00:00Z"))
+        }
+    }
 }
 
 /// List the waivers that are not revoked

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use base::text;
 use clap::Args;
+use jobs::warehouse::STATE;
 use pgserver::{Binaries, Options, Server};
 
-use crate::text;
-use crate::warehouse::STATE;
+use crate::report;
 
 /// Demonstrate transfer and billing on a generated platform of an aggregator
 ///
@@ -59,7 +60,8 @@ fn clear(dir: &Path) -> Result<PathBuf> {
     let dir = dir.canonicalize()?;
     let (lake, state) = (dir.join("lake"), dir.join(STATE));
     if (lake.exists() || state.exists()) && !state.join(MARK).exists() {
-        bail!("{} holds a lake that no demo made; name another folder", dir.display());
+        let what = format!("{} holds a lake that no demo made", dir.display());
+        return Err(report::input(what, "name another folder"));
     }
     let earlier_files = std::fs::read_to_string(state.join(MARK)).unwrap_or_default();
     for folder in [&lake, &state, &dir.join("inbox"), &dir.join("outbox")] {

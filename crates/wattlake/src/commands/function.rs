@@ -3,21 +3,25 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use base::text;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use function::definition::{Finding, refused_by_aws};
 use function::host::{Answer, Event, EventFiles, Input};
 use function::registry::{DeploymentResult, FunctionVersion, LATEST};
+use jobs::flows::function::{failure_text, latest_answer, open_answer, refusal_error};
+use jobs::function_host::{self, FunctionCall, Host};
+use jobs::warehouse::Warehouse;
 use ledger::Invocation;
 use schedule::Period;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::flows::function::{failure_text, latest_answer, open_answer, refusal_error};
-use crate::host::{self, Host};
+use crate::program::open_warehouse;
 use crate::report;
-use crate::text;
-use crate::warehouse::Warehouse;
+
+/// How a user finds what is deployed.
+const DEPLOYED: &str = "`wattlake function list` shows what is deployed";
 
 /// Functions that run as on AWS Lambda: functions/NAME/
 #[derive(Debug, Subcommand)]
@@ -35,7 +39,7 @@ pub enum Function {
 impl Function {
     /// Opens the warehouse and runs the subcommand.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
-        let warehouse = Warehouse::open(root)?;
+        let warehouse = open_warehouse(root)?;
         match self {
             Function::Deploy(command) => command.run(&warehouse),
             Function::List(command) => command.run(&warehouse),
@@ -71,9 +75,9 @@ impl Deploy {
             names => names.iter().map(String::as_str).collect(),
         };
         if names.is_empty() {
-            bail!("functions/ has no function; write functions/NAME/function.toml");
+            return Err(report::input("functions/ has no function", "write functions/NAME/function.toml"));
         }
-        let registry = host::registry(warehouse)?;
+        let registry = function_host::registry(warehouse)?;
         for name in names {
             let definition = &warehouse.function(name)?.definition;
             let deployed = registry.deploy(definition)?;
@@ -126,13 +130,14 @@ pub struct List {
 
 impl List {
     fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
-        let registry = host::registry(warehouse)?;
+        let registry = function_host::registry(warehouse)?;
         let found = match &self.name {
             Some(name) => registry.versions(name)?,
             None => registry.list()?,
         };
         if self.name.is_some() && found.is_empty() {
-            bail!("no function {:?} is deployed", self.name.unwrap_or_default());
+            let what = format!("no function {:?} is deployed", self.name.unwrap_or_default());
+            return Err(report::input(what, DEPLOYED));
         }
         let mut rows = Vec::new();
         for found in &found {
@@ -200,12 +205,10 @@ impl Invoke {
         if self.detach {
             return self.queue(warehouse, payload).await;
         }
-        let host = Host::open(warehouse).await?;
         let request_id = Uuid::now_v7().to_string();
         let event = Event { request_id: request_id.clone(), payload, files: self.files()?, ..Event::default() };
-        let (fleet, name, qualifier) = (host.fleet.clone(), self.name.clone(), self.qualifier.clone());
-        let invocation = tokio::spawn(async move { fleet.invoke(&name, &qualifier, event, None).await });
-        let execution = match invocation.await.context("wait for the function")? {
+        let invocation = FunctionCall { function: &self.name, qualifier: &self.qualifier, event, waits: false };
+        let execution = match function_host::invoke(warehouse, invocation).await? {
             Ok(execution) => execution,
             Err(function::host::Refusal::Unknown) => return Err(self.unknown(warehouse)),
             Err(refusal) => return Err(refusal_error(&self.name, refusal)),
@@ -241,11 +244,10 @@ impl Invoke {
     fn unknown(&self, warehouse: &Warehouse) -> anyhow::Error {
         let (name, qualifier) = (&self.name, &self.qualifier);
         if warehouse.config.functions.contains_key(name) && qualifier == LATEST {
-            return anyhow::anyhow!("{name} is not deployed yet: run `wattlake function deploy {name}`");
+            let hint = format!("run `wattlake function deploy {name}`");
+            return report::input(format!("{name} is not deployed yet"), hint);
         }
-        anyhow::anyhow!(
-            "no version or alias {qualifier} of function {name} is deployed: `wattlake function list` shows what is"
-        )
+        report::input(format!("no version or alias {qualifier} of function {name} is deployed"), DEPLOYED)
     }
 
     fn payload(&self) -> Result<Bytes> {
@@ -294,7 +296,8 @@ impl Invoke {
             depth: 0,
         };
         if queue.put(invocation).await? == ledger::PutOutcome::Full {
-            bail!("the queue of events is full: `wattlake function events` lists it");
+            let error = base::Error::retry("the queue of events is full");
+            return Err(error.hint("`wattlake function events` lists it").into());
         }
         println!("{request_id}");
         Ok(ExitCode::SUCCESS)
@@ -360,7 +363,7 @@ pub struct Logs {
 
 impl Logs {
     fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
-        for line in host::journal(warehouse)?.lines(&self.name, self.request.as_deref(), self.limit)? {
+        for line in function_host::journal(warehouse)?.lines(&self.name, self.request.as_deref(), self.limit)? {
             if self.json {
                 println!("{}", serde_json::to_string(&line).context("write a line")?);
             } else {
@@ -420,7 +423,8 @@ impl Resend {
     fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let new = Uuid::now_v7().to_string();
         if !warehouse.ledger.resend_invocation(&self.event, &new)? {
-            bail!("{} is not a dead letter: `wattlake function events --state dead` lists them", self.event);
+            let hint = "`wattlake function events --state dead` lists the dead letters";
+            return Err(report::input(format!("{} is not a dead letter", self.event), hint));
         }
         println!("{new}");
         Ok(ExitCode::SUCCESS)
@@ -441,14 +445,14 @@ pub struct Delete {
 
 impl Delete {
     fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
-        let registry = host::registry(warehouse)?;
+        let registry = function_host::registry(warehouse)?;
         let is_deleted = match (self.version, &self.alias) {
             (Some(version), _) => registry.delete_version(&self.name, version)?,
             (None, Some(alias)) => registry.delete_alias(&self.name, alias)?,
             (None, None) => registry.delete(&self.name)?,
         };
         if !is_deleted {
-            bail!("no such function, version or alias is deployed: `wattlake function list` shows what is");
+            return Err(report::input("no such function, version or alias is deployed", DEPLOYED));
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::config;
 use crate::program::{program, quoted};
 
 /// Write a new warehouse with comments to start from

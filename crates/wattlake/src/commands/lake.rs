@@ -2,17 +2,18 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use base::text;
 use chrono::TimeDelta;
 use clap::{Args, Subcommand};
-use lake::TableName;
+use jobs::flows::upkeep::life;
+use jobs::warehouse::Warehouse;
 use serde_json::json;
 
-use crate::flows::upkeep::life;
-use crate::text;
-use crate::warehouse::Warehouse;
-
+mod names;
 mod optimize;
 
+use crate::program::open_warehouse;
+use names::tables;
 use optimize::Optimize;
 
 /// The lake's tables and their upkeep
@@ -27,31 +28,13 @@ pub enum Lake {
 impl Lake {
     /// Opens the warehouse and runs the subcommand.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
-        let warehouse = Warehouse::open(root)?;
+        let warehouse = open_warehouse(root)?;
         match self {
             Lake::List(command) => command.run(&warehouse).await,
             Lake::Describe(command) => command.run(&warehouse).await,
             Lake::Optimize(command) => command.run(&warehouse).await,
             Lake::Vacuum(command) => command.run(&warehouse).await,
         }
-    }
-}
-
-/// The tables of a name: `schema.table`, or `table` where only one schema has it. All tables without a name.
-async fn tables(lake: &lake::Lake, name: Option<&str>) -> Result<Vec<TableName>> {
-    let all = lake.tables().await?;
-    let Some(name) = name else { return Ok(all) };
-    let found: Vec<TableName> = all.iter().filter(|t| t.to_string() == name || t.table == name).cloned().collect();
-    match found.len() {
-        0 => bail!(
-            "the lake has no table {name}; it has: {}",
-            all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        ),
-        1 => Ok(found),
-        _ => bail!(
-            "several schemas have a table {name}; name one of: {}",
-            found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        ),
     }
 }
 
@@ -106,8 +89,10 @@ pub struct Describe {
 impl Describe {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let lake = warehouse.lake().await?;
-        let Some(name) = tables(&lake, Some(&self.table)).await?.pop() else { bail!("no table {}", self.table) };
-        let Some(table) = lake.table(&name).await? else { bail!("no table {name}") };
+        let Some(name) = tables(&lake, Some(&self.table)).await?.pop() else { return Ok(ExitCode::SUCCESS) };
+        let Some(table) = lake.table(&name).await? else {
+            bail!(base::Error::retry(format!("the table {name} was removed meanwhile")))
+        };
         let (schema, history) = (table.schema()?, table.history().await?);
         if self.json {
             let columns: Vec<_> =

@@ -2,17 +2,19 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use base::text;
 use clap::{Args, Subcommand};
+use config::Layer as LayerConfig;
+use config::flow::Language;
+use jobs::function_host;
+use jobs::warehouse::{Warehouse, unknown};
 use layers::{PackedLayer, python, r};
 use ledger::LayerRow;
 use serde_json::json;
 
-use crate::config::Layer as LayerConfig;
-use crate::config::flow::Language;
-use crate::host;
-use crate::text;
-use crate::warehouse::Warehouse;
+use crate::program::open_warehouse;
+use crate::report;
 
 /// Layers of functions: languages and packages as zip files, by layers/NAME.toml
 #[derive(Debug, Subcommand)]
@@ -25,7 +27,7 @@ pub enum Layer {
 impl Layer {
     /// Opens the warehouse and runs the subcommand.
     pub fn run(self, root: &Path) -> Result<ExitCode> {
-        let warehouse = Warehouse::open(root)?;
+        let warehouse = open_warehouse(root)?;
         match self {
             Layer::Build(command) => command.run(&warehouse),
             Layer::Publish(command) => command.run(&warehouse),
@@ -52,8 +54,7 @@ impl Build {
         let mut wanted = BTreeSet::new();
         for name in &self.names {
             if !known.contains_key(name) {
-                let names: Vec<&str> = known.keys().map(String::as_str).collect();
-                bail!("layers/ has no layer {name:?}; it has: {}", names.join(", "));
+                return Err(unknown("layer", name, "layers/", known.keys()));
             }
             wanted.insert(name.clone());
         }
@@ -90,7 +91,8 @@ fn build(
         return Ok(());
     }
     if above.iter().any(|other| other == name) {
-        bail!("the layer {name} is below itself: {} -> {name}", above.join(" -> "));
+        let what = format!("the layer {name} is below itself: {} -> {name}", above.join(" -> "));
+        return Err(report::input(what, "remove one of these layers from another's `layers`"));
     }
     let layer = &warehouse.config.layers[name];
     above.push(name.to_owned());
@@ -98,12 +100,12 @@ fn build(
         build(warehouse, base, built, above, on_built)?;
     }
     above.pop();
-    let folder = host::layers_folder(warehouse);
+    let folder = function_host::layers_folder(warehouse);
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let base_zips: Vec<PathBuf> = layer.base_layers.iter().map(|name| folder.join(format!("{name}.zip"))).collect();
     let packed = pack(layer, &folder.join(format!("{name}.zip")), &base_zips)
         .with_context(|| format!("pack the layer {name}"))?;
-    let row = host::registry(warehouse)?.publish_layer(name, &packed.zip)?;
+    let row = function_host::registry(warehouse)?.publish_layer(name, &packed.zip)?;
     on_built(&row, &packed);
     built.insert(name.to_owned());
     Ok(())
@@ -145,7 +147,7 @@ pub struct Publish {
 
 impl Publish {
     fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
-        let row = host::registry(warehouse)?.publish_layer(&self.name, &self.path)?;
+        let row = function_host::registry(warehouse)?.publish_layer(&self.name, &self.path)?;
         print_layer(&row, None, self.json);
         Ok(ExitCode::SUCCESS)
     }
@@ -161,7 +163,7 @@ pub struct List {
 
 impl List {
     fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
-        let layers = host::registry(warehouse)?.layers()?;
+        let layers = function_host::registry(warehouse)?.layers()?;
         if self.json {
             layers.iter().for_each(|row| print_layer(row, None, true));
             return Ok(ExitCode::SUCCESS);

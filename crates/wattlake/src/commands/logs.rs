@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use jobs::system::LOGS;
 use ledger::{Ledger, LogRow};
 use serde_json::{Map, Value};
 
-use crate::jobs;
-use crate::warehouse::Warehouse;
+use crate::program::open_warehouse;
 
 /// Show the log of a run, or of the newest run of a job
 #[derive(Debug, Args)]
@@ -29,13 +29,15 @@ pub struct Logs {
 impl Logs {
     /// Prints the log lines.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
-        let warehouse = Warehouse::open(root)?;
+        let warehouse = open_warehouse(root)?;
         let ledger = &warehouse.ledger;
         let run = match ledger.run(&self.what)? {
             Some(run) => run,
             None => {
-                let job = jobs::find(&warehouse, &self.what)?.full_name();
-                let Some(run) = ledger.runs(1, Some(&job))?.pop() else { bail!("{job} has not run yet") };
+                let job = warehouse.job_with_runs(&self.what)?;
+                let Some(run) = ledger.runs(1, Some(&job))?.pop() else {
+                    bail!(base::Error::input(format!("{job} has not run yet")))
+                };
                 if !self.json {
                     eprintln!("run {} of {job}, {}", run.id, run.state);
                 }
@@ -56,7 +58,7 @@ impl Logs {
         let lines: Vec<LogRow> = ledger.logs(run, self.limit)?.into_iter().filter(|line| line.seq > seen).collect();
         for line in &lines {
             if self.json {
-                println!("{}", serde_json::to_string(line)?);
+                println!("{}", LOGS.json(line));
             } else {
                 println!("{} {:5} {}", line.at.format("%Y-%m-%d %H:%M:%S%.3fZ"), line.level, line.line);
             }
@@ -81,24 +83,23 @@ impl Emit {
             !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b"_-0123456789".contains(&b))
         };
         if !self.name.contains('.') || !self.name.split('.').all(is_name) {
-            bail!(
-                "{:?} is not an event name: write words of a-z, 0-9, _ and - joined by dots, such as file.arrived",
-                self.name
-            );
+            let hint = "write words of a-z, 0-9, _ and - joined by dots, such as file.arrived";
+            bail!(base::Error::input(format!("{:?} is not an event name", self.name)).hint(hint));
         }
         const OWN: [&str; 3] = ["run.", "job.", "chain."];
         if OWN.iter().any(|own| self.name.starts_with(own)) {
-            bail!("names that begin with {} are reserved for Wattlake; choose another name", OWN.join(", "));
+            let error = format!("names that begin with {} are reserved for Wattlake", OWN.join(", "));
+            bail!(base::Error::input(error).hint("choose another name"));
         }
         let mut fields = Map::new();
         for field in &self.fields {
             let Some((key, value)) = field.split_once('=').filter(|(key, _)| !key.is_empty()) else {
-                bail!("{field:?} is not a field; write key=value");
+                bail!(base::Error::input(format!("{field:?} is not a field")).hint("write key=value"));
             };
             let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
             fields.insert(key.to_owned(), value);
         }
-        let warehouse = Warehouse::open(root)?;
+        let warehouse = open_warehouse(root)?;
         let seq = warehouse.ledger.event(&self.name, None, Value::Object(fields))?;
         println!("event {seq}");
         Ok(ExitCode::SUCCESS)

@@ -2,16 +2,17 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use base::text;
 use clap::{Args, Subcommand, ValueEnum};
+use config::{Mart as MartConfig, MartKind};
+use jobs::flows::mart::{refresh, status};
+use jobs::runs::RunRequest;
+use jobs::warehouse::Warehouse;
 use serde_json::{Value, json};
 
-use crate::config::{self, Mart as MartConfig, MartKind};
-use crate::flows::mart::{refresh, status};
-use crate::jobs::RunRequest;
+use crate::program::open_warehouse;
 use crate::report;
-use crate::text;
-use crate::warehouse::Warehouse;
 
 /// Named queries as views or tables: marts/NAME.sql
 #[derive(Debug, Subcommand)]
@@ -24,7 +25,7 @@ pub enum Mart {
 impl Mart {
     /// Opens the warehouse and runs the subcommand.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
-        let warehouse = Warehouse::open(root)?;
+        let warehouse = open_warehouse(root)?;
         match self {
             Mart::List(command) => command.run(&warehouse).await,
             Mart::Refresh(command) => command.run(&warehouse).await,
@@ -169,7 +170,7 @@ enum GraphFormat {
 impl Graph {
     fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         if warehouse.config.marts.is_empty() {
-            bail!("there are no marts; write one as marts/NAME.sql");
+            return Err(report::input("there are no marts", "write one as marts/NAME.sql"));
         }
         let marts = warehouse.config.marts_in_order();
         match self.format {

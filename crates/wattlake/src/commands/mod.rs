@@ -10,6 +10,7 @@ mod lake;
 mod layer;
 mod logs;
 mod mart;
+mod query_output;
 mod queue;
 mod run;
 mod runs;

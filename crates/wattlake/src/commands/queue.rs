@@ -2,20 +2,20 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use base::text;
 use clap::Args;
+use jobs::system::{QUEUE, QUEUE_STATES};
 use ledger::{CancelOutcome, Ledger, QueueRow, RunRow};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::jobs;
-use crate::text;
-use crate::warehouse::Warehouse;
+use crate::program::open_warehouse;
 
 /// List queued, running and ended runs of the queue, the newest first
 #[derive(Debug, Args)]
 pub struct Queue {
     /// Only entries in this state
-    #[arg(long, value_parser = ["waiting", "running", "succeeded", "failed", "cancelled"])]
+    #[arg(long, value_parser = QUEUE_STATES)]
     state: Option<String>,
     /// At most so many entries
     #[arg(long, default_value_t = 20)]
@@ -28,11 +28,11 @@ pub struct Queue {
 impl Queue {
     /// Prints the entries.
     pub fn run(self, root: &Path) -> Result<ExitCode> {
-        let warehouse = Warehouse::open(root)?;
+        let warehouse = open_warehouse(root)?;
         let entries = warehouse.ledger.queue(self.limit, self.state.as_deref())?;
         if self.json {
             for entry in entries {
-                println!("{}", serde_json::to_string(&entry)?);
+                println!("{}", QUEUE.json(&entry));
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -71,7 +71,7 @@ pub struct Cancel {
 impl Cancel {
     /// Cancels, and prints a line for each run or entry.
     pub fn run(self, root: &Path) -> Result<ExitCode> {
-        let warehouse = Warehouse::open(root)?;
+        let warehouse = open_warehouse(root)?;
         let ledger = &warehouse.ledger;
         let mut lines = Vec::new();
         if let Ok(id) = self.what.parse() {
@@ -79,9 +79,9 @@ impl Cancel {
         } else if let Some(run) = ledger.run(&self.what)? {
             lines.push(cancel_run(ledger, &run)?);
         } else {
-            let job = jobs::find(&warehouse, &self.what)
-                .with_context(|| format!("{:?} is neither a run, nor a number in the queue, nor a job", self.what))?
-                .full_name();
+            let job = warehouse
+                .job_with_runs(&self.what)
+                .with_context(|| format!("{:?} is neither a run, nor a number in the queue, nor a job", self.what))?;
             let open = ["waiting", "running"].map(|state| ledger.queue(usize::MAX, Some(state)));
             for entry in open.into_iter().collect::<ledger::Result<Vec<_>>>()?.concat() {
                 if entry.job == job {
@@ -93,7 +93,7 @@ impl Cancel {
                 lines.push(cancel_run(ledger, run)?);
             }
             if lines.is_empty() {
-                bail!("{job} has no waiting or running entry");
+                bail!(base::Error::input(format!("{job} has no waiting or running entry")));
             }
         }
         for line in lines {
@@ -118,8 +118,13 @@ fn cancel_entry(ledger: &Ledger, id: i64) -> Result<String> {
             }
             format!("entry {id} is being stopped")
         }
-        CancelOutcome::AlreadyEnded(state) => bail!("entry {id} has ended already: {state}"),
-        CancelOutcome::Unknown => bail!("there is no entry {id} in the queue; `wattlake queue` lists them"),
+        CancelOutcome::AlreadyEnded(state) => {
+            bail!(base::Error::input(format!("entry {id} has ended already: {state}")))
+        }
+        CancelOutcome::Unknown => {
+            let error = base::Error::input(format!("there is no entry {id} in the queue"));
+            bail!(error.hint("`wattlake queue` lists the entries"))
+        }
     })
 }
 
@@ -128,7 +133,7 @@ fn cancel_run(ledger: &Ledger, run: &RunRow) -> Result<String> {
         return cancel_entry(ledger, entry);
     }
     if !interrupt(ledger, run)? {
-        bail!("run {} has ended already: {}", run.id, run.state);
+        bail!(base::Error::input(format!("run {} has ended already: {}", run.id, run.state)));
     }
     Ok(format!("run {} is being stopped", run.id))
 }

@@ -2,21 +2,22 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use base::text;
 use chrono::Utc;
 use clap::Args;
+use config::Job;
+use jobs::failure::Interruption;
+use jobs::flows;
+use jobs::flows::moment::{AS_OF, instant_text};
+use jobs::runs::RunRequest;
+use jobs::warehouse::Warehouse;
 use ledger::QueueEntry;
 use schedule::Period;
 use serde_json::json;
 
 use super::{mart, transfer};
-use crate::config::Job;
-use crate::flows;
-use crate::flows::moment::{AS_OF, instant_text};
-use crate::jobs::{self, Interruption, RunRequest};
+use crate::program::open_warehouse;
 use crate::report;
-use crate::serve;
-use crate::text;
-use crate::warehouse::Warehouse;
 
 /// Run a job now, whatever its kind: transfer:platform, mart:daily, upkeep:lake
 #[derive(Debug, Args)]
@@ -46,8 +47,8 @@ pub struct Run {
 impl Run {
     /// Runs or queues the job, once for each period; the exit code is that of the last failure.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
-        let warehouse = Warehouse::open(root)?;
-        let job = jobs::find(&warehouse, &self.job)?;
+        let warehouse = open_warehouse(root)?;
+        let job = warehouse.job(&self.job)?;
         if let (Some(id), Some(attempt)) = (self.queued, self.attempt) {
             let entry = warehouse.ledger.queue_entry(id)?.with_context(|| format!("the queue has no entry {id}"))?;
             let request = RunRequest { queued: Some((id, attempt)), ..RunRequest::by_queue(&entry)? };
@@ -102,14 +103,16 @@ impl Run {
                 detail: self.parameters(),
                 not_before: now,
             };
-            let Some(id) = warehouse.ledger.enqueue(&entry)? else { bail!("{} is queued already", entry.job) };
+            let Some(id) = warehouse.ledger.enqueue(&entry)? else {
+                bail!(base::Error::retry(format!("{} is queued already", entry.job)))
+            };
             match (self.json, &entry.logical) {
                 (true, logical) => println!("{}", json!({"queued": id, "job": entry.job, "for": logical})),
                 (false, Some(logical)) => println!("queued {} for {logical} as {id}", entry.job),
                 (false, None) => println!("queued {} as {id}", entry.job),
             }
         }
-        if !warehouse.ledger.is_lease_held(serve::SERVER_LOCK)? {
+        if !warehouse.ledger.is_lease_held(server::SERVER_LOCK)? {
             eprintln!("no server runs on this warehouse: the job starts once `wattlake serve` runs");
         }
         Ok(ExitCode::SUCCESS)
@@ -118,24 +121,26 @@ impl Run {
 
 /// Runs a job in this process, by its kind, and prints its result.
 async fn run_job(warehouse: &Warehouse, job: &Job<'_>, request: &RunRequest, json: bool) -> Result<ExitCode> {
-    match job.kind {
-        "transfer" => transfer::run_transfer(warehouse, request, job.name, transfer::RunOptions::default(), json).await,
-        "mart" => {
-            let figures = flows::mart::refresh(warehouse, request, job.name, false).await?;
-            mart::print_refresh(job.name, &figures, json);
+    let name = job.name();
+    match job {
+        Job::Transfer(_) => {
+            transfer::run_transfer(warehouse, request, name, transfer::RunOptions::default(), json).await
+        }
+        Job::Mart(_) => {
+            let figures = flows::mart::refresh(warehouse, request, name, false).await?;
+            mart::print_refresh(name, &figures, json);
             Ok(ExitCode::SUCCESS)
         }
-        "function" => {
-            let figures = flows::function::run(warehouse, request, job.name).await?;
+        Job::Function(..) => {
+            let figures = flows::function::run(warehouse, request, name).await?;
             print_function_run(job, &figures, json);
             Ok(ExitCode::SUCCESS)
         }
-        "ingest" => ingest(warehouse, request, job.name, json).await,
-        "load" => load(warehouse, request, job, json).await,
-        "control" => control(warehouse, request, job, json).await,
-        "statement" => super::statement::issue(warehouse, request, job.name, json).await,
-        "upkeep" => upkeep(warehouse, request, json).await,
-        kind => bail!("unknown kind of job: {kind}"),
+        Job::Ingest(_) => ingest(warehouse, request, name, json).await,
+        Job::Load(_) => load(warehouse, request, job, json).await,
+        Job::Control(_) => control(warehouse, request, job, json).await,
+        Job::Statement(_) => super::statement::issue(warehouse, request, name, json).await,
+        Job::Upkeep(_) => upkeep(warehouse, request, json).await,
     }
 }
 
@@ -190,7 +195,7 @@ async fn ingest(warehouse: &Warehouse, request: &RunRequest, name: &str, json: b
 }
 
 async fn load(warehouse: &Warehouse, request: &RunRequest, job: &Job<'_>, json: bool) -> Result<ExitCode> {
-    let figures = flows::load::run(warehouse, request, job.name).await?;
+    let figures = flows::load::run(warehouse, request, job.name()).await?;
     if json {
         println!("{figures}");
         return Ok(ExitCode::SUCCESS);
@@ -211,7 +216,7 @@ async fn load(warehouse: &Warehouse, request: &RunRequest, job: &Job<'_>, json: 
 }
 
 async fn control(warehouse: &Warehouse, request: &RunRequest, job: &Job<'_>, json: bool) -> Result<ExitCode> {
-    let report = flows::control::run(warehouse, request, job.name).await?;
+    let report = flows::control::run(warehouse, request, job.name()).await?;
     for verdict in &report.verdicts {
         if json {
             println!("{}", verdict.json());
@@ -234,8 +239,8 @@ async fn upkeep(warehouse: &Warehouse, request: &RunRequest, json: bool) -> Resu
     } else {
         let number = |key: &str| figures[key].as_u64().unwrap_or_default();
         println!(
-            "{} tables: {} files packed into {}, {} files vacuumed ({}), {} checkpoints",
-            number("tables"),
+            "{}: {} files packed into {}, {} files vacuumed ({}), {} checkpoints",
+            text::quantity(number("tables"), "table"),
             number("packed_files"),
             number("into_files"),
             number("vacuumed_files"),

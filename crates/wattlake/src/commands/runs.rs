@@ -2,15 +2,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use base::text;
 use clap::Args;
+use jobs::system::{EVENTS, RUNS};
 
-use crate::text;
-use crate::warehouse::Warehouse;
+use crate::program::open_warehouse;
 
 /// List the runs of all jobs, the newest first
 #[derive(Debug, Args)]
 pub struct Runs {
-    /// Only this job, such as transfer:platform
+    /// Only this job, such as transfer:platform; also one that is not configured any more
     job: Option<String>,
     /// At most so many runs
     #[arg(long, default_value_t = 20)]
@@ -23,11 +24,12 @@ pub struct Runs {
 impl Runs {
     /// Prints the runs.
     pub fn run(self, root: &Path) -> Result<ExitCode> {
-        let warehouse = Warehouse::open(root)?;
-        let runs = warehouse.ledger.runs(self.limit, self.job.as_deref())?;
+        let warehouse = open_warehouse(root)?;
+        let job = self.job.map(|job| warehouse.job_with_runs(&job)).transpose()?;
+        let runs = warehouse.ledger.runs(self.limit, job.as_deref())?;
         if self.json {
             for run in runs {
-                println!("{}", serde_json::to_string(&run)?);
+                println!("{}", RUNS.json(&run));
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -68,11 +70,11 @@ pub struct Events {
 impl Events {
     /// Prints the events.
     pub fn run(self, root: &Path) -> Result<ExitCode> {
-        let warehouse = Warehouse::open(root)?;
+        let warehouse = open_warehouse(root)?;
         let events = warehouse.ledger.events(self.limit, self.name.as_deref())?;
         if self.json {
             for event in events {
-                println!("{}", serde_json::to_string(&event)?);
+                println!("{}", EVENTS.json(&event));
             }
             return Ok(ExitCode::SUCCESS);
         }

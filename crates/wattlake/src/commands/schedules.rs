@@ -2,14 +2,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use base::text;
 use chrono::Utc;
 use clap::Args;
 use serde_json::json;
 
-use crate::jobs;
-use crate::serve;
-use crate::text;
-use crate::warehouse::Warehouse;
+use crate::program::open_warehouse;
 use schedule::UpcomingSlots;
 
 /// List the triggers of jobs and when each fires next
@@ -26,7 +24,7 @@ pub struct Schedules {
 impl Schedules {
     /// Prints the triggers.
     pub fn run(self, root: &Path) -> Result<ExitCode> {
-        let warehouse = Warehouse::open(root)?;
+        let warehouse = open_warehouse(root)?;
         let known = warehouse.ledger.schedules()?;
         let is_paused = |name: &str| known.iter().any(|row| row.name == name && row.paused);
         let triggers = warehouse.config.planner().upcoming(Utc::now(), usize::from(self.next));
@@ -53,7 +51,7 @@ impl Schedules {
             rows.extend(trigger.slots.iter().skip(1).map(|slot| line(trigger, Some(slot))));
         }
         print!("{}", text::table(&["job", "trigger", "zone", "next", "for"], &rows));
-        if !warehouse.ledger.is_lease_held(serve::SERVER_LOCK)? {
+        if !warehouse.ledger.is_lease_held(server::SERVER_LOCK)? {
             eprintln!("no server runs on this warehouse: no trigger fires until `wattlake serve` runs");
         }
         Ok(ExitCode::SUCCESS)
@@ -91,19 +89,29 @@ impl Resume {
 }
 
 fn set_paused(root: &Path, name: &str, paused: bool) -> Result<ExitCode> {
-    let warehouse = Warehouse::open(root)?;
+    let warehouse = open_warehouse(root)?;
     let planner = warehouse.config.planner();
     // The server may not have run since the configuration changed.
     warehouse.ledger.set_schedules(&planner.definitions(), Utc::now())?;
     let name = match name.split_once('#') {
-        Some((job, number)) => format!("{}#{number}", jobs::find(&warehouse, job)?.full_name()),
-        None => jobs::find(&warehouse, name)?.full_name(),
+        Some((job, number)) => format!("{}#{number}", warehouse.job(job)?.full_name()),
+        None => warehouse.job(name)?.full_name(),
     };
-    let count = warehouse.ledger.pause(&name, paused)?;
-    if count == 0 {
-        bail!("{name} has no triggers; `wattlake schedules` lists them");
+    let is_named = |row: &&ledger::ScheduleRow| row.name == name || row.job == name;
+    let before = warehouse.ledger.schedules()?;
+    let named: Vec<_> = before.iter().filter(is_named).collect();
+    if named.is_empty() {
+        let error = base::Error::input(format!("{name} has no triggers"));
+        bail!(error.hint("`wattlake schedules` lists the triggers of all jobs"));
     }
-    let (what, s) = (if paused { "paused" } else { "resumed" }, if count == 1 { "" } else { "s" });
-    println!("{what} {count} trigger{s} of {name}");
+    warehouse.ledger.pause(&name, paused)?;
+    let what = if paused { "paused" } else { "resumed" };
+    let changed = named.iter().filter(|row| row.paused != paused).count() as u64;
+    let unchanged = match named.len() as u64 - changed {
+        0 => String::new(),
+        count if paused => format!("; {} already paused", text::quantity(count, "trigger")),
+        count => format!("; {} not paused", text::quantity(count, "trigger")),
+    };
+    println!("{what} {} of {name}{unchanged}", text::quantity(changed, "trigger"));
     Ok(ExitCode::SUCCESS)
 }

@@ -2,8 +2,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-
-use crate::config::{FileKind, json_schema};
+use config::{FileKind, json_schema};
 
 /// Print the JSON schema of a kind of configuration file, for editors
 #[derive(Debug, Args)]

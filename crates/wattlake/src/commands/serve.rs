@@ -1,11 +1,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::program::open_warehouse;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-
-use crate::serve;
-use crate::warehouse::Warehouse;
 
 /// Serve SQL over PostgreSQL's protocol, and health and metrics over HTTP, and run scheduled jobs
 ///
@@ -35,7 +33,7 @@ impl Serve {
 
     /// Serves until the process is told to stop.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
-        serve::run(Warehouse::open(root)?).await?;
+        server::run(open_warehouse(root)?).await?;
         Ok(ExitCode::SUCCESS)
     }
 }

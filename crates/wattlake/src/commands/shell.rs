@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use base::text;
+use jobs::warehouse::{STATE, Warehouse};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
@@ -10,9 +12,7 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Editor, Helper, Highlighter, Hinter};
 use sql::Session;
 
-use super::sql::{FormatName, print_with};
-use crate::text;
-use crate::warehouse::{STATE, Warehouse};
+use super::query_output::{FormatName, print_with};
 
 const HELP: &str = "\
 A query ends with ; and may go over several lines.

@@ -1,22 +1,22 @@
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use lake::AsOf;
-use sql::Session;
-use sql::output::{self, Format};
+use sql::output::Format;
 
-use crate::system::LedgerTables;
-use crate::warehouse::Warehouse;
+use super::query_output::{FormatName, print_with, session};
+use crate::program::open_warehouse;
+use crate::report;
 
 /// Query the lake in SQL: one query, or an interactive session with history and completion
 ///
-/// All tables of the lake can be read, and system.runs, system.events, system.transfers, system.marts, system.tables
-/// and system.versions. An earlier state of a table: "measures@v3" or "measures@2026-01-31T00:00:00Z".
+/// All tables of the lake can be read, and the state of the warehouse in system.runs, system.transfers, system.events,
+/// system.queue, system.schedules, system.logs, system.marts, system.tables and system.versions. An earlier state of a
+/// table: "measures@v3" or "measures@2026-01-31T00:00:00Z".
 #[derive(Debug, Args)]
 pub struct Sql {
     /// The query; without it, an interactive session on a terminal, else the queries of standard input
@@ -30,28 +30,6 @@ pub struct Sql {
     /// Show at most so many rows, with --format table
     #[arg(long, default_value_t = 10_000)]
     max_rows: u64,
-}
-
-/// The formats of `--format`.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum FormatName {
-    Table,
-    Csv,
-    /// One array of objects
-    Json,
-    Parquet,
-}
-
-impl FormatName {
-    /// The format of the crate `sql`.
-    pub fn format(self) -> Format {
-        match self {
-            FormatName::Table => Format::Table,
-            FormatName::Csv => Format::Csv,
-            FormatName::Json => Format::Json,
-            FormatName::Parquet => Format::Parquet,
-        }
-    }
 }
 
 /// A day means its first instant, UTC.
@@ -70,44 +48,15 @@ fn instant(text: &str) -> Result<DateTime<Utc>, String> {
     }
 }
 
-/// A session over the lake with system tables, marts and the warehouse's time zone.
-pub async fn session(warehouse: &Warehouse, as_of: Option<AsOf>) -> Result<Session> {
-    let lake = warehouse.lake().await?;
-    let system = LedgerTables::of(&warehouse.ledger).with_marts(warehouse.config.clone(), lake.clone());
-    let session = Session::new(lake, Arc::new(system), as_of)?.with_views(warehouse.config.views());
-    Ok(session.with_time_zone(&warehouse.config.serve.timezone))
-}
-
-/// Runs one query and prints its rows as a table.
-pub async fn print_query(warehouse: &Warehouse, query: &str) -> Result<()> {
-    let session = session(warehouse, None).await?;
-    print_with(&session, query, Format::Table, 10_000).await
-}
-
-/// Runs the queries of a text in turn and writes their rows to standard output, at most `max_rows` of each in a table.
-pub async fn print_with(session: &Session, query: &str, format: Format, max_rows: u64) -> Result<()> {
-    for statement in session.query(query).await? {
-        let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout());
-        let written = output::write(statement, format, &mut out, max_rows).await?;
-        out.flush()?;
-        if written.rows > written.rows_shown {
-            eprintln!(
-                "showed {} of {} rows; --max-rows shows more, and --format csv, json or parquet writes all",
-                written.rows_shown, written.rows
-            );
-        }
-    }
-    Ok(())
-}
-
 impl Sql {
     /// Runs the query, the session or the queries of standard input.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
-        let warehouse = Warehouse::open(root)?;
+        let warehouse = open_warehouse(root)?;
         let session = session(&warehouse, self.as_of.map(AsOf::Instant)).await?;
         let format = self.format.format();
         if matches!(format, Format::Parquet) && std::io::stdout().is_terminal() {
-            bail!("Parquet can't be written to a terminal: redirect it to a file with > result.parquet");
+            let hint = "redirect it to a file with > result.parquet";
+            return Err(report::input("Parquet can't be written to a terminal", hint));
         }
         match self.query {
             Some(query) => print_with(&session, &query, format, self.max_rows).await?,

@@ -2,19 +2,20 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use base::text;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
+use jobs::flows::moment::{AS_OF, instant_text};
+use jobs::flows::rows;
+use jobs::flows::statement::{self, Entry, entries, euros};
+use jobs::runs::RunRequest;
+use jobs::warehouse::Warehouse;
 use lake::TableName;
 use schedule::Period;
 use serde_json::{Value, json};
 
-use crate::flows::moment::{AS_OF, instant_text};
-use crate::flows::rows;
-use crate::flows::statement::{self, Entry, entries, euros};
-use crate::jobs::RunRequest;
+use crate::program::open_warehouse;
 use crate::report::code;
-use crate::text;
-use crate::warehouse::Warehouse;
 
 /// Bills as documents, by statements/NAME.toml; `wattlake run statement:NAME` issues them
 #[derive(Debug, Subcommand)]
@@ -26,7 +27,7 @@ pub enum Statement {
 impl Statement {
     /// Opens the warehouse and runs the subcommand.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
-        let warehouse = Warehouse::open(root)?;
+        let warehouse = open_warehouse(root)?;
         match self {
             Statement::List(command) => command.run(&warehouse).await,
             Statement::Draft(command) => command.run(&warehouse).await,

@@ -46,6 +46,20 @@ fn the_reference_is_the_help() {
 }
 
 #[test]
+fn the_system_tables_are_documented() {
+    const MARK: &str = "<!-- tables: generated -->\n";
+    let path = Path::new("../../docs/system-tables.md");
+    let page = std::fs::read_to_string(path).expect("read docs/system-tables.md");
+    let (before, current) = page.split_once(MARK).expect("the page has its mark");
+    let tables = jobs::system::reference();
+    if std::env::var_os("WATTLAKE_UPDATE").is_some() {
+        std::fs::write(path, format!("{before}{MARK}{tables}")).expect("write docs/system-tables.md");
+        return;
+    }
+    assert!(current == tables, "docs/system-tables.md is out of date: run this test with WATTLAKE_UPDATE=1");
+}
+
+#[test]
 fn arguments_are_sound() {
     Arguments::command().debug_assert();
 }

@@ -3,20 +3,21 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use base::text;
 use clap::{Args, Subcommand, ValueEnum};
+use config::Target;
+use jobs::flows::transfer::{TransferOptions, hand_over, run, settings, source};
+use jobs::runs::RunRequest;
+use jobs::warehouse::Warehouse;
 use serde_json::json;
 use transfer::plan::Mode;
 use transfer::resume::Permission;
 use transfer::run::{TableMode, TableReport, TransferReport};
 use transfer::validate::TableValidation;
 
-use crate::config::Target;
-use crate::flows::transfer::{TransferOptions, hand_over, run, settings, source};
-use crate::jobs::RunRequest;
+use crate::program::open_warehouse;
 use crate::progress::ProgressBars;
 use crate::report;
-use crate::text;
-use crate::warehouse::Warehouse;
 
 /// Transfers from PostgreSQL into the lake or into another PostgreSQL: transfers/NAME.toml
 #[derive(Debug, Subcommand)]
@@ -32,7 +33,7 @@ pub enum Transfer {
 impl Transfer {
     /// Opens the warehouse and runs the subcommand.
     pub async fn run(self, root: &Path) -> Result<ExitCode> {
-        let warehouse = Warehouse::open(root)?;
+        let warehouse = open_warehouse(root)?;
         match self {
             Transfer::Run(command) => command.run(&warehouse).await,
             Transfer::List(command) => command.run(&warehouse),
@@ -68,7 +69,7 @@ enum ModeName {
     Initial,
     /// New and changed rows only; rows deleted at the source stay
     Incremental,
-    /// From the write-ahead log
+    /// From the write-ahead log; not implemented yet
     Changes,
 }
 
@@ -78,7 +79,10 @@ impl Run {
             None => None,
             Some(ModeName::Initial) => Some(Mode::Initial),
             Some(ModeName::Incremental) => Some(Mode::Incremental),
-            Some(ModeName::Changes) => bail!("mode changes is not implemented yet; use initial or incremental"),
+            Some(ModeName::Changes) => {
+                let error = base::Error::setup("the mode changes is not implemented yet");
+                bail!(error.hint("write --mode initial or --mode incremental"))
+            }
         };
         let permission = self.replace.then_some(Permission::Replace);
         let options = RunOptions { mode, permission, tables: self.tables, clears_changed: false };
@@ -226,9 +230,9 @@ pub fn report_text(report: &TransferReport) -> String {
     let total: u64 = report.tables.iter().map(|t| t.rows).sum();
     let per_second = (total as f64 / report.seconds.max(0.001)) as u64;
     text.push_str(&format!(
-        "\n{} rows of {} tables in {} ({} rows/s)\n",
-        text::count(total),
-        report.tables.len(),
+        "\n{} of {} in {} ({} rows/s)\n",
+        text::quantity(total, "row"),
+        text::quantity(report.tables.len() as u64, "table"),
         text::seconds(report.seconds),
         text::count(per_second)
     ));
@@ -335,7 +339,8 @@ impl Validate {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let config = warehouse.transfer(&self.name)?;
         if config.target != Target::Lake {
-            bail!("validate compares with the lake, and the target of transfer {} is a PostgreSQL", self.name);
+            let what = format!("validate compares with the lake, and the target of {} is a PostgreSQL", self.name);
+            bail!(base::Error::input(what));
         }
         let bars = Arc::new(ProgressBars::new());
         let progress: Arc<dyn transfer::read::Progress> = bars.clone();

@@ -157,7 +157,7 @@ fn one_table_alone_and_the_records_of_runs() {
     }
     assert_eq!(runs[0]["detail"]["tables"], json!(["platform.sites"]));
     assert_eq!(runs[0]["figures"]["rows"].as_u64(), Some(source.count("platform.sites")));
-    assert_eq!(warehouse.json(&["runs", "transfer:other", "--json"]).len(), 0);
+    assert_eq!(warehouse.json(&["runs", "upkeep:lake", "--json"]).len(), 0);
     let events = warehouse.json(&["events", "transfer.finished", "--json"]);
     assert_eq!((events.len(), &events[0]["run_id"]), (2, &runs[0]["id"]));
 

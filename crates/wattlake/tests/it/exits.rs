@@ -14,15 +14,23 @@ fn wrong_arguments_end_with_2_and_unknown_names_list_the_known_ones() {
     assert_eq!(warehouse.run(&["transfer", "run", "t", "--mode", "sideways"]).code, 2);
 
     let said = warehouse.run(&["transfer", "run", "x"]);
-    assert_eq!(said.code, 1, "{said:?}");
-    said.has("there is no transfer \"x\"").has("there are: t");
+    assert_eq!(said.code, 3, "{said:?}");
+    said.has("transfers/ has no transfer \"x\"").has("nearest transfer: \"t\"");
+    for misspelt in [&["run", "transfer:tt"][..], &["runs", "transfer:tt"], &["logs", "transfer:tt"], &["pause", "tt"]]
+    {
+        let said = warehouse.run(misspelt);
+        assert_eq!(said.code, 3, "{said:?}");
+        said.has("the warehouse has no job").has("transfer:t");
+    }
 
     let said = warehouse.run(&["transfer", "run", "t", "--table", "public.b"]);
-    assert_eq!(said.code, 4, "{said:?}");
+    assert_eq!(said.code, 3, "{said:?}");
     said.has("public.b");
 
     warehouse.ok(&["transfer", "run", "t"]);
-    warehouse.run(&["lake", "describe", "b"]).has("the lake has no table b; it has: public.a");
+    let said = warehouse.run(&["lake", "describe", "b"]);
+    assert_eq!(said.code, 3, "{said:?}");
+    said.has("the lake has no table \"b\"").has("public.a");
 }
 
 #[test]

@@ -94,3 +94,45 @@ fn an_error_of_the_store_does_not_show_its_secret() {
     assert_ne!(said.code, 0);
     assert!(!said.text().contains("not-to-be-shown"), "{said:?}");
 }
+
+/// A warehouse on an S3 with a fault.
+fn warehouse_with(source: &Source, fault: &str) -> (Python, Warehouse) {
+    let (s3, url) = Python::s3_with(fault);
+    python(BUCKET, &json!({"url": url, "make": true}));
+    (s3, warehouse(source, &url))
+}
+
+#[test]
+fn a_store_that_ignores_conditions_is_refused() {
+    let source = Source::platform();
+    let (_s3, warehouse) = warehouse_with(&source, "ignores-conditions");
+    let said = warehouse.run(&["check"]);
+    assert_eq!(said.code, 4, "{said:?}");
+    assert!(said.text().contains("If-None-Match"), "{said:?}");
+    let said = warehouse.run(&["serve"]);
+    assert_eq!(said.code, 4, "{said:?}");
+    assert!(said.text().contains("If-None-Match") && said.text().contains("hint"), "{said:?}");
+}
+
+#[test]
+fn a_store_that_is_too_busy_is_asked_again() {
+    let source = Source::platform();
+    let (_s3, warehouse) = warehouse_with(&source, "unavailable");
+    warehouse.ok(&["transfer", "run", "prices"]);
+    assert_eq!(warehouse.count("platform.market_prices"), source.count("platform.market_prices"));
+}
+
+#[test]
+fn a_commit_whose_answer_is_lost_is_there_once() {
+    let source = Source::platform();
+    let (_s3, warehouse) = warehouse_with(&source, "loses-answers");
+    for day in 0..2 {
+        // The commit is there, and the run can't know whose it is: the next one goes on from its position.
+        let first = warehouse.run(&["transfer", "run", "prices"]);
+        assert!([0, 5].contains(&first.code), "{first:?}");
+        let second = warehouse.run(&["transfer", "run", "prices"]);
+        assert!([0, 5].contains(&second.code), "{second:?}");
+        assert_eq!(warehouse.count("platform.market_prices"), source.count("platform.market_prices"));
+        source.simulate_day(day);
+    }
+}

@@ -430,7 +430,8 @@ fn a_pause_lets_triggers_pass() {
     it.warehouse.ok(&["resume", "transfer:t#1"]).has("resumed 1 trigger");
     it.emit(&["test.go"]);
     it.until("it runs", |it| it.states("transfer:t") == ["succeeded"]);
-    it.warehouse.run(&["pause", "upkeep:rake"]).has("there is no job");
+    it.warehouse.run(&["pause", "upkeep:rake"]).has("the warehouse has no job").has("nearest job: \"upkeep:lake\"");
+    it.warehouse.ok(&["resume", "t"]).has("resumed 0 triggers of transfer:t; 1 trigger not paused");
 }
 
 #[test]
@@ -472,8 +473,8 @@ fn periods_one_after_the_other_by_hand_or_by_the_server() {
     it.start();
     it.until("they have run", |it| it.queue().iter().all(|entry| entry["state"] == "succeeded"));
     assert_eq!(periods(&it)[..2], ["2026-05", "2026-04"], "in their order");
-    it.warehouse.ok(&["run", "upkeep:lake"]).has("1 tables");
-    it.warehouse.run(&["run", "nothing"]).has("there are: transfer:t, upkeep:lake");
+    it.warehouse.ok(&["run", "upkeep:lake"]).has("1 table:");
+    it.warehouse.run(&["run", "nothing"]).has("jobs: \"transfer:t\", \"upkeep:lake\"");
 }
 
 #[test]
@@ -482,6 +483,6 @@ fn a_schedule_that_can_not_be_read_stops_the_server_before_it_starts() {
     for command in ["check", "serve"] {
         let said = it.warehouse.run(&[command]);
         assert_eq!(said.code, 4, "{said:?}");
-        said.has("transfers/t.toml:4:8: read cron pattern \"99 2 * * *\"").has("such as \"15 2 * * *\"");
+        said.has("transfers/t.toml:4:8: read cron pattern \"99 2 * * *\"").has("\"15 2 * * *\" is at 02:15");
     }
 }

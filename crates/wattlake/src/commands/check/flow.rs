@@ -1,25 +1,25 @@
 //! Checks functions with their layers, and plans the queries of jobs, controls and statements.
 
 use anyhow::Result;
+use config::{Function, placeholders};
 use function::definition::{LayerName, PackageSizes, refused_by_aws, variables_of};
 use function::registry::{LATEST, Registry};
+use jobs::flows::rows;
+use jobs::function_host;
+use jobs::warehouse::Warehouse;
 use lake::Lake;
 use transfer::preflight::{Finding, Severity};
 
-use super::unfilled::UnfilledTables;
-use crate::config::{Function, placeholders};
-use crate::flows::rows;
-use crate::host;
-use crate::warehouse::Warehouse;
+use super::unfilled::UnfilledQueries;
 
 /// The findings, each with the name of what it is about.
 pub async fn findings(
     warehouse: &Warehouse,
     lake: &Lake,
-    unfilled: &UnfilledTables<'_>,
+    unfilled: &UnfilledQueries<'_>,
 ) -> Result<Vec<(String, Finding)>> {
     let mut found = Vec::new();
-    let registry = host::registry(warehouse)?;
+    let registry = function_host::registry(warehouse)?;
     for function in warehouse.config.functions.values() {
         let about = format!("function {}", function.name);
         for finding in of_function(warehouse, &registry, function)? {
@@ -101,10 +101,10 @@ async fn check_query(
     warehouse: &Warehouse,
     lake: &Lake,
     query: &str,
-    unfilled: &UnfilledTables<'_>,
+    unfilled: &UnfilledQueries<'_>,
 ) -> Option<Finding> {
     let query = placeholders::fill(query, &|word| placeholders::sample(word).to_owned());
-    if unfilled.are_read_by(&query) {
+    if unfilled.add(&query) {
         return None;
     }
     let what = match rows::session(warehouse, lake) {

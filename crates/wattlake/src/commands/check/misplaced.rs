@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use config::Warehouse;
 use transfer::preflight::{Finding, Severity};
-
-use crate::config::Warehouse;
 
 /// How many folders deep to search, which is the number of parts of a relative `-C`.
 const DEPTH: usize = 5;

@@ -7,16 +7,16 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
+use config::flow::LoadSource;
+use jobs::flows::control::{ControlReport, State, Verdict};
+use jobs::flows::{control, function, ingest, load, statement};
+use jobs::runs::RunRequest;
+use jobs::warehouse::Warehouse;
 use platform::billing::{File, MONTHS, files};
 use schedule::Period;
 
 use crate::commands::layer;
-use crate::commands::sql::print_query;
-use crate::config::flow::LoadSource;
-use crate::flows::control::{ControlReport, State, Verdict};
-use crate::flows::{control, function, ingest, load, statement};
-use crate::jobs::RunRequest;
-use crate::warehouse::Warehouse;
+use crate::commands::query_output::print_query;
 
 const SEED: u64 = 42;
 const FUNCTION: &str = "billing-extract";

@@ -6,9 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use config::example::FILES;
 use ingest::objects::Hash;
-
-use crate::example::FILES;
 
 /// Returns one line for each file of the example: its hash and its name. `before` is what an earlier call returned.
 pub fn write(dir: &Path, before: &str) -> Result<String> {

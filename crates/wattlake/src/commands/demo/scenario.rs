@@ -5,22 +5,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use base::text;
+use config::MartKind;
+use jobs::flows::transfer::{self as transfer_flow, TransferOptions, settings};
+use jobs::flows::{mart, upkeep};
+use jobs::runs::RunRequest;
+use jobs::warehouse::{Environment, Warehouse};
 use platform::{Changes, Scale};
 use transfer::run::TransferReport;
 use transfer::validate::TableValidation;
 
 use super::billing::Billing;
 use crate::commands::mart::print_refresh;
-use crate::commands::sql::print_query;
+use crate::commands::query_output::print_query;
 use crate::commands::transfer::{report_text, validation_text};
-use crate::config::MartKind;
-use crate::flows::transfer::{self as transfer_flow, TransferOptions, settings};
-use crate::flows::{mart, upkeep};
-use crate::jobs::RunRequest;
-use crate::program::{program, quoted};
+use crate::program::{program, program_in, quoted};
 use crate::progress::ProgressBars;
-use crate::text;
-use crate::warehouse::Warehouse;
 
 /// The rows of the closing table.
 struct Steps {
@@ -42,12 +42,19 @@ impl Steps {
     }
 }
 
+/// Opens the demo's warehouse: all that it needs of the environment is the platform's URL.
+fn open(dir: &Path, url: &str) -> Result<Warehouse> {
+    let variables = [("PLATFORM_URL".to_owned(), url.to_owned())].into();
+    let executable = std::env::current_exe().context("find the path of this program")?;
+    Warehouse::open(dir, Environment { variables, command: program_in(dir), executable })
+}
+
 /// Runs all steps on the warehouse in `dir` with the platform at `url`, and prints the times at the end.
 pub async fn run(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
     let mut steps = Steps { rows: Vec::new(), started: Instant::now() };
     let config: tokio_postgres::Config = url.parse()?;
     let client = platform::connect(&config).await?;
-    let warehouse = Warehouse::open_with(dir, &|name| (name == "PLATFORM_URL").then(|| url.to_owned()))?;
+    let warehouse = open(dir, url)?;
 
     steps.begin("an aggregator's platform: producers, sites, contracts, measurements, forecasts, prices");
     let rows = fill(&client, &config, scale).await?;

@@ -3,16 +3,16 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow};
+use base::text;
 use clap::Args;
+use config::Job;
+use jobs::runs::{self, FlowOutcome, RunRequest};
+use jobs::warehouse::Warehouse;
 use lake::{PackOptions, PackSummary, Table};
 use ledger::Outcome;
 use serde_json::json;
 
-use super::tables;
-use crate::config::job::UPKEEP;
-use crate::jobs::{self, FlowOutcome, RunRequest};
-use crate::text;
-use crate::warehouse::Warehouse;
+use super::names::tables;
 
 /// Pack small files, files with many hidden rows and unsorted files into big, sorted ones
 ///
@@ -42,7 +42,7 @@ impl Optimize {
         let lake = warehouse.lake().await?;
         let names = tables(&lake, self.table.as_deref()).await?;
         let detail = json!({"optimize": self.table});
-        let first = jobs::run(warehouse, UPKEEP, &RunRequest::by_hand(), detail, async |run| {
+        let first = runs::run(warehouse, Job::Upkeep(&warehouse.config.upkeep), &RunRequest::by_hand(), detail, async |run| {
             let (mut rows, mut total, mut failed) = (Vec::new(), PackSummary::default(), Vec::new());
             for name in &names {
                 eprintln!("packing {name}");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::Billing;
-use crate::world::python;
+use crate::world::{CommandResult, python};
 
 /// Answers with results of the lake's SQL and of HTTP requests for its files.
 const READS_LAKE: &str = r#"#!/bin/bash
@@ -100,4 +100,55 @@ fn boto3_invokes_and_a_function_reads_the_lake() {
         assert!(Instant::now() < deadline, "the queued event did not run");
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+#[test]
+fn events_of_all_processes_run_in_the_server() {
+    let it = Billing::new();
+    it.warehouse.ok(&["function", "deploy", "bill"]);
+    it.files_in();
+    let server = TestServer::new(&it);
+    let invoke = || it.warehouse.json(&["function", "invoke", "bill", "--json"]).remove(0);
+    let (first, second) = (invoke(), invoke());
+    assert!(first["init_milliseconds"].is_number(), "{first}");
+    assert!(second["init_milliseconds"].is_null(), "another process finds the instance warm: {second}");
+    it.warehouse.ok(&["run", "function:bill", "--for", "2026-03"]);
+    let runs = it.warehouse.json(&["runs", "function:bill", "--json"]);
+    assert_eq!(runs[0]["state"], "succeeded");
+    assert!(runs[0]["figures"]["init_milliseconds"].is_null(), "so does a job: {}", runs[0]);
+    let socket = it.warehouse.path().join(".wattlake/functions/host.sock");
+    assert!(socket.exists());
+    drop(server);
+    // The server was killed, and left its socket.
+    assert!(socket.exists());
+    assert!(invoke()["init_milliseconds"].is_number(), "it runs in a process of its own");
+}
+
+#[test]
+fn an_event_runs_again_where_the_server_ends_before_it() {
+    const SLOW: &str = r#"#!/bin/bash
+api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
+while true; do
+  curl -sS -D /tmp/head -o /tmp/event "$api/invocation/next"
+  id=$(tr -d '\r' < /tmp/head | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p')
+  echo "it works"
+  sleep 2
+  curl -sS -o /dev/null -X POST -d '"done"' "$api/invocation/$id/response"
+done
+"#;
+    let it = Billing::new();
+    it.warehouse.write("functions/bill/bootstrap", SLOW);
+    it.warehouse.ok(&["function", "deploy", "bill"]);
+    let server = TestServer::new(&it);
+    let mut command = it.warehouse.command(&["function", "invoke", "bill"]);
+    let invoking = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(180);
+    while !it.warehouse.run(&["function", "logs", "bill"]).text().contains("it works") {
+        assert!(Instant::now() < deadline, "the event does not begin");
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    drop(server);
+    let said = CommandResult::of(invoking.wait_with_output().unwrap());
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has("\"done\"").has("runs again");
 }

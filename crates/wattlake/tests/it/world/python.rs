@@ -1,7 +1,7 @@
 //! Python from a private environment, for other readers of the lake and for servers in Python.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -41,13 +41,25 @@ pub fn python(script: &str, input: &Value) -> Value {
 impl Python {
     /// Starts `moto_server`, which speaks S3, and waits until it answers. Returns its URL too.
     pub fn s3() -> (Python, String) {
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let server = interpreter().with_file_name("moto_server");
+        Python::server(|port| {
+            vec![server.clone(), "-H".into(), "127.0.0.1".into(), "-p".into(), port.to_string().into()]
+        })
+    }
+
+    /// The same with a fault of `s3_with_faults.py`.
+    pub fn s3_with(fault: &str) -> (Python, String) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/s3_with_faults.py");
+        Python::server(|port| vec![interpreter(), script.clone(), fault.into(), port.to_string().into()])
+    }
+
+    /// Starts a server of HTTP on a free port, and waits until it accepts connections.
+    fn server(command: impl Fn(u16) -> Vec<PathBuf>) -> (Python, String) {
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         // The kernel ends it with the test's thread, however the test ends.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
-            .arg(server)
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+            .args(command(port))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

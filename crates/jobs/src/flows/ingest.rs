@@ -1,0 +1,233 @@
+//! **ingest**: fetches files from a source into the lake's objects, by their hash. Each is checked
+//! against a layout, and accepted or quarantined. The object is never changed or removed.
+//!
+//! `ingest.files` has a row for each arrival and each verdict, `ingest.faults` the faults of the
+//! quarantined files. A run that is killed has recorded an arrival or not; the next one fetches what
+//! is not recorded, and the same bytes are the same object.
+
+mod source;
+mod tables;
+
+use anyhow::{Context, Result};
+use chrono::{DateTime, NaiveDate, Utc};
+use config::{Ingest, Job};
+use ingest::arrivals::{ArrivalHistory, ArrivalKind};
+use ingest::fetch::{self, Retries};
+use ingest::objects::{Hash, Objects};
+use ingest::read::{self, Fault, Verdict};
+use ingest::source::ListedFile;
+use ledger::Run;
+use serde_json::{Value, json};
+
+use crate::flows::moment::{AS_OF, Moment};
+use crate::flows::rows;
+use crate::runs::{self, FlowOutcome, RunRequest};
+use crate::warehouse::Warehouse;
+
+pub use tables::{ArrivalRow, FileVerdict, current, read as arrivals};
+
+/// How many files are recorded in one commit.
+const FILES_PER_COMMIT: usize = 100;
+/// How many faults of one file are printed.
+const FAULTS_SHOWN: usize = 5;
+
+/// A file that a run fetched, or checked again, and its verdict.
+#[derive(Debug, Clone)]
+pub struct FileReport {
+    /// Its name at the source.
+    pub name: String,
+    pub verdict: FileVerdict,
+    /// The verdict's reason and the first faults.
+    pub faults: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+/// What one run of an ingest did.
+pub struct IngestReport {
+    pub files: Vec<FileReport>,
+    /// How many listed files have not changed since an earlier run.
+    pub unchanged: usize,
+    /// Files that were listed and not fetched yet, each with the reason; a later run fetches them.
+    pub skipped: Vec<(String, &'static str)>,
+}
+
+impl IngestReport {
+    fn count(&self, verdict: FileVerdict) -> usize {
+        self.files.iter().filter(|file| file.verdict == verdict).count()
+    }
+
+    /// The run's figures.
+    pub fn figures(&self) -> Value {
+        json!({
+            "files": self.files.len(), "accepted": self.count(FileVerdict::Accepted),
+            "quarantined": self.count(FileVerdict::Quarantined), "duplicates": self.count(FileVerdict::Duplicate),
+            "unchanged": self.unchanged, "left": self.skipped.len(),
+        })
+    }
+}
+
+/// Runs the ingest `name` as a run of `ingest:NAME`.
+pub async fn run(warehouse: &Warehouse, request: &RunRequest, name: &str) -> Result<IngestReport> {
+    let ingest = warehouse.ingest(name)?;
+    let moment = Moment::of(warehouse, request)?;
+    let detail = json!({"ingest": name, AS_OF: moment.as_of()});
+    runs::run(warehouse, Job::Ingest(ingest), request, detail, async |run| {
+        let report = fetch_files(warehouse, run, ingest, &moment).await?;
+        let figures = report.figures();
+        Ok(FlowOutcome::succeeded(report, figures))
+    })
+    .await
+}
+
+async fn fetch_files(warehouse: &Warehouse, run: &Run, ingest: &Ingest, moment: &Moment) -> Result<IngestReport> {
+    let lake = warehouse.lake().await?;
+    let ingest_run = IngestRun {
+        run,
+        ingest,
+        lake: &lake,
+        objects: warehouse.objects(&lake),
+        layout: Hash::of(&std::fs::read(&ingest.layout_file).context("read the layout")?),
+    };
+    let past = tables::read(&rows::session(warehouse, &lake)?, &ingest.name).await?;
+    let mut report = IngestReport::default();
+    ingest_run.recheck_quarantined(&past, &mut report).await?;
+    let date = date(warehouse, moment)?;
+    let source = source::open(ingest)?;
+    let retries = Retries::default();
+    let listing = fetch::list(source.as_ref(), date, ingest.settle, &retries).await?;
+    report.skipped.extend(listing.skipped.into_iter().map(|skipped| (skipped.name, skipped.reason.as_str())));
+    let mut arrivals: Vec<_> = past.iter().map(ArrivalRow::arrival).collect();
+    let plan = ArrivalHistory::new(&arrivals).plan(&ingest.name, &listing.files);
+    report.unchanged = plan.unchanged.len();
+    let mut pending = Vec::new();
+    for (file, _) in plan.fetch {
+        let listed_at = Utc::now();
+        let object = fetch::fetch(source.as_ref(), &file, &ingest_run.objects, &retries).await;
+        let object = object.with_context(|| format!("fetch {}", file.name))?;
+        let kind = ArrivalHistory::new(&arrivals).classify(&ingest.name, &file.name, object.sha256);
+        let arrived = ingest_run.classify(&file, object.sha256, object.bytes, &kind, listed_at).await?;
+        arrivals.push(arrived.0.arrival());
+        record(run, &arrived, &mut report)?;
+        pending.push(arrived);
+        if pending.len() == FILES_PER_COMMIT {
+            tables::append(&lake, run, std::mem::take(&mut pending)).await?;
+        }
+    }
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!("ingest-before-note");
+    tables::append(&lake, run, pending).await?;
+    Ok(report)
+}
+
+/// The date that templates of file names are filled with: the period's first day, else the day of `as_of`.
+fn date(warehouse: &Warehouse, moment: &Moment) -> Result<NaiveDate> {
+    let zone: chrono_tz::Tz = warehouse.config.serve.timezone.parse().context("read the time zone")?;
+    Ok(moment.from().unwrap_or(moment.as_of).with_timezone(&zone).date_naive())
+}
+
+/// Adds a file to the report, and an event for it to the run.
+fn record(run: &Run, (arrived, faults): &(ArrivalRow, Vec<Fault>), report: &mut IngestReport) -> Result<()> {
+    if arrived.verdict == FileVerdict::Same {
+        report.unchanged += 1;
+        return Ok(());
+    }
+    let name = format!("file.{}", arrived.verdict.as_str());
+    let fields = json!({
+        "ingest": arrived.ingest, "file": arrived.name, "sha256": arrived.sha256.to_string(),
+        "version": arrived.version, "reason": arrived.reason, "rows": arrived.rows,
+    });
+    run.event(&name, fields)?;
+    let faults = faults.iter().take(FAULTS_SHOWN).map(ToString::to_string);
+    let faults = arrived.reason.clone().into_iter().chain(faults).collect();
+    report.files.push(FileReport { name: arrived.name.clone(), verdict: arrived.verdict, faults });
+    Ok(())
+}
+
+/// What the steps of one run share.
+struct IngestRun<'a> {
+    run: &'a Run,
+    ingest: &'a Ingest,
+    lake: &'a lake::Lake,
+    objects: Objects,
+    /// The hash of the layout's file: a verdict is valid for one layout.
+    layout: Hash,
+}
+
+impl IngestRun<'_> {
+    /// The verdict on a fetched file.
+    async fn classify(
+        &self,
+        file: &ListedFile,
+        sha256: Hash,
+        bytes: u64,
+        kind: &ArrivalKind,
+        listed_at: DateTime<Utc>,
+    ) -> Result<(ArrivalRow, Vec<Fault>)> {
+        let mut arrived = ArrivalRow {
+            ingest: self.ingest.name.clone(),
+            name: file.name.clone(),
+            file: file.clone(),
+            sha256,
+            bytes,
+            listed_at,
+            version: 1,
+            verdict: FileVerdict::Accepted,
+            reason: None,
+            rows: None,
+            layout: self.layout,
+        };
+        match kind {
+            ArrivalKind::New => {}
+            ArrivalKind::NewVersion { version, .. } => arrived.version = *version as u64,
+            ArrivalKind::Reverted { version, same_as, .. } => {
+                arrived.version = *version as u64;
+                arrived.reason = Some(format!("it has the same bytes as its version {same_as}"));
+            }
+            // Recorded, so that its new description is known and the next run does not fetch it.
+            ArrivalKind::Same => arrived.verdict = FileVerdict::Same,
+            ArrivalKind::OtherName { names } => {
+                let names: Vec<&str> = names.iter().map(|(_, name)| name.as_str()).collect();
+                arrived.verdict = FileVerdict::Duplicate;
+                arrived.reason = Some(format!("it has the same bytes as {}", names.join(", ")));
+            }
+        }
+        if matches!(arrived.verdict, FileVerdict::Same | FileVerdict::Duplicate) {
+            return Ok((arrived, Vec::new()));
+        }
+        let faults = self.check_against_layout(&mut arrived).await?;
+        Ok((arrived, faults))
+    }
+
+    async fn check_against_layout(&self, arrived: &mut ArrivalRow) -> Result<Vec<Fault>> {
+        let object = self.objects.get(&arrived.sha256).await?;
+        let layout = self.ingest.layout.clone();
+        let read = tokio::task::spawn_blocking(move || read::read(object, &layout, &mut |_| Ok(())));
+        let read = read.await.context("read a file")?.with_context(|| format!("read {}", arrived.name))?;
+        arrived.rows = Some(read.rows);
+        (arrived.verdict, arrived.layout) = (FileVerdict::Accepted, self.layout);
+        if let Verdict::Quarantine { reason } = read.verdict {
+            arrived.verdict = FileVerdict::Quarantined;
+            arrived.reason = Some(reason);
+        }
+        Ok(read.faults)
+    }
+
+    /// Checks the quarantined files again whose verdict is by another layout than today's.
+    async fn recheck_quarantined(&self, past: &[ArrivalRow], report: &mut IngestReport) -> Result<()> {
+        let mut pending = Vec::new();
+        for mut arrived in
+            current(past).into_iter().filter(|arrived| arrived.verdict == FileVerdict::Quarantined).cloned()
+        {
+            if arrived.layout == self.layout {
+                continue;
+            }
+            arrived.reason = None;
+            let faults = self.check_against_layout(&mut arrived).await?;
+            pending.push((arrived, faults));
+            if let Some(last) = pending.last() {
+                record(self.run, last, report)?;
+            }
+        }
+        tables::append(self.lake, self.run, pending).await
+    }
+}

@@ -1,0 +1,308 @@
+//! **statement**: what each producer is paid for a month, as a page and a workbook. Statements are
+//! issued once no control blocks them, and the same content is never issued twice. A changed
+//! statement is issued under the next number, and names the one that it replaces. A register in the
+//! lake lists them all.
+//!
+//! A run that is killed can be run again: numbers are given by the commit of the register alone, and
+//! files are written again from the objects that it names.
+
+mod content;
+mod register;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use base::text;
+use bill::{ReplacedStatement, Statement, StatementHeader, page, workbook};
+use config::Job;
+use ingest::objects::{Hash, Objects};
+use lake::TableName;
+use ledger::{Outcome, Run};
+use serde_json::{Value, json};
+
+use crate::flows::control::{self, Verdict};
+use crate::flows::moment::{AS_OF, Moment};
+use crate::flows::rows;
+use crate::runs::{self, FlowOutcome, RunRequest};
+use crate::warehouse::Warehouse;
+
+use content::Content;
+pub use register::{Entry, entries};
+
+/// The folder of drafts in the statement's folder.
+const DRAFTS: &str = "drafts";
+
+/// The statements that a run issued, or the controls that blocked all of them.
+#[derive(Debug, Default)]
+pub struct StatementReport {
+    pub issued: Vec<IssuedStatement>,
+    /// How many producers' statements are unchanged, so that nothing was issued for them.
+    pub same: usize,
+    /// The controls that block the run; nothing was issued where there are any.
+    pub blocking: Vec<Verdict>,
+}
+
+/// A statement that a run issued.
+#[derive(Debug)]
+pub struct IssuedStatement {
+    /// Its row in the register.
+    pub entry: Entry,
+    /// The file of the page; the workbook has the same name with another extension.
+    pub page: PathBuf,
+}
+
+impl StatementReport {
+    /// One line for people.
+    pub fn summary(&self) -> String {
+        let all = text::quantity(self.issued.len() as u64, "statement");
+        let again = self.issued.iter().filter(|issued| issued.entry.replaces.is_some()).count();
+        let mut text = format!("{all} issued");
+        if again > 0 {
+            text.push_str(&format!(", {again} of them in place of an earlier one"));
+        }
+        format!("{text}; {} unchanged", self.same)
+    }
+
+    fn figures(&self) -> Value {
+        let sum = |of: fn(&Entry) -> i64| self.issued.iter().map(|issued| of(&issued.entry)).sum::<i64>();
+        json!({
+            "issued": self.issued.len(), "same": self.same, "blocking": self.blocking.len(),
+            "amount_cents": sum(|entry| entry.cents), "vat_cents": sum(|entry| entry.vat_cents),
+        })
+    }
+}
+
+/// Issues the statements of the run's period as a run of `statement:NAME`. The run fails where a control blocks.
+pub async fn run(warehouse: &Warehouse, request: &RunRequest, name: &str) -> Result<StatementReport> {
+    let config = warehouse.statement(name)?;
+    let moment = Moment::of(warehouse, request)?;
+    let detail = json!({"statement": name, AS_OF: moment.as_of()});
+    runs::run(warehouse, Job::Statement(config), request, detail, async |run| {
+        let report = issue(warehouse, run, config, &moment).await?;
+        let outcome = match &report.blocking[..] {
+            [] => Outcome::Succeeded,
+            blocking => {
+                let names: Vec<&str> = blocking.iter().map(|verdict| verdict.control.as_str()).collect();
+                let error = format!("no statement is issued: these controls block: {}", names.join(", "));
+                Outcome::Failed { error, retryable: false }
+            }
+        };
+        let figures = report.figures();
+        Ok(FlowOutcome { output: report, outcome, figures })
+    })
+    .await
+}
+
+async fn issue(
+    warehouse: &Warehouse,
+    run: &Run,
+    config: &config::Statement,
+    moment: &Moment,
+) -> Result<StatementReport> {
+    if let Some(set) = &config.controls {
+        let report = control::evaluate(warehouse, run, warehouse.controls(set)?, moment).await?;
+        let blocking: Vec<Verdict> = report.blocking().into_iter().cloned().collect();
+        if !blocking.is_empty() {
+            return Ok(StatementReport { blocking, ..StatementReport::default() });
+        }
+    }
+    let statements = StatementRun::of(warehouse, config, moment).await?;
+    let before = statements.before().await?;
+    let contents = statements.contents(&before).await?;
+    let (mut report, mut entries) = (StatementReport::default(), Vec::new());
+    for content in contents {
+        let last = before.iter().filter(|entry| entry.producer_id == content.producer_id).max_by_key(|e| e.version);
+        match last {
+            Some(last) if last.inputs == content.hash => {
+                report.same += 1;
+                statements.write_files(last).await?;
+            }
+            _ => entries.push(statements.store(run, &content, last).await?),
+        }
+    }
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!("statement-before-register");
+    register::add(&statements.lake, run, &statements.table(), &statements.position(), &entries).await?;
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!("statement-after-register");
+    for entry in entries {
+        let page = statements.write_files(&entry).await?;
+        tracing::info!(number = entry.number, "statement issued");
+        let fields = json!({
+            "statement": config.name, "number": entry.number, "producer_id": entry.producer_id, "for": entry.period,
+            "replaces": entry.replaces,
+        });
+        run.event("statement.issued", fields)?;
+        report.issued.push(IssuedStatement { entry, page });
+    }
+    Ok(report)
+}
+
+/// Writes pages and workbooks of the current state, marked as drafts, for one producer or for all.
+/// Returns the files. Nothing is numbered or registered.
+pub async fn drafts(
+    warehouse: &Warehouse,
+    request: &RunRequest,
+    name: &str,
+    producer: Option<&str>,
+) -> Result<Vec<PathBuf>> {
+    let config = warehouse.statement(name)?;
+    let moment = Moment::of(warehouse, request)?;
+    let statements = StatementRun::of(warehouse, config, &moment).await?;
+    let before = statements.before().await?;
+    let contents = statements.contents(&before).await?;
+    let contents: Vec<&Content> =
+        contents.iter().filter(|content| producer.is_none_or(|wanted| content.producer_id == wanted)).collect();
+    if contents.is_empty() {
+        bail!("there is nothing to draft: {} has no lines in {}", producer.unwrap_or("the query"), statements.period);
+    }
+    let mut files = Vec::new();
+    for content in contents {
+        let last = before.iter().filter(|entry| entry.producer_id == content.producer_id).max_by_key(|e| e.version);
+        let (_, page, workbook) = statements.render(content, last, true)?;
+        let stem = format!("{}-{}", statements.period, content.producer_id);
+        let folder = config.folder.join(DRAFTS);
+        files.push(write(&folder, &format!("{stem}.html"), page.as_bytes())?);
+        files.push(write(&folder, &format!("{stem}.xlsx"), &workbook)?);
+    }
+    Ok(files)
+}
+
+/// What the steps of one run share.
+struct StatementRun<'a> {
+    config: &'a config::Statement,
+    moment: &'a Moment,
+    period: String,
+    lake: lake::Lake,
+    objects: Objects,
+    session: sql::Session,
+}
+
+impl<'a> StatementRun<'a> {
+    async fn of(warehouse: &Warehouse, config: &'a config::Statement, moment: &'a Moment) -> Result<StatementRun<'a>> {
+        let period = moment.period.map(|period| period.to_string());
+        let period = period.context("a statement needs a month: name one, such as --for 2026-09")?;
+        let lake = warehouse.lake().await?;
+        let session = rows::session(warehouse, &lake)?;
+        Ok(StatementRun { config, moment, period, objects: warehouse.objects(&lake), lake, session })
+    }
+
+    fn table(&self) -> TableName {
+        TableName::new(&self.config.schema, &self.config.table)
+    }
+
+    /// The position that the register's commit advances: of two concurrent runs of a month, one fails.
+    fn position(&self) -> String {
+        format!("statement/{}/{}", self.config.name, self.period)
+    }
+
+    /// The register's entries of this job and period.
+    async fn before(&self) -> Result<Vec<Entry>> {
+        let entries = entries(&self.session, &self.table()).await?;
+        Ok(entries.into_iter().filter(|e| e.statement == self.config.name && e.period == self.period).collect())
+    }
+
+    /// The contents of all producers who have lines, or had some in their last statement.
+    async fn contents(&self, before: &[Entry]) -> Result<Vec<Content>> {
+        let mut contents = content::read(&self.session, self.config, self.moment).await?;
+        let had: BTreeMap<&str, &str> = before.iter().map(|e| (e.producer_id.as_str(), e.producer.as_str())).collect();
+        for (producer_id, producer) in had {
+            if contents.iter().all(|content| content.producer_id != producer_id) {
+                contents.push(Content::empty(producer_id, producer)?);
+            }
+        }
+        contents.sort_by(|a, b| a.producer_id.cmp(&b.producer_id));
+        Ok(contents)
+    }
+
+    /// The statement, its page and its workbook.
+    fn render(&self, content: &Content, last: Option<&Entry>, is_draft: bool) -> Result<(Statement, String, Vec<u8>)> {
+        let head = StatementHeader {
+            period: self.period.clone(),
+            producer_id: content.producer_id.clone(),
+            producer: content.producer.clone(),
+            siret: content.siret.clone(),
+            number: self.number(content, last),
+            replaces: last
+                .map(|last| ReplacedStatement { number: last.number.clone(), due_cents: last.cents + last.vat_cents }),
+            issued_at: self.moment.as_of,
+            is_draft,
+        };
+        let statement = Statement::new(head, content.lines.clone(), content.days.clone())?;
+        let name = self.config.template_file.file_name().unwrap_or_default().to_string_lossy();
+        let page = page(&name, &self.config.template, &self.config.labels, &statement)?;
+        let workbook = workbook(&self.config.labels, &statement)?;
+        Ok((statement, page, workbook))
+    }
+
+    /// The next number of the producer's month. These series have no gaps.
+    fn number(&self, content: &Content, last: Option<&Entry>) -> String {
+        format!("{}-{}-{}", self.period, content.producer_id, last.map_or(1, |last| last.version + 1))
+    }
+
+    /// Renders a statement and stores its page and workbook as objects. Returns its entry, not registered yet.
+    async fn store(&self, run: &Run, content: &Content, last: Option<&Entry>) -> Result<Entry> {
+        let rendered = self.render(content, last, false);
+        let (statement, page, workbook) = rendered.with_context(|| format!("render {}", self.number(content, last)))?;
+        Ok(Entry {
+            statement: self.config.name.clone(),
+            period: self.period.clone(),
+            producer_id: content.producer_id.clone(),
+            producer: content.producer.clone(),
+            number: self.number(content, last),
+            version: last.map_or(1, |last| last.version + 1),
+            replaces: last.map(|last| last.number.clone()),
+            issued_at: self.moment.as_of,
+            lines: content.lines.len() as i64,
+            cents: statement.cents(),
+            vat_cents: statement.vat_cents(),
+            inputs: content.hash.clone(),
+            page: self.put(page.into_bytes()).await?,
+            workbook: self.put(workbook).await?,
+            run_id: run.id().to_owned(),
+        })
+    }
+
+    async fn put(&self, bytes: Vec<u8>) -> Result<Hash> {
+        let piece = futures::stream::iter([Ok(bytes.into())]);
+        Ok(self.objects.put(piece).await?.sha256)
+    }
+
+    /// Writes the page and the workbook to the statement's folder, where they are missing. Returns the page.
+    async fn write_files(&self, entry: &Entry) -> Result<PathBuf> {
+        let folder = self.config.folder.join(&entry.period);
+        for (hash, extension) in [(&entry.page, "html"), (&entry.workbook, "xlsx")] {
+            let name = format!("{}.{extension}", entry.number);
+            let path = folder.join(&name);
+            if !path.exists() {
+                let mut bytes = Vec::new();
+                std::io::Read::read_to_end(&mut self.objects.get(hash).await?, &mut bytes)
+                    .with_context(|| format!("read {name}"))?;
+                write(&folder, &name, &bytes)?;
+            }
+        }
+        Ok(folder.join(format!("{}.html", entry.number)))
+    }
+}
+
+/// Writes a file by renaming a temporary one, so that nobody reads a part of it.
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+    let path = folder.join(name);
+    let written = std::fs::create_dir_all(folder).and_then(|()| {
+        let readable = std::fs::Permissions::from_mode(0o644);
+        let mut file = tempfile::Builder::new().prefix(".").permissions(readable).tempfile_in(folder)?;
+        std::io::Write::write_all(&mut file, bytes)?;
+        file.persist(&path)?;
+        Ok(())
+    });
+    written.with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
+}
+
+/// An amount in cents as text in euros: `1234.50`.
+pub fn euros(cents: i64) -> String {
+    let sign = if cents < 0 { "-" } else { "" };
+    format!("{sign}{}.{:02}", text::count(cents.unsigned_abs() / 100), cents.unsigned_abs() % 100)
+}

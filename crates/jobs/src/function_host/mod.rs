@@ -1,0 +1,119 @@
+//! The host of a warehouse's functions: their deployed versions, their sandboxes, their logs, and the access to the lake
+//! that each one's configuration allows. While the warehouse's server runs, its host runs the events of all
+//! processes ([`invoke`]): so limits hold for the warehouse, and instances stay warm between jobs.
+
+mod client;
+mod lake;
+mod message;
+mod service;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use function::event_queue::{self, EventQueue};
+use function::host::{Fleet, FleetSettings, Journal, LakeServices, Maintenance, PoolSettings};
+use function::registry::Registry;
+use function::store::Store;
+use sandbox::Launcher;
+
+use crate::warehouse::{STATE, Warehouse};
+
+/// The size of one log file of a function; the older of two is removed.
+const LOG_BYTES: u64 = 16 << 20;
+/// How long an instance without events is kept.
+const IDLE_MAX: Duration = Duration::from_secs(300);
+const CONCURRENCY_MAX: usize = 100;
+/// The first user id for functions, where the host is root; the range above it must have no other users.
+const USERS_FROM: u32 = 80_000;
+
+pub use client::{FunctionCall, invoke};
+pub use service::SharedHost;
+
+/// Runs functions until it is dropped.
+pub struct Host {
+    pub fleet: Fleet,
+    _maintenance: Maintenance,
+}
+
+impl Host {
+    /// Opens the host. Must be called within a Tokio runtime.
+    pub async fn open(warehouse: &Warehouse) -> Result<Host> {
+        Host::open_with(warehouse, needs_lake(&registry(warehouse)?)?).await
+    }
+
+    /// As [`Host::open`], for a host that outlives deployments: functions that are deployed later can read the lake, too.
+    pub async fn open_for_server(warehouse: &Warehouse) -> Result<Host> {
+        Host::open_with(warehouse, true).await
+    }
+
+    async fn open_with(warehouse: &Warehouse, serves_lake: bool) -> Result<Host> {
+        let registry = registry(warehouse)?;
+        let state = folder(warehouse);
+        let roots = state.join("roots");
+        std::fs::create_dir_all(&roots).with_context(|| format!("create {}", roots.display()))?;
+        let (environment, reach) =
+            if serves_lake { lake::open(warehouse).await? } else { (BTreeMap::new(), LakeServices::default()) };
+        let settings = PoolSettings {
+            store: registry.store().clone(),
+            launcher: Launcher::new(warehouse.environment.executable.clone()),
+            roots,
+            environment,
+            idle_max: IDLE_MAX,
+            sink: journal(warehouse)?.sink(),
+        };
+        let variables = warehouse.environment.clone();
+        let rules = FleetSettings {
+            concurrency_max: CONCURRENCY_MAX,
+            users_from: rustix::process::geteuid().is_root().then_some(USERS_FROM),
+            variable: Arc::new(move |name| variables.variable(name)),
+            lake: reach,
+        };
+        let fleet = Fleet::new(registry, settings, rules);
+        let maintenance = fleet.maintain();
+        Ok(Host { fleet, _maintenance: maintenance })
+    }
+}
+
+impl Host {
+    /// The queue of asynchronous events, not running yet.
+    pub fn event_queue(&self) -> EventQueue {
+        EventQueue::new(self.fleet.clone(), event_queue::QueueSettings::default())
+    }
+}
+
+/// The registry of the warehouse's deployed functions and layers.
+pub fn registry(warehouse: &Warehouse) -> Result<Registry> {
+    let store = Store::open(&folder(warehouse).join("store"))?;
+    Ok(Registry::new(warehouse.ledger.clone(), store))
+}
+
+/// The logs of the warehouse's functions.
+pub fn journal(warehouse: &Warehouse) -> Result<Journal> {
+    Ok(Journal::open(&folder(warehouse).join("logs"), LOG_BYTES)?)
+}
+
+/// The folder of layers that were packed for this warehouse.
+pub fn layers_folder(warehouse: &Warehouse) -> std::path::PathBuf {
+    folder(warehouse).join("layers")
+}
+
+fn folder(warehouse: &Warehouse) -> std::path::PathBuf {
+    Path::new(&warehouse.config.root).join(STATE).join("functions")
+}
+
+/// The socket on which the server's host takes events of other processes.
+fn socket(warehouse: &Warehouse) -> std::path::PathBuf {
+    folder(warehouse).join("host.sock")
+}
+
+/// True where some function's `[lake]` allows access: without one no server is started.
+fn needs_lake(registry: &Registry) -> Result<bool> {
+    let has_access = |found: &function::registry::FunctionVersion| {
+        let rights = &found.settings.lake;
+        rights.sql || !rights.objects.is_empty()
+    };
+    Ok(registry.list()?.iter().any(has_access))
+}

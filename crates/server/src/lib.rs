@@ -1,0 +1,203 @@
+//! The server: it starts jobs by their triggers, and serves SQL on PostgreSQL's protocol, health and
+//! state by HTTP, and functions. A warehouse has one server at a time. It never runs a job in its
+//! own process.
+
+mod http;
+mod memory;
+mod metrics;
+mod tls;
+
+use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use function::invoke::Api;
+use jobs::function_host::SharedHost;
+use jobs::scheduler::Scheduler;
+use jobs::system::LedgerTables;
+use jobs::warehouse::Warehouse;
+use pg::{Bounds, Login, Server, Settings, Verifier};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// The name of the lease that a warehouse's server holds.
+pub const SERVER_LOCK: &str = "serve";
+
+/// What all parts of the server share.
+pub struct ServerState {
+    pub warehouse: Arc<Warehouse>,
+    pub lake: lake::Lake,
+    /// The SQL server, where `serve.sql` is set.
+    pub sql: Option<Server>,
+    /// When the server started.
+    pub since: Instant,
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Another server runs on the warehouse, an address is in use, or a setting of `[serve]` or `[roles]`
+/// can't be used.
+pub async fn run(warehouse: Warehouse) -> Result<()> {
+    let Some(_lock) = warehouse.ledger.take_lease(SERVER_LOCK)? else {
+        bail!("another `wattlake serve` is running on this warehouse: stop it first");
+    };
+    if let Some(unset) = &warehouse.config.serve.unset {
+        return Err(unset.clone()).context("read [serve] of wattlake.toml");
+    }
+    for (part, unset) in warehouse.config.unset() {
+        tracing::warn!("{part} can't be used and is left out: {unset}");
+    }
+    let lake = warehouse.lake().await?;
+    check_store(&lake).await?;
+    let serve = warehouse.config.serve.clone();
+    // Before the listeners: whoever can connect can expect that a signal stops the server.
+    let stop = stop_on_signals()?;
+    // Addresses may be in use: all are bound before anything runs.
+    let sql_at = listen(serve.sql, "sql").await?;
+    let http_at = listen(serve.http, "http").await?;
+    let functions_at = listen(serve.functions.filter(|_| !warehouse.config.functions.is_empty()), "functions").await?;
+    let sql = match serve.sql {
+        Some(_) => Some(sql_server(&warehouse, &lake).await?),
+        None => None,
+    };
+    let state = Arc::new(ServerState { warehouse: Arc::new(warehouse), lake, sql, since: Instant::now() });
+    let scheduler = Scheduler::new(&state.warehouse)?;
+    let mut tasks = tokio::task::JoinSet::new();
+    // Runs may use the host of functions as long as the scheduler waits for them.
+    let (host, runs_ended) = (SharedHost::new(Arc::clone(&state.warehouse)), CancellationToken::new());
+    tasks.spawn(host.clone().serve(runs_ended.clone()));
+    let (scheduler, ended) = (scheduler.run(stop.clone()), runs_ended.drop_guard());
+    tasks.spawn(async move {
+        let result = scheduler.await;
+        drop(ended);
+        result
+    });
+    if let Some((listener, at)) = sql_at {
+        tracing::info!(address = %at, "SQL is served: psql -h {} -p {} -U ROLE wattlake", at.ip(), at.port());
+        let (state, stop) = (Arc::clone(&state), stop.clone());
+        tasks.spawn(async move {
+            match &state.sql {
+                Some(server) => server.serve(listener, stop).await.context("serve SQL"),
+                None => Ok(()),
+            }
+        });
+    }
+    if let Some((listener, at)) = http_at {
+        tracing::info!(address = %at, "health, metrics and state are served: http://{at}/");
+        tasks.spawn(http::serve(Arc::clone(&state), listener, stop.clone()));
+    }
+    if let Some((listener, at)) = functions_at {
+        host.get().await?;
+        tracing::info!(address = %at, "functions are invoked: aws lambda invoke --endpoint-url http://{at}");
+        let stop = stop.clone();
+        tasks.spawn(functions(host, listener, stop));
+    }
+    let socket = state.warehouse.environment.variable("NOTIFY_SOCKET");
+    notify(socket.as_deref(), "READY=1");
+    tracing::info!(warehouse = %state.warehouse.config.root.display(), "ready");
+    stop.cancelled().await;
+    notify(socket.as_deref(), "STOPPING=1");
+    tracing::info!("stopping: queries have a few seconds");
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("end a part of the server")??;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Serves the Invoke API, and runs the queue of asynchronous events.
+async fn functions(host: SharedHost, listener: TcpListener, stop: CancellationToken) -> Result<()> {
+    let host = host.get().await?;
+    let queue = host.event_queue();
+    let api = Api::new(host.fleet.clone(), queue.clone(), function::invoke::refuse_web_pages());
+    let http = function::invoke::serve(api, listener, stop.clone().cancelled_owned());
+    let queue = queue.run(stop.cancelled_owned());
+    let ((), queue) = tokio::join!(http, queue);
+    queue.context("run the queue of events")
+}
+
+/// Refuses a lake that commits can't rely on. One that does not answer may do so later; its health says so meanwhile.
+async fn check_store(lake: &lake::Lake) -> Result<()> {
+    match lake.check_store().await {
+        Err(error) if error.kind == base::Kind::Retry => tracing::warn!("{}", error.chain()),
+        checked => checked?,
+    }
+    Ok(())
+}
+
+async fn sql_server(warehouse: &Warehouse, lake: &lake::Lake) -> Result<Server> {
+    let config = &warehouse.config;
+    let limit = memory::limit();
+    let memory = config.serve.memory_bytes_max.or(limit.map(|bytes| bytes / 2));
+    // A role whose password is not set is refused like a role that does not exist.
+    let logins = config.roles.iter().filter_map(|(name, role)| login(name, role)).collect();
+    let settings = Settings {
+        tls: config.serve.tls.as_ref().map(tls::load).transpose()?,
+        bounds: Bounds {
+            connections_max: config.serve.connections_max,
+            memory_bytes_max: memory,
+            query_memory_bytes_max: config.serve.query_memory_bytes_max.or(memory.map(|bytes| bytes / 2)),
+            query_time_max: Some(config.serve.query_time_max),
+            process_bytes_max: limit.map(|bytes| bytes / 10 * 9),
+        },
+        logins,
+        timezone: Some(config.serve.timezone.clone()),
+        views: config.views(),
+    };
+    let system = LedgerTables::of(&warehouse.ledger).with_marts(config.clone(), lake.clone());
+    let server = Server::new(lake.clone(), Arc::new(system), settings)?;
+    server.check().await.context("check [roles] of wattlake.toml")?;
+    if config.roles.is_empty() {
+        tracing::warn!("nobody can connect: wattlake.toml has no [roles.NAME]");
+    }
+    Ok(server)
+}
+
+fn login(name: &str, role: &config::Role) -> Option<Login> {
+    let password = role.password.as_ref().ok()?.reveal();
+    Some(Login {
+        role: sql::Role {
+            name: name.to_owned(),
+            tables: role.tables.clone(),
+            filters: role.filters.clone(),
+            system: role.system,
+        },
+        verifier: Verifier::parse(password).unwrap_or_else(|| Verifier::of_password(password)),
+    })
+}
+
+/// Binds an address, where there is one. `key` is its key of `[serve]`.
+async fn listen(address: Option<SocketAddr>, key: &str) -> Result<Option<(TcpListener, SocketAddr)>> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| format!("listen on {address}: choose another address with serve.{key}"))?;
+    let at = listener.local_addr()?;
+    Ok(Some((listener, at)))
+}
+
+/// A token that SIGTERM or SIGINT cancels.
+fn stop_on_signals() -> Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let (mut signals, stop) = (signal(kind).context("listen to signals")?, stop.clone());
+        tokio::spawn(async move {
+            signals.recv().await;
+            stop.cancel();
+        });
+    }
+    Ok(stop)
+}
+
+/// Notifies systemd by its socket, for units with `Type=notify`. Does nothing elsewhere.
+fn notify(socket: Option<&str>, state: &str) {
+    let Some(path) = socket else { return };
+    let sent = UnixDatagram::unbound().and_then(|socket| socket.send_to(state.as_bytes(), Path::new(path)));
+    if let Err(error) = sent {
+        tracing::warn!(%error, "systemd could not be notified: {state}");
+    }
+}
