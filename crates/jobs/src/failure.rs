@@ -54,6 +54,17 @@ impl Failure {
     }
 }
 
+/// What a user can do about the error, where a cause says it.
+pub fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| cause.downcast_ref::<base::Error>().and_then(|error| error.hint.clone()))
+}
+
+/// The error with its causes, and its hint after a semicolon, for a reader who sees nothing else.
+pub fn full_text(error: &anyhow::Error) -> String {
+    let chain = base::chain(error.as_ref());
+    hint(error).map_or_else(|| chain.clone(), |hint| format!("{chain}; {hint}"))
+}
+
 /// Whether the same run may succeed later.
 pub fn is_retryable(error: &anyhow::Error) -> bool {
     Failure::of(error) == Failure::Kind(base::Kind::Retry)

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use base::chain;
-use jobs::failure::Failure;
 pub use jobs::failure::code;
+use jobs::failure::{Failure, hint};
 use owo_colors::{OwoColorize, Stream};
 
 /// An error of the command's arguments or of what they name, with a hint.
@@ -30,10 +30,6 @@ fn broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
         .any(|e| e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
-}
-
-fn hint(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(|e| e.downcast_ref::<base::Error>().and_then(|e| e.hint.clone()))
 }
 
 /// The code follows from what the caller can do about the error.

@@ -17,6 +17,7 @@ use config::{Controls, Job, placeholders};
 use ledger::{Outcome, Run};
 use serde_json::{Map, Value, json};
 
+use crate::failure;
 use crate::flows::columns::Columns;
 use crate::flows::moment::{AS_OF, Moment};
 use crate::flows::rows;
@@ -221,7 +222,7 @@ fn verdict(control: &Control, columns: Result<Columns>, waivers: &[Waiver]) -> V
         Ok(columns) => columns,
         Err(error) => {
             verdict.state = State::Broken;
-            verdict.error = Some(base::chain(error.as_ref()));
+            verdict.error = Some(failure::full_text(&error));
             return verdict;
         }
     };

@@ -103,7 +103,7 @@ pub async fn run<T>(
             let (outcome, text) = match error.downcast_ref::<Interruption>() {
                 Some(Interruption::ByUser) => (Outcome::Cancelled, error.to_string()),
                 _ => {
-                    let text = base::chain(error.as_ref());
+                    let text = failure::full_text(&error);
                     (Outcome::Failed { error: text.clone(), retryable: failure::is_retryable(&error) }, text)
                 }
             };

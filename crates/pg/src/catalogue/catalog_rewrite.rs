@@ -10,6 +10,7 @@ use sqlparser::ast::{
 };
 
 use super::expressions::parse_expr;
+use super::object_names;
 use super::pg::PG_CATALOG;
 use super::{empty_relations, empty_tables};
 use sql::schemas::INFORMATION_SCHEMA;
@@ -34,6 +35,7 @@ pub(crate) fn reads_catalogue(statement: &Statement) -> bool {
     // `'now'::regproc` refers to the catalogue without naming a table.
     let named = visit_expressions(statement, |expr| match expr {
         Expr::Cast { data_type, .. } if is_name_type(data_type) => ControlFlow::Break(()),
+        Expr::Function(_) if object_names::lookup(expr).is_some() => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     });
     if named.is_break() {
@@ -221,6 +223,11 @@ pub(crate) fn rewrite_procedure_names(statement: &mut Statement) -> bool {
         type Break = ();
 
         fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Some(found) = object_names::lookup(expr) {
+                *expr = found;
+                self.0 = true;
+                return ControlFlow::Continue(());
+            }
             let Expr::Cast { expr: inner, data_type, .. } = expr else { return ControlFlow::Continue(()) };
             let to = data_type.to_string().to_lowercase();
             if let Expr::Cast { expr: name, data_type: of, .. } = inner.as_ref()

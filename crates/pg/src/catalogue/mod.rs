@@ -10,6 +10,7 @@ pub(crate) mod entries;
 mod expressions;
 mod functions;
 mod information;
+mod object_names;
 mod pg;
 mod relations;
 mod type_functions;

@@ -94,12 +94,12 @@ fn with_opaque_days(left: &Expr, right: &Expr, schema: &DFSchema) -> Option<(Exp
 pub(super) fn binary(binary: &BinaryExpr, schema: &DFSchema, zone: &str) -> Option<Expr> {
     // An operand without a type here (an outer column) is not changed.
     let (left, right) = (binary.left.get_type(schema).ok()?, binary.right.get_type(schema).ok()?);
-    let with =
-        |left: Expr, right: Expr| Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), binary.op, Box::new(right))));
+    let op = binary.op;
+    let with = |left, right| Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))));
     let (own_left, own_right) = (|| binary.left.as_ref().clone(), || binary.right.as_ref().clone());
-    match binary.op {
+    match op {
         Operator::Plus | Operator::Minus => {
-            let is_plus = binary.op == Operator::Plus;
+            let is_plus = op == Operator::Plus;
             let by = |interval: Expr| if is_plus { interval } else { intervals::NEGATE.call(vec![interval]) };
             match (&left, &right) {
                 (DataType::Date32, DataType::Interval(_)) => return with(cast(own_left(), LOCAL), own_right()),
@@ -134,20 +134,17 @@ pub(super) fn binary(binary: &BinaryExpr, schema: &DFSchema, zone: &str) -> Opti
             }
             _ => {}
         },
-        op if is_comparison(op) => {
+        _ if is_comparison(op) => {
             if (is_interval(&left) && (is_interval(&right) || right.is_string()))
                 || (left.is_string() && is_interval(&right))
             {
                 return with(interval_span(own_left(), &left), interval_span(own_right(), &right));
             }
-            if let Some(sides) = with_opaque_days(&binary.left, &binary.right, schema) {
-                return with(sides.0, sides.1);
-            }
-            if let Some(literal) = timestamp_literal(&binary.right, &left) {
-                return with(own_left(), literal);
-            }
-            if let Some(literal) = timestamp_literal(&binary.left, &right) {
-                return with(literal, own_right());
+            let sides = with_opaque_days(&binary.left, &binary.right, schema)
+                .or_else(|| Some((own_left(), timestamp_literal(&binary.right, &left)?)))
+                .or_else(|| Some((timestamp_literal(&binary.left, &right)?, own_right())));
+            if let Some((left, right)) = sides {
+                return with(left, right);
             }
             // A local time is an instant in the session's zone. The cast is on its side, so that the engine can use
             // the statistics of the other one.
@@ -160,10 +157,8 @@ pub(super) fn binary(binary: &BinaryExpr, schema: &DFSchema, zone: &str) -> Opti
         }
         _ => {}
     }
-    if !binary.op.is_numerical_operators() && !is_comparison(binary.op) {
-        return None;
-    }
-    is_double_and_numeric(&left, &right).then(|| with(as_double(own_left(), &left), as_double(own_right(), &right)))?
+    let is_wanted = (op.is_numerical_operators() || is_comparison(op)) && is_double_and_numeric(&left, &right);
+    is_wanted.then(|| with(as_double(own_left(), &left), as_double(own_right(), &right)))?
 }
 
 /// An interval as one number that orders intervals as PostgreSQL does; a text is read as an interval first.

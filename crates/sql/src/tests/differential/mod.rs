@@ -138,6 +138,18 @@ fn compare(expected: &Result<Answer, String>, actual: &Result<Answer, String>) -
     }
 }
 
+/// The answer without the signs of double zeros where the query groups rows: -0 and 0 are equal, and which of them stands
+/// for both depends on the order in which PostgreSQL's hash table has them.
+fn without_signs_of_zeros(mut answer: Answer, sql: &str) -> Answer {
+    let groups = ["EXCEPT", "INTERSECT", "UNION", "DISTINCT", "GROUP BY"].iter().any(|word| sql.contains(word));
+    let is_zero = |cell: &str| cell.strip_prefix("-0.").is_some_and(|rest| rest.trim_start_matches('0') == "e0");
+    if groups {
+        let cells = answer.rows.iter_mut().flatten().filter(|cell| is_zero(cell));
+        cells.for_each(|cell| *cell = cell.trim_start_matches('-').to_owned());
+    }
+    answer
+}
+
 fn shown(answer: &Result<Answer, String>) -> String {
     match answer {
         Ok(answer) => {
@@ -171,8 +183,9 @@ async fn random_queries_have_the_results_of_postgresql() {
         for at in 0..count / 2 {
             let seed = seed + at;
             let sql = Grammar { rng: ChaCha8Rng::seed_from_u64(seed) }.query();
-            let expected = answer_of_oracle(&oracle, &sql).await.map(Answer::sorted);
-            let actual = answer_of_lake(&session, &sql, zone).await.map(Answer::sorted);
+            let comparable = |answer: Answer| without_signs_of_zeros(answer, &sql).sorted();
+            let expected = answer_of_oracle(&oracle, &sql).await.map(comparable);
+            let actual = answer_of_lake(&session, &sql, zone).await.map(comparable);
             let outcome = compare(&expected, &actual);
             *outcomes.entry(outcome).or_default() += 1;
             if !matches!(outcome, Outcome::Same | Outcome::BothRefuse) {
