@@ -140,6 +140,7 @@ impl Variables {
                 let message = format!("invalid value for parameter \"client_encoding\": \"{value}\"");
                 return Err(problem::with_hint(BAD_VALUE, message, "UTF8 is the only client encoding"));
             }
+            "client_encoding" => value = "UTF8".to_owned(),
             "transaction_read_only" | "default_transaction_read_only" if is_off(&value) => {
                 // Some drivers set it with every connection, so it is accepted; statements that write are refused.
                 value = "on".to_owned();

@@ -60,6 +60,8 @@ impl AnalyzerRule for TimestampLiterals {
 fn correct(mut expr: Expr, zone: Option<&Tz>) -> Result<Transformed<Expr>> {
     let corrected = match &mut expr {
         Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => match field.data_type() {
+            DataType::Date32 => expand_infinity(expr, true),
+            DataType::Timestamp(..) if expand_infinity(expr, false) => true,
             DataType::Timestamp(_, None) => correct_literal(expr, None, true),
             DataType::Timestamp(_, Some(_)) => correct_literal(expr, zone, false),
             _ => false,
@@ -143,6 +145,26 @@ fn written(expr: Expr, session: Option<&str>, schema: &DFSchema) -> Result<Trans
     };
     let text = as_text(shown);
     Ok(Transformed::yes(if *to == DataType::Utf8 { text } else { Expr::Cast(Cast::new(Box::new(text), to.clone())) }))
+}
+
+/// Replaces the text `infinity` or `-infinity` by the value that the lake has for it, as docs/types.md says.
+fn expand_infinity(expr: &mut Expr, is_date: bool) -> bool {
+    let Expr::Literal(
+        ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text)),
+        _,
+    ) = expr
+    else {
+        return false;
+    };
+    let value = match (text.trim().to_lowercase().as_str(), is_date) {
+        ("infinity" | "+infinity", true) => "9999-12-31",
+        ("infinity" | "+infinity", false) => "9999-12-31 23:59:59.999999+00:00",
+        ("-infinity", true) => "0001-01-01",
+        ("-infinity", false) => "0001-01-01 00:00:00+00:00",
+        _ => return false,
+    };
+    *text = value.to_owned();
+    true
 }
 
 /// Completes a literal, and says whether it changed. `zone` is the zone of a literal of a timestamp with time zone that

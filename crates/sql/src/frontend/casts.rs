@@ -79,10 +79,11 @@ fn cast(value: &Expr, data_type: &DataType) -> Option<Expr> {
         DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => {
             array_literal(literal_text(value)?.0, element.as_ref(), data_type)
         }
+        DataType::Date => parsed(day_word(literal_text(value)?.0)?),
         // DataFusion's own timestamps have nanoseconds, and end in 2262.
         DataType::Timestamp(None, zone) => Some(Expr::Cast {
             kind: CastKind::Cast,
-            expr: Box::new(value.clone()),
+            expr: Box::new(literal_text(value).and_then(|(text, _)| time_word(text)).unwrap_or_else(|| value.clone())),
             data_type: DataType::Timestamp(Some(6), *zone),
             array: false,
             format: None,
@@ -106,6 +107,26 @@ fn literal_text(value: &Expr) -> Option<(&str, Span)> {
             span,
         }) => Some((text, *span)),
         _ => None,
+    }
+}
+
+/// The date that PostgreSQL reads in a word, such as `today`.
+fn day_word(text: &str) -> Option<&'static str> {
+    Some(match text.trim().to_lowercase().as_str() {
+        "now" | "today" => "current_date",
+        "tomorrow" => "(current_date + 1)",
+        "yesterday" => "(current_date - 1)",
+        "epoch" => "CAST('1970-01-01' AS DATE)",
+        _ => return None,
+    })
+}
+
+/// The instant that PostgreSQL reads in a word; days begin in the session's time zone.
+fn time_word(text: &str) -> Option<Expr> {
+    match text.trim().to_lowercase().as_str() {
+        "now" => parsed("now()"),
+        "epoch" => parsed("'1970-01-01 00:00:00+00:00'"),
+        word => parsed(day_word(word)?),
     }
 }
 
