@@ -201,7 +201,7 @@ impl Connection {
 
     /// The session's time zone.
     pub(crate) fn zone(&self) -> String {
-        locked(&self.variables).get(TIME_ZONE).unwrap_or("UTC").to_owned()
+        locked(&self.variables).time_zone().to_owned()
     }
 
     /// Sets the session's time zone for the engine's casts and functions.

@@ -115,9 +115,14 @@ fn from_text(value: &str, pg_type: &Type, zone: &str) -> PgWireResult<ScalarValu
         (&Type::BYTEA, _) => {
             return sql::values::bytes_of_text(value).map(|bytes| ScalarValue::Binary(Some(bytes))).ok_or_else(wrong);
         }
+        (&Type::UUID, _) => {
+            return sql::values::uuid_of_text(value).map(|uuid| ScalarValue::Utf8(Some(uuid))).ok_or_else(wrong);
+        }
         (_, DataType::Utf8) => return Ok(ScalarValue::Utf8(Some(value.to_owned()))),
         _ => {}
     }
+    let infinity = sql::literals::infinity(value, *pg_type == Type::DATE).map(str::to_owned);
+    let value = infinity.as_deref().unwrap_or(value);
     let corrected = match *pg_type {
         Type::TIMESTAMP => local_time(value).or_else(|| with_seconds(value)),
         Type::TIMESTAMPTZ => with_seconds(value),
@@ -131,7 +136,7 @@ fn from_text(value: &str, pg_type: &Type, zone: &str) -> PgWireResult<ScalarValu
 }
 
 /// Reads a decimal with all its digits; NaN and the infinities become floats.
-fn decimal(written: &str) -> PgWireResult<ScalarValue> {
+pub(crate) fn decimal(written: &str) -> PgWireResult<ScalarValue> {
     let wrong = || problem::error("22P02", format!("invalid input syntax for type numeric: \"{written}\""));
     let written_out = sql::values::without_exponent(written.trim());
     let plain = written_out.as_deref().unwrap_or(written.trim());

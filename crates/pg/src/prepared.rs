@@ -333,7 +333,9 @@ fn types_of(columns: &Schema) -> PgWireResult<Vec<Type>> {
 fn parameter_types(plan: &LogicalPlan, parsed: &ParsedStatement, given: &[Option<Type>]) -> PgWireResult<Vec<Type>> {
     let arrays = &parsed.arrays;
     let known = plan.get_parameter_types().map_err(problem::of_run)?;
-    let count = known.keys().filter_map(|id| number_of(id)).max().unwrap_or(0);
+    // Those of subqueries in expressions are not among the plan's.
+    let written = parsed.sql().map(placeholders).unwrap_or_default();
+    let count = known.keys().chain(&written).filter_map(|id| number_of(id)).max().unwrap_or(0);
     let mut types = Vec::with_capacity(count);
     for number in 1..=count {
         let id = format!("${number}");
@@ -348,6 +350,18 @@ fn parameter_types(plan: &LogicalPlan, parsed: &ParsedStatement, given: &[Option
         types.push(declared.or(own).filter(|pg_type| *pg_type != Type::UNKNOWN).unwrap_or(unknown));
     }
     Ok(types)
+}
+
+/// The parameters of a statement, such as `$1`.
+fn placeholders(statement: &ast::Statement) -> Vec<String> {
+    let mut found = Vec::new();
+    let _ = ast::visit_expressions(statement, |expr| {
+        if let ast::Expr::Value(ast::ValueWithSpan { value: ast::Value::Placeholder(id), .. }) = expr {
+            found.push(id.clone());
+        }
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    found
 }
 
 /// The type of a parameter that is cast (`$1::date`), or bigint in `LIMIT $1`.
@@ -406,6 +420,25 @@ fn with_values(plan: LogicalPlan, values: Vec<ScalarValue>, arrays: &BTreeSet<St
     plan.replace_params_with_values(&ParamValues::from(values)).map_err(problem::of_run)
 }
 
+/// The operand of the casts around it: a bigint parameter has one already.
+fn cast_value(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::Cast(cast) => cast_value(&cast.expr),
+        other => Some(other),
+    }
+}
+
+/// A value as a numeric with all its digits; `None` where it is NULL or no number.
+fn as_numeric(value: &ScalarValue) -> Option<ScalarValue> {
+    match value {
+        ScalarValue::Decimal128(Some(_), ..) => Some(value.clone()),
+        value if value.is_null() => None,
+        ScalarValue::Utf8(Some(text)) => parameters::decimal(text).ok(),
+        value if value.data_type().is_numeric() => parameters::decimal(&value.to_string()).ok(),
+        _ => None,
+    }
+}
+
 /// Gives parameters the types of their values: a bigint stays one, where a literal of its value would be an integer, and
 /// `$1::numeric` keeps all digits, where the engine's numeric has ten decimals.
 fn keep_types(node: LogicalPlan, values: &[ScalarValue]) -> datafusion::error::Result<Transformed<LogicalPlan>> {
@@ -426,9 +459,10 @@ fn keep_types(node: LogicalPlan, values: &[ScalarValue]) -> datafusion::error::R
             }
             if let Expr::Cast(cast) = &expr
                 && *cast.field.data_type() == pg_types::engine_type(&Type::NUMERIC)
-                && matches!(value_of(&cast.expr), Some(ScalarValue::Decimal128(Some(_), ..)))
+                && let Some(value) = cast_value(&cast.expr).and_then(value_of)
+                && let Some(number) = as_numeric(value)
             {
-                return Ok(Transformed::yes(cast.expr.as_ref().clone()));
+                return Ok(Transformed::yes(Expr::Literal(number, None)));
             }
             Ok(Transformed::no(expr))
         })?;

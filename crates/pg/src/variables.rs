@@ -91,6 +91,8 @@ const FIXED: [&str; 13] = [
 pub(crate) struct Variables {
     set: HashMap<String, String>,
     defaults: HashMap<String, String>,
+    /// The time zone in the engine's form, where it is set as an offset in POSIX's form.
+    offset: Option<String>,
 }
 
 impl Variables {
@@ -99,13 +101,19 @@ impl Variables {
         let mut all: HashMap<String, String> =
             KNOWN.iter().map(|(name, value, _)| (name.to_lowercase(), (*value).to_owned())).collect();
         all.extend(defaults.into_iter().map(|(name, value)| (name.to_lowercase(), value)));
-        Variables { set: HashMap::new(), defaults: all }
+        Variables { set: HashMap::new(), defaults: all, offset: None }
     }
 
     /// A variable's value; `None` if it does not exist.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let name = name.to_lowercase();
         self.set.get(&name).or_else(|| self.defaults.get(&name)).map(String::as_str)
+    }
+
+    /// The session's time zone in the engine's form.
+    pub(crate) fn time_zone(&self) -> &str {
+        let is_set = self.set.contains_key(TIME_ZONE);
+        self.offset.as_deref().filter(|_| is_set).or_else(|| self.get(TIME_ZONE)).unwrap_or("UTC")
     }
 
     /// A variable's value.
@@ -134,7 +142,14 @@ impl Variables {
             return Err(problem::error("55P02", format!("parameter \"{name}\" cannot be changed")));
         }
         match lower.as_str() {
-            TIME_ZONE => value = zone(&value)?,
+            TIME_ZONE => {
+                let zone = zone(&value)?;
+                // An offset with the sign of POSIX is shown as it was set, and must mean the same when it is set again.
+                self.offset = is_posix_offset(value.trim()).then(|| zone.clone());
+                if self.offset.is_none() {
+                    value = zone;
+                }
+            }
             STATEMENT_TIMEOUT => value = duration(&value)?.as_millis().to_string(),
             "client_encoding" if !is_utf8(&value) => {
                 let message = format!("invalid value for parameter \"client_encoding\": \"{value}\"");

@@ -156,15 +156,24 @@ fn expand_infinity(expr: &mut Expr, is_date: bool) -> bool {
     else {
         return false;
     };
-    let value = match (text.trim().to_lowercase().as_str(), is_date) {
+    match infinity(text, is_date) {
+        Some(value) => {
+            *text = value.to_owned();
+            true
+        }
+        None => false,
+    }
+}
+
+/// What the lake has in the place of `infinity` and `-infinity`, as text; `None` for other texts.
+pub fn infinity(text: &str, is_date: bool) -> Option<&'static str> {
+    Some(match (text.trim().to_lowercase().as_str(), is_date) {
         ("infinity" | "+infinity", true) => "9999-12-31",
         ("infinity" | "+infinity", false) => "9999-12-31 23:59:59.999999+00:00",
         ("-infinity", true) => "0001-01-01",
         ("-infinity", false) => "0001-01-01 00:00:00+00:00",
-        _ => return false,
-    };
-    *text = value.to_owned();
-    true
+        _ => return None,
+    })
 }
 
 /// Completes a literal, and says whether it changed. `zone` is the zone of a literal of a timestamp with time zone that

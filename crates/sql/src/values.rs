@@ -377,6 +377,14 @@ pub fn bytes_of_text(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// A uuid in the form in which PostgreSQL shows it: lower case, with hyphens. `None` where the text is not one.
+pub fn uuid_of_text(text: &str) -> Option<String> {
+    let plain: String = text.trim_matches(['{', '}']).chars().filter(|c| *c != '-').collect();
+    let is_uuid = plain.len() == 32 && plain.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let hex = plain.to_lowercase();
+    is_uuid.then(|| [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
+}
+
 /// A number with an exponent, `1.5e3`, without it: `1500`. `None` where it has none, is no number, or where the exponent
 /// is beyond 100.
 pub fn without_exponent(number: &str) -> Option<String> {

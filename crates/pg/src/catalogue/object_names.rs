@@ -67,7 +67,10 @@ pub(super) fn lookup(expr: &Expr) -> Option<Expr> {
                 _ => None,
             }
         }
-        "regtype" => oid_of_type(&literal(&type_name(name)?)),
+        "regtype" => match type_name(name)? {
+            Some(name) => oid_of_type(&literal(&name)),
+            None => parse_expr("CAST(NULL AS int)"),
+        },
         _ => None,
     }
 }
@@ -85,17 +88,22 @@ fn oid_of_type(name: &str) -> Option<Expr> {
     parse_expr(&format!("(SELECT min(oid) FROM pg_catalog.pg_type WHERE typname = {name})"))
 }
 
-/// The name of a type in `pg_type`, without its length; an array's begins with `_`.
-fn type_name(written: &str) -> Option<String> {
+/// The name of a type in `pg_type`, without its length; an array's begins with `_`. `Some(None)` where its schema has no
+/// types, `None` where it is no name.
+fn type_name(written: &str) -> Option<Option<String>> {
     let plain = written.trim().to_lowercase();
     let (plain, is_array) = plain.strip_suffix("[]").map_or((plain.as_str(), false), |element| (element.trim(), true));
     let without_length = match (plain.find('('), plain.find(')')) {
         (Some(from), Some(to)) if from < to => format!("{}{}", plain[..from].trim_end(), &plain[to + 1..]),
         _ => plain.to_owned(),
     };
-    let own = parts(&without_length)?.pop()?;
+    let mut parts = parts(&without_length)?;
+    let own = parts.pop()?;
+    if parts.iter().any(|schema| schema != "pg_catalog") {
+        return Some(None);
+    }
     let name = TYPES.iter().find(|(sql, _)| *sql == own).map_or(own.as_str(), |(_, name)| name);
-    Some(if is_array { format!("_{name}") } else { name.to_owned() })
+    Some(Some(if is_array { format!("_{name}") } else { name.to_owned() }))
 }
 
 /// The parts of a qualified name: in lower case, unless they are quoted. `None` where it is not a name.

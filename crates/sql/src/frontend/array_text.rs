@@ -20,7 +20,17 @@ pub(super) fn elements(text: &str) -> Option<Vec<Element>> {
     skip_spaces(&mut rest);
     let elements = array(&mut rest, DEPTH_MAX)?;
     skip_spaces(&mut rest);
-    rest.next().is_none().then_some(elements)
+    (rest.next().is_none() && lengths(&elements).is_some()).then_some(elements)
+}
+
+/// The lengths of the dimensions; `None` where arrays of one dimension differ in length, or stand beside values.
+fn lengths(elements: &[Element]) -> Option<Vec<usize>> {
+    let mut inner = elements.iter().map(|element| match element {
+        Element::Array(elements) => lengths(elements),
+        _ => Some(Vec::new()),
+    });
+    let first = inner.next().unwrap_or_else(|| Some(Vec::new()))?;
+    inner.all(|other| other.as_ref() == Some(&first)).then(|| [vec![elements.len()], first].concat())
 }
 
 /// The spaces that are no part of an element; others, such as U+00A0, are.
@@ -95,7 +105,7 @@ mod tests {
         let one = |text: &str| Element::Array(vec![Element::Text(text.to_owned())]);
         assert_eq!(elements("{{1},{2}}"), Some(vec![one("1"), one("2")]));
         assert_eq!(elements("{a\u{a0}}"), texts(&["a\u{a0}"]));
-        for wrong in ["{a", "{\"a}", "{a,}", "{,a}", "a", "{a}b", "{{{{{{{{1}}}}}}}}"] {
+        for wrong in ["{{1},{2,3}}", "{1,{2}}", "{a", "{\"a}", "{a,}", "{,a}", "a", "{a}b", "{{{{{{{{1}}}}}}}}"] {
             assert_eq!(elements(wrong), None, "{wrong}");
         }
     }

@@ -72,10 +72,7 @@ fn cast(value: &Expr, data_type: &DataType) -> Option<Expr> {
             Some(Expr::Value(ValueWithSpan { value: Value::HexStringLiteral(hex), span }))
         }
         // Uuids are stored as texts, in the form in which PostgreSQL shows them.
-        DataType::Uuid => match literal_text(value) {
-            Some((written, _)) => parsed(&format!("'{}'", uuid(written)?)),
-            None => parsed(&format!("lower({})", text())),
-        },
+        DataType::Uuid => parsed(&format!("to_uuid({})", text())),
         DataType::Array(ArrayElemTypeDef::SquareBracket(element, _)) => {
             array_literal(literal_text(value)?.0, element.as_ref(), data_type)
         }
@@ -130,29 +127,30 @@ fn time_word(text: &str) -> Option<Expr> {
     }
 }
 
-/// A uuid in PostgreSQL's form: lower case, with hyphens. `None` where the text is not one.
-fn uuid(text: &str) -> Option<String> {
-    let plain: String = text.trim_matches(['{', '}']).chars().filter(|c| *c != '-').collect();
-    let is_uuid = plain.len() == 32 && plain.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let hex = plain.to_lowercase();
-    is_uuid.then(|| [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
-}
-
 /// An array constructor for the text of an array, `{1,2}` or `{{1,2},{3,4}}`.
 fn array_literal(text: &str, element: &DataType, array: &DataType) -> Option<Expr> {
     fn constructor(elements: &[Element], element: &DataType) -> String {
+        let value = |literal: String| match parsed(&literal).and_then(|value| cast(&value, element)) {
+            Some(value) => value.to_string(),
+            None => format!("CAST({literal} AS {element})"),
+        };
         let texts = elements.iter().map(|one| match one {
             Element::Null => format!("CAST(NULL AS {element})"),
-            Element::Text(text) => format!("CAST('{}' AS {element})", text.replace('\'', "''")),
+            Element::Text(text) => value(literal(text)),
             Element::Array(inner) => constructor(inner, element),
         });
         format!("ARRAY[{}]", texts.collect::<Vec<_>>().join(", "))
     }
-    let elements = elements(text)?;
-    match elements.is_empty() {
-        true => parsed(&format!("CAST(ARRAY[] AS {array})")),
-        false => parsed(&constructor(&elements, element)),
+    match elements(text) {
+        None => parsed(&format!("malformed_array({})", literal(text))),
+        Some(elements) if elements.is_empty() => parsed(&format!("CAST(ARRAY[] AS {array})")),
+        Some(elements) => parsed(&constructor(&elements, element)),
     }
+}
+
+/// A text as an SQL literal.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// The literal `1 mon 2 days 04:05:06` with units that Arrow parses; `None` where nothing has to change.

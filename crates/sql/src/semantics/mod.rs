@@ -59,6 +59,7 @@ mod rounding;
 mod set_operations;
 mod similar;
 mod subqueries;
+mod texts;
 mod width_bucket;
 
 use std::sync::Arc;
@@ -105,6 +106,7 @@ pub(crate) fn functions() -> Vec<ScalarUDF> {
     all.push(similar::function());
     all.push(numeric::TO_NUMERIC.function());
     all.push(joins::COLUMN_OF_ONE_SIDE.function());
+    all.extend([texts::TO_UUID, texts::MALFORMED_ARRAY].map(kernel::Kernel::function));
     all.extend(json::functions());
     all.extend(json_sets::functions());
     all.push(regexp_split::SPLIT.function());

@@ -142,7 +142,9 @@ pub(super) fn binary(binary: &BinaryExpr, schema: &DFSchema, zone: &str) -> Opti
             }
             let sides = with_opaque_days(&binary.left, &binary.right, schema)
                 .or_else(|| Some((own_left(), timestamp_literal(&binary.right, &left)?)))
-                .or_else(|| Some((timestamp_literal(&binary.left, &right)?, own_right())));
+                .or_else(|| Some((timestamp_literal(&binary.left, &right)?, own_right())))
+                .or_else(|| Some((own_left(), date_as_time(own_right(), &right, &left)?)))
+                .or_else(|| Some((date_as_time(own_left(), &left, &right)?, own_right())));
             if let Some((left, right)) = sides {
                 return with(left, right);
             }
@@ -281,6 +283,12 @@ fn timestamp_literal(side: &Expr, other: &DataType) -> Option<Expr> {
         }
         _ => None,
     }
+}
+
+/// A date that is compared with a timestamp, as one with microseconds.
+fn date_as_time(side: Expr, own: &DataType, other: &DataType) -> Option<Expr> {
+    let is_mixed = *own == DataType::Date32 && matches!(other, DataType::Timestamp(_, None));
+    is_mixed.then(|| cast(side, LOCAL))
 }
 
 /// Casts the values of an IN list to doubles or timestamps if needed; `Err` if nothing changes.
