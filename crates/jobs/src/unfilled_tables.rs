@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use config::Warehouse;
+use config::{MartKind, Warehouse};
 use lake::{Lake, TableName};
 use sql::Reference;
 
@@ -13,6 +13,7 @@ pub struct UnfilledTables<'a> {
     existing: Vec<TableName>,
     /// Tables that loads, statements, ingests and controls write. Those of transfers are known at their sources only.
     written_by_jobs: BTreeSet<TableName>,
+    marts_are_tables: bool,
 }
 
 impl<'a> UnfilledTables<'a> {
@@ -27,7 +28,14 @@ impl<'a> UnfilledTables<'a> {
         let own = own.into_iter().filter(|(.., none)| !none);
         let own = own.flat_map(|(schema, tables, _)| tables.iter().map(move |table| TableName::new(schema, *table)));
         let written_by_jobs = loads.chain(statements).chain(own).collect();
-        Ok(UnfilledTables { config, existing: lake.tables().await?, written_by_jobs })
+        Ok(UnfilledTables { config, existing: lake.tables().await?, written_by_jobs, marts_are_tables: false })
+    }
+
+    /// Counts a mart's table that was never refreshed as unfilled, too; without it, its query stands for it.
+    #[must_use]
+    pub fn with_marts(mut self) -> Self {
+        self.marts_are_tables = true;
+        self
     }
 
     /// The unfilled tables that a query reads, also through marts. None where it is not one query.
@@ -43,6 +51,13 @@ impl<'a> UnfilledTables<'a> {
     fn missing(&self, reads: &[Reference], seen: &mut BTreeSet<String>, missing: &mut BTreeSet<String>) {
         for read in reads {
             if let Some(mart) = self.config.marts.values().find(|mart| mart.may_be_named_by(read)) {
+                let table = TableName::new(&mart.schema, &mart.table);
+                if self.marts_are_tables && mart.kind == MartKind::Table {
+                    if !self.existing.contains(&table) {
+                        missing.insert(table.to_string());
+                    }
+                    continue;
+                }
                 if seen.insert(mart.name.clone()) {
                     self.missing(&mart.reads, seen, missing);
                 }

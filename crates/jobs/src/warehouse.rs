@@ -103,8 +103,14 @@ impl Warehouse {
                     let hint = "each query computes it; write kind = \"table\" in its file to store it";
                     return Err(error.hint(hint).into());
                 }
-                // The full name too: a user who misspells one letter of it means that one.
-                Err(unknown("job", written, "the warehouse", jobs.keys()))
+                let names = jobs.values().map(Job::name);
+                match base::nearest(written, names).and_then(|near| jobs.values().find(|job| job.name() == near)) {
+                    Some(near) => {
+                        let error = base::Error::input(format!("the warehouse has no job {written:?}"));
+                        Err(error.hint(format!("nearest job: {:?}", near.full_name())).into())
+                    }
+                    None => Err(unknown("job", written, "the warehouse", jobs.keys())),
+                }
             }
             _ => {
                 let names: Vec<&str> = named.iter().map(|name| name.as_str()).collect();

@@ -6,6 +6,7 @@
 //! they run: a slow client slows its query down. Nothing here writes a table, opens a listener or
 //! decides when to stop.
 
+mod binding;
 mod catalogue;
 mod connection;
 mod connection_limit;

@@ -8,7 +8,7 @@ use datafusion::error::DataFusionError;
 use pgwire::error::{ErrorInfo, PgWireError};
 use sqlparser::parser::ParserError;
 
-use sql::error::{Error, Kind, Refusal};
+use sql::error::{Error, Kind, Refusal, SyntaxError};
 
 /// SQLSTATE `read_only_sql_transaction`.
 pub(crate) const READ_ONLY: &str = "25006";
@@ -59,6 +59,9 @@ pub(crate) fn of(error: &Error, query: Option<&str>) -> PgWireError {
     while let Some(source) = cause {
         if let Some(refusal) = source.downcast_ref::<Refusal>() {
             return of_refusal(refusal);
+        }
+        if let Some(syntax) = source.downcast_ref::<SyntaxError>() {
+            return of_engine(&syntax.0, error, query);
         }
         if let Some(engine) = source.downcast_ref::<DataFusionError>() {
             return of_engine(engine, error, query);

@@ -144,7 +144,7 @@ impl Variables {
         match lower.as_str() {
             TIME_ZONE => {
                 let zone = zone(&value)?;
-                // An offset with the sign of POSIX is shown as it was set, and must mean the same when it is set again.
+                // The text that is shown for an offset in the form of POSIX must mean the same when it is set again.
                 self.offset = is_posix_offset(value.trim()).then(|| zone.clone());
                 if self.offset.is_none() {
                     value = zone;

@@ -11,11 +11,11 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use function::invoke::Api;
-use jobs::function_host::SharedHost;
+use jobs::function_host::{self, SharedHost};
 use jobs::scheduler::Scheduler;
 use jobs::system::LedgerTables;
 use jobs::warehouse::Warehouse;
@@ -23,6 +23,11 @@ use pg::{Bounds, Login, Server, Settings, Verifier};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// The error of a second server.
+const SERVED: &str = "another `wattlake serve` is running on this warehouse";
+/// Between two looks for the first function that is deployed.
+const DEPLOYED_CHECK: Duration = Duration::from_secs(1);
 
 /// The name of the lease that a warehouse's server holds.
 pub const SERVER_LOCK: &str = "serve";
@@ -44,7 +49,7 @@ pub struct ServerState {
 /// can't be used.
 pub async fn run(warehouse: Warehouse) -> Result<()> {
     let Some(_lock) = warehouse.ledger.take_lease(SERVER_LOCK)? else {
-        bail!("another `wattlake serve` is running on this warehouse: stop it first");
+        return Err(base::Error::retry(SERVED).hint("stop it first").into());
     };
     if let Some(unset) = &warehouse.config.serve.unset {
         return Err(unset.clone()).context("read [serve] of wattlake.toml");
@@ -70,7 +75,9 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     let mut tasks = tokio::task::JoinSet::new();
     // Runs may use the host of functions as long as the scheduler waits for them.
     let (host, runs_ended) = (SharedHost::new(Arc::clone(&state.warehouse)), CancellationToken::new());
-    tasks.spawn(host.clone().serve(runs_ended.clone()));
+    let grace_over = CancellationToken::new();
+    tasks.spawn(host.clone().serve(runs_ended.clone(), grace_over.clone()));
+    tasks.spawn(end_after(stop.clone(), serve.shutdown_grace, grace_over, host.clone()));
     let (scheduler, ended) = (scheduler.run(stop.clone()), runs_ended.drop_guard());
     tasks.spawn(async move {
         let result = scheduler.await;
@@ -94,8 +101,9 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     if let Some((listener, at)) = functions_at {
         host.get().await?;
         tracing::info!(address = %at, "functions are invoked: aws lambda invoke --endpoint-url http://{at}");
-        let stop = stop.clone();
-        tasks.spawn(functions(host, listener, stop));
+        tasks.spawn(functions(host, listener, stop.clone()));
+    } else {
+        tasks.spawn(queued_events(host, Arc::clone(&state.warehouse), stop.clone()));
     }
     let socket = state.warehouse.environment.variable("NOTIFY_SOCKET");
     notify(socket.as_deref(), "READY=1");
@@ -107,6 +115,31 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
         ended.context("end a part of the server")??;
     }
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Runs the queue of asynchronous events without the Invoke API, from when the first function is deployed.
+async fn queued_events(host: SharedHost, warehouse: Arc<Warehouse>, stop: CancellationToken) -> Result<()> {
+    while function_host::registry(&warehouse)?.list()?.is_empty() {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(DEPLOYED_CHECK) => {}
+        }
+    }
+    let queue = host.get().await?.event_queue();
+    queue.run(stop.cancelled_owned()).await.context("run the queue of events")
+}
+
+/// Cancels `end` once `stop` was cancelled and the grace is over, or nothing runs any more.
+async fn end_after(stop: CancellationToken, grace: Duration, end: CancellationToken, host: SharedHost) -> Result<()> {
+    stop.cancelled().await;
+    let at_rest = async {
+        while host.is_busy() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let _ = tokio::time::timeout(grace, at_rest).await;
+    end.cancel();
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use arrow::error::ArrowError;
 pub use base::{Error, Kind, Result};
 use datafusion::error::DataFusionError;
+use sqlparser::parser::ParserError;
 
 /// Why a session refuses, where a client of PostgreSQL's protocol is to be told apart by a code.
 #[derive(Debug, Clone)]
@@ -77,8 +78,29 @@ pub fn query_error(error: DataFusionError, context: &str) -> Error {
         Some(span) => format!("{context}, at line {}, column {}", span.start.line, span.start.column),
         None => context.to_owned(),
     };
-    Error::new(kind, context).because(error)
+    match error.find_root() {
+        DataFusionError::SQL(..) => Error::new(kind, context).because(SyntaxError(error)),
+        _ => Error::new(kind, context).because(error),
+    }
 }
+
+/// An error of the parser, in its own words alone: the engine repeats them in its structure's form.
+#[derive(Debug)]
+pub struct SyntaxError(pub DataFusionError);
+
+impl fmt::Display for SyntaxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.find_root() {
+            DataFusionError::SQL(error, _) => match error.as_ref() {
+                ParserError::ParserError(text) | ParserError::TokenizerError(text) => f.write_str(text),
+                other => other.fmt(f),
+            },
+            other => other.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for SyntaxError {}
 
 const NO_FUNCTION: &str = "No function matches the given name and argument types '";
 

@@ -112,9 +112,9 @@ fn joined_strings(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         if let Token::SingleQuotedString(text) = &token.token {
             let spaces = joined.iter().rev().take_while(|token| matches!(token.token, Token::Whitespace(_))).count();
             let at = joined.len() - spaces;
-            let has_line_break = joined[at..].iter().any(|token| match &token.token {
-                Token::Whitespace(Whitespace::SingleLineComment { .. } | Whitespace::Newline) => true,
-                _ => false,
+            let has_line_break = joined[at..].iter().any(|token| {
+                let Token::Whitespace(space) = &token.token else { return false };
+                matches!(space, Whitespace::SingleLineComment { .. } | Whitespace::Newline)
             });
             let before = at.checked_sub(1).map(|at| &mut joined[at].token);
             if let (true, Some(Token::SingleQuotedString(first) | Token::EscapedStringLiteral(first))) =

@@ -132,7 +132,10 @@ fn settings_that_contradict_one_another() {
 fn variables_are_filled_in_late() {
     let of = |name: &str| (name == "WORLD").then(|| "monde".to_owned());
     assert_eq!(fill_in("a ${WORLD} $$5 $x", &of).unwrap(), "a monde $5 $x");
-    assert_eq!(fill_in("${NOT}", &of).unwrap_err(), "the variable NOT is not set");
+    assert_eq!(
+        fill_in("${NOT}", &of).unwrap_err(),
+        "the variable NOT is not set where functions run: in `wattlake serve` while it runs"
+    );
     assert_eq!(variables_of("${A}${B_1}").unwrap(), ["A", "B_1"]);
     assert!(variables_of("${A B}").is_err());
 }

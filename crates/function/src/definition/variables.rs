@@ -28,7 +28,9 @@ pub fn fill_in(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<
             None => missing = missing.take().or_else(|| Some(name.to_owned())),
         },
     })?;
-    missing.map_or(Ok(filled), |name| Err(format!("the variable {name} is not set")))
+    missing.map_or(Ok(filled), |name| {
+        Err(format!("the variable {name} is not set where functions run: in `wattlake serve` while it runs"))
+    })
 }
 
 enum Piece<'a> {

@@ -186,10 +186,15 @@ fn link(from: &Path, to: &Path) -> io::Result<()> {
     if !found.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is not a file", from.display())));
     }
+    // A copy over a hard link would write to the file that it links to.
+    if fs::symlink_metadata(to).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another input has this name"));
+    }
     if found.mode() & 0o004 != 0 && fs::hard_link(&from, to).is_ok() {
         return Ok(());
     }
-    fs::copy(&from, to)?;
+    let mut copy = File::create_new(to)?;
+    io::copy(&mut File::open(&from)?, &mut copy)?;
     fs::set_permissions(to, fs::Permissions::from_mode(READ_BY_ALL))
 }
 

@@ -61,7 +61,16 @@ async fn refresh_table(warehouse: &Warehouse, run: &Run, mart: &Mart, full: bool
     let limits = Limits { memory_bytes_max: Some(MEMORY_BYTES), partitions: None };
     let system = std::sync::Arc::new(LedgerTables::of(&warehouse.ledger));
     let session = Session::with_limits(lake.clone(), system, None, limits)?.with_views(warehouse.config.views());
-    let query = session.prepare(&mart.sql).await.with_context(|| format!("plan mart {name}"))?;
+    let query = match session.prepare(&mart.sql).await {
+        Ok(query) => query,
+        // The jobs that fill its inputs start it again.
+        Err(error) => match state::pending(&warehouse.config, &lake, mart).await? {
+            Some(why) => {
+                return Ok(json!({"table": format!("{}.{}", mart.schema, mart.table), "how": PENDING, "why": why}));
+            }
+            None => return Err(error).with_context(|| format!("plan mart {name}")),
+        },
+    };
     let refresh = Refresh { mart, lake: &lake, query, hash: QueryHash::of(&warehouse.config, mart) };
     let table = lake.table(&refresh.target()).await?;
     let scope = refresh.scope(table.as_ref(), full).await?;
@@ -81,6 +90,9 @@ async fn refresh_table(warehouse: &Warehouse, run: &Run, mart: &Mart, full: bool
     figures["seconds"] = json!(started.elapsed().as_secs_f64());
     Ok(figures)
 }
+
+/// What a run's figures say of a mart whose inputs are not filled yet.
+const PENDING: &str = "pending";
 
 /// What a refresh has to compute.
 enum Scope {

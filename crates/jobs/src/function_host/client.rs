@@ -37,7 +37,7 @@ pub async fn invoke(warehouse: &Warehouse, invocation: FunctionCall<'_>) -> Resu
             return Ok(answer);
         }
         if !was_busy {
-            tracing::info!("{} has reached its concurrency limit: the event waits", invocation.function);
+            tracing::warn!("{} has reached its concurrency limit: the event waits", invocation.function);
         }
         was_busy = true;
         tokio::time::sleep(BUSY_WAIT).await;
@@ -64,8 +64,8 @@ async fn on_server(warehouse: &Warehouse, invocation: &FunctionCall<'_>) -> Resu
     let reply = match received {
         Ok(bytes) => serde_json::from_slice(&bytes).context("read the reply of the server's host")?,
         Err(error) => {
-            let error = base::chain(&error);
-            tracing::warn!("the server ended while {} ran, so that it runs again: {error}", invocation.function);
+            tracing::debug!("the connection to the server: {}", base::chain(&error));
+            tracing::warn!("the server ended while {} ran, so that it runs again", invocation.function);
             return Ok(None);
         }
     };

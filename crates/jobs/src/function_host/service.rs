@@ -35,9 +35,14 @@ impl SharedHost {
         self.host.get_or_try_init(|| Host::open_for_server(&self.warehouse)).await.context("open the host of functions")
     }
 
-    /// Runs events of other processes until `stop` is cancelled. Only the server's own user can connect. An event whose
-    /// process ends is stopped.
-    pub async fn serve(self, stop: CancellationToken) -> Result<()> {
+    /// Whether an event runs.
+    pub fn is_busy(&self) -> bool {
+        self.host.get().is_some_and(|host| host.fleet.busy() > 0)
+    }
+
+    /// Runs events of other processes. Only the server's own user can connect. An event whose process ends is stopped.
+    /// From `stop` on no event is accepted any more; those that run may go on until `end`.
+    pub async fn serve(self, stop: CancellationToken, end: CancellationToken) -> Result<()> {
         let path = socket(&self.warehouse);
         let listener = match listen(&path) {
             Ok(listener) => listener,
@@ -49,9 +54,10 @@ impl SharedHost {
             }
         };
         let router = Router::new().route(PATH, post(run)).layer(DefaultBodyLimit::disable()).with_state(self);
+        let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
         let served = tokio::select! {
-            served = axum::serve(listener, router) => served.context("run events of other processes"),
-            () = stop.cancelled() => Ok(()),
+            served = serving => served.context("run events of other processes"),
+            () = end.cancelled() => Ok(()),
         };
         let _ = fs::remove_file(&path);
         served

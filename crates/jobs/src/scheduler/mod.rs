@@ -209,7 +209,8 @@ impl Scheduler {
             }
             let Some(rules) = self.planner.rules(&entry.job).cloned() else {
                 if self.ledger.claim(entry.id)? {
-                    let error = format!("the configuration has no job {} any more", entry.job);
+                    let error =
+                        format!("this server read no job {} when it started: restart it after a change", entry.job);
                     tracing::error!(job = entry.job, "{error}");
                     self.ledger.end_attempt(entry.id, AttemptEnd::Failed { error })?;
                 }

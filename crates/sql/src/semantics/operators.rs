@@ -128,8 +128,7 @@ pub(super) fn binary(binary: &BinaryExpr, schema: &DFSchema, zone: &str) -> Opti
                 return Some(numeric::divide((own_left(), left), (own_right(), right)));
             }
             _ if left.is_floating() || right.is_floating() => {
-                let double = |side: Expr, own: DataType| as_double(side, &own);
-                let args = vec![double(own_left(), left), double(own_right(), right)];
+                let args = vec![as_double(own_left(), &left), as_double(own_right(), &right)];
                 return Some(numeric::DIVIDE_DOUBLES.call_as(DataType::Float64, args));
             }
             _ => {}

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use function::host::{Answer, Event, EventFiles, Input};
 use function::registry::{DeploymentResult, FunctionVersion, LATEST};
 use jobs::flows::function::{failure_text, latest_answer, open_answer, refusal_error};
 use jobs::function_host::{self, FunctionCall, Host};
-use jobs::warehouse::Warehouse;
+use jobs::warehouse::{Warehouse, unknown};
 use ledger::Invocation;
 use schedule::Period;
 use serde_json::{Value, json};
@@ -22,6 +23,13 @@ use crate::report;
 
 /// How a user finds what is deployed.
 const DEPLOYED: &str = "`wattlake function list` shows what is deployed";
+
+/// Refuses a name that neither a deployed function nor one of functions/ has.
+fn check_name(warehouse: &Warehouse, name: &str) -> Result<()> {
+    let deployed = function_host::registry(warehouse)?.list()?.into_iter().map(|found| found.name);
+    let known: BTreeSet<String> = deployed.chain(warehouse.config.functions.keys().cloned()).collect();
+    if known.contains(name) { Ok(()) } else { Err(unknown("function", name, "the warehouse", &known)) }
+}
 
 /// Functions that run as on AWS Lambda: functions/NAME/
 #[derive(Debug, Subcommand)]
@@ -243,6 +251,9 @@ impl Invoke {
 
     fn unknown(&self, warehouse: &Warehouse) -> anyhow::Error {
         let (name, qualifier) = (&self.name, &self.qualifier);
+        if let Err(error) = check_name(warehouse, name) {
+            return error;
+        }
         if warehouse.config.functions.contains_key(name) && qualifier == LATEST {
             let hint = format!("run `wattlake function deploy {name}`");
             return report::input(format!("{name} is not deployed yet"), hint);
@@ -258,11 +269,14 @@ impl Invoke {
                 bytes
             }
             text => match text.strip_prefix('@') {
-                Some(file) => std::fs::read(file).with_context(|| format!("read the event from {file}"))?,
+                Some(file) => std::fs::read(file).map_err(|error| {
+                    anyhow::Error::from(base::Error::input(format!("read the event from {file}")).because(error))
+                })?,
                 None => text.as_bytes().to_vec(),
             },
         };
-        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).context("read the event as JSON")?;
+        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)
+            .map_err(|error| anyhow::Error::from(base::Error::input("read the event as JSON").because(error)))?;
         Ok(bytes.into())
     }
 
@@ -270,13 +284,21 @@ impl Invoke {
         if self.input.is_empty() && self.results.is_none() {
             return Ok(None);
         }
-        let mut inputs = Vec::new();
+        let mut inputs: Vec<Input> = Vec::new();
         for path in &self.input {
-            let path = path.canonicalize().with_context(|| format!("find {}", path.display()))?;
+            let path = path.canonicalize().map_err(|error| {
+                anyhow::Error::from(base::Error::input(format!("find the input {}", path.display())).because(error))
+            })?;
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if inputs.iter().any(|input| input.name == name) {
+                let what = format!("two inputs have the name {name:?}, which would be one file in /inputs");
+                return Err(report::input(what, "rename one of them, or name a folder with both"));
+            }
             inputs.push(Input { name, path });
         }
-        Ok(Some(EventFiles { inputs, results: self.results.clone() }))
+        // The server has another working folder.
+        let results = self.results.as_deref().map(std::path::absolute).transpose().context("find --results")?;
+        Ok(Some(EventFiles { inputs, results }))
     }
 
     async fn queue(&self, warehouse: &Warehouse, payload: Bytes) -> Result<ExitCode> {
@@ -363,6 +385,7 @@ pub struct Logs {
 
 impl Logs {
     fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        check_name(warehouse, &self.name)?;
         for line in function_host::journal(warehouse)?.lines(&self.name, self.request.as_deref(), self.limit)? {
             if self.json {
                 println!("{}", serde_json::to_string(&line).context("write a line")?);
@@ -392,6 +415,9 @@ pub struct Events {
 
 impl Events {
     fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        if let Some(name) = &self.name {
+            check_name(warehouse, name)?;
+        }
         let events = warehouse.ledger.invocations(self.limit, self.name.as_deref(), self.state.as_deref())?;
         if self.json {
             for event in &events {
@@ -452,6 +478,7 @@ impl Delete {
             (None, None) => registry.delete(&self.name)?,
         };
         if !is_deleted {
+            check_name(warehouse, &self.name)?;
             return Err(report::input("no such function, version or alias is deployed", DEPLOYED));
         }
         Ok(ExitCode::SUCCESS)

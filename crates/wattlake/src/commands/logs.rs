@@ -2,7 +2,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use jobs::system::LOGS;
 use ledger::{Ledger, LogRow};
@@ -34,7 +34,9 @@ impl Logs {
         let run = match ledger.run(&self.what)? {
             Some(run) => run,
             None => {
-                let job = warehouse.job_with_runs(&self.what)?;
+                let job = warehouse
+                    .job_with_runs(&self.what)
+                    .with_context(|| format!("{:?} is neither a run nor a job", self.what))?;
                 let Some(run) = ledger.runs(1, Some(&job))?.pop() else {
                     bail!(base::Error::input(format!("{job} has not run yet")))
                 };

@@ -144,6 +144,7 @@ pub fn print_refresh(name: &str, figures: &Value, json: bool) {
     let count = |key: &str| text::count(figures[key].as_u64().unwrap_or_default());
     let took = text::seconds(figures["seconds"].as_f64().unwrap_or_default());
     match (figures["how"].as_str(), figures["why"].as_str()) {
+        (Some("pending"), why) => println!("{name}: pending, {}", why.unwrap_or_default()),
         (Some("nothing"), _) => println!("{name}: up to date ({took})"),
         (Some("part"), _) => {
             println!("{name}: {} rows replace {} ({took})", count("rows"), count("replaced"));

@@ -154,12 +154,12 @@ fn print_function_run(job: &Job<'_>, figures: &serde_json::Value, json: bool) {
         inputs.map(|(name, rows)| format!("{name} {}", text::count(rows.as_u64().unwrap_or_default()))).collect();
     let number = |key: &str| figures[key].as_u64().unwrap_or_default();
     println!(
-        "{}: version {} answered {} in {:.2} s (input rows: {})\nresult {}",
+        "{}: version {} answered {} in {:.2} s{}\nresult {}",
         job.full_name(),
         number("version"),
         text::bytes(number("result_bytes")),
         number("milliseconds") as f64 / 1e3,
-        inputs.join(", "),
+        if inputs.is_empty() { String::new() } else { format!(" (input rows: {})", inputs.join(", ")) },
         figures["result"].as_str().unwrap_or_default()
     );
 }

@@ -208,7 +208,7 @@ fn health_metrics_and_state_by_http() {
 fn one_server_a_warehouse_and_a_clean_end() {
     let mut served = TestServer::new("");
     let second = served.warehouse.run(&["serve"]);
-    assert_eq!(second.code, 1, "{second:?}");
+    assert_eq!(second.code, 5, "{second:?}");
     second.has("another `wattlake serve` is running");
     let pid = served.child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());

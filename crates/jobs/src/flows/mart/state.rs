@@ -63,6 +63,13 @@ pub struct Status {
     pub version: Option<u64>,
 }
 
+/// Why a mart whose query can't be planned is pending: which tables are not filled yet. `None` where none is missing.
+pub async fn pending(config: &config::Warehouse, lake: &Lake, mart: &Mart) -> lake::Result<Option<String>> {
+    let unfilled = UnfilledTables::of(config, lake).await?.with_marts().read_by(&mart.sql);
+    let tables: Vec<String> = unfilled.into_iter().collect();
+    Ok((!tables.is_empty()).then(|| format!("not in the lake yet: {}", tables.join(", "))))
+}
+
 /// The state of a mart. Plans its query, and reads the logs of its inputs and of its own table.
 pub async fn status(config: &config::Warehouse, lake: &Lake, ledger: &Ledger, mart: &Mart) -> lake::Result<Status> {
     let none = Status { state: State::Fresh, inputs: Vec::new(), refreshed_at: None, rows: None, version: None };
@@ -75,10 +82,9 @@ pub async fn status(config: &config::Warehouse, lake: &Lake, ledger: &Ledger, ma
     let (query, schema) = match planned.await {
         Ok(planned) => planned,
         Err(error) => {
-            let unfilled = UnfilledTables::of(config, lake).await?.read_by(&mart.sql);
-            let state = match unfilled.into_iter().collect::<Vec<_>>() {
-                tables if tables.is_empty() => State::Broken(base::chain(&error)),
-                tables => State::Pending(format!("not in the lake yet: {}", tables.join(", "))),
+            let state = match pending(config, lake, mart).await? {
+                None => State::Broken(base::chain(&error)),
+                Some(why) => State::Pending(why),
             };
             return Ok(Status { state, ..none });
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use lake::{HiddenRows, Lake, PackOptions, TableName};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sql::Session;
 use sql::output::{self, Format};
 use tempfile::TempDir;
@@ -273,6 +273,23 @@ async fn marts_read_marts() {
     let text = format!("--| description = 'By day'\n{daily}").replace("platform.readings", "good");
     fs::write(world.folder.path().join("marts/daily.sql"), text).unwrap();
     assert_eq!(world.refresh("daily", false).await["how"], "nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mart_is_pending_until_its_inputs_are_filled() {
+    let early = "--| kind = 'table'\nSELECT * FROM weather.forecasts";
+    let daily = "--| kind = 'table'\nSELECT site_id, sum(value) AS total FROM platform.readings GROUP BY 1";
+    let second = "--| kind = 'table'\nSELECT max(total) AS greatest FROM marts.daily";
+    let world = World::new(9, &[("early", early), ("daily", daily), ("second", second)]).await;
+    for (mart, table) in [("early", "weather.forecasts"), ("second", "marts.daily")] {
+        let figures = world.refresh(mart, false).await;
+        assert_eq!(
+            (&figures["how"], &figures["why"]),
+            (&json!("pending"), &json!(format!("not in the lake yet: {table}")))
+        );
+    }
+    world.refresh("daily", false).await;
+    assert_eq!(world.refresh("second", false).await["rows"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -41,6 +41,18 @@ print(json.dumps({"status": ran["StatusCode"], "error": ran.get("FunctionError")
                   "tail": "LogResult" in ran, "queued": queued["StatusCode"], "refused": refused}))
 "#;
 
+/// Prints a line, and answers two seconds later.
+const SLOW: &str = r#"#!/bin/bash
+api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
+while true; do
+  curl -sS -D /tmp/head -o /tmp/event "$api/invocation/next"
+  id=$(tr -d '\r' < /tmp/head | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p')
+  echo "it works"
+  sleep 2
+  curl -sS -o /dev/null -X POST -d '"done"' "$api/invocation/$id/response"
+done
+"#;
+
 struct TestServer<'a> {
     it: &'a Billing,
     child: Child,
@@ -49,18 +61,24 @@ struct TestServer<'a> {
 
 impl<'a> TestServer<'a> {
     fn new(it: &'a Billing) -> TestServer<'a> {
+        TestServer::start(it, true)
+    }
+
+    /// A server with or without the Invoke API.
+    fn start(it: &'a Billing, has_api: bool) -> TestServer<'a> {
         let free = [(), ()].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let [http, functions] = free.map(|listener| listener.local_addr().unwrap().port());
         let toml = format!(
             "lake.url = 'lake'\n[serve]\ntimezone = 'Europe/Paris'\nsql = 'off'\nhttp = '127.0.0.1:{http}'\n\
-             functions = '127.0.0.1:{functions}'\n"
+             functions = '{}'\n",
+            if has_api { format!("127.0.0.1:{functions}") } else { "off".to_owned() }
         );
         it.warehouse.write("wattlake.toml", &toml);
         let log = std::fs::File::create(it.warehouse.path().join("serve.log")).unwrap();
         let mut serve = it.warehouse.command(&["serve"]);
         let child = serve.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(180);
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, functions)).is_err() {
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, if has_api { functions } else { http })).is_err() {
             let log = || std::fs::read_to_string(it.warehouse.path().join("serve.log")).unwrap();
             assert!(Instant::now() < deadline, "it does not listen:\n{}", log());
             std::thread::sleep(Duration::from_millis(30));
@@ -126,20 +144,19 @@ fn events_of_all_processes_run_in_the_server() {
 
 #[test]
 fn an_event_runs_again_where_the_server_ends_before_it() {
-    const SLOW: &str = r#"#!/bin/bash
-api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
-while true; do
-  curl -sS -D /tmp/head -o /tmp/event "$api/invocation/next"
-  id=$(tr -d '\r' < /tmp/head | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p')
-  echo "it works"
-  sleep 2
-  curl -sS -o /dev/null -X POST -d '"done"' "$api/invocation/$id/response"
-done
-"#;
     let it = Billing::new();
     it.warehouse.write("functions/bill/bootstrap", SLOW);
     it.warehouse.ok(&["function", "deploy", "bill"]);
     let server = TestServer::new(&it);
+    let invoking = start_slow(&it);
+    drop(server);
+    let said = CommandResult::of(invoking.wait_with_output().unwrap());
+    assert_eq!(said.code, 0, "{said:?}");
+    said.has("\"done\"").has("runs again");
+}
+
+/// Invokes the function `SLOW`, and returns once it runs.
+fn start_slow(it: &Billing) -> Child {
     let mut command = it.warehouse.command(&["function", "invoke", "bill"]);
     let invoking = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(180);
@@ -147,8 +164,57 @@ done
         assert!(Instant::now() < deadline, "the event does not begin");
         std::thread::sleep(Duration::from_millis(30));
     }
-    drop(server);
+    invoking
+}
+
+#[test]
+fn a_server_that_stops_lets_events_end() {
+    let it = Billing::new();
+    it.warehouse.write("functions/bill/bootstrap", SLOW);
+    it.warehouse.ok(&["function", "deploy", "bill"]);
+    let mut server = TestServer::new(&it);
+    let invoking = start_slow(&it);
+    let pid = server.child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     let said = CommandResult::of(invoking.wait_with_output().unwrap());
     assert_eq!(said.code, 0, "{said:?}");
-    said.has("\"done\"").has("runs again");
+    assert!(!said.text().contains("runs again"), "{said:?}");
+    assert!(server.child.wait().unwrap().success());
+}
+
+#[test]
+fn queued_events_run_from_the_first_deployment_on() {
+    let it = Billing::new();
+    let server = TestServer::start(&it, false);
+    it.warehouse.ok(&["function", "deploy", "bill"]);
+    it.warehouse.ok(&["function", "invoke", "bill", "--detach"]);
+    let deadline = Instant::now() + Duration::from_secs(180);
+    while server.it.warehouse.json(&["function", "events", "--state", "succeeded", "--json"]).is_empty() {
+        assert!(Instant::now() < deadline, "the queued event did not run");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn files_of_a_user_are_not_written_to() {
+    let it = Billing::new();
+    let files = "handler = 'bill'\nmemory_mb = 256\ntimeout = '5min'\n[files]\n";
+    it.warehouse.write("functions/bill/function.toml", files);
+    it.warehouse.write("functions/bill/lines.csv", "a;b\n");
+    it.warehouse.ok(&["function", "deploy", "bill"]);
+    let _server = TestServer::new(&it);
+    it.warehouse.write("one/in.csv", "first");
+    it.warehouse.write("two/in.csv", "second");
+    let invoke = |arguments: &[&str]| {
+        let mut command = it.warehouse.command(&[&["function", "invoke", "bill"], arguments].concat());
+        let folder = it.warehouse.path().join("one");
+        CommandResult::of(command.current_dir(folder).output().unwrap())
+    };
+    let said = invoke(&["--input", "in.csv", "--input", "../two/in.csv"]);
+    assert_eq!(said.code, 3, "{said:?}");
+    said.has("two inputs have the name \"in.csv\"");
+    assert_eq!(std::fs::read_to_string(it.warehouse.path().join("one/in.csv")).unwrap(), "first");
+    assert_eq!(invoke(&["--input", "in.csv", "--results", "out"]).code, 0);
+    let written = it.warehouse.path().join("one/out/lines.csv");
+    assert_eq!(std::fs::read_to_string(written).unwrap(), "a;b\n", "in the caller's folder, not in the server's");
 }
