@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use pgserver::{Binaries, Cancellation, Options};
 use serde_json::{Value, json};
@@ -13,6 +14,9 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::postgres::Endpoint;
 use crate::run::{MarkedPlan, Request, TransferReport, plan_and_mark, transfer_tables};
+
+/// How long the server may apply the log of a backup, as long as it runs: that takes the longer the more was written.
+const RECOVERY_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Is called after each stage with the event's name and its fields.
 pub type OnEvent<'a> = &'a (dyn Fn(&str, Value) + Send + Sync);
@@ -65,7 +69,9 @@ async fn from_copy(
         .blocking("start PostgreSQL on the base backup", |tools, into, cancellation| {
             pgserver::prepare_restored(tools, into)?;
             let cancellation = cancellation.clone();
-            pgserver::start(tools, into, &Options { cancellation, ..Options::default() })
+            // A crash of the machine removes the copy anyway; with fsync the server would first sync every file of it.
+            let options = Options { cancellation, fsync: false, ready_within: RECOVERY_TIME_MAX, ..Options::default() };
+            pgserver::start(tools, into, &options)
         })
         .await?;
     let database = request.source.database();
