@@ -77,7 +77,7 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     let (host, runs_ended) = (SharedHost::new(Arc::clone(&state.warehouse)), CancellationToken::new());
     let grace_over = CancellationToken::new();
     tasks.spawn(host.clone().serve(runs_ended.clone(), grace_over.clone()));
-    tasks.spawn(end_after(stop.clone(), serve.shutdown_grace, grace_over, host.clone()));
+    tasks.spawn(end_after(stop.clone(), serve.shutdown_grace, at_rest(runs_ended.clone(), host.clone()), grace_over));
     let (scheduler, ended) = (scheduler.run(stop.clone()), runs_ended.drop_guard());
     tasks.spawn(async move {
         let result = scheduler.await;
@@ -131,16 +131,24 @@ async fn queued_events(host: SharedHost, warehouse: Arc<Warehouse>, stop: Cancel
 }
 
 /// Cancels `end` once `stop` was cancelled and the grace is over, or nothing runs any more.
-async fn end_after(stop: CancellationToken, grace: Duration, end: CancellationToken, host: SharedHost) -> Result<()> {
+async fn end_after(
+    stop: CancellationToken,
+    grace: Duration,
+    at_rest: impl Future<Output = ()>,
+    end: CancellationToken,
+) -> Result<()> {
     stop.cancelled().await;
-    let at_rest = async {
-        while host.is_busy() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
     let _ = tokio::time::timeout(grace, at_rest).await;
     end.cancel();
     Ok(())
+}
+
+/// Waits until the server's own runs have ended, which may still invoke functions, and then all events.
+async fn at_rest(runs_ended: CancellationToken, host: SharedHost) {
+    runs_ended.cancelled().await;
+    while host.is_busy() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Serves the Invoke API, and runs the queue of asynchronous events.
