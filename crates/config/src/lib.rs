@@ -33,6 +33,7 @@ pub use mart::{Mart, MartKind};
 pub use raw::{FileKind, json_schema};
 use schedule::JobRules;
 pub use secret::Secret;
+use transfer::plan::ChangesSettings;
 pub use unset::{OrUnset, UnsetVariables};
 
 /// The name of the lake as a target of transfers; no connection may have it.
@@ -160,6 +161,8 @@ pub struct Transfer {
     pub on_no_cursor: OnNoCursor,
     /// How far before its position an incremental run starts again, for timestamp cursors.
     pub overlap: Duration,
+    /// The settings of mode `changes`.
+    pub changes: ChangesSettings,
     /// Settings of single tables, by `schema.table` at the source.
     pub tables: BTreeMap<String, TableSettings>,
     pub rules: JobRules,
@@ -173,13 +176,15 @@ pub enum Target {
     Postgres(String),
 }
 
-/// What a run of a transfer reads. `changes` is not implemented, and has no variant: the check refuses it.
+/// What a run of a transfer reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// All rows; the target is replaced.
     Initial,
     /// New and changed rows.
     Incremental,
+    /// All rows once, then the changes of the write-ahead log.
+    Changes,
 }
 
 /// How the source is read. `rds` is not implemented, and has no variant: the check refuses it.

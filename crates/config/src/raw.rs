@@ -6,6 +6,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
+mod choices;
+
+pub use choices::{Deletes, Mode, OnNoCursor, Via};
+
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema as schema};
 use serde::de::{self, Deserialize, Deserializer};
@@ -253,6 +257,20 @@ pub struct Transfer {
     /// a whole number and `s`, `min`, `h` or `d`.
     #[schemars(extend("default" = "10min", "pattern" = "^[0-9]+ ?(s|min|h|d)$"))]
     pub overlap: Field<String>,
+    /// Mode `changes`: what happens to rows that the source deletes.
+    #[schemars(extend("default" = "apply"))]
+    pub deletes: Field<Deletes>,
+    /// Mode `changes`: the name of the replication slot; `wattlake_NAME` by default.
+    #[schemars(extend("pattern" = "^[a-z0-9_]{1,63}$"))]
+    pub slot: Field<String>,
+    /// Mode `changes`: a publication of your own. By default `wattlake_NAME`, which is created, changed and dropped as
+    /// it is needed.
+    #[schemars(length(min = 1, max = 63))]
+    pub publication: Field<String>,
+    /// Mode `changes`: how long changes of a table may wait for a commit, where it was committed a moment ago. Half a
+    /// second by default.
+    #[schemars(extend("pattern" = "^[0-9]+ ?(s|min)$"))]
+    pub commit_interval: Field<String>,
     /// Settings of single tables, by `"schema.table"` at the source, in quotes.
     #[schemars(with = "BTreeMap<String, TableSettings>")]
     pub tables: BTreeMap<Spanned<String>, TableSettings>,
@@ -328,44 +346,6 @@ pub enum MartKind {
     View,
     /// Computed by a run of its job and kept in the lake.
     Table,
-}
-
-/// What a run of a transfer reads.
-#[derive(Clone, Copy, serde::Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// All rows; the target is replaced in one commit.
-    Initial,
-    /// New and changed rows by each table's cursor; rows deleted at the source stay.
-    Incremental,
-    /// From the write-ahead log, seconds behind. Not implemented yet.
-    #[schemars(extend("x-not-built" = true))]
-    Changes,
-}
-
-/// How the source is read.
-#[derive(Clone, Copy, serde::Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Via {
-    /// The server itself.
-    Direct,
-    /// A standby, which the connection names.
-    Replica,
-    /// A private copy made by `pg_basebackup`, which is removed when the run ends.
-    Basebackup,
-    /// A restored snapshot of Amazon RDS. Not implemented yet.
-    #[schemars(extend("x-not-built" = true))]
-    Rds,
-}
-
-/// What to do with a table without a usable cursor in incremental mode.
-#[derive(Clone, Copy, serde::Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnNoCursor {
-    /// The table fails, and the others continue.
-    Error,
-    /// The table is read whole each time.
-    Reload,
 }
 
 /// The value of an optional key with its place in the file. TOML has no null, so its schema is that of the value.

@@ -196,7 +196,7 @@ fn a_missing_key_is_reported_at_its_section() {
         [
             "transfers/x.toml:1:1: the file has no \"source\"; add \"source\": \
              the connection to read from: a name of `[connections]` in `wattlake.toml`",
-            "transfers/x.toml:1:1: the file has no \"mode\"; add \"mode\": one of \"initial\", \"incremental\"",
+            "transfers/x.toml:1:1: the file has no \"mode\"; add \"mode\": one of \"initial\", \"incremental\", \"changes\"",
         ]
     );
     assert_eq!(
@@ -271,7 +271,7 @@ fn an_unknown_word_lists_the_known() {
     assert_eq!(
         transfer_problems("source = 'platform'\nmode = 'incrementl'\nvia = 'ssh'\non_no_cursor = \"\""),
         [
-            "transfers/x.toml:2:8: unknown mode 'incrementl': expected one of \"initial\", \"incremental\"; \
+            "transfers/x.toml:2:8: unknown mode 'incrementl': expected one of \"initial\", \"incremental\", \"changes\"; \
              nearest: \"incremental\"",
             "transfers/x.toml:3:7: unknown via 'ssh': expected one of \"direct\", \"replica\", \"basebackup\"",
             "transfers/x.toml:4:16: unknown on_no_cursor \"\": expected one of \"error\", \"reload\"",
@@ -280,13 +280,33 @@ fn an_unknown_word_lists_the_known() {
 }
 
 #[test]
-fn unimplemented_modes_are_refused() {
+fn what_is_not_implemented_is_refused() {
     assert_eq!(
-        transfer_problems("source = 'platform'\nmode = 'changes'\nvia = 'rds'\n"),
+        transfer_problems("source = 'platform'\nmode = 'initial'\nvia = 'rds'\n"),
+        ["transfers/x.toml:3:7: via \"rds\" is not implemented yet; use via = \"replica\" to relieve the source"]
+    );
+}
+
+#[test]
+fn keys_of_changes_belong_to_its_mode() {
+    assert_eq!(
+        transfer_problems("source = 'platform'\nmode = 'initial'\nslot = 's'\ndeletes = 'keep'"),
         [
-            "transfers/x.toml:2:8: mode \"changes\" is not implemented yet; \
-             use mode = \"incremental\" at short intervals",
-            "transfers/x.toml:3:7: via \"rds\" is not implemented yet; use via = \"replica\" to relieve the source",
+            "transfers/x.toml:3:8: \"slot\" belongs to mode \"changes\"; set mode = \"changes\", or remove \"slot\"",
+            "transfers/x.toml:4:11: \"deletes\" belongs to mode \"changes\"; set mode = \"changes\", or remove \"deletes\"",
+        ]
+    );
+    assert_eq!(
+        transfer_problems(
+            "source = 'platform'\nmode = 'changes'\nvia = 'basebackup'\ntarget = 'copy'\n[[triggers]]\ncron = '0 8 * * *'"
+        ),
+        [
+            "transfers/x.toml:3:7: a base backup has no log to follow; set via = \"direct\", or \"replica\" for a standby \
+             of PostgreSQL 16 or newer",
+            "transfers/x.toml:4:10: mode \"changes\" writes to the lake, not to \"copy\"; set target = \"lake\", or mode = \
+             \"incremental\"",
+            "transfers/x.toml:5:1: mode \"changes\" is a service, which no trigger starts; remove the triggers: `wattlake \
+             serve` runs it all the time",
         ]
     );
 }
@@ -711,7 +731,7 @@ fn the_schema_describes_every_key() {
         assert_eq!(schema["additionalProperties"], false);
         walk(&schema, "", &mut keys);
     }
-    assert_eq!(keys, 224);
+    assert_eq!(keys, 228);
 }
 
 fn mart_problems(files: &[(&str, &str)]) -> Vec<String> {

@@ -161,9 +161,10 @@ impl Commit {
     async fn write_once(&self) -> Result<u64> {
         let context = format!("commit to {}", self.name);
         let mut actions = self.schema_actions()?;
-        let (removes, removed) = self.removals().await?;
+        let mut adds: Vec<Add> = self.adds.iter().map(|file| add_action(file, self.packs.is_empty())).collect();
+        let (removes, removed) = self.removals(&mut adds).await?;
         actions.extend(removes);
-        actions.extend(self.adds.iter().map(|file| Action::Add(add_action(file, self.packs.is_empty()))));
+        actions.extend(adds.into_iter().map(Action::Add));
         let rows: u64 = if self.packs.is_empty() { self.adds.iter().map(|file| file.rows).sum() } else { 0 };
         let mut info = self.info.clone();
         info.insert(RUN.into(), self.run.as_str().into());
@@ -208,8 +209,9 @@ impl Commit {
         DeltaOperation::Write { mode, partition_by: None, predicate: None }
     }
 
-    /// The actions that remove files and hide rows, and the number of rows that are removed.
-    async fn removals(&self) -> Result<(Vec<Action>, u64)> {
+    /// The actions that remove files and hide rows, and the number of rows that are removed. Rows of `adds` are hidden
+    /// in these.
+    async fn removals(&self, adds: &mut Vec<Add>) -> Result<(Vec<Action>, u64)> {
         let (mut actions, mut removed) = (Vec::new(), 0);
         let Some(base) = &self.base else { return Ok((actions, removed)) };
         let mut packs: HashSet<&str> = self.packs.iter().map(String::as_str).collect();
@@ -227,7 +229,7 @@ impl Commit {
             return Err(Error::new(Kind::Retry, context));
         }
         removed += self.hidden.rows();
-        actions.extend(self.hidden.write(base, &self.run).await?);
+        actions.extend(self.hidden.write(base, &self.run, adds).await?);
         Ok((actions, removed))
     }
 

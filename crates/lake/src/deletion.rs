@@ -63,8 +63,9 @@ impl HiddenRows {
     }
 
     /// Stores the vectors, each merged with the file's present one, and returns the log actions that apply them.
-    /// Before these are committed, nothing is hidden.
-    pub(crate) async fn write(&self, base: &Table, run: &str) -> Result<Vec<Action>> {
+    /// Rows of the new files `adds` are hidden by the actions that add these. Before the actions are committed, nothing
+    /// is hidden.
+    pub(crate) async fn write(&self, base: &Table, run: &str, adds: &mut Vec<Add>) -> Result<Vec<Action>> {
         if self.files.is_empty() {
             return Ok(Vec::new());
         }
@@ -85,16 +86,7 @@ impl HiddenRows {
                 // No row of the file is visible any more.
                 continue;
             }
-            let mut vector = KernelDeletionVector::new();
-            vector.add_deleted_row_indexes(rows.iter());
-            let written = writer.write_deletion_vector(vector).context(context())?;
-            let descriptor = DeletionVectorDescriptor {
-                storage_type: StorageType::UuidRelativePath,
-                path_or_inline_dv: format!("{}{}", folder(run), z85::encode(id.as_bytes())),
-                offset: Some(written.offset),
-                size_in_bytes: written.size_in_bytes,
-                cardinality: written.cardinality,
-            };
+            let descriptor = append(&mut writer, &rows, run, id).context(context())?;
             actions.push(Action::Add(Add {
                 path: file.path().into_owned(),
                 partition_values: file.partition_values_map(),
@@ -106,6 +98,17 @@ impl HiddenRows {
                 ..Default::default()
             }));
         }
+        let mut whole = Vec::new();
+        for add in adds.iter_mut() {
+            let Some(rows) = remaining.remove(&add.path) else { continue };
+            if add.get_stats().ok().flatten().is_some_and(|stats| rows.len() == stats.num_records as u64) {
+                whole.push(add.path.clone());
+                continue;
+            }
+            add.stats = add.stats.as_deref().map(loosen);
+            add.deletion_vector = Some(append(&mut writer, &rows, run, id).context(context())?);
+        }
+        adds.retain(|add| !whole.contains(&add.path));
         if let Some(path) = remaining.keys().next() {
             return Err(Error::new(Kind::Retry, format!("{}: {path} is no longer part of the table", context())));
         }
@@ -124,6 +127,25 @@ impl HiddenRows {
             None => Ok(None),
         }
     }
+}
+
+/// Writes the vector of a file into the commit's file of vectors, and returns where it is.
+fn append(
+    writer: &mut StreamingDeletionVectorWriter<'_, Vec<u8>>,
+    rows: &RoaringTreemap,
+    run: &str,
+    id: uuid::Uuid,
+) -> Result<DeletionVectorDescriptor, delta_kernel::Error> {
+    let mut vector = KernelDeletionVector::new();
+    vector.add_deleted_row_indexes(rows.iter());
+    let written = writer.write_deletion_vector(vector)?;
+    Ok(DeletionVectorDescriptor {
+        storage_type: StorageType::UuidRelativePath,
+        path_or_inline_dv: format!("{}{}", folder(run), z85::encode(id.as_bytes())),
+        offset: Some(written.offset),
+        size_in_bytes: written.size_in_bytes,
+        cardinality: written.cardinality,
+    })
 }
 
 /// Reads a vector: the positions of the rows that it hides.

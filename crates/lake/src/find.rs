@@ -17,6 +17,7 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
+use roaring::RoaringTreemap;
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -24,6 +25,7 @@ use crate::deletion::HiddenRows;
 use crate::error::{Context, Error, Kind, Result};
 use crate::object_reader::ObjectReader;
 use crate::table::Table;
+use crate::writer::DataFile;
 
 /// A row of the table whose key was looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,11 +154,27 @@ impl Table {
     pub async fn find(&self, keys: &KeySet, order: &OrderColumns, excluded: &HiddenRows) -> Result<Vec<FoundRow>> {
         let mut found = Vec::new();
         for file in self.delta.snapshot().context(format!("read the files of {}", self.name))?.log_data().iter() {
-            if may_contain_keys(keys, &file) {
-                self.find_in(&file, keys, order, excluded, &mut found).await.map_err(|e| {
-                    Error::new(e.kind, format!("look for rows in {} of {}", file.path(), self.name)).because(e)
-                })?;
+            if may_contain_keys(keys, file.stats().as_deref()) {
+                let hidden = HiddenRows::of_file(self, &file).await?;
+                let searched = SearchedFile { path: &file.path(), bytes: file.size().unsigned_abs(), hidden };
+                self.find_in(searched, keys, order, excluded, &mut found).await?;
             }
+        }
+        Ok(found)
+    }
+
+    /// As [`Table::find`], in files that are not committed yet.
+    pub async fn find_uncommitted(
+        &self,
+        files: &[DataFile],
+        keys: &KeySet,
+        order: &OrderColumns,
+        excluded: &HiddenRows,
+    ) -> Result<Vec<FoundRow>> {
+        let mut found = Vec::new();
+        for file in files.iter().filter(|file| may_contain_keys(keys, Some(&file.stats))) {
+            let searched = SearchedFile { path: &file.path, bytes: file.bytes, hidden: None };
+            self.find_in(searched, keys, order, excluded, &mut found).await?;
         }
         Ok(found)
     }
@@ -213,17 +231,29 @@ impl Table {
 
     async fn find_in(
         &self,
-        file: &LogicalFileView,
+        file: SearchedFile<'_>,
         keys: &KeySet,
         order: &OrderColumns,
         excluded: &HiddenRows,
         found: &mut Vec<FoundRow>,
     ) -> Result<()> {
-        let mut reader = ObjectReader::new(self.store(), Path::from(file.path().as_ref()), file.size().unsigned_abs());
+        let context = format!("look for rows in {} of {}", file.path, self.name);
+        let search = self.search(file, keys, order, excluded, found);
+        search.await.map_err(|e| Error::new(e.kind, context).because(e))
+    }
+
+    async fn search(
+        &self,
+        file: SearchedFile<'_>,
+        keys: &KeySet,
+        order: &OrderColumns,
+        excluded: &HiddenRows,
+        found: &mut Vec<FoundRow>,
+    ) -> Result<()> {
+        let mut reader = ObjectReader::new(self.store(), Path::from(file.path), file.bytes);
         let metadata = reader.get_metadata(None).await.context("read the footer")?;
         let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).context("read the footer")?;
-        let present = HiddenRows::of_file(self, file).await?;
-        let path: Arc<str> = file.path().as_ref().into();
+        let (present, path) = (file.hidden, Arc::<str>::from(file.path));
         let (schema, parquet) = (metadata.schema(), metadata.parquet_schema());
         let wanted: Vec<usize> = (0..schema.fields().len())
             .filter(|at| {
@@ -298,8 +328,16 @@ fn matches_in(
     Ok(())
 }
 
-fn may_contain_keys(keys: &KeySet, file: &LogicalFileView) -> bool {
-    let Some(stats) = file.stats().and_then(|text| serde_json::from_str::<Value>(&text).ok()) else { return true };
+/// A data file to look for rows in.
+struct SearchedFile<'a> {
+    path: &'a str,
+    bytes: u64,
+    /// The rows that its deletion vector hides.
+    hidden: Option<RoaringTreemap>,
+}
+
+fn may_contain_keys(keys: &KeySet, stats: Option<&str>) -> bool {
+    let Some(stats) = stats.and_then(|text| serde_json::from_str::<Value>(text).ok()) else { return true };
     keys.columns.iter().enumerate().all(|(at, name)| {
         let bound =
             |side: &str| stats.get(side).and_then(|values| values.get(name)).and_then(|v| integer(v, &keys.types[at]));

@@ -94,6 +94,8 @@ pub struct TransferTableRow {
     /// The time at which it did.
     #[serde(serialize_with = "instant::serialize")]
     pub updated_at: DateTime<Utc>,
+    /// What its stream of changes has counted: a JSON object; null for a table that is not streamed.
+    pub changes: Value,
 }
 
 /// A state of a table that one run recorded.
@@ -113,7 +115,7 @@ pub(crate) const RUN_COLUMNS: &str = "id, job, cause, state, detail, figures, er
 pub(crate) const EVENT_COLUMNS: &str = "seq, at, name, run_id, fields";
 /// The columns that [`TransferTableRow::read`] reads.
 pub(crate) const TABLE_COLUMNS: &str = "transfer, source_table, target_table, state, mode, rows, \
-     bytes_read, bytes_written, seconds, position, reason, hint, run_id, updated_at";
+     bytes_read, bytes_written, seconds, position, reason, hint, run_id, updated_at, changes";
 
 impl RunRow {
     /// Reads a row of the columns [`RUN_COLUMNS`].
@@ -170,6 +172,7 @@ impl TransferTableRow {
             hint: row.get(11)?,
             run_id: row.get(12)?,
             updated_at: instant::from_text(13, &row.get::<_, String>(13)?)?,
+            changes: json(row, 14)?,
         })
     }
 }
@@ -177,7 +180,7 @@ impl TransferTableRow {
 impl RunTableRow {
     /// Reads a row of the columns [`TABLE_COLUMNS`], followed by `seq`.
     pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { table: TransferTableRow::read(row)?, seq: row.get(14)? })
+        Ok(Self { table: TransferTableRow::read(row)?, seq: row.get(15)? })
     }
 }
 

@@ -95,6 +95,8 @@ pub struct TableOutcome {
     pub reason: Option<String>,
     /// What a user can do about the reason.
     pub hint: Option<String>,
+    /// What its stream of changes has counted: a JSON object; null for a table that is not streamed.
+    pub changes: Value,
 }
 
 impl Run {
@@ -147,9 +149,18 @@ impl Run {
 
     /// Records the states of tables in one transaction: as the tables' current states, and in the run's history.
     pub fn tables(&self, outcomes: &[TableOutcome]) -> Result<()> {
-        let marks = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?";
-        let state = format!("insert or replace into transfer_tables ({TABLE_COLUMNS}) values ({marks})");
-        let history = format!("insert into run_tables ({TABLE_COLUMNS}) values ({marks})");
+        self.write_tables(outcomes, &["transfer_tables", "run_tables"])
+    }
+
+    /// Records the current states of tables whose run goes on, without the run's history.
+    pub fn update_tables(&self, outcomes: &[TableOutcome]) -> Result<()> {
+        self.write_tables(outcomes, &["transfer_tables"])
+    }
+
+    fn write_tables(&self, outcomes: &[TableOutcome], into: &[&str]) -> Result<()> {
+        let marks = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?";
+        let insert = |table: &&str| format!("insert or replace into {table} ({TABLE_COLUMNS}) values ({marks})");
+        let inserts: Vec<String> = into.iter().map(insert).collect();
         self.ledger.write("record the states of tables", |tx| {
             for outcome in outcomes {
                 let values = (
@@ -167,9 +178,11 @@ impl Run {
                     &outcome.hint,
                     &self.id,
                     instant::to_text(instant::now()),
+                    (!outcome.changes.is_null()).then(|| outcome.changes.to_string()),
                 );
-                tx.prepare_cached(&state)?.execute(values.clone())?;
-                tx.prepare_cached(&history)?.execute(values)?;
+                for insert in &inserts {
+                    tx.prepare_cached(insert)?.execute(values.clone())?;
+                }
             }
             Ok(())
         })

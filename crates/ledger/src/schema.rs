@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorContext, Kind};
 
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
-const STEPS: [&str; 6] = [CORE, SCHEDULES, COUNTS, FUNCTIONS, HINTS, RETRYABLE];
+const STEPS: [&str; 7] = [CORE, SCHEDULES, COUNTS, FUNCTIONS, HINTS, RETRYABLE, CHANGES];
 
 const CORE: &str = "
 create table runs (
@@ -253,6 +253,12 @@ const RETRYABLE: &str = "
 alter table runs add column retryable integer not null default 0;
 update runs set retryable = 1 where json_extract(figures, '$.may_pass') = 1;
 update runs set figures = json_remove(figures, '$.may_pass') where json_type(figures, '$.may_pass') is not null;
+";
+
+/// What a table's stream of changes has counted, as JSON.
+const CHANGES: &str = "
+alter table transfer_tables add column changes text;
+alter table run_tables add column changes text;
 ";
 
 /// Opens a connection for reads and writes, after a migration where one is needed. Commits are written with

@@ -79,6 +79,9 @@ pub struct Origin {
     /// The condition on the rows: empty where all are read, `None` where an earlier build did not store it.
     #[serde(default)]
     pub filter: Option<String>,
+    /// The target has exactly the rows that the source had at the table's position in the log.
+    #[serde(default)]
+    pub mirrors: bool,
 }
 
 /// A column of the target's table, with what it was read from.
@@ -132,6 +135,7 @@ impl Origin {
             columns: columns.collect(),
             storage: plan.source.leaves.iter().map(|leaf| (leaf.oid, leaf.file_node)).collect(),
             filter: Some(plan.filter.clone().unwrap_or_default()),
+            mirrors: false,
         }
     }
 

@@ -22,12 +22,16 @@ pub mod settings;
 pub mod timeline;
 pub mod type_map;
 
+pub mod lsn;
+
 pub mod postgres;
 
 pub mod decode;
 pub mod destination;
 pub mod late;
 pub mod read;
+
+pub mod changes;
 
 pub mod base_backup;
 pub mod preflight;

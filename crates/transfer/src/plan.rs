@@ -11,7 +11,7 @@ pub use crate::cursor::{Cursor, CursorColumn, CursorKind};
 use crate::dms;
 use crate::error::{Context, Error, Result};
 use crate::postgres::{Catalog, Table, quote};
-pub use crate::settings::{ColumnAs, Mode, OnNoCursor, Overlap, Settings, TableSettings};
+pub use crate::settings::{ChangesSettings, ColumnAs, Deletes, Mode, OnNoCursor, Overlap, Settings, TableSettings};
 use crate::type_map::{ColumnKind, ColumnMapping, SourceType, map_type};
 use table_check::{check_distinct_targets, check_table};
 pub use transfer_plan::{PlanColumn, RefusedTable, SourceColumn, TablePlan, TransferPlan};
@@ -315,6 +315,10 @@ fn assemble(
         replace_command: settings.command("run", &table.display(), " --replace"),
         resync_command: settings.command("resync", &table.display(), ""),
     };
+    if settings.mode == Mode::Changes {
+        // The log has the order of the changes.
+        return Ok(plan);
+    }
     match order::choose_cursor(table, &plan, names, &own) {
         Ok(cursor) => {
             plan.overlap = order::overlap(&cursor, &own, settings)?;

@@ -252,7 +252,7 @@ fn check_files(wire: &mut Wire, plan: &TablePlan, probe: &Probe) -> Result<Files
 }
 
 /// One row with the constant defaults of columns that the target lacks; `None` where no such column has one.
-fn defaults(wire: &mut Wire, plan: &TablePlan, present: Option<&Schema>) -> Result<Option<RecordBatch>> {
+pub(crate) fn defaults(wire: &mut Wire, plan: &TablePlan, present: Option<&Schema>) -> Result<Option<RecordBatch>> {
     let Some(present) = present else { return Ok(None) };
     let lacks = |column: &&PlanColumn| present.field_with_name(&column.name).is_err();
     let mut wanted = Vec::new();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lake::Lake;
 
+use crate::error::{Error, Result};
 use crate::plan::Settings;
 use crate::postgres::Endpoint;
 use crate::read::Progress;
@@ -39,6 +40,32 @@ pub struct Request {
 }
 
 impl Request {
+    /// The lake, where it is the target.
+    pub(crate) fn lake(&self) -> Result<&Lake> {
+        match &self.target {
+            Target::Lake(lake) => Ok(lake),
+            Target::Postgres(_) => Err(Error::setup(format!(
+                "transfer {}: mode \"changes\" writes to the lake, and its target is a PostgreSQL",
+                self.settings.name
+            ))
+            .hint("set target = \"lake\", or mode = \"incremental\"")),
+        }
+    }
+
+    /// The same request with another permission.
+    pub(crate) fn with_permission(&self, permission: Permission) -> Request {
+        Request {
+            settings: self.settings.clone(),
+            source: self.source.clone(),
+            target: self.target.clone(),
+            run: self.run.clone(),
+            tables: self.tables.clone(),
+            permission,
+            clears_changed: self.clears_changed,
+            progress: Arc::clone(&self.progress),
+        }
+    }
+
     /// What receives the run's progress.
     pub(crate) fn progress(&self) -> Arc<dyn Progress> {
         Arc::clone(&self.progress)

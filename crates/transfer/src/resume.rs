@@ -93,6 +93,17 @@ impl Resumption<'_> {
         };
         let has_position = checkpoint.position.is_some();
         match (self.permission, self.settings.mode, &plan.cursor) {
+            (Permission::Resync, Mode::Changes, _) => self.merge(plan, origin),
+            // After a gap in the log, rows that were deleted in it have to be found.
+            (_, Mode::Changes, _) if origin.is_some_and(|origin| origin.mirrors) => {
+                origin.map_or(Ok(()), |origin| self.check_same_source(plan, origin))?;
+                Ok(Action::Replace)
+            }
+            // From another mode: rows that the source no longer has are kept.
+            (_, Mode::Changes, _) => {
+                origin.map_or(Ok(()), |origin| self.check_same_source(plan, origin))?;
+                self.merge(plan, origin)
+            }
             (Permission::Resync, Mode::Initial, _) | (Permission::Resync, _, None) => {
                 Err(self.useless_resync_error(plan))
             }
@@ -284,7 +295,7 @@ impl Resumption<'_> {
     }
 
     /// The columns must be those of the target's rows, and of types whose values have the same form.
-    fn check_same_columns(&self, plan: &TablePlan, origin: &Origin) -> Result<()> {
+    pub(crate) fn check_same_columns(&self, plan: &TablePlan, origin: &Origin) -> Result<()> {
         let changed = |column: &PlanColumn, what: &str| {
             let context = format!("continue {}: column {:?} {what}", self.name(plan), column.name);
             Err(self.with_resync_hint(plan, Error::input(context).state("columns-changed")))

@@ -12,6 +12,7 @@ use crate::checkpoint::Position;
 use crate::destination::postgres as to_postgres;
 use crate::error::{Context, Error, Result};
 use crate::late::{self, Mark, Marks};
+use crate::lsn::Lsn;
 use crate::plan::{RefusedTable, TablePlan, TransferPlan, plan};
 use crate::postgres::{Catalog, Endpoint, Identity, Snapshot, quote};
 use crate::read::Pool;
@@ -79,6 +80,17 @@ pub struct MarkedPlan {
 }
 
 impl MarkedPlan {
+    /// A plan for tables that continue with the log, and need no marks.
+    pub(crate) fn without_marks(plan: TransferPlan, identity: Identity) -> MarkedPlan {
+        MarkedPlan { plan, marks: HashMap::new(), identity }
+    }
+
+    /// A report of the tables that are refused, where none is read.
+    pub(crate) fn refusals(self) -> TransferReport {
+        let tables = self.plan.refused.into_iter().map(refused_report).collect();
+        TransferReport { tables, seconds: 0.0, at_micros: 0 }
+    }
+
     /// Refuses unlogged tables, which are empty in a base backup.
     pub(crate) fn refuse_unlogged(&mut self) {
         let (unlogged, logged) = std::mem::take(&mut self.plan.tables).into_iter().partition(|t| t.source.unlogged);
@@ -139,7 +151,7 @@ pub(crate) fn retain_tables(plan: &mut TransferPlan, tables: &[String], transfer
 }
 
 /// Refuses a target that is the source's database, by whatever address it is reached.
-async fn check_distinct_databases(request: &Request, identity: Identity) -> Result<()> {
+pub(crate) async fn check_distinct_databases(request: &Request, identity: Identity) -> Result<()> {
     let Target::Postgres(endpoint) = &request.target else { return Ok(()) };
     let client = endpoint.connect().await?;
     if Identity::of(&client).await? != identity {
@@ -159,10 +171,21 @@ async fn check_distinct_databases(request: &Request, identity: Identity) -> Resu
 /// # Errors
 /// Where no table can be transferred; the error of a single table is in its report.
 pub async fn transfer_tables(request: &Request, marked: MarkedPlan, data: &Endpoint) -> Result<TransferReport> {
-    let started = Instant::now();
-    let version = server_version(data).await?;
     check_distinct_databases(request, marked.identity).await?;
     let snapshot = Snapshot::export(data).await.context("take a snapshot of the source")?;
+    transfer_under(request, marked, data, &snapshot, None).await
+}
+
+/// As [`transfer_tables`], under a snapshot of the source that shows the transactions before a position in its log.
+pub(crate) async fn transfer_under(
+    request: &Request,
+    marked: MarkedPlan,
+    data: &Endpoint,
+    snapshot: &Snapshot,
+    stream: Option<Lsn>,
+) -> Result<TransferReport> {
+    let started = Instant::now();
+    let version = server_version(data).await?;
     // After the snapshot, and of the source's server: all that the snapshot shows was written before this log position.
     let log = Log::of(&request.source.connect().await?).await?;
     if let Target::Postgres(endpoint) = &request.target {
@@ -171,13 +194,14 @@ pub async fn transfer_tables(request: &Request, marked: MarkedPlan, data: &Endpo
     let pool = Pool::new(data, snapshot.join());
     let parallel = request.settings.parallel_tables.max(1);
     let context = ReadContext {
-        greatest: greatest_keys(data, &snapshot, &marked.plan.tables).await,
+        greatest: greatest_keys(data, snapshot, &marked.plan.tables).await,
         pool,
-        snapshot: &snapshot,
+        snapshot,
         version,
         marks: &marked.marks,
         identity: marked.identity,
         log,
+        stream,
         large: Semaphore::new(parallel),
     };
     let mut reports: Vec<TableReport> = marked.plan.refused.into_iter().map(refused_report).collect();
@@ -245,7 +269,7 @@ async fn greatest_keys(data: &Endpoint, snapshot: &Snapshot, tables: &[TablePlan
     greatest
 }
 
-async fn server_version(endpoint: &Endpoint) -> Result<u32> {
+pub(crate) async fn server_version(endpoint: &Endpoint) -> Result<u32> {
     let client = endpoint.connect().await?;
     let row = client.query_one("SELECT current_setting('server_version_num')::int", &[]).await;
     Ok(row.context("read the server's version")?.get::<_, i32>(0).unsigned_abs())

@@ -12,6 +12,57 @@ pub enum Mode {
     Initial,
     /// Each run reads what is new or changed since the position; rows that the source deletes are kept.
     Incremental,
+    /// The tables are read whole once, and then follow the source's write-ahead log.
+    Changes,
+}
+
+/// What CHANGES does with rows that the source deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deletes {
+    /// They are removed from the target.
+    #[default]
+    Apply,
+    /// They are kept.
+    Keep,
+}
+
+/// The settings of CHANGES.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangesSettings {
+    /// The name of the replication slot.
+    pub slot: String,
+    /// The name of the publication.
+    pub publication: String,
+    /// Whether the publication is created, changed and dropped as the transfer needs it.
+    pub manages_publication: bool,
+    /// What happens to rows that the source deletes.
+    pub deletes: Deletes,
+    /// How long changes may wait for a commit.
+    pub commit_interval: Duration,
+}
+
+/// How long changes wait for a commit by default.
+pub const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+
+impl ChangesSettings {
+    /// The defaults for the transfer with this name.
+    pub fn of(transfer: &str) -> ChangesSettings {
+        let name = slot_name(transfer);
+        ChangesSettings {
+            slot: name.clone(),
+            publication: name,
+            manages_publication: true,
+            deletes: Deletes::default(),
+            commit_interval: COMMIT_INTERVAL,
+        }
+    }
+}
+
+/// The name of a transfer's slot: of the characters and the length that PostgreSQL allows.
+fn slot_name(transfer: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '_' };
+    let name: String = transfer.to_lowercase().chars().map(allowed).collect();
+    format!("wattlake_{name}").chars().take(63).collect()
 }
 
 /// What an INCREMENTAL transfer does with a table that has no cursor.
@@ -90,6 +141,8 @@ pub struct Settings {
     pub on_no_cursor: OnNoCursor,
     /// The overlap of cursors of instants, times or dates.
     pub overlap: Duration,
+    /// The settings of CHANGES.
+    pub changes: ChangesSettings,
     /// The settings of single tables, by `schema.table`.
     pub tables: BTreeMap<String, TableSettings>,
 }

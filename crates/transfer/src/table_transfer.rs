@@ -14,7 +14,8 @@ use crate::destination::lake::{Addition, CheckpointUpdate, RowMatching, WriteSum
 use crate::destination::{lake as to_lake, postgres as to_postgres};
 use crate::error::{Context, Error, Result};
 use crate::late::{self, Mark};
-use crate::plan::{Mode, TablePlan};
+use crate::lsn::Lsn;
+use crate::plan::{Deletes, Mode, TablePlan};
 use crate::postgres::{Endpoint, Identity, Snapshot, TableKind};
 use crate::probe::{self, Probe, ProbeResult};
 use crate::read::{Pool, RANGE_PAGES_MIN, TableReader, whole_table_queries};
@@ -38,6 +39,8 @@ pub struct ReadContext<'a> {
     pub log: Option<Log>,
     /// The greatest key of tables whose cursor is their key, by OID; `None` of an empty table.
     pub greatest: HashMap<u32, Option<i64>>,
+    /// The position in the log that the snapshot shows; only for a transfer that continues with the log.
+    pub stream: Option<Lsn>,
     /// Limits how many tables whose rows may take much memory are transferred at a time. Small ones need no permit.
     pub large: Semaphore,
 }
@@ -147,7 +150,7 @@ async fn transfer_to_lake(
     let mut permit = context.permit(read_plan.is_large()).await;
     let probed = context.probe(request, &read_plan, schema).await?;
     let after = context.after(&read_plan, probed.cursor_state.clone());
-    let update = read_plan.update(request, context.identity, &probed.emptied);
+    let update = read_plan.update(request, context, &probed.emptied);
     let Some(present) = present.filter(|_| read_plan.action != Action::Replace) else {
         let (queries, streams) = whole_table_queries(&probed.plan, context.version, request.settings.streams);
         // The statistics did not know that it is large.
@@ -214,7 +217,7 @@ async fn transfer_to_postgres(
     let mut permit = context.permit(read_plan.is_large()).await;
     let probed = context.probe(request, &read_plan, Some(present)).await?;
     let after = context.after(&read_plan, probed.cursor_state.clone());
-    let update = read_plan.update(request, context.identity, &probed.emptied);
+    let update = read_plan.update(request, context, &probed.emptied);
     if read_plan.action == Action::Replace {
         let (queries, streams) = to_postgres::read_queries(&probed.plan, context.version, request.settings.streams);
         // The statistics did not know that it is large.
@@ -280,7 +283,8 @@ impl ReadPlan {
     }
 
     /// What the target stores about the table from this run on.
-    fn update<'r>(&'r self, request: &'r Request, identity: Identity, emptied: &[u32]) -> CheckpointUpdate<'r> {
+    fn update<'r>(&'r self, request: &'r Request, context: &ReadContext<'_>, emptied: &[u32]) -> CheckpointUpdate<'r> {
+        let identity = context.identity;
         let origin = Origin::of(&request.settings.name, identity, &self.plan);
         let before = self.origin.as_ref();
         let origin = match before.filter(|_| self.action != Action::Replace && !request.clears_changed) {
@@ -291,7 +295,10 @@ impl ReadPlan {
             (Some(before), Action::Increment(_)) => origin.with_earlier_storage(before, emptied),
             _ => origin,
         };
-        CheckpointUpdate { run: &request.run, origin, before }
+        let settings = &request.settings;
+        let has_deletes = settings.mode == Mode::Changes && settings.changes.deletes == Deletes::Apply;
+        let origin = Origin { mirrors: has_deletes && self.action == Action::Replace, ..origin };
+        CheckpointUpdate { run: &request.run, origin, before, stream: context.stream }
     }
 
     /// Whether its rows may take much memory: the number of rows of an increment is not known beforehand.

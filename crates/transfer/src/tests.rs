@@ -25,6 +25,7 @@ mod incremental;
 mod late;
 mod masks;
 mod sequences;
+mod streaming;
 
 mod to_postgres;
 mod validation;

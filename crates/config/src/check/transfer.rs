@@ -8,6 +8,7 @@ use std::time::Duration;
 use base::{DURATION_HINT, suggestion};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use transfer::plan::{ChangesSettings, Deletes};
 
 use super::super::problem::FileProblems;
 use super::super::raw::{self, Field, FileKind, NumberOrText};
@@ -37,10 +38,15 @@ pub fn check(
     let raw: raw::Transfer = schema_check::read(FileKind::Transfer, tree, report)?;
     let source = check_source(&raw.source, connections, report);
     let target = check_target(&raw, connections, report);
-    let mode = raw.mode.get().zip(raw.mode.span()).and_then(|(mode, span)| check_mode(*mode, span, report));
+    let mode = raw.mode.get().map(|mode| match mode {
+        raw::Mode::Initial => Mode::Initial,
+        raw::Mode::Incremental => Mode::Incremental,
+        raw::Mode::Changes => Mode::Changes,
+    });
     let via = check_via(&raw.via, report);
     let mapping = check_mapping(root, file, &raw, report);
     Some(Transfer {
+        changes: check_changes(&name, &raw, report),
         name,
         file: root.join(file),
         include: check_patterns(&raw.include, report),
@@ -118,15 +124,46 @@ fn unknown_connection(name: &str, span: Range<usize>, noun: &str, known: Vec<&st
     report.add(span, format!("unknown {noun} {name:?}"), hint);
 }
 
-fn check_mode(mode: raw::Mode, span: Range<usize>, report: &mut FileProblems<'_>) -> Option<Mode> {
-    match mode {
-        raw::Mode::Initial => Some(Mode::Initial),
-        raw::Mode::Incremental => Some(Mode::Incremental),
-        raw::Mode::Changes => {
-            let hint = "use mode = \"incremental\" at short intervals".to_owned();
-            report.add(span, "mode \"changes\" is not implemented yet", hint);
-            None
+/// Reports keys that the mode does not have, and combinations that it can't do.
+fn check_changes(name: &str, raw: &raw::Transfer, report: &mut FileProblems<'_>) -> ChangesSettings {
+    let is_changes = matches!(raw.mode.get(), Some(raw::Mode::Changes));
+    let of_mode = [
+        ("deletes", raw.deletes.span()),
+        ("slot", raw.slot.span()),
+        ("publication", raw.publication.span()),
+        ("commit_interval", raw.commit_interval.span()),
+    ];
+    for (key, span) in of_mode {
+        if let Some(span) = span.filter(|_| !is_changes) {
+            let hint = format!("set mode = \"changes\", or remove {key:?}");
+            report.add(span, format!("{key:?} belongs to mode \"changes\""), hint);
         }
+    }
+    if is_changes {
+        if let Some(span) = raw.via.span().filter(|_| matches!(raw.via.get(), Some(raw::Via::Basebackup))) {
+            let hint = "set via = \"direct\", or \"replica\" for a standby of PostgreSQL 16 or newer".to_owned();
+            report.add(span, "a base backup has no log to follow", hint);
+        }
+        if let Some(trigger) = raw.triggers.first() {
+            let hint = "remove the triggers: `wattlake serve` runs it all the time".to_owned();
+            report.add(trigger.span(), "mode \"changes\" is a service, which no trigger starts", hint);
+        }
+        if let Some((target, span)) = raw.target.get().zip(raw.target.span()).filter(|(target, _)| *target != LAKE) {
+            let hint = "set target = \"lake\", or mode = \"incremental\"".to_owned();
+            report.add(span, format!("mode \"changes\" writes to the lake, not to {target:?}"), hint);
+        }
+    }
+    let defaults = ChangesSettings::of(name);
+    let interval = raw.commit_interval.0.as_ref().and_then(|text| check_duration(text, report));
+    ChangesSettings {
+        slot: raw.slot.get().cloned().unwrap_or(defaults.slot),
+        manages_publication: raw.publication.get().is_none(),
+        publication: raw.publication.get().cloned().unwrap_or(defaults.publication),
+        deletes: match raw.deletes.get() {
+            Some(raw::Deletes::Keep) => Deletes::Keep,
+            Some(raw::Deletes::Apply) | None => Deletes::Apply,
+        },
+        commit_interval: interval.unwrap_or(defaults.commit_interval),
     }
 }
 

@@ -10,5 +10,6 @@ pub mod mart;
 pub mod moment;
 pub mod rows;
 pub mod statement;
+pub mod stream;
 pub mod transfer;
 pub mod upkeep;

@@ -41,7 +41,13 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, options: TransferO
     let by_hand = options.mode.is_some_and(|mode| mode != settings.mode);
     let permission = options.permission.unwrap_or(if by_hand { Permission::Add } else { Permission::AsConfigured });
     settings.mode = options.mode.unwrap_or(settings.mode);
-    let mode = if settings.mode == Mode::Initial { "initial" } else { "incremental" };
+    let mode = match settings.mode {
+        Mode::Initial => "initial",
+        Mode::Incremental => "incremental",
+        Mode::Changes => {
+            return Err(base::Error::bug("run a stream of changes as a run that ends").into());
+        }
+    };
     let detail = json!({"transfer": options.name, "mode": mode, "tables": options.tables, "source": config.source});
     runs::run(warehouse, Job::Transfer(config), request, detail, async |run| {
         match transfer_tables(warehouse, config, settings, permission, &options, run).await {
@@ -160,7 +166,7 @@ fn record_report(run: &Run, name: &str, source: &str, report: TransferReport) ->
     Ok(FlowOutcome { output: report, outcome, figures })
 }
 
-fn outcome(transfer: &str, table: &TableReport) -> TableOutcome {
+pub(crate) fn outcome(transfer: &str, table: &TableReport) -> TableOutcome {
     TableOutcome {
         transfer: transfer.to_owned(),
         source_table: table.source.clone(),
@@ -178,6 +184,7 @@ fn outcome(transfer: &str, table: &TableReport) -> TableOutcome {
         position: table.position.as_ref().and_then(|p| p.high.as_ref()).map(ToString::to_string),
         reason: table.error.as_ref().map(|e| base::chain(e)),
         hint: table.error.as_ref().and_then(|e| e.hint.clone()),
+        changes: Value::Null,
     }
 }
 
@@ -186,6 +193,7 @@ pub fn settings(warehouse: &Warehouse, config: &config::Transfer) -> Settings {
     let mode = match config.mode {
         config::Mode::Initial => Mode::Initial,
         config::Mode::Incremental => Mode::Incremental,
+        config::Mode::Changes => Mode::Changes,
     };
     let on_no_cursor = |value: config::OnNoCursor| match value {
         config::OnNoCursor::Error => OnNoCursor::Error,
@@ -227,6 +235,7 @@ pub fn settings(warehouse: &Warehouse, config: &config::Transfer) -> Settings {
         views: config.views,
         on_no_cursor: on_no_cursor(config.on_no_cursor),
         overlap: config.overlap,
+        changes: config.changes.clone(),
         tables: config.tables.iter().map(|(name, settings)| (name.clone(), table(settings))).collect(),
     }
 }

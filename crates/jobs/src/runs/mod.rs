@@ -12,16 +12,20 @@ use ledger::{Outcome, QueueRow, Run, RunStart};
 use schedule::Period;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::failure::{self, Interruption};
 use crate::warehouse::Warehouse;
 
 pub use log::{RunLogLayer, start_run_log};
 
+/// The cause of the runs of services, which end with the server that started them.
+pub const SERVICE: &str = "service";
+
 /// What a run is requested for, and by whom.
 #[derive(Debug, Clone)]
 pub struct RunRequest {
-    /// `hand`, `demo`, `waiver`, or the cause of the queue's entry.
+    /// `hand`, `demo`, `waiver`, [`SERVICE`], or the cause of the queue's entry.
     pub cause: String,
     pub period: Option<Period>,
     /// The queue entry's id, and the number of this attempt, from 1.
@@ -72,6 +76,46 @@ pub async fn run<T>(
     warehouse: &Warehouse,
     job: Job<'_>,
     request: &RunRequest,
+    detail: Value,
+    flow: impl AsyncFnOnce(&Run) -> Result<FlowOutcome<T>>,
+) -> Result<T> {
+    let timeout = job.rules().timeout;
+    record(warehouse, job, request, detail, async |run| {
+        tokio::select! {
+            result = flow(run) => result,
+            interruption = interruption(timeout) => Err(interruption.into()),
+        }
+    })
+    .await
+}
+
+/// Runs a service as a run of `job`: it has no time limit, and a signal only cancels the token that `flow` is given,
+/// which then comes to its end by itself.
+pub async fn run_service<T>(
+    warehouse: &Warehouse,
+    job: Job<'_>,
+    request: &RunRequest,
+    detail: Value,
+    flow: impl AsyncFnOnce(&Run, CancellationToken) -> Result<FlowOutcome<T>>,
+) -> Result<T> {
+    record(warehouse, job, request, detail, async |run| {
+        let stop = CancellationToken::new();
+        let mut working = std::pin::pin!(flow(run, stop.clone()));
+        tokio::select! {
+            result = &mut working => return result,
+            () = stop_signal() => stop.cancel(),
+            () = parent_end(), if request.cause == SERVICE => stop.cancel(),
+        }
+        working.await
+    })
+    .await
+}
+
+/// Records a run from its beginning to its end.
+async fn record<T>(
+    warehouse: &Warehouse,
+    job: Job<'_>,
+    request: &RunRequest,
     mut detail: Value,
     flow: impl AsyncFnOnce(&Run) -> Result<FlowOutcome<T>>,
 ) -> Result<T> {
@@ -93,11 +137,7 @@ pub async fn run<T>(
     let run = warehouse.ledger.begin(&name, start)?;
     let log = start_run_log(&warehouse.ledger, run.id());
     log.line("INFO", start_text(request, &name));
-    let result = tokio::select! {
-        result = flow(&run) => result,
-        interruption = interruption(rules.timeout) => Err(interruption.into()),
-    };
-    let ended = match result {
+    let ended = match flow(&run).await {
         Ok(ended) => ended,
         Err(error) => {
             let (outcome, text) = match error.downcast_ref::<Interruption>() {
@@ -143,6 +183,14 @@ async fn interruption(timeout: Option<Duration>) -> Interruption {
     tokio::select! {
         () = stop_signal() => Interruption::ByUser,
         limit = limit => Interruption::TimeLimit(limit),
+    }
+}
+
+/// Waits until the process that started this one has ended.
+async fn parent_end() {
+    let parent = std::os::unix::process::parent_id();
+    while std::os::unix::process::parent_id() == parent {
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

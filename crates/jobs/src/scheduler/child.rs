@@ -20,7 +20,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// The end of a run's process.
 pub struct Exit {
-    /// The id of the queue entry.
+    /// The id of the queue entry; 0 for a service.
     pub entry: i64,
     /// `None` where it could not be waited for.
     pub status: Option<ExitStatus>,
@@ -47,15 +47,33 @@ pub fn start(
     root: &Path,
     entry: &QueueRow,
 ) -> Result<(StopHandle, impl Future<Output = Exit> + Send + use<>)> {
-    let mut command = Command::new(program);
-    command.arg("-C").arg(root).args(["run", &entry.job, "--queued", &entry.id.to_string()]);
     // `entry` was read before it was claimed, which counted this attempt.
-    command.args(["--attempt", &(entry.attempts + 1).to_string()]);
+    let (queued, attempt) = (entry.id.to_string(), (entry.attempts + 1).to_string());
+    spawn(program, root, entry.id, &["run", &entry.job, "--queued", &queued, "--attempt", &attempt])
+}
+
+/// As [`start`], for a service, which runs until it is stopped or this process ends.
+pub fn start_service(
+    program: &Path,
+    root: &Path,
+    job: &str,
+) -> Result<(StopHandle, impl Future<Output = Exit> + Send + use<>)> {
+    spawn(program, root, 0, &["run", job, "--service"])
+}
+
+fn spawn(
+    program: &Path,
+    root: &Path,
+    entry: i64,
+    arguments: &[&str],
+) -> Result<(StopHandle, impl Future<Output = Exit> + Send + use<>)> {
+    let mut command = Command::new(program);
+    command.arg("-C").arg(root).args(arguments);
     // In a process group of its own: Ctrl-C in a terminal signals the server only, which decides when runs stop.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
-    let child = command.spawn().with_context(|| format!("start a process for {}", entry.job))?;
+    let child = command.spawn().with_context(|| format!("start a process for {}", arguments.join(" ")))?;
     let (stop, requests) = mpsc::channel(1);
-    Ok((StopHandle(stop), watch(entry.id, child, requests)))
+    Ok((StopHandle(stop), watch(entry, child, requests)))
 }
 
 async fn watch(entry: i64, mut child: Child, mut requests: mpsc::Receiver<()>) -> Exit {

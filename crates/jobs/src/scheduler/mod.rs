@@ -5,6 +5,7 @@
 
 mod child;
 mod hooks;
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::failure;
 use crate::warehouse::Warehouse;
 use child::{Exit, StopHandle};
+use services::Services;
 
 /// Between two reads of the ledger, and so the delay with which other processes' writes are seen.
 const TICK: Duration = Duration::from_millis(250);
@@ -52,6 +54,7 @@ pub struct Scheduler {
     running: HashMap<i64, RunningEntry>,
     exits: JoinSet<Exit>,
     hooks: JoinSet<(i64, Result<()>)>,
+    services: Services,
     /// True while the server stops: no run is started any more.
     is_stopping: bool,
 }
@@ -73,9 +76,13 @@ impl Scheduler {
         let planner = config.planner();
         let hook_actions = config.hooks.iter().map(|(name, hook)| (name.clone(), hook.action.clone())).collect();
         ledger.set_schedules(&planner.definitions(), Utc::now())?;
+        let (root, executable) = (config.root.canonicalize()?, warehouse.environment.executable.clone());
+        let streams = config.transfers.values().filter(|transfer| transfer.mode == config::Mode::Changes);
+        let services = streams.map(|transfer| format!("transfer:{}", transfer.name));
         Ok(Scheduler {
-            root: config.root.canonicalize()?,
-            executable: warehouse.environment.executable.clone(),
+            services: Services::new(&root, &executable, services),
+            root,
+            executable,
             ledger: ledger.clone(),
             planner,
             hook_actions,
@@ -121,7 +128,7 @@ impl Scheduler {
                 Ok((entry, result)) => tokio::task::block_in_place(|| self.end_hook(entry, result)),
                 Err(error) => tracing::error!(%error, "the task of a hook panicked"),
             },
-            else => std::future::pending().await,
+            () = self.services.next_end(self.is_stopping) => {}
         }
     }
 
@@ -157,6 +164,7 @@ impl Scheduler {
         let paused = schedules.iter().filter(|row| row.paused).map(|row| row.name.clone()).collect();
         self.follow_events(&paused)?;
         self.start_due(now)?;
+        self.services.start_due(&self.ledger)?;
         let next = self.ledger.schedules()?.iter().filter_map(|row| row.next_at).min();
         let until = next.map(|next| (next - Utc::now()).to_std().unwrap_or_default());
         Ok(until.unwrap_or(TICK).min(TICK).max(Duration::from_millis(5)))
@@ -390,6 +398,8 @@ impl Scheduler {
         if self.running.values().any(|running| running.stop.is_some()) {
             tracing::info!("stopping: running jobs have {} s", self.grace.as_secs());
         }
+        // They continue from where they are, so that they need no grace.
+        self.services.stop().await;
         let grace = self.grace;
         let graceful = async {
             while !self.exits.is_empty() || !self.hooks.is_empty() {

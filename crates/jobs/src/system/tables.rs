@@ -77,10 +77,11 @@ pub static TRANSFERS: SystemTable<TransferTableRow> = SystemTable {
         ),
         column(
             "state",
-            "`copied`: all its rows were carried; `errored`: see `reason`; or a state of docs/transfer.md.",
+            "`copied`: all its rows were carried; `streaming`: it follows the source's log; `errored`: see `reason`; or a \
+             state of docs/transfer.md.",
             Text(|r| some(&r.state)),
         ),
-        column("mode", "`initial` or `incremental`.", Text(|r| some(&r.mode))),
+        column("mode", "`initial`, `incremental`, `reload`, `resync` or `changes`.", Text(|r| some(&r.mode))),
         column("rows", "Rows that the run wrote.", Count(|r| Some(r.rows))),
         column("bytes_read", "Bytes that the run received from the source.", Count(|r| Some(r.bytes_read))),
         column("bytes_written", "Bytes that the run wrote to the target.", Count(|r| Some(r.bytes_written))),
@@ -94,6 +95,34 @@ pub static TRANSFERS: SystemTable<TransferTableRow> = SystemTable {
         column("hint", "What a user can do about the reason.", Text(|r| r.hint.clone())),
         column("run_id", "The run that recorded this.", Text(|r| some(&r.run_id))),
         column("updated_at", "When it did.", Instant(|r| Some(r.updated_at))),
+        column("inserts", "Inserts in the log since the stream began.", Integer(|r| r.changes["inserts"].as_i64())),
+        column("updates", "Updates in the log since the stream began.", Integer(|r| r.changes["updates"].as_i64())),
+        column("deletes", "Deletes in the log since the stream began.", Integer(|r| r.changes["deletes"].as_i64())),
+        column(
+            "truncates",
+            "TRUNCATEs in the log since the stream began.",
+            Integer(|r| r.changes["truncates"].as_i64()),
+        ),
+        column(
+            "ddls",
+            "Changes of the table's columns since the stream began.",
+            Integer(|r| r.changes["ddls"].as_i64()),
+        ),
+        column(
+            "lag_seconds",
+            "The age of the oldest change that was received and is not in the target.",
+            Number(|r| r.changes["lag_seconds"].as_f64()),
+        ),
+        column(
+            "lag_bytes",
+            "Bytes of the source's log after the table's position.",
+            Integer(|r| r.changes["lag_bytes"].as_i64()),
+        ),
+        column(
+            "retained_bytes",
+            "Bytes of the log that the source keeps for the transfer's slot.",
+            Integer(|r| r.changes["retained_bytes"].as_i64()),
+        ),
     ],
 };
 

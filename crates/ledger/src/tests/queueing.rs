@@ -155,6 +155,7 @@ fn the_file_of_an_older_program_is_brought_to_today() {
          alter table runs drop column logical; alter table runs drop column inputs;
          alter table runs drop column queue_id; alter table runs drop column attempt;
          alter table runs drop column retryable;
+         alter table transfer_tables drop column changes; alter table run_tables drop column changes;
          alter table transfer_tables rename column hint to mend; alter table run_tables rename column hint to mend;
          insert into runs (id, job, cause, state, detail, figures, error, pid, started_at, ended_at)
          values ('1', 'a:c', 'hand', 'failed', 'null', '{\"rows\":7,\"may_pass\":true}', 'x', 1,

@@ -3,7 +3,7 @@
 //! This module never reads the catalogue and never uses the network: the caller passes the columns, by the kinds of
 //! [`crate::type_map`], and the bytes.
 
-mod bytes;
+pub(crate) mod bytes;
 mod column;
 mod numeric;
 mod text;
@@ -136,12 +136,38 @@ impl Decoder {
                     },
                 };
                 if let Err(error) = decoded {
-                    return Err(self.row_error(index, row, &error));
+                    return Err(self.row_error(index, &self.key_of(row), &error));
                 }
             }
             self.bytes += row.len() - reader.rest().len();
             self.rows += 1;
         }
+        Ok(())
+    }
+
+    /// Decodes a row from the values of its columns in their binary format; `None` is NULL.
+    ///
+    /// # Errors
+    /// As [`Decoder::push`].
+    pub fn push_values(&mut self, values: &[Option<&[u8]>]) -> Result<()> {
+        for (index, value) in values.iter().enumerate() {
+            let decoded = match value {
+                None => {
+                    self.columns[index].null();
+                    Ok(())
+                }
+                Some(value) => match self.check_text(index, value) {
+                    Some(error) => Err(error),
+                    None => self.columns[index].push(value),
+                },
+            };
+            if let Err(error) = decoded {
+                let key = self.key_text(|index| values[index]);
+                return Err(self.row_error(index, &key, &error));
+            }
+            self.bytes += 4 + value.map_or(0, <[u8]>::len);
+        }
+        self.rows += 1;
         Ok(())
     }
 
@@ -168,9 +194,8 @@ impl Decoder {
 
     /// An error with the table, the column and the row, so that the user finds the value at the source.
     #[cold]
-    fn row_error(&self, index: usize, row: &[u8], cause: &ValueError) -> Error {
+    fn row_error(&self, index: usize, key: &str, cause: &ValueError) -> Error {
         let column = self.schema.field(index).name();
-        let key = self.key_of(row);
         let at = if key.is_empty() {
             format!("row {} of this stream", self.rows_decoded + self.rows as u64 + 1)
         } else {
@@ -186,18 +211,16 @@ impl Decoder {
     fn key_of(&self, row: &[u8]) -> String {
         let mut reader = Reader::new(row);
         reader.i16();
-        let mut parts = Vec::new();
-        for index in 0..self.columns.len() {
-            let value = reader.value();
-            if self.key.contains(&index) {
-                let text = match value {
-                    Some(Some(value)) => display(&self.kinds[index], value),
-                    _ => "NULL".to_owned(),
-                };
-                parts.push(format!("{}={text}", self.schema.field(index).name()));
-            }
-        }
-        parts.join(", ")
+        let values: Vec<Option<&[u8]>> = (0..self.columns.len()).map(|_| reader.value().flatten()).collect();
+        self.key_text(|index| values[index])
+    }
+
+    fn key_text<'v>(&self, value: impl Fn(usize) -> Option<&'v [u8]>) -> String {
+        let part = |index: usize| {
+            let text = value(index).map_or_else(|| "NULL".to_owned(), |value| display(&self.kinds[index], value));
+            format!("{}={text}", self.schema.field(index).name())
+        };
+        (0..self.columns.len()).filter(|index| self.key.contains(index)).map(part).collect::<Vec<_>>().join(", ")
     }
 }
 

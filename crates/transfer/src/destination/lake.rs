@@ -14,6 +14,7 @@ use super::legacy;
 use crate::checkpoint::{Checkpoint, Origin, Position};
 use crate::cursor::Cursor;
 use crate::error::{Context, Error, Result};
+use crate::lsn::Lsn;
 use crate::plan::TablePlan;
 use crate::read::{Sink, TableReader};
 use crate::resume::TargetState;
@@ -26,6 +27,14 @@ const CHUNK_BYTES: usize = 64 << 20;
 /// The properties of a table that hold its checkpoint.
 const ORIGIN: &str = "wattlake.origin";
 const POSITION: &str = "wattlake.position";
+
+/// The name of the position up to which a table has the changes of the source's log.
+pub(crate) const STREAM: &str = "wattlake.changes";
+
+/// The property that stores an origin, and its text.
+pub(crate) fn origin_text(origin: &Origin) -> Result<(&'static str, String)> {
+    Ok((ORIGIN, serde_json::to_string(origin).map_err(|e| Error::bug("write the checkpoint").because(e))?))
+}
 
 /// The state of the table in the lake.
 pub async fn target_state(table: &Table, transfer: &str, plan: &TablePlan) -> Result<TargetState> {
@@ -59,6 +68,9 @@ fn with_checkpoint(
 ) -> Result<lake::Commit> {
     let text = |value: serde_json::Result<String>| value.map_err(|e| Error::bug("write the checkpoint").because(e));
     let mut commit = commit;
+    if let Some(stream) = update.stream {
+        commit = commit.position(STREAM, stream.to_i64());
+    }
     if update.before != Some(&update.origin) {
         commit = commit.property(ORIGIN, text(serde_json::to_string(&update.origin))?);
     }
@@ -73,6 +85,8 @@ pub struct CheckpointUpdate<'a> {
     pub origin: Origin,
     /// The origin that the table has; the same origin is not written again.
     pub before: Option<&'a Origin>,
+    /// The position in the log that the rows are of.
+    pub stream: Option<Lsn>,
 }
 
 /// What the transfer of a table has written.
@@ -389,7 +403,7 @@ pub async fn write_position(table: &Table, run: &str, position: &Position) -> Re
 /// Writes a checkpoint in a commit without rows, which names another transfer or another source from now on.
 pub async fn hand_over(table: &Table, run: &str, checkpoint: &Checkpoint) -> Result<()> {
     let Some(origin) = checkpoint.origin.clone() else { return Ok(()) };
-    let update = CheckpointUpdate { run, origin, before: None };
+    let update = CheckpointUpdate { run, origin, before: None, stream: None };
     let commit = with_checkpoint(table.commit(run, "hand over"), &update, checkpoint.position.as_ref())?;
     commit.write().await.context("commit")?;
     Ok(())

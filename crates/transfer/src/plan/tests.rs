@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::postgres::TableKind;
+use crate::settings::ChangesSettings;
 
 fn builtin(name: &str) -> SourceType {
     SourceType::Builtin { name: name.into(), modifier: -1 }
@@ -19,6 +20,8 @@ fn table(schema: &str, name: &str, columns: &[(&str, &str)], key: &[&str]) -> Ta
         missing: None,
         filled: false,
         sequence: None,
+        generated: None,
+        type_oid: 0,
     };
     Table {
         oid: 1,
@@ -60,6 +63,7 @@ fn settings(mode: Mode) -> Settings {
         views: false,
         on_no_cursor: OnNoCursor::Error,
         overlap: Duration::from_secs(600),
+        changes: ChangesSettings::of("nightly"),
         tables: BTreeMap::new(),
     }
 }

@@ -33,6 +33,8 @@ pub struct Column {
     pub number: i16,
     /// Its type as `format_type()` gives it.
     pub type_name: String,
+    /// The OID of its type.
+    pub type_oid: u32,
     /// Its type, resolved.
     pub source: SourceType,
     /// It may contain NULL.
@@ -45,6 +47,8 @@ pub struct Column {
     pub filled: bool,
     /// The sequence that its values come from.
     pub sequence: Option<Sequence>,
+    /// The expression of a generated column.
+    pub generated: Option<String>,
 }
 
 /// The sequence of a `serial` or identity column.
@@ -335,12 +339,14 @@ impl Catalog {
             name: row.get(1),
             source: self.resolve(row.get(2), row.get(3)),
             type_name: row.get(4),
+            type_oid: row.get(2),
             number: row.get(5),
             nullable: !row.get::<_, bool>(6),
             readable: row.get(7),
             missing: row.get(8),
             filled: row.get(9),
             sequence: None,
+            generated: row.get(10),
         }
     }
 }
@@ -404,7 +410,9 @@ const COLUMNS: &str = "SELECT a.attrelid, a.attname::text, a.atttypid, a.atttypm
      CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] \
        WHEN c.relkind = 'p' THEN (SELECT min((b.attmissingval::text::text[])[1]) FROM pg_inherits i \
          JOIN pg_attribute b ON b.attrelid = i.inhrelid WHERE i.inhparent = c.oid AND b.attname = a.attname AND b.atthasmissing) END, \
-     a.atthasdef OR a.atthasmissing OR a.attnotnull OR a.attidentity <> '' \
+     a.atthasdef OR a.atthasmissing OR a.attnotnull OR a.attidentity <> '', \
+     CASE WHEN a.attgenerated <> '' THEN (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d \
+         WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) END \
      FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
      WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition \
        AND c.relnamespace <> 'pg_catalog'::regnamespace ORDER BY a.attrelid, a.attnum";

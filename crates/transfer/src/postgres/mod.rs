@@ -2,12 +2,17 @@
 
 pub mod catalog;
 pub mod endpoint;
+mod parameter;
 mod pooling;
+pub mod replication;
+mod server_error;
 pub mod snapshot;
+mod socket;
 pub mod wire;
 
 pub use catalog::{Catalog, Column, Identity, Sequence, Table, TableKind};
 pub use endpoint::{Endpoint, LOCK_TIMEOUT};
+pub(crate) use parameter::Parameter;
 pub use snapshot::Snapshot;
 
 /// A quoted identifier.

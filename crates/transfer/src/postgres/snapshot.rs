@@ -28,6 +28,15 @@ impl Snapshot {
         Ok(Snapshot { name: row.get(0), xmin: row.get(1), at_micros: row.get(2), client })
     }
 
+    /// The snapshot with this name, which another session has exported. It stays after that session has ended.
+    pub async fn import(endpoint: &Endpoint, name: &str) -> Result<Snapshot> {
+        let client = endpoint.connect().await?;
+        let join = join(name);
+        client.batch_execute(&join).await.context("join the snapshot of the slot")?;
+        let row = client.query_one(EXPORT, &[]).await.context("export a snapshot")?;
+        Ok(Snapshot { name: row.get(0), xmin: row.get(1), at_micros: row.get(2), client })
+    }
+
     /// Sets a savepoint that [`Snapshot::rollback_to_savepoint`] returns to, also after an error.
     pub async fn set_savepoint(&self) -> Result<()> {
         self.client.batch_execute("SAVEPOINT table_of_validation").await.context("keep the snapshot")
@@ -46,8 +55,12 @@ impl Snapshot {
 
     /// The SQL with which another session joins the snapshot.
     pub fn join(&self) -> String {
-        format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{}'", self.name)
+        join(&self.name)
     }
+}
+
+fn join(name: &str) -> String {
+    format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{name}'")
 }
 
 /// The snapshot's name, its oldest running transaction, and the clock.

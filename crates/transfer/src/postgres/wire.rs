@@ -5,28 +5,34 @@
 //! that is a large part of the whole cost. This connection implements only what a transfer needs of the protocol:
 //! start-up, authentication, simple queries, COPY OUT and COPY IN.
 
-use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::io::ErrorKind;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use postgres_protocol::authentication::{md5_hash, sasl};
 use postgres_protocol::message::frontend;
-use tokio_postgres::config::Host;
 
-use super::endpoint::{Endpoint, Tls};
-use crate::error::{Context, Error, Kind, Result};
+use super::endpoint::Endpoint;
+use super::parameter::Parameter;
+use super::server_error::server_error;
+use super::socket::Socket;
+use crate::error::{Context, Error, Result};
 
 /// The size of a read: large enough for what the kernel has buffered, small enough for the processor's cache.
 const READ_BYTES: usize = 256 * 1024;
 
-trait Transport: Read + Write + Send {}
-impl<T: Read + Write + Send> Transport for T {}
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SessionMode {
+    /// Statements.
+    Normal,
+    /// Statements and the commands of the replication protocol, on the endpoint's database.
+    Replication,
+}
 
 /// A blocking connection to PostgreSQL, for one thread at a time.
 pub struct Wire {
-    stream: Box<dyn Transport>,
+    socket: Socket,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -53,10 +59,19 @@ impl Wire {
 
     /// A connection without any setting.
     pub(super) fn connect_bare(endpoint: &Endpoint) -> Result<Self> {
+        Wire::open(endpoint, SessionMode::Normal)
+    }
+
+    /// A connection that accepts the commands of the replication protocol, without any setting.
+    pub(super) fn connect_replication(endpoint: &Endpoint) -> Result<Self> {
+        Wire::open(endpoint, SessionMode::Replication)
+    }
+
+    fn open(endpoint: &Endpoint, mode: SessionMode) -> Result<Self> {
         let what = || format!("connect to PostgreSQL at {}", endpoint.display());
-        let stream = open(endpoint).map_err(|e| e.within(what()))?;
+        let socket = Socket::open(endpoint).map_err(|e| e.within(what()))?;
         let mut wire = Wire {
-            stream,
+            socket,
             buffer: vec![0; READ_BYTES],
             start: 0,
             end: 0,
@@ -64,7 +79,7 @@ impl Wire {
             process_id: 0,
             has_bytes: false,
         };
-        wire.start_up(endpoint).map_err(|e| e.within(what()))?;
+        wire.start_up(endpoint, mode).map_err(|e| e.within(what()))?;
         Ok(wire)
     }
 
@@ -167,6 +182,36 @@ impl Wire {
         }
     }
 
+    /// Executes a statement with parameters, and passes the body of each DataRow to `row`, with values in their binary
+    /// format.
+    ///
+    /// # Errors
+    /// After an error the connection can't be used any more.
+    pub(crate) fn query_binary(
+        &mut self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+        mut row: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let formats = parameters.iter().map(|parameter| i16::from(parameter.is_binary));
+        frontend::parse("", sql, [], &mut self.out).context("write a statement")?;
+        let write = |parameter: &Parameter<'_>, out: &mut BytesMut| Ok(parameter.write(out));
+        let bound = frontend::bind("", "", formats, parameters.iter(), write, [1i16], &mut self.out);
+        bound.map_err(|_| Error::bug("write the parameters of a statement"))?;
+        frontend::execute("", 0, &mut self.out).context("write a statement")?;
+        frontend::sync(&mut self.out);
+        self.flush()?;
+        loop {
+            let (tag, at, end) = self.message()?;
+            match tag {
+                b'D' => row(&self.buffer[at..end])?,
+                b'E' => return Err(server_error(&self.buffer[at..end])),
+                b'Z' => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
     /// Waits for the end of a statement and returns the number of its tag, such as "COPY 42" or "INSERT 0 42".
     fn completed(&mut self) -> Result<u64> {
         let mut outcome = Ok(0);
@@ -191,9 +236,59 @@ impl Wire {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.stream.write_all(&self.out).context("write to PostgreSQL")?;
+        self.socket.write(&self.out).context("write to PostgreSQL")?;
         self.out.clear();
-        self.stream.flush().context("write to PostgreSQL")
+        Ok(())
+    }
+
+    /// Starts a streaming of the log, in which both sides send CopyData messages: [`Wire::poll`] receives them, and
+    /// [`Wire::send_data`] sends them.
+    pub(super) fn copy_both(&mut self, command: &str) -> Result<()> {
+        self.query(command)?;
+        loop {
+            let (tag, at, end) = self.message()?;
+            match tag {
+                b'W' => return Ok(()),
+                b'E' => return Err(server_error(&self.buffer[at..end])),
+                _ => {}
+            }
+        }
+    }
+
+    /// Limits how long [`Wire::poll`] waits for the next bytes.
+    pub(super) fn set_read_timeout(&mut self, timeout: Duration) -> Result<()> {
+        self.socket.set_read_timeout(timeout).context("set up the socket")
+    }
+
+    /// The body of the next CopyData message; `None` where none arrived within the read timeout.
+    ///
+    /// # Errors
+    /// Where the server ended the streaming, with its error.
+    pub(super) fn poll(&mut self) -> Result<Option<&[u8]>> {
+        loop {
+            let Some((tag, at, end)) = self.poll_message()? else { return Ok(None) };
+            match tag {
+                b'd' => return Ok(Some(&self.buffer[at..end])),
+                b'E' => return Err(server_error(&self.buffer[at..end])),
+                b'c' | b'C' | b'Z' => {
+                    return Err(Error::retry("read the log: the server ended the streaming, since it shuts down"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether [`Wire::poll`] has a message without reading from the socket.
+    pub(super) fn has_message(&self) -> bool {
+        let available = &self.buffer[self.start..self.end];
+        matches!(available, [_, a, b, c, d, ..] if available.len() > u32::from_be_bytes([*a, *b, *c, *d]) as usize)
+    }
+
+    /// Sends one CopyData message.
+    pub(super) fn send_data(&mut self, body: &[u8]) -> Result<()> {
+        let data = frontend::CopyData::new(body).context("write to PostgreSQL")?;
+        data.write(&mut self.out);
+        self.flush()
     }
 
     fn until_ready(&mut self) -> Result<()> {
@@ -228,6 +323,29 @@ impl Wire {
         Ok((tag, at, self.start))
     }
 
+    /// As [`Wire::message`]; `None` where its bytes do not arrive within the read timeout. Those that have arrived stay
+    /// in the buffer.
+    fn poll_message(&mut self) -> Result<Option<(u8, usize, usize)>> {
+        loop {
+            let available = &self.buffer[self.start..self.end];
+            let wanted = match available {
+                [_, a, b, c, d, ..] => 1 + u32::from_be_bytes([*a, *b, *c, *d]) as usize,
+                _ => 5,
+            };
+            if available.len() >= wanted.max(5) {
+                return self.message().map(Some);
+            }
+            self.make_room(wanted);
+            match self.socket.read(&mut self.buffer[self.end..]) {
+                Ok(0) => return Err(closed()),
+                Ok(read) => self.end += read,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("read from PostgreSQL"),
+            }
+        }
+    }
+
     /// Makes sure that `wanted` bytes are in the buffer from `start` on.
     #[inline]
     fn fill(&mut self, wanted: usize) -> Result<()> {
@@ -236,9 +354,24 @@ impl Wire {
 
     #[cold]
     fn read_more(&mut self, wanted: usize) -> Result<()> {
-        self.buffer.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
+        self.make_room(wanted);
+        while self.end < wanted {
+            let read = self.socket.read(&mut self.buffer[self.end..]).context("read from PostgreSQL")?;
+            if read == 0 {
+                return Err(closed());
+            }
+            self.end += read;
+        }
+        Ok(())
+    }
+
+    /// Moves the bytes that were not used yet to the buffer's start, and gives it room for `wanted` bytes.
+    fn make_room(&mut self, wanted: usize) {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
         if self.buffer.len() < wanted {
             self.buffer.resize(wanted.next_multiple_of(READ_BYTES), 0);
         } else if self.buffer.len() > 4 * READ_BYTES && wanted < READ_BYTES {
@@ -246,22 +379,17 @@ impl Wire {
             self.buffer.truncate(READ_BYTES.max(self.end));
             self.buffer.shrink_to_fit();
         }
-        while self.end < wanted {
-            let read = self.stream.read(&mut self.buffer[self.end..]).context("read from PostgreSQL")?;
-            if read == 0 {
-                return Err(Error::retry("read from PostgreSQL: the server closed the connection"));
-            }
-            self.end += read;
-        }
-        Ok(())
     }
 
-    fn start_up(&mut self, endpoint: &Endpoint) -> Result<()> {
+    fn start_up(&mut self, endpoint: &Endpoint, mode: SessionMode) -> Result<()> {
         let config = &endpoint.config;
         let user = config.get_user().unwrap_or("postgres");
         let mut parameters = vec![("user", user), ("client_encoding", "UTF8")];
         if let Some(name) = config.get_dbname() {
             parameters.push(("database", name));
+        }
+        if mode == SessionMode::Replication {
+            parameters.push(("replication", "database"));
         }
         if let Some(name) = config.get_application_name() {
             parameters.push(("application_name", name));
@@ -337,6 +465,10 @@ impl Wire {
     }
 }
 
+fn closed() -> Error {
+    Error::retry("read from PostgreSQL: the server closed the connection")
+}
+
 /// The fields of a DataRow in text form.
 fn texts(body: &[u8]) -> Vec<Option<String>> {
     let (mut fields, mut at) = (Vec::new(), 2);
@@ -354,76 +486,4 @@ fn texts(body: &[u8]) -> Vec<Option<String>> {
 
 fn i32_at(body: &[u8], at: usize) -> i32 {
     body.get(at..at + 4).map_or(-1, |b| i32::from_be_bytes([b[0], b[1], b[2], b[3]]))
-}
-
-fn open(endpoint: &Endpoint) -> Result<Box<dyn Transport>> {
-    let config = &endpoint.config;
-    let port = config.get_ports().first().copied().unwrap_or(5432);
-    match config.get_hosts().first() {
-        Some(Host::Unix(folder)) => {
-            let stream = UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).context("open the socket")?;
-            Ok(Box::new(stream))
-        }
-        Some(Host::Tcp(host)) => secure(endpoint, host, tcp(host, port)?),
-        None => secure(endpoint, "localhost", tcp("localhost", port)?),
-    }
-}
-
-fn tcp(host: &str, port: u16) -> Result<TcpStream> {
-    let mut last = Error::setup(format!("resolve {host}"));
-    for address in (host, port).to_socket_addrs().context(format!("resolve {host}"))? {
-        match TcpStream::connect_timeout(&address, std::time::Duration::from_secs(10)) {
-            Ok(stream) => {
-                stream.set_nodelay(true).context("set up the socket")?;
-                return Ok(stream);
-            }
-            Err(error) => last = Error::retry(format!("connect to {address}")).because(error),
-        }
-    }
-    Err(last)
-}
-
-fn secure(endpoint: &Endpoint, host: &str, mut stream: TcpStream) -> Result<Box<dyn Transport>> {
-    if endpoint.tls == Tls::Disable {
-        return Ok(Box::new(stream));
-    }
-    let mut request = BytesMut::new();
-    frontend::ssl_request(&mut request);
-    stream.write_all(&request).context("request TLS")?;
-    let mut answer = [0u8];
-    stream.read_exact(&mut answer).context("request TLS")?;
-    match (answer[0], endpoint.tls) {
-        (b'S', _) => {
-            let name = rustls::pki_types::ServerName::try_from(host.to_owned())
-                .map_err(|e| Error::setup("name the server for TLS").because(e))?;
-            let session = rustls::ClientConnection::new(Arc::clone(&endpoint.client_config), name)
-                .map_err(|e| Error::setup("start TLS").because(e))?;
-            Ok(Box::new(rustls::StreamOwned::new(session, stream)))
-        }
-        (_, Tls::Prefer) => Ok(Box::new(stream)),
-        _ => Err(Error::setup("start TLS: the server does not support it")
-            .hint("set ssl = on at the server, or sslmode = \"prefer\" for the connection")),
-    }
-}
-
-/// An ErrorResponse: severity, code, message, detail and hint, each a byte and a C string.
-fn server_error(body: &[u8]) -> Error {
-    let (mut code, mut text, mut hint) = (String::new(), String::new(), None);
-    for field in body.split(|b| *b == 0).filter(|f| !f.is_empty()) {
-        let value = String::from_utf8_lossy(&field[1..]).into_owned();
-        match field[0] {
-            b'C' => code = value,
-            b'M' => text.insert_str(0, &value),
-            b'D' => text.push_str(&format!(" ({value})")),
-            b'H' => hint = Some(value),
-            _ => {}
-        }
-    }
-    let kind = match code.get(..2) {
-        Some("08" | "40" | "53" | "55" | "57") => Kind::Retry,
-        Some("22" | "23") => Kind::FixInput,
-        _ => Kind::FixSetup,
-    };
-    let error = Error::new(kind, format!("PostgreSQL: {text} [{code}]"));
-    if let Some(hint) = hint { error.hint(hint) } else { error }
 }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio_postgres::Client;
 
 use super::value_text;
-use crate::plan::{Mode, OnNoCursor, Settings, TableSettings};
+use crate::plan::{ChangesSettings, Mode, OnNoCursor, Settings, TableSettings};
 use crate::postgres::Endpoint;
 use crate::read::NoProgress;
 use crate::resume::Permission;
@@ -55,8 +55,15 @@ fn shared() -> &'static SharedServer {
         let binaries = Binaries::find(None).unwrap();
         let dir = folder.join("server");
         pgserver::init(&binaries, &dir).unwrap();
-        let settings =
-            [("max_connections", "300"), ("synchronous_commit", "off"), ("autovacuum", "off"), ("max_wal_size", "4GB")];
+        let settings = [
+            ("max_connections", "300"),
+            ("synchronous_commit", "off"),
+            ("autovacuum", "off"),
+            ("max_wal_size", "4GB"),
+            ("wal_level", "logical"),
+            ("max_replication_slots", "64"),
+            ("max_wal_senders", "64"),
+        ];
         let options = Options {
             settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
             fsync: false,
@@ -229,6 +236,7 @@ pub fn initial() -> Settings {
         views: false,
         on_no_cursor: OnNoCursor::Error,
         overlap: Duration::from_secs(600),
+        changes: ChangesSettings::of("nightly"),
         tables: BTreeMap::new(),
     }
 }

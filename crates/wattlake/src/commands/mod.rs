@@ -20,6 +20,7 @@ mod serve;
 mod shell;
 mod sql;
 mod statement;
+mod stream;
 mod transfer;
 
 use std::path::PathBuf;

@@ -9,7 +9,7 @@ use config::Job;
 use jobs::failure::Interruption;
 use jobs::flows;
 use jobs::flows::moment::{AS_OF, instant_text};
-use jobs::runs::RunRequest;
+use jobs::runs::{RunRequest, SERVICE};
 use jobs::warehouse::Warehouse;
 use ledger::QueueEntry;
 use schedule::Period;
@@ -42,6 +42,9 @@ pub struct Run {
     /// Which attempt of the entry it is, from 1
     #[arg(long, hide = true)]
     attempt: Option<u32>,
+    /// Run a service, which ends with the process that starts it
+    #[arg(long, hide = true, conflicts_with_all = ["period", "detach", "queued"])]
+    service: bool,
 }
 
 impl Run {
@@ -53,6 +56,9 @@ impl Run {
             let entry = warehouse.ledger.queue_entry(id)?.with_context(|| format!("the queue has no entry {id}"))?;
             let request = RunRequest { queued: Some((id, attempt)), ..RunRequest::by_queue(&entry)? };
             return run_job(&warehouse, &job, &request, self.json).await;
+        }
+        if self.service {
+            return run_job(&warehouse, &job, &RunRequest::by(SERVICE), self.json).await;
         }
         let periods = match &self.period {
             Some(text) => Period::range(text)?.into_iter().map(Some).collect(),

@@ -6,10 +6,12 @@ use anyhow::{Result, bail};
 use base::text;
 use clap::{Args, Subcommand, ValueEnum};
 use config::Target;
+use jobs::flows::stream::{drop_slot, request_reread};
 use jobs::flows::transfer::{TransferOptions, hand_over, run, settings, source};
 use jobs::runs::RunRequest;
 use jobs::warehouse::Warehouse;
 use serde_json::json;
+use transfer::changes::StreamEnd;
 use transfer::plan::Mode;
 use transfer::resume::Permission;
 use transfer::run::{TableMode, TableReport, TransferReport};
@@ -28,6 +30,7 @@ pub enum Transfer {
     Validate(Validate),
     Resync(Resync),
     HandOver(HandOver),
+    DropSlot(DropSlot),
 }
 
 impl Transfer {
@@ -41,11 +44,14 @@ impl Transfer {
             Transfer::Validate(command) => command.run(&warehouse).await,
             Transfer::Resync(command) => command.run(&warehouse).await,
             Transfer::HandOver(command) => command.run(&warehouse).await,
+            Transfer::DropSlot(command) => command.run(&warehouse).await,
         }
     }
 }
 
 /// Run a transfer now
+///
+/// A transfer with mode = "changes" runs until it is stopped, as it does as a service of `wattlake serve`.
 #[derive(Debug, Args)]
 pub struct Run {
     name: String,
@@ -58,6 +64,9 @@ pub struct Run {
     /// Read tables whole and replace them in the target, also rows that the source no longer has
     #[arg(long)]
     replace: bool,
+    /// With mode = "changes": end when the lake has all that is committed at the source now
+    #[arg(long)]
+    until_caught_up: bool,
     /// Print one JSON object for each table
     #[arg(long)]
     json: bool,
@@ -69,8 +78,6 @@ enum ModeName {
     Initial,
     /// New and changed rows only; rows deleted at the source stay
     Incremental,
-    /// From the write-ahead log; not implemented yet
-    Changes,
 }
 
 impl Run {
@@ -79,13 +86,10 @@ impl Run {
             None => None,
             Some(ModeName::Initial) => Some(Mode::Initial),
             Some(ModeName::Incremental) => Some(Mode::Incremental),
-            Some(ModeName::Changes) => {
-                let error = base::Error::setup("the mode changes is not implemented yet");
-                bail!(error.hint("write --mode initial or --mode incremental"))
-            }
         };
         let permission = self.replace.then_some(Permission::Replace);
-        let options = RunOptions { mode, permission, tables: self.tables, clears_changed: false };
+        let until = if self.until_caught_up { StreamEnd::CaughtUp } else { StreamEnd::Never };
+        let options = RunOptions { mode, permission, tables: self.tables, clears_changed: false, until };
         run_transfer(warehouse, &RunRequest::by_hand(), &self.name, options, self.json).await
     }
 }
@@ -118,7 +122,17 @@ impl Resync {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         // No table means all of them.
         let permission = Some(Permission::Resync);
-        let options = RunOptions { mode: None, permission, tables: self.tables, clears_changed: self.clear_changed };
+        let (tables, clears_changed) = (self.tables, self.clear_changed);
+        let transfer = warehouse.transfer(&self.name)?;
+        if transfer.mode == config::Mode::Changes
+            && warehouse.ledger.job_is_running(&format!("transfer:{}", self.name))?
+        {
+            let tables = request_reread(warehouse, &self.name, tables).await?;
+            println!("the running stream reads {} again", text::quantity(tables.len() as u64, "table"));
+            return Ok(ExitCode::SUCCESS);
+        }
+        let until = if transfer.mode == config::Mode::Changes { StreamEnd::CaughtUp } else { StreamEnd::Never };
+        let options = RunOptions { mode: None, permission, tables, clears_changed, until };
         run_transfer(warehouse, &RunRequest::by_hand(), &self.name, options, self.json).await
     }
 }
@@ -149,8 +163,27 @@ impl HandOver {
     }
 }
 
+/// Drop the replication slot and the publication that a transfer with mode = "changes" has at its source
+///
+/// The source keeps its log for a slot until its disk is full: drop it where the transfer does not run any more. When
+/// the transfer runs again, its tables are read again.
+#[derive(Debug, Args)]
+pub struct DropSlot {
+    name: String,
+}
+
+impl DropSlot {
+    async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
+        let dropped = drop_slot(warehouse, &self.name).await?;
+        match dropped.is_empty() {
+            true => println!("{}: the source has no slot and no publication of it", self.name),
+            false => println!("{}: dropped the {}", self.name, dropped.join(" and the ")),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 /// Options of a run that are not in the transfer's file.
-#[derive(Default)]
 pub struct RunOptions {
     /// In place of the mode in the file.
     pub mode: Option<Mode>,
@@ -160,6 +193,15 @@ pub struct RunOptions {
     pub tables: Vec<String>,
     /// Make columns whose mapping changed NULL in rows that the source no longer has.
     pub clears_changed: bool,
+    /// How long a stream of changes runs.
+    pub until: StreamEnd,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        let until = StreamEnd::Never;
+        RunOptions { mode: None, permission: None, tables: Vec::new(), clears_changed: false, until }
+    }
 }
 
 /// Runs a transfer and prints its result; the exit code is that of the first table that failed.
@@ -170,8 +212,15 @@ pub async fn run_transfer(
     options: RunOptions,
     json: bool,
 ) -> Result<ExitCode> {
+    if warehouse.transfer(name)?.mode == config::Mode::Changes {
+        return super::stream::run_stream(warehouse, request, name, options, json).await;
+    }
     let bars = Arc::new(ProgressBars::new());
-    let RunOptions { mode, permission, tables, clears_changed } = options;
+    let RunOptions { mode, permission, tables, clears_changed, until } = options;
+    if until == StreamEnd::CaughtUp {
+        let error = base::Error::input(format!("transfer {name}: --until-caught-up is for mode = \"changes\""));
+        return Err(error.hint("remove the option: the run ends by itself").into());
+    }
     let options = TransferOptions { name, mode, permission, clears_changed, tables, progress: bars.clone() };
     let outcome = run(warehouse, request, options).await;
     bars.clear();

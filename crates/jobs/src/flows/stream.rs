@@ -1,0 +1,296 @@
+//! **transfer** by CHANGES: a stream that runs until it is stopped. Its run in the ledger is running as long; the state
+//! of each table is recorded every few seconds.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use config::Job;
+use ledger::{Outcome, Run, TableOutcome};
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::sync::CancellationToken;
+use transfer::changes::{self, LogWatcher, RereadRequest, StreamEnd, StreamObserver, StreamStatus};
+use transfer::read::Progress;
+use transfer::resume::Permission;
+use transfer::run::{Request, TransferReport};
+
+use crate::flows::transfer::{outcome, settings, source, target};
+use crate::runs::{self, FlowOutcome, RunRequest};
+use crate::warehouse::Warehouse;
+
+/// Between two writes of the tables' states to the ledger.
+const RECORD_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How a stream is run.
+pub struct StreamOptions<'a> {
+    /// The transfer's name.
+    pub name: &'a str,
+    /// How long it runs.
+    pub end: StreamEnd,
+    /// Tables to read again first, as `schema.table` at the source.
+    pub tables: Vec<String>,
+    /// Whether tables that are read again replace those of the lake.
+    pub replaces: bool,
+    /// Is informed of the progress of tables that are read.
+    pub progress: Arc<dyn Progress>,
+    /// Is called with the state about once a second.
+    pub on_status: Arc<dyn Fn(&StreamState) + Send + Sync>,
+}
+
+/// The state of a stream, for users.
+#[derive(Debug, Clone, Default)]
+pub struct StreamState {
+    /// What the stream reports.
+    pub status: StreamStatus,
+    /// The bytes of the source's log that it has not received yet.
+    pub lag_bytes: Option<i64>,
+    /// The bytes of the log that the source keeps for the slot.
+    pub retained_bytes: Option<i64>,
+    /// The tables that do not take part in the stream.
+    pub refused: Vec<RefusedTable>,
+}
+
+/// A table that does not take part in a stream.
+#[derive(Debug, Clone)]
+pub struct RefusedTable {
+    /// `schema.table` at the source.
+    pub source: String,
+    /// Why.
+    pub reason: String,
+    /// What a user can do about it.
+    pub hint: Option<String>,
+}
+
+impl StreamState {
+    /// How many tables do not take part, or do no longer.
+    pub fn failed(&self) -> usize {
+        self.refused.len() + self.status.tables.iter().filter(|table| table.error.is_some()).count()
+    }
+}
+
+/// What a stream tells its flow.
+enum StreamEvent {
+    Copied(Vec<TableOutcome>),
+    Status(StreamStatus),
+    Interrupted(String, Duration),
+}
+
+struct Observer {
+    transfer: String,
+    stop: CancellationToken,
+    events: UnboundedSender<StreamEvent>,
+}
+
+impl Observer {
+    fn send(&self, event: StreamEvent) {
+        // The flow ends after the stream, so that it receives everything.
+        let _ = self.events.send(event);
+    }
+}
+
+impl StreamObserver for Observer {
+    fn copied(&self, report: &TransferReport) {
+        self.send(StreamEvent::Copied(report.tables.iter().map(|table| outcome(&self.transfer, table)).collect()));
+    }
+
+    fn report(&self, status: &StreamStatus) {
+        self.send(StreamEvent::Status(status.clone()));
+    }
+
+    fn interrupted(&self, error: &base::Error, wait: Duration) {
+        self.send(StreamEvent::Interrupted(base::chain(error), wait));
+    }
+
+    fn should_stop(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+}
+
+/// Runs a transfer's stream as a run of `transfer:NAME`. Returns its last state.
+pub async fn run(warehouse: &Warehouse, request: &RunRequest, options: StreamOptions<'_>) -> Result<StreamState> {
+    let config = warehouse.transfer(options.name)?;
+    let detail =
+        json!({"transfer": options.name, "mode": "changes", "tables": options.tables, "source": config.source});
+    runs::run_service(warehouse, Job::Transfer(config), request, detail, async |run, stop| {
+        let slot = config.changes.slot.clone();
+        let endpoint = source(warehouse, config)?;
+        let permission = if options.replaces { Permission::Replace } else { Permission::AsConfigured };
+        let stream = Arc::new(Request {
+            settings: settings(warehouse, config),
+            source: endpoint.clone(),
+            target: target(warehouse, config).await?,
+            run: run.id().to_owned(),
+            tables: options.tables.clone(),
+            permission,
+            clears_changed: false,
+            progress: Arc::clone(&options.progress),
+        });
+        let (events, received) = unbounded_channel();
+        let observer: Arc<dyn StreamObserver> =
+            Arc::new(Observer { transfer: options.name.to_owned(), stop: stop.clone(), events });
+        run.event("stream.started", json!({"transfer": options.name, "source": config.source, "slot": slot}))?;
+        let (end, runtime) = (options.end, Handle::current());
+        let streaming = tokio::task::spawn_blocking(move || runtime.block_on(changes::run(&stream, end, &observer)));
+        let recorder = Recorder { run, name: options.name, on_status: &options.on_status };
+        let state = recorder.follow(received, LogWatcher::new(&endpoint, &slot)).await?;
+        streaming.await?.inspect_err(|error| {
+            let fields = json!({"transfer": options.name, "error": base::chain(error)});
+            if let Err(error) = run.event("stream.failed", fields) {
+                tracing::warn!(%error, "event not recorded");
+            }
+        })?;
+        run.event("stream.stopped", json!({"transfer": options.name, "position": state.status.confirmed.to_string()}))?;
+        let failed = state.failed();
+        let outcome = match (stop.is_cancelled(), failed) {
+            (true, _) => Outcome::Cancelled,
+            (false, 0) => Outcome::Succeeded,
+            (false, failed) => {
+                let error = format!("{failed} of {} tables failed", state.status.tables.len() + state.refused.len());
+                Outcome::Failed { error, retryable: false }
+            }
+        };
+        let figures = figures(&state);
+        Ok(FlowOutcome { output: state, outcome, figures })
+    })
+    .await
+}
+
+/// Asks the running stream of a transfer to read tables again; all of its tables where `tables` is empty.
+pub async fn request_reread(warehouse: &Warehouse, name: &str, tables: Vec<String>) -> Result<Vec<String>> {
+    warehouse.transfer(name)?;
+    let known: Vec<String> =
+        warehouse.ledger.transfer_tables(Some(name))?.into_iter().map(|table| table.source_table).collect();
+    if let Some(unknown) = tables.iter().find(|table| !known.contains(table)) {
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let error = base::Error::input(format!("transfer {name}: it has no table {unknown}"));
+        return Err(error.hint(base::suggestion("table", unknown, &known).unwrap_or_default()).into());
+    }
+    let tables = if tables.is_empty() { known } else { tables };
+    RereadRequest::add(&warehouse.lake().await?, name, tables.iter().cloned()).await?;
+    Ok(tables)
+}
+
+/// Drops the slot and the publication that a transfer has at its source. Returns what was dropped.
+pub async fn drop_slot(warehouse: &Warehouse, name: &str) -> Result<Vec<String>> {
+    let config = warehouse.transfer(name)?;
+    let detail = json!({"transfer": name, "source": config.source, "slot": config.changes.slot});
+    runs::run(warehouse, Job::Transfer(config), &RunRequest::by_hand(), detail, async |run| {
+        let request = Request {
+            settings: settings(warehouse, config),
+            source: source(warehouse, config)?,
+            target: target(warehouse, config).await?,
+            run: run.id().to_owned(),
+            tables: Vec::new(),
+            permission: Permission::AsConfigured,
+            clears_changed: false,
+            progress: Arc::new(transfer::read::NoProgress),
+        };
+        let dropped = changes::drop_slot(&request).await?;
+        run.event("stream.slot_dropped", json!({"transfer": name, "dropped": dropped}))?;
+        let figures = json!({"dropped": dropped});
+        Ok(FlowOutcome { output: dropped, outcome: Outcome::Succeeded, figures })
+    })
+    .await
+}
+
+fn figures(state: &StreamState) -> Value {
+    let tables = &state.status.tables;
+    let sum = |of: fn(&changes::ChangeCounts) -> u64| tables.iter().map(|table| of(&table.counts)).sum::<u64>();
+    json!({
+        "tables": tables.len() + state.refused.len(),
+        "failed": state.failed(),
+        "rows": sum(|counts| counts.added),
+        "inserts": sum(|counts| counts.inserts),
+        "updates": sum(|counts| counts.updates),
+        "deletes": sum(|counts| counts.deletes),
+        "commits": sum(|counts| counts.commits),
+        "bytes_read": state.status.bytes,
+        "position": state.status.confirmed.to_string(),
+    })
+}
+
+/// Records what a stream reports.
+struct Recorder<'a> {
+    run: &'a Run,
+    name: &'a str,
+    on_status: &'a Arc<dyn Fn(&StreamState) + Send + Sync>,
+}
+
+impl Recorder<'_> {
+    /// Records events until the stream has ended, and returns its last state.
+    async fn follow(&self, mut events: UnboundedReceiver<StreamEvent>, mut log: LogWatcher) -> Result<StreamState> {
+        let mut state = StreamState::default();
+        let mut recorded_at: Option<Instant> = None;
+        while let Some(event) = events.recv().await {
+            match event {
+                StreamEvent::Copied(tables) => {
+                    self.run.tables(&tables)?;
+                    let refused = tables.iter().filter_map(|table| {
+                        let (source, hint) = (table.source_table.clone(), table.hint.clone());
+                        table.reason.clone().map(|reason| RefusedTable { source, reason, hint })
+                    });
+                    state.refused = refused.collect();
+                    let failed = state.refused.len();
+                    let rows: u64 = tables.iter().map(|table| table.rows).sum();
+                    let fields = json!({"transfer": self.name, "tables": tables.len(), "failed": failed, "rows": rows});
+                    self.run.event("stream.copied", fields)?;
+                }
+                StreamEvent::Interrupted(error, wait) => {
+                    let fields = json!({"transfer": self.name, "error": error, "wait_seconds": wait.as_secs_f64()});
+                    self.run.event("stream.interrupted", fields)?;
+                }
+                StreamEvent::Status(status) => {
+                    state.status = status;
+                    let is_last = events.is_empty() && events.is_closed();
+                    if is_last || recorded_at.is_none_or(|at| at.elapsed() >= RECORD_INTERVAL) {
+                        recorded_at = Some(Instant::now());
+                        if let Some(log) = log.state().await {
+                            let received = state.status.received.to_i64();
+                            state.lag_bytes = Some(log.end.to_i64().saturating_sub(received).max(0));
+                            state.retained_bytes = log.retained;
+                        }
+                        self.run.update_tables(&self.outcomes(&state))?;
+                    }
+                    (self.on_status)(&state);
+                }
+            }
+        }
+        if recorded_at.is_some() {
+            self.run.update_tables(&self.outcomes(&state))?;
+        }
+        Ok(state)
+    }
+
+    fn outcomes(&self, state: &StreamState) -> Vec<TableOutcome> {
+        let outcome = |table: &changes::TableStatus| {
+            let (counts, error) = (&table.counts, table.error.as_ref());
+            let behind = state.status.received.to_i64().saturating_sub(table.durable.to_i64()).max(0);
+            TableOutcome {
+                transfer: self.name.to_owned(),
+                source_table: table.source.clone(),
+                target_table: table.target.clone(),
+                state: match error {
+                    None => "streaming".to_owned(),
+                    Some((_, state, _)) => state.unwrap_or("errored").to_owned(),
+                },
+                mode: "changes".to_owned(),
+                rows: counts.added,
+                bytes_read: 0,
+                bytes_written: counts.bytes,
+                seconds: 0.0,
+                position: Some(table.durable.to_string()),
+                reason: error.map(|(reason, ..)| reason.clone()),
+                hint: error.and_then(|(.., hint)| hint.clone()),
+                changes: json!({
+                    "inserts": counts.inserts, "updates": counts.updates, "deletes": counts.deletes,
+                    "truncates": counts.truncates, "ddls": counts.ddls, "commits": counts.commits,
+                    "removed": counts.removed, "lag_seconds": table.lag_seconds,
+                    "lag_bytes": state.lag_bytes.map(|lag| lag + behind), "retained_bytes": state.retained_bytes,
+                }),
+            }
+        };
+        state.status.tables.iter().map(outcome).collect()
+    }
+}

@@ -1,0 +1,29 @@
+//! CHANGES: applies the inserts, updates and deletes of PostgreSQL's write-ahead log to the tables of the lake.
+//!
+//! Reading order: [`run`] makes the slot, reads the tables once and starts a [`session`], which receives the log by
+//! [`capture`]. [`pgoutput`] parses its messages; each [`table_stream`] collects the changes of one table as a
+//! [`chunk`], by its [`mapping`]. [`net_effect`] finds what a chunk comes to, and [`table_writer`] commits it.
+
+mod run;
+mod session;
+pub mod source;
+pub mod status;
+mod stream_record;
+
+mod capture;
+pub mod pgoutput;
+
+mod chunk;
+mod mapping;
+mod projection;
+mod schema;
+mod table_stream;
+
+mod net_effect;
+mod table_writer;
+
+pub use run::{StreamEnd, drop_slot, run};
+pub use source::{LogState, LogWatcher};
+pub use status::{StreamObserver, StreamStatus, TableStatus};
+pub use stream_record::RereadRequest;
+pub use table_stream::ChangeCounts;

@@ -1,0 +1,404 @@
+//! Runs a transfer by CHANGES: it makes the publication and the slot, reads the tables that have no position in the
+//! log under the slot's snapshot, and streams. An error that may pass interrupts the stream, which begins again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio_postgres::Client;
+
+use super::capture::POLL;
+use super::session::{Session, SessionEnd, SessionOptions};
+use super::source;
+use super::status::StreamObserver;
+use super::stream_record::{RereadRequest, StreamRecord};
+use super::table_stream::{TableStream, matching};
+use super::table_writer::TableWriter;
+use crate::checkpoint::Origin;
+use crate::destination::lake as to_lake;
+use crate::error::{Context, Error, Kind, Result};
+use crate::lsn::Lsn;
+use crate::plan::{TablePlan, TransferPlan, plan};
+use crate::postgres::replication::ReplicationConnection;
+use crate::postgres::{Catalog, Identity, Snapshot};
+use crate::request::Request;
+use crate::resume::{Permission, keep_names};
+use crate::run::{MarkedPlan, TransferReport, check_distinct_databases, retain_tables, transfer_under};
+
+/// The waits between an interruption and the next session.
+const WAIT_MIN: Duration = Duration::from_millis(500);
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// A session of this length shows that the cause of the interruptions before it has passed.
+const HEALTHY: Duration = Duration::from_secs(30);
+
+/// How long a stream runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// Until it is stopped. Interruptions are followed by a new session.
+    Never,
+    /// Until the lake has all that was committed at the source before the call.
+    CaughtUp,
+}
+
+/// Streams until `observer` stops it or the end is reached. Tables of `request.tables` are read again first; with the
+/// permission [`Permission::Replace`] in place of the lake's rows.
+///
+/// # Errors
+/// Where the source or the lake is not set up for it; with [`StreamEnd::CaughtUp`] any error that ends a session.
+pub async fn run(request: &Arc<Request>, end: StreamEnd, observer: &Arc<dyn StreamObserver>) -> Result<()> {
+    let mut wait = WAIT_MIN;
+    let mut rereads = Rereads { by_user: request.tables.iter().cloned().collect(), ..Rereads::default() };
+    loop {
+        let started = Instant::now();
+        rereads.by_user.extend(RereadRequest::read(request).await?.tables);
+        let ended = session(request, end, observer, &mut rereads).await;
+        if started.elapsed() >= HEALTHY {
+            wait = WAIT_MIN;
+            rereads.done.clear();
+        }
+        match ended {
+            Ok(SessionEnd::Stopped) => return Ok(()),
+            Ok(SessionEnd::Replan) => {}
+            Ok(SessionEnd::Reread(table)) => {
+                rereads.automatic.insert(table.clone());
+                rereads.done.insert(table);
+            }
+            Err(error) if error.kind == Kind::Retry && end == StreamEnd::Never => {
+                tracing::warn!("the stream was interrupted: {}", base::chain(&error));
+                observer.interrupted(&error, wait);
+                let until = Instant::now() + wait;
+                while Instant::now() < until {
+                    if observer.should_stop() {
+                        return Ok(());
+                    }
+                    tokio::time::sleep(POLL).await;
+                }
+                wait = (wait * 2).min(WAIT_MAX);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The tables that are read again.
+#[derive(Default)]
+struct Rereads {
+    /// As a user asked for, until they were read.
+    by_user: BTreeSet<String>,
+    /// Where the log lacked values, until they were read.
+    automatic: BTreeSet<String>,
+    /// Those of `automatic` that were read: where it did not help, they fail.
+    done: BTreeSet<String>,
+}
+
+/// The tables of a session, and what it knows of the source.
+struct Prepared {
+    plan: TransferPlan,
+    identity: Identity,
+    version: u32,
+    record: StreamRecord,
+}
+
+async fn session(
+    request: &Arc<Request>,
+    end: StreamEnd,
+    observer: &Arc<dyn StreamObserver>,
+    rereads: &mut Rereads,
+) -> Result<SessionEnd> {
+    let client = request.source.connect().await?;
+    let until = match end {
+        StreamEnd::Never => None,
+        StreamEnd::CaughtUp => Some(mark(&client).await?),
+    };
+    let mut prepared = prepare(request, &client).await?;
+    let tables = open_tables(request, observer, &mut prepared, rereads).await?;
+    prepared.record.tables = tables.keys().copied().collect();
+    prepared.record.write(request.lake()?, &request.settings.name).await?;
+    let slot = request.settings.changes.slot.clone();
+    let publication = request.settings.changes.publication.clone();
+    let (request, observer, version) = (Arc::clone(request), Arc::clone(observer), prepared.version);
+    let record = prepared.record;
+    let (runtime, reread) = (Handle::current(), rereads.done.clone());
+    drop(client);
+    let streaming = tokio::task::spawn_blocking(move || {
+        let connection = ReplicationConnection::connect(&request.source, version)?;
+        let stream = connection.start(&slot, &publication, POLL)?;
+        let observer = observer.as_ref();
+        let options = SessionOptions { request: &request, version, until, observer, reread: &reread, runtime };
+        Session::new(options, tables, record).run(stream)
+    });
+    streaming.await.map_err(|e| Error::bug("stream the log").because(e))?
+}
+
+/// A position that the stream reaches when it has everything that is committed now. A message in the log flushes it.
+async fn mark(client: &Client) -> Result<Lsn> {
+    let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+               ELSE pg_logical_emit_message(true, 'wattlake', '') END::text";
+    client.batch_execute("SET synchronous_commit = on").await.context("mark the end of the log")?;
+    let row = client.query_one(sql, &[]).await.context("mark the end of the log")?;
+    let text: Option<String> = row.get(0);
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| Error::retry("mark the end of the log: it has no position"))
+}
+
+async fn prepare(request: &Request, client: &Client) -> Result<Prepared> {
+    let settings = &request.settings;
+    let catalog = Catalog::read(client).await?;
+    let version = catalog.server_version;
+    source::check_server(client, version).await?;
+    check_distinct_databases(request, catalog.identity).await?;
+    let mut plan = plan(client, &catalog, settings).await?;
+    retain_tables(&mut plan, &[], &settings.name)?;
+    check_known(request, &plan)?;
+    source::plan_identities(client, &mut plan).await?;
+    let identity = catalog.identity;
+    let record = ensure_slot_is_ours(request, client, identity, version).await?;
+    source::ensure_publication(client, &settings.changes, &plan.tables, version).await?;
+    Ok(Prepared { plan, identity, version, record })
+}
+
+/// Refuses tables to read again that the transfer does not have.
+fn check_known(request: &Request, plan: &TransferPlan) -> Result<()> {
+    let planned = plan.tables.iter().map(|table| table.source.display());
+    let known: Vec<String> = planned.chain(plan.refused.iter().map(|refused| refused.table.clone())).collect();
+    let Some(unknown) = request.tables.iter().find(|table| !known.contains(table)) else { return Ok(()) };
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let error = Error::input(format!("transfer {}: it has no table {unknown}", request.settings.name));
+    Err(error.hint(base::suggestion("table", unknown, &known).unwrap_or_default()))
+}
+
+/// The record of the slot, where the slot exists and has all changes since the record's start. Otherwise the slot, if
+/// any, is dropped, and the record has no start.
+async fn ensure_slot_is_ours(
+    request: &Request,
+    client: &Client,
+    identity: Identity,
+    version: u32,
+) -> Result<StreamRecord> {
+    let (settings, lake) = (&request.settings, request.lake()?);
+    let slot = &settings.changes.slot;
+    let record = StreamRecord::read(lake, &settings.name).await?;
+    let state = source::slot_state(client, slot, version).await?;
+    let is_of_source = |record: &StreamRecord| {
+        record.slot == *slot && (record.system, record.database) == (identity.system, identity.database)
+    };
+    let record = record.filter(is_of_source);
+    let new = StreamRecord {
+        slot: slot.clone(),
+        system: identity.system,
+        database: identity.database,
+        ..StreamRecord::default()
+    };
+    let Some(state) = state else {
+        if record.is_some_and(|record| record.start.is_some()) {
+            tracing::warn!(slot, "the replication slot is gone: the tables are read again");
+        }
+        return Ok(new);
+    };
+    let Some(record) = record else {
+        let what = format!("stream changes: the source has a slot {slot}, which this warehouse has not created");
+        return Err(Error::setup(what).state("slot").hint(format!(
+            "where nothing else uses it: {} transfer drop-slot {}; else set `slot` of the transfer to another name",
+            settings.program, settings.name
+        )));
+    };
+    if let Some(pid) = state.active_pid {
+        return Err(Error::retry(format!("stream changes: the slot {slot} is in use by the server's process {pid}")));
+    }
+    let problem = match (&state.lost, record.start) {
+        (Some(reason), _) => format!("the server has invalidated it ({reason})"),
+        (None, None) => "it was left by a run that was killed while it created the slot".to_owned(),
+        (None, Some(_)) if state.confirmed > record.confirmed() => {
+            let (now, was) = (state.confirmed, record.confirmed());
+            format!("it is at {now}, and was confirmed up to {was}: it was created again or moved by another program")
+        }
+        (None, Some(_)) => return Ok(record),
+    };
+    tracing::warn!(slot, "the replication slot is replaced, and the tables are read again: {problem}");
+    let sql = "SELECT pg_drop_replication_slot($1)";
+    client.execute(sql, &[slot]).await.context(format!("drop the slot {slot}"))?;
+    Ok(new)
+}
+
+/// What is known of a table before the stream begins.
+struct PresentTable {
+    plan: TablePlan,
+    table: Option<lake::Table>,
+    /// The position up to which the table has the log, and its origin; `None` where the table is to be read.
+    ready: Option<(Lsn, Origin)>,
+}
+
+/// Opens the tables that take part in the stream. Those without a position in the log are read first.
+async fn open_tables(
+    request: &Arc<Request>,
+    observer: &Arc<dyn StreamObserver>,
+    prepared: &mut Prepared,
+    rereads: &mut Rereads,
+) -> Result<HashMap<u32, TableStream>> {
+    let plans = std::mem::take(&mut prepared.plan.tables);
+    let (mut ready, mut to_copy) = (Vec::new(), Vec::new());
+    for plan in plans {
+        let name = plan.source.display();
+        let must_read = rereads.by_user.contains(&name) || rereads.automatic.contains(&name);
+        match look_at(request, prepared, plan, must_read).await {
+            Ok(present) if present.ready.is_some() => ready.push(present),
+            Ok(present) => to_copy.push(present.plan),
+            Err((plan, error)) => prepared.plan.refused.push(crate::plan::RefusedTable { table: plan, error }),
+        }
+    }
+    if !to_copy.is_empty() || prepared.record.start.is_none() {
+        let copied = copy(request, observer, prepared, to_copy, &rereads.by_user).await?;
+        if !rereads.by_user.is_empty() {
+            rereads.by_user.clear();
+            RereadRequest::remove(request).await?;
+        }
+        for plan in copied {
+            rereads.automatic.remove(&plan.source.display());
+            match look_at(request, prepared, plan, false).await {
+                Ok(present) if present.ready.is_some() => ready.push(present),
+                Ok(present) => {
+                    let name = present.plan.source.display();
+                    return Err(Error::bug(format!("open {name}: it was read, and has no position in the log")));
+                }
+                Err((_, error)) => return Err(error),
+            }
+        }
+    } else if !prepared.plan.refused.is_empty() {
+        let plan = TransferPlan { refused: std::mem::take(&mut prepared.plan.refused), ..TransferPlan::default() };
+        let refused = MarkedPlan::without_marks(plan, prepared.identity);
+        observer.copied(&refused.refusals());
+    }
+    let mut streams = HashMap::new();
+    for present in ready {
+        let (Some(table), Some((position, origin))) = (present.table, present.ready) else { continue };
+        let mut plan = present.plan;
+        let oid = plan.source.oid;
+        keep_names(&mut plan, &origin)?;
+        let matching = matching(&plan, &origin, &request.settings);
+        let writer = TableWriter::new(table, &request.run, matching, Handle::current())?;
+        streams.insert(oid, TableStream::new(plan, origin, position, writer));
+    }
+    Ok(streams)
+}
+
+/// What the lake has of a table.
+async fn look_at(
+    request: &Request,
+    prepared: &Prepared,
+    plan: TablePlan,
+    must_read: bool,
+) -> std::result::Result<PresentTable, (String, Error)> {
+    let name = plan.source.display();
+    let named = |error: Error| (name.clone(), error.within(format!("open {name}")));
+    let lake = request.lake().map_err(named)?;
+    let table = lake.table(&plan.target).await.context("open the table in the lake").map_err(named)?;
+    let Some(present) = &table else { return Ok(PresentTable { plan, table: None, ready: None }) };
+    let state = to_lake::target_state(present, &request.settings.name, &plan).await.map_err(named)?;
+    let position = present.position(to_lake::STREAM).await.context("read the table's position").map_err(named)?;
+    let checkpoint = state.checkpoint.unwrap_or_default();
+    if must_read {
+        return Ok(PresentTable { plan, table, ready: None });
+    }
+    if let Some(refusal) = checkpoint.position.as_ref().and_then(|position| position.refusal.as_ref()) {
+        let error = Error::input(format!("{} (found by an earlier run)", refusal.context)).state("errored");
+        return Err((name, error.hint(format!("read it again: {}", plan.resync_command))));
+    }
+    let is_same = |origin: &Origin| {
+        let identity = prepared.identity;
+        origin.table == plan.source.oid
+            && (origin.system, origin.database) == (identity.system, identity.database)
+            && origin.transfer == request.settings.name
+            && origin.filter.as_deref().unwrap_or_default() == plan.filter.as_deref().unwrap_or_default()
+    };
+    let record = &prepared.record;
+    // A table that was left out of an earlier session lacks the changes of it.
+    let is_continuous = record.tables.contains(&plan.source.oid) || record.tables.is_empty();
+    let position = position.map(Lsn::from_i64).filter(|position| Some(*position) >= record.start);
+    let ready = match (position, checkpoint.origin) {
+        (Some(position), Some(origin)) if is_continuous && record.start.is_some() && is_same(&origin) => {
+            Some((position, origin))
+        }
+        _ => None,
+    };
+    Ok(PresentTable { plan, table, ready })
+}
+
+/// Reads tables whole, under the snapshot of the slot, which is created where it does not exist, or of a temporary one.
+/// Returns those that were read.
+async fn copy(
+    request: &Arc<Request>,
+    observer: &Arc<dyn StreamObserver>,
+    prepared: &mut Prepared,
+    tables: Vec<TablePlan>,
+    by_user: &BTreeSet<String>,
+) -> Result<Vec<TablePlan>> {
+    let settings = &request.settings;
+    let is_first = prepared.record.start.is_none();
+    if is_first {
+        // Before the slot: where this process is killed in between, the next one knows that the slot is its own.
+        prepared.record.write(request.lake()?, &settings.name).await?;
+    }
+    let name = match is_first {
+        true => settings.changes.slot.clone(),
+        false => format!("{}_copy_{}", settings.changes.slot.chars().take(40).collect::<String>(), std::process::id()),
+    };
+    let (source, version) = (request.source.clone(), prepared.version);
+    let created = tokio::task::spawn_blocking(move || {
+        let mut connection = ReplicationConnection::connect(&source, version)?;
+        let slot = connection.create_slot(&name, !is_first)?;
+        Ok::<_, Error>((connection, slot))
+    });
+    let (connection, slot) = created.await.map_err(|e| Error::bug("create a slot").because(e))??;
+    fail::fail_point!("after-slot");
+    let snapshot = Snapshot::import(&request.source, &slot.snapshot).await?;
+    if is_first {
+        prepared.record.start = Some(slot.start);
+        prepared.record.confirmed = Some(slot.start);
+        prepared.record.write(request.lake()?, &settings.name).await?;
+    }
+    // The snapshot belongs to the importing session now.
+    drop(connection);
+    let plans = tables.clone();
+    let (asked, others): (Vec<_>, Vec<_>) =
+        tables.into_iter().partition(|plan| by_user.contains(&plan.source.display()));
+    let refused = std::mem::take(&mut prepared.plan.refused);
+    let mut report = TransferReport { tables: Vec::new(), seconds: 0.0, at_micros: snapshot.at_micros };
+    for (tables, refused, permission) in
+        [(others, refused, Permission::AsConfigured), (asked, Vec::new(), reread_permission(request))]
+    {
+        let marked =
+            MarkedPlan::without_marks(TransferPlan { tables, refused, ..TransferPlan::default() }, prepared.identity);
+        let request = request.with_permission(permission);
+        let part = transfer_under(&request, marked, &request.source, &snapshot, Some(slot.start)).await?;
+        report.tables.extend(part.tables);
+        report.seconds += part.seconds;
+    }
+    observer.copied(&report);
+    // The others are read again, too: none has missed a change.
+    let retryable = |error: &&Error| error.kind == Kind::Retry;
+    if let Some(error) = report.tables.iter().filter_map(|table| table.error.as_ref()).find(retryable) {
+        return Err(Error::retry(base::chain(error)));
+    }
+    let is_read = |plan: &TablePlan| {
+        let name = plan.source.display();
+        report.tables.iter().any(|table| table.source == name && table.error.is_none())
+    };
+    let read: Vec<TablePlan> = plans.into_iter().filter(is_read).collect();
+    prepared.record.tables.extend(read.iter().map(|plan| plan.source.oid));
+    Ok(read)
+}
+
+/// Drops what the transfer has at the source, and forgets its stream. Returns what was dropped.
+pub async fn drop_slot(request: &Request) -> Result<Vec<String>> {
+    let dropped = source::drop_slot(&request.source, &request.settings.changes).await?;
+    StreamRecord::remove(request.lake()?, &request.settings.name).await?;
+    Ok(dropped)
+}
+
+/// What is done to tables that a user asked to read again.
+fn reread_permission(request: &Request) -> Permission {
+    match request.permission {
+        Permission::Replace => Permission::Replace,
+        _ => Permission::Resync,
+    }
+}

@@ -1,0 +1,471 @@
+//! One streaming of the log, from its start to a stop or an error: messages go to their tables, tables are committed
+//! when transactions are complete, and the slot is confirmed up to what all tables have.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::capture::{CaptureControl, POLL, Packet, capture, panicked};
+use super::chunk::CollectedChunk;
+use super::pgoutput::{Message, Relation, Transaction};
+use super::projection::Projector;
+use super::schema::{self, SchemaChange};
+use super::status::{StreamObserver, StreamStatus, TableStatus};
+use super::stream_record::{RereadRequest, StreamRecord};
+use super::table_stream::TableStream;
+use super::table_writer::{Applied, TableWriter};
+use crate::error::{Error, Kind, Result};
+use crate::lsn::Lsn;
+use crate::postgres::replication::LogStream;
+use crate::request::Request;
+
+/// The changes of a table that are applied at a time; a transaction may have more.
+const CHUNK_BYTES: usize = 32 << 20;
+const CHUNK_CHANGES: usize = 262_144;
+/// The most bytes of changes of all tables that wait for a task.
+const WAITING_BYTES: usize = 96 << 20;
+/// The number of tables that changes are applied to at a time.
+const TASKS_MAX: usize = 4;
+/// Between two looks at what can be committed.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
+/// Between two writes of the record that has the confirmed position.
+const RECORD_INTERVAL: Duration = Duration::from_secs(2);
+/// Between two looks at what a user asks for.
+const ASK_INTERVAL: Duration = Duration::from_secs(2);
+/// Between two reports to the observer.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// States of a table that reading it again corrects.
+const REREAD_STATES: [&str; 3] = ["columns-changed", "row-missing", "value-missing"];
+
+/// What ends a session without an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// It was stopped, or has reached the position up to which it was asked to run.
+    Stopped,
+    /// A user asks for tables to be read again.
+    Replan,
+    /// This table, by its name at the source, has to be read again: the log does not have all of its values.
+    Reread(String),
+}
+
+/// What a session needs.
+pub struct SessionOptions<'a> {
+    /// The transfer's settings, source and target.
+    pub request: &'a Request,
+    /// The version of the source's server.
+    pub version: u32,
+    /// Ends the session when all changes before this position are in the lake.
+    pub until: Option<Lsn>,
+    /// Is told about the progress, and is asked whether to go on.
+    pub observer: &'a dyn StreamObserver,
+    /// Tables that were read again by this run: they are not read again another time.
+    pub reread: &'a BTreeSet<String>,
+    /// The runtime on which the lake is written.
+    pub runtime: Handle,
+}
+
+enum Event {
+    Packet(Packet),
+    Applied(Box<TaskResult>),
+    CaptureEnded(Result<()>),
+}
+
+/// The result of a task that applied a chunk, and committed it where a position is present.
+struct TaskResult {
+    table: u32,
+    outcome: Result<(Box<TableWriter>, Option<(Lsn, Applied)>)>,
+}
+
+/// A session; it blocks, so it must run on a thread that does not belong to an asynchronous runtime.
+pub struct Session<'a> {
+    options: SessionOptions<'a>,
+    tables: HashMap<u32, TableStream>,
+    record: StreamRecord,
+    control: CaptureControl,
+    projector: Arc<Projector>,
+    events: Receiver<Event>,
+    sender: Sender<Event>,
+    /// Events that arrived while a task was waited for.
+    backlog: VecDeque<Event>,
+    tasks: usize,
+    /// The size of the changes that wait for a task.
+    waiting_bytes: usize,
+    /// All changes before this position were received; the end of the last complete transaction.
+    position: Lsn,
+    transaction: Option<Transaction>,
+    checked_at: Instant,
+    recorded_at: Instant,
+    reported_at: Instant,
+    asked_at: Instant,
+    /// A table that has to be read again.
+    reread: Option<String>,
+}
+
+impl<'a> Session<'a> {
+    /// A session for these tables, by their OIDs.
+    pub fn new(options: SessionOptions<'a>, tables: HashMap<u32, TableStream>, record: StreamRecord) -> Self {
+        let (sender, events) = channel();
+        let projector = Arc::new(Projector::new(&options.request.source));
+        let now = Instant::now();
+        let control = CaptureControl::default();
+        control.confirm(record.confirmed());
+        Session {
+            position: record.confirmed(),
+            options,
+            tables,
+            record,
+            control,
+            projector,
+            events,
+            sender,
+            backlog: VecDeque::new(),
+            tasks: 0,
+            waiting_bytes: 0,
+            transaction: None,
+            checked_at: now,
+            recorded_at: now,
+            reported_at: now - REPORT_INTERVAL,
+            asked_at: now,
+            reread: None,
+        }
+    }
+
+    /// Streams the log. At the end, what was committed is confirmed, and other changes are received again by the next
+    /// session.
+    ///
+    /// # Errors
+    /// Where the stream ends, or a table can't be written for a reason that may pass.
+    pub fn run(mut self, stream: LogStream) -> Result<SessionEnd> {
+        let (control, sender) = (self.control.clone(), self.sender.clone());
+        let capturing = std::thread::Builder::new().name("capture".to_owned()).spawn(move || {
+            let ended = capture(stream, &control, &sender, Event::Packet);
+            // Where the session has ended, nobody receives it.
+            let _ = sender.send(Event::CaptureEnded(ended));
+        });
+        let capturing = capturing.map_err(|e| Error::retry("start the thread that receives the log").because(e))?;
+        let outcome = self.stream();
+        let finished = self.finish(outcome.is_ok());
+        self.control.stop();
+        let joined = capturing.join().map_err(|_| panicked());
+        let end = outcome?;
+        finished?;
+        joined?;
+        Ok(end)
+    }
+
+    fn stream(&mut self) -> Result<SessionEnd> {
+        loop {
+            let event = match self.backlog.pop_front() {
+                Some(event) => Ok(event),
+                None => self.events.recv_timeout(POLL),
+            };
+            match event {
+                Ok(Event::Packet(packet)) => self.receive(&packet)?,
+                Ok(Event::Applied(result)) => self.end_task(*result)?,
+                Ok(Event::CaptureEnded(ended)) => {
+                    ended?;
+                    return Err(panicked());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(panicked()),
+            }
+            self.commit_due(false)?;
+            self.confirm(false)?;
+            self.report();
+            if let Some(table) = self.reread.take() {
+                return Ok(SessionEnd::Reread(table));
+            }
+            if self.is_asked_to_reread()? {
+                return Ok(SessionEnd::Replan);
+            }
+            if self.options.observer.should_stop() || self.has_reached_end() {
+                return Ok(SessionEnd::Stopped);
+            }
+        }
+    }
+
+    fn is_asked_to_reread(&mut self) -> Result<bool> {
+        if self.asked_at.elapsed() < ASK_INTERVAL || self.transaction.is_some() {
+            return Ok(false);
+        }
+        self.asked_at = Instant::now();
+        let asked = self.options.runtime.block_on(RereadRequest::read(self.options.request))?;
+        Ok(!asked.tables.is_empty())
+    }
+
+    fn has_reached_end(&self) -> bool {
+        let is_there = self.options.until.is_some_and(|until| self.durable() >= until);
+        is_there && self.transaction.is_none() && self.tasks == 0
+    }
+
+    /// Waits for the running tasks and, after a session without an error, commits the complete transactions.
+    fn finish(&mut self, is_ok: bool) -> Result<()> {
+        if is_ok && self.transaction.is_none() {
+            self.commit_due(true)?;
+        }
+        while self.tasks > 0 {
+            match self.events.recv() {
+                Ok(Event::Applied(result)) => {
+                    self.end_task(*result)?;
+                    if is_ok && self.transaction.is_none() {
+                        self.commit_due(true)?;
+                    }
+                }
+                Ok(_) => {}
+                Err(_) => return Err(panicked()),
+            }
+        }
+        let confirmed = self.confirm(true);
+        self.reported_at -= REPORT_INTERVAL;
+        self.report();
+        confirmed
+    }
+
+    fn receive(&mut self, packet: &Packet) -> Result<()> {
+        for message in packet.messages() {
+            match Message::parse(message)? {
+                Message::Begin(transaction) => self.transaction = Some(transaction),
+                Message::Commit(end) => {
+                    self.transaction = None;
+                    self.position = end;
+                    if self.checked_at.elapsed() >= CHECK_INTERVAL {
+                        self.commit_due(false)?;
+                    }
+                }
+                Message::Relation(relation) => self.describe(relation)?,
+                Message::Truncate(relations) => {
+                    for relation in relations {
+                        self.collect(relation, &Message::Truncate(Vec::new()))?;
+                    }
+                }
+                Message::Other => {}
+                ref change @ (Message::Insert { relation, .. }
+                | Message::Update { relation, .. }
+                | Message::Delete { relation, .. }) => self.collect(relation, change)?,
+            }
+        }
+        if let Some(sent) = packet.sent
+            && self.transaction.is_none()
+        {
+            self.position = self.position.max(sent);
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self, relation: u32, change: &Message<'_>) -> Result<()> {
+        let Some(transaction) = self.transaction else {
+            return Err(Error::bug("read the log: a change outside of a transaction"));
+        };
+        let Some(table) = self.tables.get_mut(&relation) else { return Ok(()) };
+        if table.is_failed() || transaction.commit < table.durable {
+            return Ok(());
+        }
+        let before = table.bytes();
+        if let Err(error) = table.collect(change, self.position, transaction) {
+            return self.fail(relation, error);
+        }
+        let (bytes, changes) = (table.bytes(), table.changes());
+        self.waiting_bytes += bytes - before;
+        if bytes >= CHUNK_BYTES || changes >= CHUNK_CHANGES {
+            self.apply(relation, None)?;
+        } else if self.waiting_bytes >= WAITING_BYTES {
+            let largest = self.tables.iter().max_by_key(|(_, table)| table.bytes()).map(|(oid, _)| *oid);
+            self.apply(largest.unwrap_or(relation), None)?;
+        }
+        Ok(())
+    }
+
+    /// Follows the columns of a table.
+    fn describe(&mut self, relation: Relation) -> Result<()> {
+        let oid = relation.id;
+        let Some(table) = self.tables.get(&oid) else { return Ok(()) };
+        if table.is_failed() || !table.has_changed(&relation) {
+            return Ok(());
+        }
+        // Changes by the earlier description are applied with it, and committed where no part of the transaction is
+        // among them.
+        let is_part = self.transaction.is_some_and(|transaction| table.last_commit == transaction.commit);
+        self.apply(oid, (!is_part).then_some(self.position))?;
+        self.wait_until_idle(oid)?;
+        let Some(table) = self.tables.get_mut(&oid).filter(|table| !table.is_failed()) else { return Ok(()) };
+        let change = SchemaChange { request: self.options.request, version: self.options.version };
+        match self.options.runtime.block_on(schema::follow(&change, table, relation)) {
+            Ok(()) => Ok(()),
+            Err(error) => self.fail(oid, error),
+        }
+    }
+
+    /// Starts a task that applies the table's changes, and commits them where `position` is present. Waits for an
+    /// earlier task of the table.
+    fn apply(&mut self, oid: u32, position: Option<Lsn>) -> Result<()> {
+        self.wait_until_idle(oid)?;
+        while self.tasks >= TASKS_MAX {
+            self.wait_for_task()?;
+        }
+        let Some(table) = self.tables.get_mut(&oid) else { return Ok(()) };
+        if !table.has_changes() {
+            return Ok(());
+        }
+        self.waiting_bytes -= table.bytes();
+        let (writer, chunk) = match table.begin() {
+            Ok(Some(begun)) => begun,
+            Ok(None) => return Ok(()),
+            Err(error) => return self.fail(oid, error),
+        };
+        let (projector, sender) = (Arc::clone(&self.projector), self.sender.clone());
+        self.tasks += 1;
+        self.options.runtime.spawn_blocking(move || {
+            let apply = std::panic::AssertUnwindSafe(|| apply(writer, chunk, &projector, position));
+            let outcome = std::panic::catch_unwind(apply);
+            let outcome = outcome.unwrap_or_else(|_| Err(Error::bug("apply changes: the task panicked")));
+            // Where the session has ended, the next one receives the changes again.
+            let _ = sender.send(Event::Applied(Box::new(TaskResult { table: oid, outcome })));
+        });
+        Ok(())
+    }
+
+    fn wait_until_idle(&mut self, oid: u32) -> Result<()> {
+        while self.tables.get(&oid).is_some_and(|table| !table.is_idle() && !table.is_failed()) {
+            self.wait_for_task()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of any task. What is received meanwhile is handled after it.
+    fn wait_for_task(&mut self) -> Result<()> {
+        loop {
+            match self.events.recv() {
+                Ok(Event::Applied(result)) => return self.end_task(*result),
+                Ok(Event::CaptureEnded(Err(error))) => return Err(error),
+                Ok(event) => self.backlog.push_back(event),
+                Err(_) => return Err(panicked()),
+            }
+        }
+    }
+
+    fn end_task(&mut self, result: TaskResult) -> Result<()> {
+        self.tasks -= 1;
+        match result.outcome {
+            Ok((writer, committed)) => {
+                if let Some(table) = self.tables.get_mut(&result.table) {
+                    table.end(writer, committed);
+                }
+                Ok(())
+            }
+            Err(error) => self.fail(result.table, error),
+        }
+    }
+
+    /// Commits the tables that are due, or all that have changes; only between transactions.
+    fn commit_due(&mut self, all: bool) -> Result<()> {
+        if self.transaction.is_some() || (!all && self.checked_at.elapsed() < CHECK_INTERVAL) {
+            return Ok(());
+        }
+        let now = Instant::now();
+        self.checked_at = now;
+        let interval = self.options.request.settings.changes.commit_interval;
+        let is_due = |table: &TableStream| {
+            if all { table.is_idle() && table.has_changes() } else { table.is_due(now, interval) }
+        };
+        let due: Vec<u32> = self.tables.iter().filter(|(_, table)| is_due(table)).map(|(oid, _)| *oid).collect();
+        for oid in due {
+            if self.tasks >= TASKS_MAX && !all {
+                break;
+            }
+            self.apply(oid, Some(self.position))?;
+        }
+        Ok(())
+    }
+
+    /// The position before which the lake has all changes.
+    fn durable(&self) -> Lsn {
+        let waiting = self.tables.values().filter_map(TableStream::needs_from).min();
+        waiting.unwrap_or(self.position).min(self.position)
+    }
+
+    /// Confirms what the lake has. The record is written first: a slot that is ahead of it was not confirmed by us.
+    fn confirm(&mut self, now: bool) -> Result<()> {
+        let durable = self.durable();
+        let is_new = durable > self.record.confirmed();
+        if is_new && (now || self.recorded_at.elapsed() >= RECORD_INTERVAL) {
+            self.recorded_at = Instant::now();
+            let record = StreamRecord { confirmed: Some(durable), ..self.record.clone() };
+            let lake = self.options.request.lake()?;
+            self.options.runtime.block_on(record.write(lake, &self.options.request.settings.name))?;
+            self.record = record;
+        }
+        self.control.confirm(self.record.confirmed());
+        Ok(())
+    }
+
+    /// Takes a table out of the stream, where its error will not pass; its refusal is stored with it.
+    fn fail(&mut self, oid: u32, error: Error) -> Result<()> {
+        if error.kind == Kind::Retry {
+            return Err(error);
+        }
+        let Some(table) = self.tables.get_mut(&oid) else { return Ok(()) };
+        self.waiting_bytes -= table.bytes();
+        if error.state.is_some_and(|state| REREAD_STATES.contains(&state))
+            && !self.options.reread.contains(&table.name())
+        {
+            tracing::warn!(table = table.name(), "the table is read again: {}", base::chain(&error));
+            self.reread = Some(table.name());
+            table.fail(error);
+            return Ok(());
+        }
+        let error = match &error.hint {
+            Some(_) => error,
+            None => error.hint(format!("read the table again: {}", table.plan.resync_command)),
+        };
+        tracing::error!(table = table.name(), "{}", base::chain(&error));
+        let request = self.options.request;
+        self.options.runtime.block_on(schema::store_refusal(request, &table.plan.target, &error))?;
+        table.fail(error);
+        Ok(())
+    }
+
+    fn report(&mut self) {
+        if self.reported_at.elapsed() < REPORT_INTERVAL {
+            return;
+        }
+        self.reported_at = Instant::now();
+        let now = chrono::Utc::now().timestamp_micros();
+        let tables = self.tables.values().map(|table| TableStatus {
+            source: table.name(),
+            target: table.plan.target.to_string(),
+            counts: table.counts,
+            durable: if table.needs_from().is_some() { table.durable } else { self.position },
+            lag_seconds: table.oldest().map_or(0.0, |at| (now - at).max(0) as f64 / 1e6),
+            error: table.error.as_ref().map(|error| (base::chain(error), error.state, error.hint.clone())),
+        });
+        let tables = tables.collect();
+        let status = StreamStatus {
+            received: self.position,
+            confirmed: self.record.confirmed(),
+            tables,
+            bytes: self.control.received(),
+        };
+        self.options.observer.report(&status);
+    }
+}
+
+fn apply(
+    mut writer: Box<TableWriter>,
+    chunk: CollectedChunk,
+    projector: &Projector,
+    position: Option<Lsn>,
+) -> Result<(Box<TableWriter>, Option<(Lsn, Applied)>)> {
+    let chunk = chunk.resolve(projector)?;
+    if !chunk.operations.is_empty() {
+        writer.apply(&chunk)?;
+    }
+    let committed = match position {
+        Some(position) => Some((position, writer.commit(position)?)),
+        None => None,
+    };
+    Ok((writer, committed))
+}

@@ -1,0 +1,123 @@
+//! The record of a stream beside the lake's tables. It tells a slot that this warehouse has made and confirmed from one
+//! that was created again, or moved by another program: then changes are missing, and the tables are read again.
+
+use std::collections::BTreeSet;
+
+use lake::Lake;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result};
+use crate::lsn::Lsn;
+use crate::request::Request;
+
+/// The record of a transfer's stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamRecord {
+    /// The name of the slot.
+    pub slot: String,
+    /// `pg_control_system().system_identifier` of the source.
+    pub system: i64,
+    /// The OID of the source's database.
+    pub database: u32,
+    /// The position from which the slot has all changes; `None` from before the slot's creation until it is known.
+    #[serde(with = "as_text")]
+    pub start: Option<Lsn>,
+    /// The greatest position that was confirmed, or is about to be.
+    #[serde(with = "as_text")]
+    pub confirmed: Option<Lsn>,
+    /// The tables that take part in the stream, by their OIDs at the source.
+    pub tables: BTreeSet<u32>,
+}
+
+impl StreamRecord {
+    /// The position that was confirmed last.
+    pub fn confirmed(&self) -> Lsn {
+        self.confirmed.or(self.start).unwrap_or_default()
+    }
+
+    /// The record of a transfer's stream in the lake; `None` where it never ran.
+    pub async fn read(lake: &Lake, transfer: &str) -> Result<Option<StreamRecord>> {
+        let context = "read the record of the stream";
+        let Some(text) = lake.record(&path(transfer)).await.context(context)? else { return Ok(None) };
+        let parsed = serde_json::from_slice(&text).map_err(|e| Error::setup(context).because(e));
+        parsed.map(Some).map_err(|error| error.hint("a newer version of wattlake may have written it"))
+    }
+
+    /// Writes the record.
+    pub async fn write(&self, lake: &Lake, transfer: &str) -> Result<()> {
+        let context = "write the record of the stream";
+        let text = serde_json::to_vec_pretty(self).map_err(|e| Error::bug(context).because(e))?;
+        lake.write_record(&path(transfer), text.into()).await.context(context)
+    }
+
+    /// Removes the record of a transfer's stream.
+    pub async fn remove(lake: &Lake, transfer: &str) -> Result<()> {
+        lake.remove_record(&path(transfer)).await.context("remove the record of the stream")
+    }
+}
+
+/// Tables that a running stream is asked to read again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RereadRequest {
+    /// The tables, as `schema.table` at the source.
+    pub tables: BTreeSet<String>,
+}
+
+impl RereadRequest {
+    /// Asks a transfer's stream to read tables again, beside those that it was asked for before.
+    pub async fn add(lake: &Lake, transfer: &str, tables: impl IntoIterator<Item = String>) -> Result<()> {
+        let mut request = RereadRequest::of(lake, transfer).await?;
+        request.tables.extend(tables);
+        let context = "ask the stream to read tables again";
+        let text = serde_json::to_vec_pretty(&request).map_err(|e| Error::bug(context).because(e))?;
+        lake.write_record(&request_path(transfer), text.into()).await.context(context)
+    }
+
+    /// The tables that the request's transfer was asked to read again.
+    pub async fn read(request: &Request) -> Result<RereadRequest> {
+        RereadRequest::of(request.lake()?, &request.settings.name).await
+    }
+
+    /// Removes what a stream was asked for, after it has done it.
+    pub async fn remove(request: &Request) -> Result<()> {
+        let path = request_path(&request.settings.name);
+        request.lake()?.remove_record(&path).await.context("remove a request to read tables again")
+    }
+
+    async fn of(lake: &Lake, transfer: &str) -> Result<RereadRequest> {
+        let context = "read which tables are to be read again";
+        let text = lake.record(&request_path(transfer)).await.context(context)?;
+        let parse = |text: bytes::Bytes| serde_json::from_slice(&text).map_err(|e| Error::setup(context).because(e));
+        text.map(parse).transpose().map(Option::unwrap_or_default)
+    }
+}
+
+fn request_path(transfer: &str) -> String {
+    format!("streams/{transfer}.reread.json")
+}
+
+fn path(transfer: &str) -> String {
+    format!("streams/{transfer}.json")
+}
+
+/// A position as PostgreSQL writes it.
+mod as_text {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::lsn::Lsn;
+
+    pub fn serialize<S: Serializer>(value: &Option<Lsn>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(lsn) => serializer.collect_str(lsn),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Lsn>, D::Error> {
+        let text: Option<String> = Option::deserialize(deserializer)?;
+        let parse = |text: String| {
+            text.parse().map_err(|_| serde::de::Error::custom(format!("{text:?} is not a position in the log")))
+        };
+        text.map(parse).transpose()
+    }
+}

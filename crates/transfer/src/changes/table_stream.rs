@@ -1,0 +1,259 @@
+//! One table in the stream: its changes that wait to be applied, and its columns as the log has them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::chunk::{ChunkBuilder, CollectedChunk};
+use super::mapping::{KnownColumns, tuple_mapping};
+use super::net_effect::Matching;
+use super::pgoutput::{Message, Relation, Transaction};
+use super::table_writer::{Applied, TableWriter};
+use crate::checkpoint::Origin;
+use crate::error::{Error, Result};
+use crate::lsn::Lsn;
+use crate::plan::{Deletes, Settings, TablePlan};
+
+/// What was received of a table, and what was committed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ChangeCounts {
+    /// The number of inserts in the log.
+    pub inserts: u64,
+    /// The number of updates in the log.
+    pub updates: u64,
+    /// The number of deletes in the log.
+    pub deletes: u64,
+    /// The number of TRUNCATEs in the log.
+    pub truncates: u64,
+    /// The number of changes of the table's columns.
+    pub ddls: u64,
+    /// The number of commits.
+    pub commits: u64,
+    /// The number of rows that were added.
+    pub added: u64,
+    /// The number of rows that were removed or replaced.
+    pub removed: u64,
+    /// The size of the files that were written.
+    pub bytes: u64,
+}
+
+/// The writer of a table, or where it is.
+pub enum WriterState {
+    /// Nothing is applied at the moment.
+    Idle(Box<TableWriter>),
+    /// A task applies changes.
+    Busy,
+    /// The table does not take part any more: its error is recorded.
+    Failed,
+}
+
+/// A table in the stream.
+pub struct TableStream {
+    /// The plan, by which the values are read.
+    pub plan: Arc<TablePlan>,
+    /// What the lake stores of the columns.
+    pub origin: Origin,
+    /// The columns by all names that they are known to have had.
+    pub known: KnownColumns,
+    /// Changes of transactions that were committed before this position are in the lake.
+    pub durable: Lsn,
+    /// The writer.
+    pub writer: WriterState,
+    /// The position from which on the table has changes that were not given to a task yet.
+    pub collected_from: Option<Lsn>,
+    /// The position from which on a task applies changes.
+    pub applied_from: Option<Lsn>,
+    /// When the oldest of the changes was committed at the source that were not given to a task yet.
+    pub oldest_change: Option<i64>,
+    /// When the oldest of the changes was committed at the source that a task applies.
+    pub oldest_applied: Option<i64>,
+    /// The transaction of the last change, by the position of its commit.
+    pub last_commit: Lsn,
+    /// When the table was last committed.
+    pub committed_at: Option<Instant>,
+    /// What was received and committed.
+    pub counts: ChangeCounts,
+    /// Why the table has failed.
+    pub error: Option<Error>,
+    builder: Option<ChunkBuilder>,
+    relation: Option<Relation>,
+}
+
+impl TableStream {
+    /// A table that has the changes before `durable`.
+    pub fn new(plan: TablePlan, origin: Origin, durable: Lsn, writer: TableWriter) -> Self {
+        let mut known = KnownColumns::default();
+        known.add(&origin);
+        TableStream {
+            known,
+            plan: Arc::new(plan),
+            origin,
+            durable,
+            writer: WriterState::Idle(Box::new(writer)),
+            collected_from: None,
+            applied_from: None,
+            oldest_change: None,
+            oldest_applied: None,
+            last_commit: Lsn::default(),
+            committed_at: None,
+            counts: ChangeCounts::default(),
+            error: None,
+            builder: None,
+            relation: None,
+        }
+    }
+
+    /// `schema.name` at the source.
+    pub fn name(&self) -> String {
+        self.plan.source.display()
+    }
+
+    /// Whether it has failed.
+    pub fn is_failed(&self) -> bool {
+        matches!(self.writer, WriterState::Failed)
+    }
+
+    /// Whether no task applies changes of it.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.writer, WriterState::Idle(_))
+    }
+
+    /// Whether changes wait for a task or for a commit.
+    pub fn has_changes(&self) -> bool {
+        self.builder.as_ref().is_some_and(|builder| !builder.is_empty())
+            || matches!(&self.writer, WriterState::Idle(writer) if writer.has_uncommitted())
+    }
+
+    /// The size of the changes that wait for a task.
+    pub fn bytes(&self) -> usize {
+        self.builder.as_ref().map_or(0, ChunkBuilder::bytes)
+    }
+
+    /// The number of changes that wait for a task.
+    pub fn changes(&self) -> usize {
+        self.builder.as_ref().map_or(0, ChunkBuilder::len)
+    }
+
+    /// The position before which the table needs no change again; `None` where it has all that was received.
+    pub fn needs_from(&self) -> Option<Lsn> {
+        self.applied_from.or(self.collected_from)
+    }
+
+    /// When the oldest of the changes was committed at the source that the lake does not have.
+    pub fn oldest(&self) -> Option<i64> {
+        self.oldest_applied.or(self.oldest_change)
+    }
+
+    /// Whether the table's changes can be committed: it is idle, and was not committed a moment ago.
+    pub fn is_due(&self, now: Instant, interval: Duration) -> bool {
+        let waited = self.committed_at.is_none_or(|at| now.duration_since(at) >= interval);
+        waited && self.is_idle() && self.has_changes()
+    }
+
+    /// Whether the description of the table is another one than before.
+    pub fn has_changed(&self, relation: &Relation) -> bool {
+        self.relation.as_ref() != Some(relation)
+    }
+
+    /// Whether a catalogue that is older than this description can't explain it.
+    pub fn needs_plan(&self, relation: &Relation) -> bool {
+        let is_known =
+            |name: &str| self.plan.source.columns.iter().any(|column| column.name == name) || self.known.has_name(name);
+        self.relation.is_some() || relation.columns.iter().any(|column| !is_known(&column.name))
+    }
+
+    /// Reads the table's changes by another description from now on, and by another plan where there is one.
+    pub fn describe(&mut self, relation: Relation, plan: Option<TablePlan>, has_binary: bool) -> Result<()> {
+        if let Some(plan) = plan {
+            self.plan = Arc::new(plan);
+        }
+        let mapping = tuple_mapping(&self.plan, &self.known, &relation, has_binary)?;
+        self.builder = Some(ChunkBuilder::new(&self.name(), mapping));
+        if self.relation.is_some() {
+            self.counts.ddls += 1;
+        }
+        self.relation = Some(relation);
+        Ok(())
+    }
+
+    /// Collects a change of a transaction; `before` is the end of the transaction before it.
+    pub fn collect(&mut self, message: &Message<'_>, before: Lsn, transaction: Transaction) -> Result<()> {
+        let builder = self.builder.as_mut().ok_or_else(|| {
+            Error::bug(format!("read the log: a change of {} before its description", self.plan.source.display()))
+        })?;
+        match message {
+            Message::Insert { new, .. } => {
+                self.counts.inserts += 1;
+                builder.insert(*new)?;
+            }
+            Message::Update { old, new, .. } => {
+                self.counts.updates += 1;
+                builder.update(*old, *new)?;
+            }
+            Message::Delete { old, .. } => {
+                self.counts.deletes += 1;
+                builder.delete(*old)?;
+            }
+            Message::Truncate(_) => {
+                self.counts.truncates += 1;
+                builder.truncate();
+            }
+            _ => return Ok(()),
+        }
+        self.collected_from.get_or_insert(before);
+        self.oldest_change.get_or_insert(transaction.at_micros);
+        self.last_commit = transaction.commit;
+        Ok(())
+    }
+
+    /// Takes the collected changes and the writer, for a task that applies them; `None` where the table is not idle.
+    pub fn begin(&mut self) -> Result<Option<(Box<TableWriter>, CollectedChunk)>> {
+        let (WriterState::Idle(_), Some(builder)) = (&self.writer, &mut self.builder) else { return Ok(None) };
+        let chunk = builder.take()?;
+        if self.applied_from.is_none() {
+            self.applied_from = self.collected_from;
+            self.oldest_applied = self.oldest_change;
+        }
+        (self.collected_from, self.oldest_change) = (None, None);
+        match std::mem::replace(&mut self.writer, WriterState::Busy) {
+            WriterState::Idle(writer) => Ok(Some((writer, chunk))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes back the writer of a task. `committed` is the position up to which it has committed.
+    pub fn end(&mut self, writer: Box<TableWriter>, committed: Option<(Lsn, Applied)>) {
+        self.writer = WriterState::Idle(writer);
+        let Some((position, applied)) = committed else { return };
+        self.durable = position;
+        (self.applied_from, self.oldest_applied) = (None, None);
+        self.committed_at = Some(Instant::now());
+        self.counts.commits += 1;
+        self.counts.added += applied.added;
+        self.counts.removed += applied.removed;
+        self.counts.bytes += applied.bytes;
+    }
+
+    /// Takes the table out of the stream.
+    pub fn fail(&mut self, error: Error) {
+        self.writer = WriterState::Failed;
+        self.error = Some(error);
+        (self.builder, self.relation) = (None, None);
+        (self.collected_from, self.applied_from) = (None, None);
+        (self.oldest_change, self.oldest_applied) = (None, None);
+    }
+}
+
+/// How a table's rows are matched, by its plan and the transfer's settings.
+pub fn matching(plan: &TablePlan, origin: &Origin, settings: &Settings) -> Matching {
+    let keeps_deleted = settings.changes.deletes == Deletes::Keep;
+    Matching {
+        columns: match plan.key.is_empty() {
+            true => plan.columns.iter().map(|column| column.name.clone()).collect(),
+            false => plan.key.clone(),
+        },
+        is_unique: !plan.key.is_empty(),
+        keeps_deleted,
+        // The lake may have rows that the source deleted before, or whose deletes were not applied.
+        looks_up_inserts: !plan.key.is_empty() && (keeps_deleted || !origin.mirrors),
+    }
+}
