@@ -6,6 +6,7 @@
 
 mod changes;
 mod commit;
+mod compact;
 mod deletion;
 mod error;
 mod fetch_rows;

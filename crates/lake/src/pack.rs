@@ -73,7 +73,7 @@ pub struct PackSummary {
 }
 
 impl PackSummary {
-    fn add(&mut self, slice: &[File]) {
+    pub(crate) fn add(&mut self, slice: &[File]) {
         self.files_before += slice.len() as u64;
         self.bytes_before += slice.iter().map(File::bytes).sum::<u64>();
         self.rows += slice.iter().map(|file| file.rows_visible() as u64).sum::<u64>();
@@ -149,7 +149,7 @@ impl Table {
         Ok(pack.order.clone())
     }
 
-    async fn write_slice(
+    pub(crate) async fn write_slice(
         &self,
         run: &str,
         slice: &[File],

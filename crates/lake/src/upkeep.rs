@@ -69,7 +69,12 @@ impl Table {
         let mut vacuumed = VacuumSummary::default();
         for object in objects {
             let Some(run) = run_of(&object.location) else { continue };
-            if log.active.contains(object.location.as_ref()) || !is_removable(life(run), object.last_modified) {
+            if log.active.contains(object.location.as_ref()) {
+                continue;
+            }
+            // A stream runs for months: what it has committed and replaced since is removed as that of other runs.
+            let was_replaced = log.removed.contains_key(object.location.as_ref());
+            if !was_replaced && !is_removable(life(run), object.last_modified) {
                 continue;
             }
             if !log.runs.contains(run) {

@@ -82,6 +82,9 @@ pub struct Origin {
     /// The target has exactly the rows that the source had at the table's position in the log.
     #[serde(default)]
     pub mirrors: bool,
+    /// The stream whose position in the log the table has: the id of its record.
+    #[serde(default)]
+    pub stream: Option<String>,
 }
 
 /// A column of the target's table, with what it was read from.
@@ -136,6 +139,7 @@ impl Origin {
             storage: plan.source.leaves.iter().map(|leaf| (leaf.oid, leaf.file_node)).collect(),
             filter: Some(plan.filter.clone().unwrap_or_default()),
             mirrors: false,
+            stream: None,
         }
     }
 

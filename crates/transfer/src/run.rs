@@ -12,11 +12,10 @@ use crate::checkpoint::Position;
 use crate::destination::postgres as to_postgres;
 use crate::error::{Context, Error, Result};
 use crate::late::{self, Mark, Marks};
-use crate::lsn::Lsn;
 use crate::plan::{RefusedTable, TablePlan, TransferPlan, plan};
 use crate::postgres::{Catalog, Endpoint, Identity, Snapshot, quote};
 use crate::read::Pool;
-use crate::table_transfer::{self, ReadContext};
+use crate::table_transfer::{self, ReadContext, StreamStart};
 use crate::timeline::Log;
 
 pub use crate::request::{Request, Target};
@@ -182,7 +181,7 @@ pub(crate) async fn transfer_under(
     marked: MarkedPlan,
     data: &Endpoint,
     snapshot: &Snapshot,
-    stream: Option<Lsn>,
+    stream: Option<StreamStart>,
 ) -> Result<TransferReport> {
     let started = Instant::now();
     let version = server_version(data).await?;

@@ -40,9 +40,18 @@ pub struct ReadContext<'a> {
     /// The greatest key of tables whose cursor is their key, by OID; `None` of an empty table.
     pub greatest: HashMap<u32, Option<i64>>,
     /// The position in the log that the snapshot shows; only for a transfer that continues with the log.
-    pub stream: Option<Lsn>,
+    pub stream: Option<StreamStart>,
     /// Limits how many tables whose rows may take much memory are transferred at a time. Small ones need no permit.
     pub large: Semaphore,
+}
+
+/// Where a stream continues with a table that is read.
+#[derive(Debug, Clone)]
+pub struct StreamStart {
+    /// The id of the stream's record.
+    pub id: String,
+    /// The position in the log that the snapshot shows.
+    pub position: Lsn,
 }
 
 /// How a table was read.
@@ -297,8 +306,13 @@ impl ReadPlan {
         };
         let settings = &request.settings;
         let has_deletes = settings.mode == Mode::Changes && settings.changes.deletes == Deletes::Apply;
-        let origin = Origin { mirrors: has_deletes && self.action == Action::Replace, ..origin };
-        CheckpointUpdate { run: &request.run, origin, before, stream: context.stream }
+        let origin = Origin {
+            mirrors: has_deletes && self.action == Action::Replace,
+            stream: context.stream.as_ref().map(|stream| stream.id.clone()),
+            ..origin
+        };
+        let stream = context.stream.as_ref().map(|stream| stream.position);
+        CheckpointUpdate { run: &request.run, origin, before, stream }
     }
 
     /// Whether its rows may take much memory: the number of rows of an increment is not known beforehand.

@@ -25,6 +25,8 @@ use crate::postgres::{Catalog, Identity, Snapshot};
 use crate::request::Request;
 use crate::resume::{Permission, keep_names};
 use crate::run::{MarkedPlan, TransferReport, check_distinct_databases, retain_tables, transfer_under};
+use crate::table_transfer::StreamStart;
+use crate::timeline::{Continuity, Log, LogPosition};
 
 /// The waits between an interruption and the next session.
 const WAIT_MIN: Duration = Duration::from_millis(500);
@@ -113,7 +115,10 @@ async fn session(
     };
     let mut prepared = prepare(request, &client).await?;
     let tables = open_tables(request, observer, &mut prepared, rereads).await?;
-    prepared.record.tables = tables.keys().copied().collect();
+    if !check_history(request, &client, &mut prepared, &tables).await? {
+        return Ok(SessionEnd::Replan);
+    }
+    prepared.record.tables = Some(tables.keys().copied().collect());
     prepared.record.write(request.lake()?, &request.settings.name).await?;
     let slot = request.settings.changes.slot.clone();
     let publication = request.settings.changes.publication.clone();
@@ -129,6 +134,34 @@ async fn session(
         Session::new(options, tables, record).run(stream)
     });
     streaming.await.map_err(|e| Error::bug("stream the log").because(e))?
+}
+
+/// Whether the source's log has all that the tables have. Otherwise the source was restored or failed over to a standby
+/// that lacks a part of it: the slot is dropped, so that the tables are read again.
+async fn check_history(
+    request: &Request,
+    client: &Client,
+    prepared: &mut Prepared,
+    tables: &HashMap<u32, TableStream>,
+) -> Result<bool> {
+    let Some(log) = Log::of(client).await? else { return Ok(true) };
+    let timeline = prepared.record.timeline.unwrap_or(log.now.timeline);
+    let reached = tables.values().map(|table| table.durable).max().unwrap_or_default();
+    let before = LogPosition { timeline, lsn: reached.to_i64() };
+    if log.continuity(before) == Continuity::Complete {
+        prepared.record.timeline = Some(log.now.timeline);
+        return Ok(true);
+    }
+    let slot = &request.settings.changes.slot;
+    tracing::warn!(
+        slot,
+        "the tables are read again: the source was restored or failed over, its log is at {}, and the lake has {before}",
+        log.now
+    );
+    let drop = "SELECT pg_drop_replication_slot($1)";
+    client.execute(drop, &[slot]).await.context(format!("drop the slot {slot}"))?;
+    StreamRecord::remove(request.lake()?, &request.settings.name).await?;
+    Ok(false)
 }
 
 /// A position that the stream reaches when it has everything that is committed now. A message in the log flushes it.
@@ -187,6 +220,7 @@ async fn ensure_slot_is_ours(
         slot: slot.clone(),
         system: identity.system,
         database: identity.database,
+        id: uuid::Uuid::now_v7().to_string(),
         ..StreamRecord::default()
     };
     let Some(state) = state else {
@@ -308,16 +342,14 @@ async fn look_at(
         origin.table == plan.source.oid
             && (origin.system, origin.database) == (identity.system, identity.database)
             && origin.transfer == request.settings.name
+            && origin.stream.as_ref() == Some(&prepared.record.id)
             && origin.filter.as_deref().unwrap_or_default() == plan.filter.as_deref().unwrap_or_default()
     };
     let record = &prepared.record;
     // A table that was left out of an earlier session lacks the changes of it.
-    let is_continuous = record.tables.contains(&plan.source.oid) || record.tables.is_empty();
-    let position = position.map(Lsn::from_i64).filter(|position| Some(*position) >= record.start);
-    let ready = match (position, checkpoint.origin) {
-        (Some(position), Some(origin)) if is_continuous && record.start.is_some() && is_same(&origin) => {
-            Some((position, origin))
-        }
+    let is_continuous = record.tables.as_ref().is_none_or(|tables| tables.contains(&plan.source.oid));
+    let ready = match (position.map(Lsn::from_i64), checkpoint.origin) {
+        (Some(position), Some(origin)) if is_continuous && is_same(&origin) => Some((position, origin)),
         _ => None,
     };
     Ok(PresentTable { plan, table, ready })
@@ -369,7 +401,8 @@ async fn copy(
         let marked =
             MarkedPlan::without_marks(TransferPlan { tables, refused, ..TransferPlan::default() }, prepared.identity);
         let request = request.with_permission(permission);
-        let part = transfer_under(&request, marked, &request.source, &snapshot, Some(slot.start)).await?;
+        let start = StreamStart { id: prepared.record.id.clone(), position: slot.start };
+        let part = transfer_under(&request, marked, &request.source, &snapshot, Some(start)).await?;
         report.tables.extend(part.tables);
         report.seconds += part.seconds;
     }
@@ -384,7 +417,9 @@ async fn copy(
         report.tables.iter().any(|table| table.source == name && table.error.is_none())
     };
     let read: Vec<TablePlan> = plans.into_iter().filter(is_read).collect();
-    prepared.record.tables.extend(read.iter().map(|plan| plan.source.oid));
+    if let Some(tables) = &mut prepared.record.tables {
+        tables.extend(read.iter().map(|plan| plan.source.oid));
+    }
     Ok(read)
 }
 

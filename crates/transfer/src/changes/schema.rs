@@ -2,10 +2,12 @@
 //! and wider types are applied to all rows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use lake::TableName;
+use tokio_postgres::Client;
 
 use super::chunk::TupleMapping;
 use super::mapping::tuple_mapping;
@@ -24,6 +26,10 @@ use crate::probe;
 use crate::request::Request;
 use crate::resume::{Permission, Resumption, keep_names};
 
+/// How often, and after which waits, a transaction's state is looked at.
+const VISIBLE_TRIES: u32 = 1000;
+const VISIBLE_WAIT: Duration = Duration::from_millis(5);
+
 /// The version from which the log has values in their binary format.
 const HAS_BINARY: u32 = 140_000;
 
@@ -33,6 +39,8 @@ pub struct SchemaChange<'a> {
     pub request: &'a Request,
     /// The version of the source's server.
     pub version: u32,
+    /// The transaction whose changes follow.
+    pub xid: u32,
 }
 
 /// Reads the changes of a table by its new description, and adapts the lake's table to it.
@@ -42,7 +50,7 @@ pub struct SchemaChange<'a> {
 pub async fn follow(change: &SchemaChange<'_>, table: &mut TableStream, relation: Relation) -> Result<()> {
     let request = change.request;
     let replanned = match table.needs_plan(&relation) {
-        true => Some(plan_again(request, table).await?),
+        true => Some(plan_again(change, table).await?),
         false => None,
     };
     let planned = replanned.as_ref().map_or(&*table.plan, |(plan, _)| plan);
@@ -89,7 +97,7 @@ fn described_origin(
             column.name.clone_from(&relation.columns[*at].name);
         }
     }
-    Origin { mirrors: before.mirrors, ..origin.with_earlier_columns(before, plan) }
+    Origin { mirrors: before.mirrors, stream: before.stream.clone(), ..origin.with_earlier_columns(before, plan) }
 }
 
 /// Gives the lake's table the columns that the log has values for.
@@ -126,7 +134,8 @@ async fn adapt(
     }
     let defaults = defaults(request, plan, &present, &added).await?;
     if !rewrites && defaults.is_none() {
-        return writer.add_columns(schema, origin.clone());
+        writer.add_columns(schema);
+        return Ok(());
     }
     if writer.has_changes() {
         let what =
@@ -170,8 +179,10 @@ async fn rewrite(
 }
 
 /// The plan of a table by the catalogue as it is now.
-async fn plan_again(request: &Request, table: &TableStream) -> Result<(TablePlan, Identity)> {
+async fn plan_again(change: &SchemaChange<'_>, table: &TableStream) -> Result<(TablePlan, Identity)> {
+    let request = change.request;
     let client = request.source.connect().await?;
+    wait_until_visible(&client, change.xid).await?;
     let catalog = Catalog::read(&client).await?;
     let identity = catalog.identity;
     let mut planned = plan(&client, &catalog, &request.settings).await?;
@@ -190,6 +201,20 @@ async fn plan_again(request: &Request, table: &TableStream) -> Result<(TablePlan
             .state("missing")
             .hint("the lake keeps the table; remove it from the transfer, or resync it where it was created again")),
     }
+}
+
+/// Waits until other sessions see a transaction: the log has it a moment before.
+async fn wait_until_visible(client: &Client, xid: u32) -> Result<()> {
+    // The log has the lower half of the transaction's number.
+    let sql = "SELECT pg_xact_status((((pg_snapshot_xmax(pg_current_snapshot())::text::bigint >> 32) << 32) | $1)::text::xid8)";
+    for _ in 0..VISIBLE_TRIES {
+        let row = client.query_one(sql, &[&i64::from(xid)]).await.context("look at a transaction's state")?;
+        if row.get::<_, Option<String>>(0).as_deref() != Some("in progress") {
+            return Ok(());
+        }
+        tokio::time::sleep(VISIBLE_WAIT).await;
+    }
+    Err(Error::retry(format!("read the catalogue after transaction {xid}: it is not visible yet")))
 }
 
 /// Stores in the table why it can't continue. It stays until a resync.

@@ -15,7 +15,7 @@ use super::projection::Projector;
 use super::schema::{self, SchemaChange};
 use super::status::{StreamObserver, StreamStatus, TableStatus};
 use super::stream_record::{RereadRequest, StreamRecord};
-use super::table_stream::TableStream;
+use super::table_stream::{TableStream, WriterState};
 use super::table_writer::{Applied, TableWriter};
 use crate::error::{Error, Kind, Result};
 use crate::lsn::Lsn;
@@ -264,6 +264,10 @@ impl<'a> Session<'a> {
         if table.is_failed() || transaction.commit < table.durable {
             return Ok(());
         }
+        if let Some(relation) = table.later.take() {
+            self.follow(relation)?;
+        }
+        let Some(table) = self.tables.get_mut(&relation).filter(|table| !table.is_failed()) else { return Ok(()) };
         let before = table.bytes();
         if let Err(error) = table.collect(change, self.position, transaction) {
             return self.fail(relation, error);
@@ -279,8 +283,20 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Follows the columns of a table.
+    /// Takes note of the columns of a table.
     fn describe(&mut self, relation: Relation) -> Result<()> {
+        let Some(table) = self.tables.get_mut(&relation.id) else { return Ok(()) };
+        if self.transaction.is_none_or(|transaction| transaction.commit < table.durable) {
+            // The columns from before the table was read: only those of the first change that is applied count.
+            table.later = Some(relation);
+            return Ok(());
+        }
+        table.later = None;
+        self.follow(relation)
+    }
+
+    /// Follows the columns of a table.
+    fn follow(&mut self, relation: Relation) -> Result<()> {
         let oid = relation.id;
         let Some(table) = self.tables.get(&oid) else { return Ok(()) };
         if table.is_failed() || !table.has_changed(&relation) {
@@ -292,7 +308,12 @@ impl<'a> Session<'a> {
         self.apply(oid, (!is_part).then_some(self.position))?;
         self.wait_until_idle(oid)?;
         let Some(table) = self.tables.get_mut(&oid).filter(|table| !table.is_failed()) else { return Ok(()) };
-        let change = SchemaChange { request: self.options.request, version: self.options.version };
+        if let WriterState::Idle(writer) = &mut table.writer {
+            // On this thread: it blocks.
+            writer.finish_files()?;
+        }
+        let xid = self.transaction.map_or(0, |transaction| transaction.xid);
+        let change = SchemaChange { request: self.options.request, version: self.options.version, xid };
         match self.options.runtime.block_on(schema::follow(&change, table, relation)) {
             Ok(()) => Ok(()),
             Err(error) => self.fail(oid, error),
@@ -409,6 +430,10 @@ impl<'a> Session<'a> {
         }
         let Some(table) = self.tables.get_mut(&oid) else { return Ok(()) };
         self.waiting_bytes -= table.bytes();
+        // Before anything that it lacks is confirmed, the record says that it does not take part any more.
+        if let Some(tables) = &mut self.record.tables {
+            tables.remove(&oid);
+        }
         if error.state.is_some_and(|state| REREAD_STATES.contains(&state))
             && !self.options.reread.contains(&table.name())
         {

@@ -13,6 +13,8 @@ use crate::request::Request;
 /// The record of a transfer's stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamRecord {
+    /// The stream's id, which is new with each slot.
+    pub id: String,
     /// The name of the slot.
     pub slot: String,
     /// `pg_control_system().system_identifier` of the source.
@@ -25,8 +27,11 @@ pub struct StreamRecord {
     /// The greatest position that was confirmed, or is about to be.
     #[serde(with = "as_text")]
     pub confirmed: Option<Lsn>,
-    /// The tables that take part in the stream, by their OIDs at the source.
-    pub tables: BTreeSet<u32>,
+    /// The timeline of the source's log.
+    pub timeline: Option<u32>,
+    /// The tables that take part in the stream, by their OIDs at the source; `None` while they are read for the first
+    /// time.
+    pub tables: Option<BTreeSet<u32>>,
 }
 
 impl StreamRecord {

@@ -74,6 +74,8 @@ pub struct TableStream {
     pub counts: ChangeCounts,
     /// Why the table has failed.
     pub error: Option<Error>,
+    /// The description before changes that the lake has: it is followed with the first other change.
+    pub later: Option<Relation>,
     builder: Option<ChunkBuilder>,
     relation: Option<Relation>,
 }
@@ -97,6 +99,7 @@ impl TableStream {
             committed_at: None,
             counts: ChangeCounts::default(),
             error: None,
+            later: None,
             builder: None,
             relation: None,
         }

@@ -20,6 +20,9 @@ use crate::destination::lake::{STREAM, origin_text};
 use crate::error::{Context, Error, Result};
 use crate::lsn::Lsn;
 
+/// After so many commits a checkpoint is written, so that readers need not read the commits before it.
+const CHECKPOINT_EVERY: u64 = 50;
+
 /// What a commit has changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -39,6 +42,7 @@ pub struct TableWriter {
     matching: Matching,
     writer: Option<FileWriter>,
     uncommitted: Uncommitted,
+    commits: u64,
     runtime: Handle,
 }
 
@@ -66,6 +70,7 @@ impl TableWriter {
             matching,
             writer: None,
             uncommitted: Uncommitted::default(),
+            commits: 0,
             runtime,
         })
     }
@@ -80,13 +85,10 @@ impl TableWriter {
         self.has_changes() || self.uncommitted.schema.is_some() || self.uncommitted.origin.is_some()
     }
 
-    /// Gives the table a schema with more columns, from the next commit on, and the origin that names them.
-    pub fn add_columns(&mut self, schema: SchemaRef, origin: Origin) -> Result<()> {
-        self.finish_files()?;
+    /// Gives the table a schema with more columns, from the next commit on. No file may be open.
+    pub fn add_columns(&mut self, schema: SchemaRef) {
         self.schema = Arc::clone(&schema);
         self.uncommitted.schema = Some(schema);
-        self.uncommitted.origin = Some(origin);
-        Ok(())
     }
 
     /// The schema of the rows that are written.
@@ -169,11 +171,29 @@ impl TableWriter {
         self.runtime.block_on(commit.write()).context("commit")?;
         fail::fail_point!("after-commit");
         self.table = self.runtime.block_on(self.table.reload()).context("open the table in the lake")?;
+        self.tend()?;
         Ok(applied)
     }
 
+    /// Merges small files, and writes a checkpoint of Delta's log after a number of commits.
+    fn tend(&mut self) -> Result<()> {
+        let (table, run) = (&self.table, self.run.as_str());
+        self.commits += 1;
+        let is_checkpoint_due = self.commits.is_multiple_of(CHECKPOINT_EVERY);
+        let tending = async {
+            let packed = table.compact(run).await?;
+            let table = if packed.is_some() { table.reload().await? } else { table.clone() };
+            if is_checkpoint_due {
+                table.checkpoint(CHECKPOINT_EVERY).await?;
+            }
+            Ok::<_, lake::Error>(table)
+        };
+        self.table = self.runtime.block_on(tending).context("merge small files")?;
+        Ok(())
+    }
+
     /// Closes the open file, so that its rows can be found.
-    fn finish_files(&mut self) -> Result<()> {
+    pub fn finish_files(&mut self) -> Result<()> {
         if let Some(writer) = self.writer.take() {
             self.uncommitted.files.extend(writer.finish().context("write rows to the lake")?);
         }

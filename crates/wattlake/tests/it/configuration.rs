@@ -50,7 +50,7 @@ fn every_problem_of_every_file_is_reported_with_its_place() {
         ("wattlake.toml", "[lake]\nurl = 'lake'\n[connections.source]\nhost = 'db'\nprot = 5432\n"),
         ("transfers/a.toml", "source = 'sourec'\nmode = 'initial'\n"),
         ("transfers/b.toml", "source = 'source'\nmode = 'incremental'\nstreams = 'two'\n\noverlap = '10 years'\n"),
-        ("transfers/c.toml", "source = 'source'\nmode = 'changes'\n"),
+        ("transfers/c.toml", "source = 'source'\nmode = 'initial'\nvia = 'rds'\n"),
     ]);
     let said = warehouse.run(&["check"]);
     assert_eq!(said.code, 4, "{said:?}");
@@ -58,7 +58,7 @@ fn every_problem_of_every_file_is_reported_with_its_place() {
     said.has("transfers/a.toml:1:10: unknown connection \"sourec\"").has("\"source\"");
     said.has("transfers/b.toml:3:11: \"streams\": expected an integer, found a string");
     said.has("transfers/b.toml:5:11: \"10 years\" is not a duration");
-    said.has("transfers/c.toml:2:8: mode \"changes\" is not implemented yet");
+    said.has("transfers/c.toml:3:7: via \"rds\" is not implemented yet");
     assert_eq!(warehouse.run(&["runs"]).code, 4, "every command refuses wrong files");
 }
 

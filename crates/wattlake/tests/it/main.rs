@@ -19,4 +19,5 @@ mod printed;
 mod readers;
 mod schedules;
 mod serve;
+mod streaming;
 mod via;

@@ -24,7 +24,7 @@ const NOT_RUN: [(&str, &str); 2] = [
 const ROLE: &str = "[roles.analyst]\npassword = \"${ANALYST_PASSWORD}\"\n";
 
 /// Pages whose blocks are run by a test of their own.
-const OWN_TEST: [&str; 3] = ["README.md", "docs/billing.md", "docs/functions.md"];
+const OWN_TEST: [&str; 4] = ["README.md", "docs/billing.md", "docs/changes.md", "docs/functions.md"];
 
 /// The example platform with a role `wattlake` that may read it, with a password.
 fn platform() -> Source {
@@ -105,6 +105,23 @@ fn pages_work_as_printed() {
             }
         }
     }
+}
+
+#[test]
+fn changes_work_as_printed() {
+    let (source, mut environment) = (Source::empty(), PageEnvironment::new(true));
+    source.execute("create table meter (id int primary key, kw float8); insert into meter values (1, 2.5)");
+    let toml = prepare(&environment, &source);
+    // As the tables' owner, which may publish them.
+    let toml = toml.replace(&connection(&source), &format!("[connections.platform]\nurl = '{}'\n", source.url()));
+    environment.write("warehouse/wattlake.toml", &toml);
+    let blocks = blocks("docs/changes.md");
+    fs::remove_file(environment.warehouse().join("transfers/platform.toml")).unwrap();
+    environment.write("warehouse/transfers/live.toml", &of_language(&blocks, "toml")[0].text);
+    let [commands] = of_language(&blocks, "sh")[..] else { panic!("the page has other blocks than this test expects") };
+    let said = environment.run_block(commands);
+    assert!(said[2].has("public.meter").text().contains("streaming"), "{}", said[2].text());
+    said[4].has("dropped the slot wattlake_live and the publication wattlake_live");
 }
 
 #[test]

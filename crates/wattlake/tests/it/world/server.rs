@@ -42,6 +42,8 @@ pub fn server() -> &'static Server {
             ("max_wal_senders", "20"),
             ("synchronous_commit", "off"),
             ("wal_keep_size", "1GB"),
+            ("wal_level", "logical"),
+            ("max_replication_slots", "20"),
         ];
         // `locked` and `reader` are the roles that need a password.
         let hba = [

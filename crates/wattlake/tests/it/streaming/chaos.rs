@@ -1,0 +1,95 @@
+//! Streams that are killed at failpoints and at random moments, and whose connections are cut, while a random workload
+//! goes on: afterwards, source and lake have the same rows.
+//!
+//! `WATTLAKE_CHAOS` is the number of crashes, `WATTLAKE_SEED` the first seed; a failure names its own.
+
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+
+use super::workload::{NAMES, TABLES, Workload};
+use super::{Running, assert_same, stream_of};
+use crate::world::{Source, Warehouse};
+
+/// Where a stream is stopped, to be killed there: at the first time, or at a later one.
+const POINTS: [&str; 6] = [
+    "before-commit=sleep(3600000)",
+    "before-commit=2*off->sleep(3600000)",
+    "after-commit=sleep(3600000)",
+    "after-commit=3*off->sleep(3600000)",
+    "after-slot=sleep(3600000)",
+    "mid-copy=sleep(3600000)",
+];
+
+fn number_of(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn after_crashes_source_and_lake_are_equal() {
+    let seed = number_of("WATTLAKE_SEED").unwrap_or(1);
+    let crashes = number_of("WATTLAKE_CHAOS").unwrap_or(12);
+    // A source of its own for each few crashes, so that first copies are interrupted, too.
+    let mut done = 0;
+    for number in 0.. {
+        let of_source = (crashes - done).min(12);
+        if of_source == 0 {
+            break;
+        }
+        crash_and_compare(seed + number, of_source);
+        done += of_source;
+        println!("{done} of {crashes} crashes");
+    }
+}
+
+fn crash_and_compare(seed: u64, crashes: u64) {
+    let source = Source::empty();
+    source.execute(TABLES);
+    let warehouse = stream_of(&source, "commit_interval = '1s'\n");
+    let mut workload = Workload::new(seed);
+    for crash in 0..crashes {
+        let what = format!("WATTLAKE_SEED={seed}, crash {crash}");
+        let point = match workload.random().random_range(0..POINTS.len() * 2) {
+            at if at < POINTS.len() => Some(POINTS[at]),
+            _ => None,
+        };
+        let running = Running::start(&warehouse, point);
+        let until = Instant::now() + Duration::from_millis(workload.random().random_range(50..1500));
+        while Instant::now() < until {
+            source.execute(&workload.transaction());
+            if workload.random().random_bool(0.01) {
+                cut(&source);
+            }
+        }
+        running.kill();
+        if workload.random().random_bool(0.5) {
+            catch_up(&source, &warehouse, &what);
+        }
+    }
+    catch_up(&source, &warehouse, &format!("WATTLAKE_SEED={seed}, at the end"));
+    warehouse.ok(&["transfer", "drop-slot", "t"]);
+}
+
+/// Ends the server's side of the stream's connections.
+fn cut(source: &Source) {
+    source.execute(
+        "select pg_terminate_backend(active_pid) from pg_replication_slots \
+         where active_pid is not null and database = current_database()",
+    );
+}
+
+fn catch_up(source: &Source, warehouse: &Warehouse, what: &str) {
+    // The server may not have noticed yet that the killed stream is gone.
+    let deadline = Instant::now() + Duration::from_secs(180);
+    loop {
+        let result = warehouse.run(&["transfer", "run", "t", "--until-caught-up"]);
+        if result.code == 0 {
+            break;
+        }
+        assert!(result.text().contains("is in use") && Instant::now() < deadline, "{what}: {}", result.text());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for table in NAMES {
+        assert_same(source, warehouse, table, what);
+    }
+}

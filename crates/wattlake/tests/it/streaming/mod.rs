@@ -1,0 +1,133 @@
+//! Transfers with mode = "changes": the lake follows the source's log, whatever happens in between.
+
+#[cfg(feature = "failpoints")]
+mod chaos;
+mod workload;
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::world::{Source, Warehouse};
+
+/// A stream with a slot of its own: the slots of all tests are on one server.
+pub fn stream_of(source: &Source, more: &str) -> Warehouse {
+    Warehouse::of(source, &format!("mode = 'changes'\nslot = '{}'\n{more}", source.name()))
+}
+
+/// A run of the stream in the background, which is killed where it is dropped.
+pub struct Running(Child);
+
+impl Running {
+    pub fn start(warehouse: &Warehouse, failpoints: Option<&str>) -> Running {
+        let mut command = warehouse.command(&["transfer", "run", "t"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some(points) = failpoints {
+            command.env("FAILPOINTS", points);
+        }
+        Running(command.spawn().unwrap())
+    }
+
+    /// Ends it by SIGKILL.
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Panics where a table of the lake has other rows than the source's.
+pub fn assert_same(source: &Source, warehouse: &Warehouse, table: &str, what: &str) {
+    let listed = source.rows(&format!(
+        "select column_name from information_schema.columns where table_schema = 'public' and table_name = '{table}' order by ordinal_position"
+    ));
+    let present = warehouse.json(&["lake", "describe", &format!("public.{table}"), "--json"]).swap_remove(0);
+    let present = present["columns"].to_string();
+    // A column that no row has had a value in since it was added is not in the lake yet.
+    let columns: Vec<String> =
+        listed.into_iter().flatten().filter(|name| present.contains(&format!("\"{name}\""))).collect();
+    let texts: Vec<String> = columns.iter().map(|name| format!("{name}::text as {name}")).collect();
+    let mut expected: Vec<Vec<String>> = source.rows(&format!("select {} from {table}", texts.join(", ")));
+    let mut found: Vec<Vec<String>> = warehouse
+        .sql(&format!("select {} from {table}", texts.join(", ")))
+        .iter()
+        .map(|row| columns.iter().map(|name| text_of(&row[name])).collect())
+        .collect();
+    expected.sort();
+    found.sort();
+    if let Some(at) = (0..expected.len().max(found.len())).find(|at| expected.get(*at) != found.get(*at)) {
+        panic!(
+            "{what}: {table} has {} rows and the lake {}; the first that differs: {:?} and {:?}",
+            expected.len(),
+            found.len(),
+            expected.get(at),
+            found.get(at)
+        );
+    }
+}
+
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "NULL".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[test]
+fn a_stream_is_a_service_of_the_server() {
+    let source = Source::empty();
+    source.execute("create table t (id int primary key, v text); insert into t values (1, 'a')");
+    let warehouse = stream_of(&source, "");
+    let toml = std::fs::read_to_string(warehouse.path().join("wattlake.toml")).unwrap();
+    let free = [(), ()].map(|()| std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap());
+    let [sql, http] = free.map(|listener| listener.local_addr().unwrap().port());
+    warehouse.write("wattlake.toml", &format!("{toml}[serve]\nsql = '127.0.0.1:{sql}'\nhttp = '127.0.0.1:{http}'\n"));
+    let mut server = warehouse.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for_rows(&warehouse, &json!([{"v": "a"}]));
+    source.execute("update t set v = 'b'; insert into t values (2, 'c')");
+    wait_for_rows(&warehouse, &json!([{"v": "b"}, {"v": "c"}]));
+    let state = warehouse.sql("select state, inserts, updates from system.transfers");
+    assert_eq!(state[0]["state"], "streaming");
+    // The service ends with its server, however that ends, and the next server starts it again.
+    server.kill().unwrap();
+    server.wait().unwrap();
+    source.execute("delete from t where id = 1");
+    let mut server = warehouse.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for_rows(&warehouse, &json!([{"v": "c"}]));
+    let deadline = Instant::now() + Duration::from_secs(180);
+    loop {
+        let runs = warehouse.json(&["runs", "--json"]);
+        assert!(runs.iter().all(|run| run["cause"] == "service"), "{runs:?}");
+        if runs.len() >= 2 && runs[0]["state"] == "running" {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{runs:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let stopped = std::process::Command::new("kill").args(["-INT", &server.id().to_string()]).status();
+    assert!(stopped.unwrap().success());
+    assert!(server.wait().unwrap().success());
+    assert_eq!(warehouse.json(&["runs", "--json"])[0]["state"], "cancelled");
+    warehouse.ok(&["transfer", "drop-slot", "t"]).has("dropped the slot");
+    assert_eq!(source.value("select count(*) from pg_replication_slots where database = current_database()"), "0");
+}
+
+fn wait_for_rows(warehouse: &Warehouse, wanted: &Value) {
+    let deadline = Instant::now() + Duration::from_secs(180);
+    loop {
+        let result = warehouse.run(&["sql", "--format", "json", "select v from public.t order by id"]);
+        if result.code == 0 && serde_json::from_str::<Value>(&result.out).unwrap() == *wanted {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{wanted} did not arrive: {}", result.text());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
