@@ -1,6 +1,7 @@
 //! Benchmarks. Their working files are in `bench/work/`, which git ignores; results are kept in `bench/runs/`, by date
 //! and machine.
 
+mod changes;
 mod copy;
 mod differential;
 mod functions;
@@ -27,6 +28,8 @@ use crate::project::Project;
 pub enum Benchmark {
     /// Copy PostgreSQL to a lake and to PostgreSQL: Wattlake, DuckDB, connectorx, logical replication, pgcopydb
     Copy(copy::Options),
+    /// The write-ahead log into a lake: Wattlake, pg_recvlogical, logical replication
+    Changes(changes::Options),
     /// Queries of time series: Wattlake's server through psql, and DuckDB on the same files
     Query(query::Options),
     /// Random queries: compare Wattlake's rows with PostgreSQL's
@@ -42,6 +45,7 @@ pub enum Benchmark {
 /// Runs a benchmark.
 pub fn run(project: &Project, benchmark: Benchmark) -> Result<()> {
     match benchmark {
+        Benchmark::Changes(options) => changes::run(project, &options),
         Benchmark::Copy(options) => copy::run(project, &options),
         Benchmark::Differential(options) => differential::run_queries(project, &options),
         Benchmark::Functions(options) => functions::run(project, &options),

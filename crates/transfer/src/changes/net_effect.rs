@@ -217,3 +217,6 @@ fn keys(
     }
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).context("collect keys")
 }
+
+#[cfg(test)]
+mod tests;

@@ -222,3 +222,6 @@ fn text(reader: &mut Reader<'_>) -> Option<String> {
     reader.u8()?;
     Some(text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,7 +72,7 @@ pub async fn follow(change: &SchemaChange<'_>, table: &mut TableStream, relation
     let WriterState::Idle(writer) = &mut table.writer else {
         return Err(Error::bug("follow the columns of a table while changes are applied"));
     };
-    adapt(request, writer, &planned, &available, &origin).await?;
+    adapt(request, writer, &planned, &available).await?;
     writer.set_matching(matching(&planned, &origin, &request.settings));
     table.known.add(&origin);
     table.origin = origin;
@@ -101,13 +101,7 @@ fn described_origin(
 }
 
 /// Gives the lake's table the columns that the log has values for.
-async fn adapt(
-    request: &Request,
-    writer: &mut TableWriter,
-    plan: &TablePlan,
-    available: &Schema,
-    origin: &Origin,
-) -> Result<()> {
+async fn adapt(request: &Request, writer: &mut TableWriter, plan: &TablePlan, available: &Schema) -> Result<()> {
     let present = writer.schema();
     let name = plan.source.display();
     let (schema, rewrites) = match evolve(&name, &present, available, &plan.replace_command)? {
