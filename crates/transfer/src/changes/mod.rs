@@ -19,6 +19,7 @@ mod projection;
 mod schema;
 mod table_stream;
 
+mod apply_task;
 mod net_effect;
 mod table_writer;
 

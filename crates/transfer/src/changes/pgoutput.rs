@@ -99,11 +99,6 @@ impl<'a> Tuple<'a> {
         Some(Tuple { count, bytes: &start[..start.len() - reader.rest().len()] })
     }
 
-    /// The number of values.
-    pub fn len(&self) -> usize {
-        self.count
-    }
-
     /// The size of the values.
     pub fn bytes(&self) -> usize {
         self.bytes.len()

@@ -8,15 +8,14 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
+use super::apply_task::{AppliedChunk, apply};
 use super::capture::{CaptureControl, POLL, Packet, capture, panicked};
-use super::chunk::CollectedChunk;
 use super::pgoutput::{Message, Relation, Transaction};
 use super::projection::Projector;
 use super::schema::{self, SchemaChange};
 use super::status::{StreamObserver, StreamStatus, TableStatus};
 use super::stream_record::{RereadRequest, StreamRecord};
 use super::table_stream::{TableStream, WriterState};
-use super::table_writer::{Applied, TableWriter};
 use crate::error::{Error, Kind, Result};
 use crate::lsn::Lsn;
 use crate::postgres::replication::LogStream;
@@ -77,7 +76,7 @@ enum Event {
 /// The result of a task that applied a chunk, and committed it where a position is present.
 struct TaskResult {
     table: u32,
-    outcome: Result<(Box<TableWriter>, Option<(Lsn, Applied)>)>,
+    outcome: Result<AppliedChunk>,
 }
 
 /// A session; it blocks, so it must run on a thread that does not belong to an asynchronous runtime.
@@ -371,7 +370,7 @@ impl<'a> Session<'a> {
     fn end_task(&mut self, result: TaskResult) -> Result<()> {
         self.tasks -= 1;
         match result.outcome {
-            Ok((writer, committed)) => {
+            Ok(AppliedChunk { writer, committed }) => {
                 if let Some(table) = self.tables.get_mut(&result.table) {
                     table.end(writer, committed);
                 }
@@ -476,21 +475,4 @@ impl<'a> Session<'a> {
         };
         self.options.observer.report(&status);
     }
-}
-
-fn apply(
-    mut writer: Box<TableWriter>,
-    chunk: CollectedChunk,
-    projector: &Projector,
-    position: Option<Lsn>,
-) -> Result<(Box<TableWriter>, Option<(Lsn, Applied)>)> {
-    let chunk = chunk.resolve(projector)?;
-    if !chunk.operations.is_empty() {
-        writer.apply(&chunk)?;
-    }
-    let committed = match position {
-        Some(position) => Some((position, writer.commit(position)?)),
-        None => None,
-    };
-    Ok((writer, committed))
 }

@@ -48,7 +48,7 @@ fn messages_are_parsed() {
         panic!("no update")
     };
     let (seven, eight) = (7i64.to_be_bytes(), 8i64.to_be_bytes());
-    assert_eq!((relation, old.len(), new.len()), (16_384, 3, 3));
+    assert_eq!((relation, old.count, new.count), (16_384, 3, 3));
     assert_eq!(old.fields().collect::<Vec<_>>(), [Field::Binary(&seven), Field::Null, Field::Null]);
     assert_eq!(new.fields().collect::<Vec<_>>(), [Field::Binary(&eight), Field::Text(b"text"), Field::Unchanged]);
     let bytes = relation_message();
