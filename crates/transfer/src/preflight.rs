@@ -3,6 +3,7 @@
 use lake::Lake;
 use tokio_postgres::Client;
 
+use crate::changes::source::plan_identities;
 use crate::checkpoint::Origin;
 use crate::cursor::{Cursor, CursorColumn, CursorKind};
 use crate::destination::evolve::evolve;
@@ -14,6 +15,10 @@ use crate::postgres::{Catalog, Endpoint, Identity, TableKind, quote};
 use crate::resume::{Action, OrderState, Permission, Resumption, keep_names};
 use crate::run::Target;
 use crate::timeline::Log;
+
+mod changes;
+
+use changes::check_changes;
 
 /// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +118,11 @@ pub async fn check(
     let catalog = Catalog::read(&client).await?;
     let mut preflight = PreflightReport { user: catalog.user.clone(), ..PreflightReport::default() };
     check_server(&client, &catalog, source, path, &mut preflight).await?;
-    let plan = plan(&client, &catalog, settings).await?;
+    let mut plan = plan(&client, &catalog, settings).await?;
+    if settings.mode == Mode::Changes {
+        plan_identities(&client, &mut plan).await?;
+        check_changes(&client, &catalog, source, settings, &plan.tables, &mut preflight).await?;
+    }
     for refused in plan.refused {
         let hint = refused.error.hint.clone();
         let has_no_cursor = hint.as_ref().is_some_and(|hint| hint.contains("on_no_cursor"));
@@ -219,8 +228,8 @@ async fn check_server(
     preflight: &mut PreflightReport,
 ) -> Result<()> {
     let row = client.query_one(SERVER, &[]).await.context("read the server's settings")?;
-    let (version, in_recovery, replication, wal_level, senders): (String, bool, bool, String, i32) =
-        (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4));
+    let (version, in_recovery, replication, senders): (String, bool, bool, i32) =
+        (row.get(0), row.get(1), row.get(2), row.get(3));
     let subject = source.display();
     preflight.server = format!("PostgreSQL {version} at {subject}");
     if catalog.server_version < OLDEST_CATALOG.max(HAS_SNAPSHOT_TYPE) {
@@ -254,17 +263,12 @@ async fn check_server(
         }
         _ => {}
     }
-    if wal_level != "logical" {
-        let what =
-            format!("wal_level is {wal_level}: sufficient for INITIAL and INCREMENTAL; CHANGES would need logical");
-        preflight.add(Severity::Note, &subject, what, None);
-    }
     Ok(())
 }
 
 const SERVER: &str = "SELECT current_setting('server_version'), pg_is_in_recovery(), \
      COALESCE((SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user), false), \
-     current_setting('wal_level'), current_setting('max_wal_senders')::int";
+     current_setting('max_wal_senders')::int";
 
 async fn check_table(
     client: &Client,

@@ -25,6 +25,7 @@ mod incremental;
 mod late;
 mod masks;
 mod sequences;
+mod stream_states;
 mod streaming;
 
 mod to_postgres;
