@@ -23,6 +23,9 @@ use crate::warehouse::Warehouse;
 /// Between two writes of the tables' states to the ledger.
 const RECORD_INTERVAL: Duration = Duration::from_secs(2);
 
+/// From so many bytes of the log on that the source keeps for the slot, an event is recorded; then at each doubling.
+const RETAINED_ALARM: i64 = 8 << 30;
+
 /// How a stream is run.
 pub struct StreamOptions<'a> {
     /// The transfer's name.
@@ -37,6 +40,8 @@ pub struct StreamOptions<'a> {
     pub progress: Arc<dyn Progress>,
     /// Is called with the state about once a second.
     pub on_status: Arc<dyn Fn(&StreamState) + Send + Sync>,
+    /// Stops the stream, as a signal does.
+    pub stop: CancellationToken,
 }
 
 /// The state of a stream, for users.
@@ -79,7 +84,8 @@ enum StreamEvent {
 
 struct Observer {
     transfer: String,
-    stop: CancellationToken,
+    /// By a signal, and by the caller.
+    stops: [CancellationToken; 2],
     events: UnboundedSender<StreamEvent>,
 }
 
@@ -104,7 +110,7 @@ impl StreamObserver for Observer {
     }
 
     fn should_stop(&self) -> bool {
-        self.stop.is_cancelled()
+        self.stops.iter().any(CancellationToken::is_cancelled)
     }
 }
 
@@ -128,8 +134,11 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, options: StreamOpt
             progress: Arc::clone(&options.progress),
         });
         let (events, received) = unbounded_channel();
-        let observer: Arc<dyn StreamObserver> =
-            Arc::new(Observer { transfer: options.name.to_owned(), stop: stop.clone(), events });
+        let observer: Arc<dyn StreamObserver> = Arc::new(Observer {
+            transfer: options.name.to_owned(),
+            stops: [stop.clone(), options.stop.clone()],
+            events,
+        });
         run.event("stream.started", json!({"transfer": options.name, "source": config.source, "slot": slot}))?;
         let (end, runtime) = (options.end, Handle::current());
         let streaming = tokio::task::spawn_blocking(move || runtime.block_on(changes::run(&stream, end, &observer)));
@@ -143,7 +152,8 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, options: StreamOpt
         })?;
         run.event("stream.stopped", json!({"transfer": options.name, "position": state.status.confirmed.to_string()}))?;
         let failed = state.failed();
-        let outcome = match (stop.is_cancelled(), failed) {
+        let is_stopped = stop.is_cancelled() || options.stop.is_cancelled();
+        let outcome = match (is_stopped, failed) {
             (true, _) => Outcome::Cancelled,
             (false, 0) => Outcome::Succeeded,
             (false, failed) => {
@@ -223,6 +233,7 @@ impl Recorder<'_> {
     async fn follow(&self, mut events: UnboundedReceiver<StreamEvent>, mut log: LogWatcher) -> Result<StreamState> {
         let mut state = StreamState::default();
         let mut recorded_at: Option<Instant> = None;
+        let mut alarm_at = RETAINED_ALARM;
         while let Some(event) = events.recv().await {
             match event {
                 StreamEvent::Copied(tables) => {
@@ -250,6 +261,7 @@ impl Recorder<'_> {
                             let received = state.status.received.to_i64();
                             state.lag_bytes = Some(log.end.to_i64().saturating_sub(received).max(0));
                             state.retained_bytes = log.retained;
+                            alarm_at = self.alarm(log.retained.unwrap_or_default(), alarm_at)?;
                         }
                         self.run.update_tables(&self.outcomes(&state))?;
                     }
@@ -261,6 +273,19 @@ impl Recorder<'_> {
             self.run.update_tables(&self.outcomes(&state))?;
         }
         Ok(state)
+    }
+
+    /// Records that the source keeps much of its log. Returns the size at which the next event is due.
+    fn alarm(&self, retained: i64, at: i64) -> Result<i64> {
+        if retained < RETAINED_ALARM / 2 {
+            return Ok(RETAINED_ALARM);
+        }
+        if retained < at {
+            return Ok(at);
+        }
+        tracing::warn!("the source keeps {retained} bytes of its log, until the lake has them");
+        self.run.event("stream.log_retained", json!({"transfer": self.name, "bytes": retained}))?;
+        Ok(retained.saturating_mul(2))
     }
 
     fn outcomes(&self, state: &StreamState) -> Vec<TableOutcome> {

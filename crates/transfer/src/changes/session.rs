@@ -172,7 +172,9 @@ impl<'a> Session<'a> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(panicked()),
             }
-            self.commit_due(false)?;
+            // At the end there is nothing to wait for.
+            let is_last = self.options.until.is_some_and(|until| self.position >= until);
+            self.commit_due(is_last)?;
             self.confirm(false)?;
             self.report();
             if let Some(table) = self.reread.take() {

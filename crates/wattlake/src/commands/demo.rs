@@ -1,5 +1,6 @@
 mod billing;
 mod example;
+mod live;
 mod scenario;
 
 use std::path::{Path, PathBuf};
@@ -18,8 +19,9 @@ use crate::report;
 ///
 /// Starts a private PostgreSQL, fills it with 5.4 million rows of producers, sites, measurements,
 /// forecasts and prices, transfers them into a lake, simulates a day at the source (new rows, late
-/// corrections, a purge), transfers what is new, validates it, refreshes marts, packs the lake, bills six
-/// months of producers' files with an algorithm in R, and runs a few queries.
+/// corrections, a purge), transfers what is new, validates it, refreshes marts, follows the write-ahead
+/// log for a while, packs the lake, bills six months of producers' files with an algorithm in R, and runs
+/// a few queries.
 /// The server is removed at the end; the lake stays in DIR.
 #[derive(Debug, Args)]
 pub struct Demo {
@@ -94,7 +96,12 @@ impl Source {
             }
             Err(error) => return Err(error.into()),
         };
-        let settings = [("shared_buffers", "512MB"), ("max_wal_size", "4GB"), ("synchronous_commit", "off")];
+        let settings = [
+            ("shared_buffers", "512MB"),
+            ("max_wal_size", "4GB"),
+            ("synchronous_commit", "off"),
+            ("wal_level", "logical"),
+        ];
         let options = Options {
             settings: settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             ..Options::default()

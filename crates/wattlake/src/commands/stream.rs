@@ -10,6 +10,7 @@ use jobs::flows::stream::{RefusedTable, StreamOptions, StreamState, run};
 use jobs::runs::RunRequest;
 use jobs::warehouse::Warehouse;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 use transfer::changes::{StreamEnd, TableStatus};
 use transfer::resume::Permission;
 
@@ -53,6 +54,7 @@ pub async fn run_stream(
         replaces: options.permission == Some(Permission::Replace),
         progress: bars.clone(),
         on_status: Arc::new(on_status),
+        stop: CancellationToken::new(),
     };
     let outcome = run(warehouse, request, options).await;
     bars.clear();

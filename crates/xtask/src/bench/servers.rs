@@ -12,13 +12,15 @@ pub const DATABASE: &str = "bench";
 /// The database on the target server; it is dropped after each run.
 pub const COPY: &str = "copy";
 
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("shared_buffers", "2GB"),
     ("max_wal_size", "8GB"),
     ("checkpoint_timeout", "15min"),
     ("wal_level", "logical"),
     ("max_wal_senders", "10"),
     ("max_replication_slots", "10"),
+    // How long a subscription that is enabled again waits.
+    ("wal_retrieve_retry_interval", "100ms"),
 ];
 
 /// The source and the target server.

@@ -16,6 +16,7 @@ use transfer::run::TransferReport;
 use transfer::validate::TableValidation;
 
 use super::billing::Billing;
+use super::live;
 use crate::commands::mart::print_refresh;
 use crate::commands::query_output::print_query;
 use crate::commands::transfer::{report_text, validation_text};
@@ -90,6 +91,13 @@ pub async fn run(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
     let tables = validate(&warehouse).await?;
     steps.end("validate", tables.iter().map(|t| t.source_rows + t.lake_rows).sum());
     ensure!(tables.iter().all(TableValidation::is_ok), "the lake differs from the source");
+
+    steps.begin("CHANGES: the platform goes on living, and the lake follows its write-ahead log");
+    live::prepare(dir, &client).await?;
+    let seconds = if scale.days >= BILLING_DAYS_MIN { 20 } else { 4 };
+    let changes = live::follow(&open(dir, url)?, &client, seconds).await?;
+    std::fs::remove_file(dir.join(live::FILE)).with_context(|| format!("remove {}", live::FILE))?;
+    steps.end("CHANGES", changes);
 
     steps.begin("UPKEEP: pack small files into big, sorted files and drop hidden rows, as every night");
     let figures = upkeep::run(&warehouse, &RunRequest::by("demo"), &|_| {}).await?;
