@@ -260,12 +260,10 @@ impl Commit {
     async fn sync(&self) -> Result<()> {
         let Ok(folder) = self.lake.table_url(&self.name)?.to_file_path() else { return Ok(()) };
         for file in &self.adds {
-            let path = folder.join(&file.path);
-            let context = format!("flush {} to disk", path.display());
-            let synced = async { tokio::fs::File::open(&path).await?.sync_data().await };
-            synced.await.map_err(|e| Error::new(Kind::Retry, context).because(e))?;
+            flush(&folder.join(&file.path)).await?;
         }
-        Ok(())
+        // The names of the files, too.
+        if self.adds.is_empty() { Ok(()) } else { flush(&folder).await }
     }
 
     fn schema_actions(&self) -> Result<Vec<Action>> {
@@ -363,11 +361,15 @@ async fn sync_log(lake: &Lake, name: &TableName, version: u64) -> Result<()> {
     let Ok(folder) = lake.table_url(name)?.to_file_path() else { return Ok(()) };
     let log = folder.join("_delta_log");
     for path in [log.join(format!("{version:020}.json")), log] {
-        let context = format!("flush {} to disk", path.display());
-        let synced = async { tokio::fs::File::open(&path).await?.sync_all().await };
-        synced.await.map_err(|e| Error::new(Kind::Retry, context).because(e))?;
+        flush(&path).await?;
     }
     Ok(())
+}
+
+/// Flushes a file or a folder to disk.
+pub(crate) async fn flush(path: &std::path::Path) -> Result<()> {
+    let synced = async { tokio::fs::File::open(path).await?.sync_all().await };
+    synced.await.map_err(|e| Error::new(Kind::Retry, format!("flush {} to disk", path.display())).because(e))
 }
 
 fn has_local_times(data_type: &DataType) -> bool {

@@ -116,6 +116,11 @@ impl HiddenRows {
         if !bytes.is_empty() {
             let path = Path::from(format!("{}/deletion_vector_{id}.bin", folder(run)));
             base.store().put(&path, bytes.into()).await.context(context())?;
+            if let Ok(folder) = base.lake.table_url(base.name())?.to_file_path() {
+                let file = folder.join(path.as_ref());
+                crate::commit::flush(&file).await?;
+                crate::commit::flush(file.parent().unwrap_or(&folder)).await?;
+            }
         }
         Ok(actions)
     }

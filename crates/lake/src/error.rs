@@ -48,10 +48,26 @@ macro_rules! bugs {
     ($($error:ty),*) => {$(
         impl<T> Context<T> for std::result::Result<T, $error> {
             fn context(self, context: impl Into<String>) -> Result<T> {
-                self.map_err(|e| Error::new(Kind::Bug, context).because(e))
+                self.map_err(|e| Error::new(kind_of_cause(&e), context).because(e))
             }
         }
     )*};
+}
+
+/// A library's error is a mistake of ours, unless a file or a request caused it.
+fn kind_of_cause(error: &(dyn std::error::Error + 'static)) -> Kind {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        match error.downcast_ref::<object_store::Error>() {
+            Some(object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }) => {
+                return Kind::FixSetup;
+            }
+            Some(_) => return Kind::Retry,
+            None if error.is::<std::io::Error>() => return Kind::Retry,
+            None => cause = error.source(),
+        }
+    }
+    Kind::Bug
 }
 
 bugs!(

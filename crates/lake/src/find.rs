@@ -300,8 +300,11 @@ fn matches_in(
 ) -> Result<()> {
     let mut arrays = Vec::with_capacity(keys.columns.len());
     for (name, data_type) in keys.columns.iter().zip(&keys.types) {
-        // A file written before the column was added has none of these keys.
-        let Some(array) = batch.column_by_name(name) else { return Ok(()) };
+        // In a file from before the column was added, all rows have NULL in it.
+        let Some(array) = batch.column_by_name(name) else {
+            arrays.push(new_null_array(data_type, batch.num_rows()));
+            continue;
+        };
         arrays.push(if array.data_type() == data_type {
             Arc::clone(array)
         } else {

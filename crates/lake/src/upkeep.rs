@@ -270,7 +270,10 @@ impl LogContents {
         let mut tombstones = state.all_tombstones(log_store.as_ref());
         while let Some(tombstone) = tombstones.try_next().await.context(context())? {
             let at = tombstone.deletion_timestamp().and_then(DateTime::from_timestamp_millis);
-            removed.insert(tombstone.path().into_owned(), at.unwrap_or_else(Utc::now));
+            let at = at.unwrap_or_else(Utc::now);
+            // A file whose rows are hidden is removed and added again; its last removal counts.
+            let last = removed.entry(tombstone.path().into_owned()).or_insert(at);
+            *last = at.max(*last);
         }
         let runs = table.history().await?.into_iter().filter_map(|version| version.run).collect();
         Ok(LogContents { active, removed, runs })

@@ -11,6 +11,9 @@ use crate::decode::Decoder;
 use crate::error::{Error, Result};
 use crate::type_map::ColumnKind;
 
+/// What a value that an update did not change counts as: it is read from the lake when the chunk is applied.
+const UNCHANGED_BYTES: usize = 8 << 10;
+
 /// An operation on a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
@@ -76,6 +79,8 @@ pub struct TupleMapping {
     pub inputs: Vec<Vec<usize>>,
     /// The columns by which old rows are matched with those of the lake, as indices of `columns`.
     pub matching: Vec<usize>,
+    /// Whether those are a key, none of whose values is NULL.
+    pub is_keyed: bool,
     /// Where the source computes the columns from the tuple's values.
     pub projection: Option<Arc<Projection>>,
 }
@@ -96,8 +101,8 @@ pub struct ChunkBuilder {
 }
 
 impl ChunkBuilder {
-    /// An empty builder for the table with this name, which is for errors.
-    pub fn new(table: &str, mapping: TupleMapping) -> Self {
+    /// An empty builder for the table with this name, which is for errors. With `has_bytes`, texts are checked.
+    pub fn new(table: &str, mapping: TupleMapping, has_bytes: bool) -> Self {
         let values = match &mapping.projection {
             Some(projection) => {
                 let projection = Arc::clone(projection);
@@ -106,10 +111,13 @@ impl ChunkBuilder {
             None => {
                 let matching: Vec<_> = mapping.matching.iter().map(|at| mapping.columns[*at].clone()).collect();
                 let key: Vec<usize> = (0..matching.len()).collect();
-                Values::Decoded {
-                    rows: Box::new(Decoder::new(table, &mapping.columns, &mapping.matching)),
-                    old: Box::new(Decoder::new(table, &matching, &key)),
+                let mut rows = Box::new(Decoder::new(table, &mapping.columns, &mapping.matching));
+                let mut old = Box::new(Decoder::new(table, &matching, &key));
+                if has_bytes {
+                    rows.check_texts();
+                    old.check_texts();
                 }
+                Values::Decoded { rows, old }
             }
         };
         let table = table.to_owned();
@@ -193,9 +201,16 @@ impl ChunkBuilder {
         for (column, inputs) in self.mapping.inputs.iter().enumerate() {
             match inputs.iter().filter(|at| fields.get(**at) == Some(&Field::Unchanged)).count() {
                 0 => {}
-                1 if inputs.len() == 1 => self.unchanged.push((row, column as u16)),
+                1 if inputs.len() == 1 => {
+                    self.unchanged.push((row, column as u16));
+                    self.bytes += UNCHANGED_BYTES;
+                }
                 _ => return Err(self.unknown_input(column)),
             }
+        }
+        let filtered_by = self.mapping.projection.as_ref().map_or(&[][..], |projection| &projection.filter_inputs);
+        if filtered_by.iter().any(|at| fields.get(*at) == Some(&Field::Unchanged)) {
+            return Err(self.unknown_filter());
         }
         self.bytes += new.bytes();
         match &mut self.values {
@@ -220,6 +235,11 @@ impl ChunkBuilder {
     fn push_old(&mut self, tuple: Tuple<'_>) -> Result<()> {
         let fields: Vec<Field<'_>> = tuple.fields().collect();
         self.bytes += tuple.bytes();
+        let mut inputs = self.mapping.matching.iter().flat_map(|column| &self.mapping.inputs[*column]);
+        if self.mapping.is_keyed && inputs.any(|at| fields.get(*at) == Some(&Field::Null)) {
+            let what = format!("apply a change of {}: the log does not have the key of the old row", self.table);
+            return Err(Error::input(what).state("value-missing"));
+        }
         match &mut self.values {
             Values::Raw { old, .. } => {
                 old.push(&fields);
@@ -237,6 +257,16 @@ impl ChunkBuilder {
                 old.push_values(&values)
             }
         }
+    }
+
+    #[cold]
+    fn unknown_filter(&self) -> Error {
+        let what = format!(
+            "apply an update of {}: the mapping's filter depends on a value that the log does not have, since it did \
+             not change",
+            self.table
+        );
+        Error::input(what).state("value-missing").hint("ALTER TABLE ... REPLICA IDENTITY FULL; then resync the table")
     }
 
     #[cold]

@@ -44,12 +44,16 @@ pub fn tuple_mapping(
             inputs.push(from);
         }
     }
-    let is_same_type = |at: &usize| {
-        places[*at].is_some_and(|known| plan.source.columns[known].type_oid == relation.columns[*at].type_oid)
+    let is_same = |at: usize, name: &str| {
+        places[at].is_some_and(|known| {
+            plan.source.columns[known].name == name && has_same_type(&plan.source.columns[known], &relation.columns[at])
+        })
     };
-    let is_carried = |(column, inputs): (&&PlanColumn, &Vec<usize>)| {
-        let is_plain = column.source.as_ref().is_some_and(|source| column.expression == quote(&source.name));
-        is_plain && inputs.len() == 1 && inputs.iter().all(is_same_type)
+    let is_carried = |(column, inputs): (&&PlanColumn, &Vec<usize>)| match (&column.source, inputs.as_slice()) {
+        (Some(source), [at]) => {
+            column.expression == quote(&source.name) && !is_generated(plan, &source.name) && is_same(*at, &source.name)
+        }
+        _ => false,
     };
     let is_direct = has_binary && plan.filter.is_none() && planned.iter().zip(&inputs).all(is_carried);
     let matching: Vec<usize> = match plan.key.is_empty() {
@@ -59,12 +63,13 @@ pub fn tuple_mapping(
     if matching.len() < plan.key.len() {
         return Err(missing(plan, &plan.key.join(", ")));
     }
+    check_identity(plan, relation, &matching, &inputs)?;
     let projection = match is_direct {
         true => None,
         false => Some(Arc::new(projection(plan, relation, &places, &planned, &matching))),
     };
     let columns = planned.iter().map(|column| (column.name.clone(), column.kind.clone())).collect();
-    Ok(TupleMapping { columns, inputs, matching, projection })
+    Ok(TupleMapping { columns, inputs, matching, is_keyed: !plan.key.is_empty(), projection })
 }
 
 /// The columns of a table that were transferred, by all names that they are known to have had.
@@ -76,11 +81,6 @@ impl KnownColumns {
     pub fn add(&mut self, origin: &Origin) {
         let columns = origin.columns.iter().filter(|column| column.number != 0);
         self.0.extend(columns.map(|column| (column.name.clone(), column.number)));
-    }
-
-    /// Whether a column has had this name.
-    pub fn has_name(&self, name: &str) -> bool {
-        self.0.contains_key(name)
     }
 
     fn has(&self, number: i16) -> bool {
@@ -96,14 +96,27 @@ impl KnownColumns {
 /// Where a column may have been dropped or renamed.
 fn places(plan: &TablePlan, known: &KnownColumns, relation: &Relation) -> Result<Vec<Option<usize>>> {
     let columns = &plan.source.columns;
-    let by_name = |column: &RelationColumn| {
-        let number = known.0.get(&column.name);
-        columns
-            .iter()
-            .position(|c| c.name == column.name)
-            .or_else(|| columns.iter().position(|c| number == Some(&c.number)))
+    let by_name = |column: &RelationColumn| columns.iter().position(|c| c.name == column.name);
+    let by_number = |column: &RelationColumn| {
+        let number = known.0.get(&column.name)?;
+        columns.iter().position(|c| c.number == *number)
     };
-    let mut places: Vec<Option<usize>> = relation.columns.iter().map(by_name).collect();
+    let by = |first: &dyn Fn(&RelationColumn) -> Option<usize>, then: &dyn Fn(&RelationColumn) -> Option<usize>| {
+        relation.columns.iter().map(|column| first(column).or_else(|| then(column))).collect::<Vec<_>>()
+    };
+    // Another column may have the name now that a column had when the log was written.
+    let is_ordered = |places: &Vec<Option<usize>>| {
+        let numbers: Vec<i16> = places.iter().flatten().map(|place| columns[*place].number).collect();
+        numbers.is_sorted_by(|a, b| a < b)
+    };
+    let mut places = by(&by_name, &by_number);
+    if !is_ordered(&places) {
+        places = by(&by_number, &by_name);
+    }
+    if !is_ordered(&places) {
+        let first = relation.columns.first().map_or("", |column| column.name.as_str());
+        return Err(missing(plan, first));
+    }
     let taken = places.clone();
     for at in (0..places.len()).filter(|at| taken[*at].is_none()) {
         let number = |place: &Option<usize>| place.map(|place| columns[place].number);
@@ -114,7 +127,7 @@ fn places(plan: &TablePlan, known: &KnownColumns, relation: &Relation) -> Result
             column.number > least
                 && column.number < greatest
                 && column.generated.is_none()
-                && column.type_oid == relation.columns[at].type_oid
+                && has_same_type(column, &relation.columns[at])
                 && !taken.contains(&Some(*place))
         };
         let mut candidates = (0..columns.len()).filter(is_candidate);
@@ -134,7 +147,48 @@ fn is_named(plan: &TablePlan, column: &PlanColumn, place: Option<usize>) -> bool
         .source
         .as_ref()
         .and_then(|source| plan.source.columns.iter().find(|known| known.name == source.name)?.generated.as_deref());
-    generated.unwrap_or(&column.expression).contains(name)
+    names(generated.unwrap_or(&column.expression), name)
+}
+
+/// Whether an expression names a column.
+fn names(expression: &str, column: &str) -> bool {
+    expression.contains(column) || expression.contains(&quote(column))
+}
+
+/// The log must have the key of old rows: the identity may have been another one when the row was written.
+fn check_identity(plan: &TablePlan, relation: &Relation, matching: &[usize], inputs: &[Vec<usize>]) -> Result<()> {
+    let has_flags = relation.columns.iter().any(|column| column.is_identity);
+    // The description of a partitioned table may have no identity: that of the partitions counts.
+    if relation.identity == b'f' || plan.key.is_empty() || !has_flags {
+        return Ok(());
+    }
+    let is_in_log = |at: &usize| inputs[*at].iter().all(|input| relation.columns[*input].is_identity);
+    match matching.iter().find(|at| !is_in_log(at)) {
+        None => Ok(()),
+        Some(_) => {
+            let what = format!(
+                "stream changes of {}: its replica identity was another one than ({})",
+                plan.source.display(),
+                plan.key.join(", ")
+            );
+            Err(Error::input(what).state("columns-changed").hint(plan.resync_command.clone()))
+        }
+    }
+}
+
+fn has_same_type(known: &Column, column: &RelationColumn) -> bool {
+    (known.type_oid, known.modifier) == (column.type_oid, column.modifier)
+}
+
+/// Whether the log describes a table as the plan has it.
+pub fn is_described_by(plan: &TablePlan, relation: &Relation) -> bool {
+    let published = plan.source.columns.iter().filter(|known| known.generated.is_none());
+    let has_all = relation
+        .columns
+        .iter()
+        .zip(published.clone())
+        .all(|(column, known)| known.name == column.name && has_same_type(known, column));
+    has_all && published.count() == relation.columns.len()
 }
 
 fn is_generated(plan: &TablePlan, name: &str) -> bool {
@@ -149,30 +203,34 @@ fn projection(
     matching: &[usize],
 ) -> Projection {
     let input = |(column, place): (&RelationColumn, &Option<usize>)| match place.map(|at| &plan.source.columns[at]) {
-        Some(known) if known.type_oid == column.type_oid => (known.name.clone(), Input::Type(known.type_name.clone())),
+        Some(known) if has_same_type(known, column) => (known.name.clone(), Input::Type(known.input_type.clone())),
         // The type was changed since: the value is cast as the server has cast it.
         Some(known) => {
-            let type_name = known.type_name.clone();
+            let type_name = known.input_type.clone();
             (known.name.clone(), Input::Changed { from: column.type_oid, modifier: column.modifier, to: type_name })
         }
         // A column that was dropped since.
         None => (column.name.clone(), Input::Dropped),
     };
-    let expression = |column: &&PlanColumn| {
-        // The log has no values of generated columns: their expression takes their place.
-        let mut expression = column.expression.clone();
-        for generated in &plan.source.columns {
-            if let Some(by) = &generated.generated {
-                expression = expression.replace(&quote(&generated.name), &format!("({by})"));
-            }
-        }
-        (column.name.clone(), column.kind.clone(), expression)
+    // The log has no values of generated columns: their expression takes their place, with the column's type.
+    let computed = |expression: &str| {
+        plan.source.columns.iter().fold(expression.to_owned(), |expression, generated| match &generated.generated {
+            Some(by) => expression.replace(&quote(&generated.name), &format!("(({by})::{})", generated.type_name)),
+            None => expression,
+        })
+    };
+    let expression = |column: &&PlanColumn| (column.name.clone(), column.kind.clone(), computed(&column.expression));
+    let filter = plan.filter.as_deref().map(computed);
+    let is_filtered_by = |at: &usize| {
+        let name = places[*at].map(|place| plan.source.columns[place].name.as_str());
+        name.zip(filter.as_deref()).is_some_and(|(name, filter)| names(filter, name))
     };
     Projection {
         table: plan.source.display(),
         inputs: relation.columns.iter().zip(places).map(input).collect(),
         columns: planned.iter().map(expression).collect(),
-        filter: plan.filter.clone(),
+        filter_inputs: (0..places.len()).filter(is_filtered_by).collect(),
+        filter,
         matching: matching.to_vec(),
     }
 }

@@ -34,6 +34,8 @@ pub struct Projection {
     pub columns: Vec<(String, ColumnKind, String)>,
     /// The condition on the rows.
     pub filter: Option<String>,
+    /// The values that the condition may depend on, as indices of `inputs`.
+    pub filter_inputs: Vec<usize>,
     /// The columns of old rows, as indices of `columns`.
     pub matching: Vec<usize>,
 }
@@ -160,7 +162,7 @@ impl Projector {
     }
 
     /// The names of the types that columns had before.
-    fn types(&self, projection: &Projection) -> Result<HashMap<u32, String>> {
+    fn types(&self, projection: &Projection) -> Result<HashMap<(u32, i32), String>> {
         let mut names = HashMap::new();
         for (_, input) in &projection.inputs {
             let Input::Changed { from, modifier, .. } = input else { continue };
@@ -169,7 +171,7 @@ impl Projector {
                 name = row.get(6..).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
                 Ok(())
             })?;
-            names.insert(*from, name);
+            names.insert((*from, *modifier), name);
         }
         Ok(names)
     }
@@ -189,14 +191,16 @@ impl Projector {
 
 impl Projection {
     /// Selects a row's number, whether the filter selects the row, and the columns.
-    fn sql(&self, rows: usize, columns: &[usize], filter: Option<&str>, types: &HashMap<u32, String>) -> String {
+    fn sql(&self, rows: usize, columns: &[usize], filter: Option<&str>, types: &HashMap<(u32, i32), String>) -> String {
         let width = self.inputs.len();
         let row = |at: usize| {
             let value = |(column, (_, input)): (usize, &(String, Input))| {
                 let number = at * width + column + 1;
                 match input {
                     Input::Type(name) => format!("${number}::{name}"),
-                    Input::Changed { from, to, .. } => format!("(${number}::{})::{to}", types[from]),
+                    Input::Changed { from, modifier, to } => {
+                        format!("(${number}::{})::{to}", types[&(*from, *modifier)])
+                    }
                     Input::Dropped => format!("${number}::text"),
                 }
             };

@@ -10,10 +10,10 @@ use tokio_postgres::Client;
 
 use super::capture::POLL;
 use super::session::{Session, SessionEnd, SessionOptions};
-use super::source;
+use super::source::{self, Published};
 use super::status::StreamObserver;
 use super::stream_record::{RereadRequest, StreamRecord};
-use super::table_stream::{TableStream, matching};
+use super::table_stream::{LogForm, TableStream, matching};
 use super::table_writer::TableWriter;
 use crate::checkpoint::Origin;
 use crate::destination::lake as to_lake;
@@ -33,6 +33,9 @@ const WAIT_MIN: Duration = Duration::from_millis(500);
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// A session of this length shows that the cause of the interruptions before it has passed.
 const HEALTHY: Duration = Duration::from_secs(30);
+
+/// What the server reports where a value of the log has no binary format.
+const NO_BINARY: &str = "no binary output function";
 
 /// How long a stream runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,10 +64,14 @@ pub async fn run(request: &Arc<Request>, end: StreamEnd, observer: &Arc<dyn Stre
         }
         match ended {
             Ok(SessionEnd::Stopped) => return Ok(()),
-            Ok(SessionEnd::Replan) => {}
+            Ok(SessionEnd::Replan) => wait = WAIT_MIN,
             Ok(SessionEnd::Reread(table)) => {
+                wait = WAIT_MIN;
                 rereads.automatic.insert(table.clone());
                 rereads.done.insert(table);
+            }
+            Err(error) if !rereads.has_texts_only && base::chain(&error).contains(NO_BINARY) => {
+                rereads.has_texts_only = true;
             }
             Err(error) if error.kind == Kind::Retry && end == StreamEnd::Never => {
                 tracing::warn!("the stream was interrupted: {}", base::chain(&error));
@@ -92,6 +99,8 @@ struct Rereads {
     automatic: BTreeSet<String>,
     /// Those of `automatic` that were read: where it did not help, they fail.
     done: BTreeSet<String>,
+    /// Some type has no binary format, so that the server sends texts.
+    has_texts_only: bool,
 }
 
 /// The tables of a session, and what it knows of the source.
@@ -113,7 +122,7 @@ async fn session(
         StreamEnd::Never => None,
         StreamEnd::CaughtUp => Some(mark(&client).await?),
     };
-    let mut prepared = prepare(request, &client).await?;
+    let mut prepared = prepare(request, &client, rereads).await?;
     let tables = open_tables(request, observer, &mut prepared, rereads).await?;
     if !check_history(request, &client, &mut prepared, &tables).await? {
         return Ok(SessionEnd::Replan);
@@ -125,12 +134,15 @@ async fn session(
     let (request, observer, version) = (Arc::clone(request), Arc::clone(observer), prepared.version);
     let record = prepared.record;
     let (runtime, reread) = (Handle::current(), rereads.done.clone());
+    let has_texts_only = rereads.has_texts_only;
     drop(client);
     let streaming = tokio::task::spawn_blocking(move || {
         let connection = ReplicationConnection::connect(&request.source, version)?;
-        let stream = connection.start(&slot, &publication, POLL)?;
+        let form =
+            LogForm { has_binary: connection.has_binary() && !has_texts_only, has_bytes: connection.has_bytes() };
+        let stream = connection.start(&slot, &publication, form.has_binary, POLL)?;
         let observer = observer.as_ref();
-        let options = SessionOptions { request: &request, version, until, observer, reread: &reread, runtime };
+        let options = SessionOptions { request: &request, form, until, observer, reread: &reread, runtime };
         Session::new(options, tables, record).run(stream)
     });
     streaming.await.map_err(|e| Error::bug("stream the log").because(e))?
@@ -151,6 +163,10 @@ async fn check_history(
     if log.continuity(before) == Continuity::Complete {
         prepared.record.timeline = Some(log.now.timeline);
         return Ok(true);
+    }
+    if log.is_standby && log.continuity(before) == Continuity::Diverged(log.now) {
+        return Err(Error::retry(format!("stream changes: the standby is at {}, and the lake has {before}", log.now))
+            .hint("run it again when the standby has caught up, or stream from the primary"));
     }
     let slot = &request.settings.changes.slot;
     tracing::warn!(
@@ -174,7 +190,7 @@ async fn mark(client: &Client) -> Result<Lsn> {
     text.and_then(|text| text.parse().ok()).ok_or_else(|| Error::retry("mark the end of the log: it has no position"))
 }
 
-async fn prepare(request: &Request, client: &Client) -> Result<Prepared> {
+async fn prepare(request: &Request, client: &Client, rereads: &mut Rereads) -> Result<Prepared> {
     let settings = &request.settings;
     let catalog = Catalog::read(client).await?;
     let version = catalog.server_version;
@@ -185,8 +201,12 @@ async fn prepare(request: &Request, client: &Client) -> Result<Prepared> {
     check_known(request, &plan)?;
     source::plan_identities(client, &mut plan).await?;
     let identity = catalog.identity;
-    let record = ensure_slot_is_ours(request, client, identity, version).await?;
-    source::ensure_publication(client, &settings.changes, &plan.tables, version).await?;
+    let published = source::ensure_publication(client, &settings.changes, &plan.tables, version).await?;
+    if let Published::Changed(tables) = &published {
+        // What was written while they were not published is not in the log.
+        rereads.automatic.extend(tables.iter().cloned());
+    }
+    let record = ensure_slot_is_ours(request, client, identity, version, published == Published::New).await?;
     Ok(Prepared { plan, identity, version, record })
 }
 
@@ -207,6 +227,7 @@ async fn ensure_slot_is_ours(
     client: &Client,
     identity: Identity,
     version: u32,
+    is_new_publication: bool,
 ) -> Result<StreamRecord> {
     let (settings, lake) = (&request.settings, request.lake()?);
     let slot = &settings.changes.slot;
@@ -242,6 +263,7 @@ async fn ensure_slot_is_ours(
     let problem = match (&state.lost, record.start) {
         (Some(reason), _) => format!("the server has invalidated it ({reason})"),
         (None, None) => "it was left by a run that was killed while it created the slot".to_owned(),
+        (None, Some(_)) if is_new_publication => "the publication was dropped".to_owned(),
         (None, Some(_)) if state.confirmed > record.confirmed() => {
             let (now, was) = (state.confirmed, record.confirmed());
             format!("it is at {now}, and was confirmed up to {was}: it was created again or moved by another program")
@@ -277,15 +299,12 @@ async fn open_tables(
         match look_at(request, prepared, plan, must_read).await {
             Ok(present) if present.ready.is_some() => ready.push(present),
             Ok(present) => to_copy.push(present.plan),
+            Err((_, error)) if error.kind == Kind::Retry => return Err(error),
             Err((plan, error)) => prepared.plan.refused.push(crate::plan::RefusedTable { table: plan, error }),
         }
     }
     if !to_copy.is_empty() || prepared.record.start.is_none() {
         let copied = copy(request, observer, prepared, to_copy, &rereads.by_user).await?;
-        if !rereads.by_user.is_empty() {
-            rereads.by_user.clear();
-            RereadRequest::remove(request).await?;
-        }
         for plan in copied {
             rereads.automatic.remove(&plan.source.display());
             match look_at(request, prepared, plan, false).await {
@@ -302,12 +321,15 @@ async fn open_tables(
         let refused = MarkedPlan::without_marks(plan, prepared.identity);
         observer.copied(&refused.refusals());
     }
+    if !rereads.by_user.is_empty() {
+        // Also those that can't be read: their errors are reported.
+        RereadRequest::finish(request, &std::mem::take(&mut rereads.by_user)).await?;
+    }
     let mut streams = HashMap::new();
     for present in ready {
         let (Some(table), Some((position, origin))) = (present.table, present.ready) else { continue };
-        let mut plan = present.plan;
+        let plan = present.plan;
         let oid = plan.source.oid;
-        keep_names(&mut plan, &origin)?;
         let matching = matching(&plan, &origin, &request.settings);
         let writer = TableWriter::new(table, &request.run, matching, Handle::current())?;
         streams.insert(oid, TableStream::new(plan, origin, position, writer));
@@ -352,6 +374,9 @@ async fn look_at(
         (Some(position), Some(origin)) if is_continuous && is_same(&origin) => Some((position, origin)),
         _ => None,
     };
+    let mut named = plan.clone();
+    let ready = ready.filter(|(_, origin)| keep_names(&mut named, origin).is_ok());
+    let plan = if ready.is_some() { named } else { plan };
     Ok(PresentTable { plan, table, ready })
 }
 
@@ -390,6 +415,7 @@ async fn copy(
     }
     // The snapshot belongs to the importing session now.
     drop(connection);
+    let tables = plan_under(request, &snapshot, &tables).await?;
     let plans = tables.clone();
     let (asked, others): (Vec<_>, Vec<_>) =
         tables.into_iter().partition(|plan| by_user.contains(&plan.source.display()));
@@ -421,6 +447,18 @@ async fn copy(
         tables.extend(read.iter().map(|plan| plan.source.oid));
     }
     Ok(read)
+}
+
+/// The plans of tables by the catalogue that the snapshot shows: a table that was changed since it was planned must be
+/// read with the columns that it has at the snapshot's position in the log.
+async fn plan_under(request: &Request, snapshot: &Snapshot, tables: &[TablePlan]) -> Result<Vec<TablePlan>> {
+    let client = snapshot.client();
+    let catalog = Catalog::read(client).await?;
+    let mut planned = plan(client, &catalog, &request.settings).await?;
+    source::plan_identities(client, &mut planned).await?;
+    let find = |table: &TablePlan| planned.tables.iter().find(|now| now.source.oid == table.source.oid).cloned();
+    let found: Option<Vec<TablePlan>> = tables.iter().map(find).collect();
+    found.ok_or_else(|| Error::retry("read the tables: one was dropped or changed at the same time"))
 }
 
 /// Drops what the transfer has at the source, and forgets its stream. Returns what was dropped.

@@ -13,7 +13,7 @@ use super::chunk::TupleMapping;
 use super::mapping::tuple_mapping;
 use super::pgoutput::Relation;
 use super::source;
-use super::table_stream::{TableStream, WriterState, matching};
+use super::table_stream::{LogForm, TableStream, WriterState, matching};
 use super::table_writer::TableWriter;
 use crate::checkpoint::{Origin, Position, Refusal};
 use crate::destination::evolve::{Evolution, evolve};
@@ -30,15 +30,12 @@ use crate::resume::{Permission, Resumption, keep_names};
 const VISIBLE_TRIES: u32 = 1000;
 const VISIBLE_WAIT: Duration = Duration::from_millis(5);
 
-/// The version from which the log has values in their binary format.
-const HAS_BINARY: u32 = 140_000;
-
 /// What the columns of a table are followed with.
 pub struct SchemaChange<'a> {
     /// The transfer's settings, source and target.
     pub request: &'a Request,
-    /// The version of the source's server.
-    pub version: u32,
+    /// The form of the log's values.
+    pub form: LogForm,
     /// The transaction whose changes follow.
     pub xid: u32,
 }
@@ -58,7 +55,7 @@ pub async fn follow(change: &SchemaChange<'_>, table: &mut TableStream, relation
     let resumption =
         Resumption { settings: &request.settings, permission: Permission::AsConfigured, identity, log: None };
     resumption.check_same_columns(planned, &table.origin)?;
-    let has_binary = change.version >= HAS_BINARY;
+    let has_binary = change.form.has_binary;
     let mapping = tuple_mapping(planned, &table.known, &relation, has_binary)?;
     let fields = mapping.columns.iter().map(|(name, kind)| arrow::datatypes::Field::new(name, kind.arrow(), true));
     let available = Schema::new(fields.collect::<Vec<_>>());
@@ -73,10 +70,15 @@ pub async fn follow(change: &SchemaChange<'_>, table: &mut TableStream, relation
         return Err(Error::bug("follow the columns of a table while changes are applied"));
     };
     adapt(request, writer, &planned, &available).await?;
-    writer.set_matching(matching(&planned, &origin, &request.settings));
+    let mut matching = matching(&planned, &origin, &request.settings);
+    if !matching.is_unique {
+        // By all columns that the log has.
+        matching.columns = mapping.columns.iter().map(|(name, _)| name.clone()).collect();
+    }
+    writer.set_matching(matching);
     table.known.add(&origin);
     table.origin = origin;
-    table.describe(relation, replanned.map(|(plan, _)| plan), has_binary)
+    table.describe(relation, replanned.map(|(plan, _)| plan), change.form)
 }
 
 /// What the lake stores of the columns that the log has, by the names that they have in it.

@@ -15,7 +15,7 @@ use super::projection::Projector;
 use super::schema::{self, SchemaChange};
 use super::status::{StreamObserver, StreamStatus, TableStatus};
 use super::stream_record::{RereadRequest, StreamRecord};
-use super::table_stream::{TableStream, WriterState};
+use super::table_stream::{LogForm, TableStream, WriterState};
 use crate::error::{Error, Kind, Result};
 use crate::lsn::Lsn;
 use crate::postgres::replication::LogStream;
@@ -55,8 +55,8 @@ pub enum SessionEnd {
 pub struct SessionOptions<'a> {
     /// The transfer's settings, source and target.
     pub request: &'a Request,
-    /// The version of the source's server.
-    pub version: u32,
+    /// The form of the log's values.
+    pub form: LogForm,
     /// Ends the session when all changes before this position are in the lake.
     pub until: Option<Lsn>,
     /// Is told about the progress, and is asked whether to go on.
@@ -314,7 +314,7 @@ impl<'a> Session<'a> {
             writer.finish_files()?;
         }
         let xid = self.transaction.map_or(0, |transaction| transaction.xid);
-        let change = SchemaChange { request: self.options.request, version: self.options.version, xid };
+        let change = SchemaChange { request: self.options.request, form: self.options.form, xid };
         match self.options.runtime.block_on(schema::follow(&change, table, relation)) {
             Ok(()) => Ok(()),
             Err(error) => self.fail(oid, error),
@@ -332,12 +332,12 @@ impl<'a> Session<'a> {
         if !table.has_changes() {
             return Ok(());
         }
-        self.waiting_bytes -= table.bytes();
         let (writer, chunk) = match table.begin() {
             Ok(Some(begun)) => begun,
             Ok(None) => return Ok(()),
             Err(error) => return self.fail(oid, error),
         };
+        self.waiting_bytes = self.tables.values().map(TableStream::bytes).sum();
         let (projector, sender) = (Arc::clone(&self.projector), self.sender.clone());
         self.tasks += 1;
         self.options.runtime.spawn_blocking(move || {
@@ -393,8 +393,11 @@ impl<'a> Session<'a> {
         let is_due = |table: &TableStream| {
             if all { table.is_idle() && table.has_changes() } else { table.is_due(now, interval) }
         };
-        let due: Vec<u32> = self.tables.iter().filter(|(_, table)| is_due(table)).map(|(oid, _)| *oid).collect();
-        for oid in due {
+        let due = self.tables.iter().filter(|(_, table)| is_due(table));
+        let mut due: Vec<(Option<Lsn>, u32)> = due.map(|(oid, table)| (table.needs_from(), *oid)).collect();
+        // The one that is furthest behind first: with many tables, none waits forever.
+        due.sort_unstable();
+        for (_, oid) in due {
             if self.tasks >= TASKS_MAX && !all {
                 break;
             }
@@ -430,7 +433,6 @@ impl<'a> Session<'a> {
             return Err(error);
         }
         let Some(table) = self.tables.get_mut(&oid) else { return Ok(()) };
-        self.waiting_bytes -= table.bytes();
         // Before anything that it lacks is confirmed, the record says that it does not take part any more.
         if let Some(tables) = &mut self.record.tables {
             tables.remove(&oid);
@@ -441,6 +443,7 @@ impl<'a> Session<'a> {
             tracing::warn!(table = table.name(), "the table is read again: {}", base::chain(&error));
             self.reread = Some(table.name());
             table.fail(error);
+            self.waiting_bytes = self.tables.values().map(TableStream::bytes).sum();
             return Ok(());
         }
         let error = match &error.hint {
@@ -451,6 +454,7 @@ impl<'a> Session<'a> {
         let request = self.options.request;
         self.options.runtime.block_on(schema::store_refusal(request, &table.plan.target, &error))?;
         table.fail(error);
+        self.waiting_bytes = self.tables.values().map(TableStream::bytes).sum();
         Ok(())
     }
 

@@ -117,6 +117,12 @@ fn identity_of(table: &TablePlan, identities: &HashMap<u32, ReplicaIdentity>) ->
 /// The columns of the target by which the rows of the log are matched; none where they are matched by all columns.
 fn key_of(table: &TablePlan, identity: &ReplicaIdentity) -> Result<Vec<String>> {
     let name = table.source.display();
+    if let ReplicaIdentity::Columns(columns) = identity
+        && let Some(column) = table.source.columns.iter().find(|c| c.generated.is_some() && columns.contains(&c.name))
+    {
+        let what = format!("stream changes of {name}: column {:?} of its identity is generated", column.name);
+        return Err(Error::setup(what).state("not-in-the-log").hint("set REPLICA IDENTITY FULL for it"));
+    }
     let target_of = |column: &String| {
         let planned = table.columns.iter().find(|c| c.source.as_ref().is_some_and(|source| source.name == *column));
         planned.map(|planned| planned.name.clone())
@@ -143,8 +149,18 @@ fn key_of(table: &TablePlan, identity: &ReplicaIdentity) -> Result<Vec<String>> 
     }
 }
 
-/// Creates the publication with the tables, or adds and removes tables so that it has these. Returns the tables that
-/// it did not have.
+/// What was done so that the tables are published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Published {
+    /// They were published.
+    Unchanged,
+    /// The publication did not exist: the log before it can't be read by it.
+    New,
+    /// These tables, by their names, were not published, or not with all operations.
+    Changed(Vec<String>),
+}
+
+/// Creates the publication with the tables, or adds the tables that it lacks.
 ///
 /// # Errors
 /// Where the user may not do so, or a publication of the user's own lacks a table, with the statement to execute.
@@ -153,7 +169,7 @@ pub async fn ensure_publication(
     settings: &ChangesSettings,
     tables: &[TablePlan],
     version: u32,
-) -> Result<()> {
+) -> Result<Published> {
     let name = &settings.publication;
     let sql = "SELECT p.pubviaroot, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate, p.puballtables \
                FROM pg_publication p WHERE p.pubname = $1";
@@ -167,8 +183,11 @@ pub async fn ensure_publication(
             quote(name),
             listed(&all)
         );
-        return execute(client, &create, name).await;
+        execute(client, &create, name).await?;
+        return Ok(Published::New);
     };
+    let names = |tables: &[&TablePlan]| tables.iter().map(|table| table.source.display()).collect::<Vec<_>>();
+    let mut changed = Vec::new();
     let (via_root, publishes_all, is_for_all): (bool, bool, bool) = (row.get(0), row.get(1), row.get(2));
     if !publishes_all || !via_root {
         let set = format!(
@@ -180,16 +199,25 @@ pub async fn ensure_publication(
             return Err(Error::setup(what).state("publication").hint(set));
         }
         execute(client, &set, name).await?;
+        changed = names(&all);
     }
+    let done = |changed: Vec<String>| match changed.is_empty() {
+        true => Published::Unchanged,
+        false => Published::Changed(changed),
+    };
     if is_for_all {
-        return Ok(());
+        return Ok(done(changed));
     }
     let filters = if version >= 150_000 { "prqual IS NOT NULL OR prattrs IS NOT NULL" } else { "false" };
     let sql = format!(
         "SELECT prrelid, {filters} FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $1"
     );
     let rows = client.query(&sql, &[name]).await.context("read the publication's tables")?;
-    let has: HashMap<u32, bool> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let mut has: HashMap<u32, bool> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    // Those of whole schemas, too.
+    for row in client.query(PUBLISHED, &[name]).await.context("read the publication's tables")? {
+        has.entry(row.get(0)).or_insert(false);
+    }
     if let Some(table) = tables.iter().find(|table| has.get(&table.source.oid) == Some(&true)) {
         let what = format!("stream changes: the publication {name} has a filter on {}", table.source.display());
         let hint = "publish the whole table; a table mapping selects rows and columns";
@@ -198,14 +226,24 @@ pub async fn ensure_publication(
     let missing: Vec<&TablePlan> = tables.iter().filter(|table| !has.contains_key(&table.source.oid)).collect();
     if !missing.is_empty() {
         let add = format!("ALTER PUBLICATION {} ADD TABLE {}", quote(name), listed(&missing));
+        // Before 17.5, 16.9 and their kin, a transaction that writes to the table while it is added makes the server
+        // leave out later changes, too: no transaction may.
+        let lock = format!("BEGIN; LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE; {add}; COMMIT", listed(&missing));
         if !settings.manages_publication && !may_alter(client, name).await? {
             let what = format!("stream changes: the publication {name} misses {}", listed(&missing));
             return Err(Error::setup(what).state("publication").hint(add));
         }
-        execute(client, &add, name).await?;
+        if let Err(error) = execute(client, &lock, name).await {
+            client.batch_execute("ROLLBACK").await.context("set up the publication")?;
+            return Err(error.hint(add));
+        }
+        changed.extend(names(&missing));
     }
-    Ok(())
+    Ok(done(changed))
 }
+
+const PUBLISHED: &str = "SELECT c.oid FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = t.schemaname \
+     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename WHERE t.pubname = $1";
 
 async fn may_alter(client: &Client, publication: &str) -> Result<bool> {
     let sql = "SELECT pg_has_role(pubowner, 'USAGE') FROM pg_publication WHERE pubname = $1";
@@ -308,6 +346,6 @@ const IDENTITIES: &str = "SELECT c.oid, c.relreplident, \
      (SELECT array_agg(a.attname::text ORDER BY o.at) FROM pg_index i \
         CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY o(num, at) \
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = o.num \
-        WHERE i.indrelid = c.oid AND o.at <= i.indnkeyatts AND i.indisvalid \
+        WHERE i.indrelid = c.oid AND o.at <= i.indnkeyatts AND i.indisvalid AND i.indimmediate \
           AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END) \
      FROM pg_class c WHERE c.oid = ANY ($1)";

@@ -83,10 +83,17 @@ impl RereadRequest {
         RereadRequest::of(request.lake()?, &request.settings.name).await
     }
 
-    /// Removes what a stream was asked for, after it has done it.
-    pub async fn remove(request: &Request) -> Result<()> {
-        let path = request_path(&request.settings.name);
-        request.lake()?.remove_record(&path).await.context("remove a request to read tables again")
+    /// Removes tables that were read from what the stream was asked for; others may have been added meanwhile.
+    pub async fn finish(request: &Request, tables: &BTreeSet<String>) -> Result<()> {
+        let context = "remove a request to read tables again";
+        let (lake, path) = (request.lake()?, request_path(&request.settings.name));
+        let mut asked = RereadRequest::read(request).await?;
+        asked.tables.retain(|table| !tables.contains(table));
+        if asked.tables.is_empty() {
+            return lake.remove_record(&path).await.context(context);
+        }
+        let text = serde_json::to_vec_pretty(&asked).map_err(|e| Error::bug(context).because(e))?;
+        lake.write_record(&path, text.into()).await.context(context)
     }
 
     async fn of(lake: &Lake, transfer: &str) -> Result<RereadRequest> {

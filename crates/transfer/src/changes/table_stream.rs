@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::chunk::{ChunkBuilder, CollectedChunk};
-use super::mapping::{KnownColumns, tuple_mapping};
+use super::mapping::{KnownColumns, is_described_by, tuple_mapping};
 use super::net_effect::Matching;
 use super::pgoutput::{Message, Relation, Transaction};
 use super::table_writer::{Applied, TableWriter};
@@ -34,6 +34,15 @@ pub struct ChangeCounts {
     pub removed: u64,
     /// The size of the files that were written.
     pub bytes: u64,
+}
+
+/// The form of the log's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogForm {
+    /// Values are in their types' binary format where they have one. Otherwise all are texts.
+    pub has_binary: bool,
+    /// The database has no encoding: texts may be any bytes.
+    pub has_bytes: bool,
 }
 
 /// The writer of a table, or where it is.
@@ -157,20 +166,18 @@ impl TableStream {
         self.relation.as_ref() != Some(relation)
     }
 
-    /// Whether a catalogue that is older than this description can't explain it.
+    /// Whether the plan was made of another state of the table than this description.
     pub fn needs_plan(&self, relation: &Relation) -> bool {
-        let is_known =
-            |name: &str| self.plan.source.columns.iter().any(|column| column.name == name) || self.known.has_name(name);
-        self.relation.is_some() || relation.columns.iter().any(|column| !is_known(&column.name))
+        self.relation.is_some() || !is_described_by(&self.plan, relation)
     }
 
     /// Reads the table's changes by another description from now on, and by another plan where there is one.
-    pub fn describe(&mut self, relation: Relation, plan: Option<TablePlan>, has_binary: bool) -> Result<()> {
+    pub fn describe(&mut self, relation: Relation, plan: Option<TablePlan>, form: LogForm) -> Result<()> {
         if let Some(plan) = plan {
             self.plan = Arc::new(plan);
         }
-        let mapping = tuple_mapping(&self.plan, &self.known, &relation, has_binary)?;
-        self.builder = Some(ChunkBuilder::new(&self.name(), mapping));
+        let mapping = tuple_mapping(&self.plan, &self.known, &relation, form.has_binary)?;
+        self.builder = Some(ChunkBuilder::new(&self.name(), mapping, form.has_bytes));
         if self.relation.is_some() {
             self.counts.ddls += 1;
         }
@@ -225,6 +232,10 @@ impl TableStream {
 
     /// Takes back the writer of a task. `committed` is the position up to which it has committed.
     pub fn end(&mut self, writer: Box<TableWriter>, committed: Option<(Lsn, Applied)>) {
+        if self.is_failed() {
+            // Meanwhile. What the task has committed is there, and the rest is read again.
+            return;
+        }
         self.writer = WriterState::Idle(writer);
         let Some((position, applied)) = committed else { return };
         self.durable = position;

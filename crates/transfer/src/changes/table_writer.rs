@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take, take_record_batch};
@@ -22,6 +23,9 @@ use crate::lsn::Lsn;
 
 /// After so many commits a checkpoint is written, so that readers need not read the commits before it.
 const CHECKPOINT_EVERY: u64 = 50;
+
+/// A table that was not committed for so long is opened again before its next change.
+const RELOAD_AFTER: Duration = Duration::from_secs(5);
 
 /// What a commit has changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,6 +47,7 @@ pub struct TableWriter {
     writer: Option<FileWriter>,
     uncommitted: Uncommitted,
     commits: u64,
+    loaded_at: Instant,
     runtime: Handle,
 }
 
@@ -71,6 +76,7 @@ impl TableWriter {
             writer: None,
             uncommitted: Uncommitted::default(),
             commits: 0,
+            loaded_at: Instant::now(),
             runtime,
         })
     }
@@ -122,6 +128,11 @@ impl TableWriter {
     /// Applies a chunk; nothing is visible before [`TableWriter::commit`]. It blocks, so it must run on a thread that
     /// does not belong to an asynchronous runtime.
     pub fn apply(&mut self, chunk: &Chunk) -> Result<()> {
+        if !self.has_uncommitted() && self.loaded_at.elapsed() >= RELOAD_AFTER {
+            // Upkeep may have packed the table since.
+            self.table = self.runtime.block_on(self.table.reload()).context("open the table in the lake")?;
+            self.loaded_at = Instant::now();
+        }
         let net = net_effect(chunk, &self.matching)?;
         if net.truncates {
             (self.writer, self.uncommitted.files) = (None, Vec::new());
@@ -171,12 +182,13 @@ impl TableWriter {
         self.runtime.block_on(commit.write()).context("commit")?;
         fail::fail_point!("after-commit");
         self.table = self.runtime.block_on(self.table.reload()).context("open the table in the lake")?;
-        self.tend()?;
+        self.tend();
+        self.loaded_at = Instant::now();
         Ok(applied)
     }
 
     /// Merges small files, and writes a checkpoint of Delta's log after a number of commits.
-    fn tend(&mut self) -> Result<()> {
+    fn tend(&mut self) {
         let (table, run) = (&self.table, self.run.as_str());
         self.commits += 1;
         let is_checkpoint_due = self.commits.is_multiple_of(CHECKPOINT_EVERY);
@@ -188,8 +200,13 @@ impl TableWriter {
             }
             Ok::<_, lake::Error>(table)
         };
-        self.table = self.runtime.block_on(tending).context("merge small files")?;
-        Ok(())
+        match self.runtime.block_on(tending) {
+            Ok(table) => self.table = table,
+            // The changes are committed; it is tried again after the next commit.
+            Err(error) => {
+                tracing::warn!(table = %self.table.name(), "small files were not merged: {}", base::chain(&error))
+            }
+        }
     }
 
     /// Closes the open file, so that its rows can be found.

@@ -22,6 +22,8 @@ fn table(schema: &str, name: &str, columns: &[(&str, &str)], key: &[&str]) -> Ta
         sequence: None,
         generated: None,
         type_oid: 0,
+        modifier: -1,
+        input_type: (*kind).into(),
     };
     Table {
         oid: 1,

@@ -35,6 +35,10 @@ pub struct Column {
     pub type_name: String,
     /// The OID of its type.
     pub type_oid: u32,
+    /// `pg_attribute.atttypmod`
+    pub modifier: i32,
+    /// Its type or, of a domain, the type that it restricts: a NULL of it is always valid.
+    pub input_type: String,
     /// Its type, resolved.
     pub source: SourceType,
     /// It may contain NULL.
@@ -340,6 +344,8 @@ impl Catalog {
             source: self.resolve(row.get(2), row.get(3)),
             type_name: row.get(4),
             type_oid: row.get(2),
+            modifier: row.get(3),
+            input_type: row.get(11),
             number: row.get(5),
             nullable: !row.get::<_, bool>(6),
             readable: row.get(7),
@@ -412,8 +418,9 @@ const COLUMNS: &str = "SELECT a.attrelid, a.attname::text, a.atttypid, a.atttypm
          JOIN pg_attribute b ON b.attrelid = i.inhrelid WHERE i.inhparent = c.oid AND b.attname = a.attname AND b.atthasmissing) END, \
      a.atthasdef OR a.atthasmissing OR a.attnotnull OR a.attidentity <> '', \
      CASE WHEN a.attgenerated <> '' THEN (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d \
-         WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) END \
-     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
+         WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum) END, \
+     CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) ELSE format_type(a.atttypid, a.atttypmod) END \
+     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid \
      WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition \
        AND c.relnamespace <> 'pg_catalog'::regnamespace ORDER BY a.attrelid, a.attnum";
 

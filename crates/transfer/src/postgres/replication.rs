@@ -50,8 +50,23 @@ impl ReplicationConnection {
     /// # Errors
     /// Where the server can't be reached, or the user has not the attribute REPLICATION.
     pub fn connect(endpoint: &Endpoint, version: u32) -> Result<Self> {
-        let wire = Wire::connect_replication(endpoint).map_err(|error| replication_hint(error, endpoint))?;
+        let mut wire = Wire::connect_replication(endpoint).map_err(|error| replication_hint(error, endpoint))?;
+        // Texts must not depend on the role's settings.
+        wire.batch(&endpoint.session())?;
+        if wire.has_bytes() {
+            wire.batch("SET client_encoding = 'SQL_ASCII'")?;
+        }
         Ok(ReplicationConnection { wire, version })
+    }
+
+    /// Whether the database has no encoding, so that texts may be any bytes.
+    pub fn has_bytes(&self) -> bool {
+        self.wire.has_bytes()
+    }
+
+    /// Whether the server can send values in their binary format.
+    pub fn has_binary(&self) -> bool {
+        self.version >= HAS_BINARY
     }
 
     /// Creates a slot and exports its snapshot. A temporary slot is dropped with the connection.
@@ -60,8 +75,11 @@ impl ReplicationConnection {
     /// Where `wal_level` is not `logical`, all slots are in use, or the user may not create one.
     pub fn create_slot(&mut self, name: &str, is_temporary: bool) -> Result<CreatedSlot> {
         let temporary = if is_temporary { " TEMPORARY" } else { "" };
+        // A standby can't have a slot that is synchronized.
+        let recovery = self.wire.rows("SELECT pg_is_in_recovery()")?;
+        let is_primary = recovery.first().and_then(|row| row.first().cloned().flatten()).as_deref() == Some("f");
         let options = match self.version {
-            HAS_FAILOVER.. if !is_temporary => "(SNAPSHOT 'export', FAILOVER true)",
+            HAS_FAILOVER.. if !is_temporary && is_primary => "(SNAPSHOT 'export', FAILOVER true)",
             150_000.. => "(SNAPSHOT 'export')",
             _ => "EXPORT_SNAPSHOT",
         };
@@ -81,8 +99,8 @@ impl ReplicationConnection {
     ///
     /// # Errors
     /// Where the slot is in use, was invalidated, or does not exist.
-    pub fn start(mut self, slot: &str, publication: &str, poll: Duration) -> Result<LogStream> {
-        let binary = if self.version >= HAS_BINARY { ", binary 'true'" } else { "" };
+    pub fn start(mut self, slot: &str, publication: &str, is_binary: bool, poll: Duration) -> Result<LogStream> {
+        let binary = if is_binary { ", binary 'true'" } else { "" };
         let names = quote(publication).replace('\'', "''");
         let command = format!(
             "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names '{names}'{binary})",

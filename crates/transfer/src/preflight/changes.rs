@@ -93,6 +93,8 @@ const STATE: &str = "SELECT current_setting('wal_level'), pg_is_in_recovery(), \
 const PUBLICATION: &str = "WITH missing AS (SELECT c.oid, c.relowner FROM pg_class c WHERE c.oid = ANY ($2) \
          AND NOT EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid \
              WHERE p.pubname = $1 AND r.prrelid = c.oid) \
+         AND NOT EXISTS (SELECT FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = t.schemaname \
+             WHERE t.pubname = $1 AND t.tablename = c.relname AND n.oid = c.relnamespace) \
          AND NOT EXISTS (SELECT FROM pg_publication p WHERE p.pubname = $1 AND p.puballtables)) \
      SELECT EXISTS (SELECT FROM pg_publication WHERE pubname = $1), \
          has_database_privilege(current_database(), 'CREATE'), \

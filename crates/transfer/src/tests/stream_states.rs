@@ -220,3 +220,57 @@ async fn a_postgresql_target_and_a_role_without_replication_are_named() {
     let error = crate::changes::run(&request, crate::changes::StreamEnd::CaughtUp, &observer).await.err().unwrap();
     assert!(chain(&error).contains("its target is a PostgreSQL"), "{}", chain(&error));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_on_a_large_value_that_did_not_change_is_not_guessed() {
+    let fixture = Fixture::new(
+        "CREATE TABLE t (id int PRIMARY KEY, body text, n int); ALTER TABLE t ALTER body SET STORAGE EXTERNAL; \
+        INSERT INTO t VALUES (1, repeat('x', 5000), 0)",
+    )
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mapping.json");
+    let mapping = serde_json::json!({"rules": [
+        {"rule-type": "selection", "rule-id": "1", "rule-name": "1", "rule-action": "include",
+         "object-locator": {"schema-name": "public", "table-name": "t"},
+         "filters": [{"filter-type": "source", "column-name": "body", "filter-conditions": [{"filter-operator": "notnull"}]}]},
+    ]});
+    std::fs::write(&path, mapping.to_string()).unwrap();
+    let settings = Settings { mapping: Some(path), ..streaming(&fixture) };
+    catch_up(&fixture, &settings).await;
+    fixture.sql("UPDATE t SET n = 1").await;
+    // The table is read again.
+    catch_up(&fixture, &settings).await;
+    assert_eq!(fixture.first_column("SELECT n::text FROM public.t").await, ["1"]);
+    assert!(fixture.rows("public.t").await[0].ends_with("|1"));
+    drop_slot(&fixture, &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_was_changed_makes_its_tables_read_again() {
+    let fixture = Fixture::new(TABLE).await;
+    let settings = streaming(&fixture);
+    catch_up(&fixture, &settings).await;
+    let name = settings.changes.publication.clone();
+    fixture.sql(&format!("CREATE TABLE other (id int); ALTER PUBLICATION {name} SET TABLE other")).await;
+    fixture.sql("INSERT INTO t VALUES (7, 'missed')").await;
+    let settings = Settings { include: vec!["public.t".into()], ..settings };
+    catch_up(&fixture, &settings).await;
+    assert_eq!(fixture.rows("public.t").await, source_rows(&fixture, ROWS).await);
+    fixture.sql(&format!("DROP PUBLICATION {name}")).await;
+    fixture.sql("INSERT INTO t VALUES (8, 'missed, too'); DELETE FROM t WHERE id = 1").await;
+    catch_up(&fixture, &settings).await;
+    assert_eq!(fixture.rows("public.t").await, source_rows(&fixture, ROWS).await);
+    drop_slot(&fixture, &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_checked_late_is_no_identity() {
+    let fixture = Fixture::new("CREATE TABLE t (id int PRIMARY KEY DEFERRABLE); INSERT INTO t VALUES (1)").await;
+    let settings = streaming(&fixture);
+    let recorder = try_catch_up(&fixture, &settings, Permission::AsConfigured, &[]).await;
+    let states = recorder.map(|recorder| state(&recorder.copies.lock().unwrap()[0], "public.t"));
+    assert!(matches!(states, Ok("no-identity")) || states.is_err());
+    fixture.sql("DELETE FROM t").await;
+    drop_slot(&fixture, &settings).await;
+}

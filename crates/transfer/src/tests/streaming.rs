@@ -336,3 +336,114 @@ async fn computed_columns_and_types_without_a_mapping_are_computed_at_the_source
     assert_eq!(rows[1], "3|NULL|NULL|high|NULL|6|NULL");
     drop_slot(&fixture, &settings).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generated_columns_have_their_own_values_and_types() {
+    let fixture = Fixture::new(
+        "CREATE DOMAIN must AS int NOT NULL; CREATE TABLE t (id int PRIMARY KEY, a int, p float8, d must, \"a\"\"b\" text, \
+         g int GENERATED ALWAYS AS (a * 2) STORED, s bigint GENERATED ALWAYS AS (a + 1) STORED, \
+         n numeric(10, 2) GENERATED ALWAYS AS ((p * 0.19)::numeric) STORED, c char(5) GENERATED ALWAYS AS ('x') STORED); \
+         INSERT INTO t (id, a, p, d) VALUES (1, 3, 10, 1), (2, 3, 10, 2)",
+    )
+    .await;
+    let settings = streaming(&fixture);
+    catch_up(&fixture, &settings).await;
+    let copied = fixture.rows("public.t").await;
+    fixture.sql("DELETE FROM t WHERE id = 1; INSERT INTO t (id, a, p, d) VALUES (1, 3, 10, 1); UPDATE t SET id = 5 WHERE id = 2").await;
+    catch_up(&fixture, &settings).await;
+    let rows = fixture.rows("public.t").await;
+    assert_eq!(rows[0], copied[0]);
+    assert_eq!(rows[1], copied[1].replace("2|3", "5|3").replace("|2|NULL", "|2|NULL"));
+    drop_slot(&fixture, &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_table_is_read_by_its_columns_at_the_time() {
+    let fixture = Fixture::new(
+        "CREATE TABLE t (id int PRIMARY KEY, v varchar(3), w varchar(10), n numeric(10, 2)); \
+         INSERT INTO t VALUES (1, 'abc', 'abcdefghij', 1.5)",
+    )
+    .await;
+    let settings = streaming(&fixture);
+    let running = start(&fixture, &settings);
+    wait_for_copy(&running).await;
+    fixture.sql("ALTER TABLE t ALTER v TYPE text").await;
+    fixture.sql("ALTER TABLE t ALTER n TYPE numeric(14, 4)").await;
+    fixture.sql("INSERT INTO t VALUES (2, 'abcdef', 'x', 12345678.1234)").await;
+    for attempt in 0.. {
+        if fixture.rows("public.t").await.len() == 2 {
+            break;
+        }
+        assert!(attempt < 600, "{:?}", running.recorder.errors());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    running.stop().await;
+    assert_eq!(fixture.rows("public.t").await, ["1|abc|abcdefghij|1.5000", "2|abcdef|x|12345678.1234"]);
+    // Written by earlier types than those of the catalogue when they are read.
+    fixture.sql("INSERT INTO t VALUES (3, 'later', 'abcdefghij', 2)").await;
+    fixture.sql("ALTER TABLE t ALTER w TYPE text").await;
+    fixture.sql("INSERT INTO t VALUES (4, 'x', 'abcdefghijkl', 3)").await;
+    catch_up(&fixture, &settings).await;
+    assert_eq!(fixture.rows("public.t").await[2..], ["3|later|abcdefghij|2.0000", "4|x|abcdefghijkl|3.0000"]);
+    drop_slot(&fixture, &settings).await;
+}
+
+async fn wait_for_copy(running: &Running) {
+    for attempt in 0.. {
+        if !running.recorder.status.lock().unwrap().tables.is_empty() {
+            return;
+        }
+        assert!(attempt < 3_000, "{:?}", running.recorder.interruptions.lock().unwrap());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_moved_to_other_columns_are_not_mixed_up() {
+    let fixture =
+        Fixture::new("CREATE TABLE t (id int PRIMARY KEY, a int, b int); INSERT INTO t VALUES (1, 10, 20)").await;
+    let settings = streaming(&fixture);
+    catch_up(&fixture, &settings).await;
+    fixture.sql("INSERT INTO t VALUES (2, 11, 21)").await;
+    fixture.sql("ALTER TABLE t RENAME a TO c; ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME c TO b").await;
+    fixture.sql("INSERT INTO t (id, a, b) VALUES (3, 22, 12)").await;
+    // The lake keeps a column under the name that it had, and two can't exchange theirs: an error, and no mixture.
+    let recorder = try_catch_up(&fixture, &settings, Permission::AsConfigured, &[]).await.unwrap();
+    let rows = fixture.rows("public.t").await;
+    assert!(
+        rows.iter().all(|row| row.split('|').nth(1).unwrap().starts_with('1')) || !recorder.errors().is_empty(),
+        "{rows:?}"
+    );
+    drop_slot(&fixture, &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_changed_while_the_stream_was_behind_is_not_guessed() {
+    let fixture = Fixture::new(
+        "CREATE TABLE t (id int PRIMARY KEY, code int NOT NULL UNIQUE, v text); INSERT INTO t VALUES (1, 100, 'a'), (2, 200, 'b'), (3, 300, 'c')",
+    )
+    .await;
+    let settings = streaming(&fixture);
+    catch_up(&fixture, &settings).await;
+    fixture.sql("DELETE FROM t WHERE id = 1").await;
+    fixture.sql("UPDATE t SET v = 'x' WHERE id = 2").await;
+    fixture.sql("ALTER TABLE t REPLICA IDENTITY USING INDEX t_code_key").await;
+    fixture.sql("DELETE FROM t WHERE code = 300; INSERT INTO t VALUES (4, 400, 'd')").await;
+    try_catch_up(&fixture, &settings, Permission::AsConfigured, &[]).await.unwrap();
+    assert_eq!(fixture.rows("public.t").await, ["2|200|x", "4|400|d"]);
+    drop_slot(&fixture, &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyless_table_gets_a_column_and_is_still_matched() {
+    let fixture =
+        Fixture::new("CREATE TABLE t (a int, b text); ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t VALUES (1, 'x'), (2, 'y'), (3, 'z')")
+            .await;
+    let settings = streaming(&fixture);
+    catch_up(&fixture, &settings).await;
+    fixture.sql("DELETE FROM t WHERE a = 3").await;
+    fixture.sql("ALTER TABLE t ADD c int; UPDATE t SET c = 5 WHERE a = 1; DELETE FROM t WHERE a = 2").await;
+    catch_up(&fixture, &settings).await;
+    assert_eq!(fixture.rows("public.t").await, ["1|x|5"]);
+    drop_slot(&fixture, &settings).await;
+}
