@@ -18,8 +18,12 @@ const PACKET_BYTES: usize = 512 << 10;
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// The shortest, where the position has changed.
 const REPORT_INTERVAL_MIN: Duration = Duration::from_millis(250);
+/// How long messages are gathered before they are passed on. The server sends each by itself.
+const GATHER: Duration = Duration::from_millis(3);
+/// Between two reads of the socket while messages are gathered: a read for each message would cost more than its work.
+const GATHER_STEP: Duration = Duration::from_micros(400);
 /// How long to wait for the next message, and for room in the queue.
-pub const POLL: Duration = Duration::from_millis(20);
+pub const POLL: Duration = Duration::from_millis(10);
 
 /// Messages of the log, in their order.
 pub struct Packet {
@@ -90,6 +94,7 @@ pub fn capture<T>(
 ) -> Result<()> {
     let queued = Arc::new(AtomicUsize::new(0));
     let mut packet = Packet::new(&queued);
+    let mut opened_at: Option<Instant> = None;
     let (mut reported, mut reported_at) = (control.confirmed(), Instant::now());
     let send = |packet: &mut Packet| {
         let full = std::mem::replace(packet, Packet::new(&queued));
@@ -125,9 +130,18 @@ pub fn capture<T>(
             }
             None => {}
         }
-        let has_content = !packet.ends.is_empty() || packet.sent.is_some();
-        if has_content && (packet.sent.is_some() || packet.bytes.len() >= PACKET_BYTES || !stream.has_message()) {
-            send(&mut packet);
+        let is_first = packet.ends.len() == 1 && opened_at.is_none();
+        if is_first {
+            opened_at = Some(Instant::now());
+        }
+        let is_full = packet.sent.is_some() || packet.bytes.len() >= PACKET_BYTES;
+        if is_full || (opened_at.is_some() && !stream.has_message()) {
+            if is_full || opened_at.is_some_and(|at| at.elapsed() >= GATHER) {
+                send(&mut packet);
+                opened_at = None;
+            } else {
+                std::thread::sleep(GATHER_STEP);
+            }
         }
         if needs_report {
             stream.confirm(control.confirmed())?;
