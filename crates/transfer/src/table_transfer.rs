@@ -427,6 +427,7 @@ impl ReadContext<'_> {
         if !origin.storage.iter().all(is_there)
             || !plan.source.leaves.iter().all(|leaf| has_storage(leaf.oid))
             || !rewritten_relations(plan, origin).is_empty()
+            || plan.source.leaves.iter().any(|leaf| probe::is_attached_since(leaf, Some(before)))
         {
             return Ok(false);
         }

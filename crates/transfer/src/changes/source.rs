@@ -208,6 +208,18 @@ pub async fn ensure_publication(
     if is_for_all {
         return Ok(done(changed));
     }
+    changed.extend(add_tables(client, settings, tables, version).await?);
+    Ok(done(changed))
+}
+
+/// Adds the tables that the publication lacks, and returns their names.
+async fn add_tables(
+    client: &Client,
+    settings: &ChangesSettings,
+    tables: &[TablePlan],
+    version: u32,
+) -> Result<Vec<String>> {
+    let name = &settings.publication;
     let filters = if version >= 150_000 { "prqual IS NOT NULL OR prattrs IS NOT NULL" } else { "false" };
     let sql = format!(
         "SELECT prrelid, {filters} FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $1"
@@ -237,13 +249,16 @@ pub async fn ensure_publication(
             client.batch_execute("ROLLBACK").await.context("set up the publication")?;
             return Err(error.hint(add));
         }
-        changed.extend(names(&missing));
     }
-    Ok(done(changed))
+    Ok(missing.iter().map(|table| table.source.display()).collect())
 }
 
 const PUBLISHED: &str = "SELECT c.oid FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = t.schemaname \
      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename WHERE t.pubname = $1";
+
+fn listed(tables: &[&TablePlan]) -> String {
+    tables.iter().map(|table| table.source.qualified()).collect::<Vec<_>>().join(", ")
+}
 
 async fn may_alter(client: &Client, publication: &str) -> Result<bool> {
     let sql = "SELECT pg_has_role(pubowner, 'USAGE') FROM pg_publication WHERE pubname = $1";

@@ -86,6 +86,9 @@ pub struct Leaf {
     pub has_pages: bool,
     /// The user may read it directly. A privilege on the parent is enough to read it through the parent.
     pub readable: bool,
+    /// The transaction that attached it, or one of the tables that it is a part of, with its epoch; 0 for the table
+    /// itself, and where it is long ago.
+    pub attached_by: i64,
 }
 
 /// A table, view or foreign table.
@@ -328,6 +331,7 @@ impl Catalog {
                     file_node: row.get(8),
                     has_pages,
                     readable: row.get(11),
+                    attached_by: row.get(12),
                 });
             }
         }
@@ -444,12 +448,15 @@ const KEYS: &str = "SELECT i.indrelid, k.names FROM pg_index i \
 
 /// The relations that hold the rows of a table: itself, and all that inherit from it, as partitions or by `INHERITS`.
 const LEAVES: &str = "WITH RECURSIVE tree AS ( \
-         SELECT c.oid AS root, c.oid AS relid, false AS is_child FROM pg_class c \
+         SELECT c.oid AS root, c.oid AS relid, false AS is_child, 0::bigint AS attached_by FROM pg_class c \
          WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence <> 't' \
            AND c.relnamespace <> 'pg_catalog'::regnamespace \
-         UNION SELECT t.root, i.inhrelid, NOT c.relispartition FROM tree t \
+         UNION SELECT t.root, i.inhrelid, NOT c.relispartition, greatest(t.attached_by, \
+             pg_snapshot_xmax(pg_current_snapshot())::text::bigint - age(i.xmin)) FROM tree t \
            JOIN pg_inherits i ON i.inhparent = t.relid JOIN pg_class c ON c.oid = i.inhrelid) \
      SELECT t.root, l.oid, n.nspname::text, l.relname::text, l.relkind, CASE WHEN l.relkind = 'f' THEN 0 ELSE l.relpages END, \
-     current_setting('block_size')::int, l.reltuples, l.relfilenode, l.relpersistence, t.is_child, has_any_column_privilege(l.oid, 'SELECT') \
-     FROM tree t JOIN pg_class l ON l.oid = t.relid JOIN pg_namespace n ON n.oid = l.relnamespace \
+     current_setting('block_size')::int, l.reltuples, l.relfilenode, l.relpersistence, t.is_child, has_any_column_privilege(l.oid, 'SELECT'), \
+     t.attached_by \
+     FROM (SELECT root, relid, bool_or(is_child) AS is_child, max(attached_by) AS attached_by FROM tree GROUP BY root, relid) t \
+     JOIN pg_class l ON l.oid = t.relid JOIN pg_namespace n ON n.oid = l.relnamespace \
      WHERE l.relkind IN ('r', 'm', 'f') ORDER BY t.root, l.oid";

@@ -10,7 +10,7 @@ pub mod snapshot;
 mod socket;
 pub mod wire;
 
-pub use catalog::{Catalog, Column, Identity, Sequence, Table, TableKind};
+pub use catalog::{Catalog, Column, Identity, Leaf, Sequence, Table, TableKind};
 pub use endpoint::{Endpoint, LOCK_TIMEOUT};
 pub(crate) use parameter::Parameter;
 pub use snapshot::Snapshot;

@@ -2,7 +2,6 @@
 
 use tokio_postgres::Client;
 
-use super::{PreflightReport, Severity};
 use crate::error::{Context, Result};
 use crate::plan::{Settings, TablePlan};
 use crate::postgres::{Catalog, Endpoint, quote};
@@ -10,22 +9,32 @@ use crate::postgres::{Catalog, Endpoint, quote};
 /// A standby can decode its log from this version on.
 const STANDBY_DECODES: u32 = 160_000;
 
-/// Reports what the server, its settings and the user's rights lack.
+/// What the source lacks.
+pub struct Lack {
+    /// The server or the transfer.
+    pub subject: String,
+    /// What it is, for users.
+    pub what: String,
+    /// What a user can do about it.
+    pub hint: String,
+}
+
+/// Finds what the server, its settings and the user's rights lack.
 pub async fn check_changes(
     client: &Client,
     catalog: &Catalog,
     source: &Endpoint,
     settings: &Settings,
     tables: &[TablePlan],
-    preflight: &mut PreflightReport,
-) -> Result<()> {
+) -> Result<Vec<Lack>> {
     let changes = &settings.changes;
+    let mut lacks = Vec::new();
     let row = client.query_one(STATE, &[&changes.slot]).await.context("read the server's replication settings")?;
     let (level, is_standby, may_replicate): (String, bool, bool) = (row.get(0), row.get(1), row.get(2));
     let (slots_free, senders, has_slot): (i64, i32, bool) = (row.get(3), row.get(4), row.get(5));
     let subject = source.display();
     let user = quote(&catalog.user);
-    let mut error = |what: String, hint: String| preflight.add(Severity::Error, &subject, what, Some(hint));
+    let mut error = |what: String, hint: String| lacks.push(Lack { subject: subject.clone(), what, hint });
     if level != "logical" {
         let hint = "ALTER SYSTEM SET wal_level = logical; then restart the server";
         error(format!("wal_level is {level}, and mode \"changes\" needs logical"), hint.to_owned());
@@ -45,7 +54,8 @@ pub async fn check_changes(
         let what = format!("max_wal_senders is {senders}, and the transfer needs 2 while it reads tables");
         error(what, "raise max_wal_senders, and restart the server".to_owned());
     }
-    check_publication(client, settings, &user, tables, preflight).await
+    check_publication(client, settings, &user, tables, &mut lacks).await?;
+    Ok(lacks)
 }
 
 /// Reports a publication that can't be made or changed, or that lacks tables.
@@ -54,8 +64,9 @@ async fn check_publication(
     settings: &Settings,
     user: &str,
     tables: &[TablePlan],
-    preflight: &mut PreflightReport,
+    lacks: &mut Vec<Lack>,
 ) -> Result<()> {
+    let mut add = |what: String, hint: String| lacks.push(Lack { subject: settings.name.clone(), what, hint });
     let name = &settings.changes.publication;
     let oids: Vec<u32> = tables.iter().map(|table| table.source.oid).collect();
     let row = client.query_one(PUBLICATION, &[name, &oids]).await.context("read the publications")?;
@@ -64,11 +75,11 @@ async fn check_publication(
     if !exists && !settings.changes.manages_publication {
         let what = format!("the source has no publication {name}");
         let hint = format!("CREATE PUBLICATION {} FOR TABLE ... WITH (publish_via_partition_root = true)", quote(name));
-        preflight.add(Severity::Error, &settings.name, what, Some(hint));
+        add(what, hint);
     }
     if !exists && settings.changes.manages_publication && !may_create {
         let hint = format!("GRANT CREATE ON DATABASE ... TO {user}; or set `publication` to one of your own");
-        preflight.add(Severity::Error, &settings.name, "the user may not create a publication", Some(hint));
+        add("the user may not create a publication".to_owned(), hint);
     }
     let are_added = settings.changes.manages_publication || exists;
     if are_added && !missing.is_empty() && !foreign.is_empty() {
@@ -78,7 +89,7 @@ async fn check_publication(
             quote(name),
             foreign.join(", ")
         );
-        preflight.add(Severity::Error, &settings.name, what, Some(hint));
+        add(what, hint);
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 use super::*;
+use crate::postgres::Leaf;
 use crate::postgres::TableKind;
-use crate::postgres::catalog::Leaf;
 
 const V15: u32 = 150_000;
 
@@ -12,6 +12,7 @@ fn table(leaves: &[u64]) -> Table {
         file_node: 0,
         has_pages: true,
         readable: true,
+        attached_by: 0,
     };
     Table {
         oid: 1,

@@ -353,7 +353,7 @@ async fn generated_columns_have_their_own_values_and_types() {
     catch_up(&fixture, &settings).await;
     let rows = fixture.rows("public.t").await;
     assert_eq!(rows[0], copied[0]);
-    assert_eq!(rows[1], copied[1].replace("2|3", "5|3").replace("|2|NULL", "|2|NULL"));
+    assert_eq!(rows[1], copied[1].replace("2|3", "5|3"));
     drop_slot(&fixture, &settings).await;
 }
 

@@ -93,10 +93,7 @@ pub async fn run(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
     ensure!(tables.iter().all(TableValidation::is_ok), "the lake differs from the source");
 
     steps.begin("CHANGES: the platform goes on living, and the lake follows its write-ahead log");
-    live::prepare(dir, &client).await?;
-    let seconds = if scale.days >= BILLING_DAYS_MIN { 20 } else { 4 };
-    let changes = live::follow(&open(dir, url)?, &client, seconds).await?;
-    std::fs::remove_file(dir.join(live::FILE)).with_context(|| format!("remove {}", live::FILE))?;
+    let changes = follow(dir, url, &client, scale).await?;
     steps.end("CHANGES", changes);
 
     steps.begin("UPKEEP: pack small files into big, sorted files and drop hidden rows, as every night");
@@ -111,15 +108,9 @@ pub async fn run(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
     }
 
     steps.begin("history that the platform no longer has");
-    for (title, query) in HISTORY {
-        println!("\n{title}");
-        print_query(&warehouse, query).await?;
-    }
+    show(&warehouse, &HISTORY).await?;
     steps.begin("queries of a data scientist");
-    for (title, query) in QUERIES {
-        println!("\n{title}");
-        print_query(&warehouse, query).await?;
-    }
+    show(&warehouse, &QUERIES).await?;
     steps.end("four queries", 0);
 
     println!("\n== all steps with their times\n");
@@ -149,6 +140,24 @@ async fn bill(warehouse: &Warehouse, dir: &Path, steps: &mut Steps) -> Result<()
     billing.bill_last_months().await?;
     steps.end("three more months billed", 0);
     Ok(())
+}
+
+/// Prints the results of queries below their titles.
+async fn show(warehouse: &Warehouse, queries: &[(&str, &str)]) -> Result<()> {
+    for (title, query) in queries {
+        println!("\n{title}");
+        print_query(warehouse, query).await?;
+    }
+    Ok(())
+}
+
+/// Follows the platform's log for a while.
+async fn follow(dir: &Path, url: &str, client: &tokio_postgres::Client, scale: &Scale) -> Result<u64> {
+    live::prepare(dir, client).await?;
+    let seconds = if scale.days >= BILLING_DAYS_MIN { 20 } else { 4 };
+    let changes = live::follow(&open(dir, url)?, client, seconds).await?;
+    std::fs::remove_file(dir.join(live::FILE)).with_context(|| format!("remove {}", live::FILE))?;
+    Ok(changes)
 }
 
 async fn refresh(warehouse: &Warehouse) -> Result<()> {

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "failpoints")]
 mod chaos;
+mod versions;
 mod workload;
 
 use std::process::{Child, Stdio};
@@ -16,10 +17,11 @@ pub fn stream_of(source: &Source, more: &str) -> Warehouse {
     Warehouse::of(source, &format!("mode = 'changes'\nslot = '{}'\n{more}", source.name()))
 }
 
-/// A run of the stream in the background, which is killed where it is dropped.
+/// A stream or a server in the background, which is killed where it is dropped.
 pub struct Running(Child);
 
 impl Running {
+    #[cfg(feature = "failpoints")]
     pub fn start(warehouse: &Warehouse, failpoints: Option<&str>) -> Running {
         let mut command = warehouse.command(&["transfer", "run", "t"]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -90,17 +92,16 @@ fn a_stream_is_a_service_of_the_server() {
     let free = [(), ()].map(|()| std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap());
     let [sql, http] = free.map(|listener| listener.local_addr().unwrap().port());
     warehouse.write("wattlake.toml", &format!("{toml}[serve]\nsql = '127.0.0.1:{sql}'\nhttp = '127.0.0.1:{http}'\n"));
-    let mut server = warehouse.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let server = serve(&warehouse);
     wait_for_rows(&warehouse, &json!([{"v": "a"}]));
     source.execute("update t set v = 'b'; insert into t values (2, 'c')");
     wait_for_rows(&warehouse, &json!([{"v": "b"}, {"v": "c"}]));
     let state = warehouse.sql("select state, inserts, updates from system.transfers");
     assert_eq!(state[0]["state"], "streaming");
     // The service ends with its server, however that ends, and the next server starts it again.
-    server.kill().unwrap();
-    server.wait().unwrap();
+    server.kill();
     source.execute("delete from t where id = 1");
-    let mut server = warehouse.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut server = serve(&warehouse);
     wait_for_rows(&warehouse, &json!([{"v": "c"}]));
     let deadline = Instant::now() + Duration::from_secs(180);
     loop {
@@ -112,12 +113,17 @@ fn a_stream_is_a_service_of_the_server() {
         assert!(Instant::now() < deadline, "{runs:?}");
         std::thread::sleep(Duration::from_millis(100));
     }
-    let stopped = std::process::Command::new("kill").args(["-INT", &server.id().to_string()]).status();
+    let stopped = std::process::Command::new("kill").args(["-INT", &server.0.id().to_string()]).status();
     assert!(stopped.unwrap().success());
-    assert!(server.wait().unwrap().success());
+    assert!(server.0.wait().unwrap().success());
     assert_eq!(warehouse.json(&["runs", "--json"])[0]["state"], "cancelled");
     warehouse.ok(&["transfer", "drop-slot", "t"]).has("dropped the slot");
     assert_eq!(source.value("select count(*) from pg_replication_slots where database = current_database()"), "0");
+}
+
+fn serve(warehouse: &Warehouse) -> Running {
+    let mut command = warehouse.command(&["serve"]);
+    Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
 fn wait_for_rows(warehouse: &Warehouse, wanted: &Value) {

@@ -14,7 +14,7 @@ pub use files::processes_in;
 #[cfg(feature = "failpoints")]
 pub use files::{Referenced, files_under};
 pub use python::{Python, interpreter, python};
-pub use server::Standby;
+pub use server::{Standby, folder as test_folder};
 pub use source::Source;
 pub use stall::stalling_proxy_to;
 pub use warehouse::{CommandResult, EXAMPLE, Warehouse};

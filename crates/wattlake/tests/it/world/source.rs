@@ -10,9 +10,10 @@ use tokio_postgres::{Client, Config, SimpleQueryMessage};
 
 use super::server::server;
 
-/// A database of the shared server.
+/// A database of the shared server, or of another one.
 pub struct Source {
     name: String,
+    url: String,
     runtime: Runtime,
     client: Client,
 }
@@ -48,10 +49,15 @@ impl Source {
     }
 
     fn open(name: &str) -> Source {
+        Source { name: name.to_owned(), ..Source::at(&server().tcp_url(name)) }
+    }
+
+    /// The database at this URL.
+    pub fn at(url: &str) -> Source {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let config: Config = server().tcp_url(name).parse().unwrap();
+        let config: Config = url.parse().unwrap();
         let client = runtime.block_on(platform::connect(&config)).unwrap();
-        Source { name: name.to_owned(), runtime, client }
+        Source { name: config.get_dbname().unwrap().to_owned(), url: url.to_owned(), runtime, client }
     }
 
     fn fill(&self) {
@@ -75,7 +81,7 @@ impl Source {
 
     /// The URL of the database, as postgres.
     pub fn url(&self) -> String {
-        server().tcp_url(&self.name)
+        self.url.clone()
     }
 
     /// The URL of the database with another user, and its password where it has one: `USER` or `USER:PASSWORD`.
@@ -86,6 +92,14 @@ impl Source {
     /// Runs statements; panics where one fails.
     pub fn execute(&self, statements: &str) {
         self.try_execute(statements).unwrap();
+    }
+
+    /// Runs the statements of a transaction; one that fails is rolled back.
+    #[cfg(feature = "failpoints")]
+    pub fn attempt(&self, statements: &str) {
+        if self.try_execute(statements).is_err() {
+            self.execute("rollback");
+        }
     }
 
     fn try_execute(&self, statements: &str) -> Result<(), tokio_postgres::Error> {
