@@ -6,6 +6,7 @@
 
 mod run;
 mod session;
+mod slot;
 pub mod source;
 pub mod status;
 mod stream_record;

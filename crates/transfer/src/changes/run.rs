@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -10,6 +11,7 @@ use tokio_postgres::Client;
 
 use super::capture::POLL;
 use super::session::{Session, SessionEnd, SessionOptions};
+use super::slot::{ensure_slot_is_ours, watch_publication};
 use super::source::{self, Published};
 use super::status::StreamObserver;
 use super::stream_record::{RereadRequest, StreamRecord};
@@ -136,16 +138,26 @@ async fn session(
     let (runtime, reread) = (Handle::current(), rereads.done.clone());
     let has_texts_only = rereads.has_texts_only;
     drop(client);
+    let changed = Arc::new(AtomicBool::new(false));
+    let watching = tokio::spawn(watch_publication(
+        request.source.clone(),
+        publication.clone(),
+        record.publication.clone().unwrap_or_default(),
+        Arc::clone(&changed),
+    ));
     let streaming = tokio::task::spawn_blocking(move || {
         let connection = ReplicationConnection::connect(&request.source, version)?;
         let form =
             LogForm { has_binary: connection.has_binary() && !has_texts_only, has_bytes: connection.has_bytes() };
         let stream = connection.start(&slot, &publication, form.has_binary, POLL)?;
         let observer = observer.as_ref();
-        let options = SessionOptions { request: &request, form, until, observer, reread: &reread, runtime };
+        let options =
+            SessionOptions { request: &request, form, until, observer, reread: &reread, changed: &changed, runtime };
         Session::new(options, tables, record).run(stream)
     });
-    streaming.await.map_err(|e| Error::bug("stream the log").because(e))?
+    let ended = streaming.await.map_err(|e| Error::bug("stream the log").because(e));
+    watching.abort();
+    ended?
 }
 
 /// Whether the source's log has all that the tables have. Otherwise the source was restored or failed over to a standby
@@ -206,7 +218,15 @@ async fn prepare(request: &Request, client: &Client, rereads: &mut Rereads) -> R
         // What was written while they were not published is not in the log.
         rereads.automatic.extend(tables.iter().cloned());
     }
-    let record = ensure_slot_is_ours(request, client, identity, version, published == Published::New).await?;
+    let mut record = ensure_slot_is_ours(request, client, identity, version, published == Published::New).await?;
+    let now = source::publication_state(client, &settings.changes.publication).await?;
+    if let Some(before) = record.publication.replace(now.clone()) {
+        let was_changed = |table: &&TablePlan| {
+            let oid = table.source.oid;
+            before.publication != now.publication || before.tables.get(&oid) != now.tables.get(&oid)
+        };
+        rereads.automatic.extend(plan.tables.iter().filter(was_changed).map(|table| table.source.display()));
+    }
     Ok(Prepared { plan, identity, version, record })
 }
 
@@ -218,62 +238,6 @@ fn check_known(request: &Request, plan: &TransferPlan) -> Result<()> {
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let error = Error::input(format!("transfer {}: it has no table {unknown}", request.settings.name));
     Err(error.hint(base::suggestion("table", unknown, &known).unwrap_or_default()))
-}
-
-/// The record of the slot, where the slot exists and has all changes since the record's start. Otherwise the slot, if
-/// any, is dropped, and the record has no start.
-async fn ensure_slot_is_ours(
-    request: &Request,
-    client: &Client,
-    identity: Identity,
-    version: u32,
-    is_new_publication: bool,
-) -> Result<StreamRecord> {
-    let (settings, lake) = (&request.settings, request.lake()?);
-    let slot = &settings.changes.slot;
-    let record = StreamRecord::read(lake, &settings.name).await?;
-    let state = source::slot_state(client, slot, version).await?;
-    let is_of_source = |record: &StreamRecord| {
-        record.slot == *slot && (record.system, record.database) == (identity.system, identity.database)
-    };
-    let record = record.filter(is_of_source);
-    let new = StreamRecord {
-        slot: slot.clone(),
-        system: identity.system,
-        database: identity.database,
-        id: uuid::Uuid::now_v7().to_string(),
-        ..StreamRecord::default()
-    };
-    let Some(state) = state else {
-        if record.is_some_and(|record| record.start.is_some()) {
-            tracing::warn!(slot, "the replication slot is gone: the tables are read again");
-        }
-        return Ok(new);
-    };
-    let Some(record) = record else {
-        let what = format!("stream changes: the source has a slot {slot}, which this warehouse has not created");
-        return Err(Error::setup(what).state("slot").hint(format!(
-            "where nothing else uses it: {} transfer drop-slot {}; else set `slot` of the transfer to another name",
-            settings.program, settings.name
-        )));
-    };
-    if let Some(pid) = state.active_pid {
-        return Err(Error::retry(format!("stream changes: the slot {slot} is in use by the server's process {pid}")));
-    }
-    let problem = match (&state.lost, record.start) {
-        (Some(reason), _) => format!("the server has invalidated it ({reason})"),
-        (None, None) => "it was left by a run that was killed while it created the slot".to_owned(),
-        (None, Some(_)) if is_new_publication => "the publication was dropped".to_owned(),
-        (None, Some(_)) if state.confirmed > record.confirmed() => {
-            let (now, was) = (state.confirmed, record.confirmed());
-            format!("it is at {now}, and was confirmed up to {was}: it was created again or moved by another program")
-        }
-        (None, Some(_)) => return Ok(record),
-    };
-    tracing::warn!(slot, "the replication slot is replaced, and the tables are read again: {problem}");
-    let sql = "SELECT pg_drop_replication_slot($1)";
-    client.execute(sql, &[slot]).await.context(format!("drop the slot {slot}"))?;
-    Ok(new)
 }
 
 /// What is known of a table before the stream begins.
@@ -463,7 +427,24 @@ async fn plan_under(request: &Request, snapshot: &Snapshot, tables: &[TablePlan]
 
 /// Drops what the transfer has at the source, and forgets its stream. Returns what was dropped.
 pub async fn drop_slot(request: &Request) -> Result<Vec<String>> {
-    let dropped = source::drop_slot(&request.source, &request.settings.changes).await?;
+    let (lake, settings) = (request.lake()?, &request.settings);
+    let client = request.source.connect().await?;
+    let identity = Identity::of(&client).await?;
+    let is_ours = StreamRecord::read(lake, &settings.name).await?.is_some_and(|record| {
+        record.slot == settings.changes.slot && (record.system, record.database) == (identity.system, identity.database)
+    });
+    if !is_ours {
+        // Its state is an error where it belongs to another database.
+        let state = source::slot_state(&client, &settings.changes.slot, 0).await?;
+        if state.is_none() {
+            return Ok(Vec::new());
+        }
+        let slot = &settings.changes.slot;
+        let what = format!("drop the slot {slot}: this warehouse has not created it");
+        let hint = format!("where nothing uses it, at the source: SELECT pg_drop_replication_slot('{slot}')");
+        return Err(Error::setup(what).state("slot").hint(hint));
+    }
+    let dropped = source::drop_slot(&request.source, &settings.changes).await?;
     StreamRecord::remove(request.lake()?, &request.settings.name).await?;
     Ok(dropped)
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,8 @@ pub struct SessionOptions<'a> {
     pub observer: &'a dyn StreamObserver,
     /// Tables that were read again by this run: they are not read again another time.
     pub reread: &'a BTreeSet<String>,
+    /// Set when the publication was changed.
+    pub changed: &'a AtomicBool,
     /// The runtime on which the lake is written.
     pub runtime: Handle,
 }
@@ -180,7 +183,8 @@ impl<'a> Session<'a> {
             if let Some(table) = self.reread.take() {
                 return Ok(SessionEnd::Reread(table));
             }
-            if self.is_asked_to_reread()? {
+            let is_changed = self.options.changed.load(Ordering::Relaxed) && self.transaction.is_none();
+            if is_changed || self.is_asked_to_reread()? {
                 return Ok(SessionEnd::Replan);
             }
             if self.options.observer.should_stop() || self.has_reached_end() {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use tokio_postgres::Client;
 
+use super::stream_record::PublicationState;
 use crate::error::{Context, Error, Result};
 use crate::lsn::Lsn;
 use crate::plan::{RefusedTable, TablePlan, TransferPlan};
@@ -251,6 +252,20 @@ async fn add_tables(
         }
     }
     Ok(missing.iter().map(|table| table.source.display()).collect())
+}
+
+/// The state of a publication.
+pub async fn publication_state(client: &Client, name: &str) -> Result<PublicationState> {
+    let context = "read the publication";
+    let own = "SELECT oid::text || '/' || xmin::text FROM pg_publication WHERE pubname = $1";
+    let own = client.query_opt(own, &[&name]).await.context(context)?;
+    let tables = "SELECT r.prrelid, r.oid::text || '/' || r.xmin::text FROM pg_publication_rel r \
+                  JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = $1";
+    let tables = client.query(tables, &[&name]).await.context(context)?;
+    Ok(PublicationState {
+        publication: own.map_or_else(String::new, |row| row.get(0)),
+        tables: tables.iter().map(|row| (row.get(0), row.get(1))).collect(),
+    })
 }
 
 const PUBLISHED: &str = "SELECT c.oid FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = t.schemaname \

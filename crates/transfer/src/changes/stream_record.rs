@@ -1,7 +1,7 @@
 //! The record of a stream beside the lake's tables. It tells a slot that this warehouse has made and confirmed from one
 //! that was created again, or moved by another program: then changes are missing, and the tables are read again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lake::Lake;
 use serde::{Deserialize, Serialize};
@@ -27,11 +27,24 @@ pub struct StreamRecord {
     /// The greatest position that was confirmed, or is about to be.
     #[serde(with = "as_text")]
     pub confirmed: Option<Lsn>,
+    /// The state of the publication when the stream began.
+    #[serde(default)]
+    pub publication: Option<PublicationState>,
     /// The timeline of the source's log.
     pub timeline: Option<u32>,
     /// The tables that take part in the stream, by their OIDs at the source; `None` while they are read for the first
     /// time.
     pub tables: Option<BTreeSet<u32>>,
+}
+
+/// Which rows of the catalogue make up a publication, each by its OID and the transaction that wrote it. One that was
+/// changed is another one, also where it was changed back: changes in between are not in the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicationState {
+    /// The publication.
+    pub publication: String,
+    /// Its tables, by their OIDs.
+    pub tables: BTreeMap<u32, String>,
 }
 
 impl StreamRecord {

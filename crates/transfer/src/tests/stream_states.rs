@@ -37,8 +37,11 @@ async fn a_slot_of_somebody_else_is_not_used() {
     fixture.sql(&format!("SELECT pg_create_logical_replication_slot('{}', 'pgoutput')", settings.changes.slot)).await;
     let error = try_catch_up(&fixture, &settings, Permission::AsConfigured, &[]).await.err().unwrap();
     assert_eq!(error.state, Some("slot"), "{}", chain(&error));
-    assert!(error.hint.unwrap().contains("transfer drop-slot nightly"));
-    drop_slot(&fixture, &settings).await;
+    assert!(error.hint.unwrap().contains("pg_drop_replication_slot"));
+    let request = fixture.request(&settings, Target::Lake(fixture.lake.clone()), Permission::AsConfigured);
+    let error = crate::changes::drop_slot(&request).await.err().unwrap();
+    assert_eq!(error.state, Some("slot"), "{}", chain(&error));
+    fixture.sql(&format!("SELECT pg_drop_replication_slot('{}')", settings.changes.slot)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,6 +258,12 @@ async fn a_publication_that_was_changed_makes_its_tables_read_again() {
     fixture.sql(&format!("CREATE TABLE other (id int); ALTER PUBLICATION {name} SET TABLE other")).await;
     fixture.sql("INSERT INTO t VALUES (7, 'missed')").await;
     let settings = Settings { include: vec!["public.t".into()], ..settings };
+    catch_up(&fixture, &settings).await;
+    assert_eq!(fixture.rows("public.t").await, source_rows(&fixture, ROWS).await);
+    // Also where it was changed back.
+    fixture.sql(&format!("ALTER PUBLICATION {name} SET (publish = 'insert')")).await;
+    fixture.sql("DELETE FROM t WHERE id = 7").await;
+    fixture.sql(&format!("ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate')")).await;
     catch_up(&fixture, &settings).await;
     assert_eq!(fixture.rows("public.t").await, source_rows(&fixture, ROWS).await);
     fixture.sql(&format!("DROP PUBLICATION {name}")).await;

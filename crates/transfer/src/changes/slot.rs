@@ -1,0 +1,89 @@
+//! Whether the slot and the publication are still those that the stream began with.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use super::source;
+use super::stream_record::{PublicationState, StreamRecord};
+use crate::error::{Context, Error, Result};
+use crate::postgres::{Endpoint, Identity};
+use crate::request::Request;
+
+/// Between two looks at the publication.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The record of the slot, where the slot exists and has all changes since the record's start. Otherwise the slot, if
+/// any, is dropped, and the record has no start.
+pub async fn ensure_slot_is_ours(
+    request: &Request,
+    client: &Client,
+    identity: Identity,
+    version: u32,
+    is_new_publication: bool,
+) -> Result<StreamRecord> {
+    let (settings, lake) = (&request.settings, request.lake()?);
+    let slot = &settings.changes.slot;
+    let record = StreamRecord::read(lake, &settings.name).await?;
+    let state = source::slot_state(client, slot, version).await?;
+    let is_of_source = |record: &StreamRecord| {
+        record.slot == *slot && (record.system, record.database) == (identity.system, identity.database)
+    };
+    let record = record.filter(is_of_source);
+    let new = StreamRecord {
+        slot: slot.clone(),
+        system: identity.system,
+        database: identity.database,
+        id: uuid::Uuid::now_v7().to_string(),
+        ..StreamRecord::default()
+    };
+    let Some(state) = state else {
+        if record.is_some_and(|record| record.start.is_some()) {
+            tracing::warn!(slot, "the replication slot is gone: the tables are read again");
+        }
+        return Ok(new);
+    };
+    let Some(record) = record else {
+        let what = format!("stream changes: the source has a slot {slot}, which this warehouse has not created");
+        return Err(Error::setup(what).state("slot").hint(format!(
+            "set `slot` of the transfer to another name; or, where nothing else uses it, at the source: \
+             SELECT pg_drop_replication_slot('{slot}')"
+        )));
+    };
+    if let Some(pid) = state.active_pid {
+        return Err(Error::retry(format!("stream changes: the slot {slot} is in use by the server's process {pid}")));
+    }
+    let problem = match (&state.lost, record.start) {
+        (Some(reason), _) => format!("the server has invalidated it ({reason})"),
+        (None, None) => "it was left by a run that was killed while it created the slot".to_owned(),
+        (None, Some(_)) if is_new_publication => "the publication was dropped".to_owned(),
+        (None, Some(_)) if state.confirmed > record.confirmed() => {
+            let (now, was) = (state.confirmed, record.confirmed());
+            format!("it is at {now}, and was confirmed up to {was}: it was created again or moved by another program")
+        }
+        (None, Some(_)) => return Ok(record),
+    };
+    tracing::warn!(slot, "the replication slot is replaced, and the tables are read again: {problem}");
+    let sql = "SELECT pg_drop_replication_slot($1)";
+    client.execute(sql, &[slot]).await.context(format!("drop the slot {slot}"))?;
+    Ok(new)
+}
+
+/// Sets `changed` when the publication is another one than `before`.
+pub async fn watch_publication(source: Endpoint, name: String, before: PublicationState, changed: Arc<AtomicBool>) {
+    loop {
+        // Where the source can't be reached, the stream ends, too.
+        if let Ok(client) = source.connect().await {
+            while let Ok(now) = source::publication_state(&client, &name).await {
+                if now != before {
+                    changed.store(true, Ordering::Relaxed);
+                    return;
+                }
+                tokio::time::sleep(WATCH_INTERVAL).await;
+            }
+        }
+        tokio::time::sleep(WATCH_INTERVAL).await;
+    }
+}
