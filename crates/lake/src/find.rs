@@ -238,54 +238,46 @@ impl Table {
         found: &mut Vec<FoundRow>,
     ) -> Result<()> {
         let context = format!("look for rows in {} of {}", file.path, self.name);
-        let search = self.search(file, keys, order, excluded, found);
-        search.await.map_err(|e| Error::new(e.kind, context).because(e))
-    }
-
-    async fn search(
-        &self,
-        file: SearchedFile<'_>,
-        keys: &KeySet,
-        order: &OrderColumns,
-        excluded: &HiddenRows,
-        found: &mut Vec<FoundRow>,
-    ) -> Result<()> {
-        let mut reader = ObjectReader::new(self.store(), Path::from(file.path), file.bytes);
-        let metadata = reader.get_metadata(None).await.context("read the footer")?;
-        let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).context("read the footer")?;
-        let (present, path) = (file.hidden, Arc::<str>::from(file.path));
-        let (schema, parquet) = (metadata.schema(), metadata.parquet_schema());
-        let wanted: Vec<usize> = (0..schema.fields().len())
-            .filter(|at| {
-                let name = schema.field(*at).name();
-                keys.columns.contains(name) || order.names.contains(name)
-            })
-            .collect();
-        let mask = ProjectionMask::roots(parquet, wanted);
-        let mut start = 0;
-        for (group, info) in metadata.metadata().row_groups().iter().enumerate() {
-            let rows = info.num_rows().unsigned_abs();
-            if row_group_may_contain_keys(keys, &metadata, group) {
-                let stream = ParquetRecordBatchStreamBuilder::new_with_metadata(reader.clone(), metadata.clone())
-                    .with_projection(mask.clone())
-                    .with_row_groups(vec![group])
-                    .with_batch_size(16_384)
-                    .build()
-                    .context("read a row group")?;
-                let mut at = start;
-                let mut batches = std::pin::pin!(stream);
-                while let Some(batch) = batches.try_next().await.context("read a row group")? {
-                    let hidden = |position| {
-                        present.as_ref().is_some_and(|rows| rows.contains(position))
-                            || excluded.contains(&path, position)
-                    };
-                    matches_in(&batch, keys, order, &path, at, hidden, found)?;
-                    at += batch.num_rows() as u64;
+        let search = async {
+            let mut reader = ObjectReader::new(self.store(), Path::from(file.path), file.bytes);
+            let metadata = reader.get_metadata(None).await.context("read the footer")?;
+            let metadata =
+                ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).context("read the footer")?;
+            let (present, path) = (file.hidden, Arc::<str>::from(file.path));
+            let (schema, parquet) = (metadata.schema(), metadata.parquet_schema());
+            let wanted: Vec<usize> = (0..schema.fields().len())
+                .filter(|at| {
+                    let name = schema.field(*at).name();
+                    keys.columns.contains(name) || order.names.contains(name)
+                })
+                .collect();
+            let mask = ProjectionMask::roots(parquet, wanted);
+            let mut start = 0;
+            for (group, info) in metadata.metadata().row_groups().iter().enumerate() {
+                let rows = info.num_rows().unsigned_abs();
+                if row_group_may_contain_keys(keys, &metadata, group) {
+                    let stream = ParquetRecordBatchStreamBuilder::new_with_metadata(reader.clone(), metadata.clone())
+                        .with_projection(mask.clone())
+                        .with_row_groups(vec![group])
+                        .with_batch_size(16_384)
+                        .build()
+                        .context("read a row group")?;
+                    let mut at = start;
+                    let mut batches = std::pin::pin!(stream);
+                    while let Some(batch) = batches.try_next().await.context("read a row group")? {
+                        let hidden = |position| {
+                            present.as_ref().is_some_and(|rows| rows.contains(position))
+                                || excluded.contains(&path, position)
+                        };
+                        matches_in(&batch, keys, order, &path, at, hidden, found)?;
+                        at += batch.num_rows() as u64;
+                    }
                 }
+                start += rows;
             }
-            start += rows;
-        }
-        Ok(())
+            Ok::<_, Error>(())
+        };
+        search.await.map_err(|e| Error::new(e.kind, context).because(e))
     }
 }
 

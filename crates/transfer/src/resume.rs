@@ -93,8 +93,9 @@ impl Resumption<'_> {
         };
         let has_position = checkpoint.position.is_some();
         match (self.permission, self.settings.mode, &plan.cursor) {
+            // The target has no row of its own to keep. Rows that were deleted in a gap of the log have to be found.
+            (Permission::Resync, Mode::Changes, _) if self.is_mirror(plan, origin) => Ok(Action::Replace),
             (Permission::Resync, Mode::Changes, _) => self.merge(plan, origin),
-            // After a gap in the log, rows that were deleted in it have to be found.
             (_, Mode::Changes, _) if origin.is_some_and(|origin| origin.mirrors) => {
                 origin.map_or(Ok(()), |origin| self.check_same_source(plan, origin))?;
                 Ok(Action::Replace)
@@ -127,6 +128,11 @@ impl Resumption<'_> {
                 Ok(Action::Replace)
             }
         }
+    }
+
+    /// Whether the target has the rows of this table of the source, and no others.
+    fn is_mirror(&self, plan: &TablePlan, origin: Option<&Origin>) -> bool {
+        origin.is_some_and(|origin| origin.mirrors && self.check_same_source(plan, origin).is_ok())
     }
 
     fn increment(&self, plan: &TablePlan, checkpoint: &Checkpoint) -> Result<Action> {

@@ -16,7 +16,7 @@ use transfer::read::Progress;
 use transfer::resume::Permission;
 use transfer::run::{Request, TransferReport};
 
-use crate::flows::transfer::{outcome, settings, source, target};
+use crate::flows::transfer::{outcome, request as request_of};
 use crate::runs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
 
@@ -121,18 +121,13 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, options: StreamOpt
         json!({"transfer": options.name, "mode": "changes", "tables": options.tables, "source": config.source});
     runs::run_service(warehouse, Job::Transfer(config), request, detail, async |run, stop| {
         let slot = config.changes.slot.clone();
-        let endpoint = source(warehouse, config)?;
-        let permission = if options.replaces { Permission::Replace } else { Permission::AsConfigured };
         let stream = Arc::new(Request {
-            settings: settings(warehouse, config),
-            source: endpoint.clone(),
-            target: target(warehouse, config).await?,
-            run: run.id().to_owned(),
             tables: options.tables.clone(),
-            permission,
-            clears_changed: false,
+            permission: if options.replaces { Permission::Replace } else { Permission::AsConfigured },
             progress: Arc::clone(&options.progress),
+            ..request_of(warehouse, config, run).await?
         });
+        let endpoint = stream.source.clone();
         let (events, received) = unbounded_channel();
         let observer: Arc<dyn StreamObserver> = Arc::new(Observer {
             transfer: options.name.to_owned(),
@@ -187,16 +182,7 @@ pub async fn drop_slot(warehouse: &Warehouse, name: &str) -> Result<Vec<String>>
     let config = warehouse.transfer(name)?;
     let detail = json!({"transfer": name, "source": config.source, "slot": config.changes.slot});
     runs::run(warehouse, Job::Transfer(config), &RunRequest::by_hand(), detail, async |run| {
-        let request = Request {
-            settings: settings(warehouse, config),
-            source: source(warehouse, config)?,
-            target: target(warehouse, config).await?,
-            run: run.id().to_owned(),
-            tables: Vec::new(),
-            permission: Permission::AsConfigured,
-            clears_changed: false,
-            progress: Arc::new(transfer::read::NoProgress),
-        };
+        let request = request_of(warehouse, config, run).await?;
         let dropped = changes::drop_slot(&request).await?;
         run.event("stream.slot_dropped", json!({"transfer": name, "dropped": dropped}))?;
         let figures = json!({"dropped": dropped});

@@ -66,16 +66,7 @@ pub async fn hand_over(warehouse: &Warehouse, name: &str, tables: Vec<String>) -
     let config = warehouse.transfer(name)?;
     let detail = json!({"transfer": name, "tables": tables, "source": config.source});
     runs::run(warehouse, Job::Transfer(config), &RunRequest::by_hand(), detail, async |run| {
-        let request = Request {
-            settings: settings(warehouse, config),
-            source: source(warehouse, config)?,
-            target: target(warehouse, config).await?,
-            run: run.id().to_owned(),
-            tables,
-            permission: Permission::AsConfigured,
-            clears_changed: false,
-            progress: Arc::new(NoProgress),
-        };
+        let request = Request { tables, ..request(warehouse, config, run).await? };
         let handed_over = transfer::hand_over::hand_over(&request).await?;
         let names: Vec<&String> = handed_over.iter().map(|table| &table.source).collect();
         run.event("transfer.handed_over", json!({"transfer": name, "tables": names}))?;
@@ -95,13 +86,11 @@ async fn transfer_tables(
 ) -> Result<TransferReport> {
     let request = Request {
         settings,
-        source: source(warehouse, config)?,
         permission,
         clears_changed: options.clears_changed,
-        target: target(warehouse, config).await?,
-        run: run.id().to_owned(),
         tables: options.tables.clone(),
         progress: Arc::clone(&options.progress),
+        ..request(warehouse, config, run).await?
     };
     base_backups::remove_abandoned(warehouse).await?;
     match config.via {
@@ -120,6 +109,20 @@ async fn transfer_tables(
             Ok(base_backup::run(&request, &url, &binaries, &folder, &on_event).await?)
         }
     }
+}
+
+/// What a run asks of its transfer as its file has it: all tables, and no progress.
+pub async fn request(warehouse: &Warehouse, config: &config::Transfer, run: &Run) -> Result<Request> {
+    Ok(Request {
+        settings: settings(warehouse, config),
+        source: source(warehouse, config)?,
+        target: target(warehouse, config).await?,
+        run: run.id().to_owned(),
+        tables: Vec::new(),
+        permission: Permission::AsConfigured,
+        clears_changed: false,
+        progress: Arc::new(NoProgress),
+    })
 }
 
 /// The source's server, with the transfer's `lock_timeout`.

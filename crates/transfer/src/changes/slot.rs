@@ -12,6 +12,9 @@ use crate::error::{Context, Error, Result};
 use crate::postgres::{Endpoint, Identity};
 use crate::request::Request;
 
+/// How often, and after which waits, a slot that is in use is looked at.
+const RELEASE_TRIES: u32 = 50;
+const RELEASE_WAIT: Duration = Duration::from_millis(100);
 /// Between two looks at the publication.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -27,7 +30,15 @@ pub async fn ensure_slot_is_ours(
     let (settings, lake) = (&request.settings, request.lake()?);
     let slot = &settings.changes.slot;
     let record = StreamRecord::read(lake, &settings.name).await?;
-    let state = source::slot_state(client, slot, version).await?;
+    let mut state = source::slot_state(client, slot, version).await?;
+    // The server may take a moment to notice that an earlier session is gone.
+    for _ in 0..RELEASE_TRIES {
+        if state.as_ref().is_none_or(|state| state.active_pid.is_none()) {
+            break;
+        }
+        tokio::time::sleep(RELEASE_WAIT).await;
+        state = source::slot_state(client, slot, version).await?;
+    }
     let is_of_source = |record: &StreamRecord| {
         record.slot == *slot && (record.system, record.database) == (identity.system, identity.database)
     };

@@ -405,9 +405,10 @@ const COMPOSITES: &str = "SELECT a.attrelid, a.attname::text, a.atttypid, a.attt
        AND c.relnamespace <> 'pg_catalog'::regnamespace ORDER BY a.attrelid, a.attnum";
 
 /// The tables of users, without partitions and without children by inheritance that have no column of their own: those
-/// are read through their parent. No query here opens a relation: a locked table must not stop the others.
+/// are read through their parent. No query here opens a relation: a locked table must not stop the others. The privilege
+/// on a relation that was dropped a moment ago is NULL.
 const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind, \
-     has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'SELECT'), c.relreplident \
+     COALESCE(has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'SELECT'), false), c.relreplident \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't' \
        AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%' \
@@ -416,7 +417,7 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind,
        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')";
 
 const COLUMNS: &str = "SELECT a.attrelid, a.attname::text, a.atttypid, a.atttypmod, format_type(a.atttypid, a.atttypmod), \
-     a.attnum, a.attnotnull, has_column_privilege(a.attrelid, a.attnum, 'SELECT'), \
+     a.attnum, a.attnotnull, COALESCE(has_column_privilege(a.attrelid, a.attnum, 'SELECT'), false), \
      CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] \
        WHEN c.relkind = 'p' THEN (SELECT min((b.attmissingval::text::text[])[1]) FROM pg_inherits i \
          JOIN pg_attribute b ON b.attrelid = i.inhrelid WHERE i.inhparent = c.oid AND b.attname = a.attname AND b.atthasmissing) END, \
@@ -434,7 +435,7 @@ const SEQUENCES: &str = "SELECT d.refobjid, d.refobjsubid, CASE WHEN r.is_readab
      FROM pg_sequence s \
      JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.seqrelid AND d.refclassid = 'pg_class'::regclass \
        AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0 \
-     CROSS JOIN LATERAL (SELECT has_sequence_privilege(s.seqrelid, 'USAGE, SELECT') \
+     CROSS JOIN LATERAL (SELECT COALESCE(has_sequence_privilege(s.seqrelid, 'USAGE, SELECT'), false) \
          AND s.seqrelid <> ALL (ARRAY(SELECT relation FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation IS NOT NULL)) \
          AS is_readable) r";
 
@@ -455,7 +456,7 @@ const LEAVES: &str = "WITH RECURSIVE tree AS ( \
              pg_snapshot_xmax(pg_current_snapshot())::text::bigint - age(i.xmin)) FROM tree t \
            JOIN pg_inherits i ON i.inhparent = t.relid JOIN pg_class c ON c.oid = i.inhrelid) \
      SELECT t.root, l.oid, n.nspname::text, l.relname::text, l.relkind, CASE WHEN l.relkind = 'f' THEN 0 ELSE l.relpages END, \
-     current_setting('block_size')::int, l.reltuples, l.relfilenode, l.relpersistence, t.is_child, has_any_column_privilege(l.oid, 'SELECT'), \
+     current_setting('block_size')::int, l.reltuples, l.relfilenode, l.relpersistence, t.is_child, COALESCE(has_any_column_privilege(l.oid, 'SELECT'), false), \
      t.attached_by \
      FROM (SELECT root, relid, bool_or(is_child) AS is_child, max(attached_by) AS attached_by FROM tree GROUP BY root, relid) t \
      JOIN pg_class l ON l.oid = t.relid JOIN pg_namespace n ON n.oid = l.relnamespace \

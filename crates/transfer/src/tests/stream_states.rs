@@ -126,6 +126,11 @@ async fn a_table_is_read_again_on_request() {
     let read: Vec<String> = recorder.copies.lock().unwrap()[0].tables.iter().map(|t| t.source.clone()).collect();
     assert_eq!(read, ["public.t"]);
     assert_eq!(fixture.rows("public.t").await, source_rows(&fixture, ROWS).await);
+    // It still has no rows but the source's: those that are deleted while the slot is gone are found.
+    fixture.sql(&format!("SELECT pg_drop_replication_slot('{}')", settings.changes.slot)).await;
+    fixture.sql("DELETE FROM t WHERE id = 2").await;
+    catch_up(&fixture, &settings).await;
+    assert_eq!(fixture.rows("public.t").await, ["1|a", "3|c"]);
     let error = try_catch_up(&fixture, &settings, Permission::AsConfigured, &["public.x"]).await.err().unwrap();
     assert!(chain(&error).contains("it has no table public.x"), "{}", chain(&error));
     drop_slot(&fixture, &settings).await;

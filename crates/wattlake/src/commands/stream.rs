@@ -40,7 +40,9 @@ pub async fn run_stream(
     }
     let bars = Arc::new(ProgressBars::new());
     let (shown, reports) = (Arc::clone(&bars), AtomicU64::new(0));
-    let is_watched = options.until == StreamEnd::Never && request.queued.is_none();
+    // Tables that are read again are what the user asked for: the stream goes on as a service.
+    let end = if tables.is_empty() { options.until } else { StreamEnd::CaughtUp };
+    let is_watched = end == StreamEnd::Never && request.queued.is_none();
     let on_status = move |state: &StreamState| {
         shown.clear();
         if is_watched && reports.fetch_add(1, Ordering::Relaxed) % REPORTS_PER_LINE == 0 {
@@ -49,7 +51,7 @@ pub async fn run_stream(
     };
     let options = StreamOptions {
         name,
-        end: options.until,
+        end,
         tables,
         replaces: options.permission == Some(Permission::Replace),
         progress: bars.clone(),
