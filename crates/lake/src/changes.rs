@@ -4,9 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
+use datafusion::execution::context::SessionContext;
 use deltalake::kernel::DeletionVectorDescriptor;
-use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
 use serde_json::Value;
 
@@ -100,6 +103,17 @@ impl Table {
             }
         }
         Ok(changed)
+    }
+
+    /// The rows of [`Table::rows_changed`], a batch at a time.
+    pub async fn read_changed(&self, version: u64) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let context = format!("read what changed in {} with version {version}", self.name());
+        let mut parts = Vec::new();
+        for provider in self.rows_changed(version).await? {
+            let frame = SessionContext::new().read_table(provider).context(&context)?;
+            parts.push(frame.execute_stream().await.context(&context)?);
+        }
+        Ok(futures::stream::iter(parts).flatten().map(move |batch| batch.context(&context)).boxed())
     }
 
     async fn hidden(&self, file: &File) -> Result<RoaringTreemap> {

@@ -30,6 +30,9 @@ pub(crate) const PACK: &str = "pack";
 pub(crate) const ORDER: &str = "wattlake.order";
 
 /// The prefix of this program's table properties, which a new schema keeps.
+/// The property with the number of hours for which versions are kept, where they are fewer than [`RETENTION_DAYS`].
+pub(crate) const RETENTION_HOURS: &str = "wattlake.retention_hours";
+
 const PROPERTY_PREFIX: &str = "wattlake.";
 
 /// How often a commit is tried while packs commit before it.
@@ -131,6 +134,12 @@ impl Commit {
     pub fn property(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
         self.properties.insert(name.into(), text.into());
         self
+    }
+
+    /// Keeps versions for so many hours only, from this commit on: the log of a table that is committed every second would
+    /// be too long otherwise.
+    pub fn retention_hours(self, hours: u32) -> Self {
+        self.property(RETENTION_HOURS, hours.to_string())
     }
 
     /// Adds a value to the commit info.
@@ -296,6 +305,11 @@ impl Commit {
         }
         for (name, text) in &self.properties {
             configuration[name] = text.as_str().into();
+        }
+        if let Some(hours) = configuration.get(RETENTION_HOURS).and_then(|hours| hours.as_str()) {
+            let interval = format!("interval {hours} hours");
+            configuration["delta.deletedFileRetentionDuration"] = interval.as_str().into();
+            configuration["delta.logRetentionDuration"] = interval.into();
         }
         let metadata = json!({"metaData": {
             "id": id,

@@ -165,6 +165,18 @@ pub(crate) async fn read(table: &Table, descriptor: DeletionVectorDescriptor) ->
         .context(context)
 }
 
+/// The file with a vector, relative to the table's root; `None` where it is in the log.
+pub(crate) fn file_of(descriptor: &DeletionVectorDescriptor) -> Option<String> {
+    let text = descriptor.path_or_inline_dv.as_str();
+    let (folder, id) = text.split_at_checked(text.len().checked_sub(ENCODED_ID)?)?;
+    let id = uuid::Uuid::from_slice(&z85::decode(id).ok()?).ok()?;
+    let is_file = descriptor.storage_type == StorageType::UuidRelativePath;
+    is_file.then(|| format!("{folder}/deletion_vector_{id}.bin"))
+}
+
+/// The length of a vector's id as Delta encodes it.
+const ENCODED_ID: usize = 20;
+
 /// The folder of a run's vectors. It has the run's name, so that upkeep recognizes what a crash left behind.
 fn folder(run: &str) -> String {
     format!("dv-{run}")

@@ -162,3 +162,51 @@ async fn a_table_made_again_under_its_name_is_another_table() {
     table.commit(RUN, "append").files(files).write().await.unwrap();
     assert_eq!(fixture.table().await.size().unwrap().rows, 12);
 }
+
+#[tokio::test]
+async fn a_table_with_a_retention_of_its_own_loses_its_old_log_files_and_vectors() {
+    let mut fixture = TestLake::new(11).await;
+    let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]));
+    let commit = fixture.lake.replace(&fixture.name, Arc::clone(&schema), RUN, "load").await.unwrap();
+    commit.retention_hours(0).position("p", 1).write().await.unwrap();
+    for round in 0..12 {
+        fixture.append(&schema, round * 100, 100, 1_000).await;
+        fixture.hide(0.1).await;
+    }
+    let table = fixture.table().await;
+    table.pack(RUN, &crate::PackOptions::default()).await.unwrap();
+    fixture.append(&schema, 2_000, 100, 1_000).await;
+    fixture.hide(0.1).await;
+    let (log, vectors) = (count(&fixture, "_delta_log"), count(&fixture, &format!("dv-{RUN}")));
+    assert!(log > 25 && vectors > 12, "{log} {vectors}");
+    let table = fixture.table().await;
+    let rows = table.size().unwrap().rows;
+    // Times in the log have milliseconds.
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    assert!(table.checkpoint(1).await.unwrap());
+    table.clean_log().await.unwrap();
+    let left = count(&fixture, "_delta_log");
+    assert!(left <= 4, "{left} files are left in the log");
+    let vacuumed = fixture.table().await.vacuum(None, &|_| crate::RunLiveness::Dead, false).await.unwrap();
+    assert!(vacuumed.expired + vacuumed.orphans > 12, "{vacuumed:?}");
+    let left = count(&fixture, &format!("dv-{RUN}"));
+    assert!(left <= 1, "{left} vectors are left");
+    let other = Lake::open(fixture.lake.folder().unwrap().to_str().unwrap(), Default::default()).await.unwrap();
+    let table = other.table(&fixture.name).await.unwrap().unwrap();
+    assert_eq!((table.size().unwrap().rows, table.position("p").await.unwrap()), (rows, Some(1)));
+    let mut read = 0;
+    let mut batches = table.read().await.unwrap();
+    while let Some(batch) = futures::TryStreamExt::try_next(&mut batches).await.unwrap() {
+        read += batch.num_rows() as u64;
+    }
+    assert_eq!(read, rows);
+    // The next commits go on.
+    fixture.append(&schema, 3_000, 10, 1_000).await;
+    assert_eq!(fixture.table().await.size().unwrap().rows, rows + 10);
+}
+
+/// The number of files in a folder of the table.
+fn count(fixture: &TestLake, folder: &str) -> usize {
+    let root = fixture.lake.table_url(&fixture.name).unwrap().to_file_path().unwrap();
+    std::fs::read_dir(root.join(folder)).unwrap().count()
+}

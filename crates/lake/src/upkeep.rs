@@ -9,11 +9,12 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
-use crate::commit::RETENTION_DAYS;
+use crate::commit::{RETENTION_DAYS, RETENTION_HOURS};
+use crate::deletion;
 use crate::error::{Context, Error, Result};
 use crate::location::Lake;
 use crate::pack::{PackOptions, PackSummary};
-use crate::table::Table;
+use crate::table::{AsOf, HistoryEntry, Table};
 use crate::table_name::TableName;
 use crate::writer::Destination;
 
@@ -29,6 +30,12 @@ pub enum RunLiveness {
 }
 
 type LivenessOf<'a> = &'a (dyn Fn(&str) -> RunLiveness + Sync);
+
+/// Between two removals of old entries of the log, in versions.
+const CLEAN_EVERY: u64 = 1_000;
+
+/// A file of an active run that is no part of any version belongs to no commit of it any more after so many days.
+const UNCOMMITTED_DAYS: i64 = 3;
 
 /// Whether a file of a run may be removed.
 fn is_removable(life: RunLiveness, written_at: DateTime<Utc>) -> bool {
@@ -60,12 +67,15 @@ impl Table {
         dry_run: bool,
     ) -> Result<VacuumSummary> {
         let context = || format!("vacuum {}", self.name);
-        let oldest = Utc::now() - retention.unwrap_or(TimeDelta::days(RETENTION_DAYS));
+        let retention = retention.unwrap_or(TimeDelta::days(RETENTION_DAYS));
+        // Half of the time for which the log is kept, so that it still has all that was removed since.
+        let own = self.own_retention()?.map(|own| own / 2);
+        let oldest = Utc::now() - own.map_or(retention, |own| own.min(retention));
         // Listed before the log is read: a file that is committed in between belongs to an active run, and is kept.
         let store = self.store();
         let objects: Vec<ObjectMeta> = store.list(None).try_collect().await.context(context())?;
         let now = Table::load(self.lake.clone(), self.name.clone()).await?;
-        let log = LogContents::of(&now).await?;
+        let log = LogContents::of(&now, oldest).await?;
         let mut vacuumed = VacuumSummary::default();
         for object in objects {
             let Some(run) = run_of(&object.location) else { continue };
@@ -73,16 +83,18 @@ impl Table {
                 continue;
             }
             // A stream runs for months: what it has committed and replaced since is removed as that of other runs.
-            let was_replaced = log.removed.contains_key(object.location.as_ref());
-            if !was_replaced && !is_removable(life(run), object.last_modified) {
+            let is_known = log.removed.contains_key(object.location.as_ref()) || log.runs.contains(run);
+            let is_uncommitted = !log.removed.contains_key(object.location.as_ref())
+                && (!log.runs.contains(run) || object.last_modified >= Utc::now() - TimeDelta::days(UNCOMMITTED_DAYS));
+            if is_uncommitted && !is_removable(life(run), object.last_modified) {
                 continue;
             }
-            if !log.runs.contains(run) {
-                vacuumed.orphans += 1;
-            } else if log.is_expired(&object, oldest) {
-                vacuumed.expired += 1;
-            } else {
+            if log.needs_vector(&object) || (is_known && !log.is_expired(&object, oldest)) {
                 continue;
+            }
+            match is_known {
+                true => vacuumed.expired += 1,
+                false => vacuumed.orphans += 1,
             }
             vacuumed.bytes += object.size;
             if !dry_run {
@@ -154,7 +166,26 @@ impl Table {
             return Ok(false);
         }
         deltalake::checkpoints::create_checkpoint(&self.delta, None).await.context(context())?;
+        if self.version() / CLEAN_EVERY != newest / CLEAN_EVERY {
+            self.clean_log().await?;
+        }
         Ok(true)
+    }
+
+    /// Removes what is older in the log than the table's own retention; the versions since then can be opened. Nothing
+    /// of a table without one.
+    pub(crate) async fn clean_log(&self) -> Result<()> {
+        if self.own_retention()?.is_some() {
+            let cleaning = deltalake::checkpoints::cleanup_metadata(&self.delta, None);
+            cleaning.await.context(format!("remove old entries of the log of {}", self.name))?;
+        }
+        Ok(())
+    }
+
+    /// For how long versions are kept, where that is shorter than for other tables.
+    fn own_retention(&self) -> Result<Option<TimeDelta>> {
+        let hours = self.property(RETENTION_HOURS)?.and_then(|hours| hours.parse().ok());
+        Ok(hours.map(TimeDelta::hours))
     }
 
     async fn do_upkeep(
@@ -165,7 +196,9 @@ impl Table {
         report: &mut TableUpkeepReport,
     ) -> Result<()> {
         report.packed = self.pack(run, &policy.pack).await?;
-        report.checkpointed = self.reload().await?.checkpoint(policy.checkpoint_every).await?;
+        let table = self.reload().await?;
+        report.checkpointed = table.checkpoint(policy.checkpoint_every).await?;
+        table.clean_log().await?;
         report.vacuumed = self.vacuum(Some(policy.retention), life, false).await?;
         Ok(())
     }
@@ -258,10 +291,13 @@ struct LogContents {
     active: HashSet<String>,
     removed: HashMap<String, DateTime<Utc>>,
     runs: HashSet<String>,
+    /// The deletion vectors of this version and of the first version within the retention; `None` where that version
+    /// can't be opened.
+    vectors: Option<HashSet<String>>,
 }
 
 impl LogContents {
-    async fn of(table: &Table) -> Result<LogContents> {
+    async fn of(table: &Table, oldest: DateTime<Utc>) -> Result<LogContents> {
         let context = || format!("vacuum {}", table.name);
         let state = table.delta.snapshot().context(context())?;
         let active = state.log_data().iter().map(|file| file.path().into_owned()).collect();
@@ -275,17 +311,43 @@ impl LogContents {
             let last = removed.entry(tombstone.path().into_owned()).or_insert(at);
             *last = at.max(*last);
         }
-        let runs = table.history().await?.into_iter().filter_map(|version| version.run).collect();
-        Ok(LogContents { active, removed, runs })
+        let history = table.history().await?;
+        // The last version before the time, or the first one that the log still has.
+        let is_before = |version: &&HistoryEntry| version.at.is_some_and(|at| at <= oldest);
+        let first = history.iter().find(is_before).or(history.last()).map(|version| version.version);
+        let runs = history.iter().filter_map(|version| version.run.clone()).collect();
+        let mut vectors = Some(vectors_of(table)?);
+        if let Some(first) = first {
+            let earlier = match table.at(AsOf::Version(first)).await {
+                Ok(earlier) => Some(vectors_of(&earlier)?),
+                Err(_) => None,
+            };
+            vectors = vectors.zip(earlier).map(|(now, earlier)| &now | &earlier);
+        }
+        Ok(LogContents { active, removed, runs, vectors })
     }
 
-    /// Whether only versions before `oldest` need a file of a committed run. Deletion vectors are always kept: they are
-    /// small, and a version within the retention may need them.
+    /// Whether only versions before `oldest` need a file of a committed run.
     fn is_expired(&self, object: &ObjectMeta, oldest: DateTime<Utc>) -> bool {
-        let is_data = Destination::run_of(object.location.as_ref()).is_some();
         let removed_at = self.removed.get(object.location.as_ref()).copied().unwrap_or(object.last_modified);
-        is_data && removed_at < oldest
+        removed_at < oldest
     }
+
+    /// Whether a file has a deletion vector of a version since the retention's beginning: the vectors of those versions
+    /// are in the first of them, or newer.
+    fn needs_vector(&self, object: &ObjectMeta) -> bool {
+        let path = object.location.as_ref();
+        let is_vector = Destination::run_of(path).is_none();
+        is_vector && self.vectors.as_ref().is_none_or(|vectors| vectors.contains(path))
+    }
+}
+
+/// The files with the deletion vectors of a version.
+fn vectors_of(table: &Table) -> Result<HashSet<String>> {
+    let state = table.delta.snapshot().context(format!("read the files of {}", table.name))?;
+    let files = state.log_data();
+    let vectors = files.iter().filter_map(|file| file.deletion_vector_descriptor());
+    Ok(vectors.filter_map(|vector| deletion::file_of(&vector)).collect())
 }
 
 /// The run that wrote a data file or a deletion vector; `None` for files of other programs.

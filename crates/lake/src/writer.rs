@@ -31,6 +31,8 @@ const PART: &str = "part-";
 const PACK: &str = "pack-";
 const PACK_LEVEL: i32 = 3;
 const PART_BYTES: usize = 5 << 20;
+/// The most rows of a page, whose bounds decide whether it is read.
+const PAGE_ROWS: usize = 65_536;
 /// Over how many rows distinct values are counted.
 const SAMPLE_ROWS: usize = 16_384;
 
@@ -67,6 +69,7 @@ pub struct FileWriter {
     file_bytes: u64,
     level: i32,
     group_rows: usize,
+    page_rows: usize,
     open: Option<OpenFile>,
     done: Vec<DataFile>,
 }
@@ -87,6 +90,7 @@ impl FileWriter {
             file_bytes: FILE_BYTES as u64,
             level: 1,
             group_rows: GROUP_ROWS,
+            page_rows: PAGE_ROWS,
             open: None,
             done: Vec::new(),
         }
@@ -104,6 +108,13 @@ impl FileWriter {
     #[cfg(test)]
     pub(crate) fn group_rows(mut self, rows: usize) -> Self {
         self.group_rows = rows;
+        self
+    }
+
+    /// Limits the rows of a page.
+    #[cfg(test)]
+    pub(crate) fn page_rows(mut self, rows: usize) -> Self {
+        self.page_rows = rows;
         self
     }
 
@@ -141,7 +152,7 @@ impl FileWriter {
         let writer = ArrowWriter::try_new(
             upload,
             Arc::clone(&self.schema),
-            Some(properties(first, self.level, self.group_rows)),
+            Some(properties(first, self.level, self.group_rows, self.page_rows)),
         )
         .context("start a Parquet file")?;
         Ok(OpenFile { path, writer, bytes: 0 })
@@ -192,12 +203,12 @@ impl Write for Upload {
 }
 
 /// The encodings and compression of a file; docs/decisions has the measurements.
-fn properties(first: &RecordBatch, level: i32, group_rows: usize) -> WriterProperties {
+fn properties(first: &RecordBatch, level: i32, group_rows: usize, page_rows: usize) -> WriterProperties {
     let level = ZstdLevel::try_new(level).unwrap_or_default();
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
         .set_max_row_group_row_count(Some(group_rows))
-        .set_data_page_row_count_limit(65_536)
+        .set_data_page_row_count_limit(page_rows)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_created_by(concat!("wattlake ", env!("CARGO_PKG_VERSION")).to_owned());
     for (field, column) in first.schema().fields().iter().zip(first.columns()) {

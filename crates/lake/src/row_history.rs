@@ -1,0 +1,258 @@
+//! The history of a table's rows: every version of every row, in a second table beside it to which rows are only added.
+//! From it, the table can be read as its source had it at an instant, also long after the versions of that time are
+//! gone.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use chrono::{DateTime, Utc};
+use datafusion::catalog::TableProvider;
+use datafusion::common::ScalarValue;
+use datafusion::datasource::ViewTable;
+use datafusion::logical_expr::{Expr, lit};
+use datafusion::prelude::{SessionContext, ident};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::table::Table;
+use crate::table_name::TableName;
+
+/// The property of a table with the [`HistoryState`] of its history.
+pub const HISTORY: &str = "wattlake.history";
+
+/// What was done to a row; for TRUNCATE, to all rows.
+pub const OPERATION: &str = "_op";
+/// When the source committed it.
+pub const COMMITTED_AT: &str = "_committed_at";
+/// The position of the transaction's commit in the source's log; of the snapshot, for rows that were read whole.
+pub const LSN: &str = "_lsn";
+/// The number of the change among those of the table in the transaction.
+pub const SEQUENCE: &str = "_seq";
+/// The id of the transaction at the source; NULL for rows that were read whole.
+pub const TRANSACTION: &str = "_xid";
+
+/// [`SEQUENCE`] of the entry that removes all earlier rows before the table is read whole again.
+pub const BEFORE_LOAD: i64 = -1;
+
+/// The name of the history in its query.
+const ENTRIES: &str = "entries";
+/// The name of the number by which entries are selected.
+const NUMBER: &str = "_number";
+
+/// What follows a table's name in the name of its history.
+const SUFFIX: &str = "__history";
+
+/// What an entry of a history says about its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowOperation {
+    /// It was there when the table was read whole.
+    Load,
+    /// It was inserted.
+    Insert,
+    /// It has these values after an update.
+    Update,
+    /// It was deleted. The entry has the columns by which rows are matched.
+    Delete,
+    /// All rows were removed.
+    Truncate,
+}
+
+impl RowOperation {
+    /// The text in [`OPERATION`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RowOperation::Load => "load",
+            RowOperation::Insert => "insert",
+            RowOperation::Update => "update",
+            RowOperation::Delete => "delete",
+            RowOperation::Truncate => "truncate",
+        }
+    }
+}
+
+/// A time for which a table's history is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistorySpan {
+    /// Its beginning, in microseconds since 1970.
+    pub since: i64,
+    /// Its end; `None` where it continues.
+    pub until: Option<i64>,
+}
+
+/// What is known of a table's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryState {
+    /// The columns that identify a row; empty where only all columns together do.
+    pub key: Vec<String>,
+    /// The times for which it is complete, in their order. Between them the source's log was not read.
+    pub spans: Vec<HistorySpan>,
+}
+
+impl HistoryState {
+    /// A history that begins at an instant.
+    pub fn beginning(key: Vec<String>, since: i64) -> HistoryState {
+        HistoryState { key, spans: vec![HistorySpan { since, until: None }] }
+    }
+
+    /// Whether changes are recorded in it.
+    pub fn is_open(&self) -> bool {
+        self.spans.last().is_some_and(|span| span.until.is_none())
+    }
+
+    /// Ends it at an instant, where it is open.
+    #[must_use]
+    pub fn closed(mut self, at_micros: i64) -> HistoryState {
+        if let Some(last) = self.spans.last_mut() {
+            let until = last.until.unwrap_or(at_micros);
+            last.until = Some(until.max(last.since));
+        }
+        self
+    }
+
+    /// Continues it from an instant, where it is closed.
+    #[must_use]
+    pub fn continued(mut self, at_micros: i64) -> HistoryState {
+        if !self.is_open() {
+            self.spans.push(HistorySpan { since: at_micros, until: None });
+        }
+        self
+    }
+
+    /// Whether the table's state at an instant is in the history.
+    pub fn contains(&self, at_micros: i64) -> bool {
+        let contains =
+            |span: &HistorySpan| span.since <= at_micros && span.until.is_none_or(|until| at_micros <= until);
+        self.spans.iter().any(contains)
+    }
+}
+
+/// The history of a table.
+pub struct RowHistory {
+    /// The table with the entries.
+    pub table: Table,
+    /// The columns that identify a row; empty where only all columns together do.
+    pub key: Vec<String>,
+}
+
+impl RowHistory {
+    /// The rows of the history's table at an instant, with the present columns of `table`.
+    pub async fn rows_at(&self, table: &Table, at: DateTime<Utc>) -> Result<Arc<dyn TableProvider>> {
+        let at_micros = at.timestamp_micros();
+        let context = format!("read {} from its history", table.name());
+        let session = SessionContext::new();
+        let entries = self.table.provider().await?;
+        let known = entries.schema();
+        session.register_table(ENTRIES, entries).context(&context)?;
+        let schema = table.schema()?;
+        let columns = || schema.fields().iter().map(|field| field.name()).filter(|name| known.index_of(name).is_ok());
+        let sql = match self.key.is_empty() {
+            true => latest_of_equal_rows(&columns().cloned().collect::<Vec<_>>(), at_micros),
+            false => latest_by_key(&self.key, at_micros),
+        };
+        let frame = session.sql(&sql).await.context(&context)?;
+        let mut selected: Vec<Expr> = Vec::with_capacity(schema.fields().len());
+        for field in schema.fields() {
+            let expr = match known.index_of(field.name()) {
+                Ok(_) => ident(field.name()),
+                // A column that the source did not have any more when the history began.
+                Err(_) => lit(ScalarValue::try_from(field.data_type()).context(&context)?).alias(field.name()),
+            };
+            selected.push(expr);
+        }
+        let plan = frame.select(selected).context(&context)?.into_unoptimized_plan();
+        Ok(Arc::new(ViewTable::new(plan, None)))
+    }
+}
+
+impl TableName {
+    /// The name of the table's history.
+    pub fn history(&self) -> TableName {
+        TableName::new(self.schema.clone(), format!("{}{SUFFIX}", self.table))
+    }
+}
+
+/// The schema of the history of a table with these columns, all of which may be NULL in it.
+///
+/// # Errors
+/// `FixInput` where a column has the name of one of the history's own.
+pub fn history_schema(rows: &Schema) -> Result<SchemaRef> {
+    let own = [
+        Field::new(OPERATION, DataType::Utf8, true),
+        Field::new(COMMITTED_AT, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+        Field::new(LSN, DataType::Int64, true),
+        Field::new(SEQUENCE, DataType::Int64, true),
+        Field::new(TRANSACTION, DataType::Int64, true),
+    ];
+    if let Some(taken) = own.iter().find(|field| rows.field_with_name(field.name()).is_ok()) {
+        let what = format!("record the history of a table: it has a column {:?} of its own", taken.name());
+        return Err(Error::new(Kind::FixInput, what));
+    }
+    let nullable = rows.fields().iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true)));
+    Ok(Arc::new(Schema::new(nullable.chain(own.into_iter().map(Arc::new)).collect::<Vec<_>>())))
+}
+
+impl Table {
+    /// The table's history, where it has the table's state at an instant.
+    pub async fn row_history(&self, at: DateTime<Utc>) -> Result<Option<RowHistory>> {
+        let Some(text) = self.property(HISTORY)? else { return Ok(None) };
+        let context = || format!("read the history of {}", self.name);
+        let state: HistoryState = serde_json::from_str(&text).context(context())?;
+        if !state.contains(at.timestamp_micros()) {
+            return Ok(None);
+        }
+        match self.lake.table(&self.name.history()).await? {
+            Some(table) => Ok(Some(RowHistory { table, key: state.key })),
+            None => {
+                let what = format!("{}: the table {} does not exist", context(), self.name.history());
+                Err(Error::new(Kind::FixInput, what))
+            }
+        }
+    }
+}
+
+/// The entries up to the instant, without those that a TRUNCATE or a new load removed.
+fn entries_at(at_micros: i64) -> String {
+    let truncate = RowOperation::Truncate.as_str();
+    let until = format!("{} <= arrow_cast({at_micros}, 'Timestamp(Microsecond, Some(\"UTC\"))')", quoted(COMMITTED_AT));
+    let (op, lsn, sequence) = (quoted(OPERATION), quoted(LSN), quoted(SEQUENCE));
+    let truncates = format!("FROM {ENTRIES} WHERE {op} = '{truncate}' AND {until}");
+    let last = format!("coalesce((SELECT max({lsn}) {truncates}), -1)");
+    let number = format!("coalesce((SELECT max({sequence}) {truncates} AND {lsn} = {last}), -2)");
+    format!(
+        "SELECT * FROM {ENTRIES} WHERE {until} AND {op} <> '{truncate}' \
+         AND ({lsn} > {last} OR ({lsn} = {last} AND {sequence} > {number}))"
+    )
+}
+
+/// Of each key the last entry, unless it is a delete.
+fn latest_by_key(key: &[String], at_micros: i64) -> String {
+    let (lsn, sequence, number) = (quoted(LSN), quoted(SEQUENCE), quoted(NUMBER));
+    let key: Vec<String> = key.iter().map(|name| quoted(name)).collect();
+    format!(
+        "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY {} ORDER BY {lsn} DESC, {sequence} DESC) AS {number} \
+         FROM ({})) WHERE {number} = 1 AND {} <> '{}'",
+        key.join(", "),
+        entries_at(at_micros),
+        quoted(OPERATION),
+        RowOperation::Delete.as_str(),
+    )
+}
+
+/// Of equal rows as many as were added and not deleted.
+fn latest_of_equal_rows(columns: &[String], at_micros: i64) -> String {
+    let columns: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
+    let (columns, number) = (columns.join(", "), quoted(NUMBER));
+    let is_delete = format!("{} = '{}'", quoted(OPERATION), RowOperation::Delete.as_str());
+    format!(
+        "SELECT * FROM (SELECT *, {is_delete} AS \"_deletes\", \
+         row_number() OVER (PARTITION BY {columns}, {is_delete} ORDER BY {}) AS {number}, \
+         sum(CASE WHEN {is_delete} THEN 1 ELSE 0 END) OVER (PARTITION BY {columns}) AS \"_deleted\" FROM ({})) \
+         WHERE NOT \"_deletes\" AND {number} > \"_deleted\"",
+        quoted(LSN),
+        entries_at(at_micros),
+    )
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
