@@ -260,6 +260,10 @@ pub struct Transfer {
     /// Mode `changes`: what happens to rows that the source deletes.
     #[schemars(extend("default" = "apply"))]
     pub deletes: Field<Deletes>,
+    /// Mode `changes`: whether every version of every row is recorded, in a second table NAME__history. `AS OF` reads a
+    /// table from it as the source had it at an instant.
+    #[schemars(extend("default" = false))]
+    pub history: Field<bool>,
     /// Mode `changes`: the name of the replication slot; `wattlake_NAME` by default.
     #[schemars(extend("pattern" = "^[a-z0-9_]{1,63}$"))]
     pub slot: Field<String>,

@@ -157,6 +157,15 @@ impl Run {
         self.write_tables(outcomes, &["transfer_tables"])
     }
 
+    /// Records that the stream of a transfer does not go on at the moment, as the state of its tables.
+    pub fn interrupt_tables(&self, transfer: &str, reason: &str, hint: Option<&str>) -> Result<()> {
+        let update = "update transfer_tables set state = 'interrupted', reason = ?, hint = ?, run_id = ?, \
+                      updated_at = ? where transfer = ? and state in ('streaming', 'interrupted')";
+        self.ledger.write("record the states of tables", |tx| {
+            tx.execute(update, (reason, hint, &self.id, instant::to_text(instant::now()), transfer)).map(|_| ())
+        })
+    }
+
     fn write_tables(&self, outcomes: &[TableOutcome], into: &[&str]) -> Result<()> {
         let marks = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?";
         let insert = |table: &&str| format!("insert or replace into {table} ({TABLE_COLUMNS}) values ({marks})");

@@ -212,6 +212,16 @@ impl LakeSnapshot {
 
     async fn provider(&self, table: Table, when: Option<AsOf>) -> Result<Arc<dyn TableProvider>> {
         let context = format!("read {}", table.name());
+        if let Some(AsOf::Instant(at)) = when.or(self.as_of)
+            && let Some(history) = table.row_history(at).await.context(&context)?
+        {
+            let provider = history.rows_at(&table, at).await.context(&context)?;
+            if let Some(read) = &self.read {
+                let (provider, table) = (Arc::clone(&provider), history.table);
+                read.lock().await.push(TableRead { provider, table, is_newest: false });
+            }
+            return self.for_role(provider, table.name());
+        }
         let is_newest = when.or(self.as_of).is_none();
         let table = match when.or(self.as_of) {
             Some(AsOf::Version(version)) if version > table.version() => {

@@ -4,12 +4,19 @@
 //! The checkpoint is stored in the target, in the commit that writes the rows, and belongs to the table: a transfer
 //! that is renamed continues from it, and no two tables share one.
 
+use lake::row_history::HistoryState;
 use serde::{Deserialize, Serialize};
 
 use crate::cursor::CursorValue;
 use crate::plan::TablePlan;
 use crate::postgres::{Identity, quote};
 use crate::timeline::LogPosition;
+
+/// The name of the position up to which a table of the lake has the changes of the source's log.
+pub const STREAM: &str = "wattlake.changes";
+
+/// For how many hours the versions of a table are kept that is committed every second.
+pub const STREAM_RETENTION_HOURS: u32 = 24;
 
 /// The checkpoint of one table. A table that an earlier build filled has a position and no origin.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -85,6 +92,9 @@ pub struct Origin {
     /// The stream whose position in the log the table has: the id of its record.
     #[serde(default)]
     pub stream: Option<String>,
+    /// The history of the table's rows.
+    #[serde(default)]
+    pub history: Option<HistoryState>,
 }
 
 /// A column of the target's table, with what it was read from.
@@ -140,6 +150,7 @@ impl Origin {
             filter: Some(plan.filter.clone().unwrap_or_default()),
             mirrors: false,
             stream: None,
+            history: None,
         }
     }
 

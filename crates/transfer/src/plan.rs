@@ -65,7 +65,7 @@ pub async fn plan(client: &Client, catalog: &Catalog, settings: &Settings) -> Re
             plan.refused.push(RefusedTable { table: name.clone(), error });
         }
     }
-    check_distinct_targets(&plan)?;
+    check_distinct_targets(&plan, settings.mode == Mode::Changes && settings.changes.history)?;
     plan.tables.sort_by_key(|table| std::cmp::Reverse((table.load_order, table.source.bytes)));
     Ok(plan)
 }
@@ -90,6 +90,13 @@ fn mapping_error(path: &std::path::Path, problems: &[dms::Problem]) -> Error {
     }
 }
 
+/// Which tables a transfer's file selects, by `schema.table`. A table mapping may select any.
+pub(crate) fn name_selector(settings: &Settings) -> Result<impl Fn(&str) -> bool + Send + 'static> {
+    let selector = Selector::new(settings)?;
+    let has_mapping = settings.mapping.is_some();
+    Ok(move |name: &str| has_mapping || selector.takes_name(name))
+}
+
 struct Selector {
     include: Vec<Regex>,
     exclude: Vec<Regex>,
@@ -107,9 +114,12 @@ impl Selector {
     }
 
     fn takes(&self, table: &Table) -> bool {
-        let name = table.display();
-        let included = self.include.is_empty() || self.include.iter().any(|p| p.is_match(&name));
-        included && !self.exclude.iter().any(|p| p.is_match(&name)) && (self.views || !table.is_view())
+        self.takes_name(&table.display()) && (self.views || !table.is_view())
+    }
+
+    fn takes_name(&self, name: &str) -> bool {
+        let included = self.include.is_empty() || self.include.iter().any(|p| p.is_match(name));
+        included && !self.exclude.iter().any(|p| p.is_match(name))
     }
 }
 

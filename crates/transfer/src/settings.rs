@@ -37,6 +37,8 @@ pub struct ChangesSettings {
     pub manages_publication: bool,
     /// What happens to rows that the source deletes.
     pub deletes: Deletes,
+    /// Whether every version of every row is recorded in a second table.
+    pub history: bool,
     /// How long changes may wait for a commit.
     pub commit_interval: Duration,
 }
@@ -53,6 +55,7 @@ impl ChangesSettings {
             publication: name,
             manages_publication: true,
             deletes: Deletes::default(),
+            history: false,
             commit_interval: COMMIT_INTERVAL,
         }
     }

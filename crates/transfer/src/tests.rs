@@ -24,6 +24,7 @@ mod history;
 mod incremental;
 mod late;
 mod masks;
+mod row_history;
 mod sequences;
 mod stream_states;
 mod streaming;

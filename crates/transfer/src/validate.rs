@@ -2,10 +2,12 @@
 //! It compares counts and checksums by ranges of keys, and then the rows of the ranges that differ.
 //!
 //! Rows that are missing at the source are purged, which is no error; rows that the lake should have and
-//! does not have are lost; rows that the next run would read are pending.
+//! does not have are lost; rows that the next run would read are pending. While a stream runs, both sides are compared at
+//! one position in the log; rows whose last change was committed to the lake with later ones are pending, too.
 
 mod compare;
 mod digest;
+mod streamed;
 mod table_validation;
 
 use std::sync::Arc;
@@ -13,7 +15,9 @@ use std::time::Instant;
 
 use lake::Lake;
 
+use crate::changes::snapshot_at_position;
 use crate::checkpoint::Position;
+use crate::destination::evolve::schema_of;
 use crate::destination::lake as to_lake;
 use crate::error::{Context, Error, Result};
 use crate::late;
@@ -24,6 +28,7 @@ use crate::resume::keep_names;
 use crate::type_map::ColumnKind;
 use compare::Comparison;
 use digest::{DigestSink, Digests, KeyRanges};
+use streamed::ComparedTable;
 pub use table_validation::{Difference, SAMPLES, TableValidation};
 
 /// Compares all tables of the transfer, or those in `only`, given as `schema.table`.
@@ -41,7 +46,16 @@ pub async fn validate(
     let catalog = Catalog::read(&client).await?;
     let mut plan = plan(&client, &catalog, settings).await?;
     crate::run::retain_tables(&mut plan, only, &settings.name)?;
-    let snapshot = Snapshot::export(source).await?;
+    let (snapshot, position) = match settings.mode {
+        Mode::Changes => {
+            let slot = format!("{}_validate_{}", settings.changes.slot, std::process::id());
+            let slot = slot.chars().rev().take(63).collect::<Vec<_>>().into_iter().rev().collect();
+            let (snapshot, position) = snapshot_at_position(source, catalog.server_version, slot, true).await?;
+            let is_running = streamed::is_running(settings, &snapshot, catalog.server_version).await?;
+            (snapshot, is_running.then_some(position))
+        }
+        Mode::Initial | Mode::Incremental => (Snapshot::export(source).await?, None),
+    };
     let pool = Pool::new(source, snapshot.join());
     let refused = |refused: RefusedTable| TableValidation {
         source: refused.table,
@@ -49,7 +63,15 @@ pub async fn validate(
         ..Default::default()
     };
     let mut validations: Vec<TableValidation> = plan.refused.into_iter().map(refused).collect();
-    for table in plan.tables {
+    let mut compared = Vec::with_capacity(plan.tables.len());
+    for table in &plan.tables {
+        // Before the first one is compared: later, they are many versions ahead of the snapshot.
+        compared.push(match position {
+            Some(position) => streamed::at_position(lake, settings, table, position).await,
+            None => newest(lake, table).await,
+        });
+    }
+    for (table, compared) in plan.tables.into_iter().zip(compared) {
         let name = table.source.display();
         let started = Instant::now();
         progress.started(&name, table.source.rows_estimate);
@@ -57,7 +79,6 @@ pub async fn validate(
         let mut job = TableJob {
             settings,
             pool: &pool,
-            lake,
             snapshot: &snapshot,
             version: catalog.server_version,
             plan: Arc::new(table),
@@ -66,7 +87,10 @@ pub async fn validate(
         };
         // By a savepoint: the error of one table must not abort the transaction that holds the snapshot.
         snapshot.set_savepoint().await?;
-        let outcome = job.run().await;
+        let outcome = match compared {
+            Ok(compared) => job.run(compared).await,
+            Err(error) => Err(error),
+        };
         snapshot.rollback_to_savepoint().await?;
         let mut validation = outcome.unwrap_or_else(|error| TableValidation {
             error: Some(error.within(format!("validate {name}"))),
@@ -81,10 +105,14 @@ pub async fn validate(
     Ok(validations)
 }
 
+async fn newest(lake: &Lake, plan: &TablePlan) -> Result<Option<ComparedTable>> {
+    let table = lake.table(&plan.target).await.context("open the table in the lake")?;
+    Ok(table.map(ComparedTable::newest))
+}
+
 struct TableJob<'a> {
     settings: &'a Settings,
     pool: &'a Arc<Pool>,
-    lake: &'a Lake,
     snapshot: &'a Snapshot,
     version: u32,
     plan: Arc<TablePlan>,
@@ -93,9 +121,8 @@ struct TableJob<'a> {
 }
 
 impl TableJob<'_> {
-    async fn run(&mut self) -> Result<TableValidation> {
-        let table = self.lake.table(&self.plan.target).await.context("open the table in the lake")?;
-        let table = table.ok_or_else(|| {
+    async fn run(&mut self, compared: Option<ComparedTable>) -> Result<TableValidation> {
+        let ComparedTable { table, changed } = compared.ok_or_else(|| {
             Error::input(format!("{} is not in the lake yet", self.plan.target)).hint(self.settings.command(
                 "run",
                 &self.plan.source.display(),
@@ -107,6 +134,7 @@ impl TableJob<'_> {
         if let Some(origin) = &checkpoint.origin {
             keep_names(Arc::make_mut(&mut self.plan), origin)?;
         }
+        let mirrors = checkpoint.origin.as_ref().is_some_and(|origin| origin.mirrors);
         self.position = checkpoint.position;
         let ranges = Arc::new(KeyRanges::of(&self.plan, self.snapshot.client()).await?);
         let source = self.digest_source(&ranges).await?;
@@ -117,17 +145,20 @@ impl TableJob<'_> {
             lake_rows: lake.rows(),
             ranges: ranges.len(),
             ranges_differing: differing.len(),
+            mirrors,
             ..Default::default()
         };
         if self.plan.key.is_empty() {
             if !differing.is_empty() {
                 let what = || "the table has no key: its rows can't be identified".to_owned();
-                validation.note(Difference::Differs, what);
+                // Changes of the same commit may be later than the snapshot.
+                let is_uncertain = changed.is_some_and(|changed| !changed.is_empty());
+                validation.note(if is_uncertain { Difference::Pending } else { Difference::Differs }, what);
             }
             return Ok(validation);
         }
         for group in compare::groups(&differing, &source, &lake) {
-            let comparison = Comparison::new(&self.plan, &ranges, group);
+            let comparison = Comparison::new(&self.plan, &ranges, group, changed.clone().unwrap_or_default());
             self.compare(&table, comparison, &mut validation).await?;
         }
         Ok(validation)
@@ -157,7 +188,7 @@ impl TableJob<'_> {
         mut each: impl FnMut(arrow::array::RecordBatch) -> Result<()>,
     ) -> Result<()> {
         use futures::StreamExt;
-        let schema = to_lake::schema_of(&self.plan);
+        let schema = schema_of(&self.plan);
         let mut batches = table.read().await.context("read the lake")?;
         while let Some(batch) = batches.next().await {
             let batch = batch.context("read the lake")?;

@@ -5,6 +5,7 @@ mod changes;
 mod copy;
 mod differential;
 mod functions;
+mod keys;
 mod load;
 mod query;
 mod tpch;
@@ -30,6 +31,8 @@ pub enum Benchmark {
     Copy(copy::Options),
     /// The write-ahead log into a lake: Wattlake, pg_recvlogical, logical replication
     Changes(changes::Options),
+    /// Updates of random keys in tables of 10 and 100 million rows: Wattlake, in seconds and memory
+    Keys(keys::Options),
     /// Queries of time series: Wattlake's server through psql, and DuckDB on the same files
     Query(query::Options),
     /// Random queries: compare Wattlake's rows with PostgreSQL's
@@ -49,6 +52,7 @@ pub fn run(project: &Project, benchmark: Benchmark) -> Result<()> {
         Benchmark::Copy(options) => copy::run(project, &options),
         Benchmark::Differential(options) => differential::run_queries(project, &options),
         Benchmark::Functions(options) => functions::run(project, &options),
+        Benchmark::Keys(options) => keys::run(project, &options),
         Benchmark::Load(options) => load::run(project, &options),
         Benchmark::Query(options) => query::run(project, &options),
         Benchmark::Tpch(options) => tpch::run(project, &options),

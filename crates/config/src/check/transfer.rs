@@ -129,6 +129,7 @@ fn check_changes(name: &str, raw: &raw::Transfer, report: &mut FileProblems<'_>)
     let is_changes = matches!(raw.mode.get(), Some(raw::Mode::Changes));
     let of_mode = [
         ("deletes", raw.deletes.span()),
+        ("history", raw.history.span()),
         ("slot", raw.slot.span()),
         ("publication", raw.publication.span()),
         ("commit_interval", raw.commit_interval.span()),
@@ -163,6 +164,7 @@ fn check_changes(name: &str, raw: &raw::Transfer, report: &mut FileProblems<'_>)
             Some(raw::Deletes::Keep) => Deletes::Keep,
             Some(raw::Deletes::Apply) | None => Deletes::Apply,
         },
+        history: raw.history.get().copied().unwrap_or_default(),
         commit_interval: interval.unwrap_or(defaults.commit_interval),
     }
 }

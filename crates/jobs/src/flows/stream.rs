@@ -55,6 +55,17 @@ pub struct StreamState {
     pub retained_bytes: Option<i64>,
     /// The tables that do not take part in the stream.
     pub refused: Vec<RefusedTable>,
+    /// Why the stream is interrupted, until it continues.
+    pub interruption: Option<Interruption>,
+}
+
+/// An interruption of a stream, which begins again by itself.
+#[derive(Debug, Clone)]
+pub struct Interruption {
+    /// Its cause.
+    pub reason: String,
+    /// What a user can do about it.
+    pub hint: Option<String>,
 }
 
 /// A table that does not take part in a stream.
@@ -79,7 +90,7 @@ impl StreamState {
 enum StreamEvent {
     Copied(Vec<TableOutcome>),
     Status(StreamStatus),
-    Interrupted(String, Duration),
+    Interrupted(Interruption, Duration),
 }
 
 struct Observer {
@@ -106,7 +117,8 @@ impl StreamObserver for Observer {
     }
 
     fn interrupted(&self, error: &base::Error, wait: Duration) {
-        self.send(StreamEvent::Interrupted(base::chain(error), wait));
+        let interruption = Interruption { reason: base::chain(error), hint: error.hint.clone() };
+        self.send(StreamEvent::Interrupted(interruption, wait));
     }
 
     fn should_stop(&self) -> bool {
@@ -140,8 +152,10 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, options: StreamOpt
         let recorder = Recorder { run, name: options.name, on_status: &options.on_status };
         let state = recorder.follow(received, LogWatcher::new(&endpoint, &slot)).await?;
         streaming.await?.inspect_err(|error| {
-            let fields = json!({"transfer": options.name, "error": base::chain(error)});
-            if let Err(error) = run.event("stream.failed", fields) {
+            let what = base::chain(error);
+            let recorded = run.interrupt_tables(options.name, &what, error.hint.as_deref());
+            let fields = json!({"transfer": options.name, "error": what});
+            if let Err(error) = recorded.and_then(|()| run.event("stream.failed", fields)) {
                 tracing::warn!(%error, "event not recorded");
             }
         })?;
@@ -234,12 +248,17 @@ impl Recorder<'_> {
                     let fields = json!({"transfer": self.name, "tables": tables.len(), "failed": failed, "rows": rows});
                     self.run.event("stream.copied", fields)?;
                 }
-                StreamEvent::Interrupted(error, wait) => {
-                    let fields = json!({"transfer": self.name, "error": error, "wait_seconds": wait.as_secs_f64()});
+                StreamEvent::Interrupted(interruption, wait) => {
+                    let (error, wait) = (&interruption.reason, wait.as_secs_f64());
+                    let fields = json!({"transfer": self.name, "error": error, "wait_seconds": wait});
                     self.run.event("stream.interrupted", fields)?;
+                    self.run.interrupt_tables(self.name, error, interruption.hint.as_deref())?;
+                    state.interruption = Some(interruption);
+                    recorded_at = None;
                 }
                 StreamEvent::Status(status) => {
                     state.status = status;
+                    state.interruption = None;
                     let is_last = events.is_empty() && events.is_closed();
                     if is_last || recorded_at.is_none_or(|at| at.elapsed() >= RECORD_INTERVAL) {
                         recorded_at = Some(Instant::now());
@@ -255,7 +274,7 @@ impl Recorder<'_> {
                 }
             }
         }
-        if recorded_at.is_some() {
+        if recorded_at.is_some() && state.interruption.is_none() {
             self.run.update_tables(&self.outcomes(&state))?;
         }
         Ok(state)

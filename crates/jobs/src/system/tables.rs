@@ -77,7 +77,7 @@ pub static TRANSFERS: SystemTable<TransferTableRow> = SystemTable {
         ),
         column(
             "state",
-            "`copied`: all its rows were carried; `streaming`: it follows the source's log; `errored`: see `reason`; or a \
+            "`copied`: all its rows were carried; `streaming`: it follows the source's log; `interrupted`: its stream retries; `errored`: see `reason`; or a \
              state of docs/transfer.md.",
             Text(|r| some(&r.state)),
         ),

@@ -112,7 +112,7 @@ pub fn capture<T>(
             (reported, reported_at) = (confirmed, Instant::now());
         }
         if is_stopped {
-            return Ok(());
+            return stream.close();
         }
         if queued.load(Ordering::Relaxed) >= QUEUE_BYTES {
             std::thread::sleep(POLL);

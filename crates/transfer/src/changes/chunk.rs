@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use super::pgoutput::{Field, Tuple};
+use super::pgoutput::{Field, Transaction, Tuple};
 use super::projection::{Projection, Projector, RawTuples};
 use crate::decode::Decoder;
 use crate::error::{Error, Result};
@@ -41,12 +41,26 @@ pub struct Chunk {
     pub unchanged: Vec<(u32, u16)>,
     /// Which new rows the table mapping selects; all where it is absent.
     pub selected: Option<Vec<bool>>,
+    /// The transactions of the operations, in their order.
+    pub parts: Vec<TransactionPart>,
+}
+
+/// The operations of one transaction in a chunk.
+#[derive(Debug, Clone, Copy)]
+pub struct TransactionPart {
+    /// The index of the first of them.
+    pub first: usize,
+    /// The number of the table's operations before it in the transaction.
+    pub sequence: usize,
+    /// The transaction.
+    pub transaction: Transaction,
 }
 
 /// A chunk whose values may not be decoded yet.
 pub struct CollectedChunk {
     operations: Vec<Operation>,
     unchanged: Vec<(u32, u16)>,
+    parts: Vec<TransactionPart>,
     values: CollectedValues,
 }
 
@@ -59,14 +73,15 @@ impl CollectedChunk {
     /// The chunk with all values decoded. The source computes those of columns that are not
     /// carried unchanged.
     pub fn resolve(self, projector: &Projector) -> Result<Chunk> {
-        let (rows, old, selected) = match self.values {
+        let CollectedChunk { operations, unchanged, parts, values } = self;
+        let (rows, old, selected) = match values {
             CollectedValues::Decoded { rows, old } => (rows, old, None),
             CollectedValues::Raw { rows, old, projection } => {
                 let (rows, selected) = projector.rows(&projection, &rows)?;
                 (rows, projector.old_rows(&projection, &old)?, selected)
             }
         };
-        Ok(Chunk { operations: self.operations, rows, old, unchanged: self.unchanged, selected })
+        Ok(Chunk { operations, rows, old, unchanged, selected, parts })
     }
 }
 
@@ -97,6 +112,7 @@ pub struct ChunkBuilder {
     values: Values,
     operations: Vec<Operation>,
     unchanged: Vec<(u32, u16)>,
+    parts: Vec<TransactionPart>,
     bytes: usize,
 }
 
@@ -121,7 +137,8 @@ impl ChunkBuilder {
             }
         };
         let table = table.to_owned();
-        ChunkBuilder { table, mapping, values, operations: Vec::new(), unchanged: Vec::new(), bytes: 0 }
+        let (operations, unchanged, parts) = (Vec::new(), Vec::new(), Vec::new());
+        ChunkBuilder { table, mapping, values, operations, unchanged, parts, bytes: 0 }
     }
 
     /// Whether it has no changes.
@@ -137,6 +154,13 @@ impl ChunkBuilder {
     /// The size of its values.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Sets the transaction of the next operation, which is number `sequence` of the table in it.
+    pub fn set_transaction(&mut self, transaction: Transaction, sequence: usize) {
+        if self.parts.last().is_none_or(|part| part.transaction.commit != transaction.commit) {
+            self.parts.push(TransactionPart { first: self.operations.len(), sequence, transaction });
+        }
     }
 
     /// Adds an insert.
@@ -181,7 +205,7 @@ impl ChunkBuilder {
             },
         };
         let (operations, unchanged) = (std::mem::take(&mut self.operations), std::mem::take(&mut self.unchanged));
-        Ok(CollectedChunk { operations, unchanged, values })
+        Ok(CollectedChunk { operations, unchanged, parts: std::mem::take(&mut self.parts), values })
     }
 
     fn push_row(&mut self, new: Tuple<'_>, old: Option<Tuple<'_>>) -> Result<()> {

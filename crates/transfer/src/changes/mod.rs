@@ -21,11 +21,13 @@ mod schema;
 mod table_stream;
 
 mod apply_task;
+mod history_writer;
 mod net_effect;
 mod table_writer;
+mod upkeep;
 
 pub use run::{StreamEnd, drop_slot, run};
+pub use slot::snapshot_at_position;
 pub use source::{LogState, LogWatcher};
-pub use status::{StreamObserver, StreamStatus, TableStatus};
-pub use stream_record::RereadRequest;
-pub use table_stream::ChangeCounts;
+pub use status::{ChangeCounts, StreamObserver, StreamStatus, TableStatus};
+pub use stream_record::{RereadRequest, StreamRecord};

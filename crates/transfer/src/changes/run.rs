@@ -3,21 +3,22 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use lake::row_history::HistoryState;
 use tokio::runtime::Handle;
 use tokio_postgres::Client;
 
 use super::capture::POLL;
+use super::history_writer::HistoryWriter;
 use super::session::{Session, SessionEnd, SessionOptions};
-use super::slot::{ensure_slot_is_ours, watch_publication};
-use super::source::{self, Published};
+use super::slot::{SourceWatch, WatchedState, ensure_slot_is_ours, snapshot_at_position, watch_source};
+use super::source::{self, Published, SelectedTables};
 use super::status::StreamObserver;
 use super::stream_record::{RereadRequest, StreamRecord};
 use super::table_stream::{LogForm, TableStream, matching};
 use super::table_writer::TableWriter;
-use crate::checkpoint::Origin;
+use crate::checkpoint::{Origin, STREAM};
 use crate::destination::lake as to_lake;
 use crate::error::{Context, Error, Kind, Result};
 use crate::lsn::Lsn;
@@ -111,6 +112,7 @@ struct Prepared {
     identity: Identity,
     version: u32,
     record: StreamRecord,
+    selected: SelectedTables,
 }
 
 async fn session(
@@ -122,7 +124,7 @@ async fn session(
     let client = request.source.connect().await?;
     let until = match end {
         StreamEnd::Never => None,
-        StreamEnd::CaughtUp => Some(mark(&client).await?),
+        StreamEnd::CaughtUp => Some(source::write_log_mark(&client).await?),
     };
     let mut prepared = prepare(request, &client, rereads).await?;
     let tables = open_tables(request, observer, &mut prepared, rereads).await?;
@@ -138,21 +140,18 @@ async fn session(
     let (runtime, reread) = (Handle::current(), rereads.done.clone());
     let has_texts_only = rereads.has_texts_only;
     drop(client);
-    let changed = Arc::new(AtomicBool::new(false));
-    let watching = tokio::spawn(watch_publication(
-        request.source.clone(),
-        publication.clone(),
-        record.publication.clone().unwrap_or_default(),
-        Arc::clone(&changed),
-    ));
+    let watch = Arc::new(SourceWatch::new(until));
+    let before =
+        WatchedState { publication: record.publication.clone().unwrap_or_default(), tables: prepared.selected };
+    let watching = tokio::spawn(watch_source(Arc::clone(&request), before, Arc::clone(&watch)));
     let streaming = tokio::task::spawn_blocking(move || {
         let connection = ReplicationConnection::connect(&request.source, version)?;
         let form =
             LogForm { has_binary: connection.has_binary() && !has_texts_only, has_bytes: connection.has_bytes() };
         let stream = connection.start(&slot, &publication, form.has_binary, POLL)?;
-        let observer = observer.as_ref();
+        let (observer, until) = (observer.as_ref(), until.map(|mark| mark.position));
         let options =
-            SessionOptions { request: &request, form, until, observer, reread: &reread, changed: &changed, runtime };
+            SessionOptions { request: &request, form, until, observer, reread: &reread, watch: &watch, runtime };
         Session::new(options, tables, record).run(stream)
     });
     let ended = streaming.await.map_err(|e| Error::bug("stream the log").because(e));
@@ -188,22 +187,15 @@ async fn check_history(
     );
     let drop = "SELECT pg_drop_replication_slot($1)";
     client.execute(drop, &[slot]).await.context(format!("drop the slot {slot}"))?;
-    StreamRecord::remove(request.lake()?, &request.settings.name).await?;
+    let record = StreamRecord { start: None, confirmed: None, tables: None, ..prepared.record.clone() };
+    record.write(request.lake()?, &request.settings.name).await?;
     Ok(false)
-}
-
-/// A position that the stream reaches when it has everything that is committed now. A message in the log flushes it.
-async fn mark(client: &Client) -> Result<Lsn> {
-    let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
-               ELSE pg_logical_emit_message(true, 'wattlake', '') END::text";
-    client.batch_execute("SET synchronous_commit = on").await.context("mark the end of the log")?;
-    let row = client.query_one(sql, &[]).await.context("mark the end of the log")?;
-    let text: Option<String> = row.get(0);
-    text.and_then(|text| text.parse().ok()).ok_or_else(|| Error::retry("mark the end of the log: it has no position"))
 }
 
 async fn prepare(request: &Request, client: &Client, rereads: &mut Rereads) -> Result<Prepared> {
     let settings = &request.settings;
+    // Before the catalogue: a table that is created in between is found when the stream has begun.
+    let selected = source::selected_tables(client, settings).await?;
     let catalog = Catalog::read(client).await?;
     let version = catalog.server_version;
     source::check_server(client, version).await?;
@@ -218,6 +210,7 @@ async fn prepare(request: &Request, client: &Client, rereads: &mut Rereads) -> R
         // What was written while they were not published is not in the log.
         rereads.automatic.extend(tables.iter().cloned());
     }
+    let before = rereads.automatic.len();
     let mut record = ensure_slot_is_ours(request, client, identity, version, published == Published::New).await?;
     let now = source::publication_state(client, &settings.changes.publication).await?;
     if let Some(before) = record.publication.replace(now.clone()) {
@@ -227,7 +220,11 @@ async fn prepare(request: &Request, client: &Client, rereads: &mut Rereads) -> R
         };
         rereads.automatic.extend(plan.tables.iter().filter(was_changed).map(|table| table.source.display()));
     }
-    Ok(Prepared { plan, identity, version, record })
+    if published != Published::Unchanged || rereads.automatic.len() > before {
+        // It is not known since when their changes are missing.
+        record.reached_micros = None;
+    }
+    Ok(Prepared { plan, identity, version, record, selected })
 }
 
 /// Refuses tables to read again that the transfer does not have.
@@ -246,6 +243,8 @@ struct PresentTable {
     table: Option<lake::Table>,
     /// The position up to which the table has the log, and its origin; `None` where the table is to be read.
     ready: Option<(Lsn, Origin)>,
+    /// The table's history, with its position, where it is recorded.
+    history: Option<(lake::Table, Lsn)>,
 }
 
 /// Opens the tables that take part in the stream. Those without a position in the log are read first.
@@ -295,7 +294,14 @@ async fn open_tables(
         let plan = present.plan;
         let oid = plan.source.oid;
         let matching = matching(&plan, &origin, &request.settings);
-        let writer = TableWriter::new(table, &request.run, matching, Handle::current())?;
+        let history = present.history.map(|(table, at)| HistoryWriter::new(table, &request.run, at, Handle::current()));
+        let mut writer = TableWriter::new(table, history.transpose()?, &request.run, matching, Handle::current())?;
+        let mut origin = origin;
+        if !request.settings.changes.history && origin.history.as_ref().is_some_and(HistoryState::is_open) {
+            let reached = prepared.record.reached_micros.unwrap_or_default();
+            origin.history = origin.history.map(|state| state.closed(reached));
+            writer.set_origin(origin.clone());
+        }
         streams.insert(oid, TableStream::new(plan, origin, position, writer));
     }
     Ok(streams)
@@ -312,12 +318,12 @@ async fn look_at(
     let named = |error: Error| (name.clone(), error.within(format!("open {name}")));
     let lake = request.lake().map_err(named)?;
     let table = lake.table(&plan.target).await.context("open the table in the lake").map_err(named)?;
-    let Some(present) = &table else { return Ok(PresentTable { plan, table: None, ready: None }) };
+    let Some(present) = &table else { return Ok(PresentTable { plan, table: None, ready: None, history: None }) };
     let state = to_lake::target_state(present, &request.settings.name, &plan).await.map_err(named)?;
-    let position = present.position(to_lake::STREAM).await.context("read the table's position").map_err(named)?;
+    let position = present.position(STREAM).await.context("read the table's position").map_err(named)?;
     let checkpoint = state.checkpoint.unwrap_or_default();
     if must_read {
-        return Ok(PresentTable { plan, table, ready: None });
+        return Ok(PresentTable { plan, table, ready: None, history: None });
     }
     if let Some(refusal) = checkpoint.position.as_ref().and_then(|position| position.refusal.as_ref()) {
         let error = Error::input(format!("{} (found by an earlier run)", refusal.context)).state("errored");
@@ -338,10 +344,27 @@ async fn look_at(
         (Some(position), Some(origin)) if is_continuous && is_same(&origin) => Some((position, origin)),
         _ => None,
     };
+    let history = match request.settings.changes.history {
+        true => history_of(lake, &plan).await.map_err(named)?,
+        false => None,
+    };
+    let has_history = |position: &Lsn, origin: &Origin| {
+        origin.history.as_ref().is_some_and(HistoryState::is_open)
+            && history.as_ref().is_some_and(|(_, reached)| reached >= position)
+    };
+    let ready = ready.filter(|(at, origin)| !request.settings.changes.history || has_history(at, origin));
     let mut named = plan.clone();
     let ready = ready.filter(|(_, origin)| keep_names(&mut named, origin).is_ok());
     let plan = if ready.is_some() { named } else { plan };
-    Ok(PresentTable { plan, table, ready })
+    Ok(PresentTable { plan, table, ready, history })
+}
+
+/// The history of a table, with its position in the log.
+async fn history_of(lake: &lake::Lake, plan: &TablePlan) -> Result<Option<(lake::Table, Lsn)>> {
+    let context = "open the table's history";
+    let Some(history) = lake.table(&plan.target.history()).await.context(context)? else { return Ok(None) };
+    let position = history.position(STREAM).await.context(context)?;
+    Ok(position.map(|position| (history, Lsn::from_i64(position))))
 }
 
 /// Reads tables whole, under the snapshot of the slot, which is created where it does not exist, or of a temporary one.
@@ -363,22 +386,12 @@ async fn copy(
         true => settings.changes.slot.clone(),
         false => format!("{}_copy_{}", settings.changes.slot.chars().take(40).collect::<String>(), std::process::id()),
     };
-    let (source, version) = (request.source.clone(), prepared.version);
-    let created = tokio::task::spawn_blocking(move || {
-        let mut connection = ReplicationConnection::connect(&source, version)?;
-        let slot = connection.create_slot(&name, !is_first)?;
-        Ok::<_, Error>((connection, slot))
-    });
-    let (connection, slot) = created.await.map_err(|e| Error::bug("create a slot").because(e))??;
-    fail::fail_point!("after-slot");
-    let snapshot = Snapshot::import(&request.source, &slot.snapshot).await?;
+    let (snapshot, start) = snapshot_at_position(&request.source, prepared.version, name, !is_first).await?;
     if is_first {
-        prepared.record.start = Some(slot.start);
-        prepared.record.confirmed = Some(slot.start);
+        prepared.record.start = Some(start);
+        prepared.record.confirmed = Some(start);
         prepared.record.write(request.lake()?, &settings.name).await?;
     }
-    // The snapshot belongs to the importing session now.
-    drop(connection);
     let tables = plan_under(request, &snapshot, &tables).await?;
     let plans = tables.clone();
     let (asked, others): (Vec<_>, Vec<_>) =
@@ -391,8 +404,12 @@ async fn copy(
         let marked =
             MarkedPlan::without_marks(TransferPlan { tables, refused, ..TransferPlan::default() }, prepared.identity);
         let request = request.with_permission(permission);
-        let start = StreamStart { id: prepared.record.id.clone(), position: slot.start };
-        let part = transfer_under(&request, marked, &request.source, &snapshot, Some(start)).await?;
+        let begin = StreamStart {
+            id: prepared.record.id.clone(),
+            position: start,
+            reached_micros: prepared.record.reached_micros,
+        };
+        let part = transfer_under(&request, marked, &request.source, &snapshot, Some(begin)).await?;
         report.tables.extend(part.tables);
         report.seconds += part.seconds;
     }

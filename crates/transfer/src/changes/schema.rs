@@ -99,7 +99,13 @@ fn described_origin(
             column.name.clone_from(&relation.columns[*at].name);
         }
     }
-    Origin { mirrors: before.mirrors, stream: before.stream.clone(), ..origin.with_earlier_columns(before, plan) }
+    let history = before.history.clone();
+    Origin {
+        mirrors: before.mirrors,
+        stream: before.stream.clone(),
+        history,
+        ..origin.with_earlier_columns(before, plan)
+    }
 }
 
 /// Gives the lake's table the columns that the log has values for.
@@ -130,8 +136,7 @@ async fn adapt(request: &Request, writer: &mut TableWriter, plan: &TablePlan, av
     }
     let defaults = defaults(request, plan, &present, &added).await?;
     if !rewrites && defaults.is_none() {
-        writer.add_columns(schema);
-        return Ok(());
+        return writer.add_columns(schema);
     }
     if writer.has_changes() {
         let what =
@@ -169,6 +174,9 @@ async fn rewrite(
 ) -> Result<()> {
     let (table, run) = (writer.table().clone(), &request.run);
     let context = "apply the source's new types and columns";
+    if let Some(history) = writer.history_mut() {
+        history.rewrite(&schema, defaults).await?;
+    }
     let files = table.rewrite(run, Arc::clone(&schema), defaults).await.context(context)?;
     table.replace_files(run, "widen", schema).files(files).write().await.context(context)?;
     writer.set_table(table.reload().await.context(context)?)
@@ -214,12 +222,17 @@ async fn wait_until_visible(client: &Client, xid: u32) -> Result<()> {
 }
 
 /// Stores in the table why it can't continue. It stays until a resync.
-pub async fn store_refusal(request: &Request, target: &TableName, error: &Error) -> Result<()> {
+pub async fn store_refusal(
+    request: &Request,
+    target: &TableName,
+    error: &Error,
+    reached_micros: Option<i64>,
+) -> Result<()> {
     let Some(table) = request.lake()?.table(target).await.context("open the table in the lake")? else {
         return Ok(());
     };
     let state = error.state.unwrap_or("errored").to_owned();
     let refusal = Refusal { state, context: base::chain(error) };
     let position = Position { refusal: Some(refusal), ..Position::default() };
-    to_lake::write_position(&table, &request.run, &position).await
+    to_lake::refuse(&table, &request.run, &position, reached_micros).await
 }

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,8 @@ use super::capture::{CaptureControl, POLL, Packet, capture, panicked};
 use super::pgoutput::{Message, Relation, Transaction};
 use super::projection::Projector;
 use super::schema::{self, SchemaChange};
-use super::status::{StreamObserver, StreamStatus, TableStatus};
+use super::slot::SourceWatch;
+use super::status::{StreamObserver, StreamStatus};
 use super::stream_record::{RereadRequest, StreamRecord};
 use super::table_stream::{LogForm, TableStream, WriterState};
 use crate::error::{Error, Kind, Result};
@@ -64,8 +64,8 @@ pub struct SessionOptions<'a> {
     pub observer: &'a dyn StreamObserver,
     /// Tables that were read again by this run: they are not read again another time.
     pub reread: &'a BTreeSet<String>,
-    /// Set when the publication was changed.
-    pub changed: &'a AtomicBool,
+    /// What is observed at the source meanwhile.
+    pub watch: &'a SourceWatch,
     /// The runtime on which the lake is written.
     pub runtime: Handle,
 }
@@ -105,6 +105,10 @@ pub struct Session<'a> {
     asked_at: Instant,
     /// A table that has to be read again.
     reread: Option<String>,
+    /// When the last complete transaction was committed at the source, in microseconds since 1970.
+    committed_at: Option<i64>,
+    /// A table lacks changes until it is read again.
+    has_gap: bool,
 }
 
 impl<'a> Session<'a> {
@@ -133,6 +137,8 @@ impl<'a> Session<'a> {
             reported_at: now - REPORT_INTERVAL,
             asked_at: now,
             reread: None,
+            committed_at: None,
+            has_gap: false,
         }
     }
 
@@ -183,7 +189,7 @@ impl<'a> Session<'a> {
             if let Some(table) = self.reread.take() {
                 return Ok(SessionEnd::Reread(table));
             }
-            let is_changed = self.options.changed.load(Ordering::Relaxed) && self.transaction.is_none();
+            let is_changed = self.options.watch.is_changed() && self.transaction.is_none();
             if is_changed || self.is_asked_to_reread()? {
                 return Ok(SessionEnd::Replan);
             }
@@ -235,7 +241,7 @@ impl<'a> Session<'a> {
             match Message::parse(message)? {
                 Message::Begin(transaction) => self.transaction = Some(transaction),
                 Message::Commit(end) => {
-                    self.transaction = None;
+                    self.committed_at = self.transaction.take().map(|transaction| transaction.at_micros);
                     self.position = end;
                     if self.checked_at.elapsed() >= CHECK_INTERVAL {
                         self.commit_due(false)?;
@@ -271,6 +277,12 @@ impl<'a> Session<'a> {
         }
         if let Some(relation) = table.later.take() {
             self.follow(relation)?;
+        }
+        if matches!(change, Message::Truncate(_))
+            && self.tables.get(&relation).is_some_and(|table| table.has_history() && table.changes() > 0)
+        {
+            // The history needs all values of the changes before it, which are looked up among the rows.
+            self.apply(relation, None)?;
         }
         let Some(table) = self.tables.get_mut(&relation).filter(|table| !table.is_failed()) else { return Ok(()) };
         let before = table.bytes();
@@ -416,13 +428,25 @@ impl<'a> Session<'a> {
         waiting.unwrap_or(self.position).min(self.position)
     }
 
+    /// When the last transaction was committed at the source before which the lake has all, as far as it is known.
+    fn reached(&self, durable: Lsn) -> Option<i64> {
+        if self.has_gap {
+            return self.record.reached_micros;
+        }
+        let mark = self.options.watch.mark().filter(|mark| durable >= mark.position);
+        // Where changes wait, what was committed at the same time may be among them.
+        let committed_at = self.committed_at.filter(|_| durable == self.position);
+        self.record.reached_micros.max(committed_at).max(mark.and_then(|mark| mark.at_micros))
+    }
+
     /// Confirms what the lake has. The record is written first: a slot that is ahead of it was not confirmed by us.
     fn confirm(&mut self, now: bool) -> Result<()> {
         let durable = self.durable();
         let is_new = durable > self.record.confirmed();
         if is_new && (now || self.recorded_at.elapsed() >= RECORD_INTERVAL) {
             self.recorded_at = Instant::now();
-            let record = StreamRecord { confirmed: Some(durable), ..self.record.clone() };
+            let reached_micros = self.reached(durable);
+            let record = StreamRecord { confirmed: Some(durable), reached_micros, ..self.record.clone() };
             let lake = self.options.request.lake()?;
             self.options.runtime.block_on(record.write(lake, &self.options.request.settings.name))?;
             self.record = record;
@@ -446,6 +470,7 @@ impl<'a> Session<'a> {
         {
             tracing::warn!(table = table.name(), "the table is read again: {}", base::chain(&error));
             self.reread = Some(table.name());
+            self.has_gap = true;
             table.fail(error);
             self.waiting_bytes = self.tables.values().map(TableStream::bytes).sum();
             return Ok(());
@@ -455,8 +480,8 @@ impl<'a> Session<'a> {
             None => error.hint(format!("read the table again: {}", table.plan.resync_command)),
         };
         tracing::error!(table = table.name(), "{}", base::chain(&error));
-        let request = self.options.request;
-        self.options.runtime.block_on(schema::store_refusal(request, &table.plan.target, &error))?;
+        let (request, reached) = (self.options.request, self.record.reached_micros);
+        self.options.runtime.block_on(schema::store_refusal(request, &table.plan.target, &error, reached))?;
         table.fail(error);
         self.waiting_bytes = self.tables.values().map(TableStream::bytes).sum();
         Ok(())
@@ -468,21 +493,8 @@ impl<'a> Session<'a> {
         }
         self.reported_at = Instant::now();
         let now = chrono::Utc::now().timestamp_micros();
-        let tables = self.tables.values().map(|table| TableStatus {
-            source: table.name(),
-            target: table.plan.target.to_string(),
-            counts: table.counts,
-            durable: if table.needs_from().is_some() { table.durable } else { self.position },
-            lag_seconds: table.oldest().map_or(0.0, |at| (now - at).max(0) as f64 / 1e6),
-            error: table.error.as_ref().map(|error| (base::chain(error), error.state, error.hint.clone())),
-        });
-        let tables = tables.collect();
-        let status = StreamStatus {
-            received: self.position,
-            confirmed: self.record.confirmed(),
-            tables,
-            bytes: self.control.received(),
-        };
-        self.options.observer.report(&status);
+        let tables = self.tables.values().map(|table| table.status(self.position, now)).collect();
+        let (received, confirmed, bytes) = (self.position, self.record.confirmed(), self.control.received());
+        self.options.observer.report(&StreamStatus { received, confirmed, tables, bytes });
     }
 }

@@ -1,21 +1,24 @@
-//! Whether the slot and the publication are still those that the stream began with.
+//! Whether the slot, the publication and the tables are still those that the stream began with.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::source;
+use super::source::{self, LogMark, SelectedTables};
 use super::stream_record::{PublicationState, StreamRecord};
 use crate::error::{Context, Error, Result};
-use crate::postgres::{Endpoint, Identity};
+use crate::lsn::Lsn;
+use crate::plan::Settings;
+use crate::postgres::replication::ReplicationConnection;
+use crate::postgres::{Endpoint, Identity, Snapshot};
 use crate::request::Request;
 
 /// How often, and after which waits, a slot that is in use is looked at.
 const RELEASE_TRIES: u32 = 50;
 const RELEASE_WAIT: Duration = Duration::from_millis(100);
-/// Between two looks at the publication.
+/// Between two looks at the publication and the list of tables.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The record of the slot, where the slot exists and has all changes since the record's start. Otherwise the slot, if
@@ -48,6 +51,7 @@ pub async fn ensure_slot_is_ours(
         system: identity.system,
         database: identity.database,
         id: uuid::Uuid::now_v7().to_string(),
+        reached_micros: record.as_ref().and_then(|record| record.reached_micros),
         ..StreamRecord::default()
     };
     let Some(state) = state else {
@@ -82,19 +86,81 @@ pub async fn ensure_slot_is_ours(
     Ok(new)
 }
 
-/// Sets `changed` when the publication is another one than `before`.
-pub async fn watch_publication(source: Endpoint, name: String, before: PublicationState, changed: Arc<AtomicBool>) {
+/// A snapshot of the source with its position in the log: it shows the transactions that were committed before it. It is
+/// taken by a new slot, which is dropped at once where it is temporary.
+pub async fn snapshot_at_position(
+    source: &Endpoint,
+    version: u32,
+    slot: String,
+    is_temporary: bool,
+) -> Result<(Snapshot, Lsn)> {
+    let endpoint = source.clone();
+    let created = tokio::task::spawn_blocking(move || {
+        let mut connection = ReplicationConnection::connect(&endpoint, version)?;
+        let slot = connection.create_slot(&slot, is_temporary)?;
+        Ok::<_, Error>((connection, slot))
+    });
+    let (connection, slot) = created.await.map_err(|e| Error::bug("create a slot").because(e))??;
+    fail::fail_point!("after-slot");
+    let snapshot = Snapshot::import(source, &slot.snapshot).await?;
+    // The snapshot belongs to the importing session now.
+    drop(connection);
+    Ok((snapshot, slot.start))
+}
+
+/// What a stream has found at the source when it began.
+pub struct WatchedState {
+    /// The publication.
+    pub publication: PublicationState,
+    /// The tables that the transfer may select.
+    pub tables: SelectedTables,
+}
+
+/// What is observed at the source while its log is streamed.
+#[derive(Debug, Default)]
+pub struct SourceWatch {
+    is_changed: AtomicBool,
+    mark: Mutex<Option<LogMark>>,
+}
+
+impl SourceWatch {
+    /// A watch with the first position that was read.
+    pub fn new(mark: Option<LogMark>) -> SourceWatch {
+        SourceWatch { is_changed: AtomicBool::new(false), mark: Mutex::new(mark) }
+    }
+
+    /// Whether the publication, or the tables that the transfer selects, are others than at the beginning.
+    pub fn is_changed(&self) -> bool {
+        self.is_changed.load(Ordering::Relaxed)
+    }
+
+    /// The last position of the log's end that was read.
+    pub fn mark(&self) -> Option<LogMark> {
+        *self.mark.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Watches the source until it has changed.
+pub async fn watch_source(request: Arc<Request>, before: WatchedState, watch: Arc<SourceWatch>) {
     loop {
         // Where the source can't be reached, the stream ends, too.
-        if let Ok(client) = source.connect().await {
-            while let Ok(now) = source::publication_state(&client, &name).await {
-                if now != before {
-                    changed.store(true, Ordering::Relaxed);
+        if let Ok(client) = request.source.connect().await {
+            while let Ok(is_same) = is_unchanged(&client, &request.settings, &before).await {
+                if !is_same {
+                    watch.is_changed.store(true, Ordering::Relaxed);
                     return;
+                }
+                if let Ok(mark) = source::log_mark(&client).await {
+                    *watch.mark.lock().unwrap_or_else(PoisonError::into_inner) = mark;
                 }
                 tokio::time::sleep(WATCH_INTERVAL).await;
             }
         }
         tokio::time::sleep(WATCH_INTERVAL).await;
     }
+}
+
+async fn is_unchanged(client: &Client, settings: &Settings, before: &WatchedState) -> Result<bool> {
+    Ok(source::publication_state(client, &settings.changes.publication).await? == before.publication
+        && source::selected_tables(client, settings).await? == before.tables)
 }

@@ -1,14 +1,14 @@
 //! What CHANGES needs at the source: the server's settings, the tables' replica identities, the publication and the
 //! slot. Publications and slots that this program creates are also removed by it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tokio_postgres::Client;
 
 use super::stream_record::PublicationState;
 use crate::error::{Context, Error, Result};
 use crate::lsn::Lsn;
-use crate::plan::{RefusedTable, TablePlan, TransferPlan};
+use crate::plan::{RefusedTable, Settings, TablePlan, TransferPlan, name_selector};
 use crate::postgres::{Endpoint, TableKind, quote};
 use crate::settings::ChangesSettings;
 
@@ -267,6 +267,62 @@ pub async fn publication_state(client: &Client, name: &str) -> Result<Publicatio
         tables: tables.iter().map(|row| (row.get(0), row.get(1))).collect(),
     })
 }
+
+/// A position in the log: the transactions that were committed at the source before the instant are before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogMark {
+    /// The position.
+    pub position: Lsn,
+    /// The instant, in microseconds since 1970; `None` where a standby has not replayed any transaction.
+    pub at_micros: Option<i64>,
+}
+
+/// The clock before the position is read. A transaction takes the time of its commit a moment before it writes it.
+const BEFORE: &str = "(extract(epoch FROM CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() \
+     ELSE clock_timestamp() END - interval '10 ms') * 1000000)::bigint";
+
+/// The end of the log now; `None` where a standby has replayed nothing.
+pub async fn log_mark(client: &Client) -> Result<Option<LogMark>> {
+    let end = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END";
+    mark_at(client, end).await
+}
+
+/// As [`log_mark`], at a position that the stream reaches soon: a message in the log flushes it.
+pub async fn write_log_mark(client: &Client) -> Result<LogMark> {
+    let context = "mark the end of the log";
+    let end = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+               ELSE pg_logical_emit_message(true, 'wattlake', '') END";
+    client.batch_execute("SET synchronous_commit = on").await.context(context)?;
+    mark_at(client, end).await?.ok_or_else(|| Error::retry(format!("{context}: it has no position")))
+}
+
+async fn mark_at(client: &Client, end: &str) -> Result<Option<LogMark>> {
+    let context = "read the end of the log";
+    let clock = client.query_one(&format!("SELECT {BEFORE}"), &[]).await.context(context)?;
+    let row = client.query_one(&format!("SELECT ({end})::text"), &[]).await.context(context)?;
+    let position = row.get::<_, Option<String>>(0).and_then(|text| text.parse().ok());
+    Ok(position.map(|position| LogMark { position, at_micros: clock.get(0) }))
+}
+
+/// Tables by OID, with what decides whether and how they take part in a stream.
+pub type SelectedTables = BTreeMap<u32, (String, String)>;
+
+/// The tables that a transfer's file selects, also those that can't be streamed.
+pub async fn selected_tables(client: &Client, settings: &Settings) -> Result<SelectedTables> {
+    let is_selected = name_selector(settings)?;
+    let rows = client.query(SELECTED, &[]).await.context("list the tables")?;
+    let tables = rows.iter().map(|row| (row.get::<_, u32>(0), (row.get::<_, String>(1), row.get::<_, String>(2))));
+    Ok(tables.filter(|(_, (name, _))| is_selected(name)).collect())
+}
+
+/// The replica identity, its indexes and the right to read; NULL where the table was dropped a moment ago.
+const SELECTED: &str = "SELECT c.oid, n.nspname || '.' || c.relname, concat_ws('/', c.relreplident::text, \
+       c.relpersistence::text, has_any_column_privilege(c.oid, 'SELECT')::text, \
+       (SELECT string_agg(i.indexrelid::text, ',' ORDER BY i.indexrelid) FROM pg_index i \
+        WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident))) \
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+     WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't' \
+       AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%'";
 
 const PUBLISHED: &str = "SELECT c.oid FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = t.schemaname \
      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename WHERE t.pubname = $1";

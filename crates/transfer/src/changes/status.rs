@@ -1,9 +1,31 @@
 //! What a stream reports while it runs, and who decides how long it runs.
 
-use super::table_stream::ChangeCounts;
 use crate::error::Error;
 use crate::lsn::Lsn;
 use crate::run::TransferReport;
+
+/// What was received of a table, and what was committed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ChangeCounts {
+    /// The number of inserts in the log.
+    pub inserts: u64,
+    /// The number of updates in the log.
+    pub updates: u64,
+    /// The number of deletes in the log.
+    pub deletes: u64,
+    /// The number of TRUNCATEs in the log.
+    pub truncates: u64,
+    /// The number of changes of the table's columns.
+    pub ddls: u64,
+    /// The number of commits.
+    pub commits: u64,
+    /// The number of rows that were added.
+    pub added: u64,
+    /// The number of rows that were removed or replaced.
+    pub removed: u64,
+    /// The size of the files that were written.
+    pub bytes: u64,
+}
 
 /// The state of one table of a stream.
 #[derive(Debug, Clone, PartialEq)]

@@ -30,6 +30,10 @@ pub struct StreamRecord {
     /// The state of the publication when the stream began.
     #[serde(default)]
     pub publication: Option<PublicationState>,
+    /// When the last transaction was committed at the source before which all are in the lake, in microseconds since 1970;
+    /// also of an earlier slot.
+    #[serde(default)]
+    pub reached_micros: Option<i64>,
     /// The timeline of the source's log.
     pub timeline: Option<u32>,
     /// The tables that take part in the stream, by their OIDs at the source; `None` while they are read for the first

@@ -3,38 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lake::row_history::HistoryState;
+
 use super::chunk::{ChunkBuilder, CollectedChunk};
 use super::mapping::{KnownColumns, is_described_by, tuple_mapping};
 use super::net_effect::Matching;
 use super::pgoutput::{Message, Relation, Transaction};
+use super::status::{ChangeCounts, TableStatus};
 use super::table_writer::{Applied, TableWriter};
 use crate::checkpoint::Origin;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::plan::{Deletes, Settings, TablePlan};
-
-/// What was received of a table, and what was committed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ChangeCounts {
-    /// The number of inserts in the log.
-    pub inserts: u64,
-    /// The number of updates in the log.
-    pub updates: u64,
-    /// The number of deletes in the log.
-    pub deletes: u64,
-    /// The number of TRUNCATEs in the log.
-    pub truncates: u64,
-    /// The number of changes of the table's columns.
-    pub ddls: u64,
-    /// The number of commits.
-    pub commits: u64,
-    /// The number of rows that were added.
-    pub added: u64,
-    /// The number of rows that were removed or replaced.
-    pub removed: u64,
-    /// The size of the files that were written.
-    pub bytes: u64,
-}
 
 /// The form of the log's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +67,8 @@ pub struct TableStream {
     pub later: Option<Relation>,
     builder: Option<ChunkBuilder>,
     relation: Option<Relation>,
+    /// The number of changes of the transaction `last_commit`.
+    sequence: usize,
 }
 
 impl TableStream {
@@ -111,6 +93,7 @@ impl TableStream {
             later: None,
             builder: None,
             relation: None,
+            sequence: 0,
         }
     }
 
@@ -124,6 +107,11 @@ impl TableStream {
         matches!(self.writer, WriterState::Failed)
     }
 
+    /// Whether its history is recorded.
+    pub fn has_history(&self) -> bool {
+        self.origin.history.as_ref().is_some_and(HistoryState::is_open)
+    }
+
     /// Whether no task applies changes of it.
     pub fn is_idle(&self) -> bool {
         matches!(self.writer, WriterState::Idle(_))
@@ -133,6 +121,18 @@ impl TableStream {
     pub fn has_changes(&self) -> bool {
         self.builder.as_ref().is_some_and(|builder| !builder.is_empty())
             || matches!(&self.writer, WriterState::Idle(writer) if writer.has_uncommitted())
+    }
+
+    /// Its state, where the stream has received everything before `received`, at a time in microseconds since 1970.
+    pub fn status(&self, received: Lsn, now: i64) -> TableStatus {
+        TableStatus {
+            source: self.name(),
+            target: self.plan.target.to_string(),
+            counts: self.counts,
+            durable: if self.needs_from().is_some() { self.durable } else { received },
+            lag_seconds: self.oldest().map_or(0.0, |at| (now - at).max(0) as f64 / 1e6),
+            error: self.error.as_ref().map(|error| (base::chain(error), error.state, error.hint.clone())),
+        }
     }
 
     /// The size of the changes that wait for a task.
@@ -190,6 +190,11 @@ impl TableStream {
         let builder = self.builder.as_mut().ok_or_else(|| {
             Error::bug(format!("read the log: a change of {} before its description", self.plan.source.display()))
         })?;
+        if self.last_commit != transaction.commit {
+            (self.last_commit, self.sequence) = (transaction.commit, 0);
+        }
+        builder.set_transaction(transaction, self.sequence);
+        self.sequence += 1;
         match message {
             Message::Insert { new, .. } => {
                 self.counts.inserts += 1;
@@ -211,7 +216,6 @@ impl TableStream {
         }
         self.collected_from.get_or_insert(before);
         self.oldest_change.get_or_insert(transaction.at_micros);
-        self.last_commit = transaction.commit;
         Ok(())
     }
 

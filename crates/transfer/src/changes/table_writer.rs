@@ -15,14 +15,14 @@ use lake::{DataFile, FileWriter, FoundRow, HiddenRows, KeySet, OrderColumns, Tab
 use tokio::runtime::Handle;
 
 use super::chunk::Chunk;
+use super::history_writer::HistoryWriter;
 use super::net_effect::{Base, Matching, NetEffect, net_effect};
+use super::upkeep::StreamUpkeep;
 use crate::checkpoint::Origin;
-use crate::destination::lake::{STREAM, origin_text};
+use crate::checkpoint::STREAM;
+use crate::destination::lake::with_origin;
 use crate::error::{Context, Error, Result};
 use crate::lsn::Lsn;
-
-/// After so many commits a checkpoint is written, so that readers need not read the commits before it.
-const CHECKPOINT_EVERY: u64 = 50;
 
 /// A table that was not committed for so long is opened again before its next change.
 const RELOAD_AFTER: Duration = Duration::from_secs(5);
@@ -46,7 +46,8 @@ pub struct TableWriter {
     matching: Matching,
     writer: Option<FileWriter>,
     uncommitted: Uncommitted,
-    commits: u64,
+    history: Option<HistoryWriter>,
+    upkeep: StreamUpkeep,
     loaded_at: Instant,
     runtime: Handle,
 }
@@ -65,8 +66,14 @@ struct Uncommitted {
 }
 
 impl TableWriter {
-    /// A writer for a table of the lake, whose rows are matched by `matching`.
-    pub fn new(table: Table, run: &str, matching: Matching, runtime: Handle) -> Result<Self> {
+    /// A writer for a table of the lake, whose rows are matched by `matching`, and for its history.
+    pub fn new(
+        table: Table,
+        history: Option<HistoryWriter>,
+        run: &str,
+        matching: Matching,
+        runtime: Handle,
+    ) -> Result<Self> {
         let schema = table.schema().context("read the table's schema")?;
         Ok(TableWriter {
             table,
@@ -75,7 +82,8 @@ impl TableWriter {
             matching,
             writer: None,
             uncommitted: Uncommitted::default(),
-            commits: 0,
+            history,
+            upkeep: StreamUpkeep::default(),
             loaded_at: Instant::now(),
             runtime,
         })
@@ -92,9 +100,18 @@ impl TableWriter {
     }
 
     /// Gives the table a schema with more columns, from the next commit on. No file may be open.
-    pub fn add_columns(&mut self, schema: SchemaRef) {
+    pub fn add_columns(&mut self, schema: SchemaRef) -> Result<()> {
+        if let Some(history) = &mut self.history {
+            history.add_columns(&schema)?;
+        }
         self.schema = Arc::clone(&schema);
         self.uncommitted.schema = Some(schema);
+        Ok(())
+    }
+
+    /// The writer of the table's history.
+    pub fn history_mut(&mut self) -> Option<&mut HistoryWriter> {
+        self.history.as_mut()
     }
 
     /// The schema of the rows that are written.
@@ -105,7 +122,11 @@ impl TableWriter {
     /// Whether rows wait for a commit.
     pub fn has_changes(&self) -> bool {
         let waiting = &self.uncommitted;
-        self.writer.is_some() || waiting.added > 0 || waiting.truncates || !waiting.hidden.is_empty()
+        self.history.as_ref().is_some_and(HistoryWriter::has_uncommitted)
+            || self.writer.is_some()
+            || waiting.added > 0
+            || waiting.truncates
+            || !waiting.hidden.is_empty()
     }
 
     /// Continues with another version of the table. No rows may wait for a commit.
@@ -141,7 +162,14 @@ impl TableWriter {
             self.uncommitted.truncates = true;
         }
         let found = self.find(&net)?;
-        let rows = self.kept_rows(chunk, &net, &found)?;
+        let all = self.complete_rows(chunk, &net, &found)?;
+        if let Some(history) = &mut self.history {
+            history.add(chunk, &all, &self.matching)?;
+        }
+        let rows = match net.kept.len() == all.num_rows() {
+            true => all,
+            false => take_record_batch(&all, &net.kept).context("select rows")?,
+        };
         for row in &found {
             self.uncommitted.hidden.insert(&row.path, row.position);
         }
@@ -160,6 +188,9 @@ impl TableWriter {
     /// Commits what was applied, with the position up to which the table has the changes of the log.
     pub fn commit(&mut self, position: Lsn) -> Result<Applied> {
         self.finish_files()?;
+        if let Some(history) = &mut self.history {
+            history.commit(position)?;
+        }
         let waiting = std::mem::take(&mut self.uncommitted);
         let applied = Applied {
             added: waiting.added,
@@ -176,37 +207,14 @@ impl TableWriter {
             commit = commit.schema(schema);
         }
         if let Some(origin) = &waiting.origin {
-            let (name, text) = origin_text(origin)?;
-            commit = commit.property(name, text);
+            commit = with_origin(commit, origin)?;
         }
         self.runtime.block_on(commit.write()).context("commit")?;
         fail::fail_point!("after-commit");
         self.table = self.runtime.block_on(self.table.reload()).context("open the table in the lake")?;
-        self.tend();
+        self.table = self.upkeep.after_commit(&self.table, &self.run, &self.runtime);
         self.loaded_at = Instant::now();
         Ok(applied)
-    }
-
-    /// Merges small files, and writes a checkpoint of Delta's log after a number of commits.
-    fn tend(&mut self) {
-        let (table, run) = (&self.table, self.run.as_str());
-        self.commits += 1;
-        let is_checkpoint_due = self.commits.is_multiple_of(CHECKPOINT_EVERY);
-        let tending = async {
-            let packed = table.compact(run).await?;
-            let table = if packed.is_some() { table.reload().await? } else { table.clone() };
-            if is_checkpoint_due {
-                table.checkpoint(CHECKPOINT_EVERY).await?;
-            }
-            Ok::<_, lake::Error>(table)
-        };
-        match self.runtime.block_on(tending) {
-            Ok(table) => self.table = table,
-            // The changes are committed; it is tried again after the next commit.
-            Err(error) => {
-                tracing::warn!(table = %self.table.name(), "small files were not merged: {}", base::chain(&error))
-            }
-        }
     }
 
     /// Closes the open file, so that its rows can be found.
@@ -214,7 +222,7 @@ impl TableWriter {
         if let Some(writer) = self.writer.take() {
             self.uncommitted.files.extend(writer.finish().context("write rows to the lake")?);
         }
-        Ok(())
+        self.history.as_mut().map_or(Ok(()), HistoryWriter::finish_files)
     }
 
     /// The rows that are there and are to be removed.
@@ -246,28 +254,21 @@ impl TableWriter {
         Ok(found)
     }
 
-    /// The new rows that are there after the chunk, with the values that updates did not change.
-    fn kept_rows(&self, chunk: &Chunk, net: &NetEffect, found: &[FoundRow]) -> Result<RecordBatch> {
-        let context = "select rows";
-        let is_whole = net.kept.len() == chunk.rows.num_rows();
+    /// The new rows with the values that updates did not change: of those that are there after the chunk; for a history, of all.
+    fn complete_rows(&self, chunk: &Chunk, net: &NetEffect, found: &[FoundRow]) -> Result<RecordBatch> {
         if chunk.unchanged.is_empty() {
-            return if is_whole {
-                Ok(chunk.rows.clone())
-            } else {
-                take_record_batch(&chunk.rows, &net.kept).context(context)
-            };
+            return Ok(chunk.rows.clone());
         }
         let mut columns = Vec::with_capacity(chunk.rows.num_columns());
         for (at, column) in chunk.rows.columns().iter().enumerate() {
             let lacking: Vec<u32> =
                 chunk.unchanged.iter().filter(|(_, column)| usize::from(*column) == at).map(|(row, _)| *row).collect();
-            let column = match lacking.is_empty() {
+            columns.push(match lacking.is_empty() {
                 true => Arc::clone(column),
                 false => self.filled(chunk, net, found, at, &lacking)?,
-            };
-            columns.push(take(&column, &net.kept, None).context(context)?);
+            });
         }
-        RecordBatch::try_new(chunk.rows.schema(), columns).context(context)
+        RecordBatch::try_new(chunk.rows.schema(), columns).context("fill rows")
     }
 
     /// A column with the values that the updates of the rows `lacking` did not change.
@@ -281,11 +282,14 @@ impl TableWriter {
     ) -> Result<ArrayRef> {
         let column = chunk.rows.column(at);
         let field = chunk.rows.schema_ref().field(at).clone();
-        let is_kept = |row: u32| net.kept.values().binary_search(&row).is_ok();
+        let is_wanted = |row: u32| match &self.history {
+            Some(_) => chunk.selected.as_ref().is_none_or(|selected| selected[row as usize]),
+            None => net.kept.values().binary_search(&row).is_ok(),
+        };
         let by_index: HashMap<usize, &FoundRow> = found.iter().map(|row| (row.index, row)).collect();
         let mut sources: Vec<u32> = (0..column.len() as u32).collect();
         let mut fetched: Vec<(&str, u64)> = Vec::new();
-        for row in lacking.iter().filter(|row| is_kept(**row)) {
+        for row in lacking.iter().filter(|row| is_wanted(**row)) {
             sources[*row as usize] = match origin_of(*row, lacking, &net.bases) {
                 Some(Base::Row(other)) => other,
                 Some(Base::Before(index)) => {

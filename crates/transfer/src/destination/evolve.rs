@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use crate::error::{Error, Result};
+use crate::plan::TablePlan;
 
 /// How the schema of a table in the lake changes.
 #[derive(Debug, PartialEq)]
@@ -53,6 +54,12 @@ pub fn evolve(table: &str, present: &Schema, source: &Schema, replace: &str) -> 
         (false, true) => Evolution::Add(schema()),
         (false, false) => Evolution::Same,
     })
+}
+
+/// The schema of a plan's columns in the lake; all columns may be NULL.
+pub fn schema_of(plan: &TablePlan) -> SchemaRef {
+    let fields: Vec<Field> = plan.columns.iter().map(|c| Field::new(&c.name, c.kind.arrow(), true)).collect();
+    Arc::new(Schema::new(fields))
 }
 
 #[cfg(test)]

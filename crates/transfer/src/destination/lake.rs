@@ -9,9 +9,12 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use lake::{DataFile, FileWriter, HiddenRows, KeySet, Lake, OrderColumns, Table, TableName};
 use tokio::runtime::Handle;
 
-use super::evolve::{Evolution, evolve};
+use super::evolve::{Evolution, evolve, schema_of};
+use super::history::{HistoryLoad, HistorySink};
 use super::legacy;
-use crate::checkpoint::{Checkpoint, Origin, Position};
+use lake::row_history::HISTORY;
+
+use crate::checkpoint::{Checkpoint, Origin, Position, STREAM, STREAM_RETENTION_HOURS};
 use crate::cursor::Cursor;
 use crate::error::{Context, Error, Result};
 use crate::lsn::Lsn;
@@ -28,12 +31,14 @@ const CHUNK_BYTES: usize = 64 << 20;
 const ORIGIN: &str = "wattlake.origin";
 const POSITION: &str = "wattlake.position";
 
-/// The name of the position up to which a table has the changes of the source's log.
-pub(crate) const STREAM: &str = "wattlake.changes";
-
-/// The property that stores an origin, and its text.
-pub(crate) fn origin_text(origin: &Origin) -> Result<(&'static str, String)> {
-    Ok((ORIGIN, serde_json::to_string(origin).map_err(|e| Error::bug("write the checkpoint").because(e))?))
+/// Adds an origin to a commit.
+pub(crate) fn with_origin(commit: lake::Commit, origin: &Origin) -> Result<lake::Commit> {
+    let text = |value: serde_json::Result<String>| value.map_err(|e| Error::bug("write the checkpoint").because(e));
+    let commit = commit.property(ORIGIN, text(serde_json::to_string(origin))?);
+    Ok(match &origin.history {
+        Some(span) => commit.property(HISTORY, text(serde_json::to_string(span))?),
+        None => commit,
+    })
 }
 
 /// The state of the table in the lake.
@@ -68,11 +73,14 @@ fn with_checkpoint(
 ) -> Result<lake::Commit> {
     let text = |value: serde_json::Result<String>| value.map_err(|e| Error::bug("write the checkpoint").because(e));
     let mut commit = commit;
+    let was_streamed = update.before.is_some_and(|before| before.stream.is_some());
     if let Some(stream) = update.stream {
-        commit = commit.position(STREAM, stream.to_i64());
+        commit = commit.position(STREAM, stream.to_i64()).retention_hours(STREAM_RETENTION_HOURS);
+    } else if was_streamed {
+        commit = commit.retention_hours(lake::RETENTION_DAYS as u32 * 24);
     }
     if update.before != Some(&update.origin) {
-        commit = commit.property(ORIGIN, text(serde_json::to_string(&update.origin))?);
+        commit = with_origin(commit, &update.origin)?;
     }
     Ok(commit.property(POSITION, text(serde_json::to_string(&position))?))
 }
@@ -87,6 +95,8 @@ pub struct CheckpointUpdate<'a> {
     pub before: Option<&'a Origin>,
     /// The position in the log that the rows are of.
     pub stream: Option<Lsn>,
+    /// The history in which the rows are recorded.
+    pub history: Option<&'a HistoryLoad>,
 }
 
 /// What the transfer of a table has written.
@@ -322,9 +332,11 @@ pub async fn replace(
 ) -> Result<WriteSummary> {
     let (plan, run) = (&reading.plan, update.run);
     let schema = schema_of(plan);
-    let sinks =
-        (0..streams).map(|_| InitialSink::new(lake, &plan.target, run, &schema, plan.cursor.as_ref())).collect();
-    let parts = reading.run(sinks).await?;
+    let sink = |stream| {
+        let sink = InitialSink::new(lake, &plan.target, run, &schema, plan.cursor.as_ref());
+        HistoryLoad::sink(update.history, sink, stream)
+    };
+    let parts = without_history(reading.run((0..streams).map(sink).collect()).await?, update.history).await?;
     let top = parts.iter().filter_map(|(_, top)| *top).max();
     let files: Vec<DataFile> = parts.into_iter().flat_map(|(files, _)| files).collect();
     fail::fail_point!("before-commit");
@@ -335,6 +347,16 @@ pub async fn replace(
     let version = commit.write().await.context("commit")?;
     fail::fail_point!("after-commit");
     Ok(WriteSummary { rows, replaced: 0, bytes, version: Some(version) })
+}
+
+/// Commits the entries that sinks have written to a history, before the rows; returns what the sinks have of the rows.
+async fn without_history<T>(parts: Vec<(T, Vec<DataFile>)>, history: Option<&HistoryLoad>) -> Result<Vec<T>> {
+    let (parts, files): (Vec<T>, Vec<Vec<DataFile>>) = parts.into_iter().unzip();
+    if let Some(history) = history {
+        history.commit(files.into_iter().flatten().collect()).await?;
+        fail::fail_point!("after-history");
+    }
+    Ok(parts)
 }
 
 /// How rows are added to a table.
@@ -363,9 +385,14 @@ pub async fn add(table: Table, reading: &Arc<TableReader>, addition: Addition<'_
     let (plan, run) = (&reading.plan, addition.update.run);
     let table = clear_columns(table, run, &addition.cleared).await?;
     let (table, schema, evolved) = fit(table, plan, run, addition.defaults.as_ref()).await?;
-    let sink = |_| IncrementSink::new(&table, plan, &addition.matching, &schema, run);
+    let history = addition.update.history;
+    let sink = |stream| {
+        let sink = IncrementSink::new(&table, plan, &addition.matching, &schema, run);
+        HistoryLoad::sink(history, sink, stream)
+    };
     let mut whole = Increment::default();
-    for part in reading.run((0..addition.streams).map(sink).collect()).await? {
+    let parts = reading.run((0..addition.streams).map(sink).collect::<Vec<HistorySink<_>>>()).await?;
+    for part in without_history(parts, history).await? {
         whole.files.extend(part.files);
         whole.hidden.merge(part.hidden);
         whole.top = whole.top.max(part.top);
@@ -400,10 +427,23 @@ pub async fn write_position(table: &Table, run: &str, position: &Position) -> Re
     Ok(())
 }
 
+/// As [`write_position`], and ends the table's history, which does not get the changes after `reached_micros`.
+pub async fn refuse(table: &Table, run: &str, position: &Position, reached_micros: Option<i64>) -> Result<()> {
+    let origin = table.property(ORIGIN).context("read the table's checkpoint")?;
+    let Some(origin) = parsed::<Origin>(origin)?.filter(|origin| origin.history.is_some()) else {
+        return write_position(table, run, position).await;
+    };
+    let history = origin.history.clone().map(|state| state.closed(reached_micros.unwrap_or_default()));
+    let text = serde_json::to_string(&Some(position)).map_err(|e| Error::bug("write the checkpoint").because(e))?;
+    let commit = table.commit(run, "refuse").property(POSITION, text);
+    with_origin(commit, &Origin { history, ..origin })?.write().await.context("write the position")?;
+    Ok(())
+}
+
 /// Writes a checkpoint in a commit without rows, which names another transfer or another source from now on.
 pub async fn hand_over(table: &Table, run: &str, checkpoint: &Checkpoint) -> Result<()> {
     let Some(origin) = checkpoint.origin.clone() else { return Ok(()) };
-    let update = CheckpointUpdate { run, origin, before: None, stream: None };
+    let update = CheckpointUpdate { run, origin, before: None, stream: None, history: None };
     let commit = with_checkpoint(table.commit(run, "hand over"), &update, checkpoint.position.as_ref())?;
     commit.write().await.context("commit")?;
     Ok(())
@@ -442,11 +482,4 @@ async fn fit(
     let files = table.rewrite(run, Arc::clone(&schema), defaults).await.context(context)?;
     table.replace_files(run, "widen", Arc::clone(&schema)).files(files).write().await.context(context)?;
     Ok((table.reload().await.context(context)?, schema, false))
-}
-
-/// The schema of a plan's columns in the lake; all columns may be NULL.
-pub fn schema_of(plan: &TablePlan) -> SchemaRef {
-    let fields: Vec<arrow::datatypes::Field> =
-        plan.columns.iter().map(|c| arrow::datatypes::Field::new(&c.name, c.kind.arrow(), true)).collect();
-    Arc::new(arrow::datatypes::Schema::new(fields))
 }

@@ -1,6 +1,7 @@
 //! The targets of transfers: the lake, and another database of PostgreSQL.
 
 pub mod evolve;
+pub mod history;
 pub mod lake;
 mod legacy;
 pub mod postgres;

@@ -77,7 +77,7 @@ fn checkpoint_sql(plan: &TablePlan, update: &CheckpointUpdate<'_>, position: Opt
 /// Writes a checkpoint without rows, which names another transfer or another source from now on.
 pub async fn hand_over(client: &Client, run: &str, plan: &TablePlan, checkpoint: &Checkpoint) -> Result<()> {
     let Some(origin) = checkpoint.origin.clone() else { return Ok(()) };
-    let update = CheckpointUpdate { run, origin, before: None, stream: None };
+    let update = CheckpointUpdate { run, origin, before: None, stream: None, history: None };
     let sql = checkpoint_sql(plan, &update, checkpoint.position.as_ref())?;
     client.batch_execute(&sql).await.context("write the checkpoint")
 }

@@ -79,13 +79,19 @@ pub fn check_table(plan: TablePlan, settings: &Settings, user: &str) -> Result<T
 }
 
 /// Refuses a plan in which two tables have the same name in the target.
-pub fn check_distinct_targets(plan: &TransferPlan) -> Result<()> {
+pub fn check_distinct_targets(plan: &TransferPlan, has_history: bool) -> Result<()> {
     let mut seen = BTreeMap::new();
     for table in &plan.tables {
         if let Some(other) = seen.insert(&table.target, table.source.display()) {
             let context = format!("{other} and {} would both become {}", table.source.display(), table.target);
             return Err(Error::setup(context).hint("remove `into`, or rename one of them with a table mapping"));
         }
+    }
+    let history = |table: &&crate::plan::TablePlan| has_history && seen.contains_key(&table.target.history());
+    if let Some(table) = plan.tables.iter().find(history) {
+        let name = table.target.history();
+        let context = format!("{} would become {name}, which is the history of {}", seen[&name], table.target);
+        return Err(Error::setup(context).hint("exclude it, or rename it with a table mapping"));
     }
     Ok(())
 }

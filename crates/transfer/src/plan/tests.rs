@@ -250,6 +250,7 @@ fn two_tables_do_not_become_one() {
     let settings = Settings { into: Some("lake".into()), ..settings(Mode::Initial) };
     let tables = ["a", "b"].map(|schema| planned(&table(schema, "t", &[("id", "int4")], &["id"]), &settings).unwrap());
     assert_eq!(tables[0].target, TableName::new("lake", "t"));
-    let error = check_distinct_targets(&TransferPlan { tables: tables.into(), ..TransferPlan::default() }).unwrap_err();
+    let error =
+        check_distinct_targets(&TransferPlan { tables: tables.into(), ..TransferPlan::default() }, false).unwrap_err();
     assert_eq!(error.context, "a.t and b.t would both become lake.t");
 }

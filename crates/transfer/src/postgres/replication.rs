@@ -12,6 +12,9 @@ use crate::lsn::Lsn;
 /// Microseconds from 1970-01-01 to 2000-01-01, from which the protocol counts.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
+/// How long the server may take to end a stream.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
 /// The version from which `pgoutput` sends values in their binary format.
 const HAS_BINARY: u32 = 140_000;
 /// The version from which a slot can be synchronized to standbys.
@@ -139,6 +142,11 @@ impl LogStream {
     /// Whether a message has arrived that [`LogStream::poll`] has not returned yet.
     pub fn has_message(&self) -> bool {
         self.wire.has_message()
+    }
+
+    /// Ends the stream. The slot is free afterwards, unless the server takes long.
+    pub fn close(mut self) -> Result<()> {
+        self.wire.end_streaming(CLOSE_WAIT)
     }
 
     /// Reports that all changes before `confirmed` are durable, so that the server need not keep the log before it.

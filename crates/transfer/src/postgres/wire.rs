@@ -5,8 +5,7 @@
 //! that is a large part of the whole cost. This connection implements only what a transfer needs of the protocol:
 //! start-up, authentication, simple queries, COPY OUT and COPY IN.
 
-use std::io::ErrorKind;
-use std::time::Duration;
+mod streaming;
 
 use bytes::BytesMut;
 use postgres_protocol::authentication::{md5_hash, sasl};
@@ -241,56 +240,6 @@ impl Wire {
         Ok(())
     }
 
-    /// Starts a streaming of the log, in which both sides send CopyData messages: [`Wire::poll`] receives them, and
-    /// [`Wire::send_data`] sends them.
-    pub(super) fn copy_both(&mut self, command: &str) -> Result<()> {
-        self.query(command)?;
-        loop {
-            let (tag, at, end) = self.message()?;
-            match tag {
-                b'W' => return Ok(()),
-                b'E' => return Err(server_error(&self.buffer[at..end])),
-                _ => {}
-            }
-        }
-    }
-
-    /// Limits how long [`Wire::poll`] waits for the next bytes.
-    pub(super) fn set_read_timeout(&mut self, timeout: Duration) -> Result<()> {
-        self.socket.set_read_timeout(timeout).context("set up the socket")
-    }
-
-    /// The body of the next CopyData message; `None` where none arrived within the read timeout.
-    ///
-    /// # Errors
-    /// Where the server ended the streaming, with its error.
-    pub(super) fn poll(&mut self) -> Result<Option<&[u8]>> {
-        loop {
-            let Some((tag, at, end)) = self.poll_message()? else { return Ok(None) };
-            match tag {
-                b'd' => return Ok(Some(&self.buffer[at..end])),
-                b'E' => return Err(server_error(&self.buffer[at..end])),
-                b'c' | b'C' | b'Z' => {
-                    return Err(Error::retry("read the log: the server ended the streaming, since it shuts down"));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Whether [`Wire::poll`] has a message without reading from the socket.
-    pub(super) fn has_message(&self) -> bool {
-        let available = &self.buffer[self.start..self.end];
-        matches!(available, [_, a, b, c, d, ..] if available.len() > u32::from_be_bytes([*a, *b, *c, *d]) as usize)
-    }
-
-    /// Sends one CopyData message.
-    pub(super) fn send_data(&mut self, body: &[u8]) -> Result<()> {
-        let data = frontend::CopyData::new(body).context("write to PostgreSQL")?;
-        data.write(&mut self.out);
-        self.flush()
-    }
-
     fn until_ready(&mut self) -> Result<()> {
         let mut outcome = Ok(());
         loop {
@@ -321,29 +270,6 @@ impl Wire {
         let at = self.start + 5;
         self.start += 1 + length;
         Ok((tag, at, self.start))
-    }
-
-    /// As [`Wire::message`]; `None` where its bytes do not arrive within the read timeout. Those that have arrived stay
-    /// in the buffer.
-    fn poll_message(&mut self) -> Result<Option<(u8, usize, usize)>> {
-        loop {
-            let available = &self.buffer[self.start..self.end];
-            let wanted = match available {
-                [_, a, b, c, d, ..] => 1 + u32::from_be_bytes([*a, *b, *c, *d]) as usize,
-                _ => 5,
-            };
-            if available.len() >= wanted.max(5) {
-                return self.message().map(Some);
-            }
-            self.make_room(wanted);
-            match self.socket.read(&mut self.buffer[self.end..]) {
-                Ok(0) => return Err(closed()),
-                Ok(read) => self.end += read,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(None),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error).context("read from PostgreSQL"),
-            }
-        }
     }
 
     /// Makes sure that `wanted` bytes are in the buffer from `start` on.

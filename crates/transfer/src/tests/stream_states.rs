@@ -1,7 +1,11 @@
 //! CHANGES where something is missing or breaks: each is a state of one table or of the transfer, and nothing is lost.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::fixture::*;
 use super::streaming::*;
+use super::validation::lose;
 use crate::plan::{Mode, Settings};
 use crate::resume::Permission;
 use crate::run::Target;
@@ -223,8 +227,8 @@ async fn a_postgresql_target_and_a_role_without_replication_are_named() {
     let settings = Settings { mode: Mode::Changes, ..streaming(&fixture) };
     let other = database().await;
     let endpoint = crate::postgres::Endpoint::parse(&other).unwrap();
-    let request = std::sync::Arc::new(fixture.request(&settings, Target::Postgres(endpoint), Permission::AsConfigured));
-    let observer: std::sync::Arc<dyn crate::changes::StreamObserver> = std::sync::Arc::new(Recorder::default());
+    let request = Arc::new(fixture.request(&settings, Target::Postgres(endpoint), Permission::AsConfigured));
+    let observer: Arc<dyn crate::changes::StreamObserver> = Arc::new(Recorder::default());
     let error = crate::changes::run(&request, crate::changes::StreamEnd::CaughtUp, &observer).await.err().unwrap();
     assert!(chain(&error).contains("its target is a PostgreSQL"), "{}", chain(&error));
 }
@@ -287,4 +291,101 @@ async fn a_key_that_is_checked_late_is_no_identity() {
     assert!(matches!(states, Ok("no-identity")) || states.is_err());
     fixture.sql("DELETE FROM t").await;
     drop_slot(&fixture, &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_created_or_gets_a_key_later_takes_part() {
+    let fixture =
+        Fixture::new("CREATE TABLE t (id bigint PRIMARY KEY, v text); CREATE TABLE bare (id bigint, v text)").await;
+    let settings = streaming(&fixture);
+    let running = start(&fixture, &settings);
+    wait_for_rows(&fixture, "public.t", &[]).await;
+    fixture.sql("CREATE TABLE later (id bigint PRIMARY KEY, v text); INSERT INTO later VALUES (1, 'a')").await;
+    wait_for_rows(&fixture, "public.later", &["1|a"]).await;
+    fixture.sql("ALTER TABLE bare ADD PRIMARY KEY (id); INSERT INTO bare VALUES (2, 'b')").await;
+    wait_for_rows(&fixture, "public.bare", &["2|b"]).await;
+    fixture.sql("INSERT INTO later VALUES (3, 'c'); UPDATE bare SET v = 'd'").await;
+    wait_for_rows(&fixture, "public.later", &["1|a", "3|c"]).await;
+    wait_for_rows(&fixture, "public.bare", &["2|d"]).await;
+    running.stop().await;
+    drop_slot(&fixture, &settings).await;
+}
+
+async fn wait_for_rows(fixture: &Fixture, name: &str, wanted: &[&str]) {
+    let (schema, table) = name.split_once('.').unwrap();
+    let name = lake::TableName::new(schema, table);
+    for _ in 0..1_800 {
+        if let Some(table) = fixture.lake.table(&name).await.unwrap()
+            && rows_of(&table).await == wanted
+        {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("{name} did not get the rows {wanted:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_stream_is_validated_at_one_position() {
+    let fixture = Fixture::new(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' FROM generate_series(1, 2000) i",
+    )
+    .await;
+    let settings = streaming(&fixture);
+    let running = start(&fixture, &settings);
+    wait_for_count(&fixture, 2_000).await;
+    let writer = fixture.session().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let is_stopped = Arc::clone(&stop);
+    let writing = tokio::spawn(async move {
+        let mut round = 0;
+        while !is_stopped.load(Ordering::Relaxed) {
+            round += 1;
+            let sql = format!(
+                "UPDATE t SET v = v || '.' WHERE id % 500 = {0} % 500; DELETE FROM t WHERE id % 700 = {0} % 700; \
+                 INSERT INTO t SELECT i, 'again' FROM generate_series(1, 2000) i WHERE i % 700 = ({0} + 650) % 700 \
+                 ON CONFLICT DO NOTHING; SELECT pg_sleep(0.01)",
+                round
+            );
+            execute(&writer, &sql).await;
+        }
+        round
+    });
+    let progress: Arc<dyn crate::read::Progress> = Arc::new(crate::read::NoProgress);
+    for _ in 0..5 {
+        let validated =
+            crate::validate::validate(&settings, &fixture.source, &fixture.lake, &[], &progress).await.unwrap();
+        let table = &validated[0];
+        assert!(table.is_ok(), "{table:?}, {:?}", table.error.as_ref().map(chain));
+        assert!(table.source_rows > 100 && table.pending < table.source_rows, "{table:?}");
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert!(writing.await.unwrap() > 10);
+    running.stop().await;
+    // What is wrong is still found.
+    fixture.sql("INSERT INTO t VALUES (5000, 'x')").await;
+    catch_up(&fixture, &settings).await;
+    lose(&fixture, &[5000]).await;
+    let running = start(&fixture, &settings);
+    let is_active = format!(
+        "SELECT count(*) = 1 FROM pg_replication_slots WHERE active AND slot_name = '{}'",
+        settings.changes.slot
+    );
+    fixture.wait_for(&is_active).await;
+    let validated = crate::validate::validate(&settings, &fixture.source, &fixture.lake, &[], &progress).await.unwrap();
+    assert_eq!((validated[0].lost, validated[0].is_ok()), (1, false), "{validated:?}");
+    running.stop().await;
+    drop_slot(&fixture, &settings).await;
+}
+
+async fn wait_for_count(fixture: &Fixture, rows: u64) {
+    for _ in 0..1_800 {
+        if let Some(table) = fixture.lake.table(&lake::TableName::new("public", "t")).await.unwrap()
+            && table.size().unwrap().rows == rows
+        {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("public.t did not get {rows} rows");
 }

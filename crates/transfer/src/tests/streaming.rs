@@ -65,13 +65,20 @@ impl Recorder {
 /// A stream that runs in the background.
 pub struct Running {
     pub recorder: Arc<Recorder>,
-    pub task: JoinHandle<crate::Result<()>>,
+    task: Option<JoinHandle<crate::Result<()>>>,
 }
 
 impl Running {
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.recorder.stopped.store(true, Ordering::Relaxed);
-        self.task.await.unwrap().unwrap();
+        self.task.take().unwrap().await.unwrap().unwrap();
+    }
+}
+
+impl Drop for Running {
+    /// Also where a test has failed: its runtime waits for the stream.
+    fn drop(&mut self) {
+        self.recorder.stopped.store(true, Ordering::Relaxed);
     }
 }
 
@@ -88,7 +95,7 @@ pub fn start(fixture: &Fixture, settings: &Settings) -> Running {
     let runtime = tokio::runtime::Handle::current();
     let task =
         tokio::task::spawn_blocking(move || runtime.block_on(changes::run(&request, StreamEnd::Never, &observer)));
-    Running { recorder, task }
+    Running { recorder, task: Some(task) }
 }
 
 /// Streams until the lake has all that is committed now.

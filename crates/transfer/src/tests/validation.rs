@@ -27,7 +27,7 @@ fn found(validation: &TableValidation) -> [u64; 4] {
 }
 
 /// Deletes rows from the lake.
-async fn lose(fixture: &Fixture, ids: &[i32]) {
+pub async fn lose(fixture: &Fixture, ids: &[i32]) {
     let table = fixture.table("public.t").await;
     let batch = RecordBatch::try_from_iter([("id", Arc::new(Int32Array::from(ids.to_vec())) as _)]).unwrap();
     let keys = KeySet::of(&batch, &["id".to_owned()]).unwrap();

@@ -9,6 +9,7 @@ use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 
 use super::digest::{Digests, KeyRanges, RowEncoder};
+use super::streamed::Keys;
 use super::table_validation::{Difference, TableValidation};
 use crate::cursor::Cursor;
 use crate::error::{Context, Result};
@@ -59,11 +60,13 @@ pub struct Comparison {
     seen: HashMap<Box<[u8]>, Row>,
     /// The keys of the lake's rows so far.
     checked: HashSet<Box<[u8]>>,
+    /// The keys of rows whose changes may be later than the source's snapshot.
+    changed: Keys,
 }
 
 impl Comparison {
     /// A comparison of the ranges of `group`, which ascend.
-    pub fn new(plan: &Arc<TablePlan>, ranges: &Arc<KeyRanges>, group: Vec<usize>) -> Self {
+    pub fn new(plan: &Arc<TablePlan>, ranges: &Arc<KeyRanges>, group: Vec<usize>, changed: Keys) -> Self {
         Comparison {
             plan: Arc::clone(plan),
             ranges: Arc::clone(ranges),
@@ -73,6 +76,7 @@ impl Comparison {
             encoder: None,
             seen: HashMap::new(),
             checked: HashSet::new(),
+            changed,
         }
     }
 
@@ -132,13 +136,17 @@ impl Comparison {
                 return Ok(());
             }
             match this.seen.remove(key) {
-                None => validation.note(Difference::Purged, || show(encoder, &names, key)),
+                None => {
+                    let is_pending = this.changed.contains(key);
+                    let difference = if is_pending { Difference::Pending } else { Difference::Purged };
+                    validation.note(difference, || show(encoder, &names, key));
+                }
                 Some(source) if source.checksum == lake.checksum => {}
                 Some(source) => {
                     let has_moved =
                         source.version != lake.version || this.plan.cursor.as_ref().is_some_and(Cursor::is_transaction);
-                    let difference =
-                        if has_moved && source.is_pending { Difference::Pending } else { Difference::Differs };
+                    let is_pending = (has_moved && source.is_pending) || this.changed.contains(key);
+                    let difference = if is_pending { Difference::Pending } else { Difference::Differs };
                     validation.note(difference, || show(encoder, &names, key));
                 }
             }
@@ -155,7 +163,8 @@ impl Comparison {
         let mut unmatched: Vec<(Box<[u8]>, Row)> = self.seen.into_iter().collect();
         unmatched.sort_by(|a, b| a.0.cmp(&b.0));
         for (key, row) in unmatched {
-            let difference = if row.is_pending { Difference::Pending } else { Difference::Lost };
+            let is_pending = row.is_pending || self.changed.contains(&key);
+            let difference = if is_pending { Difference::Pending } else { Difference::Lost };
             validation.note(difference, || show(&encoder, &self.plan.key, &key));
         }
         Ok(())

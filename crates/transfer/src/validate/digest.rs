@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::decode::INFINITE_MICROS;
-use crate::destination::lake::schema_of;
+use crate::destination::evolve::schema_of;
 use crate::error::{Context, Error, Result};
 use crate::plan::TablePlan;
 use crate::postgres::quote;

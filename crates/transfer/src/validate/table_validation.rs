@@ -14,7 +14,7 @@ pub enum Difference {
     Differs,
     /// In the lake only.
     Purged,
-    /// New or changed at the source since the last run.
+    /// New or changed at the source since the last run, or changed at the moment that a stream is compared at.
     Pending,
     /// In the lake twice or more, under one key.
     Doubled,
@@ -56,6 +56,8 @@ pub struct TableValidation {
     pub purged: u64,
     /// The number of rows that are [`Difference::Pending`].
     pub pending: u64,
+    /// Rows that the source deletes are removed from the lake: none may be in the lake only.
+    pub mirrors: bool,
     /// The number of rows that are [`Difference::Doubled`].
     pub doubled: u64,
     /// The first rows of each difference, at most [`SAMPLES`], with their keys.
@@ -67,9 +69,10 @@ pub struct TableValidation {
 }
 
 impl TableValidation {
-    /// Whether the lake has all rows that it should have, once and with the source's values.
+    /// Whether the lake has all rows that it should have, once and with the source's values, and no others.
     pub fn is_ok(&self) -> bool {
-        self.error.is_none() && self.lost == 0 && self.differs == 0 && self.doubled == 0
+        let is_surplus = self.mirrors && self.purged > 0;
+        self.error.is_none() && self.lost == 0 && self.differs == 0 && self.doubled == 0 && !is_surplus
     }
 
     /// Counts a difference of a row, and keeps its key among the samples while they are few.

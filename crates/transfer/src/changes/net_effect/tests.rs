@@ -117,6 +117,7 @@ fn compare(seed: u64, is_unique: bool, looks_up_inserts: bool) {
         old: batch(&model.old),
         unchanged: Vec::new(),
         selected: None,
+        parts: Vec::new(),
     };
     model.now.sort();
     assert_eq!(applied(&before, &chunk, &matching), model.now, "seed {seed}, unique {is_unique}");
@@ -142,6 +143,7 @@ fn rows_that_are_not_selected_are_removed_and_not_added() {
         old: batch(&[]),
         unchanged: Vec::new(),
         selected: Some(vec![false, false, true]),
+        parts: Vec::new(),
     };
     let before = [(2, "old".to_owned()), (3, "old".to_owned())];
     assert_eq!(applied(&before, &chunk, &matching), [(3, "new".to_owned())]);
@@ -158,6 +160,7 @@ fn unchanged_values_come_from_the_row_before() {
         old: batch(&[]),
         unchanged: vec![(0, 1), (1, 1), (2, 1)],
         selected: None,
+        parts: Vec::new(),
     };
     let net = net_effect(&chunk, &matching).unwrap();
     assert_eq!(net.kept.values(), &[1, 2]);

@@ -47,26 +47,32 @@ impl Drop for Running {
 
 /// Panics where a table of the lake has other rows than the source's.
 pub fn assert_same(source: &Source, warehouse: &Warehouse, table: &str, what: &str) {
+    let query = format!("select {} from {table}", texts_of(source, warehouse, table));
+    assert_same_rows(source, warehouse, [&query, &query], &format!("{what}: {table}"));
+}
+
+/// The columns of a table as texts, in a SELECT list.
+pub fn texts_of(source: &Source, warehouse: &Warehouse, table: &str) -> String {
     let listed = source.rows(&format!(
         "select column_name from information_schema.columns where table_schema = 'public' and table_name = '{table}' order by ordinal_position"
     ));
     let present = warehouse.json(&["lake", "describe", &format!("public.{table}"), "--json"]).swap_remove(0);
     let present = present["columns"].to_string();
     // A column that no row has had a value in since it was added is not in the lake yet.
-    let columns: Vec<String> =
-        listed.into_iter().flatten().filter(|name| present.contains(&format!("\"{name}\""))).collect();
-    let texts: Vec<String> = columns.iter().map(|name| format!("{name}::text as {name}")).collect();
-    let mut expected: Vec<Vec<String>> = source.rows(&format!("select {} from {table}", texts.join(", ")));
-    let mut found: Vec<Vec<String>> = warehouse
-        .sql(&format!("select {} from {table}", texts.join(", ")))
-        .iter()
-        .map(|row| columns.iter().map(|name| text_of(&row[name])).collect())
-        .collect();
+    let columns = listed.into_iter().flatten().filter(|name| present.contains(&format!("\"{name}\"")));
+    columns.map(|name| format!("{name}::text as {name}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Panics where the second query, of the lake, has other rows than the first, of the source.
+pub fn assert_same_rows(source: &Source, warehouse: &Warehouse, [expected, found]: [&str; 2], what: &str) {
+    let mut expected: Vec<Vec<String>> = source.rows(expected);
+    let values = |row: &Value| row.as_object().unwrap().values().map(text_of).collect();
+    let mut found: Vec<Vec<String>> = warehouse.sql(found).iter().map(values).collect();
     expected.sort();
     found.sort();
     if let Some(at) = (0..expected.len().max(found.len())).find(|at| expected.get(*at) != found.get(*at)) {
         panic!(
-            "{what}: {table} has {} rows and the lake {}; the first that differs: {:?} and {:?}",
+            "{what}: the source has {} rows and the lake {}; the first that differs: {:?} and {:?}",
             expected.len(),
             found.len(),
             expected.get(at),
@@ -119,6 +125,43 @@ fn a_stream_is_a_service_of_the_server() {
     assert_eq!(warehouse.json(&["runs", "--json"])[0]["state"], "cancelled");
     warehouse.ok(&["transfer", "drop-slot", "t"]).has("dropped the slot");
     assert_eq!(source.value("select count(*) from pg_replication_slots where database = current_database()"), "0");
+}
+
+#[test]
+fn an_interruption_is_the_state_of_the_tables_until_it_passes() {
+    let source = Source::empty();
+    source.execute("create table t (id int primary key, v text); insert into t values (1, 'a')");
+    let warehouse = stream_of(&source, "");
+    let running = Running(warehouse.command(&["transfer", "run", "t"]).stdout(Stdio::null()).spawn().unwrap());
+    wait_for_rows(&warehouse, &json!([{"v": "a"}]));
+    wait_for_state(&warehouse, "streaming");
+    let postgres = Source::at(&source.url().replace(source.name(), "postgres"));
+    postgres.execute(&format!(
+        "alter database {0} allow_connections false; \
+         select pg_terminate_backend(active_pid) from pg_replication_slots where database = '{0}' and active",
+        source.name()
+    ));
+    let state = wait_for_state(&warehouse, "interrupted");
+    assert!(!state["reason"].as_str().unwrap_or_default().is_empty(), "{state}");
+    postgres.execute(&format!("alter database {} allow_connections true", source.name()));
+    source.execute("insert into t values (2, 'b')");
+    drop(running);
+    warehouse.ok(&["transfer", "run", "t", "--until-caught-up"]);
+    assert_eq!(wait_for_state(&warehouse, "streaming")["reason"], Value::Null);
+    wait_for_rows(&warehouse, &json!([{"v": "a"}, {"v": "b"}]));
+    warehouse.ok(&["transfer", "drop-slot", "t"]);
+}
+
+fn wait_for_state(warehouse: &Warehouse, wanted: &str) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(180);
+    loop {
+        let rows = warehouse.sql("select state, reason, hint from system.transfers");
+        if let Some(row) = rows.first().filter(|row| row["state"] == wanted) {
+            return row.clone();
+        }
+        assert!(Instant::now() < deadline, "the state is not {wanted}: {rows:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn serve(warehouse: &Warehouse) -> Running {

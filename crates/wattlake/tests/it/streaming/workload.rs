@@ -23,12 +23,14 @@ pub const NAMES: [&str; 4] = ["hot", "parted", "compound", "keyless"];
 /// Makes transactions.
 pub struct Workload {
     random: StdRng,
-    columns: u32,
+    /// How many columns were added; `None` where none are.
+    columns: Option<u32>,
 }
 
 impl Workload {
-    pub fn new(seed: u64) -> Workload {
-        Workload { random: StdRng::seed_from_u64(seed), columns: 0 }
+    /// With `adds_columns`, also changes of the tables' columns.
+    pub fn new(seed: u64, adds_columns: bool) -> Workload {
+        Workload { random: StdRng::seed_from_u64(seed), columns: adds_columns.then_some(0) }
     }
 
     pub fn random(&mut self) -> &mut StdRng {
@@ -68,12 +70,13 @@ impl Workload {
             1 => format!(
                 "insert into hot select m, 'bulk', {n}, m, now() from generate_series({id}, {id} + 3000) m on conflict (id) do update set n = excluded.n"
             ),
-            2 => {
-                self.columns += 1;
+            2 if self.columns.is_some() => {
+                let number = self.columns.get_or_insert(0);
+                *number += 1;
                 let default = if self.random.random_bool(0.5) { " default 'old'" } else { "" };
-                format!("alter table hot add column if not exists c{} text{default}", self.columns)
+                format!("alter table hot add column if not exists c{number} text{default}")
             }
-            3..10 => format!(
+            2..10 => format!(
                 "insert into hot values ({id}, repeat('v', {n} * 100), {n}, {n} / 3.0, now()) on conflict do nothing"
             ),
             10..20 => format!("update hot set n = {n} where id % 50 = {n} % 50"),

@@ -1,0 +1,237 @@
+//! `bench keys`: how long updates of random keys take from their commit at the source to their commit in the lake, in
+//! tables of several sizes, and how much memory they take. It has no peer: what is compared are the sizes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::programs::{Profile, Programs, Selection};
+use super::report::{self, Spread};
+use super::servers::{DATABASE, Servers};
+use crate::project::{Project, output, run as run_command};
+
+/// How long a change may take until it counts as lost.
+const LATENCY_MAX: Duration = Duration::from_secs(60);
+
+/// The options of `bench keys`.
+#[derive(Args)]
+pub struct Options {
+    /// The numbers of rows of the tables
+    #[arg(long, value_delimiter = ',', default_values_t = [10_000_000, 100_000_000])]
+    rows: Vec<u64>,
+    /// The rows of one transaction
+    #[arg(long, default_value_t = 1_000)]
+    keys: u64,
+    #[arg(long, default_value_t = 20)]
+    rounds: u32,
+    /// Run a small table and few rounds to test the benchmark; the results are not kept
+    #[arg(long)]
+    quick: bool,
+    /// The profile of the wattlake binary; `dev` is what the README's commands build
+    #[arg(long, value_enum, default_value_t = Profile::Dev)]
+    profile: Profile,
+}
+
+/// Runs the benchmark and writes its results.
+pub fn run(project: &Project, options: &Options) -> Result<()> {
+    let (sizes, rounds) = if options.quick { (vec![50_000], 3) } else { (options.rows.clone(), options.rounds) };
+    ensure!(rounds > 0, "rounds must be above zero");
+    let work = project.root.join("bench/work");
+    fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
+    let programs = Programs::prepare(project, &work, &Selection { pgcopydb: false, wattlake: Some(options.profile) })?;
+    let servers = Servers::start(&work)?;
+    let mut results = Vec::new();
+    for rows in sizes {
+        eprintln!("bench keys: fill a table of {rows} rows");
+        let bench = KeysBench::prepare(&programs, &servers, &work, rows)?;
+        let result = bench.measure(options.keys, rounds)?;
+        eprintln!("{result}");
+        results.push(result);
+        bench.drop()?;
+    }
+    let result = json!({
+        "benchmark": "keys",
+        "date": report::today(project)?,
+        "commit": report::commit(project)?,
+        "profile": options.profile.name(),
+        "machine": report::machine()?,
+        "versions": programs.versions(&servers)?,
+        "keys": options.keys,
+        "tables": results,
+    });
+    let folder = if options.quick { work.join("quick") } else { report::results_folder(project, &result)? };
+    write(&folder, &result)?;
+    servers.stop()
+}
+
+struct KeysBench<'a> {
+    programs: &'a Programs,
+    servers: &'a Servers,
+    wattlake: PathBuf,
+    warehouse: PathBuf,
+    rows: u64,
+}
+
+impl<'a> KeysBench<'a> {
+    fn prepare(programs: &'a Programs, servers: &'a Servers, work: &Path, rows: u64) -> Result<Self> {
+        let warehouse = work.join("keys");
+        if warehouse.exists() {
+            fs::remove_dir_all(&warehouse).context("remove an earlier run's lake")?;
+        }
+        let wattlake = programs.wattlake.clone().context("build wattlake")?;
+        let bench = KeysBench { programs, servers, wattlake, warehouse, rows };
+        let postgres = servers.source.tcp_url("postgres");
+        output(programs.psql(servers, &postgres).args(["-c", &format!("CREATE DATABASE {DATABASE}")]))?;
+        bench.source(&format!(
+            "CREATE TABLE keyed AS SELECT g::bigint AS id, (g % 500)::int AS site, now() AS at, g / 7.0::float8 AS value \
+             FROM generate_series(1, {rows}) g"
+        ))?;
+        bench.source("ALTER TABLE keyed ADD PRIMARY KEY (id)")?;
+        let doing = || format!("write a warehouse in {}", bench.warehouse.display());
+        let main = format!("[lake]\nurl = \"lake\"\n\n[connections.bench]\nurl = \"{}\"\n", servers.source_url());
+        fs::create_dir_all(bench.warehouse.join("transfers")).with_context(doing)?;
+        fs::write(bench.warehouse.join("wattlake.toml"), main).with_context(doing)?;
+        let transfer = "source = \"bench\"\nmode = \"changes\"\n";
+        fs::write(bench.warehouse.join("transfers/bench.toml"), transfer).with_context(doing)?;
+        run_command(bench.wattlake().args(["transfer", "run", "bench", "--until-caught-up"])).context("copy")?;
+        Ok(bench)
+    }
+
+    fn wattlake(&self) -> Command {
+        let mut command = Command::new(&self.wattlake);
+        command.arg("-C").arg(&self.warehouse);
+        command
+    }
+
+    fn source(&self, sql: &str) -> Result<String> {
+        self.programs.query(self.servers, &self.servers.source_url(), sql)
+    }
+
+    /// Updates random keys, one transaction a round, and takes the time until each is in the lake.
+    fn measure(&self, keys: u64, rounds: u32) -> Result<Value> {
+        let log = self.warehouse.join("lake/public/keyed/_delta_log");
+        let mut command = self.wattlake();
+        command.args(["transfer", "run", "bench"]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut stream = Stream(command.spawn().context("start a stream")?);
+        sleep(Duration::from_secs(3));
+        let before = memory(&stream.0)?;
+        let mut seconds = Vec::new();
+        for _ in 0..rounds {
+            let known = versions(&log)?;
+            // The clock is read in a statement of its own, after the commit.
+            let update = format!(
+                "UPDATE keyed SET value = value + 1 WHERE id IN \
+                 (SELECT 1 + floor(random() * {})::bigint FROM generate_series(1, {keys}))",
+                self.rows
+            );
+            self.source(&update)?;
+            let committed = self.source("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")?;
+            let committed: i64 = committed.trim().parse().context("read the clock")?;
+            seconds.push((in_lake(&log, known)? - committed) as f64 / 1000.0);
+            // So that no update waits for the commit before it.
+            sleep(Duration::from_secs(1));
+        }
+        ensure!(stream.0.try_wait()?.is_none(), "the stream has ended");
+        let after = memory(&stream.0)?;
+        drop(stream);
+        let spread = Spread::of(seconds.iter().copied()).context("no round")?;
+        Ok(json!({
+            "rows": self.rows, "rounds": rounds, "seconds": seconds,
+            "median_s": spread.median, "min_s": spread.min, "max_s": spread.max,
+            "memory_before_mib": before, "memory_peak_mib": after,
+        }))
+    }
+
+    fn drop(self) -> Result<()> {
+        run_command(self.wattlake().args(["transfer", "drop-slot", "bench"])).context("drop the slot")?;
+        let postgres = self.servers.source.tcp_url("postgres");
+        output(self.programs.psql(self.servers, &postgres).args(["-c", &format!("DROP DATABASE {DATABASE}")]))?;
+        Ok(())
+    }
+}
+
+/// When the first commit of changes after version `known` was made, in milliseconds.
+fn in_lake(log: &Path, known: u64) -> Result<i64> {
+    let started = Instant::now();
+    loop {
+        for version in known + 1..=versions(log)? {
+            let path = log.join(format!("{version:020}.json"));
+            let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            for line in text.lines() {
+                let action: Value = serde_json::from_str(line).context("read a commit")?;
+                let info = &action["commitInfo"];
+                if info["wattlakeOperation"] == "changes" && info["rowsAdded"].as_u64().unwrap_or(0) > 0 {
+                    return info["timestamp"].as_i64().context("a commit has no time");
+                }
+            }
+        }
+        ensure!(started.elapsed() < LATENCY_MAX, "the update did not arrive");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// A process that is killed when it is dropped.
+struct Stream(Child);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The most memory that a process has had, in MiB.
+fn memory(process: &Child) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).context("read a process's memory")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the process has ended")?;
+    let kib: f64 = peak.trim().trim_end_matches(" kB").parse().context("read a process's memory")?;
+    Ok(kib / 1024.0)
+}
+
+fn versions(log: &Path) -> Result<u64> {
+    let entries = fs::read_dir(log).with_context(|| format!("read {}", log.display()))?;
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".json")?.parse().ok());
+    Ok(numbers.max().unwrap_or(0))
+}
+
+/// Writes keys.json and keys.md.
+fn write(folder: &Path, result: &Value) -> Result<()> {
+    let machine = &result["machine"];
+    let mut page = format!(
+        "# Random keys, {}\n\n{} cores, {}. Commit {}. {} updates of random keys in one transaction, from its commit at the source to \
+         the commit in the lake.\n\n| rows of the table | rounds | median s | min | max | memory before MiB | peak MiB |\n\
+         |---:|---:|---:|---:|---:|---:|---:|\n",
+        result["date"].as_str().unwrap_or_default(),
+        machine["cores"],
+        machine["cpu"].as_str().unwrap_or("-"),
+        result["commit"],
+        result["keys"]
+    );
+    for table in result["tables"].as_array().into_iter().flatten() {
+        let number = |name: &str, digits: usize| format!("{:.digits$}", table[name].as_f64().unwrap_or_default());
+        page += &format!(
+            "| {} | {} | {} | {} | {} | {} | {} |\n",
+            table["rows"],
+            table["rounds"],
+            number("median_s", 3),
+            number("min_s", 3),
+            number("max_s", 3),
+            number("memory_before_mib", 0),
+            number("memory_peak_mib", 0)
+        );
+    }
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    let exact = serde_json::to_string_pretty(result)? + "\n";
+    for (name, content) in [("keys.json", &exact), ("keys.md", &page)] {
+        let path = folder.join(name);
+        fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
+    }
+    println!("{page}");
+    Ok(())
+}
