@@ -142,6 +142,11 @@ impl Commit {
         self.property(RETENTION_HOURS, hours.to_string())
     }
 
+    /// Keeps versions for as long as those of other tables, from this commit on.
+    pub fn default_retention(self) -> Self {
+        self.property(RETENTION_HOURS, "")
+    }
+
     /// Adds a value to the commit info.
     pub fn info(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.info.insert(key.to_owned(), value.into());
@@ -306,7 +311,8 @@ impl Commit {
         for (name, text) in &self.properties {
             configuration[name] = text.as_str().into();
         }
-        if let Some(hours) = configuration.get(RETENTION_HOURS).and_then(|hours| hours.as_str()) {
+        let own = configuration.get(RETENTION_HOURS).and_then(|hours| hours.as_str()).filter(|hours| !hours.is_empty());
+        if let Some(hours) = own {
             let interval = format!("interval {hours} hours");
             configuration["delta.deletedFileRetentionDuration"] = interval.as_str().into();
             configuration["delta.logRetentionDuration"] = interval.into();

@@ -26,18 +26,23 @@ pub const OPERATION: &str = "_op";
 pub const COMMITTED_AT: &str = "_committed_at";
 /// The position of the transaction's commit in the source's log; of the snapshot, for rows that were read whole.
 pub const LSN: &str = "_lsn";
-/// The number of the change among those of the table in the transaction.
+/// The number of the change among those of the table in the transaction; -1 for rows that were read whole.
 pub const SEQUENCE: &str = "_seq";
+/// The number of the copy that the entry belongs to, or follows: the table is read whole at the beginning of each.
+pub const GENERATION: &str = "_generation";
 /// The id of the transaction at the source; NULL for rows that were read whole.
 pub const TRANSACTION: &str = "_xid";
 
-/// [`SEQUENCE`] of the entry that removes all earlier rows before the table is read whole again.
-pub const BEFORE_LOAD: i64 = -1;
+/// The property of a history with the number of its last copy.
+pub const LAST_GENERATION: &str = "wattlake.generation";
+
+/// [`SEQUENCE`] of rows that were read whole: they are before all changes.
+pub const OF_LOAD: i64 = -1;
 
 /// The name of the history in its query.
 const ENTRIES: &str = "entries";
 /// The name of the number by which entries are selected.
-const NUMBER: &str = "_number";
+const NUMBER: &str = "wattlake: number";
 
 /// What follows a table's name in the name of its history.
 const SUFFIX: &str = "__history";
@@ -70,33 +75,31 @@ impl RowOperation {
     }
 }
 
-/// A time for which a table's history is complete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A time for which a table's history is complete: from a copy of the table on, for as long as the source's log was
+/// followed from there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistorySpan {
+    /// The number of the copy, by which its entries are known: positions in the log may have been used by others before.
+    pub generation: i64,
+    /// The columns that identify a row; empty where only all columns together do.
+    pub key: Vec<String>,
     /// Its beginning, in microseconds since 1970.
     pub since: i64,
     /// Its end; `None` where it continues.
     pub until: Option<i64>,
 }
 
-/// What is known of a table's history.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What is known of a table's history: the times for which it is complete, in their order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryState {
-    /// The columns that identify a row; empty where only all columns together do.
-    pub key: Vec<String>,
-    /// The times for which it is complete, in their order. Between them the source's log was not read.
+    /// The times. Between them the source's log was not followed.
     pub spans: Vec<HistorySpan>,
 }
 
 impl HistoryState {
-    /// A history that begins at an instant.
-    pub fn beginning(key: Vec<String>, since: i64) -> HistoryState {
-        HistoryState { key, spans: vec![HistorySpan { since, until: None }] }
-    }
-
-    /// Whether changes are recorded in it.
-    pub fn is_open(&self) -> bool {
-        self.spans.last().is_some_and(|span| span.until.is_none())
+    /// The span that changes are recorded for.
+    pub fn open(&self) -> Option<&HistorySpan> {
+        self.spans.last().filter(|span| span.until.is_none())
     }
 
     /// Ends it at an instant, where it is open.
@@ -109,29 +112,20 @@ impl HistoryState {
         self
     }
 
-    /// Continues it from an instant, where it is closed.
-    #[must_use]
-    pub fn continued(mut self, at_micros: i64) -> HistoryState {
-        if !self.is_open() {
-            self.spans.push(HistorySpan { since: at_micros, until: None });
-        }
-        self
-    }
-
-    /// Whether the table's state at an instant is in the history.
-    pub fn contains(&self, at_micros: i64) -> bool {
+    /// The span with the table's state at an instant.
+    pub fn at(&self, at_micros: i64) -> Option<&HistorySpan> {
         let contains =
-            |span: &HistorySpan| span.since <= at_micros && span.until.is_none_or(|until| at_micros <= until);
-        self.spans.iter().any(contains)
+            |span: &&HistorySpan| span.since <= at_micros && span.until.is_none_or(|until| at_micros <= until);
+        self.spans.iter().rev().find(contains)
     }
 }
 
-/// The history of a table.
+/// The history of a table, in a span.
 pub struct RowHistory {
     /// The table with the entries.
     pub table: Table,
-    /// The columns that identify a row; empty where only all columns together do.
-    pub key: Vec<String>,
+    /// The span.
+    pub span: HistorySpan,
 }
 
 impl RowHistory {
@@ -145,9 +139,10 @@ impl RowHistory {
         session.register_table(ENTRIES, entries).context(&context)?;
         let schema = table.schema()?;
         let columns = || schema.fields().iter().map(|field| field.name()).filter(|name| known.index_of(name).is_ok());
-        let sql = match self.key.is_empty() {
-            true => latest_of_equal_rows(&columns().cloned().collect::<Vec<_>>(), at_micros),
-            false => latest_by_key(&self.key, at_micros),
+        let entries = entries_at(self.span.generation, at_micros);
+        let sql = match self.span.key.is_empty() {
+            true => latest_of_equal_rows(&columns().cloned().collect::<Vec<_>>(), &entries),
+            false => latest_by_key(&self.span.key, &entries),
         };
         let frame = session.sql(&sql).await.context(&context)?;
         let mut selected: Vec<Expr> = Vec::with_capacity(schema.fields().len());
@@ -169,6 +164,11 @@ impl TableName {
     pub fn history(&self) -> TableName {
         TableName::new(self.schema.clone(), format!("{}{SUFFIX}", self.table))
     }
+
+    /// The name of the table that this is the name of the history of.
+    pub fn without_history(&self) -> Option<TableName> {
+        Some(TableName::new(self.schema.clone(), self.table.strip_suffix(SUFFIX)?))
+    }
 }
 
 /// The schema of the history of a table with these columns, all of which may be NULL in it.
@@ -181,6 +181,7 @@ pub fn history_schema(rows: &Schema) -> Result<SchemaRef> {
         Field::new(COMMITTED_AT, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
         Field::new(LSN, DataType::Int64, true),
         Field::new(SEQUENCE, DataType::Int64, true),
+        Field::new(GENERATION, DataType::Int64, true),
         Field::new(TRANSACTION, DataType::Int64, true),
     ];
     if let Some(taken) = own.iter().find(|field| rows.field_with_name(field.name()).is_ok()) {
@@ -192,64 +193,56 @@ pub fn history_schema(rows: &Schema) -> Result<SchemaRef> {
 }
 
 impl Table {
-    /// The table's history, where it has the table's state at an instant.
-    pub async fn row_history(&self, at: DateTime<Utc>) -> Result<Option<RowHistory>> {
+    /// The span of the table's history that has its state at an instant.
+    pub fn history_span(&self, at: DateTime<Utc>) -> Result<Option<HistorySpan>> {
         let Some(text) = self.property(HISTORY)? else { return Ok(None) };
-        let context = || format!("read the history of {}", self.name);
-        let state: HistoryState = serde_json::from_str(&text).context(context())?;
-        if !state.contains(at.timestamp_micros()) {
-            return Ok(None);
-        }
-        match self.lake.table(&self.name.history()).await? {
-            Some(table) => Ok(Some(RowHistory { table, key: state.key })),
-            None => {
-                let what = format!("{}: the table {} does not exist", context(), self.name.history());
-                Err(Error::new(Kind::FixInput, what))
-            }
-        }
+        let state: HistoryState = serde_json::from_str(&text).context(format!("read the history of {}", self.name))?;
+        Ok(state.at(at.timestamp_micros()).cloned())
     }
 }
 
-/// The entries up to the instant, without those that a TRUNCATE or a new load removed.
-fn entries_at(at_micros: i64) -> String {
+/// The entries of a copy and of the changes after it up to an instant, without those that a TRUNCATE has removed.
+fn entries_at(generation: i64, at_micros: i64) -> String {
     let truncate = RowOperation::Truncate.as_str();
-    let until = format!("{} <= arrow_cast({at_micros}, 'Timestamp(Microsecond, Some(\"UTC\"))')", quoted(COMMITTED_AT));
+    let wanted = format!(
+        "{} = {generation} AND {} <= arrow_cast({at_micros}, 'Timestamp(Microsecond, Some(\"UTC\"))')",
+        quoted(GENERATION),
+        quoted(COMMITTED_AT)
+    );
     let (op, lsn, sequence) = (quoted(OPERATION), quoted(LSN), quoted(SEQUENCE));
-    let truncates = format!("FROM {ENTRIES} WHERE {op} = '{truncate}' AND {until}");
+    let truncates = format!("FROM {ENTRIES} WHERE {op} = '{truncate}' AND {wanted}");
     let last = format!("coalesce((SELECT max({lsn}) {truncates}), -1)");
-    let number = format!("coalesce((SELECT max({sequence}) {truncates} AND {lsn} = {last}), -2)");
+    let number = format!("coalesce((SELECT max({sequence}) {truncates} AND {lsn} = {last}), {OF_LOAD} - 1)");
     format!(
-        "SELECT * FROM {ENTRIES} WHERE {until} AND {op} <> '{truncate}' \
+        "SELECT * FROM {ENTRIES} WHERE {wanted} AND {op} <> '{truncate}' \
          AND ({lsn} > {last} OR ({lsn} = {last} AND {sequence} > {number}))"
     )
 }
 
 /// Of each key the last entry, unless it is a delete.
-fn latest_by_key(key: &[String], at_micros: i64) -> String {
+fn latest_by_key(key: &[String], entries: &str) -> String {
     let (lsn, sequence, number) = (quoted(LSN), quoted(SEQUENCE), quoted(NUMBER));
     let key: Vec<String> = key.iter().map(|name| quoted(name)).collect();
     format!(
         "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY {} ORDER BY {lsn} DESC, {sequence} DESC) AS {number} \
-         FROM ({})) WHERE {number} = 1 AND {} <> '{}'",
+         FROM ({entries})) WHERE {number} = 1 AND {} <> '{}'",
         key.join(", "),
-        entries_at(at_micros),
         quoted(OPERATION),
         RowOperation::Delete.as_str(),
     )
 }
 
 /// Of equal rows as many as were added and not deleted.
-fn latest_of_equal_rows(columns: &[String], at_micros: i64) -> String {
+fn latest_of_equal_rows(columns: &[String], entries: &str) -> String {
     let columns: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
     let (columns, number) = (columns.join(", "), quoted(NUMBER));
     let is_delete = format!("{} = '{}'", quoted(OPERATION), RowOperation::Delete.as_str());
     format!(
-        "SELECT * FROM (SELECT *, {is_delete} AS \"_deletes\", \
+        "SELECT * FROM (SELECT *, {is_delete} AS \"wattlake: deletes\", \
          row_number() OVER (PARTITION BY {columns}, {is_delete} ORDER BY {}) AS {number}, \
-         sum(CASE WHEN {is_delete} THEN 1 ELSE 0 END) OVER (PARTITION BY {columns}) AS \"_deleted\" FROM ({})) \
-         WHERE NOT \"_deletes\" AND {number} > \"_deleted\"",
+         sum(CASE WHEN {is_delete} THEN 1 ELSE 0 END) OVER (PARTITION BY {columns}) AS \"wattlake: deleted\" FROM ({entries})) \
+         WHERE NOT \"wattlake: deletes\" AND {number} > \"wattlake: deleted\"",
         quoted(LSN),
-        entries_at(at_micros),
     )
 }
 

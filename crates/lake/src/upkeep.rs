@@ -34,8 +34,8 @@ type LivenessOf<'a> = &'a (dyn Fn(&str) -> RunLiveness + Sync);
 /// Between two removals of old entries of the log, in versions.
 const CLEAN_EVERY: u64 = 1_000;
 
-/// A file of an active run that is no part of any version belongs to no commit of it any more after so many days.
-const UNCOMMITTED_DAYS: i64 = 3;
+/// How long a commit may take from its files to its entry in the log, at most, whatever the clocks say.
+const COMMIT_TIME: TimeDelta = TimeDelta::hours(1);
 
 /// Whether a file of a run may be removed.
 fn is_removable(life: RunLiveness, written_at: DateTime<Utc>) -> bool {
@@ -74,22 +74,27 @@ impl Table {
         // Listed before the log is read: a file that is committed in between belongs to an active run, and is kept.
         let store = self.store();
         let objects: Vec<ObjectMeta> = store.list(None).try_collect().await.context(context())?;
+        // So is whether their runs are active: one that ends in between has committed what it wrote.
+        let lives: HashMap<&str, RunLiveness> =
+            objects.iter().filter_map(|object| run_of(&object.location)).map(|run| (run, life(run))).collect();
         let now = Table::load(self.lake.clone(), self.name.clone()).await?;
         let log = LogContents::of(&now, oldest).await?;
         let mut vacuumed = VacuumSummary::default();
-        for object in objects {
+        for object in &objects {
             let Some(run) = run_of(&object.location) else { continue };
             if log.active.contains(object.location.as_ref()) {
                 continue;
             }
             // A stream runs for months: what it has committed and replaced since is removed as that of other runs.
-            let is_known = log.removed.contains_key(object.location.as_ref()) || log.runs.contains(run);
-            let is_uncommitted = !log.removed.contains_key(object.location.as_ref())
-                && (!log.runs.contains(run) || object.last_modified >= Utc::now() - TimeDelta::days(UNCOMMITTED_DAYS));
-            if is_uncommitted && !is_removable(life(run), object.last_modified) {
+            let is_known = log.removed.contains_key(object.location.as_ref()) || log.runs.contains_key(run);
+            // A commit of a run has all of its files before it.
+            let was_left = log.runs.get(run).is_some_and(|last| object.last_modified < *last - COMMIT_TIME);
+            let is_uncommitted = !log.removed.contains_key(object.location.as_ref()) && !was_left;
+            let life = lives.get(run).copied().unwrap_or(RunLiveness::Alive);
+            if is_uncommitted && !is_removable(life, object.last_modified) {
                 continue;
             }
-            if log.needs_vector(&object) || (is_known && !log.is_expired(&object, oldest)) {
+            if log.needs_vector(object) || (is_known && !log.is_expired(object, oldest)) {
                 continue;
             }
             match is_known {
@@ -251,12 +256,18 @@ impl Lake {
         let context = || format!("sweep {name}");
         let store = self.table_store(name);
         let objects: Vec<ObjectMeta> = store.list(None).try_collect().await.context(context())?;
+        let is_left = |object: &ObjectMeta| {
+            run_of(&object.location).is_some_and(|run| is_removable(life(run), object.last_modified))
+        };
+        let left: Vec<ObjectMeta> = objects.into_iter().filter(is_left).collect();
+        // A run that has ended by now may have committed its files since they were listed.
+        if self.table(name).await?.is_some() {
+            return Ok(0);
+        }
         let mut swept = 0;
-        for object in objects {
-            if run_of(&object.location).is_some_and(|run| is_removable(life(run), object.last_modified)) {
-                store.delete(&object.location).await.context(context())?;
-                swept += 1;
-            }
+        for object in left {
+            store.delete(&object.location).await.context(context())?;
+            swept += 1;
         }
         if let Ok(folder) = self.table_url(name)?.to_file_path() {
             swept += sweep_staging(&folder, life, false).await.context(context())?;
@@ -290,7 +301,8 @@ async fn sweep_staging(folder: &std::path::Path, life: LivenessOf<'_>, dry_run: 
 struct LogContents {
     active: HashSet<String>,
     removed: HashMap<String, DateTime<Utc>>,
-    runs: HashSet<String>,
+    /// The runs that have committed, and when they did so last.
+    runs: HashMap<String, DateTime<Utc>>,
     /// The deletion vectors of this version and of the first version within the retention; `None` where that version
     /// can't be opened.
     vectors: Option<HashSet<String>>,
@@ -315,7 +327,13 @@ impl LogContents {
         // The last version before the time, or the first one that the log still has.
         let is_before = |version: &&HistoryEntry| version.at.is_some_and(|at| at <= oldest);
         let first = history.iter().find(is_before).or(history.last()).map(|version| version.version);
-        let runs = history.iter().filter_map(|version| version.run.clone()).collect();
+        let mut runs = HashMap::new();
+        for version in &history {
+            // The newest first.
+            if let (Some(run), Some(at)) = (&version.run, version.at) {
+                runs.entry(run.clone()).or_insert(at);
+            }
+        }
         let mut vectors = Some(vectors_of(table)?);
         if let Some(first) = first {
             let earlier = match table.at(AsOf::Version(first)).await {

@@ -15,6 +15,7 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, UNNAMED_TABLE};
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
+use lake::row_history::RowHistory;
 use lake::{AsOf, Lake, Table, TableName};
 use sqlparser::ast::ExprWithAlias;
 use tokio::sync::{Mutex, OnceCell};
@@ -213,8 +214,14 @@ impl LakeSnapshot {
     async fn provider(&self, table: Table, when: Option<AsOf>) -> Result<Arc<dyn TableProvider>> {
         let context = format!("read {}", table.name());
         if let Some(AsOf::Instant(at)) = when.or(self.as_of)
-            && let Some(history) = table.row_history(at).await.context(&context)?
+            && let Some(span) = table.history_span(at).context(&context)?
         {
+            // By the snapshot: two references to the table read the same entries.
+            let name = table.name().history();
+            let Some(entries) = self.newest(&name).await? else {
+                return Err(Error::new(Kind::FixInput, format!("{context}: its history {name} does not exist")));
+            };
+            let history = RowHistory { table: entries, span };
             let provider = history.rows_at(&table, at).await.context(&context)?;
             if let Some(read) = &self.read {
                 let (provider, table) = (Arc::clone(&provider), history.table);
@@ -244,8 +251,12 @@ impl LakeSnapshot {
     /// # Errors
     /// Where the filter is no condition on the table's columns.
     pub fn for_role(&self, table: Arc<dyn TableProvider>, name: &TableName) -> Result<Arc<dyn TableProvider>> {
-        match self.role.as_ref().and_then(|role| role.row_filter(name)) {
-            Some(filter) => with_row_filter(table, filter).context(&format!("filter the rows of {name}")),
+        // The history of a table has the columns of its filter.
+        let of_table = name.without_history();
+        let filter =
+            |role: &Arc<Role>| role.row_filter(name).or_else(|| role.row_filter(of_table.as_ref()?)).map(str::to_owned);
+        match self.role.as_ref().and_then(filter) {
+            Some(filter) => with_row_filter(table, &filter).context(&format!("filter the rows of {name}")),
             None => Ok(table),
         }
     }

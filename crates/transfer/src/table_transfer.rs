@@ -8,9 +8,10 @@ use arrow::datatypes::Schema;
 use lake::Lake;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::changes::ReachedTimes;
 use crate::checkpoint::{LASTING_STATES, Origin, Position, Refusal};
 use crate::cursor::CursorValue;
-use crate::destination::history::HistoryLoad;
+use crate::destination::history::HistoryUpdate;
 use crate::destination::lake::{Addition, CheckpointUpdate, RowMatching, WriteSummary};
 use crate::destination::{lake as to_lake, postgres as to_postgres};
 use crate::error::{Context, Error, Result};
@@ -21,9 +22,7 @@ use crate::postgres::{Endpoint, Identity, Snapshot, TableKind};
 use crate::probe::{self, Probe, ProbeResult};
 use crate::read::{Pool, RANGE_PAGES_MIN, TableReader, whole_table_queries};
 use crate::request::Request;
-use crate::resume::{
-    Action, OrderState, Permission, Resumption, TargetState, column_sequence, keep_names, rewritten_relations,
-};
+use crate::resume::{Action, OrderState, Resumption, TargetState, column_sequence, keep_names, rewritten_relations};
 use crate::timeline::Log;
 
 /// What the tables of a run have in common: the snapshot under which they are read, and what was read before it.
@@ -55,8 +54,8 @@ pub struct StreamStart {
     pub id: String,
     /// The position in the log that the snapshot shows.
     pub position: Lsn,
-    /// When the last transaction was committed at the source that the stream has received, in microseconds since 1970.
-    pub reached_micros: Option<i64>,
+    /// Up to which times the tables had all changes before they are read.
+    pub reached: ReachedTimes,
 }
 
 /// How a table was read.
@@ -164,14 +163,10 @@ async fn transfer_to_lake(
     let mut permit = context.permit(read_plan.is_large()).await;
     let probed = context.probe(request, &read_plan, schema).await?;
     let after = context.after(&read_plan, probed.cursor_state.clone());
-    let history = match context.stream.as_ref().filter(|_| request.settings.changes.history) {
-        Some(stream) => {
-            let (at, replaces) = (context.snapshot.at_micros, request.permission == Permission::Replace);
-            Some(HistoryLoad::open(lake, &probed.plan, &request.run, stream.position, at, replaces).await?)
-        }
-        None => None,
-    };
-    let update = read_plan.update(request, context, &probed.emptied, history.as_ref());
+    let stream = context.stream.as_ref().map(|stream| (stream.position, &stream.reached));
+    let origin = read_plan.origin.as_ref();
+    let history = HistoryUpdate::of(request, lake, &probed.plan, origin, context.snapshot.at_micros, stream).await?;
+    let update = read_plan.update(request, context, &probed.emptied, &history);
     let Some(present) = present.filter(|_| read_plan.action != Action::Replace) else {
         let (queries, streams) = whole_table_queries(&probed.plan, context.version, request.settings.streams);
         // The statistics did not know that it is large.
@@ -238,7 +233,8 @@ async fn transfer_to_postgres(
     let mut permit = context.permit(read_plan.is_large()).await;
     let probed = context.probe(request, &read_plan, Some(present)).await?;
     let after = context.after(&read_plan, probed.cursor_state.clone());
-    let update = read_plan.update(request, context, &probed.emptied, None);
+    let history = HistoryUpdate::default();
+    let update = read_plan.update(request, context, &probed.emptied, &history);
     if read_plan.action == Action::Replace {
         let (queries, streams) = to_postgres::read_queries(&probed.plan, context.version, request.settings.streams);
         // The statistics did not know that it is large.
@@ -309,7 +305,7 @@ impl ReadPlan {
         request: &'r Request,
         context: &ReadContext<'_>,
         emptied: &[u32],
-        history: Option<&'r HistoryLoad>,
+        history: &'r HistoryUpdate,
     ) -> CheckpointUpdate<'r> {
         let identity = context.identity;
         let origin = Origin::of(&request.settings.name, identity, &self.plan);
@@ -328,11 +324,11 @@ impl ReadPlan {
         let origin = Origin {
             mirrors: has_deletes && self.action == Action::Replace,
             stream: stream.map(|stream| stream.id.clone()),
-            history: HistoryLoad::state(history, before, stream.and_then(|stream| stream.reached_micros)),
+            history: history.state(before),
             ..origin
         };
         let stream = stream.map(|stream| stream.position);
-        CheckpointUpdate { run: &request.run, origin, before, stream, history }
+        CheckpointUpdate { run: &request.run, origin, before, stream, history: history.load.as_ref() }
     }
 
     /// Whether its rows may take much memory: the number of rows of an increment is not known beforehand.

@@ -31,11 +31,39 @@ use digest::{DigestSink, Digests, KeyRanges};
 use streamed::ComparedTable;
 pub use table_validation::{Difference, SAMPLES, TableValidation};
 
+/// How often a table is compared, where a row that differs may have changed between two commits of a stream.
+const ATTEMPTS: usize = 3;
+
 /// Compares all tables of the transfer, or those in `only`, given as `schema.table`.
 ///
 /// # Errors
 /// Where the transfer can't be planned or the snapshot can't be taken; the error of a single table is in its result.
 pub async fn validate(
+    settings: &Settings,
+    source: &Endpoint,
+    lake: &Lake,
+    only: &[String],
+    progress: &Arc<dyn Progress>,
+) -> Result<Vec<TableValidation>> {
+    let mut validations = compare_tables(settings, source, lake, only, progress).await?;
+    for _ in 1..ATTEMPTS {
+        let uncertain = validations.iter().filter(|validation| validation.is_uncertain());
+        let names: Vec<String> = uncertain.map(|validation| validation.source.clone()).collect();
+        if names.is_empty() {
+            break;
+        }
+        for again in compare_tables(settings, source, lake, &names, progress).await? {
+            if let Some(validation) = validations.iter_mut().find(|validation| validation.source == again.source) {
+                let before = std::mem::take(validation);
+                *validation = again.confirmed_by(&before);
+            }
+        }
+    }
+    Ok(validations)
+}
+
+/// Compares tables once.
+async fn compare_tables(
     settings: &Settings,
     source: &Endpoint,
     lake: &Lake,
@@ -146,6 +174,7 @@ impl TableJob<'_> {
             ranges: ranges.len(),
             ranges_differing: differing.len(),
             mirrors,
+            between_commits: changed.is_some(),
             ..Default::default()
         };
         if self.plan.key.is_empty() {

@@ -2,6 +2,7 @@
 //! and machine.
 
 mod changes;
+mod chaos;
 mod copy;
 mod differential;
 mod functions;
@@ -31,6 +32,8 @@ pub enum Benchmark {
     Copy(copy::Options),
     /// The write-ahead log into a lake: Wattlake, pg_recvlogical, logical replication
     Changes(changes::Options),
+    /// A stream that is killed 1,000 times during a random workload: source and lake must be equal after each
+    Chaos(chaos::Options),
     /// Updates of random keys in tables of 10 and 100 million rows: Wattlake, in seconds and memory
     Keys(keys::Options),
     /// Queries of time series: Wattlake's server through psql, and DuckDB on the same files
@@ -49,6 +52,7 @@ pub enum Benchmark {
 pub fn run(project: &Project, benchmark: Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Changes(options) => changes::run(project, &options),
+        Benchmark::Chaos(options) => chaos::run(project, &options),
         Benchmark::Copy(options) => copy::run(project, &options),
         Benchmark::Differential(options) => differential::run_queries(project, &options),
         Benchmark::Functions(options) => functions::run(project, &options),

@@ -55,6 +55,8 @@ pub struct HistoryWriter {
     has_new_schema: bool,
     /// Changes of transactions that were committed before this position are in the history.
     durable: Lsn,
+    /// The copy that the changes follow.
+    generation: i64,
     writer: Option<FileWriter>,
     files: Vec<DataFile>,
     upkeep: StreamUpkeep,
@@ -62,8 +64,8 @@ pub struct HistoryWriter {
 }
 
 impl HistoryWriter {
-    /// A writer for a history that has the changes before `durable`.
-    pub fn new(table: Table, run: &str, durable: Lsn, runtime: Handle) -> Result<Self> {
+    /// A writer for a history that has the changes before `durable`, of the copy with this number.
+    pub fn new(table: Table, run: &str, durable: Lsn, generation: i64, runtime: Handle) -> Result<Self> {
         let schema = table.schema().context("read the history's schema")?;
         Ok(HistoryWriter {
             table,
@@ -71,6 +73,7 @@ impl HistoryWriter {
             schema,
             has_new_schema: false,
             durable,
+            generation,
             writer: None,
             files: Vec::new(),
             upkeep: StreamUpkeep::default(),
@@ -161,6 +164,7 @@ impl HistoryWriter {
                     at_micros: part.transaction.at_micros,
                     lsn: part.transaction.commit,
                     sequence: (part.sequence + at - part.first) as i64,
+                    generation: self.generation,
                     xid: Some(part.transaction.xid),
                 });
             }

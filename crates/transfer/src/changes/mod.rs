@@ -30,4 +30,4 @@ pub use run::{StreamEnd, drop_slot, run};
 pub use slot::snapshot_at_position;
 pub use source::{LogState, LogWatcher};
 pub use status::{ChangeCounts, StreamObserver, StreamStatus, TableStatus};
-pub use stream_record::{RereadRequest, StreamRecord};
+pub use stream_record::{ReachedTimes, RereadRequest, StreamRecord};

@@ -5,7 +5,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lake::row_history::HistoryState;
 use tokio::runtime::Handle;
 use tokio_postgres::Client;
 
@@ -19,6 +18,7 @@ use super::stream_record::{RereadRequest, StreamRecord};
 use super::table_stream::{LogForm, TableStream, matching};
 use super::table_writer::TableWriter;
 use crate::checkpoint::{Origin, STREAM};
+use crate::destination::history::generation_of;
 use crate::destination::lake as to_lake;
 use crate::error::{Context, Error, Kind, Result};
 use crate::lsn::Lsn;
@@ -131,7 +131,7 @@ async fn session(
     if !check_history(request, &client, &mut prepared, &tables).await? {
         return Ok(SessionEnd::Replan);
     }
-    prepared.record.tables = Some(tables.keys().copied().collect());
+    prepared.record.set_tables(tables.keys().copied().collect());
     prepared.record.write(request.lake()?, &request.settings.name).await?;
     let slot = request.settings.changes.slot.clone();
     let publication = request.settings.changes.publication.clone();
@@ -187,7 +187,8 @@ async fn check_history(
     );
     let drop = "SELECT pg_drop_replication_slot($1)";
     client.execute(drop, &[slot]).await.context(format!("drop the slot {slot}"))?;
-    let record = StreamRecord { start: None, confirmed: None, tables: None, ..prepared.record.clone() };
+    let reached = prepared.record.reached_without_slot();
+    let record = StreamRecord { start: None, confirmed: None, tables: None, reached, ..prepared.record.clone() };
     record.write(request.lake()?, &request.settings.name).await?;
     Ok(false)
 }
@@ -210,7 +211,6 @@ async fn prepare(request: &Request, client: &Client, rereads: &mut Rereads) -> R
         // What was written while they were not published is not in the log.
         rereads.automatic.extend(tables.iter().cloned());
     }
-    let before = rereads.automatic.len();
     let mut record = ensure_slot_is_ours(request, client, identity, version, published == Published::New).await?;
     let now = source::publication_state(client, &settings.changes.publication).await?;
     if let Some(before) = record.publication.replace(now.clone()) {
@@ -220,9 +220,12 @@ async fn prepare(request: &Request, client: &Client, rereads: &mut Rereads) -> R
         };
         rereads.automatic.extend(plan.tables.iter().filter(was_changed).map(|table| table.source.display()));
     }
-    if published != Published::Unchanged || rereads.automatic.len() > before {
-        // It is not known since when their changes are missing.
-        record.reached_micros = None;
+    let verified = record.reached.verified;
+    for table in plan.tables.iter().filter(|table| rereads.automatic.contains(&table.source.display())) {
+        // Their changes may be missing since the publication was last found unchanged.
+        if published != Published::Unchanged || record.publication.is_some() {
+            record.reached.leave(table.source.oid, verified);
+        }
     }
     Ok(Prepared { plan, identity, version, record, selected })
 }
@@ -294,11 +297,14 @@ async fn open_tables(
         let plan = present.plan;
         let oid = plan.source.oid;
         let matching = matching(&plan, &origin, &request.settings);
-        let history = present.history.map(|(table, at)| HistoryWriter::new(table, &request.run, at, Handle::current()));
+        let generation = origin.history.as_ref().and_then(|state| state.open()).map_or(0, |span| span.generation);
+        let history = present
+            .history
+            .map(|(table, at)| HistoryWriter::new(table, &request.run, at, generation, Handle::current()));
         let mut writer = TableWriter::new(table, history.transpose()?, &request.run, matching, Handle::current())?;
         let mut origin = origin;
-        if !request.settings.changes.history && origin.history.as_ref().is_some_and(HistoryState::is_open) {
-            let reached = prepared.record.reached_micros.unwrap_or_default();
+        if !request.settings.changes.history && origin.history.as_ref().is_some_and(|state| state.open().is_some()) {
+            let reached = prepared.record.reached.of(oid).unwrap_or_default();
             origin.history = origin.history.map(|state| state.closed(reached));
             writer.set_origin(origin.clone());
         }
@@ -349,8 +355,16 @@ async fn look_at(
         false => None,
     };
     let has_history = |position: &Lsn, origin: &Origin| {
-        origin.history.as_ref().is_some_and(HistoryState::is_open)
-            && history.as_ref().is_some_and(|(_, reached)| reached >= position)
+        let span = origin.history.as_ref().and_then(|state| state.open());
+        // After an interruption between the commits of a copy, the history is one copy ahead.
+        let is_of_copy = |(table, reached): &(lake::Table, Lsn)| {
+            reached >= position
+                && generation_of(table)
+                    .ok()
+                    .flatten()
+                    .is_some_and(|last| span.is_some_and(|span| span.generation == last))
+        };
+        span.is_some_and(|span| span.key == plan.key) && history.as_ref().is_some_and(is_of_copy)
     };
     let ready = ready.filter(|(at, origin)| !request.settings.changes.history || has_history(at, origin));
     let mut named = plan.clone();
@@ -404,11 +418,8 @@ async fn copy(
         let marked =
             MarkedPlan::without_marks(TransferPlan { tables, refused, ..TransferPlan::default() }, prepared.identity);
         let request = request.with_permission(permission);
-        let begin = StreamStart {
-            id: prepared.record.id.clone(),
-            position: start,
-            reached_micros: prepared.record.reached_micros,
-        };
+        let begin =
+            StreamStart { id: prepared.record.id.clone(), position: start, reached: prepared.record.reached.clone() };
         let part = transfer_under(&request, marked, &request.source, &snapshot, Some(begin)).await?;
         report.tables.extend(part.tables);
         report.seconds += part.seconds;
@@ -424,6 +435,9 @@ async fn copy(
         report.tables.iter().any(|table| table.source == name && table.error.is_none())
     };
     let read: Vec<TablePlan> = plans.into_iter().filter(is_read).collect();
+    for plan in &read {
+        prepared.record.reached.of_left.remove(&plan.source.oid);
+    }
     if let Some(tables) = &mut prepared.record.tables {
         tables.extend(read.iter().map(|plan| plan.source.oid));
     }

@@ -59,6 +59,7 @@ pub async fn follow(change: &SchemaChange<'_>, table: &mut TableStream, relation
     let mapping = tuple_mapping(planned, &table.known, &relation, has_binary)?;
     let fields = mapping.columns.iter().map(|(name, kind)| arrow::datatypes::Field::new(name, kind.arrow(), true));
     let available = Schema::new(fields.collect::<Vec<_>>());
+    check_history(table, planned, &mapping)?;
     let planned = planned.clone();
     let origin = described_origin(request, table, &planned, &relation, &mapping);
     if origin != table.origin
@@ -79,6 +80,19 @@ pub async fn follow(change: &SchemaChange<'_>, table: &mut TableStream, relation
     table.known.add(&origin);
     table.origin = origin;
     table.describe(relation, replanned.map(|(plan, _)| plan), change.form)
+}
+
+/// Refuses to go on with a history whose rows are known by other columns from now on: a new copy begins another span.
+fn check_history(table: &TableStream, plan: &TablePlan, mapping: &TupleMapping) -> Result<()> {
+    let Some(span) = table.history() else { return Ok(()) };
+    // Without a key, rows are known by all columns that the log has.
+    let before = table.origin.columns.iter().filter(|column| !column.absent).map(|column| &column.target);
+    let is_other = span.key.is_empty() && !before.eq(mapping.columns.iter().map(|(name, _)| name));
+    if plan.key != span.key || is_other {
+        let what = format!("record the history of {}: its rows are identified by other columns now", table.name());
+        return Err(Error::input(what).state("columns-changed").hint(plan.resync_command.clone()));
+    }
+    Ok(())
 }
 
 /// What the lake stores of the columns that the log has, by the names that they have in it.

@@ -14,8 +14,9 @@ use super::pgoutput::{Message, Relation, Transaction};
 use super::projection::Projector;
 use super::schema::{self, SchemaChange};
 use super::slot::SourceWatch;
+use super::source;
 use super::status::{StreamObserver, StreamStatus};
-use super::stream_record::{RereadRequest, StreamRecord};
+use super::stream_record::{ReachedTimes, RereadRequest, StreamRecord};
 use super::table_stream::{LogForm, TableStream, WriterState};
 use crate::error::{Error, Kind, Result};
 use crate::lsn::Lsn;
@@ -107,8 +108,6 @@ pub struct Session<'a> {
     reread: Option<String>,
     /// When the last complete transaction was committed at the source, in microseconds since 1970.
     committed_at: Option<i64>,
-    /// A table lacks changes until it is read again.
-    has_gap: bool,
 }
 
 impl<'a> Session<'a> {
@@ -138,7 +137,6 @@ impl<'a> Session<'a> {
             asked_at: now,
             reread: None,
             committed_at: None,
-            has_gap: false,
         }
     }
 
@@ -279,7 +277,7 @@ impl<'a> Session<'a> {
             self.follow(relation)?;
         }
         if matches!(change, Message::Truncate(_))
-            && self.tables.get(&relation).is_some_and(|table| table.has_history() && table.changes() > 0)
+            && self.tables.get(&relation).is_some_and(|table| table.history().is_some() && table.changes() > 0)
         {
             // The history needs all values of the changes before it, which are looked up among the rows.
             self.apply(relation, None)?;
@@ -428,15 +426,15 @@ impl<'a> Session<'a> {
         waiting.unwrap_or(self.position).min(self.position)
     }
 
-    /// When the last transaction was committed at the source before which the lake has all, as far as it is known.
-    fn reached(&self, durable: Lsn) -> Option<i64> {
-        if self.has_gap {
-            return self.record.reached_micros;
-        }
-        let mark = self.options.watch.mark().filter(|mark| durable >= mark.position);
+    /// Up to which times the tables have all changes, where the lake has those before `durable`.
+    fn reached(&self, durable: Lsn) -> ReachedTimes {
+        let marked = self.options.watch.mark_before(durable).and_then(|mark| mark.at_micros);
         // Where changes wait, what was committed at the same time may be among them.
         let committed_at = self.committed_at.filter(|_| durable == self.position);
-        self.record.reached_micros.max(committed_at).max(mark.and_then(|mark| mark.at_micros))
+        let before = &self.record.reached;
+        let of_left = before.of_left.clone();
+        let all = before.all.max(committed_at.map(|at| at - source::COMMIT_MARGIN_MICROS)).max(marked);
+        ReachedTimes { all, verified: before.verified.max(marked), of_left }
     }
 
     /// Confirms what the lake has. The record is written first: a slot that is ahead of it was not confirmed by us.
@@ -445,8 +443,8 @@ impl<'a> Session<'a> {
         let is_new = durable > self.record.confirmed();
         if is_new && (now || self.recorded_at.elapsed() >= RECORD_INTERVAL) {
             self.recorded_at = Instant::now();
-            let reached_micros = self.reached(durable);
-            let record = StreamRecord { confirmed: Some(durable), reached_micros, ..self.record.clone() };
+            let reached = self.reached(durable);
+            let record = StreamRecord { confirmed: Some(durable), reached, ..self.record.clone() };
             let lake = self.options.request.lake()?;
             self.options.runtime.block_on(record.write(lake, &self.options.request.settings.name))?;
             self.record = record;
@@ -465,12 +463,13 @@ impl<'a> Session<'a> {
         if let Some(tables) = &mut self.record.tables {
             tables.remove(&oid);
         }
+        let reached = self.record.reached.all;
+        self.record.reached.leave(oid, reached);
         if error.state.is_some_and(|state| REREAD_STATES.contains(&state))
             && !self.options.reread.contains(&table.name())
         {
             tracing::warn!(table = table.name(), "the table is read again: {}", base::chain(&error));
             self.reread = Some(table.name());
-            self.has_gap = true;
             table.fail(error);
             self.waiting_bytes = self.tables.values().map(TableStream::bytes).sum();
             return Ok(());
@@ -480,7 +479,7 @@ impl<'a> Session<'a> {
             None => error.hint(format!("read the table again: {}", table.plan.resync_command)),
         };
         tracing::error!(table = table.name(), "{}", base::chain(&error));
-        let (request, reached) = (self.options.request, self.record.reached_micros);
+        let request = self.options.request;
         self.options.runtime.block_on(schema::store_refusal(request, &table.plan.target, &error, reached))?;
         table.fail(error);
         self.waiting_bytes = self.tables.values().map(TableStream::bytes).sum();

@@ -1,5 +1,6 @@
 //! Whether the slot, the publication and the tables are still those that the stream began with.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,8 @@ use crate::request::Request;
 /// How often, and after which waits, a slot that is in use is looked at.
 const RELEASE_TRIES: u32 = 50;
 const RELEASE_WAIT: Duration = Duration::from_millis(100);
+/// How many positions are kept that the stream has not reached.
+const MARKS_MAX: usize = 64;
 /// Between two looks at the publication and the list of tables.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -51,7 +54,7 @@ pub async fn ensure_slot_is_ours(
         system: identity.system,
         database: identity.database,
         id: uuid::Uuid::now_v7().to_string(),
-        reached_micros: record.as_ref().and_then(|record| record.reached_micros),
+        reached: record.as_ref().map(StreamRecord::reached_without_slot).unwrap_or_default(),
         ..StreamRecord::default()
     };
     let Some(state) = state else {
@@ -120,13 +123,14 @@ pub struct WatchedState {
 #[derive(Debug, Default)]
 pub struct SourceWatch {
     is_changed: AtomicBool,
-    mark: Mutex<Option<LogMark>>,
+    /// Positions of the log's end, of which the stream has not reached the last ones yet.
+    marks: Mutex<VecDeque<LogMark>>,
 }
 
 impl SourceWatch {
     /// A watch with the first position that was read.
     pub fn new(mark: Option<LogMark>) -> SourceWatch {
-        SourceWatch { is_changed: AtomicBool::new(false), mark: Mutex::new(mark) }
+        SourceWatch { is_changed: AtomicBool::new(false), marks: Mutex::new(mark.into_iter().collect()) }
     }
 
     /// Whether the publication, or the tables that the transfer selects, are others than at the beginning.
@@ -134,9 +138,22 @@ impl SourceWatch {
         self.is_changed.load(Ordering::Relaxed)
     }
 
-    /// The last position of the log's end that was read.
-    pub fn mark(&self) -> Option<LogMark> {
-        *self.mark.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The last position of the log's end before `reached`.
+    pub fn mark_before(&self, reached: Lsn) -> Option<LogMark> {
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        while marks.get(1).is_some_and(|next| next.position <= reached) {
+            marks.pop_front();
+        }
+        marks.front().filter(|mark| mark.position <= reached).copied()
+    }
+
+    fn add(&self, mark: LogMark) {
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        // A stream that is far behind reaches the first ones first.
+        if marks.len() >= MARKS_MAX {
+            marks.pop_back();
+        }
+        marks.push_back(mark);
     }
 }
 
@@ -150,8 +167,8 @@ pub async fn watch_source(request: Arc<Request>, before: WatchedState, watch: Ar
                     watch.is_changed.store(true, Ordering::Relaxed);
                     return;
                 }
-                if let Ok(mark) = source::log_mark(&client).await {
-                    *watch.mark.lock().unwrap_or_else(PoisonError::into_inner) = mark;
+                if let Ok(Some(mark)) = source::log_mark(&client).await {
+                    watch.add(mark);
                 }
                 tokio::time::sleep(WATCH_INTERVAL).await;
             }

@@ -277,9 +277,13 @@ pub struct LogMark {
     pub at_micros: Option<i64>,
 }
 
-/// The clock before the position is read. A transaction takes the time of its commit a moment before it writes it.
+/// A transaction takes the time of its commit a moment before it writes it to the log: by so much, transactions may be in
+/// another order than their times.
+pub const COMMIT_MARGIN_MICROS: i64 = 10_000;
+
+/// The clock before the position is read.
 const BEFORE: &str = "(extract(epoch FROM CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() \
-     ELSE clock_timestamp() END - interval '10 ms') * 1000000)::bigint";
+     ELSE clock_timestamp() END) * 1000000)::bigint";
 
 /// The end of the log now; `None` where a standby has replayed nothing.
 pub async fn log_mark(client: &Client) -> Result<Option<LogMark>> {
@@ -301,7 +305,8 @@ async fn mark_at(client: &Client, end: &str) -> Result<Option<LogMark>> {
     let clock = client.query_one(&format!("SELECT {BEFORE}"), &[]).await.context(context)?;
     let row = client.query_one(&format!("SELECT ({end})::text"), &[]).await.context(context)?;
     let position = row.get::<_, Option<String>>(0).and_then(|text| text.parse().ok());
-    Ok(position.map(|position| LogMark { position, at_micros: clock.get(0) }))
+    let at_micros = clock.get::<_, Option<i64>>(0).map(|at| at - COMMIT_MARGIN_MICROS);
+    Ok(position.map(|position| LogMark { position, at_micros }))
 }
 
 /// Tables by OID, with what decides whether and how they take part in a stream.

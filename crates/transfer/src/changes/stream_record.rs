@@ -30,15 +30,38 @@ pub struct StreamRecord {
     /// The state of the publication when the stream began.
     #[serde(default)]
     pub publication: Option<PublicationState>,
-    /// When the last transaction was committed at the source before which all are in the lake, in microseconds since 1970;
-    /// also of an earlier slot.
+    /// Up to which times the tables have all changes, also by an earlier slot.
     #[serde(default)]
-    pub reached_micros: Option<i64>,
+    pub reached: ReachedTimes,
     /// The timeline of the source's log.
     pub timeline: Option<u32>,
     /// The tables that take part in the stream, by their OIDs at the source; `None` while they are read for the first
     /// time.
     pub tables: Option<BTreeSet<u32>>,
+}
+
+/// Up to which times the lake has all changes of a stream's tables, in microseconds since 1970 by the source's clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReachedTimes {
+    /// Of the tables that take part.
+    pub all: Option<i64>,
+    /// The same, at a time after which the publication was found unchanged.
+    pub verified: Option<i64>,
+    /// Of tables that do not take part any more, by their OIDs.
+    pub of_left: BTreeMap<u32, i64>,
+}
+
+impl ReachedTimes {
+    /// The time of one table.
+    pub fn of(&self, oid: u32) -> Option<i64> {
+        self.of_left.get(&oid).copied().or(self.all)
+    }
+
+    /// A table does not take part any more, and has the changes up to `at`.
+    pub fn leave(&mut self, oid: u32, at: Option<i64>) {
+        self.of_left.entry(oid).or_insert(at.unwrap_or_default());
+    }
 }
 
 /// Which rows of the catalogue make up a publication, each by its OID and the transaction that wrote it. One that was
@@ -55,6 +78,23 @@ impl StreamRecord {
     /// The position that was confirmed last.
     pub fn confirmed(&self) -> Lsn {
         self.confirmed.or(self.start).unwrap_or_default()
+    }
+
+    /// The times for a record of another slot: until they are read again, no table takes part.
+    pub fn reached_without_slot(&self) -> ReachedTimes {
+        let mut reached = self.reached.clone();
+        let at = reached.all;
+        self.tables.iter().flatten().for_each(|oid| reached.leave(*oid, at));
+        reached
+    }
+
+    /// Sets the tables that take part.
+    pub fn set_tables(&mut self, tables: BTreeSet<u32>) {
+        let at = self.reached.all;
+        for oid in self.tables.iter().flatten().filter(|oid| !tables.contains(oid)) {
+            self.reached.leave(*oid, at);
+        }
+        self.tables = Some(tables);
     }
 
     /// The record of a transfer's stream in the lake; `None` where it never ran.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lake::row_history::HistoryState;
+use lake::row_history::HistorySpan;
 
 use super::chunk::{ChunkBuilder, CollectedChunk};
 use super::mapping::{KnownColumns, is_described_by, tuple_mapping};
@@ -107,9 +107,9 @@ impl TableStream {
         matches!(self.writer, WriterState::Failed)
     }
 
-    /// Whether its history is recorded.
-    pub fn has_history(&self) -> bool {
-        self.origin.history.as_ref().is_some_and(HistoryState::is_open)
+    /// The span of its history that changes are recorded for.
+    pub fn history(&self) -> Option<&HistorySpan> {
+        self.origin.history.as_ref()?.open()
     }
 
     /// Whether no task applies changes of it.

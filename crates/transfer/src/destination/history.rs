@@ -6,17 +6,21 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use lake::row_history::{
-    BEFORE_LOAD, COMMITTED_AT, HistoryState, LSN, OPERATION, RowOperation, SEQUENCE, TRANSACTION, history_schema,
+    COMMITTED_AT, GENERATION, HistorySpan, HistoryState, LAST_GENERATION, LSN, OF_LOAD, OPERATION, RowOperation,
+    SEQUENCE, TRANSACTION, history_schema,
 };
 use lake::{DataFile, FileWriter, Lake, Table, TableName};
 use tokio::runtime::Handle;
 
 use super::evolve::{Evolution, evolve, schema_of};
+use crate::changes::{ReachedTimes, StreamRecord};
 use crate::checkpoint::{Origin, STREAM, STREAM_RETENTION_HOURS};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::lsn::Lsn;
 use crate::plan::TablePlan;
 use crate::read::Sink;
+use crate::request::Request;
+use crate::resume::Permission;
 
 const CONTEXT: &str = "write the history";
 
@@ -31,6 +35,8 @@ pub struct Entry {
     pub lsn: Lsn,
     /// Its number in the transaction.
     pub sequence: i64,
+    /// The number of the copy that it belongs to.
+    pub generation: i64,
     /// The transaction; `None` for rows that were read whole.
     pub xid: Option<u32>,
 }
@@ -46,6 +52,7 @@ pub fn entry_columns(entries: &[Entry]) -> Vec<(&'static str, ArrayRef)> {
         (COMMITTED_AT, Arc::new(instants.with_timezone("UTC"))),
         (LSN, integers(|entry| entry.lsn.to_i64())),
         (SEQUENCE, integers(|entry| entry.sequence)),
+        (GENERATION, integers(|entry| entry.generation)),
         (TRANSACTION, Arc::new(transactions)),
     ]
 }
@@ -57,6 +64,57 @@ pub fn with_entries(rows: &[(&str, ArrayRef)], entries: &[Entry], schema: &Schem
         columns.map(|(name, array)| (Field::new(name, array.data_type().clone(), true), array)).unzip();
     let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).context(CONTEXT)?;
     lake::conform(&batch, schema).context(CONTEXT)
+}
+
+/// What the transfer of a table does to its history.
+#[derive(Default)]
+pub struct HistoryUpdate {
+    /// The history in which the table's rows are recorded.
+    pub load: Option<HistoryLoad>,
+    /// Up to when the table has had all changes, in microseconds since 1970.
+    reached: Option<i64>,
+}
+
+impl HistoryUpdate {
+    /// For a table that is read by a snapshot at a time in microseconds since 1970. With `stream`, its changes follow from
+    /// that position on; before, it had those up to a time.
+    pub async fn of(
+        request: &Request,
+        lake: &Lake,
+        plan: &TablePlan,
+        before: Option<&Origin>,
+        at_micros: i64,
+        stream: Option<(Lsn, &ReachedTimes)>,
+    ) -> Result<HistoryUpdate> {
+        let Some((position, reached)) = stream else {
+            // The transfer, or another mode of it, does not follow the log any more.
+            let is_open = before.and_then(|before| before.history.as_ref()).is_some_and(|state| state.open().is_some());
+            let record = match is_open {
+                true => StreamRecord::read(lake, &request.settings.name).await?,
+                false => None,
+            };
+            let reached = record.and_then(|record| record.reached.of(plan.source.oid));
+            return Ok(HistoryUpdate { load: None, reached });
+        };
+        let replaces = request.permission == Permission::Replace;
+        let load = match request.settings.changes.history {
+            true => Some(HistoryLoad::open(lake, plan, &request.run, position, at_micros, replaces).await?),
+            false => None,
+        };
+        Ok(HistoryUpdate { load, reached: reached.of(plan.source.oid) })
+    }
+
+    /// What is known of the table's history afterwards. The changes between the time that it had reached and the copy are
+    /// not in it.
+    pub fn state(&self, before: Option<&Origin>) -> Option<HistoryState> {
+        let before = before.and_then(|origin| origin.history.clone());
+        let closed = before.map(|state| state.closed(self.reached.unwrap_or_default()));
+        let Some(load) = &self.load else { return closed };
+        let mut state = closed.filter(|_| !load.is_new()).unwrap_or_default();
+        let Entry { generation, at_micros: since, .. } = load.entry;
+        state.spans.push(HistorySpan { generation, key: load.key.clone(), since, until: None });
+        Some(state)
+    }
 }
 
 /// The history of a table that is being read whole.
@@ -88,6 +146,13 @@ impl HistoryLoad {
         let name = plan.target.history();
         let present = lake.table(&name).await.context("open the history")?;
         let wanted = history_schema(&schema_of(plan)).context(CONTEXT)?;
+        let last = match &present {
+            Some(table) => generation_of(table)?.ok_or_else(|| {
+                let what = format!("record the history of {}: the lake has another table {name}", plan.target);
+                Error::input(what).hint("rename that table, or one of the source's by a table mapping")
+            })?,
+            None => 0,
+        };
         let evolution = match &present {
             Some(table) => {
                 let present = table.schema().context("read the history's schema")?;
@@ -107,7 +172,8 @@ impl HistoryLoad {
                 Evolution::Same => (present, wanted, evolution),
             },
         };
-        let entry = Entry { operation: RowOperation::Load, at_micros, lsn, sequence: 0, xid: None };
+        let generation = last + 1;
+        let entry = Entry { operation: RowOperation::Load, at_micros, lsn, sequence: OF_LOAD, generation, xid: None };
         let (lake, run, key) = (lake.clone(), run.to_owned(), plan.key.clone());
         Ok(HistoryLoad { lake, name, present, schema, evolution, run, key, entry })
     }
@@ -117,31 +183,12 @@ impl HistoryLoad {
         self.present.is_none()
     }
 
-    /// What is known of a table's history from this load on, or from the end of its history. The changes between
-    /// `reached_micros`, when the last transaction was committed that the stream has received, and the load are not in it.
-    pub fn state(
-        load: Option<&HistoryLoad>,
-        before: Option<&Origin>,
-        reached_micros: Option<i64>,
-    ) -> Option<HistoryState> {
-        let before = before.and_then(|origin| origin.history.clone());
-        let closed = before.map(|state| state.closed(reached_micros.unwrap_or_default()));
-        let Some(load) = load else { return closed };
-        let kept = closed.filter(|state| state.key == load.key && !load.is_new());
-        let kept = kept.unwrap_or_else(|| HistoryState { key: load.key.clone(), spans: Vec::new() });
-        Some(kept.continued(load.entry.at_micros))
-    }
-
-    /// A sink that writes the rows of one stream of several, and passes them on to `inner`.
-    pub fn sink<S>(load: Option<&HistoryLoad>, inner: S, stream: usize) -> HistorySink<S> {
-        let writer = load.map(|load| {
-            let writer = load.lake.writer(&load.name, &load.run, Arc::clone(&load.schema), Handle::current());
-            let first = (stream == 0 && !load.is_new()).then_some(Entry {
-                operation: RowOperation::Truncate,
-                sequence: BEFORE_LOAD,
-                ..load.entry
-            });
-            EntryWriter { writer, schema: Arc::clone(&load.schema), entry: load.entry, first }
+    /// A sink that writes the rows of a stream, and passes them on to `inner`.
+    pub fn sink<S>(load: Option<&HistoryLoad>, inner: S) -> HistorySink<S> {
+        let writer = load.map(|load| EntryWriter {
+            writer: load.lake.writer(&load.name, &load.run, Arc::clone(&load.schema), Handle::current()),
+            schema: Arc::clone(&load.schema),
+            entry: load.entry,
         });
         HistorySink { inner, writer }
     }
@@ -151,7 +198,8 @@ impl HistoryLoad {
         let commit = match (&self.present, &self.evolution) {
             (None, _) => {
                 let schema = Arc::clone(&self.schema);
-                let order: Vec<String> = self.key.iter().cloned().chain([LSN, SEQUENCE].map(str::to_owned)).collect();
+                let order: Vec<String> =
+                    self.key.iter().cloned().chain([GENERATION, LSN, SEQUENCE].map(str::to_owned)).collect();
                 self.lake.replace(&self.name, schema, &self.run, "history").await.context(CONTEXT)?.order(&order)
             }
             (Some(table), Evolution::Same) => table.commit(&self.run, "history"),
@@ -162,6 +210,7 @@ impl HistoryLoad {
             }
         };
         let commit = commit.files(files).retention_hours(STREAM_RETENTION_HOURS);
+        let commit = commit.property(LAST_GENERATION, self.entry.generation.to_string());
         commit.position(STREAM, self.entry.lsn.to_i64()).write().await.context(CONTEXT)?;
         Ok(())
     }
@@ -177,15 +226,6 @@ struct EntryWriter {
     writer: FileWriter,
     schema: SchemaRef,
     entry: Entry,
-    /// The entry that removes the earlier rows, until it is written.
-    first: Option<Entry>,
-}
-
-impl EntryWriter {
-    fn write_first(&mut self) -> Result<()> {
-        let Some(first) = self.first.take() else { return Ok(()) };
-        self.writer.write(&with_entries(&[], &[first], &self.schema)?).context(CONTEXT)
-    }
 }
 
 impl<S: Sink> Sink for HistorySink<S> {
@@ -193,7 +233,6 @@ impl<S: Sink> Sink for HistorySink<S> {
 
     fn take(&mut self, batch: RecordBatch) -> Result<()> {
         if let Some(writer) = &mut self.writer {
-            writer.write_first()?;
             let schema = batch.schema();
             let names = schema.fields().iter().map(|field| field.name().as_str());
             let rows: Vec<(&str, ArrayRef)> = names.zip(batch.columns().iter().cloned()).collect();
@@ -205,12 +244,15 @@ impl<S: Sink> Sink for HistorySink<S> {
 
     fn done(self) -> Result<Self::Done> {
         let files = match self.writer {
-            Some(mut writer) => {
-                writer.write_first()?;
-                writer.writer.finish().context(CONTEXT)?
-            }
+            Some(writer) => writer.writer.finish().context(CONTEXT)?,
             None => Vec::new(),
         };
         Ok((self.inner.done()?, files))
     }
+}
+
+/// The number of a history's last copy; `None` where the table is no history.
+pub fn generation_of(table: &Table) -> Result<Option<i64>> {
+    let generation = table.property(LAST_GENERATION).context("read the history's state")?;
+    Ok(generation.and_then(|generation| generation.parse().ok()))
 }

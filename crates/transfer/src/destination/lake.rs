@@ -77,7 +77,7 @@ fn with_checkpoint(
     if let Some(stream) = update.stream {
         commit = commit.position(STREAM, stream.to_i64()).retention_hours(STREAM_RETENTION_HOURS);
     } else if was_streamed {
-        commit = commit.retention_hours(lake::RETENTION_DAYS as u32 * 24);
+        commit = commit.default_retention();
     }
     if update.before != Some(&update.origin) {
         commit = with_origin(commit, &update.origin)?;
@@ -332,9 +332,9 @@ pub async fn replace(
 ) -> Result<WriteSummary> {
     let (plan, run) = (&reading.plan, update.run);
     let schema = schema_of(plan);
-    let sink = |stream| {
+    let sink = |_| {
         let sink = InitialSink::new(lake, &plan.target, run, &schema, plan.cursor.as_ref());
-        HistoryLoad::sink(update.history, sink, stream)
+        HistoryLoad::sink(update.history, sink)
     };
     let parts = without_history(reading.run((0..streams).map(sink).collect()).await?, update.history).await?;
     let top = parts.iter().filter_map(|(_, top)| *top).max();
@@ -386,9 +386,9 @@ pub async fn add(table: Table, reading: &Arc<TableReader>, addition: Addition<'_
     let table = clear_columns(table, run, &addition.cleared).await?;
     let (table, schema, evolved) = fit(table, plan, run, addition.defaults.as_ref()).await?;
     let history = addition.update.history;
-    let sink = |stream| {
+    let sink = |_| {
         let sink = IncrementSink::new(&table, plan, &addition.matching, &schema, run);
-        HistoryLoad::sink(history, sink, stream)
+        HistoryLoad::sink(history, sink)
     };
     let mut whole = Increment::default();
     let parts = reading.run((0..addition.streams).map(sink).collect::<Vec<HistorySink<_>>>()).await?;

@@ -8,6 +8,7 @@ use pgserver::{Binaries, Options, Server, base_backup, init, prepare_restored, s
 use tempfile::TempDir;
 
 use super::fixture::{Fixture, chain, incremental, table_report};
+use super::streaming::{catch_up, drop_slot, source_rows, streaming};
 use crate::hand_over::hand_over;
 use crate::resume::Permission;
 use crate::run::Target;
@@ -172,4 +173,29 @@ async fn a_server_that_is_restored_is_found() {
     assert_eq!(state_now, Some("source-restored"), "{message}");
     assert_ne!(fixture.url, url);
     restored.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_goes_over_to_a_promoted_standby() {
+    let mut pair = Pair::new().await;
+    let settings = streaming(&pair.fixture);
+    catch_up(&pair.fixture, &settings).await;
+    pair.fixture.sql("UPDATE t SET v = 'changed' WHERE id < 4; DELETE FROM t WHERE id = 5").await;
+    catch_up(&pair.fixture, &settings).await;
+    pair.caught_up().await;
+    // The primary has transactions that the standby does not get, and the lake has them.
+    pair.standby.take().unwrap().stop().unwrap();
+    pair.fixture.sql("INSERT INTO t (v) SELECT 'lost' FROM generate_series(1, 50); DELETE FROM t WHERE id = 6").await;
+    catch_up(&pair.fixture, &settings).await;
+    pair.fails_over().await;
+    pair.fixture.sql("INSERT INTO t (v) VALUES ('new'); UPDATE t SET v = 'after' WHERE id = 7").await;
+    catch_up(&pair.fixture, &settings).await;
+    let source = "SELECT id || '|' || v FROM public.t";
+    assert_eq!(pair.fixture.rows("public.t").await, source_rows(&pair.fixture, source).await);
+    // It follows the log of the new primary.
+    pair.fixture.sql("DELETE FROM t WHERE id = 7; INSERT INTO t (v) VALUES ('last')").await;
+    let recorder = catch_up(&pair.fixture, &settings).await;
+    assert!(recorder.copies.lock().unwrap().is_empty(), "it was read again");
+    assert_eq!(pair.fixture.rows("public.t").await, source_rows(&pair.fixture, source).await);
+    drop_slot(&pair.fixture, &settings).await;
 }

@@ -3,6 +3,7 @@
 use chrono::DateTime;
 use datafusion::prelude::SessionContext;
 use lake::AsOf;
+use lake::row_history::RowHistory;
 
 use super::fixture::*;
 use super::streaming::{catch_up, drop_slot, streaming, try_catch_up};
@@ -24,11 +25,12 @@ struct Moment {
 
 async fn moment(fixture: &Fixture, rows: &str) -> Moment {
     let now = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
-    // A history is complete up to a few milliseconds before the end of the log was read.
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     let mut rows = fixture.first_column(rows).await;
     rows.sort();
-    Moment { at: fixture.first_column(now).await.remove(0), rows }
+    let at = fixture.first_column(now).await.remove(0);
+    // A history is complete up to a few milliseconds before the end of the log was read.
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    Moment { at, rows }
 }
 
 /// The first column of a query of the tables t, at the instant where there is one, and t__history, sorted.
@@ -37,8 +39,8 @@ async fn lake_rows(fixture: &Fixture, query: &str, at: Option<&str>) -> Vec<Stri
     let at = at.map(|at| DateTime::parse_from_rfc3339(at).unwrap().to_utc());
     let rows = match at {
         None => table.provider().await.unwrap(),
-        Some(at) => match table.row_history(at).await.unwrap() {
-            Some(history) => history.rows_at(&table, at).await.unwrap(),
+        Some(at) => match table.history_span(at).unwrap() {
+            Some(span) => RowHistory { table: history.clone(), span }.rows_at(&table, at).await.unwrap(),
             None => table.at(AsOf::Instant(at)).await.unwrap().provider().await.unwrap(),
         },
     };
@@ -103,7 +105,7 @@ async fn a_table_is_read_as_of_any_instant() {
     compare(&fixture, COLUMNS, &moments).await;
     assert_eq!(lake_rows(&fixture, &format!("SELECT {COLUMNS} FROM t"), None).await, moments.last().unwrap().rows);
     // The entries of one row, in their order.
-    let entries = "SELECT concat_ws(' ', row_number() OVER (ORDER BY _lsn, _seq), _op, length(v), n) \
+    let entries = "SELECT concat_ws(' ', row_number() OVER (ORDER BY _generation, _lsn, _seq), _op, length(v), n) \
                    FROM t__history WHERE id = 3 AND _op <> 'truncate'";
     let wanted = [
         "1 load 3000 3",
@@ -214,5 +216,71 @@ async fn names_that_the_history_needs_are_refused() {
     );
     settings.changes.history = false;
     catch_up(&fixture, &settings).await;
+    drop_slot(&fixture, &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_identified_by_other_columns_begin_another_span() {
+    let fixture = Fixture::new(
+        "CREATE TABLE t (id int PRIMARY KEY, v int NOT NULL); INSERT INTO t SELECT i, i * 10 FROM generate_series(1, 5) i",
+    )
+    .await;
+    let settings = recording(&fixture);
+    catch_up(&fixture, &settings).await;
+    let (rows, columns) = ("SELECT concat_ws('|', id, v) FROM public.t", "concat_ws('|', id, v)");
+    fixture.sql("UPDATE t SET v = 11 WHERE id = 1").await;
+    let mut moments = vec![moment(&fixture, rows).await];
+    catch_up(&fixture, &settings).await;
+    // By another key, and then without one.
+    fixture.sql("ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (v); INSERT INTO t VALUES (1, 99)").await;
+    catch_up(&fixture, &settings).await;
+    moments.push(moment(&fixture, rows).await);
+    fixture.sql("DELETE FROM t WHERE v = 11; UPDATE t SET id = 7 WHERE v = 99").await;
+    moments.push(moment(&fixture, rows).await);
+    catch_up(&fixture, &settings).await;
+    compare(&fixture, columns, &moments).await;
+    fixture.sql("ALTER TABLE t DROP CONSTRAINT t_pkey, REPLICA IDENTITY FULL; ALTER TABLE t ADD w text").await;
+    fixture.sql("INSERT INTO t VALUES (7, 99, 'x'), (7, 99, 'x')").await;
+    catch_up(&fixture, &settings).await;
+    moments.push(moment(&fixture, rows).await);
+    fixture.sql("DELETE FROM t WHERE ctid = (SELECT min(ctid) FROM t WHERE w = 'x')").await;
+    moments.push(moment(&fixture, rows).await);
+    catch_up(&fixture, &settings).await;
+    fixture.sql("ALTER TABLE t DROP w; DELETE FROM t WHERE id = 2").await;
+    catch_up(&fixture, &settings).await;
+    moments.push(moment(&fixture, rows).await);
+    fixture.sql("DELETE FROM t WHERE id = 3; UPDATE t SET v = 0 WHERE id = 4").await;
+    moments.push(moment(&fixture, rows).await);
+    catch_up(&fixture, &settings).await;
+    compare(&fixture, columns, &moments).await;
+    drop_slot(&fixture, &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_left_out_for_a_while_has_a_gap() {
+    let fixture = Fixture::new(
+        "CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE u (id int PRIMARY KEY); INSERT INTO t VALUES (1, 1)",
+    )
+    .await;
+    let settings = recording(&fixture);
+    catch_up(&fixture, &settings).await;
+    let (rows, columns) = ("SELECT concat_ws('|', id, v) FROM public.t", "concat_ws('|', id, v)");
+    fixture.sql("UPDATE t SET v = 2").await;
+    let before = moment(&fixture, rows).await;
+    catch_up(&fixture, &settings).await;
+    let without = Settings { exclude: vec!["public.t".to_owned()], ..settings.clone() };
+    catch_up(&fixture, &without).await;
+    fixture.sql("UPDATE t SET v = 3; INSERT INTO u VALUES (1)").await;
+    catch_up(&fixture, &without).await;
+    let between = moment(&fixture, rows).await;
+    fixture.sql("INSERT INTO u VALUES (2)").await;
+    catch_up(&fixture, &without).await;
+    catch_up(&fixture, &settings).await;
+    fixture.sql("UPDATE t SET v = 4").await;
+    let after = moment(&fixture, rows).await;
+    catch_up(&fixture, &settings).await;
+    compare(&fixture, columns, &[before, after]).await;
+    let at = DateTime::parse_from_rfc3339(&between.at).unwrap().to_utc();
+    assert_eq!(fixture.table("public.t").await.history_span(at).unwrap(), None, "the change of that time is missing");
     drop_slot(&fixture, &settings).await;
 }

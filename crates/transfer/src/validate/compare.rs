@@ -147,6 +147,9 @@ impl Comparison {
                         source.version != lake.version || this.plan.cursor.as_ref().is_some_and(Cursor::is_transaction);
                     let is_pending = (has_moved && source.is_pending) || this.changed.contains(key);
                     let difference = if is_pending { Difference::Pending } else { Difference::Differs };
+                    if difference == Difference::Differs {
+                        validation.suspect(key);
+                    }
                     validation.note(difference, || show(encoder, &names, key));
                 }
             }
@@ -165,6 +168,9 @@ impl Comparison {
         for (key, row) in unmatched {
             let is_pending = row.is_pending || self.changed.contains(&key);
             let difference = if is_pending { Difference::Pending } else { Difference::Lost };
+            if difference == Difference::Lost {
+                validation.suspect(&key);
+            }
             validation.note(difference, || show(&encoder, &self.plan.key, &key));
         }
         Ok(())

@@ -1,9 +1,14 @@
 //! The result of the comparison of a table.
 
+use std::collections::HashSet;
+
 use crate::error::Error;
 
 /// The number of rows of each kind of difference whose keys are reported.
 pub const SAMPLES: usize = 10;
+
+/// The number of rows that are lost or differ whose keys are kept to compare them again. With more, the lake is wrong.
+const SUSPECTS: u64 = 10_000;
 
 /// A difference of a row between the source and the lake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +69,10 @@ pub struct TableValidation {
     pub samples: Vec<(Difference, String)>,
     /// The duration of the comparison.
     pub seconds: f64,
+    /// The compared version of the lake's table may have changes that are later than the source's snapshot.
+    pub between_commits: bool,
+    /// The keys of the first rows that are lost or differ, by which they are compared again.
+    pub suspects: HashSet<Box<[u8]>>,
     /// Why the table could not be compared.
     pub error: Option<Error>,
 }
@@ -73,6 +82,34 @@ impl TableValidation {
     pub fn is_ok(&self) -> bool {
         let is_surplus = self.mirrors && self.purged > 0;
         self.error.is_none() && self.lost == 0 && self.differs == 0 && self.doubled == 0 && !is_surplus
+    }
+
+    /// Whether rows that are lost or differ may have been inserted and changed again in one commit of the stream: then
+    /// neither version of the lake around the snapshot has what the source had.
+    pub(super) fn is_uncertain(&self) -> bool {
+        self.between_commits && (1..=SUSPECTS).contains(&(self.lost + self.differs))
+    }
+
+    /// This result, after an earlier one was uncertain: what is wrong in the lake is wrong in both.
+    pub(super) fn confirmed_by(mut self, before: &TableValidation) -> TableValidation {
+        self.suspects.retain(|key| before.suspects.contains(key));
+        if self.suspects.is_empty() && (self.lost + self.differs) <= SUSPECTS {
+            self.pending += self.lost + self.differs;
+            (self.lost, self.differs) = (0, 0);
+            for (difference, _) in &mut self.samples {
+                if matches!(difference, Difference::Lost | Difference::Differs) {
+                    *difference = Difference::Pending;
+                }
+            }
+        }
+        self
+    }
+
+    /// Notes the key of a row that is lost or differs.
+    pub(super) fn suspect(&mut self, key: &[u8]) {
+        if (self.suspects.len() as u64) < SUSPECTS {
+            self.suspects.insert(key.into());
+        }
     }
 
     /// Counts a difference of a row, and keeps its key among the samples while they are few.

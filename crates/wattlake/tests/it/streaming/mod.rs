@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::world::{Source, Warehouse};
+use crate::world::{Source, Warehouse, python};
 
 /// A stream with a slot of its own: the slots of all tests are on one server.
 pub fn stream_of(source: &Source, more: &str) -> Warehouse {
@@ -149,6 +149,79 @@ fn an_interruption_is_the_state_of_the_tables_until_it_passes() {
     warehouse.ok(&["transfer", "run", "t", "--until-caught-up"]);
     assert_eq!(wait_for_state(&warehouse, "streaming")["reason"], Value::Null);
     wait_for_rows(&warehouse, &json!([{"v": "a"}, {"v": "b"}]));
+    warehouse.ok(&["transfer", "drop-slot", "t"]);
+}
+
+#[test]
+fn a_disk_that_is_full_interrupts_the_stream_and_nothing_is_lost() {
+    let source = Source::empty();
+    source.execute("create table t (id int primary key, v text); insert into t values (1, 'a')");
+    let warehouse = stream_of(&source, "history = true\n");
+    warehouse.ok(&["transfer", "run", "t", "--until-caught-up"]);
+    source.execute(
+        "insert into t select n, md5(n::text) from generate_series(2, 60000) n; update t set v = 'b' where id = 1",
+    );
+    // No file may have more than so many blocks: as on a full disk, a write of the lake's files fails.
+    let program = warehouse.command(&["transfer", "run", "t", "--until-caught-up"]);
+    let mut limited = std::process::Command::new("bash");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 600; exec \"$0\" \"$@\""]).arg(program.get_program());
+    limited.args(program.get_args()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    if let Some(folder) = program.get_current_dir() {
+        limited.current_dir(folder);
+    }
+    let output = limited.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("File too large"), "{said}");
+    assert_eq!(wait_for_state(&warehouse, "interrupted")["hint"], Value::Null);
+    warehouse.ok(&["transfer", "run", "t", "--until-caught-up"]);
+    assert_same(&source, &warehouse, "t", "after the disk was full");
+    let entries = warehouse.sql("select count(*) as n from t__history");
+    assert_eq!(entries[0]["n"], 60_001);
+    warehouse.ok(&["transfer", "drop-slot", "t"]);
+}
+
+#[test]
+fn other_readers_read_the_tables_while_the_stream_writes() {
+    let source = Source::empty();
+    source.execute(
+        "create table t (id int primary key, v int); insert into t select n, 0 from generate_series(1, 5000) n",
+    );
+    let warehouse = stream_of(&source, "commit_interval = '1s'\n");
+    let running = Running(warehouse.command(&["transfer", "run", "t"]).stdout(Stdio::null()).spawn().unwrap());
+    wait_for_state(&warehouse, "streaming");
+    let folder = warehouse.path().join("lake/public/t");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let read = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Each transaction adds one to all rows, so that a reader sees one value in all of them.
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                source
+                    .execute("begin; update t set v = v + 1; delete from t where id = (select max(id) from t); commit");
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        let read = python(include_str!("../readers_beside.py"), &json!({"folder": folder, "seconds": 8}));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        read
+    });
+    drop(running);
+    for reader in ["deltalake", "polars", "duckdb"] {
+        let states = read[reader].as_array().unwrap();
+        assert!(states.len() >= 3, "{reader}: {read}");
+        for state in states {
+            let [rows, least, greatest] = [0, 1, 2].map(|at| state[at].as_i64().unwrap());
+            assert!(least == greatest && rows == 5_000 - least, "{reader} saw half a transaction: {state}");
+        }
+        assert_ne!(states[0], states[states.len() - 1], "{reader} saw no change");
+    }
+    warehouse.ok(&["transfer", "run", "t", "--until-caught-up"]);
+    assert_same(&source, &warehouse, "t", "at the end");
     warehouse.ok(&["transfer", "drop-slot", "t"]);
 }
 
