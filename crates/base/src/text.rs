@@ -19,6 +19,19 @@ pub fn quantity(number: u64, one: &str) -> String {
     format!("{} {one}{many}", count(number))
 }
 
+/// A line with its control characters but tabs as escapes, so that printing it can't control a terminal: `\x1b[2J`.
+pub fn without_controls(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    for c in line.chars() {
+        match c {
+            '\t' => text.push(c),
+            c if c.is_control() => text.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
 /// A size with a decimal unit: `1.5 MB` for 1,500,000 bytes.
 pub fn bytes(number: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
@@ -74,4 +87,15 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_controls;
+
+    #[test]
+    fn control_characters_are_shown_and_not_printed() {
+        assert_eq!(without_controls("\u{1b}]0;owned\u{7}\u{1b}[2Jgone\té €"), "\\x1b]0;owned\\x07\\x1b[2Jgone\té €");
+        assert_eq!(without_controls("\u{9b}2J\r\u{7f}"), "\\x9b2J\\x0d\\x7f");
+    }
 }

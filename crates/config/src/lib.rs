@@ -78,6 +78,10 @@ pub struct Serve {
     pub tls: Option<Tls>,
     /// SQL connections at a time.
     pub connections_max: usize,
+    /// How many events of all functions run at a time.
+    pub events_max: usize,
+    /// Memory of the functions whose events run; the machine's where it is `None`.
+    pub functions_memory_max: Option<usize>,
     /// Memory of all queries together; half of the machine's where it is `None`.
     pub memory_bytes_max: Option<usize>,
     /// Memory of one query; half of that where it is `None`.

@@ -94,6 +94,12 @@ pub struct Serve {
     /// functions.
     #[schemars(length(min = 1), extend("default" = "127.0.0.1:8434"))]
     pub functions: Field<String>,
+    /// How many events of all functions run at a time; further ones wait, or are answered with 429.
+    #[schemars(range(min = 1, max = 10_000), extend("default" = 1000))]
+    pub events_max: Field<u32>,
+    /// The memory of all functions whose events run at a time, by their `memory_mb`; this machine's by default.
+    #[schemars(extend("pattern" = "^[0-9]+ ?(MB|GB)$"))]
+    pub functions_memory_max: Field<String>,
     /// The SQL server's certificate with its chain (PEM), relative to this file.
     #[schemars(length(min = 1))]
     pub tls_cert: Field<String>,

@@ -19,6 +19,9 @@ pub struct Warehouse {
 /// The folder of a warehouse for all that Wattlake itself writes there, except the lake.
 pub const STATE: &str = ".wattlake";
 
+/// The name of the lease that a warehouse's server holds.
+pub const SERVER_LOCK: &str = "serve";
+
 /// What the program passes on from its process: this crate reads neither the environment nor the arguments.
 #[derive(Clone, Default)]
 pub struct Environment {

@@ -283,11 +283,11 @@ impl Layer {
         let largest = folders.iter().take(NAMED).map(|(name, bytes)| format!("{name} {:.1} MB", megabytes(*bytes)));
         let what = format!(
             "pack layer {}: its {:.1} MB unpacked and the {:.1} MB of the layers below are more than the \
-             {} MB that AWS Lambda accepts; leave packages out; its largest folders: {}",
+             {} GB that a function may have; leave packages out; its largest folders: {}",
             zip.display(),
             megabytes(folders.iter().map(|(_, bytes)| bytes).sum()),
             megabytes(below_bytes),
-            UNPACKED_BYTES_MAX >> 20,
+            UNPACKED_BYTES_MAX >> 30,
             largest.collect::<Vec<_>>().join(", ")
         );
         Error::new(Kind::FixInput, what)

@@ -15,8 +15,10 @@ use crate::ledger::{limit_of, put_event};
 use crate::rows::count;
 use crate::{Ledger, Result, instant};
 
-/// An event whose process has ended during its run this many times becomes a dead letter.
-const INTERRUPTIONS_MAX: u32 = 5;
+/// An event whose process has ended during its run is run again at once so many times, and then after a wait: the event
+/// may be what ends the process.
+const INTERRUPTIONS_AT_ONCE: u32 = 8;
+const INTERRUPTED_WAIT: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
 
 /// An event for a function.
 #[derive(Clone, Debug, PartialEq)]
@@ -254,13 +256,11 @@ impl Ledger {
     pub fn requeue_interrupted(&self) -> Result<usize> {
         self.write("requeue interrupted events", |tx| {
             let now = instant::to_text(instant::now());
-            let sql =
-                "update invocations set state = 'dead', ended_at = ?, error = 'its process ended ' || ? || ' times'
-                       where state = 'running' and interruptions + 1 >= ?2";
-            tx.execute(sql, (&now, INTERRUPTIONS_MAX))?;
+            let later = instant::to_text(instant::now() + INTERRUPTED_WAIT);
             let sql = "update invocations set state = 'waiting', interruptions = interruptions + 1,
-                           attempts = attempts - 1, not_before = ? where state = 'running'";
-            tx.execute(sql, [&now])
+                           attempts = attempts - 1, not_before = case when interruptions < ? then ? else ? end
+                           where state = 'running'";
+            tx.execute(sql, (INTERRUPTIONS_AT_ONCE, &now, &later))
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,13 +39,19 @@ impl Ledger {
         // The leases are opened at every run, and a change of the working folder must not change their path.
         let path = &std::path::absolute(path).during("open ledger")?;
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).during(format!("make folder {}", parent.display()))?;
+            make_folder(parent).during(format!("make folder {}", parent.display()))?;
         }
         let mut leases = path.as_os_str().to_owned();
         leases.push(".locks");
         let connection = Arc::new(Mutex::new(schema::connect(path)?));
         let logs = Arc::new(Mutex::new(schema::connect_for_logs(path)?));
         let reader = Arc::new(Mutex::new(schema::connect_to_read(path)?));
+        // It has payloads of events and logs.
+        for more in ["", "-wal", "-shm"] {
+            let mut file = path.as_os_str().to_owned();
+            file.push(more);
+            restrict(Path::new(&file), 0o600).during("open ledger")?;
+        }
         Ok(Self { connection, logs, reader, leases: Arc::new(leases.into()) })
     }
 
@@ -331,4 +338,25 @@ pub(crate) fn put_event(tx: &Transaction<'_>, name: &str, run: Option<&str>, fie
 /// A `limit` of SQL.
 pub(crate) fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Makes the ledger's folder. Others may pass through it, as a server of PostgreSQL that runs as another user has to, and
+/// not list it.
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o711).create(folder)?;
+    restrict(folder, 0o711)
+}
+
+/// Takes all but these permissions from a file or folder, where it is this user's.
+fn restrict(path: &Path, mode: u32) -> std::io::Result<()> {
+    let present = match fs::metadata(path) {
+        Ok(present) => present,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let wanted = present.mode() & 0o777 & mode;
+    if present.mode() & 0o777 != wanted && present.uid() == rustix::process::geteuid().as_raw() {
+        fs::set_permissions(path, fs::Permissions::from_mode(wanted))?;
+    }
+    Ok(())
 }

@@ -280,3 +280,25 @@ fn many_open_a_new_ledger_at_once() {
         });
     }
 }
+
+#[test]
+fn only_its_owner_may_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let tmp = TempDir::new().unwrap();
+    let path = file(&tmp);
+    let folder = path.parent().unwrap();
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let ledger = Ledger::open(&path).unwrap();
+    ledger.begin("transfer:a", begun("manual", Value::Null)).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(folder), 0o711);
+    for file in std::fs::read_dir(folder).unwrap().flatten() {
+        if file.file_name().to_string_lossy().starts_with("ledger.db")
+            && !file.path().is_dir()
+            && !file.file_name().to_string_lossy().contains("locks")
+        {
+            assert_eq!(mode(&file.path()), 0o600, "{:?}", file.path());
+        }
+    }
+}

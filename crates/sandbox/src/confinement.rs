@@ -46,6 +46,8 @@ mod syscalls {
     pub const CLONE: i64 = 56;
     /// The number of `clone3`, whose flags a filter can't read.
     pub const CLONE3: i64 = 435;
+    /// The numbers of `socket` and `socketpair`, whose family is inspected.
+    pub const SOCKET: [i64; 2] = [41, 53];
 }
 #[cfg(target_arch = "aarch64")]
 mod syscalls {
@@ -58,7 +60,13 @@ mod syscalls {
     pub const CLONE: i64 = 220;
     /// The number of `clone3`, whose flags a filter can't read.
     pub const CLONE3: i64 = 435;
+    /// The numbers of `socket` and `socketpair`, whose family is inspected.
+    pub const SOCKET: [i64; 2] = [198, 199];
 }
+
+/// The families of sockets that a program may open: AF_UNIX, AF_INET, AF_INET6, AF_NETLINK. Others reach the hypervisor
+/// or parts of the kernel that have no network namespace: socket(2).
+const SOCKET_FAMILIES: [u64; 4] = [1, 2, 10, 16];
 
 /// CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET: sched.h
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
@@ -114,6 +122,13 @@ fn filters() -> Result<[BpfProgram; 2], seccompiler::Error> {
         SeccompRule::new(vec![condition])
     });
     refused.insert(syscalls::CLONE, rules.collect::<Result<_, _>>()?);
+    let is_other = SOCKET_FAMILIES
+        .map(|family| SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family))
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?;
+    for call in syscalls::SOCKET {
+        refused.insert(call, vec![SeccompRule::new(is_other.clone())?]);
+    }
     let refused = SeccompFilter::new(refused, SeccompAction::Allow, SeccompAction::Errno(EPERM), arch)?.try_into()?;
     // The flags of clone3 are behind a pointer, which no filter can follow. On ENOSYS programs fall back to clone.
     let unknown = BTreeMap::from([(syscalls::CLONE3, vec![])]);

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use base::{Error, ErrorContext, Kind, Result};
 
 use super::cgroup::Cgroup;
-use super::socket::{StartRequest, StatusMessage, receive, send};
+use super::socket::{PAUSE, RESUME, StartRequest, StatusMessage, receive, send};
 use super::{IN_USER_NAMESPACE, OUTSIDE, RootSpec, Spec};
 
 /// Mounts and namespaces take milliseconds; on a machine that swaps they may take seconds.
@@ -154,6 +154,18 @@ impl Sandbox {
     /// The largest amount of memory that it has used so far. `None` without a control group.
     pub fn memory_peak_bytes(&self) -> Option<u64> {
         self.cgroup.as_ref()?.memory_peak_bytes()
+    }
+
+    /// Stops its processes until [`Sandbox::resume`]: between two events nothing of a function runs. Where it has no
+    /// `/proc`, they go on.
+    pub fn pause(&self) {
+        // Its end, if it has ended, is reported by `wait`.
+        let _ = (&self.socket).write_all(&[PAUSE]);
+    }
+
+    /// Lets its processes go on.
+    pub fn resume(&self) {
+        let _ = (&self.socket).write_all(&[RESUME]);
     }
 
     /// Ends all of its processes and waits for their end. Blocks for milliseconds, rarely for a second.

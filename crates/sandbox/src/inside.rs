@@ -11,12 +11,16 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal, wait,
+    DumpableBehavior, Pid, Signal, WaitOptions, kill_process, set_dumpable_behavior, set_parent_process_death_signal,
+    wait,
 };
 
 use super::outside::host;
-use super::socket::{StartRequest, StatusMessage, receive, send};
+use super::socket::{PAUSE, RESUME, StartRequest, StatusMessage, receive, send};
 use super::{RootSpec, Spec, confinement, loopback, memory, root};
+
+/// How often all processes are signalled, where more and more are started.
+const SIGNAL_ROUNDS_MAX: usize = 5;
 
 /// The step that failed, and why.
 type Failed = (String, io::Error);
@@ -114,15 +118,37 @@ fn listen(ports: &[u16]) -> io::Result<Vec<OwnedFd>> {
     listening.collect()
 }
 
-/// Ends this process when the socket to the host is closed. The host sends nothing more on it.
+/// Ends this process when the socket to the host is closed. Until then the host sends on it when the program is to pause
+/// and to go on.
 fn end_with_host(mut socket: UnixStream) {
     let mut byte = [0];
     loop {
         match socket.read(&mut byte) {
             Ok(0) => std::process::exit(1),
+            Ok(_) if byte == [PAUSE] => signal_all(Signal::STOP),
+            Ok(_) if byte == [RESUME] => signal_all(Signal::CONT),
             Err(error) if error.kind() != io::ErrorKind::Interrupted => std::process::exit(1),
             _ => {}
         }
+    }
+}
+
+/// Sends a signal to all other processes of the sandbox.
+fn signal_all(signal: Signal) {
+    let mut before = 0;
+    // Again, as long as there are more: a process may have been started meanwhile.
+    for _ in 0..SIGNAL_ROUNDS_MAX {
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let others: Vec<Pid> = numbers.filter(|number| *number != 1).filter_map(Pid::from_raw).collect();
+        for pid in &others {
+            // It may have ended.
+            let _ = kill_process(*pid, signal);
+        }
+        if others.len() <= before {
+            break;
+        }
+        before = others.len();
     }
 }
 

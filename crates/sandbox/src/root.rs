@@ -16,8 +16,9 @@ use rustix::process::{chdir, pivot_root};
 use super::{RootSpec, Spec};
 
 /// Programs, libraries and certificates: what an image for AWS Lambda contains.
-const HOST_FOLDERS: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ssl", "/etc/alternatives", "/etc/R"];
-const HOST_FILES: [&str; 3] = ["/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime"];
+const HOST_FOLDERS: [&str; 8] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ssl/certs", "/etc/alternatives", "/etc/R"];
+const HOST_FILES: [&str; 4] = ["/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime", "/etc/ssl/openssl.cnf"];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 /// The folder for results, in the root.
 pub(super) const RESULTS: &str = "results";
@@ -121,7 +122,7 @@ fn image(base: &Path, root: &Path) -> io::Result<()> {
     }
     let etc = base.join("etc");
     if etc.is_dir() {
-        for name in ["ssl", "pki", "alternatives", "ld.so.conf.d"].into_iter().filter(|n| etc.join(n).is_dir()) {
+        for name in ["ssl/certs", "pki", "alternatives", "ld.so.conf.d"].into_iter().filter(|n| etc.join(n).is_dir()) {
             bind_folder(&etc.join(name), &root.join("etc").join(name))?;
         }
         let cache = etc.join("ld.so.cache");

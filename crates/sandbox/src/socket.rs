@@ -18,6 +18,10 @@ const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// A message begins with its length. The open files are attached to its first byte.
 const LENGTH_BYTES: usize = 4;
 
+/// What the host sends to a sandbox whose program runs: that all of its processes stop, and that they go on.
+pub(super) const PAUSE: u8 = b'p';
+pub(super) const RESUME: u8 = b'r';
+
 /// What a sandbox's processes report to the host.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum StatusMessage {

@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -19,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ServerState, metrics};
 
+/// After a stop, how long requests have to end.
+const STOP_WAIT: Duration = Duration::from_secs(5);
 /// How many rows an answer has without `limit`.
 const LIMIT: usize = 100;
 /// The greatest `limit`.
@@ -31,6 +35,7 @@ type Parameters = Query<HashMap<String, String>>;
 
 /// Serves HTTP on a listener until `stop` is cancelled.
 pub async fn serve(server: Arc<ServerState>, listener: TcpListener, stop: CancellationToken) -> Result<()> {
+    let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let router = Router::new()
         .route("/", get(index))
         .route("/health/live", get(|| async { Json(json!({"status": "ok"})) }))
@@ -45,8 +50,24 @@ pub async fn serve(server: Arc<ServerState>, listener: TcpListener, stop: Cancel
         .fallback(|| async {
             (StatusCode::NOT_FOUND, Json(json!({"error": "there is no such path; / lists the paths"})))
         })
+        .layer(axum::middleware::from_fn(move |request: Request, next: Next| check_host(is_loopback, request, next)))
         .with_state(server);
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await.context("serve HTTP")
+    let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    tokio::select! {
+        served = serving => served.context("serve HTTP"),
+        // Connections that send no whole request, or do not read their response, would go on for ever.
+        () = async { stop.cancelled().await; tokio::time::sleep(STOP_WAIT).await } => Ok(()),
+    }
+}
+
+/// Refuses requests of web pages whose host was made to resolve to this machine, where only this machine can connect.
+async fn check_host(is_loopback: bool, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    if is_loopback && host.is_some_and(|host| !function::invoke::is_own_host(host)) {
+        let error = "the request is for another host: use this machine's address, or localhost";
+        return (StatusCode::FORBIDDEN, Json(json!({"error": error}))).into_response();
+    }
+    next.run(request).await
 }
 
 async fn index() -> Json<Value> {

@@ -18,9 +18,10 @@ use function::invoke::Api;
 use jobs::function_host::{self, SharedHost};
 use jobs::scheduler::Scheduler;
 use jobs::system::LedgerTables;
+pub use jobs::warehouse::SERVER_LOCK;
 use jobs::warehouse::Warehouse;
 use pg::{Bounds, Login, Server, Settings, Verifier};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -28,9 +29,6 @@ use tokio_util::sync::CancellationToken;
 const SERVED: &str = "another `wattlake serve` is running on this warehouse";
 /// Between two looks for the first function that is deployed.
 const DEPLOYED_CHECK: Duration = Duration::from_secs(1);
-
-/// The name of the lease that a warehouse's server holds.
-pub const SERVER_LOCK: &str = "serve";
 
 /// What all parts of the server share.
 pub struct ServerState {
@@ -57,6 +55,7 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     for (part, unset) in warehouse.config.unset() {
         tracing::warn!("{part} can't be used and is left out: {unset}");
     }
+    raise_open_files();
     let lake = warehouse.lake().await?;
     check_store(&lake).await?;
     let serve = warehouse.config.serve.clone();
@@ -65,7 +64,7 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     // Addresses may be in use: all are bound before anything runs.
     let sql_at = listen(serve.sql, "sql").await?;
     let http_at = listen(serve.http, "http").await?;
-    let functions_at = listen(serve.functions.filter(|_| !warehouse.config.functions.is_empty()), "functions").await?;
+    let functions_at = listen_for_functions(&warehouse).await?;
     let sql = match serve.sql {
         Some(_) => Some(sql_server(&warehouse, &lake).await?),
         None => None,
@@ -77,7 +76,12 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     let (host, runs_ended) = (SharedHost::new(Arc::clone(&state.warehouse)), CancellationToken::new());
     let grace_over = CancellationToken::new();
     tasks.spawn(host.clone().serve(runs_ended.clone(), grace_over.clone()));
-    tasks.spawn(end_after(stop.clone(), serve.shutdown_grace, at_rest(runs_ended.clone(), host.clone()), grace_over));
+    tasks.spawn(end_after(
+        stop.clone(),
+        serve.shutdown_grace,
+        at_rest(runs_ended.clone(), host.clone()),
+        grace_over.clone(),
+    ));
     let (scheduler, ended) = (scheduler.run(stop.clone()), runs_ended.drop_guard());
     tasks.spawn(async move {
         let result = scheduler.await;
@@ -98,13 +102,7 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
         tracing::info!(address = %at, "health, metrics and state are served: http://{at}/");
         tasks.spawn(http::serve(Arc::clone(&state), listener, stop.clone()));
     }
-    if let Some((listener, at)) = functions_at {
-        host.get().await?;
-        tracing::info!(address = %at, "functions are invoked: aws lambda invoke --endpoint-url http://{at}");
-        tasks.spawn(functions(host, listener, stop.clone()));
-    } else {
-        tasks.spawn(queued_events(host, Arc::clone(&state.warehouse), stop.clone()));
-    }
+    tasks.spawn(until(grace_over, serve_functions(functions_at, host, Arc::clone(&state.warehouse), stop.clone())));
     let socket = state.warehouse.environment.variable("NOTIFY_SOCKET");
     notify(socket.as_deref(), "READY=1");
     tracing::info!(warehouse = %state.warehouse.config.root.display(), "ready");
@@ -118,13 +116,69 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     Ok(())
 }
 
+/// The listener of the Invoke API. Before the first function is deployed, its address may be in use by another program.
+async fn listen_for_functions(warehouse: &Warehouse) -> Result<Option<(TcpListener, SocketAddr)>> {
+    match listen(warehouse.config.serve.functions, "functions").await {
+        Err(error) if warehouse.config.functions.is_empty() => {
+            tracing::warn!("functions can't be invoked by HTTP: {error:#}");
+            Ok(None)
+        }
+        listening => listening,
+    }
+}
+
+/// Serves the Invoke API on the listener, and runs the queue of asynchronous events.
+async fn serve_functions(
+    at: Option<(TcpListener, SocketAddr)>,
+    host: SharedHost,
+    warehouse: Arc<Warehouse>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let Some((listener, at)) = at else { return queued_events(host, warehouse, stop).await };
+    tracing::info!(address = %at, "functions are invoked: aws lambda invoke --endpoint-url http://{at}");
+    // Until then no host is started, which has sandboxes ready.
+    let first = tokio::select! {
+        deployed = first_function(&warehouse, &stop) => deployed.map(|()| None)?,
+        accepted = listener.accept() => accepted.ok().map(|(stream, _)| stream),
+    };
+    if stop.is_cancelled() {
+        return Ok(());
+    }
+    functions(host, first, listener, stop).await
+}
+
+/// Waits until a function is deployed, or the server stops.
+async fn first_function(warehouse: &Warehouse, stop: &CancellationToken) -> Result<()> {
+    while function_host::registry(warehouse)?.list()?.is_empty() && !stop.is_cancelled() {
+        let _ = tokio::time::timeout(DEPLOYED_CHECK, stop.cancelled()).await;
+    }
+    Ok(())
+}
+
+/// Ends `part` when the grace is over: an event that is running then is queued again at the next start.
+async fn until(grace_over: CancellationToken, part: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::select! {
+        ended = part => ended,
+        () = grace_over.cancelled() => Ok(()),
+    }
+}
+
+/// Allows this process as many open files as the system lets it have: each instance of a function needs several.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    if now.current != now.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum })
+    {
+        tracing::warn!(%error, "raise the number of open files");
+    }
+}
+
 /// Runs the queue of asynchronous events without the Invoke API, from when the first function is deployed.
 async fn queued_events(host: SharedHost, warehouse: Arc<Warehouse>, stop: CancellationToken) -> Result<()> {
-    while function_host::registry(&warehouse)?.list()?.is_empty() {
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(DEPLOYED_CHECK) => {}
-        }
+    first_function(&warehouse, &stop).await?;
+    if stop.is_cancelled() {
+        return Ok(());
     }
     let queue = host.get().await?.event_queue();
     queue.run(stop.cancelled_owned()).await.context("run the queue of events")
@@ -152,11 +206,16 @@ async fn at_rest(runs_ended: CancellationToken, host: SharedHost) {
 }
 
 /// Serves the Invoke API, and runs the queue of asynchronous events.
-async fn functions(host: SharedHost, listener: TcpListener, stop: CancellationToken) -> Result<()> {
+async fn functions(
+    host: SharedHost,
+    first: Option<TcpStream>,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<()> {
     let host = host.get().await?;
     let queue = host.event_queue();
     let api = Api::new(host.fleet.clone(), queue.clone(), function::invoke::refuse_web_pages());
-    let http = function::invoke::serve(api, listener, stop.clone().cancelled_owned());
+    let http = function::invoke::serve_from(api, first, listener, stop.clone().cancelled_owned());
     let queue = queue.run(stop.cancelled_owned());
     let ((), queue) = tokio::join!(http, queue);
     queue.context("run the queue of events")

@@ -17,6 +17,7 @@ const FUNCTIONS: &str = "127.0.0.1:8434";
 const OFF: &str = "off";
 const CONNECTIONS_MAX: u32 = 100;
 const RUNS_MAX: u32 = 4;
+const EVENTS_MAX: u32 = 1000;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 const QUERY_TIME_MAX: Duration = Duration::from_secs(600);
 
@@ -37,6 +38,8 @@ pub fn check(root: &Path, raw: &raw::Serve, report: &mut FileProblems<'_>) -> Op
         sql,
         http,
         functions,
+        events_max: *raw.events_max.get().unwrap_or(&EVENTS_MAX) as usize,
+        functions_memory_max: bytes(&raw.functions_memory_max, report),
         tls,
         connections_max: *raw.connections_max.get().unwrap_or(&CONNECTIONS_MAX) as usize,
         memory_bytes_max: bytes(&raw.memory_max, report),

@@ -163,6 +163,9 @@ async fn attempt(queue: &EventQueue, taken: &ClaimedInvocation) -> (InvocationEn
     if age > delta(found.policy.event_age_max) {
         return failed(&record(Condition::EventAgeExceeded), "it is older than its event_age_max");
     }
+    if found.policy.concurrency == Some(0) {
+        return failed(&record(Condition::ZeroReservedConcurrency), "its function has concurrency = 0");
+    }
     if event.depth > DEPTH_MAX {
         let says = format!("it is number {} in a chain of functions that invoke one another", event.depth);
         return failed(&record(Condition::RetriesExhausted), &says);
@@ -171,7 +174,7 @@ async fn attempt(queue: &EventQueue, taken: &ClaimedInvocation) -> (InvocationEn
         request_id: event.request_id.clone(),
         payload: event.payload.clone().into(),
         client_context: event.client_context.clone(),
-        files: None,
+        ..Event::default()
     };
     let ran = match fleet.invoke(&event.function, &event.qualifier, asked, None).await {
         Ok(ran) => ran,

@@ -2,6 +2,8 @@
 
 use chrono::{SecondsFormat, Utc};
 use ledger::{ClaimedInvocation, FollowUp, Invocation};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::EVENT_BYTES_MAX;
@@ -21,6 +23,8 @@ pub(super) enum Condition {
     RetriesExhausted,
     /// It became older than its function's `event_age_max`.
     EventAgeExceeded,
+    /// Its function may not run: it has concurrency 0.
+    ZeroReservedConcurrency,
 }
 
 /// What a record is made from.
@@ -50,69 +54,98 @@ impl Record<'_> {
                 request_id: uuid::Uuid::now_v7().to_string(),
                 function: name.clone(),
                 qualifier: LATEST.to_owned(),
-                payload: self.bounded(EVENT_BYTES_MAX).to_string().into_bytes(),
+                payload: self.bounded(EVENT_BYTES_MAX).into_bytes(),
                 client_context: None,
                 cause: format!("{key} of {}, request {}", event.function, event.request_id),
                 depth: event.depth + 1,
             }),
             Destination::Event(name) => {
-                FollowUp::Event { name: name.clone(), fields: self.bounded(LEDGER_EVENT_BYTES_MAX) }
+                let fields = serde_json::from_str(&self.bounded(LEDGER_EVENT_BYTES_MAX)).unwrap_or_default();
+                FollowUp::Event { name: name.clone(), fields }
             }
             Destination::Folder(folder) => FollowUp::File {
                 folder: folder.to_string_lossy().into_owned(),
                 name: format!("{}-{}.json", self.taken.created_at.format("%Y%m%dT%H%M%SZ"), event.request_id),
-                body: self.whole().to_string().into_bytes(),
+                body: self.whole().text().into_bytes(),
             },
         })
     }
 
-    fn whole(&self) -> Value {
+    fn whole(&self) -> InvocationRecord {
         let event = &self.taken.invocation;
         let condition = match self.condition {
             Condition::Success => "Success",
             Condition::RetriesExhausted => "RetriesExhausted",
             Condition::EventAgeExceeded => "EventAgeExceeded",
+            Condition::ZeroReservedConcurrency => "ZeroReservedConcurrency",
         };
-        let arn = arn(&event.function, LATEST);
-        let mut record = json!({
-            "version": "1.0",
-            "timestamp": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
-            "requestContext": {
+        let mut record = InvocationRecord {
+            version: "1.0",
+            timestamp: Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
+            request_context: json!({
                 "requestId": event.request_id,
-                "functionArn": format!("{arn}:{}", event.qualifier),
+                "functionArn": format!("{}:{}", arn(&event.function), event.qualifier),
                 "condition": condition,
                 "approximateInvokeCount": self.taken.attempts,
-            },
-            "requestPayload": value(&event.payload),
-        });
+            }),
+            request_payload: raw(&event.payload),
+            response_context: None,
+            response_payload: None,
+        };
         if let Some(ran) = self.ran {
             let mut context = json!({"statusCode": 200, "executedVersion": ran.function_version.shown});
-            record["responsePayload"] = match &ran.outcome.answer {
-                Answer::Response(body) => value(body),
+            record.response_payload = Some(match &ran.outcome.answer {
+                Answer::Response(body) => raw(body),
                 Answer::Error(failure) => {
                     context["functionError"] = json!("Unhandled");
-                    value(&failure.body)
+                    raw(&failure.body)
                 }
-            };
-            record["responseContext"] = context;
+            });
+            record.response_context = Some(context);
         }
         record
     }
 
     /// The record, without payloads that are too large for its destination: their sizes are in it instead.
-    fn bounded(&self, bytes_max: usize) -> Value {
+    fn bounded(&self, bytes_max: usize) -> String {
         let mut record = self.whole();
-        for key in ["responsePayload", "requestPayload"] {
-            if record.to_string().len() > bytes_max {
-                let bytes = record[key].to_string().len();
-                record[key] = json!({"leftOut": format!("{bytes} bytes")});
-            }
+        if record.text().len() > bytes_max {
+            record.response_payload = record.response_payload.map(|payload| left_out(&payload));
         }
-        record
+        if record.text().len() > bytes_max {
+            record.request_payload = left_out(&record.request_payload);
+        }
+        record.text()
     }
 }
 
+/// An invocation record. Payloads are in it as they came, digits of numbers included.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InvocationRecord {
+    version: &'static str,
+    timestamp: String,
+    request_context: Value,
+    request_payload: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_context: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_payload: Option<Box<RawValue>>,
+}
+
+impl InvocationRecord {
+    fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+fn left_out(payload: &RawValue) -> Box<RawValue> {
+    raw(json!({"leftOut": format!("{} bytes", payload.get().len())}).to_string().as_bytes())
+}
+
 /// A payload as JSON; what is not JSON becomes a text.
-fn value(payload: &[u8]) -> Value {
-    serde_json::from_slice(payload).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(payload)))
+fn raw(payload: &[u8]) -> Box<RawValue> {
+    let text = String::from_utf8_lossy(payload);
+    let parsed = RawValue::from_string(text.clone().into_owned());
+    parsed.or_else(|_| RawValue::from_string(Value::from(text).to_string())).unwrap_or_default()
 }

@@ -42,6 +42,8 @@ const OBJECTS_PORT: u16 = 9000;
 pub struct FleetSettings {
     /// How many events of all functions run at a time.
     pub concurrency_max: usize,
+    /// The memory of all functions whose events run at a time, by their `memory_mb`.
+    pub memory_mb_max: u64,
     /// Only where the host is root: each function runs as a user of its own, with this user id plus its number.
     pub users_from: Option<u32>,
     /// Gives the values of `${VARIABLES}` in a function's environment.
@@ -70,6 +72,8 @@ struct Inner {
     settings: Arc<PoolSettings>,
     fleet_settings: FleetSettings,
     busy: AtomicUsize,
+    /// The memory of the functions whose events run.
+    busy_mb: AtomicUsize,
     functions: Mutex<HashMap<String, Arc<FunctionState>>>,
 }
 
@@ -130,6 +134,7 @@ impl Fleet {
             settings: Arc::new(settings),
             fleet_settings,
             busy: AtomicUsize::new(0),
+            busy_mb: AtomicUsize::new(0),
             functions: Mutex::default(),
         };
         Fleet { inner: Arc::new(inner) }
@@ -159,9 +164,17 @@ impl Fleet {
         pieces: Option<Pieces>,
     ) -> Result<Execution, Refusal> {
         let (running, entry) = self.version_pool(name, qualifier).map_err(Refusal::Failed)?.ok_or(Refusal::Unknown)?;
+        let mut event = event;
+        if event.qualifier.is_none() && qualifier != LATEST {
+            event.qualifier = Some(qualifier.to_owned());
+        }
         let most = entry.found.policy.concurrency.map_or(usize::MAX, |most| most as usize);
-        let _of_function = Permit::of(&running.busy, most).ok_or(Refusal::Busy(ConcurrencyLimit::Function))?;
-        let _of_host = Permit::of(&self.inner.busy, self.inner.fleet_settings.concurrency_max)
+        let _of_function = Permit::of(&running.busy, 1, most).ok_or(Refusal::Busy(ConcurrencyLimit::Function))?;
+        let _of_host = Permit::of(&self.inner.busy, 1, self.inner.fleet_settings.concurrency_max)
+            .ok_or(Refusal::Busy(ConcurrencyLimit::Host))?;
+        let (own, most) = (entry.found.settings.memory_mb, self.inner.fleet_settings.memory_mb_max);
+        // One that is larger than the limit may run alone.
+        let _of_memory = Permit::of(&self.inner.busy_mb, own.min(most) as usize, most as usize)
             .ok_or(Refusal::Busy(ConcurrencyLimit::Host))?;
         let outcome = entry.pool.invoke_in_pieces(event, pieces).await.map_err(Refusal::Failed)?;
         Ok(Execution { outcome, function_version: entry.found })
@@ -380,19 +393,19 @@ impl Drop for Maintenance {
     }
 }
 
-/// A place under a concurrency limit, until it is dropped.
-struct Permit<'a>(&'a AtomicUsize);
+/// A share of a limit, until it is dropped.
+struct Permit<'a>(&'a AtomicUsize, usize);
 
 impl Permit<'_> {
-    fn of(count: &AtomicUsize, most: usize) -> Option<Permit<'_>> {
-        let one_more = |busy: usize| (busy < most).then_some(busy + 1);
-        count.try_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok().map(|_| Permit(count))
+    fn of(count: &AtomicUsize, share: usize, most: usize) -> Option<Permit<'_>> {
+        let more = |busy: usize| busy.checked_add(share).filter(|busy| *busy <= most);
+        count.try_update(Ordering::AcqRel, Ordering::Acquire, more).ok().map(|_| Permit(count, share))
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.fetch_sub(self.1, Ordering::AcqRel);
     }
 }
 

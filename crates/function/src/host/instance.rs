@@ -43,6 +43,7 @@ pub struct Instance {
     log: Log,
     started: Instant,
     init_took: Option<Duration>,
+    is_paused: bool,
     instance_files: Option<Arc<InstanceFiles>>,
     /// What serves its loopback services, dropped with the instance.
     _served: Vec<Box<dyn Any + Send + Sync>>,
@@ -121,6 +122,7 @@ impl Instance {
             log,
             started,
             init_took: None,
+            is_paused: false,
             instance_files,
             _served,
         })
@@ -129,6 +131,14 @@ impl Instance {
     /// Whether its runtime has not ended yet.
     pub fn is_alive(&self) -> bool {
         self.ended.borrow().is_none()
+    }
+
+    /// Stops its processes, where its runtime waits for an event.
+    pub fn pause(&mut self) {
+        if !self.is_paused && self.is_waiting() {
+            self.is_paused = true;
+            self.sandbox.pause();
+        }
     }
 
     /// Whether its runtime waits for an event. After an answer the runtime has to ask for the next event first.
@@ -146,6 +156,9 @@ impl Instance {
         arn: &Arc<str>,
         pieces: Option<Pieces>,
     ) -> Result<InstanceResult> {
+        if std::mem::take(&mut self.is_paused) {
+            self.sandbox.resume();
+        }
         let files = event.files.clone();
         self.place_inputs(files.as_ref()).await?;
         let id = event.request_id.clone();

@@ -69,6 +69,8 @@ pub struct Event {
     pub client_context: Option<String>,
     /// Files for a function whose `[files]` allows them.
     pub files: Option<EventFiles>,
+    /// The version, alias or `$LATEST` that the caller has named; `None` where it has named the function alone.
+    pub qualifier: Option<String>,
 }
 
 /// Takes a response piece by piece. While the channel is full the function waits.

@@ -16,6 +16,9 @@ use crate::error::{Error, ErrorContext, Kind, Result};
 use crate::store::Store;
 use sandbox::Launcher;
 
+/// How long an instance is idle before it is paused.
+const PAUSE_AFTER: Duration = Duration::from_millis(100);
+
 /// Settings that all pools of a host share.
 pub struct PoolSettings {
     /// Holds the code and the layers of functions.
@@ -68,7 +71,7 @@ impl Pool {
     ) -> Pool {
         let inner = Inner {
             settings,
-            arn: arn(&function.name, &function.version).into(),
+            arn: arn(&function.name).into(),
             function: Arc::new(function),
             services,
             user,
@@ -98,16 +101,22 @@ impl Pool {
             let context = format!("invoke {}: its concurrency limit is reached", self.inner.function.name);
             return Err(Error::new(Kind::Retry, context));
         };
+        let arn = match &event.qualifier {
+            Some(qualifier) => format!("{}:{qualifier}", self.inner.arn).into(),
+            None => Arc::clone(&self.inner.arn),
+        };
         let (mut event, mut pieces, mut warm) = (event, pieces, self.take());
         loop {
             let mut instance = match warm.take() {
                 Some(warm) => warm,
                 None => self.start().await?,
             };
-            match instance.invoke(event, &self.inner.arn, pieces).await? {
+            match instance.invoke(event, &arn, pieces).await? {
                 InstanceResult::Done(outcome, alive) => {
                     if alive {
-                        self.lock().push((instance, Instant::now()));
+                        let since = Instant::now();
+                        self.lock().push((instance, since));
+                        self.pause_later(since);
                     }
                     return Ok(outcome);
                 }
@@ -133,9 +142,23 @@ impl Pool {
                 let context = format!("start {}: {}", self.inner.function.name, String::from_utf8_lossy(&failure.body));
                 return Err(Error::new(Kind::FixInput, context));
             }
-            self.lock().push((instance, Instant::now()));
+            let since = Instant::now();
+            self.lock().push((instance, since));
+            self.pause_later(since);
         }
         Ok(())
+    }
+
+    /// Pauses the instance that is idle since then, unless it has got another event by then: nothing of a function runs
+    /// between its events, and events that follow one another do not wait.
+    fn pause_later(&self, since: Instant) {
+        let inner = Arc::downgrade(&self.inner);
+        tokio::spawn(async move {
+            tokio::time::sleep(PAUSE_AFTER).await;
+            let Some(inner) = inner.upgrade() else { return };
+            let mut idle = inner.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.iter_mut().filter(|(_, at)| *at == since).for_each(|(instance, _)| instance.pause());
+        });
     }
 
     /// Ends instances that are idle for longer than [`PoolSettings::idle_max`], but leaves `keep` of them, and drops
@@ -199,8 +222,7 @@ impl Pool {
     }
 }
 
-/// A version's ARN. There is one account and one region, `local`.
-pub(crate) fn arn(name: &str, version: &str) -> String {
-    let unqualified = format!("arn:aws:lambda:local:000000000000:function:{name}");
-    if version == crate::registry::LATEST { unqualified } else { format!("{unqualified}:{version}") }
+/// A function's ARN, without a qualifier. There is one account and one region, `local`.
+pub(crate) fn arn(name: &str) -> String {
+    format!("arn:aws:lambda:local:000000000000:function:{name}")
 }

@@ -115,8 +115,11 @@ impl Runtime {
             }
             (&Method::POST, ["2018-06-01", "runtime", "invocation", id, "error"]) => self.error(id, request).await,
             (&Method::POST, ["2018-06-01", "runtime", "init", "error"]) => self.init_error(request).await,
-            // Extensions and telemetry are accepted and have no effect.
-            (_, ["2020-01-01", "extension", ..] | ["2020-08-15" | "2022-07-01", ..]) => accepted(),
+            // Telemetry is accepted and has no effect. Extensions are not started, so that none may wait for events.
+            (_, ["2020-08-15" | "2022-07-01", ..]) => accepted(),
+            (_, ["2020-01-01", "extension", ..]) => {
+                refused(StatusCode::FORBIDDEN, "Extension.NotSupported", "this host does not run extensions")
+            }
             _ => refused(StatusCode::NOT_FOUND, "NotFound", "there is no such path in the Runtime API"),
         })
     }

@@ -14,6 +14,8 @@ pub(super) struct Address {
     pub name: String,
     /// `$LATEST`, a version's number or an alias.
     pub qualifier: String,
+    /// Whether the request names the qualifier.
+    pub is_qualified: bool,
 }
 
 impl Address {
@@ -43,12 +45,14 @@ impl Address {
                 let says = "The derived qualifier from the function name does not match the specified qualifier.";
                 return Err(ApiError::parameter(says));
             }
-            (own, asked) => own.or(asked).unwrap_or_else(|| LATEST.to_owned()),
+            (own, asked) => own.or(asked),
         };
+        let is_qualified = qualifier.is_some();
+        let qualifier = qualifier.unwrap_or_else(|| LATEST.to_owned());
         if !is_name(name) || !(qualifier == LATEST || is_qualifier(&qualifier)) {
             return Err(wrong());
         }
-        Ok(Address { name: name.to_owned(), qualifier })
+        Ok(Address { name: name.to_owned(), qualifier, is_qualified })
     }
 }
 

@@ -9,7 +9,7 @@ use super::address::{Address, parameter};
 use super::reply::{ApiError, Body, json_response};
 use crate::error::Error;
 use crate::host::arn;
-use crate::registry::{FunctionVersion, LATEST, Registry};
+use crate::registry::{FunctionVersion, Registry};
 
 const PAGE_MAX: usize = 50;
 
@@ -25,9 +25,9 @@ pub(super) fn answer(registry: &Registry, path: &[&str], query: Option<&str>) ->
             let found = find(registry, name, None)?;
             let all = registry.aliases(&found.name).map_err(|error| failed(&error))?;
             let one = all.iter().find(|one| one.name == **alias);
-            alias_of(one.ok_or_else(|| {
-                ApiError::missing(&format!("Cannot find alias arn: {}:{alias}", arn(&found.name, LATEST)))
-            })?)
+            alias_of(
+                one.ok_or_else(|| ApiError::missing(&format!("Cannot find alias arn: {}:{alias}", arn(&found.name))))?,
+            )
         }
         ["2019-09-30" | "2017-10-31", "functions", name, "concurrency"] => {
             match find(registry, name, None)?.policy.concurrency {
@@ -114,7 +114,7 @@ fn configuration(found: &FunctionVersion) -> Value {
         .collect();
     json!({
         "FunctionName": found.name,
-        "FunctionArn": format!("{}:{}", arn(&found.name, LATEST), found.shown),
+        "FunctionArn": format!("{}:{}", arn(&found.name), found.shown),
         "Runtime": settings.runtime,
         "Role": "arn:aws:iam::000000000000:role/local",
         "Handler": settings.handler,
@@ -140,7 +140,7 @@ fn configuration(found: &FunctionVersion) -> Value {
 
 fn alias_of(alias: &AliasRow) -> Value {
     json!({
-        "AliasArn": format!("{}:{}", arn(&alias.function, LATEST), alias.name),
+        "AliasArn": format!("{}:{}", arn(&alias.function), alias.name),
         "Name": alias.name,
         "FunctionVersion": alias.version.to_string(),
         "Description": "",

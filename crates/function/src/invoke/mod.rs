@@ -12,6 +12,7 @@ mod stream;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,9 +22,9 @@ use hyper::body::Body as _;
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use ledger::{Invocation, PutOutcome};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use address::Address;
@@ -33,7 +34,7 @@ use crate::error::Kind;
 use crate::event_queue::{EVENT_BYTES_MAX, EventQueue};
 use crate::host::{Answer, ConcurrencyLimit, Event, Execution, Failure, Fleet, Refusal};
 
-pub use guard::{AccessDenied, Guard, refuse_web_pages};
+pub use guard::{AccessDenied, Guard, is_own_host, refuse_web_pages};
 pub use reply::Body;
 
 /// The largest request that waits for its response, as on AWS Lambda: 6 MiB.
@@ -41,6 +42,11 @@ pub const REQUEST_BYTES_MAX: usize = 6 << 20;
 /// A larger request is read to its end but not kept, up to this size, so that its sender receives the error.
 const DRAIN_BYTES_MAX: usize = 64 << 20;
 const CLIENT_CONTEXT_BYTES_MAX: usize = 3583;
+/// How long a connection may be without a whole head of a request, and between two parts of its body.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(20);
+const BODY_TIME_MAX: Duration = Duration::from_secs(20);
+/// After a stop, how long requests have that are not running yet.
+const STOP_WAIT: Duration = Duration::from_secs(2);
 /// How many connections are served at a time; further ones wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 1024;
 
@@ -121,6 +127,7 @@ impl Api {
     async fn run(&self, address: &Address, event: Event) -> Result<Execution, ApiError> {
         let (fleet, at) = (self.fleet.clone(), address.clone());
         let request_id = event.request_id.clone();
+        let event = Event { qualifier: at.is_qualified.then(|| at.qualifier.clone()), ..event };
         let running = tokio::spawn(async move { fleet.invoke(&at.name, &at.qualifier, event, None).await });
         let ran = running.await.map_err(|error| ApiError::service(&error.to_string()))?;
         ran.or_else(|refusal| self.refused(refusal, address, &request_id))
@@ -170,18 +177,29 @@ impl Api {
 
 /// Serves a listener until `stop`, then waits until the running requests have been answered.
 pub async fn serve(api: Api, listener: TcpListener, stop: impl Future<Output = ()>) {
+    serve_from(api, None, listener, stop).await;
+}
+
+/// As [`serve`], where a connection was accepted before.
+pub async fn serve_from(api: Api, mut first: Option<TcpStream>, listener: TcpListener, stop: impl Future<Output = ()>) {
+    let fleet = api.fleet.clone();
     let mut stop = std::pin::pin!(stop);
     let mut connections = JoinSet::new();
     let (tell, stopped) = tokio::sync::watch::channel(false);
     loop {
         while connections.try_join_next().is_some() {}
-        let accepted = tokio::select! {
-            () = &mut stop => break,
-            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => accepted,
-            _ = connections.join_next(), if connections.len() >= CONNECTIONS_MAX => continue,
+        let accepted = match first.take() {
+            Some(stream) => Ok(stream),
+            None => tokio::select! {
+                () = &mut stop => break,
+                accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => {
+                    accepted.map(|(stream, _)| stream)
+                }
+                _ = connections.join_next(), if connections.len() >= CONNECTIONS_MAX => continue,
+            },
         };
         let stream = match accepted {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "accept a connection of the Invoke API");
                 // With too many open files, others have to be closed first.
@@ -196,7 +214,8 @@ pub async fn serve(api: Api, listener: TcpListener, stop: impl Future<Output = (
                 let api = api.clone();
                 async move { Ok::<_, Infallible>(api.answer(request).await) }
             });
-            let server = hyper::server::conn::http1::Builder::new();
+            let mut server = hyper::server::conn::http1::Builder::new();
+            server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME_MAX);
             let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
@@ -211,7 +230,16 @@ pub async fn serve(api: Api, listener: TcpListener, stop: impl Future<Output = (
         });
     }
     tell.send_replace(true);
-    while connections.join_next().await.is_some() {}
+    let mut idle_since = Instant::now();
+    while !connections.is_empty() {
+        let _ = tokio::time::timeout(STOP_WAIT, connections.join_next()).await;
+        if fleet.busy() > 0 {
+            idle_since = Instant::now();
+        } else if idle_since.elapsed() >= STOP_WAIT {
+            // What is left has not sent its request, or does not read its response.
+            connections.shutdown().await;
+        }
+    }
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -226,7 +254,10 @@ where
     let mut body = std::pin::pin!(body);
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(REQUEST_BYTES_MAX);
     let mut read = BodyBuffer::default();
-    while let Some(frame) = body.frame().await {
+    loop {
+        let late = |_| ApiError::content("the request was interrupted before its end");
+        let frame = tokio::time::timeout(BODY_TIME_MAX, body.frame()).await.map_err(late)?;
+        let Some(frame) = frame else { break };
         let frame = frame.map_err(|_| ApiError::content("the request was interrupted before its end"))?;
         if let Ok(data) = frame.into_data() {
             read.add(data, expected);
@@ -277,7 +308,7 @@ fn event(headers: &HeaderMap, body: Bytes, most: usize, request_id: &str) -> Res
         return Err(ApiError::content(&format!("Could not parse request body into json: {error}")));
     }
     let client_context = headers.get("x-amz-client-context").map(client_context).transpose()?;
-    Ok(Event { request_id: request_id.to_owned(), payload, client_context, files: None })
+    Ok(Event { request_id: request_id.to_owned(), payload, client_context, ..Event::default() })
 }
 
 fn client_context(header: &HeaderValue) -> Result<String, ApiError> {

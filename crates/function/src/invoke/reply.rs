@@ -34,7 +34,7 @@ impl ApiError {
 
     /// No such function, version or alias is deployed.
     pub fn unknown(name: &str, qualifier: &str) -> ApiError {
-        let message = format!("Function not found: {}:{qualifier}", arn(name, "$LATEST"));
+        let message = format!("Function not found: {}:{qualifier}", arn(name));
         ApiError::missing(&message)
     }
 

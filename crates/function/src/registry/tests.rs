@@ -130,3 +130,25 @@ fn what_can_not_be_packed_is_named() {
     assert!(world.registry.list().unwrap().is_empty(), "nothing was deployed");
     assert_eq!(fs::read_dir(world.folder.path().join("store/new")).unwrap().count(), 0, "and nothing left");
 }
+
+#[test]
+fn code_that_is_not_deployed_any_more_is_removed() {
+    let world = world();
+    let source = world.source("one", &[("function.toml", "handler = \"h\""), ("bootstrap", "#!/bin/sh\n")]);
+    let first = world.deploy(&source).unwrap();
+    fs::write(source.join("model"), "x".repeat(10_000)).unwrap();
+    let second = world.deploy(&source).unwrap();
+    assert_eq!(world.registry.remove_unused(false).unwrap(), 0);
+    let store = world.registry.store().clone();
+    assert!(world.registry.delete_version("bill", first.version).unwrap());
+    assert!(world.registry.remove_unused(false).unwrap() > 0);
+    assert!(!store.zip(first.code).exists() && store.zip(second.code).exists());
+    // A host may still run it: it is moved away, and stays for a while.
+    assert!(world.registry.delete("bill").unwrap());
+    assert_eq!(world.registry.remove_unused(true).unwrap(), 0);
+    assert!(!store.zip(second.code).exists());
+    assert!(world.registry.remove_unused(false).unwrap() > 10_000);
+    // What is deployed again is stored again.
+    assert_eq!(world.deploy(&source).unwrap().code, second.code);
+    assert!(store.tree(second.code).unwrap().join("model").exists());
+}

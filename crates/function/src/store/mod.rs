@@ -8,11 +8,13 @@ mod merge;
 mod pack;
 mod unpack;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -20,6 +22,9 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Error, ErrorContext, Kind, Result};
 
 pub use unpack::UNPACKED_BYTES_MAX;
+
+/// How long unused code is kept for instances that still run it: longer than any event may take.
+const UNUSED_FOR: Duration = Duration::from_secs(3600);
 
 /// The largest number of layers of a function, as on AWS Lambda.
 pub const LAYERS_MAX: usize = 5;
@@ -115,6 +120,44 @@ impl Store {
             let entry = entry.and_then(|entry| entry.metadata());
             let found = entry.during(Kind::FixSetup, format!("measure {}", tree.display()))?;
             bytes += if found.is_file() { found.len() } else { 0 };
+        }
+        Ok(bytes)
+    }
+
+    /// Removes the zips and folders that no list of `used` has, each the code of a version and its layers. Where a host
+    /// may still run what was deleted (`is_served`), they are moved out of the way first, and removed by a later call.
+    /// Returns the number of bytes removed. Nothing may be deployed meanwhile.
+    pub fn remove_unused(&self, used: &[(Digest, Vec<Digest>)], is_served: bool) -> Result<u64> {
+        const CONTEXT: &str = "remove unused code of functions";
+        let digests = used.iter().flat_map(|(code, layers)| std::iter::once(code).chain(layers));
+        let names: BTreeSet<String> = digests.map(Digest::to_string).collect();
+        let merged: BTreeSet<String> = used.iter().map(|(_, layers)| combined(layers)).collect();
+        let unused = self.root.join("unused");
+        fs::create_dir_all(&unused).during(Kind::FixSetup, CONTEXT)?;
+        for (folder, kept) in [("zips", &names), ("trees", &names), ("layers", &merged)] {
+            for entry in fs::read_dir(self.root.join(folder)).during(Kind::FixSetup, CONTEXT)?.flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if !kept.contains(name.trim_end_matches(".zip")) {
+                    let to = unused.join(format!("{folder}-{name}"));
+                    // What is mounted in a sandbox stays usable there.
+                    fs::rename(entry.path(), &to).during(Kind::FixSetup, CONTEXT)?;
+                    let _ = File::open(&to).and_then(|moved| moved.set_modified(SystemTime::now()));
+                }
+            }
+        }
+        let mut bytes = 0;
+        for entry in
+            [unused, self.root.join("new")].iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten()
+        {
+            let age = entry.metadata().and_then(|found| found.modified()).ok().and_then(|at| at.elapsed().ok());
+            if is_served && age.is_none_or(|age| age < UNUSED_FOR) {
+                continue;
+            }
+            let files = walkdir::WalkDir::new(entry.path()).into_iter().filter_map(|file| file.ok()?.metadata().ok());
+            bytes += files.filter(fs::Metadata::is_file).map(|file| file.len()).sum::<u64>();
+            let removed =
+                if entry.path().is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+            removed.during(Kind::FixSetup, CONTEXT)?;
         }
         Ok(bytes)
     }

@@ -11,8 +11,12 @@ use zip::ZipArchive;
 
 use crate::error::{Error, ErrorContext, Kind, Result};
 
-/// The largest unpacked size of a function and its layers together, as on AWS Lambda: 250 MiB.
-pub const UNPACKED_BYTES_MAX: u64 = 250 << 20;
+/// The largest unpacked size of a zip: that of a container image on AWS Lambda, 10 GiB. Of zips it accepts 250 MiB, which
+/// a deployment notes.
+pub const UNPACKED_BYTES_MAX: u64 = 10 << 30;
+/// A file above this size may not be compressed more than so many times: such a zip is made to fill a disk.
+const LARGE_BYTES: u64 = 250 << 20;
+const COMPRESSION_MAX: u64 = 100;
 const ENTRIES_MAX: usize = 200_000;
 const LINK_BYTES_MAX: u64 = 4096;
 
@@ -53,12 +57,12 @@ pub(super) fn unpack(zip: &Path, source: &Path, into: &Path) -> Result<()> {
                 links.push((path, target));
             }
             0 | FILE => {
+                if entry.size() > LARGE_BYTES && entry.size() / COMPRESSION_MAX > entry.compressed_size() {
+                    return Err(refuse(&format!("is compressed more than {COMPRESSION_MAX} times")));
+                }
                 let written = write(&mut entry, &into.join(&path), mode, left).during(Kind::FixInput, &context)?;
                 left = left.checked_sub(written).ok_or_else(|| {
-                    refuse(&format!(
-                        "makes the zip larger than {} MB unpacked, AWS Lambda's limit",
-                        UNPACKED_BYTES_MAX >> 20
-                    ))
+                    refuse(&format!("makes the zip larger than {} GB unpacked, the limit", UNPACKED_BYTES_MAX >> 30))
                 })?;
             }
             _ => return Err(refuse("is not a file, a folder or a link")),

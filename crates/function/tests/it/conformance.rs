@@ -314,7 +314,7 @@ fn context(runtime: Runtime) -> Trial {
         let context: Value = reply.json();
         assert_eq!(reply.header("x-amz-executed-version"), "1");
         assert_eq!(context["request_id"], reply.header("x-amzn-requestid"), "{context}");
-        assert_eq!(context["arn"], "arn:aws:lambda:local:000000000000:function:bill:1");
+        assert_eq!(context["arn"], "arn:aws:lambda:local:000000000000:function:bill:prod");
         assert_eq!((&context["version"], &context["client"]["who"]), (&json!("1"), &json!("été")), "{context}");
         if let Some(remaining) = context["remaining_ms"].as_u64() {
             assert!((200_000..=300_000).contains(&remaining), "{remaining}");

@@ -19,6 +19,8 @@ pub fn trials() -> Vec<Trial> {
         trial("it_can_do_nothing_to_its_first_process", first_process),
         trial("a_full_tmp_does_not_affect_others", full_tmp),
         trial("a_process_that_left_its_session_ends_with_it", left_session),
+        trial("it_opens_sockets_of_few_families", socket_families),
+        trial("it_sees_no_private_keys", private_keys),
         trial("its_sh_is_bash", sh_is_bash),
         trial("a_missing_bootstrap_is_reported", no_bootstrap),
     ]
@@ -81,6 +83,27 @@ fn no_network(world: &World) {
     ));
     assert!(!ran.output.contains("reached"), "{}", ran.output);
     assert!(ran.output.ends_with("done\n"));
+}
+
+fn socket_families(world: &World) {
+    let ran = world.run(
+        "python3 -c 'import socket\nfor family in (1, 2, 10, 16, 15, 17, 30, 31, 33, 38, 40, 41, 44):\n try: socket.socket(family, 3 if family in (15, 16, 17) else 1).close(); print(family, \"opened\")\n except OSError as error: print(family, error.errno)'",
+    );
+    for line in ran.output.lines() {
+        let (family, outcome) = line.split_once(' ').expect("a family");
+        match family {
+            "1" | "2" | "10" | "16" => assert_eq!(outcome, "opened", "{line}"),
+            _ => assert_eq!(outcome, "1", "not refused by the filter: {line}"),
+        }
+    }
+    assert_eq!(ran.output.lines().count(), 13, "{}", ran.output);
+}
+
+fn private_keys(world: &World) {
+    let ran = world
+        .run("ls /etc/ssl; ls /etc/ssl/certs | wc -l; cat /etc/ssl/private/* 2>/dev/null && echo got it; echo done");
+    assert!(!ran.output.contains("private") && !ran.output.contains("got it"), "{}", ran.output);
+    assert!(ran.output.ends_with("done\n"), "{}", ran.output);
 }
 
 fn fork_bomb(world: &World) {

@@ -77,14 +77,18 @@ async fn aged() {
     let functions = Functions::new();
     let toml = "retry_after = [\"2h\"]\nevent_age_max = \"1h\"\ndead_letters = false\n";
     functions.native("bill", &format!("{NATIVE}{toml}on_failure = {{ event = \"bill.failed\" }}"));
-    functions.native("busy", &format!("{NATIVE}concurrency = 0\nevent_age_max = \"1s\""));
+    // It may not run: its event fails at once, with its record.
+    functions.native("off", &format!("{NATIVE}concurrency = 0\non_failure = {{ event = \"off.failed\" }}"));
     let served = served(functions).await;
-    let (id, busy) = (served.defer("bill", "{\"do\":\"error\"}").await, served.defer("busy", "{}").await);
+    let exact = "{\"amount\":100.10,\"a\":12345678901234567890123}";
+    let (id, off) = (served.defer("bill", "{\"do\":\"error\"}").await, served.defer("off", exact).await);
     assert_eq!(served.wait_for(&id, "failed").await.attempts, 1);
     let events = served.registry.ledger().events(9, Some("bill.failed")).expect("events");
     assert_eq!(events[0].fields["requestContext"]["condition"], "EventAgeExceeded");
-    let row = served.wait_for(&busy, "dead").await;
-    assert_eq!(row.error.as_deref(), Some("it is older than its event_age_max"));
+    let row = served.wait_for(&off, "dead").await;
+    assert_eq!(row.error.as_deref(), Some("its function has concurrency = 0"));
+    let events = served.registry.ledger().events(9, Some("off.failed")).expect("events");
+    assert_eq!(events[0].fields["requestContext"]["condition"], "ZeroReservedConcurrency");
 }
 
 async fn destinations() {
@@ -92,7 +96,8 @@ async fn destinations() {
     functions.native("first", &format!("{NATIVE}on_success = {{ function = \"second\" }}"));
     functions.native("second", &format!("{NATIVE}on_success = {{ folder = \"out\" }}"));
     let served = served(functions).await;
-    let id = served.defer("first", "{\"do\":\"count\"}").await;
+    let sent = "{\"do\":\"count\",\"amount\":100.10,\"a\":12345678901234567890123}";
+    let id = served.defer("first", sent).await;
     served.wait_for(&id, "succeeded").await;
     let caused = served.registry.ledger().invocations(9, Some("second"), None).expect("events");
     assert_eq!((caused.len(), caused[0].cause.clone()), (1, format!("on_success of first, request {id}")));
@@ -111,10 +116,15 @@ async fn destinations() {
         assert!(began.elapsed() < Duration::from_secs(180), "a file");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(file).expect("a file")).expect("a record");
+    let text = std::fs::read_to_string(file).expect("a file");
+    assert!(text.contains(sent), "its digits were changed: {text}");
+    let record: serde_json::Value = serde_json::from_str(&text).expect("a record");
     assert_eq!(record["requestContext"]["condition"], "Success");
     let inner = &record["requestPayload"];
-    assert_eq!((&inner["requestPayload"], &inner["responsePayload"]), (&json!({"do": "count"}), &json!(1)));
+    assert_eq!(
+        (&inner["requestPayload"], &inner["responsePayload"]),
+        (&serde_json::from_str(sent).expect("JSON"), &json!(1))
+    );
     assert_eq!(record["responsePayload"]["you"], *inner);
 }
 

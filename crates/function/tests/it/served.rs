@@ -186,6 +186,7 @@ pub async fn served_with(functions: Functions, host: Host) -> Served {
     };
     let granted = FleetSettings {
         concurrency_max: host.concurrency_max,
+        memory_mb_max: u64::MAX,
         users_from: is_root().then_some(90_000),
         variable: Arc::new(|name| (name == "GREETING").then(|| "bonjour".to_owned())),
         lake: host.lake,

@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         trial("forty_at_once_are_answered", || Box::pin(forty())),
         trial("a_deployment_counts_for_the_next_event", || Box::pin(deployed())),
         trial("what_is_idle_ends", || Box::pin(idle())),
+        trial("nothing_runs_between_two_events", || Box::pin(paused())),
         trial("a_caller_that_disconnects_stops_nothing", || Box::pin(gone())),
         trial("requests_of_web_pages_are_refused", || Box::pin(pages())),
         trial("variables_are_filled_in_when_it_starts", || Box::pin(variables())),
@@ -67,6 +68,32 @@ async fn prewarmed() {
     served.deploy(&folder);
     until("one instance", || served.fleet.idle("bill") == 1).await;
 }
+
+async fn paused() {
+    let functions = Functions::new();
+    functions.shell("bill", "timeout = \"1min\"\n", BUSY);
+    let served = served(functions).await;
+    let first: u64 = served.invoke("bill", "{}").await.json().as_u64().expect("a count");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let second: u64 = served.invoke("bill", "{}").await.json().as_u64().expect("a count");
+    // It counts ten times a second; a tenth of a second passes until it is paused.
+    assert!(second - first < 12, "it counted from {first} to {second} in three seconds without an event");
+    // Events that follow one another are answered as before.
+    for _ in 0..20 {
+        assert_eq!(served.invoke("bill", "{}").await.status, 200);
+    }
+}
+
+/// Counts in the background, and answers each event with the count.
+const BUSY: &str = "#!/bin/bash
+(n=0; while true; do n=$((n + 1)); echo $n > /tmp/next; mv /tmp/next /tmp/count; sleep 0.1; done) &
+api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation
+while true; do
+  id=$(curl -s -D - -o /dev/null $api/next | tr -d '\\r' | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //ip')
+  while [ ! -s /tmp/count ]; do sleep 0.01; done
+  curl -s -o /dev/null -d \"$(cat /tmp/count)\" $api/$id/response
+done
+";
 
 async fn bounded() {
     let functions = Functions::new();

@@ -60,6 +60,7 @@ async fn serve(folder: &Path, port: u16) -> Result<(), Failed> {
     let is_root = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self")?) == 0;
     let rules = FleetSettings {
         concurrency_max: 100,
+        memory_mb_max: u64::MAX,
         users_from: is_root.then_some(80_000),
         variable: Arc::new(|name| std::env::var(name).ok()),
         lake: LakeServices::default(),

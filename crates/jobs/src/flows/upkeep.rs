@@ -1,5 +1,5 @@
 //! **upkeep**: packs, checkpoints and vacuums the lake's tables, removes old rows of the ledger and
-//! base backups of killed runs. Readers and writers go on meanwhile: where another commit and one of
+//! base backups of killed runs, and code of functions that were deleted. Readers and writers go on meanwhile: where another commit and one of
 //! upkeep conflict, upkeep's is given up.
 
 use anyhow::Result;
@@ -10,6 +10,7 @@ use ledger::{Ledger, Outcome};
 use serde_json::{Value, json};
 
 use crate::flows::base_backups;
+use crate::function_host;
 use crate::runs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
 
@@ -28,6 +29,8 @@ pub async fn run(
         let policy = UpkeepPolicy { retention: TimeDelta::from_std(config.versions)?, ..UpkeepPolicy::default() };
         let report = lake.upkeep(run.id(), &policy, &life(&warehouse.ledger), on_table).await?;
         let pruned = warehouse.ledger.prune(Utc::now() - TimeDelta::from_std(config.history)?)?;
+        let is_served = warehouse.ledger.is_lease_held(crate::warehouse::SERVER_LOCK)?;
+        let code = function_host::registry(warehouse)?.remove_unused(is_served)?;
         let sum = |figure: fn(&TableUpkeepReport) -> u64| report.tables.iter().map(figure).sum::<u64>();
         let errors: Vec<_> = report.tables.iter().filter_map(|t| Some((&t.name, t.error.as_ref()?))).collect();
         for (name, error) in &errors {
@@ -40,7 +43,7 @@ pub async fn run(
             "vacuumed_files": sum(|t| t.vacuumed.orphans + t.vacuumed.expired) + report.swept,
             "vacuumed_bytes": sum(|t| t.vacuumed.bytes),
             "checkpoints": report.tables.iter().filter(|t| t.checkpointed).count(), "forgotten": pruned,
-            "removed_base_backups": copies,
+            "removed_base_backups": copies, "removed_code_bytes": code,
         });
         let outcome = match &errors[..] {
             [] => Outcome::Succeeded,

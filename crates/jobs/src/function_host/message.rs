@@ -121,7 +121,8 @@ impl Request {
             let inputs = inputs.into_iter().map(|(name, path)| Input { name, path }).collect();
             EventFiles { inputs, results }
         });
-        Event { request_id: self.request_id, payload: self.payload.0, client_context: self.client_context, files }
+        let (request_id, payload, client_context) = (self.request_id, self.payload.0, self.client_context);
+        Event { request_id, payload, client_context, files, ..Event::default() }
     }
 }
 

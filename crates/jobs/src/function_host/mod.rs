@@ -25,7 +25,6 @@ use crate::warehouse::{STATE, Warehouse};
 const LOG_BYTES: u64 = 16 << 20;
 /// How long an instance without events is kept.
 const IDLE_MAX: Duration = Duration::from_secs(300);
-const CONCURRENCY_MAX: usize = 100;
 /// The first user id for functions, where the host is root; the range above it must have no other users.
 const USERS_FROM: u32 = 80_000;
 
@@ -66,7 +65,12 @@ impl Host {
         };
         let variables = warehouse.environment.clone();
         let rules = FleetSettings {
-            concurrency_max: CONCURRENCY_MAX,
+            concurrency_max: warehouse.config.serve.events_max,
+            memory_mb_max: warehouse
+                .config
+                .serve
+                .functions_memory_max
+                .map_or_else(machine_mb, |bytes| (bytes as u64) >> 20),
             users_from: rustix::process::geteuid().is_root().then_some(USERS_FROM),
             variable: Arc::new(move |name| variables.variable(name)),
             lake: reach,
@@ -84,8 +88,27 @@ impl Host {
     }
 }
 
+/// Makes a folder that only its owner may enter: logs, inputs and code of functions are in it.
+fn make_private(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+    let doing = || format!("create {}", folder.display());
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(doing)?;
+    let present = std::fs::metadata(folder).with_context(doing)?;
+    if present.mode() & 0o077 != 0 && present.uid() == rustix::process::geteuid().as_raw() {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).with_context(doing)?;
+    }
+    Ok(())
+}
+
+/// This machine's memory.
+fn machine_mb() -> u64 {
+    let info = rustix::system::sysinfo();
+    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit)) >> 20
+}
+
 /// The registry of the warehouse's deployed functions and layers.
 pub fn registry(warehouse: &Warehouse) -> Result<Registry> {
+    make_private(&folder(warehouse))?;
     let store = Store::open(&folder(warehouse).join("store"))?;
     Ok(Registry::new(warehouse.ledger.clone(), store))
 }

@@ -80,7 +80,7 @@ fn names_modes_and_links_of_a_zip() {
 }
 
 #[test]
-fn what_aws_lambda_would_refuse_is_refused_here() {
+fn what_is_too_large_or_has_too_many_layers_below_is_refused() {
     let folder = TempDir::new().unwrap();
     let zip = folder.path().join("layer.zip");
     let mut below = layer(&machine(&folder)).write(&zip, about(vec![])).unwrap().manifest;
@@ -88,7 +88,7 @@ fn what_aws_lambda_would_refuse_is_refused_here() {
     below.unpacked_bytes = UNPACKED_BYTES_MAX - 10;
     let error = layer(&machine(&folder)).write(&zip, about(vec![below.clone()])).unwrap_err();
     assert_eq!(error.kind, Kind::FixInput);
-    assert!(error.to_string().contains("250 MB"), "{error}");
+    assert!(error.to_string().contains("10 GB"), "{error}");
     below.unpacked_bytes = 0;
     let error = layer(&machine(&folder)).write(&zip, about(vec![below; 5])).unwrap_err();
     assert!(error.to_string().contains("accepts 5"), "{error}");

@@ -390,7 +390,8 @@ impl Logs {
             if self.json {
                 println!("{}", serde_json::to_string(&line).context("write a line")?);
             } else {
-                println!("{} {} {}", line.at, line.version, line.text);
+                // A function's output must not control the terminal.
+                println!("{} {} {}", line.at, line.version, text::without_controls(&line.text));
             }
         }
         Ok(ExitCode::SUCCESS)
