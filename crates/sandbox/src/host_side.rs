@@ -156,8 +156,7 @@ impl Sandbox {
         self.cgroup.as_ref()?.memory_peak_bytes()
     }
 
-    /// Stops its processes until [`Sandbox::resume`]: between two events nothing of a function runs. Where it has no
-    /// `/proc`, they go on.
+    /// Stops its processes until [`Sandbox::resume`]: between two events nothing of a function runs.
     pub fn pause(&self) {
         // Its end, if it has ended, is reported by `wait`.
         let _ = (&self.socket).write_all(&[PAUSE]);

@@ -11,16 +11,13 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, kill_process, set_dumpable_behavior, set_parent_process_death_signal,
-    wait,
+    DumpableBehavior, Pid, Signal, WaitOptions, kill_process_group, set_dumpable_behavior,
+    set_parent_process_death_signal, wait,
 };
 
 use super::outside::host;
 use super::socket::{PAUSE, RESUME, StartRequest, StatusMessage, receive, send};
 use super::{RootSpec, Spec, confinement, loopback, memory, root};
-
-/// How often all processes are signalled, where more and more are started.
-const SIGNAL_ROUNDS_MAX: usize = 5;
 
 /// The step that failed, and why.
 type Failed = (String, io::Error);
@@ -133,23 +130,10 @@ fn end_with_host(mut socket: UnixStream) {
     }
 }
 
-/// Sends a signal to all other processes of the sandbox.
+/// Sends a signal to all other processes of the sandbox at once: kill(2) with -1.
 fn signal_all(signal: Signal) {
-    let mut before = 0;
-    // Again, as long as there are more: a process may have been started meanwhile.
-    for _ in 0..SIGNAL_ROUNDS_MAX {
-        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        let others: Vec<Pid> = numbers.filter(|number| *number != 1).filter_map(Pid::from_raw).collect();
-        for pid in &others {
-            // It may have ended.
-            let _ = kill_process(*pid, signal);
-        }
-        if others.len() <= before {
-            break;
-        }
-        before = others.len();
-    }
+    // Where there is none, there is nothing to stop.
+    let _ = kill_process_group(Pid::INIT, signal);
 }
 
 /// Waits for the bootstrap. Also reaps every orphan until then: orphans become children of the first process.

@@ -76,12 +76,7 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     let (host, runs_ended) = (SharedHost::new(Arc::clone(&state.warehouse)), CancellationToken::new());
     let grace_over = CancellationToken::new();
     tasks.spawn(host.clone().serve(runs_ended.clone(), grace_over.clone()));
-    tasks.spawn(end_after(
-        stop.clone(),
-        serve.shutdown_grace,
-        at_rest(runs_ended.clone(), host.clone()),
-        grace_over.clone(),
-    ));
+    tasks.spawn(end_after(stop.clone(), serve.shutdown_grace, at_rest(runs_ended.clone(), host.clone()), grace_over));
     let (scheduler, ended) = (scheduler.run(stop.clone()), runs_ended.drop_guard());
     tasks.spawn(async move {
         let result = scheduler.await;
@@ -102,7 +97,11 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
         tracing::info!(address = %at, "health, metrics and state are served: http://{at}/");
         tasks.spawn(http::serve(Arc::clone(&state), listener, stop.clone()));
     }
-    tasks.spawn(until(grace_over, serve_functions(functions_at, host, Arc::clone(&state.warehouse), stop.clone())));
+    if !state.warehouse.config.functions.is_empty() {
+        host.get().await?;
+    }
+    let functions = serve_functions(functions_at, host, Arc::clone(&state.warehouse), stop.clone());
+    tasks.spawn(within_grace(stop.clone(), serve.shutdown_grace, functions));
     let socket = state.warehouse.environment.variable("NOTIFY_SOCKET");
     notify(socket.as_deref(), "READY=1");
     tracing::info!(warehouse = %state.warehouse.config.root.display(), "ready");
@@ -155,12 +154,18 @@ async fn first_function(warehouse: &Warehouse, stop: &CancellationToken) -> Resu
     Ok(())
 }
 
-/// Ends `part` when the grace is over: an event that is running then is queued again at the next start.
-async fn until(grace_over: CancellationToken, part: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::select! {
+/// Ends `part` when the grace after a stop is over: an event that is running then is queued again at the next start.
+async fn within_grace(stop: CancellationToken, grace: Duration, part: impl Future<Output = Result<()>>) -> Result<()> {
+    let over = async {
+        stop.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    let ended = tokio::select! {
         ended = part => ended,
-        () = grace_over.cancelled() => Ok(()),
-    }
+        () = over => Ok(()),
+    };
+    // Its error is returned when the server stops, which may be in months.
+    ended.inspect_err(|error| tracing::error!("functions are not served any more: {error:#}"))
 }
 
 /// Allows this process as many open files as the system lets it have: each instance of a function needs several.

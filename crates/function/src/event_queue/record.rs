@@ -60,7 +60,7 @@ impl Record<'_> {
                 depth: event.depth + 1,
             }),
             Destination::Event(name) => {
-                let fields = serde_json::from_str(&self.bounded(LEDGER_EVENT_BYTES_MAX)).unwrap_or_default();
+                let fields = self.as_fields();
                 FollowUp::Event { name: name.clone(), fields }
             }
             Destination::Folder(folder) => FollowUp::File {
@@ -106,16 +106,21 @@ impl Record<'_> {
         record
     }
 
+    /// The record as the fields of an event. A payload that those can't have, such as one with the number 1e400, is a text
+    /// in them.
+    fn as_fields(&self) -> Value {
+        serde_json::from_str(&self.bounded(LEDGER_EVENT_BYTES_MAX)).unwrap_or_else(|_| {
+            let text = |payload: &RawValue| raw(Value::from(payload.get()).to_string().as_bytes());
+            let mut record = self.whole();
+            record.request_payload = text(&record.request_payload);
+            record.response_payload = record.response_payload.map(|payload| text(&payload));
+            serde_json::from_str(&record.within(LEDGER_EVENT_BYTES_MAX)).unwrap_or_default()
+        })
+    }
+
     /// The record, without payloads that are too large for its destination: their sizes are in it instead.
     fn bounded(&self, bytes_max: usize) -> String {
-        let mut record = self.whole();
-        if record.text().len() > bytes_max {
-            record.response_payload = record.response_payload.map(|payload| left_out(&payload));
-        }
-        if record.text().len() > bytes_max {
-            record.request_payload = left_out(&record.request_payload);
-        }
-        record.text()
+        self.whole().within(bytes_max)
     }
 }
 
@@ -134,6 +139,16 @@ struct InvocationRecord {
 }
 
 impl InvocationRecord {
+    fn within(mut self, bytes_max: usize) -> String {
+        if self.text().len() > bytes_max {
+            self.response_payload = self.response_payload.map(|payload| left_out(&payload));
+        }
+        if self.text().len() > bytes_max {
+            self.request_payload = left_out(&self.request_payload);
+        }
+        self.text()
+    }
+
     fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }

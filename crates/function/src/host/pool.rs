@@ -123,7 +123,9 @@ impl Pool {
                 InstanceResult::NotTaken(work, alive) => {
                     (event, pieces) = (work.event, work.pieces);
                     if alive {
-                        self.lock().insert(0, (instance, Instant::now()));
+                        let since = Instant::now();
+                        self.lock().insert(0, (instance, since));
+                        self.pause_later(since);
                     }
                 }
             }
@@ -169,6 +171,8 @@ impl Pool {
         // An instance that does not ask for its next event hangs after its last one.
         let timeout = self.inner.function.timeout;
         idle.retain(|(instance, since)| instance.is_alive() && (instance.is_waiting() || since.elapsed() < timeout));
+        // Those that did not ask for their next event in time.
+        idle.iter_mut().filter(|(_, since)| since.elapsed() >= PAUSE_AFTER).for_each(|(instance, _)| instance.pause());
         // The first ones have been idle longest.
         let mut above = idle.len().saturating_sub(keep);
         idle.retain(|(_, since)| {

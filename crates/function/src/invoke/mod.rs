@@ -45,8 +45,9 @@ const CLIENT_CONTEXT_BYTES_MAX: usize = 3583;
 /// How long a connection may be without a whole head of a request, and between two parts of its body.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(20);
 const BODY_TIME_MAX: Duration = Duration::from_secs(20);
-/// After a stop, how long requests have that are not running yet.
-const STOP_WAIT: Duration = Duration::from_secs(2);
+/// After a stop and the last event, how long requests have to arrive, and responses to be read.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+const STOP_CHECK: Duration = Duration::from_millis(50);
 /// How many connections are served at a time; further ones wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 1024;
 
@@ -232,7 +233,7 @@ pub async fn serve_from(api: Api, mut first: Option<TcpStream>, listener: TcpLis
     tell.send_replace(true);
     let mut idle_since = Instant::now();
     while !connections.is_empty() {
-        let _ = tokio::time::timeout(STOP_WAIT, connections.join_next()).await;
+        let _ = tokio::time::timeout(STOP_CHECK, connections.join_next()).await;
         if fleet.busy() > 0 {
             idle_since = Instant::now();
         } else if idle_since.elapsed() >= STOP_WAIT {

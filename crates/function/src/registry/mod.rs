@@ -9,7 +9,6 @@
 //! it has executed.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use ledger::{AliasRow, Deployment, FunctionVersionRow, LayerRow, Ledger};
 use serde::Serialize;
@@ -17,9 +16,6 @@ use serde::Serialize;
 use crate::definition::{self, Definition, LayerName, PackageSizes, Policy, Settings, is_name};
 use crate::error::{Error, ErrorContext, Kind, Result};
 use crate::store::{Digest, Store};
-
-/// How long another deployment is waited for.
-const LOCK_WAIT: Duration = Duration::from_secs(60);
 
 /// The qualifier of the version that was deployed last, and of a call without a qualifier.
 pub const LATEST: &str = "$LATEST";
@@ -98,7 +94,6 @@ impl Registry {
     /// # Errors
     /// [`Kind::FixInput`] names the file, the layer or the zip's entry that is wrong. Nothing is deployed then.
     pub fn deploy(&self, definition: &Definition) -> Result<DeploymentResult> {
-        let _lock = self.lock()?;
         let code = self.put(&definition.code)?;
         let layers = definition.layers.iter().map(|layer| self.layer(layer)).collect::<Result<Vec<_>>>()?;
         // Merged now, so that the first invocation does not wait for it.
@@ -191,7 +186,6 @@ impl Registry {
             let says = "a name has 1 to 64 letters, digits, - and _";
             return Err(Error::new(Kind::FixInput, format!("publish layer {name:?}: {says}")));
         }
-        let _lock = self.lock()?;
         let code = self.put(path)?;
         let (version, _) = self.ledger.put_layer(name, &code.to_string(), self.store.zip_bytes(code)?)?;
         let published = self.ledger.layer(name, Some(version))?;
@@ -209,9 +203,17 @@ impl Registry {
         self.ledger.delete_layer(name, version)
     }
 
-    /// Removes code and layers of which no version is deployed or published any more; see [`Store::remove_unused`].
+    /// Removes code and layers of which no version is deployed or published any more. With `is_served`, a host may still
+    /// run it; see [`Store::remove_moved`]. Returns the number of bytes removed.
     pub fn remove_unused(&self, is_served: bool) -> Result<u64> {
-        let _lock = self.lock()?;
+        self.store.move_unused(&self.used()?)?;
+        // Another process may have deployed the same code in between.
+        self.store.restore_used(&self.used()?)?;
+        self.store.remove_moved(is_served)
+    }
+
+    /// The code and the layers of all versions, and the published layers.
+    fn used(&self) -> Result<Vec<(Digest, Vec<Digest>)>> {
         let mut used: Vec<(Digest, Vec<Digest>)> = Vec::new();
         for function in self.ledger.functions()? {
             for version in self.ledger.function_versions(&function.name)? {
@@ -222,21 +224,7 @@ impl Registry {
         for layer in self.ledger.layers()? {
             used.push((layer.code.parse()?, Vec::new()));
         }
-        self.store.remove_unused(&used, is_served)
-    }
-
-    /// Held while code is stored or removed.
-    fn lock(&self) -> Result<ledger::NamedLease> {
-        let started = Instant::now();
-        loop {
-            if let Some(lock) = self.ledger.take_lease("functions")? {
-                return Ok(lock);
-            }
-            if started.elapsed() >= LOCK_WAIT {
-                return Err(Error::new(Kind::Retry, "deploy or remove functions: another process does so"));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        Ok(used)
     }
 
     fn layer(&self, layer: &LayerName) -> Result<Digest> {

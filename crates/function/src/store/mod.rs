@@ -23,8 +23,9 @@ use crate::error::{Error, ErrorContext, Kind, Result};
 
 pub use unpack::UNPACKED_BYTES_MAX;
 
+const UNUSED: &str = "remove unused code of functions";
 /// How long unused code is kept for instances that still run it: longer than any event may take.
-const UNUSED_FOR: Duration = Duration::from_secs(3600);
+const UNUSED_FOR: Duration = Duration::from_hours(8 * 24);
 
 /// The largest number of layers of a function, as on AWS Lambda.
 pub const LAYERS_MAX: usize = 5;
@@ -124,42 +125,72 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Removes the zips and folders that no list of `used` has, each the code of a version and its layers. Where a host
-    /// may still run what was deleted (`is_served`), they are moved out of the way first, and removed by a later call.
-    /// Returns the number of bytes removed. Nothing may be deployed meanwhile.
-    pub fn remove_unused(&self, used: &[(Digest, Vec<Digest>)], is_served: bool) -> Result<u64> {
-        const CONTEXT: &str = "remove unused code of functions";
-        let digests = used.iter().flat_map(|(code, layers)| std::iter::once(code).chain(layers));
-        let names: BTreeSet<String> = digests.map(Digest::to_string).collect();
-        let merged: BTreeSet<String> = used.iter().map(|(_, layers)| combined(layers)).collect();
-        let unused = self.root.join("unused");
-        fs::create_dir_all(&unused).during(Kind::FixSetup, CONTEXT)?;
-        for (folder, kept) in [("zips", &names), ("trees", &names), ("layers", &merged)] {
-            for entry in fs::read_dir(self.root.join(folder)).during(Kind::FixSetup, CONTEXT)?.flatten() {
+    /// Moves the zips and folders out of the way that no list of `used` has, each the code of a version and its layers.
+    /// What is mounted in a sandbox stays usable there.
+    pub fn move_unused(&self, used: &[(Digest, Vec<Digest>)]) -> Result<()> {
+        let unused = self.unused()?;
+        for (folder, kept) in names_of(used) {
+            for entry in fs::read_dir(self.root.join(folder)).during(Kind::FixSetup, UNUSED)?.flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                if !kept.contains(name.trim_end_matches(".zip")) {
-                    let to = unused.join(format!("{folder}-{name}"));
-                    // What is mounted in a sandbox stays usable there.
-                    fs::rename(entry.path(), &to).during(Kind::FixSetup, CONTEXT)?;
-                    let _ = File::open(&to).and_then(|moved| moved.set_modified(SystemTime::now()));
+                if kept.contains(name.trim_end_matches(".zip")) {
+                    continue;
+                }
+                let to = unused.join(format!("{}-{folder}-{name}", uuid::Uuid::now_v7().simple()));
+                if let Err(error) = fs::rename(entry.path(), &to) {
+                    tracing::warn!(%error, path = %entry.path().display(), "{UNUSED}");
+                } else if let Ok(moved) = File::open(&to) {
+                    // From now on it is kept for instances that still run it.
+                    let _ = moved.set_modified(SystemTime::now());
                 }
             }
         }
-        let mut bytes = 0;
-        for entry in
-            [unused, self.root.join("new")].iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten()
-        {
-            let age = entry.metadata().and_then(|found| found.modified()).ok().and_then(|at| at.elapsed().ok());
-            if is_served && age.is_none_or(|age| age < UNUSED_FOR) {
-                continue;
+        Ok(())
+    }
+
+    /// Moves back what is in use again: it was deployed while it was moved.
+    pub fn restore_used(&self, used: &[(Digest, Vec<Digest>)]) -> Result<()> {
+        let names = names_of(used);
+        for entry in fs::read_dir(self.unused()?).during(Kind::FixSetup, UNUSED)?.flatten() {
+            let moved = entry.file_name().to_string_lossy().into_owned();
+            let mut parts = moved.splitn(3, '-').skip(1);
+            let (Some(folder), Some(name)) = (parts.next(), parts.next()) else { continue };
+            let to = self.root.join(folder).join(name);
+            let is_used = names.iter().any(|(of, kept)| *of == folder && kept.contains(name.trim_end_matches(".zip")));
+            if is_used && !to.exists() {
+                fs::rename(entry.path(), &to).during(Kind::FixSetup, UNUSED)?;
             }
-            let files = walkdir::WalkDir::new(entry.path()).into_iter().filter_map(|file| file.ok()?.metadata().ok());
-            bytes += files.filter(fs::Metadata::is_file).map(|file| file.len()).sum::<u64>();
-            let removed =
-                if entry.path().is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
-            removed.during(Kind::FixSetup, CONTEXT)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what was moved out of the way, and returns the number of bytes. Where a host may still run it
+    /// (`is_served`), only what was moved so long ago that no event of it can be running.
+    pub fn remove_moved(&self, is_served: bool) -> Result<u64> {
+        let mut bytes = 0;
+        for folder in [self.unused()?, self.root.join("new")] {
+            let is_new = folder.ends_with("new");
+            for entry in fs::read_dir(folder).during(Kind::FixSetup, UNUSED)?.flatten() {
+                let age = entry.metadata().and_then(|found| found.modified()).ok().and_then(|at| at.elapsed().ok());
+                if (is_served || is_new) && age.is_none_or(|age| age < UNUSED_FOR) {
+                    continue;
+                }
+                let files = walkdir::WalkDir::new(entry.path()).into_iter();
+                let sizes = files.filter_map(|file| file.ok()?.metadata().ok()).filter(fs::Metadata::is_file);
+                let size: u64 = sizes.map(|file| file.len()).sum();
+                let path = entry.path();
+                match if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) } {
+                    Ok(()) => bytes += size,
+                    Err(error) => tracing::warn!(%error, path = %path.display(), "{UNUSED}"),
+                }
+            }
         }
         Ok(bytes)
+    }
+
+    fn unused(&self) -> Result<PathBuf> {
+        let unused = self.root.join("unused");
+        fs::create_dir_all(&unused).during(Kind::FixSetup, UNUSED)?;
+        Ok(unused)
     }
 
     fn tree_of(&self, zip: &Path, source: &Path, digest: Digest) -> Result<PathBuf> {
@@ -199,6 +230,14 @@ impl Store {
     fn new_path(&self) -> PathBuf {
         self.root.join("new").join(uuid::Uuid::now_v7().simple().to_string())
     }
+}
+
+/// The names that are in use in each folder of the store.
+fn names_of(used: &[(Digest, Vec<Digest>)]) -> [(&'static str, BTreeSet<String>); 3] {
+    let digests = used.iter().flat_map(|(code, layers)| std::iter::once(code).chain(layers));
+    let names: BTreeSet<String> = digests.map(Digest::to_string).collect();
+    let merged = used.iter().map(|(_, layers)| combined(layers)).collect();
+    [("zips", names.clone()), ("trees", names), ("layers", merged)]
 }
 
 fn hash(path: &Path) -> io::Result<Digest> {

@@ -29,8 +29,13 @@ pub async fn run(
         let policy = UpkeepPolicy { retention: TimeDelta::from_std(config.versions)?, ..UpkeepPolicy::default() };
         let report = lake.upkeep(run.id(), &policy, &life(&warehouse.ledger), on_table).await?;
         let pruned = warehouse.ledger.prune(Utc::now() - TimeDelta::from_std(config.history)?)?;
-        let is_served = warehouse.ledger.is_lease_held(crate::warehouse::SERVER_LOCK)?;
-        let code = function_host::registry(warehouse)?.remove_unused(is_served)?;
+        let code = match function_host::remove_unused_code(warehouse) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::warn!("upkeep: {error:#}");
+                0
+            }
+        };
         let sum = |figure: fn(&TableUpkeepReport) -> u64| report.tables.iter().map(figure).sum::<u64>();
         let errors: Vec<_> = report.tables.iter().filter_map(|t| Some((&t.name, t.error.as_ref()?))).collect();
         for (name, error) in &errors {

@@ -25,6 +25,8 @@ use crate::warehouse::{STATE, Warehouse};
 const LOG_BYTES: u64 = 16 << 20;
 /// How long an instance without events is kept.
 const IDLE_MAX: Duration = Duration::from_secs(300);
+/// What follows its process number in the name of a host's folder.
+const HOST_SUFFIX: &str = "-host";
 /// The first user id for functions, where the host is root; the range above it must have no other users.
 const USERS_FROM: u32 = 80_000;
 
@@ -35,6 +37,14 @@ pub use service::SharedHost;
 pub struct Host {
     pub fleet: Fleet,
     _maintenance: Maintenance,
+    /// The folder that shows that the host lives.
+    own: std::path::PathBuf,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.own);
+    }
 }
 
 impl Host {
@@ -52,7 +62,9 @@ impl Host {
         let registry = registry(warehouse)?;
         let state = folder(warehouse);
         let roots = state.join("roots");
-        std::fs::create_dir_all(&roots).with_context(|| format!("create {}", roots.display()))?;
+        // By its name, the next host removes it where this one is killed.
+        let own = roots.join(format!("{}{HOST_SUFFIX}", std::process::id()));
+        std::fs::create_dir_all(&own).with_context(|| format!("create {}", own.display()))?;
         let (environment, reach) =
             if serves_lake { lake::open(warehouse).await? } else { (BTreeMap::new(), LakeServices::default()) };
         let settings = PoolSettings {
@@ -77,7 +89,7 @@ impl Host {
         };
         let fleet = Fleet::new(registry, settings, rules);
         let maintenance = fleet.maintain();
-        Ok(Host { fleet, _maintenance: maintenance })
+        Ok(Host { fleet, _maintenance: maintenance, own })
     }
 }
 
@@ -86,6 +98,17 @@ impl Host {
     pub fn event_queue(&self) -> EventQueue {
         EventQueue::new(self.fleet.clone(), event_queue::QueueSettings::default())
     }
+}
+
+/// Removes code that is not deployed any more; not yet where a host may run it. Returns the number of bytes.
+pub fn remove_unused_code(warehouse: &Warehouse) -> Result<u64> {
+    let hosts = std::fs::read_dir(folder(warehouse).join("roots")).into_iter().flatten().flatten();
+    let is_alive = |name: std::ffi::OsString| {
+        let pid = name.to_str().and_then(|name| name.strip_suffix(HOST_SUFFIX)?.parse::<u32>().ok());
+        pid.is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
+    };
+    let is_served = hosts.map(|entry| entry.file_name()).any(is_alive);
+    Ok(registry(warehouse)?.remove_unused(is_served)?)
 }
 
 /// Makes a folder that only its owner may enter: logs, inputs and code of functions are in it.

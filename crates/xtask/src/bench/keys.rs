@@ -46,13 +46,15 @@ pub fn run(project: &Project, options: &Options) -> Result<()> {
     fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
     let programs = Programs::prepare(project, &work, &Selection { pgcopydb: false, wattlake: Some(options.profile) })?;
     let servers = Servers::start(&work)?;
-    let mut results = Vec::new();
+    let (mut results, mut versions) = (Vec::new(), Value::Null);
     for rows in sizes {
         eprintln!("bench keys: fill a table of {rows} rows");
         let bench = KeysBench::prepare(&programs, &servers, &work, rows)?;
         let result = bench.measure(options.keys, rounds)?;
         eprintln!("{result}");
         results.push(result);
+        // While the database is there.
+        versions = programs.versions(&servers)?;
         bench.drop()?;
     }
     let result = json!({
@@ -61,7 +63,7 @@ pub fn run(project: &Project, options: &Options) -> Result<()> {
         "commit": report::commit(project)?,
         "profile": options.profile.name(),
         "machine": report::machine()?,
-        "versions": programs.versions(&servers)?,
+        "versions": versions,
         "keys": options.keys,
         "tables": results,
     });
