@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
-use tokio_postgres::config::Host;
 
 use super::*;
 
+mod connections;
 mod job;
+mod marts;
+mod new_warehouse;
 mod unset;
 
 const SECRET: &str = "p@ss/w:rd?#%&=+ $é";
@@ -53,15 +55,6 @@ fn transfer_problems(text: &str) -> Vec<String> {
 /// The problems of a valid transfer with these lines added, from line 3 on.
 fn problems_with(lines: &str) -> Vec<String> {
     transfer_problems(&format!("source = 'platform'\nmode = 'initial'\n{lines}"))
-}
-
-fn connection(lines: &str) -> Connection {
-    let dir = folder(&[("wattlake.toml", &format!("lake.url = 'lake'\n[connections.c]\n{lines}"))]);
-    Warehouse::load(dir.path(), &env).unwrap().connections["c"].clone()
-}
-
-fn connection_problems(lines: &str) -> Vec<String> {
-    warehouse_problems(&format!("lake.url = 'lake'\n[connections.c]\n{lines}"))
 }
 
 const FULL_WAREHOUSE: &str = r#"
@@ -485,216 +478,6 @@ fn problems_of_all_files_come_together() {
 }
 
 #[test]
-fn variables_are_filled_in_or_found_wrong() {
-    let text = "lake.url = '${A}/${B_1}${A}'\n[lake.options]\n\"é\" = \"é${open\"\nb = '${1x}'\n\
-                c = ['${}', '${SECRET}']\n[connections.c]\nhost = '${C}'\nport = 0\n";
-    assert_eq!(
-        warehouse_problems(text),
-        [
-            "wattlake.toml:1:13: the environment variable A is not set; set it: export A=...",
-            "wattlake.toml:1:18: the environment variable B_1 is not set; set it: export B_1=...",
-            "wattlake.toml:1:24: the environment variable A is not set; set it: export A=...",
-            "wattlake.toml:3:9: `${` without its `}`; write ${NAME}, or $$ for a dollar sign",
-            "wattlake.toml:4:6: the text in `${}` is not a name of an environment variable; \
-             write ${NAME}, or $$ for a dollar sign",
-            "wattlake.toml:5:7: the text in `${}` is not a name of an environment variable; \
-             write ${NAME}, or $$ for a dollar sign",
-            "wattlake.toml:7:9: the environment variable C is not set; set it: export C=...",
-            "wattlake.toml:8:8: \"port\": expected 1 to 65535, found 0",
-        ]
-    );
-    let text = "lake.url = 'lake'\nlake.options.o = '$$${SECRET}$ $$$${MODE} ${MODE}$'";
-    let dir = folder(&[("wattlake.toml", text)]);
-    let options = Warehouse::load(dir.path(), &env).unwrap().lake.unwrap().options();
-    assert_eq!(options["o"], format!("${SECRET}$ $${{MODE}} require$"));
-}
-
-#[test]
-fn a_password_may_hold_any_characters() {
-    let texts = [
-        "url = 'postgresql://eva:${SECRET}@db.example.com:6543/pl?sslmode=require'",
-        "host = 'db.example.com'\nport = 6543\nuser = 'eva'\npassword = '${SECRET}'\ndatabase = 'pl'\nsslmode = 'require'",
-        "host = 'db.example.com'\nport = '${PORT}'\nuser = 'eva'\npassword = '${SECRET}'\ndatabase = 'pl'\nsslmode = '${MODE}'",
-    ];
-    for text in texts {
-        let url = connection(text).url().unwrap().clone();
-        let config: tokio_postgres::Config = url.reveal().parse().unwrap();
-        assert_eq!(config.get_password(), Some(SECRET.as_bytes()), "{text}");
-        assert_eq!(config.get_hosts(), [Host::Tcp("db.example.com".to_owned())]);
-        assert_eq!((config.get_user(), config.get_dbname()), (Some("eva"), Some("pl")));
-        assert_eq!(config.get_ports(), [6543]);
-        assert!(url.reveal().ends_with("/pl?sslmode=require"));
-    }
-}
-
-#[test]
-fn connections_in_other_forms() {
-    let config = |text: &str| connection(text).url().unwrap().reveal().parse::<tokio_postgres::Config>().unwrap();
-    let whole = config("url = '${WHOLE}'");
-    assert_eq!((whole.get_password(), whole.get_ports()), (Some(&b"p@ss"[..]), &[6000][..]));
-    assert_eq!(config("host = '/run/pg'").get_hosts(), [Host::Unix("/run/pg".into())]);
-    assert_eq!(config("host = '/run/pg'").get_ports(), [5432]);
-    assert_eq!(config("host = '::1'\nuser = 'a b'").get_hosts(), [Host::Tcp("::1".to_owned())]);
-    assert_eq!(config("host = 'h'\ndatabase = 'a/b?'").get_dbname(), Some("a/b?"));
-    assert_eq!(config("url = 'postgresql:///d?host=/run/pg'").get_hosts(), [Host::Unix("/run/pg".into())]);
-    assert_eq!(config("host = 'h'\nuser = '$$u'").get_user(), Some("$u"));
-}
-
-#[test]
-fn the_certificate_is_found_from_the_warehouse() {
-    for lines in [
-        "url = 'postgresql://h/d?sslrootcert=ca+1/x.pem&sslmode=verify-full'",
-        "host = 'h'\nsslrootcert = 'ca 1/x.pem'",
-    ] {
-        let dir = folder(&[("wattlake.toml", &format!("lake.url = 'lake'\n[connections.c]\n{lines}"))]);
-        let warehouse = Warehouse::load(dir.path(), &env).unwrap();
-        let url = url::Url::parse(warehouse.connections["c"].url().unwrap().reveal()).unwrap();
-        let path = url.query_pairs().find(|(key, _)| key == "sslrootcert").unwrap().1.into_owned();
-        assert_eq!(Path::new(&path), dir.path().join("ca 1/x.pem"));
-    }
-}
-
-#[test]
-fn wrong_connections() {
-    let cases: [(&str, &[&str]); 12] = [
-        (
-            "url = 'postgresql://h/d'\nport = 1",
-            &["wattlake.toml:4:8: \"port\" can't be used with \"url\"; write \"url\" or the other keys, not both"],
-        ),
-        (
-            "url = 'mysql://h/d'",
-            &["wattlake.toml:3:7: not the URL of a PostgreSQL server; begin it with postgresql://"],
-        ),
-        (
-            "url = 'postgresql://eva:hun#ter2@h/d'",
-            &["wattlake.toml:3:7: the connection's URL can't be read: invalid port number; \
-               put what has special characters into a ${VARIABLE}, or percent-encode it (`#` is %23)"],
-        ),
-        (
-            "url = 'postgresql:///d'",
-            &["wattlake.toml:3:7: the connection's URL has no host; write postgresql://user@host:5432/database"],
-        ),
-        (
-            "url = 'postgresql://h/d?sslmode=requir&sslmod=x'",
-            &[
-                "wattlake.toml:3:7: unknown sslmode in the connection's URL; nearest sslmode: \"require\"",
-                "wattlake.toml:3:7: unknown parameter \"sslmod\" in the connection's URL; nearest parameter: \"sslmode\"",
-            ],
-        ),
-        (
-            "url = 'postgresql://h:12?hunter2@h/d'",
-            &["wattlake.toml:3:7: unknown parameter in the connection's URL; parameters: \"application_name\", \
-               \"channel_binding\", \"connect_timeout\", \"dbname\", \"host\", \"hostaddr\", \"keepalives\", \
-               \"keepalives_idle\", \"keepalives_interval\", \"keepalives_retries\", \"options\", \"password\", \
-               \"port\", \"sslmode\", \"sslrootcert\", \"target_session_attrs\", \"user\""],
-        ),
-        ("host = 'h'\npassword = 'hunter2'", &["wattlake.toml:4:12: a password without a user; add user = \"...\""]),
-        (
-            "host = 'h:5432'",
-            &["wattlake.toml:3:8: \"host\" has more than a host; write only the name or the address; \
-               write a port as \"port\", and a URL as \"url\""],
-        ),
-        ("host = 'h'\nport = 65536", &["wattlake.toml:4:8: \"port\": expected 1 to 65535, found 65536"]),
-        ("host = 'h'\nport = '${SECRET}'", &["wattlake.toml:4:8: \"port\": expected 1 to 65535, found '${SECRET}'"]),
-        (
-            "host = 'h'\nsslmode = '${SECRET}'",
-            &[
-                "wattlake.toml:4:11: unknown sslmode '${SECRET}': expected one of \"disable\", \"prefer\", \"require\", \
-               \"verify-full\"",
-            ],
-        ),
-        (
-            "host = 'h'\nuser = 'u'\npassword = 1234",
-            &["wattlake.toml:5:12: \"password\": expected a string, found an integer; put the value in quotes"],
-        ),
-    ];
-    for (lines, expected) in cases {
-        assert_eq!(connection_problems(lines), expected, "{lines}");
-    }
-    assert_eq!(
-        warehouse_problems("lake.url = 's4://b'\n[connections.lake]\nhost = 'h'"),
-        [
-            "wattlake.toml:1:12: unknown kind of object store in 's4://b'; nearest scheme: \"s3\"",
-            "wattlake.toml:2:14: a connection can't have the name \"lake\", which is the lake as a target; \
-             choose another name",
-        ]
-    );
-}
-
-#[test]
-fn secrets_are_never_shown() {
-    let dir = folder(&[(
-        "wattlake.toml",
-        "lake.url = 'lake'\nlake.options.key = '${SECRET}'\nconnections.c.url = 'postgresql://u:hunter2@h/d'\n",
-    )]);
-    let shown = format!("{:?}", Warehouse::load(dir.path(), &env).unwrap());
-    assert!(!shown.contains(SECRET) && !shown.contains("hunter2") && !shown.contains("postgresql"), "{shown}");
-    assert!(shown.contains("***"));
-    assert_eq!(Secret::new(SECRET).to_string(), "***");
-}
-
-#[test]
-fn a_new_warehouse_loads() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("new");
-    let written = init(&root, false).unwrap();
-    assert_eq!(written.len(), 5);
-    assert!(written.iter().all(|path| path.is_file()));
-    let with_password = |name: &str| (name == "PLATFORM_PASSWORD").then(|| SECRET.to_owned());
-    let warehouse = Warehouse::load(&root, &with_password).unwrap();
-    assert_eq!(warehouse.transfers["platform"].mode, Mode::Incremental);
-    let without = Warehouse::load(&root, &|_| None).unwrap();
-    assert!(without.connections["platform"].url().unwrap_err().to_string().contains("PLATFORM_PASSWORD is not set"));
-
-    let header = |name: &str| fs::read_to_string(root.join(name)).unwrap().lines().next().unwrap().to_owned();
-    assert_eq!(header("wattlake.toml"), "#:schema schema/wattlake.schema.json");
-    assert_eq!(header("transfers/platform.toml"), "#:schema ../schema/transfer.schema.json");
-    for (name, which) in [("wattlake", FileKind::Warehouse), ("transfer", FileKind::Transfer)] {
-        let text = fs::read_to_string(root.join(format!("schema/{name}.schema.json"))).unwrap();
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), json_schema(which));
-    }
-}
-
-/// The commented keys must be valid once they are uncommented.
-#[test]
-fn the_commented_lines_of_a_new_warehouse_load() {
-    let dir = tempfile::tempdir().unwrap();
-    init(dir.path(), false).unwrap();
-    let uncomment = |name: &str, skip: &[&str]| {
-        let path = dir.path().join(name);
-        let text = fs::read_to_string(&path).unwrap();
-        let is_code =
-            |code: &str| code.starts_with('[') || code.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
-        let lines = text.lines().map(|line| match line.strip_prefix("# ") {
-            Some(code) if is_code(code) && !skip.iter().any(|word| code.starts_with(word)) => code,
-            _ => line,
-        });
-        fs::write(path, lines.collect::<Vec<_>>().join("\n")).unwrap();
-    };
-    uncomment("wattlake.toml", &["url =", "[connections.platform]"]);
-    uncomment("transfers/platform.toml", &["mapping"]);
-    let warehouse = Warehouse::load(dir.path(), &|_| Some("x".to_owned())).unwrap();
-    assert_eq!(warehouse.lake.unwrap().options().len(), 3);
-    assert!(warehouse.postgres_bin_dir.unwrap().is_some());
-    let transfer = &warehouse.transfers["platform"];
-    assert_eq!(transfer.tables["public.measurements"].columns["price"], ColumnAs::Decimal(38, 9));
-    assert_eq!((transfer.include.len(), transfer.exclude.len()), (1, 1));
-}
-
-#[test]
-fn no_file_is_overwritten() {
-    let dir = folder(&[("wattlake.toml", "mine"), (".gitignore", "mine")]);
-    let error = init(dir.path(), false).unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
-    let path = |name: &str| dir.path().join(name);
-    let expected =
-        format!("these files exist already: {}, {}", path("wattlake.toml").display(), path(".gitignore").display());
-    assert_eq!(error.to_string(), expected);
-    assert_eq!(fs::read_to_string(path("wattlake.toml")).unwrap(), "mine");
-    assert!(!path("schema").exists() && !path("transfers").exists());
-}
-
-#[test]
 fn the_schema_describes_every_key() {
     fn walk(schema: &serde_json::Value, path: &str, keys: &mut usize) {
         for (name, field) in schema["properties"].as_object().into_iter().flatten() {
@@ -732,58 +515,4 @@ fn the_schema_describes_every_key() {
         walk(&schema, "", &mut keys);
     }
     assert_eq!(keys, 231);
-}
-
-fn mart_problems(files: &[(&str, &str)]) -> Vec<String> {
-    let all: Vec<(&str, &str)> = [("wattlake.toml", BASE)].iter().chain(files).copied().collect();
-    problems(&all)
-}
-
-#[test]
-fn marts_are_read_with_their_heads() {
-    let dir = folder(&[
-        ("wattlake.toml", BASE),
-        ("transfers/x.toml", "source = 'platform'\nmode = 'initial'\n"),
-        (
-            "marts/daily.sql",
-            "--| kind = 'table'\n--| since = 'day'\n--| order = ['site', 'day']\n\nSELECT 1 AS day FROM good",
-        ),
-        ("marts/good.sql", "-- plain comment\nselect * from platform.readings"),
-        ("marts/finance/bills.sql", "--| description = 'é'\nselect * from marts.daily"),
-    ]);
-    let warehouse = Warehouse::load(dir.path(), &env).unwrap();
-    let names: Vec<&str> = warehouse.marts_in_order().iter().map(|mart| mart.name.as_str()).collect();
-    assert_eq!(names, ["good", "daily", "finance.bills"]);
-    let daily = &warehouse.marts["daily"];
-    assert_eq!((daily.kind, daily.since.as_deref()), (MartKind::Table, Some("day")));
-    assert_eq!(daily.order, ["site", "day"]);
-    assert_eq!(warehouse.marts["finance.bills"].kind, MartKind::View);
-    assert_eq!(warehouse.jobs_before(daily).into_iter().collect::<Vec<_>>(), ["transfer:x"]);
-    let bills = warehouse.jobs_before(&warehouse.marts["finance.bills"]);
-    assert_eq!(bills.into_iter().collect::<Vec<_>>(), ["mart:daily"]);
-}
-
-#[test]
-fn problems_of_marts_have_their_place() {
-    let cases: [(&[(&str, &str)], &str); 9] = [
-        (
-            &[("marts/a.sql", "--| knd = 'table'\nSELECT 1")],
-            "marts/a.sql:1:5: unknown key \"knd\"; nearest known key: \"kind\"",
-        ),
-        (&[("marts/a.sql", "\n--| kind = 'tabel'\nSELECT 1")], "marts/a.sql:2:12: unknown kind 'tabel'"),
-        (&[("marts/a.sql", "--| since = 'day'\nSELECT 1")], "\"since\" is not for views"),
-        (&[("marts/a.sql", "SELECT 1\n--| kind = 'table'\n")], "marts/a.sql:2:1: a line that begins with --| below"),
-        (&[("marts/a.sql", "--| kind = 'view'\nSELEC 1")], "marts/a.sql:2:1: read the query"),
-        (&[("marts/a.sql", "DROP TABLE x")], "marts/a.sql:1:1: run DROP TABLE"),
-        (&[("marts/A b.sql", "SELECT 1")], "\"A b\" is not a valid name for a mart"),
-        (&[("marts/system/a.sql", "SELECT 1")], "the schema \"system\" is reserved"),
-        (
-            &[("marts/a.sql", "SELECT * FROM b"), ("marts/b.sql", "SELECT * FROM marts.a")],
-            "depends on itself: a -> b -> a",
-        ),
-    ];
-    for (files, expected) in cases {
-        let problems = mart_problems(files);
-        assert!(problems.iter().any(|problem| problem.contains(expected)), "{files:?}: {problems:?}");
-    }
 }

@@ -167,6 +167,11 @@ impl Warehouse {
         Ok(Binaries::find(self.config.postgres_bin_dir.as_ref().map_err(config::UnsetVariables::clone)?.as_deref())?)
     }
 
+    /// The folder for what does not fit into memory. Its files have no names.
+    pub fn scratch_folder(&self) -> PathBuf {
+        self.config.root.join(STATE).join("scratch")
+    }
+
     /// The folder of base backups: it has a folder for each transfer, by its name.
     pub fn backups_folder(&self) -> PathBuf {
         self.config.root.join(STATE).join("basebackup")

@@ -55,6 +55,11 @@ impl HiddenRows {
         self.files.get(path).is_some_and(|rows| rows.contains(position))
     }
 
+    /// Those of a data file.
+    pub(crate) fn of(&self, path: &str) -> RoaringTreemap {
+        self.files.get(path).cloned().unwrap_or_default()
+    }
+
     /// Adds all rows of `other`.
     pub fn merge(&mut self, other: HiddenRows) {
         for (path, rows) in other.files {

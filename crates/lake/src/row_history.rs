@@ -2,14 +2,16 @@
 //! From it, the table can be read as its source had it at an instant, also long after the versions of that time are
 //! gone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use chrono::{DateTime, Utc};
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use datafusion::datasource::ViewTable;
-use datafusion::logical_expr::{Expr, lit};
+use datafusion::logical_expr::{Expr, cast, lit};
 use datafusion::prelude::{SessionContext, ident};
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +89,29 @@ pub struct HistorySpan {
     pub since: i64,
     /// Its end; `None` where it continues.
     pub until: Option<i64>,
+    /// The columns that the table had at its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<SourceColumns>,
+}
+
+/// The columns of a table by their numbers at the source, which a column keeps when it is renamed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceColumns {
+    /// The OID of the source's table, which the numbers belong to.
+    pub relation: u32,
+    /// The number of each column that has one, by the name in the lake.
+    pub numbers: BTreeMap<String, i16>,
+}
+
+impl SourceColumns {
+    /// The name that the column `name` of `present` has in these.
+    fn earlier_name(&self, name: &str, present: &SourceColumns) -> Option<&str> {
+        if self.relation != present.relation || self.numbers.contains_key(name) {
+            return None;
+        }
+        let number = present.numbers.get(name)?;
+        self.numbers.iter().find(|(_, known)| *known == number).map(|(name, _)| name.as_str())
+    }
 }
 
 /// What is known of a table's history: the times for which it is complete, in their order.
@@ -94,6 +119,9 @@ pub struct HistorySpan {
 pub struct HistoryState {
     /// The times. Between them the source's log was not followed.
     pub spans: Vec<HistorySpan>,
+    /// The columns that the table has since it was read last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<SourceColumns>,
 }
 
 impl HistoryState {
@@ -102,14 +130,24 @@ impl HistoryState {
         self.spans.last().filter(|span| span.until.is_none())
     }
 
-    /// Ends it at an instant, where it is open.
+    /// Ends it at an instant, where it is open. The table has these columns then.
     #[must_use]
-    pub fn closed(mut self, at_micros: i64) -> HistoryState {
-        if let Some(last) = self.spans.last_mut() {
-            let until = last.until.unwrap_or(at_micros);
-            last.until = Some(until.max(last.since));
+    pub fn closed(mut self, at_micros: i64, columns: SourceColumns) -> HistoryState {
+        if let Some(last) = self.spans.last_mut().filter(|span| span.until.is_none()) {
+            last.until = Some(at_micros.max(last.since));
+            last.columns = Some(columns);
         }
         self
+    }
+
+    /// The end of the span before an instant and the beginning of the one after it, where the instant is between spans.
+    pub fn gap_at(&self, at_micros: i64) -> Option<(i64, i64)> {
+        if self.at(at_micros).is_some() {
+            return None;
+        }
+        let before = self.spans.iter().filter_map(|span| span.until).filter(|until| *until < at_micros).max()?;
+        let after = self.spans.iter().map(|span| span.since).filter(|since| *since > at_micros).min()?;
+        Some((before, after))
     }
 
     /// The span with the table's state at an instant.
@@ -138,8 +176,11 @@ impl RowHistory {
         let known = entries.schema();
         session.register_table(ENTRIES, entries).context(&context)?;
         let schema = table.schema()?;
+        let present = table.history_state()?.and_then(|state| state.columns);
         let columns = || schema.fields().iter().map(|field| field.name()).filter(|name| known.index_of(name).is_ok());
-        let entries = entries_at(self.span.generation, at_micros);
+        let wanted = entries_until(self.span.generation, at_micros);
+        let truncate = last_truncate(&session, &wanted).await.context(&context)?;
+        let entries = entries_after(&wanted, truncate);
         let sql = match self.span.key.is_empty() {
             true => latest_of_equal_rows(&columns().cloned().collect::<Vec<_>>(), &entries),
             false => latest_by_key(&self.span.key, &entries),
@@ -147,10 +188,13 @@ impl RowHistory {
         let frame = session.sql(&sql).await.context(&context)?;
         let mut selected: Vec<Expr> = Vec::with_capacity(schema.fields().len());
         for field in schema.fields() {
-            let expr = match known.index_of(field.name()) {
-                Ok(_) => ident(field.name()),
+            let earlier = self.span.columns.as_ref().zip(present.as_ref());
+            let earlier = earlier.and_then(|(columns, present)| columns.earlier_name(field.name(), present));
+            let expr = match (earlier, known.index_of(field.name())) {
+                (Some(earlier), _) => cast(ident(earlier), field.data_type().clone()).alias(field.name()),
+                (None, Ok(_)) => ident(field.name()),
                 // A column that the source did not have any more when the history began.
-                Err(_) => lit(ScalarValue::try_from(field.data_type()).context(&context)?).alias(field.name()),
+                (None, Err(_)) => lit(ScalarValue::try_from(field.data_type()).context(&context)?).alias(field.name()),
             };
             selected.push(expr);
         }
@@ -193,42 +237,75 @@ pub fn history_schema(rows: &Schema) -> Result<SchemaRef> {
 }
 
 impl Table {
-    /// The span of the table's history that has its state at an instant.
+    /// The span of the table's history that has its state at an instant; `None` before the first and after the last.
+    ///
+    /// # Errors
+    /// `FixInput` for an instant between two spans: what the source had then is not known.
     pub fn history_span(&self, at: DateTime<Utc>) -> Result<Option<HistorySpan>> {
-        let Some(text) = self.property(HISTORY)? else { return Ok(None) };
-        let state: HistoryState = serde_json::from_str(&text).context(format!("read the history of {}", self.name))?;
+        let Some(state) = self.history_state()? else { return Ok(None) };
+        if let Some((before, after)) = state.gap_at(at.timestamp_micros()) {
+            let text = |micros| DateTime::from_timestamp_micros(micros).unwrap_or_default();
+            let what = format!("its changes between {} and {} were not streamed", text(before), text(after));
+            let error = Error::new(Kind::FixInput, format!("read {} as of {at}: {what}", self.name));
+            return Err(error.hint(format!(
+                "`wattlake lake describe {}` lists the versions in the lake: read one of them with FOR VERSION AS OF",
+                self.name
+            )));
+        }
         Ok(state.at(at.timestamp_micros()).cloned())
     }
 }
 
-/// The entries of a copy and of the changes after it up to an instant, without those that a TRUNCATE has removed.
-fn entries_at(generation: i64, at_micros: i64) -> String {
-    let truncate = RowOperation::Truncate.as_str();
-    let wanted = format!(
-        "{} = {generation} AND {} <= arrow_cast({at_micros}, 'Timestamp(Microsecond, Some(\"UTC\"))')",
-        quoted(GENERATION),
-        quoted(COMMITTED_AT)
-    );
-    let (op, lsn, sequence) = (quoted(OPERATION), quoted(LSN), quoted(SEQUENCE));
-    let truncates = format!("FROM {ENTRIES} WHERE {op} = '{truncate}' AND {wanted}");
-    let last = format!("coalesce((SELECT max({lsn}) {truncates}), -1)");
-    let number = format!("coalesce((SELECT max({sequence}) {truncates} AND {lsn} = {last}), {OF_LOAD} - 1)");
+impl Table {
+    fn history_state(&self) -> Result<Option<HistoryState>> {
+        let Some(text) = self.property(HISTORY)? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).context(format!("read the history of {}", self.name))
+    }
+}
+
+/// The condition of the entries of a copy and of the changes after it up to an instant.
+fn entries_until(generation: i64, at_micros: i64) -> String {
+    let (of_generation, committed_at) = (quoted(GENERATION), quoted(COMMITTED_AT));
     format!(
-        "SELECT * FROM {ENTRIES} WHERE {wanted} AND {op} <> '{truncate}' \
-         AND ({lsn} > {last} OR ({lsn} = {last} AND {sequence} > {number}))"
+        "{of_generation} = {generation} \
+         AND {committed_at} <= arrow_cast({at_micros}, 'Timestamp(Microsecond, Some(\"UTC\"))')"
     )
 }
 
-/// Of each key the last entry, unless it is a delete.
+/// The position and the number of the last TRUNCATE among these entries; a position before all where there is none. It is
+/// a query of its own, as a plan with subqueries over the same table can fail when filters are pushed down at run time.
+async fn last_truncate(session: &SessionContext, wanted: &str) -> datafusion::error::Result<(i64, i64)> {
+    let (op, lsn, sequence) = (quoted(OPERATION), quoted(LSN), quoted(SEQUENCE));
+    let sql = format!(
+        "SELECT {lsn}, {sequence} FROM {ENTRIES} WHERE {op} = '{}' AND {wanted} ORDER BY {lsn} DESC, {sequence} DESC LIMIT 1",
+        RowOperation::Truncate.as_str()
+    );
+    let batches = session.sql(&sql).await?.collect().await?;
+    let Some(batch) = batches.iter().find(|batch| batch.num_rows() > 0) else { return Ok((-1, OF_LOAD)) };
+    let number = |column: usize| batch.column(column).as_primitive::<Int64Type>().value(0);
+    Ok((number(0), number(1)))
+}
+
+/// The entries that a TRUNCATE has not removed.
+fn entries_after(wanted: &str, (truncated_lsn, truncated_sequence): (i64, i64)) -> String {
+    let (op, lsn, sequence) = (quoted(OPERATION), quoted(LSN), quoted(SEQUENCE));
+    format!(
+        "SELECT * FROM {ENTRIES} WHERE {wanted} AND {op} <> '{}' \
+         AND ({lsn} > {truncated_lsn} OR ({lsn} = {truncated_lsn} AND {sequence} > {truncated_sequence}))",
+        RowOperation::Truncate.as_str()
+    )
+}
+
+/// Of each key the last entry, unless it is a delete. An update to a key that is written otherwise and is equal (0.0 and
+/// -0.0) has a delete of the same number, which is before it.
 fn latest_by_key(key: &[String], entries: &str) -> String {
     let (lsn, sequence, number) = (quoted(LSN), quoted(SEQUENCE), quoted(NUMBER));
     let key: Vec<String> = key.iter().map(|name| quoted(name)).collect();
+    let is_delete = format!("({} = '{}')", quoted(OPERATION), RowOperation::Delete.as_str());
     format!(
-        "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY {} ORDER BY {lsn} DESC, {sequence} DESC) AS {number} \
-         FROM ({entries})) WHERE {number} = 1 AND {} <> '{}'",
+        "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY {} ORDER BY {lsn} DESC, {sequence} DESC, {is_delete}) \
+         AS {number} FROM ({entries})) WHERE {number} = 1 AND NOT {is_delete}",
         key.join(", "),
-        quoted(OPERATION),
-        RowOperation::Delete.as_str(),
     )
 }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, ErrorContext, Kind};
 use crate::lease::Lease;
-use crate::rows::{self, EVENT_COLUMNS, RUN_COLUMNS, TABLE_COLUMNS};
+use crate::rows::{self, EVENT_COLUMNS, RUN_COLUMNS, TABLE_COLUMNS, VALIDATION_COLUMNS, ValidationRow};
 use crate::{EventRow, Result, Run, RunRow, RunStart, RunTableRow, TransferTableRow, instant, schema};
 
 /// An open ledger. Cheap to clone; all clones share their connections. Several processes may open the same file.
@@ -190,11 +190,23 @@ impl Ledger {
 
     /// The current state of every table, of all transfers or of one, by transfer and source table.
     pub fn transfer_tables(&self, transfer: Option<&str>) -> Result<Vec<TransferTableRow>> {
+        let columns: Vec<String> = TABLE_COLUMNS.split(',').map(|column| format!("t.{}", column.trim())).collect();
         let sql = format!(
-            "select {TABLE_COLUMNS} from transfer_tables where ?1 is null or transfer = ?1
-             order by transfer, source_table"
+            "select {}, {VALIDATION_COLUMNS} from transfer_tables t left join validations v
+                 on v.transfer = t.transfer and v.source_table = t.source_table
+             where ?1 is null or t.transfer = ?1 order by t.transfer, t.source_table",
+            columns.join(", ")
         );
-        self.list("list transfer tables", &sql, [transfer], TransferTableRow::read)
+        self.list("list transfer tables", &sql, [transfer], TransferTableRow::read_validated)
+    }
+
+    /// Records the comparison of a table of a transfer with its source, in place of the one before.
+    pub fn record_validation(&self, transfer: &str, source_table: &str, validation: &ValidationRow) -> Result<()> {
+        let insert = "insert or replace into validations (transfer, source_table, state, position, figures, at)
+                      values (?, ?, ?, ?, ?, ?)";
+        let ValidationRow { state, position, figures, at } = validation;
+        let values = (transfer, source_table, state, position, figures.to_string(), instant::to_text(*at));
+        self.write("record a validation", |tx| tx.execute(insert, values).map(|_| ()))
     }
 
     /// The states of tables that one run recorded, in the order in which it recorded them.

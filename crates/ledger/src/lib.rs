@@ -41,6 +41,6 @@ pub use ledger::{Ledger, NamedLease};
 pub use logs::LogRow;
 pub use prune::{JobCounts, LedgerCounts, PruneCounts};
 pub use queue::{AttemptEnd, CancelOutcome, QueueEntry, QueueRow};
-pub use rows::{EventRow, RunRow, RunTableRow, TransferTableRow};
+pub use rows::{EventRow, RunRow, RunTableRow, TransferTableRow, ValidationRow};
 pub use run::{Outcome, Run, RunStart, TableOutcome};
 pub use schedules::{ScheduleDefinition, ScheduleRow};

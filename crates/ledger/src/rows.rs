@@ -96,6 +96,22 @@ pub struct TransferTableRow {
     pub updated_at: DateTime<Utc>,
     /// What its stream of changes has counted: a JSON object; null for a table that is not streamed.
     pub changes: Value,
+    /// The last comparison with its source; none where there was none, and in the history of runs.
+    pub validation: Option<ValidationRow>,
+}
+
+/// The last comparison of a transferred table with its source.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ValidationRow {
+    /// The result.
+    pub state: String,
+    /// The position in the source's log at which it was compared, where it is streamed.
+    pub position: Option<String>,
+    /// What was counted: a JSON object.
+    pub figures: Value,
+    /// When the comparison ended.
+    #[serde(serialize_with = "instant::serialize")]
+    pub at: DateTime<Utc>,
 }
 
 /// A state of a table that one run recorded.
@@ -116,6 +132,8 @@ pub(crate) const EVENT_COLUMNS: &str = "seq, at, name, run_id, fields";
 /// The columns that [`TransferTableRow::read`] reads.
 pub(crate) const TABLE_COLUMNS: &str = "transfer, source_table, target_table, state, mode, rows, \
      bytes_read, bytes_written, seconds, position, reason, hint, run_id, updated_at, changes";
+/// The columns that [`TransferTableRow::read_validated`] reads after them.
+pub(crate) const VALIDATION_COLUMNS: &str = "v.state, v.position, v.figures, v.at";
 
 impl RunRow {
     /// Reads a row of the columns [`RUN_COLUMNS`].
@@ -173,7 +191,16 @@ impl TransferTableRow {
             run_id: row.get(12)?,
             updated_at: instant::from_text(13, &row.get::<_, String>(13)?)?,
             changes: json(row, 14)?,
+            validation: None,
         })
+    }
+
+    /// Reads a row of the columns [`TABLE_COLUMNS`] and [`VALIDATION_COLUMNS`].
+    pub(crate) fn read_validated(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let Some(at) = row.get::<_, Option<String>>(18)? else { return Self::read(row) };
+        let at = instant::from_text(18, &at)?;
+        let validation = ValidationRow { state: row.get(15)?, position: row.get(16)?, figures: json(row, 17)?, at };
+        Ok(Self { validation: Some(validation), ..Self::read(row)? })
     }
 }
 

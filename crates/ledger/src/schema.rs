@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorContext, Kind};
 
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
-const STEPS: [&str; 7] = [CORE, SCHEDULES, COUNTS, FUNCTIONS, HINTS, RETRYABLE, CHANGES];
+const STEPS: [&str; 8] = [CORE, SCHEDULES, COUNTS, FUNCTIONS, HINTS, RETRYABLE, CHANGES, VALIDATIONS];
 
 const CORE: &str = "
 create table runs (
@@ -259,6 +259,19 @@ update runs set figures = json_remove(figures, '$.may_pass') where json_type(fig
 const CHANGES: &str = "
 alter table transfer_tables add column changes text;
 alter table run_tables add column changes text;
+";
+
+/// The last comparison of each transferred table with its source.
+const VALIDATIONS: &str = "
+create table validations (
+    transfer text not null,
+    source_table text not null,
+    state text not null,
+    position text,
+    figures text not null,
+    at text not null,
+    primary key (transfer, source_table)
+) strict, without rowid;
 ";
 
 /// Opens a connection for reads and writes, after a migration where one is needed. Commits are written with

@@ -74,6 +74,16 @@ fn a_run_leaves_one_row_with_its_events_and_tables() {
     let history: Vec<_> = ledger.run_tables(&id).unwrap();
     let states: Vec<_> = history.iter().map(|t| t.table.state.as_str()).collect();
     assert_eq!(states, ["copying", "copied", "copied"]);
+
+    assert!(now.iter().all(|table| table.validation.is_none()));
+    let at = now[0].updated_at;
+    for state in ["differs", "validated"] {
+        let position = Some("0/16B3748".to_owned());
+        let validation = ValidationRow { state: state.to_owned(), position, figures: json!({"lost": 1}), at };
+        ledger.record_validation("platform", "bills", &validation).unwrap();
+        let now = ledger.transfer_tables(Some("platform")).unwrap();
+        assert_eq!((now[0].validation.as_ref(), now[1].validation.as_ref()), (Some(&validation), None));
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod names;
 pub(crate) mod oracle;
 mod queries;
 mod refusals;
+mod row_filters;
 mod series;
 mod time_travel;
 mod values;

@@ -4,7 +4,7 @@
 //! The checkpoint is stored in the target, in the commit that writes the rows, and belongs to the table: a transfer
 //! that is renamed continues from it, and no two tables share one.
 
-use lake::row_history::HistoryState;
+use lake::row_history::{HistoryState, SourceColumns};
 use serde::{Deserialize, Serialize};
 
 use crate::cursor::CursorValue;
@@ -207,6 +207,18 @@ impl Origin {
             }
         }
         changed
+    }
+
+    /// Its history, which ends at an instant where it is open.
+    pub fn ended_history(&self, at_micros: i64) -> Option<HistoryState> {
+        self.history.clone().map(|state| state.closed(at_micros, self.source_columns()))
+    }
+
+    /// The columns that have a number at the source.
+    pub fn source_columns(&self) -> SourceColumns {
+        let numbered = self.columns.iter().filter(|column| column.number != 0);
+        let numbers = numbered.map(|column| (column.target.clone(), column.number)).collect();
+        SourceColumns { relation: self.table, numbers }
     }
 
     /// The file node of a relation at the last run: 0 where it was detached, `None` where it is not known.

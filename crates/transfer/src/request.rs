@@ -1,5 +1,6 @@
 //! What a run is asked to do: the transfer's settings, its source and target, and how it treats tables that hold rows.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use lake::Lake;
@@ -37,6 +38,8 @@ pub struct Request {
     pub clears_changed: bool,
     /// Is informed of the progress.
     pub progress: Arc<dyn Progress>,
+    /// The folder for what does not fit into memory.
+    pub scratch: PathBuf,
 }
 
 impl Request {
@@ -63,6 +66,7 @@ impl Request {
             permission,
             clears_changed: self.clears_changed,
             progress: Arc::clone(&self.progress),
+            scratch: self.scratch.clone(),
         }
     }
 

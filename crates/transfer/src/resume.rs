@@ -96,14 +96,10 @@ impl Resumption<'_> {
             // The target has no row of its own to keep. Rows that were deleted in a gap of the log have to be found.
             (Permission::Resync, Mode::Changes, _) if self.is_mirror(plan, origin) => Ok(Action::Replace),
             (Permission::Resync, Mode::Changes, _) => self.merge(plan, origin),
-            (_, Mode::Changes, _) if origin.is_some_and(|origin| origin.mirrors) => {
-                origin.map_or(Ok(()), |origin| self.check_same_source(plan, origin))?;
-                Ok(Action::Replace)
-            }
-            // From another mode: rows that the source no longer has are kept.
+            // From another mode, or where deleted rows are kept: rows that the source no longer has stay.
             (_, Mode::Changes, _) => {
                 origin.map_or(Ok(()), |origin| self.check_same_source(plan, origin))?;
-                self.merge(plan, origin)
+                if self.is_mirror(plan, origin) { Ok(Action::Replace) } else { self.merge(plan, origin) }
             }
             (Permission::Resync, Mode::Initial, _) | (Permission::Resync, _, None) => {
                 Err(self.useless_resync_error(plan))
@@ -130,9 +126,10 @@ impl Resumption<'_> {
         }
     }
 
-    /// Whether the target has the rows of this table of the source, and no others.
+    /// Whether the target has the rows of this table of the source, and no others, and is to have no others.
     fn is_mirror(&self, plan: &TablePlan, origin: Option<&Origin>) -> bool {
-        origin.is_some_and(|origin| origin.mirrors && self.check_same_source(plan, origin).is_ok())
+        let is_mirror = |origin: &Origin| origin.mirrors && self.check_same_source(plan, origin).is_ok();
+        self.settings.has_deletes() && origin.is_some_and(is_mirror)
     }
 
     fn increment(&self, plan: &TablePlan, checkpoint: &Checkpoint) -> Result<Action> {

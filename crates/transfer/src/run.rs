@@ -8,6 +8,7 @@ use futures::StreamExt;
 use tokio::sync::Semaphore;
 use tokio_postgres::SimpleQueryMessage;
 
+use crate::changes::StreamRecord;
 use crate::checkpoint::Position;
 use crate::destination::postgres as to_postgres;
 use crate::error::{Context, Error, Result};
@@ -219,8 +220,23 @@ pub(crate) async fn transfer_under(
 /// # Errors
 /// As [`plan_and_mark`] and [`transfer_tables`].
 pub async fn run(request: &Request) -> Result<TransferReport> {
+    warn_of_slot(request).await?;
     let marked = plan_and_mark(request).await?;
     transfer_tables(request, marked, &request.source).await
+}
+
+/// Warns where the transfer has streamed before and its slot was not dropped: the server keeps the log for it.
+async fn warn_of_slot(request: &Request) -> Result<()> {
+    let Target::Lake(lake) = &request.target else { return Ok(()) };
+    let name = &request.settings.name;
+    if let Some(slot) = StreamRecord::read(lake, name).await?.and_then(|record| record.slot) {
+        tracing::warn!(
+            slot,
+            "the source keeps its log for the replication slot of mode = \"changes\", which nothing reads now: where it \
+             is not used any more, run `wattlake transfer drop-slot {name}`"
+        );
+    }
+    Ok(())
 }
 
 /// Opens a table in the lake while earlier tables are transferred.

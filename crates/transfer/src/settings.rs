@@ -24,6 +24,8 @@ pub enum Deletes {
     Apply,
     /// They are kept.
     Keep,
+    /// They are kept, with the time of the delete in a column of their own.
+    Mark,
 }
 
 /// The settings of CHANGES.
@@ -151,6 +153,16 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether rows that the source deletes are removed from the target.
+    pub fn has_deletes(&self) -> bool {
+        self.mode == Mode::Changes && self.changes.deletes == Deletes::Apply
+    }
+
+    /// Whether rows that the source deletes are kept with the time of the delete.
+    pub fn marks_deleted(&self) -> bool {
+        self.mode == Mode::Changes && self.changes.deletes == Deletes::Mark
+    }
+
     /// A command `wattlake transfer VERB` on one of the transfer's tables, quoted for a shell.
     pub fn command(&self, verb: &str, table: &str, options: &str) -> String {
         let quoted = |text: &str| shlex::try_quote(text).map_or_else(|_| text.to_owned(), Into::into);

@@ -12,12 +12,13 @@ use crate::changes::ReachedTimes;
 use crate::checkpoint::{LASTING_STATES, Origin, Position, Refusal};
 use crate::cursor::CursorValue;
 use crate::destination::history::HistoryUpdate;
-use crate::destination::lake::{Addition, CheckpointUpdate, RowMatching, WriteSummary};
+use crate::destination::increment::RowMatching;
+use crate::destination::lake::{Addition, CheckpointUpdate, WriteSummary};
 use crate::destination::{lake as to_lake, postgres as to_postgres};
 use crate::error::{Context, Error, Result};
 use crate::late::{self, Mark};
 use crate::lsn::Lsn;
-use crate::plan::{Deletes, Mode, TablePlan};
+use crate::plan::{Mode, TablePlan};
 use crate::postgres::{Endpoint, Identity, Snapshot, TableKind};
 use crate::probe::{self, Probe, ProbeResult};
 use crate::read::{Pool, RANGE_PAGES_MIN, TableReader, whole_table_queries};
@@ -189,6 +190,7 @@ async fn transfer_to_lake(
         after: after.clone(),
         defaults: probed.defaults,
         cleared: read_plan.cleared(request)?,
+        marked_at: request.settings.marks_deleted().then_some(context.snapshot.at_micros),
         streams,
         operation: if read_plan.mode == TableMode::Resync { "resync" } else { "incremental" },
     };
@@ -318,13 +320,12 @@ impl ReadPlan {
             (Some(before), Action::Increment(_)) => origin.with_earlier_storage(before, emptied),
             _ => origin,
         };
-        let settings = &request.settings;
-        let has_deletes = settings.mode == Mode::Changes && settings.changes.deletes == Deletes::Apply;
+        let has_deletes = request.settings.has_deletes();
         let stream = context.stream.as_ref();
         let origin = Origin {
             mirrors: has_deletes && self.action == Action::Replace,
             stream: stream.map(|stream| stream.id.clone()),
-            history: history.state(before),
+            history: history.state(before, &origin),
             ..origin
         };
         let stream = stream.map(|stream| stream.position);

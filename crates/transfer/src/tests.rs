@@ -18,10 +18,12 @@ mod refused;
 mod tables;
 
 mod changes;
+mod deleted_rows;
 mod evolution;
 mod failover;
 mod history;
 mod incremental;
+mod large_transactions;
 mod late;
 mod masks;
 mod row_history;

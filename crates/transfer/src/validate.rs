@@ -17,6 +17,7 @@ use lake::Lake;
 
 use crate::changes::snapshot_at_position;
 use crate::checkpoint::Position;
+use crate::destination::deleted_rows::present_rows;
 use crate::destination::evolve::schema_of;
 use crate::destination::lake as to_lake;
 use crate::error::{Context, Error, Result};
@@ -126,6 +127,7 @@ async fn compare_tables(
         });
         validation.source.clone_from(&name);
         validation.target = target;
+        validation.position = position;
         validation.seconds = started.elapsed().as_secs_f64();
         progress.finished(&name, !validation.is_ok());
         validations.push(validation);
@@ -163,6 +165,7 @@ impl TableJob<'_> {
             keep_names(Arc::make_mut(&mut self.plan), origin)?;
         }
         let mirrors = checkpoint.origin.as_ref().is_some_and(|origin| origin.mirrors);
+        let mirrors = mirrors || self.settings.marks_deleted();
         self.position = checkpoint.position;
         let ranges = Arc::new(KeyRanges::of(&self.plan, self.snapshot.client()).await?);
         let source = self.digest_source(&ranges).await?;
@@ -221,6 +224,7 @@ impl TableJob<'_> {
         let mut batches = table.read().await.context("read the lake")?;
         while let Some(batch) = batches.next().await {
             let batch = batch.context("read the lake")?;
+            let batch = if self.settings.marks_deleted() { present_rows(batch)? } else { batch };
             each(lake::conform(&batch, &schema).context("compare the lake with the source")?)?;
         }
         Ok(())

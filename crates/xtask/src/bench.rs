@@ -16,6 +16,7 @@ mod fill;
 mod measure;
 mod programs;
 mod servers;
+mod stream;
 mod warehouse;
 
 mod report;

@@ -162,6 +162,7 @@ fn check_changes(name: &str, raw: &raw::Transfer, report: &mut FileProblems<'_>)
         publication: raw.publication.get().cloned().unwrap_or(defaults.publication),
         deletes: match raw.deletes.get() {
             Some(raw::Deletes::Keep) => Deletes::Keep,
+            Some(raw::Deletes::Mark) => Deletes::Mark,
             Some(raw::Deletes::Apply) | None => Deletes::Apply,
         },
         history: raw.history.get().copied().unwrap_or_default(),

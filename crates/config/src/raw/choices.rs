@@ -47,4 +47,6 @@ pub enum Deletes {
     Apply,
     /// They stay in the target.
     Keep,
+    /// They stay in the target, with the time of the delete in the column `_deleted_at`.
+    Mark,
 }

@@ -259,7 +259,7 @@ pub fn refusal_error(name: &str, refusal: Refusal) -> anyhow::Error {
         Refusal::Unknown => base::Error::input(format!("there is no such version or alias of {name}")).into(),
         Refusal::Busy(_) => {
             let error = base::Error::retry(format!("{name} has reached its concurrency limit"));
-            error.hint("try again when an invocation of it has ended").into()
+            error.hint("try again when an invocation of it has ended; with concurrency = 0, none runs").into()
         }
         Refusal::Failed(error) => error.into(),
     }

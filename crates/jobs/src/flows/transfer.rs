@@ -122,6 +122,7 @@ pub async fn request(warehouse: &Warehouse, config: &config::Transfer, run: &Run
         permission: Permission::AsConfigured,
         clears_changed: false,
         progress: Arc::new(NoProgress),
+        scratch: warehouse.scratch_folder(),
     })
 }
 

@@ -123,6 +123,22 @@ pub static TRANSFERS: SystemTable<TransferTableRow> = SystemTable {
             "Bytes of the log that the source keeps for the transfer's slot.",
             Integer(|r| r.changes["retained_bytes"].as_i64()),
         ),
+        column(
+            "validation_state",
+            "The result of the last `wattlake transfer validate`: `validated`, `differs` or `failed`.",
+            Text(|r| r.validation.as_ref().map(|validation| validation.state.clone())),
+        ),
+        column("validated_at", "When it ended.", Instant(|r| r.validation.as_ref().map(|validation| validation.at))),
+        column(
+            "validated_position",
+            "The position in the source's log at which both sides were compared, where a stream ran.",
+            Text(|r| r.validation.as_ref().and_then(|validation| validation.position.clone())),
+        ),
+        column(
+            "validation",
+            "What was counted: rows at the source and in the lake, and rows that are lost, differ, doubled, purged or pending.",
+            Json(|r| r.validation.as_ref().map_or(serde_json::Value::Null, |validation| validation.figures.clone())),
+        ),
     ],
 };
 

@@ -151,7 +151,7 @@ fn the_file_of_an_older_program_is_brought_to_today() {
     old.execute_batch(
         "drop index runs_by_state; drop table queue; drop table schedules; drop table followers; drop table logs;
          drop table function_aliases; drop table function_versions; drop table functions; drop table layers;
-         drop table invocations; drop table deliveries; drop table invocation_totals;
+         drop table invocations; drop table deliveries; drop table invocation_totals; drop table validations;
          alter table runs drop column logical; alter table runs drop column inputs;
          alter table runs drop column queue_id; alter table runs drop column attempt;
          alter table runs drop column retryable;

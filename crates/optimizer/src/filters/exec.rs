@@ -9,7 +9,8 @@ use datafusion::arrow::compute::{BatchCoalescer, filter_record_batch, prep_null_
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::{PhysicalExpr, conjunction};
+use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, apply_expression_roots};
@@ -82,10 +83,15 @@ impl ExecutionPlan for OrderedFilterExec {
         vec![false]
     }
 
-    /// The properties stay valid: rules that change partitions or order run before this operator is inserted.
+    /// The new input may have other partitions: the plan of a view that is scanned as a table is optimized a second
+    /// time, as a part of the query's plan.
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         let input = children.pop().unwrap_or_else(|| Arc::clone(&self.input));
-        let properties = Arc::clone(&self.properties);
+        let predicate = conjunction(self.conditions.iter().map(|condition| Arc::clone(&condition.expr)));
+        let replaced = FilterExecBuilder::new(predicate, Arc::clone(&input))
+            .apply_projection(self.projection.as_ref().map(|columns| columns.to_vec()))?
+            .build()?;
+        let properties = Arc::clone(replaced.properties());
         Ok(Arc::new(Self::new(input, self.conditions.clone(), self.projection.as_deref(), properties)))
     }
 

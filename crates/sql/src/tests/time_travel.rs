@@ -81,3 +81,51 @@ async fn unknown_versions_are_refused() {
         assert_eq!(error.kind, Kind::FixInput, "{from}: {}", chain(&error));
     }
 }
+
+/// A role with a filter on a table sees no other rows in its history, nor in the table as of an instant.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_of_a_role_holds_for_the_history() {
+    let test_lake = TestLake::new().await;
+    let text = |values: [&str; 3]| Arc::new(arrow::array::StringArray::from(values.to_vec())) as ArrayRef;
+    let numbers = |values: [i64; 3]| Arc::new(Int64Array::from(values.to_vec())) as ArrayRef;
+    let instants = arrow::array::TimestampMicrosecondArray::from(vec![10_i64, 10, 20]).with_timezone("UTC");
+    let entries = RecordBatch::try_from_iter([
+        ("id", numbers([1, 2, 2])),
+        ("v", text(["one", "two", "changed"])),
+        ("_op", text(["load", "load", "update"])),
+        ("_committed_at", Arc::new(instants) as ArrayRef),
+        ("_lsn", numbers([5, 5, 6])),
+        ("_seq", numbers([-1, -1, 0])),
+        ("_generation", numbers([1, 1, 1])),
+        ("_xid", numbers([0, 0, 7])),
+    ])
+    .unwrap();
+    test_lake.replace("public", "t__history", &entries).await;
+    let present = RecordBatch::try_from_iter([
+        ("id", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef),
+        ("v", Arc::new(arrow::array::StringArray::from(vec!["one", "changed"])) as ArrayRef),
+    ])
+    .unwrap();
+    test_lake.replace("public", "t", &present).await;
+    let name = TableName::new("public", "t");
+    let table = test_lake.lake.table(&name).await.unwrap().unwrap();
+    let state = r#"{"spans": [{"generation": 1, "key": ["id"], "since": 10, "until": null}]}"#;
+    table.commit(RUN, "mark").property(lake::row_history::HISTORY, state).write().await.unwrap();
+    let role = crate::Role {
+        name: "r".to_owned(),
+        tables: Vec::new(),
+        filters: [("public.t".to_owned(), "id = 2".to_owned())].into(),
+        system: false,
+    };
+    for (session, seen) in [
+        (test_lake.session(), ["1|one;2|two", "1|one;2|changed", "3"]),
+        (test_lake.session().with_role(Arc::new(role)), ["2|two", "2|changed", "2"]),
+    ] {
+        let as_of = |micros: u32| {
+            format!("SELECT id || '|' || v FROM t FOR TIMESTAMP AS OF '1970-01-01T00:00:00.0000{micros}Z' ORDER BY id")
+        };
+        assert_eq!(rows(&session, &as_of(15)).await, seen[0]);
+        assert_eq!(rows(&session, &as_of(20)).await, seen[1]);
+        assert_eq!(rows(&session, "SELECT count(*) FROM t__history").await, seen[2]);
+    }
+}

@@ -45,6 +45,14 @@ pub struct Chunk {
     pub parts: Vec<TransactionPart>,
 }
 
+impl Chunk {
+    /// When the source committed an operation, in microseconds since 1970.
+    pub fn committed_at(&self, operation: usize) -> i64 {
+        let part = self.parts.partition_point(|part| part.first <= operation).checked_sub(1);
+        part.map_or(0, |part| self.parts[part].transaction.at_micros)
+    }
+}
+
 /// The operations of one transaction in a chunk.
 #[derive(Debug, Clone, Copy)]
 pub struct TransactionPart {

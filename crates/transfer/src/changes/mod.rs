@@ -13,6 +13,7 @@ mod stream_record;
 
 mod capture;
 pub mod pgoutput;
+mod streamed_transactions;
 
 mod chunk;
 mod mapping;

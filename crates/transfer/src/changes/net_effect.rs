@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::chunk::{Chunk, Operation};
 use crate::error::{Context, Error, Result};
+use crate::settings::Deletes;
 
 /// How rows are matched, and what a delete does.
 #[derive(Debug, Clone)]
@@ -20,8 +21,8 @@ pub struct Matching {
     /// No two rows of the source have the same values in these columns. Otherwise they are all columns, and one row of
     /// several equal ones is removed by each delete.
     pub is_unique: bool,
-    /// Rows that the source deletes stay.
-    pub keeps_deleted: bool,
+    /// What a delete does.
+    pub deletes: Deletes,
     /// The lake may have rows that the source has deleted, with keys that the source uses again: the keys of inserted
     /// rows are looked up.
     pub looks_up_inserts: bool,
@@ -38,10 +39,12 @@ pub enum Base {
 
 /// The net effect of a chunk.
 pub struct NetEffect {
-    /// All rows that were there before are removed.
-    pub truncates: bool,
+    /// All rows that were there before are removed, or marked as deleted at this time, in microseconds since 1970.
+    pub truncated_at: Option<i64>,
     /// The new rows that are there after the chunk, in their order.
     pub kept: UInt32Array,
+    /// The rows that are marked as deleted, with the time of the delete.
+    pub deleted: Vec<(Base, i64)>,
     /// The keys of rows that may have been there before, and are removed.
     pub removed: RecordBatch,
     /// How many rows with each key are removed, at most.
@@ -59,6 +62,8 @@ struct KeyState {
     removes: u32,
     /// The index of the key among those that are looked up.
     index: Option<u32>,
+    /// The row that was deleted last, and the index of the operation, where it is to be marked.
+    deleted: Option<(Base, usize)>,
 }
 
 struct Replay<'a> {
@@ -68,7 +73,8 @@ struct Replay<'a> {
     /// The keys to look up: whether it is the key of an old row, and the row's index.
     looked_up: Vec<(bool, u32)>,
     bases: HashMap<u32, Base>,
-    truncates: bool,
+    /// The index of the last operation that truncates the table.
+    truncated_by: Option<usize>,
 }
 
 impl<'a> Replay<'a> {
@@ -96,13 +102,24 @@ impl<'a> Replay<'a> {
             state.alive.clear();
         }
         state.alive.push(new);
+        state.deleted = None;
     }
 
-    fn truncate(&mut self) {
-        if !self.matching.keeps_deleted {
+    fn delete(&mut self, key: &'a [u8], row: (bool, u32), operation: usize) {
+        if self.matching.deletes == Deletes::Keep {
+            return;
+        }
+        let base = self.remove(key, row);
+        if self.matching.deletes == Deletes::Mark {
+            self.states.entry(key).or_default().deleted = Some((base, operation));
+        }
+    }
+
+    fn truncate(&mut self, operation: usize) {
+        if self.matching.deletes != Deletes::Keep {
             self.states.clear();
             self.looked_up.clear();
-            self.truncates = true;
+            self.truncated_by = Some(operation);
         }
     }
 }
@@ -116,8 +133,9 @@ pub fn net_effect(chunk: &Chunk, matching: &Matching) -> Result<NetEffect> {
     let only_inserts = chunk.operations.iter().all(|operation| *operation == Operation::Insert);
     if only_inserts && !matching.looks_up_inserts && chunk.selected.is_none() {
         return Ok(NetEffect {
-            truncates: false,
+            truncated_at: None,
             kept: UInt32Array::from_iter_values(0..chunk.rows.num_rows() as u32),
+            deleted: Vec::new(),
             removed: keys(&new_columns, &old_columns, &[], matching, &chunk.rows)?,
             counts: Vec::new(),
             bases: HashMap::new(),
@@ -133,27 +151,35 @@ pub fn net_effect(chunk: &Chunk, matching: &Matching) -> Result<NetEffect> {
         states: HashMap::with_capacity(chunk.operations.len()),
         looked_up: Vec::new(),
         bases: HashMap::new(),
-        truncates: false,
+        truncated_by: None,
     };
     replay_all(&mut replay, &chunk.operations, &new_keys, &old_keys);
-    let Replay { states, looked_up, bases, truncates, .. } = replay;
+    let Replay { states, looked_up, bases, truncated_by, .. } = replay;
     let mut counts = vec![0; looked_up.len()];
     let mut kept: Vec<u32> = Vec::with_capacity(chunk.rows.num_rows());
+    let mut deleted = Vec::new();
     for state in states.into_values() {
         if let Some(index) = state.index {
             counts[index as usize] = state.removes;
         }
         kept.extend(state.alive);
+        if let Some((base, operation)) = state.deleted {
+            deleted.push((base, chunk.committed_at(operation)));
+            if let Base::Row(row) = base {
+                kept.push(row);
+            }
+        }
     }
     kept.sort_unstable();
     let removed = keys(&new_columns, &old_columns, &looked_up, matching, &chunk.rows)?;
-    Ok(NetEffect { truncates, kept: UInt32Array::from(kept), removed, counts, bases })
+    let truncated_at = truncated_by.map(|operation| chunk.committed_at(operation));
+    Ok(NetEffect { truncated_at, kept: UInt32Array::from(kept), deleted, removed, counts, bases })
 }
 
 fn replay_all<'a>(replay: &mut Replay<'a>, operations: &[Operation], new_keys: &'a Rows, old_keys: &'a Rows) {
     let (mut new, mut old) = (0u32, 0u32);
     let key_of = |rows: &'a Rows, at: u32| -> &'a [u8] { rows.row(at as usize).data() };
-    for operation in operations {
+    for (at, operation) in operations.iter().enumerate() {
         match operation {
             Operation::Insert => {
                 let key = key_of(new_keys, new);
@@ -181,12 +207,10 @@ fn replay_all<'a>(replay: &mut Replay<'a>, operations: &[Operation], new_keys: &
                 (new, old) = (new + 1, old + 1);
             }
             Operation::Delete => {
-                if !replay.matching.keeps_deleted {
-                    replay.remove(key_of(old_keys, old), (true, old));
-                }
+                replay.delete(key_of(old_keys, old), (true, old), at);
                 old += 1;
             }
-            Operation::Truncate => replay.truncate(),
+            Operation::Truncate => replay.truncate(at),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The messages of PostgreSQL's output plugin `pgoutput`, version 1 of its protocol.
+//! The messages of PostgreSQL's output plugin `pgoutput`, versions 1 and 2 of its protocol.
 //!
 //! <https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html>
 
@@ -26,6 +26,15 @@ pub enum Message<'a> {
     Delete { relation: u32, old: Tuple<'a> },
     /// Relations were truncated.
     Truncate(Vec<u32>),
+    /// Messages of a transaction that is not committed yet follow, each with the transaction or subtransaction that it is
+    /// of.
+    StreamStart { xid: u32 },
+    /// Such messages end.
+    StreamStop,
+    /// A transaction whose messages were sent before is committed; its commit record ends at this position.
+    StreamCommit { transaction: Transaction, end: Lsn },
+    /// A subtransaction of such a transaction was rolled back, or the whole where both are the same.
+    StreamAbort { xid: u32, subtransaction: u32 },
     /// A message that does not change rows: the origin of a transaction, or the name of a type.
     Other,
 }
@@ -177,6 +186,16 @@ fn parse(bytes: &[u8]) -> Option<Message<'_>> {
             let _options = reader.u8()?;
             Message::Truncate((0..count).map(|_| oid(reader)).collect::<Option<_>>()?)
         }
+        b'S' => Message::StreamStart { xid: oid(reader)? },
+        b'E' => Message::StreamStop,
+        b'c' => {
+            let xid = oid(reader)?;
+            let _flags = reader.u8()?;
+            let (commit, end) = (lsn(reader)?, lsn(reader)?);
+            let at_micros = reader.i64()?.saturating_add(EPOCH_MICROS);
+            Message::StreamCommit { transaction: Transaction { commit, at_micros, xid }, end }
+        }
+        b'A' => Message::StreamAbort { xid: oid(reader)?, subtransaction: oid(reader)? },
         b'O' | b'Y' | b'M' => Message::Other,
         _ => return None,
     })

@@ -187,9 +187,7 @@ async fn check_history(
     );
     let drop = "SELECT pg_drop_replication_slot($1)";
     client.execute(drop, &[slot]).await.context(format!("drop the slot {slot}"))?;
-    let reached = prepared.record.reached_without_slot();
-    let record = StreamRecord { start: None, confirmed: None, tables: None, reached, ..prepared.record.clone() };
-    record.write(request.lake()?, &request.settings.name).await?;
+    prepared.record.without_slot().write(request.lake()?, &request.settings.name).await?;
     Ok(false)
 }
 
@@ -302,10 +300,13 @@ async fn open_tables(
             .history
             .map(|(table, at)| HistoryWriter::new(table, &request.run, at, generation, Handle::current()));
         let mut writer = TableWriter::new(table, history.transpose()?, &request.run, matching, Handle::current())?;
-        let mut origin = origin;
-        if !request.settings.changes.history && origin.history.as_ref().is_some_and(|state| state.open().is_some()) {
-            let reached = prepared.record.reached.of(oid).unwrap_or_default();
-            origin.history = origin.history.map(|state| state.closed(reached));
+        let before = origin;
+        let mut origin = before.clone();
+        origin.mirrors &= request.settings.has_deletes();
+        if !request.settings.changes.history {
+            origin.history = origin.ended_history(prepared.record.reached.of(oid).unwrap_or_default());
+        }
+        if origin != before {
             writer.set_origin(origin.clone());
         }
         streams.insert(oid, TableStream::new(plan, origin, position, writer));
@@ -456,15 +457,14 @@ async fn plan_under(request: &Request, snapshot: &Snapshot, tables: &[TablePlan]
     found.ok_or_else(|| Error::retry("read the tables: one was dropped or changed at the same time"))
 }
 
-/// Drops what the transfer has at the source, and forgets its stream. Returns what was dropped.
+/// Drops what the transfer has at the source. Returns what was dropped. Of the stream's record, the times up to which
+/// the tables have all changes are kept: their histories end there.
 pub async fn drop_slot(request: &Request) -> Result<Vec<String>> {
     let (lake, settings) = (request.lake()?, &request.settings);
     let client = request.source.connect().await?;
     let identity = Identity::of(&client).await?;
-    let is_ours = StreamRecord::read(lake, &settings.name).await?.is_some_and(|record| {
-        record.slot == settings.changes.slot && (record.system, record.database) == (identity.system, identity.database)
-    });
-    if !is_ours {
+    let record = StreamRecord::read(lake, &settings.name).await?;
+    let Some(record) = record.filter(|record| record.is_of(&settings.changes.slot, identity)) else {
         // Its state is an error where it belongs to another database.
         let state = source::slot_state(&client, &settings.changes.slot, 0).await?;
         if state.is_none() {
@@ -474,9 +474,9 @@ pub async fn drop_slot(request: &Request) -> Result<Vec<String>> {
         let what = format!("drop the slot {slot}: this warehouse has not created it");
         let hint = format!("where nothing uses it, at the source: SELECT pg_drop_replication_slot('{slot}')");
         return Err(Error::setup(what).state("slot").hint(hint));
-    }
+    };
     let dropped = source::drop_slot(&request.source, &settings.changes).await?;
-    StreamRecord::remove(request.lake()?, &request.settings.name).await?;
+    record.without_slot().write(lake, &settings.name).await?;
     Ok(dropped)
 }
 

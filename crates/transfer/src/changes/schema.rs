@@ -16,6 +16,7 @@ use super::source;
 use super::table_stream::{LogForm, TableStream, WriterState, matching};
 use super::table_writer::TableWriter;
 use crate::checkpoint::{Origin, Position, Refusal};
+use crate::destination::deleted_rows::without_deleted_at;
 use crate::destination::evolve::{Evolution, evolve};
 use crate::destination::lake as to_lake;
 use crate::error::{Context, Error, Result};
@@ -189,7 +190,7 @@ async fn rewrite(
     let (table, run) = (writer.table().clone(), &request.run);
     let context = "apply the source's new types and columns";
     if let Some(history) = writer.history_mut() {
-        history.rewrite(&schema, defaults).await?;
+        history.rewrite(&without_deleted_at(&schema), defaults).await?;
     }
     let files = table.rewrite(run, Arc::clone(&schema), defaults).await.context(context)?;
     table.replace_files(run, "widen", schema).files(files).write().await.context(context)?;

@@ -1,6 +1,8 @@
 //! One streaming of the log, from its start to a stop or an error: messages go to their tables, tables are committed
 //! when transactions are complete, and the slot is confirmed up to what all tables have.
 
+mod commits;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -8,17 +10,17 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::apply_task::{AppliedChunk, apply};
+use super::apply_task::AppliedChunk;
 use super::capture::{CaptureControl, POLL, Packet, capture, panicked};
 use super::pgoutput::{Message, Relation, Transaction};
 use super::projection::Projector;
 use super::schema::{self, SchemaChange};
 use super::slot::SourceWatch;
-use super::source;
 use super::status::{StreamObserver, StreamStatus};
-use super::stream_record::{ReachedTimes, RereadRequest, StreamRecord};
+use super::stream_record::{RereadRequest, StreamRecord};
+use super::streamed_transactions::StreamedTransactions;
 use super::table_stream::{LogForm, TableStream, WriterState};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::postgres::replication::LogStream;
 use crate::request::Request;
@@ -28,19 +30,12 @@ const CHUNK_BYTES: usize = 32 << 20;
 const CHUNK_CHANGES: usize = 262_144;
 /// The most bytes of changes of all tables that wait for a task.
 const WAITING_BYTES: usize = 96 << 20;
-/// The number of tables that changes are applied to at a time.
-const TASKS_MAX: usize = 4;
-/// Between two looks at what can be committed.
-const CHECK_INTERVAL: Duration = Duration::from_millis(20);
-/// Between two writes of the record that has the confirmed position.
-const RECORD_INTERVAL: Duration = Duration::from_secs(2);
+/// The size of the messages of a transaction between two looks at whether the session is stopped.
+const REPLAY_BYTES: usize = 1 << 20;
 /// Between two looks at what a user asks for.
 const ASK_INTERVAL: Duration = Duration::from_secs(2);
 /// Between two reports to the observer.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// States of a table that reading it again corrects.
-const REREAD_STATES: [&str; 3] = ["columns-changed", "row-missing", "value-missing"];
 
 /// What ends a session without an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +101,10 @@ pub struct Session<'a> {
     asked_at: Instant,
     /// A table that has to be read again.
     reread: Option<String>,
+    /// Transactions that were sent before their commit.
+    streamed: StreamedTransactions,
+    /// The session was stopped within a transaction.
+    is_stopped: bool,
     /// When the last complete transaction was committed at the source, in microseconds since 1970.
     committed_at: Option<i64>,
 }
@@ -120,6 +119,8 @@ impl<'a> Session<'a> {
         control.confirm(record.confirmed());
         Session {
             position: record.confirmed(),
+            streamed: StreamedTransactions::new(&options.request.scratch),
+            is_stopped: false,
             options,
             tables,
             record,
@@ -236,25 +237,12 @@ impl<'a> Session<'a> {
 
     fn receive(&mut self, packet: &Packet) -> Result<()> {
         for message in packet.messages() {
-            match Message::parse(message)? {
-                Message::Begin(transaction) => self.transaction = Some(transaction),
-                Message::Commit(end) => {
-                    self.committed_at = self.transaction.take().map(|transaction| transaction.at_micros);
-                    self.position = end;
-                    if self.checked_at.elapsed() >= CHECK_INTERVAL {
-                        self.commit_due(false)?;
-                    }
-                }
-                Message::Relation(relation) => self.describe(relation)?,
-                Message::Truncate(relations) => {
-                    for relation in relations {
-                        self.collect(relation, &Message::Truncate(Vec::new()))?;
-                    }
-                }
-                Message::Other => {}
-                ref change @ (Message::Insert { relation, .. }
-                | Message::Update { relation, .. }
-                | Message::Delete { relation, .. }) => self.collect(relation, change)?,
+            match self.streamed.is_open() && message.first() != Some(&b'E') {
+                true => self.streamed.add(message)?,
+                false => self.handle(Message::parse(message)?)?,
+            }
+            if self.is_stopped {
+                return Ok(());
             }
         }
         if let Some(sent) = packet.sent
@@ -263,6 +251,62 @@ impl<'a> Session<'a> {
             self.position = self.position.max(sent);
         }
         Ok(())
+    }
+
+    fn handle(&mut self, message: Message<'_>) -> Result<()> {
+        match message {
+            Message::Begin(transaction) => self.transaction = Some(transaction),
+            Message::Commit(end) => self.end_transaction(end)?,
+            Message::Relation(relation) => self.describe(relation)?,
+            Message::Truncate(relations) => {
+                for relation in relations {
+                    self.collect(relation, &Message::Truncate(Vec::new()))?;
+                }
+            }
+            Message::StreamStart { xid } => self.streamed.start(xid)?,
+            Message::StreamStop => self.streamed.stop(),
+            Message::StreamAbort { xid, subtransaction } => self.streamed.abort(xid, subtransaction),
+            Message::StreamCommit { transaction, end } => self.replay(transaction, end)?,
+            Message::Other => {}
+            ref change @ (Message::Insert { relation, .. }
+            | Message::Update { relation, .. }
+            | Message::Delete { relation, .. }) => self.collect(relation, change)?,
+        }
+        Ok(())
+    }
+
+    fn end_transaction(&mut self, end: Lsn) -> Result<()> {
+        self.committed_at = self.transaction.take().map(|transaction| transaction.at_micros);
+        self.position = end;
+        self.commit_due(false)
+    }
+
+    /// Handles the messages of a transaction that were sent before its commit.
+    fn replay(&mut self, transaction: Transaction, end: Lsn) -> Result<()> {
+        let mut messages = self.streamed.take(transaction.xid)?;
+        self.transaction = Some(transaction);
+        let mut bytes = 0;
+        while let Some(message) = messages.next()? {
+            bytes += message.len();
+            self.handle(Message::parse(message)?)?;
+            if bytes >= REPLAY_BYTES {
+                bytes = 0;
+                self.report();
+                self.is_stopped = self.options.observer.should_stop();
+                if self.is_stopped {
+                    return Ok(());
+                }
+            }
+        }
+        for description in messages.rest() {
+            // Of a subtransaction that was rolled back, perhaps with its changes of the columns.
+            if let Message::Relation(relation) = Message::parse(&description)?
+                && let Some(table) = self.tables.get_mut(&relation.id)
+            {
+                table.later = Some(relation);
+            }
+        }
+        self.end_transaction(end)
     }
 
     fn collect(&mut self, relation: u32, change: &Message<'_>) -> Result<()> {
@@ -276,10 +320,10 @@ impl<'a> Session<'a> {
         if let Some(relation) = table.later.take() {
             self.follow(relation)?;
         }
-        if matches!(change, Message::Truncate(_))
-            && self.tables.get(&relation).is_some_and(|table| table.history().is_some() && table.changes() > 0)
-        {
-            // The history needs all values of the changes before it, which are looked up among the rows.
+        let marks = self.options.request.settings.marks_deleted();
+        let is_apart = |table: &TableStream| (marks || table.history().is_some()) && table.changes() > 0;
+        if matches!(change, Message::Truncate(_)) && self.tables.get(&relation).is_some_and(is_apart) {
+            // The changes before it need all of their values, which are looked up among the rows.
             self.apply(relation, None)?;
         }
         let Some(table) = self.tables.get_mut(&relation).filter(|table| !table.is_failed()) else { return Ok(()) };
@@ -333,157 +377,6 @@ impl<'a> Session<'a> {
             Ok(()) => Ok(()),
             Err(error) => self.fail(oid, error),
         }
-    }
-
-    /// Starts a task that applies the table's changes, and commits them where `position` is present. Waits for an
-    /// earlier task of the table.
-    fn apply(&mut self, oid: u32, position: Option<Lsn>) -> Result<()> {
-        self.wait_until_idle(oid)?;
-        while self.tasks >= TASKS_MAX {
-            self.wait_for_task()?;
-        }
-        let Some(table) = self.tables.get_mut(&oid) else { return Ok(()) };
-        if !table.has_changes() {
-            return Ok(());
-        }
-        let (writer, chunk) = match table.begin() {
-            Ok(Some(begun)) => begun,
-            Ok(None) => return Ok(()),
-            Err(error) => return self.fail(oid, error),
-        };
-        self.waiting_bytes = self.tables.values().map(TableStream::bytes).sum();
-        let (projector, sender) = (Arc::clone(&self.projector), self.sender.clone());
-        self.tasks += 1;
-        self.options.runtime.spawn_blocking(move || {
-            let apply = std::panic::AssertUnwindSafe(|| apply(writer, chunk, &projector, position));
-            let outcome = std::panic::catch_unwind(apply);
-            let outcome = outcome.unwrap_or_else(|_| Err(Error::bug("apply changes: the task panicked")));
-            // Where the session has ended, the next one receives the changes again.
-            let _ = sender.send(Event::Applied(Box::new(TaskResult { table: oid, outcome })));
-        });
-        Ok(())
-    }
-
-    fn wait_until_idle(&mut self, oid: u32) -> Result<()> {
-        while self.tables.get(&oid).is_some_and(|table| !table.is_idle() && !table.is_failed()) {
-            self.wait_for_task()?;
-        }
-        Ok(())
-    }
-
-    /// Waits for the end of any task. What is received meanwhile is handled after it.
-    fn wait_for_task(&mut self) -> Result<()> {
-        loop {
-            match self.events.recv() {
-                Ok(Event::Applied(result)) => return self.end_task(*result),
-                Ok(Event::CaptureEnded(Err(error))) => return Err(error),
-                Ok(event) => self.backlog.push_back(event),
-                Err(_) => return Err(panicked()),
-            }
-        }
-    }
-
-    fn end_task(&mut self, result: TaskResult) -> Result<()> {
-        self.tasks -= 1;
-        match result.outcome {
-            Ok(AppliedChunk { writer, committed }) => {
-                if let Some(table) = self.tables.get_mut(&result.table) {
-                    table.end(writer, committed);
-                }
-                Ok(())
-            }
-            Err(error) => self.fail(result.table, error),
-        }
-    }
-
-    /// Commits the tables that are due, or all that have changes; only between transactions.
-    fn commit_due(&mut self, all: bool) -> Result<()> {
-        if self.transaction.is_some() || (!all && self.checked_at.elapsed() < CHECK_INTERVAL) {
-            return Ok(());
-        }
-        let now = Instant::now();
-        self.checked_at = now;
-        let interval = self.options.request.settings.changes.commit_interval;
-        let is_due = |table: &TableStream| {
-            if all { table.is_idle() && table.has_changes() } else { table.is_due(now, interval) }
-        };
-        let due = self.tables.iter().filter(|(_, table)| is_due(table));
-        let mut due: Vec<(Option<Lsn>, u32)> = due.map(|(oid, table)| (table.needs_from(), *oid)).collect();
-        // The one that is furthest behind first: with many tables, none waits forever.
-        due.sort_unstable();
-        for (_, oid) in due {
-            if self.tasks >= TASKS_MAX && !all {
-                break;
-            }
-            self.apply(oid, Some(self.position))?;
-        }
-        Ok(())
-    }
-
-    /// The position before which the lake has all changes.
-    fn durable(&self) -> Lsn {
-        let waiting = self.tables.values().filter_map(TableStream::needs_from).min();
-        waiting.unwrap_or(self.position).min(self.position)
-    }
-
-    /// Up to which times the tables have all changes, where the lake has those before `durable`.
-    fn reached(&self, durable: Lsn) -> ReachedTimes {
-        let marked = self.options.watch.mark_before(durable).and_then(|mark| mark.at_micros);
-        // Where changes wait, what was committed at the same time may be among them.
-        let committed_at = self.committed_at.filter(|_| durable == self.position);
-        let before = &self.record.reached;
-        let of_left = before.of_left.clone();
-        let all = before.all.max(committed_at.map(|at| at - source::COMMIT_MARGIN_MICROS)).max(marked);
-        ReachedTimes { all, verified: before.verified.max(marked), of_left }
-    }
-
-    /// Confirms what the lake has. The record is written first: a slot that is ahead of it was not confirmed by us.
-    fn confirm(&mut self, now: bool) -> Result<()> {
-        let durable = self.durable();
-        let is_new = durable > self.record.confirmed();
-        if is_new && (now || self.recorded_at.elapsed() >= RECORD_INTERVAL) {
-            self.recorded_at = Instant::now();
-            let reached = self.reached(durable);
-            let record = StreamRecord { confirmed: Some(durable), reached, ..self.record.clone() };
-            let lake = self.options.request.lake()?;
-            self.options.runtime.block_on(record.write(lake, &self.options.request.settings.name))?;
-            self.record = record;
-        }
-        self.control.confirm(self.record.confirmed());
-        Ok(())
-    }
-
-    /// Takes a table out of the stream, where its error will not pass; its refusal is stored with it.
-    fn fail(&mut self, oid: u32, error: Error) -> Result<()> {
-        if error.kind == Kind::Retry {
-            return Err(error);
-        }
-        let Some(table) = self.tables.get_mut(&oid) else { return Ok(()) };
-        // Before anything that it lacks is confirmed, the record says that it does not take part any more.
-        if let Some(tables) = &mut self.record.tables {
-            tables.remove(&oid);
-        }
-        let reached = self.record.reached.all;
-        self.record.reached.leave(oid, reached);
-        if error.state.is_some_and(|state| REREAD_STATES.contains(&state))
-            && !self.options.reread.contains(&table.name())
-        {
-            tracing::warn!(table = table.name(), "the table is read again: {}", base::chain(&error));
-            self.reread = Some(table.name());
-            table.fail(error);
-            self.waiting_bytes = self.tables.values().map(TableStream::bytes).sum();
-            return Ok(());
-        }
-        let error = match &error.hint {
-            Some(_) => error,
-            None => error.hint(format!("read the table again: {}", table.plan.resync_command)),
-        };
-        tracing::error!(table = table.name(), "{}", base::chain(&error));
-        let request = self.options.request;
-        self.options.runtime.block_on(schema::store_refusal(request, &table.plan.target, &error, reached))?;
-        table.fail(error);
-        self.waiting_bytes = self.tables.values().map(TableStream::bytes).sum();
-        Ok(())
     }
 
     fn report(&mut self) {

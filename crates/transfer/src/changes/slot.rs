@@ -45,18 +45,15 @@ pub async fn ensure_slot_is_ours(
         tokio::time::sleep(RELEASE_WAIT).await;
         state = source::slot_state(client, slot, version).await?;
     }
-    let is_of_source = |record: &StreamRecord| {
-        record.slot == *slot && (record.system, record.database) == (identity.system, identity.database)
-    };
-    let record = record.filter(is_of_source);
+    let record = record.filter(|record| record.is_of_source(identity));
     let new = StreamRecord {
-        slot: slot.clone(),
+        slot: Some(slot.clone()),
         system: identity.system,
         database: identity.database,
         id: uuid::Uuid::now_v7().to_string(),
-        reached: record.as_ref().map(StreamRecord::reached_without_slot).unwrap_or_default(),
-        ..StreamRecord::default()
+        ..record.as_ref().map(StreamRecord::without_slot).unwrap_or_default()
     };
+    let record = record.filter(|record| record.is_of(slot, identity));
     let Some(state) = state else {
         if record.is_some_and(|record| record.start.is_some()) {
             tracing::warn!(slot, "the replication slot is gone: the tables are read again");

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::lsn::Lsn;
+use crate::postgres::Identity;
 use crate::request::Request;
 
 /// The record of a transfer's stream.
@@ -15,8 +16,8 @@ use crate::request::Request;
 pub struct StreamRecord {
     /// The stream's id, which is new with each slot.
     pub id: String,
-    /// The name of the slot.
-    pub slot: String,
+    /// The name of the slot; `None` after the user dropped it. Another program may have one of that name.
+    pub slot: Option<String>,
     /// `pg_control_system().system_identifier` of the source.
     pub system: i64,
     /// The OID of the source's database.
@@ -30,7 +31,7 @@ pub struct StreamRecord {
     /// The state of the publication when the stream began.
     #[serde(default)]
     pub publication: Option<PublicationState>,
-    /// Up to which times the tables have all changes, also by an earlier slot.
+    /// The times up to which the tables have all changes, also by an earlier slot.
     #[serde(default)]
     pub reached: ReachedTimes,
     /// The timeline of the source's log.
@@ -40,7 +41,7 @@ pub struct StreamRecord {
     pub tables: Option<BTreeSet<u32>>,
 }
 
-/// Up to which times the lake has all changes of a stream's tables, in microseconds since 1970 by the source's clock.
+/// The times up to which the lake has all changes of a stream's tables, in microseconds since 1970 by the source's clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReachedTimes {
@@ -80,12 +81,24 @@ impl StreamRecord {
         self.confirmed.or(self.start).unwrap_or_default()
     }
 
-    /// The times for a record of another slot: until they are read again, no table takes part.
-    pub fn reached_without_slot(&self) -> ReachedTimes {
+    /// Whether it is of the slot with this name at a source.
+    pub fn is_of(&self, slot: &str, source: Identity) -> bool {
+        self.slot.as_deref() == Some(slot) && self.is_of_source(source)
+    }
+
+    /// Whether it is of a slot at a source.
+    pub fn is_of_source(&self, source: Identity) -> bool {
+        (self.system, self.database) == (source.system, source.database)
+    }
+
+    /// The record without the slot: until they are read again, no table takes part.
+    #[must_use]
+    pub fn without_slot(&self) -> StreamRecord {
         let mut reached = self.reached.clone();
         let at = reached.all;
         self.tables.iter().flatten().for_each(|oid| reached.leave(*oid, at));
-        reached
+        let StreamRecord { id, system, database, .. } = self.clone();
+        StreamRecord { id, system, database, reached, ..StreamRecord::default() }
     }
 
     /// Sets the tables that take part.
@@ -110,11 +123,6 @@ impl StreamRecord {
         let context = "write the record of the stream";
         let text = serde_json::to_vec_pretty(self).map_err(|e| Error::bug(context).because(e))?;
         lake.write_record(&path(transfer), text.into()).await.context(context)
-    }
-
-    /// Removes the record of a transfer's stream.
-    pub async fn remove(lake: &Lake, transfer: &str) -> Result<()> {
-        lake.remove_record(&path(transfer)).await.context("remove the record of the stream")
     }
 }
 

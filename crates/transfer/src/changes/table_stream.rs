@@ -263,15 +263,15 @@ impl TableStream {
 
 /// How a table's rows are matched, by its plan and the transfer's settings.
 pub fn matching(plan: &TablePlan, origin: &Origin, settings: &Settings) -> Matching {
-    let keeps_deleted = settings.changes.deletes == Deletes::Keep;
+    let deletes = settings.changes.deletes;
     Matching {
         columns: match plan.key.is_empty() {
             true => plan.columns.iter().map(|column| column.name.clone()).collect(),
             false => plan.key.clone(),
         },
         is_unique: !plan.key.is_empty(),
-        keeps_deleted,
+        deletes,
         // The lake may have rows that the source deleted before, or whose deletes were not applied.
-        looks_up_inserts: !plan.key.is_empty() && (keeps_deleted || !origin.mirrors),
+        looks_up_inserts: !plan.key.is_empty() && (deletes != Deletes::Apply || !origin.mirrors),
     }
 }

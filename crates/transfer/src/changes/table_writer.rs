@@ -20,9 +20,11 @@ use super::net_effect::{Base, Matching, NetEffect, net_effect};
 use super::upkeep::StreamUpkeep;
 use crate::checkpoint::Origin;
 use crate::checkpoint::STREAM;
+use crate::destination::deleted_rows::{mark_all, marked, with_deleted_at, without_deleted_at};
 use crate::destination::lake::with_origin;
 use crate::error::{Context, Error, Result};
 use crate::lsn::Lsn;
+use crate::settings::Deletes;
 
 /// A table that was not committed for so long is opened again before its next change.
 const RELOAD_AFTER: Duration = Duration::from_secs(5);
@@ -74,14 +76,17 @@ impl TableWriter {
         matching: Matching,
         runtime: Handle,
     ) -> Result<Self> {
-        let schema = table.schema().context("read the table's schema")?;
+        let present = table.schema().context("read the table's schema")?;
+        let schema = if matching.deletes == Deletes::Mark { with_deleted_at(&present) } else { Arc::clone(&present) };
+        let uncommitted =
+            Uncommitted { schema: (schema != present).then(|| Arc::clone(&schema)), ..Uncommitted::default() };
         Ok(TableWriter {
             table,
             run: run.to_owned(),
             schema,
             matching,
             writer: None,
-            uncommitted: Uncommitted::default(),
+            uncommitted,
             history,
             upkeep: StreamUpkeep::default(),
             loaded_at: Instant::now(),
@@ -102,7 +107,7 @@ impl TableWriter {
     /// Gives the table a schema with more columns, from the next commit on. No file may be open.
     pub fn add_columns(&mut self, schema: SchemaRef) -> Result<()> {
         if let Some(history) = &mut self.history {
-            history.add_columns(&schema)?;
+            history.add_columns(&without_deleted_at(&schema))?;
         }
         self.schema = Arc::clone(&schema);
         self.uncommitted.schema = Some(schema);
@@ -155,11 +160,15 @@ impl TableWriter {
             self.loaded_at = Instant::now();
         }
         let net = net_effect(chunk, &self.matching)?;
-        if net.truncates {
-            (self.writer, self.uncommitted.files) = (None, Vec::new());
-            self.uncommitted.hidden = HiddenRows::default();
-            self.uncommitted.added = 0;
-            self.uncommitted.truncates = true;
+        match net.truncated_at {
+            Some(at) if self.matching.deletes == Deletes::Mark => self.mark_all(at)?,
+            Some(_) => {
+                (self.writer, self.uncommitted.files) = (None, Vec::new());
+                self.uncommitted.hidden = HiddenRows::default();
+                self.uncommitted.added = 0;
+                self.uncommitted.truncates = true;
+            }
+            None => {}
         }
         let found = self.find(&net)?;
         let all = self.complete_rows(chunk, &net, &found)?;
@@ -170,19 +179,58 @@ impl TableWriter {
             true => all,
             false => take_record_batch(&all, &net.kept).context("select rows")?,
         };
+        let deleted = self.deleted_rows(&net, &found)?;
         for row in &found {
             self.uncommitted.hidden.insert(&row.path, row.position);
         }
+        let rows = lake::conform(&rows, &self.schema).context("write rows to the lake")?;
+        self.write(&marked_rows(rows, &net)?)?;
+        self.write(&deleted)
+    }
+
+    /// Writes rows by the table's schema.
+    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         if rows.num_rows() == 0 {
             return Ok(());
         }
-        let rows = lake::conform(&rows, &self.schema).context("write rows to the lake")?;
         self.uncommitted.added += rows.num_rows() as u64;
         let writer = match &mut self.writer {
             Some(writer) => writer,
             none => none.insert(self.table.writer(&self.run, Arc::clone(&self.schema), self.runtime.clone())),
         };
-        writer.write(&rows).context("write rows to the lake")
+        writer.write(rows).context("write rows to the lake")
+    }
+
+    /// Marks all rows as deleted.
+    fn mark_all(&mut self, at_micros: i64) -> Result<()> {
+        self.finish_files()?;
+        let mut writer = self.table.writer(&self.run, Arc::clone(&self.schema), self.runtime.clone());
+        let waiting = &mut self.uncommitted;
+        let into = (&mut writer, &self.schema);
+        let marked = mark_all(&self.table, &waiting.files, &mut waiting.hidden, at_micros, into, &self.runtime)?;
+        waiting.added += marked;
+        waiting.files.extend(writer.finish().context("write rows to the lake")?);
+        Ok(())
+    }
+
+    /// The rows that were there before the chunk and are deleted by it, marked with the time.
+    fn deleted_rows(&self, net: &NetEffect, found: &[FoundRow]) -> Result<RecordBatch> {
+        let times: HashMap<usize, i64> = net
+            .deleted
+            .iter()
+            .filter_map(|(base, at)| match base {
+                Base::Before(index) => Some((*index as usize, *at)),
+                Base::Row(_) => None,
+            })
+            .collect();
+        let deleted: Vec<&FoundRow> = found.iter().filter(|row| times.contains_key(&row.index)).collect();
+        if deleted.is_empty() {
+            return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
+        }
+        let places: Vec<(&str, u64)> = deleted.iter().map(|row| (row.path.as_ref(), row.position)).collect();
+        let fetching = self.table.fetch_rows(&places, &self.schema, &self.uncommitted.files);
+        let rows = self.runtime.block_on(fetching).context("read deleted rows")?;
+        marked(&rows, &deleted.iter().map(|row| times.get(&row.index).copied()).collect::<Vec<_>>())
     }
 
     /// Commits what was applied, with the position up to which the table has the changes of the log.
@@ -254,7 +302,8 @@ impl TableWriter {
         Ok(found)
     }
 
-    /// The new rows with the values that updates did not change: of those that are there after the chunk; for a history, of all.
+    /// The new rows with the values that updates did not change. Without a history, only those that are there after the
+    /// chunk need them.
     fn complete_rows(&self, chunk: &Chunk, net: &NetEffect, found: &[FoundRow]) -> Result<RecordBatch> {
         if chunk.unchanged.is_empty() {
             return Ok(chunk.rows.clone());
@@ -319,6 +368,19 @@ impl TableWriter {
         ))
         .state("row-missing")
     }
+}
+
+/// The new rows of a chunk that are kept, where those that it deletes again are marked with the time.
+fn marked_rows(rows: RecordBatch, net: &NetEffect) -> Result<RecordBatch> {
+    let mut times = vec![None; rows.num_rows()];
+    for (base, at) in &net.deleted {
+        if let Base::Row(row) = base
+            && let Ok(place) = net.kept.values().binary_search(row)
+        {
+            times[place] = Some(*at);
+        }
+    }
+    if times.iter().all(Option::is_none) { Ok(rows) } else { marked(&rows, &times) }
 }
 
 /// The row with the value that an update did not change, through the updates before it in the chunk.

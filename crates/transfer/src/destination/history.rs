@@ -1,5 +1,5 @@
-//! The history of a table that is read whole: an entry for each of its rows, after one that removes the earlier rows.
-//! It is committed before the rows themselves, so that no position is ahead of the history.
+//! The history of a table that is read whole: an entry for each of its rows, in a generation of their own. They are
+//! committed before the rows, so that no table is ahead of its history.
 
 use std::sync::Arc;
 
@@ -106,14 +106,14 @@ impl HistoryUpdate {
 
     /// What is known of the table's history afterwards. The changes between the time that it had reached and the copy are
     /// not in it.
-    pub fn state(&self, before: Option<&Origin>) -> Option<HistoryState> {
-        let before = before.and_then(|origin| origin.history.clone());
-        let closed = before.map(|state| state.closed(self.reached.unwrap_or_default()));
-        let Some(load) = &self.load else { return closed };
-        let mut state = closed.filter(|_| !load.is_new()).unwrap_or_default();
+    pub fn state(&self, before: Option<&Origin>, now: &Origin) -> Option<HistoryState> {
+        let ended = before.and_then(|before| before.ended_history(self.reached.unwrap_or_default()));
+        let columns = Some(now.source_columns());
+        let Some(load) = &self.load else { return ended.map(|state| HistoryState { columns, ..state }) };
+        let mut state = ended.filter(|_| !load.is_new()).unwrap_or_default();
         let Entry { generation, at_micros: since, .. } = load.entry;
-        state.spans.push(HistorySpan { generation, key: load.key.clone(), since, until: None });
-        Some(state)
+        state.spans.push(HistorySpan { generation, key: load.key.clone(), since, until: None, columns: None });
+        Some(HistoryState { columns, ..state })
     }
 }
 

@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch};
-use arrow::compute::{cast, concat_batches, filter_record_batch};
-use arrow::datatypes::{DataType, Int64Type, SchemaRef};
-use lake::{DataFile, FileWriter, HiddenRows, KeySet, Lake, OrderColumns, Table, TableName};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use lake::{DataFile, FileWriter, Lake, Table, TableName};
 use tokio::runtime::Handle;
 
+use super::deleted_rows::{mark_all, with_deleted_at};
 use super::evolve::{Evolution, evolve, schema_of};
 use super::history::{HistoryLoad, HistorySink};
+use super::increment::{Increment, IncrementSink, RowMatching, greatest};
 use super::legacy;
 use lake::row_history::HISTORY;
 
@@ -21,11 +22,6 @@ use crate::lsn::Lsn;
 use crate::plan::TablePlan;
 use crate::read::{Sink, TableReader};
 use crate::resume::TargetState;
-
-/// The number of rows, and of their bytes, that are looked up together, which bounds the memory. The last batch may
-/// exceed them.
-const CHUNK_ROWS: usize = 262_144;
-const CHUNK_BYTES: usize = 64 << 20;
 
 /// The properties of a table that hold its checkpoint.
 const ORIGIN: &str = "wattlake.origin";
@@ -142,185 +138,6 @@ impl Sink for InitialSink {
     }
 }
 
-/// The values of the cursor; none where it is not a single integer.
-fn integers(batch: &RecordBatch, cursor: &Cursor) -> Result<Option<Int64Array>> {
-    let Some(column) = cursor.integer() else { return Ok(None) };
-    let values = batch
-        .column_by_name(&column.name)
-        .ok_or_else(|| Error::bug(format!("read the cursor {:?}, which is not carried", column.name)))?;
-    let integers = cast(values, &DataType::Int64).context("read the cursor")?;
-    Ok(Some(integers.as_primitive::<Int64Type>().clone()))
-}
-
-fn greatest(batch: &RecordBatch, cursor: &Cursor) -> Result<Option<i64>> {
-    Ok(integers(batch, cursor)?.and_then(|values| arrow::compute::max(&values)))
-}
-
-/// How the rows that are read are matched with the rows of the table.
-#[derive(Clone)]
-pub struct RowMatching {
-    /// The columns by which rows are matched.
-    pub key: Vec<String>,
-    /// A row with the same values of the cursor as the table's is the same version, and is not written. `None`: the row
-    /// that is read always replaces the table's.
-    pub cursor: Option<Cursor>,
-    /// The greatest key of the table's rows: rows above it are new, and are not looked up.
-    pub top: Option<i64>,
-    /// Where the cursor is the key: rows above it were inserted at the source since the last run, also where the table
-    /// has rows of the same keys. `None` where rows below it were, too.
-    pub high: Option<i64>,
-}
-
-/// Matches the rows that are read with the table's by key. It writes those that are new or changed, and collects the
-/// table's rows that they replace.
-pub struct IncrementSink {
-    table: Table,
-    writer: FileWriter,
-    schema: SchemaRef,
-    matching: RowMatching,
-    orders: OrderColumns,
-    cursor: Option<Cursor>,
-    waiting: Vec<RecordBatch>,
-    waiting_rows: usize,
-    waiting_bytes: usize,
-    hidden: HiddenRows,
-    top: Option<i64>,
-    rows: u64,
-    runtime: Handle,
-}
-
-/// The result of one stream of an increment.
-#[derive(Default)]
-pub struct Increment {
-    /// The files with the rows.
-    pub files: Vec<DataFile>,
-    /// The table's rows that were replaced.
-    pub hidden: HiddenRows,
-    /// The greatest value of an integer cursor.
-    pub top: Option<i64>,
-    /// The number of rows in the files.
-    pub rows: u64,
-}
-
-impl IncrementSink {
-    /// A sink for one stream of rows, which are written with `schema`.
-    pub fn new(table: &Table, plan: &TablePlan, matching: &RowMatching, schema: &SchemaRef, run: &str) -> Self {
-        let names = matching.cursor.as_ref().map(Cursor::names).unwrap_or_default();
-        let types = names.iter().filter_map(|name| Some(schema.field_with_name(name).ok()?.data_type().clone()));
-        IncrementSink {
-            writer: table.writer(run, Arc::clone(schema), Handle::current()),
-            table: table.clone(),
-            schema: Arc::clone(schema),
-            orders: OrderColumns { types: types.collect(), names },
-            matching: matching.clone(),
-            cursor: plan.cursor.clone(),
-            waiting: Vec::new(),
-            waiting_rows: 0,
-            waiting_bytes: 0,
-            hidden: HiddenRows::default(),
-            top: None,
-            rows: 0,
-            runtime: Handle::current(),
-        }
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        let Some(first) = self.waiting.first() else { return Ok(()) };
-        let batch = concat_batches(&first.schema(), &self.waiting).context("join batches")?;
-        self.waiting.clear();
-        (self.waiting_rows, self.waiting_bytes) = (0, 0);
-        let is_new = self.new_rows(&batch)?;
-        let known_at: Vec<usize> = (0..batch.num_rows()).filter(|at| !is_new[*at]).collect();
-        let mut keep = vec![true; batch.num_rows()];
-        if !known_at.is_empty() {
-            let known: BooleanArray = is_new.iter().map(|is_new| Some(!is_new)).collect();
-            let looked_for = filter_record_batch(&batch, &known).context("select rows")?;
-            self.match_rows(&looked_for, &known_at, &mut keep)?;
-        }
-        let batch = filter_record_batch(&batch, &BooleanArray::from(keep)).context("select rows")?;
-        self.rows += batch.num_rows() as u64;
-        let batch = lake::conform(&batch, &self.schema).context("write rows to the lake")?;
-        self.writer.write(&batch).context("write rows to the lake")
-    }
-
-    /// Which rows are new without a look-up: where the cursor is the key, those above the table's greatest key.
-    fn new_rows(&self, batch: &RecordBatch) -> Result<Vec<bool>> {
-        let values = match (&self.matching.cursor, self.matching.top) {
-            (Some(cursor), Some(top)) if cursor.is_key => integers(batch, cursor)?.map(|values| (values, top)),
-            _ => None,
-        };
-        Ok(match values {
-            None => vec![false; batch.num_rows()],
-            Some((values, top)) => values.iter().map(|value| value.is_some_and(|value| value > top)).collect(),
-        })
-    }
-
-    /// Whether there are rows that must be compared by all their values, since the cursor is the key and the rows were
-    /// inserted since the last run: where ids have started again, and for ids far above the sequence.
-    fn was_inserted_since(&self, looked_for: &RecordBatch) -> Result<bool> {
-        Ok(match &self.matching.cursor {
-            Some(cursor) if cursor.is_key => greatest(looked_for, cursor)? > self.matching.high,
-            _ => false,
-        })
-    }
-
-    /// All columns, for a comparison by all values.
-    fn whole_rows(&self) -> OrderColumns {
-        let fields = self.schema.fields();
-        OrderColumns {
-            names: fields.iter().map(|field| field.name().clone()).collect(),
-            types: fields.iter().map(|field| field.data_type().clone()).collect(),
-        }
-    }
-
-    fn match_rows(&mut self, looked_for: &RecordBatch, known_at: &[usize], keep: &mut [bool]) -> Result<()> {
-        let matching = &self.matching;
-        let context = || format!("look for rows of {}", self.table.name());
-        let keys = if matching.cursor.is_some() {
-            KeySet::of(looked_for, &matching.key)
-        } else {
-            KeySet::with_duplicates(looked_for, &matching.key)
-        };
-        let keys = keys.context(context())?;
-        let orders = if self.was_inserted_since(looked_for)? { self.whole_rows() } else { self.orders.clone() };
-        let search = self.table.find(&keys, &orders, &self.hidden);
-        let found = self.runtime.block_on(search).context("look for rows")?;
-        let orders = match orders.names.is_empty() || found.is_empty() {
-            true => None,
-            false => Some(lake::order_digests(looked_for, &orders.names, &orders.types).context("look for rows")?),
-        };
-        for row in found {
-            let is_same = orders.as_ref().is_some_and(|orders| row.order == Some(orders[row.index]));
-            if is_same {
-                keep[known_at[row.index]] = false;
-            } else {
-                self.hidden.insert(&row.path, row.position);
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Sink for IncrementSink {
-    type Done = Increment;
-
-    fn take(&mut self, batch: RecordBatch) -> Result<()> {
-        if let Some(cursor) = &self.cursor {
-            self.top = self.top.max(greatest(&batch, cursor)?);
-        }
-        self.waiting_rows += batch.num_rows();
-        self.waiting_bytes += batch.get_array_memory_size();
-        self.waiting.push(batch);
-        if self.waiting_rows >= CHUNK_ROWS || self.waiting_bytes >= CHUNK_BYTES { self.flush() } else { Ok(()) }
-    }
-
-    fn done(mut self) -> Result<Increment> {
-        self.flush()?;
-        let files = self.writer.finish().context("write rows to the lake")?;
-        Ok(Increment { files, hidden: self.hidden, top: self.top, rows: self.rows })
-    }
-}
-
 /// Reads the source's table whole and replaces the lake's table in one commit. A crash before the commit leaves the
 /// lake's table unchanged.
 pub async fn replace(
@@ -373,6 +190,8 @@ pub struct Addition<'a> {
     pub defaults: Option<RecordBatch>,
     /// The columns that are set to NULL in all of the table's rows.
     pub cleared: Vec<String>,
+    /// All of the source's rows are read: the table's others are marked as deleted at this time, in microseconds since 1970.
+    pub marked_at: Option<i64>,
     /// The number of streams to read with.
     pub streams: usize,
     /// The name of the operation in the commit.
@@ -385,6 +204,10 @@ pub async fn add(table: Table, reading: &Arc<TableReader>, addition: Addition<'_
     let (plan, run) = (&reading.plan, addition.update.run);
     let table = clear_columns(table, run, &addition.cleared).await?;
     let (table, schema, evolved) = fit(table, plan, run, addition.defaults.as_ref()).await?;
+    let (schema, evolved) = match addition.marked_at.map(|_| with_deleted_at(&schema)) {
+        Some(marked) if marked != schema => (marked, true),
+        _ => (schema, evolved),
+    };
     let history = addition.update.history;
     let sink = |_| {
         let sink = IncrementSink::new(&table, plan, &addition.matching, &schema, run);
@@ -397,6 +220,9 @@ pub async fn add(table: Table, reading: &Arc<TableReader>, addition: Addition<'_
         whole.hidden.merge(part.hidden);
         whole.top = whole.top.max(part.top);
         whole.rows += part.rows;
+    }
+    if let Some(at_micros) = addition.marked_at {
+        whole = mark_others(&table, whole, at_micros, &schema, run).await?;
     }
     fail::fail_point!("before-commit");
     let after = addition.after.map(|after| Position { top: after.top.max(whole.top), ..after });
@@ -420,6 +246,25 @@ pub async fn add(table: Table, reading: &Arc<TableReader>, addition: Addition<'_
     Ok(WriteSummary { rows: whole.rows, replaced, bytes, version: Some(version) })
 }
 
+/// Adds the table's rows that the increment does not replace, marked as deleted at a time.
+async fn mark_others(
+    table: &Table,
+    mut whole: Increment,
+    at_micros: i64,
+    schema: &SchemaRef,
+    run: &str,
+) -> Result<Increment> {
+    let runtime = Handle::current();
+    let mut writer = table.writer(run, Arc::clone(schema), runtime.clone());
+    let (table, schema) = (table.clone(), Arc::clone(schema));
+    let marking = tokio::task::spawn_blocking(move || {
+        mark_all(&table, &[], &mut whole.hidden, at_micros, (&mut writer, &schema), &runtime)?;
+        whole.files.extend(writer.finish().context("write rows to the lake")?);
+        Ok(whole)
+    });
+    marking.await.map_err(|e| Error::bug("mark deleted rows").because(e))?
+}
+
 /// Writes a position with a refusal, in a commit without rows.
 pub async fn write_position(table: &Table, run: &str, position: &Position) -> Result<()> {
     let text = serde_json::to_string(&Some(position)).map_err(|e| Error::bug("write the checkpoint").because(e))?;
@@ -433,7 +278,7 @@ pub async fn refuse(table: &Table, run: &str, position: &Position, reached_micro
     let Some(origin) = parsed::<Origin>(origin)?.filter(|origin| origin.history.is_some()) else {
         return write_position(table, run, position).await;
     };
-    let history = origin.history.clone().map(|state| state.closed(reached_micros.unwrap_or_default()));
+    let history = origin.ended_history(reached_micros.unwrap_or_default());
     let text = serde_json::to_string(&Some(position)).map_err(|e| Error::bug("write the checkpoint").because(e))?;
     let commit = table.commit(run, "refuse").property(POSITION, text);
     with_origin(commit, &Origin { history, ..origin })?.write().await.context("write the position")?;

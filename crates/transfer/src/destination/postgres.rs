@@ -9,7 +9,8 @@ use tokio_postgres::error::SqlState;
 
 use super::legacy;
 use crate::checkpoint::{Checkpoint, Position};
-use crate::destination::lake::{CheckpointUpdate, RowMatching, WriteSummary};
+use crate::destination::increment::RowMatching;
+use crate::destination::lake::{CheckpointUpdate, WriteSummary};
 use crate::error::{Context, Error, Result};
 use crate::plan::TablePlan;
 use crate::postgres::wire::Wire;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use base::suggestion;
 
 use super::transfer_plan::{TablePlan, TransferPlan};
+use crate::destination::deleted_rows::check_markable;
 use crate::error::{Error, Result};
 use crate::postgres::{TableKind, quote};
 use crate::settings::{Mode, OnNoCursor, Settings};
@@ -71,6 +72,9 @@ pub fn check_table(plan: TablePlan, settings: &Settings, user: &str) -> Result<T
             "[tables.{table:?}] cursor = \"...\" (and key = [...] where the table declares none), \
              or on_no_cursor = \"reload\" to read it whole each time"
         )));
+    }
+    if settings.marks_deleted() {
+        check_markable(&table, &plan.key, plan.columns.iter().map(|column| column.name.clone()))?;
     }
     if plan.cursor.is_some() && plan.source.kind == TableKind::Foreign {
         tracing::warn!(%table, "a foreign table has no transaction ids: late rows are found by the overlap only");

@@ -17,6 +17,8 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// The version from which `pgoutput` sends values in their binary format.
 const HAS_BINARY: u32 = 140_000;
+/// The version from which `pgoutput` sends transactions that are not committed yet.
+const HAS_STREAMING: u32 = 140_000;
 /// The version from which a slot can be synchronized to standbys.
 const HAS_FAILOVER: u32 = 170_000;
 
@@ -104,9 +106,14 @@ impl ReplicationConnection {
     /// Where the slot is in use, was invalidated, or does not exist.
     pub fn start(mut self, slot: &str, publication: &str, is_binary: bool, poll: Duration) -> Result<LogStream> {
         let binary = if is_binary { ", binary 'true'" } else { "" };
+        let protocol = match self.version {
+            // Large transactions are sent before their commit.
+            HAS_STREAMING.. => "proto_version '2', streaming 'on'",
+            _ => "proto_version '1'",
+        };
         let names = quote(publication).replace('\'', "''");
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL 0/0 (proto_version '1', publication_names '{names}'{binary})",
+            "START_REPLICATION SLOT {} LOGICAL 0/0 ({protocol}, publication_names '{names}'{binary})",
             quote(slot)
         );
         let started = self.wire.copy_both(&command);

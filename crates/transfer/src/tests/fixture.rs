@@ -143,6 +143,7 @@ impl Fixture {
             permission,
             clears_changed: false,
             progress: Arc::new(NoProgress),
+            scratch: std::env::temp_dir(),
         }
     }
 

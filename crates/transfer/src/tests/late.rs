@@ -151,6 +151,7 @@ fn request(fixture: &Fixture) -> Request {
         clears_changed: false,
         permission: crate::resume::Permission::AsConfigured,
         progress: Arc::new(NoProgress),
+        scratch: std::env::temp_dir(),
     }
 }
 

@@ -8,7 +8,7 @@ use lake::row_history::RowHistory;
 use super::fixture::*;
 use super::streaming::{catch_up, drop_slot, streaming, try_catch_up};
 use super::value_text;
-use crate::plan::{Deletes, Settings};
+use crate::plan::{Deletes, Mode, Settings};
 use crate::resume::Permission;
 
 fn recording(fixture: &Fixture) -> Settings {
@@ -257,6 +257,48 @@ async fn rows_that_are_identified_by_other_columns_begin_another_span() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_column_has_its_values_from_before_a_new_copy() {
+    let fixture =
+        Fixture::new("CREATE TABLE t (id int PRIMARY KEY, a int, b int); INSERT INTO t VALUES (1, 1, 5), (2, 2, 6)")
+            .await;
+    let settings = recording(&fixture);
+    catch_up(&fixture, &settings).await;
+    let columns = |a: &str| format!("concat_ws('|', id, {a}, b)");
+    let rows = |a: &str| format!("SELECT {} FROM public.t", columns(a));
+    let mut moments = vec![moment(&fixture, &rows("a")).await];
+    fixture.sql("UPDATE t SET a = 11 WHERE id = 1").await;
+    catch_up(&fixture, &settings).await;
+    fixture.sql("ALTER TABLE t RENAME a TO kwh; UPDATE t SET kwh = 12 WHERE id = 1").await;
+    moments.push(moment(&fixture, &rows("kwh")).await);
+    catch_up(&fixture, &settings).await;
+    compare(&fixture, &columns("a"), &moments).await;
+    drop_slot(&fixture, &settings).await;
+    catch_up(&fixture, &settings).await;
+    fixture.sql("UPDATE t SET kwh = 13 WHERE id = 1").await;
+    moments.push(moment(&fixture, &rows("kwh")).await);
+    catch_up(&fixture, &settings).await;
+    compare(&fixture, &columns("kwh"), &moments).await;
+    drop_slot(&fixture, &settings).await;
+}
+
+/// 0.0 and -0.0 are one key, whose bytes differ.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_changes_to_an_equal_one_remains() {
+    let fixture =
+        Fixture::new("CREATE TABLE t (f float8 PRIMARY KEY, v text); INSERT INTO t VALUES (0.0, 'start')").await;
+    let settings = recording(&fixture);
+    catch_up(&fixture, &settings).await;
+    let mut moments = Vec::new();
+    for sql in ["UPDATE t SET f = '-0.0'", "UPDATE t SET v = 'negative'", "UPDATE t SET f = 0.0, v = 'positive'"] {
+        fixture.sql(sql).await;
+        moments.push(moment(&fixture, "SELECT v FROM public.t").await);
+    }
+    catch_up(&fixture, &settings).await;
+    compare(&fixture, "v", &moments).await;
+    drop_slot(&fixture, &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_was_left_out_for_a_while_has_a_gap() {
     let fixture = Fixture::new(
         "CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE u (id int PRIMARY KEY); INSERT INTO t VALUES (1, 1)",
@@ -281,6 +323,27 @@ async fn a_table_that_was_left_out_for_a_while_has_a_gap() {
     catch_up(&fixture, &settings).await;
     compare(&fixture, columns, &[before, after]).await;
     let at = DateTime::parse_from_rfc3339(&between.at).unwrap().to_utc();
-    assert_eq!(fixture.table("public.t").await.history_span(at).unwrap(), None, "the change of that time is missing");
+    let error = fixture.table("public.t").await.history_span(at).unwrap_err();
+    assert!(error.to_string().contains("were not streamed"), "{error}");
     drop_slot(&fixture, &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_mode_ends_the_history_where_the_stream_was() {
+    let fixture = Fixture::new("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1)").await;
+    let settings = recording(&fixture);
+    catch_up(&fixture, &settings).await;
+    let (rows, columns) = ("SELECT concat_ws('|', id, v) FROM public.t", "concat_ws('|', id, v)");
+    fixture.sql("UPDATE t SET v = 2").await;
+    let streamed = moment(&fixture, rows).await;
+    fixture.sql("UPDATE t SET v = 3").await;
+    catch_up(&fixture, &settings).await;
+    drop_slot(&fixture, &settings).await;
+    let mut incremental = Settings { mode: Mode::Incremental, ..settings.clone() };
+    incremental.changes.history = false;
+    fixture.sql("INSERT INTO t VALUES (2, 4)").await;
+    fixture.run_with(&incremental, Permission::Resync).await;
+    let later = moment(&fixture, rows).await;
+    // From the history before, and from the lake's versions afterwards.
+    compare(&fixture, columns, &[streamed, later]).await;
 }

@@ -230,6 +230,50 @@ async fn truncate_empties_the_table_or_keeps_its_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn kept_rows_stay_when_a_table_is_read_again() {
+    let fixture = Fixture::new(
+        "CREATE TABLE t (id bigint PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c')",
+    )
+    .await;
+    let settings = streaming(&fixture);
+    catch_up(&fixture, &settings).await;
+    let mut keeping = settings.clone();
+    keeping.changes.deletes = Deletes::Keep;
+    // Deleted while no stream ran; and then while one ran.
+    drop_slot(&fixture, &settings).await;
+    fixture.sql("DELETE FROM t WHERE id = 1").await;
+    catch_up(&fixture, &keeping).await;
+    assert_eq!(fixture.rows("public.t").await, ["1|a", "2|b", "3|c"]);
+    fixture.sql("DELETE FROM t WHERE id = 2").await;
+    catch_up(&fixture, &keeping).await;
+    drop_slot(&fixture, &keeping).await;
+    catch_up(&fixture, &keeping).await;
+    assert_eq!(fixture.rows("public.t").await, ["1|a", "2|b", "3|c"]);
+    // Those that were kept stay also where later deletes are applied.
+    drop_slot(&fixture, &keeping).await;
+    catch_up(&fixture, &settings).await;
+    fixture.sql("DELETE FROM t WHERE id = 3").await;
+    catch_up(&fixture, &settings).await;
+    assert_eq!(fixture.rows("public.t").await, ["1|a", "2|b"]);
+    drop_slot(&fixture, &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_setting_to_keep_rows_is_followed_without_a_copy() {
+    let fixture = Fixture::new("CREATE TABLE t (id bigint PRIMARY KEY); INSERT INTO t VALUES (1), (2)").await;
+    let settings = streaming(&fixture);
+    catch_up(&fixture, &settings).await;
+    let mut keeping = settings.clone();
+    keeping.changes.deletes = Deletes::Keep;
+    fixture.sql("DELETE FROM t WHERE id = 2").await;
+    catch_up(&fixture, &keeping).await;
+    drop_slot(&fixture, &keeping).await;
+    catch_up(&fixture, &keeping).await;
+    assert_eq!(fixture.rows("public.t").await, ["1", "2"]);
+    drop_slot(&fixture, &keeping).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tables_without_a_key_are_matched_by_all_columns() {
     let fixture = Fixture::new(
         "CREATE TABLE t (id bigint, v text); ALTER TABLE t REPLICA IDENTITY FULL; \

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::error::Error;
+use crate::lsn::Lsn;
 
 /// The number of rows of each kind of difference whose keys are reported.
 pub const SAMPLES: usize = 10;
@@ -69,6 +70,8 @@ pub struct TableValidation {
     pub samples: Vec<(Difference, String)>,
     /// The duration of the comparison.
     pub seconds: f64,
+    /// The position in the log at which both sides were compared, where a stream runs.
+    pub position: Option<Lsn>,
     /// The compared version of the lake's table may have changes that are later than the source's snapshot.
     pub between_commits: bool,
     /// The keys of the first rows that are lost or differ, by which they are compared again.
@@ -82,6 +85,15 @@ impl TableValidation {
     pub fn is_ok(&self) -> bool {
         let is_surplus = self.mirrors && self.purged > 0;
         self.error.is_none() && self.lost == 0 && self.differs == 0 && self.doubled == 0 && !is_surplus
+    }
+
+    /// `validated`, `differs`, or `failed` where the table could not be compared.
+    pub fn state(&self) -> &'static str {
+        match &self.error {
+            Some(_) => "failed",
+            None if self.is_ok() => "validated",
+            None => "differs",
+        }
     }
 
     /// Whether rows that are lost or differ may have been inserted and changed again in one commit of the stream: then
@@ -125,5 +137,31 @@ impl TableValidation {
         if *count <= SAMPLES as u64 {
             self.samples.push((difference, key()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost(keys: &[&str]) -> TableValidation {
+        let mut validation = TableValidation { between_commits: true, ..TableValidation::default() };
+        for key in keys {
+            validation.suspect(key.as_bytes());
+            validation.note(Difference::Lost, || (*key).to_owned());
+        }
+        validation
+    }
+
+    #[test]
+    fn only_what_is_lost_twice_is_lost() {
+        let again = lost(&["c"]).confirmed_by(&lost(&["a", "b"]));
+        assert!(again.is_ok() && (again.lost, again.pending) == (0, 1), "{again:?}");
+        assert_eq!(again.samples, [(Difference::Pending, "c".to_owned())]);
+        let again = lost(&["b", "c"]).confirmed_by(&lost(&["a", "b"]));
+        assert!(!again.is_ok() && again.lost == 2, "{again:?}");
+        assert!(!lost(&[]).is_uncertain() && lost(&["a"]).is_uncertain());
+        let between_none = TableValidation { between_commits: false, ..lost(&["a"]) };
+        assert!(!between_none.is_uncertain());
     }
 }

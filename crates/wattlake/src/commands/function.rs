@@ -238,7 +238,7 @@ impl Invoke {
             });
             println!("{shown}");
         } else {
-            eprint!("{}", outcome.log_tail);
+            outcome.log_tail.lines().for_each(|line| eprintln!("{}", base::text::without_controls(line)));
             match &outcome.answer {
                 Answer::Response(body) => print_body(body)?,
                 Answer::Error(failure) => {

@@ -10,6 +10,7 @@ use jobs::flows::stream::{drop_slot, request_reread};
 use jobs::flows::transfer::{TransferOptions, hand_over, run, settings, source};
 use jobs::runs::RunRequest;
 use jobs::warehouse::Warehouse;
+use ledger::ValidationRow;
 use serde_json::json;
 use transfer::changes::StreamEnd;
 use transfer::plan::Mode;
@@ -398,6 +399,10 @@ impl Validate {
             transfer::validate::validate(&settings(warehouse, config), &source, &lake, &self.tables, &progress).await;
         bars.clear();
         let tables = outcome?;
+        let ledger = &warehouse.ledger;
+        for table in &tables {
+            ledger.record_validation(&self.name, &table.source, &validation_row(table))?;
+        }
         if self.json {
             tables.iter().for_each(|table| println!("{}", validation_json(table)));
         } else {
@@ -408,10 +413,24 @@ impl Validate {
     }
 }
 
+/// The comparison as `system.transfers` shows it.
+fn validation_row(table: &TableValidation) -> ValidationRow {
+    ValidationRow {
+        state: table.state().to_owned(),
+        position: table.position.map(|position| position.to_string()),
+        figures: json!({
+            "source_rows": table.source_rows, "lake_rows": table.lake_rows, "lost": table.lost,
+            "differs": table.differs, "doubled": table.doubled, "purged": table.purged, "pending": table.pending,
+        }),
+        at: chrono::Utc::now(),
+    }
+}
+
 fn validation_json(table: &TableValidation) -> serde_json::Value {
     let samples: Vec<_> = table.samples.iter().map(|(d, key)| json!({"difference": d.as_str(), "key": key})).collect();
     json!({
-        "source": table.source, "target": table.target, "ok": table.is_ok(),
+        "source": table.source, "target": table.target, "ok": table.is_ok(), "state": table.state(),
+        "position": table.position.map(|position| position.to_string()),
         "source_rows": table.source_rows, "lake_rows": table.lake_rows,
         "ranges": table.ranges, "ranges_differing": table.ranges_differing,
         "lost": table.lost, "differs": table.differs, "doubled": table.doubled, "purged": table.purged, "pending": table.pending,
@@ -425,10 +444,10 @@ pub fn validation_text(tables: &[TableValidation]) -> String {
     let rows: Vec<Vec<String>> = tables
         .iter()
         .map(|table| {
-            let verdict = match &table.error {
-                Some(_) => "failed",
-                None if table.is_ok() => "ok",
-                None => "DIFFERS",
+            let verdict = match table.state() {
+                "validated" => "ok",
+                "differs" => "DIFFERS",
+                failed => failed,
             };
             let number = |n: u64| if n == 0 { String::new() } else { text::count(n) };
             vec![
@@ -458,6 +477,9 @@ pub fn validation_text(tables: &[TableValidation]) -> String {
         ">took",
     ];
     let mut text = text::table(&header, &rows);
+    if let Some(position) = tables.iter().find_map(|table| table.position) {
+        text.push_str(&format!("The stream runs: both sides were compared at {position} of the source's log.\n"));
+    }
     for table in tables {
         if let Some(error) = &table.error {
             text.push_str(&format!("\n{}: {}\n", table.source, base::chain(error)));

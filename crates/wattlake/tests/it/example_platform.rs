@@ -129,6 +129,10 @@ fn validate_distinguishes_purged_lost_differing_and_pending_rows() {
     assert_eq!((prices.len(), &prices[0]["ok"], &prices[0]["differs"]), (1, &json!(false), &json!(1)), "{prices:?}");
     assert_eq!(prices[0]["samples"][0]["difference"], "differs");
     warehouse.run(&["transfer", "validate", "platform"]).has("DIFFERS");
+    let sql = "SELECT source_table, validation_state, validated_at > updated_at, validated_position, \
+               validation ->> 'differs' FROM system.transfers WHERE validation_state <> 'validated'";
+    let differing = warehouse.ok(&["sql", sql, "--format", "csv"]);
+    differing.has("\nplatform.market_prices,differs,true,,1\n");
 }
 
 #[test]

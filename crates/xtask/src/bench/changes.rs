@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,8 @@ use super::measure::{Run, measure};
 use super::programs::{Profile, Programs, Selection};
 use super::report::{self, Spread};
 use super::servers::{COPY, DATABASE, Servers};
-use crate::project::{Project, output, run as run_command};
+use super::stream::{ChangeCommit, StreamWarehouse};
+use crate::project::{Project, output};
 
 /// The publication and the slot of `pg_recvlogical`.
 const PUBLICATION: &str = "bench";
@@ -100,20 +101,14 @@ fn with_changes(run: &Run, changes: u64) -> Value {
 struct ChangesBench<'a> {
     programs: &'a Programs,
     servers: &'a Servers,
-    wattlake: PathBuf,
-    warehouse: PathBuf,
+    warehouse: Option<StreamWarehouse>,
     work: PathBuf,
 }
 
 impl<'a> ChangesBench<'a> {
     /// The table, the publication, and a slot for each contender.
     fn prepare(programs: &'a Programs, servers: &'a Servers, work: &Path) -> Result<Self> {
-        let warehouse = work.join("changes");
-        if warehouse.exists() {
-            fs::remove_dir_all(&warehouse).context("remove an earlier run's lake")?;
-        }
-        let wattlake = programs.wattlake.clone().context("build wattlake")?;
-        let bench = ChangesBench { programs, servers, wattlake, warehouse, work: work.to_owned() };
+        let mut bench = ChangesBench { programs, servers, warehouse: None, work: work.to_owned() };
         output(
             programs
                 .psql(servers, &servers.source.tcp_url("postgres"))
@@ -134,25 +129,12 @@ impl<'a> ChangesBench<'a> {
             servers.source_url()
         ))?;
         bench.target("ALTER SUBSCRIPTION native DISABLE")?;
-        bench.write_warehouse()?;
-        run_command(bench.wattlake().args(["transfer", "run", "bench", "--until-caught-up"]))
-            .context("begin a stream")?;
+        bench.warehouse = Some(StreamWarehouse::create(programs, servers, work.join("changes"))?);
         Ok(bench)
     }
 
-    fn write_warehouse(&self) -> Result<()> {
-        let doing = || format!("write a warehouse in {}", self.warehouse.display());
-        let main = format!("[lake]\nurl = \"lake\"\n\n[connections.bench]\nurl = \"{}\"\n", self.servers.source_url());
-        fs::create_dir_all(self.warehouse.join("transfers")).with_context(doing)?;
-        fs::write(self.warehouse.join("wattlake.toml"), main).with_context(doing)?;
-        let transfer = "source = \"bench\"\nmode = \"changes\"\ninclude = [\"public.measures\"]\n";
-        fs::write(self.warehouse.join("transfers/bench.toml"), transfer).with_context(doing)
-    }
-
-    fn wattlake(&self) -> Command {
-        let mut command = Command::new(&self.wattlake);
-        command.arg("-C").arg(&self.warehouse);
-        command
+    fn warehouse(&self) -> Result<&StreamWarehouse> {
+        self.warehouse.as_ref().context("the warehouse is created last")
     }
 
     fn source(&self, sql: &str) -> Result<String> {
@@ -196,8 +178,7 @@ impl<'a> ChangesBench<'a> {
     }
 
     fn transfer(&self) -> Result<Run> {
-        let mut command = self.wattlake();
-        command.args(["transfer", "run", "bench", "--until-caught-up"]);
+        let command = self.warehouse()?.command(&["transfer", "run", "bench", "--until-caught-up"]);
         let run = measure(self.programs, &command, &self.work.join("transfer.log"))?;
         Ok(Run { contender: "wattlake", ..run })
     }
@@ -233,7 +214,7 @@ impl<'a> ChangesBench<'a> {
         let sql = "SELECT count(*), sum(round(value * 7))::bigint, max(id) FROM measures";
         let (source, target) = (self.source(sql)?, self.target(sql)?);
         let lake = "SELECT count(*) || '|' || sum(round(value * 7))::bigint || '|' || max(id) AS v FROM measures";
-        let lake = output(self.wattlake().args(["sql", "--format", "csv", lake]))?;
+        let lake = output(&mut self.warehouse()?.command(&["sql", "--format", "csv", lake]))?;
         let lake = lake.lines().nth(1).unwrap_or_default();
         ensure!(
             source == target && source == lake,
@@ -245,17 +226,14 @@ impl<'a> ChangesBench<'a> {
     /// How long changes take from their commit at the source to their commit in the lake.
     fn lag(&self, rate: u64, seconds: u64) -> Result<Value> {
         eprintln!("bench changes: {rate} changes a second for {seconds} s");
-        let log = self.warehouse.join("lake/public/measures/_delta_log");
-        let known = versions(&log)?;
-        let mut stream = Stream(
-            self.wattlake().args(["transfer", "run", "bench"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?,
-        );
+        let commits = self.warehouse()?.commits("measures");
+        let known = commits.newest()?;
+        let stream = self.warehouse()?.start()?;
         sleep(Duration::from_secs(2));
         self.source(&format!("CALL write_at_rate({rate}, {seconds})"))?;
         sleep(Duration::from_secs(5));
-        ensure!(stream.0.try_wait()?.is_none(), "the stream has ended");
-        drop(stream);
-        let lags = lags(&log, known)?;
+        stream.stop()?;
+        let lags = lags(&commits.changes_after(known)?)?;
         let total: u64 = lags.iter().map(|(_, rows)| rows).sum();
         ensure!(total > 0, "no change has arrived");
         let quantile = |share: f64| {
@@ -274,39 +252,15 @@ impl<'a> ChangesBench<'a> {
     }
 }
 
-/// A process that is killed when it is dropped.
-struct Stream(Child);
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn versions(log: &Path) -> Result<u64> {
-    let entries = fs::read_dir(log).with_context(|| format!("read {}", log.display()))?;
-    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".json")?.parse().ok());
-    Ok(numbers.max().unwrap_or(0))
-}
-
-/// For each commit after `known` the lag of its oldest change, and the number of its rows; in ascending order.
-fn lags(log: &Path, known: u64) -> Result<Vec<(f64, u64)>> {
+/// For each file of the commits the lag of its oldest change, and the number of its rows; in ascending order.
+fn lags(commits: &[ChangeCommit]) -> Result<Vec<(f64, u64)>> {
     let mut lags = Vec::new();
-    for version in known + 1..=versions(log)? {
-        let path = log.join(format!("{version:020}.json"));
-        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        let actions: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-        let Some(info) = actions.iter().find_map(|action| action.get("commitInfo")) else { continue };
-        if info["wattlakeOperation"] != "changes" {
-            continue;
-        }
-        let committed = info["timestamp"].as_i64().context("a commit has no time")?;
-        for add in actions.iter().filter_map(|action| action.get("add")) {
+    for commit in commits {
+        for add in commit.actions.iter().filter_map(|action| action.get("add")) {
             let stats: Value = serde_json::from_str(add["stats"].as_str().unwrap_or("{}"))?;
             let Some(oldest) = stats["minValues"]["at"].as_str() else { bail!("a file has no statistics of `at`") };
             let oldest = chrono::DateTime::parse_from_rfc3339(oldest).context("read the time of a change")?;
-            let lag = (committed - oldest.timestamp_millis()) as f64 / 1000.0;
+            let lag = (commit.at_ms - oldest.timestamp_millis()) as f64 / 1000.0;
             lags.push((lag, stats["numRecords"].as_u64().unwrap_or(0)));
         }
     }

@@ -2,8 +2,7 @@
 //! tables of several sizes, and how much memory they take. It has no peer: what is compared are the sizes.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use serde_json::{Value, json};
 use super::programs::{Profile, Programs, Selection};
 use super::report::{self, Spread};
 use super::servers::{DATABASE, Servers};
+use super::stream::{CommitLog, StreamWarehouse};
 use crate::project::{Project, output, run as run_command};
 
 /// How long a change may take until it counts as lost.
@@ -75,40 +75,21 @@ pub fn run(project: &Project, options: &Options) -> Result<()> {
 struct KeysBench<'a> {
     programs: &'a Programs,
     servers: &'a Servers,
-    wattlake: PathBuf,
-    warehouse: PathBuf,
+    warehouse: StreamWarehouse,
     rows: u64,
 }
 
 impl<'a> KeysBench<'a> {
     fn prepare(programs: &'a Programs, servers: &'a Servers, work: &Path, rows: u64) -> Result<Self> {
-        let warehouse = work.join("keys");
-        if warehouse.exists() {
-            fs::remove_dir_all(&warehouse).context("remove an earlier run's lake")?;
-        }
-        let wattlake = programs.wattlake.clone().context("build wattlake")?;
-        let bench = KeysBench { programs, servers, wattlake, warehouse, rows };
         let postgres = servers.source.tcp_url("postgres");
         output(programs.psql(servers, &postgres).args(["-c", &format!("CREATE DATABASE {DATABASE}")]))?;
-        bench.source(&format!(
+        let table = format!(
             "CREATE TABLE keyed AS SELECT g::bigint AS id, (g % 500)::int AS site, now() AS at, g / 7.0::float8 AS value \
-             FROM generate_series(1, {rows}) g"
-        ))?;
-        bench.source("ALTER TABLE keyed ADD PRIMARY KEY (id)")?;
-        let doing = || format!("write a warehouse in {}", bench.warehouse.display());
-        let main = format!("[lake]\nurl = \"lake\"\n\n[connections.bench]\nurl = \"{}\"\n", servers.source_url());
-        fs::create_dir_all(bench.warehouse.join("transfers")).with_context(doing)?;
-        fs::write(bench.warehouse.join("wattlake.toml"), main).with_context(doing)?;
-        let transfer = "source = \"bench\"\nmode = \"changes\"\n";
-        fs::write(bench.warehouse.join("transfers/bench.toml"), transfer).with_context(doing)?;
-        run_command(bench.wattlake().args(["transfer", "run", "bench", "--until-caught-up"])).context("copy")?;
-        Ok(bench)
-    }
-
-    fn wattlake(&self) -> Command {
-        let mut command = Command::new(&self.wattlake);
-        command.arg("-C").arg(&self.warehouse);
-        command
+             FROM generate_series(1, {rows}) g; ALTER TABLE keyed ADD PRIMARY KEY (id)"
+        );
+        programs.query(servers, &servers.source_url(), &table)?;
+        let warehouse = StreamWarehouse::create(programs, servers, work.join("keys"))?;
+        Ok(KeysBench { programs, servers, warehouse, rows })
     }
 
     fn source(&self, sql: &str) -> Result<String> {
@@ -117,15 +98,13 @@ impl<'a> KeysBench<'a> {
 
     /// Updates random keys, one transaction a round, and takes the time until each is in the lake.
     fn measure(&self, keys: u64, rounds: u32) -> Result<Value> {
-        let log = self.warehouse.join("lake/public/keyed/_delta_log");
-        let mut command = self.wattlake();
-        command.args(["transfer", "run", "bench"]).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut stream = Stream(command.spawn().context("start a stream")?);
+        let commits = self.warehouse.commits("keyed");
+        let stream = self.warehouse.start()?;
         sleep(Duration::from_secs(3));
-        let before = memory(&stream.0)?;
+        let before = stream.memory_peak_mib()?;
         let mut seconds = Vec::new();
         for _ in 0..rounds {
-            let known = versions(&log)?;
+            let known = commits.newest()?;
             // The clock is read in a statement of its own, after the commit.
             let update = format!(
                 "UPDATE keyed SET value = value + 1 WHERE id IN \
@@ -135,13 +114,12 @@ impl<'a> KeysBench<'a> {
             self.source(&update)?;
             let committed = self.source("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")?;
             let committed: i64 = committed.trim().parse().context("read the clock")?;
-            seconds.push((in_lake(&log, known)? - committed) as f64 / 1000.0);
+            seconds.push((in_lake(&commits, known)? - committed) as f64 / 1000.0);
             // So that no update waits for the commit before it.
             sleep(Duration::from_secs(1));
         }
-        ensure!(stream.0.try_wait()?.is_none(), "the stream has ended");
-        let after = memory(&stream.0)?;
-        drop(stream);
+        let after = stream.memory_peak_mib()?;
+        stream.stop()?;
         let spread = Spread::of(seconds.iter().copied()).context("no round")?;
         Ok(json!({
             "rows": self.rows, "rounds": rounds, "seconds": seconds,
@@ -151,55 +129,23 @@ impl<'a> KeysBench<'a> {
     }
 
     fn drop(self) -> Result<()> {
-        run_command(self.wattlake().args(["transfer", "drop-slot", "bench"])).context("drop the slot")?;
+        run_command(&mut self.warehouse.command(&["transfer", "drop-slot", "bench"])).context("drop the slot")?;
         let postgres = self.servers.source.tcp_url("postgres");
         output(self.programs.psql(self.servers, &postgres).args(["-c", &format!("DROP DATABASE {DATABASE}")]))?;
         Ok(())
     }
 }
 
-/// When the first commit of changes after version `known` was made, in milliseconds.
-fn in_lake(log: &Path, known: u64) -> Result<i64> {
+/// When the first commit of rows after version `known` was made, in milliseconds since 1970.
+fn in_lake(commits: &CommitLog, known: u64) -> Result<i64> {
     let started = Instant::now();
     loop {
-        for version in known + 1..=versions(log)? {
-            let path = log.join(format!("{version:020}.json"));
-            let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-            for line in text.lines() {
-                let action: Value = serde_json::from_str(line).context("read a commit")?;
-                let info = &action["commitInfo"];
-                if info["wattlakeOperation"] == "changes" && info["rowsAdded"].as_u64().unwrap_or(0) > 0 {
-                    return info["timestamp"].as_i64().context("a commit has no time");
-                }
-            }
+        if let Some(commit) = commits.changes_after(known)?.iter().find(|commit| commit.rows_added > 0) {
+            return Ok(commit.at_ms);
         }
         ensure!(started.elapsed() < LATENCY_MAX, "the update did not arrive");
         sleep(Duration::from_millis(5));
     }
-}
-
-/// A process that is killed when it is dropped.
-struct Stream(Child);
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The most memory that a process has had, in MiB.
-fn memory(process: &Child) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).context("read a process's memory")?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the process has ended")?;
-    let kib: f64 = peak.trim().trim_end_matches(" kB").parse().context("read a process's memory")?;
-    Ok(kib / 1024.0)
-}
-
-fn versions(log: &Path) -> Result<u64> {
-    let entries = fs::read_dir(log).with_context(|| format!("read {}", log.display()))?;
-    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".json")?.parse().ok());
-    Ok(numbers.max().unwrap_or(0))
 }
 
 /// Writes keys.json and keys.md.

@@ -121,7 +121,8 @@ fn changes_work_as_printed() {
     let [commands] = of_language(&blocks, "sh")[..] else { panic!("the page has other blocks than this test expects") };
     let said = environment.run_block(commands);
     assert!(said[2].has("public.meter").text().contains("streaming"), "{}", said[2].text());
-    said[4].has("dropped the slot wattlake_live and the publication wattlake_live");
+    said[4].has("public.meter  ok");
+    said[5].has("dropped the slot wattlake_live and the publication wattlake_live");
 }
 
 #[test]

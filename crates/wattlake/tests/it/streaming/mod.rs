@@ -104,6 +104,9 @@ fn a_stream_is_a_service_of_the_server() {
     wait_for_rows(&warehouse, &json!([{"v": "b"}, {"v": "c"}]));
     let state = warehouse.sql("select state, inserts, updates from system.transfers");
     assert_eq!(state[0]["state"], "streaming");
+    warehouse.ok(&["transfer", "validate", "t"]).has("both sides were compared at ");
+    let validated = "select validation_state, validated_position ~ '^[0-9A-F]+/[0-9A-F]+$' as at from system.transfers";
+    assert_eq!(warehouse.sql(validated), [json!({"validation_state": "validated", "at": true})]);
     // The service ends with its server, however that ends, and the next server starts it again.
     server.kill();
     source.execute("delete from t where id = 1");
