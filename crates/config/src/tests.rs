@@ -291,14 +291,15 @@ fn keys_of_changes_belong_to_its_mode() {
     );
     assert_eq!(
         transfer_problems(
-            "source = 'platform'\nmode = 'changes'\nvia = 'basebackup'\ntarget = 'copy'\n[[triggers]]\ncron = '0 8 * * *'"
+            "source = 'platform'\nmode = 'changes'\nvia = 'basebackup'\ntarget = 'copy'\nhistory = true\ndeletes = 'mark'\n[[triggers]]\ncron = '0 8 * * *'"
         ),
         [
             "transfers/x.toml:3:7: a base backup has no log to follow; set via = \"direct\", or \"replica\" for a standby \
              of PostgreSQL 16 or newer",
-            "transfers/x.toml:4:10: mode \"changes\" writes to the lake, not to \"copy\"; set target = \"lake\", or mode = \
-             \"incremental\"",
-            "transfers/x.toml:5:1: mode \"changes\" is a service, which no trigger starts; remove the triggers: `wattlake \
+            "transfers/x.toml:5:11: history is for tables of the lake; set target = \"lake\", or remove history",
+            "transfers/x.toml:6:11: deletes = \"mark\" is for tables of the lake; set target = \"lake\", or remove deletes \
+             = \"mark\"",
+            "transfers/x.toml:7:1: mode \"changes\" is a service, which no trigger starts; remove the triggers: `wattlake \
              serve` runs it all the time",
         ]
     );

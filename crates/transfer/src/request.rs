@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use lake::Lake;
 
-use crate::error::{Error, Result};
 use crate::plan::Settings;
 use crate::postgres::Endpoint;
 use crate::read::Progress;
@@ -43,18 +42,6 @@ pub struct Request {
 }
 
 impl Request {
-    /// The lake, where it is the target.
-    pub(crate) fn lake(&self) -> Result<&Lake> {
-        match &self.target {
-            Target::Lake(lake) => Ok(lake),
-            Target::Postgres(_) => Err(Error::setup(format!(
-                "transfer {}: mode \"changes\" writes to the lake, and its target is a PostgreSQL",
-                self.settings.name
-            ))
-            .hint("set target = \"lake\", or mode = \"incremental\"")),
-        }
-    }
-
     /// The same request with another permission.
     pub(crate) fn with_permission(&self, permission: Permission) -> Request {
         Request {

@@ -227,9 +227,8 @@ pub async fn run(request: &Request) -> Result<TransferReport> {
 
 /// Warns where the transfer has streamed before and its slot was not dropped: the server keeps the log for it.
 async fn warn_of_slot(request: &Request) -> Result<()> {
-    let Target::Lake(lake) = &request.target else { return Ok(()) };
     let name = &request.settings.name;
-    if let Some(slot) = StreamRecord::read(lake, name).await?.and_then(|record| record.slot) {
+    if let Some(slot) = StreamRecord::read(request.stream_store(), name).await?.and_then(|record| record.slot) {
         tracing::warn!(
             slot,
             "the source keeps its log for the replication slot of mode = \"changes\", which nothing reads now: where it \

@@ -18,6 +18,7 @@ mod refused;
 mod tables;
 
 mod changes;
+mod changes_to_postgres;
 mod deleted_rows;
 mod evolution;
 mod failover;

@@ -29,8 +29,9 @@ impl Project {
         // Variables that the outer Cargo sets for xtask (CARGO_MANIFEST_DIR, ...) must not be passed on: ring's build
         // script watches some of them, and all that depends on it would be built again.
         let is_of_xtask = |name: &str| {
-            (name.starts_with("CARGO_") && !matches!(name, "CARGO_HOME" | "CARGO_TARGET_DIR"))
-                || matches!(name, "LD_LIBRARY_PATH" | "RUSTUP_TOOLCHAIN")
+            let is_of_user =
+                matches!(name, "CARGO_HOME" | "CARGO_TARGET_DIR" | "CARGO_INCREMENTAL" | "CARGO_BUILD_JOBS");
+            (name.starts_with("CARGO_") && !is_of_user) || name == "LD_LIBRARY_PATH"
         };
         for (name, _) in env::vars_os() {
             if name.to_str().is_some_and(is_of_xtask) {

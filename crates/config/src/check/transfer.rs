@@ -149,9 +149,17 @@ fn check_changes(name: &str, raw: &raw::Transfer, report: &mut FileProblems<'_>)
             let hint = "remove the triggers: `wattlake serve` runs it all the time".to_owned();
             report.add(trigger.span(), "mode \"changes\" is a service, which no trigger starts", hint);
         }
-        if let Some((target, span)) = raw.target.get().zip(raw.target.span()).filter(|(target, _)| *target != LAKE) {
-            let hint = "set target = \"lake\", or mode = \"incremental\"".to_owned();
-            report.add(span, format!("mode \"changes\" writes to the lake, not to {target:?}"), hint);
+        let is_lake = raw.target.get().is_none_or(|target| *target == LAKE);
+        let marks = matches!(raw.deletes.get(), Some(raw::Deletes::Mark));
+        let of_lake = [
+            ("history", raw.history.span().filter(|_| raw.history.get() == Some(&true))),
+            ("deletes = \"mark\"", raw.deletes.span().filter(|_| marks)),
+        ];
+        for (key, span) in of_lake {
+            if let Some(span) = span.filter(|_| !is_lake) {
+                let hint = format!("set target = \"lake\", or remove {key}");
+                report.add(span, format!("{key} is for tables of the lake"), hint);
+            }
         }
     }
     let defaults = ChangesSettings::of(name);

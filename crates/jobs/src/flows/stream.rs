@@ -16,7 +16,7 @@ use transfer::read::Progress;
 use transfer::resume::Permission;
 use transfer::run::{Request, TransferReport};
 
-use crate::flows::transfer::{outcome, request as request_of};
+use crate::flows::transfer::{outcome, request as request_of, target};
 use crate::runs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
 
@@ -178,7 +178,7 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, options: StreamOpt
 
 /// Asks the running stream of a transfer to read tables again; all of its tables where `tables` is empty.
 pub async fn request_reread(warehouse: &Warehouse, name: &str, tables: Vec<String>) -> Result<Vec<String>> {
-    warehouse.transfer(name)?;
+    let config = warehouse.transfer(name)?;
     let known: Vec<String> =
         warehouse.ledger.transfer_tables(Some(name))?.into_iter().map(|table| table.source_table).collect();
     if let Some(unknown) = tables.iter().find(|table| !known.contains(table)) {
@@ -187,7 +187,7 @@ pub async fn request_reread(warehouse: &Warehouse, name: &str, tables: Vec<Strin
         return Err(error.hint(base::suggestion("table", unknown, &known).unwrap_or_default()).into());
     }
     let tables = if tables.is_empty() { known } else { tables };
-    RereadRequest::add(&warehouse.lake().await?, name, tables.iter().cloned()).await?;
+    RereadRequest::add(&target(warehouse, config).await?, name, tables.iter().cloned()).await?;
     Ok(tables)
 }
 

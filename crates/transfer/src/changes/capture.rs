@@ -76,7 +76,8 @@ impl CaptureControl {
         self.received.load(Ordering::Relaxed)
     }
 
-    fn confirmed(&self) -> Lsn {
+    /// The position before which all changes are durable.
+    pub fn confirmed(&self) -> Lsn {
         Lsn(self.confirmed.load(Ordering::Relaxed))
     }
 }

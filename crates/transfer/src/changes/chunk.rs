@@ -217,32 +217,14 @@ impl ChunkBuilder {
     }
 
     fn push_row(&mut self, new: Tuple<'_>, old: Option<Tuple<'_>>) -> Result<()> {
-        let mut fields: Vec<Field<'_>> = new.fields().collect();
-        if let Some(old) = old.filter(|_| fields.contains(&Field::Unchanged)) {
-            // With the identity FULL, the old row has the value.
-            for (field, old) in fields.iter_mut().zip(old.fields()) {
-                if *field == Field::Unchanged && matches!(old, Field::Binary(_) | Field::Text(_)) {
-                    *field = old;
-                }
-            }
-        }
+        let fields = new_fields(new, old);
         let row = match &self.values {
             Values::Decoded { rows, .. } => rows.rows(),
             Values::Raw { rows, .. } => rows.len(),
         } as u32;
-        for (column, inputs) in self.mapping.inputs.iter().enumerate() {
-            match inputs.iter().filter(|at| fields.get(**at) == Some(&Field::Unchanged)).count() {
-                0 => {}
-                1 if inputs.len() == 1 => {
-                    self.unchanged.push((row, column as u16));
-                    self.bytes += UNCHANGED_BYTES;
-                }
-                _ => return Err(self.unknown_input(column)),
-            }
-        }
-        let filtered_by = self.mapping.projection.as_ref().map_or(&[][..], |projection| &projection.filter_inputs);
-        if filtered_by.iter().any(|at| fields.get(*at) == Some(&Field::Unchanged)) {
-            return Err(self.unknown_filter());
+        for column in self.mapping.unchanged(&self.table, &fields)? {
+            self.unchanged.push((row, column as u16));
+            self.bytes += UNCHANGED_BYTES;
         }
         self.bytes += new.bytes();
         match &mut self.values {
@@ -290,25 +272,53 @@ impl ChunkBuilder {
             }
         }
     }
+}
 
-    #[cold]
-    fn unknown_filter(&self) -> Error {
-        let what = format!(
-            "apply an update of {}: the mapping's filter depends on a value that the log does not have, since it did \
-             not change",
-            self.table
-        );
-        Error::input(what).state("value-missing").hint("ALTER TABLE ... REPLICA IDENTITY FULL; then resync the table")
+/// The values of a new row. With the identity FULL, those that did not change are in the old row.
+pub fn new_fields<'a>(new: Tuple<'a>, old: Option<Tuple<'a>>) -> Vec<Field<'a>> {
+    let mut fields: Vec<Field<'_>> = new.fields().collect();
+    if let Some(old) = old.filter(|_| fields.contains(&Field::Unchanged)) {
+        for (field, old) in fields.iter_mut().zip(old.fields()) {
+            if *field == Field::Unchanged && matches!(old, Field::Binary(_) | Field::Text(_)) {
+                *field = old;
+            }
+        }
     }
+    fields
+}
 
-    #[cold]
-    fn unknown_input(&self, column: usize) -> Error {
-        let what = format!(
-            "apply an update of {}: column {:?} is computed from values of which the log has only those that changed",
-            self.table, self.mapping.columns[column].0
-        );
-        Error::input(what).state("value-missing").hint("ALTER TABLE ... REPLICA IDENTITY FULL; then resync the table")
+impl TupleMapping {
+    /// The columns whose values an update did not change, so that the log does not have them.
+    ///
+    /// # Errors
+    /// Where another value is computed from one of them.
+    pub fn unchanged(&self, table: &str, fields: &[Field<'_>]) -> Result<Vec<usize>> {
+        let mut unchanged = Vec::new();
+        if !fields.contains(&Field::Unchanged) {
+            return Ok(unchanged);
+        }
+        for (column, inputs) in self.inputs.iter().enumerate() {
+            match inputs.iter().filter(|at| fields.get(**at) == Some(&Field::Unchanged)).count() {
+                0 => {}
+                1 if inputs.len() == 1 => unchanged.push(column),
+                _ => {
+                    let column = &self.columns[column].0;
+                    return Err(unknown_input(table, &format!("column {column:?} is computed from values")));
+                }
+            }
+        }
+        let filtered_by = self.projection.as_ref().map_or(&[][..], |projection| &projection.filter_inputs);
+        match filtered_by.iter().any(|at| fields.get(*at) == Some(&Field::Unchanged)) {
+            true => Err(unknown_input(table, "the mapping's filter depends on values")),
+            false => Ok(unchanged),
+        }
     }
+}
+
+#[cold]
+fn unknown_input(table: &str, what: &str) -> Error {
+    let what = format!("apply an update of {table}: {what} of which the log has only those that changed");
+    Error::input(what).state("value-missing").hint("ALTER TABLE ... REPLICA IDENTITY FULL; then resync the table")
 }
 
 #[cold]

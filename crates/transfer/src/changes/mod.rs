@@ -4,12 +4,15 @@
 //! [`capture`]. [`pgoutput`] parses its messages; each [`table_stream`] collects the changes of one table as a
 //! [`chunk`], by its [`mapping`]. [`net_effect`] finds what a chunk comes to, and [`table_writer`] commits it.
 
+mod applier;
+mod open_tables;
 mod run;
 mod session;
 mod slot;
 pub mod source;
 pub mod status;
 mod stream_record;
+mod stream_store;
 
 mod capture;
 pub mod pgoutput;
@@ -23,12 +26,17 @@ mod table_stream;
 
 mod apply_task;
 mod history_writer;
+mod lake_applier;
 mod net_effect;
 mod table_writer;
 mod upkeep;
+
+mod postgres_applier;
+mod target_table;
 
 pub use run::{StreamEnd, drop_slot, run};
 pub use slot::snapshot_at_position;
 pub use source::{LogState, LogWatcher};
 pub use status::{ChangeCounts, StreamObserver, StreamStatus, TableStatus};
 pub use stream_record::{ReachedTimes, RereadRequest, StreamRecord};
+pub use stream_store::StreamStore;

@@ -59,6 +59,24 @@ pub struct RawTuples {
 }
 
 impl RawTuples {
+    /// The values of a tuple, as many as `count`.
+    pub fn fields(&self, tuple: usize, count: usize) -> Option<Vec<Field<'_>>> {
+        let mut reader = Reader::new(&self.bytes[*self.starts.get(tuple)?..]);
+        let mut fields = Vec::with_capacity(count);
+        for _ in 0..count {
+            let format = reader.u8()?;
+            let length = reader.i32()?.cast_unsigned() as usize;
+            let value = reader.take(length)?;
+            fields.push(match format {
+                b't' => Field::Text(value),
+                b'b' => Field::Binary(value),
+                b'u' => Field::Unchanged,
+                _ => Field::Null,
+            });
+        }
+        Some(fields)
+    }
+
     /// The number of tuples.
     pub fn len(&self) -> usize {
         self.starts.len()
@@ -69,7 +87,8 @@ impl RawTuples {
         self.starts.push(self.bytes.len());
         for field in fields {
             let (format, value) = match field {
-                Field::Null | Field::Unchanged => (b'n', &[][..]),
+                Field::Null => (b'n', &[][..]),
+                Field::Unchanged => (b'u', &[][..]),
                 Field::Text(value) => (b't', *value),
                 Field::Binary(value) => (b'b', *value),
             };
@@ -79,21 +98,25 @@ impl RawTuples {
         }
     }
 
-    /// The values as parameters, where those of dropped columns are NULL.
+    /// The values as parameters, where those of dropped columns are NULL, and so are those that did not change.
     fn parameters(&self, tuple: usize, inputs: &[(String, Input)]) -> Option<Vec<Parameter<'_>>> {
-        let mut reader = Reader::new(&self.bytes[self.starts[tuple]..]);
-        let mut parameters = Vec::with_capacity(inputs.len());
-        for (_, input) in inputs {
-            let format = reader.u8()?;
-            let length = reader.i32()?.cast_unsigned() as usize;
-            let value = reader.take(length)?;
-            parameters.push(match format {
-                _ if *input == Input::Dropped => Parameter { is_binary: true, value: None },
-                b'n' => Parameter { is_binary: true, value: None },
-                format => Parameter { is_binary: format == b'b', value: Some(value) },
-            });
+        let fields = self.fields(tuple, inputs.len())?;
+        let values = fields.into_iter().zip(inputs).map(|(field, (_, input))| match input {
+            Input::Dropped => Parameter { is_binary: true, value: None },
+            _ => field.into(),
+        });
+        Some(values.collect())
+    }
+}
+
+impl<'a> From<Field<'a>> for Parameter<'a> {
+    /// The value; NULL where it did not change.
+    fn from(field: Field<'a>) -> Self {
+        match field {
+            Field::Null | Field::Unchanged => Parameter { is_binary: true, value: None },
+            Field::Text(value) => Parameter { is_binary: false, value: Some(value) },
+            Field::Binary(value) => Parameter { is_binary: true, value: Some(value) },
         }
-        Some(parameters)
     }
 }
 
@@ -133,6 +156,23 @@ impl Projector {
         let kinds: Vec<(String, ColumnKind)> =
             columns.iter().map(|at| (projection.columns[*at].0.clone(), projection.columns[*at].1.clone())).collect();
         let mut decoder = Decoder::new(&projection.table, &kinds, &[]);
+        self.each_row(projection, tuples, columns, filter, |is_selected, values| {
+            selected.push(is_selected);
+            decoder.push_values(values)
+        })?;
+        decoder.take()
+    }
+
+    /// Computes columns of tuples. Passes to `row` whether the filter selects a tuple, and the values of the columns in
+    /// their binary format.
+    pub fn each_row(
+        &self,
+        projection: &Projection,
+        tuples: &RawTuples,
+        columns: &[usize],
+        filter: Option<&str>,
+        mut row: impl FnMut(bool, &[Option<&[u8]>]) -> Result<()>,
+    ) -> Result<()> {
         let types = if tuples.len() == 0 { HashMap::new() } else { self.types(projection)? };
         let step = ROWS_MAX.min(PARAMETERS_MAX / projection.inputs.len().max(1)).max(1);
         let mut start = 0;
@@ -144,21 +184,21 @@ impl Projector {
                 parameters.extend(values.ok_or_else(|| Error::bug("read a tuple that was collected"))?);
             }
             let sql = projection.sql(end - start, columns, filter, &types);
-            self.query(&sql, &parameters, |row| {
-                let mut reader = Reader::new(row);
+            self.query(&sql, &parameters, |body| {
+                let mut reader = Reader::new(body);
                 let malformed = || Error::bug(format!("compute the columns of {}: a malformed row", projection.table));
                 let (_count, _number) = (reader.i16(), reader.value());
-                selected.push(reader.value().ok_or_else(malformed)? == Some(&[1]));
+                let is_selected = reader.value().ok_or_else(malformed)? == Some(&[1]);
                 let mut values = Vec::with_capacity(columns.len());
                 for _ in columns {
                     values.push(reader.value().ok_or_else(malformed)?);
                 }
-                decoder.push_values(&values)
+                row(is_selected, &values)
             })
             .map_err(|error| error.within(format!("compute the columns of {} at the source", projection.table)))?;
             start = end;
         }
-        decoder.take()
+        Ok(())
     }
 
     /// The names of the types that columns had before.

@@ -8,27 +8,25 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio_postgres::Client;
 
+use super::applier::SessionEnd;
 use super::capture::POLL;
-use super::history_writer::HistoryWriter;
-use super::session::{Session, SessionEnd, SessionOptions};
-use super::slot::{SourceWatch, WatchedState, ensure_slot_is_ours, snapshot_at_position, watch_source};
-use super::source::{self, Published, SelectedTables};
+use super::lake_applier::LakeApplier;
+use super::open_tables::{Prepared, PresentTable, Rereads, lake_streams, ready_tables};
+use super::postgres_applier::PostgresApplier;
+use super::session::{Session, SessionOptions};
+use super::slot::{SourceWatch, WatchedState, ensure_slot_is_ours, watch_source};
+use super::source::{self, Published};
 use super::status::StreamObserver;
 use super::stream_record::{RereadRequest, StreamRecord};
-use super::table_stream::{LogForm, TableStream, matching};
-use super::table_writer::TableWriter;
-use crate::checkpoint::{Origin, STREAM};
-use crate::destination::history::generation_of;
-use crate::destination::lake as to_lake;
+use super::table_stream::{LogForm, TableStream};
+use super::target_table::TargetTable;
 use crate::error::{Context, Error, Kind, Result};
 use crate::lsn::Lsn;
 use crate::plan::{TablePlan, TransferPlan, plan};
 use crate::postgres::replication::ReplicationConnection;
-use crate::postgres::{Catalog, Identity, Snapshot};
-use crate::request::Request;
-use crate::resume::{Permission, keep_names};
-use crate::run::{MarkedPlan, TransferReport, check_distinct_databases, retain_tables, transfer_under};
-use crate::table_transfer::StreamStart;
+use crate::postgres::{Catalog, Endpoint, Identity};
+use crate::request::{Request, Target};
+use crate::run::{check_distinct_databases, retain_tables};
 use crate::timeline::{Continuity, Log, LogPosition};
 
 /// The waits between an interruption and the next session.
@@ -93,26 +91,34 @@ pub async fn run(request: &Arc<Request>, end: StreamEnd, observer: &Arc<dyn Stre
     }
 }
 
-/// The tables that are read again.
-#[derive(Default)]
-struct Rereads {
-    /// As a user asked for, until they were read.
-    by_user: BTreeSet<String>,
-    /// Where the log lacked values, until they were read.
-    automatic: BTreeSet<String>,
-    /// Those of `automatic` that were read: where it did not help, they fail.
-    done: BTreeSet<String>,
-    /// Some type has no binary format, so that the server sends texts.
-    has_texts_only: bool,
+/// The tables of a session, by their OIDs at the source.
+enum SessionTables {
+    Lake(HashMap<u32, TableStream>),
+    Postgres(Box<Endpoint>, HashMap<u32, TargetTable>),
 }
 
-/// The tables of a session, and what it knows of the source.
-struct Prepared {
-    plan: TransferPlan,
-    identity: Identity,
-    version: u32,
-    record: StreamRecord,
-    selected: SelectedTables,
+impl SessionTables {
+    fn open(request: &Request, record: &StreamRecord, ready: Vec<PresentTable>) -> Result<SessionTables> {
+        Ok(match &request.target {
+            Target::Lake(_) => SessionTables::Lake(lake_streams(request, record, ready)?),
+            Target::Postgres(endpoint) => {
+                // The changes before the confirmed position are there.
+                let from = record.confirmed();
+                let table = |table: PresentTable| {
+                    let (position, origin) = table.ready?;
+                    Some((table.plan.source.oid, TargetTable::new(table.plan, origin, position.max(from))))
+                };
+                SessionTables::Postgres(Box::new(endpoint.clone()), ready.into_iter().filter_map(table).collect())
+            }
+        })
+    }
+
+    fn oids(&self) -> BTreeSet<u32> {
+        match self {
+            SessionTables::Lake(tables) => tables.keys().copied().collect(),
+            SessionTables::Postgres(_, tables) => tables.keys().copied().collect(),
+        }
+    }
 }
 
 async fn session(
@@ -127,12 +133,14 @@ async fn session(
         StreamEnd::CaughtUp => Some(source::write_log_mark(&client).await?),
     };
     let mut prepared = prepare(request, &client, rereads).await?;
-    let tables = open_tables(request, observer, &mut prepared, rereads).await?;
-    if !check_history(request, &client, &mut prepared, &tables).await? {
+    let tables = ready_tables(request, observer, &mut prepared, rereads).await?;
+    let reached = tables.iter().filter_map(|table| Some(table.ready.as_ref()?.0)).max().unwrap_or_default();
+    if !check_history(request, &client, &mut prepared, reached).await? {
         return Ok(SessionEnd::Replan);
     }
-    prepared.record.set_tables(tables.keys().copied().collect());
-    prepared.record.write(request.lake()?, &request.settings.name).await?;
+    let tables = SessionTables::open(request, &prepared.record, tables)?;
+    prepared.record.set_tables(tables.oids());
+    prepared.record.write(request).await?;
     let slot = request.settings.changes.slot.clone();
     let publication = request.settings.changes.publication.clone();
     let (request, observer, version) = (Arc::clone(request), Arc::clone(observer), prepared.version);
@@ -152,7 +160,17 @@ async fn session(
         let (observer, until) = (observer.as_ref(), until.map(|mark| mark.position));
         let options =
             SessionOptions { request: &request, form, until, observer, reread: &reread, watch: &watch, runtime };
-        Session::new(options, tables, record).run(stream)
+        let position = record.confirmed();
+        match tables {
+            SessionTables::Lake(tables) => {
+                let applier = LakeApplier::new(options.clone(), tables, record);
+                Session::new(options, applier, position).run(stream)
+            }
+            SessionTables::Postgres(endpoint, tables) => {
+                let applier = PostgresApplier::new(options.clone(), &endpoint, tables, record)?;
+                Session::new(options, applier, position).run(stream)
+            }
+        }
     });
     let ended = streaming.await.map_err(|e| Error::bug("stream the log").because(e));
     watching.abort();
@@ -161,15 +179,9 @@ async fn session(
 
 /// Whether the source's log has all that the tables have. Otherwise the source was restored or failed over to a standby
 /// that lacks a part of it: the slot is dropped, so that the tables are read again.
-async fn check_history(
-    request: &Request,
-    client: &Client,
-    prepared: &mut Prepared,
-    tables: &HashMap<u32, TableStream>,
-) -> Result<bool> {
+async fn check_history(request: &Request, client: &Client, prepared: &mut Prepared, reached: Lsn) -> Result<bool> {
     let Some(log) = Log::of(client).await? else { return Ok(true) };
     let timeline = prepared.record.timeline.unwrap_or(log.now.timeline);
-    let reached = tables.values().map(|table| table.durable).max().unwrap_or_default();
     let before = LogPosition { timeline, lsn: reached.to_i64() };
     if log.continuity(before) == Continuity::Complete {
         prepared.record.timeline = Some(log.now.timeline);
@@ -187,7 +199,7 @@ async fn check_history(
     );
     let drop = "SELECT pg_drop_replication_slot($1)";
     client.execute(drop, &[slot]).await.context(format!("drop the slot {slot}"))?;
-    prepared.record.without_slot().write(request.lake()?, &request.settings.name).await?;
+    prepared.record.without_slot().write(request).await?;
     Ok(false)
 }
 
@@ -238,232 +250,13 @@ fn check_known(request: &Request, plan: &TransferPlan) -> Result<()> {
     Err(error.hint(base::suggestion("table", unknown, &known).unwrap_or_default()))
 }
 
-/// What is known of a table before the stream begins.
-struct PresentTable {
-    plan: TablePlan,
-    table: Option<lake::Table>,
-    /// The position up to which the table has the log, and its origin; `None` where the table is to be read.
-    ready: Option<(Lsn, Origin)>,
-    /// The table's history, with its position, where it is recorded.
-    history: Option<(lake::Table, Lsn)>,
-}
-
-/// Opens the tables that take part in the stream. Those without a position in the log are read first.
-async fn open_tables(
-    request: &Arc<Request>,
-    observer: &Arc<dyn StreamObserver>,
-    prepared: &mut Prepared,
-    rereads: &mut Rereads,
-) -> Result<HashMap<u32, TableStream>> {
-    let plans = std::mem::take(&mut prepared.plan.tables);
-    let (mut ready, mut to_copy) = (Vec::new(), Vec::new());
-    for plan in plans {
-        let name = plan.source.display();
-        let must_read = rereads.by_user.contains(&name) || rereads.automatic.contains(&name);
-        match look_at(request, prepared, plan, must_read).await {
-            Ok(present) if present.ready.is_some() => ready.push(present),
-            Ok(present) => to_copy.push(present.plan),
-            Err((_, error)) if error.kind == Kind::Retry => return Err(error),
-            Err((plan, error)) => prepared.plan.refused.push(crate::plan::RefusedTable { table: plan, error }),
-        }
-    }
-    if !to_copy.is_empty() || prepared.record.start.is_none() {
-        let copied = copy(request, observer, prepared, to_copy, &rereads.by_user).await?;
-        for plan in copied {
-            rereads.automatic.remove(&plan.source.display());
-            match look_at(request, prepared, plan, false).await {
-                Ok(present) if present.ready.is_some() => ready.push(present),
-                Ok(present) => {
-                    let name = present.plan.source.display();
-                    return Err(Error::bug(format!("open {name}: it was read, and has no position in the log")));
-                }
-                Err((_, error)) => return Err(error),
-            }
-        }
-    } else if !prepared.plan.refused.is_empty() {
-        let plan = TransferPlan { refused: std::mem::take(&mut prepared.plan.refused), ..TransferPlan::default() };
-        let refused = MarkedPlan::without_marks(plan, prepared.identity);
-        observer.copied(&refused.refusals());
-    }
-    if !rereads.by_user.is_empty() {
-        // Also those that can't be read: their errors are reported.
-        RereadRequest::finish(request, &std::mem::take(&mut rereads.by_user)).await?;
-    }
-    let mut streams = HashMap::new();
-    for present in ready {
-        let (Some(table), Some((position, origin))) = (present.table, present.ready) else { continue };
-        let plan = present.plan;
-        let oid = plan.source.oid;
-        let matching = matching(&plan, &origin, &request.settings);
-        let generation = origin.history.as_ref().and_then(|state| state.open()).map_or(0, |span| span.generation);
-        let history = present
-            .history
-            .map(|(table, at)| HistoryWriter::new(table, &request.run, at, generation, Handle::current()));
-        let mut writer = TableWriter::new(table, history.transpose()?, &request.run, matching, Handle::current())?;
-        let before = origin;
-        let mut origin = before.clone();
-        origin.mirrors &= request.settings.has_deletes();
-        if !request.settings.changes.history {
-            origin.history = origin.ended_history(prepared.record.reached.of(oid).unwrap_or_default());
-        }
-        if origin != before {
-            writer.set_origin(origin.clone());
-        }
-        streams.insert(oid, TableStream::new(plan, origin, position, writer));
-    }
-    Ok(streams)
-}
-
-/// What the lake has of a table.
-async fn look_at(
-    request: &Request,
-    prepared: &Prepared,
-    plan: TablePlan,
-    must_read: bool,
-) -> std::result::Result<PresentTable, (String, Error)> {
-    let name = plan.source.display();
-    let named = |error: Error| (name.clone(), error.within(format!("open {name}")));
-    let lake = request.lake().map_err(named)?;
-    let table = lake.table(&plan.target).await.context("open the table in the lake").map_err(named)?;
-    let Some(present) = &table else { return Ok(PresentTable { plan, table: None, ready: None, history: None }) };
-    let state = to_lake::target_state(present, &request.settings.name, &plan).await.map_err(named)?;
-    let position = present.position(STREAM).await.context("read the table's position").map_err(named)?;
-    let checkpoint = state.checkpoint.unwrap_or_default();
-    if must_read {
-        return Ok(PresentTable { plan, table, ready: None, history: None });
-    }
-    if let Some(refusal) = checkpoint.position.as_ref().and_then(|position| position.refusal.as_ref()) {
-        let error = Error::input(format!("{} (found by an earlier run)", refusal.context)).state("errored");
-        return Err((name, error.hint(format!("read it again: {}", plan.resync_command))));
-    }
-    let is_same = |origin: &Origin| {
-        let identity = prepared.identity;
-        origin.table == plan.source.oid
-            && (origin.system, origin.database) == (identity.system, identity.database)
-            && origin.transfer == request.settings.name
-            && origin.stream.as_ref() == Some(&prepared.record.id)
-            && origin.filter.as_deref().unwrap_or_default() == plan.filter.as_deref().unwrap_or_default()
-    };
-    let record = &prepared.record;
-    // A table that was left out of an earlier session lacks the changes of it.
-    let is_continuous = record.tables.as_ref().is_none_or(|tables| tables.contains(&plan.source.oid));
-    let ready = match (position.map(Lsn::from_i64), checkpoint.origin) {
-        (Some(position), Some(origin)) if is_continuous && is_same(&origin) => Some((position, origin)),
-        _ => None,
-    };
-    let history = match request.settings.changes.history {
-        true => history_of(lake, &plan).await.map_err(named)?,
-        false => None,
-    };
-    let has_history = |position: &Lsn, origin: &Origin| {
-        let span = origin.history.as_ref().and_then(|state| state.open());
-        // After an interruption between the commits of a copy, the history is one copy ahead.
-        let is_of_copy = |(table, reached): &(lake::Table, Lsn)| {
-            reached >= position
-                && generation_of(table)
-                    .ok()
-                    .flatten()
-                    .is_some_and(|last| span.is_some_and(|span| span.generation == last))
-        };
-        span.is_some_and(|span| span.key == plan.key) && history.as_ref().is_some_and(is_of_copy)
-    };
-    let ready = ready.filter(|(at, origin)| !request.settings.changes.history || has_history(at, origin));
-    let mut named = plan.clone();
-    let ready = ready.filter(|(_, origin)| keep_names(&mut named, origin).is_ok());
-    let plan = if ready.is_some() { named } else { plan };
-    Ok(PresentTable { plan, table, ready, history })
-}
-
-/// The history of a table, with its position in the log.
-async fn history_of(lake: &lake::Lake, plan: &TablePlan) -> Result<Option<(lake::Table, Lsn)>> {
-    let context = "open the table's history";
-    let Some(history) = lake.table(&plan.target.history()).await.context(context)? else { return Ok(None) };
-    let position = history.position(STREAM).await.context(context)?;
-    Ok(position.map(|position| (history, Lsn::from_i64(position))))
-}
-
-/// Reads tables whole, under the snapshot of the slot, which is created where it does not exist, or of a temporary one.
-/// Returns those that were read.
-async fn copy(
-    request: &Arc<Request>,
-    observer: &Arc<dyn StreamObserver>,
-    prepared: &mut Prepared,
-    tables: Vec<TablePlan>,
-    by_user: &BTreeSet<String>,
-) -> Result<Vec<TablePlan>> {
-    let settings = &request.settings;
-    let is_first = prepared.record.start.is_none();
-    if is_first {
-        // Before the slot: where this process is killed in between, the next one knows that the slot is its own.
-        prepared.record.write(request.lake()?, &settings.name).await?;
-    }
-    let name = match is_first {
-        true => settings.changes.slot.clone(),
-        false => format!("{}_copy_{}", settings.changes.slot.chars().take(40).collect::<String>(), std::process::id()),
-    };
-    let (snapshot, start) = snapshot_at_position(&request.source, prepared.version, name, !is_first).await?;
-    if is_first {
-        prepared.record.start = Some(start);
-        prepared.record.confirmed = Some(start);
-        prepared.record.write(request.lake()?, &settings.name).await?;
-    }
-    let tables = plan_under(request, &snapshot, &tables).await?;
-    let plans = tables.clone();
-    let (asked, others): (Vec<_>, Vec<_>) =
-        tables.into_iter().partition(|plan| by_user.contains(&plan.source.display()));
-    let refused = std::mem::take(&mut prepared.plan.refused);
-    let mut report = TransferReport { tables: Vec::new(), seconds: 0.0, at_micros: snapshot.at_micros };
-    for (tables, refused, permission) in
-        [(others, refused, Permission::AsConfigured), (asked, Vec::new(), reread_permission(request))]
-    {
-        let marked =
-            MarkedPlan::without_marks(TransferPlan { tables, refused, ..TransferPlan::default() }, prepared.identity);
-        let request = request.with_permission(permission);
-        let begin =
-            StreamStart { id: prepared.record.id.clone(), position: start, reached: prepared.record.reached.clone() };
-        let part = transfer_under(&request, marked, &request.source, &snapshot, Some(begin)).await?;
-        report.tables.extend(part.tables);
-        report.seconds += part.seconds;
-    }
-    observer.copied(&report);
-    // The others are read again, too: none has missed a change.
-    let retryable = |error: &&Error| error.kind == Kind::Retry;
-    if let Some(error) = report.tables.iter().filter_map(|table| table.error.as_ref()).find(retryable) {
-        return Err(Error::retry(base::chain(error)));
-    }
-    let is_read = |plan: &TablePlan| {
-        let name = plan.source.display();
-        report.tables.iter().any(|table| table.source == name && table.error.is_none())
-    };
-    let read: Vec<TablePlan> = plans.into_iter().filter(is_read).collect();
-    for plan in &read {
-        prepared.record.reached.of_left.remove(&plan.source.oid);
-    }
-    if let Some(tables) = &mut prepared.record.tables {
-        tables.extend(read.iter().map(|plan| plan.source.oid));
-    }
-    Ok(read)
-}
-
-/// The plans of tables by the catalogue that the snapshot shows: a table that was changed since it was planned must be
-/// read with the columns that it has at the snapshot's position in the log.
-async fn plan_under(request: &Request, snapshot: &Snapshot, tables: &[TablePlan]) -> Result<Vec<TablePlan>> {
-    let client = snapshot.client();
-    let catalog = Catalog::read(client).await?;
-    let mut planned = plan(client, &catalog, &request.settings).await?;
-    source::plan_identities(client, &mut planned).await?;
-    let find = |table: &TablePlan| planned.tables.iter().find(|now| now.source.oid == table.source.oid).cloned();
-    let found: Option<Vec<TablePlan>> = tables.iter().map(find).collect();
-    found.ok_or_else(|| Error::retry("read the tables: one was dropped or changed at the same time"))
-}
-
 /// Drops what the transfer has at the source. Returns what was dropped. Of the stream's record, the times up to which
 /// the tables have all changes are kept: their histories end there.
 pub async fn drop_slot(request: &Request) -> Result<Vec<String>> {
-    let (lake, settings) = (request.lake()?, &request.settings);
+    let settings = &request.settings;
     let client = request.source.connect().await?;
     let identity = Identity::of(&client).await?;
-    let record = StreamRecord::read(lake, &settings.name).await?;
+    let record = StreamRecord::read(request.stream_store(), &settings.name).await?;
     let Some(record) = record.filter(|record| record.is_of(&settings.changes.slot, identity)) else {
         // Its state is an error where it belongs to another database.
         let state = source::slot_state(&client, &settings.changes.slot, 0).await?;
@@ -476,14 +269,6 @@ pub async fn drop_slot(request: &Request) -> Result<Vec<String>> {
         return Err(Error::setup(what).state("slot").hint(hint));
     };
     let dropped = source::drop_slot(&request.source, &settings.changes).await?;
-    record.without_slot().write(lake, &settings.name).await?;
+    record.without_slot().write(request).await?;
     Ok(dropped)
-}
-
-/// What is done to tables that a user asked to read again.
-fn reread_permission(request: &Request) -> Permission {
-    match request.permission {
-        Permission::Replace => Permission::Replace,
-        _ => Permission::Resync,
-    }
 }

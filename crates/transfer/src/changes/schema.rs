@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use lake::TableName;
 use tokio_postgres::Client;
 
 use super::chunk::TupleMapping;
@@ -18,13 +17,13 @@ use super::table_writer::TableWriter;
 use crate::checkpoint::{Origin, Position, Refusal};
 use crate::destination::deleted_rows::without_deleted_at;
 use crate::destination::evolve::{Evolution, evolve};
-use crate::destination::lake as to_lake;
+use crate::destination::{lake as to_lake, postgres as to_postgres};
 use crate::error::{Context, Error, Result};
 use crate::plan::{TablePlan, plan};
 use crate::postgres::wire::Wire;
 use crate::postgres::{Catalog, Identity};
 use crate::probe;
-use crate::request::Request;
+use crate::request::{Request, Target};
 use crate::resume::{Permission, Resumption, keep_names};
 
 /// How often, and after which waits, a transaction's state is looked at.
@@ -48,7 +47,7 @@ pub struct SchemaChange<'a> {
 pub async fn follow(change: &SchemaChange<'_>, table: &mut TableStream, relation: Relation) -> Result<()> {
     let request = change.request;
     let replanned = match table.needs_plan(&relation) {
-        true => Some(plan_again(change, table).await?),
+        true => Some(plan_again(change, &table.plan, &table.origin).await?),
         false => None,
     };
     let planned = replanned.as_ref().map_or(&*table.plan, |(plan, _)| plan);
@@ -62,7 +61,7 @@ pub async fn follow(change: &SchemaChange<'_>, table: &mut TableStream, relation
     let available = Schema::new(fields.collect::<Vec<_>>());
     check_history(table, planned, &mapping)?;
     let planned = planned.clone();
-    let origin = described_origin(request, table, &planned, &relation, &mapping);
+    let origin = described_origin(request, &table.origin, &planned, &relation, &mapping);
     if origin != table.origin
         && let WriterState::Idle(writer) = &mut table.writer
     {
@@ -97,14 +96,13 @@ fn check_history(table: &TableStream, plan: &TablePlan, mapping: &TupleMapping) 
 }
 
 /// What the lake stores of the columns that the log has, by the names that they have in it.
-fn described_origin(
+pub fn described_origin(
     request: &Request,
-    table: &TableStream,
+    before: &Origin,
     plan: &TablePlan,
     relation: &Relation,
     mapping: &TupleMapping,
 ) -> Origin {
-    let before = &table.origin;
     let mut described = plan.clone();
     described.columns.retain(|column| mapping.columns.iter().any(|(name, _)| *name == column.name));
     let identity = Identity { system: before.system, database: before.database };
@@ -138,17 +136,7 @@ async fn adapt(request: &Request, writer: &mut TableWriter, plan: &TablePlan, av
         .map(|field| field.name().as_str())
         .filter(|name| present.field_with_name(name).is_err())
         .collect();
-    for column in plan.columns.iter().filter(|column| added.contains(&column.name.as_str())) {
-        let Some(source) = &column.source else { continue };
-        let known = plan.source.columns.iter().find(|known| known.number == source.number);
-        if known.is_some_and(|known| (known.filled && known.missing.is_none()) || known.generated.is_some()) {
-            let what = format!(
-                "stream changes of {name}: column {:?} was added, and the log does not have the values that older rows have in it",
-                column.name
-            );
-            return Err(Error::input(what).state("columns-changed").hint(plan.resync_command.clone()));
-        }
-    }
+    check_values(plan, &added)?;
     let defaults = defaults(request, plan, &present, &added).await?;
     if !rewrites && defaults.is_none() {
         return writer.add_columns(schema);
@@ -159,6 +147,23 @@ async fn adapt(request: &Request, writer: &mut TableWriter, plan: &TablePlan, av
         return Err(Error::input(what).state("columns-changed").hint(plan.resync_command.clone()));
     }
     rewrite(request, writer, schema, defaults.as_ref()).await
+}
+
+/// The log must have the values of columns that were added, or older rows must have a constant default in them.
+pub fn check_values(plan: &TablePlan, added: &[&str]) -> Result<()> {
+    for column in plan.columns.iter().filter(|column| added.contains(&column.name.as_str())) {
+        let Some(source) = &column.source else { continue };
+        let known = plan.source.columns.iter().find(|known| known.number == source.number);
+        if known.is_some_and(|known| (known.filled && known.missing.is_none()) || known.generated.is_some()) {
+            let what = format!(
+                "stream changes of {}: column {:?} was added, and the log does not have the values that older rows have in it",
+                plan.source.display(),
+                column.name
+            );
+            return Err(Error::input(what).state("columns-changed").hint(plan.resync_command.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// The constant defaults that older rows have in columns that were added.
@@ -198,25 +203,29 @@ async fn rewrite(
 }
 
 /// The plan of a table by the catalogue as it is now.
-async fn plan_again(change: &SchemaChange<'_>, table: &TableStream) -> Result<(TablePlan, Identity)> {
+pub async fn plan_again(
+    change: &SchemaChange<'_>,
+    before: &TablePlan,
+    origin: &Origin,
+) -> Result<(TablePlan, Identity)> {
     let request = change.request;
     let client = request.source.connect().await?;
     wait_until_visible(&client, change.xid).await?;
     let catalog = Catalog::read(&client).await?;
     let identity = catalog.identity;
     let mut planned = plan(&client, &catalog, &request.settings).await?;
-    let oid = table.plan.source.oid;
+    let (oid, name) = (before.source.oid, before.source.display());
     planned.tables.retain(|planned| planned.source.oid == oid);
-    planned.refused.retain(|refused| refused.table == table.name());
+    planned.refused.retain(|refused| refused.table == name);
     source::plan_identities(&client, &mut planned).await?;
     match (planned.tables.pop(), planned.refused.pop()) {
         (Some(mut plan), _) => {
-            keep_names(&mut plan, &table.origin)?;
-            plan.target = table.plan.target.clone();
+            keep_names(&mut plan, origin)?;
+            plan.target = before.target.clone();
             Ok((plan, identity))
         }
         (None, Some(refused)) => Err(refused.error),
-        (None, None) => Err(Error::input(format!("stream changes of {}: it was dropped at the source", table.name()))
+        (None, None) => Err(Error::input(format!("stream changes of {name}: it was dropped at the source"))
             .state("missing")
             .hint("the lake keeps the table; remove it from the transfer, or resync it where it was created again")),
     }
@@ -239,15 +248,18 @@ async fn wait_until_visible(client: &Client, xid: u32) -> Result<()> {
 /// Stores in the table why it can't continue. It stays until a resync.
 pub async fn store_refusal(
     request: &Request,
-    target: &TableName,
+    plan: &TablePlan,
     error: &Error,
     reached_micros: Option<i64>,
 ) -> Result<()> {
-    let Some(table) = request.lake()?.table(target).await.context("open the table in the lake")? else {
-        return Ok(());
-    };
     let state = error.state.unwrap_or("errored").to_owned();
     let refusal = Refusal { state, context: base::chain(error) };
     let position = Position { refusal: Some(refusal), ..Position::default() };
-    to_lake::refuse(&table, &request.run, &position, reached_micros).await
+    match &request.target {
+        Target::Lake(lake) => match lake.table(&plan.target).await.context("open the table in the lake")? {
+            Some(table) => to_lake::refuse(&table, &request.run, &position, reached_micros).await,
+            None => Ok(()),
+        },
+        Target::Postgres(endpoint) => to_postgres::write_position(&endpoint.connect().await?, plan, &position).await,
+    }
 }

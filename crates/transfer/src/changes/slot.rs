@@ -33,9 +33,9 @@ pub async fn ensure_slot_is_ours(
     version: u32,
     is_new_publication: bool,
 ) -> Result<StreamRecord> {
-    let (settings, lake) = (&request.settings, request.lake()?);
+    let settings = &request.settings;
     let slot = &settings.changes.slot;
-    let record = StreamRecord::read(lake, &settings.name).await?;
+    let record = StreamRecord::read(request.stream_store(), &settings.name).await?;
     let mut state = source::slot_state(client, slot, version).await?;
     // The server may take a moment to notice that an earlier session is gone.
     for _ in 0..RELEASE_TRIES {

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lake::Lake;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Error, Result};
+use super::stream_store::StreamStore;
+use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::postgres::Identity;
-use crate::request::Request;
+use crate::request::{Request, Target};
 
 /// The record of a transfer's stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,19 +110,22 @@ impl StreamRecord {
         self.tables = Some(tables);
     }
 
-    /// The record of a transfer's stream in the lake; `None` where it never ran.
-    pub async fn read(lake: &Lake, transfer: &str) -> Result<Option<StreamRecord>> {
-        let context = "read the record of the stream";
-        let Some(text) = lake.record(&path(transfer)).await.context(context)? else { return Ok(None) };
-        let parsed = serde_json::from_slice(&text).map_err(|e| Error::setup(context).because(e));
+    /// The record of a transfer's stream; `None` where it never ran.
+    pub async fn read(store: StreamStore<'_>, transfer: &str) -> Result<Option<StreamRecord>> {
+        let Some(text) = store.read(transfer).await? else { return Ok(None) };
+        let parsed =
+            serde_json::from_slice(&text).map_err(|e| Error::setup("read the record of the stream").because(e));
         parsed.map(Some).map_err(|error| error.hint("a newer version of wattlake may have written it"))
     }
 
-    /// Writes the record.
-    pub async fn write(&self, lake: &Lake, transfer: &str) -> Result<()> {
-        let context = "write the record of the stream";
-        let text = serde_json::to_vec_pretty(self).map_err(|e| Error::bug(context).because(e))?;
-        lake.write_record(&path(transfer), text.into()).await.context(context)
+    /// The record as it is stored.
+    pub fn text(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec_pretty(self).map_err(|e| Error::bug("write the record of the stream").because(e))
+    }
+
+    /// Writes the record of the request's transfer.
+    pub async fn write(&self, request: &Request) -> Result<()> {
+        request.stream_store().write(&request.settings.name, self.text()?).await
     }
 }
 
@@ -135,46 +138,44 @@ pub struct RereadRequest {
 
 impl RereadRequest {
     /// Asks a transfer's stream to read tables again, beside those that it was asked for before.
-    pub async fn add(lake: &Lake, transfer: &str, tables: impl IntoIterator<Item = String>) -> Result<()> {
-        let mut request = RereadRequest::of(lake, transfer).await?;
+    pub async fn add(target: &Target, transfer: &str, tables: impl IntoIterator<Item = String>) -> Result<()> {
+        let store = StreamStore::of(target);
+        let mut request = RereadRequest::of(store, transfer).await?;
         request.tables.extend(tables);
-        let context = "ask the stream to read tables again";
-        let text = serde_json::to_vec_pretty(&request).map_err(|e| Error::bug(context).because(e))?;
-        lake.write_record(&request_path(transfer), text.into()).await.context(context)
+        store.write(&name(transfer), request.text()?).await
     }
 
     /// The tables that the request's transfer was asked to read again.
     pub async fn read(request: &Request) -> Result<RereadRequest> {
-        RereadRequest::of(request.lake()?, &request.settings.name).await
+        RereadRequest::of(request.stream_store(), &request.settings.name).await
     }
 
     /// Removes tables that were read from what the stream was asked for; others may have been added meanwhile.
     pub async fn finish(request: &Request, tables: &BTreeSet<String>) -> Result<()> {
-        let context = "remove a request to read tables again";
-        let (lake, path) = (request.lake()?, request_path(&request.settings.name));
+        let (store, name) = (request.stream_store(), name(&request.settings.name));
         let mut asked = RereadRequest::read(request).await?;
         asked.tables.retain(|table| !tables.contains(table));
         if asked.tables.is_empty() {
-            return lake.remove_record(&path).await.context(context);
+            return store.remove(&name).await;
         }
-        let text = serde_json::to_vec_pretty(&asked).map_err(|e| Error::bug(context).because(e))?;
-        lake.write_record(&path, text.into()).await.context(context)
+        store.write(&name, asked.text()?).await
     }
 
-    async fn of(lake: &Lake, transfer: &str) -> Result<RereadRequest> {
+    async fn of(store: StreamStore<'_>, transfer: &str) -> Result<RereadRequest> {
+        let text = store.read(&name(transfer)).await?;
         let context = "read which tables are to be read again";
-        let text = lake.record(&request_path(transfer)).await.context(context)?;
-        let parse = |text: bytes::Bytes| serde_json::from_slice(&text).map_err(|e| Error::setup(context).because(e));
+        let parse = |text: Vec<u8>| serde_json::from_slice(&text).map_err(|e| Error::setup(context).because(e));
         text.map(parse).transpose().map(Option::unwrap_or_default)
     }
+
+    fn text(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec_pretty(self).map_err(|e| Error::bug("ask the stream to read tables again").because(e))
+    }
 }
 
-fn request_path(transfer: &str) -> String {
-    format!("streams/{transfer}.reread.json")
-}
-
-fn path(transfer: &str) -> String {
-    format!("streams/{transfer}.json")
+/// The name of the record with the tables that a transfer's stream is asked to read again.
+fn name(transfer: &str) -> String {
+    format!("{transfer}.reread")
 }
 
 /// A position as PostgreSQL writes it.

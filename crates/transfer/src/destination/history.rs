@@ -90,7 +90,7 @@ impl HistoryUpdate {
             // The transfer, or another mode of it, does not follow the log any more.
             let is_open = before.and_then(|before| before.history.as_ref()).is_some_and(|state| state.open().is_some());
             let record = match is_open {
-                true => StreamRecord::read(lake, &request.settings.name).await?,
+                true => StreamRecord::read(request.stream_store(), &request.settings.name).await?,
                 false => None,
             };
             let reached = record.and_then(|record| record.reached.of(plan.source.oid));

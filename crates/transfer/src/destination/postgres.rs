@@ -1,6 +1,8 @@
 //! PostgreSQL as a target: the rows of the source's binary COPY are written, without decoding them, to a
 //! staging table. One transaction then moves them to their table and writes the position.
 
+pub mod columns;
+
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
@@ -8,15 +10,17 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::legacy;
-use crate::checkpoint::{Checkpoint, Position};
+use crate::checkpoint::{Checkpoint, Origin, Position};
 use crate::destination::increment::RowMatching;
 use crate::destination::lake::{CheckpointUpdate, WriteSummary};
 use crate::error::{Context, Error, Result};
+use crate::lsn::Lsn;
 use crate::plan::TablePlan;
 use crate::postgres::wire::Wire;
 use crate::postgres::{Endpoint, literal, quote};
 use crate::read::{TableReader, page_ranges};
 use crate::resume::TargetState;
+use columns::{alter, list, present_columns, target};
 
 /// The schema of staging tables and checkpoints in the target. Users can drop it when they stop using Wattlake.
 const SCHEMA: &str = "wattlake";
@@ -24,7 +28,9 @@ const SCHEMA: &str = "wattlake";
 const PREPARE: &str = "CREATE SCHEMA IF NOT EXISTS wattlake; \
      CREATE TABLE IF NOT EXISTS wattlake.checkpoints (target_schema text, target_table text, origin text, position \
      text, \
-     run text NOT NULL, committed_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (target_schema, target_table))";
+     run text NOT NULL, committed_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (target_schema, target_table)); \
+     ALTER TABLE wattlake.checkpoints ADD COLUMN IF NOT EXISTS stream bigint; \
+     CREATE TABLE IF NOT EXISTS wattlake.records (name text PRIMARY KEY, body text NOT NULL)";
 
 /// Creates the schema and the table of checkpoints in the target, where they do not exist.
 pub async fn prepare(client: &Client) -> Result<()> {
@@ -64,15 +70,56 @@ fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option
 fn checkpoint_sql(plan: &TablePlan, update: &CheckpointUpdate<'_>, position: Option<&Position>) -> Result<String> {
     let text = |value: serde_json::Result<String>| value.map_err(|e| Error::bug("write the checkpoint").because(e));
     Ok(format!(
-        "INSERT INTO wattlake.checkpoints VALUES ({}, {}, {}, {}, {}) ON CONFLICT (target_schema, target_table) \
-         DO UPDATE SET origin = excluded.origin, position = excluded.position, run = excluded.run, committed_at = \
-         now()",
+        "INSERT INTO wattlake.checkpoints (target_schema, target_table, origin, position, run, stream) \
+         VALUES ({}, {}, {}, {}, {}, {}) ON CONFLICT (target_schema, target_table) \
+         DO UPDATE SET origin = excluded.origin, position = excluded.position, run = excluded.run, \
+         stream = excluded.stream, committed_at = now()",
         literal(&plan.target.schema),
         literal(&plan.target.table),
         literal(&text(serde_json::to_string(&update.origin))?),
         literal(&text(serde_json::to_string(&position))?),
         literal(update.run),
+        update.stream.map_or_else(|| "NULL".to_owned(), |position| position.to_i64().to_string()),
     ))
+}
+
+/// The SQL that writes another origin into a checkpoint.
+pub fn origin_sql(plan: &TablePlan, origin: &Origin) -> Result<String> {
+    let text = serde_json::to_string(&Some(origin)).map_err(|e| Error::bug("write the checkpoint").because(e))?;
+    Ok(format!(
+        "UPDATE wattlake.checkpoints SET origin = {} WHERE target_schema = {} AND target_table = {}",
+        literal(&text),
+        literal(&plan.target.schema),
+        literal(&plan.target.table)
+    ))
+}
+
+/// The position in the source's log that a table was read at; `None` where it was not read for a stream.
+pub async fn stream_position(client: &Client, plan: &TablePlan) -> Result<Option<Lsn>> {
+    let sql = "SELECT stream FROM wattlake.checkpoints WHERE target_schema = $1 AND target_table = $2";
+    let row = client.query_opt(sql, &[&plan.target.schema, &plan.target.table]).await.context("read the checkpoint")?;
+    Ok(row.and_then(|row| row.get::<_, Option<i64>>(0)).map(Lsn::from_i64))
+}
+
+/// A record of a stream; `None` where there is none.
+pub async fn record(client: &Client, name: &str) -> Result<Option<Vec<u8>>> {
+    let context = "read a record of the stream";
+    let sql = "SELECT to_regclass('wattlake.records') IS NOT NULL";
+    if !client.query_one(sql, &[]).await.context(context)?.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let sql = "SELECT body FROM wattlake.records WHERE name = $1";
+    let row = client.query_opt(sql, &[&name]).await.context(context)?;
+    Ok(row.map(|row| row.get::<_, String>(0).into_bytes()))
+}
+
+/// The SQL that writes a record of a stream.
+pub fn record_sql(name: &str, body: &str) -> String {
+    format!(
+        "INSERT INTO wattlake.records VALUES ({}, {}) ON CONFLICT (name) DO UPDATE SET body = excluded.body",
+        literal(name),
+        literal(body)
+    )
 }
 
 /// Writes a checkpoint without rows, which names another transfer or another source from now on.
@@ -97,10 +144,6 @@ pub async fn name_schema(client: &Client, plan: &TablePlan) -> Result<Schema> {
     Ok(Schema::new(columns.into_iter().map(|(name, _)| Field::new(name, DataType::Utf8, true)).collect::<Vec<_>>()))
 }
 
-fn target(plan: &TablePlan) -> String {
-    format!("{}.{}", quote(&plan.target.schema), quote(&plan.target.table))
-}
-
 /// The name of the table's staging table. It is a hash, since PostgreSQL could truncate a prefix with a long name to
 /// the name of another table's.
 fn staging_name(plan: &TablePlan) -> String {
@@ -113,10 +156,6 @@ fn staging(plan: &TablePlan) -> String {
 
 fn definition(plan: &TablePlan) -> String {
     plan.columns.iter().map(|c| format!("{} {}", quote(&c.name), c.type_name)).collect::<Vec<_>>().join(", ")
-}
-
-fn list(names: &[String]) -> String {
-    names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ")
 }
 
 /// The queries that read the whole table for a target in PostgreSQL, and the number of streams for them.
@@ -247,7 +286,7 @@ async fn swap(client: &mut Client, plan: &TablePlan, staging: &str, checkpoint: 
     let target = target(plan);
     let (schema, name) = (quote(&plan.target.schema), quote(&plan.target.table));
     // New columns must exist before the rows are inserted.
-    let alter = if is_kept { alter(client, plan).await? } else { String::new() };
+    let alter = if is_kept { alter(&present_columns(client, plan).await?, plan)? } else { String::new() };
     let transaction = client.transaction().await.context("open a transaction on the target")?;
     let statements = if is_kept {
         format!("{alter}{}; DROP TABLE {staging}", replace_rows(plan, staging))
@@ -309,7 +348,7 @@ pub async fn add(
 ) -> Result<WriteSummary> {
     let matching = &changes.matching;
     let plan = Arc::clone(&reading.plan);
-    let alter = alter(client, &plan).await?;
+    let alter = alter(&present_columns(client, &plan).await?, &plan)?;
     let names: Vec<String> = plan.columns.iter().map(|c| c.name.clone()).collect();
     let begin = format!(
         "BEGIN; {alter} CREATE TEMP TABLE wattlake_new ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA",
@@ -387,77 +426,6 @@ fn insert(plan: &TablePlan, matching: &RowMatching, names: &[String]) -> String 
         None => format!("DO UPDATE SET {set}"),
     };
     format!("{insert} ON CONFLICT ({}) {action}", list(&plan.key))
-}
-
-async fn present_columns(client: &Client, plan: &TablePlan) -> Result<Vec<(String, String)>> {
-    let sql = "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a \
-         WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped";
-    let rows = client.query(sql, &[&target(plan)]).await.context("read the target's columns")?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-}
-
-/// SQL that adapts the target's columns to the source's; empty where nothing has changed.
-///
-/// # Errors
-/// Where a column's type has changed to one that can't hold all values of the earlier type.
-async fn alter(client: &Client, plan: &TablePlan) -> Result<String> {
-    let present = present_columns(client, plan).await?;
-    let target = target(plan);
-    let mut statements = String::new();
-    for column in &plan.columns {
-        let (name, is) = (quote(&column.name), column.type_name.as_str());
-        match present.iter().find(|(n, _)| *n == column.name) {
-            None => match column.source.as_ref().and_then(|source| source.missing.as_ref()) {
-                None => statements.push_str(&format!("ALTER TABLE {target} ADD COLUMN {name} {is}; ")),
-                // Rows that are older than the column have this value at the source.
-                Some(missing) => statements.push_str(&format!(
-                    "ALTER TABLE {target} ADD COLUMN {name} {is} DEFAULT {}; ALTER TABLE {target} ALTER COLUMN \
-                     {name} DROP DEFAULT; ",
-                    literal(missing)
-                )),
-            },
-            Some((_, was)) if was == is => {}
-            Some((_, was)) if widens(was, is) => {
-                statements.push_str(&format!("ALTER TABLE {target} ALTER COLUMN {name} TYPE {is}; "));
-            }
-            Some((_, was)) => {
-                let context =
-                    format!("carry {}: column {:?} was {was} and is {is} now", plan.source.display(), column.name);
-                return Err(Error::input(context)
-                    .hint(format!("change the column back, or replace the table: {}", plan.replace_command)));
-            }
-        }
-    }
-    Ok(statements)
-}
-
-/// Whether the type `is` of PostgreSQL has all values of the type `was`.
-fn widens(was: &str, is: &str) -> bool {
-    let rank = |name: &str| ["smallint", "integer", "bigint", "numeric"].iter().position(|n| *n == name);
-    let sized = |name: &str| -> Option<(String, Vec<i64>)> {
-        let (base, rest) = name.split_once('(')?;
-        let numbers = rest.trim_end_matches(')').split(',').map(|n| n.trim().parse().ok()).collect::<Option<_>>()?;
-        Some((base.to_owned(), numbers))
-    };
-    match (rank(was), rank(is)) {
-        (Some(was), Some(is)) => return is > was,
-        _ if (was, is) == ("real", "double precision") => return true,
-        _ => {}
-    }
-    match (sized(was), sized(is)) {
-        (Some((a, from)), Some((b, to))) if a == b && from.len() == to.len() => {
-            match (from.as_slice(), to.as_slice()) {
-                ([p1, s1], [p2, s2]) => s2 >= s1 && p2 - s2 >= p1 - s1,
-                ([n1], [n2]) => n2 >= n1,
-                _ => false,
-            }
-        }
-        (Some((base, _)), None) => {
-            matches!((base.as_str(), is), ("numeric", "numeric") | ("character varying", "text" | "character varying"))
-        }
-        (None, None) => (was, is) == ("character varying", "text"),
-        _ => false,
-    }
 }
 
 #[cfg(test)]

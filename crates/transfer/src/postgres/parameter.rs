@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use postgres_protocol::IsNull;
 
 /// A value of a statement's parameter.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parameter<'a> {
     /// Its format: the type's binary format, or its text.
     pub is_binary: bool,

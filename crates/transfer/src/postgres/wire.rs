@@ -5,6 +5,7 @@
 //! that is a large part of the whole cost. This connection implements only what a transfer needs of the protocol:
 //! start-up, authentication, simple queries, COPY OUT and COPY IN.
 
+pub mod pipeline;
 mod streaming;
 
 use bytes::BytesMut;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::fixture::*;
 use super::streaming::*;
 use super::validation::lose;
-use crate::plan::{Mode, Settings};
+use crate::plan::Settings;
 use crate::resume::Permission;
 use crate::run::Target;
 
@@ -222,15 +222,20 @@ async fn a_mapping_masks_and_selects_the_changes_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_postgresql_target_and_a_role_without_replication_are_named() {
+async fn a_role_that_may_not_replicate_is_named() {
     let fixture = Fixture::new(TABLE).await;
-    let settings = Settings { mode: Mode::Changes, ..streaming(&fixture) };
-    let other = database().await;
-    let endpoint = crate::postgres::Endpoint::parse(&other).unwrap();
-    let request = Arc::new(fixture.request(&settings, Target::Postgres(endpoint), Permission::AsConfigured));
+    let database = fixture.source.database();
+    let role = format!("plain_{database}");
+    let sql =
+        format!("CREATE ROLE {role} LOGIN; ALTER DATABASE {database} OWNER TO {role}; ALTER TABLE t OWNER TO {role}");
+    fixture.sql(&sql).await;
+    let url = fixture.url.replacen("postgres@", &format!("{role}@"), 1);
+    let settings = Settings { include: vec!["public.t".into()], ..streaming(&fixture) };
+    let mut request = fixture.request(&settings, Target::Lake(fixture.lake.clone()), Permission::AsConfigured);
+    request.source = crate::postgres::Endpoint::parse(&url).unwrap();
     let observer: Arc<dyn crate::changes::StreamObserver> = Arc::new(Recorder::default());
-    let error = crate::changes::run(&request, crate::changes::StreamEnd::CaughtUp, &observer).await.err().unwrap();
-    assert!(chain(&error).contains("its target is a PostgreSQL"), "{}", chain(&error));
+    let error = crate::changes::run(&Arc::new(request), crate::changes::StreamEnd::CaughtUp, &observer).await.err();
+    assert_eq!(error.unwrap().hint, Some(format!("ALTER ROLE \"{role}\" REPLICATION")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

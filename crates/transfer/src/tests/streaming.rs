@@ -127,8 +127,11 @@ pub async fn source_rows(fixture: &Fixture, sql: &str) -> Vec<String> {
 }
 
 pub async fn drop_slot(fixture: &Fixture, settings: &Settings) {
-    let request = fixture.request(settings, Target::Lake(fixture.lake.clone()), Permission::AsConfigured);
-    changes::drop_slot(&request).await.unwrap();
+    drop_slot_of(fixture, settings, Target::Lake(fixture.lake.clone())).await;
+}
+
+pub async fn drop_slot_of(fixture: &Fixture, settings: &Settings, target: Target) {
+    changes::drop_slot(&fixture.request(settings, target, Permission::AsConfigured)).await.unwrap();
 }
 
 const ROWS: &str = "SELECT concat_ws('|', id, coalesce(v, 'NULL')) FROM public.t";

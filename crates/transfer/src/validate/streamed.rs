@@ -8,8 +8,8 @@ use futures::TryStreamExt;
 use lake::{AsOf, Lake, Table};
 
 use super::digest::RowEncoder;
-use crate::changes::StreamRecord;
 use crate::changes::source::slot_state;
+use crate::changes::{StreamRecord, StreamStore};
 use crate::checkpoint::STREAM;
 use crate::destination::evolve::schema_of;
 use crate::error::{Context, Error, Result};
@@ -58,7 +58,8 @@ pub async fn at_position(
     let started = Instant::now();
     loop {
         // The record before the table: changes that it confirms are in the table.
-        let confirmed = StreamRecord::read(lake, &settings.name).await?.map(|record| record.confirmed());
+        let confirmed =
+            StreamRecord::read(StreamStore::Lake(lake), &settings.name).await?.map(|record| record.confirmed());
         let Some(table) = lake.table(&plan.target).await.context("open the table in the lake")? else {
             return Ok(None);
         };

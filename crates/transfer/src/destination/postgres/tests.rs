@@ -1,4 +1,4 @@
-use super::widens;
+use super::columns::widens;
 
 #[test]
 fn wider_types_hold_every_value() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 
 use super::workload::{NAMES, TABLES, Workload};
-use super::{Running, assert_same, assert_same_rows, stream_of, texts_of};
+use super::{Running, assert_same, assert_same_rows, replica_of, stream_of, texts_of};
 use crate::world::{Source, Warehouse};
 
 /// Where a stream is stopped, to be killed there: at the first time, or at a later one.
@@ -29,8 +29,16 @@ fn number_of(name: &str) -> Option<u64> {
 
 #[test]
 fn after_crashes_source_and_lake_are_equal() {
+    crash(number_of("WATTLAKE_CHAOS").unwrap_or(12), crash_and_compare);
+}
+
+#[test]
+fn after_crashes_source_and_replica_are_equal() {
+    crash(number_of("WATTLAKE_CHAOS").unwrap_or(6), crash_and_compare_replica);
+}
+
+fn crash(crashes: u64, crash_and_compare: impl Fn(u64, u64)) {
     let seed = number_of("WATTLAKE_SEED").unwrap_or(1);
-    let crashes = number_of("WATTLAKE_CHAOS").unwrap_or(12);
     // A source of its own for each few crashes, so that first copies are interrupted, too.
     let mut done = 0;
     for number in 0.. {
@@ -90,6 +98,48 @@ fn crash_and_compare(seed: u64, crashes: u64) {
     warehouse.ok(&["transfer", "drop-slot", "t"]);
 }
 
+/// As [`crash_and_compare`], where the target is another PostgreSQL.
+fn crash_and_compare_replica(seed: u64, crashes: u64) {
+    let (source, target) = (Source::empty(), Source::empty());
+    source.execute(TABLES);
+    source.execute("set lock_timeout = '300ms'");
+    if !seed.is_multiple_of(3) {
+        source.execute(&format!("alter database {} set logical_decoding_work_mem = '64kB'", source.name()));
+    }
+    let warehouse = replica_of(&source, &target, "include = ['public.*']\n");
+    let mut workload = Workload::new(seed, true);
+    for crash in 0..crashes {
+        let what = format!("WATTLAKE_SEED={seed}, crash {crash}");
+        let point = match workload.random().random_range(0..POINTS.len() * 2) {
+            at if at < POINTS.len() => Some(POINTS[at]),
+            _ => None,
+        };
+        let running = Running::start(&warehouse, point);
+        let until = Instant::now() + Duration::from_millis(workload.random().random_range(50..1500));
+        while Instant::now() < until {
+            source.attempt(&workload.transaction());
+            if workload.random().random_bool(0.01) {
+                cut(&source);
+            }
+        }
+        running.kill();
+        if workload.random().random_bool(0.5) || crash + 1 == crashes {
+            run_until_caught_up(&warehouse, &what);
+            for table in NAMES {
+                let sql = format!(
+                    "select string_agg(format('%I::text as %1$I', column_name), ', ' order by column_name) \
+                     from information_schema.columns where table_schema = 'public' and table_name = '{table}'"
+                );
+                // A column that no row has had a value in since it was added is not in the target yet.
+                let columns = target.value(&sql);
+                let rows = format!("select format('%s', t) from (select {columns} from {table}) t order by 1");
+                assert_eq!(target.rows(&rows), source.rows(&rows), "{what}: {table}");
+            }
+        }
+    }
+    warehouse.ok(&["transfer", "drop-slot", "t"]);
+}
+
 /// The tables at the source at an instant.
 struct Moment {
     at: String,
@@ -129,6 +179,13 @@ fn cut(source: &Source) {
 }
 
 fn catch_up(source: &Source, warehouse: &Warehouse, what: &str) {
+    run_until_caught_up(warehouse, what);
+    for table in NAMES {
+        assert_same(source, warehouse, table, what);
+    }
+}
+
+fn run_until_caught_up(warehouse: &Warehouse, what: &str) {
     // The server may not have noticed yet that the killed stream is gone.
     let deadline = Instant::now() + Duration::from_secs(180);
     loop {
@@ -138,8 +195,5 @@ fn catch_up(source: &Source, warehouse: &Warehouse, what: &str) {
         }
         assert!(result.text().contains("is in use") && Instant::now() < deadline, "{what}: {}", result.text());
         std::thread::sleep(Duration::from_millis(100));
-    }
-    for table in NAMES {
-        assert_same(source, warehouse, table, what);
     }
 }

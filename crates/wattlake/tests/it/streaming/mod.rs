@@ -17,6 +17,18 @@ pub fn stream_of(source: &Source, more: &str) -> Warehouse {
     Warehouse::of(source, &format!("mode = 'changes'\nslot = '{}'\n{more}", source.name()))
 }
 
+/// A stream into another PostgreSQL.
+pub fn replica_of(source: &Source, target: &Source, more: &str) -> Warehouse {
+    let toml = format!(
+        "lake.url = 'lake'\nconnections.source.url = '{}'\nconnections.target.url = '{}'\n",
+        source.url(),
+        target.url()
+    );
+    let slot = source.name();
+    let transfer = format!("source = 'source'\ntarget = 'target'\nmode = 'changes'\nslot = '{slot}'\n{more}");
+    Warehouse::new(&[("wattlake.toml", &toml), ("transfers/t.toml", &transfer)])
+}
+
 /// A stream or a server in the background, which is killed where it is dropped.
 pub struct Running(Child);
 
