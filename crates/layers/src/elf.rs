@@ -20,6 +20,9 @@ const DEFAULT_FOLDERS: [&str; 4] = ["/lib64", "/usr/lib64", "/lib", "/usr/lib"];
 pub struct Elf {
     abi: Abi,
     needed: Vec<String>,
+    /// DT_RPATH, which also counts for the libraries that a needed one needs.
+    rpath: Vec<String>,
+    /// DT_RUNPATH, which counts for this file alone.
     runpath: Vec<String>,
     /// The path of its loader, if it is a program.
     pub interpreter: Option<String>,
@@ -40,10 +43,23 @@ impl Elf {
         Ok(Some(Elf {
             abi: (elf.is_64, elf.little_endian, elf.header.e_machine),
             needed: elf.libraries.iter().map(|name| (*name).to_owned()).collect(),
-            runpath: elf.rpaths.iter().chain(&elf.runpaths).flat_map(|all| all.split(':')).map(str::to_owned).collect(),
+            // With a DT_RUNPATH, a DT_RPATH does not count.
+            rpath: if elf.runpaths.is_empty() { folders_of(&elf.rpaths) } else { Vec::new() },
+            runpath: folders_of(&elf.runpaths),
             interpreter: elf.interpreter.map(str::to_owned),
         }))
     }
+}
+
+fn folders_of(paths: &[&str]) -> Vec<String> {
+    paths.iter().flat_map(|all| all.split(':')).map(str::to_owned).collect()
+}
+
+/// Folders with the place of the file that names them.
+fn resolved(folders: &[String], at: &Path) -> Vec<PathBuf> {
+    let origin = at.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
+    let resolve = |folder: &String| folder.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", &origin).into();
+    folders.iter().map(resolve).collect()
 }
 
 /// The ABI of a file, from its first bytes.
@@ -78,13 +94,12 @@ impl Finder {
         Finder { folders }
     }
 
-    fn find(&self, name: &str, by: &Elf, at: &Path) -> Option<PathBuf> {
-        let origin = at.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
-        let own = by
-            .runpath
-            .iter()
-            .map(|folder| PathBuf::from(folder.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", &origin)));
-        own.chain(self.folders.iter().cloned()).map(|folder| folder.join(name)).find(|path| {
+    /// Searches as ld.so(8) says: without a DT_RUNPATH, the DT_RPATH of the file and of those that have loaded it, which
+    /// are `inherited`; then the machine's folders.
+    fn find(&self, name: &str, by: &Elf, at: &Path, inherited: &[PathBuf]) -> Option<PathBuf> {
+        let own = resolved(&by.runpath, at);
+        let inherited = if by.runpath.is_empty() { inherited } else { &[] };
+        inherited.iter().chain(&own).chain(&self.folders).map(|folder| folder.join(name)).find(|path| {
             let mut head = [0; header::header64::SIZEOF_EHDR];
             let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
             read.is_ok() && abi(&head) == Some(by.abi)
@@ -98,16 +113,17 @@ impl Finder {
     /// [`Kind::FixSetup`] names a library that can't be found, and the file that needs it.
     pub fn closure(&self, files: &[PathBuf], provided: &BTreeSet<String>) -> Result<BTreeMap<String, PathBuf>> {
         let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
-        let mut waiting = files.to_vec();
-        while let Some(path) = waiting.pop() {
+        let mut waiting: Vec<(PathBuf, Vec<PathBuf>)> = files.iter().map(|file| (file.clone(), Vec::new())).collect();
+        while let Some((path, above)) = waiting.pop() {
             let Some(elf) = Elf::read(&path)? else { continue };
+            let inherited: Vec<PathBuf> = resolved(&elf.rpath, &path).into_iter().chain(above).collect();
             for name in &elf.needed {
                 if provided.contains(name) || found.contains_key(name) {
                     continue;
                 }
-                let library = self.find(name, &elf, &path).ok_or_else(|| missing(name, &path))?;
+                let library = self.find(name, &elf, &path, &inherited).ok_or_else(|| missing(name, &path))?;
                 found.insert(name.clone(), library.clone());
-                waiting.push(library);
+                waiting.push((library, inherited.clone()));
             }
         }
         Ok(found)
@@ -173,7 +189,8 @@ pub fn with_loader(program: &Path, loader: &str, libraries: &str) -> Result<Vec<
 /// `$ORIGIN` stays.
 pub fn without_runpath(library: &Path) -> Result<Option<Vec<u8>>> {
     let Some(elf) = Elf::read(library)? else { return Ok(None) };
-    if elf.runpath.is_empty() || elf.runpath.iter().any(|folder| folder.contains("$ORIGIN")) {
+    let folders: Vec<&String> = elf.rpath.iter().chain(&elf.runpath).collect();
+    if folders.is_empty() || folders.iter().any(|folder| folder.contains("$ORIGIN")) {
         return Ok(None);
     }
     let context = || format!("remove the search path from {}", library.display());

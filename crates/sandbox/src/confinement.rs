@@ -1,5 +1,5 @@
-//! Restrictions on a sandboxed program beyond its namespaces: it has no capabilities and can gain none,
-//! system calls that only an attack on the kernel needs are refused, and files and processes are limited.
+//! Restrictions on a sandboxed program beyond its namespaces: it has no capabilities and can gain none, it may make the
+//! system calls of a list, and files and processes are limited.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,6 +13,7 @@ use seccompiler::{
 };
 
 use super::Limits;
+use super::syscalls::allowed;
 
 /// System call numbers of x86_64 and aarch64, from <asm/unistd.h>. No runtime for functions needs the refused ones.
 #[cfg(target_arch = "x86_64")]
@@ -85,7 +86,7 @@ pub(super) fn set_limits(limits: Limits) -> io::Result<()> {
 }
 
 /// System call filters, compiled while the sandbox waits for its function and applied when its root is complete.
-pub(super) struct Confinement([BpfProgram; 2]);
+pub(super) struct Confinement([BpfProgram; 3]);
 
 impl Confinement {
     /// Compiles the filters; nothing is restricted yet.
@@ -113,7 +114,7 @@ fn drop_capabilities() -> io::Result<()> {
     Ok(clear_ambient_capability_set()?)
 }
 
-fn filters() -> Result<[BpfProgram; 2], seccompiler::Error> {
+fn filters() -> Result<[BpfProgram; 3], seccompiler::Error> {
     let arch = std::env::consts::ARCH.try_into()?;
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> = syscalls::REFUSED.iter().map(|call| (*call, vec![])).collect();
     // clone is refused with any of the flags. One rule for each: a mask is compared with a single value.
@@ -133,5 +134,9 @@ fn filters() -> Result<[BpfProgram; 2], seccompiler::Error> {
     // The flags of clone3 are behind a pointer, which no filter can follow. On ENOSYS programs fall back to clone.
     let unknown = BTreeMap::from([(syscalls::CLONE3, vec![])]);
     let unknown = SeccompFilter::new(unknown, SeccompAction::Allow, SeccompAction::Errno(ENOSYS), arch)?.try_into()?;
-    Ok([refused, unknown])
+    // A system call that is not on the list is one that the kernel does not have: programs then do without it.
+    let listed = allowed().map(|call| (call, vec![])).collect();
+    let listed = SeccompFilter::new(listed, SeccompAction::Errno(ENOSYS), SeccompAction::Allow, arch)?.try_into()?;
+    // Of several filters that refuse a call, the error of the last one counts.
+    Ok([listed, unknown, refused])
 }

@@ -85,7 +85,9 @@ impl Sandbox {
     pub(super) fn begin(&mut self, spec: &Spec, output: &File) -> Result<()> {
         let mut spec = spec.clone();
         if let Some(cgroup) = &self.cgroup {
-            cgroup.bound(spec.limits).during(Kind::FixSetup, "limit a sandbox's memory")?;
+            cgroup
+                .bound(spec.limits, spec.results_mb.unwrap_or_default())
+                .during(Kind::FixSetup, "limit a sandbox's memory")?;
             if cgroup.bounds_processes() {
                 // The group limits them. RLIMIT_NPROC counts all processes of a user, which the instances of a
                 // function share.
@@ -93,7 +95,7 @@ impl Sandbox {
             }
         }
         self.socket.set_read_timeout(Some(START_MAX)).during(Kind::Bug, START)?;
-        let order = StartRequest { spec: &spec, watches_memory: self.cgroup.is_none() };
+        let order = StartRequest { spec: &spec, has_group: self.cgroup.is_some() };
         let _ = send(&self.socket, &order, &[output.as_fd()]);
         match receive::<StatusMessage>(&self.socket) {
             Ok((StatusMessage::Ready, mut open)) => {

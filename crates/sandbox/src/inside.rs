@@ -35,9 +35,9 @@ pub fn inside() -> ExitCode {
     if let Ok(to_watch) = socket.try_clone() {
         std::thread::spawn(move || end_with_host(to_watch));
     }
-    if let (Some(megabytes), Ok(to_tell)) = (memory_mb, socket.try_clone()) {
+    if let Ok(to_tell) = socket.try_clone() {
         std::thread::spawn(move || {
-            memory::watch(megabytes);
+            memory::watch(memory_mb);
             let _ = send(&to_tell, &StatusMessage::OutOfMemory, &[]);
             // All processes of the sandbox end with this one.
             std::process::exit(1);
@@ -48,9 +48,8 @@ pub fn inside() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Prepares the sandbox and starts the bootstrap. Gives the bootstrap's process id, and its memory limit in
-/// megabytes where no control group enforces it.
-fn start(socket: &UnixStream) -> Result<(Pid, Option<u64>), Failed> {
+/// Prepares the sandbox and starts the bootstrap. Gives the bootstrap's process id, and its memory limit in megabytes.
+fn start(socket: &UnixStream) -> Result<(Pid, u64), Failed> {
     let step = |name: &str| {
         let name = name.to_owned();
         move |error: io::Error| (name, error)
@@ -65,8 +64,7 @@ fn start(socket: &UnixStream) -> Result<(Pid, Option<u64>), Failed> {
     // A spare sandbox waits here until it gets a function.
     let (order, output) =
         receive::<StartRequest<Spec>>(socket).map_err(step("read the description of its function"))?;
-    let StartRequest { spec, watches_memory } = order;
-    let memory_mb = watches_memory.then_some(spec.limits.memory_mb);
+    let StartRequest { spec, has_group } = order;
     print_to(output).map_err(step("redirect its output"))?;
     let mut handed = listen(&spec.ports).map_err(step("listen on its loopback interface"))?;
     root::complete(&root_spec, &spec)?;
@@ -82,13 +80,13 @@ fn start(socket: &UnixStream) -> Result<(Pid, Option<u64>), Failed> {
         let what = format!("none of {} exists and is executable", looked.join(", "));
         step("find its bootstrap")(io::Error::new(io::ErrorKind::NotFound, what))
     })?;
-    if let Some(megabytes) = memory_mb {
-        memory::bound(megabytes).map_err(|e| step("limit its memory")(e.into()))?;
+    if !has_group {
+        memory::bound(spec.limits.memory_mb).map_err(|e| step("limit its memory")(e.into()))?;
     }
     let bootstrap = spawn(program, &spec).map_err(step(&format!("start {}", program.display())))?;
     let open: Vec<_> = handed.iter().map(AsFd::as_fd).collect();
     send(socket, &StatusMessage::Ready, &open).map_err(step("report to the host"))?;
-    Ok((bootstrap, memory_mb))
+    Ok((bootstrap, spec.limits.memory_mb))
 }
 
 /// Redirects the output of this process, and so of all that it starts, to the function's output.

@@ -35,6 +35,11 @@ impl Launcher {
         cgroup::remove_leftovers();
     }
 
+    /// Whether control groups limit sandboxes. Otherwise the first process of each enforces its limits.
+    pub fn has_control_groups() -> bool {
+        cgroup::are_available()
+    }
+
     /// Starts a sandbox. Blocks for some milliseconds, until its program has been started. Everything that the
     /// program prints goes to `output`.
     ///

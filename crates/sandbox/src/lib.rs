@@ -19,6 +19,7 @@ mod outside;
 mod root;
 mod socket;
 mod spares;
+mod syscalls;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -83,9 +84,9 @@ pub struct Spec {
 /// Limits of a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Memory of all of its processes together, its folders in memory included.
+    /// Memory of all of its processes together, `/dev/shm` included.
     pub memory_mb: u64,
-    /// The size of `/tmp`, and of `/dev/shm`.
+    /// The size of `/tmp`, which does not count as the processes' memory.
     pub tmp_mb: u64,
     /// Processes and threads at a time.
     pub processes: u64,

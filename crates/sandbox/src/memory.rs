@@ -1,6 +1,6 @@
-//! The memory limit where this machine allows no control groups. The first process adds up the memory of all
-//! processes of the sandbox every 100 ms; above the limit it ends them. Between two checks the kernel limits
-//! each process alone.
+//! The limit on the memory of processes. The first process adds up what all processes of the sandbox use every 100 ms;
+//! above the limit it ends them. Between two checks the kernel limits the control group, which includes `/tmp`, or, where
+//! this machine allows no control groups, each process alone.
 
 use std::fs;
 use std::path::Path;
@@ -10,8 +10,8 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 const PERIOD: Duration = Duration::from_millis(100);
-/// Folders in memory, whose files count too.
-const FOLDERS: [&str; 3] = ["/tmp", "/dev/shm", "/results"];
+/// Folders whose files processes use as memory. Those of `/tmp` and `/results` have limits of their own.
+const FOLDERS: [&str; 1] = ["/dev/shm"];
 
 /// Limits the memory of each process to twice the sandbox's limit, so that none exhausts the host within a period.
 pub(super) fn bound(megabytes: u64) -> rustix::io::Result<()> {

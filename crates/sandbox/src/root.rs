@@ -20,6 +20,8 @@ const HOST_FOLDERS: [&str; 8] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ssl/certs", "/etc/alternatives", "/etc/R"];
 const HOST_FILES: [&str; 4] = ["/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/localtime", "/etc/ssl/openssl.cnf"];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+/// The size of `/dev/shm`, where the memory is not less: Docker's default.
+const SHARED_MB: u64 = 64;
 /// The folder for results, in the root.
 pub(super) const RESULTS: &str = "results";
 const READ_ONLY: MountFlags = MountFlags::RDONLY.union(MountFlags::NOSUID).union(MountFlags::NODEV);
@@ -58,7 +60,7 @@ pub(super) fn complete(root_spec: &RootSpec, spec: &Spec) -> Result<(), Failed> 
     if let Some(inputs) = &spec.inputs {
         bind_folder(inputs, &root.join("inputs")).map_err(step("mount /inputs"))?;
     }
-    let own = [("tmp", spec.limits.tmp_mb), ("dev/shm", spec.limits.tmp_mb)];
+    let own = [("tmp", spec.limits.tmp_mb), ("dev/shm", spec.limits.memory_mb.min(SHARED_MB))];
     for (folder, megabytes) in own.into_iter().chain(spec.results_mb.map(|megabytes| (RESULTS, megabytes))) {
         let path = root.join(folder);
         let made = fs::create_dir_all(&path).and_then(|()| tmpfs(&path, megabytes, 0o1777));

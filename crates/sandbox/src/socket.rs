@@ -40,8 +40,8 @@ pub(super) enum StatusMessage {
 pub(super) struct StartRequest<Spec> {
     /// What to start.
     pub spec: Spec,
-    /// The first process enforces the memory limit itself: there is no control group.
-    pub watches_memory: bool,
+    /// A control group limits the memory, too.
+    pub has_group: bool,
 }
 
 /// Sends a message, with `open` files attached.

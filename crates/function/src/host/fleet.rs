@@ -201,6 +201,12 @@ impl Fleet {
     /// keeps spare sandboxes ready.
     pub fn maintain(&self) -> Maintenance {
         let fleet = self.clone();
+        if !Launcher::has_control_groups() {
+            tracing::warn!(
+                "no control groups can be created: the first process of each sandbox watches its memory, and processor time \
+                 is not limited; as a service of systemd, set Delegate=cpu memory pids"
+            );
+        }
         match instance::mount_point(&self.inner.settings.roots) {
             Ok(mount_at) => self.inner.settings.launcher.keep_spares(SPARES, &mount_at),
             Err(error) => tracing::warn!(error = error.chain(), "start spare sandboxes"),

@@ -59,7 +59,8 @@ impl World {
         self.run_as(text, &self.spec())
     }
 
-    fn run_as(&self, text: &str, spec: &Spec) -> ScriptRun {
+    /// As [`World::run`], with other limits.
+    pub fn run_as(&self, text: &str, spec: &Spec) -> ScriptRun {
         let path = self.folder.path().join("output");
         let started = Instant::now();
         let sandbox = self.launch(text, spec).expect("a sandbox");

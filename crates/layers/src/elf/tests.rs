@@ -98,3 +98,31 @@ fn a_librarys_own_folders_do_not_hide_the_layers() {
     fs::remove_dir_all(&built).unwrap();
     assert_eq!(Command::new(&program).status().unwrap().code(), Some(42));
 }
+
+#[test]
+fn libraries_are_found_by_the_rpath_of_what_has_loaded_them() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (package, libraries) = (folder.path().join("wheel"), folder.path().join("wheel.libs"));
+    fs::create_dir(&package).unwrap();
+    fs::create_dir(&libraries).unwrap();
+    let cc = |source: &str, arguments: &[&str]| {
+        fs::write(folder.path().join("source.c"), source).unwrap();
+        let ran =
+            Command::new("cc").args(["-shared", "-fPIC", "source.c"]).args(arguments).current_dir(&folder).output();
+        let ran = ran.unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    };
+    cc("int inner(void) { return 42; }", &["-o", "wheel.libs/libinner-1.so"]);
+    let outer = "int inner(void); int outer(void) { return inner(); }";
+    cc(outer, &["-o", "wheel.libs/libouter-1.so", "-Lwheel.libs", "-linner-1"]);
+    let module = "int outer(void); int answer(void) { return outer(); }";
+    for (tags, is_found) in [("--disable-new-dtags", true), ("--enable-new-dtags", false)] {
+        let path = format!("-Wl,{tags},-rpath,$ORIGIN/../wheel.libs");
+        let link = ["-Lwheel.libs", "-louter-1", "-Wl,-rpath-link,wheel.libs"];
+        cc(module, &[["-o", "wheel/_module.so", &path].as_slice(), &link].concat());
+        let found = Finder::new(&[]).closure(&[package.join("_module.so")], &BTreeSet::new());
+        // A DT_RUNPATH counts for the file alone, a DT_RPATH also for what it loads.
+        assert_eq!(found.is_ok(), is_found, "{tags}");
+        assert!(found.is_err() || found.unwrap().contains_key("libinner-1.so"));
+    }
+}

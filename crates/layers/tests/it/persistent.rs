@@ -57,6 +57,7 @@ run <- function(event) switch(event$what,
   state = { count <<- get0("count", globalenv(), ifnotfound = 0) + 1; count },
   clear = { closeAllConnections(); rm(list = ls(globalenv()), envir = globalenv()); 2 },
   big = strrep("a", 5e6),
+  doubles = sprintf("%.17g", event$x),
   length = length(event$all),
   stop = inner(event$of),
   custom = stop(structure(class = c("late_data", "error", "condition"), list(message = "trop tard \u00e9", call = NULL))),
@@ -95,6 +96,7 @@ pub fn trials() -> Vec<Trial> {
         trial("persistent::accents_stay", async || accents(Root::Host).await),
         trial("persistent::accents_stay_without_a_host", async || accents(Root::Bare).await),
         trial("persistent::numbers_come_back_unchanged", numbers),
+        trial("persistent::doubles_are_the_nearest_ones", doubles),
         trial("persistent::events_arrive_as_jsonlite_reads_them", events),
         trial("persistent::an_event_that_is_not_json_is_reported_with_its_position", no_json),
         trial("persistent::what_it_prints_is_logged", printed),
@@ -176,6 +178,34 @@ async fn accents(root: Root) {
     let host = probe(root);
     let got = host.value(&json!({"what": "accents", "nom": "Hélène Évrard"}).to_string()).await;
     assert_eq!(got, json!(["Hélène Évrard", 13, "HÉLÈNE ÉVRARD", "Producteur é", "Hélène Évrard", true]));
+}
+
+async fn doubles() {
+    let host = probe(Root::Host);
+    // Of a linear congruential generator, with few and with many digits, small and large.
+    let mut state = 1_u64;
+    let mut texts: Vec<String> =
+        ["9007199254740993", "5e-324", "1.7976931348623157e308", "0.1", "-0.30000000000000004"]
+            .map(str::to_owned)
+            .to_vec();
+    for at in 0..4_000_i32 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let digits = (state >> 11).to_string();
+        let digits = &digits[..digits.len().min(4 + (at % 16) as usize)];
+        texts.push(match at % 4 {
+            0 => format!("0.{digits}"),
+            1 => format!("{}.{}", &digits[..2], &digits[2..]),
+            2 => format!("{digits}e{}", at % 280 - 140),
+            _ => format!("-{digits}"),
+        });
+    }
+    let answer = host.value(&format!(r#"{{"what": "doubles", "x": [{}]}}"#, texts.join(", "))).await;
+    let found: Vec<f64> =
+        answer.as_array().expect("an array").iter().filter_map(|text| text.as_str()?.parse().ok()).collect();
+    let expected: Vec<f64> = texts.iter().map(|text| text.parse().expect("a number")).collect();
+    let differ = texts.iter().zip(expected.iter().zip(&found)).filter(|(_, (expected, found))| expected != found);
+    assert_eq!(differ.collect::<Vec<_>>(), []);
+    assert_eq!(found.len(), texts.len());
 }
 
 async fn numbers() {

@@ -52,8 +52,63 @@ json_unescape <- function(text) {
   text
 }
 
-json_numbers <- function(tokens) {
+# The doubles that are nearest to decimal numbers. as.numeric() may be off by one in the last digit.
+json_nearest <- function(tokens) {
   numbers <- as.numeric(tokens)
+  negative <- startsWith(tokens, "-")
+  unsigned <- sub("^-", "", tokens)
+  exponent <- regexpr("[eE]", unsigned)
+  has_exponent <- exponent > 0L
+  mantissa <- ifelse(has_exponent, substr(unsigned, 1L, exponent - 1L), unsigned)
+  power <- integer(length(tokens))
+  power[has_exponent] <- suppressWarnings(as.integer(substring(unsigned[has_exponent], exponent[has_exponent] + 1L)))
+  point <- regexpr(".", mantissa, fixed = TRUE)
+  power <- power - ifelse(point > 0L, nchar(mantissa) - point, 0L)
+  digits <- sub("^0+", "", sub(".", "", mantissa, fixed = TRUE))
+  length <- nchar(digits)
+  # Both the digits and the power of ten are exact doubles: one operation rounds once.
+  exact <- length <= 15L & !is.na(power) & abs(power) <= 22L
+  whole <- as.numeric(digits[exact])
+  whole[length[exact] == 0L] <- 0
+  scale <- 10^abs(power[exact])
+  numbers[exact] <- ifelse(power[exact] < 0L, whole / scale, whole * scale)
+  numbers[exact & negative] <- -numbers[exact & negative]
+  long <- which(!exact & is.finite(numbers) & numbers != 0)
+  if (length(long) > 0L) numbers[long] <- json_nearest_of(numbers[long], digits[long], power[long])
+  numbers
+}
+
+# Which of doubles and their neighbours are nearest to digits times powers of ten.
+json_nearest_of <- function(numbers, digits, power) {
+  size <- abs(numbers)
+  step <- 2^(pmax(floor(log2(size)), -1022) - 52)
+  near <- list(size, size - step, size + step)
+  exact <- lapply(near, function(x) sprintf("%.45e", x))
+  top <- lapply(exact, function(text) suppressWarnings(as.integer(substring(text, 49L))))
+  wanted <- nchar(digits) + power - 1L
+  highest <- pmax(wanted, top[[1L]], top[[2L]], top[[3L]], na.rm = TRUE)
+  # The first 39 digits in groups of 13, which are exact doubles, all by the same power of ten.
+  groups <- function(text, shift) {
+    text <- paste0(strrep("0", pmax(0L, shift)), text, strrep("0", 40L))
+    # A neighbour of the greatest double is infinite.
+    lapply(c(1L, 14L, 27L), function(at) suppressWarnings(as.numeric(substr(text, at, at + 12L))))
+  }
+  of <- groups(digits, highest - wanted)
+  best <- size
+  least <- rep(Inf, length(size))
+  for (at in seq_along(near)) {
+    text <- paste0(substr(exact[[at]], 1L, 1L), substr(exact[[at]], 3L, 47L))
+    mine <- groups(text, highest - top[[at]])
+    away <- abs((mine[[1L]] - of[[1L]]) * 1e26 + (mine[[2L]] - of[[2L]]) * 1e13 + (mine[[3L]] - of[[3L]]))
+    is_nearer <- is.finite(near[[at]]) & !is.na(away) & away < least
+    best[is_nearer] <- near[[at]][is_nearer]
+    least[is_nearer] <- away[is_nearer]
+  }
+  sign(numbers) * best
+}
+
+json_numbers <- function(tokens) {
+  numbers <- json_nearest(tokens)
   all <- as.list(numbers)
   whole <- !grepl("[.eE]", tokens) & abs(numbers) <= .Machine$integer.max
   all[whole] <- as.list(as.integer(numbers[whole]))
@@ -197,7 +252,7 @@ json_double <- function(x) {
   finite <- is.finite(x)
   digits[!finite] <- "0"
   for (more in c("%.16g", "%.17g")) {
-    differ <- which(finite & as.numeric(digits) != x)
+    differ <- which(finite)[json_nearest(digits[finite]) != x[finite]]
     if (length(differ) == 0L) break
     digits[differ] <- sprintf(more, x[differ])
   }
