@@ -8,6 +8,7 @@
 //!
 //! This crate does not know the Runtime API: it runs a program in the folders that a [`Spec`] names.
 
+mod base_programs;
 mod cgroup;
 mod confinement;
 mod host_side;
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
+pub use base_programs::PROGRAMS_FOLDER;
 pub use host_side::{End, Sandbox};
 pub use launch::Launcher;
 

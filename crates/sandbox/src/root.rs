@@ -13,7 +13,7 @@ use rustix::mount::{
 };
 use rustix::process::{chdir, pivot_root};
 
-use super::{RootSpec, Spec};
+use super::{RootSpec, Spec, base_programs};
 
 /// Programs, libraries and certificates: what an image for AWS Lambda contains.
 const HOST_FOLDERS: [&str; 8] =
@@ -42,7 +42,7 @@ pub(super) fn prepare(root_spec: &RootSpec) -> Result<(), Failed> {
     tmpfs(root, 16, 0o755).map_err(step("mount the sandbox's root"))?;
     match &root_spec.base {
         Some(base) => image(base, root).map_err(step("mount the base image"))?,
-        None => host(root).map_err(step("mount this machine's programs"))?,
+        None => host(root).and_then(|()| base_programs::link(root)).map_err(step("mount this machine's programs"))?,
     }
     fs::create_dir_all(root.join("var/runtime")).map_err(step("make /var/runtime"))?;
     devices(root).map_err(step("make /dev"))?;

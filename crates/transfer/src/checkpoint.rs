@@ -89,6 +89,9 @@ pub struct Origin {
     /// The target has exactly the rows that the source had at the table's position in the log.
     #[serde(default)]
     pub mirrors: bool,
+    /// Rows that the source has deleted are in the target, with the time of the delete.
+    #[serde(default)]
+    pub marks: bool,
     /// The stream whose position in the log the table has: the id of its record.
     #[serde(default)]
     pub stream: Option<String>,
@@ -149,6 +152,7 @@ impl Origin {
             storage: plan.source.leaves.iter().map(|leaf| (leaf.oid, leaf.file_node)).collect(),
             filter: Some(plan.filter.clone().unwrap_or_default()),
             mirrors: false,
+            marks: false,
             stream: None,
             history: None,
         }

@@ -188,6 +188,8 @@ fn for_postgres(
         (Some(ColumnAs::Bytes), _) => (format!("textsend(({expression})::text)"), "bytea".to_owned()),
         // Without its size: with one, PostgreSQL would round to the scale without an error.
         (Some(ColumnAs::Decimal(..)), _) => cast("numeric"),
+        // Their values are OIDs of the source, which name other objects in the target.
+        (None, _) if type_name.starts_with("reg") && !type_name.contains('.') => cast("text"),
         // With pg_catalog alone on the search path, a name with a dot is a user's type.
         (None, _) if !type_name.contains('.') => (expression.to_owned(), type_name.to_owned()),
         (None, SourceType::Builtin { name, .. }) => cast(builtin_sql_name(name)),

@@ -324,6 +324,7 @@ impl ReadPlan {
         let stream = context.stream.as_ref();
         let origin = Origin {
             mirrors: has_deletes && self.action == Action::Replace,
+            marks: request.settings.marks_deleted(),
             stream: stream.map(|stream| stream.id.clone()),
             history: history.state(before, &origin),
             ..origin

@@ -436,6 +436,14 @@ fn language(base: Option<&Path>) -> &'static str {
     if known { "en_US.UTF-8" } else { "C.UTF-8" }
 }
 
+/// Where programs are found by name. Those of layers come first; of this machine, only those that AWS's images have, too.
+fn search_path(base: Option<&Path>) -> String {
+    match base {
+        Some(_) => "/opt/bin:/usr/local/bin:/usr/bin/:/bin".to_owned(),
+        None => format!("/opt/bin:/opt/R/bin:/opt/python/bin:{}", sandbox::PROGRAMS_FOLDER),
+    }
+}
+
 /// An instance's variables: AWS Lambda's, then the host's, then the services', then the function's own. Later ones
 /// replace earlier ones.
 fn environment(function: &Function, settings: &InstanceSettings<'_>, instance: &str) -> BTreeMap<String, String> {
@@ -456,7 +464,7 @@ fn environment(function: &Function, settings: &InstanceSettings<'_>, instance: &
         ("TZ", ":UTC".to_owned()),
         ("LANG", language(function.base.as_deref()).to_owned()),
         ("HOME", "/tmp".to_owned()),
-        ("PATH", "/usr/local/bin:/usr/bin/:/bin:/opt/bin".to_owned()),
+        ("PATH", search_path(function.base.as_deref())),
         ("LD_LIBRARY_PATH", libraries),
     ];
     let mut environment: BTreeMap<String, String> =

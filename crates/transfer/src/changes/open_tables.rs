@@ -1,8 +1,9 @@
 //! The tables that take part in a stream, as their target has them. Those without a position in the log are read whole
 //! before the stream begins.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
@@ -14,6 +15,7 @@ use super::stream_record::{RereadRequest, StreamRecord};
 use super::table_stream::{TableStream, matching};
 use super::table_writer::TableWriter;
 use crate::checkpoint::{Checkpoint, Origin, STREAM};
+use crate::destination::deleted_rows::with_deleted_at;
 use crate::destination::history::generation_of;
 use crate::destination::{lake as to_lake, postgres as to_postgres};
 use crate::error::{Context, Error, Kind, Result};
@@ -24,6 +26,11 @@ use crate::request::{Request, Target};
 use crate::resume::{Permission, keep_names};
 use crate::run::{MarkedPlan, TransferReport, transfer_under};
 use crate::table_transfer::StreamStart;
+
+/// How often a table is read again by itself within a time. Where its source gives no other values, this would go on for
+/// ever, and each time hold up the other tables.
+const REREADS_MAX: usize = 5;
+const REREADS_WITHIN: Duration = Duration::from_secs(600);
 
 /// What is known of a table before the stream begins.
 pub struct PresentTable {
@@ -58,10 +65,12 @@ pub struct Rereads {
     pub by_user: BTreeSet<String>,
     /// Where the log lacked values, until they were read.
     pub automatic: BTreeSet<String>,
-    /// Those of `automatic` that were read: where it did not help, they fail.
-    pub done: BTreeSet<String>,
+    /// When those of `automatic` were read.
+    pub done: BTreeMap<String, Vec<Instant>>,
     /// Some type has no binary format, so that the server sends texts.
     pub has_texts_only: bool,
+    /// The server has failed to decode a transaction before its commit, so that it sends them after it.
+    pub has_whole_transactions: bool,
 }
 
 /// The tables that take part in the stream. Those without a position in the log are read first.
@@ -108,8 +117,17 @@ pub async fn ready_tables(
     Ok(ready)
 }
 
+impl Rereads {
+    /// The tables that were read again so often that another time would not help: they fail.
+    pub fn exhausted(&self) -> BTreeSet<String> {
+        let is_recent = |at: &&Instant| at.elapsed() < REREADS_WITHIN;
+        let is_exhausted = |times: &Vec<Instant>| times.iter().filter(is_recent).count() >= REREADS_MAX;
+        self.done.iter().filter(|(_, times)| is_exhausted(times)).map(|(table, _)| table.clone()).collect()
+    }
+}
+
 /// The streams of tables of the lake, by their OIDs at the source.
-pub fn lake_streams(
+pub async fn lake_streams(
     request: &Request,
     record: &StreamRecord,
     ready: Vec<PresentTable>,
@@ -120,6 +138,8 @@ pub fn lake_streams(
         let plan = present.plan;
         let oid = plan.source.oid;
         let matching = matching(&plan, &origin, &request.settings);
+        let marks = request.settings.marks_deleted();
+        let table = if marks { ensure_deleted_at(table, &request.run).await? } else { table };
         let generation = origin.history.as_ref().and_then(|state| state.open()).map_or(0, |span| span.generation);
         let history = present
             .history
@@ -128,6 +148,7 @@ pub fn lake_streams(
         let before = origin;
         let mut origin = before.clone();
         origin.mirrors &= request.settings.has_deletes();
+        origin.marks = marks;
         if !request.settings.changes.history {
             origin.history = origin.ended_history(record.reached.of(oid).unwrap_or_default());
         }
@@ -137,6 +158,18 @@ pub fn lake_streams(
         streams.insert(oid, TableStream::new(plan, origin, position, writer));
     }
     Ok(streams)
+}
+
+/// The table with the column for the times of deletes, which is committed where it is missing.
+async fn ensure_deleted_at(table: lake::Table, run: &str) -> Result<lake::Table> {
+    let context = "add the column for deleted rows";
+    let present = table.schema().context(context)?;
+    let schema = with_deleted_at(&present);
+    if schema == present {
+        return Ok(table);
+    }
+    table.commit(run, "mark").schema(schema).write().await.context(context)?;
+    table.reload().await.context(context)
 }
 
 /// What the target has of a table.
@@ -228,6 +261,8 @@ fn continued(
             && (origin.system, origin.database) == (identity.system, identity.database)
             && origin.transfer == request.settings.name
             && origin.stream.as_ref() == Some(&prepared.record.id)
+            // Rows that were deleted and kept without a mark can't be told from others.
+            && (!request.settings.marks_deleted() || origin.marks || origin.mirrors)
             && origin.filter.as_deref().unwrap_or_default() == plan.filter.as_deref().unwrap_or_default()
     };
     // A table that was left out of an earlier session lacks the changes of it.

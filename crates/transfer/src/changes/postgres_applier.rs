@@ -210,6 +210,12 @@ impl<'a> PostgresApplier<'a> {
         let present: Vec<(String, String)> = rows.into_iter().filter_map(pair).collect();
         let is_added = |name: &&str| !present.iter().any(|(present, _)| present == name);
         let added: Vec<&str> = available.columns.iter().map(|column| column.name.as_str()).filter(is_added).collect();
+        let known = table.origin.columns.iter().filter(|column| !column.absent);
+        if let Some(lost) = known.map(|column| &column.target).find(|name| added.contains(&name.as_str())) {
+            let what =
+                format!("apply changes to {}: column {lost:?} was removed from the target's table", table.name());
+            return Err(Error::input(what).state("columns-changed"));
+        }
         schema::check_values(&available, &added)?;
         let altered = alter(&present, &available)?;
         let origin = schema::described_origin(request, &table.origin, &plan, &relation, &mapping);
@@ -236,7 +242,10 @@ impl<'a> PostgresApplier<'a> {
         } else {
             let error = match &error.hint {
                 Some(_) => error,
-                None => error.hint(format!("read the table again: {}", table.plan.resync_command)),
+                None => error.hint(format!(
+                    "correct what the target's error names, then read the table again: {}",
+                    table.plan.resync_command
+                )),
             };
             tracing::error!(table = name, "{}", base::chain(&error));
             self.end = Some(SessionEnd::Replan);

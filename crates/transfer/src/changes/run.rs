@@ -38,6 +38,9 @@ const HEALTHY: Duration = Duration::from_secs(30);
 /// What the server reports where a value of the log has no binary format.
 const NO_BINARY: &str = "no binary output function";
 
+/// PostgreSQL's code of an internal error, in messages.
+const INTERNAL_ERROR: &str = "[XX000]";
+
 /// How long a stream runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamEnd {
@@ -61,7 +64,6 @@ pub async fn run(request: &Arc<Request>, end: StreamEnd, observer: &Arc<dyn Stre
         let ended = session(request, end, observer, &mut rereads).await;
         if started.elapsed() >= HEALTHY {
             wait = WAIT_MIN;
-            rereads.done.clear();
         }
         match ended {
             Ok(SessionEnd::Stopped) => return Ok(()),
@@ -69,10 +71,18 @@ pub async fn run(request: &Arc<Request>, end: StreamEnd, observer: &Arc<dyn Stre
             Ok(SessionEnd::Reread(table)) => {
                 wait = WAIT_MIN;
                 rereads.automatic.insert(table.clone());
-                rereads.done.insert(table);
+                rereads.done.entry(table).or_default().push(Instant::now());
             }
             Err(error) if !rereads.has_texts_only && base::chain(&error).contains(NO_BINARY) => {
                 rereads.has_texts_only = true;
+            }
+            // Of a transaction that is rolled back at the same time, the server may lack rows of the catalogue.
+            Err(error) if !rereads.has_whole_transactions && base::chain(&error).contains(INTERNAL_ERROR) => {
+                tracing::warn!(
+                    "large transactions are received after their commit from now on: {}",
+                    base::chain(&error)
+                );
+                rereads.has_whole_transactions = true;
             }
             Err(error) if error.kind == Kind::Retry && end == StreamEnd::Never => {
                 tracing::warn!("the stream was interrupted: {}", base::chain(&error));
@@ -98,9 +108,9 @@ enum SessionTables {
 }
 
 impl SessionTables {
-    fn open(request: &Request, record: &StreamRecord, ready: Vec<PresentTable>) -> Result<SessionTables> {
+    async fn open(request: &Request, record: &StreamRecord, ready: Vec<PresentTable>) -> Result<SessionTables> {
         Ok(match &request.target {
-            Target::Lake(_) => SessionTables::Lake(lake_streams(request, record, ready)?),
+            Target::Lake(_) => SessionTables::Lake(lake_streams(request, record, ready).await?),
             Target::Postgres(endpoint) => {
                 // The changes before the confirmed position are there.
                 let from = record.confirmed();
@@ -138,15 +148,15 @@ async fn session(
     if !check_history(request, &client, &mut prepared, reached).await? {
         return Ok(SessionEnd::Replan);
     }
-    let tables = SessionTables::open(request, &prepared.record, tables)?;
+    let tables = SessionTables::open(request, &prepared.record, tables).await?;
     prepared.record.set_tables(tables.oids());
     prepared.record.write(request).await?;
     let slot = request.settings.changes.slot.clone();
     let publication = request.settings.changes.publication.clone();
     let (request, observer, version) = (Arc::clone(request), Arc::clone(observer), prepared.version);
     let record = prepared.record;
-    let (runtime, reread) = (Handle::current(), rereads.done.clone());
-    let has_texts_only = rereads.has_texts_only;
+    let (runtime, reread) = (Handle::current(), rereads.exhausted());
+    let (has_texts_only, is_early) = (rereads.has_texts_only, !rereads.has_whole_transactions);
     drop(client);
     let watch = Arc::new(SourceWatch::new(until));
     let before =
@@ -156,7 +166,7 @@ async fn session(
         let connection = ReplicationConnection::connect(&request.source, version)?;
         let form =
             LogForm { has_binary: connection.has_binary() && !has_texts_only, has_bytes: connection.has_bytes() };
-        let stream = connection.start(&slot, &publication, form.has_binary, POLL)?;
+        let stream = connection.start(&slot, &publication, form.has_binary, is_early, POLL)?;
         let (observer, until) = (observer.as_ref(), until.map(|mark| mark.position));
         let options =
             SessionOptions { request: &request, form, until, observer, reread: &reread, watch: &watch, runtime };

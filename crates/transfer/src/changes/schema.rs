@@ -115,6 +115,7 @@ pub fn described_origin(
     let history = before.history.clone();
     Origin {
         mirrors: before.mirrors,
+        marks: before.marks,
         stream: before.stream.clone(),
         history,
         ..origin.with_earlier_columns(before, plan)

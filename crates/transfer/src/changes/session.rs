@@ -38,7 +38,7 @@ pub struct SessionOptions<'a> {
     pub until: Option<Lsn>,
     /// Is told about the progress, and is asked whether to go on.
     pub observer: &'a dyn StreamObserver,
-    /// Tables that were read again by this run: they are not read again another time.
+    /// Tables that were read again so often that they are not read again another time.
     pub reread: &'a BTreeSet<String>,
     /// What is observed at the source meanwhile.
     pub watch: &'a SourceWatch,

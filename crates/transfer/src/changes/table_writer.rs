@@ -20,7 +20,7 @@ use super::net_effect::{Base, Matching, NetEffect, net_effect};
 use super::upkeep::StreamUpkeep;
 use crate::checkpoint::Origin;
 use crate::checkpoint::STREAM;
-use crate::destination::deleted_rows::{mark_all, marked, with_deleted_at, without_deleted_at};
+use crate::destination::deleted_rows::{mark_all, marked, without_deleted_at};
 use crate::destination::lake::with_origin;
 use crate::error::{Context, Error, Result};
 use crate::lsn::Lsn;
@@ -76,17 +76,14 @@ impl TableWriter {
         matching: Matching,
         runtime: Handle,
     ) -> Result<Self> {
-        let present = table.schema().context("read the table's schema")?;
-        let schema = if matching.deletes == Deletes::Mark { with_deleted_at(&present) } else { Arc::clone(&present) };
-        let uncommitted =
-            Uncommitted { schema: (schema != present).then(|| Arc::clone(&schema)), ..Uncommitted::default() };
+        let schema = table.schema().context("read the table's schema")?;
         Ok(TableWriter {
             table,
             run: run.to_owned(),
             schema,
             matching,
             writer: None,
-            uncommitted,
+            uncommitted: Uncommitted::default(),
             history,
             upkeep: StreamUpkeep::default(),
             loaded_at: Instant::now(),
@@ -138,6 +135,8 @@ impl TableWriter {
     pub fn set_table(&mut self, table: Table) -> Result<()> {
         self.schema = table.schema().context("read the table's schema")?;
         self.table = table;
+        // Columns that waited for a commit are among those of the table now.
+        self.uncommitted.schema = None;
         Ok(())
     }
 

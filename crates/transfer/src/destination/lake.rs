@@ -111,6 +111,7 @@ pub struct WriteSummary {
 /// Writes the batches of one stream to files, and remembers the greatest value of an integer cursor.
 pub struct InitialSink {
     writer: FileWriter,
+    schema: SchemaRef,
     cursor: Option<Cursor>,
     top: Option<i64>,
 }
@@ -119,7 +120,7 @@ impl InitialSink {
     /// A sink for rows of `schema` in files of the run.
     pub fn new(lake: &Lake, target: &TableName, run: &str, schema: &SchemaRef, cursor: Option<&Cursor>) -> Self {
         let writer = lake.writer(target, run, Arc::clone(schema), Handle::current());
-        InitialSink { writer, cursor: cursor.cloned(), top: None }
+        InitialSink { writer, schema: Arc::clone(schema), cursor: cursor.cloned(), top: None }
     }
 }
 
@@ -130,6 +131,11 @@ impl Sink for InitialSink {
         if let Some(cursor) = &self.cursor {
             self.top = self.top.max(greatest(&batch, cursor)?);
         }
+        // Of a table whose deleted rows are marked, the source has one column less.
+        let batch = match batch.num_columns() == self.schema.fields().len() {
+            true => batch,
+            false => lake::conform(&batch, &self.schema).context("write rows to the lake")?,
+        };
         self.writer.write(&batch).context("write rows to the lake")
     }
 
@@ -148,7 +154,7 @@ pub async fn replace(
     position: Option<Position>,
 ) -> Result<WriteSummary> {
     let (plan, run) = (&reading.plan, update.run);
-    let schema = schema_of(plan);
+    let schema = if update.origin.marks { with_deleted_at(&schema_of(plan)) } else { schema_of(plan) };
     let sink = |_| {
         let sink = InitialSink::new(lake, &plan.target, run, &schema, plan.cursor.as_ref());
         HistoryLoad::sink(update.history, sink)

@@ -295,12 +295,33 @@ async fn swap(client: &mut Client, plan: &TablePlan, staging: &str, checkpoint: 
         format!(
             "CREATE SCHEMA IF NOT EXISTS {schema}; DROP TABLE IF EXISTS {target}; \
              ALTER TABLE {SCHEMA}.{unqualified} SET SCHEMA {schema}; ALTER TABLE {schema}.{unqualified} RENAME TO \
-             {name}"
+             {name}; {}",
+            rename_key(plan, &unqualified)
         )
     };
     transaction.batch_execute(&statements).await.context(format!("replace {}", plan.target))?;
     transaction.batch_execute(checkpoint).await.context("write the checkpoint")?;
     transaction.commit().await.context(format!("commit {}", plan.target))
+}
+
+/// SQL that gives the key of a table that was a staging table the name that PostgreSQL would give it, where no other
+/// relation has that name.
+fn rename_key(plan: &TablePlan, staging: &str) -> String {
+    if plan.key.is_empty() {
+        return String::new();
+    }
+    let target = target(plan);
+    format!(
+        "DO $wattlake$ DECLARE was text; wanted text := left({table}, 58) || '_pkey'; BEGIN \
+             SELECT conname INTO was FROM pg_constraint WHERE conrelid = {relation}::regclass AND contype = 'p' AND \
+             conname LIKE {prefix}; \
+             IF was IS NOT NULL AND to_regclass(format('%I.%I', {schema}, wanted)) IS NULL THEN \
+             EXECUTE format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', {relation}, was, wanted); END IF; END $wattlake$",
+        table = literal(&plan.target.table),
+        schema = literal(&plan.target.schema),
+        relation = literal(&target),
+        prefix = literal(&format!("{}%", &staging[..20])),
+    )
 }
 
 /// SQL that replaces the rows of a table that is kept. Rows of the same key are updated, so that rows that refer to

@@ -100,15 +100,21 @@ impl ReplicationConnection {
     }
 
     /// Starts the stream of a slot with the changes of a publication. Changes before the slot's confirmed position are
-    /// not sent.
+    /// not sent. With `is_early`, large transactions are sent before their commit, where the server can do that.
     ///
     /// # Errors
     /// Where the slot is in use, was invalidated, or does not exist.
-    pub fn start(mut self, slot: &str, publication: &str, is_binary: bool, poll: Duration) -> Result<LogStream> {
+    pub fn start(
+        mut self,
+        slot: &str,
+        publication: &str,
+        is_binary: bool,
+        is_early: bool,
+        poll: Duration,
+    ) -> Result<LogStream> {
         let binary = if is_binary { ", binary 'true'" } else { "" };
         let protocol = match self.version {
-            // Large transactions are sent before their commit.
-            HAS_STREAMING.. => "proto_version '2', streaming 'on'",
+            HAS_STREAMING.. if is_early => "proto_version '2', streaming 'on'",
             _ => "proto_version '1'",
         };
         let names = quote(publication).replace('\'', "''");

@@ -212,6 +212,25 @@ async fn a_mapping_masks_and_selects_the_changes_of_a_target_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_the_target_has_lost_is_read_again() {
+    let replica = Replica::new(
+        "CREATE TABLE t (id int PRIMARY KEY, v text, r regclass); INSERT INTO t VALUES (1, 'a', 'pg_class'), (2, 'b', 't')",
+    )
+    .await;
+    replica.catch_up().await;
+    assert_eq!(replica.rows("t").await, ["(1,a,pg_class)", "(2,b,public.t)"]);
+    let key = "SELECT conname::text FROM pg_constraint WHERE conrelid = 'public.t'::regclass AND contype = 'p'";
+    assert_eq!(first_column(&replica.client, key).await, ["t_pkey"]);
+    execute(&replica.client, "ALTER TABLE t RENAME v TO w").await;
+    replica.source.sql("INSERT INTO t VALUES (3, 'c', NULL)").await;
+    replica.catch_up().await;
+    let sql = "SELECT concat_ws('|', id, v) FROM public.t ORDER BY id";
+    assert_eq!(first_column(&replica.client, sql).await, ["1|a", "2|b", "3|c"]);
+    assert_eq!(first_column(&replica.client, key).await, ["t_pkey"]);
+    replica.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn kept_rows_stay_in_the_target() {
     let mut replica =
         Replica::new("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'), (2, 'b')").await;

@@ -148,6 +148,47 @@ async fn columns_are_added_beside_marked_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn types_are_widened_before_the_first_change() {
+    for has_history in [false, true] {
+        let fixture =
+            Fixture::new("CREATE TABLE t (id int PRIMARY KEY, a int); INSERT INTO t VALUES (1, 1), (2, 2)").await;
+        let mut settings = marking(&fixture);
+        settings.changes.history = has_history;
+        catch_up(&fixture, &settings).await;
+        assert_eq!(columns(&fixture, "public.t").await, ["id", "a", "_deleted_at"]);
+        for sql in [
+            "ALTER TABLE t ALTER a TYPE bigint",
+            "ALTER TABLE t ADD k int DEFAULT 4",
+            "DELETE FROM t WHERE id = 1",
+            "INSERT INTO t VALUES (3, 5000000000)",
+        ] {
+            fixture.sql(sql).await;
+        }
+        catch_up(&fixture, &settings).await;
+        let shown = fixture.rows("public.t").await;
+        assert_eq!(shown[1..], ["2|2|NULL|4", "3|5000000000|NULL|4"], "history {has_history}");
+        assert!(shown[0].starts_with("1|1|2") && shown[0].ends_with("|4"), "{shown:?}");
+        assert_valid(&fixture, &settings).await;
+        drop_slot(&fixture, &settings).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_were_kept_without_a_mark_are_marked_when_it_is_set() {
+    let fixture = Fixture::new("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)").await;
+    let mut settings = streaming(&fixture);
+    let since = now(&fixture).await;
+    // Applied, marked, kept, and marked again.
+    for (deletes, id) in [(Deletes::Apply, 0), (Deletes::Mark, 1), (Deletes::Keep, 2), (Deletes::Mark, 3)] {
+        settings.changes.deletes = deletes;
+        fixture.sql(&format!("DELETE FROM t WHERE id = {id}")).await;
+        catch_up(&fixture, &settings).await;
+    }
+    assert_eq!(rows(&fixture, &since).await, ["1|deleted", "2|deleted", "3|deleted"]);
+    drop_slot(&fixture, &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tables_that_cannot_have_marked_rows_are_refused() {
     let fixture = Fixture::new(
         "CREATE TABLE a (id bigint); ALTER TABLE a REPLICA IDENTITY FULL; \

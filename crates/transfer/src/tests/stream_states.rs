@@ -222,6 +222,27 @@ async fn a_mapping_masks_and_selects_the_changes_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_read_again_several_times_in_a_row() {
+    let fixture = Fixture::new("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+    let settings = streaming(&fixture);
+    let running = start(&fixture, &settings);
+    for number in 2..5 {
+        fixture
+            .sql(&format!(
+                "ALTER TABLE t ADD u{number} uuid DEFAULT gen_random_uuid(); INSERT INTO t VALUES ({number})"
+            ))
+            .await;
+        wait_for_count(&fixture, number).await;
+    }
+    running.stop().await;
+    let recorder = catch_up(&fixture, &settings).await;
+    assert!(recorder.errors().is_empty());
+    let rows = source_rows(&fixture, "SELECT concat_ws('|', id, u2, u3, u4) FROM public.t").await;
+    assert_eq!(fixture.rows("public.t").await, rows);
+    drop_slot(&fixture, &settings).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_not_replicate_is_named() {
     let fixture = Fixture::new(TABLE).await;
     let database = fixture.source.database();

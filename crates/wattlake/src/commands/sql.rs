@@ -3,7 +3,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use clap::Args;
 use lake::AsOf;
 use sql::output::Format;
@@ -34,18 +34,8 @@ pub struct Sql {
 
 /// A day means its first instant, UTC.
 fn instant(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Ok(at) = DateTime::parse_from_rfc3339(&text.replace(' ', "T")) {
-        return Ok(at.to_utc());
-    }
-    for form in ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M"] {
-        if let Ok(at) = NaiveDateTime::parse_from_str(&text.replace(' ', "T"), form) {
-            return Ok(at.and_utc());
-        }
-    }
-    match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        Ok(day) => Ok(day.and_time(chrono::NaiveTime::MIN).and_utc()),
-        Err(_) => Err("write it as 2026-01-31, 2026-01-31 08:00 or 2026-01-31T08:00:00+01:00".into()),
-    }
+    sql::instant::parse(text)
+        .ok_or_else(|| "write it as 2026-01-31, 2026-01-31 08:00 or 2026-01-31T08:00:00+01:00".to_owned())
 }
 
 impl Sql {

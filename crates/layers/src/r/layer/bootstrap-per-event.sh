@@ -1,7 +1,6 @@
 #!/opt/bin/bash
 # A new R process for each event: each event waits for R's start, and no state remains from one event to the next.
 set -euo pipefail
-PATH="$PATH:/opt/bin"
 api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
 work=$(mktemp -d)
 while true; do
