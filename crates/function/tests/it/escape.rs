@@ -201,8 +201,9 @@ fn tmp_is_not_memory(world: &World) {
     let fills = "head -c 200m /dev/zero > /tmp/large && stat -c %s /tmp/large";
     let ran = world.run_as(fills, &spec);
     assert_eq!((ran.end, ran.output.as_str()), (End::Exit(0), "209715200\n"));
-    // Memory that is shared by /dev/shm, and that of processes, counts.
-    let grows = "x=x; while :; do x=$x$x; done";
+    // The memory of processes counts. It grows slowly: without a control group it is looked at ten times a second, and a
+    // process that grows faster gets no more memory at twice the limit.
+    let grows = "y=$(head -c 1000000 /dev/zero | tr '\\0' x); while :; do x+=$y; sleep 0.02; done";
     assert_eq!(world.run_as(grows, &spec).end, End::OutOfMemory);
 }
 

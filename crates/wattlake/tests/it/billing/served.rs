@@ -16,8 +16,8 @@ api="http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime"
 while true; do
   curl -sS -D /tmp/head -o /tmp/event "$api/invocation/next"
   id=$(tr -d '\r' < /tmp/head | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //p')
-  count=$(psql -XAtc 'SELECT count(*) FROM billing.declared' 2>&1 | head -1)
-  written=$(psql -XAtc 'CREATE TABLE mine (a int)' 2>&1 | head -1)
+  count=$(/usr/bin/psql -XAtc 'SELECT count(*) FROM billing.declared' 2>&1 | head -1)
+  written=$(/usr/bin/psql -XAtc 'CREATE TABLE mine (a int)' 2>&1 | head -1)
   inside=$(curl -sS -o /dev/null -w '%{http_code}' "${WATTLAKE_OBJECTS_URL:-http://127.0.0.1:9}/billing/declared/_delta_log/00000000000000000000.json")
   outside=$(curl -sS -o /dev/null -w '%{http_code}' "${WATTLAKE_OBJECTS_URL:-http://127.0.0.1:9}/ingest/files/_delta_log/00000000000000000000.json")
   printf '{"count": "%s", "written": "%s", "inside": "%s", "outside": "%s"}' "$count" "${written//\"/}" "$inside" "$outside" > /tmp/answer
