@@ -194,14 +194,31 @@ fn unified(mount: &Path, own: &str) -> Option<Base> {
     let group = if group.ends_with(HOST) { group.parent()?.to_owned() } else { group };
     let host = group.join(HOST);
     if !host.exists() {
-        fs::create_dir(&host).ok()?;
         let processes = fs::read_to_string(group.join("cgroup.procs")).ok()?;
+        // A group with processes of others, such as the shell that has started this program, is not ours to divide.
+        if !processes.lines().all(|process| process.parse().is_ok_and(|id| is_own(id, parent))) {
+            return None;
+        }
+        fs::create_dir(&host).ok()?;
         for process in processes.lines() {
             // One that has ended meanwhile is not there any more.
             let _ = fs::write(host.join("cgroup.procs"), process);
         }
     }
     limits_memory(&group).then_some(Base::Unified(group))
+}
+
+/// Whether a process is this one or a descendant of it.
+fn is_own(process: u32, parent: impl Fn(u32) -> Option<u32>) -> bool {
+    let own = std::process::id();
+    let mut ancestors = std::iter::successors(Some(process), |id| parent(*id).filter(|parent| *parent != 0));
+    ancestors.any(|id| id == own)
+}
+
+/// The parent of a process: proc(5), status.
+fn parent(process: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 /// Enables the controllers for the groups in a group. The kernel refuses this where it has processes of its own, other than
@@ -231,6 +248,17 @@ fn split(mount: &Path, own: &str) -> Option<Base> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processes_of_others_are_told_from_own_ones() {
+        let own = std::process::id();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(is_own(own, parent) && is_own(child.id(), parent));
+        let starter = parent(own).unwrap();
+        assert!(!is_own(1, parent) && !is_own(starter, parent));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 
     #[test]
     fn the_group_of_a_process_is_found_in_each_hierarchy() {

@@ -1,8 +1,11 @@
-//! CHANGES: applies the inserts, updates and deletes of PostgreSQL's write-ahead log to the tables of the lake.
+//! CHANGES: applies the inserts, updates and deletes of PostgreSQL's write-ahead log to the tables of the lake, or of another
+//! PostgreSQL.
 //!
-//! Reading order: [`run`] makes the slot, reads the tables once and starts a [`session`], which receives the log by
-//! [`capture`]. [`pgoutput`] parses its messages; each [`table_stream`] collects the changes of one table as a
-//! [`chunk`], by its [`mapping`]. [`net_effect`] finds what a chunk comes to, and [`table_writer`] commits it.
+//! Reading order: [`run`] makes the slot, reads the tables once ([`open_tables`]) and starts a [`session`], which receives
+//! the log by [`capture`]. [`pgoutput`] parses its messages; [`streamed_transactions`] keeps those of transactions that are
+//! not committed yet. An [`applier`] writes them. For the lake, each [`table_stream`] collects the changes of one table as a
+//! [`chunk`], by its [`mapping`]; [`net_effect`] finds what a chunk comes to, and [`table_writer`] commits it. For another
+//! PostgreSQL, [`target_table`] has the statements.
 
 mod applier;
 mod open_tables;
