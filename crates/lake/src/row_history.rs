@@ -272,8 +272,8 @@ fn entries_until(generation: i64, at_micros: i64) -> String {
     )
 }
 
-/// The position and the number of the last TRUNCATE among these entries; a position before all where there is none. It is
-/// a query of its own, as a plan with subqueries over the same table can fail when filters are pushed down at run time.
+/// The position and the number of the last TRUNCATE among these entries; a position before all where there is none. With
+/// two numbers in place of subqueries, files with earlier entries only are skipped by their bounds.
 async fn last_truncate(session: &SessionContext, wanted: &str) -> datafusion::error::Result<(i64, i64)> {
     let (op, lsn, sequence) = (quoted(OPERATION), quoted(LSN), quoted(SEQUENCE));
     let sql = format!(

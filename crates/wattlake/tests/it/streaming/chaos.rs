@@ -52,8 +52,8 @@ fn crash(crashes: u64, crash_and_compare: impl Fn(u64, u64)) {
     }
 }
 
-fn crash_and_compare(seed: u64, crashes: u64) {
-    let source = Source::empty();
+/// Creates the tables of the workload.
+fn fill(source: &Source, seed: u64) {
     source.execute(TABLES);
     // A stream that is stopped while it reads a table holds a lock on it.
     source.execute("set lock_timeout = '300ms'");
@@ -61,6 +61,28 @@ fn crash_and_compare(seed: u64, crashes: u64) {
         // Transactions are sent before their commit where they are larger.
         source.execute(&format!("alter database {} set logical_decoding_work_mem = '64kB'", source.name()));
     }
+}
+
+/// Starts a stream, which may stop at a failpoint, and runs transactions beside it for a moment.
+fn run_beside(source: &Source, warehouse: &Warehouse, workload: &mut Workload) -> Running {
+    let point = match workload.random().random_range(0..POINTS.len() * 2) {
+        at if at < POINTS.len() => Some(POINTS[at]),
+        _ => None,
+    };
+    let running = Running::start(warehouse, point);
+    let until = Instant::now() + Duration::from_millis(workload.random().random_range(50..1500));
+    while Instant::now() < until {
+        source.attempt(&workload.transaction());
+        if workload.random().random_bool(0.01) {
+            cut(source);
+        }
+    }
+    running
+}
+
+fn crash_and_compare(seed: u64, crashes: u64) {
+    let source = Source::empty();
+    fill(&source, seed);
     // A table whose columns were changed may be read again: its history has a gap then, and is tested without them.
     let has_history = seed.is_multiple_of(2);
     let warehouse =
@@ -70,18 +92,7 @@ fn crash_and_compare(seed: u64, crashes: u64) {
     let mut is_recorded = false;
     for crash in 0..crashes {
         let what = format!("WATTLAKE_SEED={seed}, crash {crash}");
-        let point = match workload.random().random_range(0..POINTS.len() * 2) {
-            at if at < POINTS.len() => Some(POINTS[at]),
-            _ => None,
-        };
-        let running = Running::start(&warehouse, point);
-        let until = Instant::now() + Duration::from_millis(workload.random().random_range(50..1500));
-        while Instant::now() < until {
-            source.attempt(&workload.transaction());
-            if workload.random().random_bool(0.01) {
-                cut(&source);
-            }
-        }
+        let running = run_beside(&source, &warehouse, &mut workload);
         if is_recorded {
             moments.push(Moment::of(&source));
         }
@@ -101,27 +112,12 @@ fn crash_and_compare(seed: u64, crashes: u64) {
 /// As [`crash_and_compare`], where the target is another PostgreSQL.
 fn crash_and_compare_replica(seed: u64, crashes: u64) {
     let (source, target) = (Source::empty(), Source::empty());
-    source.execute(TABLES);
-    source.execute("set lock_timeout = '300ms'");
-    if !seed.is_multiple_of(3) {
-        source.execute(&format!("alter database {} set logical_decoding_work_mem = '64kB'", source.name()));
-    }
+    fill(&source, seed);
     let warehouse = replica_of(&source, &target, "include = ['public.*']\n");
     let mut workload = Workload::new(seed, true);
     for crash in 0..crashes {
         let what = format!("WATTLAKE_SEED={seed}, crash {crash}");
-        let point = match workload.random().random_range(0..POINTS.len() * 2) {
-            at if at < POINTS.len() => Some(POINTS[at]),
-            _ => None,
-        };
-        let running = Running::start(&warehouse, point);
-        let until = Instant::now() + Duration::from_millis(workload.random().random_range(50..1500));
-        while Instant::now() < until {
-            source.attempt(&workload.transaction());
-            if workload.random().random_bool(0.01) {
-                cut(&source);
-            }
-        }
+        let running = run_beside(&source, &warehouse, &mut workload);
         running.kill();
         if workload.random().random_bool(0.5) || crash + 1 == crashes {
             run_until_caught_up(&warehouse, &what);
