@@ -1,0 +1,78 @@
+//! The columns of a model: their names, and the categories that pandas had for them.
+
+use base::{Error, Result, suggestion};
+
+/// The columns that a row needs, in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Columns {
+    names: Vec<String>,
+    /// By column: the texts of its categories, where the model was trained with pandas' categories. A text's place is
+    /// the number that the trees know.
+    categories: Vec<Option<Vec<String>>>,
+}
+
+impl Columns {
+    pub(crate) fn new(names: Vec<String>, categories: Vec<Option<Vec<String>>>) -> Columns {
+        Columns { names, categories }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Their names.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Whether a column has categories of pandas, so that its numbers are texts of categories, too.
+    pub fn is_category(&self, column: usize) -> bool {
+        self.categories.get(column).is_some_and(Option::is_some)
+    }
+
+    /// Whether any column has.
+    pub fn has_categories(&self) -> bool {
+        self.categories.iter().any(Option::is_some)
+    }
+
+    /// The place of a column.
+    ///
+    /// # Errors
+    /// [`base::Kind::FixInput`] where there is none of that name, with the nearest name.
+    pub fn position(&self, name: &str) -> Result<usize> {
+        self.names.iter().position(|known| known == name).ok_or_else(|| {
+            let unknown = Error::input(format!("the model has no column {name:?}"));
+            let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+            match suggestion("column", name, &names) {
+                Some(hint) => unknown.hint(hint),
+                None => unknown,
+            }
+        })
+    }
+
+    /// The value of a written field: a number; nothing, `NA`, `NaN` or `null`, which are missing; or a category's text,
+    /// where one that the model does not know is missing too, as in LightGBM's own reading of pandas' categories.
+    ///
+    /// # Errors
+    /// [`base::Kind::FixInput`] for another text.
+    pub fn value(&self, column: usize, written: &str) -> Result<f64> {
+        let written = written.trim();
+        if let Some(Some(categories)) = self.categories.get(column) {
+            let place = categories.iter().position(|category| category == written);
+            return Ok(place.map_or(f64::NAN, |place| place as f64));
+        }
+        if written.is_empty() || ["na", "nan", "null", "none"].iter().any(|none| written.eq_ignore_ascii_case(none)) {
+            return Ok(f64::NAN);
+        }
+        written.parse().map_err(|_| {
+            let name = self.names.get(column).map_or_else(String::new, |name| format!(" of column {name:?}"));
+            Error::input(format!("the value {written:?}{name} is not a number"))
+        })
+    }
+}
