@@ -7,7 +7,9 @@ use std::time::Duration;
 use schedule::{AfterTrigger, HookRules, JobRules, Planner, Trigger};
 
 use super::flow::FunctionJob;
-use super::{Controls, Function, Ingest, Load, Mart, MartKind, OrUnset, Secret, Statement, Transfer, Warehouse};
+use super::{
+    Controls, Function, Ingest, Load, Mart, MartKind, OrUnset, Secret, Statement, Training, Transfer, Warehouse,
+};
 
 /// An action that the server takes when a job fails or recovers.
 #[derive(Debug, Clone)]
@@ -52,6 +54,7 @@ pub enum Job<'a> {
     /// A set of controls.
     Control(&'a Controls),
     Statement(&'a Statement),
+    Training(&'a Training),
     /// The upkeep of the lake and the ledger, the only one of its kind.
     Upkeep(&'a Upkeep),
 }
@@ -67,6 +70,7 @@ impl<'a> Job<'a> {
             Job::Load(_) => "load",
             Job::Control(_) => "control",
             Job::Statement(_) => "statement",
+            Job::Training(_) => "training",
             Job::Upkeep(_) => "upkeep",
         }
     }
@@ -81,6 +85,7 @@ impl<'a> Job<'a> {
             Job::Load(load) => &load.name,
             Job::Control(set) => &set.name,
             Job::Statement(statement) => &statement.name,
+            Job::Training(training) => &training.name,
             Job::Upkeep(_) => "lake",
         }
     }
@@ -95,6 +100,7 @@ impl<'a> Job<'a> {
             Job::Load(load) => &load.rules,
             Job::Control(set) => &set.rules,
             Job::Statement(statement) => &statement.rules,
+            Job::Training(training) => &training.rules,
             Job::Upkeep(upkeep) => &upkeep.rules,
         }
     }
@@ -109,6 +115,7 @@ impl<'a> Job<'a> {
             Job::Load(load) => &load.file,
             Job::Control(set) => &set.file,
             Job::Statement(statement) => &statement.file,
+            Job::Training(training) => &training.file,
             Job::Upkeep(upkeep) => &upkeep.file,
         }
     }
@@ -127,7 +134,8 @@ impl Warehouse {
         let transfers = self.transfers.values().map(Job::Transfer).chain(tables.map(Job::Mart)).chain(functions);
         let billing = self.ingests.values().map(Job::Ingest).chain(self.loads.values().map(Job::Load));
         let checks = self.controls.values().map(Job::Control).chain(self.statements.values().map(Job::Statement));
-        let all = transfers.chain(billing).chain(checks).chain([Job::Upkeep(&self.upkeep)]);
+        let trainings = self.trainings.values().map(Job::Training);
+        let all = transfers.chain(billing).chain(checks).chain(trainings).chain([Job::Upkeep(&self.upkeep)]);
         all.map(|job| (job.full_name(), job)).collect()
     }
 

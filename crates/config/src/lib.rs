@@ -17,6 +17,7 @@ mod schema_check;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod training;
 mod unset;
 
 use std::collections::{BTreeMap, HashMap};
@@ -33,6 +34,7 @@ pub use mart::{Mart, MartKind};
 pub use raw::{FileKind, json_schema};
 use schedule::JobRules;
 pub use secret::Secret;
+pub use training::{ChannelSource, Training};
 use transfer::plan::ChangesSettings;
 pub use unset::{OrUnset, UnsetVariables};
 
@@ -64,6 +66,14 @@ pub struct Warehouse {
     /// Sets of controls.
     pub controls: BTreeMap<String, Controls>,
     pub statements: BTreeMap<String, Statement>,
+    /// The training jobs, by name.
+    pub trainings: BTreeMap<String, Training>,
+    /// The containers of models, by name.
+    pub containers: BTreeMap<String, model::ContainerDefinition>,
+    /// The declared endpoints, by name.
+    pub endpoints: BTreeMap<String, model::EndpointDefinition>,
+    /// The folders of artifacts, by the beginnings of their URLs.
+    pub model_data: Vec<(String, PathBuf)>,
 }
 
 /// The settings of `wattlake serve`. An address that is `None` is not listened on.
@@ -75,6 +85,10 @@ pub struct Serve {
     pub http: Option<SocketAddr>,
     /// AWS Lambda's Invoke API.
     pub functions: Option<SocketAddr>,
+    /// SageMaker's APIs.
+    pub models: Option<SocketAddr>,
+    /// Who may call functions and models, by the ids of access keys. Where there are any, each caller needs one.
+    pub keys: BTreeMap<String, OrUnset<gateway::Key>>,
     pub tls: Option<Tls>,
     /// SQL connections at a time.
     pub connections_max: usize,
@@ -97,14 +111,14 @@ pub struct Serve {
     pub unset: Option<UnsetVariables>,
 }
 
-/// TLS of the SQL server. Both files existed when the configuration was read.
+/// TLS of SQL, functions and models. Both files existed when the configuration was read.
 #[derive(Debug, Clone)]
 pub struct Tls {
     /// The certificate with its chain (PEM).
     pub cert: PathBuf,
     /// The certificate's key (PEM).
     pub key: PathBuf,
-    /// Refuse connections without TLS.
+    /// Refuse SQL connections without TLS.
     pub required: bool,
 }
 
@@ -266,6 +280,8 @@ impl Warehouse {
         found.extend(self.serve.unset.as_ref().map(|unset| ("serve".to_owned(), unset)));
         let roles = self.roles.iter();
         found.extend(roles.filter_map(|(name, role)| Some(named("role", name, role.password.as_ref().err()?))));
+        let keys = self.serve.keys.iter();
+        found.extend(keys.filter_map(|(name, key)| Some(named("key", name, key.as_ref().err()?))));
         let hooks = self.hooks.iter();
         found.extend(hooks.filter_map(|(name, hook)| Some(named("hook", name, hook.action.as_ref().err()?))));
         let ingests = self.ingests.iter();

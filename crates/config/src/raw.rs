@@ -17,9 +17,13 @@ use toml::Spanned;
 
 mod flow;
 mod job;
+mod model;
+mod serve;
 
 pub use flow::{Control, Controls, FunctionJob, Ingest, Language, Layer, Load, Severity, Shape, Source, Statement};
 pub use job::{Hook, HookEvent, RunSettings, Trigger, Upkeep};
+pub use model::{Channel, ChannelFormat, Container, Endpoint, Models, Training};
+pub use serve::{Key, Role, Serve};
 
 /// A kind of configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,9 @@ pub enum FileKind {
     Controls,
     Control,
     Statement,
+    Container,
+    Endpoint,
+    Training,
 }
 
 /// The JSON schema of a kind of file, for editors and for the check.
@@ -51,6 +58,9 @@ pub fn json_schema(kind: FileKind) -> serde_json::Value {
         FileKind::Controls => generator.into_root_schema_for::<Controls>(),
         FileKind::Control => generator.into_root_schema_for::<Control>(),
         FileKind::Statement => generator.into_root_schema_for::<Statement>(),
+        FileKind::Container => generator.into_root_schema_for::<Container>(),
+        FileKind::Endpoint => generator.into_root_schema_for::<Endpoint>(),
+        FileKind::Training => generator.into_root_schema_for::<Training>(),
     };
     schema.to_value()
 }
@@ -76,81 +86,10 @@ pub struct Warehouse {
     /// Actions on failures and recoveries of jobs, by name.
     #[schemars(with = "BTreeMap<String, Hook>")]
     pub hooks: BTreeMap<Spanned<String>, Spanned<Hook>>,
+    /// What models are made of.
+    pub models: Models,
     /// Maintenance of the lake and the ledger.
     pub upkeep: Upkeep,
-}
-
-/// What `wattlake serve` listens on, and what it allows.
-#[derive(Default, serde::Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Serve {
-    /// The address of SQL on PostgreSQL's protocol: an address and a port, or `off`.
-    #[schemars(length(min = 1), extend("default" = "127.0.0.1:5433"))]
-    pub sql: Field<String>,
-    /// The address of health, metrics and the state of jobs by HTTP: an address and a port, or `off`.
-    #[schemars(length(min = 1), extend("default" = "127.0.0.1:8433"))]
-    pub http: Field<String>,
-    /// The address of AWS Lambda's Invoke API: an address and a port, or `off`. It is used only where there are
-    /// functions.
-    #[schemars(length(min = 1), extend("default" = "127.0.0.1:8434"))]
-    pub functions: Field<String>,
-    /// How many events of all functions run at a time; further ones wait, or are answered with 429.
-    #[schemars(range(min = 1, max = 10_000), extend("default" = 1000))]
-    pub events_max: Field<u32>,
-    /// The memory of all functions whose events run at a time, by their `memory_mb`; this machine's by default.
-    #[schemars(extend("pattern" = "^[0-9]+ ?(MB|GB)$"))]
-    pub functions_memory_max: Field<String>,
-    /// The SQL server's certificate with its chain (PEM), relative to this file.
-    #[schemars(length(min = 1))]
-    pub tls_cert: Field<String>,
-    /// The certificate's key (PEM), relative to this file.
-    #[schemars(length(min = 1))]
-    pub tls_key: Field<String>,
-    /// Refuse SQL connections without TLS.
-    #[schemars(extend("default" = false))]
-    pub tls_required: Field<bool>,
-    /// Allow addresses that other machines reach without TLS: for private networks.
-    #[schemars(extend("default" = false))]
-    pub open: Field<bool>,
-    /// SQL connections at a time.
-    #[schemars(range(min = 1, max = 10000), extend("default" = 100))]
-    pub connections_max: Field<u32>,
-    /// Memory of all queries together: a number and `MB` or `GB`; half of the machine's memory by default.
-    #[schemars(extend("pattern" = "^[0-9]+ ?(MB|GB)$"))]
-    pub memory_max: Field<String>,
-    /// Memory of one query; half of `memory_max` by default.
-    #[schemars(extend("pattern" = "^[0-9]+ ?(MB|GB)$"))]
-    pub query_memory_max: Field<String>,
-    /// How long a query may take: a whole number and `s`, `min`, `h` or `d`.
-    #[schemars(extend("default" = "10min", "pattern" = "^[0-9]+ ?(s|min|h|d)$"))]
-    pub query_time_max: Field<String>,
-    /// The time zone of sessions and cron patterns that name none: `Europe/Paris`.
-    #[schemars(length(min = 1), extend("default" = "UTC"))]
-    pub timezone: Field<String>,
-    /// How many runs the server starts at a time.
-    #[schemars(range(min = 1, max = 100), extend("default" = 4))]
-    pub runs_max: Field<u32>,
-    /// How long running jobs may continue when the server is stopped.
-    #[schemars(extend("default" = "30s", "pattern" = "^[0-9]+ ?(s|min|h|d)$"))]
-    pub shutdown_grace: Field<String>,
-}
-
-/// A user of the SQL server, and what it may read.
-#[derive(Default, serde::Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["password"]))]
-pub struct Role {
-    /// Best as a variable, `"${ANALYST_PASSWORD}"`, or a SCRAM-SHA-256 verifier as PostgreSQL writes it.
-    #[schemars(length(min = 1))]
-    pub password: Field<String>,
-    /// Tables that it may read, as patterns over `schema.table`. All by default.
-    #[schemars(with = "Vec<String>", inner(length(min = 1)))]
-    pub tables: Field<Vec<Spanned<String>>>,
-    /// By `"schema.table"`: the rows that it may read, as a condition in SQL over the table's columns.
-    pub filters: BTreeMap<String, String>,
-    /// May read `system.*`, and see and cancel the queries of others.
-    #[schemars(extend("default" = false))]
-    pub system: Field<bool>,
 }
 
 /// Where the lake's tables are.

@@ -508,6 +508,9 @@ fn the_schema_describes_every_key() {
         FileKind::Controls,
         FileKind::Control,
         FileKind::Statement,
+        FileKind::Container,
+        FileKind::Endpoint,
+        FileKind::Training,
     ];
     for which in [FileKind::Warehouse, FileKind::Transfer, FileKind::Mart].into_iter().chain(jobs) {
         let schema = json_schema(which);

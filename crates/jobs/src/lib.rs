@@ -6,6 +6,7 @@
 pub mod failure;
 pub mod flows;
 pub mod function_host;
+pub mod model_host;
 pub mod runs;
 pub mod scheduler;
 pub mod system;

@@ -86,6 +86,11 @@ impl Warehouse {
         find("statement", name, "statements/", &self.config.statements)
     }
 
+    /// The training job of this name.
+    pub fn training(&self, name: &str) -> Result<&config::Training> {
+        find("training job", name, "trainings/", &self.config.trainings)
+    }
+
     /// Finds a job by its full name, such as `transfer:platform`, or by its name alone where only one kind has it.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ mod schedules;
 
 mod functions;
 mod invocations;
+mod models;
+mod trainings;
 
 #[cfg(test)]
 mod tests;
@@ -39,8 +41,10 @@ pub use invocations::{
 };
 pub use ledger::{Ledger, NamedLease};
 pub use logs::LogRow;
+pub use models::{ContentKind, EndpointEnd, EndpointRow, EndpointState, NamedContent};
 pub use prune::{JobCounts, LedgerCounts, PruneCounts};
 pub use queue::{AttemptEnd, CancelOutcome, QueueEntry, QueueRow};
 pub use rows::{EventRow, RunRow, RunTableRow, TransferTableRow, ValidationRow};
 pub use run::{Outcome, Run, RunStart, TableOutcome};
 pub use schedules::{ScheduleDefinition, ScheduleRow};
+pub use trainings::{ModelVersionRow, TrainingEnd, TrainingRow, TrainingState};

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorContext, Kind};
 
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
-const STEPS: [&str; 8] = [CORE, SCHEDULES, COUNTS, FUNCTIONS, HINTS, RETRYABLE, CHANGES, VALIDATIONS];
+const STEPS: [&str; 9] = [CORE, SCHEDULES, COUNTS, FUNCTIONS, HINTS, RETRYABLE, CHANGES, VALIDATIONS, MODELS];
 
 const CORE: &str = "
 create table runs (
@@ -272,6 +272,85 @@ create table validations (
     at text not null,
     primary key (transfer, source_table)
 ) strict, without rowid;
+";
+
+/// Models, endpoint configurations and endpoints; training jobs with their metrics, and the versions that they make; and
+/// the number of all changes of endpoints, by which processes notice them.
+const MODELS: &str = "
+create table models (
+    name text primary key not null,
+    content text not null,
+    created_at text not null
+) strict, without rowid;
+
+create table endpoint_configs (
+    name text primary key not null,
+    content text not null,
+    created_at text not null
+) strict, without rowid;
+
+create table endpoints (
+    name text primary key not null,
+    state text not null check (state in ('Creating', 'Updating', 'InService', 'Failed', 'Deleting')),
+    config text not null,
+    pending_config text,
+    weights text not null,
+    failure text,
+    revision integer not null,
+    created_at text not null,
+    updated_at text not null
+) strict, without rowid;
+
+create table training_jobs (
+    name text primary key not null,
+    state text not null check (state in ('InProgress', 'Completed', 'Failed', 'Stopping', 'Stopped')),
+    run_id text,
+    request text not null,
+    lineage text not null,
+    metrics text not null,
+    artifact text,
+    failure text,
+    created_at text not null,
+    started_at text,
+    ended_at text
+) strict, without rowid;
+create index training_jobs_by_time on training_jobs (created_at);
+
+create table training_metrics (
+    seq integer primary key autoincrement,
+    training_job text not null references training_jobs (name),
+    metric text not null,
+    at text not null,
+    value real not null
+) strict;
+create index training_metrics_by_job on training_metrics (training_job, seq);
+
+create table model_versions (
+    model text not null,
+    version integer not null,
+    artifact text not null,
+    training_job text,
+    approval text not null check (approval in ('PendingManualApproval', 'Approved', 'Rejected')),
+    content text not null,
+    metrics text not null,
+    created_at text not null,
+    primary key (model, version)
+) strict, without rowid;
+
+create table model_aliases (
+    model text not null,
+    name text not null,
+    version integer not null,
+    updated_at text not null,
+    primary key (model, name),
+    foreign key (model, version) references model_versions (model, version)
+) strict, without rowid;
+
+create table endpoint_changes (
+    only integer primary key check (only = 1),
+    revision integer not null
+) strict;
+insert into endpoint_changes values (1, 0);
 ";
 
 /// Opens a connection for reads and writes, after a migration where one is needed. Commits are written with

@@ -16,7 +16,8 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use base::{Error, ErrorContext, Kind, Result};
 
 use super::cgroup::Cgroup;
-use super::socket::{PAUSE, RESUME, StartRequest, StatusMessage, receive, send};
+use super::connections::Connector;
+use super::socket::{PAUSE, RESUME, StartRequest, StatusMessage, TERMINATE, receive, send};
 use super::{IN_USER_NAMESPACE, OUTSIDE, RootSpec, Spec};
 
 /// Mounts and namespaces take milliseconds; on a machine that swaps they may take seconds.
@@ -54,6 +55,7 @@ pub struct Sandbox {
     socket: UnixStream,
     listeners: Vec<TcpListener>,
     results: Option<OwnedFd>,
+    connector: Option<Connector>,
     cgroup: Option<Cgroup>,
 }
 
@@ -70,7 +72,14 @@ impl Maker {
         let child = command.spawn().during(Kind::FixSetup, START)?;
         // The name begins with the host's process id, so that leftovers of a killed host are recognised.
         let cgroup = Cgroup::make(&format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple()));
-        let sandbox = Sandbox { child: Mutex::new(child), socket: host, listeners: Vec::new(), results: None, cgroup };
+        let sandbox = Sandbox {
+            child: Mutex::new(child),
+            socket: host,
+            listeners: Vec::new(),
+            results: None,
+            connector: None,
+            cgroup,
+        };
         if let Some(cgroup) = &sandbox.cgroup {
             cgroup.add(sandbox.process()).during(Kind::FixSetup, "limit a sandbox's memory")?;
         }
@@ -96,7 +105,11 @@ impl Sandbox {
         }
         self.socket.set_read_timeout(Some(START_MAX)).during(Kind::Bug, START)?;
         let order = StartRequest { spec: &spec, has_group: self.cgroup.is_some() };
-        let _ = send(&self.socket, &order, &[output.as_fd()]);
+        let connections = spec.accepts_connections.then(Connector::pair).transpose().during(Kind::FixSetup, START)?;
+        let mut open = vec![output.as_fd()];
+        open.extend(connections.iter().map(|(_, sandbox)| sandbox.as_fd()));
+        let _ = send(&self.socket, &order, &open);
+        self.connector = connections.map(|(connector, _)| connector);
         match receive::<StatusMessage>(&self.socket) {
             Ok((StatusMessage::Ready, mut open)) => {
                 let expected = spec.ports.len() + usize::from(spec.results_mb.is_some());
@@ -134,6 +147,11 @@ impl Sandbox {
         self.results.take()
     }
 
+    /// Connects to ports of its loopback interface, where [`Spec::accepts_connections`]. A second call returns `None`.
+    pub fn take_connector(&mut self) -> Option<Connector> {
+        self.connector.take()
+    }
+
     /// Blocks until the sandbox's program has ended.
     pub fn wait(&self) -> End {
         let told = receive(&self.socket).map(|(told, _)| told);
@@ -167,6 +185,11 @@ impl Sandbox {
     /// Lets its processes go on.
     pub fn resume(&self) {
         let _ = (&self.socket).write_all(&[RESUME]);
+    }
+
+    /// Sends SIGTERM to all of its processes, which may save something before they are killed.
+    pub fn terminate(&self) {
+        let _ = (&self.socket).write_all(&[TERMINATE]);
     }
 
     /// Ends all of its processes and waits for their end. Blocks for milliseconds, rarely for a second.

@@ -16,8 +16,8 @@ use rustix::process::{
 };
 
 use super::outside::host;
-use super::socket::{PAUSE, RESUME, StartRequest, StatusMessage, receive, send};
-use super::{RootSpec, Spec, confinement, loopback, memory, root};
+use super::socket::{PAUSE, RESUME, StartRequest, StatusMessage, TERMINATE, receive, send};
+use super::{RootSpec, Spec, confinement, connections, loopback, memory, root};
 
 /// The step that failed, and why.
 type Failed = (String, io::Error);
@@ -62,10 +62,11 @@ fn start(socket: &UnixStream) -> Result<(Pid, u64), Failed> {
     root::prepare(&root_spec)?;
     let confinement = confinement::Confinement::prepare().map_err(step("compile its system call filters"))?;
     // A spare sandbox waits here until it gets a function.
-    let (order, output) =
+    let (order, received) =
         receive::<StartRequest<Spec>>(socket).map_err(step("read the description of its function"))?;
     let StartRequest { spec, has_group } = order;
-    print_to(output).map_err(step("redirect its output"))?;
+    let mut received = received.into_iter();
+    print_to(received.next()).map_err(step("redirect its output"))?;
     let mut handed = listen(&spec.ports).map_err(step("listen on its loopback interface"))?;
     root::complete(&root_spec, &spec)?;
     if spec.results_mb.is_some() {
@@ -84,16 +85,19 @@ fn start(socket: &UnixStream) -> Result<(Pid, u64), Failed> {
         memory::bound(spec.limits.memory_mb).map_err(|e| step("limit its memory")(e.into()))?;
     }
     let bootstrap = spawn(program, &spec).map_err(step(&format!("start {}", program.display())))?;
+    if let Some(connections) = received.next() {
+        std::thread::spawn(move || connections::serve(connections));
+    }
     let open: Vec<_> = handed.iter().map(AsFd::as_fd).collect();
     send(socket, &StatusMessage::Ready, &open).map_err(step("report to the host"))?;
     Ok((bootstrap, spec.limits.memory_mb))
 }
 
 /// Redirects the output of this process, and so of all that it starts, to the function's output.
-fn print_to(output: Vec<OwnedFd>) -> io::Result<()> {
-    let output = output.first().ok_or_else(|| io::Error::other("the host sent no output file"))?;
-    rustix::stdio::dup2_stdout(output)?;
-    rustix::stdio::dup2_stderr(output)?;
+fn print_to(output: Option<OwnedFd>) -> io::Result<()> {
+    let output = output.ok_or_else(|| io::Error::other("the host sent no output file"))?;
+    rustix::stdio::dup2_stdout(&output)?;
+    rustix::stdio::dup2_stderr(&output)?;
     Ok(())
 }
 
@@ -122,6 +126,7 @@ fn end_with_host(mut socket: UnixStream) {
             Ok(0) => std::process::exit(1),
             Ok(_) if byte == [PAUSE] => signal_all(Signal::STOP),
             Ok(_) if byte == [RESUME] => signal_all(Signal::CONT),
+            Ok(_) if byte == [TERMINATE] => signal_all(Signal::TERM),
             Err(error) if error.kind() != io::ErrorKind::Interrupted => std::process::exit(1),
             _ => {}
         }

@@ -11,6 +11,7 @@
 mod base_programs;
 mod cgroup;
 mod confinement;
+mod connections;
 mod host_side;
 mod inside;
 mod launch;
@@ -29,6 +30,7 @@ use std::process::ExitCode;
 use serde::{Deserialize, Serialize};
 
 pub use base_programs::PROGRAMS_FOLDER;
+pub use connections::Connector;
 pub use host_side::{End, Sandbox};
 pub use launch::Launcher;
 
@@ -79,8 +81,23 @@ pub struct Spec {
     pub limits: Limits,
     /// A folder, read-only at `/inputs`. What the host changes in it is seen at once.
     pub inputs: Option<PathBuf>,
+    /// Further folders of the host that it sees.
+    pub mounts: Vec<Mount>,
+    /// Whether the host connects to ports that its programs listen on: see [`Sandbox::take_connector`].
+    pub accepts_connections: bool,
     /// The size of the writable folder `/results`, which is opened and sent to the host. `None`: there is none.
     pub results_mb: Option<u64>,
+}
+
+/// A folder of the host in a sandbox.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Mount {
+    /// The folder on the host. Where programs of the sandbox write to it, its owner is their user.
+    pub from: PathBuf,
+    /// Its absolute path in the sandbox.
+    pub at: PathBuf,
+    /// Whether programs of the sandbox may write to it.
+    pub is_writable: bool,
 }
 
 /// Limits of a sandbox.

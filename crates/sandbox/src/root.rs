@@ -55,7 +55,16 @@ pub(super) fn complete(root_spec: &RootSpec, spec: &Spec) -> Result<(), Failed> 
     etc(root, spec.user).map_err(step("write /etc"))?;
     bind_folder(&spec.task, &root.join("var/task")).map_err(step("mount the function at /var/task"))?;
     if let Some(opt) = &spec.opt {
-        bind_folder(opt, &root.join("opt")).map_err(step("mount its layers at /opt"))?;
+        let mounted = match spec.mounts.iter().any(|mount| mount.at.starts_with("/opt")) {
+            true => bind_entries(opt, &root.join("opt")),
+            false => bind_folder(opt, &root.join("opt")),
+        };
+        mounted.map_err(step("mount its layers at /opt"))?;
+    }
+    for mount in &spec.mounts {
+        let flags = if mount.is_writable { READ_ONLY.difference(MountFlags::RDONLY) } else { READ_ONLY };
+        let mounted = bind_folder_with(&mount.from, &under(root, &mount.at), flags);
+        mounted.map_err(step(&format!("mount {}", mount.at.display())))?;
     }
     if let Some(inputs) = &spec.inputs {
         bind_folder(inputs, &root.join("inputs")).map_err(step("mount /inputs"))?;
@@ -103,7 +112,7 @@ fn shell(root: &Path) -> io::Result<()> {
     }
     let at = under(root, &sh);
     mount_bind(&bash, &at)?;
-    read_only(&at, READ_ONLY)
+    remount(&at, READ_ONLY)
 }
 
 /// Mounts the folders of an unpacked image.
@@ -182,9 +191,28 @@ fn enter(root: &Path) -> io::Result<()> {
 }
 
 fn bind_folder(from: &Path, to: &Path) -> io::Result<()> {
+    bind_folder_with(from, to, READ_ONLY)
+}
+
+fn bind_folder_with(from: &Path, to: &Path, flags: MountFlags) -> io::Result<()> {
     fs::create_dir_all(to)?;
     mount_bind(from, to)?;
-    read_only(to, READ_ONLY)
+    remount(to, flags)
+}
+
+/// Mounts what is in a folder, so that other folders can be mounted beside it.
+fn bind_entries(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let (entry, kind) = entry.and_then(|entry| entry.file_type().map(|kind| (entry, kind)))?;
+        let inner = to.join(entry.file_name());
+        match kind {
+            kind if kind.is_symlink() => symlink(fs::read_link(entry.path())?, &inner)?,
+            kind if kind.is_dir() => bind_folder(&entry.path(), &inner)?,
+            _ => bind_file(&entry.path(), &inner, READ_ONLY)?,
+        }
+    }
+    Ok(())
 }
 
 fn bind_file(from: &Path, to: &Path, flags: MountFlags) -> io::Result<()> {
@@ -193,12 +221,12 @@ fn bind_file(from: &Path, to: &Path, flags: MountFlags) -> io::Result<()> {
     }
     File::create(to)?.set_permissions(fs::Permissions::from_mode(0o644))?;
     mount_bind(from, to)?;
-    read_only(to, flags)
+    remount(to, flags)
 }
 
 /// Remounts a bind mount with `flags`, which a bind mount ignores at first. In a user namespace the flags of the
 /// host's mount are locked and have to be named too.
-fn read_only(at: &Path, flags: MountFlags) -> io::Result<()> {
+fn remount(at: &Path, flags: MountFlags) -> io::Result<()> {
     let bind = MountFlags::BIND | flags;
     if mount_remount(at, bind, "").is_ok() {
         return Ok(());

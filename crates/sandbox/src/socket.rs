@@ -21,6 +21,8 @@ const LENGTH_BYTES: usize = 4;
 /// What the host sends to a sandbox whose program runs: that all of its processes stop, and that they go on.
 pub(super) const PAUSE: u8 = b'p';
 pub(super) const RESUME: u8 = b'r';
+/// And that they get SIGTERM.
+pub(super) const TERMINATE: u8 = b't';
 
 /// What a sandbox's processes report to the host.
 #[derive(Debug, Serialize, Deserialize)]

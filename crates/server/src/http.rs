@@ -63,7 +63,7 @@ pub async fn serve(server: Arc<ServerState>, listener: TcpListener, stop: Cancel
 /// Refuses requests of web pages whose host was made to resolve to this machine, where only this machine can connect.
 async fn check_host(is_loopback: bool, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    if is_loopback && host.is_some_and(|host| !function::invoke::is_own_host(host)) {
+    if is_loopback && host.is_some_and(|host| !gateway::is_own_host(host)) {
         let error = "the request is for another host: use this machine's address, or localhost";
         return (StatusCode::FORBIDDEN, Json(json!({"error": error}))).into_response();
     }

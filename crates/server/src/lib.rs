@@ -2,9 +2,12 @@
 //! state by HTTP, and functions. A warehouse has one server at a time. It never runs a job in its
 //! own process.
 
+mod api_settings;
+mod functions;
 mod http;
 mod memory;
 mod metrics;
+mod models;
 mod tls;
 
 use std::net::SocketAddr;
@@ -14,21 +17,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use function::invoke::Api;
-use jobs::function_host::{self, SharedHost};
+use jobs::function_host::SharedHost;
 use jobs::scheduler::Scheduler;
 use jobs::system::LedgerTables;
 pub use jobs::warehouse::SERVER_LOCK;
 use jobs::warehouse::Warehouse;
+use model::Endpoints;
 use pg::{Bounds, Login, Server, Settings, Verifier};
-use tokio::net::{TcpListener, TcpStream};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use api_settings::ApiSettings;
+
 /// The error of a second server.
 const SERVED: &str = "another `wattlake serve` is running on this warehouse";
-/// Between two looks for the first function that is deployed.
-const DEPLOYED_CHECK: Duration = Duration::from_secs(1);
 
 /// What all parts of the server share.
 pub struct ServerState {
@@ -36,6 +40,8 @@ pub struct ServerState {
     pub lake: lake::Lake,
     /// The SQL server, where `serve.sql` is set.
     pub sql: Option<Server>,
+    /// The endpoints of models.
+    pub endpoints: Endpoints,
     /// When the server started.
     pub since: Instant,
 }
@@ -49,12 +55,7 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     let Some(_lock) = warehouse.ledger.take_lease(SERVER_LOCK)? else {
         return Err(base::Error::retry(SERVED).hint("stop it first").into());
     };
-    if let Some(unset) = &warehouse.config.serve.unset {
-        return Err(unset.clone()).context("read [serve] of wattlake.toml");
-    }
-    for (part, unset) in warehouse.config.unset() {
-        tracing::warn!("{part} can't be used and is left out: {unset}");
-    }
+    check_variables(&warehouse)?;
     raise_open_files();
     let lake = warehouse.lake().await?;
     check_store(&lake).await?;
@@ -62,14 +63,15 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     // Before the listeners: whoever can connect can expect that a signal stops the server.
     let stop = stop_on_signals()?;
     // Addresses may be in use: all are bound before anything runs.
-    let sql_at = listen(serve.sql, "sql").await?;
-    let http_at = listen(serve.http, "http").await?;
-    let functions_at = listen_for_functions(&warehouse).await?;
+    let listeners = Listeners::bind(&warehouse).await?;
+    let tls = serve.tls.as_ref().map(tls::load).transpose()?;
+    let apis = ApiSettings::new(&serve, tls.clone())?;
     let sql = match serve.sql {
-        Some(_) => Some(sql_server(&warehouse, &lake).await?),
+        Some(_) => Some(sql_server(&warehouse, &lake, tls).await?),
         None => None,
     };
-    let state = Arc::new(ServerState { warehouse: Arc::new(warehouse), lake, sql, since: Instant::now() });
+    let endpoints = models::endpoints(&warehouse)?;
+    let state = Arc::new(ServerState { warehouse: Arc::new(warehouse), lake, sql, endpoints, since: Instant::now() });
     let scheduler = Scheduler::new(&state.warehouse)?;
     let mut tasks = tokio::task::JoinSet::new();
     // Runs may use the host of functions as long as the scheduler waits for them.
@@ -83,7 +85,7 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
         drop(ended);
         result
     });
-    if let Some((listener, at)) = sql_at {
+    if let Some((listener, at)) = listeners.sql {
         tracing::info!(address = %at, "SQL is served: psql -h {} -p {} -U ROLE wattlake", at.ip(), at.port());
         let (state, stop) = (Arc::clone(&state), stop.clone());
         tasks.spawn(async move {
@@ -93,15 +95,18 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
             }
         });
     }
-    if let Some((listener, at)) = http_at {
+    if let Some((listener, at)) = listeners.http {
         tracing::info!(address = %at, "health, metrics and state are served: http://{at}/");
         tasks.spawn(http::serve(Arc::clone(&state), listener, stop.clone()));
     }
     if !state.warehouse.config.functions.is_empty() {
         host.get().await?;
     }
-    let functions = serve_functions(functions_at, host, Arc::clone(&state.warehouse), stop.clone());
-    tasks.spawn(within_grace(stop.clone(), serve.shutdown_grace, functions));
+    let (models, warehouse) = (state.endpoints.clone(), Arc::clone(&state.warehouse));
+    let models = models::serve(listeners.models, warehouse, models, apis.clone(), stop.clone());
+    tasks.spawn(within_grace("endpoints", stop.clone(), serve.shutdown_grace, models));
+    let functions = functions::serve(listeners.functions, host, apis, Arc::clone(&state.warehouse), stop.clone());
+    tasks.spawn(within_grace("functions", stop.clone(), serve.shutdown_grace, functions));
     let socket = state.warehouse.environment.variable("NOTIFY_SOCKET");
     notify(socket.as_deref(), "READY=1");
     tracing::info!(warehouse = %state.warehouse.config.root.display(), "ready");
@@ -115,47 +120,47 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     Ok(())
 }
 
-/// The listener of the Invoke API. Before the first function is deployed, its address may be in use by another program.
-async fn listen_for_functions(warehouse: &Warehouse) -> Result<Option<(TcpListener, SocketAddr)>> {
-    match listen(warehouse.config.serve.functions, "functions").await {
-        Err(error) if warehouse.config.functions.is_empty() => {
-            tracing::warn!("functions can't be invoked by HTTP: {error:#}");
-            Ok(None)
-        }
-        listening => listening,
+/// Refuses variables of `[serve]` that are not set, and names the parts that can't be used without theirs.
+fn check_variables(warehouse: &Warehouse) -> Result<()> {
+    if let Some(unset) = &warehouse.config.serve.unset {
+        return Err(unset.clone()).context("read [serve] of wattlake.toml");
     }
-}
-
-/// Serves the Invoke API on the listener, and runs the queue of asynchronous events.
-async fn serve_functions(
-    at: Option<(TcpListener, SocketAddr)>,
-    host: SharedHost,
-    warehouse: Arc<Warehouse>,
-    stop: CancellationToken,
-) -> Result<()> {
-    let Some((listener, at)) = at else { return queued_events(host, warehouse, stop).await };
-    tracing::info!(address = %at, "functions are invoked: aws lambda invoke --endpoint-url http://{at}");
-    // Until then no host is started, which has sandboxes ready.
-    let first = tokio::select! {
-        deployed = first_function(&warehouse, &stop) => deployed.map(|()| None)?,
-        accepted = listener.accept() => accepted.ok().map(|(stream, _)| stream),
-    };
-    if stop.is_cancelled() {
-        return Ok(());
-    }
-    functions(host, first, listener, stop).await
-}
-
-/// Waits until a function is deployed, or the server stops.
-async fn first_function(warehouse: &Warehouse, stop: &CancellationToken) -> Result<()> {
-    while function_host::registry(warehouse)?.list()?.is_empty() && !stop.is_cancelled() {
-        let _ = tokio::time::timeout(DEPLOYED_CHECK, stop.cancelled()).await;
+    for (part, unset) in warehouse.config.unset() {
+        tracing::warn!("{part} can't be used and is left out: {unset}");
     }
     Ok(())
 }
 
+/// A listener with its address, where there is one.
+type BoundListener = Option<(TcpListener, SocketAddr)>;
+
+/// All listeners of a server.
+struct Listeners {
+    sql: BoundListener,
+    http: BoundListener,
+    functions: BoundListener,
+    models: BoundListener,
+}
+
+impl Listeners {
+    async fn bind(warehouse: &Warehouse) -> Result<Listeners> {
+        let serve = &warehouse.config.serve;
+        Ok(Listeners {
+            sql: listen(serve.sql, "sql").await?,
+            http: listen(serve.http, "http").await?,
+            functions: functions::bind(warehouse).await?,
+            models: models::bind(warehouse).await?,
+        })
+    }
+}
+
 /// Ends `part` when the grace after a stop is over: an event that is running then is queued again at the next start.
-async fn within_grace(stop: CancellationToken, grace: Duration, part: impl Future<Output = Result<()>>) -> Result<()> {
+async fn within_grace(
+    name: &str,
+    stop: CancellationToken,
+    grace: Duration,
+    part: impl Future<Output = Result<()>>,
+) -> Result<()> {
     let over = async {
         stop.cancelled().await;
         tokio::time::sleep(grace).await;
@@ -165,7 +170,7 @@ async fn within_grace(stop: CancellationToken, grace: Duration, part: impl Futur
         () = over => Ok(()),
     };
     // Its error is returned when the server stops, which may be in months.
-    ended.inspect_err(|error| tracing::error!("functions are not served any more: {error:#}"))
+    ended.inspect_err(|error| tracing::error!("{name} are not served any more: {error:#}"))
 }
 
 /// Allows this process as many open files as the system lets it have: each instance of a function needs several.
@@ -177,16 +182,6 @@ fn raise_open_files() {
     {
         tracing::warn!(%error, "raise the number of open files");
     }
-}
-
-/// Runs the queue of asynchronous events without the Invoke API, from when the first function is deployed.
-async fn queued_events(host: SharedHost, warehouse: Arc<Warehouse>, stop: CancellationToken) -> Result<()> {
-    first_function(&warehouse, &stop).await?;
-    if stop.is_cancelled() {
-        return Ok(());
-    }
-    let queue = host.get().await?.event_queue();
-    queue.run(stop.cancelled_owned()).await.context("run the queue of events")
 }
 
 /// Cancels `end` once `stop` was cancelled and the grace is over, or nothing runs any more.
@@ -210,22 +205,6 @@ async fn at_rest(runs_ended: CancellationToken, host: SharedHost) {
     }
 }
 
-/// Serves the Invoke API, and runs the queue of asynchronous events.
-async fn functions(
-    host: SharedHost,
-    first: Option<TcpStream>,
-    listener: TcpListener,
-    stop: CancellationToken,
-) -> Result<()> {
-    let host = host.get().await?;
-    let queue = host.event_queue();
-    let api = Api::new(host.fleet.clone(), queue.clone(), function::invoke::refuse_web_pages());
-    let http = function::invoke::serve_from(api, first, listener, stop.clone().cancelled_owned());
-    let queue = queue.run(stop.cancelled_owned());
-    let ((), queue) = tokio::join!(http, queue);
-    queue.context("run the queue of events")
-}
-
 /// Refuses a lake that commits can't rely on. One that does not answer may do so later; its health says so meanwhile.
 async fn check_store(lake: &lake::Lake) -> Result<()> {
     match lake.check_store().await {
@@ -235,14 +214,15 @@ async fn check_store(lake: &lake::Lake) -> Result<()> {
     Ok(())
 }
 
-async fn sql_server(warehouse: &Warehouse, lake: &lake::Lake) -> Result<Server> {
+async fn sql_server(warehouse: &Warehouse, lake: &lake::Lake, tls: Option<Arc<ServerConfig>>) -> Result<Server> {
     let config = &warehouse.config;
+    let required = config.serve.tls.as_ref().is_some_and(|tls| tls.required);
     let limit = memory::limit();
     let memory = config.serve.memory_bytes_max.or(limit.map(|bytes| bytes / 2));
     // A role whose password is not set is refused like a role that does not exist.
     let logins = config.roles.iter().filter_map(|(name, role)| login(name, role)).collect();
     let settings = Settings {
-        tls: config.serve.tls.as_ref().map(tls::load).transpose()?,
+        tls: tls.map(|config| pg::Tls { config, required }),
         bounds: Bounds {
             connections_max: config.serve.connections_max,
             memory_bytes_max: memory,
@@ -277,7 +257,7 @@ fn login(name: &str, role: &config::Role) -> Option<Login> {
 }
 
 /// Binds an address, where there is one. `key` is its key of `[serve]`.
-async fn listen(address: Option<SocketAddr>, key: &str) -> Result<Option<(TcpListener, SocketAddr)>> {
+async fn listen(address: Option<SocketAddr>, key: &str) -> Result<BoundListener> {
     let Some(address) = address else { return Ok(None) };
     let listener = TcpListener::bind(address).await;
     let listener = listener.with_context(|| format!("listen on {address}: choose another address with serve.{key}"))?;

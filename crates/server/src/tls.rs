@@ -1,4 +1,4 @@
-//! Loads the SQL server's certificate and key.
+//! Loads the server's certificate and key.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Reads the certificate chain and the key of `[serve]`, and checks that they belong together.
-pub fn load(tls: &config::Tls) -> Result<pg::Tls> {
+pub fn load(tls: &config::Tls) -> Result<Arc<ServerConfig>> {
     let read = || format!("read the certificates of {}", tls.cert.display());
     let chain = CertificateDer::pem_file_iter(&tls.cert)
         .with_context(read)?
@@ -23,5 +23,5 @@ pub fn load(tls: &config::Tls) -> Result<pg::Tls> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .with_context(|| format!("use {} with {}", tls.cert.display(), tls.key.display()))?;
-    Ok(pg::Tls { config: Arc::new(config), required: tls.required })
+    Ok(Arc::new(config))
 }

@@ -13,8 +13,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 /// The crates whose log lines are shown at the chosen level; of all others, only errors are shown.
-const OWN_CRATES: [&str; 10] =
-    ["wattlake", "jobs", "server", "transfer", "lake", "sql", "pg", "ledger", "function", "ingest"];
+const OWN_CRATES: [&str; 12] =
+    ["wattlake", "jobs", "server", "transfer", "lake", "sql", "pg", "ledger", "function", "gateway", "ingest", "model"];
 
 /// Stack size of a worker thread: SQL is planned by recursion. Only the part that is used takes memory.
 const STACK_BYTES: usize = 64 << 20;

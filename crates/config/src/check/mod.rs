@@ -7,12 +7,15 @@ mod files;
 mod function;
 mod ingest;
 mod job;
+mod keys;
 mod load;
 mod mart;
+mod model;
 pub mod placeholders;
 mod serve;
 mod statement;
 mod texts;
+mod training;
 mod transfer;
 mod warehouse;
 
@@ -63,6 +66,9 @@ pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
     let loads = load::load(root, zone, &ingests, &functions, &mut problems);
     let controls = control::load(root, zone, &mut problems);
     let statements = statement::load(root, zone, &controls, &mut problems);
+    let containers = model::containers(root, &mut problems);
+    let endpoints = model::endpoints(root, &mut problems);
+    let trainings = training::load(root, zone, &mut problems);
     let Some(mut warehouse) = warehouse.filter(|_| problems.is_empty()) else {
         return Err(in_order(problems, unset));
     };
@@ -70,6 +76,7 @@ pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
     warehouse.marts = marts;
     (warehouse.layers, warehouse.functions, warehouse.controls) = (layers, functions, controls);
     (warehouse.ingests, warehouse.loads, warehouse.statements) = (ingests, loads, statements);
+    (warehouse.containers, warehouse.endpoints, warehouse.trainings) = (containers, endpoints, trainings);
     warehouse.set_mart_triggers();
     job::check_across_files(&warehouse, root, &mut problems);
     if problems.is_empty() { Ok(warehouse) } else { Err(in_order(problems, unset)) }

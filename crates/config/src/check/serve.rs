@@ -1,5 +1,6 @@
 //! Checks `[serve]` and `[roles]` of `wattlake.toml`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -9,11 +10,12 @@ use toml::Spanned;
 use super::super::problem::FileProblems;
 use super::super::raw::{self, Field};
 use super::super::{Role, Secret, Serve, Tls};
-use super::{job, texts};
+use super::{job, keys, texts};
 
 const SQL: &str = "127.0.0.1:5433";
 const HTTP: &str = "127.0.0.1:8433";
 const FUNCTIONS: &str = "127.0.0.1:8434";
+const MODELS: &str = "127.0.0.1:8435";
 const OFF: &str = "off";
 const CONNECTIONS_MAX: u32 = 100;
 const RUNS_MAX: u32 = 4;
@@ -24,7 +26,10 @@ const QUERY_TIME_MAX: Duration = Duration::from_secs(600);
 /// Checks `[serve]`; keys that are missing get their defaults.
 pub fn check(root: &Path, raw: &raw::Serve, report: &mut FileProblems<'_>) -> Option<Serve> {
     // The time zone is not taken: queries and periods need it too, so an unset variable in it is a problem of the file.
-    let unset = report.take_unset(|path| path[0] == "serve" && path.get(1).is_none_or(|key| key != "timezone"));
+    // An unset secret of a key is a problem of the key.
+    let is_other = |key: &String| key != "timezone" && key != "keys";
+    let unset = report.take_unset(|path| path[0] == "serve" && path.get(1).is_none_or(is_other));
+    let keys: BTreeMap<_, _> = raw.keys.iter().map(|(name, key)| keys::check(name, key.get_ref(), report)).collect();
     let tls = check_tls(root, raw, report);
     let sql = address("sql", &raw.sql, SQL, report);
     let http = address("http", &raw.http, HTTP, report);
@@ -33,11 +38,17 @@ pub fn check(root: &Path, raw: &raw::Serve, report: &mut FileProblems<'_>) -> Op
     let encrypted = tls.as_ref().is_some_and(|tls| tls.required);
     refuse_open(&raw.sql, sql, open || encrypted, "with tls_cert, tls_key and tls_required = true", report);
     refuse_open(&raw.http, http, open, "behind a proxy with TLS and authentication", report);
-    refuse_open(&raw.functions, functions, open, "behind a proxy with TLS and authentication", report);
+    let models = address("models", &raw.models, MODELS, report);
+    for (field, address) in [(&raw.functions, functions), (&raw.models, models)] {
+        refuse_open(field, address, open || tls.is_some(), "with tls_cert and tls_key", report);
+        refuse_without_keys(field, address, !keys.is_empty(), report);
+    }
     Some(Serve {
         sql,
         http,
         functions,
+        models,
+        keys,
         events_max: *raw.events_max.get().unwrap_or(&EVENTS_MAX) as usize,
         functions_memory_max: bytes(&raw.functions_memory_max, report),
         tls,
@@ -79,6 +90,22 @@ fn refuse_open(
     {
         let what = format!("{address} can be reached from the network without TLS");
         report.add(span, what, format!("listen on 127.0.0.1, or {safe}, or allow it with open = true"));
+    }
+}
+
+/// Refuses an address that other machines reach where nobody needs a key.
+fn refuse_without_keys(
+    raw: &Field<String>,
+    address: Option<SocketAddr>,
+    has_keys: bool,
+    report: &mut FileProblems<'_>,
+) {
+    if let (Some(address), Some(span)) = (address, raw.span())
+        && !address.ip().is_loopback()
+        && !has_keys
+    {
+        let what = format!("{address} can be reached from the network without a key");
+        report.add(span, what, "listen on 127.0.0.1, or add [serve.keys.NAME]".to_owned());
     }
 }
 

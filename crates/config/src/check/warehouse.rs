@@ -11,7 +11,7 @@ use super::super::expand::{self, Env};
 use super::super::problem::FileProblems;
 use super::super::raw::{self, FileKind};
 use super::super::{LAKE, Lake, Role, Secret, Warehouse, schema_check};
-use super::{connection, job, serve};
+use super::{connection, job, model, serve};
 
 /// The schemes that a lake's URL may have; without a scheme it is a folder.
 const SCHEMES: [&str; 9] = ["file", "s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"];
@@ -70,6 +70,10 @@ pub fn check(
         loads: BTreeMap::new(),
         controls: BTreeMap::new(),
         statements: BTreeMap::new(),
+        trainings: BTreeMap::new(),
+        containers: BTreeMap::new(),
+        endpoints: BTreeMap::new(),
+        model_data: model::data(root, &raw.models, report),
     })
 }
 

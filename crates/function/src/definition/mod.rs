@@ -336,18 +336,26 @@ fn destination(
 }
 
 fn layer_name(folder: &Path, layer: Spanned<String>, report: &mut Problems<'_>) -> Option<LayerName> {
-    let text = layer.get_ref().as_str();
-    if text.contains('/') || text.ends_with(".zip") {
-        return Some(LayerName::Path(folder.join(text)));
-    }
-    let (name, version) = text.split_once(':').map_or((text, None), |(name, version)| (name, Some(version)));
-    match version.map(|version| version.parse::<i64>().ok().filter(|v| *v > 0)) {
-        None if is_name(name) => Some(LayerName::Newest(name.to_owned())),
-        Some(Some(version)) if is_name(name) => Some(LayerName::Version(name.to_owned(), version)),
-        _ => {
-            let hint = "write \"NAME\", \"NAME:VERSION\", or a path of a zip or folder: \"layers/r.zip\", \"./layer\"";
-            report.add(layer.span(), format!("{text:?} is not a layer"), hint.to_owned());
-            None
+    LayerName::parse(folder, layer.get_ref())
+        .map_err(|error| report.add(layer.span(), error.context.clone(), error.hint))
+        .ok()
+}
+
+impl LayerName {
+    /// Reads a layer as files name it; a path is relative to `folder`.
+    ///
+    /// # Errors
+    /// [`base::Kind::FixInput`] for a text that is no layer.
+    pub fn parse(folder: &Path, text: &str) -> crate::error::Result<LayerName> {
+        if text.contains('/') || text.ends_with(".zip") {
+            return Ok(LayerName::Path(folder.join(text)));
+        }
+        let (name, version) = text.split_once(':').map_or((text, None), |(name, version)| (name, Some(version)));
+        match version.map(|version| version.parse::<i64>().ok().filter(|v| *v > 0)) {
+            None if is_name(name) => Ok(LayerName::Newest(name.to_owned())),
+            Some(Some(version)) if is_name(name) => Ok(LayerName::Version(name.to_owned(), version)),
+            _ => Err(crate::error::Error::input(format!("{text:?} is not a layer"))
+                .hint("write \"NAME\", \"NAME:VERSION\", or a path of a zip or folder: \"layers/r.zip\", \"./layer\"")),
         }
     }
 }

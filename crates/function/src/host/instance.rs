@@ -91,6 +91,8 @@ impl Instance {
             limits: function.limits,
             inputs: inputs.as_ref().map(|inputs| inputs.path().to_owned()),
             results_mb: function.files.map(|files| files.results_mb),
+            mounts: Vec::new(),
+            accepts_connections: false,
         };
         let (output, input) = std::io::pipe().during(Kind::FixSetup, OUTPUT)?;
         let log = Log::new(&function.name, &function.version, Arc::clone(&settings.sink));

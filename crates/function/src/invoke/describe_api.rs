@@ -1,12 +1,13 @@
 //! The requests of AWS Lambda's API that describe functions, versions, aliases and layers, as far as clients send them
 //! before they invoke.
 
+use gateway::Body;
 use hyper::{Response, StatusCode};
 use ledger::AliasRow;
 use serde_json::{Value, json};
 
 use super::address::{Address, parameter};
-use super::reply::{ApiError, Body, json_response};
+use super::reply::{ApiError, json_response};
 use crate::error::Error;
 use crate::host::arn;
 use crate::registry::{FunctionVersion, Registry};

@@ -1,22 +1,16 @@
 //! Responses in AWS Lambda's form: headers, statuses, and errors that SDKs turn into their exceptions.
 
-use std::convert::Infallible;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
+use gateway::{AccessDenied, Body};
 use http_body_util::{BodyExt, Full};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::guard::AccessDenied;
 use crate::event_queue::EVENT_BYTES_MAX;
 use crate::host::{Answer, Execution, arn};
-
-/// The body of a response of the Invoke API.
-pub type Body = BoxBody<Bytes, Infallible>;
 
 /// The error response to a request that was not carried out, in AWS's form.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,6 +6,7 @@ use aws_smithy_types::event_stream::{Header, HeaderValue as Value, Message};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use gateway::Body;
 use http_body_util::BodyExt;
 use http_body_util::channel::{Channel, Sender};
 use hyper::Response;
@@ -15,7 +16,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::address::Address;
-use super::reply::{self, ApiError, Body};
+use super::reply::{self, ApiError};
 use super::{Api, REQUEST_BYTES_MAX, event, header};
 use crate::host::{Answer, Execution, Refusal};
 

@@ -180,6 +180,17 @@ impl Registry {
         self.ledger.delete_function_version(function, version)
     }
 
+    /// Puts a folder and its layers into the store, without deploying anything: what else runs on layers than functions.
+    ///
+    /// # Errors
+    /// As [`Registry::deploy`].
+    pub fn put_content(&self, folder: &Path, layers: &[LayerName]) -> Result<(Digest, Vec<Digest>)> {
+        let code = self.put(folder)?;
+        let layers = layers.iter().map(|layer| self.layer(layer)).collect::<Result<Vec<_>>>()?;
+        self.store.layers(&layers)?;
+        Ok((code, layers))
+    }
+
     /// Publishes a zip or a folder as the layer's next version. The same content as a version's gives that version.
     pub fn publish_layer(&self, name: &str, path: &Path) -> Result<LayerRow> {
         if !is_name(name) {
@@ -204,11 +215,17 @@ impl Registry {
     }
 
     /// Removes code and layers of which no version is deployed or published any more. With `is_served`, a host may still
-    /// run it; see [`Store::remove_moved`]. Returns the number of bytes removed.
-    pub fn remove_unused(&self, is_served: bool) -> Result<u64> {
-        self.store.move_unused(&self.used()?)?;
+    /// run it; see [`Store::remove_moved`]. `others` returns what else uses the store, each the code and its layers.
+    /// Returns the number of bytes removed.
+    pub fn remove_unused(
+        &self,
+        is_served: bool,
+        others: impl Fn() -> Result<Vec<(Digest, Vec<Digest>)>>,
+    ) -> Result<u64> {
+        let used = || -> Result<_> { Ok([self.used()?, others()?].concat()) };
+        self.store.move_unused(&used()?)?;
         // Another process may have deployed the same code in between.
-        self.store.restore_used(&self.used()?)?;
+        self.store.restore_used(&used()?)?;
         self.store.remove_moved(is_served)
     }
 

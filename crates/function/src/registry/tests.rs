@@ -138,16 +138,16 @@ fn code_that_is_not_deployed_any_more_is_removed() {
     let first = world.deploy(&source).unwrap();
     fs::write(source.join("model"), "x".repeat(10_000)).unwrap();
     let second = world.deploy(&source).unwrap();
-    assert_eq!(world.registry.remove_unused(false).unwrap(), 0);
+    assert_eq!(world.registry.remove_unused(false, || Ok(Vec::new())).unwrap(), 0);
     let store = world.registry.store().clone();
     assert!(world.registry.delete_version("bill", first.version).unwrap());
-    assert!(world.registry.remove_unused(false).unwrap() > 0);
+    assert!(world.registry.remove_unused(false, || Ok(Vec::new())).unwrap() > 0);
     assert!(!store.zip(first.code).exists() && store.zip(second.code).exists());
     // A host may still run it: it is moved away, and stays for a while.
     assert!(world.registry.delete("bill").unwrap());
-    assert_eq!(world.registry.remove_unused(true).unwrap(), 0);
+    assert_eq!(world.registry.remove_unused(true, || Ok(Vec::new())).unwrap(), 0);
     assert!(!store.zip(second.code).exists());
-    assert!(world.registry.remove_unused(false).unwrap() > 10_000);
+    assert!(world.registry.remove_unused(false, || Ok(Vec::new())).unwrap() > 10_000);
     // What is deployed again is stored again.
     assert_eq!(world.deploy(&source).unwrap().code, second.code);
     assert!(store.tree(second.code).unwrap().join("model").exists());

@@ -71,7 +71,7 @@ impl Store {
 
     fn put_as(&self, zip: &Path, source: &Path) -> Result<Digest> {
         let context = || format!("store {}", source.display());
-        let digest = hash(zip).during(Kind::FixInput, context())?;
+        let digest = Digest::of_file(zip).during(Kind::FixInput, context())?;
         self.tree_of(zip, source, digest)?;
         let stored = self.zip(digest);
         if !stored.exists() {
@@ -240,18 +240,6 @@ fn names_of(used: &[(Digest, Vec<Digest>)]) -> [(&'static str, BTreeSet<String>)
     [("zips", names.clone()), ("trees", names), ("layers", merged)]
 }
 
-fn hash(path: &Path) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(Digest(hasher.finalize().into())),
-            read => hasher.update(&buffer[..read]),
-        }
-    }
-}
-
 /// The name of the folder of merged layers. It depends on their order.
 fn combined(layers: &[Digest]) -> String {
     let mut hasher = Sha256::new();
@@ -260,6 +248,19 @@ fn combined(layers: &[Digest]) -> String {
 }
 
 impl Digest {
+    /// The hash of a file's bytes.
+    pub fn of_file(path: &Path) -> io::Result<Digest> {
+        let mut file = File::open(path)?;
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(Digest(hasher.finalize().into())),
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+    }
+
     /// The hash of a text, such as the description of a version.
     pub fn of(text: &str) -> Digest {
         Digest(Sha256::digest(text).into())

@@ -14,9 +14,10 @@ use bytes::Bytes;
 use function::definition::{self, Definition};
 use function::event_queue::{self, EventQueue};
 use function::host::{Fleet, FleetSettings, Journal, LakeServices, Maintenance, PoolSettings, ServiceFn};
-use function::invoke::{self, Api};
+use function::invoke::Api;
 use function::registry::{DeploymentResult, Registry};
 use function::store::Store;
+use gateway::AccessControl;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::header::HeaderMap;
@@ -196,8 +197,8 @@ pub async fn served_with(functions: Functions, host: Host) -> Served {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let address = listener.local_addr().expect("its address");
     let (stop, stopped) = oneshot::channel();
-    let api = Api::new(fleet.clone(), queue.clone(), invoke::refuse_web_pages());
-    tokio::spawn(invoke::serve(api, listener, async { drop(stopped.await) }));
+    let api = Api::new(fleet.clone(), queue.clone(), AccessControl::default());
+    tokio::spawn(gateway::serve(api, listener.into(), async { drop(stopped.await) }));
     let runs = queue.clone();
     tokio::spawn(async move { runs.run(std::future::pending()).await });
     let served =

@@ -44,6 +44,8 @@ impl World {
             limits: Limits { memory_mb: 128, tmp_mb: 16, processes: 64, ..Limits::default() },
             inputs: None,
             results_mb: None,
+            mounts: Vec::new(),
+            accepts_connections: false,
         }
     }
 

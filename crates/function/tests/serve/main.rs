@@ -10,9 +10,10 @@ use std::time::Duration;
 use function::definition::{self, Definition};
 use function::event_queue::{self, EventQueue};
 use function::host::{Fleet, FleetSettings, Journal, LakeServices, PoolSettings};
-use function::invoke::{self, Api};
+use function::invoke::Api;
 use function::registry::Registry;
 use function::store::Store;
+use gateway::AccessControl;
 use ledger::Ledger;
 use sandbox::Launcher;
 
@@ -70,9 +71,9 @@ async fn serve(folder: &Path, port: u16) -> Result<(), Failed> {
     let queue = EventQueue::new(fleet.clone(), event_queue::QueueSettings::default());
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("http://{}", listener.local_addr()?);
-    let api = Api::new(fleet, queue.clone(), invoke::refuse_web_pages());
+    let api = Api::new(fleet, queue.clone(), AccessControl::default());
     tokio::select! {
-        () = invoke::serve(api, listener, std::future::pending()) => Ok(()),
+        () = gateway::serve(api, listener.into(), std::future::pending()) => Ok(()),
         ended = queue.run(std::future::pending()) => Ok(ended?),
     }
 }

@@ -11,5 +11,6 @@ pub mod moment;
 pub mod rows;
 pub mod statement;
 pub mod stream;
+pub mod training;
 pub mod transfer;
 pub mod upkeep;

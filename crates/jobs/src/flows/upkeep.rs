@@ -1,6 +1,6 @@
-//! **upkeep**: packs, checkpoints and vacuums the lake's tables, removes old rows of the ledger and
-//! base backups of killed runs, and code of functions that were deleted. Readers and writers go on meanwhile: where another commit and one of
-//! upkeep conflict, upkeep's is given up.
+//! **upkeep**: packs, checkpoints and vacuums the lake's tables, removes old rows of the ledger and base backups of killed
+//! runs, and code and artifacts of functions and models that were deleted. Readers and writers go on meanwhile: where
+//! another commit and one of upkeep conflict, upkeep's is given up.
 
 use anyhow::Result;
 use chrono::{TimeDelta, Utc};
@@ -10,9 +10,9 @@ use ledger::{Ledger, Outcome};
 use serde_json::{Value, json};
 
 use crate::flows::base_backups;
-use crate::function_host;
 use crate::runs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
+use crate::{function_host, model_host};
 
 /// Runs upkeep over the whole lake, and calls `on_table` after each table. Returns the run's figures.
 /// A table that fails does not stop the others; the run fails.
@@ -29,13 +29,14 @@ pub async fn run(
         let policy = UpkeepPolicy { retention: TimeDelta::from_std(config.versions)?, ..UpkeepPolicy::default() };
         let report = lake.upkeep(run.id(), &policy, &life(&warehouse.ledger), on_table).await?;
         let pruned = warehouse.ledger.prune(Utc::now() - TimeDelta::from_std(config.history)?)?;
-        let code = match function_host::remove_unused_code(warehouse) {
-            Ok(bytes) => bytes,
-            Err(error) => {
+        let removed = |bytes: Result<u64>| {
+            bytes.unwrap_or_else(|error| {
                 tracing::warn!("upkeep: {error:#}");
                 0
-            }
+            })
         };
+        let code = removed(function_host::remove_unused_code(warehouse));
+        let artifacts = removed(model_host::remove_unused_artifacts(warehouse));
         let sum = |figure: fn(&TableUpkeepReport) -> u64| report.tables.iter().map(figure).sum::<u64>();
         let errors: Vec<_> = report.tables.iter().filter_map(|t| Some((&t.name, t.error.as_ref()?))).collect();
         for (name, error) in &errors {
@@ -49,6 +50,7 @@ pub async fn run(
             "vacuumed_bytes": sum(|t| t.vacuumed.bytes),
             "checkpoints": report.tables.iter().filter(|t| t.checkpointed).count(), "forgotten": pruned,
             "removed_base_backups": copies, "removed_code_bytes": code,
+            "removed_artifact_bytes": artifacts,
         });
         let outcome = match &errors[..] {
             [] => Outcome::Succeeded,

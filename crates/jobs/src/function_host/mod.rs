@@ -108,11 +108,11 @@ pub fn remove_unused_code(warehouse: &Warehouse) -> Result<u64> {
         pid.is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
     };
     let is_served = hosts.map(|entry| entry.file_name()).any(is_alive);
-    Ok(registry(warehouse)?.remove_unused(is_served)?)
+    Ok(registry(warehouse)?.remove_unused(is_served, || model::content_in_use(&warehouse.ledger))?)
 }
 
 /// Makes a folder that only its owner may enter: logs, inputs and code of functions are in it.
-fn make_private(folder: &Path) -> Result<()> {
+pub(crate) fn make_private(folder: &Path) -> Result<()> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
     let doing = || format!("create {}", folder.display());
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(doing)?;

@@ -1,6 +1,6 @@
 //! Stores what is logged during a run in the ledger, under the run. A process has one run at a time,
-//! so that all of its log lines are the run's. Lines are buffered until there are enough of them or a
-//! second has passed, so that a run with many lines does not wait for the disk at each.
+//! so that all of its log lines are the run's. Lines are buffered until there are enough of them, and for a second at
+//! most, so that a run with many lines does not wait for the disk at each.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -16,7 +16,7 @@ use tracing_subscriber::layer::Context;
 
 /// Lines that are written at once.
 const LINES: usize = 100;
-/// How long a line waits for the next one.
+/// How long a line waits for others.
 const WAIT: Duration = Duration::from_secs(1);
 
 type Line = (DateTime<Utc>, String, String);
@@ -94,8 +94,26 @@ pub struct RunLog {
 /// Starts to collect log lines for a run.
 pub fn start_run_log(ledger: &Ledger, run: &str) -> RunLog {
     let (ledger, run) = (ledger.clone(), run.to_owned());
-    *buffer() = Some(LogBuffer { ledger, run, lines: Vec::new(), written_at: Instant::now() });
+    *buffer() = Some(LogBuffer { ledger, run: run.clone(), lines: Vec::new(), written_at: Instant::now() });
+    std::thread::spawn(move || {
+        while write_waiting(&run) {
+            std::thread::sleep(WAIT);
+        }
+    });
     RunLog { has_ended: false }
+}
+
+/// Writes the lines that wait, after which none may come for long. False where the run has ended.
+fn write_waiting(run: &str) -> bool {
+    let mut guard = buffer();
+    let Some(log) = guard.as_mut().filter(|log| log.run == run) else { return false };
+    let (ledger, lines) = (log.ledger.clone(), std::mem::take(&mut log.lines));
+    log.written_at = Instant::now();
+    drop(guard);
+    if !lines.is_empty() {
+        write(&ledger, run, &lines);
+    }
+    true
 }
 
 impl RunLog {

@@ -3,6 +3,7 @@
 //! docs/system-tables.md all come from that declaration.
 
 mod column;
+mod model_tables;
 mod tables;
 
 use anyhow::Result;
@@ -13,6 +14,7 @@ use sql::SystemTables;
 
 pub use column::{Column, ColumnValue};
 use column::{batch, object};
+pub use model_tables::{ENDPOINT_CONFIGS, ENDPOINTS, MODEL_VERSIONS, MODELS, TRAINING_JOBS};
 pub use tables::{EVENTS, LOGS, MARTS, QUEUE, QUEUE_STATES, RUN_STATES, RUNS, SCHEDULES, TRANSFERS};
 
 /// How many rows a system table has at most in SQL; `wattlake runs --limit` shows older runs.
@@ -84,7 +86,20 @@ impl<T: 'static> AnyTable for SystemTable<T> {
 }
 
 /// All tables of this crate, in the order of the reference.
-const ALL: [&dyn AnyTable; 7] = [&RUNS, &TRANSFERS, &EVENTS, &QUEUE, &SCHEDULES, &LOGS, &MARTS];
+const ALL: [&dyn AnyTable; 12] = [
+    &RUNS,
+    &TRANSFERS,
+    &EVENTS,
+    &QUEUE,
+    &SCHEDULES,
+    &LOGS,
+    &MARTS,
+    &TRAINING_JOBS,
+    &MODEL_VERSIONS,
+    &MODELS,
+    &ENDPOINT_CONFIGS,
+    &ENDPOINTS,
+];
 
 /// The tables of docs/system-tables.md, as Markdown: those of this crate, then those that the crate `sql` computes.
 pub fn reference() -> String {

@@ -253,11 +253,11 @@ pub static MARTS: SystemTable<(Mart, Status)> = SystemTable {
     ],
 };
 
-const fn column<T>(name: &'static str, documentation: &'static str, value: ColumnValue<T>) -> Column<T> {
+pub(super) const fn column<T>(name: &'static str, documentation: &'static str, value: ColumnValue<T>) -> Column<T> {
     Column { name, documentation, value }
 }
 
-fn some(text: &str) -> Option<String> {
+pub(super) fn some(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 

@@ -89,8 +89,18 @@ pub fn runtime(out_zip: &Path, installation: &Installation, names: &[String]) ->
     // With the layer's loader in it: `multiprocessing` starts the program itself, without the bootstrap.
     layer.bytes(program, runtime_files::with_loader(&python.program, LIBRARIES, &loader)?, true);
     runtime_files::put_zones_and_locale(&mut layer, HOME)?;
-    let bootstrap = include_str!("layer/bootstrap.sh").replace("@LOADER@", &loader).replace("@PYTHON@", &name);
-    layer.bytes("bootstrap", bootstrap, true);
+    let filled = |text: &str| text.replace("@LOADER@", &loader).replace("@PYTHON@", &name);
+    layer.bytes(format!("{HOME}/environment.sh"), filled(include_str!("layer/environment.sh")), false);
+    layer.bytes("bootstrap", filled(include_str!("layer/bootstrap.sh")), true);
+    for program in ["python", "python3"] {
+        let at = format!("{}/{program}", runtime_files::PROGRAMS);
+        layer.bytes(at, filled(include_str!("layer/python.sh")), true);
+    }
+    // What trains and serves models by scripts, by SageMaker's container contract.
+    layer.bytes("train", include_str!("layer/train.sh"), true);
+    layer.bytes("serve", include_str!("layer/serve.sh"), true);
+    layer.bytes(format!("{HOME}/sagemaker/training.py"), include_str!("layer/training.py"), false);
+    layer.bytes(format!("{HOME}/sagemaker/serving.py"), include_str!("layer/serving.py"), false);
     let version = python.version;
     let mut named = vec![PackedPart { name, version: Some(version.clone()), at: standard }];
     named.extend(packages);

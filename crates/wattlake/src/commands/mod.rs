@@ -4,12 +4,14 @@ mod check;
 mod completions;
 mod control;
 mod demo;
+mod endpoint;
 pub mod function;
 mod init;
 mod lake;
 mod layer;
 mod logs;
 mod mart;
+mod model;
 mod query_output;
 mod queue;
 mod run;
@@ -70,6 +72,10 @@ pub enum Command {
     #[command(subcommand)]
     Layer(layer::Layer),
     #[command(subcommand)]
+    Model(model::Model),
+    #[command(subcommand)]
+    Endpoint(endpoint::Endpoint),
+    #[command(subcommand)]
     Control(control::Control),
     #[command(subcommand)]
     Statement(statement::Statement),
@@ -116,6 +122,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Mart(command) => command.run(root).await,
         Command::Function(command) => command.run(root).await,
         Command::Layer(command) => command.run(root),
+        Command::Model(command) => command.run(root).await,
+        Command::Endpoint(command) => command.run(root).await,
         Command::Control(command) => command.run(root).await,
         Command::Statement(command) => command.run(root).await,
         Command::Run(command) => command.run(root).await,

@@ -146,6 +146,11 @@ async fn run_job(warehouse: &Warehouse, job: &Job<'_>, request: &RunRequest, jso
         Job::Load(_) => load(warehouse, request, job, json).await,
         Job::Control(_) => control(warehouse, request, job, json).await,
         Job::Statement(_) => super::statement::issue(warehouse, request, name, json).await,
+        Job::Training(_) => {
+            let figures = flows::training::run(warehouse, request, name, std::sync::Arc::new(|_| ())).await?;
+            super::model::print_training(&figures, json);
+            Ok(ExitCode::SUCCESS)
+        }
         Job::Upkeep(_) => upkeep(warehouse, request, json).await,
     }
 }

@@ -32,6 +32,12 @@ enum File {
     Control,
     /// statements/NAME.toml
     Statement,
+    /// containers/NAME/container.toml
+    Container,
+    /// endpoints/NAME.toml
+    Endpoint,
+    /// trainings/NAME.toml
+    Training,
 }
 
 impl Schema {
@@ -48,6 +54,9 @@ impl Schema {
             File::Controls => FileKind::Controls,
             File::Control => FileKind::Control,
             File::Statement => FileKind::Statement,
+            File::Container => FileKind::Container,
+            File::Endpoint => FileKind::Endpoint,
+            File::Training => FileKind::Training,
         };
         println!("{}", serde_json::to_string_pretty(&json_schema(kind))?);
         Ok(ExitCode::SUCCESS)

@@ -12,6 +12,7 @@ mod crash;
 mod example_platform;
 mod exits;
 mod mapping;
+mod models;
 mod object_store;
 mod postgres_target;
 mod preflight;

@@ -1,0 +1,25 @@
+//! Models and endpoints with AWS SageMaker's interfaces: a model is a container and its artifact, an endpoint
+//! configuration gives variants of models their weights, an endpoint answers by one configuration. The same clients and
+//! the same containers' programs work here and on SageMaker.
+//!
+//! An endpoint that is idle has no process and no memory: a request starts it, and waits for its start.
+
+pub mod api;
+mod arn;
+mod artifact;
+mod container;
+mod declared;
+mod definition;
+mod endpoint;
+mod resources;
+mod serving;
+pub mod template;
+pub mod training;
+
+pub use artifact::ArtifactStore;
+pub use container::{Catalog, Container, ContainerDefinition, ContainerSettings, LIGHTGBM_IMAGE, ProcessContainer};
+pub use declared::{Change, EndpointDefinition, Plan, VariantDefinition};
+pub use definition::{EndpointConfig, Model, Variant, is_name};
+pub use endpoint::{Endpoints, EndpointsSettings, VariantFigures};
+pub use resources::{APPROVED, PENDING_APPROVAL, REGISTRY_SCHEME, Resources, artifacts_in_use, content_in_use};
+pub use serving::OutputSink;

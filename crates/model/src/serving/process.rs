@@ -1,0 +1,430 @@
+//! A model that a program serves by SageMaker's container contract, in a sandbox: `serve` listens on port 8080, answers
+//! `GET /ping` with 200 when it is ready, and `POST /invocations` with predictions. `/opt/ml/model` has the artifact.
+//!
+//! The first request starts the program, and all requests until then wait for it. It is ended when it is idle.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base::{Error, ErrorContext, Kind, Result};
+use bytes::Bytes;
+use function::store::Store;
+use http_body_util::Full;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Method, Request, Response, body::Incoming};
+use hyper_util::rt::TokioIo;
+use sandbox::{Connector, End, Launcher, Limits, Mount, RootSpec, Sandbox, Spec};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+
+use super::{Invocation, OutputSink, Prediction, ServingError};
+use crate::container::ProcessContainer;
+
+const PORT: u16 = 8080;
+/// Where a program of the container contract is looked for.
+const PROGRAMS: [&str; 4] = ["/var/task/serve", "/opt/program/serve", "/opt/bin/serve", "/opt/serve"];
+const MODEL_FOLDER: &str = "/opt/ml/model";
+/// How long a program may take to answer a request, as on SageMaker.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// How long it may take to answer `/ping`, as on SageMaker.
+const PING_MAX: Duration = Duration::from_secs(2);
+/// Between two questions whether it is ready.
+const PING_PERIOD: Duration = Duration::from_millis(20);
+/// How many requests wait for a program that has as many as it can take.
+const WAITING_MAX: usize = 200;
+/// The largest answer, as on SageMaker.
+const ANSWER_BYTES_MAX: usize = 25 << 20;
+/// Lines of its output that the error of a program has that did not start.
+const LINES_SHOWN: usize = 20;
+/// Processes and threads of a program.
+const PROCESSES_MAX: u64 = 1024;
+const CUSTOM_ATTRIBUTES: &str = "x-amzn-sagemaker-custom-attributes";
+
+/// What a program is started from.
+pub(crate) struct ProcessServerSettings {
+    /// The variant, for messages and logs: `endpoint/variant`.
+    pub name: String,
+    pub container: ProcessContainer,
+    /// The folder of the model's artifact.
+    pub artifact: Option<PathBuf>,
+    /// Holds the container's code and layers.
+    pub store: Store,
+    pub launcher: Arc<Launcher>,
+    /// The folder for mount points.
+    pub roots: PathBuf,
+    /// The user id of its processes; only where the host is root.
+    pub user: Option<u32>,
+    /// Takes each line that it prints.
+    pub output: OutputSink,
+}
+
+/// A program, served. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct ProcessServer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: ProcessServerSettings,
+    /// The running program. Who starts one holds it, so that the others wait.
+    running: tokio::sync::Mutex<Option<Arc<Running>>>,
+    /// Has a permit for each request that it may get.
+    free: Semaphore,
+    waiting: AtomicUsize,
+    used_at: Mutex<Instant>,
+    starts: AtomicUsize,
+}
+
+/// A program that has answered `/ping`.
+struct Running {
+    sandbox: Arc<Sandbox>,
+    connector: Arc<Connector>,
+    /// Connections without a request.
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    ended: watch::Receiver<Option<End>>,
+}
+
+impl ProcessServer {
+    /// A server whose program does not run yet.
+    pub fn new(settings: ProcessServerSettings) -> ProcessServer {
+        let inner = Inner {
+            free: Semaphore::new(settings.container.settings.concurrency.max(1)),
+            settings,
+            running: tokio::sync::Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            used_at: Mutex::new(Instant::now()),
+            starts: AtomicUsize::new(0),
+        };
+        ProcessServer { inner: Arc::new(inner) }
+    }
+
+    /// Starts the program where it does not run, and waits until it answers `/ping`.
+    ///
+    /// # Errors
+    /// It ended before, with the end of its output, or took too long.
+    pub async fn start(&self) -> Result<(), ServingError> {
+        self.running().await.map(drop)
+    }
+
+    /// Answers a request.
+    pub async fn invoke(&self, invocation: Invocation) -> Result<Prediction, ServingError> {
+        let _permit = self.permit().await?;
+        self.use_now();
+        let running = self.running().await?;
+        let answered = tokio::time::timeout(ANSWER_MAX, running.invoke(&invocation)).await;
+        self.use_now();
+        match answered {
+            Ok(answered) => answered,
+            Err(_) => {
+                // One that hangs for all requests is replaced.
+                if !running.is_healthy().await {
+                    running.kill().await;
+                }
+                let seconds = ANSWER_MAX.as_secs();
+                Err(ServingError::answered(0, format!("the model did not answer within {seconds} s")))
+            }
+        }
+    }
+
+    /// Ends the program where it is idle.
+    pub async fn end_idle(&self) {
+        let is_idle = || {
+            let used_at = *self.inner.used_at.lock().unwrap_or_else(PoisonError::into_inner);
+            let all = self.inner.settings.container.settings.concurrency.max(1);
+            used_at.elapsed() >= self.inner.settings.container.settings.idle_max
+                && self.inner.free.available_permits() == all
+        };
+        // It is held while one is started.
+        let Ok(mut running) = self.inner.running.try_lock() else { return };
+        if let Some(ended) = running.take_if(|_| is_idle()) {
+            ended.kill().await;
+        }
+    }
+
+    /// Whether its program runs.
+    pub fn is_running(&self) -> bool {
+        let running = self.inner.running.try_lock();
+        running.is_ok_and(|running| running.as_ref().is_some_and(|running| running.is_alive()))
+    }
+
+    /// How often its program was started.
+    pub fn starts(&self) -> usize {
+        self.inner.starts.load(Ordering::Relaxed)
+    }
+
+    async fn permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ServingError> {
+        let waiting = WaitingGuard::on(&self.inner.waiting);
+        if waiting.before >= WAITING_MAX {
+            return Err(ServingError::Overloaded);
+        }
+        self.inner.free.acquire().await.map_err(|_| ServingError::Overloaded)
+    }
+
+    fn use_now(&self) {
+        *self.inner.used_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    async fn running(&self) -> Result<Arc<Running>, ServingError> {
+        let mut running = self.inner.running.lock().await;
+        if let Some(alive) = running.as_ref().filter(|running| running.is_alive()) {
+            return Ok(Arc::clone(alive));
+        }
+        *running = None;
+        self.inner.starts.fetch_add(1, Ordering::Relaxed);
+        let started = Arc::new(self.launch().await?);
+        *running = Some(Arc::clone(&started));
+        self.use_now();
+        Ok(started)
+    }
+
+    async fn launch(&self) -> Result<Running, ServingError> {
+        let inner = Arc::clone(&self.inner);
+        let tail = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&tail);
+        let launching = tokio::task::spawn_blocking(move || launch(&inner.settings, lines));
+        let launched = launching.await.map_err(|error| ServingError::Failed(error.to_string()))?;
+        let mut running = launched.map_err(|error| ServingError::Failed(error.chain()))?;
+        let start_max = self.inner.settings.container.settings.start_max;
+        let began = Instant::now();
+        loop {
+            if running.is_healthy().await {
+                return Ok(running);
+            }
+            if let Some(end) = running.end() {
+                // Its last lines are on their way.
+                tokio::time::sleep(PING_PERIOD).await;
+                return Err(ServingError::Failed(format!(
+                    "{} before it answered /ping{}",
+                    described(end),
+                    shown(&tail)
+                )));
+            }
+            if began.elapsed() >= start_max {
+                running.kill().await;
+                let seconds = start_max.as_secs();
+                let message = format!("it did not answer /ping with 200 within {seconds} s{}", shown(&tail));
+                return Err(ServingError::NotReady(message));
+            }
+            let _ = tokio::time::timeout(PING_PERIOD, running.ended.changed()).await;
+        }
+    }
+}
+
+/// The last lines that a program has printed, for an error.
+fn shown(tail: &Mutex<Vec<String>>) -> String {
+    let lines = tail.lock().unwrap_or_else(PoisonError::into_inner);
+    match lines.is_empty() {
+        true => "; it has printed nothing".to_owned(),
+        false => format!("; its output ends with:\n{}", lines.join("\n")),
+    }
+}
+
+fn described(end: End) -> String {
+    match end {
+        End::Exit(status) => format!("the program exited with status {status}"),
+        End::Signal(signal) => format!("the program was ended by signal {signal}"),
+        End::OutOfMemory => "the program used more memory than memory_mb".to_owned(),
+        End::Killed => "the program was killed".to_owned(),
+    }
+}
+
+/// Starts the sandbox with the program.
+fn launch(settings: &ProcessServerSettings, tail: Arc<Mutex<Vec<String>>>) -> Result<Running> {
+    let container = &settings.container;
+    let doing = || format!("start {}", settings.name);
+    let mounts =
+        settings.artifact.iter().map(|from| Mount { from: from.clone(), at: MODEL_FOLDER.into(), is_writable: false });
+    let spec = Spec {
+        task: settings.store.tree(container.code)?,
+        opt: settings.store.layers(&container.layers)?,
+        root: RootSpec { mount_at: mount_point(&settings.roots)?, base: None },
+        programs: PROGRAMS.map(Into::into).to_vec(),
+        environment: environment(container),
+        ports: Vec::new(),
+        user: settings.user,
+        limits: Limits {
+            memory_mb: container.settings.memory_mb,
+            tmp_mb: container.settings.tmp_mb,
+            processes: PROCESSES_MAX,
+            ..Limits::default()
+        },
+        inputs: None,
+        mounts: mounts.collect(),
+        accepts_connections: true,
+        results_mb: None,
+    };
+    let (output, input) = std::io::pipe().during(Kind::FixSetup, doing())?;
+    let (name, sink) = (settings.name.clone(), Arc::clone(&settings.output));
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n').map_while(std::io::Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            let mut lines = tail.lock().unwrap_or_else(PoisonError::into_inner);
+            if lines.len() == LINES_SHOWN {
+                lines.remove(0);
+            }
+            lines.push(line.clone());
+            drop(lines);
+            sink(&name, line);
+        }
+    });
+    let mut sandbox = settings.launcher.launch(&spec, &File::from(OwnedFd::from(input)))?;
+    let connector = sandbox.take_connector().ok_or_else(|| Error::bug(doing()))?;
+    let sandbox = Arc::new(sandbox);
+    let (tell, ended) = watch::channel(None);
+    let waiting = Arc::clone(&sandbox);
+    std::thread::spawn(move || tell.send_replace(Some(waiting.wait())));
+    Ok(Running { sandbox, connector: Arc::new(connector), idle: Mutex::default(), ended })
+}
+
+/// Variables of the container contract. Programs of layers come first.
+fn environment(container: &ProcessContainer) -> BTreeMap<String, String> {
+    let programs = sandbox::PROGRAMS_FOLDER;
+    let mut all: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in [
+        ("PATH", format!("/var/task:/opt/program:/opt/bin:/opt/python/bin:{programs}")),
+        ("LD_LIBRARY_PATH", "/opt/lib".to_owned()),
+        ("PYTHONPATH", "/var/task:/opt/python".to_owned()),
+        ("PYTHONUNBUFFERED", "1".to_owned()),
+        ("HOME", "/tmp".to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("TZ", "UTC".to_owned()),
+        ("SAGEMAKER_BIND_TO_PORT", PORT.to_string()),
+        ("SM_MODEL_DIR", MODEL_FOLDER.to_owned()),
+        ("SM_NUM_CPUS", std::thread::available_parallelism().map_or(1, usize::from).to_string()),
+    ] {
+        all.insert(name.to_owned(), value);
+    }
+    all.extend(container.settings.environment.clone());
+    all
+}
+
+fn mount_point(roots: &std::path::Path) -> Result<PathBuf> {
+    let path = roots.join("root");
+    std::fs::create_dir_all(&path).during(Kind::FixSetup, format!("create folder {}", path.display()))?;
+    Ok(path)
+}
+
+impl Running {
+    fn end(&self) -> Option<End> {
+        *self.ended.borrow()
+    }
+
+    fn is_alive(&self) -> bool {
+        self.end().is_none()
+    }
+
+    async fn kill(&self) {
+        let sandbox = Arc::clone(&self.sandbox);
+        let _ = tokio::task::spawn_blocking(move || sandbox.kill()).await;
+    }
+
+    /// Whether `/ping` is answered with 200.
+    async fn is_healthy(&self) -> bool {
+        let asked = async {
+            let mut connection = self.connect().await.ok()?;
+            let request = Request::get("/ping").header("host", "localhost:8080").body(Full::default()).ok()?;
+            connection.send_request(request).await.ok().map(|answer| answer.status().as_u16())
+        };
+        tokio::time::timeout(PING_MAX, asked).await == Ok(Some(200))
+    }
+
+    async fn invoke(&self, invocation: &Invocation) -> Result<Prediction, ServingError> {
+        let ended = |error: String| match self.end() {
+            Some(end) => ServingError::answered(0, format!("{} while it answered", described(end))),
+            None => ServingError::answered(0, error),
+        };
+        let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let is_kept = kept.is_some();
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => self.connect().await.map_err(|error| ended(error.chain()))?,
+        };
+        let mut sent = connection.send_request(request(invocation)).await;
+        if sent.is_err() && is_kept && self.is_alive() {
+            // The program has closed it while it was idle.
+            connection = self.connect().await.map_err(|error| ended(error.chain()))?;
+            sent = connection.send_request(request(invocation)).await;
+        }
+        let response = sent.map_err(|error| ended(format!("the model closed the connection: {error}")))?;
+        let answered = read(response).await;
+        if connection.is_ready() {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        }
+        answered
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
+        const CONNECT: &str = "connect to the model";
+        let connector = Arc::clone(&self.connector);
+        let connecting = tokio::task::spawn_blocking(move || connector.connect(PORT)).await;
+        let stream = connecting.during(Kind::Retry, CONNECT)?.during(Kind::Retry, CONNECT)?;
+        stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).during(Kind::Retry, CONNECT)?;
+        let stream = TcpStream::from_std(stream).during(Kind::Retry, CONNECT)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.during(Kind::Retry, CONNECT)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to a model");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+fn request(invocation: &Invocation) -> Request<Full<Bytes>> {
+    let mut request = Request::builder().method(Method::POST).uri("/invocations").header("host", "localhost:8080");
+    for (name, value) in [
+        ("content-type", &invocation.content_type),
+        ("accept", &invocation.accept),
+        (CUSTOM_ATTRIBUTES, &invocation.custom_attributes),
+        ("x-amzn-sagemaker-inference-id", &invocation.inference_id),
+    ] {
+        if let Some(value) = value {
+            request = request.header(name, value);
+        }
+    }
+    // The values were headers of a request before.
+    request.body(Full::new(invocation.body.clone())).unwrap_or_default()
+}
+
+async fn read(response: Response<Incoming>) -> Result<Prediction, ServingError> {
+    let status = response.status().as_u16();
+    let header = |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_owned);
+    let content_type = header("content-type").unwrap_or_else(|| "application/octet-stream".to_owned());
+    let custom_attributes = header(CUSTOM_ATTRIBUTES);
+    let body = gateway::read_body(response.into_body(), ANSWER_BYTES_MAX).await;
+    let body = body.map_err(|error| match error {
+        gateway::BodyError::TooLarge => {
+            ServingError::answered(status, format!("the answer has more than {ANSWER_BYTES_MAX} bytes"))
+        }
+        gateway::BodyError::Interrupted => ServingError::answered(0, "the model did not end its answer"),
+    })?;
+    match status {
+        200..300 => Ok(Prediction { body, content_type, custom_attributes }),
+        _ => Err(ServingError::answered(status, String::from_utf8_lossy(&body).into_owned())),
+    }
+}
+
+/// Counts a request that waits or runs.
+struct WaitingGuard<'a> {
+    count: &'a AtomicUsize,
+    before: usize,
+}
+
+impl<'a> WaitingGuard<'a> {
+    fn on(count: &'a AtomicUsize) -> WaitingGuard<'a> {
+        let before = count.fetch_add(1, Ordering::Relaxed);
+        WaitingGuard { count, before }
+    }
+}
+
+impl Drop for WaitingGuard<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,62 @@
+//! The variables of a training job: SageMaker's `SM_*`, which scripts without AWS's toolkit expect, and the container's
+//! own.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::folders::resources;
+use super::job::Training;
+use crate::arn::arn;
+
+pub(super) fn of(training: &Training) -> BTreeMap<String, String> {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+    let channels: Vec<&String> = training.channels.iter().map(|channel| &channel.name).collect();
+    // As the toolkit: a value that is JSON is that, another is a text.
+    let parameters: BTreeMap<&String, Value> = training
+        .hyperparameters
+        .iter()
+        .map(|(name, text)| (name, serde_json::from_str(text).unwrap_or_else(|_| json!(text))))
+        .collect();
+    let mut all = BTreeMap::new();
+    for (name, value) in [
+        ("PATH", format!("/var/task:/opt/program:/opt/bin:/opt/python/bin:{}", sandbox::PROGRAMS_FOLDER)),
+        ("LD_LIBRARY_PATH", "/opt/lib".to_owned()),
+        ("PYTHONPATH", "/var/task:/opt/python".to_owned()),
+        ("PYTHONUNBUFFERED", "1".to_owned()),
+        ("HOME", "/tmp".to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("TZ", "UTC".to_owned()),
+        ("TRAINING_JOB_NAME", training.name.clone()),
+        ("TRAINING_JOB_ARN", arn("training-job", &training.name)),
+        ("SAGEMAKER_BASE_DIR", "/opt/ml".to_owned()),
+        ("SM_INPUT_DIR", "/opt/ml/input".to_owned()),
+        ("SM_INPUT_CONFIG_DIR", "/opt/ml/input/config".to_owned()),
+        ("SM_MODEL_DIR", "/opt/ml/model".to_owned()),
+        ("SM_OUTPUT_DIR", "/opt/ml/output".to_owned()),
+        ("SM_OUTPUT_DATA_DIR", "/opt/ml/output/data".to_owned()),
+        ("SM_CHANNELS", json!(channels).to_string()),
+        ("SM_HPS", json!(parameters).to_string()),
+        ("SM_NUM_CPUS", cpus),
+        ("SM_NUM_GPUS", "0".to_owned()),
+        ("SM_HOSTS", json!(["algo-1"]).to_string()),
+        ("SM_CURRENT_HOST", "algo-1".to_owned()),
+        ("SM_RESOURCE_CONFIG", resources().to_string()),
+    ] {
+        all.insert(name.to_owned(), value);
+    }
+    for channel in &training.channels {
+        let name = format!("SM_CHANNEL_{}", variable_name(&channel.name));
+        all.insert(name, format!("/opt/ml/input/data/{}", channel.name));
+    }
+    for (name, value) in parameters {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        all.insert(format!("SM_HP_{}", variable_name(name)), text);
+    }
+    all.extend(training.container.settings.environment.clone());
+    all
+}
+
+fn variable_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}
