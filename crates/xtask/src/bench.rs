@@ -5,6 +5,7 @@ mod changes;
 mod chaos;
 mod copy;
 mod differential;
+mod endpoints;
 mod functions;
 mod keys;
 mod load;
@@ -13,6 +14,7 @@ mod tpch;
 
 mod contenders;
 mod fill;
+mod http_client;
 mod measure;
 mod programs;
 mod servers;
@@ -41,6 +43,8 @@ pub enum Benchmark {
     Query(query::Options),
     /// Random queries: compare Wattlake's rows with PostgreSQL's
     Differential(differential::Options),
+    /// Predictions of a LightGBM model: InvokeEndpoint, FastAPI and MLflow, and endpoints that are idle
+    Endpoints(endpoints::Options),
     /// Invocations, warm and cold: the Invoke API and AWS's runtime interface emulator
     Functions(functions::Options),
     /// The 22 queries of TPC-H: Wattlake's server, and DuckDB on the same files
@@ -56,6 +60,7 @@ pub fn run(project: &Project, benchmark: Benchmark) -> Result<()> {
         Benchmark::Chaos(options) => chaos::run(project, &options),
         Benchmark::Copy(options) => copy::run(project, &options),
         Benchmark::Differential(options) => differential::run_queries(project, &options),
+        Benchmark::Endpoints(options) => endpoints::run(project, &options),
         Benchmark::Functions(options) => functions::run(project, &options),
         Benchmark::Keys(options) => keys::run(project, &options),
         Benchmark::Load(options) => load::run(project, &options),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use base::{Error, Result};
 use ledger::{ContentKind, EndpointEnd, EndpointRow, EndpointState, Ledger};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::definition::EndpointConfig;
 use super::resources::Resources;
@@ -22,6 +22,8 @@ pub(crate) use settings::InvokeError;
 
 /// Between two looks for changes that other processes have made.
 const CHANGES_PERIOD: Duration = Duration::from_millis(200);
+/// How many endpoints are started at a time: each starts its programs.
+const STARTS_AT_ONCE: usize = 4;
 /// Between two looks for idle processes.
 const IDLE_PERIOD: Duration = Duration::from_secs(1);
 
@@ -36,12 +38,15 @@ struct Inner {
     deployed: RwLock<HashMap<String, Arc<Deployment>>>,
     /// An endpoint was changed by this process.
     changed: Notify,
+    /// Has a permit for each further endpoint that may be started now.
+    starts: Semaphore,
 }
 
 impl Endpoints {
     /// Endpoints that nothing is served of yet: see [`Endpoints::run`].
     pub fn new(settings: EndpointsSettings) -> Endpoints {
-        let inner = Inner { settings, deployed: RwLock::default(), changed: Notify::new() };
+        let starts = Semaphore::new(STARTS_AT_ONCE);
+        let inner = Inner { settings, deployed: RwLock::default(), changed: Notify::new(), starts };
         Endpoints { inner: Arc::new(inner) }
     }
 
@@ -132,6 +137,7 @@ impl Endpoints {
             return EndpointEnd::Deleted;
         }
         let config = row.pending_config.as_ref().unwrap_or(&row.config);
+        let _starting = self.inner.starts.acquire().await;
         // What runs stays until the new variants have answered, and its requests are answered to their end.
         let started = match self.deployment(&row.name, config, &serde_json::Value::Null) {
             Ok(deployment) => deployment.start().await.map(|()| deployment),

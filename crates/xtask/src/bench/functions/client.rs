@@ -1,28 +1,20 @@
-//! A minimal HTTP client, so that the measured time is the server's.
+//! Invocations over HTTP, measured.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 
-/// Longer than any function of the benchmark takes: an invocation that exceeds it hangs.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+use super::super::http_client;
 
 /// A connection to an Invoke API.
-pub struct Client {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
+pub struct Client(http_client::Client);
 
 impl Client {
     /// Connects to a server.
     pub fn connect(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
-        stream.set_nodelay(true).context("set TCP_NODELAY")?;
-        stream.set_read_timeout(Some(ANSWER_MAX)).context("set a read timeout")?;
-        Ok(Self { stream, buffer: vec![0; 1 << 16] })
+        http_client::Client::connect(address).map(Client)
     }
 
     /// Invokes a function; returns the milliseconds until the last byte. The answer must be a success with the event.
@@ -37,32 +29,8 @@ impl Client {
 
     /// Sends an event; returns the head and body of the answer, whatever its status.
     pub fn post(&mut self, name: &str, event: &str) -> Result<(String, String)> {
-        let length = event.len();
-        let head = format!("POST /2015-03-31/functions/{name}/invocations HTTP/1.1\r\nHost: localhost\r\n");
-        let request = format!("{head}Content-Length: {length}\r\n\r\n{event}");
-        self.stream.write_all(request.as_bytes()).context("send an event")?;
-        let mut all = Vec::new();
-        loop {
-            if let Some(end) = all.windows(4).position(|window| window == b"\r\n\r\n") {
-                let head = String::from_utf8_lossy(&all[..end]).into_owned();
-                let length = content_length(&head)?;
-                if all.len() >= end + 4 + length {
-                    return Ok((head, String::from_utf8_lossy(&all[end + 4..]).into_owned()));
-                }
-            }
-            match self.stream.read(&mut self.buffer).context("read an answer")? {
-                0 => bail!("the connection ended within an answer"),
-                read => all.extend_from_slice(&self.buffer[..read]),
-            }
-        }
+        self.0.post(&format!("/2015-03-31/functions/{name}/invocations"), event)
     }
-}
-
-fn content_length(head: &str) -> Result<usize> {
-    let lines = head.lines().filter_map(|line| line.split_once(':'));
-    let mut found = lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let (_, length) = found.next().with_context(|| format!("an answer without its length: {head}"))?;
-    length.trim().parse().context("read an answer's length")
 }
 
 /// Invokes a function by many callers at a time, `each` times by each; returns the times of successful invocations and
