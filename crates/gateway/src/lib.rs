@@ -6,6 +6,7 @@ mod body;
 mod denied;
 mod keys;
 mod listener;
+mod requests;
 mod signature;
 
 pub use access::{AccessControl, Action, Caller, is_own_host};
@@ -13,3 +14,4 @@ pub use body::{BodyError, read_body};
 pub use denied::AccessDenied;
 pub use keys::{Key, Permissions};
 pub use listener::{Binding, Body, Service, serve};
+pub use requests::{RequestLog, RequestNote, RequestRow};

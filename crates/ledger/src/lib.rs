@@ -28,6 +28,7 @@ mod schedules;
 mod functions;
 mod invocations;
 mod models;
+mod requests;
 mod trainings;
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub use logs::LogRow;
 pub use models::{ContentKind, EndpointEnd, EndpointRow, EndpointState, NamedContent};
 pub use prune::{JobCounts, LedgerCounts, PruneCounts};
 pub use queue::{AttemptEnd, CancelOutcome, QueueEntry, QueueRow};
+pub use requests::RequestCount;
 pub use rows::{EventRow, RunRow, RunTableRow, TransferTableRow, ValidationRow};
 pub use run::{Outcome, Run, RunStart, TableOutcome};
 pub use schedules::{ScheduleDefinition, ScheduleRow};

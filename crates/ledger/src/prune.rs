@@ -98,6 +98,8 @@ impl Ledger {
         }
         pruned.events += self.delete_old("events", "seq", &format!("at < ?1 and seq <= {LAST_SEEN}"), &before)?;
         pruned.queue += self.delete_old("queue", "id", "ended_at < ?1", &before)?;
+        self.delete_old("requests", "minute", "minute < ?1", &before)?;
+        self.delete_old("training_metrics", "seq", "at < ?1", &before)?;
         // Dead letters too.
         pruned.invocations += self.delete_old("invocations", "id", "ended_at < ?1", &before)?;
         Ok(pruned)

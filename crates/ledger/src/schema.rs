@@ -274,8 +274,8 @@ create table validations (
 ) strict, without rowid;
 ";
 
-/// Models, endpoint configurations and endpoints; training jobs with their metrics, and the versions that they make; and
-/// the number of all changes of endpoints, by which processes notice them.
+/// Models, endpoint configurations and endpoints; training jobs with their metrics, and the versions that they make;
+/// requests to the APIs; and the number of all changes of endpoints, by which processes notice them.
 const MODELS: &str = "
 create table models (
     name text primary key not null,
@@ -344,6 +344,20 @@ create table model_aliases (
     updated_at text not null,
     primary key (model, name),
     foreign key (model, version) references model_versions (model, version)
+) strict, without rowid;
+
+create table requests (
+    minute text not null,
+    api text not null,
+    key text not null,
+    operation text not null,
+    resource text not null,
+    status integer not null,
+    error text not null,
+    requests integer not null,
+    seconds real not null,
+    seconds_max real not null,
+    primary key (minute, api, key, operation, resource, status, error)
 ) strict, without rowid;
 
 create table endpoint_changes (

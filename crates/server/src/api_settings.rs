@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use gateway::{AccessControl, Binding};
+use gateway::{AccessControl, Binding, RequestLog};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -12,6 +12,10 @@ use tokio::net::{TcpListener, TcpStream};
 #[derive(Clone)]
 pub struct ApiSettings {
     pub access: AccessControl,
+    /// Requests to functions.
+    pub lambda_requests: RequestLog,
+    /// Requests to models.
+    pub sagemaker_requests: RequestLog,
     tls: Option<Arc<ServerConfig>>,
 }
 
@@ -26,7 +30,8 @@ impl ApiSettings {
                 AccessControl::new(usable.collect()).context("check [serve.keys] of wattlake.toml")?
             }
         };
-        Ok(ApiSettings { access, tls })
+        let (lambda_requests, sagemaker_requests) = (RequestLog::default(), RequestLog::default());
+        Ok(ApiSettings { access, lambda_requests, sagemaker_requests, tls })
     }
 
     /// `https` for an address that other machines reach, where there is a certificate: on this machine, TLS is no use.

@@ -77,7 +77,7 @@ async fn functions(
 ) -> Result<()> {
     let host = host.get().await?;
     let queue = host.event_queue();
-    let api = Api::new(host.fleet.clone(), queue.clone(), apis.access.clone());
+    let api = Api::new(host.fleet.clone(), queue.clone(), apis.access.clone(), apis.lambda_requests.clone());
     let http = gateway::serve(api, apis.binding(listener, first), stop.clone().cancelled_owned());
     let queue = queue.run(stop.cancelled_owned());
     let ((), queue) = tokio::join!(http, queue);

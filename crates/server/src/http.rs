@@ -2,6 +2,7 @@
 //! reads; nothing can be changed from here.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +35,14 @@ type Shared = State<Arc<ServerState>>;
 type Parameters = Query<HashMap<String, String>>;
 
 /// Serves HTTP on a listener until `stop` is cancelled.
-pub async fn serve(server: Arc<ServerState>, listener: TcpListener, stop: CancellationToken) -> Result<()> {
-    let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+pub async fn serve(
+    server: Arc<ServerState>,
+    listener: TcpListener,
+    at: SocketAddr,
+    stop: CancellationToken,
+) -> Result<()> {
+    tracing::info!(address = %at, "health, metrics and state are served: http://{at}/");
+    let is_loopback = at.ip().is_loopback();
     let router = Router::new()
         .route("/", get(index))
         .route("/health/live", get(|| async { Json(json!({"status": "ok"})) }))

@@ -6,8 +6,11 @@ mod api_settings;
 mod functions;
 mod http;
 mod memory;
+mod metric_families;
 mod metrics;
 mod models;
+mod request_records;
+mod service_metrics;
 mod tls;
 
 use std::net::SocketAddr;
@@ -42,6 +45,8 @@ pub struct ServerState {
     pub sql: Option<Server>,
     /// The endpoints of models.
     pub endpoints: Endpoints,
+    /// The host of functions.
+    pub functions: SharedHost,
     /// When the server started.
     pub since: Instant,
 }
@@ -71,11 +76,14 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
         None => None,
     };
     let endpoints = models::endpoints(&warehouse)?;
-    let state = Arc::new(ServerState { warehouse: Arc::new(warehouse), lake, sql, endpoints, since: Instant::now() });
+    let warehouse = Arc::new(warehouse);
+    let functions = SharedHost::new(Arc::clone(&warehouse));
+    let state = Arc::new(ServerState { warehouse, lake, sql, endpoints, functions, since: Instant::now() });
+    let host = state.functions.clone();
     let scheduler = Scheduler::new(&state.warehouse)?;
     let mut tasks = tokio::task::JoinSet::new();
     // Runs may use the host of functions as long as the scheduler waits for them.
-    let (host, runs_ended) = (SharedHost::new(Arc::clone(&state.warehouse)), CancellationToken::new());
+    let runs_ended = CancellationToken::new();
     let grace_over = CancellationToken::new();
     tasks.spawn(host.clone().serve(runs_ended.clone(), grace_over.clone()));
     tasks.spawn(end_after(stop.clone(), serve.shutdown_grace, at_rest(runs_ended.clone(), host.clone()), grace_over));
@@ -86,22 +94,18 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
         result
     });
     if let Some((listener, at)) = listeners.sql {
-        tracing::info!(address = %at, "SQL is served: psql -h {} -p {} -U ROLE wattlake", at.ip(), at.port());
-        let (state, stop) = (Arc::clone(&state), stop.clone());
-        tasks.spawn(async move {
-            match &state.sql {
-                Some(server) => server.serve(listener, stop).await.context("serve SQL"),
-                None => Ok(()),
-            }
-        });
+        tasks.spawn(serve_sql(Arc::clone(&state), listener, at, stop.clone()));
     }
     if let Some((listener, at)) = listeners.http {
-        tracing::info!(address = %at, "health, metrics and state are served: http://{at}/");
-        tasks.spawn(http::serve(Arc::clone(&state), listener, stop.clone()));
+        tasks.spawn(http::serve(Arc::clone(&state), listener, at, stop.clone()));
     }
     if !state.warehouse.config.functions.is_empty() {
         host.get().await?;
     }
+    // Until the last request is answered.
+    let requests_ended = CancellationToken::new();
+    let recording = request_records::record(apis.clone(), Arc::clone(&state.warehouse), requests_ended.clone());
+    let recording = tokio::spawn(recording);
     let (models, warehouse) = (state.endpoints.clone(), Arc::clone(&state.warehouse));
     let models = models::serve(listeners.models, warehouse, models, apis.clone(), stop.clone());
     tasks.spawn(within_grace("endpoints", stop.clone(), serve.shutdown_grace, models));
@@ -116,8 +120,23 @@ pub async fn run(warehouse: Warehouse) -> Result<()> {
     while let Some(ended) = tasks.join_next().await {
         ended.context("end a part of the server")??;
     }
+    requests_ended.cancel();
+    recording.await.context("record the last requests")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn serve_sql(
+    state: Arc<ServerState>,
+    listener: TcpListener,
+    at: SocketAddr,
+    stop: CancellationToken,
+) -> Result<()> {
+    tracing::info!(address = %at, "SQL is served: psql -h {} -p {} -U ROLE wattlake", at.ip(), at.port());
+    match &state.sql {
+        Some(server) => server.serve(listener, stop).await.context("serve SQL"),
+        None => Ok(()),
+    }
 }
 
 /// Refuses variables of `[serve]` that are not set, and names the parts that can't be used without theirs.

@@ -7,15 +7,11 @@ use std::sync::atomic::AtomicU64;
 use anyhow::Result;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::ServerState;
-
-type Labels = Vec<(&'static str, String)>;
-type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
+use super::metric_families::{counter, gauges, single};
+use super::{ServerState, service_metrics};
 
 /// All metrics as text.
 pub async fn text(server: &Arc<ServerState>) -> Result<String> {
@@ -34,6 +30,8 @@ pub async fn text(server: &Arc<ServerState>) -> Result<String> {
     jobs(&mut registry, server)?;
     queries(&mut registry, server);
     tables(&mut registry, server).await?;
+    service_metrics::functions(&mut registry, server)?;
+    service_metrics::endpoints(&mut registry, server);
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
@@ -109,30 +107,6 @@ async fn tables(registry: &mut Registry, server: &ServerState) -> Result<()> {
         rows.get_or_create(&labels).set(size.rows as f64);
     }
     Ok(())
-}
-
-fn gauges(registry: &mut Registry, name: &str, help: &str, unit: Option<Unit>) -> Gauges {
-    let family = Gauges::default();
-    match unit {
-        Some(unit) => registry.register_with_unit(name, help, unit, family.clone()),
-        None => registry.register(name, help, family.clone()),
-    }
-    family
-}
-
-fn single(registry: &mut Registry, name: &str, help: &str, unit: Option<Unit>, value: f64) {
-    let gauge = Gauge::<f64, AtomicU64>::default();
-    gauge.set(value);
-    match unit {
-        Some(unit) => registry.register_with_unit(name, help, unit, gauge),
-        None => registry.register(name, help, gauge),
-    }
-}
-
-fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
-    let counter = Counter::<u64, AtomicU64>::default();
-    counter.inc_by(value);
-    registry.register(name, help, counter);
 }
 
 fn resident_bytes() -> Option<f64> {

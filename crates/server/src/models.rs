@@ -43,7 +43,7 @@ pub async fn serve(
         let started = model_host::start_training(&starter, name);
         started.map_err(|error| base::Error::setup(format!("{error:#}")))
     };
-    let api = Api::new(endpoints.clone(), apis.access.clone(), Arc::new(start));
+    let api = Api::new(endpoints.clone(), apis.access.clone(), apis.sagemaker_requests.clone(), Arc::new(start));
     let http = async {
         match at {
             Some((listener, at)) => {

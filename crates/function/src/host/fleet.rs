@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
+use super::figures::{Counts, FunctionFigures};
 use super::{Event, Function, LoopbackService, Outcome, Pieces, Pool, PoolSettings, instance};
 use crate::definition::fill_in;
 use crate::error::{Error, Kind, Result};
@@ -81,6 +82,7 @@ struct Inner {
 #[derive(Default)]
 struct FunctionState {
     busy: AtomicUsize,
+    counts: Counts,
     warming: AtomicBool,
     versions: Mutex<HashMap<String, VersionPool>>,
 }
@@ -164,7 +166,25 @@ impl Fleet {
         pieces: Option<Pieces>,
     ) -> Result<Execution, Refusal> {
         let (running, entry) = self.version_pool(name, qualifier).map_err(Refusal::Failed)?.ok_or(Refusal::Unknown)?;
-        let mut event = event;
+        let ran = self.run(&running, entry, qualifier, event, pieces).await;
+        match &ran {
+            Ok(execution) => running.counts.add_run(&execution.outcome),
+            Err(Refusal::Busy(_)) => running.counts.add_throttle(),
+            Err(Refusal::Failed(_)) => running.counts.add_failure(),
+            Err(Refusal::Unknown) => {}
+        }
+        ran
+    }
+
+    /// Runs an event within the limits.
+    async fn run(
+        &self,
+        running: &FunctionState,
+        entry: VersionPool,
+        qualifier: &str,
+        mut event: Event,
+        pieces: Option<Pieces>,
+    ) -> Result<Execution, Refusal> {
         if event.qualifier.is_none() && qualifier != LATEST {
             event.qualifier = Some(qualifier.to_owned());
         }
@@ -178,6 +198,16 @@ impl Fleet {
             .ok_or(Refusal::Busy(ConcurrencyLimit::Host))?;
         let outcome = entry.pool.invoke_in_pieces(event, pieces).await.map_err(Refusal::Failed)?;
         Ok(Execution { outcome, function_version: entry.found })
+    }
+
+    /// What was counted of each function that was invoked, by name.
+    pub fn figures(&self) -> Vec<FunctionFigures> {
+        let functions = lock(&self.inner.functions);
+        let figures =
+            functions.iter().map(|(name, state)| state.counts.figures(name, state.busy.load(Ordering::Relaxed)));
+        let mut all: Vec<FunctionFigures> = figures.collect();
+        all.sort_by(|a, b| a.function.cmp(&b.function));
+        all
     }
 
     /// How many events of all functions are running now.

@@ -2,6 +2,7 @@
 //! limit them.
 
 mod body;
+mod figures;
 mod files;
 mod instance;
 mod journal;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::store::Digest;
 use sandbox::Limits;
 
+pub use figures::FunctionFigures;
 pub use files::{EventFiles, Input, ResultFile};
 pub use fleet::{ConcurrencyLimit, Execution, Fleet, FleetSettings, LakeServices, Maintenance, Refusal, ServiceFn};
 pub use instance::Instance;

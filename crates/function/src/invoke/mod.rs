@@ -9,12 +9,13 @@ mod reply;
 mod stream;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chrono::Utc;
-use gateway::{AccessControl, Action, BodyError, Caller, Service};
+use gateway::{AccessControl, Action, BodyError, Caller, RequestLog, RequestNote, Service};
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -38,12 +39,14 @@ pub struct Api {
     fleet: Fleet,
     queue: EventQueue,
     access: AccessControl,
+    requests: RequestLog,
 }
 
 impl Api {
     /// An API over the functions of `fleet`. Asynchronous events go to `queue`, which someone has to run.
-    pub fn new(fleet: Fleet, queue: EventQueue, access: AccessControl) -> Api {
-        Api { fleet, queue, access }
+    /// Requests are counted in `requests`.
+    pub fn new(fleet: Fleet, queue: EventQueue, access: AccessControl, requests: RequestLog) -> Api {
+        Api { fleet, queue, access, requests }
     }
 
     /// Answers a request, from any HTTP server. Errors become responses in AWS's form.
@@ -52,12 +55,20 @@ impl Api {
         B: hyper::body::Body<Data = Bytes>,
     {
         let request_id = uuid::Uuid::now_v7().to_string();
-        let mut response = self.route(request, &request_id).await.unwrap_or_else(ApiError::into_response);
+        let (began, mut note) = (Instant::now(), RequestNote::default());
+        let mut response = self.route(request, &request_id, &mut note).await.unwrap_or_else(ApiError::into_response);
+        let error = response.headers().get("x-amzn-errortype").and_then(|error| error.to_str().ok());
+        self.requests.add(Utc::now(), note, response.status().as_u16(), error.unwrap_or_default(), began.elapsed());
         reply::set_request_id(&mut response, &request_id);
         response
     }
 
-    async fn route<B>(&self, request: Request<B>, request_id: &str) -> Result<Response<Body>, ApiError>
+    async fn route<B>(
+        &self,
+        request: Request<B>,
+        request_id: &str,
+        note: &mut RequestNote,
+    ) -> Result<Response<Body>, ApiError>
     where
         B: hyper::body::Body<Data = Bytes>,
     {
@@ -67,17 +78,18 @@ impl Api {
             BodyError::Interrupted => ApiError::content("the request was interrupted before its end"),
         })?;
         let caller = self.access.authenticate(&parts, &body, Utc::now()).map_err(ApiError::denied)?;
+        caller.name().clone_into(&mut note.key);
         let path = address::segments(parts.uri.path())?;
         let segments: Vec<&str> = path.iter().map(String::as_str).collect();
         match (&parts.method, &segments[..]) {
             (&Method::POST, ["2015-03-31", "functions", name, "invocations"]) => {
                 let address = Address::of(name, parts.uri.query())?;
-                may_invoke(&caller, &address)?;
+                may_invoke(&caller, &address, "Invoke", note)?;
                 self.invoke(&address, &parts.headers, body, request_id).await
             }
             (&Method::POST, ["2021-11-15", "functions", name, "response-streaming-invocations"]) => {
                 let address = Address::of(name, parts.uri.query())?;
-                may_invoke(&caller, &address)?;
+                may_invoke(&caller, &address, "InvokeWithResponseStream", note)?;
                 self.stream(&address, &parts.headers, body, request_id).await
             }
             (&Method::GET, rest) => describe_api::answer(self.fleet.registry(), rest, parts.uri.query()),
@@ -176,8 +188,10 @@ impl Service for Api {
     }
 }
 
-fn may_invoke(caller: &Caller, address: &Address) -> Result<(), ApiError> {
-    caller.check(Action::Invoke, &format!("function:{}", address.name)).map_err(ApiError::denied)
+fn may_invoke(caller: &Caller, address: &Address, operation: &str, note: &mut RequestNote) -> Result<(), ApiError> {
+    operation.clone_into(&mut note.operation);
+    note.resource = format!("function:{}", address.name);
+    caller.check(Action::Invoke, &note.resource).map_err(ApiError::denied)
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

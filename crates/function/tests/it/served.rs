@@ -17,7 +17,7 @@ use function::host::{Fleet, FleetSettings, Journal, LakeServices, Maintenance, P
 use function::invoke::Api;
 use function::registry::{DeploymentResult, Registry};
 use function::store::Store;
-use gateway::AccessControl;
+use gateway::{AccessControl, RequestLog};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::header::HeaderMap;
@@ -197,7 +197,7 @@ pub async fn served_with(functions: Functions, host: Host) -> Served {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let address = listener.local_addr().expect("its address");
     let (stop, stopped) = oneshot::channel();
-    let api = Api::new(fleet.clone(), queue.clone(), AccessControl::default());
+    let api = Api::new(fleet.clone(), queue.clone(), AccessControl::default(), RequestLog::default());
     tokio::spawn(gateway::serve(api, listener.into(), async { drop(stopped.await) }));
     let runs = queue.clone();
     tokio::spawn(async move { runs.run(std::future::pending()).await });

@@ -13,7 +13,7 @@ use function::host::{Fleet, FleetSettings, Journal, LakeServices, PoolSettings};
 use function::invoke::Api;
 use function::registry::Registry;
 use function::store::Store;
-use gateway::AccessControl;
+use gateway::{AccessControl, RequestLog};
 use ledger::Ledger;
 use sandbox::Launcher;
 
@@ -71,7 +71,7 @@ async fn serve(folder: &Path, port: u16) -> Result<(), Failed> {
     let queue = EventQueue::new(fleet.clone(), event_queue::QueueSettings::default());
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("http://{}", listener.local_addr()?);
-    let api = Api::new(fleet, queue.clone(), AccessControl::default());
+    let api = Api::new(fleet, queue.clone(), AccessControl::default(), RequestLog::default());
     tokio::select! {
         () = gateway::serve(api, listener.into(), std::future::pending()) => Ok(()),
         ended = queue.run(std::future::pending()) => Ok(ended?),

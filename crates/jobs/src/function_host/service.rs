@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::post;
 use axum::{Json, Router};
+use function::host::FunctionFigures;
 use tokio::net::UnixListener;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +39,11 @@ impl SharedHost {
     /// Whether an event runs.
     pub fn is_busy(&self) -> bool {
         self.host.get().is_some_and(|host| host.fleet.busy() > 0)
+    }
+
+    /// What was counted of each function, where the host is open.
+    pub fn figures(&self) -> Vec<FunctionFigures> {
+        self.host.get().map(|host| host.fleet.figures()).unwrap_or_default()
     }
 
     /// Runs events of other processes. Only the server's own user can connect. An event whose process ends is stopped.

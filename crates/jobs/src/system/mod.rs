@@ -14,7 +14,7 @@ use sql::SystemTables;
 
 pub use column::{Column, ColumnValue};
 use column::{batch, object};
-pub use model_tables::{ENDPOINT_CONFIGS, ENDPOINTS, MODEL_VERSIONS, MODELS, TRAINING_JOBS};
+pub use model_tables::{ENDPOINT_CONFIGS, ENDPOINTS, MODEL_VERSIONS, MODELS, REQUESTS, TRAINING_JOBS};
 pub use tables::{EVENTS, LOGS, MARTS, QUEUE, QUEUE_STATES, RUN_STATES, RUNS, SCHEDULES, TRANSFERS};
 
 /// How many rows a system table has at most in SQL; `wattlake runs --limit` shows older runs.
@@ -86,7 +86,7 @@ impl<T: 'static> AnyTable for SystemTable<T> {
 }
 
 /// All tables of this crate, in the order of the reference.
-const ALL: [&dyn AnyTable; 12] = [
+const ALL: [&dyn AnyTable; 13] = [
     &RUNS,
     &TRANSFERS,
     &EVENTS,
@@ -99,6 +99,7 @@ const ALL: [&dyn AnyTable; 12] = [
     &MODELS,
     &ENDPOINT_CONFIGS,
     &ENDPOINTS,
+    &REQUESTS,
 ];
 
 /// The tables of docs/system-tables.md, as Markdown: those of this crate, then those that the crate `sql` computes.

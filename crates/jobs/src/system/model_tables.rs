@@ -1,11 +1,11 @@
 //! The declarations of the system tables of models and endpoints.
 
-use ledger::{ContentKind, EndpointRow, ModelVersionRow, NamedContent, TrainingRow};
+use ledger::{ContentKind, EndpointRow, ModelVersionRow, NamedContent, RequestCount, TrainingRow};
 
 use super::SystemTable;
 use super::column::ColumnValue;
 use super::tables::{column, some};
-use ColumnValue::{Instant, Integer, Json, Number, Text};
+use ColumnValue::{Count, Instant, Integer, Json, Number, Text};
 
 /// Training jobs.
 pub static TRAINING_JOBS: SystemTable<TrainingRow> = SystemTable {
@@ -129,6 +129,26 @@ pub static ENDPOINTS: SystemTable<EndpointRow> = SystemTable {
         ),
         column("created_at", "When it was created.", Instant(|r| Some(r.created_at))),
         column("updated_at", "When it was changed last.", Instant(|r| Some(r.updated_at))),
+    ],
+};
+
+/// Requests to the APIs of functions and models.
+pub static REQUESTS: SystemTable<RequestCount> = SystemTable {
+    name: "requests",
+    documentation: "Requests of one minute to the APIs of functions and models, by key, resource and answer; the newest first. A row is at most two seconds late.",
+    filter: None,
+    read: |from, selection| Ok(from.ledger.requests(selection.limit)?),
+    columns: &[
+        column("minute", "The minute's begin.", Instant(|r| Some(r.minute))),
+        column("api", "`lambda` or `sagemaker`.", Text(|r| some(&r.api))),
+        column("key", "The caller's key; empty without one, or with a wrong one.", Text(|r| some(&r.key))),
+        column("operation", "The operation, such as `InvokeEndpoint`.", Text(|r| some(&r.operation))),
+        column("resource", "The resource, such as `endpoint:hydro`.", Text(|r| some(&r.resource))),
+        column("status", "The status of the answers.", Count(|r| Some(r.status))),
+        column("error", "AWS's name of the error; empty for successes.", Text(|r| some(&r.error))),
+        column("requests", "How many.", Count(|r| Some(r.requests))),
+        column("seconds", "How long all of them took.", Number(|r| Some(r.seconds))),
+        column("seconds_max", "How long the longest took.", Number(|r| Some(r.seconds_max))),
     ],
 };
 

@@ -13,9 +13,10 @@ mod runtime;
 mod trainings;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::Utc;
-use gateway::{AccessControl, Body, BodyError, Service};
+use gateway::{AccessControl, Body, BodyError, RequestLog, RequestNote, Service};
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
@@ -31,6 +32,7 @@ pub const REQUEST_BYTES_MAX: usize = 25 << 20;
 pub struct Api {
     endpoints: Endpoints,
     access: AccessControl,
+    requests: RequestLog,
     start_training: TrainingStarter,
 }
 
@@ -38,12 +40,17 @@ pub struct Api {
 pub type TrainingStarter = Arc<dyn Fn(&str) -> base::Result<()> + Send + Sync>;
 
 impl Api {
-    /// The APIs over `endpoints`, which someone has to run.
-    pub fn new(endpoints: Endpoints, access: AccessControl, start_training: TrainingStarter) -> Api {
-        Api { endpoints, access, start_training }
+    /// The APIs over `endpoints`, which someone has to run. Requests are counted in `requests`.
+    pub fn new(
+        endpoints: Endpoints,
+        access: AccessControl,
+        requests: RequestLog,
+        start_training: TrainingStarter,
+    ) -> Api {
+        Api { endpoints, access, requests, start_training }
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Result<Response<Body>, ApiError> {
+    async fn route(&self, request: Request<Incoming>, note: &mut RequestNote) -> Result<Response<Body>, ApiError> {
         let (head, body) = request.into_parts();
         let is_runtime = head.uri.path().starts_with(runtime::PREFIX);
         let answered = async {
@@ -54,9 +61,12 @@ impl Api {
                 BodyError::Interrupted => ApiError::validation("the request was interrupted before its end"),
             })?;
             let caller = self.access.authenticate(&head, &body, Utc::now()).map_err(ApiError::denied)?;
+            caller.name().clone_into(&mut note.key);
             match (&head.method, head.uri.path()) {
-                (&Method::POST, path) if is_runtime => runtime::answer(self, &caller, path, &head.headers, body).await,
-                (&Method::POST, "/") => control::answer(self, &caller, &head.headers, body).await,
+                (&Method::POST, path) if is_runtime => {
+                    runtime::answer(self, &caller, path, &head.headers, body, note).await
+                }
+                (&Method::POST, "/") => control::answer(self, &caller, &head.headers, body, note).await,
                 _ => Err(ApiError::unknown_operation(head.uri.path())),
             }
         };
@@ -68,7 +78,10 @@ impl Service for Api {
     const NAME: &'static str = "SageMaker API";
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let mut response = self.route(request).await.unwrap_or_else(ApiError::into_response);
+        let (began, mut note) = (Instant::now(), RequestNote::default());
+        let mut response = self.route(request, &mut note).await.unwrap_or_else(ApiError::into_response);
+        let error = response.headers().get("x-amzn-errortype").and_then(|error| error.to_str().ok());
+        self.requests.add(Utc::now(), note, response.status().as_u16(), error.unwrap_or_default(), began.elapsed());
         let id = uuid::Uuid::now_v7().to_string();
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(HeaderName::from_static("x-amzn-requestid"), id);

@@ -1,7 +1,7 @@
 //! The runtime: InvokeEndpoint.
 
 use bytes::Bytes;
-use gateway::{Action, Body, Caller};
+use gateway::{Action, Body, Caller, RequestNote};
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
@@ -24,12 +24,17 @@ pub(super) async fn answer(
     path: &str,
     headers: &HeaderMap,
     body: Bytes,
+    note: &mut RequestNote,
 ) -> Result<Response<Body>, ApiError> {
     let (name, operation) = path[PREFIX.len()..].split_once('/').unwrap_or((&path[PREFIX.len()..], ""));
     if !is_name(name) {
         return Err(ApiError::validation(format!("{name:?} is not an endpoint's name")));
     }
-    caller.check(Action::Invoke, &format!("endpoint:{name}")).map_err(ApiError::denied)?;
+    if operation == "invocations" {
+        "InvokeEndpoint".clone_into(&mut note.operation);
+    }
+    note.resource = format!("endpoint:{name}");
+    caller.check(Action::Invoke, &note.resource).map_err(ApiError::denied)?;
     match operation {
         "invocations" => invoke(api, name, headers, body).await,
         "async-invocations" | "invocations-response-stream" => {

@@ -5,6 +5,7 @@
 //! them. Anything else is a problem with its line.
 
 mod node;
+mod parameters;
 mod resolve;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use base::Problem;
 
 use super::declared::{EndpointDefinition, VariantDefinition};
 use node::{Node, Value};
+pub use parameters::TemplateParameters;
 use resolve::Resolver;
 
 const MODEL: &str = "AWS::SageMaker::Model";
@@ -24,15 +26,6 @@ const IGNORED: [&str; 3] = ["AWS::IAM::", "AWS::Logs::", "AWS::CloudWatch::"];
 /// Parts of a template that say nothing about its resources.
 const SECTIONS: [&str; 6] =
     ["AWSTemplateFormatVersion", "Description", "Metadata", "Parameters", "Resources", "Outputs"];
-
-/// The values that a template is read with.
-#[derive(Debug, Clone, Default)]
-pub struct TemplateParameters {
-    /// The stack's name, from which endpoints without a name get theirs.
-    pub stack: String,
-    /// Values of parameters, by their names.
-    pub values: BTreeMap<String, String>,
-}
 
 /// A resource of a template, with its properties resolved.
 struct Resource {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::TemplateParameters;
 use super::node::{Node, Value};
+use super::parameters::TemplateParameters;
 
 /// What a template's problems are collected as: a line, what is wrong, and a hint.
 type Found = Vec<(usize, String, Option<String>)>;

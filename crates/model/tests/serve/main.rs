@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use function::registry::Registry;
 use function::store::Store;
-use gateway::AccessControl;
+use gateway::{AccessControl, RequestLog};
 use ledger::Ledger;
 use model::api::Api;
 use model::{
@@ -65,7 +65,7 @@ async fn serve(folder: &Path, port: &str) -> Result<(), Failed> {
     });
     let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await?;
     let address = listener.local_addr()?;
-    let api = Api::new(served.clone(), AccessControl::default(), Arc::new(|_| Ok(())));
+    let api = Api::new(served.clone(), AccessControl::default(), RequestLog::default(), Arc::new(|_| Ok(())));
     let ready = async {
         while served.resources().ledger().endpoints()?.iter().any(|row| row.state.is_pending()) {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -25,7 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "platform",
         ],
     ),
-    ("server", &["jobs", "config", "function", "gateway", "model", "pg", "sql", "lake"]),
+    ("server", &["jobs", "config", "function", "gateway", "ledger", "model", "pg", "sql", "lake"]),
     (
         "jobs",
         &[

@@ -40,6 +40,10 @@ struct ModelServer {
 
 impl ModelServer {
     fn new(more: &str, files: &[(&str, &str)]) -> ModelServer {
+        ModelServer::with_http("'off'", more, files)
+    }
+
+    fn with_http(http: &str, more: &str, files: &[(&str, &str)]) -> ModelServer {
         let warehouse = Warehouse::new(files)
             .with_env("DISPATCH_SECRET", SECRET)
             .with_env("DISPATCH_TOKEN", TOKEN)
@@ -47,7 +51,7 @@ impl ModelServer {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let serve = format!("[serve]\nsql = 'off'\nhttp = 'off'\nfunctions = 'off'\nmodels = '127.0.0.1:{port}'\n");
+        let serve = format!("[serve]\nsql = 'off'\nhttp = {http}\nfunctions = 'off'\nmodels = '127.0.0.1:{port}'\n");
         warehouse.write("wattlake.toml", &format!("lake.url = 'lake'\n{serve}{more}"));
         fs::create_dir_all(warehouse.path().join("artifacts")).unwrap();
         let child = start(&warehouse);
@@ -186,6 +190,17 @@ fn requests_without_a_key_are_refused_and_mistakes_are_named() {
     let (status, _, _) = server.post("/endpoints/hydro/invocations", "Authorization: Bearer wrong\r\n", "1");
     assert_eq!(status, 403);
     let token = format!("Authorization: Bearer {TOKEN}\r\n");
+    // Requests are recorded by key and resource; those without a key have no resource.
+    let until = Instant::now() + Duration::from_secs(60);
+    let recorded = loop {
+        let query = "select key, resource, status, requests from system.requests order by key, status";
+        let rows = server.warehouse.sql(query);
+        if !rows.is_empty() || Instant::now() > until {
+            break rows;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    assert_eq!(recorded[0], serde_json::json!({"key": "", "resource": "", "status": 403, "requests": 2}));
     let target = |name: &str| format!("{token}X-Amz-Target: SageMaker.{name}\r\n");
     let answer: Value = serde_json::from_str(&server.post("/", &target("ListEndpoints"), "{}").2).unwrap();
     assert_eq!(answer["Endpoints"], serde_json::json!([]));
@@ -256,4 +271,40 @@ fn a_template_for_aws_is_applied_unchanged() {
     let headers = "Content-Type: text/csv\r\n";
     assert_eq!(server.post("/endpoints/hydro/invocations", headers, "1").2, "5.0\n");
     server.warehouse.ok(&apply).has("endpoint hydro is unchanged");
+}
+
+#[test]
+fn the_dashboard_asks_for_metrics_and_tables_that_there_are() {
+    let http = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let model = constant(7.0);
+    let files = [("endpoints/hydro.toml", HYDRO), ("artifacts/model.txt", &model)];
+    let server = ModelServer::with_http(&format!("'127.0.0.1:{http}'"), "", &files);
+    server.warehouse.ok(&["endpoint", "apply"]);
+    assert_eq!(server.post("/endpoints/hydro/invocations", "Content-Type: text/csv\r\n", "1").0, 200);
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, http)).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).unwrap();
+    assert!(
+        metrics.contains("wattlake_endpoint_invocations_total{endpoint=\"hydro\",variant=\"main\"} 1"),
+        "{metrics}"
+    );
+    let text = fs::read_to_string("../../packaging/grafana-dashboard.json").unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let mut asked = 0;
+    for target in dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap())
+    {
+        if let Some(query) = target["rawSql"].as_str() {
+            server.warehouse.sql(query);
+            continue;
+        }
+        let expression = target["expr"].as_str().unwrap();
+        let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for name in words.filter(|word| word.starts_with("wattlake_")) {
+            let family = format!("# TYPE {} ", name.trim_end_matches("_total"));
+            assert!(metrics.contains(&family), "{name} is not in:\n{metrics}");
+            asked += 1;
+        }
+    }
+    assert!(asked > 10, "{asked}");
 }

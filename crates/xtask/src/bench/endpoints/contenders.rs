@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::project::{Project, output, run};
 
 const PACKAGES: [&str; 5] =
-    ["lightgbm==4.7.0", "fastapi==0.165.0", "uvicorn[standard]==0.54.0", "mlflow==3.18.0", "numpy"];
+    ["lightgbm==4.7.0", "fastapi==0.165.0", "uvicorn[standard]==0.54.0", "mlflow==3.17.2", "numpy"];
 const LISTENS_WITHIN: Duration = Duration::from_secs(60);
 const PATH: &str = "/endpoints/hydro/invocations";
 

@@ -69,6 +69,13 @@ fn markdown(result: &Value) -> String {
             median("memory_mib"),
         );
     }
+    page.push_str(&sleeping(result, runs));
+    page
+}
+
+/// The table of endpoints that sleep.
+fn sleeping(result: &Value, runs: &[Value]) -> String {
+    let mut page = String::new();
     let sleeping = &result["sleeping"];
     let median = |key: &str| {
         let all = sleeping[key].as_array().into_iter().flatten().filter_map(Value::as_f64);
