@@ -14,6 +14,8 @@ use sandbox::Launcher;
 use crate::function_host::{self, make_private};
 use crate::warehouse::{STATE, Warehouse};
 
+/// The folder of artifacts, below the folder of the warehouse's state.
+pub(crate) const ARTIFACTS: &str = "models/artifacts";
 /// The size of one log file of an endpoint; the older of several are removed.
 const LOG_BYTES: u64 = 16 << 20;
 /// The first user id for endpoints, where the host is root; those of training jobs come a thousand later. The two

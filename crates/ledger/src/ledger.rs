@@ -55,6 +55,11 @@ impl Ledger {
         Ok(Self { connection, logs, reader, leases: Arc::new(leases.into()) })
     }
 
+    /// The folder that it is in, with the rest of a warehouse's state.
+    pub fn folder(&self) -> &Path {
+        self.leases.parent().unwrap_or(&self.leases)
+    }
+
     /// Begins a run of `job`, such as "transfer:platform", and marks the job's runs whose process has ended without a
     /// result as crashed.
     ///

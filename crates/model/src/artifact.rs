@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use base::{Error, ErrorContext, Kind, Result};
 use flate2::read::MultiGzDecoder;
@@ -14,6 +15,10 @@ use function::store::Digest;
 /// How large the files of an archive may be together.
 const UNPACKED_BYTES_MAX: u64 = 50 << 30;
 const ENTRIES_MAX: usize = 100_000;
+/// How long an artifact that nothing uses is kept: longer than any creation of what uses it takes.
+const UNUSED_FOR: Duration = Duration::from_hours(6);
+/// After so long, what is still being unpacked was left by a process that was killed.
+const UNPACKED_WITHIN: Duration = Duration::from_hours(24);
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// The beginning and the end of the URL of a stored artifact. SageMaker's clients expect one of S3.
@@ -43,14 +48,19 @@ impl ArtifactStore {
         let hash = Digest::of_file(file).during(Kind::FixInput, doing())?.to_string();
         let folder = self.path(&hash);
         if folder.is_dir() {
-            return Ok(hash);
+            // It is young again: who puts it uses it in a moment.
+            let touched = File::open(&folder).and_then(|opened| opened.set_modified(SystemTime::now()));
+            touched.during(Kind::FixSetup, doing())?;
+            if folder.is_dir() {
+                return Ok(hash);
+            }
         }
         let new = self.root.join("new").join(uuid::Uuid::now_v7().simple().to_string());
         let made = fs::create_dir(&new).during(Kind::FixSetup, doing()).and_then(|()| unpack(file, &new));
         // Another process may have put the same artifact meanwhile.
         let made = made.and_then(|()| match fs::rename(&new, &folder) {
             Err(error) if !folder.is_dir() => Err(error).during(Kind::FixSetup, doing()),
-            _ => Ok(()),
+            _ => File::open(&self.root).and_then(|root| root.sync_all()).during(Kind::FixSetup, doing()),
         });
         let _ = fs::remove_dir_all(&new);
         made.map(|()| hash)
@@ -73,22 +83,48 @@ impl ArtifactStore {
         self.root.join(hash)
     }
 
-    /// Removes the artifacts that are not in `used`; returns the number of bytes.
+    /// Removes the artifacts that are not in `used`, but for young ones: another process may use them in a moment. Returns
+    /// the number of bytes.
     pub fn remove_unused(&self, used: &[String]) -> Result<u64> {
         const REMOVE: &str = "remove unused artifacts";
-        let mut bytes = 0;
+        let new = self.root.join("new");
         for entry in fs::read_dir(&self.root).during(Kind::FixSetup, REMOVE)?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.len() != 64 || used.contains(&name) {
-                continue;
+            if name.len() == 64 && !used.contains(&name) && is_old(&entry.path(), UNUSED_FOR) {
+                // Moved first: a removal that is interrupted leaves no part under the name.
+                let moved = new.join(format!("removed-{}", uuid::Uuid::now_v7().simple()));
+                if let Err(error) = fs::rename(entry.path(), &moved) {
+                    tracing::warn!(%error, path = %entry.path().display(), "{REMOVE}");
+                }
             }
-            bytes += folder_bytes(&entry.path());
-            if let Err(error) = fs::remove_dir_all(entry.path()) {
-                tracing::warn!(%error, path = %entry.path().display(), "{REMOVE}");
+        }
+        let mut bytes = 0;
+        for entry in fs::read_dir(&new).during(Kind::FixSetup, REMOVE)?.flatten() {
+            let is_removed = entry.file_name().to_string_lossy().starts_with("removed-");
+            // Left by a process that was killed while it unpacked.
+            if is_removed || is_old(&entry.path(), UNPACKED_WITHIN) {
+                let size = folder_bytes(&entry.path());
+                match fs::remove_dir_all(entry.path()) {
+                    Ok(()) => bytes += size,
+                    Err(error) => tracing::warn!(%error, path = %entry.path().display(), "{REMOVE}"),
+                }
             }
         }
         Ok(bytes)
     }
+}
+
+fn is_old(path: &Path, age: Duration) -> bool {
+    let modified = fs::metadata(path).and_then(|found| found.modified()).ok();
+    modified.and_then(|at| at.elapsed().ok()).is_some_and(|found| found > age)
+}
+
+/// Unpacks an archive, or copies another file, into an empty folder.
+///
+/// # Errors
+/// As [`ArtifactStore::put`].
+pub fn unpack_file(file: &Path, into: &Path) -> Result<()> {
+    unpack(file, into)
 }
 
 fn folder_bytes(folder: &Path) -> u64 {
@@ -109,7 +145,8 @@ fn unpack(file: &Path, into: &Path) -> Result<()> {
     if !is_gzip {
         let name = file.file_name().unwrap_or_default();
         let copied = fs::copy(file, into.join(name)).and_then(|_| readable(&into.join(name), 0o644));
-        return copied.during(Kind::FixSetup, doing());
+        let copied = copied.and_then(|()| File::open(into.join(name))?.sync_all());
+        return copied.and_then(|()| File::open(into)?.sync_all()).during(Kind::FixSetup, doing());
     }
     let archive = File::open(file).during(Kind::FixInput, doing())?;
     let mut archive = tar::Archive::new(MultiGzDecoder::new(BufReader::new(archive)));
@@ -129,7 +166,7 @@ fn unpack(file: &Path, into: &Path) -> Result<()> {
         }
         let to = into.join(&path);
         match entry.header().entry_type() {
-            tar::EntryType::Directory => fs::create_dir_all(&to).during(Kind::FixInput, doing())?,
+            tar::EntryType::Directory => make_folder(&to).during(Kind::FixInput, doing())?,
             tar::EntryType::Regular | tar::EntryType::GNUSparse => {
                 let executable = entry.header().mode().is_ok_and(|mode| mode & 0o100 != 0);
                 let written = write(&mut entry, &to, &mut left, if executable { 0o755 } else { 0o644 });
@@ -144,7 +181,7 @@ fn unpack(file: &Path, into: &Path) -> Result<()> {
 
 fn write(from: &mut impl Read, to: &Path, left: &mut u64, mode: u32) -> io::Result<()> {
     if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent)?;
+        make_folder(parent)?;
     }
     let mut file = File::create_new(to)?;
     let bytes = io::copy(&mut from.take(*left + 1), &mut file)?;
@@ -154,6 +191,18 @@ fn write(from: &mut impl Read, to: &Path, left: &mut u64, mode: u32) -> io::Resu
     *left -= bytes;
     file.sync_all()?;
     readable(to, mode)
+}
+
+/// Makes a folder that programs of other users can read, whatever the umask.
+fn make_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_folder(parent)?;
+    }
+    fs::create_dir(path)?;
+    readable(path, 0o755)
 }
 
 fn readable(path: &Path, mode: u32) -> io::Result<()> {

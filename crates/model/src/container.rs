@@ -144,25 +144,43 @@ impl Catalog {
         })
     }
 
-    /// The file or folder that the URL of an artifact stands for.
+    /// The file or folder that a URL in a file of the warehouse stands for.
     ///
     /// # Errors
     /// [`Kind::FixInput`] where no prefix stands for it, or there is no such file.
     pub fn data(&self, url: &str) -> Result<PathBuf> {
-        let path = match url.strip_prefix("file://") {
-            Some(path) if path.starts_with('/') => Some(PathBuf::from(path)),
-            _ => self.data.iter().find_map(|(prefix, folder)| Some(folder.join(plain(url.strip_prefix(prefix)?)?))),
-        };
-        let Some(path) = path else {
-            let error = Error::input(format!("the artifact {url:?} is not a file of this machine"));
-            return Err(error.hint(
-                "write file:///PATH, or say in [models.data] of wattlake.toml which folder the beginning of the URL is",
-            ));
-        };
-        match path.exists() {
-            true => Ok(path),
-            false => Err(Error::new(Kind::FixInput, format!("the artifact {url:?} is not there: {}", path.display()))),
+        match url.strip_prefix("file://") {
+            Some(path) if path.starts_with('/') => found(url, PathBuf::from(path)),
+            _ => self.mapped_data(url),
         }
+    }
+
+    /// As [`Catalog::data`], for callers of the API: only what `[models.data]` maps, and no file outside of its folders.
+    ///
+    /// # Errors
+    /// As [`Catalog::data`].
+    pub fn mapped_data(&self, url: &str) -> Result<PathBuf> {
+        let mapped = self.data.iter().find_map(|(prefix, folder)| Some((folder, plain(url.strip_prefix(prefix)?)?)));
+        let Some((folder, rest)) = mapped else {
+            let error = Error::input(format!("the artifact {url:?} is not in a folder of [models.data]"));
+            return Err(error.hint("say in [models.data] of wattlake.toml which folder the beginning of the URL is"));
+        };
+        let path = found(url, folder.join(rest))?;
+        let is_inside = match (std::fs::canonicalize(&path), std::fs::canonicalize(folder)) {
+            (Ok(path), Ok(folder)) => path.starts_with(folder),
+            _ => false,
+        };
+        match is_inside {
+            true => Ok(path),
+            false => Err(Error::input(format!("the artifact {url:?} is a link out of its folder"))),
+        }
+    }
+}
+
+fn found(url: &str, path: PathBuf) -> Result<PathBuf> {
+    match path.exists() {
+        true => Ok(path),
+        false => Err(Error::new(Kind::FixInput, format!("the artifact {url:?} is not there: {}", path.display()))),
     }
 }
 

@@ -36,6 +36,27 @@ impl Resources {
         self.registry.ledger()
     }
 
+    /// As [`Resources::make_model`], for a caller of the API: its artifact is in a folder of `[models.data]`, or in the
+    /// store.
+    ///
+    /// # Errors
+    /// As [`Resources::make_model`].
+    pub(crate) fn make_requested_model(
+        &self,
+        image: &str,
+        data: Option<&str>,
+        environment: &BTreeMap<String, String>,
+        request: Value,
+    ) -> Result<Model> {
+        if let Some(url) = data
+            && !url.starts_with(REGISTRY_SCHEME)
+            && self.artifacts.hash_of_url(url).is_none()
+        {
+            self.catalog.mapped_data(url)?;
+        }
+        self.make_model(image, data, environment, request)
+    }
+
     /// Makes a model's content of an image and the URL of an artifact. Both are put into the stores now: what they stand
     /// for later does not change the model.
     ///
@@ -112,16 +133,22 @@ fn read_model(name: &str, content: Value) -> Result<Model> {
     serde_json::from_value(content).map_err(|error| Error::setup(format!("read model {name}")).because(error))
 }
 
-/// The code and the layers that models of a warehouse use: they stay in the store.
+/// The code and the layers that models and running training jobs of a warehouse use: they stay in the store.
 ///
 /// # Errors
 /// The ledger can't be read.
 pub fn content_in_use(ledger: &Ledger) -> Result<Vec<(Digest, Vec<Digest>)>> {
+    let running = ledger.trainings(usize::MAX)?.into_iter().filter(|job| !job.state.has_ended());
+    let running = running.filter_map(|job| {
+        let container = &job.lineage["container"];
+        let layers = serde_json::from_value(container["layers"].clone()).ok()?;
+        Some((serde_json::from_value(container["code"].clone()).ok()?, layers))
+    });
     let content = |model: Model| match model.container {
         Container::Process(container) => Some((container.code, container.layers)),
         Container::LightGbm => None,
     };
-    Ok(models(ledger)?.into_iter().filter_map(content).collect())
+    Ok(models(ledger)?.into_iter().filter_map(content).chain(running).collect())
 }
 
 /// The artifacts of a warehouse's models, versions and training jobs.

@@ -16,7 +16,7 @@ use crate::plan::{PLAN, PlannedQuery, plan_statement};
 use crate::roles::Role;
 use crate::snapshot::{LakeSnapshot, SnapshotViews};
 use crate::system::SystemTables;
-use crate::{engine, statement};
+use crate::{engine, predict, statement};
 
 /// A SQL session over a lake. Its queries may run concurrently.
 pub struct Session {
@@ -72,6 +72,7 @@ impl Session {
         limits: Limits,
     ) -> Result<Session> {
         let context = engine::context(limits)?;
+        context.register_udf(predict::function(Arc::clone(&system)));
         Ok(Session { lake, system, as_of, role: None, other_schemas: None, views: Arc::default(), context })
     }
 

@@ -13,6 +13,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use lake::{HistoryEntry, Table, TableSize};
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::predict::RowModel;
 
 /// The name of the schema.
 pub const SCHEMA: &str = "system";
@@ -31,6 +32,14 @@ pub trait SystemTables: Send + Sync {
     /// # Errors
     /// Where the table's source can't be read.
     fn scan(&self, name: &str) -> Result<RecordBatch>;
+
+    /// The model of an endpoint, for `predict`.
+    ///
+    /// # Errors
+    /// Where there is none, or it can't be used in a query.
+    fn model(&self, endpoint: &str) -> Result<Arc<dyn RowModel>> {
+        Err(Error::input(format!("there is no endpoint {endpoint:?}")))
+    }
 }
 
 /// The names of all system tables, without schema: those of this module, then those of `others`.

@@ -4,7 +4,10 @@
 
 mod column;
 mod model_tables;
+mod row_models;
 mod tables;
+
+use std::sync::Arc;
 
 use anyhow::Result;
 use arrow::array::RecordBatch;
@@ -138,6 +141,10 @@ impl LedgerTables {
 }
 
 impl SystemTables for LedgerTables {
+    fn model(&self, endpoint: &str) -> sql::Result<Arc<dyn sql::RowModel>> {
+        row_models::model(&self.0.ledger, endpoint)
+    }
+
     fn names(&self) -> Vec<&'static str> {
         self.tables().map(AnyTable::name).collect()
     }

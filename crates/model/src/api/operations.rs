@@ -33,7 +33,7 @@ pub(super) fn create_model(resources: &Resources, request: &Members) -> Answer {
     if container.text("Mode")?.is_some_and(|mode| mode != "SingleModel") {
         return Err(ApiError::validation("Mode: only SingleModel is supported here"));
     }
-    let model = resources.make_model(
+    let model = resources.make_requested_model(
         container.required("Image")?,
         container.text("ModelDataUrl")?,
         &container.map("Environment")?,

@@ -1,7 +1,7 @@
 //! The operations of the control plane on training jobs.
 
 use base::Error;
-use ledger::{TrainingRow, TrainingState};
+use ledger::{TrainingEnd, TrainingRow, TrainingState};
 use serde_json::{Value, json};
 
 use super::error::ApiError;
@@ -68,7 +68,7 @@ pub(super) fn create(resources: &Resources, request: &Members, start: &dyn Fn(&s
         let objects = source.structure("S3DataSource")?;
         let objects = objects.ok_or_else(|| ApiError::validation("S3DataSource is missing"))?;
         objects.only(&["S3Uri", "S3DataType"], &["S3DataDistributionType", "AttributeNames"])?;
-        resources.catalog.data(objects.required("S3Uri")?)?;
+        resources.catalog.mapped_data(objects.required("S3Uri")?)?;
     }
     if let Some(condition) = request.structure("StoppingCondition")? {
         condition.only(&["MaxRuntimeInSeconds"], &["MaxWaitTimeInSeconds", "MaxPendingTimeInSeconds"])?;
@@ -79,7 +79,11 @@ pub(super) fn create(resources: &Resources, request: &Members, start: &dyn Fn(&s
     if !resources.ledger().create_training(name, &request.value(), None)? {
         return Err(ApiError::in_use(format!("Training job names must be unique within a warehouse: {name}")));
     }
-    start(name)?;
+    if let Err(error) = start(name) {
+        let why = error.chain();
+        resources.ledger().end_training(name, &TrainingEnd::Failed { why })?;
+        return Err(error.into());
+    }
     Ok(json!({"TrainingJobArn": arn("training-job", name)}))
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub(crate) use native::NativeServer;
+pub(crate) use native::{NativeServer, load};
 pub(crate) use process::{ProcessServer, ProcessServerSettings};
 
 /// Takes each line that a model prints, with the name of its variant.

@@ -120,8 +120,8 @@ fn predictions(model: &Model, rows: &Rows) -> Vec<f64> {
     all
 }
 
-/// Loads the model of an artifact: its `model.txt`, or its only text file.
-fn load(folder: &Path) -> Result<Model> {
+/// Loads the model of an artifact's folder: its `model.txt`, or its only text file.
+pub(crate) fn load(folder: &Path) -> Result<Model> {
     let file = model_file(folder)?;
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let doing = || format!("load the model {name}");

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +24,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{Invocation, OutputSink, Prediction, ServingError};
 use crate::container::ProcessContainer;
+use crate::output_lines::read_lines;
 
 const PORT: u16 = 8080;
 /// Where a program of the container contract is looked for.
@@ -262,8 +262,7 @@ fn launch(settings: &ProcessServerSettings, tail: Arc<Mutex<Vec<String>>>) -> Re
     let (output, input) = std::io::pipe().during(Kind::FixSetup, doing())?;
     let (name, sink) = (settings.name.clone(), Arc::clone(&settings.output));
     std::thread::spawn(move || {
-        for line in BufReader::new(output).split(b'\n').map_while(std::io::Result::ok) {
-            let line = String::from_utf8_lossy(&line).into_owned();
+        read_lines(output, |line| {
             let mut lines = tail.lock().unwrap_or_else(PoisonError::into_inner);
             if lines.len() == LINES_SHOWN {
                 lines.remove(0);
@@ -271,7 +270,7 @@ fn launch(settings: &ProcessServerSettings, tail: Arc<Mutex<Vec<String>>>) -> Re
             lines.push(line.clone());
             drop(lines);
             sink(&name, line);
-        }
+        });
     });
     let mut sandbox = settings.launcher.launch(&spec, &File::from(OwnedFd::from(input)))?;
     let connector = sandbox.take_connector().ok_or_else(|| Error::bug(doing()))?;

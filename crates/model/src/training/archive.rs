@@ -1,6 +1,7 @@
 //! Packs a folder as `model.tar.gz`, so that equal files make equal bytes.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use base::{Error, ErrorContext, Kind, Result};
@@ -8,10 +9,13 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use walkdir::WalkDir;
 
+use super::folders::open_beneath;
+
 /// Packs the files of a folder, which a program has written that has ended. Links are not followed: they are refused.
 pub(super) fn pack(folder: &Path, to: &Path) -> Result<Option<()>> {
     const PACK: &str = "pack the model of a training job";
     let file = File::create(to).during(Kind::FixSetup, PACK)?;
+    let opened = File::open(folder).during(Kind::FixSetup, PACK)?;
     let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::default()));
     let mut is_empty = true;
     for entry in WalkDir::new(folder).sort_by_file_name() {
@@ -25,13 +29,14 @@ pub(super) fn pack(folder: &Path, to: &Path) -> Result<Option<()>> {
             let what = format!("{PACK}: /opt/ml/model/{} is a link or a device, not a file", name.display());
             return Err(Error::input(what));
         }
-        let content = File::open(entry.path()).during(Kind::FixSetup, PACK)?;
-        let found = content.metadata().during(Kind::FixSetup, PACK)?;
+        let refused = |error| Error::input(format!("{PACK}: read /opt/ml/model/{}", name.display())).because(error);
+        let content = open_beneath(&opened, name).map_err(refused)?;
+        let bytes = content.metadata().during(Kind::FixSetup, PACK)?.len();
         let mut header = tar::Header::new_gnu();
-        header.set_size(found.len());
+        header.set_size(bytes);
         header.set_mode(0o644);
         header.set_mtime(0);
-        archive.append_data(&mut header, name, content).during(Kind::FixSetup, PACK)?;
+        archive.append_data(&mut header, name, content.take(bytes)).during(Kind::FixSetup, PACK)?;
         is_empty = false;
     }
     let packed = archive.into_inner().and_then(GzEncoder::finish).during(Kind::FixSetup, PACK)?;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use base::{ErrorContext, Kind, Result};
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use serde_json::{Value, json};
 use walkdir::WalkDir;
 
@@ -15,6 +15,13 @@ use super::job::Training;
 
 const MAKE: &str = "make the folders of a training job";
 const FOLDERS: [&str; 6] = ["input/config", "input/data", "model", "output/data", "checkpoints", "code"];
+/// Bounds of what a job writes, beside its bytes.
+const DEPTH_MAX: usize = 64;
+const ENTRIES_MAX: usize = 200_000;
+/// The unit of a file's blocks.
+const BLOCK_BYTES: u64 = 512;
+/// A job is ended before the disk is full.
+const FREE_BYTES_MIN: u64 = 1 << 30;
 /// A failure's text is read up to here.
 const FAILURE_BYTES_MAX: u64 = 64 << 10;
 
@@ -75,22 +82,53 @@ impl Folders {
         entries.into_iter().any(|entry| !entry.file_type().is_dir())
     }
 
-    /// The size of all files, without the channels, which are mounted over their folders.
-    pub fn written_bytes(&self) -> u64 {
-        let entries = WalkDir::new(&self.ml).into_iter().flatten();
-        entries.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|file| file.len()).sum()
+    /// Checks what the job has written. The channels are mounted over their folders, and are not part of it.
+    ///
+    /// Files that were deleted while they are open are seen by the space that is left on the disk.
+    pub fn check_written(&self, most: u64) -> Result<(), String> {
+        let (mut bytes, mut entries) = (0_u64, 0);
+        for entry in WalkDir::new(&self.ml) {
+            // A path that is too long, or a folder that can't be entered.
+            let found =
+                entry.and_then(|entry| if entry.depth() > DEPTH_MAX { Ok(None) } else { entry.metadata().map(Some) });
+            let found = found.map_err(|error| format!("what it wrote to /opt/ml can't be measured: {error}"))?;
+            let found = found.ok_or_else(|| format!("it nested folders deeper than {DEPTH_MAX} in /opt/ml"))?;
+            entries += 1;
+            // A sparse file may be large without its blocks, and is packed whole.
+            bytes += found.len().max(found.blocks() * BLOCK_BYTES);
+            if entries > ENTRIES_MAX {
+                return Err(format!("it wrote more than {ENTRIES_MAX} files to /opt/ml"));
+            }
+        }
+        if bytes > most {
+            return Err(format!("it wrote more than {} MB to /opt/ml", most >> 20));
+        }
+        let free = rustix::fs::statvfs(&self.ml).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
+        match free < FREE_BYTES_MIN {
+            true => Err(format!("less than {} MB are free on the disk", FREE_BYTES_MIN >> 20)),
+            false => Ok(()),
+        }
     }
 
-    /// What the job has written to `output/failure`. A link there is not followed.
+    /// What the job has written to `output/failure`. No link on the way there is followed.
     pub fn failure(&self) -> Option<String> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::open(self.ml.join("output/failure"), flags, rustix::fs::Mode::empty()).ok()?;
-        let file = fs::File::from(file);
-        file.metadata().ok().filter(fs::Metadata::is_file)?;
+        let ml = fs::File::open(&self.ml).ok()?;
+        let file = open_beneath(&ml, Path::new("output/failure")).ok()?;
         let mut bytes = Vec::new();
         file.take(FAILURE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
         let text = String::from_utf8_lossy(&bytes).trim().to_owned();
         (!text.is_empty()).then_some(text)
+    }
+}
+
+/// Opens a file below a folder that a program has written: no link is followed, and nothing but a file is opened.
+pub(super) fn open_beneath(folder: &fs::File, path: &Path) -> io::Result<fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let file = fs::File::from(openat2(folder, path, flags, Mode::empty(), resolve)?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),
     }
 }
 

@@ -6,10 +6,10 @@
 mod archive;
 mod folders;
 mod job;
+mod remove;
 mod variables;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,8 +19,10 @@ use base::{ErrorContext, Kind, Result};
 use function::store::Store;
 use sandbox::{End, Launcher, Limits, Mount, RootSpec, Sandbox, Spec};
 
+use super::output_lines::read_lines;
 use folders::Folders;
 pub use job::{Channel, Training, check_channel_name};
+pub use remove::remove_folder;
 
 /// Where a program of the container contract is looked for.
 const PROGRAMS: [&str; 4] = ["/var/task/train", "/opt/program/train", "/opt/bin/train", "/opt/train"];
@@ -71,11 +73,7 @@ impl TrainingHost<'_> {
         let folders = Folders::make(self.work, training, self.user)?;
         let (output, input) = std::io::pipe().during(Kind::FixSetup, "read the output of a training job")?;
         let sink = Arc::clone(&self.output);
-        let reading = std::thread::spawn(move || {
-            for line in BufReader::new(output).split(b'\n').map_while(std::io::Result::ok) {
-                sink(&String::from_utf8_lossy(&line));
-            }
-        });
+        let reading = std::thread::spawn(move || read_lines(output, |line| sink(&line)));
         let spec = self.spec(training, &folders)?;
         let started = self.launcher.launch(&spec, &File::from(OwnedFd::from(input)));
         let sandbox = match started {
@@ -85,6 +83,11 @@ impl TrainingHost<'_> {
         };
         let ended = self.watch(training, &folders, &sandbox);
         sandbox.kill();
+        // What was written last was not measured yet.
+        let ended = match (ended, folders.check_written(training.written_bytes_max)) {
+            (WatchEnd::Ended(End::Exit(0)), Err(what)) => WatchEnd::Failed(what),
+            (ended, _) => ended,
+        };
         drop(sandbox);
         // All processes have ended, so that the pipe is closed.
         let _ = reading.join();
@@ -147,15 +150,15 @@ impl TrainingHost<'_> {
             if let Ok(end) = told.recv_timeout(LOOK_PERIOD) {
                 return if stopped_at.is_some() { WatchEnd::Stopped } else { WatchEnd::Ended(end) };
             }
-            if began.elapsed() >= training.time_max {
+            // One that is stopped has its time to save its model, also beyond the limit.
+            if stopped_at.is_none() && began.elapsed() >= training.time_max {
                 let seconds = training.time_max.as_secs();
                 return WatchEnd::Failed(format!("it did not end within {seconds} s: the time limit"));
             }
             if measured_at.elapsed() >= MEASURE_PERIOD {
                 measured_at = Instant::now();
-                if folders.written_bytes() > training.written_bytes_max {
-                    let megabytes = training.written_bytes_max >> 20;
-                    return WatchEnd::Failed(format!("it wrote more than {megabytes} MB to /opt/ml"));
+                if let Err(what) = folders.check_written(training.written_bytes_max) {
+                    return WatchEnd::Failed(what);
                 }
             }
             match stopped_at {

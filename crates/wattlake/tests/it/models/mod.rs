@@ -1,5 +1,6 @@
 //! Models and endpoints from outside: boto3, curl, the command line, and programs in sandboxes.
 
+mod clients;
 mod containers;
 mod training;
 
@@ -271,6 +272,19 @@ fn a_template_for_aws_is_applied_unchanged() {
     let headers = "Content-Type: text/csv\r\n";
     assert_eq!(server.post("/endpoints/hydro/invocations", headers, "1").2, "5.0\n");
     server.warehouse.ok(&apply).has("endpoint hydro is unchanged");
+    // In SQL, too, with and without a server.
+    let query = "select sum(predict('hydro', n)) as total, min(predict('hydro', null::int)) as missing
+                 from generate_series(1, 1000) as g(n)";
+    assert_eq!(server.warehouse.sql(query)[0], serde_json::json!({"total": 5000.0, "missing": 5.0}));
+    for (query, expected) in [
+        ("select predict('wind', 1)", "there is no endpoint \"wind\" in service"),
+        ("select predict('hydro', 1, 2)", "has 1 columns, and predict has 2 values; the columns are flow"),
+        ("select predict('hydro')", "predict takes the name of an endpoint"),
+    ] {
+        let refused = server.warehouse.run(&["sql", query]);
+        assert_ne!(refused.code, 0, "{query}");
+        refused.has(expected);
+    }
 }
 
 #[test]
