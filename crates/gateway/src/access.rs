@@ -63,6 +63,19 @@ impl AccessControl {
         self.keys.is_some()
     }
 
+    /// Refuses a request before its body is read: it has no key that is known, or is one of a web page.
+    ///
+    /// # Errors
+    /// As [`AccessControl::authenticate`], which must follow.
+    pub fn check_head(&self, head: &Parts) -> Result<(), AccessDenied> {
+        let Some(keys) = &self.keys else { return refuse_web_pages(head) };
+        let is_known = match bearer_token(head) {
+            Some(token) => keys.values().any(|key| key.has_token(token)),
+            None => keys.get(&signature::claimed_key(head)?).is_some_and(|key| key.secret().is_some()),
+        };
+        is_known.then_some(()).ok_or_else(unknown_key)
+    }
+
     /// Finds out who has sent a request, by its signature or its token.
     ///
     /// # Errors
@@ -72,14 +85,22 @@ impl AccessControl {
             refuse_web_pages(head)?;
             return Ok(Caller { key: None });
         };
-        let authorization = head.headers.get("authorization").map(|value| value.to_str().unwrap_or_default());
-        let found = match authorization.and_then(|value| value.strip_prefix(BEARER)) {
-            Some(token) => keys.values().find(|key| key.has_token(token.trim())),
+        let found = match bearer_token(head) {
+            Some(token) => keys.values().find(|key| key.has_token(token)),
             None => keys.get(&signature::verify(head, body, now, |id| keys.get(id)?.secret())?),
         };
-        let key = found.ok_or_else(|| AccessDenied::new("UnrecognizedClientException", "the key is unknown"))?;
+        let key = found.ok_or_else(unknown_key)?;
         Ok(Caller { key: Some(Arc::clone(key)) })
     }
+}
+
+fn bearer_token(head: &Parts) -> Option<&str> {
+    let authorization = head.headers.get("authorization")?.to_str().ok()?;
+    Some(authorization.strip_prefix(BEARER)?.trim())
+}
+
+fn unknown_key() -> AccessDenied {
+    AccessDenied::new("UnrecognizedClientException", "the key is unknown")
 }
 
 impl Caller {

@@ -7,6 +7,8 @@ use http_body_util::BodyExt;
 
 /// How long a sender may take between two parts of a body.
 const BODY_TIME_MAX: Duration = Duration::from_secs(20);
+/// How long it may take for the whole body.
+const WHOLE_TIME_MAX: Duration = Duration::from_secs(300);
 /// A body that is too large is read to its end, but not kept, up to this many times its limit: so its sender receives
 /// the error.
 const DRAIN_FACTOR: usize = 10;
@@ -25,6 +27,14 @@ pub enum BodyError {
 /// # Errors
 /// [`BodyError`].
 pub async fn read_body<B>(body: B, most: usize) -> Result<Bytes, BodyError>
+where
+    B: hyper::body::Body<Data = Bytes>,
+{
+    let reading = tokio::time::timeout(WHOLE_TIME_MAX, read_frames(body, most));
+    reading.await.unwrap_or(Err(BodyError::Interrupted))
+}
+
+async fn read_frames<B>(body: B, most: usize) -> Result<Bytes, BodyError>
 where
     B: hyper::body::Body<Data = Bytes>,
 {

@@ -90,6 +90,8 @@ pub async fn serve<S: Service>(service: S, binding: Binding, stop: impl Future<O
             }
         }
     }
+    // Nothing connects any more, rather than wait and be reset.
+    drop(listener);
     tell.send_replace(true);
     let mut idle_since = Instant::now();
     while !connections.is_empty() {

@@ -13,8 +13,8 @@ use hyper::Request;
 use hyper::http::request::Parts;
 use scratchstack_aws_principal::{Principal, User};
 use scratchstack_aws_signature::{
-    GetSigningKeyRequest, GetSigningKeyResponse, KSecretKey, KSigningKey, NO_ADDITIONAL_SIGNED_HEADERS, SignatureError,
-    SignatureOptions, service_for_signing_key_fn, sigv4_validate_request,
+    GetSigningKeyRequest, GetSigningKeyResponse, KSecretKey, KSigningKey, SignatureError, SignatureOptions,
+    VecSignedHeaderRequirements, service_for_signing_key_fn, sigv4_validate_request,
 };
 
 use super::denied::AccessDenied;
@@ -32,6 +32,11 @@ struct Scope {
     service: String,
 }
 
+/// The id of the key that a request claims to be signed with.
+pub(crate) fn claimed_key(head: &Parts) -> Result<String, AccessDenied> {
+    Ok(scope(head)?.key)
+}
+
 /// Verifies a request's signature, and returns the id of the key that has signed it. The region and the service are those
 /// that the caller has signed for: there is one of each here.
 pub(crate) fn verify<'a>(
@@ -42,15 +47,18 @@ pub(crate) fn verify<'a>(
 ) -> Result<String, AccessDenied> {
     let scope = scope(head)?;
     let signing_key = secret_of(&scope.key).and_then(|secret| signing_key(secret, &scope));
+    // As AWS: what changes the meaning of a request can't be added to it.
+    let must_be_signed =
+        VecSignedHeaderRequirements::new::<str, str, str>(&[], &["content-type"], &["x-amz-", "x-amzn-sagemaker-"]);
     let get_key = move |_: GetSigningKeyRequest| ready(key_response(signing_key));
     let mut keys = service_for_signing_key_fn(get_key);
     let verifying = sigv4_validate_request(
-        signed_request(head, body),
+        signed_request(head, body)?,
         &scope.region,
         &scope.service,
         &mut keys,
         now,
-        &NO_ADDITIONAL_SIGNED_HEADERS,
+        &must_be_signed,
         SignatureOptions::default(),
     );
     // Nothing in it waits: the key is there.
@@ -67,7 +75,7 @@ fn key_response(key: Option<KSigningKey>) -> Result<GetSigningKeyResponse, Box<d
     Ok(GetSigningKeyResponse::builder().principal(Principal::from(vec![user.into()])).signing_key(key).build()?)
 }
 
-/// Reads the credential of the header `Authorization`, or of a signed URL.
+/// Reads the credential of the header `Authorization`. Signed URLs are not supported.
 fn scope(head: &Parts) -> Result<Scope, AccessDenied> {
     let incomplete = |message: &str| AccessDenied::new("IncompleteSignatureException", message);
     let header = head.headers.get("authorization").map(|value| value.to_str().unwrap_or_default());
@@ -78,10 +86,7 @@ fn scope(head: &Parts) -> Result<Scope, AccessDenied> {
             .split([',', ' '])
             .find_map(|part| part.strip_prefix("Credential="))
             .map(str::to_owned),
-        None => head.uri.query().and_then(|query| {
-            let written = query.split('&').find_map(|part| part.strip_prefix("X-Amz-Credential="))?;
-            Some(percent_encoding::percent_decode_str(written).decode_utf8().ok()?.into_owned())
-        }),
+        None => None,
     };
     let Some(credential) = credential else {
         let message = "the request has no signature and no token: sign it with an access key of [serve.keys]";
@@ -100,13 +105,22 @@ fn signing_key(secret: &Secret, scope: &Scope) -> Option<KSigningKey> {
     Some(secret.to_ksigning(scope.date, &scope.region, &scope.service))
 }
 
-/// The request that was signed.
-fn signed_request(head: &Parts, body: &Bytes) -> Request<Bytes> {
+/// The request that was signed. All services but S3 sign the path as it is sent, encoded once more; the library decodes and
+/// encodes it once.
+fn signed_request(head: &Parts, body: &Bytes) -> Result<Request<Bytes>, AccessDenied> {
     let mut request = Request::new(body.clone());
     *request.method_mut() = head.method.clone();
-    *request.uri_mut() = head.uri.clone();
+    *request.uri_mut() = match head.uri.path().contains('%') {
+        false => head.uri.clone(),
+        true => {
+            let path = head.uri.path().replace('%', "%25");
+            let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+            let encoded = format!("{path}{query}").parse();
+            encoded.map_err(|_| AccessDenied::new("InvalidSignatureException", "the path is too long"))?
+        }
+    };
     *request.headers_mut() = head.headers.clone();
-    request
+    Ok(request)
 }
 
 /// AWS's name of the error in its JSON APIs.

@@ -60,14 +60,20 @@ pub fn start_training(warehouse: &Warehouse, name: &str) -> Result<()> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let mut child = command.spawn().with_context(|| format!("start training job {name}"))?;
     let (ledger, name) = (warehouse.ledger.clone(), name.to_owned());
-    // Its end is in the ledger, but for one that has ended before its run began.
+    // Its end is in the ledger, but for one that was killed, or has ended before its run began.
     std::thread::spawn(move || {
         let ended = child.wait();
-        let row = ledger.training(&name).ok().flatten();
-        if row.is_some_and(|row| row.run_id.is_none() && !row.state.has_ended()) {
+        let row = ledger.training(&name).ok().flatten().filter(|row| !row.state.has_ended());
+        let is_abandoned = row.is_some_and(|row| match &row.run_id {
+            None => true,
+            Some(run) => !ledger.is_run_alive(run).unwrap_or(true),
+        });
+        if is_abandoned {
             let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-            let why = format!("it could not be started: {status}");
-            let _ = ledger.end_training(&name, &TrainingEnd::Failed { why });
+            let why = format!("its process has ended before the job: {status}");
+            if let Err(error) = ledger.end_training(&name, &TrainingEnd::Failed { why }) {
+                tracing::warn!(error = error.chain(), "record the end of training job {name}");
+            }
         }
     });
     Ok(())
@@ -75,13 +81,18 @@ pub fn start_training(warehouse: &Warehouse, name: &str) -> Result<()> {
 
 /// Starts the training jobs that were created by SageMaker's API and have not begun: the server was killed in between.
 pub fn start_created_trainings(warehouse: &Warehouse) -> Result<()> {
-    crate::flows::training::settle_killed(&warehouse.ledger)?;
+    settle_trainings(warehouse)?;
     for job in warehouse.ledger.trainings(usize::MAX)? {
         if job.state == TrainingState::InProgress && job.run_id.is_none() {
             start_training(warehouse, &job.name)?;
         }
     }
     Ok(())
+}
+
+/// Records training jobs as failed whose processes were killed.
+pub fn settle_trainings(warehouse: &Warehouse) -> Result<()> {
+    crate::flows::training::settle_killed(&warehouse.ledger)
 }
 
 /// What the models of endpoints have printed.

@@ -49,4 +49,4 @@ pub use requests::RequestCount;
 pub use rows::{EventRow, RunRow, RunTableRow, TransferTableRow, ValidationRow};
 pub use run::{Outcome, Run, RunStart, TableOutcome};
 pub use schedules::{ScheduleDefinition, ScheduleRow};
-pub use trainings::{ModelVersionRow, TrainingEnd, TrainingRow, TrainingState};
+pub use trainings::{ModelVersionRow, NewVersion, TrainingEnd, TrainingRow, TrainingState};

@@ -1,7 +1,7 @@
 //! Training jobs, and the versions of models that they make. Contents are JSON; the ledger does not interpret them.
 
 use chrono::{DateTime, Utc};
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{OptionalExtension, Row, Transaction};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -141,12 +141,22 @@ impl Ledger {
         })
     }
 
+    /// Gives a training job to a run, with the container that it uses from then on. False where the job has another run, was
+    /// stopped, or has ended.
+    pub fn claim_training(&self, name: &str, run_id: &str, lineage: &Value) -> Result<bool> {
+        self.write(&format!("begin training job {name}"), |tx| {
+            let sql = "update training_jobs set run_id = ?2, lineage = ?3
+                       where name = ?1 and state = 'InProgress' and coalesce(run_id, ?2) = ?2";
+            Ok(tx.execute(sql, (name, run_id, lineage.to_string()))? == 1)
+        })
+    }
+
     /// Records that the program of a training job is started by a run, and what it is trained from. False where it was
     /// stopped before, or has ended.
     pub fn start_training(&self, name: &str, run_id: &str, lineage: &Value) -> Result<bool> {
         self.write(&format!("start training job {name}"), |tx| {
             let sql = "update training_jobs set run_id = ?2, lineage = ?3, started_at = ?4
-                       where name = ?1 and state = 'InProgress'";
+                       where name = ?1 and state = 'InProgress' and run_id = ?2";
             Ok(tx.execute(sql, (name, run_id, lineage.to_string(), instant::to_text(instant::now())))? == 1)
         })
     }
@@ -174,16 +184,14 @@ impl Ledger {
 
     /// Records how a training job ended. One that was asked to stop has stopped, unless it has an artifact.
     pub fn end_training(&self, name: &str, end: &TrainingEnd) -> Result<()> {
-        self.write(&format!("end training job {name}"), |tx| {
-            let (state, artifact, failure) = match end {
-                TrainingEnd::Completed { artifact } => (TrainingState::Completed, Some(artifact), None),
-                TrainingEnd::Failed { why } => (TrainingState::Failed, None, Some(why)),
-                TrainingEnd::Stopped { artifact } => (TrainingState::Stopped, artifact.as_ref(), None),
-            };
-            let sql = "update training_jobs set state = ?2, artifact = ?3, failure = ?4, ended_at = ?5
-                       where name = ?1 and state in ('InProgress', 'Stopping')";
-            tx.execute(sql, (name, state.name(), artifact, failure, instant::to_text(instant::now())))?;
-            Ok(())
+        self.write(&format!("end training job {name}"), |tx| end_training(tx, name, end))
+    }
+
+    /// Records that a training job is complete, and registers its model as a version, at once.
+    pub fn complete_training(&self, name: &str, version: &NewVersion<'_>) -> Result<i64> {
+        self.write(&format!("complete training job {name}"), |tx| {
+            end_training(tx, name, &TrainingEnd::Completed { artifact: version.artifact.to_owned() })?;
+            register(tx, version)
         })
     }
 
@@ -211,18 +219,7 @@ impl Ledger {
         metrics: &Value,
     ) -> Result<i64> {
         self.write(&format!("register a version of model {model}"), |tx| {
-            // A run that was killed after it has registered its version registers it again.
-            let known = "select version from model_versions where model = ? and training_job = ? and artifact = ?";
-            if let Some(version) = tx.query_row(known, (model, training_job, artifact), |row| row.get(0)).optional()? {
-                return Ok(version);
-            }
-            let sql = "insert into model_versions
-                           (model, version, artifact, training_job, approval, content, metrics, created_at)
-                       select ?1, coalesce(max(version), 0) + 1, ?2, ?3, ?4, ?5, ?6, ?7
-                       from model_versions where model = ?1 returning version";
-            let now = instant::to_text(instant::now());
-            let values = (model, artifact, training_job, approval, content.to_string(), metrics.to_string(), now);
-            tx.query_row(sql, values, |row| row.get(0))
+            register(tx, &NewVersion { model, artifact, training_job, approval, content, metrics })
         })
     }
 
@@ -238,9 +235,12 @@ impl Ledger {
     pub fn model_version(&self, model: &str, qualifier: &str) -> Result<Option<ModelVersionRow>> {
         let sql = format!(
             "select {VERSION_COLUMNS} from model_versions v where model = ?1 and version = coalesce(
-                 (select version from model_aliases where model = ?1 and name = ?2), cast(?2 as integer))"
+                 (select version from model_aliases where model = ?1 and name = ?2), ?3)"
         );
-        let found = self.list("look up a version of a model", &sql, (model, qualifier), ModelVersionRow::read)?;
+        let is_number = qualifier.bytes().all(|byte| byte.is_ascii_digit());
+        let number: Option<i64> = qualifier.parse().ok().filter(|_| is_number);
+        let values = (model, qualifier, number);
+        let found = self.list("look up a version of a model", &sql, values, ModelVersionRow::read)?;
         Ok(found.into_iter().next())
     }
 
@@ -313,4 +313,51 @@ impl ModelVersionRow {
             created_at: instant::from_text(7, &row.get::<_, String>(7)?)?,
         })
     }
+}
+
+/// A version of a model that is to be registered.
+#[derive(Debug, Clone, Copy)]
+pub struct NewVersion<'a> {
+    /// The model's name.
+    pub model: &'a str,
+    /// The hash of its artifact.
+    pub artifact: &'a str,
+    /// The training job that it is of.
+    pub training_job: Option<&'a str>,
+    /// Its approval.
+    pub approval: &'a str,
+    /// What serves it, and what it is made from.
+    pub content: &'a Value,
+    /// Its metrics, by their names.
+    pub metrics: &'a Value,
+}
+
+fn register(tx: &Transaction<'_>, new: &NewVersion<'_>) -> rusqlite::Result<i64> {
+    // A run that was killed after it has registered its version registers it again.
+    let known = "select version from model_versions where model = ? and training_job = ? and artifact = ?";
+    let values = (new.model, new.training_job, new.artifact);
+    if let Some(version) = tx.query_row(known, values, |row| row.get(0)).optional()? {
+        return Ok(version);
+    }
+    let sql =
+        "insert into model_versions (model, version, artifact, training_job, approval, content, metrics, created_at)
+               select ?1, coalesce(max(version), 0) + 1, ?2, ?3, ?4, ?5, ?6, ?7
+               from model_versions where model = ?1 returning version";
+    let (content, metrics) = (new.content.to_string(), new.metrics.to_string());
+    let now = instant::to_text(instant::now());
+    tx.query_row(sql, (new.model, new.artifact, new.training_job, new.approval, content, metrics, now), |row| {
+        row.get(0)
+    })
+}
+
+fn end_training(tx: &Transaction<'_>, name: &str, end: &TrainingEnd) -> rusqlite::Result<()> {
+    let (state, artifact, failure) = match end {
+        TrainingEnd::Completed { artifact } => (TrainingState::Completed, Some(artifact), None),
+        TrainingEnd::Failed { why } => (TrainingState::Failed, None, Some(why)),
+        TrainingEnd::Stopped { artifact } => (TrainingState::Stopped, artifact.as_ref(), None),
+    };
+    let sql = "update training_jobs set state = ?2, artifact = ?3, failure = ?4, ended_at = ?5
+               where name = ?1 and state in ('InProgress', 'Stopping')";
+    tx.execute(sql, (name, state.name(), artifact, failure, instant::to_text(instant::now())))?;
+    Ok(())
 }

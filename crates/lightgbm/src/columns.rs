@@ -1,18 +1,40 @@
 //! The columns of a model: their names, and the categories that pandas had for them.
 
 use base::{Error, Result, suggestion};
+use serde::Deserialize;
+
+/// A category of pandas, as a model lists it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Category {
+    Truth(bool),
+    Number(f64),
+    Text(String),
+}
+
+impl Category {
+    /// Whether a written field has this value. Numbers are equal as numbers: `1` is `1.0`.
+    fn is(&self, written: &str) -> bool {
+        let trimmed = written.trim();
+        match self {
+            Category::Text(text) => text == written,
+            Category::Truth(truth) => trimmed.eq_ignore_ascii_case(if *truth { "true" } else { "false" }),
+            Category::Number(number) => trimmed.parse() == Ok(*number),
+        }
+    }
+}
 
 /// The columns that a row needs, in their order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Columns {
     names: Vec<String>,
-    /// By column: the texts of its categories, where the model was trained with pandas' categories. A text's place is
-    /// the number that the trees know.
-    categories: Vec<Option<Vec<String>>>,
+    /// By column: its categories, where the model was trained with pandas' categories. A category's
+    /// place is the number that the trees know.
+    categories: Vec<Option<Vec<Category>>>,
 }
 
 impl Columns {
-    pub(crate) fn new(names: Vec<String>, categories: Vec<Option<Vec<String>>>) -> Columns {
+    pub(crate) fn new(names: Vec<String>, categories: Vec<Option<Vec<Category>>>) -> Columns {
         Columns { names, categories }
     }
 
@@ -62,17 +84,18 @@ impl Columns {
     /// # Errors
     /// [`base::Kind::FixInput`] for another text.
     pub fn value(&self, column: usize, written: &str) -> Result<f64> {
-        let written = written.trim();
+        let trimmed = written.trim();
         if let Some(Some(categories)) = self.categories.get(column) {
-            let place = categories.iter().position(|category| category == written);
+            let place_of = |text: &str| categories.iter().position(|category| category.is(text));
+            let place = place_of(written).or_else(|| place_of(trimmed));
             return Ok(place.map_or(f64::NAN, |place| place as f64));
         }
-        if written.is_empty() || ["na", "nan", "null", "none"].iter().any(|none| written.eq_ignore_ascii_case(none)) {
+        if trimmed.is_empty() || ["na", "nan", "null", "none"].iter().any(|none| trimmed.eq_ignore_ascii_case(none)) {
             return Ok(f64::NAN);
         }
-        written.parse().map_err(|_| {
+        trimmed.parse().map_err(|_| {
             let name = self.names.get(column).map_or_else(String::new, |name| format!(" of column {name:?}"));
-            Error::input(format!("the value {written:?}{name} is not a number"))
+            Error::input(format!("the value {trimmed:?}{name} is not a number"))
         })
     }
 }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use base::{Error, Result};
 
+use super::columns::Category;
 use super::tree::{Child, Leaves, LinearLeaf, Missing, Split, Test, Tree};
 use super::{Columns, Model, Objective};
 
@@ -86,27 +87,33 @@ fn model<'a>(head: &Block<'a>, trees: impl Iterator<Item = Block<'a>>, pandas: &
     Ok(Model { columns: Columns::new(names, categories), objective, trees_per_iteration, is_averaged, trees })
 }
 
-/// The texts of pandas' categories, by column. The model lists them without the names of their columns, in the order of
-/// the categorical columns, which `feature_infos` shows as `0:1:2` in place of `[0:2]`.
-fn categories(infos: &str, columns: usize, pandas: &str) -> Result<Vec<Option<Vec<String>>>> {
-    let lists: Option<Vec<Vec<serde_json::Value>>> = serde_json::from_str(pandas)
+/// Pandas' categories, by column. The model lists them without the names of their columns, in the order of the categorical
+/// columns, which `feature_infos` shows as `0:1:2` in place of `[0:2]`. A column that LightGBM has not used is `none`,
+/// whatever it is.
+fn categories(infos: &str, columns: usize, pandas: &str) -> Result<Vec<Option<Vec<Category>>>> {
+    let lists: Option<Vec<Vec<Category>>> = serde_json::from_str(pandas)
         .map_err(|error| Error::input(format!("its line {PANDAS:?} can't be read")).because(error))?;
     let mut all = vec![None; columns];
     let lists = lists.unwrap_or_default();
     let infos: Vec<&str> = infos.split_ascii_whitespace().collect();
-    let is_number = |info: &&str| info.starts_with('[');
-    // A column that no tree uses is "none", whatever it is.
-    let places: Vec<usize> = (0..columns).filter(|at| infos.get(*at).is_some_and(|info| !is_number(info))).collect();
-    if places.len() == lists.len() {
-        for (at, list) in places.into_iter().zip(lists) {
-            all[at] = Some(list.iter().map(text_of).collect());
+    let places = |is_category: fn(&str) -> bool| -> Vec<usize> {
+        (0..columns).filter(|at| infos.get(*at).is_some_and(|info| is_category(info))).collect()
+    };
+    let sure = places(|info| !info.starts_with('[') && info != "none");
+    let possible = places(|info| !info.starts_with('['));
+    let places = match lists.len() {
+        count if count == sure.len() => sure,
+        count if count == possible.len() => possible,
+        count => {
+            let what = format!("it has {count} lists of categories, for {} columns", sure.len());
+            let hint = "train it without constant or unused columns: they hide which column a list is for";
+            return Err(Error::input(what).hint(hint));
         }
+    };
+    for (at, list) in places.into_iter().zip(lists) {
+        all[at] = Some(list);
     }
     Ok(all)
-}
-
-fn text_of(value: &serde_json::Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn tree(block: &Block<'_>, columns: usize) -> Result<Tree> {

@@ -95,6 +95,14 @@ frame["river"] = pandas.Categorical.from_codes(random.integers(-1, 5, ROWS), ["I
 frame["turbines"] = pandas.Categorical(random.choice([1, 2, 4], ROWS))
 train("pandas", signal + frame["river"].cat.codes + frame["turbines"].astype(int), wide, frame)
 
+# LightGBM writes "none" for a column that it has not used, as it does for a category of one value.
+frame = pandas.DataFrame({"flow": base[:, 0], "site": numpy.ones(ROWS)})
+frame["turbines"] = pandas.Categorical(random.choice([10, 20, 40], ROWS))
+frame["gates"] = pandas.Categorical(numpy.where(random.random(ROWS) < 0.1, numpy.nan, random.choice([1, 2, 4], ROWS)))
+frame["is_open"] = pandas.Categorical(random.random(ROWS) < 0.5)
+extra = frame["gates"].astype(float).fillna(0) + frame["is_open"].astype(int) * 3
+train("pandas_constant", signal + frame["turbines"].astype(int) / 10 + extra, wide, frame)
+
 train("first_iterations", signal, {"objective": "regression"}, base, num_iteration=5)
 train("stopped_binary", binary, {"objective": "binary"}, base, rounds=60, pred_early_stop=True, pred_early_stop_freq=5, pred_early_stop_margin=1.5)
 train("stopped_classes", classes, {"objective": "multiclass", "num_class": 4}, base, rounds=60, pred_early_stop=True, pred_early_stop_freq=5, pred_early_stop_margin=1.5)

@@ -45,7 +45,7 @@ impl ArtifactStore {
     /// [`Kind::FixInput`] names the archive's entry that is not allowed, or the file that can't be read.
     pub fn put(&self, file: &Path) -> Result<String> {
         let doing = || format!("store {}", file.display());
-        let hash = Digest::of_file(file).during(Kind::FixInput, doing())?.to_string();
+        let hash = hash_of(file).during(Kind::FixInput, doing())?;
         let folder = self.path(&hash);
         if folder.is_dir() {
             // It is young again: who puts it uses it in a moment.
@@ -57,6 +57,10 @@ impl ArtifactStore {
         }
         let new = self.root.join("new").join(uuid::Uuid::now_v7().simple().to_string());
         let made = fs::create_dir(&new).during(Kind::FixSetup, doing()).and_then(|()| unpack(file, &new));
+        let made = made.and_then(|()| match hash_of(file).during(Kind::FixInput, doing())? == hash {
+            true => Ok(()),
+            false => Err(Error::retry(format!("{}: the file was changed meanwhile", doing()))),
+        });
         // Another process may have put the same artifact meanwhile.
         let made = made.and_then(|()| match fs::rename(&new, &folder) {
             Err(error) if !folder.is_dir() => Err(error).during(Kind::FixSetup, doing()),
@@ -114,6 +118,23 @@ impl ArtifactStore {
     }
 }
 
+/// The hash of an archive; of another file, with its name, which programs look it up by.
+fn hash_of(file: &Path) -> io::Result<String> {
+    let hash = Digest::of_file(file)?.to_string();
+    Ok(match is_gzip(file) {
+        true => hash,
+        false => {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            Digest::of(&format!("{hash} {name}")).to_string()
+        }
+    })
+}
+
+fn is_gzip(file: &Path) -> bool {
+    let mut begin = [0; 2];
+    File::open(file).and_then(|mut file| file.read_exact(&mut begin)).is_ok() && begin == GZIP
+}
+
 fn is_old(path: &Path, age: Duration) -> bool {
     let modified = fs::metadata(path).and_then(|found| found.modified()).ok();
     modified.and_then(|at| at.elapsed().ok()).is_some_and(|found| found > age)
@@ -140,9 +161,7 @@ fn folder_bytes(folder: &Path) -> u64 {
 fn unpack(file: &Path, into: &Path) -> Result<()> {
     let doing = || format!("store {}", file.display());
     fs::set_permissions(into, fs::Permissions::from_mode(0o755)).during(Kind::FixSetup, doing())?;
-    let mut begin = [0; 2];
-    let is_gzip = File::open(file).and_then(|mut file| file.read_exact(&mut begin)).is_ok() && begin == GZIP;
-    if !is_gzip {
+    if !is_gzip(file) {
         let name = file.file_name().unwrap_or_default();
         let copied = fs::copy(file, into.join(name)).and_then(|_| readable(&into.join(name), 0o644));
         let copied = copied.and_then(|()| File::open(into.join(name))?.sync_all());

@@ -1,6 +1,7 @@
 //! Serves models: SageMaker's APIs, and the processes behind the endpoints.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use jobs::model_host;
@@ -11,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::api_settings::ApiSettings;
 use super::{BoundListener, listen};
+
+/// Between two looks for training jobs whose processes were killed.
+const SETTLE_PERIOD: Duration = Duration::from_secs(30);
 
 /// The listener of SageMaker's APIs. Before the first endpoint is declared or created, its address may be in use by another
 /// program.
@@ -61,6 +65,17 @@ pub async fn serve(
         http.await;
         end.cancel();
     };
-    let (running, ()) = tokio::join!(running, ending);
-    running.context("run the endpoints")
+    let settling = async {
+        loop {
+            tokio::select! {
+                () = end.cancelled() => break,
+                () = tokio::time::sleep(SETTLE_PERIOD) => {}
+            }
+            if let Err(error) = model_host::settle_trainings(&warehouse) {
+                tracing::warn!("look for training jobs that were killed: {error:#}");
+            }
+        }
+    };
+    tokio::join!(running, ending, settling);
+    Ok(())
 }

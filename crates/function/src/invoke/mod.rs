@@ -73,6 +73,7 @@ impl Api {
         B: hyper::body::Body<Data = Bytes>,
     {
         let (parts, body) = request.into_parts();
+        self.access.check_head(&parts).map_err(ApiError::denied)?;
         let body = gateway::read_body(body, REQUEST_BYTES_MAX).await.map_err(|error| match error {
             BodyError::TooLarge => ApiError::large(REQUEST_BYTES_MAX),
             BodyError::Interrupted => ApiError::content("the request was interrupted before its end"),

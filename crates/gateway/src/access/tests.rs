@@ -95,3 +95,17 @@ fn a_pattern_that_matches_nothing_is_refused() {
         assert!(Permissions::check(pattern).is_err(), "{pattern}");
     }
 }
+
+#[test]
+fn a_body_is_read_only_for_a_known_key() {
+    let control = control();
+    let bearer = |token: &str| control.check_head(&head(&[("authorization", &format!("Bearer {token}"))]));
+    assert!(bearer(FIRST).is_ok());
+    assert!(bearer("the token of nobody").is_err());
+    assert!(control.check_head(&head(&[])).is_err());
+    // A key without a secret can't have signed.
+    let signed = "AWS4-HMAC-SHA256 Credential=dispatch/20150830/eu-west-3/sagemaker/aws4_request, Signature=1";
+    assert!(control.check_head(&head(&[("authorization", signed)])).is_err());
+    assert!(AccessControl::default().check_head(&head(&[])).is_ok());
+    assert!(AccessControl::default().check_head(&head(&[("origin", "https://example.org")])).is_err());
+}

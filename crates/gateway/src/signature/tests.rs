@@ -57,3 +57,35 @@ fn a_request_without_a_valid_credential_is_refused() {
     unsigned.headers.remove("authorization");
     assert_eq!(verified(&unsigned, BODY, TimeDelta::zero(), SECRET), Err("MissingAuthenticationTokenException"));
 }
+
+#[test]
+fn a_path_is_signed_as_it_is_sent() {
+    // As botocore signs them: the path encoded once more, the query once.
+    for (path, signature) in [
+        (
+            "/2015-03-31/functions/bill%3Aprod/invocations",
+            "ae4211a2b244ff5f18faf73677aab29dd8f82d5f675d9457acb5ef303c9b1b2e",
+        ),
+        (
+            "/2015-03-31/functions/bill%3Aprod/invocations?Qualifier=a%2Fb",
+            "9f0b794741cf1507e5457e31c5745a24df8ece620df67456c9cc4ed0d074639a",
+        ),
+    ] {
+        let (begin, _) = AUTHORIZATION.split_once("Signature=").expect("a signature");
+        let signed = format!("{begin}Signature={signature}");
+        assert_eq!(verified(&head(path, JSON, &signed), BODY, TimeDelta::zero(), SECRET), Ok(KEY.to_owned()), "{path}");
+        let other = path.replace("%3A", "%2F");
+        let refused = verified(&head(&other, JSON, &signed), BODY, TimeDelta::zero(), SECRET);
+        assert_eq!(refused, Err("InvalidSignatureException"), "{other}");
+    }
+}
+
+#[test]
+fn what_changes_the_meaning_of_a_request_must_be_signed() {
+    for name in ["x-amzn-sagemaker-target-variant", "x-amz-invocation-type"] {
+        let mut changed = head(PATH, JSON, AUTHORIZATION);
+        changed.headers.insert(name, hyper::header::HeaderValue::from_static("a"));
+        let refused = verified(&changed, BODY, TimeDelta::zero(), SECRET);
+        assert!(refused.is_err(), "{name}");
+    }
+}

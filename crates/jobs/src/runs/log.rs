@@ -55,11 +55,20 @@ fn add(level: &str, line: String) {
     if log.lines.len() < LINES && log.written_at.elapsed() < WAIT {
         return;
     }
+    // Where lines are being written, by this thread too, these are written with the next.
+    let Ok(_writing) = WRITING.try_lock() else { return };
     let (ledger, run, lines) = (log.ledger.clone(), log.run.clone(), std::mem::take(&mut log.lines));
     log.written_at = Instant::now();
     // Writing may log something itself, and would wait for this lock.
     drop(guard);
     write(&ledger, &run, &lines);
+}
+
+/// Held while lines are taken from the buffer and written: so those of two threads are in their order.
+static WRITING: Mutex<()> = Mutex::new(());
+
+fn writing() -> MutexGuard<'static, ()> {
+    WRITING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn write(ledger: &Ledger, run: &str, lines: &[Line]) {
@@ -105,6 +114,7 @@ pub fn start_run_log(ledger: &Ledger, run: &str) -> RunLog {
 
 /// Writes the lines that wait, after which none may come for long. False where the run has ended.
 fn write_waiting(run: &str) -> bool {
+    let _writing = writing();
     let mut guard = buffer();
     let Some(log) = guard.as_mut().filter(|log| log.run == run) else { return false };
     let (ledger, lines) = (log.ledger.clone(), std::mem::take(&mut log.lines));
@@ -129,6 +139,7 @@ impl RunLog {
 
     fn finish(&mut self) {
         self.has_ended = true;
+        let _writing = writing();
         let last = buffer().take();
         if let Some(log) = last {
             write(&log.ledger, &log.run, &log.lines);

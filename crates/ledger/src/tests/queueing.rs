@@ -152,6 +152,9 @@ fn the_file_of_an_older_program_is_brought_to_today() {
         "drop index runs_by_state; drop table queue; drop table schedules; drop table followers; drop table logs;
          drop table function_aliases; drop table function_versions; drop table functions; drop table layers;
          drop table invocations; drop table deliveries; drop table invocation_totals; drop table validations;
+         drop table endpoint_changes; drop table endpoint_configs; drop table endpoints; drop table models;
+         drop table model_aliases; drop table model_versions; drop table training_metrics; drop table training_jobs;
+         drop table requests;
          alter table runs drop column logical; alter table runs drop column inputs;
          alter table runs drop column queue_id; alter table runs drop column attempt;
          alter table runs drop column retryable;

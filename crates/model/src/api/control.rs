@@ -12,6 +12,7 @@ use super::request::Members;
 use super::{Api, operations, trainings};
 
 const TARGET: &str = "SageMaker.";
+const LISTS: [&str; 4] = ["ListModels", "ListEndpointConfigs", "ListEndpoints", "ListTrainingJobs"];
 
 pub(super) async fn answer(
     api: &Api,
@@ -34,7 +35,7 @@ pub(super) async fn answer(
         if !operation.starts_with("Describe") {
             caller.check(Action::Change, &note.resource).map_err(ApiError::denied)?;
         }
-    } else if operation.starts_with("List") {
+    } else if LISTS.contains(&operation.as_str()) {
         operation.clone_into(&mut note.operation);
     }
     let api = api.clone();

@@ -37,7 +37,8 @@ impl ApiError {
 
     /// The model has answered with an error, or not at all.
     pub fn model(status: u16, message: &str, endpoint: &str) -> ApiError {
-        let text = format!("Received server error ({status}) from primary with message \"{message}\".");
+        let side = if (400..500).contains(&status) { "client" } else { "server" };
+        let text = format!("Received {side} error ({status}) from primary with message \"{message}\".");
         let mut error = ApiError::new(StatusCode::FAILED_DEPENDENCY, "ModelError", text);
         error.members = json!({
             "OriginalStatusCode": status, "OriginalMessage": message, "LogStreamArn": arn("endpoint", endpoint),

@@ -54,6 +54,7 @@ impl Api {
         let (head, body) = request.into_parts();
         let is_runtime = head.uri.path().starts_with(runtime::PREFIX);
         let answered = async {
+            self.access.check_head(&head).map_err(ApiError::denied)?;
             let body = gateway::read_body(body, REQUEST_BYTES_MAX).await.map_err(|error| match error {
                 BodyError::TooLarge => {
                     ApiError::validation(format!("the request has more than {REQUEST_BYTES_MAX} bytes")).status(413)

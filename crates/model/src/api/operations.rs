@@ -84,7 +84,7 @@ pub(super) fn describe_model(resources: &Resources, request: &Members) -> Answer
 }
 
 pub(super) fn list_models(resources: &Resources, request: &Members) -> Answer {
-    let rows = page(resources.ledger().contents(ContentKind::Model)?, request, |row| (&row.name, row.created_at))?;
+    let rows = page(resources.ledger().contents(ContentKind::Model)?, request, &[], |row| (&row.name, row.created_at))?;
     let shown = rows.0.iter().map(|row| {
         json!({"ModelName": row.name, "ModelArn": arn("model", &row.name), "CreationTime": seconds(row.created_at)})
     });
@@ -198,7 +198,7 @@ pub(super) fn describe_config(resources: &Resources, request: &Members) -> Answe
 
 pub(super) fn list_configs(resources: &Resources, request: &Members) -> Answer {
     let rows = resources.ledger().contents(ContentKind::EndpointConfig)?;
-    let rows = page(rows, request, |row| (&row.name, row.created_at))?;
+    let rows = page(rows, request, &[], |row| (&row.name, row.created_at))?;
     let shown = rows.0.iter().map(|row| {
         let arn = arn("endpoint-config", &row.name);
         json!({"EndpointConfigName": row.name, "EndpointConfigArn": arn, "CreationTime": seconds(row.created_at)})
@@ -238,14 +238,14 @@ pub(super) fn create_endpoint(resources: &Resources, request: &Members) -> Answe
 
 pub(super) fn update_endpoint(resources: &Resources, request: &Members) -> Answer {
     request.only(
-        &["EndpointName", "EndpointConfigName"],
-        &[
-            "RetainAllVariantProperties",
-            "ExcludeRetainedVariantProperties",
-            "DeploymentConfig",
-            "RetainDeploymentConfig",
-        ],
+        &["EndpointName", "EndpointConfigName", "RetainAllVariantProperties"],
+        &["ExcludeRetainedVariantProperties", "DeploymentConfig", "RetainDeploymentConfig"],
     )?;
+    if request.value()["RetainAllVariantProperties"] == json!(true) {
+        let message = "RetainAllVariantProperties is not supported here: set the weights after the update, by \
+                       UpdateEndpointWeightsAndCapacities";
+        return Err(ApiError::validation(message));
+    }
     let name = request.name("EndpointName")?;
     let found = find_endpoint(resources, name)?;
     let config = known_config(resources, request)?;
@@ -331,7 +331,7 @@ pub(super) fn list_endpoints(resources: &Resources, request: &Members) -> Answer
     if let Some(status) = request.text("StatusEquals")? {
         rows.retain(|row| row.state.name() == status);
     }
-    let rows = page(rows, request, |row| (&row.name, row.created_at))?;
+    let rows = page(rows, request, &["StatusEquals"], |row| (&row.name, row.created_at))?;
     let shown = rows.0.iter().map(|row| {
         json!({
             "EndpointName": row.name, "EndpointArn": arn("endpoint", &row.name),

@@ -23,14 +23,15 @@ pub(super) fn list(key: &str, rows: Vec<Value>, next: Option<String>) -> Value {
     answer
 }
 
-/// The rows that a list asks for, by its filters and its order, and the token of the next page: the place of its first
+/// The rows that a list asks for, by its filters and its order, where `further` are members that the caller has followed, and the token of the next page: the place of its first
 /// row.
 pub(super) fn page<T>(
     mut rows: Vec<T>,
     request: &Members,
+    further: &[&str],
     of: impl Fn(&T) -> (&String, DateTime<Utc>),
 ) -> Result<(Vec<T>, Option<String>), ApiError> {
-    request.only(&["NameContains", "SortBy", "SortOrder", "MaxResults", "NextToken", "StatusEquals"], &[])?;
+    request.only(&[&["NameContains", "SortBy", "SortOrder", "MaxResults", "NextToken"], further].concat(), &[])?;
     if let Some(part) = request.text("NameContains")? {
         rows.retain(|row| of(row).0.contains(part));
     }

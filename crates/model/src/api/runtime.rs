@@ -16,6 +16,13 @@ use crate::serving::{Invocation, ServingError};
 pub(super) const PREFIX: &str = "/endpoints/";
 const CUSTOM_ATTRIBUTES: HeaderName = HeaderName::from_static("x-amzn-sagemaker-custom-attributes");
 const INVOKED_VARIANT: HeaderName = HeaderName::from_static("x-amzn-invoked-production-variant");
+/// Headers that choose a model within a variant, and the members of InvokeEndpoint that they are.
+const UNSUPPORTED: [(&str, &str); 4] = [
+    ("x-amzn-sagemaker-target-model", "TargetModel"),
+    ("x-amzn-sagemaker-target-container-hostname", "TargetContainerHostname"),
+    ("x-amzn-sagemaker-inference-component", "InferenceComponentName"),
+    ("x-amzn-sagemaker-session-id", "SessionId"),
+];
 const CUSTOM_ATTRIBUTES_MAX: usize = 1024;
 
 pub(super) async fn answer(
@@ -47,6 +54,12 @@ pub(super) async fn answer(
 
 async fn invoke(api: &Api, endpoint: &str, headers: &HeaderMap, body: Bytes) -> Result<Response<Body>, ApiError> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    // Without them, another model would answer than the one that was asked.
+    for (name, member) in UNSUPPORTED {
+        if headers.contains_key(name) {
+            return Err(ApiError::validation(format!("{member} is not supported here")));
+        }
+    }
     let invocation = Invocation {
         body,
         content_type: header("content-type"),

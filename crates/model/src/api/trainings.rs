@@ -152,7 +152,7 @@ pub(super) fn list_all(resources: &Resources, request: &Members) -> Answer {
         rows.retain(|row| row.state.name() == status);
     }
     rows.sort_by(|a, b| a.name.cmp(&b.name));
-    let (rows, next) = page(rows, request, |row| (&row.name, row.created_at))?;
+    let (rows, next) = page(rows, request, &["StatusEquals"], |row| (&row.name, row.created_at))?;
     let shown = rows.iter().map(|row| {
         let mut summary = json!({
             "TrainingJobName": row.name, "TrainingJobArn": arn("training-job", &row.name),

@@ -8,7 +8,7 @@ use ledger::{ContentKind, EndpointRow, EndpointState};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::definition::{EndpointConfig, Model, Variant};
+use super::definition::{EndpointConfig, Model, Variant, is_name};
 use super::resources::Resources;
 
 /// Digits of a hash in the name of a model or a configuration.
@@ -101,6 +101,7 @@ impl Resources {
     /// # Errors
     /// [`Kind::FixInput`] where an image or an artifact stands for nothing; [`Kind::Retry`] while the endpoint is changed.
     pub fn plan(&self, definition: &EndpointDefinition) -> Result<Plan> {
+        check(definition).map_err(|error| error.within(format!("endpoint {}", definition.name)))?;
         let mut models = Vec::new();
         let (mut variants, mut shadow_variants) = (Vec::new(), Vec::new());
         for variant in &definition.variants {
@@ -168,6 +169,25 @@ impl Resources {
             true => Ok(()),
             false => Err(Error::retry(format!("endpoint {} was changed meanwhile: apply it again", plan.endpoint))),
         }
+    }
+}
+
+/// Checks what a file or a template declares: names, and that some variant answers requests.
+fn check(definition: &EndpointDefinition) -> Result<()> {
+    let variants = &definition.variants;
+    for (at, variant) in variants.iter().enumerate() {
+        if !is_name(&variant.name) {
+            let error = Error::input(format!("{:?} is not a variant's name", variant.name));
+            return Err(error.hint("a name has up to 63 letters, digits and -, and begins and ends without -"));
+        }
+        if variants[..at].iter().any(|other| other.name == variant.name) {
+            return Err(Error::input(format!("there are two variants with the name {:?}", variant.name)));
+        }
+    }
+    let weights: f64 = variants.iter().filter(|variant| !variant.is_shadow).map(|variant| variant.weight).sum();
+    match weights > 0.0 {
+        true => Ok(()),
+        false => Err(Error::input("no variant answers requests: one that is no shadow must have a weight above 0")),
     }
 }
 

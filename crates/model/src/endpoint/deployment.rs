@@ -165,11 +165,11 @@ impl Deployment {
     }
 
     /// Ends what is idle.
-    pub async fn end_idle(&self) {
+    pub fn end_idle(&self) {
         for variant in self.variants.iter().chain(&self.shadows) {
             match &variant.kind {
                 VariantKind::Native(native) => native.end_idle(),
-                VariantKind::Process(process) => process.end_idle().await,
+                VariantKind::Process(process) => process.end_idle(),
             }
         }
     }
@@ -261,10 +261,10 @@ fn user(endpoint: &str) -> u32 {
 }
 
 /// Counts a request while it is answered.
-struct BusyGuard<'a>(&'a AtomicUsize);
+pub(super) struct BusyGuard<'a>(&'a AtomicUsize);
 
 impl BusyGuard<'_> {
-    fn on(count: &AtomicUsize) -> BusyGuard<'_> {
+    pub fn on(count: &AtomicUsize) -> BusyGuard<'_> {
         count.fetch_add(1, Ordering::Relaxed);
         BusyGuard(count)
     }

@@ -5,8 +5,9 @@ mod deployment;
 mod settings;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::{Error, Result};
 use ledger::{ContentKind, EndpointEnd, EndpointRow, EndpointState, Ledger};
@@ -15,8 +16,8 @@ use tokio::sync::{Notify, Semaphore};
 use super::definition::EndpointConfig;
 use super::resources::Resources;
 use super::serving::{Invocation, Prediction};
-use deployment::Deployment;
 pub use deployment::VariantFigures;
+use deployment::{BusyGuard, Deployment};
 pub use settings::EndpointsSettings;
 pub(crate) use settings::InvokeError;
 
@@ -24,6 +25,8 @@ pub(crate) use settings::InvokeError;
 const CHANGES_PERIOD: Duration = Duration::from_millis(200);
 /// How many endpoints are started at a time: each starts its programs.
 const STARTS_AT_ONCE: usize = 4;
+/// How long something that has failed is left until it is tried again.
+const FAILED_PERIOD: Duration = Duration::from_secs(5);
 /// Between two looks for idle processes.
 const IDLE_PERIOD: Duration = Duration::from_secs(1);
 
@@ -40,13 +43,26 @@ struct Inner {
     changed: Notify,
     /// Has a permit for each further endpoint that may be started now.
     starts: Semaphore,
+    busy: AtomicUsize,
+}
+
+/// How far [`Endpoints::run`] is.
+#[derive(Default)]
+struct Progress {
+    /// The revision after which nothing is to be done.
+    settled: Option<i64>,
+    /// The tasks that change endpoints, with the revisions that they change them to.
+    changes: HashMap<String, (i64, tokio::task::JoinHandle<()>)>,
+    /// When an endpoint could not be served.
+    failed_at: HashMap<String, Instant>,
 }
 
 impl Endpoints {
     /// Endpoints that nothing is served of yet: see [`Endpoints::run`].
     pub fn new(settings: EndpointsSettings) -> Endpoints {
         let starts = Semaphore::new(STARTS_AT_ONCE);
-        let inner = Inner { settings, deployed: RwLock::default(), changed: Notify::new(), starts };
+        let inner =
+            Inner { settings, deployed: RwLock::default(), changed: Notify::new(), starts, busy: AtomicUsize::new(0) };
         Endpoints { inner: Arc::new(inner) }
     }
 
@@ -66,52 +82,63 @@ impl Endpoints {
     }
 
     /// Serves the endpoints until `stop`. One process of a warehouse does this at a time.
-    ///
-    /// # Errors
-    /// The ledger can't be read.
-    pub async fn run(&self, stop: impl Future<Output = ()>) -> Result<()> {
+    pub async fn run(&self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
         let mut idle = tokio::time::interval(IDLE_PERIOD);
-        // The revision after which nothing is to be done.
-        let mut settled = None;
-        let mut changes: HashMap<String, (i64, tokio::task::JoinHandle<()>)> = HashMap::new();
+        let mut progress = Progress::default();
         loop {
-            let revision = self.ledger().endpoints_revision()?;
-            changes.retain(|_, (_, change)| !change.is_finished());
-            if settled != Some(revision) {
-                let rows = self.ledger().endpoints()?;
-                self.forget_others(&rows);
-                for row in rows {
-                    self.follow(row, &mut changes);
-                }
-                settled = Some(revision);
+            if let Err(error) = self.follow_all(&mut progress) {
+                progress.settled = None;
+                tracing::error!(error = error.chain(), "endpoints can't be read, and are read again");
+                tokio::time::sleep(IDLE_PERIOD).await;
             }
             tokio::select! {
                 () = &mut stop => break,
                 () = self.inner.changed.notified() => {}
                 () = tokio::time::sleep(CHANGES_PERIOD) => {}
-                _ = idle.tick() => self.end_idle().await,
+                _ = idle.tick() => self.end_idle(),
             }
         }
-        changes.into_values().for_each(|(_, change)| change.abort());
+        progress.changes.into_values().for_each(|(_, change)| change.abort());
+    }
+
+    /// Brings all endpoints to what the ledger says. Those that are being changed or have failed are looked at again.
+    fn follow_all(&self, progress: &mut Progress) -> Result<()> {
+        let revision = self.ledger().endpoints_revision()?;
+        progress.changes.retain(|_, (_, change)| !change.is_finished());
+        if progress.settled == Some(revision) {
+            return Ok(());
+        }
+        let rows = self.ledger().endpoints()?;
+        self.forget_others(&rows);
+        let mut all_settled = true;
+        for row in rows {
+            all_settled &= self.follow(row, progress);
+        }
+        progress.settled = all_settled.then_some(revision);
         Ok(())
     }
 
-    /// Brings one endpoint to what the ledger says, in a task where that takes time.
-    fn follow(&self, row: EndpointRow, changes: &mut HashMap<String, (i64, tokio::task::JoinHandle<()>)>) {
+    /// Brings one endpoint to what the ledger says, in a task where that takes time. False where it must be looked at
+    /// again.
+    fn follow(&self, row: EndpointRow, progress: &mut Progress) -> bool {
         if !row.state.is_pending() {
-            match row.state {
-                EndpointState::InService => self.serve_again(&row),
-                _ => drop(self.write().remove(&row.name)),
-            }
-            return;
+            return match row.state {
+                EndpointState::InService => self.serve_again(&row, progress),
+                _ => {
+                    let removed = self.write().remove(&row.name);
+                    drop(removed);
+                    true
+                }
+            };
         }
-        if row.state == EndpointState::Updating {
-            // After a start of the server.
-            self.serve_again(&row);
+        let is_new = !progress.changes.contains_key(&row.name) && !self.read().contains_key(&row.name);
+        if row.state == EndpointState::Updating && is_new {
+            // After a start of the server: what was in service is served until the new variants have started.
+            self.serve_again(&row, progress);
         }
-        match changes.get(&row.name) {
-            Some((revision, _)) if *revision == row.revision => return,
+        match progress.changes.get(&row.name) {
+            Some((revision, _)) if *revision == row.revision => return false,
             // It was deleted, or changed, while it was started.
             Some((_, change)) => change.abort(),
             None => {}
@@ -119,12 +146,14 @@ impl Endpoints {
         let (endpoints, name, revision) = (self.clone(), row.name.clone(), row.revision);
         let change = tokio::spawn(async move {
             let end = endpoints.change(&row).await;
-            if let Err(error) = endpoints.ledger().end_endpoint_change(&row, &end) {
+            while let Err(error) = endpoints.ledger().end_endpoint_change(&row, &end) {
                 tracing::error!(error = error.chain(), endpoint = row.name, "record the state of an endpoint");
+                tokio::time::sleep(FAILED_PERIOD).await;
             }
             endpoints.notify();
         });
-        changes.insert(name, (revision, change));
+        progress.changes.insert(name, (revision, change));
+        false
     }
 
     async fn change(&self, row: &EndpointRow) -> EndpointEnd {
@@ -145,7 +174,7 @@ impl Endpoints {
         };
         match started {
             Ok(deployment) => {
-                self.write().insert(row.name.clone(), Arc::new(deployment));
+                self.put(&row.name, deployment);
                 tracing::info!(endpoint = row.name, config, "an endpoint is in service");
                 EndpointEnd::InService
             }
@@ -156,21 +185,48 @@ impl Endpoints {
         }
     }
 
-    /// After a start of the server, or a change of weights: nothing is started before the first request.
-    fn serve_again(&self, row: &EndpointRow) {
+    /// After a start of the server, or a change of weights: nothing is started before the first request. False where it
+    /// must be tried again.
+    fn serve_again(&self, row: &EndpointRow, progress: &mut Progress) -> bool {
         let known = self.read().get(&row.name).cloned();
         if let Some(known) = known.filter(|known| known.config() == row.config) {
             known.set_weights(&row.weights);
-            return;
+            return true;
         }
+        if progress.failed_at.get(&row.name).is_some_and(|at| at.elapsed() < FAILED_PERIOD) {
+            return false;
+        }
+        progress.failed_at.remove(&row.name);
         match self.deployment(&row.name, &row.config, &row.weights) {
-            Ok(deployment) => drop(self.write().insert(row.name.clone(), Arc::new(deployment))),
-            Err(error) => tracing::error!(error = error.chain(), endpoint = row.name, "an endpoint can't be served"),
+            Ok(deployment) => {
+                self.put(&row.name, deployment);
+                true
+            }
+            Err(error) => {
+                tracing::error!(error = error.chain(), endpoint = row.name, "an endpoint can't be served");
+                progress.failed_at.insert(row.name.clone(), Instant::now());
+                false
+            }
         }
     }
 
+    fn put(&self, name: &str, deployment: Deployment) {
+        let replaced = self.write().insert(name.to_owned(), Arc::new(deployment));
+        // Its programs end, not while the others wait.
+        drop(replaced);
+    }
+
     fn forget_others(&self, rows: &[EndpointRow]) {
-        self.write().retain(|name, _| rows.iter().any(|row| row.name == *name));
+        let mut others = Vec::new();
+        self.write().retain(|name, deployment| {
+            let is_known = rows.iter().any(|row| row.name == *name);
+            if !is_known {
+                others.push(Arc::clone(deployment));
+            }
+            is_known
+        });
+        // Their programs end, not while the others wait.
+        drop(others);
     }
 
     fn deployment(&self, name: &str, config: &str, weights: &serde_json::Value) -> Result<Deployment> {
@@ -199,6 +255,7 @@ impl Endpoints {
             let row = self.ledger().endpoint(endpoint).ok().flatten().ok_or(InvokeError::UnknownEndpoint)?;
             return Err(InvokeError::NotInService(row.state));
         };
+        let _busy = BusyGuard::on(&self.inner.busy);
         deployment.invoke(variant, invocation).await
     }
 
@@ -209,15 +266,15 @@ impl Endpoints {
         all
     }
 
-    /// How many requests are being answered.
+    /// How many requests are being answered, also by what was replaced or deleted.
     pub fn busy(&self) -> usize {
-        self.read().values().map(|deployment| deployment.busy()).sum()
+        self.inner.busy.load(Ordering::Relaxed)
     }
 
-    async fn end_idle(&self) {
+    fn end_idle(&self) {
         let all: Vec<Arc<Deployment>> = self.read().values().cloned().collect();
         for deployment in all {
-            deployment.end_idle().await;
+            deployment.end_idle();
         }
     }
 

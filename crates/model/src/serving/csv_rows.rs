@@ -31,8 +31,7 @@ pub(super) fn read(text: &str, columns: &Columns) -> Result<Rows, ServingError> 
             }
             Some(_) => {}
         }
-        let begin = rows.values.len();
-        rows.values.resize(begin + columns.len(), f64::NAN);
+        let begin = rows.begin_row(columns)?;
         for (at, field) in record.iter().enumerate() {
             let place = places.as_ref().map_or(at, |places| places[at]);
             let field = match is_french && !columns.is_category(place) {

@@ -131,7 +131,7 @@ fn split_frame(split: &Value, columns: &Columns, rows: &mut Rows) -> Result<(), 
     for row in data {
         let row = row.as_array().filter(|row| row.len() == places.len());
         let row = row.ok_or_else(|| bad(&format!("row {} has not one value a column", rows.count + 1)))?;
-        let begin = rows.begin_row(columns);
+        let begin = rows.begin_row(columns)?;
         for (place, value) in places.iter().zip(row) {
             rows.values[begin + place] = number(value, *place, columns, rows.count)?;
         }
@@ -146,14 +146,14 @@ fn add_row(row: &Value, columns: &Columns, rows: &mut Rows) -> Result<(), Servin
     match features.filter(|features| features.is_array()).unwrap_or(row) {
         Value::Array(values) => {
             check_width(values.len(), columns, rows.count)?;
-            let begin = rows.begin_row(columns);
+            let begin = rows.begin_row(columns)?;
             for (place, value) in values.iter().enumerate() {
                 rows.values[begin + place] = number(value, place, columns, rows.count)?;
             }
         }
         // What is not named is missing.
         Value::Object(named) => {
-            let begin = rows.begin_row(columns);
+            let begin = rows.begin_row(columns)?;
             for (name, value) in named {
                 let place = columns.position(name);
                 let place = place.map_err(|error| {

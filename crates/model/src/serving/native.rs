@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use base::{Error, ErrorContext, Kind, Result};
 use lightgbm::{Model, Options};
+use tokio::sync::Semaphore;
 
 use super::formats::{self, Format};
 use super::rows::Rows;
@@ -15,6 +16,8 @@ use super::{Invocation, Prediction, ServingError};
 const IDLE_MAX: Duration = Duration::from_secs(300);
 /// Predictions of more trees than this would hold up other requests of their thread: they get one of their own.
 const TREES_INLINE_MAX: usize = 200_000;
+/// How long a prediction waits for a thread.
+const WAIT_MAX: Duration = Duration::from_secs(60);
 /// The longest text of a model that is loaded.
 const MODEL_BYTES_MAX: u64 = 2 << 30;
 
@@ -28,6 +31,8 @@ struct Inner {
     folder: PathBuf,
     loaded: Mutex<Option<Loaded>>,
     loading: tokio::sync::Mutex<()>,
+    /// Has a permit for each prediction on a thread of its own.
+    beside: Arc<Semaphore>,
 }
 
 struct Loaded {
@@ -38,9 +43,14 @@ struct Loaded {
 impl NativeServer {
     /// A server of the model in an artifact's folder.
     pub fn new(folder: PathBuf) -> NativeServer {
-        NativeServer {
-            inner: Arc::new(Inner { folder, loaded: Mutex::default(), loading: tokio::sync::Mutex::default() }),
-        }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let inner = Inner {
+            folder,
+            loaded: Mutex::default(),
+            loading: tokio::sync::Mutex::default(),
+            beside: Arc::new(Semaphore::new(processors)),
+        };
+        NativeServer { inner: Arc::new(inner) }
     }
 
     /// Checks that the model can be loaded.
@@ -60,19 +70,32 @@ impl NativeServer {
         };
         let answer_format = formats::answer_format(invocation.accept.as_deref(), format)?;
         let custom_attributes = invocation.custom_attributes.clone();
-        // A row is some hundred bytes long; a long body is read beside other requests, too.
-        let rows_at_most = invocation.body.len() / (2 * model.columns().len().max(1)) + 1;
+        // A row that names no column has two bytes.
+        let rows_at_most = invocation.body.len() / 2 + 1;
         let predict = move || -> Result<Prediction, ServingError> {
             let rows = formats::rows(&invocation.body, format, model.columns())?;
             Ok(formats::answer(&predictions(&model, &rows), model.outputs(), answer_format))
         };
         let predicted = match rows_at_most.saturating_mul(trees) <= TREES_INLINE_MAX {
             true => predict(),
-            false => tokio::task::spawn_blocking(predict)
-                .await
-                .unwrap_or_else(|error| Err(ServingError::answered(500, error.to_string()))),
+            false => self.predict_beside(predict).await,
         };
         predicted.map(|prediction| Prediction { custom_attributes, ..prediction })
+    }
+
+    /// Predicts on a thread of its own, with as many at a time as there are processors.
+    async fn predict_beside(
+        &self,
+        predict: impl FnOnce() -> Result<Prediction, ServingError> + Send + 'static,
+    ) -> Result<Prediction, ServingError> {
+        let permit = tokio::time::timeout(WAIT_MAX, Arc::clone(&self.inner.beside).acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else { return Err(ServingError::Overloaded) };
+        let predicting = tokio::task::spawn_blocking(move || {
+            // It is held until the prediction ends, also where its request is given up.
+            let _permit = permit;
+            predict()
+        });
+        predicting.await.unwrap_or_else(|error| Err(ServingError::answered(500, error.to_string())))
     }
 
     /// Drops the model where it is idle.

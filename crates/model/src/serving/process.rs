@@ -8,19 +8,21 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base::{Error, ErrorContext, Kind, Result};
 use bytes::Bytes;
 use function::store::Store;
 use http_body_util::Full;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, Response, body::Incoming};
 use hyper_util::rt::TokioIo;
 use sandbox::{Connector, End, Launcher, Limits, Mount, RootSpec, Sandbox, Spec};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
 
 use super::{Invocation, OutputSink, Prediction, ServingError};
 use crate::container::ProcessContainer;
@@ -71,9 +73,9 @@ pub(crate) struct ProcessServer {
 }
 
 struct Inner {
-    settings: ProcessServerSettings,
-    /// The running program. Who starts one holds it, so that the others wait.
-    running: tokio::sync::Mutex<Option<Arc<Running>>>,
+    settings: Arc<ProcessServerSettings>,
+    /// The program that runs or is started.
+    program: Mutex<Option<Program>>,
     /// Has a permit for each request that it may get.
     free: Semaphore,
     waiting: AtomicUsize,
@@ -81,8 +83,34 @@ struct Inner {
     starts: AtomicUsize,
 }
 
-/// A program that has answered `/ping`.
+/// A program that is started by a task of its own: a request that waits for it may be given up, and the start goes on. All
+/// that wait for it get its error.
+struct Program {
+    started: watch::Receiver<Option<Result<Arc<Running>, ServingError>>>,
+    task: AbortHandle,
+}
+
+impl Program {
+    /// The program, where it runs.
+    fn running(&self) -> Option<Arc<Running>> {
+        let started = self.started.borrow();
+        started.as_ref()?.as_ref().ok().filter(|running| running.is_alive()).cloned()
+    }
+
+    fn is_starting(&self) -> bool {
+        self.started.borrow().is_none()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A program that has answered `/ping`. It ends when this is dropped.
 struct Running {
+    started_at: Instant,
     sandbox: Arc<Sandbox>,
     connector: Arc<Connector>,
     /// Connections without a request.
@@ -95,8 +123,8 @@ impl ProcessServer {
     pub fn new(settings: ProcessServerSettings) -> ProcessServer {
         let inner = Inner {
             free: Semaphore::new(settings.container.settings.concurrency.max(1)),
-            settings,
-            running: tokio::sync::Mutex::default(),
+            settings: Arc::new(settings),
+            program: Mutex::default(),
             waiting: AtomicUsize::new(0),
             used_at: Mutex::new(Instant::now()),
             starts: AtomicUsize::new(0),
@@ -124,7 +152,7 @@ impl ProcessServer {
             Err(_) => {
                 // One that hangs for all requests is replaced.
                 if !running.is_healthy().await {
-                    running.kill().await;
+                    running.kill();
                 }
                 let seconds = ANSWER_MAX.as_secs();
                 Err(ServingError::answered(0, format!("the model did not answer within {seconds} s")))
@@ -133,24 +161,22 @@ impl ProcessServer {
     }
 
     /// Ends the program where it is idle.
-    pub async fn end_idle(&self) {
-        let is_idle = || {
-            let used_at = *self.inner.used_at.lock().unwrap_or_else(PoisonError::into_inner);
-            let all = self.inner.settings.container.settings.concurrency.max(1);
-            used_at.elapsed() >= self.inner.settings.container.settings.idle_max
-                && self.inner.free.available_permits() == all
+    pub fn end_idle(&self) {
+        let settings = &self.inner.settings.container.settings;
+        let used_at = *self.inner.used_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_unused = self.inner.free.available_permits() == settings.concurrency.max(1);
+        let is_idle = |program: &mut Program| {
+            let running = program.running();
+            running.is_some_and(|running| used_at.max(running.started_at).elapsed() >= settings.idle_max)
         };
-        // It is held while one is started.
-        let Ok(mut running) = self.inner.running.try_lock() else { return };
-        if let Some(ended) = running.take_if(|_| is_idle()) {
-            ended.kill().await;
+        if is_unused {
+            drop(self.program().take_if(is_idle));
         }
     }
 
     /// Whether its program runs.
     pub fn is_running(&self) -> bool {
-        let running = self.inner.running.try_lock();
-        running.is_ok_and(|running| running.as_ref().is_some_and(|running| running.is_alive()))
+        self.program().as_ref().is_some_and(|program| program.running().is_some())
     }
 
     /// How often its program was started.
@@ -163,56 +189,71 @@ impl ProcessServer {
         if waiting.before >= WAITING_MAX {
             return Err(ServingError::Overloaded);
         }
-        self.inner.free.acquire().await.map_err(|_| ServingError::Overloaded)
+        let permit = tokio::time::timeout(self.inner.settings.container.settings.start_max, self.inner.free.acquire());
+        permit.await.ok().and_then(Result::ok).ok_or(ServingError::Overloaded)
     }
 
     fn use_now(&self) {
         *self.inner.used_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    async fn running(&self) -> Result<Arc<Running>, ServingError> {
-        let mut running = self.inner.running.lock().await;
-        if let Some(alive) = running.as_ref().filter(|running| running.is_alive()) {
-            return Ok(Arc::clone(alive));
-        }
-        *running = None;
-        self.inner.starts.fetch_add(1, Ordering::Relaxed);
-        let started = Arc::new(self.launch().await?);
-        *running = Some(Arc::clone(&started));
-        self.use_now();
-        Ok(started)
+    fn program(&self) -> MutexGuard<'_, Option<Program>> {
+        self.inner.program.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn launch(&self) -> Result<Running, ServingError> {
-        let inner = Arc::clone(&self.inner);
-        let tail = Arc::new(Mutex::new(Vec::new()));
-        let lines = Arc::clone(&tail);
-        let launching = tokio::task::spawn_blocking(move || launch(&inner.settings, lines));
-        let launched = launching.await.map_err(|error| ServingError::Failed(error.to_string()))?;
-        let mut running = launched.map_err(|error| ServingError::Failed(error.chain()))?;
-        let start_max = self.inner.settings.container.settings.start_max;
-        let began = Instant::now();
-        loop {
-            if running.is_healthy().await {
+    /// The running program; it is started where none runs.
+    async fn running(&self) -> Result<Arc<Running>, ServingError> {
+        let mut started = {
+            let mut program = self.program();
+            if let Some(running) = program.as_ref().and_then(Program::running) {
                 return Ok(running);
             }
-            if let Some(end) = running.end() {
-                // Its last lines are on their way.
-                tokio::time::sleep(PING_PERIOD).await;
-                return Err(ServingError::Failed(format!(
-                    "{} before it answered /ping{}",
-                    described(end),
-                    shown(&tail)
-                )));
+            match program.as_ref().filter(|program| program.is_starting()) {
+                Some(program) => program.started.clone(),
+                None => program.insert(self.begin_start()).started.clone(),
             }
-            if began.elapsed() >= start_max {
-                running.kill().await;
-                let seconds = start_max.as_secs();
-                let message = format!("it did not answer /ping with 200 within {seconds} s{}", shown(&tail));
-                return Err(ServingError::NotReady(message));
-            }
-            let _ = tokio::time::timeout(PING_PERIOD, running.ended.changed()).await;
+        };
+        let started = started.wait_for(Option::is_some).await.ok().and_then(|started| started.clone());
+        started.unwrap_or_else(|| Err(ServingError::Failed("its start was given up".to_owned())))
+    }
+
+    fn begin_start(&self) -> Program {
+        self.inner.starts.fetch_add(1, Ordering::Relaxed);
+        let settings = Arc::clone(&self.inner.settings);
+        let (tell, started) = watch::channel(None);
+        let task = tokio::spawn(async move {
+            let result = launch_and_wait(settings).await.map(Arc::new);
+            tell.send_replace(Some(result));
+        });
+        Program { started, task: task.abort_handle() }
+    }
+}
+
+/// Starts a program, and waits until it answers `/ping`.
+async fn launch_and_wait(settings: Arc<ProcessServerSettings>) -> Result<Running, ServingError> {
+    let start_max = settings.container.settings.start_max;
+    let tail = Arc::new(Mutex::new(Vec::new()));
+    let lines = Arc::clone(&tail);
+    let launching = tokio::task::spawn_blocking(move || launch(&settings, lines));
+    let launched = launching.await.map_err(|error| ServingError::Failed(error.to_string()))?;
+    let mut running = launched.map_err(|error| ServingError::Failed(error.chain()))?;
+    let began = Instant::now();
+    loop {
+        if running.is_healthy().await {
+            running.started_at = Instant::now();
+            return Ok(running);
         }
+        if let Some(end) = running.end() {
+            // Its last lines are on their way.
+            tokio::time::sleep(PING_PERIOD).await;
+            return Err(ServingError::Failed(format!("{} before it answered /ping{}", described(end), shown(&tail))));
+        }
+        if began.elapsed() >= start_max {
+            let seconds = start_max.as_secs();
+            let message = format!("it did not answer /ping with 200 within {seconds} s{}", shown(&tail));
+            return Err(ServingError::NotReady(message));
+        }
+        let _ = tokio::time::timeout(PING_PERIOD, running.ended.changed()).await;
     }
 }
 
@@ -278,7 +319,7 @@ fn launch(settings: &ProcessServerSettings, tail: Arc<Mutex<Vec<String>>>) -> Re
     let (tell, ended) = watch::channel(None);
     let waiting = Arc::clone(&sandbox);
     std::thread::spawn(move || tell.send_replace(Some(waiting.wait())));
-    Ok(Running { sandbox, connector: Arc::new(connector), idle: Mutex::default(), ended })
+    Ok(Running { started_at: Instant::now(), sandbox, connector: Arc::new(connector), idle: Mutex::default(), ended })
 }
 
 /// Variables of the container contract. Programs of layers come first.
@@ -318,9 +359,10 @@ impl Running {
         self.end().is_none()
     }
 
-    async fn kill(&self) {
+    /// Ends the program, without a wait for its end.
+    fn kill(&self) {
         let sandbox = Arc::clone(&self.sandbox);
-        let _ = tokio::task::spawn_blocking(move || sandbox.kill()).await;
+        std::thread::spawn(move || sandbox.kill());
     }
 
     /// Whether `/ping` is answered with 200.
@@ -339,17 +381,18 @@ impl Running {
             None => ServingError::answered(0, error),
         };
         let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let is_kept = kept.is_some();
         let mut connection = match kept {
             Some(connection) => connection,
             None => self.connect().await.map_err(|error| ended(error.chain()))?,
         };
-        let mut sent = connection.send_request(request(invocation)).await;
-        if sent.is_err() && is_kept && self.is_alive() {
-            // The program has closed it while it was idle.
+        let mut sent = connection.try_send_request(request(invocation)).await;
+        let unsent = sent.as_mut().err().and_then(TrySendError::take_message);
+        if let Some(unsent) = unsent.filter(|_| self.is_alive()) {
+            // The program has closed the connection while it was idle. What it may have read is not sent twice.
             connection = self.connect().await.map_err(|error| ended(error.chain()))?;
-            sent = connection.send_request(request(invocation)).await;
+            sent = connection.try_send_request(unsent).await;
         }
+        let sent = sent.map_err(TrySendError::into_error);
         let response = sent.map_err(|error| ended(format!("the model closed the connection: {error}")))?;
         let answered = read(response).await;
         if connection.is_ready() {
@@ -372,6 +415,15 @@ impl Running {
             }
         });
         Ok(sender)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The thread that waits for its end holds the sandbox, too.
+        if self.is_alive() {
+            self.kill();
+        }
     }
 }
 

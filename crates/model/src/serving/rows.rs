@@ -4,6 +4,9 @@ use lightgbm::Columns;
 
 use super::ServingError;
 
+/// The most values of a request: more than its largest body has in writing.
+const VALUES_MAX: usize = 14_000_000;
+
 /// Rows of a request, one after the other.
 #[derive(Debug, PartialEq)]
 pub(super) struct Rows {
@@ -12,11 +15,16 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Adds a row of missing values; returns where it begins.
-    pub fn begin_row(&mut self, columns: &Columns) -> usize {
+    /// Adds a row of missing values; returns where it begins. A row that names few of many columns is short, and its
+    /// values are not: so they have a bound of their own.
+    pub fn begin_row(&mut self, columns: &Columns) -> Result<usize, ServingError> {
         let begin = self.values.len();
+        if begin + columns.len() > VALUES_MAX {
+            let message = format!("the request has more than {VALUES_MAX} values, of {} columns a row", columns.len());
+            return Err(ServingError::answered(413, message));
+        }
         self.values.resize(begin + columns.len(), f64::NAN);
-        begin
+        Ok(begin)
     }
 }
 

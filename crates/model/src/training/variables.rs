@@ -16,6 +16,7 @@ pub(super) fn of(training: &Training) -> BTreeMap<String, String> {
     let parameters: BTreeMap<&String, Value> = training
         .hyperparameters
         .iter()
+        .filter(|(name, _)| !name.starts_with("sagemaker_"))
         .map(|(name, text)| (name, serde_json::from_str(text).unwrap_or_else(|_| json!(text))))
         .collect();
     let mut all = BTreeMap::new();
@@ -46,17 +47,27 @@ pub(super) fn of(training: &Training) -> BTreeMap<String, String> {
         all.insert(name.to_owned(), value);
     }
     for channel in &training.channels {
-        let name = format!("SM_CHANNEL_{}", variable_name(&channel.name));
-        all.insert(name, format!("/opt/ml/input/data/{}", channel.name));
+        for name in variable_names(&channel.name) {
+            all.insert(format!("SM_CHANNEL_{name}"), format!("/opt/ml/input/data/{}", channel.name));
+        }
     }
     for (name, value) in parameters {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        all.insert(format!("SM_HP_{}", variable_name(name)), text);
+        let text = match value {
+            Value::Null => String::new(),
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        for name in variable_names(name) {
+            all.insert(format!("SM_HP_{name}"), text.clone());
+        }
     }
     all.extend(training.container.settings.environment.clone());
     all
 }
 
-fn variable_name(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+/// The end of a variable's name, as the toolkit writes it; and without `-`, which a shell can't read.
+fn variable_names(name: &str) -> [String; 2] {
+    let upper = name.to_uppercase();
+    let plain = upper.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    [upper, plain]
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::BufWriter;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use config::ChannelSource;
 use function::store::Digest;
 use model::Resources;
@@ -59,7 +59,7 @@ pub async fn place(
                 (Some(kind.to_owned()), json!({"query": sql, AS_OF: moment.as_of(), "rows": rows, "sha256": hash}))
             }
             ChannelSource::Data(url) => {
-                let from = resources.catalog.data(url)?;
+                let from = file_of(resources, url)?;
                 place_files(&from, &folder).with_context(doing)?;
                 (None, json!({"url": url, "sha256": hash_of(&folder).with_context(doing)?}))
             }
@@ -72,55 +72,71 @@ pub async fn place(
 
 /// Places the script of a job: a folder, or the files of an archive. Returns its folder and the hash of its files.
 pub fn place_code(resources: &Resources, url: &str, work: &Path) -> Result<(PathBuf, String)> {
-    let from = resources.catalog.data(url)?;
-    if from.is_file() {
-        let hash = resources.artifacts.put(&from)?;
-        return Ok((resources.artifacts.path(&hash), hash));
-    }
+    let from = file_of(resources, url)?;
     let folder = work.join("script");
     make(&folder)?;
-    place_files(&from, &folder).context("prepare the script")?;
+    match from.is_file() {
+        true => model::unpack_file(&from, &folder)?,
+        false => place_files(&from, &folder).context("prepare the script")?,
+    }
     let hash = hash_of(&folder)?;
     Ok((folder, hash))
+}
+
+/// The file or folder of a URL: of the warehouse's files, of `[models.data]`, or a stored artifact.
+fn file_of(resources: &Resources, url: &str) -> Result<PathBuf> {
+    match resources.artifacts.hash_of_url(url) {
+        Some(hash) => Ok(resources.artifacts.path(&hash)),
+        None => Ok(resources.catalog.data(url)?),
+    }
 }
 
 async fn write_rows(warehouse: &Warehouse, sql: &str, format: Format, path: &Path) -> Result<u64> {
     let lake = warehouse.lake().await?;
     let session = rows::session(warehouse, &lake)?;
     let stream = session.run(sql).await?;
-    let mut file = BufWriter::new(File::create(path).with_context(|| format!("create {}", path.display()))?);
+    let mut file = BufWriter::new(File::create_new(path).with_context(|| format!("create {}", path.display()))?);
     let written = output::write(stream, format, &mut file, u64::MAX).await?;
+    file.flush().with_context(|| format!("write {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))?;
     Ok(written.rows)
 }
 
+/// Makes a folder that the job's user can read, whatever the umask.
 fn make(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).context("make a channel's folder readable")
 }
 
-/// Places a file, or all files of a folder: as hard links, which cost nothing, where the job's user can read them.
+/// Copies a file, or all files of a folder. Links are not followed: they could lead to any file of this machine.
 fn place_files(from: &Path, to: &Path) -> Result<()> {
     if from.is_file() {
         return place_file(from, &to.join(from.file_name().unwrap_or_default()));
     }
-    for entry in WalkDir::new(from).follow_links(true) {
+    for entry in WalkDir::new(from) {
         let entry = entry?;
         let at = to.join(entry.path().strip_prefix(from)?);
-        if entry.file_type().is_dir() {
+        let kind = entry.file_type();
+        if entry.depth() == 0 || kind.is_dir() {
             make(&at)?;
-        } else if entry.file_type().is_file() {
+        } else if kind.is_file() {
             place_file(entry.path(), &at)?;
+        } else {
+            let what = format!("{} is a link or a device: only files and folders are read", entry.path().display());
+            bail!(base::Error::input(what));
         }
     }
     Ok(())
 }
 
+/// Copies a file. A hard link would cost nothing, and would be changed by who changes the file while the job runs.
 fn place_file(from: &Path, to: &Path) -> Result<()> {
-    let from = fs::canonicalize(from)?;
-    if from.metadata()?.mode() & 0o004 != 0 && fs::hard_link(&from, to).is_ok() {
-        return Ok(());
-    }
-    fs::copy(&from, to).with_context(|| format!("copy {}", from.display()))?;
-    Ok(fs::set_permissions(to, fs::Permissions::from_mode(0o444))?)
+    let mut read = File::open(from).with_context(|| format!("open {}", from.display()))?;
+    let mut written = File::create_new(to).with_context(|| format!("create {}", to.display()))?;
+    std::io::copy(&mut read, &mut written).with_context(|| format!("copy {}", from.display()))?;
+    let executable = read.metadata()?.permissions().mode() & 0o100 != 0;
+    let mode = if executable { 0o755 } else { 0o644 };
+    Ok(fs::set_permissions(to, fs::Permissions::from_mode(mode))?)
 }
 
 /// One hash of the names and the contents of all files.

@@ -6,9 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use base::Error;
 use config::{ChannelSource, Training};
+use model::Resources;
 use schedule::JobRules;
 use serde_json::Value;
 
+use crate::model_host;
 use crate::warehouse::Warehouse;
 
 /// The time limit of a job whose request has none, as on SageMaker.
@@ -19,6 +21,7 @@ const SUBMIT_DIRECTORY: &str = "sagemaker_submit_directory";
 
 /// The configuration of a training job, from its request.
 pub fn training(warehouse: &Warehouse, name: &str) -> Result<Training> {
+    let resources = model_host::resources(warehouse)?;
     let row = warehouse.ledger.training(name)?;
     let row = row.ok_or_else(|| Error::input(format!("there is no training job {name:?}")))?;
     let request = &row.request;
@@ -29,26 +32,29 @@ pub fn training(warehouse: &Warehouse, name: &str) -> Result<Training> {
         // The SDK writes each value as JSON.
         serde_json::from_str::<String>(text).unwrap_or_else(|_| text.clone())
     });
-    let code = code.filter(|url| url.contains("://"));
+    let code = code.filter(|url| url.contains("://")).map(|url| mapped(&resources, &url)).transpose()?;
     if code.is_some() {
         hyperparameters.remove(SUBMIT_DIRECTORY);
     }
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let channels = list(&request["InputDataConfig"]).into_iter().filter_map(|channel| {
-        let url = channel.pointer("/DataSource/S3DataSource/S3Uri")?.as_str()?;
-        Some((channel["ChannelName"].as_str()?.to_owned(), ChannelSource::Data(url.to_owned())))
-    });
+    let mut channels = BTreeMap::new();
+    for channel in list(&request["InputDataConfig"]) {
+        let url = channel.pointer("/DataSource/S3DataSource/S3Uri").and_then(Value::as_str).unwrap_or_default();
+        let name = channel["ChannelName"].as_str().unwrap_or_default().to_owned();
+        channels.insert(name, ChannelSource::Data(mapped(&resources, url)?));
+    }
     let metrics = list(&algorithm["MetricDefinitions"])
         .into_iter()
         .filter_map(|metric| Some((metric["Name"].as_str()?.to_owned(), metric["Regex"].as_str()?.to_owned())));
     let seconds = request.pointer("/StoppingCondition/MaxRuntimeInSeconds").and_then(Value::as_u64);
     Ok(Training {
-        name: name.to_owned(),
+        // No job of a file has such a name, and so none waits for this one.
+        name: format!("{name}@api"),
         file: warehouse.config.file.clone(),
         serve_image: image.clone(),
         image,
         model: None,
-        channels: channels.collect(),
+        channels,
         hyperparameters,
         code,
         metrics: metrics.collect(),
@@ -58,6 +64,14 @@ pub fn training(warehouse: &Warehouse, name: &str) -> Result<Training> {
         environment: texts(&request["Environment"]),
         rules: JobRules::default(),
     })
+}
+
+/// The URL of what the API may read: a stored artifact, or a file of `[models.data]`, as the file that it is.
+fn mapped(resources: &Resources, url: &str) -> Result<String> {
+    match resources.artifacts.hash_of_url(url) {
+        Some(_) => Ok(url.to_owned()),
+        None => Ok(format!("file://{}", resources.catalog.mapped_data(url)?.display())),
+    }
 }
 
 fn texts(value: &Value) -> BTreeMap<String, String> {

@@ -7,15 +7,17 @@ mod created;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use config::{Job, Training};
-use ledger::{Ledger, Run, TrainingEnd};
-use model::training::{Training as TrainingJob, TrainingHost, TrainingOutcome};
+use ledger::{Ledger, NewVersion, Run, TrainingEnd, TrainingState};
+use model::training::{Training as TrainingJob, TrainingHost, TrainingOutcome, remove_folder};
 use model::{APPROVED, Container, PENDING_APPROVAL, ProcessContainer, Resources};
 use regex::Regex;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::flows::moment::{AS_OF, Moment};
 use crate::model_host;
@@ -24,6 +26,9 @@ use crate::warehouse::Warehouse;
 
 /// The file that a job's model is packed into, in its own folder.
 const ARCHIVE: &str = "model.tar.gz";
+
+/// A metric has at most one row a period.
+const METRICS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Takes each line that a training job prints, beside the log of its run.
 pub type LineSink = Arc<dyn Fn(&str) + Send + Sync>;
@@ -109,8 +114,20 @@ struct RecordedJob {
 
 impl RecordedJob {
     fn end(&mut self, end: &TrainingEnd) -> Result<()> {
+        self.ledger.end_training(&self.name, end)?;
         self.has_ended = true;
-        Ok(self.ledger.end_training(&self.name, end)?)
+        Ok(())
+    }
+
+    /// Records that it is complete, with its version of a model. Returns the version.
+    fn complete(&mut self, artifact: &str, version: Option<&NewVersion<'_>>) -> Result<Option<i64>> {
+        let Some(version) = version else {
+            self.end(&TrainingEnd::Completed { artifact: artifact.to_owned() })?;
+            return Ok(None);
+        };
+        let number = self.ledger.complete_training(&self.name, version)?;
+        self.has_ended = true;
+        Ok(Some(number))
     }
 }
 
@@ -123,13 +140,15 @@ impl Drop for RecordedJob {
     }
 }
 
-/// Records training jobs as failed whose runs were killed.
+/// Records training jobs as failed whose runs were killed, and as stopped those that were to stop before they had a run.
 ///
 /// # Errors
 /// The ledger can't be read or written.
 pub fn settle_killed(ledger: &Ledger) -> Result<()> {
     for job in ledger.trainings(usize::MAX)?.into_iter().filter(|job| !job.state.has_ended()) {
-        if let Some(run) = job.run_id.filter(|run| !ledger.is_run_alive(run).unwrap_or(true)) {
+        if job.run_id.is_none() && job.state == TrainingState::Stopping {
+            ledger.end_training(&job.name, &TrainingEnd::Stopped { artifact: None })?;
+        } else if let Some(run) = job.run_id.filter(|run| !ledger.is_run_alive(run).unwrap_or(true)) {
             let why = format!("its run {run} was killed");
             ledger.end_training(&job.name, &TrainingEnd::Failed { why })?;
         }
@@ -147,22 +166,26 @@ async fn train_job(
 ) -> Result<Value> {
     let resources = model_host::resources(warehouse)?;
     let container = container(&resources, &training.image, &training.environment)?;
-    let work = WorkFolder::make(warehouse, &recorded.name)?;
+    let used = json!({"name": container.name, "code": container.code, "layers": container.layers});
+    // From here on nothing removes what the job uses, and no other process begins it.
+    if !warehouse.ledger.claim_training(&recorded.name, run.id(), &json!({"container": used}))? {
+        return not_begun(warehouse, &mut recorded);
+    }
+    let work = Arc::new(WorkFolder::make(warehouse, &recorded.name)?);
     let channels = channels::place(warehouse, &resources, &training.channels, moment, &work.path).await?;
     let code = training.code.as_ref().map(|url| channels::place_code(&resources, url, &work.path)).transpose()?;
     let hyperparameters = training.hyperparameters.iter();
     let hyperparameters = hyperparameters.map(|(name, text)| Ok((name.clone(), moment.fill(text, &|_| None)?)));
     let hyperparameters: BTreeMap<String, String> = hyperparameters.collect::<Result<_>>()?;
     let lineage = json!({
-        "container": {"name": container.name, "code": container.code, "layers": container.layers},
+        "container": used,
         "channels": channels.iter().map(|one| (one.channel.name.clone(), one.lineage.clone())).collect::<serde_json::Map<_, _>>(),
         "code": code.as_ref().map(|(_, hash)| hash), "hyperparameters": hyperparameters, AS_OF: moment.as_of(),
         "run": run.id(),
     });
     let name = recorded.name.clone();
     if !warehouse.ledger.start_training(&name, run.id(), &lineage)? {
-        recorded.end(&TrainingEnd::Stopped { artifact: None })?;
-        bail!(base::Error::input(format!("training job {name} was stopped before it began")));
+        return not_begun(warehouse, &mut recorded);
     }
     tracing::info!(target: "jobs::training", "training job {name} begins");
     let job = TrainingJob {
@@ -174,8 +197,8 @@ async fn train_job(
         time_max: training.time_max,
         written_bytes_max: training.written_bytes_max,
     };
-    let began = std::time::Instant::now();
-    let (outcome, packed) = run_program(warehouse, &resources, training, job, &work.path, output).await?;
+    let began = Instant::now();
+    let (outcome, packed) = run_program(warehouse, &resources, training, job, &work, output).await?;
     let artifact = match packed {
         Some(archive) => Some(resources.artifacts.put(&archive).context("store the model")?),
         None => None,
@@ -183,21 +206,39 @@ async fn train_job(
     let artifact = completed(&mut recorded, outcome, artifact)?;
     #[cfg(feature = "failpoints")]
     fail::fail_point!("training-before-version");
-    recorded.end(&TrainingEnd::Completed { artifact: artifact.clone() })?;
     let metrics = warehouse.ledger.training(&name)?.map(|row| row.metrics).unwrap_or(json!({}));
     let approval = if training.approves { APPROVED } else { PENDING_APPROVAL };
     let content = json!({"image": training.serve_image, "lineage": lineage});
-    let version = match &training.model {
-        Some(model) => {
-            Some(warehouse.ledger.register_model(model, &artifact, Some(&name), approval, &content, &metrics)?)
-        }
-        None => None,
-    };
+    let version = training.model.as_ref().map(|model| NewVersion {
+        model,
+        artifact: &artifact,
+        training_job: Some(&name),
+        approval,
+        content: &content,
+        metrics: &metrics,
+    });
+    let version = recorded.complete(&artifact, version.as_ref())?;
     run.event("model.trained", json!({"model": training.model, "version": version, "training_job": name}))?;
     Ok(json!({
         "training_job": name, "model": training.model, "version": version, "approval": approval, "artifact": artifact,
         "metrics": metrics, AS_OF: moment.as_of(), "seconds": began.elapsed().as_secs_f64(),
     }))
+}
+
+/// The error of a job that can't begin: it was stopped, or is another run's.
+fn not_begun<T>(warehouse: &Warehouse, recorded: &mut RecordedJob) -> Result<T> {
+    let name = recorded.name.clone();
+    match warehouse.ledger.training(&name)? {
+        Some(row) if row.state == TrainingState::Stopping => {
+            recorded.end(&TrainingEnd::Stopped { artifact: None })?;
+            bail!(base::Error::input(format!("training job {name} was stopped before it began")))
+        }
+        _ => {
+            // It is not this run's to end.
+            recorded.has_ended = true;
+            bail!(base::Error::input(format!("training job {name} is run by another process, or has ended")))
+        }
+    }
 }
 
 /// The artifact of a job that is complete. The end of another is recorded, and is the run's error.
@@ -234,23 +275,26 @@ async fn run_program(
     resources: &Resources,
     training: &Training,
     job: TrainingJob,
-    work: &Path,
+    work: &Arc<WorkFolder>,
     output: LineSink,
 ) -> Result<(TrainingOutcome, Option<PathBuf>)> {
     let store = resources.registry.store().clone();
     let launcher = sandbox::Launcher::new(warehouse.environment.executable.clone());
     let metrics = Metrics::of(training, &job.name, warehouse.ledger.clone())?;
-    let (ledger, work) = (warehouse.ledger.clone(), work.to_owned());
+    // The folder stays until the program has ended, also where this run is given up, which ends the program.
+    let (ledger, work) = (warehouse.ledger.clone(), Arc::clone(work));
+    let giving_up = CancellationToken::new();
+    let (is_given_up, _giving_up) = (giving_up.clone(), giving_up.drop_guard());
     let user = model_host::user_of(&job.name);
     let running = tokio::task::spawn_blocking(move || -> base::Result<_> {
         let is_stopped = || {
             let row = ledger.training(&job.name).ok().flatten();
-            row.is_some_and(|row| row.state == ledger::TrainingState::Stopping)
+            is_given_up.is_cancelled() || row.is_some_and(|row| row.state == TrainingState::Stopping)
         };
         let host = TrainingHost {
             store: &store,
             launcher: &launcher,
-            work: &work,
+            work: &work.path,
             user,
             output: Arc::new(move |line| {
                 tracing::info!(target: "jobs::training", "{line}");
@@ -260,7 +304,7 @@ async fn run_program(
             is_stopped: &is_stopped,
         };
         let outcome = host.run(&job)?;
-        let archive = work.join(ARCHIVE);
+        let archive = work.path.join(ARCHIVE);
         let packed = match outcome {
             TrainingOutcome::Failed(_) => None,
             _ => match host.pack_model(&archive) {
@@ -281,23 +325,61 @@ struct Metrics {
     ledger: Ledger,
     job: String,
     expressions: Vec<(String, Regex)>,
+    /// By the metrics: the last value, when it was written, and whether it is newer.
+    last: Mutex<BTreeMap<String, LastValue>>,
+}
+
+struct LastValue {
+    value: f64,
+    written_at: Instant,
+    is_pending: bool,
 }
 
 impl Metrics {
     fn of(training: &Training, job: &str, ledger: Ledger) -> Result<Metrics> {
         let expressions = training.metrics.iter();
         let expressions = expressions.map(|(name, text)| Ok((name.clone(), Regex::new(text)?)));
-        Ok(Metrics { ledger, job: job.to_owned(), expressions: expressions.collect::<Result<_>>()? })
+        Ok(Metrics {
+            ledger,
+            job: job.to_owned(),
+            expressions: expressions.collect::<Result<_>>()?,
+            last: Mutex::default(),
+        })
     }
 
     fn note(&self, line: &str) {
         for (name, expression) in &self.expressions {
             let value = expression.captures(line).and_then(|found| found.get(1)?.as_str().parse::<f64>().ok());
-            if let Some(value) = value.filter(|value| value.is_finite())
-                && let Err(error) = self.ledger.put_training_metric(&self.job, name, value)
-            {
-                tracing::warn!(error = error.chain(), "record a metric");
+            if let Some(value) = value.filter(|value| value.is_finite()) {
+                self.add(name, value);
             }
+        }
+    }
+
+    /// Records a value, but at most one a period and metric; the last one is always recorded, by [`Drop`] at the latest.
+    fn add(&self, name: &str, value: f64) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = last.get_mut(name).filter(|last| last.written_at.elapsed() < METRICS_PERIOD) {
+            (last.value, last.is_pending) = (value, true);
+            return;
+        }
+        last.insert(name.to_owned(), LastValue { value, written_at: Instant::now(), is_pending: false });
+        drop(last);
+        self.write(name, value);
+    }
+
+    fn write(&self, name: &str, value: f64) {
+        if let Err(error) = self.ledger.put_training_metric(&self.job, name, value) {
+            tracing::warn!(error = error.chain(), "record a metric");
+        }
+    }
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        let last = std::mem::take(&mut *self.last.lock().unwrap_or_else(PoisonError::into_inner));
+        for (name, last) in last.iter().filter(|(_, last)| last.is_pending) {
+            self.write(name, last.value);
         }
     }
 }
@@ -313,17 +395,25 @@ impl WorkFolder {
         for entry in std::fs::read_dir(&folders).into_iter().flatten().flatten() {
             let row = warehouse.ledger.training(&entry.file_name().to_string_lossy());
             if row.is_ok_and(|row| row.is_none_or(|row| row.state.has_ended())) {
-                let _ = std::fs::remove_dir_all(entry.path());
+                remove(&entry.path());
             }
         }
         let path = folders.join(job);
-        std::fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
+        // Of a run of this job that was killed.
+        remove(&path);
+        std::fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
         Ok(WorkFolder { path })
     }
 }
 
 impl Drop for WorkFolder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
+        remove(&self.path);
+    }
+}
+
+fn remove(folder: &Path) {
+    if let Err(error) = remove_folder(folder) {
+        tracing::warn!(%error, path = %folder.display(), "remove the folder of a training job");
     }
 }

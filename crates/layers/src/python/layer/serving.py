@@ -73,8 +73,7 @@ def input_fn(body, content_type):
             read = next((read[key] for key in ("instances", "inputs") if key in read), read)
         return numpy.array(read)
     if content_type == "text/csv":
-        text = body.decode() if isinstance(body, bytes) else body
-        return numpy.genfromtxt(io.StringIO(text), delimiter=",", ndmin=2)
+        return numpy.genfromtxt(io.StringIO(body), delimiter=",", ndmin=2)
     if content_type == "application/x-npy":
         return numpy.load(io.BytesIO(body), allow_pickle=False)
     raise Refused(415, f"content type {content_type!r}: expected application/json, text/csv or application/x-npy")
@@ -86,7 +85,7 @@ def predict_fn(data, model):
 
 def output_fn(prediction, accept):
     listed = prediction.tolist() if hasattr(prediction, "tolist") else prediction
-    if accept in ("application/json", "*/*"):
+    if accept == "application/json":
         return json.dumps(listed), "application/json"
     if accept == "text/csv":
         rows = listed if isinstance(listed, list) else [listed]
@@ -112,14 +111,18 @@ class Service:
         self.model = chosen(model_fn)(MODEL)
 
     def answer(self, body, content_type, accept):
+        # As SageMaker's own toolkit: scripts get these as texts.
+        if content_type in ("application/json", "text/csv"):
+            try:
+                body = body.decode()
+            except UnicodeDecodeError as error:
+                raise Refused(400, f"the body is not UTF-8: {error}") from None
         if self.transform is not None:
             answered = self.transform(self.model, body, content_type, accept)
         else:
             answered = self.write(self.predict(self.read(body, content_type), self.model), accept)
         # As SageMaker's own toolkit: a text alone, or with its content type.
         text, kind = answered if isinstance(answered, tuple) else (answered, accept)
-        if kind == "*/*":
-            kind = "application/json"
         return (text if isinstance(text, bytes) else str(text).encode()), kind
 
 
@@ -137,7 +140,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != "/invocations":
             return self.send(404, b"there is no such path\n", "text/plain")
         content_type = (self.headers.get("Content-Type") or "application/json").split(";")[0].strip().lower()
-        accept = self.headers.get("Accept") or os.environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "application/json")
+        accept = self.headers.get("Accept")
+        if accept in (None, "", "*/*"):
+            accept = os.environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "application/json")
         try:
             answered, kind = self.service.answer(body, content_type, accept)
             self.send(200, answered, kind)

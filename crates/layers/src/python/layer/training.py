@@ -39,11 +39,18 @@ def script_path(parameters):
     return found
 
 
+def argument(value):
+    """As SageMaker's toolkit: Python's text of a value, and key=value pairs of a mapping."""
+    if isinstance(value, dict):
+        return ",".join(f"{key}={item}" for key, item in sorted(value.items()))
+    return str(value)
+
+
 def arguments(parameters):
     words = []
-    for name, value in parameters.items():
-        if not name.startswith("sagemaker_"):
-            words += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
+    for name, value in sorted(parameters.items()):
+        if name and not name.startswith("sagemaker_"):
+            words += [f"--{name}" if len(name) > 1 else f"-{name}", argument(value)]
     return words
 
 

@@ -1,6 +1,5 @@
 //! Containers: programs that keep SageMaker's contract, in sandboxes, started by the first request.
 
-use std::process::Command;
 use std::sync::{Arc, Barrier};
 use std::thread;
 
@@ -61,7 +60,7 @@ fn invoke(server: &ModelServer, body: &str) -> (u16, String) {
 
 #[test]
 fn a_script_for_sagemaker_answers_unchanged() {
-    let mut server = python_server(&[]);
+    let mut server = python_server(&[("endpoints/hydro.toml", &marked("idle"))]);
     server.warehouse.ok(&["endpoint", "apply"]).has("endpoint hydro is in service");
     assert_eq!(invoke(&server, "[1, 2]"), (200, "[41.0, 42.0]".to_owned()));
     // What the script raises is the model's error, with the status of the program.
@@ -80,15 +79,7 @@ fn a_script_for_sagemaker_answers_unchanged() {
     assert!(status == 424 && (body.contains("memory") || body.contains("Memory")), "{status} {body}");
     assert_eq!(invoke(&server, "[1]"), (200, "[41.0]".to_owned()));
     // After a second without requests there is no process.
-    let processes = || {
-        let listed = Command::new("pgrep").args(["-f", "-c", "sagemaker/serving.p[y]"]).output().unwrap();
-        String::from_utf8(listed.stdout).unwrap().trim().parse::<u32>().unwrap()
-    };
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while processes() > 0 {
-        assert!(std::time::Instant::now() < until, "the idle program was not ended");
-        thread::sleep(std::time::Duration::from_millis(100));
-    }
+    wait_for_processes(&mark("idle"), 0);
     // Fifty requests at once to an endpoint that sleeps: all are answered, by one process.
     let barrier = Arc::new(Barrier::new(50));
     let answered: Vec<(u16, String)> = thread::scope(|scope| {
@@ -108,6 +99,73 @@ fn a_script_for_sagemaker_answers_unchanged() {
     server.start_again();
     assert_eq!(invoke(&server, "[1]").0, 200);
     server.warehouse.ok(&["endpoint", "logs", "hydro"]).has("ValueError: no text");
+}
+
+/// The endpoint with a variable that shows its processes.
+fn marked(name: &str) -> String {
+    ENDPOINT.replace("SCALE = '2'", &format!("SCALE = '2'\nMARK = '{}-{name}'", std::process::id()))
+}
+
+fn mark(name: &str) -> String {
+    format!("MARK={}-{name}", std::process::id())
+}
+
+/// How many processes have a variable of this value.
+fn processes_with(variable: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let environments = processes.filter_map(|process| std::fs::read(process.path().join("environ")).ok());
+    environments.filter(|all| all.split(|byte| *byte == 0).any(|one| one == variable.as_bytes())).count()
+}
+
+fn wait_for_processes(variable: &str, expected: usize) {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while processes_with(variable) != expected {
+        let found = processes_with(variable);
+        assert!(std::time::Instant::now() < until, "{found} processes with {variable}, expected {expected}");
+        thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn programs_of_replaced_and_deleted_endpoints_end() {
+    let container = CONTAINER.replace("idle_max = '1s'", "idle_max = '1h'");
+    let server =
+        python_server(&[("containers/scikit/container.toml", &container), ("endpoints/hydro.toml", &marked("a"))]);
+    server.warehouse.ok(&["endpoint", "apply"]);
+    wait_for_processes(&mark("a"), 1);
+    server.warehouse.write("endpoints/hydro.toml", &marked("b"));
+    server.warehouse.ok(&["endpoint", "apply"]);
+    wait_for_processes(&mark("b"), 1);
+    wait_for_processes(&mark("a"), 0);
+    server.warehouse.ok(&["endpoint", "delete", "hydro"]);
+    wait_for_processes(&mark("b"), 0);
+    // One whose second variant does not start leaves no program of the first.
+    let second = "[variants.second]\nimage = '000000000000.dkr.ecr.eu-west-3.amazonaws.com/sagemaker-scikit-learn:1'\n";
+    server.warehouse.write("endpoints/hydro.toml", &format!("{}{second}", marked("c")));
+    assert_eq!(server.warehouse.run(&["endpoint", "apply"]).code, 1);
+    wait_for_processes(&mark("c"), 0);
+}
+
+#[test]
+fn a_start_goes_on_where_its_request_is_given_up() {
+    let slow = ENDPOINT.replace("SCALE = '2'", "SCALE = '2'\nSLOW = '3'");
+    let container = CONTAINER.replace("idle_max = '1s'", "idle_max = '2s'");
+    let server = python_server(&[("containers/scikit/container.toml", &container), ("endpoints/hydro.toml", &slow)]);
+    server.warehouse.ok(&["endpoint", "apply"]);
+    thread::sleep(std::time::Duration::from_secs(4));
+    // Each of these ends its connection before the program has started, which takes longer than it is idle for.
+    for _ in 0..3 {
+        use std::io::Write as _;
+        let address = server.url().replace("http://", "");
+        let mut connection = std::net::TcpStream::connect(address).unwrap();
+        let head =
+            format!("POST /endpoints/hydro/invocations HTTP/1.1\r\nHost: localhost\r\n{HEADERS}Content-Length: 3\r\n");
+        connection.write_all(format!("{head}\r\n[1]").as_bytes()).unwrap();
+        thread::sleep(std::time::Duration::from_millis(1100));
+    }
+    let began = std::time::Instant::now();
+    assert_eq!(invoke(&server, "[1]").0, 200);
+    assert!(began.elapsed() < std::time::Duration::from_secs(3), "it was started by the first request");
 }
 
 #[test]

@@ -19,12 +19,15 @@ pub struct PageEnvironment {
     outer: Warehouse,
     /// What a reader writes in place of `...` and of words in capitals, by the word.
     values: BTreeMap<String, String>,
-    /// The SQL server's port in place of 5433, which another server may use.
+    /// The ports in place of 5433, for SQL, and 8435, for models, which another server may use.
     sql_port: u16,
+    models_port: u16,
     is_on_path: bool,
     /// The `export` commands of the page so far.
     exports: String,
     server: Option<Child>,
+    /// Whether a server runs until the page's end, and not until the end of the block that starts it.
+    keeps_server: bool,
 }
 
 impl PageEnvironment {
@@ -37,14 +40,18 @@ impl PageEnvironment {
         if fs::hard_link(program, built.join("wattlake")).is_err() {
             fs::copy(program, built.join("wattlake")).unwrap();
         }
-        let sql_port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (sql, models) = (free(), free());
+        let [sql_port, models_port] = [sql, models].map(|listener| listener.local_addr().unwrap().port());
         let environment = PageEnvironment {
             outer,
             values: BTreeMap::new(),
             sql_port,
+            models_port,
             is_on_path,
             exports: String::new(),
             server: None,
+            keeps_server: false,
         };
         environment.give_to_user();
         environment
@@ -72,7 +79,11 @@ impl PageEnvironment {
 
     /// A `[serve]` section with free ports in place of the default ones.
     pub fn serve_section(&self) -> String {
-        format!("[serve]\nsql = '127.0.0.1:{}'\nhttp = '127.0.0.1:0'\nfunctions = '127.0.0.1:0'\n", self.sql_port)
+        let (sql, models) = (self.sql_port, self.models_port);
+        format!(
+            "[serve]\nsql = '127.0.0.1:{sql}'\nhttp = '127.0.0.1:0'\nfunctions = '127.0.0.1:0'\n\
+             models = '127.0.0.1:{models}'\n"
+        )
     }
 
     /// Writes a file, as a path from the outer folder.
@@ -112,8 +123,16 @@ impl PageEnvironment {
                 said.push(ended);
             }
         }
-        self.stop_server();
+        if !self.keeps_server {
+            self.stop_server();
+        }
         said
+    }
+
+    /// Starts a server that runs until this is dropped.
+    pub fn keep_server(&mut self) {
+        self.keeps_server = true;
+        self.serve("wattlake -C warehouse serve");
     }
 
     /// Runs one command with the page's exports.
@@ -124,12 +143,19 @@ impl PageEnvironment {
     /// Runs a block of Python in the folder that the page's other commands run in.
     pub fn python(&self, block: &Block) {
         let folder = self.folder(block.text.contains("\"warehouse/"));
-        let output = Command::new(interpreter()).args(["-c", &block.text]).current_dir(folder).output().unwrap();
+        let mut program = Command::new(interpreter());
+        program.args(["-c", &self.with_ports(&block.text)]).current_dir(folder);
+        // Where no keys are set, boto3 needs some all the same.
+        let output = program.env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "a").output().unwrap();
         assert!(output.status.success(), "{}:\n{}", block.place, String::from_utf8_lossy(&output.stderr));
     }
 
+    fn with_ports(&self, text: &str) -> String {
+        text.replace("5433", &self.sql_port.to_string()).replace("8435", &self.models_port.to_string())
+    }
+
     fn filled(&self, command: &str) -> String {
-        let command = command.replace("5433", &self.sql_port.to_string());
+        let command = self.with_ports(command);
         let is_word = |c: char| c.is_ascii_uppercase();
         let mut filled = String::new();
         for piece in command.split_inclusive(|c: char| !is_word(c)) {
