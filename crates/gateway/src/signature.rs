@@ -105,7 +105,7 @@ fn signing_key(secret: &Secret, scope: &Scope) -> Option<KSigningKey> {
     Some(secret.to_ksigning(scope.date, &scope.region, &scope.service))
 }
 
-/// The request that was signed. All services but S3 sign the path as it is sent, encoded once more; the library decodes and
+/// The request that was signed. All services but S3 sign the path as it is sent, encoded again; the library decodes and
 /// encodes it once.
 fn signed_request(head: &Parts, body: &Bytes) -> Result<Request<Bytes>, AccessDenied> {
     let mut request = Request::new(body.clone());

@@ -22,7 +22,11 @@ impl RowPredictor {
     /// [`base::Kind::FixInput`] where there is no such endpoint, or its model runs as a program.
     pub fn artifact_of(ledger: &Ledger, endpoint: &str) -> Result<String> {
         let row = ledger.endpoint(endpoint)?.filter(|row| row.state == EndpointState::InService);
-        let row = row.ok_or_else(|| Error::input(format!("there is no endpoint {endpoint:?} in service")))?;
+        let missing_endpoint = || {
+            let error = Error::input(format!("there is no endpoint {endpoint:?} in service"));
+            error.hint("wattlake endpoint list shows all with their states; wattlake serve brings them into service")
+        };
+        let row = row.ok_or_else(missing_endpoint)?;
         let read = |error| Error::setup(format!("read endpoint {endpoint}")).because(error);
         let missing = || Error::setup(format!("the configuration of endpoint {endpoint} is not there"));
         let config = ledger.content(ContentKind::EndpointConfig, &row.config)?.ok_or_else(missing)?;
@@ -55,6 +59,19 @@ impl RowPredictor {
     /// The names of its columns.
     pub fn columns(&self) -> &[String] {
         self.0.columns().names()
+    }
+
+    /// Whether a column has categories.
+    pub fn is_category(&self, column: usize) -> bool {
+        self.0.columns().is_category(column)
+    }
+
+    /// The value of a column's text.
+    ///
+    /// # Errors
+    /// [`base::Kind::FixInput`] for a text that is no number, in a column without categories.
+    pub fn value(&self, column: usize, text: &str) -> Result<f64> {
+        self.0.columns().value(column, text)
     }
 
     /// Predicts a row.

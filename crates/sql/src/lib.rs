@@ -21,6 +21,7 @@ pub mod plan;
 mod predict;
 pub mod roles;
 mod row_filter;
+mod row_model;
 pub mod schemas;
 mod semantics;
 pub mod session;
@@ -34,8 +35,8 @@ pub use engine::Limits;
 pub use error::{Error, Kind, Result};
 pub use mart_query::{AffectedRows, MartQuery};
 pub use marts::{Reference, Views, references};
-pub use predict::RowModel;
 pub use roles::Role;
+pub use row_model::RowModel;
 pub use session::Session;
 pub use system::{SystemTableReference, SystemTables, system_table_reference};
 

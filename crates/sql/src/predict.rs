@@ -10,16 +10,8 @@ use datafusion::common::{ScalarValue, exec_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
+use super::row_model::RowModel;
 use super::system::SystemTables;
-
-/// A model that predicts one number for a row.
-pub trait RowModel: Send + Sync {
-    /// The names of its columns, in the order of a row's values.
-    fn columns(&self) -> &[String];
-
-    /// Predicts a row, which has a value for each column; NaN where it is missing.
-    fn predict(&self, row: &[f64]) -> f64;
-}
 
 /// The function, over the models of `system`.
 pub(crate) fn function(system: Arc<dyn SystemTables>) -> ScalarUDF {
@@ -83,9 +75,10 @@ impl ScalarUDFImpl for Predict {
                 "the model of endpoint {endpoint} has {expected} columns, and predict has {found} values; the columns are {names}"
             );
         }
-        let values = values
-            .iter()
-            .map(|value| cast(&value.to_array(args.number_rows)?, &DataType::Float64).map_err(DataFusionError::from));
+        let values = values.iter().enumerate().map(|(at, value)| {
+            let given = value.to_array(args.number_rows)?;
+            numbers(&*model, at, &given)
+        });
         let values: Vec<ArrayRef> = values.collect::<Result<_>>()?;
         let mut row = vec![f64::NAN; columns.len()];
         let predicted = (0..args.number_rows).map(|at| {
@@ -96,4 +89,25 @@ impl ScalarUDFImpl for Predict {
         });
         Ok(ColumnarValue::Array(Arc::new(predicted.collect::<Float64Array>())))
     }
+}
+
+/// The values of a model's column as its trees know them. Texts and categories are read as requests to the endpoint are.
+fn numbers(model: &dyn RowModel, column: usize, given: &ArrayRef) -> Result<ArrayRef> {
+    let kind = given.data_type();
+    let is_number = kind.is_numeric() || matches!(kind, DataType::Boolean | DataType::Null);
+    let is_text = matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    if is_number && !model.is_category(column) {
+        return Ok(cast(given, &DataType::Float64)?);
+    }
+    if !is_number && !is_text {
+        let name = &model.columns()[column];
+        return exec_err!("predict: the value of column {name} must be a number or a text, and is of type {kind}");
+    }
+    let texts = cast(given, &DataType::Utf8)?;
+    let read = |text: Option<&str>| match text {
+        None => Ok(f64::NAN),
+        Some(text) => model.value(column, text).map_err(|error| DataFusionError::External(Box::new(error))),
+    };
+    let read: Float64Array = texts.as_string::<i32>().iter().map(|text| read(text).map(Some)).collect::<Result<_>>()?;
+    Ok(Arc::new(read))
 }

@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use lake::{HistoryEntry, Table, TableSize};
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::predict::RowModel;
+use crate::row_model::RowModel;
 
 /// The name of the schema.
 pub const SCHEMA: &str = "system";

@@ -60,7 +60,7 @@ fn a_request_without_a_valid_credential_is_refused() {
 
 #[test]
 fn a_path_is_signed_as_it_is_sent() {
-    // As botocore signs them: the path encoded once more, the query once.
+    // As botocore signs them: the path encoded again, the query once.
     for (path, signature) in [
         (
             "/2015-03-31/functions/bill%3Aprod/invocations",

@@ -21,6 +21,14 @@ impl RowModel for LoadedModel {
         self.0.columns()
     }
 
+    fn is_category(&self, column: usize) -> bool {
+        self.0.is_category(column)
+    }
+
+    fn value(&self, column: usize, text: &str) -> base::Result<f64> {
+        self.0.value(column, text)
+    }
+
     fn predict(&self, row: &[f64]) -> f64 {
         self.0.predict(row)
     }

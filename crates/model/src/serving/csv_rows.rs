@@ -3,7 +3,7 @@
 use lightgbm::Columns;
 
 use super::ServingError;
-use super::rows::{Rows, check_width, described};
+use super::rows::{Rows, check_once, check_width, described};
 
 pub(super) fn read(text: &str, columns: &Columns) -> Result<Rows, ServingError> {
     let text = text.trim_start_matches('\u{feff}');
@@ -21,7 +21,9 @@ pub(super) fn read(text: &str, columns: &Columns) -> Result<Rows, ServingError> 
         let record = record.map_err(|error| bad(error.to_string()))?;
         if number == 0 && is_head(&record, columns) {
             let found = record.iter().map(|name| columns.position(name.trim()));
-            places = Some(found.collect::<Result<_, _>>().map_err(|error| bad(described(&error)))?);
+            let found: Vec<usize> = found.collect::<Result<_, _>>().map_err(|error| bad(described(&error)))?;
+            check_once(&found, columns).map_err(|message| bad(message))?;
+            places = Some(found);
             continue;
         }
         match &places {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::csv_rows;
-use super::rows::{Rows, check_width, described};
+use super::rows::{Rows, check_once, check_width, described};
 use super::{Prediction, ServingError};
 
 /// A format of a body.
@@ -128,6 +128,7 @@ fn split_frame(split: &Value, columns: &Columns, rows: &mut Rows) -> Result<(), 
         columns.position(name).map_err(|error| ServingError::answered(400, error.chain()))
     });
     let places = places.collect::<Result<Vec<usize>, _>>()?;
+    check_once(&places, columns).map_err(|message| bad(&message))?;
     for row in data {
         let row = row.as_array().filter(|row| row.len() == places.len());
         let row = row.ok_or_else(|| bad(&format!("row {} has not one value a column", rows.count + 1)))?;

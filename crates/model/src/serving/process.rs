@@ -38,6 +38,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 const PING_MAX: Duration = Duration::from_secs(2);
 /// Between two questions whether it is ready.
 const PING_PERIOD: Duration = Duration::from_millis(20);
+/// How long the end of a program may be known after its connections have ended.
+const END_WAIT: Duration = Duration::from_millis(500);
 /// How many requests wait for a program that has as many as it can take.
 const WAITING_MAX: usize = 200;
 /// The largest answer, as on SageMaker.
@@ -376,29 +378,44 @@ impl Running {
     }
 
     async fn invoke(&self, invocation: &Invocation) -> Result<Prediction, ServingError> {
-        let ended = |error: String| match self.end() {
-            Some(end) => ServingError::answered(0, format!("{} while it answered", described(end))),
-            None => ServingError::answered(0, error),
-        };
         let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut connection = match kept {
             Some(connection) => connection,
-            None => self.connect().await.map_err(|error| ended(error.chain()))?,
+            None => self.connect_for_request().await?,
         };
         let mut sent = connection.try_send_request(request(invocation)).await;
         let unsent = sent.as_mut().err().and_then(TrySendError::take_message);
         if let Some(unsent) = unsent.filter(|_| self.is_alive()) {
             // The program has closed the connection while it was idle. What it may have read is not sent twice.
-            connection = self.connect().await.map_err(|error| ended(error.chain()))?;
+            connection = self.connect_for_request().await?;
             sent = connection.try_send_request(unsent).await;
         }
-        let sent = sent.map_err(TrySendError::into_error);
-        let response = sent.map_err(|error| ended(format!("the model closed the connection: {error}")))?;
+        let response = match sent.map_err(TrySendError::into_error) {
+            Ok(response) => response,
+            Err(error) => return Err(self.failure(format!("the model closed the connection: {error}")).await),
+        };
         let answered = read(response).await;
         if connection.is_ready() {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         }
         answered
+    }
+
+    async fn connect_for_request(&self) -> Result<SendRequest<Full<Bytes>>, ServingError> {
+        match self.connect().await {
+            Ok(connection) => Ok(connection),
+            Err(error) => Err(self.failure(error.chain()).await),
+        }
+    }
+
+    /// The error of a request without an answer. The end of a program is known a moment after that of its connections.
+    async fn failure(&self, error: String) -> ServingError {
+        let mut ended = self.ended.clone();
+        let _ = tokio::time::timeout(END_WAIT, ended.wait_for(Option::is_some)).await;
+        match self.end() {
+            Some(end) => ServingError::answered(0, format!("{} while it answered", described(end))),
+            None => ServingError::answered(0, error),
+        }
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {

@@ -36,6 +36,14 @@ pub(super) fn described(error: &base::Error) -> String {
     }
 }
 
+/// Refuses a column that is named twice: another one would be missing without a word.
+pub(super) fn check_once(places: &[usize], columns: &Columns) -> Result<(), String> {
+    let mut sorted = places.to_vec();
+    sorted.sort_unstable();
+    let twice = sorted.windows(2).find(|pair| pair[0] == pair[1]);
+    twice.map_or(Ok(()), |pair| Err(format!("the column {:?} is named twice", columns.names()[pair[0]])))
+}
+
 pub(super) fn check_width(width: usize, columns: &Columns, row: usize) -> Result<(), ServingError> {
     if width == columns.len() {
         return Ok(());

@@ -89,7 +89,7 @@ mod tests {
         std::os::unix::fs::symlink("/etc", folder.join("link")).expect("a link");
         fs::create_dir(folder.join("closed")).expect("a folder");
         fs::write(folder.join("closed/file"), "1").expect("a file");
-        fs::set_permissions(folder.join("closed"), fs::Permissions::from_mode(0)).expect("a mode");
+        fs::set_permissions(folder.join("closed"), fs::Permissions::from_mode(0o0)).expect("a mode");
         remove_folder(&folder).expect("removed");
         assert!(!folder.exists() && Path::new("/etc").exists());
         remove_folder(&folder).expect("there is nothing");

@@ -75,7 +75,7 @@ async fn serve(folder: &Path, port: &str) -> Result<(), Failed> {
     };
     tokio::select! {
         () = gateway::serve(api, listener.into(), std::future::pending()) => Ok(()),
-        ran = served.run(std::future::pending()) => Ok(ran?),
+        () = served.run(std::future::pending()) => Ok(()),
         failed = ready => failed,
     }
 }

@@ -66,9 +66,15 @@ async fn train(
             Some(name) => name.to_owned(),
             None => create(warehouse, run, training, &moment)?,
         };
-        // A job that was interrupted, or could not be started, has failed too.
-        let recorded = RecordedJob { ledger: warehouse.ledger.clone(), name: job.clone(), has_ended: false };
-        let figures = train_job(warehouse, run, training, &moment, recorded, output).await?;
+        // A job that could not be started, or was interrupted, has failed too.
+        let mut recorded = RecordedJob { ledger: warehouse.ledger.clone(), name: job.clone(), has_ended: false };
+        let trained = train_job(warehouse, run, training, &moment, &mut recorded, output).await;
+        if let Err(error) = &trained
+            && !recorded.has_ended
+        {
+            recorded.end(&TrainingEnd::Failed { why: format!("{error:#}") })?;
+        }
+        let figures = trained?;
         Ok(FlowOutcome::succeeded(figures.clone(), figures))
     })
     .await
@@ -134,7 +140,7 @@ impl RecordedJob {
 impl Drop for RecordedJob {
     fn drop(&mut self) {
         if !self.has_ended {
-            let why = "its run was interrupted, or could not start it: see the run's error".to_owned();
+            let why = "its run was interrupted: see the run's error".to_owned();
             let _ = self.ledger.end_training(&self.name, &TrainingEnd::Failed { why });
         }
     }
@@ -161,7 +167,7 @@ async fn train_job(
     run: &Run,
     training: &Training,
     moment: &Moment,
-    mut recorded: RecordedJob,
+    recorded: &mut RecordedJob,
     output: LineSink,
 ) -> Result<Value> {
     let resources = model_host::resources(warehouse)?;
@@ -169,7 +175,7 @@ async fn train_job(
     let used = json!({"name": container.name, "code": container.code, "layers": container.layers});
     // From here on nothing removes what the job uses, and no other process begins it.
     if !warehouse.ledger.claim_training(&recorded.name, run.id(), &json!({"container": used}))? {
-        return not_begun(warehouse, &mut recorded);
+        return not_begun(warehouse, recorded);
     }
     let work = Arc::new(WorkFolder::make(warehouse, &recorded.name)?);
     let channels = channels::place(warehouse, &resources, &training.channels, moment, &work.path).await?;
@@ -185,7 +191,7 @@ async fn train_job(
     });
     let name = recorded.name.clone();
     if !warehouse.ledger.start_training(&name, run.id(), &lineage)? {
-        return not_begun(warehouse, &mut recorded);
+        return not_begun(warehouse, recorded);
     }
     tracing::info!(target: "jobs::training", "training job {name} begins");
     let job = TrainingJob {
@@ -203,7 +209,7 @@ async fn train_job(
         Some(archive) => Some(resources.artifacts.put(&archive).context("store the model")?),
         None => None,
     };
-    let artifact = completed(&mut recorded, outcome, artifact)?;
+    let artifact = completed(recorded, outcome, artifact)?;
     #[cfg(feature = "failpoints")]
     fail::fail_point!("training-before-version");
     let metrics = warehouse.ledger.training(&name)?.map(|row| row.metrics).unwrap_or(json!({}));

@@ -65,13 +65,19 @@ def main():
     runpy.run_path(str(path), run_name="__main__")
 
 
+def fail(reason):
+    """Says why the script has failed, where it has not said so itself."""
+    if not (FAILURE.exists() and FAILURE.stat().st_size):
+        FAILURE.write_text(reason)
+
+
 if __name__ == "__main__":
     try:
         main()
     except SystemExit as ended:
         if ended.code not in (None, 0):
-            FAILURE.write_text(ended.code if isinstance(ended.code, str) else f"the script exited with {ended.code}")
+            fail(ended.code if isinstance(ended.code, str) else f"the script exited with {ended.code}")
         raise
     except BaseException as error:
-        FAILURE.write_text(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+        fail(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
         raise

@@ -2,6 +2,7 @@
 
 mod clients;
 mod containers;
+mod predict;
 mod training;
 
 use std::fs;
@@ -280,6 +281,8 @@ fn a_template_for_aws_is_applied_unchanged() {
     for (query, expected) in [
         ("select predict('wind', 1)", "there is no endpoint \"wind\" in service"),
         ("select predict('hydro', 1, 2)", "has 1 columns, and predict has 2 values; the columns are flow"),
+        ("select predict('hydro', '1,5')", "the value \"1,5\" of column \"flow\" is not a number"),
+        ("select predict('hydro', date '2026-01-01')", "must be a number or a text"),
         ("select predict('hydro')", "predict takes the name of an endpoint"),
     ] {
         let refused = server.warehouse.run(&["sql", query]);

@@ -25,7 +25,7 @@ fn models_work_as_printed() {
     let toml = prepare(&environment, &source);
     let toml = toml.replace(&connection(&source), &format!("[connections.platform]\nurl = '{}'\n", source.url()));
     let page = blocks("docs/models.md");
-    let [endpoint, training, container, data] = of_language(&page, "toml")[..] else {
+    let [endpoint, training, container, _, data] = of_language(&page, "toml")[..] else {
         panic!("docs/models.md has other blocks than this test expects")
     };
     let model = constant(3.25).replace("max_feature_idx=0", "max_feature_idx=2");
