@@ -3,11 +3,16 @@
 use base::{Error, Result, suggestion};
 use serde::Deserialize;
 
+/// Below it, each integer is a float.
+const EXACT_MAX: u64 = 1 << 53;
+
 /// A category of pandas, as a model lists it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Category {
     Truth(bool),
+    /// Exact: a number of 64 bits has more digits than a float.
+    Integer(i64),
     Number(f64),
     Text(String),
 }
@@ -19,6 +24,10 @@ impl Category {
         match self {
             Category::Text(text) => text == written,
             Category::Truth(truth) => trimmed.eq_ignore_ascii_case(if *truth { "true" } else { "false" }),
+            Category::Integer(number) => match trimmed.parse::<i64>() {
+                Ok(written) => written == *number,
+                Err(_) => number.unsigned_abs() < EXACT_MAX && trimmed.parse() == Ok(*number as f64),
+            },
             Category::Number(number) => trimmed.parse() == Ok(*number),
         }
     }
@@ -89,6 +98,12 @@ impl Columns {
             let place_of = |text: &str| categories.iter().position(|category| category.is(text));
             let place = place_of(written).or_else(|| place_of(trimmed));
             return Ok(place.map_or(f64::NAN, |place| place as f64));
+        }
+        // As Python writes a column of flags.
+        for (flag, value) in [("true", 1.0), ("false", 0.0)] {
+            if trimmed.eq_ignore_ascii_case(flag) {
+                return Ok(value);
+            }
         }
         if trimmed.is_empty() || ["na", "nan", "null", "none"].iter().any(|none| trimmed.eq_ignore_ascii_case(none)) {
             return Ok(f64::NAN);

@@ -102,6 +102,8 @@ fn categories(infos: &str, columns: usize, pandas: &str) -> Result<Vec<Option<Ve
     let sure = places(|info| !info.starts_with('[') && info != "none");
     let possible = places(|info| !info.starts_with('['));
     let places = match lists.len() {
+        // The categories of other data than pandas' are numbers.
+        0 => Vec::new(),
         count if count == sure.len() => sure,
         count if count == possible.len() => possible,
         count => {

@@ -99,8 +99,10 @@ train("pandas", signal + frame["river"].cat.codes + frame["turbines"].astype(int
 frame = pandas.DataFrame({"flow": base[:, 0], "site": numpy.ones(ROWS)})
 frame["turbines"] = pandas.Categorical(random.choice([10, 20, 40], ROWS))
 frame["gates"] = pandas.Categorical(numpy.where(random.random(ROWS) < 0.1, numpy.nan, random.choice([1, 2, 4], ROWS)))
+# Neighbours that are one number as floats.
+frame["meter"] = pandas.Categorical(random.choice([2**53, 2**53 + 1, 2**53 + 2], ROWS))
 frame["is_open"] = pandas.Categorical(random.random(ROWS) < 0.5)
-extra = frame["gates"].astype(float).fillna(0) + frame["is_open"].astype(int) * 3
+extra = frame["gates"].astype(float).fillna(0) + frame["is_open"].astype(int) * 3 + frame["meter"].cat.codes
 train("pandas_constant", signal + frame["turbines"].astype(int) / 10 + extra, wide, frame)
 
 train("first_iterations", signal, {"objective": "regression"}, base, num_iteration=5)

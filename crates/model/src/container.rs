@@ -178,9 +178,11 @@ impl Catalog {
 }
 
 fn found(url: &str, path: PathBuf) -> Result<PathBuf> {
-    match path.exists() {
-        true => Ok(path),
-        false => Err(Error::new(Kind::FixInput, format!("the artifact {url:?} is not there: {}", path.display()))),
+    // Others, such as pipes, may have no end.
+    match std::fs::metadata(&path) {
+        Ok(found) if found.is_file() || found.is_dir() => Ok(path),
+        Ok(_) => Err(Error::input(format!("the artifact {url:?} is neither a file nor a folder: {}", path.display()))),
+        Err(_) => Err(Error::new(Kind::FixInput, format!("the artifact {url:?} is not there: {}", path.display()))),
     }
 }
 

@@ -23,6 +23,8 @@ pub use container::{Catalog, Container, ContainerDefinition, ContainerSettings, 
 pub use declared::{Change, EndpointDefinition, Plan, VariantDefinition};
 pub use definition::{EndpointConfig, Model, Variant, is_name};
 pub use endpoint::{Endpoints, EndpointsSettings, VariantFigures};
-pub use resources::{APPROVED, PENDING_APPROVAL, REGISTRY_SCHEME, Resources, artifacts_in_use, content_in_use};
+pub use resources::{
+    APPROVED, PENDING_APPROVAL, REGISTRY_SCHEME, REJECTED, Resources, artifacts_in_use, content_in_use,
+};
 pub use row_predictor::RowPredictor;
 pub use serving::OutputSink;

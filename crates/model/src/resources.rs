@@ -18,6 +18,10 @@ pub const REGISTRY_SCHEME: &str = "model://";
 pub const APPROVED: &str = "Approved";
 /// The approval of a version that was not looked at yet.
 pub const PENDING_APPROVAL: &str = "PendingManualApproval";
+/// The approval of a version that can't be served.
+pub const REJECTED: &str = "Rejected";
+/// The most bytes of a model's variables, as SageMaker has it.
+const ENVIRONMENT_BYTES_MAX: usize = 32 << 10;
 
 /// The models, endpoint configurations and endpoints of a warehouse, served or not. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -69,11 +73,15 @@ impl Resources {
         environment: &BTreeMap<String, String>,
         request: Value,
     ) -> Result<Model> {
+        check_environment(environment)?;
         let container = self.catalog.container(image, environment, &self.registry)?;
         let artifact = match data {
             Some(url) if url.starts_with(REGISTRY_SCHEME) => Some(self.registered(url)?.artifact),
             Some(url) => match self.artifacts.hash_of_url(url) {
-                Some(hash) => Some(hash),
+                Some(hash) => {
+                    self.check_not_rejected(&hash)?;
+                    Some(hash)
+                }
                 None => Some(self.artifacts.put(&self.catalog.data(url)?)?),
             },
             None if container == Container::LightGbm => {
@@ -82,6 +90,19 @@ impl Resources {
             None => None,
         };
         Ok(Model { request, container, artifact })
+    }
+
+    /// Refuses an artifact whose versions in the registry were all rejected.
+    fn check_not_rejected(&self, artifact: &str) -> Result<()> {
+        let versions = self.ledger().model_versions(None)?;
+        let mut of_artifact = versions.iter().filter(|version| version.artifact == artifact).peekable();
+        let Some(first) = of_artifact.peek().map(|version| format!("{} of {}", version.version, version.model)) else {
+            return Ok(());
+        };
+        match of_artifact.all(|version| version.approval == REJECTED) {
+            true => Err(Error::input(format!("the artifact can't be served: version {first} was rejected"))),
+            false => Ok(()),
+        }
     }
 
     /// The version of the registry that a URL names: `model://NAME/ALIAS` or `model://NAME/VERSION`.
@@ -126,6 +147,19 @@ impl Resources {
         let content = self.ledger().content(ContentKind::Model, name)?;
         let content = content.ok_or_else(|| Error::input(format!("there is no model {name:?}")))?;
         read_model(name, content.content)
+    }
+}
+
+/// Refuses variables that no program can be started with.
+fn check_environment(environment: &BTreeMap<String, String>) -> Result<()> {
+    for (name, value) in environment {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err(Error::input(format!("the variable {name:?} can't be set: a name has no = and no NUL")));
+        }
+    }
+    match environment.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > ENVIRONMENT_BYTES_MAX {
+        true => Err(Error::input(format!("the variables have more than {ENVIRONMENT_BYTES_MAX} bytes"))),
+        false => Ok(()),
     }
 }
 

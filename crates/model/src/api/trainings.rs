@@ -2,6 +2,7 @@
 
 use base::Error;
 use ledger::{TrainingEnd, TrainingRow, TrainingState};
+use regex::Regex;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
@@ -53,7 +54,12 @@ pub(super) fn create(resources: &Resources, request: &Members, start: &dyn Fn(&s
     resources.catalog.container(image, &request.map("Environment")?, &resources.registry)?;
     for metric in algorithm.structures("MetricDefinitions")? {
         metric.required("Name")?;
-        metric.required("Regex")?;
+        let expression = metric.required("Regex")?;
+        let read = Regex::new(expression);
+        let read = read.map_err(|error| ApiError::validation(format!("Regex: {expression:?}: {error}")))?;
+        if read.captures_len() < 2 {
+            return Err(ApiError::validation(format!("Regex: {expression:?} has no group, which is the value")));
+        }
     }
     request.map("HyperParameters")?;
     for channel in request.structures("InputDataConfig")? {
@@ -68,7 +74,10 @@ pub(super) fn create(resources: &Resources, request: &Members, start: &dyn Fn(&s
         let objects = source.structure("S3DataSource")?;
         let objects = objects.ok_or_else(|| ApiError::validation("S3DataSource is missing"))?;
         objects.only(&["S3Uri", "S3DataType"], &["S3DataDistributionType", "AttributeNames"])?;
-        resources.catalog.mapped_data(objects.required("S3Uri")?)?;
+        let url = objects.required("S3Uri")?;
+        if resources.artifacts.hash_of_url(url).is_none() {
+            resources.catalog.mapped_data(url)?;
+        }
     }
     if let Some(condition) = request.structure("StoppingCondition")? {
         condition.only(&["MaxRuntimeInSeconds"], &["MaxWaitTimeInSeconds", "MaxPendingTimeInSeconds"])?;

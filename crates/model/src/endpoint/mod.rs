@@ -24,7 +24,7 @@ pub(crate) use settings::InvokeError;
 /// Between two looks for changes that other processes have made.
 const CHANGES_PERIOD: Duration = Duration::from_millis(200);
 /// How many endpoints are started at a time: each starts its programs.
-const STARTS_AT_ONCE: usize = 4;
+const STARTS_AT_ONCE: usize = 16;
 /// How long something that has failed is left until it is tried again.
 const FAILED_PERIOD: Duration = Duration::from_secs(5);
 /// Between two looks for idle processes.

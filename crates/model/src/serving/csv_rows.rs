@@ -22,7 +22,7 @@ pub(super) fn read(text: &str, columns: &Columns) -> Result<Rows, ServingError> 
         if number == 0 && is_head(&record, columns) {
             let found = record.iter().map(|name| columns.position(name.trim()));
             let found: Vec<usize> = found.collect::<Result<_, _>>().map_err(|error| bad(described(&error)))?;
-            check_once(&found, columns).map_err(|message| bad(message))?;
+            check_once(&found, columns).map_err(&bad)?;
             places = Some(found);
             continue;
         }

@@ -3,11 +3,10 @@
 
 use bytes::Bytes;
 use lightgbm::Columns;
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::csv_rows;
-use super::rows::{Rows, check_once, check_width, described};
+use super::json_rows;
+use super::rows::Rows;
 use super::{Prediction, ServingError};
 
 /// A format of a body.
@@ -60,13 +59,16 @@ pub(super) fn rows(body: &Bytes, format: Format, columns: &Columns) -> Result<Ro
     let text = std::str::from_utf8(body).map_err(|error| bad(format!("the body is not UTF-8: {error}")))?;
     let rows = match format {
         Format::Csv => csv_rows::read(text, columns)?,
-        Format::Json => json(text, columns)?,
+        Format::Json => json_rows::read(text, columns)?,
         Format::JsonLines => {
             let mut rows = Rows { values: Vec::new(), count: 0 };
             for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-                let parsed: Value =
-                    serde_json::from_str(line).map_err(|error| bad(format!("line {}: {error}", number + 1)))?;
-                add_row(&parsed, columns, &mut rows)?;
+                json_rows::read_line(line, columns, &mut rows).map_err(|error| match error {
+                    ServingError::Model { status, message } if !message.starts_with("row ") => {
+                        ServingError::answered(status, format!("line {}: {message}", number + 1))
+                    }
+                    other => other,
+                })?;
             }
             rows
         }
@@ -75,114 +77,6 @@ pub(super) fn rows(body: &Bytes, format: Format, columns: &Columns) -> Result<Ro
         0 => Err(bad("the request has no rows".to_owned())),
         _ => Ok(rows),
     }
-}
-
-/// A request that is only numbers, which needs no tree of values.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Numbers {
-    instances: Vec<Vec<Option<f64>>>,
-}
-
-fn json(text: &str, columns: &Columns) -> Result<Rows, ServingError> {
-    if let Ok(Numbers { instances }) = serde_json::from_str::<Numbers>(text)
-        && !columns.has_categories()
-    {
-        let mut rows = Rows { values: Vec::with_capacity(instances.len() * columns.len()), count: 0 };
-        for row in instances {
-            check_width(row.len(), columns, rows.count)?;
-            rows.values.extend(row.into_iter().map(|value| value.unwrap_or(f64::NAN)));
-            rows.count += 1;
-        }
-        return Ok(rows);
-    }
-    let shapes = "{\"instances\": [[..], ..]}, {\"instances\": [{\"COLUMN\": .., ..}]}, \
-                  {\"dataframe_split\": {\"columns\": [..], \"data\": [[..]]}} or [[..], ..]";
-    let parsed: Value = serde_json::from_str(text)
-        .map_err(|error| ServingError::answered(400, format!("the body is no JSON: {error}")))?;
-    let mut rows = Rows { values: Vec::new(), count: 0 };
-    if let Some(split) = parsed.get("dataframe_split") {
-        split_frame(split, columns, &mut rows)?;
-        return Ok(rows);
-    }
-    let instances = ["instances", "dataframe_records", "inputs"].iter().find_map(|key| parsed.get(*key));
-    let Some(Value::Array(instances)) = instances.or(Some(&parsed)) else {
-        return Err(ServingError::answered(400, format!("the body must be {shapes}")));
-    };
-    // One row alone: [1, 2, 3].
-    if instances.first().is_some_and(|first| !first.is_array() && !first.is_object()) {
-        add_row(&Value::Array(instances.clone()), columns, &mut rows)?;
-        return Ok(rows);
-    }
-    instances.iter().try_for_each(|row| add_row(row, columns, &mut rows))?;
-    Ok(rows)
-}
-
-/// MLflow's `dataframe_split`: the names of the columns once, then rows.
-fn split_frame(split: &Value, columns: &Columns, rows: &mut Rows) -> Result<(), ServingError> {
-    let bad = |message: &str| ServingError::answered(400, format!("dataframe_split: {message}"));
-    let names = split["columns"].as_array().ok_or_else(|| bad("it has no columns"))?;
-    let data = split["data"].as_array().ok_or_else(|| bad("it has no data"))?;
-    let places = names.iter().map(|name| {
-        let name = name.as_str().ok_or_else(|| bad("a column's name is no text"))?;
-        columns.position(name).map_err(|error| ServingError::answered(400, error.chain()))
-    });
-    let places = places.collect::<Result<Vec<usize>, _>>()?;
-    check_once(&places, columns).map_err(|message| bad(&message))?;
-    for row in data {
-        let row = row.as_array().filter(|row| row.len() == places.len());
-        let row = row.ok_or_else(|| bad(&format!("row {} has not one value a column", rows.count + 1)))?;
-        let begin = rows.begin_row(columns)?;
-        for (place, value) in places.iter().zip(row) {
-            rows.values[begin + place] = number(value, *place, columns, rows.count)?;
-        }
-        rows.count += 1;
-    }
-    Ok(())
-}
-
-/// A row as a list, as an object by names, or as SageMaker's `{"features": [..]}`.
-fn add_row(row: &Value, columns: &Columns, rows: &mut Rows) -> Result<(), ServingError> {
-    let features = row.get("features").or_else(|| row.get("data")?.get("features")?.get("values"));
-    match features.filter(|features| features.is_array()).unwrap_or(row) {
-        Value::Array(values) => {
-            check_width(values.len(), columns, rows.count)?;
-            let begin = rows.begin_row(columns)?;
-            for (place, value) in values.iter().enumerate() {
-                rows.values[begin + place] = number(value, place, columns, rows.count)?;
-            }
-        }
-        // What is not named is missing.
-        Value::Object(named) => {
-            let begin = rows.begin_row(columns)?;
-            for (name, value) in named {
-                let place = columns.position(name);
-                let place = place.map_err(|error| {
-                    ServingError::answered(400, format!("row {}: {}", rows.count + 1, described(&error)))
-                })?;
-                rows.values[begin + place] = number(value, place, columns, rows.count)?;
-            }
-        }
-        _ => {
-            let message = format!("row {} is neither a list nor an object", rows.count + 1);
-            return Err(ServingError::answered(400, message));
-        }
-    }
-    rows.count += 1;
-    Ok(())
-}
-
-fn number(value: &Value, place: usize, columns: &Columns, row: usize) -> Result<f64, ServingError> {
-    let written = match value {
-        Value::Null => return Ok(f64::NAN),
-        Value::Number(number) if !columns.is_category(place) => return Ok(number.as_f64().unwrap_or(f64::NAN)),
-        Value::Bool(flag) if !columns.is_category(place) => return Ok(f64::from(u8::from(*flag))),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    columns
-        .value(place, &written)
-        .map_err(|error| ServingError::answered(400, format!("row {}: {}", row + 1, described(&error))))
 }
 
 /// The answer with predictions of `outputs` values a row.

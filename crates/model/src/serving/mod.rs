@@ -2,6 +2,7 @@
 
 mod csv_rows;
 mod formats;
+mod json_rows;
 mod native;
 mod process;
 mod rows;

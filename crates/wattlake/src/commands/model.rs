@@ -349,7 +349,7 @@ impl Reject {
             let what = format!("{} {} has aliases: {}", row.model, row.version, row.aliases.join(", "));
             return Err(report::input(what, "promote another version first"));
         }
-        warehouse.ledger.approve_model(&row.model, row.version, "Rejected")?;
+        warehouse.ledger.approve_model(&row.model, row.version, model::REJECTED)?;
         println!("{} {} is rejected", row.model, row.version);
         Ok(ExitCode::SUCCESS)
     }

@@ -46,7 +46,9 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, name: &str, output
 /// # Errors
 /// As [`run`].
 pub async fn run_created(warehouse: &Warehouse, name: &str) -> Result<Value> {
-    let training = created::training(warehouse, name)?;
+    let training = created::training(warehouse, name).inspect_err(|error| {
+        let _ = warehouse.ledger.end_training(name, &TrainingEnd::Failed { why: format!("{error:#}") });
+    })?;
     train(warehouse, &RunRequest::by("api"), &training, Some(name), Arc::new(|_| ())).await
 }
 

@@ -110,3 +110,24 @@ fn answers_have_the_format_that_is_accepted() {
     assert_eq!(answer_format(Some("image/png, application/json;q=0.5"), Format::Csv), Ok(Format::Json));
     assert!(matches!(answer_format(Some("image/png"), Format::Csv), Err(ServingError::Model { status: 406, .. })));
 }
+
+#[test]
+fn numbers_are_exact_and_names_are_unique() {
+    // The nearest float is another one than a reader that rounds twice finds.
+    let written = "1939.7440851520657";
+    let read_one = |body: &str, kind: &str| read(body, kind).expect("rows")[0][0].to_bits();
+    let expected = written.parse::<f64>().expect("a number").to_bits();
+    assert_eq!(read_one(&format!("[[{written}, 1, \"Arc\"]]"), "application/json"), expected);
+    assert_eq!(read_one(&format!("[{written}, 1, \"Arc\"]"), "application/jsonlines"), expected);
+    for (body, kind) in [
+        ("[{\"flow\": 1, \"flow\": 2}]", "application/json"),
+        ("{\"dataframe_split\": {\"columns\": [\"flow\", \"flow\"], \"data\": [[1, 2]]}}", "application/json"),
+        ("flow,rain,rain\n1,2,3\n", "text/csv"),
+    ] {
+        let refused = read(body, kind).expect_err("it is refused");
+        assert!(refused.contains("is named twice"), "{refused}");
+    }
+    // Flags as Python writes them.
+    assert_eq!(read("True,False,Arc\n", "text/csv").expect("rows"), vec![vec![1.0, 0.0, 0.0]]);
+    assert_eq!(read("[[true, false, \"Arc\"]]", "application/json").expect("rows"), vec![vec![1.0, 0.0, 0.0]]);
+}
