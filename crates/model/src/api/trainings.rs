@@ -52,15 +52,7 @@ pub(super) fn create(resources: &Resources, request: &Members, start: &dyn Fn(&s
     let image = algorithm.required("TrainingImage")?;
     // Whether a container stands for it is known now, and not when the job runs.
     resources.catalog.container(image, &request.map("Environment")?, &resources.registry)?;
-    for metric in algorithm.structures("MetricDefinitions")? {
-        metric.required("Name")?;
-        let expression = metric.required("Regex")?;
-        let read = Regex::new(expression);
-        let read = read.map_err(|error| ApiError::validation(format!("Regex: {expression:?}: {error}")))?;
-        if read.captures_len() < 2 {
-            return Err(ApiError::validation(format!("Regex: {expression:?} has no group, which is the value")));
-        }
-    }
+    check_metrics(&algorithm)?;
     request.map("HyperParameters")?;
     for channel in request.structures("InputDataConfig")? {
         channel.only(
@@ -94,6 +86,20 @@ pub(super) fn create(resources: &Resources, request: &Members, start: &dyn Fn(&s
         return Err(error.into());
     }
     Ok(json!({"TrainingJobArn": arn("training-job", name)}))
+}
+
+/// Checks that each metric has an expression with a group, which is the value.
+fn check_metrics(algorithm: &Members) -> Result<(), ApiError> {
+    for metric in algorithm.structures("MetricDefinitions")? {
+        metric.required("Name")?;
+        let expression = metric.required("Regex")?;
+        let read = Regex::new(expression);
+        let read = read.map_err(|error| ApiError::validation(format!("Regex: {expression:?}: {error}")))?;
+        if read.captures_len() < 2 {
+            return Err(ApiError::validation(format!("Regex: {expression:?} has no group, which is the value")));
+        }
+    }
+    Ok(())
 }
 
 fn find(resources: &Resources, request: &Members) -> Result<TrainingRow, ApiError> {
