@@ -115,8 +115,7 @@ pub fn trainings_folder(warehouse: &Warehouse) -> Result<PathBuf> {
 
 /// The user of a training job's processes, by its name; only where this process is root.
 pub fn user_of(training_job: &str) -> Option<u32> {
-    let hash = training_job.bytes().fold(5381_u32, |sum, byte| sum.wrapping_mul(33).wrapping_add(u32::from(byte)));
-    rustix::process::geteuid().is_root().then_some(USERS_FROM + 1000 + hash % 1000)
+    rustix::process::geteuid().is_root().then(|| USERS_FROM + model::USERS + model::user_number(training_job))
 }
 
 fn folder(warehouse: &Warehouse) -> PathBuf {

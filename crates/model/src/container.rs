@@ -177,6 +177,22 @@ impl Catalog {
     }
 }
 
+/// The variables of each program of a container, whether it serves or trains. Programs of layers come first.
+pub(crate) fn program_variables() -> BTreeMap<String, String> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let variables = [
+        ("PATH", format!("/var/task:/opt/program:/opt/bin:/opt/python/bin:{}", sandbox::PROGRAMS_FOLDER)),
+        ("LD_LIBRARY_PATH", "/opt/lib".to_owned()),
+        ("PYTHONPATH", "/var/task:/opt/python".to_owned()),
+        ("PYTHONUNBUFFERED", "1".to_owned()),
+        ("HOME", "/tmp".to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("TZ", "UTC".to_owned()),
+        ("SM_NUM_CPUS", processors.to_string()),
+    ];
+    variables.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
 fn found(url: &str, path: PathBuf) -> Result<PathBuf> {
     // Others, such as pipes, may have no end.
     match std::fs::metadata(&path) {

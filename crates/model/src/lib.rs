@@ -17,6 +17,7 @@ mod row_predictor;
 mod serving;
 pub mod template;
 pub mod training;
+mod user;
 
 pub use artifact::{ArtifactStore, unpack_file};
 pub use container::{Catalog, Container, ContainerDefinition, ContainerSettings, LIGHTGBM_IMAGE, ProcessContainer};
@@ -28,3 +29,4 @@ pub use resources::{
 };
 pub use row_predictor::RowPredictor;
 pub use serving::OutputSink;
+pub use user::{USERS, user_number};

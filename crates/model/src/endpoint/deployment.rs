@@ -1,19 +1,18 @@
 //! What an endpoint serves: the variants of one configuration, their weights, and their counts.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use serde_json::Value;
 
+use super::request_count::RequestCount;
 use super::settings::{EndpointsSettings, InvokeError};
 use crate::container::Container;
 use crate::definition::{EndpointConfig, Model, Variant};
 use crate::serving::{Invocation, NativeServer, Prediction, ProcessServer, ProcessServerSettings, ServingError};
-
-/// Of the user ids of an endpoint's processes.
-const USERS: u32 = 1000;
+use crate::user::user_number;
 
 /// The variants of a configuration. They end when this is dropped and their last request is answered.
 pub(super) struct Deployment {
@@ -23,7 +22,7 @@ pub(super) struct Deployment {
     weights: RwLock<Vec<f64>>,
     /// The weights of the configuration.
     configured: Vec<f64>,
-    busy: AtomicUsize,
+    requests: RequestCount,
 }
 
 struct VariantServer {
@@ -89,7 +88,7 @@ impl Deployment {
             shadows: servers(&content.shadow_variants),
             weights: RwLock::new(configured.clone()),
             configured,
-            busy: AtomicUsize::new(0),
+            requests: RequestCount::default(),
         }
     }
 
@@ -126,7 +125,7 @@ impl Deployment {
             None => self.variants.get(self.choose()),
         };
         let variant = variant.ok_or(InvokeError::UnknownVariant)?;
-        let _busy = BusyGuard::on(&self.busy);
+        let _request = self.requests.begin();
         for shadow in &self.shadows {
             let (shadow, invocation) = (Arc::clone(shadow), invocation.clone());
             tokio::spawn(async move { drop(shadow.invoke(invocation).await) });
@@ -153,11 +152,6 @@ impl Deployment {
         weights.iter().rposition(|weight| *weight > 0.0).unwrap_or(0)
     }
 
-    /// How many requests are being answered.
-    pub fn busy(&self) -> usize {
-        self.busy.load(Ordering::Relaxed)
-    }
-
     /// What each variant has counted.
     pub fn figures(&self) -> Vec<VariantFigures> {
         let weights = self.weights.read().unwrap_or_else(PoisonError::into_inner).clone();
@@ -176,9 +170,7 @@ impl Deployment {
 
     /// Waits until all requests have been answered.
     pub async fn end(&self) {
-        while self.busy() > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        self.requests.wait_for_none().await;
     }
 }
 
@@ -195,7 +187,7 @@ impl VariantServer {
                     store: settings.resources.registry.store().clone(),
                     launcher: Arc::clone(&settings.launcher),
                     roots: settings.roots.clone(),
-                    user: settings.users_from.map(|first| first + user(endpoint)),
+                    user: settings.users_from.map(|first| first + user_number(endpoint)),
                     output: Arc::clone(&settings.output),
                 })))
             }
@@ -251,27 +243,5 @@ impl VariantServer {
             is_running,
             weight,
         }
-    }
-}
-
-/// The user of an endpoint's processes, by its name: two endpoints rarely share one.
-fn user(endpoint: &str) -> u32 {
-    let sum = endpoint.bytes().fold(5381_u32, |sum, byte| sum.wrapping_mul(33).wrapping_add(u32::from(byte)));
-    sum % USERS
-}
-
-/// Counts a request while it is answered.
-pub(super) struct BusyGuard<'a>(&'a AtomicUsize);
-
-impl BusyGuard<'_> {
-    pub fn on(count: &AtomicUsize) -> BusyGuard<'_> {
-        count.fetch_add(1, Ordering::Relaxed);
-        BusyGuard(count)
-    }
-}
-
-impl Drop for BusyGuard<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -2,10 +2,10 @@
 //! is not any more.
 
 mod deployment;
+mod request_count;
 mod settings;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,9 @@ use tokio::sync::{Notify, Semaphore};
 use super::definition::EndpointConfig;
 use super::resources::Resources;
 use super::serving::{Invocation, Prediction};
+use deployment::Deployment;
 pub use deployment::VariantFigures;
-use deployment::{BusyGuard, Deployment};
+use request_count::RequestCount;
 pub use settings::EndpointsSettings;
 pub(crate) use settings::InvokeError;
 
@@ -43,7 +44,7 @@ struct Inner {
     changed: Notify,
     /// Has a permit for each further endpoint that may be started now.
     starts: Semaphore,
-    busy: AtomicUsize,
+    requests: RequestCount,
 }
 
 /// How far [`Endpoints::run`] is.
@@ -61,8 +62,13 @@ impl Endpoints {
     /// Endpoints that nothing is served of yet: see [`Endpoints::run`].
     pub fn new(settings: EndpointsSettings) -> Endpoints {
         let starts = Semaphore::new(STARTS_AT_ONCE);
-        let inner =
-            Inner { settings, deployed: RwLock::default(), changed: Notify::new(), starts, busy: AtomicUsize::new(0) };
+        let inner = Inner {
+            settings,
+            deployed: RwLock::default(),
+            changed: Notify::new(),
+            starts,
+            requests: RequestCount::default(),
+        };
         Endpoints { inner: Arc::new(inner) }
     }
 
@@ -255,7 +261,7 @@ impl Endpoints {
             let row = self.ledger().endpoint(endpoint).ok().flatten().ok_or(InvokeError::UnknownEndpoint)?;
             return Err(InvokeError::NotInService(row.state));
         };
-        let _busy = BusyGuard::on(&self.inner.busy);
+        let _request = self.inner.requests.begin();
         deployment.invoke(variant, invocation).await
     }
 
@@ -268,7 +274,7 @@ impl Endpoints {
 
     /// How many requests are being answered, also by what was replaced or deleted.
     pub fn busy(&self) -> usize {
-        self.inner.busy.load(Ordering::Relaxed)
+        self.inner.requests.get()
     }
 
     fn end_idle(&self) {

@@ -21,11 +21,11 @@ use hyper::{Method, Request, Response, body::Incoming};
 use hyper_util::rt::TokioIo;
 use sandbox::{Connector, End, Launcher, Limits, Mount, RootSpec, Sandbox, Spec};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::{Invocation, OutputSink, Prediction, ServingError};
-use crate::container::ProcessContainer;
+use crate::container::{ProcessContainer, program_variables};
 use crate::output_lines::read_lines;
 
 const PORT: u16 = 8080;
@@ -40,6 +40,8 @@ const PING_MAX: Duration = Duration::from_secs(2);
 const PING_PERIOD: Duration = Duration::from_millis(20);
 /// How long the end of a program may be known after its connections have ended.
 const END_WAIT: Duration = Duration::from_millis(500);
+/// How long the last lines of a program may take that has ended.
+const OUTPUT_WAIT: Duration = Duration::from_secs(2);
 /// How many requests wait for a program that has as many as it can take.
 const WAITING_MAX: usize = 200;
 /// The largest answer, as on SageMaker.
@@ -236,7 +238,8 @@ async fn launch_and_wait(settings: Arc<ProcessServerSettings>) -> Result<Running
     let start_max = settings.container.settings.start_max;
     let tail = Arc::new(Mutex::new(Vec::new()));
     let lines = Arc::clone(&tail);
-    let launching = tokio::task::spawn_blocking(move || launch(&settings, lines));
+    let (printing, all_printed) = oneshot::channel();
+    let launching = tokio::task::spawn_blocking(move || launch(&settings, lines, printing));
     let launched = launching.await.map_err(|error| ServingError::Failed(error.to_string()))?;
     let mut running = launched.map_err(|error| ServingError::Failed(error.chain()))?;
     let began = Instant::now();
@@ -246,8 +249,8 @@ async fn launch_and_wait(settings: Arc<ProcessServerSettings>) -> Result<Running
             return Ok(running);
         }
         if let Some(end) = running.end() {
-            // Its last lines are on their way.
-            tokio::time::sleep(PING_PERIOD).await;
+            // Its last lines are on their way. A process that it has left may keep its output open.
+            let _ = tokio::time::timeout(OUTPUT_WAIT, all_printed).await;
             return Err(ServingError::Failed(format!("{} before it answered /ping{}", described(end), shown(&tail))));
         }
         if began.elapsed() >= start_max {
@@ -277,8 +280,12 @@ fn described(end: End) -> String {
     }
 }
 
-/// Starts the sandbox with the program.
-fn launch(settings: &ProcessServerSettings, tail: Arc<Mutex<Vec<String>>>) -> Result<Running> {
+/// Starts the sandbox with the program. `printing` gets a message when all of its output is read.
+fn launch(
+    settings: &ProcessServerSettings,
+    tail: Arc<Mutex<Vec<String>>>,
+    printing: oneshot::Sender<()>,
+) -> Result<Running> {
     let container = &settings.container;
     let doing = || format!("start {}", settings.name);
     let mounts =
@@ -314,6 +321,7 @@ fn launch(settings: &ProcessServerSettings, tail: Arc<Mutex<Vec<String>>>) -> Re
             drop(lines);
             sink(&name, line);
         });
+        let _ = printing.send(());
     });
     let mut sandbox = settings.launcher.launch(&spec, &File::from(OwnedFd::from(input)))?;
     let connector = sandbox.take_connector().ok_or_else(|| Error::bug(doing()))?;
@@ -326,20 +334,8 @@ fn launch(settings: &ProcessServerSettings, tail: Arc<Mutex<Vec<String>>>) -> Re
 
 /// Variables of the container contract. Programs of layers come first.
 fn environment(container: &ProcessContainer) -> BTreeMap<String, String> {
-    let programs = sandbox::PROGRAMS_FOLDER;
-    let mut all: BTreeMap<String, String> = BTreeMap::new();
-    for (name, value) in [
-        ("PATH", format!("/var/task:/opt/program:/opt/bin:/opt/python/bin:{programs}")),
-        ("LD_LIBRARY_PATH", "/opt/lib".to_owned()),
-        ("PYTHONPATH", "/var/task:/opt/python".to_owned()),
-        ("PYTHONUNBUFFERED", "1".to_owned()),
-        ("HOME", "/tmp".to_owned()),
-        ("LANG", "C.UTF-8".to_owned()),
-        ("TZ", "UTC".to_owned()),
-        ("SAGEMAKER_BIND_TO_PORT", PORT.to_string()),
-        ("SM_MODEL_DIR", MODEL_FOLDER.to_owned()),
-        ("SM_NUM_CPUS", std::thread::available_parallelism().map_or(1, usize::from).to_string()),
-    ] {
+    let mut all = program_variables();
+    for (name, value) in [("SAGEMAKER_BIND_TO_PORT", PORT.to_string()), ("SM_MODEL_DIR", MODEL_FOLDER.to_owned())] {
         all.insert(name.to_owned(), value);
     }
     all.extend(container.settings.environment.clone());

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::folders::resources;
 use super::job::Training;
 use crate::arn::arn;
+use crate::container::program_variables;
 
 pub(super) fn of(training: &Training) -> BTreeMap<String, String> {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from).to_string();
     let channels: Vec<&String> = training.channels.iter().map(|channel| &channel.name).collect();
     // As the toolkit: a value that is JSON is that, another is a text.
     let parameters: BTreeMap<&String, Value> = training
@@ -19,15 +19,8 @@ pub(super) fn of(training: &Training) -> BTreeMap<String, String> {
         .filter(|(name, _)| !name.starts_with("sagemaker_"))
         .map(|(name, text)| (name, serde_json::from_str(text).unwrap_or_else(|_| json!(text))))
         .collect();
-    let mut all = BTreeMap::new();
+    let mut all = program_variables();
     for (name, value) in [
-        ("PATH", format!("/var/task:/opt/program:/opt/bin:/opt/python/bin:{}", sandbox::PROGRAMS_FOLDER)),
-        ("LD_LIBRARY_PATH", "/opt/lib".to_owned()),
-        ("PYTHONPATH", "/var/task:/opt/python".to_owned()),
-        ("PYTHONUNBUFFERED", "1".to_owned()),
-        ("HOME", "/tmp".to_owned()),
-        ("LANG", "C.UTF-8".to_owned()),
-        ("TZ", "UTC".to_owned()),
         ("TRAINING_JOB_NAME", training.name.clone()),
         ("TRAINING_JOB_ARN", arn("training-job", &training.name)),
         ("SAGEMAKER_BASE_DIR", "/opt/ml".to_owned()),
@@ -38,7 +31,6 @@ pub(super) fn of(training: &Training) -> BTreeMap<String, String> {
         ("SM_OUTPUT_DATA_DIR", "/opt/ml/output/data".to_owned()),
         ("SM_CHANNELS", json!(channels).to_string()),
         ("SM_HPS", json!(parameters).to_string()),
-        ("SM_NUM_CPUS", cpus),
         ("SM_NUM_GPUS", "0".to_owned()),
         ("SM_HOSTS", json!(["algo-1"]).to_string()),
         ("SM_CURRENT_HOST", "algo-1".to_owned()),
