@@ -1,5 +1,5 @@
-//! Reads files that others deliver: fetches them from their source, stores them as objects by their
-//! hash, reads their rows by a layout, and makes entries of the rows that correct earlier ones.
+//! Reads what others deliver, files and answers of HTTP APIs: fetches them from their source, stores them as
+//! objects by their hash, reads their rows by a layout, and makes entries of the rows that correct earlier ones.
 //!
 //! Each step can be repeated after a crash: an object that exists is not written twice, reading
 //! changes nothing, and entries are computed from those that the table has.
@@ -9,6 +9,7 @@
 mod error;
 mod number;
 
+pub mod api;
 pub mod source;
 
 pub mod arrivals;

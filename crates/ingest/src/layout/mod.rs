@@ -2,6 +2,7 @@
 //! units and the values that they may have. A [`Layout`] is always valid; no file of data is read here.
 
 mod columns;
+mod document;
 mod parse;
 mod section;
 
@@ -17,6 +18,7 @@ use regex::Regex;
 
 pub(crate) use crate::number::{Number, NumberFormat};
 pub use base::Problem;
+pub use document::{Document, Points, Shape, Syntax, ValuePath};
 
 /// The description of a producer's files.
 #[derive(Debug, Clone)]
@@ -46,6 +48,8 @@ pub enum Format {
     Xlsx(Xlsx),
     /// One array of objects.
     Json,
+    /// JSON or XML whose rows are below the document's root.
+    Document(Document),
     /// One object per line.
     Ndjson,
     /// A Parquet file.

@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::columns::{FileDefaults, column, column_index, number_format, parse_zone, zone};
+use super::document::{DocumentKeys, Syntax};
 use super::section::Section;
 use super::{
     Column, Coverage, Csv, Encoding, ExtraColumns, FaultPolicy, Format, Layout, NumberFormat, Series, Step, Trailer,
@@ -32,7 +33,9 @@ pub fn parse(text: &str) -> Result<Layout, Vec<Problem>> {
 }
 
 fn layout(mut section: Section<'_>, report: &mut Problems<'_>) -> Option<Layout> {
-    let format = format(&mut section, report);
+    let kind = kind(&mut section, report);
+    let format = kind.and_then(|kind| format(kind, &mut section, report));
+    let document_keys = DocumentKeys::take(&mut section, report);
     let inherited = FileDefaults {
         number_format: number_format(&mut section, NumberFormat { decimal: '.', thousands: None }, report),
         empty: match section.texts("empty", report) {
@@ -42,11 +45,25 @@ fn layout(mut section: Section<'_>, report: &mut Problems<'_>) -> Option<Layout>
         zone: zone(&mut section, None, report),
     };
     let mut columns = columns(&mut section, &inherited, report);
+    let syntax = match kind {
+        Some(Kind::Xml) => Some(Syntax::Xml),
+        Some(Kind::Json) if document_keys.is_any() => Some(Syntax::Json),
+        _ => None,
+    };
+    let format = match syntax {
+        Some(syntax) => document_keys.document(syntax, &columns, report).map(Format::Document),
+        None => {
+            document_keys.refuse(report);
+            format
+        }
+    };
     let key = column_indexes(&mut section, "key", &columns, report);
     // A row without its key can't be identified.
     key.iter().for_each(|at| columns[*at].required = true);
     let extra = [("refuse", ExtraColumns::Refuse), ("ignore", ExtraColumns::Ignore)];
-    let extra_columns = section.word("extra_columns", &extra, report).unwrap_or(ExtraColumns::Refuse);
+    // A document of nested values has more than what its rows are made of.
+    let extra_default = if syntax.is_some() { ExtraColumns::Ignore } else { ExtraColumns::Refuse };
+    let extra_columns = section.word("extra_columns", &extra, report).unwrap_or(extra_default);
     let trailers = section.sections("trailers", report);
     let trailers = trailers.into_iter().filter_map(|one| trailer(one, &columns, report)).collect();
     let series = section.section("series", report);
@@ -63,15 +80,17 @@ enum Kind {
     Json,
     Ndjson,
     Parquet,
+    Xml,
 }
 
-fn format(section: &mut Section<'_>, report: &mut Problems<'_>) -> Option<Format> {
+fn kind(section: &mut Section<'_>, report: &mut Problems<'_>) -> Option<Kind> {
     let kinds = [
         ("csv", Kind::Csv),
         ("xlsx", Kind::Xlsx),
         ("json", Kind::Json),
         ("ndjson", Kind::Ndjson),
         ("parquet", Kind::Parquet),
+        ("xml", Kind::Xml),
     ];
     let was_empty = report.is_empty();
     let kind = section.word("format", &kinds, report);
@@ -79,9 +98,14 @@ fn format(section: &mut Section<'_>, report: &mut Problems<'_>) -> Option<Format
         report.add(
             0..0,
             "the layout has no \"format\"",
-            "one of \"csv\", \"xlsx\", \"json\", \"ndjson\", \"parquet\"".to_owned(),
+            "one of \"csv\", \"xlsx\", \"json\", \"ndjson\", \"parquet\", \"xml\"".to_owned(),
         );
     }
+    kind
+}
+
+/// The format's settings; those of a document, which name columns, are added later.
+fn format(kind: Kind, section: &mut Section<'_>, report: &mut Problems<'_>) -> Option<Format> {
     let separator = section.character("separator", report);
     if let Some(separator) = separator.as_ref().filter(|mark| !is_separator(*mark.get_ref())) {
         report.add(separator.span(), "\"separator\": expected an ASCII character other than a quote or a letter", None);
@@ -97,7 +121,6 @@ fn format(section: &mut Section<'_>, report: &mut Problems<'_>) -> Option<Format
     let header = section.flag("header", report).unwrap_or(true);
     let skip_lines = section.whole("skip_lines", 0, 1_000_000, report);
     let comment = section.text("comment", report).filter(|text| !text.get_ref().is_empty());
-    let kind = kind?;
     let mut only = |is_there: Option<std::ops::Range<usize>>, key: &str, kinds: &[Kind]| {
         if let Some(span) = is_there.filter(|_| !kinds.contains(&kind)) {
             report.add(span, format!("{key:?} does not apply to this format"), None);
@@ -121,6 +144,8 @@ fn format(section: &mut Section<'_>, report: &mut Problems<'_>) -> Option<Format
         Kind::Json => Format::Json,
         Kind::Ndjson => Format::Ndjson,
         Kind::Parquet => Format::Parquet,
+        // Always a document.
+        Kind::Xml => return None,
     })
 }
 

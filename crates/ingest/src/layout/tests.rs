@@ -47,7 +47,7 @@ fn problems_have_a_place_and_a_hint() {
     let cases = [
         (
             "format = 'csw'\n[columns.a]\ntype = 'text'",
-            "1:10: unknown format \"csw\": expected one of \"csv\", \"xlsx\", \"json\", \"ndjson\", \"parquet\"; nearest: \"csv\"",
+            "1:10: unknown format \"csw\": expected one of \"csv\", \"xlsx\", \"json\", \"ndjson\", \"parquet\", \"xml\"; nearest: \"csv\"",
         ),
         ("[columns.a]\ntype = 'text'", "1:1: the layout has no \"format\"; one of"),
         ("format = 'csv'", "1:1: the layout has no columns; write one [columns.NAME]"),

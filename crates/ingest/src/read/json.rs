@@ -138,7 +138,7 @@ fn row(text: &str, line: u64, checker: &mut RowChecker<'_>) -> Result<()> {
     checker.row(line, &cells)
 }
 
-fn cell(value: &RawValue) -> Cell<'_> {
+pub fn cell(value: &RawValue) -> Cell<'_> {
     let text = value.get();
     match text.as_bytes().first() {
         Some(b'n') => Cell::Empty,
@@ -153,7 +153,7 @@ fn cell(value: &RawValue) -> Cell<'_> {
 }
 
 /// An object's fields in their order; a name may occur twice.
-struct Fields<'a>(Vec<(String, &'a RawValue)>);
+pub struct Fields<'a>(pub Vec<(String, &'a RawValue)>);
 
 impl<'de> serde::Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -17,6 +17,7 @@ mod header;
 mod row_checker;
 
 mod csv;
+mod document;
 mod encoding;
 mod json;
 mod parquet;
@@ -62,6 +63,7 @@ pub fn read(file: File, layout: &Layout, each: Sink<'_>) -> Result<ReadReport> {
         Format::Csv(format) => csv::read(file, format, &mut checker)?,
         Format::Xlsx(format) => xlsx::read(file, format, &mut checker)?,
         Format::Json => json::read_array(file, &mut checker)?,
+        Format::Document(format) => document::read(file, format, &mut checker)?,
         Format::Ndjson => json::read_lines(file, &mut checker)?,
         Format::Parquet => parquet::read(file, &mut checker)?,
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in shared code of tests too")]
 
 mod calendar;
+mod documents;
 mod kinds;
 mod workbook;
 

@@ -85,7 +85,7 @@ impl Http {
 }
 
 /// Follows redirects within one host and never from HTTPS to HTTP: headers may contain a secret.
-fn redirected(attempt: redirect::Attempt<'_>) -> redirect::Action {
+pub(crate) fn redirected(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let Some(first) = attempt.previous().first() else { return attempt.follow() };
     let leads_away = attempt.url().host_str() != first.host_str()
         || (first.scheme() == "https" && attempt.url().scheme() != "https");

@@ -18,6 +18,7 @@ use futures::stream::BoxStream;
 use crate::{Error, Kind, Result};
 
 pub use folder::Folder;
+pub(crate) use http::redirected;
 pub use http::{Http, Url as HttpUrl};
 pub use pattern::Pattern;
 pub use sftp::{HostKey, Login, Sftp, SftpServer};

@@ -1,0 +1,146 @@
+//! How an answer is continued on further pages.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use url::Url;
+
+use super::Answer;
+use crate::error::ErrorContext;
+use crate::{Error, Kind, Result};
+
+/// More pages of one window are a sign of a server that always names a next one.
+const PAGES_MAX: usize = 10_000;
+
+/// How the next page is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Paging {
+    /// There is one page.
+    Single,
+    /// The header `Link` has its URL, as `rel="next"`.
+    Link,
+    /// A member of the answer has its URL: names from the root.
+    Next(Vec<String>),
+    /// A member of the answer is the value of a parameter of the next request.
+    Cursor { path: Vec<String>, parameter: String },
+    /// A parameter counts pages, from a first one, until one has no rows.
+    Number { parameter: String, first: u64 },
+    /// A parameter counts rows, until a page has fewer than it may have.
+    Offset { parameter: String, size: u64 },
+}
+
+/// The pages of one window.
+#[derive(Debug)]
+pub struct Pages {
+    paging: Paging,
+    first: Url,
+    next: Option<Url>,
+    requested: BTreeSet<String>,
+    rows: u64,
+}
+
+impl Pages {
+    pub(super) fn begin(first: Url, paging: Paging) -> Result<Pages> {
+        let next = match &paging {
+            Paging::Number { parameter, first: number } => with_parameter(&first, parameter, &number.to_string()),
+            Paging::Offset { parameter, .. } => with_parameter(&first, parameter, "0"),
+            _ => first.clone(),
+        };
+        Ok(Pages { paging, first, next: Some(next), requested: BTreeSet::new(), rows: 0 })
+    }
+
+    /// The URL of the page to request now; `None` after the last one.
+    ///
+    /// # Errors
+    /// `FixSetup` where the server names a page again, or too many.
+    pub fn next_url(&mut self) -> Result<Option<Url>> {
+        let Some(url) = self.next.take() else { return Ok(None) };
+        if !self.requested.insert(url.to_string()) {
+            let what = format!("page through {}: the server names a page again", super::shown(&url));
+            return Err(Error::new(Kind::FixSetup, what));
+        }
+        if self.requested.len() > PAGES_MAX {
+            let what = format!("page through {}: there are more than {PAGES_MAX} pages", super::shown(&url));
+            return Err(Error::new(Kind::FixSetup, what).hint("ask for less at a time: a smaller `window`"));
+        }
+        Ok(Some(url))
+    }
+
+    /// Takes note of a page, which has so many rows, so that the next one is known.
+    ///
+    /// # Errors
+    /// `FixInput` where the answer should name the next page, and can't be read; `FixSetup` where that is on another
+    /// host, which would get the request's secrets.
+    pub fn continue_after(&mut self, answer: &Answer, rows: u64) -> Result<()> {
+        self.rows += rows;
+        self.next = match &self.paging {
+            Paging::Single => None,
+            Paging::Link => answer.next_link.as_deref().map(|link| self.joined(link)).transpose()?,
+            Paging::Next(path) => text_at(answer, path)?.map(|link| self.joined(&link)).transpose()?,
+            Paging::Cursor { path, parameter } => {
+                text_at(answer, path)?.map(|value| with_parameter(&self.first, parameter, &value))
+            }
+            Paging::Number { parameter, first } => {
+                let number = first + self.requested.len() as u64;
+                (rows > 0).then(|| with_parameter(&self.first, parameter, &number.to_string()))
+            }
+            Paging::Offset { parameter, size } => {
+                (rows >= *size).then(|| with_parameter(&self.first, parameter, &self.rows.to_string()))
+            }
+        };
+        Ok(())
+    }
+
+    fn joined(&self, link: &str) -> Result<Url> {
+        let url = self.first.join(link).during(Kind::FixInput, "read the URL of the next page")?;
+        let is_same = url.scheme() == self.first.scheme()
+            && url.host_str() == self.first.host_str()
+            && url.port_or_known_default() == self.first.port_or_known_default();
+        if is_same {
+            return Ok(url);
+        }
+        let what = format!("page through {}: the next page is at {}", super::shown(&self.first), super::shown(&url));
+        Err(Error::new(Kind::FixSetup, what).hint("only pages of the same scheme and host are requested"))
+    }
+}
+
+/// The text or number at the end of a path of the answer's members; `None` for null, an empty text, or none.
+fn text_at(answer: &Answer, path: &[String]) -> Result<Option<String>> {
+    let mut value: Value =
+        serde_json::from_slice(&answer.bytes).during(Kind::FixInput, "find the next page: read JSON")?;
+    for name in path {
+        value = value.get_mut(name).map(Value::take).unwrap_or_default();
+    }
+    Ok(match value {
+        Value::String(text) if !text.is_empty() => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    })
+}
+
+/// The URL with one parameter set.
+fn with_parameter(url: &Url, name: &str, value: &str) -> Url {
+    let kept: Vec<(String, String)> =
+        url.query_pairs().filter(|(key, _)| key != name).map(|(key, value)| (key.into(), value.into())).collect();
+    let mut url = url.clone();
+    url.query_pairs_mut().clear().extend_pairs(kept).append_pair(name, value);
+    url
+}
+
+/// The URL that a header `Link` (RFC 8288) gives as `rel="next"`.
+pub(super) fn next_link(header: &str) -> Option<String> {
+    // A URL may have commas and semicolons, so it is what is within < and >.
+    let mut rest = header;
+    loop {
+        let (url, after) = rest.split_once('<')?.1.split_once('>')?;
+        let parameters = after.split_once('<').map_or(after, |(parameters, _)| parameters);
+        let is_next = parameters.split([';', ',']).any(|parameter| {
+            let parameter = parameter.trim().to_ascii_lowercase();
+            parameter.strip_prefix("rel=").is_some_and(|rel| rel.trim_matches('"').split(' ').any(|one| one == "next"))
+        });
+        if is_next {
+            return Some(url.to_owned());
+        }
+        rest = after;
+    }
+}
