@@ -8,7 +8,8 @@ use schedule::{AfterTrigger, HookRules, JobRules, Planner, Trigger};
 
 use super::flow::FunctionJob;
 use super::{
-    Controls, Function, Ingest, Load, Mart, MartKind, OrUnset, Secret, Statement, Training, Transfer, Warehouse,
+    Collect, Controls, Function, Ingest, Load, Mart, MartKind, OrUnset, Secret, Statement, Training, Transfer,
+    Warehouse,
 };
 
 /// An action that the server takes when a job fails or recovers.
@@ -50,6 +51,7 @@ pub enum Job<'a> {
     /// A function that has a `job.toml`.
     Function(&'a Function, &'a FunctionJob),
     Ingest(&'a Ingest),
+    Collect(&'a Collect),
     Load(&'a Load),
     /// A set of controls.
     Control(&'a Controls),
@@ -67,6 +69,7 @@ impl<'a> Job<'a> {
             Job::Mart(_) => "mart",
             Job::Function(..) => "function",
             Job::Ingest(_) => "ingest",
+            Job::Collect(_) => "collect",
             Job::Load(_) => "load",
             Job::Control(_) => "control",
             Job::Statement(_) => "statement",
@@ -82,6 +85,7 @@ impl<'a> Job<'a> {
             Job::Mart(mart) => &mart.name,
             Job::Function(function, _) => &function.name,
             Job::Ingest(ingest) => &ingest.name,
+            Job::Collect(collect) => &collect.name,
             Job::Load(load) => &load.name,
             Job::Control(set) => &set.name,
             Job::Statement(statement) => &statement.name,
@@ -97,6 +101,7 @@ impl<'a> Job<'a> {
             Job::Mart(mart) => &mart.rules,
             Job::Function(_, job) => &job.rules,
             Job::Ingest(ingest) => &ingest.rules,
+            Job::Collect(collect) => &collect.rules,
             Job::Load(load) => &load.rules,
             Job::Control(set) => &set.rules,
             Job::Statement(statement) => &statement.rules,
@@ -112,6 +117,7 @@ impl<'a> Job<'a> {
             Job::Mart(mart) => &mart.file,
             Job::Function(_, job) => &job.file,
             Job::Ingest(ingest) => &ingest.file,
+            Job::Collect(collect) => &collect.file,
             Job::Load(load) => &load.file,
             Job::Control(set) => &set.file,
             Job::Statement(statement) => &statement.file,
@@ -134,8 +140,8 @@ impl Warehouse {
         let transfers = self.transfers.values().map(Job::Transfer).chain(tables.map(Job::Mart)).chain(functions);
         let billing = self.ingests.values().map(Job::Ingest).chain(self.loads.values().map(Job::Load));
         let checks = self.controls.values().map(Job::Control).chain(self.statements.values().map(Job::Statement));
-        let trainings = self.trainings.values().map(Job::Training);
-        let all = transfers.chain(billing).chain(checks).chain(trainings).chain([Job::Upkeep(&self.upkeep)]);
+        let forecasts = self.collects.values().map(Job::Collect).chain(self.trainings.values().map(Job::Training));
+        let all = transfers.chain(billing).chain(checks).chain(forecasts).chain([Job::Upkeep(&self.upkeep)]);
         all.map(|job| (job.full_name(), job)).collect()
     }
 

@@ -5,6 +5,7 @@
 //! This module opens no connection, reads no environment variable by itself and prints nothing.
 
 mod check;
+mod collect;
 pub mod example;
 mod expand;
 pub mod flow;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 pub use base::Problem;
 pub use check::placeholders;
+pub use collect::{Collect, Since};
 pub use flow::{Controls, Function, Ingest, Layer, Load, Statement};
 pub use init::init;
 pub use job::{Hook, Job, Upkeep};
@@ -62,6 +64,7 @@ pub struct Warehouse {
     pub layers: BTreeMap<String, Layer>,
     pub functions: BTreeMap<String, Function>,
     pub ingests: BTreeMap<String, Ingest>,
+    pub collects: BTreeMap<String, Collect>,
     pub loads: BTreeMap<String, Load>,
     /// Sets of controls.
     pub controls: BTreeMap<String, Controls>,

@@ -15,11 +15,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema as schema};
 use serde::de::{self, Deserialize, Deserializer};
 use toml::Spanned;
 
+mod collect;
 mod flow;
 mod job;
 mod model;
 mod serve;
 
+pub use collect::{ApiLogin, Collect, Paging, Request};
 pub use flow::{Control, Controls, FunctionJob, Ingest, Language, Layer, Load, Severity, Shape, Source, Statement};
 pub use job::{Hook, HookEvent, RunSettings, Trigger, Upkeep};
 pub use model::{Channel, ChannelFormat, Container, Endpoint, Models, Training};
@@ -34,6 +36,7 @@ pub enum FileKind {
     Layer,
     FunctionJob,
     Ingest,
+    Collect,
     Load,
     Controls,
     Control,
@@ -54,6 +57,7 @@ pub fn json_schema(kind: FileKind) -> serde_json::Value {
         FileKind::Layer => generator.into_root_schema_for::<Layer>(),
         FileKind::FunctionJob => generator.into_root_schema_for::<FunctionJob>(),
         FileKind::Ingest => generator.into_root_schema_for::<Ingest>(),
+        FileKind::Collect => generator.into_root_schema_for::<Collect>(),
         FileKind::Load => generator.into_root_schema_for::<Load>(),
         FileKind::Controls => generator.into_root_schema_for::<Controls>(),
         FileKind::Control => generator.into_root_schema_for::<Control>(),

@@ -71,6 +71,11 @@ impl Warehouse {
         find("ingest", name, "ingests/", &self.config.ingests)
     }
 
+    /// The collect of this name.
+    pub fn collect(&self, name: &str) -> Result<&config::Collect> {
+        find("collect", name, "collects/", &self.config.collects)
+    }
+
     /// The load of this name.
     pub fn load(&self, name: &str) -> Result<&config::Load> {
         find("load", name, "loads/", &self.config.loads)

@@ -1,6 +1,7 @@
 //! Checks the raw types of the configuration and makes the checked ones of them: names and files must exist, texts
 //! must be well-formed. All problems of all files are collected; with a problem anywhere there is no configuration.
 
+mod collect;
 mod connection;
 mod control;
 mod files;
@@ -63,6 +64,7 @@ pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
     let layers = function::layers(root, &mut problems);
     let functions = function::functions(root, zone, &mut problems);
     let ingests = ingest::load(root, zone, env, &mut problems, &mut unset);
+    let collects = collect::load(root, zone, env, &mut problems, &mut unset);
     let loads = load::load(root, zone, &ingests, &functions, &mut problems);
     let controls = control::load(root, zone, &mut problems);
     let statements = statement::load(root, zone, &controls, &mut problems);
@@ -76,6 +78,7 @@ pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
     warehouse.marts = marts;
     (warehouse.layers, warehouse.functions, warehouse.controls) = (layers, functions, controls);
     (warehouse.ingests, warehouse.loads, warehouse.statements) = (ingests, loads, statements);
+    warehouse.collects = collects;
     (warehouse.containers, warehouse.endpoints, warehouse.trainings) = (containers, endpoints, trainings);
     warehouse.set_mart_triggers();
     job::check_across_files(&warehouse, root, &mut problems);

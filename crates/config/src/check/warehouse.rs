@@ -71,6 +71,7 @@ pub fn check(
         controls: BTreeMap::new(),
         statements: BTreeMap::new(),
         trainings: BTreeMap::new(),
+        collects: BTreeMap::new(),
         containers: BTreeMap::new(),
         endpoints: BTreeMap::new(),
         model_data: model::data(root, &raw.models, report),

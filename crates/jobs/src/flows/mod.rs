@@ -1,6 +1,7 @@
 //! What each kind of job does, from its configuration to its result: one module a kind.
 
 pub mod base_backups;
+pub mod collect;
 pub mod columns;
 pub mod control;
 pub mod function;

@@ -1,6 +1,7 @@
 //! The commands of the program, a file for each. The doc comments of their arguments are the help texts.
 
 mod check;
+mod collect;
 mod completions;
 mod control;
 mod demo;

@@ -143,6 +143,7 @@ async fn run_job(warehouse: &Warehouse, job: &Job<'_>, request: &RunRequest, jso
             Ok(ExitCode::SUCCESS)
         }
         Job::Ingest(_) => ingest(warehouse, request, name, json).await,
+        Job::Collect(_) => super::collect::run(warehouse, request, name, json).await,
         Job::Load(_) => load(warehouse, request, job, json).await,
         Job::Control(_) => control(warehouse, request, job, json).await,
         Job::Statement(_) => super::statement::issue(warehouse, request, name, json).await,

@@ -24,6 +24,8 @@ enum File {
     FunctionJob,
     /// ingests/NAME.toml
     Ingest,
+    /// collects/NAME.toml
+    Collect,
     /// loads/NAME.toml
     Load,
     /// controls/NAME.toml
@@ -50,6 +52,7 @@ impl Schema {
             File::Layer => FileKind::Layer,
             File::FunctionJob => FileKind::FunctionJob,
             File::Ingest => FileKind::Ingest,
+            File::Collect => FileKind::Collect,
             File::Load => FileKind::Load,
             File::Controls => FileKind::Controls,
             File::Control => FileKind::Control,

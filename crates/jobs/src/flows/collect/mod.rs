@@ -1,0 +1,543 @@
+//! **collect**: asks a partner's HTTP API for new and revised values. Each answer is an object, checked against a layout
+//! and by what is known; one that does not pass is quarantined, and its window is asked for again by the next run. A
+//! value that is other than the table's newest version of it is added as another version, with the instant from which
+//! it was known. No row is ever changed.
+//!
+//! The rows of a window and the newest known time of its item are in one commit: a run that is killed has added a window
+//! or not, and the next one asks again and adds what is not there.
+
+mod answers;
+mod checks;
+mod rows;
+mod versions;
+mod windows;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{Field, Schema};
+use chrono::{DateTime, SubsecRound, Utc};
+use config::{Collect, Job, UnsetVariables};
+use ingest::api::{Answer, Api, ApiSettings, Outcome as ApiOutcome, RequestWindow};
+use ingest::objects::{Hash, Object, Objects};
+use ingest::read::{self, Fault, Verdict};
+use lake::{Lake, TableName};
+use ledger::{Outcome, Run};
+use serde_json::{Value, json};
+
+use crate::failure;
+use crate::flows::moment::instant_text;
+use crate::runs::{self, FlowOutcome, RunRequest};
+use crate::warehouse::Warehouse;
+
+use answers::{AnswerRow, CollectState, ItemState, OPERATION};
+use rows::{Columns, ITEM, KNOWN_AT, WindowRows};
+use versions::Knowledge;
+use windows::{Coverage, Window, delta};
+
+pub use answers::SCHEMA;
+
+/// A window with more rows than this is a mistake: they are in memory together.
+const WINDOW_ROWS_MAX: usize = 5_000_000;
+/// With how many of the newest values an answer's unit is compared.
+const UNIT_VALUES: usize = 500;
+
+/// What a run did for one item.
+#[derive(Debug, Default, Clone)]
+pub struct ItemReport {
+    /// Its name; empty where the collect asks for one thing only.
+    pub item: String,
+    /// Rows that answers had.
+    pub rows: u64,
+    /// Values that the table did not have.
+    pub new: u64,
+    /// Values that are other than before.
+    pub revised: u64,
+    /// Why an answer was quarantined, with its first faults.
+    pub quarantined: Vec<String>,
+    /// Why the item could not be asked for.
+    pub error: Option<String>,
+}
+
+/// What a run did.
+#[derive(Debug, Default)]
+pub struct CollectReport {
+    pub items: Vec<ItemReport>,
+    /// The partner asked not to be asked before this instant, so that items are left for a later run.
+    pub not_before: Option<DateTime<Utc>>,
+    /// Whether a later run may succeed where items failed.
+    is_retryable: bool,
+}
+
+impl CollectReport {
+    /// The exit code of a run in which items failed.
+    pub fn exit_code(&self) -> u8 {
+        if self.is_retryable { failure::code::RETRY } else { failure::code::FIX_SETUP }
+    }
+
+    /// The run's figures.
+    pub fn figures(&self) -> Value {
+        let sum = |count: fn(&ItemReport) -> u64| self.items.iter().map(count).sum::<u64>();
+        let items = |is: fn(&ItemReport) -> bool| self.items.iter().filter(|item| is(item)).count();
+        json!({
+            "items": self.items.len(), "rows": sum(|item| item.rows), "new": sum(|item| item.new),
+            "revised": sum(|item| item.revised), "quarantined": items(|item| !item.quarantined.is_empty()),
+            "failed": items(|item| item.error.is_some()), "not_before": self.not_before.map(instant_text),
+        })
+    }
+}
+
+/// Runs the collect `name` as a run of `collect:NAME`. `on_item` gets each item's report as soon as it is done.
+///
+/// # Errors
+/// Items that could not be asked for are in the report, and the run has failed; an error is one of the whole run.
+pub async fn run(
+    warehouse: &Warehouse,
+    request: &RunRequest,
+    name: &str,
+    on_item: &mut dyn FnMut(&ItemReport),
+) -> Result<CollectReport> {
+    let collect = warehouse.collect(name)?;
+    let settings = collect.api.clone().map_err(|unset: UnsetVariables| unset)?;
+    let detail = json!({"collect": name, "table": format!("{}.{}", collect.schema, collect.table)});
+    runs::run(warehouse, Job::Collect(collect), request, detail, async |run| {
+        let lake = warehouse.lake().await?;
+        let mut collect_run = CollectRun {
+            warehouse,
+            run,
+            collect,
+            columns: Columns::of(collect),
+            objects: warehouse.objects(&lake),
+            layout: Hash::of(&std::fs::read(&collect.layout_file).context("read the layout")?).to_string(),
+            state: CollectState::read(&lake, name).await?,
+            lake,
+        };
+        let (mut report, first_error) = collect_run.items(settings, on_item).await?;
+        report.is_retryable = first_error.as_ref().is_some_and(failure::is_retryable);
+        let figures = report.figures();
+        let outcome = match first_error {
+            None => Outcome::Succeeded,
+            Some(error) => {
+                Outcome::Failed { error: failure::full_text(&error), retryable: failure::is_retryable(&error) }
+            }
+        };
+        Ok(FlowOutcome { output: report, outcome, figures })
+    })
+    .await
+}
+
+/// What the steps of one run share.
+struct CollectRun<'a> {
+    warehouse: &'a Warehouse,
+    run: &'a Run,
+    collect: &'a Collect,
+    columns: Columns,
+    lake: Lake,
+    objects: Objects,
+    /// The hash of the layout's file.
+    layout: String,
+    state: CollectState,
+}
+
+/// What became of the answers to one window.
+enum WindowEnd {
+    /// They were accepted.
+    Accepted,
+    /// The server has nothing new.
+    Unchanged,
+    /// One of them was quarantined.
+    Quarantined,
+    /// The partner is not to be asked any more for now.
+    NotBefore(DateTime<Utc>),
+}
+
+/// One answer that was read, with its rows already among those of the window.
+struct AnswerRead {
+    row: AnswerRow,
+    etag: Option<String>,
+}
+
+impl CollectRun<'_> {
+    async fn items(
+        &mut self,
+        settings: ApiSettings,
+        on_item: &mut dyn FnMut(&ItemReport),
+    ) -> Result<(CollectReport, Option<anyhow::Error>)> {
+        let mut report = CollectReport::default();
+        let now = Utc::now();
+        if let Some(until) = self.state.not_before.filter(|until| *until > now) {
+            report.not_before = Some(until);
+            tracing::info!(target: "jobs::collect", "the partner is not to be asked before {}", instant_text(until));
+            return Ok((report, None));
+        }
+        let mut api = Api::new(settings)?;
+        let mut first_error = None;
+        for item in &self.collect.items {
+            let mut one = ItemReport { item: Collect::item_name(item), ..ItemReport::default() };
+            let done = self.item(&mut api, item, &mut one).await;
+            let not_before = match done {
+                Ok(not_before) => not_before,
+                Err(error) => {
+                    one.error = Some(failure::full_text(&error));
+                    tracing::error!(target: "jobs::collect", "{}: {}", one.item, failure::full_text(&error));
+                    first_error.get_or_insert(error);
+                    None
+                }
+            };
+            on_item(&one);
+            report.items.push(one);
+            if self.state.not_before != not_before {
+                self.state.not_before = not_before;
+                self.state.write(&self.lake, &self.collect.name).await?;
+            }
+            if not_before.is_some() {
+                report.not_before = not_before;
+                break;
+            }
+        }
+        Ok((report, first_error))
+    }
+
+    fn target(&self) -> TableName {
+        TableName::new(&self.collect.schema, &self.collect.table)
+    }
+
+    fn position_name(&self, item: &str) -> String {
+        format!("collect/{}/{item}", self.collect.name)
+    }
+
+    /// The time of the newest value of an item that the table has.
+    async fn newest(&self, item: &str) -> Result<Option<DateTime<Utc>>> {
+        let Some(table) = self.lake.table(&self.target()).await? else { return Ok(None) };
+        let position = table.position(&self.position_name(item)).await?;
+        Ok(position.and_then(DateTime::from_timestamp_micros))
+    }
+
+    /// Asks for an item's windows. Returns the instant before which the partner is not to be asked again.
+    async fn item(
+        &mut self,
+        api: &mut Api,
+        item: &BTreeMap<String, String>,
+        report: &mut ItemReport,
+    ) -> Result<Option<DateTime<Utc>>> {
+        let now = Utc::now().trunc_subsecs(0);
+        let name = Collect::item_name(item);
+        let before = self.state.items.entry(name.clone()).or_default().clone();
+        if before.first_asked_at.is_none() {
+            // Before the first commit, so that a run after a kill knows what is history.
+            self.state.items.entry(name.clone()).or_default().first_asked_at = Some(now);
+            self.state.write(&self.lake, &self.collect.name).await?;
+        }
+        let newest = self.newest(&name).await?;
+        let coverage = Coverage {
+            begin: self.collect.begins_at(now),
+            newest,
+            overlap: self.collect.overlap,
+            end: now + delta(self.collect.ahead),
+            longest: self.collect.window,
+        };
+        let windows = match self.collect.has_window {
+            true => coverage.windows(&self.gaps(&name, &coverage).await?),
+            false => vec![Window { from: coverage.from(), to: coverage.end }],
+        };
+        for window in windows {
+            match self.window(api, item, window, report).await? {
+                WindowEnd::Accepted | WindowEnd::Unchanged => {}
+                // The windows after it would move the newest known time beyond it.
+                WindowEnd::Quarantined => return Ok(None),
+                WindowEnd::NotBefore(until) => return Ok(Some(until)),
+            }
+        }
+        self.state.items.entry(name).or_default().asked_at = Some(now);
+        if self.state.items.get(&report.item) != Some(&before) {
+            self.state.write(&self.lake, &self.collect.name).await?;
+        }
+        Ok(None)
+    }
+
+    /// Where the table lacks values of the item, before the time that is asked for in any case.
+    async fn gaps(&self, item: &str, coverage: &Coverage) -> Result<Vec<Window>> {
+        let (Some(step), Some(_)) = (self.collect.step, coverage.newest) else { return Ok(Vec::new()) };
+        let begin = coverage.begin.max(coverage.end - delta(self.collect.gaps));
+        let before = self.rows_between(item, &[&self.columns.time], Window { from: begin, to: coverage.end }).await?;
+        let times = rows::instants(&before, &self.columns.time)?;
+        let mut times: Vec<DateTime<Utc>> =
+            times.iter().flatten().filter_map(DateTime::from_timestamp_micros).collect();
+        times.sort_unstable();
+        times.dedup();
+        Ok(windows::gaps(begin, &times, step))
+    }
+
+    /// Asks for all pages of a window, and commits its new versions.
+    async fn window(
+        &mut self,
+        api: &mut Api,
+        item: &BTreeMap<String, String>,
+        window: Window,
+        report: &mut ItemReport,
+    ) -> Result<WindowEnd> {
+        let request = RequestWindow { from: window.from, to: window.to, item: item.clone() };
+        let etag = self.state.items.get(&report.item).and_then(|state| state.etag.clone());
+        let etag = etag.filter(|_| !self.collect.has_window);
+        let (mut pages, mut rows, mut read) = (api.pages(&request)?, WindowRows::default(), Vec::new());
+        while let Some(url) = pages.next_url()? {
+            let tag = etag.as_deref().filter(|_| read.is_empty());
+            let answer = match api.request(&url, tag).await? {
+                ApiOutcome::Answer(answer) => answer,
+                ApiOutcome::Unchanged => return Ok(WindowEnd::Unchanged),
+                ApiOutcome::NotBefore(until) => return Ok(WindowEnd::NotBefore(until)),
+            };
+            let one = self.read(&answer, window, &report.item, &mut rows).await?;
+            report.rows += one.row.rows;
+            let is_quarantined = one.row.quarantined.is_some();
+            let count = one.row.rows;
+            read.push(one);
+            if is_quarantined {
+                break;
+            }
+            if rows.len() > WINDOW_ROWS_MAX {
+                let error = base::Error::setup(format!("a window has more than {WINDOW_ROWS_MAX} rows"));
+                bail!(error.hint("ask for less at a time: a smaller `window`"));
+            }
+            pages.continue_after(&answer, count)?;
+        }
+        self.judge(item, window, &rows, &mut read).await?;
+        if read.iter().any(|one| one.row.quarantined.is_some()) {
+            self.quarantine(read, report).await?;
+            return Ok(WindowEnd::Quarantined);
+        }
+        self.commit(item, window, &rows, &read, report).await?;
+        let first_etag = read.into_iter().next().and_then(|one| one.etag);
+        let state = self.state.items.entry(report.item.clone()).or_default();
+        state.quarantined = None;
+        state.etag = first_etag.filter(|_| !self.collect.has_window);
+        Ok(WindowEnd::Accepted)
+    }
+
+    /// Stores an answer, and reads its rows by the layout.
+    async fn read(&self, answer: &Answer, window: Window, item: &str, rows: &mut WindowRows) -> Result<AnswerRead> {
+        let sha256 = Hash::of(&answer.bytes);
+        let bytes = answer.bytes.len() as u64;
+        let mut row = AnswerRow {
+            item: item.to_owned(),
+            window,
+            object: Object { sha256, bytes },
+            received_at: answer.received_at,
+            rows: 0,
+            quarantined: None,
+            faults: Vec::new(),
+        };
+        let is_empty = self.collect.empty.as_ref().is_some_and(|empty| {
+            String::from_utf8_lossy(&answer.bytes[..answer.bytes.len().min(64 << 10)])
+                .lines()
+                .any(|line| empty.is_match(line))
+        });
+        if !is_empty {
+            let (layout, content) = (self.collect.layout.clone(), answer.bytes.clone());
+            let read = tokio::task::spawn_blocking(move || -> ingest::Result<_> {
+                use std::io::{Seek, Write};
+                let spool = |error| {
+                    ingest::Error::new(ingest::Kind::Retry, "write an answer to a temporary file").because(error)
+                };
+                let mut file = tempfile::tempfile().map_err(spool)?;
+                file.write_all(&content).and_then(|()| file.rewind()).map_err(spool)?;
+                let mut batches = Vec::new();
+                let report = read::read(file, &layout, &mut |one| {
+                    batches.push(one);
+                    Ok(())
+                })?;
+                Ok((batches, report))
+            });
+            let (batches, report) = read.await.context("read an answer")??;
+            row.rows = report.rows;
+            row.faults = report.faults;
+            match report.verdict {
+                Verdict::Quarantine { reason } => row.quarantined = Some(reason),
+                Verdict::Accept => {
+                    batches.into_iter().for_each(|batch| rows.add(batch, &sha256.to_string(), answer.received_at));
+                }
+            }
+        }
+        let mut incoming = self.objects.begin();
+        incoming.write(&answer.bytes).await?;
+        row.object = incoming.finish().await?;
+        Ok(AnswerRead { row, etag: answer.etag.clone() })
+    }
+
+    /// Checks what a layout can't see, of all answers to a window.
+    async fn judge(
+        &self,
+        item: &BTreeMap<String, String>,
+        window: Window,
+        rows: &WindowRows,
+        read: &mut [AnswerRead],
+    ) -> Result<()> {
+        let Some(last) = read.last_mut().filter(|one| one.row.quarantined.is_none() && rows.len() > 0) else {
+            return Ok(());
+        };
+        let whole = rows.whole(&self.collect.layout.schema())?;
+        let ahead = delta(self.collect.ahead).num_microseconds().unwrap_or(i64::MAX);
+        let name = Collect::item_name(item);
+        let mut reason = checks::future(&self.columns, rows, &whole, ahead)?;
+        if reason.is_none() && self.collect.clock_check {
+            let margin = chrono::TimeDelta::hours(3);
+            let around = Window { from: window.from - margin, to: window.to + margin };
+            reason = checks::clock(&self.columns, &whole, &self.known_rows(&name, around).await?)?;
+        }
+        if let (None, Some(jump_max)) = (&reason, self.collect.jump_max) {
+            reason = checks::unit(&self.columns, &whole, &self.newest_rows(&name).await?, jump_max)?;
+        }
+        last.row.quarantined = reason;
+        Ok(())
+    }
+
+    /// Records quarantined answers, unless the same one was recorded before.
+    async fn quarantine(&mut self, read: Vec<AnswerRead>, report: &mut ItemReport) -> Result<()> {
+        let quarantined = read.into_iter().map(|one| one.row).filter(|row| row.quarantined.is_some());
+        for row in quarantined {
+            let reason = row.quarantined.clone().unwrap_or_default();
+            tracing::warn!(target: "jobs::collect", "{}: an answer is quarantined: {reason}", row.item);
+            report.quarantined.push(reason.clone());
+            report.quarantined.extend(row.faults.iter().take(5).map(Fault::to_string));
+            let mark = Some((row.object.sha256.to_string(), self.layout.clone()));
+            let state = self.state.items.entry(row.item.clone()).or_default();
+            if state.quarantined == mark {
+                continue;
+            }
+            state.quarantined = mark;
+            answers::append(&self.lake, self.run, &self.collect.name, std::slice::from_ref(&row)).await?;
+            let fields = json!({
+                "collect": self.collect.name, "item": row.item, "sha256": row.object.sha256.to_string(), "reason": reason,
+            });
+            self.run.event("answer.quarantined", fields)?;
+            self.state.write(&self.lake, &self.collect.name).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits the versions that a window's answers add, with the newest known time of the item.
+    async fn commit(
+        &mut self,
+        item: &BTreeMap<String, String>,
+        window: Window,
+        rows: &WindowRows,
+        read: &[AnswerRead],
+        report: &mut ItemReport,
+    ) -> Result<()> {
+        let schema = self.collect.layout.schema();
+        let whole = rows.whole(&schema)?;
+        let times = self.columns.times(&whole)?;
+        let (least, most) = (arrow::compute::min(&times), arrow::compute::max(&times));
+        let span =
+            match (least.and_then(DateTime::from_timestamp_micros), most.and_then(DateTime::from_timestamp_micros)) {
+                (Some(least), Some(most)) => Window { from: least, to: most + chrono::TimeDelta::microseconds(1) },
+                _ => window,
+            };
+        let name = report.item.clone();
+        let before = self.known_rows(&name, span).await?;
+        let newest = self.newest(&name).await?.map(|at| at.timestamp_micros());
+        let state = self.state.items.get(&name).cloned().unwrap_or_default();
+        let new = versions::compare(&self.columns, rows, &whole, &before, &self.knowledge(&state, newest))?;
+        let recorded_at = Utc::now().trunc_subsecs(6);
+        let complete = rows.complete(&self.columns, &whole, item, new.known_at, recorded_at)?;
+        let complete_schema = complete.schema();
+        let added = take_record_batch(&complete, &UInt32Array::from(new.rows)).context("select the new versions")?;
+        let count = added.num_rows() as u64;
+        if count > 0 {
+            let answers: Vec<AnswerRow> = read.iter().map(|one| one.row.clone()).collect();
+            answers::append(&self.lake, self.run, &self.collect.name, &answers).await?;
+        }
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!("collect-before-commit");
+        let position = most.max(newest).map(|micros| (self.position_name(&name), micros));
+        let positions = position.into_iter().collect();
+        let target = self.target();
+        let run = self.run.id();
+        crate::flows::rows::append(&self.lake, &target, run, OPERATION, &complete_schema, vec![added], positions)
+            .await?;
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!("collect-after-commit");
+        report.new += count - new.revised as u64;
+        report.revised += new.revised as u64;
+        if count > 0 {
+            let fields = json!({
+                "collect": self.collect.name, "item": name, "table": target.to_string(), "new": count - new.revised as u64,
+                "revised": new.revised, "from": instant_text(span.from), "to": instant_text(span.to),
+            });
+            self.run.event("values.collected", fields)?;
+        }
+        Ok(())
+    }
+
+    fn knowledge(&self, state: &ItemState, newest: Option<i64>) -> Knowledge {
+        Knowledge {
+            asked_at: state.asked_at.map(|at| at.timestamp_micros()),
+            history_from: newest.map_or(i64::MIN, |at| at + 1),
+            first_asked_at: state.first_asked_at.map_or(i64::MIN, |at| at.timestamp_micros()),
+            history_known_after: self.collect.history_known_after.and_then(|after| delta(after).num_microseconds()),
+            stamp: self.collect.known_at.clone(),
+        }
+    }
+
+    /// The versions of an item's values of a window that the table has, in the layout's columns, and `known_at`.
+    async fn known_rows(&self, item: &str, window: Window) -> Result<RecordBatch> {
+        let mut names: Vec<&str> = self.columns.names.iter().map(String::as_str).collect();
+        names.push(KNOWN_AT);
+        self.rows_between(item, &names, window).await
+    }
+
+    async fn rows_between(&self, item: &str, names: &[&str], window: Window) -> Result<RecordBatch> {
+        let time = quoted(&self.columns.time);
+        let (from, to) = (instant_text(window.from), instant_text(window.to));
+        let condition = format!("{time} >= TIMESTAMPTZ '{from}' AND {time} < TIMESTAMPTZ '{to}'");
+        self.select(item, names, &condition, "").await
+    }
+
+    /// The newest values of an item.
+    async fn newest_rows(&self, item: &str) -> Result<RecordBatch> {
+        let names: Vec<&str> = self.columns.names.iter().map(String::as_str).chain([KNOWN_AT]).collect();
+        let order = format!("ORDER BY {} DESC LIMIT {UNIT_VALUES}", quoted(&self.columns.time));
+        self.select(item, &names, "true", &order).await
+    }
+
+    async fn select(&self, item: &str, names: &[&str], condition: &str, order: &str) -> Result<RecordBatch> {
+        let schema = self.known_schema(names)?;
+        let target = self.target();
+        let Some(table) = self.lake.table(&target).await? else { return Ok(RecordBatch::new_empty(schema)) };
+        let there = table.schema()?;
+        let selected = names.iter().map(|name| match there.field_with_name(name) {
+            Ok(_) => quoted(name),
+            // A column that the layout has got since the table was last written.
+            Err(_) => format!("NULL AS {}", quoted(name)),
+        });
+        let selected: Vec<String> = selected.collect();
+        let (table, item) = (format!("{}.{}", quoted(&target.schema), quoted(&target.table)), item.replace('\'', "''"));
+        let query =
+            format!("SELECT {} FROM {table} WHERE {ITEM} = '{item}' AND {condition} {order}", selected.join(", "));
+        let session = crate::flows::rows::session(self.warehouse, &self.lake)?;
+        let batches = crate::flows::rows::query(&session, &query).await.with_context(|| format!("read {target}"))?;
+        let batches: Vec<RecordBatch> =
+            batches.iter().map(|batch| lake::conform(batch, &schema)).collect::<lake::Result<_>>()?;
+        concat_batches(&schema, &batches).context("put known rows together")
+    }
+
+    /// The types of columns as the table has them.
+    fn known_schema(&self, names: &[&str]) -> Result<arrow::datatypes::SchemaRef> {
+        let known_at = Field::new(KNOWN_AT, rows::instant_type(), true);
+        let fields: Vec<Field> = names
+            .iter()
+            .map(|name| match self.columns.schema.field_with_name(name) {
+                Ok(field) => Ok(field.clone().with_nullable(true)),
+                Err(_) if *name == KNOWN_AT => Ok(known_at.clone()),
+                Err(error) => Err(error),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(std::sync::Arc::new(Schema::new(fields)))
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
