@@ -8,8 +8,8 @@ use schedule::{AfterTrigger, HookRules, JobRules, Planner, Trigger};
 
 use super::flow::FunctionJob;
 use super::{
-    Collect, Controls, Function, Ingest, Load, Mart, MartKind, OrUnset, Secret, Statement, Training, Transfer,
-    Warehouse,
+    Collect, Controls, Function, Ingest, Load, Mart, MartKind, OrUnset, Prediction, Secret, Statement, Training,
+    Transfer, Warehouse,
 };
 
 /// An action that the server takes when a job fails or recovers.
@@ -57,6 +57,7 @@ pub enum Job<'a> {
     Control(&'a Controls),
     Statement(&'a Statement),
     Training(&'a Training),
+    Prediction(&'a Prediction),
     /// The upkeep of the lake and the ledger, the only one of its kind.
     Upkeep(&'a Upkeep),
 }
@@ -74,6 +75,7 @@ impl<'a> Job<'a> {
             Job::Control(_) => "control",
             Job::Statement(_) => "statement",
             Job::Training(_) => "training",
+            Job::Prediction(_) => "prediction",
             Job::Upkeep(_) => "upkeep",
         }
     }
@@ -90,6 +92,7 @@ impl<'a> Job<'a> {
             Job::Control(set) => &set.name,
             Job::Statement(statement) => &statement.name,
             Job::Training(training) => &training.name,
+            Job::Prediction(prediction) => &prediction.name,
             Job::Upkeep(_) => "lake",
         }
     }
@@ -106,6 +109,7 @@ impl<'a> Job<'a> {
             Job::Control(set) => &set.rules,
             Job::Statement(statement) => &statement.rules,
             Job::Training(training) => &training.rules,
+            Job::Prediction(prediction) => &prediction.rules,
             Job::Upkeep(upkeep) => &upkeep.rules,
         }
     }
@@ -122,6 +126,7 @@ impl<'a> Job<'a> {
             Job::Control(set) => &set.file,
             Job::Statement(statement) => &statement.file,
             Job::Training(training) => &training.file,
+            Job::Prediction(prediction) => &prediction.file,
             Job::Upkeep(upkeep) => &upkeep.file,
         }
     }
@@ -141,7 +146,12 @@ impl Warehouse {
         let billing = self.ingests.values().map(Job::Ingest).chain(self.loads.values().map(Job::Load));
         let checks = self.controls.values().map(Job::Control).chain(self.statements.values().map(Job::Statement));
         let forecasts = self.collects.values().map(Job::Collect).chain(self.trainings.values().map(Job::Training));
-        let all = transfers.chain(billing).chain(checks).chain(forecasts).chain([Job::Upkeep(&self.upkeep)]);
+        let all = transfers
+            .chain(billing)
+            .chain(checks)
+            .chain(forecasts)
+            .chain(self.predictions.values().map(Job::Prediction))
+            .chain([Job::Upkeep(&self.upkeep)]);
         all.map(|job| (job.full_name(), job)).collect()
     }
 

@@ -12,6 +12,7 @@ pub mod flow;
 mod init;
 pub mod job;
 mod mart;
+mod prediction;
 mod problem;
 mod raw;
 mod schema_check;
@@ -33,10 +34,11 @@ pub use flow::{Controls, Function, Ingest, Layer, Load, Statement};
 pub use init::init;
 pub use job::{Hook, Job, Upkeep};
 pub use mart::{Mart, MartKind};
+pub use prediction::Prediction;
 pub use raw::{FileKind, json_schema};
 use schedule::JobRules;
 pub use secret::Secret;
-pub use training::{ChannelSource, Training};
+pub use training::{ChannelSource, Training, TrainingTable};
 use transfer::plan::ChangesSettings;
 pub use unset::{OrUnset, UnsetVariables};
 
@@ -71,6 +73,8 @@ pub struct Warehouse {
     pub statements: BTreeMap<String, Statement>,
     /// The training jobs, by name.
     pub trainings: BTreeMap<String, Training>,
+    /// Endpoints that are asked at a rhythm, by name.
+    pub predictions: BTreeMap<String, Prediction>,
     /// The containers of models, by name.
     pub containers: BTreeMap<String, model::ContainerDefinition>,
     /// The declared endpoints, by name.

@@ -24,7 +24,7 @@ mod serve;
 pub use collect::{ApiLogin, Collect, Paging, Request};
 pub use flow::{Control, Controls, FunctionJob, Ingest, Language, Layer, Load, Severity, Shape, Source, Statement};
 pub use job::{Hook, HookEvent, RunSettings, Trigger, Upkeep};
-pub use model::{Channel, ChannelFormat, Container, Endpoint, Models, Training};
+pub use model::{Channel, ChannelFormat, Container, Endpoint, Models, Prediction, Training, TrainingTable};
 pub use serve::{Key, Role, Serve};
 
 /// A kind of configuration file.
@@ -44,6 +44,7 @@ pub enum FileKind {
     Container,
     Endpoint,
     Training,
+    Prediction,
 }
 
 /// The JSON schema of a kind of file, for editors and for the check.
@@ -65,6 +66,7 @@ pub fn json_schema(kind: FileKind) -> serde_json::Value {
         FileKind::Container => generator.into_root_schema_for::<Container>(),
         FileKind::Endpoint => generator.into_root_schema_for::<Endpoint>(),
         FileKind::Training => generator.into_root_schema_for::<Training>(),
+        FileKind::Prediction => generator.into_root_schema_for::<Prediction>(),
     };
     schema.to_value()
 }

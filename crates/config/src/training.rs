@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ingest::layout::Layout;
 use schedule::JobRules;
 
 /// A training job: `trainings/NAME.toml`.
@@ -22,6 +23,10 @@ pub struct Training {
     pub hyperparameters: BTreeMap<String, String>,
     /// The URL of the script's folder or archive.
     pub code: Option<String>,
+    /// Tables that are filled from files that the program leaves.
+    pub tables: Vec<TrainingTable>,
+    /// The folder for the pages that it leaves.
+    pub reports: Option<PathBuf>,
     /// Regular expressions by the names of metrics; they are valid, and have a group.
     pub metrics: BTreeMap<String, String>,
     pub time_max: Duration,
@@ -30,6 +35,16 @@ pub struct Training {
     pub approves: bool,
     pub environment: BTreeMap<String, String>,
     pub rules: JobRules,
+}
+
+/// A table that a training job fills from a file of `/opt/ml/output/data`.
+#[derive(Debug, Clone)]
+pub struct TrainingTable {
+    /// The file's path below that folder.
+    pub file: String,
+    pub layout: Layout,
+    pub schema: String,
+    pub table: String,
 }
 
 /// Where the files of a channel come from.

@@ -7,6 +7,7 @@ pub mod failure;
 pub mod flows;
 pub mod function_host;
 pub mod model_host;
+pub mod model_socket;
 pub mod runs;
 pub mod scheduler;
 pub mod system;

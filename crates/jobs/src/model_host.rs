@@ -118,6 +118,7 @@ pub fn user_of(training_job: &str) -> Option<u32> {
     rustix::process::geteuid().is_root().then(|| USERS_FROM + model::USERS + model::user_number(training_job))
 }
 
-fn folder(warehouse: &Warehouse) -> PathBuf {
+/// The folder of models, below the warehouse's state.
+pub(crate) fn folder(warehouse: &Warehouse) -> PathBuf {
     warehouse.config.root.join(STATE).join("models")
 }

@@ -96,6 +96,11 @@ impl Warehouse {
         find("training job", name, "trainings/", &self.config.trainings)
     }
 
+    /// The prediction of this name.
+    pub fn prediction(&self, name: &str) -> Result<&config::Prediction> {
+        find("prediction", name, "predictions/", &self.config.predictions)
+    }
+
     /// Finds a job by its full name, such as `transfer:platform`, or by its name alone where only one kind has it.
     ///
     /// # Errors

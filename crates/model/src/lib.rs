@@ -23,7 +23,7 @@ pub use artifact::{ArtifactStore, unpack_file};
 pub use container::{Catalog, Container, ContainerDefinition, ContainerSettings, LIGHTGBM_IMAGE, ProcessContainer};
 pub use declared::{Change, EndpointDefinition, Plan, VariantDefinition};
 pub use definition::{EndpointConfig, Model, Variant, is_name};
-pub use endpoint::{Endpoints, EndpointsSettings, VariantFigures};
+pub use endpoint::{EndpointAnswer, EndpointRequest, Endpoints, EndpointsSettings, VariantFigures};
 pub use resources::{
     APPROVED, PENDING_APPROVAL, REGISTRY_SCHEME, REJECTED, Resources, artifacts_in_use, content_in_use,
 };

@@ -76,6 +76,7 @@ pub async fn serve(
             }
         }
     };
-    tokio::join!(running, ending, settling);
-    Ok(())
+    let answering = jobs::model_socket::serve(&warehouse, endpoints.clone(), end.clone());
+    let ((), (), (), answered) = tokio::join!(running, ending, settling, answering);
+    answered
 }

@@ -60,6 +60,16 @@ pub async fn write(
     writer.finish().context(WRITE)
 }
 
+/// Writes the rows of one batch, in any format but that of a table for people.
+///
+/// # Errors
+/// `out` can't be written, or a value has no form in the format.
+pub fn write_batch(batch: &RecordBatch, format: Format, out: &mut (dyn Write + Send)) -> Result<RowCounts> {
+    let mut writer = Writer::new(batch.schema(), format, out, u64::MAX)?;
+    writer.batch(batch).context(WRITE)?;
+    writer.finish().context(WRITE)
+}
+
 const WRITE: &str = "write the result";
 
 /// The writer of one result, by its format.

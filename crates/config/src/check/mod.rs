@@ -13,6 +13,7 @@ mod load;
 mod mart;
 mod model;
 pub mod placeholders;
+mod prediction;
 mod serve;
 mod statement;
 mod texts;
@@ -70,7 +71,8 @@ pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
     let statements = statement::load(root, zone, &controls, &mut problems);
     let containers = model::containers(root, &mut problems);
     let endpoints = model::endpoints(root, &mut problems);
-    let trainings = training::load(root, zone, &mut problems);
+    let trainings = training::load_all(root, zone, &mut problems);
+    let predictions = prediction::load(root, zone, &mut problems);
     let Some(mut warehouse) = warehouse.filter(|_| problems.is_empty()) else {
         return Err(in_order(problems, unset));
     };
@@ -78,7 +80,7 @@ pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
     warehouse.marts = marts;
     (warehouse.layers, warehouse.functions, warehouse.controls) = (layers, functions, controls);
     (warehouse.ingests, warehouse.loads, warehouse.statements) = (ingests, loads, statements);
-    warehouse.collects = collects;
+    (warehouse.collects, warehouse.predictions) = (collects, predictions);
     (warehouse.containers, warehouse.endpoints, warehouse.trainings) = (containers, endpoints, trainings);
     warehouse.set_mart_triggers();
     job::check_across_files(&warehouse, root, &mut problems);

@@ -28,9 +28,21 @@ pub fn check(text: &str, known: &[&str], at: Range<usize>, report: &mut FileProb
     }
 }
 
+/// The placeholders of the queries of predictions.
+pub const PREDICTION_PLACEHOLDERS: [&str; 5] = ["period", "from", "to", "as_of", "issued_at"];
+
+/// Checks the query of a prediction: its placeholders, and its SQL with sample values.
+pub fn check_prediction_query(query: &str, at: Range<usize>, report: &mut FileProblems<'_>) {
+    check_query_with(query, &PREDICTION_PLACEHOLDERS, at, report);
+}
+
 /// Checks a query of a run: its placeholders, and its SQL with sample values.
 pub fn check_query(query: &str, at: Range<usize>, report: &mut FileProblems<'_>) {
-    check(query, &RUN_PLACEHOLDERS, at.clone(), report);
+    check_query_with(query, &RUN_PLACEHOLDERS, at, report);
+}
+
+fn check_query_with(query: &str, known: &[&str], at: Range<usize>, report: &mut FileProblems<'_>) {
+    check(query, known, at.clone(), report);
     if let Err(error) = sql::references(&fill(query, &|word| sample(word).to_owned())) {
         report.add(at, base::chain(&error), None);
     }

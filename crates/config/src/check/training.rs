@@ -8,28 +8,36 @@ use toml::Spanned;
 
 use super::super::problem::FileProblems;
 use super::super::raw::{self, FileKind};
-use super::super::{ChannelSource, Problem, Training, schema_check};
+use super::super::{ChannelSource, Problem, Training, TrainingTable, schema_check};
 use super::files::{read_text, with_extension};
-use super::{job, placeholders, stem};
+use super::{ingest, job, load, placeholders, stem};
 
 const FOLDER: &str = "trainings";
 const TIME_MAX: Duration = Duration::from_secs(3600);
 const WRITTEN_MAX: usize = 10_000_000_000;
 
 /// Reads all training jobs, by name.
-pub fn load(root: &Path, zone: &str, problems: &mut Vec<Problem>) -> BTreeMap<String, Training> {
+pub fn load_all(root: &Path, zone: &str, problems: &mut Vec<Problem>) -> BTreeMap<String, Training> {
     let mut trainings = BTreeMap::new();
     for file in with_extension(root, Path::new(FOLDER), "toml", problems) {
         let Ok(text) = read_text(root, &file).map_err(|problem| problems.push(problem)) else { continue };
         let mut report = FileProblems::new(&file, &text);
-        let training = training(root, &file, zone, &mut report);
+        let mut layout_problems = Vec::new();
+        let training = training(root, &file, zone, &mut report, &mut layout_problems);
         problems.extend(report.finish());
+        problems.extend(layout_problems);
         trainings.extend(training.map(|training| (training.name.clone(), training)));
     }
     trainings
 }
 
-fn training(root: &Path, file: &Path, zone: &str, report: &mut FileProblems<'_>) -> Option<Training> {
+fn training(
+    root: &Path,
+    file: &Path,
+    zone: &str,
+    report: &mut FileProblems<'_>,
+    layout_problems: &mut Vec<Problem>,
+) -> Option<Training> {
     let tree = schema_check::tree(report)?;
     let raw: raw::Training = schema_check::read(FileKind::Training, tree, report)?;
     let name = stem(file);
@@ -56,6 +64,7 @@ fn training(root: &Path, file: &Path, zone: &str, report: &mut FileProblems<'_>)
         placeholders::check(text, &placeholders::RUN_PLACEHOLDERS, 0..0, report);
     }
     let written_max = raw.written_max.get().and_then(|text| base::parse_bytes(text)).unwrap_or(WRITTEN_MAX);
+    let tables = raw.tables.values().filter_map(|table| table_of(root, table, report, layout_problems)).collect();
     let image = raw.image.get()?.clone();
     Some(Training {
         file: root.join(file),
@@ -65,6 +74,8 @@ fn training(root: &Path, file: &Path, zone: &str, report: &mut FileProblems<'_>)
         channels,
         hyperparameters,
         code: raw.code.get().map(|code| url(root, code)),
+        tables,
+        reports: raw.reports.get().map(|folder| root.join(folder)),
         metrics: raw.metrics.iter().map(|(name, text)| (name.get_ref().clone(), text.get_ref().clone())).collect(),
         time_max: job::duration(&raw.time_max, report).unwrap_or(TIME_MAX),
         written_bytes_max: written_max as u64,
@@ -73,6 +84,25 @@ fn training(root: &Path, file: &Path, zone: &str, report: &mut FileProblems<'_>)
         rules: job::rules(raw.triggers.get().map_or(&[], Vec::as_slice), &raw.run, zone, report),
         name,
     })
+}
+
+/// A table that is filled from a file that the program leaves.
+fn table_of(
+    root: &Path,
+    raw: &raw::TrainingTable,
+    report: &mut FileProblems<'_>,
+    layout_problems: &mut Vec<Problem>,
+) -> Option<TrainingTable> {
+    let (file, span) = (raw.file.get()?, raw.file.span()?);
+    let is_below = Path::new(file).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    if !is_below {
+        let hint = "write its path below /opt/ml/output/data: \"scores.csv\"".to_owned();
+        report.add(span, format!("{file:?} is not a file of the job"), hint);
+    }
+    let table = load::table(&raw.table, report);
+    let (_, layout) = ingest::layout(root, &raw.layout, report, layout_problems)?;
+    let (schema, table) = table?;
+    Some(TrainingTable { file: file.clone(), layout, schema, table })
 }
 
 fn source_of(root: &Path, raw: &raw::Channel, report: &mut FileProblems<'_>) -> Option<ChannelSource> {

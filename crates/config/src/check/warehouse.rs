@@ -72,6 +72,7 @@ pub fn check(
         statements: BTreeMap::new(),
         trainings: BTreeMap::new(),
         collects: BTreeMap::new(),
+        predictions: BTreeMap::new(),
         containers: BTreeMap::new(),
         endpoints: BTreeMap::new(),
         model_data: model::data(root, &raw.models, report),

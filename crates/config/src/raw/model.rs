@@ -83,6 +83,11 @@ pub struct Training {
     /// By the names of metrics: a regular expression whose first group is the metric's value in a line of output.
     #[schemars(with = "BTreeMap<String, String>")]
     pub metrics: BTreeMap<Spanned<String>, Spanned<String>>,
+    /// Tables that are filled from files of `/opt/ml/output/data`, by names of your choice.
+    pub tables: BTreeMap<String, TrainingTable>,
+    /// A folder, relative to the warehouse, for the pages (`*.html`) of `/opt/ml/output/data`.
+    #[schemars(length(min = 1))]
+    pub reports: Field<String>,
     /// How long the program may run.
     #[schemars(extend("default" = "1h", "pattern" = "^[0-9]+ ?(s|min|h|d)$"))]
     pub time_max: Field<String>,
@@ -177,4 +182,53 @@ pub struct Variant {
     pub shadow: Field<bool>,
     /// Variables of its process.
     pub environment: BTreeMap<String, String>,
+}
+
+/// A table that a training job fills from a file of `/opt/ml/output/data`.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["file", "layout", "table"]))]
+pub struct TrainingTable {
+    /// The file's path below `/opt/ml/output/data`.
+    #[schemars(length(min = 1))]
+    pub file: Field<String>,
+    /// The file of its layout, relative to the warehouse.
+    #[schemars(length(min = 1))]
+    pub layout: Field<String>,
+    /// The table as `schema.table`.
+    #[schemars(length(min = 1))]
+    pub table: Field<String>,
+}
+
+/// An endpoint that is asked at a rhythm, with the rows of a query as of the issue time. Its answer is added to a table,
+/// once for an issue time. In the query `{issued_at}`, `{period}`, `{from}`, `{to}` and `{as_of}` are replaced by values.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "predictions/NAME.toml", extend("required" = ["endpoint", "input", "layout", "table"]))]
+pub struct Prediction {
+    /// The endpoint's name.
+    #[schemars(length(min = 1))]
+    pub endpoint: Field<String>,
+    /// A query whose rows are sent as CSV, with their names. Of tables that collects and predictions write it sees the
+    /// rows that were known at the issue time.
+    #[schemars(length(min = 1))]
+    pub input: Field<String>,
+    /// The time between two issues; the issue time of a run is the last one before it.
+    #[schemars(extend("default" = "1d", "pattern" = "^[0-9]+ ?(s|min|h|d)$"))]
+    pub every: Field<String>,
+    /// The file of the layout of the answer's rows, relative to the warehouse.
+    #[schemars(length(min = 1))]
+    pub layout: Field<String>,
+    /// Columns of the query that are not sent, and stand beside the rows of an answer that has a row for each that was
+    /// sent.
+    #[schemars(with = "Vec<String>", inner(length(min = 1)))]
+    pub keep: Field<Vec<Spanned<String>>>,
+    /// The table as `schema.table`.
+    #[schemars(length(min = 1))]
+    pub table: Field<String>,
+    /// What starts it.
+    #[schemars(with = "Vec<Trigger>")]
+    pub triggers: Field<Vec<Spanned<Trigger>>>,
+    /// Retries and limits of its runs.
+    pub run: RunSettings,
 }

@@ -30,7 +30,8 @@ use crate::runs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
 
 use documents::Counts;
-use load_run::{LoadRun, OPERATION, sql_name};
+pub(super) use load_run::sql_name;
+use load_run::{LoadRun, OPERATION};
 
 /// How many faults an error lists.
 const FAULTS_SHOWN: usize = 10;
@@ -172,7 +173,7 @@ fn version_key(arrived: &ArrivalRow) -> String {
 ///
 /// # Errors
 /// The file breaks its layout's rules: the error lists the first faults.
-async fn rows_of(file: File, layout: &Layout) -> Result<Vec<Rows>> {
+pub(super) async fn rows_of(file: File, layout: &Layout) -> Result<Vec<Rows>> {
     let layout = layout.clone();
     let read = tokio::task::spawn_blocking(move || {
         let mut rows = Vec::new();

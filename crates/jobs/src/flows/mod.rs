@@ -1,5 +1,6 @@
 //! What each kind of job does, from its configuration to its result: one module a kind.
 
+mod as_known;
 pub mod base_backups;
 pub mod collect;
 pub mod columns;
@@ -9,6 +10,7 @@ pub mod ingest;
 pub mod load;
 pub mod mart;
 pub mod moment;
+pub mod prediction;
 pub mod rows;
 pub mod statement;
 pub mod stream;

@@ -1,6 +1,7 @@
 //! The endpoints of a warehouse: each compares what it serves with the ledger, starts what is to be served, and stops what
 //! is not any more.
 
+mod ask;
 mod deployment;
 mod request_count;
 mod settings;
@@ -16,6 +17,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::definition::EndpointConfig;
 use super::resources::Resources;
 use super::serving::{Invocation, Prediction};
+pub use ask::{EndpointAnswer, EndpointRequest};
 use deployment::Deployment;
 pub use deployment::VariantFigures;
 use request_count::RequestCount;

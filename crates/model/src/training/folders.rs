@@ -121,6 +121,32 @@ impl Folders {
     }
 }
 
+/// Opens a file that a job in a folder has left in `output/data`. No link on the way there is followed.
+///
+/// # Errors
+/// There is no such file, or it is not a file.
+pub fn output_file(work: &Path, path: &Path) -> io::Result<fs::File> {
+    let ml = fs::File::open(work.join("ml"))?;
+    open_beneath(&ml, &Path::new("output/data").join(path))
+}
+
+/// The names of the pages (`*.html`) that a job in a folder has left in `output/data`, sorted.
+pub fn output_pages(work: &Path) -> Vec<String> {
+    let folder = work.join("ml/output/data");
+    // A folder that was replaced by a link is not read.
+    if !fs::symlink_metadata(work.join("ml/output")).is_ok_and(|found| found.is_dir()) {
+        return Vec::new();
+    }
+    let entries = match fs::symlink_metadata(&folder) {
+        Ok(found) if found.is_dir() => fs::read_dir(&folder).into_iter().flatten().flatten(),
+        _ => return Vec::new(),
+    };
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut pages: Vec<String> = names.filter(|name| name.ends_with(".html") && !name.starts_with('.')).collect();
+    pages.sort_unstable();
+    pages
+}
+
 /// Opens a file below a folder that a program has written: no link is followed, and nothing but a file is opened.
 pub(super) fn open_beneath(folder: &fs::File, path: &Path) -> io::Result<fs::File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -21,6 +21,7 @@ use sandbox::{End, Launcher, Limits, Mount, RootSpec, Sandbox, Spec};
 
 use super::output_lines::read_lines;
 use folders::Folders;
+pub use folders::{output_file, output_pages};
 pub use job::{Channel, Training, check_channel_name};
 pub use remove::remove_folder;
 

@@ -152,6 +152,11 @@ async fn run_job(warehouse: &Warehouse, job: &Job<'_>, request: &RunRequest, jso
             super::model::print_training(&figures, json);
             Ok(ExitCode::SUCCESS)
         }
+        Job::Prediction(_) => {
+            let figures = flows::prediction::run(warehouse, request, name).await?;
+            print_prediction(name, &figures, json);
+            Ok(ExitCode::SUCCESS)
+        }
         Job::Upkeep(_) => upkeep(warehouse, request, json).await,
     }
 }
@@ -174,6 +179,21 @@ fn print_function_run(job: &Job<'_>, figures: &serde_json::Value, json: bool) {
         if inputs.is_empty() { String::new() } else { format!(" (input rows: {})", inputs.join(", ")) },
         figures["result"].as_str().unwrap_or_default()
     );
+}
+
+fn print_prediction(name: &str, figures: &serde_json::Value, json: bool) {
+    let count = |key: &str| text::count(figures[key].as_u64().unwrap_or_default());
+    let issued_at = figures["issued_at"].as_str().unwrap_or_default();
+    match figures["known"].as_u64() {
+        _ if json => println!("{figures}"),
+        Some(1..) => println!("prediction:{name}: {} rows issued at {issued_at} are there already", count("known")),
+        _ => println!(
+            "prediction:{name}: {} rows issued at {issued_at} by variant {}, from {} rows",
+            count("rows"),
+            figures["variant"].as_str().unwrap_or_default(),
+            count("sent")
+        ),
+    }
 }
 
 async fn ingest(warehouse: &Warehouse, request: &RunRequest, name: &str, json: bool) -> Result<ExitCode> {

@@ -40,6 +40,8 @@ enum File {
     Endpoint,
     /// trainings/NAME.toml
     Training,
+    /// predictions/NAME.toml
+    Prediction,
 }
 
 impl Schema {
@@ -60,6 +62,7 @@ impl Schema {
             File::Container => FileKind::Container,
             File::Endpoint => FileKind::Endpoint,
             File::Training => FileKind::Training,
+            File::Prediction => FileKind::Prediction,
         };
         println!("{}", serde_json::to_string_pretty(&json_schema(kind))?);
         Ok(ExitCode::SUCCESS)

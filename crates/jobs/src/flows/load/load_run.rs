@@ -27,6 +27,6 @@ impl LoadRun<'_> {
 }
 
 /// The table's name, quoted for SQL.
-pub(super) fn sql_name(name: &TableName) -> String {
+pub(in crate::flows) fn sql_name(name: &TableName) -> String {
     name.to_string().split('.').map(|part| format!("\"{part}\"")).collect::<Vec<_>>().join(".")
 }

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use sql::output::{self, Format};
 use walkdir::WalkDir;
 
+use crate::flows::as_known;
 use crate::flows::moment::{AS_OF, Moment};
-use crate::flows::rows;
 use crate::warehouse::Warehouse;
 
 /// A channel whose files are in place, and what they are.
@@ -54,7 +54,7 @@ pub async fn place(
                     false => ("data.parquet", Format::Parquet, "application/x-parquet"),
                 };
                 let path = folder.join(file);
-                let rows = write_rows(warehouse, &sql, format, &path).await.with_context(doing)?;
+                let rows = write_rows(warehouse, moment, &sql, format, &path).await.with_context(doing)?;
                 let hash = Digest::of_file(&path).with_context(doing)?.to_string();
                 (Some(kind.to_owned()), json!({"query": sql, AS_OF: moment.as_of(), "rows": rows, "sha256": hash}))
             }
@@ -91,9 +91,9 @@ fn file_of(resources: &Resources, url: &str) -> Result<PathBuf> {
     }
 }
 
-async fn write_rows(warehouse: &Warehouse, sql: &str, format: Format, path: &Path) -> Result<u64> {
+async fn write_rows(warehouse: &Warehouse, moment: &Moment, sql: &str, format: Format, path: &Path) -> Result<u64> {
     let lake = warehouse.lake().await?;
-    let session = rows::session(warehouse, &lake)?;
+    let session = as_known::session(warehouse, &lake, moment.as_of)?;
     let stream = session.run(sql).await?;
     let mut file = BufWriter::new(File::create_new(path).with_context(|| format!("create {}", path.display()))?);
     let written = output::write(stream, format, &mut file, u64::MAX).await?;

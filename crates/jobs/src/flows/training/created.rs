@@ -57,6 +57,8 @@ pub fn training(warehouse: &Warehouse, name: &str) -> Result<Training> {
         channels,
         hyperparameters,
         code,
+        tables: Vec::new(),
+        reports: None,
         metrics: metrics.collect(),
         time_max: seconds.map_or(TIME_MAX, Duration::from_secs),
         written_bytes_max: WRITTEN_MAX,

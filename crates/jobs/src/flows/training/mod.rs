@@ -4,6 +4,7 @@
 
 mod channels;
 mod created;
+mod outputs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -212,6 +213,7 @@ async fn train_job(
         None => None,
     };
     let artifact = completed(recorded, outcome, artifact)?;
+    let tables = outputs::keep(warehouse, run, training, &name, &work.path).await?;
     #[cfg(feature = "failpoints")]
     fail::fail_point!("training-before-version");
     let metrics = warehouse.ledger.training(&name)?.map(|row| row.metrics).unwrap_or(json!({}));
@@ -229,7 +231,7 @@ async fn train_job(
     run.event("model.trained", json!({"model": training.model, "version": version, "training_job": name}))?;
     Ok(json!({
         "training_job": name, "model": training.model, "version": version, "approval": approval, "artifact": artifact,
-        "metrics": metrics, AS_OF: moment.as_of(), "seconds": began.elapsed().as_secs_f64(),
+        "metrics": metrics, "tables": tables, AS_OF: moment.as_of(), "seconds": began.elapsed().as_secs_f64(),
     }))
 }
 
