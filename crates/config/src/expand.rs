@@ -1,4 +1,5 @@
-//! Replaces `${VARIABLE}` in the strings of a configuration file, before its values are checked.
+//! Replaces `${VARIABLE}` in the strings of a configuration file, before its values are checked; `${VARIABLE:-text}` is
+//! the text where the variable is not set.
 //! A value can't change the syntax around it: inside a connection's URL it is percent-encoded.
 
 use std::ops::Range;
@@ -106,10 +107,14 @@ fn expand(text: &str, env: Env<'_>, is_url: bool) -> (String, Vec<ExpandProblem>
     (expanded, problems)
 }
 
-fn value(name: &str, env: Env<'_>) -> Result<String, ExpandProblem> {
+fn value(written: &str, env: Env<'_>) -> Result<String, ExpandProblem> {
+    let (name, otherwise) = match written.split_once(":-") {
+        Some((name, otherwise)) => (name, Some(otherwise)),
+        None => (written, None),
+    };
     let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    let written = format!("${{{name}}}");
+    let written = format!("${{{written}}}");
     if !is_name {
         // Not quoted: it may be a part of a secret that has a dollar sign in it.
         let what = "the text in `${}` is not a name of an environment variable".into();
@@ -120,7 +125,8 @@ fn value(name: &str, env: Env<'_>) -> Result<String, ExpandProblem> {
             is_unset: false,
         });
     }
-    env(name).ok_or_else(|| {
+    let set = env(name).filter(|value| otherwise.is_none() || !value.is_empty());
+    set.or_else(|| otherwise.map(str::to_owned)).ok_or_else(|| {
         let what = format!("the environment variable {name} is not set");
         ExpandProblem { written, what, hint: format!("set it: export {name}=..."), is_unset: true }
     })

@@ -293,6 +293,8 @@ impl Warehouse {
         found.extend(hooks.filter_map(|(name, hook)| Some(named("hook", name, hook.action.as_ref().err()?))));
         let ingests = self.ingests.iter();
         found.extend(ingests.filter_map(|(name, one)| Some(named("ingest", name, one.source.as_ref().err()?))));
+        let collects = self.collects.iter();
+        found.extend(collects.filter_map(|(name, one)| Some(named("collect", name, one.api.as_ref().err()?))));
         found
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::NaiveTime;
 use ingest::layout::Layout;
 use schedule::JobRules;
 
@@ -16,6 +17,8 @@ pub struct Prediction {
     pub input: String,
     /// The time between two issues.
     pub every: Duration,
+    /// The local time of a day's first issue.
+    pub at: NaiveTime,
     pub layout_file: PathBuf,
     /// The layout of the answer's rows.
     pub layout: Layout,

@@ -11,7 +11,7 @@ use sql::Reference;
 pub struct UnfilledTables<'a> {
     config: &'a Warehouse,
     existing: Vec<TableName>,
-    /// Tables that loads, statements, ingests and controls write. Those of transfers are known at their sources only.
+    /// Tables that jobs other than transfers write. Those of transfers are known at their sources only.
     written_by_jobs: BTreeSet<TableName>,
     marts_are_tables: bool,
 }
@@ -23,11 +23,17 @@ impl<'a> UnfilledTables<'a> {
         let statements = config.statements.values().map(|one| TableName::new(&one.schema, &one.table));
         let own = [
             ("ingest", &["files", "faults"][..], config.ingests.is_empty()),
+            ("collect", &["answers", "faults"][..], config.collects.is_empty()),
             ("controls", &["results", "findings", "waivers"][..], config.controls.is_empty()),
         ];
         let own = own.into_iter().filter(|(.., none)| !none);
         let own = own.flat_map(|(schema, tables, _)| tables.iter().map(move |table| TableName::new(schema, *table)));
-        let written_by_jobs = loads.chain(statements).chain(own).collect();
+        let collects = config.collects.values().map(|one| TableName::new(&one.schema, &one.table));
+        let predictions = config.predictions.values().map(|one| TableName::new(&one.schema, &one.table));
+        let trainings = config.trainings.values().flat_map(|one| &one.tables);
+        let trainings = trainings.map(|table| TableName::new(&table.schema, &table.table));
+        let forecasts = collects.chain(predictions).chain(trainings);
+        let written_by_jobs = loads.chain(statements).chain(own).chain(forecasts).collect();
         Ok(UnfilledTables { config, existing: lake.tables().await?, written_by_jobs, marts_are_tables: false })
     }
 

@@ -39,6 +39,7 @@ mod day;
 mod fill;
 
 pub mod billing;
+pub mod partner;
 
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,7 @@ const OVERLAP: Duration = Duration::from_secs(86_400);
 const WINDOW: Duration = Duration::from_secs(30 * 86_400);
 const GAPS: Duration = Duration::from_secs(7 * 86_400);
 const WAIT_MAX: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// More items than this are a mistake: each is a request of its own.
 const ITEMS_MAX: usize = 10_000;
 /// Columns that a collect adds to those of its layout.
@@ -245,7 +246,8 @@ fn settings(raw: &raw::Request, parts: &[&str], report: &mut FileProblems<'_>) -
         paging: raw.paging.get().map_or(Paging::Single, paging),
         login: login?,
         pace: raw.rate.get().and_then(|text| Pace::parse(text)).unwrap_or_default(),
-        retries: Retries::default(),
+        retries: Retries { times: *raw.retries.get().unwrap_or(&Retries::default().times), ..Retries::default() },
+        answer_time_max: job::duration(&raw.timeout, report).unwrap_or(TIMEOUT),
         wait_max: job::duration(&raw.wait_max, report).unwrap_or(WAIT_MAX),
     })
 }

@@ -88,6 +88,7 @@ fn check(
         endpoint: endpoint.clone(),
         input: input.clone(),
         every: every.unwrap_or(Duration::from_secs(DAY_SECONDS)),
+        at: raw.at.get().and_then(|text| chrono::NaiveTime::parse_from_str(text, "%H:%M").ok()).unwrap_or_default(),
         layout_file,
         layout,
         keep,

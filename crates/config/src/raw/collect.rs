@@ -89,6 +89,12 @@ pub struct Request {
     /// The longest wait that the server may ask for in a run; after a longer one, runs send no request until it is over.
     #[schemars(extend("default" = "2min", "pattern" = "^[0-9]+ ?(s|min|h|d)$"))]
     pub wait_max: Field<String>,
+    /// How long one answer may take.
+    #[schemars(extend("default" = "1min", "pattern" = "^[0-9]+ ?(s|min|h|d)$"))]
+    pub timeout: Field<String>,
+    /// Further attempts after an error that may be temporary, within a run.
+    #[schemars(range(min = 0, max = 20), extend("default" = 4))]
+    pub retries: Field<u32>,
     /// How requests prove who sends them.
     #[schemars(with = "ApiLogin")]
     pub login: Field<ApiLogin>,

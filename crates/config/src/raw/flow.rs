@@ -27,7 +27,8 @@ pub struct Layer {
     /// One process for all events, or one for each (R).
     #[schemars(extend("default" = "persistent"))]
     pub shape: Field<Shape>,
-    /// Folders that Python packages are installed in, such as a virtual environment's `site-packages`.
+    /// Folders that Python packages are installed in, such as a virtual environment's `site-packages`; by default those
+    /// of the `python3` that is found first, which is that of an active virtual environment.
     #[schemars(with = "Vec<String>", inner(length(min = 1)))]
     pub libraries: Field<Vec<String>>,
 }

@@ -216,6 +216,9 @@ pub struct Prediction {
     /// The time between two issues; the issue time of a run is the last one before it.
     #[schemars(extend("default" = "1d", "pattern" = "^[0-9]+ ?(s|min|h|d)$"))]
     pub every: Field<String>,
+    /// The local time of a day's first issue, such as `07:00`; midnight by default.
+    #[schemars(extend("pattern" = "^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
+    pub at: Field<String>,
     /// The file of the layout of the answer's rows, relative to the warehouse.
     #[schemars(length(min = 1))]
     pub layout: Field<String>,

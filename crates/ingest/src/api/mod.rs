@@ -33,10 +33,6 @@ pub use request::ApiRequest;
 pub use window_template::{RequestWindow, WindowTemplate};
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(30);
-/// The longest wait between two pieces of an answer.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// The longest time of one answer.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(600);
 /// The largest answer.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -53,6 +49,8 @@ pub struct ApiSettings {
     pub pace: Pace,
     /// The retries of transient errors.
     pub retries: Retries,
+    /// The longest time of one answer.
+    pub answer_time_max: Duration,
     /// The longest wait that the server may ask for within a run.
     pub wait_max: Duration,
 }
@@ -97,9 +95,8 @@ impl Api {
     pub fn new(settings: ApiSettings) -> Result<Api> {
         let client = Client::builder()
             .user_agent(concat!("wattlake/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIME_MAX)
-            .read_timeout(SILENCE_MAX)
-            .timeout(ANSWER_TIME_MAX)
+            .connect_timeout(CONNECT_TIME_MAX.min(settings.answer_time_max))
+            .timeout(settings.answer_time_max)
             .redirect(reqwest::redirect::Policy::custom(redirected))
             .build()
             .during(Kind::FixSetup, "make an HTTP client")?;

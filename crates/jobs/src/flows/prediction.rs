@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::compute::concat_batches;
 use bytes::Bytes;
-use chrono::{DateTime, SubsecRound, TimeZone, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, TimeZone, Utc};
 use config::{Job, Prediction};
 use ingest::layout::Format as LayoutFormat;
 use ingest::objects::Hash;
@@ -46,7 +46,7 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, name: &str) -> Res
     .await
 }
 
-/// The last issue time that is not after an instant. Issues of a day begin at local midnight.
+/// The last issue time that is not after an instant. The issues of a day begin at its local time `at`.
 fn issue_time(warehouse: &Warehouse, prediction: &Prediction, at: DateTime<Utc>) -> Result<DateTime<Utc>> {
     if at > Utc::now() {
         let error = base::Error::input(format!("{} is in the future", instant_text(at)));
@@ -54,19 +54,25 @@ fn issue_time(warehouse: &Warehouse, prediction: &Prediction, at: DateTime<Utc>)
     }
     let zone: chrono_tz::Tz = warehouse.config.serve.timezone.parse().context("read the time zone")?;
     let every = i64::try_from(prediction.every.as_secs())?;
-    let day = at.with_timezone(&zone).date_naive();
     let begins = |day: chrono::NaiveDate| {
-        let midnight = day.and_hms_opt(0, 0, 0).and_then(|midnight| zone.from_local_datetime(&midnight).earliest());
-        midnight.map(|at| at.to_utc()).with_context(|| format!("find the beginning of {day}"))
+        // A time that the clocks skip is the hour after it.
+        let first = zone.from_local_datetime(&day.and_time(prediction.at)).earliest();
+        let first =
+            first.or_else(|| zone.from_local_datetime(&(day.and_time(prediction.at) + TimeDelta::hours(1))).earliest());
+        first.map(|at| at.to_utc()).with_context(|| format!("find the first issue of {day}"))
     };
+    let mut day = at.with_timezone(&zone).date_naive();
+    if begins(day)? > at {
+        day -= TimeDelta::days(1);
+    }
     if every >= 86_400 {
         let days = every / 86_400;
         let since = chrono::Datelike::num_days_from_ce(&day);
-        return begins(day - chrono::TimeDelta::days(i64::from(since) % days));
+        return begins(day - TimeDelta::days(i64::from(since) % days));
     }
     let begin = begins(day)?;
     let steps = (at - begin).num_seconds() / every;
-    Ok(begin + chrono::TimeDelta::seconds(steps * every))
+    Ok(begin + TimeDelta::seconds(steps * every))
 }
 
 /// One issue of a prediction.

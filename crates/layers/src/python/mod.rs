@@ -133,6 +133,20 @@ pub fn packages(
 }
 
 impl Installation {
+    /// An interpreter with the packages that it finds by itself: those of a virtual environment, where it is one's.
+    ///
+    /// # Errors
+    /// [`Kind::FixSetup`] where it can't be started.
+    pub fn of_program(program: impl Into<PathBuf>) -> Result<Installation> {
+        const QUESTION: &str = "import site; print('\\n'.join(site.getsitepackages()))";
+        let program = program.into();
+        let context = format!("find the packages of {}", program.display());
+        let ran = supervisor::output(Command::new(&program).args(["-I", "-c", QUESTION]));
+        let output = ran.during(Kind::FixSetup, context)?;
+        let libraries = String::from_utf8_lossy(&output.stdout).lines().map(PathBuf::from).collect();
+        Ok(Installation { program, libraries })
+    }
+
     /// Starts the interpreter to find its version, its file and its library.
     fn ask(&self) -> Result<Interpreter> {
         const QUESTION: &str = "import os, sys, sysconfig; print('.'.join(map(str, sys.version_info[:3]))); \

@@ -126,7 +126,10 @@ fn pack(layer: &LayerConfig, zip: &Path, base_zips: &[PathBuf]) -> Result<Packed
             }
         }
         Language::Python => {
-            let installation = python::Installation { program: "python3".into(), libraries: layer.libraries.clone() };
+            let installation = match layer.libraries.is_empty() {
+                true => python::Installation::of_program("python3")?,
+                false => python::Installation { program: "python3".into(), libraries: layer.libraries.clone() },
+            };
             match base_zips {
                 [] => python::runtime(zip, &installation, &layer.packages)?,
                 base_zips => python::packages(zip, &installation, &layer.packages, base_zips)?,

@@ -6,6 +6,7 @@ mod world;
 
 mod billing;
 mod clients;
+mod collects;
 mod configuration;
 #[cfg(feature = "failpoints")]
 mod crash;

@@ -439,7 +439,7 @@ impl CollectRun<'_> {
         let before = self.known_rows(&name, span).await?;
         let newest = self.newest(&name).await?.map(|at| at.timestamp_micros());
         let state = self.state.items.get(&name).cloned().unwrap_or_default();
-        let new = versions::compare(&self.columns, rows, &whole, &before, &self.knowledge(&state, newest))?;
+        let new = versions::compare(&self.columns, rows, &whole, &before, &self.knowledge(&state))?;
         let recorded_at = Utc::now().trunc_subsecs(6);
         let complete = rows.complete(&self.columns, &whole, item, new.known_at, recorded_at)?;
         let complete_schema = complete.schema();
@@ -471,10 +471,9 @@ impl CollectRun<'_> {
         Ok(())
     }
 
-    fn knowledge(&self, state: &ItemState, newest: Option<i64>) -> Knowledge {
+    fn knowledge(&self, state: &ItemState) -> Knowledge {
         Knowledge {
             asked_at: state.asked_at.map(|at| at.timestamp_micros()),
-            history_from: newest.map_or(i64::MIN, |at| at + 1),
             first_asked_at: state.first_asked_at.map_or(i64::MIN, |at| at.timestamp_micros()),
             history_known_after: self.collect.history_known_after.and_then(|after| delta(after).num_microseconds()),
             stamp: self.collect.known_at.clone(),

@@ -21,11 +21,9 @@ pub struct NewVersions {
 
 /// When values were known that the table does not have yet.
 pub struct Knowledge {
-    /// When the partner was asked for this item before, in microseconds: what was not there then was not known.
+    /// When the partner was asked for all of this item before, in microseconds: what was not there then was not known.
     pub asked_at: Option<i64>,
-    /// Values from this time on were not asked for before the first run came to its end.
-    pub history_from: i64,
-    /// Values whose time plus `history_known_after` is before this instant are history.
+    /// When it was asked for the first time: until it has answered to all of that, what was known before is history.
     pub first_asked_at: i64,
     /// How long after its time a value of the history was known.
     pub history_known_after: Option<i64>,
@@ -91,7 +89,7 @@ impl Knowledge {
     /// From when the first version of a value was known.
     fn known_at(&self, time: i64, stamp: Option<i64>, received: i64) -> i64 {
         let history = self.history_known_after.map(|after| time.saturating_add(after));
-        let history = history.filter(|at| time >= self.history_from && *at < self.first_asked_at);
+        let history = history.filter(|at| self.asked_at.is_none() && *at < self.first_asked_at);
         let known = match (stamp, history) {
             (Some(stamp), _) => stamp.max(self.asked_at.unwrap_or(i64::MIN)),
             (None, Some(history)) => history,

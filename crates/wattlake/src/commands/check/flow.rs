@@ -1,7 +1,7 @@
 //! Checks functions with their layers, and plans the queries of jobs, controls and statements.
 
 use anyhow::Result;
-use config::{Function, placeholders};
+use config::{ChannelSource, Function, placeholders};
 use function::definition::{LayerName, PackageSizes, refused_by_aws, variables_of};
 use function::registry::{LATEST, Registry};
 use jobs::flows::rows;
@@ -45,6 +45,18 @@ pub async fn findings(
             let about = format!("statement {}, {name}", statement.name);
             found.extend(check_query(warehouse, lake, query, unfilled).await.map(|finding| (about, finding)));
         }
+    }
+    for training in warehouse.config.trainings.values() {
+        for (channel, source) in &training.channels {
+            let ChannelSource::Query { sql, .. } = source else { continue };
+            let about = format!("training {}, channel {channel}", training.name);
+            found.extend(check_query(warehouse, lake, sql, unfilled).await.map(|finding| (about, finding)));
+        }
+    }
+    for prediction in warehouse.config.predictions.values() {
+        let about = format!("prediction {}", prediction.name);
+        let checked = check_query(warehouse, lake, &prediction.input, unfilled).await;
+        found.extend(checked.map(|finding| (about, finding)));
     }
     Ok(found)
 }
