@@ -6,12 +6,21 @@ use std::path::{Path, PathBuf};
 use super::raw::{FileKind, json_schema};
 use crate::example;
 
+/// Flows of the example that a new warehouse gets.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExampleFlows {
+    /// Producers' files, an algorithm in R, controls, statements.
+    pub billing: bool,
+    /// Partners' measurements, a forecaster in Python, its endpoint, predictions.
+    pub forecast: bool,
+}
+
 /// Writes the files of a new warehouse into `dir`, which is created where it does not exist. Returns their paths.
-/// With `with_billing`, adds the billing flow of the example, also to an existing warehouse.
+/// Adds the example's flows that are wanted, also to an existing warehouse.
 ///
 /// # Errors
 /// `AlreadyExists` with the paths of the files that exist; nothing is written then.
-pub fn init(dir: &Path, with_billing: bool) -> io::Result<Vec<PathBuf>> {
+pub fn init(dir: &Path, flows: ExampleFlows) -> io::Result<Vec<PathBuf>> {
     let mut files: Vec<(&str, String)> = vec![
         ("wattlake.toml", include_str!("init/wattlake.toml").to_owned()),
         ("transfers/platform.toml", include_str!("init/platform.toml").to_owned()),
@@ -19,12 +28,15 @@ pub fn init(dir: &Path, with_billing: bool) -> io::Result<Vec<PathBuf>> {
         ("schema/wattlake.schema.json", pretty(FileKind::Warehouse)),
         ("schema/transfer.schema.json", pretty(FileKind::Transfer)),
     ];
-    if with_billing {
-        // An existing warehouse keeps its own files.
-        if dir.join("wattlake.toml").exists() {
-            files.clear();
-        }
+    // An existing warehouse keeps its own files.
+    if (flows.billing || flows.forecast) && dir.join("wattlake.toml").exists() {
+        files.clear();
+    }
+    if flows.billing {
         files.extend(example::billing().map(|(name, text)| (name, text.to_owned())));
+    }
+    if flows.forecast {
+        files.extend(example::forecast().map(|(name, text)| (name, text.to_owned())));
     }
     let existing: Vec<String> = files
         .iter()

@@ -31,7 +31,7 @@ pub use base::Problem;
 pub use check::placeholders;
 pub use collect::{Collect, Since};
 pub use flow::{Controls, Function, Ingest, Layer, Load, Statement};
-pub use init::init;
+pub use init::{ExampleFlows, init};
 pub use job::{Hook, Job, Upkeep};
 pub use mart::{Mart, MartKind};
 pub use prediction::Prediction;

@@ -6,6 +6,7 @@ mod chaos;
 mod copy;
 mod differential;
 mod endpoints;
+mod forecast;
 mod functions;
 mod keys;
 mod load;
@@ -45,6 +46,8 @@ pub enum Benchmark {
     Differential(differential::Options),
     /// Predictions of a LightGBM model: InvokeEndpoint, FastAPI and MLflow, and endpoints that are idle
     Endpoints(endpoints::Options),
+    /// Forecasts of rivers' flows and of wind: the example's forecaster, and plain references in the same run
+    Forecast(forecast::Options),
     /// Invocations, warm and cold: the Invoke API and AWS's runtime interface emulator
     Functions(functions::Options),
     /// The 22 queries of TPC-H: Wattlake's server, and DuckDB on the same files
@@ -61,6 +64,7 @@ pub fn run(project: &Project, benchmark: Benchmark) -> Result<()> {
         Benchmark::Copy(options) => copy::run(project, &options),
         Benchmark::Differential(options) => differential::run_queries(project, &options),
         Benchmark::Endpoints(options) => endpoints::run(project, &options),
+        Benchmark::Forecast(options) => forecast::run(project, &options),
         Benchmark::Functions(options) => functions::run(project, &options),
         Benchmark::Keys(options) => keys::run(project, &options),
         Benchmark::Load(options) => load::run(project, &options),

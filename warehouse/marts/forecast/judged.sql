@@ -7,4 +7,4 @@ SELECT f.prediction, f.site, f.issued_at, f.at, f.horizon, f.mean, f.q10, f.q50,
     o.flow_ls AS observed, p.flow_ls AS persistence
 FROM forecast.predictions f
 LEFT JOIN newest o ON o.station = f.site AND o.starts_at = f.at
-LEFT JOIN newest p ON p.station = f.site AND p.starts_at = f.at - f.horizon * INTERVAL '1 day'
+LEFT JOIN newest p ON p.station = f.site AND p.starts_at = f.at - f.horizon * INTERVAL '24 hours'

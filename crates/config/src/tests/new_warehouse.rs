@@ -6,7 +6,7 @@ use super::*;
 fn a_new_warehouse_loads() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("new");
-    let written = init(&root, false).unwrap();
+    let written = init(&root, ExampleFlows::default()).unwrap();
     assert_eq!(written.len(), 5);
     assert!(written.iter().all(|path| path.is_file()));
     let with_password = |name: &str| (name == "PLATFORM_PASSWORD").then(|| SECRET.to_owned());
@@ -28,7 +28,7 @@ fn a_new_warehouse_loads() {
 #[test]
 fn the_commented_lines_of_a_new_warehouse_load() {
     let dir = tempfile::tempdir().unwrap();
-    init(dir.path(), false).unwrap();
+    init(dir.path(), ExampleFlows::default()).unwrap();
     let uncomment = |name: &str, skip: &[&str]| {
         let path = dir.path().join(name);
         let text = fs::read_to_string(&path).unwrap();
@@ -53,7 +53,7 @@ fn the_commented_lines_of_a_new_warehouse_load() {
 #[test]
 fn no_file_is_overwritten() {
     let dir = folder(&[("wattlake.toml", "mine"), (".gitignore", "mine")]);
-    let error = init(dir.path(), false).unwrap_err();
+    let error = init(dir.path(), ExampleFlows::default()).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
     let path = |name: &str| dir.path().join(name);
     let expected =

@@ -80,7 +80,12 @@ fn parsed(text: &str, format: &str) -> Option<ParsedTime> {
     if fields.offset().is_some() || fields.timestamp().is_some() {
         return instant(fields.to_datetime().ok()?);
     }
-    let local = fields.to_naive_datetime_with_offset(0).ok()?;
+    // A format of days alone means their beginning.
+    let is_day = fields.hour_mod_12().is_none() && fields.minute().is_none();
+    let local = match is_day {
+        true => fields.to_naive_date().ok()?.and_time(chrono::NaiveTime::MIN),
+        false => fields.to_naive_datetime_with_offset(0).ok()?,
+    };
     is_storable(&local).then_some(ParsedTime::Local(local))
 }
 

@@ -1,5 +1,6 @@
 mod billing;
 mod example;
+mod forecast;
 mod live;
 mod scenario;
 
@@ -15,13 +16,13 @@ use pgserver::{Binaries, Options, Server};
 
 use crate::report;
 
-/// Demonstrate transfer and billing on a generated platform of an aggregator
+/// Demonstrate transfer, billing and forecasts on a generated platform of an aggregator
 ///
 /// Starts a private PostgreSQL, fills it with 5.4 million rows of producers, sites, measurements,
 /// forecasts and prices, transfers them into a lake, simulates a day at the source (new rows, late
 /// corrections, a purge), transfers what is new, validates it, refreshes marts, follows the write-ahead
-/// log for a while, packs the lake, bills six months of producers' files with an algorithm in R, and runs
-/// a few queries.
+/// log for a while, packs the lake, bills six months of producers' files with an algorithm in R, forecasts the
+/// flows of two rivers with a model in Python, and runs a few queries.
 /// The server is removed at the end; the lake stays in DIR.
 #[derive(Debug, Args)]
 pub struct Demo {

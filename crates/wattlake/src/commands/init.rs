@@ -3,6 +3,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use config::ExampleFlows;
 
 use crate::program::{program, quoted};
 
@@ -15,12 +16,16 @@ pub struct Init {
     /// warehouse
     #[arg(long)]
     billing: bool,
+    /// Add the example's forecast flow (collects, a forecaster in Python, its endpoint, predictions), also to an existing
+    /// warehouse
+    #[arg(long)]
+    forecast: bool,
 }
 
 impl Init {
     /// Writes the files and prints their paths and the next commands.
     pub fn run(self) -> Result<ExitCode> {
-        let files = config::init(&self.dir, self.billing)
+        let files = config::init(&self.dir, ExampleFlows { billing: self.billing, forecast: self.forecast })
             .with_context(|| format!("create a warehouse in {}", self.dir.display()))?;
         for file in &files {
             println!("{}", file.display());

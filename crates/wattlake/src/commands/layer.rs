@@ -71,9 +71,9 @@ impl Build {
     }
 }
 
-/// Builds and publishes all layers of `layers/`, and prints a line for each.
-pub fn build_all(warehouse: &Warehouse) -> Result<()> {
-    Build { names: Vec::new(), json: false }.run(warehouse).map(drop)
+/// Builds and publishes layers of `layers/`, and prints a line for each.
+pub fn build_named(warehouse: &Warehouse, names: &[&str]) -> Result<()> {
+    Build { names: names.iter().map(|name| (*name).to_owned()).collect(), json: false }.run(warehouse).map(drop)
 }
 
 /// Called with each layer that was built.

@@ -12,6 +12,7 @@ mod configuration;
 mod crash;
 mod example_platform;
 mod exits;
+mod forecast;
 mod mapping;
 mod models;
 mod object_store;

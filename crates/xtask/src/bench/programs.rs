@@ -103,9 +103,9 @@ impl Programs {
 }
 
 /// Makes the virtual environment, again where the list of packages has changed.
-fn python(project: &Project, scripts: &Path, venv: &Path) -> Result<PathBuf> {
+pub fn python(project: &Project, scripts: &Path, venv: &Path) -> Result<PathBuf> {
     let python = venv.join("bin/python");
-    let wanted = fs::read_to_string(scripts.join("requirements.txt")).context("read bench/requirements.txt")?;
+    let wanted = fs::read_to_string(scripts.join("requirements.txt")).context("read the list of Python packages")?;
     let installed = venv.join("installed.txt");
     if fs::read_to_string(&installed).is_ok_and(|list| list == wanted) {
         return Ok(python);

@@ -36,6 +36,13 @@ const TWO: &str = r#"[
 ]"#;
 
 #[test]
+fn a_format_of_days_means_their_beginning() {
+    let text = "format = 'csv'\nzone = 'Europe/Paris'\n[columns.at]\ntype = 'timestamp'\nformat = '%d/%m/%Y'\n";
+    let read = reading(&layout(text), b"at\n25/10/2026\n26/10/2026\n");
+    assert_eq!(read.instants("at"), ["24T22:00Z", "25T23:00Z"]);
+}
+
+#[test]
 fn an_array_keeps_all_digits() {
     let read = reading(&of("json"), TWO.as_bytes());
     assert!(read.is_accepted(), "{:?}", read.report);

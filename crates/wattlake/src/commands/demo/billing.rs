@@ -19,6 +19,8 @@ use crate::commands::layer;
 use crate::commands::query_output::print_query;
 
 const SEED: u64 = 42;
+/// The layers of R.
+const LAYERS: [&str; 3] = ["r", "r-data-table", "r-jsonlite"];
 const FUNCTION: &str = "billing-extract";
 const CONTROLS: &str = "billing";
 const STATEMENT: &str = "producers";
@@ -53,7 +55,7 @@ impl<'a> Billing<'a> {
 
     /// Builds the layers of R and its packages from what this machine has.
     pub fn layers(&self) -> Result<()> {
-        layer::build_all(self.warehouse)
+        layer::build_named(self.warehouse, &LAYERS)
     }
 
     /// Writes the files that arrive until an instant into the inbox, and loads them into the lake.

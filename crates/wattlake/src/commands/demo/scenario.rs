@@ -16,6 +16,7 @@ use transfer::run::TransferReport;
 use transfer::validate::TableValidation;
 
 use super::billing::Billing;
+use super::forecast::{self, DemoPartner};
 use super::live;
 use crate::commands::mart::print_refresh;
 use crate::commands::query_output::print_query;
@@ -43,9 +44,10 @@ impl Steps {
     }
 }
 
-/// Opens the demo's warehouse: all that it needs of the environment is the platform's URL.
-fn open(dir: &Path, url: &str) -> Result<Warehouse> {
-    let variables = [("PLATFORM_URL".to_owned(), url.to_owned())].into();
+/// Opens the demo's warehouse: all that it needs of the environment are the URLs of the platform and of the partner.
+fn open(dir: &Path, url: &str, partner: &DemoPartner) -> Result<Warehouse> {
+    let platform = [("PLATFORM_URL".to_owned(), url.to_owned())];
+    let variables = platform.into_iter().chain(partner.variables()).collect();
     let executable = std::env::current_exe().context("find the path of this program")?;
     Warehouse::open(dir, Environment { variables, command: program_in(dir), executable })
 }
@@ -55,7 +57,8 @@ pub async fn run(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
     let mut steps = Steps { rows: Vec::new(), started: Instant::now() };
     let config: tokio_postgres::Config = url.parse()?;
     let client = platform::connect(&config).await?;
-    let warehouse = open(dir, url)?;
+    let partner = DemoPartner::start()?;
+    let warehouse = open(dir, url, &partner)?;
 
     steps.begin("an aggregator's platform: producers, sites, contracts, measurements, forecasts, prices");
     let rows = fill(&client, &config, scale).await?;
@@ -93,7 +96,7 @@ pub async fn run(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
     ensure!(tables.iter().all(TableValidation::is_ok), "the lake differs from the source");
 
     steps.begin("CHANGES: the platform goes on living, and the lake follows its write-ahead log");
-    let changes = follow(dir, url, &client, scale).await?;
+    let changes = follow(dir, &|| open(dir, url, &partner), &client, scale).await?;
     steps.end("CHANGES", changes);
 
     steps.begin("UPKEEP: pack small files into big, sorted files and drop hidden rows, as every night");
@@ -105,6 +108,10 @@ pub async fn run(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
 
     if scale.days >= BILLING_DAYS_MIN {
         bill(&warehouse, dir, &mut steps).await?;
+
+        steps.begin("FORECAST: a partner's flows and weather, a model trained on what was known, its forecasts judged");
+        let issued = forecast::run(&warehouse).await?;
+        steps.end("forecasts", issued);
     }
 
     steps.begin("history that the platform no longer has");
@@ -120,6 +127,7 @@ pub async fn run(dir: &Path, url: &str, scale: &Scale) -> Result<()> {
 }
 
 /// From this many days on, the platform has enough data for the billing part, which needs R; the tiny one has less.
+/// The forecast part needs Python.
 const BILLING_DAYS_MIN: u32 = 60;
 
 async fn bill(warehouse: &Warehouse, dir: &Path, steps: &mut Steps) -> Result<()> {
@@ -152,10 +160,15 @@ async fn show(warehouse: &Warehouse, queries: &[(&str, &str)]) -> Result<()> {
 }
 
 /// Follows the platform's log for a while.
-async fn follow(dir: &Path, url: &str, client: &tokio_postgres::Client, scale: &Scale) -> Result<u64> {
+async fn follow(
+    dir: &Path,
+    open: &dyn Fn() -> Result<Warehouse>,
+    client: &tokio_postgres::Client,
+    scale: &Scale,
+) -> Result<u64> {
     live::prepare(dir, client).await?;
     let seconds = if scale.days >= BILLING_DAYS_MIN { 20 } else { 4 };
-    let changes = live::follow(&open(dir, url)?, client, seconds).await?;
+    let changes = live::follow(&open()?, client, seconds).await?;
     std::fs::remove_file(dir.join(live::FILE)).with_context(|| format!("remove {}", live::FILE))?;
     Ok(changes)
 }

@@ -117,7 +117,7 @@ fn start(warehouse: &Warehouse) -> Child {
 }
 
 /// The folder of Python's packages for the tests.
-fn libraries() -> String {
+pub fn libraries() -> String {
     let asked = Command::new(interpreter())
         .args(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
         .output()
