@@ -39,6 +39,8 @@ pub struct DayRecord {
 struct Stores {
     snow: f64,
     soil: f64,
+    /// On the way to the river.
+    transit: f64,
     fast: f64,
     slow: f64,
 }
@@ -64,7 +66,8 @@ impl Catchment {
     pub fn days(&self, first: NaiveDate, count: usize, seed: u64) -> Vec<DayRecord> {
         let salt = self.code.bytes().fold(0_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
         let mut random = ChaCha8Rng::seed_from_u64(seed ^ salt);
-        let mut stores = Stores { snow: 0.0, soil: 0.6 * SOIL_MAX, fast: 1.0, slow: self.slow_days * 0.7 };
+        let mut stores =
+            Stores { snow: 0.0, soil: 0.6 * SOIL_MAX, transit: 1.0, fast: 1.0, slow: self.slow_days * 0.7 };
         let (mut is_wet, mut anomaly) = (false, 0.0);
         // Each day takes the same number of random values, whatever they are.
         let days = (0..count).filter_map(|at| first.checked_add_days(Days::new(at as u64)));
@@ -107,9 +110,11 @@ impl Stores {
         let filled = self.soil / SOIL_MAX;
         let excess = (water + melt) * filled.powf(2.2);
         self.soil = (self.soil + water + melt - excess - evaporation * filled.sqrt()).clamp(0.0, SOIL_MAX);
-        self.fast += 0.55 * excess;
-        self.slow += 0.45 * excess;
-        let (fast, slow) = (self.fast / 2.4, self.slow / slow_days);
+        let arrived = self.transit / 2.0;
+        self.transit += excess - arrived;
+        self.fast += 0.4 * arrived;
+        self.slow += 0.6 * arrived;
+        let (fast, slow) = (self.fast / 5.0, self.slow / slow_days);
         self.fast -= fast;
         self.slow -= slow;
         fast + slow

@@ -103,16 +103,19 @@ impl Partner {
         responder: impl Fn(&PartnerRequest) -> PartnerAnswer + Send + Sync + 'static,
     ) -> Result<Partner> {
         let doing = "start a partner's server";
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.during(Kind::FixSetup, doing)?;
-        let bound = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
+        let bound = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port));
         let listener = bound.during(Kind::FixSetup, format!("listen on port {port} of this machine"))?;
         let address = listener.local_addr().during(Kind::FixSetup, doing)?;
+        listener.set_nonblocking(true).during(Kind::FixSetup, doing)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.during(Kind::FixSetup, doing)?;
         let shared = Arc::new(Shared { responder: Mutex::new(Arc::new(responder)), requests: Mutex::default() });
         let (stop, router) = (CancellationToken::new(), Router::new().fallback(answer).with_state(Arc::clone(&shared)));
         let stopped = stop.clone();
+        // A thread of its own, so that it can be started within another runtime and without one.
         let thread = std::thread::spawn(move || {
             runtime.block_on(async {
+                let Ok(listener) = TcpListener::from_std(listener) else { return };
                 // Without waiting for connections that are kept open.
                 tokio::select! {
                     served = axum::serve(listener, router) => drop(served),

@@ -27,7 +27,7 @@ const MORNINGS: u64 = 45;
 const PICTURE: &str = "WITH last AS (SELECT max(issued_at) AS issued_at FROM forecast.predictions),
     days AS (
         SELECT station AS site, starts_at AS at, flow_ls AS flow, flow_ls AS low, flow_ls AS high, '#' AS mark FROM forecast.flows
-        WHERE starts_at >= (SELECT issued_at FROM last) - INTERVAL '9 days'
+        WHERE starts_at BETWEEN (SELECT issued_at FROM last) - INTERVAL '9 days' AND (SELECT issued_at FROM last) - INTERVAL '24 hours'
         UNION ALL SELECT site, at, mean, q10, q90, '>' FROM forecast.predictions WHERE issued_at = (SELECT issued_at FROM last)),
     scaled AS (SELECT *, 56.0 / max(high) OVER (PARTITION BY site) AS scale FROM days)
     SELECT site, at::date AS day, round(flow) AS flow_ls, round(low) AS q10, round(high) AS q90,

@@ -2,6 +2,7 @@
 //! an environment that has only what the text exports.
 
 mod environment;
+mod forecast;
 mod models;
 mod text;
 
@@ -25,7 +26,8 @@ const NOT_RUN: [(&str, &str); 2] = [
 const ROLE: &str = "[roles.analyst]\npassword = \"${ANALYST_PASSWORD}\"\n";
 
 /// Pages whose blocks are run by a test of their own.
-const OWN_TEST: [&str; 5] = ["README.md", "docs/billing.md", "docs/changes.md", "docs/functions.md", "docs/models.md"];
+const OWN_TEST: [&str; 6] =
+    ["README.md", "docs/billing.md", "docs/changes.md", "docs/forecast.md", "docs/functions.md", "docs/models.md"];
 
 /// The example platform with a role `wattlake` that may read it, with a password.
 fn platform() -> Source {
