@@ -23,6 +23,8 @@ pub struct StatementHeader {
     pub replaces: Option<ReplacedStatement>,
     /// When it is issued.
     pub issued_at: DateTime<Utc>,
+    /// The local day on which it is issued, which is the one on paper.
+    pub issued_on: NaiveDate,
     /// Whether it is marked as a draft.
     pub is_draft: bool,
 }

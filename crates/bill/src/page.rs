@@ -110,7 +110,7 @@ impl<'a> PageValues<'a> {
                 due_cents: before.due_cents,
                 difference_cents: statement.due_cents() - before.due_cents,
             }),
-            issued_on: head.issued_at.format(&labels.date).to_string(),
+            issued_on: head.issued_on.format(&labels.date).to_string(),
             is_draft: head.is_draft,
             is_credit_note: statement.is_credit_note(),
             contracts: contracts(lines),

@@ -21,6 +21,7 @@ fn head() -> StatementHeader {
         number: "2026-03-PRD0042-1".into(),
         replaces: None,
         issued_at: "2026-04-02T06:00:00Z".parse().unwrap(),
+        issued_on: "2026-04-02".parse().unwrap(),
         is_draft: false,
     }
 }

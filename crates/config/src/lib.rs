@@ -11,6 +11,7 @@ mod expand;
 pub mod flow;
 mod init;
 pub mod job;
+mod known_from;
 mod mart;
 mod prediction;
 mod problem;

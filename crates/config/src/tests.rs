@@ -9,7 +9,9 @@ use tempfile::TempDir;
 use super::*;
 
 mod connections;
+mod forecast;
 mod job;
+mod known_from;
 mod marts;
 mod new_warehouse;
 mod unset;

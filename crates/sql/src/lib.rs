@@ -38,6 +38,7 @@ pub use marts::{Reference, Views, references};
 pub use roles::Role;
 pub use row_model::RowModel;
 pub use session::Session;
+pub use snapshot::DeclaredTables;
 pub use system::{SystemTableReference, SystemTables, system_table_reference};
 
 #[cfg(any(test, feature = "testing"))]

@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::marts::{ViewContext, Views};
 use crate::plan::{PLAN, PlannedQuery, plan_statement};
 use crate::roles::Role;
-use crate::snapshot::{LakeSnapshot, SnapshotViews};
+use crate::snapshot::{DeclaredTables, LakeSnapshot, SnapshotViews};
 use crate::system::SystemTables;
 use crate::{engine, predict, statement};
 
@@ -29,6 +29,7 @@ pub struct Session {
     /// Schemas besides those of the lake, such as `pg_catalog`.
     pub other_schemas: Option<Arc<dyn OtherSchemas>>,
     views: Arc<Views>,
+    declared: Arc<DeclaredTables>,
     /// DataFusion's session: settings, functions and optimizer rules. It has no tables.
     pub context: SessionContext,
 }
@@ -55,6 +56,12 @@ impl Session {
         self
     }
 
+    /// Sets tables that are empty where the lake does not have them yet.
+    pub fn with_declared(mut self, declared: Arc<DeclaredTables>) -> Session {
+        self.declared = declared;
+        self
+    }
+
     /// Sets the views that queries can name like tables.
     pub fn with_views(mut self, views: Arc<Views>) -> Session {
         self.views = views;
@@ -73,7 +80,16 @@ impl Session {
     ) -> Result<Session> {
         let context = engine::context(limits)?;
         context.register_udf(predict::function(Arc::clone(&system)));
-        Ok(Session { lake, system, as_of, role: None, other_schemas: None, views: Arc::default(), context })
+        Ok(Session {
+            lake,
+            system,
+            as_of,
+            role: None,
+            other_schemas: None,
+            views: Arc::default(),
+            declared: Arc::default(),
+            context,
+        })
     }
 
     /// Starts statements that are separated by `;`, and returns a stream of rows for each. All are parsed before the
@@ -110,7 +126,9 @@ impl Session {
         let views = (!self.views.is_empty()).then(|| -> Arc<dyn SnapshotViews> {
             Arc::new(ViewContext { views: Arc::clone(&self.views), state: self.context.state(), path: Vec::new() })
         });
-        LakeSnapshot::new(self.lake.clone(), Arc::clone(&self.system), self.as_of, self.role.clone()).with_views(views)
+        LakeSnapshot::new(self.lake.clone(), Arc::clone(&self.system), self.as_of, self.role.clone())
+            .with_views(views)
+            .with_declared(Arc::clone(&self.declared))
     }
 
     async fn start(&self, statement: Statement) -> Result<SendableRecordBatchStream> {

@@ -1,15 +1,16 @@
 //! The lake as one query reads it: each table is opened once, at its newest version, so that two references to it read
 //! the same rows. A snapshot is made for one query, and dropped once that is planned.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::common::{Column, DFSchema, TableReference};
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, UNNAMED_TABLE};
@@ -63,6 +64,8 @@ pub struct LakeSnapshot {
     visible: OnceCell<Vec<TableName>>,
     opened: Arc<Mutex<HashMap<TableName, Option<Table>>>>,
     views: Option<Arc<dyn SnapshotViews>>,
+    /// Tables that are empty where the lake does not have them yet, by their columns.
+    declared: Arc<DeclaredTables>,
     /// The tables that were read, where that is recorded.
     read: Option<Arc<Mutex<Vec<TableRead>>>>,
 }
@@ -78,8 +81,12 @@ pub struct TableRead {
     pub is_newest: bool,
 }
 
+/// The columns of tables by their names.
+pub type DeclaredTables = BTreeMap<TableName, SchemaRef>;
+
 enum Relation {
     Table(Table),
+    Empty(TableName, SchemaRef),
     View(TableName),
 }
 
@@ -96,12 +103,20 @@ impl LakeSnapshot {
     /// A snapshot without views. Tables are read at `as_of`, unless a query says `AS OF`; see [`LakeSnapshot::table`].
     pub fn new(lake: Lake, system: Arc<dyn SystemTables>, as_of: Option<AsOf>, role: Option<Arc<Role>>) -> Self {
         let (listed, visible) = (OnceCell::new(), OnceCell::new());
-        LakeSnapshot { lake, system, as_of, role, listed, visible, opened: Arc::default(), views: None, read: None }
+        let declared = Arc::default();
+        let opened = Arc::default();
+        LakeSnapshot { lake, system, as_of, role, listed, visible, opened, views: None, declared, read: None }
     }
 
     /// Sets the views that a query can name like tables.
     pub fn with_views(mut self, views: Option<Arc<dyn SnapshotViews>>) -> Self {
         self.views = views;
+        self
+    }
+
+    /// Sets tables that are empty where the lake does not have them yet.
+    pub fn with_declared(mut self, declared: Arc<DeclaredTables>) -> Self {
+        self.declared = declared;
         self
     }
 
@@ -111,6 +126,7 @@ impl LakeSnapshot {
         LakeSnapshot {
             opened: Arc::clone(&self.opened),
             read: self.read.clone(),
+            declared: Arc::clone(&self.declared),
             ..LakeSnapshot::new(self.lake.clone(), Arc::clone(&self.system), when.or(self.as_of), role)
         }
         .with_views(Some(views))
@@ -207,8 +223,16 @@ impl LakeSnapshot {
         }
         match self.newest(name).await? {
             Some(table) => self.provider(table, None).await.map(Some),
-            None => Ok(None),
+            None => match self.declared.get(name) {
+                Some(schema) => self.empty(name, schema).map(Some),
+                None => Ok(None),
+            },
         }
+    }
+
+    /// A declared table that the lake does not have yet.
+    fn empty(&self, name: &TableName, schema: &SchemaRef) -> Result<Arc<dyn TableProvider>> {
+        self.for_role(Arc::new(EmptyTable::new(Arc::clone(schema))), name)
     }
 
     async fn provider(&self, table: Table, when: Option<AsOf>) -> Result<Arc<dyn TableProvider>> {
@@ -264,6 +288,7 @@ impl LakeSnapshot {
     async fn open(&self, relation: Relation, when: Option<AsOf>) -> Result<Arc<dyn TableProvider>> {
         match relation {
             Relation::Table(table) => self.provider(table, when).await,
+            Relation::Empty(name, schema) => self.empty(&name, &schema),
             Relation::View(name) => self.plan_view(&name, when).await,
         }
     }
@@ -332,7 +357,8 @@ impl LakeSnapshot {
         if self.is_view(name) {
             return Ok(Some(Relation::View(name.clone())));
         }
-        Ok(self.newest(name).await?.map(Relation::Table))
+        let table = self.newest(name).await?.map(Relation::Table);
+        Ok(table.or_else(|| Some(Relation::Empty(name.clone(), Arc::clone(self.declared.get(name)?)))))
     }
 
     /// The error for a name of no table, with the nearest names as a hint.

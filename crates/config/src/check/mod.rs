@@ -84,6 +84,7 @@ pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
     (warehouse.containers, warehouse.endpoints, warehouse.trainings) = (containers, endpoints, trainings);
     warehouse.set_mart_triggers();
     job::check_across_files(&warehouse, root, &mut problems);
+    warehouse.check_known_from(&mut problems);
     if problems.is_empty() { Ok(warehouse) } else { Err(in_order(problems, unset)) }
 }
 

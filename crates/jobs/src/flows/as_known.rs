@@ -1,5 +1,6 @@
-//! Sessions that read what was known at an instant: of each table that collects and predictions write, also through
-//! views, only the rows that were known then. What a model is trained on or asked with can't have come later, whatever
+//! Sessions that read what was known at an instant: of each table whose rows have one from which they were known, also
+//! through views, only the rows that were known then. Collects, predictions and trainings write such tables, and loads
+//! of files with a column `known_at`. What a model is trained on or asked with can't have come later, whatever
 //! its query says.
 
 use std::collections::BTreeMap;
@@ -20,11 +21,10 @@ const ROLE: &str = "as known";
 /// A session that reads what was known at an instant.
 pub fn session(warehouse: &Warehouse, lake: &Lake, at: DateTime<Utc>) -> Result<Session> {
     let instant = instant_text(at);
-    let collects = warehouse.config.collects.values().map(|one| (format!("{}.{}", one.schema, one.table), "known_at"));
-    let predictions =
-        warehouse.config.predictions.values().map(|one| (format!("{}.{}", one.schema, one.table), "issued_at"));
-    let filters: BTreeMap<String, String> = collects
-        .chain(predictions)
+    let filters: BTreeMap<String, String> = warehouse
+        .config
+        .known_from()
+        .into_iter()
         .map(|(table, column)| (table, format!("{column} <= TIMESTAMPTZ '{instant}'")))
         .collect();
     let role = Role { name: ROLE.to_owned(), tables: Vec::new(), filters, system: true };

@@ -5,6 +5,7 @@ pub mod base_backups;
 pub mod collect;
 pub mod columns;
 pub mod control;
+mod declared;
 pub mod function;
 pub mod ingest;
 pub mod load;

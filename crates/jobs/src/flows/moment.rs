@@ -25,10 +25,18 @@ impl Moment {
     /// The period and the instant that a run was requested for.
     ///
     /// # Errors
-    /// `as_of` is not an instant of RFC 3339, or the period is out of the range of instants.
+    /// `as_of` is not an instant of RFC 3339 or is in the future, or the period is out of the range of instants.
     pub fn of(warehouse: &Warehouse, request: &RunRequest) -> Result<Moment> {
         let as_of = match request.parameters.get(AS_OF).and_then(serde_json::Value::as_str) {
-            Some(text) => DateTime::parse_from_rfc3339(text).with_context(|| format!("read as_of {text:?}"))?.to_utc(),
+            Some(text) => {
+                let at = DateTime::parse_from_rfc3339(text).with_context(|| format!("read as_of {text:?}"))?.to_utc();
+                // What will be known then can't be read yet, and the result would be taken for the latest one.
+                if at > Utc::now() {
+                    let error = base::Error::input(format!("{} is in the future", instant_text(at)));
+                    return Err(error.hint("a run reads what is known now, or was known before").into());
+                }
+                at
+            }
             None => Utc::now().trunc_subsecs(3),
         };
         let zone = &warehouse.config.serve.timezone;

@@ -11,6 +11,7 @@ use lake::{DataFile, Lake, TableName};
 use sql::Session;
 use tokio::runtime::Handle;
 
+use crate::flows::declared::declared_tables;
 use crate::system::LedgerTables;
 use crate::warehouse::Warehouse;
 
@@ -81,10 +82,12 @@ fn merged(name: &TableName, there: &SchemaRef, new: &SchemaRef) -> Result<Schema
     Ok(Arc::new(Schema::new(fields)))
 }
 
-/// A SQL session without a role's limits: it reads all tables of the lake, the system tables and the views.
+/// A SQL session without a role's limits: it reads all tables of the lake, the system tables and the views. A table that
+/// a job fills by a layout is empty before the job has run.
 pub fn session(warehouse: &Warehouse, lake: &Lake) -> Result<Session> {
     let system = Arc::new(LedgerTables::of(&warehouse.ledger));
-    Ok(Session::new(lake.clone(), system, None)?.with_views(warehouse.config.views()))
+    let session = Session::new(lake.clone(), system, None)?.with_views(warehouse.config.views());
+    Ok(session.with_declared(Arc::new(declared_tables(&warehouse.config))))
 }
 
 /// Runs a query, and returns all rows at once: for results that are small.

@@ -77,6 +77,13 @@ impl StatementReport {
 /// Issues the statements of the run's period as a run of `statement:NAME`. The run fails where a control blocks.
 pub async fn run(warehouse: &Warehouse, request: &RunRequest, name: &str) -> Result<StatementReport> {
     let config = warehouse.statement(name)?;
+    // It would be dated back, and waivers that have ended would count again.
+    if request.parameters.get(AS_OF).is_some() {
+        let error = base::Error::input("a statement is issued now, and not as of an instant");
+        return Err(error
+            .hint(format!("wattlake statement draft {name} --as-of shows what it would have been"))
+            .into());
+    }
     let moment = Moment::of(warehouse, request)?;
     let detail = json!({"statement": name, AS_OF: moment.as_of()});
     runs::run(warehouse, Job::Statement(config), request, detail, async |run| {
@@ -178,6 +185,8 @@ struct StatementRun<'a> {
     lake: lake::Lake,
     objects: Objects,
     session: sql::Session,
+    /// Of dates on paper.
+    zone: chrono_tz::Tz,
 }
 
 impl<'a> StatementRun<'a> {
@@ -186,7 +195,8 @@ impl<'a> StatementRun<'a> {
         let period = period.context("a statement needs a month: name one, such as --for 2026-09")?;
         let lake = warehouse.lake().await?;
         let session = rows::session(warehouse, &lake)?;
-        Ok(StatementRun { config, moment, period, objects: warehouse.objects(&lake), lake, session })
+        let zone = warehouse.config.serve.timezone.parse().context("read the time zone")?;
+        Ok(StatementRun { config, moment, period, objects: warehouse.objects(&lake), lake, session, zone })
     }
 
     fn table(&self) -> TableName {
@@ -228,6 +238,7 @@ impl<'a> StatementRun<'a> {
             replaces: last
                 .map(|last| ReplacedStatement { number: last.number.clone(), due_cents: last.cents + last.vat_cents }),
             issued_at: self.moment.as_of,
+            issued_on: self.moment.as_of.with_timezone(&self.zone).date_naive(),
             is_draft,
         };
         let statement = Statement::new(head, content.lines.clone(), content.days.clone())?;

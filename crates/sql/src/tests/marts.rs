@@ -52,6 +52,28 @@ async fn views_stand_on_tables_and_on_one_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_declared_table_is_empty_until_the_lake_has_it() {
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
+    let test_lake = TestLake::with_measures().await;
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("order_id", DataType::Utf8, true),
+        Field::new("prm", DataType::Utf8, true),
+    ]));
+    let declared = [("billing", "events"), ("platform", "measures")];
+    let declared: crate::DeclaredTables =
+        declared.into_iter().map(|(of, table)| (TableName::new(of, table), Arc::clone(&schema))).collect();
+    let of = [("orders", "SELECT prm, count(*) AS n FROM billing.events GROUP BY prm")];
+    let session = test_lake.session().with_views(views(&of)).with_declared(Arc::new(declared));
+    assert_eq!(rows(&session, "SELECT order_id FROM billing.events WHERE prm = 'a'").await, "order_id\n");
+    assert_eq!(rows(&session, "SELECT * FROM marts.orders").await, "prm,n\n");
+    assert_eq!(rows(&session, "SELECT count(*) AS n FROM platform.measures").await, "n\n3\n");
+    let filtered = Role { filters: [("billing.events".to_owned(), "prm = 'a'".to_owned())].into(), ..Role::default() };
+    let session = session.with_role(Arc::new(filtered));
+    assert_eq!(rows(&session, "SELECT count(*) AS n FROM billing.events").await, "n\n0\n");
+    assert!(session.run("SELECT * FROM billing.event").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cycle_of_views_is_reported() {
     let test_lake = TestLake::with_measures().await;
     let session = test_lake.session().with_views(views(&[("a", "SELECT * FROM b"), ("b", "SELECT * FROM marts.a")]));

@@ -27,7 +27,7 @@ pub struct Run {
     /// The period to run for, such as 2026-09 or 2026-09-14; 2026-01..2026-09 runs for each month in turn
     #[arg(long = "for", value_name = "PERIOD")]
     period: Option<String>,
-    /// For functions and controls: read tables as of an instant, such as 2026-04-02T06:00:00Z
+    /// For functions, controls, trainings and predictions: what was known at an instant, such as 2026-04-02T06:00:00Z
     #[arg(long, value_name = "INSTANT")]
     as_of: Option<chrono::DateTime<Utc>>,
     /// Put it into the server's queue and return

@@ -12,7 +12,7 @@ use platform::partner::{HydroPartner, Partner, PartnerAnswer, PartnerRequest};
 use serde_json::{Value, json};
 
 use crate::models::libraries;
-use crate::world::{EXAMPLE, Warehouse};
+use crate::world::{EXAMPLE, Warehouse, interpreter};
 
 /// The example's files of the forecast flow, by their paths.
 const FOLDERS: [&str; 7] =
@@ -151,4 +151,19 @@ fn measurements_become_forecasts_that_are_judged() {
     let future = warehouse.run(&["run", "prediction:hydro", "--as-of", "2100-01-01T00:00:00Z"]);
     assert_ne!(future.code, 0);
     future.has("is in the future");
+}
+
+/// The forecaster's own tests, as a user of its folder runs them.
+#[test]
+fn the_forecasters_tests_pass() {
+    let folder = Path::new(EXAMPLE).join("containers/forecaster");
+    let ran = std::process::Command::new(interpreter())
+        .arg("tests/run.py")
+        .current_dir(folder)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output();
+    let ran = ran.unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{text}");
+    assert!(text.matches("ok ").count() >= 20, "{text}");
 }
