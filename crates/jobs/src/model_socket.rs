@@ -117,7 +117,11 @@ async fn invoke(
                 base::Kind::FixSetup => "setup",
                 base::Kind::FixInput | base::Kind::Bug => "input",
             };
-            (StatusCode::BAD_GATEWAY, [(ERROR_KIND, kind)], error.chain()).into_response()
+            let text = match &error.hint {
+                Some(hint) => format!("{}; {hint}", error.chain()),
+                None => error.chain(),
+            };
+            (StatusCode::BAD_GATEWAY, [(ERROR_KIND, kind)], text).into_response()
         }
     }
 }

@@ -265,7 +265,7 @@ class FeatureBuilder:
         It reads only what was known within `width` steps, and an issue time takes its state from it
         either at its own cell, where its window is plain, or `width` steps before.
         """
-        # One cell more at the start: a window run anew begins `width` steps before its issue time.
+        # One cell more at the start: a window run again begins `width` steps before its issue time.
         first, last = min(data.first, int(cells.min())) - 1, int(cells.max())
         span = np.arange(first - self.width + 1, last + 1)
         columns = []
@@ -300,7 +300,7 @@ class FeatureBuilder:
         return state, pack, history
 
     def _rerun(self, data, cells, instants, base):
-        """States of issue times that know revised or lack late values: each window run anew from the
+        """States of issue times that know revised or lack late values: each window run again from the
         base state before it."""
         origin, states, packs, _ = base
         before = cells - self.width - origin

@@ -82,6 +82,9 @@ fn check(
             (api.map(Ok), has_window)
         }
     };
+    if let Some(Ok(api)) = &api {
+        check_parts(&raw.each, &api.request, report);
+    }
     let items = items(&raw.each, report);
     let table = check_table(&raw.table, report);
     let since = since(&raw.since, zone, report);
@@ -186,6 +189,15 @@ fn items(
     items
 }
 
+/// Checks that the request differs by each list of `[each]`: otherwise it would give the same values several times.
+fn check_parts(each: &BTreeMap<Spanned<String>, Vec<String>>, request: &ApiRequest, report: &mut FileProblems<'_>) {
+    let has = |name: &str| request.url.has_part(name) || request.query.iter().any(|(_, value)| value.has_part(name));
+    for part in each.keys().filter(|part| !has(part.get_ref())) {
+        let hint = format!("write {{{}}} in the URL or the query", part.get_ref());
+        report.add(part.span(), format!("the request does not use {:?}", part.get_ref()), hint);
+    }
+}
+
 fn since(raw: &Field<String>, zone: &str, report: &mut FileProblems<'_>) -> Option<Since> {
     let (text, span) = (raw.get()?, raw.span()?);
     if let Some(time) = texts::duration(text) {
@@ -235,6 +247,17 @@ fn settings(raw: &raw::Request, parts: &[&str], report: &mut FileProblems<'_>) -
         Some(login) => login_of(login, report),
         None => Some(Login::None),
     };
+    let pace = raw.rate.get().zip(raw.rate.span()).and_then(|(text, span)| {
+        let pace = Pace::parse(text);
+        if pace.is_none() {
+            let hint = "write \"60/min\", \"10/s\" or \"1000/h\"".to_owned();
+            report.add(span, format!("\"rate\": {text:?} is not a number of requests in a time"), hint);
+        }
+        pace
+    });
+    if let (Some(paging), Some(span)) = (raw.paging.get(), raw.paging.span()) {
+        check_paging(paging, span, report);
+    }
     let request = ApiRequest {
         url: url?,
         query: query.into_iter().map(|(name, value)| Some((name, value?))).collect::<Option<_>>()?,
@@ -245,7 +268,7 @@ fn settings(raw: &raw::Request, parts: &[&str], report: &mut FileProblems<'_>) -
         request,
         paging: raw.paging.get().map_or(Paging::Single, paging),
         login: login?,
-        pace: raw.rate.get().and_then(|text| Pace::parse(text)).unwrap_or_default(),
+        pace: pace.unwrap_or_default(),
         retries: Retries { times: *raw.retries.get().unwrap_or(&Retries::default().times), ..Retries::default() },
         answer_time_max: job::duration(&raw.timeout, report).unwrap_or(TIMEOUT),
         wait_max: job::duration(&raw.wait_max, report).unwrap_or(WAIT_MAX),
@@ -274,6 +297,16 @@ fn has_window(request: &ApiRequest) -> bool {
 }
 
 fn login_of(raw: &raw::ApiLogin, report: &mut FileProblems<'_>) -> Option<Login> {
+    let span = [&raw.user, &raw.password, &raw.token_url, &raw.client_id, &raw.client_secret];
+    let span = span.into_iter().find_map(Field::span).unwrap_or(0..0);
+    let given = |fields: &[&Field<String>]| fields.iter().filter(|field| field.get().is_some()).count();
+    let (basic, oauth2) =
+        (given(&[&raw.user, &raw.password]), given(&[&raw.token_url, &raw.client_id, &raw.client_secret]));
+    if !matches!((basic, oauth2), (2, 0) | (0, 3)) {
+        let hint = "write \"user\" and \"password\", or \"token_url\", \"client_id\" and \"client_secret\"".to_owned();
+        report.add(span, "\"login\": this is neither a user with a password nor a client's credentials", hint);
+        return None;
+    }
     if let (Some(user), Some(password)) = (raw.user.get(), raw.password.get()) {
         return Some(Login::Basic { user: user.clone(), password: password.clone() });
     }
@@ -289,6 +322,25 @@ fn login_of(raw: &raw::ApiLogin, report: &mut FileProblems<'_>) -> Option<Login>
             report.add(span, "this is not an HTTP URL", "write \"https://host/path\"".to_owned());
             None
         }
+    }
+}
+
+/// Checks that there is one way to the next page, with what belongs to it.
+fn check_paging(raw: &raw::Paging, span: std::ops::Range<usize>, report: &mut FileProblems<'_>) {
+    let ways = [
+        raw.link.get().is_some(),
+        raw.next.get().is_some(),
+        raw.cursor.get().is_some(),
+        raw.page.get().is_some(),
+        raw.offset.get().is_some(),
+    ];
+    let is_whole = raw.cursor.get().is_some() == raw.parameter.get().is_some()
+        && raw.offset.get().is_some() == raw.size.get().is_some()
+        && (raw.first.get().is_none() || raw.page.get().is_some());
+    if ways.into_iter().filter(|is_there| *is_there).count() != 1 || !is_whole {
+        let hint = "write one of \"link\", \"next\", \"cursor\" with \"parameter\", \"page\", \"offset\" with \"size\""
+            .to_owned();
+        report.add(span, "\"paging\": expected one way to the next page", hint);
     }
 }
 

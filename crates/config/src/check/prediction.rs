@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ::ingest::layout::Format;
+use chrono::NaiveTime;
 
 use super::super::Problem;
 use super::super::prediction::Prediction;
@@ -66,6 +67,13 @@ fn check(
             report.add(span, "\"every\" does not divide a day", hint);
         }
     }
+    let at = raw.at.get().zip(raw.at.span()).and_then(|(text, span)| {
+        let at = NaiveTime::parse_from_str(text, "%H:%M").ok();
+        if at.is_none() {
+            report.add(span, format!("\"at\": {text:?} is not a time of the day"), "write \"07:00\"".to_owned());
+        }
+        at
+    });
     let rules = job::rules(raw.triggers.get().map_or(&[], Vec::as_slice), &raw.run, zone, report);
     let table = check_table(&raw.table, report);
     let (layout_file, layout) = ingest::layout(root, &raw.layout, report, layout_problems)?;
@@ -88,7 +96,7 @@ fn check(
         endpoint: endpoint.clone(),
         input: input.clone(),
         every: every.unwrap_or(Duration::from_secs(DAY_SECONDS)),
-        at: raw.at.get().and_then(|text| chrono::NaiveTime::parse_from_str(text, "%H:%M").ok()).unwrap_or_default(),
+        at: at.unwrap_or_default(),
         layout_file,
         layout,
         keep,

@@ -13,6 +13,7 @@ fn collect_problems(text: &str) -> Vec<String> {
 fn problems_of_collects_have_a_place_and_a_hint() {
     let base = "layout = 'layouts/l.toml'\ntable = 'a.b'\nsince = '2026-01-01'\n";
     for (more, request, expected) in [
+        ("", "url = 'http://a/'", "the request does not use \"station\"; write {station} in the URL or the query"),
         ("", "url = 'http://a/{statoin}'", "unknown placeholder {statoin}; nearest placeholder: \"station\""),
         ("", "url = 'ftp://a/'", "this is not an HTTP URL"),
         ("", "url = 'http://a/'\nrate = '5'", "rate"),

@@ -137,7 +137,12 @@ impl Api {
                     failures += 1;
                     let Some(pause) = self.settings.retries.pause(failures) else { return Err(error) };
                     let pause = asked.unwrap_or(pause);
-                    tracing::warn!(%error, failures, seconds = pause.as_secs(), "a request failed, and is retried");
+                    tracing::warn!(
+                        error = error.chain(),
+                        failures,
+                        seconds = pause.as_secs(),
+                        "a request failed, and is retried"
+                    );
                     tokio::time::sleep(pause).await;
                     continue;
                 }

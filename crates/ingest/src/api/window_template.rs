@@ -77,6 +77,11 @@ impl WindowTemplate {
         self.pieces.iter().any(|piece| matches!(piece, Piece::Instant { .. }))
     }
 
+    /// Whether it has a hole for a part of items.
+    pub fn has_part(&self, name: &str) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Part(part) if part == name))
+    }
+
     /// The text for a window. Instants are written in the zone; without a format, as RFC 3339 in UTC. Parts of items
     /// are written by `escape`.
     pub fn fill(&self, window: &RequestWindow, zone: Tz, escape: impl Fn(&str) -> String) -> String {

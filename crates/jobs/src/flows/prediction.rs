@@ -1,5 +1,5 @@
-//! **prediction**: asks an endpoint with the rows of a query, as they were known at the issue time, and adds its answer
-//! to a table, checked by a layout. The rows of an issue are in one commit: a run that is killed has added them or not,
+//! **prediction**: asks an endpoint with the rows of a query, of what was known at the issue time, and adds its answer to
+//! a table, checked by a layout. The rows of an issue are in one commit: a run that is killed has added them or not,
 //! and one that finds them adds nothing.
 
 use std::sync::Arc;

@@ -70,7 +70,9 @@ fn answer(endpoint: &str, answered: Result<(Prediction, String), InvokeError>) -
     Err(match error {
         InvokeError::UnknownEndpoint => {
             let error = Error::setup(context("there is no such endpoint in service"));
-            error.hint(format!("declare it in endpoints/{endpoint}.toml, and run wattlake endpoint apply {endpoint}"))
+            error.hint(format!(
+                "promote a version of its model, declare it in endpoints/{endpoint}.toml, and run wattlake endpoint apply {endpoint}"
+            ))
         }
         InvokeError::NotInService(state) => Error::retry(context(&format!("its state is {}", state.name()))),
         InvokeError::UnknownVariant => Error::bug(context("it has no variant")),

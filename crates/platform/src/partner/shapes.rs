@@ -78,13 +78,13 @@ impl HydroPartner {
 
     fn weather(&self, request: &PartnerRequest) -> Option<Value> {
         let parameter = |name: &str| request.parameter(name);
-        let (catchment, days) = self.days(parameter("station")?, parameter("start_date")?, parameter("end_date")?)?;
+        let (_, days) = self.days(parameter("station")?, parameter("start_date")?, parameter("end_date")?)?;
         let list = |value: fn(&DayRecord) -> Value| days.iter().map(|day| value(day)).collect::<Vec<Value>>();
         Some(json!({
-            "station": catchment.code, "timezone": "UTC",
+            "latitude": 44.1, "longitude": 5.2, "timezone": "UTC",
             "daily_units": {"time": "iso8601", "precipitation_sum": "mm", "temperature_2m_mean": "°C"},
             "daily": {
-                "time": list(|day| json!(format!("{}T00:00", day.day))),
+                "time": list(|day| json!(day.day.to_string())),
                 "precipitation_sum": list(|day| json!(day.rain_mm)),
                 "temperature_2m_mean": list(|day| json!(day.temperature_c)),
                 "et0_fao_evapotranspiration": list(|day| json!(day.evaporation_mm)),

@@ -19,18 +19,16 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, name: &str, json: 
             println!("{:<11} the partner asks not to be asked before {until}", "left");
         }
         println!(
-            "collect:{name}: {} asked for: {} new values, {} revised, {} of {} rows unchanged; {} quarantined, {} failed",
+            "collect:{name}: {} asked for: {} new values, {} revised, {} unchanged; {} quarantined, {} failed",
             text::quantity(count("items"), "item"),
             text::count(count("new")),
             text::count(count("revised")),
-            text::count(count("rows").saturating_sub(count("new") + count("revised"))),
-            text::count(count("rows")),
+            text::count(count("unchanged")),
             count("quarantined"),
             count("failed")
         );
     }
-    // A partner that did not answer may do so later.
-    Ok(if figures["failed"] == 0 { ExitCode::SUCCESS } else { ExitCode::from(collected.exit_code()) })
+    Ok(ExitCode::from(collected.exit_code()))
 }
 
 fn print_item(item: &ItemReport, json: bool) {
@@ -38,7 +36,7 @@ fn print_item(item: &ItemReport, json: bool) {
         println!(
             "{}",
             json!({
-                "item": item.item, "rows": item.rows, "new": item.new, "revised": item.revised,
+                "item": item.item, "unchanged": item.unchanged, "new": item.new, "revised": item.revised,
                 "quarantined": item.quarantined, "error": item.error,
             })
         );

@@ -7,8 +7,7 @@ use super::super::fault::{Fault, FaultKind};
 use super::super::row_checker::RowChecker;
 use super::super::timestamp::{ParsedTime, parse_time};
 use super::Stop;
-use super::rows::cells;
-use super::tree::{self, Tree};
+use super::tree::{self, Tree, cells};
 use crate::layout::{Points, ValuePath};
 use crate::read::duration_seconds;
 

@@ -7,7 +7,7 @@ use super::super::fault::{Fault, FaultKind};
 use super::super::row_checker::RowChecker;
 use super::Stop;
 use super::points::PeriodPoints;
-use super::tree::{self, Tree};
+use super::tree::{Tree, cells};
 use crate::layout::{Document, ExtraColumns, Layout, Shape, ValuePath};
 
 /// Reads all rows of the document.
@@ -27,15 +27,6 @@ pub fn read<'a>(root: &Tree<'a>, format: &Document, checker: &mut RowChecker<'_>
 fn paths_of(layout: &Layout) -> Vec<Vec<ValuePath>> {
     let headers = |column: &crate::layout::Column| column.headers.iter().map(|text| ValuePath::parse(text)).collect();
     layout.columns.iter().map(headers).collect()
-}
-
-/// The cells of a row, in the order of the layout's columns: of each column the first path that leads to a value.
-pub fn cells<'a>(row: &Tree<'a>, parents: &[&Tree<'a>], paths: &[Vec<ValuePath>]) -> Vec<Cell<'a>> {
-    let cell = |paths: &Vec<ValuePath>| {
-        let mut found = paths.iter().map(|path| tree::at(row, parents, path));
-        found.find(|cell| !matches!(cell, Cell::Empty)).unwrap_or(Cell::Empty)
-    };
-    paths.iter().map(cell).collect()
 }
 
 struct RowReader<'r, 'c, 't, 'a> {

@@ -10,7 +10,7 @@ use super::super::json::{self, Fields};
 use super::Stop;
 use crate::layout::ValuePath;
 
-/// Deeper documents are refused: no interface needs them, and each level of JSON is read once more.
+/// Deeper documents are refused: no interface needs them, and each level of JSON is read a further time.
 const DEPTH_MAX: usize = 64;
 /// The name of an element's own text, where it has attributes or elements too.
 const TEXT: &str = "#text";
@@ -80,6 +80,15 @@ pub fn at<'a>(row: &Tree<'a>, parents: &[&Tree<'a>], path: &ValuePath) -> Cell<'
         0 => row.down(&path.names),
         up => parents.len().checked_sub(up).map_or(Cell::Empty, |at| parents[at].down(&path.names)),
     }
+}
+
+/// The cells of a row, in the order of the layout's columns: of each column the first path that leads to a value.
+pub fn cells<'a>(row: &Tree<'a>, parents: &[&Tree<'a>], paths: &[Vec<ValuePath>]) -> Vec<Cell<'a>> {
+    let cell = |paths: &Vec<ValuePath>| {
+        let mut found = paths.iter().map(|path| at(row, parents, path));
+        found.find(|cell| !matches!(cell, Cell::Empty)).unwrap_or(Cell::Empty)
+    };
+    paths.iter().map(cell).collect()
 }
 
 /// Reads JSON.

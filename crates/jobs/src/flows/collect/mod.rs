@@ -8,6 +8,7 @@
 
 mod answers;
 mod checks;
+mod known_rows;
 mod rows;
 mod versions;
 mod windows;
@@ -15,9 +16,8 @@ mod windows;
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{Field, Schema};
+use arrow::array::UInt32Array;
+use arrow::compute::take_record_batch;
 use chrono::{DateTime, SubsecRound, Utc};
 use config::{Collect, Job, UnsetVariables};
 use ingest::api::{Answer, Api, ApiSettings, Outcome as ApiOutcome, RequestWindow};
@@ -33,7 +33,8 @@ use crate::runs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
 
 use answers::{AnswerRow, CollectState, ItemState, OPERATION};
-use rows::{Columns, ITEM, KNOWN_AT, WindowRows};
+use known_rows::KnownRows;
+use rows::{Columns, WindowRows};
 use versions::Knowledge;
 use windows::{Coverage, Window, delta};
 
@@ -41,16 +42,14 @@ pub use answers::SCHEMA;
 
 /// A window with more rows than this is a mistake: they are in memory together.
 const WINDOW_ROWS_MAX: usize = 5_000_000;
-/// With how many of the newest values an answer's unit is compared.
-const UNIT_VALUES: usize = 500;
 
 /// What a run did for one item.
 #[derive(Debug, Default, Clone)]
 pub struct ItemReport {
     /// Its name; empty where the collect asks for one thing only.
     pub item: String,
-    /// Rows that answers had.
-    pub rows: u64,
+    /// Values that are equal to what the table had.
+    pub unchanged: u64,
     /// Values that the table did not have.
     pub new: u64,
     /// Values that are other than before.
@@ -72,9 +71,18 @@ pub struct CollectReport {
 }
 
 impl CollectReport {
-    /// The exit code of a run in which items failed.
+    /// The exit code of the run.
     pub fn exit_code(&self) -> u8 {
-        if self.is_retryable { failure::code::RETRY } else { failure::code::FIX_SETUP }
+        match self.items.iter().any(|item| item.error.is_some()) {
+            true if self.is_retryable => failure::code::RETRY,
+            true => failure::code::FIX_SETUP,
+            false if self.is_all_quarantined() => failure::code::FIX_INPUT,
+            false => 0,
+        }
+    }
+
+    fn is_all_quarantined(&self) -> bool {
+        !self.items.is_empty() && self.items.iter().all(|item| !item.quarantined.is_empty())
     }
 
     /// The run's figures.
@@ -82,8 +90,8 @@ impl CollectReport {
         let sum = |count: fn(&ItemReport) -> u64| self.items.iter().map(count).sum::<u64>();
         let items = |is: fn(&ItemReport) -> bool| self.items.iter().filter(|item| is(item)).count();
         json!({
-            "items": self.items.len(), "rows": sum(|item| item.rows), "new": sum(|item| item.new),
-            "revised": sum(|item| item.revised), "quarantined": items(|item| !item.quarantined.is_empty()),
+            "items": self.items.len(), "rows": sum(|item| item.new + item.revised), "new": sum(|item| item.new),
+            "revised": sum(|item| item.revised), "unchanged": sum(|item| item.unchanged), "quarantined": items(|item| !item.quarantined.is_empty()),
             "failed": items(|item| item.error.is_some()), "not_before": self.not_before.map(instant_text),
         })
     }
@@ -118,6 +126,12 @@ pub async fn run(
         report.is_retryable = first_error.as_ref().is_some_and(failure::is_retryable);
         let figures = report.figures();
         let outcome = match first_error {
+            // Nothing could be taken, so that what comes after it is not to run.
+            None if report.is_all_quarantined() => {
+                let reason = report.items.iter().find_map(|item| item.quarantined.first()).cloned().unwrap_or_default();
+                let error = format!("all answers are quarantined; the first: {reason}");
+                Outcome::Failed { error, retryable: false }
+            }
             None => Outcome::Succeeded,
             Some(error) => {
                 Outcome::Failed { error: failure::full_text(&error), retryable: failure::is_retryable(&error) }
@@ -204,6 +218,11 @@ impl CollectRun<'_> {
         TableName::new(&self.collect.schema, &self.collect.table)
     }
 
+    /// The versions that the table has.
+    fn known(&self) -> KnownRows<'_> {
+        KnownRows { warehouse: self.warehouse, lake: &self.lake, target: self.target(), columns: &self.columns }
+    }
+
     fn position_name(&self, item: &str) -> String {
         format!("collect/{}/{item}", self.collect.name)
     }
@@ -261,7 +280,8 @@ impl CollectRun<'_> {
     async fn gaps(&self, item: &str, coverage: &Coverage) -> Result<Vec<Window>> {
         let (Some(step), Some(_)) = (self.collect.step, coverage.newest) else { return Ok(Vec::new()) };
         let begin = coverage.begin.max(coverage.end - delta(self.collect.gaps));
-        let before = self.rows_between(item, &[&self.columns.time], Window { from: begin, to: coverage.end }).await?;
+        let before =
+            self.known().between(item, &[&self.columns.time], Window { from: begin, to: coverage.end }).await?;
         let times = rows::instants(&before, &self.columns.time)?;
         let mut times: Vec<DateTime<Utc>> =
             times.iter().flatten().filter_map(DateTime::from_timestamp_micros).collect();
@@ -290,7 +310,6 @@ impl CollectRun<'_> {
                 ApiOutcome::NotBefore(until) => return Ok(WindowEnd::NotBefore(until)),
             };
             let one = self.read(&answer, window, &report.item, &mut rows).await?;
-            report.rows += one.row.rows;
             let is_quarantined = one.row.quarantined.is_some();
             let count = one.row.rows;
             read.push(one);
@@ -384,10 +403,10 @@ impl CollectRun<'_> {
         if reason.is_none() && self.collect.clock_check {
             let margin = chrono::TimeDelta::hours(3);
             let around = Window { from: window.from - margin, to: window.to + margin };
-            reason = checks::clock(&self.columns, &whole, &self.known_rows(&name, around).await?)?;
+            reason = checks::clock(&self.columns, &whole, &self.known().of_window(&name, around).await?)?;
         }
         if let (None, Some(jump_max)) = (&reason, self.collect.jump_max) {
-            reason = checks::unit(&self.columns, &whole, &self.newest_rows(&name).await?, jump_max)?;
+            reason = checks::unit(&self.columns, &whole, &self.known().newest(&name).await?, jump_max)?;
         }
         last.row.quarantined = reason;
         Ok(())
@@ -436,7 +455,7 @@ impl CollectRun<'_> {
                 _ => window,
             };
         let name = report.item.clone();
-        let before = self.known_rows(&name, span).await?;
+        let before = self.known().of_window(&name, span).await?;
         let newest = self.newest(&name).await?.map(|at| at.timestamp_micros());
         let state = self.state.items.get(&name).cloned().unwrap_or_default();
         let new = versions::compare(&self.columns, rows, &whole, &before, &self.knowledge(&state))?;
@@ -461,6 +480,7 @@ impl CollectRun<'_> {
         fail::fail_point!("collect-after-commit");
         report.new += count - new.revised as u64;
         report.revised += new.revised as u64;
+        report.unchanged += rows.len() as u64 - count;
         if count > 0 {
             let fields = json!({
                 "collect": self.collect.name, "item": name, "table": target.to_string(), "new": count - new.revised as u64,
@@ -479,64 +499,4 @@ impl CollectRun<'_> {
             stamp: self.collect.known_at.clone(),
         }
     }
-
-    /// The versions of an item's values of a window that the table has, in the layout's columns, and `known_at`.
-    async fn known_rows(&self, item: &str, window: Window) -> Result<RecordBatch> {
-        let mut names: Vec<&str> = self.columns.names.iter().map(String::as_str).collect();
-        names.push(KNOWN_AT);
-        self.rows_between(item, &names, window).await
-    }
-
-    async fn rows_between(&self, item: &str, names: &[&str], window: Window) -> Result<RecordBatch> {
-        let time = quoted(&self.columns.time);
-        let (from, to) = (instant_text(window.from), instant_text(window.to));
-        let condition = format!("{time} >= TIMESTAMPTZ '{from}' AND {time} < TIMESTAMPTZ '{to}'");
-        self.select(item, names, &condition, "").await
-    }
-
-    /// The newest values of an item.
-    async fn newest_rows(&self, item: &str) -> Result<RecordBatch> {
-        let names: Vec<&str> = self.columns.names.iter().map(String::as_str).chain([KNOWN_AT]).collect();
-        let order = format!("ORDER BY {} DESC LIMIT {UNIT_VALUES}", quoted(&self.columns.time));
-        self.select(item, &names, "true", &order).await
-    }
-
-    async fn select(&self, item: &str, names: &[&str], condition: &str, order: &str) -> Result<RecordBatch> {
-        let schema = self.known_schema(names)?;
-        let target = self.target();
-        let Some(table) = self.lake.table(&target).await? else { return Ok(RecordBatch::new_empty(schema)) };
-        let there = table.schema()?;
-        let selected = names.iter().map(|name| match there.field_with_name(name) {
-            Ok(_) => quoted(name),
-            // A column that the layout has got since the table was last written.
-            Err(_) => format!("NULL AS {}", quoted(name)),
-        });
-        let selected: Vec<String> = selected.collect();
-        let (table, item) = (format!("{}.{}", quoted(&target.schema), quoted(&target.table)), item.replace('\'', "''"));
-        let query =
-            format!("SELECT {} FROM {table} WHERE {ITEM} = '{item}' AND {condition} {order}", selected.join(", "));
-        let session = crate::flows::rows::session(self.warehouse, &self.lake)?;
-        let batches = crate::flows::rows::query(&session, &query).await.with_context(|| format!("read {target}"))?;
-        let batches: Vec<RecordBatch> =
-            batches.iter().map(|batch| lake::conform(batch, &schema)).collect::<lake::Result<_>>()?;
-        concat_batches(&schema, &batches).context("put known rows together")
-    }
-
-    /// The types of columns as the table has them.
-    fn known_schema(&self, names: &[&str]) -> Result<arrow::datatypes::SchemaRef> {
-        let known_at = Field::new(KNOWN_AT, rows::instant_type(), true);
-        let fields: Vec<Field> = names
-            .iter()
-            .map(|name| match self.columns.schema.field_with_name(name) {
-                Ok(field) => Ok(field.clone().with_nullable(true)),
-                Err(_) if *name == KNOWN_AT => Ok(known_at.clone()),
-                Err(error) => Err(error),
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(std::sync::Arc::new(Schema::new(fields)))
-    }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

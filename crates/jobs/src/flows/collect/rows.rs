@@ -1,4 +1,4 @@
-//! The rows of a window's answers, as they are compared with those of the table.
+//! The rows of a window's answers, in the form in which they are compared with those of the table.
 
 use std::sync::Arc;
 

@@ -14,7 +14,8 @@ fn values_of_the_future_and_of_a_clock_an_hour_off_are_quarantined() {
     assert_eq!(world.collect()["new"], 116);
     // The clocks went back, and the partner's did not.
     world.set_hours(1..60, |hour| flow(hour + 1));
-    let said = world.warehouse.ok(&["run", "collect:flows"]);
+    let said = world.warehouse.run(&["run", "collect:flows"]);
+    assert_eq!(said.code, 3);
     said.has("values are those known already, 1 hour later: is the partner's clock or zone right?")
         .has("2 quarantined");
     assert_eq!(world.warehouse.count("forecast.flows"), 116);
@@ -24,7 +25,7 @@ fn values_of_the_future_and_of_a_clock_an_hour_off_are_quarantined() {
     world.partner.answer_by(move |request| {
         PartnerAnswer::ok(json!({"data": [{"station": request.path[7..], "at": future, "value": 1}]}).to_string())
     });
-    world.warehouse.ok(&["run", "collect:flows"]).has("`ahead` allows values of the future").has("2 quarantined");
+    world.warehouse.run(&["run", "collect:flows"]).has("`ahead` allows values of the future").has("2 quarantined");
     assert_eq!(world.warehouse.count("forecast.flows"), 118);
 }
 
@@ -35,7 +36,8 @@ fn values_in_another_unit_are_quarantined() {
     assert_eq!(world.collect()["new"], 80);
     // Cubic metres a second in place of litres.
     world.set_hours(1..20, |hour| (1000.0 + hour as f64) / 1000.0);
-    let said = world.warehouse.ok(&["run", "collect:flows"]);
+    let said = world.warehouse.run(&["run", "collect:flows"]);
+    assert_eq!(said.code, 3);
     said.has("values of \"flow_ls\" are about").has("smaller than before: has the unit changed?").has("2 quarantined");
     // A flood is no other unit.
     world.set_hours(1..20, |hour| 20_000.0 + hour as f64);

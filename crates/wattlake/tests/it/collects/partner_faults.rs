@@ -26,7 +26,9 @@ fn nonsense_is_quarantined_and_asked_for_again() {
     assert_eq!(world.warehouse.count("collect.faults"), 1);
     assert_eq!(world.warehouse.number("select count(*) as n from forecast.flows where item = 'station=V1'"), 0);
     world.partner.answer_by(|_| PartnerAnswer::ok("<html>maintenance</html>"));
-    world.warehouse.ok(&["run", "collect:flows"]).has("expected JSON").has("2 quarantined");
+    let all = world.warehouse.run(&["run", "collect:flows"]);
+    assert_eq!(all.code, 3, "{}", all.text());
+    all.has("expected JSON").has("2 quarantined").has("0 unchanged");
     world.answer_as_set();
     world.set("V1", super::this_hour() - chrono::TimeDelta::hours(2), Some(json!(2)));
     assert_eq!(world.collect()["new"], 29);
