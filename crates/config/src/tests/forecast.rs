@@ -27,7 +27,7 @@ fn problems_of_collects_have_a_place_and_a_hint() {
         ),
         ("empty = '('", "url = 'http://a/'", "this is not a regular expression"),
         ("window = '0s'", "url = 'http://a/'", "\"window\": expected more than 0"),
-        ("overlap = '5 weeks'", "url = 'http://a/'", "overlap"),
+        ("overlap = '5 weeks'", "url = 'http://a/'", "is not a duration"),
     ] {
         let found = collect_problems(&format!("{base}{more}\n[request]\n{request}\n[each]\nstation = ['x']\n"));
         assert!(
