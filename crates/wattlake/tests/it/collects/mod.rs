@@ -35,11 +35,14 @@ min = 0
 type = "text"
 "#;
 
+/// A partner's values, by station and time.
+type Values = BTreeMap<(String, DateTime<Utc>), Value>;
+
 /// A partner whose values are set by the test, and a warehouse that collects them.
 pub struct World {
     pub partner: Partner,
     pub warehouse: Warehouse,
-    values: Arc<Mutex<BTreeMap<(String, DateTime<Utc>), Value>>>,
+    values: Arc<Mutex<Values>>,
 }
 
 /// The beginning of this hour.
@@ -54,7 +57,7 @@ pub fn text(at: DateTime<Utc>) -> String {
 impl World {
     /// `more` are further keys of the collect, before its sections. The overlap is 6 hours, where it has none.
     pub fn new(more: &str, request: &str) -> World {
-        let values: Arc<Mutex<BTreeMap<(String, DateTime<Utc>), Value>>> = Arc::default();
+        let values: Arc<Mutex<Values>> = Arc::default();
         let shared = Arc::clone(&values);
         let partner = Partner::start(0, move |request| answer(&shared.lock().unwrap(), request)).unwrap();
         let overlap = if more.contains("overlap") { "" } else { "overlap = '6h'" };
@@ -111,7 +114,7 @@ impl World {
     }
 }
 
-fn answer(values: &BTreeMap<(String, DateTime<Utc>), Value>, request: &PartnerRequest) -> PartnerAnswer {
+fn answer(values: &Values, request: &PartnerRequest) -> PartnerAnswer {
     let instant = |name: &str| request.parameter(name).and_then(|text| text.parse::<DateTime<Utc>>().ok());
     let (Some(from), Some(to)) = (instant("from"), instant("to")) else { return PartnerAnswer::status(400) };
     let station = request.path.rsplit('/').next().unwrap_or_default();
