@@ -1,6 +1,7 @@
 //! Replaces `${VARIABLE}` in the strings of a configuration file, before its values are checked; `${VARIABLE:-text}` is
 //! the text where the variable is not set.
-//! A value can't change the syntax around it: inside a connection's URL it is percent-encoded.
+//! A value can't change the syntax around it: inside a connection's URL it is percent-encoded, and its braces are doubled
+//! in a collect's request, where they would be placeholders.
 
 use std::ops::Range;
 
@@ -29,8 +30,7 @@ fn expand_value(value: &mut Spanned<DeValue<'_>>, path: &mut Vec<String>, env: E
     let span = value.span();
     match value.get_mut() {
         DeValue::String(text) if text.contains('$') => {
-            let is_url = path.len() == 3 && path[0] == "connections" && path[2] == "url";
-            let (expanded, problems) = expand(text, env, is_url);
+            let (expanded, problems) = expand(text, env, Syntax::at(path));
             let mut from = span.start;
             for problem in problems {
                 from = problem.report(path, from..span.end, report);
@@ -44,6 +44,35 @@ fn expand_value(value: &mut Spanned<DeValue<'_>>, path: &mut Vec<String>, env: E
             }
         }
         _ => {}
+    }
+}
+
+/// The syntax of a string, in which a value must stay one text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Syntax {
+    Text,
+    /// A connection's URL. A value at its very start has the scheme, so it is a URL itself and is used unchanged.
+    Url,
+    /// A collect's request, with placeholders in braces.
+    Template,
+}
+
+impl Syntax {
+    fn at(path: &[String]) -> Syntax {
+        let names: Vec<&str> = path.iter().map(String::as_str).collect();
+        match names[..] {
+            ["connections", _, "url"] => Syntax::Url,
+            ["request", "url"] | ["request", "query", _] => Syntax::Template,
+            _ => Syntax::Text,
+        }
+    }
+
+    fn escaped(self, value: String, is_first: bool) -> String {
+        match self {
+            Syntax::Url if !is_first => encode(&value),
+            Syntax::Template => value.replace('{', "{{").replace('}', "}}"),
+            Syntax::Url | Syntax::Text => value,
+        }
     }
 }
 
@@ -70,9 +99,7 @@ impl ExpandProblem {
     }
 }
 
-/// With `is_url`, a value is percent-encoded as a part of the URL; a value at the very start has the scheme, so it is a
-/// URL itself and is used unchanged.
-fn expand(text: &str, env: Env<'_>, is_url: bool) -> (String, Vec<ExpandProblem>) {
+fn expand(text: &str, env: Env<'_>, syntax: Syntax) -> (String, Vec<ExpandProblem>) {
     let (mut expanded, mut problems, mut rest) = (String::with_capacity(text.len()), Vec::new(), text);
     while let Some(at) = rest.find('$') {
         expanded.push_str(&rest[..at]);
@@ -97,8 +124,10 @@ fn expand(text: &str, env: Env<'_>, is_url: bool) -> (String, Vec<ExpandProblem>
             return (expanded, problems);
         };
         match value(name, env) {
-            Ok(value) if is_url && !expanded.is_empty() => expanded.push_str(&encode(&value)),
-            Ok(value) => expanded.push_str(&value),
+            Ok(value) => {
+                let is_first = expanded.is_empty();
+                expanded.push_str(&syntax.escaped(value, is_first));
+            }
             Err(problem) => problems.push(problem),
         }
         rest = after;

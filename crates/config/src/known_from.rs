@@ -13,7 +13,7 @@ const KNOWN_AT: &str = "known_at";
 impl Warehouse {
     /// By `schema.table`, the column with the instant from which a row was known: of tables that collects, predictions and
     /// trainings write, and of those that loads fill from files with a column `known_at`.
-    pub fn known_from(&self) -> BTreeMap<String, &'static str> {
+    fn known_from(&self) -> BTreeMap<String, &'static str> {
         let name = |schema: &str, table: &str| format!("{schema}.{table}");
         let collects = self.collects.values().map(|one| (name(&one.schema, &one.table), KNOWN_AT));
         let predictions = self.predictions.values().map(|one| (name(&one.schema, &one.table), "issued_at"));

@@ -270,6 +270,7 @@ fn login(name: &str, role: &config::Role) -> Option<Login> {
             tables: role.tables.clone(),
             filters: role.filters.clone(),
             system: role.system,
+            ..sql::Role::default()
         },
         verifier: Verifier::parse(password).unwrap_or_else(|| Verifier::of_password(password)),
     })

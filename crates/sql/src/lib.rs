@@ -35,7 +35,7 @@ pub use engine::Limits;
 pub use error::{Error, Kind, Result};
 pub use mart_query::{AffectedRows, MartQuery};
 pub use marts::{Reference, Views, references};
-pub use roles::Role;
+pub use roles::{ColumnFilter, Role};
 pub use row_model::RowModel;
 pub use session::Session;
 pub use snapshot::DeclaredTables;

@@ -16,7 +16,6 @@ use lake::{AsOf, TableName};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::plan_statement;
-use crate::roles::Role;
 use crate::snapshot::{LakeSnapshot, SnapshotViews};
 use crate::statement;
 
@@ -108,7 +107,11 @@ impl SnapshotViews for ViewContext {
             }
             let mut views = self.clone();
             views.path.push(name.clone());
-            let inner = Arc::new(snapshot.within(Arc::new(views), snapshot.role.as_deref().map(author_of), when));
+            let inner = Arc::new(snapshot.within(
+                Arc::new(views),
+                snapshot.role.as_deref().map(|role| Arc::new(role.author())),
+                when,
+            ));
             let planning = async {
                 let planned = plan_statement(self.state.clone(), only_query(sql)?, &inner, None).await?;
                 Ok::<_, Error>(planned.plan)
@@ -119,9 +122,4 @@ impl SnapshotViews for ViewContext {
         }
         .boxed()
     }
-}
-
-/// A role that may read every table, as a view's author may, but of each only the rows that `role` may see.
-fn author_of(role: &Role) -> Arc<Role> {
-    Arc::new(Role { name: role.name.clone(), tables: Vec::new(), filters: role.filters.clone(), system: true })
 }

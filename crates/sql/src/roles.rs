@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use lake::TableName;
 
 use crate::error::{Error, Kind, Refusal};
@@ -17,8 +18,29 @@ pub struct Role {
     pub tables: Vec<String>,
     /// The row filters, by `schema.table`: SQL conditions over the table's columns.
     pub filters: BTreeMap<String, String>,
+    /// The row filters of tables without one of their own, by their columns; the first one that applies counts. With
+    /// any of them, views can't read `system.*` either, whose rows have no such columns.
+    pub column_filters: Vec<ColumnFilter>,
     /// Whether the role may read `system.*`, and see and cancel the queries of others.
     pub system: bool,
+}
+
+/// A row filter of all tables that have a column of some name, and a timestamp of another one.
+#[derive(Debug, Clone)]
+pub struct ColumnFilter {
+    /// The name of the one column.
+    pub column: String,
+    /// The name of the timestamp.
+    pub timestamp: String,
+    /// The condition that the table's rows must meet.
+    pub condition: String,
+}
+
+impl ColumnFilter {
+    fn applies_to(&self, schema: &Schema) -> bool {
+        let is_timestamp = |field: &Field| matches!(field.data_type(), DataType::Timestamp(..));
+        schema.field_with_name(&self.column).is_ok() && schema.field_with_name(&self.timestamp).is_ok_and(is_timestamp)
+    }
 }
 
 impl Role {
@@ -28,16 +50,31 @@ impl Role {
         self.tables.is_empty() || self.tables.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()))
     }
 
-    /// The condition that a table's rows must meet for the role to see them; `None` where it sees all of them.
-    pub fn row_filter(&self, table: &TableName) -> Option<&str> {
-        self.filters.get(&table.to_string()).map(String::as_str)
+    /// The condition that the rows of a table must meet for the role to see them; `None` where it sees all of them.
+    /// `schema` has the columns of a table, and is not given of a view, whose tables are filtered below it.
+    pub fn row_filter(&self, table: &TableName, schema: Option<&Schema>) -> Option<&str> {
+        let named = |table: &TableName| self.filters.get(&table.to_string()).map(String::as_str);
+        let by_columns = || {
+            let filter =
+                self.column_filters.iter().find(|filter| schema.is_some_and(|schema| filter.applies_to(schema)))?;
+            Some(filter.condition.as_str())
+        };
+        // The history of a table has the columns of its filter.
+        named(table).or_else(|| named(&table.without_history()?)).or_else(by_columns)
+    }
+
+    /// The role of a view's author, who may read every table, but of each only the rows that this role may see.
+    pub(crate) fn author(&self) -> Role {
+        Role { tables: Vec::new(), system: self.column_filters.is_empty(), ..self.clone() }
     }
 
     /// The error for a table, `what`, that the role may not read.
     pub fn denied_error(&self, what: impl fmt::Display) -> Error {
         let role = &self.name;
         let what = what.to_string();
-        let hint = if what.starts_with("system.") {
+        let hint = if what.starts_with("system.") && !self.column_filters.is_empty() {
+            "rows of system tables can't be filtered, so this query can't read them".to_owned()
+        } else if what.starts_with("system.") {
             format!("set `system = true` in [roles.{role}] of wattlake.toml to let the role read system tables")
         } else {
             format!("role {role:?} may not read it; `tables` in [roles.{role}] of wattlake.toml lists what it may read")

@@ -13,7 +13,7 @@ use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, UNNAMED_TABLE};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, TableType, UNNAMED_TABLE};
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
 use lake::row_history::RowHistory;
@@ -275,12 +275,9 @@ impl LakeSnapshot {
     /// # Errors
     /// Where the filter is no condition on the table's columns.
     pub fn for_role(&self, table: Arc<dyn TableProvider>, name: &TableName) -> Result<Arc<dyn TableProvider>> {
-        // The history of a table has the columns of its filter.
-        let of_table = name.without_history();
-        let filter =
-            |role: &Arc<Role>| role.row_filter(name).or_else(|| role.row_filter(of_table.as_ref()?)).map(str::to_owned);
-        match self.role.as_ref().and_then(filter) {
-            Some(filter) => with_row_filter(table, &filter).context(&format!("filter the rows of {name}")),
+        let schema = (table.table_type() != TableType::View).then(|| table.schema());
+        match self.role.as_ref().and_then(|role| role.row_filter(name, schema.as_deref())) {
+            Some(filter) => with_row_filter(table, filter).context(&format!("filter the rows of {name}")),
             None => Ok(table),
         }
     }

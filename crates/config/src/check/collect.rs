@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ::ingest::api::{ApiRequest, ApiSettings, Login, OAuth2, Pace, Paging, RequestWindow, WindowTemplate};
 use ::ingest::fetch::Retries;
-use ::ingest::layout::{Layout, Type};
+use ::ingest::layout::{Ambiguous, Layout, Type};
 use base::suggestion;
 use chrono::{DateTime, NaiveDate, TimeZone, Utc};
 use chrono_tz::Tz;
@@ -134,6 +134,17 @@ fn check_layout(raw: &raw::Collect, layout: &Layout, report: &mut FileProblems<'
     for column in layout.columns.iter().filter(|column| OWN_COLUMNS.contains(&column.name.as_str())) {
         let what = format!("the layout has a column {:?}, which the collect adds itself", column.name);
         report.add(span.clone(), what, "give it another name, with the partner's name as its `header`".to_owned());
+    }
+    let in_order =
+        |kind: &Type| matches!(kind, Type::Timestamp { zone: Some(zone), .. } if zone.ambiguous == Ambiguous::InOrder);
+    for column in layout.columns.iter().filter(|column| in_order(&column.kind)) {
+        let what = format!(
+            "the layout's column {:?} has ambiguous = \"in-order\", but an answer may begin within the repeated hour",
+            column.name
+        );
+        let hint =
+            "write \"first\", \"second\" or \"refuse\"; if you can, ask for times in UTC or with an offset".to_owned();
+        report.add(span.clone(), what, hint);
     }
     if let (Some(name), Some(place)) = (raw.known_at.get(), raw.known_at.span()) {
         let instants: Vec<&str> = (0..layout.columns.len())
@@ -335,11 +346,9 @@ fn check_paging(raw: &raw::Paging, span: std::ops::Range<usize>, report: &mut Fi
         raw.offset.get().is_some(),
     ];
     let is_whole = raw.cursor.get().is_some() == raw.parameter.get().is_some()
-        && raw.offset.get().is_some() == raw.size.get().is_some()
         && (raw.first.get().is_none() || raw.page.get().is_some());
     if ways.into_iter().filter(|is_there| *is_there).count() != 1 || !is_whole {
-        let hint = "write one of \"link\", \"next\", \"cursor\" with \"parameter\", \"page\", \"offset\" with \"size\""
-            .to_owned();
+        let hint = "write one of \"link\", \"next\", \"cursor\" with \"parameter\", \"page\", \"offset\"".to_owned();
         report.add(span, "\"paging\": expected one way to the next page", hint);
     }
 }
@@ -355,8 +364,8 @@ fn paging(raw: &raw::Paging) -> Paging {
     if let Some(parameter) = raw.page.get() {
         return Paging::Number { parameter: parameter.clone(), first: u64::from(*raw.first.get().unwrap_or(&1)) };
     }
-    if let (Some(parameter), Some(size)) = (raw.offset.get(), raw.size.get()) {
-        return Paging::Offset { parameter: parameter.clone(), size: u64::from(*size) };
+    if let Some(parameter) = raw.offset.get() {
+        return Paging::Offset { parameter: parameter.clone() };
     }
     if raw.link.get() == Some(&true) { Paging::Link } else { Paging::Single }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use ::ingest::layout::Format;
+use ::ingest::layout::{Format, Layout};
 use chrono::NaiveTime;
 
 use super::super::Problem;
@@ -80,15 +80,10 @@ fn check(
     let span = raw.layout.span().unwrap_or(0..0);
     if !matches!(layout.format, Format::Csv(_) | Format::Json | Format::Ndjson | Format::Document(_)) {
         let hint = "format = \"csv\", \"json\" or \"ndjson\"".to_owned();
-        report.add(span.clone(), "an endpoint does not answer in the layout's format", hint);
+        report.add(span, "an endpoint does not answer in the layout's format", hint);
     }
     let keep: Vec<String> = raw.keep.get().into_iter().flatten().map(|name| name.get_ref().clone()).collect();
-    for column in &layout.columns {
-        if OWN_COLUMNS.contains(&column.name.as_str()) || keep.contains(&column.name) {
-            let what = format!("the layout has a column {:?}, which the prediction adds itself", column.name);
-            report.add(span.clone(), what, "leave it out, or give it another name".to_owned());
-        }
-    }
+    check_columns(&raw, &keep, &layout, report);
     let (schema, table) = table?;
     Some(Prediction {
         name,
@@ -104,4 +99,23 @@ fn check(
         table,
         rules,
     })
+}
+
+/// Checks that the kept columns, the layout's and those that a prediction adds have different names.
+fn check_columns(raw: &raw::Prediction, keep: &[String], layout: &Layout, report: &mut FileProblems<'_>) {
+    let span = raw.layout.span().unwrap_or(0..0);
+    for column in &layout.columns {
+        if OWN_COLUMNS.contains(&column.name.as_str()) || keep.contains(&column.name) {
+            let what = format!("the layout has a column {:?}, which the prediction adds itself", column.name);
+            report.add(span.clone(), what, "leave it out, or give it another name".to_owned());
+        }
+    }
+    for (at, name) in raw.keep.get().into_iter().flatten().enumerate() {
+        let is_own = OWN_COLUMNS.contains(&name.get_ref().as_str());
+        if is_own || keep[..at].contains(name.get_ref()) {
+            let whose = if is_own { "which the prediction adds itself" } else { "a second time" };
+            let hint = "give it another name in the query".to_owned();
+            report.add(name.span(), format!("\"keep\" has a column {:?}, {whose}", name.get_ref()), hint);
+        }
+    }
 }

@@ -67,7 +67,7 @@ pub struct Collect {
 }
 
 /// A GET request. In the URL and the query `{from}`, `{to}` and the names of `[each]` are replaced by values;
-/// `{from:%Y-%m-%d}` is written in a format.
+/// `{from:%Y-%m-%d}` is written in a format, and a brace of the text twice.
 #[derive(Default, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["url"]))]
@@ -131,7 +131,7 @@ pub struct ApiLogin {
 /// One of `link`, `next`, `cursor`, `page` and `offset`.
 #[derive(Default, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("oneOf" = [{ "required": ["link"] }, { "required": ["next"] }, { "required": ["cursor", "parameter"] }, { "required": ["page"] }, { "required": ["offset", "size"] }]))]
+#[schemars(extend("oneOf" = [{ "required": ["link"] }, { "required": ["next"] }, { "required": ["cursor", "parameter"] }, { "required": ["page"] }, { "required": ["offset"] }]))]
 pub struct Paging {
     /// The header `Link` has the URL of the next page.
     pub link: Field<bool>,
@@ -150,10 +150,7 @@ pub struct Paging {
     /// The number of the first page.
     #[schemars(range(min = 0), extend("default" = 1))]
     pub first: Field<u32>,
-    /// The parameter that counts rows, until a page has fewer than `size`.
+    /// The parameter that counts rows, until a page has none.
     #[schemars(length(min = 1))]
     pub offset: Field<String>,
-    /// How many rows a page has.
-    #[schemars(range(min = 1))]
-    pub size: Field<u32>,
 }

@@ -51,6 +51,26 @@ fn problems_of_collects_have_a_place_and_a_hint() {
         found.iter().any(|problem| problem.contains("the layout's key has 0 timestamps, expected one")),
         "{found:?}"
     );
+    let layout = "format = 'csv'\nkey = ['at']\nzone = 'Europe/Paris'\nambiguous = 'in-order'\n[columns.at]\ntype = 'timestamp'\n";
+    let found = problems(&[
+        ("wattlake.toml", "lake.url = 'lake'"),
+        ("layouts/l.toml", layout),
+        ("collects/c.toml", "layout = 'layouts/l.toml'\ntable = 'a.b'\nsince = '1d'\n[request]\nurl = 'http://a/'\n"),
+    ]);
+    assert!(found[0].contains("an answer may begin within the repeated hour"), "{found:?}");
+}
+
+#[test]
+fn a_variable_with_braces_is_no_placeholder() {
+    let collect = "layout = 'layouts/l.toml'\ntable = 'a.b'\nsince = '1d'\n[request]\nurl = 'http://a/{from}/${BRACES}'\n\
+                   query = { key = '${BRACES}' }\nheaders = { key = '${BRACES}' }\n";
+    let files = [("wattlake.toml", "lake.url = 'lake'"), ("layouts/l.toml", LAYOUT), ("collects/c.toml", collect)];
+    let dir = folder(&files);
+    let with_braces = |name: &str| (name == "BRACES").then(|| "a{to}b".to_owned());
+    let warehouse = Warehouse::load(dir.path(), &with_braces).expect("a warehouse");
+    let request = &warehouse.collects["c"].api.as_ref().expect("the settings").request;
+    assert!(request.url.has_window() && !request.query[0].1.has_window());
+    assert_eq!(request.headers[0].1, "a{to}b");
 }
 
 #[test]
@@ -68,6 +88,14 @@ fn problems_of_predictions_have_a_place_and_a_hint() {
         (
             "endpoint = 'e'\ninput = \"SELECT '{issued_at}'\"\nkeep = ['station']",
             "a column \"station\", which the prediction adds itself",
+        ),
+        (
+            "endpoint = 'e'\ninput = \"SELECT '{issued_at}'\"\nkeep = ['variant']",
+            "\"keep\" has a column \"variant\", which the prediction adds itself",
+        ),
+        (
+            "endpoint = 'e'\ninput = \"SELECT '{issued_at}'\"\nkeep = ['x', 'x']",
+            "\"keep\" has a column \"x\", a second time",
         ),
     ] {
         let found = found(&format!("{base}{text}\n"));

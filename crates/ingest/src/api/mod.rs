@@ -8,6 +8,7 @@ mod login;
 mod pace;
 mod paging;
 mod request;
+mod secrets;
 mod window_template;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::error::ErrorContext;
 use crate::fetch::Retries;
 use crate::source::redirected;
 use crate::{Error, Kind, Result};
+use secrets::Secrets;
 
 pub use login::{Login, OAuth2};
 pub use pace::Pace;
@@ -33,6 +35,8 @@ pub use request::ApiRequest;
 pub use window_template::{RequestWindow, WindowTemplate};
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(30);
+/// How much of a refusal's text is in its message.
+const REASON_CHARS: usize = 300;
 /// The largest answer.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -58,6 +62,7 @@ pub struct ApiSettings {
 /// A client of one API.
 pub struct Api {
     settings: ApiSettings,
+    secrets: Secrets,
     client: Client,
     login: login::LoginState,
     last_request: Option<Instant>,
@@ -101,7 +106,8 @@ impl Api {
             .build()
             .during(Kind::FixSetup, "make an HTTP client")?;
         settings.request.headers()?;
-        Ok(Api { settings, client, login: login::LoginState::default(), last_request: None })
+        let secrets = Secrets::of(&settings);
+        Ok(Api { settings, secrets, client, login: login::LoginState::default(), last_request: None })
     }
 
     /// The pages of a window's data; the first one is not requested yet.
@@ -170,7 +176,7 @@ impl Api {
         };
         let status = response.status();
         match status {
-            StatusCode::NOT_MODIFIED => Ok(Attempt::Done(Outcome::Unchanged)),
+            StatusCode::NOT_MODIFIED if etag.is_some() => Ok(Attempt::Done(Outcome::Unchanged)),
             status if status.is_success() => match body(response, &shown).await {
                 Ok(answer) => Ok(Attempt::Done(Outcome::Answer(answer))),
                 Err(error) if error.kind == Kind::Retry => Ok(Attempt::Wait { asked: None, error }),
@@ -178,14 +184,25 @@ impl Api {
             },
             status if is_transient(status) => {
                 let asked = retry_after(response.headers(), Utc::now());
-                Ok(Attempt::Wait { asked, error: refusal(response, &shown, Kind::Retry).await })
+                Ok(Attempt::Wait { asked, error: self.refusal(response, &shown, Kind::Retry).await })
             }
             StatusCode::UNAUTHORIZED => {
-                let error = refusal(response, &shown, Kind::FixSetup).await;
+                let error = self.refusal(response, &shown, Kind::FixSetup).await;
                 Ok(Attempt::Refused(error.hint("check the login and the headers of the collect")))
             }
-            _ => Err(refusal(response, &shown, Kind::FixSetup).await),
+            _ => Err(self.refusal(response, &shown, Kind::FixSetup).await),
         }
+    }
+
+    /// The error of a status, with the beginning of the answer's text, in which many servers give the reason.
+    async fn refusal(&self, mut response: Response, shown: &str, kind: Kind) -> Error {
+        let status = response.status();
+        let piece = response.chunk().await.ok().flatten().unwrap_or_default();
+        let text = self.secrets.masked(&String::from_utf8_lossy(&piece));
+        let text: String = text.chars().take(REASON_CHARS).collect();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = if text.is_empty() { String::new() } else { format!(": {text}") };
+        Error::new(kind, format!("request {shown}: the server responded {status}{text}"))
     }
 
     async fn headers(&mut self, etag: Option<&str>) -> Result<HeaderMap> {
@@ -230,7 +247,8 @@ fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
 async fn body(mut response: Response, shown: &str) -> Result<Answer> {
     let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let etag = text(header::ETAG);
-    let next_link = text(header::LINK).and_then(|links| paging::next_link(&links));
+    let links = response.headers().get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
+    let next_link = links.filter_map(paging::next_link).next();
     let mut bytes = bytes::BytesMut::new();
     while let Some(piece) = response
         .chunk()
@@ -246,18 +264,8 @@ async fn body(mut response: Response, shown: &str) -> Result<Answer> {
     Ok(Answer { bytes: bytes.freeze(), etag, next_link, received_at: Utc::now() })
 }
 
-/// The error of a status, with the beginning of the answer's text, in which many servers give the reason.
-async fn refusal(mut response: Response, shown: &str, kind: Kind) -> Error {
-    let status = response.status();
-    let piece = response.chunk().await.ok().flatten().unwrap_or_default();
-    let text: String = String::from_utf8_lossy(&piece).chars().take(300).collect();
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let text = if text.is_empty() { String::new() } else { format!(": {text}") };
-    Error::new(kind, format!("request {shown}: the server responded {status}{text}"))
-}
-
-/// A URL for messages: without its query, which may have a secret.
+/// A URL for messages: without its path and query, which may have a secret.
 fn shown(url: &url::Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+    format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
 }

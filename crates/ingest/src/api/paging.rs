@@ -7,6 +7,7 @@ use url::Url;
 
 use super::Answer;
 use crate::error::ErrorContext;
+use crate::objects::Hash;
 use crate::{Error, Kind, Result};
 
 /// More pages of one window are a sign of a server that always names a next one.
@@ -25,8 +26,8 @@ pub enum Paging {
     Cursor { path: Vec<String>, parameter: String },
     /// A parameter counts pages, from a first one, until one has no rows.
     Number { parameter: String, first: u64 },
-    /// A parameter counts rows, until a page has fewer than it may have.
-    Offset { parameter: String, size: u64 },
+    /// A parameter counts rows, until a page has none.
+    Offset { parameter: String },
 }
 
 /// The pages of one window.
@@ -36,6 +37,8 @@ pub struct Pages {
     first: Url,
     next: Option<Url>,
     requested: BTreeSet<String>,
+    /// The hashes of pages with rows.
+    contents: BTreeSet<Hash>,
     rows: u64,
 }
 
@@ -46,7 +49,7 @@ impl Pages {
             Paging::Offset { parameter, .. } => with_parameter(&first, parameter, "0"),
             _ => first.clone(),
         };
-        Ok(Pages { paging, first, next: Some(next), requested: BTreeSet::new(), rows: 0 })
+        Ok(Pages { paging, first, next: Some(next), requested: BTreeSet::new(), contents: BTreeSet::new(), rows: 0 })
     }
 
     /// The URL of the page to request now; `None` after the last one.
@@ -70,9 +73,13 @@ impl Pages {
     ///
     /// # Errors
     /// `FixInput` where the answer should name the next page, and can't be read; `FixSetup` where that is on another
-    /// host, which would get the request's secrets.
+    /// host, which would get the request's secrets, or where the server gave the same page before.
     pub fn continue_after(&mut self, answer: &Answer, rows: u64) -> Result<()> {
         self.rows += rows;
+        if self.paging != Paging::Single && rows > 0 && !self.contents.insert(Hash::of(&answer.bytes)) {
+            let what = format!("page through {}: the server gave the same page again", super::shown(&self.first));
+            return Err(Error::new(Kind::FixSetup, what).hint("does it know the parameter of `paging`?"));
+        }
         self.next = match &self.paging {
             Paging::Single => None,
             Paging::Link => answer.next_link.as_deref().map(|link| self.joined(link)).transpose()?,
@@ -84,8 +91,9 @@ impl Pages {
                 let number = first + self.requested.len() as u64;
                 (rows > 0).then(|| with_parameter(&self.first, parameter, &number.to_string()))
             }
-            Paging::Offset { parameter, size } => {
-                (rows >= *size).then(|| with_parameter(&self.first, parameter, &self.rows.to_string()))
+            // A server may give fewer rows than it was asked for before the last page.
+            Paging::Offset { parameter } => {
+                (rows > 0).then(|| with_parameter(&self.first, parameter, &self.rows.to_string()))
             }
         };
         Ok(())
@@ -127,7 +135,7 @@ fn with_parameter(url: &Url, name: &str, value: &str) -> Url {
     url
 }
 
-/// The URL that a header `Link` (RFC 8288) gives as `rel="next"`.
+/// The URL that headers `Link` (RFC 8288) give as `rel="next"`.
 pub(super) fn next_link(header: &str) -> Option<String> {
     // A URL may have commas and semicolons, so it is what is within < and >.
     let mut rest = header;

@@ -5,7 +5,11 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-use super::{Answer, Pace, Pages, Paging, RequestWindow, WindowTemplate, paging, retry_after};
+use super::secrets::Secrets;
+use super::{
+    Answer, ApiRequest, ApiSettings, Login, Pace, Pages, Paging, RequestWindow, WindowTemplate, paging, retry_after,
+};
+use crate::fetch::Retries;
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().expect("an instant")
@@ -40,9 +44,11 @@ fn templates_are_filled_with_windows_and_items() {
         "202610250000 2026-10-26T00:00:00+01:00"
     );
     assert_eq!(filled("x{station}y", chrono_tz::UTC), "xY 862&1y");
+    assert_eq!(filled("{{from}} {{{station}}}", chrono_tz::UTC), "{from} {Y 862&1}");
     for (text, part) in [
         ("{form}", "nearest placeholder: \"from\""),
         ("{from", "without its"),
+        ("from}", "without its"),
         ("{from:%Q}", "not a format"),
         ("{}", "unknown"),
     ] {
@@ -104,11 +110,15 @@ fn pages_follow_one_another() {
     assert_eq!(urls(cursor, &pages), ["/data?size=2", "/data?size=2&token=a+b"]);
     let number = Paging::Number { parameter: "page".to_owned(), first: 1 };
     assert_eq!(
-        urls(number, &[("", 2), ("", 2), ("", 0), ("", 0)]),
+        urls(number, &[("a", 2), ("b", 2), ("", 0), ("", 0)]),
         ["/data?size=2&page=1", "/data?size=2&page=2", "/data?size=2&page=3"]
     );
-    let offset = Paging::Offset { parameter: "offset".to_owned(), size: 2 };
-    assert_eq!(urls(offset, &[("", 2), ("", 1), ("", 0)]), ["/data?size=2&offset=0", "/data?size=2&offset=2"]);
+    // The server gives fewer rows than it was asked for.
+    let offset = Paging::Offset { parameter: "offset".to_owned() };
+    assert_eq!(
+        urls(offset, &[("a", 1), ("b", 2), ("c", 0), ("", 0)]),
+        ["/data?size=2&offset=0", "/data?size=2&offset=1", "/data?size=2&offset=3"]
+    );
 }
 
 #[test]
@@ -120,9 +130,41 @@ fn pages_of_another_host_or_named_again_are_refused() {
     let mut pages = begin();
     pages.next_url().expect("the first page");
     let error = pages.continue_after(&answer("{\"next\": \"http://a.test/data?2\"}"), 1).expect_err("not encrypted");
-    assert!(error.chain().contains("the next page is at http://a.test/data"), "{}", error.chain());
+    assert!(error.chain().contains("the next page is at http://a.test"), "{}", error.chain());
     let mut pages = begin();
     pages.next_url().expect("the first page");
     pages.continue_after(&answer("{\"next\": \"/data\"}"), 1).expect("a page");
     assert!(pages.next_url().expect_err("named again").chain().contains("names a page again"));
+}
+
+#[test]
+fn a_page_that_comes_again_is_an_error() {
+    let paging = Paging::Number { parameter: "page".to_owned(), first: 1 };
+    let mut pages = Pages::begin("https://a.test/data".parse().expect("a URL"), paging).expect("pages");
+    pages.next_url().expect("the first page");
+    pages.continue_after(&answer("[1]"), 1).expect("a page");
+    pages.next_url().expect("the second page");
+    let error = pages.continue_after(&answer("[1]"), 1).expect_err("the same page");
+    assert!(error.chain().contains("the server gave the same page again"), "{}", error.chain());
+}
+
+#[test]
+fn secrets_are_not_in_messages() {
+    let template = |text: &str| WindowTemplate::parse(text, &[]).expect("a template");
+    let settings = ApiSettings {
+        request: ApiRequest {
+            url: template("https://a.test/key-in-path/data"),
+            query: vec![("key".to_owned(), template("key-in-query"))],
+            headers: vec![("Authorization".to_owned(), "Bearer key-in-header".to_owned())],
+            zone: chrono_tz::UTC,
+        },
+        paging: Paging::Single,
+        login: Login::Basic { user: "user".to_owned(), password: "key-in-password".to_owned() },
+        pace: Pace::default(),
+        retries: Retries::default(),
+        answer_time_max: Duration::from_secs(1),
+        wait_max: Duration::from_secs(1),
+    };
+    let text = "key-in-path key-in-query; key-in-header, Bearer key-in-header: key-in-password";
+    assert_eq!(Secrets::of(&settings).masked(text), "*** ***; ***, ***: ***");
 }

@@ -1,4 +1,5 @@
-//! Texts with holes for the window of time that is asked for, and for the item that it is asked for.
+//! Texts with holes for the window of time that is asked for, and for the item that it is asked for. A brace of the text
+//! is written twice.
 
 use std::collections::BTreeMap;
 
@@ -40,11 +41,20 @@ impl WindowTemplate {
     /// `FixInput` where a hole is not closed, has no known name, or has a format that is not one of an instant.
     pub fn parse(text: &str, parts: &[&str]) -> Result<WindowTemplate> {
         let wrong = |what: String| Error::new(Kind::FixInput, format!("read the template {text:?}: {what}"));
-        let (mut pieces, mut rest) = (Vec::new(), text);
-        while let Some(at) = rest.find('{') {
+        let (mut pieces, mut plain, mut rest) = (Vec::new(), String::new(), text);
+        while let Some(at) = rest.find(['{', '}']) {
+            plain.push_str(&rest[..at]);
+            if let Some(after) = rest[at..].strip_prefix("{{").or_else(|| rest[at..].strip_prefix("}}")) {
+                plain.push_str(&rest[at..=at]);
+                rest = after;
+                continue;
+            }
+            if rest[at..].starts_with('}') {
+                return Err(wrong("`}` without its `{`; a brace of the text is written twice".to_owned()));
+            }
             let (hole, after) =
                 rest[at + 1..].split_once('}').ok_or_else(|| wrong("`{` without its `}`".to_owned()))?;
-            pieces.push(Piece::Text(rest[..at].to_owned()));
+            pieces.push(Piece::Text(std::mem::take(&mut plain)));
             let (name, format) = match hole.split_once(':') {
                 Some((name, format)) => (name, Some(format)),
                 None => (hole, None),
@@ -68,8 +78,17 @@ impl WindowTemplate {
             });
             rest = after;
         }
-        pieces.push(Piece::Text(rest.to_owned()));
+        plain.push_str(rest);
+        pieces.push(Piece::Text(plain));
         Ok(WindowTemplate { pieces })
+    }
+
+    /// The text around its holes.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
     }
 
     /// Whether it has a hole for the window.

@@ -84,13 +84,17 @@ impl Http {
     }
 }
 
-/// Follows redirects within one host and never from HTTPS to HTTP: headers may contain a secret.
+/// Follows redirects within one host and port, or to HTTPS at its own port, and never from HTTPS to HTTP: headers may contain a secret.
 pub(crate) fn redirected(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let Some(first) = attempt.previous().first() else { return attempt.follow() };
+    let is_upgrade = first.scheme() == "http" && attempt.url().scheme() == "https";
+    let is_other_port = attempt.url().port_or_known_default() != first.port_or_known_default()
+        && !(is_upgrade && first.port().is_none() && attempt.url().port().is_none());
     let leads_away = attempt.url().host_str() != first.host_str()
+        || is_other_port
         || (first.scheme() == "https" && attempt.url().scheme() != "https");
     if leads_away {
-        return attempt.error("redirected to another host, or from https to http: configure the final URL");
+        return attempt.error("redirected to another host or port, or from https to http: configure the final URL");
     }
     if attempt.previous().len() > REDIRECTS_MAX { attempt.error("too many redirects") } else { attempt.follow() }
 }

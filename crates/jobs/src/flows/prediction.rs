@@ -99,6 +99,10 @@ impl Issue<'_> {
         let endpoint = &self.prediction.endpoint;
         let answer = model_socket::ask(self.warehouse, endpoint, &request).await?;
         let batch = self.read(&answer).await.with_context(|| format!("read the answer of endpoint {endpoint}"))?;
+        if batch.num_rows() == 0 {
+            let error = base::Error::input(format!("the answer of endpoint {endpoint} has no rows"));
+            bail!(error.hint("a forecast of nothing is none: look at the program behind the endpoint"));
+        }
         let complete = self.complete(&batch, kept, &answer, &sha256)?;
         let (schema, count) = (complete.schema(), complete.num_rows());
         #[cfg(feature = "failpoints")]

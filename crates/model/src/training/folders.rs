@@ -141,7 +141,8 @@ pub fn output_pages(work: &Path) -> Vec<String> {
         Ok(found) if found.is_dir() => fs::read_dir(&folder).into_iter().flatten().flatten(),
         _ => return Vec::new(),
     };
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+    let names = files.filter_map(|entry| entry.file_name().into_string().ok());
     let mut pages: Vec<String> = names.filter(|name| name.ends_with(".html") && !name.starts_with('.')).collect();
     pages.sort_unstable();
     pages

@@ -93,7 +93,7 @@ async fn a_role_sees_through_a_view_only_its_rows() {
         name: "analyst".into(),
         tables: tables.iter().map(|table| (*table).to_owned()).collect(),
         filters: [("platform.measures".to_owned(), "id = 2".to_owned())].into(),
-        system: false,
+        ..Role::default()
     };
     let of = views(&[("all_rows", "SELECT id FROM platform.measures")]);
     let session = test_lake.session().with_views(Arc::clone(&of)).with_role(Arc::new(role(&["marts.*"])));

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::StringArray;
+use arrow::array::{AsArray, StringArray, TimestampMicrosecondArray};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::marts::Views;
-use crate::roles::Role;
+use crate::roles::{ColumnFilter, Role};
 
 const QUERIES: u64 = 40;
 const SEED: u64 = 1;
@@ -100,7 +100,7 @@ async fn a_role_with_a_filter_reads_a_table_of_its_rows() {
         test_lake.replace("public", &format!("visible{at}"), &visible).await;
         let role = |table: &str| {
             let filters = [(table.to_owned(), (*filter).to_owned())].into();
-            Arc::new(Role { name: "r".to_owned(), tables: Vec::new(), filters, system: false })
+            Arc::new(Role { name: "r".to_owned(), filters, ..Role::default() })
         };
         // The filter is on the table, on a view of it, or on the table below a view.
         let sessions = [
@@ -130,4 +130,53 @@ async fn a_role_with_a_filter_reads_a_table_of_its_rows() {
         }
     }
     assert!(failed > 0 && failed < count * 2, "{failed} queries failed");
+}
+
+/// Rows with a text, and an instant that is known from the first or the second second of 1970.
+fn instants(column: &str, timestamp: &str) -> RecordBatch {
+    let at = TimestampMicrosecondArray::from(vec![1_000_000, 2_000_000]).with_timezone("UTC");
+    RecordBatch::try_from_iter([
+        (column, Arc::new(StringArray::from(vec!["early", "late"])) as ArrayRef),
+        (timestamp, Arc::new(at) as ArrayRef),
+    ])
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_are_filtered_by_their_columns() {
+    let test_lake = test_lake().await;
+    test_lake.replace("public", "marked", &instants("mark", "at")).await;
+    test_lake.replace("public", "named", &instants("mark", "at")).await;
+    test_lake.replace("public", "other", &instants("other", "at")).await;
+    test_lake.replace("public", "text", &instants("at", "mark")).await;
+    let column_filters = vec![ColumnFilter {
+        column: "mark".to_owned(),
+        timestamp: "at".to_owned(),
+        condition: "at <= TIMESTAMPTZ '1970-01-01 00:00:01Z'".to_owned(),
+    }];
+    let filters = [("public.named".to_owned(), "mark = 'late'".to_owned())].into();
+    let role = Role { name: "r".to_owned(), filters, column_filters, system: false, ..Role::default() };
+    let views: Views = [
+        (TableName::new("marts", "renamed"), "SELECT mark AS m, at AS t FROM public.marked".to_owned()),
+        (TableName::new("marts", "moved"), "SELECT mark, at + interval '1 hour' AS at FROM public.marked".to_owned()),
+        (TableName::new("marts", "runs"), "SELECT run_id FROM system.runs".to_owned()),
+    ]
+    .into();
+    let session = test_lake.session().with_views(Arc::new(views)).with_role(Arc::new(role));
+    let texts = async |sql: &str| -> String {
+        let batches: Vec<RecordBatch> = session.run(sql).await.unwrap().try_collect().await.unwrap();
+        let texts = batches.iter().flat_map(|batch| batch.column(0).as_string::<i32>().iter().flatten());
+        texts.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(texts("SELECT mark FROM public.marked").await, "early");
+    assert_eq!(texts("SELECT mark FROM public.named").await, "late");
+    assert_eq!(texts("SELECT other FROM public.other ORDER BY 1").await, "early late");
+    assert_eq!(texts("SELECT at FROM public.text ORDER BY 1").await, "early late");
+    assert_eq!(texts("SELECT m FROM marts.renamed").await, "early");
+    assert_eq!(texts("SELECT mark FROM marts.moved").await, "early");
+    for query in ["SELECT * FROM system.runs", "SELECT * FROM marts.runs"] {
+        let error = session.run(query).await.err().unwrap();
+        let text = format!("{error:?}");
+        assert!(text.contains("rows of system tables can't be filtered"), "{query}: {text}");
+    }
 }

@@ -113,9 +113,8 @@ async fn a_filter_of_a_role_holds_for_the_history() {
     table.commit(RUN, "mark").property(lake::row_history::HISTORY, state).write().await.unwrap();
     let role = crate::Role {
         name: "r".to_owned(),
-        tables: Vec::new(),
         filters: [("public.t".to_owned(), "id = 2".to_owned())].into(),
-        system: false,
+        ..crate::Role::default()
     };
     for (session, seen) in [
         (test_lake.session(), ["1|one;2|two", "1|one;2|changed", "3"]),

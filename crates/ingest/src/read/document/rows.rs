@@ -51,6 +51,10 @@ impl<'t, 'a> RowReader<'_, '_, 't, 'a> {
             return items.iter().try_for_each(|item| self.walk(item, names, parents, true));
         }
         let Some((name, rest)) = names.split_first() else {
+            // Below a list, a list of no rows may be written as null; at the top, errors may be what the answer has.
+            if matches!(value, Tree::Value(Cell::Empty)) {
+                return if is_in_list { Ok(()) } else { Err(null_rows()) };
+            }
             return match self.format.shape {
                 Shape::Rows => self.row(value, parents),
                 Shape::Columns => self.columns(value, parents),
@@ -73,10 +77,6 @@ impl<'t, 'a> RowReader<'_, '_, 't, 'a> {
     fn row(&mut self, row: &'t Tree<'a>, parents: &[&'t Tree<'a>]) -> Result<(), Stop> {
         self.row += 1;
         let Tree::Object(fields) = row else {
-            // A list of no rows may be written as null.
-            if matches!(row, Tree::Value(Cell::Empty)) {
-                return Ok(());
-            }
             let text = row.cell().shown();
             self.checker.reject_row(Fault::at(FaultKind::Fields, self.row, &text, "an object with named values", ""));
             return Ok(());
@@ -138,6 +138,12 @@ fn list_of<'t, 'a>(value: &'t Tree<'a>, path: &ValuePath) -> Option<&'t Vec<Tree
         Tree::List(items) => Some(items),
         _ => None,
     })
+}
+
+/// The fault of a document with null where its rows should be.
+fn null_rows() -> Stop {
+    let hint = "does the answer have an error? An answer without rows is told by `empty` of a collect";
+    Fault::of_file(FaultKind::Unreadable, "rows, found null", hint).into()
 }
 
 /// The fault of a document without one of the names on the way to its rows.

@@ -123,12 +123,39 @@ pub struct CollectState {
 pub struct ItemState {
     /// When it was asked for the first time.
     pub first_asked_at: Option<DateTime<Utc>>,
-    /// When it was asked for last, with all answers accepted.
+    /// When it was asked for last, up to that instant, with the answers accepted.
     pub asked_at: Option<DateTime<Utc>>,
-    /// The tag of the last answer, where requests have no window.
-    pub etag: Option<String>,
-    /// The hashes of the answer that was quarantined last, and of the layout that it was checked against.
-    pub quarantined: Option<(String, String)>,
+    /// Up to where it was asked for, with the answers accepted, also by runs that went no further.
+    pub asked_to: Option<DateTime<Utc>>,
+    /// The tag of the last answer, where requests have neither windows nor pages.
+    pub tag: Option<Tag>,
+    /// The hashes of the answers that were quarantined last, and of the layout that they were checked against.
+    pub quarantined_answers: Vec<(String, String)>,
+}
+
+/// The server's tag of an answer that was accepted.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tag {
+    pub etag: String,
+    /// The hash of the layout that the answer was checked against.
+    pub layout: String,
+}
+
+/// Of how many quarantined answers of an item it is remembered that they were recorded.
+const QUARANTINED_MAX: usize = 50;
+
+impl ItemState {
+    /// Remembers an answer that was quarantined. Returns whether it was not remembered before.
+    pub fn quarantine(&mut self, sha256: &str, layout: &str) -> bool {
+        let mark = (sha256.to_owned(), layout.to_owned());
+        if self.quarantined_answers.contains(&mark) {
+            return false;
+        }
+        self.quarantined_answers.push(mark);
+        let excess = self.quarantined_answers.len().saturating_sub(QUARANTINED_MAX);
+        self.quarantined_answers.drain(..excess);
+        true
+    }
 }
 
 impl CollectState {

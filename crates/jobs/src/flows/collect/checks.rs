@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
+use arrow::util::display::array_value_to_string;
 use base::text;
 use chrono::{DateTime, Utc};
 
 use super::rows::{Columns, KNOWN_AT, WindowRows, instants};
+use super::versions::NewVersions;
 
-/// The fewest values with which units are compared.
+/// The fewest known values with which units are compared.
 const UNIT_VALUES_MIN: usize = 10;
 /// The fewest values that must be found again at other times.
 const CLOCK_VALUES_MIN: usize = 12;
@@ -33,10 +35,12 @@ pub fn future(columns: &Columns, rows: &WindowRows, whole: &RecordBatch, ahead_m
     }))
 }
 
-/// Why an answer is quarantined whose values are many times those of `before`.
-pub fn unit(columns: &Columns, whole: &RecordBatch, before: &RecordBatch, jump_max: f64) -> Result<Option<String>> {
+/// Why an answer is quarantined whose new and revised values, `changed`, are many times those of `before`.
+pub fn unit(columns: &Columns, changed: &RecordBatch, before: &RecordBatch, jump_max: f64) -> Result<Option<String>> {
     for name in &columns.values {
-        let (Some(now), Some(then)) = (median(whole, name)?, median(before, name)?) else { continue };
+        let (Some(now), Some(then)) = (median(changed, name, 1)?, median(before, name, UNIT_VALUES_MIN)?) else {
+            continue;
+        };
         let ratio = now / then;
         if then > 0.0 && now > 0.0 && !(1.0 / jump_max..=jump_max).contains(&ratio) {
             let times = if ratio > 1.0 { ratio } else { 1.0 / ratio };
@@ -50,18 +54,33 @@ pub fn unit(columns: &Columns, whole: &RecordBatch, before: &RecordBatch, jump_m
     Ok(None)
 }
 
-/// The median of the absolute values of a column of numbers; `None` where there are too few.
-fn median(batch: &RecordBatch, name: &str) -> Result<Option<f64>> {
+/// The median of the absolute values of a column of numbers; `None` where there are fewer than `least`.
+fn median(batch: &RecordBatch, name: &str, least: usize) -> Result<Option<f64>> {
     let Some(column) = batch.column_by_name(name).filter(|column| column.data_type().is_numeric()) else {
         return Ok(None);
     };
     let numbers = cast(column, &DataType::Float64)?;
     let mut numbers: Vec<f64> = numbers.as_primitive::<Float64Type>().iter().flatten().map(f64::abs).collect();
-    if numbers.len() < UNIT_VALUES_MIN {
+    if numbers.len() < least {
         return Ok(None);
     }
     numbers.sort_unstable_by(f64::total_cmp);
     Ok(Some(numbers[numbers.len() / 2]))
+}
+
+/// Why an answer is quarantined that has another value than a page before it for the same key.
+pub fn contradiction(columns: &Columns, whole: &RecordBatch, new: &NewVersions) -> Result<Option<String>> {
+    let Some((first, second)) = new.contradiction else { return Ok(None) };
+    let shown = |row: usize, names: &[String]| -> Result<String> {
+        let texts = names.iter().map(|name| {
+            let column = whole.column_by_name(name).with_context(|| format!("the rows have no column {name:?}"))?;
+            Ok(format!("{name} {}", array_value_to_string(column, row)?))
+        });
+        Ok(texts.collect::<Result<Vec<_>>>()?.join(", "))
+    };
+    let (key, one, other) =
+        (shown(second, &columns.key)?, shown(first, &columns.values)?, shown(second, &columns.values)?);
+    Ok(Some(format!("two pages have other values for {key}: {one}; and {other}")))
 }
 
 /// Why an answer is quarantined that has known values at other times than before.

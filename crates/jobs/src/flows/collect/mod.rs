@@ -8,6 +8,7 @@
 
 mod answers;
 mod checks;
+mod compared;
 mod known_rows;
 mod report;
 mod rows;
@@ -21,7 +22,7 @@ use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
 use chrono::{DateTime, SubsecRound, Utc};
 use config::{Collect, Job, UnsetVariables};
-use ingest::api::{Answer, Api, ApiSettings, Outcome as ApiOutcome, RequestWindow};
+use ingest::api::{Answer, Api, ApiSettings, Outcome as ApiOutcome, Paging, RequestWindow};
 use ingest::objects::{Hash, Object, Objects};
 use ingest::read::{self, Fault, Verdict};
 use lake::{Lake, TableName};
@@ -33,14 +34,19 @@ use crate::flows::moment::instant_text;
 use crate::runs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
 
-use answers::{AnswerRow, CollectState, ItemState, OPERATION};
+use answers::{AnswerRow, CollectState, OPERATION, Tag};
+use compared::Compared;
 use known_rows::KnownRows;
 use rows::{Columns, WindowRows};
-use versions::Knowledge;
 use windows::{Coverage, Window, delta};
 
 pub use answers::SCHEMA;
 pub use report::{CollectReport, ItemReport};
+
+/// The position of the newest time of an item that the table has.
+const NEWEST: &str = "collect";
+/// The position up to where an item was asked for.
+const ASKED_TO: &str = "collect-asked-to";
 
 /// A window with more rows than this is a mistake: they are in memory together.
 const WINDOW_ROWS_MAX: usize = 5_000_000;
@@ -171,15 +177,14 @@ impl CollectRun<'_> {
         KnownRows { warehouse: self.warehouse, lake: &self.lake, target: self.target(), columns: &self.columns }
     }
 
-    fn position_name(&self, item: &str) -> String {
-        format!("collect/{}/{item}", self.collect.name)
+    fn position_name(&self, kind: &str, item: &str) -> String {
+        format!("{kind}/{}/{item}", self.collect.name)
     }
 
-    /// The time of the newest value of an item that the table has.
-    async fn newest(&self, item: &str) -> Result<Option<DateTime<Utc>>> {
+    /// An instant in microseconds that the commits of an item's rows have moved on.
+    async fn position(&self, kind: &str, item: &str) -> Result<Option<i64>> {
         let Some(table) = self.lake.table(&self.target()).await? else { return Ok(None) };
-        let position = table.position(&self.position_name(item)).await?;
-        Ok(position.and_then(DateTime::from_timestamp_micros))
+        Ok(table.position(&self.position_name(kind, item)).await?)
     }
 
     /// Asks for an item's windows. Returns the instant before which the partner is not to be asked again.
@@ -197,7 +202,7 @@ impl CollectRun<'_> {
             self.state.items.entry(name.clone()).or_default().first_asked_at = Some(now);
             self.state.write(&self.lake, &self.collect.name).await?;
         }
-        let newest = self.newest(&name).await?;
+        let newest = self.position(NEWEST, &name).await?.and_then(DateTime::from_timestamp_micros);
         let coverage = Coverage {
             begin: self.collect.begins_at(now),
             newest,
@@ -212,6 +217,8 @@ impl CollectRun<'_> {
         for window in windows {
             match self.window(api, item, window, report).await? {
                 WindowEnd::Accepted | WindowEnd::Unchanged => {}
+                // A gap is asked for again by the next run.
+                WindowEnd::Quarantined if window.to <= coverage.from() => {}
                 // The windows after it would move the newest known time beyond it.
                 WindowEnd::Quarantined => return Ok(None),
                 WindowEnd::NotBefore(until) => return Ok(Some(until)),
@@ -247,8 +254,7 @@ impl CollectRun<'_> {
         report: &mut ItemReport,
     ) -> Result<WindowEnd> {
         let request = RequestWindow { from: window.from, to: window.to, item: item.clone() };
-        let etag = self.state.items.get(&report.item).and_then(|state| state.etag.clone());
-        let etag = etag.filter(|_| !self.collect.has_window);
+        let etag = self.etag(&report.item).await?;
         let (mut pages, mut rows, mut read) = (api.pages(&request)?, WindowRows::default(), Vec::new());
         while let Some(url) = pages.next_url()? {
             let tag = etag.as_deref().filter(|_| read.is_empty());
@@ -270,17 +276,44 @@ impl CollectRun<'_> {
             }
             pages.continue_after(&answer, count)?;
         }
-        self.judge(item, window, &rows, &mut read).await?;
-        if read.iter().any(|one| one.row.quarantined.is_some()) {
-            self.quarantine(read, report).await?;
-            return Ok(WindowEnd::Quarantined);
+        if read.iter().all(|one| one.row.quarantined.is_none()) {
+            let compared = self.compare(&report.item, window, rows).await?;
+            let reason = self.reason(&report.item, window, &compared).await?;
+            if reason.is_none() {
+                self.commit(item, window, compared, &read, report).await?;
+                self.accepted(&report.item, window, read).await?;
+                return Ok(WindowEnd::Accepted);
+            }
+            if let Some(last) = read.last_mut() {
+                last.row.quarantined = reason;
+            }
         }
-        self.commit(item, window, &rows, &read, report).await?;
-        let first_etag = read.into_iter().next().and_then(|one| one.etag);
-        let state = self.state.items.entry(report.item.clone()).or_default();
-        state.quarantined = None;
-        state.etag = first_etag.filter(|_| !self.collect.has_window);
-        Ok(WindowEnd::Accepted)
+        self.quarantine(read, report).await?;
+        Ok(WindowEnd::Quarantined)
+    }
+
+    /// The tag of an item's answer, where a request may ask for a newer one: the answer was checked against this layout,
+    /// its rows are still there, and no page comes after it.
+    async fn etag(&self, item: &str) -> Result<Option<String>> {
+        let tag = self.state.items.get(item).and_then(|state| state.tag.clone());
+        let Some(tag) = tag.filter(|tag| tag.layout == self.layout && !self.collect.has_window) else {
+            return Ok(None);
+        };
+        Ok(self.lake.table(&self.target()).await?.map(|_| tag.etag))
+    }
+
+    /// Remembers the answers to a window that were accepted.
+    async fn accepted(&mut self, item: &str, window: Window, read: Vec<AnswerRead>) -> Result<()> {
+        let has_pages = self.collect.api.as_ref().is_ok_and(|api| api.paging != Paging::Single);
+        let etag = read.into_iter().next().and_then(|one| one.etag);
+        let etag = etag.filter(|_| !self.collect.has_window && !has_pages);
+        let state = self.state.items.entry(item.to_owned()).or_default();
+        state.tag = etag.map(|etag| Tag { etag, layout: self.layout.clone() });
+        if state.asked_at.is_none() && state.asked_to < Some(window.to) {
+            state.asked_to = Some(window.to);
+            self.state.write(&self.lake, &self.collect.name).await?;
+        }
+        Ok(())
     }
 
     /// Stores an answer, and reads its rows by the layout.
@@ -333,33 +366,6 @@ impl CollectRun<'_> {
         Ok(AnswerRead { row, etag: answer.etag.clone() })
     }
 
-    /// Checks what a layout can't see, of all answers to a window.
-    async fn judge(
-        &self,
-        item: &BTreeMap<String, String>,
-        window: Window,
-        rows: &WindowRows,
-        read: &mut [AnswerRead],
-    ) -> Result<()> {
-        let Some(last) = read.last_mut().filter(|one| one.row.quarantined.is_none() && rows.len() > 0) else {
-            return Ok(());
-        };
-        let whole = rows.whole(&self.collect.layout.schema())?;
-        let ahead = delta(self.collect.ahead).num_microseconds().unwrap_or(i64::MAX);
-        let name = Collect::item_name(item);
-        let mut reason = checks::future(&self.columns, rows, &whole, ahead)?;
-        if reason.is_none() && self.collect.clock_check {
-            let margin = chrono::TimeDelta::hours(3);
-            let around = Window { from: window.from - margin, to: window.to + margin };
-            reason = checks::clock(&self.columns, &whole, &self.known().of_window(&name, around).await?)?;
-        }
-        if let (None, Some(jump_max)) = (&reason, self.collect.jump_max) {
-            reason = checks::unit(&self.columns, &whole, &self.known().newest(&name).await?, jump_max)?;
-        }
-        last.row.quarantined = reason;
-        Ok(())
-    }
-
     /// Records quarantined answers, unless the same one was recorded before.
     async fn quarantine(&mut self, read: Vec<AnswerRead>, report: &mut ItemReport) -> Result<()> {
         let quarantined = read.into_iter().map(|one| one.row).filter(|row| row.quarantined.is_some());
@@ -368,12 +374,10 @@ impl CollectRun<'_> {
             tracing::warn!(target: "jobs::collect", "{}: an answer is quarantined: {reason}", row.item);
             report.quarantined.push(reason.clone());
             report.quarantined.extend(row.faults.iter().take(5).map(Fault::to_string));
-            let mark = Some((row.object.sha256.to_string(), self.layout.clone()));
             let state = self.state.items.entry(row.item.clone()).or_default();
-            if state.quarantined == mark {
+            if !state.quarantine(&row.object.sha256.to_string(), &self.layout) {
                 continue;
             }
-            state.quarantined = mark;
             answers::append(&self.lake, self.run, &self.collect.name, std::slice::from_ref(&row)).await?;
             let fields = json!({
                 "collect": self.collect.name, "item": row.item, "sha256": row.object.sha256.to_string(), "reason": reason,
@@ -384,31 +388,20 @@ impl CollectRun<'_> {
         Ok(())
     }
 
-    /// Commits the versions that a window's answers add, with the newest known time of the item.
+    /// Commits the versions that a window's answers add, with the newest known time of the item, and up to where it was
+    /// asked for.
     async fn commit(
         &mut self,
         item: &BTreeMap<String, String>,
         window: Window,
-        rows: &WindowRows,
+        compared: Compared,
         read: &[AnswerRead],
         report: &mut ItemReport,
     ) -> Result<()> {
-        let schema = self.collect.layout.schema();
-        let whole = rows.whole(&schema)?;
-        let times = self.columns.times(&whole)?;
-        let (least, most) = (arrow::compute::min(&times), arrow::compute::max(&times));
-        let span =
-            match (least.and_then(DateTime::from_timestamp_micros), most.and_then(DateTime::from_timestamp_micros)) {
-                (Some(least), Some(most)) => Window { from: least, to: most + chrono::TimeDelta::microseconds(1) },
-                _ => window,
-            };
+        let Compared { rows, whole, span, most, new } = compared;
         let name = report.item.clone();
-        let before = self.known().of_window(&name, span).await?;
-        let newest = self.newest(&name).await?.map(|at| at.timestamp_micros());
-        let state = self.state.items.get(&name).cloned().unwrap_or_default();
-        let new = versions::compare(&self.columns, rows, &whole, &before, &self.knowledge(&state))?;
-        let recorded_at = Utc::now().trunc_subsecs(6);
-        let complete = rows.complete(&self.columns, &whole, item, new.known_at, recorded_at)?;
+        let now = Utc::now().trunc_subsecs(6);
+        let complete = rows.complete(&self.columns, &whole, item, new.known_at, now)?;
         let complete_schema = complete.schema();
         let added = take_record_batch(&complete, &UInt32Array::from(new.rows)).context("select the new versions")?;
         let count = added.num_rows() as u64;
@@ -418,8 +411,13 @@ impl CollectRun<'_> {
         }
         #[cfg(feature = "failpoints")]
         fail::fail_point!("collect-before-commit");
-        let position = most.max(newest).map(|micros| (self.position_name(&name), micros));
-        let positions = position.into_iter().collect();
+        // A value of the future does not keep the next run from asking for the time until then.
+        let newest = self.position(NEWEST, &name).await?;
+        let newest = most.map(|most| most.min(now.timestamp_micros())).max(newest);
+        let asked_to = self.position(ASKED_TO, &name).await?.max(Some(window.to.timestamp_micros()));
+        let positions = [(NEWEST, newest), (ASKED_TO, asked_to)].into_iter();
+        let positions =
+            positions.filter_map(|(kind, micros)| Some((self.position_name(kind, &name), micros?))).collect();
         let target = self.target();
         let run = self.run.id();
         crate::flows::rows::append(&self.lake, &target, run, OPERATION, &complete_schema, vec![added], positions)
@@ -437,14 +435,5 @@ impl CollectRun<'_> {
             self.run.event("values.collected", fields)?;
         }
         Ok(())
-    }
-
-    fn knowledge(&self, state: &ItemState) -> Knowledge {
-        Knowledge {
-            asked_at: state.asked_at.map(|at| at.timestamp_micros()),
-            first_asked_at: state.first_asked_at.map_or(i64::MIN, |at| at.timestamp_micros()),
-            history_known_after: self.collect.history_known_after.and_then(|after| delta(after).num_microseconds()),
-            stamp: self.collect.known_at.clone(),
-        }
     }
 }

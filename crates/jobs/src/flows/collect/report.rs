@@ -46,7 +46,8 @@ impl CollectReport {
 
     /// Whether nothing could be taken.
     pub(super) fn is_all_quarantined(&self) -> bool {
-        !self.items.is_empty() && self.items.iter().all(|item| !item.quarantined.is_empty())
+        let is_taken = |item: &ItemReport| item.new + item.revised + item.unchanged > 0;
+        !self.items.is_empty() && self.items.iter().all(|item| !item.quarantined.is_empty() && !is_taken(item))
     }
 
     /// The run's figures.

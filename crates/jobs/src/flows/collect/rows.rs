@@ -24,7 +24,7 @@ pub struct Columns {
     /// The names of all of them.
     pub names: Vec<String>,
     pub time: String,
-    key: Vec<String>,
+    pub key: Vec<String>,
     /// The key without the time.
     pub series: Vec<String>,
     /// All columns but the key and the partner's instant.

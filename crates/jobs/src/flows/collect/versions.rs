@@ -17,13 +17,17 @@ pub struct NewVersions {
     pub known_at: Vec<i64>,
     /// How many of them are of a key that the table has.
     pub revised: usize,
+    /// Two rows with the same key and other values: of two pages, since a layout refuses them in one.
+    pub contradiction: Option<(usize, usize)>,
 }
 
 /// When values were known that the table does not have yet.
 pub struct Knowledge {
     /// When the partner was asked for all of this item before, in microseconds: what was not there then was not known.
     pub asked_at: Option<i64>,
-    /// When it was asked for the first time: until it has answered to all of that, what was known before is history.
+    /// Up to where the first run, which has not ended yet, has been answered.
+    pub asked_to: i64,
+    /// When it was asked for the first time: what was known before, and was not asked for until now, is history.
     pub first_asked_at: i64,
     /// How long after its time a value of the history was known.
     pub history_known_after: Option<i64>,
@@ -37,7 +41,8 @@ struct Version {
     row: usize,
 }
 
-/// The rows that are other than the newest version of their key. Of rows with the same key the last one counts.
+/// The rows that are other than the newest version of their key. Rows with the same key must have the same values; the
+/// last one is added.
 ///
 /// # Errors
 /// A column is missing or has another type.
@@ -61,10 +66,14 @@ pub fn compare(
     let (keys, values, times) = (columns.keys(whole)?, columns.values_of(whole)?, columns.times(whole)?);
     let stamps = knowledge.stamp.as_ref().map(|name| instants(whole, name)).transpose()?;
     let mut last: HashMap<&[u8], usize> = HashMap::new();
-    for row in 0..whole.num_rows() {
-        last.insert(keys.row(row).data(), row);
-    }
     let mut new = NewVersions::default();
+    for row in 0..whole.num_rows() {
+        if let Some(other) = last.insert(keys.row(row).data(), row)
+            && values.row(other).data() != values.row(row).data()
+        {
+            new.contradiction.get_or_insert((other, row));
+        }
+    }
     for row in 0..whole.num_rows() {
         let known = newest.get(keys.row(row).data());
         let stamp =
@@ -88,10 +97,11 @@ pub fn compare(
 impl Knowledge {
     /// From when the first version of a value was known.
     fn known_at(&self, time: i64, stamp: Option<i64>, received: i64) -> i64 {
+        let asked_at = self.asked_at.or((time < self.asked_to).then_some(self.first_asked_at));
         let history = self.history_known_after.map(|after| time.saturating_add(after));
-        let history = history.filter(|at| self.asked_at.is_none() && *at < self.first_asked_at);
+        let history = history.filter(|at| asked_at.is_none() && *at < self.first_asked_at);
         let known = match (stamp, history) {
-            (Some(stamp), _) => stamp.max(self.asked_at.unwrap_or(i64::MIN)),
+            (Some(stamp), _) => stamp.max(asked_at.unwrap_or(i64::MIN)),
             (None, Some(history)) => history,
             (None, None) => received,
         };

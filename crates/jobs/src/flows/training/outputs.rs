@@ -22,11 +22,14 @@ const OPERATION: &str = "training";
 /// table got.
 ///
 /// # Errors
-/// A file is missing, or breaks its layout's rules.
+/// A file is missing, or breaks its layout's rules: then no table has got rows.
 pub async fn keep(warehouse: &Warehouse, run: &Run, training: &Training, job: &str, work: &Path) -> Result<Value> {
     let mut counts = json!({});
+    let mut read_tables = Vec::new();
     for table in &training.tables {
-        let batch = read(table, job, work).await.with_context(|| format!("read {} of {job}", table.file))?;
+        read_tables.push(read(table, job, work).await.with_context(|| format!("read {} of {job}", table.file))?);
+    }
+    for (table, batch) in training.tables.iter().zip(read_tables) {
         let name = TableName::new(&table.schema, &table.table);
         counts[name.to_string()] = json!(batch.num_rows());
         let (lake, schema) = (warehouse.lake().await?, batch.schema());

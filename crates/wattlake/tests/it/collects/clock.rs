@@ -42,4 +42,7 @@ fn values_in_another_unit_are_quarantined() {
     // A flood is no other unit.
     world.set_hours(1..20, |hour| 20_000.0 + hour as f64);
     assert_eq!(world.collect()["new"], 38);
+    // One new value among known ones.
+    world.set_hours(0..1, |_| 20.0);
+    world.warehouse.run(&["run", "collect:flows"]).has("has the unit changed?");
 }

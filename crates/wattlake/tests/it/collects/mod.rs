@@ -36,7 +36,7 @@ type = "text"
 "#;
 
 /// A partner's values, by station and time.
-type Values = BTreeMap<(String, DateTime<Utc>), Value>;
+pub type Values = BTreeMap<(String, DateTime<Utc>), Value>;
 
 /// A partner whose values are set by the test, and a warehouse that collects them.
 pub struct World {
@@ -91,6 +91,11 @@ impl World {
                 self.set(station, this_hour() - TimeDelta::hours(hour), Some(json!(value(hour))));
             }
         }
+    }
+
+    /// The values that are set.
+    pub fn values(&self) -> Arc<Mutex<Values>> {
+        Arc::clone(&self.values)
     }
 
     /// Answers as at the beginning.

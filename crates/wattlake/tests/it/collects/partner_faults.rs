@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use platform::partner::{Partner, PartnerAnswer};
 use serde_json::json;
 
-use super::World;
+use super::{World, text, this_hour};
 
 #[test]
 fn nonsense_is_quarantined_and_asked_for_again() {
     let world = World::new("", "");
     world.set_hours(1..30, |hour| hour as f64);
-    world.set("V1", super::this_hour() - chrono::TimeDelta::hours(2), Some(json!("n/a")));
+    world.set("V1", this_hour() - chrono::TimeDelta::hours(2), Some(json!("n/a")));
     let said = world.warehouse.ok(&["run", "collect:flows"]);
     said.has("quarantined station=V1: form 1")
         .has("column \"value\": \"n/a\"")
@@ -30,7 +30,7 @@ fn nonsense_is_quarantined_and_asked_for_again() {
     assert_eq!(all.code, 3, "{}", all.text());
     all.has("expected JSON").has("2 quarantined").has("0 unchanged");
     world.answer_as_set();
-    world.set("V1", super::this_hour() - chrono::TimeDelta::hours(2), Some(json!(2)));
+    world.set("V1", this_hour() - chrono::TimeDelta::hours(2), Some(json!(2)));
     assert_eq!(world.collect()["new"], 29);
     assert_eq!(world.warehouse.count("forecast.flows"), 58);
     let objects = world.warehouse.sql("select sha256 from collect.answers");
@@ -150,4 +150,54 @@ fn an_answer_that_is_tagged_is_not_sent_again() {
     warehouse.ok(&["run", "collect:flows"]).has("1 new values");
     warehouse.ok(&["run", "collect:flows"]).has("0 new values");
     assert_eq!(partner.take_requests()[1].header("if-none-match"), Some("\"one\""));
+    // Another layout has other rows of the same answer.
+    let layout = super::LAYOUT.replace("[columns.status]", "[columns.remark]");
+    warehouse.write("layouts/flows.toml", &layout);
+    warehouse.ok(&["run", "collect:flows"]).has("1 unchanged");
+    assert_eq!(partner.take_requests()[0].header("if-none-match"), None);
+    partner.answer_by(|_| PartnerAnswer::status(304));
+    warehouse.write("layouts/flows.toml", super::LAYOUT);
+    let refused = warehouse.run(&["run", "collect:flows"]);
+    assert_eq!(refused.code, 4, "{}", refused.text());
+    refused.has("304");
+}
+
+#[test]
+fn a_refusal_does_not_show_the_key() {
+    let world = World::new("", "headers = { x-key = 'the-partners-key' }");
+    world.partner.answer_by(|request| PartnerAnswer {
+        status: 403,
+        ..PartnerAnswer::ok(&format!("no rights: {}", request.header("x-key").unwrap_or_default()))
+    });
+    let refused = world.warehouse.run(&["run", "collect:flows"]);
+    refused.has("no rights: ***");
+    let all = format!("{}{}", refused.text(), world.warehouse.ok(&["logs", "collect:flows"]).text());
+    assert!(!all.contains("the-partners-key"), "{all}");
+}
+
+#[test]
+fn a_gap_that_is_quarantined_does_not_stop_new_values() {
+    let world = World::new("", "");
+    world.set_hours((3..60).filter(|hour| !(20..24).contains(hour)), |_| 5.0);
+    assert_eq!(world.collect()["new"], 106);
+    world.set_hours(1..3, |_| 5.0);
+    world.set("V1", this_hour() - chrono::TimeDelta::hours(21), Some(json!("n/a")));
+    let said = world.warehouse.ok(&["run", "collect:flows"]);
+    said.has("4 new values").has("1 quarantined");
+    world.set("V1", this_hour() - chrono::TimeDelta::hours(21), Some(json!(5)));
+    assert_eq!(world.collect()["new"], 1);
+}
+
+#[test]
+fn pages_that_contradict_one_another_are_quarantined() {
+    let world = World::new("", "paging = { page = 'page' }");
+    let at = text(this_hour() - chrono::TimeDelta::hours(2));
+    world.partner.answer_by(move |request| {
+        let page: u32 = request.parameter("page").unwrap_or("1").parse().unwrap();
+        let row = json!({"station": request.path[7..], "at": at, "value": page});
+        PartnerAnswer::ok(json!({"data": if page < 3 { vec![row] } else { Vec::new() }}).to_string())
+    });
+    let said = world.warehouse.run(&["run", "collect:flows"]);
+    assert_eq!(said.code, 3, "{}", said.text());
+    said.has("two pages have other values for station V1").has("flow_ls 1.0").has("flow_ls 2.0").has("0 new values");
 }

@@ -104,3 +104,43 @@ fn pages_are_followed_and_the_partners_instants_kept() {
     assert_eq!(rows[0]["known_at"].as_str().unwrap().replace(' ', "T")[..19].to_owned(), "2025-12-31T11:50:00");
     assert!(!warehouse.ok(&["logs", "collect:prices"]).text().contains("secret-key"));
 }
+
+#[test]
+fn a_value_that_was_not_there_when_its_window_was_asked_for_is_no_history() {
+    let world = World::new("window = '1d'\nhistory_known_after = '1h'\noverlap = '80h'", "");
+    world.set_hours((1..70).filter(|hour| *hour != 60), |hour| hour as f64);
+    // The first run ends before its last windows.
+    let missing = this_hour() - TimeDelta::hours(60);
+    let values = world.values();
+    world.partner.answer_by(move |request| {
+        let from: DateTime<Utc> = request.parameter("from").unwrap().parse().unwrap();
+        match from < missing {
+            true => super::answer(&values.lock().unwrap(), request),
+            false => PartnerAnswer::status(403),
+        }
+    });
+    assert_eq!(world.warehouse.run(&["run", "collect:flows"]).code, 4);
+    assert!(world.warehouse.count("forecast.flows") > 0);
+    world.set("V1", missing, Some(json!(60)));
+    world.answer_as_set();
+    world.collect();
+    let history = |station: &str| {
+        let query = format!(
+            "select count(*) as n from forecast.flows where station = '{station}' and known_at = starts_at + interval '1 hour'"
+        );
+        world.warehouse.number(&query)
+    };
+    assert_eq!((history("V1"), history("V2")), (68, 68));
+    let late = "select count(*) as n from forecast.flows where known_at > starts_at + interval '1 hour'";
+    assert_eq!(world.warehouse.number(late), 1);
+}
+
+#[test]
+fn a_value_far_ahead_does_not_move_the_next_run_beyond_now() {
+    let world = World::new("ahead = '5d'", "");
+    world.set_hours(1..30, |_| 5.0);
+    world.set_hours(-48..-40, |_| 5.0);
+    assert_eq!(world.collect()["new"], 29 * 2 + 16);
+    world.set_hours(-10..-5, |_| 6.0);
+    assert_eq!(world.collect()["new"], 10);
+}
