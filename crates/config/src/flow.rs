@@ -154,7 +154,43 @@ pub struct Controls {
     pub file: PathBuf,
     /// By name.
     pub controls: BTreeMap<String, Control>,
+    /// The control of the name [`INPUTS_CHANGED`].
+    pub inputs_changed: Option<InputsChanged>,
     pub rules: JobRules,
+}
+
+impl Controls {
+    /// The names of all controls.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.controls.keys().chain(self.inputs_changed.iter().map(|control| &control.name))
+    }
+}
+
+/// The name of the control that compares the inputs of an answer with what is known now.
+pub const INPUTS_CHANGED: &str = "inputs_changed";
+
+/// The control that compares the inputs of the answer that a load took with the same queries as of now.
+#[derive(Debug, Clone)]
+pub struct InputsChanged {
+    /// [`INPUTS_CHANGED`].
+    pub name: String,
+    /// The load, one of [`super::Warehouse::loads`].
+    pub load: String,
+    /// The column of inputs that tells to which documents a row belongs.
+    pub by: String,
+    /// The query for the documents, with its placeholders.
+    pub documents: String,
+    pub blocks: bool,
+    pub holds: Holds,
+}
+
+/// What a finding of a control holds back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// The statements of all producers.
+    All,
+    /// The statement of the producer in its column `producer_id`, or of all where it is NULL.
+    Producer,
 }
 
 /// A statement, the document of a producer's bill: `statements/NAME.toml`.
@@ -186,6 +222,7 @@ pub struct Control {
     pub name: String,
     /// Its findings stop the jobs that come after it; otherwise they are reported only.
     pub blocks: bool,
+    pub holds: Holds,
     /// What is wrong where there are rows, for people.
     pub text: String,
     pub hint: Option<String>,

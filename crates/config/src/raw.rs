@@ -22,7 +22,10 @@ mod model;
 mod serve;
 
 pub use collect::{ApiLogin, Collect, Paging, Request};
-pub use flow::{Control, Controls, FunctionJob, Ingest, Language, Layer, Load, Severity, Shape, Source, Statement};
+pub use flow::{
+    Control, Controls, FunctionJob, Holds, Ingest, InputsChanged, Language, Layer, Load, Severity, Shape, Source,
+    Statement,
+};
 pub use job::{Hook, HookEvent, RunSettings, Trigger, Upkeep};
 pub use model::{Channel, ChannelFormat, Container, Endpoint, Models, Prediction, Training, TrainingTable};
 pub use serve::{Key, Role, Serve};

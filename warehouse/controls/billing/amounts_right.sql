@@ -1,6 +1,7 @@
 --| severity = "block"
+--| holds = "producer"
 --| text = "a line's amount is not its quantity times its price, its VAT is wrong, or its sign"
-SELECT contract_id, valid_from, rule, quantity, price, amount, vat, vat_rate_pct, vat_amount
+SELECT producer_id, contract_id, prm, valid_from, rule, quantity, price, amount, vat, vat_rate_pct, vat_amount
 FROM billing.bills
 WHERE period = '{period}'
   AND ((unit = 'Wh' AND price IS NOT NULL AND abs(amount - quantity * price / 1000000) > 0.005)
@@ -8,4 +9,4 @@ WHERE period = '{period}'
        OR (vat IN ('reverse_charge', 'none') AND vat_amount <> 0)
        OR (rule IN ('fee', 'fee_power', 'cr_capacity') AND amount > 0)
        OR (rule IN ('oa', 'guarantee_of_origin', 'cr_management', 'cr_negative_premium') AND amount < 0))
-ORDER BY contract_id, valid_from, rule
+ORDER BY contract_id, prm, valid_from, rule

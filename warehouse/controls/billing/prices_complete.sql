@@ -1,16 +1,18 @@
 --| severity = "block"
---| text = "day-ahead or imbalance prices of the month are missing, or of the wrong step"
---| hint = "day-ahead by the quarter since delivery of 2025-10-01, imbalances since 2025: load the prices again"
+--| text = "day-ahead or imbalance prices of the month, which a contract needs, are missing, or of the wrong step"
+--| hint = "by the steps of billing.rules: load the prices again"
 SELECT w.series, count(p.starts_at) AS prices, count(p.starts_at) FILTER (WHERE p.step <> w.step) AS of_another_step,
        CAST((extract(epoch FROM timestamptz '{to}') - extract(epoch FROM timestamptz '{from}')) / max(w.step_s) AS bigint)
          AS expected
-FROM (SELECT 'DAY_AHEAD_FR' AS series,
-             CASE WHEN timestamptz '{from}' >= timestamptz '2025-09-30T22:00:00Z' THEN 'PT15M' ELSE 'PT60M' END AS step,
-             CASE WHEN timestamptz '{from}' >= timestamptz '2025-09-30T22:00:00Z' THEN 900 ELSE 3600 END AS step_s
-      UNION ALL
-      SELECT 'IMBALANCE_FR',
-             CASE WHEN timestamptz '{from}' >= timestamptz '2024-12-31T23:00:00Z' THEN 'PT15M' ELSE 'PT30M' END,
-             CASE WHEN timestamptz '{from}' >= timestamptz '2024-12-31T23:00:00Z' THEN 900 ELSE 1800 END) AS w
+FROM (SELECT s.series, CAST(r.value AS bigint) AS step_s, 'PT' || CAST(CAST(r.value AS bigint) / 60 AS text) || 'M' AS step
+      FROM (SELECT 'DAY_AHEAD_FR' AS series, 'day_ahead_step_s' AS rule FROM billing.contract_days
+            WHERE month = '{period}' AND kind IN ('SPOT_PASSTHROUGH', 'CR')
+            UNION
+            SELECT 'IMBALANCE_FR', 'settlement_step_s' FROM billing.contract_days
+            WHERE month = '{period}' AND imbalance_share > 0) AS s
+      JOIN (SELECT DISTINCT ON (rule) rule, value FROM billing.rules
+            WHERE valid_from <= CAST(timestamptz '{from}' AT TIME ZONE 'Europe/Paris' AS date)
+            ORDER BY rule, valid_from DESC) AS r ON r.rule = s.rule) AS w
 LEFT JOIN billing.prices_now AS p ON p.series = w.series AND p.starts_at >= '{from}' AND p.starts_at < '{to}'
 GROUP BY w.series
 HAVING count(p.starts_at) <> CAST((extract(epoch FROM timestamptz '{to}') - extract(epoch FROM timestamptz '{from}'))

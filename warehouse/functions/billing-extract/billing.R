@@ -4,7 +4,7 @@
 #   period      "2026-03", a local month
 #   as_of       the instant as of which the inputs were asked for; it is only handed on
 #   parameters  zone ("Europe/Paris"), bidding_zone ("FR")
-#   inputs      contracts, declared, meters, prices, precedence, negative_before: tables, column by column
+#   inputs      the tables of inputs.R, column by column
 # The answer:
 #   lines       one row for each contract version and rule, to be entered in the books
 #   days        energy of each contract and local day, for charts and controls
@@ -28,13 +28,22 @@ extract <- function(event) {
   zone <- parameter(event, "zone", "Europe/Paris")
   check_zone(zone)
   month <- month_of(event$period, zone)
-  steps <- grid(month)
   inputs <- sapply(names(INPUTS), read_input, event = event, simplify = FALSE)
-  market <- market_of(inputs$prices, month, steps, parameter(event, "bidding_zone", "FR"), sum(inputs$negative_before$seconds))
+  steps <- grid(month, inputs$rules)
+  market <- market_of(inputs, month, steps, parameter(event, "bidding_zone", "FR"))
   series <- series_of(inputs, steps)
 
   contracts <- in_month(inputs$contracts, month)
-  billed <- lapply(seq_len(nrow(contracts)), function(i) bill(contracts[i], steps, series, inputs$precedence, market))
+  # What caps leave depends on what was billed before, of this month too.
+  before <- inputs$billed_before
+  market$billed_before <- function(contract) before[contract_id == contract$contract_id & prm == contract$prm]
+  billed <- lapply(seq_len(nrow(contracts)), function(i) {
+    one <- bill(contracts[i], contracts, steps, series, inputs$precedence, market)
+    if (!is.null(one$lines)) {
+      before <<- rbind(before, one$lines[rule == "cr", .(contract_id, prm, period, energy_wh = quantity)])
+    }
+    one
+  })
   lines <- gathered(billed, "lines", EMPTY_LINES)
   days <- gathered(billed, "days", EMPTY_DAYS)
   incomplete <- rbind(gathered(billed, "incomplete", EMPTY_INCOMPLETE), without_contract(inputs$declared, contracts, month))
@@ -66,18 +75,29 @@ series_of <- function(inputs, steps) {
 # The versions of contracts that hold on any day of the month, in the order of the answer.
 in_month <- function(contracts, month) {
   contracts <- contracts[valid_from < month$after & (is.na(valid_to) | (valid_to > month$first & valid_to > valid_from))]
-  contracts[order(producer_id, contract_id, valid_from)]
+  contracts[order(producer_id, contract_id, prm, valid_from)]
+}
+
+# Another version of a contract that holds for the same metering point on the same days.
+overlapping <- function(contract, contracts) {
+  contracts[contract_id == contract$contract_id & prm == contract$prm & valid_from != contract$valid_from &
+              (is.na(valid_to) | contract$valid_from < valid_to) &
+              (is.na(contract$valid_to) | valid_from < contract$valid_to)]
 }
 
 # A contract version's lines, or why there are none.
-bill <- function(contract, steps, series, precedence, market) {
+bill <- function(contract, contracts, steps, series, precedence, market) {
   tryCatch({
+    other <- overlapping(contract, contracts)
+    if (nrow(other)) incomplete(contract, sprintf("its version from %s overlaps the one from %s", contract$valid_from, other$valid_from[1]))
     own <- billed_steps(contract, steps, series, precedence, market$month)
     rule <- RULES[[contract$kind]]
     if (is.null(rule)) incomplete(contract, sprintf("there is no rule for %s; there are %s", contract$kind,
                                                     paste(names(RULES), collapse = ", ")))
-    if (!contract$vat %in% c("reverse_charge", "none", "standard")) {
-      incomplete(contract, sprintf("vat is '%s', not one of reverse_charge, none, standard", contract$vat))
+    for (vat in c(contract$vat, if (!is.na(contract$fee_vat)) contract$fee_vat)) {
+      if (!vat %in% c("reverse_charge", "none", "standard")) {
+        incomplete(contract, sprintf("vat is '%s', not one of reverse_charge, none, standard", vat))
+      }
     }
     list(lines = lines_of(contract, own, rule(contract, own, market), market$month), days = days_of(contract, own, market$month))
   }, incomplete = function(condition) {
@@ -92,8 +112,6 @@ billed_steps <- function(contract, steps, series, precedence, month) {
   wanted <- steps[, .(start, step_s, day, at = .I)][holds(contract$valid_from, contract$valid_to, day)]
   of_point <- series[prm == contract$prm]
   candidates <- of_point[source != "FORECAST"]
-  # Net of auxiliaries: a source that does not say what they took can't be billed.
-  if (contract$kind == "CR") candidates <- candidates[!is.na(withdrawal_wh)]
   own <- by_precedence(wanted, candidates, precedence, contract$kind)
   own <- merge(wanted, own[, !"day"], by = "start", all.x = TRUE)
   missing <- own[is.na(energy_wh)]
@@ -101,6 +119,13 @@ billed_steps <- function(contract, steps, series, precedence, month) {
     incomplete(contract, sprintf("%d of %d steps have no energy from any source; the first is %s", nrow(missing), nrow(own),
                                  instant_text(missing$start[1], month$zone)))
   }
+  doubled <- own[overlaps == TRUE]
+  if (nrow(doubled)) {
+    incomplete(contract, sprintf("%s has values of several steps at once at %s, and for %d steps in all", doubled$source[1],
+                                 instant_text(doubled$start[1], month$zone), nrow(doubled)))
+  }
+  own[, auxiliaries := NA_character_]
+  if (contract$kind == "CR") own <- with_auxiliaries(contract, own, candidates, precedence, month)
   own[is.na(withdrawal_wh), withdrawal_wh := 0]
   forecast <- of_point[source == "FORECAST", .(start, forecast_wh = energy_wh)]
   own <- merge(own, forecast, by = "start", all.x = TRUE)
@@ -108,13 +133,33 @@ billed_steps <- function(contract, steps, series, precedence, month) {
   own[]
 }
 
-lines_of <- function(contract, steps, lines, month) {
+# Net of auxiliaries: an operator's meter may not say what they took. Then it is what the next source says that does.
+with_auxiliaries <- function(contract, own, candidates, precedence, month) {
+  others <- by_precedence(own[is.na(withdrawal_wh), .(start, day)], candidates[!is.na(withdrawal_wh)], precedence, contract$kind)
+  at <- match(own$start, others$start)
+  own[, `:=`(auxiliaries = others$source[at], withdrawal_wh = ifelse(is.na(withdrawal_wh), others$withdrawal_wh[at], withdrawal_wh))]
+  unknown <- own[is.na(withdrawal_wh)]
+  if (nrow(unknown)) {
+    incomplete(contract, sprintf("of %d steps no source says what the auxiliaries took; the first is %s", nrow(unknown),
+                                 instant_text(unknown$start[1], month$zone)))
+  }
+  own
+}
+
+# How many steps were billed from which source: "DSO_CORRECTED:96 DSO_RAW:2876".
+sources_of <- function(steps) {
   used <- steps[, .N, by = source][order(source)]
+  auxiliaries <- steps[!is.na(auxiliaries), .N, by = auxiliaries][order(auxiliaries)]
+  paste(c(paste0(used$source, ":", used$N), if (nrow(auxiliaries)) paste0("auxiliaries=", auxiliaries$auxiliaries, ":", auxiliaries$N)),
+        collapse = " ")
+}
+
+lines_of <- function(contract, steps, lines, month) {
   data.table(
     period = month$period, producer_id = contract$producer_id, producer = contract$producer,
     contract_id = contract$contract_id, valid_from = contract$valid_from, site_id = contract$site_id,
     prm = contract$prm, kind = contract$kind, line = seq_along(lines), rbindlist(lines),
-    quality = worst(steps$quality), sources = paste0(used$source, ":", used$N, collapse = " "), steps = nrow(steps)
+    quality = worst(steps$quality), sources = sources_of(steps), steps = nrow(steps)
   )
 }
 

@@ -1,9 +1,5 @@
 # Months and days are local, steps are instants: a day in Paris has 23, 24 or 25 hours.
 
-# From which delivery on which step holds, in seconds. Both changes fall on a local midnight.
-SETTLEMENT_STEPS <- data.frame(since = c("1990-01-01", "2025-01-01"), step_s = c(1800, 900))
-DAY_AHEAD_STEPS <- data.frame(since = c("1990-01-01", "2025-10-01"), step_s = c(3600, 900))
-
 # Without its rules a time zone silently becomes UTC, and every bill is wrong by an hour.
 check_zone <- function(zone) {
   folder <- Sys.getenv("TZDIR", "/usr/share/zoneinfo")
@@ -39,18 +35,31 @@ month_of <- function(period, zone) {
   )
 }
 
-# The step that holds for a delivery, by one of the tables above.
-step_at <- function(start, steps, zone) {
-  since <- vapply(steps$since, midnight, 0, zone = zone)
-  steps$step_s[findInterval(start, since)]
+# The hour of an instant on the local clock.
+local_hour <- function(start, zone) as.integer(format(as.POSIXct(start, origin = "1970-01-01", tz = zone), "%H"))
+
+# The step that holds for a delivery by the rule `name`, in seconds. Changes fall on local midnights.
+step_at <- function(start, name, rules, zone) {
+  own <- rules[rule == name & kind == "*" & technology == "*"][order(valid_from)]
+  if (nrow(own) == 0) stop(sprintf("there is no rule '%s': see marts/billing/rules.sql", name), call. = FALSE)
+  since <- vapply(own$valid_from, midnight, 0, zone = zone)
+  as.numeric(own$value)[findInterval(start, since)]
 }
 
 # A month's steps, those by which it is settled and priced: the shorter of both.
-grid <- function(month) {
-  step_s <- min(step_at(month$from, SETTLEMENT_STEPS, month$zone), step_at(month$from, DAY_AHEAD_STEPS, month$zone))
+grid <- function(month, rules) {
+  step_s <- min(step_at(month$from, "settlement_step_s", rules, month$zone), step_at(month$from, "day_ahead_step_s", rules, month$zone))
   start <- seq(month$from, month$to - step_s, by = step_s)
   data.table(start = start, step_s = step_s, day = local_day(start, month$zone))
 }
 
 # Whether a row with valid_from and valid_to (the first day on which it no longer holds, or NA) holds on a day.
 holds <- function(valid_from, valid_to, day) day >= valid_from & (is.na(valid_to) | day < valid_to)
+
+# What a rule says of a contract on a day, as text: the row for its kind and technology before those for all of them, and
+# of these the one that began last; NA where there is none.
+rule_value <- function(rules, name, contract, day) {
+  own <- rules[rule == name & kind %in% c(contract$kind, "*") & technology %in% c(contract$technology, "*") & valid_from <= day]
+  if (nrow(own) == 0) return(NA_character_)
+  own[order((kind != "*") + (technology != "*"), valid_from)][.N]$value
+}

@@ -1,7 +1,7 @@
 # From many series of a metering point to the one that is billed.
 
-# Better first; a period takes its worst.
-QUALITIES <- c("measured", "corrected", "estimated", "outage", "invalid", "missing")
+# Better first; a period takes its worst. "profiled" is measured by a longer step, which was divided.
+QUALITIES <- c("measured", "corrected", "profiled", "estimated", "outage", "invalid", "missing")
 # Of which nothing is billed.
 UNUSABLE <- c("invalid", "missing")
 
@@ -35,26 +35,30 @@ check_series <- function(rows) {
 }
 
 # Energies at another step, to the Wh. Each row is cut into parts that fit both steps, each part what has come by
-# its end less what had come by its beginning: so the parts sum to the row. Steps that are not covered are left out.
+# its end less what had come by its beginning: so the parts sum to the row. Steps that are not covered are left out, those
+# that are covered more than once are marked.
 at_step <- function(rows, to_s) {
-  rows <- rows[!quality %in% UNUSABLE]
-  if (all(rows$step_s == to_s)) return(rows[, .(prm, source, start, energy_wh, withdrawal_wh, quality)])
+  # Parts are of five minutes at the least.
+  rows <- rows[!quality %in% UNUSABLE & step_s > 0 & (step_s %% 300 == 0 | to_s %% step_s == 0)]
+  if (all(rows$step_s == to_s)) {
+    return(rows[, .(prm, source, start, energy_wh, withdrawal_wh, quality, overlaps = rep(FALSE, .N))])
+  }
   # 10 minutes and 15 have 5 in common.
   part_s <- ifelse(rows$step_s %% to_s == 0, to_s, ifelse(to_s %% rows$step_s == 0, rows$step_s, 300))
-  stopifnot(rows$step_s %% part_s == 0, to_s %% part_s == 0)
   count <- rows$step_s / part_s
   at <- rep(seq_len(nrow(rows)), count)
   before <- sequence(count) - 1
   share <- function(wh) (wh[at] * (before + 1)) %/% count[at] - (wh[at] * before) %/% count[at]
+  worst_of_cut <- match("profiled", QUALITIES)
   parts <- data.table(
     prm = rows$prm[at], source = rows$source[at], start = rows$start[at] + before * part_s[at], part_s = part_s[at],
     energy_wh = share(rows$energy_wh), withdrawal_wh = share(rows$withdrawal_wh),
-    quality = match(rows$quality, QUALITIES)[at]
+    quality = pmax(match(rows$quality, QUALITIES), ifelse(rows$step_s > to_s, worst_of_cut, 1))[at]
   )
   steps <- parts[, .(
     energy_wh = sum(energy_wh), withdrawal_wh = sum(withdrawal_wh), quality = max(quality), covered_s = sum(part_s)
   ), by = .(prm, source, start = start - start %% to_s)]
-  steps[covered_s == to_s, .(prm, source, start, energy_wh, withdrawal_wh, quality = QUALITIES[quality])]
+  steps[covered_s >= to_s, .(prm, source, start, energy_wh, withdrawal_wh, quality = QUALITIES[quality], overlaps = covered_s > to_s)]
 }
 
 # For each of a contract's steps the value of the source that comes first in the table of precedence. Rows of the
@@ -71,5 +75,5 @@ by_precedence <- function(steps, series, precedence, kind) {
   found <- unique(found, by = c("start", "source"), fromLast = TRUE)
   setorder(found, start, rank, source)
   found <- found[!duplicated(start)]
-  found[, .(start, day, source, energy_wh, withdrawal_wh, quality)]
+  found[, .(start, day, source, energy_wh, withdrawal_wh, quality, overlaps)]
 }

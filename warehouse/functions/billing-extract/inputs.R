@@ -6,9 +6,11 @@ INPUTS <- list(
   contracts = c(
     contract_id = "text", producer_id = "text", producer = "text", site_id = "text", site = "text",
     technology = "text", prm = "text", pmax_kw = "decimal", kind = "text", valid_from = "text", valid_to = "text",
+    begins_on = "text", ends_on = "text",
     price_eur_mwh = "decimal", fee_eur_mwh = "decimal", fee_eur_mw_month = "decimal",
     management_premium_eur_mwh = "decimal", nbcapa_mw = "decimal", imbalance_share = "decimal",
-    go_eur_mwh = "decimal", negative_premium = "text", vat = "text", vat_rate_pct = "decimal"
+    go_eur_mwh = "decimal", negative_premium = "text", cap_mwh_year = "decimal", cap_mwh_life = "decimal",
+    vat = "text", vat_rate_pct = "decimal", fee_vat = "text", fee_vat_rate_pct = "decimal"
   ),
   declared = c(
     contract_id = "text", prm = "text", start = "whole", step_s = "whole", energy_wh = "whole", aux_wh = "whole",
@@ -20,7 +22,9 @@ INPUTS <- list(
   ),
   prices = c(series = "text", start = "whole", step = "text", price = "decimal"),
   precedence = c(kind = "text", source = "text", rank = "whole", valid_from = "text", valid_to = "text"),
-  negative_before = c(seconds = "whole")
+  rules = c(rule = "text", kind = "text", technology = "text", valid_from = "text", value = "text"),
+  hours_before = c(start = "whole", covered_s = "whole", price_sum = "decimal"),
+  billed_before = c(contract_id = "text", prm = "text", period = "text", energy_wh = "whole")
 )
 
 read_input <- function(event, name) {

@@ -72,6 +72,9 @@ divided <- function(a, b) {
   sign(a) * (size %/% b + (2 * (size %% b) >= b))
 }
 
+# The greatest whole number by which both can be divided.
+greatest_divisor <- function(a, b) if (b == 0) a else greatest_divisor(b, a %% b)
+
 # a x b / c, where a x b may be too large to be held exactly.
 divided_wide <- function(a, b, c) {
   stopifnot(c == round(c), c > 0, c < 9e12)

@@ -1,42 +1,70 @@
-# Prices of a month's steps. A price that is missing, or of the wrong step, ends the run: a bill without it
-# would be wrong for everybody.
+# Prices of a month's steps. A step's price that is missing, or of the wrong step, ends the run: a bill without it would be
+# wrong for everybody. A price for a month or a year that is missing keeps only those contracts back that need it.
 
 STEP_SECONDS <- c(PT60M = 3600, PT1H = 3600, PT30M = 1800, PT15M = 900)
 
 # The market's view of a month: what rules ask for prices. Nothing is looked up before a rule needs it.
-market_of <- function(prices, month, steps, bidding_zone, negative_before_s) {
+market_of <- function(inputs, month, steps, bidding_zone) {
+  prices <- inputs$prices
+  rules <- inputs$rules
   day_ahead <- NULL
   imbalance <- NULL
-  list(
+  hour_mean <- NULL
+  market <- list(
     month = month,
+    steps = steps,
+    rules = rules,
+    hours_before = inputs$hours_before,
     # A price for each step of the month, in ten-thousandths of EUR/MWh.
     day_ahead = function() {
       if (is.null(day_ahead)) {
-        day_ahead <<- prices_of_steps(prices, paste0("DAY_AHEAD_", bidding_zone), bidding_zone, steps, DAY_AHEAD_STEPS, month)
+        day_ahead <<- prices_of_steps(prices, paste0("DAY_AHEAD_", bidding_zone), bidding_zone, steps, "day_ahead_step_s", rules, month)
       }
       day_ahead
     },
     imbalance = function() {
       if (is.null(imbalance)) {
-        imbalance <<- prices_of_steps(prices, paste0("IMBALANCE_", bidding_zone), bidding_zone, steps, SETTLEMENT_STEPS, month)
+        imbalance <<- prices_of_steps(prices, paste0("IMBALANCE_", bidding_zone), bidding_zone, steps, "settlement_step_s", rules, month)
       }
       imbalance
     },
-    # M0, the month's reference price of a technology.
-    reference = function(technology) {
-      single_price(prices, paste0("M0_", toupper(technology)), month$from, month$first, month)
+    # M0, the reference price of a technology: of the month, or of the year where a rule says so and it is known. In the
+    # first and the last calendar year of a contract it is that of the month.
+    reference = function(contract) {
+      name <- paste0("M0_", toupper(contract$technology))
+      year <- substr(month$period, 1, 4)
+      is_whole_year <- !identical(substr(contract$begins_on, 1, 4), year) && !identical(substr(contract$ends_on, 1, 4), year)
+      if (rule_value(rules, "m0_period", contract, month$first) %in% "year" && is_whole_year) {
+        first <- paste0(year, "-01-01")
+        of_year <- prices[series == name & step == "P1Y" & start == midnight(first, month$zone)]$price
+        if (length(of_year) == 1 && !is.na(of_year)) return(of_year)
+      }
+      single_price(prices, name, "P1M", month$from, month$first, contract)
     },
     # Of a MW of guaranteed capacity and a year.
-    capacity = function() {
+    capacity = function(contract) {
       first <- paste0(substr(month$period, 1, 4), "-01-01")
-      single_price(prices, "PREFCAPA", midnight(first, month$zone), first, month)
-    },
-    # How long the price was negative in this year before this month.
-    negative_before_s = negative_before_s
+      single_price(prices, "PREFCAPA", "P1Y", midnight(first, month$zone), first, contract)
+    }
   )
+  # The price of the hour that a step is in, where a rule says that hours count for the contract; otherwise of the step.
+  market$counted_price <- function(contract) {
+    if (!counts_hours(rules, contract, month$first)) return(market$day_ahead())
+    if (is.null(hour_mean)) {
+      hour <- steps$start - steps$start %% 3600
+      hour_mean <<- mean_of_hour(ave(market$day_ahead() * steps$step_s / 900, hour, FUN = sum))
+    }
+    hour_mean
+  }
+  market
 }
 
-prices_of_steps <- function(prices, name, bidding_zone, steps, expected, month) {
+counts_hours <- function(rules, contract, day) rule_value(rules, "price_of_hour", contract, day) %in% "mean"
+
+# The mean of an hour's four quarters, whose sum is given, to two decimals.
+mean_of_hour <- function(sum) divided(sum, 400) * 100
+
+prices_of_steps <- function(prices, name, bidding_zone, steps, expected, rules, month) {
   own <- prices[series == name][order(start)]
   last <- findInterval(steps$start, own$start)
   at <- own[replace(last, last == 0, NA_integer_)]
@@ -47,7 +75,7 @@ prices_of_steps <- function(prices, name, bidding_zone, steps, expected, month) 
                  name, bidding_zone, instant_text(steps$start[uncovered[1]], month$zone), length(uncovered), month$period),
          call. = FALSE)
   }
-  right <- step_at(at$start, expected, month$zone)
+  right <- step_at(at$start, expected, rules, month$zone)
   wrong <- which(is.na(length_s) | length_s != right)
   if (length(wrong)) {
     stop(sprintf("%s: the price of bidding zone %s at %s is for %s, where one for %d minutes is expected", name,
@@ -57,11 +85,11 @@ prices_of_steps <- function(prices, name, bidding_zone, steps, expected, month) 
   at$price
 }
 
-single_price <- function(prices, name, from, day, month) {
-  price <- prices[series == name & start == from]$price
+single_price <- function(prices, name, of, from, day, contract) {
+  price <- prices[series == name & step == of & start == from]$price
   if (length(price) != 1 || is.na(price)) {
-    stop(sprintf("%s: %s price from %s, which %s needs: load the prices and run again", name,
-                 if (length(price) > 1) "more than one" else "no", day, month$period), call. = FALSE)
+    incomplete(contract, sprintf("%s: %s price from %s, which %s needs: load the prices and run again", name,
+                                 if (length(price) > 1) "more than one" else "no", day, contract$kind))
   }
   price
 }

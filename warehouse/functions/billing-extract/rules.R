@@ -19,7 +19,7 @@ RULES <- list(
   # The month's reference price of the technology, less the aggregator's fee.
   M0_MINUS_FEE = function(contract, steps, market) {
     # E x M0
-    c(list(at_price("m0", contract, sum(steps$energy_wh), market$reference(contract$technology))),
+    c(list(at_price("m0", contract, sum(steps$energy_wh), market$reference(contract))),
       fees(contract, steps, market), imbalance(contract, steps, market), guarantees(contract, steps))
   },
 
@@ -38,52 +38,109 @@ RULES <- list(
 
   # The complement of remuneration (hydro, order of 2016; wind and solar alike):
   #   CR = E x (Te - M0 + management premium) - Nbcapa x Prefcapa
-  # E over the steps whose day-ahead price is not negative, net of auxiliaries. Where M0 is above Te the first line
-  # is negative, and the bill may be a credit note.
+  # E over the hours whose day-ahead price is not negative, net of auxiliaries, up to the contract's caps. Where M0 is above
+  # Te the first line is negative, and the bill may be a credit note.
   CR = function(contract, steps, market) {
-    te <- needed(contract, "price_eur_mwh")
-    paid <- market$day_ahead()[steps$at] >= 0
+    difference <- needed(contract, "price_eur_mwh") - market$reference(contract)
+    is_paid <- market$counted_price(contract)[steps$at] >= 0
     net_wh <- steps$energy_wh - steps$withdrawal_wh
+    wh <- sum(net_wh[is_paid])
+    # What is above Te is owed beyond the caps, too.
+    beyond_wh <- if (difference > 0) max(0, wh - left_of_caps(contract, market)) else 0
     c(
       list(
         # E x (Te - M0)
-        at_price("cr", contract, sum(net_wh[paid]), te - market$reference(contract$technology)),
+        at_price("cr", contract, wh - beyond_wh, difference),
         # E x management premium
-        at_price("cr_management", contract, sum(net_wh[paid]), needed(contract, "management_premium_eur_mwh"))
+        at_price("cr_management", contract, wh - beyond_wh, needed(contract, "management_premium_eur_mwh"))
       ),
       # What is not paid stays visible.
-      if (any(!paid)) list(at_price("cr_negative_price", contract, sum(net_wh[!paid]), 0)),
+      if (beyond_wh > 0) list(at_price("cr_beyond_cap", contract, beyond_wh, 0)),
+      if (any(!is_paid)) list(at_price("cr_negative_price", contract, sum(net_wh[!is_paid]), 0)),
       capacity(contract, steps, market),
       if (contract$negative_premium %in% "yes") list(negative_premium(contract, steps, market))
     )
   }
 )
 
+# How much energy the contract's caps leave, in Wh. A year of the cap begins with the month in which the contract began.
+left_of_caps <- function(contract, market) {
+  before <- market$billed_before(contract)
+  left <- Inf
+  if (!is.na(contract$cap_mwh_life)) left <- contract$cap_mwh_life * 100 - sum(before$energy_wh)
+  if (!is.na(contract$cap_mwh_year)) {
+    period <- market$month$period
+    month <- substr(needed(contract, "begins_on"), 6, 7)
+    year <- as.integer(substr(period, 1, 4)) - (substr(period, 6, 7) < month)
+    in_year <- before[period_of(before) >= sprintf("%04d-%s", year, month)]
+    left <- min(left, contract$cap_mwh_year * 100 - sum(in_year$energy_wh))
+  }
+  max(0, left)
+}
+
+period_of <- function(rows) rows[["period"]]
+
 # Nbcapa x Prefcapa, a year's amount by its days: - MW x EUR/MW/year x days / days of the year
 capacity <- function(contract, steps, market) {
   if (is.na(contract$nbcapa_mw) || contract$nbcapa_mw == 0) return(NULL)
-  price <- market$capacity()
+  price <- market$capacity(contract)
   days <- length(unique(steps$day))
   # Both in ten-thousandths: 1e-8 EUR, a cent is 1e6 of it.
   amount <- -divided_wide(contract$nbcapa_mw, price * days, 1e6 * market$month$days_of_year)
   list(line("cr_capacity", contract, "W", contract$nbcapa_mw * 100, -price, amount, price_unit = "EUR/MW/year"))
 }
 
-# Solar plants that stand still while the price is negative, beyond the first 15 such hours of a year:
-#   0.5 x P x Te x n, n the hours beyond in which nothing was injected
+# Plants that stand still while the price is negative, beyond the first such hours of a calendar year:
+#   share x P x Te x n, n the hours beyond in which nothing was injected
+# Which hours of the day count, how many are free, and the share are rules of the technology.
 negative_premium <- function(contract, steps, market) {
-  FREE_S <- 15 * 3600
+  rule <- function(name) {
+    value <- rule_value(market$rules, paste0("negative_premium_", name), contract, market$month$first)
+    if (is.na(value)) {
+      incomplete(contract, sprintf("there is no rule negative_premium_%s for %s of %s: add it to marts/billing/rules.sql",
+                                   name, contract$kind, contract$technology))
+    }
+    value
+  }
+  free_s <- as.numeric(rule("free_hours")) * 3600
+  from <- as.integer(rule("from_hour"))
+  to <- as.integer(rule("to_hour"))
+  in_hours <- function(start) { hour <- local_hour(start, market$month$zone); hour >= from & hour < to }
+  before_s <- negative_before_s(contract, market, in_hours)
   step_s <- steps$step_s[1]
-  all_negative <- market$day_ahead() < 0
+  is_negative <- market$counted_price(contract) < 0 & in_hours(market$steps$start)
   # How long it was negative in this year by the end of each step of the month.
-  by_end <- market$negative_before_s + cumsum(all_negative) * step_s
-  counts <- all_negative[steps$at] & by_end[steps$at] > FREE_S & steps$energy_wh == 0
-  # A step that the fifteenth hour ends in counts for what lies beyond.
-  seconds <- sum(pmin(step_s, by_end[steps$at] - FREE_S)[counts])
+  by_end <- before_s + cumsum(is_negative) * step_s
+  injected <- if (counts_hours(market$rules, contract, market$month$first)) {
+    ave(steps$energy_wh, steps$start - steps$start %% 3600, FUN = sum)
+  } else {
+    steps$energy_wh
+  }
+  counts <- is_negative[steps$at] & by_end[steps$at] > free_s & injected == 0
+  # A step that the last free hour ends in counts for what lies beyond.
+  seconds <- sum(pmin(step_s, by_end[steps$at] - free_s)[counts])
   te <- needed(contract, "price_eur_mwh")
-  # P in 1e-7 MW, Te in 1e-4 EUR/MWh, minutes: halves of 1e-11/60 EUR.
-  amount <- divided_wide(needed(contract, "pmax_kw"), te * (seconds / 60), 2 * 60 * 1e9)
+  # P in 1e-7 MW, Te in 1e-4 EUR/MWh, minutes: 1e-11/60 EUR. The share as a fraction, so that all numbers are whole.
+  share <- ten_thousandths(rule("share"), "negative_premium_share")
+  common <- greatest_divisor(share, 1e4)
+  amount <- divided_wide(needed(contract, "pmax_kw"), te * (seconds / 60) * (share / common), 60 * 1e9 * (1e4 / common))
   line("cr_negative_premium", contract, "s", seconds, te, amount)
+}
+
+# How long the price was negative in the hours that count, from the beginning of the year to the month.
+negative_before_s <- function(contract, market, in_hours) {
+  hours <- market$hours_before
+  expected_s <- market$month$from - midnight(paste0(substr(market$month$period, 1, 4), "-01-01"), market$month$zone)
+  if (sum(hours$covered_s) != expected_s) {
+    incomplete(contract, sprintf(
+      "day-ahead prices cover %d of the %d hours of the year before %s, in which hours of negative price are counted: load them",
+      sum(hours$covered_s) %/% 3600, expected_s %/% 3600, market$month$period))
+  }
+  if (nrow(hours) == 0) return(0)
+  day <- local_day(hours$start, market$month$zone)
+  is_mean <- vapply(unique(day), function(one) counts_hours(market$rules, contract, one), NA)[day]
+  price <- ifelse(is_mean, mean_of_hour(hours$price_sum), hours$price_sum)
+  3600 * sum(price < 0 & in_hours(hours$start))
 }
 
 # - E x fee per MWh, - P x fee per MW and month, the latter by the days on which the contract holds
@@ -125,12 +182,15 @@ at_price <- function(rule, contract, wh, price) line(rule, contract, "Wh", wh, p
 
 line <- function(rule, contract, unit, quantity, price, cents, price_unit = "EUR/MWh") {
   stopifnot(quantity == round(quantity), abs(quantity) < WHOLE_MAX)
-  # Purchases for resale are reverse-charged, the complement of remuneration is no purchase: the contract says which.
-  rate <- if (contract$vat == "standard") needed(contract, "vat_rate_pct") else 0
+  # Purchases for resale are reverse-charged, the complement of remuneration is no purchase, fees are the aggregator's own
+  # service: the contract says which.
+  is_fee <- rule %in% c("fee", "fee_power") && !is.na(contract$fee_vat)
+  vat <- if (is_fee) contract$fee_vat else contract$vat
+  rate <- if (vat == "standard") needed(contract, if (is_fee) "fee_vat_rate_pct" else "vat_rate_pct") else 0
   list(
     rule = rule, quantity = quantity, unit = unit, price = decimal_text(price),
     price_unit = if (is.na(price)) NA_character_ else price_unit,
-    cents = cents, vat = contract$vat, vat_rate_pct = decimal_text(rate), vat_cents = divided(cents * rate, 1e6)
+    cents = cents, vat = vat, vat_rate_pct = decimal_text(rate), vat_cents = divided(cents * rate, 1e6)
   )
 }
 

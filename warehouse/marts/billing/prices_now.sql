@@ -1,6 +1,8 @@
 --| description = "Prices by series: of each delivery the one that was known last"
 
-SELECT DISTINCT ON (series, starts_at) series, starts_at, step, price, known_at
+-- A month and a year may begin at the same instant as a step.
+SELECT DISTINCT ON (series, starts_at, CASE WHEN step LIKE 'P1%' THEN step ELSE '' END)
+       series, starts_at, step, price, known_at
 FROM billing.prices
-ORDER BY series, starts_at, known_at DESC, recorded_at DESC, file_version DESC, file_sha256,
-         file_row
+ORDER BY series, starts_at, CASE WHEN step LIKE 'P1%' THEN step ELSE '' END, known_at DESC, recorded_at DESC,
+         file_version DESC, file_sha256, file_row

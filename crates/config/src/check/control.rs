@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::super::Problem;
-use super::super::flow::{Control, Controls};
+use super::super::flow::{Control, Controls, Holds, INPUTS_CHANGED, InputsChanged};
 use super::super::problem::FileProblems;
-use super::super::raw::{self, FileKind};
+use super::super::raw::{self, Field, FileKind};
 use super::super::schema_check;
 use super::files::{self, entries, read_text, whole_file, with_extension};
 use super::{job, placeholders, stem, texts};
@@ -49,7 +49,7 @@ fn set(root: &Path, name: &str, zone: &str, problems: &mut Vec<Problem>) -> Opti
     let files = with_extension(root, &folder, "sql", problems);
     let first = files.first()?;
     let mut file = root.join(first);
-    let mut rules = JobRules { retries: 0, ..JobRules::default() };
+    let (mut rules, mut inputs_changed) = (JobRules { retries: 0, ..JobRules::default() }, None);
     let settings = Path::new(FOLDER).join(format!("{name}.toml"));
     if root.join(&settings).exists() {
         let text = read_text(root, &settings).map_err(|problem| problems.push(problem)).ok()?;
@@ -59,6 +59,7 @@ fn set(root: &Path, name: &str, zone: &str, problems: &mut Vec<Problem>) -> Opti
             written.and_then(|tree| schema_check::read(FileKind::Controls, tree, &mut report));
         if let Some(raw) = written {
             rules = job::rules(raw.triggers.get().map_or(&[], Vec::as_slice), &raw.run, zone, &mut report);
+            inputs_changed = raw.inputs_changed.get().and_then(|raw| check_inputs_changed(raw, &mut report));
         }
         problems.extend(report.finish());
         file = root.join(&settings);
@@ -72,7 +73,36 @@ fn set(root: &Path, name: &str, zone: &str, problems: &mut Vec<Problem>) -> Opti
         problems.extend(report.finish());
         controls.extend(control.map(|control| (control.name.clone(), control)));
     }
-    Some(Controls { name: name.to_owned(), file, controls, rules })
+    if inputs_changed.is_some() && controls.contains_key(INPUTS_CHANGED) {
+        let file = folder.join(format!("{INPUTS_CHANGED}.sql"));
+        let hint = format!("rename the file, or remove [{INPUTS_CHANGED}] from {}", settings.display());
+        problems.push(whole_file(&file, "the set has two controls of this name".to_owned(), Some(hint)));
+    }
+    Some(Controls { name: name.to_owned(), file, controls, inputs_changed, rules })
+}
+
+fn check_inputs_changed(raw: &raw::InputsChanged, report: &mut FileProblems<'_>) -> Option<InputsChanged> {
+    let (documents, span) = (raw.documents.get()?, raw.documents.span()?);
+    placeholders::check(documents, &placeholders::CONTROL_PLACEHOLDERS, span.clone(), report);
+    let filled = placeholders::fill(documents, &|word| placeholders::sample(word).to_owned());
+    if let Err(error) = sql::references(&filled) {
+        report.add(span, base::chain(&error), None);
+    }
+    Some(InputsChanged {
+        name: INPUTS_CHANGED.to_owned(),
+        load: raw.load.get()?.clone(),
+        by: raw.by.get()?.clone(),
+        documents: documents.clone(),
+        blocks: raw.severity.get().is_none_or(|severity| matches!(severity, raw::Severity::Block)),
+        holds: held(&raw.holds),
+    })
+}
+
+fn held(raw: &Field<raw::Holds>) -> Holds {
+    match raw.get() {
+        Some(raw::Holds::Producer) => Holds::Producer,
+        Some(raw::Holds::All) | None => Holds::All,
+    }
 }
 
 fn control(file: &Path, text: &str, report: &mut FileProblems<'_>) -> Option<Control> {
@@ -91,6 +121,7 @@ fn control(file: &Path, text: &str, report: &mut FileProblems<'_>) -> Option<Con
     Some(Control {
         name: stem(file),
         blocks: matches!(raw.severity.get()?, raw::Severity::Block),
+        holds: held(&raw.holds),
         text: raw.text.get()?.clone(),
         hint: raw.hint.get().cloned(),
         tolerance,

@@ -178,11 +178,36 @@ pub struct Load {
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "controls/NAME.toml")]
 pub struct Controls {
+    /// One more control, `inputs_changed`: what a function's answer was made from is not what is known now.
+    #[schemars(with = "InputsChanged")]
+    pub inputs_changed: Field<InputsChanged>,
     /// What starts them.
     #[schemars(with = "Vec<Trigger>")]
     pub triggers: Field<Vec<Spanned<Trigger>>>,
     /// Retries and limits of their runs.
     pub run: RunSettings,
+}
+
+/// The control that compares the inputs of the answer that was loaded last with the same queries as of now.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["load", "by", "documents"]))]
+pub struct InputsChanged {
+    /// The load of the answer.
+    #[schemars(length(min = 1))]
+    pub load: Field<String>,
+    /// The column of inputs that tells to which documents a row belongs. Rows of inputs without it belong to all.
+    #[schemars(length(min = 1))]
+    pub by: Field<String>,
+    /// A query for the documents, with the column `by`; its columns become those of findings.
+    #[schemars(length(min = 1))]
+    pub documents: Field<String>,
+    /// What a finding does to the jobs that come after.
+    #[schemars(with = "Severity", extend("default" = "block"))]
+    pub severity: Field<Severity>,
+    /// What a finding holds back.
+    #[schemars(with = "Holds", extend("default" = "all"))]
+    pub holds: Field<Holds>,
 }
 
 /// A query whose rows are findings. `{period}`, `{from}`, `{to}` and `{tolerance}` are replaced by values.
@@ -192,6 +217,9 @@ pub struct Controls {
 pub struct Control {
     /// What a finding does to the jobs that come after.
     pub severity: Field<Severity>,
+    /// What a finding holds back.
+    #[schemars(with = "Holds", extend("default" = "all"))]
+    pub holds: Field<Holds>,
     /// What is wrong where there are rows, for people.
     #[schemars(length(min = 1))]
     pub text: Field<String>,
@@ -214,6 +242,17 @@ pub enum Severity {
     Block,
     /// The finding is reported only.
     Warn,
+}
+
+/// What a finding of a control holds back.
+#[derive(Clone, Copy, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Holds {
+    /// The statements of all producers.
+    #[default]
+    All,
+    /// The statement of the producer in the finding's column `producer_id`, or of all where it is NULL.
+    Producer,
 }
 
 /// Bills as documents: a page and a workbook for each producer and month, from the rows of queries.

@@ -44,6 +44,11 @@ pub fn column(
         |headers| headers.into_iter().map(|header| header.into_inner().trim().to_owned()).collect(),
     );
     let required = section.flag("required", report).unwrap_or(false);
+    let optional = section.flag("optional", report).unwrap_or(false);
+    if required && optional {
+        let hint = "leave out one of them: a file without the column would have a fault in each row".to_owned();
+        report.add(name.span(), "the column is both \"required\" and \"optional\"", hint);
+    }
     let empty = match section.texts("empty", report) {
         Some(empty) => empty.into_iter().map(Spanned::into_inner).collect(),
         None => inherited.empty.clone(),
@@ -71,6 +76,7 @@ pub fn column(
         headers,
         kind,
         required,
+        optional,
         empty,
         pattern,
         number_format,

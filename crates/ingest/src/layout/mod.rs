@@ -31,6 +31,8 @@ pub struct Layout {
     pub key: Vec<usize>,
     /// Whether a file may have columns that the layout does not name.
     pub extra_columns: ExtraColumns,
+    /// The indexes of the columns that say what a file is about, such as its month and its metering points.
+    pub subject: Vec<usize>,
     /// Lines with totals.
     pub trailers: Vec<Trailer>,
     /// The time series that the rows must form without gaps, if any.
@@ -106,6 +108,8 @@ pub struct Column {
     pub kind: Type,
     /// Whether a row without a value is a fault.
     pub required: bool,
+    /// Whether a file may lack the column: then no row has a value in it.
+    pub optional: bool,
     /// Texts that mean that there is no value.
     pub empty: Vec<String>,
     /// What each value's text must match.

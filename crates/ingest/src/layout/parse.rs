@@ -60,6 +60,7 @@ fn layout(mut section: Section<'_>, report: &mut Problems<'_>) -> Option<Layout>
     let key = column_indexes(&mut section, "key", &columns, report);
     // A row without its key can't be identified.
     key.iter().for_each(|at| columns[*at].required = true);
+    let subject = column_indexes(&mut section, "subject", &columns, report);
     let extra = [("refuse", ExtraColumns::Refuse), ("ignore", ExtraColumns::Ignore)];
     // A document of nested values has more than what its rows are made of.
     let extra_default = if syntax.is_some() { ExtraColumns::Ignore } else { ExtraColumns::Refuse };
@@ -70,7 +71,7 @@ fn layout(mut section: Section<'_>, report: &mut Problems<'_>) -> Option<Layout>
     let series = series.and_then(|one| series_of(one, &columns, inherited.zone.map(|zone| zone.zone), report));
     let policy = section.section("faults", report).map_or(Some(FaultPolicy::QuarantineFile), |one| policy(one, report));
     section.finish(report);
-    Some(Layout { format: format?, columns, key, extra_columns, trailers, series, policy: policy? })
+    Some(Layout { format: format?, columns, key, extra_columns, subject, trailers, series, policy: policy? })
 }
 
 #[derive(Clone, Copy, PartialEq)]

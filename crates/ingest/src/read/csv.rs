@@ -78,8 +78,7 @@ fn row(header: &Header, line: u64, records: &Records, cells: &[Cell<'_>], checke
         checker.reject_row(fault);
         return Ok(());
     }
-    let chosen: Vec<Cell<'_>> = header.places.iter().map(|at| cells[*at].clone()).collect();
-    checker.row(line, &chosen)
+    checker.row(line, &header.chosen(cells))
 }
 
 fn field_count_fault(width: usize, line: u64, records: &Records, cells: &[Cell<'_>]) -> Fault {

@@ -9,8 +9,8 @@ use crate::layout::{Column, ExtraColumns, Layout};
 /// Which field of the rows has which column.
 #[derive(Debug)]
 pub struct Header {
-    /// The field index of each column.
-    pub places: Vec<usize>,
+    /// The field index of each column; `None` of an optional one that the file lacks.
+    pub places: Vec<Option<usize>>,
     /// The number of fields of a row.
     pub width: usize,
     /// The indexes of fields without a name, which must be empty in every row.
@@ -21,7 +21,7 @@ impl Header {
     /// By position, for a file without a header.
     pub fn by_position(layout: &Layout) -> Header {
         let width = layout.columns.len();
-        Header { places: (0..width).collect(), width, nameless: Vec::new() }
+        Header { places: (0..width).map(Some).collect(), width, nameless: Vec::new() }
     }
 
     /// By the names of a header; `None`, with faults added, where a column is missing.
@@ -42,7 +42,14 @@ impl Header {
             }
         }
         let nameless = names.iter().enumerate().filter(|(_, name)| name.is_empty()).map(|(at, _)| at).collect();
-        Some(Header { places: places.into_iter().collect::<Option<_>>()?, width: names.len(), nameless })
+        let is_whole = places.iter().zip(&layout.columns).all(|(place, column)| place.is_some() || column.optional);
+        is_whole.then_some(Header { places, width: names.len(), nameless })
+    }
+
+    /// The cells of the layout's columns. A row may lack fields at its end.
+    pub fn chosen<'a>(&self, cells: &[Cell<'a>]) -> Vec<Cell<'a>> {
+        let cell = |place: &Option<usize>| place.and_then(|at| cells.get(at).cloned()).unwrap_or(Cell::Empty);
+        self.places.iter().map(cell).collect()
     }
 
     /// The fault of a row with a value in a field without a column; `None` where there is no such value.
@@ -74,6 +81,7 @@ fn place(column: &Column, names: &[&str], layout: &Layout, line: u64, faults: &m
             let fault = Fault::at(FaultKind::Header, line, names[*again], format!("{expected} once"), "");
             faults.add(fault.in_column(&column.name));
         }
+        [] if column.optional => {}
         [] => {
             let text = names.iter().copied().take(20).collect::<Vec<_>>().join(" ");
             faults.add(

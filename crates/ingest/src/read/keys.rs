@@ -7,7 +7,6 @@ use chrono::NaiveDateTime;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::value::Value;
-use crate::{Error, Kind, Result};
 
 /// The most rows that are compared, which take about 600 MB; more are better compared in SQL.
 pub const ROWS_MAX: usize = 10_000_000;
@@ -61,15 +60,15 @@ impl RowKeys {
     /// Adds the key of a row, or returns the earlier row that has it.
     ///
     /// # Errors
-    /// `FixSetup` for more than [`ROWS_MAX`] keys.
-    pub fn insert(&mut self, key: u128, whole_row: u128, line: u64) -> Result<Option<EarlierRow>> {
+    /// There are more than [`ROWS_MAX`] keys.
+    pub fn insert(&mut self, key: u128, whole_row: u128, line: u64) -> Result<Option<EarlierRow>, TooManyRows> {
         let len = self.0.len();
         match self.0.entry(key) {
             Entry::Occupied(first) => {
                 let (line, row) = *first.get();
                 Ok(Some(EarlierRow { line, is_same: row == whole_row }))
             }
-            Entry::Vacant(_) if len >= ROWS_MAX => Err(too_many("`key`")),
+            Entry::Vacant(_) if len >= ROWS_MAX => Err(TooManyRows("`key`")),
             Entry::Vacant(free) => {
                 free.insert((line, whole_row));
                 Ok(None)
@@ -78,26 +77,56 @@ impl RowKeys {
     }
 }
 
-/// The error for a file with more rows than can be compared; `what` is the setting that needs it.
-pub fn too_many(what: &str) -> Error {
-    let what = format!(
-        "read the rows: there are more than {ROWS_MAX} to compare; split the file, or remove {what} from the layout"
-    );
-    Error::new(Kind::FixSetup, what)
+/// A file has more rows than can be compared; the text is the setting of the layout that compares them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManyRows(pub &'static str);
+
+/// The local times of hours that occur twice, by column and series.
+#[derive(Default)]
+pub struct RepeatedTimes {
+    times: HashMap<(usize, u128, NaiveDateTime), RepeatedTime>,
+    /// The instant of the row before.
+    last: HashMap<(usize, u128), i64>,
 }
 
-/// Counts the local times of hours that occur twice, by column and series.
-#[derive(Default)]
-pub struct RepeatedTimes(HashMap<(usize, u128, NaiveDateTime), u32>);
+struct RepeatedTime {
+    is_latest_first: bool,
+    is_complete: bool,
+}
 
 impl RepeatedTimes {
-    /// Counts a time, and returns how often it was counted before.
-    pub fn count(&mut self, column: usize, series: u128, local: NaiveDateTime) -> Result<u32> {
-        if self.0.len() >= ROWS_MAX {
-            return Err(too_many("`ambiguous = \"in-order\"`"));
+    /// Takes note of the instant of a row.
+    pub fn pass(&mut self, column: usize, series: u128, instant: i64) {
+        self.last.insert((column, series), instant);
+    }
+
+    /// The instant of a local time that is one of two; `None` where both of them came before. Whether the earlier one
+    /// comes first is told by the row before it.
+    pub fn resolve(
+        &mut self,
+        column: usize,
+        series: u128,
+        local: NaiveDateTime,
+        (first, second): (i64, i64),
+    ) -> Result<Option<i64>, TooManyRows> {
+        if self.times.len() >= ROWS_MAX {
+            return Err(TooManyRows("`ambiguous = \"in-order\"`"));
         }
-        let times = self.0.entry((column, series, local)).or_default();
-        *times += 1;
-        Ok(*times - 1)
+        let instant = match self.times.entry((column, series, local)) {
+            Entry::Vacant(free) => {
+                let is_latest_first = self.last.get(&(column, series)).is_some_and(|last| *last > second);
+                free.insert(RepeatedTime { is_latest_first, is_complete: false });
+                Some(if is_latest_first { second } else { first })
+            }
+            Entry::Occupied(mut time) => {
+                let time = time.get_mut();
+                let is_other = !std::mem::replace(&mut time.is_complete, true);
+                is_other.then_some(if time.is_latest_first { first } else { second })
+            }
+        };
+        if let Some(instant) = instant {
+            self.pass(column, series, instant);
+        }
+        Ok(instant)
     }
 }

@@ -55,17 +55,21 @@ pub type Sink<'a> = &'a mut dyn FnMut(Rows) -> Result<()>;
 /// It blocks, so it must not run on a thread of an asynchronous runtime.
 ///
 /// # Errors
-/// An error of `each`; `FixSetup` where the file can't be read from disk, or has more rows than can be
-/// compared. Anything wrong with the file's content is not an error but a fault of the report.
+/// An error of `each`; `FixSetup` where the file can't be read from disk. Anything wrong with the file's content is not an
+/// error but a fault of the report.
 pub fn read(file: File, layout: &Layout, each: Sink<'_>) -> Result<ReadReport> {
     let mut checker = row_checker::RowChecker::new(layout, each);
-    match &layout.format {
-        Format::Csv(format) => csv::read(file, format, &mut checker)?,
-        Format::Xlsx(format) => xlsx::read(file, format, &mut checker)?,
-        Format::Json => json::read_array(file, &mut checker)?,
-        Format::Document(format) => document::read(file, format, &mut checker)?,
-        Format::Ndjson => json::read_lines(file, &mut checker)?,
-        Format::Parquet => parquet::read(file, &mut checker)?,
+    let read = match &layout.format {
+        Format::Csv(format) => csv::read(file, format, &mut checker),
+        Format::Xlsx(format) => xlsx::read(file, format, &mut checker),
+        Format::Json => json::read_array(file, &mut checker),
+        Format::Document(format) => document::read(file, format, &mut checker),
+        Format::Ndjson => json::read_lines(file, &mut checker),
+        Format::Parquet => parquet::read(file, &mut checker),
+    };
+    match read {
+        Err(_) if checker.has_too_many_rows() => {}
+        read => read?,
     }
     checker.finish()
 }

@@ -63,6 +63,10 @@ pub fn read(file: File, checker: &mut RowChecker<'_>) -> Result<()> {
 fn rows(batch: &RecordBatch, header: &Header, before: u64, checker: &mut RowChecker<'_>) -> Result<bool> {
     let mut columns = Vec::with_capacity(header.places.len());
     for (column, place) in checker.layout.columns.iter().zip(&header.places) {
+        let Some(place) = place else {
+            columns.push(None);
+            continue;
+        };
         let array = plain(batch.column(*place));
         if !array.as_ref().is_some_and(|array| array.is_empty() || cell(array, 0).is_some()) {
             let found = batch.column(*place).data_type().to_string();
@@ -70,10 +74,13 @@ fn rows(batch: &RecordBatch, header: &Header, before: u64, checker: &mut RowChec
             checker.faults.add(Fault::at(FaultKind::Header, 0, &found, expected, "").in_column(&column.name));
             return Ok(false);
         }
-        columns.extend(array);
+        columns.push(array);
     }
     for row in 0..batch.num_rows() {
-        let cells: Vec<Cell<'_>> = columns.iter().map(|array| cell(array, row).unwrap_or(Cell::Empty)).collect();
+        let cells: Vec<Cell<'_>> = columns
+            .iter()
+            .map(|array| array.as_ref().and_then(|array| cell(array, row)).unwrap_or(Cell::Empty))
+            .collect();
         checker.row(before + row as u64 + 1, &cells)?;
     }
     Ok(true)

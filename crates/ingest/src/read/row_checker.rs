@@ -1,17 +1,21 @@
 //! Converts rows of cells to rows of values and checks them: each row by itself, then against the other
 //! rows, and at the end the file as a whole. Rows without faults are passed on in batches.
 
+use std::collections::BTreeSet;
+
+use base::text;
+
 use super::Sink;
 use super::batch::BatchBuilder;
 use super::cell::Cell;
 use super::fault::{Fault, FaultKind, Faults};
-use super::keys::{self, RepeatedTimes, RowKeys};
+use super::keys::{self, RepeatedTimes, RowKeys, TooManyRows};
 use super::series::SeriesCheck;
 use super::totals::Totals;
 use super::value::{self, Value};
-use super::verdict::{ReadReport, verdict};
-use crate::Result;
-use crate::layout::{Column, Layout, Step, Trailer, Type};
+use super::verdict::{ReadReport, SUBJECTS_MAX, verdict};
+use crate::layout::{Ambiguous, Column, Layout, Step, Trailer, Type};
+use crate::{Error, Kind, Result};
 
 /// Checks the rows of one file.
 pub struct RowChecker<'a> {
@@ -29,6 +33,8 @@ pub struct RowChecker<'a> {
     totals: Totals<'a>,
     rows: u64,
     rows_quarantined: u64,
+    has_too_many_rows: bool,
+    subjects: BTreeSet<Vec<String>>,
     each: Sink<'a>,
 }
 
@@ -52,6 +58,8 @@ impl<'a> RowChecker<'a> {
             totals: Totals::new(layout),
             rows: 0,
             rows_quarantined: 0,
+            has_too_many_rows: false,
+            subjects: BTreeSet::new(),
             each,
         }
     }
@@ -69,6 +77,7 @@ impl<'a> RowChecker<'a> {
                 None
             }));
         }
+        self.add_subject(&row, cells);
         self.resolve_repeated_times(line, &mut row, &mut unread)?;
         let is_doubled = self.is_doubled(line, &row, &unread)?;
         self.totals.add(Some((&row, &unread)));
@@ -82,6 +91,20 @@ impl<'a> RowChecker<'a> {
         }
         self.batch.push(line, &row)?;
         if self.batch.is_full() { self.hand_over() } else { Ok(()) }
+    }
+
+    /// Whether the reading stopped because the file has more rows than can be compared.
+    pub fn has_too_many_rows(&self) -> bool {
+        self.has_too_many_rows
+    }
+
+    /// Adds the fault of a file with too many rows. The error stops the reading, and is not an error of the file's reader.
+    fn too_many_rows(&mut self, TooManyRows(setting): TooManyRows) -> Error {
+        self.has_too_many_rows = true;
+        let expected = format!("at most {} rows to compare", text::count(keys::ROWS_MAX as u64));
+        let hint = format!("split the file, or remove {setting} from the layout");
+        self.faults.add(Fault::of_file(FaultKind::Unreadable, expected, hint));
+        Error::new(Kind::FixInput, "compare the rows: there are too many")
     }
 
     /// Adds a row that can't be split into its fields, with its fault.
@@ -103,34 +126,50 @@ impl<'a> RowChecker<'a> {
         self.totals.add_trailer(at, line, fields, &mut self.faults);
     }
 
-    /// Gives times of the hour that occurs twice their instants, by the order of the rows.
+    fn add_subject(&mut self, row: &[Option<Value<'_>>], cells: &[Cell<'_>]) {
+        let subject = &self.layout.subject;
+        if subject.is_empty() || self.subjects.len() >= SUBJECTS_MAX || subject.iter().any(|at| row[*at].is_none()) {
+            return;
+        }
+        let values: Vec<String> = subject.iter().map(|at| cells[*at].shown().trim().to_owned()).collect();
+        self.subjects.insert(values);
+    }
+
+    /// Gives times of the hour that occurs twice their instants, by the order of the rows of their series: the earliest
+    /// row first, or the latest.
     fn resolve_repeated_times(&mut self, line: u64, row: &mut [Option<Value<'_>>], unread: &mut [bool]) -> Result<()> {
         // A series is identified by other columns than its times.
         let series = keys::hash(row, unread, &self.series_by);
         for at in 0..row.len() {
-            let Some(Value::InOrder { local, first, second }) = row[at] else { continue };
-            let before = match series {
-                Some(series) => self.repeated_times.count(at, series, local)?,
-                // The row's series could not be read, so the row has a fault already.
-                None => 0,
-            };
-            row[at] = match before {
-                0 => Some(Value::Instant(first)),
-                1 => Some(Value::Instant(second)),
-                _ => {
-                    unread[at] = true;
-                    let expected = "this time at most twice, as the clocks show it twice";
-                    let fault = Fault::at(
-                        FaultKind::AmbiguousHour,
-                        line,
-                        &local.to_string(),
-                        expected,
-                        "remove the duplicate row",
-                    );
-                    self.faults.add(fault.in_column(shown_name(&self.layout.columns[at])));
-                    None
+            if !is_in_order(&self.layout.columns[at].kind) {
+                continue;
+            }
+            let (local, first, second) = match row[at] {
+                Some(Value::InOrder { local, first, second }) => (local, first, second),
+                Some(Value::Instant(instant)) => {
+                    if let Some(series) = series {
+                        self.repeated_times.pass(at, series, instant);
+                    }
+                    continue;
                 }
+                _ => continue,
             };
+            let instant = match series {
+                Some(series) => {
+                    let resolved = self.repeated_times.resolve(at, series, local, (first, second));
+                    resolved.map_err(|error| self.too_many_rows(error))?
+                }
+                // The row's series could not be read, so the row has a fault already.
+                None => Some(first),
+            };
+            if instant.is_none() {
+                unread[at] = true;
+                let expected = "this time at most twice, as the clocks show it twice";
+                let text = local.to_string();
+                let fault = Fault::at(FaultKind::AmbiguousHour, line, &text, expected, "remove the duplicate row");
+                self.faults.add(fault.in_column(shown_name(&self.layout.columns[at])));
+            }
+            row[at] = instant.map(Value::Instant);
         }
         Ok(())
     }
@@ -142,7 +181,8 @@ impl<'a> RowChecker<'a> {
         let Some(key) = keys::hash(row, unread, &self.layout.key) else { return Ok(false) };
         let none_unread = vec![false; row.len()];
         let whole = keys::hash(row, &none_unread, &self.every_column).unwrap_or_default();
-        let Some(before) = self.keys.insert(key, whole, line)? else { return Ok(false) };
+        let inserted = self.keys.insert(key, whole, line).map_err(|error| self.too_many_rows(error))?;
+        let Some(before) = inserted else { return Ok(false) };
         let names: Vec<&str> = self.layout.key.iter().map(|at| shown_name(&self.layout.columns[*at])).collect();
         let first = before.line;
         self.faults.add(match before.is_same {
@@ -202,7 +242,7 @@ impl<'a> RowChecker<'a> {
             let all: Vec<String> = series.by.iter().map(one).collect();
             if all.is_empty() { String::new() } else { format!(" for {}", all.join(", ")) }
         };
-        self.series_check.add(key, name, start, step, line)
+        self.series_check.add(key, name, start, step, line).map_err(|error| self.too_many_rows(error))
     }
 
     fn hand_over(&mut self) -> Result<()> {
@@ -224,8 +264,13 @@ impl<'a> RowChecker<'a> {
                 self.series_check.check(series, &mut self.faults);
             }
         }
-        Ok(verdict(self.faults, self.rows, self.rows_quarantined, self.layout.policy))
+        let subjects = self.subjects.into_iter().collect();
+        Ok(verdict(self.faults, self.rows, self.rows_quarantined, subjects, self.layout.policy))
     }
+}
+
+fn is_in_order(kind: &Type) -> bool {
+    matches!(kind, Type::Timestamp { zone: Some(zone), .. } if zone.ambiguous == Ambiguous::InOrder)
 }
 
 /// The column's name in the file, where it can have only one there; otherwise its name in the layout.

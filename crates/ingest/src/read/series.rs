@@ -7,9 +7,8 @@ use chrono::{DateTime, Datelike, Days, Months, NaiveDate};
 use chrono_tz::Tz;
 
 use super::fault::{Fault, FaultKind, Faults};
-use super::keys;
+use super::keys::{ROWS_MAX, TooManyRows};
 use super::timestamp::day_start;
-use crate::Result;
 use crate::layout::{Coverage, Series};
 
 /// The time that a row covers: its start in microseconds since 1970-01-01, UTC, and its length in microseconds.
@@ -46,10 +45,17 @@ impl SeriesCheck {
     /// Adds a row of the series with this hash; `name` is for messages.
     ///
     /// # Errors
-    /// `FixSetup` for more than [`keys::ROWS_MAX`] rows.
-    pub fn add(&mut self, series: u128, name: impl FnOnce() -> String, start: i64, step: i64, line: u64) -> Result<()> {
-        if self.rows >= keys::ROWS_MAX {
-            return Err(keys::too_many("[series]"));
+    /// There are more than [`ROWS_MAX`] rows.
+    pub fn add(
+        &mut self,
+        series: u128,
+        name: impl FnOnce() -> String,
+        start: i64,
+        step: i64,
+        line: u64,
+    ) -> Result<(), TooManyRows> {
+        if self.rows >= ROWS_MAX {
+            return Err(TooManyRows("[series]"));
         }
         self.rows += 1;
         let one = self.series.entry(series).or_insert_with(|| OneSeries { name: name(), spans: Vec::new() });

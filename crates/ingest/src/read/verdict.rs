@@ -16,9 +16,15 @@ pub struct ReadReport {
     pub faults: Vec<Fault>,
     /// How many faults there are of each kind, including those that were not kept.
     pub counts: BTreeMap<FaultKind, u64>,
+    /// What the file is about: the different values of the layout's columns of the subject, in their order; at most
+    /// [`SUBJECTS_MAX`]. Rows with faults in other columns count too.
+    pub subjects: Vec<Vec<String>>,
     /// Whether the rows may be kept.
     pub verdict: Verdict,
 }
+
+/// The most subjects that a report has.
+pub const SUBJECTS_MAX: usize = 1000;
 
 /// Whether a file is accepted.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,7 +39,13 @@ pub enum Verdict {
 }
 
 /// The report of a file that was read to its end.
-pub fn verdict(faults: Faults, rows: u64, rows_quarantined: u64, policy: FaultPolicy) -> ReadReport {
+pub fn verdict(
+    faults: Faults,
+    rows: u64,
+    rows_quarantined: u64,
+    subjects: Vec<Vec<String>>,
+    policy: FaultPolicy,
+) -> ReadReport {
     let total = faults.total();
     let (mut kept, counts) = faults.into_kept();
     // Faults of the whole file, at line 0, come first.
@@ -48,7 +60,7 @@ pub fn verdict(faults: Faults, rows: u64, rows_quarantined: u64, policy: FaultPo
     };
     let verdict =
         if is_accepted { Verdict::Accept } else { Verdict::Quarantine { reason: reason(&kept, &counts, policy) } };
-    ReadReport { rows, rows_quarantined, faults: kept, counts, verdict }
+    ReadReport { rows, rows_quarantined, faults: kept, counts, subjects, verdict }
 }
 
 fn reason(kept: &[Fault], counts: &BTreeMap<FaultKind, u64>, policy: FaultPolicy) -> String {

@@ -35,6 +35,16 @@ impl Columns {
         Ok(Columns { names, values, rows: batches.iter().map(RecordBatch::num_rows).sum() })
     }
 
+    /// The names of the columns.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// A value, by the indexes of its column and its row.
+    pub fn value(&self, column: usize, row: usize) -> &Value {
+        &self.values[column][row]
+    }
+
     /// How many rows the result has.
     pub fn rows(&self) -> usize {
         self.rows

@@ -5,14 +5,16 @@
 //! A control with the severity `block` that fails ends the run as failed, so that no job that depends
 //! on it begins. A control whose query fails does the same: what was not checked is not accepted.
 
+mod inputs;
 mod tables;
 mod waivers;
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::Result;
 use base::text;
-use config::flow::Control;
+use config::flow::{Control, Holds};
 use config::{Controls, Job, placeholders};
 use ledger::{Outcome, Run};
 use serde_json::{Map, Value, json};
@@ -57,6 +59,15 @@ impl State {
     }
 }
 
+/// What the findings of a control hold back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// The statements of these producers; of none where it is empty.
+    Producers(BTreeSet<String>),
+    /// The statements of all producers.
+    All,
+}
+
 /// The result of one control in one run.
 #[derive(Debug, Clone)]
 pub struct Verdict {
@@ -72,6 +83,8 @@ pub struct Verdict {
     pub rows: u64,
     /// How many of the findings are waived.
     pub waived: u64,
+    /// What its findings that are not waived hold back.
+    pub held: Held,
     /// The first findings, each with the id of the waiver that covers it.
     pub findings: Vec<(Map<String, Value>, Option<String>)>,
     /// Why the query failed, where it did.
@@ -107,8 +120,17 @@ impl Verdict {
             self.findings.iter().map(|(row, waiver)| json!({"row": row, "waiver": waiver})).collect();
         json!({
             "control": self.control, "severity": self.severity(), "state": self.state.as_str(), "rows": self.rows,
-            "waived": self.waived, "text": self.text, "hint": self.hint, "error": self.error, "findings": findings,
+            "waived": self.waived, "held": self.held.json(), "text": self.text, "hint": self.hint, "error": self.error, "findings": findings,
         })
+    }
+
+    /// Whether it holds back a producer's statement.
+    pub fn holds(&self, producer_id: &str) -> bool {
+        self.stops()
+            && match &self.held {
+                Held::All => true,
+                Held::Producers(producers) => producers.contains(producer_id),
+            }
     }
 
     /// The result for people: one line, and more lines for findings and the hint.
@@ -177,9 +199,15 @@ pub async fn evaluate(warehouse: &Warehouse, run: &Run, set: &Controls, moment: 
     let session = rows::session(warehouse, &lake)?;
     let waivers = waivers::in_force(&session, &set.name, moment).await?;
     let mut report = ControlReport::default();
+    let mut judged = Vec::new();
     for control in set.controls.values() {
-        let columns = run_query(&session, control, moment).await;
-        let verdict = verdict(control, columns, &waivers);
+        judged.push((Judged::by_query(control), run_query(&session, control, moment).await));
+    }
+    if let Some(control) = &set.inputs_changed {
+        judged.push((Judged::by_inputs(control), inputs::changed(warehouse, &lake, &session, control, moment).await));
+    }
+    for (control, columns) in judged {
+        let verdict = verdict(&control, columns, &waivers);
         tracing::info!(
             control = control.name,
             state = verdict.state.as_str(),
@@ -206,30 +234,71 @@ async fn run_query(session: &sql::Session, control: &Control, moment: &Moment) -
     Columns::of(&rows::query(session, &query).await?)
 }
 
-fn verdict(control: &Control, columns: Result<Columns>, waivers: &[Waiver]) -> Verdict {
+/// What a control says of itself.
+struct Judged<'a> {
+    name: &'a str,
+    blocks: bool,
+    holds: Holds,
+    text: &'a str,
+    hint: Option<&'a str>,
+    rows_max: u64,
+}
+
+impl<'a> Judged<'a> {
+    fn by_query(control: &'a Control) -> Judged<'a> {
+        Judged {
+            name: &control.name,
+            blocks: control.blocks,
+            holds: control.holds,
+            text: &control.text,
+            hint: control.hint.as_deref(),
+            rows_max: control.rows_max,
+        }
+    }
+
+    fn by_inputs(control: &'a config::flow::InputsChanged) -> Judged<'a> {
+        Judged {
+            name: &control.name,
+            blocks: control.blocks,
+            holds: control.holds,
+            text: inputs::TEXT,
+            hint: Some(inputs::HINT),
+            rows_max: 0,
+        }
+    }
+}
+
+/// The column of findings with the producer whose statement they hold back.
+const PRODUCER: &str = "producer_id";
+
+fn verdict(control: &Judged<'_>, columns: Result<Columns>, waivers: &[Waiver]) -> Verdict {
     let mut verdict = Verdict {
-        control: control.name.clone(),
+        control: control.name.to_owned(),
         blocks: control.blocks,
         state: State::Passed,
-        text: control.text.clone(),
-        hint: control.hint.clone(),
+        text: control.text.to_owned(),
+        hint: control.hint.map(str::to_owned),
         rows: 0,
         waived: 0,
+        held: Held::Producers(BTreeSet::new()),
         findings: Vec::new(),
         error: None,
     };
     let columns = match columns {
         Ok(columns) => columns,
         Err(error) => {
-            verdict.state = State::Broken;
+            (verdict.state, verdict.held) = (State::Broken, Held::All);
             verdict.error = Some(failure::full_text(&error));
             return verdict;
         }
     };
     verdict.rows = columns.rows() as u64;
     for row in (0..columns.rows()).map(|row| columns.row(row)) {
-        let waiver = waivers.iter().find(|waiver| waiver.covers(&control.name, &row));
+        let waiver = waivers.iter().find(|waiver| waiver.covers(control.name, &row));
         verdict.waived += u64::from(waiver.is_some());
+        if waiver.is_none() {
+            verdict.held.add(control.holds, &row);
+        }
         if verdict.findings.len() < FINDINGS_MAX {
             verdict.findings.push((row, waiver.map(|waiver| waiver.id.clone())));
         }
@@ -240,4 +309,23 @@ fn verdict(control: &Control, columns: Result<Columns>, waivers: &[Waiver]) -> V
         _ => State::Passed,
     };
     verdict
+}
+
+impl Held {
+    fn json(&self) -> Value {
+        match self {
+            Held::All => json!("all"),
+            Held::Producers(producers) => json!(producers),
+        }
+    }
+
+    /// Adds what a finding holds back.
+    fn add(&mut self, holds: Holds, row: &Map<String, Value>) {
+        match (self, holds, row.get(PRODUCER).and_then(Value::as_str)) {
+            (Held::Producers(producers), Holds::Producer, Some(producer)) => {
+                producers.insert(producer.to_owned());
+            }
+            (held, ..) => *held = Held::All,
+        }
+    }
 }

@@ -34,6 +34,9 @@ pub fn declared_tables(config: &Warehouse) -> DeclaredTables {
         };
         declared.extend(schema.ok().map(|schema| (TableName::new(&load.schema, &load.table), schema)));
     }
+    if !config.ingests.is_empty() {
+        declared.extend(super::ingest::declared_tables().into_iter().flatten());
+    }
     for collect in config.collects.values() {
         let parts = collect.items.first().into_iter().flat_map(|item| item.keys());
         let parts = parts.map(|part| (part.as_str(), DataType::Utf8));

@@ -164,12 +164,16 @@ async fn inputs(
     let session = rows::session(warehouse, lake)?;
     let mut inputs = BTreeMap::new();
     for (name, query) in &call.inputs {
-        let query = moment.fill(query, &|_| None)?;
-        let batches =
-            rows::query(&session, &query).await.with_context(|| format!("run the query of the input {name}"))?;
-        inputs.insert(name.clone(), Columns::of(&batches).with_context(|| format!("convert the input {name}"))?);
+        inputs.insert(name.clone(), input(&session, name, query, moment).await?);
     }
     Ok(inputs)
+}
+
+/// The result of the query of one input.
+pub async fn input(session: &sql::Session, name: &str, query: &str, moment: &Moment) -> Result<Columns> {
+    let query = moment.fill(query, &|_| None)?;
+    let batches = rows::query(session, &query).await.with_context(|| format!("run the query of the input {name}"))?;
+    Columns::of(&batches).with_context(|| format!("convert the input {name}"))
 }
 
 /// The event of a run, in the form that is stored and in the form that is sent.

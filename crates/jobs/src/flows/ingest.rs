@@ -5,8 +5,11 @@
 //! quarantined files. A run that is killed has recorded an arrival or not; the next one fetches what
 //! is not recorded, and the same bytes are the same object.
 
+mod recheck;
 mod source;
 mod tables;
+
+use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, NaiveDate, Utc};
@@ -14,7 +17,7 @@ use config::{Ingest, Job};
 use ingest::arrivals::{ArrivalHistory, ArrivalKind};
 use ingest::fetch::{self, Retries};
 use ingest::objects::{Hash, Objects};
-use ingest::read::{self, Fault, Verdict};
+use ingest::read::{self, Fault, ReadReport, Verdict};
 use ingest::source::ListedFile;
 use ledger::Run;
 use serde_json::{Value, json};
@@ -24,7 +27,7 @@ use crate::flows::rows;
 use crate::runs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
 
-pub use tables::{ArrivalRow, FileVerdict, current, read as arrivals};
+pub use tables::{ArrivalRow, FileVerdict, current, declared as declared_tables, read as arrivals};
 
 /// How many files are recorded in one commit.
 const FILES_PER_COMMIT: usize = 100;
@@ -81,16 +84,13 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, name: &str) -> Res
 
 async fn fetch_files(warehouse: &Warehouse, run: &Run, ingest: &Ingest, moment: &Moment) -> Result<IngestReport> {
     let lake = warehouse.lake().await?;
-    let ingest_run = IngestRun {
-        run,
-        ingest,
-        lake: &lake,
-        objects: warehouse.objects(&lake),
-        layout: Hash::of(&std::fs::read(&ingest.layout_file).context("read the layout")?),
-    };
+    let layout = std::fs::read(&ingest.layout_file).context("read the layout")?;
+    let ingest_run =
+        IngestRun { run, ingest, lake: &lake, objects: warehouse.objects(&lake), layout: Hash::of(&layout) };
     let past = tables::read(&rows::session(warehouse, &lake)?, &ingest.name).await?;
     let mut report = IngestReport::default();
-    ingest_run.recheck_quarantined(&past, &mut report).await?;
+    let read_again = ingest_run.recheck(&past, layout, &mut report).await?;
+    let mut versions = newest_versions(past.iter().chain(&read_again));
     let date = date(warehouse, moment)?;
     let source = source::open(ingest)?;
     let retries = Retries::default();
@@ -105,7 +105,13 @@ async fn fetch_files(warehouse: &Warehouse, run: &Run, ingest: &Ingest, moment: 
         let object = fetch::fetch(source.as_ref(), &file, &ingest_run.objects, &retries).await;
         let object = object.with_context(|| format!("fetch {}", file.name))?;
         let kind = ArrivalHistory::new(&arrivals).classify(&ingest.name, &file.name, object.sha256);
-        let arrived = ingest_run.classify(&file, object.sha256, object.bytes, &kind, listed_at).await?;
+        let mut arrived = ingest_run.classify(&file, object.sha256, object.bytes, &kind, listed_at).await?;
+        if arrived.0.version > 1 {
+            // A version may be one that was read again.
+            let newest = versions.entry(file.name.clone()).or_default();
+            arrived.0.version = arrived.0.version.max(*newest + 1);
+            *newest = arrived.0.version;
+        }
         arrivals.push(arrived.0.arrival());
         record(run, &arrived, &mut report)?;
         pending.push(arrived);
@@ -175,6 +181,7 @@ impl IngestRun<'_> {
             reason: None,
             rows: None,
             layout: self.layout,
+            subjects: Vec::new(),
         };
         match kind {
             ArrivalKind::New => {}
@@ -205,6 +212,7 @@ impl IngestRun<'_> {
         let read = read.await.context("read a file")?.with_context(|| format!("read {}", arrived.name))?;
         arrived.rows = Some(read.rows);
         (arrived.verdict, arrived.layout) = (FileVerdict::Accepted, self.layout);
+        arrived.subjects = self.subjects(&read);
         if let Verdict::Quarantine { reason } = read.verdict {
             arrived.verdict = FileVerdict::Quarantined;
             arrived.reason = Some(reason);
@@ -212,22 +220,24 @@ impl IngestRun<'_> {
         Ok(read.faults)
     }
 
-    /// Checks the quarantined files again whose verdict is by another layout than today's.
-    async fn recheck_quarantined(&self, past: &[ArrivalRow], report: &mut IngestReport) -> Result<()> {
-        let mut pending = Vec::new();
-        for mut arrived in
-            current(past).into_iter().filter(|arrived| arrived.verdict == FileVerdict::Quarantined).cloned()
-        {
-            if arrived.layout == self.layout {
-                continue;
-            }
-            arrived.reason = None;
-            let faults = self.check_against_layout(&mut arrived).await?;
-            pending.push((arrived, faults));
-            if let Some(last) = pending.last() {
-                record(self.run, last, report)?;
-            }
-        }
-        tables::append(self.lake, self.run, pending).await
+    /// What a file is about, as JSON objects.
+    fn subjects(&self, read: &ReadReport) -> Vec<String> {
+        let layout = &self.ingest.layout;
+        let names: Vec<&String> = layout.subject.iter().map(|at| &layout.columns[*at].name).collect();
+        let object = |values: &Vec<String>| {
+            let fields = names.iter().zip(values).map(|(name, value)| ((*name).clone(), json!(value)));
+            Value::Object(fields.collect()).to_string()
+        };
+        read.subjects.iter().map(object).collect()
     }
+}
+
+/// The newest version of each name.
+fn newest_versions<'a>(past: impl Iterator<Item = &'a ArrivalRow>) -> HashMap<String, u64> {
+    let mut newest = HashMap::new();
+    for arrived in past {
+        let version: &mut u64 = newest.entry(arrived.name.clone()).or_default();
+        *version = arrived.version.max(*version);
+    }
+    newest
 }

@@ -13,8 +13,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::Schema;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
 use chrono::{SubsecRound, Utc};
 use config::Job;
 use config::flow::{AnswerPart, LoadSource};
@@ -103,12 +102,11 @@ impl LoadRun<'_> {
     }
 
     async fn append(&self, arrived: &ArrivalRow, layout: &Layout, read: Vec<Rows>) -> Result<u64> {
+        // A file without rows creates the table, with all of its columns.
+        let none = Rows { batch: RecordBatch::new_empty(layout.schema()), lines: UInt64Array::from(Vec::<u64>::new()) };
+        let schema = self.with_origin(arrived, none)?.schema();
         let batches = read.into_iter().map(|rows| self.with_origin(arrived, rows));
         let batches: Vec<RecordBatch> = batches.collect::<Result<_>>()?;
-        let schema = match batches.first() {
-            Some(batch) => batch.schema(),
-            None => Arc::new(Schema::new(layout.schema().fields().clone())),
-        };
         let count = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         let position = (format!("load/{}/{}", self.load.name, version_key(arrived)), 1);
         rows::append(&self.lake, &self.target(), self.run.id(), OPERATION, &schema, batches, vec![position]).await?;

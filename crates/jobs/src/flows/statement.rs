@@ -9,7 +9,7 @@
 mod content;
 mod register;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ use lake::TableName;
 use ledger::{Outcome, Run};
 use serde_json::{Value, json};
 
-use crate::flows::control::{self, Verdict};
+use crate::flows::control::{self, Held, State, Verdict};
 use crate::flows::moment::{AS_OF, Moment};
 use crate::flows::rows;
 use crate::runs::{self, FlowOutcome, RunRequest};
@@ -34,14 +34,16 @@ pub use register::{Entry, entries};
 /// The folder of drafts in the statement's folder.
 const DRAFTS: &str = "drafts";
 
-/// The statements that a run issued, or the controls that blocked all of them.
+/// The statements that a run issued, and what held back others.
 #[derive(Debug, Default)]
 pub struct StatementReport {
     pub issued: Vec<IssuedStatement>,
     /// How many producers' statements are unchanged, so that nothing was issued for them.
     pub same: usize,
-    /// The controls that block the run; nothing was issued where there are any.
-    pub blocking: Vec<Verdict>,
+    /// The controls that failed, also those that only warn.
+    pub failed: Vec<Verdict>,
+    /// The producers whose statements are held back, with the controls that do it.
+    pub held: BTreeMap<String, Vec<String>>,
 }
 
 /// A statement that a run issued.
@@ -62,19 +64,59 @@ impl StatementReport {
         if again > 0 {
             text.push_str(&format!(", {again} of them in place of an earlier one"));
         }
+        if !self.held.is_empty() {
+            text.push_str(&format!(", {} held back", self.held.len()));
+        }
         format!("{text}; {} unchanged", self.same)
+    }
+
+    /// The controls that hold back statements.
+    pub fn blocking(&self) -> Vec<&Verdict> {
+        self.failed.iter().filter(|verdict| verdict.stops()).collect()
+    }
+
+    /// Finds which of the producers are held back, and who is held back without having a statement.
+    fn hold<'a>(&mut self, producers: impl Iterator<Item = &'a str>) {
+        let mut held: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let producers: BTreeSet<&str> = producers.collect();
+        for verdict in self.blocking() {
+            let named = match &verdict.held {
+                Held::All => BTreeSet::new(),
+                Held::Producers(named) => named.iter().map(String::as_str).collect(),
+            };
+            for producer in producers.union(&named).filter(|producer| verdict.holds(producer)) {
+                held.entry((*producer).to_owned()).or_default().push(verdict.control.clone());
+            }
+        }
+        self.held = held;
+    }
+
+    /// Why the run has failed: somebody has to look at what is held back.
+    pub fn error(&self) -> Option<String> {
+        let blocking = self.blocking();
+        let names: Vec<&str> = blocking.iter().map(|verdict| verdict.control.as_str()).collect();
+        match self.issued.len() + self.same {
+            _ if names.is_empty() => None,
+            0 => Some(format!("no statement is issued: these controls block: {}", names.join(", "))),
+            _ if self.held.is_empty() => None,
+            _ => {
+                let held = text::quantity(self.held.len() as u64, "statement");
+                Some(format!("{held} held back by these controls: {}", names.join(", ")))
+            }
+        }
     }
 
     fn figures(&self) -> Value {
         let sum = |of: fn(&Entry) -> i64| self.issued.iter().map(|issued| of(&issued.entry)).sum::<i64>();
         json!({
-            "issued": self.issued.len(), "same": self.same, "blocking": self.blocking.len(),
+            "issued": self.issued.len(), "same": self.same, "held": self.held.keys().collect::<Vec<_>>(), "blocking": self.blocking().len(),
             "amount_cents": sum(|entry| entry.cents), "vat_cents": sum(|entry| entry.vat_cents),
         })
     }
 }
 
-/// Issues the statements of the run's period as a run of `statement:NAME`. The run fails where a control blocks.
+/// Issues the statements of the run's period as a run of `statement:NAME`. A control that blocks holds back the statements
+/// of the producers in its findings, or of all; then the run has failed, and the other statements are issued.
 pub async fn run(warehouse: &Warehouse, request: &RunRequest, name: &str) -> Result<StatementReport> {
     let config = warehouse.statement(name)?;
     // It would be dated back, and waivers that have ended would count again.
@@ -88,13 +130,9 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, name: &str) -> Res
     let detail = json!({"statement": name, AS_OF: moment.as_of()});
     runs::run(warehouse, Job::Statement(config), request, detail, async |run| {
         let report = issue(warehouse, run, config, &moment).await?;
-        let outcome = match &report.blocking[..] {
-            [] => Outcome::Succeeded,
-            blocking => {
-                let names: Vec<&str> = blocking.iter().map(|verdict| verdict.control.as_str()).collect();
-                let error = format!("no statement is issued: these controls block: {}", names.join(", "));
-                Outcome::Failed { error, retryable: false }
-            }
+        let outcome = match report.error() {
+            None => Outcome::Succeeded,
+            Some(error) => Outcome::Failed { error, retryable: false },
         };
         let figures = report.figures();
         Ok(FlowOutcome { output: report, outcome, figures })
@@ -108,18 +146,18 @@ async fn issue(
     config: &config::Statement,
     moment: &Moment,
 ) -> Result<StatementReport> {
+    let mut report = StatementReport::default();
     if let Some(set) = &config.controls {
-        let report = control::evaluate(warehouse, run, warehouse.controls(set)?, moment).await?;
-        let blocking: Vec<Verdict> = report.blocking().into_iter().cloned().collect();
-        if !blocking.is_empty() {
-            return Ok(StatementReport { blocking, ..StatementReport::default() });
-        }
+        let evaluated = control::evaluate(warehouse, run, warehouse.controls(set)?, moment).await?;
+        let is_failed = |verdict: &Verdict| matches!(verdict.state, State::Failed | State::Broken);
+        report.failed = evaluated.verdicts.into_iter().filter(is_failed).collect();
     }
     let statements = StatementRun::of(warehouse, config, moment).await?;
     let before = statements.before().await?;
     let contents = statements.contents(&before).await?;
-    let (mut report, mut entries) = (StatementReport::default(), Vec::new());
-    for content in contents {
+    let mut entries = Vec::new();
+    report.hold(contents.iter().map(|content| content.producer_id.as_str()));
+    for content in contents.into_iter().filter(|content| !report.held.contains_key(&content.producer_id)) {
         let last = before.iter().filter(|entry| entry.producer_id == content.producer_id).max_by_key(|e| e.version);
         match last {
             Some(last) if last.inputs == content.hash => {

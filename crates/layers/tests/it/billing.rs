@@ -67,9 +67,10 @@ fn event() -> Value {
                 "contract_id": ["CTR-1"], "producer_id": ["PRD0001"], "producer": ["Éoliennes \"du Cœur\""],
                 "site_id": ["EOL-1"], "site": ["Là-haut"], "technology": ["wind"], "prm": ["30000000000001"],
                 "pmax_kw": ["12000.000"], "kind": ["SPOT_PASSTHROUGH"], "valid_from": ["2020-01-01"],
-                "valid_to": [null], "price_eur_mwh": [null], "fee_eur_mwh": ["1.50"], "fee_eur_mw_month": [null],
+                "valid_to": [null], "begins_on": ["2020-01-01"], "ends_on": [null], "price_eur_mwh": [null], "fee_eur_mwh": ["1.50"], "fee_eur_mw_month": [null],
                 "management_premium_eur_mwh": [null], "nbcapa_mw": [null], "imbalance_share": [null],
-                "go_eur_mwh": [null], "negative_premium": [null], "vat": ["reverse_charge"], "vat_rate_pct": [null],
+                "go_eur_mwh": [null], "negative_premium": [null], "cap_mwh_year": [null], "cap_mwh_life": [null],
+                "vat": ["reverse_charge"], "vat_rate_pct": [null], "fee_vat": [null], "fee_vat_rate_pct": [null],
             }},
             "declared": {"columns": {}},
             "meters": {"columns": {
@@ -83,7 +84,12 @@ fn event() -> Value {
             "precedence": {"columns": {
                 "kind": ["*"], "source": ["DSO_RAW"], "rank": [1], "valid_from": ["2000-01-01"], "valid_to": [null],
             }},
-            "negative_before": {"columns": {"seconds": [0]}},
+            "rules": {"columns": {
+                "rule": ["settlement_step_s", "day_ahead_step_s"], "kind": ["*", "*"], "technology": ["*", "*"],
+                "valid_from": ["1990-01-01", "1990-01-01"], "value": ["900", "900"],
+            }},
+            "hours_before": {"columns": {}},
+            "billed_before": {"columns": {}},
         },
     })
 }

@@ -123,19 +123,24 @@ pub async fn issue(warehouse: &Warehouse, request: &RunRequest, name: &str, json
             println!("{:<24} {due:>16} EUR  {}", issued.entry.number, issued.page.display());
         }
     }
-    for verdict in &report.blocking {
+    for verdict in &report.failed {
         if json {
             println!("{}", verdict.json());
         } else {
             println!("{}", verdict.summary());
         }
     }
-    if report.blocking.is_empty() {
-        if !json {
-            println!("{}", report.summary());
+    for (producer, controls) in &report.held {
+        if json {
+            println!("{}", json!({"held": producer, "controls": controls}));
+        } else {
+            println!("{:<24} held back by {}", producer, controls.join(", "));
         }
-        return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("no statement is issued: correct what the controls found, or waive it with `wattlake control waive`");
+    if !json {
+        println!("{}", report.summary());
+    }
+    let Some(error) = report.error() else { return Ok(ExitCode::SUCCESS) };
+    eprintln!("{error}: correct what they found, or waive it with `wattlake control waive`");
     Ok(ExitCode::from(code::FAILED))
 }

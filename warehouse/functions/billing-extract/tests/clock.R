@@ -38,7 +38,7 @@ expect(result$lines$steps, 1488L)
 result <- extract(event("2025-01", ppa(), meters(steps_of("2025-01"), 250000)))
 expect(result$lines$steps, 2976L)
 expect(extract(event("2024-03", ppa(), meters(steps_of("2024-03", 1800), 1, step_s = 1800)))$lines$steps, 1486L)
-expect(grid(month_of("2025-01", zone))$start[1], seconds("2024-12-31T23:00:00Z"))
+expect(grid(month_of("2025-01", zone), read_input(list(inputs = list(rules = RULES_BY_LAW)), "rules"))$start[1], seconds("2024-12-31T23:00:00Z"))
 # Quarters of a meter are enough for a month of half hours.
 result <- extract(event("2024-12", ppa(), meters(steps_of("2024-12", 900), 250000)))
 expect(result$lines$steps, 1488L)

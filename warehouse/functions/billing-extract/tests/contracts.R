@@ -83,10 +83,42 @@ result <- extract(event(contracts = hydro("132.10"), meters = steady(withdrawal_
 expect(amounts(result), c(cr = "57886.92", cr_management = "1333.80", cr_negative_price = "0.00", cr_capacity = "-3180.85"))
 expect(result$lines$quantity, c(666900000, 666900000, 1800000, 1200000))
 expect(result$lines$vat[1], "none")
-# Who does not say what the auxiliaries took can't be billed net of them: the next source that does stands in.
-unknown <- together(steady(withdrawal_wh = NA), steady(withdrawal_wh = 25000, source = "SCADA"))
-expect(extract(event(contracts = hydro("132.10"), meters = unknown, prices = market))$lines$sources[1], "SCADA:2972")
-expect(nrow(extract(event(contracts = hydro("132.10"), meters = steady(withdrawal_wh = NA), prices = market))$lines), 0L)
+# An operator's meter that does not say what the auxiliaries took is billed all the same: they are those of the next source
+# that says it. Where none does, there is no bill.
+unknown <- together(steady(withdrawal_wh = NA), meters(AT, 260000, source = "SCADA", withdrawal_wh = 25000))
+result <- extract(event(contracts = hydro("132.10"), meters = unknown, prices = market))
+expect(result$lines$sources[1], "DSO_RAW:2972 auxiliaries=SCADA:2972")
+expect(result$lines$quantity[1], 666900000)
+result <- extract(event(contracts = hydro("132.10"), meters = steady(withdrawal_wh = NA), prices = market))
+expect(nrow(result$lines), 0L)
+expect(result$incomplete$reason, "of 2972 steps no source says what the auxiliaries took; the first is 2026-02-28T23:00:00Z (2026-03-01 00:00 Europe/Paris)")
+# Hydro's M0 is that of the year once it is known, but for the first and the last year of the contract.
+yearly <- together(market, price("M0_HYDRO", "2026-01-01", "P1Y", "50.00"))
+amount <- function(...) {
+  terms <- contract("CR", technology = "hydro", price_eur_mwh = "132.10", management_premium_eur_mwh = "0", vat = "none", ...)
+  amounts(extract(event(contracts = contracts(terms), meters = steady(withdrawal_wh = 25000), prices = yearly)))[["cr"]]
+}
+expect(amount(), "54752.49")
+expect(amount(begins_on = "2026-01-15"), "57886.92")
+expect(amount(ends_on = "2026-12-31"), "57886.92")
+# Caps: 100 MWh are left of the year, which begins in March, and 600 of the contract's life.
+before <- columns(contract_id = "CTR-2021-0042", prm = PRM, period = c("2025-12", "2026-02"), energy_wh = c(250e6, 250e6))
+capped <- function(..., te = "132.10") {
+  terms <- contract("CR", technology = "hydro", price_eur_mwh = te, management_premium_eur_mwh = "0", vat = "none", ...)
+  result <- extract(event(contracts = contracts(terms), meters = steady(withdrawal_wh = 25000), prices = market, billed_before = before))
+  setNames(result$lines$quantity, result$lines$rule)
+}
+expect(capped(cap_mwh_year = "600", begins_on = "2021-07-01")[c("cr", "cr_beyond_cap")], c(cr = 100e6, cr_beyond_cap = 566900000))
+expect(capped(cap_mwh_year = "600", begins_on = "2021-03-01")[c("cr", "cr_beyond_cap")], c(cr = 600e6, cr_beyond_cap = 66900000))
+expect(capped(cap_mwh_life = "500", begins_on = "2021-03-01")[c("cr", "cr_beyond_cap")], c(cr = 0, cr_beyond_cap = 666900000))
+# What is above Te is owed in any case.
+expect(capped(cap_mwh_life = "500", te = "40")[["cr"]], 666900000)
+# Two versions in a month share the cap.
+result <- extract(event(contracts = contracts(
+  contract("CR", technology = "hydro", price_eur_mwh = "100", management_premium_eur_mwh = "0", vat = "none", cap_mwh_life = "400", valid_to = "2026-03-16"),
+  contract("CR", technology = "hydro", price_eur_mwh = "100", management_premium_eur_mwh = "0", vat = "none", cap_mwh_life = "400", valid_from = "2026-03-16")),
+  meters = steady(withdrawal_wh = 0), prices = market))
+expect(sum(result$lines[rule == "cr"]$quantity), 400e6)
 # M0 above Te: 666.9 x (40 - 45.30) = -3,534.57, and the bill is a credit note.
 result <- extract(event(contracts = hydro("40"), meters = steady(withdrawal_wh = 25000), prices = market))
 expect(amounts(result)[["cr"]], "-3534.57")
@@ -99,21 +131,58 @@ result <- extract(event(contracts = hydro("132.10"), meters = steady(withdrawal_
 expect(result$lines$rule, c("cr", "cr_management", "cr_capacity"))
 expect(result$lines$amount[3], "0.00")
 
-# The premium for negative hours: 14.5 of them lie behind, half an hour more is free, 1.5 hours count while the plant
-# stands still: 0.5 x 12 x 90 x 1.5. Who produces in a quarter gets nothing for it.
+# The premium for negative hours: an hour's price is the mean of its quarters since 2025-10-01. Two hours of the month are
+# negative; those before count towards the fifteen that are free, and an hour in which the plant injects does not count.
 solar <- contracts(contract("CR", technology = "solar", price_eur_mwh = "90", management_premium_eur_mwh = "2",
                             negative_premium = "yes", vat = "none"))
 market <- together(day_ahead("2026-03", negative), price("M0_SOLAR", "2026-03-01", "P1M", "30"))
 still <- rep(250000, 2972)
 still[1001:1008] <- 0
-premium <- function(energy_wh, before_s) {
-  result <- extract(event(contracts = solar, meters = meters(AT, energy_wh), prices = market, negative_before_s = before_s))
+premium <- function(energy_wh, before, prices = market) {
+  result <- extract(event(contracts = solar, meters = meters(AT, energy_wh), prices = prices, before = hours_before("2026-03", before)))
   result$lines[rule == "cr_negative_premium"]$amount
 }
-expect(premium(still, 14.5 * 3600), "810.00")
-expect(premium(replace(still, 1008, 1), 14.5 * 3600), "675.00")
-expect(premium(still, 0), "0.00")
-expect(premium(still, 100 * 3600), "1080.00")
+# 0.5 x 12 x 90 for each hour
+expect(premium(still, 15), "1080.00")
+expect(premium(still, 14), "540.00")
+expect(premium(still, 13), "0.00")
+expect(premium(replace(still, 1008, 1), 15), "540.00")
+# At night no hour counts, and neither does one whose mean is zero to the cent.
+at_night <- replace(rep("50.00", 2972), 1:8, "-5.00")
+night <- together(day_ahead("2026-03", at_night), price("M0_SOLAR", "2026-03-01", "P1M", "30"))
+expect(premium(replace(still, 1:8, 0), 15, night), "0.00")
+mean_zero <- replace(negative, 1001:1008, rep(c("-0.01", "-0.01", "0.01", "0.00"), 2))
+expect(premium(still, 15, together(day_ahead("2026-03", mean_zero), price("M0_SOLAR", "2026-03-01", "P1M", "30"))), "0.00")
+# The year's prices must be there: nobody knows how many hours were negative.
+part <- hours_before("2026-03", 15)
+part$columns <- lapply(part$columns, function(column) column[-7])
+result <- extract(event(contracts = solar, meters = meters(AT, still), prices = market, before = part))
+expect(nrow(result$lines), 0L)
+expect(result$incomplete$reason,
+       "day-ahead prices cover 1415 of the 1416 hours of the year before 2026-03, in which hours of negative price are counted: load them")
+# A technology without the rule has no premium that could be computed.
+wind <- contracts(contract("CR", technology = "wind", price_eur_mwh = "90", management_premium_eur_mwh = "2", negative_premium = "yes", vat = "none"))
+result <- extract(event(contracts = wind, meters = meters(AT, still), before = part,
+                        prices = together(day_ahead("2026-03", negative), price("M0_WIND", "2026-03-01", "P1M", "30"))))
+expect(result$incomplete$reason, "there is no rule negative_premium_free_hours for CR of wind: add it to marts/billing/rules.sql")
+
+# Fees are the aggregator's own service, with another VAT than the energy.
+result <- extract(event(contracts = contracts(contract("M0_MINUS_FEE", fee_eur_mwh = "1", fee_vat = "standard", fee_vat_rate_pct = "20")),
+                        meters = steady(), prices = price("M0_WIND", "2026-03-01", "P1M", "40")))
+expect(result$lines$vat, c("reverse_charge", "standard"))
+expect(result$lines$vat_amount, c("0.00", "-148.60"))
+
+# Two metering points of a contract are billed each by itself.
+parts <- contracts(contract("FIXED_PPA", price_eur_mwh = "10"), contract("FIXED_PPA", price_eur_mwh = "10", prm = "30000000000043"))
+result <- extract(event(contracts = parts, meters = together(steady(), steady(prm = "30000000000043"))))
+expect(result$lines$prm, c(PRM, "30000000000043"))
+expect(result$totals$bills$amount, "14860.00")
+
+# Versions that overlap would be billed twice.
+result <- extract(event(contracts = contracts(contract("FIXED_PPA", price_eur_mwh = "10"), contract("FIXED_PPA", price_eur_mwh = "12", valid_from = "2026-03-10")),
+                        meters = steady()))
+expect(nrow(result$lines), 0L)
+expect(result$incomplete$reason[1], "its version from 2021-01-01 overlaps the one from 2026-03-10")
 
 # What is missing keeps one contract from being billed, and nobody else.
 result <- extract(event(

@@ -17,10 +17,11 @@ contract <- function(kind, ...) {
   row <- list(
     contract_id = "CTR-2021-0042", producer_id = "PRD0042", producer = "Éoliennes citoyennes", site_id = "EOL-042",
     site = "Parc éolien", technology = "wind", prm = PRM, pmax_kw = "12000", kind = kind, valid_from = "2021-01-01",
-    valid_to = NA_character_, price_eur_mwh = NA_character_, fee_eur_mwh = NA_character_,
+    valid_to = NA_character_, begins_on = "2021-01-01", ends_on = NA_character_, price_eur_mwh = NA_character_, fee_eur_mwh = NA_character_,
     fee_eur_mw_month = NA_character_, management_premium_eur_mwh = NA_character_, nbcapa_mw = NA_character_,
     imbalance_share = NA_character_, go_eur_mwh = NA_character_, negative_premium = NA_character_,
-    vat = "reverse_charge", vat_rate_pct = NA_character_
+    cap_mwh_year = NA_character_, cap_mwh_life = NA_character_, vat = "reverse_charge", vat_rate_pct = NA_character_,
+    fee_vat = NA_character_, fee_vat_rate_pct = NA_character_
   )
   given <- list(...)
   stopifnot(names(given) %in% names(row))
@@ -51,13 +52,31 @@ PRECEDENCE <- columns(
   valid_from = "2000-01-01", valid_to = NA_character_
 )
 
+# The rules of marts/billing/rules.sql that the tests need.
+rule <- function(rule, kind, technology, valid_from, value) data.table(rule, kind, technology, valid_from, value)
+RULES_BY_LAW <- list(columns = as.list(rbind(
+  rule("settlement_step_s", "*", "*", c("1990-01-01", "2025-01-01"), c("1800", "900")),
+  rule("day_ahead_step_s", "*", "*", c("1990-01-01", "2025-10-01"), c("3600", "900")),
+  rule("price_of_hour", "CR", "*", "2025-10-01", "mean"),
+  rule("m0_period", "CR", "hydro", "2016-12-15", "year"),
+  rule(paste0("negative_premium_", c("share", "free_hours", "from_hour", "to_hour")), "CR", "solar", "2016-01-01",
+       c("0.5", "15", "8", "20")))))
+
+# The hours of the year before a month; `negative` of them, at 12:00 of the first days, have a negative price.
+hours_before <- function(period, negative = 0) {
+  start <- seq(midnight(paste0(substr(period, 1, 4), "-01-01"), "Europe/Paris"), month_of(period, "Europe/Paris")$from - 3600, by = 3600)
+  noon <- start[local_hour(start, "Europe/Paris") == 12]
+  columns(start = start, covered_s = 3600, price_sum = ifelse(start %in% head(noon, negative), "-4.00", "160.00"))
+}
+
 event <- function(period = "2026-03", contracts, meters, prices = list(columns = list()),
-                  declared = list(columns = list()), precedence = PRECEDENCE, negative_before_s = 0) {
+                  declared = list(columns = list()), precedence = PRECEDENCE, before = list(columns = list()), rules = RULES_BY_LAW,
+                  billed_before = list(columns = list())) {
   list(
     period = period, as_of = "2026-04-02T06:00:00Z", parameters = list(zone = "Europe/Paris", bidding_zone = "FR"),
     inputs_hash = "feed", inputs = list(
       contracts = contracts, declared = declared, meters = meters, prices = prices, precedence = precedence,
-      negative_before = columns(seconds = negative_before_s))
+      rules = rules, hours_before = before, billed_before = billed_before)
   )
 }
 

@@ -25,12 +25,23 @@ comma <- whole
 comma$columns$price <- rep("50,00", 2972)
 expect_error(extract(event(contracts = spot, meters = meters(AT, 1), prices = comma)), "price '50,00'")
 
-# Reference prices: none, of another month, and two.
-m0 <- contracts(contract("M0_MINUS_FEE", fee_eur_mwh = "0"))
-expect_error(extract(event(contracts = m0, meters = meters(AT, 1))), "M0_WIND: no price from 2026-03-01")
-expect_error(extract(event(contracts = m0, meters = meters(AT, 1), prices = price("M0_WIND", "2026-02-01", "P1M", "1"))), "M0_WIND: no price")
-expect_error(extract(event(contracts = m0, meters = meters(AT, 1), prices = together(
-  price("M0_WIND", "2026-03-01", "P1M", "1"), price("M0_WIND", "2026-03-01", "P1M", "2")))), "more than one")
+# Reference prices: none, of another month, and two. They keep back the contract that needs them, and nobody else.
+m0 <- contracts(contract("M0_MINUS_FEE", fee_eur_mwh = "0"), contract("OA", contract_id = "CTR-B", price_eur_mwh = "1"))
+reason <- function(...) {
+  result <- extract(event(contracts = m0, meters = meters(AT, 1), ...))
+  expect(result$lines$contract_id, "CTR-B")
+  result$incomplete$reason
+}
+none <- "M0_WIND: no price from 2026-03-01, which M0_MINUS_FEE needs: load the prices and run again"
+expect(reason(), none)
+expect(reason(prices = price("M0_WIND", "2026-02-01", "P1M", "1")), none)
+expect(reason(prices = together(price("M0_WIND", "2026-03-01", "P1M", "1"), price("M0_WIND", "2026-03-01", "P1M", "2"))),
+       "M0_WIND: more than one price from 2026-03-01, which M0_MINUS_FEE needs: load the prices and run again")
+# In January the price of the year begins at the same instant.
+january <- steps_of("2026-01")
+both <- together(price("M0_WIND", "2026-01-01", "P1M", "40"), price("M0_WIND", "2026-01-01", "P1Y", "50"))
+result <- extract(event("2026-01", contracts(contract("M0_MINUS_FEE", fee_eur_mwh = "0")), meters(january, 250000), both))
+expect(result$lines$price[1], "40.0000")
 # Who needs no price of the market is asked for none, but the others' prices are everybody's matter.
 both <- contracts(contract("OA", price_eur_mwh = "1"), contract("SPOT_PASSTHROUGH", contract_id = "CTR-B", fee_eur_mwh = "0"))
 expect(nrow(extract(event(contracts = contracts(contract("OA", price_eur_mwh = "1")), meters = meters(AT, 1)))$lines), 1L)

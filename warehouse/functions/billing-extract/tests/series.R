@@ -17,7 +17,8 @@ for (table in list(all, list(columns = shuffled))) {
   got <- line_of(meters = table, declared = declared(hours, 4e6))
   expect(got$sources, "DSO_CORRECTED:4 DSO_RAW:2956 PRODUCER_DECLARED:12")
   expect(got$quantity, 4 * 100000 + 2956 * 200000 + 12 * 1e6)
-  expect(got$quality, "corrected")
+  # Hours that are divided were not measured by the quarter.
+  expect(got$quality, "profiled")
 }
 # The table decides, not the code: another rank, for one kind only, from a day on.
 ranks <- together(PRECEDENCE, columns(
@@ -53,6 +54,19 @@ expect(parts$energy_wh, c(5, 12))
 # A quarter that is covered in part is none.
 parts <- at_step(as.data.table(meters(AT[1], 600, source = "SCADA", step_s = 600)$columns), 900)
 expect(nrow(parts), 0L)
+
+# A corrected half hour in place of two quarters is divided; one that lies over quarters of the same source is two values
+# for the same time, and nobody is billed from it.
+halves <- together(meters(AT[-(1:2)], 250000), meters(AT[1], 600000, source = "DSO_CORRECTED", step_s = 1800))
+got <- line_of(meters = halves)
+expect(got$sources, "DSO_CORRECTED:2 DSO_RAW:2970")
+expect(got$quantity, 2970 * 250000 + 600000)
+result <- extract(event(contracts = ppa, meters = together(meters(AT[-9], 250000), meters(AT[9], 600000, step_s = 1800))))
+expect(nrow(result$lines), 0L)
+expect(result$incomplete$reason,
+       "DSO_RAW has values of several steps at once at 2026-03-01T01:15:00Z (2026-03-01 02:15 Europe/Paris), and for 1 steps in all")
+# A step of seven minutes fits nothing.
+expect(nrow(extract(event(contracts = ppa, meters = meters(AT, 1, step_s = 420)))$lines), 0L)
 
 # Energies far beyond 32 bits stay whole.
 expect(line_of(meters = meters(AT, 3e8))$quantity, 2972 * 3e8)

@@ -44,6 +44,10 @@ fn a_day_of_25_hours() {
     for series in [0, 25] {
         assert_eq!(read.instants("at")[series + 2..series + 5], ["25T00:00Z", "25T01:00Z", "25T02:00Z"]);
     }
+    let latest_first = format!("{}{}", hours("A", "2026-10-25", (3..24).rev()), hours("A", "2026-10-25", [2, 2, 1, 0]));
+    let read = steps("in-order", &latest_first);
+    assert!(read.is_accepted(), "{:?}", read.report);
+    assert_eq!(read.instants("at")[20..24], ["25T02:00Z", "25T01:00Z", "25T00:00Z", "24T23:00Z"]);
     let third = steps("in-order", &(day("A") + "A,2026-10-25 02:00\n"));
     assert_eq!(third.faults(), [(27, FaultKind::AmbiguousHour)]);
 }

@@ -96,9 +96,9 @@ pub async fn waive(
     (who, why): (&str, &str),
     until: DateTime<Utc>,
 ) -> Result<String> {
-    let controls = &warehouse.controls(set)?.controls;
-    if !controls.contains_key(control) {
-        return Err(unknown("control", control, &format!("controls/{set}/"), controls.keys()));
+    let controls = warehouse.controls(set)?;
+    if !controls.names().any(|name| name == control) {
+        return Err(unknown("control", control, &format!("controls/{set}/"), controls.names()));
     }
     if until <= Utc::now() {
         let error = base::Error::input(format!("a waiver until {} is over already", instant_text(until)));

@@ -23,6 +23,7 @@ use crate::flows::rows;
 pub const SCHEMA: &str = "ingest";
 const FILES: &str = "files";
 const FAULTS: &str = "faults";
+const SUBJECTS: &str = "subjects";
 const OPERATION: &str = "ingest";
 
 /// What a run decided about a file that it fetched.
@@ -73,6 +74,8 @@ pub struct ArrivalRow {
     pub rows: Option<u64>,
     /// The hash of the layout that it was checked against.
     pub layout: Hash,
+    /// What it is about, where it was read: JSON objects of the values of the layout's columns of the subject.
+    pub subjects: Vec<String>,
 }
 
 impl ArrivalRow {
@@ -100,6 +103,10 @@ pub async fn append(lake: &Lake, run: &Run, arrived: Vec<(ArrivalRow, Vec<Fault>
         return Ok(());
     }
     let now = Utc::now();
+    if arrived.iter().any(|(arrived, _)| !arrived.subjects.is_empty()) {
+        let subjects = subjects_of(run.id(), arrived.iter().map(|(arrived, _)| arrived), now)?;
+        append_batches(lake, run, SUBJECTS, &subjects.schema(), vec![subjects]).await?;
+    }
     let faults: Vec<RecordBatch> = arrived
         .iter()
         .filter(|(_, faults)| !faults.is_empty())
@@ -109,7 +116,7 @@ pub async fn append(lake: &Lake, run: &Run, arrived: Vec<(ArrivalRow, Vec<Fault>
         append_batches(lake, run, FAULTS, &schema, faults).await?;
     }
     let arrived: Vec<ArrivalRow> = arrived.into_iter().map(|(arrived, _)| arrived).collect();
-    let files = files_of(run, &arrived, now)?;
+    let files = files_of(run.id(), &arrived, now)?;
     append_batches(lake, run, FILES, &files.schema(), vec![files]).await
 }
 
@@ -129,7 +136,39 @@ fn instants(values: impl Iterator<Item = Option<DateTime<Utc>>>) -> ArrayRef {
     Arc::new(micros.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
 }
 
-fn files_of(run: &Run, all: &[ArrivalRow], now: DateTime<Utc>) -> Result<RecordBatch> {
+/// The columns of the tables of ingests, by their names, for those who query them before the first file has arrived.
+pub fn declared() -> Result<[(TableName, SchemaRef); 2]> {
+    let files = files_of("", &[], DateTime::UNIX_EPOCH)?.schema();
+    let subjects = subjects_of("", std::iter::empty(), DateTime::UNIX_EPOCH)?.schema();
+    Ok([(TableName::new(SCHEMA, FILES), files), (TableName::new(SCHEMA, SUBJECTS), subjects)])
+}
+
+/// `ingest.subjects`: what files are about, a row for each combination of values of their layout's columns.
+fn subjects_of<'a>(
+    run: &str,
+    arrived: impl Iterator<Item = &'a ArrivalRow>,
+    now: DateTime<Utc>,
+) -> Result<RecordBatch> {
+    let all: Vec<(&ArrivalRow, &String)> =
+        arrived.flat_map(|arrived| arrived.subjects.iter().map(move |subject| (arrived, subject))).collect();
+    let texts = |text: &dyn Fn(&(&ArrivalRow, &String)) -> String| -> ArrayRef {
+        Arc::new(all.iter().map(|one| Some(text(one))).collect::<StringArray>())
+    };
+    let versions: Int64Array = all.iter().map(|(arrived, _)| Some(arrived.version.cast_signed())).collect();
+    let columns: [(&str, ArrayRef); 7] = [
+        ("ingest", texts(&|(arrived, _)| arrived.ingest.clone())),
+        ("name", texts(&|(arrived, _)| arrived.name.clone())),
+        ("version", Arc::new(versions)),
+        ("sha256", texts(&|(arrived, _)| arrived.sha256.to_string())),
+        ("subject", texts(&|(_, subject)| (*subject).clone())),
+        ("run_id", texts(&|_| run.to_owned())),
+        ("recorded_at", instants(all.iter().map(|_| Some(now)))),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
+        .context("write what files are about")
+}
+
+fn files_of(run: &str, all: &[ArrivalRow], now: DateTime<Utc>) -> Result<RecordBatch> {
     fn texts(all: &[ArrivalRow], text: impl Fn(&ArrivalRow) -> Option<String>) -> ArrayRef {
         Arc::new(all.iter().map(text).collect::<StringArray>())
     }
@@ -150,7 +189,7 @@ fn files_of(run: &Run, all: &[ArrivalRow], now: DateTime<Utc>) -> Result<RecordB
         ("etag", texts(all, |a| a.file.etag.clone())),
         ("listed_at", instants(all.iter().map(|a| Some(a.listed_at)))),
         ("layout_sha256", texts(all, |a| Some(a.layout.to_string()))),
-        ("run_id", texts(all, |_| Some(run.id().to_owned()))),
+        ("run_id", texts(all, |_| Some(run.to_owned()))),
         ("recorded_at", instants(all.iter().map(|_| Some(now)))),
     ];
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
@@ -249,6 +288,7 @@ impl FileColumns {
             reason: text(2),
             rows: number(1),
             layout: must(5)?.parse()?,
+            subjects: Vec::new(),
         })
     }
 }

@@ -162,7 +162,7 @@ impl<'a> Billing<'a> {
         self.deliver_files(self.end(month)? + TimeDelta::days(12)).await?;
         let report = self.run_controls(month).await?;
         let blocking: Vec<&str> = report.blocking().iter().map(|verdict| verdict.control.as_str()).collect();
-        ensure!(blocking == ["corrected_after_billing"], "the correction should block the bills: {blocking:?}");
+        ensure!(blocking == ["inputs_changed"], "the correction should block the bills: {blocking:?}");
         println!("\n{month} again");
         let report = self.bill(month).await?;
         ensure!(report.blocking().is_empty(), "controls still block the bills of {month}");
@@ -177,7 +177,7 @@ impl<'a> Billing<'a> {
         }
         println!("\n2026-01 again: the operator has corrected its estimates since");
         let report = control::run(self.warehouse, &request("2026-01")?, CONTROLS).await?;
-        let revised = report.verdicts.iter().find(|verdict| verdict.control == "revised_after_billing");
+        let revised = report.verdicts.iter().find(|verdict| verdict.control == "inputs_changed");
         println!("  {}", revised.map(Verdict::summary).unwrap_or_default().replace('\n', "\n  "));
         println!("\nlines of 2026-03, in which a price was indexed in the middle of the month");
         print_query(self.warehouse, LINES).await?;

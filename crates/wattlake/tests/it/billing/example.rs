@@ -106,7 +106,7 @@ impl Flow {
     fn blocking_controls(&self, month: &str) -> Vec<String> {
         let said = self.warehouse.run(&["run", "control:billing", "--for", month, "--json"]);
         let verdicts = said.objects();
-        assert_eq!(verdicts.len(), 26);
+        assert_eq!(verdicts.len(), 35);
         let broken: Vec<&Value> = verdicts.iter().filter(|verdict| verdict["state"] == "broken").collect();
         assert!(broken.is_empty(), "{broken:?}");
         let stops = |verdict: &&Value| verdict["severity"] == "block" && verdict["state"] == "failed";
@@ -159,12 +159,12 @@ fn months_are_billed_stopped_repaired_and_corrected() {
     assert_eq!(quarantined.len(), 1, "{quarantined:?}");
     assert!(quarantined[0].0 == "PRD0001-2026-01.csv" && quarantined[0].1.contains("decimal mark"), "{quarantined:?}");
     it.close("2026-01");
-    assert_eq!(it.blocking_controls("2026-01"), ["files_set_aside"]);
+    assert_eq!(it.blocking_controls("2026-01"), ["files_quarantined"]);
     let refused = it.warehouse.run(&["run", "statement:producers", "--for", "2026-01"]);
     assert_eq!(refused.code, 1);
     refused.has("no statement is issued");
     it.deliver("2026-02-06T12:00:00Z");
-    assert_eq!(it.blocking_controls("2026-01"), ["corrected_after_billing"]);
+    assert_eq!(it.blocking_controls("2026-01"), ["inputs_changed"]);
     assert_eq!(it.close("2026-01")["changed"], 2, "the late file says more than SCADA did");
     assert!(it.blocking_controls("2026-01").is_empty());
     assert_eq!(it.issue("2026-01"), 7);
@@ -181,11 +181,7 @@ fn months_are_billed_stopped_repaired_and_corrected() {
     assert_eq!(again["result"], first["result"]);
 
     // A correction after billing: a reversal, a new line, another statement.
-    assert_eq!(
-        it.blocking_controls("2026-02"),
-        ["corrected_after_billing"],
-        "a rerun as of then has not seen the file"
-    );
+    assert_eq!(it.blocking_controls("2026-02"), ["inputs_changed"], "a rerun as of then has not seen the file");
     let corrected = it.close("2026-02");
     assert_eq!((&corrected["changed"], &corrected["new"]), (&json!(2), &json!(0)));
     assert!(it.blocking_controls("2026-02").is_empty());

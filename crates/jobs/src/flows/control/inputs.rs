@@ -1,0 +1,281 @@
+//! **inputs_changed**: a bill is made from what was known when a function was invoked. This control asks the function's
+//! queries again, as of now, and compares their rows with those that the answer in the table was made from, document by
+//! document. A price, a contract, a meter or a file that came since is found, whichever it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+
+use anyhow::{Context, Result};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use config::flow::{FunctionJob, InputsChanged, LoadSource};
+use lake::Lake;
+use ledger::RunRow;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use sql::Session;
+use std::sync::Arc;
+
+use crate::flows::columns::Columns;
+use crate::flows::moment::Moment;
+use crate::flows::{function, rows};
+use crate::warehouse::Warehouse;
+
+pub const TEXT: &str = "what the lines were made from has changed since";
+pub const HINT: &str = "run the function for the month again, then the loads of its answer: what changes becomes a reversal and a new line";
+
+/// How many of a load's newest runs are searched.
+const RUNS_MAX: usize = 10_000;
+
+/// What has changed of one document in one input.
+#[derive(Debug, Default)]
+struct Change {
+    rows: u64,
+    before: Option<String>,
+    now: Option<String>,
+}
+
+/// The rows of the control: a row for each document and input with a change.
+pub async fn changed(
+    warehouse: &Warehouse,
+    lake: &Lake,
+    session: &Session,
+    control: &InputsChanged,
+    moment: &Moment,
+) -> Result<Columns> {
+    let load = warehouse.load(&control.load)?;
+    let LoadSource::Function { name, .. } = &load.from else {
+        let what = format!("load:{} does not load the answer of a function", control.load);
+        return Err(base::Error::setup(what).into());
+    };
+    let Some(run) = loaded_answer(warehouse, &control.load, moment)? else { return Columns::of(&[]) };
+    let job = warehouse.function(name)?.job.as_ref();
+    let job = job.with_context(|| format!("functions/{name} has no job.toml, so it is not a job"))?;
+    let changes = changes(warehouse, lake, session, control, job, &run, moment).await?;
+    let documents = moment.fill(&control.documents, &|_| None)?;
+    let documents = rows::query(session, &documents).await.context("read the documents")?;
+    findings(control, &Columns::of(&documents)?, changes)
+}
+
+/// The run whose answer the last run of the load has loaded.
+fn loaded_answer(warehouse: &Warehouse, load: &str, moment: &Moment) -> Result<Option<RunRow>> {
+    let period = moment.period.map(|period| period.to_string());
+    let runs = warehouse.ledger.runs(RUNS_MAX, Some(&format!("load:{load}")))?;
+    let loaded = runs.into_iter().find(|run| run.state == "succeeded" && run.logical == period);
+    let answer = loaded.and_then(|run| run.figures["answer_of"].as_str().map(str::to_owned));
+    Ok(answer.map(|id| warehouse.ledger.run(&id)).transpose()?.flatten())
+}
+
+/// The event of an invocation, with the values of its inputs as they are written in it.
+#[derive(Deserialize)]
+struct StoredEvent<'a> {
+    #[serde(borrow)]
+    inputs: BTreeMap<String, StoredInput<'a>>,
+}
+
+#[derive(Deserialize)]
+struct StoredInput<'a> {
+    #[serde(borrow)]
+    columns: BTreeMap<String, Vec<&'a RawValue>>,
+}
+
+/// By the value of the column that tells the document, and by input.
+async fn changes(
+    warehouse: &Warehouse,
+    lake: &Lake,
+    session: &Session,
+    control: &InputsChanged,
+    job: &FunctionJob,
+    run: &RunRow,
+    moment: &Moment,
+) -> Result<BTreeMap<(Option<String>, String), Change>> {
+    let event = run.inputs["event"].as_str().with_context(|| format!("the run {} has no event", run.id))?;
+    let mut text = String::new();
+    let mut object = warehouse.objects(lake).get(&event.parse()?).await?;
+    object.read_to_string(&mut text).with_context(|| format!("read the event of the run {}", run.id))?;
+    let event: StoredEvent<'_> =
+        serde_json::from_str(&text).with_context(|| format!("read the event of the run {}", run.id))?;
+    let mut changes = BTreeMap::new();
+    for (name, query) in &job.inputs {
+        let now = function::input(session, name, query, moment).await?;
+        let before = event.inputs.get(name);
+        let before = before.map(|input| RowTexts::of_event(input, &control.by)).unwrap_or_default();
+        let now = RowTexts::of_columns(&now, &control.by);
+        for (key, change) in before.compared_with(now) {
+            changes.insert((key, name.clone()), change);
+        }
+    }
+    Ok(changes)
+}
+
+/// The rows of an input as texts of their values, by document.
+#[derive(Default)]
+struct RowTexts {
+    names: Vec<String>,
+    rows: BTreeMap<Option<String>, Vec<String>>,
+}
+
+impl RowTexts {
+    fn of_event(input: &StoredInput<'_>, by: &str) -> RowTexts {
+        let mut texts = RowTexts { names: input.columns.keys().cloned().collect(), ..RowTexts::default() };
+        let count = input.columns.values().map(Vec::len).max().unwrap_or_default();
+        for row in 0..count {
+            let text: Vec<&str> = input.columns.values().map(|values| values[row].get()).collect();
+            let key = input.columns.get(by).and_then(|values| serde_json::from_str(values[row].get()).ok());
+            texts.rows.entry(key).or_default().push(text.join(","));
+        }
+        texts
+    }
+
+    fn of_columns(columns: &Columns, by: &str) -> RowTexts {
+        let mut names: Vec<(usize, &String)> = columns.names().iter().enumerate().collect();
+        names.sort_unstable_by_key(|(_, name)| *name);
+        let mut texts =
+            RowTexts { names: names.iter().map(|(_, name)| (*name).clone()).collect(), ..RowTexts::default() };
+        let key_at = columns.names().iter().position(|name| name == by);
+        for row in 0..columns.rows() {
+            let text: Vec<String> = names.iter().map(|(at, _)| columns.value(*at, row).to_string()).collect();
+            let key = key_at.and_then(|at| columns.value(at, row).as_str().map(str::to_owned));
+            texts.rows.entry(key).or_default().push(text.join(","));
+        }
+        texts
+    }
+
+    /// What is in one and not in the other.
+    fn compared_with(mut self, mut now: RowTexts) -> BTreeMap<Option<String>, Change> {
+        let keys: BTreeSet<Option<String>> = self.rows.keys().chain(now.rows.keys()).cloned().collect();
+        // An input without rows may have no columns.
+        let is_shape_same = self.names == now.names || self.rows.is_empty() || now.rows.is_empty();
+        let mut changes = BTreeMap::new();
+        for key in keys {
+            let mut removed = self.rows.remove(&key).unwrap_or_default();
+            let mut added = now.rows.remove(&key).unwrap_or_default();
+            if is_shape_same {
+                (removed, added) = without_common(removed, added);
+            }
+            if removed.is_empty() && added.is_empty() {
+                continue;
+            }
+            let shown = |names: &[String], text: Option<&String>| text.map(|text| with_names(names, text));
+            let rows = removed.len().max(added.len()) as u64;
+            let before = shown(&self.names, nearest_to(&removed, added.first()));
+            changes.insert(key, Change { rows, before, now: shown(&now.names, added.first()) });
+        }
+        changes
+    }
+}
+
+/// Both lists without the texts that are in both, as often as they are in both.
+fn without_common(mut one: Vec<String>, mut other: Vec<String>) -> (Vec<String>, Vec<String>) {
+    one.sort_unstable();
+    other.sort_unstable();
+    let (mut only_one, mut only_other) = (Vec::new(), Vec::new());
+    let (mut one, mut other) = (one.into_iter().peekable(), other.into_iter().peekable());
+    loop {
+        match (one.peek(), other.peek()) {
+            (Some(a), Some(b)) if a == b => {
+                one.next();
+                other.next();
+            }
+            (Some(a), Some(b)) if a < b => only_one.extend(one.next()),
+            (Some(_), None) => only_one.extend(one.next()),
+            (_, Some(_)) => only_other.extend(other.next()),
+            (None, None) => return (only_one, only_other),
+        }
+    }
+}
+
+/// The text with the most values in common with another one: most likely the same row before it changed.
+fn nearest_to<'t>(texts: &'t [String], other: Option<&String>) -> Option<&'t String> {
+    let Some(other) = other else { return texts.first() };
+    let common = |text: &String| text.split(',').zip(other.split(',')).filter(|(a, b)| a == b).count();
+    texts.iter().max_by_key(|text| common(text))
+}
+
+/// `price "41.0000", series "DAY_AHEAD_FR"`.
+fn with_names(names: &[String], text: &str) -> String {
+    let values: Vec<Value> = serde_json::from_str(&format!("[{text}]")).unwrap_or_default();
+    let shown = names.iter().zip(&values).filter(|(_, value)| !value.is_null()).map(|(name, value)| match value {
+        Value::String(text) => format!("{name} {text}"),
+        other => format!("{name} {other}"),
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+/// A row for each document with a change: the document's columns, and what has changed.
+fn findings(
+    control: &InputsChanged,
+    documents: &Columns,
+    changes: BTreeMap<(Option<String>, String), Change>,
+) -> Result<Columns> {
+    let mut rows: Vec<(Map<String, Value>, String, Change)> = Vec::new();
+    for ((key, input), change) in changes {
+        let of_key =
+            |row: &Map<String, Value>| key.is_some() && row.get(&control.by).and_then(Value::as_str) == key.as_deref();
+        let found = (0..documents.rows()).map(|row| documents.row(row)).find(of_key);
+        let document = found.unwrap_or_else(|| {
+            let key = key.map_or(Value::Null, Value::String);
+            documents
+                .names()
+                .iter()
+                .map(|name| (name.clone(), if *name == control.by { key.clone() } else { Value::Null }))
+                .collect()
+        });
+        rows.push((document, input, change));
+    }
+    if rows.is_empty() {
+        return Columns::of(&[]);
+    }
+    let texts = |text: &dyn Fn(&(Map<String, Value>, String, Change)) -> Option<String>| -> ArrayRef {
+        Arc::new(rows.iter().map(text).collect::<StringArray>())
+    };
+    let of_document = documents.names().iter().map(|name| {
+        let text = texts(&|(document, ..)| document.get(name).and_then(Value::as_str).map(str::to_owned));
+        (name.clone(), text, true)
+    });
+    let counts: Int64Array = rows.iter().map(|(.., change)| Some(change.rows.cast_signed())).collect();
+    let own: [(&str, ArrayRef); 4] = [
+        ("input", texts(&|(_, input, _)| Some(input.clone()))),
+        ("rows", Arc::new(counts)),
+        ("before", texts(&|(.., change)| change.before.clone())),
+        ("now", texts(&|(.., change)| change.now.clone())),
+    ];
+    let columns = of_document.chain(own.into_iter().map(|(name, array)| (name.to_owned(), array, true)));
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).context("write what has changed")?;
+    Columns::of(&[batch])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RowTexts, without_common};
+
+    fn texts(names: &[&str], rows: &[(&str, &str)]) -> RowTexts {
+        let mut texts =
+            RowTexts { names: names.iter().map(|name| (*name).to_owned()).collect(), ..RowTexts::default() };
+        for (key, row) in rows {
+            texts.rows.entry(Some((*key).to_owned())).or_default().push((*row).to_owned());
+        }
+        texts
+    }
+
+    #[test]
+    fn rows_are_compared_as_often_as_they_are_there() {
+        let all = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let (one, other) = without_common(all(&["b", "a", "a", "c"]), all(&["c", "a", "d"]));
+        assert_eq!((one, other), (all(&["a", "b"]), all(&["d"])));
+    }
+
+    #[test]
+    fn a_change_shows_the_row_before_and_now() {
+        let before = texts(&["price", "start"], &[("p", "\"41.00\",7"), ("p", "\"42.00\",8"), ("q", "\"1\",1")]);
+        let now = texts(&["price", "start"], &[("p", "\"41.00\",7"), ("p", "\"43.00\",8"), ("q", "\"1\",1")]);
+        let changes = before.compared_with(now);
+        assert_eq!(changes.len(), 1);
+        let change = &changes[&Some("p".to_owned())];
+        assert_eq!(change.rows, 1);
+        assert_eq!(change.before.as_deref(), Some("price 42.00, start 8"));
+        assert_eq!(change.now.as_deref(), Some("price 43.00, start 8"));
+        let gone = texts(&["a"], &[("p", "1")]).compared_with(texts(&["a"], &[]));
+        assert_eq!(gone[&Some("p".to_owned())].now, None);
+    }
+}
