@@ -1,6 +1,10 @@
 //! The content of a statement: its header, and the lines and days that the user's queries return, checked.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, NaiveDate, Utc};
+use rust_decimal::prelude::ToPrimitive;
+use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Deserialize, Serialize};
 
 use crate::number::{parse_decimal, whole_cents};
@@ -95,8 +99,23 @@ pub struct Statement {
     pub(crate) days: Vec<DayEnergy>,
     /// The sum without VAT.
     pub(crate) cents: i64,
+    /// The VAT by regime and rate.
+    pub(crate) vat: Vec<VatTotal>,
     /// The sum of VAT.
     pub(crate) vat_cents: i64,
+}
+
+/// The VAT of all lines of a regime and a rate: of their sum, rounded once.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+pub(crate) struct VatTotal {
+    /// The regime, a code of the labels.
+    pub vat: String,
+    /// In percent.
+    pub rate_pct: String,
+    /// The sum of the lines without VAT.
+    pub base_cents: i64,
+    /// The VAT.
+    pub cents: i64,
 }
 
 /// A line with its decimals parsed.
@@ -105,10 +124,10 @@ pub(crate) struct ParsedLine {
     /// The line itself.
     pub line: StatementLine,
     /// The price.
-    pub price: Option<rust_decimal::Decimal>,
+    pub price: Option<Decimal>,
     /// The amount without VAT.
     pub cents: i64,
-    /// The amount of VAT.
+    /// The line's amount of VAT.
     pub vat_cents: i64,
 }
 
@@ -130,8 +149,9 @@ impl Statement {
         let sum = |of: fn(&ParsedLine) -> i64| lines.iter().try_fold(0_i64, |sum, line| sum.checked_add(of(line)));
         let too_large = || refuse("make a statement: the sum of its amounts is too large".to_owned());
         let cents = sum(|line| line.cents).ok_or_else(too_large)?;
-        let vat_cents = sum(|line| line.vat_cents).ok_or_else(too_large)?;
-        Ok(Statement { head, month, lines, days, cents, vat_cents })
+        let vat = vat_totals(&lines).ok_or_else(too_large)?;
+        let vat_cents = vat.iter().map(|total| total.cents).sum();
+        Ok(Statement { head, month, lines, days, cents, vat, vat_cents })
     }
 
     /// The sum of all lines without VAT, in cents.
@@ -153,6 +173,22 @@ impl Statement {
     pub fn is_credit_note(&self) -> bool {
         self.cents < 0
     }
+}
+
+/// EN 16931 (BR-CO-17) and the tax code have the VAT of a rate as its base times the rate, not as a sum of lines' VAT.
+fn vat_totals(lines: &[ParsedLine]) -> Option<Vec<VatTotal>> {
+    let mut bases: BTreeMap<(&str, Decimal), i64> = BTreeMap::new();
+    for parsed in lines {
+        let rate = parse_decimal(&parsed.line.vat_rate_pct)?.normalize();
+        let base = bases.entry((&parsed.line.vat, rate)).or_default();
+        *base = base.checked_add(parsed.cents)?;
+    }
+    let total = |((vat, rate), base_cents): ((&str, Decimal), i64)| {
+        let exact = Decimal::from(base_cents).checked_mul(rate)? / Decimal::ONE_HUNDRED;
+        let cents = exact.round_dp_with_strategy(0, RoundingStrategy::MidpointAwayFromZero).to_i64()?;
+        Some(VatTotal { vat: vat.to_owned(), rate_pct: rate.to_string(), base_cents, cents })
+    };
+    bases.into_iter().map(total).collect()
 }
 
 impl ParsedLine {

@@ -1,5 +1,5 @@
 //! A producer's monthly statement, with lines, volumes, prices and a chart, as an HTML page for printing
-//! and as a workbook.
+//! and as a workbook, and as e-invoices by EN 16931.
 //!
 //! The page is rendered from a template and a file of labels that belong to the user, so that texts and
 //! design can change without a new build of the program. Amounts are shown exactly as entered; only
@@ -9,7 +9,9 @@ mod error;
 
 mod number;
 
+mod company;
 mod content;
+mod einvoice;
 mod labels;
 
 mod chart;
@@ -19,7 +21,9 @@ mod workbook;
 #[cfg(test)]
 mod tests;
 
+pub use company::Company;
 pub use content::{DayEnergy, ReplacedStatement, Statement, StatementHeader, StatementLine};
+pub use einvoice::{EInvoice, InvoiceTerms, Syntax, einvoices};
 pub use error::{Error, Kind, Result};
 pub use labels::Labels;
 pub use page::{check_template, page};

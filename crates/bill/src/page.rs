@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 
 use crate::chart::{Chart, chart};
-use crate::content::{DayEnergy, ParsedLine, Statement};
+use crate::content::{DayEnergy, ParsedLine, Statement, VatTotal};
 use crate::labels::Labels;
 use crate::number::{NumberFormat, format_decimal, parse_decimal, rounded};
 use crate::{Error, Kind, Result};
@@ -66,6 +66,7 @@ struct PageValues<'a> {
     is_credit_note: bool,
     contracts: Vec<ContractValues<'a>>,
     vat_mentions: Vec<&'a str>,
+    vat_totals: &'a [VatTotal],
     cents: i64,
     vat_cents: i64,
     due_cents: i64,
@@ -115,6 +116,7 @@ impl<'a> PageValues<'a> {
             is_credit_note: statement.is_credit_note(),
             contracts: contracts(lines),
             vat_mentions: mentions(lines),
+            vat_totals: &statement.vat,
             cents: statement.cents,
             vat_cents: statement.vat_cents,
             due_cents: statement.due_cents(),

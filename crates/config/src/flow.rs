@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bill::Labels;
+use bill::{Company, Labels, Syntax};
 use function::definition::Definition;
 use ingest::layout::Layout;
 use ingest::load::ColumnRoles;
@@ -207,6 +207,8 @@ pub struct Statement {
     pub lines: String,
     /// The query of the energy of each day, with its placeholders.
     pub days: Option<String>,
+    /// The e-invoices beside it.
+    pub invoice: Option<InvoiceSettings>,
     /// The set whose controls can block it: a name of [`super::Warehouse::controls`].
     pub controls: Option<String>,
     /// Where pages and workbooks are written.
@@ -214,6 +216,15 @@ pub struct Statement {
     pub schema: String,
     pub table: String,
     pub rules: JobRules,
+}
+
+/// The e-invoices of a statement.
+#[derive(Debug, Clone)]
+pub struct InvoiceSettings {
+    pub syntaxes: Vec<Syntax>,
+    pub due_days: u32,
+    /// The company that issues them; `None` where its name or its SIREN is not filled in yet.
+    pub company: Option<Company>,
 }
 
 /// One control: `controls/SET/NAME.sql`.

@@ -23,8 +23,8 @@ mod serve;
 
 pub use collect::{ApiLogin, Collect, Paging, Request};
 pub use flow::{
-    Control, Controls, FunctionJob, Holds, Ingest, InputsChanged, Language, Layer, Load, Severity, Shape, Source,
-    Statement,
+    Company, Control, Controls, FunctionJob, Holds, Ingest, InputsChanged, Invoice, InvoiceSyntax, Language, Layer,
+    Load, Severity, Shape, Source, Statement,
 };
 pub use job::{Hook, HookEvent, RunSettings, Trigger, Upkeep};
 pub use model::{Channel, ChannelFormat, Container, Endpoint, Models, Prediction, Training, TrainingTable};

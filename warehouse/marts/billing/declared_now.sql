@@ -1,12 +1,5 @@
---| description = "What producers declared: of each metering point's month the file of the producer that arrived last"
+--| description = "What is declared of each step of a metering point: of several producers the file that arrived last"
 
-SELECT DISTINCT ON (prm, starts_at)
-       contract AS contract_id, producer_id, site AS site_id, prm, month, starts_at, step_s, energy_wh, aux_wh,
-       availability_pct, event_code, source, status, comment, file_name, file_version, file_sha256, file_row, recorded_at,
-       arrived_at
-FROM (SELECT d.*, coalesce(a.arrived_at, d.recorded_at) AS arrived_at,
-             dense_rank() OVER (PARTITION BY d.prm, d.month, d.producer_id
-                                ORDER BY coalesce(a.arrived_at, d.recorded_at) DESC, d.file_version DESC, d.file_sha256) AS newest
-      FROM billing.declared AS d LEFT JOIN billing.arrived AS a ON a.sha256 = d.file_sha256) AS r
-WHERE newest = 1
+SELECT DISTINCT ON (prm, starts_at) *
+FROM billing.declared_by_producer
 ORDER BY prm, starts_at, arrived_at DESC, file_version DESC, file_sha256

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use base::suggestion;
-use bill::Labels;
+use bill::{Company, Labels, Syntax};
 
 use super::super::Problem;
-use super::super::flow::{Controls, Statement};
+use super::super::flow::{Controls, InvoiceSettings, Statement};
 use super::super::problem::FileProblems;
 use super::super::raw::{self, Field, FileKind};
 use super::super::schema_check;
@@ -17,6 +17,7 @@ use super::{job, placeholders, stem, texts};
 
 const FOLDER: &str = "statements";
 const OUT: &str = "outbox/statements";
+const DUE_DAYS: u32 = 30;
 
 /// Reads all statements, by name.
 pub fn load(
@@ -81,12 +82,44 @@ fn check(
         labels,
         lines: raw.lines.get()?.clone(),
         days: raw.days.get().cloned(),
+        invoice: raw.invoice.get().map(|raw| invoice(raw, report)),
         controls: raw.controls.get().cloned(),
         folder: root.join(raw.folder.get().map_or(OUT, String::as_str)),
         schema,
         table,
         rules,
     })
+}
+
+fn invoice(raw: &raw::Invoice, report: &mut FileProblems<'_>) -> InvoiceSettings {
+    let written: &[raw::InvoiceSyntax] =
+        raw.syntaxes.get().map_or(&[raw::InvoiceSyntax::Cii, raw::InvoiceSyntax::Ubl], Vec::as_slice);
+    let syntax = |syntax: &raw::InvoiceSyntax| match syntax {
+        raw::InvoiceSyntax::Cii => Syntax::Cii,
+        raw::InvoiceSyntax::Ubl => Syntax::Ubl,
+    };
+    InvoiceSettings {
+        syntaxes: written.iter().map(syntax).collect(),
+        due_days: raw.due_days.get().copied().unwrap_or(DUE_DAYS),
+        company: raw.company.get().and_then(|raw| company(raw, report)),
+    }
+}
+
+/// The company, where its name and SIREN are filled in.
+fn company(raw: &raw::Company, report: &mut FileProblems<'_>) -> Option<Company> {
+    let text = |field: &Field<String>| field.get().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let company = Company {
+        name: text(&raw.name)?,
+        siren: text(&raw.siren)?,
+        vat_number: text(&raw.vat_number),
+        address: text(&raw.address),
+        postcode: text(&raw.postcode),
+        city: text(&raw.city),
+        legal: text(&raw.legal),
+        iban: text(&raw.iban),
+    };
+    let span = raw.siren.span().unwrap_or(0..0);
+    company.checked().map_err(|error| report.add(span, base::chain(&error), None)).ok()
 }
 
 /// Reads and parses the file that `written` names; returns its path, its text and what `read` made of it.

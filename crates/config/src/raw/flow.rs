@@ -270,6 +270,9 @@ pub struct Statement {
     /// A query for the lines of all producers.
     #[schemars(length(min = 1))]
     pub lines: Field<String>,
+    /// E-invoices beside each statement; without it there are none.
+    #[schemars(with = "Invoice")]
+    pub invoice: Field<Invoice>,
     /// A query for the energy of each day of each producer; without it there is no chart.
     #[schemars(length(min = 1))]
     pub days: Field<String>,
@@ -305,4 +308,51 @@ impl Number {
             Number::Float(value) => value,
         }
     }
+}
+
+/// E-invoices by EN 16931.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Invoice {
+    /// How they are written.
+    #[schemars(with = "Vec<InvoiceSyntax>", length(min = 1), extend("default" = ["cii", "ubl"]))]
+    pub syntaxes: Field<Vec<InvoiceSyntax>>,
+    /// After how many days they are due.
+    #[schemars(range(min = 0, max = 365), extend("default" = 30))]
+    pub due_days: Field<u32>,
+    /// The company that buys the energy and issues the invoices.
+    #[schemars(with = "Company")]
+    pub company: Field<Company>,
+}
+
+/// A syntax of EN 16931.
+#[derive(Clone, Copy, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InvoiceSyntax {
+    /// UN/CEFACT Cross Industry Invoice.
+    Cii,
+    /// Universal Business Language 2.1.
+    Ubl,
+}
+
+/// A company. Until its name and SIREN are there, no e-invoice is written, and nothing is issued that charges VAT.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Company {
+    /// Its name.
+    pub name: Field<String>,
+    /// Its SIREN number.
+    pub siren: Field<String>,
+    /// Its VAT number; computed from the SIREN without it.
+    pub vat_number: Field<String>,
+    /// Street and number.
+    pub address: Field<String>,
+    /// The postcode.
+    pub postcode: Field<String>,
+    /// The city.
+    pub city: Field<String>,
+    /// Legal form, capital and register.
+    pub legal: Field<String>,
+    /// The account to which producers pay its fees.
+    pub iban: Field<String>,
 }

@@ -2,6 +2,7 @@
 
 use std::fs::Metadata;
 use std::io::SeekFrom;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -130,5 +131,7 @@ fn add_entry(root: &Path, pattern: &Pattern, entry: &DirEntry, listing: &mut Lis
 
 fn described(name: &str, metadata: &Metadata) -> ListedFile {
     let modified = metadata.modified().ok().map(DateTime::<Utc>::from);
-    ListedFile { name: name.to_owned(), size: Some(metadata.len()), modified, etag: None }
+    // A copy may have its original's time and size, with other content; the time of its last change is always its own.
+    let etag = Some(format!("{}.{:09}", metadata.ctime(), metadata.ctime_nsec()));
+    ListedFile { name: name.to_owned(), size: Some(metadata.len()), modified, etag }
 }

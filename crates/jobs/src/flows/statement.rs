@@ -7,6 +7,7 @@
 //! files are written again from the objects that it names.
 
 mod content;
+mod invoices;
 mod register;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,13 +16,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use base::text;
-use bill::{ReplacedStatement, Statement, StatementHeader, page, workbook};
+use bill::{EInvoice, ReplacedStatement, Statement, StatementHeader, page, workbook};
 use config::Job;
 use ingest::objects::{Hash, Objects};
 use lake::TableName;
 use ledger::{Outcome, Run};
 use serde_json::{Value, json};
 
+use crate::failure;
 use crate::flows::control::{self, Held, State, Verdict};
 use crate::flows::moment::{AS_OF, Moment};
 use crate::flows::rows;
@@ -29,7 +31,7 @@ use crate::runs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
 
 use content::Content;
-pub use register::{Entry, entries};
+pub use register::{Entry, InvoiceFile, entries};
 
 /// The folder of drafts in the statement's folder.
 const DRAFTS: &str = "drafts";
@@ -44,6 +46,10 @@ pub struct StatementReport {
     pub failed: Vec<Verdict>,
     /// The producers whose statements are held back, with the controls that do it.
     pub held: BTreeMap<String, Vec<String>>,
+    /// The producers whose invoices can't be issued, with the reason. Their drafts are written.
+    pub refused: BTreeMap<String, String>,
+    /// What people should know of a run that succeeded.
+    pub notice: Option<&'static str>,
 }
 
 /// A statement that a run issued.
@@ -66,6 +72,9 @@ impl StatementReport {
         }
         if !self.held.is_empty() {
             text.push_str(&format!(", {} held back", self.held.len()));
+        }
+        if !self.refused.is_empty() {
+            text.push_str(&format!(", {} refused", self.refused.len()));
         }
         format!("{text}; {} unchanged", self.same)
     }
@@ -95,6 +104,10 @@ impl StatementReport {
     pub fn error(&self) -> Option<String> {
         let blocking = self.blocking();
         let names: Vec<&str> = blocking.iter().map(|verdict| verdict.control.as_str()).collect();
+        if let (true, Some((producer, reason))) = (names.is_empty(), self.refused.iter().next()) {
+            let refused = text::quantity(self.refused.len() as u64, "statement");
+            return Some(format!("{refused} can't be issued, of {producer}: {reason}"));
+        }
         match self.issued.len() + self.same {
             _ if names.is_empty() => None,
             0 => Some(format!("no statement is issued: these controls block: {}", names.join(", "))),
@@ -164,9 +177,20 @@ async fn issue(
                 report.same += 1;
                 statements.write_files(last).await?;
             }
-            _ => entries.push(statements.store(run, &content, last).await?),
+            _ => {
+                let rendered = statements.render(&content, last, false);
+                let rendered = rendered.with_context(|| format!("render {}", statements.number(&content, last)))?;
+                match statements.invoices(&rendered.0, &content, last, false) {
+                    Ok(invoices) => entries.push(statements.store(run, &content, last, rendered, invoices).await?),
+                    Err(error) => {
+                        statements.draft(&content, last)?;
+                        report.refused.insert(content.producer_id, failure::full_text(&error));
+                    }
+                }
+            }
         }
     }
+    report.notice = invoices::notice(config.invoice.as_ref());
     #[cfg(feature = "failpoints")]
     fail::fail_point!("statement-before-register");
     register::add(&statements.lake, run, &statements.table(), &statements.position(), &entries).await?;
@@ -206,11 +230,7 @@ pub async fn drafts(
     let mut files = Vec::new();
     for content in contents {
         let last = before.iter().filter(|entry| entry.producer_id == content.producer_id).max_by_key(|e| e.version);
-        let (_, page, workbook) = statements.render(content, last, true)?;
-        let stem = format!("{}-{}", statements.period, content.producer_id);
-        let folder = config.folder.join(DRAFTS);
-        files.push(write(&folder, &format!("{stem}.html"), page.as_bytes())?);
-        files.push(write(&folder, &format!("{stem}.xlsx"), &workbook)?);
+        files.extend(statements.draft(content, last)?);
     }
     Ok(files)
 }
@@ -291,10 +311,35 @@ impl<'a> StatementRun<'a> {
         format!("{}-{}-{}", self.period, content.producer_id, last.map_or(1, |last| last.version + 1))
     }
 
-    /// Renders a statement and stores its page and workbook as objects. Returns its entry, not registered yet.
-    async fn store(&self, run: &Run, content: &Content, last: Option<&Entry>) -> Result<Entry> {
-        let rendered = self.render(content, last, false);
-        let (statement, page, workbook) = rendered.with_context(|| format!("render {}", self.number(content, last)))?;
+    /// Writes the page, the workbook and the e-invoices of a draft. Returns the files.
+    fn draft(&self, content: &Content, last: Option<&Entry>) -> Result<Vec<PathBuf>> {
+        let (statement, page, workbook) = self.render(content, last, true)?;
+        let stem = format!("{}-{}", self.period, content.producer_id);
+        let folder = self.config.folder.join(DRAFTS);
+        let mut files = vec![
+            write(&folder, &format!("{stem}.html"), page.as_bytes())?,
+            write(&folder, &format!("{stem}.xlsx"), &workbook)?,
+        ];
+        for invoice in self.invoices(&statement, content, last, true)? {
+            files.push(write(&folder, &file_name(&invoice), invoice.xml.as_bytes())?);
+        }
+        Ok(files)
+    }
+
+    /// Stores a statement's page, workbook and e-invoices as objects. Returns its entry, not registered yet.
+    async fn store(
+        &self,
+        run: &Run,
+        content: &Content,
+        last: Option<&Entry>,
+        (statement, page, workbook): (Statement, String, Vec<u8>),
+        invoices: Vec<EInvoice>,
+    ) -> Result<Entry> {
+        let mut files = Vec::new();
+        for invoice in invoices {
+            let name = file_name(&invoice);
+            files.push(InvoiceFile { name, sha256: self.put(invoice.xml.into_bytes()).await?.to_string() });
+        }
         Ok(Entry {
             statement: self.config.name.clone(),
             period: self.period.clone(),
@@ -310,6 +355,7 @@ impl<'a> StatementRun<'a> {
             inputs: content.hash.clone(),
             page: self.put(page.into_bytes()).await?,
             workbook: self.put(workbook).await?,
+            invoices: files,
             run_id: run.id().to_owned(),
         })
     }
@@ -319,21 +365,30 @@ impl<'a> StatementRun<'a> {
         Ok(self.objects.put(piece).await?.sha256)
     }
 
-    /// Writes the page and the workbook to the statement's folder, where they are missing. Returns the page.
+    /// Writes the page, the workbook and the e-invoices to the statement's folder, where they are missing. Returns the page.
     async fn write_files(&self, entry: &Entry) -> Result<PathBuf> {
         let folder = self.config.folder.join(&entry.period);
-        for (hash, extension) in [(&entry.page, "html"), (&entry.workbook, "xlsx")] {
-            let name = format!("{}.{extension}", entry.number);
+        let mut files =
+            vec![(format!("{}.html", entry.number), entry.page), (format!("{}.xlsx", entry.number), entry.workbook)];
+        for invoice in &entry.invoices {
+            files.push((invoice.name.clone(), invoice.sha256.parse()?));
+        }
+        for (name, hash) in files {
             let path = folder.join(&name);
             if !path.exists() {
                 let mut bytes = Vec::new();
-                std::io::Read::read_to_end(&mut self.objects.get(hash).await?, &mut bytes)
+                std::io::Read::read_to_end(&mut self.objects.get(&hash).await?, &mut bytes)
                     .with_context(|| format!("read {name}"))?;
                 write(&folder, &name, &bytes)?;
             }
         }
         Ok(folder.join(format!("{}.html", entry.number)))
     }
+}
+
+/// The name of an e-invoice's file: its number and its syntax.
+fn file_name(invoice: &EInvoice) -> String {
+    format!("{}.{}.xml", invoice.number, invoice.syntax.as_str())
 }
 
 /// Writes a file by renaming a temporary one, so that nobody reads a part of it.

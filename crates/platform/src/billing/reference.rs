@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::month::{Month, QUARTER_S, local_midnight};
 use super::portfolio::{Agreement, Terms};
 use super::{BillingData, File, hundredths, instant, instant_text};
-use crate::calendar::DAY_S;
+use crate::calendar::{DAY_S, is_weekend, paris, season};
 use crate::fleet::Technology;
 use chrono::NaiveDate;
 
@@ -23,6 +23,7 @@ pub(crate) fn files(data: &BillingData) -> Vec<File> {
         file("precedence.csv", precedence(), KNOWN_FROM_START_AT),
         file("prices-capacity.csv", capacity(), KNOWN_FROM_START_AT),
     ];
+    files.extend(data.months.first().map(|first| file("prices-2025.csv", prices_before(first), first.from)));
     for month in &data.months {
         let name = month.name;
         files.push(file(&format!("meters-{name}.csv"), meters(data, month), month.later(0, 10)));
@@ -116,6 +117,28 @@ fn capacity() -> String {
         let first = NaiveDate::from_ymd_opt(year, 1, 1).unwrap_or_default();
         let starts_at = instant_text(local_midnight(first));
         push(&mut text, &["PREFCAPA", &starts_at, "P1Y", price, &instant_text(KNOWN_FROM_START_AT)]);
+    }
+    text
+}
+
+/// The day-ahead prices of the year before the first month, which premiums for hours of negative price count: by the hour,
+/// and by the quarter since deliveries of October. Higher in winter and in the evening, negative on sunny weekends.
+fn prices_before(first: &Month) -> String {
+    let midnight = |month: u32| local_midnight(NaiveDate::from_ymd_opt(2025, month, 1).unwrap_or_default());
+    let (begin, quarters_from) = (midnight(1), midnight(10));
+    let known_at = instant_text(first.from);
+    let mut text = PRICE_COLUMNS.to_owned();
+    let mut at = begin;
+    while at < first.from {
+        let (step_s, step) = if at < quarters_from { (3_600, "PT60M") } else { (QUARTER_S, "PT15M") };
+        let local = paris(at);
+        let hour = local.rem_euclid(DAY_S) as f64 / 3_600.0;
+        let daily = 2_000.0 * ((hour - 19.0) * std::f64::consts::PI / 12.0).cos();
+        let sun =
+            if is_weekend(local) && (11.0..16.0).contains(&hour) { -9_000.0 * season(at, 172.0).max(0.0) } else { 0.0 };
+        let cents = (6_000.0 + 2_500.0 * season(at, 15.0) + daily + sun).round() as i64;
+        let _ = writeln!(text, "DAY_AHEAD_FR,{},{step},{},{known_at}", instant_text(at), hundredths(cents));
+        at += step_s;
     }
     text
 }

@@ -137,6 +137,16 @@ pub async fn issue(warehouse: &Warehouse, request: &RunRequest, name: &str, json
             println!("{:<24} held back by {}", producer, controls.join(", "));
         }
     }
+    for (producer, reason) in &report.refused {
+        if json {
+            println!("{}", json!({"refused": producer, "reason": reason}));
+        } else {
+            println!("{producer:<24} refused: {reason}");
+        }
+    }
+    if let (Some(notice), false) = (report.notice, json) {
+        println!("note: {notice}");
+    }
     if !json {
         println!("{}", report.summary());
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use bill::{DayEnergy, StatementLine};
+use bill::{Company, DayEnergy, StatementLine};
 use ingest::objects::Hash;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -19,6 +19,8 @@ pub struct Content {
     pub producer_id: String,
     pub producer: String,
     pub siret: Option<String>,
+    /// The producer on an invoice.
+    pub company: Company,
     pub lines: Vec<StatementLine>,
     pub days: Vec<DayEnergy>,
     /// The hash of all rows that the queries returned for the producer. A new one means a new statement.
@@ -26,11 +28,31 @@ pub struct Content {
 }
 
 /// The columns of a line that name its producer.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Producer {
     producer_id: String,
     producer: String,
     siret: Option<String>,
+    vat_number: Option<String>,
+    address: Option<String>,
+    postcode: Option<String>,
+    city: Option<String>,
+    iban: Option<String>,
+}
+
+impl Producer {
+    fn company(&self) -> Company {
+        Company {
+            name: self.producer.clone(),
+            siren: self.siret.as_ref().map(|siret| siret.chars().take(9).collect()).unwrap_or_default(),
+            vat_number: self.vat_number.clone(),
+            address: self.address.clone(),
+            postcode: self.postcode.clone(),
+            city: self.city.clone(),
+            legal: None,
+            iban: self.iban.clone(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -42,7 +64,8 @@ struct Rows {
 impl Content {
     /// The content for a producer who has no lines any more.
     pub fn empty(producer_id: &str, producer: &str) -> Result<Content> {
-        let producer = Producer { producer_id: producer_id.to_owned(), producer: producer.to_owned(), siret: None };
+        let producer =
+            Producer { producer_id: producer_id.to_owned(), producer: producer.to_owned(), ..Producer::default() };
         Content::of(producer, &Rows::default())
     }
 
@@ -53,8 +76,9 @@ impl Content {
         let hash = Hash::of(texts.join("\n").as_bytes()).to_string();
         let lines = read_all("line", &rows.lines)?;
         let days = read_all("day", &rows.days)?;
-        let Producer { producer_id, producer, siret } = producer;
-        Ok(Content { producer_id, producer, siret, lines, days, hash })
+        let company = producer.company();
+        let Producer { producer_id, producer, siret, .. } = producer;
+        Ok(Content { producer_id, producer, siret, company, lines, days, hash })
     }
 }
 

@@ -8,6 +8,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use ingest::objects::Hash;
 use lake::{Lake, TableName};
 use ledger::Run;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sql::Session;
 
@@ -41,7 +42,17 @@ pub struct Entry {
     pub inputs: String,
     pub page: Hash,
     pub workbook: Hash,
+    /// The e-invoices.
+    pub invoices: Vec<InvoiceFile>,
     pub run_id: String,
+}
+
+/// An e-invoice of a statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvoiceFile {
+    /// The name of its file, which is its number with its syntax.
+    pub name: String,
+    pub sha256: String,
 }
 
 /// Adds entries in one commit. Of two concurrent commits with the same position, one fails.
@@ -82,6 +93,7 @@ fn batch(entries: &[Entry]) -> Result<RecordBatch> {
         ("inputs_sha256", text(|e| Some(e.inputs.clone()))),
         ("page_sha256", text(|e| Some(e.page.to_string()))),
         ("workbook_sha256", text(|e| Some(e.workbook.to_string()))),
+        ("invoices", text(|e| serde_json::to_string(&e.invoices).ok())),
         ("run_id", text(|e| Some(e.run_id.clone()))),
         ("recorded_at", instants(entries.iter().map(|_| Some(now)))),
     ];
@@ -91,13 +103,13 @@ fn batch(entries: &[Entry]) -> Result<RecordBatch> {
 
 /// All entries of a register, in the order in which they were added.
 pub async fn entries(session: &Session, table: &TableName) -> Result<Vec<Entry>> {
-    if session.lake.table(table).await?.is_none() {
-        return Ok(Vec::new());
-    }
+    let Some(stored) = session.lake.table(table).await? else { return Ok(Vec::new()) };
+    // Registers of earlier versions have no e-invoices.
+    let invoices = if stored.schema()?.field_with_name("invoices").is_ok() { "invoices" } else { "NULL AS invoices" };
     let query = format!(
         "SELECT statement, period, producer_id, producer, number, version, replaces, issued_at, lines,
                 CAST(amount * 100 AS bigint) AS cents, CAST(vat_amount * 100 AS bigint) AS vat_cents, inputs_sha256,
-                page_sha256, workbook_sha256, run_id
+                page_sha256, workbook_sha256, {invoices}, run_id
          FROM \"{}\".\"{}\" ORDER BY recorded_at, number",
         table.schema, table.table
     );
@@ -126,6 +138,7 @@ fn entry(row: &Map<String, Value>) -> Option<Entry> {
         inputs: text("inputs_sha256")?,
         page: text("page_sha256")?.parse().ok()?,
         workbook: text("workbook_sha256")?.parse().ok()?,
+        invoices: text("invoices").and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
         run_id: text("run_id")?,
     })
 }

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use crate::world::Warehouse;
 
 pub mod example;
+mod files;
+mod invoices;
 #[cfg(feature = "failpoints")]
 mod killed;
 mod served;

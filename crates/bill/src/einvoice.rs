@@ -1,0 +1,299 @@
+//! E-invoices of a statement by EN 16931, in the syntaxes UBL 2.1 and CII.
+//!
+//! The producer sells, and the company of the statement buys and issues the invoice in the producer's name: a self-billed
+//! invoice (type 389; 471 where it replaces another one). Lines outside the scope of VAT may not stand beside others
+//! (BR-O-11), so the complement of remuneration is on a document of its own. Fees with a VAT of their own are what the
+//! company sells to the producer: an invoice of type 380.
+
+use chrono::{Datelike, Days, Months, NaiveDate};
+use en16931::invoice::{
+    Code, InvoiceBuilder, Party, PaymentInstructions, Period, PostalAddress, PrecedingInvoice, PriceDetails,
+};
+use en16931::prelude::{Invoice, InvoiceLine, Validated};
+use en16931::profiles::En16931;
+use en16931::reconcile::Reconciler;
+use en16931::{Date, DocumentReference, Identifier, InvoiceAmount, InvoiceNote, Percentage, Quantity, UnitPriceAmount};
+use en16931_formats::{Syntax as XmlSyntax, write, write_unchecked};
+use rust_decimal::{Decimal, RoundingStrategy};
+
+use crate::company::Company;
+use crate::content::{ParsedLine, Statement};
+use crate::labels::Labels;
+use crate::number::parse_decimal;
+use crate::{Error, Kind, Result};
+
+const SPECIFICATION: &str = "urn:cen.eu:en16931:2017";
+/// The scheme of SIREN numbers among legal identifiers.
+const SIREN_SCHEME: &str = "0002";
+/// The scheme of electronic addresses of the French directory.
+const ADDRESS_SCHEME: &str = "0225";
+/// Decimals of a price: French platforms take no more.
+const PRICE_DECIMALS: u32 = 6;
+
+/// How an e-invoice is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syntax {
+    /// UN/CEFACT Cross Industry Invoice.
+    Cii,
+    /// Universal Business Language 2.1.
+    Ubl,
+}
+
+impl Syntax {
+    /// The word for it in names of files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Syntax::Cii => "cii",
+            Syntax::Ubl => "ubl",
+        }
+    }
+}
+
+/// An e-invoice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EInvoice {
+    /// Its number.
+    pub number: String,
+    /// How it is written.
+    pub syntax: Syntax,
+    /// Its XML.
+    pub xml: String,
+}
+
+/// The parties and terms of the e-invoices of a statement.
+#[derive(Clone, Debug)]
+pub struct InvoiceTerms<'a> {
+    /// The company that buys, and issues the invoices.
+    pub company: &'a Company,
+    /// The producer.
+    pub producer: &'a Company,
+    /// When the statement that this one replaces was issued.
+    pub replaced_on: Option<NaiveDate>,
+    /// After how many days an invoice is due.
+    pub due_days: u32,
+}
+
+/// What a document of a statement is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// What the producer sells.
+    Energy,
+    /// What is outside the scope of VAT.
+    OutOfScope,
+    /// What the company sells to the producer.
+    Fees,
+}
+
+/// The e-invoices of a statement: a document for each part of it that has lines, in each syntax.
+///
+/// # Errors
+/// `FixInput` where a document does not meet the rules of EN 16931; of drafts, the rules are not checked.
+pub fn einvoices(
+    labels: &Labels,
+    statement: &Statement,
+    terms: &InvoiceTerms<'_>,
+    syntaxes: &[Syntax],
+) -> Result<Vec<EInvoice>> {
+    let mut all = Vec::new();
+    for part in [Part::Energy, Part::OutOfScope, Part::Fees] {
+        let lines: Vec<&ParsedLine> = statement.lines.iter().filter(|line| part_of(line, statement) == part).collect();
+        if lines.is_empty() {
+            continue;
+        }
+        let document = Document { labels, statement, terms, part };
+        let invoice = document.invoice(&lines)?;
+        let number = document.number();
+        let failed = |what: String| Error::new(Kind::FixInput, format!("write the e-invoice {number}: {what}"));
+        for syntax in syntaxes {
+            let to = match syntax {
+                Syntax::Cii => XmlSyntax::Cii,
+                Syntax::Ubl => XmlSyntax::Ubl,
+            };
+            let written = if statement.head.is_draft {
+                write_unchecked(&invoice, to).map_err(|error| failed(error.to_string()))?
+            } else {
+                let valid = Validated::<En16931>::new(invoice.clone()).map_err(|error| failed(error.to_string()))?;
+                write(&valid, to)
+            };
+            let loss = written.entries.iter().find(|entry| entry.is_loss() && !statement.head.is_draft);
+            if let Some(loss) = loss {
+                return Err(failed(format!("{} can't be written as {}", loss.path, syntax.as_str())));
+            }
+            all.push(EInvoice { number: number.clone(), syntax: *syntax, xml: written.xml });
+        }
+    }
+    Ok(all)
+}
+
+fn part_of(line: &ParsedLine, statement: &Statement) -> Part {
+    let is_fee = matches!(line.line.rule.as_str(), "fee" | "fee_power");
+    let others = || statement.lines.iter().filter(|other| !matches!(other.line.rule.as_str(), "fee" | "fee_power"));
+    match line.line.vat.as_str() {
+        "none" => Part::OutOfScope,
+        vat if is_fee && others().all(|other| other.line.vat != vat) => Part::Fees,
+        _ => Part::Energy,
+    }
+}
+
+/// One document of a statement.
+struct Document<'a> {
+    labels: &'a Labels,
+    statement: &'a Statement,
+    terms: &'a InvoiceTerms<'a>,
+    part: Part,
+}
+
+impl Document<'_> {
+    /// The statement's number, with a mark where the document is not the only one.
+    fn number(&self) -> String {
+        self.numbered(&self.statement.head.number)
+    }
+
+    fn numbered(&self, statement: &str) -> String {
+        match self.part {
+            Part::Energy => statement.to_owned(),
+            Part::OutOfScope => format!("{statement}-CR"),
+            Part::Fees => format!("{statement}-F"),
+        }
+    }
+
+    fn invoice(&self, lines: &[&ParsedLine]) -> Result<Invoice> {
+        let head = &self.statement.head;
+        let is_fees = self.part == Part::Fees;
+        let (seller, buyer) = match is_fees {
+            true => (self.terms.company, self.terms.producer),
+            false => (self.terms.producer, self.terms.company),
+        };
+        let type_code = match (is_fees, &head.replaces) {
+            (true, None) => "380",
+            (true, Some(_)) => "384",
+            (false, None) => "389",
+            (false, Some(_)) => "471",
+        };
+        let due_on = head.issued_on.checked_add_days(Days::new(self.terms.due_days.into())).unwrap_or(head.issued_on);
+        let period = Period { start: Some(date(self.statement.month)?), end: Some(date(self.last_day())?) };
+        let mut builder = Invoice::builder(SPECIFICATION, self.number(), date(head.issued_on)?, type_code, "EUR")
+            .business_process("B1")
+            .seller(Party { additional_legal_information: seller.legal.clone(), ..self.party(seller) })
+            .buyer(self.party(buyer))
+            .due_date(date(due_on)?)
+            .invoicing_period(period);
+        if let Some(iban) = &seller.iban {
+            builder = builder.payment(PaymentInstructions::sepa_credit_transfer(iban.replace(' ', ""), None));
+        }
+        builder = self.with_notes(builder, is_fees)?;
+        for (at, line) in lines.iter().enumerate() {
+            builder = builder.line(self.line(at + 1, line)?);
+        }
+        let reasons = Reconciler::new()
+            .exemption("AE", Some(self.labels.label("vat", "reverse_charge")?), Some("VATEX-EU-AE"))
+            .exemption("O", Some(self.labels.label("vat", "none")?), Some("VATEX-EU-O"));
+        let mut invoice = builder.build_reconciled_with(&reasons).map_err(|error| {
+            Error::new(Kind::FixInput, format!("sum up the e-invoice {}", self.number())).because(error)
+        })?;
+        if let Some(before) = &head.replaces {
+            let issue_date = self.terms.replaced_on.map(date).transpose()?;
+            let reference = DocumentReference::new(self.numbered(&before.number));
+            invoice.preceding_invoices.push(PrecedingInvoice { reference, issue_date });
+        }
+        Ok(invoice)
+    }
+
+    fn last_day(&self) -> NaiveDate {
+        let next = self.statement.month.checked_add_months(Months::new(1));
+        next.and_then(|next| next.pred_opt()).unwrap_or(self.statement.month)
+    }
+
+    /// Mentions that the law asks for, by the codes of the French rules.
+    fn with_notes(&self, mut builder: InvoiceBuilder, is_fees: bool) -> Result<InvoiceBuilder> {
+        let mentions = [("PMT", "recovery_fee"), ("PMD", "late_payment"), ("AAB", "no_discount")];
+        for (code, label) in mentions {
+            builder = builder.note(InvoiceNote::new(self.labels.label("text", label)?).with_subject(code));
+        }
+        if !is_fees {
+            builder = builder.note(InvoiceNote::new(self.labels.label("text", "self_billing")?).with_subject("AAI"));
+        }
+        Ok(builder)
+    }
+
+    fn party(&self, company: &Company) -> Party {
+        let address = PostalAddress {
+            line1: company.address.clone(),
+            city: company.city.clone(),
+            post_code: company.postcode.clone(),
+            country: Some(Code::new("FR")),
+            ..PostalAddress::default()
+        };
+        let mut party = Party::new(company.name.clone(), address)
+            .with_electronic_address(Identifier::schemed(company.siren.clone(), ADDRESS_SCHEME));
+        party.legal_registration = Some(Identifier::schemed(company.siren.clone(), SIREN_SCHEME));
+        // A document outside the scope of VAT names no VAT number (BR-O-02 to BR-O-04).
+        if self.part != Part::OutOfScope {
+            party.vat_identifier = company.vat_number.clone();
+        }
+        party
+    }
+
+    fn line(&self, number: usize, parsed: &ParsedLine) -> Result<InvoiceLine> {
+        let line = &parsed.line;
+        let cents = if self.part == Part::Fees { -parsed.cents } else { parsed.cents };
+        let amount = Decimal::new(cents, 2);
+        // A price is not negative (BR-27): the quantity has the sign of the amount.
+        let (quantity, unit, price, base) = match (line.unit.as_str(), line.quantity) {
+            ("Wh", wh) if wh != 0 => {
+                let kwh = Decimal::new(wh.abs(), 3);
+                let price = match parsed.price {
+                    Some(price) => price.abs(),
+                    None => rounded((amount.abs() * Decimal::from(1_000)).checked_div(kwh).unwrap_or_default()),
+                };
+                (kwh, "KWH", price, Some(Quantity::new(Decimal::from(1_000))))
+            }
+            _ => (Decimal::ONE, "C62", amount.abs(), None),
+        };
+        let quantity = if cents < 0 { -quantity } else { quantity };
+        let (category, rate) = match line.vat.as_str() {
+            "reverse_charge" => ("AE", Some(Percentage::new(Decimal::ZERO))),
+            "none" => ("O", None),
+            _ => ("S", Some(Percentage::new(parse_decimal(&line.vat_rate_pct).unwrap_or_default().normalize()))),
+        };
+        let name = self.labels.label("rule", &line.rule)?;
+        let base_quantity_code = base.map(|_| Code::new(unit));
+        let details = PriceDetails {
+            net_price: UnitPriceAmount::new(price),
+            base_quantity: base,
+            base_quantity_code,
+            ..PriceDetails::default()
+        };
+        let invoice_line = InvoiceLine::new(
+            number.to_string(),
+            name,
+            Quantity::new(quantity),
+            unit,
+            InvoiceAmount::from_minor_units(cents),
+            category,
+            rate,
+        );
+        let contract = self.labels.label("text", "contract")?;
+        let point = self.labels.label("text", "prm")?;
+        let mut note = format!("{contract} {}, {point} {}", line.contract_id, line.prm);
+        if parsed.price.is_none() && line.unit == "Wh" {
+            note.push_str(&format!(" ({})", self.labels.label("text", "mean_price")?));
+        } else if line.unit != "Wh"
+            && let Some(price) = &line.price
+        {
+            let unit = line.price_unit.as_deref().map(|unit| self.labels.label("unit", unit)).transpose()?;
+            note.push_str(&format!(" ({} {} x {price} {})", line.quantity, line.unit, unit.unwrap_or_default()));
+        }
+        Ok(invoice_line.with_price(details).with_note(note))
+    }
+}
+
+fn rounded(price: Decimal) -> Decimal {
+    price.round_dp_with_strategy(PRICE_DECIMALS, RoundingStrategy::MidpointAwayFromZero)
+}
+
+fn date(day: NaiveDate) -> Result<Date> {
+    let parts = (day.year(), u8::try_from(day.month()).unwrap_or(1), u8::try_from(day.day()).unwrap_or(1));
+    Date::new(parts.0, parts.1, parts.2)
+        .map_err(|error| Error::new(Kind::FixInput, format!("write the date {day}")).because(error))
+}

@@ -1,0 +1,70 @@
+//! Files whose layout changes after they were accepted, that tell what they are about, that are rewritten without a trace in
+//! their size and time, and that are too large.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+
+use super::{Billing, ONE, PRODUCTION};
+
+const INGEST: [&str; 2] = ["run", "ingest:production"];
+
+#[test]
+fn an_accepted_file_is_read_again_where_its_layout_has_another_meaning() {
+    let it = Billing::new();
+    let wrong = PRODUCTION.replace("factor = 1000", "factor = 1").replace("\"integer\"", "\"decimal(12,3)\"");
+    it.warehouse.write("layouts/production.toml", &wrong);
+    it.files_in();
+    let energies = || {
+        let query = "select energy_wh::text as wh from billing.declared where file_version =
+                     (select max(file_version) from billing.declared) order by file_row";
+        it.warehouse.sql(query).iter().map(|row| row["wh"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(energies(), ["216.500", "0.250"]);
+    // A comment changes nothing, and no file is reported.
+    it.warehouse.write("layouts/production.toml", &format!("# A comment.\n{wrong}"));
+    it.warehouse.ok(&INGEST).has("0 files arrived");
+    it.warehouse.write("layouts/production.toml", &wrong.replace("factor = 1\n", "factor = 1000\n"));
+    it.warehouse.ok(&INGEST).has("accepted    PRD0001_2026-03.csv").has("read again, since its layout has changed");
+    it.warehouse.ok(&["run", "load:declared"]).has("2 rows of 1 files");
+    assert_eq!(energies(), ["216500.000", "250.000"]);
+    it.warehouse.ok(&INGEST).has("0 files arrived");
+    it.warehouse.ok(&["run", "load:declared"]).has("0 rows of 0 files");
+    // What comes next under the name is the version after it.
+    it.comes("PRD0001_2026-03.csv", ONE.replace("216,5\r", "216,6\r").replace("216,75", "216,85").as_bytes());
+    it.warehouse.ok(&INGEST);
+    let versions = it.warehouse.sql("select version from ingest.files order by recorded_at");
+    assert_eq!(versions.last().unwrap(), &json!({"version": 3}));
+}
+
+#[test]
+fn files_tell_what_they_are_about() {
+    let it = Billing::new();
+    it.warehouse.write("layouts/production.toml", &format!("subject = [\"prm\"]\n{PRODUCTION}"));
+    it.comes("good.csv", ONE.as_bytes());
+    it.comes("bad.csv", ONE.replace("216,5", "216.5").replace("30000000000001", "30000000000002").as_bytes());
+    it.comes("other.csv", b"x;y\r\n1;2\r\n");
+    it.warehouse.ok(&INGEST).has("1 accepted, 2 quarantined");
+    let subjects = it.warehouse.sql("select name, subject ->> 'prm' as prm from ingest.subjects order by name");
+    assert_eq!(
+        subjects,
+        [json!({"name": "bad.csv", "prm": "30000000000002"}), json!({"name": "good.csv", "prm": "30000000000001"})]
+    );
+}
+
+#[test]
+fn a_file_is_noticed_that_was_rewritten_with_its_size_and_time() {
+    let it = Billing::new();
+    let path = it.warehouse.path().join("inbox/PRD0001_2026-03.csv");
+    let old = SystemTime::now() - Duration::from_secs(86_400);
+    let write = |text: &str| {
+        fs::write(&path, text).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+    };
+    write(ONE);
+    it.warehouse.ok(&INGEST).has("1 accepted");
+    it.warehouse.ok(&INGEST).has("0 files arrived");
+    write(&ONE.replace("216,5\r", "216,6\r").replace("216,75", "216,85"));
+    it.warehouse.ok(&INGEST).has("1 accepted");
+}

@@ -1,0 +1,162 @@
+//! E-invoices beside statements: valid by the rules that others wrote, refused where somebody is not identified, and one
+//! that replaces another names it.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::world::{Warehouse, python};
+
+const VALIDATE: &str = include_str!("invoices.py");
+const ISSUE: [&str; 4] = ["run", "statement:producers", "--for", "2026-03"];
+
+/// Energy with reverse charge, at a price and at each step's own, fees with a VAT of their own, and a complement of
+/// remuneration that is owed.
+const STATEMENTS: &str = r#"
+template = "templates/statement.html"
+labels = "templates/fr.toml"
+lines = """
+SELECT 'PRD1' AS producer_id, 'Éoliennes & Cie' AS producer, 'SIRET' AS siret, '1 rue du Vent' AS address,
+       '48000' AS postcode, 'Mende' AS city, 'FR7630006000011234567890189' AS iban, 'CTR-1' AS contract_id,
+       '2021-01-01' AS valid_from, 'EOL-1' AS site_id, '30000000000001' AS prm, kind, rule, quantity, unit, price, price_unit,
+       amount, vat, vat_rate_pct, '0.00' AS vat_amount, 'measured' AS quality
+FROM (VALUES
+  ('SPOT_PASSTHROUGH', 'spot', 743000123, 'Wh', NULL, NULL, '37150.01', 'reverse_charge', '0'),
+  ('SPOT_PASSTHROUGH', 'imbalance', -29720000, 'Wh', NULL, NULL, '-891.60', 'reverse_charge', '0'),
+  ('SPOT_PASSTHROUGH', 'guarantee_of_origin', 743000123, 'Wh', '0.3500', 'EUR/MWh', '260.05', 'reverse_charge', '0'),
+  ('SPOT_PASSTHROUGH', 'fee', 743000123, 'Wh', '-2.3700', 'EUR/MWh', '-1760.91', 'FEE_VAT', 'FEE_RATE'),
+  ('SPOT_PASSTHROUGH', 'fee_power', 12000000, 'W', '-100.0000', 'EUR/MW/month', '-1200.00', 'FEE_VAT', 'FEE_RATE'),
+  ('CR', 'cr', 666900000, 'Wh', '-5.3000', 'EUR/MWh', '-3534.57', 'none', '0'),
+  ('CR', 'cr_capacity', 1200000, 'W', '-31210.0000', 'EUR/MW/year', '-3180.85', 'none', '0'),
+  ('CR', 'cr_negative_price', 1800000, 'Wh', '0.0000', 'EUR/MWh', '0.00', 'none', '0')
+) AS v (kind, rule, quantity, unit, price, price_unit, amount, vat, vat_rate_pct)
+"""
+[invoice.company]
+name = "Agrégateur SA"
+siren = "COMPANY"
+address = "2 place du Marché"
+postcode = "75001"
+city = "Paris"
+legal = "SA au capital de 1 000 000 €, RCS Paris 552 081 317"
+"#;
+
+struct Invoices {
+    warehouse: Warehouse,
+}
+
+impl Invoices {
+    fn new() -> Invoices {
+        let warehouse = Warehouse::new(&[
+            ("wattlake.toml", "lake.url = 'lake'\nserve.timezone = 'Europe/Paris'\n"),
+            ("templates/statement.html", include_str!("../../../../../warehouse/templates/statement.html")),
+            ("templates/fr.toml", include_str!("../../../../../warehouse/templates/fr.toml")),
+        ]);
+        let it = Invoices { warehouse };
+        it.with(&[]);
+        it
+    }
+
+    /// Writes the statement's file, with some of its texts replaced.
+    fn with(&self, replaced: &[(&str, &str)]) {
+        let usual =
+            [("SIRET", "73282932000074"), ("COMPANY", "552081317"), ("FEE_VAT", "standard"), ("FEE_RATE", "20.0000")];
+        let text = replaced.iter().chain(&usual).fold(STATEMENTS.to_owned(), |text, (a, b)| text.replace(a, b));
+        self.warehouse.write("statements/producers.toml", &text);
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.warehouse.path().join("outbox/statements/2026-03")
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.folder().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The names of all e-invoices, after the rules of others have found no fault in them.
+    fn valid(&self) -> Vec<String> {
+        let mut files: Vec<PathBuf> = fs::read_dir(self.folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "xml"));
+        files.sort();
+        let found = python(VALIDATE, &json!(files));
+        for (file, faults) in found.as_object().unwrap() {
+            assert_eq!(faults, &json!([]), "{file}");
+        }
+        files.iter().map(|file| file.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    }
+}
+
+#[test]
+fn e_invoices_meet_the_rules_and_name_what_they_replace() {
+    let it = Invoices::new();
+    it.warehouse.ok(&ISSUE).has("1 statement issued");
+    let first = ["2026-03-PRD1-1-CR", "2026-03-PRD1-1-F", "2026-03-PRD1-1"];
+    let names = |numbers: &[&str]| -> Vec<String> {
+        let mut names: Vec<String> =
+            numbers.iter().flat_map(|number| [format!("{number}.cii.xml"), format!("{number}.ubl.xml")]).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(it.valid(), names(&first));
+    let energy = it.read("2026-03-PRD1-1.cii.xml");
+    for part in [
+        "<ram:TypeCode>389</ram:TypeCode>",
+        "<ram:GrandTotalAmount>36518.46</ram:GrandTotalAmount>",
+        "Éoliennes &amp; Cie",
+        "FR44732829320",
+        "Autofacturation",
+        "<ram:BilledQuantity unitCode=\"KWH\">743000.123</ram:BilledQuantity>",
+    ] {
+        assert!(energy.contains(part), "{part} is not in {energy}");
+    }
+    let complement = it.read("2026-03-PRD1-1-CR.cii.xml");
+    assert!(!complement.contains("FR44732829320") && complement.contains("-6715.42"), "{complement}");
+    let fees = it.read("2026-03-PRD1-1-F.ubl.xml");
+    assert!(fees.contains(">380<") && fees.contains("3553.09"), "{fees}");
+    // The VAT of the page is that of the invoices.
+    let page = it.read("2026-03-PRD1-1.html").replace(['\u{a0}', '\u{202f}'], " ");
+    assert!(page.contains("-592,18 €") || page.contains("−592,18 €"), "{page}");
+
+    // A correction is another invoice, which names the one that it replaces.
+    it.with(&[("'0.3500'", "'0.4500'"), ("'260.05'", "'334.35'")]);
+    it.warehouse.ok(&ISSUE).has("1 of them in place of an earlier one");
+    let second = ["2026-03-PRD1-2-CR", "2026-03-PRD1-2-F", "2026-03-PRD1-2"];
+    assert_eq!(it.valid(), names(&[&first[..], &second[..]].concat()));
+    let energy = it.read("2026-03-PRD1-2.cii.xml");
+    assert!(energy.contains(">471<") && energy.contains(">2026-03-PRD1-1<"), "{energy}");
+    let register = it.warehouse.sql("select invoices from billing.statements order by number");
+    let files: Vec<Value> = serde_json::from_str(register[0]["invoices"].as_str().unwrap()).unwrap();
+    assert_eq!(files.len(), 6);
+    // A file that was removed is written again.
+    fs::remove_file(it.folder().join("2026-03-PRD1-2.ubl.xml")).unwrap();
+    it.warehouse.ok(&ISSUE).has("1 unchanged");
+    assert_eq!(it.valid().len(), 12);
+}
+
+#[test]
+fn nobody_is_invoiced_who_is_not_identified() {
+    let it = Invoices::new();
+    it.with(&[("siren = \"COMPANY\"", "siren = \"\"")]);
+    let refused = it.warehouse.run(&ISSUE);
+    assert_eq!(refused.code, 1, "{}", refused.text());
+    refused
+        .has("an invoice that charges VAT names who issues it")
+        .has("fill in name and siren of [invoice.company] in statements/producers.toml")
+        .has("0 statements issued, 1 refused");
+    assert_eq!(it.warehouse.json(&["statement", "list", "--json"]).len(), 0);
+    let drafts = it.warehouse.path().join("outbox/statements/drafts");
+    assert_eq!(fs::read_dir(drafts).unwrap().count(), 8, "a page, a workbook and six e-invoices");
+
+    it.with(&[("SIRET", "73282932100074")]);
+    it.warehouse.run(&ISSUE).has("\"732829321\" is not a SIREN number").has("1 refused");
+    it.with(&[("COMPANY", "552081318")]);
+    it.warehouse.run(&["check"]).has("statements/producers.toml:").has("\"552081318\" is not a SIREN number");
+
+    // Without VAT a statement is issued, and people are told that it has no e-invoices.
+    it.with(&[("siren = \"COMPANY\"", "siren = \"\""), ("FEE_VAT", "reverse_charge"), ("FEE_RATE", "0")]);
+    it.warehouse.ok(&ISSUE).has("note: no e-invoices are written").has("1 statement issued");
+    assert_eq!(it.valid().len(), 0);
+    // With the company filled in, the same content is issued once: no e-invoice is made for it afterwards.
+    it.with(&[("FEE_VAT", "reverse_charge"), ("FEE_RATE", "0")]);
+    it.warehouse.ok(&ISSUE).has("1 unchanged");
+}
