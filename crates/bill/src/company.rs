@@ -52,10 +52,20 @@ impl Company {
 
 /// Whether a text is a SIREN number: nine digits whose last one is right by Luhn's algorithm.
 pub fn is_siren(text: &str) -> bool {
+    text.len() == 9 && has_check_digit(text)
+}
+
+/// Whether a text is a SIRET number: a SIREN number and five more digits, of which the last one is right by the same
+/// algorithm; those of La Poste have another rule, and are not told apart.
+pub fn is_siret(text: &str) -> bool {
+    text.len() == 14 && is_siren(&text[..9]) && (has_check_digit(text) || text.starts_with("356000000"))
+}
+
+fn has_check_digit(text: &str) -> bool {
     let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(10)).collect();
-    let sum: u32 =
-        digits.iter().rev().enumerate().map(|(at, digit)| if at % 2 == 1 { doubled(*digit) } else { *digit }).sum();
-    digits.len() == 9 && text.len() == 9 && sum > 0 && sum.is_multiple_of(10)
+    let digit = |(at, digit): (usize, &u32)| if at % 2 == 1 { doubled(*digit) } else { *digit };
+    let sum: u32 = digits.iter().rev().enumerate().map(digit).sum();
+    digits.len() == text.len() && sum > 0 && sum.is_multiple_of(10)
 }
 
 fn doubled(digit: u32) -> u32 {
@@ -70,12 +80,13 @@ fn french_vat_number(siren: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Company, is_siren};
+    use super::{Company, is_siren, is_siret};
 
     #[test]
     fn numbers_of_french_companies_are_checked() {
         // EDF, whose VAT number is on its invoices.
         assert!(is_siren("552081317") && !is_siren("552081318") && !is_siren("55208131") && !is_siren("000000000"));
+        assert!(is_siret("73282932000074") && !is_siret("73282932000075") && !is_siret("73282932100074"));
         let company = |vat: Option<&str>| Company {
             name: "A".to_owned(),
             siren: "552081317".to_owned(),

@@ -67,10 +67,68 @@ pub struct InvoiceTerms<'a> {
     pub company: &'a Company,
     /// The producer.
     pub producer: &'a Company,
-    /// When the statement that this one replaces was issued.
+    /// When the e-invoice that this one replaces was issued; `None` where there is none.
     pub replaced_on: Option<NaiveDate>,
     /// After how many days an invoice is due.
     pub due_days: u32,
+}
+
+/// An e-invoice of zero in place of an earlier one, of which nothing is left: a part of a statement that has no lines any more.
+///
+/// # Errors
+/// `FixInput` where the earlier one can't be read, or the new one does not meet the rules of EN 16931.
+pub fn cancelled(
+    labels: &Labels,
+    earlier: &[u8],
+    number: &str,
+    (issued_on, replaced_on): (NaiveDate, NaiveDate),
+    syntax: Syntax,
+) -> Result<EInvoice> {
+    let failed = |what: String| Error::new(Kind::FixInput, format!("cancel by the e-invoice {number}: {what}"));
+    let read = en16931_formats::read(earlier).map_err(|error| failed(error.to_string()))?;
+    let mut invoice = read.invoice;
+    let replaced = invoice.number.replace(number.to_owned()).unwrap_or_default();
+    let is_fees = matches!(invoice.type_code.as_ref().map(Code::as_str), Some("380" | "384"));
+    invoice.type_code = Some(Code::new(if is_fees { "384" } else { "471" }));
+    (invoice.issue_date, invoice.due_date) = (Some(date(issued_on)?), Some(date(issued_on)?));
+    let reference = DocumentReference::new(replaced);
+    invoice.preceding_invoices = vec![PrecedingInvoice { reference, issue_date: Some(date(replaced_on)?) }];
+    let vat = invoice.lines.first().map(|line| line.vat.clone()).unwrap_or_default();
+    let name = labels.label("text", "cancelled")?;
+    let mut line =
+        InvoiceLine::new("1", name, Quantity::new(Decimal::ONE), "C62", InvoiceAmount::from_minor_units(0), "O", None);
+    line.vat = vat;
+    invoice.lines = vec![line];
+    invoice.vat_breakdown.clear();
+    exemptions(labels)?.apply(&mut invoice).map_err(|error| failed(error.to_string()))?;
+    let xml = written(&invoice, syntax, false).map_err(failed)?;
+    Ok(EInvoice { number: number.to_owned(), syntax, xml })
+}
+
+/// Why no VAT is charged, by category.
+fn exemptions(labels: &Labels) -> Result<Reconciler> {
+    Ok(Reconciler::new().exemption("AE", Some(labels.label("vat", "reverse_charge")?), Some("VATEX-EU-AE")).exemption(
+        "O",
+        Some(labels.label("vat", "none")?),
+        Some("VATEX-EU-O"),
+    ))
+}
+
+/// The XML of an invoice; of a draft, the rules are not checked.
+fn written(invoice: &Invoice, syntax: Syntax, is_draft: bool) -> Result<String, String> {
+    let to = match syntax {
+        Syntax::Cii => XmlSyntax::Cii,
+        Syntax::Ubl => XmlSyntax::Ubl,
+    };
+    let written = if is_draft {
+        write_unchecked(invoice, to).map_err(|error| error.to_string())?
+    } else {
+        write(&Validated::<En16931>::new(invoice.clone()).map_err(|error| error.to_string())?, to)
+    };
+    match written.entries.iter().find(|entry| entry.is_loss() && !is_draft) {
+        Some(loss) => Err(format!("{} can't be written as {}", loss.path, syntax.as_str())),
+        None => Ok(written.xml),
+    }
 }
 
 /// What a document of a statement is about.
@@ -105,32 +163,25 @@ pub fn einvoices(
         let number = document.number();
         let failed = |what: String| Error::new(Kind::FixInput, format!("write the e-invoice {number}: {what}"));
         for syntax in syntaxes {
-            let to = match syntax {
-                Syntax::Cii => XmlSyntax::Cii,
-                Syntax::Ubl => XmlSyntax::Ubl,
-            };
-            let written = if statement.head.is_draft {
-                write_unchecked(&invoice, to).map_err(|error| failed(error.to_string()))?
-            } else {
-                let valid = Validated::<En16931>::new(invoice.clone()).map_err(|error| failed(error.to_string()))?;
-                write(&valid, to)
-            };
-            let loss = written.entries.iter().find(|entry| entry.is_loss() && !statement.head.is_draft);
-            if let Some(loss) = loss {
-                return Err(failed(format!("{} can't be written as {}", loss.path, syntax.as_str())));
-            }
-            all.push(EInvoice { number: number.clone(), syntax: *syntax, xml: written.xml });
+            let xml = written(&invoice, *syntax, statement.head.is_draft).map_err(failed)?;
+            all.push(EInvoice { number: number.clone(), syntax: *syntax, xml });
         }
     }
     Ok(all)
 }
 
-fn part_of(line: &ParsedLine, statement: &Statement) -> Part {
-    let is_fee = matches!(line.line.rule.as_str(), "fee" | "fee_power");
-    let others = || statement.lines.iter().filter(|other| !matches!(other.line.rule.as_str(), "fee" | "fee_power"));
-    match line.line.vat.as_str() {
+fn part_of(parsed: &ParsedLine, statement: &Statement) -> Part {
+    let line = &parsed.line;
+    let is_fee = |rule: &str| matches!(rule, "fee" | "fee_power");
+    let is_same_vat = |other: &&ParsedLine| {
+        let other = &other.line;
+        (&other.vat, parse_decimal(&other.vat_rate_pct)) == (&line.vat, parse_decimal(&line.vat_rate_pct))
+    };
+    let energy =
+        statement.lines.iter().filter(|other| other.line.contract_id == line.contract_id && !is_fee(&other.line.rule));
+    match line.vat.as_str() {
         "none" => Part::OutOfScope,
-        vat if is_fee && others().all(|other| other.line.vat != vat) => Part::Fees,
+        _ if is_fee(&line.rule) && !energy.clone().any(|other| is_same_vat(&other)) => Part::Fees,
         _ => Part::Energy,
     }
 }
@@ -164,7 +215,8 @@ impl Document<'_> {
             true => (self.terms.company, self.terms.producer),
             false => (self.terms.producer, self.terms.company),
         };
-        let type_code = match (is_fees, &head.replaces) {
+        let replaced = head.replaces.as_ref().zip(self.terms.replaced_on);
+        let type_code = match (is_fees, replaced) {
             (true, None) => "380",
             (true, Some(_)) => "384",
             (false, None) => "389",
@@ -185,16 +237,13 @@ impl Document<'_> {
         for (at, line) in lines.iter().enumerate() {
             builder = builder.line(self.line(at + 1, line)?);
         }
-        let reasons = Reconciler::new()
-            .exemption("AE", Some(self.labels.label("vat", "reverse_charge")?), Some("VATEX-EU-AE"))
-            .exemption("O", Some(self.labels.label("vat", "none")?), Some("VATEX-EU-O"));
+        let reasons = exemptions(self.labels)?;
         let mut invoice = builder.build_reconciled_with(&reasons).map_err(|error| {
             Error::new(Kind::FixInput, format!("sum up the e-invoice {}", self.number())).because(error)
         })?;
-        if let Some(before) = &head.replaces {
-            let issue_date = self.terms.replaced_on.map(date).transpose()?;
+        if let Some((before, issued_on)) = replaced {
             let reference = DocumentReference::new(self.numbered(&before.number));
-            invoice.preceding_invoices.push(PrecedingInvoice { reference, issue_date });
+            invoice.preceding_invoices.push(PrecedingInvoice { reference, issue_date: Some(date(issued_on)?) });
         }
         Ok(invoice)
     }
@@ -206,6 +255,9 @@ impl Document<'_> {
 
     /// Mentions that the law asks for, by the codes of the French rules.
     fn with_notes(&self, mut builder: InvoiceBuilder, is_fees: bool) -> Result<InvoiceBuilder> {
+        if self.statement.head.is_draft {
+            builder = builder.note(InvoiceNote::new(self.labels.label("text", "draft")?));
+        }
         let mentions = [("PMT", "recovery_fee"), ("PMD", "late_payment"), ("AAB", "no_discount")];
         for (code, label) in mentions {
             builder = builder.note(InvoiceNote::new(self.labels.label("text", label)?).with_subject(code));

@@ -21,9 +21,9 @@ mod workbook;
 #[cfg(test)]
 mod tests;
 
-pub use company::Company;
+pub use company::{Company, is_siret};
 pub use content::{DayEnergy, ReplacedStatement, Statement, StatementHeader, StatementLine};
-pub use einvoice::{EInvoice, InvoiceTerms, Syntax, einvoices};
+pub use einvoice::{EInvoice, InvoiceTerms, Syntax, cancelled, einvoices};
 pub use error::{Error, Kind, Result};
 pub use labels::Labels;
 pub use page::{check_template, page};

@@ -192,11 +192,11 @@ struct ContractValues<'a> {
     lines: Vec<&'a LineValues<'a>>,
 }
 
-/// The contracts with their lines, in the order of their first lines.
+/// The metering points of contracts with their lines, in the order of their first lines.
 fn contracts<'a>(lines: &'a [LineValues<'a>]) -> Vec<ContractValues<'a>> {
     let mut contracts: Vec<ContractValues<'a>> = Vec::new();
     for line in lines {
-        let found = contracts.iter().position(|one| one.contract_id == line.contract_id);
+        let found = contracts.iter().position(|one| one.contract_id == line.contract_id && one.prm == line.prm);
         let at = found.unwrap_or_else(|| {
             let (site_id, prm, kind) = (line.site_id, line.prm, line.kind);
             contracts.push(ContractValues {

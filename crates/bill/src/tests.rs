@@ -180,7 +180,12 @@ fn the_workbook_holds_the_same_numbers() {
     let bytes = workbook(&labels(), &statement()).unwrap();
     assert_eq!(bytes, workbook(&labels(), &statement()).unwrap());
     let mut book: Xlsx<_> = Xlsx::new(std::io::Cursor::new(bytes)).unwrap();
-    assert_eq!(book.sheet_names(), ["Lignes", "Jours"]);
+    assert_eq!(book.sheet_names(), ["Récapitulatif", "Lignes", "Jours"]);
+    let summary = book.worksheet_range("Récapitulatif").unwrap();
+    assert_eq!(summary.get_value((0, 1)), Some(&Data::String("2026-03-PRD0042-1".into())));
+    let last = summary.height() as u32 - 1;
+    assert_eq!(summary.get_value((last, 0)), Some(&Data::String("Net à payer TTC".into())));
+    assert_eq!(summary.get_value((last, 1)), Some(&Data::Float(statement().due_cents() as f64 / 100.0)));
     let lines = book.worksheet_range("Lignes").unwrap();
     let cell = |row: u32, column: u32| lines.get_value((row, column)).cloned().unwrap_or_default();
     assert_eq!(cell(0, 8), Data::String("Montant HT".into()));

@@ -8,13 +8,17 @@ use crate::error::ErrorContext;
 use crate::labels::Labels;
 use crate::{Kind, Result};
 
-/// Writes a workbook of two sheets: the lines with their total, and the days. The same statement gives the same bytes.
+/// Writes a workbook of three sheets: whose statement it is with VAT and totals, the lines, and the days. The same statement
+/// gives the same bytes.
 ///
 /// # Errors
 /// `FixInput` where a label is missing.
 pub fn workbook(labels: &Labels, statement: &Statement) -> Result<Vec<u8>> {
     let rows = rows(labels, statement)?;
     let words = Words {
+        summary: labels.label("text", "summary")?,
+        heads: heads(labels, statement)?,
+        totals: totals(labels, statement)?,
         lines: labels.label("text", "lines")?,
         days: labels.label("text", "days")?,
         total: labels.label("text", "total")?,
@@ -31,12 +35,44 @@ const COLUMNS: [&str; 10] =
 
 /// The labels that a workbook uses.
 struct Words<'a> {
+    summary: &'a str,
+    /// Names and values of the statement's header.
+    heads: Vec<(&'a str, String)>,
+    /// Names and amounts in cents: by rate of VAT, and of all lines.
+    totals: Vec<(String, i64)>,
     lines: &'a str,
     days: &'a str,
     total: &'a str,
     day: &'a str,
     energy: &'a str,
     columns: Vec<&'a str>,
+}
+
+fn heads<'a>(labels: &'a Labels, statement: &Statement) -> Result<Vec<(&'a str, String)>> {
+    let head = &statement.head;
+    let texts = [
+        ("number", Some(head.number.clone())),
+        ("producer", Some(format!("{} ({})", head.producer, head.producer_id))),
+        ("siret", head.siret.clone()),
+        ("period", Some(head.period.clone())),
+        ("issued_on", Some(head.issued_on.format(&labels.date).to_string())),
+        ("replaces", head.replaces.as_ref().map(|before| before.number.clone())),
+    ];
+    let given = texts.into_iter().filter_map(|(name, text)| Some((name, text?)));
+    given.map(|(name, text)| Ok((labels.label("text", name)?, text))).collect()
+}
+
+fn totals(labels: &Labels, statement: &Statement) -> Result<Vec<(String, i64)>> {
+    let text = |name: &str| labels.label("text", name);
+    let mut totals = vec![(text("total")?.to_owned(), statement.cents)];
+    for vat in &statement.vat {
+        let (name, base) = (text("vat_amount")?, text("vat_base")?);
+        totals.push((format!("{name} {} % {base}", vat.rate_pct), vat.base_cents));
+        totals.push((format!("{name} {} %", vat.rate_pct), vat.cents));
+    }
+    let due = if statement.is_credit_note() { "due_back" } else { "due" };
+    totals.push((text(due)?.to_owned(), statement.due_cents()));
+    Ok(totals)
 }
 
 /// A row of the sheet of lines.
@@ -74,6 +110,7 @@ fn write_sheets(statement: &Statement, words: &Words<'_>, rows: &[Row<'_>]) -> R
     let money = Format::new().set_num_format("#,##0.00\\ \"€\"");
     let bold = Format::new().set_bold();
     let bold_money = Format::new().set_bold().set_num_format("#,##0.00\\ \"€\"");
+    summary(workbook.add_worksheet(), words, &bold, &money)?;
     let sheet = workbook.add_worksheet();
     sheet.set_name(words.lines)?;
     head(sheet, &words.columns, &bold)?;
@@ -97,6 +134,24 @@ fn write_sheets(statement: &Statement, words: &Words<'_>, rows: &[Row<'_>]) -> R
     sheet.write_number_with_format(line + 1, 9, statement.vat_cents as f64 / 100.0, &bold_money)?;
     days(workbook.add_worksheet(), statement, words, &bold)?;
     workbook.save_to_buffer()
+}
+
+fn summary(sheet: &mut Worksheet, words: &Words<'_>, bold: &Format, money: &Format) -> Result<(), XlsxError> {
+    sheet.set_name(words.summary)?;
+    sheet.set_column_width(0, 40)?;
+    sheet.set_column_width(1, 40)?;
+    let mut line = 0;
+    for (name, text) in &words.heads {
+        sheet.write_string_with_format(line, 0, *name, bold)?;
+        sheet.write_string(line, 1, text)?;
+        line += 1;
+    }
+    for (name, cents) in &words.totals {
+        line += 1;
+        sheet.write_string_with_format(line, 0, name, bold)?;
+        sheet.write_number_with_format(line, 1, *cents as f64 / 100.0, money)?;
+    }
+    Ok(())
 }
 
 fn head(sheet: &mut Worksheet, names: &[&str], bold: &Format) -> Result<(), XlsxError> {

@@ -5,7 +5,11 @@
 SELECT c.producer_id, c.contract_id, c.prm, c.valid_from, c.valid_to, c.kind,
        CASE WHEN c.valid_to < c.valid_from THEN 'ends before it begins'
             WHEN o.contract_id IS NOT NULL THEN 'overlaps the version from ' || CAST(o.valid_from AS text)
-            ELSE 'a parameter is missing' END AS what
+            WHEN c.kind IN ('SPOT_PASSTHROUGH', 'M0_MINUS_FEE') AND c.fee_eur_mwh IS NULL THEN 'fee_eur_mwh is missing'
+            WHEN c.kind IN ('FIXED_PPA', 'OA', 'CR') AND c.price_eur_mwh IS NULL THEN 'price_eur_mwh is missing'
+            WHEN c.kind = 'CR' AND c.management_premium_eur_mwh IS NULL THEN 'management_premium_eur_mwh is missing'
+            WHEN c.vat = 'standard' AND c.vat_rate_pct IS NULL THEN 'vat_rate_pct is missing'
+            ELSE 'fee_vat_rate_pct is missing' END AS what
 FROM billing.contracts_now AS c
 LEFT JOIN billing.contracts_now AS o
   ON o.contract_id = c.contract_id AND o.prm = c.prm AND o.valid_from > c.valid_from

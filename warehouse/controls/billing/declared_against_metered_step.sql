@@ -7,9 +7,9 @@ FROM billing.declared_now AS d
 JOIN (SELECT e.prm, s.step_s, to_timestamp(CAST(extract(epoch FROM e.starts_at) AS bigint)
                - CAST(extract(epoch FROM e.starts_at) AS bigint) % s.step_s) AS starts_at, sum(e.energy_wh) AS wh
       FROM billing.energies_now AS e
-      JOIN (SELECT prm, max(step_s) AS step_s FROM billing.declared_now WHERE month = '{period}' GROUP BY prm) AS s
-        ON s.prm = e.prm
+      JOIN (SELECT DISTINCT prm, step_s FROM billing.declared_now WHERE month = '{period}') AS s ON s.prm = e.prm
       WHERE e.starts_at >= '{from}' AND e.starts_at < '{to}'
-      GROUP BY 1, 2, 3) AS m ON m.prm = d.prm AND m.starts_at = d.starts_at
+      GROUP BY 1, 2, 3) AS m
+  ON m.prm = d.prm AND m.starts_at = d.starts_at AND m.step_s = d.step_s
 WHERE d.month = '{period}' AND abs(d.energy_wh - m.wh) > {tolerance} * m.wh AND abs(d.energy_wh - m.wh) > 1000
 ORDER BY d.prm, d.starts_at

@@ -1,7 +1,7 @@
 --| severity = "block"
 --| holds = "producer"
 --| text = "a contract holds on days of the month that are not billed"
---| hint = "the answer of billing-extract says why, under \"incomplete\""
+--| hint = "run the function for the month; `wattlake function answer billing-extract --for MONTH` says why, under \"incomplete\""
 SELECT c.producer_id, c.contract_id, c.prm, c.days, coalesce(b.days, 0) AS billed
 FROM (SELECT producer_id, contract_id, prm, sum(day_after - first_day) AS days
       FROM billing.contract_days WHERE month = '{period}' AND kind <> 'DEMAND_RESPONSE'

@@ -7,5 +7,6 @@ FROM billing.declared_by_producer AS d
 JOIN billing.contract_days AS c
   ON c.prm = d.prm AND c.month = d.month AND d.starts_at >= c.starts_at AND d.starts_at < c.ends_at
 WHERE d.month = '{period}' AND d.producer_id <> c.producer_id
+  AND (d.energy_wh > 0 OR d.aux_wh > 0)
 GROUP BY c.producer_id, c.contract_id, d.prm, d.producer_id, d.file_name
 ORDER BY d.prm

@@ -44,12 +44,14 @@ extract <- function(event) {
     }
     one
   })
-  lines <- gathered(billed, "lines", EMPTY_LINES)
-  days <- gathered(billed, "days", EMPTY_DAYS)
-  incomplete <- rbind(gathered(billed, "incomplete", EMPTY_INCOMPLETE), without_contract(inputs$declared, contracts, month))
+  lines <- gathered(billed, "lines", EMPTY_LINES)[order(producer_id, contract_id, prm, valid_from, line)]
+  days <- gathered(billed, "days", EMPTY_DAYS)[order(producer_id, contract_id, prm, day)]
+  kept_back <- gathered(billed, "incomplete", EMPTY_INCOMPLETE)
   # All of a contract's month, or nothing of it: no bill for the half that could be computed.
-  whole <- function(rows) rows[!contract_id %in% incomplete$contract_id]
+  whole <- function(rows) rows[!contract_id %in% kept_back$contract_id]
   lines <- whole(lines)
+  # What nobody has a contract for keeps nobody back.
+  incomplete <- rbind(kept_back, without_contract(inputs$declared, contracts, month))
   list(
     period = event$period,
     as_of = event$as_of,
@@ -68,14 +70,15 @@ parameter <- function(event, name, default) {
 
 # The energies of the month at its own step.
 series_of <- function(inputs, steps) {
-  rows <- check_series(rbind(declared_series(inputs$declared), inputs$meters))
+  meters <- inputs$meters[, .(prm, producer_id = rep(NA_character_, .N), source, start, step_s, energy_wh, withdrawal_wh, quality)]
+  rows <- check_series(rbind(declared_series(inputs$declared), meters))
   at_step(rows, steps$step_s[1])
 }
 
-# The versions of contracts that hold on any day of the month, in the order of the answer.
+# The versions of contracts that hold on any day of the month, in the order in which they use up a cap.
 in_month <- function(contracts, month) {
   contracts <- contracts[valid_from < month$after & (is.na(valid_to) | (valid_to > month$first & valid_to > valid_from))]
-  contracts[order(producer_id, contract_id, prm, valid_from)]
+  contracts[order(contract_id, prm, valid_from)]
 }
 
 # Another version of a contract that holds for the same metering point on the same days.
@@ -110,7 +113,13 @@ bill <- function(contract, contracts, steps, series, precedence, market) {
 # The steps on whose local day the contract holds, each with the energy of the source that comes first.
 billed_steps <- function(contract, steps, series, precedence, month) {
   wanted <- steps[, .(start, step_s, day, at = .I)][holds(contract$valid_from, contract$valid_to, day)]
-  of_point <- series[prm == contract$prm]
+  # What another producer declares of the point is not this one's.
+  of_point <- series[prm == contract$prm & (is.na(producer_id) | producer_id == contract$producer_id)]
+  wrong <- of_point[is_wrong == TRUE & start %in% wanted$start]
+  if (nrow(wrong)) {
+    incomplete(contract, sprintf("%s has an energy that is missing or below zero at %s, and for %d steps in all", wrong$source[1],
+                                 instant_text(wrong$start[1], month$zone), nrow(wrong)))
+  }
   candidates <- of_point[source != "FORECAST"]
   own <- by_precedence(wanted, candidates, precedence, contract$kind)
   own <- merge(wanted, own[, !"day"], by = "start", all.x = TRUE)

@@ -10,7 +10,7 @@ worst <- function(qualities) QUALITIES[max(match(qualities, QUALITIES))]
 # What producers declared, as one more series.
 declared_series <- function(declared) {
   declared[, .(
-    prm, source = rep("PRODUCER_DECLARED", .N), start, step_s, energy_wh, withdrawal_wh = aux_wh,
+    prm, producer_id, source = rep("PRODUCER_DECLARED", .N), start, step_s, energy_wh, withdrawal_wh = aux_wh,
     quality = ifelse(status == "DEFINITIF" & source != "ESTIME", "measured", "estimated")
   )]
 }
@@ -20,28 +20,25 @@ check_series <- function(rows) {
   if (length(unknown)) {
     stop(sprintf("the quality '%s' is not known; one of %s", unknown[1], paste(QUALITIES, collapse = ", ")), call. = FALSE)
   }
-  twice <- anyDuplicated(rows, by = c("prm", "source", "start"))
+  twice <- anyDuplicated(rows, by = c("prm", "producer_id", "source", "start"))
   if (twice) {
     row <- rows[twice]
     stop(sprintf("%s of %s has two values at %s: an input query gives one for each step", row$source, row$prm,
                  instant_text(row$start, "UTC")), call. = FALSE)
   }
-  bad <- rows[!quality %in% UNUSABLE & (is.na(energy_wh) | energy_wh < 0 | withdrawal_wh < 0)]
-  if (nrow(bad)) {
-    stop(sprintf("%s of %s at %s: injection and withdrawal are numbers that are not negative", bad$source[1], bad$prm[1],
-                 instant_text(bad$start[1], "UTC")), call. = FALSE)
-  }
-  rows
+  # Nobody else is kept back by them.
+  rows[, is_wrong := !quality %in% UNUSABLE & (is.na(energy_wh) | energy_wh < 0 | (!is.na(withdrawal_wh) & withdrawal_wh < 0))]
+  rows[]
 }
 
 # Energies at another step, to the Wh. Each row is cut into parts that fit both steps, each part what has come by
 # its end less what had come by its beginning: so the parts sum to the row. Steps that are not covered are left out, those
 # that are covered more than once are marked.
 at_step <- function(rows, to_s) {
-  # Parts are of five minutes at the least.
-  rows <- rows[!quality %in% UNUSABLE & step_s > 0 & (step_s %% 300 == 0 | to_s %% step_s == 0)]
+  # Parts are of five minutes at the least, and a step begins at a whole number of its length.
+  rows <- rows[!quality %in% UNUSABLE & step_s > 0 & (step_s %% 300 == 0 | to_s %% step_s == 0) & start %% pmin(step_s, 3600) == 0]
   if (all(rows$step_s == to_s)) {
-    return(rows[, .(prm, source, start, energy_wh, withdrawal_wh, quality, overlaps = rep(FALSE, .N))])
+    return(rows[, .(prm, producer_id, source, start, energy_wh, withdrawal_wh, quality, is_wrong, overlaps = rep(FALSE, .N))])
   }
   # 10 minutes and 15 have 5 in common.
   part_s <- ifelse(rows$step_s %% to_s == 0, to_s, ifelse(to_s %% rows$step_s == 0, rows$step_s, 300))
@@ -51,14 +48,16 @@ at_step <- function(rows, to_s) {
   share <- function(wh) (wh[at] * (before + 1)) %/% count[at] - (wh[at] * before) %/% count[at]
   worst_of_cut <- match("profiled", QUALITIES)
   parts <- data.table(
-    prm = rows$prm[at], source = rows$source[at], start = rows$start[at] + before * part_s[at], part_s = part_s[at],
+    prm = rows$prm[at], producer_id = rows$producer_id[at], source = rows$source[at], is_wrong = rows$is_wrong[at], start = rows$start[at] + before * part_s[at], part_s = part_s[at],
     energy_wh = share(rows$energy_wh), withdrawal_wh = share(rows$withdrawal_wh),
     quality = pmax(match(rows$quality, QUALITIES), ifelse(rows$step_s > to_s, worst_of_cut, 1))[at]
   )
   steps <- parts[, .(
-    energy_wh = sum(energy_wh), withdrawal_wh = sum(withdrawal_wh), quality = max(quality), covered_s = sum(part_s)
-  ), by = .(prm, source, start = start - start %% to_s)]
-  steps[covered_s >= to_s, .(prm, source, start, energy_wh, withdrawal_wh, quality = QUALITIES[quality], overlaps = covered_s > to_s)]
+    energy_wh = sum(energy_wh), withdrawal_wh = sum(withdrawal_wh), quality = max(quality), covered_s = sum(part_s),
+    is_wrong = any(is_wrong)
+  ), by = .(prm, producer_id, source, start = start - start %% to_s)]
+  steps[covered_s >= to_s, .(prm, producer_id, source, start, energy_wh, withdrawal_wh, quality = QUALITIES[quality], is_wrong,
+                             overlaps = covered_s > to_s)]
 }
 
 # For each of a contract's steps the value of the source that comes first in the table of precedence. Rows of the

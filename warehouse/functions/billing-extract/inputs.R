@@ -13,7 +13,7 @@ INPUTS <- list(
     vat = "text", vat_rate_pct = "decimal", fee_vat = "text", fee_vat_rate_pct = "decimal"
   ),
   declared = c(
-    contract_id = "text", prm = "text", start = "whole", step_s = "whole", energy_wh = "whole", aux_wh = "whole",
+    contract_id = "text", producer_id = "text", prm = "text", start = "whole", step_s = "whole", energy_wh = "whole", aux_wh = "whole",
     source = "text", status = "text"
   ),
   meters = c(

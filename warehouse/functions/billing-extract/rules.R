@@ -131,10 +131,11 @@ negative_premium <- function(contract, steps, market) {
 negative_before_s <- function(contract, market, in_hours) {
   hours <- market$hours_before
   expected_s <- market$month$from - midnight(paste0(substr(market$month$period, 1, 4), "-01-01"), market$month$zone)
-  if (sum(hours$covered_s) != expected_s) {
+  covered <- sum(hours$covered_s == 3600)
+  if (covered != nrow(hours) || covered * 3600 != expected_s) {
     incomplete(contract, sprintf(
       "day-ahead prices cover %d of the %d hours of the year before %s, in which hours of negative price are counted: load them",
-      sum(hours$covered_s) %/% 3600, expected_s %/% 3600, market$month$period))
+      covered, expected_s %/% 3600, market$month$period))
   }
   if (nrow(hours) == 0) return(0)
   day <- local_day(hours$start, market$month$zone)

@@ -1,7 +1,7 @@
 --| description = "Rules of law and of the market that change by date: a row holds from its local day on, until the next"
 
 -- `kind` is a kind of contract and `technology` one of plants, or '*'. A row for a contract's kind and technology stands in
--- place of one for all. Where a rule changes, add a row: what was billed before stays as it was.
+-- place of one for all. Where a rule changes, add a row, and leave the others: they still count for what was delivered before.
 SELECT rule, kind, technology, valid_from, value, source
 FROM (VALUES
   ('settlement_step_s', '*', '*', DATE '1990-01-01', '1800', 'RTE, rules on balance responsibility'),

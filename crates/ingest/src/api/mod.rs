@@ -106,7 +106,7 @@ impl Api {
             .build()
             .during(Kind::FixSetup, "make an HTTP client")?;
         settings.request.headers()?;
-        let secrets = Secrets::of(&settings);
+        let secrets = Secrets::of(&settings.request, &settings.login);
         Ok(Api { settings, secrets, client, login: login::LoginState::default(), last_request: None })
     }
 

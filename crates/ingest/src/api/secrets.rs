@@ -1,6 +1,7 @@
 //! What must not be in messages: a server may repeat a request's key in the text of its refusal.
 
-use super::{ApiSettings, Login};
+use super::login::Login;
+use super::request::ApiRequest;
 
 /// Shorter texts are words rather than secrets, and are found in any message.
 const CHARS_MIN: usize = 6;
@@ -10,14 +11,13 @@ pub(super) struct Secrets(Vec<String>);
 
 impl Secrets {
     /// The values of headers, the login, and the values of the query.
-    pub(super) fn of(settings: &ApiSettings) -> Secrets {
-        let request = &settings.request;
+    pub(super) fn of(request: &ApiRequest, login: &Login) -> Secrets {
         let mut all: Vec<&str> = request.headers.iter().map(|(_, value)| value.as_str()).collect();
         // The key of "Authorization: Bearer KEY".
         all.extend(request.headers.iter().flat_map(|(_, value)| value.split_whitespace()));
         all.extend(request.query.iter().flat_map(|(_, value)| value.texts()));
         all.extend(request.url.texts().flat_map(|text| text.split(['/', '?', '&', '='])));
-        match &settings.login {
+        match login {
             Login::None => {}
             Login::Basic { password, .. } => all.push(password),
             Login::OAuth2(oauth2) => all.push(&oauth2.client_secret),

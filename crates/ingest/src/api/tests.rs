@@ -6,10 +6,7 @@ use chrono::{DateTime, Utc};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::secrets::Secrets;
-use super::{
-    Answer, ApiRequest, ApiSettings, Login, Pace, Pages, Paging, RequestWindow, WindowTemplate, paging, retry_after,
-};
-use crate::fetch::Retries;
+use super::{Answer, ApiRequest, Login, Pace, Pages, Paging, RequestWindow, WindowTemplate, paging, retry_after};
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().expect("an instant")
@@ -151,20 +148,13 @@ fn a_page_that_comes_again_is_an_error() {
 #[test]
 fn secrets_are_not_in_messages() {
     let template = |text: &str| WindowTemplate::parse(text, &[]).expect("a template");
-    let settings = ApiSettings {
-        request: ApiRequest {
-            url: template("https://a.test/key-in-path/data"),
-            query: vec![("key".to_owned(), template("key-in-query"))],
-            headers: vec![("Authorization".to_owned(), "Bearer key-in-header".to_owned())],
-            zone: chrono_tz::UTC,
-        },
-        paging: Paging::Single,
-        login: Login::Basic { user: "user".to_owned(), password: "key-in-password".to_owned() },
-        pace: Pace::default(),
-        retries: Retries::default(),
-        answer_time_max: Duration::from_secs(1),
-        wait_max: Duration::from_secs(1),
+    let request = ApiRequest {
+        url: template("https://a.test/key-in-path/data"),
+        query: vec![("key".to_owned(), template("key-in-query"))],
+        headers: vec![("Authorization".to_owned(), "Bearer key-in-header".to_owned())],
+        zone: chrono_tz::UTC,
     };
+    let login = Login::Basic { user: "user".to_owned(), password: "key-in-password".to_owned() };
     let text = "key-in-path key-in-query; key-in-header, Bearer key-in-header: key-in-password";
-    assert_eq!(Secrets::of(&settings).masked(text), "*** ***; ***, ***: ***");
+    assert_eq!(Secrets::of(&request, &login).masked(text), "*** ***; ***, ***: ***");
 }

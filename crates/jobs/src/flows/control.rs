@@ -26,6 +26,7 @@ use crate::flows::rows;
 use crate::runs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
 
+pub use inputs::TEXT as INPUTS_CHANGED_TEXT;
 pub use tables::{instants, texts};
 pub use waivers::{Waiver, revoke, waive, waivers};
 
@@ -148,16 +149,29 @@ impl Verdict {
         let open = self.findings.iter().filter(|(_, waiver)| waiver.is_none());
         for (row, _) in open.take(FINDINGS_SHOWN) {
             let cells = row.iter().map(|(name, value)| match value {
-                Value::String(text) => format!("{name} {text}"),
+                Value::String(text) => format!("{name} {}", without_zeros(text)),
                 other => format!("{name} {other}"),
             });
             text.push_str(&format!("\n          {}", cells.collect::<Vec<_>>().join(", ")));
+        }
+        let more = (self.rows - self.waived).saturating_sub(FINDINGS_SHOWN as u64);
+        if more > 0 {
+            text.push_str(&format!("\n          and {} more in controls.findings", text::count(more)));
         }
         if let (Some(hint), State::Failed) = (&self.hint, self.state) {
             text.push_str(&format!("\n          {hint}"));
         }
         text
     }
+}
+
+/// A decimal without the zeros at its end, which sums and quotients have.
+fn without_zeros(text: &str) -> &str {
+    let is_decimal = text.split_once('.').is_some_and(|(whole, rest)| {
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        digits(whole.strip_prefix('-').unwrap_or(whole)) && digits(rest) && rest.len() > 4
+    });
+    if is_decimal { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
 
 /// Runs all controls of the set `name` as a run of `control:NAME`. The run fails where a control blocks.

@@ -97,7 +97,9 @@ async fn fetch_files(warehouse: &Warehouse, run: &Run, ingest: &Ingest, moment: 
     let listing = fetch::list(source.as_ref(), date, ingest.settle, &retries).await?;
     report.skipped.extend(listing.skipped.into_iter().map(|skipped| (skipped.name, skipped.reason.as_str())));
     let mut arrivals: Vec<_> = past.iter().map(ArrivalRow::arrival).collect();
-    let plan = ArrivalHistory::new(&arrivals).plan(&ingest.name, &listing.files);
+    let mut plan = ArrivalHistory::new(&arrivals).plan(&ingest.name, &listing.files);
+    // Of files that are found together, the one that its source has written last arrives last.
+    plan.fetch.sort_by(|(a, _), (b, _)| (a.modified, &a.name).cmp(&(b.modified, &b.name)));
     report.unchanged = plan.unchanged.len();
     let mut pending = Vec::new();
     for (file, _) in plan.fetch {

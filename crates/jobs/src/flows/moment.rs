@@ -56,6 +56,11 @@ impl Moment {
         self.bounds.map(|(from, _)| from)
     }
 
+    /// The first instant after the period.
+    pub fn to(&self) -> Option<DateTime<Utc>> {
+        self.bounds.map(|(_, to)| to)
+    }
+
     /// `as_of` as RFC 3339, in UTC.
     pub fn as_of(&self) -> String {
         instant_text(self.as_of)

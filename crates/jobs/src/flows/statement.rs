@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use crate::failure;
 use crate::flows::control::{self, Held, State, Verdict};
-use crate::flows::moment::{AS_OF, Moment};
+use crate::flows::moment::{AS_OF, Moment, instant_text};
 use crate::flows::rows;
 use crate::runs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
@@ -140,6 +140,10 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, name: &str) -> Res
             .into());
     }
     let moment = Moment::of(warehouse, request)?;
+    if let Some(ends_at) = moment.to().filter(|to| *to > moment.as_of) {
+        let error = base::Error::input(format!("the period is not over before {}", instant_text(ends_at)));
+        return Err(error.hint(format!("wattlake statement draft {name} shows its current state")).into());
+    }
     let detail = json!({"statement": name, AS_OF: moment.as_of()});
     runs::run(warehouse, Job::Statement(config), request, detail, async |run| {
         let report = issue(warehouse, run, config, &moment).await?;
@@ -173,14 +177,14 @@ async fn issue(
     for content in contents.into_iter().filter(|content| !report.held.contains_key(&content.producer_id)) {
         let last = before.iter().filter(|entry| entry.producer_id == content.producer_id).max_by_key(|e| e.version);
         match last {
-            Some(last) if last.inputs == content.hash => {
+            Some(last) if last.inputs == content.hash && !statements.lacks_invoices(&content, last) => {
                 report.same += 1;
                 statements.write_files(last).await?;
             }
             _ => {
                 let rendered = statements.render(&content, last, false);
                 let rendered = rendered.with_context(|| format!("render {}", statements.number(&content, last)))?;
-                match statements.invoices(&rendered.0, &content, last, false) {
+                match statements.all_invoices(&rendered.0, &content, last).await {
                     Ok(invoices) => entries.push(statements.store(run, &content, last, rendered, invoices).await?),
                     Err(error) => {
                         statements.draft(&content, last)?;
@@ -292,7 +296,10 @@ impl<'a> StatementRun<'a> {
             producer_id: content.producer_id.clone(),
             producer: content.producer.clone(),
             siret: content.siret.clone(),
-            number: self.number(content, last),
+            number: match is_draft {
+                true => format!("{}-{}-DRAFT", self.period, content.producer_id),
+                false => self.number(content, last),
+            },
             replaces: last
                 .map(|last| ReplacedStatement { number: last.number.clone(), due_cents: last.cents + last.vat_cents }),
             issued_at: self.moment.as_of,

@@ -6,7 +6,7 @@ use anyhow::Result;
 use base::text;
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Subcommand};
-use jobs::flows::control::{revoke, waive, waivers};
+use jobs::flows::control::{INPUTS_CHANGED_TEXT, revoke, waive, waivers};
 use jobs::warehouse::Warehouse;
 use serde_json::json;
 
@@ -60,6 +60,18 @@ impl List {
                         if control.tolerance == 0.0 { String::new() } else { control.tolerance.to_string() };
                     let name = format!("{}/{}", set.name, control.name);
                     rows.push(vec![name, severity.to_owned(), tolerance, control.text.clone()]);
+                }
+            }
+            if let Some(control) = &set.inputs_changed {
+                let severity = if control.blocks { "block" } else { "warn" };
+                if self.json {
+                    let shown = json!({
+                        "set": set.name, "control": control.name, "severity": severity, "text": INPUTS_CHANGED_TEXT,
+                    });
+                    println!("{shown}");
+                } else {
+                    let name = format!("{}/{}", set.name, control.name);
+                    rows.push(vec![name, severity.to_owned(), String::new(), INPUTS_CHANGED_TEXT.to_owned()]);
                 }
             }
         }

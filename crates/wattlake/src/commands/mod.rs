@@ -10,6 +10,7 @@ pub mod function;
 mod init;
 mod lake;
 mod layer;
+mod layout;
 mod logs;
 mod mart;
 mod model;
@@ -73,6 +74,8 @@ pub enum Command {
     #[command(subcommand)]
     Layer(layer::Layer),
     #[command(subcommand)]
+    Layout(layout::Layout),
+    #[command(subcommand)]
     Model(model::Model),
     #[command(subcommand)]
     Endpoint(endpoint::Endpoint),
@@ -123,6 +126,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Mart(command) => command.run(root).await,
         Command::Function(command) => command.run(root).await,
         Command::Layer(command) => command.run(root),
+        Command::Layout(command) => command.run(root),
         Command::Model(command) => command.run(root).await,
         Command::Endpoint(command) => command.run(root).await,
         Command::Control(command) => command.run(root).await,

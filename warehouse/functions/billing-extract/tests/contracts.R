@@ -113,6 +113,13 @@ expect(capped(cap_mwh_year = "600", begins_on = "2021-03-01")[c("cr", "cr_beyond
 expect(capped(cap_mwh_life = "500", begins_on = "2021-03-01")[c("cr", "cr_beyond_cap")], c(cr = 0, cr_beyond_cap = 666900000))
 # What is above Te is owed in any case.
 expect(capped(cap_mwh_life = "500", te = "40")[["cr"]], 666900000)
+# Of a contract that is sold the seller, who comes first, uses the cap first.
+result <- extract(event(contracts = contracts(
+  contract("CR", technology = "hydro", producer_id = "PRD0043", price_eur_mwh = "100", management_premium_eur_mwh = "0", vat = "none", cap_mwh_life = "400", valid_to = "2026-03-16"),
+  contract("CR", technology = "hydro", price_eur_mwh = "100", management_premium_eur_mwh = "0", vat = "none", cap_mwh_life = "400", valid_from = "2026-03-16")),
+  meters = steady(withdrawal_wh = 0), prices = market))
+expect(result$lines[rule == "cr"]$producer_id, c("PRD0042", "PRD0043"))
+expect(result$lines[rule == "cr"]$quantity, c(42e6, 358e6))
 # Two versions in a month share the cap.
 result <- extract(event(contracts = contracts(
   contract("CR", technology = "hydro", price_eur_mwh = "100", management_premium_eur_mwh = "0", vat = "none", cap_mwh_life = "400", valid_to = "2026-03-16"),

@@ -7,7 +7,7 @@ both <- contracts(
   contract("SPOT_PASSTHROUGH", fee_eur_mwh = "1.5"),
   contract("SPOT_PASSTHROUGH", contract_id = "CTR-2022-0043", producer_id = "PRD0043", prm = OTHER, fee_eur_mwh = "2"))
 declared <- function(prm, energy_wh) {
-  columns(contract_id = "of the file", prm = prm, start = AT, step_s = 900, energy_wh = energy_wh, aux_wh = 0,
+  columns(contract_id = "of the file", producer_id = if (prm == PRM) "PRD0042" else "PRD0043", prm = prm, start = AT, step_s = 900, energy_wh = energy_wh, aux_wh = 0,
           source = "COMPTEUR", status = "DEFINITIF")
 }
 prices <- day_ahead("2026-03", sprintf("%.2f", 20 + 30 * sin(seq_along(AT))))

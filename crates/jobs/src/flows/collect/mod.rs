@@ -35,7 +35,6 @@ use crate::runs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
 
 use answers::{AnswerRow, CollectState, OPERATION, Tag};
-use compared::Compared;
 use known_rows::KnownRows;
 use rows::{Columns, WindowRows};
 use windows::{Coverage, Window, delta};
@@ -394,11 +393,11 @@ impl CollectRun<'_> {
         &mut self,
         item: &BTreeMap<String, String>,
         window: Window,
-        compared: Compared,
+        compared: compared::Compared,
         read: &[AnswerRead],
         report: &mut ItemReport,
     ) -> Result<()> {
-        let Compared { rows, whole, span, most, new } = compared;
+        let compared::Compared { rows, whole, span, most, new } = compared;
         let name = report.item.clone();
         let now = Utc::now().trunc_subsecs(6);
         let complete = rows.complete(&self.columns, &whole, item, new.known_at, now)?;

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -12,9 +13,8 @@ use lake::Lake;
 use ledger::RunRow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sql::Session;
-use std::sync::Arc;
 
 use crate::flows::columns::Columns;
 use crate::flows::moment::Moment;
@@ -54,7 +54,7 @@ pub async fn changed(
     let changes = changes(warehouse, lake, session, control, job, &run, moment).await?;
     let documents = moment.fill(&control.documents, &|_| None)?;
     let documents = rows::query(session, &documents).await.context("read the documents")?;
-    findings(control, &Columns::of(&documents)?, changes)
+    findings(control, &Columns::of(&documents)?, &changes)
 }
 
 /// The run whose answer the last run of the load has loaded.
@@ -66,7 +66,7 @@ fn loaded_answer(warehouse: &Warehouse, load: &str, moment: &Moment) -> Result<O
     Ok(answer.map(|id| warehouse.ledger.run(&id)).transpose()?.flatten())
 }
 
-/// The event of an invocation, with the values of its inputs as they are written in it.
+/// The event of an invocation, with the texts of its inputs' values.
 #[derive(Deserialize)]
 struct StoredEvent<'a> {
     #[serde(borrow)]
@@ -165,7 +165,7 @@ impl RowTexts {
     }
 }
 
-/// Both lists without the texts that are in both, as often as they are in both.
+/// Both lists without what they share; a text counts as often as it occurs.
 fn without_common(mut one: Vec<String>, mut other: Vec<String>) -> (Vec<String>, Vec<String>) {
     one.sort_unstable();
     other.sort_unstable();
@@ -202,43 +202,48 @@ fn with_names(names: &[String], text: &str) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// A row for each document with a change: the document's columns, and what has changed.
+/// A change of a document: its columns, the input, and what has changed in it.
+struct Finding<'a> {
+    document: Map<String, Value>,
+    input: String,
+    change: &'a Change,
+}
+
+/// A row for each document with a change: the document's columns, and what has changed. A metering point may belong to
+/// several documents of a month; what belongs to none of them is a row with NULL in their columns.
 fn findings(
     control: &InputsChanged,
     documents: &Columns,
-    changes: BTreeMap<(Option<String>, String), Change>,
+    changes: &BTreeMap<(Option<String>, String), Change>,
 ) -> Result<Columns> {
-    let mut rows: Vec<(Map<String, Value>, String, Change)> = Vec::new();
+    let all: Vec<Map<String, Value>> = (0..documents.rows()).map(|row| documents.row(row)).collect();
+    let mut rows: Vec<Finding<'_>> = Vec::new();
     for ((key, input), change) in changes {
-        let of_key =
-            |row: &Map<String, Value>| key.is_some() && row.get(&control.by).and_then(Value::as_str) == key.as_deref();
-        let found = (0..documents.rows()).map(|row| documents.row(row)).find(of_key);
-        let document = found.unwrap_or_else(|| {
-            let key = key.map_or(Value::Null, Value::String);
-            documents
-                .names()
-                .iter()
-                .map(|name| (name.clone(), if *name == control.by { key.clone() } else { Value::Null }))
-                .collect()
-        });
-        rows.push((document, input, change));
+        let is_of_key =
+            |row: &&Map<String, Value>| key.is_some() && row.get(&control.by).and_then(Value::as_str) == key.as_deref();
+        let mut found: Vec<Map<String, Value>> = all.iter().filter(is_of_key).cloned().collect();
+        if found.is_empty() {
+            let value = |name: &String| if *name == control.by { json!(key) } else { Value::Null };
+            found.push(documents.names().iter().map(|name| (name.clone(), value(name))).collect());
+        }
+        rows.extend(found.into_iter().map(|document| Finding { document, input: input.clone(), change }));
     }
     if rows.is_empty() {
         return Columns::of(&[]);
     }
-    let texts = |text: &dyn Fn(&(Map<String, Value>, String, Change)) -> Option<String>| -> ArrayRef {
+    let texts = |text: &dyn Fn(&Finding<'_>) -> Option<String>| -> ArrayRef {
         Arc::new(rows.iter().map(text).collect::<StringArray>())
     };
     let of_document = documents.names().iter().map(|name| {
-        let text = texts(&|(document, ..)| document.get(name).and_then(Value::as_str).map(str::to_owned));
+        let text = texts(&|finding| finding.document.get(name).and_then(Value::as_str).map(str::to_owned));
         (name.clone(), text, true)
     });
-    let counts: Int64Array = rows.iter().map(|(.., change)| Some(change.rows.cast_signed())).collect();
+    let counts: Int64Array = rows.iter().map(|finding| Some(finding.change.rows.cast_signed())).collect();
     let own: [(&str, ArrayRef); 4] = [
-        ("input", texts(&|(_, input, _)| Some(input.clone()))),
+        ("input", texts(&|finding| Some(finding.input.clone()))),
         ("rows", Arc::new(counts)),
-        ("before", texts(&|(.., change)| change.before.clone())),
-        ("now", texts(&|(.., change)| change.now.clone())),
+        ("before", texts(&|finding| finding.change.before.clone())),
+        ("now", texts(&|finding| finding.change.now.clone())),
     ];
     let columns = of_document.chain(own.into_iter().map(|(name, array)| (name.to_owned(), array, true)));
     let batch = RecordBatch::try_from_iter_with_nullable(columns).context("write what has changed")?;
@@ -259,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_compared_as_often_as_they_are_there() {
+    fn a_row_counts_as_often_as_it_occurs() {
         let all = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         let (one, other) = without_common(all(&["b", "a", "a", "c"]), all(&["c", "a", "d"]));
         assert_eq!((one, other), (all(&["a", "b"]), all(&["d"])));

@@ -1,6 +1,7 @@
 //! Checks functions with their layers, and plans the queries of jobs, controls and statements.
 
 use anyhow::Result;
+use config::flow::{InputsChanged, LoadSource, Statement};
 use config::{ChannelSource, Function, placeholders};
 use function::definition::{LayerName, PackageSizes, refused_by_aws, variables_of};
 use function::registry::{LATEST, Registry};
@@ -38,6 +39,12 @@ pub async fn findings(
             let about = format!("control {}/{}", set.name, control.name);
             found.extend(check_query(warehouse, lake, &control.sql, unfilled).await.map(|finding| (about, finding)));
         }
+        if let Some(control) = &set.inputs_changed {
+            let about = format!("control {}/{}", set.name, control.name);
+            found.extend(of_inputs_changed(warehouse, control).map(|finding| (about.clone(), finding)));
+            let checked = check_query(warehouse, lake, &control.documents, unfilled).await;
+            found.extend(checked.map(|finding| (about, finding)));
+        }
     }
     for statement in warehouse.config.statements.values() {
         let queries = [("lines", Some(&statement.lines)), ("days", statement.days.as_ref())];
@@ -46,6 +53,7 @@ pub async fn findings(
             found.extend(check_query(warehouse, lake, query, unfilled).await.map(|finding| (about, finding)));
         }
     }
+    found.extend(warehouse.config.statements.values().filter_map(of_statement));
     for training in warehouse.config.trainings.values() {
         for (channel, source) in &training.channels {
             let ChannelSource::Query { sql, .. } = source else { continue };
@@ -59,6 +67,30 @@ pub async fn findings(
         found.extend(checked.map(|finding| (about, finding)));
     }
     Ok(found)
+}
+
+fn of_inputs_changed(warehouse: &Warehouse, control: &InputsChanged) -> Option<Finding> {
+    let known: Vec<&str> = warehouse.config.loads.keys().map(String::as_str).collect();
+    let what = match warehouse.config.loads.get(&control.load).map(|load| &load.from) {
+        Some(LoadSource::Function { .. }) => return None,
+        Some(LoadSource::Ingest(_)) => format!("load:{} does not load the answer of a function", control.load),
+        None => format!("there is no load {:?}", control.load),
+    };
+    let hint = base::suggestion("load", &control.load, &known);
+    Some(Finding { severity: Severity::Error, subject: "load".to_owned(), what, hint, common: None })
+}
+
+fn of_statement(statement: &Statement) -> Option<(String, Finding)> {
+    let is_missing = statement.invoice.as_ref().is_some_and(|invoice| invoice.company.is_none());
+    let finding = || Finding {
+        severity: Severity::Warning,
+        subject: "[invoice.company]".to_owned(),
+        what: "name and siren are not filled in: no e-invoice is written, and nothing is issued that charges VAT"
+            .to_owned(),
+        hint: Some(format!("fill them in in statements/{}.toml", statement.name)),
+        common: None,
+    };
+    is_missing.then(|| (format!("statement {}", statement.name), finding()))
 }
 
 fn of_function(warehouse: &Warehouse, registry: &Registry, function: &Function) -> Result<Vec<Finding>> {

@@ -68,3 +68,31 @@ fn a_file_is_noticed_that_was_rewritten_with_its_size_and_time() {
     write(&ONE.replace("216,5\r", "216,6\r").replace("216,75", "216,85"));
     it.warehouse.ok(&INGEST).has("1 accepted");
 }
+
+#[test]
+fn a_file_is_tried_by_the_layout_that_fits() {
+    let it = Billing::new();
+    it.warehouse.write(
+        "layouts/other.toml",
+        "format = \"csv\"\n[columns.x]\ntype = \"integer\"\n[columns.y]\ntype = \"text\"\noptional = true\n",
+    );
+    it.warehouse.write("ingests/other.toml", "layout = 'layouts/other.toml'\n[source]\nfolder = 'other'\n");
+    it.warehouse.ok(&["layout", "list"]).has("layouts/other.toml").has("ingest:production");
+    it.comes("a.csv", ONE.as_bytes());
+    let file = it.warehouse.path().join("inbox/a.csv");
+    let file = file.to_str().unwrap();
+    let tried = it.warehouse.ok(&["layout", "try", file, "--rows", "1"]);
+    tried.has("accepted").has("by layouts/production.toml: 2 rows").has("2026-03-28 23:00:00+00").has("216500");
+    assert!(!tried.text().contains("2026-03-29 00:00:00"), "{}", tried.text());
+    it.comes("b.csv", ONE.replace("216,5", "216.5").as_bytes());
+    let wrong = it.warehouse.path().join("inbox/b.csv");
+    let tried = it.warehouse.run(&["layout", "try", wrong.to_str().unwrap(), "--json"]);
+    assert_eq!(tried.code, 3, "{}", tried.text());
+    assert_eq!(tried.objects()[0]["layout"], "layouts/production.toml");
+    it.comes("c.csv", b"x\n1\n");
+    let third = it.warehouse.path().join("inbox/c.csv");
+    it.warehouse.ok(&["layout", "try", third.to_str().unwrap()]).has("by layouts/other.toml: 1 row");
+    it.warehouse
+        .run(&["layout", "try", file, "--layout", "layouts/othr.toml"])
+        .has("nearest layout: \"layouts/other.toml\"");
+}

@@ -148,7 +148,7 @@ fn nobody_is_invoiced_who_is_not_identified() {
     assert_eq!(fs::read_dir(drafts).unwrap().count(), 8, "a page, a workbook and six e-invoices");
 
     it.with(&[("SIRET", "73282932100074")]);
-    it.warehouse.run(&ISSUE).has("\"732829321\" is not a SIREN number").has("1 refused");
+    it.warehouse.run(&ISSUE).has("\"73282932100074\" is not a SIRET number").has("1 refused");
     it.with(&[("COMPANY", "552081318")]);
     it.warehouse.run(&["check"]).has("statements/producers.toml:").has("\"552081318\" is not a SIREN number");
 
@@ -156,7 +156,21 @@ fn nobody_is_invoiced_who_is_not_identified() {
     it.with(&[("siren = \"COMPANY\"", "siren = \"\""), ("FEE_VAT", "reverse_charge"), ("FEE_RATE", "0")]);
     it.warehouse.ok(&ISSUE).has("note: no e-invoices are written").has("1 statement issued");
     assert_eq!(it.valid().len(), 0);
-    // With the company filled in, the same content is issued once: no e-invoice is made for it afterwards.
+    // With the company filled in, the same content is issued once more, with e-invoices that replace none.
     it.with(&[("FEE_VAT", "reverse_charge"), ("FEE_RATE", "0")]);
+    it.warehouse.ok(&ISSUE).has("1 statement issued, 1 of them in place of an earlier one");
+    assert_eq!(it.valid().len(), 4);
+    let energy = it.read("2026-03-PRD1-2.cii.xml");
+    assert!(energy.contains(">389<") && !energy.contains("2026-03-PRD1-1<"), "{energy}");
     it.warehouse.ok(&ISSUE).has("1 unchanged");
+    // A producer who has no lines any more gets a statement of zero, and invoices that cancel the earlier ones.
+    it.with(&[
+        ("FEE_VAT", "reverse_charge"),
+        ("FEE_RATE", "0"),
+        ("vat_rate_pct)\n\"\"\"", "vat_rate_pct)\nWHERE false\n\"\"\""),
+    ]);
+    it.warehouse.ok(&ISSUE).has("2026-03-PRD1-3").has("1 statement issued");
+    assert_eq!(it.valid().len(), 8);
+    let complement = it.read("2026-03-PRD1-3-CR.ubl.xml");
+    assert!(complement.contains(">471<") && complement.contains(">2026-03-PRD1-2-CR<"), "{complement}");
 }
