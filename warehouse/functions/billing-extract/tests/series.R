@@ -9,7 +9,7 @@ declared <- function(start, energy_wh, step_s = 3600, status = "DEFINITIF", sour
           source = source, status = status)
 }
 
-# Rows of meters as they are divided.
+# Rows of meters in the form in which they are divided.
 of_meters <- function(rows, ...) {
   rows <- as.data.table(rows$columns)
   rows[, `:=`(producer_id = NA_character_, is_wrong = FALSE)]

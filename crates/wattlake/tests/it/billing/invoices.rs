@@ -156,7 +156,7 @@ fn nobody_is_invoiced_who_is_not_identified() {
     it.with(&[("siren = \"COMPANY\"", "siren = \"\""), ("FEE_VAT", "reverse_charge"), ("FEE_RATE", "0")]);
     it.warehouse.ok(&ISSUE).has("note: no e-invoices are written").has("1 statement issued");
     assert_eq!(it.valid().len(), 0);
-    // With the company filled in, the same content is issued once more, with e-invoices that replace none.
+    // With the company filled in, the same content is issued again, with e-invoices that replace none.
     it.with(&[("FEE_VAT", "reverse_charge"), ("FEE_RATE", "0")]);
     it.warehouse.ok(&ISSUE).has("1 statement issued, 1 of them in place of an earlier one");
     assert_eq!(it.valid().len(), 4);

@@ -10,6 +10,7 @@ use crate::world::Warehouse;
 
 pub mod example;
 mod files;
+mod held;
 mod invoices;
 #[cfg(feature = "failpoints")]
 mod killed;

@@ -167,7 +167,7 @@ fn a_refusal_does_not_show_the_key() {
     let world = World::new("", "headers = { x-key = 'the-partners-key' }");
     world.partner.answer_by(|request| PartnerAnswer {
         status: 403,
-        ..PartnerAnswer::ok(&format!("no rights: {}", request.header("x-key").unwrap_or_default()))
+        ..PartnerAnswer::ok(format!("no rights: {}", request.header("x-key").unwrap_or_default()))
     });
     let refused = world.warehouse.run(&["run", "collect:flows"]);
     refused.has("no rights: ***");
