@@ -14,6 +14,7 @@ use ledger::RunRow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use sql::Session;
 
 use crate::flows::columns::Columns;
@@ -98,71 +99,110 @@ async fn changes(
     let mut changes = BTreeMap::new();
     for (name, query) in &job.inputs {
         let now = function::input(session, name, query, moment).await?;
-        let before = event.inputs.get(name);
-        let before = before.map(|input| RowTexts::of_event(input, &control.by)).unwrap_or_default();
-        let now = RowTexts::of_columns(&now, &control.by);
-        for (key, change) in before.compared_with(now) {
+        let none = StoredInput { columns: BTreeMap::new() };
+        let before = event.inputs.get(name).unwrap_or(&none);
+        for (key, change) in compared(before, &now, &control.by) {
             changes.insert((key, name.clone()), change);
         }
     }
     Ok(changes)
 }
 
-/// The rows of an input as texts of their values, by document.
-#[derive(Default)]
-struct RowTexts {
-    names: Vec<String>,
-    rows: BTreeMap<Option<String>, Vec<String>>,
+/// The rows of an input as texts of their values.
+trait InputRows {
+    /// The names of the columns, in the order of the values in texts.
+    fn names(&self) -> Vec<String>;
+    /// Passes each row on: the document that it belongs to, and its text.
+    fn each(&self, by: &str, pass: &mut dyn FnMut(Option<String>, String));
 }
 
-impl RowTexts {
-    fn of_event(input: &StoredInput<'_>, by: &str) -> RowTexts {
-        let mut texts = RowTexts { names: input.columns.keys().cloned().collect(), ..RowTexts::default() };
-        let count = input.columns.values().map(Vec::len).max().unwrap_or_default();
+impl InputRows for StoredInput<'_> {
+    fn names(&self) -> Vec<String> {
+        self.columns.keys().cloned().collect()
+    }
+
+    fn each(&self, by: &str, pass: &mut dyn FnMut(Option<String>, String)) {
+        let count = self.columns.values().map(Vec::len).max().unwrap_or_default();
         for row in 0..count {
-            let text: Vec<&str> = input.columns.values().map(|values| values[row].get()).collect();
-            let key = input.columns.get(by).and_then(|values| serde_json::from_str(values[row].get()).ok());
-            texts.rows.entry(key).or_default().push(text.join(","));
+            let text: Vec<&str> = self.columns.values().map(|values| values[row].get()).collect();
+            let key = self.columns.get(by).and_then(|values| serde_json::from_str(values[row].get()).ok());
+            pass(key, text.join(","));
         }
-        texts
+    }
+}
+
+impl InputRows for Columns {
+    fn names(&self) -> Vec<String> {
+        let mut names = Columns::names(self).to_vec();
+        names.sort_unstable();
+        names
     }
 
-    fn of_columns(columns: &Columns, by: &str) -> RowTexts {
-        let mut names: Vec<(usize, &String)> = columns.names().iter().enumerate().collect();
-        names.sort_unstable_by_key(|(_, name)| *name);
-        let mut texts =
-            RowTexts { names: names.iter().map(|(_, name)| (*name).clone()).collect(), ..RowTexts::default() };
-        let key_at = columns.names().iter().position(|name| name == by);
-        for row in 0..columns.rows() {
-            let text: Vec<String> = names.iter().map(|(at, _)| columns.value(*at, row).to_string()).collect();
-            let key = key_at.and_then(|at| columns.value(at, row).as_str().map(str::to_owned));
-            texts.rows.entry(key).or_default().push(text.join(","));
+    fn each(&self, by: &str, pass: &mut dyn FnMut(Option<String>, String)) {
+        let mut places: Vec<usize> = (0..Columns::names(self).len()).collect();
+        places.sort_unstable_by_key(|at| &Columns::names(self)[*at]);
+        let key_at = Columns::names(self).iter().position(|name| name == by);
+        for row in 0..self.rows() {
+            let text: Vec<String> = places.iter().map(|at| self.value(*at, row).to_string()).collect();
+            let key = key_at.and_then(|at| self.value(at, row).as_str().map(str::to_owned));
+            pass(key, text.join(","));
         }
-        texts
     }
+}
 
-    /// What is in one and not in the other.
-    fn compared_with(mut self, mut now: RowTexts) -> BTreeMap<Option<String>, Change> {
-        let keys: BTreeSet<Option<String>> = self.rows.keys().chain(now.rows.keys()).cloned().collect();
-        // An input without rows may have no columns.
-        let is_shape_same = self.names == now.names || self.rows.is_empty() || now.rows.is_empty();
-        let mut changes = BTreeMap::new();
-        for key in keys {
-            let mut removed = self.rows.remove(&key).unwrap_or_default();
-            let mut added = now.rows.remove(&key).unwrap_or_default();
-            if is_shape_same {
-                (removed, added) = without_common(removed, added);
-            }
-            if removed.is_empty() && added.is_empty() {
-                continue;
-            }
-            let shown = |names: &[String], text: Option<&String>| text.map(|text| with_names(names, text));
-            let rows = removed.len().max(added.len()) as u64;
-            let before = shown(&self.names, nearest_to(&removed, added.first()));
-            changes.insert(key, Change { rows, before, now: shown(&now.names, added.first()) });
-        }
-        changes
+/// What is in one and not in the other, by document. Texts are kept only of documents whose rows differ: a month of many
+/// plants has millions of rows, of which most are the same.
+fn compared(before: &dyn InputRows, now: &dyn InputRows, by: &str) -> BTreeMap<Option<String>, Change> {
+    let (old, new) = (digests(before, by), digests(now, by));
+    let keys: BTreeSet<&Option<String>> = old.keys().chain(new.keys()).collect();
+    let differing: BTreeSet<Option<String>> =
+        keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).cloned().collect();
+    if differing.is_empty() {
+        return BTreeMap::new();
     }
+    let (mut old, mut new) = (texts_of(before, by, &differing), texts_of(now, by, &differing));
+    let (old_names, new_names) = (before.names(), now.names());
+    let mut changes = BTreeMap::new();
+    for key in differing {
+        let (removed, added) =
+            without_common(old.remove(&key).unwrap_or_default(), new.remove(&key).unwrap_or_default());
+        let shown = |names: &[String], text: Option<&String>| text.map(|text| with_names(names, text));
+        let rows = removed.len().max(added.len()) as u64;
+        let before = shown(&old_names, nearest_to(&removed, added.first()));
+        changes.insert(key, Change { rows, before, now: shown(&new_names, added.first()) });
+    }
+    changes
+}
+
+/// How many rows each document has, and the sum of their hashes, which does not depend on their order.
+fn digests(rows: &dyn InputRows, by: &str) -> BTreeMap<Option<String>, (u64, u128)> {
+    let mut digests: BTreeMap<Option<String>, (u64, u128)> = BTreeMap::new();
+    // The names are part of each row: a column of another name is another input.
+    let names = rows.names().join(",");
+    rows.each(by, &mut |key, text| {
+        let hash = Sha256::new_with_prefix(&names).chain_update(text).finalize();
+        let mut half = [0; 16];
+        half.copy_from_slice(&hash[..16]);
+        let (count, sum) = digests.entry(key).or_default();
+        *count += 1;
+        *sum = sum.wrapping_add(u128::from_le_bytes(half));
+    });
+    digests
+}
+
+/// The texts of the rows of some documents.
+fn texts_of(
+    rows: &dyn InputRows,
+    by: &str,
+    wanted: &BTreeSet<Option<String>>,
+) -> BTreeMap<Option<String>, Vec<String>> {
+    let mut texts: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
+    rows.each(by, &mut |key, text| {
+        if wanted.contains(&key) {
+            texts.entry(key).or_default().push(text);
+        }
+    });
+    texts
 }
 
 /// Both lists without what they share; a text counts as often as it occurs.
@@ -252,15 +292,19 @@ fn findings(
 
 #[cfg(test)]
 mod tests {
-    use super::{RowTexts, without_common};
+    use super::{InputRows, compared, without_common};
 
-    fn texts(names: &[&str], rows: &[(&str, &str)]) -> RowTexts {
-        let mut texts =
-            RowTexts { names: names.iter().map(|name| (*name).to_owned()).collect(), ..RowTexts::default() };
-        for (key, row) in rows {
-            texts.rows.entry(Some((*key).to_owned())).or_default().push((*row).to_owned());
+    /// Columns, and rows with the document that each belongs to.
+    struct Texts(&'static str, Vec<(&'static str, &'static str)>);
+
+    impl InputRows for Texts {
+        fn names(&self) -> Vec<String> {
+            self.0.split(' ').map(str::to_owned).collect()
         }
-        texts
+
+        fn each(&self, _: &str, pass: &mut dyn FnMut(Option<String>, String)) {
+            self.1.iter().for_each(|(key, text)| pass(Some((*key).to_owned()), (*text).to_owned()));
+        }
     }
 
     #[test]
@@ -272,15 +316,16 @@ mod tests {
 
     #[test]
     fn a_change_shows_the_row_before_and_now() {
-        let before = texts(&["price", "start"], &[("p", "\"41.00\",7"), ("p", "\"42.00\",8"), ("q", "\"1\",1")]);
-        let now = texts(&["price", "start"], &[("p", "\"41.00\",7"), ("p", "\"43.00\",8"), ("q", "\"1\",1")]);
-        let changes = before.compared_with(now);
+        let before = Texts("price start", vec![("p", "\"41.00\",7"), ("p", "\"42.00\",8"), ("q", "\"1\",1")]);
+        let now = Texts("price start", vec![("q", "\"1\",1"), ("p", "\"43.00\",8"), ("p", "\"41.00\",7")]);
+        let changes = compared(&before, &now, "key");
         assert_eq!(changes.len(), 1);
         let change = &changes[&Some("p".to_owned())];
         assert_eq!(change.rows, 1);
         assert_eq!(change.before.as_deref(), Some("price 42.00, start 8"));
         assert_eq!(change.now.as_deref(), Some("price 43.00, start 8"));
-        let gone = texts(&["a"], &[("p", "1")]).compared_with(texts(&["a"], &[]));
+        let gone = compared(&Texts("a", vec![("p", "1")]), &Texts("", Vec::new()), "key");
         assert_eq!(gone[&Some("p".to_owned())].now, None);
+        assert_eq!(compared(&now, &now, "key").len(), 0);
     }
 }
