@@ -82,7 +82,8 @@ impl StatementRun<'_> {
             let syntax =
                 [Syntax::Cii, Syntax::Ubl].into_iter().find(|syntax| earlier.name.ends_with(&extension(*syntax)));
             let Some(syntax) = syntax else { continue };
-            let part = earlier.name.trim_end_matches(&extension(syntax)).trim_start_matches(last.number.as_str());
+            let name = earlier.name.strip_suffix(&extension(syntax)).unwrap_or(&earlier.name);
+            let part = name.strip_prefix(last.number.as_str()).unwrap_or(name);
             let number = format!("{number}{part}");
             if now.iter().any(|one| one.number == number) {
                 continue;
