@@ -12,10 +12,12 @@ mod number;
 pub mod api;
 pub mod source;
 
+pub mod archive;
 pub mod arrivals;
 pub mod fetch;
 pub mod objects;
 
+pub mod guess;
 pub mod layout;
 pub mod read;
 

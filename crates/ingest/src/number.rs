@@ -136,6 +136,24 @@ impl Number {
         }
     }
 
+    /// The mantissa of the quotient at a scale; `None` where digits would be lost, unless they are to be rounded, half
+    /// away from zero, or where 128 bits are exceeded.
+    pub fn divided(self, divisor: i128, scale: u32, round: bool) -> Option<i128> {
+        if divisor == 1 && !round {
+            return self.at_scale(scale);
+        }
+        let up = 10_i128.checked_pow(scale.saturating_sub(self.scale))?;
+        let down = 10_i128.checked_pow(self.scale.saturating_sub(scale))?.checked_mul(divisor)?;
+        let dividend = self.mantissa.checked_mul(up)?;
+        let (quotient, rest) = (dividend / down, dividend % down);
+        match rest {
+            0 => Some(quotient),
+            _ if !round => None,
+            rest if rest.unsigned_abs() * 2 >= down.unsigned_abs() => quotient.checked_add(dividend.signum()),
+            _ => Some(quotient),
+        }
+    }
+
     /// The product; `None` where it exceeds 128 bits.
     pub fn times(self, other: Number) -> Option<Number> {
         Some(

@@ -93,6 +93,11 @@ impl Objects {
         Objects { store, spool: spool.into() }
     }
 
+    /// The local folder for files that are not stored yet.
+    pub fn spool(&self) -> &std::path::Path {
+        &self.spool
+    }
+
     /// The path of an object, relative to the store.
     pub fn path(sha256: &Hash) -> String {
         let name = sha256.to_string();

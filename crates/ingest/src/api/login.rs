@@ -115,6 +115,7 @@ async fn token(oauth2: &OAuth2, client: &Client) -> Result<(HeaderValue, Instant
         .post(oauth2.token_url.clone())
         .header(reqwest::header::AUTHORIZATION, basic(&encoded(&oauth2.client_id), &encoded(&oauth2.client_secret))?)
         .header(reqwest::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .header(reqwest::header::ACCEPT_ENCODING, "identity")
         .body(form.finish());
     let asked_at = Instant::now();
     let response = request.send().await.map_err(|error| {

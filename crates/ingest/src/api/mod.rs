@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use reqwest::header::{self, HeaderMap};
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, StatusCode};
 use tokio::time::Instant;
 
@@ -30,7 +30,7 @@ use secrets::Secrets;
 
 pub use login::{Login, OAuth2};
 pub use pace::Pace;
-pub use paging::{Pages, Paging};
+pub use paging::{Member, Pages, Paging};
 pub use request::ApiRequest;
 pub use window_template::{RequestWindow, WindowTemplate};
 
@@ -177,11 +177,14 @@ impl Api {
         let status = response.status();
         match status {
             StatusCode::NOT_MODIFIED if etag.is_some() => Ok(Attempt::Done(Outcome::Unchanged)),
-            status if status.is_success() => match body(response, &shown).await {
-                Ok(answer) => Ok(Attempt::Done(Outcome::Answer(answer))),
-                Err(error) if error.kind == Kind::Retry => Ok(Attempt::Wait { asked: None, error }),
-                Err(error) => Err(error),
-            },
+            status if status.is_success() => {
+                self.check_whole(response.headers(), &shown)?;
+                match body(response, &shown).await {
+                    Ok(answer) => Ok(Attempt::Done(Outcome::Answer(answer))),
+                    Err(error) if error.kind == Kind::Retry => Ok(Attempt::Wait { asked: None, error }),
+                    Err(error) => Err(error),
+                }
+            }
             status if is_transient(status) => {
                 let asked = retry_after(response.headers(), Utc::now());
                 Ok(Attempt::Wait { asked, error: self.refusal(response, &shown, Kind::Retry).await })
@@ -192,6 +195,29 @@ impl Api {
             }
             _ => Err(self.refusal(response, &shown, Kind::FixSetup).await),
         }
+    }
+
+    /// Refuses an answer that is compressed, and one that is only a part of what was asked for: what is not in it would
+    /// be missing in silence.
+    fn check_whole(&self, headers: &HeaderMap, shown: &str) -> Result<()> {
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+        let is_plain = |encoding: &&str| encoding.is_empty() || encoding.eq_ignore_ascii_case("identity");
+        if let Some(encoding) = text(header::CONTENT_ENCODING).filter(|encoding| !is_plain(encoding)) {
+            let what = format!("read the answer of {shown}: it is compressed ({encoding}), which was not asked for");
+            return Err(
+                Error::new(Kind::FixSetup, what).hint("ask the partner for one that answers without compression")
+            );
+        }
+        let Some(part) = text(header::CONTENT_RANGE).filter(|range| is_part(range)) else { return Ok(()) };
+        let is_of_rows = !part.to_ascii_lowercase().starts_with("bytes");
+        if is_of_rows && self.settings.paging != Paging::Single {
+            return Ok(());
+        }
+        let error = Error::new(Kind::FixSetup, format!("read the answer of {shown}: it is a part only, {part}"));
+        Err(error.hint(match is_of_rows {
+            true => "write in `paging` how the next page is requested",
+            false => "ask for less at a time: a smaller `window` or page",
+        }))
     }
 
     /// The error of a status, with the beginning of the answer's text, in which many servers give the reason.
@@ -207,6 +233,8 @@ impl Api {
 
     async fn headers(&mut self, etag: Option<&str>) -> Result<HeaderMap> {
         let mut headers = self.settings.request.headers()?;
+        // Without it a server may compress its answers.
+        headers.entry(header::ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
         if let Some(value) = self.login.authorization(&self.settings.login, &self.client).await? {
             headers.insert(header::AUTHORIZATION, value);
         }
@@ -242,6 +270,17 @@ fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     }
     let until: DateTime<Utc> = httpdate::parse_http_date(text).ok()?.into();
     Some((until - now).to_std().unwrap_or_default())
+}
+
+/// Whether a header `Content-Range` says that there is more than the answer has: `bytes 0-99/1000`, `items 0-24/319`,
+/// `0-24/319`. Where it does not know how much there is, it does not say so.
+fn is_part(range: &str) -> bool {
+    let Some((range, total)) = range.rsplit_once('/') else { return false };
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let ends = range.rsplit(' ').next().and_then(|ends| ends.split_once('-'));
+    let ends = ends.and_then(|(first, last)| Some((number(first)?, number(last)?)));
+    // Some count from 1.
+    ends.zip(number(total)).is_some_and(|((first, last), total)| last.saturating_sub(first) + 1 < total)
 }
 
 async fn body(mut response: Response, shown: &str) -> Result<Answer> {

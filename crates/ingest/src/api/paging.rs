@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use base::suggestion;
 use serde_json::Value;
 use url::Url;
 
@@ -12,6 +13,8 @@ use crate::{Error, Kind, Result};
 
 /// More pages of one window are a sign of a server that always names a next one.
 const PAGES_MAX: usize = 10_000;
+/// How many names of an answer's members are in a message.
+const NAMES_SHOWN: usize = 20;
 
 /// How the next page is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,14 +23,23 @@ pub enum Paging {
     Single,
     /// The header `Link` has its URL, as `rel="next"`.
     Link,
-    /// A member of the answer has its URL: names from the root.
-    Next(Vec<String>),
+    /// A member of the answer has its URL.
+    Next(Member),
     /// A member of the answer is the value of a parameter of the next request.
-    Cursor { path: Vec<String>, parameter: String },
+    Cursor { member: Member, parameter: String },
     /// A parameter counts pages, from a first one, until one has no rows.
     Number { parameter: String, first: u64 },
     /// A parameter counts rows, until a page has none.
     Offset { parameter: String },
+}
+
+/// A member of an answer in JSON that leads to the next page; null, false or an empty text is the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Names from the root.
+    pub path: Vec<String>,
+    /// Whether the last page may leave it out.
+    pub is_optional: bool,
 }
 
 /// The pages of one window.
@@ -73,7 +85,8 @@ impl Pages {
     ///
     /// # Errors
     /// `FixInput` where the answer should name the next page, and can't be read; `FixSetup` where that is on another
-    /// host, which would get the request's secrets, or where the server gave the same page before.
+    /// host, which would get the request's secrets, where the server gave the same page before, or where the first page
+    /// has rows and says nothing of a next one.
     pub fn continue_after(&mut self, answer: &Answer, rows: u64) -> Result<()> {
         self.rows += rows;
         if self.paging != Paging::Single && rows > 0 && !self.contents.insert(Hash::of(&answer.bytes)) {
@@ -83,9 +96,9 @@ impl Pages {
         self.next = match &self.paging {
             Paging::Single => None,
             Paging::Link => answer.next_link.as_deref().map(|link| self.joined(link)).transpose()?,
-            Paging::Next(path) => text_at(answer, path)?.map(|link| self.joined(&link)).transpose()?,
-            Paging::Cursor { path, parameter } => {
-                text_at(answer, path)?.map(|value| with_parameter(&self.first, parameter, &value))
+            Paging::Next(member) => self.value_of(member, answer, rows)?.map(|link| self.joined(&link)).transpose()?,
+            Paging::Cursor { member, parameter } => {
+                self.value_of(member, answer, rows)?.map(|value| with_parameter(&self.first, parameter, &value))
             }
             Paging::Number { parameter, first } => {
                 let number = first + self.requested.len() as u64;
@@ -97,6 +110,26 @@ impl Pages {
             }
         };
         Ok(())
+    }
+
+    /// The text or number of a member; `None` at the end.
+    fn value_of(&self, member: &Member, answer: &Answer, rows: u64) -> Result<Option<String>> {
+        let there = match found_at(answer, &member.path)? {
+            Found::Value(text) => return Ok(Some(text)),
+            Found::End => return Ok(None),
+            Found::Nothing(there) => there,
+        };
+        // A path that is wrong would end each window at its first page.
+        if member.is_optional || rows == 0 || self.requested.len() > 1 {
+            return Ok(None);
+        }
+        let path = member.path.join("/");
+        let what = format!("page through {}: the answer has no text or number at {path:?}", super::shown(&self.first));
+        let there: Vec<&str> = there.iter().take(NAMES_SHOWN).map(String::as_str).collect();
+        let name = member.path.last().map_or("", String::as_str);
+        let near = suggestion("member", name, &there).map(|near| format!("{near}; ")).unwrap_or_default();
+        let hint = format!("{near}where the last page leaves it out, add `optional = true` to `paging`");
+        Err(Error::new(Kind::FixSetup, what).hint(hint))
     }
 
     fn joined(&self, link: &str) -> Result<Url> {
@@ -112,18 +145,37 @@ impl Pages {
     }
 }
 
-/// The text or number at the end of a path of the answer's members; `None` for null, an empty text, or none.
-fn text_at(answer: &Answer, path: &[String]) -> Result<Option<String>> {
+/// What there is at the end of a path of an answer's members.
+enum Found {
+    /// A text or a number.
+    Value(String),
+    /// Null, also on the way, false, or an empty text.
+    End,
+    /// Something else, or nothing: the names that there are where the path ends.
+    Nothing(Vec<String>),
+}
+
+fn found_at(answer: &Answer, path: &[String]) -> Result<Found> {
     let mut value: Value =
         serde_json::from_slice(&answer.bytes).during(Kind::FixInput, "find the next page: read JSON")?;
     for name in path {
-        value = value.get_mut(name).map(Value::take).unwrap_or_default();
+        let below = value.get_mut(name).map(Value::take);
+        value = match below {
+            Some(below) => below,
+            None if value.is_null() => return Ok(Found::End),
+            None => return Ok(Found::Nothing(names_of(&value))),
+        };
     }
     Ok(match value {
-        Value::String(text) if !text.is_empty() => Some(text),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
+        Value::String(text) if !text.is_empty() => Found::Value(text),
+        Value::Number(number) => Found::Value(number.to_string()),
+        Value::Null | Value::Bool(false) | Value::String(_) => Found::End,
+        other => Found::Nothing(names_of(&other)),
     })
+}
+
+fn names_of(value: &Value) -> Vec<String> {
+    value.as_object().into_iter().flat_map(|members| members.keys().cloned()).collect()
 }
 
 /// The URL with one parameter set.

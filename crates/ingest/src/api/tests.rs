@@ -6,7 +6,9 @@ use chrono::{DateTime, Utc};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::secrets::Secrets;
-use super::{Answer, ApiRequest, Login, Pace, Pages, Paging, RequestWindow, WindowTemplate, paging, retry_after};
+use super::{
+    Answer, ApiRequest, Login, Member, Pace, Pages, Paging, RequestWindow, WindowTemplate, is_part, paging, retry_after,
+};
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().expect("an instant")
@@ -86,6 +88,10 @@ fn links_may_have_commas() {
     assert_eq!(paging::next_link("<https://a/>; rel=prev"), None);
 }
 
+fn member(path: &str) -> Member {
+    Member { path: path.split('/').map(str::to_owned).collect(), is_optional: false }
+}
+
 fn urls(paging: Paging, pages: &[(&str, u64)]) -> Vec<String> {
     let mut all = Vec::new();
     let mut at = Pages::begin("http://a.test/data?size=2".parse().expect("a URL"), paging).expect("pages");
@@ -99,10 +105,10 @@ fn urls(paging: Paging, pages: &[(&str, u64)]) -> Vec<String> {
 
 #[test]
 fn pages_follow_one_another() {
-    let next = Paging::Next(vec!["next".to_owned()]);
+    let next = Paging::Next(member("next"));
     let pages = [("{\"next\": \"/data?size=2&from=3\"}", 2), ("{\"next\": null}", 1), ("", 0)];
     assert_eq!(urls(next, &pages), ["/data?size=2", "/data?size=2&from=3"]);
-    let cursor = Paging::Cursor { path: vec!["meta".to_owned(), "token".to_owned()], parameter: "token".to_owned() };
+    let cursor = Paging::Cursor { member: member("meta/token"), parameter: "token".to_owned() };
     let pages = [("{\"meta\": {\"token\": \"a b\"}}", 2), ("{\"meta\": {\"token\": \"\"}}", 2), ("", 0)];
     assert_eq!(urls(cursor, &pages), ["/data?size=2", "/data?size=2&token=a+b"]);
     let number = Paging::Number { parameter: "page".to_owned(), first: 1 };
@@ -120,10 +126,8 @@ fn pages_follow_one_another() {
 
 #[test]
 fn pages_of_another_host_or_named_again_are_refused() {
-    let begin = || {
-        Pages::begin("https://a.test/data".parse().expect("a URL"), Paging::Next(vec!["next".to_owned()]))
-            .expect("pages")
-    };
+    let begin =
+        || Pages::begin("https://a.test/data".parse().expect("a URL"), Paging::Next(member("next"))).expect("pages");
     let mut pages = begin();
     pages.next_url().expect("the first page");
     let error = pages.continue_after(&answer("{\"next\": \"http://a.test/data?2\"}"), 1).expect_err("not encrypted");
@@ -132,6 +136,43 @@ fn pages_of_another_host_or_named_again_are_refused() {
     pages.next_url().expect("the first page");
     pages.continue_after(&answer("{\"next\": \"/data\"}"), 1).expect("a page");
     assert!(pages.next_url().expect_err("named again").chain().contains("names a page again"));
+}
+
+#[test]
+fn a_first_page_that_says_nothing_of_a_next_one_is_an_error() {
+    let after = |path: &str, is_optional: bool, text: &str, rows: u64| {
+        let paging = Paging::Next(Member { is_optional, ..member(path) });
+        let mut pages = Pages::begin("https://a.test/data".parse().expect("a URL"), paging).expect("pages");
+        pages.next_url().expect("the first page");
+        pages.continue_after(&answer(text), rows).map(|()| pages)
+    };
+    let error = after("paging/nxt", false, r#"{"paging": {"next": "/data?2"}}"#, 1).expect_err("no such member");
+    let shown = format!("{} {}", error.chain(), error.hint.unwrap_or_default());
+    assert!(shown.contains("has no text or number at \"paging/nxt\""), "{shown}");
+    assert!(shown.contains("nearest member: \"next\"") && shown.contains("optional = true"), "{shown}");
+    for text in [r#"{"links": {"next": {"href": "/data?2"}}}"#, "{}", "[]", r#"{"links": {}}"#] {
+        assert!(after("links/next", false, text, 1).is_err(), "{text}");
+        assert!(after("links/next", true, text, 1).is_ok(), "{text}");
+        assert!(after("links/next", false, text, 0).is_ok(), "{text}");
+    }
+    for text in [r#"{"links": {"next": null}}"#, r#"{"links": null}"#, r#"{"links": {"next": false}}"#] {
+        let mut pages = after("links/next", false, text, 1).expect(text);
+        assert_eq!(pages.next_url().expect("no page"), None, "{text}");
+    }
+    // A later page may be the last one.
+    let mut pages = after("next", false, r#"{"next": "/data?2"}"#, 1).expect("a page");
+    pages.next_url().expect("the second page");
+    pages.continue_after(&answer("{}"), 1).expect("the last page");
+}
+
+#[test]
+fn ranges_tell_whether_there_is_more() {
+    for range in ["bytes 0-99/1000", "bytes 100-999/1000", "items 0-24/319", "0-24/319", "items 1-25/319"] {
+        assert!(is_part(range), "{range}");
+    }
+    for range in ["bytes 0-999/1000", "items 1-319/319", "0-24/*", "bytes */1000", "items", ""] {
+        assert!(!is_part(range), "{range}");
+    }
 }
 
 #[test]

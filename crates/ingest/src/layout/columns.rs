@@ -6,8 +6,9 @@ use base::{Problems, nearest, quoted_list};
 use regex::Regex;
 use toml::Spanned;
 
+use super::origin::{OriginKeys, StepKeys};
 use super::section::Section;
-use super::{Ambiguous, Column, NumberFormat, Type, Zone};
+use super::{Ambiguous, Column, NumberFormat, Stamp, Type, Zone};
 
 /// Settings of the file that apply to columns without their own.
 pub struct FileDefaults {
@@ -30,19 +31,24 @@ pub const AMBIGUOUS: [(&str, Ambiguous); 4] = [
     ("in-order", Ambiguous::InOrder),
 ];
 
-/// Parses `[columns.NAME]`; `None` where its type is not valid, which is reported like its other problems.
+/// Parses `[columns.NAME]`, with the keys that may name other columns; `None` where its type is not valid, which is
+/// reported like its other problems.
 pub fn column(
     name: &Spanned<String>,
     mut section: Section<'_>,
     inherited: &FileDefaults,
     report: &mut Problems<'_>,
-) -> Option<Column> {
+) -> Option<(Column, StepKeys)> {
     let kind = kind(&mut section, inherited, report);
     let headers = section.texts("header", report);
     let headers = headers.filter(|headers| !headers.is_empty()).map_or_else(
         || vec![name.get_ref().clone()],
         |headers| headers.into_iter().map(|header| header.into_inner().trim().to_owned()).collect(),
     );
+    let duration_unit = section.word("unit", &[("s", 1), ("min", 60), ("h", 3600)], report);
+    if duration_unit.is_some() && kind.as_ref().is_some_and(|kind| *kind != Type::Duration) {
+        report.add(section.span(), format!("\"unit\" of [{}] is for columns of durations", section.name()), None);
+    }
     let required = section.flag("required", report).unwrap_or(false);
     let optional = section.flag("optional", report).unwrap_or(false);
     if required && optional {
@@ -54,7 +60,9 @@ pub fn column(
         None => inherited.empty.clone(),
     };
     let number_format = number_format(&mut section, inherited.number_format, report);
-    let pattern = pattern(&mut section, report);
+    let pattern = section.text("pattern", report);
+    let pattern = pattern.and_then(|text| regular_expression("pattern", &text, report));
+    let origin = OriginKeys::take(&mut section, kind.as_ref(), report);
     let factor = section.number("factor", report);
     let (least, most) = (section.number("min", report), section.number("max", report));
     let is_number = kind.as_ref().is_none_or(Type::is_number);
@@ -74,18 +82,25 @@ pub fn column(
     let column = kind.map(|kind| Column {
         name: name.get_ref().clone(),
         headers,
+        source: origin.source,
+        extract: origin.extract.clone(),
+        time_headers: origin.time_headers.clone(),
         kind,
+        duration_unit,
         required,
         optional,
         empty,
         pattern,
         number_format,
         factor: factor.map(Spanned::into_inner),
+        power_over: None,
+        round: origin.round,
+        stamp: Stamp::Start,
         least: least.map(Spanned::into_inner),
         most: most.map(Spanned::into_inner),
     });
     section.finish(report);
-    column
+    column.map(|column| (column, origin.into_steps()))
 }
 
 /// Parses `decimal` and `thousands`.
@@ -133,13 +148,13 @@ pub fn parse_zone(name: &Spanned<String>, report: &mut Problems<'_>) -> Option<c
     zone
 }
 
-fn pattern(section: &mut Section<'_>, report: &mut Problems<'_>) -> Option<Regex> {
-    let text = section.text("pattern", report)?;
+/// Parses the regular expression of a key.
+pub fn regular_expression(key: &str, text: &Spanned<String>, report: &mut Problems<'_>) -> Option<Regex> {
     match Regex::new(text.get_ref()) {
         Ok(pattern) => Some(pattern),
         Err(error) => {
             let last = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
-            report.add(text.span(), format!("\"pattern\": not a regular expression: {last}"), None);
+            report.add(text.span(), format!("{key:?}: not a regular expression: {last}"), None);
             None
         }
     }

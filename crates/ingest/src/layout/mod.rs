@@ -3,8 +3,11 @@
 
 mod columns;
 mod document;
+pub mod library;
+mod origin;
 mod parse;
 mod section;
+mod wide;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +22,11 @@ use regex::Regex;
 pub(crate) use crate::number::{Number, NumberFormat};
 pub use base::Problem;
 pub use document::{Document, Points, Shape, Syntax, ValuePath};
+pub use origin::{Stamp, TextSource};
+pub use wide::{Wide, WideTime};
+
+/// The JSON schema of layouts, for editors.
+pub const JSON_SCHEMA: &str = include_str!("schema.json");
 
 /// The description of a producer's files.
 #[derive(Debug, Clone)]
@@ -35,6 +43,8 @@ pub struct Layout {
     pub subject: Vec<usize>,
     /// Lines with totals.
     pub trailers: Vec<Trailer>,
+    /// The fields of a row that are rows of their own, if any.
+    pub wide: Option<Wide>,
     /// The time series that the rows must form without gaps, if any.
     pub series: Option<Series>,
     /// What happens to files with faults.
@@ -46,7 +56,7 @@ pub struct Layout {
 pub enum Format {
     /// Lines of separated fields.
     Csv(Csv),
-    /// A sheet of an Excel workbook.
+    /// A sheet of a workbook: XLSX, XLSB, XLS or ODS, by the file's content.
     Xlsx(Xlsx),
     /// One array of objects.
     Json,
@@ -67,10 +77,21 @@ pub struct Csv {
     pub encoding: Encoding,
     /// Whether the first line has the columns' names; otherwise fields are read in the layout's order.
     pub header: bool,
-    /// How many lines to skip before the header.
-    pub skip_lines: u64,
+    /// The lines before the header.
+    pub preamble: Preamble,
     /// What a comment line begins with.
     pub comment: Option<String>,
+}
+
+/// The lines around the header that are no rows of values.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Preamble {
+    /// How many lines to skip at the file's beginning.
+    pub skip_lines: u64,
+    /// After them, lines are skipped up to the one that begins with this text, which is the header.
+    pub skip_to: Option<String>,
+    /// How many lines to skip after the header, such as one with units.
+    pub skip_after_header: u64,
 }
 
 /// The encoding of a text file. A byte order mark takes precedence.
@@ -91,8 +112,8 @@ pub struct Xlsx {
     pub sheet: Option<String>,
     /// Whether the first row has the columns' names.
     pub header: bool,
-    /// How many rows to skip before the header.
-    pub skip_lines: u64,
+    /// The rows before the header.
+    pub preamble: Preamble,
     /// What the first cell of a comment row begins with.
     pub comment: Option<String>,
 }
@@ -104,8 +125,16 @@ pub struct Column {
     pub name: String,
     /// Its possible names in the file, of which a file must have one.
     pub headers: Vec<String>,
+    /// Where its texts are, if not in a field of the row.
+    pub source: TextSource,
+    /// What part of a text is the value: the first group of the expression.
+    pub extract: Option<Regex>,
+    /// The possible names of the field with the time of day, where the other field has only the date.
+    pub time_headers: Vec<String>,
     /// The type of its values.
     pub kind: Type,
+    /// Of durations that are written as numbers: how many seconds their unit has.
+    pub(crate) duration_unit: Option<u32>,
     /// Whether a row without a value is a fault.
     pub required: bool,
     /// Whether a file may lack the column: then no row has a value in it.
@@ -118,6 +147,12 @@ pub struct Column {
     pub(crate) number_format: NumberFormat,
     /// What the file's numbers are multiplied by, to be in the column's unit.
     pub(crate) factor: Option<Number>,
+    /// The file's numbers are the average power over this time, and the column's are the energy: times hours.
+    pub power_over: Option<Step>,
+    /// Whether digits that the column can't hold are rounded, half away from zero; otherwise they are faults.
+    pub(crate) round: bool,
+    /// Which end of its step a time is.
+    pub stamp: Stamp,
     /// The least value, in the column's unit.
     pub(crate) least: Option<Number>,
     /// The greatest value, in the column's unit.

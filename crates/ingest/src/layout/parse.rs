@@ -1,19 +1,18 @@
 //! Parses a layout from TOML. All problems are collected; a layout with any is refused.
 
-use std::time::Duration;
-
 use base::{Problem, Problems};
 use toml::Spanned;
 use toml::de::DeTable;
 
 use super::columns::{FileDefaults, column, column_index, number_format, parse_zone, zone};
 use super::document::{DocumentKeys, Syntax};
+use super::origin::{TextSource, step_of};
 use super::section::Section;
+use super::wide::wide;
 use super::{
-    Column, Coverage, Csv, Encoding, ExtraColumns, FaultPolicy, Format, Layout, NumberFormat, Series, Step, Trailer,
-    TrailerSum, Type, Xlsx,
+    Column, Coverage, Csv, Encoding, ExtraColumns, FaultPolicy, Format, Layout, NumberFormat, Preamble, Series,
+    Trailer, TrailerSum, Type, Xlsx,
 };
-use crate::read::duration_seconds;
 
 /// Parses a layout, or returns all of its problems.
 pub fn parse(text: &str) -> Result<Layout, Vec<Problem>> {
@@ -65,13 +64,21 @@ fn layout(mut section: Section<'_>, report: &mut Problems<'_>) -> Option<Layout>
     // A document of nested values has more than what its rows are made of.
     let extra_default = if syntax.is_some() { ExtraColumns::Ignore } else { ExtraColumns::Refuse };
     let extra_columns = section.word("extra_columns", &extra, report).unwrap_or(extra_default);
+    let is_lines = matches!(kind, Some(Kind::Csv | Kind::Xlsx));
+    refuse_without_lines(is_lines, &columns, report);
+    let wide = section.section("wide", report).and_then(|one| {
+        if !is_lines {
+            report.add(one.span(), "[wide] is for files with a header: csv, xlsx", None);
+        }
+        wide(one, &columns, report)
+    });
     let trailers = section.sections("trailers", report);
     let trailers = trailers.into_iter().filter_map(|one| trailer(one, &columns, report)).collect();
     let series = section.section("series", report);
     let series = series.and_then(|one| series_of(one, &columns, inherited.zone.map(|zone| zone.zone), report));
     let policy = section.section("faults", report).map_or(Some(FaultPolicy::QuarantineFile), |one| policy(one, report));
     section.finish(report);
-    Some(Layout { format: format?, columns, key, extra_columns, subject, trailers, series, policy: policy? })
+    Some(Layout { format: format?, columns, key, extra_columns, subject, wide, trailers, series, policy: policy? })
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -88,6 +95,8 @@ fn kind(section: &mut Section<'_>, report: &mut Problems<'_>) -> Option<Kind> {
     let kinds = [
         ("csv", Kind::Csv),
         ("xlsx", Kind::Xlsx),
+        ("xls", Kind::Xlsx),
+        ("ods", Kind::Xlsx),
         ("json", Kind::Json),
         ("ndjson", Kind::Ndjson),
         ("parquet", Kind::Parquet),
@@ -99,7 +108,7 @@ fn kind(section: &mut Section<'_>, report: &mut Problems<'_>) -> Option<Kind> {
         report.add(
             0..0,
             "the layout has no \"format\"",
-            "one of \"csv\", \"xlsx\", \"json\", \"ndjson\", \"parquet\", \"xml\"".to_owned(),
+            "one of \"csv\", \"xlsx\", \"xls\", \"ods\", \"json\", \"ndjson\", \"parquet\", \"xml\"".to_owned(),
         );
     }
     kind
@@ -121,6 +130,8 @@ fn format(kind: Kind, section: &mut Section<'_>, report: &mut Problems<'_>) -> O
     let sheet = section.text("sheet", report);
     let header = section.flag("header", report).unwrap_or(true);
     let skip_lines = section.whole("skip_lines", 0, 1_000_000, report);
+    let skip_to = section.text("skip_to", report).filter(|text| !text.get_ref().is_empty());
+    let skip_after = section.whole("skip_after_header", 0, 1_000, report);
     let comment = section.text("comment", report).filter(|text| !text.get_ref().is_empty());
     let mut only = |is_there: Option<std::ops::Range<usize>>, key: &str, kinds: &[Kind]| {
         if let Some(span) = is_there.filter(|_| !kinds.contains(&kind)) {
@@ -130,18 +141,27 @@ fn format(kind: Kind, section: &mut Section<'_>, report: &mut Problems<'_>) -> O
     only(separator.as_ref().map(Spanned::span), "separator", &[Kind::Csv]);
     only(sheet.as_ref().map(Spanned::span), "sheet", &[Kind::Xlsx]);
     only(skip_lines.as_ref().map(Spanned::span), "skip_lines", &[Kind::Csv, Kind::Xlsx]);
+    only(skip_to.as_ref().map(Spanned::span), "skip_to", &[Kind::Csv, Kind::Xlsx]);
+    only(skip_after.as_ref().map(Spanned::span), "skip_after_header", &[Kind::Csv, Kind::Xlsx]);
     only(comment.as_ref().map(Spanned::span), "comment", &[Kind::Csv, Kind::Xlsx]);
-    let skip_lines = skip_lines.map_or(0, Spanned::into_inner);
+    if let Some(given) = skip_to.as_ref().map(Spanned::span).filter(|_| !header) {
+        report.add(given, "\"skip_to\" says what the header begins with, and the file has none", None);
+    }
+    let preamble = Preamble {
+        skip_lines: skip_lines.map_or(0, Spanned::into_inner),
+        skip_to: skip_to.map(Spanned::into_inner),
+        skip_after_header: skip_after.map_or(0, Spanned::into_inner),
+    };
     let comment = comment.map(Spanned::into_inner);
     Some(match kind {
         Kind::Csv => Format::Csv(Csv {
             separator: separator.and_then(|mark| u8::try_from(mark.into_inner()).ok()).unwrap_or(b','),
             encoding: encoding.unwrap_or(Encoding::Auto),
             header,
-            skip_lines,
+            preamble,
             comment,
         }),
-        Kind::Xlsx => Format::Xlsx(Xlsx { sheet: sheet.map(Spanned::into_inner), header, skip_lines, comment }),
+        Kind::Xlsx => Format::Xlsx(Xlsx { sheet: sheet.map(Spanned::into_inner), header, preamble, comment }),
         Kind::Json => Format::Json,
         Kind::Ndjson => Format::Ndjson,
         Kind::Parquet => Format::Parquet,
@@ -168,16 +188,36 @@ fn columns(section: &mut Section<'_>, inherited: &FileDefaults, report: &mut Pro
         report.add(all.span(), "the layout has no columns", "write one [columns.NAME] for each".to_owned());
     }
     let mut columns: Vec<Column> = Vec::with_capacity(written.len());
+    let mut steps = Vec::with_capacity(written.len());
     for (name, section) in written {
-        let Some(column) = column(&name, section, inherited, report) else { continue };
-        let taken = columns.iter().find(|other| other.headers.iter().any(|header| column.headers.contains(header)));
-        if let Some(other) = taken {
+        let Some((column, step_keys)) = column(&name, section, inherited, report) else { continue };
+        // Two columns may be different parts of one field.
+        let is_same = |other: &&Column| {
+            let is_field = other.source == TextSource::Field && column.source == TextSource::Field;
+            let is_part = other.extract.is_some() || column.extract.is_some();
+            is_field && !is_part && other.headers.iter().any(|header| column.headers.contains(header))
+        };
+        if let Some(other) = columns.iter().find(is_same) {
             let what = format!("{:?} and {:?} have the same header", other.name, column.name);
             report.add(name.span(), what, "give one of them another \"header\"".to_owned());
         }
         columns.push(column);
+        steps.push(step_keys);
+    }
+    for (at, step_keys) in steps.into_iter().enumerate() {
+        step_keys.resolve(&mut columns, at, report);
     }
     columns
+}
+
+/// Reports settings of columns that need lines with a header.
+fn refuse_without_lines(is_lines: bool, columns: &[Column], report: &mut Problems<'_>) {
+    for column in columns.iter().filter(|_| !is_lines) {
+        if column.source == TextSource::Preamble || !column.time_headers.is_empty() {
+            let what = format!("{:?}: \"preamble\" and \"time_header\" are for csv and xlsx", column.name);
+            report.add(0..0, what, None);
+        }
+    }
 }
 
 fn column_indexes(
@@ -219,6 +259,12 @@ fn sum(mut section: Section<'_>, columns: &[Column], report: &mut Problems<'_>) 
     {
         report.add(name.span(), format!("{:?} is not a column of numbers", name.get_ref()), None);
     }
+    if let (Some(at), Some(name)) = (column, &name)
+        && (columns[at].power_over.is_some() || columns[at].round)
+    {
+        let what = format!("{:?} is computed from what the file has, so the file's sum is another", name.get_ref());
+        report.add(name.span(), what, None);
+    }
     section.finish(report);
     Some(TrailerSum { field: field?.into_inner() as usize, column: column? })
 }
@@ -257,22 +303,6 @@ fn series_of(
     let covers = section.word("covers", &covers, report).unwrap_or(Coverage::Days);
     section.finish(report);
     Some(Series { time: time_at?, step: step?, by, zone: zone?, covers })
-}
-
-/// The step of a series: a column's name, or a duration.
-fn step_of(step: &Spanned<String>, columns: &[Column], report: &mut Problems<'_>) -> Option<Step> {
-    if let Some(seconds) = duration_seconds(step.get_ref()) {
-        let seconds = u64::try_from(seconds).ok().filter(|seconds| (1..=86_400).contains(seconds));
-        if seconds.is_none() {
-            report.add(step.span(), "\"step\": expected PT1S to PT24H", None);
-        }
-        return seconds.map(|seconds| Step::Fixed(Duration::from_secs(seconds)));
-    }
-    let at = column_index(columns, step, report)?;
-    if columns[at].kind != Type::Duration {
-        report.add(step.span(), format!("{:?} is not a duration", step.get_ref()), None);
-    }
-    Some(Step::Column(at))
 }
 
 fn policy(mut section: Section<'_>, report: &mut Problems<'_>) -> Option<FaultPolicy> {

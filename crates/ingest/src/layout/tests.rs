@@ -12,7 +12,7 @@ const SMALL: &str = "format = 'csv'\n[columns.a]\ntype = 'integer'\n";
 fn a_complete_layout() {
     let layout = Layout::parse(crate::read::tests::BILLS).unwrap();
     let Format::Csv(csv) = &layout.format else { panic!() };
-    assert_eq!((csv.separator, csv.encoding, csv.header, csv.skip_lines), (b';', Encoding::Auto, true, 0));
+    assert_eq!((csv.separator, csv.encoding, csv.header, csv.preamble.skip_lines), (b';', Encoding::Auto, true, 0));
     let names: Vec<&str> = layout.columns.iter().map(|column| column.name.as_str()).collect();
     assert_eq!(names[..3], ["schema_version", "producteur_id", "prm"], "in the order of the text");
     let energy = &layout.columns[5];
@@ -47,7 +47,7 @@ fn problems_have_a_place_and_a_hint() {
     let cases = [
         (
             "format = 'csw'\n[columns.a]\ntype = 'text'",
-            "1:10: unknown format \"csw\": expected one of \"csv\", \"xlsx\", \"json\", \"ndjson\", \"parquet\", \"xml\"; nearest: \"csv\"",
+            "1:10: unknown format \"csw\": expected one of \"csv\", \"xlsx\", \"xls\", \"ods\", \"json\", \"ndjson\", \"parquet\", \"xml\"; nearest: \"csv\"",
         ),
         ("[columns.a]\ntype = 'text'", "1:1: the layout has no \"format\"; one of"),
         ("format = 'csv'", "1:1: the layout has no columns; write one [columns.NAME]"),
@@ -86,7 +86,7 @@ fn problems_have_a_place_and_a_hint() {
         ("format = 'csv'\n[faults]\npolicy = 'aside'\n[columns.a]\ntype = 'text'", "has no \"share_max\""),
         (
             "format = 'csv'\n[series]\ntime = 'a'\nstep = 'PT0S'\nzone = 'UTC'\n[columns.a]\ntype = 'text'",
-            "\"step\": expected PT1S to PT24H",
+            "a step: expected PT1S to PT24H",
         ),
         ("format = 'csv'\nformat = 'csv'", "2:1: not TOML: duplicate key"),
     ];
@@ -103,4 +103,65 @@ fn numbers_are_kept_as_they_are_written() {
     let layout = Layout::parse(&format!("{SMALL}factor = 0.1\nmax = '12345678901234567890.5'")).unwrap();
     assert_eq!(layout.columns[0].factor.unwrap().to_string(), "0.1");
     assert_eq!(layout.columns[0].most.unwrap().to_string(), "12345678901234567890.5");
+}
+
+/// The keys that the parser knows in a table of a layout, by the hint on a key that is none.
+fn known_keys(layout: &str) -> Vec<String> {
+    let problems = Layout::parse(layout).unwrap_err();
+    let hint =
+        problems.iter().find_map(|problem| problem.hint.as_ref()?.strip_prefix("known keys: ").map(str::to_owned));
+    let hint = hint.unwrap_or_else(|| panic!("no list of keys in {problems:#?}"));
+    let mut keys: Vec<String> =
+        hint.split(['"']).filter(|part| !part.contains([',', ' '])).map(str::to_owned).collect();
+    keys.retain(|key| !key.is_empty());
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+#[test]
+fn the_schema_and_the_reference_have_every_key() {
+    let schema: serde_json::Value = serde_json::from_str(super::JSON_SCHEMA).unwrap();
+    let page = include_str!("../../../../docs/layouts.md");
+    let columns = "[columns.a]\ntype='timestamp'\n[columns.b]\ntype='integer'";
+    let tables = [
+        ("", format!("format='csv'\nzzqqzzqq=1\n{columns}"), ""),
+        ("wide", format!("format='csv'\n{columns}\n[wide]\nzzqqzzqq=1\nheaders='(a)'\nvalue='b'\ntime='a'"), ""),
+        (
+            "points",
+            format!(
+                "format='xml'\nrows='a/b'\n{columns}\n[points]\nzzqqzzqq=1\ntime='a'\nposition='p'\nstart='s'\nend='e'\nresolution='r'"
+            ),
+            "",
+        ),
+        ("series", format!("format='csv'\n{columns}\n[series]\nzzqqzzqq=1\ntime='a'\nstep='PT1H'\nzone='UTC'"), ""),
+        ("trailers", format!("format='csv'\n{columns}\n[[trailers]]\nzzqqzzqq=1\nstarts_with='#'"), "/items"),
+        ("faults", format!("format='csv'\n{columns}\n[faults]\nzzqqzzqq=1"), ""),
+    ];
+    // Which keys a column has depends on its type.
+    let columns_of = |kind: &str| known_keys(&format!("format='csv'\n[columns.a]\ntype='{kind}'\nzzqqzzqq=1"));
+    let mut of_columns: Vec<String> =
+        ["integer", "timestamp", "boolean", "enum"].into_iter().flat_map(columns_of).collect();
+    of_columns.sort();
+    of_columns.dedup();
+    let tables = tables.map(|(table, layout, below)| (table, known_keys(&layout), below));
+    for (table, known, below) in tables.into_iter().chain([("columns", of_columns, "/additionalProperties")]) {
+        let at = if table.is_empty() { String::new() } else { format!("/properties/{table}{below}") };
+        let properties = schema.pointer(&format!("{at}/properties")).unwrap().as_object().unwrap();
+        let mut described: Vec<String> = properties.keys().cloned().collect();
+        described.sort();
+        assert_eq!(known, described, "{table}");
+        for key in described {
+            let is_there = page.contains(&format!("`{key}`")) || page.contains(&format!("`{key} = "));
+            assert!(is_there, "docs/layouts.md does not have {key} of {table:?}");
+        }
+    }
+}
+
+#[test]
+fn ready_made_layouts_are_layouts() {
+    for one in super::library::all() {
+        Layout::parse(one.text).unwrap_or_else(|problems| panic!("{}: {problems:#?}", one.name));
+        assert!(one.about().len() > 20, "{}: its first line says what it is for", one.name);
+    }
 }

@@ -7,7 +7,7 @@ use std::io::Read;
 use csv_core::ReadRecordResult;
 
 use super::cell::Cell;
-use super::encoding;
+use super::encoding::{self, TextEncoding};
 use super::fault::{Fault, FaultKind};
 use super::header::Header;
 use super::row_checker::RowChecker;
@@ -18,19 +18,23 @@ use crate::{Kind, Result};
 const PIECE_BYTES: usize = 256 << 10;
 /// A longer record is refused: it probably has a quote that is not closed.
 const RECORD_BYTES_MAX: usize = 4 << 20;
+/// How much of a line before the header is read.
+const PREAMBLE_LINE_BYTES_MAX: usize = 4096;
+const SEPARATOR_LINE: &[u8] = b"sep=";
 
 /// Reads all rows of a CSV file.
 pub fn read(file: File, format: &Csv, checker: &mut RowChecker<'_>) -> Result<()> {
     let opened = encoding::open(file, format.encoding)?;
     let encoding = opened.encoding;
     let mut records = Records::new(opened.bytes, format.separator);
-    for _ in 0..format.skip_lines {
-        records.skip_line()?;
+    if !preamble(&mut records, format, encoding, checker)? {
+        return Ok(());
     }
     let comment = format.comment.as_ref().map(|comment| encoding.encode(comment));
     let trailers: Vec<Vec<u8>> = checker.layout.trailers.iter().map(|one| encoding.encode(&one.starts_with)).collect();
     let longest = trailers.iter().chain(&comment).map(Vec::len).max().unwrap_or_default();
     let mut header = (!format.header).then(|| Header::by_position(checker.layout));
+    let mut ends_with_separator = None;
     while records.skip_to_line(longest)? {
         let trailer = trailers.iter().position(|begins| records.ahead().starts_with(begins));
         if trailer.is_none() && comment.as_ref().is_some_and(|comment| records.ahead().starts_with(comment)) {
@@ -53,13 +57,23 @@ pub fn read(file: File, format: &Csv, checker: &mut RowChecker<'_>) -> Result<()
         let cells: Vec<Cell<'_>> = records.fields().map(|field| encoding.cell(field)).collect();
         match (trailer, &header) {
             (Some(at), _) => checker.add_trailer(at, line, &cells),
-            (None, Some(header)) => row(header, line, &records, &cells, checker)?,
+            (None, Some(header)) => {
+                // Some programs end each line with a separator, but not the header. In one line of many, it is a fault.
+                let has_more = cells.len() == header.width + 1 && cells.last().is_some_and(Cell::is_blank);
+                let is_usual = *ends_with_separator.get_or_insert(has_more);
+                let cells = if has_more && is_usual { &cells[..header.width] } else { &cells[..] };
+                row(header, line, &records, cells, checker)?;
+            }
             (None, None) => {
                 let names: Vec<String> = cells.iter().map(Cell::shown).collect();
                 let Some(found) = Header::by_name(&names, checker.layout, line, &mut checker.faults) else {
                     return Ok(());
                 };
                 header = Some(found);
+                for _ in 0..format.preamble.skip_after_header {
+                    records.skip_to_line(0)?;
+                    records.skip_line()?;
+                }
             }
         }
     }
@@ -78,7 +92,41 @@ fn row(header: &Header, line: u64, records: &Records, cells: &[Cell<'_>], checke
         checker.reject_row(fault);
         return Ok(());
     }
-    checker.row(line, &header.chosen(cells))
+    header.add_rows(line, cells, checker)
+}
+
+/// Reads the lines before the header; false where the rest of the file is not to be read.
+fn preamble(records: &mut Records, format: &Csv, encoding: TextEncoding, checker: &mut RowChecker<'_>) -> Result<bool> {
+    let mut lines = Vec::new();
+    // The line by which spreadsheet programs tell the separator.
+    records.skip_to_line(SEPARATOR_LINE.len())?;
+    let mut left = format.preamble.skip_lines;
+    if records.line == 1 && records.ahead().starts_with(SEPARATOR_LINE) {
+        records.skip_line()?;
+        left = left.saturating_sub(1);
+    } else if records.line > 1 {
+        // Empty lines at the beginning count as lines.
+        left = left.saturating_sub(records.line - 1);
+    }
+    for _ in 0..left {
+        lines.push(encoding.cell(&records.take_line()?).shown());
+    }
+    if let Some(header) = &format.preamble.skip_to {
+        let begins = encoding.encode(header);
+        loop {
+            if !records.skip_to_line(begins.len() + 1)? {
+                let expected = format!("a header that begins with {header:?}");
+                checker.faults.add(Fault::of_file(FaultKind::Header, expected, "compare `skip_to` of the layout"));
+                return Ok(false);
+            }
+            let ahead = records.ahead();
+            if ahead.strip_prefix(b"\"").unwrap_or(ahead).starts_with(&begins) {
+                break;
+            }
+            lines.push(encoding.cell(&records.take_line()?).shown());
+        }
+    }
+    Ok(checker.preamble(&lines))
 }
 
 fn field_count_fault(width: usize, line: u64, records: &Records, cells: &[Cell<'_>]) -> Fault {
@@ -190,21 +238,30 @@ impl Records {
 
     /// Skips to the end of the line; quotes have no meaning.
     fn skip_line(&mut self) -> Result<()> {
+        self.take_line().map(drop)
+    }
+
+    /// Reads to the end of the line and returns its beginning; quotes have no meaning.
+    fn take_line(&mut self) -> Result<Vec<u8>> {
+        let mut line = Vec::new();
         loop {
             // The \n of a \r\n whose \r ended the last line.
             if self.after_return && self.ahead().first() == Some(&b'\n') {
                 self.consume(1);
             }
             let length = self.ahead().iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+            let room = PREAMBLE_LINE_BYTES_MAX.saturating_sub(line.len());
+            let text = &self.ahead()[..length.unwrap_or(self.ahead().len())];
+            line.extend_from_slice(&text[..text.len().min(room)]);
             match length {
                 Some(length) => {
                     self.consume(length + 1);
-                    return Ok(());
+                    return Ok(line);
                 }
                 None => self.consume(self.ahead().len()),
             }
             if self.is_ended {
-                return Ok(());
+                return Ok(line);
             }
             self.fill()?;
         }

@@ -13,6 +13,17 @@ use crate::{Kind, Result};
 
 const PIECE_BYTES: usize = 256 << 10;
 
+/// The beginning of a text, for those who only look at it: invalid bytes become replacement characters.
+pub fn decoded(file: File, encoding: Encoding, bytes_max: u64) -> Result<String> {
+    let opened = open(file, encoding)?;
+    let mut bytes = Vec::new();
+    opened.bytes.take(bytes_max).read_to_end(&mut bytes).during(Kind::FixSetup, "read the file")?;
+    Ok(match opened.encoding {
+        TextEncoding::Utf8 => String::from_utf8_lossy(&bytes).into_owned(),
+        TextEncoding::Windows1252 => WINDOWS_1252.decode_without_bom_handling(&bytes).0.into_owned(),
+    })
+}
+
 /// How the bytes of a field are decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextEncoding {

@@ -16,7 +16,7 @@ use super::cell::Cell;
 use super::fault::{Fault, FaultKind};
 use super::row_checker::RowChecker;
 use crate::error::ErrorContext;
-use crate::layout::ExtraColumns;
+use crate::layout::{Column, ExtraColumns, TextSource};
 use crate::{Error, Kind, Result};
 
 const OBJECT_BYTES_MAX: usize = 4 << 20;
@@ -112,9 +112,12 @@ fn row(text: &str, line: u64, checker: &mut RowChecker<'_>) -> Result<()> {
     let layout = checker.layout;
     let mut cells: Vec<Option<Cell<'_>>> = vec![None; layout.columns.len()];
     for (name, value) in &fields.0 {
-        let place = layout.columns.iter().position(|column| column.headers.iter().any(|header| header == name));
-        match place {
-            Some(at) if cells[at].is_none() => cells[at] = Some(cell(value)),
+        // Several columns may be parts of one value.
+        let is_it =
+            |column: &Column| column.source == TextSource::Field && column.headers.iter().any(|header| header == name);
+        let places: Vec<usize> = (0..layout.columns.len()).filter(|at| is_it(&layout.columns[*at])).collect();
+        match places.first() {
+            Some(at) if cells[*at].is_none() => places.iter().for_each(|at| cells[*at] = Some(cell(value))),
             Some(_) => {
                 let fault = Fault::at(FaultKind::Fields, line, name, "each column once", "");
                 checker.reject_row(fault.in_column(name));

@@ -94,6 +94,12 @@ fn plain(array: &ArrayRef) -> Option<ArrayRef> {
     }
 }
 
+/// The values of a column; empty where its type is not supported.
+pub fn cells(array: &ArrayRef) -> Vec<Cell<'static>> {
+    let Some(array) = plain(array) else { return vec![Cell::Empty; array.len()] };
+    (0..array.len()).map(|row| cell(&array, row).map_or(Cell::Empty, |cell| cell.to_owned_cell())).collect()
+}
+
 /// A value as a cell; `None` where the type is not supported, such as a list.
 fn cell(array: &ArrayRef, row: usize) -> Option<Cell<'_>> {
     let any = array.as_any();

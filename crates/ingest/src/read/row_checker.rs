@@ -8,13 +8,14 @@ use base::text;
 use super::Sink;
 use super::batch::BatchBuilder;
 use super::cell::Cell;
+use super::derived::FileTexts;
 use super::fault::{Fault, FaultKind, Faults};
 use super::keys::{self, RepeatedTimes, RowKeys, TooManyRows};
 use super::series::SeriesCheck;
 use super::totals::Totals;
 use super::value::{self, Value};
 use super::verdict::{ReadReport, SUBJECTS_MAX, verdict};
-use crate::layout::{Ambiguous, Column, Layout, Step, Trailer, Type};
+use crate::layout::{Ambiguous, Column, Layout, Stamp, Step, Trailer, Type};
 use crate::{Error, Kind, Result};
 
 /// Checks the rows of one file.
@@ -35,12 +36,13 @@ pub struct RowChecker<'a> {
     rows_quarantined: u64,
     has_too_many_rows: bool,
     subjects: BTreeSet<Vec<String>>,
+    file_texts: FileTexts,
     each: Sink<'a>,
 }
 
 impl<'a> RowChecker<'a> {
-    /// `each` gets the batches of rows without faults.
-    pub fn new(layout: &'a Layout, each: Sink<'a>) -> RowChecker<'a> {
+    /// For a file of this name; `each` gets the batches of rows without faults.
+    pub fn new(layout: &'a Layout, name: &str, each: Sink<'a>) -> RowChecker<'a> {
         let is_time = |at: &usize| matches!(layout.columns[*at].kind, Type::Timestamp { .. });
         let series_by = match &layout.series {
             Some(series) => series.by.clone(),
@@ -60,25 +62,51 @@ impl<'a> RowChecker<'a> {
             rows_quarantined: 0,
             has_too_many_rows: false,
             subjects: BTreeSet::new(),
+            file_texts: FileTexts::new(layout, name),
             each,
         }
     }
 
+    /// Takes the values that are in the lines before the header; false, with a fault added, where one is not there.
+    pub fn preamble(&mut self, lines: &[String]) -> bool {
+        self.file_texts.add_preamble(self.layout, lines, &mut self.faults)
+    }
+
     /// Adds a row, its cells in the order of the layout's columns.
     pub fn row(&mut self, line: u64, cells: &[Cell<'_>]) -> Result<()> {
+        let derived = self.file_texts.derive(self.layout, cells);
+        let cells = derived.as_deref().unwrap_or(cells);
         let faults_before = self.faults.total();
         let columns = self.layout.columns.len();
-        let (mut row, mut unread) = (Vec::with_capacity(columns), vec![false; columns]);
-        for (at, (column, cell)) in self.layout.columns.iter().zip(cells).enumerate() {
-            row.push(value::value(column, cell).unwrap_or_else(|wrong| {
-                unread[at] = true;
-                let fault = Fault::at(wrong.kind, line, &cell.shown(), wrong.expected, wrong.hint);
-                self.faults.add(fault.in_column(shown_name(column)));
-                None
-            }));
+        let (mut row, mut unread) = (vec![None; columns], vec![false; columns]);
+        // Powers become energies by the row's step, so they are read after it.
+        let is_power = |at: &usize| self.layout.columns[*at].power_over.is_some();
+        for at in (0..columns).filter(|at| !is_power(at)).chain((0..columns).filter(is_power)) {
+            let (column, cell) = (&self.layout.columns[at], &cells[at]);
+            let read = match &column.power_over {
+                None => value::value(column, cell, None),
+                Some(step) => match step_seconds(step, &row) {
+                    Some(seconds) => value::value(column, cell, Some(seconds)),
+                    None => {
+                        // The step has a fault of its own, or is missing.
+                        unread[at] = true;
+                        self.faults.add(no_step(line, column, cell, step, &unread));
+                        continue;
+                    }
+                },
+            };
+            match read {
+                Ok(value) => row[at] = value,
+                Err(wrong) => {
+                    unread[at] = true;
+                    let fault = Fault::at(wrong.kind, line, &cell.shown(), wrong.expected, wrong.hint);
+                    self.faults.add(fault.in_column(shown_name(column)));
+                }
+            }
         }
         self.add_subject(&row, cells);
         self.resolve_repeated_times(line, &mut row, &mut unread)?;
+        self.begin_steps(line, &mut row, &mut unread, cells);
         let is_doubled = self.is_doubled(line, &row, &unread)?;
         self.totals.add(Some((&row, &unread)));
         if !is_doubled {
@@ -207,6 +235,22 @@ impl<'a> RowChecker<'a> {
         Ok(true)
     }
 
+    /// Gives times that are the end of their step its beginning.
+    fn begin_steps(&mut self, line: u64, row: &mut [Option<Value<'_>>], unread: &mut [bool], cells: &[Cell<'_>]) {
+        for (at, column) in self.layout.columns.iter().enumerate() {
+            let (Stamp::End { step, only_if }, Some(Value::Instant(end))) = (&column.stamp, &row[at]) else { continue };
+            if only_if.is_some_and(|at| row[at] != Some(Value::Boolean(true))) {
+                continue;
+            }
+            let start = step_seconds(step, row).and_then(|seconds| end.checked_sub(seconds * 1_000_000));
+            if start.is_none() {
+                unread[at] = true;
+                self.faults.add(no_step(line, column, &cells[at], step, unread));
+            }
+            row[at] = start.map(Value::Instant);
+        }
+    }
+
     /// Adds the row to its series.
     fn add_to_series(
         &mut self,
@@ -221,13 +265,7 @@ impl<'a> RowChecker<'a> {
             (Some(Value::Instant(at)), Some(key)) => Some((*at, key)),
             _ => None,
         };
-        let seconds = match &series.step {
-            Step::Fixed(step) => i64::try_from(step.as_secs()).ok(),
-            Step::Column(at) => match row[*at] {
-                Some(Value::Whole(seconds)) => Some(seconds),
-                _ => None,
-            },
-        };
+        let seconds = step_seconds(&series.step, row);
         let step = seconds.filter(|seconds| (1..=86_400).contains(seconds)).map(|seconds| seconds * 1_000_000);
         if let (Some(seconds), None, Step::Column(at)) = (seconds, step, &series.step) {
             let fault = Fault::at(FaultKind::Range, line, &format!("PT{seconds}S"), "a step of PT1S to PT24H", "");
@@ -267,6 +305,26 @@ impl<'a> RowChecker<'a> {
         let subjects = self.subjects.into_iter().collect();
         Ok(verdict(self.faults, self.rows, self.rows_quarantined, subjects, self.layout.policy))
     }
+}
+
+/// How long the step of a row is.
+fn step_seconds(step: &Step, row: &[Option<Value<'_>>]) -> Option<i64> {
+    match step {
+        Step::Fixed(step) => i64::try_from(step.as_secs()).ok(),
+        Step::Column(at) => match row[*at] {
+            Some(Value::Whole(seconds)) => Some(seconds),
+            _ => None,
+        },
+    }
+}
+
+/// The fault of a value that can't be computed without the row's step.
+fn no_step(line: u64, column: &Column, cell: &Cell<'_>, step: &Step, unread: &[bool]) -> Fault {
+    let (expected, hint) = match step {
+        Step::Column(at) if unread[*at] => ("a row whose step can be read", "correct the step first"),
+        _ => ("a row with a step", "the value is computed from it"),
+    };
+    Fault::at(FaultKind::Missing, line, &cell.shown(), expected, hint).in_column(shown_name(column))
 }
 
 fn is_in_order(kind: &Type) -> bool {

@@ -4,6 +4,7 @@
 mod calendar;
 mod documents;
 mod kinds;
+mod shapes;
 mod workbook;
 
 use std::io::{Seek, Write};
@@ -27,11 +28,16 @@ pub struct Reading {
 }
 
 pub fn reading(layout: &Layout, bytes: &[u8]) -> Reading {
+    reading_of("", layout, bytes)
+}
+
+/// Of a file of this name.
+pub fn reading_of(name: &str, layout: &Layout, bytes: &[u8]) -> Reading {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     file.rewind().unwrap();
     let (mut batches, mut lines) = (Vec::new(), Vec::new());
-    let report = read(file, layout, &mut |rows| {
+    let report = read(file, name, layout, &mut |rows| {
         assert_eq!(rows.batch.num_rows(), rows.lines.len());
         lines.extend(rows.lines.iter().flatten());
         batches.push(rows.batch);
@@ -339,7 +345,7 @@ fn many_rows_come_in_batches() {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     file.rewind().unwrap();
-    read(file, &layout("format='csv'\n[columns.a]\ntype='integer'"), &mut |rows| {
+    read(file, "", &layout("format='csv'\n[columns.a]\ntype='integer'"), &mut |rows| {
         sizes.push(rows.batch.num_rows());
         Ok(())
     })
@@ -383,7 +389,7 @@ pub fn read_changed_files(layout: &Layout, valid: &[u8]) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         file.rewind().unwrap();
-        if let Ok(report) = read(file, layout, &mut |_| Ok(())) {
+        if let Ok(report) = read(file, "", layout, &mut |_| Ok(())) {
             assert!(report.rows_quarantined <= report.rows);
         }
     });

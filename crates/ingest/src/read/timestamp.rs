@@ -62,6 +62,34 @@ pub fn parse_time(text: &str, format: Option<&str>) -> Option<ParsedTime> {
     }
 }
 
+/// Parses a time that is the end of a step: a day may end at 24:00.
+pub fn parse_end(text: &str, format: Option<&str>) -> Option<ParsedTime> {
+    if let Some(time) = parse_time(text, format) {
+        return Some(time);
+    }
+    let midnight = parse_time(&text.replacen("24:00", "00:00", 1), format).filter(|_| text.contains("24:00"))?;
+    let day = TimeDelta::days(1);
+    match midnight {
+        ParsedTime::Local(at) => at.checked_add_signed(day).map(ParsedTime::Local),
+        ParsedTime::Instant(at) => at.checked_add(day.num_microseconds()?).map(ParsedTime::Instant),
+    }
+}
+
+/// Splits `01/10/2026 02:00 (CEST)` into its time and the abbreviation of the zone's time.
+pub fn split_abbreviation(text: &str) -> Option<(&str, &str)> {
+    let (time, name) = text.strip_suffix(')')?.rsplit_once('(')?;
+    (!name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic())).then(|| (time.trim_end(), name))
+}
+
+/// The instant of a local time in summer or winter time, by its abbreviation; `None` where there is none.
+pub fn resolve_named(local: NaiveDateTime, zone: Tz, name: &str) -> Option<i64> {
+    use chrono_tz::OffsetName;
+    let found = zone.from_local_datetime(&local);
+    let candidates = [found.earliest(), found.latest()].into_iter().flatten();
+    let mut named = candidates.filter(|at| at.offset().abbreviation() == Some(name));
+    named.next().map(|at| at.timestamp_micros())
+}
+
 fn iso(text: &str) -> Option<ParsedTime> {
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
         return instant(at);

@@ -8,8 +8,10 @@ use chrono::{NaiveDate, NaiveDateTime};
 use super::cell::{Cell, shown_digits};
 use super::fault::FaultKind;
 use super::timestamp::{self, ParsedTime, ResolvedTime};
-use crate::layout::{Column, Type, Zone};
+use crate::layout::{Column, Stamp, Type, Zone};
 use crate::number::{Number, NumberError, NumberFormat};
+
+const SECONDS_PER_HOUR: i128 = 3600;
 
 /// A value of a column.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,8 +77,13 @@ impl ValueError {
     }
 }
 
-/// The value of a cell; `None` where the cell is empty and the column allows that.
-pub fn value<'a>(column: &Column, cell: &'a Cell<'_>) -> Result<Option<Value<'a>>, ValueError> {
+/// The value of a cell; `None` where the cell is empty and the column allows that. `power_seconds` is the time over which
+/// a column's numbers are an average power.
+pub fn value<'a>(
+    column: &Column,
+    cell: &'a Cell<'_>,
+    power_seconds: Option<i64>,
+) -> Result<Option<Value<'a>>, ValueError> {
     match cell {
         Cell::Undecodable(_) => {
             let hint = "set `encoding` to the file's encoding, or have the file written in UTF-8";
@@ -89,7 +96,7 @@ pub fn value<'a>(column: &Column, cell: &'a Cell<'_>) -> Result<Option<Value<'a>
         _ if is_empty(column, cell) => return Ok(None),
         _ => {}
     }
-    let value = typed(column, cell)?;
+    let value = typed(column, cell, power_seconds)?;
     if let Some(pattern) = &column.pattern
         && !pattern.is_match(&cell.shown())
     {
@@ -98,16 +105,17 @@ pub fn value<'a>(column: &Column, cell: &'a Cell<'_>) -> Result<Option<Value<'a>
     Ok(Some(value))
 }
 
-fn is_empty(column: &Column, cell: &Cell<'_>) -> bool {
+/// Whether a cell has no value, by its text or by a word of the column that means so.
+pub fn is_empty(column: &Column, cell: &Cell<'_>) -> bool {
     let is_word = |text: &str| column.empty.iter().any(|empty| empty == text.trim());
     cell.is_blank() || matches!(cell, Cell::Text(text) | Cell::Plain(text) if is_word(text))
 }
 
-fn typed<'a>(column: &Column, cell: &'a Cell<'_>) -> Result<Value<'a>, ValueError> {
+fn typed<'a>(column: &Column, cell: &'a Cell<'_>, power_seconds: Option<i64>) -> Result<Value<'a>, ValueError> {
     match &column.kind {
         Type::Text => Ok(Value::Text(text(cell))),
         Type::Enum(words) => word(words, cell),
-        Type::Integer | Type::Decimal { .. } | Type::Double => number(column, cell),
+        Type::Integer | Type::Decimal { .. } | Type::Double => number(column, cell, power_seconds),
         Type::Boolean { yes, no } => boolean(yes, no, cell).ok_or_else(|| ValueError::form(expected(column))),
         Type::Date { format } => {
             let date = date(format.as_deref(), cell).ok_or_else(|| ValueError::form(expected(column)))?;
@@ -117,8 +125,15 @@ fn typed<'a>(column: &Column, cell: &'a Cell<'_>) -> Result<Value<'a>, ValueErro
         Type::Timestamp { format, zone } => timestamp_value(column, format.as_deref(), *zone, cell),
         Type::Duration => match cell {
             Cell::Seconds(seconds) => Some(Value::Whole(*seconds)),
-            Cell::Text(text) => timestamp::duration_seconds(text.trim()).map(Value::Whole),
-            _ => None,
+            cell => match (column.duration_unit, cell) {
+                (Some(unit), cell) => written_number(column, cell)
+                    .ok()
+                    .and_then(|number| number.times(Number::whole(i128::from(unit)))?.at_scale(0))
+                    .and_then(|seconds| i64::try_from(seconds).ok())
+                    .map(Value::Whole),
+                (None, Cell::Text(text)) => timestamp::duration_seconds(text.trim()).map(Value::Whole),
+                (None, _) => None,
+            },
         }
         .ok_or_else(|| ValueError::form(expected(column))),
     }
@@ -174,10 +189,21 @@ fn timestamp_value(
     zone: Option<Zone>,
     cell: &Cell<'_>,
 ) -> Result<Value<'static>, ValueError> {
+    let (mut abbreviation, parse) = (
+        None,
+        match column.stamp {
+            Stamp::Start => timestamp::parse_time,
+            Stamp::End { .. } => timestamp::parse_end,
+        },
+    );
     let time = match cell {
         Cell::Instant(at) => Some(ParsedTime::Instant(*at)),
         Cell::Local(at) => Some(ParsedTime::Local(*at)),
-        Cell::Text(text) => timestamp::parse_time(text.trim(), format),
+        Cell::Text(text) => parse(text.trim(), format).or_else(|| {
+            let (time, name) = timestamp::split_abbreviation(text.trim())?;
+            abbreviation = Some(name);
+            parse(time, format)
+        }),
         _ => None,
     };
     let local = match time.ok_or_else(|| ValueError::form(expected(column)))? {
@@ -192,6 +218,12 @@ fn timestamp_value(
             hint,
         ));
     };
+    if let Some(name) = abbreviation {
+        let instant = timestamp::resolve_named(local, zone.zone, name);
+        let hint = "the name in brackets is that of summer or winter time";
+        let error = || ValueError::new(FaultKind::Form, format!("a time that {} has", zone.zone), hint);
+        return instant.map(Value::Instant).ok_or_else(error);
+    }
     match timestamp::resolve(local, zone) {
         Ok(ResolvedTime::Instant(at)) => Ok(Value::Instant(at)),
         Ok(ResolvedTime::InOrder { local, first, second }) => Ok(Value::InOrder { local, first, second }),
@@ -199,35 +231,48 @@ fn timestamp_value(
     }
 }
 
-fn number(column: &Column, cell: &Cell<'_>) -> Result<Value<'static>, ValueError> {
+fn number(column: &Column, cell: &Cell<'_>, power_seconds: Option<i64>) -> Result<Value<'static>, ValueError> {
     // A double without a factor is kept as it is, without the detour over decimal digits.
-    if let (Type::Double, None, Cell::Double(double) | Cell::Displayed(double)) = (&column.kind, column.factor, cell) {
+    if let (Type::Double, None, None, Cell::Double(double) | Cell::Displayed(double)) =
+        (&column.kind, column.factor, power_seconds, cell)
+    {
         let value = double.is_finite().then_some(Value::Double(*double));
         let value = value.ok_or_else(|| ValueError::form(expected(column)))?;
         let number = Number::parse_plain(&double.to_string()).ok();
         return number.map_or(Ok(()), |number| in_range(column, number)).map(|()| value);
     }
     let written = written_number(column, cell).map_err(|error| number_error(column, error))?;
-    let number = in_unit(column, written).ok_or_else(|| number_error(column, NumberError::TooLong))?;
+    let too_long = || number_error(column, NumberError::TooLong);
+    let number = in_unit(column, written).ok_or_else(too_long)?;
+    let number = match power_seconds {
+        Some(seconds) => number.times(Number::whole(i128::from(seconds))).ok_or_else(too_long)?,
+        None => number,
+    };
+    // Of power, so many times the value.
+    let times = if power_seconds.is_some() { SECONDS_PER_HOUR } else { 1 };
     let lost = || {
         ValueError::new(
             FaultKind::Digits,
             expected(column),
-            "numbers are not rounded: use a wider type for the column, or another `factor`",
+            "numbers are not rounded: use a wider type for the column, another `factor`, or `round = true`",
         )
     };
+    let at_scale = |scale: u32| number.divided(times, scale, column.round).ok_or_else(lost);
     let value = match column.kind {
-        Type::Double => Value::Double(number.double()),
+        Type::Double => Value::Double(number.double() / times as f64),
         Type::Decimal { precision, scale } => {
-            let mantissa = u32::try_from(scale).ok().and_then(|scale| number.at_scale(scale)).ok_or_else(lost)?;
+            let mantissa = at_scale(u32::try_from(scale).unwrap_or_default())?;
             if mantissa.unsigned_abs() >= 10_u128.pow(u32::from(precision)) {
                 return Err(lost());
             }
             Value::Decimal(mantissa)
         }
-        _ => Value::Whole(number.at_scale(0).and_then(|whole| i64::try_from(whole).ok()).ok_or_else(lost)?),
+        _ => Value::Whole(i64::try_from(at_scale(0)?).map_err(|_| lost())?),
     };
-    in_range(column, number)?;
+    match value.number(column) {
+        Some(read) if times != 1 => in_range(column, read)?,
+        _ => in_range(column, number)?,
+    }
     Ok(value)
 }
 
@@ -302,10 +347,13 @@ fn number_error(column: &Column, error: NumberError) -> ValueError {
 
 /// What is expected in a column, in words.
 pub fn expected(column: &Column) -> String {
-    let scaled = match column.factor {
+    let mut scaled = match column.factor {
         Some(factor) => format!(" after multiplication by {factor}"),
         None => String::new(),
     };
+    if column.power_over.is_some() {
+        scaled.push_str(" as the energy of a step");
+    }
     match &column.kind {
         Type::Text => "a text".to_owned(),
         Type::Enum(words) => format!("one of {}", quoted_list(words.iter().map(String::as_str))),
@@ -321,6 +369,9 @@ pub fn expected(column: &Column) -> String {
         Type::Timestamp { format: Some(format), .. } => format!("a time as {format:?}"),
         Type::Timestamp { zone: None, .. } => "a time such as 2026-09-30T00:00:00+02:00".to_owned(),
         Type::Timestamp { .. } => "a time such as 2026-09-30T00:00:00".to_owned(),
-        Type::Duration => "a duration in hours, minutes and seconds, such as PT15M".to_owned(),
+        Type::Duration => match column.duration_unit {
+            Some(_) => "a number that is a whole number of seconds".to_owned(),
+            None => "a duration in hours, minutes and seconds, such as PT15M".to_owned(),
+        },
     }
 }

@@ -50,7 +50,7 @@ struct Warehouse {
 
 fn rows_of(file: File, layout: &Layout) -> (Vec<RecordBatch>, ReadReport) {
     let mut rows = Vec::new();
-    let report = read(file, layout, &mut |one| {
+    let report = read(file, "", layout, &mut |one| {
         rows.push(one.batch);
         Ok(())
     });

@@ -4,6 +4,7 @@
 mod file_history;
 mod http;
 mod killed;
+mod ready_made;
 mod s3;
 mod server;
 mod sftp;

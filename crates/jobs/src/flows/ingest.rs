@@ -5,18 +5,22 @@
 //! quarantined files. A run that is killed has recorded an arrival or not; the next one fetches what
 //! is not recorded, and the same bytes are the same object.
 
+mod archive;
 mod recheck;
 mod source;
 mod tables;
 
 use std::collections::HashMap;
+use std::fs::File;
 
 use anyhow::{Context, Result};
+use base::text;
 use chrono::{DateTime, NaiveDate, Utc};
 use config::{Ingest, Job};
-use ingest::arrivals::{ArrivalHistory, ArrivalKind};
+use ingest::archive::{Delivered, PackedFile};
+use ingest::arrivals::{Arrival, ArrivalHistory, ArrivalKind};
 use ingest::fetch::{self, Retries};
-use ingest::objects::{Hash, Objects};
+use ingest::objects::{Hash, Object, Objects};
 use ingest::read::{self, Fault, ReadReport, Verdict};
 use ingest::source::ListedFile;
 use ledger::Run;
@@ -64,7 +68,7 @@ impl IngestReport {
         json!({
             "files": self.files.len(), "accepted": self.count(FileVerdict::Accepted),
             "quarantined": self.count(FileVerdict::Quarantined), "duplicates": self.count(FileVerdict::Duplicate),
-            "unchanged": self.unchanged, "left": self.skipped.len(),
+            "unpacked": self.count(FileVerdict::Unpacked), "unchanged": self.unchanged, "left": self.skipped.len(),
         })
     }
 }
@@ -106,18 +110,13 @@ async fn fetch_files(warehouse: &Warehouse, run: &Run, ingest: &Ingest, moment: 
         let listed_at = Utc::now();
         let object = fetch::fetch(source.as_ref(), &file, &ingest_run.objects, &retries).await;
         let object = object.with_context(|| format!("fetch {}", file.name))?;
-        let kind = ArrivalHistory::new(&arrivals).classify(&ingest.name, &file.name, object.sha256);
-        let mut arrived = ingest_run.classify(&file, object.sha256, object.bytes, &kind, listed_at).await?;
-        if arrived.0.version > 1 {
-            // A version may be one that was read again.
-            let newest = versions.entry(file.name.clone()).or_default();
-            arrived.0.version = arrived.0.version.max(*newest + 1);
-            *newest = arrived.0.version;
+        let fetched = Fetched { file, object, listed_at };
+        for arrived in ingest_run.arrive(fetched, &mut arrivals, &mut versions).await? {
+            record(run, &arrived, &mut report)?;
+            pending.push(arrived);
         }
-        arrivals.push(arrived.0.arrival());
-        record(run, &arrived, &mut report)?;
-        pending.push(arrived);
-        if pending.len() == FILES_PER_COMMIT {
+        // An archive and its files are recorded in one commit.
+        if pending.len() >= FILES_PER_COMMIT {
             tables::append(&lake, run, std::mem::take(&mut pending)).await?;
         }
     }
@@ -151,6 +150,16 @@ fn record(run: &Run, (arrived, faults): &(ArrivalRow, Vec<Fault>), report: &mut 
     Ok(())
 }
 
+/// A row of `ingest.files` with the faults of its file.
+type Arrived = (ArrivalRow, Vec<Fault>);
+
+/// A file whose bytes are among the objects.
+struct Fetched {
+    file: ListedFile,
+    object: Object,
+    listed_at: DateTime<Utc>,
+}
+
 /// What the steps of one run share.
 struct IngestRun<'a> {
     run: &'a Run,
@@ -162,22 +171,81 @@ struct IngestRun<'a> {
 }
 
 impl IngestRun<'_> {
-    /// The verdict on a fetched file.
-    async fn classify(
+    /// The verdicts on a fetched file: one, or those of an archive and of its files. `arrivals` and the newest `versions`
+    /// of each name are those before it, and get what it adds.
+    async fn arrive(
         &self,
-        file: &ListedFile,
-        sha256: Hash,
-        bytes: u64,
-        kind: &ArrivalKind,
-        listed_at: DateTime<Utc>,
-    ) -> Result<(ArrivalRow, Vec<Fault>)> {
+        fetched: Fetched,
+        arrivals: &mut Vec<Arrival>,
+        versions: &mut HashMap<String, u64>,
+    ) -> Result<Vec<Arrived>> {
+        let (arrived, packed) = self.verdict(&fetched, true, arrivals, versions).await?;
+        let mut all = vec![arrived];
+        for one in packed {
+            let one = self.store(one, &fetched).await?;
+            all.push(self.verdict(&one, false, arrivals, versions).await?.0);
+        }
+        Ok(all)
+    }
+
+    /// The verdict on a file, and the files that it has where it `may_be_archive` and is one.
+    async fn verdict(
+        &self,
+        fetched: &Fetched,
+        may_be_archive: bool,
+        arrivals: &mut Vec<Arrival>,
+        versions: &mut HashMap<String, u64>,
+    ) -> Result<(Arrived, Vec<PackedFile>)> {
+        let name = &fetched.file.name;
+        let kind = ArrivalHistory::new(arrivals).classify(&self.ingest.name, name, fetched.object.sha256);
+        let mut arrived = self.classify(fetched, &self.by_name(name, kind));
+        let (mut faults, mut packed) = (Vec::new(), Vec::new());
+        if !matches!(arrived.verdict, FileVerdict::Same | FileVerdict::Duplicate) {
+            let object = self.objects.get(&arrived.sha256).await?;
+            match self.unpacked(object, name).await? {
+                Delivered::Plain(file) => faults = self.check_against_layout(&mut arrived, file).await?,
+                Delivered::Archive(files) if may_be_archive => {
+                    arrived.verdict = FileVerdict::Unpacked;
+                    arrived.reason = Some(text::quantity(files.len() as u64, "file"));
+                    packed = files;
+                }
+                Delivered::Archive(_) => {
+                    arrived.verdict = FileVerdict::Quarantined;
+                    arrived.reason = Some("an archive within an archive: have it delivered unpacked".to_owned());
+                }
+                Delivered::Damaged(why) => {
+                    arrived.verdict = FileVerdict::Quarantined;
+                    arrived.reason = Some(why);
+                }
+            }
+        }
+        if arrived.version > 1 {
+            // A version may be one that was read again.
+            let newest = versions.entry(name.clone()).or_default();
+            arrived.version = arrived.version.max(*newest + 1);
+            *newest = arrived.version;
+        }
+        arrivals.push(arrived.arrival());
+        Ok(((arrived, faults), packed))
+    }
+
+    /// The same bytes under another name are other rows where the layout takes values from the name.
+    fn by_name(&self, name: &str, kind: ArrivalKind) -> ArrivalKind {
+        let ArrivalKind::OtherName { mut names } = kind else { return kind };
+        let values = self.ingest.layout.values_of_name(name);
+        names.retain(|(_, other)| self.ingest.layout.values_of_name(other) == values);
+        if names.is_empty() { ArrivalKind::New } else { ArrivalKind::OtherName { names } }
+    }
+
+    /// The row of a file before it is read.
+    fn classify(&self, fetched: &Fetched, kind: &ArrivalKind) -> ArrivalRow {
         let mut arrived = ArrivalRow {
             ingest: self.ingest.name.clone(),
-            name: file.name.clone(),
-            file: file.clone(),
-            sha256,
-            bytes,
-            listed_at,
+            name: fetched.file.name.clone(),
+            file: fetched.file.clone(),
+            sha256: fetched.object.sha256,
+            bytes: fetched.object.bytes,
+            listed_at: fetched.listed_at,
             version: 1,
             verdict: FileVerdict::Accepted,
             reason: None,
@@ -200,17 +268,18 @@ impl IngestRun<'_> {
                 arrived.reason = Some(format!("it has the same bytes as {}", names.join(", ")));
             }
         }
-        if matches!(arrived.verdict, FileVerdict::Same | FileVerdict::Duplicate) {
-            return Ok((arrived, Vec::new()));
-        }
-        let faults = self.check_against_layout(&mut arrived).await?;
-        Ok((arrived, faults))
+        arrived
     }
 
-    async fn check_against_layout(&self, arrived: &mut ArrivalRow) -> Result<Vec<Fault>> {
+    /// Checks the content of a file that was read before.
+    async fn check_object(&self, arrived: &mut ArrivalRow) -> Result<Vec<Fault>> {
         let object = self.objects.get(&arrived.sha256).await?;
-        let layout = self.ingest.layout.clone();
-        let read = tokio::task::spawn_blocking(move || read::read(object, &layout, &mut |_| Ok(())));
+        self.check_against_layout(arrived, object).await
+    }
+
+    async fn check_against_layout(&self, arrived: &mut ArrivalRow, file: File) -> Result<Vec<Fault>> {
+        let (layout, name) = (self.ingest.layout.clone(), arrived.name.clone());
+        let read = tokio::task::spawn_blocking(move || read::read(file, &name, &layout, &mut |_| Ok(())));
         let read = read.await.context("read a file")?.with_context(|| format!("read {}", arrived.name))?;
         arrived.rows = Some(read.rows);
         (arrived.verdict, arrived.layout) = (FileVerdict::Accepted, self.layout);

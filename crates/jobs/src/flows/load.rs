@@ -71,7 +71,9 @@ impl LoadRun<'_> {
         let mut figures = Figures::default();
         for arrived in accepted.filter(|arrived| !loaded.contains(&version_key(arrived))) {
             let object = self.warehouse.objects(&self.lake).get(&arrived.sha256).await?;
-            let read = rows_of(object, &ingest.layout).await.with_context(|| format!("read {}", arrived.name))?;
+            let read = rows_of(object, &arrived.name, &ingest.layout)
+                .await
+                .with_context(|| format!("read {}", arrived.name))?;
             figures.files += 1;
             if self.load.document.is_empty() {
                 figures.rows += self.append(arrived, &ingest.layout, read).await?;
@@ -147,7 +149,7 @@ impl LoadRun<'_> {
             }
             AnswerPart::File(file) => answer(Some(file)).await?,
         };
-        let read = rows_of(rows, layout).await.with_context(|| format!("read the answer of {name}"))?;
+        let read = rows_of(rows, "", layout).await.with_context(|| format!("read the answer of {name}"))?;
         let session = rows::session(self.warehouse, &self.lake)?;
         let text = |key: &str| run.inputs[key].as_str().unwrap_or_default().to_owned();
         let code = Hash::of(format!("{} {}", text("function"), text("code")).as_bytes()).to_string();
@@ -167,15 +169,15 @@ fn version_key(arrived: &ArrivalRow) -> String {
     format!("{} {} {}", arrived.name, arrived.version, arrived.sha256)
 }
 
-/// All rows of a file.
+/// All rows of a file of this name.
 ///
 /// # Errors
 /// The file breaks its layout's rules: the error lists the first faults.
-pub(super) async fn rows_of(file: File, layout: &Layout) -> Result<Vec<Rows>> {
-    let layout = layout.clone();
+pub(super) async fn rows_of(file: File, name: &str, layout: &Layout) -> Result<Vec<Rows>> {
+    let (layout, name) = (layout.clone(), name.to_owned());
     let read = tokio::task::spawn_blocking(move || {
         let mut rows = Vec::new();
-        let report = read::read(file, &layout, &mut |one| {
+        let report = read::read(file, &name, &layout, &mut |one| {
             rows.push(one);
             Ok(())
         })?;

@@ -181,7 +181,7 @@ impl Issue<'_> {
         let mut file = tempfile::tempfile().context("create a temporary file for an answer")?;
         file.write_all(&answer.body)?;
         file.rewind()?;
-        let read = load::rows_of(file, &self.prediction.layout).await?;
+        let read = load::rows_of(file, "", &self.prediction.layout).await?;
         let batches: Vec<RecordBatch> = read.into_iter().map(|rows| rows.batch).collect();
         concat_batches(&self.prediction.layout.schema(), &batches).context("put the answer's rows together")
     }

@@ -215,8 +215,12 @@ async fn ingest(warehouse: &Warehouse, request: &RunRequest, name: &str, json: b
     }
     let figures = report.figures();
     let count = |key: &str| text::count(figures[key].as_u64().unwrap_or_default());
+    let unpacked = match figures["unpacked"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(archives) => format!(", {} unpacked", text::count(archives)),
+    };
     println!(
-        "{} files arrived: {} accepted, {} quarantined, {} duplicates; {} unchanged",
+        "{} files arrived: {} accepted, {} quarantined, {} duplicates{unpacked}; {} unchanged",
         count("files"),
         count("accepted"),
         count("quarantined"),

@@ -42,6 +42,8 @@ enum File {
     Training,
     /// predictions/NAME.toml
     Prediction,
+    /// layouts/NAME.toml
+    Layout,
 }
 
 impl Schema {
@@ -63,6 +65,10 @@ impl Schema {
             File::Endpoint => FileKind::Endpoint,
             File::Training => FileKind::Training,
             File::Prediction => FileKind::Prediction,
+            File::Layout => {
+                print!("{}", ingest::layout::JSON_SCHEMA);
+                return Ok(ExitCode::SUCCESS);
+            }
         };
         println!("{}", serde_json::to_string_pretty(&json_schema(kind))?);
         Ok(ExitCode::SUCCESS)

@@ -15,6 +15,8 @@ use crate::layout::{Document, Syntax};
 use crate::{Kind, Result};
 
 const BYTES_MAX: u64 = 64 << 20;
+/// How files begin that are compressed by gzip.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Reads all rows of a document.
 pub fn read(file: File, format: &Document, checker: &mut RowChecker<'_>) -> Result<()> {
@@ -23,6 +25,11 @@ pub fn read(file: File, format: &Document, checker: &mut RowChecker<'_>) -> Resu
     if bytes.len() as u64 > BYTES_MAX {
         let expected = format!("a document of at most {} MiB", BYTES_MAX >> 20);
         checker.faults.add(Fault::of_file(FaultKind::Unreadable, expected, "ask for a shorter period at a time"));
+        return Ok(());
+    }
+    if bytes.starts_with(&GZIP) {
+        let hint = "it is compressed by gzip: have it written without compression";
+        checker.faults.add(Fault::of_file(FaultKind::Unreadable, "a text in UTF-8", hint));
         return Ok(());
     }
     let text = match std::str::from_utf8(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes)) {
@@ -46,6 +53,19 @@ pub fn read(file: File, format: &Document, checker: &mut RowChecker<'_>) -> Resu
             Ok(())
         }
         Err(Stop::Error(error)) => Err(error),
+    }
+}
+
+pub use tree::Tree;
+
+/// Calls `then` with the tree of a document; `None` where it can't be read.
+pub fn with_tree<T>(text: &str, syntax: Syntax, then: impl FnOnce(&Tree<'_>) -> T) -> Option<T> {
+    match syntax {
+        Syntax::Json => tree::json(text).ok().map(|tree| then(&tree)),
+        Syntax::Xml => {
+            let document = tree::parse_xml(text).ok()?;
+            tree::xml(&document).ok().map(|tree| then(&tree))
+        }
     }
 }
 

@@ -122,7 +122,12 @@ fn json_value(raw: &RawValue, depth: usize) -> Result<Tree<'_>, Stop> {
 pub fn parse_xml(text: &str) -> Result<roxmltree::Document<'_>, Fault> {
     roxmltree::Document::parse(text).map_err(|error| {
         let line = u64::from(error.pos().row);
-        let hint = format!("{error}: was the document truncated? Request it again");
+        let hint = match error {
+            roxmltree::Error::DtdDetected => {
+                "it has a document type (DTD): is it a page of HTML? Of XML, ask for documents without one".to_owned()
+            }
+            error => format!("{error}: was the document truncated? Request it again"),
+        };
         Fault::at(FaultKind::Unreadable, line, &beginning(text), "XML", hint)
     })
 }

@@ -174,6 +174,9 @@ fn positions_are_left_out_by_no_other_curve_and_rise() {
 fn xml_with_entities_or_another_root_is_refused() {
     let bomb = "<!DOCTYPE a [<!ENTITY b \"bbbb\">]><a>&b;</a>";
     assert!(reading(&layout(MARKET), bomb.as_bytes()).only_fault().contains("DTD"));
+    let page = "<!DOCTYPE html><html><body>maintenance</body></html>";
+    assert!(reading(&layout(MARKET), page.as_bytes()).only_fault().contains("is it a page of HTML?"));
+    assert!(reading(&layout(MARKET), &[0x1f, 0x8b, 8, 0]).only_fault().contains("compressed by gzip"));
     let acknowledgement =
         "<Acknowledgement_MarketDocument><Reason><code>999</code></Reason></Acknowledgement_MarketDocument>";
     assert_eq!(

@@ -149,3 +149,91 @@ fn long_numbers_keep_their_digits_or_are_refused() {
 fn random_workbooks_have_a_verdict() {
     read_changed_files(&layout(LAYOUT), &workbook(|_| {}));
 }
+
+/// Title lines, the metering point above the header, and times of quarter hours.
+const CURVE: &str = "format = \"xls\"\nskip_to = \"Horodate\"\nzone = \"Europe/Paris\"\n
+    [columns.prm]\nsource = \"preamble\"\nextract = 'PRM : (\\d{14})'\ntype = \"text\"\n
+    [columns.at]\nheader = \"Horodate\"\ntype = \"timestamp\"\n
+    [columns.wh]\nheader = \"kWh\"\ntype = \"integer\"\nfactor = 1000\n[series]\ntime = \"at\"\nstep = \"PT15M\"\ncovers = \"days\"";
+
+#[test]
+fn an_older_workbook_is_read_by_its_content() {
+    let curve = CURVE.split("[series]").next().unwrap();
+    let read = reading(&layout(curve), include_bytes!("../../../tests/files/curve.xls"));
+    assert!(read.report.faults.is_empty(), "{:#?}", read.report.faults);
+    assert_eq!(read.instants("at"), ["30T22:00Z", "30T22:15Z", "30T22:30Z", "30T22:45Z"]);
+    assert_eq!(read.whole("wh"), [Some(0), Some(250), Some(500), Some(750)]);
+    assert_eq!((read.texts("prm")[0], read.lines[0]), (Some("30000000000001"), 4));
+}
+
+#[test]
+fn an_open_document_is_read_by_its_content() {
+    use std::io::{Cursor, Write};
+    let row = |cells: &[String]| format!("<table:table-row>{}</table:table-row>", cells.concat());
+    let text = |text: &str| {
+        format!("<table:table-cell office:value-type=\"string\"><text:p>{text}</text:p></table:table-cell>")
+    };
+    let time = |at: &str| {
+        format!(
+            "<table:table-cell office:value-type=\"date\" office:date-value=\"{at}\"><text:p>{at}</text:p></table:table-cell>"
+        )
+    };
+    let number = |value: &str| {
+        format!(
+            "<table:table-cell office:value-type=\"float\" office:value=\"{value}\"><text:p>{value}</text:p></table:table-cell>"
+        )
+    };
+    let rows = [
+        row(&[text("PRM : 30000000000001")]),
+        row(&[text("Horodate"), text("kWh")]),
+        row(&[time("2026-07-01T00:00:00"), number("0.25")]),
+        row(&[time("2026-07-01T00:15:00"), number("0.5")]),
+    ];
+    let content = format!(
+        "<?xml version=\"1.0\"?><office:document-content xmlns:office=\"urn:oasis:names:tc:opendocument:xmlns:office:1.0\" \
+         xmlns:table=\"urn:oasis:names:tc:opendocument:xmlns:table:1.0\" xmlns:text=\"urn:oasis:names:tc:opendocument:xmlns:text:1.0\">\
+         <office:body><office:spreadsheet><table:table table:name=\"Courbe\">{}</table:table></office:spreadsheet></office:body>\
+         </office:document-content>",
+        rows.concat()
+    );
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let manifest = "<?xml version=\"1.0\"?><manifest:manifest xmlns:manifest=\"urn:oasis:names:tc:opendocument:xmlns:manifest:1.0\"/>";
+    for (name, text) in [
+        ("mimetype", "application/vnd.oasis.opendocument.spreadsheet"),
+        ("META-INF/manifest.xml", manifest),
+        ("content.xml", content.as_str()),
+    ] {
+        archive.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all(text.as_bytes()).unwrap();
+    }
+    let bytes = archive.finish().unwrap().into_inner();
+    let curve = CURVE.split("[series]").next().unwrap();
+    let read = reading(&layout(curve), &bytes);
+    assert!(read.report.faults.is_empty(), "{:#?}", read.report.faults);
+    assert_eq!(
+        (read.instants("at"), read.whole("wh")),
+        (vec!["30T22:00Z".to_owned(), "30T22:15Z".to_owned()], vec![Some(250), Some(500)])
+    );
+}
+
+#[test]
+fn times_that_drift_in_a_sheet_are_whole_seconds() {
+    let mut book = Workbook::new();
+    let sheet = book.add_worksheet();
+    let time = Format::new().set_num_format("dd/mm/yyyy hh:mm");
+    sheet.write(0, 0, "Horodate").unwrap();
+    sheet.write(0, 1, "kWh").unwrap();
+    // Each row adds a step to the one before it, as a formula does.
+    let mut at = ExcelDateTime::from_ymd(2026, 7, 1).unwrap().to_excel();
+    for quarter in 0..96 {
+        sheet.write_with_format(1 + quarter, 0, at, &time).unwrap();
+        sheet.write(1 + quarter, 1, 1).unwrap();
+        at += 1.0 / 96.0 - 1e-9;
+    }
+    let curve = CURVE
+        .replace("skip_to = \"Horodate\"\n", "")
+        .replace("source = \"preamble\"\nextract = 'PRM : (\\d{14})'\n", "optional = true\n");
+    let read = reading(&layout(&curve), &book.save_to_buffer().unwrap());
+    assert!(read.report.faults.is_empty(), "{:#?}", read.report.faults);
+    assert_eq!(read.instants("at")[95], "01T21:45Z");
+}

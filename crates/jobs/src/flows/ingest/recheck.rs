@@ -35,7 +35,7 @@ impl IngestRun<'_> {
             match arrived.verdict {
                 FileVerdict::Quarantined => {
                     let mut arrived = ArrivalRow { reason: None, ..arrived.clone() };
-                    let faults = self.check_against_layout(&mut arrived).await?;
+                    let faults = self.check_object(&mut arrived).await?;
                     record(self.run, &(arrived.clone(), faults.clone()), report)?;
                     pending.push((arrived, faults));
                 }
@@ -69,7 +69,7 @@ impl IngestRun<'_> {
         newest: &mut u64,
     ) -> Result<(ArrivalRow, Vec<Fault>)> {
         let mut again = arrived.clone();
-        let faults = self.check_against_layout(&mut again).await?;
+        let faults = self.check_object(&mut again).await?;
         if again.verdict != FileVerdict::Accepted {
             return Ok((again, faults));
         }
@@ -102,13 +102,13 @@ impl IngestRun<'_> {
     /// The hash of the rows that a file has by a layout; `None` where it is quarantined.
     async fn rows_hash(&self, arrived: &ArrivalRow, layout: &Layout) -> Result<Option<Vec<u8>>> {
         let object = self.objects.get(&arrived.sha256).await?;
-        let layout = layout.clone();
+        let (layout, name) = (layout.clone(), arrived.name.clone());
         let read = tokio::task::spawn_blocking(move || -> Result<_> {
             let schema = layout.schema();
             let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
             let converter = RowConverter::new(fields)?;
             let mut hash = Sha256::new_with_prefix(format!("{schema:?}"));
-            let report = read::read(object, &layout, &mut |rows| {
+            let report = read::read(object, &name, &layout, &mut |rows| {
                 let encoded = converter.convert_columns(rows.batch.columns());
                 let encoded =
                     encoded.map_err(|error| ingest::Error::new(ingest::Kind::Bug, "encode rows").because(error))?;

@@ -37,11 +37,18 @@ pub enum FileVerdict {
     Duplicate,
     /// Its bytes are unchanged; only its description at the source is another.
     Same,
+    /// It is an archive, whose files have verdicts of their own.
+    Unpacked,
 }
 
 impl FileVerdict {
-    const ALL: [FileVerdict; 4] =
-        [FileVerdict::Accepted, FileVerdict::Quarantined, FileVerdict::Duplicate, FileVerdict::Same];
+    const ALL: [FileVerdict; 5] = [
+        FileVerdict::Accepted,
+        FileVerdict::Quarantined,
+        FileVerdict::Duplicate,
+        FileVerdict::Same,
+        FileVerdict::Unpacked,
+    ];
 
     /// The word for it in `ingest.files`.
     pub fn as_str(self) -> &'static str {
@@ -50,6 +57,7 @@ impl FileVerdict {
             FileVerdict::Quarantined => "quarantined",
             FileVerdict::Duplicate => "duplicate",
             FileVerdict::Same => "same",
+            FileVerdict::Unpacked => "unpacked",
         }
     }
 }

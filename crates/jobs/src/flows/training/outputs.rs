@@ -53,7 +53,7 @@ async fn read(table: &TrainingTable, job: &str, work: &Path) -> Result<RecordBat
         let error = base::Error::input(format!("the job left no file {}", table.file)).because(error);
         error.hint("the program writes it to /opt/ml/output/data")
     })?;
-    let read = load::rows_of(file, &table.layout).await?;
+    let read = load::rows_of(file, "", &table.layout).await?;
     let batches: Vec<RecordBatch> = read.into_iter().map(|rows| rows.batch).collect();
     let batch = concat_batches(&table.layout.schema(), &batches).context("put the rows of a file together")?;
     let schema = batch.schema();

@@ -96,3 +96,88 @@ fn a_file_is_tried_by_the_layout_that_fits() {
         .run(&["layout", "try", file, "--layout", "layouts/othr.toml"])
         .has("nearest layout: \"layouts/other.toml\"");
 }
+
+/// A zip of these files.
+fn zipped(files: &[(&str, &str)]) -> Vec<u8> {
+    use std::io::{Cursor, Write};
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, text) in files {
+        writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        writer.write_all(text.as_bytes()).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+#[test]
+fn files_of_an_archive_have_verdicts_of_their_own() {
+    let it = Billing::new();
+    let bad = ONE.replace("216,5", "216.5").replace("30000000000001", "30000000000002");
+    it.comes("mars.zip", &zipped(&[("PRD1.csv", ONE), ("b/PRD2.csv", &bad)]));
+    it.warehouse
+        .ok(&INGEST)
+        .has("unpacked    mars.zip")
+        .has("accepted    mars.zip/PRD1.csv")
+        .has("quarantined mars.zip/b/PRD2.csv")
+        .has("3 files arrived: 1 accepted, 1 quarantined, 0 duplicates, 1 unpacked");
+    it.warehouse.ok(&INGEST).has("0 files arrived");
+    it.warehouse.ok(&["run", "load:declared"]).has("2 rows of 1 files");
+    let rows = it.warehouse.sql("select distinct file_name from billing.declared");
+    assert_eq!(rows, [json!({"file_name": "mars.zip/PRD1.csv"})]);
+
+    // Tomorrow's archive has the corrected file, and the same other one.
+    let good = bad.replace("216.5", "216,5");
+    it.comes("mars.zip", &zipped(&[("PRD1.csv", ONE), ("b/PRD2.csv", &good)]));
+    it.warehouse.ok(&INGEST).has("accepted    mars.zip/b/PRD2.csv").has("2 files arrived: 1 accepted");
+    it.warehouse.ok(&["run", "load:declared"]).has("2 rows of 1 files");
+    // The same file by itself is a duplicate, and a damaged archive says what is wrong.
+    it.comes("PRD1.csv", ONE.as_bytes());
+    let archive = zipped(&[("x.csv", &good.repeat(20))]);
+    it.comes("cut.zip", &archive[..archive.len() / 2]);
+    it.warehouse.ok(&INGEST).has("the same bytes as mars.zip/PRD1.csv").has("the archive can't be read");
+    let archived = it.warehouse.path().join("inbox/mars.zip");
+    it.warehouse.ok(&["layout", "try", archived.to_str().unwrap()]).has("mars.zip/PRD1.csv by layouts/production.toml");
+}
+
+#[test]
+fn two_plants_with_the_same_night_are_not_duplicates() {
+    let it = Billing::new();
+    let layout =
+        PRODUCTION.replace("[columns.prm]\n", "[columns.prm]\nsource = \"file-name\"\nextract = '(\\d{14})'\n");
+    it.warehouse.write("layouts/production.toml", &layout);
+    let night = "horodate_debut;energie_kwh\r\n2026-03-01T00:00:00+01:00;0\r\n#TOTAL;1;0\r\n";
+    it.comes("PRM_30000000000001.csv", night.as_bytes());
+    it.comes("PRM_30000000000002.csv", night.as_bytes());
+    it.comes("copie_30000000000002.csv", night.as_bytes());
+    it.warehouse.ok(&INGEST).has("3 files arrived: 2 accepted, 0 quarantined, 1 duplicates");
+    it.warehouse.ok(&["run", "load:declared"]).has("2 rows of 2 files");
+    let rows = it.warehouse.sql("select prm from billing.declared order by prm");
+    assert_eq!(rows, [json!({"prm": "30000000000001"}), json!({"prm": "30000000000002"})]);
+}
+
+#[test]
+fn a_layout_is_guessed_and_ready_made_ones_are_shown() {
+    let it = Billing::new();
+    it.comes(
+        "inconnu.csv",
+        "Point;Date;Heure;Puissance (kW)\n30000000000001;01/07/2026;00:00;12,5\n30000000000001;13/07/2026;00:15;3\n"
+            .as_bytes(),
+    );
+    let path = it.warehouse.path().join("inbox/inconnu.csv");
+    let guessed = it.warehouse.ok(&["layout", "guess", path.to_str().unwrap()]);
+    guessed
+        .has("time_header = \"Heure\"")
+        .has("decimal = \",\"")
+        .has("by this layout: accepted, 2 rows")
+        .has("A power?");
+    // What is printed is a layout.
+    it.warehouse.write("layouts/production.toml", &guessed.out);
+    it.warehouse.ok(&["layout", "try", path.to_str().unwrap(), "--layout", "layouts/production.toml"]).has("accepted");
+    let json = it.warehouse.json(&["layout", "guess", path.to_str().unwrap(), "--json"]).remove(0);
+    assert_eq!((&json["verdict"], &json["rows"]), (&json!("accepted"), &json!(2)));
+
+    it.warehouse.ok(&["layout", "list"]).has("enedis-r63-csv").has("layouts/production.toml");
+    let shown = it.warehouse.ok(&["layout", "show", "enedis-r63-csv"]);
+    it.warehouse.write("layouts/production.toml", &shown.out);
+    it.warehouse.ok(&["layout", "list"]);
+    it.warehouse.run(&["layout", "show", "enedis-r63-cvs"]).has("enedis-r63-csv");
+}

@@ -26,8 +26,15 @@ const NOT_RUN: [(&str, &str); 2] = [
 const ROLE: &str = "[roles.analyst]\npassword = \"${ANALYST_PASSWORD}\"\n";
 
 /// Pages whose blocks are run by a test of their own.
-const OWN_TEST: [&str; 6] =
-    ["README.md", "docs/billing.md", "docs/changes.md", "docs/forecast.md", "docs/functions.md", "docs/models.md"];
+const OWN_TEST: [&str; 7] = [
+    "README.md",
+    "docs/billing.md",
+    "docs/changes.md",
+    "docs/forecast.md",
+    "docs/functions.md",
+    "docs/layouts.md",
+    "docs/models.md",
+];
 
 /// The example platform with a role `wattlake` that may read it, with a password.
 fn platform() -> Source {
@@ -142,6 +149,10 @@ fn functions_and_billing_work_as_printed() {
         environment.run_block(block);
     }
     load_example_files(&environment);
+    environment.start_page();
+    for block in blocks("docs/layouts.md").iter().filter(|block| is_run(block)) {
+        environment.run_block(block);
+    }
     environment.start_page();
     for block in blocks("docs/billing.md") {
         for command in block.commands() {

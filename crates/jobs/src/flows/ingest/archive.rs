@@ -1,0 +1,47 @@
+//! Files of an archive: each becomes an object and gets a verdict of its own, under the archive's name and its own.
+
+use std::fs::File;
+use std::io::Read;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use ingest::archive::{Delivered, PackedFile, unpack};
+use ingest::source::ListedFile;
+
+use super::{Fetched, IngestRun};
+
+const PIECE_BYTES: usize = 1 << 20;
+
+impl IngestRun<'_> {
+    /// What a stored file of this name is.
+    pub(super) async fn unpacked(&self, file: File, name: &str) -> Result<Delivered> {
+        let (name, format) = (name.to_owned(), self.ingest.layout.format.clone());
+        let spool = self.objects.spool().to_owned();
+        let unpacked = tokio::task::spawn_blocking(move || unpack(file, &name, &format, &spool));
+        Ok(unpacked.await.context("unpack a file")??)
+    }
+
+    /// Stores a file of an archive as an object.
+    pub(super) async fn store(&self, packed: PackedFile, archive: &Fetched) -> Result<Fetched> {
+        let PackedFile { name, mut content } = packed;
+        let name = format!("{}/{name}", archive.file.name);
+        let mut incoming = self.objects.begin();
+        loop {
+            let piece = tokio::task::spawn_blocking(move || {
+                let mut piece = Vec::with_capacity(PIECE_BYTES);
+                let read = (&mut content).take(PIECE_BYTES as u64).read_to_end(&mut piece);
+                read.map(|_| (content, piece))
+            });
+            let read = piece.await.context("read an unpacked file")?;
+            let (rest, piece) = read.with_context(|| format!("read {name}"))?;
+            if piece.is_empty() {
+                break;
+            }
+            content = rest;
+            incoming.write(&Bytes::from(piece)).await?;
+        }
+        let object = incoming.finish().await.with_context(|| format!("store {name}"))?;
+        let file = ListedFile { name, size: Some(object.bytes), modified: archive.file.modified, etag: None };
+        Ok(Fetched { file, object, listed_at: archive.listed_at })
+    }
+}
