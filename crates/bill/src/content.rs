@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Months, NaiveDate, Utc};
 use rust_decimal::prelude::ToPrimitive;
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Deserialize, Serialize};
 
 use crate::number::{parse_decimal, whole_cents};
+use crate::part::Part;
 use crate::{Error, Kind, Result};
 
 /// Whose statement it is, and of which month.
@@ -38,8 +39,8 @@ pub struct StatementHeader {
 pub struct ReplacedStatement {
     /// Its number.
     pub number: String,
-    /// Its amount due with VAT, in cents.
-    pub due_cents: i64,
+    /// Its amount due with VAT, in cents; `None` where it is not known.
+    pub due_cents: Option<i64>,
 }
 
 /// A line of a statement, as `billing.bills` has it. Decimals are texts.
@@ -105,7 +106,7 @@ pub struct Statement {
     pub(crate) vat_cents: i64,
 }
 
-/// The VAT of all lines of a regime and a rate: of their sum, rounded once.
+/// The VAT of all lines of a document with a regime and a rate: of their sum, rounded once.
 #[derive(Clone, Debug, Serialize, PartialEq, Eq)]
 pub(crate) struct VatTotal {
     /// The regime, a code of the labels.
@@ -146,12 +147,28 @@ impl Statement {
             return Err(refuse(format!("make a statement: {} has no lines in {name}", head.producer_id)));
         }
         let lines: Vec<ParsedLine> = lines.into_iter().map(ParsedLine::new).collect::<Result<_>>()?;
-        let sum = |of: fn(&ParsedLine) -> i64| lines.iter().try_fold(0_i64, |sum, line| sum.checked_add(of(line)));
         let too_large = || refuse("make a statement: the sum of its amounts is too large".to_owned());
-        let cents = sum(|line| line.cents).ok_or_else(too_large)?;
-        let vat = vat_totals(&lines).ok_or_else(too_large)?;
-        let vat_cents = vat.iter().map(|total| total.cents).sum();
-        Ok(Statement { head, month, lines, days, cents, vat, vat_cents })
+        let mut statement = Statement { head, month, lines, days, cents: 0, vat: Vec::new(), vat_cents: 0 };
+        statement.sum().ok_or_else(too_large)?;
+        Ok(statement)
+    }
+
+    /// Computes the sums of the lines; `None` where one is too large.
+    pub(crate) fn sum(&mut self) -> Option<()> {
+        self.cents = self.lines.iter().try_fold(0_i64, |sum, line| sum.checked_add(line.cents))?;
+        let mut vat = Vec::new();
+        for part in Part::ALL {
+            vat.extend(vat_totals(&part.lines(self))?);
+        }
+        self.vat = vat;
+        self.vat_cents = self.vat.iter().map(|total| total.cents).sum();
+        Some(())
+    }
+
+    /// The last day of the month.
+    pub(crate) fn last_day(&self) -> NaiveDate {
+        let next = self.month.checked_add_months(Months::new(1));
+        next.and_then(|next| next.pred_opt()).unwrap_or(self.month)
     }
 
     /// The sum of all lines without VAT, in cents.
@@ -175,8 +192,9 @@ impl Statement {
     }
 }
 
-/// EN 16931 (BR-CO-17) and the tax code have the VAT of a rate as its base times the rate, not as a sum of lines' VAT.
-fn vat_totals(lines: &[ParsedLine]) -> Option<Vec<VatTotal>> {
+/// The VAT of the lines of one document. EN 16931 (BR-CO-17) and the tax code have the VAT of a rate as its base times the
+/// rate, not as a sum of lines' VAT.
+fn vat_totals(lines: &[&ParsedLine]) -> Option<Vec<VatTotal>> {
     let mut bases: BTreeMap<(&str, Decimal), i64> = BTreeMap::new();
     for parsed in lines {
         let rate = parse_decimal(&parsed.line.vat_rate_pct)?.normalize();

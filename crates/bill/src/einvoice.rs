@@ -5,7 +5,7 @@
 //! (BR-O-11), so the complement of remuneration is on a document of its own. Fees with a VAT of their own are what the
 //! company sells to the producer: an invoice of type 380.
 
-use chrono::{Datelike, Days, Months, NaiveDate};
+use chrono::{Datelike, NaiveDate};
 use en16931::invoice::{
     Code, InvoiceBuilder, Party, PaymentInstructions, Period, PostalAddress, PrecedingInvoice, PriceDetails,
 };
@@ -20,6 +20,7 @@ use crate::company::Company;
 use crate::content::{ParsedLine, Statement};
 use crate::labels::Labels;
 use crate::number::parse_decimal;
+use crate::part::{Nature, Part};
 use crate::{Error, Kind, Result};
 
 const SPECIFICATION: &str = "urn:cen.eu:en16931:2017";
@@ -69,8 +70,8 @@ pub struct InvoiceTerms<'a> {
     pub producer: &'a Company,
     /// When the e-invoice that this one replaces was issued; `None` where there is none.
     pub replaced_on: Option<NaiveDate>,
-    /// After how many days an invoice is due.
-    pub due_days: u32,
+    /// When they are due.
+    pub due_on: NaiveDate,
 }
 
 /// An e-invoice of zero in place of an earlier one, of which nothing is left: a part of a statement that has no lines any more.
@@ -107,11 +108,10 @@ pub fn cancelled(
 
 /// Why no VAT is charged, by category.
 fn exemptions(labels: &Labels) -> Result<Reconciler> {
-    Ok(Reconciler::new().exemption("AE", Some(labels.label("vat", "reverse_charge")?), Some("VATEX-EU-AE")).exemption(
-        "O",
-        Some(labels.label("vat", "none")?),
-        Some("VATEX-EU-O"),
-    ))
+    Ok(Reconciler::new()
+        .exemption("AE", Some(labels.label("vat", "reverse_charge")?), Some("VATEX-EU-AE"))
+        .exemption("E", Some(labels.label("vat", "exempt")?), Some("VATEX-FR-FRANCHISE"))
+        .exemption("O", Some(labels.label("vat", "none")?), Some("VATEX-EU-O")))
 }
 
 /// The XML of an invoice; of a draft, the rules are not checked.
@@ -131,17 +131,6 @@ fn written(invoice: &Invoice, syntax: Syntax, is_draft: bool) -> Result<String, 
     }
 }
 
-/// What a document of a statement is about.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    /// What the producer sells.
-    Energy,
-    /// What is outside the scope of VAT.
-    OutOfScope,
-    /// What the company sells to the producer.
-    Fees,
-}
-
 /// The e-invoices of a statement: a document for each part of it that has lines, in each syntax.
 ///
 /// # Errors
@@ -153,8 +142,8 @@ pub fn einvoices(
     syntaxes: &[Syntax],
 ) -> Result<Vec<EInvoice>> {
     let mut all = Vec::new();
-    for part in [Part::Energy, Part::OutOfScope, Part::Fees] {
-        let lines: Vec<&ParsedLine> = statement.lines.iter().filter(|line| part_of(line, statement) == part).collect();
+    for part in Part::ALL {
+        let lines = part.lines(statement);
         if lines.is_empty() {
             continue;
         }
@@ -170,22 +159,6 @@ pub fn einvoices(
     Ok(all)
 }
 
-fn part_of(parsed: &ParsedLine, statement: &Statement) -> Part {
-    let line = &parsed.line;
-    let is_fee = |rule: &str| matches!(rule, "fee" | "fee_power");
-    let is_same_vat = |other: &&ParsedLine| {
-        let other = &other.line;
-        (&other.vat, parse_decimal(&other.vat_rate_pct)) == (&line.vat, parse_decimal(&line.vat_rate_pct))
-    };
-    let energy =
-        statement.lines.iter().filter(|other| other.line.contract_id == line.contract_id && !is_fee(&other.line.rule));
-    match line.vat.as_str() {
-        "none" => Part::OutOfScope,
-        _ if is_fee(&line.rule) && !energy.clone().any(|other| is_same_vat(&other)) => Part::Fees,
-        _ => Part::Energy,
-    }
-}
-
 /// One document of a statement.
 struct Document<'a> {
     labels: &'a Labels,
@@ -197,15 +170,7 @@ struct Document<'a> {
 impl Document<'_> {
     /// The statement's number, with a mark where the document is not the only one.
     fn number(&self) -> String {
-        self.numbered(&self.statement.head.number)
-    }
-
-    fn numbered(&self, statement: &str) -> String {
-        match self.part {
-            Part::Energy => statement.to_owned(),
-            Part::OutOfScope => format!("{statement}-CR"),
-            Part::Fees => format!("{statement}-F"),
-        }
+        self.part.number(&self.statement.head.number)
     }
 
     fn invoice(&self, lines: &[&ParsedLine]) -> Result<Invoice> {
@@ -222,13 +187,12 @@ impl Document<'_> {
             (false, None) => "389",
             (false, Some(_)) => "471",
         };
-        let due_on = head.issued_on.checked_add_days(Days::new(self.terms.due_days.into())).unwrap_or(head.issued_on);
-        let period = Period { start: Some(date(self.statement.month)?), end: Some(date(self.last_day())?) };
+        let period = Period { start: Some(date(self.statement.month)?), end: Some(date(self.statement.last_day())?) };
         let mut builder = Invoice::builder(SPECIFICATION, self.number(), date(head.issued_on)?, type_code, "EUR")
-            .business_process("B1")
+            .business_process(Nature::of(self.part, lines).process())
             .seller(Party { additional_legal_information: seller.legal.clone(), ..self.party(seller) })
             .buyer(self.party(buyer))
-            .due_date(date(due_on)?)
+            .due_date(date(self.terms.due_on)?)
             .invoicing_period(period);
         if let Some(iban) = &seller.iban {
             builder = builder.payment(PaymentInstructions::sepa_credit_transfer(iban.replace(' ', ""), None));
@@ -242,15 +206,10 @@ impl Document<'_> {
             Error::new(Kind::FixInput, format!("sum up the e-invoice {}", self.number())).because(error)
         })?;
         if let Some((before, issued_on)) = replaced {
-            let reference = DocumentReference::new(self.numbered(&before.number));
+            let reference = DocumentReference::new(self.part.number(&before.number));
             invoice.preceding_invoices.push(PrecedingInvoice { reference, issue_date: Some(date(issued_on)?) });
         }
         Ok(invoice)
-    }
-
-    fn last_day(&self) -> NaiveDate {
-        let next = self.statement.month.checked_add_months(Months::new(1));
-        next.and_then(|next| next.pred_opt()).unwrap_or(self.statement.month)
     }
 
     /// Mentions that the law asks for, by the codes of the French rules.
@@ -305,6 +264,7 @@ impl Document<'_> {
         let quantity = if cents < 0 { -quantity } else { quantity };
         let (category, rate) = match line.vat.as_str() {
             "reverse_charge" => ("AE", Some(Percentage::new(Decimal::ZERO))),
+            "exempt" => ("E", Some(Percentage::new(Decimal::ZERO))),
             "none" => ("O", None),
             _ => ("S", Some(Percentage::new(parse_decimal(&line.vat_rate_pct).unwrap_or_default().normalize()))),
         };

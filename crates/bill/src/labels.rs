@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::error::ErrorContext;
 use crate::number::NumberFormat;
@@ -28,6 +29,9 @@ pub struct Labels {
     kinds: BTreeMap<String, String>,
     qualities: BTreeMap<String, String>,
     vat: BTreeMap<String, String>,
+    /// The VAT regimes in a few letters, for tables.
+    #[serde(default)]
+    vat_short: BTreeMap<String, String>,
     units: BTreeMap<String, String>,
 }
 
@@ -48,6 +52,19 @@ impl Labels {
     /// The name of a month from 1 to 12.
     pub(crate) fn month(&self, number: u32) -> Option<&str> {
         self.months.get(number.checked_sub(1)? as usize).map(String::as_str)
+    }
+
+    /// The name and address of the issuer, line by line.
+    pub fn issuer(&self) -> &[String] {
+        &self.issuer
+    }
+
+    /// The labels of codes, for templates that are typeset.
+    pub(crate) fn tables(&self) -> Value {
+        json!({
+            "rules": self.rules, "kinds": self.kinds, "qualities": self.qualities, "vat": self.vat,
+            "vat_short": self.vat_short, "units": self.units,
+        })
     }
 
     /// The label of `code` among those of one kind, such as `rule`.

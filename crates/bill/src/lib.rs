@@ -1,5 +1,5 @@
-//! A producer's monthly statement, with lines, volumes, prices and a chart, as an HTML page for printing
-//! and as a workbook, and as e-invoices by EN 16931.
+//! A producer's monthly statement, with lines, volumes, prices and a chart, as an HTML page, as a workbook, as values of
+//! a page that is typeset, and as e-invoices by EN 16931.
 //!
 //! The page is rendered from a template and a file of labels that belong to the user, so that texts and
 //! design can change without a new build of the program. Amounts are shown exactly as entered; only
@@ -13,9 +13,11 @@ mod company;
 mod content;
 mod einvoice;
 mod labels;
+mod part;
 
 mod chart;
 mod page;
+mod printed;
 mod workbook;
 
 #[cfg(test)]
@@ -27,4 +29,5 @@ pub use einvoice::{EInvoice, InvoiceTerms, Syntax, cancelled, einvoices};
 pub use error::{Error, Kind, Result};
 pub use labels::Labels;
 pub use page::{check_template, page};
+pub use printed::{PrintedDocument, PrintedTerms, printed};
 pub use workbook::workbook;

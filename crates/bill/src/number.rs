@@ -38,7 +38,7 @@ pub(crate) fn format_decimal(number: Decimal, least: u32, format: &NumberFormat)
 }
 
 /// How numbers are written in a language.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NumberFormat {
     /// The decimal mark.

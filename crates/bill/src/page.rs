@@ -7,6 +7,7 @@ use chrono::Datelike;
 use minijinja::{AutoEscape, Environment, Error as Failure, ErrorKind, UndefinedBehavior, value::Serde};
 use rust_decimal::Decimal;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::chart::{Chart, chart};
 use crate::content::{DayEnergy, ParsedLine, Statement, VatTotal};
@@ -27,6 +28,16 @@ pub fn page(name: &str, template: &str, labels: &Labels, statement: &Statement) 
     let rendered =
         environment.template_from_named_str(name, template).and_then(|template| template.render(Serde(&values)));
     rendered.map_err(|failure| template_error("render", name, failure))
+}
+
+/// The values of a page as JSON.
+///
+/// # Errors
+/// `Bug` where they are not JSON.
+pub(crate) fn values(labels: &Labels, statement: &Statement) -> Result<Value> {
+    let lines = statement.lines.iter().map(LineValues::new).collect::<Vec<_>>();
+    let values = serde_json::to_value(PageValues::new(labels, statement, &lines));
+    values.map_err(|error| Error::new(Kind::Bug, "write the values of a page").because(error))
 }
 
 /// Checks the syntax of a template. Whether the values that it uses exist is known only when a page is rendered.
@@ -79,8 +90,8 @@ struct PageValues<'a> {
 #[derive(Serialize)]
 struct ReplacedValues<'a> {
     number: &'a str,
-    due_cents: i64,
-    difference_cents: i64,
+    due_cents: Option<i64>,
+    difference_cents: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -109,7 +120,7 @@ impl<'a> PageValues<'a> {
             replaces: head.replaces.as_ref().map(|before| ReplacedValues {
                 number: &before.number,
                 due_cents: before.due_cents,
-                difference_cents: statement.due_cents() - before.due_cents,
+                difference_cents: before.due_cents.map(|due| statement.due_cents() - due),
             }),
             issued_on: head.issued_on.format(&labels.date).to_string(),
             is_draft: head.is_draft,

@@ -110,7 +110,7 @@ fn a_credit_note_and_a_draft() {
     let statement = Statement::new(
         StatementHeader {
             is_draft: true,
-            replaces: Some(ReplacedStatement { number: "2026-03-PRD0042-0".into(), due_cents: 997 }),
+            replaces: Some(ReplacedStatement { number: "2026-03-PRD0042-0".into(), due_cents: Some(997) }),
             ..head()
         },
         vec![line],

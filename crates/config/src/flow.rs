@@ -203,6 +203,8 @@ pub struct Statement {
     /// The template's text, which has been parsed without error.
     pub template: String,
     pub labels: Labels,
+    /// The template of PDFs, if any.
+    pub pdf: Option<PdfTemplate>,
     /// The query of the lines of all producers, with its placeholders.
     pub lines: String,
     /// The query of the energy of each day, with its placeholders.
@@ -216,6 +218,13 @@ pub struct Statement {
     pub schema: String,
     pub table: String,
     pub rules: JobRules,
+}
+
+/// A template in Typst's language.
+#[derive(Debug, Clone)]
+pub struct PdfTemplate {
+    pub file: PathBuf,
+    pub text: String,
 }
 
 /// The e-invoices of a statement.

@@ -7,7 +7,7 @@ use base::suggestion;
 use bill::{Company, Labels, Syntax};
 
 use super::super::Problem;
-use super::super::flow::{Controls, InvoiceSettings, Statement};
+use super::super::flow::{Controls, InvoiceSettings, PdfTemplate, Statement};
 use super::super::problem::FileProblems;
 use super::super::raw::{self, Field, FileKind};
 use super::super::schema_check;
@@ -56,6 +56,8 @@ fn check(
     });
     let labels =
         read_named_file(root, &raw.labels, report, |text, _| Labels::parse(text).map_err(|error| base::chain(&error)));
+    // Its syntax and what it uses are known only when a page is typeset.
+    let pdf = read_named_file(root, &raw.pdf, report, |_, _| Ok(()));
     for query in [&raw.lines, &raw.days] {
         if let (Some(text), Some(span)) = (query.get(), query.span()) {
             placeholders::check_query(text, span, report);
@@ -80,6 +82,7 @@ fn check(
         labels_file,
         template,
         labels,
+        pdf: pdf.map(|(file, text, ())| PdfTemplate { file, text }),
         lines: raw.lines.get()?.clone(),
         days: raw.days.get().cloned(),
         invoice: raw.invoice.get().map(|raw| invoice(raw, report)),

@@ -267,6 +267,9 @@ pub struct Statement {
     /// The file of its labels and number formats, relative to the warehouse.
     #[schemars(length(min = 1))]
     pub labels: Field<String>,
+    /// The template of PDFs in Typst's language, relative to the warehouse; without it there are none.
+    #[schemars(length(min = 1))]
+    pub pdf: Field<String>,
     /// A query for the lines of all producers.
     #[schemars(length(min = 1))]
     pub lines: Field<String>,

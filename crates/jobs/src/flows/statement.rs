@@ -8,6 +8,7 @@
 
 mod content;
 mod invoices;
+mod printed;
 mod register;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -187,7 +188,10 @@ async fn issue(
                 match statements.all_invoices(&rendered.0, &content, last).await {
                     Ok(invoices) => entries.push(statements.store(run, &content, last, rendered, invoices).await?),
                     Err(error) => {
-                        statements.draft(&content, last)?;
+                        // Where the draft fails as well, the others are issued all the same.
+                        if let Err(also) = statements.draft(&content, last) {
+                            tracing::warn!(producer = content.producer_id, error = %also, "no draft is written");
+                        }
                         report.refused.insert(content.producer_id, failure::full_text(&error));
                     }
                 }
@@ -203,8 +207,10 @@ async fn issue(
     for entry in entries {
         let page = statements.write_files(&entry).await?;
         tracing::info!(number = entry.number, "statement issued");
+        let files: Vec<&String> = entry.invoices.iter().map(|file| &file.name).collect();
         let fields = json!({
-            "statement": config.name, "number": entry.number, "producer_id": entry.producer_id, "for": entry.period,
+            "job": run.job(), "statement": config.name, "number": entry.number, "folder": config.folder.join(&entry.period),
+            "files": files, "producer_id": entry.producer_id, "for": entry.period,
             "replaces": entry.replaces,
         });
         run.event("statement.issued", fields)?;
@@ -300,10 +306,12 @@ impl<'a> StatementRun<'a> {
                 true => format!("{}-{}-DRAFT", self.period, content.producer_id),
                 false => self.number(content, last),
             },
-            replaces: last
-                .map(|last| ReplacedStatement { number: last.number.clone(), due_cents: last.cents + last.vat_cents }),
+            replaces: last.map(|last| ReplacedStatement {
+                number: last.number.clone(),
+                due_cents: Some(last.cents + last.vat_cents),
+            }),
             issued_at: self.moment.as_of,
-            issued_on: self.moment.as_of.with_timezone(&self.zone).date_naive(),
+            issued_on: self.issued_on(),
             is_draft,
         };
         let statement = Statement::new(head, content.lines.clone(), content.days.clone())?;
@@ -311,6 +319,11 @@ impl<'a> StatementRun<'a> {
         let page = page(&name, &self.config.template, &self.config.labels, &statement)?;
         let workbook = workbook(&self.config.labels, &statement)?;
         Ok((statement, page, workbook))
+    }
+
+    /// The local day of the run, which is the one on paper.
+    fn issued_on(&self) -> chrono::NaiveDate {
+        self.moment.as_of.with_timezone(&self.zone).date_naive()
     }
 
     /// The next number of the producer's month. These series have no gaps.
@@ -330,6 +343,10 @@ impl<'a> StatementRun<'a> {
         for invoice in self.invoices(&statement, content, last, true)? {
             files.push(write(&folder, &file_name(&invoice), invoice.xml.as_bytes())?);
         }
+        // A draft is not an e-invoice, so none is in it.
+        for pdf in self.pdfs(&statement, content, self.issued_on(), &[])? {
+            files.push(write(&folder, &format!("{stem}.pdf"), &pdf.bytes)?);
+        }
         Ok(files)
     }
 
@@ -343,6 +360,9 @@ impl<'a> StatementRun<'a> {
         invoices: Vec<EInvoice>,
     ) -> Result<Entry> {
         let mut files = Vec::new();
+        for pdf in self.pdfs(&statement, content, self.issued_on(), &invoices)? {
+            files.push(InvoiceFile { name: pdf.name, sha256: self.put(pdf.bytes).await?.to_string() });
+        }
         for invoice in invoices {
             let name = file_name(&invoice);
             files.push(InvoiceFile { name, sha256: self.put(invoice.xml.into_bytes()).await?.to_string() });

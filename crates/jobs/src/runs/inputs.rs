@@ -16,6 +16,7 @@ pub fn of(warehouse: &Warehouse, job: &Job<'_>) -> Result<Value> {
         Job::Transfer(transfer) => files.extend(transfer.mapping.as_deref()),
         Job::Statement(statement) => {
             files.extend([statement.template_file.as_path(), statement.labels_file.as_path()]);
+            files.extend(statement.pdf.as_ref().map(|pdf| pdf.file.as_path()));
         }
         _ => {}
     }

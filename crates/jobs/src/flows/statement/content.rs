@@ -105,8 +105,7 @@ pub async fn read(session: &Session, config: &config::Statement, moment: &Moment
 async fn query(session: &Session, moment: &Moment, name: &str, sql: &str) -> Result<Vec<Map<String, Value>>> {
     let sql = moment.fill(sql, &|_| None)?;
     let batches = rows::query(session, &sql).await.with_context(|| format!("run the query {name:?} of statements"))?;
-    let columns = Columns::of(&batches)?;
-    Ok((0..columns.rows()).map(|row| columns.row(row)).collect())
+    Columns::of(&batches)?.objects()
 }
 
 /// The producer's id of a row. It becomes part of numbers and of file names, so its characters are limited.

@@ -38,9 +38,9 @@ impl StatementRun<'_> {
             company: &company,
             producer: &producer,
             replaced_on: last
-                .filter(|last| !last.invoices.is_empty())
+                .filter(|last| last.has_einvoices())
                 .map(|last| last.issued_at.with_timezone(&self.zone).date_naive()),
-            due_days: settings.due_days,
+            due_on: self.due_on(self.issued_on()),
         };
         let all = einvoices(&self.config.labels, statement, &terms, &settings.syntaxes);
         all.with_context(|| format!("write the e-invoices of {}", content.producer_id))
@@ -98,7 +98,7 @@ impl StatementRun<'_> {
     /// Whether a statement that was issued lacks its e-invoices, which can be written now.
     pub(super) fn lacks_invoices(&self, content: &Content, last: &Entry) -> bool {
         let can_write = self.config.invoice.as_ref().is_some_and(|settings| settings.company.is_some());
-        can_write && last.invoices.is_empty() && !content.lines.is_empty()
+        can_write && !last.has_einvoices() && !content.lines.is_empty()
     }
 }
 

@@ -42,12 +42,19 @@ pub struct Entry {
     pub inputs: String,
     pub page: Hash,
     pub workbook: Hash,
-    /// The e-invoices.
+    /// The e-invoices and the PDFs.
     pub invoices: Vec<InvoiceFile>,
     pub run_id: String,
 }
 
-/// An e-invoice of a statement.
+impl Entry {
+    /// Whether it has e-invoices, and not PDFs only.
+    pub fn has_einvoices(&self) -> bool {
+        self.invoices.iter().any(|file| file.name.ends_with(".xml"))
+    }
+}
+
+/// An e-invoice of a statement, or a PDF of one of its documents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvoiceFile {
     /// The name of its file, which is its number with its syntax.
@@ -114,8 +121,9 @@ pub async fn entries(session: &Session, table: &TableName) -> Result<Vec<Entry>>
         table.schema, table.table
     );
     let columns = Columns::of(&rows::query(session, &query).await.with_context(|| format!("read {table}"))?)?;
-    let entries = (0..columns.rows()).map(|row| entry(&columns.row(row)));
-    entries
+    let rows = columns.objects()?;
+    rows.iter()
+        .map(entry)
         .collect::<Option<Vec<Entry>>>()
         .with_context(|| format!("a row of {table} lacks a value that Wattlake writes"))
 }

@@ -15,6 +15,7 @@ const ISSUE: [&str; 4] = ["run", "statement:producers", "--for", "2026-03"];
 /// remuneration that is owed.
 const STATEMENTS: &str = r#"
 template = "templates/statement.html"
+pdf = "templates/statement.typ"
 labels = "templates/fr.toml"
 lines = """
 SELECT 'PRD1' AS producer_id, 'Éoliennes & Cie' AS producer, 'SIRET' AS siret, '1 rue du Vent' AS address,
@@ -50,6 +51,8 @@ impl Invoices {
         let warehouse = Warehouse::new(&[
             ("wattlake.toml", "lake.url = 'lake'\nserve.timezone = 'Europe/Paris'\n"),
             ("templates/statement.html", include_str!("../../../../../warehouse/templates/statement.html")),
+            ("templates/statement.typ", include_str!("../../../../../warehouse/templates/statement.typ")),
+            ("templates/format.typ", include_str!("../../../../../warehouse/templates/format.typ")),
             ("templates/fr.toml", include_str!("../../../../../warehouse/templates/fr.toml")),
         ]);
         let it = Invoices { warehouse };
@@ -126,11 +129,68 @@ fn e_invoices_meet_the_rules_and_name_what_they_replace() {
     assert!(energy.contains(">471<") && energy.contains(">2026-03-PRD1-1<"), "{energy}");
     let register = it.warehouse.sql("select invoices from billing.statements order by number");
     let files: Vec<Value> = serde_json::from_str(register[0]["invoices"].as_str().unwrap()).unwrap();
-    assert_eq!(files.len(), 6);
+    assert_eq!(files.len(), 9, "six e-invoices and three PDFs");
     // A file that was removed is written again.
     fs::remove_file(it.folder().join("2026-03-PRD1-2.ubl.xml")).unwrap();
     it.warehouse.ok(&ISSUE).has("1 unchanged");
     assert_eq!(it.valid().len(), 12);
+}
+
+/// What is in a PDF, as another program reads it.
+const READ_PDF: &str = r#"
+import io, json, sys
+import facturx, pypdf
+found = {}
+for path in json.load(sys.stdin):
+    content = open(path, "rb").read()
+    reader = pypdf.PdfReader(io.BytesIO(content))
+    text = " ".join(page.extract_text() for page in reader.pages)
+    name, xml = facturx.get_xml_from_pdf(content, check_xsd=True) if reader.attachments else (None, b"")
+    level = facturx.get_level(__import__("lxml.etree").etree.fromstring(xml)) if xml else None
+    found[path] = {"pages": len(reader.pages), "text": text, "name": name, "xml": xml.decode(), "level": level}
+print(json.dumps(found))
+"#;
+
+#[test]
+fn each_document_is_a_pdf_with_its_e_invoice() {
+    let it = Invoices::new();
+    it.warehouse.ok(&ISSUE).has("1 statement issued");
+    let numbers = ["2026-03-PRD1-1", "2026-03-PRD1-1-CR", "2026-03-PRD1-1-F"];
+    let paths: Vec<PathBuf> = numbers.iter().map(|number| it.folder().join(format!("{number}.pdf"))).collect();
+    let found = python(READ_PDF, &json!(paths));
+    let text = |at: usize| {
+        let text = found[paths[at].to_str().unwrap()]["text"].as_str().unwrap();
+        text.replace(['\u{a0}', '\u{202f}'], " ")
+    };
+    for (number, path) in numbers.iter().zip(&paths) {
+        let one = &found[path.to_str().unwrap()];
+        assert_eq!((&one["name"], &one["level"]), (&json!("factur-x.xml"), &json!("en16931")), "{number}");
+        assert_eq!(one["xml"].as_str().unwrap(), it.read(&format!("{number}.cii.xml")), "{number}");
+    }
+    for says in [
+        "36 518,46 €",
+        "Éoliennes & Cie",
+        "Agrégateur SA",
+        "Page 1",
+        "FR44732829320",
+        "Autofacturation",
+        "livraison de biens et",
+    ] {
+        assert!(text(0).contains(says), "{says} is not in {}", text(0));
+    }
+    assert!(text(1).contains("6 715,42 €") && text(1).contains("hors champ"), "{}", text(1));
+    // Of fees the company is the seller: amounts and prices have the other sign.
+    assert!(text(2).contains("3 553,09 €") && text(2).contains("prestation de services"), "{}", text(2));
+    assert!(!text(2).contains("Autofacturation") && !text(2).contains('\u{2212}'), "{}", text(2));
+
+    // The same content is the same file, and a template with an error is named with its line.
+    let first = fs::read(&paths[0]).unwrap();
+    fs::remove_file(&paths[0]).unwrap();
+    it.warehouse.ok(&ISSUE).has("1 unchanged");
+    assert!(fs::read(&paths[0]).unwrap() == first);
+    it.warehouse.write("templates/statement.typ", "#let s = json(\"data.json\")\n\n#s.nope");
+    let failed = it.warehouse.run(&["statement", "draft", "producers", "--for", "2026-03"]);
+    failed.has("statement.typ:3: dictionary does not contain key \"nope\"");
 }
 
 #[test]
@@ -145,7 +205,7 @@ fn nobody_is_invoiced_who_is_not_identified() {
         .has("0 statements issued, 1 refused");
     assert_eq!(it.warehouse.json(&["statement", "list", "--json"]).len(), 0);
     let drafts = it.warehouse.path().join("outbox/statements/drafts");
-    assert_eq!(fs::read_dir(drafts).unwrap().count(), 8, "a page, a workbook and six e-invoices");
+    assert_eq!(fs::read_dir(drafts).unwrap().count(), 9, "a page, a PDF, a workbook and six e-invoices");
 
     it.with(&[("SIRET", "73282932100074")]);
     it.warehouse.run(&ISSUE).has("\"73282932100074\" is not a SIRET number").has("1 refused");
