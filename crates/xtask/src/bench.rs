@@ -1,6 +1,7 @@
 //! Benchmarks. Their working files are in `bench/work/`, which git ignores; results are kept in `bench/runs/`, by date
 //! and machine.
 
+mod billing;
 mod changes;
 mod chaos;
 mod copy;
@@ -32,6 +33,8 @@ use crate::project::Project;
 /// The benchmarks of `cargo x bench`.
 #[derive(Subcommand)]
 pub enum Benchmark {
+    /// A month of 300 plants, from their files to statements, and a plain query of DuckDB
+    Billing(billing::Options),
     /// Copy PostgreSQL to a lake and to PostgreSQL: Wattlake, DuckDB, connectorx, logical replication, pgcopydb
     Copy(copy::Options),
     /// The write-ahead log into a lake: Wattlake, pg_recvlogical, logical replication
@@ -59,6 +62,7 @@ pub enum Benchmark {
 /// Runs a benchmark.
 pub fn run(project: &Project, benchmark: Benchmark) -> Result<()> {
     match benchmark {
+        Benchmark::Billing(options) => billing::run(project, &options),
         Benchmark::Changes(options) => changes::run(project, &options),
         Benchmark::Chaos(options) => chaos::run(project, &options),
         Benchmark::Copy(options) => copy::run(project, &options),

@@ -220,8 +220,8 @@ pub async fn evaluate(warehouse: &Warehouse, run: &Run, set: &Controls, moment: 
     if let Some(control) = &set.inputs_changed {
         judged.push((Judged::by_inputs(control), inputs::changed(warehouse, &lake, &session, control, moment).await));
     }
-    for (control, columns) in judged {
-        let verdict = verdict(&control, columns, &waivers);
+    for (control, rows) in judged {
+        let verdict = verdict(&control, rows, &waivers);
         tracing::info!(
             control = control.name,
             state = verdict.state.as_str(),
@@ -233,6 +233,7 @@ pub async fn evaluate(warehouse: &Warehouse, run: &Run, set: &Controls, moment: 
     tables::append(&lake, run, &set.name, moment, &report).await?;
     for verdict in report.verdicts.iter().filter(|verdict| matches!(verdict.state, State::Failed | State::Broken)) {
         let fields = json!({
+            "job": run.job(), "cause": run.cause(),
             "set": set.name, "control": verdict.control, "severity": verdict.severity(), "rows": verdict.rows,
             "for": moment.period.map(|period| period.to_string()),
         });
@@ -241,11 +242,14 @@ pub async fn evaluate(warehouse: &Warehouse, run: &Run, set: &Controls, moment: 
     Ok(report)
 }
 
-async fn run_query(session: &sql::Session, control: &Control, moment: &Moment) -> Result<Columns> {
+/// The findings of a control, as values by column name.
+type Rows = Vec<Map<String, Value>>;
+
+async fn run_query(session: &sql::Session, control: &Control, moment: &Moment) -> Result<Rows> {
     debug_assert!(placeholders::CONTROL_PLACEHOLDERS.contains(&"tolerance"));
     let tolerance = |word: &str| (word == "tolerance").then(|| control.tolerance.to_string());
     let query = moment.fill(&control.sql, &tolerance)?;
-    Columns::of(&rows::query(session, &query).await?)
+    Columns::of(&rows::query(session, &query).await?)?.objects()
 }
 
 /// What a control says of itself.
@@ -285,7 +289,7 @@ impl<'a> Judged<'a> {
 /// The column of findings with the producer whose statement they hold back.
 const PRODUCER: &str = "producer_id";
 
-fn verdict(control: &Judged<'_>, columns: Result<Columns>, waivers: &[Waiver]) -> Verdict {
+fn verdict(control: &Judged<'_>, rows: Result<Rows>, waivers: &[Waiver]) -> Verdict {
     let mut verdict = Verdict {
         control: control.name.to_owned(),
         blocks: control.blocks,
@@ -298,16 +302,16 @@ fn verdict(control: &Judged<'_>, columns: Result<Columns>, waivers: &[Waiver]) -
         findings: Vec::new(),
         error: None,
     };
-    let columns = match columns {
-        Ok(columns) => columns,
+    let rows = match rows {
+        Ok(rows) => rows,
         Err(error) => {
             (verdict.state, verdict.held) = (State::Broken, Held::All);
             verdict.error = Some(failure::full_text(&error));
             return verdict;
         }
     };
-    verdict.rows = columns.rows() as u64;
-    for row in (0..columns.rows()).map(|row| columns.row(row)) {
+    verdict.rows = rows.len() as u64;
+    for row in rows {
         let waiver = waivers.iter().find(|waiver| waiver.covers(control.name, &row));
         verdict.waived += u64::from(waiver.is_some());
         if waiver.is_none() {

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -55,23 +56,23 @@ async fn invoke_with_inputs(
     let version = deployed(warehouse, function, call)?;
     let lake = warehouse.lake().await?;
     let objects = warehouse.objects(&lake);
-    let inputs = inputs(warehouse, &lake, call, moment).await?;
-    let event = ComposedEvent::of(&version, call, moment, inputs)?;
-    let event_object = put(&objects, &event.whole).await?;
-    let hashes = json!({
-        "function": version.content.to_string(), "code": version.code.to_string(),
-        "layers": version.layers.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "event": event_object,
-    });
-    run.note_inputs(hashes.as_object().unwrap_or(&Map::new()))?;
     let folders = warehouse.config.root.join(STATE).join("events");
     remove_abandoned_folders(warehouse, &folders);
     let folder = folders.join(run.id());
-    let execution = invoke(warehouse, call, &version, &event, &folder).await;
-    let figures = match execution {
-        Ok(execution) => store_answer(&objects, &version, &event, &execution, &folder).await,
-        Err(error) => Err(error),
+    std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    let figures = async {
+        let event = compose(warehouse, &lake, call, &version, moment, &folder).await?;
+        let event_object = put_file(&objects, &event.whole).await?;
+        let hashes = json!({
+            "function": version.content.to_string(), "code": version.code.to_string(),
+            "layers": version.layers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "event": event_object,
+        });
+        run.note_inputs(hashes.as_object().unwrap_or(&Map::new()))?;
+        let execution = invoke(warehouse, call, &version, &event, &folder).await?;
+        store_answer(&objects, &version, &event, &execution, &folder).await
     };
+    let figures = figures.await;
     let _ = std::fs::remove_dir_all(&folder);
     let mut figures = figures?;
     figures[AS_OF] = json!(moment.as_of());
@@ -112,7 +113,7 @@ async fn store_answer(
     let output = Hash::of(json!([result, files]).to_string().as_bytes()).to_string();
     Ok(json!({
         "version": version.version, "result": result, "result_bytes": answer.len(), "files": files, "output": output,
-        "event_bytes": event.whole.len(), "inputs": event.rows, "milliseconds": outcome.duration.as_millis() as u64,
+        "event_bytes": event.whole_bytes, "inputs": event.rows, "milliseconds": outcome.duration.as_millis() as u64,
         "init_milliseconds": outcome.init.map(|init| init.as_millis() as u64),
         "memory_peak_bytes": outcome.memory_peak_bytes,
     }))
@@ -154,21 +155,6 @@ fn deployed(warehouse: &Warehouse, function: &Function, call: &FunctionJob) -> R
     })
 }
 
-/// The results of the job's queries, by the inputs' names.
-async fn inputs(
-    warehouse: &Warehouse,
-    lake: &lake::Lake,
-    call: &FunctionJob,
-    moment: &Moment,
-) -> Result<BTreeMap<String, Columns>> {
-    let session = rows::session(warehouse, lake)?;
-    let mut inputs = BTreeMap::new();
-    for (name, query) in &call.inputs {
-        inputs.insert(name.clone(), input(&session, name, query, moment).await?);
-    }
-    Ok(inputs)
-}
-
 /// The result of the query of one input.
 pub async fn input(session: &sql::Session, name: &str, query: &str, moment: &Moment) -> Result<Columns> {
     let query = moment.fill(query, &|_| None)?;
@@ -178,50 +164,73 @@ pub async fn input(session: &sql::Session, name: &str, query: &str, moment: &Mom
 
 /// The event of a run, in the form that is stored and in the form that is sent.
 struct ComposedEvent {
-    /// With all rows in it: this form is hashed and stored.
-    whole: Bytes,
+    /// A file with all rows in it: this form is hashed and stored.
+    whole: PathBuf,
+    whole_bytes: u64,
     /// The same, or with the names of files in place of rows where these are too large for an event.
     sent: Bytes,
-    /// Files of `/inputs` by name, where the event is too large to hold the rows.
-    files: Vec<(String, String)>,
+    /// Files of `/inputs`, where the event is too large to hold the rows.
+    files: Vec<Input>,
     /// How many rows each input has.
     rows: Value,
 }
 
-impl ComposedEvent {
-    fn of(
-        version: &FunctionVersion,
-        call: &FunctionJob,
-        moment: &Moment,
-        inputs: BTreeMap<String, Columns>,
-    ) -> Result<ComposedEvent> {
-        let parameters = call.parameters.iter().map(|(name, text)| Ok((name.clone(), moment.fill(text, &|_| None)?)));
-        let parameters: BTreeMap<String, String> = parameters.collect::<Result<_>>()?;
-        let event = |inputs: Value| {
-            json!({
-                "period": moment.period.map(|period| period.to_string()), AS_OF: moment.as_of(),
-                "parameters": parameters, "inputs": inputs,
-            })
-        };
-        let rows: Map<String, Value> =
-            inputs.iter().map(|(name, columns)| (name.clone(), json!(columns.rows()))).collect();
-        let whole: Map<String, Value> = inputs.iter().map(|(name, columns)| (name.clone(), columns.json())).collect();
-        let whole: Bytes = serde_json::to_vec(&event(Value::Object(whole))).context("write the event")?.into();
-        if whole.len() <= function::invoke::REQUEST_BYTES_MAX {
-            return Ok(ComposedEvent { sent: whole.clone(), whole, files: Vec::new(), rows: Value::Object(rows) });
-        }
-        if version.settings.files.is_none() {
-            let (name, bytes) = (&version.name, base::text::bytes(whole.len() as u64));
-            bail!(
-                "the event of {name} has {bytes}, more than 6 MB: allow inputs as files by [files] in its function.toml"
-            );
-        }
-        let named: Map<String, Value> =
-            inputs.keys().map(|name| (name.clone(), json!({"file": format!("/inputs/{name}.csv")}))).collect();
-        let sent = serde_json::to_vec(&event(Value::Object(named))).context("write the event")?.into();
-        let files = inputs.iter().map(|(name, columns)| (format!("{name}.csv"), columns.csv())).collect();
-        Ok(ComposedEvent { whole, sent, files, rows: Value::Object(rows) })
+/// Runs the queries of a job, and writes their results into the run's folder one after another: a month of many plants
+/// has millions of values, of which one input at a time is in memory.
+async fn compose(
+    warehouse: &Warehouse,
+    lake: &lake::Lake,
+    call: &FunctionJob,
+    version: &FunctionVersion,
+    moment: &Moment,
+    folder: &Path,
+) -> Result<ComposedEvent> {
+    let parameters = call.parameters.iter().map(|(name, text)| Ok((name.clone(), moment.fill(text, &|_| None)?)));
+    let parameters: BTreeMap<String, String> = parameters.collect::<Result<_>>()?;
+    let period = moment.period.map(|period| period.to_string());
+    let event =
+        |inputs: Value| json!({"period": period, AS_OF: moment.as_of(), "parameters": parameters, "inputs": inputs});
+    let whole = folder.join("event.json");
+    let create = |path: &Path| File::create(path).with_context(|| format!("write {}", path.display()));
+    let mut out = BufWriter::new(create(&whole)?);
+    // Everything but the inputs, which are the last value: its end is written after them.
+    let outside = serde_json::to_string(&event(json!({}))).context("write the event")?;
+    out.write_all(outside.strip_suffix("}}").unwrap_or(&outside).as_bytes())?;
+    let session = rows::session(warehouse, lake)?;
+    let (mut files, mut rows, mut named) = (Vec::new(), Map::new(), Map::new());
+    for (name, query) in &call.inputs {
+        let columns = input(&session, name, query, moment).await?;
+        let (file, separator) = (format!("{name}.csv"), if rows.is_empty() { "" } else { "," });
+        let path = folder.join(&file);
+        let mut csv = BufWriter::new(create(&path)?);
+        rows.insert(name.clone(), json!(columns.rows()));
+        named.insert(name.clone(), json!({"file": format!("/inputs/{file}")}));
+        let key = json!(name).to_string();
+        let written = tokio::task::spawn_blocking(move || -> Result<_> {
+            write!(out, "{separator}{key}:")?;
+            columns.write_json(&mut out)?;
+            columns.write_csv(&mut csv)?;
+            csv.flush()?;
+            Ok(out)
+        });
+        out = written.await.context("write the event")?.with_context(|| format!("write the input {name}"))?;
+        files.push(Input { name: file, path });
     }
+    out.write_all(b"}}")?;
+    out.flush()?;
+    drop(out);
+    let whole_bytes = whole.metadata()?.len();
+    let rows = Value::Object(rows);
+    if whole_bytes <= function::invoke::REQUEST_BYTES_MAX as u64 {
+        let sent = std::fs::read(&whole).context("read the event")?.into();
+        return Ok(ComposedEvent { whole, whole_bytes, sent, files: Vec::new(), rows });
+    }
+    if version.settings.files.is_none() {
+        let (name, bytes) = (&version.name, base::text::bytes(whole_bytes));
+        bail!("the event of {name} has {bytes}, more than 6 MB: allow inputs as files by [files] in its function.toml");
+    }
+    let sent = serde_json::to_vec(&event(Value::Object(named))).context("write the event")?.into();
+    Ok(ComposedEvent { whole, whole_bytes, sent, files, rows })
 }
 
 /// Invokes the function once. `folder` is the run's own, for the files of `/inputs` and `/results`.
@@ -232,7 +241,8 @@ async fn invoke(
     event: &ComposedEvent,
     folder: &Path,
 ) -> Result<Execution> {
-    let mut files = write_inputs(folder, event)?;
+    let inputs = (!event.files.is_empty()).then(|| event.files.clone());
+    let mut files = inputs.map(|inputs| EventFiles { inputs, results: None });
     if version.settings.files.is_some() {
         files.get_or_insert_default().results = Some(folder.join(RESULTS));
     }
@@ -241,20 +251,6 @@ async fn invoke(
     let invocation = FunctionCall { function: &version.name, qualifier: &call.qualifier, event: request, waits: true };
     let execution = function_host::invoke(warehouse, invocation).await?;
     execution.map_err(|refusal| refusal_error(&version.name, refusal))
-}
-
-fn write_inputs(folder: &Path, event: &ComposedEvent) -> Result<Option<EventFiles>> {
-    std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-    if event.files.is_empty() {
-        return Ok(None);
-    }
-    let mut inputs = Vec::new();
-    for (name, text) in &event.files {
-        let path = folder.join(name);
-        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        inputs.push(Input { name: name.clone(), path });
-    }
-    Ok(Some(EventFiles { inputs, results: None }))
 }
 
 /// The error of an invocation of the function `name` that was refused.

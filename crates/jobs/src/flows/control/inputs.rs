@@ -4,10 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use config::flow::{FunctionJob, InputsChanged, LoadSource};
 use lake::Lake;
 use ledger::RunRow;
@@ -43,13 +41,13 @@ pub async fn changed(
     session: &Session,
     control: &InputsChanged,
     moment: &Moment,
-) -> Result<Columns> {
+) -> Result<Vec<Map<String, Value>>> {
     let load = warehouse.load(&control.load)?;
     let LoadSource::Function { name, .. } = &load.from else {
         let what = format!("load:{} does not load the answer of a function", control.load);
         return Err(base::Error::setup(what).into());
     };
-    let Some(run) = loaded_answer(warehouse, &control.load, moment)? else { return Columns::of(&[]) };
+    let Some(run) = loaded_answer(warehouse, &control.load, moment)? else { return Ok(Vec::new()) };
     let job = warehouse.function(name)?.job.as_ref();
     let job = job.with_context(|| format!("functions/{name} has no job.toml, so it is not a job"))?;
     let changes = changes(warehouse, lake, session, control, job, &run, moment).await?;
@@ -70,8 +68,9 @@ fn loaded_answer(warehouse: &Warehouse, load: &str, moment: &Moment) -> Result<O
 /// The event of an invocation, with the texts of its inputs' values.
 #[derive(Deserialize)]
 struct StoredEvent<'a> {
+    /// One input at a time is taken apart: each may have millions of values.
     #[serde(borrow)]
-    inputs: BTreeMap<String, StoredInput<'a>>,
+    inputs: BTreeMap<String, &'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -99,9 +98,12 @@ async fn changes(
     let mut changes = BTreeMap::new();
     for (name, query) in &job.inputs {
         let now = function::input(session, name, query, moment).await?;
-        let none = StoredInput { columns: BTreeMap::new() };
-        let before = event.inputs.get(name).unwrap_or(&none);
-        for (key, change) in compared(before, &now, &control.by) {
+        let before = match event.inputs.get(name) {
+            Some(input) => serde_json::from_str(input.get())
+                .with_context(|| format!("read the input {name} of the run {}", run.id))?,
+            None => StoredInput { columns: BTreeMap::new() },
+        };
+        for (key, change) in compared(&before, &now, &control.by)? {
             changes.insert((key, name.clone()), change);
         }
     }
@@ -113,7 +115,7 @@ trait InputRows {
     /// The names of the columns, in the order of the values in texts.
     fn names(&self) -> Vec<String>;
     /// Passes each row on: the document that it belongs to, and its text.
-    fn each(&self, by: &str, pass: &mut dyn FnMut(Option<String>, String));
+    fn each(&self, by: &str, pass: &mut dyn FnMut(Option<String>, &str)) -> Result<()>;
 }
 
 impl InputRows for StoredInput<'_> {
@@ -121,13 +123,21 @@ impl InputRows for StoredInput<'_> {
         self.columns.keys().cloned().collect()
     }
 
-    fn each(&self, by: &str, pass: &mut dyn FnMut(Option<String>, String)) {
+    fn each(&self, by: &str, pass: &mut dyn FnMut(Option<String>, &str)) -> Result<()> {
         let count = self.columns.values().map(Vec::len).max().unwrap_or_default();
+        let mut text = String::new();
         for row in 0..count {
-            let text: Vec<&str> = self.columns.values().map(|values| values[row].get()).collect();
+            text.clear();
+            for values in self.columns.values() {
+                if !text.is_empty() {
+                    text.push(',');
+                }
+                text.push_str(values[row].get());
+            }
             let key = self.columns.get(by).and_then(|values| serde_json::from_str(values[row].get()).ok());
-            pass(key, text.join(","));
+            pass(key, &text);
         }
+        Ok(())
     }
 }
 
@@ -138,29 +148,36 @@ impl InputRows for Columns {
         names
     }
 
-    fn each(&self, by: &str, pass: &mut dyn FnMut(Option<String>, String)) {
+    fn each(&self, by: &str, pass: &mut dyn FnMut(Option<String>, &str)) -> Result<()> {
         let mut places: Vec<usize> = (0..Columns::names(self).len()).collect();
         places.sort_unstable_by_key(|at| &Columns::names(self)[*at]);
         let key_at = Columns::names(self).iter().position(|name| name == by);
-        for row in 0..self.rows() {
-            let text: Vec<String> = places.iter().map(|at| self.value(*at, row).to_string()).collect();
-            let key = key_at.and_then(|at| self.value(at, row).as_str().map(str::to_owned));
-            pass(key, text.join(","));
-        }
+        let mut text = String::new();
+        self.each_row(|row| {
+            text.clear();
+            for at in &places {
+                if !text.is_empty() {
+                    text.push(',');
+                }
+                row.json(*at, &mut text);
+            }
+            let key = key_at.and_then(|at| row.value(at).as_str().map(str::to_owned));
+            pass(key, &text);
+        })
     }
 }
 
 /// What is in one and not in the other, by document. Texts are kept only of documents whose rows differ: a month of many
 /// plants has millions of rows, of which most are the same.
-fn compared(before: &dyn InputRows, now: &dyn InputRows, by: &str) -> BTreeMap<Option<String>, Change> {
-    let (old, new) = (digests(before, by), digests(now, by));
+fn compared(before: &dyn InputRows, now: &dyn InputRows, by: &str) -> Result<BTreeMap<Option<String>, Change>> {
+    let (old, new) = (digests(before, by)?, digests(now, by)?);
     let keys: BTreeSet<&Option<String>> = old.keys().chain(new.keys()).collect();
     let differing: BTreeSet<Option<String>> =
         keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).cloned().collect();
     if differing.is_empty() {
-        return BTreeMap::new();
+        return Ok(BTreeMap::new());
     }
-    let (mut old, mut new) = (texts_of(before, by, &differing), texts_of(now, by, &differing));
+    let (mut old, mut new) = (texts_of(before, by, &differing)?, texts_of(now, by, &differing)?);
     let (old_names, new_names) = (before.names(), now.names());
     let mut changes = BTreeMap::new();
     for key in differing {
@@ -171,11 +188,11 @@ fn compared(before: &dyn InputRows, now: &dyn InputRows, by: &str) -> BTreeMap<O
         let before = shown(&old_names, nearest_to(&removed, added.first()));
         changes.insert(key, Change { rows, before, now: shown(&new_names, added.first()) });
     }
-    changes
+    Ok(changes)
 }
 
 /// How many rows each document has, and the sum of their hashes, which does not depend on their order.
-fn digests(rows: &dyn InputRows, by: &str) -> BTreeMap<Option<String>, (u64, u128)> {
+fn digests(rows: &dyn InputRows, by: &str) -> Result<BTreeMap<Option<String>, (u64, u128)>> {
     let mut digests: BTreeMap<Option<String>, (u64, u128)> = BTreeMap::new();
     // The names are part of each row: a column of another name is another input.
     let names = rows.names().join(",");
@@ -186,8 +203,8 @@ fn digests(rows: &dyn InputRows, by: &str) -> BTreeMap<Option<String>, (u64, u12
         let (count, sum) = digests.entry(key).or_default();
         *count += 1;
         *sum = sum.wrapping_add(u128::from_le_bytes(half));
-    });
-    digests
+    })?;
+    Ok(digests)
 }
 
 /// The texts of the rows of some documents.
@@ -195,14 +212,14 @@ fn texts_of(
     rows: &dyn InputRows,
     by: &str,
     wanted: &BTreeSet<Option<String>>,
-) -> BTreeMap<Option<String>, Vec<String>> {
+) -> Result<BTreeMap<Option<String>, Vec<String>>> {
     let mut texts: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
     rows.each(by, &mut |key, text| {
         if wanted.contains(&key) {
-            texts.entry(key).or_default().push(text);
+            texts.entry(key).or_default().push(text.to_owned());
         }
-    });
-    texts
+    })?;
+    Ok(texts)
 }
 
 /// Both lists without what they share; a text counts as often as it occurs.
@@ -242,22 +259,15 @@ fn with_names(names: &[String], text: &str) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// A change of a document: its columns, the input, and what has changed in it.
-struct Finding<'a> {
-    document: Map<String, Value>,
-    input: String,
-    change: &'a Change,
-}
-
 /// A row for each document with a change: the document's columns, and what has changed. A metering point may belong to
 /// several documents of a month; what belongs to none of them is a row with NULL in their columns.
 fn findings(
     control: &InputsChanged,
     documents: &Columns,
     changes: &BTreeMap<(Option<String>, String), Change>,
-) -> Result<Columns> {
-    let all: Vec<Map<String, Value>> = (0..documents.rows()).map(|row| documents.row(row)).collect();
-    let mut rows: Vec<Finding<'_>> = Vec::new();
+) -> Result<Vec<Map<String, Value>>> {
+    let all = documents.objects()?;
+    let mut rows: Vec<Map<String, Value>> = Vec::new();
     for ((key, input), change) in changes {
         let is_of_key =
             |row: &&Map<String, Value>| key.is_some() && row.get(&control.by).and_then(Value::as_str) == key.as_deref();
@@ -266,32 +276,24 @@ fn findings(
             let value = |name: &String| if *name == control.by { json!(key) } else { Value::Null };
             found.push(documents.names().iter().map(|name| (name.clone(), value(name))).collect());
         }
-        rows.extend(found.into_iter().map(|document| Finding { document, input: input.clone(), change }));
+        for mut row in found {
+            let own = [
+                ("input", json!(input)),
+                ("rows", json!(change.rows)),
+                ("before", json!(change.before)),
+                ("now", json!(change.now)),
+            ];
+            row.extend(own.map(|(name, value)| (name.to_owned(), value)));
+            rows.push(row);
+        }
     }
-    if rows.is_empty() {
-        return Columns::of(&[]);
-    }
-    let texts = |text: &dyn Fn(&Finding<'_>) -> Option<String>| -> ArrayRef {
-        Arc::new(rows.iter().map(text).collect::<StringArray>())
-    };
-    let of_document = documents.names().iter().map(|name| {
-        let text = texts(&|finding| finding.document.get(name).and_then(Value::as_str).map(str::to_owned));
-        (name.clone(), text, true)
-    });
-    let counts: Int64Array = rows.iter().map(|finding| Some(finding.change.rows.cast_signed())).collect();
-    let own: [(&str, ArrayRef); 4] = [
-        ("input", texts(&|finding| Some(finding.input.clone()))),
-        ("rows", Arc::new(counts)),
-        ("before", texts(&|finding| finding.change.before.clone())),
-        ("now", texts(&|finding| finding.change.now.clone())),
-    ];
-    let columns = of_document.chain(own.into_iter().map(|(name, array)| (name.to_owned(), array, true)));
-    let batch = RecordBatch::try_from_iter_with_nullable(columns).context("write what has changed")?;
-    Columns::of(&[batch])
+    Ok(rows)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
     use super::{InputRows, compared, without_common};
 
     /// Columns, and rows with the document that each belongs to.
@@ -302,8 +304,9 @@ mod tests {
             self.0.split(' ').map(str::to_owned).collect()
         }
 
-        fn each(&self, _: &str, pass: &mut dyn FnMut(Option<String>, String)) {
-            self.1.iter().for_each(|(key, text)| pass(Some((*key).to_owned()), (*text).to_owned()));
+        fn each(&self, _: &str, pass: &mut dyn FnMut(Option<String>, &str)) -> anyhow::Result<()> {
+            self.1.iter().for_each(|(key, text)| pass(Some((*key).to_owned()), text));
+            Ok(())
         }
     }
 
@@ -318,14 +321,14 @@ mod tests {
     fn a_change_shows_the_row_before_and_now() {
         let before = Texts("price start", vec![("p", "\"41.00\",7"), ("p", "\"42.00\",8"), ("q", "\"1\",1")]);
         let now = Texts("price start", vec![("q", "\"1\",1"), ("p", "\"43.00\",8"), ("p", "\"41.00\",7")]);
-        let changes = compared(&before, &now, "key");
+        let changes = compared(&before, &now, "key").unwrap();
         assert_eq!(changes.len(), 1);
         let change = &changes[&Some("p".to_owned())];
         assert_eq!(change.rows, 1);
         assert_eq!(change.before.as_deref(), Some("price 42.00, start 8"));
         assert_eq!(change.now.as_deref(), Some("price 43.00, start 8"));
-        let gone = compared(&Texts("a", vec![("p", "1")]), &Texts("", Vec::new()), "key");
+        let gone = compared(&Texts("a", vec![("p", "1")]), &Texts("", Vec::new()), "key").unwrap();
         assert_eq!(gone[&Some("p".to_owned())].now, None);
-        assert_eq!(compared(&now, &now, "key").len(), 0);
+        assert_eq!(compared(&now, &now, "key").unwrap().len(), 0);
     }
 }
