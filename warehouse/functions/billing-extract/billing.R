@@ -98,8 +98,8 @@ bill <- function(contract, contracts, steps, series, precedence, market) {
     if (is.null(rule)) incomplete(contract, sprintf("there is no rule for %s; there are %s", contract$kind,
                                                     paste(names(RULES), collapse = ", ")))
     for (vat in c(contract$vat, if (!is.na(contract$fee_vat)) contract$fee_vat)) {
-      if (!vat %in% c("reverse_charge", "none", "standard")) {
-        incomplete(contract, sprintf("vat is '%s', not one of reverse_charge, none, standard", vat))
+      if (!vat %in% c("reverse_charge", "none", "standard", "exempt")) {
+        incomplete(contract, sprintf("vat is '%s', not one of reverse_charge, none, standard, exempt", vat))
       }
     }
     list(lines = lines_of(contract, own, rule(contract, own, market), market$month), days = days_of(contract, own, market$month))
@@ -145,8 +145,10 @@ billed_steps <- function(contract, steps, series, precedence, month) {
 # Net of auxiliaries: an operator's meter may not say what they took. Then it is what the next source says that does.
 with_auxiliaries <- function(contract, own, candidates, precedence, month) {
   others <- by_precedence(own[is.na(withdrawal_wh), .(start, day)], candidates[!is.na(withdrawal_wh)], precedence, contract$kind)
-  at <- match(own$start, others$start)
-  own[, `:=`(auxiliaries = others$source[at], withdrawal_wh = ifelse(is.na(withdrawal_wh), others$withdrawal_wh[at], withdrawal_wh))]
+  # Not `at`: that is a column, which would stand in its place below.
+  place <- match(own$start, others$start)
+  own[, `:=`(auxiliaries = others$source[place],
+             withdrawal_wh = ifelse(is.na(withdrawal_wh), others$withdrawal_wh[place], withdrawal_wh))]
   unknown <- own[is.na(withdrawal_wh)]
   if (nrow(unknown)) {
     incomplete(contract, sprintf("of %d steps no source says what the auxiliaries took; the first is %s", nrow(unknown),

@@ -45,14 +45,15 @@ RULES <- list(
     is_paid <- market$counted_price(contract)[steps$at] >= 0
     net_wh <- steps$energy_wh - steps$withdrawal_wh
     wh <- sum(net_wh[is_paid])
-    # What is above Te is owed beyond the caps, too.
-    beyond_wh <- if (difference > 0) max(0, wh - left_of_caps(contract, market)) else 0
+    capped_wh <- max(0, wh - left_of_caps(contract, market))
+    # What is above Te is owed beyond the caps, too; a premium is never paid there.
+    beyond_wh <- if (difference > 0) capped_wh else 0
     c(
       list(
         # E x (Te - M0)
         at_price("cr", contract, wh - beyond_wh, difference),
         # E x management premium
-        at_price("cr_management", contract, wh - beyond_wh, needed(contract, "management_premium_eur_mwh"))
+        at_price("cr_management", contract, wh - capped_wh, needed(contract, "management_premium_eur_mwh"))
       ),
       # What is not paid stays visible.
       if (beyond_wh > 0) list(at_price("cr_beyond_cap", contract, beyond_wh, 0)),
@@ -106,9 +107,15 @@ negative_premium <- function(contract, steps, market) {
   from <- as.integer(rule("from_hour"))
   to <- as.integer(rule("to_hour"))
   in_hours <- function(start) { hour <- local_hour(start, market$month$zone); hour >= from & hour < to }
-  before_s <- negative_before_s(contract, market, in_hours)
   step_s <- steps$step_s[1]
   is_negative <- market$counted_price(contract) < 0 & in_hours(market$steps$start)
+  order <- rule_value(market$rules, "negative_premium_order", contract, market$month$first)
+  if (!is.na(order) && any(is_negative)) {
+    incomplete(contract, sprintf(
+      "its premium for %d steps of negative price follows the order of %s, which is not computed here: take the number of hours that the grid operator tells, bill it apart, and set negative_premium to 'no'",
+      sum(is_negative), order))
+  }
+  before_s <- negative_before_s(contract, market, in_hours)
   # How long it was negative in this year by the end of each step of the month.
   by_end <- before_s + cumsum(is_negative) * step_s
   injected <- if (counts_hours(market$rules, contract, market$month$first)) {
@@ -187,6 +194,8 @@ line <- function(rule, contract, unit, quantity, price, cents, price_unit = "EUR
   # service: the contract says which.
   is_fee <- rule %in% c("fee", "fee_power") && !is.na(contract$fee_vat)
   vat <- if (is_fee) contract$fee_vat else contract$vat
+  # Guarantees of origin are reverse-charged as well (CGI, article 283, 2 septies).
+  if (rule == "guarantee_of_origin" && vat == "standard") vat <- "reverse_charge"
   rate <- if (vat == "standard") needed(contract, if (is_fee) "fee_vat_rate_pct" else "vat_rate_pct") else 0
   list(
     rule = rule, quantity = quantity, unit = unit, price = decimal_text(price),

@@ -117,8 +117,9 @@ const PRODUCERS: [Producer; 7] = [
 pub(crate) fn agreements(output: &Output) -> Vec<Agreement> {
     let since = Terms { valid_from: "2021-01-01", vat: "reverse_charge", ..Terms::default() };
     let spot = Terms { fee: "1.8500", imbalance_share: "0.5000", ..since.clone() };
+    // Since October 2025 the premium for negative prices follows an order that is not computed.
     let solar =
-        Terms { price: "78.9000", management_premium: "2.0000", negative_premium: "yes", vat: "none", ..since.clone() };
+        Terms { price: "78.9000", management_premium: "2.0000", negative_premium: "", vat: "none", ..since.clone() };
     let hydro =
         Terms { price: "132.1000", management_premium: "2.0000", nbcapa_mw: "0.6000", vat: "none", ..since.clone() };
     let fixed = Terms { price: "68.6115", valid_to: "2026-03-16", guarantee: "0.3500", ..since.clone() };

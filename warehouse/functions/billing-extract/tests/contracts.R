@@ -111,8 +111,9 @@ capped <- function(..., te = "132.10") {
 expect(capped(cap_mwh_year = "600", begins_on = "2021-07-01")[c("cr", "cr_beyond_cap")], c(cr = 100e6, cr_beyond_cap = 566900000))
 expect(capped(cap_mwh_year = "600", begins_on = "2021-03-01")[c("cr", "cr_beyond_cap")], c(cr = 600e6, cr_beyond_cap = 66900000))
 expect(capped(cap_mwh_life = "500", begins_on = "2021-03-01")[c("cr", "cr_beyond_cap")], c(cr = 0, cr_beyond_cap = 666900000))
-# What is above Te is owed in any case.
+# What is above Te is owed in any case, and the management premium is not paid beyond the cap.
 expect(capped(cap_mwh_life = "500", te = "40")[["cr"]], 666900000)
+expect(capped(cap_mwh_life = "500", te = "40")[["cr_management"]], 0)
 # Of a contract that is sold the seller, who comes first, uses the cap first.
 result <- extract(event(contracts = contracts(
   contract("CR", technology = "hydro", producer_id = "PRD0043", price_eur_mwh = "100", management_premium_eur_mwh = "0", vat = "none", cap_mwh_life = "400", valid_to = "2026-03-16"),
@@ -137,6 +138,13 @@ result <- extract(event(contracts = hydro("132.10"), meters = steady(withdrawal_
   prices = together(day_ahead("2026-03", zero), price("M0_HYDRO", "2026-03-01", "P1M", "45.30"), price("PREFCAPA", "2026-01-01", "P1Y", "0"))))
 expect(result$lines$rule, c("cr", "cr_management", "cr_capacity"))
 expect(result$lines$amount[3], "0.00")
+
+# Auxiliaries are taken from the next source for the steps that lack them, wherever these are in the month.
+own_steps <- AT[2000:2100]
+result <- extract(event(contracts = contracts(contract("CR", technology = "hydro", price_eur_mwh = "100", management_premium_eur_mwh = "0",
+                                                       vat = "none", valid_from = "2026-03-11")),
+  meters = together(steady(withdrawal_wh = 25000), meters(own_steps, 250000, source = "DSO_CORRECTED", withdrawal_wh = NA_real_)), prices = market))
+expect(result$lines[rule == "cr"]$sources, "DSO_CORRECTED:101 DSO_RAW:1911 auxiliaries=DSO_RAW:101")
 
 # The premium for negative hours: an hour's price is the mean of its quarters since 2025-10-01. Two hours of the month are
 # negative; those before count towards the fifteen that are free, and an hour in which the plant injects does not count.
@@ -167,6 +175,16 @@ result <- extract(event(contracts = solar, meters = meters(AT, still), prices = 
 expect(nrow(result$lines), 0L)
 expect(result$incomplete$reason,
        "day-ahead prices cover 1415 of the 1416 hours of the year before 2026-03, in which hours of negative price are counted: load them")
+# Since the order of 8 September 2025 other hours count, which are not computed: where the month has hours of negative
+# price the contract is not billed, and otherwise it is.
+by_order <- RULES_BY_LAW
+by_order$columns <- mapply(c, by_order$columns, list(rule = "negative_premium_order", kind = "CR", technology = "*",
+                           valid_from = "2025-10-01", value = "8 September 2025")[names(by_order$columns)], SIMPLIFY = FALSE)
+result <- extract(event(contracts = solar, meters = meters(AT, still), prices = market, before = hours_before("2026-03", 15), rules = by_order))
+expect(nrow(result$lines), 0L)
+expect(startsWith(result$incomplete$reason, "its premium for 8 steps of negative price follows the order of 8 September 2025"), TRUE)
+result <- extract(event(contracts = solar, meters = meters(AT, still), prices = night, before = hours_before("2026-03", 15), rules = by_order))
+expect(result$lines[rule == "cr_negative_premium"]$amount, "0.00")
 # A technology without the rule has no premium that could be computed.
 wind <- contracts(contract("CR", technology = "wind", price_eur_mwh = "90", management_premium_eur_mwh = "2", negative_premium = "yes", vat = "none"))
 result <- extract(event(contracts = wind, meters = meters(AT, still), before = part,
@@ -178,6 +196,14 @@ result <- extract(event(contracts = contracts(contract("M0_MINUS_FEE", fee_eur_m
                         meters = steady(), prices = price("M0_WIND", "2026-03-01", "P1M", "40")))
 expect(result$lines$vat, c("reverse_charge", "standard"))
 expect(result$lines$vat_amount, c("0.00", "-148.60"))
+
+# Guarantees of origin are reverse-charged where the energy is not, and a producer of the small companies' scheme has no VAT.
+result <- extract(event(contracts = contracts(
+  contract("FIXED_PPA", price_eur_mwh = "10", go_eur_mwh = "1", vat = "standard", vat_rate_pct = "20"),
+  contract("FIXED_PPA", contract_id = "CTR-B", producer_id = "PRD0043", prm = "30000000000043", price_eur_mwh = "10", vat = "exempt")),
+  meters = together(steady(), steady(prm = "30000000000043"))))
+expect(result$lines$vat, c("standard", "reverse_charge", "exempt"))
+expect(result$lines$vat_amount, c("1486.00", "0.00", "0.00"))
 
 # Two metering points of a contract are billed each by itself.
 parts <- contracts(contract("FIXED_PPA", price_eur_mwh = "10"), contract("FIXED_PPA", price_eur_mwh = "10", prm = "30000000000043"))
@@ -200,7 +226,7 @@ expect(result$lines$contract_id, "CTR-B")
 expect(result$incomplete$reason, c(
   "price_eur_mwh is missing, which FIXED_PPA needs",
   "there is no rule for DEMAND_RESPONSE; there are SPOT_PASSTHROUGH, M0_MINUS_FEE, FIXED_PPA, OA, CR",
-  "vat is '20%', not one of reverse_charge, none, standard"))
+  "vat is '20%', not one of reverse_charge, none, standard, exempt"))
 
 # A contract that ended, or has not begun, is no contract of the month.
 result <- extract(event(contracts = contracts(contract("OA", price_eur_mwh = "1", valid_to = "2026-03-01"),

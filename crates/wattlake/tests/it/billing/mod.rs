@@ -14,6 +14,7 @@ mod held;
 mod invoices;
 #[cfg(feature = "failpoints")]
 mod killed;
+mod property;
 mod served;
 mod statements;
 
