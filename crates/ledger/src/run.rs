@@ -128,6 +128,11 @@ impl Run {
         &self.job
     }
 
+    /// What caused it: "hand", or the cause of the entry of the queue.
+    pub fn cause(&self) -> &str {
+        &self.start.cause
+    }
+
     /// The ledger that the run is recorded in.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger

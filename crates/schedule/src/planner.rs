@@ -28,6 +28,10 @@ pub struct HookRules {
     pub on_failure: bool,
     /// When a job succeeds whose entry before it failed.
     pub on_recovery: bool,
+    /// When a control that warns has findings, in a run that was not by hand.
+    pub on_finding: bool,
+    /// When a statement is issued.
+    pub on_issue: bool,
     /// Patterns of the jobs that it is called for; all jobs where there are none.
     pub jobs: Vec<String>,
 }
@@ -150,10 +154,14 @@ impl Planner {
     /// Calls of hooks are queue entries too, so that they outlive a server that is killed.
     fn hook_entries(&self, event: &EventRow) -> Vec<QueueEntry> {
         let job = event.fields["job"].as_str().unwrap_or_default();
+        let is_warning = event.fields["severity"] == "warn" && event.fields["cause"] != "hand";
         let is_for = |hook: &HookRules| {
             let is_subscribed = match event.name.as_str() {
                 "job.failed" => hook.on_failure,
                 "job.recovered" => hook.on_recovery,
+                // One that blocks fails its job.
+                "control.failed" => hook.on_finding && is_warning,
+                "statement.issued" => hook.on_issue,
                 _ => false,
             };
             is_subscribed && (hook.jobs.is_empty() || hook.jobs.iter().any(|pattern| glob(pattern, job)))

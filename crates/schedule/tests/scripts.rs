@@ -139,6 +139,8 @@ impl Script {
         let rules = HookRules {
             on_failure: flag(&mut args, "failure")?,
             on_recovery: flag(&mut args, "recovery")?,
+            on_finding: flag(&mut args, "finding")?,
+            on_issue: flag(&mut args, "issue")?,
             jobs: args.take_key("jobs").map(|jobs| jobs.split(',').map(str::to_owned).collect()).unwrap_or_default(),
         };
         args.reject_next()?;

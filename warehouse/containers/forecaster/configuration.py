@@ -23,6 +23,7 @@ class Configuration:
     temperature: str = "temperature"
     evaporation: str = "pet"
     ahead: list = field(default_factory=list)
+    weather_ahead: bool = False
     covariates: list = field(default_factory=list)
     nonnegative: bool = True
     capacity: float = 0.0
@@ -103,6 +104,7 @@ def add_arguments(parser):
     parser.add_argument("--evaporation", default=default.evaporation)
     parser.add_argument("--covariates", default="", help="other series whose past values are features")
     parser.add_argument("--ahead", default="", help="series with values for the future, known at issue time")
+    parser.add_argument("--weather-ahead", default="false", help="whether weather known for days ahead is used")
     parser.add_argument("--nonnegative", default="true")
     parser.add_argument("--capacity", default="", help="upper bound of the target, in its unit")
     parser.add_argument("--timezone", default=default.timezone)
@@ -119,6 +121,7 @@ def from_arguments(args: argparse.Namespace):
         target=args.target, step=parse_step(args.step), horizons=parse_range(args.horizons),
         quantiles=parse_quantiles(args.quantiles), kind=args.kind, rain=args.rain,
         temperature=args.temperature, evaporation=args.evaporation, ahead=parse_list(args.ahead),
+        weather_ahead=parse_bool(args.weather_ahead),
         covariates=parse_list(args.covariates), nonnegative=parse_bool(args.nonnegative),
         capacity=float(args.capacity or 0), timezone=args.timezone, stale_steps=int(args.stale_steps),
         issue_offset=parse_step(args.issue_offset) if args.issue_offset else 0,

@@ -332,7 +332,9 @@ class FeatureBuilder:
         common["model_error"] = fill_forward(error)[0]
         common["model_error_7"] = mean_last(error, 7)
         common["model_error_30"] = mean_last(error, 30)
-        for name, flow in self._scenarios(state, pack, cells, last).items():
+        steps = max(self.configuration.horizons)
+        weather = self._weather_ahead(data, cells, instants, steps)
+        for name, flow in self._scenarios(state, pack, cells, last, weather).items():
             ahead[name] = flow - last[:, None]
         return ahead["model_updated"] + last[:, None]
 
@@ -350,12 +352,23 @@ class FeatureBuilder:
             common[f"evaporation_{steps}"] = mean_last(evaporation, steps)
         common["water_balance_365"] = mean_last(rain, 365) - mean_last(evaporation, 365)
 
-    def _scenarios(self, state, pack, cells, last):
+    def _weather_ahead(self, data, cells, instants, steps):
+        """Weather (steps, n, 1, 3) of the days after the issue cells as forecast at the issue times, NaN
+        where there was no forecast."""
+        out = np.full((steps, len(cells), 1, 3), np.nan)
+        if self.configuration.weather_ahead:
+            days = cells + np.arange(1, steps + 1)[:, None]
+            for i, name in enumerate(self._weather_names()):
+                out[:, :, 0, i] = data.versions[name].as_of(days, instants)
+        return out
+
+    def _scenarios(self, state, pack, cells, last, weather):
         """Log flow (n, H) of the states run ahead: free and with the routing store set by the observed
-        flow, with the weather of other years (mean and high) and without rain."""
+        flow, with the forecast `weather`, or else that of other years (mean and high), and without rain."""
         n, steps = len(cells), max(self.configuration.horizons)
         take = np.array(self.configuration.horizons) - 1
         members = self.hydrology.sample(cells, steps, MEMBERS)
+        members = np.where(np.isfinite(weather), weather, members)
         dry = members.mean(axis=2)
         dry[:, :, 0] = 0.0
         updated = state.copy()

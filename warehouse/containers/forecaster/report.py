@@ -15,6 +15,7 @@ svg{width:100%;height:auto}svg text{font:11px system-ui,sans-serif;fill:#444}
 .key i{display:inline-block;width:14px;height:4px;margin-right:5px;vertical-align:middle}
 """
 SHOWN_STEPS = 365
+SHOWN_FEATURES = 5
 
 
 def write(path, tests, rows):
@@ -69,6 +70,8 @@ def _site(test, rows):
     out = [f"<h2>{escape(test.model.site)}</h2>", _scores(rows, settings)]
     out += ["<h3>Skill by horizon</h3>", _skill(rows, settings)]
     out += ["<h3>Reliability of the quantiles</h3>", _reliability(test)]
+    out += ["<h3>What the forecasts rest on: weights of the members</h3>", _weights(test.model)]
+    out += ["<h3>What the forecasts rest on: features of the trees</h3>", _features(test.model, places)]
     for place in places:
         out += [f"<h3>Forecast {settings.horizons[place]} step(s) ahead, last {SHOWN_STEPS} issue times</h3>",
                 _hydrograph(test, place)]
@@ -79,6 +82,22 @@ def _scores(rows, settings):
     names = ("nse", "kge", "rmse", "mae", "pinball", "coverage", "skill_persistence", "skill_climatology")
     body = [[r["horizon"], *(_cell(r.get(n)) for n in names), r["n"]] for r in rows if r["method"] == "forecast"]
     return _table(["horizon [steps]", *names, "n"], body)
+
+
+def _weights(model):
+    body = [[horizon, *(_cell(w) if w > 0 else "" for w in weights), "yes" if passed else "no"]
+            for horizon, weights, passed in zip(model.configuration.horizons, model.weights, model.passed)]
+    return _table(["horizon [steps]", *model.members(), "blend beats the simple ones"], body)
+
+
+def _features(model, places):
+    """The features with the greatest share of the boosters' gain, at some horizons."""
+    body = []
+    for place in places:
+        horizon = model.configuration.horizons[place]
+        own = [(name, share) for h, name, share in model.importance() if h == horizon][:SHOWN_FEATURES]
+        body.append([horizon, *(f"{name} {share:.0%}" for name, share in own)])
+    return _table(["horizon [steps]", *(f"no. {i + 1}" for i in range(SHOWN_FEATURES))], body)
 
 
 def _skill(rows, settings):

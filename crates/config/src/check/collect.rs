@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use ::ingest::api::{ApiRequest, ApiSettings, Login, OAuth2, Pace, Paging, RequestWindow, WindowTemplate};
+use ::ingest::api::{ApiRequest, ApiSettings, Login, Member, OAuth2, Pace, Paging, RequestWindow, WindowTemplate};
 use ::ingest::fetch::Retries;
 use ::ingest::layout::{Ambiguous, Layout, Type};
 use base::suggestion;
@@ -346,7 +346,8 @@ fn check_paging(raw: &raw::Paging, span: std::ops::Range<usize>, report: &mut Fi
         raw.offset.get().is_some(),
     ];
     let is_whole = raw.cursor.get().is_some() == raw.parameter.get().is_some()
-        && (raw.first.get().is_none() || raw.page.get().is_some());
+        && (raw.first.get().is_none() || raw.page.get().is_some())
+        && (raw.optional.get().is_none() || raw.next.get().is_some() || raw.cursor.get().is_some());
     if ways.into_iter().filter(|is_there| *is_there).count() != 1 || !is_whole {
         let hint = "write one of \"link\", \"next\", \"cursor\" with \"parameter\", \"page\", \"offset\"".to_owned();
         report.add(span, "\"paging\": expected one way to the next page", hint);
@@ -354,12 +355,15 @@ fn check_paging(raw: &raw::Paging, span: std::ops::Range<usize>, report: &mut Fi
 }
 
 fn paging(raw: &raw::Paging) -> Paging {
-    let path = |text: &str| text.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let member = |text: &str| Member {
+        path: text.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        is_optional: raw.optional.get() == Some(&true),
+    };
     if let Some(next) = raw.next.get() {
-        return Paging::Next(path(next));
+        return Paging::Next(member(next));
     }
     if let (Some(cursor), Some(parameter)) = (raw.cursor.get(), raw.parameter.get()) {
-        return Paging::Cursor { path: path(cursor), parameter: parameter.clone() };
+        return Paging::Cursor { member: member(cursor), parameter: parameter.clone() };
     }
     if let Some(parameter) = raw.page.get() {
         return Paging::Number { parameter: parameter.clone(), first: u64::from(*raw.first.get().unwrap_or(&1)) };

@@ -148,6 +148,8 @@ fn check_hook(
     let rules = HookRules {
         on_failure: has(|event| matches!(event, raw::HookEvent::Failure)),
         on_recovery: has(|event| matches!(event, raw::HookEvent::Recovery)),
+        on_issue: events.is_some() && has(|event| matches!(event, raw::HookEvent::Issue)),
+        on_finding: events.is_some() && has(|event| matches!(event, raw::HookEvent::Finding)),
         jobs: raw.jobs.get().into_iter().flatten().map(|pattern| pattern.get_ref().clone()).collect(),
     };
     Some((name.into_inner(), Hook { rules, action }))

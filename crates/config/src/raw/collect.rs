@@ -141,6 +141,9 @@ pub struct Paging {
     /// The path of a member of the answer whose value is passed as `parameter` for the next page.
     #[schemars(length(min = 1))]
     pub cursor: Field<String>,
+    /// Whether the last page may leave out what `next` or `cursor` names; otherwise it is null there.
+    #[schemars(extend("default" = false))]
+    pub optional: Field<bool>,
     /// The parameter that gets the cursor's value.
     #[schemars(length(min = 1))]
     pub parameter: Field<String>,

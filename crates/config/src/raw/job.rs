@@ -58,12 +58,12 @@ pub struct RunSettings {
     pub concurrency: Field<String>,
 }
 
-/// An action on a job's failure or recovery: a `command` or a `webhook`.
+/// An action on a job's failure or recovery, on a control's findings or on an issued statement: a `command` or a `webhook`.
 #[derive(Default, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("oneOf" = [{ "required": ["command"] }, { "required": ["webhook"] }]))]
 pub struct Hook {
-    /// When it is called; in both cases by default.
+    /// When it is called; on failure and recovery by default.
     #[schemars(with = "Vec<HookEvent>", length(min = 1))]
     pub on: Field<Vec<HookEvent>>,
     /// The jobs that it is called for, as patterns: `transfer:*`. All by default.
@@ -85,6 +85,10 @@ pub enum HookEvent {
     Failure,
     /// A scheduled run succeeded, the first one after a failure.
     Recovery,
+    /// A control that warns had findings in a run that was not by hand.
+    Finding,
+    /// A statement was issued.
+    Issue,
 }
 
 /// Maintenance of the lake and the ledger by the job `upkeep:lake`.

@@ -19,6 +19,7 @@ fn problems_of_collects_have_a_place_and_a_hint() {
         ("", "url = 'http://a/'\nrate = '5'", "rate"),
         ("", "url = 'http://a/'\ntimezone = 'Paris'", "this is not a time zone"),
         ("", "url = 'http://a/'\npaging = { next = 'a', link = true }", "paging"),
+        ("", "url = 'http://a/'\npaging = { page = 'a', optional = true }", "paging"),
         ("", "url = 'http://a/'\nlogin = { user = 'a' }", "login"),
         (
             "known_at = 'updatd'",

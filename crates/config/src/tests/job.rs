@@ -62,7 +62,7 @@ fn triggers_and_rules_are_read() {
     assert!(jobs["mart:alone"].rules().triggers.is_empty() && jobs["upkeep:lake"].rules().triggers.is_empty());
     assert_eq!(warehouse.upkeep.versions, Duration::from_secs(7 * 86_400));
     let hook = &warehouse.hooks["page"];
-    assert!(hook.rules.on_failure && !hook.rules.on_recovery);
+    assert!(hook.rules.on_failure && !hook.rules.on_recovery && !hook.rules.on_finding);
     assert!(!format!("{hook:?}").contains(SECRET), "a webhook is a secret");
 }
 

@@ -10,7 +10,7 @@ use ingest::load::entries_schema;
 use lake::TableName;
 use sql::DeclaredTables;
 
-/// The tables of loads, collects and trainings, by their names.
+/// The tables of loads, collects, trainings and predictions, by their names.
 pub fn declared_tables(config: &Warehouse) -> DeclaredTables {
     let mut declared = DeclaredTables::new();
     for load in config.loads.values() {
@@ -54,6 +54,18 @@ pub fn declared_tables(config: &Warehouse) -> DeclaredTables {
     for table in config.trainings.values().flat_map(|training| &training.tables) {
         let schema = with(&table.layout.schema(), &[("training_job", DataType::Utf8), ("recorded_at", instant())]);
         declared.insert(TableName::new(&table.schema, &table.table), schema);
+    }
+    // The types of columns that are kept are the query's.
+    for prediction in config.predictions.values().filter(|prediction| prediction.keep.is_empty()) {
+        let own = [
+            ("prediction", DataType::Utf8),
+            ("issued_at", instant()),
+            ("variant", DataType::Utf8),
+            ("input_sha256", DataType::Utf8),
+            ("recorded_at", instant()),
+        ];
+        let schema = with(&prediction.layout.schema(), &own);
+        declared.insert(TableName::new(&prediction.schema, &prediction.table), schema);
     }
     declared
 }

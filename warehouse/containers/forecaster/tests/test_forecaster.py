@@ -231,3 +231,31 @@ def test_configuration_parses_steps_and_ranges():
     assert parse_step("10min") == parse_step("PT10M") == 600 and parse_step("1d") == parse_step("P1D") == DAY
     assert parse_range("1-3,6") == [1, 2, 3, 6]
     assert "--step" in message(lambda: parse_step("soon")) and "--horizons" in message(lambda: parse_range("0-2"))
+
+
+def with_weather_ahead(records, days):
+    """The records, with weather that is known so many days before its time."""
+    is_flow = records.series == "flow"
+    known = np.where(is_flow, records.known, records.at - days * DAY)
+    return Records(records.site, records.series, records.at, known, records.value)
+
+
+def test_weather_known_ahead_is_used_and_cannot_leak():
+    records = with_weather_ahead(synthetic.catchment(1700), 6)
+    mean = {}
+    for ahead in (False, True):
+        settings = Configuration(horizons=[1, 3, 5], threads=1, folds=3, weather_ahead=ahead)
+        known = records.take(records.known <= CUT)
+        model = SiteModel("river", settings).fit(SiteData(known, "river", settings), CUT)
+        data = SiteData(records, "river", settings, model.clock)
+        issued = CUT + DAY * np.arange(1, 280)
+        forecast = model.forecast(data, issued)
+        truth = data.truth(int(forecast.cells[0]) + 5, int(forecast.cells[-1]) + 5)
+        mean[ahead] = float(np.nanmean((truth - forecast.mean[:, 2]) ** 2))
+        if not ahead:
+            continue
+        instant = issued[120]
+        results = [model.forecast(SiteData(rows, "river", settings, model.clock), issued[120:121])
+                   for rows in (records, records.take(records.known <= instant), corrupted(records, instant))]
+        assert len({r.mean.tobytes() + r.quantiles.tobytes() for r in results}) == 1
+    assert mean[True] < 0.7 * mean[False], mean

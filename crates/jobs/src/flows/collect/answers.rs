@@ -113,6 +113,8 @@ fn faults_of(run: &Run, collect: &str, answer: &AnswerRow, now: DateTime<Utc>) -
 pub struct CollectState {
     /// The partner is not to be asked before this instant.
     pub not_before: Option<DateTime<Utc>>,
+    /// The table that the items were asked for: `schema.table`.
+    pub table: Option<String>,
     /// By the names of items.
     pub items: BTreeMap<String, ItemState>,
 }
@@ -123,6 +125,8 @@ pub struct CollectState {
 pub struct ItemState {
     /// When it was asked for the first time.
     pub first_asked_at: Option<DateTime<Utc>>,
+    /// From where on it was asked for: `since` of the first run, or an earlier one with the answers accepted.
+    pub asked_from: Option<DateTime<Utc>>,
     /// When it was asked for last, up to that instant, with the answers accepted.
     pub asked_at: Option<DateTime<Utc>>,
     /// Up to where it was asked for, with the answers accepted, also by runs that went no further.

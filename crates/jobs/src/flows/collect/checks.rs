@@ -1,6 +1,7 @@
-//! What a layout can't see in an answer: values of the future, of another unit, and of a clock that is wrong.
+//! What a layout can't see in an answer: values of something else than was asked for, of the future, of another unit, and
+//! of a clock that is wrong.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result};
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -17,12 +18,28 @@ use super::versions::NewVersions;
 const UNIT_VALUES_MIN: usize = 10;
 /// The fewest values that must be found again at other times.
 const CLOCK_VALUES_MIN: usize = 12;
+/// The fewest where all of them are: where a run asks for few values again.
+const CLOCK_VALUES_FEW: usize = 5;
 /// The share of values that must be others than at their own times.
 const CLOCK_OTHER: f64 = 0.5;
 /// The share of values that must be those of the other time.
 const CLOCK_FOUND: f64 = 0.9;
 /// The errors of a clock that are looked for, in hours: a zone that is not the one of the layout.
 const CLOCK_HOURS: [i64; 4] = [1, -1, 2, -2];
+
+/// Why an answer is quarantined with rows of something else than was asked for: a column with the name of a part of the
+/// item must have its value, or begin with it, as the code of a station does with that of its site.
+pub fn other_item(whole: &RecordBatch, item: &BTreeMap<String, String>) -> Result<Option<String>> {
+    for (part, asked) in item {
+        let Some(column) = whole.column_by_name(part) else { continue };
+        let texts = cast(column, &DataType::Utf8)?;
+        let other = texts.as_string::<i32>().iter().flatten().find(|text| !text.starts_with(asked.as_str()));
+        if let Some(other) = other {
+            return Ok(Some(format!("it has rows of {part} {other:?}, and was asked for {asked:?}")));
+        }
+    }
+    Ok(None)
+}
 
 /// Why an answer with a value of the future is quarantined.
 pub fn future(columns: &Columns, rows: &WindowRows, whole: &RecordBatch, ahead_micros: i64) -> Result<Option<String>> {
@@ -110,12 +127,16 @@ pub fn clock(columns: &Columns, whole: &RecordBatch, before: &RecordBatch) -> Re
     };
     let (found, equal) = compared(0);
     let other = found - equal;
-    if other < CLOCK_VALUES_MIN || (other as f64) < CLOCK_OTHER * found as f64 {
+    if other < CLOCK_VALUES_FEW || (other as f64) < CLOCK_OTHER * found as f64 {
         return Ok(None);
     }
     for hours in CLOCK_HOURS {
         let (found, equal) = compared(hours * 3_600_000_000);
-        if found >= CLOCK_VALUES_MIN && equal as f64 >= CLOCK_FOUND * found as f64 {
+        let is_found = match found >= CLOCK_VALUES_MIN {
+            true => equal as f64 >= CLOCK_FOUND * found as f64,
+            false => found >= CLOCK_VALUES_FEW && equal == found,
+        };
+        if is_found {
             let way = if hours > 0 { "later" } else { "earlier" };
             let hours = text::quantity(hours.unsigned_abs(), "hour");
             return Ok(Some(format!(

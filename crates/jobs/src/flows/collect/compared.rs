@@ -1,9 +1,12 @@
 //! Compares the answers to a window with what the table has, and judges what a layout can't see.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use chrono::{DateTime, TimeDelta, Utc};
+use config::Collect;
 
 use super::rows::WindowRows;
 use super::versions::{self, Knowledge, NewVersions};
@@ -34,42 +37,53 @@ impl CollectRun<'_> {
                 _ => window,
             };
         let before = self.known().of_window(item, span).await?;
-        let knowledge = self.knowledge(item).await?;
+        let knowledge = self.knowledge(item, window).await?;
         let new = versions::compare(&self.columns, &rows, &whole, &before, &knowledge)?;
         Ok(Compared { rows, whole, span, most, new })
     }
 
     /// Why answers are quarantined for what a layout can't see.
-    pub(super) async fn reason(&self, item: &str, window: Window, compared: &Compared) -> Result<Option<String>> {
+    pub(super) async fn reason(
+        &self,
+        item: &BTreeMap<String, String>,
+        window: Window,
+        compared: &Compared,
+    ) -> Result<Option<String>> {
         let Compared { rows, whole, new, .. } = compared;
+        let name = Collect::item_name(item);
         if rows.len() == 0 {
             return Ok(None);
         }
         let ahead = delta(self.collect.ahead).num_microseconds().unwrap_or(i64::MAX);
-        let mut reason = checks::contradiction(&self.columns, whole, new)?;
+        let mut reason = checks::other_item(whole, item)?;
+        if reason.is_none() {
+            reason = checks::contradiction(&self.columns, whole, new)?;
+        }
         if reason.is_none() {
             reason = checks::future(&self.columns, rows, whole, ahead)?;
         }
         if reason.is_none() && self.collect.clock_check {
             let margin = TimeDelta::hours(3);
             let around = Window { from: window.from - margin, to: window.to + margin };
-            reason = checks::clock(&self.columns, whole, &self.known().of_window(item, around).await?)?;
+            reason = checks::clock(&self.columns, whole, &self.known().of_window(&name, around).await?)?;
         }
         if let (None, Some(jump_max)) = (&reason, self.collect.jump_max) {
             let changed = take_record_batch(whole, &UInt32Array::from(new.rows.clone()))?;
-            reason = checks::unit(&self.columns, &changed, &self.known().newest(item).await?, jump_max)?;
+            reason = checks::unit(&self.columns, &changed, &self.known().newest(&name).await?, jump_max)?;
         }
         Ok(reason)
     }
 
-    /// When the values of an item were known.
-    async fn knowledge(&self, item: &str) -> Result<Knowledge> {
+    /// When the values of an item's window were known.
+    async fn knowledge(&self, item: &str, window: Window) -> Result<Knowledge> {
         let state = self.state.items.get(item).cloned().unwrap_or_default();
         let micros = |at: DateTime<Utc>| at.timestamp_micros();
         let asked_to = self.position(ASKED_TO, item).await?.max(state.asked_to.map(micros));
+        let asked_from = state.asked_from.filter(|from| self.collect.has_window && window.from < *from);
         Ok(Knowledge {
             asked_at: state.asked_at.map(micros),
             asked_to: asked_to.unwrap_or(i64::MIN),
+            asked_from: asked_from.map_or(i64::MIN, micros),
             first_asked_at: state.first_asked_at.map_or(i64::MIN, micros),
             history_known_after: self.collect.history_known_after.and_then(|after| delta(after).num_microseconds()),
             stamp: self.collect.known_at.clone(),

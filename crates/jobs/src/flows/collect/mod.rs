@@ -7,6 +7,7 @@
 //! or not, and the next one asks again and adds what is not there.
 
 mod answers;
+mod changes;
 mod checks;
 mod compared;
 mod known_rows;
@@ -75,6 +76,7 @@ pub async fn run(
             state: CollectState::read(&lake, name).await?,
             lake,
         };
+        collect_run.note_changes().await?;
         let (mut report, first_error) = collect_run.items(settings, on_item).await?;
         report.is_retryable = first_error.as_ref().is_some_and(failure::is_retryable);
         let figures = report.figures();
@@ -196,9 +198,11 @@ impl CollectRun<'_> {
         let now = Utc::now().trunc_subsecs(0);
         let name = Collect::item_name(item);
         let before = self.state.items.entry(name.clone()).or_default().clone();
-        if before.first_asked_at.is_none() {
+        if before.first_asked_at.is_none() || before.asked_from.is_none() {
             // Before the first commit, so that a run after a kill knows what is history.
-            self.state.items.entry(name.clone()).or_default().first_asked_at = Some(now);
+            let state = self.state.items.entry(name.clone()).or_default();
+            state.first_asked_at.get_or_insert(now);
+            state.asked_from.get_or_insert(self.collect.begins_at(now));
             self.state.write(&self.lake, &self.collect.name).await?;
         }
         let newest = self.position(NEWEST, &name).await?.and_then(DateTime::from_timestamp_micros);
@@ -223,9 +227,37 @@ impl CollectRun<'_> {
                 WindowEnd::NotBefore(until) => return Ok(Some(until)),
             }
         }
-        self.state.items.entry(name).or_default().asked_at = Some(now);
+        let state = self.state.items.entry(name).or_default();
+        state.asked_at = Some(now);
+        state.asked_from = state.asked_from.min(Some(coverage.from()));
         if self.state.items.get(&report.item) != Some(&before) {
             self.state.write(&self.lake, &self.collect.name).await?;
+        }
+        self.earlier_windows(api, item, &coverage, report).await
+    }
+
+    /// Asks for what lies before the time that was asked for so far, where `since` is an earlier one now: the latest
+    /// windows first, so that each one joins the time that was asked for.
+    async fn earlier_windows(
+        &mut self,
+        api: &mut Api,
+        item: &BTreeMap<String, String>,
+        coverage: &Coverage,
+        report: &mut ItemReport,
+    ) -> Result<Option<DateTime<Utc>>> {
+        let asked_from = self.state.items.get(&report.item).and_then(|state| state.asked_from);
+        if !self.collect.has_window {
+            return Ok(None);
+        }
+        for window in coverage.earlier(asked_from) {
+            match self.window(api, item, window, report).await? {
+                WindowEnd::Accepted | WindowEnd::Unchanged => {
+                    self.state.items.entry(report.item.clone()).or_default().asked_from = Some(window.from);
+                    self.state.write(&self.lake, &self.collect.name).await?;
+                }
+                WindowEnd::Quarantined => return Ok(None),
+                WindowEnd::NotBefore(until) => return Ok(Some(until)),
+            }
         }
         Ok(None)
     }
@@ -233,7 +265,9 @@ impl CollectRun<'_> {
     /// Where the table lacks values of the item, before the time that is asked for in any case.
     async fn gaps(&self, item: &str, coverage: &Coverage) -> Result<Vec<Window>> {
         let (Some(step), Some(_)) = (self.collect.step, coverage.newest) else { return Ok(Vec::new()) };
-        let begin = coverage.begin.max(coverage.end - delta(self.collect.gaps));
+        let asked_from = self.state.items.get(item).and_then(|state| state.asked_from);
+        let begin =
+            coverage.begin.max(coverage.end - delta(self.collect.gaps)).max(asked_from.unwrap_or(coverage.begin));
         let before =
             self.known().between(item, &[&self.columns.time], Window { from: begin, to: coverage.end }).await?;
         let times = rows::instants(&before, &self.columns.time)?;
@@ -277,7 +311,7 @@ impl CollectRun<'_> {
         }
         if read.iter().all(|one| one.row.quarantined.is_none()) {
             let compared = self.compare(&report.item, window, rows).await?;
-            let reason = self.reason(&report.item, window, &compared).await?;
+            let reason = self.reason(item, window, &compared).await?;
             if reason.is_none() {
                 self.commit(item, window, compared, &read, report).await?;
                 self.accepted(&report.item, window, read).await?;
@@ -343,7 +377,7 @@ impl CollectRun<'_> {
                 let mut file = tempfile::tempfile().map_err(spool)?;
                 file.write_all(&content).and_then(|()| file.rewind()).map_err(spool)?;
                 let mut batches = Vec::new();
-                let report = read::read(file, &layout, &mut |one| {
+                let report = read::read(file, "", &layout, &mut |one| {
                     batches.push(one);
                     Ok(())
                 })?;

@@ -27,6 +27,8 @@ pub struct Knowledge {
     pub asked_at: Option<i64>,
     /// Up to where the first run, which has not ended yet, has been answered.
     pub asked_to: i64,
+    /// From where on it was asked for before, where the window begins earlier: what is earlier is history too.
+    pub asked_from: i64,
     /// When it was asked for the first time: what was known before, and was not asked for until now, is history.
     pub first_asked_at: i64,
     /// How long after its time a value of the history was known.
@@ -98,6 +100,7 @@ impl Knowledge {
     /// From when the first version of a value was known.
     fn known_at(&self, time: i64, stamp: Option<i64>, received: i64) -> i64 {
         let asked_at = self.asked_at.or((time < self.asked_to).then_some(self.first_asked_at));
+        let asked_at = asked_at.filter(|_| time >= self.asked_from);
         let history = self.history_known_after.map(|after| time.saturating_add(after));
         let history = history.filter(|at| asked_at.is_none() && *at < self.first_asked_at);
         let known = match (stamp, history) {

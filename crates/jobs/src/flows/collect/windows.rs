@@ -35,6 +35,14 @@ impl Coverage {
         again.map_or(self.begin, |again| again.max(self.begin)).trunc_subsecs(0)
     }
 
+    /// The windows from the beginning to where it was before, the latest first.
+    pub fn earlier(&self, asked_from: Option<DateTime<Utc>>) -> Vec<Window> {
+        let Some(to) = asked_from else { return Vec::new() };
+        let mut windows = parts(Window { from: self.begin.trunc_subsecs(0), to: to.min(self.from()) }, self.longest);
+        windows.reverse();
+        windows
+    }
+
     /// The windows to ask for, the earliest first: gaps before the time that is asked for in any case, then that time.
     pub fn windows(&self, gaps: &[Window]) -> Vec<Window> {
         let from = self.from();
@@ -109,6 +117,16 @@ mod tests {
     fn later_runs_ask_again_from_before_the_newest_value() {
         assert_eq!(coverage(Some(20), 24).windows(&[]), [window(18, 24)]);
         assert_eq!(coverage(Some(1), 4).windows(&[]), [window(0, 4)]);
+    }
+
+    #[test]
+    fn an_earlier_beginning_is_asked_for() {
+        assert_eq!(coverage(Some(20), 24).earlier(Some(at(5))), [window(0, 5)]);
+        assert_eq!(coverage(Some(20), 24).earlier(Some(at(30))), [window(10, 18), window(0, 10)]);
+        assert_eq!(coverage(Some(20), 24).earlier(Some(at(0))), []);
+        assert_eq!(coverage(Some(20), 24).earlier(None), []);
+        // The first run has no newest value.
+        assert_eq!(coverage(None, 24).earlier(Some(at(0))), []);
     }
 
     #[test]

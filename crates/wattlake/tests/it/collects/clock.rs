@@ -30,6 +30,21 @@ fn values_of_the_future_and_of_a_clock_an_hour_off_are_quarantined() {
 }
 
 #[test]
+fn a_clock_that_is_off_is_found_by_a_few_values() {
+    // Six hours are asked for again.
+    let world = World::new("", "");
+    let flow = |hour: i64| 50.0 + ((hour * 37) % 23) as f64;
+    world.set_hours(2..60, flow);
+    assert_eq!(world.collect()["new"], 116);
+    world.set_hours(1..60, |hour| flow(hour + 1));
+    let said = world.warehouse.run(&["run", "collect:flows"]);
+    assert_eq!(said.code, 3, "{}", said.text());
+    said.has("8 of 8 values are those known already, 1 hour later").has("2 quarantined");
+    world.set_hours(1..60, flow);
+    assert_eq!(world.collect()["new"], 2);
+}
+
+#[test]
 fn values_in_another_unit_are_quarantined() {
     let world = World::new("jump_max = 100", "");
     world.set_hours(20..60, |hour| 1000.0 + hour as f64);

@@ -1,8 +1,10 @@
 //! Collects from a partner's API: what is new and revised, page by page; a partner that answers nonsense, late, twice,
 //! with another unit, by a wrong clock, too often, or never; a collect that is killed.
 
+mod changed;
 mod clock;
 mod example;
+mod followed;
 #[cfg(feature = "failpoints")]
 mod killed;
 mod partner_faults;

@@ -1,8 +1,10 @@
 //! The example's forecast flow: a partner's flows and weather are collected, the forecaster is trained on what was known,
 //! served, asked every morning, and judged by what came.
 
+mod judged;
 #[cfg(feature = "failpoints")]
 mod killed;
+mod results;
 
 use std::fs;
 use std::path::Path;
