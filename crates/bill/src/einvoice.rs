@@ -17,8 +17,9 @@ use en16931_formats::{Syntax as XmlSyntax, write, write_unchecked};
 use rust_decimal::{Decimal, RoundingStrategy};
 
 use crate::company::Company;
-use crate::content::{ParsedLine, Statement};
+use crate::content::Statement;
 use crate::labels::Labels;
+use crate::line::ParsedLine;
 use crate::number::parse_decimal;
 use crate::part::{Nature, Part};
 use crate::{Error, Kind, Result};
@@ -143,7 +144,7 @@ pub fn einvoices(
 ) -> Result<Vec<EInvoice>> {
     let mut all = Vec::new();
     for part in Part::ALL {
-        let lines = part.lines(statement);
+        let lines = part.lines(&statement.lines);
         if lines.is_empty() {
             continue;
         }

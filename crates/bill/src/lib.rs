@@ -13,6 +13,7 @@ mod company;
 mod content;
 mod einvoice;
 mod labels;
+mod line;
 mod part;
 
 mod chart;
@@ -24,10 +25,11 @@ mod workbook;
 mod tests;
 
 pub use company::{Company, is_siret};
-pub use content::{DayEnergy, ReplacedStatement, Statement, StatementHeader, StatementLine};
+pub use content::{DayEnergy, ReplacedStatement, Statement, StatementHeader};
 pub use einvoice::{EInvoice, InvoiceTerms, Syntax, cancelled, einvoices};
 pub use error::{Error, Kind, Result};
 pub use labels::Labels;
+pub use line::StatementLine;
 pub use page::{check_template, page};
 pub use printed::{PrintedDocument, PrintedTerms, printed};
 pub use workbook::workbook;

@@ -10,8 +10,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::chart::{Chart, chart};
-use crate::content::{DayEnergy, ParsedLine, Statement, VatTotal};
+use crate::content::{DayEnergy, Statement, VatTotal};
 use crate::labels::Labels;
+use crate::line::ParsedLine;
 use crate::number::{NumberFormat, format_decimal, parse_decimal, rounded};
 use crate::{Error, Kind, Result};
 

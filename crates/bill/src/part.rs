@@ -1,7 +1,7 @@
 //! The documents that a statement consists of: lines outside the scope of VAT may not stand beside others (BR-O-11), and
 //! fees with a VAT of their own are what the company sells to the producer.
 
-use crate::content::{ParsedLine, Statement};
+use crate::line::ParsedLine;
 use crate::number::parse_decimal;
 
 /// What a document of a statement is about.
@@ -28,22 +28,19 @@ impl Part {
         }
     }
 
-    /// The lines of the document.
-    pub fn lines(self, statement: &Statement) -> Vec<&ParsedLine> {
-        statement.lines.iter().filter(|line| Part::of(line, statement) == self).collect()
+    /// The lines of the document, among all of a statement.
+    pub fn lines(self, all: &[ParsedLine]) -> Vec<&ParsedLine> {
+        all.iter().filter(|line| Part::of(line, all) == self).collect()
     }
 
-    fn of(parsed: &ParsedLine, statement: &Statement) -> Part {
+    fn of(parsed: &ParsedLine, all: &[ParsedLine]) -> Part {
         let line = &parsed.line;
         let is_fee = |rule: &str| matches!(rule, "fee" | "fee_power");
         let is_same_vat = |other: &&ParsedLine| {
             let other = &other.line;
             (&other.vat, parse_decimal(&other.vat_rate_pct)) == (&line.vat, parse_decimal(&line.vat_rate_pct))
         };
-        let energy = statement
-            .lines
-            .iter()
-            .filter(|other| other.line.contract_id == line.contract_id && !is_fee(&other.line.rule));
+        let energy = all.iter().filter(|other| other.line.contract_id == line.contract_id && !is_fee(&other.line.rule));
         match line.vat.as_str() {
             "none" => Part::OutOfScope,
             _ if is_fee(&line.rule) && !energy.clone().any(|other| is_same_vat(&other)) => Part::Fees,

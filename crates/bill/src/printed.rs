@@ -5,8 +5,9 @@ use chrono::NaiveDate;
 use serde_json::{Value, json};
 
 use crate::company::Company;
-use crate::content::{ParsedLine, Statement};
+use crate::content::Statement;
 use crate::labels::Labels;
+use crate::line::ParsedLine;
 use crate::page::values;
 use crate::part::{Nature, Part};
 use crate::{Error, Kind, Result};
@@ -39,14 +40,14 @@ pub struct PrintedTerms<'a> {
 /// # Errors
 /// `FixInput` where a sum is too large or a label is missing.
 pub fn printed(labels: &Labels, statement: &Statement, terms: &PrintedTerms<'_>) -> Result<Vec<PrintedDocument>> {
-    let parts: Vec<Part> = Part::ALL.into_iter().filter(|part| !part.lines(statement).is_empty()).collect();
+    let parts: Vec<Part> = Part::ALL.into_iter().filter(|part| !part.lines(&statement.lines).is_empty()).collect();
     if !terms.by_part || parts.is_empty() {
         let lines: Vec<&ParsedLine> = statement.lines.iter().collect();
         return Ok(vec![document(labels, statement, terms, Part::Energy, Nature::of(Part::Energy, &lines))?]);
     }
     let is_one = parts.len() == 1;
     let document_of = |part: Part| {
-        let lines = part.lines(statement);
+        let lines = part.lines(&statement.lines);
         let own = part_of(statement, part, &lines, is_one)?;
         document(labels, &own, terms, part, Nature::of(part, &lines))
     };

@@ -5,22 +5,22 @@
 //! same bytes. How long a template runs is not bounded: who writes it has the rights of the warehouse.
 
 mod factur_x;
+mod input;
 mod world;
 
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
-
 use base::{Error, Kind, Result};
-use chrono::{Datelike, NaiveDate};
-use serde_json::Value;
+use chrono::Datelike;
 use typst::diag::SourceDiagnostic;
 use typst::foundations::{Bytes, Datetime, Smart};
 use typst::text::Font;
 use typst_layout::PagedDocument;
 use typst_pdf::{PdfOptions, PdfStandard, PdfStandards, Timestamp};
 
+pub use crate::input::Input;
+use crate::input::{Diagnostic, plain};
 pub use crate::world::Fonts;
 use crate::world::Page;
 
@@ -38,23 +38,6 @@ pub struct Pdf {
     pub warnings: Vec<String>,
 }
 
-/// The input of a page.
-#[derive(Clone, Copy, Debug)]
-pub struct Input<'a> {
-    /// The template's file, relative to the folder.
-    pub name: &'a str,
-    /// Its text.
-    pub template: &'a str,
-    /// The only folder from which the template may read.
-    pub folder: Option<&'a Path>,
-    /// The values, which the template reads as `json("data.json")`.
-    pub data: &'a Value,
-    /// The e-invoice in the syntax CII, which is embedded as `factur-x.xml`.
-    pub invoice: Option<&'a [u8]>,
-    /// The day of issue, which is the document's date.
-    pub issued: NaiveDate,
-}
-
 /// Typesets a page.
 ///
 /// # Errors
@@ -67,27 +50,6 @@ pub fn pdf(fonts: &Fonts, input: &Input<'_>) -> Result<Pdf> {
         let shown: Vec<String> = problems.iter().take(PROBLEMS_SHOWN).map(ToString::to_string).collect();
         Error::new(Kind::FixInput, format!("typeset {}: {}", input.name, shown.join("; ")))
     })
-}
-
-/// What is wrong with a template, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Diagnostic {
-    /// The file, relative to the template's folder, and the line, from 1; `None` where no place is known.
-    pub place: Option<(String, usize)>,
-    /// What is wrong.
-    pub message: String,
-    /// What may help.
-    pub hints: Vec<String>,
-}
-
-impl std::fmt::Display for Diagnostic {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let Some((file, line)) = &self.place {
-            write!(f, "{file}:{line}: ")?;
-        }
-        f.write_str(&self.message)?;
-        self.hints.iter().try_for_each(|hint| write!(f, " ({hint})"))
-    }
 }
 
 fn make(fonts: &Fonts, input: &Input<'_>) -> std::result::Result<Pdf, Vec<Diagnostic>> {
@@ -132,10 +94,6 @@ fn make(fonts: &Fonts, input: &Input<'_>) -> std::result::Result<Pdf, Vec<Diagno
     }
     let warnings = warnings.iter().map(ToString::to_string).collect();
     Ok(Pdf { bytes, pages: document.pages().len(), warnings })
-}
-
-pub(crate) fn plain(message: String) -> Diagnostic {
-    Diagnostic { place: None, message, hints: Vec::new() }
 }
 
 impl Fonts {

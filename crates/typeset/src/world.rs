@@ -10,7 +10,7 @@ use typst::text::{Font, FontBook, FontFamily, FontList, TextElem};
 use typst::utils::LazyHash;
 use typst::{Library, LibraryExt, World, WorldExt};
 
-use crate::{Diagnostic, Input, plain};
+use crate::input::{Diagnostic, Input, plain};
 
 /// The largest file that a template may read.
 const LARGEST: u64 = 8 << 20;

@@ -1,11 +1,9 @@
 //! Parses the columns of a layout from their sections.
 
-use std::ops::Range;
-
 use base::{Problems, nearest, quoted_list};
-use regex::Regex;
 use toml::Spanned;
 
+use super::lookup::regular_expression;
 use super::origin::{OriginKeys, StepKeys};
 use super::section::Section;
 use super::{Ambiguous, Column, NumberFormat, Stamp, Type, Zone};
@@ -148,18 +146,6 @@ pub fn parse_zone(name: &Spanned<String>, report: &mut Problems<'_>) -> Option<c
     zone
 }
 
-/// Parses the regular expression of a key.
-pub fn regular_expression(key: &str, text: &Spanned<String>, report: &mut Problems<'_>) -> Option<Regex> {
-    match Regex::new(text.get_ref()) {
-        Ok(pattern) => Some(pattern),
-        Err(error) => {
-            let last = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
-            report.add(text.span(), format!("{key:?}: not a regular expression: {last}"), None);
-            None
-        }
-    }
-}
-
 fn kind(section: &mut Section<'_>, inherited: &FileDefaults, report: &mut Problems<'_>) -> Option<Type> {
     let Some(written) = section.text("type", report) else {
         let what = format!("[{}] has no valid \"type\"", section.name());
@@ -225,18 +211,4 @@ fn decimal(text: &str) -> Option<Type> {
     let (precision, scale): (u8, u8) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
     let is_good = (1..=38).contains(&precision) && scale <= precision;
     is_good.then_some(Type::Decimal { precision, scale: i8::try_from(scale).ok()? })
-}
-
-/// The index of a column that another section names; a missing one is reported.
-pub fn column_index(columns: &[Column], name: &Spanned<String>, report: &mut Problems<'_>) -> Option<usize> {
-    let at = columns.iter().position(|column| column.name == *name.get_ref());
-    if at.is_none() {
-        report_missing(columns, name.get_ref(), name.span(), report);
-    }
-    at
-}
-
-fn report_missing(columns: &[Column], name: &str, span: Range<usize>, report: &mut Problems<'_>) {
-    let near = nearest(name, columns.iter().map(|column| column.name.as_str()));
-    report.add(span, format!("there is no column {name:?}"), near.map(|near| format!("nearest: {near:?}")));
 }

@@ -3,7 +3,7 @@
 use base::Problems;
 use toml::Spanned;
 
-use super::columns::column_index;
+use super::lookup::column_index;
 use super::section::Section;
 use super::{Column, Type};
 

@@ -4,6 +4,7 @@
 mod columns;
 mod document;
 pub mod library;
+mod lookup;
 mod origin;
 mod parse;
 mod section;

@@ -7,7 +7,7 @@ use base::Problems;
 use regex::Regex;
 use toml::Spanned;
 
-use super::columns::{column_index, regular_expression};
+use super::lookup::{column_index, regular_expression};
 use super::section::Section;
 use super::{Column, Step, Type};
 use crate::read::duration_seconds;

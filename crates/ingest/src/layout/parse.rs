@@ -4,8 +4,9 @@ use base::{Problem, Problems};
 use toml::Spanned;
 use toml::de::DeTable;
 
-use super::columns::{FileDefaults, column, column_index, number_format, parse_zone, zone};
+use super::columns::{FileDefaults, column, number_format, parse_zone, zone};
 use super::document::{DocumentKeys, Syntax};
+use super::lookup::column_index;
 use super::origin::{TextSource, step_of};
 use super::section::Section;
 use super::wide::wide;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base::Problems;
 use regex::Regex;
 
-use super::columns::{column_index, regular_expression};
+use super::lookup::{column_index, regular_expression};
 use super::section::Section;
 use super::{Column, Step, Type, Zone};
 

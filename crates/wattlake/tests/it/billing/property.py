@@ -4,7 +4,7 @@
 Each sequence is made from a seed: a new warehouse of the example (`wattlake init --billing`), random contracts, prices,
 meters and producers' files, and a random order of arrivals, corrections, jobs, kills and reruns. Whenever the register of
 statements has grown, the new statements are compared with amounts that this program calculates from the files that had
-arrived, in exact fractions, by the rules of docs/billing.md. At the end the whole chain is run once more, and then each
+arrived, in exact fractions, by the rules of docs/billing.md. At the end the whole chain is run again, and then each
 producer's month must be issued with these amounts, line by line, or be held back by a control that the facts explain.
 
     billing_property.py --wattlake target/debug/wattlake --work /tmp/property --seed 1 --sequences 30
@@ -1232,7 +1232,7 @@ class World:
         name = self.rng.choice([None, self.name(f"corrige-{producer}-{month}", ".csv")])
         self.repairs.append(
             lambda: (
-                f"{producer} mends {prms} of {month}",
+                f"{producer} corrects {prms} of {month}",
                 [self.file_of_production(producer, prms, month, self.rng.choice([name, None]))],
             )
         )
@@ -1294,7 +1294,7 @@ class World:
     def prices_said_again(self, keys):
         for key in keys:
             self.prices[key] = self.prices[key]._replace(known_at=self.known())
-        return "the prices are published once more", [
+        return "the prices are published again", [
             prices_file(self.name("prices-fix", ".csv"), [self.prices[key] for key in keys])
         ]
 
@@ -1311,12 +1311,12 @@ class World:
         name = self.name("prices-bad", ".csv")
         rows = [self.prices[key]._replace(price="12.50", known_at=self.known()) for key in keys]
 
-        def mended():
+        def corrected():
             for key, row in zip(keys, rows):
                 self.prices[key] = row._replace(known_at=self.known())
-            return f"{name} is mended", [prices_file(name, [self.prices[key] for key in keys])]
+            return f"{name} is corrected", [prices_file(name, [self.prices[key] for key in keys])]
 
-        self.repairs.append(mended)
+        self.repairs.append(corrected)
         return f"{name} has a decimal comma", [prices_file(name, rows, decimal_comma=True)]
 
     def meter_again(self):
@@ -1345,7 +1345,7 @@ class World:
     def readings_said_again(self, prm, source, starts):
         rows = [self.meters[prm, source, start]._replace(known_at=self.known()) for start in starts]
         self.meters.update({(prm, source, row.start): row for row in rows})
-        return f"values of {source} of {prm} are said once more", [meters_file(self.name("meters-fix", ".csv"), rows)]
+        return f"values of {source} of {prm} are said again", [meters_file(self.name("meters-fix", ".csv"), rows)]
 
     def operator_is_late(self):
         """An operator's corrected values come for some days, also for a point that had none of its meters."""
@@ -1637,25 +1637,25 @@ class Sequence:
             for file in done[1]:
                 self.write(file)
 
-    def mended(self):
+    def repaired(self):
         """What was wrong is put right, so that everybody's statement can go out."""
         repairs, self.world.repairs = self.world.repairs, []
         for repair in repairs:
             what, files = repair()
             self.note(what)
-            self.counts["correction mended"] += 1
+            self.counts["correction repaired"] += 1
             for file in files:
                 self.source.write(file, 0)
                 self.written.append(file)
 
     def sent_again(self):
-        """A file as it was before: A, then B, then A again; of producers also under another name."""
+        """A file unchanged before: A, then B, then A again; of producers also under another name."""
         files = [file for file in self.written if file.kind in ("contracts", "production")]
         if files:
             file = self.rng.choice(files)
             if file.kind == "production" and not file.fault and self.rng.random() < 0.4:
                 file = dataclasses.replace(file, name=self.world.name(f"copie-{file.producer}", ".csv"))
-            self.note("as it was before:")
+            self.note("unchanged before:")
             self.write(file)
             self.counts["correction sent_again"] += 1
 
@@ -1796,7 +1796,7 @@ class Sequence:
 
     def settle(self):
         if self.rng.random() < 0.7:
-            self.mended()
+            self.repaired()
         self.note("the whole chain")
         for job in [f"ingest:{name}" for name in INGESTS] + [f"load:{name}" for name in LOADS]:
             self.must_succeed(job)
