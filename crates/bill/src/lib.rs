@@ -31,5 +31,5 @@ pub use error::{Error, Kind, Result};
 pub use labels::Labels;
 pub use line::StatementLine;
 pub use page::{check_template, page};
-pub use printed::{PrintedDocument, PrintedTerms, printed};
+pub use printed::{PrintedDocument, PrintedTerms, printed, printed_cancellation};
 pub use workbook::workbook;

@@ -41,7 +41,7 @@ pub struct PrintedTerms<'a> {
 /// `FixInput` where a sum is too large or a label is missing.
 pub fn printed(labels: &Labels, statement: &Statement, terms: &PrintedTerms<'_>) -> Result<Vec<PrintedDocument>> {
     let parts: Vec<Part> = Part::ALL.into_iter().filter(|part| !part.lines(&statement.lines).is_empty()).collect();
-    if !terms.by_part || parts.is_empty() {
+    if !terms.by_part {
         let lines: Vec<&ParsedLine> = statement.lines.iter().collect();
         return Ok(vec![document(labels, statement, terms, Part::Energy, Nature::of(Part::Energy, &lines))?]);
     }
@@ -52,6 +52,32 @@ pub fn printed(labels: &Labels, statement: &Statement, terms: &PrintedTerms<'_>)
         document(labels, &own, terms, part, Nature::of(part, &lines))
     };
     parts.into_iter().map(document_of).collect()
+}
+
+/// The document of a number that cancels an earlier one, of which nothing is left.
+///
+/// # Errors
+/// `FixInput` where a label is missing.
+pub fn printed_cancellation(
+    labels: &Labels,
+    statement: &Statement,
+    terms: &PrintedTerms<'_>,
+    number: &str,
+) -> Result<PrintedDocument> {
+    let mut own = statement.clone();
+    let part = Part::ALL.into_iter().find(|part| part.number(&own.head.number) == number).unwrap_or(Part::Energy);
+    if let Some(before) = &mut own.head.replaces {
+        (before.number, before.due_cents) = (part.number(&before.number), None);
+    }
+    own.head.number = number.to_owned();
+    own.lines.clear();
+    own.days.clear();
+    own.sum().ok_or_else(|| Error::new(Kind::FixInput, format!("sum up {number}: too large")))?;
+    let mut document = document(labels, &own, terms, part, Nature::of(part, &[]))?;
+    if let Some(Value::Array(mentions)) = document.values.get_mut("mentions") {
+        mentions.insert(0, json!(labels.label("text", "cancelled")?));
+    }
+    Ok(document)
 }
 
 /// A part as a statement of its own.
@@ -112,7 +138,7 @@ fn document(
     let day = |day: NaiveDate| day.format(&labels.date).to_string();
     let own = json!({
         "labels": labels.tables(), "marks": labels.marks, "mentions": mentions,
-        "seller": party(seller), "buyer": party(buyer),
+        "seller": party(seller), "buyer": party(buyer), "company": party(terms.company),
         "due_on": day(terms.due_on), "period_from": day(first), "period_to": day(last),
     });
     if let (Value::Object(all), Value::Object(own)) = (&mut all, own) {

@@ -2,7 +2,7 @@
 //! tells; a workbook, which is a zip too, is not unpacked.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
@@ -15,6 +15,9 @@ use crate::{Error, Kind, Result};
 
 /// The most bytes of all files of an archive: a small archive may unpack to any size.
 const BYTES_MAX: u64 = 16 << 30;
+/// A larger file that is packed to less than a part of [`RATIO_MAX`] is refused.
+const SUSPICIOUS_BYTES: u64 = 256 << 20;
+const RATIO_MAX: u64 = 500;
 /// The most files of an archive.
 const FILES_MAX: usize = 10_000;
 
@@ -30,31 +33,76 @@ pub struct PackedFile {
 pub enum Delivered {
     /// A file with rows.
     Plain(File),
-    /// An archive with these files.
-    Archive(Vec<PackedFile>),
+    /// An archive with files.
+    Archive(Archive),
     /// An archive that can't be unpacked, and why.
     Damaged(String),
 }
 
-/// Unpacks a file where it is an archive. `name` is its name, `format` that of the files that are expected; unpacked files
-/// are unnamed files of the folder `spool`. It blocks.
+/// An archive all of whose files can be unpacked.
+pub struct Archive {
+    packed: Packed,
+    /// The names of its files that are left, with their indexes in a zip, the last one first.
+    left: Vec<(usize, String)>,
+    count: usize,
+}
+
+enum Packed {
+    Zip(Box<ZipArchive<BufReader<File>>>),
+    Gzip(File),
+}
+
+/// Opens a file that may be an archive, and reads it to its end to see whether it can be unpacked. `name` is its name,
+/// `format` that of the files that are expected. It blocks.
 ///
 /// # Errors
-/// `FixSetup` where the file can't be read, or the spool can't be written. A damaged archive is not an error.
-pub fn unpack(mut file: File, name: &str, format: &Format, spool: &Path) -> Result<Delivered> {
+/// `FixSetup` where the file can't be read. A damaged archive is not an error.
+pub fn open(mut file: File, name: &str, format: &Format) -> Result<Delivered> {
     let mut begins = Vec::new();
     (&mut file).take(4).read_to_end(&mut begins).during(Kind::FixSetup, "read the file")?;
     file.rewind().during(Kind::FixSetup, "read the file")?;
-    let unpacked = match begins.as_slice() {
-        [0x1f, 0x8b, ..] => gzip(&file, name, spool),
-        b"PK\x03\x04" | b"PK\x05\x06" if !is_workbook(&file, format)? => zip(&file, spool),
+    let opened = match begins.as_slice() {
+        [0x1f, 0x8b, ..] => gzip(file, name),
+        b"PK\x03\x04" | b"PK\x05\x06" if !is_workbook(&file, format)? => zip(file),
         _ => return Ok(Delivered::Plain(file)),
     };
-    match unpacked {
-        Ok(files) if files.is_empty() => Ok(Delivered::Damaged("the archive has no files".to_owned())),
-        Ok(files) => Ok(Delivered::Archive(files)),
+    match opened {
+        Ok(archive) if archive.count == 0 => Ok(Delivered::Damaged("the archive has no files".to_owned())),
+        Ok(archive) => Ok(Delivered::Archive(archive)),
         Err(Stop::Damaged(why)) => Ok(Delivered::Damaged(why)),
         Err(Stop::Error(error)) => Err(error),
+    }
+}
+
+impl Archive {
+    /// How many files it has.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Unpacks its next file, in the order of the names, into an unnamed file of the folder `spool`. One at a time, so that
+    /// neither files are kept open nor the disk is needed for all of them. It blocks.
+    ///
+    /// # Errors
+    /// `FixSetup` where the archive can't be read again, or the spool can't be written.
+    pub fn next(&mut self, spool: &Path) -> Result<Option<PackedFile>> {
+        let Some((at, name)) = self.left.pop() else { return Ok(None) };
+        let context = || format!("unpack {name}");
+        std::fs::create_dir_all(spool).during(Kind::FixSetup, context())?;
+        let mut content = tempfile::tempfile_in(spool).during(Kind::FixSetup, context())?;
+        let copied = match &mut self.packed {
+            Packed::Zip(archive) => {
+                let mut packed = archive.by_index(at).during(Kind::FixSetup, context())?;
+                io::copy(&mut packed, &mut content)
+            }
+            Packed::Gzip(file) => {
+                file.rewind().during(Kind::FixSetup, context())?;
+                io::copy(&mut MultiGzDecoder::new(BufReader::new(&mut *file)), &mut content)
+            }
+        };
+        copied.during(Kind::FixSetup, context())?;
+        content.seek(SeekFrom::Start(0)).during(Kind::FixSetup, context())?;
+        Ok(Some(PackedFile { name, content }))
     }
 }
 
@@ -84,23 +132,29 @@ impl From<Error> for Stop {
     }
 }
 
-fn gzip(file: &File, name: &str, spool: &Path) -> std::result::Result<Vec<PackedFile>, Stop> {
+fn gzip(file: File, name: &str) -> std::result::Result<Archive, Stop> {
     let file_name = name.rsplit('/').next().unwrap_or(name);
     let end = file_name.len().saturating_sub(3);
     let is_named = end > 0 && file_name.is_char_boundary(end) && file_name[end..].eq_ignore_ascii_case(".gz");
-    let name = if is_named { &file_name[..end] } else { "content" };
-    let content = copy(MultiGzDecoder::new(BufReader::new(file)), name, BYTES_MAX, spool)?;
-    Ok(vec![PackedFile { name: name.to_owned(), content }])
+    let name = if is_named { &file_name[..end] } else { file_name };
+    let packed_bytes = file.metadata().during(Kind::FixSetup, "read the file")?.len();
+    measure(MultiGzDecoder::new(BufReader::new(&file)), name, packed_bytes, BYTES_MAX)?;
+    Ok(Archive { packed: Packed::Gzip(file), left: vec![(0, name.to_owned())], count: 1 })
 }
 
-fn zip(file: &File, spool: &Path) -> std::result::Result<Vec<PackedFile>, Stop> {
+fn zip(mut file: File) -> std::result::Result<Archive, Stop> {
     let damaged = |error: ZipError| Stop::Damaged(format!("the archive can't be read: {error}"));
+    let stated = stated_count(&mut file)?;
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(damaged)?;
     if archive.len() > FILES_MAX {
         return Err(Stop::Damaged(format!(
             "the archive has {} files; at most {FILES_MAX} are unpacked",
             archive.len()
         )));
+    }
+    // Of two files with one name, the library has only the last.
+    if stated.is_some_and(|stated| stated > archive.len()) {
+        return Err(Stop::Damaged("the archive has two files of one name".to_owned()));
     }
     let (mut files, mut left) = (Vec::new(), BYTES_MAX);
     for at in 0..archive.len() {
@@ -115,12 +169,28 @@ fn zip(file: &File, spool: &Path) -> std::result::Result<Vec<PackedFile>, Stop> 
         if packed.is_dir() || is_of_the_system(&name) {
             continue;
         }
-        let content = copy(packed, &name, left, spool)?;
-        left -= content.metadata().during(Kind::FixSetup, "read an unpacked file")?.len();
-        files.push(PackedFile { name, content });
+        let packed_bytes = packed.compressed_size();
+        left -= measure(packed, &name, packed_bytes, left)?;
+        files.push((at, name));
     }
-    files.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(files)
+    files.sort_by(|a, b| b.1.cmp(&a.1));
+    if let Some(pair) = files.windows(2).find(|pair| pair[0].1 == pair[1].1) {
+        return Err(Stop::Damaged(format!("the archive has two files of one name, {}", pair[0].1)));
+    }
+    Ok(Archive { packed: Packed::Zip(Box::new(archive)), count: files.len(), left: files })
+}
+
+/// How many files a zip says that it has, in the record at its end; none where there are too many for that record.
+fn stated_count(file: &mut File) -> Result<Option<usize>> {
+    const RECORD: &[u8] = b"PK\x05\x06";
+    let bytes = file.metadata().during(Kind::FixSetup, "read the file")?.len();
+    let mut end = Vec::new();
+    file.seek(SeekFrom::Start(bytes.saturating_sub(66_000))).during(Kind::FixSetup, "read the file")?;
+    file.read_to_end(&mut end).during(Kind::FixSetup, "read the file")?;
+    file.rewind().during(Kind::FixSetup, "read the file")?;
+    let at = end.windows(4).rposition(|window| window == RECORD);
+    let count = at.and_then(|at| Some(u16::from_le_bytes(end.get(at + 10..at + 12)?.try_into().ok()?)));
+    Ok(count.filter(|count| *count != u16::MAX).map(usize::from))
 }
 
 /// What macOS adds to archives.
@@ -128,14 +198,12 @@ fn is_of_the_system(name: &str) -> bool {
     name.starts_with("__MACOSX/") || name.rsplit('/').next() == Some(".DS_Store")
 }
 
-fn copy(mut packed: impl Read, name: &str, most: u64, spool: &Path) -> std::result::Result<File, Stop> {
-    let context = || format!("unpack {name}");
-    std::fs::create_dir_all(spool).during(Kind::FixSetup, context())?;
-    let mut content = tempfile::tempfile_in(spool).during(Kind::FixSetup, context())?;
+/// Reads a packed file to its end, which checks it, and returns how many bytes it has.
+fn measure(mut packed: impl Read, name: &str, packed_bytes: u64, most: u64) -> std::result::Result<u64, Stop> {
     let (mut piece, mut bytes) = (vec![0; 256 << 10], 0);
     loop {
         let read = match packed.read(&mut piece) {
-            Ok(0) => break,
+            Ok(0) => return Ok(bytes),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(Stop::Damaged(format!("{name} can't be unpacked: {error}"))),
@@ -145,10 +213,11 @@ fn copy(mut packed: impl Read, name: &str, most: u64, spool: &Path) -> std::resu
             let gib = BYTES_MAX >> 30;
             return Err(Stop::Damaged(format!("the files of the archive have more than {gib} GiB")));
         }
-        content.write_all(&piece[..read]).during(Kind::FixSetup, context())?;
+        // Rows of text are packed to a tenth or a hundredth: such a file is made to fill a disk.
+        if bytes > SUSPICIOUS_BYTES && bytes / packed_bytes.max(1) > RATIO_MAX {
+            return Err(Stop::Damaged(format!("{name} is more than {RATIO_MAX} times as large as it is packed")));
+        }
     }
-    content.seek(SeekFrom::Start(0)).during(Kind::FixSetup, context())?;
-    Ok(content)
 }
 
 #[cfg(test)]
@@ -162,7 +231,7 @@ mod tests {
     use zip::ZipWriter;
     use zip::write::SimpleFileOptions;
 
-    use super::{Delivered, unpack};
+    use super::{Delivered, open};
     use crate::layout::{Format, Layout};
 
     fn format(name: &str) -> Format {
@@ -173,8 +242,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         file.rewind().unwrap();
-        let spool = tempfile::tempdir().unwrap();
-        unpack(file, name, format, spool.path()).unwrap()
+        open(file, name, format).unwrap()
     }
 
     fn zipped(files: &[(&str, &str)]) -> Vec<u8> {
@@ -187,13 +255,16 @@ mod tests {
     }
 
     fn texts(delivered: Delivered) -> Vec<(String, String)> {
-        let Delivered::Archive(files) = delivered else { panic!("not an archive") };
-        let text = |mut file: std::fs::File| {
+        let Delivered::Archive(mut archive) = delivered else { panic!("not an archive") };
+        let spool = tempfile::tempdir().unwrap();
+        let mut texts = Vec::new();
+        while let Some(mut file) = archive.next(spool.path()).unwrap() {
             let mut text = String::new();
-            file.read_to_string(&mut text).unwrap();
-            text
-        };
-        files.into_iter().map(|file| (file.name, text(file.content))).collect()
+            file.content.read_to_string(&mut text).unwrap();
+            texts.push((file.name, text));
+        }
+        assert_eq!(archive.count(), texts.len());
+        texts
     }
 
     #[test]
@@ -226,5 +297,15 @@ mod tests {
         assert!(why(&archive[..archive.len() / 2]).contains("can't be read"));
         assert!(why(&zipped(&[("__MACOSX/1.csv", "x")])).contains("has no files"));
         assert!(why(&[0x1f, 0x8b, 8, 0, 0, 0]).contains("can't be unpacked"));
+        assert!(why(&zipped(&[("a/1.csv", "x"), ("a\\1.csv", "y")])).contains("two files of one name, a/1.csv"));
+        // The library refuses to write two files of one name: the second one's name is changed afterwards.
+        let mut doubled = zipped(&[("1.csv", "one"), ("2.csv", "two")]);
+        let places: Vec<usize> = (0..doubled.len() - 5).filter(|at| doubled[*at..].starts_with(b"2.csv")).collect();
+        places.into_iter().for_each(|at| doubled[at] = b'1');
+        assert!(why(&doubled).contains("two files of one name"));
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        let zeros = vec![0; 1 << 20];
+        (0..300).for_each(|_| encoder.write_all(&zeros).unwrap());
+        assert!(why(&encoder.finish().unwrap()).contains("more than 500 times as large"));
     }
 }

@@ -6,5 +6,5 @@ SELECT contract AS contract_id, producer_id, site AS site_id, prm, month, starts
 FROM (SELECT d.*, coalesce(a.arrived_at, d.recorded_at) AS arrived_at,
              dense_rank() OVER (PARTITION BY d.prm, d.month, d.producer_id
                                 ORDER BY coalesce(a.arrived_at, d.recorded_at) DESC, d.file_version DESC, d.file_sha256) AS newest
-      FROM billing.declared AS d LEFT JOIN billing.arrived AS a ON a.sha256 = d.file_sha256) AS r
+      FROM billing.declared AS d LEFT JOIN billing.arrived AS a ON a.sha256 = d.file_sha256 AND a.file_name = d.file_name) AS r
 WHERE newest = 1

@@ -13,6 +13,8 @@ use crate::{Kind, Result};
 
 /// How much of a text is looked at.
 const TEXT_BYTES_MAX: u64 = 4 << 20;
+/// How much of a document is read: it can't be understood in part.
+const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
 /// The most rows that are looked at.
 pub const ROWS_MAX: usize = 5_000;
 
@@ -52,7 +54,9 @@ pub fn read(mut file: File) -> Result<Sample> {
         })?;
         return Ok(Sample::Table(Table { format: "format = \"xlsx\"\n".to_owned(), separator: None, rows }));
     }
-    let text = decoded(file, Encoding::Auto, TEXT_BYTES_MAX)?;
+    let first = begins.iter().find(|byte| !byte.is_ascii_whitespace() && !matches!(byte, 0xef | 0xbb | 0xbf));
+    let is_document = first.is_some_and(|byte| matches!(byte, b'<' | b'{' | b'['));
+    let text = decoded(file, Encoding::Auto, if is_document { DOCUMENT_BYTES_MAX } else { TEXT_BYTES_MAX })?;
     match text.trim_start().chars().next() {
         Some('<') => Ok(Sample::Document(text, Syntax::Xml)),
         Some('{' | '[') => Ok(Sample::Document(text, Syntax::Json)),
@@ -81,7 +85,13 @@ fn csv(text: &str) -> Table {
     // The last line may be cut off.
     let whole =
         if text.len() as u64 >= TEXT_BYTES_MAX { text.rsplit_once('\n').map_or(text, |(text, _)| text) } else { text };
-    let best = [';', '\t', ',', '|'].into_iter().map(|separator| (separator, split(whole, separator)));
+    // The line by which spreadsheet programs tell the separator.
+    let told = whole.trim_start_matches('\u{feff}').strip_prefix("sep=").and_then(|rest| rest.chars().next());
+    let (whole, separators) = match told.filter(char::is_ascii_punctuation) {
+        Some(separator) => (whole.split_once('\n').map_or("", |(_, rest)| rest), vec![separator]),
+        None => (whole, vec![';', '\t', ',', '|']),
+    };
+    let best = separators.into_iter().map(|separator| (separator, split(whole, separator)));
     let best = best.max_by_key(|(separator, rows)| {
         let (width, lines) = usual_width(rows);
         // A decimal comma splits most lines alike, too; of two separators, the other one is right.

@@ -103,7 +103,9 @@ fn is_unit_row(row: &[Cell<'_>]) -> bool {
     let units = ["kwh", "wh", "mwh", "kw", "w", "mw", "v", "a", "%", "°c", "eur/mwh", "€/mwh", "hz", "var", "kvar"];
     let is_unit = |cell: &Cell<'_>| {
         let text = cell.shown().trim().to_lowercase();
-        (text.starts_with('[') && text.ends_with(']')) || units.contains(&text.as_str())
+        (text.starts_with('[') && text.ends_with(']'))
+            || (text.starts_with('(') && text.ends_with(')'))
+            || units.contains(&text.as_str())
     };
     row.iter().any(is_unit) && row.iter().all(|cell| cell.is_blank() || is_unit(cell))
 }
@@ -242,11 +244,11 @@ fn finish(
     if let Some(digits) = digits_of_name(file).filter(|digits| !has_value(&columns, digits)) {
         text.line("\n[columns.prm]");
         text.line("source = \"file-name\"");
-        text.line(&format!("extract = '(\\d{{{}}})'", digits.len()));
-        text.doubtful("type = \"text\"", "The file's name has a number of so many digits: is it the metering point?");
+        text.line(&format!("extract = '(?:^|\\D)(\\d{{{}}})(?:\\D|$)'", digits.len()));
+        text.doubtful("type = \"text\"", &format!("The file's name has {digits}: is it the metering point?"));
     }
     for at in 0..fits.len() {
-        plan.write(at, &fits, wide.is_some(), &mut text);
+        plan.write(at, &fits, wide.as_ref(), &mut text);
     }
     if let Some(wide) = &wide {
         plan.write_wide(wide, &fits, &mut text);
@@ -324,8 +326,12 @@ impl ColumnPlan {
         let candidates = [times, all];
         // The hour that is there twice has the same text twice.
         let chosen = candidates.into_iter().filter(|key| !key.is_empty()).find(|key| is_unique(key));
-        let chosen = chosen
-            .or_else(|| (0..fits.len()).map(|at| vec![at]).find(|key| fits[key[0]].1.is_full && is_unique(key)))?;
+        let chosen = chosen.or_else(|| {
+            (0..fits.len()).map(|at| vec![at]).find(|key| {
+                let one = &fits[key[0]].1;
+                one.is_full && matches!(one.fit, Fit::Digits(_) | Fit::Text | Fit::Integer) && is_unique(key)
+            })
+        })?;
         let mut names: Vec<String> = Vec::new();
         for at in self.series.iter().filter(|at| matches!(fits[**at].1.fit, Fit::Digits(_))).chain(&chosen) {
             if Some(*at) != self.clock && !names.contains(&self.names[*at]) {
@@ -335,7 +341,7 @@ impl ColumnPlan {
         Some(names)
     }
 
-    fn write(&self, at: usize, fits: &[(String, ColumnFit)], is_wide: bool, text: &mut LayoutText) {
+    fn write(&self, at: usize, fits: &[(String, ColumnFit)], wide: Option<&WideFit>, text: &mut LayoutText) {
         if Some(at) == self.clock {
             return;
         }
@@ -357,21 +363,7 @@ impl ColumnPlan {
             Fit::Boolean => text.line("type = \"boolean\""),
             Fit::Duration => text.line("type = \"duration\""),
             Fit::TimeOfDay => text.line("type = \"text\""),
-            Fit::Date(format) if Some(at) == self.time && !is_wide => {
-                text.line("type = \"timestamp\"");
-                if let Some(clock) = self.clock {
-                    text.line(&format!("time_header = {}", quoted(&fits[clock].0)));
-                }
-                if let Some(format) = format {
-                    text.doubtful(&format!("format = \"{format} %H:%M\""), "Compare how the time of day is written.");
-                }
-            }
-            Fit::Date(format) => {
-                text.line(if is_wide { "type = \"timestamp\"" } else { "type = \"date\"" });
-                if let Some(format) = format.filter(|_| !is_wide) {
-                    self.write_format(format, fit.is_day_or_month, text);
-                }
-            }
+            Fit::Date(format) => self.write_date(at, *format, fits, wide, text),
             Fit::Time { format, is_interval, .. } => {
                 text.line("type = \"timestamp\"");
                 if let Some(format) = format {
@@ -400,6 +392,37 @@ impl ColumnPlan {
         unit_doubt(header, &fit.fit, self.step_s, text);
     }
 
+    /// A date: of the rows' time, with the time of day in another field or in the headers, or by itself.
+    fn write_date(
+        &self,
+        at: usize,
+        format: Option<&str>,
+        fits: &[(String, ColumnFit)],
+        wide: Option<&WideFit>,
+        text: &mut LayoutText,
+    ) {
+        let is_day_or_month = fits[at].1.is_day_or_month;
+        if Some(at) != self.time {
+            text.line("type = \"date\"");
+            if let Some(format) = format {
+                self.write_format(format, is_day_or_month, text);
+            }
+            return;
+        }
+        text.line("type = \"timestamp\"");
+        // Of a position in the day, the format of the day is a key of [wide].
+        if wide.is_some_and(|wide| wide.is_position) {
+            return;
+        }
+        if let Some(clock) = self.clock.filter(|_| wide.is_none()) {
+            text.line(&format!("time_header = {}", quoted(&fits[clock].0)));
+        }
+        if let Some(format) = format {
+            self.write_format(&format!("{format} %H:%M"), is_day_or_month, text);
+        }
+        text.doubt("Compare how the time of day is written; are times the ends of steps? Then set `stamp`.".to_owned());
+    }
+
     fn write_format(&self, format: &str, is_day_or_month: bool, text: &mut LayoutText) {
         let line = format!("format = \"{format}\"");
         match is_day_or_month {
@@ -421,8 +444,13 @@ impl ColumnPlan {
             text.line("shows = \"position\"");
             text.line(&format!("first = {}", wide.first));
             if let Fit::Date(Some(format)) = &fits[time].1.fit {
-                text.line(&format!("day = \"{format}\""));
+                let line = format!("day = \"{format}\"");
+                match fits[time].1.is_day_or_month {
+                    true => text.doubtful(&line, "Is it the day that comes first, or the month?"),
+                    false => text.line(&line),
+                }
             }
+            text.doubt("Has the day of 25 hours 25 values? Otherwise the headers are times of day.".to_owned());
             text.doubtful(&format!("step = \"PT{}M\"", wide.step_s / 60), "By the number of columns: compare it.");
         }
     }

@@ -16,6 +16,8 @@ pub struct FileDefaults {
     pub empty: Vec<String>,
     /// How times without an offset are read.
     pub zone: Option<Zone>,
+    /// How the repeated hour is read, also by columns with a zone of their own.
+    pub ambiguous: Option<Ambiguous>,
 }
 
 const TYPES: [&str; 9] =
@@ -124,15 +126,21 @@ pub fn number_format(section: &mut Section<'_>, otherwise: NumberFormat, report:
     NumberFormat { decimal, thousands }
 }
 
-/// Parses `zone` and `ambiguous`; where `zone` is missing, it is that of `otherwise`.
-pub fn zone(section: &mut Section<'_>, otherwise: Option<Zone>, report: &mut Problems<'_>) -> Option<Zone> {
+/// Parses `zone` and `ambiguous`; where one of them is missing, it is that of the file.
+pub fn zone(
+    section: &mut Section<'_>,
+    otherwise: Option<Zone>,
+    ambiguous_otherwise: Option<Ambiguous>,
+    report: &mut Problems<'_>,
+) -> (Option<Zone>, Option<Ambiguous>) {
     let name = section.text("zone", report);
-    let ambiguous = section.word("ambiguous", &AMBIGUOUS, report);
+    let ambiguous = section.word("ambiguous", &AMBIGUOUS, report).or(ambiguous_otherwise);
     let zone = match name {
         Some(name) => parse_zone(&name, report).map(|zone| Zone { zone, ambiguous: Ambiguous::Refuse }),
         None => otherwise,
     };
-    zone.map(|zone| Zone { ambiguous: ambiguous.unwrap_or(otherwise.map_or(zone.ambiguous, |z| z.ambiguous)), ..zone })
+    let zone = zone.map(|zone| Zone { ambiguous: ambiguous.unwrap_or(zone.ambiguous), ..zone });
+    (zone, ambiguous)
 }
 
 /// Parses the name of a time zone.
@@ -151,7 +159,7 @@ fn kind(section: &mut Section<'_>, inherited: &FileDefaults, report: &mut Proble
         let what = format!("[{}] has no valid \"type\"", section.name());
         report.add(section.span(), what, format!("one of {}", quoted_list(TYPES)));
         // Read so that their problems are reported too, and the keys not as unknown.
-        let _ = (values(section, report), format(section, report), zone(section, None, report));
+        let _ = (values(section, report), format(section, report), zone(section, None, None, report));
         return None;
     };
     let kind = match written.get_ref().as_str() {
@@ -202,7 +210,8 @@ fn format(section: &mut Section<'_>, report: &mut Problems<'_>) -> Option<String
 }
 
 fn timestamp(section: &mut Section<'_>, inherited: &FileDefaults, report: &mut Problems<'_>) -> Type {
-    Type::Timestamp { format: format(section, report), zone: zone(section, inherited.zone, report) }
+    let format = format(section, report);
+    Type::Timestamp { format, zone: zone(section, inherited.zone, inherited.ambiguous, report).0 }
 }
 
 /// Parses `decimal(precision,scale)`.

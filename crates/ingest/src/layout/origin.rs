@@ -67,10 +67,12 @@ impl OriginKeys {
         let extract = section.text("extract", report);
         let pattern = extract.as_ref().and_then(|text| regular_expression("extract", text, report));
         if let (Some(text), Some(pattern)) = (&extract, &pattern)
-            && pattern.captures_len() < 2
+            && pattern.captures_len() != 2
         {
-            let hint = "put brackets around the part that is the value: '_(\\d{14})_'".to_owned();
-            report.add(text.span(), "\"extract\" has no group", hint);
+            let hint =
+                "put brackets around the part that is the value: '_(\\d{14})_'; brackets of other parts are (?:...)"
+                    .to_owned();
+            report.add(text.span(), "\"extract\" does not have one group", hint);
         }
         if source != TextSource::Field && extract.is_none() {
             let hint = "write what part of the text is the value: extract = '_(\\d{14})_'".to_owned();
@@ -147,6 +149,15 @@ impl super::Layout {
 }
 
 impl Column {
+    /// The different values that `extract` finds in a text.
+    pub(crate) fn all_extracted(&self, text: &str) -> Vec<String> {
+        let found = self.extract.iter().flat_map(|extract| extract.captures_iter(text));
+        let mut all: Vec<String> = found.filter_map(|one| Some(one.get(1)?.as_str().to_owned())).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// The part of a text that is the value; `None` where `extract` does not match.
     pub(crate) fn extracted(&self, text: &str) -> Option<String> {
         Some(self.extract.as_ref()?.captures(text)?.get(1)?.as_str().to_owned())

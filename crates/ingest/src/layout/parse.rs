@@ -36,13 +36,15 @@ fn layout(mut section: Section<'_>, report: &mut Problems<'_>) -> Option<Layout>
     let kind = kind(&mut section, report);
     let format = kind.and_then(|kind| format(kind, &mut section, report));
     let document_keys = DocumentKeys::take(&mut section, report);
+    let (file_zone, ambiguous) = zone(&mut section, None, None, report);
     let inherited = FileDefaults {
         number_format: number_format(&mut section, NumberFormat { decimal: '.', thousands: None }, report),
         empty: match section.texts("empty", report) {
             Some(texts) => texts.into_iter().map(Spanned::into_inner).collect(),
             None => vec![String::new()],
         },
-        zone: zone(&mut section, None, report),
+        zone: file_zone,
+        ambiguous,
     };
     let mut columns = columns(&mut section, &inherited, report);
     let syntax = match kind {

@@ -7,7 +7,7 @@ use regex::Regex;
 
 use super::lookup::{column_index, regular_expression};
 use super::section::Section;
-use super::{Column, Step, Type, Zone};
+use super::{Column, Stamp, Step, Type, Zone};
 
 /// The fields of a row that are rows of their own.
 #[derive(Debug, Clone)]
@@ -90,6 +90,10 @@ pub fn wide(mut section: Section<'_>, columns: &[Column], report: &mut Problems<
     } else {
         WideTime::Clock
     };
+    if let Some(at) = time_at.filter(|at| is_position && columns[*at].stamp != Stamp::Start) {
+        let what = format!("{:?} has stamp = \"end\", and [wide] counts the steps of a day", columns[at].name);
+        report.add(section.span(), what, "leave out \"stamp\"".to_owned());
+    }
     section.finish(report);
     Some(Wide { headers: pattern?, value: value_at?, time: time_at?, shows })
 }

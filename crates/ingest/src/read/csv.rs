@@ -69,11 +69,16 @@ pub fn read(file: File, format: &Csv, checker: &mut RowChecker<'_>) -> Result<()
                 let Some(found) = Header::by_name(&names, checker.layout, line, &mut checker.faults) else {
                     return Ok(());
                 };
-                header = Some(found);
                 for _ in 0..format.preamble.skip_after_header {
                     records.skip_to_line(0)?;
-                    records.skip_line()?;
+                    let (line, _) = (records.line, records.next()?);
+                    let cells: Vec<Cell<'_>> = records.fields().map(|field| encoding.cell(field)).collect();
+                    if let Some(fault) = found.skipped_row(line, &cells, checker) {
+                        checker.faults.add(fault);
+                        return Ok(());
+                    }
                 }
+                header = Some(found);
             }
         }
     }

@@ -20,9 +20,10 @@ impl FileTexts {
         let file = name.rsplit('/').next().unwrap_or(name);
         let cell = |column: &Column| match column.source {
             TextSource::Field => None,
-            TextSource::FileName => Some(match column.extracted(file) {
-                Some(text) => Cell::Text(text.into()),
-                None => Cell::Invalid(file.to_owned(), "a file name that `extract` of the column matches"),
+            TextSource::FileName => Some(match column.all_extracted(file).as_slice() {
+                [text] => Cell::Text(text.clone().into()),
+                [] => Cell::Invalid(file.to_owned(), "a file name that `extract` of the column matches"),
+                _ => Cell::Invalid(file.to_owned(), "a file name in which `extract` of the column finds one value"),
             }),
             TextSource::Preamble => Some(Cell::Empty),
         };
@@ -38,10 +39,20 @@ impl FileTexts {
             if column.source != TextSource::Preamble {
                 continue;
             }
-            match lines.iter().find_map(|line| column.extracted(line)) {
-                Some(text) => *cell = Some(Cell::Text(text.into())),
-                None if column.optional => {}
-                None => {
+            let mut found: Vec<String> = lines.iter().flat_map(|line| column.all_extracted(line)).collect();
+            found.sort_unstable();
+            found.dedup();
+            match found.as_slice() {
+                [text] => *cell = Some(Cell::Text(text.clone().into())),
+                [] if column.optional => {}
+                [one, other, ..] => {
+                    let expected = "one value in the lines before the header";
+                    let text = format!("{one} and {other}");
+                    let hint = "write more of the line in `extract`, so that one of them matches";
+                    faults.add(Fault::at(FaultKind::Header, 1, &text, expected, hint).in_column(&column.name));
+                    is_whole = false;
+                }
+                [] => {
                     let pattern = column.extract.as_ref().map(regex::Regex::as_str).unwrap_or_default();
                     let expected = format!("a line before the header that matches {pattern:?}");
                     let hint = match lines.len() {

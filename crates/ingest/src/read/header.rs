@@ -100,6 +100,14 @@ impl Header {
         }
     }
 
+    /// The fault of a line that the layout skips, where it is a row.
+    pub fn skipped_row(&self, line: u64, cells: &[Cell<'_>], checker: &RowChecker<'_>) -> Option<Fault> {
+        let text = cells.iter().map(Cell::shown).collect::<Vec<_>>().join(" ");
+        let hint = "does this file lack the line with units? Then `skip_after_header` is too much";
+        let is_row = self.wide.is_none() && checker.is_row(&self.chosen(cells));
+        is_row.then(|| Fault::at(FaultKind::Header, line, &text, "a line that is no row after the header", hint))
+    }
+
     /// The cells of the layout's columns. A row may lack fields at its end.
     fn chosen<'a>(&self, cells: &[Cell<'a>]) -> Vec<Cell<'a>> {
         let cell = |place: &Option<usize>| place.and_then(|at| cells.get(at).cloned()).unwrap_or(Cell::Empty);

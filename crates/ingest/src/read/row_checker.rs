@@ -85,7 +85,7 @@ impl<'a> RowChecker<'a> {
             let (column, cell) = (&self.layout.columns[at], &cells[at]);
             let read = match &column.power_over {
                 None => value::value(column, cell, None),
-                Some(step) => match step_seconds(step, &row) {
+                Some(step) => match bounded_step(step, &row) {
                     Some(seconds) => value::value(column, cell, Some(seconds)),
                     None => {
                         // The step has a fault of its own, or is missing.
@@ -119,6 +119,18 @@ impl<'a> RowChecker<'a> {
         }
         self.batch.push(line, &row)?;
         if self.batch.is_full() { self.hand_over() } else { Ok(()) }
+    }
+
+    /// Whether cells that a layout skips after the header are a row without faults: then the file lacks the skipped line.
+    pub fn is_row(&self, cells: &[Cell<'_>]) -> bool {
+        let derived = self.file_texts.derive(self.layout, cells);
+        let cells = derived.as_deref().unwrap_or(cells);
+        let has_value =
+            self.layout.columns.iter().zip(cells).any(|(column, cell)| {
+                !matches!(column.kind, Type::Text | Type::Enum(_)) && !value::is_empty(column, cell)
+            });
+        let is_read = |(column, cell)| value::value(column, cell, column.power_over.as_ref().map(|_| 3600)).is_ok();
+        has_value && self.layout.columns.iter().zip(cells).all(is_read)
     }
 
     /// Whether the reading stopped because the file has more rows than can be compared.
@@ -242,7 +254,7 @@ impl<'a> RowChecker<'a> {
             if only_if.is_some_and(|at| row[at] != Some(Value::Boolean(true))) {
                 continue;
             }
-            let start = step_seconds(step, row).and_then(|seconds| end.checked_sub(seconds * 1_000_000));
+            let start = bounded_step(step, row).and_then(|seconds| end.checked_sub(seconds * 1_000_000));
             if start.is_none() {
                 unread[at] = true;
                 self.faults.add(no_step(line, column, &cells[at], step, unread));
@@ -307,6 +319,11 @@ impl<'a> RowChecker<'a> {
     }
 }
 
+/// How long the step of a row is, where that is a step: more than nothing, and not more than a day.
+fn bounded_step(step: &Step, row: &[Option<Value<'_>>]) -> Option<i64> {
+    step_seconds(step, row).filter(|seconds| (1..=86_400).contains(seconds))
+}
+
 /// How long the step of a row is.
 fn step_seconds(step: &Step, row: &[Option<Value<'_>>]) -> Option<i64> {
     match step {
@@ -322,7 +339,7 @@ fn step_seconds(step: &Step, row: &[Option<Value<'_>>]) -> Option<i64> {
 fn no_step(line: u64, column: &Column, cell: &Cell<'_>, step: &Step, unread: &[bool]) -> Fault {
     let (expected, hint) = match step {
         Step::Column(at) if unread[*at] => ("a row whose step can be read", "correct the step first"),
-        _ => ("a row with a step", "the value is computed from it"),
+        _ => ("a row with a step of PT1S to PT24H", "the value is computed from it"),
     };
     Fault::at(FaultKind::Missing, line, &cell.shown(), expected, hint).in_column(shown_name(column))
 }

@@ -67,7 +67,12 @@ pub fn parse_end(text: &str, format: Option<&str>) -> Option<ParsedTime> {
     if let Some(time) = parse_time(text, format) {
         return Some(time);
     }
-    let midnight = parse_time(&text.replacen("24:00", "00:00", 1), format).filter(|_| text.contains("24:00"))?;
+    let (_, after) = text.split_once("24:00")?;
+    // 24:00, or 24:00:00.
+    if after.starts_with(':') && !after.starts_with(":00") {
+        return None;
+    }
+    let midnight = parse_time(&text.replacen("24:00", "00:00", 1), format)?;
     let day = TimeDelta::days(1);
     match midnight {
         ParsedTime::Local(at) => at.checked_add_signed(day).map(ParsedTime::Local),

@@ -6,6 +6,7 @@ use super::cell::{Cell, joined};
 use super::fault::{Fault, FaultKind, Faults};
 use super::row_checker::RowChecker;
 use super::timestamp::{ParsedTime, day_start, parse_date, parse_time, resolve};
+use super::value::is_empty;
 use crate::Result;
 use crate::layout::{Layout, Type, Wide, WideTime};
 
@@ -58,7 +59,7 @@ impl WideFields {
             let value = cells.get(*at).cloned().unwrap_or(Cell::Empty);
             let time = time_of(&day, header, wide);
             // Hours that a day does not have are empty fields.
-            if value.is_blank() && (*is_repeated || !exists(&time, layout, wide)) {
+            if is_empty(&layout.columns[wide.value], &value) && (*is_repeated || !exists(&time, layout, wide)) {
                 continue;
             }
             chosen[wide.time] = time;

@@ -84,9 +84,12 @@ impl<'a> Rows<'a> {
         {
             return Ok(false);
         }
-        if self.header.is_some() && self.format.header && self.skip > 0 {
+        if let Some(header) = self.header.as_ref().filter(|_| self.format.header && self.skip > 0) {
             self.skip -= 1;
-            return Ok(true);
+            let fault = header.skipped_row(line, cells, checker);
+            let goes_on = fault.is_none();
+            fault.into_iter().for_each(|fault| checker.faults.add(fault));
+            return Ok(goes_on);
         }
         let first = cells.first().map(Cell::shown).unwrap_or_default();
         if let Some(at) = checker.trailer(|trailer: &Trailer| first.starts_with(&trailer.starts_with)) {

@@ -7,7 +7,7 @@ use std::path::Path;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use ingest::archive::{Delivered, unpack};
+use ingest::archive::{Delivered, PackedFile, open};
 use ingest::layout::{Layout, library};
 use ingest::read::{ReadReport, Verdict, read};
 use serde::Deserialize;
@@ -33,25 +33,27 @@ struct Sample {
     quarantined: Option<String>,
 }
 
+/// The file, or the one that it has as an archive.
+fn only_file(file: File, name: &str, layout: &Layout) -> PackedFile {
+    match open(file, name, &layout.format).unwrap() {
+        Delivered::Plain(content) => PackedFile { name: name.to_owned(), content },
+        Delivered::Archive(mut archive) => {
+            assert_eq!(archive.count(), 1, "{name}");
+            archive.next(&std::env::temp_dir()).unwrap().unwrap()
+        }
+        Delivered::Damaged(why) => panic!("{name}: {why}"),
+    }
+}
+
 fn read_sample(sample: &Sample, layout: &Layout, samples: &Path) -> (RecordBatch, ReadReport) {
     let path = samples.join(&sample.file);
     let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let spool = tempfile::tempdir().unwrap();
-    let files = match unpack(file, &sample.file, &layout.format, spool.path()).unwrap() {
-        Delivered::Plain(file) => vec![(sample.file.clone(), file)],
-        Delivered::Archive(files) => files.into_iter().map(|one| (one.name, one.content)).collect(),
-        Delivered::Damaged(why) => panic!("{}: {why}", sample.file),
-    };
-    assert_eq!(files.len(), 1, "{}", sample.file);
+    let one = only_file(file, &sample.file, layout);
     let mut batches = Vec::new();
-    let mut report = None;
-    for (name, file) in files {
-        let read = read(file, &name, layout, &mut |rows| {
-            batches.push(rows.batch);
-            Ok(())
-        });
-        report = Some(read.unwrap());
-    }
+    let report = read(one.content, &one.name, layout, &mut |rows| {
+        batches.push(rows.batch);
+        Ok(())
+    });
     (concat_batches(&layout.schema(), &batches).unwrap(), report.unwrap())
 }
 
@@ -103,14 +105,8 @@ fn a_layout_is_proposed_for_each_sample() {
     let (mut accepted, mut tried) = (0, 0);
     for sample in expected.sample.iter().filter(|sample| sample.quarantined.is_none()) {
         let one = library::all().iter().find(|one| one.name == sample.layout).unwrap();
-        let format = Layout::parse(one.text).unwrap().format;
-        let spool = tempfile::tempdir().unwrap();
-        let open = || match unpack(File::open(samples.join(&sample.file)).unwrap(), &sample.file, &format, spool.path())
-        {
-            Ok(Delivered::Plain(file)) => file,
-            Ok(Delivered::Archive(mut files)) => files.remove(0).content,
-            _ => panic!("{}", sample.file),
-        };
+        let ready_made = Layout::parse(one.text).unwrap();
+        let open = || only_file(File::open(samples.join(&sample.file)).unwrap(), &sample.file, &ready_made).content;
         let proposal = ingest::guess::propose(open(), &sample.file).unwrap();
         let layout = Layout::parse(&proposal.layout);
         let layout = layout.unwrap_or_else(|problems| panic!("{}\n{}\n{problems:#?}", sample.file, proposal.layout));

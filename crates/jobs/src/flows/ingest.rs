@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use base::text;
 use chrono::{DateTime, NaiveDate, Utc};
 use config::{Ingest, Job};
-use ingest::archive::{Delivered, PackedFile};
+use ingest::archive::{Archive, Delivered};
 use ingest::arrivals::{Arrival, ArrivalHistory, ArrivalKind};
 use ingest::fetch::{self, Retries};
 use ingest::objects::{Hash, Object, Objects};
@@ -181,33 +181,36 @@ impl IngestRun<'_> {
     ) -> Result<Vec<Arrived>> {
         let (arrived, packed) = self.verdict(&fetched, true, arrivals, versions).await?;
         let mut all = vec![arrived];
-        for one in packed {
+        let mut packed = packed;
+        while let Some(archive) = packed {
+            let Some((one, rest)) = self.next_of(archive).await? else { break };
             let one = self.store(one, &fetched).await?;
             all.push(self.verdict(&one, false, arrivals, versions).await?.0);
+            packed = Some(rest);
         }
         Ok(all)
     }
 
-    /// The verdict on a file, and the files that it has where it `may_be_archive` and is one.
+    /// The verdict on a file, and the archive that it is where it `may_be_archive` and is one.
     async fn verdict(
         &self,
         fetched: &Fetched,
         may_be_archive: bool,
         arrivals: &mut Vec<Arrival>,
         versions: &mut HashMap<String, u64>,
-    ) -> Result<(Arrived, Vec<PackedFile>)> {
+    ) -> Result<(Arrived, Option<Archive>)> {
         let name = &fetched.file.name;
         let kind = ArrivalHistory::new(arrivals).classify(&self.ingest.name, name, fetched.object.sha256);
         let mut arrived = self.classify(fetched, &self.by_name(name, kind));
-        let (mut faults, mut packed) = (Vec::new(), Vec::new());
+        let (mut faults, mut packed) = (Vec::new(), None);
         if !matches!(arrived.verdict, FileVerdict::Same | FileVerdict::Duplicate) {
             let object = self.objects.get(&arrived.sha256).await?;
-            match self.unpacked(object, name).await? {
+            match self.opened(object, name).await? {
                 Delivered::Plain(file) => faults = self.check_against_layout(&mut arrived, file).await?,
-                Delivered::Archive(files) if may_be_archive => {
+                Delivered::Archive(archive) if may_be_archive => {
                     arrived.verdict = FileVerdict::Unpacked;
-                    arrived.reason = Some(text::quantity(files.len() as u64, "file"));
-                    packed = files;
+                    arrived.reason = Some(text::quantity(archive.count() as u64, "file"));
+                    packed = Some(archive);
                 }
                 Delivered::Archive(_) => {
                     arrived.verdict = FileVerdict::Quarantined;

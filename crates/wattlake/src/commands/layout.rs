@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use base::text;
 use clap::{Args, Subcommand};
 use config::Warehouse as Configuration;
-use ingest::archive::{Delivered, unpack};
+use ingest::archive::{Delivered, open};
 use ingest::layout::{Format, Layout as FileLayout, library};
 use ingest::read::{self, FaultKind, ReadReport, Rows, Verdict};
 use jobs::warehouse::{Warehouse, unknown};
@@ -22,6 +22,8 @@ use crate::report;
 
 /// How many faults of a file are printed.
 const FAULTS_SHOWN: usize = 20;
+/// How many files of an archive are tried.
+const FILES_TRIED_MAX: usize = 100;
 
 /// Layouts of files, by layouts/NAME.toml, and ready-made ones
 #[derive(Debug, Subcommand)]
@@ -113,7 +115,8 @@ impl Guess {
         let (name, file) = files.into_iter().next().context("the archive has no files")?;
         let proposal = ingest::guess::propose(again(&file)?, &name)?;
         let parsed = FileLayout::parse(&proposal.layout);
-        let layout = parsed.map_err(|problems| anyhow::anyhow!("the proposal is not a layout: {problems:?}"))?;
+        let layout =
+            parsed.map_err(|_| base::Error::input(format!("guess a layout for {name}: it is no text of rows")))?;
         let report = read::read(file, &name, &layout, &mut |_| Ok(()))?;
         let verdict = if report.verdict == Verdict::Accept { "accepted" } else { "quarantined" };
         let faults: Vec<String> = report.faults.iter().take(FAULTS_SHOWN).map(ToString::to_string).collect();
@@ -141,13 +144,19 @@ fn delivered(path: &Path, layout: Option<&FileLayout>) -> Result<Vec<(String, Fi
     let context = || format!("read {}", path.display());
     let name = path.to_string_lossy().into_owned();
     let file = File::open(path).with_context(context)?;
-    let spool = std::env::temp_dir();
     let workbook = FileLayout::parse("format = \"xlsx\"\n[columns.any]\ntype = \"text\"\n").ok();
     let Some(format) = layout.or(workbook.as_ref()).map(|layout| &layout.format) else { return Ok(Vec::new()) };
-    Ok(match unpack(file, &name, format, &spool).with_context(context)? {
+    Ok(match open(file, &name, format).with_context(context)? {
         Delivered::Plain(file) => vec![(name, file)],
-        Delivered::Archive(files) => {
-            files.into_iter().map(|one| (format!("{name}/{}", one.name), one.content)).collect()
+        Delivered::Archive(mut archive) => {
+            let mut files = Vec::new();
+            while let Some(one) = archive.next(&std::env::temp_dir())? {
+                files.push((format!("{name}/{}", one.name), one.content));
+                if files.len() == FILES_TRIED_MAX {
+                    break;
+                }
+            }
+            files
         }
         Delivered::Damaged(why) => return Err(base::Error::input(format!("{name}: {why}")).into()),
     })
@@ -188,7 +197,16 @@ impl Try {
         let tried: Vec<(&String, &UsedLayout)> = match &self.layout {
             Some(name) => match all.get_key_value(name) {
                 Some(one) => vec![one],
-                None => return Err(unknown("layout", name, "the warehouse", all.keys())),
+                None => {
+                    // A file that is none says why.
+                    if let Ok(text) = std::fs::read_to_string(warehouse.config.root.join(name))
+                        && let Err(problems) = FileLayout::parse(&text)
+                    {
+                        let problems: Vec<String> = problems.iter().map(|problem| format!("\n  {problem}")).collect();
+                        return Err(base::Error::input(format!("{name} is no layout:{}", problems.concat())).into());
+                    }
+                    return Err(unknown("layout", name, "the warehouse", all.keys()));
+                }
             },
             None => all.iter().collect(),
         };
@@ -290,12 +308,35 @@ fn layouts(config: &Configuration) -> BTreeMap<String, UsedLayout> {
             .jobs
             .push(job);
     }
+    // Those that no job uses yet.
+    for path in walk(&config.root.join("layouts")) {
+        let name = path.strip_prefix(&config.root).unwrap_or(&path).display().to_string();
+        let parsed = std::fs::read_to_string(&path).ok().and_then(|text| FileLayout::parse(&text).ok());
+        if let Some(layout) = parsed {
+            all.entry(name).or_insert(UsedLayout { layout, jobs: Vec::new(), about: None });
+        }
+    }
     for one in library::all() {
         // Each of them is parsed by a test.
         let Ok(layout) = FileLayout::parse(one.text) else { continue };
         all.entry(one.name.to_owned()).or_insert(UsedLayout { layout, jobs: Vec::new(), about: Some(one.about()) });
     }
     all
+}
+
+/// The TOML files of a folder and of the folders in it.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(walk(&path));
+        } else if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
 }
 
 /// Less is better: whether the file is quarantined, whether it could not be read to its end, and its faults.

@@ -61,6 +61,16 @@ fn texts_come_from_lines_before_the_header_and_from_the_file_name() {
 
     let read = reading_of("juillet.csv", &layout(text), file.as_bytes());
     assert_eq!(read.faults(), [(7, FaultKind::Form)]);
+    // Two values are not one, and a row is not the line of units.
+    let two = file.replace("\n\nPeriode", "\nAncien PRM : 33333333333333\nPeriode");
+    let read = reading_of("PV-042_juillet.csv", &layout(text), two.as_bytes());
+    assert!(
+        read.report.faults[0].to_string().contains("30000000000001 and 33333333333333"),
+        "{:?}",
+        read.report.faults
+    );
+    let read = reading_of("PV-042_juillet.csv", &layout(text), file.replace(";Wh\n", "").as_bytes());
+    assert!(read.report.faults[0].to_string().contains("lack the line with units"), "{:?}", read.report.faults);
     let read = reading_of("PV-042_juillet.csv", &layout(text), file.replace("PRM", "PDL").as_bytes());
     assert!(read.report.faults[0].to_string().contains("a line before the header"), "{:?}", read.report.faults);
     let read = reading_of("PV-042_juillet.csv", &layout(text), file.replace("Horodate", "Date").as_bytes());
@@ -100,6 +110,9 @@ fn power_becomes_the_energy_of_the_step() {
     let read = reading(&exact, b"kW;step\n12,5;PT30M\n0,001;PT30M\n-6;PT10M\n5;\n2000;PT30M\n");
     assert_eq!(read.whole("wh"), [Some(6250), Some(-1000)]);
     assert_eq!(read.faults(), [(3, FaultKind::Digits), (5, FaultKind::Missing), (6, FaultKind::Range)]);
+    // A step is more than nothing, and at most a day.
+    let read = reading(&exact, b"kW;step\n1;-PT30M\n1;PT0S\n1;PT25H\n");
+    assert_eq!(read.faults(), [(2, FaultKind::Missing), (3, FaultKind::Missing), (4, FaultKind::Missing)]);
     let rounded = layout(&text("round=true"));
     let read = reading(&rounded, b"kW;step\n0,001;PT30M\n-0,001;PT30M\n1;PT10M\n2;PT10M\n");
     assert_eq!(read.whole("wh"), [Some(1), Some(-1), Some(167), Some(333)]);
@@ -189,13 +202,18 @@ fn wrong_settings_are_named() {
     };
     for (text, says) in [
         ("[columns.a]\ntype='text'\nsource='file-name'", "a \"source\" without \"extract\""),
-        ("[columns.a]\ntype='text'\nextract='\\d+'", "\"extract\" has no group"),
+        ("[columns.a]\ntype='text'\nextract='\\d+'", "\"extract\" does not have one group"),
         ("[columns.a]\ntype='text'\nstamp='end'", "\"stamp\" of [columns.a] is for columns of timestamps"),
         ("[columns.a]\ntype='timestamp'\nstamp='end'", "\"step\" need each other"),
         ("[columns.a]\ntype='integer'\npower_over='b'", "there is no column \"b\""),
         ("skip_to='x'\nheader=false\n[columns.a]\ntype='text'", "\"skip_to\" says what the header begins with"),
         ("[columns.a]\ntype='integer'\n[wide]\nheaders='H'\nvalue='a'\ntime='a'", "\"headers\" has no group"),
         ("[columns.a]\ntype='integer'\n[wide]\nheaders='(H)'\nvalue='a'\ntime='a'", "\"a\" is not a timestamp"),
+        (
+            "[columns.a]\ntype='integer'\n[columns.t]\ntype='timestamp'\nzone='UTC'\nstamp='end'\nstep='PT1H'\n
+             [wide]\nheaders='(H)'\nvalue='a'\ntime='t'\nshows='position'\nstep='PT1H'",
+            "[wide] counts the steps of a day",
+        ),
     ] {
         let problems = problems(text);
         assert!(problems.contains(says), "{says} is not in {problems}");

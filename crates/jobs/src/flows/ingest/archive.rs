@@ -5,7 +5,7 @@ use std::io::Read;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use ingest::archive::{Delivered, PackedFile, unpack};
+use ingest::archive::{Archive, Delivered, PackedFile, open};
 use ingest::source::ListedFile;
 
 use super::{Fetched, IngestRun};
@@ -14,11 +14,18 @@ const PIECE_BYTES: usize = 1 << 20;
 
 impl IngestRun<'_> {
     /// What a stored file of this name is.
-    pub(super) async fn unpacked(&self, file: File, name: &str) -> Result<Delivered> {
+    pub(super) async fn opened(&self, file: File, name: &str) -> Result<Delivered> {
         let (name, format) = (name.to_owned(), self.ingest.layout.format.clone());
+        let opened = tokio::task::spawn_blocking(move || open(file, &name, &format));
+        Ok(opened.await.context("open a file")??)
+    }
+
+    /// The next file of an archive, and the archive.
+    pub(super) async fn next_of(&self, mut archive: Archive) -> Result<Option<(PackedFile, Archive)>> {
         let spool = self.objects.spool().to_owned();
-        let unpacked = tokio::task::spawn_blocking(move || unpack(file, &name, &format, &spool));
-        Ok(unpacked.await.context("unpack a file")??)
+        let unpacked = tokio::task::spawn_blocking(move || Ok::<_, ingest::Error>((archive.next(&spool)?, archive)));
+        let (file, archive) = unpacked.await.context("unpack a file")??;
+        Ok(file.map(|file| (file, archive)))
     }
 
     /// Stores a file of an archive as an object.

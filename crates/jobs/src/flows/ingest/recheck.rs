@@ -52,12 +52,26 @@ impl IngestRun<'_> {
                     }
                     pending.push((again, faults));
                 }
+                FileVerdict::Duplicate if self.is_by_name(arrived, past) => {
+                    let mut arrived = ArrivalRow { reason: None, verdict: FileVerdict::Accepted, ..arrived.clone() };
+                    let faults = self.check_object(&mut arrived).await?;
+                    record(self.run, &(arrived.clone(), faults.clone()), report)?;
+                    pending.push((arrived, faults));
+                }
                 _ => {}
             }
         }
         let recorded = pending.iter().map(|(arrived, _)| arrived.clone()).collect();
         tables::append(self.lake, self.run, pending).await?;
         Ok(recorded)
+    }
+
+    /// Whether a duplicate has rows of its own by today's layout, which takes values from the names of files.
+    fn is_by_name(&self, arrived: &ArrivalRow, past: &[ArrivalRow]) -> bool {
+        let layout = &self.ingest.layout;
+        let values = layout.values_of_name(&arrived.name);
+        let mut same_bytes = past.iter().filter(|other| other.sha256 == arrived.sha256 && other.name != arrived.name);
+        !values.is_empty() && same_bytes.all(|other| layout.values_of_name(&other.name) != values)
     }
 
     /// Checks an accepted file by today's layout. Where it has other rows than by the former one, it becomes the version

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use bill::{Company, EInvoice, PrintedTerms, Statement, Syntax, printed};
+use bill::{Company, EInvoice, PrintedTerms, Statement, Syntax, printed, printed_cancellation};
 use chrono::{Days, NaiveDate};
 use typeset::{Fonts, Input};
 
@@ -38,7 +38,10 @@ impl StatementRun<'_> {
             name: self.config.labels.issuer().first().cloned().unwrap_or_default(),
             ..Company::default()
         });
-        let mut producer = Company { name: content.producer.clone(), ..content.company.clone() };
+        // With the VAT number that e-invoices compute.
+        let producer = content.company.clone();
+        let producer = producer.clone().checked().unwrap_or(producer);
+        let mut producer = Company { name: content.producer.clone(), ..producer };
         if producer.siren.is_empty() {
             producer.siren = content.siret.as_deref().map(|siret| siret.chars().take(9).collect()).unwrap_or_default();
         }
@@ -52,7 +55,14 @@ impl StatementRun<'_> {
         let name = template.file.file_name().unwrap_or_default().to_string_lossy();
         let fonts = fonts(&folder.join(FONTS))?;
         let mut files = Vec::new();
-        for document in printed(&self.config.labels, statement, &terms)? {
+        let labels = &self.config.labels;
+        let mut documents = printed(labels, statement, &terms)?;
+        for number in invoices.iter().map(|one| &one.number) {
+            if documents.iter().all(|document| document.number != *number) {
+                documents.push(printed_cancellation(labels, statement, &terms, number)?);
+            }
+        }
+        for document in documents {
             let of_it = |one: &&EInvoice| one.number == document.number && one.syntax == Syntax::Cii;
             let invoice = invoices.iter().find(of_it).map(|one| one.xml.as_bytes());
             let input = Input {
@@ -63,7 +73,10 @@ impl StatementRun<'_> {
                 invoice,
                 issued: issued_on,
             };
-            let made = typeset::pdf(&fonts, &input).with_context(|| format!("print {}", document.number))?;
+            let made = typeset::pdf(&fonts, &input).map_err(|error| {
+                error.hint(format!("texts that it lacks belong into {}", self.config.labels_file.display()))
+            });
+            let made = made.with_context(|| format!("print {}", document.number))?;
             for warning in &made.warnings {
                 tracing::debug!(number = document.number, warning, "typeset");
             }

@@ -152,6 +152,29 @@ fn two_plants_with_the_same_night_are_not_duplicates() {
     it.warehouse.ok(&["run", "load:declared"]).has("2 rows of 2 files");
     let rows = it.warehouse.sql("select prm from billing.declared order by prm");
     assert_eq!(rows, [json!({"prm": "30000000000001"}), json!({"prm": "30000000000002"})]);
+
+    // The same where the layout takes the values from the names only afterwards: a duplicate is read again.
+    let it = Billing::new();
+    it.comes(
+        "PRM_30000000000001.csv",
+        night
+            .replace("horodate_debut", "prm;horodate_debut")
+            .replace("2026-03-01T", "30000000000009;2026-03-01T")
+            .as_bytes(),
+    );
+    it.comes(
+        "PRM_30000000000002.csv",
+        night
+            .replace("horodate_debut", "prm;horodate_debut")
+            .replace("2026-03-01T", "30000000000009;2026-03-01T")
+            .as_bytes(),
+    );
+    it.warehouse.ok(&INGEST).has("1 accepted, 0 quarantined, 1 duplicates");
+    it.warehouse.write(
+        "layouts/production.toml",
+        &layout.replace("format = \"csv\"", "format = \"csv\"\nextra_columns = \"ignore\""),
+    );
+    it.warehouse.ok(&INGEST).has("accepted    PRM_30000000000002.csv");
 }
 
 #[test]

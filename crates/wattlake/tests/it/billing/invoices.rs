@@ -231,6 +231,14 @@ fn nobody_is_invoiced_who_is_not_identified() {
     ]);
     it.warehouse.ok(&ISSUE).has("2026-03-PRD1-3").has("1 statement issued");
     assert_eq!(it.valid().len(), 8);
+    // A cancellation is a PDF, too, and nothing else is.
+    let pdfs: Vec<PathBuf> =
+        ["", "-CR"].iter().map(|part| it.folder().join(format!("2026-03-PRD1-3{part}.pdf"))).collect();
+    let found = python(READ_PDF, &json!(pdfs));
+    for pdf in &pdfs {
+        let one = &found[pdf.to_str().unwrap()];
+        assert!(one["name"] == "factur-x.xml" && one["text"].as_str().unwrap().contains("Annulation"), "{one}");
+    }
     let complement = it.read("2026-03-PRD1-3-CR.ubl.xml");
     assert!(complement.contains(">471<") && complement.contains(">2026-03-PRD1-2-CR<"), "{complement}");
 }
