@@ -141,7 +141,7 @@ pub struct Paging {
     /// The path of a member of the answer whose value is passed as `parameter` for the next page.
     #[schemars(length(min = 1))]
     pub cursor: Field<String>,
-    /// Whether the last page may leave out what `next` or `cursor` names; otherwise it is null there.
+    /// Whether the last page may leave out what `next` or `cursor` names; otherwise it has it without a value.
     #[schemars(extend("default" = false))]
     pub optional: Field<bool>,
     /// The parameter that gets the cursor's value.
