@@ -150,7 +150,7 @@ fn months_are_billed_stopped_repaired_and_corrected() {
     let mut it = Flow::new();
     assert!(it.deliver("2026-01-02T05:00:00Z").is_empty());
     it.close_by_server("2025-12");
-    assert_eq!(it.warehouse.count("billing.bills"), 22);
+    assert_eq!(it.warehouse.count("billing.bills"), 21);
     assert!(it.blocking_controls("2025-12").is_empty());
     assert!(it.issue("2025-12").is_empty(), "all are unchanged");
     assert_eq!(it.warehouse.count("billing.statements"), 7);
