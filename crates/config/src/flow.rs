@@ -227,6 +227,9 @@ pub struct PdfTemplate {
     pub text: String,
 }
 
+/// After how many days a statement is due, where its file does not say.
+pub const DUE_DAYS: u32 = 30;
+
 /// The e-invoices of a statement.
 #[derive(Debug, Clone)]
 pub struct InvoiceSettings {

@@ -7,7 +7,7 @@ use base::suggestion;
 use bill::{Company, Labels, Syntax};
 
 use super::super::Problem;
-use super::super::flow::{Controls, InvoiceSettings, PdfTemplate, Statement};
+use super::super::flow::{Controls, DUE_DAYS, InvoiceSettings, PdfTemplate, Statement};
 use super::super::problem::FileProblems;
 use super::super::raw::{self, Field, FileKind};
 use super::super::schema_check;
@@ -17,7 +17,6 @@ use super::{job, placeholders, stem, texts};
 
 const FOLDER: &str = "statements";
 const OUT: &str = "outbox/statements";
-const DUE_DAYS: u32 = 30;
 
 /// Reads all statements, by name.
 pub fn load(

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::programs::{Profile, Programs, Selection};
-use super::report::{commit, machine, results_folder, today};
+use super::report::{describe, keep, results_folder};
 use crate::project::{Project, run as run_command};
 
 /// The options of `bench billing`.
@@ -42,26 +41,10 @@ pub fn run(project: &Project, options: &Options) -> Result<()> {
     run_command(month.arg(plants.to_string()).arg(&path))?;
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let mut result: Value = serde_json::from_str(&text).context("read the result")?;
-    let about = json!({
-        "benchmark": "billing", "profile": options.profile.name(), "date": today(project)?, "commit": commit(project)?, "machine": machine()?,
-    });
-    for (key, value) in about.as_object().into_iter().flatten() {
-        result[key] = value.clone();
-    }
+    describe(project, "billing", &mut result)?;
+    result["profile"] = json!(options.profile.name());
     let folder = if options.quick { project.root.join("bench/work/quick") } else { results_folder(project, &result)? };
-    write(&folder, &result)
-}
-
-fn write(folder: &Path, result: &Value) -> Result<()> {
-    let page = markdown(result);
-    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    for (name, content) in [("billing.json", format!("{result:#}\n")), ("billing.md", page.clone())] {
-        let path = folder.join(name);
-        fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
-    }
-    println!("{page}");
-    eprintln!("written to {}", folder.display());
-    Ok(())
+    keep(&folder, "billing", &result, &markdown(&result))
 }
 
 fn markdown(result: &Value) -> String {

@@ -181,6 +181,27 @@ fn cell(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |v| format!("{v:.digits$}"))
 }
 
+/// Writes a benchmark's result and its page, `NAME.json` and `NAME.md`, into a folder, and prints the page.
+pub fn keep(folder: &Path, name: &str, result: &Value, page: &str) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    for (file, content) in [(format!("{name}.json"), format!("{result:#}\n")), (format!("{name}.md"), page.to_owned())]
+    {
+        let path = folder.join(file);
+        fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
+    }
+    println!("{page}");
+    eprintln!("written to {}", folder.display());
+    Ok(())
+}
+
+/// Adds to a result which benchmark it is of, when it was run, on which machine and of which commit.
+pub fn describe(project: &Project, benchmark: &str, result: &mut Value) -> Result<()> {
+    result["benchmark"] = json!(benchmark);
+    (result["date"], result["commit"]) = (json!(today(project)?), commit(project)?);
+    result["machine"] = json!(machine()?);
+    Ok(())
+}
+
 /// The date in UTC, as `2026-01-31`.
 pub fn today(project: &Project) -> Result<String> {
     Ok(output(project.command("date").args(["-u", "+%F"]))?.trim().to_owned())

@@ -52,7 +52,7 @@ impl IngestRun<'_> {
                     }
                     pending.push((again, faults));
                 }
-                FileVerdict::Duplicate if self.is_by_name(arrived, past) => {
+                FileVerdict::Duplicate if self.is_by_name(arrived, past, &pending) => {
                     let mut arrived = ArrivalRow { reason: None, verdict: FileVerdict::Accepted, ..arrived.clone() };
                     let faults = self.check_object(&mut arrived).await?;
                     record(self.run, &(arrived.clone(), faults.clone()), report)?;
@@ -66,11 +66,16 @@ impl IngestRun<'_> {
         Ok(recorded)
     }
 
-    /// Whether a duplicate has rows of its own by today's layout, which takes values from the names of files.
-    fn is_by_name(&self, arrived: &ArrivalRow, past: &[ArrivalRow]) -> bool {
+    /// Whether a duplicate has rows of its own by today's layout, which takes values from the names of files. Of several with
+    /// the same values, the first one has them: `pending` are those before it.
+    fn is_by_name(&self, arrived: &ArrivalRow, past: &[ArrivalRow], pending: &[(ArrivalRow, Vec<Fault>)]) -> bool {
         let layout = &self.ingest.layout;
         let values = layout.values_of_name(&arrived.name);
-        let mut same_bytes = past.iter().filter(|other| other.sha256 == arrived.sha256 && other.name != arrived.name);
+        let with_rows =
+            past.iter().filter(|other| !matches!(other.verdict, FileVerdict::Duplicate | FileVerdict::Same));
+        let mut same_bytes = with_rows
+            .chain(pending.iter().map(|(other, _)| other))
+            .filter(|other| other.sha256 == arrived.sha256 && other.name != arrived.name);
         !values.is_empty() && same_bytes.all(|other| layout.values_of_name(&other.name) != values)
     }
 

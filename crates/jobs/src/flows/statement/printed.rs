@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use bill::{Company, EInvoice, PrintedTerms, Statement, Syntax, printed, printed_cancellation};
 use chrono::{Days, NaiveDate};
+use config::flow::DUE_DAYS;
 use typeset::{Fonts, Input};
 
 use super::StatementRun;
 use super::content::Content;
 
-const DUE_DAYS: u32 = 30;
 /// The folder beside the template whose fonts it can use.
 const FONTS: &str = "fonts";
 

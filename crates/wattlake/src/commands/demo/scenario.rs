@@ -303,7 +303,7 @@ fn closing_text(dir: &Path) -> String {
         "\nThe lake stays in {0}:\n\
          \x20 {2} -C {1} sql                      # interactive; \\? for help\n\
          \x20 {2} -C {1} lake list\n\
-         \x20 {2} -C {1} statement list           # pages and workbooks are in outbox/statements\n\
+         \x20 {2} -C {1} statement list           # pages, PDFs and workbooks are in outbox/statements\n\
          From Python (pip install deltalake polars duckdb):\n\
          \x20 import polars as pl\n\
          \x20 pl.scan_delta(\"{0}/platform/sites\").collect()\n\

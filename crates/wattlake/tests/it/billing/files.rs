@@ -153,28 +153,21 @@ fn two_plants_with_the_same_night_are_not_duplicates() {
     let rows = it.warehouse.sql("select prm from billing.declared order by prm");
     assert_eq!(rows, [json!({"prm": "30000000000001"}), json!({"prm": "30000000000002"})]);
 
-    // The same where the layout takes the values from the names only afterwards: a duplicate is read again.
+    // The same where the layout takes the values from the names only afterwards: of the duplicates, one of each plant is read.
     let it = Billing::new();
-    it.comes(
-        "PRM_30000000000001.csv",
-        night
-            .replace("horodate_debut", "prm;horodate_debut")
-            .replace("2026-03-01T", "30000000000009;2026-03-01T")
-            .as_bytes(),
-    );
-    it.comes(
-        "PRM_30000000000002.csv",
-        night
-            .replace("horodate_debut", "prm;horodate_debut")
-            .replace("2026-03-01T", "30000000000009;2026-03-01T")
-            .as_bytes(),
-    );
-    it.warehouse.ok(&INGEST).has("1 accepted, 0 quarantined, 1 duplicates");
-    it.warehouse.write(
-        "layouts/production.toml",
-        &layout.replace("format = \"csv\"", "format = \"csv\"\nextra_columns = \"ignore\""),
-    );
-    it.warehouse.ok(&INGEST).has("accepted    PRM_30000000000002.csv");
+    let named = "prm;horodate_debut;energie_kwh\r\n30000000000009;2026-03-01T00:00:00+01:00;0\r\n#TOTAL;1;0\r\n";
+    for name in ["PRM_30000000000001.csv", "PRM_30000000000002.csv", "copie_30000000000002.csv"] {
+        it.comes(name, named.as_bytes());
+    }
+    it.warehouse.ok(&INGEST).has("1 accepted, 0 quarantined, 2 duplicates");
+    let ignores = "format = \"csv\"\nextra_columns = \"ignore\"";
+    it.warehouse.write("layouts/production.toml", &layout.replace("format = \"csv\"", ignores));
+    it.warehouse.ok(&INGEST).has("30000000000002.csv");
+    it.warehouse.ok(&["run", "load:declared"]);
+    let rows = it
+        .warehouse
+        .sql("select prm, count(distinct file_name) as files from billing.declared group by prm order by prm");
+    assert_eq!(rows.last().unwrap(), &json!({"prm": "30000000000002", "files": 1}), "{rows:?}");
 }
 
 #[test]

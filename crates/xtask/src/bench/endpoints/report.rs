@@ -1,25 +1,16 @@
 //! Writes the results of `bench endpoints`: endpoints.json, and endpoints.md with medians.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::Value;
 
-use super::super::report::Spread;
+use super::super::report::{Spread, keep};
 
 /// Writes both files into a folder.
 pub fn write(folder: &Path, result: &Value) -> Result<()> {
-    let text = markdown(result);
-    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    for (name, content) in [("endpoints.json", format!("{result:#}\n")), ("endpoints.md", text.clone())] {
-        let path = folder.join(name);
-        fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
-    }
-    println!("{text}");
-    eprintln!("written to {}", folder.display());
-    Ok(())
+    keep(folder, "endpoints", result, &markdown(result))
 }
 
 fn markdown(result: &Value) -> String {
