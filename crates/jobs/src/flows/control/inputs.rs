@@ -79,7 +79,13 @@ struct StoredInput<'a> {
     columns: BTreeMap<String, Vec<&'a RawValue>>,
 }
 
+/// What each document has in an input, by the value of the column that tells the document.
+type Digests = BTreeMap<Option<String>, (u64, u128)>;
+
 /// By the value of the column that tells the document, and by input.
+///
+/// The event and the rows of a query are never held at a time: each may take hundreds of megabytes. The event is read
+/// once for the digests of its rows, and again only where something differs.
 async fn changes(
     warehouse: &Warehouse,
     lake: &Lake,
@@ -89,25 +95,72 @@ async fn changes(
     run: &RunRow,
     moment: &Moment,
 ) -> Result<BTreeMap<(Option<String>, String), Change>> {
+    let by = control.by.as_str();
+    let mut before: BTreeMap<String, Digests> = BTreeMap::new();
+    each_input(&event_text(warehouse, lake, run).await?, job.inputs.keys(), |name, input| {
+        before.insert(name.clone(), digests(input, by)?);
+        Ok(())
+    })?;
+    let mut differing: BTreeMap<&String, DifferingRows> = BTreeMap::new();
+    for (name, query) in &job.inputs {
+        let now = function::input(session, name, query, moment).await?;
+        let keys = differing_keys(&before.remove(name).unwrap_or_default(), &digests(&now, by)?);
+        if !keys.is_empty() {
+            differing.insert(name, DifferingRows::of(&now, by, keys)?);
+        }
+    }
+    let mut changes = BTreeMap::new();
+    if differing.is_empty() {
+        return Ok(changes);
+    }
+    let names: Vec<&String> = differing.keys().copied().collect();
+    each_input(&event_text(warehouse, lake, run).await?, names.into_iter(), |name, input| {
+        let Some(now) = differing.remove(name) else { return Ok(()) };
+        changes.extend(compared(input, now, by)?.into_iter().map(|(key, change)| ((key, name.clone()), change)));
+        Ok(())
+    })?;
+    Ok(changes)
+}
+
+/// The text of the event of an invocation.
+async fn event_text(warehouse: &Warehouse, lake: &Lake, run: &RunRow) -> Result<String> {
     let event = run.inputs["event"].as_str().with_context(|| format!("the run {} has no event", run.id))?;
     let mut text = String::new();
     let mut object = warehouse.objects(lake).get(&event.parse()?).await?;
     object.read_to_string(&mut text).with_context(|| format!("read the event of the run {}", run.id))?;
-    let event: StoredEvent<'_> =
-        serde_json::from_str(&text).with_context(|| format!("read the event of the run {}", run.id))?;
-    let mut changes = BTreeMap::new();
-    for (name, query) in &job.inputs {
-        let now = function::input(session, name, query, moment).await?;
-        let before = match event.inputs.get(name) {
-            Some(input) => serde_json::from_str(input.get())
-                .with_context(|| format!("read the input {name} of the run {}", run.id))?,
+    Ok(text)
+}
+
+/// Passes the rows of these inputs of an event on, one input at a time; an input that the event does not have is empty.
+fn each_input<'n>(
+    event: &str,
+    names: impl Iterator<Item = &'n String>,
+    mut pass: impl FnMut(&'n String, &StoredInput<'_>) -> Result<()>,
+) -> Result<()> {
+    let event: StoredEvent<'_> = serde_json::from_str(event).context("read the event of the answer in the table")?;
+    for name in names {
+        let input = match event.inputs.get(name) {
+            Some(input) => {
+                serde_json::from_str(input.get()).with_context(|| format!("read the input {name} of the event"))?
+            }
             None => StoredInput { columns: BTreeMap::new() },
         };
-        for (key, change) in compared(&before, &now, &control.by)? {
-            changes.insert((key, name.clone()), change);
-        }
+        pass(name, &input)?;
     }
-    Ok(changes)
+    Ok(())
+}
+
+/// The rows of an input, as its query gives them now, of documents whose rows differ from the event's.
+struct DifferingRows {
+    names: Vec<String>,
+    keys: BTreeSet<Option<String>>,
+    texts: BTreeMap<Option<String>, Vec<String>>,
+}
+
+impl DifferingRows {
+    fn of(now: &dyn InputRows, by: &str, keys: BTreeSet<Option<String>>) -> Result<DifferingRows> {
+        Ok(DifferingRows { names: now.names(), texts: texts_of(now, by, &keys)?, keys })
+    }
 }
 
 /// The rows of an input as texts of their values.
@@ -167,33 +220,32 @@ impl InputRows for Columns {
     }
 }
 
+/// The documents that have other rows in one than in the other.
+fn differing_keys(old: &Digests, new: &Digests) -> BTreeSet<Option<String>> {
+    let keys = old.keys().chain(new.keys());
+    keys.filter(|key| old.get(*key) != new.get(*key)).cloned().collect()
+}
+
 /// What is in one and not in the other, by document. Texts are kept only of documents whose rows differ: a month of many
 /// plants has millions of rows, of which most are the same.
-fn compared(before: &dyn InputRows, now: &dyn InputRows, by: &str) -> Result<BTreeMap<Option<String>, Change>> {
-    let (old, new) = (digests(before, by)?, digests(now, by)?);
-    let keys: BTreeSet<&Option<String>> = old.keys().chain(new.keys()).collect();
-    let differing: BTreeSet<Option<String>> =
-        keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).cloned().collect();
-    if differing.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let (mut old, mut new) = (texts_of(before, by, &differing)?, texts_of(now, by, &differing)?);
-    let (old_names, new_names) = (before.names(), now.names());
+fn compared(before: &dyn InputRows, mut now: DifferingRows, by: &str) -> Result<BTreeMap<Option<String>, Change>> {
+    let mut old = texts_of(before, by, &now.keys)?;
+    let old_names = before.names();
     let mut changes = BTreeMap::new();
-    for key in differing {
+    for key in now.keys {
         let (removed, added) =
-            without_common(old.remove(&key).unwrap_or_default(), new.remove(&key).unwrap_or_default());
+            without_common(old.remove(&key).unwrap_or_default(), now.texts.remove(&key).unwrap_or_default());
         let shown = |names: &[String], text: Option<&String>| text.map(|text| with_names(names, text));
         let rows = removed.len().max(added.len()) as u64;
         let before = shown(&old_names, nearest_to(&removed, added.first()));
-        changes.insert(key, Change { rows, before, now: shown(&new_names, added.first()) });
+        changes.insert(key, Change { rows, before, now: shown(&now.names, added.first()) });
     }
     Ok(changes)
 }
 
 /// How many rows each document has, and the sum of their hashes, which does not depend on their order.
-fn digests(rows: &dyn InputRows, by: &str) -> Result<BTreeMap<Option<String>, (u64, u128)>> {
-    let mut digests: BTreeMap<Option<String>, (u64, u128)> = BTreeMap::new();
+fn digests(rows: &dyn InputRows, by: &str) -> Result<Digests> {
+    let mut digests = Digests::new();
     // The names are part of each row: a column of another name is another input.
     let names = rows.names().join(",");
     rows.each(by, &mut |key, text| {
@@ -294,7 +346,14 @@ fn findings(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-    use super::{InputRows, compared, without_common};
+    use std::collections::BTreeMap;
+
+    use super::{Change, DifferingRows, InputRows, differing_keys, digests, without_common};
+
+    fn compared(before: &Texts, now: &Texts, by: &str) -> anyhow::Result<BTreeMap<Option<String>, Change>> {
+        let keys = differing_keys(&digests(before, by)?, &digests(now, by)?);
+        super::compared(before, DifferingRows::of(now, by, keys)?, by)
+    }
 
     /// Columns, and rows with the document that each belongs to.
     struct Texts(&'static str, Vec<(&'static str, &'static str)>);
