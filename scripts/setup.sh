@@ -158,6 +158,11 @@ setup_pgbouncer() {
     [ -x /usr/sbin/pgbouncer ] || packages_without_services pgbouncer.service -- pgbouncer
 }
 
+# The server of streams that the tests start.
+setup_nats() {
+    [ -x /usr/sbin/nats-server ] || command -v nats-server >/dev/null || packages_without_services nats-server.service -- nats-server
+}
+
 # packages_without_services SERVICE... -- PACKAGE...
 packages_without_services() {
     local policy=/usr/sbin/policy-rc.d services=() is_ours=

@@ -163,9 +163,11 @@ pub struct Connection {
 pub struct Transfer {
     pub name: String,
     pub file: PathBuf,
-    /// The name of a connection.
+    /// The name of a connection; of a transfer that reads a stream, the stream's address without a password.
     pub source: String,
     pub target: Target,
+    /// The stream that it publishes into, or reads.
+    pub stream: Option<Stream>,
     pub mode: Mode,
     pub via: Via,
     /// The schema in the target; the name of the source's schema where it is `None`.
@@ -200,6 +202,31 @@ pub enum Target {
     Lake,
     /// A PostgreSQL server: the name of a connection.
     Postgres(String),
+    /// The transfer's stream.
+    Stream,
+}
+
+/// The stream of a transfer.
+#[derive(Debug, Clone)]
+pub struct Stream {
+    pub address: stream::Address,
+    pub role: StreamRole,
+}
+
+/// What a transfer does with its stream.
+#[derive(Debug, Clone)]
+pub enum StreamRole {
+    /// The source's changes become messages.
+    Publish { options: stream::StreamOptions, messages: stream::message::MessageSettings },
+    /// Messages become changes of the target.
+    Consume { start: stream::Start, left_out: transfer::consume::LeftOut },
+}
+
+impl Transfer {
+    /// Whether the stream is its source.
+    pub fn is_consumer(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| matches!(stream.role, StreamRole::Consume { .. }))
+    }
 }
 
 /// What a run of a transfer reads.

@@ -20,6 +20,7 @@ mod flow;
 mod job;
 mod model;
 mod serve;
+mod stream;
 
 pub use collect::{ApiLogin, Collect, Paging, Request};
 pub use flow::{
@@ -29,6 +30,7 @@ pub use flow::{
 pub use job::{Hook, HookEvent, RunSettings, Trigger, Upkeep};
 pub use model::{Channel, ChannelFormat, Container, Endpoint, Models, Prediction, Training, TrainingTable};
 pub use serve::{Key, Role, Serve};
+pub use stream::{BeforeImage, LeftOut, Messages, PartitionBy};
 
 /// A kind of configuration file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,14 +165,36 @@ pub enum SslMode {
     VerifyFull,
 }
 
-/// A transfer: tables of a PostgreSQL server into the lake or another server.
+/// A transfer: tables of a PostgreSQL server, or of a stream of their changes, into the lake, another server or a stream.
 #[derive(Default, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(title = "transfers/NAME.toml", extend("required" = ["source", "mode"]))]
+#[schemars(title = "transfers/NAME.toml", extend("required" = ["mode"]))]
 pub struct Transfer {
-    /// The connection to read from: a name of `[connections]` in `wattlake.toml`.
+    /// The connection to read from: a name of `[connections]` in `wattlake.toml`. A transfer that reads a stream has none.
     #[schemars(length(min = 1))]
     pub source: Field<String>,
+    /// A stream of changes in the format of AWS DMS: `nats://HOST:4222/NAME`, `tls://HOST:4222/NAME`, or
+    /// `kinesis://NAME?region=REGION`, with `&endpoint=URL` for another server than AWS's. With a source, its changes are
+    /// published into the stream; without one, the stream is the source.
+    #[schemars(length(min = 1))]
+    pub stream: Field<String>,
+    /// Publishing: the number of shards of a stream that is created.
+    #[schemars(range(min = 1, max = 256), extend("default" = 4))]
+    pub shards: Field<u32>,
+    /// Publishing: how long a stream that is created keeps messages: a whole number and `s`, `min`, `h` or `d`.
+    #[schemars(extend("default" = "7d", "pattern" = "^[0-9]+ ?(s|min|h|d)$"))]
+    pub retention: Field<String>,
+    /// Publishing: on how many servers of NATS a stream that is created keeps messages.
+    #[schemars(range(min = 1, max = 5), extend("default" = 1))]
+    pub replicas: Field<u32>,
+    /// Publishing: what messages contain.
+    pub messages: Messages,
+    /// Reading a stream: where the first run begins: `beginning`, `new`, or an instant.
+    #[schemars(length(min = 1), extend("default" = "beginning"))]
+    pub start: Field<String>,
+    /// Reading a stream: what a column means that an update leaves out.
+    #[schemars(extend("default" = "null"))]
+    pub left_out: Field<LeftOut>,
     /// `lake`, or the name of a connection.
     #[schemars(length(min = 1), extend("default" = "lake"))]
     pub target: Field<String>,

@@ -41,6 +41,12 @@ impl Environment {
 }
 
 impl Warehouse {
+    /// Credentials of AWS, by the environment.
+    pub fn aws_credentials(&self) -> stream::CredentialsProvider {
+        let environment = stream::AwsEnvironment::of(|name| self.environment.variable(name));
+        stream::CredentialsProvider::new(environment)
+    }
+
     /// Opens the warehouse in a folder, with the variables of `environment`.
     ///
     /// # Errors

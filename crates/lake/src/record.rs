@@ -1,7 +1,8 @@
 //! Small records beside the tables, such as the state of a stream.
 
 use bytes::Bytes;
-use object_store::ObjectStoreExt;
+use futures::StreamExt;
+use object_store::{ObjectStore, ObjectStoreExt};
 use object_store::path::Path;
 
 use crate::error::{Context, Error, Kind, Result};
@@ -31,6 +32,21 @@ impl Lake {
         };
         let synced = async { tokio::fs::File::open(&file).await?.sync_all().await };
         synced.await.map_err(|e| Error::new(Kind::Retry, context()).because(e))
+    }
+
+    /// The records whose names begin with a folder's, such as `streams/platform.shards`: the rest of their names, and
+    /// when they were written by the store's clock, in microseconds since 1970.
+    pub async fn records(&self, folder: &str) -> Result<Vec<(String, i64)>> {
+        let prefix = Path::from(format!("{RECORDS}/{folder}"));
+        let mut listing = self.objects().list(Some(&prefix));
+        let mut records = Vec::new();
+        while let Some(object) = listing.next().await {
+            let object = object.context(format!("list the records {folder} of the lake"))?;
+            let name = object.location.as_ref().strip_prefix(prefix.as_ref()).map(|name| name.trim_start_matches('/'));
+            records.extend(name.map(|name| (name.to_owned(), object.last_modified.timestamp_micros())));
+        }
+        records.sort();
+        Ok(records)
     }
 
     /// Removes a record, where there is one.

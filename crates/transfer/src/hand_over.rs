@@ -124,6 +124,7 @@ async fn checkpoint(request: &Request, table: &TablePlan) -> Result<Option<Check
             to_postgres::prepare(&client).await?;
             Ok(to_postgres::target_state(&client, transfer, table).await?.checkpoint)
         }
+        Target::Stream(_) => Ok(None),
     }
 }
 
@@ -136,5 +137,6 @@ async fn write(request: &Request, table: &TablePlan, checkpoint: &Checkpoint) ->
         Target::Postgres(endpoint) => {
             to_postgres::hand_over(&endpoint.connect().await?, &request.run, table, checkpoint).await
         }
+        Target::Stream(_) => Err(Error::bug("hand over a table that is published")),
     }
 }

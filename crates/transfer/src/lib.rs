@@ -32,6 +32,8 @@ pub mod late;
 pub mod read;
 
 pub mod changes;
+pub mod consume;
+pub mod publish;
 
 pub mod base_backup;
 pub mod preflight;

@@ -97,6 +97,12 @@ pub(crate) fn name_selector(settings: &Settings) -> Result<impl Fn(&str) -> bool
     Ok(move |name: &str| has_mapping || selector.takes_name(name))
 }
 
+/// Whether patterns select a table, by its `schema.table`.
+pub(crate) fn name_filter(include: &[String], exclude: &[String]) -> Result<impl Fn(&str) -> bool + Send + 'static> {
+    let selector = Selector::of(include, exclude, true)?;
+    Ok(move |name: &str| selector.takes_name(name))
+}
+
 struct Selector {
     include: Vec<Regex>,
     exclude: Vec<Regex>,
@@ -105,12 +111,12 @@ struct Selector {
 
 impl Selector {
     fn new(settings: &Settings) -> Result<Selector> {
+        Selector::of(&settings.include, &settings.exclude, settings.views)
+    }
+
+    fn of(include: &[String], exclude: &[String], views: bool) -> Result<Selector> {
         let compile = |patterns: &[String]| patterns.iter().map(|p| pattern(p)).collect::<Result<Vec<_>>>();
-        Ok(Selector {
-            include: compile(&settings.include)?,
-            exclude: compile(&settings.exclude)?,
-            views: settings.views,
-        })
+        Ok(Selector { include: compile(include)?, exclude: compile(exclude)?, views })
     }
 
     fn takes(&self, table: &Table) -> bool {

@@ -7,6 +7,7 @@ use lake::Lake;
 
 use crate::plan::Settings;
 use crate::postgres::Endpoint;
+use crate::publish::StreamTarget;
 use crate::read::Progress;
 use crate::resume::Permission;
 
@@ -17,6 +18,8 @@ pub enum Target {
     Lake(Lake),
     /// Another database of PostgreSQL.
     Postgres(Endpoint),
+    /// A stream of messages, for changes.
+    Stream(StreamTarget),
 }
 
 /// The parameters of a run.

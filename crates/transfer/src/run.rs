@@ -15,6 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::late::{self, Mark, Marks};
 use crate::plan::{RefusedTable, TablePlan, TransferPlan, plan};
 use crate::postgres::{Catalog, Endpoint, Identity, Snapshot, quote};
+use crate::publish;
 use crate::read::Pool;
 use crate::table_transfer::{self, ReadContext, StreamStart};
 use crate::timeline::Log;
@@ -320,6 +321,7 @@ async fn transfer_table(
             Err(error) => Err(error),
         },
         Target::Postgres(endpoint) => table_transfer::into_postgres(request, context, &table, endpoint).await,
+        Target::Stream(target) => publish::into_stream(request, context, &table, target).await,
     };
     request.progress.finished(&name, outcome.is_err());
     let mut report = TableReport {

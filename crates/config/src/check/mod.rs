@@ -16,6 +16,7 @@ pub mod placeholders;
 mod prediction;
 mod serve;
 mod statement;
+mod stream;
 mod texts;
 mod training;
 mod transfer;

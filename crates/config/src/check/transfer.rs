@@ -13,7 +13,7 @@ use transfer::plan::{ChangesSettings, Deletes};
 use super::super::problem::FileProblems;
 use super::super::raw::{self, Field, FileKind, NumberOrText};
 use super::super::{ColumnAs, LAKE, Mode, OnNoCursor, Overlap, TableSettings, Target, Transfer, Via, schema_check};
-use super::{job, texts};
+use super::{job, stream, texts};
 
 const STREAMS: u32 = 2;
 const PARALLEL_TABLES: u32 = 1;
@@ -36,8 +36,17 @@ pub fn check(
     let tree = schema_check::tree(report)?;
     find_unquoted_tables(tree.get_ref(), report);
     let raw: raw::Transfer = schema_check::read(FileKind::Transfer, tree, report)?;
-    let source = check_source(&raw.source, connections, report);
-    let target = check_target(&raw, connections, report);
+    let stream = stream::check(&raw, report);
+    let (source, target) = match (&stream, raw.source.get()) {
+        (Some(stream), None) => (Some(stream.address.display()), Some(Target::Lake)),
+        (Some(_), Some(_)) => (check_source(&raw.source, connections, report), Some(Target::Stream)),
+        (None, _) => {
+            if raw.source.get().is_none() && raw.stream.get().is_none() {
+                report.add(0..0, "\"source\" is missing", "add source = \"NAME\", a connection, or stream = \"...\"".to_owned());
+            }
+            (check_source(&raw.source, connections, report), check_target(&raw, connections, report))
+        }
+    };
     let mode = raw.mode.get().map(|mode| match mode {
         raw::Mode::Initial => Mode::Initial,
         raw::Mode::Incremental => Mode::Incremental,
@@ -64,6 +73,7 @@ pub fn check(
         views: *raw.views.get().unwrap_or(&false),
         on_no_cursor: raw.on_no_cursor.get().map_or(OnNoCursor::Error, |choice| on_no_cursor(*choice)),
         source: source?,
+        stream,
         target: target?,
         mode: mode?,
         via: via?,

@@ -11,7 +11,11 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
-use transfer::changes::{self, LogWatcher, RereadRequest, StreamEnd, StreamObserver, StreamStatus};
+use transfer::changes::{self, LogWatcher, ShardStatus, RereadRequest, StreamEnd, StreamObserver, StreamStatus};
+use transfer::changes::StreamStore;
+use transfer::consume::{
+    self, ConsumeEnd, ConsumeRequest, ConsumeSettings, Quarantine, QuarantinedMessage, ReplayRecord,
+};
 use transfer::read::Progress;
 use transfer::resume::Permission;
 use transfer::run::{Request, TransferReport};
@@ -131,6 +135,9 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, options: StreamOpt
     let config = warehouse.transfer(options.name)?;
     let detail =
         json!({"transfer": options.name, "mode": "changes", "tables": options.tables, "source": config.source});
+    if config.is_consumer() {
+        return consume(warehouse, request, &options, detail).await;
+    }
     runs::run_service(warehouse, Job::Transfer(config), request, detail, async |run, stop| {
         let slot = config.changes.slot.clone();
         let stream = Arc::new(Request {
@@ -150,7 +157,7 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, options: StreamOpt
         let (end, runtime) = (options.end, Handle::current());
         let streaming = tokio::task::spawn_blocking(move || runtime.block_on(changes::run(&stream, end, &observer)));
         let recorder = Recorder { run, name: options.name, on_status: &options.on_status };
-        let state = recorder.follow(received, LogWatcher::new(&endpoint, &slot)).await?;
+        let state = recorder.follow(received, Some(LogWatcher::new(&endpoint, &slot))).await?;
         streaming.await?.inspect_err(|error| {
             let what = base::chain(error);
             let recorded = run.interrupt_tables(options.name, &what, error.hint.as_deref());
@@ -174,6 +181,172 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, options: StreamOpt
         Ok(FlowOutcome { output: state, outcome, figures })
     })
     .await
+}
+
+/// Runs a transfer that reads a stream.
+async fn consume(
+    warehouse: &Warehouse,
+    request: &RunRequest,
+    options: &StreamOptions<'_>,
+    detail: Value,
+) -> Result<StreamState> {
+    let config = warehouse.transfer(options.name)?;
+    if !options.tables.is_empty() {
+        let error = base::Error::input(format!("transfer {}: a table of a stream can't be read again", options.name));
+        return Err(error.hint("have the transfer that publishes read it again, or replay the stream").into());
+    }
+    runs::run_service(warehouse, Job::Transfer(config), request, detail, async |run, stop| {
+        let consumed = Arc::new(consume_request(warehouse, config, run.id()).await?);
+        let (events, received) = unbounded_channel();
+        let observer: Arc<dyn StreamObserver> = Arc::new(Observer {
+            transfer: options.name.to_owned(),
+            stops: [stop.clone(), options.stop.clone()],
+            events,
+        });
+        run.event("stream.started", json!({"transfer": options.name, "source": config.source}))?;
+        let (end, runtime) = (consume_end(options.end), Handle::current());
+        let streaming =
+            tokio::task::spawn_blocking(move || runtime.block_on(consume::run(&consumed, end, &observer)));
+        let recorder = Recorder { run, name: options.name, on_status: &options.on_status };
+        let state = recorder.follow(received, None).await?;
+        streaming.await?.inspect_err(|error| {
+            let what = base::chain(error);
+            let recorded = run.interrupt_tables(options.name, &what, error.hint.as_deref());
+            if let Err(error) = recorded
+                .and_then(|()| run.event("stream.failed", json!({"transfer": options.name, "error": what})))
+            {
+                tracing::warn!(%error, "event not recorded");
+            }
+        })?;
+        run.event("stream.stopped", json!({"transfer": options.name}))?;
+        let is_stopped = stop.is_cancelled() || options.stop.is_cancelled();
+        let outcome = match (is_stopped, state.failed()) {
+            (true, _) => Outcome::Cancelled,
+            (false, 0) => Outcome::Succeeded,
+            (false, failed) => Outcome::Failed { error: format!("{failed} tables failed"), retryable: false },
+        };
+        let figures = figures(&state);
+        Ok(FlowOutcome { output: state, outcome, figures })
+    })
+    .await
+}
+
+/// Runs a further worker of a transfer that reads a stream, beside the transfer's run: the workers share the shards.
+pub async fn work(warehouse: &Warehouse, name: &str, end: StreamEnd, observer: Arc<dyn StreamObserver>) -> Result<()> {
+    let config = consumer(warehouse, name)?;
+    let id = uuid::Uuid::now_v7().to_string();
+    let request = Arc::new(consume_request(warehouse, config, &id).await?);
+    let (end, runtime) = (consume_end(end), Handle::current());
+    tokio::task::spawn_blocking(move || runtime.block_on(consume::run(&request, end, &observer))).await??;
+    Ok(())
+}
+
+/// The transfer with this name, which reads a stream.
+pub fn consumer<'w>(warehouse: &'w Warehouse, name: &str) -> Result<&'w config::Transfer> {
+    let config = warehouse.transfer(name)?;
+    if config.is_consumer() {
+        return Ok(config);
+    }
+    let error = base::Error::input(format!("transfer {name}: it does not read a stream"));
+    Err(error.hint("a transfer that reads a stream has the key stream and no source").into())
+}
+
+fn consume_end(end: StreamEnd) -> ConsumeEnd {
+    match end {
+        StreamEnd::Never => ConsumeEnd::Never,
+        StreamEnd::CaughtUp => ConsumeEnd::CaughtUp,
+    }
+}
+
+async fn consume_request(warehouse: &Warehouse, config: &config::Transfer, run: &str) -> Result<ConsumeRequest> {
+    let Some(config::Stream { address, role: config::StreamRole::Consume { start, left_out } }) = &config.stream else {
+        return Err(base::Error::bug("read a stream by a transfer that has none").into());
+    };
+    let keys = config.tables.iter().filter(|(_, table)| !table.key.is_empty());
+    let settings = ConsumeSettings {
+        name: config.name.clone(),
+        program: warehouse.environment.command.clone(),
+        into: config.into.clone(),
+        include: config.include.clone(),
+        exclude: config.exclude.clone(),
+        deletes: config.changes.deletes,
+        commit_interval: config.changes.commit_interval,
+        start: *start,
+        left_out: *left_out,
+        keys: keys.map(|(name, table)| (name.clone(), table.key.clone())).collect(),
+    };
+    Ok(ConsumeRequest {
+        address: address.clone(),
+        credentials: warehouse.aws_credentials(),
+        lake: warehouse.lake().await?,
+        settings,
+        run: run.to_owned(),
+        worker: run.to_owned(),
+        scratch: warehouse.scratch_folder(),
+    })
+}
+
+/// The messages of a transfer's stream that could not be applied.
+pub async fn quarantined(warehouse: &Warehouse, name: &str) -> Result<Vec<QuarantinedMessage>> {
+    let config = consumer(warehouse, name)?;
+    let lake = warehouse.lake().await?;
+    Ok(Quarantine::new(StreamStore::Lake(&lake), &config.name).list().await?)
+}
+
+/// Has quarantined messages applied again by the transfer's workers, or removes them. Returns those that were found;
+/// all where `ids` is empty.
+pub async fn settle_quarantined(
+    warehouse: &Warehouse,
+    name: &str,
+    ids: &[String],
+    resends: bool,
+) -> Result<Vec<QuarantinedMessage>> {
+    let config = consumer(warehouse, name)?;
+    let lake = warehouse.lake().await?;
+    let quarantine = Quarantine::new(StreamStore::Lake(&lake), &config.name);
+    let mut messages = quarantine.list().await?;
+    if let Some(unknown) = ids.iter().find(|id| !messages.iter().any(|message| message.id() == **id)) {
+        let known: Vec<String> = messages.iter().map(QuarantinedMessage::id).collect();
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let error = base::Error::input(format!("transfer {name}: no quarantined message {unknown}"));
+        return Err(error.hint(base::suggestion("message", unknown, &known).unwrap_or_default()).into());
+    }
+    messages.retain(|message| ids.is_empty() || ids.contains(&message.id()));
+    for message in &messages {
+        match resends {
+            true => quarantine.resend(message).await?,
+            false => quarantine.remove(&message.id()).await?,
+        }
+    }
+    Ok(messages)
+}
+
+/// Where a replay begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplayFrom {
+    /// With the oldest message that the stream keeps.
+    Beginning,
+    /// With the first message that was stored at this instant or later.
+    Instant(chrono::DateTime<chrono::Utc>),
+    /// After a message of one shard.
+    Position { shard: String, position: u64, sequence: String },
+}
+
+/// Has a transfer read its stream again. What its tables have is applied once more, message by message.
+pub async fn replay(warehouse: &Warehouse, name: &str, from: &ReplayFrom) -> Result<()> {
+    let config = consumer(warehouse, name)?;
+    let lake = warehouse.lake().await?;
+    let store = StreamStore::Lake(&lake);
+    let mut record = ReplayRecord::read(store, &config.name).await?;
+    record.epoch += 1;
+    (record.from_micros, record.from_position) = match from {
+        ReplayFrom::Beginning => (None, None),
+        ReplayFrom::Instant(at) => (Some(at.timestamp_micros()), None),
+        ReplayFrom::Position { shard, position, sequence } => {
+            (None, Some((shard.clone(), *position, sequence.clone())))
+        }
+    };
+    Ok(record.write(store, &config.name).await?)
 }
 
 /// Asks the running stream of a transfer to read tables again; all of its tables where `tables` is empty.
@@ -230,7 +403,7 @@ struct Recorder<'a> {
 
 impl Recorder<'_> {
     /// Records events until the stream has ended, and returns its last state.
-    async fn follow(&self, mut events: UnboundedReceiver<StreamEvent>, mut log: LogWatcher) -> Result<StreamState> {
+    async fn follow(&self, mut events: UnboundedReceiver<StreamEvent>, mut log: Option<LogWatcher>) -> Result<StreamState> {
         let mut state = StreamState::default();
         let mut recorded_at: Option<Instant> = None;
         let mut alarm_at = RETAINED_ALARM;
@@ -262,7 +435,11 @@ impl Recorder<'_> {
                     let is_last = events.is_empty() && events.is_closed();
                     if is_last || recorded_at.is_none_or(|at| at.elapsed() >= RECORD_INTERVAL) {
                         recorded_at = Some(Instant::now());
-                        if let Some(log) = log.state().await {
+                        let log = match &mut log {
+                            Some(log) => log.state().await,
+                            None => None,
+                        };
+                        if let Some(log) = log {
                             let received = state.status.received.to_i64();
                             state.lag_bytes = Some(log.end.to_i64().saturating_sub(received).max(0));
                             state.retained_bytes = log.retained;
@@ -321,6 +498,24 @@ impl Recorder<'_> {
                 }),
             }
         };
-        state.status.tables.iter().map(outcome).collect()
+        let shard = |shard: &ShardStatus| TableOutcome {
+            transfer: self.name.to_owned(),
+            source_table: format!("shard {}", shard.id),
+            target_table: String::new(),
+            state: "streaming".to_owned(),
+            mode: "shard".to_owned(),
+            rows: 0,
+            bytes_read: 0,
+            bytes_written: 0,
+            seconds: 0.0,
+            position: Some(shard.position.to_string()),
+            reason: None,
+            hint: None,
+            changes: json!({
+                "lag_messages": shard.lag_messages,
+                "lag_seconds": shard.lag_millis.map(|millis| millis as f64 / 1e3),
+            }),
+        };
+        state.status.tables.iter().map(outcome).chain(state.status.shards.iter().map(shard)).collect()
     }
 }

@@ -11,6 +11,7 @@ use transfer::base_backup;
 use transfer::hand_over::HandOver;
 use transfer::plan::{ColumnAs, Mode, OnNoCursor, Overlap, Settings, TableSettings};
 use transfer::postgres::Endpoint;
+use transfer::publish::StreamTarget;
 use transfer::read::{NoProgress, Progress};
 use transfer::resume::Permission;
 use transfer::run::{Request, TableMode, TableReport, Target, TransferReport};
@@ -136,7 +137,19 @@ pub async fn target(warehouse: &Warehouse, config: &config::Transfer) -> Result<
     Ok(match &config.target {
         config::Target::Lake => Target::Lake(warehouse.lake().await?),
         config::Target::Postgres(connection) => Target::Postgres(warehouse.endpoint(connection)?),
+        config::Target::Stream => Target::Stream(stream_target(warehouse, config).await?),
     })
+}
+
+/// The stream that a transfer publishes into.
+async fn stream_target(warehouse: &Warehouse, config: &config::Transfer) -> Result<StreamTarget> {
+    match &config.stream {
+        Some(config::Stream { address, role: config::StreamRole::Publish { options, messages } }) => {
+            let (lake, credentials) = (warehouse.lake().await?, warehouse.aws_credentials());
+            Ok(StreamTarget::new(address.clone(), *options, *messages, credentials, lake))
+        }
+        _ => Err(base::Error::bug("publish by a transfer that has no stream to publish into").into()),
+    }
 }
 
 /// Records the result of each table in the ledger, and makes the run's outcome of them.

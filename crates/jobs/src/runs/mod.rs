@@ -195,7 +195,7 @@ async fn parent_end() {
 }
 
 /// Waits for SIGINT or SIGTERM.
-async fn stop_signal() {
+pub async fn stop_signal() {
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         return std::future::pending().await;

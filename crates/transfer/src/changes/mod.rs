@@ -7,31 +7,31 @@
 //! [`chunk`], by its [`mapping`]; [`net_effect`] finds what a chunk comes to, and [`table_writer`] commits it. For another
 //! PostgreSQL, [`target_table`] has the statements.
 
-mod applier;
+pub(crate) mod applier;
 mod open_tables;
 mod run;
-mod session;
+pub(crate) mod session;
 mod slot;
 pub mod source;
 pub mod status;
-mod stream_record;
+pub(crate) mod stream_record;
 mod stream_store;
 
 mod capture;
 pub mod pgoutput;
 mod streamed_transactions;
 
-mod chunk;
-mod mapping;
+pub(crate) mod chunk;
+pub(crate) mod mapping;
 mod projection;
-mod schema;
+pub(crate) mod schema;
 mod table_stream;
 
 mod apply_task;
 mod history_writer;
 mod lake_applier;
-mod net_effect;
-mod table_writer;
+pub(crate) mod net_effect;
+pub(crate) mod table_writer;
 mod upkeep;
 
 mod postgres_applier;
@@ -40,6 +40,6 @@ mod target_table;
 pub use run::{StreamEnd, drop_slot, run};
 pub use slot::snapshot_at_position;
 pub use source::{LogState, LogWatcher};
-pub use status::{ChangeCounts, StreamObserver, StreamStatus, TableStatus};
+pub use status::{ChangeCounts, ShardStatus, StreamObserver, StreamStatus, TableStatus};
 pub use stream_record::{ReachedTimes, RereadRequest, StreamRecord};
 pub use stream_store::StreamStore;

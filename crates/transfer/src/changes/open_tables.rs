@@ -22,6 +22,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::lsn::Lsn;
 use crate::plan::{TablePlan, TransferPlan, plan};
 use crate::postgres::{Catalog, Endpoint, Identity, Snapshot};
+use crate::publish::{self, StreamTarget};
 use crate::request::{Request, Target};
 use crate::resume::{Permission, keep_names};
 use crate::run::{MarkedPlan, TransferReport, transfer_under};
@@ -183,6 +184,7 @@ async fn look_at(
     let looked = match &request.target {
         Target::Lake(lake) => look_in_lake(request, prepared, lake, plan, must_read).await,
         Target::Postgres(endpoint) => look_in_postgres(request, prepared, endpoint, plan, must_read).await,
+        Target::Stream(target) => look_in_stream(request, prepared, target, plan, must_read).await,
     };
     looked.map_err(|error| (name.clone(), error.within(format!("open {name}"))))
 }
@@ -238,6 +240,30 @@ async fn look_in_postgres(
         false => continued(request, prepared, &plan, position, state.checkpoint.unwrap_or_default())?,
     };
     Ok(with_names(PresentTable { plan, table: None, ready, history: None }))
+}
+
+async fn look_in_stream(
+    request: &Request,
+    prepared: &Prepared,
+    target: &StreamTarget,
+    plan: TablePlan,
+    must_read: bool,
+) -> Result<PresentTable> {
+    publish::check_plan(&plan)?;
+    let published = target.read_record(&request.settings.name).await?;
+    let of_table = published.tables.get(&plan.source.oid).filter(|table| table.stream == prepared.record.id);
+    if let Some(refusal) = of_table.and_then(|table| table.refusal.as_ref()).filter(|_| !must_read) {
+        let error = Error::input(format!("{refusal} (found by an earlier run)")).state("errored");
+        return Err(error.hint(format!("read it again: {}", plan.resync_command)));
+    }
+    let position = of_table.and_then(|table| table.from).filter(|_| !must_read).map(Lsn::from_i64);
+    let origin = Origin {
+        stream: Some(prepared.record.id.clone()),
+        ..Origin::of(&request.settings.name, prepared.identity, &plan)
+    };
+    let checkpoint = Checkpoint { origin: Some(origin), position: None };
+    let ready = continued(request, prepared, &plan, position, checkpoint)?;
+    Ok(PresentTable { plan, table: None, ready, history: None })
 }
 
 /// The position and the origin of a table that continues with the log.

@@ -22,9 +22,11 @@ use super::table_stream::{LogForm, TableStream};
 use super::target_table::TargetTable;
 use crate::error::{Context, Error, Kind, Result};
 use crate::lsn::Lsn;
+use crate::checkpoint::Origin;
 use crate::plan::{TablePlan, TransferPlan, plan};
 use crate::postgres::replication::ReplicationConnection;
 use crate::postgres::{Catalog, Endpoint, Identity};
+use crate::publish::{StreamApplier, StreamTarget};
 use crate::request::{Request, Target};
 use crate::run::{check_distinct_databases, retain_tables};
 use crate::timeline::{Continuity, Log, LogPosition};
@@ -105,12 +107,20 @@ pub async fn run(request: &Arc<Request>, end: StreamEnd, observer: &Arc<dyn Stre
 enum SessionTables {
     Lake(HashMap<u32, TableStream>),
     Postgres(Box<Endpoint>, HashMap<u32, TargetTable>),
+    Stream(Box<StreamTarget>, Vec<(TablePlan, Lsn, Origin)>),
 }
 
 impl SessionTables {
     async fn open(request: &Request, record: &StreamRecord, ready: Vec<PresentTable>) -> Result<SessionTables> {
         Ok(match &request.target {
             Target::Lake(_) => SessionTables::Lake(lake_streams(request, record, ready).await?),
+            Target::Stream(target) => {
+                let table = |table: PresentTable| {
+                    let (position, origin) = table.ready?;
+                    Some((table.plan, position, origin))
+                };
+                SessionTables::Stream(Box::new(target.clone()), ready.into_iter().filter_map(table).collect())
+            }
             Target::Postgres(endpoint) => {
                 // The changes before the confirmed position are there.
                 let from = record.confirmed();
@@ -127,6 +137,7 @@ impl SessionTables {
         match self {
             SessionTables::Lake(tables) => tables.keys().copied().collect(),
             SessionTables::Postgres(_, tables) => tables.keys().copied().collect(),
+            SessionTables::Stream(_, tables) => tables.iter().map(|(plan, ..)| plan.source.oid).collect(),
         }
     }
 }
@@ -164,6 +175,8 @@ async fn session(
     let watching = tokio::spawn(watch_source(Arc::clone(&request), before, Arc::clone(&watch)));
     let streaming = tokio::task::spawn_blocking(move || {
         let connection = ReplicationConnection::connect(&request.source, version)?;
+        // Messages have texts.
+        let has_texts_only = has_texts_only || matches!(tables, SessionTables::Stream(..));
         let form =
             LogForm { has_binary: connection.has_binary() && !has_texts_only, has_bytes: connection.has_bytes() };
         let stream = connection.start(&slot, &publication, form.has_binary, is_early, POLL)?;
@@ -178,6 +191,10 @@ async fn session(
             }
             SessionTables::Postgres(endpoint, tables) => {
                 let applier = PostgresApplier::new(options.clone(), &endpoint, tables, record)?;
+                Session::new(options, applier, position).run(stream)
+            }
+            SessionTables::Stream(target, tables) => {
+                let applier = StreamApplier::new(options.clone(), &target, tables, record)?;
                 Session::new(options, applier, position).run(stream)
             }
         }

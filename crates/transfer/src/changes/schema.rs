@@ -262,5 +262,7 @@ pub async fn store_refusal(
             None => Ok(()),
         },
         Target::Postgres(endpoint) => to_postgres::write_position(&endpoint.connect().await?, plan, &position).await,
+        // Its applier records it.
+        Target::Stream(_) => Ok(()),
     }
 }

@@ -265,6 +265,6 @@ impl<'a, A: Applier> Session<'a, A> {
         let received = self.received.position;
         let tables = self.applier.tables(received, now);
         let (confirmed, bytes) = (self.control.confirmed(), self.control.received());
-        self.options.observer.report(&StreamStatus { received, confirmed, tables, bytes });
+        self.options.observer.report(&StreamStatus { received, confirmed, tables, bytes, shards: Vec::new() });
     }
 }

@@ -55,6 +55,21 @@ pub struct StreamStatus {
     pub bytes: u64,
     /// The tables.
     pub tables: Vec<TableStatus>,
+    /// The shards, where the source is a stream.
+    pub shards: Vec<ShardStatus>,
+}
+
+/// The state of a shard that is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShardStatus {
+    /// Its name.
+    pub id: String,
+    /// The position before which all messages are applied.
+    pub position: u64,
+    /// The messages that were not received yet, where that is known.
+    pub lag_messages: Option<u64>,
+    /// The age of the oldest of them in milliseconds, where that is known.
+    pub lag_millis: Option<u64>,
 }
 
 /// Observes a stream, and decides when it ends. The methods are called from the stream's own thread.

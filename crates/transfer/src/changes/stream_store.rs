@@ -22,6 +22,7 @@ impl<'a> StreamStore<'a> {
         match target {
             Target::Lake(lake) => StreamStore::Lake(lake),
             Target::Postgres(endpoint) => StreamStore::Postgres(endpoint),
+            Target::Stream(stream) => StreamStore::Lake(&stream.records),
         }
     }
 
@@ -47,6 +48,20 @@ impl<'a> StreamStore<'a> {
                 let sql = to_postgres::record_sql(name, &String::from_utf8_lossy(&text));
                 client.batch_execute(&sql).await.context(context)
             }
+        }
+    }
+
+    /// The records in a folder: the rest of their names, and when they were written by the store's clock, in microseconds
+    /// since 1970.
+    pub async fn list(self, folder: &str) -> Result<Vec<(String, i64)>> {
+        let context = "list the records of the stream";
+        let name = |name: String| name.strip_suffix(".json").map(str::to_owned);
+        match self {
+            StreamStore::Lake(lake) => {
+                let records = lake.records(&format!("streams/{folder}")).await.context(context)?;
+                Ok(records.into_iter().filter_map(|(record, at)| Some((name(record)?, at))).collect())
+            }
+            StreamStore::Postgres(_) => Err(crate::error::Error::bug(context)),
         }
     }
 

@@ -238,6 +238,24 @@ impl TableWriter {
         if let Some(history) = &mut self.history {
             history.commit(position)?;
         }
+        self.commit_at(vec![(STREAM.to_owned(), position.to_i64())])
+    }
+
+    /// Reads the table again, where another process may have committed it. No rows may wait for a commit.
+    pub fn reload(&mut self) -> Result<()> {
+        let table = self.runtime.block_on(self.table.reload()).context("open the table in the lake")?;
+        self.loaded_at = Instant::now();
+        let schema = self.uncommitted.schema.take();
+        self.set_table(table)?;
+        if let Some(schema) = schema {
+            self.add_columns(schema)?;
+        }
+        Ok(())
+    }
+
+    /// Commits what was applied, with positions by their names. A table with a history has one position.
+    pub fn commit_at(&mut self, positions: Vec<(String, i64)>) -> Result<Applied> {
+        self.finish_files()?;
         let waiting = std::mem::take(&mut self.uncommitted);
         let applied = Applied {
             added: waiting.added,
@@ -249,7 +267,10 @@ impl TableWriter {
             true => self.table.replace_files(&self.run, "changes", Arc::clone(&self.schema)),
             false => self.table.commit(&self.run, "changes"),
         };
-        commit = commit.files(waiting.files).hide(waiting.hidden).position(STREAM, position.to_i64());
+        commit = commit.files(waiting.files).hide(waiting.hidden);
+        for (name, position) in positions {
+            commit = commit.position(name, position);
+        }
         if let Some(schema) = waiting.schema {
             commit = commit.schema(schema);
         }

@@ -51,6 +51,11 @@ pub async fn target_state(table: &Table, transfer: &str, plan: &TablePlan) -> Re
     Ok(TargetState { checkpoint, has_rows })
 }
 
+/// Where a table's rows come from; `None` where no transfer has filled it.
+pub async fn origin_of(table: &Table) -> Result<Option<Origin>> {
+    parsed(table.property(ORIGIN).context("read the table's checkpoint")?)
+}
+
 fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Result<Option<T>> {
     let parse = |text: String| {
         serde_json::from_str::<Option<T>>(&text).map_err(|e| {

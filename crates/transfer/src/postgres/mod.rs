@@ -10,6 +10,7 @@ pub mod snapshot;
 mod socket;
 pub mod wire;
 
+pub(crate) use catalog::display as catalog_display;
 pub use catalog::{Catalog, Column, Identity, Leaf, Sequence, Table, TableKind};
 pub use endpoint::{Endpoint, LOCK_TIMEOUT};
 pub(crate) use parameter::Parameter;

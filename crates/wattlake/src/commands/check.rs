@@ -80,6 +80,18 @@ impl Check {
     }
 
     async fn check_transfer(&self, warehouse: &Warehouse, name: &str) -> usize {
+        match check_stream(warehouse, name).await {
+            Ok(None) => {}
+            Ok(Some(state)) => {
+                if !self.json {
+                    println!("{name}: {state}");
+                }
+                if warehouse.transfer(name).is_ok_and(config::Transfer::is_consumer) {
+                    return 0;
+                }
+            }
+            Err(error) => return self.failed(name, &error),
+        }
         let preflight = match check(warehouse, name).await {
             Ok(preflight) => preflight,
             Err(error) => return self.failed(name, &error),
@@ -181,6 +193,22 @@ impl Check {
             println!("       {hint}");
         }
     }
+}
+
+/// The state of a transfer's stream; `None` where it has none.
+async fn check_stream(warehouse: &Warehouse, name: &str) -> Result<Option<String>> {
+    let Some(stream) = &warehouse.transfer(name)?.stream else { return Ok(None) };
+    let (address, credentials) = (&stream.address, warehouse.aws_credentials());
+    let reader = match stream::Reader::connect(address, "wattlake-check", &credentials).await {
+        Ok(reader) => reader,
+        // The first run of the transfer that publishes creates it.
+        Err(error) if matches!(error.state, Some("stream" | "missing")) && error.hint.is_some() => {
+            return Ok(Some(format!("{}: there is no such stream yet", address.display())));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let shards = reader.shards().await?.len() as u64;
+    Ok(Some(format!("{}: {}", address.display(), text::quantity(shards, "shard"))))
 }
 
 async fn check(warehouse: &Warehouse, name: &str) -> Result<PreflightReport> {

@@ -3,6 +3,7 @@
 mod check;
 mod collect;
 mod completions;
+mod consume;
 mod control;
 mod demo;
 mod endpoint;

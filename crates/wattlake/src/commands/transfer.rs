@@ -18,6 +18,7 @@ use transfer::resume::Permission;
 use transfer::run::{TableMode, TableReport, TransferReport};
 use transfer::validate::TableValidation;
 
+use super::consume;
 use crate::program::open_warehouse;
 use crate::progress::ProgressBars;
 use crate::report;
@@ -32,6 +33,10 @@ pub enum Transfer {
     Resync(Resync),
     HandOver(HandOver),
     DropSlot(DropSlot),
+    Worker(consume::Worker),
+    #[command(subcommand)]
+    Quarantine(consume::Quarantine),
+    Replay(consume::Replay),
 }
 
 impl Transfer {
@@ -46,6 +51,9 @@ impl Transfer {
             Transfer::Resync(command) => command.run(&warehouse).await,
             Transfer::HandOver(command) => command.run(&warehouse).await,
             Transfer::DropSlot(command) => command.run(&warehouse).await,
+            Transfer::Worker(command) => command.run(&warehouse).await,
+            Transfer::Quarantine(command) => command.run(&warehouse).await,
+            Transfer::Replay(command) => command.run(&warehouse).await,
         }
     }
 }
@@ -311,6 +319,9 @@ impl List {
             let target = match &config.target {
                 Target::Lake => "lake".to_owned(),
                 Target::Postgres(connection) => connection.clone(),
+                Target::Stream => {
+                    config.stream.as_ref().map_or_else(String::new, |stream| stream.address.display())
+                }
             };
             let last = warehouse.ledger.runs(1, Some(&format!("transfer:{name}")))?.into_iter().next();
             let (mode, via) = (format!("{:?}", config.mode).to_lowercase(), format!("{:?}", config.via).to_lowercase());

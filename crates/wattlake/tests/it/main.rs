@@ -23,4 +23,5 @@ mod readers;
 mod schedules;
 mod serve;
 mod streaming;
+mod streams;
 mod via;

@@ -3,6 +3,7 @@
 
 #[cfg_attr(not(feature = "failpoints"), allow(dead_code, reason = "used only by the tests of crashes"))]
 mod files;
+mod nats;
 mod python;
 mod server;
 mod source;
@@ -13,6 +14,7 @@ mod warehouse;
 pub use files::processes_in;
 #[cfg(feature = "failpoints")]
 pub use files::{Referenced, files_under};
+pub use nats::Nats;
 pub use python::{Python, interpreter, python};
 pub use server::{Standby, folder as test_folder};
 pub use source::Source;

@@ -1,0 +1,145 @@
+//! Checks the keys of a transfer that publishes into a stream, or reads one.
+
+use std::time::Duration;
+
+use base::DURATION_HINT;
+use stream::message::{BeforeImage, MessageSettings, PartitionBy};
+use stream::{Address, Start, StreamOptions};
+use transfer::consume::LeftOut;
+
+use super::super::problem::FileProblems;
+use super::super::raw;
+use super::super::{LAKE, Stream, StreamRole};
+use super::texts;
+
+const SHARDS: u32 = 4;
+const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The stream of a transfer, where it has one. Keys that belong to the other role, or to no stream, are reported.
+pub fn check(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option<Stream> {
+    let of_streams = [
+        ("shards", raw.shards.span()),
+        ("retention", raw.retention.span()),
+        ("replicas", raw.replicas.span()),
+        ("start", raw.start.span()),
+        ("left_out", raw.left_out.span()),
+    ];
+    let Some((text, span)) = raw.stream.get().zip(raw.stream.span()) else {
+        for (key, span) in of_streams {
+            if let Some(span) = span {
+                report.add(span, format!("{key:?} belongs to a stream"), "add stream = \"...\", or remove it".to_owned());
+            }
+        }
+        return None;
+    };
+    if !matches!(raw.mode.get(), None | Some(raw::Mode::Changes)) {
+        let hint = "set mode = \"changes\"".to_owned();
+        report.add(span.clone(), "a stream carries changes: only mode \"changes\" has one", hint);
+    }
+    let publishes = raw.source.get().is_some();
+    for (key, span) in &of_streams[if publishes { 3..5 } else { 0..3 }] {
+        if let Some(span) = span {
+            let (role, hint) = match publishes {
+                true => ("reads a stream", "remove it, or the source"),
+                false => ("publishes into a stream", "remove it, or add a source"),
+            };
+            report.add(span.clone(), format!("{key:?} belongs to a transfer that {role}"), hint.to_owned());
+        }
+    }
+    let unused = match publishes {
+        true => vec![("target", raw.target.span()), ("deletes", raw.deletes.span()), ("history", raw.history.span())],
+        false => vec![
+            ("via", raw.via.span()),
+            ("mapping", raw.mapping.span()),
+            ("views", raw.views.span()),
+            ("slot", raw.slot.span()),
+            ("publication", raw.publication.span()),
+            ("history", raw.history.span()),
+        ],
+    };
+    for (key, span) in unused {
+        if let Some(span) = span {
+            let (what, hint) = match publishes {
+                true => ("the stream is the target", "it belongs to the transfer that reads the stream"),
+                false => ("the stream is the source", "it belongs to the transfer that publishes"),
+            };
+            report.add(span, format!("{key:?} can't be used: {what}"), hint.to_owned());
+        }
+    }
+    if let Some((target, span)) = raw.target.get().zip(raw.target.span()).filter(|(target, _)| !publishes && *target != LAKE) {
+        let what = format!("a stream into the connection {target:?} is not implemented yet");
+        report.add(span, what, "set target = \"lake\"".to_owned());
+    }
+    let address = match Address::parse(text) {
+        Ok(address) => address,
+        Err(error) => {
+            report.add(span, error.context, error.hint.unwrap_or_default());
+            return None;
+        }
+    };
+    let role = if publishes { publisher(raw, report) } else { consumer(raw, report) };
+    Some(Stream { address, role })
+}
+
+fn publisher(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> StreamRole {
+    let of = &raw.messages;
+    let defaults = MessageSettings::default();
+    let messages = MessageSettings {
+        include_null_and_empty: *of.include_null_and_empty.get().unwrap_or(&defaults.include_null_and_empty),
+        include_transaction_details: *of
+            .include_transaction_details
+            .get()
+            .unwrap_or(&defaults.include_transaction_details),
+        include_partition_value: *of.include_partition_value.get().unwrap_or(&defaults.include_partition_value),
+        include_control_details: *of.include_control_details.get().unwrap_or(&defaults.include_control_details),
+        include_table_alter_operations: *of
+            .include_table_alter_operations
+            .get()
+            .unwrap_or(&defaults.include_table_alter_operations),
+        partition_by: match of.partition_by.get() {
+            Some(raw::PartitionBy::SchemaTable) => PartitionBy::SchemaTable,
+            Some(raw::PartitionBy::PrimaryKey) | None => PartitionBy::PrimaryKey,
+        },
+        before_image: match of.before_image.get() {
+            Some(raw::BeforeImage::All) => BeforeImage::All,
+            Some(raw::BeforeImage::PrimaryKey) => BeforeImage::PrimaryKey,
+            Some(raw::BeforeImage::None) | None => BeforeImage::None,
+        },
+    };
+    let retention = raw.retention.0.as_ref().and_then(|text| {
+        let duration = texts::duration(text.get_ref());
+        if duration.is_none() {
+            report.add(text.span(), format!("{:?} is not a duration", text.get_ref()), DURATION_HINT.to_owned());
+        }
+        duration
+    });
+    let options = StreamOptions {
+        shards: *raw.shards.get().unwrap_or(&SHARDS),
+        retention: retention.unwrap_or(RETENTION),
+        replicas: *raw.replicas.get().unwrap_or(&1) as usize,
+    };
+    StreamRole::Publish { options, messages }
+}
+
+fn consumer(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> StreamRole {
+    let start = match raw.start.get().zip(raw.start.span()) {
+        None => Start::Beginning,
+        Some((text, span)) => match text.as_str() {
+            "beginning" => Start::Beginning,
+            "new" => Start::New,
+            text => match chrono::DateTime::parse_from_rfc3339(text) {
+                Ok(at) => Start::At(at.into()),
+                Err(_) => {
+                    let hint = "write \"beginning\", \"new\" or an instant such as \"2026-11-30T08:00:00Z\"".to_owned();
+                    report.add(span, format!("a stream can't be read from {text:?}"), hint);
+                    Start::Beginning
+                }
+            },
+        },
+    };
+    let left_out = match raw.left_out.get() {
+        Some(raw::LeftOut::Unchanged) => LeftOut::Unchanged,
+        Some(raw::LeftOut::Null) | None => LeftOut::Null,
+    };
+    StreamRole::Consume { start, left_out }
+}

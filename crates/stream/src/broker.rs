@@ -1,0 +1,240 @@
+//! What the systems that carry streams have in common.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
+
+
+use crate::address::{Address, Broker};
+use crate::credentials::CredentialsProvider;
+use crate::error::Result;
+use crate::{kinesis, nats};
+
+
+/// A message to store.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Which shard it belongs to.
+    pub destination: Destination,
+    /// Its content.
+    pub data: Vec<u8>,
+}
+
+/// Where a message is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// In the shard of this partition key.
+    Key(String),
+    /// In every shard: its place among the messages of each of them counts.
+    AllShards,
+}
+
+/// How a stream is made, where it does not exist.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamOptions {
+    /// The number of its shards.
+    pub shards: u32,
+    /// How long it keeps messages.
+    pub retention: Duration,
+    /// On how many servers it keeps them; NATS only.
+    pub replicas: usize,
+}
+
+/// Stores messages in a stream, in their order.
+pub enum Publisher {
+    /// In NATS JetStream.
+    Nats(nats::Publisher),
+    /// In Kinesis.
+    Kinesis(kinesis::Publisher),
+}
+
+impl Publisher {
+    /// Connects to a stream, which is created where it does not exist.
+    ///
+    /// # Errors
+    /// `Retry` where the server can't be reached; `FixSetup` where it refuses the credentials or the stream.
+    pub async fn connect(
+        address: &Address,
+        options: &StreamOptions,
+        credentials: &CredentialsProvider,
+    ) -> Result<Publisher> {
+        Ok(match &address.broker {
+            Broker::Nats { .. } => Publisher::Nats(nats::Publisher::connect(address, options).await?),
+            Broker::Kinesis { .. } => {
+                Publisher::Kinesis(kinesis::Publisher::connect(address, options, credentials).await?)
+            }
+        })
+    }
+
+    /// The message that was stored last, by whomever; `None` where the stream is empty, or where it does not tell.
+    pub async fn last(&self) -> Result<Option<Bytes>> {
+        match self {
+            Publisher::Nats(publisher) => publisher.last().await,
+            Publisher::Kinesis(_) => Ok(None),
+        }
+    }
+
+    /// The size of the largest message that can be stored.
+    pub fn message_bytes_max(&self) -> usize {
+        match self {
+            Publisher::Nats(publisher) => publisher.message_bytes_max(),
+            Publisher::Kinesis(_) => kinesis::MESSAGE_BYTES_MAX,
+        }
+    }
+
+    /// Sends messages. The future that is returned ends when all of them are stored; another batch may be sent before.
+    ///
+    /// # Errors
+    /// `Retry`, from here or from the future, where it is not known which of the messages are stored. A publisher is of
+    /// no use after an error.
+    pub async fn publish(&mut self, records: Vec<Record>) -> Result<BoxFuture<'static, Result<()>>> {
+        match self {
+            Publisher::Nats(publisher) => publisher.publish(records).await,
+            Publisher::Kinesis(publisher) => {
+                publisher.publish(records).await?;
+                Ok(Box::pin(async { Ok(()) }))
+            }
+        }
+    }
+}
+
+/// Where a shard is read from, where nothing of it was read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// From the oldest message that is kept.
+    Beginning,
+    /// From the messages that are stored from now on.
+    New,
+    /// From the first message that was stored at this instant or later.
+    At(DateTime<Utc>),
+}
+
+/// Where a shard is read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartPosition {
+    /// From its beginning, an instant or its end.
+    From(Start),
+    /// After a message that was read.
+    After {
+        /// [`Delivery::position`] of the message.
+        position: u64,
+        /// [`Delivery::sequence`] of the message.
+        sequence: String,
+    },
+}
+
+/// A shard of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardState {
+    /// Its name.
+    pub id: String,
+    /// The shards that it continues: it is read after them.
+    pub parents: Vec<String>,
+}
+
+/// A message of a shard.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Its position in the shard: greater than that of each message before it, and the same whenever it is read.
+    pub position: u64,
+    /// The name of the position in the stream.
+    pub sequence: String,
+    /// When it was stored, in microseconds since 1970.
+    pub stored_at: i64,
+    /// The partition key; `None` where the system does not keep it.
+    pub partition_key: Option<String>,
+    /// Its content.
+    pub data: Bytes,
+}
+
+/// How far a shard is behind its newest message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// The number of messages that were not received yet, where it is known.
+    pub messages: Option<u64>,
+    /// The age of the newest message that was received, or 0 where there is no newer one, in milliseconds, where it is
+    /// known.
+    pub millis: Option<u64>,
+}
+
+/// Messages of a shard, in their order.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// The messages; none where none came within the time.
+    pub deliveries: Vec<Delivery>,
+    /// What follows.
+    pub lag: Lag,
+    /// All messages of the shard before this position were delivered, also where those of other shards lie between.
+    pub reached: Option<u64>,
+    /// The shard was split or merged, and has no more messages.
+    pub is_end: bool,
+}
+
+/// Reads a stream.
+pub enum Reader {
+    /// NATS JetStream.
+    Nats(nats::Reader),
+    /// Kinesis.
+    Kinesis(kinesis::Reader),
+}
+
+impl Reader {
+    /// Connects to a stream as the reader with this name: readers of other names don't affect it.
+    ///
+    /// # Errors
+    /// `Retry` where the server can't be reached; `FixSetup` where there is no such stream, or it may not be read.
+    pub async fn connect(address: &Address, name: &str, credentials: &CredentialsProvider) -> Result<Reader> {
+        Ok(match &address.broker {
+            Broker::Nats { .. } => Reader::Nats(nats::Reader::connect(address, name).await?),
+            Broker::Kinesis { .. } => Reader::Kinesis(kinesis::Reader::connect(address, credentials).await?),
+        })
+    }
+
+    /// The shards, those that were split or merged included.
+    pub async fn shards(&self) -> Result<Vec<ShardState>> {
+        match self {
+            Reader::Nats(reader) => reader.shards().await,
+            Reader::Kinesis(reader) => reader.shards().await,
+        }
+    }
+
+    /// Begins to read a shard.
+    ///
+    /// # Errors
+    /// `FixInput` with the state `messages-lost` where messages after the position were removed before they were read.
+    pub async fn open(&self, shard: &str, start: &StartPosition) -> Result<ShardReader> {
+        Ok(match self {
+            Reader::Nats(reader) => ShardReader::Nats(Box::new(reader.open(shard, start).await?)),
+            Reader::Kinesis(reader) => ShardReader::Kinesis(reader.open(shard, start).await?),
+        })
+    }
+}
+
+/// Reads a shard.
+pub enum ShardReader {
+    /// Of NATS JetStream.
+    Nats(Box<nats::ShardReader>),
+    /// Of Kinesis.
+    Kinesis(kinesis::ShardReader),
+}
+
+impl ShardReader {
+    /// The next messages, up to `max`. Returns without any after about `wait`.
+    pub async fn next(&mut self, max: usize, wait: Duration) -> Result<Batch> {
+        match self {
+            ShardReader::Nats(reader) => reader.next(max, wait).await,
+            ShardReader::Kinesis(reader) => reader.next(max, wait).await,
+        }
+    }
+
+    /// Tells the server up to where messages are not needed again, so that its own figures are right. Where a shard is
+    /// read from is decided by the caller's position, not by this.
+    pub async fn acknowledge(&mut self, position: u64) -> Result<()> {
+        match self {
+            ShardReader::Nats(reader) => reader.acknowledge(position).await,
+            ShardReader::Kinesis(_) => Ok(()),
+        }
+    }
+}

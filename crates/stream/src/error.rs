@@ -1,0 +1,3 @@
+//! Errors of streams.
+
+pub use base::{Error, ErrorContext as Context, Kind, Result};

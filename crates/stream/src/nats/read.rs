@@ -1,0 +1,166 @@
+//! Reads the shards of a stream of JetStream, each by a durable consumer of its own.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::{self, AckKind, Message, stream};
+use futures::{FutureExt, StreamExt};
+
+use super::{connect, context_of, open, shards, subject};
+use crate::address::Address;
+use crate::broker::{Batch, Delivery, Lag, ShardState, Start, StartPosition};
+use crate::error::{Context, Error, Kind, Result};
+
+/// How long the server waits for an acknowledgement before it sends a message again. A message that comes again is not
+/// passed on.
+const ACK_WAIT: Duration = Duration::from_secs(3600);
+
+/// How many messages the server sends ahead.
+const AHEAD_MAX: usize = 20_000;
+
+/// Reads a stream.
+pub struct Reader {
+    jetstream: jetstream::Context,
+    address: Address,
+    name: String,
+}
+
+/// Reads a shard.
+pub struct ShardReader {
+    stream: stream::Stream,
+    consumer: consumer::Consumer<pull::Config>,
+    messages: pull::Stream,
+    context: String,
+    /// The position of the last message that was passed on.
+    last: u64,
+    /// The last messages of batches, each of which acknowledges those before it.
+    unacknowledged: VecDeque<(u64, Message)>,
+}
+
+impl Reader {
+    pub(crate) async fn connect(address: &Address, name: &str) -> Result<Reader> {
+        let jetstream = context_of(connect(address).await?);
+        let stream = open(&jetstream, address, None).await?;
+        shards(&stream, address)?;
+        Ok(Reader { jetstream, address: address.clone(), name: name.to_owned() })
+    }
+
+    pub(crate) async fn shards(&self) -> Result<Vec<ShardState>> {
+        let stream = open(&self.jetstream, &self.address, None).await?;
+        let count = shards(&stream, &self.address)?;
+        Ok((0..count).map(|shard| ShardState { id: shard.to_string(), parents: Vec::new() }).collect())
+    }
+
+    pub(crate) async fn open(&self, shard: &str, start: &StartPosition) -> Result<ShardReader> {
+        let context = format!("read shard {shard} of {}", self.address.display());
+        let stream = open(&self.jetstream, &self.address, None).await?;
+        let number: u32 = shard.parse().during(Kind::Bug, context.clone())?;
+        let state = &stream.cached_info().state;
+        let deliver_policy = match start {
+            StartPosition::From(Start::Beginning) => DeliverPolicy::All,
+            StartPosition::From(Start::New) => DeliverPolicy::New,
+            StartPosition::From(Start::At(at)) => DeliverPolicy::ByStartTime { start_time: *at },
+            StartPosition::After { position, .. } => {
+                check_kept(*position, state, &context)?;
+                DeliverPolicy::ByStartSequence { start_sequence: position + 1 }
+            }
+        };
+        let name = format!("{}-{shard}", self.name);
+        // One that exists is another worker's, which ends with it, or is of an earlier position.
+        let deleted = stream.delete_consumer(&name).await;
+        if let Err(error) = deleted
+            && !matches!(error.kind(), stream::ConsumerErrorKind::JetStream(ref cause)
+                if cause.error_code() == jetstream::ErrorCode::CONSUMER_NOT_FOUND)
+        {
+            return Err(Error::retry(context).because(error));
+        }
+        let config = pull::Config {
+            durable_name: Some(name),
+            deliver_policy,
+            ack_policy: AckPolicy::All,
+            ack_wait: ACK_WAIT,
+            max_ack_pending: -1,
+            filter_subject: subject(&self.address.stream, number),
+            ..pull::Config::default()
+        };
+        let consumer = stream.create_consumer(config).await.during(Kind::Retry, context.clone())?;
+        let messages = consumer.stream().max_messages_per_batch(AHEAD_MAX).messages().await;
+        let messages = messages.during(Kind::Retry, context.clone())?;
+        let last = match start {
+            StartPosition::After { position, .. } => *position,
+            StartPosition::From(_) => 0,
+        };
+        Ok(ShardReader { stream, consumer, messages, context, last, unacknowledged: VecDeque::new() })
+    }
+}
+
+/// Refuses a position after which messages were removed, or which the stream does not have.
+fn check_kept(position: u64, state: &stream::State, context: &str) -> Result<()> {
+    let lost = |what: String| {
+        let hint = "read the tables again: `wattlake transfer resync` for the transfer that publishes";
+        Error::input(format!("{context}: {what}")).state("messages-lost").hint(hint)
+    };
+    if state.first_sequence > position + 1 {
+        let removed = format!("messages {} to {} were removed", position + 1, state.first_sequence - 1);
+        return Err(lost(format!("{removed} before they were read")));
+    }
+    if state.last_sequence < position {
+        let what = format!("it was read up to message {position}, and the stream ends at {}", state.last_sequence);
+        return Err(lost(format!("{what}: the stream was deleted, or has lost messages")));
+    }
+    Ok(())
+}
+
+impl ShardReader {
+    pub(crate) async fn next(&mut self, max: usize, wait: Duration) -> Result<Batch> {
+        let (mut batch, mut newest) = (Batch::default(), None);
+        let mut next = tokio::time::timeout(wait, self.messages.next()).await.ok();
+        while let Some(message) = next {
+            let ended = || Error::retry(format!("{}: the consumer has ended", self.context));
+            let message = message.ok_or_else(ended)?.during(Kind::Retry, self.context.clone())?;
+            let info = message.info().map_err(|error| Error::retry(self.context.clone()).because(error.to_string()))?;
+            let (position, pending) = (info.stream_sequence, info.pending);
+            let stored_at = info.published.timestamp_micros();
+            batch.lag.messages = Some(pending);
+            // One that is sent again was passed on before.
+            if position > self.last {
+                self.last = position;
+                batch.deliveries.push(Delivery {
+                    position,
+                    sequence: position.to_string(),
+                    stored_at,
+                    partition_key: None,
+                    data: message.payload.clone(),
+                });
+                newest = Some((position, message));
+            }
+            if batch.deliveries.len() >= max {
+                break;
+            }
+            next = self.messages.next().now_or_never();
+        }
+        self.unacknowledged.extend(newest);
+        if batch.deliveries.is_empty() {
+            (batch.reached, batch.lag) = self.reached().await?;
+        }
+        Ok(batch)
+    }
+
+    /// The end of the stream, where the shard has no message that was not delivered.
+    async fn reached(&mut self) -> Result<(Option<u64>, Lag)> {
+        let end = self.stream.get_info().await.during(Kind::Retry, self.context.clone())?.state.last_sequence;
+        let info = self.consumer.info().await.during(Kind::Retry, self.context.clone())?;
+        let pending = info.num_pending;
+        // Delivered by the server, and perhaps on its way.
+        let is_here = info.delivered.stream_sequence <= self.last || info.delivered.consumer_sequence == 0;
+        let reached = (pending == 0 && is_here).then_some(end.max(self.last));
+        Ok((reached, Lag { messages: Some(pending), millis: (pending == 0).then_some(0) }))
+    }
+
+    pub(crate) async fn acknowledge(&mut self, position: u64) -> Result<()> {
+        let done = self.unacknowledged.iter().take_while(|(newest, _)| *newest <= position).count();
+        let Some((_, message)) = self.unacknowledged.drain(..done).last() else { return Ok(()) };
+        message.ack_with(AckKind::Ack).await.map_err(|error| Error::retry(self.context.clone()).because(error))
+    }
+}

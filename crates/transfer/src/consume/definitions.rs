@@ -1,0 +1,85 @@
+//! The tables as control messages have defined them. They are kept beside the lake's tables: a worker that begins in the
+//! middle of a stream needs them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use stream::message::{ColumnDefinition, TableDefinition, Values};
+
+use super::cell::inferred;
+use crate::changes::StreamStore;
+use crate::error::{Error, Result};
+
+/// The definitions of a transfer's tables, by `schema.table`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definitions(pub BTreeMap<String, TableDefinition>);
+
+impl Definitions {
+    /// Reads those of a transfer.
+    pub async fn read(store: StreamStore<'_>, transfer: &str) -> Result<Definitions> {
+        let Some(text) = store.read(&name(transfer)).await? else { return Ok(Definitions::default()) };
+        serde_json::from_slice(&text).map_err(|e| Error::setup("read the definitions of the stream's tables").because(e))
+    }
+
+    /// Adds a definition to those that other workers may have added.
+    pub async fn add(store: StreamStore<'_>, transfer: &str, table: &str, definition: &TableDefinition) -> Result<()> {
+        let mut all = Definitions::read(store, transfer).await?;
+        if all.0.get(table) == Some(definition) {
+            return Ok(());
+        }
+        all.0.insert(table.to_owned(), definition.clone());
+        let text = serde_json::to_vec_pretty(&all)
+            .map_err(|e| Error::bug("write the definitions of the stream's tables").because(e))?;
+        store.write(&name(transfer), text).await
+    }
+}
+
+/// The definition with the columns of another one that it does not have; `None` where it has all. Columns that are gone
+/// stay: the lake keeps their values of earlier rows.
+///
+/// # Errors
+/// A column that has another type.
+pub fn extended(
+    before: &TableDefinition,
+    now: &TableDefinition,
+) -> std::result::Result<Option<TableDefinition>, String> {
+    let mut all = before.clone();
+    for column in &now.columns {
+        match before.columns.iter().find(|known| known.name == column.name) {
+            None => all.columns.push(column.clone()),
+            Some(known) if super::cell::arrow_type(known) == super::cell::arrow_type(column) => {}
+            Some(known) => {
+                return Err(format!(
+                    "column {:?} has the type {} now, and was {}",
+                    column.name,
+                    column.native.as_deref().unwrap_or(column.column_type.name()),
+                    known.native.as_deref().unwrap_or(known.column_type.name())
+                ));
+            }
+        }
+    }
+    if !now.primary_key.is_empty() {
+        all.primary_key.clone_from(&now.primary_key);
+    }
+    Ok((all != *before).then_some(all))
+}
+
+/// The columns of a message that the definition does not have, by their values; none where they are all known.
+pub fn unknown_columns(definition: &TableDefinition, values: &Values<'_>) -> Vec<ColumnDefinition> {
+    let is_new = |(at, (name, value)): &(usize, &(std::borrow::Cow<'_, str>, &serde_json::value::RawValue))| {
+        definition.columns.get(*at).is_none_or(|column| column.name != *name)
+            && definition.place(name).is_none()
+            && value.get() != "null"
+    };
+    let column = |(_, (name, value)): (usize, &(std::borrow::Cow<'_, str>, &serde_json::value::RawValue))| ColumnDefinition {
+        name: name.clone().into_owned(),
+        column_type: inferred(value.get()),
+        nullable: true,
+        native: None,
+    };
+    values.0.iter().enumerate().filter(is_new).map(column).collect()
+}
+
+fn name(transfer: &str) -> String {
+    format!("{transfer}.tables")
+}

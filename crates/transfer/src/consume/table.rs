@@ -1,0 +1,449 @@
+//! A table of the lake that messages change.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use lake::TableName;
+use stream::message::{ColumnDefinition, ColumnType, Operation, TableDefinition, Values};
+use tokio::runtime::Handle;
+
+use super::definitions::{Definitions, extended, unknown_columns};
+use super::rows::{RowsBuilder, schema_of};
+use super::{ConsumeRequest, LeftOut};
+use crate::changes::net_effect::Matching;
+use crate::changes::table_writer::{Applied, TableWriter};
+use crate::changes::{ChangeCounts, StreamStore};
+use crate::checkpoint::Origin;
+use crate::destination::deleted_rows::with_deleted_at;
+use crate::destination::lake::{origin_of, with_origin};
+use crate::error::{Context, Error, Result};
+use crate::settings::Deletes;
+
+/// A chunk is applied at this many changes, or at this size.
+const CHUNK_CHANGES: usize = 50_000;
+const CHUNK_BYTES: usize = 16 << 20;
+
+/// How messages of a shard are known to a table: the positions of a replay are apart from those before it.
+pub fn position_name(transfer: &str, epoch: u64, shard: &str) -> String {
+    format!("wattlake.stream.{transfer}.{epoch}.{shard}")
+}
+
+/// A table.
+pub struct ConsumedTable {
+    /// `schema.table` of the messages.
+    pub name: String,
+    /// The table in the lake.
+    pub target: TableName,
+    /// What was received and committed.
+    pub counts: ChangeCounts,
+    /// Why it takes no more changes.
+    pub error: Option<Error>,
+    definition: TableDefinition,
+    key: Vec<usize>,
+    rows: RowsBuilder,
+    writer: Option<TableWriter>,
+    /// The positions that the table has, by shard.
+    committed: BTreeMap<String, u64>,
+    /// The positions of the changes that are collected.
+    collected: BTreeMap<String, u64>,
+    /// For each shard, the position before the first change that is not committed.
+    uncommitted_from: BTreeMap<String, u64>,
+    /// When the oldest change that is not committed was made.
+    pub oldest: Option<i64>,
+    committed_at: Option<Instant>,
+    lock: PathBuf,
+    runtime: Handle,
+}
+
+/// A change of a message.
+pub struct MessageChange<'m, 'a> {
+    /// What happened.
+    pub operation: Operation,
+    /// The row.
+    pub values: &'m Values<'a>,
+    /// The row before.
+    pub before: Option<&'m Values<'a>>,
+    /// Columns that the log did not have.
+    pub unchanged: &'m [String],
+    /// When, in microseconds since 1970.
+    pub at_micros: i64,
+    /// The size of the message.
+    pub bytes: usize,
+}
+
+impl ConsumedTable {
+    /// Opens a table, as control messages have defined it, or as the lake has it.
+    pub fn open(
+        request: &ConsumeRequest,
+        name: &str,
+        target: TableName,
+        definition: Option<TableDefinition>,
+        runtime: &Handle,
+    ) -> Result<ConsumedTable> {
+        let table = runtime.block_on(request.lake.table(&target)).context(format!("open {target} in the lake"))?;
+        let mut definition = match (definition, &table) {
+            (Some(definition), _) => definition,
+            (None, Some(table)) => of_lake(table)?,
+            (None, None) => TableDefinition::default(),
+        };
+        if let Some(key) = request.settings.keys.get(name) {
+            definition.primary_key.clone_from(key);
+        }
+        let writer = match table {
+            Some(table) => Some(writer(request, table, name, &definition, runtime)?),
+            None => None,
+        };
+        let key = key_places(&definition);
+        let lock = request.scratch.join(format!("{}.{target}.lock", request.settings.name));
+        Ok(ConsumedTable {
+            name: name.to_owned(),
+            target,
+            counts: ChangeCounts::default(),
+            error: None,
+            rows: RowsBuilder::new(&definition, &key),
+            definition,
+            key,
+            writer,
+            committed: BTreeMap::new(),
+            collected: BTreeMap::new(),
+            uncommitted_from: BTreeMap::new(),
+            oldest: None,
+            committed_at: None,
+            lock,
+            runtime: runtime.clone(),
+        })
+    }
+
+    /// The position up to which the table has a shard's changes.
+    pub fn position(&mut self, transfer: &str, epoch: u64, shard: &str) -> Result<u64> {
+        if let Some(position) = self.committed.get(shard) {
+            return Ok(*position);
+        }
+        let position = match &self.writer {
+            Some(writer) => {
+                let name = position_name(transfer, epoch, shard);
+                let position = self.runtime.block_on(writer.table().position(&name));
+                position.context("read the table's position")?.unwrap_or_default().cast_unsigned()
+            }
+            None => 0,
+        };
+        self.committed.insert(shard.to_owned(), position);
+        Ok(position)
+    }
+
+    /// Whether its columns are known.
+    pub fn is_defined(&self) -> bool {
+        !self.definition.columns.is_empty()
+    }
+
+    /// Whether its rows can be told apart: a table without a key has all columns as its key.
+    pub fn has_key(&self) -> bool {
+        !self.definition.primary_key.is_empty()
+    }
+
+    /// Follows a definition. Returns it where it is another one.
+    ///
+    /// # Errors
+    /// A column whose type has changed.
+    pub fn define(&mut self, request: &ConsumeRequest, now: &TableDefinition) -> Result<Option<TableDefinition>> {
+        let all = extended(&self.definition, now).map_err(|what| {
+            let hint = format!(
+                "drop the table in the lake, and replay the stream: {} transfer replay {} --from beginning",
+                request.settings.program, request.settings.name
+            );
+            Error::input(format!("follow the columns of {}: {what}", self.name)).state("columns-changed").hint(hint)
+        })?;
+        let Some(mut all) = all else { return Ok(None) };
+        if let Some(key) = request.settings.keys.get(&self.name) {
+            all.primary_key.clone_from(key);
+        }
+        self.apply()?;
+        let was_defined = self.is_defined();
+        self.definition = all;
+        self.key = key_places(&self.definition);
+        self.rows = RowsBuilder::new(&self.definition, &self.key);
+        if let Some(writer) = &mut self.writer {
+            writer.set_matching(matching(&self.definition, request.settings.deletes));
+            writer.finish_files()?;
+            let schema = writer.schema();
+            let is_new = |column: &&ColumnDefinition| schema.column_with_name(&column.name).is_none();
+            if self.definition.columns.iter().any(|column| is_new(&column)) {
+                let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+                let declared = schema_of(&self.definition);
+                fields.extend(declared.fields().iter().filter(|field| schema.column_with_name(field.name()).is_none()).cloned());
+                writer.add_columns(std::sync::Arc::new(arrow::datatypes::Schema::new(fields)))?;
+            }
+        }
+        self.counts.ddls += u64::from(was_defined);
+        Ok(Some(self.definition.clone()))
+    }
+
+    /// The definition with the columns of a message that no control message has defined; `None` where all are known.
+    pub fn with_columns_of(&self, values: &Values<'_>) -> Option<TableDefinition> {
+        if values.0.len() <= self.definition.columns.len()
+            && values.0.iter().zip(&self.definition.columns).all(|((name, _), column)| *name == column.name)
+        {
+            return None;
+        }
+        let columns = unknown_columns(&self.definition, values);
+        (!columns.is_empty()).then(|| TableDefinition { columns, primary_key: Vec::new() })
+    }
+
+    /// Collects a change, whose message is at a position of a shard.
+    ///
+    /// # Errors
+    /// What is wrong with the message.
+    pub fn collect(
+        &mut self,
+        change: &MessageChange<'_, '_>,
+        (shard, position): (&str, u64),
+        left_out: LeftOut,
+    ) -> std::result::Result<(), String> {
+        let row = self.rows.read(change.operation, change.values, change.before, left_out, change.unchanged)?;
+        self.rows.push(row, change.at_micros, change.bytes);
+        match change.operation {
+            Operation::Load | Operation::Insert => self.counts.inserts += 1,
+            Operation::Update => self.counts.updates += 1,
+            Operation::Delete => self.counts.deletes += 1,
+        }
+        self.note(shard, position, change.at_micros);
+        Ok(())
+    }
+
+    /// Collects the removal of all rows.
+    pub fn truncate(&mut self, positions: &[(String, u64)], at_micros: i64) {
+        self.rows.truncate(at_micros);
+        self.counts.truncates += 1;
+        for (shard, position) in positions {
+            self.note(shard, *position, at_micros);
+        }
+    }
+
+    fn note(&mut self, shard: &str, position: u64, at_micros: i64) {
+        match self.collected.get_mut(shard) {
+            Some(collected) => *collected = position,
+            None => {
+                self.collected.insert(shard.to_owned(), position);
+                self.uncommitted_from.entry(shard.to_owned()).or_insert(position - 1);
+            }
+        }
+        self.oldest.get_or_insert(at_micros);
+    }
+
+    /// The position before the first change of a shard that is not committed.
+    pub fn needs_from(&self, shard: &str) -> Option<u64> {
+        self.uncommitted_from.get(shard).copied()
+    }
+
+    /// The size of what is collected.
+    pub fn bytes(&self) -> usize {
+        self.rows.bytes()
+    }
+
+    /// Whether the collected changes are to be applied, so that memory does not grow.
+    pub fn is_full(&self) -> bool {
+        self.rows.len() >= CHUNK_CHANGES || self.rows.bytes() >= CHUNK_BYTES
+    }
+
+    /// Whether there is something to commit.
+    pub fn has_changes(&self) -> bool {
+        !self.collected.is_empty() || self.writer.as_ref().is_some_and(TableWriter::has_uncommitted)
+    }
+
+    /// Whether it is to be committed.
+    pub fn is_due(&self, interval: Duration) -> bool {
+        self.has_changes() && self.committed_at.is_none_or(|at| at.elapsed() >= interval)
+    }
+
+    /// Applies what is collected; nothing is visible before the commit.
+    fn apply(&mut self) -> Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let chunk = self.rows.take()?;
+        match &mut self.writer {
+            Some(writer) => writer.apply(&chunk),
+            None => Err(Error::bug(format!("apply changes to {}: it is not open", self.name))),
+        }
+    }
+
+    /// Applies what is collected, and commits it with its positions. Another worker may have committed the table since:
+    /// what it has of other shards stays, and where it has a shard of this one, the shard was lost to it.
+    pub fn commit(&mut self, request: &ConsumeRequest, epoch: u64) -> Result<Applied> {
+        let transfer = &request.settings.name;
+        let _lock = TableLock::take(&self.lock)?;
+        self.ensure_writer(request)?;
+        if let Some(writer) = self.writer.as_mut() {
+            if !writer.has_changes() {
+                writer.reload()?;
+            }
+            for (shard, _) in &self.collected {
+                let name = position_name(transfer, epoch, shard);
+                let found = self.runtime.block_on(writer.table().position(&name)).context("read the table's position")?;
+                let known = self.committed.get(shard).copied().unwrap_or_default();
+                if found.unwrap_or_default().cast_unsigned() != known {
+                    let what = format!("apply changes to {}: another worker reads shard {shard} now", self.name);
+                    return Err(Error::retry(what).state("shard-taken"));
+                }
+            }
+        }
+        self.apply()?;
+        let collected = std::mem::take(&mut self.collected);
+        let positions = collected
+            .iter()
+            .map(|(shard, position)| (position_name(transfer, epoch, shard), position.cast_signed()))
+            .collect();
+        let writer = self.writer.as_mut().ok_or_else(|| Error::bug("commit a table that is not open"))?;
+        let applied = writer.commit_at(positions)?;
+        self.committed.extend(collected);
+        self.uncommitted_from.clear();
+        self.oldest = None;
+        self.committed_at = Some(Instant::now());
+        self.counts.commits += 1;
+        self.counts.added += applied.added;
+        self.counts.removed += applied.removed;
+        self.counts.bytes += applied.bytes;
+        Ok(applied)
+    }
+
+    /// Applies what is collected, where it is much.
+    pub fn apply_full(&mut self, request: &ConsumeRequest) -> Result<()> {
+        self.ensure_writer(request)?;
+        self.apply()
+    }
+
+    /// Creates the table, where it is not there.
+    fn ensure_writer(&mut self, request: &ConsumeRequest) -> Result<()> {
+        if self.writer.is_some() {
+            return Ok(());
+        }
+        let (lake, name) = (&request.lake, self.name.clone());
+        let schema = schema_of(&self.definition);
+        let schema = if request.settings.deletes == Deletes::Mark { with_deleted_at(&schema) } else { schema };
+        let origin = origin(request, &self.name, &self.definition);
+        let context = format!("create {} in the lake", self.target);
+        let table = self.runtime.block_on(async {
+            if let Some(table) = lake.table(&self.target).await.context(context.clone())? {
+                return Ok(table);
+            }
+            let commit = lake.replace(&self.target, schema, &request.run, "stream").await.context(context.clone())?;
+            with_origin(commit, &origin)?.write().await.context(context.clone())?;
+            let table = lake.table(&self.target).await.context(context.clone())?;
+            table.ok_or_else(|| Error::bug(context.clone()))
+        })?;
+        self.writer = Some(writer(request, table, &name, &self.definition, &self.runtime)?);
+        Ok(())
+    }
+}
+
+/// Workers of one machine commit a table one after the other.
+struct TableLock(#[expect(dead_code, reason = "the lock is released with the file")] File);
+
+impl TableLock {
+    fn take(path: &Path) -> Result<TableLock> {
+        let context = || format!("lock {}", path.display());
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|e| Error::setup(context()).because(e))?;
+        }
+        let file = File::options().create(true).write(true).truncate(false).open(path);
+        let file = file.map_err(|e| Error::setup(context()).because(e))?;
+        file.lock().map_err(|e| Error::retry(context()).because(e))?;
+        Ok(TableLock(file))
+    }
+}
+
+fn key_places(definition: &TableDefinition) -> Vec<usize> {
+    match definition.primary_key.is_empty() {
+        true => (0..definition.columns.len()).collect(),
+        false => definition.primary_key.iter().filter_map(|name| definition.place(name)).collect(),
+    }
+}
+
+fn matching(definition: &TableDefinition, deletes: Deletes) -> Matching {
+    let is_unique = !definition.primary_key.is_empty();
+    let all = || definition.columns.iter().map(|column| column.name.clone()).collect();
+    Matching {
+        columns: if is_unique { definition.primary_key.clone() } else { all() },
+        is_unique,
+        deletes,
+        // A message may come again, and a table may be read again into the stream.
+        looks_up_inserts: is_unique,
+    }
+}
+
+fn writer(
+    request: &ConsumeRequest,
+    table: lake::Table,
+    name: &str,
+    definition: &TableDefinition,
+    runtime: &Handle,
+) -> Result<TableWriter> {
+    let transfer = &request.settings.name;
+    if let Some(origin) = runtime.block_on(origin_of(&table))?.filter(|origin| origin.transfer != *transfer) {
+        let what = format!("apply changes of {name}: {} is filled by the transfer {}", table.name(), origin.transfer);
+        return Err(Error::setup(what).state("other-transfer").hint("choose another schema with into = \"...\""));
+    }
+    let matching = matching(definition, request.settings.deletes);
+    let mut writer = TableWriter::new(table, None, &request.run, matching, runtime.clone())?;
+    let schema = writer.schema();
+    if request.settings.deletes == Deletes::Mark && with_deleted_at(&schema) != schema {
+        writer.add_columns(with_deleted_at(&schema))?;
+    }
+    Ok(writer)
+}
+
+/// Where the rows come from, so that no other transfer fills the table.
+fn origin(request: &ConsumeRequest, name: &str, definition: &TableDefinition) -> Origin {
+    Origin {
+        transfer: request.settings.name.clone(),
+        system: 0,
+        database: 0,
+        table: 0,
+        name: name.to_owned(),
+        key: definition.primary_key.clone(),
+        cursor: Vec::new(),
+        columns: Vec::new(),
+        storage: Vec::new(),
+        filter: None,
+        mirrors: false,
+        marks: request.settings.deletes == Deletes::Mark,
+        stream: None,
+        history: None,
+    }
+}
+
+/// The definition of a table that the lake has and no control message has defined.
+fn of_lake(table: &lake::Table) -> Result<TableDefinition> {
+    use arrow::datatypes::DataType;
+    let schema = table.schema().context("read the table's schema")?;
+    let column = |field: &std::sync::Arc<arrow::datatypes::Field>| {
+        let (column_type, native) = match field.data_type() {
+            DataType::Boolean => (ColumnType::Boolean, None),
+            DataType::Int8 | DataType::Int16 => (ColumnType::Int(2), None),
+            DataType::Int32 => (ColumnType::Int(4), None),
+            DataType::Int64 => (ColumnType::Int(8), None),
+            DataType::Float32 => (ColumnType::Real4, None),
+            DataType::Float64 => (ColumnType::Real8, None),
+            DataType::Decimal128(precision, scale) => {
+                (ColumnType::Numeric(Some((*precision, (*scale).max(0).cast_unsigned()))), None)
+            }
+            DataType::Date32 => (ColumnType::Date, None),
+            DataType::Timestamp(_, None) => (ColumnType::Datetime, Some("timestamp without time zone".to_owned())),
+            DataType::Timestamp(..) => (ColumnType::Datetime, None),
+            DataType::Binary => (ColumnType::Bytes(None), None),
+            _ => (ColumnType::Text(None), None),
+        };
+        ColumnDefinition { name: field.name().clone(), column_type, nullable: true, native }
+    };
+    let without_mark = |field: &&std::sync::Arc<arrow::datatypes::Field>| field.name() != crate::destination::deleted_rows::DELETED_AT;
+    let columns = schema.fields().iter().filter(without_mark).map(column).collect();
+    Ok(TableDefinition { columns, primary_key: Vec::new() })
+}
+
+/// Keeps a definition, so that the next worker knows it.
+pub fn keep(request: &ConsumeRequest, name: &str, definition: &TableDefinition, runtime: &Handle) -> Result<()> {
+    let store = StreamStore::Lake(&request.lake);
+    runtime.block_on(Definitions::add(store, &request.settings.name, name, definition))
+}

@@ -1,0 +1,151 @@
+//! The rows of a table as messages, before its changes.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch, StringArray};
+use stream::message::{ControlOperation, MessageWriter, Operation};
+use stream::{Destination, Record};
+use tokio::runtime::Handle;
+
+use super::encoder::{ChangePlace, TableEncoder, check_plan};
+use super::record::PublishedTable;
+use super::target::StreamTarget;
+use crate::changes::pgoutput::Field;
+use crate::destination::lake::WriteSummary;
+use crate::error::{Error, Result};
+use crate::plan::{PlanColumn, TablePlan};
+use crate::postgres::quote;
+use crate::read::{Sink, TableReader, whole_table_queries};
+use crate::request::Request;
+use crate::table_transfer::{ReadContext, TableMode, TransferOutcome};
+use crate::type_map::ColumnKind;
+
+/// The messages that are sent together.
+const BATCH_MESSAGES: usize = 2000;
+const BATCH_BYTES: usize = 1 << 20;
+/// The batches that are sent before the first is stored.
+const BATCHES_AHEAD: usize = 4;
+
+/// Stores the rows of a table in the stream. Its changes follow from the snapshot's position on.
+///
+/// Where the process is killed meanwhile, the next one begins with the table again, and says so by the control messages
+/// drop-table and create-table.
+pub async fn into_stream(
+    request: &Request,
+    context: &ReadContext<'_>,
+    table: &TablePlan,
+    target: &StreamTarget,
+) -> Result<TransferOutcome> {
+    let stream = context.stream.as_ref().ok_or_else(|| Error::bug("publish rows without a position in the log"))?;
+    let transfer = &request.settings.name;
+    check_plan(table)?;
+    target.connect(transfer).await?;
+    let plan = Arc::new(as_texts(table));
+    let names: Vec<String> =
+        plan.columns.iter().filter_map(|column| Some(column.source.as_ref()?.name.clone())).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let encoder = TableEncoder::new(table, &names, target.message_bytes_max().await)?;
+    let writer = MessageWriter { settings: target.messages };
+    let at = MessageWriter::timestamp(context.snapshot.at_micros);
+    let was_begun = target.read_record(transfer).await?.tables.contains_key(&table.source.oid);
+    let begun = PublishedTable { stream: stream.id.clone(), from: None, definition: encoder.definition.clone(), refusal: None };
+    let published = PublishedTable { from: Some(stream.position.to_i64()), ..begun.clone() };
+    target.update_record(transfer, |record| drop(record.tables.insert(table.source.oid, begun))).await?;
+    if target.messages.include_control_details {
+        let mut controls = vec![encoder.control(&writer, ControlOperation::CreateTable, &at)];
+        if was_begun {
+            controls.insert(0, encoder.control(&writer, ControlOperation::DropTable, &at));
+        }
+        target.send(controls).await?.await?;
+    }
+    fail::fail_point!("publish-load");
+    let _permit = context.large.acquire().await;
+    let (queries, _) = whole_table_queries(&plan, context.version, 1);
+    let reader = TableReader::new(&context.pool, plan, queries, request.progress(), None);
+    let sink = LoadSink {
+        target: target.clone(),
+        encoder,
+        writer,
+        timestamp: at,
+        records: Vec::new(),
+        bytes: 0,
+        sent: Vec::new(),
+        total: 0,
+        runtime: Handle::current(),
+    };
+    let bytes: u64 = reader.run(vec![sink]).await?.into_iter().sum();
+    target.update_record(transfer, |record| drop(record.tables.insert(table.source.oid, published))).await?;
+    let written = WriteSummary { rows: reader.rows(), bytes, ..WriteSummary::default() };
+    Ok(TransferOutcome { mode: TableMode::Initial, written, bytes_read: reader.bytes(), position: None })
+}
+
+/// The plan with the text of every value.
+fn as_texts(table: &TablePlan) -> TablePlan {
+    let text = |column: &PlanColumn| {
+        let name = column.source.as_ref().map_or(&column.name, |source| &source.name);
+        PlanColumn { expression: format!("{}::text", quote(name)), kind: ColumnKind::Text, ..column.clone() }
+    };
+    TablePlan { columns: table.columns.iter().map(text).collect(), ..table.clone() }
+}
+
+struct LoadSink {
+    target: StreamTarget,
+    encoder: TableEncoder,
+    writer: MessageWriter,
+    timestamp: String,
+    records: Vec<Record>,
+    bytes: usize,
+    sent: Vec<futures::future::BoxFuture<'static, Result<()>>>,
+    total: u64,
+    runtime: Handle,
+}
+
+impl LoadSink {
+    fn send(&mut self) -> Result<()> {
+        self.total += self.bytes as u64;
+        self.bytes = 0;
+        let records = std::mem::take(&mut self.records);
+        if !records.is_empty() {
+            self.sent.push(self.runtime.block_on(self.target.send(records))?);
+        }
+        if self.sent.len() >= BATCHES_AHEAD {
+            self.runtime.block_on(self.sent.remove(0))?;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for LoadSink {
+    type Done = u64;
+
+    fn take(&mut self, batch: RecordBatch) -> Result<()> {
+        let columns: Option<Vec<&StringArray>> =
+            batch.columns().iter().map(|column| column.as_any().downcast_ref::<StringArray>()).collect();
+        let columns = columns.ok_or_else(|| Error::bug("publish rows: a column is no text"))?;
+        let mut row: Vec<Field<'_>> = Vec::with_capacity(columns.len());
+        for index in 0..batch.num_rows() {
+            row.clear();
+            row.extend(columns.iter().map(|column| match column.is_null(index) {
+                true => Field::Null,
+                false => Field::Text(column.value(index).as_bytes()),
+            }));
+            let place = ChangePlace { timestamp: &self.timestamp, transaction: None };
+            let record = self.encoder.row(&self.writer, Operation::Load, &row, None, place)?;
+            debug_assert!(matches!(record.destination, Destination::Key(_)));
+            self.bytes += record.data.len();
+            self.records.push(record);
+            if self.records.len() >= BATCH_MESSAGES || self.bytes >= BATCH_BYTES {
+                self.send()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn done(mut self) -> Result<u64> {
+        self.send()?;
+        for sent in std::mem::take(&mut self.sent) {
+            self.runtime.block_on(sent)?;
+        }
+        Ok(self.total)
+    }
+}

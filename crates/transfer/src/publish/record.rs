@@ -1,0 +1,50 @@
+//! What a transfer has stored in its stream. The record is kept in the lake's folder, beside that of the slot.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use stream::message::TableDefinition;
+
+use crate::lsn::Lsn;
+
+/// A change in the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LogPoint {
+    /// The position of its transaction's commit.
+    pub commit: i64,
+    /// Its number in the transaction.
+    pub record: u64,
+}
+
+impl LogPoint {
+    /// The change with this number of a transaction.
+    pub fn new(commit: Lsn, record: u64) -> LogPoint {
+        LogPoint { commit: commit.to_i64(), record }
+    }
+}
+
+/// The record of a transfer that publishes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishRecord {
+    /// The last change that the stream is known to have; it may have later ones.
+    #[serde(default)]
+    pub last: Option<LogPoint>,
+    /// The tables, by their OIDs at the source.
+    #[serde(default)]
+    pub tables: BTreeMap<u32, PublishedTable>,
+}
+
+/// A table of a [`PublishRecord`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedTable {
+    /// The slot's stream; another one has other positions.
+    pub stream: String,
+    /// The position from which on the stream has the table's changes, in place of its rows; `None` while the rows are
+    /// stored.
+    pub from: Option<i64>,
+    /// The columns that were published last.
+    pub definition: TableDefinition,
+    /// Why its changes are not published any more, until it is read again.
+    #[serde(default)]
+    pub refusal: Option<String>,
+}

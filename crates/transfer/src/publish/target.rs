@@ -1,0 +1,120 @@
+//! The stream as the target of a transfer.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use lake::Lake;
+use stream::message::{Body, Message, MessageSettings};
+use stream::{Address, CredentialsProvider, Publisher, Record, StreamOptions};
+use tokio::sync::Mutex;
+
+use super::record::{LogPoint, PublishRecord};
+use crate::changes::StreamStore;
+use crate::error::{Error, Result};
+use crate::lsn::Lsn;
+
+/// The stream that a transfer publishes into. Its copies share one connection, since the order of the messages counts.
+#[derive(Clone)]
+pub struct StreamTarget {
+    /// The stream.
+    pub address: Address,
+    /// How it is created.
+    pub options: StreamOptions,
+    /// What messages contain.
+    pub messages: MessageSettings,
+    /// Keys for it.
+    pub credentials: CredentialsProvider,
+    /// Where the records of the transfer are kept.
+    pub records: Lake,
+    connection: Arc<Mutex<Option<Publisher>>>,
+    record: Arc<Mutex<()>>,
+}
+
+impl StreamTarget {
+    /// A target that is not connected yet.
+    pub fn new(
+        address: Address,
+        options: StreamOptions,
+        messages: MessageSettings,
+        credentials: CredentialsProvider,
+        records: Lake,
+    ) -> StreamTarget {
+        let (connection, record) = (Arc::default(), Arc::default());
+        StreamTarget { address, options, messages, credentials, records, connection, record }
+    }
+
+    /// Connects, where there is no connection. Returns the last change that the stream has.
+    pub async fn connect(&self, transfer: &str) -> Result<Option<LogPoint>> {
+        let mut connection = self.connection.lock().await;
+        if connection.is_some() {
+            return Ok(self.read_record(transfer).await?.last);
+        }
+        let publisher = Publisher::connect(&self.address, &self.options, &self.credentials).await?;
+        let last = publisher.last().await?.as_deref().and_then(point_of);
+        *connection = Some(publisher);
+        // Rows of tables may be stored behind it, and then it is not the stream's last message any more.
+        let record = self.update_record(transfer, |record| record.last = record.last.max(last)).await?;
+        Ok(record.last)
+    }
+
+    /// Ends the connection: the next batch is sent by a new one.
+    pub async fn disconnect(&self) {
+        *self.connection.lock().await = None;
+    }
+
+    /// Sends messages. The future ends when they are stored.
+    pub async fn send(&self, records: Vec<Record>) -> Result<BoxFuture<'static, Result<()>>> {
+        let mut connection = self.connection.lock().await;
+        let publisher =
+            connection.as_mut().ok_or_else(|| Error::retry("store messages: the connection has ended"))?;
+        let sent = publisher.publish(records).await;
+        if sent.is_err() {
+            *connection = None;
+        }
+        sent
+    }
+
+    /// The size of the largest message.
+    pub async fn message_bytes_max(&self) -> usize {
+        self.connection.lock().await.as_ref().map_or(usize::MAX, Publisher::message_bytes_max)
+    }
+
+    /// The record of a transfer.
+    pub async fn read_record(&self, transfer: &str) -> Result<PublishRecord> {
+        let Some(text) = StreamStore::Lake(&self.records).read(&name(transfer)).await? else {
+            return Ok(PublishRecord::default());
+        };
+        serde_json::from_slice(&text).map_err(|e| Error::setup("read the record of the published tables").because(e))
+    }
+
+    /// Changes the record of a transfer, and returns it.
+    pub async fn update_record(
+        &self,
+        transfer: &str,
+        change: impl FnOnce(&mut PublishRecord),
+    ) -> Result<PublishRecord> {
+        let _lock = self.record.lock().await;
+        let before = self.read_record(transfer).await?;
+        let mut record = before.clone();
+        change(&mut record);
+        if record != before {
+            let text = serde_json::to_vec_pretty(&record)
+                .map_err(|e| Error::bug("write the record of the published tables").because(e))?;
+            StreamStore::Lake(&self.records).write(&name(transfer), text).await?;
+        }
+        Ok(record)
+    }
+}
+
+/// The name of the record.
+fn name(transfer: &str) -> String {
+    format!("{transfer}.published")
+}
+
+/// The change that a message is of; `None` of a row that was read with its table, and of other programs' messages.
+fn point_of(message: &[u8]) -> Option<LogPoint> {
+    let message = Message::parse(message).ok()?;
+    let commit: Lsn = message.metadata.stream_position.as_deref()?.parse().ok()?;
+    let record = message.metadata.transaction_record_id?;
+    matches!(message.body, Body::Data { .. }).then(|| LogPoint::new(commit, record))
+}
