@@ -220,12 +220,30 @@ pub enum StreamRole {
     Publish { options: stream::StreamOptions, messages: stream::message::MessageSettings },
     /// Messages become changes of the target.
     Consume { start: stream::Start, left_out: transfer::consume::LeftOut },
+    /// A function is called with messages.
+    Call { start: stream::Start, call: FunctionSource },
+}
+
+/// How a function is called with the messages of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionSource {
+    pub function: String,
+    /// A version's number or an alias; the newest code where it is absent.
+    pub qualifier: Option<String>,
+    /// The most messages of a call.
+    pub batch_size: usize,
+    /// How long a batch waits to become full.
+    pub batch_window: Duration,
+    /// Whether a batch that fails is divided.
+    pub bisects: bool,
+    /// How often a batch is tried again; without an end where it is absent.
+    pub retries_max: Option<u32>,
 }
 
 impl Transfer {
     /// Whether the stream is its source.
     pub fn is_consumer(&self) -> bool {
-        self.stream.as_ref().is_some_and(|stream| matches!(stream.role, StreamRole::Consume { .. }))
+        self.stream.as_ref().is_some_and(|stream| !matches!(stream.role, StreamRole::Publish { .. }))
     }
 }
 

@@ -192,6 +192,23 @@ pub struct Transfer {
     /// Reading a stream: where the first run begins: `beginning`, `new`, or an instant.
     #[schemars(length(min = 1), extend("default" = "beginning"))]
     pub start: Field<String>,
+    /// Reading a stream: a function that is called with the messages, as Kinesis calls one of AWS Lambda, in place of
+    /// tables that they change: `NAME` or `NAME:QUALIFIER`.
+    #[schemars(length(min = 1))]
+    pub function: Field<String>,
+    /// Calling a function: the most messages of a call.
+    #[schemars(range(min = 1, max = 10000), extend("default" = 100))]
+    pub batch_size: Field<u32>,
+    /// Calling a function: how long a batch waits to become full.
+    #[schemars(extend("default" = "0s", "pattern" = "^[0-9]+ ?(s|min)$"))]
+    pub batch_window: Field<String>,
+    /// Calling a function: divide a batch that fails, so that one message does not hold up the others.
+    #[schemars(extend("default" = true))]
+    pub bisect: Field<bool>,
+    /// Calling a function: how often a batch is tried again before its messages are quarantined. Without an end by
+    /// default: the shard waits.
+    #[schemars(range(min = 0, max = 10000))]
+    pub retries: Field<u32>,
     /// Reading a stream: what a column means that an update leaves out.
     #[schemars(extend("default" = "null"))]
     pub left_out: Field<LeftOut>,

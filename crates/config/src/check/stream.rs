@@ -9,9 +9,10 @@ use transfer::consume::LeftOut;
 
 use super::super::problem::FileProblems;
 use super::super::raw;
-use super::super::{LAKE, Stream, StreamRole};
+use super::super::{FunctionSource, LAKE, Stream, StreamRole};
 use super::texts;
 
+const BATCH_SIZE: u32 = 100;
 const SHARDS: u32 = 4;
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -23,6 +24,11 @@ pub fn check(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option<Strea
         ("replicas", raw.replicas.span()),
         ("start", raw.start.span()),
         ("left_out", raw.left_out.span()),
+        ("function", raw.function.span()),
+        ("batch_size", raw.batch_size.span()),
+        ("batch_window", raw.batch_window.span()),
+        ("bisect", raw.bisect.span()),
+        ("retries", raw.retries.span()),
     ];
     let Some((text, span)) = raw.stream.get().zip(raw.stream.span()) else {
         for (key, span) in of_streams {
@@ -37,7 +43,7 @@ pub fn check(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option<Strea
         report.add(span.clone(), "a stream carries changes: only mode \"changes\" has one", hint);
     }
     let publishes = raw.source.get().is_some();
-    for (key, span) in &of_streams[if publishes { 3..5 } else { 0..3 }] {
+    for (key, span) in &of_streams[if publishes { 3..10 } else { 0..3 }] {
         if let Some(span) = span {
             let (role, hint) = match publishes {
                 true => ("reads a stream", "remove it, or the source"),
@@ -121,6 +127,54 @@ fn publisher(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> StreamRole {
     StreamRole::Publish { options, messages }
 }
 
+/// The function that is called with the messages; keys that only belong to one are reported.
+fn function_source(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option<FunctionSource> {
+    let of_functions = [
+        ("batch_size", raw.batch_size.span()),
+        ("batch_window", raw.batch_window.span()),
+        ("bisect", raw.bisect.span()),
+        ("retries", raw.retries.span()),
+    ];
+    let of_tables = [
+        ("target", raw.target.span()),
+        ("into", raw.into.span()),
+        ("include", raw.include.span()),
+        ("exclude", raw.exclude.span()),
+        ("deletes", raw.deletes.span()),
+        ("commit_interval", raw.commit_interval.span()),
+        ("left_out", raw.left_out.span()),
+    ];
+    let (keys, what, hint) = match raw.function.get() {
+        None => (&of_functions[..], "belongs to a function that is called", "add function = \"NAME\", or remove it"),
+        Some(_) => (&of_tables[..], "is for tables, and the function gets the messages", "remove it, or the function"),
+    };
+    for (key, span) in keys {
+        if let Some(span) = span {
+            report.add(span.clone(), format!("{key:?} {what}"), hint.to_owned());
+        }
+    }
+    let text = raw.function.get()?;
+    let (function, qualifier) = match text.split_once(':') {
+        Some((function, qualifier)) => (function.to_owned(), Some(qualifier.to_owned())),
+        None => (text.clone(), None),
+    };
+    let window = raw.batch_window.0.as_ref().and_then(|text| {
+        let window = texts::duration(text.get_ref());
+        if window.is_none() {
+            report.add(text.span(), format!("{:?} is not a duration", text.get_ref()), DURATION_HINT.to_owned());
+        }
+        window
+    });
+    Some(FunctionSource {
+        function,
+        qualifier,
+        batch_size: *raw.batch_size.get().unwrap_or(&BATCH_SIZE) as usize,
+        batch_window: window.unwrap_or_default(),
+        bisects: *raw.bisect.get().unwrap_or(&true),
+        retries_max: raw.retries.get().copied(),
+    })
+}
+
 fn consumer(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> StreamRole {
     let start = match raw.start.get().zip(raw.start.span()) {
         None => Start::Beginning,
@@ -137,6 +191,9 @@ fn consumer(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> StreamRole {
             },
         },
     };
+    if let Some(call) = function_source(raw, report) {
+        return StreamRole::Call { start, call };
+    }
     let left_out = match raw.left_out.get() {
         Some(raw::LeftOut::Unchanged) => LeftOut::Unchanged,
         Some(raw::LeftOut::Null) | None => LeftOut::Null,

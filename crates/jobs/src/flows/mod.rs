@@ -7,6 +7,7 @@ pub mod columns;
 pub mod control;
 mod declared;
 pub mod function;
+mod function_source;
 pub mod ingest;
 pub mod load;
 pub mod mart;

@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 use transfer::changes::{self, LogWatcher, ShardStatus, RereadRequest, StreamEnd, StreamObserver, StreamStatus};
 use transfer::changes::StreamStore;
 use transfer::consume::{
-    self, ConsumeEnd, ConsumeRequest, ConsumeSettings, Quarantine, QuarantinedMessage, ReplayRecord,
+    self, ConsumeEnd, ConsumeRequest, ConsumeSettings, LeftOut, Quarantine, QuarantinedMessage, ReplayRecord,
 };
 use transfer::read::Progress;
 use transfer::resume::Permission;
 use transfer::run::{Request, TransferReport};
 
+use crate::flows::function_source;
 use crate::flows::transfer::{outcome, request as request_of, target};
 use crate::runs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
@@ -259,8 +260,15 @@ fn consume_end(end: StreamEnd) -> ConsumeEnd {
 }
 
 async fn consume_request(warehouse: &Warehouse, config: &config::Transfer, run: &str) -> Result<ConsumeRequest> {
-    let Some(config::Stream { address, role: config::StreamRole::Consume { start, left_out } }) = &config.stream else {
-        return Err(base::Error::bug("read a stream by a transfer that has none").into());
+    let (address, start, left_out, handler) = match &config.stream {
+        Some(config::Stream { address, role: config::StreamRole::Consume { start, left_out } }) => {
+            (address, start, *left_out, None)
+        }
+        Some(config::Stream { address, role: config::StreamRole::Call { start, call } }) => {
+            let handler = function_source::handler(warehouse, address, call)?;
+            (address, start, LeftOut::default(), Some(handler))
+        }
+        _ => return Err(base::Error::bug("read a stream by a transfer that has none").into()),
     };
     let keys = config.tables.iter().filter(|(_, table)| !table.key.is_empty());
     let settings = ConsumeSettings {
@@ -272,7 +280,7 @@ async fn consume_request(warehouse: &Warehouse, config: &config::Transfer, run: 
         deletes: config.changes.deletes,
         commit_interval: config.changes.commit_interval,
         start: *start,
-        left_out: *left_out,
+        left_out,
         keys: keys.map(|(name, table)| (name.clone(), table.key.clone())).collect(),
     };
     Ok(ConsumeRequest {
@@ -283,6 +291,7 @@ async fn consume_request(warehouse: &Warehouse, config: &config::Transfer, run: 
         run: run.to_owned(),
         worker: run.to_owned(),
         scratch: warehouse.scratch_folder(),
+        handler,
     })
 }
 

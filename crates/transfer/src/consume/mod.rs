@@ -11,6 +11,8 @@
 mod barrier;
 mod cell;
 mod definitions;
+mod handler;
+mod handler_session;
 mod quarantine;
 mod run;
 mod rows;
@@ -29,6 +31,7 @@ use stream::{Address, CredentialsProvider, Start};
 
 use crate::settings::Deletes;
 
+pub use handler::{BatchHandler, BatchOutcome, HandlerSettings};
 pub use quarantine::{QuarantinedMessage, Quarantine};
 pub use run::{ConsumeEnd, ReplayRecord, run};
 pub use shard_record::{ShardRecord, forget_positions};
@@ -50,6 +53,8 @@ pub struct ConsumeRequest {
     pub worker: String,
     /// The folder of the locks that workers of this machine share.
     pub scratch: PathBuf,
+    /// What is called with the messages, in place of tables that they change.
+    pub handler: Option<HandlerSettings>,
 }
 
 /// The settings of a transfer that reads a stream.

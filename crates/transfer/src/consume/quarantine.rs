@@ -17,6 +17,9 @@ pub struct QuarantinedMessage {
     pub position: u64,
     /// The name of the position in the stream.
     pub sequence: String,
+    /// Its partition key, where the stream keeps it.
+    #[serde(default)]
+    pub partition_key: Option<String>,
     /// When it was stored in the stream, in microseconds since 1970.
     pub stored_at: i64,
     /// Why it can't be applied.
@@ -35,6 +38,7 @@ impl QuarantinedMessage {
             shard: shard.to_owned(),
             position: delivery.position,
             sequence: delivery.sequence.clone(),
+            partition_key: delivery.partition_key.clone(),
             stored_at: delivery.stored_at,
             reason: reason.to_owned(),
             message: text.map(str::to_owned),

@@ -10,6 +10,7 @@ use stream::{Reader, ShardState, Start, StartPosition};
 use tokio::runtime::Handle;
 
 use super::ConsumeRequest;
+use super::handler_session::{self, HandledShard, HandlerOptions};
 use super::session::{Session, SessionEnd, SessionOptions, SessionShard};
 use super::shard_record::ShardRecord;
 use super::shard_task::ShardTask;
@@ -149,12 +150,28 @@ async fn session(
         let record = ShardRecord { worker: request.worker.clone(), ..record.unwrap_or_default() };
         record.write(store, transfer, &record_name(replay.epoch, &id)).await?;
         let task = ShardTask::start(&reader, &id, &start).await?;
-        shards.push(SessionShard::new(id, record, task, &start));
+        shards.push((id, record, task, start));
     }
     if shards.is_empty() {
         // Of few shards, a worker may have none; it takes them over where another one ends.
         return idle(request, end, observer, waits).await;
     }
+    if let Some(settings) = request.handler.clone() {
+        let options = HandlerOptions {
+            request: Arc::clone(request),
+            settings,
+            observer: Arc::clone(observer),
+            end,
+            replay,
+            alive,
+            readable,
+            waits,
+        };
+        let shards = shards.into_iter().map(|(id, record, task, start)| HandledShard::new(id, record, task, &start));
+        return handler_session::run(Arc::new(options), shards.collect()).await;
+    }
+    let shards =
+        shards.into_iter().map(|(id, record, task, start)| SessionShard::new(id, record, task, &start)).collect();
     let options = SessionOptions {
         request: Arc::clone(request),
         observer: Arc::clone(observer),

@@ -29,6 +29,8 @@ use crate::plan::name_filter;
 const IDLE_WAIT: Duration = Duration::from_millis(2);
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const RECORD_INTERVAL: Duration = Duration::from_secs(2);
+/// Between two looks at messages that a user has sent again.
+const RESENT_INTERVAL: Duration = Duration::from_secs(2);
 const BARRIER_POLL: Duration = Duration::from_millis(100);
 /// The changes of all tables that wait for a commit.
 const WAITING_BYTES: usize = 64 << 20;
@@ -113,6 +115,7 @@ pub struct Session {
     quarantined: u64,
     bytes: u64,
     resent: Vec<String>,
+    resent_at: Instant,
     reported_at: Option<Instant>,
     recorded_at: Instant,
     beaten_at: Instant,
@@ -134,6 +137,7 @@ impl Session {
             quarantined: 0,
             bytes: 0,
             resent: Vec::new(),
+            resent_at: Instant::now(),
             reported_at: None,
             recorded_at: Instant::now(),
             beaten_at: Instant::now(),
@@ -169,10 +173,12 @@ impl Session {
                 return Ok(SessionEnd::Stopped);
             }
             if is_idle {
-                if self.shards.iter().all(|shard| shard.is_caught_up && shard.held.is_empty()) && self.apply_resent()? {
+                let is_finished = self.is_finished();
+                if (is_finished || self.is_resent_due()) && self.apply_resent()? {
+                    self.commit_due(true)?;
                     continue;
                 }
-                if self.is_finished() {
+                if is_finished {
                     self.commit_due(true)?;
                     return Ok(SessionEnd::Stopped);
                 }
@@ -469,10 +475,21 @@ impl Session {
         Ok(())
     }
 
+    /// Whether to look for messages that a user has sent again.
+    fn is_resent_due(&mut self) -> bool {
+        let has_all = self.shards.iter().all(|shard| shard.is_caught_up && shard.held.is_empty());
+        let is_due = has_all && self.resent_at.elapsed() >= RESENT_INTERVAL;
+        if is_due {
+            self.resent_at = Instant::now();
+        }
+        is_due
+    }
+
     /// Applies messages that a user has sent again. Returns whether there were any.
     fn apply_resent(&mut self) -> Result<bool> {
+        // One worker does it: that of the first shard.
         let is_first = self.options.readable.first() == self.shards.first().map(|shard| &shard.id);
-        if !is_first || !self.resent.is_empty() || self.recorded_at.elapsed() < RECORD_INTERVAL / 2 {
+        if !is_first || !self.resent.is_empty() {
             return Ok(false);
         }
         let request = Arc::clone(&self.options.request);

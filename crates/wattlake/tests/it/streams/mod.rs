@@ -16,7 +16,7 @@ use crate::world::{Nats, Source, Warehouse};
 /// A table of many types, one with partitions, and one without a key.
 const TABLES: &str = "
     create table measure (id bigint primary key, site int not null, at timestamptz not null, local timestamp, day date,
-        kwh numeric(12, 3), any numeric, ok boolean, note text, code char(4), raw bytea, doc jsonb, ratio float8,
+        kwh numeric(12, 3), amount numeric, ok boolean, note text, code char(4), raw bytea, doc jsonb, ratio float8,
         tags text[], during interval, clock time, key uuid);
     create table keyless (a int, b text);
     alter table keyless replica identity full;
@@ -30,7 +30,7 @@ const TABLES: &str = "
 
 /// The columns of `measure` as texts that are the same at the source and in the lake.
 const MEASURE: &str = "select id::text, site::text, to_char(at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as at, \
-     to_char(local, 'YYYY-MM-DD HH24:MI:SS.US') as local, day::text, kwh::text, any::text, ok::text, note, code::text, \
+     to_char(local, 'YYYY-MM-DD HH24:MI:SS.US') as local, day::text, kwh::text, amount::text, ok::text, note, code::text, \
      encode(raw, 'hex') as raw, doc::text, ratio::text, key::text from measure";
 const KEYLESS: &str = "select a::text, b from keyless";
 
