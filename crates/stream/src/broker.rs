@@ -6,12 +6,10 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 
-
 use crate::address::{Address, Broker};
 use crate::credentials::CredentialsProvider;
 use crate::error::Result;
 use crate::{kinesis, nats};
-
 
 /// A message to store.
 #[derive(Debug, Clone)]

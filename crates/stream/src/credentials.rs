@@ -151,7 +151,9 @@ impl CredentialsProvider {
         if is_named {
             let name = self.profile_name();
             let what = format!("read credentials of AWS: the profile {name:?} has no keys");
-            return Err(Error::setup(what).hint("write aws_access_key_id and aws_secret_access_key into ~/.aws/credentials"));
+            return Err(
+                Error::setup(what).hint("write aws_access_key_id and aws_secret_access_key into ~/.aws/credentials")
+            );
         }
         if let Some(credentials) = remote::of_container(environment).await? {
             return Ok(credentials);

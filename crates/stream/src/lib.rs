@@ -17,7 +17,8 @@ mod partition;
 
 pub use address::{Address, Broker};
 pub use broker::{
-    Batch, Delivery, Destination, Lag, Publisher, Reader, Record, ShardReader, ShardState, Start, StartPosition, StreamOptions,
+    Batch, Delivery, Destination, Lag, Publisher, Reader, Record, ShardReader, ShardState, Start, StartPosition,
+    StreamOptions,
 };
 pub use credentials::{AwsCredentials, AwsEnvironment, CredentialsProvider};
 pub use error::{Error, Result};

@@ -68,9 +68,10 @@ async fn open(
                 storage: stream::StorageType::File,
                 ..stream::Config::default()
             };
-            return jetstream.create_stream(config).await.map_err(|error| {
-                Error::setup(format!("create the stream {}", address.display())).because(error)
-            });
+            return jetstream
+                .create_stream(config)
+                .await
+                .map_err(|error| Error::setup(format!("create the stream {}", address.display())).because(error));
         }
         (Err(error), _) => error,
     };

@@ -33,7 +33,11 @@ pub fn check(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option<Strea
     let Some((text, span)) = raw.stream.get().zip(raw.stream.span()) else {
         for (key, span) in of_streams {
             if let Some(span) = span {
-                report.add(span, format!("{key:?} belongs to a stream"), "add stream = \"...\", or remove it".to_owned());
+                report.add(
+                    span,
+                    format!("{key:?} belongs to a stream"),
+                    "add stream = \"...\", or remove it".to_owned(),
+                );
             }
         }
         return None;
@@ -72,7 +76,9 @@ pub fn check(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option<Strea
             report.add(span, format!("{key:?} can't be used: {what}"), hint.to_owned());
         }
     }
-    if let Some((target, span)) = raw.target.get().zip(raw.target.span()).filter(|(target, _)| !publishes && *target != LAKE) {
+    if let Some((target, span)) =
+        raw.target.get().zip(raw.target.span()).filter(|(target, _)| !publishes && *target != LAKE)
+    {
         let what = format!("a stream into the connection {target:?} is not implemented yet");
         report.add(span, what, "set target = \"lake\"".to_owned());
     }

@@ -42,7 +42,11 @@ pub fn check(
         (Some(_), Some(_)) => (check_source(&raw.source, connections, report), Some(Target::Stream)),
         (None, _) => {
             if raw.source.get().is_none() && raw.stream.get().is_none() {
-                report.add(0..0, "\"source\" is missing", "add source = \"NAME\", a connection, or stream = \"...\"".to_owned());
+                report.add(
+                    0..0,
+                    "\"source\" is missing",
+                    "add source = \"NAME\", a connection, or stream = \"...\"".to_owned(),
+                );
             }
             (check_source(&raw.source, connections, report), check_target(&raw, connections, report))
         }

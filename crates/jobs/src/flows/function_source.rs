@@ -95,8 +95,7 @@ impl BatchHandler for FunctionHandler {
         let payload = serde_json::to_vec(&self.event(shard, messages))
             .map_err(|error| base::Error::bug("write an event").because(error))?;
         let qualifier = self.call.qualifier.as_deref().unwrap_or(LATEST);
-        let call =
-            FunctionCall { function: &self.call.function, qualifier, event: event_of(payload), waits: true };
+        let call = FunctionCall { function: &self.call.function, qualifier, event: event_of(payload), waits: true };
         let context = || format!("call the function {}", self.call.function);
         let execution = match invoke(&self.warehouse, call).await {
             Ok(Ok(execution)) => execution,

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
-use transfer::changes::{self, LogWatcher, ShardStatus, RereadRequest, StreamEnd, StreamObserver, StreamStatus};
 use transfer::changes::StreamStore;
+use transfer::changes::{self, LogWatcher, RereadRequest, ShardStatus, StreamEnd, StreamObserver, StreamStatus};
 use transfer::consume::{
     self, ConsumeEnd, ConsumeRequest, ConsumeSettings, LeftOut, Quarantine, QuarantinedMessage, ReplayRecord,
 };
@@ -206,15 +206,14 @@ async fn consume(
         });
         run.event("stream.started", json!({"transfer": options.name, "source": config.source}))?;
         let (end, runtime) = (consume_end(options.end), Handle::current());
-        let streaming =
-            tokio::task::spawn_blocking(move || runtime.block_on(consume::run(&consumed, end, &observer)));
+        let streaming = tokio::task::spawn_blocking(move || runtime.block_on(consume::run(&consumed, end, &observer)));
         let recorder = Recorder { run, name: options.name, on_status: &options.on_status };
         let state = recorder.follow(received, None).await?;
         streaming.await?.inspect_err(|error| {
             let what = base::chain(error);
             let recorded = run.interrupt_tables(options.name, &what, error.hint.as_deref());
-            if let Err(error) = recorded
-                .and_then(|()| run.event("stream.failed", json!({"transfer": options.name, "error": what})))
+            if let Err(error) =
+                recorded.and_then(|()| run.event("stream.failed", json!({"transfer": options.name, "error": what})))
             {
                 tracing::warn!(%error, "event not recorded");
             }
@@ -412,7 +411,11 @@ struct Recorder<'a> {
 
 impl Recorder<'_> {
     /// Records events until the stream has ended, and returns its last state.
-    async fn follow(&self, mut events: UnboundedReceiver<StreamEvent>, mut log: Option<LogWatcher>) -> Result<StreamState> {
+    async fn follow(
+        &self,
+        mut events: UnboundedReceiver<StreamEvent>,
+        mut log: Option<LogWatcher>,
+    ) -> Result<StreamState> {
         let mut state = StreamState::default();
         let mut recorded_at: Option<Instant> = None;
         let mut alarm_at = RETAINED_ALARM;

@@ -46,7 +46,11 @@ async fn variables_go_before_the_default_profile_and_a_named_profile_before_them
 #[tokio::test]
 async fn a_program_prints_credentials_and_what_is_not_implemented_says_so() {
     let printed = r#"{"Version":1,"AccessKeyId":"P","SecretAccessKey":"p","SessionToken":"t","Expiration":"2999-01-01T00:00:00Z"}"#;
-    let home = folder("programs", "", &format!("[default]\ncredential_process = echo '{printed}'\n[profile role]\nrole_arn = a\n"));
+    let home = folder(
+        "programs",
+        "",
+        &format!("[default]\ncredential_process = echo '{printed}'\n[profile role]\nrole_arn = a\n"),
+    );
     let found = provider(&[("HOME", home.to_str().unwrap())]).credentials().await.unwrap();
     assert_eq!((found.access_key_id.as_str(), found.session_token.as_deref()), ("P", Some("t")));
     let role = provider(&[("HOME", home.to_str().unwrap()), ("AWS_PROFILE", "role")]).credentials().await.unwrap_err();
@@ -63,7 +67,8 @@ fn server(answers: Vec<&'static str>) -> (String, std::thread::JoinHandle<Vec<St
             let (mut connection, _) = listener.accept().unwrap();
             let mut request = vec![0; 4096];
             let length = connection.read(&mut request).unwrap();
-            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+            let answer =
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
             connection.write_all(answer.as_bytes()).unwrap();
             String::from_utf8_lossy(&request[..length]).to_lowercase()
         };

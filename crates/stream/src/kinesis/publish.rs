@@ -112,9 +112,8 @@ impl Publisher {
                 vec![entry(json!({"Data": data, "PartitionKey": shortened(key)}))]
             }
             Destination::AllShards => {
-                let of = |begin: &String| {
-                    entry(json!({"Data": data, "PartitionKey": "control", "ExplicitHashKey": begin}))
-                };
+                let of =
+                    |begin: &String| entry(json!({"Data": data, "PartitionKey": "control", "ExplicitHashKey": begin}));
                 self.shards.iter().map(of).collect()
             }
         }

@@ -119,7 +119,8 @@ impl<'a> Message<'a> {
     /// # Errors
     /// What is wrong with it, for users.
     pub fn parse(bytes: &'a [u8]) -> Result<Message<'a>, String> {
-        let envelope: Envelope<'a> = serde_json::from_slice(bytes).map_err(|error| format!("it is no message of DMS: {error}"))?;
+        let envelope: Envelope<'a> =
+            serde_json::from_slice(bytes).map_err(|error| format!("it is no message of DMS: {error}"))?;
         let metadata = envelope.metadata;
         let operation = metadata.operation.as_ref();
         let body = match (metadata.record_type.as_ref(), envelope.data, envelope.control) {
@@ -129,8 +130,8 @@ impl<'a> Message<'a> {
                 Body::Data { operation, values, before: envelope.before }
             }
             ("control", _, control) => {
-                let operation =
-                    ControlOperation::of(operation).ok_or_else(|| format!("the operation {operation:?} is not known"))?;
+                let operation = ControlOperation::of(operation)
+                    .ok_or_else(|| format!("the operation {operation:?} is not known"))?;
                 let table = control.as_ref().and_then(|control| control.get("table-def"));
                 Body::Control { operation, table: table.map(TableDefinition::of).transpose()? }
             }

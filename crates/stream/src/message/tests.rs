@@ -22,13 +22,16 @@ fn a_load_record_of_dms_has_no_transaction() {
 
 #[test]
 fn an_update_of_dms_with_details_and_a_before_image() {
-    let message = br#"{"data":{"id":5,"energy":9.324410911751E+12,"a \"b\"":"\u00e9"},"before-image":{"id":4},"metadata":{
+    let message =
+        br#"{"data":{"id":5,"energy":9.324410911751E+12,"a \"b\"":"\u00e9"},"before-image":{"id":4},"metadata":{
         "timestamp":"2020-07-13T20:13:19.508833Z","record-type":"data","operation":"update","partition-key-type":
         "schema-table","schema-name":"public","table-name":"measure","transaction-id":9324410911751,
         "transaction-record-id":1,"prev-transaction-id":9324410911750,"prev-transaction-record-id":10,
         "commit-timestamp":"2020-07-13T20:13:19.000000Z","stream-position":"mysql-bin-changelog.002171:36912271:0"}}"#;
     let message = Message::parse(message).unwrap();
-    let Body::Data { operation: Operation::Update, values, before: Some(before) } = &message.body else { unreachable!() };
+    let Body::Data { operation: Operation::Update, values, before: Some(before) } = &message.body else {
+        unreachable!()
+    };
     assert_eq!(text(values, "energy"), Some("9.324410911751E+12"));
     assert_eq!((text(values, "a \"b\""), text(before, "id")), (Some("\"\\u00e9\""), Some("4")));
     assert_eq!(message.metadata.transaction_record_id, Some(1));
@@ -70,9 +73,11 @@ fn what_is_no_message_says_why() {
 
 #[test]
 fn messages_are_written_as_they_are_read() {
-    let writer = MessageWriter { settings: MessageSettings { include_partition_value: true, ..MessageSettings::default() } };
+    let writer =
+        MessageWriter { settings: MessageSettings { include_partition_value: true, ..MessageSettings::default() } };
     let (head, mut out) = (MessageHead::new("public", "me\"asure"), Vec::new());
-    let transaction = TransactionDetails { id: 741, record: 3, previous: (740, 18_446_744_073_709_551_615), position: "0/16B3748" };
+    let transaction =
+        TransactionDetails { id: 741, record: 3, previous: (740, 18_446_744_073_709_551_615), position: "0/16B3748" };
     let details = DataDetails {
         timestamp: &MessageWriter::timestamp(1_572_562_439_721_201),
         transaction: Some(transaction),

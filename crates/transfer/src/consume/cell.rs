@@ -90,14 +90,14 @@ pub fn read<'a>(json: &'a str, data_type: &DataType) -> Result<Cell<'a>, String>
         DataType::Int16 => integer(i16::MIN.into(), i16::MAX.into(), "an integer of 2 bytes"),
         DataType::Int32 => integer(i32::MIN.into(), i32::MAX.into(), "an integer of 4 bytes"),
         DataType::Int64 => integer(i64::MIN.into(), i64::MAX.into(), "an integer of 8 bytes"),
-        DataType::Float32 | DataType::Float64 => {
-            text.parse().map(Cell::Float).map_err(|_| expected("a number"))
-        }
+        DataType::Float32 | DataType::Float64 => text.parse().map(Cell::Float).map_err(|_| expected("a number")),
         DataType::Decimal128(precision, scale) => {
             let limit = 10_i128.checked_pow(u32::from(*precision)).unwrap_or(i128::MAX);
             let value = u32::try_from(*scale).ok().and_then(|scale| decimal(&text, scale));
             let value = value.filter(|value| value.abs() < limit);
-            value.map(Cell::Int).ok_or_else(|| expected(&format!("a number of {precision} digits, {scale} of them decimals")))
+            value
+                .map(Cell::Int)
+                .ok_or_else(|| expected(&format!("a number of {precision} digits, {scale} of them decimals")))
         }
         DataType::Date32 => days(&text).map(|days| Cell::Int(days.into())).ok_or_else(|| expected("a date")),
         DataType::Timestamp(_, _) => {
@@ -197,11 +197,18 @@ fn micros(text: &str) -> Option<i64> {
 /// Of the common form, `2019-10-31T22:53:59.721201Z`.
 fn plain_micros(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
-    if bytes.len() < 20 || bytes[4] != b'-' || bytes[7] != b'-' || !matches!(bytes[10], b'T' | b' ') || bytes.last() != Some(&b'Z') {
+    if bytes.len() < 20
+        || bytes[4] != b'-'
+        || bytes[7] != b'-'
+        || !matches!(bytes[10], b'T' | b' ')
+        || bytes.last() != Some(&b'Z')
+    {
         return None;
     }
     let number = |from: usize, to: usize| {
-        bytes[from..to].iter().try_fold(0_u32, |value, byte| byte.is_ascii_digit().then(|| value * 10 + u32::from(byte - b'0')))
+        bytes[from..to]
+            .iter()
+            .try_fold(0_u32, |value, byte| byte.is_ascii_digit().then(|| value * 10 + u32::from(byte - b'0')))
     };
     let date = NaiveDate::from_ymd_opt(i32::try_from(number(0, 4)?).ok()?, number(5, 7)?, number(8, 10)?)?;
     let fraction = &bytes[19..bytes.len() - 1];
@@ -282,17 +289,27 @@ impl CellBuilder {
             _ => None,
         };
         match self {
-            CellBuilder::Bool(column) => column.append_option(if let Cell::Bool(value) = cell { Some(*value) } else { None }),
+            CellBuilder::Bool(column) => {
+                column.append_option(if let Cell::Bool(value) = cell { Some(*value) } else { None })
+            }
             CellBuilder::Int16(column) => column.append_option(integer.map(|value| value as i16)),
             CellBuilder::Int32(column) => column.append_option(integer.map(|value| value as i32)),
             CellBuilder::Int64(column) => column.append_option(integer.map(|value| value as i64)),
-            CellBuilder::Float32(column) => column.append_option(if let Cell::Float(value) = cell { Some(*value as f32) } else { None }),
-            CellBuilder::Float64(column) => column.append_option(if let Cell::Float(value) = cell { Some(*value) } else { None }),
+            CellBuilder::Float32(column) => {
+                column.append_option(if let Cell::Float(value) = cell { Some(*value as f32) } else { None })
+            }
+            CellBuilder::Float64(column) => {
+                column.append_option(if let Cell::Float(value) = cell { Some(*value) } else { None })
+            }
             CellBuilder::Decimal(column) => column.append_option(integer),
             CellBuilder::Date(column) => column.append_option(integer.map(|value| value as i32)),
             CellBuilder::Timestamp(column) => column.append_option(integer.map(|value| value as i64)),
-            CellBuilder::Bytes(column) => column.append_option(if let Cell::Bytes(value) = cell { Some(value) } else { None }),
-            CellBuilder::Text(column) => column.append_option(if let Cell::Text(value) = cell { Some(value) } else { None }),
+            CellBuilder::Bytes(column) => {
+                column.append_option(if let Cell::Bytes(value) = cell { Some(value) } else { None })
+            }
+            CellBuilder::Text(column) => {
+                column.append_option(if let Cell::Text(value) = cell { Some(value) } else { None })
+            }
         }
     }
 
@@ -350,7 +367,11 @@ mod tests {
             ("\"AP8=\"", DataType::Binary, Some(Cell::Bytes(vec![0, 255]))),
             ("\"\\\\x0\"", DataType::Binary, None),
             ("\"a\\nb\"", DataType::Utf8, Some(Cell::Text("a\nb".into()))),
-            ("123456789012345678901234567890.5", DataType::Utf8, Some(Cell::Text("123456789012345678901234567890.5".into()))),
+            (
+                "123456789012345678901234567890.5",
+                DataType::Utf8,
+                Some(Cell::Text("123456789012345678901234567890.5".into())),
+            ),
             ("null", DataType::Utf8, Some(Cell::Null)),
         ] {
             assert_eq!(read(json, &data_type).ok(), expected, "{json} as {data_type}");

@@ -18,7 +18,8 @@ impl Definitions {
     /// Reads those of a transfer.
     pub async fn read(store: StreamStore<'_>, transfer: &str) -> Result<Definitions> {
         let Some(text) = store.read(&name(transfer)).await? else { return Ok(Definitions::default()) };
-        serde_json::from_slice(&text).map_err(|e| Error::setup("read the definitions of the stream's tables").because(e))
+        serde_json::from_slice(&text)
+            .map_err(|e| Error::setup("read the definitions of the stream's tables").because(e))
     }
 
     /// Adds a definition to those that other workers may have added.
@@ -71,12 +72,13 @@ pub fn unknown_columns(definition: &TableDefinition, values: &Values<'_>) -> Vec
             && definition.place(name).is_none()
             && value.get() != "null"
     };
-    let column = |(_, (name, value)): (usize, &(std::borrow::Cow<'_, str>, &serde_json::value::RawValue))| ColumnDefinition {
-        name: name.clone().into_owned(),
-        column_type: inferred(value.get()),
-        nullable: true,
-        native: None,
-    };
+    let column =
+        |(_, (name, value)): (usize, &(std::borrow::Cow<'_, str>, &serde_json::value::RawValue))| ColumnDefinition {
+            name: name.clone().into_owned(),
+            column_type: inferred(value.get()),
+            nullable: true,
+            native: None,
+        };
     values.0.iter().enumerate().filter(is_new).map(column).collect()
 }
 

@@ -271,7 +271,9 @@ async fn deliver(
                 wait = RETRY_WAIT;
                 continue;
             }
-            BatchOutcome::FailedFrom(at) => (&part[at.min(part.len() - 1)..], "the function has named it as failed".to_owned()),
+            BatchOutcome::FailedFrom(at) => {
+                (&part[at.min(part.len() - 1)..], "the function has named it as failed".to_owned())
+            }
             BatchOutcome::Failed(reason) => (part, reason),
         };
         let has_progress = rest.len() < part.len();
@@ -290,7 +292,11 @@ async fn deliver(
                 quarantine.add(&message).await?;
             }
         } else {
-            tracing::warn!(shard = shard.id, messages = rest.len(), "the function has failed, and is called again: {reason}");
+            tracing::warn!(
+                shard = shard.id,
+                messages = rest.len(),
+                "the function has failed, and is called again: {reason}"
+            );
             parts.push_front((rest, attempts));
             let until = Instant::now() + wait;
             while Instant::now() < until {

@@ -14,8 +14,8 @@ mod definitions;
 mod handler;
 mod handler_session;
 mod quarantine;
-mod run;
 mod rows;
+mod run;
 mod session;
 mod shard_record;
 mod shard_task;
@@ -32,7 +32,7 @@ use stream::{Address, CredentialsProvider, Start};
 use crate::settings::Deletes;
 
 pub use handler::{BatchHandler, BatchOutcome, HandlerSettings};
-pub use quarantine::{QuarantinedMessage, Quarantine};
+pub use quarantine::{Quarantine, QuarantinedMessage};
 pub use run::{ConsumeEnd, ReplayRecord, run};
 pub use shard_record::{ShardRecord, forget_positions};
 

@@ -142,7 +142,10 @@ async fn session(
                 StartPosition::After { position: record.position, sequence: record.sequence.clone() }
             }
             // A shard that continues another one is read whole.
-            _ if all.iter().any(|shard| shard.id == id && shard.parents.iter().any(|parent| records.contains_key(parent))) => {
+            _ if all
+                .iter()
+                .any(|shard| shard.id == id && shard.parents.iter().any(|parent| records.contains_key(parent))) =>
+            {
                 StartPosition::From(Start::Beginning)
             }
             _ => replay.start(&id, request.settings.start),

@@ -291,7 +291,8 @@ impl Session {
             keep(&request, &table.name, &all, &runtime)?;
         }
         if operation == Operation::Update && !table.has_key() {
-            let hint = format!("the key of {} is not known: give it by [tables.{:?}] key = [...]", table.name, table.name);
+            let hint =
+                format!("the key of {} is not known: give it by [tables.{:?}] key = [...]", table.name, table.name);
             return Ok(Err(hint));
         }
         let at = metadata.commit_timestamp.unwrap_or(metadata.timestamp);
@@ -381,7 +382,8 @@ impl Session {
         let request = &self.options.request;
         tracing::warn!(shard, position = delivery.position, "a message is quarantined: {reason}");
         if self.quarantined > QUARANTINED_MAX {
-            let what = format!("read {}: {QUARANTINED_MAX} messages can't be applied: {reason}", request.address.display());
+            let what =
+                format!("read {}: {QUARANTINED_MAX} messages can't be applied: {reason}", request.address.display());
             return Err(Error::input(what).state("quarantined").hint("is it the stream that was meant?"));
         }
         let message = QuarantinedMessage::new(shard, delivery, reason);
@@ -531,7 +533,8 @@ impl Session {
 
     fn write_records(&mut self, is_release: bool) -> Result<()> {
         let request = Arc::clone(&self.options.request);
-        let (store, transfer, epoch) = (StreamStore::Lake(&request.lake), &request.settings.name, self.options.replay.epoch);
+        let (store, transfer, epoch) =
+            (StreamStore::Lake(&request.lake), &request.settings.name, self.options.replay.epoch);
         let durable: Vec<u64> = self.shards.iter().map(|shard| self.durable(shard)).collect();
         for (shard, durable) in self.shards.iter_mut().zip(durable) {
             let before = shard.record.clone();

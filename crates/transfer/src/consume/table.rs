@@ -172,7 +172,9 @@ impl ConsumedTable {
             if self.definition.columns.iter().any(|column| is_new(&column)) {
                 let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
                 let declared = schema_of(&self.definition);
-                fields.extend(declared.fields().iter().filter(|field| schema.column_with_name(field.name()).is_none()).cloned());
+                fields.extend(
+                    declared.fields().iter().filter(|field| schema.column_with_name(field.name()).is_none()).cloned(),
+                );
                 writer.add_columns(std::sync::Arc::new(arrow::datatypes::Schema::new(fields)))?;
             }
         }
@@ -281,7 +283,8 @@ impl ConsumedTable {
             }
             for (shard, _) in &self.collected {
                 let name = position_name(transfer, epoch, shard);
-                let found = self.runtime.block_on(writer.table().position(&name)).context("read the table's position")?;
+                let found =
+                    self.runtime.block_on(writer.table().position(&name)).context("read the table's position")?;
                 let known = self.committed.get(shard).copied().unwrap_or_default();
                 if found.unwrap_or_default().cast_unsigned() != known {
                     let what = format!("apply changes to {}: another worker reads shard {shard} now", self.name);
@@ -437,7 +440,8 @@ fn of_lake(table: &lake::Table) -> Result<TableDefinition> {
         };
         ColumnDefinition { name: field.name().clone(), column_type, nullable: true, native }
     };
-    let without_mark = |field: &&std::sync::Arc<arrow::datatypes::Field>| field.name() != crate::destination::deleted_rows::DELETED_AT;
+    let without_mark =
+        |field: &&std::sync::Arc<arrow::datatypes::Field>| field.name() != crate::destination::deleted_rows::DELETED_AT;
     let columns = schema.fields().iter().filter(without_mark).map(column).collect();
     Ok(TableDefinition { columns, primary_key: Vec::new() })
 }

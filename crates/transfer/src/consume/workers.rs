@@ -46,9 +46,7 @@ pub fn assigned(worker: &str, alive: &[String], shards: &[String]) -> Vec<String
 
 /// Whether a shard can be taken: nobody else has it who is alive.
 pub fn is_free(record: Option<&ShardRecord>, worker: &str, alive: &[String]) -> bool {
-    record.is_none_or(|record| {
-        record.worker.is_empty() || record.worker == worker || !alive.contains(&record.worker)
-    })
+    record.is_none_or(|record| record.worker.is_empty() || record.worker == worker || !alive.contains(&record.worker))
 }
 
 #[cfg(test)]

@@ -255,7 +255,8 @@ pub fn changed(before: &TableDefinition, now: &TableDefinition) -> Option<Contro
     let is_in = |table: &TableDefinition, column: &ColumnDefinition| table.columns.contains(column);
     let removed: Vec<&ColumnDefinition> = before.columns.iter().filter(|column| !is_in(now, column)).collect();
     let added: Vec<&ColumnDefinition> = now.columns.iter().filter(|column| !is_in(before, column)).collect();
-    let same_type = |a: &ColumnDefinition, b: &ColumnDefinition| (a.column_type, &a.native) == (b.column_type, &b.native);
+    let same_type =
+        |a: &ColumnDefinition, b: &ColumnDefinition| (a.column_type, &a.native) == (b.column_type, &b.native);
     Some(match (removed.as_slice(), added.as_slice()) {
         ([], [_, ..]) => ControlOperation::AddColumn,
         ([_, ..], []) => ControlOperation::DropColumn,

@@ -48,7 +48,8 @@ pub async fn into_stream(
     let writer = MessageWriter { settings: target.messages };
     let at = MessageWriter::timestamp(context.snapshot.at_micros);
     let was_begun = target.read_record(transfer).await?.tables.contains_key(&table.source.oid);
-    let begun = PublishedTable { stream: stream.id.clone(), from: None, definition: encoder.definition.clone(), refusal: None };
+    let begun =
+        PublishedTable { stream: stream.id.clone(), from: None, definition: encoder.definition.clone(), refusal: None };
     let published = PublishedTable { from: Some(stream.position.to_i64()), ..begun.clone() };
     target.update_record(transfer, |record| drop(record.tables.insert(table.source.oid, begun))).await?;
     if target.messages.include_control_details {

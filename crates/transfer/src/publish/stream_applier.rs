@@ -203,7 +203,10 @@ impl<'a> StreamApplier<'a> {
     fn publish(&mut self, relation: u32, change: &Message<'_>, transaction: Transaction, before: Lsn) -> Result<()> {
         let Some(table) = self.tables.get_mut(&relation) else { return Ok(()) };
         let Some(encoder) = table.encoder.as_mut() else {
-            return Err(Error::bug(format!("publish {}: a change before its description", table.plan.source.display())));
+            return Err(Error::bug(format!(
+                "publish {}: a change before its description",
+                table.plan.source.display()
+            )));
         };
         let (fields, old): (Vec<Field<'_>>, Option<Vec<Field<'_>>>) = match change {
             Message::Insert { new, .. } => (new.fields().collect(), None),

@@ -65,8 +65,7 @@ impl StreamTarget {
     /// Sends messages. The future ends when they are stored.
     pub async fn send(&self, records: Vec<Record>) -> Result<BoxFuture<'static, Result<()>>> {
         let mut connection = self.connection.lock().await;
-        let publisher =
-            connection.as_mut().ok_or_else(|| Error::retry("store messages: the connection has ended"))?;
+        let publisher = connection.as_mut().ok_or_else(|| Error::retry("store messages: the connection has ended"))?;
         let sent = publisher.publish(records).await;
         if sent.is_err() {
             *connection = None;

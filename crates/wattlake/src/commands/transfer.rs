@@ -319,9 +319,7 @@ impl List {
             let target = match &config.target {
                 Target::Lake => "lake".to_owned(),
                 Target::Postgres(connection) => connection.clone(),
-                Target::Stream => {
-                    config.stream.as_ref().map_or_else(String::new, |stream| stream.address.display())
-                }
+                Target::Stream => config.stream.as_ref().map_or_else(String::new, |stream| stream.address.display()),
             };
             let last = warehouse.ledger.runs(1, Some(&format!("transfer:{name}")))?.into_iter().next();
             let (mode, via) = (format!("{:?}", config.mode).to_lowercase(), format!("{:?}", config.via).to_lowercase());

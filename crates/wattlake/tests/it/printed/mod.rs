@@ -13,7 +13,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 
 use crate::billing::example::copy;
-use crate::world::{EXAMPLE, Source};
+use crate::world::{EXAMPLE, Nats, Source};
 use environment::{PageEnvironment, connection};
 use text::{Block, blocks, page, pages, within_sentences};
 
@@ -26,7 +26,7 @@ const NOT_RUN: [(&str, &str); 2] = [
 const ROLE: &str = "[roles.analyst]\npassword = \"${ANALYST_PASSWORD}\"\n";
 
 /// Pages whose blocks are run by a test of their own.
-const OWN_TEST: [&str; 7] = [
+const OWN_TEST: [&str; 8] = [
     "README.md",
     "docs/billing.md",
     "docs/changes.md",
@@ -34,6 +34,7 @@ const OWN_TEST: [&str; 7] = [
     "docs/functions.md",
     "docs/layouts.md",
     "docs/models.md",
+    "docs/streams.md",
 ];
 
 /// The example platform with a role `wattlake` that may read it, with a password.
@@ -133,6 +134,26 @@ fn changes_work_as_printed() {
     assert!(said[2].has("public.meter").text().contains("streaming"), "{}", said[2].text());
     said[4].has("public.meter  ok");
     said[5].has("dropped the slot wattlake_live and the publication wattlake_live");
+}
+
+#[test]
+fn streams_work_as_printed() {
+    let (source, mut environment, nats) = (Source::empty(), PageEnvironment::new(true), Nats::start());
+    source.execute("create table meter (id int primary key, kw float8); insert into meter values (1, 2.5)");
+    let toml = prepare(&environment, &source);
+    let toml = toml.replace(&connection(&source), &format!("[connections.platform]\nurl = '{}'\n", source.url()));
+    environment.write("warehouse/wattlake.toml", &toml);
+    fs::remove_file(environment.warehouse().join("transfers/platform.toml")).unwrap();
+    let blocks = blocks("docs/streams.md");
+    let here = |text: &str| text.replace("nats://127.0.0.1:4222/platform", &nats.stream("platform"));
+    let files = of_language(&blocks, "toml");
+    environment.write("warehouse/transfers/publish.toml", &here(&files[0].text));
+    environment.write("warehouse/transfers/warehouse.toml", &here(&files[1].text));
+    let [commands, quarantine] = of_language(&blocks, "sh")[..] else { panic!("the page has other blocks than these") };
+    let said = environment.run_block(commands);
+    said[2].has("public.meter").has("streaming");
+    environment.run_block(quarantine)[1].has("0 messages");
+    environment.start_page();
 }
 
 #[test]

@@ -58,7 +58,9 @@ fn messages_mean_what_dms_means() {
         &[
             control("create-table", columns.clone()),
             // A load has no transaction; a large number is in scientific notation.
-            json!("{\"data\":{\"id\":9.324410911751E+12,\"kwh\":1.5E+3,\"note\":\"a\",\"at\":\"2026-11-30T07:00:00Z\"},\"metadata\":{\"timestamp\":\"2026-11-30T08:00:00Z\",\"record-type\":\"data\",\"operation\":\"load\",\"partition-key-type\":\"primary-key\",\"schema-name\":\"public\",\"table-name\":\"measure\"}}"),
+            json!(
+                "{\"data\":{\"id\":9.324410911751E+12,\"kwh\":1.5E+3,\"note\":\"a\",\"at\":\"2026-11-30T07:00:00Z\"},\"metadata\":{\"timestamp\":\"2026-11-30T08:00:00Z\",\"record-type\":\"data\",\"operation\":\"load\",\"partition-key-type\":\"primary-key\",\"schema-name\":\"public\",\"table-name\":\"measure\"}}"
+            ),
             message("insert", json!({"id": 1, "note": "b"})),
             message("insert", json!({"id": 2, "kwh": 2, "note": "c"})),
             // A column that is left out is NULL.
@@ -136,7 +138,14 @@ fn what_cannot_be_applied_is_quarantined_and_sent_again() {
 #[test]
 fn without_control_messages_the_key_is_given() {
     let (_moto, url) = Python::s3();
-    put(&url, 1, &[message("insert", json!({"id": 1, "kwh": 1.5, "note": "a"})), message("update", json!({"id": 1, "kwh": 2.5}))]);
+    put(
+        &url,
+        1,
+        &[
+            message("insert", json!({"id": 1, "kwh": 1.5, "note": "a"})),
+            message("update", json!({"id": 1, "kwh": 2.5})),
+        ],
+    );
     let without = warehouse(&url, "");
     without.ok(&["transfer", "run", "t", "--until-caught-up"]);
     without.run(&["transfer", "quarantine", "list", "t"]).has("the key of public.measure is not known");

@@ -3,6 +3,7 @@
 #[cfg(feature = "failpoints")]
 mod crash;
 mod dms;
+mod functions;
 mod shards;
 
 use std::process::{Child, Stdio};
@@ -38,8 +39,7 @@ const KEYLESS: &str = "select a::text, b from keyless";
 fn warehouse_of(source: &Source, stream: &str, publishing: &str, reading: &str) -> Warehouse {
     let toml = format!("lake.url = 'lake'\nconnections.source.url = '{}'\n", source.url());
     let slot = source.name();
-    let publishing =
-        format!("source = 'source'\nmode = 'changes'\nslot = '{slot}'\nstream = '{stream}'\n{publishing}");
+    let publishing = format!("source = 'source'\nmode = 'changes'\nslot = '{slot}'\nstream = '{stream}'\n{publishing}");
     let reading = format!("mode = 'changes'\nstream = '{stream}'\n{reading}");
     Warehouse::new(&[("wattlake.toml", &toml), ("transfers/out.toml", &publishing), ("transfers/t.toml", &reading)])
 }

@@ -67,14 +67,19 @@ fn workers_share_the_shards_and_take_those_of_one_that_is_killed() {
     // What concerns all rows waits for both workers.
     source.execute("truncate keyless; insert into keyless values (1, 'after')");
     let is_there = |n: u64| {
-        warehouse.run(&["sql", "--format", "json", "select count(*) as n from keyless where b = 'after'"]).out.contains(&format!("\"n\":{n}"))
+        warehouse
+            .run(&["sql", "--format", "json", "select count(*) as n from keyless where b = 'after'"])
+            .out
+            .contains(&format!("\"n\":{n}"))
     };
     wait_until("the table is truncated", || is_there(1));
     drop(first);
     source.execute("update measure set note = 'after the kill'; insert into keyless values (2, 'after')");
     wait_until("the other worker takes over", || is_there(2));
     wait_until("one worker has all shards", || shards_of(1));
-    let noted = |note: &str| warehouse.sql(&format!("select count(*) as n from measure where note = '{note}'"))[0]["n"].as_u64();
+    let noted = |note: &str| {
+        warehouse.sql(&format!("select count(*) as n from measure where note = '{note}'"))[0]["n"].as_u64()
+    };
     wait_until("all rows are changed", || noted("after the kill") == Some(500));
     assert_equal(&source, &warehouse, "after the kill");
 }
