@@ -224,7 +224,28 @@ async fn open_lake(config: &config::Warehouse, environment: &Environment) -> Res
         options.extend(variables.map(|(name, value)| (name.to_lowercase(), value.clone())));
     }
     options.extend(lake.options().into_iter().map(|(name, value)| (name.to_lowercase(), value)));
+    if url.starts_with("s3://") || url.starts_with("s3a://") {
+        add_profile(&mut options, environment).await?;
+    }
     Ok(lake::Lake::open(url, options).await?)
+}
+
+/// Adds the keys and the region of `AWS_PROFILE`, where no keys are given. The object store itself knows keys in variables,
+/// the container's and the machine's.
+async fn add_profile(options: &mut HashMap<String, String>, environment: &Environment) -> Result<()> {
+    let provider = stream::CredentialsProvider::new(stream::AwsEnvironment::of(|name| environment.variable(name)));
+    let profile = environment.variable("AWS_PROFILE").filter(|profile| !profile.is_empty());
+    let is_given = options.contains_key("aws_access_key_id") || options.contains_key("access_key_id");
+    let Some(profile) = profile.filter(|_| !is_given) else { return Ok(()) };
+    let provider = provider.with_profile(Some(&profile));
+    let keys = provider.credentials().await?;
+    options.insert("aws_access_key_id".to_owned(), keys.access_key_id);
+    options.insert("aws_secret_access_key".to_owned(), keys.secret_access_key);
+    options.extend(keys.session_token.map(|token| ("aws_session_token".to_owned(), token)));
+    if let Some(region) = provider.region() {
+        options.entry("aws_region".to_owned()).or_insert(region);
+    }
+    Ok(())
 }
 
 /// The entry of `known` with this name; `place` is where a user would add one.

@@ -77,7 +77,7 @@ async fn open(
     };
     if is_missing(&error) {
         let hint = "the transfer that publishes into it creates it: start that first";
-        return Err(Error::setup(format!("{context}: there is no such stream")).state("stream").hint(hint));
+        return Err(Error::retry(format!("{context}: there is no such stream")).state("missing").hint(hint));
     }
     let is_disabled = matches!(error.kind(), GetStreamErrorKind::JetStream(ref cause) if cause.code() == 503);
     let error = Error::new(if is_disabled { Kind::FixSetup } else { Kind::Retry }, context).because(error);

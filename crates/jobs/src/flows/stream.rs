@@ -31,6 +31,9 @@ const RECORD_INTERVAL: Duration = Duration::from_secs(2);
 /// From so many bytes of the log on that the source keeps for the slot, an event is recorded; then at each doubling.
 const RETAINED_ALARM: i64 = 8 << 30;
 
+/// The worker of a transfer's run. There is one at a time, so that the next one has its shards at once.
+const FIRST_WORKER: &str = "run";
+
 /// How a stream is run.
 pub struct StreamOptions<'a> {
     /// The transfer's name.
@@ -197,7 +200,7 @@ async fn consume(
         return Err(error.hint("have the transfer that publishes read it again, or replay the stream").into());
     }
     runs::run_service(warehouse, Job::Transfer(config), request, detail, async |run, stop| {
-        let consumed = Arc::new(consume_request(warehouse, config, run.id()).await?);
+        let consumed = Arc::new(consume_request(warehouse, config, run.id(), FIRST_WORKER).await?);
         let (events, received) = unbounded_channel();
         let observer: Arc<dyn StreamObserver> = Arc::new(Observer {
             transfer: options.name.to_owned(),
@@ -235,7 +238,7 @@ async fn consume(
 pub async fn work(warehouse: &Warehouse, name: &str, end: StreamEnd, observer: Arc<dyn StreamObserver>) -> Result<()> {
     let config = consumer(warehouse, name)?;
     let id = uuid::Uuid::now_v7().to_string();
-    let request = Arc::new(consume_request(warehouse, config, &id).await?);
+    let request = Arc::new(consume_request(warehouse, config, &id, &id).await?);
     let (end, runtime) = (consume_end(end), Handle::current());
     tokio::task::spawn_blocking(move || runtime.block_on(consume::run(&request, end, &observer))).await??;
     Ok(())
@@ -258,7 +261,12 @@ fn consume_end(end: StreamEnd) -> ConsumeEnd {
     }
 }
 
-async fn consume_request(warehouse: &Warehouse, config: &config::Transfer, run: &str) -> Result<ConsumeRequest> {
+async fn consume_request(
+    warehouse: &Warehouse,
+    config: &config::Transfer,
+    run: &str,
+    worker: &str,
+) -> Result<ConsumeRequest> {
     let (address, start, left_out, handler) = match &config.stream {
         Some(config::Stream { address, role: config::StreamRole::Consume { start, left_out } }) => {
             (address, start, *left_out, None)
@@ -288,7 +296,7 @@ async fn consume_request(warehouse: &Warehouse, config: &config::Transfer, run: 
         lake: warehouse.lake().await?,
         settings,
         run: run.to_owned(),
-        worker: run.to_owned(),
+        worker: worker.to_owned(),
         scratch: warehouse.scratch_folder(),
         handler,
     })

@@ -12,7 +12,7 @@ use super::client::Client;
 use crate::address::Address;
 use crate::broker::{Batch, Delivery, Lag, ShardState, Start, StartPosition};
 use crate::credentials::CredentialsProvider;
-use crate::error::{Context, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 
 /// The limit of a request.
 const MESSAGES_MAX: usize = 10_000;
@@ -116,7 +116,10 @@ impl Reader {
     pub(crate) async fn connect(address: &Address, credentials: &CredentialsProvider) -> Result<Reader> {
         let client = Client::new(address, credentials)?;
         client.list().await.map_err(|error| match error.state {
-            Some("missing") => error.hint("the transfer that publishes into it creates it: start that first"),
+            // It may be created yet.
+            Some("missing") => Error::retry(error.context)
+                .state("missing")
+                .hint("the transfer that publishes into it creates it: start that first"),
             _ => error,
         })?;
         Ok(Reader { client })

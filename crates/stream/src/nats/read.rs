@@ -34,6 +34,8 @@ pub struct ShardReader {
     context: String,
     /// The position of the last message that was passed on.
     last: u64,
+    /// The number of messages that have arrived, those that were sent again included.
+    delivered: u64,
     /// The last messages of batches, each of which acknowledges those before it.
     unacknowledged: VecDeque<(u64, Message)>,
 }
@@ -91,7 +93,7 @@ impl Reader {
             StartPosition::After { position, .. } => *position,
             StartPosition::From(_) => 0,
         };
-        Ok(ShardReader { stream, consumer, messages, context, last, unacknowledged: VecDeque::new() })
+        Ok(ShardReader { stream, consumer, messages, context, last, delivered: 0, unacknowledged: VecDeque::new() })
     }
 }
 
@@ -123,6 +125,7 @@ impl ShardReader {
             let (position, pending) = (info.stream_sequence, info.pending);
             let stored_at = info.published.timestamp_micros();
             batch.lag.messages = Some(pending);
+            self.delivered = info.consumer_sequence;
             // One that is sent again was passed on before.
             if position > self.last {
                 self.last = position;
@@ -153,7 +156,7 @@ impl ShardReader {
         let info = self.consumer.info().await.during(Kind::Retry, self.context.clone())?;
         let pending = info.num_pending;
         // Delivered by the server, and perhaps on its way.
-        let is_here = info.delivered.stream_sequence <= self.last || info.delivered.consumer_sequence == 0;
+        let is_here = info.delivered.consumer_sequence <= self.delivered;
         let reached = (pending == 0 && is_here).then_some(end.max(self.last));
         Ok((reached, Lag { messages: Some(pending), millis: (pending == 0).then_some(0) }))
     }

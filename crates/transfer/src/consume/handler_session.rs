@@ -76,6 +76,15 @@ pub struct HandlerOptions {
     pub readable: Vec<String>,
     /// Shards of this worker are not released yet.
     pub waits: bool,
+    /// When the session began.
+    pub started_at: Instant,
+}
+
+impl HandlerOptions {
+    /// Whether the other workers, if any, are known to be alive: the shards of one that was killed are taken over first.
+    fn knows_workers(&self) -> bool {
+        self.alive.len() <= 1 || self.started_at.elapsed() > workers::GONE_AFTER + HEARTBEAT
+    }
 }
 
 /// Calls the handler with the messages of the shards until the session ends.
@@ -193,7 +202,7 @@ async fn handle(
             shard.record.is_finished = true;
             end = SessionEnd::Changed;
             break;
-        } else if shard.is_caught_up && options.end == ConsumeEnd::CaughtUp && !options.waits {
+        } else if shard.is_caught_up && options.end == ConsumeEnd::CaughtUp && !options.waits && options.knows_workers() {
             break;
         }
         let status = ShardStatus {

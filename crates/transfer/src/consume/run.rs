@@ -169,6 +169,7 @@ async fn session(
             alive,
             readable,
             waits,
+            started_at: Instant::now(),
         };
         let shards = shards.into_iter().map(|(id, record, task, start)| HandledShard::new(id, record, task, &start));
         return handler_session::run(Arc::new(options), shards.collect()).await;

@@ -113,6 +113,7 @@ pub struct Session {
     definitions: Definitions,
     selects: Box<dyn Fn(&str) -> bool + Send>,
     quarantined: u64,
+    started_at: Instant,
     bytes: u64,
     resent: Vec<String>,
     resent_at: Instant,
@@ -135,6 +136,7 @@ impl Session {
             definitions,
             selects: Box::new(selects),
             quarantined: 0,
+            started_at: Instant::now(),
             bytes: 0,
             resent: Vec::new(),
             resent_at: Instant::now(),
@@ -192,7 +194,13 @@ impl Session {
 
     fn is_finished(&self) -> bool {
         let has_all = |shard: &SessionShard| shard.is_caught_up && shard.barrier.is_none() && shard.held.is_empty();
-        self.options.end == ConsumeEnd::CaughtUp && !self.options.waits && self.shards.iter().all(has_all)
+        let is_last = self.options.end == ConsumeEnd::CaughtUp && !self.options.waits;
+        is_last && self.shards.iter().all(has_all) && self.knows_workers()
+    }
+
+    /// Whether the other workers, if any, are known to be alive: the shards of one that was killed are taken over first.
+    fn knows_workers(&self) -> bool {
+        self.options.alive.len() <= 1 || self.started_at.elapsed() > workers::GONE_AFTER + HEARTBEAT
     }
 
     /// Handles what the shards have. Returns whether there was something.

@@ -13,7 +13,7 @@ use crate::error::Result;
 /// Between two writes of a worker's record.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
 /// A worker is gone whose record is so much older than one's own.
-const GONE_AFTER: Duration = Duration::from_secs(8);
+pub const GONE_AFTER: Duration = Duration::from_secs(8);
 
 /// Writes the record of a worker, and returns the workers that are alive, in their order.
 pub async fn heartbeat(store: StreamStore<'_>, transfer: &str, worker: &str) -> Result<Vec<String>> {

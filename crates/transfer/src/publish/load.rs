@@ -14,7 +14,7 @@ use crate::changes::pgoutput::Field;
 use crate::destination::lake::WriteSummary;
 use crate::error::{Error, Result};
 use crate::plan::{PlanColumn, TablePlan};
-use crate::postgres::quote;
+use crate::postgres::{Column, quote};
 use crate::read::{Sink, TableReader, whole_table_queries};
 use crate::request::Request;
 use crate::table_transfer::{ReadContext, TableMode, TransferOutcome};
@@ -84,7 +84,13 @@ pub async fn into_stream(
 fn as_texts(table: &TablePlan) -> TablePlan {
     let text = |column: &PlanColumn| {
         let name = column.source.as_ref().map_or(&column.name, |source| &source.name);
-        PlanColumn { expression: format!("{}::text", quote(name)), kind: ColumnKind::Text, ..column.clone() }
+        let is_padded = |known: &&Column| known.name == *name && known.input_type.starts_with("character(");
+        let expression = match table.source.columns.iter().find(is_padded) {
+            // A cast would remove the blanks at the end, which the log has.
+            Some(_) => format!("CASE WHEN {0} IS NOT NULL THEN format('%s', {0}) END", quote(name)),
+            None => format!("{}::text", quote(name)),
+        };
+        PlanColumn { expression, kind: ColumnKind::Text, ..column.clone() }
     };
     TablePlan { columns: table.columns.iter().map(text).collect(), ..table.clone() }
 }

@@ -202,7 +202,7 @@ async fn check_stream(warehouse: &Warehouse, name: &str) -> Result<Option<String
     let reader = match stream::Reader::connect(address, "wattlake-check", &credentials).await {
         Ok(reader) => reader,
         // The first run of the transfer that publishes creates it.
-        Err(error) if matches!(error.state, Some("stream" | "missing")) && error.hint.is_some() => {
+        Err(error) if error.state == Some("missing") => {
             return Ok(Some(format!("{}: there is no such stream yet", address.display())));
         }
         Err(error) => return Err(error.into()),

@@ -136,3 +136,25 @@ fn a_commit_whose_answer_is_lost_is_there_once() {
         source.simulate_day(day);
     }
 }
+
+#[test]
+fn a_profile_of_the_shared_files_opens_the_lake() {
+    let (_server, url) = Python::s3();
+    python(BUCKET, &json!({"url": url, "make": true}));
+    let toml = format!(
+        "[lake]\nurl = 's3://warehouse/by-profile'\n[lake.options]\naws_endpoint = '{url}'\naws_allow_http = 'true'\n"
+    );
+    let warehouse = Warehouse::new(&[
+        ("wattlake.toml", &toml),
+        ("aws/credentials", "[lake]\naws_access_key_id = key\naws_secret_access_key = secret\n"),
+        ("aws/config", "[profile lake]\nregion = us-east-1\n"),
+    ]);
+    let [credentials, config] =
+        ["credentials", "config"].map(|name| warehouse.path().join("aws").join(name).to_str().unwrap().to_owned());
+    let warehouse = warehouse
+        .with_env("AWS_SHARED_CREDENTIALS_FILE", &credentials)
+        .with_env("AWS_CONFIG_FILE", &config)
+        .with_env("AWS_PROFILE", "lake");
+    warehouse.ok(&["check"]).has("no errors found");
+    warehouse.with_env("AWS_PROFILE", "other").run(&["check"]).has("the profile \"other\" has no keys");
+}

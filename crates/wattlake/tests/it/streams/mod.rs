@@ -31,7 +31,7 @@ const TABLES: &str = "
 
 /// The columns of `measure` as texts that are the same at the source and in the lake.
 const MEASURE: &str = "select id::text, site::text, to_char(at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as at, \
-     to_char(local, 'YYYY-MM-DD HH24:MI:SS.US') as local, day::text, kwh::text, amount::text, ok::text, note, code::text, \
+     to_char(local, 'YYYY-MM-DD HH24:MI:SS.US') as local, day::text, kwh::text, amount::text, ok::text, note, rtrim(code::text) as code, \
      encode(raw, 'hex') as raw, doc::text, ratio::text, key::text from measure";
 const KEYLESS: &str = "select a::text, b from keyless";
 
@@ -89,7 +89,7 @@ const CHANGES: &str = "
     update measure set note = 'changed', kwh = kwh + 1 where id <= 100;
     update measure set id = id + 100000 where id between 101 and 120;
     delete from measure where id between 121 and 140;
-    insert into measure (id, site, at, ok) values (1000, 1, 'infinity', null), (1001, 1, '2026-01-01', true);
+    insert into measure (id, site, at, ok) values (1000, 1, '2026-02-02', null), (1001, 1, '2026-01-01', true);
     delete from keyless where a = 3;
     update keyless set b = 'u' where a = 4;
     insert into keyless values (9, null)";
