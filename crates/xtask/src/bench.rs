@@ -12,6 +12,7 @@ mod functions;
 mod keys;
 mod load;
 mod query;
+mod through_stream;
 mod tpch;
 
 mod contenders;
@@ -53,6 +54,8 @@ pub enum Benchmark {
     Forecast(forecast::Options),
     /// Invocations, warm and cold: the Invoke API and AWS's runtime interface emulator
     Functions(functions::Options),
+    /// The write-ahead log into a lake through NATS JetStream, by one and by two workers, and directly
+    Stream(through_stream::Options),
     /// The 22 queries of TPC-H: Wattlake's server, and DuckDB on the same files
     Tpch(tpch::Options),
     /// Dashboard queries over many connections while a transfer writes
@@ -73,6 +76,7 @@ pub fn run(project: &Project, benchmark: Benchmark) -> Result<()> {
         Benchmark::Keys(options) => keys::run(project, &options),
         Benchmark::Load(options) => load::run(project, &options),
         Benchmark::Query(options) => query::run(project, &options),
+        Benchmark::Stream(options) => through_stream::run(project, &options),
         Benchmark::Tpch(options) => tpch::run(project, &options),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::pull::MessagesErrorKind;
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::{self, AckKind, Message, stream};
 use futures::{FutureExt, StreamExt};
@@ -119,8 +120,15 @@ impl ShardReader {
         let (mut batch, mut newest) = (Batch::default(), None);
         let mut next = tokio::time::timeout(wait, self.messages.next()).await.ok();
         while let Some(message) = next {
-            let ended = || Error::retry(format!("{}: the consumer has ended", self.context));
-            let message = message.ok_or_else(ended)?.during(Kind::Retry, self.context.clone())?;
+            let message = match message {
+                Some(Ok(message)) => message,
+                // Another worker has begun to read the shard.
+                Some(Err(error)) if matches!(error.kind(), MessagesErrorKind::ConsumerDeleted) => {
+                    return Err(Error::retry(self.context.clone()).state("shard-taken").because(error));
+                }
+                Some(Err(error)) => return Err(Error::retry(self.context.clone()).because(error)),
+                None => return Err(Error::retry(format!("{}: the consumer has ended", self.context))),
+            };
             let info = message.info().map_err(|error| Error::retry(self.context.clone()).because(error.to_string()))?;
             let (position, pending) = (info.stream_sequence, info.pending);
             let stored_at = info.published.timestamp_micros();

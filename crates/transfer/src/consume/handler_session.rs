@@ -202,7 +202,8 @@ async fn handle(
             shard.record.is_finished = true;
             end = SessionEnd::Changed;
             break;
-        } else if shard.is_caught_up && options.end == ConsumeEnd::CaughtUp && !options.waits && options.knows_workers() {
+        } else if shard.is_caught_up && options.end == ConsumeEnd::CaughtUp && !options.waits && options.knows_workers()
+        {
             break;
         }
         let status = ShardStatus {

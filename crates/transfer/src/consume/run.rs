@@ -25,6 +25,10 @@ const HEALTHY: Duration = Duration::from_secs(30);
 const TAKE_WAIT: Duration = Duration::from_millis(300);
 const POLL: Duration = Duration::from_millis(50);
 
+/// States of errors that workers of a transfer cause each other, and how often they may follow one another.
+const CONTENTION: [&str; 2] = ["shard-taken", "commit-lost"];
+const CONTENDED_MAX: u32 = 50;
+
 /// How long a worker runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConsumeEnd {
@@ -83,18 +87,21 @@ impl ReplayRecord {
 /// # Errors
 /// Where the stream or the lake is not set up for it; with [`ConsumeEnd::CaughtUp`] any error that ends a session.
 pub async fn run(request: &Arc<ConsumeRequest>, end: ConsumeEnd, observer: &Arc<dyn StreamObserver>) -> Result<()> {
-    let mut wait = WAIT_MIN;
+    let (mut wait, mut contended) = (WAIT_MIN, 0);
     let ended = loop {
         let started = Instant::now();
         let ended = session(request, end, observer).await;
         if started.elapsed() >= HEALTHY {
-            wait = WAIT_MIN;
+            (wait, contended) = (WAIT_MIN, 0);
         }
         match ended {
             Ok(SessionEnd::Stopped) => break Ok(()),
             Ok(SessionEnd::Changed) => wait = WAIT_MIN,
-            // A shard that another worker has taken is no fault.
-            Err(error) if error.state == Some("shard-taken") => tokio::time::sleep(TAKE_WAIT).await,
+            // Another worker has taken a shard, or committed first: no fault.
+            Err(error) if error.state.is_some_and(|state| CONTENTION.contains(&state)) && contended < CONTENDED_MAX => {
+                contended += 1;
+                tokio::time::sleep(TAKE_WAIT).await;
+            }
             Err(error) if error.kind == Kind::Retry && end == ConsumeEnd::Never => {
                 tracing::warn!("the stream was interrupted: {}", base::chain(&error));
                 observer.interrupted(&error, wait);

@@ -231,7 +231,7 @@ impl Session {
                     self.shards[at].ends.push_back((delivery.position, delivery.sequence));
                 }
             }
-            self.apply_full()?;
+            self.commit_full()?;
         }
         Ok(received)
     }
@@ -455,12 +455,14 @@ impl Session {
         Ok(())
     }
 
-    fn apply_full(&mut self) -> Result<()> {
+    /// Commits tables that have collected much.
+    fn commit_full(&mut self) -> Result<()> {
         let request = Arc::clone(&self.options.request);
+        let epoch = self.options.replay.epoch;
         let waiting: usize = self.tables.values().flatten().map(ConsumedTable::bytes).sum();
         for table in self.tables.values_mut().flatten() {
             if table.is_full() || (waiting > WAITING_BYTES && table.bytes() > 0) {
-                table.apply_full(&request)?;
+                table.commit(&request, epoch)?;
             }
         }
         Ok(())

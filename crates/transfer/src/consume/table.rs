@@ -18,12 +18,12 @@ use crate::changes::{ChangeCounts, StreamStore};
 use crate::checkpoint::Origin;
 use crate::destination::deleted_rows::with_deleted_at;
 use crate::destination::lake::{origin_of, with_origin};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::settings::Deletes;
 
-/// A chunk is applied at this many changes, or at this size.
-const CHUNK_CHANGES: usize = 50_000;
-const CHUNK_BYTES: usize = 16 << 20;
+/// Changes are committed at this number, or at this size, also before their time.
+const CHUNK_CHANGES: usize = 100_000;
+const CHUNK_BYTES: usize = 32 << 20;
 
 /// How messages of a shard are known to a table: the positions of a replay are apart from those before it.
 pub fn position_name(transfer: &str, epoch: u64, shard: &str) -> String {
@@ -244,7 +244,7 @@ impl ConsumedTable {
         self.rows.bytes()
     }
 
-    /// Whether the collected changes are to be applied, so that memory does not grow.
+    /// Whether the collected changes are to be committed, so that memory does not grow.
     pub fn is_full(&self) -> bool {
         self.rows.len() >= CHUNK_CHANGES || self.rows.bytes() >= CHUNK_BYTES
     }
@@ -299,7 +299,11 @@ impl ConsumedTable {
             .map(|(shard, position)| (position_name(transfer, epoch, shard), position.cast_signed()))
             .collect();
         let writer = self.writer.as_mut().ok_or_else(|| Error::bug("commit a table that is not open"))?;
-        let applied = writer.commit_at(positions)?;
+        // On another machine, a worker may have committed since: then all of it is read and applied again.
+        let applied = writer.commit_at(positions).map_err(|error| match (error.kind, error.state) {
+            (Kind::Retry, None) => error.state("commit-lost"),
+            _ => error,
+        })?;
         self.committed.extend(collected);
         self.uncommitted_from.clear();
         self.oldest = None;
@@ -309,12 +313,6 @@ impl ConsumedTable {
         self.counts.removed += applied.removed;
         self.counts.bytes += applied.bytes;
         Ok(applied)
-    }
-
-    /// Applies what is collected, where it is much.
-    pub fn apply_full(&mut self, request: &ConsumeRequest) -> Result<()> {
-        self.ensure_writer(request)?;
-        self.apply()
     }
 
     /// Creates the table, where it is not there.
