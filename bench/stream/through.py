@@ -148,6 +148,22 @@ def lag(name, folder, *services):
             "p50_s": quantile(lags, 0.5), "p99_s": quantile(lags, 0.99), "max_s": lags[-1][0], "cpu_s": used, "memory_mib": memory}
 
 
+def follow(schema, *services):
+    """Services until a schema of the lake has the source's rows: their wall time, CPU and largest memory."""
+    expected = sql("SELECT count(*) || '|' || sum(round(value * 7))::bigint || '|' || max(id) FROM measures")
+    began = time.monotonic()
+    running = [subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for arguments in services]
+    while rows(schema) != expected:
+        time.sleep(0.3)
+    wall, used = time.monotonic() - began, [cpu(process) for process in running]
+    memory = max(peak(process) for process in running)
+    for process in running:
+        process.send_signal(signal.SIGTERM)
+    for process in running:
+        process.wait()
+    return {"wall_s": wall, "cpu_s": sum(used), "cpu_of_each_s": used, "memory_mib": memory}
+
+
 def start_nats():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -201,24 +217,13 @@ def measured(nats, port):
     before = cpu(nats)
     steps.append(step("read, one worker", CHANGES, run(["transfer", "run", "one", until]), nats, before))
     before = cpu(nats)
-    two = run(["transfer", "run", "two", until], ["transfer", "worker", "two", until])
-    run(["transfer", "run", "two", until])
+    two = follow("two.", ["transfer", "run", "two"], ["transfer", "worker", "two"])
     steps.append(step("read, two workers", CHANGES, two, nats, before))
     compare("", "one.", "two.")
     # Both at once: the reader follows while the publisher stores.
     sql(f"CALL write_bulk({CHANGES})")
-    before, began = cpu(nats), time.monotonic()
-    reader = subprocess.Popen(command("transfer", "run", "one"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    publisher = run(["transfer", "run", "publish", until])
-    expected = sql("SELECT count(*) || '|' || sum(round(value * 7))::bigint || '|' || max(id) FROM measures")
-    while rows("one.") != expected:
-        time.sleep(0.05)
-    wall = time.monotonic() - began
-    used, memory = cpu(reader), peak(reader)
-    reader.send_signal(signal.SIGTERM)
-    reader.wait()
-    both = {"wall_s": wall, "cpu_s": publisher["cpu_s"] + used, "memory_mib": max(memory, publisher["memory_mib"]),
-            "publisher_cpu_s": publisher["cpu_s"], "reader_cpu_s": used}
+    before = cpu(nats)
+    both = follow("one.", ["transfer", "run", "one"], ["transfer", "run", "publish"])
     steps.append(step("publish and read at once", CHANGES, both, nats, before))
     for name in ("direct", "two"):
         run(["transfer", "run", name, until])

@@ -241,6 +241,16 @@ pub struct FunctionSource {
 }
 
 impl Transfer {
+    /// The target for users: `lake`, a connection's name, a stream's address, or a function.
+    pub fn target_name(&self) -> String {
+        match (&self.target, &self.stream) {
+            (_, Some(Stream { role: StreamRole::Call { call, .. }, .. })) => format!("function {}", call.function),
+            (Target::Stream, Some(stream)) => stream.address.display(),
+            (Target::Postgres(connection), _) => connection.clone(),
+            _ => LAKE.to_owned(),
+        }
+    }
+
     /// Whether the stream is its source.
     pub fn is_consumer(&self) -> bool {
         self.stream.as_ref().is_some_and(|stream| !matches!(stream.role, StreamRole::Publish { .. }))

@@ -14,12 +14,11 @@ mod kinesis;
 pub mod message;
 mod nats;
 mod partition;
+mod record;
 
 pub use address::{Address, Broker};
-pub use broker::{
-    Batch, Delivery, Destination, Lag, Publisher, Reader, Record, ShardReader, ShardState, Start, StartPosition,
-    StreamOptions,
-};
+pub use broker::{Publisher, Reader, ShardReader};
 pub use credentials::{AwsCredentials, AwsEnvironment, CredentialsProvider};
 pub use error::{Error, Result};
 pub use partition::{hash_key, shard_of};
+pub use record::{Batch, Delivery, Destination, Lag, Record, ShardState, Start, StartPosition, StreamOptions};

@@ -11,8 +11,8 @@ use async_nats::jetstream::{self, stream};
 use async_nats::{Client, ConnectOptions};
 
 use crate::address::{Address, Broker};
-use crate::broker::StreamOptions;
 use crate::error::{Context, Error, Kind, Result};
+use crate::record::StreamOptions;
 
 pub use publish::Publisher;
 pub use read::{Reader, ShardReader};

@@ -56,6 +56,26 @@ pub fn check(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option<Strea
             report.add(span.clone(), format!("{key:?} belongs to a transfer that {role}"), hint.to_owned());
         }
     }
+    check_unused(raw, publishes, report);
+    if let Some((target, span)) =
+        raw.target.get().zip(raw.target.span()).filter(|(target, _)| !publishes && *target != LAKE)
+    {
+        let what = format!("a stream into the connection {target:?} is not implemented yet");
+        report.add(span, what, "set target = \"lake\"".to_owned());
+    }
+    let address = match Address::parse(text) {
+        Ok(address) => address,
+        Err(error) => {
+            report.add(span, error.context, error.hint.unwrap_or_default());
+            return None;
+        }
+    };
+    let role = if publishes { publisher(raw, report) } else { consumer(raw, report) };
+    Some(Stream { address, role })
+}
+
+/// Reports keys that a transfer with a stream does not use.
+fn check_unused(raw: &raw::Transfer, publishes: bool, report: &mut FileProblems<'_>) {
     let unused = match publishes {
         true => vec![("target", raw.target.span()), ("deletes", raw.deletes.span()), ("history", raw.history.span())],
         false => vec![
@@ -76,21 +96,6 @@ pub fn check(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option<Strea
             report.add(span, format!("{key:?} can't be used: {what}"), hint.to_owned());
         }
     }
-    if let Some((target, span)) =
-        raw.target.get().zip(raw.target.span()).filter(|(target, _)| !publishes && *target != LAKE)
-    {
-        let what = format!("a stream into the connection {target:?} is not implemented yet");
-        report.add(span, what, "set target = \"lake\"".to_owned());
-    }
-    let address = match Address::parse(text) {
-        Ok(address) => address,
-        Err(error) => {
-            report.add(span, error.context, error.hint.unwrap_or_default());
-            return None;
-        }
-    };
-    let role = if publishes { publisher(raw, report) } else { consumer(raw, report) };
-    Some(Stream { address, role })
 }
 
 fn publisher(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> StreamRole {

@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::{KEY_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::address::Address;
-use crate::broker::{Destination, Record, StreamOptions};
 use crate::credentials::CredentialsProvider;
 use crate::error::{Error, Result};
 use crate::partition::hash_key;
+use crate::record::{Destination, Record, StreamOptions};
 
 /// The limits of a request.
 const MESSAGES_MAX: usize = 500;

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use crate::address::Address;
-use crate::broker::{Batch, Delivery, Lag, ShardState, Start, StartPosition};
 use crate::credentials::CredentialsProvider;
 use crate::error::{Context, Error, Kind, Result};
+use crate::record::{Batch, Delivery, Lag, ShardState, Start, StartPosition};
 
 /// The limit of a request.
 const MESSAGES_MAX: usize = 10_000;

@@ -11,9 +11,9 @@ use futures::future::BoxFuture;
 
 use super::{connect, context_of, open, shards, subject};
 use crate::address::Address;
-use crate::broker::{Destination, Record, StreamOptions};
 use crate::error::{Context, Error, Kind, Result};
 use crate::partition::shard_of;
+use crate::record::{Destination, Record, StreamOptions};
 
 /// What a message takes beside its content: subject, headers, and the protocol's own bytes.
 const OVERHEAD_BYTES: usize = 1024;

@@ -10,8 +10,8 @@ use futures::{FutureExt, StreamExt};
 
 use super::{connect, context_of, open, shards, subject};
 use crate::address::Address;
-use crate::broker::{Batch, Delivery, Lag, ShardState, Start, StartPosition};
 use crate::error::{Context, Error, Kind, Result};
+use crate::record::{Batch, Delivery, Lag, ShardState, Start, StartPosition};
 
 /// How long the server waits for an acknowledgement before it sends a message again. A message that comes again is not
 /// passed on.

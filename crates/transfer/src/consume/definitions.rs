@@ -35,6 +35,12 @@ impl Definitions {
     }
 }
 
+/// The tables of a transfer that have no key.
+pub async fn tables_without_key(store: StreamStore<'_>, transfer: &str) -> Result<Vec<String>> {
+    let all = Definitions::read(store, transfer).await?.0.into_iter();
+    Ok(all.filter(|(_, table)| table.primary_key.is_empty()).map(|(name, _)| name).collect())
+}
+
 /// The definition with the columns of another one that it does not have; `None` where it has all. Columns that are gone
 /// stay: the lake keeps their values of earlier rows.
 ///

@@ -8,10 +8,10 @@ use stream::{Delivery, Lag, StartPosition};
 use tokio::task::JoinSet;
 
 use super::ConsumeRequest;
+use super::end::{ConsumeEnd, SessionEnd};
 use super::handler::{BatchOutcome, HandlerSettings};
 use super::quarantine::{Quarantine, QuarantinedMessage};
-use super::run::{ConsumeEnd, ReplayRecord, record_name};
-use super::session::SessionEnd;
+use super::replay::{ReplayRecord, record_name};
 use super::shard_record::ShardRecord;
 use super::shard_task::ShardTask;
 use super::workers::{self, HEARTBEAT, assigned};

@@ -11,9 +11,11 @@
 mod barrier;
 mod cell;
 mod definitions;
+mod end;
 mod handler;
 mod handler_session;
 mod quarantine;
+mod replay;
 mod rows;
 mod run;
 mod session;
@@ -31,9 +33,12 @@ use stream::{Address, CredentialsProvider, Start};
 
 use crate::settings::Deletes;
 
+pub use definitions::tables_without_key;
+pub use end::ConsumeEnd;
 pub use handler::{BatchHandler, BatchOutcome, HandlerSettings};
 pub use quarantine::{Quarantine, QuarantinedMessage};
-pub use run::{ConsumeEnd, ReplayRecord, run};
+pub use replay::ReplayRecord;
+pub use run::run;
 pub use shard_record::{ShardRecord, forget_positions};
 
 /// What a worker is asked to do.

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use stream::{Reader, ShardState, Start, StartPosition};
 use tokio::runtime::Handle;
 
 use super::ConsumeRequest;
+use super::end::{ConsumeEnd, SessionEnd};
 use super::handler_session::{self, HandledShard, HandlerOptions};
-use super::session::{Session, SessionEnd, SessionOptions, SessionShard};
+use super::replay::{ReplayRecord, record_name};
+use super::session::{Session, SessionOptions, SessionShard};
 use super::shard_record::ShardRecord;
 use super::shard_task::ShardTask;
 use super::workers::{self, assigned, is_free};
@@ -28,59 +29,6 @@ const POLL: Duration = Duration::from_millis(50);
 /// States of errors that workers of a transfer cause each other, and how often they may follow one another.
 const CONTENTION: [&str; 2] = ["shard-taken", "commit-lost"];
 const CONTENDED_MAX: u32 = 50;
-
-/// How long a worker runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConsumeEnd {
-    /// Until it is stopped.
-    Never,
-    /// Until the tables have all messages of its shards.
-    CaughtUp,
-}
-
-/// From where, and how often, a transfer was asked to read its stream again.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReplayRecord {
-    /// The number of replays.
-    pub epoch: u64,
-    /// The instant from which the last one begins, in microseconds since 1970.
-    #[serde(default)]
-    pub from_micros: Option<i64>,
-    /// The position of a shard from which the last one begins: those of other shards begin at their end.
-    #[serde(default)]
-    pub from_position: Option<(String, u64, String)>,
-}
-
-impl ReplayRecord {
-    /// The record of a transfer.
-    pub async fn read(store: StreamStore<'_>, transfer: &str) -> Result<ReplayRecord> {
-        let Some(text) = store.read(&format!("{transfer}.replay")).await? else { return Ok(ReplayRecord::default()) };
-        serde_json::from_slice(&text).map_err(|e| Error::setup("read the record of replays").because(e))
-    }
-
-    /// Has the stream read again by the next session of each worker.
-    pub async fn write(&self, store: StreamStore<'_>, transfer: &str) -> Result<()> {
-        let text = serde_json::to_vec(self).map_err(|e| Error::bug("write the record of replays").because(e))?;
-        store.write(&format!("{transfer}.replay"), text).await
-    }
-
-    /// Where a shard begins of which nothing was read.
-    fn start(&self, shard: &str, settings: Start) -> StartPosition {
-        if self.epoch == 0 {
-            return StartPosition::From(settings);
-        }
-        match (&self.from_position, self.from_micros) {
-            (Some((of, position, sequence)), _) if of == shard => {
-                StartPosition::After { position: *position, sequence: sequence.clone() }
-            }
-            (Some(_), _) => StartPosition::From(Start::New),
-            (None, Some(at)) => {
-                StartPosition::From(Start::At(chrono::DateTime::from_timestamp_micros(at).unwrap_or_default()))
-            }
-            (None, None) => StartPosition::From(Start::Beginning),
-        }
-    }
-}
 
 /// Reads the stream until `observer` stops it or the end is reached.
 ///
@@ -121,6 +69,9 @@ pub async fn run(request: &Arc<ConsumeRequest>, end: ConsumeEnd, observer: &Arc<
     ended.and(left)
 }
 
+/// A shard that is read: its name, its record, and where it begins.
+type OpenedShard = (String, ShardRecord, ShardTask, StartPosition);
+
 async fn session(
     request: &Arc<ConsumeRequest>,
     end: ConsumeEnd,
@@ -137,34 +88,11 @@ async fn session(
         records.insert(shard.id.clone(), record);
     }
     let readable = readable(&all, &records);
-    let (mut shards, mut waits) = (Vec::new(), false);
-    for id in assigned(&request.worker, &alive, &readable) {
-        let record = records.get(&id).cloned().flatten();
-        if !is_free(record.as_ref(), &request.worker, &alive) {
-            waits = true;
-            continue;
-        }
-        let start = match &record {
-            Some(record) if record.position > 0 => {
-                StartPosition::After { position: record.position, sequence: record.sequence.clone() }
-            }
-            // A shard that continues another one is read whole.
-            _ if all
-                .iter()
-                .any(|shard| shard.id == id && shard.parents.iter().any(|parent| records.contains_key(parent))) =>
-            {
-                StartPosition::From(Start::Beginning)
-            }
-            _ => replay.start(&id, request.settings.start),
-        };
-        let record = ShardRecord { worker: request.worker.clone(), ..record.unwrap_or_default() };
-        record.write(store, transfer, &record_name(replay.epoch, &id)).await?;
-        let task = ShardTask::start(&reader, &id, &start).await?;
-        shards.push((id, record, task, start));
-    }
+    let mine = assigned(&request.worker, &alive, &readable);
+    let (shards, waits) = take(request, &reader, &replay, &alive, &all, mine, &records).await?;
     if shards.is_empty() {
         // Of few shards, a worker may have none; it takes them over where another one ends.
-        return idle(request, end, observer, waits).await;
+        return idle(end, observer, waits).await;
     }
     if let Some(settings) = request.handler.clone() {
         let options = HandlerOptions {
@@ -200,6 +128,48 @@ async fn session(
     ended
 }
 
+/// The shards of a worker, opened, and whether others have not released some of them yet.
+async fn take(
+    request: &ConsumeRequest,
+    reader: &Reader,
+    replay: &ReplayRecord,
+    alive: &[String],
+    all: &[ShardState],
+    mine: Vec<String>,
+    records: &BTreeMap<String, Option<ShardRecord>>,
+) -> Result<(Vec<OpenedShard>, bool)> {
+    let (store, transfer) = (StreamStore::Lake(&request.lake), request.settings.name.as_str());
+    let (mut shards, mut waits) = (Vec::new(), false);
+    for id in mine {
+        let record = records.get(&id).cloned().flatten();
+        if !is_free(record.as_ref(), &request.worker, alive) {
+            waits = true;
+            continue;
+        }
+        let mut record = record.unwrap_or_default();
+        let has_parent = |shard: &ShardState| shard.parents.iter().any(|parent| records.contains_key(parent));
+        let start = match record.position {
+            // A shard that continues another one is read whole.
+            0 if all.iter().any(|shard| shard.id == id && has_parent(shard)) => StartPosition::From(Start::Beginning),
+            0 => match replay.start(&id, request.settings.start) {
+                // The end of a shard is that of the first time.
+                StartPosition::From(Start::New) => {
+                    let now = || chrono::Utc::now().timestamp_micros();
+                    let from = *record.from_micros.get_or_insert_with(now);
+                    StartPosition::From(Start::At(chrono::DateTime::from_timestamp_micros(from).unwrap_or_default()))
+                }
+                start => start,
+            },
+            position => StartPosition::After { position, sequence: record.sequence.clone() },
+        };
+        record.worker.clone_from(&request.worker);
+        record.write(store, transfer, &record_name(replay.epoch, &id)).await?;
+        let task = ShardTask::start(reader, &id, &start).await?;
+        shards.push((id, record, task, start));
+    }
+    Ok((shards, waits))
+}
+
 /// The shards that can be read: those that are not finished, and whose parents are.
 fn readable(all: &[ShardState], records: &BTreeMap<String, Option<ShardRecord>>) -> Vec<String> {
     let is_finished =
@@ -211,17 +181,8 @@ fn readable(all: &[ShardState], records: &BTreeMap<String, Option<ShardRecord>>)
     all.iter().filter(is_readable).map(|shard| shard.id.clone()).collect()
 }
 
-/// The name of a shard's record: a replay has records of its own.
-pub fn record_name(epoch: u64, shard: &str) -> String {
-    if epoch == 0 { shard.to_owned() } else { format!("{epoch}.{shard}") }
-}
-
-async fn idle(
-    request: &ConsumeRequest,
-    end: ConsumeEnd,
-    observer: &Arc<dyn StreamObserver>,
-    waits: bool,
-) -> Result<SessionEnd> {
+/// Waits until the workers change, or a shard is released.
+async fn idle(end: ConsumeEnd, observer: &Arc<dyn StreamObserver>, waits: bool) -> Result<SessionEnd> {
     if end == ConsumeEnd::CaughtUp && !waits {
         return Ok(SessionEnd::Stopped);
     }
@@ -233,6 +194,5 @@ async fn idle(
         }
         tokio::time::sleep(POLL).await;
     }
-    let _ = request;
     Ok(SessionEnd::Changed)
 }

@@ -1,10 +1,13 @@
 //! A session of a worker: the messages of its shards, applied to their tables.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod barriers;
+mod records;
+mod resent;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use lake::TableName;
 use stream::message::{Body, ControlOperation, Message, Metadata, Operation, TableDefinition, Values};
 use stream::{Batch, Delivery, Lag, StartPosition};
@@ -14,8 +17,9 @@ use tokio::sync::mpsc::error::TryRecvError;
 use super::ConsumeRequest;
 use super::barrier::{self, Barrier};
 use super::definitions::Definitions;
-use super::quarantine::{Quarantine, QuarantinedMessage};
-use super::run::{ConsumeEnd, ReplayRecord, record_name};
+use super::end::{ConsumeEnd, SessionEnd};
+use super::quarantine::Quarantine;
+use super::replay::ReplayRecord;
 use super::shard_record::ShardRecord;
 use super::shard_task::ShardTask;
 use super::table::{ConsumedTable, MessageChange, keep};
@@ -36,15 +40,6 @@ const BARRIER_POLL: Duration = Duration::from_millis(100);
 const WAITING_BYTES: usize = 64 << 20;
 /// Where so many messages of a session can't be applied, the stream is most likely another one than was meant.
 const QUARANTINED_MAX: u64 = 1000;
-
-/// What ends a session without an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SessionEnd {
-    /// It was stopped, or has all messages.
-    Stopped,
-    /// The workers or the shards have changed.
-    Changed,
-}
 
 /// What a session needs.
 pub struct SessionOptions {
@@ -385,76 +380,6 @@ impl Session {
         Ok(self.tables.get_mut(&name).and_then(Option::as_mut))
     }
 
-    fn quarantine(&mut self, shard: &str, delivery: &Delivery, reason: &str) -> Result<()> {
-        self.quarantined += 1;
-        let request = &self.options.request;
-        tracing::warn!(shard, position = delivery.position, "a message is quarantined: {reason}");
-        if self.quarantined > QUARANTINED_MAX {
-            let what =
-                format!("read {}: {QUARANTINED_MAX} messages can't be applied: {reason}", request.address.display());
-            return Err(Error::input(what).state("quarantined").hint("is it the stream that was meant?"));
-        }
-        let message = QuarantinedMessage::new(shard, delivery, reason);
-        let quarantine = Quarantine::new(StreamStore::Lake(&request.lake), &request.settings.name);
-        self.options.runtime.block_on(quarantine.add(&message))
-    }
-
-    /// Lets shards go on that wait at a barrier which all have reached.
-    fn pass_barriers(&mut self) -> Result<()> {
-        let Some(barrier) = self.shards.iter().find_map(|shard| shard.barrier.clone()) else { return Ok(()) };
-        if self.barrier_at.is_some_and(|at| at.elapsed() < BARRIER_POLL) {
-            return Ok(());
-        }
-        let request = Arc::clone(&self.options.request);
-        let (store, transfer) = (StreamStore::Lake(&request.lake), request.settings.name.as_str());
-        let runtime = self.options.runtime.clone();
-        let own: BTreeMap<String, Option<Barrier>> =
-            self.shards.iter().map(|shard| (shard.id.clone(), shard.barrier.clone())).collect();
-        let is_alone = self.options.readable.iter().all(|shard| own.contains_key(shard));
-        if !is_alone {
-            // The others see by the records that these shards wait.
-            self.barrier_at = Some(Instant::now());
-            self.record(true)?;
-        }
-        if runtime.block_on(barrier::is_passed(store, transfer, &barrier))? {
-            self.commit_due(true)?;
-            return self.go_on(&barrier);
-        }
-        let epoch = self.options.replay.epoch;
-        let names: Vec<String> = self.options.readable.iter().map(|shard| record_name(epoch, shard)).collect();
-        let own_names: BTreeMap<String, Option<Barrier>> =
-            own.iter().map(|(shard, barrier)| (record_name(epoch, shard), barrier.clone())).collect();
-        let is_first = self.options.readable.first().is_some_and(|shard| own.contains_key(shard));
-        if !is_first || !runtime.block_on(barrier::is_reached(store, transfer, &barrier, &names, &own_names))? {
-            return Ok(());
-        }
-        self.commit_due(true)?;
-        let positions: Vec<(String, u64)> =
-            own.iter().filter_map(|(shard, at)| Some((shard.clone(), at.as_ref()?.position))).collect();
-        if let Some(Some(table)) = self.tables.get_mut(&barrier.table) {
-            table.truncate(&positions, barrier.at_micros);
-            table.commit(&request, epoch)?;
-        }
-        runtime.block_on(barrier::pass(store, transfer, &barrier))?;
-        self.go_on(&barrier)
-    }
-
-    fn go_on(&mut self, barrier: &Barrier) -> Result<()> {
-        for shard in &mut self.shards {
-            if let Some(at) = shard.barrier.take_if(|at| at.id == barrier.id) {
-                // The message is the first of those that are held.
-                if let Some(delivery) = shard.held.pop_front() {
-                    shard.received = at.position;
-                    if shard.held.is_empty() {
-                        shard.ends.push_back((delivery.position, delivery.sequence));
-                    }
-                }
-            }
-        }
-        self.barrier_at = None;
-        Ok(())
-    }
-
     /// Commits tables that have collected much.
     fn commit_full(&mut self) -> Result<()> {
         let request = Arc::clone(&self.options.request);
@@ -482,85 +407,6 @@ impl Session {
             let quarantine = Quarantine::new(StreamStore::Lake(&request.lake), &request.settings.name);
             for id in std::mem::take(&mut self.resent) {
                 self.options.runtime.block_on(quarantine.finish(&id))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether to look for messages that a user has sent again.
-    fn is_resent_due(&mut self) -> bool {
-        let has_all = self.shards.iter().all(|shard| shard.is_caught_up && shard.held.is_empty());
-        let is_due = has_all && self.resent_at.elapsed() >= RESENT_INTERVAL;
-        if is_due {
-            self.resent_at = Instant::now();
-        }
-        is_due
-    }
-
-    /// Applies messages that a user has sent again. Returns whether there were any.
-    fn apply_resent(&mut self) -> Result<bool> {
-        // One worker does it: that of the first shard.
-        let is_first = self.options.readable.first() == self.shards.first().map(|shard| &shard.id);
-        if !is_first || !self.resent.is_empty() {
-            return Ok(false);
-        }
-        let request = Arc::clone(&self.options.request);
-        let quarantine = Quarantine::new(StreamStore::Lake(&request.lake), &request.settings.name);
-        let resent = self.options.runtime.block_on(quarantine.resent())?;
-        for message in &resent {
-            let content = Bytes::from(message.content());
-            let shard = format!("resent.{}", message.id());
-            let outcome = match Message::parse(&content) {
-                Err(reason) => Err(reason),
-                Ok(Message { body: Body::Data { operation, values, before }, metadata }) => {
-                    self.change((&shard, 1, content.len()), &metadata, operation, &values, before.as_ref())?
-                }
-                Ok(_) => Err("a control message can't be sent again".to_owned()),
-            };
-            if let Err(reason) = outcome {
-                let again = QuarantinedMessage { reason, ..message.clone() };
-                self.options.runtime.block_on(quarantine.add(&again))?;
-            }
-            self.resent.push(message.id());
-        }
-        Ok(!resent.is_empty())
-    }
-
-    /// The position of a shard before which the tables have all.
-    fn durable(&self, shard: &SessionShard) -> u64 {
-        let waiting = self.tables.values().flatten().filter_map(|table| table.needs_from(&shard.id)).min();
-        waiting.unwrap_or(shard.received).min(shard.received)
-    }
-
-    /// Records up to where the shards are applied, at intervals or `now`.
-    fn record(&mut self, now: bool) -> Result<()> {
-        if !now && self.recorded_at.elapsed() < RECORD_INTERVAL {
-            return Ok(());
-        }
-        self.recorded_at = Instant::now();
-        self.write_records(false)
-    }
-
-    fn write_records(&mut self, is_release: bool) -> Result<()> {
-        let request = Arc::clone(&self.options.request);
-        let (store, transfer, epoch) =
-            (StreamStore::Lake(&request.lake), &request.settings.name, self.options.replay.epoch);
-        let durable: Vec<u64> = self.shards.iter().map(|shard| self.durable(shard)).collect();
-        for (shard, durable) in self.shards.iter_mut().zip(durable) {
-            let before = shard.record.clone();
-            while let Some((position, sequence)) = shard.ends.pop_front_if(|(position, _)| *position <= durable) {
-                (shard.record.position, shard.record.sequence) = (position, sequence);
-            }
-            shard.record.is_finished = shard.is_end && durable == shard.received && shard.held.is_empty();
-            shard.record.barrier = shard.barrier.as_ref().map(|barrier| barrier.id.clone());
-            (shard.record.lag_messages, shard.record.lag_millis) = (shard.lag.messages, shard.lag.millis);
-            shard.record.worker = if is_release { String::new() } else { request.worker.clone() };
-            shard.record.at_micros = before.at_micros;
-            if shard.record != before || is_release {
-                shard.record.at_micros = chrono::Utc::now().timestamp_micros();
-                let name = record_name(epoch, &shard.id);
-                self.options.runtime.block_on(shard.record.write(store, transfer, &name))?;
-                shard.task.acknowledge(shard.record.position);
             }
         }
         Ok(())

@@ -116,8 +116,15 @@ impl ConsumedTable {
         })
     }
 
+    /// The replay whose positions count. A row of a table without a key can't be told from another one, so that its
+    /// messages are never applied again.
+    fn epoch(&self, epoch: u64) -> u64 {
+        if self.has_key() { epoch } else { 0 }
+    }
+
     /// The position up to which the table has a shard's changes.
     pub fn position(&mut self, transfer: &str, epoch: u64, shard: &str) -> Result<u64> {
+        let epoch = self.epoch(epoch);
         if let Some(position) = self.committed.get(shard) {
             return Ok(*position);
         }
@@ -274,7 +281,7 @@ impl ConsumedTable {
     /// Applies what is collected, and commits it with its positions. Another worker may have committed the table since:
     /// what it has of other shards stays, and where it has a shard of this one, the shard was lost to it.
     pub fn commit(&mut self, request: &ConsumeRequest, epoch: u64) -> Result<Applied> {
-        let transfer = &request.settings.name;
+        let (transfer, epoch) = (&request.settings.name, self.epoch(epoch));
         let _lock = TableLock::take(&self.lock)?;
         self.ensure_writer(request)?;
         if let Some(writer) = self.writer.as_mut() {

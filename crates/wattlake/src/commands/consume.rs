@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use base::text;
 use clap::{Args, Subcommand};
-use jobs::flows::stream::{self, ReplayFrom};
+use jobs::flows::consumer::{self, ReplayFrom};
 use jobs::warehouse::Warehouse;
 use serde_json::json;
 use transfer::changes::{StreamEnd, StreamObserver, StreamStatus};
@@ -60,7 +60,7 @@ impl Worker {
             stopped.store(true, Ordering::Relaxed);
         });
         let end = if self.until_caught_up { StreamEnd::CaughtUp } else { StreamEnd::Never };
-        stream::work(warehouse, &self.name, end, observer).await?;
+        consumer::work(warehouse, &self.name, end, observer).await?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -108,7 +108,7 @@ impl Quarantine {
 
 impl List {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
-        let messages = stream::quarantined(warehouse, &self.name).await?;
+        let messages = consumer::quarantined(warehouse, &self.name).await?;
         let mut rows = Vec::new();
         for message in &messages {
             let at = chrono::DateTime::from_timestamp_micros(message.stored_at).unwrap_or_default();
@@ -131,7 +131,7 @@ impl List {
 
 impl Settle {
     async fn run(self, warehouse: &Warehouse, resends: bool) -> Result<ExitCode> {
-        let messages = stream::settle_quarantined(warehouse, &self.name, &self.messages, resends).await?;
+        let messages = consumer::settle_quarantined(warehouse, &self.name, &self.messages, resends).await?;
         let count = text::quantity(messages.len() as u64, "message");
         match resends {
             true => println!("{}: {count} will be applied by the next run, or by the one that runs", self.name),
@@ -143,7 +143,7 @@ impl Settle {
 
 /// Read a stream again, from its beginning, an instant or a position
 ///
-/// Messages that the tables have are applied once more. The workers that run begin at once, others with their next run.
+/// Messages that the tables have are applied again. The workers that run begin at once, others with their next run.
 #[derive(Debug, Args)]
 pub struct Replay {
     name: String,
@@ -177,7 +177,7 @@ impl Replay {
                 ReplayFrom::Position { shard: shard.clone(), position, sequence }
             }
         };
-        stream::replay(warehouse, &self.name, &from).await?;
+        consumer::replay(warehouse, &self.name, &from).await?;
         println!("{}: the stream is read again from {}", self.name, self.from);
         Ok(ExitCode::SUCCESS)
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use base::text;
 use clap::{Args, Subcommand, ValueEnum};
-use config::Target;
 use jobs::flows::stream::{drop_slot, request_reread};
 use jobs::flows::transfer::{TransferOptions, hand_over, run, settings, source};
 use jobs::runs::RunRequest;
@@ -316,11 +315,7 @@ impl List {
     fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let mut rows = Vec::new();
         for (name, config) in &warehouse.config.transfers {
-            let target = match &config.target {
-                Target::Lake => "lake".to_owned(),
-                Target::Postgres(connection) => connection.clone(),
-                Target::Stream => config.stream.as_ref().map_or_else(String::new, |stream| stream.address.display()),
-            };
+            let target = config.target_name();
             let last = warehouse.ledger.runs(1, Some(&format!("transfer:{name}")))?.into_iter().next();
             let (mode, via) = (format!("{:?}", config.mode).to_lowercase(), format!("{:?}", config.via).to_lowercase());
             if self.json {
@@ -397,7 +392,7 @@ pub struct Validate {
 impl Validate {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let config = warehouse.transfer(&self.name)?;
-        if config.target != Target::Lake {
+        if config.target != config::Target::Lake {
             let what = format!("validate compares with the lake, and the target of {} is a PostgreSQL", self.name);
             bail!(base::Error::input(what));
         }

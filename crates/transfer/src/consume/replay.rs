@@ -1,0 +1,56 @@
+//! Replays: a stream is read again, with positions of its own.
+
+use serde::{Deserialize, Serialize};
+use stream::{Start, StartPosition};
+
+use crate::changes::StreamStore;
+use crate::error::{Error, Result};
+
+/// From where, and how often, a transfer was asked to read its stream again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayRecord {
+    /// The number of replays.
+    pub epoch: u64,
+    /// The instant from which the last one begins, in microseconds since 1970.
+    #[serde(default)]
+    pub from_micros: Option<i64>,
+    /// The position of a shard from which the last one begins: those of other shards begin at their end.
+    #[serde(default)]
+    pub from_position: Option<(String, u64, String)>,
+}
+
+impl ReplayRecord {
+    /// The record of a transfer.
+    pub async fn read(store: StreamStore<'_>, transfer: &str) -> Result<ReplayRecord> {
+        let Some(text) = store.read(&format!("{transfer}.replay")).await? else { return Ok(ReplayRecord::default()) };
+        serde_json::from_slice(&text).map_err(|e| Error::setup("read the record of replays").because(e))
+    }
+
+    /// Has the stream read again by the next session of each worker.
+    pub async fn write(&self, store: StreamStore<'_>, transfer: &str) -> Result<()> {
+        let text = serde_json::to_vec(self).map_err(|e| Error::bug("write the record of replays").because(e))?;
+        store.write(&format!("{transfer}.replay"), text).await
+    }
+
+    /// Where a shard begins of which nothing was read.
+    pub fn start(&self, shard: &str, settings: Start) -> StartPosition {
+        if self.epoch == 0 {
+            return StartPosition::From(settings);
+        }
+        match (&self.from_position, self.from_micros) {
+            (Some((of, position, sequence)), _) if of == shard => {
+                StartPosition::After { position: *position, sequence: sequence.clone() }
+            }
+            (Some(_), _) => StartPosition::From(Start::New),
+            (None, Some(at)) => {
+                StartPosition::From(Start::At(chrono::DateTime::from_timestamp_micros(at).unwrap_or_default()))
+            }
+            (None, None) => StartPosition::From(Start::Beginning),
+        }
+    }
+}
+
+/// The name of a shard's record: a replay has records of its own.
+pub fn record_name(epoch: u64, shard: &str) -> String {
+    if epoch == 0 { shard.to_owned() } else { format!("{epoch}.{shard}") }
+}
