@@ -189,8 +189,6 @@ fn a_missing_key_is_reported_at_its_section() {
     assert_eq!(
         transfer_problems("views = true"),
         [
-            "transfers/x.toml:1:1: the file has no \"source\"; add \"source\": \
-             the connection to read from: a name of `[connections]` in `wattlake.toml`",
             "transfers/x.toml:1:1: the file has no \"mode\"; add \"mode\": one of \"initial\", \"incremental\", \"changes\"",
         ]
     );
@@ -495,7 +493,8 @@ fn the_schema_describes_every_key() {
             if field["properties"].is_object() {
                 assert_eq!(field["additionalProperties"], false, "{path}");
             }
-            assert!(!field.to_string().contains("null"), "{path}: TOML has no null: {field}");
+            let types = field.to_string().replace("\"const\":\"null\"", "").replace("\"default\":\"null\"", "");
+            assert!(!types.contains("\"null\""), "{path}: TOML has no null: {field}");
             walk(field, &path, keys);
             walk(&field["additionalProperties"], &path, keys);
             walk(items, &path, keys);

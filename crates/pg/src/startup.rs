@@ -86,7 +86,7 @@ fn open_session(
     // Each query has a memory pool of its own, so plans are made for the limit of one query.
     let bounds = &shared.resources.bounds;
     let memory_bytes_max = bounds.query_memory_bytes_max.or(bounds.memory_bytes_max);
-    let limits = Limits { memory_bytes_max, ..Limits::default() };
+    let limits = Limits { memory_bytes_max, partitions: None };
     let session = Session::with_limits(shared.lake.clone(), Arc::clone(&shared.system), None, limits)?
         .with_views(Arc::clone(&shared.views));
     Ok(catalogue::install(session.with_role(Arc::clone(role)), shared, variables, pid))

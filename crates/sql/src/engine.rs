@@ -17,7 +17,6 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use crate::error::{Context, Result};
 use crate::schemas::{CATALOG, DEFAULT_SCHEMA};
 use crate::semantics;
-use crate::spill_pool::SpillPool;
 
 /// How many operators an out-of-memory error names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
@@ -38,8 +37,6 @@ pub struct Limits {
     /// The most memory, without limit by default. Beyond it, sorts, joins and aggregates spill to disk, and what can't
     /// spill fails.
     pub memory_bytes_max: Option<usize>,
-    /// In place of it: the memory beyond which sorts and the like spill to disk, while nothing fails.
-    pub spill_bytes: Option<usize>,
     /// Threads that a query runs on; as many as there are cores by default.
     pub partitions: Option<usize>,
 }
@@ -53,8 +50,6 @@ pub(crate) fn context(limits: Limits) -> Result<SessionContext> {
     if let Some(bytes) = limits.memory_bytes_max {
         let pool = TrackConsumersPool::new(FairSpillPool::new(bytes), CONSUMERS_NAMED);
         runtime = runtime.with_memory_pool(Arc::new(pool));
-    } else if let Some(bytes) = limits.spill_bytes {
-        runtime = runtime.with_memory_pool(Arc::new(SpillPool::new(bytes)));
     }
     let state = SessionStateBuilder::new()
         .with_default_features()

@@ -26,7 +26,6 @@ pub mod schemas;
 mod semantics;
 pub mod session;
 pub mod snapshot;
-mod spill_pool;
 pub mod statement;
 pub mod system;
 mod timestamp_text;

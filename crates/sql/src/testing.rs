@@ -78,7 +78,7 @@ impl TestLake {
 
     /// A session with a memory limit and two partitions.
     pub fn session_within(&self, memory_bytes_max: usize) -> Session {
-        let limits = Limits { memory_bytes_max: Some(memory_bytes_max), partitions: Some(2), ..Limits::default() };
+        let limits = Limits { memory_bytes_max: Some(memory_bytes_max), partitions: Some(2) };
         Session::with_limits(self.lake.clone(), Arc::new(Runs), None, limits).unwrap()
     }
 }

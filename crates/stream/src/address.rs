@@ -161,7 +161,7 @@ mod tests {
             ("kafka://broker/topic", "\"kafka\" is not a system"),
             ("nats://broker", "the stream's name \"\""),
             ("nats://broker/a.b", "the stream's name \"a.b\""),
-            ("kinesis://s?regoin=x", "did you mean \"region\"?"),
+            ("kinesis://s?regoin=x", "nearest parameter: \"region\""),
             ("broker:4222/x", "is not a system"),
         ] {
             let error = Address::parse(text).unwrap_err();

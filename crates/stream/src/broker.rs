@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use crate::address::{Address, Broker};
 use crate::credentials::CredentialsProvider;
 use crate::error::Result;
-use crate::record::{Batch, Record, ShardState, StartPosition, StreamOptions};
+use crate::record::{Batch, LastMessage, Record, ShardState, StartPosition, StreamOptions};
 use crate::{kinesis, nats};
 
 /// Stores messages in a stream, in their order.
 pub enum Publisher {
     /// In NATS JetStream.
-    Nats(nats::Publisher),
+    Nats(Box<nats::Publisher>),
     /// In Kinesis.
     Kinesis(kinesis::Publisher),
 }
@@ -30,7 +29,7 @@ impl Publisher {
         credentials: &CredentialsProvider,
     ) -> Result<Publisher> {
         Ok(match &address.broker {
-            Broker::Nats { .. } => Publisher::Nats(nats::Publisher::connect(address, options).await?),
+            Broker::Nats { .. } => Publisher::Nats(Box::new(nats::Publisher::connect(address, options).await?)),
             Broker::Kinesis { .. } => {
                 Publisher::Kinesis(kinesis::Publisher::connect(address, options, credentials).await?)
             }
@@ -38,10 +37,18 @@ impl Publisher {
     }
 
     /// The message that was stored last, by whomever; `None` where the stream is empty, or where it does not tell.
-    pub async fn last(&self) -> Result<Option<Bytes>> {
+    pub async fn last(&self) -> Result<Option<LastMessage>> {
         match self {
             Publisher::Nats(publisher) => publisher.last().await,
             Publisher::Kinesis(_) => Ok(None),
+        }
+    }
+
+    /// What tells the stream from another one of its name, which was created later; `None` where it does not tell.
+    pub fn identity(&self) -> Option<String> {
+        match self {
+            Publisher::Nats(publisher) => Some(publisher.identity()),
+            Publisher::Kinesis(_) => None,
         }
     }
 
@@ -97,6 +104,14 @@ impl Reader {
         }
     }
 
+    /// What tells the stream from another one of its name, which was created later; `None` where it does not tell.
+    pub async fn identity(&self) -> Result<Option<String>> {
+        match self {
+            Reader::Nats(reader) => reader.identity().await.map(Some),
+            Reader::Kinesis(_) => Ok(None),
+        }
+    }
+
     /// Begins to read a shard.
     ///
     /// # Errors
@@ -104,7 +119,7 @@ impl Reader {
     pub async fn open(&self, shard: &str, start: &StartPosition) -> Result<ShardReader> {
         Ok(match self {
             Reader::Nats(reader) => ShardReader::Nats(Box::new(reader.open(shard, start).await?)),
-            Reader::Kinesis(reader) => ShardReader::Kinesis(reader.open(shard, start).await?),
+            Reader::Kinesis(reader) => ShardReader::Kinesis(Box::new(reader.open(shard, start).await?)),
         })
     }
 }
@@ -114,7 +129,7 @@ pub enum ShardReader {
     /// Of NATS JetStream.
     Nats(Box<nats::ShardReader>),
     /// Of Kinesis.
-    Kinesis(kinesis::ShardReader),
+    Kinesis(Box<kinesis::ShardReader>),
 }
 
 impl ShardReader {

@@ -21,4 +21,6 @@ pub use broker::{Publisher, Reader, ShardReader};
 pub use credentials::{AwsCredentials, AwsEnvironment, CredentialsProvider};
 pub use error::{Error, Result};
 pub use partition::{hash_key, shard_of};
-pub use record::{Batch, Delivery, Destination, Lag, Record, ShardState, Start, StartPosition, StreamOptions};
+pub use record::{
+    Batch, Delivery, Destination, Lag, LastMessage, Record, ShardState, Start, StartPosition, StreamOptions,
+};

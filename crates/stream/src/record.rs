@@ -14,6 +14,15 @@ pub struct Record {
     pub data: Vec<u8>,
 }
 
+/// The newest message of a stream.
+#[derive(Debug, Clone)]
+pub struct LastMessage {
+    /// Its content.
+    pub data: Bytes,
+    /// It is in the last shard: one that is in all shards was stored in each of them.
+    pub is_in_last_shard: bool,
+}
+
 /// Where a message is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {

@@ -41,7 +41,7 @@ pub fn check(
         (Some(stream), None) => (Some(stream.address.display()), Some(Target::Lake)),
         (Some(_), Some(_)) => (check_source(&raw.source, connections, report), Some(Target::Stream)),
         (None, _) => {
-            if raw.source.get().is_none() && raw.stream.get().is_none() {
+            if raw.source.get().is_none() && raw.stream.get().is_none() && report.is_empty() {
                 report.add(
                     0..0,
                     "\"source\" is missing",

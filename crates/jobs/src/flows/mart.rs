@@ -58,7 +58,7 @@ pub async fn refresh(warehouse: &Warehouse, request: &RunRequest, name: &str, fu
 async fn refresh_table(warehouse: &Warehouse, run: &Run, mart: &Mart, full: bool) -> Result<Value> {
     let (started, name) = (Instant::now(), &mart.name);
     let lake = warehouse.lake().await?;
-    let limits = Limits { memory_bytes_max: Some(MEMORY_BYTES), ..Limits::default() };
+    let limits = Limits { memory_bytes_max: Some(MEMORY_BYTES), partitions: None };
     let system = std::sync::Arc::new(LedgerTables::of(&warehouse.ledger));
     let session = Session::with_limits(lake.clone(), system, None, limits)?.with_views(warehouse.config.views());
     let query = match session.prepare(&mart.sql).await {

@@ -8,15 +8,12 @@ use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use futures::StreamExt;
 use lake::{DataFile, Lake, TableName};
-use sql::{Limits, Session};
+use sql::Session;
 use tokio::runtime::Handle;
 
 use crate::flows::declared::declared_tables;
 use crate::system::LedgerTables;
 use crate::warehouse::Warehouse;
-
-/// The memory beyond which sorts of a job's queries spill to disk.
-const SPILL_BYTES: usize = 256 << 20;
 
 /// Adds rows in one commit. Returns the table's new version, or `None` where the table exists and
 /// there are no rows, so that nothing was written. Of two concurrent commits that share a name among
@@ -89,8 +86,7 @@ fn merged(name: &TableName, there: &SchemaRef, new: &SchemaRef) -> Result<Schema
 /// a job fills by a layout is empty before the job has run.
 pub fn session(warehouse: &Warehouse, lake: &Lake) -> Result<Session> {
     let system = Arc::new(LedgerTables::of(&warehouse.ledger));
-    let limits = Limits { spill_bytes: Some(SPILL_BYTES), ..Limits::default() };
-    let session = Session::with_limits(lake.clone(), system, None, limits)?.with_views(warehouse.config.views());
+    let session = Session::new(lake.clone(), system, None)?.with_views(warehouse.config.views());
     Ok(session.with_declared(Arc::new(declared_tables(&warehouse.config))))
 }
 

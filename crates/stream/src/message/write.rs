@@ -128,18 +128,24 @@ impl MessageWriter {
         out.push(b'"');
     }
 
-    /// The message of a change of a table, which is stored in all shards.
+    /// The message of a change of a table, which is stored in all shards. `place` is its position in the log, with the number
+    /// of a change.
     pub fn control(
         &self,
         head: &MessageHead,
         operation: ControlOperation,
         table: &TableDefinition,
         timestamp: &str,
+        place: Option<(&str, u64)>,
     ) -> Vec<u8> {
+        let place = place.filter(|_| self.settings.include_transaction_details);
+        let place = place.map_or_else(String::new, |(position, record)| {
+            format!(",\"transaction-record-id\":{record},\"stream-position\":\"{position}\"")
+        });
         let table = serde_json::json!({"table-def": table.to_json()});
         format!(
             "{{\"control\":{table},\"metadata\":{{\"timestamp\":\"{timestamp}\",\"record-type\":\"control\",\"operation\":\"{}\",\
-             \"partition-key-type\":\"task-id\",\"sent-to\":\"all-shards\"{}}}}}",
+             \"partition-key-type\":\"task-id\",\"sent-to\":\"all-shards\"{place}{}}}}}",
             operation.name(),
             head.table
         )

@@ -13,7 +13,7 @@ use super::{connect, context_of, open, shards, subject};
 use crate::address::Address;
 use crate::error::{Context, Error, Kind, Result};
 use crate::partition::shard_of;
-use crate::record::{Destination, Record, StreamOptions};
+use crate::record::{Destination, LastMessage, Record, StreamOptions};
 
 /// What a message takes beside its content: subject, headers, and the protocol's own bytes.
 const OVERHEAD_BYTES: usize = 1024;
@@ -43,12 +43,19 @@ impl Publisher {
         self.jetstream.client().server_info().max_payload.saturating_sub(OVERHEAD_BYTES)
     }
 
-    pub(crate) async fn last(&self) -> Result<Option<Bytes>> {
+    pub(crate) fn identity(&self) -> String {
+        self.stream.cached_info().created.to_string()
+    }
+
+    pub(crate) async fn last(&self) -> Result<Option<LastMessage>> {
         if self.last == 0 {
             return Ok(None);
         }
         match self.stream.get_raw_message(self.last).await {
-            Ok(message) => Ok(Some(message.payload)),
+            Ok(message) => {
+                let is_in_last_shard = self.subjects.last() == Some(&message.subject);
+                Ok(Some(LastMessage { data: message.payload, is_in_last_shard }))
+            }
             // It was removed for its age.
             Err(error) if matches!(error.kind(), stream::RawMessageErrorKind::NoMessageFound) => Ok(None),
             Err(error) => Err(Error::retry(format!("read the last message of {}", self.name)).because(error)),

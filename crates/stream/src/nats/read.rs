@@ -17,8 +17,10 @@ use crate::record::{Batch, Delivery, Lag, ShardState, Start, StartPosition};
 /// passed on.
 const ACK_WAIT: Duration = Duration::from_secs(3600);
 
-/// How many messages the server sends ahead.
-const AHEAD_MAX: usize = 20_000;
+/// How much the server sends ahead: it ends a connection that takes too long for what it was sent.
+const AHEAD_BYTES: usize = 16 << 20;
+/// The size of a batch that is passed on.
+const BATCH_BYTES: usize = 8 << 20;
 
 /// Reads a stream.
 pub struct Reader {
@@ -55,6 +57,11 @@ impl Reader {
         Ok((0..count).map(|shard| ShardState { id: shard.to_string(), parents: Vec::new() }).collect())
     }
 
+    pub(crate) async fn identity(&self) -> Result<String> {
+        let stream = open(&self.jetstream, &self.address, None).await?;
+        Ok(stream.cached_info().created.to_string())
+    }
+
     pub(crate) async fn open(&self, shard: &str, start: &StartPosition) -> Result<ShardReader> {
         let context = format!("read shard {shard} of {}", self.address.display());
         let stream = open(&self.jetstream, &self.address, None).await?;
@@ -88,7 +95,7 @@ impl Reader {
             ..pull::Config::default()
         };
         let consumer = stream.create_consumer(config).await.during(Kind::Retry, context.clone())?;
-        let messages = consumer.stream().max_messages_per_batch(AHEAD_MAX).messages().await;
+        let messages = consumer.stream().max_bytes_per_batch(AHEAD_BYTES).messages().await;
         let messages = messages.during(Kind::Retry, context.clone())?;
         let last = match start {
             StartPosition::After { position, .. } => *position,
@@ -117,7 +124,7 @@ fn check_kept(position: u64, state: &stream::State, context: &str) -> Result<()>
 
 impl ShardReader {
     pub(crate) async fn next(&mut self, max: usize, wait: Duration) -> Result<Batch> {
-        let (mut batch, mut newest) = (Batch::default(), None);
+        let (mut batch, mut newest, mut bytes) = (Batch::default(), None, 0);
         let mut next = tokio::time::timeout(wait, self.messages.next()).await.ok();
         while let Some(message) = next {
             let message = match message {
@@ -133,7 +140,12 @@ impl ShardReader {
             let (position, pending) = (info.stream_sequence, info.pending);
             let stored_at = info.published.timestamp_micros();
             batch.lag.messages = Some(pending);
+            if info.consumer_sequence != self.delivered + 1 {
+                // The connection was interrupted: what was on its way is asked for again.
+                return Err(Error::retry(format!("{}: messages were lost on their way", self.context)));
+            }
             self.delivered = info.consumer_sequence;
+            bytes += message.payload.len();
             // One that is sent again was passed on before.
             if position > self.last {
                 self.last = position;
@@ -146,7 +158,7 @@ impl ShardReader {
                 });
                 newest = Some((position, message));
             }
-            if batch.deliveries.len() >= max {
+            if batch.deliveries.len() >= max || bytes >= BATCH_BYTES {
                 break;
             }
             next = self.messages.next().now_or_never();
@@ -160,12 +172,16 @@ impl ShardReader {
 
     /// The end of the stream, where the shard has no message that was not delivered.
     async fn reached(&mut self) -> Result<(Option<u64>, Lag)> {
-        let end = self.stream.get_info().await.during(Kind::Retry, self.context.clone())?.state.last_sequence;
+        let end = self.stream.info().await.during(Kind::Retry, self.context.clone())?.state.last_sequence;
+        if self.last > 0 {
+            check_kept(self.last, &self.stream.cached_info().state, &self.context)?;
+        }
         let info = self.consumer.info().await.during(Kind::Retry, self.context.clone())?;
         let pending = info.num_pending;
         // Delivered by the server, and perhaps on its way.
         let is_here = info.delivered.consumer_sequence <= self.delivered;
         let reached = (pending == 0 && is_here).then_some(end.max(self.last));
+        self.last = self.last.max(reached.unwrap_or_default());
         Ok((reached, Lag { messages: Some(pending), millis: (pending == 0).then_some(0) }))
     }
 

@@ -224,8 +224,8 @@ fn plain_micros(text: &str) -> Option<i64> {
 }
 
 fn bytes(text: &str) -> Option<Vec<u8>> {
-    let hexadecimal = text.strip_prefix("\\x").or_else(|| text.strip_prefix("0x"));
-    let Some(digits) = hexadecimal else { return STANDARD.decode(text).ok() };
+    // As PostgreSQL writes them. A text that begins with 0x may be in base64.
+    let Some(digits) = text.strip_prefix("\\x") else { return STANDARD.decode(text).ok() };
     if digits.len() % 2 != 0 {
         return None;
     }

@@ -24,6 +24,7 @@ pub struct RowChange<'a> {
 pub struct RowsBuilder {
     types: Vec<DataType>,
     key: Vec<usize>,
+    is_keyed: bool,
     schema: SchemaRef,
     old_schema: SchemaRef,
     rows: Vec<CellBuilder>,
@@ -53,6 +54,7 @@ impl RowsBuilder {
             old: key.iter().map(|at| CellBuilder::new(&types[*at])).collect(),
             types,
             key: key.to_vec(),
+            is_keyed: !definition.primary_key.is_empty(),
             schema,
             old_schema: Arc::new(Schema::new(old_fields)),
             row_count: 0,
@@ -99,7 +101,7 @@ impl RowsBuilder {
         let key = |values: &Values<'a>| -> std::result::Result<Vec<Cell<'a>>, String> {
             self.key.iter().map(|at| Ok(cell(values, *at)?.unwrap_or(Cell::Null))).collect()
         };
-        let is_keyed = self.key.len() < self.types.len();
+        let is_keyed = self.is_keyed;
         if change == Change::Delete {
             let old = key(values)?;
             self.check_key(&old, is_keyed)?;

@@ -69,6 +69,12 @@ pub async fn run(request: &Arc<ConsumeRequest>, end: ConsumeEnd, observer: &Arc<
     ended.and(left)
 }
 
+/// The reader's name at the broker: another warehouse may have a transfer of the same name.
+fn reader_name(request: &ConsumeRequest) -> String {
+    let lake = xxhash_rust::xxh3::xxh3_64(request.lake.url().as_str().as_bytes());
+    format!("wattlake-{}-{lake:016x}", request.settings.name)
+}
+
 /// A shard that is read: its name, its record, and where it begins.
 type OpenedShard = (String, ShardRecord, ShardTask, StartPosition);
 
@@ -78,7 +84,7 @@ async fn session(
     observer: &Arc<dyn StreamObserver>,
 ) -> Result<SessionEnd> {
     let (store, transfer) = (StreamStore::Lake(&request.lake), request.settings.name.as_str());
-    let reader = Reader::connect(&request.address, &format!("wattlake-{transfer}"), &request.credentials).await?;
+    let reader = Reader::connect(&request.address, &reader_name(request), &request.credentials).await?;
     let replay = ReplayRecord::read(store, transfer).await?;
     let alive = workers::heartbeat(store, transfer, &request.worker).await?;
     let all = reader.shards().await?;
@@ -140,6 +146,7 @@ async fn take(
 ) -> Result<(Vec<OpenedShard>, bool)> {
     let (store, transfer) = (StreamStore::Lake(&request.lake), request.settings.name.as_str());
     let (mut shards, mut waits) = (Vec::new(), false);
+    let identity = reader.identity().await?;
     for id in mine {
         let record = records.get(&id).cloned().flatten();
         if !is_free(record.as_ref(), &request.worker, alive) {
@@ -147,6 +154,15 @@ async fn take(
             continue;
         }
         let mut record = record.unwrap_or_default();
+        if record.stream.is_some() && identity.is_some() && record.stream != identity {
+            let what = format!("read {}: it was deleted and created again", request.address.display());
+            let hint = format!(
+                "{} transfer replay {transfer} --from beginning, and have the transfer that publishes read its tables again",
+                request.settings.program
+            );
+            return Err(Error::input(what).state("messages-lost").hint(hint));
+        }
+        record.stream.clone_from(&identity);
         let has_parent = |shard: &ShardState| shard.parents.iter().any(|parent| records.contains_key(parent));
         let start = match record.position {
             // A shard that continues another one is read whole.

@@ -326,13 +326,21 @@ impl Session {
         match operation {
             ControlOperation::TruncateTable | ControlOperation::DropTable if metadata.is_in_all_shards() => {
                 let is_done = delivery.position <= table.position(&request.settings.name, epoch, &shard)?;
-                if is_done || !table.is_defined() {
+                // A replay of one shard has no others to wait for.
+                if !table.is_defined() || self.options.replay.from_position.is_some() {
                     return Ok(Ok(()));
                 }
-                let id = format!("{epoch}/{name}/{}/{}", operation.name(), metadata.timestamp.timestamp_micros());
+                let place = (metadata.stream_position.as_deref(), metadata.transaction_record_id);
+                let micros = metadata.timestamp.timestamp_micros();
+                let id = format!("{epoch}/{name}/{}/{micros}/{place:?}", operation.name());
                 let at_micros = metadata.timestamp.timestamp_micros();
                 let barrier = Barrier { id, table: name, at_micros, position: delivery.position };
                 let store = StreamStore::Lake(&request.lake);
+                if is_done {
+                    // Its commit was made; the process may have ended before it was noted.
+                    runtime.block_on(barrier::pass(store, &request.settings.name, &barrier))?;
+                    return Ok(Ok(()));
+                }
                 if !runtime.block_on(barrier::is_passed(store, &request.settings.name, &barrier))? {
                     self.shards[at].barrier = Some(barrier);
                 }

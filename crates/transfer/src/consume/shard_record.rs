@@ -12,6 +12,9 @@ pub struct ShardRecord {
     pub position: u64,
     /// The name of the position in the stream.
     pub sequence: String,
+    /// What tells the stream from another one of its name.
+    #[serde(default)]
+    pub stream: Option<String>,
     /// The instant from which it is read, where it began at its end, in microseconds since 1970.
     #[serde(default)]
     pub from_micros: Option<i64>,

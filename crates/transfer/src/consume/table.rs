@@ -166,7 +166,10 @@ impl ConsumedTable {
         if let Some(key) = request.settings.keys.get(&self.name) {
             all.primary_key.clone_from(key);
         }
-        self.apply()?;
+        if !self.rows.is_empty() {
+            self.ensure_writer(request)?;
+            self.apply()?;
+        }
         let was_defined = self.is_defined();
         self.definition = all;
         self.key = key_places(&self.definition);
@@ -271,11 +274,10 @@ impl ConsumedTable {
         if self.rows.is_empty() {
             return Ok(());
         }
-        let chunk = self.rows.take()?;
-        match &mut self.writer {
-            Some(writer) => writer.apply(&chunk),
-            None => Err(Error::bug(format!("apply changes to {}: it is not open", self.name))),
-        }
+        let Some(writer) = &mut self.writer else {
+            return Err(Error::bug(format!("apply changes to {}: it is not open", self.name)));
+        };
+        writer.apply(&self.rows.take()?)
     }
 
     /// Applies what is collected, and commits it with its positions. Another worker may have committed the table since:
@@ -389,8 +391,11 @@ fn writer(
     runtime: &Handle,
 ) -> Result<TableWriter> {
     let transfer = &request.settings.name;
-    if let Some(origin) = runtime.block_on(origin_of(&table))?.filter(|origin| origin.transfer != *transfer) {
-        let what = format!("apply changes of {name}: {} is filled by the transfer {}", table.name(), origin.transfer);
+    if let Some(origin) =
+        runtime.block_on(origin_of(&table))?.filter(|origin| origin.transfer != *transfer || origin.name != name)
+    {
+        let (target, by) = (table.name(), format!("the transfer {} with {}", origin.transfer, origin.name));
+        let what = format!("apply changes of {name}: {target} is filled by {by}");
         return Err(Error::setup(what).state("other-transfer").hint("choose another schema with into = \"...\""));
     }
     let matching = matching(definition, request.settings.deletes);

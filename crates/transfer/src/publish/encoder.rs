@@ -193,8 +193,14 @@ impl TableEncoder {
     }
 
     /// A message about the table, for all shards.
-    pub fn control(&self, writer: &MessageWriter, operation: ControlOperation, timestamp: &str) -> Record {
-        let data = writer.control(&self.head, operation, &self.definition, timestamp);
+    pub fn control(
+        &self,
+        writer: &MessageWriter,
+        operation: ControlOperation,
+        timestamp: &str,
+        place: Option<(&str, u64)>,
+    ) -> Record {
+        let data = writer.control(&self.head, operation, &self.definition, timestamp, place);
         Record { destination: Destination::AllShards, data }
     }
 

@@ -39,7 +39,7 @@ pub async fn into_stream(
     let stream = context.stream.as_ref().ok_or_else(|| Error::bug("publish rows without a position in the log"))?;
     let transfer = &request.settings.name;
     check_plan(table)?;
-    target.connect(transfer).await?;
+    target.connect(transfer, &stream.id).await?;
     let plan = Arc::new(as_texts(table));
     let names: Vec<String> =
         plan.columns.iter().filter_map(|column| Some(column.source.as_ref()?.name.clone())).collect();
@@ -53,9 +53,9 @@ pub async fn into_stream(
     let published = PublishedTable { from: Some(stream.position.to_i64()), ..begun.clone() };
     target.update_record(transfer, |record| drop(record.tables.insert(table.source.oid, begun))).await?;
     if target.messages.include_control_details {
-        let mut controls = vec![encoder.control(&writer, ControlOperation::CreateTable, &at)];
+        let mut controls = vec![encoder.control(&writer, ControlOperation::CreateTable, &at, None)];
         if was_begun {
-            controls.insert(0, encoder.control(&writer, ControlOperation::DropTable, &at));
+            controls.insert(0, encoder.control(&writer, ControlOperation::DropTable, &at, None));
         }
         target.send(controls).await?.await?;
     }

@@ -29,9 +29,22 @@ pub struct PublishRecord {
     /// The last change that the stream is known to have; it may have later ones.
     #[serde(default)]
     pub last: Option<LogPoint>,
+    /// The slot's stream that it is of.
+    #[serde(default)]
+    pub stream: Option<String>,
+    /// What tells the stream of messages from another one of its name.
+    #[serde(default)]
+    pub identity: Option<String>,
     /// The tables, by their OIDs at the source.
     #[serde(default)]
     pub tables: BTreeMap<u32, PublishedTable>,
+}
+
+impl PublishRecord {
+    /// The last change of a slot's stream.
+    pub fn last_of(&self, stream: &str) -> Option<LogPoint> {
+        self.last.filter(|_| self.stream.as_deref() == Some(stream))
+    }
 }
 
 /// A table of a [`PublishRecord`].

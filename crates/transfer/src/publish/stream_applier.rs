@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{Sender, channel as bounded};
 
 use super::encoder::{ChangePlace, TableEncoder, changed};
 use super::record::LogPoint;
-use super::target::StreamTarget;
+use super::target::{StreamTarget, position_text};
 use crate::changes::applier::{Applier, Received, SessionEnd};
 use crate::changes::chunk::new_fields;
 use crate::changes::pgoutput::{Field, Message, Relation, Transaction};
@@ -88,6 +88,8 @@ pub struct StreamApplier<'a> {
     current: CurrentTransaction,
     /// The transaction and the number of the message before.
     previous: (u64, u64),
+    /// The position of the message before, and its number.
+    newest: Option<(String, u64)>,
     records: Vec<Record>,
     bytes: usize,
     filled_at: Option<Instant>,
@@ -110,7 +112,7 @@ impl<'a> StreamApplier<'a> {
     ) -> Result<Self> {
         let transfer = &options.request.settings.name;
         let runtime = options.runtime.clone();
-        let last = runtime.block_on(target.connect(transfer))?;
+        let last = runtime.block_on(target.connect(transfer, &record.id))?;
         let bytes_max = runtime.block_on(target.message_bytes_max());
         let table = |(plan, from, origin): (TablePlan, Lsn, Origin)| {
             let oid = plan.source.oid;
@@ -131,6 +133,7 @@ impl<'a> StreamApplier<'a> {
             last,
             current: CurrentTransaction::default(),
             previous: (0, 0),
+            newest: None,
             records: Vec::new(),
             bytes: 0,
             filled_at: None,
@@ -192,7 +195,7 @@ impl<'a> StreamApplier<'a> {
             self.current = CurrentTransaction {
                 commit: transaction.commit,
                 timestamp: MessageWriter::timestamp(transaction.at_micros),
-                position: transaction.commit.to_string(),
+                position: position_text(transaction.commit, &self.record.id),
                 changes: 0,
             };
         }
@@ -249,6 +252,7 @@ impl<'a> StreamApplier<'a> {
             let place = ChangePlace { timestamp: &self.current.timestamp, transaction: Some(details) };
             records.push(encoder.row(&self.writer, operation, row, image, place)?);
             self.previous = (u64::from(transaction.xid), number);
+            self.newest = Some((self.current.position.clone(), number));
             table.counts.added += 1;
         }
         for record in records {
@@ -266,7 +270,12 @@ impl<'a> StreamApplier<'a> {
         let Some(table) = self.tables.get_mut(&relation) else { return Ok(()) };
         table.counts.truncates += 1;
         let Some(encoder) = table.encoder.as_ref() else { return Ok(()) };
-        let record = encoder.control(&self.writer, ControlOperation::TruncateTable, &self.current.timestamp);
+        let record = encoder.control(
+            &self.writer,
+            ControlOperation::TruncateTable,
+            &self.current.timestamp,
+            Some((&self.current.position, number)),
+        );
         self.add(record, before, transaction.at_micros)
     }
 
@@ -297,7 +306,12 @@ impl<'a> StreamApplier<'a> {
             && let Some(encoder) = &table.encoder
         {
             let at = transaction.map_or_else(|| chrono::Utc::now().timestamp_micros(), |begun| begun.at_micros);
-            let record = encoder.control(&self.writer, operation, &MessageWriter::timestamp(at));
+            let record = encoder.control(
+                &self.writer,
+                operation,
+                &MessageWriter::timestamp(at),
+                self.newest.as_ref().map(|(position, number)| (position.as_str(), *number)),
+            );
             self.add(record, before, at)?;
         }
         // The next session publishes it again, where it is killed before.

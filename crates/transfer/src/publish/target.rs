@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use lake::Lake;
 use stream::message::{Body, Message, MessageSettings};
-use stream::{Address, CredentialsProvider, Publisher, Record, StreamOptions};
+use stream::{Address, CredentialsProvider, LastMessage, Publisher, Record, StreamOptions};
 use tokio::sync::Mutex;
 
 use super::record::{LogPoint, PublishRecord};
@@ -44,17 +44,24 @@ impl StreamTarget {
     }
 
     /// Connects, where there is no connection. Returns the last change that the stream has.
-    pub async fn connect(&self, transfer: &str) -> Result<Option<LogPoint>> {
+    ///
+    /// `stream` is the id of the slot's stream: positions of another source's log, or of another publisher, don't count.
+    pub async fn connect(&self, transfer: &str, stream: &str) -> Result<Option<LogPoint>> {
         let mut connection = self.connection.lock().await;
         if connection.is_some() {
-            return Ok(self.read_record(transfer).await?.last);
+            return Ok(self.read_record(transfer).await?.last_of(stream));
         }
         let publisher = Publisher::connect(&self.address, &self.options, &self.credentials).await?;
-        let last = publisher.last().await?.as_deref().and_then(point_of);
+        let last = publisher.last().await?.and_then(|message| point_of(&message, stream));
+        let identity = publisher.identity();
         *connection = Some(publisher);
         // Rows of tables may be stored behind it, and then it is not the stream's last message any more.
-        let record = self.update_record(transfer, |record| record.last = record.last.max(last)).await?;
-        Ok(record.last)
+        let change = |record: &mut PublishRecord| {
+            record.last = record.last_of(stream).max(last);
+            record.stream = Some(stream.to_owned());
+            record.identity = identity;
+        };
+        Ok(self.update_record(transfer, change).await?.last)
     }
 
     /// Ends the connection: the next batch is sent by a new one.
@@ -86,6 +93,25 @@ impl StreamTarget {
         serde_json::from_slice(&text).map_err(|e| Error::setup("read the record of the published tables").because(e))
     }
 
+    /// The record of a transfer for the stream as it is now: where that was created again, it has no tables.
+    pub async fn current_record(&self, transfer: &str) -> Result<PublishRecord> {
+        let record = self.read_record(transfer).await?;
+        let Some(before) = &record.identity else { return Ok(record) };
+        let mut connection = self.connection.lock().await;
+        if connection.is_none() {
+            *connection = Some(Publisher::connect(&self.address, &self.options, &self.credentials).await?);
+        }
+        let now = connection.as_ref().and_then(Publisher::identity);
+        if now.as_ref() == Some(before) {
+            // Connected for the session by `connect`, which looks at its last message.
+            *connection = None;
+            return Ok(record);
+        }
+        *connection = None;
+        tracing::warn!("{} was created again: the tables are read again", self.address.display());
+        Ok(PublishRecord { tables: std::collections::BTreeMap::new(), ..record })
+    }
+
     /// Changes the record of a transfer, and returns it.
     pub async fn update_record(
         &self,
@@ -110,10 +136,18 @@ fn name(transfer: &str) -> String {
     format!("{transfer}.published")
 }
 
+/// A position in the log of a stream, as messages have it.
+pub fn position_text(commit: Lsn, stream: &str) -> String {
+    format!("{commit}@{stream}")
+}
+
 /// The change that a message is of; `None` of a row that was read with its table, and of other programs' messages.
-fn point_of(message: &[u8]) -> Option<LogPoint> {
-    let message = Message::parse(message).ok()?;
-    let commit: Lsn = message.metadata.stream_position.as_deref()?.parse().ok()?;
+fn point_of(last: &LastMessage, stream: &str) -> Option<LogPoint> {
+    let message = Message::parse(&last.data).ok()?;
+    let (commit, of) = message.metadata.stream_position.as_deref()?.split_once('@')?;
+    let commit: Lsn = commit.parse().ok().filter(|_| of == stream)?;
     let record = message.metadata.transaction_record_id?;
-    matches!(message.body, Body::Data { .. }).then(|| LogPoint::new(commit, record))
+    // A message for all shards is stored again in each of them where one does not have it.
+    let is_whole = last.is_in_last_shard || matches!(message.body, Body::Data { .. });
+    Some(LogPoint::new(commit, if is_whole { record } else { record.saturating_sub(1) }))
 }

@@ -26,6 +26,8 @@ impl Session {
         if !is_alone {
             // The others see by the records that these shards wait.
             self.barrier_at = Some(Instant::now());
+            // What comes before the barrier is committed before anybody may pass it.
+            self.commit_due(true)?;
             self.record(true)?;
         }
         if runtime.block_on(barrier::is_passed(store, transfer, &barrier))? {
