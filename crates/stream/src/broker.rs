@@ -15,7 +15,7 @@ pub enum Publisher {
     /// In NATS JetStream.
     Nats(Box<nats::Publisher>),
     /// In Kinesis.
-    Kinesis(kinesis::Publisher),
+    Kinesis(Box<kinesis::Publisher>),
 }
 
 impl Publisher {
@@ -31,7 +31,7 @@ impl Publisher {
         Ok(match &address.broker {
             Broker::Nats { .. } => Publisher::Nats(Box::new(nats::Publisher::connect(address, options).await?)),
             Broker::Kinesis { .. } => {
-                Publisher::Kinesis(kinesis::Publisher::connect(address, options, credentials).await?)
+                Publisher::Kinesis(Box::new(kinesis::Publisher::connect(address, options, credentials).await?))
             }
         })
     }

@@ -105,7 +105,7 @@ impl<'a> Quarantine<'a> {
             let Some(text) = self.store.read(&format!("{folder}/{name}")).await? else { continue };
             messages.push(serde_json::from_slice(&text).map_err(|e| Error::setup("read a kept message").because(e))?);
         }
-        messages.sort_by(|a, b| (a.stored_at, a.position).cmp(&(b.stored_at, b.position)));
+        messages.sort_by_key(|message| (message.stored_at, message.position));
         Ok(messages)
     }
 

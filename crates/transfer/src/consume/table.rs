@@ -290,7 +290,7 @@ impl ConsumedTable {
             if !writer.has_changes() {
                 writer.reload()?;
             }
-            for (shard, _) in &self.collected {
+            for shard in self.collected.keys() {
                 let name = position_name(transfer, epoch, shard);
                 let found =
                     self.runtime.block_on(writer.table().position(&name)).context("read the table's position")?;

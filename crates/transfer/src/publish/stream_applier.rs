@@ -50,6 +50,9 @@ pub struct PublishingTable {
     error: Option<Error>,
 }
 
+/// A message of a change: the row, and the row before.
+type Step<'a> = (Operation, &'a [Field<'a>], Option<&'a [Field<'a>]>);
+
 /// Messages that are sent together.
 struct MessageBatch {
     records: Vec<Record>,
@@ -219,7 +222,7 @@ impl<'a> StreamApplier<'a> {
         };
         // An update of the key, and one of a table without a key, is a delete and an insert: they have other keys.
         let moved = old.as_deref().filter(|old| !encoder.is_keyed() || !encoder.has_same_key(old, &fields));
-        let steps: Vec<(Operation, &[Field<'_>], Option<&[Field<'_>]>)> = match (change, moved) {
+        let steps: Vec<Step<'_>> = match (change, moved) {
             (Message::Insert { .. }, _) => vec![(Operation::Insert, &fields, None)],
             (Message::Delete { .. }, _) => vec![(Operation::Delete, &fields, Some(&fields))],
             (_, Some(old)) => vec![(Operation::Delete, old, Some(old)), (Operation::Insert, &fields, None)],
