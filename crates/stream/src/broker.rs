@@ -44,11 +44,11 @@ impl Publisher {
         }
     }
 
-    /// What tells the stream from another one of its name, which was created later; `None` where it does not tell.
-    pub fn identity(&self) -> Option<String> {
+    /// What tells the stream from another one, also of its name, which was created later.
+    pub fn identity(&self) -> String {
         match self {
-            Publisher::Nats(publisher) => Some(publisher.identity()),
-            Publisher::Kinesis(_) => None,
+            Publisher::Nats(publisher) => publisher.identity(),
+            Publisher::Kinesis(publisher) => publisher.identity().to_owned(),
         }
     }
 
@@ -104,11 +104,11 @@ impl Reader {
         }
     }
 
-    /// What tells the stream from another one of its name, which was created later; `None` where it does not tell.
-    pub async fn identity(&self) -> Result<Option<String>> {
+    /// What tells the stream from another one, also of its name, which was created later.
+    pub async fn identity(&self) -> Result<String> {
         match self {
-            Reader::Nats(reader) => reader.identity().await.map(Some),
-            Reader::Kinesis(_) => Ok(None),
+            Reader::Nats(reader) => reader.identity().await,
+            Reader::Kinesis(reader) => reader.identity().await,
         }
     }
 

@@ -89,6 +89,12 @@ fn is_missing(error: &jetstream::context::GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(cause) if cause.error_code() == missing)
 }
 
+/// What tells a stream from another one: its name, and when it was created.
+fn identity(stream: &stream::Stream) -> String {
+    let info = stream.cached_info();
+    format!("{} {}", info.config.name, info.created)
+}
+
 /// The subject of a shard.
 fn subject(stream: &str, shard: u32) -> String {
     format!("{stream}.{shard}")

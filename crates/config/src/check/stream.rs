@@ -1,10 +1,11 @@
 //! Checks the keys of a transfer that publishes into a stream, or reads one.
 
+use std::path::Path;
 use std::time::Duration;
 
 use base::DURATION_HINT;
 use stream::message::{BeforeImage, MessageSettings, PartitionBy};
-use stream::{Address, Start, StreamOptions};
+use stream::{Address, Broker, Start, StreamOptions};
 use transfer::consume::LeftOut;
 
 use super::super::problem::FileProblems;
@@ -16,8 +17,8 @@ const BATCH_SIZE: u32 = 100;
 const SHARDS: u32 = 4;
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// The stream of a transfer, where it has one. Keys that belong to the other role, or to no stream, are reported.
-pub fn check(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option<Stream> {
+/// The stream of the transfer in `file`, where it has one. Keys that belong to the other role, or to no stream, are reported.
+pub fn check(file: &Path, raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option<Stream> {
     let of_streams = [
         ("shards", raw.shards.span()),
         ("retention", raw.retention.span()),
@@ -63,8 +64,13 @@ pub fn check(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option<Strea
         let what = format!("a stream into the connection {target:?} is not implemented yet");
         report.add(span, what, "set target = \"lake\"".to_owned());
     }
+    if text.contains("${") {
+        let hint = "name a file of credentials, relative to this one: ?credentials=FILE".to_owned();
+        report.add(span, "variables are not filled in in the address of a stream", hint);
+        return None;
+    }
     let address = match Address::parse(text) {
-        Ok(address) => address,
+        Ok(address) => beside(file, address),
         Err(error) => {
             report.add(span, error.context, error.hint.unwrap_or_default());
             return None;
@@ -74,19 +80,31 @@ pub fn check(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option<Strea
     Some(Stream { address, role })
 }
 
+/// The address with its file of credentials relative to the transfer's file.
+fn beside(file: &Path, mut address: Address) -> Address {
+    if let Broker::Nats { credentials: Some(credentials), .. } = &mut address.broker {
+        let path = file.parent().unwrap_or(file).join(credentials.as_str());
+        *credentials = path.to_string_lossy().into_owned();
+    }
+    address
+}
+
 /// Reports keys that a transfer with a stream does not use.
 fn check_unused(raw: &raw::Transfer, publishes: bool, report: &mut FileProblems<'_>) {
     let unused = match publishes {
-        true => vec![("target", raw.target.span()), ("deletes", raw.deletes.span()), ("history", raw.history.span())],
+        true => vec![("target", raw.target.span()), ("deletes", raw.deletes.span())],
         false => vec![
             ("via", raw.via.span()),
             ("mapping", raw.mapping.span()),
             ("views", raw.views.span()),
             ("slot", raw.slot.span()),
             ("publication", raw.publication.span()),
-            ("history", raw.history.span()),
         ],
     };
+    if let Some(span) = raw.history.span() {
+        let hint = "remove it, or transfer without a stream".to_owned();
+        report.add(span, "\"history\" is not implemented for streams", hint);
+    }
     for (key, span) in unused {
         if let Some(span) = span {
             let (what, hint) = match publishes {

@@ -36,7 +36,7 @@ pub fn check(
     let tree = schema_check::tree(report)?;
     find_unquoted_tables(tree.get_ref(), report);
     let raw: raw::Transfer = schema_check::read(FileKind::Transfer, tree, report)?;
-    let stream = stream::check(&raw, report);
+    let stream = stream::check(&root.join(file), &raw, report);
     let (source, target) = match (&stream, raw.source.get()) {
         (Some(stream), None) => (Some(stream.address.display()), Some(Target::Lake)),
         (Some(_), Some(_)) => (check_source(&raw.source, connections, report), Some(Target::Stream)),

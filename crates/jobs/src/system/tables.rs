@@ -119,6 +119,11 @@ pub static TRANSFERS: SystemTable<TransferTableRow> = SystemTable {
             Integer(|r| r.changes["lag_bytes"].as_i64()),
         ),
         column(
+            "lag_messages",
+            "Of a shard of a stream: messages that were not received yet, where the stream tells.",
+            Integer(|r| r.changes["lag_messages"].as_i64()),
+        ),
+        column(
             "retained_bytes",
             "Bytes of the log that the source keeps for the transfer's slot.",
             Integer(|r| r.changes["retained_bytes"].as_i64()),

@@ -69,6 +69,14 @@ impl Client {
         Ok(Client { http, url, region, credentials, stream: address.stream.clone(), name })
     }
 
+    /// What tells the stream from another one: its name, and when it was created.
+    pub async fn identity(&self) -> Result<String> {
+        let body = serde_json::json!({"StreamName": self.stream});
+        let answer: Value = self.request("DescribeStreamSummary", &body).await?;
+        let summary = &answer["StreamDescriptionSummary"];
+        Ok(format!("{} {}", summary["StreamARN"].as_str().unwrap_or(&self.stream), summary["StreamCreationTimestamp"]))
+    }
+
     /// Sends a request, and again where Kinesis is busy.
     ///
     /// # Errors

@@ -36,6 +36,7 @@ pub struct Publisher {
     client: Client,
     /// Where the ranges of the open shards begin.
     shards: Vec<String>,
+    identity: String,
 }
 
 /// A message of a request.
@@ -78,7 +79,12 @@ impl Publisher {
         let client = Client::new(address, credentials)?;
         create(&client, options).await?;
         let shards = client.open_ranges().await?;
-        Ok(Publisher { client, shards })
+        let identity = client.identity().await?;
+        Ok(Publisher { client, shards, identity })
+    }
+
+    pub(crate) fn identity(&self) -> &str {
+        &self.identity
     }
 
     pub(crate) async fn publish(&mut self, records: Vec<Record>) -> Result<()> {

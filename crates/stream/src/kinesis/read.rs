@@ -125,6 +125,10 @@ impl Reader {
         Ok(Reader { client })
     }
 
+    pub(crate) async fn identity(&self) -> Result<String> {
+        self.client.identity().await
+    }
+
     pub(crate) async fn shards(&self) -> Result<Vec<ShardState>> {
         let shards = self.client.list().await?;
         let state = |shard: Shard| ShardState {

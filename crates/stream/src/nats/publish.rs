@@ -5,11 +5,12 @@
 //! server refuses it.
 
 use async_nats::Subject;
+use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, stream};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use super::{connect, context_of, open, shards, subject};
+use super::{connect, context_of, identity, open, shards, subject};
 use crate::address::Address;
 use crate::error::{Context, Error, Kind, Result};
 use crate::partition::shard_of;
@@ -26,6 +27,8 @@ pub struct Publisher {
     name: String,
     /// The sequence number of the last message of the stream.
     last: u64,
+    /// Nothing was stored by this connection yet.
+    is_first: bool,
 }
 
 impl Publisher {
@@ -36,7 +39,7 @@ impl Publisher {
         let name = address.display();
         let info = stream.info().await.during(Kind::Retry, format!("read the state of {name}"))?;
         let last = info.state.last_sequence;
-        Ok(Publisher { jetstream, stream, subjects, name, last })
+        Ok(Publisher { jetstream, stream, subjects, name, last, is_first: true })
     }
 
     pub(crate) fn message_bytes_max(&self) -> usize {
@@ -44,7 +47,7 @@ impl Publisher {
     }
 
     pub(crate) fn identity(&self) -> String {
-        self.stream.cached_info().created.to_string()
+        identity(&self.stream)
     }
 
     pub(crate) async fn last(&self) -> Result<Option<LastMessage>> {
@@ -76,14 +79,21 @@ impl Publisher {
                 Destination::AllShards => &self.subjects[..],
             };
             for subject in subjects {
-                if let Some((subject, data)) = waiting.replace((subject.clone(), data.clone())) {
+                let Some((subject, data)) = waiting.replace((subject.clone(), data.clone())) else { continue };
+                if std::mem::take(&mut self.is_first) {
+                    // What an earlier connection has sent may have come since: then nothing of this one is stored.
+                    let message = PublishMessage::build().payload(data).expected_last_sequence(self.last);
+                    let answer = self.jetstream.send_publish(subject, message).await;
+                    answer.during(Kind::Retry, context.clone())?.await.during(Kind::Retry, context.clone())?;
+                    self.last += 1;
+                } else {
                     client.publish(subject, data).await.during(Kind::Retry, context.clone())?;
                     self.last += 1;
                 }
             }
         }
         let Some((subject, data)) = waiting else { return Ok(Box::pin(async { Ok(()) })) };
-        let message = jetstream::message::PublishMessage::build().payload(data).expected_last_sequence(self.last);
+        let message = PublishMessage::build().payload(data).expected_last_sequence(self.last);
         let answer = self.jetstream.send_publish(subject, message).await.during(Kind::Retry, context.clone())?;
         self.last += 1;
         let expected = self.last;

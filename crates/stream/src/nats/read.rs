@@ -8,7 +8,7 @@ use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::{self, AckKind, Message, stream};
 use futures::{FutureExt, StreamExt};
 
-use super::{connect, context_of, open, shards, subject};
+use super::{connect, context_of, identity, open, shards, subject};
 use crate::address::Address;
 use crate::error::{Context, Error, Kind, Result};
 use crate::record::{Batch, Delivery, Lag, ShardState, Start, StartPosition};
@@ -59,7 +59,7 @@ impl Reader {
 
     pub(crate) async fn identity(&self) -> Result<String> {
         let stream = open(&self.jetstream, &self.address, None).await?;
-        Ok(stream.cached_info().created.to_string())
+        Ok(identity(&stream))
     }
 
     pub(crate) async fn open(&self, shard: &str, start: &StartPosition) -> Result<ShardReader> {

@@ -250,7 +250,7 @@ async fn look_in_stream(
     must_read: bool,
 ) -> Result<PresentTable> {
     publish::check_plan(&plan)?;
-    let published = target.current_record(&request.settings.name).await?;
+    let published = target.connect(&request.settings.name, &prepared.record.id).await?;
     let of_table = published.tables.get(&plan.source.oid).filter(|table| table.stream == prepared.record.id);
     if let Some(refusal) = of_table.and_then(|table| table.refusal.as_ref()).filter(|_| !must_read) {
         let error = Error::input(format!("{refusal} (found by an earlier run)")).state("errored");

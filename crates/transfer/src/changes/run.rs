@@ -148,6 +148,10 @@ async fn session(
     observer: &Arc<dyn StreamObserver>,
     rereads: &mut Rereads,
 ) -> Result<SessionEnd> {
+    if let Target::Stream(target) = &request.target {
+        // What the stream has is looked up again: the session before may have stored more than it knew.
+        target.disconnect().await;
+    }
     let client = request.source.connect().await?;
     let until = match end {
         StreamEnd::Never => None,

@@ -154,7 +154,7 @@ async fn take(
             continue;
         }
         let mut record = record.unwrap_or_default();
-        if record.stream.is_some() && identity.is_some() && record.stream != identity {
+        if record.stream.as_ref().is_some_and(|before| *before != identity) {
             let what = format!("read {}: it was deleted and created again", request.address.display());
             let hint = format!(
                 "{} transfer replay {transfer} --from beginning, and have the transfer that publishes read its tables again",
@@ -162,7 +162,7 @@ async fn take(
             );
             return Err(Error::input(what).state("messages-lost").hint(hint));
         }
-        record.stream.clone_from(&identity);
+        record.stream = Some(identity.clone());
         let has_parent = |shard: &ShardState| shard.parents.iter().any(|parent| records.contains_key(parent));
         let start = match record.position {
             // A shard that continues another one is read whole.

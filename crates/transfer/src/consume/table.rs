@@ -156,10 +156,7 @@ impl ConsumedTable {
     /// A column whose type has changed.
     pub fn define(&mut self, request: &ConsumeRequest, now: &TableDefinition) -> Result<Option<TableDefinition>> {
         let all = extended(&self.definition, now).map_err(|what| {
-            let hint = format!(
-                "drop the table in the lake, and replay the stream: {} transfer replay {} --from beginning",
-                request.settings.program, request.settings.name
-            );
+            let hint = "have the transfer that publishes carry it by another name, which a table mapping gives it";
             Error::input(format!("follow the columns of {}: {what}", self.name)).state("columns-changed").hint(hint)
         })?;
         let Some(mut all) = all else { return Ok(None) };

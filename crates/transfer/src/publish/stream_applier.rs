@@ -10,6 +10,7 @@ use futures::stream::FuturesOrdered;
 use stream::Record;
 use stream::message::{ControlOperation, MessageWriter, Operation, TransactionDetails};
 use tokio::sync::mpsc::{Sender, channel as bounded};
+use tokio::task::JoinHandle;
 
 use super::encoder::{ChangePlace, TableEncoder, changed};
 use super::record::LogPoint;
@@ -100,6 +101,7 @@ pub struct StreamApplier<'a> {
     waiting: VecDeque<Waiting>,
     number: u64,
     batches: Option<Sender<MessageBatch>>,
+    sending: Option<JoinHandle<()>>,
     stored: Receiver<Result<u64>>,
     recorded_at: Instant,
     end: Option<SessionEnd>,
@@ -115,7 +117,7 @@ impl<'a> StreamApplier<'a> {
     ) -> Result<Self> {
         let transfer = &options.request.settings.name;
         let runtime = options.runtime.clone();
-        let last = runtime.block_on(target.connect(transfer, &record.id))?;
+        let last = runtime.block_on(target.connect(transfer, &record.id))?.last_of(&record.id);
         let bytes_max = runtime.block_on(target.message_bytes_max());
         let table = |(plan, from, origin): (TablePlan, Lsn, Origin)| {
             let oid = plan.source.oid;
@@ -124,8 +126,7 @@ impl<'a> StreamApplier<'a> {
         };
         let (batches, to_send) = bounded(BATCHES_WAITING);
         let (sender, stored) = channel();
-        let sending = send_batches(target.clone(), to_send, sender);
-        runtime.spawn(sending);
+        let sending = runtime.spawn(send_batches(target.clone(), to_send, sender));
         Ok(StreamApplier {
             writer: MessageWriter { settings: target.messages },
             target: target.clone(),
@@ -143,6 +144,7 @@ impl<'a> StreamApplier<'a> {
             waiting: VecDeque::new(),
             number: 0,
             batches: Some(batches),
+            sending: Some(sending),
             stored,
             recorded_at: Instant::now(),
             end: None,
@@ -436,12 +438,20 @@ impl Applier for StreamApplier<'_> {
     }
 
     fn finish(&mut self, received: Option<Received>) -> Result<()> {
-        if received.is_some() {
-            self.flush()?;
-        }
-        // The task ends.
+        let flushed = match received {
+            Some(_) => self.flush(),
+            None => Ok(()),
+        };
         self.batches = None;
-        Ok(())
+        if let Some(sending) = self.sending.take() {
+            if received.is_none() || flushed.is_err() {
+                sending.abort();
+            }
+            // Nothing of this session may be stored when the next one looks at what the stream has. An aborted task
+            // ends with an error.
+            let _ = self.options.runtime.block_on(sending);
+        }
+        flushed
     }
 
     fn durable(&self, received: Lsn) -> Lsn {

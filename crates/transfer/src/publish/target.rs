@@ -43,25 +43,33 @@ impl StreamTarget {
         StreamTarget { address, options, messages, credentials, records, connection, record }
     }
 
-    /// Connects, where there is no connection. Returns the last change that the stream has.
+    /// Connects, where there is no connection, and returns the record of the transfer: the last change that the stream has,
+    /// and its tables. A stream that was created again has none.
     ///
     /// `stream` is the id of the slot's stream: positions of another source's log, or of another publisher, don't count.
-    pub async fn connect(&self, transfer: &str, stream: &str) -> Result<Option<LogPoint>> {
+    pub async fn connect(&self, transfer: &str, stream: &str) -> Result<PublishRecord> {
         let mut connection = self.connection.lock().await;
         if connection.is_some() {
-            return Ok(self.read_record(transfer).await?.last_of(stream));
+            return self.read_record(transfer).await;
         }
         let publisher = Publisher::connect(&self.address, &self.options, &self.credentials).await?;
         let last = publisher.last().await?.and_then(|message| point_of(&message, stream));
-        let identity = publisher.identity();
-        *connection = Some(publisher);
-        // Rows of tables may be stored behind it, and then it is not the stream's last message any more.
+        let identity = Some(publisher.identity());
+        // In one write: where it ends before, the next session finds the same.
         let change = |record: &mut PublishRecord| {
+            if record.identity.is_some() && record.identity != identity {
+                tracing::warn!("{} is another stream than before: the tables are read again", self.address.display());
+                record.tables.clear();
+                record.last = None;
+            }
+            // Rows of tables may be stored behind it, and then it is not the stream's last message any more.
             record.last = record.last_of(stream).max(last);
             record.stream = Some(stream.to_owned());
             record.identity = identity;
         };
-        Ok(self.update_record(transfer, change).await?.last)
+        let record = self.update_record(transfer, change).await?;
+        *connection = Some(publisher);
+        Ok(record)
     }
 
     /// Ends the connection: the next batch is sent by a new one.
@@ -91,25 +99,6 @@ impl StreamTarget {
             return Ok(PublishRecord::default());
         };
         serde_json::from_slice(&text).map_err(|e| Error::setup("read the record of the published tables").because(e))
-    }
-
-    /// The record of a transfer for the stream as it is now: where that was created again, it has no tables.
-    pub async fn current_record(&self, transfer: &str) -> Result<PublishRecord> {
-        let record = self.read_record(transfer).await?;
-        let Some(before) = &record.identity else { return Ok(record) };
-        let mut connection = self.connection.lock().await;
-        if connection.is_none() {
-            *connection = Some(Publisher::connect(&self.address, &self.options, &self.credentials).await?);
-        }
-        let now = connection.as_ref().and_then(Publisher::identity);
-        if now.as_ref() == Some(before) {
-            // Connected for the session by `connect`, which looks at its last message.
-            *connection = None;
-            return Ok(record);
-        }
-        *connection = None;
-        tracing::warn!("{} was created again: the tables are read again", self.address.display());
-        Ok(PublishRecord { tables: std::collections::BTreeMap::new(), ..record })
     }
 
     /// Changes the record of a transfer, and returns it.

@@ -136,6 +136,19 @@ fn what_cannot_be_applied_is_quarantined_and_sent_again() {
 }
 
 #[test]
+fn a_before_image_moves_a_row_whose_columns_are_all_its_key() {
+    let (_moto, url) = Python::s3();
+    let mut table = control("create-table", json!({"id": {"type": "INT4"}, "b": {"type": "INT4"}}));
+    table["control"]["table-def"]["primary-key"] = json!(["id", "b"]);
+    let mut update = message("update", json!({"id": 1, "b": 2}));
+    update["before-image"] = json!({"id": 1, "b": 1});
+    put(&url, 1, &[table, message("insert", json!({"id": 1, "b": 1})), update]);
+    let warehouse = warehouse(&url, "");
+    warehouse.ok(&["transfer", "run", "t", "--until-caught-up"]);
+    assert_eq!(warehouse.sql("select id, b from measure"), [json!({"id": 1, "b": 2})]);
+}
+
+#[test]
 fn without_control_messages_the_key_is_given() {
     let (_moto, url) = Python::s3();
     put(

@@ -4,6 +4,7 @@
 mod crash;
 mod dms;
 mod functions;
+mod orders;
 mod shards;
 
 use std::process::{Child, Stdio};

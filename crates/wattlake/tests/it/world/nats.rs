@@ -52,6 +52,13 @@ impl Nats {
         }
     }
 
+    /// Ends it, and starts it without the messages that it had stored.
+    pub fn wipe(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(&self.store).unwrap();
+        self.restart();
+    }
+
     /// The address of a stream.
     pub fn stream(&self, name: &str) -> String {
         format!("nats://127.0.0.1:{}/{name}", self.port)
