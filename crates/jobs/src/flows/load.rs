@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
-use chrono::{SubsecRound, Utc};
+use chrono::{SubsecRound, TimeDelta, Utc};
 use config::Job;
 use config::flow::{AnswerPart, LoadSource};
 use ingest::layout::Layout;
@@ -69,14 +69,18 @@ impl LoadRun<'_> {
         let loaded = self.loaded_files(&session).await?;
         let accepted = current(&past).into_iter().filter(|arrived| arrived.verdict == FileVerdict::Accepted);
         let mut figures = Figures::default();
+        let mut recorded_at = self.recorded_at;
         for arrived in accepted.filter(|arrived| !loaded.contains(&version_key(arrived))) {
+            // Of two values that were known at the same time, that of the file which arrived last counts.
+            recorded_at += TimeDelta::microseconds(1);
+            let of_file = LoadRun { lake: self.lake.clone(), recorded_at, ..*self };
             let object = self.warehouse.objects(&self.lake).get(&arrived.sha256).await?;
             let read = rows_of(object, &arrived.name, &ingest.layout)
                 .await
                 .with_context(|| format!("read {}", arrived.name))?;
             figures.files += 1;
             if self.load.document.is_empty() {
-                figures.rows += self.append(arrived, &ingest.layout, read).await?;
+                figures.rows += of_file.append(arrived, &ingest.layout, read).await?;
             } else {
                 let batches: Vec<RecordBatch> = read.into_iter().map(|rows| rows.batch).collect();
                 let origin = documents::Origin {
@@ -86,7 +90,7 @@ impl LoadRun<'_> {
                     again: true,
                     whole: None,
                 };
-                figures.add(&documents::enter(self, &session, &ingest.layout, &origin, batches).await?);
+                figures.add(&documents::enter(&of_file, &session, &ingest.layout, &origin, batches).await?);
             }
         }
         Ok(figures.json())

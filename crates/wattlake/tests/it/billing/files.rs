@@ -197,3 +197,22 @@ fn a_layout_is_guessed_and_ready_made_ones_are_shown() {
     it.warehouse.ok(&["layout", "list"]);
     it.warehouse.run(&["layout", "show", "enedis-r63-cvs"]).has("enedis-r63-csv");
 }
+
+#[test]
+fn rows_of_files_that_are_loaded_together_are_recorded_in_the_order_of_their_arrival() {
+    let it = Billing::new();
+    // The order of their writing is neither that of their names nor that of their hashes.
+    let names = ["n.csv", "a.csv", "z.csv", "k.csv", "b.csv"];
+    for (at, name) in names.iter().enumerate() {
+        let text = ONE.replace("216,5\r", &format!("216,{at}\r")).replace("216,75", &format!("216,{}", at * 10 + 25));
+        let path = it.warehouse.path().join("inbox").join(name);
+        fs::write(&path, text).unwrap();
+        let written = SystemTime::now() - Duration::from_secs(86_400) + Duration::from_secs(at as u64);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(written).unwrap();
+    }
+    it.warehouse.ok(&INGEST).has("5 accepted");
+    it.warehouse.ok(&["run", "load:declared"]).has("of 5 files");
+    let query = "select file_name, count(distinct recorded_at) as n from billing.declared group by file_name order by min(recorded_at)";
+    let expected: Vec<_> = names.iter().map(|name| json!({"file_name": name, "n": 1})).collect();
+    assert_eq!(it.warehouse.sql(query), expected);
+}
