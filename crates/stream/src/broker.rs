@@ -1,13 +1,15 @@
 //! A stream, whichever system carries it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 
 use crate::address::{Address, Broker};
 use crate::credentials::CredentialsProvider;
 use crate::error::Result;
-use crate::record::{Batch, LastMessage, Record, ShardState, StartPosition, StreamOptions};
+use crate::record::{Batch, LastMessage, LogPoint, Record, ShardState, StartPosition, StreamOptions};
 use crate::{kinesis, nats};
 
 /// Stores messages in a stream, in their order.
@@ -41,6 +43,33 @@ impl Publisher {
         match self {
             Publisher::Nats(publisher) => publisher.last().await,
             Publisher::Kinesis(_) => Ok(None),
+        }
+    }
+
+    /// Finds out which changes the stream has, of those that may be sent again, so that they are not stored twice: `known`
+    /// are the last messages of [`Publisher::ends`], `since` is when the first message was stored. It concerns systems
+    /// for which [`Publisher::last`] does not tell.
+    ///
+    /// # Errors
+    /// Where the shards can't be read.
+    pub async fn resume(
+        &mut self,
+        known: &BTreeMap<String, String>,
+        since: DateTime<Utc>,
+        point_of: &(dyn Fn(&[u8]) -> Option<LogPoint> + Sync),
+    ) -> Result<()> {
+        match self {
+            Publisher::Nats(_) => Ok(()),
+            Publisher::Kinesis(publisher) => publisher.resume(known, since, point_of).await,
+        }
+    }
+
+    /// The newest change that this publisher has stored, with all before it, and the last message of each shard; `None`
+    /// while that is not known, and where [`Publisher::last`] tells.
+    pub fn ends(&self) -> Option<(Option<LogPoint>, &BTreeMap<String, String>)> {
+        match self {
+            Publisher::Nats(_) => None,
+            Publisher::Kinesis(publisher) => publisher.ends(),
         }
     }
 

@@ -5,6 +5,7 @@
 mod client;
 mod publish;
 mod read;
+mod stored;
 
 pub use publish::Publisher;
 pub use read::{Reader, ShardReader};

@@ -22,5 +22,5 @@ pub use credentials::{AwsCredentials, AwsEnvironment, CredentialsProvider};
 pub use error::{Error, Result};
 pub use partition::{hash_key, shard_of};
 pub use record::{
-    Batch, Delivery, Destination, Lag, LastMessage, Record, ShardState, Start, StartPosition, StreamOptions,
+    Batch, Delivery, Destination, Lag, LastMessage, LogPoint, Record, ShardState, Start, StartPosition, StreamOptions,
 };

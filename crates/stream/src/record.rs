@@ -4,6 +4,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// The place of a change in its source's log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LogPoint {
+    /// The position of its transaction's commit.
+    pub commit: i64,
+    /// Its number in the transaction.
+    pub record: u64,
+}
 
 /// A message to store.
 #[derive(Debug, Clone)]
@@ -12,6 +22,8 @@ pub struct Record {
     pub destination: Destination,
     /// Its content.
     pub data: Vec<u8>,
+    /// The change that it is of, by which it is known again; `None` of others, which may be stored twice.
+    pub point: Option<LogPoint>,
 }
 
 /// The newest message of a stream.

@@ -1,23 +1,26 @@
 //! Stores messages in a stream of Kinesis.
 //!
-//! Kinesis may store the messages of a request and leave some out. Those that follow are then stored before them, so that
-//! all messages from the first that was left out on are stored again: a reader sees the changes of a key in their order,
-//! and some of them twice.
+//! Kinesis may store the messages of a request and leave some out. Those of the same partition key that follow are then
+//! stored before them, so that they are stored again: a reader sees the changes of a key in their order, and some of them
+//! twice.
 
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::stored::StoredChanges;
 use super::{KEY_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::address::Address;
 use crate::credentials::CredentialsProvider;
 use crate::error::{Error, Result};
 use crate::partition::hash_key;
-use crate::record::{Destination, Record, StreamOptions};
+use crate::record::{Destination, LogPoint, Record, StreamOptions};
 
 /// The limits of a request.
 const MESSAGES_MAX: usize = 500;
@@ -35,14 +38,22 @@ const CREATION_POLL: Duration = Duration::from_millis(500);
 pub struct Publisher {
     client: Client,
     /// Where the ranges of the open shards begin.
-    shards: Vec<String>,
+    shards: Vec<u128>,
     identity: String,
+    /// What an earlier publisher has stored.
+    stored: StoredChanges,
+    /// The last messages of the shards.
+    ends: BTreeMap<String, String>,
+    /// The newest change of all that were stored.
+    newest: Option<LogPoint>,
 }
 
 /// A message of a request.
 struct Entry {
     value: Value,
     bytes: usize,
+    /// Messages with the same key keep their order.
+    key: String,
 }
 
 #[derive(Deserialize)]
@@ -54,6 +65,8 @@ struct Stored {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct StoredRecord {
+    sequence_number: Option<String>,
+    shard_id: Option<String>,
     error_code: Option<String>,
     error_message: Option<String>,
 }
@@ -80,7 +93,23 @@ impl Publisher {
         create(&client, options).await?;
         let shards = client.open_ranges().await?;
         let identity = client.identity().await?;
-        Ok(Publisher { client, shards, identity })
+        let (stored, ends) = (StoredChanges::default(), BTreeMap::new());
+        Ok(Publisher { client, shards, identity, stored, ends, newest: None })
+    }
+
+    pub(crate) async fn resume(
+        &mut self,
+        known: &BTreeMap<String, String>,
+        since: DateTime<Utc>,
+        point_of: &(dyn Fn(&[u8]) -> Option<LogPoint> + Sync),
+    ) -> Result<()> {
+        (self.stored, self.ends) = StoredChanges::read(&self.client, known, since, point_of).await?;
+        Ok(())
+    }
+
+    pub(crate) fn ends(&self) -> Option<(Option<LogPoint>, &BTreeMap<String, String>)> {
+        // While what was stored before may be sent again, its place in the shards must stay known.
+        self.stored.is_empty().then_some((self.newest, &self.ends))
     }
 
     pub(crate) fn identity(&self) -> &str {
@@ -89,14 +118,17 @@ impl Publisher {
 
     pub(crate) async fn publish(&mut self, records: Vec<Record>) -> Result<()> {
         let mut entries: Vec<Entry> = Vec::with_capacity(records.len().min(MESSAGES_MAX));
-        let mut bytes = 0;
+        let (mut bytes, mut newest) = (0, self.newest);
         for record in records {
-            if record.destination == Destination::AllShards {
-                // Shards may have been split since.
+            let is_for_all = record.destination == Destination::AllShards;
+            if is_for_all {
+                // Its place among the others counts: it is in a request of its own.
                 self.send(std::mem::take(&mut entries)).await?;
                 bytes = 0;
+                // Shards may have been split since.
                 self.shards = self.client.open_ranges().await?;
             }
+            newest = newest.max(record.point);
             for entry in self.entries(record) {
                 if entries.len() >= MESSAGES_MAX || (bytes + entry.bytes > BYTES_MAX && !entries.is_empty()) {
                     self.send(std::mem::take(&mut entries)).await?;
@@ -105,29 +137,45 @@ impl Publisher {
                 bytes += entry.bytes;
                 entries.push(entry);
             }
+            if is_for_all {
+                self.send(std::mem::take(&mut entries)).await?;
+                bytes = 0;
+            }
         }
-        self.send(entries).await
+        self.send(entries).await?;
+        self.newest = newest;
+        Ok(())
     }
 
-    fn entries(&self, record: Record) -> Vec<Entry> {
+    /// The messages to store of a record, without those that are stored.
+    fn entries(&mut self, record: Record) -> Vec<Entry> {
         let data = STANDARD.encode(&record.data);
         let bytes = record.data.len() + KEY_BYTES_MAX;
-        let entry = |value: Value| Entry { value, bytes };
+        let stored = &mut self.stored;
+        let mut is_stored =
+            |hash: u128| !stored.is_empty() && record.point.is_some_and(|point| stored.has(hash, point));
         match record.destination {
             Destination::Key(key) => {
-                vec![entry(json!({"Data": data, "PartitionKey": shortened(key)}))]
+                let key = shortened(key);
+                if is_stored(hash_key(&key)) {
+                    return Vec::new();
+                }
+                vec![Entry { value: json!({"Data": data, "PartitionKey": key}), bytes, key }]
             }
             Destination::AllShards => {
-                let of =
-                    |begin: &String| entry(json!({"Data": data, "PartitionKey": "control", "ExplicitHashKey": begin}));
-                self.shards.iter().map(of).collect()
+                let of = |begin: &u128| Entry {
+                    value: json!({"Data": data, "PartitionKey": "control", "ExplicitHashKey": begin.to_string()}),
+                    bytes,
+                    key: begin.to_string(),
+                };
+                self.shards.iter().filter(|begin| !is_stored(**begin)).map(of).collect()
             }
         }
     }
 
-    /// Stores messages, in their order.
-    async fn send(&self, entries: Vec<Entry>) -> Result<()> {
-        let (mut rest, mut wait, mut attempts) = (&entries[..], FIRST_WAIT, 0);
+    /// Stores messages, in the order of each key.
+    async fn send(&mut self, entries: Vec<Entry>) -> Result<()> {
+        let (mut rest, mut wait, mut attempts) = (entries, FIRST_WAIT, 0);
         while !rest.is_empty() {
             let records: Vec<&Value> = rest.iter().map(|entry| &entry.value).collect();
             let body = json!({"StreamName": self.client.stream, "Records": records});
@@ -135,18 +183,33 @@ impl Publisher {
             if stored.records.len() != rest.len() {
                 return Err(Error::retry(format!("store messages in {}: the answer is of others", self.client.name)));
             }
-            let failed = stored.records.iter().position(|record| record.error_code.is_some());
-            let Some(first) = failed else { return Ok(()) };
-            attempts = if first == 0 { attempts + 1 } else { 0 };
-            if attempts >= ATTEMPTS_MAX {
-                let record = &stored.records[first];
-                let (code, text) = (record.error_code.as_deref(), record.error_message.as_deref());
-                let what = format!("store messages in {}: {}", self.client.name, code.unwrap_or_default());
-                return Err(Error::retry(format!("{what} {}", text.unwrap_or_default())));
+            let mut refused = HashSet::new();
+            let (mut again, mut reason) = (Vec::new(), String::new());
+            let sent = rest.len();
+            for (entry, record) in rest.into_iter().zip(stored.records) {
+                if let Some(code) = record.error_code {
+                    reason = format!("{code} {}", record.error_message.unwrap_or_default());
+                    refused.insert(entry.key.clone());
+                    again.push(entry);
+                    continue;
+                }
+                if let (Some(shard), Some(sequence)) = (record.shard_id, record.sequence_number) {
+                    self.ends.insert(shard, sequence);
+                }
+                if refused.contains(&entry.key) {
+                    again.push(entry);
+                }
             }
-            rest = &rest[first..];
+            rest = again;
+            if rest.is_empty() {
+                break;
+            }
+            attempts = if rest.len() == sent { attempts + 1 } else { 0 };
+            if attempts >= ATTEMPTS_MAX {
+                return Err(Error::retry(format!("store messages in {}: {reason}", self.client.name)));
+            }
             tokio::time::sleep(wait).await;
-            wait = if first == 0 { (wait * 2).min(Duration::from_secs(10)) } else { FIRST_WAIT };
+            wait = if attempts > 0 { (wait * 2).min(Duration::from_secs(10)) } else { FIRST_WAIT };
         }
         Ok(())
     }

@@ -44,8 +44,8 @@ struct Shards {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Shard {
-    shard_id: String,
+pub struct Shard {
+    pub shard_id: String,
     parent_shard_id: Option<String>,
     adjacent_parent_shard_id: Option<String>,
     hash_key_range: HashKeyRange,
@@ -56,6 +56,7 @@ struct Shard {
 #[serde(rename_all = "PascalCase")]
 struct HashKeyRange {
     starting_hash_key: String,
+    ending_hash_key: String,
 }
 
 #[derive(Deserialize)]
@@ -87,8 +88,17 @@ struct KinesisRecord {
     partition_key: String,
 }
 
+impl Shard {
+    /// The first and the last hash key whose messages it has.
+    pub fn range(&self) -> Result<(u128, u128)> {
+        let number = |text: &String| text.parse().during(Kind::Retry, format!("read the range of {}", self.shard_id));
+        Ok((number(&self.hash_key_range.starting_hash_key)?, number(&self.hash_key_range.ending_hash_key)?))
+    }
+}
+
 impl Client {
-    async fn list(&self) -> Result<Vec<Shard>> {
+    /// The shards, those that were split or merged included.
+    pub async fn list(&self) -> Result<Vec<Shard>> {
         let (mut shards, mut token) = (Vec::new(), None::<String>);
         loop {
             let body = match &token {
@@ -105,10 +115,10 @@ impl Client {
     }
 
     /// Where the ranges of the shards begin that take messages.
-    pub async fn open_ranges(&self) -> Result<Vec<String>> {
+    pub async fn open_ranges(&self) -> Result<Vec<u128>> {
         let shards = self.list().await?;
-        let open = shards.into_iter().filter(|shard| shard.sequence_number_range.ending_sequence_number.is_none());
-        Ok(open.map(|shard| shard.hash_key_range.starting_hash_key).collect())
+        let open = shards.iter().filter(|shard| shard.sequence_number_range.ending_sequence_number.is_none());
+        open.map(|shard| Ok(shard.range()?.0)).collect()
     }
 }
 
@@ -139,6 +149,13 @@ impl Reader {
     }
 
     pub(crate) async fn open(&self, shard: &str, start: &StartPosition) -> Result<ShardReader> {
+        ShardReader::open(&self.client, shard, start).await
+    }
+}
+
+impl ShardReader {
+    /// Begins to read a shard.
+    pub async fn open(client: &Client, shard: &str, start: &StartPosition) -> Result<ShardReader> {
         let last = match start {
             StartPosition::After { position, sequence } => {
                 (*position, Some(sequence.clone()).filter(|sequence| !sequence.is_empty()))
@@ -146,7 +163,7 @@ impl Reader {
             StartPosition::From(_) => (0, None),
         };
         let mut reader =
-            ShardReader { client: self.client.clone(), shard: shard.to_owned(), iterator: None, last, polled_at: None };
+            ShardReader { client: client.clone(), shard: shard.to_owned(), iterator: None, last, polled_at: None };
         let kind = match start {
             StartPosition::From(Start::New) => json!({"ShardIteratorType": "LATEST"}),
             StartPosition::From(Start::At(at)) => {
@@ -157,9 +174,7 @@ impl Reader {
         reader.iterate(kind).await?;
         Ok(reader)
     }
-}
 
-impl ShardReader {
     /// Where the next message is.
     fn continued(&self) -> Value {
         match &self.last.1 {

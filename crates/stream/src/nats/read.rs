@@ -1,7 +1,7 @@
 //! Reads the shards of a stream of JetStream, each by a durable consumer of its own.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::pull::MessagesErrorKind;
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
@@ -21,6 +21,8 @@ const ACK_WAIT: Duration = Duration::from_secs(3600);
 const AHEAD_BYTES: usize = 16 << 20;
 /// The size of a batch that is passed on.
 const BATCH_BYTES: usize = 8 << 20;
+/// Between two looks at what the stream has removed.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reads a stream.
 pub struct Reader {
@@ -39,6 +41,8 @@ pub struct ShardReader {
     last: u64,
     /// The number of messages that have arrived, those that were sent again included.
     delivered: u64,
+    /// The position up to which no message was removed before it was read, and when that was found out.
+    checked: (u64, Instant),
     /// The last messages of batches, each of which acknowledges those before it.
     unacknowledged: VecDeque<(u64, Message)>,
 }
@@ -101,7 +105,8 @@ impl Reader {
             StartPosition::After { position, .. } => *position,
             StartPosition::From(_) => 0,
         };
-        Ok(ShardReader { stream, consumer, messages, context, last, delivered: 0, unacknowledged: VecDeque::new() })
+        let (delivered, checked, unacknowledged) = (0, (last, Instant::now()), VecDeque::new());
+        Ok(ShardReader { stream, consumer, messages, context, last, delivered, checked, unacknowledged })
     }
 }
 
@@ -166,22 +171,35 @@ impl ShardReader {
         self.unacknowledged.extend(newest);
         if batch.deliveries.is_empty() {
             (batch.reached, batch.lag) = self.reached().await?;
+        } else if self.checked.1.elapsed() >= CHECK_INTERVAL {
+            self.stream.info().await.during(Kind::Retry, self.context.clone())?;
+            self.check()?;
         }
         Ok(batch)
+    }
+
+    /// Refuses to go on where the stream has removed messages that may not have been read.
+    fn check(&mut self) -> Result<()> {
+        // Before the first message nothing is known to be missing.
+        if self.checked.0 > 0 {
+            check_kept(self.checked.0, &self.stream.cached_info().state, &self.context)?;
+        }
+        self.checked = (self.last, Instant::now());
+        Ok(())
     }
 
     /// The end of the stream, where the shard has no message that was not delivered.
     async fn reached(&mut self) -> Result<(Option<u64>, Lag)> {
         let end = self.stream.info().await.during(Kind::Retry, self.context.clone())?.state.last_sequence;
-        if self.last > 0 {
-            check_kept(self.last, &self.stream.cached_info().state, &self.context)?;
-        }
+        self.check()?;
         let info = self.consumer.info().await.during(Kind::Retry, self.context.clone())?;
         let pending = info.num_pending;
         // Delivered by the server, and perhaps on its way.
         let is_here = info.delivered.consumer_sequence <= self.delivered;
         let reached = (pending == 0 && is_here).then_some(end.max(self.last));
-        self.last = self.last.max(reached.unwrap_or_default());
+        if let Some(end) = reached {
+            (self.last, self.checked.0) = (end, end);
+        }
         Ok((reached, Lag { messages: Some(pending), millis: (pending == 0).then_some(0) }))
     }
 

@@ -18,6 +18,8 @@ pub struct Barrier {
     pub at_micros: i64,
     /// The position of the message in the shard.
     pub position: u64,
+    /// The table is read again, or was dropped.
+    pub is_drop: bool,
 }
 
 /// Whether a barrier was passed by another worker.

@@ -6,13 +6,36 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use stream::message::{ColumnDefinition, TableDefinition, Values};
 
-use super::cell::inferred;
+use super::cell::{arrow_type, inferred};
 use crate::changes::StreamStore;
 use crate::error::{Error, Result};
 
 /// The definitions of a transfer's tables, by `schema.table`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Definitions(pub BTreeMap<String, TableDefinition>);
+pub struct Definitions(pub BTreeMap<String, KnownTable>);
+
+/// A table of [`Definitions`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownTable {
+    /// Its columns and its key.
+    #[serde(flatten)]
+    pub definition: TableDefinition,
+    /// Why it takes no changes, until it is read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+}
+
+/// Why a table takes no changes: the shards go on without it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The replay in which it was refused.
+    pub epoch: u64,
+    /// The error.
+    pub reason: String,
+    /// What a user can do about it.
+    #[serde(default)]
+    pub hint: Option<String>,
+}
 
 impl Definitions {
     /// Reads those of a transfer.
@@ -22,13 +45,21 @@ impl Definitions {
             .map_err(|e| Error::setup("read the definitions of the stream's tables").because(e))
     }
 
-    /// Adds a definition to those that other workers may have added.
-    pub async fn add(store: StreamStore<'_>, transfer: &str, table: &str, definition: &TableDefinition) -> Result<()> {
+    /// Changes what is known of a table, beside what other workers may have added.
+    pub async fn change(
+        store: StreamStore<'_>,
+        transfer: &str,
+        table: &str,
+        change: impl FnOnce(&mut KnownTable),
+    ) -> Result<()> {
         let mut all = Definitions::read(store, transfer).await?;
-        if all.0.get(table) == Some(definition) {
+        let before = all.0.get(table).cloned();
+        let mut known = before.clone().unwrap_or_default();
+        change(&mut known);
+        if before.as_ref() == Some(&known) {
             return Ok(());
         }
-        all.0.insert(table.to_owned(), definition.clone());
+        all.0.insert(table.to_owned(), known);
         let text = serde_json::to_vec_pretty(&all)
             .map_err(|e| Error::bug("write the definitions of the stream's tables").because(e))?;
         store.write(&name(transfer), text).await
@@ -38,23 +69,27 @@ impl Definitions {
 /// The tables of a transfer that have no key.
 pub async fn tables_without_key(store: StreamStore<'_>, transfer: &str) -> Result<Vec<String>> {
     let all = Definitions::read(store, transfer).await?.0.into_iter();
-    Ok(all.filter(|(_, table)| table.primary_key.is_empty()).map(|(name, _)| name).collect())
+    // One that was never defined has no rows.
+    let has_none = |table: &TableDefinition| table.primary_key.is_empty() && !table.columns.is_empty();
+    Ok(all.filter(|(_, table)| has_none(&table.definition)).map(|(name, _)| name).collect())
 }
 
-/// The definition with the columns of another one that it does not have; `None` where it has all. Columns that are gone
-/// stay: the lake keeps their values of earlier rows.
+/// The definition with the columns of another one that it does not have, and with wider types; `None` where it has all.
+/// Columns that are gone stay: the lake keeps their values of earlier rows. A column whose type is narrower than before
+/// keeps the wider one.
 ///
 /// # Errors
-/// A column that has another type.
+/// A column that has a type which the values before do not fit into, nor the other way around.
 pub fn extended(
     before: &TableDefinition,
     now: &TableDefinition,
 ) -> std::result::Result<Option<TableDefinition>, String> {
     let mut all = before.clone();
     for column in &now.columns {
-        match before.columns.iter().find(|known| known.name == column.name) {
+        match all.columns.iter_mut().find(|known| known.name == column.name) {
             None => all.columns.push(column.clone()),
-            Some(known) if super::cell::arrow_type(known) == super::cell::arrow_type(column) => {}
+            Some(known) if lake::widens(&arrow_type(column), &arrow_type(known)) => {}
+            Some(known) if lake::widens(&arrow_type(known), &arrow_type(column)) => known.clone_from(column),
             Some(known) => {
                 return Err(format!(
                     "column {:?} has the type {} now, and was {}",

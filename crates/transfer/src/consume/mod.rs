@@ -15,6 +15,7 @@ mod end;
 mod handler;
 mod handler_session;
 mod quarantine;
+mod recent;
 mod replay;
 mod rows;
 mod run;

@@ -2,6 +2,7 @@
 
 mod barriers;
 mod records;
+mod refused;
 mod resent;
 
 use std::collections::{HashMap, VecDeque};
@@ -25,7 +26,7 @@ use super::shard_task::ShardTask;
 use super::table::{ConsumedTable, MessageChange, keep};
 use super::workers::{self, HEARTBEAT, assigned};
 use crate::changes::{ShardStatus, StreamObserver, StreamStatus, StreamStore, TableStatus};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lsn::Lsn;
 use crate::plan::name_filter;
 
@@ -33,6 +34,8 @@ use crate::plan::name_filter;
 const IDLE_WAIT: Duration = Duration::from_millis(2);
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const RECORD_INTERVAL: Duration = Duration::from_secs(2);
+/// The shard of a message that a user has sent again begins with it.
+const RESENT: &str = "resent.";
 /// Between two looks at messages that a user has sent again.
 const RESENT_INTERVAL: Duration = Duration::from_secs(2);
 const BARRIER_POLL: Duration = Duration::from_millis(100);
@@ -282,14 +285,20 @@ impl Session {
         let (epoch, left_out) = (self.options.replay.epoch, request.settings.left_out);
         let runtime = self.options.runtime.clone();
         let Some(table) = self.table(metadata)? else { return Ok(Ok(())) };
+        if let Some(error) = &table.error {
+            // The stream goes on without it, until it is read again.
+            let is_resent = shard.starts_with(RESENT);
+            return Ok(if is_resent {
+                Err(format!("the table takes no changes: {}", base::chain(error)))
+            } else {
+                Ok(())
+            });
+        }
         if position <= table.position(&request.settings.name, epoch, shard)? {
             return Ok(Ok(()));
         }
-        if let Some(error) = &table.error {
-            return Ok(Err(format!("the table takes no changes: {}", base::chain(error))));
-        }
         if let Some(wider) = table.with_columns_of(values)
-            && let Some(all) = table.define(&request, &wider)?
+            && let Some(all) = table.define(&request, epoch, &wider)?
         {
             keep(&request, &table.name, &all, &runtime)?;
         }
@@ -306,6 +315,7 @@ impl Session {
             unchanged: &metadata.unchanged,
             at_micros: at.timestamp_micros(),
             bytes,
+            point: metadata.change_point(),
         };
         Ok(table.collect(&change, (shard, position), left_out))
     }
@@ -327,14 +337,16 @@ impl Session {
             ControlOperation::TruncateTable | ControlOperation::DropTable if metadata.is_in_all_shards() => {
                 let is_done = delivery.position <= table.position(&request.settings.name, epoch, &shard)?;
                 // A replay of one shard has no others to wait for.
-                if !table.is_defined() || self.options.replay.from_position.is_some() {
+                let is_unknown = !table.is_defined() && table.error.is_none();
+                if is_unknown || self.options.replay.from_position.is_some() {
                     return Ok(Ok(()));
                 }
                 let place = (metadata.stream_position.as_deref(), metadata.transaction_record_id);
                 let micros = metadata.timestamp.timestamp_micros();
                 let id = format!("{epoch}/{name}/{}/{micros}/{place:?}", operation.name());
                 let at_micros = metadata.timestamp.timestamp_micros();
-                let barrier = Barrier { id, table: name, at_micros, position: delivery.position };
+                let is_drop = operation == ControlOperation::DropTable;
+                let barrier = Barrier { id, table: name, at_micros, position: delivery.position, is_drop };
                 let store = StreamStore::Lake(&request.lake);
                 if is_done {
                     // Its commit was made; the process may have ended before it was noted.
@@ -348,17 +360,19 @@ impl Session {
             }
             // The rows stay: the lake remembers what the source has dropped.
             ControlOperation::DropTable | ControlOperation::TruncateTable => Ok(Ok(())),
+            _ if table.error.is_some() => Ok(Ok(())),
             _ => {
                 let Some(definition) = definition else { return Ok(Err("it defines no table".to_owned())) };
-                match table.define(&request, definition) {
+                match table.define(&request, epoch, definition) {
                     Ok(Some(all)) => keep(&request, &name, &all, &runtime).map(Ok),
                     Ok(None) => Ok(Ok(())),
-                    Err(error) if error.kind == crate::error::Kind::Retry => Err(error),
+                    Err(error) if error.kind == Kind::Retry => Err(error),
                     Err(error) => {
-                        tracing::error!(table = name, "{}", base::chain(&error));
-                        let what = base::chain(&error);
-                        table.error = Some(error);
-                        Ok(Err(what))
+                        let error = self.refuse(&name, error)?;
+                        if let Some(Some(table)) = self.tables.get_mut(&name) {
+                            table.error = Some(error);
+                        }
+                        Ok(Ok(()))
                     }
                 }
             }
@@ -379,8 +393,7 @@ impl Session {
                         (None, schema) => schema.to_owned(),
                     };
                     let target = TableName { schema, table: metadata.table_name.clone().into_owned() };
-                    let known = self.definitions.0.get(&name).cloned();
-                    Some(ConsumedTable::open(request, &name, target, known, &self.options.runtime)?)
+                    Some(self.open(&name, target)?)
                 }
             };
             self.tables.insert(name.clone(), table);

@@ -1,5 +1,7 @@
 //! A table of the lake that messages change.
 
+mod types;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,7 +11,8 @@ use lake::TableName;
 use stream::message::{ColumnDefinition, ColumnType, Operation, TableDefinition, Values};
 use tokio::runtime::Handle;
 
-use super::definitions::{Definitions, extended, unknown_columns};
+use super::definitions::{Definitions, KnownTable, extended, unknown_columns};
+use super::recent::RecentChanges;
 use super::rows::{RowsBuilder, schema_of};
 use super::{ConsumeRequest, LeftOut};
 use crate::changes::net_effect::Matching;
@@ -53,6 +56,8 @@ pub struct ConsumedTable {
     /// When the oldest change that is not committed was made.
     pub oldest: Option<i64>,
     committed_at: Option<Instant>,
+    /// Of a table without a key in Kinesis, the last changes: some of them may come twice.
+    recent: Option<RecentChanges>,
     lock: PathBuf,
     runtime: Handle,
 }
@@ -71,9 +76,18 @@ pub struct MessageChange<'m, 'a> {
     pub at_micros: i64,
     /// The size of the message.
     pub bytes: usize,
+    /// What tells the change from others: its position in the source's log, and its number.
+    pub point: Option<(&'m str, u64)>,
 }
 
 impl ConsumedTable {
+    /// A table that takes no changes.
+    pub fn refused(request: &ConsumeRequest, name: &str, target: TableName, error: Error, runtime: &Handle) -> Self {
+        let mut table = ConsumedTable::new(request, name, target, TableDefinition::default(), None, runtime);
+        table.error = Some(error);
+        table
+    }
+
     /// Opens a table, as control messages have defined it, or as the lake has it.
     pub fn open(
         request: &ConsumeRequest,
@@ -95,14 +109,27 @@ impl ConsumedTable {
             Some(table) => Some(writer(request, table, name, &definition, runtime)?),
             None => None,
         };
+        Ok(ConsumedTable::new(request, name, target, definition, writer, runtime))
+    }
+
+    fn new(
+        request: &ConsumeRequest,
+        name: &str,
+        target: TableName,
+        definition: TableDefinition,
+        writer: Option<TableWriter>,
+        runtime: &Handle,
+    ) -> ConsumedTable {
         let key = key_places(&definition);
         let lock = request.scratch.join(format!("{}.{target}.lock", request.settings.name));
-        Ok(ConsumedTable {
+        let is_kinesis = matches!(request.address.broker, stream::Broker::Kinesis { .. });
+        ConsumedTable {
             name: name.to_owned(),
             target,
             counts: ChangeCounts::default(),
             error: None,
             rows: RowsBuilder::new(&definition, &key),
+            recent: (is_kinesis && definition.primary_key.is_empty()).then(RecentChanges::default),
             definition,
             key,
             writer,
@@ -113,7 +140,7 @@ impl ConsumedTable {
             committed_at: None,
             lock,
             runtime: runtime.clone(),
-        })
+        }
     }
 
     /// The replay whose positions count. A row of a table without a key can't be told from another one, so that its
@@ -153,8 +180,13 @@ impl ConsumedTable {
     /// Follows a definition. Returns it where it is another one.
     ///
     /// # Errors
-    /// A column whose type has changed.
-    pub fn define(&mut self, request: &ConsumeRequest, now: &TableDefinition) -> Result<Option<TableDefinition>> {
+    /// A column whose type has changed so that the values before do not fit into it.
+    pub fn define(
+        &mut self,
+        request: &ConsumeRequest,
+        epoch: u64,
+        now: &TableDefinition,
+    ) -> Result<Option<TableDefinition>> {
         let all = extended(&self.definition, now).map_err(|what| {
             let hint = "have the transfer that publishes carry it by another name, which a table mapping gives it";
             Error::input(format!("follow the columns of {}: {what}", self.name)).state("columns-changed").hint(hint)
@@ -163,7 +195,11 @@ impl ConsumedTable {
         if let Some(key) = request.settings.keys.get(&self.name) {
             all.primary_key.clone_from(key);
         }
-        if !self.rows.is_empty() {
+        let kept = &self.definition.columns;
+        let is_wider = schema_of(&all).fields()[..kept.len()] != schema_of(&self.definition).fields()[..];
+        if is_wider && self.has_changes() {
+            self.commit(request, epoch)?;
+        } else if !self.rows.is_empty() {
             self.ensure_writer(request)?;
             self.apply()?;
         }
@@ -171,6 +207,9 @@ impl ConsumedTable {
         self.definition = all;
         self.key = key_places(&self.definition);
         self.rows = RowsBuilder::new(&self.definition, &self.key);
+        if is_wider {
+            self.widen(request)?;
+        }
         if let Some(writer) = &mut self.writer {
             writer.set_matching(matching(&self.definition, request.settings.deletes));
             writer.finish_files()?;
@@ -210,6 +249,12 @@ impl ConsumedTable {
         (shard, position): (&str, u64),
         left_out: LeftOut,
     ) -> std::result::Result<(), String> {
+        if let (Some(recent), Some(point)) = (&mut self.recent, change.point)
+            && !recent.add(point)
+        {
+            self.note(shard, position, change.at_micros);
+            return Ok(());
+        }
         let row = self.rows.read(change.operation, change.values, change.before, left_out, change.unchanged)?;
         self.rows.push(row, change.at_micros, change.bytes);
         match change.operation {
@@ -456,5 +501,6 @@ fn of_lake(table: &lake::Table) -> Result<TableDefinition> {
 /// Keeps a definition, so that the next worker knows it.
 pub fn keep(request: &ConsumeRequest, name: &str, definition: &TableDefinition, runtime: &Handle) -> Result<()> {
     let store = StreamStore::Lake(&request.lake);
-    runtime.block_on(Definitions::add(store, &request.settings.name, name, definition))
+    let change = |known: &mut KnownTable| known.definition.clone_from(definition);
+    runtime.block_on(Definitions::change(store, &request.settings.name, name, change))
 }

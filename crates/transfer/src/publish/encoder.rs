@@ -189,7 +189,7 @@ impl TableEncoder {
             let hint = "raise max_payload of nats-server (Kinesis can't), or exclude the column by a table mapping";
             return Err(Error::input(what).state("message-size").hint(hint));
         }
-        Ok(Record { destination: Destination::Key(key), data: out })
+        Ok(Record { destination: Destination::Key(key), data: out, point: None })
     }
 
     /// A message about the table, for all shards.
@@ -201,7 +201,7 @@ impl TableEncoder {
         place: Option<(&str, u64)>,
     ) -> Record {
         let data = writer.control(&self.head, operation, &self.definition, timestamp, place);
-        Record { destination: Destination::AllShards, data }
+        Record { destination: Destination::AllShards, data, point: None }
     }
 
     /// Whether the log has the key of a row only.

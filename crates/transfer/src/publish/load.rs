@@ -1,6 +1,7 @@
 //! The rows of a table as messages, before its changes.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{Array, RecordBatch, StringArray};
 use stream::message::{ControlOperation, MessageWriter, Operation};
@@ -25,6 +26,8 @@ const BATCH_MESSAGES: usize = 2000;
 const BATCH_BYTES: usize = 1 << 20;
 /// The batches that are sent before the first is stored.
 const BATCHES_AHEAD: usize = 4;
+/// Between two notes of the ends of the shards.
+const NOTE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Stores the rows of a table in the stream. Its changes follow from the snapshot's position on.
 ///
@@ -72,10 +75,13 @@ pub async fn into_stream(
         bytes: 0,
         sent: Vec::new(),
         total: 0,
+        transfer: transfer.clone(),
+        noted_at: Instant::now(),
         runtime: Handle::current(),
     };
     let bytes: u64 = reader.run(vec![sink]).await?.into_iter().sum();
     target.update_record(transfer, |record| drop(record.tables.insert(table.source.oid, published))).await?;
+    target.note_shards(transfer).await?;
     let written = WriteSummary { rows: reader.rows(), bytes, ..WriteSummary::default() };
     Ok(TransferOutcome { mode: TableMode::Initial, written, bytes_read: reader.bytes(), position: None })
 }
@@ -104,6 +110,8 @@ struct LoadSink {
     bytes: usize,
     sent: Vec<futures::future::BoxFuture<'static, Result<()>>>,
     total: u64,
+    transfer: String,
+    noted_at: Instant,
     runtime: Handle,
 }
 
@@ -117,6 +125,10 @@ impl LoadSink {
         }
         if self.sent.len() >= BATCHES_AHEAD {
             self.runtime.block_on(self.sent.remove(0))?;
+        }
+        if self.noted_at.elapsed() >= NOTE_INTERVAL {
+            self.noted_at = Instant::now();
+            self.runtime.block_on(self.target.note_shards(&self.transfer))?;
         }
         Ok(())
     }

@@ -13,6 +13,6 @@ mod value;
 
 pub use encoder::check_plan;
 pub use load::into_stream;
-pub use record::{LogPoint, PublishRecord, PublishedTable};
+pub use record::{PublishRecord, PublishedTable};
 pub use stream_applier::StreamApplier;
 pub use target::StreamTarget;

@@ -3,24 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use stream::LogPoint;
 use stream::message::TableDefinition;
 
 use crate::lsn::Lsn;
 
-/// A change in the log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct LogPoint {
-    /// The position of its transaction's commit.
-    pub commit: i64,
-    /// Its number in the transaction.
-    pub record: u64,
-}
-
-impl LogPoint {
-    /// The change with this number of a transaction.
-    pub fn new(commit: Lsn, record: u64) -> LogPoint {
-        LogPoint { commit: commit.to_i64(), record }
-    }
+/// The change with this number of a transaction.
+pub fn point(commit: Lsn, record: u64) -> LogPoint {
+    LogPoint { commit: commit.to_i64(), record }
 }
 
 /// The record of a transfer that publishes.
@@ -35,6 +25,12 @@ pub struct PublishRecord {
     /// What tells the stream of messages from another one of its name.
     #[serde(default)]
     pub identity: Option<String>,
+    /// Of a stream that does not tell its last message: the last one of each shard when `last` was stored.
+    #[serde(default)]
+    pub shards: BTreeMap<String, String>,
+    /// When the transfer began to publish into the stream, in microseconds since 1970.
+    #[serde(default)]
+    pub since: Option<i64>,
     /// The tables, by their OIDs at the source.
     #[serde(default)]
     pub tables: BTreeMap<u32, PublishedTable>,

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use stream::Record;
 use stream::message::{ControlOperation, MessageWriter, Operation, TransactionDetails};
+use stream::{LogPoint, Record};
 use tokio::sync::mpsc::{Sender, channel as bounded};
 use tokio::task::JoinHandle;
 
 use super::encoder::{ChangePlace, TableEncoder, changed};
-use super::record::LogPoint;
+use super::record::point;
 use super::target::{StreamTarget, position_text};
 use crate::changes::applier::{Applier, Received, SessionEnd};
 use crate::changes::chunk::new_fields;
@@ -245,7 +245,7 @@ impl<'a> StreamApplier<'a> {
         let mut records = Vec::with_capacity(steps.len());
         for (step, (operation, row, image)) in steps.into_iter().enumerate() {
             let number = self.current.changes * 2 + step as u64;
-            if self.last.is_some_and(|last| LogPoint::new(transaction.commit, number) <= last) {
+            if self.last.is_some_and(|last| point(transaction.commit, number) <= last) {
                 continue;
             }
             let details = TransactionDetails {
@@ -255,7 +255,9 @@ impl<'a> StreamApplier<'a> {
                 position: &self.current.position,
             };
             let place = ChangePlace { timestamp: &self.current.timestamp, transaction: Some(details) };
-            records.push(encoder.row(&self.writer, operation, row, image, place)?);
+            let mut record = encoder.row(&self.writer, operation, row, image, place)?;
+            record.point = Some(point(transaction.commit, number));
+            records.push(record);
             self.previous = (u64::from(transaction.xid), number);
             self.newest = Some((self.current.position.clone(), number));
             table.counts.added += 1;
@@ -269,18 +271,15 @@ impl<'a> StreamApplier<'a> {
     /// Publishes that all rows of a table were removed.
     fn truncate(&mut self, relation: u32, transaction: Transaction, before: Lsn) -> Result<()> {
         let number = self.current.changes * 2;
-        if self.last.is_some_and(|last| LogPoint::new(transaction.commit, number) <= last) {
+        if self.last.is_some_and(|last| point(transaction.commit, number) <= last) {
             return Ok(());
         }
         let Some(table) = self.tables.get_mut(&relation) else { return Ok(()) };
         table.counts.truncates += 1;
         let Some(encoder) = table.encoder.as_ref() else { return Ok(()) };
-        let record = encoder.control(
-            &self.writer,
-            ControlOperation::TruncateTable,
-            &self.current.timestamp,
-            Some((&self.current.position, number)),
-        );
+        let place = Some((self.current.position.as_str(), number));
+        let mut record = encoder.control(&self.writer, ControlOperation::TruncateTable, &self.current.timestamp, place);
+        record.point = Some(point(transaction.commit, number));
         self.add(record, before, transaction.at_micros)
     }
 
@@ -469,6 +468,7 @@ impl Applier for StreamApplier<'_> {
             let record = StreamRecord { confirmed: Some(durable), ..self.record.clone() };
             self.options.runtime.block_on(record.write(self.options.request))?;
             self.record = record;
+            self.options.runtime.block_on(self.target.note_shards(&self.options.request.settings.name))?;
         }
         Ok(self.record.confirmed())
     }

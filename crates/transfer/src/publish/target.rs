@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::BoxFuture;
 use lake::Lake;
-use stream::message::{Body, Message, MessageSettings};
-use stream::{Address, CredentialsProvider, LastMessage, Publisher, Record, StreamOptions};
+use stream::message::{Body, Message, MessageSettings, Metadata};
+use stream::{Address, CredentialsProvider, LastMessage, LogPoint, Publisher, Record, StreamOptions};
 use tokio::sync::Mutex;
 
-use super::record::{LogPoint, PublishRecord};
+use super::record::{PublishRecord, point};
 use crate::changes::StreamStore;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
+
+/// How far the clock of a stream's servers may be behind: a request that is signed by another time is refused.
+const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::minutes(15);
 
 /// The stream that a transfer publishes into. Its copies share one connection, since the order of the messages counts.
 #[derive(Clone)]
@@ -52,22 +56,28 @@ impl StreamTarget {
         if connection.is_some() {
             return self.read_record(transfer).await;
         }
-        let publisher = Publisher::connect(&self.address, &self.options, &self.credentials).await?;
-        let last = publisher.last().await?.and_then(|message| point_of(&message, stream));
+        let mut publisher = Publisher::connect(&self.address, &self.options, &self.credentials).await?;
+        let last = publisher.last().await?.and_then(|message| point_of_last(&message, stream));
         let identity = Some(publisher.identity());
+        let now = Utc::now();
         // In one write: where it ends before, the next session finds the same.
         let change = |record: &mut PublishRecord| {
             if record.identity.is_some() && record.identity != identity {
                 tracing::warn!("{} is another stream than before: the tables are read again", self.address.display());
                 record.tables.clear();
-                record.last = None;
+                record.shards.clear();
+                (record.last, record.since) = (None, None);
             }
             // Rows of tables may be stored behind it, and then it is not the stream's last message any more.
             record.last = record.last_of(stream).max(last);
             record.stream = Some(stream.to_owned());
             record.identity = identity;
+            record.since.get_or_insert((now - CLOCK_DIFFERENCE).timestamp_micros());
         };
         let record = self.update_record(transfer, change).await?;
+        let since = record.since.and_then(DateTime::from_timestamp_micros).unwrap_or(now);
+        let point_of = |data: &[u8]| point_of(&Message::parse(data).ok()?.metadata, stream);
+        publisher.resume(&record.shards, since, &point_of).await?;
         *connection = Some(publisher);
         Ok(record)
     }
@@ -86,6 +96,17 @@ impl StreamTarget {
             *connection = None;
         }
         sent
+    }
+
+    /// Records up to where the shards have all messages, where the stream does not tell.
+    pub async fn note_shards(&self, transfer: &str) -> Result<()> {
+        let connection = self.connection.lock().await;
+        let Some((last, shards)) = connection.as_ref().and_then(Publisher::ends) else { return Ok(()) };
+        let change = |record: &mut PublishRecord| {
+            record.last = record.last.max(last);
+            record.shards.clone_from(shards);
+        };
+        self.update_record(transfer, change).await.map(drop)
     }
 
     /// The size of the largest message.
@@ -131,12 +152,17 @@ pub fn position_text(commit: Lsn, stream: &str) -> String {
 }
 
 /// The change that a message is of; `None` of a row that was read with its table, and of other programs' messages.
-fn point_of(last: &LastMessage, stream: &str) -> Option<LogPoint> {
-    let message = Message::parse(&last.data).ok()?;
-    let (commit, of) = message.metadata.stream_position.as_deref()?.split_once('@')?;
+fn point_of(metadata: &Metadata<'_>, stream: &str) -> Option<LogPoint> {
+    let (commit, of) = metadata.stream_position.as_deref()?.split_once('@')?;
     let commit: Lsn = commit.parse().ok().filter(|_| of == stream)?;
-    let record = message.metadata.transaction_record_id?;
+    Some(point(commit, metadata.transaction_record_id?))
+}
+
+/// The last change that a stream has, whose last message this is.
+fn point_of_last(last: &LastMessage, stream: &str) -> Option<LogPoint> {
+    let message = Message::parse(&last.data).ok()?;
+    let point = point_of(&message.metadata, stream)?;
     // A message for all shards is stored again in each of them where one does not have it.
     let is_whole = last.is_in_last_shard || matches!(message.body, Body::Data { .. });
-    Some(LogPoint::new(commit, if is_whole { record } else { record.saturating_sub(1) }))
+    Some(if is_whole { point } else { LogPoint { record: point.record.saturating_sub(1), ..point } })
 }

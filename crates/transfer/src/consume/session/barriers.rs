@@ -45,7 +45,12 @@ impl Session {
         self.commit_due(true)?;
         let positions: Vec<(String, u64)> =
             own.iter().filter_map(|(shard, at)| Some((shard.clone(), at.as_ref()?.position))).collect();
-        if let Some(Some(table)) = self.tables.get_mut(&barrier.table) {
+        if barrier.is_drop && self.is_refused(&barrier.table) {
+            self.admit(&barrier.table)?;
+        }
+        if let Some(Some(table)) = self.tables.get_mut(&barrier.table)
+            && table.is_defined()
+        {
             table.truncate(&positions, barrier.at_micros);
             table.commit(&request, epoch)?;
         }
@@ -66,6 +71,11 @@ impl Session {
             }
         }
         self.barrier_at = None;
+        if barrier.is_drop && self.is_refused(&barrier.table) {
+            // The first worker has admitted it; it is opened with its next message.
+            self.tables.remove(&barrier.table);
+            self.read_definitions()?;
+        }
         Ok(())
     }
 }

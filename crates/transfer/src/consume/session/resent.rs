@@ -8,7 +8,7 @@ use stream::Delivery;
 use stream::message::{Body, Message};
 
 use super::super::quarantine::{Quarantine, QuarantinedMessage};
-use super::{QUARANTINED_MAX, RESENT_INTERVAL, Session};
+use super::{QUARANTINED_MAX, RESENT, RESENT_INTERVAL, Session};
 use crate::changes::StreamStore;
 use crate::error::{Error, Result};
 
@@ -35,7 +35,7 @@ impl Session {
         let resent = self.options.runtime.block_on(quarantine.resent())?;
         for message in &resent {
             let content = Bytes::from(message.content());
-            let shard = format!("resent.{}", message.id());
+            let shard = format!("{RESENT}{}", message.id());
             let outcome = match Message::parse(&content) {
                 Err(reason) => Err(reason),
                 Ok(Message { body: Body::Data { operation, values, before }, metadata }) => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Running, TABLES, assert_equal, catch_up, warehouse_of};
-use crate::world::{Nats, Source};
+use crate::world::{Nats, Python, Source};
 
 /// Where a program is stopped, to be killed there.
 const PUBLISHER: [&str; 3] = ["publish-load=sleep(3600000)", "mid-copy=sleep(3600000)", "after-slot=sleep(3600000)"];
@@ -55,6 +55,28 @@ fn after_kills_of_publisher_reader_and_server_source_and_lake_are_equal() {
             continue;
         }
     }
+    catch_up(&warehouse);
+    assert_equal(&source, &warehouse, "after the kills");
+    assert_eq!(warehouse.run(&["transfer", "quarantine", "list", "t", "--json"]).out, "");
+}
+
+#[test]
+fn after_kills_of_a_publisher_into_a_kinesis_that_refuses_records_nothing_is_stored_twice() {
+    let (source, (_moto, url)) = (Source::empty(), Python::kinesis_that_refuses(17));
+    source.execute(TABLES);
+    let stream = format!("kinesis://platform?region=eu-west-3&endpoint={url}");
+    let warehouse = warehouse_of(&source, &stream, "shards = 2", "commit_interval = '1s'")
+        .with_env("AWS_ACCESS_KEY_ID", "test")
+        .with_env("AWS_SECRET_ACCESS_KEY", "test");
+    catch_up(&warehouse);
+    let reader = Running::start(&warehouse, &["transfer", "run", "t"], None);
+    for round in 0..6 {
+        let publisher = Running::start(&warehouse, &["transfer", "run", "out"], None);
+        change(&source, round);
+        std::thread::sleep(Duration::from_millis(500 + 350 * (round as u64 % 4)));
+        drop(publisher);
+    }
+    drop(reader);
     catch_up(&warehouse);
     assert_equal(&source, &warehouse, "after the kills");
     assert_eq!(warehouse.run(&["transfer", "quarantine", "list", "t", "--json"]).out, "");

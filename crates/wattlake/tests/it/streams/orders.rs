@@ -97,3 +97,43 @@ fn a_source_that_interrupts_the_publisher_has_nothing_stored_twice() {
     catch_up(&warehouse);
     assert_eq!(warehouse.count("k"), 6000);
 }
+
+#[test]
+fn wider_types_are_followed_and_a_table_that_is_refused_stops_nobody_else() {
+    let (source, nats) = (Source::empty(), Nats::start());
+    source.execute(
+        "create table t (id int primary key, small int, amount numeric(6, 2), at timestamp); \
+         create table u (id int primary key); insert into t values (1, 7, 1.25, '2026-01-01'); insert into u values (1)",
+    );
+    let warehouse = warehouse_of(&source, &nats.stream("platform"), "shards = 2", "");
+    catch_up(&warehouse);
+    source.execute(
+        "insert into t values (2, 8, 2.5); alter table t alter small type bigint, alter amount type numeric(12, 4); \
+         insert into t values (3, 5000000000, 12345678.1234)",
+    );
+    catch_up(&warehouse);
+    // A narrower type, and one that all values fit into.
+    source.execute("alter table t alter amount type text; insert into t values (4, 1, 'much')");
+    source
+        .execute("delete from t where id = 3; alter table t alter small type int; insert into t values (5, 9, 'more')");
+    catch_up(&warehouse);
+    let rows = "select id::text, small::text, amount from t";
+    assert_same_rows(&source, &warehouse, [rows, rows], "wider types");
+    assert_eq!(warehouse.run(&["transfer", "quarantine", "list", "t", "--json"]).out, "");
+
+    source.execute("alter table t drop column at, add column at int; update t set at = id; insert into u values (2)");
+    warehouse.ok(&["transfer", "run", "out", "--until-caught-up"]);
+    let run = warehouse.run(&["transfer", "run", "t", "--until-caught-up"]);
+    assert_eq!(run.code, 1, "{}", run.text());
+    run.has("column \"at\" has the type INT4 now").has("transfer replay t --from beginning");
+    assert_eq!(warehouse.count("u"), 2);
+    source.execute("insert into t (id) values (6); insert into u values (3)");
+    warehouse.ok(&["transfer", "run", "out", "--until-caught-up"]);
+    assert_eq!(warehouse.run(&["transfer", "run", "t", "--until-caught-up"]).code, 1);
+    assert_eq!((warehouse.count("t"), warehouse.count("u")), (4, 3));
+    // The column is left out, and the table is read again.
+    source.execute("alter table t drop column at");
+    warehouse.ok(&["transfer", "resync", "out", "--table", "public.t"]);
+    catch_up(&warehouse);
+    assert_same_rows(&source, &warehouse, [rows, rows], "the table that was read again");
+}

@@ -53,6 +53,12 @@ impl Python {
         Python::server(|port| vec![interpreter(), script.clone(), fault.into(), port.to_string().into()])
     }
 
+    /// moto's Kinesis, which refuses records of requests by random numbers that begin with a seed.
+    pub fn kinesis_that_refuses(seed: u32) -> (Python, String) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/kinesis_with_faults.py");
+        Python::server(|port| vec![interpreter(), script.clone(), seed.to_string().into(), port.to_string().into()])
+    }
+
     /// Starts a server of HTTP on a free port, and waits until it accepts connections.
     fn server(command: impl Fn(u16) -> Vec<PathBuf>) -> (Python, String) {
         let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
