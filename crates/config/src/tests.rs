@@ -14,6 +14,7 @@ mod job;
 mod known_from;
 mod marts;
 mod new_warehouse;
+mod streams;
 mod unset;
 
 const SECRET: &str = "p@ss/w:rd?#%&=+ $é";

@@ -22,12 +22,13 @@ mod training;
 mod transfer;
 mod warehouse;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Problem;
 use super::expand::Env;
 use super::problem::FileProblems;
-use super::{Transfer, Warehouse};
+use super::{Function, Transfer, Warehouse};
 use files::{read_text, with_extension};
 
 const WAREHOUSE_FILE: &str = "wattlake.toml";
@@ -58,13 +59,13 @@ pub fn load(root: &Path, env: Env<'_>) -> Result<Warehouse, Vec<Problem>> {
     };
     let files = with_extension(root, Path::new(TRANSFERS_FOLDER), "toml", &mut problems);
     let zone = warehouse.as_ref().map_or("UTC", |warehouse| &warehouse.serve.timezone);
+    let functions = function::functions(root, zone, &mut problems);
     let mut transfers: Vec<Transfer> = Vec::new();
     for file in &files {
-        transfers.extend(read_transfer(root, file, connections.as_deref(), zone, &mut problems));
+        transfers.extend(read_transfer(root, file, connections.as_deref(), &functions, zone, &mut problems));
     }
     let marts = mart::load(root, zone, &mut problems);
     let layers = function::layers(root, &mut problems);
-    let functions = function::functions(root, zone, &mut problems);
     let ingests = ingest::load(root, zone, env, &mut problems, &mut unset);
     let collects = collect::load(root, zone, env, &mut problems, &mut unset);
     let loads = load::load(root, zone, &ingests, &functions, &mut problems);
@@ -112,12 +113,13 @@ fn read_transfer(
     root: &Path,
     file: &Path,
     connections: Option<&[String]>,
+    functions: &BTreeMap<String, Function>,
     zone: &str,
     problems: &mut Vec<Problem>,
 ) -> Option<Transfer> {
     let text = read_text(root, file).map_err(|problem| problems.push(problem)).ok()?;
     let mut report = FileProblems::new(file, &text);
-    let transfer = transfer::check(root, file, connections, zone, &mut report);
+    let transfer = transfer::check(root, file, connections, functions, zone, &mut report);
     problems.extend(report.finish());
     transfer
 }

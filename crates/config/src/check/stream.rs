@@ -1,5 +1,6 @@
 //! Checks the keys of a transfer that publishes into a stream, or reads one.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use transfer::consume::LeftOut;
 
 use super::super::problem::FileProblems;
 use super::super::raw;
-use super::super::{FunctionSource, LAKE, Stream, StreamRole};
+use super::super::{Function, FunctionSource, LAKE, Stream, StreamRole};
 use super::texts;
 
 const BATCH_SIZE: u32 = 100;
@@ -18,7 +19,12 @@ const SHARDS: u32 = 4;
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The stream of the transfer in `file`, where it has one. Keys that belong to the other role, or to no stream, are reported.
-pub fn check(file: &Path, raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option<Stream> {
+pub fn check(
+    file: &Path,
+    raw: &raw::Transfer,
+    functions: &BTreeMap<String, Function>,
+    report: &mut FileProblems<'_>,
+) -> Option<Stream> {
     let of_streams = [
         ("shards", raw.shards.span()),
         ("retention", raw.retention.span()),
@@ -76,7 +82,7 @@ pub fn check(file: &Path, raw: &raw::Transfer, report: &mut FileProblems<'_>) ->
             return None;
         }
     };
-    let role = if publishes { publisher(raw, report) } else { consumer(raw, report) };
+    let role = if publishes { publisher(raw, report) } else { consumer(raw, functions, report) };
     Some(Stream { address, role })
 }
 
@@ -92,11 +98,29 @@ fn beside(file: &Path, mut address: Address) -> Address {
 /// Reports keys that a transfer with a stream does not use.
 fn check_unused(raw: &raw::Transfer, publishes: bool, report: &mut FileProblems<'_>) {
     let unused = match publishes {
-        true => vec![("target", raw.target.span()), ("deletes", raw.deletes.span())],
+        true => vec![
+            ("target", raw.target.span()),
+            ("deletes", raw.deletes.span()),
+            ("streams", raw.streams.span()),
+            ("on_no_cursor", raw.on_no_cursor.span()),
+            ("overlap", raw.overlap.span()),
+        ],
         false => vec![
             ("via", raw.via.span()),
             ("mapping", raw.mapping.span()),
             ("views", raw.views.span()),
+            ("streams", raw.streams.span()),
+            ("parallel_tables", raw.parallel_tables.span()),
+            ("lock_timeout", raw.lock_timeout.span()),
+            ("on_no_cursor", raw.on_no_cursor.span()),
+            ("overlap", raw.overlap.span()),
+            ("include_null_and_empty", raw.messages.include_null_and_empty.span()),
+            ("include_transaction_details", raw.messages.include_transaction_details.span()),
+            ("include_partition_value", raw.messages.include_partition_value.span()),
+            ("include_control_details", raw.messages.include_control_details.span()),
+            ("include_table_alter_operations", raw.messages.include_table_alter_operations.span()),
+            ("partition_by", raw.messages.partition_by.span()),
+            ("before_image", raw.messages.before_image.span()),
             ("slot", raw.slot.span()),
             ("publication", raw.publication.span()),
         ],
@@ -157,7 +181,11 @@ fn publisher(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> StreamRole {
 }
 
 /// The function that is called with the messages; keys that only belong to one are reported.
-fn function_source(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option<FunctionSource> {
+fn function_source(
+    raw: &raw::Transfer,
+    functions: &BTreeMap<String, Function>,
+    report: &mut FileProblems<'_>,
+) -> Option<FunctionSource> {
     let of_functions = [
         ("batch_size", raw.batch_size.span()),
         ("batch_window", raw.batch_window.span()),
@@ -187,6 +215,12 @@ fn function_source(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option
         Some((function, qualifier)) => (function.to_owned(), Some(qualifier.to_owned())),
         None => (text.clone(), None),
     };
+    if let Some(span) = raw.function.span().filter(|_| !functions.contains_key(&function)) {
+        let known: Vec<&str> = functions.keys().map(String::as_str).collect();
+        let hint = base::suggestion("function", &function, &known);
+        let hint = hint.unwrap_or_else(|| format!("add functions/{function}/function.toml"));
+        report.add(span, format!("there is no function {function:?}"), hint);
+    }
     let window = raw.batch_window.0.as_ref().and_then(|text| {
         let window = texts::duration(text.get_ref());
         if window.is_none() {
@@ -204,7 +238,7 @@ fn function_source(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> Option
     })
 }
 
-fn consumer(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> StreamRole {
+fn consumer(raw: &raw::Transfer, functions: &BTreeMap<String, Function>, report: &mut FileProblems<'_>) -> StreamRole {
     let start = match raw.start.get().zip(raw.start.span()) {
         None => Start::Beginning,
         Some((text, span)) => match text.as_str() {
@@ -220,7 +254,7 @@ fn consumer(raw: &raw::Transfer, report: &mut FileProblems<'_>) -> StreamRole {
             },
         },
     };
-    if let Some(call) = function_source(raw, report) {
+    if let Some(call) = function_source(raw, functions, report) {
         return StreamRole::Call { start, call };
     }
     let left_out = match raw.left_out.get() {

@@ -12,7 +12,9 @@ use transfer::plan::{ChangesSettings, Deletes};
 
 use super::super::problem::FileProblems;
 use super::super::raw::{self, Field, FileKind, NumberOrText};
-use super::super::{ColumnAs, LAKE, Mode, OnNoCursor, Overlap, TableSettings, Target, Transfer, Via, schema_check};
+use super::super::{
+    ColumnAs, Function, LAKE, Mode, OnNoCursor, Overlap, TableSettings, Target, Transfer, Via, schema_check,
+};
 use super::{job, stream, texts};
 
 const STREAMS: u32 = 2;
@@ -25,6 +27,7 @@ pub fn check(
     root: &Path,
     file: &Path,
     connections: Option<&[String]>,
+    functions: &BTreeMap<String, Function>,
     zone: &str,
     report: &mut FileProblems<'_>,
 ) -> Option<Transfer> {
@@ -36,7 +39,7 @@ pub fn check(
     let tree = schema_check::tree(report)?;
     find_unquoted_tables(tree.get_ref(), report);
     let raw: raw::Transfer = schema_check::read(FileKind::Transfer, tree, report)?;
-    let stream = stream::check(&root.join(file), &raw, report);
+    let stream = stream::check(&root.join(file), &raw, functions, report);
     let (source, target) = match (&stream, raw.source.get()) {
         (Some(stream), None) => (Some(stream.address.display()), Some(Target::Lake)),
         (Some(_), Some(_)) => (check_source(&raw.source, connections, report), Some(Target::Stream)),
