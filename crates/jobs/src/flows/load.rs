@@ -1,5 +1,5 @@
-//! **load**: adds rows to a table of the lake, by a layout. The accepted files of an ingest are added
-//! one commit a file, each once. The answer of a function is added by document: a row that differs
+//! **load**: adds rows to a table of the lake, by a layout. The accepted files of an ingest are added,
+//! each once, many of them in a commit. The answer of a function is added by document: a row that differs
 //! from the one in force becomes a reversal and a new entry, and no row is ever changed.
 //!
 //! A load that is killed and run again adds what is not there yet. It decides by what the table
@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
+use arrow::datatypes::SchemaRef;
 use chrono::{SubsecRound, TimeDelta, Utc};
 use config::Job;
 use config::flow::{AnswerPart, LoadSource};
@@ -31,6 +32,9 @@ use crate::warehouse::Warehouse;
 use documents::Counts;
 pub(super) use load_run::sql_name;
 use load_run::{LoadRun, OPERATION};
+
+/// The rows of files that are committed together.
+const COMMIT_BYTES: usize = 64 << 20;
 
 /// How many faults an error lists.
 const FAULTS_SHOWN: usize = 10;
@@ -60,6 +64,16 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, name: &str) -> Res
     .await
 }
 
+/// Rows of files that wait for a commit.
+#[derive(Default)]
+struct WaitingRows {
+    /// All files have one layout.
+    schema: Option<SchemaRef>,
+    batches: Vec<RecordBatch>,
+    bytes: usize,
+    positions: Vec<(String, i64)>,
+}
+
 impl LoadRun<'_> {
     /// Loads the accepted files that the table has no rows of.
     async fn files(&self, from: &str) -> Result<Value> {
@@ -69,18 +83,24 @@ impl LoadRun<'_> {
         let loaded = self.loaded_files(&session).await?;
         let accepted = current(&past).into_iter().filter(|arrived| arrived.verdict == FileVerdict::Accepted);
         let mut figures = Figures::default();
-        let mut recorded_at = self.recorded_at;
+        let (mut recorded_at, mut waiting) = (self.recorded_at, WaitingRows::default());
         for arrived in accepted.filter(|arrived| !loaded.contains(&version_key(arrived))) {
             // Of two values that were known at the same time, that of the file which arrived last counts.
             recorded_at += TimeDelta::microseconds(1);
             let of_file = LoadRun { lake: self.lake.clone(), recorded_at, ..*self };
-            let object = self.warehouse.objects(&self.lake).get(&arrived.sha256).await?;
-            let read = rows_of(object, &arrived.name, &ingest.layout)
-                .await
-                .with_context(|| format!("read {}", arrived.name))?;
+            let read = match self.read_file(arrived, &ingest.layout).await {
+                Ok(read) => read,
+                Err(error) => {
+                    self.commit(&mut waiting).await?;
+                    return Err(error);
+                }
+            };
             figures.files += 1;
             if self.load.document.is_empty() {
-                figures.rows += of_file.append(arrived, &ingest.layout, read).await?;
+                figures.rows += of_file.collect(arrived, &ingest.layout, read, &mut waiting)?;
+                if waiting.bytes >= COMMIT_BYTES {
+                    self.commit(&mut waiting).await?;
+                }
             } else {
                 let batches: Vec<RecordBatch> = read.into_iter().map(|rows| rows.batch).collect();
                 let origin = documents::Origin {
@@ -93,7 +113,13 @@ impl LoadRun<'_> {
                 figures.add(&documents::enter(&of_file, &session, &ingest.layout, &origin, batches).await?);
             }
         }
+        self.commit(&mut waiting).await?;
         Ok(figures.json())
+    }
+
+    async fn read_file(&self, arrived: &ArrivalRow, layout: &Layout) -> Result<Vec<Rows>> {
+        let object = self.warehouse.objects(&self.lake).get(&arrived.sha256).await?;
+        rows_of(object, &arrived.name, layout).await.with_context(|| format!("read {}", arrived.name))
     }
 
     /// The [`version_key`] of each file that the table has rows of; empty for a table of documents.
@@ -107,16 +133,34 @@ impl LoadRun<'_> {
         Ok(rows::texts(&batches, 0)?.into_iter().flatten().collect())
     }
 
-    async fn append(&self, arrived: &ArrivalRow, layout: &Layout, read: Vec<Rows>) -> Result<u64> {
+    /// Adds a file to the rows that wait for a commit. Returns how many there are of it.
+    fn collect(
+        &self,
+        arrived: &ArrivalRow,
+        layout: &Layout,
+        read: Vec<Rows>,
+        waiting: &mut WaitingRows,
+    ) -> Result<u64> {
         // A file without rows creates the table, with all of its columns.
         let none = Rows { batch: RecordBatch::new_empty(layout.schema()), lines: UInt64Array::from(Vec::<u64>::new()) };
-        let schema = self.with_origin(arrived, none)?.schema();
-        let batches = read.into_iter().map(|rows| self.with_origin(arrived, rows));
-        let batches: Vec<RecordBatch> = batches.collect::<Result<_>>()?;
-        let count = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-        let position = (format!("load/{}/{}", self.load.name, version_key(arrived)), 1);
-        rows::append(&self.lake, &self.target(), self.run.id(), OPERATION, &schema, batches, vec![position]).await?;
+        waiting.schema = Some(self.with_origin(arrived, none)?.schema());
+        let mut count = 0;
+        for rows in read {
+            let batch = self.with_origin(arrived, rows)?;
+            count += batch.num_rows() as u64;
+            waiting.bytes += batch.get_array_memory_size();
+            waiting.batches.push(batch);
+        }
+        waiting.positions.push((format!("load/{}/{}", self.load.name, version_key(arrived)), 1));
         Ok(count)
+    }
+
+    /// Commits rows of files, each with its position: a file that another run has loaded since fails all of them.
+    async fn commit(&self, waiting: &mut WaitingRows) -> Result<()> {
+        let WaitingRows { schema, batches, positions, .. } = std::mem::take(waiting);
+        let Some(schema) = schema else { return Ok(()) };
+        rows::append(&self.lake, &self.target(), self.run.id(), OPERATION, &schema, batches, positions).await?;
+        Ok(())
     }
 
     /// Adds the columns that say where each row comes from: `file_name`, `file_version`, `file_sha256`,

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use stream::{Delivery, Lag, StartPosition};
 use tokio::task::JoinSet;
 
-use super::ConsumeRequest;
 use super::end::{ConsumeEnd, SessionEnd};
 use super::handler::{BatchOutcome, HandlerSettings};
 use super::quarantine::{Quarantine, QuarantinedMessage};
-use super::replay::{ReplayRecord, record_name};
+use super::replay::record_name;
 use super::shard_record::ShardRecord;
 use super::shard_task::ShardTask;
-use super::workers::{self, HEARTBEAT, assigned};
-use crate::changes::{ShardStatus, StreamObserver, StreamStatus, StreamStore};
+use super::worker_part::WorkerPart;
+use super::workers::HEARTBEAT;
+use crate::changes::{ShardStatus, StreamStatus};
 use crate::error::{Error, Result};
 
 const POLL: Duration = Duration::from_millis(50);
@@ -60,31 +60,10 @@ impl HandledShard {
 
 /// What the shards of a session have in common.
 pub struct HandlerOptions {
-    /// What the worker is asked to do.
-    pub request: Arc<ConsumeRequest>,
+    /// The worker's part.
+    pub part: WorkerPart,
     /// What is called.
     pub settings: HandlerSettings,
-    /// Receives the state, and decides how long it runs.
-    pub observer: Arc<dyn StreamObserver>,
-    /// How long it runs.
-    pub end: ConsumeEnd,
-    /// The replay whose positions count.
-    pub replay: ReplayRecord,
-    /// The workers.
-    pub alive: Vec<String>,
-    /// The shards that are read by some worker.
-    pub readable: Vec<String>,
-    /// Shards of this worker are not released yet.
-    pub waits: bool,
-    /// When the session began.
-    pub started_at: Instant,
-}
-
-impl HandlerOptions {
-    /// Whether the other workers, if any, are known to be alive: the shards of one that was killed are taken over first.
-    fn knows_workers(&self) -> bool {
-        self.alive.len() <= 1 || self.started_at.elapsed() > workers::GONE_AFTER + HEARTBEAT
-    }
 }
 
 /// Calls the handler with the messages of the shards until the session ends.
@@ -107,7 +86,7 @@ pub async fn run(options: Arc<HandlerOptions>, shards: Vec<HandledShard>) -> Res
         if reported_at.elapsed() >= REPORT_INTERVAL || running.is_empty() {
             reported_at = Instant::now();
             let shards = state.values().cloned().collect();
-            options.observer.report(&StreamStatus { shards, ..StreamStatus::default() });
+            options.part.observer.report(&StreamStatus { shards, ..StreamStatus::default() });
         }
         tokio::select! {
             ended = running.join_next() => match ended {
@@ -128,13 +107,13 @@ pub async fn run(options: Arc<HandlerOptions>, shards: Vec<HandledShard>) -> Res
                 }
             },
             () = tokio::time::sleep(POLL) => {
-                if options.observer.should_stop() {
+                if options.part.observer.should_stop() {
                     ends.send_replace(true);
                 }
                 if beaten_at.elapsed() >= HEARTBEAT {
                     beaten_at = Instant::now();
                     call_resent(&options, &own).await?;
-                    if has_changed(&options, &own).await? {
+                    if options.part.has_changed(&own).await? {
                         outcome = outcome.map(|_| SessionEnd::Changed);
                         ends.send_replace(true);
                     }
@@ -146,11 +125,10 @@ pub async fn run(options: Arc<HandlerOptions>, shards: Vec<HandledShard>) -> Res
 
 /// Calls the handler with messages that a user has sent again, one at a time.
 async fn call_resent(options: &HandlerOptions, own: &[String]) -> Result<()> {
-    if options.readable.first() != own.first() {
+    if options.part.readable.first() != own.first() {
         return Ok(());
     }
-    let request = &options.request;
-    let quarantine = Quarantine::new(StreamStore::Lake(&request.lake), &request.settings.name);
+    let quarantine = Quarantine::new(options.part.store(), options.part.transfer());
     for message in quarantine.resent().await? {
         let delivery = Delivery {
             position: message.position,
@@ -167,15 +145,6 @@ async fn call_resent(options: &HandlerOptions, own: &[String]) -> Result<()> {
         quarantine.finish(&message.id()).await?;
     }
     Ok(())
-}
-
-async fn has_changed(options: &HandlerOptions, own: &[String]) -> Result<bool> {
-    let request = &options.request;
-    let (store, transfer) = (StreamStore::Lake(&request.lake), request.settings.name.as_str());
-    let alive = workers::heartbeat(store, transfer, &request.worker).await?;
-    let is_other = assigned(&request.worker, &alive, &options.readable) != own;
-    let replay = ReplayRecord::read(store, transfer).await?;
-    Ok(replay != options.replay || (is_other && (alive != options.alive || options.waits)))
 }
 
 /// Handles the messages of one shard.
@@ -202,8 +171,7 @@ async fn handle(
             shard.record.is_finished = true;
             end = SessionEnd::Changed;
             break;
-        } else if shard.is_caught_up && options.end == ConsumeEnd::CaughtUp && !options.waits && options.knows_workers()
-        {
+        } else if shard.is_caught_up && options.part.ends_when_caught_up() {
             break;
         }
         let status = ShardStatus {
@@ -221,11 +189,10 @@ async fn handle(
 }
 
 async fn write(options: &HandlerOptions, shard: &mut HandledShard) -> Result<()> {
-    let request = &options.request;
     (shard.record.lag_messages, shard.record.lag_millis) = (shard.lag.messages, shard.lag.millis);
     shard.record.at_micros = chrono::Utc::now().timestamp_micros();
-    let (store, name) = (StreamStore::Lake(&request.lake), record_name(options.replay.epoch, &shard.id));
-    shard.record.write(store, &request.settings.name, &name).await?;
+    let name = record_name(options.part.replay.epoch, &shard.id);
+    shard.record.write(options.part.store(), options.part.transfer(), &name).await?;
     shard.task.acknowledge(shard.record.position);
     Ok(())
 }
@@ -249,7 +216,7 @@ async fn fill(
                     until = Some(Instant::now() + options.settings.batch_window);
                 }
                 shard.waiting.extend(batch.deliveries);
-                if shard.is_caught_up && (shard.waiting.is_empty() || options.end == ConsumeEnd::CaughtUp) {
+                if shard.is_caught_up && (shard.waiting.is_empty() || options.part.end == ConsumeEnd::CaughtUp) {
                     return Ok(());
                 }
             }
@@ -294,8 +261,7 @@ async fn deliver(
             parts.push_front((second, 0));
             parts.push_front((first, 0));
         } else if is_exhausted {
-            let request = &options.request;
-            let quarantine = Quarantine::new(StreamStore::Lake(&request.lake), &request.settings.name);
+            let quarantine = Quarantine::new(options.part.store(), options.part.transfer());
             for delivery in rest {
                 let message = QuarantinedMessage::new(&shard.id, delivery, &reason);
                 tracing::warn!(shard = shard.id, position = delivery.position, "a message is quarantined: {reason}");

@@ -23,6 +23,7 @@ mod session;
 mod shard_record;
 mod shard_task;
 mod table;
+mod worker_part;
 mod workers;
 
 use std::collections::BTreeMap;

@@ -2,8 +2,8 @@
 
 use std::collections::{HashSet, VecDeque};
 
-/// Kinesis may store messages of a request twice: so many has a request, and as many may lie between.
-const CHANGES_MAX: usize = 1000;
+/// Kinesis may store messages of a request again, which has up to 500, and is sent up to ten times.
+pub const CHANGES_MAX: usize = 5000;
 
 /// The last changes, by their position in the source's log and their number.
 #[derive(Debug, Default)]

@@ -12,9 +12,10 @@ use super::ConsumeRequest;
 use super::end::{ConsumeEnd, SessionEnd};
 use super::handler_session::{self, HandledShard, HandlerOptions};
 use super::replay::{ReplayRecord, record_name};
-use super::session::{Session, SessionOptions, SessionShard};
+use super::session::{Session, SessionShard};
 use super::shard_record::ShardRecord;
 use super::shard_task::ShardTask;
+use super::worker_part::WorkerPart;
 use super::workers::{self, assigned, is_free};
 use crate::changes::{StreamObserver, StreamStore};
 use crate::error::{Error, Kind, Result};
@@ -100,24 +101,7 @@ async fn session(
         // Of few shards, a worker may have none; it takes them over where another one ends.
         return idle(end, observer, waits).await;
     }
-    if let Some(settings) = request.handler.clone() {
-        let options = HandlerOptions {
-            request: Arc::clone(request),
-            settings,
-            observer: Arc::clone(observer),
-            end,
-            replay,
-            alive,
-            readable,
-            waits,
-            started_at: Instant::now(),
-        };
-        let shards = shards.into_iter().map(|(id, record, task, start)| HandledShard::new(id, record, task, &start));
-        return handler_session::run(Arc::new(options), shards.collect()).await;
-    }
-    let shards =
-        shards.into_iter().map(|(id, record, task, start)| SessionShard::new(id, record, task, &start)).collect();
-    let options = SessionOptions {
+    let part = WorkerPart {
         request: Arc::clone(request),
         observer: Arc::clone(observer),
         end,
@@ -125,9 +109,16 @@ async fn session(
         alive,
         readable,
         waits,
-        runtime: Handle::current(),
+        started_at: Instant::now(),
     };
-    let running = tokio::task::spawn_blocking(move || Session::new(options, shards)?.run());
+    if let Some(settings) = request.handler.clone() {
+        let shards = shards.into_iter().map(|(id, record, task, start)| HandledShard::new(id, record, task, &start));
+        return handler_session::run(Arc::new(HandlerOptions { part, settings }), shards.collect()).await;
+    }
+    let shards =
+        shards.into_iter().map(|(id, record, task, start)| SessionShard::new(id, record, task, &start)).collect();
+    let runtime = Handle::current();
+    let running = tokio::task::spawn_blocking(move || Session::new(part, shards, runtime)?.run());
     let ended = running.await.map_err(|e| Error::bug("apply the messages of a stream").because(e))?;
     // Its tasks have ended with their channels.
     drop(reader);
@@ -176,7 +167,10 @@ async fn take(
                 }
                 start => start,
             },
-            position => StartPosition::After { position, sequence: record.sequence.clone() },
+            position => match record.known_from.clone() {
+                Some((position, sequence)) => StartPosition::After { position, sequence },
+                None => StartPosition::After { position, sequence: record.sequence.clone() },
+            },
         };
         record.worker.clone_from(&request.worker);
         record.write(store, transfer, &record_name(replay.epoch, &id)).await?;

@@ -15,17 +15,16 @@ use stream::{Batch, Delivery, Lag, StartPosition};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TryRecvError;
 
-use super::ConsumeRequest;
 use super::barrier::{self, Barrier};
 use super::definitions::Definitions;
-use super::end::{ConsumeEnd, SessionEnd};
+use super::end::SessionEnd;
 use super::quarantine::Quarantine;
-use super::replay::ReplayRecord;
 use super::shard_record::ShardRecord;
 use super::shard_task::ShardTask;
 use super::table::{ConsumedTable, MessageChange, keep};
-use super::workers::{self, HEARTBEAT, assigned};
-use crate::changes::{ShardStatus, StreamObserver, StreamStatus, StreamStore, TableStatus};
+use super::worker_part::WorkerPart;
+use super::workers::HEARTBEAT;
+use crate::changes::{ShardStatus, StreamStatus, StreamStore, TableStatus};
 use crate::error::{Error, Kind, Result};
 use crate::lsn::Lsn;
 use crate::plan::name_filter;
@@ -44,26 +43,6 @@ const WAITING_BYTES: usize = 64 << 20;
 /// Where so many messages of a session can't be applied, the stream is most likely another one than was meant.
 const QUARANTINED_MAX: u64 = 1000;
 
-/// What a session needs.
-pub struct SessionOptions {
-    /// What the worker is asked to do.
-    pub request: Arc<ConsumeRequest>,
-    /// Receives the state, and decides how long it runs.
-    pub observer: Arc<dyn StreamObserver>,
-    /// How long it runs.
-    pub end: ConsumeEnd,
-    /// The replay whose positions count.
-    pub replay: ReplayRecord,
-    /// The workers.
-    pub alive: Vec<String>,
-    /// The shards that are read by some worker.
-    pub readable: Vec<String>,
-    /// Shards of this worker are not released yet.
-    pub waits: bool,
-    /// The runtime on which the lake is written.
-    pub runtime: Handle,
-}
-
 /// A shard of a session.
 pub struct SessionShard {
     id: String,
@@ -71,6 +50,10 @@ pub struct SessionShard {
     task: ShardTask,
     /// The position of the last message that was handled.
     received: u64,
+    /// Messages up to this position were applied by an earlier session.
+    applied: u64,
+    /// Ends of batches that are applied, of the last messages.
+    passed: VecDeque<(u64, String)>,
     /// The ends of batches that were handled.
     ends: VecDeque<(u64, String)>,
     held: VecDeque<Delivery>,
@@ -85,14 +68,16 @@ impl SessionShard {
     /// A shard that begins at a position.
     pub fn new(id: String, record: ShardRecord, task: ShardTask, start: &StartPosition) -> SessionShard {
         let received = match start {
-            StartPosition::After { position, .. } => *position,
+            StartPosition::After { position, .. } => *position.max(&record.position),
             StartPosition::From(_) => 0,
         };
         SessionShard {
             id,
+            passed: record.known_from.iter().cloned().collect(),
             record,
             task,
             received,
+            applied: received,
             ends: VecDeque::new(),
             held: VecDeque::new(),
             barrier: None,
@@ -105,13 +90,14 @@ impl SessionShard {
 
 /// A session; it blocks.
 pub struct Session {
-    options: SessionOptions,
+    part: WorkerPart,
+    /// On which the lake is written.
+    runtime: Handle,
     shards: Vec<SessionShard>,
     tables: HashMap<String, Option<ConsumedTable>>,
     definitions: Definitions,
     selects: Box<dyn Fn(&str) -> bool + Send>,
     quarantined: u64,
-    started_at: Instant,
     bytes: u64,
     resent: Vec<String>,
     resent_at: Instant,
@@ -123,10 +109,9 @@ pub struct Session {
 
 impl Session {
     /// A session of these shards.
-    pub fn new(options: SessionOptions, shards: Vec<SessionShard>) -> Result<Session> {
-        let settings = &options.request.settings;
-        let store = StreamStore::Lake(&options.request.lake);
-        let definitions = options.runtime.block_on(Definitions::read(store, &settings.name))?;
+    pub fn new(part: WorkerPart, shards: Vec<SessionShard>, runtime: Handle) -> Result<Session> {
+        let settings = &part.request.settings;
+        let definitions = runtime.block_on(Definitions::read(part.store(), &settings.name))?;
         let selects = name_filter(&settings.include, &settings.exclude)?;
         Ok(Session {
             shards,
@@ -134,7 +119,6 @@ impl Session {
             definitions,
             selects: Box::new(selects),
             quarantined: 0,
-            started_at: Instant::now(),
             bytes: 0,
             resent: Vec::new(),
             resent_at: Instant::now(),
@@ -142,7 +126,8 @@ impl Session {
             recorded_at: Instant::now(),
             beaten_at: Instant::now(),
             barrier_at: None,
-            options,
+            part,
+            runtime,
         })
     }
 
@@ -169,7 +154,7 @@ impl Session {
             self.commit_due(false)?;
             self.record(false)?;
             self.report(false);
-            if self.options.observer.should_stop() {
+            if self.part.observer.should_stop() {
                 return Ok(SessionEnd::Stopped);
             }
             if is_idle {
@@ -192,13 +177,7 @@ impl Session {
 
     fn is_finished(&self) -> bool {
         let has_all = |shard: &SessionShard| shard.is_caught_up && shard.barrier.is_none() && shard.held.is_empty();
-        let is_last = self.options.end == ConsumeEnd::CaughtUp && !self.options.waits;
-        is_last && self.shards.iter().all(has_all) && self.knows_workers()
-    }
-
-    /// Whether the other workers, if any, are known to be alive: the shards of one that was killed are taken over first.
-    fn knows_workers(&self) -> bool {
-        self.options.alive.len() <= 1 || self.started_at.elapsed() > workers::GONE_AFTER + HEARTBEAT
+        self.shards.iter().all(has_all) && self.part.ends_when_caught_up()
     }
 
     /// Handles what the shards have. Returns whether there was something.
@@ -224,9 +203,10 @@ impl Session {
                     self.shards[at].held.push_front(delivery);
                     break;
                 }
-                self.shards[at].received = delivery.position;
-                if self.shards[at].held.is_empty() {
-                    self.shards[at].ends.push_back((delivery.position, delivery.sequence));
+                let shard = &mut self.shards[at];
+                shard.received = shard.received.max(delivery.position);
+                if shard.held.is_empty() && delivery.position > shard.applied {
+                    shard.ends.push_back((delivery.position, delivery.sequence));
                 }
             }
             self.commit_full()?;
@@ -246,7 +226,21 @@ impl Session {
         shard.held.extend(batch.deliveries);
     }
 
+    /// Takes note of a message that an earlier session has applied.
+    fn know(&mut self, delivery: &Delivery) -> Result<()> {
+        let Ok(message) = Message::parse(&delivery.data) else { return Ok(()) };
+        if let (Body::Data { .. }, Some(point)) = (&message.body, message.metadata.change_point())
+            && let Some(table) = self.table(&message.metadata)?
+        {
+            table.know(point);
+        }
+        Ok(())
+    }
+
     fn handle(&mut self, at: usize, delivery: &Delivery) -> Result<()> {
+        if delivery.position <= self.shards[at].applied {
+            return self.know(delivery);
+        }
         self.bytes += delivery.data.len() as u64;
         let shard = self.shards[at].id.clone();
         match Message::parse(&delivery.data) {
@@ -281,9 +275,9 @@ impl Session {
         values: &Values<'_>,
         before: Option<&Values<'_>>,
     ) -> Result<std::result::Result<(), String>> {
-        let request = Arc::clone(&self.options.request);
-        let (epoch, left_out) = (self.options.replay.epoch, request.settings.left_out);
-        let runtime = self.options.runtime.clone();
+        let request = Arc::clone(&self.part.request);
+        let (epoch, left_out) = (self.part.replay.epoch, request.settings.left_out);
+        let runtime = self.runtime.clone();
         let Some(table) = self.table(metadata)? else { return Ok(Ok(())) };
         if let Some(error) = &table.error {
             // The stream goes on without it, until it is read again.
@@ -328,8 +322,8 @@ impl Session {
         operation: ControlOperation,
         definition: Option<&TableDefinition>,
     ) -> Result<std::result::Result<(), String>> {
-        let request = Arc::clone(&self.options.request);
-        let (epoch, runtime) = (self.options.replay.epoch, self.options.runtime.clone());
+        let request = Arc::clone(&self.part.request);
+        let (epoch, runtime) = (self.part.replay.epoch, self.runtime.clone());
         let shard = self.shards[at].id.clone();
         let Some(table) = self.table(metadata)? else { return Ok(Ok(())) };
         let name = table.name.clone();
@@ -338,7 +332,7 @@ impl Session {
                 let is_done = delivery.position <= table.position(&request.settings.name, epoch, &shard)?;
                 // A replay of one shard has no others to wait for.
                 let is_unknown = !table.is_defined() && table.error.is_none();
-                if is_unknown || self.options.replay.from_position.is_some() {
+                if is_unknown || self.part.replay.from_position.is_some() {
                     return Ok(Ok(()));
                 }
                 let place = (metadata.stream_position.as_deref(), metadata.transaction_record_id);
@@ -386,7 +380,7 @@ impl Session {
             let table = match (self.selects)(&name) {
                 false => None,
                 true => {
-                    let request = &self.options.request;
+                    let request = &self.part.request;
                     let schema = match (&request.settings.into, metadata.schema_name.as_ref()) {
                         (Some(into), _) => into.clone(),
                         (None, "") => "public".to_owned(),
@@ -403,8 +397,8 @@ impl Session {
 
     /// Commits tables that have collected much.
     fn commit_full(&mut self) -> Result<()> {
-        let request = Arc::clone(&self.options.request);
-        let epoch = self.options.replay.epoch;
+        let request = Arc::clone(&self.part.request);
+        let epoch = self.part.replay.epoch;
         let waiting: usize = self.tables.values().flatten().map(ConsumedTable::bytes).sum();
         for table in self.tables.values_mut().flatten() {
             if table.is_full() || (waiting > WAITING_BYTES && table.bytes() > 0) {
@@ -416,8 +410,8 @@ impl Session {
 
     /// Commits the tables whose turn it is, or all.
     fn commit_due(&mut self, all: bool) -> Result<()> {
-        let request = Arc::clone(&self.options.request);
-        let epoch = self.options.replay.epoch;
+        let request = Arc::clone(&self.part.request);
+        let epoch = self.part.replay.epoch;
         for table in self.tables.values_mut().flatten() {
             if table.is_due(request.settings.commit_interval) || (all && table.has_changes()) {
                 fail::fail_point!("consume-commit");
@@ -427,7 +421,7 @@ impl Session {
         if !self.resent.is_empty() && self.tables.values().flatten().all(|table| !table.has_changes()) {
             let quarantine = Quarantine::new(StreamStore::Lake(&request.lake), &request.settings.name);
             for id in std::mem::take(&mut self.resent) {
-                self.options.runtime.block_on(quarantine.finish(&id))?;
+                self.runtime.block_on(quarantine.finish(&id))?;
             }
         }
         Ok(())
@@ -445,15 +439,8 @@ impl Session {
             return Ok(false);
         }
         self.beaten_at = Instant::now();
-        let request = Arc::clone(&self.options.request);
-        let (store, transfer) = (StreamStore::Lake(&request.lake), request.settings.name.as_str());
-        let runtime = self.options.runtime.clone();
-        let alive = runtime.block_on(workers::heartbeat(store, transfer, &request.worker))?;
-        let replay = runtime.block_on(ReplayRecord::read(store, transfer))?;
-        let own: Vec<&String> = self.shards.iter().map(|shard| &shard.id).collect();
-        let now = assigned(&request.worker, &alive, &self.options.readable);
-        let is_other = now.iter().collect::<Vec<_>>() != own;
-        Ok(replay != self.options.replay || (is_other && (alive != self.options.alive || self.options.waits)))
+        let own: Vec<String> = self.shards.iter().map(|shard| shard.id.clone()).collect();
+        self.runtime.block_on(self.part.has_changed(&own))
     }
 
     fn shard_status(&self, shard: &SessionShard) -> ShardStatus {
@@ -481,7 +468,7 @@ impl Session {
             lag_seconds: table.oldest.map_or(0.0, |oldest| (at - oldest).max(0) as f64 / 1e6),
             error: table.error.as_ref().map(|error| (base::chain(error), error.state, error.hint.clone())),
         };
-        self.options.observer.report(&StreamStatus {
+        self.part.observer.report(&StreamStatus {
             received: Lsn::from_i64(position.cast_signed()),
             confirmed: Lsn::from_i64(confirmed.cast_signed()),
             bytes: self.bytes,

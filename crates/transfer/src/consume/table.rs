@@ -266,6 +266,13 @@ impl ConsumedTable {
         Ok(())
     }
 
+    /// Takes note of a change that was applied before.
+    pub fn know(&mut self, point: (&str, u64)) {
+        if let Some(recent) = &mut self.recent {
+            recent.add(point);
+        }
+    }
+
     /// Collects the removal of all rows.
     pub fn truncate(&mut self, positions: &[(String, u64)], at_micros: i64) {
         self.rows.truncate(at_micros);

@@ -17,12 +17,12 @@ impl Session {
         if self.barrier_at.is_some_and(|at| at.elapsed() < BARRIER_POLL) {
             return Ok(());
         }
-        let request = Arc::clone(&self.options.request);
+        let request = Arc::clone(&self.part.request);
         let (store, transfer) = (StreamStore::Lake(&request.lake), request.settings.name.as_str());
-        let runtime = self.options.runtime.clone();
+        let runtime = self.runtime.clone();
         let own: BTreeMap<String, Option<Barrier>> =
             self.shards.iter().map(|shard| (shard.id.clone(), shard.barrier.clone())).collect();
-        let is_alone = self.options.readable.iter().all(|shard| own.contains_key(shard));
+        let is_alone = self.part.readable.iter().all(|shard| own.contains_key(shard));
         if !is_alone {
             // The others see by the records that these shards wait.
             self.barrier_at = Some(Instant::now());
@@ -34,11 +34,11 @@ impl Session {
             self.commit_due(true)?;
             return self.go_on(&barrier);
         }
-        let epoch = self.options.replay.epoch;
-        let names: Vec<String> = self.options.readable.iter().map(|shard| record_name(epoch, shard)).collect();
+        let epoch = self.part.replay.epoch;
+        let names: Vec<String> = self.part.readable.iter().map(|shard| record_name(epoch, shard)).collect();
         let own_names: BTreeMap<String, Option<Barrier>> =
             own.iter().map(|(shard, barrier)| (record_name(epoch, shard), barrier.clone())).collect();
-        let is_first = self.options.readable.first().is_some_and(|shard| own.contains_key(shard));
+        let is_first = self.part.readable.first().is_some_and(|shard| own.contains_key(shard));
         if !is_first || !runtime.block_on(barrier::is_reached(store, transfer, &barrier, &names, &own_names))? {
             return Ok(());
         }

@@ -11,10 +11,10 @@ use crate::error::{Error, Kind, Result};
 impl Session {
     /// Opens a table; where it can't be, it is refused, and the others go on.
     pub(super) fn open(&self, name: &str, target: TableName) -> Result<ConsumedTable> {
-        let (request, runtime) = (&self.options.request, &self.options.runtime);
+        let (request, runtime) = (&self.part.request, &self.runtime);
         let known = self.definitions.0.get(name).cloned();
         let refusal = known.as_ref().and_then(|known| known.refusal.as_ref());
-        if let Some(refusal) = refusal.filter(|refusal| refusal.epoch == self.options.replay.epoch) {
+        if let Some(refusal) = refusal.filter(|refusal| refusal.epoch == self.part.replay.epoch) {
             let error = Error::input(refusal.reason.clone()).state("refused");
             let error = error.hint(refusal.hint.clone().unwrap_or_default());
             return Ok(ConsumedTable::refused(request, name, target, error, runtime));
@@ -31,7 +31,7 @@ impl Session {
 
     /// Notes that a table takes no changes, so that a later session does not go on after what is missing.
     pub(super) fn refuse(&self, name: &str, error: Error) -> Result<Error> {
-        let (request, epoch) = (&self.options.request, self.options.replay.epoch);
+        let (request, epoch) = (&self.part.request, self.part.replay.epoch);
         tracing::error!(table = name, "{}", base::chain(&error));
         let (program, transfer) = (&request.settings.program, &request.settings.name);
         let again = format!(
@@ -45,7 +45,7 @@ impl Session {
         let refusal = Refusal { epoch, reason: base::chain(&error), hint: error.hint.clone() };
         let change = |known: &mut KnownTable| known.refusal = Some(refusal);
         let store = StreamStore::Lake(&request.lake);
-        self.options.runtime.block_on(Definitions::change(store, transfer, name, change))?;
+        self.runtime.block_on(Definitions::change(store, transfer, name, change))?;
         Ok(error)
     }
 
@@ -57,10 +57,10 @@ impl Session {
     /// Opens a table that is read again.
     pub(super) fn admit(&mut self, name: &str) -> Result<()> {
         let Some(Some(refused)) = self.tables.remove(name) else { return Ok(()) };
-        let store = StreamStore::Lake(&self.options.request.lake);
+        let store = StreamStore::Lake(&self.part.request.lake);
         let change = |known: &mut KnownTable| known.refusal = None;
-        let transfer = &self.options.request.settings.name;
-        self.options.runtime.block_on(Definitions::change(store, transfer, name, change))?;
+        let transfer = &self.part.request.settings.name;
+        self.runtime.block_on(Definitions::change(store, transfer, name, change))?;
         self.read_definitions()?;
         let table = self.open(name, refused.target)?;
         self.tables.insert(name.to_owned(), Some(table));
@@ -69,9 +69,9 @@ impl Session {
 
     /// Reads what is known of the tables.
     pub(super) fn read_definitions(&mut self) -> Result<()> {
-        let request = &self.options.request;
+        let request = &self.part.request;
         let reading = Definitions::read(StreamStore::Lake(&request.lake), &request.settings.name);
-        self.definitions = self.options.runtime.block_on(reading)?;
+        self.definitions = self.runtime.block_on(reading)?;
         Ok(())
     }
 }

@@ -26,13 +26,13 @@ impl Session {
     /// Applies messages that a user has sent again. Returns whether there were any.
     pub(super) fn apply_resent(&mut self) -> Result<bool> {
         // One worker does it: that of the first shard.
-        let is_first = self.options.readable.first() == self.shards.first().map(|shard| &shard.id);
+        let is_first = self.part.readable.first() == self.shards.first().map(|shard| &shard.id);
         if !is_first || !self.resent.is_empty() {
             return Ok(false);
         }
-        let request = Arc::clone(&self.options.request);
+        let request = Arc::clone(&self.part.request);
         let quarantine = Quarantine::new(StreamStore::Lake(&request.lake), &request.settings.name);
-        let resent = self.options.runtime.block_on(quarantine.resent())?;
+        let resent = self.runtime.block_on(quarantine.resent())?;
         for message in &resent {
             let content = Bytes::from(message.content());
             let shard = format!("{RESENT}{}", message.id());
@@ -45,7 +45,7 @@ impl Session {
             };
             if let Err(reason) = outcome {
                 let again = QuarantinedMessage { reason, ..message.clone() };
-                self.options.runtime.block_on(quarantine.add(&again))?;
+                self.runtime.block_on(quarantine.add(&again))?;
             }
             self.resent.push(message.id());
         }
@@ -54,7 +54,7 @@ impl Session {
 
     pub(super) fn quarantine(&mut self, shard: &str, delivery: &Delivery, reason: &str) -> Result<()> {
         self.quarantined += 1;
-        let request = &self.options.request;
+        let request = &self.part.request;
         tracing::warn!(shard, position = delivery.position, "a message is quarantined: {reason}");
         if self.quarantined > QUARANTINED_MAX {
             let what =
@@ -63,6 +63,6 @@ impl Session {
         }
         let message = QuarantinedMessage::new(shard, delivery, reason);
         let quarantine = Quarantine::new(StreamStore::Lake(&request.lake), &request.settings.name);
-        self.options.runtime.block_on(quarantine.add(&message))
+        self.runtime.block_on(quarantine.add(&message))
     }
 }

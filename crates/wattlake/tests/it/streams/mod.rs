@@ -7,7 +7,7 @@ mod functions;
 mod orders;
 mod shards;
 
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -56,24 +56,32 @@ fn assert_equal(source: &Source, warehouse: &Warehouse, what: &str) {
     assert_same_rows(source, warehouse, [KEYLESS, KEYLESS], &format!("{what}: keyless"));
 }
 
-/// A program in the background, which is killed where it is dropped.
-struct Running(Child);
+/// A program in the background, which is killed where it is dropped. Where a test fails, its output is shown.
+struct Running {
+    child: Child,
+    output: tempfile::NamedTempFile,
+}
 
 impl Running {
     fn start(warehouse: &Warehouse, arguments: &[&str], failpoints: Option<&str>) -> Running {
         let mut command = warehouse.command(arguments);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let output = tempfile::NamedTempFile::new().unwrap();
+        let file = output.reopen().unwrap();
+        command.stdout(file.try_clone().unwrap()).stderr(file);
         if let Some(points) = failpoints {
             command.env("FAILPOINTS", points);
         }
-        Running(command.spawn().unwrap())
+        Running { child: command.spawn().unwrap(), output }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            println!("{}", std::fs::read_to_string(self.output.path()).unwrap_or_default());
+        }
     }
 }
 

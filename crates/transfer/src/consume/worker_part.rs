@@ -1,0 +1,59 @@
+//! A worker's part of the stream for the time of a session.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::ConsumeRequest;
+use super::end::ConsumeEnd;
+use super::replay::ReplayRecord;
+use super::workers::{self, HEARTBEAT, assigned};
+use crate::changes::{StreamObserver, StreamStore};
+use crate::error::Result;
+
+/// What a worker is asked to do, and what it knew of the others when its session began.
+pub struct WorkerPart {
+    /// What the worker is asked to do.
+    pub request: Arc<ConsumeRequest>,
+    /// Receives the state, and decides how long it runs.
+    pub observer: Arc<dyn StreamObserver>,
+    /// How long it runs.
+    pub end: ConsumeEnd,
+    /// The replay whose positions count.
+    pub replay: ReplayRecord,
+    /// The workers.
+    pub alive: Vec<String>,
+    /// The shards that are read by some worker.
+    pub readable: Vec<String>,
+    /// Shards of this worker are not released yet.
+    pub waits: bool,
+    /// When the session began.
+    pub started_at: Instant,
+}
+
+impl WorkerPart {
+    /// Where the transfer's records are.
+    pub fn store(&self) -> StreamStore<'_> {
+        StreamStore::Lake(&self.request.lake)
+    }
+
+    /// The transfer's name.
+    pub fn transfer(&self) -> &str {
+        &self.request.settings.name
+    }
+
+    /// Whether the worker ends when it has all messages: not before it knows the others, since the shards of one that was
+    /// killed are taken over first.
+    pub fn ends_when_caught_up(&self) -> bool {
+        let knows_workers = self.alive.len() <= 1 || self.started_at.elapsed() > workers::GONE_AFTER + HEARTBEAT;
+        self.end == ConsumeEnd::CaughtUp && !self.waits && knows_workers
+    }
+
+    /// Writes the worker's record. Returns whether the workers, their shards or the replay are others than when the
+    /// session began with the shards `own`.
+    pub async fn has_changed(&self, own: &[String]) -> Result<bool> {
+        let alive = workers::heartbeat(self.store(), self.transfer(), &self.request.worker).await?;
+        let replay = ReplayRecord::read(self.store(), self.transfer()).await?;
+        let is_other = assigned(&self.request.worker, &alive, &self.readable) != own;
+        Ok(replay != self.replay || (is_other && (alive != self.alive || self.waits)))
+    }
+}
