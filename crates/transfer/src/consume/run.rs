@@ -96,6 +96,13 @@ async fn session(
     }
     let readable = readable(&all, &records);
     let mine = assigned(&request.worker, &alive, &readable);
+    // A session that has ended by an error has released nothing.
+    for (id, record) in records.iter().filter(|(id, _)| !mine.contains(*id)) {
+        if let Some(record) = record.as_ref().filter(|record| record.worker == request.worker) {
+            let released = ShardRecord { worker: String::new(), ..record.clone() };
+            released.write(store, transfer, &record_name(replay.epoch, id)).await?;
+        }
+    }
     let (shards, waits) = take(request, &reader, &replay, &alive, &all, mine, &records).await?;
     if shards.is_empty() {
         // Of few shards, a worker may have none; it takes them over where another one ends.

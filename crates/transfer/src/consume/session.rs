@@ -288,7 +288,9 @@ impl Session {
                 Ok(())
             });
         }
+        let point = metadata.change_point();
         if position <= table.position(&request.settings.name, epoch, shard)? {
+            point.into_iter().for_each(|point| table.know(point));
             return Ok(Ok(()));
         }
         if let Some(wider) = table.with_columns_of(values)
@@ -309,7 +311,7 @@ impl Session {
             unchanged: &metadata.unchanged,
             at_micros: at.timestamp_micros(),
             bytes,
-            point: metadata.change_point(),
+            point,
         };
         Ok(table.collect(&change, (shard, position), left_out))
     }
