@@ -64,11 +64,10 @@ pub fn check(
         }
     }
     check_unused(raw, publishes, report);
-    if let Some((target, span)) =
-        raw.target.get().zip(raw.target.span()).filter(|(target, _)| !publishes && *target != LAKE)
-    {
-        let what = format!("a stream into the connection {target:?} is not implemented yet");
-        report.add(span, what, "set target = \"lake\"".to_owned());
+    let into_postgres = !publishes && raw.target.get().is_some_and(|target| *target != LAKE);
+    if let (true, Some(raw::Deletes::Mark), Some(span)) = (into_postgres, raw.deletes.get(), raw.deletes.span()) {
+        let hint = "set deletes = \"apply\" or \"keep\"".to_owned();
+        report.add(span, "deletes = \"mark\" is not implemented for streams into a PostgreSQL", hint);
     }
     if text.contains("${") {
         let hint = "name a file of credentials, relative to this one: ?credentials=FILE".to_owned();

@@ -41,7 +41,7 @@ pub fn check(
     let raw: raw::Transfer = schema_check::read(FileKind::Transfer, tree, report)?;
     let stream = stream::check(&root.join(file), &raw, functions, report);
     let (source, target) = match (&stream, raw.source.get()) {
-        (Some(stream), None) => (Some(stream.address.display()), Some(Target::Lake)),
+        (Some(stream), None) => (Some(stream.address.display()), check_target(&raw, connections, report)),
         (Some(_), Some(_)) => (check_source(&raw.source, connections, report), Some(Target::Stream)),
         (None, _) => {
             if raw.source.get().is_none() && raw.stream.get().is_none() && report.is_empty() {

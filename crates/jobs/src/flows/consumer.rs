@@ -10,7 +10,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::unbounded_channel;
 use transfer::changes::{StreamEnd, StreamObserver, StreamStore};
 use transfer::consume::{
-    self, ConsumeEnd, ConsumeRequest, ConsumeSettings, LeftOut, Quarantine, QuarantinedMessage, ReplayRecord,
+    self, ConsumeEnd, ConsumeRequest, ConsumeSettings, ConsumeTarget, LeftOut, PostgresTarget, Quarantine,
+    QuarantinedMessage, ReplayRecord, ShardRecord,
 };
 
 use crate::flows::function_source;
@@ -111,8 +112,29 @@ async fn consume_request(
         }
         _ => return Err(base::Error::bug("read a stream by a transfer that has none").into()),
     };
+    let settings = ConsumeSettings { start: *start, left_out, ..settings(warehouse, config) };
+    Ok(ConsumeRequest {
+        address: address.clone(),
+        credentials: warehouse.aws_credentials(),
+        lake: warehouse.lake().await?,
+        target: match &config.target {
+            config::Target::Postgres(connection) => {
+                ConsumeTarget::Postgres(PostgresTarget::new(warehouse.endpoint(connection)?))
+            }
+            config::Target::Lake | config::Target::Stream => ConsumeTarget::Lake,
+        },
+        settings,
+        run: run.to_owned(),
+        worker: worker.to_owned(),
+        scratch: warehouse.scratch_folder(),
+        handler,
+    })
+}
+
+/// What a transfer that reads a stream has in common for tables and functions.
+fn settings(warehouse: &Warehouse, config: &config::Transfer) -> ConsumeSettings {
     let keys = config.tables.iter().filter(|(_, table)| !table.key.is_empty());
-    let settings = ConsumeSettings {
+    ConsumeSettings {
         name: config.name.clone(),
         program: warehouse.environment.command.clone(),
         into: config.into.clone(),
@@ -120,20 +142,10 @@ async fn consume_request(
         exclude: config.exclude.clone(),
         deletes: config.changes.deletes,
         commit_interval: config.changes.commit_interval,
-        start: *start,
-        left_out,
+        start: stream::Start::Beginning,
+        left_out: LeftOut::default(),
         keys: keys.map(|(name, table)| (name.clone(), table.key.clone())).collect(),
-    };
-    Ok(ConsumeRequest {
-        address: address.clone(),
-        credentials: warehouse.aws_credentials(),
-        lake: warehouse.lake().await?,
-        settings,
-        run: run.to_owned(),
-        worker: worker.to_owned(),
-        scratch: warehouse.scratch_folder(),
-        handler,
-    })
+    }
 }
 
 /// The messages of a transfer's stream that could not be applied.
@@ -189,7 +201,7 @@ pub async fn replay(warehouse: &Warehouse, name: &str, from: &ReplayFrom) -> Res
     let store = StreamStore::Lake(&lake);
     let is_kinesis =
         config.stream.as_ref().is_some_and(|stream| matches!(stream.address.broker, stream::Broker::Kinesis { .. }));
-    let without_key = consume::tables_without_key(store, &config.name).await?;
+    let without_key = consume::tables_without_key(store, &settings(warehouse, config)).await?;
     if let Some(table) = without_key.first().filter(|_| is_kinesis) {
         // Positions of Kinesis are counted from where a replay begins.
         let what = format!("replay {name}: {table} has no key, so that its rows can't be told apart");
@@ -204,5 +216,15 @@ pub async fn replay(warehouse: &Warehouse, name: &str, from: &ReplayFrom) -> Res
             (None, Some((shard.clone(), *position, sequence.clone())))
         }
     };
+    record.passed = match from {
+        ReplayFrom::Position { shard, .. } => {
+            let read = ShardRecord::of_replay(store, &config.name, record.epoch - 1, shard).await?;
+            read.map_or(0, |read| read.position)
+        }
+        ReplayFrom::Beginning | ReplayFrom::Instant(_) => 0,
+    };
+    if *from == ReplayFrom::Beginning {
+        record.whole_epoch = record.epoch;
+    }
     Ok(record.write(store, &config.name).await?)
 }

@@ -37,8 +37,6 @@ const CREATION_POLL: Duration = Duration::from_millis(500);
 /// Stores messages.
 pub struct Publisher {
     client: Client,
-    /// Where the ranges of the open shards begin.
-    shards: Vec<u128>,
     identity: String,
     /// What an earlier publisher has stored.
     stored: StoredChanges,
@@ -51,7 +49,6 @@ pub struct Publisher {
 /// A message of a request.
 struct Entry {
     value: Value,
-    bytes: usize,
     /// Messages with the same key keep their order.
     key: String,
 }
@@ -91,10 +88,9 @@ impl Publisher {
     ) -> Result<Publisher> {
         let client = Client::new(address, credentials)?;
         create(&client, options).await?;
-        let shards = client.open_ranges().await?;
         let identity = client.identity().await?;
         let (stored, ends) = (StoredChanges::default(), BTreeMap::new());
-        Ok(Publisher { client, shards, identity, stored, ends, newest: None })
+        Ok(Publisher { client, identity, stored, ends, newest: None })
     }
 
     pub(crate) async fn resume(
@@ -120,61 +116,71 @@ impl Publisher {
         let mut entries: Vec<Entry> = Vec::with_capacity(records.len().min(MESSAGES_MAX));
         let (mut bytes, mut newest) = (0, self.newest);
         for record in records {
-            let is_for_all = record.destination == Destination::AllShards;
-            if is_for_all {
-                // Its place among the others counts: it is in a request of its own.
-                self.send(std::mem::take(&mut entries)).await?;
-                bytes = 0;
-                // Shards may have been split since.
-                self.shards = self.client.open_ranges().await?;
-            }
             newest = newest.max(record.point);
-            for entry in self.entries(record) {
-                if entries.len() >= MESSAGES_MAX || (bytes + entry.bytes > BYTES_MAX && !entries.is_empty()) {
-                    self.send(std::mem::take(&mut entries)).await?;
-                    bytes = 0;
-                }
-                bytes += entry.bytes;
-                entries.push(entry);
+            let Destination::Key(key) = &record.destination else {
+                // Its place among the others counts.
+                self.send(std::mem::take(&mut entries)).await?;
+                bytes = 0;
+                self.send_to_all(&record).await?;
+                continue;
+            };
+            let key = shortened(key);
+            if self.is_stored(hash_key(&key), record.point) {
+                continue;
             }
-            if is_for_all {
+            let size = record.data.len() + KEY_BYTES_MAX;
+            if entries.len() >= MESSAGES_MAX || (bytes + size > BYTES_MAX && !entries.is_empty()) {
                 self.send(std::mem::take(&mut entries)).await?;
                 bytes = 0;
             }
+            bytes += size;
+            entries.push(Entry { value: json!({"Data": STANDARD.encode(&record.data), "PartitionKey": key}), key });
         }
         self.send(entries).await?;
         self.newest = newest;
         Ok(())
     }
 
-    /// The messages to store of a record, without those that are stored.
-    fn entries(&mut self, record: Record) -> Vec<Entry> {
+    fn is_stored(&mut self, hash: u128, point: Option<LogPoint>) -> bool {
+        !self.stored.is_empty() && point.is_some_and(|point| self.stored.has(hash, point))
+    }
+
+    /// Stores a message in every shard that takes messages. One may be split meanwhile: then its children get it, too.
+    async fn send_to_all(&mut self, record: &Record) -> Result<()> {
         let data = STANDARD.encode(&record.data);
-        let bytes = record.data.len() + KEY_BYTES_MAX;
-        let stored = &mut self.stored;
-        let mut is_stored =
-            |hash: u128| !stored.is_empty() && record.point.is_some_and(|point| stored.has(hash, point));
-        match record.destination {
-            Destination::Key(key) => {
-                let key = shortened(key);
-                if is_stored(hash_key(&key)) {
-                    return Vec::new();
+        let mut done: HashSet<String> = HashSet::new();
+        loop {
+            let mut entries = Vec::new();
+            for (id, begin) in self.client.open_shards().await? {
+                if done.contains(&id) {
+                    continue;
                 }
-                vec![Entry { value: json!({"Data": data, "PartitionKey": key}), bytes, key }]
+                if self.is_stored(begin, record.point) {
+                    done.insert(id);
+                    continue;
+                }
+                let key = begin.to_string();
+                let value = json!({"Data": data, "PartitionKey": "control", "ExplicitHashKey": key});
+                entries.push(Entry { value, key });
             }
-            Destination::AllShards => {
-                let of = |begin: &u128| Entry {
-                    value: json!({"Data": data, "PartitionKey": "control", "ExplicitHashKey": begin.to_string()}),
-                    bytes,
-                    key: begin.to_string(),
-                };
-                self.shards.iter().filter(|begin| !is_stored(**begin)).map(of).collect()
+            if entries.is_empty() {
+                return Ok(());
+            }
+            let count = entries.len();
+            for entries in chunks(entries, MESSAGES_MAX.min(BYTES_MAX / (record.data.len() + KEY_BYTES_MAX))) {
+                done.extend(self.send(entries).await?);
+            }
+            if done.len() < count {
+                return Err(Error::retry(format!("store a message in all shards of {}", self.client.name)));
             }
         }
     }
 
     /// Stores messages, in the order of each key.
-    async fn send(&mut self, entries: Vec<Entry>) -> Result<()> {
+    ///
+    /// Returns the shards that have them.
+    async fn send(&mut self, entries: Vec<Entry>) -> Result<Vec<String>> {
+        let mut shards = Vec::new();
         let (mut rest, mut wait, mut attempts) = (entries, FIRST_WAIT, 0);
         while !rest.is_empty() {
             let records: Vec<&Value> = rest.iter().map(|entry| &entry.value).collect();
@@ -194,6 +200,7 @@ impl Publisher {
                     continue;
                 }
                 if let (Some(shard), Some(sequence)) = (record.shard_id, record.sequence_number) {
+                    shards.push(shard.clone());
                     self.ends.insert(shard, sequence);
                 }
                 if refused.contains(&entry.key) {
@@ -211,7 +218,7 @@ impl Publisher {
             tokio::time::sleep(wait).await;
             wait = if attempts > 0 { (wait * 2).min(Duration::from_secs(10)) } else { FIRST_WAIT };
         }
-        Ok(())
+        Ok(shards)
     }
 }
 
@@ -261,8 +268,20 @@ async fn wait_until_active(client: &Client, began: std::time::Instant) -> Result
 }
 
 /// A key of the length that Kinesis allows: a longer one is its hash.
-fn shortened(key: String) -> String {
-    if key.chars().count() <= KEY_BYTES_MAX { key } else { format!("{:032x}", hash_key(&key)) }
+fn shortened(key: &str) -> String {
+    if key.chars().count() <= KEY_BYTES_MAX { key.to_owned() } else { format!("{:032x}", hash_key(key)) }
+}
+
+/// Parts of up to `size` entries.
+fn chunks(entries: Vec<Entry>, size: usize) -> Vec<Vec<Entry>> {
+    let mut parts: Vec<Vec<Entry>> = Vec::new();
+    for entry in entries {
+        match parts.last_mut().filter(|part| part.len() < size) {
+            Some(part) => part.push(entry),
+            None => parts.push(vec![entry]),
+        }
+    }
+    parts
 }
 
 const _: () = assert!(MESSAGE_BYTES_MAX < BYTES_MAX);

@@ -42,7 +42,7 @@ impl StoredChanges {
         let read = |shard: Shard| async move {
             let (begin, end) = shard.range()?;
             let start = match known.get(&shard.shard_id) {
-                Some(sequence) => StartPosition::After { position: 0, sequence: sequence.clone() },
+                Some(sequence) => StartPosition::After { position: 0, sequence: sequence.clone(), known_from: None },
                 None => StartPosition::From(Start::At(since)),
             };
             let mut reader = ShardReader::open(client, &shard.shard_id, &start).await?;

@@ -245,12 +245,14 @@ impl TableWriter {
     pub fn reload(&mut self) -> Result<()> {
         let table = self.runtime.block_on(self.table.reload()).context("open the table in the lake")?;
         self.loaded_at = Instant::now();
-        let schema = self.uncommitted.schema.take();
+        let waiting = self.uncommitted.schema.take();
         self.set_table(table)?;
-        if let Some(schema) = schema {
-            self.add_columns(schema)?;
-        }
-        Ok(())
+        let Some(waiting) = waiting else { return Ok(()) };
+        // The other process may have added columns, too.
+        let present = Arc::clone(&self.schema);
+        let added = waiting.fields().iter().filter(|field| present.column_with_name(field.name()).is_none());
+        let fields: Vec<_> = present.fields().iter().chain(added).cloned().collect();
+        if fields.len() > present.fields().len() { self.add_columns(Arc::new(Schema::new(fields))) } else { Ok(()) }
     }
 
     /// Commits what was applied, with positions by their names. A table with a history has one position.

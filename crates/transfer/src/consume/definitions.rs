@@ -3,33 +3,40 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stream::message::{ColumnDefinition, TableDefinition, Values};
 
+use super::ConsumeSettings;
 use super::cell::{arrow_type, inferred};
 use crate::changes::StreamStore;
 use crate::error::{Error, Result};
+use crate::plan::name_filter;
 
-/// The definitions of a transfer's tables, by `schema.table`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Definitions(pub BTreeMap<String, KnownTable>);
-
-/// A table of [`Definitions`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KnownTable {
-    /// Its columns and its key.
-    #[serde(flatten)]
-    pub definition: TableDefinition,
-    /// Why it takes no changes, until it is read again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refusal: Option<Refusal>,
+/// What is known of a transfer's tables, by `schema.table`. Each has records of its own, since several workers write them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Definitions {
+    /// Their columns and keys.
+    pub tables: BTreeMap<String, TableDefinition>,
+    /// Those that take no changes.
+    pub refused: BTreeMap<String, Refusal>,
 }
 
-/// Why a table takes no changes: the shards go on without it.
+/// A record of a table.
+#[derive(Serialize, Deserialize)]
+struct OfTable<T> {
+    table: String,
+    #[serde(flatten)]
+    content: T,
+}
+
+/// Why a table takes no changes until it is read again: the shards go on without it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The replay in which it was refused.
     pub epoch: u64,
+    /// The schema and the name of the target's table.
+    pub target: (String, String),
     /// The error.
     pub reason: String,
     /// What a user can do about it.
@@ -40,38 +47,83 @@ pub struct Refusal {
 impl Definitions {
     /// Reads those of a transfer.
     pub async fn read(store: StreamStore<'_>, transfer: &str) -> Result<Definitions> {
-        let Some(text) = store.read(&name(transfer)).await? else { return Ok(Definitions::default()) };
-        serde_json::from_slice(&text)
-            .map_err(|e| Error::setup("read the definitions of the stream's tables").because(e))
+        Ok(Definitions {
+            tables: read_all(store, &folder(transfer)).await?,
+            refused: read_all(store, &refused_folder(transfer)).await?,
+        })
     }
 
-    /// Changes what is known of a table, beside what other workers may have added.
-    pub async fn change(
-        store: StreamStore<'_>,
-        transfer: &str,
-        table: &str,
-        change: impl FnOnce(&mut KnownTable),
-    ) -> Result<()> {
-        let mut all = Definitions::read(store, transfer).await?;
-        let before = all.0.get(table).cloned();
-        let mut known = before.clone().unwrap_or_default();
-        change(&mut known);
-        if before.as_ref() == Some(&known) {
-            return Ok(());
+    /// Adds the columns and the key of a table to what other workers may have added.
+    pub async fn add(store: StreamStore<'_>, transfer: &str, table: &str, definition: &TableDefinition) -> Result<()> {
+        let before: Option<TableDefinition> = read_one(store, &record(&folder(transfer), table)).await?;
+        let all = match &before {
+            None => Some(definition.clone()),
+            // Types that contradict each other are refused before.
+            Some(before) => extended(before, definition).unwrap_or_else(|_| Some(definition.clone())),
+        };
+        match all {
+            Some(all) => write_one(store, &folder(transfer), table, all).await,
+            None => Ok(()),
         }
-        all.0.insert(table.to_owned(), known);
-        let text = serde_json::to_vec_pretty(&all)
-            .map_err(|e| Error::bug("write the definitions of the stream's tables").because(e))?;
-        store.write(&name(transfer), text).await
+    }
+
+    /// Notes that a table takes no changes.
+    pub async fn refuse(store: StreamStore<'_>, transfer: &str, table: &str, refusal: Refusal) -> Result<()> {
+        write_one(store, &refused_folder(transfer), table, refusal).await
+    }
+
+    /// Notes that a table takes changes again.
+    pub async fn admit(store: StreamStore<'_>, transfer: &str, table: &str) -> Result<()> {
+        store.remove(&record(&refused_folder(transfer), table)).await
     }
 }
 
-/// The tables of a transfer that have no key.
-pub async fn tables_without_key(store: StreamStore<'_>, transfer: &str) -> Result<Vec<String>> {
-    let all = Definitions::read(store, transfer).await?.0.into_iter();
-    // One that was never defined has no rows.
-    let has_none = |table: &TableDefinition| table.primary_key.is_empty() && !table.columns.is_empty();
-    Ok(all.filter(|(_, table)| has_none(&table.definition)).map(|(name, _)| name).collect())
+fn folder(transfer: &str) -> String {
+    format!("{transfer}.tables")
+}
+
+fn refused_folder(transfer: &str) -> String {
+    format!("{transfer}.refused")
+}
+
+/// The name of a table's record: names of tables may have any character.
+fn record(folder: &str, table: &str) -> String {
+    format!("{folder}/{:032x}", xxhash_rust::xxh3::xxh3_128(table.as_bytes()))
+}
+
+async fn read_all<T: DeserializeOwned>(store: StreamStore<'_>, folder: &str) -> Result<BTreeMap<String, T>> {
+    let mut all = BTreeMap::new();
+    for (name, _) in store.list(folder).await? {
+        let Some(text) = store.read(&format!("{folder}/{name}")).await? else { continue };
+        let OfTable { table, content } = parse(&text)?;
+        all.insert(table, content);
+    }
+    Ok(all)
+}
+
+async fn read_one<T: DeserializeOwned>(store: StreamStore<'_>, name: &str) -> Result<Option<T>> {
+    let Some(text) = store.read(name).await? else { return Ok(None) };
+    Ok(Some(parse::<OfTable<T>>(&text)?.content))
+}
+
+async fn write_one<T: Serialize>(store: StreamStore<'_>, folder: &str, table: &str, content: T) -> Result<()> {
+    let text = serde_json::to_vec_pretty(&OfTable { table: table.to_owned(), content })
+        .map_err(|e| Error::bug("write the record of a stream's table").because(e))?;
+    store.write(&record(folder, table), text).await
+}
+
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
+    serde_json::from_slice(text).map_err(|e| Error::setup("read the record of a stream's table").because(e))
+}
+
+/// The tables that a transfer reads and that have no key.
+pub async fn tables_without_key(store: StreamStore<'_>, settings: &ConsumeSettings) -> Result<Vec<String>> {
+    let tables: BTreeMap<String, TableDefinition> = read_all(store, &folder(&settings.name)).await?;
+    let selects = name_filter(&settings.include, &settings.exclude)?;
+    let has_none = |(name, table): &(String, TableDefinition)| {
+        table.primary_key.is_empty() && !settings.keys.contains_key(name) && selects(name)
+    };
+    Ok(tables.into_iter().filter(has_none).map(|(name, _)| name).collect())
 }
 
 /// The definition with the columns of another one that it does not have, and with wider types; `None` where it has all.
@@ -121,8 +173,4 @@ pub fn unknown_columns(definition: &TableDefinition, values: &Values<'_>) -> Vec
             native: None,
         };
     values.0.iter().enumerate().filter(is_new).map(column).collect()
-}
-
-fn name(transfer: &str) -> String {
-    format!("{transfer}.tables")
 }

@@ -21,6 +21,8 @@ use crate::error::{Error, Result};
 const POLL: Duration = Duration::from_millis(50);
 const RETRY_WAIT: Duration = Duration::from_millis(500);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Between two writes of a record of a shard that has no messages.
+const RECORD_INTERVAL: Duration = Duration::from_secs(10);
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A shard whose messages go to a handler.
@@ -33,6 +35,7 @@ pub struct HandledShard {
     pub task: ShardTask,
     waiting: VecDeque<Delivery>,
     lag: Lag,
+    recorded_at: Instant,
     is_caught_up: bool,
     is_end: bool,
 }
@@ -41,7 +44,7 @@ impl HandledShard {
     /// A shard that begins at a position.
     pub fn new(id: String, record: ShardRecord, task: ShardTask, start: &StartPosition) -> HandledShard {
         let record = match start {
-            StartPosition::After { position, sequence } => {
+            StartPosition::After { position, sequence, .. } => {
                 ShardRecord { position: *position, sequence: sequence.clone(), ..record }
             }
             StartPosition::From(_) => record,
@@ -52,6 +55,7 @@ impl HandledShard {
             task,
             waiting: VecDeque::new(),
             lag: Lag::default(),
+            recorded_at: Instant::now(),
             is_caught_up: false,
             is_end: false,
         }
@@ -191,6 +195,7 @@ async fn handle(
 async fn write(options: &HandlerOptions, shard: &mut HandledShard) -> Result<()> {
     (shard.record.lag_messages, shard.record.lag_millis) = (shard.lag.messages, shard.lag.millis);
     shard.record.at_micros = chrono::Utc::now().timestamp_micros();
+    shard.recorded_at = Instant::now();
     let name = record_name(options.part.replay.epoch, &shard.id);
     shard.record.write(options.part.store(), options.part.transfer(), &name).await?;
     shard.task.acknowledge(shard.record.position);
@@ -212,6 +217,15 @@ async fn fill(
                 shard.lag = batch.lag;
                 shard.is_end |= batch.is_end;
                 shard.is_caught_up = batch.deliveries.is_empty() && (batch.reached.is_some() || batch.is_end);
+                // Where those before have been handled, messages of other shards are passed, too.
+                let reached =
+                    batch.reached.filter(|reached| shard.waiting.is_empty() && *reached > shard.record.position);
+                if let Some(reached) = reached {
+                    (shard.record.position, shard.record.sequence) = (reached, reached.to_string());
+                    if shard.recorded_at.elapsed() >= RECORD_INTERVAL {
+                        write(options, shard).await?;
+                    }
+                }
                 if shard.waiting.is_empty() && !batch.deliveries.is_empty() {
                     until = Some(Instant::now() + options.settings.batch_window);
                 }

@@ -10,10 +10,12 @@
 
 mod barrier;
 mod cell;
+mod cell_text;
 mod definitions;
 mod end;
 mod handler;
 mod handler_session;
+mod postgres_table;
 mod quarantine;
 mod recent;
 mod replay;
@@ -21,6 +23,7 @@ mod rows;
 mod run;
 mod session;
 mod shard_record;
+mod shard_states;
 mod shard_task;
 mod table;
 mod worker_part;
@@ -38,10 +41,14 @@ use crate::settings::Deletes;
 pub use definitions::tables_without_key;
 pub use end::ConsumeEnd;
 pub use handler::{BatchHandler, BatchOutcome, HandlerSettings};
+pub use postgres_table::PostgresTarget;
 pub use quarantine::{Quarantine, QuarantinedMessage};
 pub use replay::ReplayRecord;
 pub use run::run;
 pub use shard_record::{ShardRecord, forget_positions};
+
+/// The shard of a message that a user has sent again begins with it.
+const RESENT: &str = "resent.";
 
 /// What a worker is asked to do.
 #[derive(Clone)]
@@ -52,6 +59,8 @@ pub struct ConsumeRequest {
     pub credentials: CredentialsProvider,
     /// The lake.
     pub lake: Lake,
+    /// Where the rows go. Records of shards and workers are in the lake.
+    pub target: ConsumeTarget,
     /// What is consumed and how.
     pub settings: ConsumeSettings,
     /// The run's id, which is part of the names of the files in the lake.
@@ -62,6 +71,15 @@ pub struct ConsumeRequest {
     pub scratch: PathBuf,
     /// What is called with the messages, in place of tables that they change.
     pub handler: Option<HandlerSettings>,
+}
+
+/// Where the rows of a stream go.
+#[derive(Clone)]
+pub enum ConsumeTarget {
+    /// Into the lake.
+    Lake,
+    /// Into another PostgreSQL.
+    Postgres(PostgresTarget),
 }
 
 /// The settings of a transfer that reads a stream.

@@ -14,9 +14,15 @@ pub struct ReplayRecord {
     /// The instant from which the last one begins, in microseconds since 1970.
     #[serde(default)]
     pub from_micros: Option<i64>,
-    /// The position of a shard from which the last one begins: those of other shards begin at their end.
+    /// The position of a shard from which the last one begins: the other shards go on where they are.
     #[serde(default)]
     pub from_position: Option<(String, u64, String)>,
+    /// Up to where that shard was read before.
+    #[serde(default)]
+    pub passed: u64,
+    /// The last replay from the beginning: it reads refused tables again.
+    #[serde(default)]
+    pub whole_epoch: u64,
 }
 
 impl ReplayRecord {
@@ -32,6 +38,11 @@ impl ReplayRecord {
         store.write(&format!("{transfer}.replay"), text).await
     }
 
+    /// Whether the shard had read up to this position before it was replayed alone.
+    pub fn was_passed(&self, shard: &str, position: u64) -> bool {
+        self.from_position.as_ref().is_some_and(|(of, ..)| of == shard) && position <= self.passed
+    }
+
     /// Where a shard begins of which nothing was read.
     pub fn start(&self, shard: &str, settings: Start) -> StartPosition {
         if self.epoch == 0 {
@@ -39,9 +50,10 @@ impl ReplayRecord {
         }
         match (&self.from_position, self.from_micros) {
             (Some((of, position, sequence)), _) if of == shard => {
-                StartPosition::After { position: *position, sequence: sequence.clone() }
+                StartPosition::After { position: *position, sequence: sequence.clone(), known_from: None }
             }
-            (Some(_), _) => StartPosition::From(Start::New),
+            // It has not been read yet.
+            (Some(_), _) => StartPosition::From(settings),
             (None, Some(at)) => {
                 StartPosition::From(Start::At(chrono::DateTime::from_timestamp_micros(at).unwrap_or_default()))
             }

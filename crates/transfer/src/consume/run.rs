@@ -14,6 +14,7 @@ use super::handler_session::{self, HandledShard, HandlerOptions};
 use super::replay::{ReplayRecord, record_name};
 use super::session::{Session, SessionShard};
 use super::shard_record::ShardRecord;
+use super::shard_states::ShardStates;
 use super::shard_task::ShardTask;
 use super::worker_part::WorkerPart;
 use super::workers::{self, assigned, is_free};
@@ -85,16 +86,10 @@ async fn session(
     observer: &Arc<dyn StreamObserver>,
 ) -> Result<SessionEnd> {
     let (store, transfer) = (StreamStore::Lake(&request.lake), request.settings.name.as_str());
-    let reader = Reader::connect(&request.address, &reader_name(request), &request.credentials).await?;
+    let reader = Arc::new(Reader::connect(&request.address, &reader_name(request), &request.credentials).await?);
     let replay = ReplayRecord::read(store, transfer).await?;
     let alive = workers::heartbeat(store, transfer, &request.worker).await?;
-    let all = reader.shards().await?;
-    let mut records: BTreeMap<String, Option<ShardRecord>> = BTreeMap::new();
-    for shard in &all {
-        let record = ShardRecord::read(store, transfer, &record_name(replay.epoch, &shard.id)).await?;
-        records.insert(shard.id.clone(), record);
-    }
-    let readable = readable(&all, &records);
+    let ShardStates { all, records, readable } = ShardStates::read(&reader, request, &replay).await?;
     let mine = assigned(&request.worker, &alive, &readable);
     // A session that has ended by an error has released nothing.
     for (id, record) in records.iter().filter(|(id, _)| !mine.contains(*id)) {
@@ -114,6 +109,7 @@ async fn session(
         end,
         replay,
         alive,
+        reader,
         readable,
         waits,
         started_at: Instant::now(),
@@ -127,8 +123,6 @@ async fn session(
     let runtime = Handle::current();
     let running = tokio::task::spawn_blocking(move || Session::new(part, shards, runtime)?.run());
     let ended = running.await.map_err(|e| Error::bug("apply the messages of a stream").because(e))?;
-    // Its tasks have ended with their channels.
-    drop(reader);
     ended
 }
 
@@ -151,7 +145,10 @@ async fn take(
             waits = true;
             continue;
         }
-        let mut record = record.unwrap_or_default();
+        let mut record = match record {
+            Some(record) => record,
+            None => continued(store, transfer, replay, &id).await?.unwrap_or_default(),
+        };
         if record.stream.as_ref().is_some_and(|before| *before != identity) {
             let what = format!("read {}: it was deleted and created again", request.address.display());
             let hint = format!(
@@ -174,9 +171,10 @@ async fn take(
                 }
                 start => start,
             },
-            position => match record.known_from.clone() {
-                Some((position, sequence)) => StartPosition::After { position, sequence },
-                None => StartPosition::After { position, sequence: record.sequence.clone() },
+            position => StartPosition::After {
+                position,
+                sequence: record.sequence.clone(),
+                known_from: record.known_from.as_ref().map(|(_, sequence)| sequence.clone()),
             },
         };
         record.worker.clone_from(&request.worker);
@@ -187,15 +185,20 @@ async fn take(
     Ok((shards, waits))
 }
 
-/// The shards that can be read: those that are not finished, and whose parents are.
-fn readable(all: &[ShardState], records: &BTreeMap<String, Option<ShardRecord>>) -> Vec<String> {
-    let is_finished =
-        |id: &String| records.get(id).is_none_or(|record| record.as_ref().is_some_and(|record| record.is_finished));
-    let is_readable = |shard: &&ShardState| {
-        !records.get(&shard.id).is_some_and(|record| record.as_ref().is_some_and(|record| record.is_finished))
-            && shard.parents.iter().all(is_finished)
-    };
-    all.iter().filter(is_readable).map(|shard| shard.id.clone()).collect()
+/// The record from which a shard goes on while another one is replayed.
+async fn continued(
+    store: StreamStore<'_>,
+    transfer: &str,
+    replay: &ReplayRecord,
+    shard: &str,
+) -> Result<Option<ShardRecord>> {
+    match &replay.from_position {
+        Some((of, ..)) if of != shard => {
+            let before = ShardRecord::read(store, transfer, &record_name(replay.epoch - 1, shard)).await?;
+            Ok(before.map(|record| ShardRecord { barrier: None, worker: String::new(), ..record }))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Waits until the workers change, or a shard is released.

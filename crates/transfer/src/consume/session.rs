@@ -15,6 +15,7 @@ use stream::{Batch, Delivery, Lag, StartPosition};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TryRecvError;
 
+use super::RESENT;
 use super::barrier::{self, Barrier};
 use super::definitions::Definitions;
 use super::end::SessionEnd;
@@ -33,8 +34,6 @@ use crate::plan::name_filter;
 const IDLE_WAIT: Duration = Duration::from_millis(2);
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const RECORD_INTERVAL: Duration = Duration::from_secs(2);
-/// The shard of a message that a user has sent again begins with it.
-const RESENT: &str = "resent.";
 /// Between two looks at messages that a user has sent again.
 const RESENT_INTERVAL: Duration = Duration::from_secs(2);
 const BARRIER_POLL: Duration = Duration::from_millis(100);
@@ -68,12 +67,13 @@ impl SessionShard {
     /// A shard that begins at a position.
     pub fn new(id: String, record: ShardRecord, task: ShardTask, start: &StartPosition) -> SessionShard {
         let received = match start {
-            StartPosition::After { position, .. } => *position.max(&record.position),
+            StartPosition::After { position, .. } => *position,
             StartPosition::From(_) => 0,
         };
         SessionShard {
             id,
-            passed: record.known_from.iter().cloned().collect(),
+            // Of a shard that is new, everything is known.
+            passed: VecDeque::from([record.known_from.clone().unwrap_or((received, record.sequence.clone()))]),
             record,
             task,
             received,
@@ -113,7 +113,7 @@ impl Session {
         let settings = &part.request.settings;
         let definitions = runtime.block_on(Definitions::read(part.store(), &settings.name))?;
         let selects = name_filter(&settings.include, &settings.exclude)?;
-        Ok(Session {
+        let mut session = Session {
             shards,
             tables: HashMap::new(),
             definitions,
@@ -128,7 +128,9 @@ impl Session {
             barrier_at: None,
             part,
             runtime,
-        })
+        };
+        session.open_refused();
+        Ok(session)
     }
 
     /// Applies messages until the session ends.
@@ -332,14 +334,13 @@ impl Session {
         match operation {
             ControlOperation::TruncateTable | ControlOperation::DropTable if metadata.is_in_all_shards() => {
                 let is_done = delivery.position <= table.position(&request.settings.name, epoch, &shard)?;
-                // A replay of one shard has no others to wait for.
-                let is_unknown = !table.is_defined() && table.error.is_none();
-                if is_unknown || self.part.replay.from_position.is_some() {
+                // What a shard has passed before it is replayed alone, the others don't come to again.
+                if self.part.replay.was_passed(&shard, delivery.position) {
                     return Ok(Ok(()));
                 }
                 let place = (metadata.stream_position.as_deref(), metadata.transaction_record_id);
                 let micros = metadata.timestamp.timestamp_micros();
-                let id = format!("{epoch}/{name}/{}/{micros}/{place:?}", operation.name());
+                let id = barrier::id(epoch, &name, operation.name(), micros, place);
                 let at_micros = metadata.timestamp.timestamp_micros();
                 let is_drop = operation == ControlOperation::DropTable;
                 let barrier = Barrier { id, table: name, at_micros, position: delivery.position, is_drop };
@@ -364,7 +365,8 @@ impl Session {
                     Ok(None) => Ok(Ok(())),
                     Err(error) if error.kind == Kind::Retry => Err(error),
                     Err(error) => {
-                        let error = self.refuse(&name, error)?;
+                        let target = table.target.clone();
+                        let error = self.refuse(&name, &target, error)?;
                         if let Some(Some(table)) = self.tables.get_mut(&name) {
                             table.error = Some(error);
                         }
@@ -399,12 +401,27 @@ impl Session {
 
     /// Commits tables that have collected much.
     fn commit_full(&mut self) -> Result<()> {
-        let request = Arc::clone(&self.part.request);
-        let epoch = self.part.replay.epoch;
         let waiting: usize = self.tables.values().flatten().map(ConsumedTable::bytes).sum();
-        for table in self.tables.values_mut().flatten() {
-            if table.is_full() || (waiting > WAITING_BYTES && table.bytes() > 0) {
-                table.commit(&request, epoch)?;
+        self.commit_where(|table| table.is_full() || (waiting > WAITING_BYTES && table.bytes() > 0))
+    }
+
+    /// Commits tables. One that can't be is refused, and the others go on.
+    fn commit_where(&mut self, selects: impl Fn(&ConsumedTable) -> bool) -> Result<()> {
+        let (request, epoch) = (Arc::clone(&self.part.request), self.part.replay.epoch);
+        let mut failed = Vec::new();
+        for table in self.tables.values_mut().flatten().filter(|table| selects(table)) {
+            fail::fail_point!("consume-commit");
+            match table.commit(&request, epoch) {
+                Err(error) if error.kind != Kind::Retry => {
+                    failed.push((table.name.clone(), table.target.clone(), error))
+                }
+                committed => drop(committed?),
+            }
+        }
+        for (name, target, error) in failed {
+            let error = self.refuse(&name, &target, error)?;
+            if let Some(Some(table)) = self.tables.get_mut(&name) {
+                table.refuse(error);
             }
         }
         Ok(())
@@ -413,13 +430,8 @@ impl Session {
     /// Commits the tables whose turn it is, or all.
     fn commit_due(&mut self, all: bool) -> Result<()> {
         let request = Arc::clone(&self.part.request);
-        let epoch = self.part.replay.epoch;
-        for table in self.tables.values_mut().flatten() {
-            if table.is_due(request.settings.commit_interval) || (all && table.has_changes()) {
-                fail::fail_point!("consume-commit");
-                table.commit(&request, epoch)?;
-            }
-        }
+        let interval = request.settings.commit_interval;
+        self.commit_where(|table| table.is_due(interval) || (all && table.has_changes()))?;
         if !self.resent.is_empty() && self.tables.values().flatten().all(|table| !table.has_changes()) {
             let quarantine = Quarantine::new(StreamStore::Lake(&request.lake), &request.settings.name);
             for id in std::mem::take(&mut self.resent) {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::replay::record_name;
 use crate::changes::StreamStore;
 use crate::error::{Error, Result};
 
@@ -12,8 +13,8 @@ pub struct ShardRecord {
     pub position: u64,
     /// The name of the position in the stream.
     pub sequence: String,
-    /// A message of Kinesis before it, from which on the shard is read again: changes that come twice are known by those
-    /// before them.
+    /// A message of Kinesis before it, from which on the shard is read again, or an empty name for the oldest one: changes
+    /// that come twice are known by those before them.
     #[serde(default)]
     pub known_from: Option<(u64, String)>,
     /// What tells the stream from another one of its name.
@@ -47,6 +48,16 @@ impl ShardRecord {
     pub async fn read(store: StreamStore<'_>, transfer: &str, shard: &str) -> Result<Option<ShardRecord>> {
         let Some(text) = store.read(&name(transfer, shard)).await? else { return Ok(None) };
         serde_json::from_slice(&text).map(Some).map_err(|e| Error::setup("read the record of a shard").because(e))
+    }
+
+    /// The record of a shard in a replay.
+    pub async fn of_replay(
+        store: StreamStore<'_>,
+        transfer: &str,
+        epoch: u64,
+        shard: &str,
+    ) -> Result<Option<ShardRecord>> {
+        ShardRecord::read(store, transfer, &record_name(epoch, shard)).await
     }
 
     /// Writes the record.

@@ -1,6 +1,8 @@
 //! A table of the lake that messages change.
 
-mod types;
+mod lake_table;
+mod rows_writer;
+mod widen;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,21 +10,22 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lake::TableName;
-use stream::message::{ColumnDefinition, ColumnType, Operation, TableDefinition, Values};
+use stream::message::{Operation, TableDefinition, Values};
 use tokio::runtime::Handle;
 
-use super::definitions::{Definitions, KnownTable, extended, unknown_columns};
+use super::definitions::{Definitions, extended, unknown_columns};
+use super::postgres_table::PostgresTable;
 use super::recent::RecentChanges;
 use super::rows::{RowsBuilder, schema_of};
-use super::{ConsumeRequest, LeftOut};
-use crate::changes::net_effect::Matching;
-use crate::changes::table_writer::{Applied, TableWriter};
+use super::{ConsumeRequest, ConsumeTarget, LeftOut, RESENT};
+use crate::changes::table_writer::Applied;
 use crate::changes::{ChangeCounts, StreamStore};
-use crate::checkpoint::Origin;
 use crate::destination::deleted_rows::with_deleted_at;
-use crate::destination::lake::{origin_of, with_origin};
-use crate::error::{Context, Error, Kind, Result};
+use crate::destination::lake::with_origin;
+use crate::error::{Context, Error, Result};
 use crate::settings::Deletes;
+use lake_table::{of_lake, origin, writer};
+use rows_writer::RowsWriter;
 
 /// Changes are committed at this number, or at this size, also before their time.
 const CHUNK_CHANGES: usize = 100_000;
@@ -46,7 +49,7 @@ pub struct ConsumedTable {
     definition: TableDefinition,
     key: Vec<usize>,
     rows: RowsBuilder,
-    writer: Option<TableWriter>,
+    writer: Option<RowsWriter>,
     /// The positions that the table has, by shard.
     committed: BTreeMap<String, u64>,
     /// The positions of the changes that are collected.
@@ -96,7 +99,11 @@ impl ConsumedTable {
         definition: Option<TableDefinition>,
         runtime: &Handle,
     ) -> Result<ConsumedTable> {
-        let table = runtime.block_on(request.lake.table(&target)).context(format!("open {target} in the lake"))?;
+        let opening = || runtime.block_on(request.lake.table(&target)).context(format!("open {target} in the lake"));
+        let table = match &request.target {
+            ConsumeTarget::Lake => opening()?,
+            ConsumeTarget::Postgres(_) => None,
+        };
         let mut definition = match (definition, &table) {
             (Some(definition), _) => definition,
             (None, Some(table)) => of_lake(table)?,
@@ -105,9 +112,15 @@ impl ConsumedTable {
         if let Some(key) = request.settings.keys.get(name) {
             definition.primary_key.clone_from(key);
         }
-        let writer = match table {
-            Some(table) => Some(writer(request, table, name, &definition, runtime)?),
-            None => None,
+        let writer = match (&request.target, table) {
+            (ConsumeTarget::Postgres(server), _) => {
+                let found = PostgresTable::find(request, server, name, &target, &definition.primary_key)?;
+                found.map(|table| RowsWriter::Postgres(Box::new(table)))
+            }
+            (ConsumeTarget::Lake, Some(table)) => {
+                Some(RowsWriter::Lake(Box::new(writer(request, table, name, &definition, runtime)?)))
+            }
+            (ConsumeTarget::Lake, None) => None,
         };
         Ok(ConsumedTable::new(request, name, target, definition, writer, runtime))
     }
@@ -117,7 +130,7 @@ impl ConsumedTable {
         name: &str,
         target: TableName,
         definition: TableDefinition,
-        writer: Option<TableWriter>,
+        writer: Option<RowsWriter>,
         runtime: &Handle,
     ) -> ConsumedTable {
         let key = key_places(&definition);
@@ -158,8 +171,7 @@ impl ConsumedTable {
         let position = match &self.writer {
             Some(writer) => {
                 let name = position_name(transfer, epoch, shard);
-                let position = self.runtime.block_on(writer.table().position(&name));
-                position.context("read the table's position")?.unwrap_or_default().cast_unsigned()
+                writer.position(&name, &self.runtime)?.unwrap_or_default().cast_unsigned()
             }
             None => 0,
         };
@@ -195,9 +207,10 @@ impl ConsumedTable {
         if let Some(key) = request.settings.keys.get(&self.name) {
             all.primary_key.clone_from(key);
         }
-        let kept = &self.definition.columns;
-        let is_wider = schema_of(&all).fields()[..kept.len()] != schema_of(&self.definition).fields()[..];
-        if is_wider && self.has_changes() {
+        let (before, now) = (schema_of(&self.definition), schema_of(&all));
+        let changed = before.fields().iter().zip(now.fields()).filter(|(before, now)| before != now);
+        let wider: Vec<String> = changed.map(|(_, now)| now.name().clone()).collect();
+        if !wider.is_empty() && self.has_changes() {
             self.commit(request, epoch)?;
         } else if !self.rows.is_empty() {
             self.ensure_writer(request)?;
@@ -207,22 +220,11 @@ impl ConsumedTable {
         self.definition = all;
         self.key = key_places(&self.definition);
         self.rows = RowsBuilder::new(&self.definition, &self.key);
-        if is_wider {
+        if !wider.is_empty() {
             self.widen(request)?;
         }
         if let Some(writer) = &mut self.writer {
-            writer.set_matching(matching(&self.definition, request.settings.deletes));
-            writer.finish_files()?;
-            let schema = writer.schema();
-            let is_new = |column: &&ColumnDefinition| schema.column_with_name(&column.name).is_none();
-            if self.definition.columns.iter().any(|column| is_new(&column)) {
-                let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
-                let declared = schema_of(&self.definition);
-                fields.extend(
-                    declared.fields().iter().filter(|field| schema.column_with_name(field.name()).is_none()).cloned(),
-                );
-                writer.add_columns(std::sync::Arc::new(arrow::datatypes::Schema::new(fields)))?;
-            }
+            writer.define(&self.definition, &wider, request.settings.deletes)?;
         }
         self.counts.ddls += u64::from(was_defined);
         Ok(Some(self.definition.clone()))
@@ -249,13 +251,15 @@ impl ConsumedTable {
         (shard, position): (&str, u64),
         left_out: LeftOut,
     ) -> std::result::Result<(), String> {
-        if let (Some(recent), Some(point)) = (&mut self.recent, change.point)
+        let row = self.rows.read(change.operation, change.values, change.before, left_out, change.unchanged)?;
+        // One that a user has sent again was not applied.
+        let point = change.point.filter(|_| !shard.starts_with(RESENT));
+        if let (Some(recent), Some(point)) = (&mut self.recent, point)
             && !recent.add(point)
         {
             self.note(shard, position, change.at_micros);
             return Ok(());
         }
-        let row = self.rows.read(change.operation, change.values, change.before, left_out, change.unchanged)?;
         self.rows.push(row, change.at_micros, change.bytes);
         match change.operation {
             Operation::Load | Operation::Insert => self.counts.inserts += 1,
@@ -298,6 +302,14 @@ impl ConsumedTable {
         self.uncommitted_from.get(shard).copied()
     }
 
+    /// Has it take no more changes; what it has collected is given up.
+    pub fn refuse(&mut self, error: Error) {
+        self.rows = RowsBuilder::new(&self.definition, &self.key);
+        self.collected.clear();
+        self.uncommitted_from.clear();
+        (self.oldest, self.writer, self.error) = (None, None, Some(error));
+    }
+
     /// The size of what is collected.
     pub fn bytes(&self) -> usize {
         self.rows.bytes()
@@ -310,7 +322,7 @@ impl ConsumedTable {
 
     /// Whether there is something to commit.
     pub fn has_changes(&self) -> bool {
-        !self.collected.is_empty() || self.writer.as_ref().is_some_and(TableWriter::has_uncommitted)
+        !self.collected.is_empty() || self.writer.as_ref().is_some_and(RowsWriter::has_uncommitted)
     }
 
     /// Whether it is to be committed.
@@ -326,7 +338,7 @@ impl ConsumedTable {
         let Some(writer) = &mut self.writer else {
             return Err(Error::bug(format!("apply changes to {}: it is not open", self.name)));
         };
-        writer.apply(&self.rows.take()?)
+        writer.apply(self.rows.take()?)
     }
 
     /// Applies what is collected, and commits it with its positions. Another worker may have committed the table since:
@@ -336,13 +348,9 @@ impl ConsumedTable {
         let _lock = TableLock::take(&self.lock)?;
         self.ensure_writer(request)?;
         if let Some(writer) = self.writer.as_mut() {
-            if !writer.has_changes() {
-                writer.reload()?;
-            }
+            writer.reload()?;
             for shard in self.collected.keys() {
-                let name = position_name(transfer, epoch, shard);
-                let found =
-                    self.runtime.block_on(writer.table().position(&name)).context("read the table's position")?;
+                let found = writer.position(&position_name(transfer, epoch, shard), &self.runtime)?;
                 let known = self.committed.get(shard).copied().unwrap_or_default();
                 if found.unwrap_or_default().cast_unsigned() != known {
                     let what = format!("apply changes to {}: another worker reads shard {shard} now", self.name);
@@ -352,16 +360,13 @@ impl ConsumedTable {
         }
         self.apply()?;
         let collected = std::mem::take(&mut self.collected);
-        let positions = collected
-            .iter()
-            .map(|(shard, position)| (position_name(transfer, epoch, shard), position.cast_signed()))
-            .collect();
+        let position = |(shard, position): (&String, &u64)| {
+            let before = self.committed.get(shard).copied().unwrap_or_default();
+            (position_name(transfer, epoch, shard), position.cast_signed(), before.cast_signed())
+        };
+        let positions = collected.iter().map(position).collect();
         let writer = self.writer.as_mut().ok_or_else(|| Error::bug("commit a table that is not open"))?;
-        // On another machine, a worker may have committed since: then all of it is read and applied again.
-        let applied = writer.commit_at(positions).map_err(|error| match (error.kind, error.state) {
-            (Kind::Retry, None) => error.state("commit-lost"),
-            _ => error,
-        })?;
+        let applied = writer.commit_at(positions)?;
         self.committed.extend(collected);
         self.uncommitted_from.clear();
         self.oldest = None;
@@ -378,6 +383,11 @@ impl ConsumedTable {
         if self.writer.is_some() {
             return Ok(());
         }
+        if let ConsumeTarget::Postgres(server) = &request.target {
+            let table = PostgresTable::create(request, server, &self.name, &self.target, &self.definition)?;
+            self.writer = Some(RowsWriter::Postgres(Box::new(table)));
+            return Ok(());
+        }
         let (lake, name) = (&request.lake, self.name.clone());
         let schema = schema_of(&self.definition);
         let schema = if request.settings.deletes == Deletes::Mark { with_deleted_at(&schema) } else { schema };
@@ -392,7 +402,8 @@ impl ConsumedTable {
             let table = lake.table(&self.target).await.context(context.clone())?;
             table.ok_or_else(|| Error::bug(context.clone()))
         })?;
-        self.writer = Some(writer(request, table, &name, &self.definition, &self.runtime)?);
+        let writer = writer(request, table, &name, &self.definition, &self.runtime)?;
+        self.writer = Some(RowsWriter::Lake(Box::new(writer)));
         Ok(())
     }
 }
@@ -420,94 +431,8 @@ fn key_places(definition: &TableDefinition) -> Vec<usize> {
     }
 }
 
-fn matching(definition: &TableDefinition, deletes: Deletes) -> Matching {
-    let is_unique = !definition.primary_key.is_empty();
-    let all = || definition.columns.iter().map(|column| column.name.clone()).collect();
-    Matching {
-        columns: if is_unique { definition.primary_key.clone() } else { all() },
-        is_unique,
-        deletes,
-        // A message may come again, and a table may be read again into the stream.
-        looks_up_inserts: is_unique,
-    }
-}
-
-fn writer(
-    request: &ConsumeRequest,
-    table: lake::Table,
-    name: &str,
-    definition: &TableDefinition,
-    runtime: &Handle,
-) -> Result<TableWriter> {
-    let transfer = &request.settings.name;
-    if let Some(origin) =
-        runtime.block_on(origin_of(&table))?.filter(|origin| origin.transfer != *transfer || origin.name != name)
-    {
-        let (target, by) = (table.name(), format!("the transfer {} with {}", origin.transfer, origin.name));
-        let what = format!("apply changes of {name}: {target} is filled by {by}");
-        return Err(Error::setup(what).state("other-transfer").hint("choose another schema with into = \"...\""));
-    }
-    let matching = matching(definition, request.settings.deletes);
-    let mut writer = TableWriter::new(table, None, &request.run, matching, runtime.clone())?;
-    let schema = writer.schema();
-    if request.settings.deletes == Deletes::Mark && with_deleted_at(&schema) != schema {
-        writer.add_columns(with_deleted_at(&schema))?;
-    }
-    Ok(writer)
-}
-
-/// Where the rows come from, so that no other transfer fills the table.
-fn origin(request: &ConsumeRequest, name: &str, definition: &TableDefinition) -> Origin {
-    Origin {
-        transfer: request.settings.name.clone(),
-        system: 0,
-        database: 0,
-        table: 0,
-        name: name.to_owned(),
-        key: definition.primary_key.clone(),
-        cursor: Vec::new(),
-        columns: Vec::new(),
-        storage: Vec::new(),
-        filter: None,
-        mirrors: false,
-        marks: request.settings.deletes == Deletes::Mark,
-        stream: None,
-        history: None,
-    }
-}
-
-/// The definition of a table that the lake has and no control message has defined.
-fn of_lake(table: &lake::Table) -> Result<TableDefinition> {
-    use arrow::datatypes::DataType;
-    let schema = table.schema().context("read the table's schema")?;
-    let column = |field: &std::sync::Arc<arrow::datatypes::Field>| {
-        let (column_type, native) = match field.data_type() {
-            DataType::Boolean => (ColumnType::Boolean, None),
-            DataType::Int8 | DataType::Int16 => (ColumnType::Int(2), None),
-            DataType::Int32 => (ColumnType::Int(4), None),
-            DataType::Int64 => (ColumnType::Int(8), None),
-            DataType::Float32 => (ColumnType::Real4, None),
-            DataType::Float64 => (ColumnType::Real8, None),
-            DataType::Decimal128(precision, scale) => {
-                (ColumnType::Numeric(Some((*precision, (*scale).max(0).cast_unsigned()))), None)
-            }
-            DataType::Date32 => (ColumnType::Date, None),
-            DataType::Timestamp(_, None) => (ColumnType::Datetime, Some("timestamp without time zone".to_owned())),
-            DataType::Timestamp(..) => (ColumnType::Datetime, None),
-            DataType::Binary => (ColumnType::Bytes(None), None),
-            _ => (ColumnType::Text(None), None),
-        };
-        ColumnDefinition { name: field.name().clone(), column_type, nullable: true, native }
-    };
-    let without_mark =
-        |field: &&std::sync::Arc<arrow::datatypes::Field>| field.name() != crate::destination::deleted_rows::DELETED_AT;
-    let columns = schema.fields().iter().filter(without_mark).map(column).collect();
-    Ok(TableDefinition { columns, primary_key: Vec::new() })
-}
-
 /// Keeps a definition, so that the next worker knows it.
 pub fn keep(request: &ConsumeRequest, name: &str, definition: &TableDefinition, runtime: &Handle) -> Result<()> {
     let store = StreamStore::Lake(&request.lake);
-    let change = |known: &mut KnownTable| known.definition.clone_from(definition);
-    runtime.block_on(Definitions::change(store, &request.settings.name, name, change))
+    runtime.block_on(Definitions::add(store, &request.settings.name, name, definition))
 }

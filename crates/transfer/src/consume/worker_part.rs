@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use stream::{Broker, Reader};
+
 use super::ConsumeRequest;
 use super::end::ConsumeEnd;
 use super::replay::ReplayRecord;
+use super::shard_states::ShardStates;
 use super::workers::{self, HEARTBEAT, assigned};
 use crate::changes::{StreamObserver, StreamStore};
 use crate::error::Result;
@@ -22,6 +25,8 @@ pub struct WorkerPart {
     pub replay: ReplayRecord,
     /// The workers.
     pub alive: Vec<String>,
+    /// The stream.
+    pub reader: Arc<Reader>,
     /// The shards that are read by some worker.
     pub readable: Vec<String>,
     /// Shards of this worker are not released yet.
@@ -53,6 +58,12 @@ impl WorkerPart {
     pub async fn has_changed(&self, own: &[String]) -> Result<bool> {
         let alive = workers::heartbeat(self.store(), self.transfer(), &self.request.worker).await?;
         let replay = ReplayRecord::read(self.store(), self.transfer()).await?;
+        // Shards of Kinesis are split and merged, and a worker that has not read one of them is to know of it.
+        if matches!(self.request.address.broker, Broker::Kinesis { .. })
+            && ShardStates::read(&self.reader, &self.request, &replay).await?.readable != self.readable
+        {
+            return Ok(true);
+        }
         let is_other = assigned(&self.request.worker, &alive, &self.readable) != own;
         Ok(replay != self.replay || (is_other && (alive != self.alive || self.waits)))
     }

@@ -7,6 +7,7 @@
 mod encoder;
 mod load;
 mod record;
+mod send_batches;
 mod stream_applier;
 mod target;
 mod value;

@@ -5,8 +5,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
-use futures::stream::FuturesOrdered;
 use stream::message::{ControlOperation, MessageWriter, Operation, TransactionDetails};
 use stream::{LogPoint, Record};
 use tokio::sync::mpsc::{Sender, channel as bounded};
@@ -14,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::encoder::{ChangePlace, TableEncoder, changed};
 use super::record::point;
+use super::send_batches::{MessageBatch, send_batches};
 use super::target::{StreamTarget, position_text};
 use crate::changes::applier::{Applier, Received, SessionEnd};
 use crate::changes::chunk::new_fields;
@@ -30,11 +29,10 @@ use crate::plan::TablePlan;
 /// The messages that are sent together.
 const BATCH_MESSAGES: usize = 2000;
 const BATCH_BYTES: usize = 1 << 20;
+/// The batches that wait to be sent.
+const BATCHES_WAITING: usize = 4;
 /// How long a message waits for others.
 const BATCH_WAIT: Duration = Duration::from_millis(20);
-/// The batches that wait to be sent, and those that are sent and not known to be stored.
-const BATCHES_WAITING: usize = 4;
-const BATCHES_SENT: usize = 8;
 /// Between two writes of the record.
 const RECORD_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -53,12 +51,6 @@ pub struct PublishingTable {
 
 /// A message of a change: the row, and the row before.
 type Step<'a> = (Operation, &'a [Field<'a>], Option<&'a [Field<'a>]>);
-
-/// Messages that are sent together.
-struct MessageBatch {
-    records: Vec<Record>,
-    number: u64,
-}
 
 /// What was collected and is not stored yet.
 struct Waiting {
@@ -104,7 +96,10 @@ pub struct StreamApplier<'a> {
     sending: Option<JoinHandle<()>>,
     stored: Receiver<Result<u64>>,
     recorded_at: Instant,
-    end: Option<SessionEnd>,
+    /// What ends the session, and the position before the change that it is about: nothing after it is published.
+    end: Option<(SessionEnd, Lsn)>,
+    /// The stream could not be written, which is no table's fault.
+    is_broken: bool,
 }
 
 impl<'a> StreamApplier<'a> {
@@ -148,6 +143,7 @@ impl<'a> StreamApplier<'a> {
             stored,
             recorded_at: Instant::now(),
             end: None,
+            is_broken: false,
         })
     }
 
@@ -183,16 +179,19 @@ impl<'a> StreamApplier<'a> {
     fn take_results(&mut self) -> Result<()> {
         loop {
             match self.stored.try_recv() {
-                Ok(stored) => self.note_stored(stored?),
+                Ok(stored) => self.note_result(stored)?,
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return Ok(()),
             }
         }
     }
 
-    fn note_stored(&mut self, number: u64) {
+    fn note_result(&mut self, stored: Result<u64>) -> Result<()> {
+        self.is_broken |= stored.is_err();
+        let number = stored?;
         while self.waiting.front().is_some_and(|waiting| waiting.number <= number) {
             self.waiting.pop_front();
         }
+        Ok(())
     }
 
     fn begin(&mut self, transaction: Transaction) {
@@ -332,19 +331,20 @@ impl<'a> StreamApplier<'a> {
     fn flush(&mut self) -> Result<()> {
         self.send()?;
         while !self.waiting.is_empty() {
-            let stored = self.stored.recv().map_err(|_| Error::retry("store messages: the task has ended"))??;
-            self.note_stored(stored);
+            let stored = self.stored.recv().map_err(|_| Error::retry("store messages: the task has ended"))?;
+            self.note_result(stored)?;
         }
         Ok(())
     }
 
     /// Ends the part of a table where its error will not pass.
-    fn fail(&mut self, oid: u32, error: Error) -> Result<()> {
-        let Some(table) = self.tables.get_mut(&oid).filter(|_| error.kind != Kind::Retry) else { return Err(error) };
+    fn fail(&mut self, oid: u32, error: Error, before: Lsn) -> Result<()> {
+        let is_of_table = error.kind != Kind::Retry && !self.is_broken;
+        let Some(table) = self.tables.get_mut(&oid).filter(|_| is_of_table) else { return Err(error) };
         let name = table.plan.source.display();
         if error.state == Some("value-missing") && !self.options.reread.contains(&name) {
             tracing::warn!(table = name, "the table is read again: {}", base::chain(&error));
-            self.end = Some(SessionEnd::Reread(name));
+            self.end = Some((SessionEnd::Reread(name), before));
             return Ok(());
         }
         tracing::error!(table = name, "{}", base::chain(&error));
@@ -363,46 +363,10 @@ impl<'a> StreamApplier<'a> {
     }
 }
 
-/// Sends batches, and reports those that are stored, in their order. Ends by the first error.
-async fn send_batches(
-    target: StreamTarget,
-    mut batches: tokio::sync::mpsc::Receiver<MessageBatch>,
-    results: std::sync::mpsc::Sender<Result<u64>>,
-) {
-    let mut sent = FuturesOrdered::new();
-    let mut is_open = true;
-    while is_open || !sent.is_empty() {
-        let stored = tokio::select! {
-            biased;
-            Some(stored) = sent.next(), if !sent.is_empty() => Some(stored),
-            batch = batches.recv(), if is_open && sent.len() < BATCHES_SENT => match batch {
-                None => {
-                    is_open = false;
-                    None
-                }
-                Some(MessageBatch { records, number }) => match target.send(records).await {
-                    Ok(storing) => {
-                        sent.push_back(async move { storing.await.map(|()| number) });
-                        None
-                    }
-                    Err(error) => Some(Err(error)),
-                },
-            },
-        };
-        let Some(stored) = stored else { continue };
-        let is_error = stored.is_err();
-        // Where the session has ended, nobody receives it.
-        if results.send(stored).is_err() || is_error {
-            target.disconnect().await;
-            return;
-        }
-    }
-}
-
 impl Applier for StreamApplier<'_> {
     fn describe(&mut self, relation: Relation, transaction: Option<Transaction>, before: Lsn) -> Result<()> {
         let oid = relation.id;
-        self.follow(relation, transaction, before).or_else(|error| self.fail(oid, error))
+        self.follow(relation, transaction, before).or_else(|error| self.fail(oid, error, before))
     }
 
     fn describe_later(&mut self, relation: Relation) {
@@ -422,7 +386,7 @@ impl Applier for StreamApplier<'_> {
             Message::Truncate(_) => self.truncate(relation, transaction, before),
             _ => self.publish(relation, change, transaction, before),
         };
-        published.or_else(|error| self.fail(relation, error))
+        published.or_else(|error| self.fail(relation, error, before))
     }
 
     fn commit_due(&mut self, _: Received, all: bool) -> Result<()> {
@@ -454,7 +418,8 @@ impl Applier for StreamApplier<'_> {
     }
 
     fn durable(&self, received: Lsn) -> Lsn {
-        self.waiting.front().map_or(received, |waiting| waiting.from.min(received))
+        let end = self.end.as_ref().map_or(received, |(_, before)| received.min(*before));
+        self.waiting.front().map_or(end, |waiting| waiting.from.min(end))
     }
 
     fn is_busy(&self) -> bool {
@@ -474,7 +439,7 @@ impl Applier for StreamApplier<'_> {
     }
 
     fn end(&mut self) -> Option<SessionEnd> {
-        self.end.clone()
+        self.end.as_ref().map(|(end, _)| end.clone())
     }
 
     fn tables(&self, received: Lsn, now: i64) -> Vec<TableStatus> {

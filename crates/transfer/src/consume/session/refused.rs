@@ -2,27 +2,29 @@
 
 use lake::TableName;
 
-use super::super::definitions::{Definitions, KnownTable, Refusal};
+use super::super::definitions::{Definitions, Refusal};
 use super::super::table::ConsumedTable;
 use super::Session;
-use crate::changes::StreamStore;
 use crate::error::{Error, Kind, Result};
+
+impl Refusal {
+    fn error(&self) -> Error {
+        Error::input(self.reason.clone()).state("refused").hint(self.hint.clone().unwrap_or_default())
+    }
+}
 
 impl Session {
     /// Opens a table; where it can't be, it is refused, and the others go on.
     pub(super) fn open(&self, name: &str, target: TableName) -> Result<ConsumedTable> {
         let (request, runtime) = (&self.part.request, &self.runtime);
-        let known = self.definitions.0.get(name).cloned();
-        let refusal = known.as_ref().and_then(|known| known.refusal.as_ref());
-        if let Some(refusal) = refusal.filter(|refusal| refusal.epoch == self.part.replay.epoch) {
-            let error = Error::input(refusal.reason.clone()).state("refused");
-            let error = error.hint(refusal.hint.clone().unwrap_or_default());
-            return Ok(ConsumedTable::refused(request, name, target, error, runtime));
+        let refusal = self.definitions.refused.get(name);
+        if let Some(refusal) = refusal.filter(|refusal| refusal.epoch >= self.part.replay.whole_epoch) {
+            return Ok(ConsumedTable::refused(request, name, target, refusal.error(), runtime));
         }
-        let definition = known.map(|known| known.definition).filter(|table| !table.columns.is_empty());
+        let definition = self.definitions.tables.get(name).cloned();
         match ConsumedTable::open(request, name, target.clone(), definition, runtime) {
             Err(error) if error.kind != Kind::Retry => {
-                let error = self.refuse(name, error)?;
+                let error = self.refuse(name, &target, error)?;
                 Ok(ConsumedTable::refused(request, name, target, error, runtime))
             }
             opened => opened,
@@ -30,7 +32,7 @@ impl Session {
     }
 
     /// Notes that a table takes no changes, so that a later session does not go on after what is missing.
-    pub(super) fn refuse(&self, name: &str, error: Error) -> Result<Error> {
+    pub(super) fn refuse(&self, name: &str, target: &TableName, error: Error) -> Result<Error> {
         let (request, epoch) = (&self.part.request, self.part.replay.epoch);
         tracing::error!(table = name, "{}", base::chain(&error));
         let (program, transfer) = (&request.settings.program, &request.settings.name);
@@ -42,11 +44,23 @@ impl Session {
             None => format!("correct it, {again}"),
         };
         let error = error.hint(hint);
-        let refusal = Refusal { epoch, reason: base::chain(&error), hint: error.hint.clone() };
-        let change = |known: &mut KnownTable| known.refusal = Some(refusal);
-        let store = StreamStore::Lake(&request.lake);
-        self.runtime.block_on(Definitions::change(store, transfer, name, change))?;
+        let target = (target.schema.clone(), target.table.clone());
+        let refusal = Refusal { epoch, target, reason: base::chain(&error), hint: error.hint.clone() };
+        self.runtime.block_on(Definitions::refuse(self.part.store(), transfer, name, refusal))?;
         Ok(error)
+    }
+
+    /// Opens the tables that take no changes, so that they are seen before any message of theirs comes.
+    pub(super) fn open_refused(&mut self) {
+        let (request, runtime) = (&self.part.request, &self.runtime);
+        let is_refused = |(name, refusal): &(&String, &Refusal)| {
+            refusal.epoch >= self.part.replay.whole_epoch && (self.selects)(name)
+        };
+        for (name, refusal) in self.definitions.refused.iter().filter(is_refused) {
+            let target = TableName { schema: refusal.target.0.clone(), table: refusal.target.1.clone() };
+            let table = ConsumedTable::refused(request, name, target, refusal.error(), runtime);
+            self.tables.insert(name.clone(), Some(table));
+        }
     }
 
     /// Whether a table takes no changes.
@@ -57,10 +71,7 @@ impl Session {
     /// Opens a table that is read again.
     pub(super) fn admit(&mut self, name: &str) -> Result<()> {
         let Some(Some(refused)) = self.tables.remove(name) else { return Ok(()) };
-        let store = StreamStore::Lake(&self.part.request.lake);
-        let change = |known: &mut KnownTable| known.refusal = None;
-        let transfer = &self.part.request.settings.name;
-        self.runtime.block_on(Definitions::change(store, transfer, name, change))?;
+        self.runtime.block_on(Definitions::admit(self.part.store(), self.part.transfer(), name))?;
         self.read_definitions()?;
         let table = self.open(name, refused.target)?;
         self.tables.insert(name.to_owned(), Some(table));
@@ -69,9 +80,7 @@ impl Session {
 
     /// Reads what is known of the tables.
     pub(super) fn read_definitions(&mut self) -> Result<()> {
-        let request = &self.part.request;
-        let reading = Definitions::read(StreamStore::Lake(&request.lake), &request.settings.name);
-        self.definitions = self.runtime.block_on(reading)?;
+        self.definitions = self.runtime.block_on(Definitions::read(self.part.store(), self.part.transfer()))?;
         Ok(())
     }
 }

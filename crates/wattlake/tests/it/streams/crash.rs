@@ -70,7 +70,8 @@ fn after_kills_of_a_publisher_into_a_kinesis_that_refuses_records_nothing_is_sto
         .with_env("AWS_SECRET_ACCESS_KEY", "test");
     catch_up(&warehouse);
     let reader = Running::start(&warehouse, &["transfer", "run", "t"], None);
-    for round in 0..6 {
+    // The fourth round truncates, after which it would not be seen that a row was there twice.
+    for round in [0, 1, 2, 4, 5] {
         let publisher = Running::start(&warehouse, &["transfer", "run", "out"], None);
         change(&source, round);
         std::thread::sleep(Duration::from_millis(500 + 350 * (round as u64 % 4)));
@@ -79,5 +80,8 @@ fn after_kills_of_a_publisher_into_a_kinesis_that_refuses_records_nothing_is_sto
     drop(reader);
     catch_up(&warehouse);
     assert_equal(&source, &warehouse, "after the kills");
+    change(&source, 7);
+    catch_up(&warehouse);
+    assert_equal(&source, &warehouse, "after the truncate");
     assert_eq!(warehouse.run(&["transfer", "quarantine", "list", "t", "--json"]).out, "");
 }

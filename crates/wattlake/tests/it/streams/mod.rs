@@ -5,6 +5,7 @@ mod crash;
 mod dms;
 mod functions;
 mod orders;
+mod postgres;
 mod shards;
 
 use std::process::Child;

@@ -137,3 +137,35 @@ fn wider_types_are_followed_and_a_table_that_is_refused_stops_nobody_else() {
     catch_up(&warehouse);
     assert_same_rows(&source, &warehouse, [rows, rows], "the table that was read again");
 }
+
+#[test]
+fn a_shard_that_is_replayed_alone_leaves_the_others_where_they_are() {
+    let (source, nats) = (Source::empty(), Nats::start());
+    source.execute(
+        "create table t (id int primary key, v int); insert into t select n, 0 from generate_series(1, 200) n",
+    );
+    let warehouse = warehouse_of(&source, &nats.stream("platform"), "shards = 3", "");
+    catch_up(&warehouse);
+    // Changes that nobody has read yet, in all shards.
+    source.execute("update t set v = id; delete from t where id % 10 = 0");
+    warehouse.ok(&["transfer", "run", "out", "--until-caught-up"]);
+    warehouse.ok(&["transfer", "replay", "t", "--shard", "0", "--from", "0"]);
+    warehouse.ok(&["transfer", "run", "t", "--until-caught-up"]);
+    let rows = "select id::text, v::text from t";
+    assert_same_rows(&source, &warehouse, [rows, rows], "the replay");
+    source.execute("truncate t; insert into t values (1, 1)");
+    catch_up(&warehouse);
+    assert_same_rows(&source, &warehouse, [rows, rows], "what concerns all shards, after the replay");
+}
+
+#[test]
+fn a_truncate_of_a_table_that_some_shards_have_not_seen_is_applied() {
+    let (source, nats) = (Source::empty(), Nats::start());
+    source.execute("create table t (a int, b text); insert into t select n, 'x' from generate_series(1, 20) n");
+    let publishing = "shards = 3\n[messages]\ninclude_control_details = false";
+    let warehouse = warehouse_of(&source, &nats.stream("platform"), publishing, "");
+    warehouse.ok(&["transfer", "run", "out", "--until-caught-up"]);
+    source.execute("truncate t; insert into t values (7, 'after')");
+    catch_up(&warehouse);
+    assert_eq!(warehouse.sql("select a, b from t"), [json!({"a": 7, "b": "after"})]);
+}

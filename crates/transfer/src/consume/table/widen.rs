@@ -2,21 +2,18 @@
 
 use std::sync::Arc;
 
-use super::{ConsumedTable, TableLock};
+use super::{ConsumedTable, RowsWriter, TableLock};
 use crate::consume::ConsumeRequest;
 use crate::consume::rows::schema_of;
 use crate::destination::deleted_rows::without_deleted_at;
 use crate::error::{Context, Result};
 
 impl ConsumedTable {
-    /// Rewrites the rows where columns of the definition have wider types than in the lake. What is collected must be
+    /// Rewrites the rows of the lake where columns of the definition have wider types than in the lake. What is collected must be
     /// committed.
     pub(super) fn widen(&mut self, request: &ConsumeRequest) -> Result<()> {
-        if self.writer.is_none() {
-            return Ok(());
-        }
+        let Some(RowsWriter::Lake(writer)) = &mut self.writer else { return Ok(()) };
         let _lock = TableLock::take(&self.lock)?;
-        let Some(writer) = &mut self.writer else { return Ok(()) };
         // Another worker may have rewritten them since.
         writer.reload()?;
         let present = writer.schema();
