@@ -119,7 +119,7 @@ async fn consume_request(
         lake: warehouse.lake().await?,
         target: match &config.target {
             config::Target::Postgres(connection) => {
-                ConsumeTarget::Postgres(PostgresTarget::new(warehouse.endpoint(connection)?))
+                ConsumeTarget::Postgres(Box::new(PostgresTarget::new(warehouse.endpoint(connection)?)))
             }
             config::Target::Lake | config::Target::Stream => ConsumeTarget::Lake,
         },

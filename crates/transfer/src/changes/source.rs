@@ -179,11 +179,9 @@ pub async fn ensure_publication(
         |tables: &[&TablePlan]| tables.iter().map(|table| table.source.qualified()).collect::<Vec<_>>().join(", ");
     let all: Vec<&TablePlan> = tables.iter().collect();
     let Some(row) = present else {
-        let create = format!(
-            "CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)",
-            quote(name),
-            listed(&all)
-        );
+        // Where no table can be streamed, each is refused with its reason.
+        let of_tables = if all.is_empty() { String::new() } else { format!(" FOR TABLE {}", listed(&all)) };
+        let create = format!("CREATE PUBLICATION {}{of_tables} WITH (publish_via_partition_root = true)", quote(name));
         execute(client, &create, name).await?;
         return Ok(Published::New);
     };

@@ -79,7 +79,7 @@ pub enum ConsumeTarget {
     /// Into the lake.
     Lake,
     /// Into another PostgreSQL.
-    Postgres(PostgresTarget),
+    Postgres(Box<PostgresTarget>),
 }
 
 /// The settings of a transfer that reads a stream.

@@ -122,8 +122,7 @@ async fn session(
         shards.into_iter().map(|(id, record, task, start)| SessionShard::new(id, record, task, &start)).collect();
     let runtime = Handle::current();
     let running = tokio::task::spawn_blocking(move || Session::new(part, shards, runtime)?.run());
-    let ended = running.await.map_err(|e| Error::bug("apply the messages of a stream").because(e))?;
-    ended
+    running.await.map_err(|e| Error::bug("apply the messages of a stream").because(e))?
 }
 
 /// The shards of a worker, opened, and whether others have not released some of them yet.

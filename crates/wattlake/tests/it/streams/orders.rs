@@ -161,7 +161,7 @@ fn a_shard_that_is_replayed_alone_leaves_the_others_where_they_are() {
 #[test]
 fn a_truncate_of_a_table_that_some_shards_have_not_seen_is_applied() {
     let (source, nats) = (Source::empty(), Nats::start());
-    source.execute("create table t (a int, b text); insert into t select n, 'x' from generate_series(1, 20) n");
+    source.execute("create table t (a int, b text); alter table t replica identity full; insert into t select n, 'x' from generate_series(1, 20) n");
     let publishing = "shards = 3\n[messages]\ninclude_control_details = false";
     let warehouse = warehouse_of(&source, &nats.stream("platform"), publishing, "");
     warehouse.ok(&["transfer", "run", "out", "--until-caught-up"]);
