@@ -24,6 +24,9 @@ pub struct Record {
     pub data: Vec<u8>,
     /// The change that it is of, by which it is known again; `None` of others, which may be stored twice.
     pub point: Option<LogPoint>,
+    /// Of a row without a key, a hash of its values, and whether it is removed: only changes of equal rows have an order.
+    /// `None` where all messages of the partition key have one.
+    pub row: Option<(u64, bool)>,
 }
 
 /// The newest message of a stream.

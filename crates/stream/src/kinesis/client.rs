@@ -87,7 +87,9 @@ impl Client {
         let body = body.to_string();
         for attempt in 1.. {
             match self.send(operation, body.clone()).await {
-                Err(error) if error.state == Some("busy") && attempt < ATTEMPTS_MAX => {
+                // What failed at the server may have been stored.
+                Err(error) if error.state == Some("failed") && operation == "PutRecords" => return Err(error),
+                Err(error) if matches!(error.state, Some("busy" | "failed")) && attempt < ATTEMPTS_MAX => {
                     tokio::time::sleep(wait).await;
                     wait *= 2;
                 }
@@ -125,7 +127,7 @@ impl Client {
             Some("busy") => Error::retry(what).state("busy"),
             Some("expired") => Error::retry(what).state("expired"),
             Some(state) => Error::setup(what).state(state),
-            None if status.is_server_error() => Error::retry(what).state("busy"),
+            None if status.is_server_error() => Error::retry(what).state("failed"),
             None => Error::setup(what),
         };
         Err(error)
@@ -162,8 +164,6 @@ fn error_state(kind: &str) -> Option<&'static str> {
         | "LimitExceededException"
         | "ThrottlingException"
         | "KMSThrottlingException"
-        | "InternalFailure"
-        | "ServiceUnavailable"
         | "ResourceInUseException" => Some(if kind == "ResourceInUseException" { "exists" } else { "busy" }),
         "ExpiredIteratorException" => Some("expired"),
         "ResourceNotFoundException" => Some("missing"),

@@ -2,9 +2,10 @@
 //!
 //! Kinesis may store the messages of a request and leave some out. Those of the same partition key that follow are then
 //! stored before them, so that they are stored again: a reader sees the changes of a key in their order, and some of them
-//! twice.
+//! twice. Rows without a key can't come twice: a request has no changes of them whose order counts, and only those that were
+//! left out are stored again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use base64::Engine;
@@ -49,8 +50,8 @@ pub struct Publisher {
 /// A message of a request.
 struct Entry {
     value: Value,
-    /// Messages with the same key keep their order.
-    key: String,
+    /// Messages with the same key keep their order; `None` where the message has none in its request.
+    key: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -115,6 +116,7 @@ impl Publisher {
     pub(crate) async fn publish(&mut self, records: Vec<Record>) -> Result<()> {
         let mut entries: Vec<Entry> = Vec::with_capacity(records.len().min(MESSAGES_MAX));
         let (mut bytes, mut newest) = (0, self.newest);
+        let mut rows: HashMap<u64, bool> = HashMap::new();
         for record in records {
             newest = newest.max(record.point);
             let Destination::Key(key) = &record.destination else {
@@ -125,24 +127,36 @@ impl Publisher {
                 continue;
             };
             let key = shortened(key);
-            if self.is_stored(hash_key(&key), record.point) {
+            if self.is_stored(hash_key(&key), record.point, record.row.is_none()) {
                 continue;
             }
+            // In one request, changes of equal rows without a key are all inserts, or all deletes.
+            let is_other =
+                record.row.is_some_and(|(row, removes)| rows.get(&row).is_some_and(|other| *other != removes));
+            if is_other {
+                self.send(std::mem::take(&mut entries)).await?;
+                bytes = 0;
+            }
+            if entries.is_empty() {
+                rows.clear();
+            }
+            rows.extend(record.row);
             let size = record.data.len() + KEY_BYTES_MAX;
             if entries.len() >= MESSAGES_MAX || (bytes + size > BYTES_MAX && !entries.is_empty()) {
                 self.send(std::mem::take(&mut entries)).await?;
                 bytes = 0;
             }
             bytes += size;
-            entries.push(Entry { value: json!({"Data": STANDARD.encode(&record.data), "PartitionKey": key}), key });
+            let value = json!({"Data": STANDARD.encode(&record.data), "PartitionKey": key});
+            entries.push(Entry { value, key: record.row.is_none().then_some(key) });
         }
         self.send(entries).await?;
         self.newest = newest;
         Ok(())
     }
 
-    fn is_stored(&mut self, hash: u128, point: Option<LogPoint>) -> bool {
-        !self.stored.is_empty() && point.is_some_and(|point| self.stored.has(hash, point))
+    fn is_stored(&mut self, hash: u128, point: Option<LogPoint>, has_order: bool) -> bool {
+        !self.stored.is_empty() && point.is_some_and(|point| self.stored.has(hash, point, has_order))
     }
 
     /// Stores a message in every shard that takes messages. One may be split meanwhile: then its children get it, too, but
@@ -153,12 +167,12 @@ impl Publisher {
         loop {
             let mut entries = Vec::new();
             for (id, begin) in self.client.open_shards().await? {
-                if !done.insert(id) || self.is_stored(begin, record.point) {
+                if !done.insert(id) || self.is_stored(begin, record.point, true) {
                     continue;
                 }
                 let key = begin.to_string();
                 let value = json!({"Data": data, "PartitionKey": "control", "ExplicitHashKey": key});
-                entries.push(Entry { value, key });
+                entries.push(Entry { value, key: Some(key) });
             }
             if entries.is_empty() {
                 return Ok(());
@@ -188,7 +202,7 @@ impl Publisher {
             for (entry, record) in rest.into_iter().zip(stored.records) {
                 if let Some(code) = record.error_code {
                     reason = format!("{code} {}", record.error_message.unwrap_or_default());
-                    refused.insert(entry.key.clone());
+                    refused.extend(entry.key.clone());
                     again.push(entry);
                     continue;
                 }
@@ -196,7 +210,7 @@ impl Publisher {
                     shards.push(shard.clone());
                     self.ends.insert(shard, sequence);
                 }
-                if refused.contains(&entry.key) {
+                if entry.key.as_ref().is_some_and(|key| refused.contains(key)) {
                     again.push(entry);
                 }
             }

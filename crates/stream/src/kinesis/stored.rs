@@ -73,8 +73,8 @@ impl StoredChanges {
     }
 
     /// Whether the shard of a hash key has a change. Changes are asked for in the order of the log: those that follow one
-    /// which its shard does not have are stored again, so that they come after it.
-    pub fn has(&mut self, hash: u128, point: LogPoint) -> bool {
+    /// which its shard does not have are stored again, so that they come after it, where their order counts.
+    pub fn has(&mut self, hash: u128, point: LogPoint, has_order: bool) -> bool {
         if self.newest.is_none_or(|newest| point > newest) {
             self.shards.clear();
             return false;
@@ -83,7 +83,7 @@ impl StoredChanges {
         for shard in self.shards.iter().filter(|shard| shard.begin <= hash && hash <= shard.end) {
             has |= shard.points.contains(&point);
         }
-        if !has {
+        if !has && has_order {
             self.shards.retain(|shard| hash < shard.begin || shard.end < hash);
         }
         has
@@ -106,11 +106,17 @@ mod tests {
     fn what_follows_a_change_that_was_left_out_is_stored_again() {
         let shards = vec![shard(0, 9, &[1, 3, 5]), shard(10, 19, &[2, 6])];
         let mut stored = StoredChanges { shards, newest: Some(point(6)) };
-        assert!(stored.has(4, point(1)) && stored.has(12, point(2)) && stored.has(9, point(3)));
+        assert!(stored.has(4, point(1), true) && stored.has(12, point(2), true) && stored.has(9, point(3), true));
         // Refused in the request that has stored 5.
-        assert!(!stored.has(0, point(4)) && !stored.has(4, point(5)));
-        assert!(stored.has(19, point(6)) && !stored.is_empty());
-        assert!(!stored.has(19, point(7)) && stored.is_empty());
+        assert!(!stored.has(0, point(4), true) && !stored.has(4, point(5), true));
+        assert!(stored.has(19, point(6), true) && !stored.is_empty());
+        assert!(!stored.has(19, point(7), true) && stored.is_empty());
+    }
+
+    #[test]
+    fn rows_without_an_order_are_stored_once() {
+        let mut stored = StoredChanges { shards: vec![shard(0, 9, &[1, 3])], newest: Some(point(3)) };
+        assert!(stored.has(4, point(1), false) && !stored.has(4, point(2), false) && stored.has(4, point(3), false));
     }
 
     #[test]
@@ -118,7 +124,10 @@ mod tests {
         let shards = vec![shard(0, 19, &[1, 2]), shard(0, 9, &[3]), shard(10, 19, &[4])];
         let mut stored = StoredChanges { shards, newest: Some(point(4)) };
         assert!(
-            stored.has(3, point(1)) && stored.has(15, point(2)) && stored.has(3, point(3)) && stored.has(15, point(4))
+            stored.has(3, point(1), true)
+                && stored.has(15, point(2), true)
+                && stored.has(3, point(3), true)
+                && stored.has(15, point(4), true)
         );
     }
 }

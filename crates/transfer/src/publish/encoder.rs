@@ -179,6 +179,8 @@ impl TableEncoder {
         let before = (!image.is_empty()).then_some(image.as_slice());
         writer.data(&mut out, &self.head, operation, (&data, before), &details);
         let (size, row_key) = (out.len(), key.clone());
+        let equal_rows = (xxhash_rust::xxh3::xxh3_64(&data), operation == Operation::Delete);
+        let row = (!self.is_keyed()).then_some(equal_rows);
         drop(unchanged);
         (self.data, self.before) = (data, image);
         if size > self.bytes_max {
@@ -189,7 +191,7 @@ impl TableEncoder {
             let hint = "raise max_payload of nats-server (Kinesis can't), or exclude the column by a table mapping";
             return Err(Error::input(what).state("message-size").hint(hint));
         }
-        Ok(Record { destination: Destination::Key(key), data: out, point: None })
+        Ok(Record { destination: Destination::Key(key), data: out, point: None, row })
     }
 
     /// A message about the table, for all shards.
@@ -201,7 +203,7 @@ impl TableEncoder {
         place: Option<(&str, u64)>,
     ) -> Record {
         let data = writer.control(&self.head, operation, &self.definition, timestamp, place);
-        Record { destination: Destination::AllShards, data, point: None }
+        Record { destination: Destination::AllShards, data, point: None, row: None }
     }
 
     /// Whether the log has the key of a row only.
