@@ -80,9 +80,6 @@ pub enum StartPosition {
         position: u64,
         /// [`Delivery::sequence`] of the message.
         sequence: String,
-        /// Of Kinesis: messages after this one and up to the position are delivered, too, all with the position; empty for
-        /// all that the shard has.
-        known_from: Option<String>,
     },
 }
 
@@ -98,8 +95,7 @@ pub struct ShardState {
 /// A message of a shard.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// Its position in the shard: greater than that of each message before it, and the same whenever it is read. That of
-    /// [`StartPosition::After`] where the message was read before.
+    /// Its position in the shard: greater than that of each message before it, and the same whenever it is read.
     pub position: u64,
     /// The name of the position in the stream.
     pub sequence: String,

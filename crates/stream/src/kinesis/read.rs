@@ -169,8 +169,7 @@ impl ShardReader {
             StartPosition::From(Start::At(at)) => {
                 json!({"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": at.timestamp_micros() as f64 / 1e6})
             }
-            StartPosition::After { known_from: Some(known), .. } => after(Some(known)),
-            StartPosition::From(Start::Beginning) | StartPosition::After { known_from: None, .. } => reader.continued(),
+            StartPosition::From(Start::Beginning) | StartPosition::After { .. } => reader.continued(),
         };
         reader.iterate(kind).await?;
         Ok(reader)
@@ -178,7 +177,12 @@ impl ShardReader {
 
     /// Where the next message is.
     fn continued(&self) -> Value {
-        after(self.last.1.as_ref())
+        match &self.last.1 {
+            Some(sequence) => {
+                json!({"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": sequence})
+            }
+            None => json!({"ShardIteratorType": "TRIM_HORIZON"}),
+        }
     }
 
     async fn iterate(&mut self, mut body: Value) -> Result<()> {
@@ -219,11 +223,8 @@ impl ShardReader {
         for record in answer.records {
             let context = || format!("read message {} of {}", record.sequence_number, self.client.name);
             let data = STANDARD.decode(&record.data).during(Kind::Retry, context())?;
-            let is_known = self.last.1.as_ref().is_some_and(|last| !is_after(&record.sequence_number, last));
-            let position = if is_known { self.last.0 } else { self.last.0 + 1 };
-            if !is_known {
-                self.last = (position, Some(record.sequence_number.clone()));
-            }
+            let position = self.last.0 + 1;
+            self.last = (position, Some(record.sequence_number.clone()));
             batch.deliveries.push(Delivery {
                 position,
                 stored_at: (record.approximate_arrival_timestamp.unwrap_or_default() * 1e6) as i64,
@@ -237,35 +238,5 @@ impl ShardReader {
         batch.is_end = self.iterator.is_none() && batch.deliveries.is_empty();
         batch.reached = (batch.deliveries.is_empty() && answer.millis_behind_latest == Some(0)).then_some(self.last.0);
         Ok(batch)
-    }
-}
-
-/// Where the message after one with this name is; the oldest one where there is no name.
-fn after(sequence: Option<&String>) -> Value {
-    match sequence.filter(|sequence| !sequence.is_empty()) {
-        Some(sequence) => json!({"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": sequence}),
-        None => json!({"ShardIteratorType": "TRIM_HORIZON"}),
-    }
-}
-
-/// Whether a sequence number is greater than another one. They have up to 57 digits.
-fn is_after(one: &str, other: &str) -> bool {
-    let digits = |number: &str| number.trim_start_matches('0').to_owned();
-    let (one, other) = (digits(one), digits(other));
-    (one.len(), one) > (other.len(), other)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_after;
-
-    #[test]
-    fn sequence_numbers_are_numbers() {
-        assert!(
-            is_after("10", "9")
-                && is_after("0100", "99")
-                && is_after("49546986683135544286507457936321625675700192471156785155", "9")
-        );
-        assert!(!is_after("9", "10") && !is_after("0012", "12") && !is_after("12", "12"));
     }
 }

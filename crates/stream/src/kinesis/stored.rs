@@ -28,6 +28,8 @@ struct StoredShard {
     begin: u128,
     end: u128,
     points: HashSet<LogPoint>,
+    /// A change whose order counts is missing: those that follow it are stored again.
+    has_gap: bool,
 }
 
 impl StoredChanges {
@@ -42,7 +44,7 @@ impl StoredChanges {
         let read = |shard: Shard| async move {
             let (begin, end) = shard.range()?;
             let start = match known.get(&shard.shard_id) {
-                Some(sequence) => StartPosition::After { position: 0, sequence: sequence.clone(), known_from: None },
+                Some(sequence) => StartPosition::After { position: 0, sequence: sequence.clone() },
                 None => StartPosition::From(Start::At(since)),
             };
             let mut reader = ShardReader::open(client, &shard.shard_id, &start).await?;
@@ -54,7 +56,11 @@ impl StoredChanges {
                     last = Some(delivery.sequence);
                 }
                 if batch.is_end || batch.lag.millis == Some(0) {
-                    return Ok::<_, crate::error::Error>((shard.shard_id, StoredShard { begin, end, points }, last));
+                    return Ok::<_, crate::error::Error>((
+                        shard.shard_id,
+                        StoredShard { begin, end, points, has_gap: false },
+                        last,
+                    ));
                 }
             }
         };
@@ -79,12 +85,13 @@ impl StoredChanges {
             self.shards.clear();
             return false;
         }
+        let holds = |shard: &&mut StoredShard| shard.begin <= hash && hash <= shard.end;
         let mut has = false;
         for shard in self.shards.iter().filter(|shard| shard.begin <= hash && hash <= shard.end) {
-            has |= shard.points.contains(&point);
+            has |= shard.points.contains(&point) && !(has_order && shard.has_gap);
         }
         if !has && has_order {
-            self.shards.retain(|shard| hash < shard.begin || shard.end < hash);
+            self.shards.iter_mut().filter(holds).for_each(|shard| shard.has_gap = true);
         }
         has
     }
@@ -99,7 +106,7 @@ mod tests {
     }
 
     fn shard(begin: u128, end: u128, records: &[u64]) -> StoredShard {
-        StoredShard { begin, end, points: records.iter().map(|record| point(*record)).collect() }
+        StoredShard { begin, end, points: records.iter().map(|record| point(*record)).collect(), has_gap: false }
     }
 
     #[test]
@@ -117,6 +124,9 @@ mod tests {
     fn rows_without_an_order_are_stored_once() {
         let mut stored = StoredChanges { shards: vec![shard(0, 9, &[1, 3])], newest: Some(point(3)) };
         assert!(stored.has(4, point(1), false) && !stored.has(4, point(2), false) && stored.has(4, point(3), false));
+        // Also where a change of another table is missing.
+        let mut stored = StoredChanges { shards: vec![shard(0, 9, &[1, 3])], newest: Some(point(3)) };
+        assert!(!stored.has(4, point(0), true) && !stored.has(4, point(1), true) && stored.has(4, point(3), false));
     }
 
     #[test]

@@ -111,11 +111,6 @@ impl Metadata<'_> {
     pub fn is_in_all_shards(&self) -> bool {
         self.sent_to.as_deref() == Some("all-shards")
     }
-
-    /// The change's position in the source's log and its number, where Wattlake has published it.
-    pub fn change_point(&self) -> Option<(&str, u64)> {
-        Some((self.stream_position.as_deref().filter(|position| position.contains('@'))?, self.transaction_record_id?))
-    }
 }
 
 impl<'a> Message<'a> {

@@ -1,4 +1,4 @@
-//! A stream of DMS's messages as the source of a transfer: each message becomes a change of a table of the lake.
+//! A stream of DMS's messages as the source of a transfer: each message becomes a change of a table.
 //!
 //! Reading order: [`run`] is a worker, whose part of the shards is decided by [`workers`]; each shard is read by
 //! [`shard_task`], which parses its messages, and all go to one [`session`]. [`table`] collects the changes of a table as
@@ -17,7 +17,6 @@ mod handler;
 mod handler_session;
 mod postgres_table;
 mod quarantine;
-mod recent;
 mod replay;
 mod rows;
 mod run;

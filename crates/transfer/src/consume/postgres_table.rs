@@ -130,16 +130,24 @@ impl PostgresTable {
         table.ok_or_else(|| Error::setup(format!("create {target} in the target: it has no columns")))
     }
 
-    /// Notes which transfer fills the table.
+    /// Notes which transfer fills the table. Rows that somebody else has written there are not changed.
     fn claim(&self, transfer: &str, source: &str) -> Result<()> {
         let (schema, table) = (literal(&self.target.schema), literal(&self.target.table));
         let place = format!("target_schema = {schema} AND target_table = {table}");
         let found = self.server.with(|connection| {
-            connection.wire.batch(&format!(
+            connection.wire.batch("BEGIN")?;
+            let claimed = connection.wire.execute(&format!(
                 "INSERT INTO wattlake.stream_tables VALUES ({schema}, {table}, {}, {}) ON CONFLICT DO NOTHING",
                 literal(transfer),
                 literal(source)
             ))?;
+            let has_rows = format!("SELECT 1 WHERE EXISTS (SELECT FROM {})", relation(&self.target));
+            if claimed > 0 && !connection.wire.rows(&has_rows)?.is_empty() {
+                let what = format!("apply changes of {source}: {} has rows that are of no stream", self.target);
+                let hint = "empty the table, or choose another schema with into = \"...\"";
+                return Err(Error::setup(what).state("other-transfer").hint(hint));
+            }
+            connection.wire.batch("COMMIT")?;
             connection.wire.rows(&format!("SELECT transfer, source FROM wattlake.stream_tables WHERE {place}"))
         })?;
         let is_own = |row: &Vec<Option<String>>| *row == [Some(transfer.to_owned()), Some(source.to_owned())];

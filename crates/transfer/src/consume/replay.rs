@@ -50,7 +50,7 @@ impl ReplayRecord {
         }
         match (&self.from_position, self.from_micros) {
             (Some((of, position, sequence)), _) if of == shard => {
-                StartPosition::After { position: *position, sequence: sequence.clone(), known_from: None }
+                StartPosition::After { position: *position, sequence: sequence.clone() }
             }
             // It has not been read yet.
             (Some(_), _) => StartPosition::From(settings),

@@ -170,11 +170,7 @@ async fn take(
                 }
                 start => start,
             },
-            position => StartPosition::After {
-                position,
-                sequence: record.sequence.clone(),
-                known_from: record.known_from.as_ref().map(|(_, sequence)| sequence.clone()),
-            },
+            position => StartPosition::After { position, sequence: record.sequence.clone() },
         };
         record.worker.clone_from(&request.worker);
         record.write(store, transfer, &record_name(replay.epoch, &id)).await?;

@@ -49,10 +49,6 @@ pub struct SessionShard {
     task: ShardTask,
     /// The position of the last message that was handled.
     received: u64,
-    /// Messages up to this position were applied by an earlier session.
-    applied: u64,
-    /// Ends of batches that are applied, of the last messages.
-    passed: VecDeque<(u64, String)>,
     /// The ends of batches that were handled.
     ends: VecDeque<(u64, String)>,
     held: VecDeque<Delivery>,
@@ -72,12 +68,9 @@ impl SessionShard {
         };
         SessionShard {
             id,
-            // Of a shard that is new, everything is known.
-            passed: VecDeque::from([record.known_from.clone().unwrap_or((received, record.sequence.clone()))]),
             record,
             task,
             received,
-            applied: received,
             ends: VecDeque::new(),
             held: VecDeque::new(),
             barrier: None,
@@ -206,8 +199,8 @@ impl Session {
                     break;
                 }
                 let shard = &mut self.shards[at];
-                shard.received = shard.received.max(delivery.position);
-                if shard.held.is_empty() && delivery.position > shard.applied {
+                shard.received = delivery.position;
+                if shard.held.is_empty() {
                     shard.ends.push_back((delivery.position, delivery.sequence));
                 }
             }
@@ -228,21 +221,7 @@ impl Session {
         shard.held.extend(batch.deliveries);
     }
 
-    /// Takes note of a message that an earlier session has applied.
-    fn know(&mut self, delivery: &Delivery) -> Result<()> {
-        let Ok(message) = Message::parse(&delivery.data) else { return Ok(()) };
-        if let (Body::Data { .. }, Some(point)) = (&message.body, message.metadata.change_point())
-            && let Some(table) = self.table(&message.metadata)?
-        {
-            table.know(point);
-        }
-        Ok(())
-    }
-
     fn handle(&mut self, at: usize, delivery: &Delivery) -> Result<()> {
-        if delivery.position <= self.shards[at].applied {
-            return self.know(delivery);
-        }
         self.bytes += delivery.data.len() as u64;
         let shard = self.shards[at].id.clone();
         match Message::parse(&delivery.data) {
@@ -290,9 +269,7 @@ impl Session {
                 Ok(())
             });
         }
-        let point = metadata.change_point();
         if position <= table.position(&request.settings.name, epoch, shard)? {
-            point.into_iter().for_each(|point| table.know(point));
             return Ok(Ok(()));
         }
         if let Some(wider) = table.with_columns_of(values)
@@ -313,7 +290,6 @@ impl Session {
             unchanged: &metadata.unchanged,
             at_micros: at.timestamp_micros(),
             bytes,
-            point,
         };
         Ok(table.collect(&change, (shard, position), left_out))
     }

@@ -13,10 +13,6 @@ pub struct ShardRecord {
     pub position: u64,
     /// The name of the position in the stream.
     pub sequence: String,
-    /// A message of Kinesis before it, from which on the shard is read again, or an empty name for the oldest one: changes
-    /// that come twice are known by those before them.
-    #[serde(default)]
-    pub known_from: Option<(u64, String)>,
     /// What tells the stream from another one of its name.
     #[serde(default)]
     pub stream: Option<String>,

@@ -1,4 +1,4 @@
-//! A table of the lake that messages change.
+//! A table of the lake, or of another PostgreSQL, that messages change.
 
 mod lake_table;
 mod rows_writer;
@@ -15,9 +15,8 @@ use tokio::runtime::Handle;
 
 use super::definitions::{Definitions, extended, unknown_columns};
 use super::postgres_table::PostgresTable;
-use super::recent::RecentChanges;
 use super::rows::{RowsBuilder, schema_of};
-use super::{ConsumeRequest, ConsumeTarget, LeftOut, RESENT};
+use super::{ConsumeRequest, ConsumeTarget, LeftOut};
 use crate::changes::table_writer::Applied;
 use crate::changes::{ChangeCounts, StreamStore};
 use crate::destination::deleted_rows::with_deleted_at;
@@ -59,8 +58,6 @@ pub struct ConsumedTable {
     /// When the oldest change that is not committed was made.
     pub oldest: Option<i64>,
     committed_at: Option<Instant>,
-    /// Of a table without a key in Kinesis, the last changes: some of them may come twice.
-    recent: Option<RecentChanges>,
     lock: PathBuf,
     runtime: Handle,
 }
@@ -79,8 +76,6 @@ pub struct MessageChange<'m, 'a> {
     pub at_micros: i64,
     /// The size of the message.
     pub bytes: usize,
-    /// What tells the change from others: its position in the source's log, and its number.
-    pub point: Option<(&'m str, u64)>,
 }
 
 impl ConsumedTable {
@@ -135,14 +130,12 @@ impl ConsumedTable {
     ) -> ConsumedTable {
         let key = key_places(&definition);
         let lock = request.scratch.join(format!("{}.{target}.lock", request.settings.name));
-        let is_kinesis = matches!(request.address.broker, stream::Broker::Kinesis { .. });
         ConsumedTable {
             name: name.to_owned(),
             target,
             counts: ChangeCounts::default(),
             error: None,
             rows: RowsBuilder::new(&definition, &key),
-            recent: (is_kinesis && definition.primary_key.is_empty()).then(RecentChanges::default),
             definition,
             key,
             writer,
@@ -252,14 +245,6 @@ impl ConsumedTable {
         left_out: LeftOut,
     ) -> std::result::Result<(), String> {
         let row = self.rows.read(change.operation, change.values, change.before, left_out, change.unchanged)?;
-        // One that a user has sent again was not applied.
-        let point = change.point.filter(|_| !shard.starts_with(RESENT));
-        if let (Some(recent), Some(point)) = (&mut self.recent, point)
-            && !recent.add(point)
-        {
-            self.note(shard, position, change.at_micros);
-            return Ok(());
-        }
         self.rows.push(row, change.at_micros, change.bytes);
         match change.operation {
             Operation::Load | Operation::Insert => self.counts.inserts += 1,
@@ -268,13 +253,6 @@ impl ConsumedTable {
         }
         self.note(shard, position, change.at_micros);
         Ok(())
-    }
-
-    /// Takes note of a change that was applied before.
-    pub fn know(&mut self, point: (&str, u64)) {
-        if let Some(recent) = &mut self.recent {
-            recent.add(point);
-        }
     }
 
     /// Collects the removal of all rows.

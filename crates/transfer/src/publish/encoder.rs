@@ -179,8 +179,7 @@ impl TableEncoder {
         let before = (!image.is_empty()).then_some(image.as_slice());
         writer.data(&mut out, &self.head, operation, (&data, before), &details);
         let (size, row_key) = (out.len(), key.clone());
-        let equal_rows = (xxhash_rust::xxh3::xxh3_64(&data), operation == Operation::Delete);
-        let row = (!self.is_keyed()).then_some(equal_rows);
+        let row = (!self.is_keyed()).then(|| (xxhash_rust::xxh3::xxh3_64(&data), operation == Operation::Delete));
         drop(unchanged);
         (self.data, self.before) = (data, image);
         if size > self.bytes_max {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::{Array, RecordBatch, StringArray};
-use stream::message::{ControlOperation, MessageWriter, Operation, TransactionDetails};
+use stream::message::{ControlOperation, MessageWriter, Operation};
 use stream::{Destination, Record};
 use tokio::runtime::Handle;
 
@@ -75,8 +75,6 @@ pub async fn into_stream(
         bytes: 0,
         sent: Vec::new(),
         total: 0,
-        rows: 0,
-        position: format!("load-{}-{}@{}", stream.position, table.source.oid, stream.id),
         transfer: transfer.clone(),
         noted_at: Instant::now(),
         runtime: Handle::current(),
@@ -112,9 +110,6 @@ struct LoadSink {
     bytes: usize,
     sent: Vec<futures::future::BoxFuture<'static, Result<()>>>,
     total: u64,
-    rows: u64,
-    /// What stands for the position of the rows in the log.
-    position: String,
     transfer: String,
     noted_at: Instant,
     runtime: Handle,
@@ -153,12 +148,7 @@ impl Sink for LoadSink {
                 true => Field::Null,
                 false => Field::Text(column.value(index).as_bytes()),
             }));
-            // A row without a key is known again by its number: Kinesis may store it twice.
-            self.rows += 1;
-            let transaction =
-                TransactionDetails { id: 0, record: self.rows, previous: (0, 0), position: &self.position };
-            let transaction = (!self.encoder.is_keyed()).then_some(transaction);
-            let place = ChangePlace { timestamp: &self.timestamp, transaction };
+            let place = ChangePlace { timestamp: &self.timestamp, transaction: None };
             let record = self.encoder.row(&self.writer, Operation::Load, &row, None, place)?;
             debug_assert!(matches!(record.destination, Destination::Key(_)));
             self.bytes += record.data.len();

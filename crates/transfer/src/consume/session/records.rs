@@ -3,9 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use stream::Broker;
-
-use super::super::recent::CHANGES_MAX;
 use super::super::replay::record_name;
 use super::{RECORD_INTERVAL, Session, SessionShard};
 use crate::changes::StreamStore;
@@ -25,23 +22,11 @@ impl Session {
         let request = Arc::clone(&self.part.request);
         let (store, transfer, epoch) =
             (StreamStore::Lake(&request.lake), &request.settings.name, self.part.replay.epoch);
-        // What JetStream has is not stored twice.
-        let keeps_known = matches!(request.address.broker, Broker::Kinesis { .. });
         let durable: Vec<u64> = self.shards.iter().map(|shard| self.durable(shard)).collect();
         for (shard, durable) in self.shards.iter_mut().zip(durable) {
             let before = shard.record.clone();
             while let Some((position, sequence)) = shard.ends.pop_front_if(|(position, _)| *position <= durable) {
-                (shard.record.position, shard.record.sequence) = (position, sequence.clone());
-                shard.passed.push_back((position, sequence));
-            }
-            if keeps_known {
-                let is_enough = |(position, _): &(u64, String)| position + CHANGES_MAX as u64 <= shard.record.position;
-                while shard.passed.get(1).is_some_and(is_enough) {
-                    shard.passed.pop_front();
-                }
-                shard.record.known_from = shard.passed.front().cloned();
-            } else {
-                shard.passed.clear();
+                (shard.record.position, shard.record.sequence) = (position, sequence);
             }
             shard.record.is_finished = shard.is_end && durable == shard.received && shard.held.is_empty();
             shard.record.barrier = shard.barrier.as_ref().map(|barrier| barrier.id.clone());

@@ -84,6 +84,12 @@ fn a_table_is_filled_by_one_transfer() {
     warehouse.ok(&["transfer", "replay", "other", "--from", "beginning"]);
     warehouse.ok(&["transfer", "run", "other", "--until-caught-up"]);
     assert_eq!(target.count("copy.t"), 1);
+    // Rows of somebody else are not touched.
+    target.execute("create schema theirs; create table theirs.t (id int primary key); insert into theirs.t values (1)");
+    warehouse.write("transfers/third.toml", &format!("{other}into = 'theirs'\n"));
+    let run = warehouse.run(&["transfer", "run", "third", "--until-caught-up"]);
+    run.has("has rows that are of no stream");
+    assert_eq!((run.code, target.count("theirs.t")), (1, 1));
 }
 
 #[cfg(feature = "failpoints")]

@@ -50,8 +50,6 @@ fn workers_share_the_shards_and_take_those_of_one_that_is_killed() {
     let first = Running::start(&warehouse, &["transfer", "run", "t"], None);
     let _second = Running::start(&warehouse, &["transfer", "worker", "t"], None);
     let shards_of = |count: usize| {
-        let sql = "select count(*) as n from system.transfers where transfer = 't' and source_table like 'shard %'";
-        let _ = sql;
         let folder = warehouse.path().join("lake/_objects/records/streams/t.shards");
         let read = |entry: std::fs::DirEntry| -> serde_json::Value {
             serde_json::from_slice(&std::fs::read(entry.path()).unwrap_or_default()).unwrap_or_default()
