@@ -25,7 +25,9 @@ pub struct Layer {
     pub source: Option<PathBuf>,
     /// Starts R for each event; otherwise one process handles all events.
     pub is_script: bool,
-    /// Folders with installed Python packages.
+    /// A `requirements.txt` or `renv.lock` with further packages.
+    pub requirements: Option<PathBuf>,
+    /// Folders with installed packages.
     pub libraries: Vec<PathBuf>,
 }
 

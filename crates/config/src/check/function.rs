@@ -98,6 +98,30 @@ pub fn layers(root: &Path, problems: &mut Vec<Problem>) -> BTreeMap<String, Laye
     layers
 }
 
+/// The file with a layer's packages, which has to be there, and to be one of its language.
+fn requirements(
+    root: &Path,
+    raw: &raw::Layer,
+    language: Language,
+    report: &mut FileProblems<'_>,
+) -> Option<std::path::PathBuf> {
+    let (file, span) = (raw.requirements.get()?, raw.requirements.span()?);
+    let (extension, example) = match language {
+        Language::R => ("lock", "renv.lock"),
+        Language::Python => ("txt", "requirements.txt"),
+    };
+    let path = root.join(file);
+    if path.extension().is_none_or(|found| found != extension) {
+        report.add(span, format!("{file:?} is not a .{extension} file"), format!("name a file such as {example:?}"));
+    } else if !path.is_file() {
+        let hint = "the path is relative to the warehouse's folder";
+        report.add(span, format!("the file {file:?} does not exist"), hint.to_owned());
+    } else if raw.source.span().is_some() {
+        report.add(span, "\"requirements\" is not for a layer with \"source\"", "remove one of the two".to_owned());
+    }
+    Some(path)
+}
+
 fn layer(root: &Path, file: &Path, names: &[String], report: &mut FileProblems<'_>) -> Option<Layer> {
     let tree = schema_check::tree(report)?;
     let raw: raw::Layer = schema_check::read(FileKind::Layer, tree, report)?;
@@ -126,6 +150,7 @@ fn layer(root: &Path, file: &Path, names: &[String], report: &mut FileProblems<'
         base_layers: below.iter().map(Spanned::get_ref).cloned().collect(),
         source: raw.source.get().map(|folder| root.join(folder)),
         is_script: matches!(raw.shape.get(), Some(raw::Shape::Script)),
+        requirements: requirements(root, &raw, language, report),
         libraries: raw.libraries.get().into_iter().flatten().map(|folder| root.join(folder)).collect(),
     })
 }

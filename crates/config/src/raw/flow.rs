@@ -27,8 +27,13 @@ pub struct Layer {
     /// One process for all events, or one for each (R).
     #[schemars(extend("default" = "persistent"))]
     pub shape: Field<Shape>,
-    /// Folders that Python packages are installed in, such as a virtual environment's `site-packages`; by default those
-    /// of the `python3` that is found first, which is that of an active virtual environment.
+    /// A file with the packages and their versions, relative to the warehouse: a `requirements.txt`, which pip installs for the
+    /// layer, or an `renv.lock`, whose versions have to be installed.
+    #[schemars(length(min = 1))]
+    pub requirements: Field<String>,
+    /// Folders that packages are installed in, such as a virtual environment's `site-packages` or renv's library. They come
+    /// before R's own; for Python the default is those of the `python3` that is found first, which is that of an active
+    /// virtual environment.
     #[schemars(with = "Vec<String>", inner(length(min = 1)))]
     pub libraries: Field<Vec<String>>,
 }

@@ -46,6 +46,18 @@ pub fn find(libraries: &[PathBuf], name: &str) -> Result<Option<Distribution>> {
     Ok(None)
 }
 
+/// The names of all packages that are installed in a folder.
+pub fn names(library: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(library)? {
+        let file = entry?.file_name().to_string_lossy().into_owned();
+        let of = file.strip_suffix(".dist-info").and_then(|stem| stem.rsplit_once('-'));
+        names.extend(of.map(|(name, _)| normal(name)));
+    }
+    names.sort();
+    Ok(names)
+}
+
 fn read(library: &Path, folder: &Path, information: &str) -> Result<Distribution> {
     let text = |file: &str| {
         let path = folder.join(file);

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use walkdir::WalkDir;
 
 use crate::base_layers::{BaseLayers, Language};
-use crate::error::{Error, ErrorContext, Kind, Result};
+use crate::error::{Error, ErrorContext, Kind, Result, end_of};
 use crate::pack::{Layer, LayerDescription, PackedLayer, PackedPart};
 use crate::runtime_files;
 use distribution::Distribution;
@@ -51,6 +51,8 @@ pub struct Installation {
     /// Folders that packages are installed in, such as a virtual environment's `site-packages`. The first that has a
     /// package counts.
     pub libraries: Vec<PathBuf>,
+    /// Packages that are packed beside those that a layer names; those that a layer below has are left out.
+    pub required: Vec<String>,
 }
 
 /// What the interpreter reports about itself.
@@ -144,7 +146,32 @@ impl Installation {
         let ran = supervisor::output(Command::new(&program).args(["-I", "-c", QUESTION]));
         let output = ran.during(Kind::FixSetup, context)?;
         let libraries = String::from_utf8_lossy(&output.stdout).lines().map(PathBuf::from).collect();
-        Ok(Installation { program, libraries })
+        Ok(Installation { program, libraries, required: vec![] })
+    }
+
+    /// Has pip install what a `requirements.txt` lists into `folder`. Layers then have all of it.
+    ///
+    /// # Errors
+    /// [`Kind::FixInput`] with the end of pip's output where it can't be installed.
+    pub fn install(&mut self, requirements: &Path, folder: &Path) -> Result<()> {
+        let context = format!("install the packages of {}", requirements.display());
+        let mut pip = Command::new(&self.program);
+        pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-compile"])
+            .arg("--target")
+            .arg(folder)
+            .arg("--requirement")
+            .arg(requirements);
+        // Paths in the file are relative to it.
+        if let Some(folder) = requirements.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            pip.current_dir(folder);
+        }
+        let ran = supervisor::output(&mut pip).during(Kind::FixSetup, &context)?;
+        if !ran.status.success() {
+            return Err(Error::new(Kind::FixInput, context).because(end_of(&ran.stderr)));
+        }
+        self.required = distribution::names(folder).during(Kind::FixSetup, &context)?;
+        self.libraries.insert(0, folder.to_owned());
+        Ok(())
     }
 
     /// Starts the interpreter to find its version, its file and its library.
@@ -202,7 +229,8 @@ impl StagingFolder {
         provided: &BTreeSet<String>,
     ) -> Result<Vec<PackedPart>> {
         let mut found: BTreeMap<String, Distribution> = BTreeMap::new();
-        let mut waiting: Vec<(String, Option<String>)> = names.iter().map(|name| (name.clone(), None)).collect();
+        let named = names.iter().chain(&installation.required);
+        let mut waiting: Vec<(String, Option<String>)> = named.map(|name| (name.clone(), None)).collect();
         while let Some((name, needed_by)) = waiting.pop() {
             let name = distribution::normal(&name);
             if provided.contains(&name) || found.contains_key(&name) {

@@ -1,9 +1,11 @@
 //! The R that is installed on this machine: where it is, its version and its packages.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use deb822_fast::Deb822;
+use serde::Deserialize;
 
 use crate::error::{Error, ErrorContext, Kind, Result};
 
@@ -14,12 +16,26 @@ pub struct Installation {
     pub home: PathBuf,
     /// The folders that `.libPaths()` prints. The first that has a package counts.
     pub libraries: Vec<PathBuf>,
+    /// Packages that are packed beside those that a layer names, in exactly these versions; those that a layer below has are
+    /// left out.
+    pub required: Vec<LockedPackage>,
+}
+
+/// A package of an `renv.lock`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LockedPackage {
+    /// Its name.
+    #[serde(rename = "Package")]
+    pub name: String,
+    /// Its version.
+    pub version: String,
 }
 
 impl Default for Installation {
     fn default() -> Self {
         let libraries = ["/usr/local/lib/R/site-library", "/usr/lib/R/site-library", "/usr/lib/R/library"];
-        Installation { home: "/usr/lib/R".into(), libraries: libraries.map(Into::into).to_vec() }
+        Installation { home: "/usr/lib/R".into(), libraries: libraries.map(Into::into).to_vec(), required: vec![] }
     }
 }
 
@@ -42,6 +58,23 @@ pub(super) struct Package {
 }
 
 impl Installation {
+    /// Requires the packages of an `renv.lock`, but for renv itself.
+    ///
+    /// # Errors
+    /// [`Kind::FixInput`] where the file is not one.
+    pub fn require(&mut self, lock_file: &Path) -> Result<()> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct LockFile {
+            packages: BTreeMap<String, LockedPackage>,
+        }
+        let context = format!("read {}", lock_file.display());
+        let text = fs::read(lock_file).during(Kind::FixInput, &context)?;
+        let file: LockFile = serde_json::from_slice(&text).during(Kind::FixInput, &context)?;
+        self.required = file.packages.into_values().filter(|package| package.name != "renv").collect();
+        Ok(())
+    }
+
     /// R's version, such as `4.2.2`, which is the version of its package `base`.
     ///
     /// # Errors

@@ -19,7 +19,9 @@ pub(super) fn with_needs(
     provided: &BTreeSet<String>,
 ) -> Result<BTreeMap<String, Package>> {
     let mut found = BTreeMap::new();
-    let mut waiting: Vec<(String, Option<String>)> = names.iter().map(|name| (name.clone(), None)).collect();
+    let required = installation.required.iter().map(|package| &package.name);
+    let mut waiting: Vec<(String, Option<String>)> =
+        names.iter().chain(required).map(|name| (name.clone(), None)).collect();
     while let Some((name, needed_by)) = waiting.pop() {
         if provided.contains(&name) || found.contains_key(&name) {
             continue;
@@ -32,6 +34,19 @@ pub(super) fn with_needs(
         }
         waiting.extend(package.needs.iter().map(|need| (need.clone(), Some(name.clone()))));
         found.insert(name, package);
+    }
+    for locked in &installation.required {
+        if let Some(package) = found.get(&locked.name).filter(|package| package.version != locked.version) {
+            let what = format!(
+                "find version {} of the R package {}: {} has {}; have renv::restore() install what the lock file lists, and \
+                 name renv's library by the layer's `libraries`",
+                locked.version,
+                locked.name,
+                package.folder.display(),
+                package.version
+            );
+            return Err(Error::new(Kind::FixInput, what));
+        }
     }
     Ok(found)
 }

@@ -9,7 +9,7 @@ mod library;
 mod packages;
 mod runtime;
 
-pub use installation::Installation;
+pub use installation::{Installation, LockedPackage};
 pub use packages::{package_source, packages};
 pub use runtime::{Options, Shape, runtime};
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::installation::{self, Installation, Package};
 use super::{KIND_PACKAGES, KIND_RUNTIME, library, place};
 use crate::base_layers::{BaseLayers, Language};
-use crate::error::{Error, ErrorContext, Kind, Result};
+use crate::error::{Error, ErrorContext, Kind, Result, end_of};
 use crate::pack::{Layer, LayerDescription, PackedLayer};
 
 const LANGUAGE: &str = "R";
@@ -58,7 +58,6 @@ fn read_below(installation: &Installation, zips: &[PathBuf]) -> Result<BaseLayer
 }
 
 fn install(installation: &Installation, folder: &Path, into: &Path) -> Result<()> {
-    const OUTPUT_BYTES_MAX: usize = 2000;
     let context = format!("build the R package in {}", folder.display());
     let libraries: Vec<String> = installation.libraries.iter().map(|library| library.display().to_string()).collect();
     let mut library = std::ffi::OsString::from("--library=");
@@ -74,9 +73,7 @@ fn install(installation: &Installation, folder: &Path, into: &Path) -> Result<()
     if ran.status.success() {
         return Ok(());
     }
-    let output = String::from_utf8_lossy(&ran.stderr).into_owned();
-    let from = output.char_indices().map(|(at, _)| at).find(|at| output.len() - at <= OUTPUT_BYTES_MAX).unwrap_or(0);
-    Err(Error::new(Kind::FixInput, context).because(output[from..].trim().to_owned()))
+    Err(Error::new(Kind::FixInput, context).because(end_of(&ran.stderr)))
 }
 
 fn pack(out_zip: &Path, installation: &Installation, packages: &[Package], below: BaseLayers) -> Result<PackedLayer> {

@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
         trial("layer::what_cannot_be_packed_is_reported_with_the_reason", async || refusals()),
         trial("layer::a_kill_while_packing_leaves_no_zip", async || killed()),
         trial("layer::packages_that_others_link_to_come_along", async || links()),
+        trial("layer::the_versions_of_a_lock_file", async || lock_file()),
         trial("layer::a_source_package_of_ones_own", source_package),
     ]
 }
@@ -135,6 +136,31 @@ fn links() {
     let error = packages(&out, &installation, &["outer".to_owned()], &below).expect_err("a refusal");
     assert_eq!(error.kind, Kind::FixSetup);
     assert!(error.to_string().contains("noSuch, which outer needs"), "{error}");
+}
+
+fn lock_file() {
+    let file = LAYERS.folder.path().join("renv.lock");
+    let locked = |version: &str| {
+        let text = format!(
+            r#"{{"R": {{"Version": "4.2.2"}}, "Packages": {{
+                "jsonlite": {{"Package": "jsonlite", "Version": "{version}", "Source": "Repository"}},
+                "renv": {{"Package": "renv", "Version": "1.0.0"}}}}}}"#
+        );
+        fs::write(&file, text).expect("a file");
+        let mut installation = Installation::default();
+        installation.require(&file).expect("a lock file");
+        installation
+    };
+    let out = LAYERS.folder.path().join("locked.zip");
+    let below = [LAYERS.persistent.zip.clone()];
+    let error = packages(&out, &locked("0.0.1"), &[], &below).expect_err("a refusal");
+    assert_eq!(error.kind, Kind::FixInput);
+    assert!(error.to_string().starts_with("find version 0.0.1 of the R package jsonlite: "), "{error}");
+    let description = fs::read_to_string("/usr/lib/R/site-library/jsonlite/DESCRIPTION").expect("jsonlite");
+    let version = description.lines().find_map(|line| line.strip_prefix("Version: ")).expect("its version");
+    let packed = packages(&out, &locked(version), &[], &below).expect("a layer");
+    let names: Vec<&str> = packed.manifest.packages.iter().map(|package| package.name.as_str()).collect();
+    assert_eq!(names, ["jsonlite"]);
 }
 
 async fn source_package() {

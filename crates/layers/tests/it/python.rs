@@ -25,7 +25,7 @@ fn installation() -> Installation {
     let folder = program.parent().and_then(|bin| bin.parent()).expect("an environment").join("lib");
     let versions = std::fs::read_dir(&folder).expect("there is no Python for the tests: run ./test, which installs it");
     let libraries = versions.flatten().map(|entry| entry.path().join("site-packages")).collect();
-    Installation { program, libraries }
+    Installation { program, libraries, required: vec![] }
 }
 
 const PROBE: &str = r#"
@@ -68,6 +68,7 @@ pub fn trials() -> Vec<Trial> {
             assert_eq!(pack("python-again.zip").sha256, PYTHON.sha256);
         }),
         trial("python::packages_of_another_layer", more_packages),
+        trial("python::the_packages_of_a_requirements_file", requirements),
         trial("python::what_cannot_be_packed_is_reported_with_the_reason", async || refusals()),
     ]
 }
@@ -113,6 +114,43 @@ async fn more_packages() {
     assert_eq!(host.value("[40, 2]").await, json!(42));
 }
 
+async fn requirements() {
+    let folder = LAYERS.folder.path().join("requirements");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let wheel = "import zipfile, sys
+with zipfile.ZipFile(sys.argv[1], 'w') as wheel:
+    info = 'tariff-1.2.dist-info/'
+    wheel.writestr('tariff.py', 'def price(kwh): return round(kwh * 0.25, 2)')
+    wheel.writestr(info + 'METADATA', 'Metadata-Version: 2.1\\nName: tariff\\nVersion: 1.2\\n')
+    wheel.writestr(info + 'WHEEL', 'Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
+    wheel.writestr(info + 'RECORD', 'tariff.py,,\\n' + ''.join(info + f + ',,\\n' for f in ('METADATA', 'WHEEL', 'RECORD')))";
+    let name = "tariff-1.2-py3-none-any.whl";
+    let mut python = std::process::Command::new(installation().program);
+    let made = python.args(["-c", wheel, name]).current_dir(&folder).status().expect("Python");
+    assert!(made.success());
+    let (file, target) = (folder.join("requirements.txt"), folder.join("target"));
+    std::fs::write(&file, format!("# what the tariff needs\n./{name}\n")).expect("a file");
+    let mut found = installation();
+    found.install(&file, &target).expect("pip");
+    let packed = packages(&folder.join("layer.zip"), &found, &[], std::slice::from_ref(&PYTHON.zip)).expect("a layer");
+    let named: Vec<_> =
+        packed.manifest.packages.iter().map(|part| (part.name.as_str(), part.version.as_deref())).collect();
+    assert_eq!(named, [("tariff", Some("1.2"))]);
+    let text = "import tariff\ndef run(event, context):\n  return tariff.price(event)\n";
+    let layers = [&*PYTHON, &packed].map(|packed| LAYERS.digest(packed)).to_vec();
+    let host = Host::of(&[("bill.py", 0o100_644, text)], "bill.run", layers, Root::Bare);
+    assert_eq!(host.value("10").await, json!(2.5));
+    std::fs::write(&file, "./nothing-1.0-py3-none-any.whl\n").expect("a file");
+    let error = installation().install(&file, &folder.join("other")).expect_err("a refusal");
+    assert_eq!(error.kind, Kind::FixInput);
+    assert!(base_text(&error).contains("nothing-1.0"), "{error:?}");
+}
+
+fn base_text(error: &layers::Error) -> String {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    format!("{error}: {}", cause.unwrap_or_default())
+}
+
 fn refusals() {
     let out = LAYERS.folder.path().join("refused-python.zip");
     let refused = |names: &[&str], below: &[PathBuf]| {
@@ -125,7 +163,7 @@ fn refusals() {
         refused(&["pandas"], std::slice::from_ref(&LAYERS.persistent.zip)).contains("name Python's own layer first")
     );
     assert!(refused(&["no-such"], std::slice::from_ref(&PYTHON.zip)).contains("pip install --target"));
-    let nowhere = Installation { program: "/none/python3".into(), libraries: vec![] };
+    let nowhere = Installation { program: "/none/python3".into(), libraries: vec![], required: vec![] };
     assert_eq!(runtime(&out, &nowhere, &[]).expect_err("a refusal").kind, Kind::FixSetup);
     let alone = Installation { libraries: vec![], ..installation() };
     assert!(

@@ -114,7 +114,11 @@ fn build(
 fn pack(layer: &LayerConfig, zip: &Path, base_zips: &[PathBuf]) -> Result<PackedLayer> {
     Ok(match layer.language {
         Language::R => {
-            let installation = r::Installation::default();
+            let mut installation = r::Installation::default();
+            installation.libraries.splice(..0, layer.libraries.iter().cloned());
+            if let Some(lock_file) = &layer.requirements {
+                installation.require(lock_file)?;
+            }
             match (&layer.source, base_zips) {
                 (Some(source), base_zips) => r::package_source(zip, &installation, source, base_zips)?,
                 (None, []) => {
@@ -126,10 +130,17 @@ fn pack(layer: &LayerConfig, zip: &Path, base_zips: &[PathBuf]) -> Result<Packed
             }
         }
         Language::Python => {
-            let installation = match layer.libraries.is_empty() {
+            let mut installation = match layer.libraries.is_empty() {
                 true => python::Installation::of_program("python3")?,
-                false => python::Installation { program: "python3".into(), libraries: layer.libraries.clone() },
+                false => {
+                    let libraries = layer.libraries.clone();
+                    python::Installation { program: "python3".into(), libraries, required: vec![] }
+                }
             };
+            let installed = tempfile::tempdir().context("make a folder to install in")?;
+            if let Some(requirements) = &layer.requirements {
+                installation.install(requirements, installed.path())?;
+            }
             match base_zips {
                 [] => python::runtime(zip, &installation, &layer.packages)?,
                 base_zips => python::packages(zip, &installation, &layer.packages, base_zips)?,

@@ -30,7 +30,7 @@ fn a_description_without_a_version_says_so() {
 #[test]
 fn a_machine_without_r_says_what_to_install() {
     let folder = tempfile::tempdir().unwrap();
-    let installation = Installation { home: folder.path().into(), libraries: vec![] };
+    let installation = Installation { home: folder.path().into(), libraries: vec![], required: vec![] };
     let error = installation.version().unwrap_err();
     assert_eq!(error.kind, Kind::FixSetup);
     assert!(error.to_string().contains("r-base-core"), "{error}");

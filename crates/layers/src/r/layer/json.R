@@ -107,24 +107,67 @@ json_nearest_of <- function(numbers, digits, power) {
   sign(numbers) * best
 }
 
-json_numbers <- function(tokens) {
-  numbers <- json_nearest(tokens)
-  all <- as.list(numbers)
-  whole <- !grepl("[.eE]", tokens) & abs(numbers) <= .Machine$integer.max
-  all[whole] <- as.list(as.integer(numbers[whole]))
-  all
+# Where each bracket's partner is, by the order of brackets of one depth; 0 where brackets do not match.
+json_partners <- function(first) {
+  partners <- integer(length(first))
+  opens <- which(first == "{" | first == "[")
+  closes <- which(first == "}" | first == "]")
+  if (length(opens) != length(closes)) return(partners)
+  depth <- cumsum((first == "{" | first == "[") - (first == "}" | first == "]"))
+  opens <- opens[order(depth[opens], opens)]
+  closes <- closes[order(depth[closes], closes)]
+  match <- depth[opens] == depth[closes] + 1L & opens < closes & (first[opens] == "{") == (first[closes] == "}")
+  partners[opens[match]] <- closes[match]
+  partners
+}
+
+# The tokens' values as vectors, one for each type, so that arrays of them are taken out whole.
+json_scalars <- function(tokens, first) {
+  count <- length(tokens)
+  kind <- character(count)
+  kind[first == "\""] <- "text"
+  kind[first %in% c("-", 0:9)] <- "double"
+  kind[first == "t" | first == "f"] <- "logical"
+  kind[first == "n"] <- "null"
+  texts <- character(count)
+  texts[kind == "text"] <- json_unquote(tokens[kind == "text"])
+  numbers <- numeric(count)
+  is_number <- kind == "double"
+  numbers[is_number] <- json_nearest(tokens[is_number])
+  kind[is_number & abs(numbers) <= .Machine$integer.max & !grepl("[.eE]", tokens)] <- "integer"
+  list(kind = kind, texts = texts, numbers = numbers, logicals = first == "t")
+}
+
+# The scalars at these tokens as one vector, as jsonlite has it.
+json_vector_at <- function(scalars, at) {
+  kinds <- scalars$kind[at]
+  missing <- kinds == "null"
+  known <- unique(kinds[!missing])
+  if (length(known) == 0L) return(rep(NA, length(at)))
+  values <- if (identical(known, "text")) scalars$texts[at]
+    else if (identical(known, "logical")) scalars$logicals[at]
+    else if (identical(known, "integer")) as.integer(scalars$numbers[at])
+    else if (all(known %in% c("integer", "double"))) scalars$numbers[at]
+    else return(unlist(lapply(at, function(i) if (scalars$kind[i] == "null") NA else json_scalar_at(scalars, i))))
+  values[missing] <- NA
+  values
+}
+
+json_scalar_at <- function(scalars, at) {
+  switch(scalars$kind[at],
+    text = scalars$texts[at],
+    integer = as.integer(scalars$numbers[at]),
+    double = scalars$numbers[at],
+    logical = scalars$logicals[at])
 }
 
 from_json <- function(text) {
   found <- json_tokens(text)
   tokens <- found$text
   first <- substr(tokens, 1L, 1L)
-  values <- vector("list", length(tokens))
-  quoted <- which(first == "\"")
-  values[quoted] <- as.list(json_unquote(tokens[quoted]))
-  values[first %in% c("-", 0:9)] <- json_numbers(tokens[first %in% c("-", 0:9)])
-  values[first == "t"] <- list(TRUE)
-  values[first == "f"] <- list(FALSE)
+  scalars <- json_scalars(tokens, first)
+  is_scalar_token <- nzchar(scalars$kind)
+  partners <- json_partners(first)
   at <- 1L
   last <- length(tokens)
   refuse <- function() {
@@ -132,12 +175,48 @@ from_json <- function(text) {
   }
   value <- function() {
     if (at > last) refuse()
+    if (is_scalar_token[at]) {
+      at <<- at + 1L
+      return(json_scalar_at(scalars, at - 1L))
+    }
     kind <- first[at]
     if (kind == "{") return(object())
-    if (kind == "[") return(array())
-    if (kind %in% c("}", "]", ",", ":")) refuse()
-    at <<- at + 1L
-    values[[at - 1L]]
+    if (kind != "[") refuse()
+    flat <- vector_or_table()
+    if (is.null(flat)) array() else flat
+  }
+  # An array of scalars, or of objects that have the same keys in the same order and scalars only, without a step for each
+  # token; NULL for any other array.
+  vector_or_table <- function() {
+    end <- partners[at]
+    count <- end - at
+    if (count < 2L) return(NULL)
+    if (is_scalar_token[at + 1L]) {
+      if (count %% 2L != 0L) return(NULL)
+      places <- seq.int(at + 1L, end - 1L, by = 2L)
+      commas <- places[-1L] - 1L
+      if (!all(is_scalar_token[places]) || !all(first[commas] == ",")) return(NULL)
+      at <<- end + 1L
+      return(structure(json_vector_at(scalars, places), class = "json_array"))
+    }
+    period <- if (first[at + 1L] == "{") partners[at + 1L] - at + 1L else 0L
+    if (period < 6L || period %% 4L != 2L || count %% period != 0L) return(NULL)
+    shape <- matrix(first[seq.int(at + 1L, end)], nrow = period)
+    shape[period, count %/% period] <- ","
+    fields <- seq.int(2L, period - 4L, by = 4L)
+    keys <- scalars$texts[at + fields]
+    rows <- seq.int(at, by = period, length.out = count %/% period)
+    is_same <- all(shape[1L, ] == "{") && all(shape[period, ] == ",") && all(shape[period - 1L, ] == "}") &&
+      all(shape[fields, ] == "\"") && all(shape[fields + 1L, ] == ":") &&
+      all(shape[fields[-1L] - 1L, ] == ",") && !anyDuplicated(keys)
+    if (!is_same) return(NULL)
+    for (i in seq_along(fields)) {
+      if (!all(scalars$texts[rows + fields[i]] == keys[i]) || !all(is_scalar_token[rows + fields[i] + 2L])) return(NULL)
+    }
+    columns <- lapply(fields, function(field) json_vector_at(scalars, rows + field + 2L))
+    names(columns) <- keys
+    at <<- end + 1L
+    structure(columns, class = "data.frame", row.names = seq_along(rows))
   }
   object <- function() {
     at <<- at + 1L
@@ -146,7 +225,7 @@ from_json <- function(text) {
     while (at <= last) {
       if (length(keys) == 0L && first[at] == "}") break
       if (first[at] != "\"" || at == last || first[at + 1L] != ":") refuse()
-      keys[length(keys) + 1L] <- values[[at]]
+      keys[length(keys) + 1L] <- scalars$texts[at]
       at <<- at + 2L
       got <- value()
       all[length(keys)] <- list(got)
@@ -182,11 +261,13 @@ from_json <- function(text) {
   simplified(whole, TRUE)
 }
 
-is_scalar <- function(x) is.null(x) || (is.atomic(x) && length(x) == 1L)
+# A vector of the class json_array is an array that has no other arrays in it: not a scalar, also with one element.
+is_scalar <- function(x) is.null(x) || (is.atomic(x) && length(x) == 1L && !inherits(x, "json_array"))
 is_record <- function(x) is.list(x) && !is.null(names(x)) && !is.data.frame(x)
 
 # Simplifies arrays as jsonlite does: scalars to a vector, records to a data frame, vectors of one length to a matrix.
 simplified <- function(x, matrices) {
+  if (inherits(x, "json_array")) return(unclass(x))
   if (!is.list(x) || is.data.frame(x)) return(x)
   if (!is.null(names(x))) {
     for (i in seq_along(x)) x[i] <- list(simplified(x[[i]], TRUE))
