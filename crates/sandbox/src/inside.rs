@@ -17,7 +17,7 @@ use rustix::process::{
 
 use super::outside::host;
 use super::socket::{PAUSE, RESUME, StartRequest, StatusMessage, TERMINATE, receive, send};
-use super::{RootSpec, Spec, confinement, connections, loopback, memory, root};
+use super::{RootSpec, Spec, confinement, connections, loopback, memory, root, write_access};
 
 /// The step that failed, and why.
 type Failed = (String, io::Error);
@@ -73,6 +73,8 @@ fn start(socket: &UnixStream) -> Result<(Pid, u64), Failed> {
         handed.push(File::open(Path::new("/").join(root::RESULTS)).map_err(step("open /results"))?.into());
     }
     confinement::set_limits(spec.limits).map_err(step("set its limits"))?;
+    let restricted = write_access::restrict(&spec.mounts).map_err(io::Error::other);
+    restricted.map_err(step("restrict where it may write"))?;
     confinement.apply().map_err(step("drop its capabilities"))?;
     // Otherwise a function with the same user could read and write this process's memory.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| step("protect its first process")(e.into()))?;

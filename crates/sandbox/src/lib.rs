@@ -22,6 +22,7 @@ mod root;
 mod socket;
 mod spares;
 mod syscalls;
+mod write_access;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

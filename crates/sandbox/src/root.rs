@@ -4,10 +4,11 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount,
 };
@@ -53,17 +54,18 @@ pub(super) fn prepare(root_spec: &RootSpec) -> Result<(), Failed> {
 pub(super) fn complete(root_spec: &RootSpec, spec: &Spec) -> Result<(), Failed> {
     let root = root_spec.mount_at.as_path();
     etc(root, spec.user).map_err(step("write /etc"))?;
-    bind_folder(&spec.task, &root.join("var/task")).map_err(step("mount the function at /var/task"))?;
+    unchanging_folder(&spec.task, &root.join("var/task")).map_err(step("mount the function at /var/task"))?;
+    let at: Vec<PathBuf> = spec.mounts.iter().map(|mount| under(root, &mount.at)).collect();
+    // A mount below /opt needs its folder there before the layers are mounted, which are read-only.
+    at.iter().try_for_each(fs::create_dir_all).map_err(step("make the folders of its mounts"))?;
     if let Some(opt) = &spec.opt {
-        let mounted = match spec.mounts.iter().any(|mount| mount.at.starts_with("/opt")) {
-            true => bind_entries(opt, &root.join("opt")),
-            false => bind_folder(opt, &root.join("opt")),
-        };
-        mounted.map_err(step("mount its layers at /opt"))?;
+        unchanging_folder(opt, &root.join("opt")).map_err(step("mount its layers at /opt"))?;
     }
-    for mount in &spec.mounts {
-        let flags = if mount.is_writable { READ_ONLY.difference(MountFlags::RDONLY) } else { READ_ONLY };
-        let mounted = bind_folder_with(&mount.from, &under(root, &mount.at), flags);
+    for (mount, at) in spec.mounts.iter().zip(&at) {
+        let mounted = match mount.is_writable {
+            true => bind_folder_with(&mount.from, at, READ_ONLY.difference(MountFlags::RDONLY)),
+            false => unchanging_folder(&mount.from, at),
+        };
         mounted.map_err(step(&format!("mount {}", mount.at.display())))?;
     }
     if let Some(inputs) = &spec.inputs {
@@ -198,6 +200,28 @@ fn bind_folder_with(from: &Path, to: &Path, flags: MountFlags) -> io::Result<()>
     fs::create_dir_all(to)?;
     mount_bind(from, to)?;
     remount(to, flags)
+}
+
+/// Mounts a folder whose files do not change, read-only, beside what `to` has already. The mount is an overlay: a bind mount
+/// would show the folder's path on the host in `/proc/self/mountinfo`.
+fn unchanging_folder(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    match overlay(from, to) {
+        Ok(()) => Ok(()),
+        // Not every kernel lets a user namespace mount overlays, nor every file system.
+        Err(_) if fs::read_dir(to)?.next().is_some() => bind_entries(from, to),
+        Err(_) => bind_folder(from, to),
+    }
+}
+
+fn overlay(from: &Path, to: &Path) -> io::Result<()> {
+    let open = |path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    // An overlay without a writable folder has at least two.
+    let (upper, lower) = (open(from)?, open(to)?);
+    let folders = format!("lowerdir=/proc/self/fd/{}:/proc/self/fd/{}", upper.as_raw_fd(), lower.as_raw_fd());
+    let folders = CString::new(folders)?;
+    mount("function", to, "overlay", READ_ONLY, folders.as_c_str())?;
+    Ok(())
 }
 
 /// Mounts what is in a folder, so that other folders can be mounted beside it.

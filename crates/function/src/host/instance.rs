@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::files::{self, EventFiles, Inputs, InstanceFiles, ResultFile};
@@ -31,6 +31,13 @@ const INIT_MAX: Duration = Duration::from_secs(10);
 const RETURN_MAX: Duration = Duration::from_millis(50);
 /// The wait after a runtime's end for what it printed last.
 const LAST_OUTPUT: Duration = Duration::from_millis(20);
+/// Connections of a sandbox to its Runtime API at a time, which take the server's memory and files; further ones wait in the
+/// listener's queue. A runtime needs one.
+const CONNECTIONS_MAX: usize = 32;
+/// Bytes of a connection that are not read as a request yet.
+const CONNECTION_BYTES_MAX: usize = 64 << 10;
+/// A pause after a connection could not be accepted: with too many open files, others have to be closed first.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A running instance of a version of a function. Its processes are killed when it is dropped.
 pub struct Instance {
@@ -413,16 +420,26 @@ fn serve(runtime: Arc<Runtime>, listener: TcpListener, handle: &tokio::runtime::
     listener.set_nonblocking(true).during(Kind::Bug, SERVE)?;
     let _entered = handle.enter();
     let listener = tokio::net::TcpListener::from_std(listener).during(Kind::FixSetup, SERVE)?;
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     Ok(handle.spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "accept a connection of a runtime");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
             let _ = stream.set_nodelay(true);
             let runtime = Arc::clone(&runtime);
             tokio::spawn(async move {
+                let _place = place;
                 let service = service_fn(|request| runtime.answer(request));
                 // Some bootstraps in shell search for `Lambda-Runtime-Aws-Request-Id` in exactly this spelling.
                 let mut server = hyper::server::conn::http1::Builder::new();
-                let connection = server.title_case_headers(true).serve_connection(TokioIo::new(stream), service);
-                if let Err(error) = connection.await {
+                server.title_case_headers(true).max_buf_size(CONNECTION_BYTES_MAX);
+                if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
                     tracing::debug!(%error, "a runtime's connection");
                 }
             });

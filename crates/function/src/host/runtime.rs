@@ -14,7 +14,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use super::body::{BodyError, ERROR_TYPE, ResponseBody, read_response};
 use super::{Answer, Event, Failure};
@@ -24,6 +24,8 @@ pub const RESPONSE_BYTES_MAX: usize = (6 << 20) + 100;
 /// The largest response that is streamed.
 pub(super) const STREAM_BYTES_MAX: usize = 200 << 20;
 const ERROR_BYTES_MAX: usize = 256 * 1024;
+/// Bodies of an instance's requests that are read at a time, since they are in the server's memory. A runtime sends one.
+const BODIES_MAX: usize = 4;
 
 const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 
@@ -62,6 +64,8 @@ pub(super) struct Runtime {
     /// Requests for an event that wait for one.
     waiting: AtomicUsize,
     current: Mutex<Option<CurrentEvent>>,
+    /// A permit for each body that may be read.
+    bodies: Semaphore,
     init: watch::Sender<Init>,
 }
 
@@ -83,6 +87,7 @@ impl Runtime {
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
             current: Mutex::default(),
+            bodies: Semaphore::new(BODIES_MAX),
             init,
         };
         (runtime, started)
@@ -173,6 +178,7 @@ impl Runtime {
     }
 
     async fn response(&self, id: &str, request: Request<Incoming>) -> Reply {
+        let _permit = self.bodies.acquire().await;
         let pieces = match &*lock(&self.current) {
             Some(busy) if busy.id == id => busy.pieces.clone(),
             _ => return unknown(id),
@@ -202,6 +208,7 @@ impl Runtime {
     }
 
     async fn error(&self, id: &str, request: Request<Incoming>) -> Reply {
+        let _permit = self.bodies.acquire().await;
         if !self.is_busy_with(id) {
             return unknown(id);
         }
@@ -215,6 +222,7 @@ impl Runtime {
     }
 
     async fn init_error(&self, request: Request<Incoming>) -> Reply {
+        let _permit = self.bodies.acquire().await;
         if *self.init.borrow() != Init::Starting {
             let what = "the runtime has started already: report the error of an invocation to its own path";
             return refused(StatusCode::FORBIDDEN, "InvalidStateTransition", what);

@@ -1,3 +1,5 @@
+mod events;
+
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -39,8 +41,10 @@ pub enum Function {
     Invoke(Invoke),
     Answer(PrintAnswer),
     Logs(Logs),
-    Events(Events),
-    Resend(Resend),
+    Events(events::Events),
+    Event(events::Event),
+    Resend(events::Resend),
+    Drop(events::Drop),
     Delete(Delete),
 }
 
@@ -55,6 +59,8 @@ impl Function {
             Function::Answer(command) => command.run(&warehouse).await,
             Function::Logs(command) => command.run(&warehouse),
             Function::Events(command) => command.run(&warehouse),
+            Function::Event(command) => command.run(&warehouse),
+            Function::Drop(command) => command.run(&warehouse),
             Function::Resend(command) => command.run(&warehouse),
             Function::Delete(command) => command.run(&warehouse),
         }
@@ -398,66 +404,6 @@ impl Logs {
     }
 }
 
-/// List asynchronous events, the newest first
-#[derive(Debug, Args)]
-pub struct Events {
-    /// Only events of this function
-    name: Option<String>,
-    /// Only events in this state
-    #[arg(long, value_parser = ["waiting", "running", "succeeded", "failed", "dead", "resent", "dropped"])]
-    state: Option<String>,
-    /// At most so many of the newest events
-    #[arg(long, default_value_t = 20)]
-    limit: usize,
-    /// Print one JSON object for each line
-    #[arg(long)]
-    json: bool,
-}
-
-impl Events {
-    fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
-        if let Some(name) = &self.name {
-            check_name(warehouse, name)?;
-        }
-        let events = warehouse.ledger.invocations(self.limit, self.name.as_deref(), self.state.as_deref())?;
-        if self.json {
-            for event in &events {
-                println!("{}", serde_json::to_string(event).context("write an event")?);
-            }
-            return Ok(ExitCode::SUCCESS);
-        }
-        let rows: Vec<Vec<String>> = events
-            .into_iter()
-            .map(|event| {
-                let error = event.error.unwrap_or_default();
-                let at = event.created_at.format("%Y-%m-%d %H:%M:%S").to_string();
-                vec![event.request_id, event.function, event.state, event.attempts.to_string(), at, error]
-            })
-            .collect();
-        print!("{}", text::table(&["event", "function", "state", ">attempts", "at", "error"], &rows));
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// Put a dead letter into the queue again
-#[derive(Debug, Args)]
-pub struct Resend {
-    /// The event's id
-    event: String,
-}
-
-impl Resend {
-    fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
-        let new = Uuid::now_v7().to_string();
-        if !warehouse.ledger.resend_invocation(&self.event, &new)? {
-            let hint = "`wattlake function events --state dead` lists the dead letters";
-            return Err(report::input(format!("{} is not a dead letter", self.event), hint));
-        }
-        println!("{new}");
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
 /// Delete a function, one of its versions or one of its aliases; its runs, events and logs are kept
 #[derive(Debug, Args)]
 pub struct Delete {
@@ -482,6 +428,12 @@ impl Delete {
             check_name(warehouse, &self.name)?;
             return Err(report::input("no such function, version or alias is deployed", DEPLOYED));
         }
+        let what = match (self.version, &self.alias) {
+            (Some(version), _) => format!("version {version} of function {}", self.name),
+            (None, Some(alias)) => format!("alias {alias} of function {}", self.name),
+            (None, None) => format!("function {}", self.name),
+        };
+        println!("deleted {what}");
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -48,6 +48,13 @@ pub fn blocks(name: &str) -> Vec<Block> {
 }
 
 impl Block {
+    /// The file whose content the block is, which its first lines name: `# functions/price/price.py`.
+    pub fn file(&self) -> Option<&str> {
+        let names = self.text.lines().take(2).filter_map(|line| line.strip_prefix("# "));
+        let is_file = |name: &&str| ["functions/", "layers/"].iter().any(|folder| name.starts_with(folder));
+        names.filter(|name| !name.contains(' ')).find(is_file)
+    }
+
     /// The commands of the block: every line of a `sh` block, and lines that begin with `$ ` or `wattlake ` in others.
     /// A command continues after a backslash and within quotes.
     pub fn commands(&self) -> Vec<String> {
