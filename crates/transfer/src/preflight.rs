@@ -11,8 +11,9 @@ use crate::destination::evolve::schema_of;
 use crate::destination::lake::target_state;
 use crate::error::{Context, Result};
 use crate::late;
-use crate::plan::{Mode, Settings, TablePlan, plan};
+use crate::plan::{Mode, PlanColumn, Settings, TablePlan, plan};
 use crate::postgres::{Catalog, Endpoint, Identity, TableKind, quote};
+use crate::publish::check_plan;
 use crate::resume::{Action, OrderState, Permission, Resumption, keep_names};
 use crate::run::Target;
 use crate::timeline::Log;
@@ -145,7 +146,11 @@ pub async fn check(
         preflight.tables += 1;
         preflight.columns += table.columns.len();
         preflight.rows_estimate += table.source.rows_estimate;
-        check_table(&client, table, settings, &mut preflight).await?;
+        let publishes = matches!(target, Some(Target::Stream(_)));
+        if publishes && let Err(error) = check_plan(table) {
+            preflight.add(Severity::Error, table.source.display(), base::chain(&error), error.hint);
+        }
+        check_table(&client, table, settings, publishes, &mut preflight).await?;
         check_unlogged(table, settings, path, &mut preflight);
         if let Some(Target::Lake(lake)) = target {
             let (identity, log) = (catalog.identity, log.as_ref());
@@ -277,6 +282,7 @@ async fn check_table(
     client: &Client,
     table: &TablePlan,
     settings: &Settings,
+    publishes: bool,
     preflight: &mut PreflightReport,
 ) -> Result<()> {
     let name = table.source.display();
@@ -306,7 +312,9 @@ async fn check_table(
             hint,
         );
     }
-    for column in table.columns.iter().filter(|c| c.kind == crate::type_map::ColumnKind::NumericText) {
+    // Messages have numbers of any length.
+    let texts = |c: &&PlanColumn| !publishes && c.kind == crate::type_map::ColumnKind::NumericText;
+    for column in table.columns.iter().filter(texts) {
         let what = format!("column {:?} is a {}: it is carried as its exact text", column.name, column.type_name);
         let hint = Some(format!("[tables.{name:?}.columns.{:?}] as = \"decimal(38,9)\" or \"double\"", column.name));
         preflight.add(Severity::Note, &name, what, hint);

@@ -154,16 +154,20 @@ pub(crate) fn retain_tables(plan: &mut TransferPlan, tables: &[String], transfer
 /// Refuses a target that is the source's database, by whatever address it is reached.
 pub(crate) async fn check_distinct_databases(request: &Request, identity: Identity) -> Result<()> {
     let Target::Postgres(endpoint) = &request.target else { return Ok(()) };
-    let client = endpoint.connect().await?;
-    if Identity::of(&client).await? != identity {
+    check_distinct(&request.settings.name, endpoint, (identity, &request.source)).await
+}
+
+/// Refuses a target that is the database of a source.
+pub(crate) async fn check_distinct(
+    transfer: &str,
+    target: &Endpoint,
+    (identity, source): (Identity, &Endpoint),
+) -> Result<()> {
+    if Identity::of(&target.connect().await?).await? != identity {
         return Ok(());
     }
-    let context = format!(
-        "transfer {}: its target, {}, is the database of its source, {}",
-        request.settings.name,
-        endpoint.display(),
-        request.source.display()
-    );
+    let (target, source) = (target.display(), source.display());
+    let context = format!("transfer {transfer}: its target, {target}, is the database of its source, {source}");
     Err(Error::setup(context).state("target-is-source").hint("give the target a database of its own"))
 }
 

@@ -61,6 +61,7 @@ pub fn check(
     });
     let via = check_via(&raw.via, report);
     let mapping = check_mapping(root, file, &raw, report);
+    let reads_stream = raw.source.get().is_none() && raw.stream.get().is_some();
     Some(Transfer {
         changes: check_changes(&name, &raw, report),
         name,
@@ -68,7 +69,7 @@ pub fn check(
         include: check_patterns(&raw.include, report),
         exclude: check_patterns(&raw.exclude, report),
         overlap: raw.overlap.0.as_ref().and_then(|text| check_duration(text, report)).unwrap_or(OVERLAP),
-        tables: raw.tables.iter().map(|(name, table)| check_table(name, table, report)).collect(),
+        tables: raw.tables.iter().map(|(name, table)| check_table(name, table, reads_stream, report)).collect(),
         streams: *raw.streams.get().unwrap_or(&STREAMS) as usize,
         parallel_tables: *raw.parallel_tables.get().unwrap_or(&PARALLEL_TABLES) as usize,
         lock_timeout: raw
@@ -237,8 +238,21 @@ fn check_patterns(raw: &Field<Vec<Spanned<String>>>, report: &mut FileProblems<'
 fn check_table(
     name: &Spanned<String>,
     raw: &raw::TableSettings,
+    reads_stream: bool,
     report: &mut FileProblems<'_>,
 ) -> (String, TableSettings) {
+    let unused = [
+        ("cursor", raw.cursor.span()),
+        ("overlap", raw.overlap.span()),
+        ("on_no_cursor", raw.on_no_cursor.span()),
+        ("columns", raw.columns.values().next().and_then(|column| column.carried_as.span())),
+    ];
+    for (key, span) in unused.into_iter().filter(|_| reads_stream) {
+        if let Some(span) = span {
+            let what = format!("{key:?} can't be used: the stream is the source, whose messages have the rows");
+            report.add(span, what, "it belongs to the transfer that publishes".to_owned());
+        }
+    }
     if !name.get_ref().contains('.') {
         let table = name.get_ref();
         let what = format!("the table {table:?} is named without its schema");

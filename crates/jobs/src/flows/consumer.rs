@@ -6,6 +6,7 @@ use anyhow::Result;
 use config::Job;
 use ledger::Outcome;
 use serde_json::{Value, json};
+use stream::Reader;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::unbounded_channel;
 use transfer::changes::{StreamEnd, StreamObserver, StreamStore};
@@ -69,11 +70,21 @@ pub(super) async fn consume(
     .await
 }
 
+/// A name for a further worker.
+pub fn new_worker() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
 /// Runs a further worker of a transfer that reads a stream, beside the transfer's run: the workers share the shards.
-pub async fn work(warehouse: &Warehouse, name: &str, end: StreamEnd, observer: Arc<dyn StreamObserver>) -> Result<()> {
+pub async fn work(
+    warehouse: &Warehouse,
+    name: &str,
+    worker: &str,
+    end: StreamEnd,
+    observer: Arc<dyn StreamObserver>,
+) -> Result<()> {
     let config = consumer(warehouse, name)?;
-    let id = uuid::Uuid::now_v7().to_string();
-    let request = Arc::new(consume_request(warehouse, config, &id, &id).await?);
+    let request = Arc::new(consume_request(warehouse, config, worker, worker).await?);
     let (end, runtime) = (consume_end(end), Handle::current());
     tokio::task::spawn_blocking(move || runtime.block_on(consume::run(&request, end, &observer))).await??;
     Ok(())
@@ -87,6 +98,15 @@ pub fn consumer<'w>(warehouse: &'w Warehouse, name: &str) -> Result<&'w config::
     }
     let error = base::Error::input(format!("transfer {name}: it does not read a stream"));
     Err(error.hint("a transfer that reads a stream has the key stream and no source").into())
+}
+
+/// Refuses a transfer that reads a stream, for commands about its source.
+pub(super) fn require_source(config: &config::Transfer, command: &str) -> Result<()> {
+    if !config.is_consumer() {
+        return Ok(());
+    }
+    let what = format!("{command} {}: it reads a stream, and has no source of its own", config.name);
+    Err(base::Error::input(what).hint("name the transfer that publishes into the stream").into())
 }
 
 fn consume_end(end: StreamEnd) -> ConsumeEnd {
@@ -113,22 +133,39 @@ async fn consume_request(
         _ => return Err(base::Error::bug("read a stream by a transfer that has none").into()),
     };
     let settings = ConsumeSettings { start: *start, left_out, ..settings(warehouse, config) };
+    let lake = warehouse.lake().await?;
+    let target = match &config.target {
+        config::Target::Postgres(connection) => {
+            let endpoint = warehouse.endpoint(connection)?;
+            for source in sources(warehouse, address)? {
+                consume::check_target(&config.name, &endpoint, &source).await?;
+            }
+            let owner = consume::owner(StreamStore::Lake(&lake), &config.name).await?;
+            ConsumeTarget::Postgres(Box::new(PostgresTarget::new(endpoint, owner)))
+        }
+        config::Target::Lake | config::Target::Stream => ConsumeTarget::Lake,
+    };
     Ok(ConsumeRequest {
         address: address.clone(),
         credentials: warehouse.aws_credentials(),
-        lake: warehouse.lake().await?,
-        target: match &config.target {
-            config::Target::Postgres(connection) => {
-                ConsumeTarget::Postgres(Box::new(PostgresTarget::new(warehouse.endpoint(connection)?)))
-            }
-            config::Target::Lake | config::Target::Stream => ConsumeTarget::Lake,
-        },
+        lake,
+        target,
         settings,
         run: run.to_owned(),
         worker: worker.to_owned(),
         scratch: warehouse.scratch_folder(),
         handler,
     })
+}
+
+/// The databases whose changes transfers of this warehouse publish into a stream.
+fn sources(warehouse: &Warehouse, address: &stream::Address) -> Result<Vec<transfer::postgres::Endpoint>> {
+    let publishes = |transfer: &&config::Transfer| {
+        let stream = transfer.stream.as_ref();
+        stream.is_some_and(|stream| stream.address.display() == address.display()) && !transfer.is_consumer()
+    };
+    let publishers = warehouse.config.transfers.values().filter(publishes);
+    publishers.map(|transfer| warehouse.endpoint(&transfer.source)).collect()
 }
 
 /// What a transfer that reads a stream has in common for tables and functions.
@@ -168,10 +205,12 @@ pub async fn settle_quarantined(
     let quarantine = Quarantine::new(StreamStore::Lake(&lake), &config.name);
     let mut messages = quarantine.list().await?;
     if let Some(unknown) = ids.iter().find(|id| !messages.iter().any(|message| message.id() == **id)) {
-        let known: Vec<String> = messages.iter().map(QuarantinedMessage::id).collect();
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
         let error = base::Error::input(format!("transfer {name}: no quarantined message {unknown}"));
-        return Err(error.hint(base::suggestion("message", unknown, &known).unwrap_or_default()).into());
+        let hint = match messages.is_empty() {
+            true => "there are none".to_owned(),
+            false => "`wattlake transfer quarantine list` shows their ids".to_owned(),
+        };
+        return Err(error.hint(hint).into());
     }
     messages.retain(|message| ids.is_empty() || ids.contains(&message.id()));
     for message in &messages {
@@ -199,15 +238,33 @@ pub async fn replay(warehouse: &Warehouse, name: &str, from: &ReplayFrom) -> Res
     let config = consumer(warehouse, name)?;
     let lake = warehouse.lake().await?;
     let store = StreamStore::Lake(&lake);
-    let is_kinesis =
-        config.stream.as_ref().is_some_and(|stream| matches!(stream.address.broker, stream::Broker::Kinesis { .. }));
+    let Some(address) = config.stream.as_ref().map(|stream| &stream.address) else {
+        return Err(base::Error::bug("replay a transfer that has no stream").into());
+    };
+    let reader = Reader::connect(address, &format!("wattlake-{name}-replay"), &warehouse.aws_credentials()).await?;
+    let is_kinesis = matches!(address.broker, stream::Broker::Kinesis { .. });
+    let mut record = ReplayRecord::read(store, &config.name).await?;
+    let shards: Vec<String> = reader.shards().await?.into_iter().map(|shard| shard.id).collect();
+    let (identity, mut is_recreated) = (reader.identity().await?, false);
+    for shard in &shards {
+        let read = ShardRecord::of_replay(store, &config.name, record.epoch, shard).await?;
+        let before = read.and_then(|read| read.stream);
+        is_recreated |= before.is_some_and(|before| before != identity);
+    }
     let without_key = consume::tables_without_key(store, &settings(warehouse, config)).await?;
-    if let Some(table) = without_key.first().filter(|_| is_kinesis) {
+    if let Some(table) = without_key.first().filter(|_| is_kinesis && !is_recreated) {
         // Positions of Kinesis are counted from where a replay begins.
         let what = format!("replay {name}: {table} has no key, so that its rows can't be told apart");
         return Err(base::Error::input(what).hint("give it a key, or exclude it").into());
     }
-    let mut record = ReplayRecord::read(store, &config.name).await?;
+    check_replay(name, from, &shards, is_recreated)?;
+    (record.passed, record.passed_sequence) = (0, None);
+    if let ReplayFrom::Position { shard, .. } = from
+        && let Some(read) = ShardRecord::of_replay(store, &config.name, record.epoch, shard).await?
+    {
+        record.passed = read.position;
+        record.passed_sequence = is_kinesis.then_some(read.sequence);
+    }
     record.epoch += 1;
     (record.from_micros, record.from_position) = match from {
         ReplayFrom::Beginning => (None, None),
@@ -216,15 +273,30 @@ pub async fn replay(warehouse: &Warehouse, name: &str, from: &ReplayFrom) -> Res
             (None, Some((shard.clone(), *position, sequence.clone())))
         }
     };
-    record.passed = match from {
-        ReplayFrom::Position { shard, .. } => {
-            let read = ShardRecord::of_replay(store, &config.name, record.epoch - 1, shard).await?;
-            read.map_or(0, |read| read.position)
-        }
-        ReplayFrom::Beginning | ReplayFrom::Instant(_) => 0,
-    };
     if *from == ReplayFrom::Beginning {
         record.whole_epoch = record.epoch;
     }
+    if is_recreated {
+        record.recreated_epoch = record.epoch;
+    }
     Ok(record.write(store, &config.name).await?)
+}
+
+/// Refuses a replay that would read nothing, or not what was meant.
+fn check_replay(name: &str, from: &ReplayFrom, shards: &[String], is_recreated: bool) -> Result<()> {
+    let refused =
+        |what: String, hint: String| Err(base::Error::input(format!("replay {name}: {what}")).hint(hint).into());
+    match from {
+        ReplayFrom::Beginning => Ok(()),
+        _ if is_recreated => {
+            refused("the stream was deleted and created again".to_owned(), "write --from beginning".to_owned())
+        }
+        ReplayFrom::Instant(at) if *at > chrono::Utc::now() => {
+            refused(format!("{at} is in the future"), "write an instant of the past".to_owned())
+        }
+        ReplayFrom::Position { shard, .. } if !shards.contains(shard) => {
+            refused(format!("the stream has no shard {shard:?}"), format!("its shards are {}", shards.join(", ")))
+        }
+        ReplayFrom::Instant(_) | ReplayFrom::Position { .. } => Ok(()),
+    }
 }

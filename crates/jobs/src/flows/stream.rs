@@ -15,6 +15,7 @@ use transfer::run::Request;
 
 use crate::flows::consumer;
 pub use crate::flows::stream_report::{Interruption, RefusedTable, StreamOptions, StreamState};
+use crate::flows::consumer::require_source;
 use crate::flows::stream_report::{Observer, Recorder, figures};
 use crate::flows::transfer::{request as request_of, target};
 use crate::runs::{self, FlowOutcome, RunRequest};
@@ -91,6 +92,7 @@ pub async fn request_reread(warehouse: &Warehouse, name: &str, tables: Vec<Strin
 /// Drops the slot and the publication that a transfer has at its source. Returns what was dropped.
 pub async fn drop_slot(warehouse: &Warehouse, name: &str) -> Result<Vec<String>> {
     let config = warehouse.transfer(name)?;
+    require_source(config, "drop-slot")?;
     let detail = json!({"transfer": name, "source": config.source, "slot": config.changes.slot});
     runs::run(warehouse, Job::Transfer(config), &RunRequest::by_hand(), detail, async |run| {
         let request = request_of(warehouse, config, run).await?;

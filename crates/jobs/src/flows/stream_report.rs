@@ -259,6 +259,7 @@ impl Recorder<'_> {
             changes: json!({
                 "lag_messages": shard.lag_messages,
                 "lag_seconds": shard.lag_millis.map(|millis| millis as f64 / 1e3),
+                "worker": shard.worker,
             }),
         };
         state.status.tables.iter().map(outcome).chain(state.status.shards.iter().map(shard)).collect()

@@ -17,6 +17,7 @@ use transfer::resume::Permission;
 use transfer::run::{Request, TableMode, TableReport, Target, TransferReport};
 
 use crate::flows::base_backups;
+use crate::flows::consumer::require_source;
 use crate::runs::{self, FlowOutcome, RunRequest};
 use crate::warehouse::Warehouse;
 
@@ -65,6 +66,7 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, options: TransferO
 /// Hands tables over from the transfer that carried them to the transfer `name`, which goes on from their position.
 pub async fn hand_over(warehouse: &Warehouse, name: &str, tables: Vec<String>) -> Result<Vec<HandOver>> {
     let config = warehouse.transfer(name)?;
+    require_source(config, "hand-over")?;
     let detail = json!({"transfer": name, "tables": tables, "source": config.source});
     runs::run(warehouse, Job::Transfer(config), &RunRequest::by_hand(), detail, async |run| {
         let request = Request { tables, ..request(warehouse, config, run).await? };

@@ -124,6 +124,11 @@ pub static TRANSFERS: SystemTable<TransferTableRow> = SystemTable {
             Integer(|r| r.changes["lag_messages"].as_i64()),
         ),
         column(
+            "worker",
+            "Of a shard of a stream: the worker that reads it.",
+            Text(|r| r.changes["worker"].as_str().filter(|worker| !worker.is_empty()).map(str::to_owned)),
+        ),
+        column(
             "retained_bytes",
             "Bytes of the log that the source keeps for the transfer's slot.",
             Integer(|r| r.changes["retained_bytes"].as_i64()),

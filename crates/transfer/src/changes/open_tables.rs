@@ -64,6 +64,8 @@ pub struct Prepared {
 pub struct Rereads {
     /// As a user asked for, until they were read.
     pub by_user: BTreeSet<String>,
+    /// A user asked for all tables, and they are not among `by_user` yet.
+    pub all_by_user: bool,
     /// Where the log lacked values, until they were read.
     pub automatic: BTreeSet<String>,
     /// When those of `automatic` were read.
@@ -82,6 +84,9 @@ pub async fn ready_tables(
     rereads: &mut Rereads,
 ) -> Result<Vec<PresentTable>> {
     let plans = std::mem::take(&mut prepared.plan.tables);
+    if std::mem::take(&mut rereads.all_by_user) {
+        rereads.by_user.extend(plans.iter().map(|plan| plan.source.display()));
+    }
     let (mut ready, mut to_copy) = (Vec::new(), Vec::new());
     for plan in plans {
         let name = plan.source.display();

@@ -28,6 +28,7 @@ use crate::postgres::replication::ReplicationConnection;
 use crate::postgres::{Catalog, Endpoint, Identity};
 use crate::publish::{StreamApplier, StreamTarget};
 use crate::request::{Request, Target};
+use crate::resume::Permission;
 use crate::run::{check_distinct_databases, retain_tables};
 use crate::timeline::{Continuity, Log, LogPosition};
 
@@ -52,14 +53,15 @@ pub enum StreamEnd {
     CaughtUp,
 }
 
-/// Streams until `observer` stops it or the end is reached. Tables of `request.tables` are read again first; with the
-/// permission [`Permission::Replace`] in place of the lake's rows.
+/// Streams until `observer` stops it or the end is reached. Tables of `request.tables`, or all with the permission
+/// [`Permission::Resync`] and no names, are read again first; with [`Permission::Replace`] in place of the lake's rows.
 ///
 /// # Errors
 /// Where the source or the lake is not set up for it; with [`StreamEnd::CaughtUp`] any error that ends a session.
 pub async fn run(request: &Arc<Request>, end: StreamEnd, observer: &Arc<dyn StreamObserver>) -> Result<()> {
     let mut wait = WAIT_MIN;
-    let mut rereads = Rereads { by_user: request.tables.iter().cloned().collect(), ..Rereads::default() };
+    let all_by_user = request.tables.is_empty() && request.permission == Permission::Resync;
+    let mut rereads = Rereads { by_user: request.tables.iter().cloned().collect(), all_by_user, ..Rereads::default() };
     loop {
         let started = Instant::now();
         rereads.by_user.extend(RereadRequest::read(request).await?.tables);

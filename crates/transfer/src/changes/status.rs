@@ -70,6 +70,8 @@ pub struct ShardStatus {
     pub lag_messages: Option<u64>,
     /// The age of the oldest of them in milliseconds, where that is known.
     pub lag_millis: Option<u64>,
+    /// The worker that reads it; empty where nobody does.
+    pub worker: String,
 }
 
 /// Observes a stream, and decides when it ends. The methods are called from the stream's own thread.

@@ -62,17 +62,21 @@ pub fn arrow_type(column: &ColumnDefinition) -> DataType {
 pub fn inferred(json: &str) -> ColumnType {
     match json.as_bytes().first() {
         Some(b't' | b'f') => ColumnType::Boolean,
-        Some(b'-' | b'0'..=b'9') if !json.contains(['.', 'e', 'E']) => ColumnType::Int(8),
+        Some(b'-' | b'0'..=b'9') if !json.contains(['.', 'e', 'E']) => match json.parse::<i64>() {
+            Ok(_) => ColumnType::Int(8),
+            Err(_) => ColumnType::Numeric(None),
+        },
         Some(b'-' | b'0'..=b'9') => ColumnType::Real8,
         _ => ColumnType::Text(None),
     }
 }
 
-/// Reads a value, which is a text of JSON.
+/// Reads a value, which is a text of JSON. What is `is_exact` is written to a PostgreSQL: dates without an end are the greatest
+/// and the least number, and not the last day that the lake has, and a text has no byte 0.
 ///
 /// # Errors
 /// What was expected.
-pub fn read<'a>(json: &'a str, data_type: &DataType) -> Result<Cell<'a>, String> {
+pub fn read<'a>(json: &'a str, data_type: &DataType, is_exact: bool) -> Result<Cell<'a>, String> {
     if json == "null" {
         return Ok(Cell::Null);
     }
@@ -81,7 +85,14 @@ pub fn read<'a>(json: &'a str, data_type: &DataType) -> Result<Cell<'a>, String>
     let integer = |min: i128, max: i128, what: &str| {
         decimal(&text, 0).filter(|value| (min..=max).contains(value)).map(Cell::Int).ok_or_else(|| expected(what))
     };
+    let is_infinite = is_exact && matches!(text.as_ref(), "infinity" | "-infinity");
+    let is_negative = text.starts_with('-');
     match data_type {
+        DataType::Date32 if is_infinite => Ok(Cell::Int(if is_negative { i32::MIN } else { i32::MAX }.into())),
+        DataType::Timestamp(..) if is_infinite => Ok(Cell::Int(if is_negative { i64::MIN } else { i64::MAX }.into())),
+        DataType::Utf8 if is_exact && text.contains('\0') => {
+            Err("PostgreSQL's texts have no character U+0000".to_owned())
+        }
         DataType::Boolean => match text.as_ref() {
             "true" | "t" | "1" | "TRUE" => Ok(Cell::Bool(true)),
             "false" | "f" | "0" | "FALSE" => Ok(Cell::Bool(false)),
@@ -374,7 +385,7 @@ mod tests {
             ),
             ("null", DataType::Utf8, Some(Cell::Null)),
         ] {
-            assert_eq!(read(json, &data_type).ok(), expected, "{json} as {data_type}");
+            assert_eq!(read(json, &data_type, false).ok(), expected, "{json} as {data_type}");
         }
     }
 }

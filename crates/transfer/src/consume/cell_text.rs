@@ -9,7 +9,6 @@ use arrow::datatypes::{
 };
 use chrono::{DateTime, NaiveDate, TimeDelta};
 
-use crate::decode::INFINITE_MICROS;
 use crate::error::{Error, Result};
 
 /// The texts of a column.
@@ -58,21 +57,18 @@ fn column_texts(column: &ArrayRef) -> Result<CellTexts> {
 }
 
 fn date(days: i32) -> String {
-    let infinite = INFINITE_MICROS.map(|micros| micros / 86_400_000_000);
-    match i64::from(days) {
-        days if days == infinite[0] => "-infinity".to_owned(),
-        days if days == infinite[1] => "infinity".to_owned(),
-        days => (NaiveDate::default() + TimeDelta::days(days)).format("%Y-%m-%d").to_string(),
+    match days {
+        i32::MIN => "-infinity".to_owned(),
+        i32::MAX => "infinity".to_owned(),
+        days => (NaiveDate::default() + TimeDelta::days(days.into())).format("%Y-%m-%d").to_string(),
     }
 }
 
 fn instant(micros: i64, offset: &str) -> String {
-    if micros == INFINITE_MICROS[0] {
-        return "-infinity".to_owned();
-    }
-    match DateTime::from_timestamp_micros(micros).filter(|_| micros != INFINITE_MICROS[1]) {
-        Some(at) => format!("{}{offset}", at.format("%Y-%m-%d %H:%M:%S%.6f")),
-        None => "infinity".to_owned(),
+    match DateTime::from_timestamp_micros(micros) {
+        _ if micros == i64::MIN => "-infinity".to_owned(),
+        Some(at) if micros != i64::MAX => format!("{}{offset}", at.format("%Y-%m-%d %H:%M:%S%.6f")),
+        _ => "infinity".to_owned(),
     }
 }
 
@@ -92,16 +88,15 @@ mod tests {
     use arrow::array::{ArrayRef, BinaryArray, Date32Array, Decimal128Array, Float64Array, TimestampMicrosecondArray};
 
     use super::column_texts;
-    use crate::decode::INFINITE_MICROS;
 
     #[test]
     fn values_are_written_as_postgresql_reads_them() {
         let decimals = Decimal128Array::from(vec![-5, 120]).with_precision_and_scale(10, 2).unwrap();
-        let times = TimestampMicrosecondArray::from(vec![-1, INFINITE_MICROS[1]]);
+        let times = TimestampMicrosecondArray::from(vec![-1, i64::MAX]);
         let columns: [(ArrayRef, [&str; 2]); 6] = [
             (Arc::new(Float64Array::from(vec![f64::NAN, f64::NEG_INFINITY])), ["NaN", "-inf"]),
             (Arc::new(decimals), ["-0.05", "1.20"]),
-            (Arc::new(Date32Array::from(vec![-1, 20_000])), ["1969-12-31", "2024-10-04"]),
+            (Arc::new(Date32Array::from(vec![i32::MIN, 2_932_896])), ["-infinity", "9999-12-31"]),
             (Arc::new(times.clone()), ["1969-12-31 23:59:59.999999", "infinity"]),
             (Arc::new(times.with_timezone("UTC")), ["1969-12-31 23:59:59.999999+00", "infinity"]),
             (Arc::new(BinaryArray::from(vec![&b"\x00\xff"[..], b""])), ["\\x00ff", "\\x"]),

@@ -17,9 +17,23 @@ use crate::plan::name_filter;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Definitions {
     /// Their columns and keys.
-    pub tables: BTreeMap<String, TableDefinition>,
+    pub tables: BTreeMap<String, KnownTable>,
     /// Those that take no changes.
     pub refused: BTreeMap<String, Refusal>,
+}
+
+/// What is known of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownTable {
+    /// Its columns and its key.
+    #[serde(flatten)]
+    pub definition: TableDefinition,
+    /// No control message has told its key.
+    #[serde(default)]
+    pub lacks_control: bool,
+    /// The replay in which it was created in the target.
+    #[serde(default)]
+    pub created_in: Option<u64>,
 }
 
 /// A record of a table.
@@ -54,16 +68,46 @@ impl Definitions {
     }
 
     /// Adds the columns and the key of a table to what other workers may have added.
-    pub async fn add(store: StreamStore<'_>, transfer: &str, table: &str, definition: &TableDefinition) -> Result<()> {
-        let before: Option<TableDefinition> = read_one(store, &record(&folder(transfer), table)).await?;
-        let all = match &before {
-            None => Some(definition.clone()),
+    pub async fn add(
+        store: StreamStore<'_>,
+        transfer: &str,
+        table: &str,
+        definition: &TableDefinition,
+        by: DefinedBy,
+    ) -> Result<()> {
+        Definitions::change(store, transfer, table, |known| {
             // Types that contradict each other are refused before.
-            Some(before) => extended(before, definition).unwrap_or_else(|_| Some(definition.clone())),
-        };
-        match all {
-            Some(all) => write_one(store, &folder(transfer), table, all).await,
-            None => Ok(()),
+            if let Some(all) = extended(&known.definition, definition, by).unwrap_or_else(|_| Some(definition.clone()))
+            {
+                known.definition = all;
+            }
+            known.lacks_control &= by == DefinedBy::Row;
+        })
+        .await
+    }
+
+    /// Notes in which replay a table was created; `None` where it is to be created again.
+    pub async fn note_creation(
+        store: StreamStore<'_>,
+        transfer: &str,
+        table: &str,
+        created_in: Option<u64>,
+    ) -> Result<()> {
+        Definitions::change(store, transfer, table, |known| known.created_in = created_in).await
+    }
+
+    async fn change(
+        store: StreamStore<'_>,
+        transfer: &str,
+        table: &str,
+        change: impl FnOnce(&mut KnownTable),
+    ) -> Result<()> {
+        let before: Option<KnownTable> = read_one(store, &record(&folder(transfer), table)).await?;
+        let mut known = before.clone().unwrap_or_else(|| KnownTable { lacks_control: true, ..KnownTable::default() });
+        change(&mut known);
+        match before.as_ref() == Some(&known) {
+            true => Ok(()),
+            false => write_one(store, &folder(transfer), table, known).await,
         }
     }
 
@@ -116,29 +160,55 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
     serde_json::from_slice(text).map_err(|e| Error::setup("read the record of a stream's table").because(e))
 }
 
+/// What tells a transfer from one of its name in another warehouse, also after this one's folder was moved.
+pub async fn owner(store: StreamStore<'_>, transfer: &str) -> Result<String> {
+    let name = format!("{transfer}.owner");
+    if let Some(known) = store.read(&name).await? {
+        return String::from_utf8(known).map_err(|e| Error::setup("read the record of a transfer").because(e));
+    }
+    let owner = uuid::Uuid::new_v4().to_string();
+    store.write(&name, owner.clone().into_bytes()).await?;
+    Ok(owner)
+}
+
 /// The tables that a transfer reads and that have no key.
 pub async fn tables_without_key(store: StreamStore<'_>, settings: &ConsumeSettings) -> Result<Vec<String>> {
-    let tables: BTreeMap<String, TableDefinition> = read_all(store, &folder(&settings.name)).await?;
+    let tables: BTreeMap<String, KnownTable> = read_all(store, &folder(&settings.name)).await?;
     let selects = name_filter(&settings.include, &settings.exclude)?;
-    let has_none = |(name, table): &(String, TableDefinition)| {
-        table.primary_key.is_empty() && !settings.keys.contains_key(name) && selects(name)
+    let has_none = |(name, table): &(String, KnownTable)| {
+        table.definition.primary_key.is_empty() && !settings.keys.contains_key(name) && selects(name)
     };
     Ok(tables.into_iter().filter(has_none).map(|(name, _)| name).collect())
 }
 
-/// The definition with the columns of another one that it does not have, and with wider types; `None` where it has all.
-/// Columns that are gone stay: the lake keeps their values of earlier rows. A column whose type is narrower than before
-/// keeps the wider one.
+/// Where a definition comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DefinedBy {
+    /// A control message, which has the table's key, also where there is none.
+    Control,
+    /// The members of a row, which do not tell the key.
+    Row,
+}
+
+/// The definition with the columns of another one that it does not have, with wider types, and with the key of a control
+/// message; `None` where it has all. Columns that are gone stay: the lake keeps their values of earlier rows. A column whose
+/// type is narrower than before keeps the wider one.
 ///
 /// # Errors
 /// A column that has a type which the values before do not fit into, nor the other way around.
 pub fn extended(
     before: &TableDefinition,
     now: &TableDefinition,
+    by: DefinedBy,
 ) -> std::result::Result<Option<TableDefinition>, String> {
     let mut all = before.clone();
     for column in &now.columns {
+        let is_alike = |known: &ColumnDefinition| known.name.eq_ignore_ascii_case(&column.name);
+        let has_alike = by == DefinedBy::Row && all.columns.iter().any(is_alike);
         match all.columns.iter_mut().find(|known| known.name == column.name) {
+            None if has_alike => {
+                return Err(format!("column {:?} differs from another one by upper case only", column.name));
+            }
             None => all.columns.push(column.clone()),
             Some(known) if lake::widens(&arrow_type(column), &arrow_type(known)) => {}
             Some(known) if lake::widens(&arrow_type(known), &arrow_type(column)) => known.clone_from(column),
@@ -152,7 +222,7 @@ pub fn extended(
             }
         }
     }
-    if !now.primary_key.is_empty() {
+    if by == DefinedBy::Control || !now.primary_key.is_empty() {
         all.primary_key.clone_from(&now.primary_key);
     }
     Ok((all != *before).then_some(all))

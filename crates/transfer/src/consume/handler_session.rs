@@ -82,6 +82,7 @@ pub async fn run(options: Arc<HandlerOptions>, shards: Vec<HandledShard>) -> Res
     drop(statuses);
     let (mut beaten_at, mut reported_at) = (Instant::now(), Instant::now() - REPORT_INTERVAL);
     let mut state: std::collections::BTreeMap<String, ShardStatus> = std::collections::BTreeMap::new();
+    let mut others: Vec<ShardStatus> = Vec::new();
     let mut outcome: Result<SessionEnd> = Ok(SessionEnd::Stopped);
     loop {
         while let Ok(status) = reported.try_recv() {
@@ -89,7 +90,7 @@ pub async fn run(options: Arc<HandlerOptions>, shards: Vec<HandledShard>) -> Res
         }
         if reported_at.elapsed() >= REPORT_INTERVAL || running.is_empty() {
             reported_at = Instant::now();
-            let shards = state.values().cloned().collect();
+            let shards = state.values().chain(&others).cloned().collect();
             options.part.observer.report(&StreamStatus { shards, ..StreamStatus::default() });
         }
         tokio::select! {
@@ -117,6 +118,7 @@ pub async fn run(options: Arc<HandlerOptions>, shards: Vec<HandledShard>) -> Res
                 if beaten_at.elapsed() >= HEARTBEAT {
                     beaten_at = Instant::now();
                     call_resent(&options, &own).await?;
+                    others = options.part.other_shards(&own).await?;
                     if options.part.has_changed(&own).await? {
                         outcome = outcome.map(|_| SessionEnd::Changed);
                         ends.send_replace(true);
@@ -183,6 +185,7 @@ async fn handle(
             position: shard.record.position,
             lag_messages: shard.lag.messages,
             lag_millis: shard.lag.millis,
+            worker: shard.record.worker.clone(),
         };
         // Where the session has ended, nobody receives it.
         let _ = statuses.send(status);

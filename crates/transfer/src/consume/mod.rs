@@ -17,6 +17,7 @@ mod handler;
 mod handler_session;
 mod postgres_table;
 mod quarantine;
+mod removals;
 mod replay;
 mod rows;
 mod run;
@@ -37,13 +38,13 @@ use stream::{Address, CredentialsProvider, Start};
 
 use crate::settings::Deletes;
 
-pub use definitions::tables_without_key;
+pub use definitions::{owner, tables_without_key};
 pub use end::ConsumeEnd;
 pub use handler::{BatchHandler, BatchOutcome, HandlerSettings};
 pub use postgres_table::PostgresTarget;
 pub use quarantine::{Quarantine, QuarantinedMessage};
 pub use replay::ReplayRecord;
-pub use run::run;
+pub use run::{check_target, run};
 pub use shard_record::{ShardRecord, forget_positions};
 
 /// The shard of a message that a user has sent again begins with it.

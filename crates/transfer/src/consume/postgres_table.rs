@@ -22,7 +22,7 @@ const PIPELINE_STATEMENTS: usize = 1000;
 const PREPARE: &str = "SELECT pg_advisory_lock(hashtext('wattlake')); \
      CREATE SCHEMA IF NOT EXISTS wattlake; \
      CREATE TABLE IF NOT EXISTS wattlake.stream_tables (target_schema text, target_table text, transfer text NOT NULL, \
-     source text NOT NULL, PRIMARY KEY (target_schema, target_table)); \
+     source text NOT NULL, owner text, PRIMARY KEY (target_schema, target_table)); \
      CREATE TABLE IF NOT EXISTS wattlake.stream_positions (target_schema text, target_table text, name text, \
      position bigint NOT NULL, PRIMARY KEY (target_schema, target_table, name)); \
      SELECT pg_advisory_unlock(hashtext('wattlake'))";
@@ -31,6 +31,8 @@ const PREPARE: &str = "SELECT pg_advisory_lock(hashtext('wattlake')); \
 #[derive(Clone)]
 pub struct PostgresTarget {
     endpoint: Endpoint,
+    /// What tells the transfer from one of its name in another warehouse.
+    owner: String,
     connection: Arc<Mutex<Option<Connection>>>,
 }
 
@@ -42,8 +44,13 @@ struct Connection {
 
 impl PostgresTarget {
     /// A target that is not connected yet.
-    pub fn new(endpoint: Endpoint) -> PostgresTarget {
-        PostgresTarget { endpoint, connection: Arc::default() }
+    pub fn new(endpoint: Endpoint, owner: String) -> PostgresTarget {
+        PostgresTarget { endpoint, owner, connection: Arc::default() }
+    }
+
+    /// Where it is.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Uses the connection. An error ends it, and with it its transaction.
@@ -137,9 +144,10 @@ impl PostgresTable {
         let found = self.server.with(|connection| {
             connection.wire.batch("BEGIN")?;
             let claimed = connection.wire.execute(&format!(
-                "INSERT INTO wattlake.stream_tables VALUES ({schema}, {table}, {}, {}) ON CONFLICT DO NOTHING",
+                "INSERT INTO wattlake.stream_tables VALUES ({schema}, {table}, {}, {}, {}) ON CONFLICT DO NOTHING",
                 literal(transfer),
-                literal(source)
+                literal(source),
+                literal(&self.server.owner)
             ))?;
             let has_rows = format!("SELECT 1 WHERE EXISTS (SELECT FROM {})", relation(&self.target));
             if claimed > 0 && !connection.wire.rows(&has_rows)?.is_empty() {
@@ -148,13 +156,23 @@ impl PostgresTable {
                 return Err(Error::setup(what).state("other-transfer").hint(hint));
             }
             connection.wire.batch("COMMIT")?;
-            connection.wire.rows(&format!("SELECT transfer, source FROM wattlake.stream_tables WHERE {place}"))
+            connection.wire.rows(&format!("SELECT transfer, source, owner FROM wattlake.stream_tables WHERE {place}"))
         })?;
-        let is_own = |row: &Vec<Option<String>>| *row == [Some(transfer.to_owned()), Some(source.to_owned())];
+        if let [row] = found.as_slice()
+            && row[..2] == [Some(transfer.to_owned()), Some(source.to_owned())]
+            && row[2].as_ref() != Some(&self.server.owner)
+        {
+            let what = format!(
+                "apply changes of {source}: {} is filled by the transfer {transfer} of another warehouse",
+                self.target
+            );
+            return Err(Error::setup(what).state("other-transfer").hint("choose another schema with into = \"...\""));
+        }
+        let is_own = |row: &Vec<Option<String>>| row[..2] == [Some(transfer.to_owned()), Some(source.to_owned())];
         if found.iter().all(is_own) {
             return Ok(());
         }
-        let by: Vec<String> = found.into_iter().flatten().flatten().collect();
+        let by: Vec<String> = found.into_iter().flat_map(|row| row.into_iter().take(2)).flatten().collect();
         let what =
             format!("apply changes of {source}: {} is filled by the transfer {}", self.target, by.join(" with "));
         Err(Error::setup(what).state("other-transfer").hint("choose another schema with into = \"...\""))
@@ -176,8 +194,9 @@ impl PostgresTable {
         )
     }
 
-    /// Follows a definition: adds columns, and widens those of `wider`. Nothing may wait for a commit.
-    pub fn define(&mut self, definition: &TableDefinition, wider: &[String]) -> Result<()> {
+    /// Follows a definition: adds columns, widens those of `wider`, and gives the table its key where it has another one.
+    /// Nothing may wait for a commit.
+    pub fn define(&mut self, definition: &TableDefinition, wider: &[String], is_rekeyed: bool) -> Result<()> {
         self.key.clone_from(&definition.primary_key);
         let (table, target, present_columns) = (relation(&self.target), &self.target, &self.columns);
         self.columns = self.server.with(|connection| {
@@ -191,6 +210,10 @@ impl PostgresTable {
                     true => continue,
                 };
                 connection.wire.batch(&format!("ALTER TABLE {table} {action}"))?;
+            }
+            if is_rekeyed {
+                let statement = rekeyed(connection, target, &definition.primary_key)?;
+                connection.wire.batch(&statement)?;
             }
             // Their types are other ones now.
             if connection.prepared.drain().count() > 0 {
@@ -478,6 +501,19 @@ fn default_type(column_type: ColumnType) -> String {
         ColumnType::Bytes(_) => "bytea".to_owned(),
         ColumnType::Text(_) => "text".to_owned(),
     }
+}
+
+/// The statement that gives a table another primary key, or none.
+fn rekeyed(connection: &mut Connection, target: &TableName, key: &[String]) -> Result<String> {
+    let table = relation(target);
+    let rows = connection.wire.rows(&format!(
+        "SELECT conname FROM pg_constraint WHERE conrelid = to_regclass({}) AND contype = 'p'",
+        literal(&table)
+    ))?;
+    let dropped = rows.into_iter().flatten().flatten().map(|name| format!("DROP CONSTRAINT {}", quote(&name)));
+    let added = (!key.is_empty()).then(|| format!("ADD PRIMARY KEY ({})", list(key)));
+    let actions: Vec<String> = dropped.chain(added).collect();
+    Ok(if actions.is_empty() { String::new() } else { format!("ALTER TABLE {table} {}", actions.join(", ")) })
 }
 
 /// The columns of a table with their types; none where there is no table.

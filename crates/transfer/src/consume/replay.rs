@@ -1,7 +1,7 @@
 //! Replays: a stream is read again, with positions of its own.
 
 use serde::{Deserialize, Serialize};
-use stream::{Start, StartPosition};
+use stream::{Delivery, Start, StartPosition};
 
 use crate::changes::StreamStore;
 use crate::error::{Error, Result};
@@ -20,12 +20,34 @@ pub struct ReplayRecord {
     /// Up to where that shard was read before.
     #[serde(default)]
     pub passed: u64,
+    /// The name of that position in the stream: positions of Kinesis are counted from where a replay begins.
+    #[serde(default)]
+    pub passed_sequence: Option<String>,
+    /// The last replay of a stream that was created again. Only then are messages for tables without a key applied again, since
+    /// none of them was applied before.
+    #[serde(default)]
+    pub recreated_epoch: u64,
     /// The last replay from the beginning: it reads refused tables again.
     #[serde(default)]
     pub whole_epoch: u64,
 }
 
+/// The replays whose positions count: of tables with a key, and of tables without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Epochs {
+    /// The last replay.
+    pub keyed: u64,
+    /// The last one of a stream that was created again. A row of a table without a key can't be told from another one, so that
+    /// its messages are never applied again.
+    pub keyless: u64,
+}
+
 impl ReplayRecord {
+    /// Whose positions count.
+    pub fn epochs(&self) -> Epochs {
+        Epochs { keyed: self.epoch, keyless: self.recreated_epoch }
+    }
+
     /// The record of a transfer.
     pub async fn read(store: StreamStore<'_>, transfer: &str) -> Result<ReplayRecord> {
         let Some(text) = store.read(&format!("{transfer}.replay")).await? else { return Ok(ReplayRecord::default()) };
@@ -38,9 +60,21 @@ impl ReplayRecord {
         store.write(&format!("{transfer}.replay"), text).await
     }
 
-    /// Whether the shard had read up to this position before it was replayed alone.
-    pub fn was_passed(&self, shard: &str, position: u64) -> bool {
-        self.from_position.as_ref().is_some_and(|(of, ..)| of == shard) && position <= self.passed
+    /// Whether a message of the shard was applied before the shard was replayed alone.
+    pub fn was_passed(&self, shard: &str, message: &Delivery) -> bool {
+        if !self.is_of_shard(shard) {
+            return false;
+        }
+        match &self.passed_sequence {
+            // Decimal numbers of many digits.
+            Some(passed) => (message.sequence.len(), &message.sequence) <= (passed.len(), passed),
+            None => message.position <= self.passed,
+        }
+    }
+
+    /// Whether this shard alone is replayed.
+    pub fn is_of_shard(&self, shard: &str) -> bool {
+        self.from_position.as_ref().is_some_and(|(of, ..)| of == shard)
     }
 
     /// Where a shard begins of which nothing was read.

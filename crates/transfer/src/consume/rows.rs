@@ -23,6 +23,7 @@ pub struct RowChange<'a> {
 /// The changes of a table.
 pub struct RowsBuilder {
     types: Vec<DataType>,
+    is_exact: bool,
     key: Vec<usize>,
     is_keyed: bool,
     schema: SchemaRef,
@@ -44,8 +45,9 @@ pub fn schema_of(definition: &TableDefinition) -> SchemaRef {
 }
 
 impl RowsBuilder {
-    /// A builder without changes. `key` are the places of the key's columns; all columns where there is no key.
-    pub fn new(definition: &TableDefinition, key: &[usize]) -> RowsBuilder {
+    /// A builder without changes. `key` are the places of the key's columns; all columns where there is no key. `is_exact` is
+    /// that of [`read`].
+    pub fn new(definition: &TableDefinition, key: &[usize], is_exact: bool) -> RowsBuilder {
         let schema = schema_of(definition);
         let types: Vec<DataType> = schema.fields().iter().map(|field| field.data_type().clone()).collect();
         let old_fields: Vec<Field> = key.iter().map(|at| schema.field(*at).clone()).collect();
@@ -53,6 +55,7 @@ impl RowsBuilder {
             rows: types.iter().map(CellBuilder::new).collect(),
             old: key.iter().map(|at| CellBuilder::new(&types[*at])).collect(),
             types,
+            is_exact,
             key: key.to_vec(),
             is_keyed: !definition.primary_key.is_empty(),
             schema,
@@ -96,7 +99,9 @@ impl RowsBuilder {
         let cell = |values: &Values<'a>, at: usize| -> std::result::Result<Option<Cell<'a>>, String> {
             let name = self.schema.field(at).name();
             let Some(value) = values.get(name, at) else { return Ok(None) };
-            read(value.get(), &self.types[at]).map(Some).map_err(|what| format!("column {name:?}: {what}"))
+            read(value.get(), &self.types[at], self.is_exact)
+                .map(Some)
+                .map_err(|what| format!("column {name:?}: {what}"))
         };
         let key = |values: &Values<'a>| -> std::result::Result<Vec<Cell<'a>>, String> {
             self.key.iter().map(|at| Ok(cell(values, *at)?.unwrap_or(Cell::Null))).collect()

@@ -1,7 +1,7 @@
 //! A worker: it joins the others, takes its part of the shards, reads them, and begins again where the parts change or an
 //! error may pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use super::ConsumeRequest;
 use super::end::{ConsumeEnd, SessionEnd};
 use super::handler_session::{self, HandledShard, HandlerOptions};
+use super::removals::last_removals;
 use super::replay::{ReplayRecord, record_name};
 use super::session::{Session, SessionShard};
 use super::shard_record::ShardRecord;
@@ -18,8 +19,10 @@ use super::shard_states::ShardStates;
 use super::shard_task::ShardTask;
 use super::worker_part::WorkerPart;
 use super::workers::{self, assigned, is_free};
-use crate::changes::{StreamObserver, StreamStore};
+use crate::changes::{StreamObserver, StreamStatus, StreamStore};
 use crate::error::{Error, Kind, Result};
+use crate::postgres::{Endpoint, Identity};
+use crate::run::check_distinct;
 
 const WAIT_MIN: Duration = Duration::from_millis(500);
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -31,6 +34,12 @@ const POLL: Duration = Duration::from_millis(50);
 /// States of errors that workers of a transfer cause each other, and how often they may follow one another.
 const CONTENTION: [&str; 2] = ["shard-taken", "commit-lost"];
 const CONTENDED_MAX: u32 = 50;
+
+/// Refuses a target that is the database whose changes are in the stream. A source that can't be reached is not compared.
+pub async fn check_target(transfer: &str, target: &Endpoint, source: &Endpoint) -> Result<()> {
+    let Ok(client) = source.connect().await else { return Ok(()) };
+    check_distinct(transfer, target, (Identity::of(&client).await?, source)).await
+}
 
 /// Reads the stream until `observer` stops it or the end is reached.
 ///
@@ -77,8 +86,15 @@ fn reader_name(request: &ConsumeRequest) -> String {
     format!("wattlake-{}-{lake:016x}", request.settings.name)
 }
 
-/// A shard that is read: its name, its record, and where it begins.
-type OpenedShard = (String, ShardRecord, ShardTask, StartPosition);
+/// A shard that is read.
+struct OpenedShard {
+    id: String,
+    record: ShardRecord,
+    task: ShardTask,
+    start: StartPosition,
+    /// See [`last_removals`].
+    removals: HashMap<String, u64>,
+}
 
 async fn session(
     request: &Arc<ConsumeRequest>,
@@ -99,10 +115,6 @@ async fn session(
         }
     }
     let (shards, waits) = take(request, &reader, &replay, &alive, &all, mine, &records).await?;
-    if shards.is_empty() {
-        // Of few shards, a worker may have none; it takes them over where another one ends.
-        return idle(end, observer, waits).await;
-    }
     let part = WorkerPart {
         request: Arc::clone(request),
         observer: Arc::clone(observer),
@@ -114,12 +126,19 @@ async fn session(
         waits,
         started_at: Instant::now(),
     };
+    if shards.is_empty() {
+        // Of few shards, a worker may have none; it takes them over where another one ends.
+        return idle(&part).await;
+    }
     if let Some(settings) = request.handler.clone() {
-        let shards = shards.into_iter().map(|(id, record, task, start)| HandledShard::new(id, record, task, &start));
+        let handled = |shard: OpenedShard| HandledShard::new(shard.id, shard.record, shard.task, &shard.start);
+        let shards = shards.into_iter().map(handled);
         return handler_session::run(Arc::new(HandlerOptions { part, settings }), shards.collect()).await;
     }
-    let shards =
-        shards.into_iter().map(|(id, record, task, start)| SessionShard::new(id, record, task, &start)).collect();
+    let opened = |shard: OpenedShard| {
+        SessionShard::new(shard.id, shard.record, shard.task, &shard.start).without_removed(shard.removals)
+    };
+    let shards = shards.into_iter().map(opened).collect();
     let runtime = Handle::current();
     let running = tokio::task::spawn_blocking(move || Session::new(part, shards, runtime)?.run());
     running.await.map_err(|e| Error::bug("apply the messages of a stream").because(e))?
@@ -174,8 +193,12 @@ async fn take(
         };
         record.worker.clone_from(&request.worker);
         record.write(store, transfer, &record_name(replay.epoch, &id)).await?;
+        let removals = match replay.is_of_shard(&id) && request.handler.is_none() {
+            true => last_removals(reader, replay, &id, &start).await?,
+            false => HashMap::new(),
+        };
         let task = ShardTask::start(reader, &id, &start).await?;
-        shards.push((id, record, task, start));
+        shards.push(OpenedShard { id, record, task, start, removals });
     }
     Ok((shards, waits))
 }
@@ -197,14 +220,15 @@ async fn continued(
 }
 
 /// Waits until the workers change, or a shard is released.
-async fn idle(end: ConsumeEnd, observer: &Arc<dyn StreamObserver>, waits: bool) -> Result<SessionEnd> {
-    if end == ConsumeEnd::CaughtUp && !waits {
+async fn idle(part: &WorkerPart) -> Result<SessionEnd> {
+    if part.end == ConsumeEnd::CaughtUp && !part.waits {
         return Ok(SessionEnd::Stopped);
     }
-    observer.report(&crate::changes::StreamStatus::default());
-    let until = Instant::now() + if waits { TAKE_WAIT } else { workers::HEARTBEAT };
+    let shards = part.other_shards(&[]).await?;
+    part.observer.report(&StreamStatus { shards, ..StreamStatus::default() });
+    let until = Instant::now() + if part.waits { TAKE_WAIT } else { workers::HEARTBEAT };
     while Instant::now() < until {
-        if observer.should_stop() {
+        if part.observer.should_stop() {
             return Ok(SessionEnd::Stopped);
         }
         tokio::time::sleep(POLL).await;

@@ -17,7 +17,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 use super::RESENT;
 use super::barrier::{self, Barrier};
-use super::definitions::Definitions;
+use super::definitions::{DefinedBy, Definitions};
 use super::end::SessionEnd;
 use super::quarantine::Quarantine;
 use super::shard_record::ShardRecord;
@@ -29,6 +29,7 @@ use crate::changes::{ShardStatus, StreamStatus, StreamStore, TableStatus};
 use crate::error::{Error, Kind, Result};
 use crate::lsn::Lsn;
 use crate::plan::name_filter;
+use crate::postgres::catalog_display;
 
 /// How long a loop waits where no shard has a message.
 const IDLE_WAIT: Duration = Duration::from_millis(2);
@@ -57,6 +58,8 @@ pub struct SessionShard {
     /// All messages of now were received.
     is_caught_up: bool,
     is_end: bool,
+    /// Up to where messages of a table are not applied again, since all its rows were removed there.
+    removals: HashMap<String, u64>,
 }
 
 impl SessionShard {
@@ -77,7 +80,21 @@ impl SessionShard {
             lag: Lag::default(),
             is_caught_up: false,
             is_end: false,
+            removals: HashMap::new(),
         }
+    }
+
+    /// Without the messages of tables before these positions.
+    pub fn without_removed(self, removals: HashMap<String, u64>) -> SessionShard {
+        SessionShard { removals, ..self }
+    }
+
+    fn is_removed(&self, metadata: &Metadata<'_>, position: u64) -> bool {
+        if self.removals.is_empty() {
+            return false;
+        }
+        let name = catalog_display(&metadata.schema_name, &metadata.table_name);
+        self.removals.get(&name).is_some_and(|removed| position < *removed)
     }
 }
 
@@ -87,6 +104,8 @@ pub struct Session {
     /// On which the lake is written.
     runtime: Handle,
     shards: Vec<SessionShard>,
+    /// The shards of other workers, as their records have them.
+    others: Vec<ShardStatus>,
     tables: HashMap<String, Option<ConsumedTable>>,
     definitions: Definitions,
     selects: Box<dyn Fn(&str) -> bool + Send>,
@@ -108,6 +127,7 @@ impl Session {
         let selects = name_filter(&settings.include, &settings.exclude)?;
         let mut session = Session {
             shards,
+            others: Vec::new(),
             tables: HashMap::new(),
             definitions,
             selects: Box::new(selects),
@@ -228,6 +248,7 @@ impl Session {
             Err(reason) => self.quarantine(&shard, delivery, &reason),
             Ok(message) => {
                 let outcome = match &message.body {
+                    Body::Data { .. } if self.shards[at].is_removed(&message.metadata, delivery.position) => Ok(()),
                     Body::Data { operation, values, before } => self.change(
                         (&shard, delivery.position, delivery.data.len()),
                         &message.metadata,
@@ -257,8 +278,8 @@ impl Session {
         before: Option<&Values<'_>>,
     ) -> Result<std::result::Result<(), String>> {
         let request = Arc::clone(&self.part.request);
-        let (epoch, left_out) = (self.part.replay.epoch, request.settings.left_out);
-        let runtime = self.runtime.clone();
+        let left_out = request.settings.left_out;
+        let (epochs, runtime) = (self.part.replay.epochs(), self.runtime.clone());
         let Some(table) = self.table(metadata)? else { return Ok(Ok(())) };
         if let Some(error) = &table.error {
             // The stream goes on without it, until it is read again.
@@ -269,18 +290,31 @@ impl Session {
                 Ok(())
             });
         }
-        if position <= table.position(&request.settings.name, epoch, shard)? {
+        if position <= table.position(&request.settings.name, epochs, shard)? {
             return Ok(Ok(()));
         }
-        if let Some(wider) = table.with_columns_of(values)
-            && let Some(all) = table.define(&request, epoch, &wider)?
-        {
-            keep(&request, &table.name, &all, &runtime)?;
+        if values.0.is_empty() {
+            return Ok(Err("its row has no columns".to_owned()));
         }
-        if operation == Operation::Update && !table.has_key() {
+        let lacks_key = match operation {
+            Operation::Update => !table.has_key(),
+            // Of a table whose key no message has told, a row can only be found by all its columns.
+            Operation::Delete => table.lacks_columns_of_rows(values),
+            Operation::Load | Operation::Insert => false,
+        };
+        if lacks_key {
             let hint =
                 format!("the key of {} is not known: give it by [tables.{:?}] key = [...]", table.name, table.name);
             return Ok(Err(hint));
+        }
+        if let Some(further) = table.with_columns_of(values) {
+            // Of a message that can't be applied, no column is added.
+            if let Err(reason) = table.try_with(&further, operation, values, before) {
+                return Ok(Err(reason));
+            }
+            if let Some(all) = table.define(&request, epochs, &further, DefinedBy::Row)? {
+                keep(&request, &table.name, &all, DefinedBy::Row, &runtime)?;
+            }
         }
         let at = metadata.commit_timestamp.unwrap_or(metadata.timestamp);
         let change = MessageChange {
@@ -303,20 +337,20 @@ impl Session {
         definition: Option<&TableDefinition>,
     ) -> Result<std::result::Result<(), String>> {
         let request = Arc::clone(&self.part.request);
-        let (epoch, runtime) = (self.part.replay.epoch, self.runtime.clone());
+        let (epochs, runtime) = (self.part.replay.epochs(), self.runtime.clone());
         let shard = self.shards[at].id.clone();
         let Some(table) = self.table(metadata)? else { return Ok(Ok(())) };
         let name = table.name.clone();
         match operation {
             ControlOperation::TruncateTable | ControlOperation::DropTable if metadata.is_in_all_shards() => {
-                let is_done = delivery.position <= table.position(&request.settings.name, epoch, &shard)?;
+                let is_done = delivery.position <= table.position(&request.settings.name, epochs, &shard)?;
                 // What a shard has passed before it is replayed alone, the others don't come to again.
-                if self.part.replay.was_passed(&shard, delivery.position) {
+                if self.part.replay.was_passed(&shard, delivery) {
                     return Ok(Ok(()));
                 }
                 let place = (metadata.stream_position.as_deref(), metadata.transaction_record_id);
                 let micros = metadata.timestamp.timestamp_micros();
-                let id = barrier::id(epoch, &name, operation.name(), micros, place);
+                let id = barrier::id(epochs.keyed, &name, operation.name(), micros, place);
                 let at_micros = metadata.timestamp.timestamp_micros();
                 let is_drop = operation == ControlOperation::DropTable;
                 let barrier = Barrier { id, table: name, at_micros, position: delivery.position, is_drop };
@@ -335,10 +369,21 @@ impl Session {
             ControlOperation::DropTable | ControlOperation::TruncateTable => Ok(Ok(())),
             _ if table.error.is_some() => Ok(Ok(())),
             _ => {
-                let Some(definition) = definition else { return Ok(Err("it defines no table".to_owned())) };
-                match table.define(&request, epoch, definition) {
-                    Ok(Some(all)) => keep(&request, &name, &all, &runtime).map(Ok),
-                    Ok(None) => Ok(Ok(())),
+                // Some messages of DMS have no definition: the rows that follow tell the columns.
+                let Some(definition) = definition.filter(|definition| !definition.columns.is_empty()) else {
+                    return Ok(Ok(()));
+                };
+                let followed = table.define(&request, epochs, definition, DefinedBy::Control).and_then(|all| {
+                    if let Some(all) = all {
+                        keep(&request, &name, &all, DefinedBy::Control, &runtime)?;
+                    }
+                    match operation {
+                        ControlOperation::CreateTable => table.create(&request, epochs),
+                        _ => Ok(()),
+                    }
+                });
+                match followed {
+                    Ok(()) => Ok(Ok(())),
                     Err(error) if error.kind == Kind::Retry => Err(error),
                     Err(error) => {
                         let target = table.target.clone();
@@ -355,7 +400,7 @@ impl Session {
 
     /// The table of a message, opened; `None` where it is left out.
     fn table(&mut self, metadata: &Metadata<'_>) -> Result<Option<&mut ConsumedTable>> {
-        let name = crate::postgres::catalog_display(&metadata.schema_name, &metadata.table_name);
+        let name = catalog_display(&metadata.schema_name, &metadata.table_name);
         if !self.tables.contains_key(&name) {
             let table = match (self.selects)(&name) {
                 false => None,
@@ -383,11 +428,11 @@ impl Session {
 
     /// Commits tables. One that can't be is refused, and the others go on.
     fn commit_where(&mut self, selects: impl Fn(&ConsumedTable) -> bool) -> Result<()> {
-        let (request, epoch) = (Arc::clone(&self.part.request), self.part.replay.epoch);
+        let (request, epochs) = (Arc::clone(&self.part.request), self.part.replay.epochs());
         let mut failed = Vec::new();
         for table in self.tables.values_mut().flatten().filter(|table| selects(table)) {
             fail::fail_point!("consume-commit");
-            match table.commit(&request, epoch) {
+            match table.commit(&request, epochs) {
                 Err(error) if error.kind != Kind::Retry => {
                     failed.push((table.name.clone(), table.target.clone(), error))
                 }
@@ -430,6 +475,7 @@ impl Session {
         }
         self.beaten_at = Instant::now();
         let own: Vec<String> = self.shards.iter().map(|shard| shard.id.clone()).collect();
+        self.others = self.runtime.block_on(self.part.other_shards(&own))?;
         self.runtime.block_on(self.part.has_changed(&own))
     }
 
@@ -439,6 +485,7 @@ impl Session {
             position: self.durable(shard),
             lag_messages: shard.lag.messages,
             lag_millis: shard.lag.millis,
+            worker: self.part.request.worker.clone(),
         }
     }
 
@@ -463,7 +510,7 @@ impl Session {
             confirmed: Lsn::from_i64(confirmed.cast_signed()),
             bytes: self.bytes,
             tables: self.tables.values().flatten().map(status).collect(),
-            shards: self.shards.iter().map(|shard| self.shard_status(shard)).collect(),
+            shards: self.shards.iter().map(|shard| self.shard_status(shard)).chain(self.others.clone()).collect(),
         });
     }
 }

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lake::TableName;
-use stream::message::{Operation, TableDefinition, Values};
+use stream::message::{ColumnDefinition, Operation, TableDefinition, Values};
 use tokio::runtime::Handle;
 
-use super::definitions::{Definitions, extended, unknown_columns};
+use super::definitions::{DefinedBy, Definitions, KnownTable, extended, unknown_columns};
 use super::postgres_table::PostgresTable;
+use super::replay::Epochs;
 use super::rows::{RowsBuilder, schema_of};
 use super::{ConsumeRequest, ConsumeTarget, LeftOut};
 use crate::changes::table_writer::Applied;
@@ -48,6 +49,8 @@ pub struct ConsumedTable {
     definition: TableDefinition,
     key: Vec<usize>,
     rows: RowsBuilder,
+    /// See [`RowsBuilder::new`].
+    is_exact: bool,
     writer: Option<RowsWriter>,
     /// The positions that the table has, by shard.
     committed: BTreeMap<String, u64>,
@@ -59,6 +62,10 @@ pub struct ConsumedTable {
     pub oldest: Option<i64>,
     committed_at: Option<Instant>,
     lock: PathBuf,
+    /// No control message has told its key.
+    lacks_control: bool,
+    /// That it was created is noted.
+    is_noted: bool,
     runtime: Handle,
 }
 
@@ -91,7 +98,8 @@ impl ConsumedTable {
         request: &ConsumeRequest,
         name: &str,
         target: TableName,
-        definition: Option<TableDefinition>,
+        known: Option<KnownTable>,
+        whole_epoch: u64,
         runtime: &Handle,
     ) -> Result<ConsumedTable> {
         let opening = || runtime.block_on(request.lake.table(&target)).context(format!("open {target} in the lake"));
@@ -99,10 +107,12 @@ impl ConsumedTable {
             ConsumeTarget::Lake => opening()?,
             ConsumeTarget::Postgres(_) => None,
         };
-        let mut definition = match (definition, &table) {
-            (Some(definition), _) => definition,
-            (None, Some(table)) => of_lake(table)?,
-            (None, None) => TableDefinition::default(),
+        let (lacks_control, created_in) =
+            known.as_ref().map_or((true, None), |known| (known.lacks_control, known.created_in));
+        let mut definition = match (known, &table) {
+            (Some(known), _) if !known.definition.columns.is_empty() => known.definition,
+            (_, Some(table)) => of_lake(table)?,
+            (_, None) => TableDefinition::default(),
         };
         if let Some(key) = request.settings.keys.get(name) {
             definition.primary_key.clone_from(key);
@@ -117,7 +127,14 @@ impl ConsumedTable {
             }
             (ConsumeTarget::Lake, None) => None,
         };
-        Ok(ConsumedTable::new(request, name, target, definition, writer, runtime))
+        // A later replay from the beginning fills it again.
+        if writer.is_none() && created_in.is_some_and(|created_in| created_in >= whole_epoch) {
+            let what = format!("apply changes to {name}: {target} is not there any more, and with it its earlier rows");
+            return Err(Error::input(what).state("target-removed").hint("read all of it again"));
+        }
+        let mut table = ConsumedTable::new(request, name, target, definition, writer, runtime);
+        (table.lacks_control, table.is_noted) = (lacks_control, created_in.is_some());
+        Ok(table)
     }
 
     fn new(
@@ -129,13 +146,15 @@ impl ConsumedTable {
         runtime: &Handle,
     ) -> ConsumedTable {
         let key = key_places(&definition);
+        let is_exact = matches!(request.target, ConsumeTarget::Postgres(_));
         let lock = request.scratch.join(format!("{}.{target}.lock", request.settings.name));
         ConsumedTable {
             name: name.to_owned(),
             target,
             counts: ChangeCounts::default(),
             error: None,
-            rows: RowsBuilder::new(&definition, &key),
+            rows: RowsBuilder::new(&definition, &key, is_exact),
+            is_exact,
             definition,
             key,
             writer,
@@ -145,19 +164,20 @@ impl ConsumedTable {
             oldest: None,
             committed_at: None,
             lock,
+            lacks_control: true,
+            is_noted: false,
             runtime: runtime.clone(),
         }
     }
 
-    /// The replay whose positions count. A row of a table without a key can't be told from another one, so that its
-    /// messages are never applied again.
-    fn epoch(&self, epoch: u64) -> u64 {
-        if self.has_key() { epoch } else { 0 }
+    /// The replay whose positions count.
+    fn epoch(&self, epochs: Epochs) -> u64 {
+        if self.has_key() { epochs.keyed } else { epochs.keyless }
     }
 
     /// The position up to which the table has a shard's changes.
-    pub fn position(&mut self, transfer: &str, epoch: u64, shard: &str) -> Result<u64> {
-        let epoch = self.epoch(epoch);
+    pub fn position(&mut self, transfer: &str, epochs: Epochs, shard: &str) -> Result<u64> {
+        let epoch = self.epoch(epochs);
         if let Some(position) = self.committed.get(shard) {
             return Ok(*position);
         }
@@ -182,6 +202,28 @@ impl ConsumedTable {
         !self.definition.primary_key.is_empty()
     }
 
+    /// Whether a delete can't be applied: the key is not known, and the message does not have all columns.
+    pub fn lacks_columns_of_rows(&self, values: &Values<'_>) -> bool {
+        let has = |(at, column): (usize, &ColumnDefinition)| values.get(&column.name, at).is_some();
+        self.lacks_control && !self.has_key() && !self.definition.columns.iter().enumerate().all(has)
+    }
+
+    /// Whether a row with further columns can be applied.
+    ///
+    /// # Errors
+    /// What is wrong with the message.
+    pub fn try_with(
+        &self,
+        further: &TableDefinition,
+        operation: Operation,
+        values: &Values<'_>,
+        before: Option<&Values<'_>>,
+    ) -> std::result::Result<(), String> {
+        let Some(all) = extended(&self.definition, further, DefinedBy::Row)? else { return Ok(()) };
+        let rows = RowsBuilder::new(&all, &key_places(&all), self.is_exact);
+        rows.read(operation, values, before, LeftOut::Null, &[]).map(drop)
+    }
+
     /// Follows a definition. Returns it where it is another one.
     ///
     /// # Errors
@@ -189,10 +231,12 @@ impl ConsumedTable {
     pub fn define(
         &mut self,
         request: &ConsumeRequest,
-        epoch: u64,
+        epochs: Epochs,
         now: &TableDefinition,
+        by: DefinedBy,
     ) -> Result<Option<TableDefinition>> {
-        let all = extended(&self.definition, now).map_err(|what| {
+        self.lacks_control &= by == DefinedBy::Row;
+        let all = extended(&self.definition, now, by).map_err(|what| {
             let hint = "have the transfer that publishes carry it by another name, which a table mapping gives it";
             Error::input(format!("follow the columns of {}: {what}", self.name)).state("columns-changed").hint(hint)
         })?;
@@ -203,8 +247,9 @@ impl ConsumedTable {
         let (before, now) = (schema_of(&self.definition), schema_of(&all));
         let changed = before.fields().iter().zip(now.fields()).filter(|(before, now)| before != now);
         let wider: Vec<String> = changed.map(|(_, now)| now.name().clone()).collect();
-        if !wider.is_empty() && self.has_changes() {
-            self.commit(request, epoch)?;
+        let is_rekeyed = self.is_defined() && all.primary_key != self.definition.primary_key;
+        if (is_rekeyed || !wider.is_empty()) && self.has_changes() {
+            self.commit(request, epochs)?;
         } else if !self.rows.is_empty() {
             self.ensure_writer(request)?;
             self.apply()?;
@@ -212,12 +257,12 @@ impl ConsumedTable {
         let was_defined = self.is_defined();
         self.definition = all;
         self.key = key_places(&self.definition);
-        self.rows = RowsBuilder::new(&self.definition, &self.key);
+        self.rows = RowsBuilder::new(&self.definition, &self.key, self.is_exact);
         if !wider.is_empty() {
             self.widen(request)?;
         }
         if let Some(writer) = &mut self.writer {
-            writer.define(&self.definition, &wider, request.settings.deletes)?;
+            writer.define(&self.definition, &wider, is_rekeyed, request.settings.deletes)?;
         }
         self.counts.ddls += u64::from(was_defined);
         Ok(Some(self.definition.clone()))
@@ -282,7 +327,7 @@ impl ConsumedTable {
 
     /// Has it take no more changes; what it has collected is given up.
     pub fn refuse(&mut self, error: Error) {
-        self.rows = RowsBuilder::new(&self.definition, &self.key);
+        self.rows = RowsBuilder::new(&self.definition, &self.key, self.is_exact);
         self.collected.clear();
         self.uncommitted_from.clear();
         (self.oldest, self.writer, self.error) = (None, None, Some(error));
@@ -321,8 +366,8 @@ impl ConsumedTable {
 
     /// Applies what is collected, and commits it with its positions. Another worker may have committed the table since:
     /// what it has of other shards stays, and where it has a shard of this one, the shard was lost to it.
-    pub fn commit(&mut self, request: &ConsumeRequest, epoch: u64) -> Result<Applied> {
-        let (transfer, epoch) = (&request.settings.name, self.epoch(epoch));
+    pub fn commit(&mut self, request: &ConsumeRequest, epochs: Epochs) -> Result<Applied> {
+        let (transfer, epoch) = (&request.settings.name, self.epoch(epochs));
         let _lock = TableLock::take(&self.lock)?;
         self.ensure_writer(request)?;
         if let Some(writer) = self.writer.as_mut() {
@@ -349,11 +394,31 @@ impl ConsumedTable {
         self.uncommitted_from.clear();
         self.oldest = None;
         self.committed_at = Some(Instant::now());
+        self.note_creation(request, epochs)?;
         self.counts.commits += 1;
         self.counts.added += applied.added;
         self.counts.removed += applied.removed;
         self.counts.bytes += applied.bytes;
         Ok(applied)
+    }
+
+    /// Creates the table, as a control message says, where it is not there.
+    pub fn create(&mut self, request: &ConsumeRequest, epochs: Epochs) -> Result<()> {
+        let _lock = TableLock::take(&self.lock)?;
+        self.ensure_writer(request)?;
+        self.note_creation(request, epochs)
+    }
+
+    /// Notes that the table is there: where it is not, later, somebody has removed it.
+    fn note_creation(&mut self, request: &ConsumeRequest, epochs: Epochs) -> Result<()> {
+        if self.is_noted {
+            return Ok(());
+        }
+        let (store, transfer) = (StreamStore::Lake(&request.lake), &request.settings.name);
+        let noted = Definitions::note_creation(store, transfer, &self.name, Some(epochs.keyed));
+        self.runtime.block_on(noted)?;
+        self.is_noted = true;
+        Ok(())
     }
 
     /// Creates the table, where it is not there.
@@ -410,7 +475,13 @@ fn key_places(definition: &TableDefinition) -> Vec<usize> {
 }
 
 /// Keeps a definition, so that the next worker knows it.
-pub fn keep(request: &ConsumeRequest, name: &str, definition: &TableDefinition, runtime: &Handle) -> Result<()> {
+pub fn keep(
+    request: &ConsumeRequest,
+    name: &str,
+    definition: &TableDefinition,
+    by: DefinedBy,
+    runtime: &Handle,
+) -> Result<()> {
     let store = StreamStore::Lake(&request.lake);
-    runtime.block_on(Definitions::add(store, &request.settings.name, name, definition))
+    runtime.block_on(Definitions::add(store, &request.settings.name, name, definition, by))
 }

@@ -8,9 +8,10 @@ use stream::{Broker, Reader};
 use super::ConsumeRequest;
 use super::end::ConsumeEnd;
 use super::replay::ReplayRecord;
+use super::shard_record::ShardRecord;
 use super::shard_states::ShardStates;
 use super::workers::{self, HEARTBEAT, assigned};
-use crate::changes::{StreamObserver, StreamStore};
+use crate::changes::{ShardStatus, StreamObserver, StreamStore};
 use crate::error::Result;
 
 /// What a worker is asked to do, and what it knew of the others when its session began.
@@ -51,6 +52,17 @@ impl WorkerPart {
     pub fn ends_when_caught_up(&self) -> bool {
         let knows_workers = self.alive.len() <= 1 || self.started_at.elapsed() > workers::GONE_AFTER + HEARTBEAT;
         self.end == ConsumeEnd::CaughtUp && !self.waits && knows_workers
+    }
+
+    /// The shards that this worker does not read, as their records have them.
+    pub async fn other_shards(&self, own: &[String]) -> Result<Vec<ShardStatus>> {
+        let mut others = Vec::new();
+        for id in self.readable.iter().filter(|id| !own.contains(id)) {
+            let record = ShardRecord::of_replay(self.store(), self.transfer(), self.replay.epoch, id).await?;
+            let ShardRecord { position, lag_messages, lag_millis, worker, .. } = record.unwrap_or_default();
+            others.push(ShardStatus { id: id.clone(), position, lag_messages, lag_millis, worker });
+        }
+        Ok(others)
     }
 
     /// Writes the worker's record. Returns whether the workers, their shards or the replay are others than when the

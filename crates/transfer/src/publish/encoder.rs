@@ -116,6 +116,11 @@ impl TableEncoder {
         TableEncoder::new(plan, &names, bytes_max)
     }
 
+    /// `schema.table` of the messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether the table has a key.
     pub fn is_keyed(&self) -> bool {
         !self.definition.primary_key.is_empty()

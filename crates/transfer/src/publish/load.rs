@@ -31,8 +31,8 @@ const NOTE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Stores the rows of a table in the stream. Its changes follow from the snapshot's position on.
 ///
-/// Where the process is killed meanwhile, the next one begins with the table again, and says so by the control messages
-/// drop-table and create-table.
+/// Where the process is killed meanwhile, the next one begins with the table again. Readers that may have rows of it remove
+/// them by the control message drop-table, which comes before create-table.
 pub async fn into_stream(
     request: &Request,
     context: &ReadContext<'_>,
@@ -50,14 +50,20 @@ pub async fn into_stream(
     let encoder = TableEncoder::new(table, &names, target.message_bytes_max().await)?;
     let writer = MessageWriter { settings: target.messages };
     let at = MessageWriter::timestamp(context.snapshot.at_micros);
-    let was_begun = target.read_record(transfer).await?.tables.contains_key(&table.source.oid);
-    let begun =
-        PublishedTable { stream: stream.id.clone(), from: None, definition: encoder.definition.clone(), refusal: None };
+    let before = target.read_record(transfer).await?;
+    let may_have_rows = before.is_new_stream || before.tables.contains_key(&table.source.oid);
+    let begun = PublishedTable {
+        stream: stream.id.clone(),
+        from: None,
+        name: Some(encoder.name().to_owned()),
+        definition: encoder.definition.clone(),
+        refusal: None,
+    };
     let published = PublishedTable { from: Some(stream.position.to_i64()), ..begun.clone() };
     target.update_record(transfer, |record| drop(record.tables.insert(table.source.oid, begun))).await?;
     if target.messages.include_control_details {
         let mut controls = vec![encoder.control(&writer, ControlOperation::CreateTable, &at, None)];
-        if was_begun {
+        if may_have_rows {
             controls.insert(0, encoder.control(&writer, ControlOperation::DropTable, &at, None));
         }
         target.send(controls).await?.await?;

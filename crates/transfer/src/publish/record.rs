@@ -31,6 +31,9 @@ pub struct PublishRecord {
     /// When the transfer began to publish into the stream, in microseconds since 1970.
     #[serde(default)]
     pub since: Option<i64>,
+    /// The stream was created again: readers may have rows of the one before.
+    #[serde(default)]
+    pub is_new_stream: bool,
     /// The tables, by their OIDs at the source.
     #[serde(default)]
     pub tables: BTreeMap<u32, PublishedTable>,
@@ -51,6 +54,9 @@ pub struct PublishedTable {
     /// The position from which on the stream has the table's changes, in place of its rows; `None` while the rows are
     /// stored.
     pub from: Option<i64>,
+    /// `schema.table` of the messages.
+    #[serde(default)]
+    pub name: Option<String>,
     /// The columns that were published last.
     pub definition: TableDefinition,
     /// Why its changes are not published any more, until it is read again.

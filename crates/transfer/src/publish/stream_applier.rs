@@ -5,13 +5,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use stream::message::{ControlOperation, MessageWriter, Operation, TransactionDetails};
+use stream::message::{ControlOperation, MessageWriter, Operation, TableDefinition, TransactionDetails};
 use stream::{LogPoint, Record};
 use tokio::sync::mpsc::{Sender, channel as bounded};
 use tokio::task::JoinHandle;
 
 use super::encoder::{ChangePlace, TableEncoder, changed};
-use super::record::point;
+use super::record::{PublishedTable, point};
 use super::send_batches::{MessageBatch, send_batches};
 use super::target::{StreamTarget, position_text};
 use crate::changes::applier::{Applier, Received, SessionEnd};
@@ -298,12 +298,16 @@ impl<'a> StreamApplier<'a> {
             super::encoder::check_plan(&table.plan)?;
         }
         let encoder = TableEncoder::of_relation(&table.plan, &relation, self.bytes_max)?;
-        let (oid, definition) = (relation.id, encoder.definition.clone());
+        let (oid, definition, encoder_name) = (relation.id, encoder.definition.clone(), encoder.name().to_owned());
         (table.encoder, table.relation) = (Some(encoder), Some(relation));
         let transfer = &self.options.request.settings.name;
         let known = self.options.runtime.block_on(self.target.read_record(transfer))?;
-        let operation = known.tables.get(&oid).and_then(|known| changed(&known.definition, &definition));
-        let Some(operation) = operation else { return Ok(()) };
+        let Some(known) = known.tables.get(&oid) else { return Ok(()) };
+        if let Some(what) = needs_reading(known, &encoder_name, &definition) {
+            return self.read_again(oid, what, before);
+        }
+        let Some(operation) = changed(&known.definition, &definition) else { return Ok(()) };
+        let Some(table) = self.tables.get_mut(&oid) else { return Ok(()) };
         table.counts.ddls += 1;
         if self.target.messages.include_table_alter_operations
             && let Some(encoder) = &table.encoder
@@ -327,6 +331,21 @@ impl<'a> StreamApplier<'a> {
         self.options.runtime.block_on(self.target.update_record(transfer, change)).map(drop)
     }
 
+    /// Ends the session, so that a table is read again whose rows are known by another key or name since.
+    fn read_again(&mut self, oid: u32, what: &str, before: Lsn) -> Result<()> {
+        let Some(table) = self.tables.get(&oid) else { return Ok(()) };
+        let name = table.plan.source.display();
+        if !self.target.messages.include_control_details {
+            let what =
+                format!("publish changes of {name}: {what}, and readers are not told of it without control messages");
+            let hint = "set include_control_details = true in [messages], then read the table again";
+            return Err(Error::input(what).state("columns-changed").hint(hint));
+        }
+        tracing::warn!(table = name, "the table is read again: {what}");
+        self.end = Some((SessionEnd::Reread(name), before));
+        Ok(())
+    }
+
     /// Waits until all that was collected is stored.
     fn flush(&mut self) -> Result<()> {
         self.send()?;
@@ -342,7 +361,9 @@ impl<'a> StreamApplier<'a> {
         let is_of_table = error.kind != Kind::Retry && !self.is_broken;
         let Some(table) = self.tables.get_mut(&oid).filter(|_| is_of_table) else { return Err(error) };
         let name = table.plan.source.display();
-        if error.state == Some("value-missing") && !self.options.reread.contains(&name) {
+        // Without control messages readers would keep the rows that they have.
+        let can_reread = self.target.messages.include_control_details;
+        if error.state == Some("value-missing") && can_reread && !self.options.reread.contains(&name) {
             tracing::warn!(table = name, "the table is read again: {}", base::chain(&error));
             self.end = Some((SessionEnd::Reread(name), before));
             return Ok(());
@@ -360,6 +381,15 @@ impl<'a> StreamApplier<'a> {
         };
         let transfer = &self.options.request.settings.name;
         self.options.runtime.block_on(self.target.update_record(transfer, change)).map(drop)
+    }
+}
+
+/// Why readers can't go on with the rows of a table that they have; `None` where they can.
+fn needs_reading(known: &PublishedTable, name: &str, now: &TableDefinition) -> Option<&'static str> {
+    match known {
+        PublishedTable { name: Some(before), .. } if before != name => Some("it has another name"),
+        PublishedTable { definition, .. } if definition.primary_key != now.primary_key => Some("it has another key"),
+        _ => None,
     }
 }
 

@@ -67,6 +67,7 @@ impl StreamTarget {
                 record.tables.clear();
                 record.shards.clear();
                 (record.last, record.since) = (None, None);
+                record.is_new_stream = true;
             }
             // Rows of tables may be stored behind it, and then it is not the stream's last message any more.
             record.last = record.last_of(stream).max(last);

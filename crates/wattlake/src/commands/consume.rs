@@ -30,6 +30,7 @@ pub struct Worker {
 
 /// Stops by a signal, and prints interruptions.
 struct Printer {
+    worker: String,
     stopped: Arc<AtomicBool>,
 }
 
@@ -37,7 +38,8 @@ impl StreamObserver for Printer {
     fn copied(&self, _: &TransferReport) {}
 
     fn report(&self, status: &StreamStatus) {
-        let shards: Vec<&str> = status.shards.iter().map(|shard| shard.id.as_str()).collect();
+        let own = status.shards.iter().filter(|shard| shard.worker == self.worker);
+        let shards: Vec<&str> = own.map(|shard| shard.id.as_str()).collect();
         tracing::info!(shards = shards.join(" "), bytes = status.bytes, "reading");
     }
 
@@ -54,13 +56,14 @@ impl Worker {
     /// Runs the worker until it is stopped.
     pub async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let stopped = Arc::new(AtomicBool::new(false));
-        let observer = Arc::new(Printer { stopped: Arc::clone(&stopped) });
+        let worker = consumer::new_worker();
+        let observer = Arc::new(Printer { worker: worker.clone(), stopped: Arc::clone(&stopped) });
         tokio::spawn(async move {
             jobs::runs::stop_signal().await;
             stopped.store(true, Ordering::Relaxed);
         });
         let end = if self.until_caught_up { StreamEnd::CaughtUp } else { StreamEnd::Never };
-        consumer::work(warehouse, &self.name, end, observer).await?;
+        consumer::work(warehouse, &self.name, &worker, end, observer).await?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -134,7 +137,10 @@ impl Settle {
         let messages = consumer::settle_quarantined(warehouse, &self.name, &self.messages, resends).await?;
         let count = text::quantity(messages.len() as u64, "message");
         match resends {
-            true => println!("{}: {count} will be applied by the next run, or by the one that runs", self.name),
+            true => {
+                println!("{}: {count} will be applied by the next run, or by the one that runs", self.name);
+                println!("each as the newest change of its row, also where later changes were applied since");
+            }
             false => println!("{}: removed {count}", self.name),
         }
         Ok(ExitCode::SUCCESS)

@@ -392,8 +392,17 @@ pub struct Validate {
 impl Validate {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let config = warehouse.transfer(&self.name)?;
-        if config.target != config::Target::Lake {
-            let what = format!("validate compares with the lake, and the target of {} is a PostgreSQL", self.name);
+        let target = match &config.target {
+            _ if config.is_consumer() => {
+                let what = format!("validate {}: it reads a stream, and has no source to compare with", self.name);
+                bail!(base::Error::input(what).hint("compare the tables of both sides by queries"));
+            }
+            config::Target::Lake => None,
+            config::Target::Postgres(_) => Some("a PostgreSQL"),
+            config::Target::Stream => Some("a stream"),
+        };
+        if let Some(target) = target {
+            let what = format!("validate compares with the lake, and the target of {} is {target}", self.name);
             bail!(base::Error::input(what));
         }
         let bars = Arc::new(ProgressBars::new());

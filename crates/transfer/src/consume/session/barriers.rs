@@ -52,7 +52,7 @@ impl Session {
             && table.is_defined()
         {
             table.truncate(&positions, barrier.at_micros);
-            table.commit(&request, epoch)?;
+            table.commit(&request, self.part.replay.epochs())?;
         }
         runtime.block_on(barrier::pass(store, transfer, &barrier))?;
         self.go_on(&barrier)

@@ -22,7 +22,8 @@ impl Session {
             return Ok(ConsumedTable::refused(request, name, target, refusal.error(), runtime));
         }
         let definition = self.definitions.tables.get(name).cloned();
-        match ConsumedTable::open(request, name, target.clone(), definition, runtime) {
+        let whole_epoch = self.part.replay.whole_epoch;
+        match ConsumedTable::open(request, name, target.clone(), definition, whole_epoch, runtime) {
             Err(error) if error.kind != Kind::Retry => {
                 let error = self.refuse(name, &target, error)?;
                 Ok(ConsumedTable::refused(request, name, target, error, runtime))
@@ -71,7 +72,10 @@ impl Session {
     /// Opens a table that is read again.
     pub(super) fn admit(&mut self, name: &str) -> Result<()> {
         let Some(Some(refused)) = self.tables.remove(name) else { return Ok(()) };
-        self.runtime.block_on(Definitions::admit(self.part.store(), self.part.transfer(), name))?;
+        self.runtime.block_on(async {
+            Definitions::note_creation(self.part.store(), self.part.transfer(), name, None).await?;
+            Definitions::admit(self.part.store(), self.part.transfer(), name).await
+        })?;
         self.read_definitions()?;
         let table = self.open(name, refused.target)?;
         self.tables.insert(name.to_owned(), Some(table));

@@ -34,9 +34,16 @@ impl RowsWriter {
     }
 
     /// Follows a definition with further columns. Nothing of the columns `wider`, whose types are wider, may wait.
-    pub fn define(&mut self, definition: &TableDefinition, wider: &[String], deletes: Deletes) -> Result<()> {
+    /// Nothing may wait of a table that `is_rekeyed`, either.
+    pub fn define(
+        &mut self,
+        definition: &TableDefinition,
+        wider: &[String],
+        is_rekeyed: bool,
+        deletes: Deletes,
+    ) -> Result<()> {
         let writer = match self {
-            RowsWriter::Postgres(table) => return table.define(definition, wider),
+            RowsWriter::Postgres(table) => return table.define(definition, wider, is_rekeyed),
             RowsWriter::Lake(writer) => writer,
         };
         writer.set_matching(matching(definition, deletes));

@@ -136,6 +136,43 @@ fn what_cannot_be_applied_is_quarantined_and_sent_again() {
 }
 
 #[test]
+fn one_message_spoils_no_table() {
+    let (_moto, url) = Python::s3();
+    let in_words = |text: &str| json!(message("insert", json!({"id": 1})).to_string().replace("{\"id\":1}", text));
+    put(
+        &url,
+        1,
+        &[
+            // Of DMS's own tables; the rows tell the columns.
+            json!({"metadata": {"timestamp": "2026-11-30T07:59:59.000000Z", "record-type": "control", "operation": "create-table",
+                "partition-key-type": "task-id", "schema-name": "", "table-name": "awsdms_apply_exceptions"}}),
+            message("insert", json!({"id": 1, "large": 1})),
+            message("insert", json!({"ID": 2})),
+            message("insert", json!({})),
+            in_words("{\"id\":3,\"counted\":12345678901234567890}"),
+            message("delete", json!({"id": 1})),
+            message("update", json!({"id": 1, "large": 2})),
+            message("insert", json!({"id": 4, "large": 4})),
+        ],
+    );
+    let warehouse = warehouse(&url, "");
+    warehouse.ok(&["transfer", "run", "t", "--until-caught-up"]);
+    let rows = warehouse.sql("select id, large, counted from measure order by id");
+    let expected = json!([
+        {"id": 1, "large": 1, "counted": null},
+        {"id": 3, "large": null, "counted": "12345678901234567890"},
+        {"id": 4, "large": 4, "counted": null},
+    ]);
+    assert_eq!(json!(rows), expected);
+    let listed = warehouse.run(&["transfer", "quarantine", "list", "t", "--json"]).objects();
+    let reasons: Vec<&str> = listed.iter().map(|message| message["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons.len(), 4, "{reasons:?}");
+    assert_eq!(reasons[0], "column \"ID\" differs from another one by upper case only");
+    assert_eq!(reasons[1], "its row has no columns");
+    assert!(reasons[2..].iter().all(|reason| reason.starts_with("the key of public.measure is not known")), "{reasons:?}");
+}
+
+#[test]
 fn a_before_image_moves_a_row_whose_columns_are_all_its_key() {
     let (_moto, url) = Python::s3();
     let mut table = control("create-table", json!({"id": {"type": "INT4"}, "b": {"type": "INT4"}}));

@@ -50,21 +50,122 @@ fn each_truncate_of_a_transaction_counts() {
 #[test]
 fn a_stream_that_was_created_again_is_noticed_by_both_sides() {
     let (source, mut nats) = (Source::empty(), Nats::start());
-    source.execute("create table t (id int primary key); create table u (id int primary key); insert into t select generate_series(1, 50); insert into u values (1)");
+    source.execute("create table t (id int primary key); create table u (id int primary key); insert into t select generate_series(1, 50); insert into u values (1); create table k (a int); alter table k replica identity full; insert into k select n % 3 from generate_series(1, 40) n");
     let stream = nats.stream("platform");
     let warehouse = warehouse_of(&source, &stream, "", "");
     catch_up(&warehouse);
     nats.wipe();
+    source.execute("delete from t where id <= 5; delete from k where a = 2");
     // More messages than the reader has read: numbers alone would not tell.
     source.execute("insert into t select generate_series(51, 400)");
     warehouse.ok(&["transfer", "run", "out", "--until-caught-up"]);
     warehouse.run(&["transfer", "run", "t", "--until-caught-up"]).has("it was deleted and created again");
     let reader = new_reader(&stream, "");
     reader.ok(&["transfer", "run", "t", "--until-caught-up"]);
-    assert_eq!((reader.count("t"), reader.count("u")), (400, 1));
+    assert_eq!((reader.count("t"), reader.count("u")), (395, 1));
+    warehouse.run(&["transfer", "replay", "t", "--from", "2026-01-01T00:00:00Z"]).has("write --from beginning");
     warehouse.ok(&["transfer", "replay", "t", "--from", "beginning"]);
     warehouse.ok(&["transfer", "run", "t", "--until-caught-up"]);
-    assert_eq!((warehouse.count("t"), warehouse.count("u")), (400, 1));
+    assert_eq!((warehouse.count("t"), warehouse.count("u")), (395, 1));
+    // A table without a key has none of the rows before.
+    let keyless = ["select a::text from k", "select a::text from k"];
+    assert_same_rows(&source, &warehouse, keyless, "the new stream");
+    source.execute("insert into k values (7), (7); delete from k where ctid in (select ctid from k where a = 1 limit 1)");
+    catch_up(&warehouse);
+    assert_same_rows(&source, &warehouse, keyless, "its changes");
+}
+
+#[test]
+fn a_table_with_another_key_or_name_is_read_again() {
+    let (source, nats) = (Source::empty(), Nats::start());
+    source.execute(
+        "create table t (a int, b int primary key); insert into t select n, n from generate_series(1, 30) n;
+         create table u (id int primary key, v int); insert into u values (1, 1), (2, 2);
+         create table w (id int primary key, v int); insert into w select n, n from generate_series(1, 20) n",
+    );
+    let warehouse = warehouse_of(&source, &nats.stream("platform"), "shards = 2", "");
+    catch_up(&warehouse);
+    // What is published after the key was changed has been changed by the one before.
+    source.execute(
+        "update t set a = a + b; alter table t drop constraint t_pkey, add primary key (a, b); delete from t where b = 3;
+         insert into t values (1, 1), (2, 1);
+         alter table u drop constraint u_pkey; alter table u replica identity full;
+         insert into u values (1, 1), (1, 1), (2, 3); delete from u where v = 2;
+         alter table w rename to w_new; update w_new set v = 0 where id > 10; insert into w_new values (100, 100)",
+    );
+    catch_up(&warehouse);
+    let of = |table: &str, columns: &str| {
+        let query = format!("select {columns} from {table}");
+        assert_same_rows(&source, &warehouse, [&query, &query], table);
+    };
+    let all = || {
+        of("t", "a::text, b::text");
+        of("u", "id::text, v::text");
+        of("w_new", "id::text, v::text");
+    };
+    all();
+    source.execute(
+        "update t set b = b + 1 where a > 50; insert into u values (9, 9), (9, 9);
+         delete from u where ctid in (select ctid from u where id = 1 limit 1); update w_new set v = 5 where id = 100",
+    );
+    catch_up(&warehouse);
+    all();
+    // Values that the log does not have.
+    source.execute(
+        "alter table w_new add uid uuid not null default gen_random_uuid(), drop constraint w_pkey, add primary key (uid);
+         update w_new set v = 6 where id = 1",
+    );
+    catch_up(&warehouse);
+    of("w_new", "id::text, v::text, uid::text");
+    assert_eq!(warehouse.run(&["transfer", "quarantine", "list", "t", "--json"]).out, "");
+}
+
+#[test]
+fn all_tables_are_read_again_also_while_nothing_runs() {
+    let (source, nats) = (Source::empty(), Nats::start());
+    source.execute("create table t (id int primary key, v int); insert into t values (1, 1), (2, 2)");
+    let stream = nats.stream("platform");
+    let warehouse = warehouse_of(&source, &stream, "", "");
+    catch_up(&warehouse);
+    warehouse.ok(&["transfer", "resync", "out", "--all"]);
+    let reader = new_reader(&stream, "");
+    reader.ok(&["transfer", "run", "t", "--until-caught-up"]);
+    let rows = reader.sql("select inserts from system.transfers where source_table = 'public.t'");
+    assert_eq!(rows, [json!({"inserts": 4})], "each row came twice");
+    catch_up(&warehouse);
+    assert_eq!(warehouse.count("t"), 2);
+}
+
+#[test]
+fn a_table_that_somebody_removed_is_refused_until_it_is_read_again() {
+    let (source, nats) = (Source::empty(), Nats::start());
+    source.execute("create table t (id int primary key); create table empty (id int primary key); insert into t select generate_series(1, 20)");
+    let warehouse = warehouse_of(&source, &nats.stream("platform"), "", "");
+    catch_up(&warehouse);
+    assert_eq!((warehouse.count("t"), warehouse.count("empty")), (20, 0));
+    std::fs::remove_dir_all(warehouse.path().join("lake/public/t")).unwrap();
+    source.execute("insert into t values (21); insert into empty values (1)");
+    warehouse.ok(&["transfer", "run", "out", "--until-caught-up"]);
+    let run = warehouse.run(&["transfer", "run", "t", "--until-caught-up"]);
+    run.has("public.t is not there any more, and with it its earlier rows");
+    assert_eq!((run.code, warehouse.count("empty")), (1, 1));
+    warehouse.ok(&["transfer", "resync", "out", "--table", "public.t"]);
+    warehouse.ok(&["transfer", "run", "t", "--until-caught-up"]);
+    assert_eq!(warehouse.count("t"), 21);
+    std::fs::remove_dir_all(warehouse.path().join("lake/public/t")).unwrap();
+    warehouse.ok(&["transfer", "replay", "t", "--from", "beginning"]);
+    warehouse.ok(&["transfer", "run", "t", "--until-caught-up"]);
+    assert_eq!(warehouse.count("t"), 21);
+}
+
+#[test]
+fn commands_about_a_source_name_the_publisher() {
+    let warehouse = new_reader("nats://127.0.0.1:1/platform", "");
+    for command in [&["transfer", "validate", "t"][..], &["transfer", "drop-slot", "t"], &["transfer", "hand-over", "t", "--all"]] {
+        warehouse.run(command).has("it reads a stream, and has no source");
+    }
+    warehouse.write("transfers/t.toml", "mode = 'changes'\nstream = 'nats://127.0.0.1:1/p'\n[tables.'public.t']\ncursor = 'id'\n");
+    warehouse.run(&["check"]).has("\"cursor\" can't be used: the stream is the source");
 }
 
 #[test]
@@ -156,6 +257,13 @@ fn a_shard_that_is_replayed_alone_leaves_the_others_where_they_are() {
     source.execute("truncate t; insert into t values (1, 1)");
     catch_up(&warehouse);
     assert_same_rows(&source, &warehouse, [rows, rows], "what concerns all shards, after the replay");
+    // What was removed since stays removed.
+    warehouse.ok(&["transfer", "replay", "t", "--shard", "1", "--from", "0"]);
+    source.execute("insert into t values (2, 2), (3, 3), (4, 4)");
+    catch_up(&warehouse);
+    assert_same_rows(&source, &warehouse, [rows, rows], "a replay of what was removed");
+    warehouse.run(&["transfer", "replay", "t", "--shard", "9", "--from", "0"]).has("the stream has no shard \"9\"");
+    warehouse.run(&["transfer", "replay", "t", "--from", "2999-01-01T00:00:00Z"]).has("is in the future");
 }
 
 #[test]

@@ -90,6 +90,42 @@ fn a_table_is_filled_by_one_transfer() {
     let run = warehouse.run(&["transfer", "run", "third", "--until-caught-up"]);
     run.has("has rows that are of no stream");
     assert_eq!((run.code, target.count("theirs.t")), (1, 1));
+    // A transfer of the same name in another warehouse.
+    let second = warehouse_of(&source, &target, &stream, "");
+    let run = second.run(&["transfer", "run", "t", "--until-caught-up"]);
+    run.has("is filled by the transfer t of another warehouse");
+    let same = warehouse_of(&source, &source, &stream, "");
+    let run = same.run(&["transfer", "run", "t", "--until-caught-up"]);
+    run.has("is the database of its source");
+    assert_eq!(source.value("select count(*) from pg_namespace where nspname = 'wattlake'"), "0");
+}
+
+#[test]
+fn the_key_and_the_last_days_are_those_of_the_source() {
+    let (source, target, nats) = (Source::empty(), Source::empty(), Nats::start());
+    source.execute(
+        "create table t (a int, b int primary key, day date, at timestamptz, local timestamp);
+         insert into t values (1, 1, '9999-12-31', '9999-12-31 23:59:59.999999+00', '9999-12-31 23:59:59.999999'),
+             (2, 2, 'infinity', 'infinity', 'infinity'), (3, 3, '-infinity', '-infinity', '-infinity'),
+             (4, 4, '0001-01-01', '0001-01-01 00:00+00', '0001-01-01')",
+    );
+    let warehouse = warehouse_of(&source, &target, &nats.stream("platform"), "");
+    let compare = |what: &str| {
+        warehouse.ok(&["transfer", "run", "out", "--until-caught-up"]);
+        warehouse.ok(&["transfer", "run", "t", "--until-caught-up"]);
+        let rows = "select t::text from t order by b, a";
+        assert_eq!(source.rows(rows), target.rows(rows), "{what}");
+        let key = "select array_agg(attname order by attnum)::text from pg_index join pg_attribute on attrelid = indrelid \
+                   and attnum = any(indkey) where indrelid = 't'::regclass and indisprimary";
+        assert_eq!(source.rows(key), target.rows(key), "{what}");
+    };
+    compare("the rows");
+    source.execute("alter table t drop constraint t_pkey, add primary key (a, b); insert into t values (7, 1, null, null, null)");
+    compare("another key");
+    source.execute("alter table t drop constraint t_pkey; alter table t replica identity full; insert into t select * from t where a = 7; delete from t where a = 2");
+    compare("no key");
+    source.execute("update t set b = 10 where a = 7");
+    compare("changes without a key");
 }
 
 #[cfg(feature = "failpoints")]

@@ -60,6 +60,12 @@ fn workers_share_the_shards_and_take_those_of_one_that_is_killed() {
         workers.len() == count && !workers.contains("")
     };
     wait_until("two workers share the shards", || shards_of(2));
+    let shown =
+        "select count(*) as shards, count(distinct worker) as workers from system.transfers where mode = 'shard'";
+    wait_until("the status has the shards of both", || {
+        let status = &warehouse.sql(shown)[0];
+        (status["shards"].as_u64(), status["workers"].as_u64()) == (Some(4), Some(2))
+    });
     source.execute("update measure set site = site + 1");
     source.execute("update measure set kwh = site where id % 2 = 0; delete from keyless where a = 1");
     // What concerns all rows waits for both workers.
