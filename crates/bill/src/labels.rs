@@ -1,7 +1,9 @@
 //! The labels of statements in one language, from a file of the user.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
+use chrono::NaiveDate;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -46,7 +48,30 @@ impl Labels {
             let what = format!("read the labels: \"months\" has {} names, not 12", labels.months.len());
             return Err(Error::new(Kind::FixInput, what));
         }
+        labels.check_marks().map_err(|what| Error::new(Kind::FixInput, format!("read the labels: {what}")))?;
+        let mut day = String::new();
+        if write!(day, "{}", NaiveDate::default().format(&labels.date)).is_err() {
+            let what =
+                format!("read the labels: the date {:?} is no format of a day, such as \"%d/%m/%Y\"", labels.date);
+            return Err(Error::new(Kind::FixInput, what));
+        }
         Ok(labels)
+    }
+
+    /// Refuses marks with which an amount could be read as another one.
+    fn check_marks(&self) -> std::result::Result<(), String> {
+        let NumberFormat { decimal, thousands, .. } = &self.marks;
+        let is_mark = |mark: &str| !mark.contains(|c: char| c.is_ascii_digit() || c == '-');
+        match () {
+            () if decimal.chars().count() != 1 || decimal.trim().is_empty() || !is_mark(decimal) => {
+                Err(format!("the decimal mark {decimal:?} is not one sign such as \",\" or \".\""))
+            }
+            () if decimal == thousands => Err(format!("{decimal:?} can't be the mark of decimals and of thousands")),
+            () if thousands.chars().count() > 1 || !is_mark(thousands) => {
+                Err(format!("the mark of thousands {thousands:?} is not one sign or none"))
+            }
+            () => Ok(()),
+        }
     }
 
     /// The name of a month from 1 to 12.

@@ -171,6 +171,19 @@ fn errors_have_their_place() {
         vec![],
     );
     assert!(month.unwrap_err().to_string().contains("\"2026-3x\" is not a month"));
+    // Marks with which an amount could be read as another one, and a format that is none of a day.
+    let mark = |name: &str| FRENCH.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    for (line, with, what) in [
+        ("decimal", "decimal = \"\"", "is not one sign"),
+        ("decimal", "decimal = \"1\"", "is not one sign"),
+        ("thousands", "thousands = \",\"", "the mark of decimals and of thousands"),
+        ("thousands", "thousands = \"ab\"", "is not one sign or none"),
+        ("date", "date = \"%Q\"", "is no format of a day"),
+        ("date", "date = \"%H:%M\"", "is no format of a day"),
+    ] {
+        let error = Labels::parse(&FRENCH.replace(&mark(line), with)).unwrap_err().to_string();
+        assert!(error.contains(what), "{with}: {error}");
+    }
     let labels = Labels::parse("language = \"fr\"\nnew = 1\n").unwrap_err();
     assert!(std::error::Error::source(&labels).unwrap().to_string().contains("line 2"));
 }

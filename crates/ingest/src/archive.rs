@@ -25,6 +25,8 @@ const FILES_MAX: usize = 10_000;
 pub struct PackedFile {
     /// Its name in the archive.
     pub name: String,
+    /// Its place among the files of the archive, from 0: the one that was written last comes last.
+    pub place: usize,
     /// Its content, at its beginning.
     pub content: File,
 }
@@ -80,13 +82,14 @@ impl Archive {
         self.count
     }
 
-    /// Unpacks its next file, in the order of the names, into an unnamed file of the folder `spool`. One at a time, so that
+    /// Unpacks its next file, in the order in which they were written and of their names, into an unnamed file of the folder `spool`. One at a time, so that
     /// neither files are kept open nor the disk is needed for all of them. It blocks.
     ///
     /// # Errors
     /// `FixSetup` where the archive can't be read again, or the spool can't be written.
     pub fn next(&mut self, spool: &Path) -> Result<Option<PackedFile>> {
         let Some((at, name)) = self.left.pop() else { return Ok(None) };
+        let place = self.count - self.left.len() - 1;
         let context = || format!("unpack {name}");
         std::fs::create_dir_all(spool).during(Kind::FixSetup, context())?;
         let mut content = tempfile::tempfile_in(spool).during(Kind::FixSetup, context())?;
@@ -102,7 +105,7 @@ impl Archive {
         };
         copied.during(Kind::FixSetup, context())?;
         content.seek(SeekFrom::Start(0)).during(Kind::FixSetup, context())?;
-        Ok(Some(PackedFile { name, content }))
+        Ok(Some(PackedFile { name, place, content }))
     }
 }
 
@@ -170,13 +173,17 @@ fn zip(mut file: File) -> std::result::Result<Archive, Stop> {
             continue;
         }
         let packed_bytes = packed.compressed_size();
+        let written = packed.last_modified().map(|at| (at.datepart(), at.timepart()));
         left -= measure(packed, &name, packed_bytes, left)?;
-        files.push((at, name));
+        files.push((written, name, at));
     }
-    files.sort_by(|a, b| b.1.cmp(&a.1));
-    if let Some(pair) = files.windows(2).find(|pair| pair[0].1 == pair[1].1) {
-        return Err(Stop::Damaged(format!("the archive has two files of one name, {}", pair[0].1)));
+    let mut names: Vec<&str> = files.iter().map(|(_, name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Stop::Damaged(format!("the archive has two files of one name, {}", pair[0])));
     }
+    files.sort_by(|a, b| b.cmp(a));
+    let files: Vec<(usize, String)> = files.into_iter().map(|(_, name, at)| (at, name)).collect();
     Ok(Archive { packed: Packed::Zip(Box::new(archive)), count: files.len(), left: files })
 }
 
@@ -284,6 +291,19 @@ mod tests {
         let workbook = zipped(&[("[Content_Types].xml", ""), ("xl/workbook.xml", "")]);
         assert!(matches!(unpacked("a.xlsx", &workbook, &format("xlsx")), Delivered::Plain(_)));
         assert!(matches!(unpacked("a.zip", &zipped(&[("a.xlsx", "")]), &format("xlsx")), Delivered::Archive(_)));
+    }
+
+    #[test]
+    fn the_file_that_was_written_last_comes_last() {
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, minute) in [("a.csv", 30), ("b.csv", 10), ("c.csv", 20), ("0.csv", 20)] {
+            let written = zip::DateTime::from_date_and_time(2026, 4, 5, 12, minute, 0).unwrap();
+            writer.start_file(name, SimpleFileOptions::default().last_modified_time(written)).unwrap();
+        }
+        let archive = writer.finish().unwrap().into_inner();
+        let names: Vec<String> =
+            texts(unpacked("a.zip", &archive, &format("csv"))).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["b.csv", "0.csv", "c.csv", "a.csv"]);
     }
 
     #[test]

@@ -25,13 +25,24 @@ pub fn load(
     controls: &BTreeMap<String, Controls>,
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<String, Statement> {
-    let mut statements = BTreeMap::new();
+    let mut statements: BTreeMap<String, Statement> = BTreeMap::new();
     for file in with_extension(root, Path::new(FOLDER), "toml", problems) {
         let Ok(text) = read_text(root, &file).map_err(|problem| problems.push(problem)) else { continue };
         let mut report = FileProblems::new(&file, &text);
         let statement = check(root, &file, zone, controls, &mut report);
         problems.extend(report.finish());
-        statements.extend(statement.map(|statement| (statement.name.clone(), statement)));
+        let Some(statement) = statement else { continue };
+        let of = |one: &Statement| (one.schema.clone(), one.table.clone());
+        let shares = |other: &&Statement| other.folder == statement.folder && of(other) != of(&statement);
+        if let Some(other) = statements.values().find(shares) {
+            let what = format!(
+                "statement {} writes into the same folder by another register, with the same numbers",
+                other.name
+            );
+            let hint = Some("give one of them a folder of its own, or both the same table".to_owned());
+            problems.push(Problem { file: file.clone(), line: 1, column: 1, what, hint });
+        }
+        statements.insert(statement.name.clone(), statement);
     }
     statements
 }
@@ -57,6 +68,18 @@ fn check(
         read_named_file(root, &raw.labels, report, |text, _| Labels::parse(text).map_err(|error| base::chain(&error)));
     // Its syntax and what it uses are known only when a page is typeset.
     let pdf = read_named_file(root, &raw.pdf, report, |_, _| Ok(()));
+    for (of, text) in [(&raw.template, template.as_ref().map(|one| &one.1)), (&raw.pdf, pdf.as_ref().map(|one| &one.1))]
+    {
+        if let (Some(span), Some(true)) = (of.span(), text.map(|text| text.trim().is_empty())) {
+            report.add(span, "the template is empty", "see templates/statement.html of the example".to_owned());
+        }
+    }
+    if let (Some(text), Some(span)) = (raw.lines.get(), raw.lines.span())
+        && !["{period}", "{from}", "{to}"].iter().any(|name| text.contains(name))
+    {
+        let hint = "select the lines of the period: WHERE period = '{period}'".to_owned();
+        report.add(span, "the query has the lines of all periods", hint);
+    }
     for query in [&raw.lines, &raw.days] {
         if let (Some(text), Some(span)) = (query.get(), query.span()) {
             placeholders::check_query(text, span, report);

@@ -36,7 +36,7 @@ struct Sample {
 /// The file, or the one that it has as an archive.
 fn only_file(file: File, name: &str, layout: &Layout) -> PackedFile {
     match open(file, name, &layout.format).unwrap() {
-        Delivered::Plain(content) => PackedFile { name: name.to_owned(), content },
+        Delivered::Plain(content) => PackedFile { name: name.to_owned(), place: 0, content },
         Delivered::Archive(mut archive) => {
             assert_eq!(archive.count(), 1, "{name}");
             archive.next(&std::env::temp_dir()).unwrap().unwrap()

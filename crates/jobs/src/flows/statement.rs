@@ -176,7 +176,7 @@ async fn issue(
     let mut entries = Vec::new();
     report.hold(contents.iter().map(|content| content.producer_id.as_str()));
     for content in contents.into_iter().filter(|content| !report.held.contains_key(&content.producer_id)) {
-        let last = before.iter().filter(|entry| entry.producer_id == content.producer_id).max_by_key(|e| e.version);
+        let last = before.own.iter().filter(|entry| entry.producer_id == content.producer_id).max_by_key(|e| e.version);
         match last {
             Some(last) if last.inputs == content.hash && !statements.lacks_invoices(&content, last) => {
                 report.same += 1;
@@ -184,9 +184,16 @@ async fn issue(
             }
             _ => {
                 let rendered = statements.render(&content, last, false);
-                let rendered = rendered.with_context(|| format!("render {}", statements.number(&content, last)))?;
-                match statements.all_invoices(&rendered.0, &content, last).await {
-                    Ok(invoices) => entries.push(statements.store(run, &content, last, rendered, invoices).await?),
+                let rendered = rendered.with_context(|| format!("render {}", statements.number(&content)))?;
+                let made = match statements.all_invoices(&rendered.0, &content, last).await {
+                    Ok(invoices) => {
+                        let pdfs = statements.pdfs(&rendered.0, &content, statements.issued_on(), &invoices);
+                        pdfs.map(|pdfs| (invoices, pdfs))
+                    }
+                    Err(error) => Err(error),
+                };
+                match made {
+                    Ok(files) => entries.push(statements.store(run, &content, last, rendered, files).await?),
                     Err(error) => {
                         // Where the draft fails as well, the others are issued all the same.
                         if let Err(also) = statements.draft(&content, last) {
@@ -239,10 +246,19 @@ pub async fn drafts(
     }
     let mut files = Vec::new();
     for content in contents {
-        let last = before.iter().filter(|entry| entry.producer_id == content.producer_id).max_by_key(|e| e.version);
+        let last = before.own.iter().filter(|entry| entry.producer_id == content.producer_id).max_by_key(|e| e.version);
         files.extend(statements.draft(content, last)?);
     }
     Ok(files)
+}
+
+/// What the register has of a period.
+#[derive(Default)]
+struct RegisteredBefore {
+    /// The entries of the statement.
+    own: Vec<Entry>,
+    /// The last version of each producer, of all statements.
+    versions: BTreeMap<String, i64>,
 }
 
 /// What the steps of one run share.
@@ -271,27 +287,40 @@ impl<'a> StatementRun<'a> {
         TableName::new(&self.config.schema, &self.config.table)
     }
 
-    /// The position that the register's commit advances: of two concurrent runs of a month, one fails.
+    /// The position that the register's commit advances: of two concurrent runs of a month, one fails, also of other
+    /// statements that number the same producers.
     fn position(&self) -> String {
-        format!("statement/{}/{}", self.config.name, self.period)
+        format!("statement/{}", self.period)
     }
 
-    /// The register's entries of this job and period.
-    async fn before(&self) -> Result<Vec<Entry>> {
+    /// The register's entries of this period, by all statements, since a number is given once.
+    async fn before(&self) -> Result<RegisteredBefore> {
         let entries = entries(&self.session, &self.table()).await?;
-        Ok(entries.into_iter().filter(|e| e.statement == self.config.name && e.period == self.period).collect())
+        let mut before = RegisteredBefore::default();
+        for entry in entries.into_iter().filter(|entry| entry.period == self.period) {
+            let version = before.versions.entry(entry.producer_id.clone()).or_default();
+            *version = entry.version.max(*version);
+            if entry.statement == self.config.name {
+                before.own.push(entry);
+            }
+        }
+        Ok(before)
     }
 
     /// The contents of all producers who have lines, or had some in their last statement.
-    async fn contents(&self, before: &[Entry]) -> Result<Vec<Content>> {
+    async fn contents(&self, before: &RegisteredBefore) -> Result<Vec<Content>> {
         let mut contents = content::read(&self.session, self.config, self.moment).await?;
-        let had: BTreeMap<&str, &str> = before.iter().map(|e| (e.producer_id.as_str(), e.producer.as_str())).collect();
+        let had = before.own.iter().map(|e| (e.producer_id.as_str(), e.producer.as_str()));
+        let had: BTreeMap<&str, &str> = had.collect();
         for (producer_id, producer) in had {
             if contents.iter().all(|content| content.producer_id != producer_id) {
                 contents.push(Content::empty(producer_id, producer)?);
             }
         }
         contents.sort_by(|a, b| a.producer_id.cmp(&b.producer_id));
+        for content in &mut contents {
+            content.version = before.versions.get(&content.producer_id).map_or(1, |version| version + 1);
+        }
         Ok(contents)
     }
 
@@ -304,7 +333,7 @@ impl<'a> StatementRun<'a> {
             siret: content.siret.clone(),
             number: match is_draft {
                 true => format!("{}-{}-DRAFT", self.period, content.producer_id),
-                false => self.number(content, last),
+                false => self.number(content),
             },
             replaces: last.map(|last| ReplacedStatement {
                 number: last.number.clone(),
@@ -327,8 +356,8 @@ impl<'a> StatementRun<'a> {
     }
 
     /// The next number of the producer's month. These series have no gaps.
-    fn number(&self, content: &Content, last: Option<&Entry>) -> String {
-        format!("{}-{}-{}", self.period, content.producer_id, last.map_or(1, |last| last.version + 1))
+    fn number(&self, content: &Content) -> String {
+        format!("{}-{}-{}", self.period, content.producer_id, content.version)
     }
 
     /// Writes the page, the workbook and the e-invoices of a draft. Returns the files.
@@ -357,10 +386,10 @@ impl<'a> StatementRun<'a> {
         content: &Content,
         last: Option<&Entry>,
         (statement, page, workbook): (Statement, String, Vec<u8>),
-        invoices: Vec<EInvoice>,
+        (invoices, pdfs): (Vec<EInvoice>, Vec<printed::PrintedFile>),
     ) -> Result<Entry> {
         let mut files = Vec::new();
-        for pdf in self.pdfs(&statement, content, self.issued_on(), &invoices)? {
+        for pdf in pdfs {
             files.push(InvoiceFile { name: pdf.name, sha256: self.put(pdf.bytes).await?.to_string() });
         }
         for invoice in invoices {
@@ -372,8 +401,8 @@ impl<'a> StatementRun<'a> {
             period: self.period.clone(),
             producer_id: content.producer_id.clone(),
             producer: content.producer.clone(),
-            number: self.number(content, last),
-            version: last.map_or(1, |last| last.version + 1),
+            number: self.number(content),
+            version: content.version,
             replaces: last.map(|last| last.number.clone()),
             issued_at: self.moment.as_of,
             lines: content.lines.len() as i64,

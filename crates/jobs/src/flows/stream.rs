@@ -10,12 +10,11 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::unbounded_channel;
 use transfer::changes::{self, LogWatcher, RereadRequest, StreamObserver};
-use transfer::resume::Permission;
 use transfer::run::Request;
 
 use crate::flows::consumer;
-pub use crate::flows::stream_report::{Interruption, RefusedTable, StreamOptions, StreamState};
 use crate::flows::consumer::require_source;
+pub use crate::flows::stream_report::{Interruption, RefusedTable, StreamOptions, StreamState};
 use crate::flows::stream_report::{Observer, Recorder, figures};
 use crate::flows::transfer::{request as request_of, target};
 use crate::runs::{self, FlowOutcome, RunRequest};
@@ -33,7 +32,7 @@ pub async fn run(warehouse: &Warehouse, request: &RunRequest, options: StreamOpt
         let slot = config.changes.slot.clone();
         let stream = Arc::new(Request {
             tables: options.tables.clone(),
-            permission: if options.replaces { Permission::Replace } else { Permission::AsConfigured },
+            permission: options.permission,
             progress: Arc::clone(&options.progress),
             ..request_of(warehouse, config, run).await?
         });

@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 use transfer::changes::{self, LogWatcher, ShardStatus, StreamEnd, StreamObserver, StreamStatus};
 use transfer::read::Progress;
+use transfer::resume::Permission;
 use transfer::run::TransferReport;
 
 use crate::flows::transfer::outcome;
@@ -28,8 +29,8 @@ pub struct StreamOptions<'a> {
     pub end: StreamEnd,
     /// Tables to read again first, as `schema.table` at the source.
     pub tables: Vec<String>,
-    /// Whether tables that are read again replace those of the lake.
-    pub replaces: bool,
+    /// Whether they replace those of the lake; with `Resync` and no tables, all are read again.
+    pub permission: Permission,
     /// Is informed of the progress of tables that are read.
     pub progress: Arc<dyn Progress>,
     /// Is called with the state about once a second.

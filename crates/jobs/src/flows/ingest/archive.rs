@@ -5,6 +5,7 @@ use std::io::Read;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use chrono::TimeDelta;
 use ingest::archive::{Archive, Delivered, PackedFile, open};
 use ingest::source::ListedFile;
 
@@ -30,7 +31,7 @@ impl IngestRun<'_> {
 
     /// Stores a file of an archive as an object.
     pub(super) async fn store(&self, packed: PackedFile, archive: &Fetched) -> Result<Fetched> {
-        let PackedFile { name, mut content } = packed;
+        let PackedFile { name, place, mut content } = packed;
         let name = format!("{}/{name}", archive.file.name);
         let mut incoming = self.objects.begin();
         loop {
@@ -49,6 +50,8 @@ impl IngestRun<'_> {
         }
         let object = incoming.finish().await.with_context(|| format!("store {name}"))?;
         let file = ListedFile { name, size: Some(object.bytes), modified: archive.file.modified, etag: None };
-        Ok(Fetched { file, object, listed_at: archive.listed_at })
+        // As files that are found together do, they arrive in their order.
+        let listed_at = archive.listed_at + TimeDelta::microseconds(i64::try_from(place)?);
+        Ok(Fetched { file, object, listed_at })
     }
 }

@@ -25,6 +25,8 @@ pub struct Content {
     pub days: Vec<DayEnergy>,
     /// The hash of all rows that the queries returned for the producer. A new one means a new statement.
     pub hash: String,
+    /// The version of the next statement in the series of the producer's period.
+    pub version: i64,
 }
 
 /// The columns of a line that name its producer.
@@ -78,7 +80,7 @@ impl Content {
         let days = read_all("day", &rows.days)?;
         let company = producer.company();
         let Producer { producer_id, producer, siret, .. } = producer;
-        Ok(Content { producer_id, producer, siret, company, lines, days, hash })
+        Ok(Content { producer_id, producer, siret, company, lines, days, hash, version: 1 })
     }
 }
 

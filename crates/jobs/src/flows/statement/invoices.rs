@@ -62,7 +62,7 @@ impl StatementRun<'_> {
         last: Option<&Entry>,
     ) -> Result<Vec<EInvoice>> {
         let mut all = self.invoices(statement, content, last, false)?;
-        let cancellations = self.cancellations(last, &self.number(content, last), &all).await?;
+        let cancellations = self.cancellations(last, &self.number(content), &all).await?;
         all.extend(cancellations);
         Ok(all)
     }

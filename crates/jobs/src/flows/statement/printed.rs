@@ -74,7 +74,11 @@ impl StatementRun<'_> {
                 issued: issued_on,
             };
             let made = typeset::pdf(&fonts, &input).map_err(|error| {
-                error.hint(format!("texts that it lacks belong into {}", self.config.labels_file.display()))
+                let hint = match base::chain(&error).contains("font") {
+                    true => format!("put a font that has these letters into {}", folder.join(FONTS).display()),
+                    false => format!("texts that it lacks belong into {}", self.config.labels_file.display()),
+                };
+                error.hint(hint)
             });
             let made = made.with_context(|| format!("print {}", document.number))?;
             for warning in &made.warnings {
