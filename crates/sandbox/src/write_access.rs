@@ -26,3 +26,36 @@ pub(super) fn restrict(mounts: &[Mount]) -> Result<(), RulesetError> {
     ruleset.restrict_self()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use std::fs::{self, File};
+    use std::io::ErrorKind;
+    use std::path::Path;
+
+    use landlock::{AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr};
+
+    use super::restrict;
+
+    #[test]
+    fn a_restricted_thread_writes_in_its_folders_only() {
+        let own = std::env::temp_dir().join(format!("wattlake-write-access-{}", std::process::id()));
+        let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("write-access");
+        let outcome = std::thread::spawn(move || {
+            let strict = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+            let is_supported = strict.handle_access(AccessFs::Refer).is_ok_and(|ruleset| ruleset.create().is_ok());
+            restrict(&[]).unwrap();
+            let written = File::create(&own).and_then(|_| fs::remove_file(&own)).is_ok();
+            let refused = File::create(&other).err().map(|error| error.kind());
+            if refused.is_none() {
+                fs::remove_file(&other).unwrap();
+            }
+            (is_supported, written, refused)
+        });
+        let (is_supported, written, refused) = outcome.join().unwrap();
+        assert!(written);
+        assert_eq!(refused, is_supported.then_some(ErrorKind::PermissionDenied));
+    }
+}

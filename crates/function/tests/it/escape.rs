@@ -1,7 +1,7 @@
 //! What a function must not be able to do in its sandbox.
 
 use libtest_mimic::{Failed, Trial};
-use sandbox::End;
+use sandbox::{End, Mount, Spec};
 
 use crate::world::World;
 
@@ -13,6 +13,7 @@ pub fn trials() -> Vec<Trial> {
         trial("it_runs_and_reports_how_it_ended", it_runs),
         trial("it_has_no_capabilities_and_can_gain_none", no_capabilities),
         trial("it_sees_no_file_of_the_host", no_host_files),
+        trial("it_does_not_see_where_its_files_are_on_the_host", no_host_paths),
         trial("it_writes_nowhere_but_tmp", writes_nowhere),
         trial("it_reaches_no_network", no_network),
         trial("a_fork_bomb_stays_inside", fork_bomb),
@@ -69,6 +70,33 @@ fn no_host_files(world: &World) {
     assert!(ran.output.ends_with("done\n"), "{}", ran.output);
     assert!(!ran.output.contains("of the host"), "{}", ran.output);
     assert_eq!(ran.output.matches("No such file").count(), 5, "{}", ran.output);
+}
+
+fn no_host_paths(world: &World) {
+    // A mount below the layers, and one that may be written.
+    let at = |name: &str| world.folder.path().join(name);
+    for name in ["model", "output"] {
+        std::fs::create_dir(at(name)).expect("a folder");
+    }
+    std::fs::write(at("model/weights"), "1").expect("a file");
+    std::fs::write(at("opt/library"), "2").expect("a file");
+    let mount = |from, to: &str, is_writable| Mount { from, at: to.into(), is_writable };
+    let mounts = vec![mount(at("model"), "/opt/ml/model", false), mount(at("output"), "/opt/ml/output", true)];
+    let spec = Spec { mounts, ..world.spec() };
+    if spec.user.is_some() {
+        std::os::unix::fs::chown(at("output"), spec.user, spec.user).expect("the owner");
+    }
+    let ran = world.run_as(
+        "cat /opt/library /opt/ml/model/weights; ls /opt; echo done > /opt/ml/output/x && cat /opt/ml/output/x; \
+         (echo x > /opt/ml/model/x) 2>/dev/null || echo read-only; grep -E ' /(var/task|opt|opt/ml/model) ' /proc/self/mountinfo",
+        &spec,
+    );
+    assert!(ran.output.starts_with("12library\nml\ndone\nread-only\n"), "{}", ran.output);
+    // Where the kernel lets nobody mount overlays, the folders are bound.
+    if ran.output.contains(" - overlay ") {
+        let folder = world.folder.path().display().to_string();
+        assert!(!ran.output.contains(&folder), "{}", ran.output);
+    }
 }
 
 fn writes_nowhere(world: &World) {

@@ -61,6 +61,11 @@ pub enum StreamEnd {
 pub async fn run(request: &Arc<Request>, end: StreamEnd, observer: &Arc<dyn StreamObserver>) -> Result<()> {
     let mut wait = WAIT_MIN;
     let all_by_user = request.tables.is_empty() && request.permission == Permission::Resync;
+    // Beyond that, a table is read again as it is read first.
+    let request = &match request.permission {
+        Permission::Resync => Arc::new(request.with_permission(Permission::AsConfigured)),
+        _ => Arc::clone(request),
+    };
     let mut rereads = Rereads { by_user: request.tables.iter().cloned().collect(), all_by_user, ..Rereads::default() };
     loop {
         let started = Instant::now();

@@ -53,7 +53,7 @@ pub async fn run_stream(
         name,
         end,
         tables,
-        replaces: options.permission == Some(Permission::Replace),
+        permission: options.permission.unwrap_or_default(),
         progress: bars.clone(),
         on_status: Arc::new(on_status),
         stop: CancellationToken::new(),

@@ -4,6 +4,7 @@
 mod client;
 mod contenders;
 mod measurements;
+mod neighbours;
 mod report;
 mod setup;
 
@@ -63,8 +64,10 @@ pub fn run(project: &Project, options: &Options) -> Result<()> {
         cold(&setup, &wattlake, starts, &mut measured)?;
         at_once(&setup, &wattlake, invocations, &mut measured)?;
     }
+    let memory = neighbours::measure(&wattlake, invocations, &mut measured)?;
     let result = json!({
         "benchmark": "functions",
+        "neighbours": memory,
         "date": today(project)?,
         "commit": commit(project)?,
         "profile": "release",

@@ -14,6 +14,7 @@ use sql::output::{self, Format};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use transfer::changes::StreamEnd;
+use transfer::resume::Permission;
 
 use crate::commands::query_output::{print_query, session};
 use crate::progress::ProgressBars;
@@ -57,7 +58,7 @@ pub async fn follow(warehouse: &Warehouse, client: &Client, seconds: u32) -> Res
         name: "live",
         end: StreamEnd::Never,
         tables: Vec::new(),
-        replaces: false,
+        permission: Permission::AsConfigured,
         progress: bars.clone(),
         on_status: Arc::new(on_status),
         stop: stop.clone(),
@@ -76,7 +77,7 @@ pub async fn follow(warehouse: &Warehouse, client: &Client, seconds: u32) -> Res
         name: "live",
         end: StreamEnd::CaughtUp,
         tables: Vec::new(),
-        replaces: false,
+        permission: Permission::AsConfigured,
         progress: bars,
         on_status: Arc::new(|_: &StreamState| {}),
         stop: CancellationToken::new(),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::world::Warehouse;
 
+mod attacked;
 pub mod example;
 mod files;
 mod held;

@@ -169,7 +169,10 @@ fn one_message_spoils_no_table() {
     assert_eq!(reasons.len(), 4, "{reasons:?}");
     assert_eq!(reasons[0], "column \"ID\" differs from another one by upper case only");
     assert_eq!(reasons[1], "its row has no columns");
-    assert!(reasons[2..].iter().all(|reason| reason.starts_with("the key of public.measure is not known")), "{reasons:?}");
+    assert!(
+        reasons[2..].iter().all(|reason| reason.starts_with("the key of public.measure is not known")),
+        "{reasons:?}"
+    );
 }
 
 #[test]

@@ -120,7 +120,9 @@ fn the_key_and_the_last_days_are_those_of_the_source() {
         assert_eq!(source.rows(key), target.rows(key), "{what}");
     };
     compare("the rows");
-    source.execute("alter table t drop constraint t_pkey, add primary key (a, b); insert into t values (7, 1, null, null, null)");
+    source.execute(
+        "alter table t drop constraint t_pkey, add primary key (a, b); insert into t values (7, 1, null, null, null)",
+    );
     compare("another key");
     source.execute("alter table t drop constraint t_pkey; alter table t replica identity full; insert into t select * from t where a = 7; delete from t where a = 2");
     compare("no key");

@@ -39,11 +39,11 @@ pub fn server() -> &'static Server {
         pgserver::init(&binaries, &folder).unwrap();
         let settings = [
             ("max_connections", "200"),
-            ("max_wal_senders", "20"),
+            ("max_wal_senders", "64"),
             ("synchronous_commit", "off"),
             ("wal_keep_size", "1GB"),
             ("wal_level", "logical"),
-            ("max_replication_slots", "20"),
+            ("max_replication_slots", "64"),
         ];
         // `locked` and `reader` are the roles that need a password.
         let hba = [

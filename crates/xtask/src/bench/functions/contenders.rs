@@ -26,11 +26,16 @@ impl Drop for Process {
 
 /// Wattlake's server.
 pub struct Wattlake {
-    _process: Process,
+    process: Process,
     pub address: SocketAddr,
 }
 
 impl Wattlake {
+    /// The server's process.
+    pub fn process_id(&self) -> u32 {
+        self.process.0.id()
+    }
+
     /// Starts the server and reads its address from its output.
     pub fn start(setup: &Setup) -> Result<Self> {
         let mut command = Command::new(&setup.server);
@@ -40,7 +45,7 @@ impl Wattlake {
         let stdout = process.0.stdout.take().context("read the server's output")?;
         BufReader::new(stdout).read_line(&mut line).context("read the server's output")?;
         let address = line.trim().trim_start_matches("http://").parse();
-        Ok(Self { _process: process, address: address.with_context(|| format!("read the address {line:?}"))? })
+        Ok(Self { process, address: address.with_context(|| format!("read the address {line:?}"))? })
     }
 
     /// Ends the instances of a function, so that its next event needs a cold start.

@@ -56,5 +56,10 @@ fn markdown(result: &Value, measured: &Measurements) -> String {
             times_ms.len()
         );
     }
+    page.push_str("\nThe server's memory beside a function that takes all that it can: ");
+    let neighbours = result["neighbours"].as_array().into_iter().flatten();
+    let more = neighbours
+        .map(|one| format!("{} {:+.0} MiB", text(&one["case"]), one["more_mib"].as_f64().unwrap_or_default()));
+    let _ = writeln!(page, "{}.", more.collect::<Vec<_>>().join(", "));
     page
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::neighbours::NOISY;
 use crate::project::{Project, output, run};
 
 /// The wheel that contains the emulator.
@@ -56,6 +57,13 @@ impl Setup {
             function("python", python, &scripts.join("echo.py"), "echo.py")?;
             function("r", "handler = \"echo.run\"\nlayers = [\"r\"]", &scripts.join("echo.R"), "echo.R")?;
         }
+        let noisy = folder.join("functions").join(NOISY);
+        put_function(
+            &noisy,
+            "handler = \"h\"\nmemory_mb = 128\ntimeout = \"10s\"\n",
+            &scripts.join("noisy.sh"),
+            "bootstrap",
+        )?;
         let version = |program: &str| output(Command::new(program).arg("--version")).map(|text| text.trim().to_owned());
         let versions = json!({
             EMULATOR_WHEEL.0: EMULATOR_WHEEL.1, RIC.0: RIC.1, "python": version(PYTHON)?,
