@@ -119,7 +119,7 @@ fn a_credit_note_and_a_draft() {
     .unwrap();
     let page = rendered(&statement);
     for expected in [
-        "avoir, mars 2026",
+        "montant négatif, mars 2026",
         "PROJET",
         "Annule et remplace</dt><dd>2026-03-PRD0042-0 (9,97\u{a0}€)",
         // -0.03 - 9.97

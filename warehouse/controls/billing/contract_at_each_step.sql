@@ -2,7 +2,7 @@
 --| holds = "producer"
 --| text = "a file declares energy at steps at which its contract does not hold for the metering point, or has no perimeter"
 SELECT d.producer_id, d.contract_id, d.prm, count(*) AS steps, min(d.starts_at) AS first, d.file_name
-FROM billing.declared_now AS d
+FROM billing.declared_by_producer AS d
 LEFT JOIN billing.contracts_now AS c
   ON c.prm = d.prm AND c.contract_id = d.contract_id
   AND CAST(d.starts_at AT TIME ZONE 'Europe/Paris' AS date) >= c.valid_from

@@ -9,8 +9,9 @@ FROM (SELECT c.producer_id, 'price' AS what, p.series || ' ' || CAST(p.starts_at
                    rank() OVER (PARTITION BY series, starts_at, step ORDER BY known_at DESC) AS age,
                    count(DISTINCT price) AS prices, count(DISTINCT file_name) AS files
             FROM billing.prices
-            WHERE (starts_at >= timestamptz '{from}' AND starts_at < timestamptz '{to}')
-               OR (step = 'P1Y' AND starts_at <= timestamptz '{from}' AND starts_at > timestamptz '{from}' - interval '365 days')
+            WHERE known_at <= now()
+              AND ((starts_at >= timestamptz '{from}' AND starts_at < timestamptz '{to}')
+                   OR (step = 'P1Y' AND starts_at <= timestamptz '{from}' AND starts_at > timestamptz '{from}' - interval '365 days'))
             GROUP BY series, starts_at, step, known_at) AS p
       JOIN (SELECT DISTINCT producer_id, kind, technology, imbalance_share FROM billing.contract_days
             WHERE month = '{period}') AS c
@@ -27,8 +28,14 @@ FROM (SELECT c.producer_id, 'price' AS what, p.series || ' ' || CAST(p.starts_at
                    count(DISTINCT coalesce(CAST(energy_wh AS text), '') || ' ' || coalesce(CAST(withdrawal_wh AS text), '')
                          || quality) AS energies,
                    count(DISTINCT file_name) AS files
-            FROM billing.meters
-            WHERE starts_at >= timestamptz '{from}' AND starts_at < timestamptz '{to}' AND source <> 'TSO'
+            FROM (SELECT e.* FROM billing.meters AS e
+                  -- Few steps are in several files: only they are compared.
+                  JOIN (SELECT prm, source, starts_at FROM billing.meters
+                        WHERE starts_at >= timestamptz '{from}' AND starts_at < timestamptz '{to}' AND source <> 'TSO'
+                          AND known_at <= now()
+                        GROUP BY prm, source, starts_at HAVING min(file_name) < max(file_name)) AS s
+                    ON s.prm = e.prm AND s.source = e.source AND s.starts_at = e.starts_at
+                  WHERE e.starts_at >= timestamptz '{from}' AND e.starts_at < timestamptz '{to}' AND e.known_at <= now()) AS e
             GROUP BY prm, source, starts_at, known_at) AS m
       JOIN (SELECT DISTINCT prm, producer_id FROM billing.contract_days WHERE month = '{period}') AS c ON c.prm = m.prm
       WHERE m.age = 1 AND m.energies > 1 AND m.files > 1) AS k

@@ -4,7 +4,7 @@
 --| hint = "a local month has an hour less in March and one more in October: ask for the file again"
 SELECT d.producer_id, d.prm, d.steps, c.seconds / d.step_s AS expected
 FROM (SELECT d.producer_id, d.prm, count(*) AS steps, max(d.step_s) AS step_s, min(d.step_s) AS least_step_s
-      FROM billing.declared_now AS d
+      FROM billing.declared_by_producer AS d
       JOIN billing.contract_days AS c
         ON c.prm = d.prm AND c.producer_id = d.producer_id AND c.month = d.month
         AND d.starts_at >= c.starts_at AND d.starts_at < c.ends_at

@@ -199,7 +199,7 @@ totals <- function(lines) {
   bills <- lines[, .(lines = .N, cents = sum(cents), vat_cents = sum(vat_cents)), by = .(period, producer_id, contract_id)]
   list(
     bills = bills[, .(period, producer_id, contract_id, lines, amount = euros(cents), vat_amount = euros(vat_cents),
-                      document = ifelse(cents < 0, "credit_note", "invoice"))],
+                      document = ifelse(cents < 0, "negative_invoice", "invoice"))],
     lines = nrow(lines), amount = euros(sum(lines$cents)), vat_amount = euros(sum(lines$vat_cents))
   )
 }

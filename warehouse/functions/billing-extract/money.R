@@ -39,7 +39,11 @@ euros <- function(cents) {
 wide_sum <- function(a, b) {
   if (length(b) == 1L) b <- rep(b, length(a))
   stopifnot(length(a) == length(b), length(a) <= 4000, a == round(a), b == round(b))
-  if (any(abs(a) >= 1e12, abs(b) >= 1e12)) stop("an energy of 1 TWh and more, or a price as large, is more than is counted here", call. = FALSE)
+  if (any(abs(a) >= 1e12, abs(b) >= 1e12)) {
+    # Whose energy it is is not billed; nobody else is kept back by it.
+    reason <- "an energy of 1 TWh and more, or a price as large, is more than is counted here"
+    stop(structure(class = c("incomplete", "error", "condition"), list(message = reason, call = NULL, reason = reason)))
+  }
   a_high <- a %/% LIMB; a_low <- a %% LIMB
   b_high <- b %/% LIMB; b_low <- b %% LIMB
   low <- sum(a_low * b_low)

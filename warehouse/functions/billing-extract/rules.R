@@ -39,7 +39,7 @@ RULES <- list(
   # The complement of remuneration (hydro, order of 2016; wind and solar alike):
   #   CR = E x (Te - M0 + management premium) - Nbcapa x Prefcapa
   # E over the hours whose day-ahead price is not negative, net of auxiliaries, up to the contract's caps. Where M0 is above
-  # Te the first line is negative, and the bill may be a credit note.
+  # Te the first line is negative, and the bill may be below zero.
   CR = function(contract, steps, market) {
     difference <- needed(contract, "price_eur_mwh") - market$reference(contract)
     is_paid <- market$counted_price(contract)[steps$at] >= 0

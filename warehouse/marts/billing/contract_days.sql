@@ -1,6 +1,7 @@
 --| description = "Versions of contracts, each with the months in which they hold, and from and to which instant"
 
-SELECT c.contract_id, c.producer_id, c.prm, c.kind, c.pmax_kw, c.technology, c.valid_from, c.imbalance_share, m.month,
+SELECT c.contract_id, c.producer_id, c.prm, c.kind, c.pmax_kw, c.technology, c.valid_from, c.imbalance_share, c.nbcapa_mw,
+       c.cap_mwh_year, c.cap_mwh_life, m.month,
        greatest(c.valid_from, m.first) AS first_day, least(coalesce(c.valid_to, m.last), m.last) AS day_after,
        CAST(greatest(c.valid_from, m.first) AS timestamp) AT TIME ZONE 'Europe/Paris' AS starts_at,
        CAST(least(coalesce(c.valid_to, m.last), m.last) AS timestamp) AT TIME ZONE 'Europe/Paris' AS ends_at

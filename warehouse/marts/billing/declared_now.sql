@@ -1,8 +1,10 @@
---| description = "What is declared of each step of a metering point: of several producers the file that arrived last"
+--| description = "What counts of what is declared: of each step what the producer declares whose contract holds"
 
--- A file has each step of a point once, so that steps are compared only where files have the same time.
-SELECT * FROM billing.declared_by_producer WHERE NOT contested
-UNION ALL
-SELECT * FROM (SELECT DISTINCT ON (prm, starts_at) *
-               FROM billing.declared_by_producer WHERE contested
-               ORDER BY prm, starts_at, arrived_at DESC, file_version DESC, file_sha256) AS c
+-- What another producer declares of the step is not billed, whenever its file arrived: after a sale both owners' files may
+-- have the whole month.
+SELECT d.*
+FROM billing.declared_by_producer AS d
+JOIN billing.contract_days AS c
+  ON c.prm = d.prm AND c.producer_id = d.producer_id AND c.month = d.month
+  AND d.starts_at >= c.starts_at AND d.starts_at < c.ends_at
+WHERE c.kind <> 'DEMAND_RESPONSE'

@@ -127,11 +127,11 @@ result <- extract(event(contracts = contracts(
   contract("CR", technology = "hydro", price_eur_mwh = "100", management_premium_eur_mwh = "0", vat = "none", cap_mwh_life = "400", valid_from = "2026-03-16")),
   meters = steady(withdrawal_wh = 0), prices = market))
 expect(sum(result$lines[rule == "cr"]$quantity), 400e6)
-# M0 above Te: 666.9 x (40 - 45.30) = -3,534.57, and the bill is a credit note.
+# M0 above Te: 666.9 x (40 - 45.30) = -3,534.57, and the bill is below zero.
 result <- extract(event(contracts = hydro("40"), meters = steady(withdrawal_wh = 25000), prices = market))
 expect(amounts(result)[["cr"]], "-3534.57")
 expect(result$totals$amount, "-5381.62")
-expect(result$totals$bills$document, "credit_note")
+expect(result$totals$bills$document, "negative_invoice")
 # A price of zero is not negative.
 zero <- rep("0.00", 2972)
 result <- extract(event(contracts = hydro("132.10"), meters = steady(withdrawal_wh = 25000),

@@ -106,7 +106,7 @@ impl Flow {
     fn blocking_controls(&self, month: &str) -> Vec<String> {
         let said = self.warehouse.run(&["run", "control:billing", "--for", month, "--json"]);
         let verdicts = said.objects();
-        assert_eq!(verdicts.len(), 38);
+        assert_eq!(verdicts.len(), 48);
         let broken: Vec<&Value> = verdicts.iter().filter(|verdict| verdict["state"] == "broken").collect();
         assert!(broken.is_empty(), "{broken:?}");
         let stops = |verdict: &&Value| verdict["severity"] == "block" && verdict["state"] == "failed";

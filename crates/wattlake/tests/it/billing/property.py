@@ -642,9 +642,16 @@ class Oracle:
             self.gaps_between_versions,
             self.passed_over_operator,
             self.known_twice,
+            self.caps,
         ):
             found.extend(check())
         return found
+
+    def caps(self):
+        """What a cap leaves to a month depends on which months were billed, in which order."""
+        for version in self.versions:
+            if any(version.row[name] for name in ("cap_mwh_year", "cap_mwh_life")):
+                yield Reason(version.producer_id, {"caps_used_out_of_order"}, f"{version.contract_id} has a cap", False)
 
     def missing_prices(self):
         kinds = {version.kind for version in self.versions}
