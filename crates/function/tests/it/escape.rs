@@ -75,16 +75,16 @@ fn no_host_files(world: &World) {
 fn no_host_paths(world: &World) {
     // A mount below the layers, and one that may be written.
     let at = |name: &str| world.folder.path().join(name);
-    for name in ["model", "output"] {
+    for name in ["model", "written"] {
         std::fs::create_dir(at(name)).expect("a folder");
     }
     std::fs::write(at("model/weights"), "1").expect("a file");
     std::fs::write(at("opt/library"), "2").expect("a file");
     let mount = |from, to: &str, is_writable| Mount { from, at: to.into(), is_writable };
-    let mounts = vec![mount(at("model"), "/opt/ml/model", false), mount(at("output"), "/opt/ml/output", true)];
+    let mounts = vec![mount(at("model"), "/opt/ml/model", false), mount(at("written"), "/opt/ml/output", true)];
     let spec = Spec { mounts, ..world.spec() };
     if spec.user.is_some() {
-        std::os::unix::fs::chown(at("output"), spec.user, spec.user).expect("the owner");
+        std::os::unix::fs::chown(at("written"), spec.user, spec.user).expect("the owner");
     }
     let ran = world.run_as(
         "cat /opt/library /opt/ml/model/weights; ls /opt; echo done > /opt/ml/output/x && cat /opt/ml/output/x; \

@@ -122,7 +122,9 @@ pub fn packages(
 ) -> Result<PackedLayer> {
     let python = installation.ask()?;
     let below = BaseLayers::read(&Language { name: LANGUAGE, kind: KIND_RUNTIME, version: &python.version }, below)?;
-    below.check_new(names, LANGUAGE)?;
+    if !names.is_empty() || installation.required.is_empty() {
+        below.check_new(names, LANGUAGE)?;
+    }
     let work = StagingFolder::new()?;
     let at = format!("python/lib/{}/site-packages", python.name());
     let packages = work.copy_packages(installation, &at, names, &below.packages)?;

@@ -23,7 +23,9 @@ pub fn packages(
     below: &[PathBuf],
 ) -> Result<PackedLayer> {
     let below = read_below(installation, below)?;
-    below.check_new(names, LANGUAGE)?;
+    if !names.is_empty() || installation.required.is_empty() {
+        below.check_new(names, LANGUAGE)?;
+    }
     let found = library::with_needs(installation, names, &below.packages)?;
     pack(out_zip, installation, &found.into_values().collect::<Vec<_>>(), below)
 }

@@ -32,6 +32,7 @@ FROM (VALUES
   ('CR', 'cr_capacity', 1200000, 'W', '-31210.0000', 'EUR/MW/year', '-3180.85', 'none', '0'),
   ('CR', 'cr_negative_price', 1800000, 'Wh', '0.0000', 'EUR/MWh', '0.00', 'none', '0')
 ) AS v (kind, rule, quantity, unit, price, price_unit, amount, vat, vat_rate_pct)
+WHERE '{period}' = '2026-03'
 """
 [invoice.company]
 name = "Agrégateur SA"

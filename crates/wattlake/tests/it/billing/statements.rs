@@ -90,6 +90,30 @@ fn statements_are_issued_once_and_again_where_their_content_changed() {
 }
 
 #[test]
+fn a_number_is_given_once_over_all_statements() {
+    let it = with_statements();
+    it.warehouse.ok(&ISSUE);
+    it.warehouse.write("statements/second.toml", STATEMENTS);
+    it.warehouse.ok(&["run", "statement:second", "--for", "2026-03"]).has("2 statements issued");
+    it.answers(&[("A", 1, "9.50"), ("B", 1, "7.00")]);
+    it.bill();
+    it.warehouse.ok(&ISSUE);
+    assert_eq!(
+        it.numbers(),
+        ["2026-03-A-1", "2026-03-B-1", "2026-03-A-2", "2026-03-B-2", "2026-03-A-3", "2026-03-B-3"]
+    );
+    assert!(it.read("2026-03-A-3").contains("in place of 2026-03-A-1"));
+    it.warehouse.ok(&ISSUE).has("0 statements issued; 2 unchanged");
+    // By another register, the numbers would begin again.
+    it.warehouse.write("statements/second.toml", &format!("table = \"billing.others\"\n{STATEMENTS}"));
+    it.warehouse.run(&["check"]).has("writes into the same folder by another register");
+    it.warehouse.write("statements/second.toml", &STATEMENTS.replace("WHERE l.period = '{period}' AND", "WHERE"));
+    it.warehouse.run(&["check"]).has("the query has the lines of all periods");
+    it.warehouse.write("templates/page.html", " \n");
+    it.warehouse.run(&["check"]).has("the template is empty");
+}
+
+#[test]
 fn a_control_blocks_all_statements_and_drafts_can_be_made() {
     let it = with_statements();
     it.answers(&[("A", 1, "10.50"), ("B", 1, "7.00")]);
