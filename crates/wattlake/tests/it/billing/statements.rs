@@ -98,10 +98,9 @@ fn a_number_is_given_once_over_all_statements() {
     it.answers(&[("A", 1, "9.50"), ("B", 1, "7.00")]);
     it.bill();
     it.warehouse.ok(&ISSUE);
-    assert_eq!(
-        it.numbers(),
-        ["2026-03-A-1", "2026-03-B-1", "2026-03-A-2", "2026-03-B-2", "2026-03-A-3", "2026-03-B-3"]
-    );
+    let mut numbers = it.numbers();
+    numbers.sort();
+    assert_eq!(numbers, ["2026-03-A-1", "2026-03-A-2", "2026-03-A-3", "2026-03-B-1", "2026-03-B-2"]);
     assert!(it.read("2026-03-A-3").contains("in place of 2026-03-A-1"));
     it.warehouse.ok(&ISSUE).has("0 statements issued; 2 unchanged");
     // By another register, the numbers would begin again.
