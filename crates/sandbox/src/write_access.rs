@@ -1,4 +1,4 @@
-//! Where the programs of a sandbox may write, once more by Landlock, where the kernel has it: the mounts say the same, so that
+//! Where the programs of a sandbox may write, repeated by Landlock, where the kernel has it: the mounts say the same, so that
 //! a fault in one of the two is not enough. See landlock(7).
 
 use landlock::{
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn a_restricted_thread_writes_in_its_folders_only() {
-        let own = std::env::temp_dir().join(format!("wattlake-write-access-{}", std::process::id()));
+        let own = Path::new("/tmp").join(format!("wattlake-write-access-{}", std::process::id()));
         let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("write-access");
         let outcome = std::thread::spawn(move || {
             let strict = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);

@@ -146,11 +146,7 @@ pub async fn check(
         preflight.tables += 1;
         preflight.columns += table.columns.len();
         preflight.rows_estimate += table.source.rows_estimate;
-        let publishes = matches!(target, Some(Target::Stream(_)));
-        if publishes && let Err(error) = check_plan(table) {
-            preflight.add(Severity::Error, table.source.display(), base::chain(&error), error.hint);
-        }
-        check_table(&client, table, settings, publishes, &mut preflight).await?;
+        check_table(&client, table, settings, matches!(target, Some(Target::Stream(_))), &mut preflight).await?;
         check_unlogged(table, settings, path, &mut preflight);
         if let Some(Target::Lake(lake)) = target {
             let (identity, log) = (catalog.identity, log.as_ref());
@@ -286,6 +282,9 @@ async fn check_table(
     preflight: &mut PreflightReport,
 ) -> Result<()> {
     let name = table.source.display();
+    if publishes && let Err(error) = check_plan(table) {
+        preflight.add(Severity::Error, &name, base::chain(&error), error.hint);
+    }
     if table.key.is_empty() && !table.source.is_view() {
         let what = "it has no key: rows can't be identified, so validate compares counts and sums only";
         let hint = Some(format!("[tables.{name:?}] key = [...] where some columns identify a row"));

@@ -18,7 +18,7 @@ WITH billed AS (
              JOIN system.runs AS f ON f.id = l.answer
              GROUP BY l."for") AS r ON r.period = l.period
 ),
--- Rows that a file has once more, unchanged, came with the first one that had them.
+-- Rows that a file has again, unchanged, came with the first one that had them.
 versions AS (
   SELECT contract_id, prm, valid_from, max(came_at) AS came_at, max(file_name) AS file_name,
          max(coalesce(valid_to, DATE '9999-12-31')) AS last_end

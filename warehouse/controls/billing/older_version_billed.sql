@@ -1,7 +1,7 @@
 --| severity = "block"
 --| holds = "producer"
 --| text = "a file is billed whose newest version leaves out the metering point's month: it is about another month, producer or point"
---| hint = "ask which version is right: have the newest one sent again as it should be, or the older one under its name once more"
+--| hint = "ask which version is right: have the newest one sent again as it should be, or the older one under its name again"
 -- Where no month is in its name, a file may be overwritten month after month: then a version of later months only is its next.
 SELECT DISTINCT d.producer_id, d.prm, d.file_name, d.file_version AS billed_version, n.version AS newest_version,
        n.listed_at AS arrived_at, n.about

@@ -1,11 +1,13 @@
 //! A table of another PostgreSQL that messages change: their rows, in their order, in one transaction with the positions.
 
+mod columns;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lake::TableName;
-use stream::message::{ColumnDefinition, ColumnType, TableDefinition};
+use stream::message::{ColumnDefinition, TableDefinition};
 
 use super::ConsumeRequest;
 use super::cell_text::cell_texts;
@@ -15,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::postgres::wire::Wire;
 use crate::postgres::{Endpoint, Parameter, literal, quote};
 use crate::settings::Deletes;
+use columns::{default_type, list, present, rekeyed, relation};
 
 /// The statements that are sent together.
 const PIPELINE_STATEMENTS: usize = 1000;
@@ -94,7 +97,7 @@ impl PostgresTable {
         target: &TableName,
         key: &[String],
     ) -> Result<Option<PostgresTable>> {
-        let columns = server.with(|connection| present(connection, target))?;
+        let columns = server.with(|connection| present(&mut connection.wire, target))?;
         if columns.is_empty() {
             return Ok(None);
         }
@@ -212,14 +215,14 @@ impl PostgresTable {
                 connection.wire.batch(&format!("ALTER TABLE {table} {action}"))?;
             }
             if is_rekeyed {
-                let statement = rekeyed(connection, target, &definition.primary_key)?;
+                let statement = rekeyed(&mut connection.wire, target, &definition.primary_key)?;
                 connection.wire.batch(&statement)?;
             }
             // Their types are other ones now.
             if connection.prepared.drain().count() > 0 {
                 connection.wire.batch("DEALLOCATE ALL")?;
             }
-            present(connection, target)
+            present(&mut connection.wire, target)
         })?;
         Ok(())
     }
@@ -481,55 +484,4 @@ impl Connection {
         let is_known = rows.into_iter().flatten().flatten().next().is_some_and(|known| known == "t");
         Ok(if is_known { native.clone() } else { default_type(column.column_type) })
     }
-}
-
-/// The type of a column whose type at the source is not known.
-fn default_type(column_type: ColumnType) -> String {
-    match column_type {
-        ColumnType::Boolean => "boolean".to_owned(),
-        ColumnType::Int(1 | 2) | ColumnType::Uint(1) => "smallint".to_owned(),
-        ColumnType::Int(4) | ColumnType::Uint(2) => "integer".to_owned(),
-        ColumnType::Int(_) | ColumnType::Uint(4) => "bigint".to_owned(),
-        ColumnType::Uint(_) => "numeric(20)".to_owned(),
-        ColumnType::Real4 => "real".to_owned(),
-        ColumnType::Real8 => "double precision".to_owned(),
-        ColumnType::Numeric(Some((precision, scale))) => format!("numeric({precision}, {scale})"),
-        ColumnType::Numeric(None) => "numeric".to_owned(),
-        ColumnType::Date => "date".to_owned(),
-        ColumnType::Time => "time".to_owned(),
-        ColumnType::Datetime => "timestamptz".to_owned(),
-        ColumnType::Bytes(_) => "bytea".to_owned(),
-        ColumnType::Text(_) => "text".to_owned(),
-    }
-}
-
-/// The statement that gives a table another primary key, or none.
-fn rekeyed(connection: &mut Connection, target: &TableName, key: &[String]) -> Result<String> {
-    let table = relation(target);
-    let rows = connection.wire.rows(&format!(
-        "SELECT conname FROM pg_constraint WHERE conrelid = to_regclass({}) AND contype = 'p'",
-        literal(&table)
-    ))?;
-    let dropped = rows.into_iter().flatten().flatten().map(|name| format!("DROP CONSTRAINT {}", quote(&name)));
-    let added = (!key.is_empty()).then(|| format!("ADD PRIMARY KEY ({})", list(key)));
-    let actions: Vec<String> = dropped.chain(added).collect();
-    Ok(if actions.is_empty() { String::new() } else { format!("ALTER TABLE {table} {}", actions.join(", ")) })
-}
-
-/// The columns of a table with their types; none where there is no table.
-fn present(connection: &mut Connection, target: &TableName) -> Result<BTreeMap<String, String>> {
-    let rows = connection.wire.rows(&format!(
-        "SELECT attname, format_type(atttypid, -1) FROM pg_attribute WHERE attrelid = to_regclass({}) \
-         AND attnum > 0 AND NOT attisdropped",
-        literal(&relation(target))
-    ))?;
-    Ok(rows.into_iter().filter_map(|row| Some((row.first()?.clone()?, row.get(1)?.clone()?))).collect())
-}
-
-fn relation(target: &TableName) -> String {
-    format!("{}.{}", quote(&target.schema), quote(&target.table))
-}
-
-fn list(names: &[String]) -> String {
-    names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ")
 }

@@ -4,14 +4,17 @@ mod barriers;
 mod records;
 mod refused;
 mod resent;
+mod shard;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use shard::SessionShard;
+
 use lake::TableName;
 use stream::message::{Body, ControlOperation, Message, Metadata, Operation, TableDefinition, Values};
-use stream::{Batch, Delivery, Lag, StartPosition};
+use stream::{Batch, Delivery};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TryRecvError;
 
@@ -20,8 +23,6 @@ use super::barrier::{self, Barrier};
 use super::definitions::{DefinedBy, Definitions};
 use super::end::SessionEnd;
 use super::quarantine::Quarantine;
-use super::shard_record::ShardRecord;
-use super::shard_task::ShardTask;
 use super::table::{ConsumedTable, MessageChange, keep};
 use super::worker_part::WorkerPart;
 use super::workers::HEARTBEAT;
@@ -42,61 +43,6 @@ const BARRIER_POLL: Duration = Duration::from_millis(100);
 const WAITING_BYTES: usize = 64 << 20;
 /// Where so many messages of a session can't be applied, the stream is most likely another one than was meant.
 const QUARANTINED_MAX: u64 = 1000;
-
-/// A shard of a session.
-pub struct SessionShard {
-    id: String,
-    record: ShardRecord,
-    task: ShardTask,
-    /// The position of the last message that was handled.
-    received: u64,
-    /// The ends of batches that were handled.
-    ends: VecDeque<(u64, String)>,
-    held: VecDeque<Delivery>,
-    barrier: Option<Barrier>,
-    lag: Lag,
-    /// All messages of now were received.
-    is_caught_up: bool,
-    is_end: bool,
-    /// Up to where messages of a table are not applied again, since all its rows were removed there.
-    removals: HashMap<String, u64>,
-}
-
-impl SessionShard {
-    /// A shard that begins at a position.
-    pub fn new(id: String, record: ShardRecord, task: ShardTask, start: &StartPosition) -> SessionShard {
-        let received = match start {
-            StartPosition::After { position, .. } => *position,
-            StartPosition::From(_) => 0,
-        };
-        SessionShard {
-            id,
-            record,
-            task,
-            received,
-            ends: VecDeque::new(),
-            held: VecDeque::new(),
-            barrier: None,
-            lag: Lag::default(),
-            is_caught_up: false,
-            is_end: false,
-            removals: HashMap::new(),
-        }
-    }
-
-    /// Without the messages of tables before these positions.
-    pub fn without_removed(self, removals: HashMap<String, u64>) -> SessionShard {
-        SessionShard { removals, ..self }
-    }
-
-    fn is_removed(&self, metadata: &Metadata<'_>, position: u64) -> bool {
-        if self.removals.is_empty() {
-            return false;
-        }
-        let name = catalog_display(&metadata.schema_name, &metadata.table_name);
-        self.removals.get(&name).is_some_and(|removed| position < *removed)
-    }
-}
 
 /// A session; it blocks.
 pub struct Session {

@@ -6,6 +6,7 @@ mod completions;
 mod consume;
 mod control;
 mod demo;
+mod drop_slot;
 mod endpoint;
 pub mod function;
 mod init;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use base::text;
 use clap::{Args, Subcommand, ValueEnum};
-use jobs::flows::stream::{drop_slot, request_reread};
+use jobs::flows::stream::request_reread;
 use jobs::flows::transfer::{TransferOptions, hand_over, run, settings, source};
 use jobs::runs::RunRequest;
 use jobs::warehouse::Warehouse;
@@ -18,6 +18,7 @@ use transfer::run::{TableMode, TableReport, TransferReport};
 use transfer::validate::TableValidation;
 
 use super::consume;
+use super::drop_slot::DropSlot;
 use crate::program::open_warehouse;
 use crate::progress::ProgressBars;
 use crate::report;
@@ -166,26 +167,6 @@ impl HandOver {
         let tables = hand_over(warehouse, &self.name, self.tables).await?;
         for table in tables {
             println!("{}: {} continues with {}, from {}", table.source, self.name, table.target, table.position);
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// Drop the replication slot and the publication that a transfer with mode = "changes" has at its source
-///
-/// The source keeps its log for a slot until its disk is full: drop it where the transfer does not run any more. When
-/// the transfer runs again, its tables are read again.
-#[derive(Debug, Args)]
-pub struct DropSlot {
-    name: String,
-}
-
-impl DropSlot {
-    async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
-        let dropped = drop_slot(warehouse, &self.name).await?;
-        match dropped.is_empty() {
-            true => println!("{}: the source has no slot and no publication of it", self.name),
-            false => println!("{}: dropped the {}", self.name, dropped.join(" and the ")),
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -392,18 +373,14 @@ pub struct Validate {
 impl Validate {
     async fn run(self, warehouse: &Warehouse) -> Result<ExitCode> {
         let config = warehouse.transfer(&self.name)?;
-        let target = match &config.target {
-            _ if config.is_consumer() => {
-                let what = format!("validate {}: it reads a stream, and has no source to compare with", self.name);
-                bail!(base::Error::input(what).hint("compare the tables of both sides by queries"));
-            }
+        let refused = match config.target {
+            _ if config.is_consumer() => Some("it reads a stream, and has no source to compare with"),
             config::Target::Lake => None,
-            config::Target::Postgres(_) => Some("a PostgreSQL"),
-            config::Target::Stream => Some("a stream"),
+            _ => Some("its target is not the lake"),
         };
-        if let Some(target) = target {
-            let what = format!("validate compares with the lake, and the target of {} is {target}", self.name);
-            bail!(base::Error::input(what));
+        if let Some(why) = refused {
+            let error = base::Error::input(format!("validate {}: {why}", self.name));
+            bail!(error.hint("compare the tables of both sides by queries"));
         }
         let bars = Arc::new(ProgressBars::new());
         let progress: Arc<dyn transfer::read::Progress> = bars.clone();

@@ -58,7 +58,7 @@ impl Events {
     }
 }
 
-/// Print the payload of a pending event or a dead letter, as it was sent
+/// Print the payload of a pending event or a dead letter
 #[derive(Debug, Args)]
 pub struct Event {
     /// The event's id

@@ -315,7 +315,7 @@ fn a_newer_version_that_is_not_billed_holds_its_producer_back() {
     assert_eq!(held(&failed, "files_quarantined"), json!(["PRD0001", "PRD0002"]));
     assert_eq!(held(&failed, "older_version_billed"), json!(["PRD0003"]));
 
-    // Under whatever name; and the first version under its own once more.
+    // Under whatever name; and the first version under its own again.
     it.comes("production/corrections.csv", &second);
     it.comes(&name(2), &production(2, 2, 2, MONTH, 1..=30, |_| 2_000));
     it.comes(&name(3), &production(3, 3, 3, MONTH, 1..=30, |_| 1_000));
