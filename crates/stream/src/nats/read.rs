@@ -146,8 +146,10 @@ impl ShardReader {
             let stored_at = info.published.timestamp_micros();
             batch.lag.messages = Some(pending);
             if info.consumer_sequence != self.delivered + 1 {
-                // The connection was interrupted: what was on its way is asked for again.
-                return Err(Error::retry(format!("{}: messages were lost on their way", self.context)));
+                // The connection was interrupted, or two workers that began at the same time have both opened the shard: what
+                // was on its way is asked for again, soon.
+                let what = format!("{}: messages were lost on their way", self.context);
+                return Err(Error::retry(what).state("shard-taken"));
             }
             self.delivered = info.consumer_sequence;
             bytes += message.payload.len();
