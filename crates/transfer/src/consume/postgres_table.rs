@@ -51,11 +51,6 @@ impl PostgresTarget {
         PostgresTarget { endpoint, owner, connection: Arc::default() }
     }
 
-    /// Where it is.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
     /// Uses the connection. An error ends it, and with it its transaction.
     fn with<T>(&self, run: impl FnOnce(&mut Connection) -> Result<T>) -> Result<T> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);

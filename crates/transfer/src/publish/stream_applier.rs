@@ -341,6 +341,11 @@ impl<'a> StreamApplier<'a> {
             let hint = "set include_control_details = true in [messages], then read the table again";
             return Err(Error::input(what).state("columns-changed").hint(hint));
         }
+        // The catalogue and the log may go on to disagree.
+        if self.options.reread.contains(&name) {
+            let what = format!("publish changes of {name}: {what}, also after it was read again");
+            return Err(Error::input(what).state("columns-changed"));
+        }
         tracing::warn!(table = name, "the table is read again: {what}");
         self.end = Some((SessionEnd::Reread(name), before));
         Ok(())
